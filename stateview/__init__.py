@@ -1,0 +1,106 @@
+"""Workflow state that survives being stopped: checkpoints, diff, restore and undo on JSON files, SQLite and Redis."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from .diff import Change, Diff
+from .errors import (
+    BackendError,
+    BackendUnavailable,
+    CommitUnknown,
+    Conflict,
+    Damaged,
+    HistoryPruned,
+    InvalidName,
+    KeyNotFound,
+    NotSerializable,
+    ReadOnly,
+    RefNotFound,
+    StateException,
+)
+from .manager import StateManager
+from .model import ABSENT, Checkpoint, Commit, Entry, PathChange, Problem, RecoveryReport
+from .transaction import Transaction
+from .view import StateView, diff
+
+__version__ = "0.1.0"
+__all__ = [
+    "ABSENT",
+    "BackendError",
+    "BackendUnavailable",
+    "Change",
+    "Checkpoint",
+    "Commit",
+    "CommitUnknown",
+    "Conflict",
+    "Damaged",
+    "Diff",
+    "Entry",
+    "HistoryPruned",
+    "InvalidName",
+    "KeyNotFound",
+    "NotSerializable",
+    "PathChange",
+    "Problem",
+    "ReadOnly",
+    "RecoveryReport",
+    "RefNotFound",
+    "StateException",
+    "StateManager",
+    "StateView",
+    "Transaction",
+    "checkpoint",
+    "diff",
+    "load_state",
+    "restore_checkpoint",
+    "save_state",
+]
+
+_default: tuple[tuple[str | None, ...], StateManager] | None = None
+
+
+def _manager() -> StateManager:
+    """The default store's manager: one a working folder and environment."""
+    global _default
+    where = (os.getcwd(), os.environ.get("STATEVIEW_STORE"), os.environ.get("STATEVIEW_NAMESPACE"))
+    if _default is None or _default[0] != where:
+        _default = (where, StateManager())
+    return _default[1]
+
+
+def save_state(key: str, value: Any) -> bool:
+    """Save a value in the default store. True, or False with the reason on stderr."""
+    try:
+        _manager().save(key, value)
+    except StateException as error:
+        print(f"stateview: {key!r} was not saved: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def load_state(key: str, default: Any = None) -> Any:
+    """The value of a key in the default store, or `default` where there is none.
+
+    Raises:
+        StateException: it cannot be read. That is not the same as its not being there.
+
+    """
+    return _manager().load(key, default)
+
+
+def checkpoint(name: str | None = None) -> str:
+    """Name the present state of the default store; returns the name."""
+    return _manager().checkpoint(name)
+
+
+def restore_checkpoint(name: str) -> bool:
+    """Bring back a checkpoint of the default store, exactly. True, or False with the reason on stderr."""
+    try:
+        _manager().restore_checkpoint(name)
+    except StateException as error:
+        print(f"stateview: {name!r} was not restored: {error}", file=sys.stderr)
+        return False
+    return True

@@ -1,0 +1,172 @@
+"""The Backend protocol: what keeps one namespace, as primitives that know revisions.
+
+Everything a user does is written once above these. A backend promises: `commit` is atomic and durable once it
+returned; a reader never sees half of one; a read at a revision gives the same answer for as long as that revision is
+kept; writers in any number of threads and processes lose nothing. `stateview.testing.BackendContract` holds it to that.
+
+Times are microseconds since 1970, UTC. An entry whose `expires` is not 0 and not after the time of a read is absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from msgspec import Struct
+
+from ..model import Commit, RecoveryReport
+
+
+class Version(Struct, frozen=True):
+    """An encoded value as one revision wrote it. `value` is None where that revision deleted the key."""
+
+    key: str
+    value: bytes | None
+    revision: int
+    time: int
+    expires: int = 0
+
+    def visible(self, time: int) -> bool:
+        """Whether a read at `time` finds it."""
+        return self.value is not None and (self.expires == 0 or self.expires > time)
+
+
+class Point(Struct, frozen=True):
+    """A state: a revision, and the time by which expiry is judged."""
+
+    revision: int
+    time: int
+
+
+class Head(Struct, frozen=True):
+    """Where a namespace stands. Revisions below `floor` are kept only where a checkpoint names them."""
+
+    revision: int = 0
+    time: int = 0
+    count: int = 0
+    floor: int = 0
+    lineage: str = ""
+
+
+class Mark(Struct, frozen=True):
+    """A checkpoint as it is stored."""
+
+    name: str
+    revision: int
+    time: int
+    note: str = ""
+
+
+class NewMark(Struct, frozen=True):
+    """A checkpoint to be made by a commit: of the revision before its writes, unless `revision` says another.
+
+    `fresh` makes an existing name a conflict; otherwise the name moves and the earlier mark stays. A `time` of 0 is
+    the commit's own.
+    """
+
+    name: str
+    note: str = ""
+    revision: int | None = None
+    time: int = 0
+    fresh: bool = False
+
+
+class Write(Struct, frozen=True):
+    """A value to set, or None to delete. `ttl` is in microseconds from the commit's time, 0 for no expiry.
+
+    `time` is when the value was written where that is not the commit's time: data adopted from elsewhere.
+    """
+
+    value: bytes | None
+    ttl: int = 0
+    time: int = 0
+
+
+class Batch(Struct, frozen=True):
+    """One commit. It is applied whole, or refused with `Conflict` and nothing written.
+
+    `expected` maps keys to the revision they must have (0: absent), `base` is the revision the namespace must have.
+    `token` is unique to the batch: a second commit with the same token is the same commit. Without writes no
+    revision is made; marks are set and removed all the same.
+    """
+
+    writes: dict[str, Write] = {}
+    expected: dict[str, int] = {}
+    base: int | None = None
+    reason: str = ""
+    author: str = ""
+    undo: tuple[int, int, int] = (0, 0, 0)
+    marks: tuple[NewMark, ...] = ()
+    unmarks: tuple[tuple[str, int], ...] = ()
+    token: str = ""
+    time: int = 0
+
+
+class Backend(Protocol):
+    """One namespace of a store. Opened by `stateview.backends.open_backend`; safe for threads and across fork().
+
+    Every method raises `BackendUnavailable` where the backend does not answer, `BackendError` where it refuses, and
+    `Damaged` where what it holds is not what was written. An `at` of None is live, now; an `at` that is no longer kept
+    raises `HistoryPruned`.
+    """
+
+    kind: str
+    url: str
+    namespace: str
+
+    def head(self) -> Head:
+        """Where the namespace stands; all zero where it was never written. O(1)."""
+
+    def now(self) -> int:
+        """The time by the backend's own clock, by which expiry is judged."""
+
+    def get(self, key: str) -> Version | None:
+        """The live version of one key. O(log n), or O(1) from a coherent cache."""
+
+    def read(self, keys: Iterable[str], at: Point | None = None) -> dict[str, Version]:
+        """The visible versions of several keys, all of one state. O(log n) a key."""
+
+    def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: Point | None = None) -> list[Version]:
+        """Up to `limit` visible versions with the prefix and a key above `after`, in code point order.
+
+        A page shorter than `limit` is the last.
+        """
+
+    def commit(self, batch: Batch) -> Head:
+        """Apply a batch. Raises `Conflict`, `BackendError`, and `CommitUnknown` where the outcome cannot be known."""
+
+    def changed(self, low: Point, high: Point) -> list[str]:
+        """Keys, sorted, that may differ between two states: touched after `low`, up to `high`, or expired meanwhile.
+
+        With equal times, expiry is left out. O(changes); O(keys) for JSON files.
+        """
+
+    def versions(self, key: str, limit: int = 100, below: int = 0) -> list[Version]:
+        """The kept versions of a key, newest first, deletes included; below a revision where `below` is not 0."""
+
+    def commits(self, limit: int = 100, below: int = 0) -> list[Commit]:
+        """The kept commits, newest first; below a revision where `below` is not 0."""
+
+    def marks(self) -> list[Mark]:
+        """All checkpoints, in the order of their making; the last of a name is the current one."""
+
+    def compact(self, floor: int) -> int:
+        """Forget the versions that no revision from `floor` on and no checkpoint can see; give the space back.
+
+        Returns the number of versions dropped. O(history).
+        """
+
+    def wait(self, revision: int, timeout: float) -> int:
+        """Wait up to `timeout` seconds until the namespace's revision is above `revision`; return what it is then."""
+
+    def drop(self) -> None:
+        """Remove the namespace and everything in it."""
+
+    def namespaces(self) -> list[str]:
+        """The namespaces of this store, sorted."""
+
+    def recover(self) -> RecoveryReport:
+        """Check the namespace, mend from the history what can be mended, and keep every damaged original."""
+
+    def close(self) -> None:
+        """Let go of files and connections. The backend is not used again."""

@@ -1,0 +1,513 @@
+"""Redis: the keys of a namespace share the hash tag `{NS}`; one script a commit, plain commands, no modules.
+
+Repeated loads come from memory for as long as a second connection, on which the server announces every commit
+(CLIENT TRACKING, broadcast on the head key), is quiet and alive.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable
+from hashlib import sha1
+from typing import Any, TypeVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterDownError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.retry import Retry
+
+from .. import codec
+from ..errors import BackendError, BackendUnavailable, CommitUnknown, Conflict, Damaged, ReadOnly, StateException
+from ..model import Commit, Problem, RecoveryReport, check_checkpoint, check_key, now, to_datetime
+from . import redis_scripts as scripts
+from .base import Batch, Head, Mark, NewMark, Point, Version, Write
+from .redis_tracking import Tracking
+from .shared import check_base, conflict_base, conflict_key, conflict_mark, pruned, watch_fork
+
+T = TypeVar("T")
+REGISTRY = "stateview:namespaces"
+FIRST_CONTACT = 1.0  # seconds of trying to reach a server that refuses the very first connection
+CACHE_BYTES = 32 * 1024 * 1024
+ADOPT_SECONDS = 2.0  # how long to look for data of the older layout before a new namespace is made
+CHUNK = 1000  # keys of one read; a script that is long keeps all other clients waiting
+_PASSING = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, ClusterDownError, TryAgainError)
+_REFUSED = (AuthenticationError, AuthorizationError, NoPermissionError)
+
+
+class RedisBackend:
+    """State of one namespace on a Redis server (6.2 or later, or Valkey).
+
+    Args:
+        url: `redis://`, `rediss://`, `redis+cluster://` or `redis+sentinel://HOST:PORT,…/SERVICE/DB`. The user, the
+            password, the database and every option that redis-py knows (`socket_timeout`, `ssl_ca_certs`, …) count.
+        shown: the URL without its password, for messages.
+        namespace: a checked name.
+        read_only: never write.
+        history: superseded versions are kept for this many revisions at least.
+        timeout: seconds to go on trying through faults that can pass.
+
+    """
+
+    kind = "redis"
+
+    def __init__(
+        self, url: str, shown: str, namespace: str, *, read_only: bool = False, history: int = 10_000,
+        timeout: float = 10.0,
+    ) -> None:  # fmt: skip
+        self.url = shown
+        self.namespace = namespace
+        self.read_only = read_only
+        self.keep = history
+        self.timeout = timeout
+        self._address = url
+        self._prefix = f"stateview:{{{namespace}}}:"
+        self._keys = [self._prefix + name for name in scripts.NAMES]
+        self._mutex = threading.RLock()
+        self._client: Any = None
+        self._tracking: Tracking | None = None
+        self._skew = 0
+        self._met = False  # whether the server has answered once, and older data was looked for
+        watch_fork(self)
+
+    def after_fork(self) -> None:
+        """The child opens its own connections."""
+        self._mutex = threading.RLock()
+        self._client = None
+        self._tracking = None
+
+    # --- talking to the server ---------------------------------------------------------------------------------
+
+    def _connect(self) -> Any:
+        with self._mutex:
+            if self._client is None:
+                try:
+                    self._client = _open(self._address)
+                except (ValueError, TypeError) as error:
+                    raise BackendError(f"{self.url} is not a usable Redis URL: {error}") from error
+                if isinstance(self._client, redis.Redis):
+                    self._tracking = Tracking(self._client.connection_pool, self._keys[0], CACHE_BYTES)
+            return self._client
+
+    def _try(self, act: Callable[[Any], T], commit: bool = False) -> T:
+        """Do something with the client; try again through faults that can pass, up to the deadline."""
+        deadline = time.monotonic() + (self.timeout if self._met else min(self.timeout, FIRST_CONTACT))
+        pause, sent = 0.01, False
+        while True:
+            try:
+                result = act(self._connect())
+                self._met = True
+                return result
+            except _REFUSED as error:
+                raise BackendError(f"{self.url}: {error}", "Check the user and password of the store URL") from error
+            except _PASSING as error:
+                sent = sent or (commit and "connecting to" not in str(error) and not isinstance(error, ResponseError))
+                if isinstance(error, (BusyLoadingError, redis.TimeoutError)):
+                    self._met = True  # it is there: worth the whole deadline
+                if time.monotonic() + pause >= deadline:
+                    what = f"{self.url} does not answer: {error}"
+                    if sent:
+                        hint = "The commit may or may not have been applied: look before you try again"
+                        raise CommitUnknown(what, hint) from error
+                    raise BackendUnavailable(what, "Check that the server runs and the address is right") from error
+                time.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(1.0, pause * 2)
+            except RedisError as error:
+                raise self._refusal(error) from error
+
+    def _refusal(self, error: RedisError) -> StateException:
+        what = f"{self.url}: {error}"
+        text = str(error)
+        if isinstance(error, OutOfMemoryError) or "OOM" in text:
+            return BackendError(what, "The server is full; nothing was changed. Raise maxmemory or free some")
+        if isinstance(error, ReadOnlyError) or "READONLY" in text:
+            return ReadOnly(what, "This server is a replica; give the address of the primary")
+        if "MISCONF" in text:
+            return BackendError(what, "The server cannot save to its disk and refuses writes; nothing was changed")
+        if "NOAUTH" in text or "NOPERM" in text or "WRONGPASS" in text:
+            return BackendError(what, "Check the user and password of the store URL")
+        if "WRONGTYPE" in text:
+            return Damaged(what, f"Something else wrote to the keys {self._prefix}*")
+        return BackendError(what)
+
+    def _run(self, script: str, *arguments: Any, commit: bool = False) -> Any:
+        sha = _sha(script)
+
+        def act(client: Any) -> Any:
+            try:
+                return client.evalsha(sha, len(self._keys), *self._keys, *arguments)
+            except NoScriptError:
+                return client.eval(script, len(self._keys), *self._keys, *arguments)
+
+        self._meet()
+        return self._try(act, commit)
+
+    def _meet(self) -> None:
+        """Once per connection: learn the server's clock, and look for older data if the namespace is new."""
+        if self._met:
+            return
+        with self._mutex:
+            if self._met:
+                return
+            started = now()
+            head, clock = self._try(lambda client: (client.hgetall(self._keys[0]), client.time()))
+            self._skew = clock[0] * 1_000_000 + clock[1] - (started + now()) // 2
+            if int(head.get(b"format", b"1")) > 1:
+                raise BackendError(f"{self.url}: namespace {self.namespace!r} has a later format", "Upgrade stateview")
+            if not head:
+                self._adopt()
+
+    # --- reading -----------------------------------------------------------------------------------------------
+
+    def now(self) -> int:
+        """The server's clock, as far as this one's difference to it is known."""
+        self._meet()
+        return now() + self._skew
+
+    def head(self) -> Head:
+        """See `Backend.head`. One round trip."""
+        revision, moment, count, floor, lineage, _ = self._run(scripts.HEAD)
+        return Head(int(revision), int(moment), int(count), int(floor), lineage.decode())
+
+    def get(self, key: str) -> Version | None:
+        """See `Backend.get`. No round trip for a key that was read before and no commit came since."""
+        self._meet()
+        tracking = self._tracking
+        if tracking is not None and (found := tracking.get(key)) is not None:
+            version = found[0]
+        else:
+            generation = tracking.generation() if tracking is not None else None
+            packed = self._try(lambda client: client.hget(self._keys[1], key))
+            version = None if packed is None else self._unpack(key, packed)
+            if tracking is not None and generation is not None:
+                tracking.put(key, version, generation)
+        if version is not None and version.expires and not version.visible(now() + self._skew):
+            return None
+        return version
+
+    def _unpack(self, key: str, packed: bytes) -> Version:
+        try:
+            revision, moment, expires, value = packed.split(b" ", 3)
+            return Version(key, value, int(revision), int(moment), int(expires))
+        except ValueError as error:
+            raise Damaged(
+                f"{self.url}: the entry {key[:60]!r} is not what was written", "Run 'stateview recover'"
+            ) from error
+
+    def read(self, keys: Iterable[str], at: Point | None = None) -> dict[str, Version]:
+        """See `Backend.read`. A round trip for each thousand keys; more than that is one state only with an `at`."""
+        wanted = list(keys)
+        out: dict[str, Version] = {}
+        revision, moment = (-1, 0) if at is None else (at.revision, at.time)
+        for start in range(0, len(wanted), CHUNK):
+            reply = self._run(scripts.READ, revision, moment, *wanted[start : start + CHUNK])
+            self._check(reply, revision)
+            out.update(self._versions(reply[1:]))
+        return out
+
+    def _versions(self, flat: list[bytes]) -> dict[str, Version]:
+        pairs = zip(flat[::2], flat[1::2], strict=True)
+        return {name.decode(): self._unpack(name.decode(), packed) for name, packed in pairs}
+
+    def _check(self, reply: Any, revision: int) -> None:
+        if reply[0] == b"pruned":
+            raise pruned(self.namespace, revision, int(reply[-1]))
+
+    def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: Point | None = None) -> list[Version]:
+        """See `Backend.scan`. One round trip for each thousand keys passed over."""
+        out: list[Version] = []
+        revision, moment = (-1, 0) if at is None else (at.revision, at.time)
+        while len(out) < limit:
+            size = max(16, min(CHUNK, limit - len(out)))
+            reply = self._run(scripts.SCAN, prefix, after, size, revision, moment)
+            self._check(reply, revision)
+            out += self._versions(reply[2:]).values()
+            after = reply[1].decode()
+            if not after:
+                break
+        return out[:limit]
+
+    def changed(self, low: Point, high: Point) -> list[str]:
+        """See `Backend.changed`. A round trip for each ten thousand touches."""
+        found: set[bytes] = set()
+        last = b""
+        while True:
+            reply = self._run(scripts.CHANGED, low.revision, high.revision, last)
+            if reply[0] == b"pruned":
+                raise pruned(self.namespace, int(reply[1]), int(reply[2]))
+            found.update(member[16:] for member in reply[1])
+            if len(reply[1]) < 10_000:
+                break
+            last = reply[1][-1]
+        before, after = sorted((low.time, high.time))
+        if before != after:
+            _, _, _, expiry, _, _, hexpiry, *_ = self._keys
+            found.update(self._try(lambda client: client.zrangebyscore(expiry, f"({before}", after)))
+            past = self._try(lambda client: client.zrangebyscore(hexpiry, f"({before}", after))
+            found.update(member[:-17] for member in past)
+        return sorted(key.decode() for key in found)
+
+    def versions(self, key: str, limit: int = 100, below: int = 0) -> list[Version]:
+        """See `Backend.versions`. One round trip."""
+        rows = self._run(scripts.VERSIONS, key, limit, below or 1 << 52)
+        out = []
+        for revision, moment, expires, packed in rows[:limit]:
+            value = packed[1:] if packed[:1] == b"V" else None
+            out.append(Version(key, value, int(revision), int(moment), int(expires)))
+        return out
+
+    def commits(self, limit: int = 100, below: int = 0) -> list[Commit]:
+        """See `Backend.commits`. Two round trips for each thousand."""
+        head = self.head()
+        top = min(below - 1 if below else head.revision, head.revision)
+        revisions = range(top, max(head.floor, top - limit), -1)
+        out = []
+        for start in range(0, len(revisions), CHUNK):
+            some = [str(revision) for revision in revisions[start : start + CHUNK]]
+            rows = self._try(lambda client, some=some: client.hmget(self._keys[8], some))  # type: ignore[misc]
+            for revision, row in zip(some, rows, strict=True):
+                if row is not None:
+                    moment, _, told = row.partition(b" ")
+                    out.append(Commit(int(revision), to_datetime(int(moment)), *json.loads(told)))
+        return out
+
+    def marks(self) -> list[Mark]:
+        """See `Backend.marks`. One round trip."""
+        self._meet()
+        rows = self._try(lambda client: client.hgetall(self._keys[10]))
+        found = []
+        for member, packed in rows.items():
+            if b"@" in member:
+                order, moment, _, note = packed.split(b" ", 3)
+                name, _, revision = member.decode().rpartition("@")
+                found.append((int(order), Mark(name, int(revision), int(moment), note.decode())))
+        return [mark for _, mark in sorted(found, key=lambda pair: pair[0])]
+
+    def wait(self, revision: int, timeout: float) -> int:
+        """See `Backend.wait`. Woken by the server; looks five times a second where it cannot be."""
+        deadline = time.monotonic() + timeout
+        while True:
+            head = self.head().revision
+            left = deadline - time.monotonic()
+            if head > revision or left <= 0:
+                return head
+            if self._tracking is None or not self._tracking.sleep(min(left, 1.0)):
+                time.sleep(min(left, 0.2))
+
+    def namespaces(self) -> list[str]:
+        """See `Backend.namespaces`."""
+        self._meet()
+        return sorted(name.decode() for name in self._try(lambda client: client.smembers(REGISTRY)))
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        with self._mutex:
+            if self._tracking is not None:
+                self._tracking.close()
+            if self._client is not None:
+                self._client.close()
+            self._client = self._tracking = None
+
+    # --- writing -----------------------------------------------------------------------------------------------
+
+    def commit(self, batch: Batch) -> Head:
+        """See `Backend.commit`. One round trip; one more for the first commit of a namespace."""
+        if self.read_only:
+            raise ReadOnly(f"{self.url} is open for reading only")
+        arguments = self._arguments(batch)
+        reply = self._run(scripts.COMMIT, *arguments, commit=True)
+        if reply[0] == b"register":
+            self._try(lambda client: client.sadd(REGISTRY, self.namespace))
+            reply = self._run(scripts.COMMIT, *self._arguments(batch, new=True), commit=True)
+        self._raise(reply, batch)
+        if self._tracking is not None:
+            self._tracking.forget()
+        _, revision, moment, floor, lineage = reply
+        return Head(int(revision), int(moment), 0, int(floor), lineage.decode())
+
+    def _arguments(self, batch: Batch, new: bool = False) -> list[Any]:
+        head: dict[str, Any] = {"token": batch.token or secrets.token_hex(8), "keys": len(batch.writes), "keep": self.keep}
+        if new:
+            head["lineage"] = secrets.token_hex(16)
+        if batch.base is not None:
+            head["base"] = batch.base
+        if batch.expected:
+            head["expected"] = batch.expected
+        if batch.time:
+            head["time"] = batch.time
+        if batch.marks:
+            fields = ("name", "note", "revision", "time", "fresh")
+            head["marks"] = [{f: getattr(mark, f) for f in fields if getattr(mark, f) not in (None, 0, "", False)
+                              or f == "revision" and mark.revision == 0} for mark in batch.marks]  # fmt: skip
+        if batch.unmarks:
+            head["unmarks"] = batch.unmarks
+        told = json.dumps([batch.reason, batch.author, len(batch.writes), *batch.undo], ensure_ascii=False)
+        arguments: list[Any] = [json.dumps(head, ensure_ascii=False), told]
+        for key, write in batch.writes.items():
+            arguments += (key, 0 if write.value is None else 1, write.value or b"", write.ttl, write.time)
+        return arguments
+
+    def _raise(self, reply: Any, batch: Batch) -> None:
+        status = reply[0]
+        if status == b"base":
+            check_base(batch, self.namespace, int(reply[1]))
+            raise conflict_base(self.namespace, batch.base or 0, int(reply[1]))
+        if status == b"key":
+            raise conflict_key(reply[1].decode(), int(reply[2]), int(reply[3]))
+        if status == b"mark":
+            raise conflict_mark(reply[1].decode())
+        if status == b"pruned":
+            raise pruned(self.namespace, int(reply[1]), int(reply[2]))
+
+    def _adopt(self) -> None:
+        """Take in the older layout: strings `state:NS:KEY` and `checkpoint:NS:NAME`, which stay where they are."""
+        live = self._older(f"state:{self.namespace}:")
+        states = self._older(f"checkpoint:{self.namespace}:")
+        if not live and not states:
+            return
+        if self.read_only:
+            raise ReadOnly(f"{self.url}: {self.namespace!r} is of an older layout", "Open it once for writing")
+        batches: list[Batch] = []
+        before: dict[str, bytes] = {}
+        previous = ""
+        parsed = {check_checkpoint(name): self._parse(text, f"checkpoint {name}") for name, text in states.items()}
+        present = {check_key(key): self._parse(text, f"entry {key}") for key, text in live.items()}
+        for label, content in [*sorted(parsed.items()), ("", present)]:
+            data = {check_key(key): codec.encode(value) for key, value in content.items()}
+            writes = {key: Write(None) for key in before.keys() - data.keys()}
+            writes |= {key: Write(value) for key, value in data.items() if before.get(key) != value}
+            marks = (NewMark(previous, "adopted"),) if previous else ()
+            reason = f"adopted checkpoint {label}" if label else "adopted from an older layout"
+            base = sum(1 for batch in batches if batch.writes)
+            batches.append(Batch(writes, base=base, reason=reason, marks=marks, token=secrets.token_hex(8)))
+            previous, before = label, data
+        self._try(lambda client: client.sadd(REGISTRY, self.namespace))
+
+        def act(client: Any) -> Any:
+            pipe = client.pipeline(transaction=True)
+            for batch in batches:
+                pipe.eval(scripts.COMMIT, len(self._keys), *self._keys, *self._arguments(batch, new=True))
+            return pipe.execute()
+
+        self._try(act, commit=True)
+
+    def _older(self, prefix: str) -> dict[str, bytes]:
+        """The strings under a prefix, as far as a short look finds them."""
+        pattern = "".join(f"[{c}]" if c in "*?[]" else c for c in prefix) + "*"
+
+        def act(client: Any) -> dict[str, bytes]:
+            deadline = time.monotonic() + ADOPT_SECONDS
+            found = {}
+            for name in client.scan_iter(match=pattern, count=5000, _type="string"):
+                value = client.get(name)
+                if value is not None:
+                    found[name[len(prefix) :].decode()] = value
+                if time.monotonic() > deadline:
+                    break
+            return found
+
+        return self._try(act)
+
+    def _parse(self, text: bytes, what: str) -> Any:
+        try:
+            return codec.parse_strict(text.decode())
+        except (ValueError, RecursionError) as error:
+            raise Damaged(f"{self.url}: the older {what[:80]} is not valid JSON: {error}", "Nothing was changed") from error
+
+    # --- upkeep ------------------------------------------------------------------------------------------------
+
+    def compact(self, floor: int) -> int:
+        """See `Backend.compact`. In steps, so that the server answers others meanwhile."""
+        goal = min(floor, self.head().revision)
+        before = self._count_versions()
+        while int(self._run(scripts.TRIM, goal)) < goal:
+            pass
+        reached = self.head().floor
+        last = b""
+        while True:
+            _, last = self._run(scripts.COMPACT, reached, last, CHUNK)
+            if not last:
+                return before - self._count_versions()
+
+    def _count_versions(self) -> int:
+        return int(self._try(lambda client: client.zcard(self._keys[5])))
+
+    def drop(self) -> None:
+        """See `Backend.drop`."""
+        self._try(lambda client: client.unlink(*self._keys))
+        self._try(lambda client: client.srem(REGISTRY, self.namespace))
+        if self._tracking is not None:
+            self._tracking.forget()
+
+    def recover(self) -> RecoveryReport:
+        """See `Backend.recover`. Checks that every entry can be read and that index and entries agree. O(keys)."""
+        problems = []
+        index, live = self._keys[2], self._keys[1]
+        bare = [k for k, in _pages(self._try(lambda client: list(client.zscan_iter(index, count=CHUNK))))]
+        held = {key for key, _ in self._try(lambda client: list(client.hscan_iter(live, count=CHUNK)))}
+        missing, unlisted = set(bare) - held, held - set(bare)
+        if (missing or unlisted) and not self.read_only:
+            if missing:
+                self._try(lambda client: client.zrem(index, *missing))
+            if unlisted:
+                self._try(lambda client: client.zadd(index, dict.fromkeys(unlisted, 0)))
+            found = f"{len(missing)} keys without an entry, {len(unlisted)} entries without a key"
+            problems.append(Problem("the key index", found, "made to agree with the entries"))
+        for key in sorted(held):
+            packed = self._try(lambda client, key=key: client.hget(live, key))  # type: ignore[misc]
+            try:
+                codec.decode((self._unpack(key.decode(), packed).value or b"null") if packed else b"null")
+            except Damaged as error:
+                problems.append(Problem(f"key {key.decode()[:60]!r}", error.message, "left as it is", False))
+        return RecoveryReport(self.namespace, self.head().revision, tuple(problems))
+
+
+def _pages(rows: list[tuple[bytes, float]]) -> list[tuple[bytes]]:
+    return [(member,) for member, _ in rows]
+
+
+_shas: dict[str, str] = {}
+
+
+def _sha(script: str) -> str:
+    if script not in _shas:
+        _shas[script] = sha1(script.encode(), usedforsecurity=False).hexdigest()
+    return _shas[script]
+
+
+def _open(url: str) -> Any:
+    """A client for a store URL. The library's own retries are off: one layer tries again, ours."""
+    options: dict[str, Any] = {"socket_connect_timeout": 2.0, "socket_timeout": 5.0, "retry": Retry(NoBackoff(), 0)}
+    scheme, _, rest = url.partition("://")
+    if scheme == "redis+cluster":
+        from redis.cluster import RedisCluster
+
+        return RedisCluster.from_url(f"redis://{rest}", **options)
+    if scheme == "redis+sentinel":
+        from redis.sentinel import Sentinel
+
+        login, _, place = rest.rpartition("@")
+        hosts, _, path = place.partition("/")
+        service, _, database = path.partition("/")
+        addresses = [(host.rpartition(":")[0], int(host.rpartition(":")[2])) for host in hosts.split(",")]
+        user, _, password = login.partition(":")
+        if login:
+            options |= {"username": user or None, "password": password}
+        sentinel = Sentinel(addresses, socket_connect_timeout=2.0, socket_timeout=5.0)
+        return sentinel.master_for(service or "mymaster", db=int(database or 0), **options)
+    return redis.Redis.from_url(url, **options)

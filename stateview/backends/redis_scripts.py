@@ -1,0 +1,313 @@
+"""The Lua scripts of the Redis backend: core commands only, every key declared, one slot.
+
+What lies where, below the prefix `stateview:{NS}:`:
+
+    head      hash     revision, time, floor, lineage, format
+    live      hash     key -> "REVISION TIME EXPIRES VALUE"
+    index     zset     the live keys, in byte order, for pages without a scan
+    expiry    zset     live keys by their time of expiry
+    history   hash     key NUL REVISION -> "UNTIL TIME EXPIRES V" + value, or D for a delete; UNTIL 0 is open
+    hindex    zset     the fields of history in byte order
+    hexpiry   zset     the fields of history by their time of expiry
+    touched   zset     REVISION key, in byte order: which keys a revision wrote
+    commits   hash     REVISION -> "TIME " + JSON
+    marks     zset     NAME@REVISION by revision
+    notes     hash     NAME@REVISION -> "SEQUENCE TIME NOTE"
+    tokens    zset     the tokens of the last commits by revision, so that a retry is applied once
+
+Revisions inside a member have 16 digits. A key holds no NUL, so NUL divides and sorts first.
+"""
+
+NAMES = ("head", "live", "index", "expiry", "history", "hindex", "hexpiry", "touched", "commits", "marks", "notes", "tokens")
+
+_COMMON = """
+local head, live, index, expiry, history, hindex, hexpiry, touched, commits, marks, notes, tokens = unpack(KEYS)
+local call = redis.call
+local function int(n) return string.format('%.0f', n) end
+local function pad(n) return string.format('%016.0f', n) end
+local function clock() local t = call('TIME'); return t[1] * 1000000 + t[2] end
+local function split(packed)
+  local r, t, e, at = string.match(packed, '^(%d+) (%d+) (%d+) ()')
+  return tonumber(r), tonumber(t), tonumber(e), string.sub(packed, at)
+end
+local function kept(revision)
+  local f = call('HMGET', head, 'revision', 'floor')
+  if revision > tonumber(f[1] or 0) then return false, f[2] or '0' end
+  return revision >= tonumber(f[2] or 0) or call('ZCOUNT', marks, int(revision), int(revision)) > 0, f[2] or '0'
+end
+local function before(key, revision)  -- the last version in the history that is not after a revision
+  return call('ZREVRANGEBYLEX', hindex, '[' .. key .. '\\0' .. pad(revision), '[' .. key .. '\\0', 'LIMIT', 0, 1)[1]
+end
+local function at(key, revision, time)  -- what a state shows of a key: packed as in live
+  local packed = call('HGET', live, key)
+  if packed then
+    local r, _, e = split(packed)
+    if r <= revision then
+      if e == 0 or e > time then return packed end
+      return false
+    end
+  end
+  local member = before(key, revision)
+  if not member then return false end
+  local u, t, e, rest = split(call('HGET', history, member))
+  if (u ~= 0 and u <= revision) or string.sub(rest, 1, 1) == 'D' or (e ~= 0 and e <= time) then return false end
+  local r = tonumber(string.sub(member, -16))
+  return int(r) .. ' ' .. int(t) .. ' ' .. int(e) .. ' ' .. string.sub(rest, 2)
+end
+"""
+
+_TRIM = """
+local function forget(member)
+  call('HDEL', history, member); call('ZREM', hindex, member); call('ZREM', hexpiry, member)
+end
+local function trim(floor, goal, limit)
+  -- The rules are those of sqlite_schema.trim.
+  local low, high = '[' .. pad(floor + 1), '(' .. pad(goal + 1)
+  local rows = call('ZRANGEBYLEX', touched, low, high, 'LIMIT', 0, limit + 1)
+  if #rows > limit then
+    goal = math.max(floor + 1, tonumber(string.sub(rows[#rows], 1, 16)) - 1)
+    rows = call('ZRANGEBYLEX', touched, low, '(' .. pad(goal + 1))
+  end
+  local oldest = tonumber(call('ZRANGE', marks, 0, 0, 'WITHSCORES')[2])
+  for _, row in ipairs(rows) do
+    local r, key = tonumber(string.sub(row, 1, 16)), string.sub(row, 17)
+    local member = before(key, r - 1)
+    if member then
+      local u = split(call('HGET', history, member))
+      local first = tonumber(string.sub(member, -16))
+      if u == r and call('ZCOUNT', marks, int(first), '(' .. int(r)) == 0 then
+        forget(member)
+        call('ZREM', touched, pad(first) .. key)
+      end
+    end
+    if not oldest or oldest >= r then
+      call('ZREM', touched, row)
+      local own = key .. '\\0' .. pad(r)
+      local packed = call('HGET', history, own)
+      if packed then
+        local _, _, _, rest = split(packed)
+        if rest == 'D' then forget(own) end
+      end
+    end
+  end
+  for r = floor + 1, goal do call('HDEL', commits, int(r)) end
+  call('HSET', head, 'floor', int(goal))
+  return goal
+end
+"""
+
+COMMIT = _COMMON + _TRIM + """
+local h = cjson.decode(ARGV[1])
+local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage')
+local revision, last, floor, lineage = tonumber(f[1] or 0), tonumber(f[2] or 0), tonumber(f[3] or 0), f[4]
+local known = call('ZSCORE', tokens, h.token)
+if known then return {'ok', known, int(last), int(floor), lineage} end
+if not lineage then
+  if not h.lineage then return {'register'} end
+  lineage = h.lineage
+end
+if h.base and h.base ~= revision then return {'base', int(revision)} end
+local now = math.max(clock(), last + 1)
+for key, expected in pairs(h.expected or {}) do
+  local found = call('HGET', live, key)
+  local r, _, e = 0, 0, 0
+  if found then r, _, e = split(found) end
+  if e ~= 0 and e <= now then r = 0 end
+  if r ~= expected then return {'key', key, expected, r} end
+end
+for _, mark in ipairs(h.marks or {}) do
+  if mark.fresh and call('HEXISTS', notes, 'name:' .. mark.name) == 1 then return {'mark', mark.name} end
+  if mark.revision then
+    local ok, low = kept(mark.revision)
+    if not ok then return {'pruned', int(mark.revision), low} end
+  end
+end
+if h.time then now = h.time end
+if not f[4] then call('HSET', head, 'lineage', lineage, 'format', '1', 'revision', '0', 'floor', '0') end
+for _, mark in ipairs(h.unmarks or {}) do
+  local member = mark[1] .. '@' .. int(mark[2])
+  if call('ZREM', marks, member) == 1 then
+    call('HDEL', notes, member)
+    if call('HINCRBY', notes, 'name:' .. mark[1], -1) <= 0 then call('HDEL', notes, 'name:' .. mark[1]) end
+  end
+end
+for _, mark in ipairs(h.marks or {}) do
+  local r = mark.revision or revision
+  local member = mark.name .. '@' .. int(r)
+  if call('ZADD', marks, int(r), member) == 1 then call('HINCRBY', notes, 'name:' .. mark.name, 1) end
+  local order = int(call('HINCRBY', notes, 'sequence', 1))
+  call('HSET', notes, member, order .. ' ' .. int(mark.time or now) .. ' 0 ' .. (mark.note or ''))
+end
+call('ZADD', tokens, int(revision + (h.keys > 0 and 1 or 0)), h.token)
+if h.keys == 0 then
+  call('HSET', head, 'touch', h.token)
+  return {'ok', int(revision), int(last), int(floor), lineage}
+end
+revision = revision + 1
+local padded, stamp = pad(revision), int(revision) .. ' '
+local function put(key, value, ttl, time)
+  local old = call('HGET', live, key)
+  local expired = 0
+  if old then
+    local r, t, e, v = split(old)
+    local member = key .. '\\0' .. pad(r)
+    call('HSET', history, member, stamp .. int(t) .. ' ' .. int(e) .. ' V' .. v)
+    call('ZADD', hindex, 0, member)
+    if e ~= 0 then call('ZADD', hexpiry, int(e), member) end
+    expired = e
+  else
+    local member = before(key, revision)
+    if member then
+      local u, t, e, rest = split(call('HGET', history, member))
+      if u == 0 then call('HSET', history, member, stamp .. int(t) .. ' ' .. int(e) .. ' ' .. rest) end
+    end
+  end
+  if value then
+    local expires = 0
+    if ttl > 0 then expires = now + ttl end
+    call('HSET', live, key, stamp .. int(time > 0 and time or now) .. ' ' .. int(expires) .. ' ' .. value)
+    if not old then call('ZADD', index, 0, key) end
+    if expires > 0 then call('ZADD', expiry, int(expires), key)
+    elseif expired ~= 0 then call('ZREM', expiry, key) end
+  else
+    local member = key .. '\\0' .. padded
+    call('HSET', history, member, '0 ' .. int(now) .. ' 0 D')
+    call('ZADD', hindex, 0, member)
+    if old then
+      call('HDEL', live, key); call('ZREM', index, key)
+      if expired ~= 0 then call('ZREM', expiry, key) end
+    end
+  end
+  call('ZADD', touched, 0, padded .. key)
+end
+for i = 3, #ARGV, 5 do
+  put(ARGV[i], ARGV[i + 1] == '1' and ARGV[i + 2] or nil, tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]))
+end
+for _, key in ipairs(call('ZRANGEBYSCORE', expiry, '-inf', int(now), 'LIMIT', 0, 100)) do
+  put(key)
+end
+call('HSET', commits, int(revision), int(now) .. ' ' .. ARGV[2])
+call('HSET', head, 'revision', int(revision), 'time', int(now))
+if revision % 128 == 0 then call('ZREMRANGEBYSCORE', tokens, '-inf', int(revision - 10000)) end
+if revision - floor > h.keep then floor = trim(floor, revision - h.keep, 200) end
+return {'ok', int(revision), int(now), int(floor), lineage}
+"""
+
+HEAD = _COMMON + """
+local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage', 'format')
+local count = call('ZCARD', index) - call('ZCOUNT', expiry, '-inf', int(clock()))
+return {f[1] or '0', f[2] or '0', count, f[3] or '0', f[4] or '', f[5] or '0'}
+"""
+
+READ = _COMMON + """
+local revision, time = tonumber(ARGV[1]), tonumber(ARGV[2])
+if revision < 0 then
+  revision, time = 2 ^ 53, clock()
+else
+  local ok, low = kept(revision)
+  if not ok then return {'pruned', low} end
+end
+local out = {'ok'}
+for i = 3, #ARGV do
+  local packed = at(ARGV[i], revision, time)
+  if packed then out[#out + 1] = ARGV[i]; out[#out + 1] = packed end
+end
+return out
+"""
+
+SCAN = _COMMON + """
+local prefix, after, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local revision, time = tonumber(ARGV[4]), tonumber(ARGV[5])
+local past = revision >= 0
+if past then
+  local ok, low = kept(revision)
+  if not ok then return {'pruned', low} end
+else
+  revision, time = 2 ^ 53, clock()
+end
+local low = '[' .. prefix
+if after ~= '' and after >= prefix then low = '(' .. after end
+local high = '(' .. prefix .. '\\255'
+local found = call('ZRANGEBYLEX', index, low, high, 'LIMIT', 0, limit)
+local last = nil  -- beyond this key, what was fetched is not complete
+if #found == limit then last = found[#found] end
+local keys, seen = {}, {}
+for _, key in ipairs(found) do keys[#keys + 1] = key; seen[key] = true end
+if past then
+  local from = low
+  if string.sub(low, 1, 1) == '(' then from = '(' .. after .. '\\0:' end
+  local members = call('ZRANGEBYLEX', hindex, from, high, 'LIMIT', 0, limit)
+  for _, member in ipairs(members) do
+    local key = string.sub(member, 1, -18)
+    if not seen[key] then keys[#keys + 1] = key; seen[key] = true end
+  end
+  if #members == limit then
+    local end_ = string.sub(members[#members], 1, -18)
+    if not last or end_ < last then last = end_ end
+  end
+  table.sort(keys)
+end
+local out = {'ok', last or ''}
+for _, key in ipairs(keys) do
+  if not last or key <= last then
+    local packed = at(key, revision, time)
+    if packed then out[#out + 1] = key; out[#out + 1] = packed end
+  end
+end
+return out
+"""
+
+CHANGED = _COMMON + """
+for i = 1, 2 do
+  local revision = tonumber(ARGV[i])
+  local ok, low = kept(revision)
+  if not ok then return {'pruned', int(revision), low} end
+end
+local from = '[' .. pad(tonumber(ARGV[1]) + 1)
+if ARGV[3] ~= '' then from = '(' .. ARGV[3] end
+return {'ok', call('ZRANGEBYLEX', touched, from, '(' .. pad(tonumber(ARGV[2]) + 1), 'LIMIT', 0, 10000)}
+"""
+
+VERSIONS = _COMMON + """
+local key, limit, below = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local out = {}
+local packed = call('HGET', live, key)
+if packed then
+  local r, t, e, v = split(packed)
+  if r < below then out[1] = {int(r), int(t), int(e), 'V' .. v} end
+end
+local members = call('ZREVRANGEBYLEX', hindex, '(' .. key .. '\\0' .. pad(below), '[' .. key .. '\\0', 'LIMIT', 0, limit)
+for _, member in ipairs(members) do
+  local u, t, e, rest = split(call('HGET', history, member))
+  out[#out + 1] = {int(tonumber(string.sub(member, -16))), int(t), int(e), rest}
+end
+return out
+"""
+
+COMPACT = _COMMON + _TRIM + """
+-- A step of forgetting what only deleted checkpoints saw. ARGV: the floor, the last member looked at, how many to look at.
+local goal = tonumber(ARGV[1])
+local from = '-'
+if ARGV[2] ~= '' then from = '(' .. ARGV[2] end
+local members = call('ZRANGEBYLEX', hindex, from, '+', 'LIMIT', 0, tonumber(ARGV[3]))
+local dropped = 0
+for _, member in ipairs(members) do
+  local u, _, _, rest = split(call('HGET', history, member))
+  local first, key = tonumber(string.sub(member, -16)), string.sub(member, 1, -18)
+  local unseen = u ~= 0 and u <= goal and call('ZCOUNT', marks, int(first), '(' .. int(u)) == 0
+  local bare = rest == 'D' and first <= goal and call('ZCOUNT', marks, '-inf', '(' .. int(first)) == 0
+  if unseen or bare then
+    forget(member)
+    call('ZREM', touched, pad(first) .. key)
+    dropped = dropped + 1
+  end
+end
+return {dropped, members[#members] or ''}
+"""
+
+TRIM = _COMMON + _TRIM + """
+local f = call('HMGET', head, 'revision', 'floor')
+local goal, floor = math.min(tonumber(ARGV[1]), tonumber(f[1] or 0)), tonumber(f[2] or 0)
+if floor >= goal then return int(floor) end
+return int(trim(floor, goal, 2000))
+"""

@@ -1,0 +1,567 @@
+"""SQLite: one database `ROOT/NS/state.db` a namespace, in WAL mode, through apsw, which carries its own SQLite.
+
+`entries` holds what is live, `versions` what was superseded and the deletes, `touched` which keys each revision wrote,
+`commits` and `marks` the rest. The last commit says the revision and the count, so that a save writes few pages. Every
+row of a value carries a checksum over all of it: SQLite itself does not notice a flipped bit.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from zlib import crc32
+
+import apsw
+
+from ..errors import BackendError, BackendUnavailable, Damaged, ReadOnly, StateException
+from ..model import Commit, RecoveryReport, now, to_datetime
+from . import sqlite_schema as schema
+from .base import Batch, Head, Mark, Point, Version
+from .shared import (
+    REAP,
+    check_base,
+    conflict_key,
+    conflict_mark,
+    file_error,
+    file_lock,
+    fsync_folder,
+    make_folders,
+    pruned,
+    remove,
+    sweep,
+    temporary,
+    watch_fork,
+)
+
+POLL = 0.02  # seconds between looks of `wait`
+TRIM = 200  # touched rows that one commit looks at to forget what is overdue
+
+_GET = "SELECT value, revision, time, expires, sum FROM entries WHERE key = ?"
+_HEAD = "SELECT revision, time, count FROM commits ORDER BY revision DESC LIMIT 1"
+_LIVE = """SELECT key, value, revision, time, expires, sum FROM entries
+    WHERE key >= ? AND key < ? AND key > ? AND (expires = 0 OR expires > ?) ORDER BY key LIMIT ?"""
+_PAST = """SELECT key, value, revision, time, expires, sum FROM entries
+    WHERE key >= ?1 AND key < ?2 AND key > ?3 AND revision <= ?4 AND (expires = 0 OR expires > ?5)
+    UNION ALL SELECT key, value, revision, time, expires, sum FROM versions
+    WHERE key >= ?1 AND key < ?2 AND key > ?3 AND revision <= ?4 AND until > ?4 AND value IS NOT NULL
+      AND (expires = 0 OR expires > ?5)
+    ORDER BY key LIMIT ?6"""
+_AT = """SELECT value, revision, time, expires, sum FROM entries WHERE key = ?1 AND revision <= ?2
+    UNION ALL SELECT value, revision, time, expires, sum FROM versions
+    WHERE key = ?1 AND revision <= ?2 AND until > ?2 LIMIT 1"""
+_VERSIONS = """SELECT value, revision, time, expires, sum FROM entries WHERE key = ?1 AND revision < ?2
+    UNION ALL SELECT value, revision, time, expires, sum FROM versions WHERE key = ?1 AND revision < ?2
+    ORDER BY revision DESC LIMIT ?3"""
+_CHANGED = """SELECT key FROM touched WHERE revision > ?1 AND revision <= ?2
+    UNION SELECT key FROM entries WHERE expires > 0 AND expires > ?3 AND expires <= ?4
+    UNION SELECT key FROM versions WHERE expires > 0 AND expires > ?3 AND expires <= ?4 ORDER BY 1"""
+_TOP = 1 << 62
+
+
+class SQLiteBackend:
+    """State of one namespace in a SQLite database.
+
+    Args:
+        root: the folder of the store; the namespace is a folder in it. Made at the first commit.
+        namespace: a checked name.
+        read_only: open the database for reading only, and make none.
+        history: superseded versions are kept for this many revisions at least.
+        timeout: seconds to wait for another writer.
+        durability: `full` (an acknowledged commit survives a loss of power) or `normal` (it survives a crash of the
+            process; a loss of power may take the last ones, never half of one).
+
+    """
+
+    kind = "sqlite"
+
+    def __init__(
+        self, root: str, namespace: str, *, read_only: bool = False, history: int = 10_000, timeout: float = 10.0,
+        durability: str = "full",
+    ) -> None:  # fmt: skip
+        if durability not in ("full", "normal"):
+            raise BackendError(f"durability={durability!r} is not known", "Use 'full' or 'normal'")
+        self.root = os.path.abspath(root)
+        self.url = f"sqlite:{root}"
+        self.namespace = namespace
+        self.folder = os.path.join(self.root, namespace)
+        self.path = os.path.join(self.folder, "state.db")
+        self.read_only = read_only
+        self.keep = history
+        self.timeout = timeout
+        self.durability = durability
+        self._pool: deque[apsw.Connection] = deque()
+        self._mutex = threading.Lock()
+        watch_fork(self)
+
+    def after_fork(self) -> None:
+        """A connection never crosses a fork: the child leaves the parent's alone, and opens its own."""
+        _inherited.append(self._pool)
+        self._pool = deque()
+        self._mutex = threading.Lock()
+
+    # --- connections -------------------------------------------------------------------------------------------
+
+    def _open(self) -> apsw.Connection | None:
+        """A connection, or None where the namespace has no database."""
+        try:
+            size = os.stat(self.path).st_size
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise file_error(error, self.path) from error
+        if size == 0:
+            raise Damaged(f"{self.path} is empty, which no database of stateview is", schema.RECOVER)
+        flags = apsw.SQLITE_OPEN_READONLY if self.read_only else apsw.SQLITE_OPEN_READWRITE
+        name = self.path
+        if self.read_only and not os.access(self.folder, os.W_OK) and not os.path.exists(self.path + "-wal"):
+            name = f"file:{schema.uri_path(self.path)}?immutable=1"  # WAL needs to write beside the file, or this
+            flags |= apsw.SQLITE_OPEN_URI
+        with self._errors():
+            connection = apsw.Connection(name, flags=flags)
+            schema.prepare(connection, self.durability)
+            connection.set_busy_handler(self._busy_handler())
+            if schema.needs_adoption(connection):
+                if self.read_only:
+                    raise ReadOnly(f"{self.path} is of an older format", "Open it once for writing, which adopts it")
+                connection.close()
+                self._adopt()
+                return self._open()
+            schema.check(connection, self.path)
+        return connection
+
+    def _busy_handler(self) -> Any:
+        started = 0.0
+
+        def handler(tries: int) -> bool:
+            nonlocal started
+            if tries == 0:
+                started = time.monotonic()
+            elif time.monotonic() - started > self.timeout:
+                return False
+            time.sleep(random.uniform(0.0002, min(0.02, 0.0005 * (tries + 1))))
+            return True
+
+        return handler
+
+    @contextmanager
+    def _connection(self, create: bool = False) -> Iterator[apsw.Connection | None]:
+        """A connection for this thread until the block ends; None where there is no database and none is made."""
+        try:
+            connection: apsw.Connection | None = self._pool.pop()
+        except IndexError:
+            connection = self._open()
+            if connection is None and create:
+                self._create()
+                connection = self._open()
+        if connection is None:
+            yield None
+            return
+        pool = self._pool
+        try:
+            with self._errors():
+                yield connection
+        except Damaged:
+            connection.close()
+            raise
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            pool.append(connection)
+            raise
+        pool.append(connection)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Errors of SQLite as ours."""
+        try:
+            yield
+        except apsw.Error as error:
+            raise self._translate(error) from error
+
+    def _translate(self, error: apsw.Error) -> StateException:
+        what = f"{self.path}: {error}"
+        if isinstance(error, (apsw.BusyError, apsw.LockedError)):
+            return BackendUnavailable(f"{self.path} was locked by another writer for {self.timeout:g} s", "Try again")
+        if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
+            return Damaged(what, schema.RECOVER)
+        if isinstance(error, apsw.FullError):
+            return BackendError(f"{what}: no space left", "Nothing was changed. Free some space and try again")
+        if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError)):
+            return ReadOnly(what, "Check who owns the file and its folder")
+        if isinstance(error, apsw.CantOpenError):
+            hint = "Check the folder's permissions and free space: a WAL database writes beside itself even to be read"
+            return BackendError(what, hint)
+        if isinstance(error, apsw.IOError):
+            return BackendError(what, "Check the disk, and its free space")
+        return BackendError(what)
+
+    def _create(self) -> None:
+        """Make the database under another name and rename it: no one ever opens one that is half made."""
+        try:
+            make_folders(self.folder)
+            with file_lock(os.path.join(self.folder, "lock"), self.timeout):
+                sweep(self.folder)
+                if os.path.exists(self.path):
+                    return
+                name = temporary(self.path)
+                try:
+                    with self._errors():
+                        schema.create(name)
+                    os.rename(name, self.path)
+                finally:
+                    for leftover in (name, f"{name}-wal", f"{name}-shm", f"{name}-journal"):
+                        remove(leftover)
+                fsync_folder(self.folder)
+        except OSError as error:
+            if isinstance(error, StateException):
+                raise
+            raise file_error(error, self.folder) from error
+
+    def _adopt(self) -> None:
+        """Take in the tables of the sketch where they lie, in one transaction."""
+        with file_lock(os.path.join(self.folder, "lock"), self.timeout), self._errors():
+            connection = apsw.Connection(self.path)
+            try:
+                schema.prepare(connection, self.durability)
+                connection.set_busy_handler(self._busy_handler())
+                schema.set_mode(connection, self.path)
+                connection.execute("BEGIN IMMEDIATE")
+                if schema.needs_adoption(connection):
+                    schema.adopt(connection, self.path, self._write)
+                connection.execute("COMMIT")
+            finally:
+                connection.close()
+
+    # --- reading -----------------------------------------------------------------------------------------------
+
+    def now(self) -> int:
+        """The machine's clock."""
+        return now()
+
+    def head(self) -> Head:
+        """See `Backend.head`. O(log n), and O(expired entries not yet taken away)."""
+        with self._connection() as db:
+            return Head() if db is None else self._head(db)
+
+    def _head(self, db: apsw.Connection) -> Head:
+        row = db.execute(
+            f"""SELECT * FROM ({_HEAD}) LEFT JOIN (SELECT count(*) FROM entries WHERE expires > 0 AND expires <= ?)
+            LEFT JOIN (SELECT floor, lineage FROM meta)""",
+            (now(),),
+        ).fetchone()
+        if row is None:
+            floor, lineage = db.execute("SELECT floor, lineage FROM meta").fetchone()
+            return Head(0, 0, 0, floor, lineage)
+        revision, moment, count, gone, floor, lineage = row
+        return Head(revision, moment, count - gone, floor, lineage)
+
+    def get(self, key: str) -> Version | None:
+        """See `Backend.get`. One prepared statement."""
+        pool = self._pool
+        try:
+            db = pool.pop()
+        except IndexError:
+            with self._connection() as first:  # puts a connection into the pool, if there is a database
+                if first is None:
+                    return None
+            return self.get(key)
+        try:
+            row = db.execute(_GET, (key,)).fetchone()
+        except apsw.Error as error:
+            raise self._translate(error) from error
+        finally:
+            pool.append(db)
+        if row is None:
+            self._check_gap(key)
+            return None
+        value, revision, moment, expires, _ = row
+        data = value.encode()
+        if checksum(key, data, revision, moment, expires) != row[4]:
+            raise self._rotten(key)
+        if expires and expires <= now():
+            return None
+        return Version(key, data, revision, moment, expires)
+
+    def _check_gap(self, key: str) -> None:
+        """A key that is not found may be one whose bytes have rotted: then it is a neighbour, with a wrong checksum."""
+        with self._connection() as db:
+            assert db is not None
+            for where in ("key < ? ORDER BY key DESC", "key > ? ORDER BY key"):
+                row = db.execute(
+                    f"SELECT key, value, revision, time, expires, sum FROM entries WHERE {where} LIMIT 1", (key,)
+                ).fetchone()
+                if row is not None:
+                    self._version(*row)
+
+    def _rotten(self, key: str) -> Damaged:
+        return Damaged(f"{self.path}: the entry {key[:60]!r} is not what was written", schema.RECOVER)
+
+    def _version(self, key: str, value: str | None, revision: int, time: int, expires: int, sum: int) -> Version:
+        data = None if value is None else value.encode()
+        if checksum(key, data, revision, time, expires) != sum:
+            raise self._rotten(key)
+        return Version(key, data, revision, time, expires)
+
+    def read(self, keys: Iterable[str], at: Point | None = None) -> dict[str, Version]:
+        """See `Backend.read`."""
+        with self._connection() as db:
+            if db is None:
+                self._keeps_nothing(at)
+                return {}
+            out = {}
+            moment = now() if at is None else at.time
+            with self._snapshot(db, at):
+                for key in keys:
+                    row = db.execute(_AT, (key, _TOP if at is None else at.revision)).fetchone()
+                    if row is not None and (version := self._version(key, *row)).visible(moment):
+                        out[key] = version
+        return out
+
+    def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: Point | None = None) -> list[Version]:
+        """See `Backend.scan`. O(log n + limit); of a past state O(versions passed over)."""
+        with self._connection() as db:
+            if db is None:
+                self._keeps_nothing(at)
+                return []
+            low, high = prefix, prefix + "\U0010ffff" * 257  # no key is as long as this in its last character
+            with self._snapshot(db, at):
+                if at is None:
+                    rows = db.execute(_LIVE, (low, high, after, now(), limit)).fetchall()
+                else:
+                    rows = db.execute(_PAST, (low, high, after, at.revision, at.time, limit)).fetchall()
+            return [self._version(*row) for row in rows]
+
+    @contextmanager
+    def _snapshot(self, db: apsw.Connection, *points: Point | None) -> Iterator[None]:
+        """One consistent read of several statements, at points that are checked to be kept."""
+        db.execute("BEGIN")
+        try:
+            for point in points:
+                if point is not None:
+                    self._check_kept(db, point.revision)
+            yield
+        finally:
+            if db.in_transaction:
+                db.execute("COMMIT")
+
+    def _check_kept(self, db: apsw.Connection, revision: int) -> None:
+        head = self._head(db)
+        if revision > head.revision or (
+            revision < head.floor
+            and db.execute("SELECT 1 FROM marks WHERE revision = ? LIMIT 1", (revision,)).fetchone() is None
+        ):
+            raise pruned(self.namespace, revision, head.floor)
+
+    def _keeps_nothing(self, at: Point | None) -> None:
+        if at is not None and at.revision:
+            raise pruned(self.namespace, at.revision, 0)
+
+    def changed(self, low: Point, high: Point) -> list[str]:
+        """See `Backend.changed`. O(changes log changes)."""
+        with self._connection() as db:
+            if db is None:
+                self._keeps_nothing(low)
+                self._keeps_nothing(high)
+                return []
+            with self._snapshot(db, low, high):
+                before, after = sorted((low.time, high.time))
+                rows = db.execute(_CHANGED, (low.revision, high.revision, before, after)).fetchall()
+        return [key for (key,) in rows]
+
+    def versions(self, key: str, limit: int = 100, below: int = 0) -> list[Version]:
+        """See `Backend.versions`."""
+        with self._connection() as db:
+            if db is None:
+                return []
+            rows = db.execute(_VERSIONS, (key, below or _TOP, limit)).fetchall()
+            return [self._version(key, *row) for row in rows]
+
+    def commits(self, limit: int = 100, below: int = 0) -> list[Commit]:
+        """See `Backend.commits`."""
+        with self._connection() as db:
+            if db is None:
+                return []
+            rows = db.execute(
+                """SELECT revision, time, reason, author, keys, position, forward, behind FROM commits
+                WHERE revision < ? AND revision > (SELECT floor FROM meta) ORDER BY revision DESC LIMIT ?""",
+                (below or _TOP, limit),
+            ).fetchall()
+        return [Commit(row[0], to_datetime(row[1]), *row[2:]) for row in rows]
+
+    def marks(self) -> list[Mark]:
+        """See `Backend.marks`."""
+        with self._connection() as db:
+            if db is None:
+                return []
+            rows = db.execute("SELECT name, revision, time, note FROM marks ORDER BY id").fetchall()
+        return [Mark(*row) for row in rows]
+
+    def wait(self, revision: int, timeout: float) -> int:
+        """See `Backend.wait`. Looks fifty times a second."""
+        deadline = time.monotonic() + timeout
+        while (head := self.head().revision) <= revision and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(POLL, left))
+        return head
+
+    def namespaces(self) -> list[str]:
+        """See `Backend.namespaces`."""
+        try:
+            names = os.listdir(self.root)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise file_error(error, self.root) from error
+        return sorted(n for n in names if n[0] != "." and os.path.exists(os.path.join(self.root, n, "state.db")))
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        while self._pool:
+            self._pool.pop().close()
+
+    # --- writing -----------------------------------------------------------------------------------------------
+
+    def commit(self, batch: Batch) -> Head:
+        """See `Backend.commit`. One transaction; O(writes log n); one fsync."""
+        if self.read_only:
+            raise ReadOnly(f"{self.path} is open for reading only")
+        with self._connection(create=True) as db:
+            assert db is not None
+            db.execute("BEGIN IMMEDIATE")
+            head = self._write(db, batch)
+            db.execute("COMMIT")
+        return head
+
+    def _write(self, db: apsw.Connection, batch: Batch) -> Head:
+        head = self._head(db)
+        check_base(batch, self.namespace, head.revision)
+        moment = max(now(), head.time + 1)
+        for key, expected in batch.expected.items():
+            row = db.execute("SELECT revision, expires FROM entries WHERE key = ?", (key,)).fetchone()
+            revision = 0 if row is None or 0 < row[1] <= moment else row[0]
+            if revision != expected:
+                raise conflict_key(key, expected, revision)
+        moment = batch.time or moment
+        self._write_marks(db, batch, head, moment)
+        if not batch.writes:
+            return head
+        revision = head.revision + 1
+        stored = db.execute(_HEAD).fetchone()
+        count = stored[2] if stored else 0
+        for key, write in batch.writes.items():
+            expires = moment + write.ttl if write.ttl else 0
+            count += self._put(db, key, write.value, revision, write.time or moment, expires)
+        gone = db.execute("SELECT key FROM entries WHERE expires > 0 AND expires <= ? LIMIT ?", (moment, REAP)).fetchall()
+        for (key,) in gone:
+            if key not in batch.writes:
+                count += self._put(db, key, None, revision, moment, 0)
+        db.execute(
+            "INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (revision, moment, count, batch.reason, batch.author, len(batch.writes), *batch.undo),
+        )
+        floor = self._trim(db, head.floor, revision) if revision - head.floor > self.keep else head.floor
+        return Head(revision, moment, count, floor, head.lineage)
+
+    def _put(
+        self, db: apsw.Connection, key: str, value: bytes | None, revision: int, moment: int, expires: int
+    ) -> int:
+        """Write or delete one key; returns by how much the count of entries changes."""
+        old = db.execute(
+            """INSERT INTO versions SELECT key, revision, ?2, value, time, expires, sum FROM entries WHERE key = ?1
+            RETURNING 1""",
+            (key, revision),
+        ).fetchone()
+        if old is None:
+            db.execute(
+                "UPDATE versions SET until = ?2 WHERE key = ?1 AND value IS NULL AND until = ?3", (key, revision, _TOP)
+            )
+        db.execute("INSERT INTO touched VALUES (?, ?)", (revision, key))
+        sum_ = checksum(key, value, revision, moment, expires)
+        if value is None:
+            db.execute("DELETE FROM entries WHERE key = ?", (key,))
+            db.execute("INSERT INTO versions VALUES (?, ?, ?, NULL, ?, 0, ?)", (key, revision, _TOP, moment, sum_))
+            return 0 if old is None else -1
+        db.execute(
+            "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)",
+            (key, value.decode(), revision, moment, expires, sum_),
+        )
+        return 1 if old is None else 0
+
+    def _write_marks(self, db: apsw.Connection, batch: Batch, head: Head, moment: int) -> None:
+        for name, revision in batch.unmarks:
+            db.execute("DELETE FROM marks WHERE name = ? AND revision = ?", (name, revision))
+        for mark in batch.marks:
+            if mark.fresh and db.execute("SELECT 1 FROM marks WHERE name = ?", (mark.name,)).fetchone():
+                raise conflict_mark(mark.name)
+            revision = head.revision if mark.revision is None else mark.revision
+            if mark.revision is not None:
+                self._check_kept(db, revision)
+            db.execute("DELETE FROM marks WHERE name = ? AND revision = ?", (mark.name, revision))
+            db.execute(
+                "INSERT INTO marks (name, revision, time, note) VALUES (?, ?, ?, ?)",
+                (mark.name, revision, mark.time or moment, mark.note),
+            )
+
+    # --- upkeep ------------------------------------------------------------------------------------------------
+
+    def _trim(self, db: apsw.Connection, floor: int, head: int) -> int:
+        """Forget a little of what lies before the last `keep` revisions; returns the new floor."""
+        goal = head - self.keep
+        rows = db.execute(
+            "SELECT revision, key FROM touched WHERE revision > ? AND revision <= ? ORDER BY revision LIMIT ?",
+            (floor, goal, TRIM + 1),
+        ).fetchall()
+        if len(rows) > TRIM:
+            # A revision is forgotten whole or not at all; one that touched more than TRIM keys goes at one stroke.
+            goal = max(floor + 1, rows[-1][0] - 1)
+        schema.trim(db, floor, goal)
+        return goal
+
+    def compact(self, floor: int) -> int:
+        """See `Backend.compact`. O(history); VACUUM rewrites the whole file."""
+        with self._connection() as db:
+            if db is None:
+                return 0
+            db.execute("BEGIN IMMEDIATE")
+            head = self._head(db)
+            before = db.execute("SELECT count(*) FROM versions").fetchone()[0]
+            schema.trim_all(db, max(head.floor, min(floor, head.revision)))
+            after: int = db.execute("SELECT count(*) FROM versions").fetchone()[0]
+            db.execute("COMMIT")
+            db.execute("VACUUM")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return int(before) - after
+
+    def drop(self) -> None:
+        """See `Backend.drop`."""
+        self.close()
+        if not os.path.isdir(self.folder):
+            return
+        import shutil
+
+        moved = temporary(self.folder)
+        with file_lock(os.path.join(self.folder, "lock"), self.timeout):
+            os.rename(self.folder, moved)
+        shutil.rmtree(moved)
+
+    def recover(self) -> RecoveryReport:
+        """See `Backend.recover`."""
+        from .sqlite_recovery import recover
+
+        self.close()
+        return recover(self)
+
+
+_inherited: list[deque[apsw.Connection]] = []
+
+
+def checksum(key: str, value: bytes | None, revision: int, moment: int, expires: int) -> int:
+    """CRC-32 over all that a row says."""
+    return crc32(b"\0" if value is None else value, crc32(f"{key}\0{revision}\0{moment}\0{expires}".encode()))
+
+

@@ -1,0 +1,191 @@
+"""The tables of a state.db, what may be forgotten from them, and the adoption of the older layout."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import apsw
+
+from .. import codec
+from ..errors import BackendError, Damaged
+from ..model import check_checkpoint, check_key, now, parse_time
+from .base import Batch, Head, NewMark, Write
+
+FORMAT = 1
+APPLICATION = 0x73747677  # "stvw": what `file` and SQLite know the database by
+RECOVER = "Run 'stateview recover': it keeps the damaged file and mends what can be mended"
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs"}
+
+TABLES = f"""
+CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), lineage TEXT NOT NULL, floor INTEGER NOT NULL) STRICT;
+CREATE TABLE entries (
+    key TEXT PRIMARY KEY, value TEXT NOT NULL, revision INTEGER NOT NULL, time INTEGER NOT NULL,
+    expires INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX entries_expires ON entries (expires) WHERE expires > 0;
+CREATE TABLE versions (
+    key TEXT NOT NULL, revision INTEGER NOT NULL, until INTEGER NOT NULL, value TEXT, time INTEGER NOT NULL,
+    expires INTEGER NOT NULL, sum INTEGER NOT NULL, PRIMARY KEY (key, revision)) STRICT, WITHOUT ROWID;
+CREATE INDEX versions_expires ON versions (expires) WHERE expires > 0;
+CREATE TABLE touched (revision INTEGER NOT NULL, key TEXT NOT NULL, PRIMARY KEY (revision, key)) STRICT, WITHOUT ROWID;
+CREATE TABLE commits (
+    revision INTEGER PRIMARY KEY, time INTEGER NOT NULL, count INTEGER NOT NULL, reason TEXT NOT NULL,
+    author TEXT NOT NULL, keys INTEGER NOT NULL, position INTEGER NOT NULL, forward INTEGER NOT NULL,
+    behind INTEGER NOT NULL) STRICT;
+CREATE TABLE marks (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, revision INTEGER NOT NULL, time INTEGER NOT NULL,
+    note TEXT NOT NULL, UNIQUE (name, revision)) STRICT;
+CREATE INDEX marks_revision ON marks (revision);
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {FORMAT};
+"""
+
+
+def uri_path(path: str) -> str:
+    """A path as it stands in a SQLite URI."""
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def prepare(connection: apsw.Connection, durability: str) -> None:
+    """The settings of every connection."""
+    # EXTRA is FULL in WAL mode; in rollback mode it alone survives a loss of power after the acknowledgement
+    level = "EXTRA" if durability == "full" else "NORMAL"
+    connection.execute(f"PRAGMA synchronous = {level}; PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF")
+
+
+def on_network(path: str) -> bool:
+    """Whether a path lies on a network file system, on which WAL does not work. Linux; false where it cannot tell."""
+    best, kind = "", ""
+    try:
+        with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
+            for line in mounts:
+                _, point, name, *_ = line.split(" ")
+                inside = os.path.abspath(path).startswith(point.rstrip("/") + "/")
+                if inside and len(point) >= len(best):
+                    best, kind = point, name
+    except OSError:
+        return False
+    return kind in _NETWORK
+
+
+def create(path: str) -> None:
+    """Make an empty database at `path`, durable and closed."""
+    connection = apsw.Connection(path)
+    try:
+        set_mode(connection, path)
+        with connection:
+            _make_tables(connection)
+    finally:
+        connection.close()
+
+
+def set_mode(connection: apsw.Connection, path: str) -> None:
+    """WAL, or where the file system cannot hold that, the rollback mode that survives a loss of power."""
+    if on_network(path):
+        connection.execute("PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = EXTRA")
+    else:
+        connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
+
+
+def _make_tables(connection: apsw.Connection) -> None:
+    connection.execute(TABLES)
+    connection.execute("INSERT INTO meta VALUES (1, ?, 0)", (secrets.token_hex(16),))
+
+
+def check(connection: apsw.Connection, path: str) -> None:
+    """Refuse a database that is not ours, or of a later format."""
+    application = connection.pragma("application_id")
+    version = connection.pragma("user_version")
+    if application != APPLICATION:
+        raise Damaged(f"{path} is a SQLite database, but none of stateview", "Move it away, or give another store")
+    if version > FORMAT:
+        raise BackendError(f"{path} has format {version}, this stateview knows {FORMAT}", "Upgrade stateview")
+
+
+def needs_adoption(connection: apsw.Connection) -> bool:
+    """Whether the older layout's table `state(key, value, timestamp)` is there."""
+    return [row[1] for row in connection.execute("PRAGMA table_info(state)")] == ["key", "value", "timestamp"]
+
+
+def adopt(connection: apsw.Connection, path: str, write: Callable[[apsw.Connection, Batch], Head]) -> None:
+    """Bring the older layout's rows into ours as commits, checkpoints first; within the caller's transaction.
+
+    Raises:
+        Damaged: a row that does not parse, named. The caller rolls back.
+
+    """
+    live = {row[0]: (row[1], row[2]) for row in connection.execute("SELECT key, value, timestamp FROM state")}
+    states: list[tuple[str, int, dict[str, tuple[str, str]]]] = []
+    saved = [row[1] for row in connection.execute("PRAGMA table_info(checkpoints)")] == ["name", "state", "created_at"]
+    if saved:
+        for name, text, created in connection.execute("SELECT name, state, created_at FROM checkpoints"):
+            check_checkpoint(name)
+            rows = _parse(text, f"{path}: checkpoint {name!r}")
+            states.append((name, parse_time(created), {row[0]: (row[1], row[2]) for row in rows}))
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
+        _make_tables(connection)
+    old = connection.execute("SELECT key, value FROM entries").fetchall()
+    before: dict[str, tuple[str, str]] = {key: (value, "") for key, value in old}
+    previous: tuple[str, int] | None = None
+    for label, moment, content in [*sorted(states, key=lambda state: state[1]), ("", now(), live)]:
+        writes = {key: Write(None) for key in before.keys() - content.keys()}
+        for key, (text, stamp) in content.items():
+            if before.get(key) != (text, stamp):
+                value = codec.encode(_parse(text, f"{path}: the entry {check_key(key)!r}"))
+                writes[key] = Write(value, 0, parse_time(stamp))
+        marks = (NewMark(previous[0], "adopted", None, previous[1]),) if previous else ()
+        reason = f"adopted checkpoint {label}" if label else "adopted from an older format"
+        write(connection, Batch(writes, reason=reason, marks=marks, time=moment))
+        previous = (label, moment) if label else None
+        before = content
+    connection.execute("DROP TABLE state")
+    if saved:
+        connection.execute("DROP TABLE checkpoints")
+
+
+def _parse(text: str, what: str) -> Any:
+    try:
+        return codec.parse_strict(text)
+    except (json.JSONDecodeError, ValueError, RecursionError) as error:
+        raise Damaged(f"{what} is not valid JSON: {error}", "Nothing was changed") from error
+
+
+_UNSEEN = "NOT EXISTS (SELECT 1 FROM marks WHERE marks.revision >= v.revision AND marks.revision < v.until)"
+
+
+def trim(db: apsw.Connection, low: int, goal: int) -> None:
+    """Raise the floor to `goal`: forget versions superseded after `low`, up to `goal`, that no checkpoint sees.
+
+    `touched` must still tell what differs between two checkpoints, or between one and the floor. Of the revisions
+    between two neighbours of these, the last touch of a key says as much as all: the earlier go. O(rows looked at).
+    """
+    oldest = db.execute("SELECT min(revision) FROM marks").fetchone()[0]
+    rows = db.execute("SELECT revision, key FROM touched WHERE revision > ? AND revision <= ?", (low, goal)).fetchall()
+    for revision, key in rows:
+        gone = db.execute(
+            f"DELETE FROM versions AS v WHERE key = ? AND until = ? AND {_UNSEEN} RETURNING revision", (key, revision)
+        ).fetchone()
+        if gone is not None:
+            db.execute("DELETE FROM touched WHERE revision = ? AND key = ?", (gone[0], key))
+        if oldest is None or oldest >= revision:
+            db.execute("DELETE FROM touched WHERE revision = ? AND key = ?", (revision, key))
+            db.execute("DELETE FROM versions WHERE key = ? AND revision = ? AND value IS NULL", (key, revision))
+    db.execute("DELETE FROM commits WHERE revision <= ? AND revision < (SELECT max(revision) FROM commits)", (goal,))
+    db.execute("UPDATE meta SET floor = max(floor, ?)", (goal,))
+
+
+def trim_all(db: apsw.Connection, goal: int) -> None:
+    """As `trim`, over the whole history: also what checkpoints saw that have been deleted since. O(history)."""
+    trim(db, 0, goal)
+    db.execute(f"DELETE FROM versions AS v WHERE until <= ? AND {_UNSEEN}", (goal,))
+    db.execute(
+        """DELETE FROM touched WHERE (revision, key) IN (
+            SELECT revision, key FROM
+                (SELECT revision, key, lead(revision) OVER (PARTITION BY key ORDER BY revision) AS next FROM touched) AS t
+            WHERE next <= ? AND NOT EXISTS
+                (SELECT 1 FROM marks WHERE marks.revision >= t.revision AND marks.revision < t.next))""",
+        (goal,),
+    )

@@ -1,0 +1,261 @@
+"""The structural diff of two JSON values, and what a diff of two states is made of. Pure: reads no backend."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from difflib import SequenceMatcher
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+
+from .codec import canonical
+from .model import ABSENT, Kind, PathChange
+
+Opcode = tuple[str, int, int, int, int]
+_SMALL = 250_000  # pairs of elements that SequenceMatcher may compare; beyond, anchors are sought first
+
+
+class _Step(NamedTuple):
+    """One difference. `at` is its pointer in a document that is patched left to right, `was` in the one before."""
+
+    kind: Kind
+    was: str
+    at: str
+    before: Any
+    after: Any
+
+
+def compare(before: Any, after: Any) -> list[PathChange]:
+    """The differences inside two JSON values, in document order.
+
+    Objects are compared by key and arrays aligned, so that one insertion is one change. A pointer of something removed
+    is its place in `before`, every other its place in `after`. Two values that differ as a whole give one change with
+    the empty pointer. O(size) for what is alike; a differing stretch of an array costs up to its square, bounded.
+    """
+    return [PathChange(step.was if step.kind == "removed" else step.at, *_rest(step)) for step in _steps(before, after)]
+
+
+def _rest(step: _Step) -> tuple[Kind, Any, Any]:
+    return step.kind, step.before, step.after
+
+
+def json_patch(before: Any, after: Any, path: str = "") -> list[dict[str, Any]]:
+    """The RFC 6902 operations that, applied to `before` in order, give `after`. `path` is put before each pointer."""
+    operations: list[dict[str, Any]] = []
+    for step in _steps(before, after):
+        if step.kind == "removed":
+            operations.append({"op": "remove", "path": path + step.at})
+        else:
+            verb = "add" if step.kind == "added" else "replace"
+            operations.append({"op": verb, "path": path + step.at, "value": step.after})
+    return operations
+
+
+def escape(token: str | int) -> str:
+    """One step of a JSON Pointer, with `~` and `/` escaped (RFC 6901, section 3)."""
+    return str(token).replace("~", "~0").replace("/", "~1")
+
+
+def point(value: Any, pointer: str) -> Any:
+    """What `pointer` (RFC 6901) finds in `value`, or `ABSENT`.
+
+    Raises:
+        ValueError: the pointer is neither empty nor starts with `/`.
+
+    """
+    if pointer and not pointer.startswith("/"):
+        raise ValueError(f"{pointer!r} is not a JSON Pointer: it starts with '/'")
+    for token in pointer.split("/")[1:]:
+        step = token.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, dict) and step in value:
+            value = value[step]
+        elif isinstance(value, list) and step.isdecimal() and step.isascii() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return ABSENT
+    return value
+
+
+def _steps(before: Any, after: Any, was: str = "", at: str = "") -> Iterator[_Step]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key, old in before.items():
+            step = "/" + escape(key)
+            if key not in after:
+                yield _Step("removed", was + step, at + step, old, ABSENT)
+            else:
+                yield from _steps(old, after[key], was + step, at + step)
+        for key, new in after.items():
+            if key not in before:
+                yield _Step("added", was + "/" + escape(key), at + "/" + escape(key), ABSENT, new)
+    elif isinstance(before, list) and isinstance(after, list):
+        yield from _list_steps(before, after, was, at)
+    elif canonical(before) != canonical(after):
+        yield _Step("changed", was, at, before, after)
+
+
+def _list_steps(before: list[Any], after: list[Any], was: str, at: str) -> Iterator[_Step]:
+    for tag, i1, i2, j1, j2 in align([canonical(item) for item in before], [canonical(item) for item in after]):
+        if tag == "equal":
+            continue
+        both = min(i2 - i1, j2 - j1)
+        for k in range(both):
+            yield from _steps(before[i1 + k], after[j1 + k], f"{was}/{i1 + k}", f"{at}/{j1 + k}")
+        for i in range(i1 + both, i2):
+            yield _Step("removed", f"{was}/{i}", f"{at}/{j1 + both}", before[i], ABSENT)
+        for j in range(j1 + both, j2):
+            yield _Step("added", f"{was}/{i2}", f"{at}/{j}", ABSENT, after[j])
+
+
+def align(before: Sequence[Any], after: Sequence[Any]) -> list[Opcode]:
+    """Opcodes as of `difflib` (`equal`, `replace`, `delete`, `insert`) that turn one sequence into the other.
+
+    The common ends are cut off first. A small middle goes to `SequenceMatcher`; a large one is divided at elements
+    that each side holds once, in the longest order they share (patience diff), so that the cost stays near
+    O(n log n). What is still large and shares no such element is one `replace`.
+    """
+    out: list[Opcode] = []
+    pending: list[tuple[int, int, int, int]] = [(0, len(before), 0, len(after))]
+    while pending:
+        i1, i2, j1, j2 = pending.pop()
+        head = 0
+        while i1 + head < i2 and j1 + head < j2 and before[i1 + head] == after[j1 + head]:
+            head += 1
+        tail = 0
+        while tail < min(i2 - i1, j2 - j1) - head and before[i2 - tail - 1] == after[j2 - tail - 1]:
+            tail += 1
+        if head:
+            out.append(("equal", i1, i1 + head, j1, j1 + head))
+        if tail:
+            out.append(("equal", i2 - tail, i2, j2 - tail, j2))
+        i1, i2, j1, j2 = i1 + head, i2 - tail, j1 + head, j2 - tail
+        if i1 == i2 or j1 == j2:
+            if i1 < i2 or j1 < j2:
+                out.append(("delete" if i1 < i2 else "insert", i1, i2, j1, j2))
+        elif (i2 - i1) * (j2 - j1) <= _SMALL:
+            matcher = SequenceMatcher(None, before[i1:i2], after[j1:j2], autojunk=False)
+            out += [(tag, i1 + a, i1 + b, j1 + c, j1 + d) for tag, a, b, c, d in matcher.get_opcodes()]
+        elif anchors := _anchors(before, after, i1, i2, j1, j2):
+            i, j = i1, j1
+            for a, b in [*anchors, (i2, j2)]:
+                pending.append((i, a, j, b))
+                i, j = a, b
+        else:
+            out.append(("replace", i1, i2, j1, j2))
+    return sorted(out, key=lambda code: (code[1], code[3]))
+
+
+def _anchors(
+    before: Sequence[Any], after: Sequence[Any], i1: int, i2: int, j1: int, j2: int
+) -> list[tuple[int, int]]:
+    """Index pairs of the elements unique on both sides, the longest run of them that keeps its order."""
+    left, right = Counter(before[i1:i2]), Counter(after[j1:j2])
+    places = {after[j]: j for j in range(j1, j2) if right[after[j]] == 1}
+    pairs = [(i, places[before[i]]) for i in range(i1, i2) if left[before[i]] == 1 and before[i] in places]
+    tops: list[int] = []  # the smallest last j of an increasing run of each length
+    at_top: list[int] = []
+    link: list[int] = []
+    for index, (_, j) in enumerate(pairs):
+        length = bisect_left(tops, j)
+        link.append(at_top[length - 1] if length else -1)
+        tops[length : length + 1] = [j]
+        at_top[length : length + 1] = [index]
+    run: list[tuple[int, int]] = []
+    index = at_top[-1] if at_top else -1
+    while index >= 0:
+        run.append(pairs[index])
+        index = link[index]
+    return run[::-1]
+
+
+def line_diff(before: str, after: str, context: int = 3) -> list[tuple[str, str]]:
+    """Two texts line by line: pairs of a mark and a line, in order.
+
+    The mark is `-`, `+`, ` ` for a line of context, or `…` where equal lines were left out (their number as the text).
+    """
+    old, new = before.split("\n"), after.split("\n")
+    out: list[tuple[str, str]] = []
+    codes = align(old, new)
+    for position, (tag, i1, i2, j1, j2) in enumerate(codes):
+        if tag != "equal":
+            out += [("-", line) for line in old[i1:i2]] + [("+", line) for line in new[j1:j2]]
+            continue
+        head = i1 if position == 0 else min(i2, i1 + context)
+        tail = i2 if position == len(codes) - 1 else max(head, i2 - context)
+        out += [(" ", line) for line in old[i1:head]]
+        if tail > head:
+            out.append(("…", f"{tail - head} equal line{'s' if tail - head > 1 else ''}"))
+        out += [(" ", line) for line in old[tail:i2]]
+    return out
+
+
+class Change(Struct, frozen=True, dict=True):
+    """What happened to one key between two states. `ABSENT` stands for no value; the revisions wrote each side."""
+
+    key: str
+    kind: Kind
+    before: Any
+    after: Any
+    before_revision: int = 0
+    after_revision: int = 0
+
+    @cached_property
+    def paths(self) -> list[PathChange]:
+        """What differs inside the value, computed when first asked for; see `compare`."""
+        if self.kind == "changed":
+            return compare(self.before, self.after)
+        return [PathChange("", self.kind, self.before, self.after)]
+
+
+class Diff:
+    """The changes between two states, one `Change` a key, in key order.
+
+    Iterating streams: the first change is there before the last is sought. `len()` and `counts` go through all of
+    them once. Nothing is kept but the counts, so it can be iterated again, at the same cost.
+    """
+
+    def __init__(self, before: str, after: str, source: Callable[[], Iterator[Change]]) -> None:
+        self.before = before
+        self.after = after
+        self._source = source
+        self._counts: dict[Kind, int] | None = None
+
+    def __iter__(self) -> Iterator[Change]:
+        counts: dict[Kind, int] = {"added": 0, "removed": 0, "changed": 0}
+        for change in self._source():
+            counts[change.kind] += 1
+            yield change
+        self._counts = counts
+
+    @property
+    def counts(self) -> dict[Kind, int]:
+        """How many keys were added, removed and changed. O(changes) the first time."""
+        if self._counts is None:
+            for _ in self:
+                pass
+        assert self._counts is not None
+        return dict(self._counts)
+
+    def __len__(self) -> int:
+        return sum(self.counts.values())
+
+    def __bool__(self) -> bool:
+        return next(iter(self), None) is not None
+
+    def __repr__(self) -> str:
+        return f"Diff({self.before!r} → {self.after!r})"
+
+    def as_json_patch(self) -> list[dict[str, Any]]:
+        """RFC 6902 operations on the object `{key: value, …}`: applied to the one state they give the other."""
+        operations: list[dict[str, Any]] = []
+        for change in self:
+            path = "/" + escape(change.key)
+            if change.kind == "removed":
+                operations.append({"op": "remove", "path": path})
+            elif change.kind == "added":
+                operations.append({"op": "add", "path": path, "value": change.after})
+            else:
+                operations += json_patch(change.before, change.after, path)
+        return operations

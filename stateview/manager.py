@@ -1,0 +1,541 @@
+"""StateManager: all that can be done with a namespace, written once over the primitives of its backend."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from . import codec, comparison, restoring, settings
+from .backends import open_backend
+from .backends.base import Batch, Head, Mark, NewMark, Point, Write
+from .diff import Change, Diff, point
+from .errors import Conflict, HistoryPruned, ReadOnly, StateException
+from .model import (
+    ABSENT,
+    Checkpoint,
+    Commit,
+    Entry,
+    RecoveryReport,
+    check_checkpoint,
+    check_key,
+    check_name,
+    parse_ref,
+    to_datetime,
+)
+from .transaction import Transaction, check_ttl
+from .view import Ref, StateView, diff, find_mark, missing_key, missing_mark, resolve, to_entry
+
+UPDATE_SECONDS = 60.0
+FORK_PAGE = 20_000
+_IDLE = 1.0  # seconds of one wait of `watch`, between which Ctrl-C and a timeout are looked at
+
+
+class StateManager:
+    """The state of one workflow: values under keys, in one namespace of a store.
+
+    Args:
+        backend: `"json"`, `"sqlite"`, `"redis"`, a store URL, or the name of a store in `stateview.toml`. None: what
+            `stateview init` chose in this folder, else JSON files.
+        namespace: 1 to 128 letters, digits, `.`, `_`, `-`. None: what `init` chose, else `"default"`.
+        read_only: every write raises `ReadOnly`, and nothing is created.
+        author: who, for the log. None: the environment's `STATEVIEW_AUTHOR`.
+        history: for how many revisions superseded versions are kept at least (10,000); what a checkpoint can see is
+            kept in any case.
+        timeout: seconds to go on trying through faults that can pass (10).
+        durability: for SQLite, `"full"` (default) or `"normal"`, which is faster and may lose the last commits, never
+            half of one, with the power.
+
+    Safe to use from several threads, and in a child after `fork()`. Opening costs nothing: files and connections are
+    opened, and an empty namespace is made, when they are first needed.
+
+    Raises:
+        InvalidName: a backend or namespace that cannot be.
+
+    """
+
+    def __init__(
+        self, backend: str | None = None, namespace: str | None = None, *, read_only: bool = False,
+        author: str | None = None, history: int | None = None, timeout: float | None = None,
+        durability: str | None = None,
+    ) -> None:  # fmt: skip
+        chosen = settings.choose(backend, namespace)
+        given = {"history": history, "timeout": timeout, "durability": durability}
+        options = {name: value for name, value in given.items() if value is not None}
+        if history is not None and history < 1:
+            raise ValueError(f"history={history!r}: at least 1 revision is kept")
+        self.read_only = read_only
+        self.author = author if author is not None else os.environ.get("STATEVIEW_AUTHOR", "")
+        self.backend = open_backend(chosen.store, chosen.namespace, read_only=read_only, **options)
+        self._reopen = lambda other: StateManager(
+            chosen.store, other, read_only=read_only, author=author, history=history, timeout=timeout,
+            durability=durability,
+        )  # fmt: skip
+
+    def __enter__(self) -> StateManager:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<StateManager {self.url} namespace {self.namespace!r}{' read-only' if self.read_only else ''}>"
+
+    @property
+    def namespace(self) -> str:
+        """The namespace's name."""
+        return self.backend.namespace
+
+    @property
+    def url(self) -> str:
+        """The store's URL, its password masked."""
+        return self.backend.url
+
+    @property
+    def revision(self) -> int:
+        """The present revision; 0 where nothing was ever written."""
+        return self.backend.head().revision
+
+    def head(self) -> Head:
+        """The present revision, its time, the number of keys, and how far back the history is kept."""
+        return self.backend.head()
+
+    def close(self) -> None:
+        """Let go of files and connections. They are opened again if the manager is used again."""
+        self.backend.close()
+
+    # --- keys --------------------------------------------------------------------------------------------------
+
+    def save(
+        self, key: str, value: Any, *, ttl: float | None = None, expected: int | None = None, reason: str = ""
+    ) -> int:
+        """Save a value under a key, durably, and return the new revision.
+
+        Args:
+            key: any non-empty string without NUL, up to 1,024 bytes of UTF-8.
+            value: what JSON can hold: dict with string keys, list, str, int of any size, finite float, bool, None.
+                Tuples come back as lists. Up to 64 MiB encoded and 200 levels deep.
+            ttl: seconds until it expires; None: never, also where it had an expiry before.
+            expected: the revision that the key must have now, 0 for "only if absent".
+            reason: for the log.
+
+        Raises:
+            InvalidName, NotSerializable: nothing was written.
+            Conflict: the key is not at `expected`.
+            ReadOnly, BackendError, BackendUnavailable, Damaged: see each.
+
+        """
+        data = codec.encode(value)
+        expectation = {} if expected is None else {check_key(key): expected}
+        write = Write(data, check_ttl(ttl))
+        return self._commit(Batch({check_key(key): write}, expectation, reason=reason or f"save {key}")).revision
+
+    def load(self, key: str, default: Any = ABSENT, *, at: Ref | None = None) -> Any:
+        """The value of a key, fresh: changing it changes nothing stored.
+
+        Args:
+            key: the key.
+            default: returned where there is no value. None is a default like any other.
+            at: a ref: the state to read. None: live.
+
+        Raises:
+            KeyNotFound: there is no value, and no default was given.
+            RefNotFound, HistoryPruned: `at` names nothing that is kept.
+
+        """
+        if at is not None:
+            return self.at(at).load(key, default)
+        found = self.backend.get(check_key(key))
+        if found is not None and found.value is not None:
+            return codec.decode(found.value, key)
+        if default is ABSENT:
+            raise missing_key(self.backend, key)
+        return default
+
+    def entry(self, key: str, *, at: Ref | None = None) -> Entry:
+        """The value of a key with its revision, time, expiry and what is left of it.
+
+        Raises:
+            KeyNotFound: there is none.
+
+        """
+        if at is not None:
+            return self.at(at).entry(key)
+        found = self.backend.get(check_key(key))
+        if found is None:
+            raise missing_key(self.backend, key)
+        return to_entry(found)
+
+    def delete(self, key: str, *, expected: int | None = None, reason: str = "") -> bool:
+        """Delete a key; its history stays. Returns whether there was a value; nothing is written where not.
+
+        Raises:
+            Conflict: the key is not at the `expected` revision.
+
+        """
+        found = self.backend.get(check_key(key))
+        if found is None and expected is None:
+            return False
+        expectation = {key: expected if expected is not None else found.revision if found else 0}
+        try:
+            self._commit(Batch({key: Write(None)}, expectation, reason=reason or f"delete {key}"))
+        except Conflict:
+            if expected is not None:
+                raise
+            return self.delete(key, reason=reason)  # written anew, or deleted, since the look
+        return True
+
+    def list_keys(self, prefix: str = "", *, keys: Iterable[str] | str | None = None, at: Ref | None = None) -> list[str]:
+        """The keys, sorted by code points: those with a prefix, or chosen by names and globs. O(keys listed)."""
+        return self.at("live" if at is None else at).list_keys(prefix, keys)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self.backend.get(key) is not None
+
+    def update(
+        self, key: str, function: Callable[[Any], Any], default: Any = ABSENT, *, ttl: float | None = None,
+        reason: str = "",
+    ) -> Any:  # fmt: skip
+        """Read, change and write a key with no other write in between; returns the new value.
+
+        `function` gets the value (or `default`) and returns the new one. It may be called more than once, and must
+        have no effect of its own.
+
+        Raises:
+            KeyNotFound: there is no value, and no default was given.
+            Conflict: other writers were first for a whole minute.
+
+        """
+        deadline = time.monotonic() + UPDATE_SECONDS
+        pause = 0.001
+        while True:
+            found = self.backend.get(check_key(key))
+            if found is None and default is ABSENT:
+                raise missing_key(self.backend, key)
+            value = function(default if found is None or found.value is None else codec.decode(found.value, key))
+            write = Write(codec.encode(value), check_ttl(ttl))
+            expectation = {key: found.revision if found is not None else 0}
+            try:
+                self._commit(Batch({key: write}, expectation, reason=reason or f"update {key}"))
+                return codec.decode(write.value or b"null", key)
+            except Conflict:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(random.uniform(0, pause))
+            pause = min(0.05, pause * 1.5)
+
+    @contextmanager
+    def transaction(self, reason: str = "") -> Iterator[Transaction]:
+        """A block of reads and writes that becomes one commit when it ends, and none if it raises.
+
+        Raises:
+            Conflict: at the end of the block, if a key that it read has been written by another since. Nothing was
+                written; run the block again.
+
+        """
+        transaction = Transaction(self.backend, self.at("live"), reason)
+        try:
+            yield transaction
+        except BaseException:
+            transaction.abandon()
+            raise
+        if (batch := transaction.batch()) is not None:
+            self._commit(batch)
+
+    # --- checkpoints and refs ----------------------------------------------------------------------------------
+
+    def checkpoint(self, name: str | None = None, *, note: str = "", at: Ref | None = None) -> str:
+        """Name the present state, or the one at a ref, and return the name. O(1); JSON files: O(keys).
+
+        Without a name it is `auto_YYYYMMDD_HHMMSS`, unique. A name that is there already moves; what it named stays
+        reachable as `NAME@REVISION`.
+        """
+        if name is not None:
+            check_checkpoint(name)
+        where = None if at is None else resolve(self.backend, at)
+        if name is None:
+            return self._mark_fresh(f"auto_{time.strftime('%Y%m%d_%H%M%S', time.gmtime())}", note, where)
+        revision, moment = (None, 0) if where is None else (where.revision, where.time)
+        self._commit(Batch(marks=(NewMark(name, note, revision, moment),)))
+        return name
+
+    def _mark_fresh(self, stem: str, note: str, where: Point | None) -> str:
+        revision, moment = (None, 0) if where is None else (where.revision, where.time)
+        for name in _numbered(stem):
+            try:
+                self._commit(Batch(marks=(NewMark(name, note, revision, moment, fresh=True),)))
+                return name
+            except Conflict:
+                continue
+        raise AssertionError("unreachable: the names have no end")
+
+    def list_checkpoints(self) -> list[str]:
+        """The names of the checkpoints, oldest first."""
+        return [mark.name for mark in self.checkpoints()]
+
+    def checkpoints(self, *, all: bool = False) -> list[Checkpoint]:
+        """The checkpoints with revision, time and note, oldest first; with `all`, also what moved names named before."""
+        marks = self.backend.marks()
+        current = {mark.name: mark for mark in marks}
+        found = [
+            Checkpoint(mark.name, mark.revision, to_datetime(mark.time), mark.note, current[mark.name] is mark)
+            for mark in marks
+        ]
+        return [one for one in found if all or one.current]
+
+    def delete_checkpoint(self, name: str) -> Checkpoint:
+        """Delete a checkpoint (`NAME`, or `NAME@REVISION`), and return what it was. The state itself is untouched.
+
+        Raises:
+            RefNotFound: there is none.
+
+        """
+        mark = self._mark(name)
+        self._commit(Batch(unmarks=((mark.name, mark.revision),)))
+        return Checkpoint(mark.name, mark.revision, to_datetime(mark.time), mark.note)
+
+    def rename_checkpoint(self, name: str, new: str) -> None:
+        """Give a checkpoint another name, which must be free.
+
+        Raises:
+            RefNotFound: there is none.
+            Conflict: the new name is taken.
+
+        """
+        mark = self._mark(name)
+        fresh = NewMark(check_checkpoint(new), mark.note, mark.revision, mark.time, fresh=True)
+        self._commit(Batch(marks=(fresh,), unmarks=((mark.name, mark.revision),)))
+
+    def _mark(self, ref: str) -> Mark:
+        parsed = parse_ref(ref)
+        mark = find_mark(self.backend.marks(), parsed.name, parsed.revision) if parsed.name and not parsed.back else None
+        if mark is None:
+            raise missing_mark(self.backend, ref, parsed.name or ref)
+        return mark
+
+    def at(self, ref: Ref) -> StateView:
+        """A read-only view of the state that a ref names: many reads of one consistent state.
+
+        Args:
+            ref: a checkpoint's name, `NAME@REVISION`, a revision number, `live`, or any of these with `~N` steps back.
+
+        Raises:
+            InvalidName: it is not a ref.
+            RefNotFound, HistoryPruned: it names nothing that is kept.
+
+        """
+        return StateView(self.backend, resolve(self.backend, ref), str(ref))
+
+    def diff(self, before: Ref, after: Ref = "live", *, keys: Iterable[str] | str | None = None) -> Diff:
+        """What changed from one ref to another (live), as one `Change` a key. O(changes), streamed.
+
+        Raises:
+            RefNotFound, HistoryPruned: a ref names nothing that is kept.
+
+        """
+        return diff(self.at(before), self.at(after), keys)
+
+    # --- restore, undo, redo -----------------------------------------------------------------------------------
+
+    def restore_checkpoint(
+        self, ref: Ref, keys: Iterable[str] | str | None = None, dry_run: bool = False, *, expected: int | None = None
+    ) -> Diff:
+        """Make the live state what it was at a ref, as one new commit, and return the diff that was applied.
+
+        Keys made since are deleted. A checkpoint `before_restore_…` is made of the state before, in the same commit;
+        `undo` takes it back too. A key with an expiry gets the time that it had left then.
+
+        Args:
+            ref: the state to bring back.
+            keys: only these, by names and globs.
+            dry_run: only return the diff that would be applied.
+            expected: the revision that must be live, such as that of the preview. None: whatever it is, consistently.
+
+        Raises:
+            Conflict: live is not at `expected`.
+            KeyNotFound: a key given by name is in neither state.
+            RefNotFound, HistoryPruned: the ref names nothing that is kept.
+
+        """
+        return restoring.restore(self.backend, ref, comparison.Selection(keys), dry_run, expected, self._commit)
+
+    restore = restore_checkpoint
+
+    def revert(self, key: str, revision: int) -> Diff:
+        """Bring one key back to its version of an earlier revision."""
+        return self.restore_checkpoint(revision, keys=[_literal(check_key(key))])
+
+    def undo(self, *, expected: int | None = None) -> Diff:
+        """Take back the last commit that is not taken back yet, as a new commit; return the diff that was applied.
+
+        Raises:
+            RefNotFound: there is nothing to undo.
+            HistoryPruned: what came before is no longer kept.
+            Conflict: another wrote meanwhile, or live is not at `expected`.
+
+        """
+        return restoring.undo(self.backend, self._commit, expected)
+
+    def redo(self, *, expected: int | None = None) -> Diff:
+        """Bring back what the last undo took away; return the diff that was applied.
+
+        Raises:
+            RefNotFound: the last commit was no undo, or all is redone.
+            Conflict: as in `undo`.
+
+        """
+        return restoring.redo(self.backend, self._commit, expected)
+
+    # --- looking back ------------------------------------------------------------------------------------------
+
+    def history(self, key: str, limit: int = 100) -> list[Entry]:
+        """The kept versions of a key, newest first; a delete has the value `ABSENT`. O(limit)."""
+        return [to_entry(version) for version in self.backend.versions(check_key(key), limit)]
+
+    def log(self, limit: int = 100, *, below: int = 0) -> list[Commit]:
+        """The kept commits, newest first; those before a revision, if `below` is given. O(limit)."""
+        return self.backend.commits(limit, below)
+
+    def blame(self, key: str, path: str = "") -> Commit:
+        """The commit that last changed a key's value, or what a JSON Pointer finds inside it. O(versions passed).
+
+        Raises:
+            KeyNotFound: the key has no value, or nothing is at the path.
+            HistoryPruned: it has not changed for as long as the history is kept.
+            ValueError: the path is not a JSON Pointer.
+
+        """
+        versions = _all_versions(self.backend, check_key(key))
+        last = next(versions, None)
+        value = point(to_entry(last).value, path) if last is not None and last.value is not None else ABSENT
+        if last is None or value is ABSENT or self.backend.get(key) is None:
+            raise missing_key(self.backend, key + path)
+        wanted = codec.canonical(value)
+        for version in versions:
+            found = ABSENT if version.value is None else point(to_entry(version).value, path)
+            if found is ABSENT or codec.canonical(found) != wanted:
+                break
+            last = version
+        else:
+            if last.revision <= (floor := self.backend.head().floor):
+                raise HistoryPruned(
+                    f"{key + path!r} has not changed since revision {last.revision}, or earlier",
+                    f"The history is kept back to revision {floor}",
+                )
+        found_commits = self.backend.commits(1, last.revision + 1)
+        if found_commits and found_commits[0].revision == last.revision:
+            return found_commits[0]
+        return Commit(last.revision, to_datetime(last.time))
+
+    def watch(
+        self, *, since: Ref = "live", keys: Iterable[str] | str | None = None, timeout: float | None = None
+    ) -> Iterator[Change]:
+        """The changes as they are committed by anyone, for ever, or until nothing comes for `timeout` seconds.
+
+        Several commits between two looks come as one change a key. An entry that expires is seen with the next commit.
+        """
+        selection = comparison.Selection(keys)
+        known = resolve(self.backend, since)
+        quiet_since = time.monotonic()
+        while True:
+            left = _IDLE if timeout is None else min(_IDLE, timeout - (time.monotonic() - quiet_since))
+            if left <= 0:
+                return
+            revision = self.backend.wait(known.revision, left)
+            if revision < known.revision:
+                raise StateException(f"namespace {self.namespace!r} was dropped or replaced while it was watched")
+            if revision == known.revision:
+                continue
+            latest = resolve(self.backend, revision)
+            yield from comparison.diff_points(self.backend, known, latest, (str(since), "live"), selection)
+            known, quiet_since = latest, time.monotonic()
+
+    # --- the store ---------------------------------------------------------------------------------------------
+
+    def namespaces(self) -> list[str]:
+        """The namespaces of the store, sorted."""
+        return self.backend.namespaces()
+
+    def fork(self, other: str, *, at: Ref = "live") -> StateManager:
+        """Start a new namespace in this store as this one was at a ref; returns its manager. O(keys).
+
+        Raises:
+            Conflict: it exists already.
+
+        """
+        self._check_writable()
+        view = self.at(at)
+        target = self._reopen(check_name(other, "namespace"))
+        if target.namespaces() and other in target.namespaces():
+            raise Conflict(f"namespace {other!r} exists already", "Give another name")
+        said = f"forked from {self.namespace} at {at} (revision {view.revision})"
+        writes: dict[str, Write] = {}
+        base = 0
+        for version in comparison.entries(self.backend, view._point):
+            ttl = version.expires - view._point.time if version.expires else 0
+            writes[version.key] = Write(version.value, ttl, version.time)
+            if len(writes) == FORK_PAGE and self.backend.kind != "json":
+                target._commit(Batch(writes, base=base, reason=said + ", unfinished"))
+                writes, base = {}, base + 1
+        mark = () if writes else (NewMark("forked", said),)
+        target._commit(Batch(writes, base=base, reason=said, marks=mark))
+        return target
+
+    def recover(self) -> RecoveryReport:
+        """Check the namespace, mend from the history what can be mended, and say what was done. O(all that is stored).
+
+        Every damaged original is kept beside, and no value is guessed. Safe to call when nothing is wrong.
+
+        Raises:
+            ReadOnly: it was opened for reading only.
+            Damaged: something a person must decide, such as an edited file that does not parse.
+
+        """
+        self._check_writable()
+        return self.backend.recover()
+
+    def compact(self, floor: int | None = None) -> int:
+        """Forget the history before a revision (the present one), save what checkpoints see; give the space back.
+
+        Returns the number of versions dropped. O(history).
+        """
+        self._check_writable()
+        return self.backend.compact(self.revision if floor is None else floor)
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise ReadOnly(f"namespace {self.namespace!r} of {self.url} is open for reading only")
+
+    def _commit(self, batch: Batch) -> Head:
+        """The only way to the backend's `commit`."""
+        self._check_writable()
+        if self.author and not batch.author:
+            from msgspec.structs import replace
+
+            batch = replace(batch, author=self.author)
+        return self.backend.commit(batch)
+
+
+def _numbered(stem: str) -> Iterator[str]:
+    yield stem
+    number = 2
+    while True:
+        yield f"{stem}_{number}"
+        number += 1
+
+
+def _literal(key: str) -> str:
+    return "".join(f"[{sign}]" if sign in "*?[" else sign for sign in key)
+
+
+def _all_versions(backend: Any, key: str) -> Iterator[Any]:
+    below = 0
+    while page := backend.versions(key, 100, below):
+        yield from page
+        below = page[-1].revision
+
+

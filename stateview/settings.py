@@ -1,0 +1,161 @@
+"""Which store and namespace are meant: what was given, the environment, the folder's `stateview.toml`, or the default.
+
+    store = "sqlite:.claude/state"       # a URL, or one of the names below
+    namespace = "workflow-123"
+
+    [stores.prod]
+    url = "redis://:${REDIS_PASSWORD}@db.example:6379/0"
+
+A relative path counts from the folder of the file. The file is sought from the working folder upwards.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, NamedTuple
+
+from .backends import DEFAULT_ROOT, parse_store
+from .errors import InvalidName, ReadOnly
+from .model import check_name
+
+FILE = "stateview.toml"
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+class Choice(NamedTuple):
+    """A store URL with its passwords in place, and a namespace."""
+
+    store: str
+    namespace: str
+
+
+class Settings(NamedTuple):
+    """A `stateview.toml`: where it is, and what it says. Empty where there is none."""
+
+    path: str
+    values: dict[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """The folder that relative paths count from."""
+        return os.path.dirname(self.path)
+
+    def stores(self) -> dict[str, str]:
+        """The named stores: name to URL, variables not yet put in."""
+        found = self.values.get("stores", {})
+        if not isinstance(found, dict):
+            raise InvalidName(f"{self.path}: 'stores' must be a table", "Write [stores.NAME] with url = \"…\"")
+        out = {}
+        for name, store in found.items():
+            url = store.get("url") if isinstance(store, dict) else store
+            if not isinstance(url, str):
+                raise InvalidName(f"{self.path}: store {name!r} has no url", f"Write [stores.{name}] with url = \"…\"")
+            out[name] = url
+        return out
+
+    def text(self, name: str) -> str | None:
+        """A top-level string."""
+        value = self.values.get(name)
+        if value is not None and not isinstance(value, str):
+            raise InvalidName(f"{self.path}: {name!r} must be a string")
+        return value
+
+
+def find(folder: str | None = None) -> Settings:
+    """The nearest `stateview.toml` from a folder upwards.
+
+    Raises:
+        InvalidName: it is there, and is not valid TOML.
+
+    """
+    folder = os.path.abspath(folder or os.getcwd())
+    while True:
+        path = os.path.join(folder, FILE)
+        if os.path.isfile(path):
+            import tomllib
+
+            try:
+                with open(path, "rb") as file:
+                    return Settings(path, tomllib.load(file))
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+                raise InvalidName(f"{path} is not valid TOML: {error}", "Mend it, or remove it") from error
+            except OSError as error:
+                raise ReadOnly(f"{path} cannot be read: {error.strerror}") from error
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            return Settings("", {})
+        folder = parent
+
+
+def choose(store: str | None = None, namespace: str | None = None) -> Choice:
+    """The store and namespace meant: each as given, else the environment's, else the file's, else the default.
+
+    Raises:
+        InvalidName: a name that is no store, or a variable that is not set.
+
+    """
+    store = store or os.environ.get("STATEVIEW_STORE")
+    namespace = namespace or os.environ.get("STATEVIEW_NAMESPACE")
+    bare = store in ("json", "sqlite", "redis")
+    if (bare or (store and ":" in store)) and namespace:
+        return Choice(str(store), namespace)
+    found = find()
+    if namespace is None:
+        namespace = found.text("namespace") or "default"
+    folder = ""
+    if store is None:
+        store, folder = found.text("store") or f"json:{DEFAULT_ROOT}", found.folder
+    named = found.stores()
+    if store in named:
+        store, folder = named[store], found.folder
+    elif ":" not in store and store not in ("json", "sqlite", "redis"):
+        known = f"; {found.path} names {', '.join(sorted(named))}" if named else ""
+        raise InvalidName(
+            f"{store!r} is neither a store URL nor a store of a {FILE}{known}",
+            "Use json, sqlite, redis, json:PATH, sqlite:PATH or redis://HOST:PORT/DB",
+        )
+    store = _VARIABLE.sub(_value, store)
+    if folder and parse_store(store).kind != "redis":
+        kind, _, path = store.partition(":")
+        store = f"{kind}:{os.path.relpath(os.path.join(folder, os.path.expanduser(path or DEFAULT_ROOT)))}"
+    return Choice(store, namespace)
+
+
+def _value(match: re.Match[str]) -> str:
+    value = os.environ.get(match[1])
+    if value is None:
+        raise InvalidName(f"the environment variable {match[1]}, which {FILE} names, is not set", f"export {match[1]}=…")
+    return value
+
+
+def remember(store: str, namespace: str) -> str:
+    """Make a store and namespace those of the working folder; returns the file's path. What else it says stays.
+
+    Raises:
+        InvalidName: a store or namespace that cannot be, or a file that is not TOML.
+
+    """
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    parse_store(store)
+    check_name(namespace, "namespace")
+    path = os.path.abspath(FILE)
+    text = ""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        document = tomlkit.parse(text)
+    except FileNotFoundError:
+        document = tomlkit.parse("# The store and namespace that stateview uses in this folder and below.\n")
+    except (TOMLKitError, UnicodeDecodeError) as error:
+        raise InvalidName(f"{path} is not valid TOML: {error}", "Mend it, or remove it") from error
+    document["store"], document["namespace"] = store, namespace
+    from .backends.shared import file_error, write_temporary
+
+    try:
+        os.replace(write_temporary(path, tomlkit.dumps(document).encode()), path)
+    except OSError as error:
+        raise file_error(error, path) from error
+    return path
