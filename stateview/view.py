@@ -126,18 +126,19 @@ class StateView:
             raise missing_key(self._backend, key, f" at {self.ref}")
         return to_entry(found)
 
+    def raw_entries(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[Version]:
+        """As `entries`, with the values encoded as they are stored."""
+        selection = comparison.Selection(keys)
+        found = comparison.entries(self._backend, self._point, prefix or selection.prefix())
+        return (version for version in found if selection(version.key) and version.key.startswith(prefix))
+
     def entries(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[Entry]:
         """All entries in key order, streamed; those with a prefix, or chosen by names and globs."""
-        selection = comparison.Selection(keys)
-        for version in comparison.entries(self._backend, self._point, prefix or selection.prefix()):
-            if selection(version.key):
-                yield to_entry(version)
+        return (to_entry(version) for version in self.raw_entries(prefix, keys))
 
     def list_keys(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> list[str]:
         """The keys, sorted; those with a prefix, or chosen by names and globs. O(keys listed)."""
-        selection = comparison.Selection(keys)
-        found = comparison.entries(self._backend, self._point, prefix or selection.prefix())
-        return [version.key for version in found if selection(version.key)]
+        return [version.key for version in self.raw_entries(prefix, keys)]
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and bool(self._backend.read([key], self._point))

@@ -1,0 +1,11 @@
+#!/usr/bin/env python3
+"""A thin door to the stateview command, for skills that call scripts: `python scripts/state_manager.py save …`."""
+
+import sys
+
+try:
+    from stateview.cli import main
+except ImportError:
+    sys.exit("state_manager.py: the package stateview is not installed. Run: pip install stateview")
+
+sys.exit(main())

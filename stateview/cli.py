@@ -1,0 +1,110 @@
+"""The command line: words in, text and an exit code out. All it does itself is to know the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .commands.binding import bind
+from .commands.context import Context
+from .commands.exits import ExitCode, UsageError, exit_code
+from .errors import StateException
+
+if TYPE_CHECKING:
+    from .commands.results import Result
+    from .commands.table import Command
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one command line (the process's own, if none is given) and return its exit code."""
+    words = sys.argv[1:] if words is None else words
+    try:
+        return _run(words)
+    except StateException as error:
+        _tell(_described(error))
+        return exit_code(error)
+    except KeyboardInterrupt:
+        _tell("interrupted")
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough; say nothing, and let nothing be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+
+
+def _run(words: list[str]) -> int:
+    if words[:1] == ["--version"]:
+        from . import __version__
+
+        _write([f"stateview {__version__}\n"])
+        return ExitCode.OK
+    bound = bind(words)
+    if bound.command is None or "help" in bound.globals:
+        from .commands.helping import text_of
+
+        if bound.command is None and "help" not in bound.globals:
+            raise UsageError("no command was given", "See 'stateview help'")
+        _write([text_of(bound.command)])
+        return ExitCode.OK
+    at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
+    context = Context(bound.globals, _ask if at_terminal else None, lambda result: _show(result, bound.globals))
+    try:
+        result: Result = load_handler(bound.command)(context, bound.arguments)
+        _show(result, bound.globals)
+        return result.code
+    finally:
+        context.close()
+
+
+def load_handler(command: Command) -> Any:
+    """The function of a command, its module imported now."""
+    module, _, name = command.handler.partition(":")
+    return getattr(import_module(f".commands.{module}", __package__), name)
+
+
+def _show(result: Result, options: dict[str, Any]) -> None:
+    from .render import Style, render
+
+    terminal = sys.stdout.isatty()
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    wrote = _write(render(result, Style(options.get("format", ""), terminal, terminal and not plain)))
+    if not wrote and (empty := getattr(result, "empty", "")):
+        _tell(empty)
+    if result.told:
+        _tell(result.told)
+
+
+def _write(pieces: Iterator[str] | list[str]) -> bool:
+    """Write to standard output as UTF-8, whatever the locale says; flush what comes slowly. Whether there was any."""
+    out = sys.stdout.buffer
+    wrote = False
+    for piece in pieces:
+        wrote = wrote or bool(piece)
+        out.write(piece.encode(errors="surrogatepass"))
+        if sys.stdout.isatty() or "--timeout" in sys.argv or "watch" in sys.argv:
+            out.flush()
+    out.flush()
+    return wrote
+
+
+def _tell(text: str) -> None:
+    """Narration goes to standard error: standard output is for data."""
+    from .render import inert
+
+    print("\n".join(inert(line) for line in text.split("\n")), file=sys.stderr, flush=True)
+
+
+def _described(error: StateException) -> str:
+    return f"stateview: {error}"
+
+
+def _ask(question: str) -> bool:
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""One table of commands, from which the CLI is made, and the other faces."""

@@ -1,0 +1,64 @@
+"""What a handler works with: the store that is meant, and the person or script that asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..manager import StateManager
+from .exits import NeedsYes
+from .results import Result
+
+
+class Context:
+    """A face's side of a command.
+
+    Args:
+        options: the global options that were given.
+        ask: puts a question to a person and returns whether the answer is yes; None where there is no person.
+        show: puts a result before the person at once, such as the preview that a question is about.
+
+    """
+
+    def __init__(
+        self,
+        options: dict[str, Any],
+        ask: Callable[[str], bool] | None = None,
+        show: Callable[[Result], None] | None = None,
+    ) -> None:
+        self.options = options
+        self.ask = ask
+        self.show = show or (lambda result: None)
+        self._manager: StateManager | None = None
+
+    @property
+    def manager(self) -> StateManager:
+        """The manager of the store and namespace that are meant, opened when first asked for."""
+        if self._manager is None:
+            self._manager = self.open(self.options.get("store"), self.options.get("namespace"))
+        return self._manager
+
+    def open(self, store: str | None, namespace: str | None, read_only: bool = False) -> StateManager:
+        """Another manager, with the same settings."""
+        read_only = read_only or bool(self.options.get("read_only"))
+        return StateManager(store, namespace, read_only=read_only, author=self.options.get("author"))
+
+    def confirm(self, question: str) -> None:
+        """Go on only if a person says yes, or `--yes` was given.
+
+        Raises:
+            NeedsYes: no, or there is nobody to ask.
+
+        """
+        if self.options.get("yes"):
+            return
+        if self.ask is None:
+            raise NeedsYes(f"not done: {question}", "Give --yes to go ahead")
+        if not self.ask(question):
+            raise NeedsYes("not done", "Nothing was changed")
+
+    def close(self) -> None:
+        """Let go of what was opened."""
+        if self._manager is not None:
+            self._manager.close()
+            self._manager = None

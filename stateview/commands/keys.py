@@ -1,0 +1,119 @@
+"""Handlers: save, load, delete, keys, entry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .. import codec
+from ..errors import KeyNotFound
+from ..model import ABSENT
+from .context import Context
+from .exits import UsageError
+from .results import Done, Loaded, Record, Table
+from .values import read_value, type_name
+
+
+def save(context: Context, given: dict[str, Any]) -> Done:
+    """`save KEY VALUE`."""
+    value = read_value(given["value"], given.get("string", False), given.get("json", False))
+    key, ttl = given["key"], given.get("ttl")
+    if ttl is not None and not 0 < ttl < 1e10:
+        raise UsageError(f"--ttl {ttl:g}: give a positive number of seconds")
+    revision = context.manager.save(key, value, ttl=ttl, expected=given.get("expected"), reason=given.get("reason", ""))
+    text = codec.encode(value).decode()
+    shown = text if len(text) <= 60 else text[:59] + "…"
+    told = f"saved {key} = {shown} ({type_name(_plain(value))}), revision {revision}"
+    return Done(told, data={"key": key, "revision": revision, "type": type_name(_plain(value))})
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def load(context: Context, given: dict[str, Any]) -> Loaded:
+    """`load KEY [PATH]`."""
+    key, path, at = given["key"], given.get("path", ""), given.get("at")
+    manager = context.manager
+    default = read_value(given["default"]) if "default" in given else ABSENT
+    value = manager.load(key, ABSENT if default is ABSENT else _Missing, at=at)
+    if value is not _Missing and path:
+        from ..diff import point
+
+        try:
+            value = point(value, path)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        if value is ABSENT:
+            if default is ABSENT:
+                raise KeyNotFound(f"there is nothing at {path} in the value of {key!r}", f"See 'stateview load {key}'")
+            value = _Missing
+    return Loaded(data=codec.encode(default if value is _Missing else value))
+
+
+class _Missing:
+    """Stands for "not there" where a default was given."""
+
+
+def delete(context: Context, given: dict[str, Any]) -> Done:
+    """`delete KEY…`."""
+    manager, patterns = context.manager, given["key"]
+    globs = [one for one in patterns if any(sign in one for sign in "*?[")]
+    names = [one for one in patterns if one not in globs or one in manager]
+    globs = [one for one in globs if one not in names]
+    expected = given.get("expected")
+    if expected is not None and (globs or len(names) > 1):
+        raise UsageError("--expected goes with one key")
+    for name in names:
+        if name not in manager:
+            manager.entry(name)  # raises the KeyNotFound that says where it was sought
+    found = sorted({*names, *(manager.list_keys(keys=globs) if globs else ())})
+    if globs:
+        if not found:
+            raise KeyNotFound(f"no key matches {' '.join(globs)!r}", "See 'stateview keys'")
+        context.confirm(f"delete {len(found)} key{'s' if len(found) > 1 else ''} of {manager.namespace}?")
+    reason = given.get("reason") or f"delete {' '.join(patterns)}"
+    if expected is not None:
+        manager.delete(found[0], expected=expected, reason=reason)
+    else:
+        with manager.transaction(reason[:500]) as transaction:
+            for key in found:
+                transaction.delete(key)
+    told = f"deleted {found[0] if len(found) == 1 else f'{len(found)} keys'} - 'stateview undo' takes it back"
+    return Done(told, data={"deleted": found})
+
+
+def keys(context: Context, given: dict[str, Any]) -> Table:
+    """`keys [PATTERN]`."""
+    view = context.manager.at(given.get("at", "live"))
+    pattern, prefix, limit = given.get("pattern"), given.get("prefix", ""), given.get("limit")
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        for number, entry in enumerate(view.raw_entries(prefix, pattern)):
+            if limit is not None and number >= limit:
+                return
+            assert entry.value is not None
+            yield entry.key, entry.revision, len(entry.value), _time(entry.time)
+
+    where = f"namespace {view.namespace!r} of {context.manager.url}"
+    empty = f"no key matches in {where}" if pattern or prefix else f"{where} has no keys"
+    return Table(columns=("key", "revision", "bytes", "time"), rows=rows(), plain=0, empty=empty)
+
+
+def _time(micros: int) -> str:
+    from ..model import show_time
+
+    return show_time(micros)
+
+
+def entry(context: Context, given: dict[str, Any]) -> Record:
+    """`entry KEY`."""
+    found = context.manager.entry(given["key"], at=given.get("at"))
+    data: dict[str, Any] = {
+        "key": found.key, "value": found.value, "type": type_name(found.value), "revision": found.revision,
+        "time": found.time.isoformat(),
+    }  # fmt: skip
+    if found.expires is not None:
+        data["expires"] = found.expires.isoformat()
+        data["ttl"] = round(found.ttl or 0.0, 3)
+    return Record(data=data)

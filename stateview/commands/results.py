@@ -1,0 +1,66 @@
+"""What a handler returns, and `render` turns into text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec import Struct
+
+from ..diff import Change, Diff
+
+
+class Result(Struct):
+    """Base. `told` is narration for a person, `code` the exit code."""
+
+    told: str = ""
+    code: int = 0
+
+
+class Done(Result):
+    """An act: `data` is what a script may want to know of it, `name` what it printed, if anything."""
+
+    data: dict[str, Any] = {}
+    name: str = ""
+
+
+class Loaded(Result):
+    """A value, as compact JSON."""
+
+    data: bytes = b""
+
+
+class Table(Result):
+    """Rows under columns, streamed. `plain` is the column that stands for a row in a pipe; None: all, by tabs."""
+
+    columns: tuple[str, ...] = ()
+    rows: Iterable[tuple[Any, ...]] = ()
+    plain: int | None = None
+    empty: str = ""
+
+
+class Record(Result):
+    """One thing with named parts."""
+
+    data: dict[str, Any] = {}
+
+
+class Differs(Result):
+    """A diff; `applied` if it has been done. `empty` is said where there is none."""
+
+    diff: Diff | None = None
+    patch: bool = False
+    summary: bool = False
+    empty: str = "no difference"
+
+
+class Changes(Result):
+    """Changes as they come, each shown at once."""
+
+    changes: Iterable[Change] = ()
+
+
+class Text(Result):
+    """Text as it is."""
+
+    text: str = ""

@@ -1,0 +1,138 @@
+"""Handlers: checkpoint, checkpoints, diff, restore, undo, redo, log, history, blame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..diff import Diff
+from ..model import ABSENT, Commit
+from .context import Context
+from .exits import ExitCode, UsageError
+from .results import Differs, Done, Record, Table
+
+
+def checkpoint(context: Context, given: dict[str, Any]) -> Done:
+    """`checkpoint [NAME]`."""
+    manager, name = context.manager, given.get("name")
+    if given.get("delete") or "rename" in given:
+        if name is None or (given.get("delete") and "rename" in given):
+            raise UsageError("give the checkpoint's NAME with either --delete or --rename")
+        if given.get("delete"):
+            gone = manager.delete_checkpoint(name)
+            again = f"'stateview checkpoint {gone.name} --at {gone.revision}' names it again"
+            return Done(f"deleted checkpoint {name} (revision {gone.revision}) - {again}", data={"deleted": name})
+        manager.rename_checkpoint(name, given["rename"])
+        return Done(f"renamed checkpoint {name} to {given['rename']}", data={"name": given["rename"]})
+    name = manager.checkpoint(name, note=given.get("note", ""), at=given.get("at"))
+    made = next(one for one in reversed(manager.checkpoints()) if one.name == name)
+    return Done(f"checkpoint {name} = revision {made.revision}", data={"name": name, "revision": made.revision}, name=name)
+
+
+def checkpoints(context: Context, given: dict[str, Any]) -> Table:
+    """`checkpoints`."""
+    found = context.manager.checkpoints(all=given.get("all", False))
+    rows = [(one.ref, one.revision, one.time.isoformat(), one.note) for one in found]
+    empty = f"no checkpoints in namespace {context.manager.namespace!r} - 'stateview checkpoint NAME' makes one"
+    return Table(columns=("name", "revision", "time", "note"), rows=rows, plain=0, empty=empty)
+
+
+def diff(context: Context, given: dict[str, Any]) -> Differs:
+    """`diff BEFORE [AFTER]`."""
+    from ..view import diff as compare
+
+    manager, before, after = context.manager, given["before"], given.get("after", "live")
+    other = manager
+    if "with_namespace" in given or "with_store" in given:
+        store = given.get("with_store", context.options.get("store"))
+        other = context.open(store, given.get("with_namespace", manager.namespace), read_only=True)
+    found = compare(manager.at(before), other.at(after), given.get("keys"))
+    code = ExitCode.MISSING if given.get("exit_code") and found else ExitCode.OK
+    return Differs(
+        code=code, diff=found, patch=given.get("patch", False), summary=given.get("summary", False),
+        empty=f"no difference between {found.before} and {found.after}",
+    )  # fmt: skip
+
+
+def restore(context: Context, given: dict[str, Any]) -> Differs:
+    """`restore REF`."""
+    manager, ref, chosen = context.manager, given["ref"], given.get("keys")
+    empty = f"live is as it was at {ref}; nothing to restore"
+    expected = given.get("expected")
+    if given.get("dry_run"):
+        preview = manager.restore_checkpoint(ref, chosen, dry_run=True, expected=expected)
+        return Differs("dry run: nothing was changed" if preview else "", diff=preview, empty=empty)
+    if context.ask is not None and not context.options.get("yes"):
+        expected = expected if expected is not None else manager.revision
+        preview = manager.restore_checkpoint(ref, chosen, dry_run=True, expected=expected)
+        if not preview:
+            return Differs(diff=preview, empty=empty)
+        context.show(Differs(diff=preview))
+        context.confirm(f"restore {ref}: {tally(preview)}?")
+    applied = manager.restore_checkpoint(ref, chosen, expected=expected)
+    return _applied(applied, f"restored {ref}", empty)
+
+
+def undo(context: Context, given: dict[str, Any]) -> Differs:
+    """`undo`."""
+    applied = context.manager.undo(expected=given.get("expected"))
+    return _applied(applied, "undone", "undone; it had changed nothing", "stateview redo")
+
+
+def redo(context: Context, given: dict[str, Any]) -> Differs:
+    """`redo`."""
+    applied = context.manager.redo(expected=given.get("expected"))
+    return _applied(applied, "redone", "redone; it had changed nothing")
+
+
+def _applied(applied: Diff, what: str, empty: str, back: str = "stateview undo") -> Differs:
+    told = f"{what}: {tally(applied)} - '{back}' takes it back" if applied else ""
+    return Differs(told, diff=applied, empty=empty)
+
+
+def tally(diff: Diff) -> str:
+    """The counts of a diff in words, in the sense of what happens to the live state."""
+    counts = diff.counts
+    said = [f"{counts[kind]} {kind}" for kind in ("added", "removed", "changed") if counts[kind]]
+    total = sum(counts.values())
+    return f"{total} key{'s' if total != 1 else ''} ({', '.join(said)})" if said else "no keys"
+
+
+def log(context: Context, given: dict[str, Any]) -> Table:
+    """`log`."""
+    found = context.manager.log(given.get("limit", 100), below=given.get("below", 0))
+    names: dict[int, list[str]] = {}
+    for one in context.manager.checkpoints(all=True):
+        names.setdefault(one.revision, []).append(one.name)
+    rows = [
+        (one.revision, one.time.isoformat(), one.author, one.keys, " ".join(names.get(one.revision, ())), one.reason)
+        for one in found
+    ]
+    columns = ("revision", "time", "author", "keys", "checkpoints", "reason")
+    return Table(columns=columns, rows=rows, empty=f"no commits in namespace {context.manager.namespace!r}")
+
+
+def history(context: Context, given: dict[str, Any]) -> Table:
+    """`history KEY`."""
+    key = given["key"]
+    found = context.manager.history(key, given.get("limit", 100))
+    if not found:
+        context.manager.entry(key)  # raises the KeyNotFound that says where it was sought
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        for one in found:
+            yield one.revision, one.time.isoformat(), one.value
+
+    return Table(columns=("revision", "time", "value"), rows=rows())
+
+
+def blame(context: Context, given: dict[str, Any]) -> Record:
+    """`blame KEY [PATH]`."""
+    try:
+        commit: Commit = context.manager.blame(given["key"], given.get("path", ""))
+    except ValueError as error:
+        if isinstance(error, (LookupError, OSError)) or hasattr(error, "hint"):
+            raise
+        raise UsageError(str(error)) from error
+    data = {"revision": commit.revision, "time": commit.time.isoformat(), "reason": commit.reason, "author": commit.author}
+    return Record(data={name: value for name, value in data.items() if value not in ("", ABSENT)})

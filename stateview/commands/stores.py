@@ -1,0 +1,86 @@
+"""Handlers: init, namespaces, fork, watch, recover, migrate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from .. import settings
+from ..backends import mask
+from ..diff import Change
+from .context import Context
+from .exits import ExitCode
+from .results import Changes, Done, Table
+
+
+def init(context: Context, given: dict[str, Any]) -> Done:
+    """`init [STORE] [NAMESPACE]`."""
+    store = given.get("backend") or context.options.get("store") or "json"
+    namespace = given.get("namespace") or context.options.get("namespace") or "default"
+    chosen = settings.choose(store, namespace)
+    manager = context.open(chosen.store, chosen.namespace)
+    manager.head()  # a server that is not there is better known now
+    manager.close()
+    path = settings.remember(store, namespace)
+    shown = mask(store)
+    told = f"this folder uses {shown}, namespace {namespace} ({path})"
+    return Done(told, data={"store": shown, "namespace": namespace, "path": path})
+
+
+def namespaces(context: Context, given: dict[str, Any]) -> Table:
+    """`namespaces`."""
+    manager = context.manager
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        for name in manager.namespaces():
+            with context.open(context.options.get("store"), name, read_only=True) as one:
+                head = one.head()
+                yield name, head.count, head.revision, len(one.list_checkpoints())
+
+    columns = ("namespace", "keys", "revision", "checkpoints")
+    return Table(columns=columns, rows=rows(), plain=0, empty=f"no namespaces in {manager.url}")
+
+
+def fork(context: Context, given: dict[str, Any]) -> Done:
+    """`fork NAMESPACE`."""
+    at = given.get("at", "live")
+    made = context.manager.fork(given["to"], at=at)
+    told = f"forked {context.manager.namespace} at {at} into {made.namespace}: {made.head().count} keys"
+    return Done(told, data={"namespace": made.namespace}, name=made.namespace)
+
+
+def watch(context: Context, given: dict[str, Any]) -> Changes:
+    """`watch`."""
+    found: Iterator[Change] = context.manager.watch(
+        since=given.get("since", "live"), keys=given.get("keys"), timeout=given.get("timeout")
+    )
+    return Changes(changes=islice(found, given["count"]) if "count" in given else found)
+
+
+def recover(context: Context, given: dict[str, Any]) -> Table:
+    """`recover`."""
+    report = context.manager.recover()
+    rows = [(one.subject, one.found, one.done, one.mended) for one in report.problems]
+    if not rows:
+        told = f"namespace {report.namespace} is sound, revision {report.revision}"
+    else:
+        lost = sum(1 for one in report.problems if not one.mended)
+        told = f"namespace {report.namespace}: {len(rows) - lost} mended, {lost} could not be; revision {report.revision}"
+    code = ExitCode.OK if report.ok else ExitCode.BACKEND
+    return Table(told, code, columns=("subject", "found", "done", "mended"), rows=rows)
+
+
+def migrate(context: Context, given: dict[str, Any]) -> Done:
+    """`migrate FROM TO`."""
+    from ..migrate import migrate as copy
+
+    namespace = context.options.get("namespace")
+    source = context.open(given["from"], namespace, read_only=True)
+    target = context.open(given["to"], source.namespace)
+    dry = bool(given.get("dry_run"))
+    count = copy(source, target, dry_run=dry)
+    what = f"{source.head().count} keys and {count} checkpoints of {source.namespace} from {source.url} to {target.url}"
+    told = f"would copy {what}" if dry else f"copied {what}, read back and compared; the source is as it was"
+    data = {"namespace": source.namespace, "keys": source.head().count, "checkpoints": count, "dry_run": dry}
+    return Done(told, data=data)

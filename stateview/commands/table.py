@@ -1,0 +1,213 @@
+"""The table of commands: names, arguments, options, help, examples, and where each one's handler is.
+
+Nothing is imported here that a single command does not need. An argument may be given by position or as an option of
+its name; its `kind` says how it is read and completed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Arg(NamedTuple):
+    """A positional argument, which may also be given as `--NAME` or as one of `also`. `many` takes the rest."""
+
+    name: str
+    kind: str
+    help: str
+    required: bool = True
+    many: bool = False
+    also: tuple[str, ...] = ()
+
+
+class Option(NamedTuple):
+    """A named option. A `kind` of "flag" takes no value; `many` may be given more than once."""
+
+    name: str
+    kind: str
+    help: str
+    short: str = ""
+    many: bool = False
+    choices: tuple[str, ...] = ()
+
+
+class Command(NamedTuple):
+    """A command. `handler` is `MODULE:FUNCTION`, called with a context and the bound arguments."""
+
+    name: str
+    handler: str
+    help: str
+    args: tuple[Arg, ...] = ()
+    options: tuple[Option, ...] = ()
+    aliases: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
+    more: str = ""
+    hidden: bool = False
+
+    @property
+    def usage(self) -> str:
+        """The command with its arguments, such as `save KEY VALUE [options]`."""
+        words = [self.name]
+        for arg in self.args:
+            word = arg.name.upper() + ("…" if arg.many else "")
+            words.append(word if arg.required else f"[{word}]")
+        return " ".join([*words, *(["[options]"] if self.options else [])])
+
+
+FORMATS = ("pretty", "json", "jsonl", "raw", "table")
+
+GLOBALS = (
+    Option("store", "store", "store URL, json, sqlite, redis, or a name in stateview.toml [env STATEVIEW_STORE]", "-s"),
+    Option("namespace", "namespace", "namespace [env STATEVIEW_NAMESPACE]", "-n"),
+    Option("format", "choice", "how results are printed", choices=FORMATS),
+    Option("read-only", "flag", "refuse every write"),
+    Option("yes", "flag", "do not ask", "-y"),
+    Option("author", "text", "who, for the log [env STATEVIEW_AUTHOR]"),
+    Option("help", "flag", "help on the command", "-h"),
+)
+
+_KEY = Arg("key", "key", "the key")
+_REF = Arg("ref", "ref", "a checkpoint, NAME@REVISION, a revision, live or live~N", also=("checkpoint",))
+_AT = Option("at", "ref", "the state to read: a checkpoint, a revision, live~N (default: live)")
+_KEYS = Option("keys", "pattern", "only these keys, by name or glob; may be repeated", "-k", many=True)
+_LIMIT = Option("limit", "int", "at most so many (default: 100)", "-l")
+_EXPECTED = Option("expected", "int", "only if live is at this revision")
+
+COMMANDS = (
+    Command(
+        "init", "stores:init", "choose the store and namespace of this folder",
+        (Arg("backend", "store", "json, sqlite, redis or a store URL (default: json)", required=False),
+         Arg("namespace", "namespace", "its name (default: default)", required=False)),
+        examples=("init json workflow-123", "init sqlite:./state --namespace build"),
+        more="Written to stateview.toml in this folder, which the commands find from here and below.",
+    ),
+    Command(
+        "save", "keys:save", "save a value under a key",
+        (_KEY, Arg("value", "value", "JSON, else a string; - reads standard input, @FILE a file")),
+        (Option("string", "flag", "take the value as a string, whatever it looks like"),
+         Option("json", "flag", "the value must be JSON"),
+         Option("ttl", "number", "seconds until it expires"),
+         Option("expected", "int", "only if the key is at this revision; 0: only if it is absent"),
+         Option("reason", "text", "why, for the log")),
+        ("set",),
+        ("save phase building", "save job '{\"tasks\": [1, 2]}'", "save port --string 8080", "save report @report.json"),
+    ),
+    Command(
+        "load", "keys:load", "print the value of a key",
+        (_KEY, Arg("path", "pointer", "a JSON Pointer into the value, such as /tasks/0/name", required=False)),
+        (_AT, Option("default", "value", "printed where there is no value")),
+        ("get",),
+        ("load job", "load job /tasks/0/name", "load phase --at after_planning"),
+    ),
+    Command(
+        "delete", "keys:delete", "delete keys; their history stays",
+        (Arg("key", "key", "keys or globs", many=True),),
+        (_EXPECTED._replace(help="only if the key is at this revision"), Option("reason", "text", "why, for the log")),
+        ("del",),
+        ("delete phase", "delete 'tmp:*' --yes"),
+    ),
+    Command(
+        "keys", "keys:keys", "list the keys",
+        (Arg("pattern", "pattern", "a glob such as 'task:*'", required=False),),
+        (_AT, Option("prefix", "key", "only keys that start with this"), _LIMIT._replace(help="at most so many (default: all)")),
+        ("ls",),
+        ("keys", "keys 'task:*' --at before_build", "keys --format table"),
+    ),
+    Command("namespaces", "stores:namespaces", "list the namespaces of the store", examples=("namespaces",)),
+    Command(
+        "entry", "keys:entry", "a value with its revision, time and expiry", (_KEY,), (_AT,),
+        examples=("entry phase", "entry phase --format json"),
+    ),
+    Command(
+        "checkpoint", "states:checkpoint", "name the present state",
+        (Arg("name", "checkpoint", "its name (default: auto_YYYYMMDD_HHMMSS)", required=False),),
+        (Option("note", "text", "what it is, in a few words"), _AT,
+         Option("delete", "flag", "delete the checkpoint; the state itself stays"),
+         Option("rename", "text", "give it this name")),
+        ("cp",),
+        ("checkpoint after_planning --note 'plan approved'", "checkpoint early --at 12", "checkpoint early --delete"),
+        more="A name that is there already moves; what it named stays reachable as NAME@REVISION.",
+    ),
+    Command(
+        "checkpoints", "states:checkpoints", "list the checkpoints, oldest first",
+        options=(Option("all", "flag", "also what moved names named before"),),
+        examples=("checkpoints", "checkpoints --all --format table"),
+    ),
+    Command(
+        "diff", "states:diff", "what changed between two states",
+        (Arg("before", "ref", "the earlier state"), Arg("after", "ref", "the later one (default: live)", required=False)),
+        (_KEYS, Option("patch", "flag", "as a JSON Patch (RFC 6902)"),
+         Option("summary", "flag", "only the keys and the counts"),
+         Option("exit-code", "flag", "exit with 1 if there is a difference"),
+         Option("with-namespace", "namespace", "take the later state from this namespace"),
+         Option("with-store", "store", "take the later state from this store")),
+        examples=("diff after_planning", "diff 12 live~1 --keys 'task:*'", "diff live --with-namespace staging",
+                  "diff after_planning --patch > change.json"),
+    ),
+    Command(
+        "restore", "states:restore", "bring back a state, whole or some keys, as a new commit",
+        (_REF,),
+        (_KEYS, Option("dry-run", "flag", "only show what would change"), _EXPECTED),
+        examples=("restore after_planning", "restore after_planning --keys 'task:*' --dry-run"),
+        more="A checkpoint before_restore_… is made first, and 'undo' takes it back. At a terminal it shows the diff\n"
+        "and asks; in a script it goes ahead, since nothing is lost.",
+    ),
+    Command("undo", "states:undo", "take back the last commit that still stands", options=(_EXPECTED,), examples=("undo",)),
+    Command("redo", "states:redo", "bring back what the last undo took away", options=(_EXPECTED,), examples=("redo",)),
+    Command(
+        "log", "states:log", "list the commits, newest first",
+        options=(_LIMIT, Option("below", "int", "only revisions below this one")),
+        examples=("log --limit 20",),
+    ),
+    Command(
+        "history", "states:history", "list the versions of a key, newest first", (_KEY,), (_LIMIT,),
+        examples=("history phase",),
+    ),
+    Command(
+        "blame", "states:blame", "the commit that last changed a value, or a place inside it",
+        (_KEY, Arg("path", "pointer", "a JSON Pointer into the value", required=False)),
+        examples=("blame job /tasks/0/state",),
+    ),
+    Command(
+        "fork", "stores:fork", "start a new namespace as this one is, or was",
+        (Arg("to", "text", "the new namespace's name"),), (_AT,),
+        examples=("fork experiment --at after_planning",),
+    ),
+    Command(
+        "watch", "stores:watch", "print changes as they are committed, by anyone",
+        options=(_KEYS, Option("since", "ref", "start with what changed since this state (default: live)"),
+                 Option("timeout", "number", "end after so many seconds without a change"),
+                 Option("count", "int", "end after so many changes")),
+        examples=("watch", "watch --keys 'task:*' --format jsonl"),
+    ),
+    Command(
+        "recover", "stores:recover", "check the namespace, and mend what can be mended",
+        more="Damaged files are kept beside, under a name with the time. No value is guessed.",
+        examples=("recover",),
+    ),
+    Command(
+        "migrate", "stores:migrate", "copy a namespace, with its checkpoints, into another store",
+        (Arg("from", "store", "the store to read"), Arg("to", "store", "the store to write; the namespace must be new there")),
+        (Option("dry-run", "flag", "only say what would be copied"),),
+        examples=("migrate --from json --to sqlite", "migrate sqlite:./state redis://localhost:6379/0 -n build"),
+        more="The live state and every checkpoint are copied, then read back and compared; the source is not touched.\n"
+        "Revisions are counted anew, and the history between checkpoints stays in the source.",
+    ),
+    Command(
+        "demo", "demo:demo", "make a small store, and walk through the main acts on it",
+        (Arg("folder", "path", "where (default: stateview-demo)", required=False),),
+        examples=("demo",),
+    ),
+    Command(
+        "completion", "complete:script", "print the completion script of a shell",
+        (Arg("shell", "choice:bash,zsh,fish", "bash, zsh or fish"),),
+        examples=('eval "$(stateview completion bash)"', "stateview completion fish | source"),
+    ),
+    Command(
+        "help", "helping:show", "help on a command, or on all",
+        (Arg("command", "command", "its name", required=False),), examples=("help restore",),
+    ),
+    Command("_complete", "complete:answer", "what may come next", (Arg("words", "raw", "the words so far", False, True),), hidden=True),
+)  # fmt: skip
+
+BY_NAME = {name: command for command in COMMANDS for name in (command.name, *command.aliases)}
