@@ -7,6 +7,7 @@ back and compared, and where the two differ a slower walk says why, or encodes w
 from __future__ import annotations
 
 import json
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -16,6 +17,16 @@ from .errors import Damaged, NotSerializable
 MAX_BYTES = 64 * 1024 * 1024
 MAX_DEPTH = 200
 _DIGITS = 4000  # below the interpreter's limit on the digits of one int() or str()
+
+_INSTEAD = {
+    "datetime": "Save value.isoformat()",
+    "date": "Save value.isoformat()",
+    "set": "Save sorted(value)",
+    "frozenset": "Save sorted(value)",
+    "bytes": "Save value.decode() or base64 text",
+    "Decimal": "Save str(value)",
+    "UUID": "Save str(value)",
+}
 
 _encode = msgspec.json.encode
 _decode = msgspec.json.decode
@@ -61,15 +72,31 @@ def decode(data: bytes | str, what: str = "value") -> Any:
         raise Damaged(f"{what} is {len(data):,} bytes, over the limit of {MAX_BYTES:,}; it was not saved by stateview")
     try:
         value = _decode(data)
-    except ValueError as error:  # msgspec's errors, UnicodeDecodeError and the limit on an integer's digits
-        if "digits" not in str(error):
-            raise Damaged(f"{what} is not valid JSON: {error}", "See 'stateview recover'") from error
-        value = json.loads(data, parse_int=_long_int)
+    except msgspec.ValidationError:
+        value = _decode_long(data, what)
+    except ValueError as error:  # msgspec's errors and UnicodeDecodeError
+        raise Damaged(f"{what} is not valid JSON: {error}", "See 'stateview recover'") from error
     except RecursionError:
-        raise Damaged(f"{what} is nested over {MAX_DEPTH} levels deep; it was not saved by stateview") from None
+        raise _deep(what) from None
     if too_deep(data, value):
-        raise Damaged(f"{what} is nested over {MAX_DEPTH} levels deep; it was not saved by stateview")
+        raise _deep(what)
     return value
+
+
+def _decode_long(data: bytes | str, what: str) -> Any:
+    """Decode what msgspec says is out of range: an integer beyond the interpreter's limit on digits is none of it."""
+    try:
+        value = parse_strict(data if isinstance(data, str) else data.decode())
+        encode(value)  # the json module lets lone surrogates through
+    except (ValueError, NotSerializable) as error:
+        raise Damaged(f"{what} is not valid JSON: {error}", "See 'stateview recover'") from error
+    except RecursionError:
+        raise _deep(what) from None
+    return value
+
+
+def _deep(what: str) -> Damaged:
+    return Damaged(f"{what} is nested over {MAX_DEPTH} levels deep; it was not saved by stateview")
 
 
 def canonical(value: object) -> bytes:
@@ -131,7 +158,7 @@ def too_deep(data: bytes | str, value: object) -> bool:
     if brackets <= MAX_DEPTH:
         return False
     level: list[Any] = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         level = [
             item
             for box in level
@@ -150,30 +177,31 @@ def _depth(path: str) -> NotSerializable:
     )
 
 
-def _refuse(value: object, path: str, why: str, hint: str) -> NotSerializable:
+def _refuse(path: str, why: str, hint: str) -> NotSerializable:
     return NotSerializable(f"{why} at {path} cannot be saved: it would not come back equal", hint, path)
 
 
 def _walk(value: object, path: str, depth: int, out: list[str]) -> None:
     """Encode by hand, refusing by path. Only reached by what the fast encoder changed or refused."""
-    if depth > MAX_DEPTH:
+    if depth == MAX_DEPTH and isinstance(value, (dict, list, tuple)):
         raise _depth(path)
     if value is None or value is True or value is False:
-        out.append({None: "null", True: "true", False: "false"}[value])  # type: ignore[index]
+        out.append({None: "null", True: "true", False: "false"}[value])
     elif isinstance(value, str):
         out.append(_text(value, path))
     elif isinstance(value, int):
-        out.append(_int_text(int(value)))
+        out.append(_int_text(int.__index__(value)))
     elif isinstance(value, float):
-        if value != value or value in (float("inf"), float("-inf")):
-            raise _refuse(value, path, f"the number {float(value)}", "JSON has no such number; save null or a string")
+        if not isfinite(value):
+            number = float.__repr__(value)
+            raise _refuse(path, f"the number {number}", "JSON has no such number; save null or a string")
         out.append(float.__repr__(value))
     elif isinstance(value, dict):
         out.append("{")
         for position, (key, item) in enumerate(value.items()):
             if not isinstance(key, str):
                 kind = type(key).__name__
-                raise _refuse(key, path, f"the {kind} key {key!r}"[:120], "The keys of a JSON object are strings")
+                raise _refuse(path, f"the {kind} key {key!r}"[:120], "The keys of a JSON object are strings")
             out.append(("," if position else "") + _text(key, path) + ":")
             _walk(item, path + (f".{key}" if key.isidentifier() else f"[{json.dumps(key)}]"), depth + 1, out)
         out.append("}")
@@ -185,18 +213,15 @@ def _walk(value: object, path: str, depth: int, out: list[str]) -> None:
             _walk(item, f"{path}[{position}]", depth + 1, out)
         out.append("]")
     else:
-        hint = {
-            "datetime": "Save value.isoformat()", "date": "Save value.isoformat()", "set": "Save sorted(value)",
-            "frozenset": "Save sorted(value)", "bytes": "Save value.decode() or base64 text", "Decimal": "Save str(value)",
-        }.get(type(value).__name__, "Save only dict, list, str, int, float, bool and None")  # fmt: skip
-        raise _refuse(value, path, f"a {type(value).__name__}", hint)
+        hint = _INSTEAD.get(type(value).__name__, "Save only dict, list, str, int, float, bool and None")
+        raise _refuse(path, f"a {type(value).__name__}", hint)
 
 
 def _text(text: str, path: str) -> str:
     try:
-        return _encode(str(text)).decode()
+        return _encode(str.__str__(text)).decode()  # a subclass, such as an Enum, may show itself otherwise
     except UnicodeEncodeError:
-        raise _refuse(text, path, "a string with a lone surrogate", "It is not valid Unicode text") from None
+        raise _refuse(path, "a string with a lone surrogate", "It is not valid Unicode text") from None
 
 
 def _int_text(number: int) -> str:
@@ -215,4 +240,5 @@ def _long_int(text: str) -> int:
     if len(text) <= _DIGITS:
         return int(text)
     cut = len(text) // 2
-    return _long_int(text[:-cut]) * 10**cut + _long_int(text[-cut:])
+    shift: int = 10**cut
+    return _long_int(text[:-cut]) * shift + _long_int(text[-cut:])
