@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +15,10 @@ from msgspec import Struct
 from .codec import canonical
 from .model import ABSENT, Kind, PathChange
 
+_INDEX = re.compile(r"0|[1-9][0-9]{0,17}")
 Opcode = tuple[str, int, int, int, int]
-_SMALL = 250_000  # pairs of elements that SequenceMatcher may compare; beyond, anchors are sought first
+_SMALL = 250_000  # pairs of elements that SequenceMatcher may look at; beyond, anchors are sought first
+_ALIKE = 50_000  # pairs of equal elements, all of which it looks at again and again
 
 
 class _Step(NamedTuple):
@@ -72,7 +75,7 @@ def point(value: Any, pointer: str) -> Any:
         step = token.replace("~1", "/").replace("~0", "~")
         if isinstance(value, dict) and step in value:
             value = value[step]
-        elif isinstance(value, list) and step.isdecimal() and step.isascii() and int(step) < len(value):
+        elif isinstance(value, list) and _INDEX.fullmatch(step) and int(step) < len(value):
             value = value[int(step)]
         else:
             return ABSENT
@@ -134,26 +137,36 @@ def align(before: Sequence[Any], after: Sequence[Any]) -> list[Opcode]:
         if i1 == i2 or j1 == j2:
             if i1 < i2 or j1 < j2:
                 out.append(("delete" if i1 < i2 else "insert", i1, i2, j1, j2))
-        elif (i2 - i1) * (j2 - j1) <= _SMALL:
+        elif (i2 - i1) * (j2 - j1) <= _SMALL and _alike(before[i1:i2], after[j1:j2]) <= _ALIKE:
             matcher = SequenceMatcher(None, before[i1:i2], after[j1:j2], autojunk=False)
             out += [(tag, i1 + a, i1 + b, j1 + c, j1 + d) for tag, a, b, c, d in matcher.get_opcodes()]
-        elif anchors := _anchors(before, after, i1, i2, j1, j2):
+        elif anchors := _anchors(before[i1:i2], after[j1:j2]):
             i, j = i1, j1
-            for a, b in [*anchors, (i2, j2)]:
-                pending.append((i, a, j, b))
-                i, j = a, b
+            for a, b in [*anchors, (i2 - i1, j2 - j1)]:
+                pending.append((i, i1 + a, j, j1 + b))
+                i, j = i1 + a, j1 + b
         else:
             out.append(("replace", i1, i2, j1, j2))
-    return sorted(out, key=lambda code: (code[1], code[3]))
+    merged: list[Opcode] = []
+    for code in sorted(out, key=lambda code: (code[1], code[3])):
+        if merged and merged[-1][0] == code[0] == "equal":
+            _, i1, _, j1, _ = merged[-1]
+            merged[-1] = ("equal", i1, code[2], j1, code[4])
+        else:
+            merged.append(code)
+    return merged
 
 
-def _anchors(
-    before: Sequence[Any], after: Sequence[Any], i1: int, i2: int, j1: int, j2: int
-) -> list[tuple[int, int]]:
+def _alike(before: Sequence[Any], after: Sequence[Any]) -> int:
+    right = Counter(after)
+    return sum(right[item] for item in before)
+
+
+def _anchors(before: Sequence[Any], after: Sequence[Any]) -> list[tuple[int, int]]:
     """Index pairs of the elements unique on both sides, the longest run of them that keeps its order."""
-    left, right = Counter(before[i1:i2]), Counter(after[j1:j2])
-    places = {after[j]: j for j in range(j1, j2) if right[after[j]] == 1}
-    pairs = [(i, places[before[i]]) for i in range(i1, i2) if left[before[i]] == 1 and before[i] in places]
+    left, right = Counter(before), Counter(after)
+    places = {item: j for j, item in enumerate(after) if right[item] == 1}
+    pairs = [(i, places[item]) for i, item in enumerate(before) if left[item] == 1 and item in places]
     tops: list[int] = []  # the smallest last j of an increasing run of each length
     at_top: list[int] = []
     link: list[int] = []
