@@ -70,21 +70,22 @@ def _show(result: Result, options: dict[str, Any]) -> None:
 
     terminal = sys.stdout.isatty()
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-    wrote = _write(render(result, Style(options.get("format", ""), terminal, terminal and not plain)))
+    style = Style(options.get("format", ""), terminal, terminal and not plain)
+    wrote = _write(render(result, style), at_once=terminal or hasattr(result, "changes"))
     if not wrote and (empty := getattr(result, "empty", "")):
         _tell(empty)
     if result.told:
         _tell(result.told)
 
 
-def _write(pieces: Iterator[str] | list[str]) -> bool:
-    """Write to standard output as UTF-8, whatever the locale says; flush what comes slowly. Whether there was any."""
+def _write(pieces: Iterator[str] | list[str], at_once: bool = False) -> bool:
+    """Write to standard output as UTF-8, whatever the locale says. Whether there was any."""
     out = sys.stdout.buffer
     wrote = False
     for piece in pieces:
         wrote = wrote or bool(piece)
         out.write(piece.encode(errors="surrogatepass"))
-        if sys.stdout.isatty() or "--timeout" in sys.argv or "watch" in sys.argv:
+        if at_once:
             out.flush()
     out.flush()
     return wrote

@@ -15,7 +15,11 @@ class StateException(Exception):  # noqa: N818 - the name is fixed by the script
         self.hint = hint
 
     def __str__(self) -> str:  # KeyError would show the repr
-        return f"{self.message}. {self.hint}" if self.hint else self.message
+        if not self.hint:
+            return self.message
+        if "\n" in self.message:
+            return f"{self.message}\n{self.hint}"
+        return f"{self.message}{'' if self.message[-1:] in '.?!' else '.'} {self.hint}"
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.message, self.hint)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from . import codec
-from .commands.results import Changes, Differs, Done, Loaded, Record, Result, Table, Text
+from .commands.results import Changes, Differs, Done, Loaded, Record, Result, Table, Text, plural
 from .diff import Change, Diff, line_diff
-from .model import ABSENT, Kind
+from .model import ABSENT, Kind, PathChange
 
 _SIGNS: dict[Kind, str] = {"added": "+", "removed": "-", "changed": "~"}
 _COLOURS = {"+": "32", "-": "31", "~": "33", "…": "2"}
@@ -186,7 +186,7 @@ def _counts(diff: Diff) -> str:
     counts = diff.counts
     total = sum(counts.values())
     said = ", ".join(f"{_SIGNS[kind]}{count} {kind}" for kind, count in counts.items() if count)
-    return f"{total} key{'s' if total > 1 else ''} differ{'' if total > 1 else 's'}: {said}"
+    return f"{plural(total, 'key')} differ{'' if total > 1 else 's'}: {said}"
 
 
 def _headline(change: Change, style: Style) -> str:
@@ -199,6 +199,10 @@ def _change(change: Change, style: Style) -> Iterator[str]:
         value = change.after if change.kind == "added" else change.before
         yield f"{_headline(change, style)}  {_side(value)}\n"
         return
+    first = change.paths[0]
+    if not first.path and not _by_line(first):
+        yield f"{_headline(change, style)}  {_side(first.before)} → {_side(first.after)}\n"
+        return
     yield _headline(change, style) + "\n"
     for number, one in enumerate(change.paths):
         if number == _PATHS:
@@ -206,13 +210,17 @@ def _change(change: Change, style: Style) -> Iterator[str]:
             break
         sign = _SIGNS[one.kind]
         place = style.paint(f"{sign} {inert(one.path) or '(the whole value)'}", sign)
-        if isinstance(one.before, str) and isinstance(one.after, str) and "\n" in one.before + one.after:
+        if _by_line(one):
             yield f"    {place}\n"
             yield from _text_lines(one.before, one.after, style)
         elif one.kind == "changed":
             yield f"    {place}  {_side(one.before)} → {_side(one.after)}\n"
         else:
             yield f"    {place}  {_side(one.after if one.kind == 'added' else one.before)}\n"
+
+
+def _by_line(one: PathChange) -> bool:
+    return isinstance(one.before, str) and isinstance(one.after, str) and "\n" in one.before + one.after
 
 
 def _text_lines(before: str, after: str, style: Style) -> Iterator[str]:

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 from .backends import DEFAULT_ROOT, parse_store
 from .errors import InvalidName, ReadOnly
-from .model import check_name
 
 FILE = "stateview.toml"
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -130,17 +129,17 @@ def _value(match: re.Match[str]) -> str:
 
 
 def remember(store: str, namespace: str) -> str:
-    """Make a store and namespace those of the working folder; returns the file's path. What else it says stays.
+    """Make a store and namespace, as `choose` takes them, those of the working folder; returns the file's path.
+
+    What else the file says, comments included, stays.
 
     Raises:
-        InvalidName: a store or namespace that cannot be, or a file that is not TOML.
+        InvalidName: a file that is not TOML.
 
     """
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
-    parse_store(store)
-    check_name(namespace, "namespace")
     path = os.path.abspath(FILE)
     text = ""
     try:

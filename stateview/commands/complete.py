@@ -103,7 +103,7 @@ def candidates(words: list[str], options: dict[str, Any] | None = None) -> list[
         if equals and name in options_of(command):
             return [(f"{name}={text}", help) for text, help in _offer(options_of(command)[name].kind, value, known)]
         found = {text: option.help for text, option in options_of(command).items() if text.startswith("--")}
-        return [(text, help) for text, help in found.items() if text.startswith(word)]
+        return [(text, help) for text, help in sorted(found.items()) if text.startswith(word)]
     if command is None:
         return [(one.name, one.help) for one in COMMANDS if not one.hidden and one.name.startswith(word)]
     if command.args:

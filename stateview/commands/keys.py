@@ -10,7 +10,7 @@ from ..errors import KeyNotFound
 from ..model import ABSENT
 from .context import Context
 from .exits import UsageError
-from .results import Done, Loaded, Record, Table
+from .results import Done, Loaded, Record, Table, plural
 from .values import read_value, type_name
 
 
@@ -71,7 +71,7 @@ def delete(context: Context, given: dict[str, Any]) -> Done:
     if globs:
         if not found:
             raise KeyNotFound(f"no key matches {' '.join(globs)!r}", "See 'stateview keys'")
-        context.confirm(f"delete {len(found)} key{'s' if len(found) > 1 else ''} of {manager.namespace}?")
+        context.confirm(f"delete {plural(len(found), 'key')} of {manager.namespace}?")
     reason = given.get("reason") or f"delete {' '.join(patterns)}"
     if expected is not None:
         manager.delete(found[0], expected=expected, reason=reason)

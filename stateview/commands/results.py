@@ -10,6 +10,11 @@ from msgspec import Struct
 from ..diff import Change, Diff
 
 
+def plural(count: int, word: str) -> str:
+    """`1 key`, `2 keys`, `1,000 keys`."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
 class Result(Struct):
     """Base. `told` is narration for a person, `code` the exit code."""
 

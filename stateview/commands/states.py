@@ -9,7 +9,7 @@ from ..diff import Diff
 from ..model import ABSENT, Commit
 from .context import Context
 from .exits import ExitCode, UsageError
-from .results import Differs, Done, Record, Table
+from .results import Differs, Done, Record, Table, plural
 
 
 def checkpoint(context: Context, given: dict[str, Any]) -> Done:
@@ -95,7 +95,7 @@ def tally(diff: Diff) -> str:
     counts = diff.counts
     said = [f"{counts[kind]} {kind}" for kind in ("added", "removed", "changed") if counts[kind]]
     total = sum(counts.values())
-    return f"{total} key{'s' if total != 1 else ''} ({', '.join(said)})" if said else "no keys"
+    return f"{plural(total, 'key')} ({', '.join(said)})" if said else "no keys"
 
 
 def log(context: Context, given: dict[str, Any]) -> Table:

@@ -11,7 +11,7 @@ from ..backends import mask
 from ..diff import Change
 from .context import Context
 from .exits import ExitCode
-from .results import Changes, Done, Table
+from .results import Changes, Done, Table, plural
 
 
 def init(context: Context, given: dict[str, Any]) -> Done:
@@ -46,7 +46,7 @@ def fork(context: Context, given: dict[str, Any]) -> Done:
     """`fork NAMESPACE`."""
     at = given.get("at", "live")
     made = context.manager.fork(given["to"], at=at)
-    told = f"forked {context.manager.namespace} at {at} into {made.namespace}: {made.head().count} keys"
+    told = f"forked {context.manager.namespace} at {at} into {made.namespace}: {plural(made.head().count, 'key')}"
     return Done(told, data={"namespace": made.namespace}, name=made.namespace)
 
 
@@ -80,7 +80,8 @@ def migrate(context: Context, given: dict[str, Any]) -> Done:
     target = context.open(given["to"], source.namespace)
     dry = bool(given.get("dry_run"))
     count = copy(source, target, dry_run=dry)
-    what = f"{source.head().count} keys and {count} checkpoints of {source.namespace} from {source.url} to {target.url}"
+    held = f"{plural(source.head().count, 'key')} and {plural(count, 'checkpoint')}"
+    what = f"{held} of {source.namespace} from {source.url} to {target.url}"
     told = f"would copy {what}" if dry else f"copied {what}, read back and compared; the source is as it was"
     data = {"namespace": source.namespace, "keys": source.head().count, "checkpoints": count, "dry_run": dry}
     return Done(told, data=data)

@@ -1,0 +1,85 @@
+"""README and SKILL.md are tried, not believed: every command and block of code in them runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TEXTS = ["README.md", "SKILL.md", "references/backends.md", "references/migration.md"]
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith("STATEVIEW_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path
+
+
+def commands(name: str) -> list[str]:
+    lines = "\n".join(blocks(name, "bash") + blocks(name, "console")).splitlines()
+    found = [line.removeprefix("$ ").strip() for line in lines if "stateview " in line]
+    return [line for line in found if not line.startswith(("python3", "pip"))]
+
+
+@pytest.mark.parametrize("name", ["README.md", "SKILL.md", "references/migration.md"])
+def test_every_command_runs(name: str) -> None:
+    setup = {
+        "README.md": """stateview init sqlite workflow-123; stateview save tasks '[{"name": "x", "done": true}]'""",
+        "SKILL.md": "true",
+        "references/migration.md": "stateview init json workflow-123; stateview save k 1",
+    }
+    subprocess.run(setup[name], shell=True, check=True, capture_output=True)
+    lines = commands(name)
+    assert len(lines) > 2
+    for line in lines:
+        done = subprocess.run(f"timeout 10 {line}" if "watch" in line else line, shell=True, capture_output=True, text=True)
+        allowed = {0, 1} if "--exit-code" in line else {0, 124} if "watch" in line else {0}
+        assert done.returncode in allowed, (line, done.stderr)
+
+
+@pytest.mark.parametrize("name", ["README.md", "SKILL.md"])
+def test_every_block_of_python_runs(name: str) -> None:
+    source = "\n".join(blocks(name, "python"))
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_workflow_of_the_skill_carries_on_where_it_was_stopped() -> None:
+    (loop,) = (block for block in blocks("SKILL.md", "python") if "for task in" in block)
+    source = f"from stateview import StateManager\nstate = StateManager('json', 'w')\n{loop}print(state.revision)\n"
+    first, second = (subprocess.run([sys.executable, "-c", source], capture_output=True, text=True) for _ in range(2))
+    assert (first.stdout, second.stdout) == ("3\n", "3\n"), first.stderr
+
+
+def test_the_skill_keeps_its_limits() -> None:
+    text = (ROOT / "SKILL.md").read_text()
+    assert text.count("\n") < 400
+    for link in re.findall(r"\((references/[\w.]+)\)", text):
+        assert (ROOT / link).exists()
+
+
+def test_every_command_is_documented() -> None:
+    from stateview.commands.table import COMMANDS
+
+    texts = " ".join((ROOT / name).read_text() for name in TEXTS)
+    for command in COMMANDS:
+        assert command.hidden or re.search(rf"\b{command.name}\b", texts), command.name
+
+
+def test_links_between_the_documents_lead_somewhere() -> None:
+    for name in TEXTS:
+        for link in re.findall(r"\]\(([\w./]+)\)", (ROOT / name).read_text()):
+            assert (ROOT / name).parent.joinpath(link).exists(), (name, link)
