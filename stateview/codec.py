@@ -6,7 +6,6 @@ back and compared, and where the two differ a slower walk says why, or encodes w
 
 from __future__ import annotations
 
-import json
 from math import isfinite
 from typing import Any
 
@@ -107,6 +106,8 @@ def canonical(value: object) -> bytes:
     try:
         return _encode(value, order="sorted")
     except ValueError:  # an integer of over 4,300 digits
+        import json  # where it is needed: it costs as much time as all of this module
+
         return json.dumps(_spell_long(value), sort_keys=True).encode()
 
 
@@ -143,6 +144,8 @@ def parse_strict(text: str) -> Any:
         if value in (float("inf"), float("-inf")):
             raise ValueError(f"the number {text[:40]} is too large")
         return value
+
+    import json
 
     return json.loads(text, object_pairs_hook=pairs, parse_constant=constant, parse_float=number, parse_int=_long_int)
 
@@ -203,7 +206,7 @@ def _walk(value: object, path: str, depth: int, out: list[str]) -> None:
                 kind = type(key).__name__
                 raise _refuse(path, f"the {kind} key {key!r}"[:120], "The keys of a JSON object are strings")
             out.append(("," if position else "") + _text(key, path) + ":")
-            _walk(item, path + (f".{key}" if key.isidentifier() else f"[{json.dumps(key)}]"), depth + 1, out)
+            _walk(item, path + (f".{key}" if key.isidentifier() else f"[{_text(key, path)}]"), depth + 1, out)
         out.append("}")
     elif isinstance(value, (list, tuple)):
         out.append("[")

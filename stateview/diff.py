@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from difflib import SequenceMatcher
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -15,7 +13,6 @@ from msgspec import Struct
 from .codec import canonical
 from .model import ABSENT, Kind, PathChange
 
-_INDEX = re.compile(r"0|[1-9][0-9]{0,17}")
 Opcode = tuple[str, int, int, int, int]
 _SMALL = 250_000  # pairs of elements that SequenceMatcher may look at; beyond, anchors are sought first
 _ALIKE = 50_000  # pairs of equal elements, all of which it looks at again and again
@@ -75,11 +72,15 @@ def point(value: Any, pointer: str) -> Any:
         step = token.replace("~1", "/").replace("~0", "~")
         if isinstance(value, dict) and step in value:
             value = value[step]
-        elif isinstance(value, list) and _INDEX.fullmatch(step) and int(step) < len(value):
+        elif isinstance(value, list) and _is_index(step) and int(step) < len(value):
             value = value[int(step)]
         else:
             return ABSENT
     return value
+
+
+def _is_index(step: str) -> bool:
+    return step == "0" or (step.isascii() and step.isdigit() and step[0] != "0" and len(step) <= 18)
 
 
 def _steps(before: Any, after: Any, was: str = "", at: str = "") -> Iterator[_Step]:
@@ -138,6 +139,8 @@ def align(before: Sequence[Any], after: Sequence[Any]) -> list[Opcode]:
             if i1 < i2 or j1 < j2:
                 out.append(("delete" if i1 < i2 else "insert", i1, i2, j1, j2))
         elif (i2 - i1) * (j2 - j1) <= _SMALL and _alike(before[i1:i2], after[j1:j2]) <= _ALIKE:
+            from difflib import SequenceMatcher  # here, since a load needs none
+
             matcher = SequenceMatcher(None, before[i1:i2], after[j1:j2], autojunk=False)
             out += [(tag, i1 + a, i1 + b, j1 + c, j1 + d) for tag, a, b, c, d in matcher.get_opcodes()]
         elif anchors := _anchors(before[i1:i2], after[j1:j2]):

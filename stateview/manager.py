@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -225,7 +224,9 @@ class StateManager:
             except Conflict:
                 if time.monotonic() > deadline:
                     raise
-            time.sleep(random.uniform(0, pause))
+            from random import uniform  # here, since few ever wait
+
+            time.sleep(uniform(0, pause))
             pause = min(0.05, pause * 1.5)
 
     @contextmanager

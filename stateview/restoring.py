@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterable
 
@@ -51,7 +50,9 @@ def restore(
             if time.monotonic() > deadline or (expected is not None and backend.head().revision != expected):
                 raise
             number += any(known.name == name for known in backend.marks())
-            time.sleep(random.uniform(0, 0.01))
+            from random import uniform
+
+            time.sleep(uniform(0, 0.01))
             continue
         return _applied(backend, live, done, labels)
 

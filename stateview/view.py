@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from typing import Any
 
 from . import codec, comparison
@@ -59,6 +58,8 @@ def find_mark(marks: list[Mark], name: str, revision: int | None = None) -> Mark
 
 def missing_mark(backend: Backend, ref: str, name: str) -> RefNotFound:
     """No such checkpoint, with the names that are near."""
+    from difflib import get_close_matches
+
     near = get_close_matches(name, {mark.name for mark in backend.marks()}, 3)
     hint = f"Did you mean {' or '.join(near)}?" if near else "See 'stateview checkpoints'"
     return RefNotFound(f"there is no checkpoint {ref!r} in namespace {backend.namespace!r}", hint)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import Any, NamedTuple
 
 from ..errors import InvalidName
@@ -14,7 +13,6 @@ DEFAULT_ROOT = ".claude/state"
 DEFAULT_REDIS = "redis://localhost:6379/0"
 _REDIS = ("redis", "rediss", "redis+cluster", "redis+sentinel")
 _FILES = ("json", "sqlite")
-_PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^/]*@")
 
 
 class Store(NamedTuple):
@@ -27,7 +25,9 @@ class Store(NamedTuple):
 
 def mask(url: str) -> str:
     """A store URL with its password hidden."""
-    masked = _PASSWORD.sub(r"\1:***@", url)
+    import re  # here, since a store of files needs no pattern
+
+    masked = re.sub(r"(?<=://)([^/@:]*):[^/]*@", r"\1:***@", url)
     return re.sub(r"([?&](?:password|ssl_password)=)[^&]*", r"\1***", masked)
 
 

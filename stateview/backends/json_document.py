@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from datetime import UTC, datetime
 from typing import Any
@@ -67,6 +66,8 @@ def parse_edited(data: bytes, path: str, moment: int) -> dict[str, Version]:
         Damaged: not JSON (with line and column), a key twice, not the layout, or something that no save would take.
 
     """
+    import json  # here, since it is slow to import and seldom needed
+
     try:
         found = codec.parse_strict(data.decode())
     except json.JSONDecodeError as error:

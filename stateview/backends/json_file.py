@@ -7,7 +7,6 @@ moment the line is whole the commit counts: whoever finds state.json one commit 
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 import time
 from bisect import bisect_left, bisect_right
@@ -410,7 +409,7 @@ class JSONBackend:
                 entries[version.key] = version
         data = document.dump(entries, blocks)
         line.count, line.digest = len(entries), digest(data)
-        line.lineage = live.head.lineage or secrets.token_hex(16)
+        line.lineage = live.head.lineage or os.urandom(16).hex()
         line.floor = live.head.floor
         self._write(live, line, data, history)
         head = Head(line.rev, line.time, line.count, line.floor, line.lineage)

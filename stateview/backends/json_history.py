@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from hashlib import blake2b
 from typing import Any
+
+try:
+    from _blake2 import blake2b  # without OpenSSL, which all of hashlib loads
+except ImportError:
+    from hashlib import blake2b
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType

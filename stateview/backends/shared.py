@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import sys
 import time
 from collections.abc import Iterator
@@ -122,7 +121,7 @@ def make_folders(path: str) -> None:
 
 def temporary(path: str) -> str:
     """A name beside `path` that no other thread or process uses."""
-    return f"{path}{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
+    return f"{path}{TEMPORARY}{os.getpid()}-{os.urandom(4).hex()}"
 
 
 def write_temporary(path: str, data: bytes, mtime: int | None = None) -> str:
@@ -167,7 +166,7 @@ def keep_damaged(path: str) -> str:
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     name = f"{path}{DAMAGED}{stamp}"
     while os.path.exists(name):
-        name = f"{path}{DAMAGED}{stamp}-{secrets.token_hex(2)}"
+        name = f"{path}{DAMAGED}{stamp}-{os.urandom(2).hex()}"
     os.rename(path, name)
     return name
 

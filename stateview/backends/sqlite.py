@@ -8,7 +8,6 @@ row of a value carries a checksum over all of it: SQLite itself does not notice 
 from __future__ import annotations
 
 import os
-import random
 import threading
 import time
 from collections import deque
@@ -144,7 +143,9 @@ class SQLiteBackend:
                 started = time.monotonic()
             elif time.monotonic() - started > self.timeout:
                 return False
-            time.sleep(random.uniform(0.0002, min(0.02, 0.0005 * (tries + 1))))
+            from random import uniform  # here, since few ever wait
+
+            time.sleep(uniform(0.0002, min(0.02, 0.0005 * (tries + 1))))
             return True
 
         return handler

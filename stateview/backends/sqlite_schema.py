@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -92,7 +90,7 @@ def set_mode(connection: apsw.Connection, path: str) -> None:
 
 def _make_tables(connection: apsw.Connection) -> None:
     connection.execute(TABLES)
-    connection.execute("INSERT INTO meta VALUES (1, ?, 0)", (secrets.token_hex(16),))
+    connection.execute("INSERT INTO meta VALUES (1, ?, 0)", (os.urandom(16).hex(),))
 
 
 def check(connection: apsw.Connection, path: str) -> None:
@@ -149,7 +147,7 @@ def adopt(connection: apsw.Connection, path: str, write: Callable[[apsw.Connecti
 def _parse(text: str, what: str) -> Any:
     try:
         return codec.parse_strict(text)
-    except (json.JSONDecodeError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise Damaged(f"{what} is not valid JSON: {error}", "Nothing was changed") from error
 
 
