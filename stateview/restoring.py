@@ -79,14 +79,14 @@ def undo(backend: Backend, commit: Committer, expected: int | None) -> Diff:
     """See `StateManager.undo`."""
     head = backend.head()
     last = _commit_at(backend, head, head.revision)
-    position = last.position or last.revision
+    position = _position(last)
     if position <= 0:
         raise _nothing("undo", backend)
     before = position - 1
     if before < head.floor:
         raise HistoryPruned(f"what came before revision {position} is no longer kept", "See 'stateview checkpoints'")
-    earlier = _commit_at(backend, head, before).position if before > head.floor else 0
-    marks = ((earlier or before), position, last.revision if last.forward else 0)
+    earlier = _position(_commit_at(backend, head, before)) if before > head.floor else before
+    marks = (earlier, position, last.revision if last.forward else 0)
     return _go(backend, head, before, marks, f"undo {_title(backend, head, position)}", commit, expected)
 
 
@@ -132,6 +132,11 @@ def _as_is(backend: Backend, key: str, live: Point) -> Write:
 def _applied(backend: Backend, live: Point, done: Head, labels: tuple[str, str]) -> Diff:
     after = Point(done.revision, live.time)
     return comparison.diff_points(backend, live, after, labels, Selection())
+
+
+def _position(commit: Commit) -> int:
+    """The revision whose content a commit brought back, 0 for the empty beginning; its own where it brought none back."""
+    return commit.position if commit.position or commit.forward else commit.revision
 
 
 def _commit_at(backend: Backend, head: Head, revision: int) -> Commit:

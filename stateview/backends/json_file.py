@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import msgspec
 from msgspec import Raw, Struct
 
-from ..errors import Damaged
+from ..errors import BackendError, Damaged, ReadOnly
 from ..model import Commit, RecoveryReport, now
 from . import json_document as document
 from .base import Batch, Head, Mark, Point, Version
@@ -40,13 +40,14 @@ from .shared import (
 )
 
 POLL = 0.05  # seconds between looks of `wait`
+_CLOCK = 20_000_000  # nanoseconds by which a file's time may lie behind the clock's
 _TRIES = 5  # reads without the lock, while writers rename between two of ours
 
-Signature = tuple[int, int, int]
+Signature = tuple[int, ...]  # what stat says of state.json and of the history
 
 
 class _Live(Struct):
-    """The present state in memory, and the signature of the file that it was read from."""
+    """The present state in memory, and the signature of the files that it was read from."""
 
     signature: Signature | None
     head: Head
@@ -93,11 +94,16 @@ class JSONBackend:
         self._history: History | None = None
         watch_fork(self)
 
-    def after_fork(self) -> None:
-        """Forget what another thread of the parent may have been changing."""
-        self._mutex = threading.RLock()
-        self._locked = False
-        self._live = self._history = None
+    def before_fork(self) -> None:
+        """No other thread holds the lock, of which the child would have a copy."""
+        self._mutex.acquire()
+
+    def after_fork(self, child: bool) -> None:
+        """The child starts with a mutex of its own."""
+        if child:
+            self._mutex = threading.RLock()
+        else:
+            self._mutex.release()
 
     # --- reading -----------------------------------------------------------------------------------------------
 
@@ -113,16 +119,10 @@ class JSONBackend:
         return msgspec.structs.replace(live.head, count=len(live.entries) - gone)
 
     def get(self, key: str) -> Version | None:
-        """See `Backend.get`. One stat of the file, and O(1)."""
+        """See `Backend.get`. Two stats, and O(1)."""
         live = self._live
-        try:
-            stat = os.stat(self.state_path)
-            if live is None or live.signature != (stat.st_mtime_ns, stat.st_size, stat.st_ino):
-                live = self._refresh()
-        except FileNotFoundError:
+        if live is None or live.signature is None or live.signature != self._signature():
             live = self._refresh()
-        except OSError as error:
-            raise file_error(error, self.state_path) from error
         version = live.entries.get(key)
         return version if version is not None and (not version.expires or version.visible(now())) else None
 
@@ -218,15 +218,24 @@ class JSONBackend:
 
     def _signature(self) -> Signature | None:
         try:
-            stat = os.stat(self.state_path)
+            return _sign(os.stat(self.state_path)) + self._sign_history()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise file_error(error, self.state_path) from error
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+    def _sign_history(self) -> Signature:
+        try:
+            return _sign(os.stat(self.history_path))
+        except FileNotFoundError:
+            return ()
 
     def _refresh(self) -> _Live:
-        """The present state, read again only if the file is another one than was read last."""
+        """The present state, read again only if a file is another one than was read last.
+
+        state.json alone does not tell: a commit counts from its line in the history, whether or not its process lived
+        to rename, and one that deletes what is not there leaves state.json as it was.
+        """
         with self._mutex:
             signature = self._signature()
             if self._live is not None and self._live.signature == signature and signature is not None:
@@ -247,8 +256,7 @@ class JSONBackend:
         signature, data = None, b""
         try:
             with open(self.state_path, "rb", buffering=0) as file:
-                stat = os.fstat(file.fileno())
-                signature = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+                signature = _sign(os.fstat(file.fileno())) + self._sign_history()
                 data = file.readall() or b""
         except FileNotFoundError:
             pass
@@ -282,18 +290,20 @@ class JSONBackend:
 
     def _settle(self) -> _Live:
         """Under the lock: state.json is neither the last commit's nor the one before. Edited by hand, or damaged."""
-        history = self._past()
+        history = self._read_history()
         line = history.last
         if line is None:
             raise Damaged(f"{self.history_path} holds no commit, but there is a {self.state_path}", document.RECOVER)
         signature = self._signature()
         if signature is None:
             raise Damaged(f"{self.state_path} is missing, and its history is there", document.RECOVER)
-        if signature[0] <= line.mtime:
+        if signature[0] == line.mtime or signature[0] < line.mtime - _CLOCK:
             raise Damaged(f"{self.state_path} is not what was last written, and was not edited since", document.RECOVER)
         with open(self.state_path, "rb") as file:
             data = file.read()
         edited = document.parse_edited(data, self.state_path, now())
+        if any(version.revision > line.rev for version in edited.values()):
+            raise Damaged(f"{self.history_path} ends at revision {line.rev}, and state.json is later", document.RECOVER)
         before = {key: versions[-1] for key, versions in history.versions.items() if versions[-1].value is not None}
         head = Head(line.rev, line.time, len(before), line.floor, line.lineage)
         live = _Live(signature, head, dict(before), line)
@@ -337,36 +347,42 @@ class JSONBackend:
 
     def _past(self, *revisions: int) -> History:
         """The history, up to date, checked to keep these revisions."""
-        if self._history is None or self._history.lineage != "older":
+        history = self._history
+        if history is None or history.lineage != "older":
             if self._live is None:
                 self._refresh()
-            try:
-                self._history = History.load(self.history_path, self._history)
-            except FileNotFoundError:
-                if self._history is None or self._history.lineage != "older":
-                    self._history = History()
-            except OSError as error:
-                raise file_error(error, self.history_path) from error
+            history = self._read_history()
         for revision in revisions:
-            if not self._history.keeps(revision):
-                raise pruned(self.namespace, revision, self._history.floor)
+            if not history.keeps(revision):
+                raise pruned(self.namespace, revision, history.floor)
+        return history
+
+    def _read_history(self) -> History:
+        try:
+            self._history = History.load(self.history_path, self._history)
+        except FileNotFoundError:
+            if self._history is None or self._history.lineage != "older":
+                self._history = History()
+        except OSError as error:
+            raise file_error(error, self.history_path) from error
         return self._history
 
     # --- writing -----------------------------------------------------------------------------------------------
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """The folder's lock; nothing where this process may not write."""
+        """The folder's lock; where this process may not write, only one that is there already."""
         with self._mutex:
-            if self.read_only or self._locked:
+            path = os.path.join(self.folder, "lock")
+            if self._locked or (self.read_only and not os.path.exists(path)):
                 yield
                 return
             try:
-                make_folders(self.folder)
-                with file_lock(os.path.join(self.folder, "lock"), self.timeout):
+                with file_lock(path, self.timeout, create=not self.read_only):
                     self._locked = True
                     try:
-                        sweep(self.folder)
+                        if not self.read_only:
+                            sweep(self.folder)
                         yield
                     finally:
                         self._locked = False
@@ -377,6 +393,7 @@ class JSONBackend:
 
     def commit(self, batch: Batch) -> Head:
         """See `Backend.commit`. O(keys); three fsyncs."""
+        self._check_writable()
         with self._lock():
             live = self._refresh()
             check_base(batch, self.namespace, live.head.revision)
@@ -416,7 +433,10 @@ class JSONBackend:
         keys = live.keys if live.keys is not None and entries.keys() == live.entries.keys() else None
         self._live = _Live(self._signature(), head, entries, line, keys, blocks)
         if self._overdue(self._live):
-            self.compact(line.rev - self.keep)
+            try:
+                self.compact(line.rev - self.keep)
+            except BackendError:
+                pass  # the commit stands all the same, and the next one tries again
 
     def _line(self, last: Line | None, batch: Batch, revision: int, new: int, moment: int) -> Line:
         line = Line(new, moment, "", reason=batch.reason, author=batch.author, keys=len(batch.writes), undo=batch.undo)
@@ -445,6 +465,7 @@ class JSONBackend:
         """Make the files say what `line` says: temporary files, the history's line, the renames."""
         pairs: list[tuple[str, str]] = []
         size = None
+        changed = live.line is None or line.digest != live.line.digest
         try:
             for mark in line.marks:
                 content = self._content(live, mark, history)
@@ -452,7 +473,6 @@ class JSONBackend:
                 path = self._checkpoint_path(mark.name)
                 make_folders(os.path.dirname(path))
                 pairs.append((write_temporary(path, content), path))
-            changed = live.line is None or line.digest != live.line.digest
             if changed:
                 pairs.append((write_temporary(self.state_path, data, line.mtime), self.state_path))
             else:
@@ -464,7 +484,7 @@ class JSONBackend:
             for folder in {os.path.dirname(path) for _, path in pairs} - {self.folder}:
                 fsync_folder(folder)
         except BaseException as error:
-            if size is not None and (self._signature() or (0,))[0] != line.mtime:
+            if size is not None and not (changed and (self._signature() or (0,))[0] == line.mtime):
                 self._cut(size)  # not where the rename came through: then the commit stands
             for name, _ in pairs:
                 remove(name)
@@ -495,7 +515,7 @@ class JSONBackend:
                 size = end
             data = seal(line)
             if not size:
-                data = seal(Header(1, line.lineage)) + data
+                data = seal(Header(1, line.lineage, made=now())) + data
             try:
                 view = memoryview(data)
                 while view:
@@ -536,11 +556,18 @@ class JSONBackend:
 
     # --- upkeep ------------------------------------------------------------------------------------------------
 
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise ReadOnly(f"{self.folder} is open for reading only")
+
     def _overdue(self, live: _Live) -> bool:
         return live.head.revision - live.head.floor > self.keep + max(16, self.keep // 4)
 
     def compact(self, floor: int) -> int:
         """See `Backend.compact`. Rewrites the history file. O(history)."""
+        self._check_writable()
+        if not os.path.isdir(self.folder):
+            return 0
         with self._lock():
             live = self._refresh()
             history = self._past()
@@ -559,7 +586,10 @@ class JSONBackend:
             return dropped
 
     def drop(self) -> None:
-        """See `Backend.drop`. Leaves nothing of the namespace's folder but what others put into it."""
+        """See `Backend.drop`."""
+        self._check_writable()
+        if not os.path.isdir(self.folder):
+            return
         with self._lock():
             moved = temporary(self.folder)
             os.rename(self.folder, moved)
@@ -578,6 +608,10 @@ class JSONBackend:
                 return recover(self)
             finally:
                 self._live = self._history = None
+
+
+def _sign(stat: os.stat_result) -> Signature:
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 def _revision(version: Version) -> int:

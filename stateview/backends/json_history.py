@@ -20,7 +20,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ..errors import Damaged
-from ..model import Commit, to_datetime
+from ..model import Commit, now, to_datetime
 from .base import Mark, Point, Version
 
 _OPEN = b'{"sum":"'
@@ -34,6 +34,7 @@ class Header(Struct, omit_defaults=True):
     format: int
     lineage: str
     floor: int = 0
+    made: int = 0  # when this file was begun: tells it from the one that it replaced
 
 
 class Base(Struct, omit_defaults=True):
@@ -128,6 +129,8 @@ def last_line(path: str) -> tuple[Line | None, int, int]:
             start = tail.rfind(b"\n", 0, stop) if stop > 0 else -1
             if start >= 0 or end == 0:
                 break
+    if unseal(tail[stop + 1 : -1]) is not None:
+        raise Damaged(f"{path}: the end of the last line is not what was written", "Run 'stateview recover'")
     if stop < 0:  # nothing, or the first line of a first commit that was never acknowledged
         return None, 0, size
     data = unseal(tail[start + 1 : stop])
@@ -150,7 +153,7 @@ class History:
         self.digests: dict[tuple[str, int], str] = {}
         self.last: Line | None = None
         self.end = 0
-        self.inode = 0
+        self.first = b""
 
     @classmethod
     def load(cls, path: str, known: History | None = None) -> History:
@@ -162,9 +165,9 @@ class History:
 
         """
         with open(path, "rb") as file:
-            inode = os.fstat(file.fileno()).st_ino
-            history = known if known is not None and known.inode == inode else cls()
-            history.inode = inode
+            first = file.readline()
+            history = known if known is not None and known.first == first else cls()
+            history.first = first
             file.seek(history.end)
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
@@ -249,7 +252,7 @@ class History:
 
     def dump(self, last: Line) -> list[bytes]:
         """The lines of a fresh file that holds all this. `last` tells of the present state.json."""
-        lines = [seal(Header(1, self.lineage, self.floor))]
+        lines = [seal(Header(1, self.lineage, self.floor, now()))]
         by_revision: dict[int, list[Version]] = {}
         for versions in self.versions.values():
             for version in versions:

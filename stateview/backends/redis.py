@@ -82,11 +82,19 @@ class RedisBackend:
         self._client: Any = None
         self._tracking: Tracking | None = None
         self._skew = 0
-        self._met = False  # whether the server has answered once, and older data was looked for
+        self._reached = False  # whether the server has answered once
+        self._met = False  # whether its clock is known, and older data was looked for
         watch_fork(self)
 
-    def after_fork(self) -> None:
+    def before_fork(self) -> None:
+        """No other thread is about to connect."""
+        self._mutex.acquire()
+
+    def after_fork(self, child: bool) -> None:
         """The child opens its own connections."""
+        if not child:
+            self._mutex.release()
+            return
         self._mutex = threading.RLock()
         self._client = None
         self._tracking = None
@@ -104,21 +112,24 @@ class RedisBackend:
                     self._tracking = Tracking(self._client.connection_pool, self._keys[0], CACHE_BYTES)
             return self._client
 
-    def _try(self, act: Callable[[Any], T], commit: bool = False) -> T:
-        """Do something with the client; try again through faults that can pass, up to the deadline."""
-        deadline = time.monotonic() + (self.timeout if self._met else min(self.timeout, FIRST_CONTACT))
+    def _try(self, act: Callable[[Any], T], commit: bool = False, extra: float = 0.0) -> T:
+        """Do something with the client; try again through faults that can pass, up to the deadline.
+
+        `commit` is for what is applied by the server even if its answer is lost.
+        """
+        deadline = time.monotonic() + (self.timeout if self._reached else min(self.timeout, FIRST_CONTACT)) + extra
         pause, sent = 0.01, False
         while True:
             try:
                 result = act(self._connect())
-                self._met = True
+                self._reached = True
                 return result
             except _REFUSED as error:
                 raise BackendError(f"{self.url}: {error}", "Check the user and password of the store URL") from error
             except _PASSING as error:
                 sent = sent or (commit and "connecting to" not in str(error) and not isinstance(error, ResponseError))
                 if isinstance(error, (BusyLoadingError, redis.TimeoutError)):
-                    self._met = True  # it is there: worth the whole deadline
+                    self._reached = True  # it is there: worth the whole deadline
                 if time.monotonic() + pause >= deadline:
                     what = f"{self.url} does not answer: {error}"
                     if sent:
@@ -141,6 +152,8 @@ class RedisBackend:
             return BackendError(what, "The server cannot save to its disk and refuses writes; nothing was changed")
         if "NOAUTH" in text or "NOPERM" in text or "WRONGPASS" in text:
             return BackendError(what, "Check the user and password of the store URL")
+        if "DAMAGED" in text:
+            return Damaged(f"{self.url}: an entry of {self.namespace!r} is not what was written", "Run 'stateview recover'")
         if "WRONGTYPE" in text:
             return Damaged(what, f"Something else wrote to the keys {self._prefix}*")
         return BackendError(what)
@@ -164,13 +177,15 @@ class RedisBackend:
         with self._mutex:
             if self._met:
                 return
-            started = now()
-            head, clock = self._try(lambda client: (client.hgetall(self._keys[0]), client.time()))
+            head = self._try(lambda client: client.hgetall(self._keys[0]))
+            started = now()  # not before: connecting takes longer than asking for the time
+            clock = self._try(lambda client: client.time())
             self._skew = clock[0] * 1_000_000 + clock[1] - (started + now()) // 2
             if int(head.get(b"format", b"1")) > 1:
                 raise BackendError(f"{self.url}: namespace {self.namespace!r} has a later format", "Upgrade stateview")
             if not head:
                 self._adopt()
+            self._met = True
 
     # --- reading -----------------------------------------------------------------------------------------------
 
@@ -302,12 +317,17 @@ class RedisBackend:
         """See `Backend.wait`. Woken by the server; looks five times a second where it cannot be."""
         deadline = time.monotonic() + timeout
         while True:
+            self._meet()
+            tracking = self._tracking
+            generation = tracking.generation() if tracking is not None else None
             head = self.head().revision
             left = deadline - time.monotonic()
             if head > revision or left <= 0:
                 return head
-            if self._tracking is None or not self._tracking.sleep(min(left, 1.0)):
+            if tracking is None or generation is None:
                 time.sleep(min(left, 0.2))
+            else:
+                tracking.sleep(min(left, 1.0), generation)
 
     def namespaces(self) -> list[str]:
         """See `Backend.namespaces`."""
@@ -327,8 +347,7 @@ class RedisBackend:
 
     def commit(self, batch: Batch) -> Head:
         """See `Backend.commit`. One round trip; one more for the first commit of a namespace."""
-        if self.read_only:
-            raise ReadOnly(f"{self.url} is open for reading only")
+        self._check_writable()
         arguments = self._arguments(batch)
         reply = self._run(scripts.COMMIT, *arguments, commit=True)
         if reply[0] == b"register":
@@ -337,8 +356,12 @@ class RedisBackend:
         self._raise(reply, batch)
         if self._tracking is not None:
             self._tracking.forget()
-        _, revision, moment, floor, lineage = reply
-        return Head(int(revision), int(moment), 0, int(floor), lineage.decode())
+        _, revision, moment, count, floor, lineage = reply
+        return Head(int(revision), int(moment), int(count), int(floor), lineage.decode())
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise ReadOnly(f"{self.url} is open for reading only")
 
     def _arguments(self, batch: Batch, new: bool = False) -> list[Any]:
         head: dict[str, Any] = {"token": batch.token or secrets.token_hex(8), "keys": len(batch.writes), "keep": self.keep}
@@ -433,6 +456,7 @@ class RedisBackend:
 
     def compact(self, floor: int) -> int:
         """See `Backend.compact`. In steps, so that the server answers others meanwhile."""
+        self._check_writable()
         goal = min(floor, self.head().revision)
         before = self._count_versions()
         while int(self._run(scripts.TRIM, goal)) < goal:
@@ -449,6 +473,7 @@ class RedisBackend:
 
     def drop(self) -> None:
         """See `Backend.drop`."""
+        self._check_writable()
         self._try(lambda client: client.unlink(*self._keys))
         self._try(lambda client: client.srem(REGISTRY, self.namespace))
         if self._tracking is not None:

@@ -26,8 +26,17 @@ local call = redis.call
 local function int(n) return string.format('%.0f', n) end
 local function pad(n) return string.format('%016.0f', n) end
 local function clock() local t = call('TIME'); return t[1] * 1000000 + t[2] end
+local function count() return call('ZCARD', index) - call('ZCOUNT', expiry, '-inf', int(clock())) end
+local function less(a, b)  -- in byte order; Lua's own < goes by the locale of the server
+  for i = 1, math.min(#a, #b) do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then return x < y end
+  end
+  return #a < #b
+end
 local function split(packed)
   local r, t, e, at = string.match(packed, '^(%d+) (%d+) (%d+) ()')
+  if not at then error('DAMAGED: an entry is not what was written') end
   return tonumber(r), tonumber(t), tonumber(e), string.sub(packed, at)
 end
 local function kept(revision)
@@ -101,11 +110,7 @@ local h = cjson.decode(ARGV[1])
 local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage')
 local revision, last, floor, lineage = tonumber(f[1] or 0), tonumber(f[2] or 0), tonumber(f[3] or 0), f[4]
 local known = call('ZSCORE', tokens, h.token)
-if known then return {'ok', known, int(last), int(floor), lineage} end
-if not lineage then
-  if not h.lineage then return {'register'} end
-  lineage = h.lineage
-end
+if known then return {'ok', known, int(last), count(), int(floor), lineage} end
 if h.base and h.base ~= revision then return {'base', int(revision)} end
 local now = math.max(clock(), last + 1)
 for key, expected in pairs(h.expected or {}) do
@@ -123,6 +128,10 @@ for _, mark in ipairs(h.marks or {}) do
   end
 end
 if h.time then now = h.time end
+if not lineage then
+  if not h.lineage then return {'register'} end
+  lineage = h.lineage
+end
 if not f[4] then call('HSET', head, 'lineage', lineage, 'format', '1', 'revision', '0', 'floor', '0') end
 for _, mark in ipairs(h.unmarks or {}) do
   local member = mark[1] .. '@' .. int(mark[2])
@@ -141,7 +150,7 @@ end
 call('ZADD', tokens, int(revision + (h.keys > 0 and 1 or 0)), h.token)
 if h.keys == 0 then
   call('HSET', head, 'touch', h.token)
-  return {'ok', int(revision), int(last), int(floor), lineage}
+  return {'ok', int(revision), int(last), count(), int(floor), lineage}
 end
 revision = revision + 1
 local padded, stamp = pad(revision), int(revision) .. ' '
@@ -190,13 +199,12 @@ call('HSET', commits, int(revision), int(now) .. ' ' .. ARGV[2])
 call('HSET', head, 'revision', int(revision), 'time', int(now))
 if revision % 128 == 0 then call('ZREMRANGEBYSCORE', tokens, '-inf', int(revision - 10000)) end
 if revision - floor > h.keep then floor = trim(floor, revision - h.keep, 200) end
-return {'ok', int(revision), int(now), int(floor), lineage}
+return {'ok', int(revision), int(now), count(), int(floor), lineage}
 """
 
 HEAD = _COMMON + """
 local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage', 'format')
-local count = call('ZCARD', index) - call('ZCOUNT', expiry, '-inf', int(clock()))
-return {f[1] or '0', f[2] or '0', count, f[3] or '0', f[4] or '', f[5] or '0'}
+return {f[1] or '0', f[2] or '0', count(), f[3] or '0', f[4] or '', f[5] or '0'}
 """
 
 READ = _COMMON + """
@@ -226,7 +234,7 @@ else
   revision, time = 2 ^ 53, clock()
 end
 local low = '[' .. prefix
-if after ~= '' and after >= prefix then low = '(' .. after end
+if after ~= '' and not less(after, prefix) then low = '(' .. after end
 local high = '(' .. prefix .. '\\255'
 local found = call('ZRANGEBYLEX', index, low, high, 'LIMIT', 0, limit)
 local last = nil  -- beyond this key, what was fetched is not complete
@@ -243,13 +251,13 @@ if past then
   end
   if #members == limit then
     local end_ = string.sub(members[#members], 1, -18)
-    if not last or end_ < last then last = end_ end
+    if not last or less(end_, last) then last = end_ end
   end
-  table.sort(keys)
+  table.sort(keys, less)
 end
 local out = {'ok', last or ''}
 for _, key in ipairs(keys) do
-  if not last or key <= last then
+  if not last or not less(last, key) then
     local packed = at(key, revision, time)
     if packed then out[#out + 1] = key; out[#out + 1] = packed end
   end

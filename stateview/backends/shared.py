@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,24 +24,46 @@ REAP = 100  # expired entries that one commit takes away, so that no commit is l
 class Forkable(Protocol):
     """Something that must not go on in a child as it was in the parent."""
 
-    def after_fork(self) -> None:
-        """Called in the child."""
+    def before_fork(self) -> None:
+        """Called in the parent, by the thread that forks: wait until no other thread is in the middle of something."""
+
+    def after_fork(self, child: bool) -> None:
+        """Called in the parent, and in the child."""
 
 
 _forkable: WeakSet[Forkable] = WeakSet()
+_forking = threading.RLock()
+_waiting: list[Forkable] = []
 
 
 def watch_fork(one: Forkable) -> None:
-    """Call `one.after_fork()` in every child, for as long as it lives."""
+    """Tell `one` of every fork, for as long as it lives."""
     _forkable.add(one)
 
 
-def _after_fork() -> None:
-    for one in list(_forkable):
-        one.after_fork()
+def _before_fork() -> None:
+    _forking.acquire()
+    _waiting[:] = _forkable
+    for one in _waiting:
+        one.before_fork()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+def _after_fork(child: bool) -> None:
+    global _forking
+    for one in _waiting:
+        one.after_fork(child)
+    _waiting.clear()
+    if child:
+        _forking = threading.RLock()
+    else:
+        _forking.release()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=lambda: _after_fork(child=False),
+    after_in_child=lambda: _after_fork(child=True),
+)
 
 
 def check_base(batch: Batch, namespace: str, revision: int) -> None:
@@ -55,6 +78,17 @@ def conflict_base(namespace: str, base: int, revision: int) -> Conflict:
         f"namespace {namespace!r} is at revision {revision}, not at {base} as expected",
         "Look at what changed since, and try again",
     )
+
+
+def check_new(batch: Batch, namespace: str) -> None:
+    """Refuse a first commit that expects something to be there, before anything is made for it."""
+    check_base(batch, namespace, 0)
+    for key, expected in batch.expected.items():
+        if expected:
+            raise conflict_key(key, expected, 0)
+    for mark in batch.marks:
+        if mark.revision:
+            raise pruned(namespace, mark.revision, 0)
 
 
 def conflict_key(key: str, expected: int, revision: int) -> Conflict:
@@ -162,18 +196,25 @@ def sweep(folder: str) -> list[str]:
 
 
 def keep_damaged(path: str) -> str:
-    """Move a damaged file aside, under a name with the time, and return that name."""
+    """Give a damaged file a second name, with the time, and return that. The caller puts another in its place."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     name = f"{path}{DAMAGED}{stamp}"
     while os.path.exists(name):
         name = f"{path}{DAMAGED}{stamp}-{os.urandom(2).hex()}"
-    os.rename(path, name)
+    try:
+        os.link(path, name)
+    except OSError:  # a file system without links
+        import shutil
+
+        shutil.copy2(path, name)
     return name
 
 
 @contextmanager
-def file_lock(path: str, timeout: float) -> Iterator[None]:
+def file_lock(path: str, timeout: float, create: bool = True) -> Iterator[None]:
     """Hold the exclusive lock of a folder, by `flock` on a file in it that is never replaced.
+
+    With `create` the folder and the file are made where they are missing.
 
     Raises:
         BackendUnavailable: another process held it for `timeout` seconds.
@@ -181,23 +222,48 @@ def file_lock(path: str, timeout: float) -> Iterator[None]:
     """
     import fcntl  # not on every platform: only where files are locked
 
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise BackendUnavailable(
-                        f"{path} has been locked by another process for {timeout:g} s", "Try again, or end that process"
-                    ) from None
-                time.sleep(LOCK_POLL)
+    deadline = time.monotonic() + timeout
+    while True:
+        if create:
+            make_folders(os.path.dirname(path))
         try:
-            yield
+            flags = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
+            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            if create and time.monotonic() < deadline:  # dropped between the two lines above
+                continue
+            raise
+        try:
+            _flock(descriptor, path, deadline, timeout)
+            if _is_at(descriptor, path):
+                try:
+                    yield
+                finally:
+                    # Closing alone would leave it locked while a child forked meanwhile holds a copy of the descriptor.
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+                return
         finally:
-            # Closing alone would leave it locked while a child forked meanwhile holds a copy of the descriptor.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-    finally:
-        os.close(descriptor)
+            os.close(descriptor)
+
+
+def _flock(descriptor: int, path: str, deadline: float, timeout: float) -> None:
+    import fcntl
+
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise BackendUnavailable(
+                    f"{path} has been locked by another process for {timeout:g} s", "Try again, or end that process"
+                ) from None
+            time.sleep(LOCK_POLL)
+
+
+def _is_at(descriptor: int, path: str) -> bool:
+    """Whether the lock is still that of the folder: who dropped the namespace moved it away with its lock."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False

@@ -25,6 +25,7 @@ from .base import Batch, Head, Mark, Point, Version
 from .shared import (
     REAP,
     check_base,
+    check_new,
     conflict_key,
     conflict_mark,
     file_error,
@@ -94,20 +95,58 @@ class SQLiteBackend:
         self.keep = history
         self.timeout = timeout
         self.durability = durability
-        self._pool: deque[apsw.Connection] = deque()
-        self._mutex = threading.Lock()
+        self._pool = _Pool()
+        self._mutex = threading.RLock()  # held while a connection is opened
         watch_fork(self)
 
-    def after_fork(self) -> None:
-        """A connection never crosses a fork: the child leaves the parent's alone, and opens its own."""
-        _inherited.append(self._pool)
-        self._pool = deque()
-        self._mutex = threading.Lock()
+    def before_fork(self) -> None:
+        """A connection never crosses a fork: SQLite's own notes of who holds which lock would be wrong in the child."""
+        self._mutex.acquire()
+        deadline = time.monotonic() + self.timeout
+        while True:
+            self.close()
+            if not self._pool.opened or time.monotonic() > deadline:
+                return
+            time.sleep(0.001)  # another thread is in the middle of something
+
+    def after_fork(self, child: bool) -> None:
+        """Both open connections anew."""
+        if not child:
+            self._mutex.release()
+            return
+        _inherited.append(self._pool)  # what was still in use: never closed here
+        self._pool = _Pool()
+        self._mutex = threading.RLock()
 
     # --- connections -------------------------------------------------------------------------------------------
 
-    def _open(self) -> apsw.Connection | None:
+    def _current_pool(self) -> _Pool:
+        """The pool of the database that is at the path now: another process may have dropped or recovered the one before."""
+        inode = self._inode()
+        if inode != self._pool.inode:
+            with self._mutex:
+                if inode != self._pool.inode:
+                    self.close()
+                    self._pool = _Pool(inode)
+        return self._pool
+
+    def _inode(self) -> int:
+        try:
+            return os.stat(self.path).st_ino
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise file_error(error, self.path) from error
+
+    def _open(self, pool: _Pool) -> apsw.Connection | None:
         """A connection, or None where the namespace has no database."""
+        with self._mutex:
+            connection = self._connect() if pool.inode else None
+            if connection is not None:
+                pool.opened.add(connection)
+            return connection
+
+    def _connect(self) -> apsw.Connection | None:
         try:
             size = os.stat(self.path).st_size
         except FileNotFoundError:
@@ -130,7 +169,7 @@ class SQLiteBackend:
                     raise ReadOnly(f"{self.path} is of an older format", "Open it once for writing, which adopts it")
                 connection.close()
                 self._adopt()
-                return self._open()
+                return self._connect()
             schema.check(connection, self.path)
         return connection
 
@@ -153,21 +192,24 @@ class SQLiteBackend:
     @contextmanager
     def _connection(self, create: bool = False) -> Iterator[apsw.Connection | None]:
         """A connection for this thread until the block ends; None where there is no database and none is made."""
+        pool = self._current_pool()
         try:
-            connection: apsw.Connection | None = self._pool.pop()
+            connection: apsw.Connection | None = pool.pop()
         except IndexError:
-            connection = self._open()
+            connection = self._open(pool)
             if connection is None and create:
-                self._create()
-                connection = self._open()
+                with self._mutex:
+                    self._create()
+                pool = self._current_pool()
+                connection = self._open(pool)
         if connection is None:
             yield None
             return
-        pool = self._pool
         try:
             with self._errors():
                 yield connection
         except Damaged:
+            pool.opened.discard(connection)
             connection.close()
             raise
         except BaseException:
@@ -266,6 +308,8 @@ class SQLiteBackend:
         """See `Backend.get`. One prepared statement."""
         pool = self._pool
         try:
+            if self._inode() != pool.inode:
+                raise IndexError
             db = pool.pop()
         except IndexError:
             with self._connection() as first:  # puts a connection into the pool, if there is a database
@@ -422,15 +466,19 @@ class SQLiteBackend:
 
     def close(self) -> None:
         """See `Backend.close`."""
-        while self._pool:
-            self._pool.pop().close()
+        pool = self._pool
+        while pool:
+            connection = pool.pop()
+            connection.close()
+            pool.opened.discard(connection)
 
     # --- writing -----------------------------------------------------------------------------------------------
 
     def commit(self, batch: Batch) -> Head:
         """See `Backend.commit`. One transaction; O(writes log n); one fsync."""
-        if self.read_only:
-            raise ReadOnly(f"{self.path} is open for reading only")
+        self._check_writable()
+        if not self._inode():
+            check_new(batch, self.namespace)
         with self._connection(create=True) as db:
             assert db is not None
             db.execute("BEGIN IMMEDIATE")
@@ -465,6 +513,8 @@ class SQLiteBackend:
             "INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (revision, moment, count, batch.reason, batch.author, len(batch.writes), *batch.undo),
         )
+        if len(gone) == REAP:
+            count -= db.execute("SELECT count(*) FROM entries WHERE expires > 0 AND expires <= ?", (moment,)).fetchone()[0]
         floor = self._trim(db, head.floor, revision) if revision - head.floor > self.keep else head.floor
         return Head(revision, moment, count, floor, head.lineage)
 
@@ -494,14 +544,15 @@ class SQLiteBackend:
         return 1 if old is None else 0
 
     def _write_marks(self, db: apsw.Connection, batch: Batch, head: Head, moment: int) -> None:
-        for name, revision in batch.unmarks:
-            db.execute("DELETE FROM marks WHERE name = ? AND revision = ?", (name, revision))
         for mark in batch.marks:
             if mark.fresh and db.execute("SELECT 1 FROM marks WHERE name = ?", (mark.name,)).fetchone():
                 raise conflict_mark(mark.name)
-            revision = head.revision if mark.revision is None else mark.revision
             if mark.revision is not None:
-                self._check_kept(db, revision)
+                self._check_kept(db, mark.revision)
+        for name, revision in batch.unmarks:
+            db.execute("DELETE FROM marks WHERE name = ? AND revision = ?", (name, revision))
+        for mark in batch.marks:
+            revision = head.revision if mark.revision is None else mark.revision
             db.execute("DELETE FROM marks WHERE name = ? AND revision = ?", (mark.name, revision))
             db.execute(
                 "INSERT INTO marks (name, revision, time, note) VALUES (?, ?, ?, ?)",
@@ -525,6 +576,7 @@ class SQLiteBackend:
 
     def compact(self, floor: int) -> int:
         """See `Backend.compact`. O(history); VACUUM rewrites the whole file."""
+        self._check_writable()
         with self._connection() as db:
             if db is None:
                 return 0
@@ -540,6 +592,7 @@ class SQLiteBackend:
 
     def drop(self) -> None:
         """See `Backend.drop`."""
+        self._check_writable()
         self.close()
         if not os.path.isdir(self.folder):
             return
@@ -555,10 +608,24 @@ class SQLiteBackend:
         from .sqlite_recovery import recover
 
         self.close()
-        return recover(self)
+        with self._mutex:
+            return recover(self)
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise ReadOnly(f"{self.path} is open for reading only")
 
 
-_inherited: list[deque[apsw.Connection]] = []
+class _Pool(deque[apsw.Connection]):
+    """Connections that wait for their next use, all to one file; `opened` are these and those in use."""
+
+    def __init__(self, inode: int = 0) -> None:
+        super().__init__()
+        self.inode = inode
+        self.opened: set[apsw.Connection] = set()
+
+
+_inherited: list[_Pool] = []
 
 
 def checksum(key: str, value: bytes | None, revision: int, moment: int, expires: int) -> int:

@@ -1,0 +1,751 @@
+"""BackendContract: what any backend must pass. A test suite to subclass; it needs pytest.
+
+    class TestMine(BackendContract):
+        @pytest.fixture
+        def store(self, tmp_path):
+            return f"mine:{tmp_path}"
+
+        def open(self, store, namespace, **options):
+            return MineBackend(store, namespace, **options)
+
+        def stored(self, store, namespace, key): ...
+        def damage(self, store, namespace, key): ...
+        def size(self, store, namespace): ...
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from .backends import open_backend
+from .backends.base import Backend, Batch, Head, Mark, NewMark, Point, Version, Write
+from .errors import Conflict, Damaged, HistoryPruned, ReadOnly
+
+Open = Callable[..., Backend]
+
+SECOND = 1_000_000
+BRIEF = 50_000  # microseconds: a time to live that a test sleeps through
+KEYS = [
+    "\x01", "\x01\x01", " ", "*", "*?[]:", "0", ":", "?", "A", "[a-z]", "\\", "a", "a\x01", "a b", "a*", "a/b", "a:b",
+    "aa", "b" * 1024, "foo", "foo\x01", "foobar", "fop", "k\n", "k\r\n", "naïve", "{a}", "~", "\x7f", "é", "日本",
+    "\ud7ff", "\ue000", "\uffff", "😀", "\U0010ffff", "\U0010ffff" * 256,
+]  # fmt: skip
+VALUES = [
+    b"null", b"true", b"0", b"-1", b"1.0", b"1e+300", b"123456789012345678901234567890", b'""', b'"\\u0000"',
+    '"é日😀"'.encode(), b"[]", b"{}", b'{"b":[1,{"a":null}],"a":"x y"}', b'" V D 0 "',
+]  # fmt: skip
+
+
+def save(backend: Backend, key: str, value: bytes, ttl: int = 0) -> Head:
+    """Commit one value."""
+    return backend.commit(Batch({key: Write(value, ttl)}))
+
+
+def delete(backend: Backend, key: str) -> Head:
+    """Commit one delete."""
+    return backend.commit(Batch({key: Write(None)}))
+
+
+def mark(backend: Backend, name: str, **fields: Any) -> Head:
+    """Commit one mark."""
+    return backend.commit(Batch(marks=(NewMark(name, **fields),)))
+
+
+def pages(backend: Backend, prefix: str = "", at: Point | None = None, limit: int = 7) -> list[Version]:
+    """All of a scan, page by page."""
+    found: list[Version] = []
+    while True:
+        page = backend.scan(prefix, found[-1].key if found else "", limit, at)
+        found += page
+        if len(page) < limit:
+            return found
+
+
+def state(backend: Backend, at: Point | None = None) -> dict[str, bytes | None]:
+    """All values of a state."""
+    return {version.key: version.value for version in pages(backend, at=at)}
+
+
+def sleep_until(backend: Backend, moment: int) -> None:
+    """Until the backend's own clock is past a moment."""
+    while backend.now() <= moment:
+        time.sleep(0.005)
+
+
+class BackendContract:
+    """Subclass it, and give a `store`, `open`, and three ways past the backend to what is stored."""
+
+    @pytest.fixture
+    def store(self) -> str:
+        """The URL of an empty store."""
+        raise NotImplementedError
+
+    def open(self, store: str, namespace: str, **options: Any) -> Backend:
+        """A new instance of the backend, for one namespace."""
+        return open_backend(store, namespace, **options)
+
+    def stored(self, store: str, namespace: str, key: str) -> bytes | None:
+        """The encoded live value of a key as it lies in the storage, expired or not; None where there is none."""
+        raise NotImplementedError
+
+    def damage(self, store: str, namespace: str, key: str) -> None:
+        """Change the stored live entry of a key, past the backend, so that it is not what was written."""
+        raise NotImplementedError
+
+    def size(self, store: str, namespace: str) -> int:
+        """Bytes that the namespace takes in the storage; 0 where nothing was made."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def opened(self, store: str) -> Iterator[Open]:
+        """Opens backends, and closes them with the test."""
+        backends: list[Backend] = []
+
+        def open_one(namespace: str = "main", **options: Any) -> Backend:
+            backends.append(self.open(store, namespace, **options))
+            return backends[-1]
+
+        yield open_one
+        for backend in backends:
+            backend.close()
+
+    @pytest.fixture
+    def backend(self, opened: Open) -> Backend:
+        """The namespace `main`, never written."""
+        return opened()
+
+    # --- a new namespace ---------------------------------------------------------------------------------------
+
+    def test_a_new_namespace_is_empty(self, backend: Backend) -> None:
+        nothing = Point(0, backend.now())
+        assert backend.head() == Head()
+        assert backend.get("a") is None
+        assert backend.read(["a"]) == backend.read(["a"], nothing) == {}
+        assert backend.scan() == backend.scan(at=nothing) == []
+        assert backend.changed(nothing, nothing) == backend.marks() == []
+        assert backend.versions("a") == backend.commits() == backend.namespaces() == []
+        assert backend.compact(10) == 0
+        assert backend.wait(0, 0) == 0
+
+    def test_reading_makes_nothing(self, store: str, backend: Backend) -> None:
+        self.test_a_new_namespace_is_empty(backend)
+        assert self.size(store, "main") == 0
+
+    def test_a_revision_that_never_was_is_refused(self, backend: Backend) -> None:
+        for at in (Point(1, backend.now()), Point(5, 0)):
+            with pytest.raises(HistoryPruned):
+                backend.read(["a"], at)
+            with pytest.raises(HistoryPruned):
+                backend.scan(at=at)
+            with pytest.raises(HistoryPruned):
+                backend.changed(Point(0, 0), at)
+            with pytest.raises(HistoryPruned):
+                mark(backend, "a", revision=at.revision)
+            save(backend, "k", b"1")
+        assert backend.marks() == []
+
+    # --- commit ------------------------------------------------------------------------------------------------
+
+    def test_each_commit_is_one_revision_and_later(self, backend: Backend, opened: Open) -> None:
+        other, last = opened(), Head()
+        for number in range(1, 21):
+            before = backend.now()
+            head = save((backend, other)[number % 2], f"k{number % 5}", b"%d" % number)
+            assert (head.revision, head.count, head.floor) == (number, min(number, 5), 0)
+            assert last.time < head.time
+            assert before - SECOND < head.time < backend.now() + SECOND
+            assert head.lineage
+            assert head.lineage == (last.lineage or head.lineage)
+            assert head == backend.head() == other.head()
+            last = head
+
+    def test_one_commit_is_one_revision_and_time_for_all_its_keys(self, backend: Backend) -> None:
+        save(backend, "gone", b"0")
+        head = backend.commit(Batch({"b": Write(b"2"), "gone": Write(None), "a": Write(b"1")}))
+        assert [(v.key, v.value, v.revision, v.time) for v in backend.scan()] == [
+            ("a", b"1", 2, head.time),
+            ("b", b"2", 2, head.time),
+        ]
+        assert (head.count, head.revision) == (2, 2)
+        assert backend.versions("gone")[0] == Version("gone", None, 2, head.time)
+
+    def test_values_come_back_byte_for_byte(self, store: str, backend: Backend, opened: Open) -> None:
+        values = {f"k{number}": value for number, value in enumerate(VALUES)}
+        backend.commit(Batch({key: Write(value) for key, value in values.items()}))
+        point = Point(1, backend.now())
+        save(backend, "later", b"1")
+        for reader in (backend, opened()):
+            assert {key: version.value for key, version in reader.read(values).items()} == values
+            assert {key: version.value for key, version in reader.read(values, point).items()} == values
+            assert {key: getattr(reader.get(key), "value", None) for key in values} == values
+            assert {key: reader.versions(key)[0].value for key in values} == values
+        assert {key: self.stored(store, "main", key) for key in values} == values
+
+    def test_large_values_and_many_keys(self, backend: Backend, opened: Open) -> None:
+        large = b'"' + b"x" * 3_000_000 + b'"'
+        writes = {f"k{number:04}": b"%d" % number for number in range(2500)}
+        backend.commit(Batch({"large": Write(large), **{key: Write(value) for key, value in writes.items()}}))
+        found = opened()
+        assert [version.key for version in pages(found, limit=1000)] == [*writes, "large"]
+        assert found.read(["large"])["large"].value == large
+        at = Point(1, found.now())
+        delete(backend, "k0000")
+        assert state(found, at) == {**writes, "large": large}
+        assert len(found.read([*writes], at)) == 2500
+        assert found.changed(Point(0, 0), Point(1, 0)) == [*writes, "large"]
+        assert found.head().count == 2500
+
+    def test_expected_revisions(self, backend: Backend) -> None:
+        def attempt(expected: dict[str, int]) -> Head:
+            return backend.commit(Batch({"k": Write(b"9"), "other": Write(b"9")}, expected))
+
+        with pytest.raises(Conflict):
+            attempt({"k": 1})
+        assert attempt({"k": 0}).revision == 1
+        for wrong in ({"k": 0}, {"k": 2}, {"k": 1, "other": 0}, {"absent": 1}):
+            with pytest.raises(Conflict):
+                attempt(wrong)
+        assert attempt({"k": 1, "other": 1, "absent": 0}).revision == 2
+        delete(backend, "k")
+        with pytest.raises(Conflict):
+            attempt({"k": 2})
+        assert attempt({"k": 0}).revision == 4
+
+    def test_expected_base(self, backend: Backend) -> None:
+        with pytest.raises(Conflict):
+            backend.commit(Batch({"k": Write(b"1")}, base=1))
+        assert backend.commit(Batch({"k": Write(b"1")}, base=0)).revision == 1
+        for base in (0, 2):
+            with pytest.raises(Conflict):
+                backend.commit(Batch({"k": Write(b"2")}, base=base))
+        assert backend.commit(Batch({"k": Write(b"2")}, base=1)).revision == 2
+
+    def test_a_refused_commit_leaves_nothing(self, backend: Backend, opened: Open) -> None:
+        save(backend, "k", b"1")
+        mark(backend, "taken")
+        before = backend.head(), state(backend), backend.marks(), backend.commits(), backend.versions("k")
+        writes = {"k": Write(b"2"), "new": Write(b"2")}
+        marks = (NewMark("a"), NewMark("taken"))
+        for refused in (
+            Batch(writes, {"k": 7}, marks=marks),
+            Batch(writes, base=7, marks=marks),
+            Batch(writes, marks=(*marks, NewMark("taken", fresh=True)), unmarks=(("other", 1),)),
+        ):
+            with pytest.raises(Conflict):
+                backend.commit(refused)
+        with pytest.raises(HistoryPruned):
+            backend.commit(Batch(writes, marks=(*marks, NewMark("b", revision=7))))
+        for reader in (backend, opened()):
+            assert before == (reader.head(), state(reader), reader.marks(), reader.commits(), reader.versions("k"))
+
+    def test_a_refused_first_commit_makes_no_namespace(self, backend: Backend) -> None:
+        for refused in (Batch({"k": Write(b"1")}, base=3), Batch({"k": Write(b"1")}, {"k": 3})):
+            with pytest.raises(Conflict):
+                backend.commit(refused)
+        assert backend.head() == Head()
+        assert backend.namespaces() == []
+
+    def test_a_delete_of_nothing_is_a_revision_too(self, backend: Backend, opened: Open) -> None:
+        other = opened()
+        save(backend, "k", b"1")
+        assert other.head().revision == 1
+        assert delete(backend, "absent").revision == 2
+        assert other.head().revision == 2
+        assert save(other, "k", b"3").revision == 3
+        assert [commit.revision for commit in opened().commits()] == [3, 2, 1]
+        assert state(backend, Point(2, 0)) == {"k": b"1"}
+
+    def test_times_that_are_given_are_kept(self, backend: Backend, opened: Open) -> None:
+        backend.commit(Batch({"a": Write(b"1", 0, 1000), "b": Write(b"1")}, time=5000, marks=(NewMark("m"),)))
+        for reader in (backend, opened()):
+            found = reader.read(["a", "b"])
+            assert (found["a"].time, found["b"].time) == (1000, 5000)
+            assert [commit.time.timestamp() for commit in reader.commits()] == [0.005]
+            assert reader.marks() == [Mark("m", 0, 5000)]
+        assert save(backend, "a", b"2").time > 5000
+
+    def test_commits_tell_what_was_said(self, backend: Backend, opened: Open) -> None:
+        save(backend, "a", b"1")
+        reason = "because\n\x1b[31m \"é😀\""
+        head = backend.commit(Batch({"a": Write(b"2"), "b": Write(None)}, reason=reason, author="ann", undo=(1, 2, 3)))
+        for reader in (backend, opened()):
+            told = reader.commits(1)[0]
+            assert (told.revision, told.reason, told.author, told.keys) == (2, reason, "ann", 2)
+            assert (told.position, told.forward, told.behind) == (1, 2, 3)
+            assert round(told.time.timestamp() * SECOND) == head.time
+
+    def test_threads_lose_nothing(self, backend: Backend) -> None:
+        def work(name: str) -> None:
+            for _ in range(25):
+                while True:
+                    found = backend.get("k")
+                    value, revision = (int(found.value or b""), found.revision) if found else (0, 0)
+                    writes = {"k": Write(b"%d" % (value + 1)), name: Write(b"%d" % value)}
+                    try:
+                        backend.commit(Batch(writes, {"k": revision}))
+                        break
+                    except Conflict:
+                        time.sleep(random.uniform(0, 0.005))
+
+        threads = [threading.Thread(target=work, args=(f"t{number}",)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert state(backend)["k"] == b"100"
+        assert backend.head().revision == 100
+
+    # --- checkpoints -------------------------------------------------------------------------------------------
+
+    def test_a_mark_names_the_revision_before_the_writes_of_its_commit(self, backend: Backend, opened: Open) -> None:
+        head = mark(backend, "start", note="first of all")
+        assert (head.revision, head.count) == (0, 0)
+        save(backend, "k", b"1")
+        backend.commit(Batch({"k": Write(b"2")}, marks=(NewMark("one"),)))
+        head = mark(backend, "two")
+        assert head == backend.head() == opened().head()
+        assert head.revision == 2
+        for reader in (backend, opened()):
+            marks = reader.marks()
+            assert [(m.name, m.revision, m.note) for m in marks] == [
+                ("start", 0, "first of all"), ("one", 1, ""), ("two", 2, "")
+            ]  # fmt: skip
+            assert sorted(m.time for m in marks) == [m.time for m in marks]
+            assert [state(reader, Point(m.revision, m.time)) for m in marks] == [{}, {"k": b"1"}, {"k": b"2"}]
+
+    def test_a_mark_of_a_past_revision_and_time(self, backend: Backend) -> None:
+        for number in range(3):
+            save(backend, "k", b"%d" % number)
+        mark(backend, "past", revision=1, time=1234, note="n")
+        mark(backend, "nothing", revision=0)
+        assert backend.marks()[0] == Mark("past", 1, 1234, "n")
+        assert backend.marks()[1].revision == 0
+        assert backend.head().revision == 3
+
+    def test_a_name_moves_and_what_it_named_stays(self, backend: Backend, opened: Open) -> None:
+        for number in range(1, 4):
+            save(backend, "k", b"%d" % number)
+            mark(backend, "m", note=str(number))
+            mark(backend, f"other{number}")
+        mark(backend, "m", revision=2, note="again")
+        for reader in (backend, opened()):
+            marks = [(m.name, m.revision, m.note) for m in reader.marks() if m.name == "m"]
+            assert marks == [("m", 1, "1"), ("m", 3, "3"), ("m", 2, "again")]
+            assert [m.name for m in reader.marks()] == ["m", "other1", "other2", "m", "other3", "m"]
+
+    def test_a_fresh_mark_refuses_a_name_that_is_there(self, backend: Backend) -> None:
+        save(backend, "k", b"1")
+        mark(backend, "m", fresh=True)
+        save(backend, "k", b"2")
+        with pytest.raises(Conflict):
+            mark(backend, "m", fresh=True)
+        mark(backend, "m")
+        backend.commit(Batch(unmarks=(("m", 2),)))
+        with pytest.raises(Conflict):
+            mark(backend, "m", fresh=True)
+        backend.commit(Batch(unmarks=(("m", 1),)))
+        mark(backend, "m", fresh=True)
+        assert [(m.name, m.revision) for m in backend.marks()] == [("m", 2)]
+
+    def test_unmark_and_rename(self, backend: Backend, opened: Open) -> None:
+        save(backend, "k", b"1")
+        mark(backend, "a")
+        save(backend, "k", b"2")
+        mark(backend, "a")
+        backend.commit(Batch(unmarks=(("a", 7), ("never", 1))))
+        backend.commit(Batch(unmarks=(("a", 2),), marks=(NewMark("b", "n", 2, 77, fresh=True),)))
+        for reader in (backend, opened()):
+            assert [(m.name, m.revision) for m in reader.marks()] == [("a", 1), ("b", 2)]
+            assert reader.marks()[1] == Mark("b", 2, 77, "n")
+        with pytest.raises(Conflict):  # what is there before the commit counts
+            backend.commit(Batch(unmarks=(("b", 2),), marks=(NewMark("b", fresh=True),)))
+        backend.commit(Batch(unmarks=(("a", 1), ("b", 2))))
+        assert backend.marks() == opened().marks() == []
+
+    # --- reading -----------------------------------------------------------------------------------------------
+
+    def test_every_revision_reads_as_it_was(self, backend: Backend, opened: Open) -> None:
+        chance = random.Random(7)
+        states: list[dict[str, bytes | None]] = [{}]
+        keys = ["a", "aa", "ab", "b", "b\x01", "é"]
+        for number in range(40):
+            chosen = chance.sample(keys, chance.randint(1, 3))
+            writes = {key: Write(b"%d" % number if chance.random() < 0.6 else None) for key in chosen}
+            backend.commit(Batch(writes))
+            after = states[-1] | {key: write.value for key, write in writes.items()}
+            states.append({key: value for key, value in after.items() if value is not None})
+        for reader in (backend, opened()):
+            for revision, content in enumerate(states):
+                at = Point(revision, reader.now())
+                assert state(reader, at) == content
+                assert {k: v.value for k, v in reader.read(keys, at).items()} == content
+                assert all(version.revision <= revision for version in reader.read(keys, at).values())
+            assert state(reader) == states[-1]
+            for key in keys:
+                versions = reader.versions(key)
+                assert [v.revision for v in versions] == sorted({v.revision for v in versions}, reverse=True)
+                assert all(v.value == states[v.revision].get(key) for v in versions)
+
+    @pytest.mark.parametrize("past", [False, True])
+    def test_scan_pages_and_prefixes(self, backend: Backend, past: bool) -> None:
+        backend.commit(Batch({key: Write(b"1") for key in KEYS}))
+        at = None
+        if past:
+            at = Point(1, backend.now())
+            backend.commit(Batch({key: Write(None if number % 2 else b"2") for number, key in enumerate(KEYS)}))
+            save(backend, "aaa", b"3")
+        keys = sorted(KEYS)
+        for limit in (1, 2, 5, len(KEYS), 1000):
+            assert [version.key for version in pages(backend, at=at, limit=limit)] == keys
+        prefixes = {key[:length] for key in KEYS for length in (1, 2, 3)} | {*KEYS, "absent", "foo*", "\x02"}
+        for prefix in prefixes:
+            expected = [key for key in keys if key.startswith(prefix)]
+            assert [version.key for version in pages(backend, prefix, at, 2)] == expected
+        for after in [*KEYS, "aa\x01", "zz", "\U0010ffff" * 255]:
+            assert [v.key for v in backend.scan("", after, 1000, at)] == [key for key in keys if key > after]
+            assert [v.key for v in backend.scan("a", after, 3, at)] == [
+                key for key in keys if key > after and key.startswith("a")
+            ][:3]
+
+    def test_scan_of_the_past_over_keys_with_many_versions(self, backend: Backend) -> None:
+        for number in range(30):
+            backend.commit(Batch({"a": Write(b"%d" % number), f"b{number:02}": Write(b"1"), "c": Write(b"%d" % number)}))
+        at = Point(30, backend.now())
+        backend.commit(Batch({"a": Write(None), **{f"b{number:02}": Write(None) for number in range(30)}}))
+        for limit in (1, 2, 16, 17, 100):
+            assert [v.key for v in pages(backend, at=at, limit=limit)] == ["a", *(f"b{n:02}" for n in range(30)), "c"]
+        assert state(backend) == {"c": b"29"}
+
+    def test_keys_of_all_kinds(self, store: str, backend: Backend, opened: Open) -> None:
+        for number, key in enumerate(KEYS):
+            save(backend, key, b"%d" % number)
+        backend.commit(Batch({key: Write(b"-1") for key in KEYS}, {key: n + 1 for n, key in enumerate(KEYS)}))
+        for reader in (backend, opened()):
+            for number, key in enumerate(KEYS):
+                found = reader.get(key)
+                assert found is not None
+                assert (found.key, found.value) == (key, b"-1")
+                assert [version.value for version in reader.versions(key)] == [b"-1", b"%d" % number]
+            at = Point(len(KEYS), 0)
+            assert {k: v.value for k, v in reader.read(KEYS, at).items()} == {k: b"%d" % n for n, k in enumerate(KEYS)}
+            assert reader.changed(at, Point(at.revision + 1, 0)) == sorted(KEYS)
+        assert all(self.stored(store, "main", key) == b"-1" for key in KEYS)
+        backend.commit(Batch({key: Write(None) for key in KEYS}))
+        assert backend.scan() == []
+
+    def test_changed_by_touch(self, backend: Backend) -> None:
+        backend.commit(Batch({key: Write(b"1") for key in "abcd"}))
+        save(backend, "a", b"2")
+        delete(backend, "b")
+        save(backend, "b", b"1")
+        backend.commit(Batch({"e": Write(b"1"), "a": Write(b"1")}))
+
+        def changed(low: int, high: int) -> list[str]:
+            return backend.changed(Point(low, 0), Point(high, 0))
+
+        assert changed(0, 5) == ["a", "b", "c", "d", "e"]
+        assert changed(1, 5) == ["a", "b", "e"]
+        assert changed(2, 3) == changed(2, 4) == ["b"]
+        assert changed(4, 5) == ["a", "e"]
+        assert changed(5, 5) == changed(0, 0) == []
+
+    def test_versions_and_commits_by_page(self, backend: Backend) -> None:
+        for number in range(1, 26):
+            if number % 5 == 0:
+                delete(backend, "k")
+            else:
+                save(backend, "k", b"%d" % number)
+        assert [v.revision for v in backend.versions("k")] == [c.revision for c in backend.commits()] == [*range(25, 0, -1)]
+        assert [v.revision for v in backend.versions("k") if v.value is None] == [25, 20, 15, 10, 5]
+        for below in (0, 1, 2, 10, 26, 99):
+            expected = [revision for revision in range(25, 0, -1) if not below or revision < below][:4]
+            assert [v.revision for v in backend.versions("k", 4, below)] == expected
+            assert [c.revision for c in backend.commits(4, below)] == expected
+        assert backend.versions("absent") == backend.versions("kk") == []
+
+    def test_others_see_a_commit_at_once(self, backend: Backend, opened: Open) -> None:
+        other = opened()
+        for number in range(300):
+            one, two = (backend, other) if number % 2 else (other, backend)
+            assert two.get("absent") is None
+            save(one, "k", b"%d" % number)
+            found = two.get("k")
+            assert found is not None
+            assert found.value == b"%d" % number
+            assert two.head().revision == found.revision
+            if number % 10 == 0:
+                delete(one, "k")
+                assert two.get("k") is None
+                mark(one, "m")
+                assert two.marks() == one.marks()
+                assert two.commits(1)[0].revision == two.head().revision
+
+    # --- expiry ------------------------------------------------------------------------------------------------
+
+    def test_an_expired_entry_is_gone_everywhere(self, backend: Backend, opened: Open) -> None:
+        other = opened()
+        head = backend.commit(Batch({"k": Write(b"1", BRIEF), "stays": Write(b"1"), "long": Write(b"1", SECOND * 60)}))
+        expires = head.time + BRIEF
+        assert backend.versions("k")[0].expires == expires
+        before, after = Point(1, expires - 1), Point(1, expires)
+        sleep_until(backend, expires)
+        for reader in (backend, other):
+            assert reader.get("k") is None
+            assert list(reader.read(["k", "stays"])) == ["stays"]
+            assert list(state(reader)) == ["long", "stays"]
+            assert reader.head().count == 2
+            assert list(state(reader, before)) == ["k", "long", "stays"]
+            assert list(reader.read(["k"], before)) == ["k"]
+            assert list(state(reader, after)) == ["long", "stays"]
+            assert reader.read(["k"], after) == {}
+        with pytest.raises(Conflict):
+            backend.commit(Batch({"k": Write(b"2")}, {"k": 1}))
+        assert backend.commit(Batch({"k": Write(b"2")}, {"k": 0})).count == 3
+
+    def test_changed_by_expiry(self, backend: Backend) -> None:
+        first = backend.commit(Batch({"k": Write(b"1", BRIEF), "stays": Write(b"1")}))
+        expires = first.time + BRIEF
+        assert backend.changed(Point(1, expires - 1), Point(1, expires)) == ["k"]
+        assert backend.changed(Point(1, expires - 1), Point(1, expires - 1)) == []
+        assert backend.changed(Point(1, expires), Point(1, expires + 1)) == []
+        sleep_until(backend, expires)
+        save(backend, "other", b"1")
+        assert "k" in backend.changed(Point(1, expires - 1), Point(2, backend.now()))
+        assert "k" in backend.changed(Point(1, expires - 1), Point(1, expires))
+
+    def test_a_rewrite_clears_or_renews_the_expiry(self, backend: Backend, opened: Open) -> None:
+        save(backend, "cleared", b"1", BRIEF)
+        save(backend, "cleared", b"2")
+        save(backend, "renewed", b"1", BRIEF)
+        save(backend, "renewed", b"2", 60 * SECOND)
+        save(backend, "deleted", b"1", BRIEF)
+        delete(backend, "deleted")
+        head = save(backend, "deleted", b"2")
+        sleep_until(backend, head.time + BRIEF)
+        save(backend, "more", b"1")
+        for reader in (backend, opened()):
+            assert list(state(reader)) == ["cleared", "deleted", "more", "renewed"]
+            assert reader.read(["cleared"])["cleared"].expires == 0
+            assert reader.read(["renewed"])["renewed"].expires == reader.versions("renewed")[0].time + 60 * SECOND
+            assert reader.head().count == 4
+
+    def test_what_expired_is_taken_away_by_later_commits(self, store: str, backend: Backend) -> None:
+        head = backend.commit(Batch({f"k{number:03}": Write(b"1", BRIEF) for number in range(150)}))
+        sleep_until(backend, head.time + BRIEF)
+        assert self.stored(store, "main", "k000") == b"1"
+        for number in range(2):
+            assert save(backend, "other", b"%d" % number).count == 1
+        assert [self.stored(store, "main", f"k{number:03}") for number in range(150)] == [None] * 150
+        assert backend.versions("k000")[0].value is None
+        assert len(state(backend, Point(1, head.time))) == 150
+        assert len(backend.changed(Point(1, head.time), Point(3, head.time))) == 151
+
+    # --- forgetting --------------------------------------------------------------------------------------------
+
+    def check_kept(self, backend: Backend, states: dict[int, dict[str, bytes | None]]) -> None:
+        """What is marked or not below the floor reads as it was; `changed` tells all that differs; the rest is refused."""
+        floor, last = backend.head().floor, backend.head().revision
+        kept = {m.revision for m in backend.marks()} | {*range(floor, last + 1)}
+        for revision, content in states.items():
+            at = Point(revision, backend.now())
+            if revision in kept:
+                assert state(backend, at) == content
+                continue
+            for act in (backend.scan, lambda at=at: backend.read(["a"], at)):  # type: ignore[misc]
+                with pytest.raises(HistoryPruned):
+                    act(at=at)
+            with pytest.raises(HistoryPruned):
+                backend.changed(at, Point(last, 0))
+        for low in kept:
+            for high in kept:
+                if low < high:
+                    differ = {k for k in states[low] | states[high] if states[low].get(k) != states[high].get(k)}
+                    found = backend.changed(Point(low, 0), Point(high, 0))
+                    assert found == sorted(set(found))
+                    assert differ <= set(found)
+        assert state(backend) == states[last]
+        assert backend.head().count == len(states[last])
+        assert [commit.revision for commit in backend.commits()] == [*range(last, floor, -1)]
+
+    @pytest.mark.parametrize("seed", range(6))
+    def test_forgetting_keeps_what_checkpoints_see(self, backend: Backend, opened: Open, seed: int) -> None:
+        """A small history, marks that come, move and go, and `compact`, against a record of all states."""
+        keep = (4, 10, 1)[seed % 3]
+        chance, backend = random.Random(seed), opened(history=keep)
+        states: dict[int, dict[str, bytes | None]] = {0: {}}
+        compacted = 0
+        for number in range(1, 81):
+            act = chance.random()
+            marks = backend.marks()
+            if act < 0.6:
+                writes = {k: Write(b"%d" % number if chance.random() < 0.6 else None) for k in chance.sample("abcdef", 2)}
+                revision = backend.commit(Batch(writes)).revision
+                after = states[revision - 1] | {key: write.value for key, write in writes.items()}
+                states[revision] = {key: value for key, value in after.items() if value is not None}
+            elif act < 0.75:
+                mark(backend, chance.choice("mno"))
+            elif act < 0.85 and marks:
+                gone = chance.choice(marks)
+                backend.commit(Batch(unmarks=((gone.name, gone.revision),)))
+            elif act < 0.92:
+                compacted = max(compacted, chance.randint(0, backend.head().revision))
+                backend.compact(compacted)
+                assert backend.head().floor >= compacted
+            else:
+                backend = opened(history=keep)
+            assert backend.head().floor <= max(compacted, backend.head().revision - keep)
+            self.check_kept(backend, states)
+        assert backend.head().floor > 10
+
+    def test_a_commit_of_many_keys_is_forgotten(self, opened: Open) -> None:
+        backend = opened(history=2)
+        states: dict[int, dict[str, bytes | None]] = {0: {}}
+        for number in range(1, 41):
+            count = 450 if number in (2, 3) else 1
+            backend.commit(Batch({f"k{key:03}": Write(b"%d" % number) for key in range(count)}))
+            states[number] = states[number - 1] | {f"k{key:03}": b"%d" % number for key in range(count)}
+            if number == 2:
+                mark(backend, "m")
+        assert backend.head().floor > 15
+        self.check_kept(backend, states)
+
+    def test_compact_forgets_and_says_how_much(self, backend: Backend, opened: Open) -> None:
+        for number in range(1, 11):
+            save(backend, "k", b"%d" % number)
+        mark(backend, "m", revision=3)
+        assert backend.compact(8) == 6  # all before 8 but the one of the checkpoint
+        assert [v.revision for v in backend.versions("k")] == [10, 9, 8, 3]
+        assert backend.compact(5) == 0
+        assert backend.head().floor == 8
+        backend.commit(Batch(unmarks=(("m", 3),)))
+        assert backend.compact(8) == 1
+        assert backend.compact(99) == 2
+        for reader in (backend, opened()):
+            assert reader.head().floor == 10
+            assert [v.revision for v in reader.versions("k")] == [10]
+            assert reader.commits() == []
+        assert save(backend, "k", b"11").revision == 11
+        assert state(backend, Point(10, 0)) == {"k": b"10"}
+
+    def test_what_only_a_checkpoint_keeps_can_be_renamed(self, backend: Backend) -> None:
+        for number in range(1, 6):
+            save(backend, "k", b"%d" % number)
+        mark(backend, "a", revision=2)
+        backend.compact(5)
+        backend.commit(Batch(unmarks=(("a", 2),), marks=(NewMark("b", revision=2, fresh=True),)))
+        assert [(m.name, m.revision) for m in backend.marks()] == [("b", 2)]
+        assert state(backend, Point(2, 0)) == {"k": b"2"}
+
+    def test_compact_gives_the_space_back(self, store: str, backend: Backend) -> None:
+        chance = random.Random(1)
+        for _ in range(40):
+            save(backend, "k", b'"%s"' % chance.randbytes(25_000).hex().encode())
+        before = self.size(store, "main")
+        backend.compact(40)
+        assert 0 < self.size(store, "main") < before / 4
+
+    # --- the rest ----------------------------------------------------------------------------------------------
+
+    def test_wait_is_woken_by_anothers_commit(self, backend: Backend, opened: Open) -> None:
+        other = opened()
+        save(other, "k", b"0")
+        assert backend.wait(0, 10) == 1
+        for number in range(1, 6):
+            timer = threading.Timer(0.1, save, (other, "k", b"1"))
+            started = time.monotonic()
+            timer.start()
+            assert backend.wait(number, 10) == number + 1
+            assert 0.05 < time.monotonic() - started < 2
+            timer.join()
+
+    def test_wait_ends_with_its_time(self, backend: Backend) -> None:
+        save(backend, "k", b"0")
+        started = time.monotonic()
+        assert backend.wait(1, 0.3) == 1
+        assert 0.25 < time.monotonic() - started < 2
+
+    def test_namespaces_do_not_meet(self, opened: Open) -> None:
+        names = ["A", "a", "a-b", "a.b", "a_b", "foo", "foobar", "b", "1"]
+        for name in names:
+            save(opened(name), "b:c", b'"%s"' % name.encode())
+            mark(opened(name), "a")
+        assert opened().namespaces() == opened("foo").namespaces() == sorted(names)
+        for name in names:
+            assert state(opened(name)) == {"b:c": b'"%s"' % name.encode()}
+            assert opened(name).head().revision == 1
+        assert len({opened(name).head().lineage for name in names}) == len(names)
+        opened("foo").drop()
+        opened("a").drop()
+        left = sorted({*names} - {"foo", "a"})
+        assert opened().namespaces() == left
+        assert all(state(opened(name)) for name in left)
+
+    def test_drop_and_start_again(self, store: str, backend: Backend, opened: Open) -> None:
+        other, third = opened(), opened(read_only=True)
+        lineage = save(backend, "k", b"1").lineage
+        mark(backend, "m")
+        save(backend, "k", b"2", 60 * SECOND)
+        for one in (other, third):
+            assert one.get("k") is not None
+        backend.drop()
+        assert self.size(store, "main") == 0
+        for one in (backend, other, third, opened()):
+            assert one.get("k") is None
+            assert (one.head(), one.scan(), one.marks(), one.versions("k"), one.namespaces()) == (Head(), [], [], [], [])
+        backend.drop()
+        head = save(other, "k", b"3")
+        assert head.revision == 1
+        assert head.lineage != lineage
+        for one in (backend, other, third, opened()):
+            assert state(one) == {"k": b"3"}
+            assert one.head() == head
+            assert one.marks() == []
+
+    def test_read_only_reads_and_refuses(self, store: str, opened: Open) -> None:
+        reader, writer = opened(read_only=True), opened()
+        for act in (lambda: save(reader, "k", b"1"), lambda: mark(reader, "m"), lambda: reader.compact(0), reader.drop):
+            with pytest.raises(ReadOnly):
+                act()
+        assert reader.head() == Head()
+        assert self.size(store, "main") == 0
+        save(writer, "k", b"1")
+        mark(writer, "m")
+        before = writer.head(), writer.marks()
+        for act in (lambda: save(reader, "k", b"2"), lambda: mark(reader, "n"), lambda: reader.compact(1), reader.drop):
+            with pytest.raises(ReadOnly):
+                act()
+        assert (reader.head(), reader.marks()) == (writer.head(), writer.marks()) == before
+        assert state(reader) == state(reader, Point(1, reader.now())) == {"k": b"1"}
+        save(writer, "k", b"2")
+        assert state(reader) == {"k": b"2"}
+
+    def test_what_is_damaged_is_an_error(self, store: str, backend: Backend, opened: Open) -> None:
+        backend.commit(Batch({"k": Write(b'"value"'), "l": Write(b"1")}))
+        backend.close()
+        self.damage(store, "main", "k")
+        for read in (lambda: opened().get("k"), lambda: opened().read(["k"]), lambda: opened().scan()):
+            with pytest.raises(Damaged):
+                read()
+
+    def test_recover_finds_nothing_wrong_with_what_is_right(self, backend: Backend) -> None:
+        assert backend.recover().ok
+        backend.commit(Batch({key: Write(b"1", 60 * SECOND) for key in KEYS}))
+        mark(backend, "m")
+        delete(backend, KEYS[0])
+        before = backend.head(), state(backend), backend.marks(), backend.versions("a")
+        report = backend.recover()
+        assert (report.ok, report.problems, report.revision) == (True, (), 2)
+        assert before == (backend.head(), state(backend), backend.marks(), backend.versions("a"))
+
+    def test_a_closed_backend_opens_again(self, backend: Backend) -> None:
+        save(backend, "k", b"1")
+        backend.close()
+        backend.close()
+        assert state(backend) == {"k": b"1"}
+        assert save(backend, "k", b"2").revision == 2

