@@ -49,6 +49,8 @@ def uri_path(path: str) -> str:
 
 def prepare(connection: apsw.Connection, durability: str) -> None:
     """The settings of every connection."""
+    # Else SQLite looks at the times that are bound, for the partial indexes, and prepares each statement anew
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     # EXTRA is FULL in WAL mode; in rollback mode it alone survives a loss of power after the acknowledgement
     level = "EXTRA" if durability == "full" else "NORMAL"
     connection.execute(f"PRAGMA synchronous = {level}; PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF")
