@@ -128,14 +128,14 @@ def older(root: str, namespace: str, state: bytes | None) -> list[Batch]:
     if state is not None:
         saved = [(name[:-5], os.path.join(folder, name)) for name in _list(folder) if name.endswith(".json")]
         path = os.path.join(root, namespace, "state.json")
-        states = [(name, _mtime(file), parse_edited(_read(file), file, _mtime(file))) for name, file in saved]
-        live = parse_edited(state, path, _mtime(path))
+        states = [(name, modified(file), parse_edited(_read(file), file, modified(file))) for name, file in saved]
+        live = parse_edited(state, path, modified(path))
     elif namespace == "default" and (files := loose_files(root)):
         live = _loose(files)
         folder = os.path.join(root, "checkpoints")
         names = [name for name in _list(folder) if os.path.isdir(os.path.join(folder, name))]
         states = [
-            (name, _mtime(os.path.join(folder, name)), _loose(loose_files(os.path.join(folder, name)))) for name in names
+            (name, modified(os.path.join(folder, name)), _loose(loose_files(os.path.join(folder, name)))) for name in names
         ]
     else:
         return []
@@ -179,7 +179,7 @@ def _loose(files: dict[str, str]) -> dict[str, Version]:
     out = {}
     for key, path in files.items():
         text = _read(path)
-        out.update(parse_edited(msgspec.json.encode(key) .join((b"{", b":")) + text + b"}", path, _mtime(path)))
+        out.update(parse_edited(msgspec.json.encode(key) .join((b"{", b":")) + text + b"}", path, modified(path)))
     return out
 
 
@@ -198,5 +198,6 @@ def _read(path: str) -> bytes:
         raise file_error(error, path) from error
 
 
-def _mtime(path: str) -> int:
+def modified(path: str) -> int:
+    """When a file was last written to, in microseconds."""
     return to_micros(datetime.fromtimestamp(os.stat(path).st_mtime, UTC))
