@@ -293,6 +293,11 @@ class SQLiteBackend:
             return Head() if db is None else self._head(db)
 
     def _head(self, db: apsw.Connection) -> Head:
+        revision, moment, count, gone, floor, lineage = self._stored(db)
+        return Head(revision, moment, count - gone, floor, lineage)
+
+    def _stored(self, db: apsw.Connection) -> tuple[int, int, int, int, int, str]:
+        """As `_head`, and how many of the entries that are there have expired."""
         row = db.execute(
             f"""SELECT * FROM ({_HEAD}) LEFT JOIN (SELECT count(*) FROM entries WHERE expires > 0 AND expires <= ?)
             LEFT JOIN (SELECT floor, lineage FROM meta)""",
@@ -300,9 +305,8 @@ class SQLiteBackend:
         ).fetchone()
         if row is None:
             floor, lineage = db.execute("SELECT floor, lineage FROM meta").fetchone()
-            return Head(0, 0, 0, floor, lineage)
-        revision, moment, count, gone, floor, lineage = row
-        return Head(revision, moment, count - gone, floor, lineage)
+            return 0, 0, 0, 0, floor, lineage
+        return row  # type: ignore[return-value]
 
     def get(self, key: str) -> Version | None:
         """See `Backend.get`. One prepared statement."""
@@ -487,7 +491,8 @@ class SQLiteBackend:
         return head
 
     def _write(self, db: apsw.Connection, batch: Batch) -> Head:
-        head = self._head(db)
+        last, moment, count, overdue, floor, lineage = self._stored(db)
+        head = Head(last, moment, count - overdue, floor, lineage)
         check_base(batch, self.namespace, head.revision)
         moment = max(now(), head.time + 1)
         for key, expected in batch.expected.items():
@@ -500,12 +505,11 @@ class SQLiteBackend:
         if not batch.writes:
             return head
         revision = head.revision + 1
-        stored = db.execute(_HEAD).fetchone()
-        count = stored[2] if stored else 0
         for key, write in batch.writes.items():
             expires = moment + write.ttl if write.ttl else 0
             count += self._put(db, key, write.value, revision, write.time or moment, expires)
-        gone = db.execute("SELECT key FROM entries WHERE expires > 0 AND expires <= ? LIMIT ?", (moment, REAP)).fetchall()
+        reap = "SELECT key FROM entries WHERE expires > 0 AND expires <= ? LIMIT ?"
+        gone = db.execute(reap, (moment, REAP)).fetchall() if overdue else []
         for (key,) in gone:
             if key not in batch.writes:
                 count += self._put(db, key, None, revision, moment, 0)
@@ -522,12 +526,12 @@ class SQLiteBackend:
         self, db: apsw.Connection, key: str, value: bytes | None, revision: int, moment: int, expires: int
     ) -> int:
         """Write or delete one key; returns by how much the count of entries changes."""
-        old = db.execute(
-            """INSERT INTO versions SELECT key, revision, ?2, value, time, expires, sum FROM entries WHERE key = ?1
-            RETURNING 1""",
+        db.execute(
+            "INSERT INTO versions SELECT key, revision, ?2, value, time, expires, sum FROM entries WHERE key = ?1",
             (key, revision),
-        ).fetchone()
-        if old is None:
+        )
+        was_there = db.changes()
+        if not was_there:
             db.execute(
                 "UPDATE versions SET until = ?2 WHERE key = ?1 AND value IS NULL AND until = ?3", (key, revision, _TOP)
             )
@@ -536,12 +540,12 @@ class SQLiteBackend:
         if value is None:
             db.execute("DELETE FROM entries WHERE key = ?", (key,))
             db.execute("INSERT INTO versions VALUES (?, ?, ?, NULL, ?, 0, ?)", (key, revision, _TOP, moment, sum_))
-            return 0 if old is None else -1
+            return -was_there
         db.execute(
             "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)",
             (key, value.decode(), revision, moment, expires, sum_),
         )
-        return 1 if old is None else 0
+        return 1 - was_there
 
     def _write_marks(self, db: apsw.Connection, batch: Batch, head: Head, moment: int) -> None:
         for mark in batch.marks:
