@@ -291,7 +291,8 @@ def whole_process(bench: Bench) -> None:
             state.save("k", VALUE)
         for name, command in ways.items():
             act = f"{kind} {name} load k, to python -c pass"
-            environment = {**os.environ, "STATEVIEW_STORE": url}
+            environment = {**os.environ, "STATEVIEW_STORE": url, "PYTHONPYCACHEPREFIX": bench.path("compiled")}
+            environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled
             whole = [*(command or []), "load", "k"]
             if command is None or not answers(whole, folder, environment):
                 bench.missing(act, "≤ 5×")
