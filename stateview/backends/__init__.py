@@ -11,7 +11,7 @@ from .base import Backend
 
 DEFAULT_ROOT = ".claude/state"
 DEFAULT_REDIS = "redis://localhost:6379/0"
-_REDIS = ("redis", "rediss", "redis+cluster", "redis+sentinel")
+_REDIS = ("redis", "rediss", "redis+cluster", "redis+sentinel", "unix")
 _FILES = ("json", "sqlite")
 
 
@@ -28,7 +28,7 @@ def mask(url: str) -> str:
     import re  # here, since a store of files needs no pattern
 
     masked = re.sub(r"(?<=://)([^/@:]*):[^/]*@", r"\1:***@", url)
-    return re.sub(r"([?&](?:password|ssl_password)=)[^&]*", r"\1***", masked)
+    return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", masked)
 
 
 def parse_store(url: str, folder: str = "") -> Store:
@@ -54,8 +54,8 @@ def parse_store(url: str, folder: str = "") -> Store:
         return Store("redis", url, mask(url))
     raise InvalidName(
         f"{mask(url)!r} is not a store",
-        "Use json, sqlite, redis, json:PATH, sqlite:PATH, redis://HOST:PORT/DB, rediss://…, redis+cluster://… or"
-        " redis+sentinel://…",
+        "Use json, sqlite, redis, json:PATH, sqlite:PATH, redis://HOST:PORT/DB, rediss://…, redis+cluster://…,"
+        " redis+sentinel://… or unix://PATH",
     )
 
 

@@ -22,10 +22,12 @@ from redis.exceptions import (
     AuthorizationError,
     BusyLoadingError,
     ClusterDownError,
+    MaxConnectionsError,
     NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
     RedisError,
     ResponseError,
     TryAgainError,
@@ -33,7 +35,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from .. import codec
-from ..errors import BackendError, BackendUnavailable, CommitUnknown, Conflict, Damaged, ReadOnly, StateException
+from ..errors import BackendError, BackendUnavailable, CommitUnknown, Damaged, ReadOnly, StateException
 from ..model import Commit, Problem, RecoveryReport, check_checkpoint, check_key, now, to_datetime
 from . import redis_scripts as scripts
 from .base import Batch, Head, Mark, NewMark, Point, Version, Write
@@ -120,37 +122,43 @@ class RedisBackend:
         deadline = time.monotonic() + (self.timeout if self._reached else min(self.timeout, FIRST_CONTACT)) + extra
         pause, sent = 0.01, False
         while True:
+            ready = False
             try:
-                result = act(self._connect())
+                client = self._connect()
+                if commit:
+                    _open_connection(client)
+                ready = True
+                result = act(client)
                 self._reached = True
                 return result
-            except _REFUSED as error:
-                raise BackendError(f"{self.url}: {error}", "Check the user and password of the store URL") from error
-            except _PASSING as error:
-                sent = sent or (commit and "connecting to" not in str(error) and not isinstance(error, ResponseError))
-                if isinstance(error, (BusyLoadingError, redis.TimeoutError)):
-                    self._reached = True  # it is there: worth the whole deadline
-                if time.monotonic() + pause >= deadline:
-                    what = f"{self.url} does not answer: {error}"
-                    if sent:
-                        hint = "The commit may or may not have been applied: look before you try again"
-                        raise CommitUnknown(what, hint) from error
-                    raise BackendUnavailable(what, "Check that the server runs and the address is right") from error
-                time.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(1.0, pause * 2)
-            except RedisError as error:
+            except (RedisError, RedisClusterException) as caught:
+                error = caught.__cause__ if isinstance(caught.__cause__, RedisError) else caught
+                sent = sent or (commit and ready and _is_lost(error))
+                self._reached = self._reached or isinstance(error, (BusyLoadingError, redis.TimeoutError))
+                if _can_pass(error) and time.monotonic() + pause < deadline:
+                    time.sleep(pause * random.uniform(0.5, 1.0))
+                    pause = min(1.0, pause * 2)
+                    continue
+                if sent:
+                    hint = "The commit may or may not have been applied: look before you try again"
+                    raise CommitUnknown(f"{self.url} does not answer: {error}", hint) from error
                 raise self._refusal(error) from error
 
-    def _refusal(self, error: RedisError) -> StateException:
+    def _refusal(self, error: Exception) -> StateException:
         what = f"{self.url}: {error}"
         text = str(error)
+        if _can_pass(error):
+            what = f"{self.url} does not answer: {error}"
+            return BackendUnavailable(what, "Check that the server runs and the address is right")
+        if "CERTIFICATE" in text:
+            return BackendError(what, "Give the file of the CA that signed it: add ?ssl_ca_certs=PATH to the store URL")
         if isinstance(error, OutOfMemoryError) or "OOM" in text:
             return BackendError(what, "The server is full; nothing was changed. Raise maxmemory or free some")
         if isinstance(error, ReadOnlyError) or "READONLY" in text:
             return ReadOnly(what, "This server is a replica; give the address of the primary")
         if "MISCONF" in text:
             return BackendError(what, "The server cannot save to its disk and refuses writes; nothing was changed")
-        if "NOAUTH" in text or "NOPERM" in text or "WRONGPASS" in text:
+        if isinstance(error, _REFUSED) or "NOAUTH" in text or "NOPERM" in text or "WRONGPASS" in text:
             return BackendError(what, "Check the user and password of the store URL")
         if "DAMAGED" in text:
             return Damaged(f"{self.url}: an entry of {self.namespace!r} is not what was written", "Run 'stateview recover'")
@@ -168,7 +176,7 @@ class RedisBackend:
                 return client.eval(script, len(self._keys), *self._keys, *arguments)
 
         self._meet()
-        return self._try(act, commit)
+        return self._try(act, commit, len(arguments) / 50_000 if commit else 0.0)  # a huge commit takes its time
 
     def _meet(self) -> None:
         """Once per connection: learn the server's clock, and look for older data if the namespace is new."""
@@ -515,8 +523,31 @@ def _sha(script: str) -> str:
     return _shas[script]
 
 
+def _can_pass(error: Exception) -> bool:
+    if isinstance(error, (*_REFUSED, MaxConnectionsError)) or "[SSL: " in str(error):
+        return False
+    if isinstance(error, RedisClusterException):
+        return "cannot be connected" in str(error) or "not covered" in str(error)
+    return isinstance(error, _PASSING) or str(error).startswith("BUSY ")
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether what was sent may have been done all the same: it was not refused, and there was a connection."""
+    if isinstance(error, (ResponseError, BusyLoadingError, RedisClusterException, *_REFUSED)):
+        return False
+    return "connecting to" not in str(error)
+
+
+def _open_connection(client: Any) -> None:
+    """Have the pool hold an open connection: what fails here has sent nothing."""
+    if isinstance(client, redis.Redis):
+        client.connection_pool.release(client.connection_pool.get_connection())
+
+
 def _open(url: str) -> Any:
     """A client for a store URL. The library's own retries are off: one layer tries again, ours."""
+    if "decode_responses" in url:
+        raise ValueError("decode_responses cannot be chosen")
     options: dict[str, Any] = {"socket_connect_timeout": 2.0, "socket_timeout": 5.0, "retry": Retry(NoBackoff(), 0)}
     scheme, _, rest = url.partition("://")
     if scheme == "redis+cluster":
@@ -524,15 +555,19 @@ def _open(url: str) -> Any:
 
         return RedisCluster.from_url(f"redis://{rest}", **options)
     if scheme == "redis+sentinel":
+        from redis.connection import parse_url
         from redis.sentinel import Sentinel
 
-        login, _, place = rest.rpartition("@")
+        place, mark, query = rest.partition("?")
+        login, at, place = place.rpartition("@")
         hosts, _, path = place.partition("/")
         service, _, database = path.partition("/")
-        addresses = [(host.rpartition(":")[0], int(host.rpartition(":")[2])) for host in hosts.split(",")]
-        user, _, password = login.partition(":")
-        if login:
-            options |= {"username": user or None, "password": password}
-        sentinel = Sentinel(addresses, socket_connect_timeout=2.0, socket_timeout=5.0)
-        return sentinel.master_for(service or "mymaster", db=int(database or 0), **options)
+        options |= parse_url(f"redis://{login}{at}localhost/{database}{mark}{query}")  # type: ignore[no-untyped-call]
+        del options["host"]
+        addresses = [(host, int(port or 26379)) for host, _, port in (one.partition(":") for one in hosts.split(","))]
+        names = ("socket_connect_timeout", "socket_timeout", "retry")
+        own = {name: options[name] for name in names}  # the sentinels have logins of their own
+        own |= {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
+        sentinel = Sentinel(addresses, sentinel_kwargs=own)  # type: ignore[no-untyped-call]
+        return sentinel.master_for(service or "mymaster", **options)  # type: ignore[no-untyped-call]
     return redis.Redis.from_url(url, **options)

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from .base import Version
 
 ALIVE = 1.0  # seconds for which a quiet connection is believed; then it must answer a PING
+GLANCE = 0.02  # seconds between two looks at the connection while waiting for a commit
 
 
 class Tracking:
@@ -63,22 +64,17 @@ class Tracking:
         with self._mutex:
             self._clear()
 
-    def sleep(self, seconds: float) -> bool:
-        """Wait for a commit by anyone, up to `seconds`; False at once where the server cannot tell."""
-        with self._mutex:
-            if self._connection is None:
-                self._connect()
-            connection = self._connection
-        if connection is None:
-            return False
-        try:
-            connection.can_read(timeout=seconds)
-        except (RedisError, OSError):
-            pass  # `get` finds the connection broken, and says so
-        with self._mutex:
-            if self._connection is not None:
-                self._quiet()
-        return True
+    def sleep(self, seconds: float, generation: int) -> None:
+        """Wait up to `seconds` for anything that was announced since `generation`, or for the connection to be lost."""
+        deadline = time.monotonic() + seconds
+        while True:
+            with self._mutex:  # only in turns: two threads that read one connection would take it apart
+                if self._connection is None or not self._quiet() or self._generation != generation:
+                    return
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(left, GLANCE))
 
     def close(self) -> None:
         """Let go of the connection."""
