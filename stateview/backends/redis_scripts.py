@@ -35,7 +35,7 @@ local function less(a, b)  -- in byte order; Lua's own < goes by the locale of t
   return #a < #b
 end
 local function split(packed)
-  local r, t, e, at = string.match(packed, '^(%d+) (%d+) (%d+) ()')
+  local r, t, e, at = string.match(packed or '', '^(%d+) (%d+) (%d+) ()')
   if not at then error('DAMAGED: an entry is not what was written') end
   return tonumber(r), tonumber(t), tonumber(e), string.sub(packed, at)
 end
@@ -82,7 +82,7 @@ local function trim(floor, goal, limit)
     local r, key = tonumber(string.sub(row, 1, 16)), string.sub(row, 17)
     local member = before(key, r - 1)
     if member then
-      local u = split(call('HGET', history, member))
+      local u = tonumber(string.match(call('HGET', history, member) or '', '^%d+'))  -- nil where damaged: left
       local first = tonumber(string.sub(member, -16))
       if u == r and call('ZCOUNT', marks, int(first), '(' .. int(r)) == 0 then
         forget(member)
@@ -93,10 +93,7 @@ local function trim(floor, goal, limit)
       call('ZREM', touched, row)
       local own = key .. '\\0' .. pad(r)
       local packed = call('HGET', history, own)
-      if packed then
-        local _, _, _, rest = split(packed)
-        if rest == 'D' then forget(own) end
-      end
+      if packed and string.match(packed, '^%d+ %d+ %d+ D$') then forget(own) end
     end
   end
   for r = floor + 1, goal do call('HDEL', commits, int(r)) end
@@ -109,6 +106,7 @@ COMMIT = _COMMON + _TRIM + """
 local h = cjson.decode(ARGV[1])
 local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage')
 local revision, last, floor, lineage = tonumber(f[1] or 0), tonumber(f[2] or 0), tonumber(f[3] or 0), f[4]
+if not (revision and last and floor) then error('DAMAGED: the head is not what was written') end
 local known = call('ZSCORE', tokens, h.token)
 if known then return {'ok', known, int(last), count(), int(floor), lineage} end
 if h.base and h.base ~= revision then return {'base', int(revision)} end
@@ -132,6 +130,29 @@ if not lineage then
   if not h.lineage then return {'register'} end
   lineage = h.lineage
 end
+-- All is read, and checked, before the first write: what a script did before it failed is not undone.
+for _, set in ipairs({index, expiry, hindex, hexpiry, touched, marks}) do call('ZCARD', set) end
+for _, hash in ipairs({live, history, commits, notes}) do call('HLEN', hash) end
+local plan, chosen = {}, {}
+local function look(key, value, ttl, time)
+  local p = {key = key, value = value, ttl = ttl, time = time}
+  local old = call('HGET', live, key)
+  if old then
+    p.revision, p.t, p.e, p.rest = split(old)
+  else
+    p.member = before(key, revision + 1)
+    if p.member then p.upto, p.t, p.e, p.rest = split(call('HGET', history, p.member)) end
+  end
+  plan[#plan + 1], chosen[key] = p, true
+end
+for i = 3, #ARGV, 5 do
+  look(ARGV[i], ARGV[i + 1] == '1' and ARGV[i + 2] or nil, tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]))
+end
+if h.keys > 0 then
+  for _, key in ipairs(call('ZRANGEBYSCORE', expiry, '-inf', int(now), 'LIMIT', 0, 100)) do
+    if not chosen[key] then look(key) end
+  end
+end
 if not f[4] then call('HSET', head, 'lineage', lineage, 'format', '1', 'revision', '0', 'floor', '0') end
 for _, mark in ipairs(h.unmarks or {}) do
   local member = mark[1] .. '@' .. int(mark[2])
@@ -154,46 +175,34 @@ if h.keys == 0 then
 end
 revision = revision + 1
 local padded, stamp = pad(revision), int(revision) .. ' '
-local function put(key, value, ttl, time)
-  local old = call('HGET', live, key)
-  local expired = 0
-  if old then
-    local r, t, e, v = split(old)
-    local member = key .. '\\0' .. pad(r)
-    call('HSET', history, member, stamp .. int(t) .. ' ' .. int(e) .. ' V' .. v)
+for _, p in ipairs(plan) do
+  local key, expired = p.key, 0
+  if p.revision then
+    local member = key .. '\\0' .. pad(p.revision)
+    call('HSET', history, member, stamp .. int(p.t) .. ' ' .. int(p.e) .. ' V' .. p.rest)
     call('ZADD', hindex, 0, member)
-    if e ~= 0 then call('ZADD', hexpiry, int(e), member) end
-    expired = e
-  else
-    local member = before(key, revision)
-    if member then
-      local u, t, e, rest = split(call('HGET', history, member))
-      if u == 0 then call('HSET', history, member, stamp .. int(t) .. ' ' .. int(e) .. ' ' .. rest) end
-    end
+    if p.e ~= 0 then call('ZADD', hexpiry, int(p.e), member) end
+    expired = p.e
+  elseif p.upto == 0 then
+    call('HSET', history, p.member, stamp .. int(p.t) .. ' ' .. int(p.e) .. ' ' .. p.rest)
   end
-  if value then
+  if p.value then
     local expires = 0
-    if ttl > 0 then expires = now + ttl end
-    call('HSET', live, key, stamp .. int(time > 0 and time or now) .. ' ' .. int(expires) .. ' ' .. value)
-    if not old then call('ZADD', index, 0, key) end
+    if p.ttl > 0 then expires = now + p.ttl end
+    call('HSET', live, key, stamp .. int(p.time > 0 and p.time or now) .. ' ' .. int(expires) .. ' ' .. p.value)
+    if not p.revision then call('ZADD', index, 0, key) end
     if expires > 0 then call('ZADD', expiry, int(expires), key)
     elseif expired ~= 0 then call('ZREM', expiry, key) end
   else
     local member = key .. '\\0' .. padded
     call('HSET', history, member, '0 ' .. int(now) .. ' 0 D')
     call('ZADD', hindex, 0, member)
-    if old then
+    if p.revision then
       call('HDEL', live, key); call('ZREM', index, key)
       if expired ~= 0 then call('ZREM', expiry, key) end
     end
   end
   call('ZADD', touched, 0, padded .. key)
-end
-for i = 3, #ARGV, 5 do
-  put(ARGV[i], ARGV[i + 1] == '1' and ARGV[i + 2] or nil, tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]))
-end
-for _, key in ipairs(call('ZRANGEBYSCORE', expiry, '-inf', int(now), 'LIMIT', 0, 100)) do
-  put(key)
 end
 call('HSET', commits, int(revision), int(now) .. ' ' .. ARGV[2])
 call('HSET', head, 'revision', int(revision), 'time', int(now))
