@@ -77,7 +77,7 @@ def decode(data: bytes | str, what: str = "value") -> Any:
         raise Damaged(f"{what} is not valid JSON: {error}", "See 'stateview recover'") from error
     except RecursionError:
         raise _deep(what) from None
-    if too_deep(data, value):
+    if len(data) > 2 * MAX_DEPTH and too_deep(data, value):
         raise _deep(what)
     return value
 
@@ -157,6 +157,8 @@ def pretty(data: bytes, indent: int = 2) -> bytes:
 
 def too_deep(data: bytes | str, value: object) -> bool:
     """Whether `value`, encoded as `data`, is nested over the limit. O(1) for what has few brackets, else O(nodes)."""
+    if len(data) <= 2 * MAX_DEPTH:  # each level opens and closes
+        return False
     brackets = data.count(b"[") + data.count(b"{") if isinstance(data, bytes) else data.count("[") + data.count("{")
     if brackets <= MAX_DEPTH:
         return False
