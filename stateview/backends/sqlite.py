@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from zlib import crc32
 
 import apsw
 
@@ -38,6 +37,7 @@ from .shared import (
     temporary,
     watch_fork,
 )
+from .sqlite_check import checksum, guard, row_sum
 
 POLL = 0.02  # seconds between looks of `wait`
 TRIM = 200  # touched rows that one commit looks at to forget what is overdue
@@ -45,18 +45,18 @@ TRIM = 200  # touched rows that one commit looks at to forget what is overdue
 _GET = "SELECT value, revision, time, expires, sum FROM entries WHERE key = ?"
 _HEAD = "SELECT revision, time, count FROM commits ORDER BY revision DESC LIMIT 1"
 _LIVE = """SELECT key, value, revision, time, expires, sum FROM entries
-    WHERE key >= ? AND key < ? AND key > ? AND (expires = 0 OR expires > ?) ORDER BY key LIMIT ?"""
-_PAST = """SELECT key, value, revision, time, expires, sum FROM entries
-    WHERE key >= ?1 AND key < ?2 AND key > ?3 AND revision <= ?4 AND (expires = 0 OR expires > ?5)
-    UNION ALL SELECT key, value, revision, time, expires, sum FROM versions
-    WHERE key >= ?1 AND key < ?2 AND key > ?3 AND revision <= ?4 AND until > ?4 AND value IS NOT NULL
-      AND (expires = 0 OR expires > ?5)
-    ORDER BY key LIMIT ?6"""
-_AT = """SELECT value, revision, time, expires, sum FROM entries WHERE key = ?1 AND revision <= ?2
-    UNION ALL SELECT value, revision, time, expires, sum FROM versions
+    WHERE key >= ? AND key < ? AND (expires = 0 OR expires > ?) ORDER BY key LIMIT ?"""
+_PAST = """SELECT key, value, revision, time, expires, sum, 0 FROM entries
+    WHERE key >= ?1 AND key < ?2 AND revision <= ?3 AND (expires = 0 OR expires > ?4)
+    UNION ALL SELECT key, value, revision, time, expires, sum, until FROM versions
+    WHERE key >= ?1 AND key < ?2 AND revision <= ?3 AND until > ?3 AND value IS NOT NULL
+      AND (expires = 0 OR expires > ?4)
+    ORDER BY key LIMIT ?5"""
+_AT = """SELECT value, revision, time, expires, sum, 0 FROM entries WHERE key = ?1 AND revision <= ?2
+    UNION ALL SELECT value, revision, time, expires, sum, until FROM versions
     WHERE key = ?1 AND revision <= ?2 AND until > ?2 LIMIT 1"""
-_VERSIONS = """SELECT value, revision, time, expires, sum FROM entries WHERE key = ?1 AND revision < ?2
-    UNION ALL SELECT value, revision, time, expires, sum FROM versions WHERE key = ?1 AND revision < ?2
+_VERSIONS = """SELECT value, revision, time, expires, sum, 0 FROM entries WHERE key = ?1 AND revision < ?2
+    UNION ALL SELECT value, revision, time, expires, sum, until FROM versions WHERE key = ?1 AND revision < ?2
     ORDER BY revision DESC LIMIT ?3"""
 _CHANGED = """SELECT key FROM touched WHERE revision > ?1 AND revision <= ?2
     UNION SELECT key FROM entries WHERE expires > 0 AND expires > ?3 AND expires <= ?4
@@ -224,15 +224,15 @@ class SQLiteBackend:
         """Errors of SQLite as ours."""
         try:
             yield
-        except apsw.Error as error:
+        except (apsw.Error, UnicodeDecodeError) as error:
             raise self._translate(error) from error
 
-    def _translate(self, error: apsw.Error) -> StateException:
+    def _translate(self, error: apsw.Error | UnicodeDecodeError) -> StateException:
         what = f"{self.path}: {error}"
         if isinstance(error, (apsw.BusyError, apsw.LockedError)):
             return BackendUnavailable(f"{self.path} was locked by another writer for {self.timeout:g} s", "Try again")
-        if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
-            return Damaged(what, schema.RECOVER)
+        if isinstance(error, (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, UnicodeDecodeError)):
+            return Damaged(what, schema.RECOVER)  # an SQLError: our statements are right, so the tables are not
         if isinstance(error, apsw.FullError):
             return BackendError(f"{what}: no space left", "Nothing was changed. Free some space and try again")
         if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError)):
@@ -312,17 +312,17 @@ class SQLiteBackend:
         """See `Backend.get`. One prepared statement."""
         pool = self._pool
         try:
-            if self._inode() != pool.inode:
+            if os.stat(self.path).st_ino != pool.inode:
                 raise IndexError
             db = pool.pop()
-        except IndexError:
+        except (IndexError, OSError):
             with self._connection() as first:  # puts a connection into the pool, if there is a database
                 if first is None:
                     return None
             return self.get(key)
         try:
             row = db.execute(_GET, (key,)).fetchone()
-        except apsw.Error as error:
+        except (apsw.Error, UnicodeDecodeError) as error:
             raise self._translate(error) from error
         finally:
             pool.append(db)
@@ -348,12 +348,25 @@ class SQLiteBackend:
                 if row is not None:
                     self._version(*row)
 
+    def _check_past_gap(self, db: apsw.Connection, key: str, revision: int) -> None:
+        """As `_check_gap`, of a state that is past."""
+        for where, order in (("<=", "DESC"), (">", "ASC")):
+            row = db.execute(
+                f"""SELECT key, value, revision, time, expires, sum, until FROM versions
+                WHERE (key, revision) {where} (?, ?) ORDER BY key {order}, revision {order} LIMIT 1""",
+                (key, revision),
+            ).fetchone()
+            if row is not None:
+                self._version(*row)
+
     def _rotten(self, key: str) -> Damaged:
         return Damaged(f"{self.path}: the entry {key[:60]!r} is not what was written", schema.RECOVER)
 
-    def _version(self, key: str, value: str | None, revision: int, time: int, expires: int, sum: int) -> Version:
+    def _version(
+        self, key: str, value: str | None, revision: int, time: int, expires: int, sum: int, until: int = 0
+    ) -> Version:
         data = None if value is None else value.encode()
-        if checksum(key, data, revision, time, expires) != sum:
+        if checksum(key, data, revision, time, expires) + guard(until) != sum:
             raise self._rotten(key)
         return Version(key, data, revision, time, expires)
 
@@ -364,12 +377,17 @@ class SQLiteBackend:
                 self._keeps_nothing(at)
                 return {}
             out = {}
+            keys, gap = list(keys), ""
             moment = now() if at is None else at.time
             with self._snapshot(db, at):
                 for key in keys:
                     row = db.execute(_AT, (key, _TOP if at is None else at.revision)).fetchone()
-                    if row is not None and (version := self._version(key, *row)).visible(moment):
+                    if row is None:
+                        gap = key
+                    elif (version := self._version(key, *row)).visible(moment):
                         out[key] = version
+                if gap and at is not None and len(keys) == 1:  # not worth it for each of many keys, as a diff reads them
+                    self._check_past_gap(db, gap, at.revision)
         return out
 
     def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: Point | None = None) -> list[Version]:
@@ -378,12 +396,13 @@ class SQLiteBackend:
             if db is None:
                 self._keeps_nothing(at)
                 return []
-            low, high = prefix, prefix + "\U0010ffff" * 257  # no key is as long as this in its last character
+            low = max(prefix, after + "\0") if after else prefix  # one bound: SQLite seeks by one, and filters by more
+            high = prefix + "\U0010ffff" * 257  # no key is as long as this in its last character
             with self._snapshot(db, at):
                 if at is None:
-                    rows = db.execute(_LIVE, (low, high, after, now(), limit)).fetchall()
+                    rows = db.execute(_LIVE, (low, high, now(), limit)).fetchall()
                 else:
-                    rows = db.execute(_PAST, (low, high, after, at.revision, at.time, limit)).fetchall()
+                    rows = db.execute(_PAST, (low, high, at.revision, at.time, limit)).fetchall()
             return [self._version(*row) for row in rows]
 
     @contextmanager
@@ -437,19 +456,25 @@ class SQLiteBackend:
             if db is None:
                 return []
             rows = db.execute(
-                """SELECT revision, time, reason, author, keys, position, forward, behind FROM commits
+                """SELECT * FROM commits
                 WHERE revision < ? AND revision > (SELECT floor FROM meta) ORDER BY revision DESC LIMIT ?""",
                 (below or _TOP, limit),
             ).fetchall()
-        return [Commit(row[0], to_datetime(row[1]), *row[2:]) for row in rows]
+        for row in rows:
+            if row_sum(*row[:-1]) != row[-1]:
+                raise Damaged(f"{self.path}: commit {row[0]} is not what was written", schema.RECOVER)
+        return [Commit(row[0], to_datetime(row[1]), *row[3:-1]) for row in rows]
 
     def marks(self) -> list[Mark]:
         """See `Backend.marks`."""
         with self._connection() as db:
             if db is None:
                 return []
-            rows = db.execute("SELECT name, revision, time, note FROM marks ORDER BY id").fetchall()
-        return [Mark(*row) for row in rows]
+            rows = db.execute("SELECT name, revision, time, note, sum FROM marks ORDER BY id").fetchall()
+        for row in rows:
+            if row_sum(*row[:-1]) != row[-1]:
+                raise Damaged(f"{self.path}: checkpoint {row[0][:60]!r} is not what was written", schema.RECOVER)
+        return [Mark(*row[:-1]) for row in rows]
 
     def wait(self, revision: int, timeout: float) -> int:
         """See `Backend.wait`. Looks fifty times a second."""
@@ -486,9 +511,12 @@ class SQLiteBackend:
         with self._connection(create=True) as db:
             assert db is not None
             db.execute("BEGIN IMMEDIATE")
-            head = self._write(db, batch)
-            db.execute("COMMIT")
-        return head
+            if self._inode() == self._pool.inode:
+                head = self._write(db, batch)
+                db.execute("COMMIT")
+                return head
+            db.execute("ROLLBACK")
+        return self.commit(batch)  # another process recovered the database while this one waited for it
 
     def _write(self, db: apsw.Connection, batch: Batch) -> Head:
         last, moment, count, overdue, floor, lineage = self._stored(db)
@@ -513,10 +541,8 @@ class SQLiteBackend:
         for (key,) in gone:
             if key not in batch.writes:
                 count += self._put(db, key, None, revision, moment, 0)
-        db.execute(
-            "INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (revision, moment, count, batch.reason, batch.author, len(batch.writes), *batch.undo),
-        )
+        told = (revision, moment, count, batch.reason, batch.author, len(batch.writes), *batch.undo)
+        db.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*told, row_sum(*told)))
         if len(gone) == REAP:
             count -= db.execute("SELECT count(*) FROM entries WHERE expires > 0 AND expires <= ?", (moment,)).fetchone()[0]
         floor = self._trim(db, head.floor, revision) if revision - head.floor > self.keep else head.floor
@@ -527,19 +553,20 @@ class SQLiteBackend:
     ) -> int:
         """Write or delete one key; returns by how much the count of entries changes."""
         db.execute(
-            "INSERT INTO versions SELECT key, revision, ?2, value, time, expires, sum FROM entries WHERE key = ?1",
-            (key, revision),
+            "INSERT INTO versions SELECT key, revision, ?2, value, time, expires, sum + ?3 FROM entries WHERE key = ?1",
+            (key, revision, guard(revision)),
         )
         was_there = db.changes()
         if not was_there:
             db.execute(
-                "UPDATE versions SET until = ?2 WHERE key = ?1 AND value IS NULL AND until = ?3", (key, revision, _TOP)
+                "UPDATE versions SET until = ?2, sum = sum + ?4 WHERE key = ?1 AND value IS NULL AND until = ?3",
+                (key, revision, _TOP, guard(revision) - guard(_TOP)),
             )
         db.execute("INSERT INTO touched VALUES (?, ?)", (revision, key))
         sum_ = checksum(key, value, revision, moment, expires)
         if value is None:
             db.execute("DELETE FROM entries WHERE key = ?", (key,))
-            db.execute("INSERT INTO versions VALUES (?, ?, ?, NULL, ?, 0, ?)", (key, revision, _TOP, moment, sum_))
+            db.execute("INSERT INTO versions VALUES (?, ?, ?, NULL, ?, 0, ?)", (key, revision, _TOP, moment, sum_ + guard(_TOP)))
             return -was_there
         db.execute(
             "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)",
@@ -558,9 +585,9 @@ class SQLiteBackend:
         for mark in batch.marks:
             revision = head.revision if mark.revision is None else mark.revision
             db.execute("DELETE FROM marks WHERE name = ? AND revision = ?", (mark.name, revision))
+            told = (mark.name, revision, mark.time or moment, mark.note)
             db.execute(
-                "INSERT INTO marks (name, revision, time, note) VALUES (?, ?, ?, ?)",
-                (mark.name, revision, mark.time or moment, mark.note),
+                "INSERT INTO marks (name, revision, time, note, sum) VALUES (?, ?, ?, ?, ?)", (*told, row_sum(*told))
             )
 
     # --- upkeep ------------------------------------------------------------------------------------------------
@@ -630,10 +657,3 @@ class _Pool(deque[apsw.Connection]):
 
 
 _inherited: list[_Pool] = []
-
-
-def checksum(key: str, value: bytes | None, revision: int, moment: int, expires: int) -> int:
-    """CRC-32 over all that a row says."""
-    return crc32(b"\0" if value is None else value, crc32(f"{key}\0{revision}\0{moment}\0{expires}".encode()))
-
-

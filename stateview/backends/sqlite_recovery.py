@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import shutil
+from typing import TYPE_CHECKING
 
 import apsw
 
 from ..errors import Damaged
 from ..model import Problem, RecoveryReport, now
 from . import sqlite_schema as schema
-from .shared import file_lock, fsync_folder, keep_damaged, sweep, temporary
+from .shared import file_lock, fsync_folder, keep_damaged, remove, sweep, temporary
+from .sqlite_check import TABLES, Row, checksum, examine, guard, read, row_sum
 
 if TYPE_CHECKING:
     from .sqlite import SQLiteBackend
 
-_TABLES = {"meta": 3, "entries": 6, "versions": 7, "touched": 2, "commits": 9, "marks": 5}
-_ORDER = {"meta": "id", "entries": "key", "versions": "key, revision", "touched": "revision, key",
-          "commits": "revision", "marks": "id"}  # fmt: skip
-_SUMS = {"entries": (0, 1, 2, 3, 4, 5), "versions": (0, 3, 1, 4, 5, 6)}  # where a row holds what its checksum covers
+_PAGE = 4096
+_TOP = 1 << 62
 
 
 def recover(backend: SQLiteBackend) -> RecoveryReport:
@@ -28,11 +27,10 @@ def recover(backend: SQLiteBackend) -> RecoveryReport:
         return RecoveryReport(backend.namespace, 0)
     with file_lock(os.path.join(backend.folder, "lock"), backend.timeout):
         problems = [Problem(name, "left over from a process that is gone", "removed") for name in sweep(backend.folder)]
-        found = _examine(backend)
-        if not found:
-            return RecoveryReport(backend.namespace, backend.head().revision, tuple(problems))
-        backend.close()
-        kept = _rebuild(backend, found, problems)
+        kept: tuple[str, ...] = ()
+        if found := _examine(backend):
+            backend.close()
+            kept = _Rebuild(backend, found, problems).run()
         return RecoveryReport(backend.namespace, backend.head().revision, tuple(problems), kept)
 
 
@@ -41,111 +39,207 @@ def _examine(backend: SQLiteBackend) -> str:
     try:
         with backend._connection() as db:
             assert db is not None
-            said = [row[0] for row in db.execute("PRAGMA integrity_check(5)")]
-            if said != ["ok"]:
-                return "; ".join(said)
-            for table in _SUMS:
-                for row in db.execute(f"SELECT * FROM {table}"):
-                    if not _sound(table, row):
-                        return f"the {table} row of {row[0][:60]!r} is not what was written"
-            stored = db.execute("SELECT count FROM commits ORDER BY revision DESC LIMIT 1").fetchone()
-            count = db.execute("SELECT count(*) FROM entries").fetchone()[0]
-            if stored is not None and stored[0] != count:
-                return f"{count} entries instead of {stored[0]}"
+            db.execute("BEGIN")
+            try:
+                return examine(db, schema.tables())
+            finally:
+                if db.in_transaction:
+                    db.execute("COMMIT")
     except Damaged as error:
         return error.message
-    return ""
 
 
-def _sound(table: str, row: tuple[Any, ...]) -> bool:
-    from .sqlite import checksum
+class _Rebuild:
+    def __init__(self, backend: SQLiteBackend, found: str, problems: list[Problem]) -> None:
+        self.backend = backend
+        self.path = backend.path
+        self.found = found
+        self.problems = problems
+        self.good: dict[str, dict[Row, Row]] = {table: {} for table in TABLES}  # by what identifies a row
+        self.lost: list[str] = []
+        self.unread: set[str] = set()  # tables that could not be read to the end
 
-    key, value, revision, moment, expires, expected = (row[place] for place in _SUMS[table])
-    data = None if value is None else value.encode()
-    return bool(checksum(key, data, revision, moment, expires) == expected)
-
-
-def _rows(db: apsw.Connection, table: str) -> Iterator[tuple[Any, ...]]:
-    """All rows that can be read: forwards to the first bad page, then backwards to it."""
-    for direction in ("ASC", "DESC"):
-        order = ", ".join(f"{column} {direction}" for column in _ORDER[table].split(", "))
+    def run(self) -> tuple[str, ...]:
+        original = self.lock()
+        name, copy = temporary(self.path), temporary(self.path)
         try:
-            yield from db.execute(f"SELECT * FROM {table} ORDER BY {order}")
-            return
+            if original is not None and self.has_tables(original):
+                self.copy(original)
+            else:
+                self.mend_schema(copy)
+                mended = apsw.Connection(copy)
+                self.copy(mended)
+                mended.close()
+            schema.create(name)
+            self.write(name)
+            kept = self.replace(name, original)
+        finally:
+            if original is not None:
+                original.close()
+            for path in (name, copy):
+                for suffix in ("", "-wal", "-shm", "-journal"):
+                    remove(path + suffix)
+        place = os.path.relpath(self.path, self.backend.root)
+        held = any(self.good[table] for table in ("entries", "versions", "commits"))
+        done = f"built anew from the rows that are sound; the damaged file is kept as {os.path.basename(kept[0])}"
+        if not held and (self.unread or os.path.getsize(kept[0]) == 0):
+            done = f"nothing in it could be read; it is kept as {os.path.basename(kept[0])}, and the namespace is empty"
+            self.lost.append("everything")
+        self.problems.append(Problem(place, self.found, done, not self.lost))
+        self.problems += [Problem(what, "not what was written", "lost: no other copy of it exists", False)
+                          for what in self.lost]  # fmt: skip
+        return kept
+
+    def lock(self) -> apsw.Connection | None:
+        """The damaged database, kept from all writers until another is in its place; None where it cannot be opened."""
+        connection = apsw.Connection(self.path)
+        try:
+            connection.set_busy_timeout(int(self.backend.timeout * 1000))
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.execute("BEGIN IMMEDIATE")
         except apsw.Error:
-            continue
+            connection.close()
+            return None
+        return connection
 
+    def has_tables(self, db: apsw.Connection) -> bool:
+        try:
+            return schema.tables() <= set(db.execute("SELECT name, sql FROM sqlite_schema"))
+        except (apsw.Error, UnicodeDecodeError):
+            return False
 
-def _rebuild(backend: SQLiteBackend, found: str, problems: list[Problem]) -> tuple[str, ...]:
-    name = temporary(backend.path)
-    schema.create(name)
-    bad: list[str] = []
-    fresh = apsw.Connection(name)
-    try:
-        fresh.execute("BEGIN; DELETE FROM meta")
-        readable = _copy(backend.path, fresh, bad)
-        if readable:
-            _settle(fresh, bad)
-        else:
-            fresh.execute("ROLLBACK; BEGIN")
-        fresh.execute("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)")
-    finally:
-        fresh.close()
-    kept = [keep_damaged(backend.path)]
-    for suffix in ("-wal", "-shm"):
-        if os.path.exists(backend.path + suffix):
-            kept.append(keep_damaged(backend.path + suffix))
-    os.rename(name, backend.path)
-    fsync_folder(backend.folder)
-    saved = f"built anew from the rows that are sound; the damaged file is kept as {os.path.basename(kept[0])}"
-    if not readable:
-        saved = f"nothing in it could be read; it is kept as {os.path.basename(kept[0])}, and the namespace is empty"
-    problems.append(Problem(os.path.relpath(backend.path, backend.root), found, saved, readable))
-    problems += [Problem(what, "not what was written", "lost: no other copy of it exists", False) for what in bad]
-    return tuple(kept)
+    def mend_schema(self, copy: str) -> None:
+        """A copy of the database with the first page of a new one, which knows where the tables begin."""
+        shutil.copyfile(self.path, copy)
+        if os.path.exists(self.path + "-wal"):
+            shutil.copyfile(self.path + "-wal", copy + "-wal")
+        roots = self.roots(copy)
+        new = temporary(self.path)
+        try:
+            schema.create(new)
+            with open(new, "rb") as file:
+                first = bytearray(file.read(_PAGE))
+        finally:
+            remove(new)
+        pages = max(1, os.path.getsize(copy) // _PAGE)
+        first[28:32], first[32:40] = pages.to_bytes(4, "big"), bytes(8)  # no free pages: none will be needed
+        first[92:96] = first[24:28]
+        with open(copy, "r+b") as file:
+            file.write(first)
+            file.truncate(pages * _PAGE)
+        db = apsw.Connection(copy)
+        try:
+            db.execute("PRAGMA writable_schema = ON")
+            for name, root in roots.items():
+                if 1 < root <= pages:
+                    db.execute("UPDATE sqlite_schema SET rootpage = ? WHERE name = ?", (root, name))
+        except apsw.Error:
+            pass  # a table that begins elsewhere is not found; what is read is checked row by row
+        finally:
+            db.close()
 
+    def roots(self, path: str) -> dict[str, int]:
+        """Where the damaged schema says that each table begins, as far as it can be read."""
+        out: dict[str, int] = {}
+        db = apsw.Connection(path)
+        try:
+            db.execute("PRAGMA writable_schema = ON")  # goes on past what is malformed
+            for name, root in db.execute("SELECT CAST(name AS BLOB), rootpage FROM sqlite_schema"):
+                if root and root not in out.values():
+                    out[name.decode(errors="replace")] = root
+        except (apsw.Error, AttributeError):
+            pass
+        finally:
+            db.close()
+        return out
 
-def _copy(path: str, fresh: apsw.Connection, bad: list[str]) -> bool:
-    try:
-        damaged = apsw.Connection(path)
-    except apsw.Error:
-        return False
-    copied = 0
-    try:
-        for table, width in _TABLES.items():
-            for row in _rows(damaged, table):
-                if table in _SUMS and not _sound(table, row):
-                    bad.append(f"{'the value' if table == 'entries' else 'an earlier value'} of key {row[0][:60]!r}")
-                    continue
+    def copy(self, db: apsw.Connection) -> None:
+        """Take all rows that are sound, forwards to where a table breaks off, and backwards to there."""
+        for table in TABLES:
+            bad = 0
+            for direction in ("ASC", "DESC"):
                 try:
-                    fresh.execute(f"INSERT OR IGNORE INTO {table} VALUES ({','.join('?' * width)})", row)
-                    copied += 1
-                except (apsw.ConstraintError, apsw.MismatchError, ValueError):
-                    bad.append(f"a row of the table {table}")
-    finally:
-        damaged.close()
-    return copied > 0
+                    for row in read(db, table, direction):
+                        if row is None:
+                            bad += 1
+                        else:
+                            self.good[table][_identity(table, row)] = row
+                    break
+                except apsw.Error:
+                    self.unread.add(table)
+            if bad and table not in ("entries", "versions", "touched"):
+                self.lost.append(f"{bad} row{'s' if bad > 1 else ''} of the table {table}")
+
+    def write(self, name: str) -> None:
+        good = self.good
+        commits, marks = good["commits"], good["marks"]
+        written: dict[tuple[int, str], int] = {(row[2], row[0]): 0 for row in good["entries"].values()}
+        written |= {(row[1], row[0]): row[2] for row in good["versions"].values()}
+        metas = list(good["meta"].values())
+        floor = metas[0][2] if metas else min((row[0] for row in commits.values()), default=1) - 1
+        lineage = metas[0][1] if metas else os.urandom(16).hex()
+        touched = {row for row in good["touched"].values() if row[0] <= floor or row in written}
+        gone = {row for row in good["touched"].values() if row[0] > floor and row not in written}
+        touched |= {row for row in written if row[0] > floor}
+        turns: dict[str, list[int]] = {key: [] for _, key in gone}
+        for revision, key in sorted(touched | gone):
+            if key in turns:
+                turns[key].append(revision)
+        live = {row[0] for row in good["entries"].values()}
+        missing = sorted(key for revision, key in gone if turns[key][-1] == revision)
+        self.lost += [f"the value of key {key[:60]!r}" for key in missing]
+        self.lost += [f"the value of key {key[:60]!r} of revision {revision}"
+                      for revision, key in sorted(gone) if turns[key][-1] != revision]  # fmt: skip
+        for _, mark, revision, *_ in marks.values():
+            seen = {key: [turn for turn in turns[key] if turn <= revision] for key in turns}
+            holes = sorted(key for key, before in seen.items() if before and (before[-1], key) in gone)
+            if holes:
+                self.lost.append(f"in checkpoint {mark!r} the value of {', '.join(repr(key[:60]) for key in holes[:10])}")
+        top = max([floor, *(row[0] for row in touched | gone), *(key[0] for key in commits)], default=0)
+        last = commits[max(commits)] if commits else None
+        if last is not None and last[0] == top and not 0 <= last[2] - len(live) <= len(missing):
+            self.lost.append(f"{abs(last[2] - len(live))} entries, whose keys are not known")
+        if last is None and (written or self.unread):
+            self.lost.append("the log of the commits")
+        revision, moment = top + 1, now()
+        if self.lost:
+            floor = revision  # states in which something is missing are read only where a checkpoint names them
+        fresh = apsw.Connection(name)
+        try:
+            with fresh:
+                fresh.execute("DELETE FROM meta; INSERT INTO meta VALUES (1, ?, ?)", (lineage, floor))
+                for table in ("entries", "versions", "commits", "marks"):
+                    rows = list(good[table].values())
+                    if rows:
+                        places = ",".join("?" * len(rows[0]))
+                        fresh.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({places})", rows)
+                for key in missing:
+                    touched.add((revision, key))
+                    sum_ = checksum(key, None, revision, moment, 0) + guard(_TOP)
+                    fresh.execute(
+                        "INSERT INTO versions VALUES (?, ?, ?, NULL, ?, 0, ?)", (key, revision, _TOP, moment, sum_)
+                    )
+                fresh.executemany("INSERT OR IGNORE INTO touched VALUES (?, ?)", sorted(touched))
+                told = (revision, moment, len(live), "recovered", "", len(missing), 0, 0, 0)
+                fresh.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*told, row_sum(*told)))
+            fresh.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            fresh.close()
+
+    def replace(self, name: str, original: apsw.Connection | None) -> tuple[str, ...]:
+        kept = [keep_damaged(self.path)]
+        if original is None:  # no one could write; what is left of a log belongs to the damaged file, not to the new one
+            for suffix in ("-wal", "-shm"):
+                if os.path.exists(self.path + suffix):
+                    kept.append(keep_damaged(self.path + suffix))
+                    remove(self.path + suffix)
+        else:  # its log is empty
+            for suffix in ("-wal", "-shm"):
+                remove(self.path + suffix)
+        os.rename(name, self.path)
+        fsync_folder(self.backend.folder)
+        return tuple(kept)
 
 
-def _settle(fresh: apsw.Connection, bad: list[str]) -> None:
-    """Make the tables agree, and say which keys are gone without a trace of their value."""
-    if fresh.execute("SELECT 1 FROM meta").fetchone() is None:
-        schema_lineage = os.urandom(16).hex()
-        fresh.execute("INSERT INTO meta VALUES (1, ?, 0)", (schema_lineage,))
-        bad.append("the lineage of the namespace")
-    gone = fresh.execute(
-        """SELECT key, max(revision) FROM touched WHERE revision > (SELECT floor FROM meta) GROUP BY key
-        HAVING NOT EXISTS (SELECT 1 FROM entries WHERE entries.key = touched.key)
-           AND NOT EXISTS (SELECT 1 FROM versions WHERE versions.key = touched.key AND revision = max(touched.revision))"""
-    ).fetchall()
-    known = " ".join(bad)
-    bad += [f"the value of key {key[:60]!r}" for key, _ in gone if repr(key[:60]) not in known]
-    top = """SELECT max(coalesce((SELECT max(revision) FROM commits), 0), coalesce((SELECT max(revision) FROM touched), 0),
-        coalesce((SELECT max(revision) FROM entries), 0))"""
-    revision = fresh.execute(top).fetchone()[0] + 1
-    count = fresh.execute("SELECT count(*) FROM entries").fetchone()[0]
-    for key, _ in gone:
-        fresh.execute("INSERT INTO touched VALUES (?, ?)", (revision, key))
-    fresh.execute(
-        "INSERT INTO commits VALUES (?, ?, ?, 'recovered', '', ?, 0, 0, 0)", (revision, now(), count, len(gone))
-    )
+def _identity(table: str, row: Row) -> Row:
+    return row[:2] if table in ("versions", "touched") else row[:1]

@@ -32,14 +32,24 @@ CREATE TABLE touched (revision INTEGER NOT NULL, key TEXT NOT NULL, PRIMARY KEY 
 CREATE TABLE commits (
     revision INTEGER PRIMARY KEY, time INTEGER NOT NULL, count INTEGER NOT NULL, reason TEXT NOT NULL,
     author TEXT NOT NULL, keys INTEGER NOT NULL, position INTEGER NOT NULL, forward INTEGER NOT NULL,
-    behind INTEGER NOT NULL) STRICT;
+    behind INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT;
 CREATE TABLE marks (
     id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, revision INTEGER NOT NULL, time INTEGER NOT NULL,
-    note TEXT NOT NULL, UNIQUE (name, revision)) STRICT;
+    note TEXT NOT NULL, sum INTEGER NOT NULL, UNIQUE (name, revision)) STRICT;
 CREATE INDEX marks_revision ON marks (revision);
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {FORMAT};
 """
+
+
+def tables() -> set[tuple[Any, ...]]:
+    """The names and texts that the schema of every database of ours holds."""
+    connection = apsw.Connection(":memory:")
+    try:
+        connection.execute(TABLES)
+        return set(connection.execute("SELECT name, sql FROM sqlite_schema"))
+    finally:
+        connection.close()
 
 
 def uri_path(path: str) -> str:
