@@ -1,0 +1,97 @@
+"""What SQLite itself does not notice: a checksum over every row, and whether the tables agree with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from zlib import crc32
+
+import apsw
+
+Row = tuple[Any, ...]
+
+# The text of a damaged row may be no UTF-8, on which a cursor would stop: it is read as bytes.
+_COLUMNS = {
+    "meta": "id, CAST(lineage AS BLOB), floor",
+    "entries": "CAST(key AS BLOB), CAST(value AS BLOB), revision, time, expires, sum",
+    "versions": "CAST(key AS BLOB), revision, until, CAST(value AS BLOB), time, expires, sum",
+    "touched": "revision, CAST(key AS BLOB)",
+    "commits": "revision, time, count, CAST(reason AS BLOB), CAST(author AS BLOB), keys, position, forward, behind, sum",
+    "marks": "id, CAST(name AS BLOB), revision, time, CAST(note AS BLOB), sum",
+}
+_ORDER = {
+    "meta": ["id"], "entries": ["key"], "versions": ["key", "revision"], "touched": ["revision", "key"],
+    "commits": ["revision"], "marks": ["id"],
+}  # fmt: skip
+TABLES = tuple(_COLUMNS)
+
+
+def checksum(key: str, value: bytes | None, revision: int, moment: int, expires: int) -> int:
+    """CRC-32 over all that a row says."""
+    return crc32(b"\0" if value is None else value, crc32(f"{key}\0{revision}\0{moment}\0{expires}".encode()))
+
+
+def guard(until: int) -> int:
+    """What is added to the checksum of a version for the revision that superseded it; 0 for an entry, which has none."""
+    return crc32(b"%d" % until) if until else 0
+
+
+def row_sum(*fields: object) -> int:
+    """CRC-32 over a row of the other tables."""
+    return crc32("\0".join(map(str, fields)).encode())
+
+
+def read(db: apsw.Connection, table: str, direction: str = "") -> Iterator[Row | None]:
+    """The rows of a table; None for one that is not what was written.
+
+    Raises:
+        apsw.Error: from here on the table cannot be read.
+
+    """
+    order = ", ".join(f"{column} {direction}" for column in _ORDER[table])
+    for raw in db.execute(f"SELECT {_COLUMNS[table]} FROM {table} ORDER BY {order}"):
+        try:
+            row = tuple(field.decode() if isinstance(field, bytes) else field for field in raw)
+            yield row if _sound(table, row) else None
+        except (UnicodeDecodeError, TypeError):
+            yield None
+
+
+def _sound(table: str, row: Row) -> bool:
+    if table == "entries":
+        key, value, revision, moment, expires, expected = row
+        return bool(checksum(key, value.encode(), revision, moment, expires) == expected)
+    if table == "versions":
+        key, revision, until, value, moment, expires, expected = row
+        data = None if value is None else value.encode()
+        return bool(checksum(key, data, revision, moment, expires) + guard(until) == expected)
+    if table in ("commits", "marks"):
+        return bool(row_sum(*row[table == "marks" : -1]) == row[-1])
+    return True
+
+
+def examine(db: apsw.Connection, tables: set[Row]) -> str:
+    """What is wrong with a database, or nothing. `tables` are names and texts that its schema must hold. O(all of it)."""
+    said = [str(row[0]) for row in db.execute("PRAGMA integrity_check(5)")]
+    if said != ["ok"]:
+        return "; ".join(said)
+    if not tables <= set(db.execute("SELECT name, sql FROM sqlite_schema")):
+        return "its tables are not those of stateview"
+    found: dict[str, list[Row]] = {}
+    for table in TABLES:
+        found[table] = [row for row in read(db, table) if row is not None]
+        bad = db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] - len(found[table])
+        if bad:
+            return f"{bad} row{'s' if bad > 1 else ''} of the table {table} not what was written"
+    if len(found["meta"]) != 1:
+        return "the table meta is empty"
+    floor = found["meta"][0][2]
+    written = {(row[2], row[0]) for row in found["entries"]} | {(row[1], row[0]) for row in found["versions"]}
+    if {row for row in written if row[0] > floor} != {row for row in found["touched"] if row[0] > floor}:
+        return "what the commits touched is not what is there"
+    last = found["commits"][-1] if found["commits"] else (0, 0, 0)
+    if last[2] != len(found["entries"]):
+        return f"{len(found['entries'])} entries instead of {last[2]}"
+    if last[0] < max((revision for revision, _ in written), default=0):
+        return "the last commits are missing"
+    return ""
