@@ -47,7 +47,10 @@ Signature = tuple[int, ...]  # what stat says of state.json and of the history
 
 
 class _Live(Struct):
-    """The present state in memory, and the signature of the files that it was read from."""
+    """The present state in memory, and the signature of the files that it was read from.
+
+    `behind` where state.json itself still is that of the commit before.
+    """
 
     signature: Signature | None
     head: Head
@@ -55,6 +58,7 @@ class _Live(Struct):
     line: Line | None = None
     keys: list[str] | None = None
     blocks: dict[str, bytes] = {}
+    behind: bool = False
 
     def sorted_keys(self) -> list[str]:
         if self.keys is None:
@@ -237,19 +241,34 @@ class JSONBackend:
         to rename, and one that deletes what is not there leaves state.json as it was.
         """
         with self._mutex:
-            signature = self._signature()
-            if self._live is not None and self._live.signature == signature and signature is not None:
-                return self._live
-            for _ in range(_TRIES):
-                if (live := self._read()) is not None:
-                    self._live = live
-                    return live
-            with self._lock():
-                live = self._read()
-                if live is None:
-                    live = self._settle()
+            live = self._live
+            if live is None or live.signature is None or live.signature != self._signature():
+                live = self._read_patiently()
+            if live.behind and self._locked and not self.read_only:
+                live = self._finish(live)
             self._live = live
             return live
+
+    def _read_patiently(self) -> _Live:
+        for _ in range(_TRIES):
+            if (live := self._read()) is not None:
+                return live
+        with self._lock():
+            return self._read() or self._settle()
+
+    def _finish(self, live: _Live) -> _Live:
+        """Rename for a process that was killed before it did: what is written next counts on state.json as it should be."""
+        line = live.line
+        assert line is not None
+        data = document.dump(live.entries, live.blocks)
+        if digest(data) != line.digest:
+            raise Damaged(f"{self.state_path} is one commit behind, and does not lead to the next", document.RECOVER)
+        try:
+            os.rename(write_temporary(self.state_path, data, line.mtime), self.state_path)
+            fsync_folder(self.folder)
+        except OSError as error:
+            raise file_error(error, self.state_path) from error
+        return _Live(self._signature(), live.head, live.entries, line, live.keys, live.blocks)
 
     def _read(self) -> _Live | None:
         """The present state without the lock; None where the two files do not fit together (yet)."""
@@ -282,7 +301,8 @@ class JSONBackend:
                     entries.pop(version.key, None)
                 else:
                     entries[version.key] = version
-        return _Live(signature, Head(line.rev, line.time, line.count, line.floor, line.lineage), entries, line)
+        head = Head(line.rev, line.time, line.count, line.floor, line.lineage)
+        return _Live(signature, head, entries, line, behind=found != line.digest)
 
     def _hold(self, entries: dict[str, Version], line: Line) -> None:
         if len(entries) != line.count:
@@ -472,7 +492,7 @@ class JSONBackend:
                 mark.digest = digest(content)
                 path = self._checkpoint_path(mark.name)
                 make_folders(os.path.dirname(path))
-                pairs.append((write_temporary(path, content), path))
+                pairs.append((write_temporary(self._aside(mark.name), content), path))
             if changed:
                 pairs.append((write_temporary(self.state_path, data, line.mtime), self.state_path))
             else:
@@ -497,11 +517,10 @@ class JSONBackend:
 
     def _content(self, live: _Live, mark: MarkLine, history: History | None) -> bytes:
         if mark.revision == live.head.revision:
-            return document.dump(live.entries, live.blocks)
+            shown = {key: version for key, version in live.entries.items() if version.visible(mark.time)}
+            return document.dump(shown, live.blocks if len(shown) == len(live.entries) else {})
         assert history is not None
-        point = Point(mark.revision, mark.time)
-        found = ((key, history.at(key, point)) for key in history.versions)
-        return document.dump({key: version for key, version in found if version is not None}, {})
+        return _text_at(history, Point(mark.revision, mark.time))
 
     def _append(self, line: Line) -> int:
         """Append the commit to the history, durably. Returns the size before, for taking it back."""
@@ -539,6 +558,10 @@ class JSONBackend:
     def _checkpoint_path(self, name: str) -> str:
         return os.path.join(self.folder, "checkpoints", f"{name}.json")
 
+    def _aside(self, name: str) -> str:
+        """A checkpoint's file is begun in the namespace's own folder, in which what is left over is swept."""
+        return os.path.join(self.folder, f"{name}.json")
+
     def _forget_file(self, name: str, revision: int, line: Line) -> None:
         """Remove the file of a deleted checkpoint, or show the earlier one of that name in it."""
         if any(mark.name == name for mark in line.marks):
@@ -549,10 +572,8 @@ class JSONBackend:
         if not earlier:
             remove(path)
             return
-        point = Point(earlier[-1].revision, earlier[-1].time)
-        found = ((key, history.at(key, point)) for key in history.versions)
-        content = document.dump({key: version for key, version in found if version is not None}, {})
-        os.rename(write_temporary(path, content), path)
+        content = _text_at(history, Point(earlier[-1].revision, earlier[-1].time))
+        os.rename(write_temporary(self._aside(name), content), path)
 
     # --- upkeep ------------------------------------------------------------------------------------------------
 
@@ -608,6 +629,11 @@ class JSONBackend:
                 return recover(self)
             finally:
                 self._live = self._history = None
+
+
+def _text_at(history: History, point: Point) -> bytes:
+    found = ((key, history.at(key, point)) for key in history.versions)
+    return document.dump({key: version for key, version in found if version is not None}, {})
 
 
 def _sign(stat: os.stat_result) -> Signature:

@@ -1,0 +1,353 @@
+"""Many processes and threads on one store, processes that fork, and processes that are killed in the middle."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stateview import StateManager
+
+PROCESSES = 8
+UPDATES = 500
+ROUNDS = 40
+KILLS = 120  # of each kind of work, on each kind of store
+SECONDS = 0.04  # that a process has at most until it is killed
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def run_processes(work: Callable[..., None], arguments: list[tuple[Any, ...]], seconds: float = 240) -> None:
+    """Run each in a process of its own; all must end well."""
+    processes = [SPAWN.Process(target=work, args=given) for given in arguments]
+    for process in processes:
+        process.start()
+    deadline = time.monotonic() + seconds
+    try:
+        for process in processes:
+            process.join(max(0, deadline - time.monotonic()))
+        assert [process.exitcode for process in processes] == [0] * len(processes)
+    finally:
+        for process in processes:
+            process.kill()
+
+
+# --- writers lose nothing --------------------------------------------------------------------------------------
+
+
+def increment(store: str, number: int) -> None:
+    with StateManager(store, "main", author=f"p{number}") as state:
+        for _ in range(UPDATES):
+            state.update("count", lambda value: value + 1, default=0)
+
+
+def test_updates_of_many_processes_lose_nothing(store_url: str) -> None:
+    run_processes(increment, [(store_url, number) for number in range(PROCESSES)])
+    with StateManager(store_url, "main") as state:
+        assert state.load("count") == state.revision == PROCESSES * UPDATES
+        versions = state.history("count", PROCESSES * UPDATES + 1)
+        assert [entry.value for entry in versions] == [*range(PROCESSES * UPDATES, 0, -1)]
+        authors = [commit.author for commit in state.log(PROCESSES * UPDATES)]
+        assert sorted(authors) == sorted(f"p{number}" for number in range(PROCESSES) for _ in range(UPDATES))
+
+
+def test_threads_share_a_manager(store_url: str) -> None:
+    with StateManager(store_url, "main") as state:
+
+        def work(name: str) -> None:
+            for number in range(40):
+                state.update("count", lambda value: value + 1, default=0)
+                state.save(name, number)
+                assert state.load(name) == number
+                assert name in state.list_keys()
+                if number % 10 == 0:
+                    state.checkpoint(f"{name}-{number}")
+                    assert state.load(name, at=f"{name}-{number}") == number
+
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(work, [f"t{number}" for number in range(6)]))
+        assert state.load("count") == 240
+        assert state.revision == 480
+        assert len(state.list_checkpoints()) == 24
+
+
+# --- readers see whole commits ---------------------------------------------------------------------------------
+
+
+def write_pairs(store: str, folder: str) -> None:
+    with StateManager(store, "main", history=20) as state:
+        number = 0
+        while not (Path(folder) / "stop").exists():
+            number += 1
+            with state.transaction() as tx:
+                tx.save("left", number)
+                tx.save("right", number)
+                if number % 3 == 0:
+                    tx.save("extra", number)
+                elif number % 3 == 1:
+                    tx.delete("extra")
+            if number % 10 == 0:
+                state.checkpoint("pair")
+        state.save("written", number)
+
+
+def read_pairs(store: str, read_only: bool, seconds: float) -> None:
+    deadline, last, seen = time.monotonic() + seconds, 0, 0
+    with StateManager(store, "main", read_only=read_only) as state:
+        while time.monotonic() < deadline:
+            found = {version.key: int(version.value or b"0") for version in state.backend.scan()}
+            assert found.get("left") == found.get("right"), found
+            assert ("extra" in found) == (found.get("left", 1) % 3 == 0), found
+            both = {key: version.value for key, version in state.backend.read(["left", "right"]).items()}
+            assert both.get("left") == both.get("right"), both
+            now = int(both.get("left") or b"0")
+            assert last <= now <= state.load("right", 0), (last, now)
+            if "pair" in state.list_checkpoints():
+                view = state.at("pair")
+                assert view.load("left") == view.load("right")
+            seen, last = seen + (now > last), now
+    assert seen > 3
+
+
+def test_readers_never_see_half_of_a_commit(store_url: str, tmp_path: Path) -> None:
+    writer = SPAWN.Process(target=write_pairs, args=(store_url, str(tmp_path)))
+    writer.start()
+    try:
+        run_processes(read_pairs, [(store_url, read_only, 4.0) for read_only in (False, True, True)])
+        (tmp_path / "stop").touch()
+        writer.join(30)
+        assert writer.exitcode == 0
+    finally:
+        writer.kill()
+    with StateManager(store_url, "main") as state:
+        assert state.load("written") > 20
+
+
+# --- first opens -----------------------------------------------------------------------------------------------
+
+
+def open_new(store: str, number: int, ready: Any, rounds: int) -> None:
+    for turn in range(rounds):
+        ready.wait()
+        with StateManager(store, f"new-{turn}") as state:
+            state.load("k", None)
+            state.save(f"p{number}", turn)
+            assert state.load(f"p{number}") == turn
+
+
+def test_many_processes_open_a_new_store_at_once(store_url: str) -> None:
+    ready = SPAWN.Barrier(PROCESSES)
+    run_processes(open_new, [(store_url, number, ready, ROUNDS) for number in range(PROCESSES)])
+    for turn in range(ROUNDS):
+        with StateManager(store_url, f"new-{turn}") as state:
+            assert state.list_keys() == [f"p{number}" for number in range(PROCESSES)]
+            assert state.revision == PROCESSES
+
+
+# --- fork ------------------------------------------------------------------------------------------------------
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Fork, do the work in the child, and return the child's process id."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        work()
+        os._exit(0)
+    except BaseException as error:
+        os.write(2, f"{error!r}\n".encode())
+        os._exit(1)
+
+
+def ends_well(child: int, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            assert os.waitstatus_to_exitcode(status) == 0
+            return
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            pytest.fail("the child hangs")
+        time.sleep(0.005)
+
+
+def test_parent_and_child_go_on_after_a_fork(store_url: str) -> None:
+    state = StateManager(store_url, "main")
+    state.save("start", 1)
+    assert state.load("start") == 1
+
+    def go_on(name: str) -> None:
+        for number in range(30):
+            state.update("count", lambda value: value + 1, default=0)
+            state.save(name, number)
+            assert state.load(name) == number
+        state.checkpoint(name)
+
+    children = [in_child(lambda number=number: go_on(f"child-{number}")) for number in range(3)]
+    go_on("parent")
+    for child in children:
+        ends_well(child)
+    assert state.load("count") == 120
+    assert {state.load(name) for name in ("parent", "child-0", "child-1", "child-2")} == {29}
+    assert len(state.list_checkpoints()) == 4
+    state.close()
+
+
+def test_fork_while_other_threads_write(store_url: str) -> None:
+    """The child is made at any instant of the others' work, and neither waits for a lock that no one will let go."""
+    state, rounds = StateManager(store_url, "main"), 25
+    state.save("count", 0)
+    stop = threading.Event()
+    written = [0, 0]
+
+    def write(number: int) -> None:
+        while not stop.is_set():
+            state.update("count", lambda value: value + 1)
+            state.load(f"t{number}", None)
+            written[number] += 1
+
+    def child(turn: int) -> None:
+        assert state.load("count") >= 0
+        state.update("count", lambda value: value + 1)
+        state.save(f"child-{turn}", turn)
+        assert state.load(f"child-{turn}") == turn
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for turn in range(rounds):
+            time.sleep(random.uniform(0, 0.01))
+            ends_well(in_child(lambda turn=turn: child(turn)))
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert state.load("count") == sum(written) + rounds
+    assert state.list_keys("child-") == sorted(f"child-{turn}" for turn in range(rounds))
+    state.close()
+
+
+# --- kill -9 ---------------------------------------------------------------------------------------------------
+
+
+def work_until_killed(store: str, kind: str, start: int, tell: int) -> None:
+    """Do one kind of work for ever, and tell what was done, once it was."""
+    state = StateManager(store, "main", history=15)
+    for number in range(start, sys.maxsize):
+        if kind == "save":
+            with state.transaction() as tx:
+                tx.save("left", number)
+                tx.save("right", number)
+        elif kind == "checkpoint":
+            with state.transaction() as tx:
+                tx.save("left", number)
+                tx.save("right", number)
+            state.checkpoint(f"c{number % 7}", note=str(number))
+        else:
+            state.restore_checkpoint(("even", "odd")[number % 2])
+        os.write(tell, b"%d\n" % number)
+
+
+def kill_once(store: str, kind: str, start: int, delay: float) -> int:
+    """Start that work, kill it at some instant, and return the last number that it told of; 0 where it told of none."""
+    heard, tell = os.pipe()
+    child = in_child(lambda: work_until_killed(store, kind, start, tell))
+    os.close(tell)
+    time.sleep(delay)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, "it ended before it was killed"
+    with open(heard, "rb") as file:
+        told = [line for line in file.readlines() if line.endswith(b"\n")]
+    return int(told[-1]) if told else 0
+
+
+def content(state: StateManager, ref: str = "live") -> dict[str, int]:
+    return {entry.key: entry.value for entry in state.at(ref).entries()}
+
+
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_kill_in_saves(new_store: Callable[[str], str], kind: str) -> None:
+    store, chance, told = new_store(kind), random.Random(1), 0
+    for turn in range(KILLS):
+        told = max(told, kill_once(store, "save", told + 1, chance.uniform(0, SECONDS)))
+        with StateManager(store, "main") as state:
+            found = content(state)
+            assert found.get("left") == found.get("right")
+            assert found.get("left", 0) in (told, told + 1)
+            told = found.get("left", 0)
+            if turn % 10 == 0:
+                assert state.recover().ok
+    assert told > KILLS / 10
+
+
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_kill_in_checkpoints(new_store: Callable[[str], str], kind: str) -> None:
+    store, chance, told = new_store(kind), random.Random(2), 0
+    known: dict[str, int] = {}
+    for turn in range(KILLS):
+        last = kill_once(store, "checkpoint", told + 1, chance.uniform(0, SECONDS))
+        known |= {f"c{number % 7}": number for number in range(told + 1, last + 1)}
+        with StateManager(store, "main") as state:
+            marks = {mark.name: mark for mark in state.checkpoints()}
+            assert marks.keys() >= known.keys()
+            for mark in state.checkpoints(all=True)[-10:]:
+                assert content(state, mark.ref) == {"left": int(mark.note), "right": int(mark.note)}
+            for name, number in known.items():
+                assert int(marks[name].note) in (number, max(last, told) + 1)
+            known |= {name: int(mark.note) for name, mark in marks.items()}
+            told = content(state).get("left", 0)
+            if turn % 10 == 0:
+                assert state.recover().ok
+    assert told > KILLS / 10
+
+
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_kill_in_restores(new_store: Callable[[str], str], kind: str) -> None:
+    store, chance, told = new_store(kind), random.Random(3), 0
+    states: list[dict[str, int]] = [{"left": 0, "both": 0}, {"both": 1, "right": 1, "more": 1}]
+    with StateManager(store, "main") as state:
+        for name, wanted in zip(("even", "odd"), states, strict=True):
+            with state.transaction() as tx:
+                for key in ("left", "right", "both", "more"):
+                    tx.delete(key)
+                for key, value in wanted.items():
+                    tx.save(key, value)
+            state.checkpoint(name)
+    for turn in range(KILLS):
+        last = kill_once(store, "restore", told + 1, chance.uniform(0, SECONDS))
+        with StateManager(store, "main") as state:
+            assert (content(state, "even"), content(state, "odd")) == tuple(states)
+            assert content(state) in ([states[last % 2], states[(last + 1) % 2]] if last else states)
+            before = [name for name in state.list_checkpoints() if name.startswith("before_restore_")]
+            assert all(content(state, name) in states for name in before)
+            for name in before:
+                state.delete_checkpoint(name)
+            if turn % 10 == 0:
+                assert state.recover().ok
+        told = max(told, last)
+    assert told > KILLS / 10
+
+
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_what_a_killed_process_left_is_swept(new_store: Callable[[str], str], kind: str, tmp_path: Path) -> None:
+    store, chance = new_store(kind), random.Random(4)
+    for turn in range(20):
+        kill_once(store, "checkpoint", turn * 1000, chance.uniform(0, 0.02))
+    with StateManager(store, "main") as state:
+        state.save("k", 1)
+        state.recover()
+    assert [path for path in Path(store.partition(":")[2]).rglob("*.tmp-*")] == []
