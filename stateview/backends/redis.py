@@ -430,6 +430,8 @@ class RedisBackend:
         self._try(lambda client: client.sadd(REGISTRY, self.namespace))
 
         def act(client: Any) -> Any:
+            if not isinstance(client, redis.Redis):  # a cluster: its own pipelines take no scripts
+                client = client.get_redis_connection(client.get_node_from_key(self._keys[0]))
             pipe = client.pipeline(transaction=True)
             for batch in batches:
                 pipe.eval(scripts.COMMIT, len(self._keys), *self._keys, *self._arguments(batch, new=True))
@@ -570,4 +572,7 @@ def _open(url: str) -> Any:
         own |= {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
         sentinel = Sentinel(addresses, sentinel_kwargs=own)  # type: ignore[no-untyped-call]
         return sentinel.master_for(service or "mymaster", **options)  # type: ignore[no-untyped-call]
-    return redis.Redis.from_url(url, **options)
+    client = redis.Redis.from_url(url, **options)
+    pool = client.connection_pool
+    pool.connection_class(**pool.connection_kwargs)  # an option that no connection knows is an error here
+    return client
