@@ -190,14 +190,15 @@ class SQLiteBackend:
         return handler
 
     @contextmanager
-    def _connection(self, create: bool = False) -> Iterator[apsw.Connection | None]:
-        """A connection for this thread until the block ends; None where there is no database and none is made."""
+    def _connection(self, new: Batch | None = None) -> Iterator[apsw.Connection | None]:
+        """A connection for this thread until the block ends; None where there is no database, unless `new` makes it."""
         pool = self._current_pool()
         try:
             connection: apsw.Connection | None = pool.pop()
         except IndexError:
             connection = self._open(pool)
-            if connection is None and create:
+            if connection is None and new is not None:
+                check_new(new, self.namespace)
                 with self._mutex:
                     self._create()
                 pool = self._current_pool()
@@ -506,9 +507,7 @@ class SQLiteBackend:
     def commit(self, batch: Batch) -> Head:
         """See `Backend.commit`. One transaction; O(writes log n); one fsync."""
         self._check_writable()
-        if not self._inode():
-            check_new(batch, self.namespace)
-        with self._connection(create=True) as db:
+        with self._connection(batch) as db:
             assert db is not None
             db.execute("BEGIN IMMEDIATE")
             if self._inode() == self._pool.inode:
