@@ -64,14 +64,13 @@ class Server:
     def start(self, port: int, *more: str, wait: bool = True) -> None:
         self.port = port
         command = [self.path, "--bind", "127.0.0.1", "--port", "0", self.port_option, str(port), "--dir", str(self.folder)]
-        log = self.folder / "log"
-        with open(log, "wb") as file:
+        with open(self.folder / "log", "wb") as file:
             self.process = subprocess.Popen(
                 [*command, "--save", "", *self.options, *more], stdout=file, stderr=file,
                 preexec_fn=redis_servers._end_with_parent,
             )  # fmt: skip
-        until(lambda: self.process.poll() is not None or not wait or b"eady to accept connections" in log.read_bytes())
-        assert self.process.poll() is None, log.read_text()
+        until(lambda: self.process.poll() is not None or not wait or b"eady to accept connections" in self.log())
+        assert self.process.poll() is None, self.log().decode()
 
     @property
     def url(self) -> str:
@@ -79,6 +78,9 @@ class Server:
 
     def client(self, **options: Any) -> redis.Redis:
         return redis.Redis(port=self.port, **options)
+
+    def log(self) -> bytes:
+        return (self.folder / "log").read_bytes()
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
@@ -429,3 +431,524 @@ def test_a_failover_by_a_sentinel(start: Callable[..., Server], manage: Any, tmp
     finally:
         watcher.kill()
         watcher.wait()
+
+
+# --- lost replies --------------------------------------------------------------------------------------------------
+
+
+def test_what_is_sent_again_after_a_lost_reply_is_applied_once(url: str, proxy: Proxy, manage: Any) -> None:
+    chance = random.Random(1)
+    proxy.judge = lambda request: chance.choice(["drop", "drop", "refuse", "pass", "pass", "pass"]) if is_commit(request) else "pass"
+    state, direct = manage(proxy.url, "main"), manage(url, "main")
+    for number in range(1, 121):
+        if number % 3 == 0:
+            with state.transaction() as tx:
+                tx.save("count", tx.load("count") + 1)
+        elif number % 3 == 1:
+            assert state.update("count", lambda n: n + 1, default=0) == number
+        else:
+            assert state.save("count", number) == number
+        assert (direct.load("count"), direct.revision) == (number, number)
+    assert proxy.drops >= 50
+    proxy.drops = 0
+    for number in range(40):
+        state.checkpoint(f"c{number}")
+    assert direct.list_checkpoints() == [f"c{number}" for number in range(40)]
+    assert proxy.drops >= 5
+    assert [commit.revision for commit in direct.log(1000)] == list(range(120, 0, -1))
+
+
+def test_what_is_sent_again_never_overwrites_what_is_newer(url: str, proxy: Proxy, manage: Any) -> None:
+    state, direct = manage(proxy.url, "main"), manage(url, "main")
+    state.save("k", "oldest")
+    first = [True]
+    proxy.judge = lambda request: "drop" if is_commit(request) and first else "pass"
+
+    def answered() -> None:
+        first.clear()
+        direct.save("k", "newer")
+
+    proxy.answered = answered
+    for number in range(60):
+        first[:] = [True]
+        revision = state.save("k", f"older {number}")
+        assert state.load("k") == direct.load("k") == "newer"
+        assert [entry.value for entry in direct.history("k", 2)] == ["newer", f"older {number}"]
+        assert direct.revision == revision + 1 == 2 * (number + 1) + 1
+    assert proxy.drops == 60
+
+
+def test_a_commit_that_may_be_applied_is_said_so(url: str, proxy: Proxy, manage: Any) -> None:
+    state, direct = manage(proxy.url, "main", timeout=0.3), manage(url, "main")
+    state.save("k", 1)
+    proxy.judge = lambda request: "drop" if is_commit(request) else "pass"
+    proxy.answered = proxy.close
+    with pytest.raises(CommitUnknown, match="may or may not"):
+        state.save("k", 2)
+    assert direct.load("k") == 2
+    with pytest.raises(BackendUnavailable) as caught:
+        state.save("k", 3)
+    assert not isinstance(caught.value, CommitUnknown)
+    assert direct.load("k") == 2
+
+
+def test_a_refusal_after_a_lost_reply_does_not_hide_it(url: str, proxy: Proxy, start: Callable[..., Server], manage: Any) -> None:
+    replica = start(REDIS["redis-7.0"], "--replicaof", "127.0.0.1", str(free_port()))
+    state = manage(proxy.url, "main", timeout=1.0)
+    state.save("k", 1)
+    proxy.judge = lambda request: "drop" if is_commit(request) else "pass"
+    proxy.answered = lambda: proxy.target.update(port=replica.port)
+    with pytest.raises(CommitUnknown):
+        state.save("k", 2)
+    assert manage(url, "main").load("k") == 2
+
+
+def test_a_connection_that_breaks_as_it_is_made_has_sent_nothing(url: str, proxy: Proxy, manage: Any) -> None:
+    state = manage(proxy.url, "main", timeout=0.3)
+    state.save("k", 1)
+    for pair in proxy.pairs:
+        _shut(*pair)
+    proxy.judge = lambda request: "refuse"
+    with pytest.raises(BackendUnavailable) as caught:
+        state.save("k", 2)
+    assert not isinstance(caught.value, CommitUnknown)
+
+
+# --- loads from memory ---------------------------------------------------------------------------------------------
+
+_ECHO = """
+import sys
+from stateview import StateManager
+with StateManager(sys.argv[1], "main") as state:
+    for line in sys.stdin:
+        state.save("k", int(line))
+        print(state.load("k"), flush=True)
+        print(state.load("k") if sys.stdin.readline() else "", flush=True)
+"""
+
+
+@each_server
+def test_the_very_next_load_sees_what_another_committed(path: str, start: Callable[..., Server], manage: Any) -> None:
+    server = start(path)
+    one, other = manage(server.url, "main"), manage(server.url, "main")
+    for number in range(1500):
+        one.save("k", number)
+        assert other.load("k") == other.load("k") == number
+        other.save("k", -number)
+        assert one.load("k") == one.load("k") == -number
+    asked = server.client().info("commandstats")["cmdstat_hget"]["calls"]
+    for _ in range(1000):
+        assert one.load("k") == other.load("k") == -1499
+        assert one.load("absent", None) is None
+    assert server.client().info("commandstats")["cmdstat_hget"]["calls"] <= asked + 3
+
+
+def test_the_very_next_load_sees_what_another_process_committed(url: str, manage: Any) -> None:
+    state = manage(url, "main")
+    with subprocess.Popen(
+        [sys.executable, "-c", _ECHO, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as echo:
+        assert echo.stdin is not None
+        assert echo.stdout is not None
+        for number in range(1000):
+            echo.stdin.write(f"{number}\n")
+            assert echo.stdout.readline() == f"{number}\n"
+            assert state.load("k") == number
+            state.save("k", -number)
+            echo.stdin.write("\n")
+            assert echo.stdout.readline() == f"{-number}\n"
+        echo.stdin.close()
+
+
+@each_server
+def test_a_killed_connection_and_a_restart_make_no_load_stale(path: str, start: Callable[..., Server], manage: Any) -> None:
+    server = start(path, "--appendonly", "yes", "--appendfsync", "always")
+    one, other = manage(server.url, "main"), manage(server.url, "main")
+    for number in range(30):
+        one.save("k", number)
+        assert other.load("k") == other.load("k") == number
+        for connection in tracking(server.client()):
+            server.client().client_kill_filter(_id=connection["id"])
+        one.save("k", number + 0.5)
+        assert other.load("k") == number + 0.5
+    for number in range(3):
+        assert other.load("k") == one.load("k")
+        server.end()
+        server.start(server.port)
+        with StateManager(server.url, "main") as third:
+            third.save("k", -number)
+        assert (one.load("k"), other.load("k")) == (-number, -number)
+        assert one.save("k", number) == other.revision
+
+
+def test_nothing_is_stale_for_long_behind_a_network_that_went_quiet(url: str, proxy: Proxy, manage: Any) -> None:
+    state, direct = manage(f"{proxy.url}?socket_timeout=0.3", "main", timeout=0.5), manage(url, "main")
+    state.save("k", 1)
+    assert state.load("k") == state.load("k") == 1
+    proxy.held = True
+    direct.save("k", 2)
+    changed, last_stale, errors = time.monotonic(), 0.0, 0
+    while time.monotonic() < changed + 3.0:
+        asked = time.monotonic()
+        try:
+            if state.load("k") == 1:
+                last_stale = asked
+        except BackendUnavailable:
+            errors += 1
+        time.sleep(0.01)
+    assert last_stale < changed + 1.1
+    assert errors > 0
+    proxy.held = False
+    for pair in proxy.pairs:
+        _shut(*pair)
+    assert state.load("k") == 2
+
+
+def test_a_frozen_server_is_an_error_or_the_truth(start: Callable[..., Server], manage: Any) -> None:
+    server = start()
+    state = manage(server.url + "?socket_timeout=0.2", "main", timeout=0.3)
+    state.save("k", 1)
+    assert state.load("k") == 1
+    server.signal(signal.SIGSTOP)
+    end, errors = time.monotonic() + 2.0, 0
+    while time.monotonic() < end:
+        try:
+            assert state.load("k") == 1
+        except BackendUnavailable:
+            errors += 1
+    assert errors > 0
+    server.signal(signal.SIGCONT)
+    manage(server.url, "main").save("k", 2)
+    assert state.load("k") == 2
+
+
+@each_server
+def test_without_leave_to_track_all_works_without_memory(path: str, start: Callable[..., Server], manage: Any) -> None:
+    server = start(path)
+    client = server.client()
+    client.acl_setuser("plain", enabled=True, nopass=True, keys=["stateview:*", "state:*", "checkpoint:*"],
+                       commands=["+@all", "-client|tracking"])  # fmt: skip
+    state = manage(f"redis://plain:any@127.0.0.1:{server.port}", "main")
+    use_all(state)
+    other = manage(server.url, "main")
+    for number in range(100):
+        other.save("k", number)
+        assert state.load("k") == state.load("k") == number
+        assert other.load("k") == number
+    assert [one["user"] for one in tracking(client)] == ["default"]
+
+
+def test_a_child_with_a_warm_memory_sees_what_is_committed(url: str, manage: Any) -> None:
+    state = manage(url, "main")
+    state.save("k", "parent")
+    assert state.load("k") == state.load("k") == "parent"
+    down, up = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.read(down[0], 1)
+            if state.load("k") == "parent, later":
+                state.save("k", "child")
+                code = 0
+        finally:
+            os._exit(code)
+    state.save("k", "parent, later")
+    os.write(down[1], b"!")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert state.load("k") == state.load("k") == "child"
+    assert state.save("k", "again") == 4
+    for end in (*down, *up):
+        os.close(end)
+
+
+def test_threads_of_one_manager_load_and_wait_while_another_writes(url: str, manage: Any) -> None:
+    """The dashboard's way: the same connection is looked at by loads and by waits."""
+    state, writer = manage(url, "main"), manage(url, "main")
+    writer.save("k", 0)
+    acknowledged, wrong, loads = [0], [], [0]
+
+    def load() -> None:
+        while acknowledged[0] < 600:
+            least = acknowledged[0]
+            if state.load("k") < least:
+                wrong.append(least)
+            loads[0] += 1
+
+    def wait() -> None:
+        seen = 1
+        while acknowledged[0] < 600:
+            started = time.monotonic()
+            seen = state.backend.wait(seen, 5.0)
+            if time.monotonic() - started > 1.0:
+                wrong.append(seen)
+
+    threads = [threading.Thread(target=act) for act in (load, load, load, wait, wait)]
+    for thread in threads:
+        thread.start()
+    for number in range(1, 601):
+        writer.save("k", number)
+        acknowledged[0] = number
+        if number % 100 == 0:
+            time.sleep(0.05)
+    writer.save("k", 601)
+    for thread in threads:
+        thread.join(10.0)
+    assert not [thread for thread in threads if thread.is_alive()]
+    assert wrong == []
+    assert loads[0] > 600
+
+
+@each_server
+def test_wait_is_woken_by_another_client(path: str, start: Callable[..., Server], manage: Any) -> None:
+    server = start(path)
+    state, other = manage(server.url, "main"), manage(server.url, "main")
+    other.save("k", 0)
+    for number in range(2, 12):
+        timer = threading.Timer(0.05, other.save, ("k", number))
+        timer.start()
+        revision = state.backend.wait(number - 1, 10.0)
+        late = time.monotonic()
+        timer.join()
+        assert (revision, state.load("k")) == (number, number)
+        assert state.entry("k").time.timestamp() > time.time() - (time.monotonic() - late) - 0.3
+    started = time.monotonic()
+    assert state.backend.wait(11, 0.3) == 11
+    assert 0.25 < time.monotonic() - started < 1.0
+    threading.Timer(0.05, other.save, ("k", "seen")).start()
+    assert [change.after for change in state.watch(timeout=0.5)] == ["seen"]
+
+
+# --- names, and what is asked of the server ------------------------------------------------------------------------
+
+NAMES = ["*", "?", "[a]", "{a}", "}{", "a:b", "a", "a:", "\\", "\x01", "\x01\x01", "a\x01", "k\x00x".replace("\x00", "\x02")]
+
+
+@each_server
+def test_neighbours_do_not_meet(path: str, start: Callable[..., Server], manage: Any) -> None:
+    server = start(path)
+    spaces = ["a", "a-b", "a.b", "ab", "a_", "A"]
+    managers = {name: manage(server.url, name) for name in spaces}
+    for name, state in managers.items():
+        with state.transaction() as tx:
+            for key in NAMES:
+                tx.save(key, [name, key])
+        state.checkpoint("full")
+    managers["a"].backend.drop()
+    managers["ab"].compact()
+    for key in NAMES:
+        managers["A"].delete(key)
+    assert managers["A"].list_keys() == managers["a"].list_keys() == managers["a"].list_checkpoints() == []
+    for name in ("a-b", "a.b", "ab", "a_"):
+        assert {key: managers[name].load(key) for key in managers[name].list_keys()} == {key: [name, key] for key in NAMES}
+        assert managers[name].list_keys("a") == ["a", "a\x01", "a:", "a:b"]
+        assert managers[name].list_checkpoints() == ["full"]
+    assert managers["A"].load("*", at="full") == ["A", "*"]
+    assert managers["a-b"].namespaces() == sorted(spaces[1:])
+    assert not [key for key in server.client().keys() if key.startswith(b"stateview:{a}")]
+
+
+@each_server
+def test_what_is_asked_of_the_server(path: str, start: Callable[..., Server], manage: Any) -> None:
+    server = start(path)
+    client = server.client()
+    state = manage(server.url, "main")
+    state.save("k", 1)
+    client.ping()
+    with client.monitor() as monitor:
+        state.save("k", 2)
+        client.echo("done")
+        asked = []
+        while asked[-1:] != ["ECHO"]:
+            line = monitor.next_command()
+            if line["client_type"] != "lua":
+                asked.append(line["command"].split()[0])
+    assert asked == ["EVALSHA", "ECHO"]
+    client.config_resetstat()
+    with StateManager(server.url, "main") as fresh:
+        for act in (
+            fresh.head, lambda: fresh.load("k"), fresh.list_keys, lambda: fresh.save("k", 3), lambda: fresh.checkpoint("c"),
+            lambda: fresh.diff("c").counts, lambda: fresh.history("k"), fresh.log, lambda: fresh.blame("k"),
+            lambda: fresh.restore_checkpoint("c", dry_run=True), lambda: fresh.update("k", lambda n: n + 1), fresh.undo,
+            fresh.list_checkpoints, lambda: fresh.restore_checkpoint(1), fresh.undo,
+            lambda: fresh.delete("k"), lambda: fresh.at("c").load("k"), fresh.compact,
+        ):  # fmt: skip
+            act()
+    called = {name.removeprefix("cmdstat_") for name in client.info("commandstats")}
+    assert called.isdisjoint({"keys", "scan", "hscan", "zscan", "sscan", "smembers", "hkeys", "hvals", "flushdb"})
+    whole = [line for line in client.execute_command("SLOWLOG GET 1000") if line["command"].startswith(b"HGETALL")]
+    assert not [line for line in whole if b":live" in line["command"] or b":history" in line["command"]]
+
+
+# --- sizes ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_reader_sees_all_of_a_large_commit_or_nothing(url: str, manage: Any) -> None:
+    keys = [f"k{number:06}" for number in range(50_000)]
+    state, reader = manage(url, "main"), manage(url, "main")
+    state.save("z", 0)
+    done, seen = threading.Event(), []
+
+    def look() -> None:
+        while not done.is_set():
+            values = reader.backend.read([*keys[::5000], keys[-1]])
+            seen.append({version.value for version in values.values()} | {len(values)})
+            seen.append({reader.head().count})
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    for value in (b"1", b"2"):
+        state.backend.commit(Batch({key: Write(value) for key in keys}))
+    done.set()
+    thread.join()
+    assert all(one in ({0}, {b"1", 11}, {b"2", 11}, {1}, {50_001}) for one in seen)
+    assert state.head().count == 50_001
+    assert len(state.diff(1, 2)) == 50_000
+    assert len(state.undo()) == 50_000
+    assert reader.load(keys[-1]) == 1
+
+
+@each_server
+def test_a_commit_that_takes_longer_than_a_reply_may_is_applied_once(path: str, start: Callable[..., Server], manage: Any) -> None:
+    """The client's patience ends, and the server says BUSY meanwhile: it is waited for all the same."""
+    server = start(path, "--lua-time-limit", "50")
+    state, other = manage(server.url + "?socket_timeout=0.1", "main"), manage(server.url, "main")
+    other.save("count", 0)
+    writes = {f"k{number:06}": Write(b"1") for number in range(60_000)}
+    thread = threading.Thread(target=state.backend.commit, args=(Batch({**writes, "count": Write(b"1")}, {"count": 1}),))
+    thread.start()
+    while thread.is_alive():
+        assert other.load("count") in (0, 1)
+        assert other.save("beside", 1)
+    thread.join()
+    assert other.load("count") == 1
+    assert [commit.keys for commit in other.log(10_000)].count(60_001) == 1
+    assert other.recover().ok
+
+
+# --- servers that refuse -------------------------------------------------------------------------------------------
+
+SECRET = "hunter2"
+
+
+def contents(client: redis.Redis) -> dict[bytes, bytes | None]:
+    return {key: client.dump(key) for key in client.keys()}
+
+
+def no_login(server: Server) -> None:
+    server.client().config_set("requirepass", "other")
+
+
+def full(server: Server) -> None:
+    server.client().config_set("maxmemory", "1")
+
+
+def no_disk(server: Server) -> None:
+    client = server.client()
+    os.mkdir(server.folder / "dump.rdb")
+    client.config_set("save", "3600 1")
+    client.bgsave()
+    until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
+
+
+def replica(server: Server) -> None:
+    server.client().replicaof("127.0.0.1", "1")
+
+
+def planted(name: str) -> Callable[[Server], None]:
+    def plant(server: Server) -> None:
+        client = server.client()
+        client.delete(f"stateview:{{main}}:{name}")
+        client.set(f"stateview:{{main}}:{name}", "planted")
+
+    plant.__name__ = name
+    return plant
+
+
+def damaged(server: Server) -> None:
+    server.client().hset("stateview:{main}:live", "b", "not what was written")
+
+
+REFUSALS: list[tuple[Callable[[Server], None], type[StateException], str]] = [
+    (no_login, BackendError, "user and password"),
+    (full, BackendError, "maxmemory"),
+    (no_disk, BackendError, "disk"),
+    (replica, ReadOnly, "primary"),
+    (damaged, Damaged, "recover"),
+    *(
+        (planted(name), Damaged, "Something else wrote")
+        for name in ("head", "live", "index", "expiry", "history", "hindex", "hexpiry", "touched", "commits", "marks", "notes")
+    ),
+]
+
+
+@each_server
+@pytest.mark.parametrize(("make", "kind", "hint"), REFUSALS, ids=[one[0].__name__ for one in REFUSALS])
+def test_a_refusal_says_what_to_do_and_changes_nothing(
+    path: str, start: Callable[..., Server], manage: Any, make: Any, kind: Any, hint: str
+) -> None:
+    server = start(path)
+    url = f"redis://default:{SECRET}@127.0.0.1:{server.port}"
+    with StateManager(server.url, "main") as state:
+        state.save("a", 1)
+        state.save("b", 1)
+        state.checkpoint("c")
+        state.save("brief", 1, ttl=100)
+    watcher = server.client(single_connection_client=True)
+    watcher.ping()
+    make(server)
+    before = contents(watcher)
+    state = manage(url, "main")
+    batch = {name: Write(b"2") for name in ("a", "b", "brief", "new")}
+    for act in (lambda: state.backend.commit(Batch(batch)), lambda: state.delete("b") or state.save("b", 1)):
+        started = time.monotonic()
+        with pytest.raises(kind, match=hint) as caught:
+            act()
+        assert time.monotonic() - started < 2.0
+        assert not isinstance(caught.value, BackendUnavailable)
+        said = str(caught.value)
+        assert len(said.splitlines()) == 1
+        assert SECRET not in said
+        assert "***" in said
+        assert "Traceback" not in said
+    assert contents(watcher) == before
+
+
+def test_a_server_that_loads_its_data_is_waited_for(start: Callable[..., Server], manage: Any) -> None:
+    server = start(REDIS["redis-7.0"], "--key-load-delay", "400", "--loading-process-events-interval-bytes", "1024")
+    client = server.client()
+    for number in range(3000):
+        client.set(f"other:{number}", "x" * 100)
+    first = manage(server.url, "main")
+    first.save("k", 1)
+    client.save()
+    server.end()
+    server.start(server.port, wait=False)
+    late = manage(server.url, "main", timeout=0.1)
+    until(lambda: b"loading" in server.log().lower())
+    with pytest.raises(BackendUnavailable, match="loading"):
+        late.load("k")
+    assert first.save("k", 2) == 2
+    assert late.load("k") == 2
+
+
+def test_a_refused_start_stays_refused(url: str, manage: Any) -> None:
+    """What made the first contact an error is not forgotten by the second."""
+    with redis.Redis.from_url(url) as client:
+        client.set("state:older:k", "not JSON")
+        client.hset("stateview:{later}:head", mapping={"format": "2", "revision": "1"})
+    for name, kind in (("older", Damaged), ("later", BackendError)):
+        state = manage(url, name)
+        for _ in range(2):
+            with pytest.raises(kind):
+                state.load("k", None)
+            with pytest.raises(kind):
+                state.save("k", 1)
+    with redis.Redis.from_url(url) as client:
+        assert not client.exists("stateview:{older}:head")
+
+
+@pytest.mark.parametrize("url", ["redis:", "redis:/x", "redis+tls://h", "unix:/x", "http://localhost"])
+def test_what_is_no_store_url_is_refused(url: str) -> None:
+    with pytest.raises(InvalidName, match="not a store"):
+        open_backend(url, "main")
