@@ -49,6 +49,8 @@ def _run(words: list[str]) -> int:
             raise UsageError("no command was given", "See 'stateview help'")
         _write([text_of(bound.command)])
         return ExitCode.OK
+    if bound.command.shell:
+        raise UsageError(f"'{bound.command.name}' is a command of the shell", "See 'stateview help shell'")
     at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
     context = Context(bound.globals, _ask if at_terminal else None, lambda result: _show(result, bound.globals))
     try:
@@ -62,7 +64,7 @@ def _run(words: list[str]) -> int:
 def load_handler(command: Command) -> Any:
     """The function of a command, its module imported now."""
     module, _, name = command.handler.partition(":")
-    return getattr(import_module(f".commands.{module}", __package__), name)
+    return getattr(import_module(f".{module}", __package__), name)
 
 
 def _show(result: Result, options: dict[str, Any]) -> None:

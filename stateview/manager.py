@@ -238,14 +238,22 @@ class StateManager:
                 written; run the block again.
 
         """
-        transaction = Transaction(self.backend, self.at("live"), reason)
+        transaction = self.begin(reason)
         try:
             yield transaction
         except BaseException:
             transaction.abandon()
             raise
-        if (batch := transaction.batch()) is not None:
-            self._commit(batch)
+        self.commit(transaction)
+
+    def begin(self, reason: str = "") -> Transaction:
+        """A transaction that ends with `commit`, or with nothing; for where a `with` block does not fit."""
+        return Transaction(self.backend, self.at("live"), reason)
+
+    def commit(self, transaction: Transaction, reason: str = "") -> int:
+        """Commit a transaction that was begun with `begin`; returns the revision. Raises as `transaction` does."""
+        batch = transaction.batch(reason)
+        return self.revision if batch is None else self._commit(batch).revision
 
     # --- checkpoints and refs ----------------------------------------------------------------------------------
 
@@ -468,7 +476,7 @@ class StateManager:
             Conflict: it exists already.
 
         """
-        self._check_writable()
+        self.check_writable()
         view = self.at(at)
         target = self._reopen(check_name(other, "namespace"))
         if target.namespaces() and other in target.namespaces():
@@ -496,7 +504,7 @@ class StateManager:
             Damaged: something a person must decide, such as an edited file that does not parse.
 
         """
-        self._check_writable()
+        self.check_writable()
         return self.backend.recover()
 
     def compact(self, floor: int | None = None) -> int:
@@ -504,16 +512,17 @@ class StateManager:
 
         Returns the number of versions dropped. O(history).
         """
-        self._check_writable()
+        self.check_writable()
         return self.backend.compact(self.revision if floor is None else floor)
 
-    def _check_writable(self) -> None:
+    def check_writable(self) -> None:
+        """Raise `ReadOnly` where every write would."""
         if self.read_only:
             raise ReadOnly(f"namespace {self.namespace!r} of {self.url} is open for reading only")
 
     def _commit(self, batch: Batch) -> Head:
         """The only way to the backend's `commit`."""
-        self._check_writable()
+        self.check_writable()
         if self.author and not batch.author:
             from msgspec.structs import replace
 

@@ -13,6 +13,7 @@ from .model import ABSENT, Kind, PathChange
 _SIGNS: dict[Kind, str] = {"added": "+", "removed": "-", "changed": "~"}
 _COLOURS = {"+": "32", "-": "31", "~": "33", "…": "2"}
 _CELL = 60
+_VALUE = 40_000  # bytes of a value at a terminal
 _BOUND = 200  # characters of one side of a change
 _PATHS = 50  # places inside one value
 _LINES = 40  # lines of one text
@@ -81,9 +82,13 @@ def _json(value: Any) -> str:
 def _value(data: bytes, style: Style) -> str:
     if style.format == "raw" and data.startswith(b'"'):
         return str(codec.decode(data))  # no newline: exactly the string
-    if _pretty(style):
-        return "\n".join(inert(line) for line in codec.pretty(data).decode().split("\n")) + "\n"
-    return data.decode() + "\n"
+    if not _pretty(style):
+        return data.decode() + "\n"
+    text = codec.pretty(data)
+    if style.format or not style.terminal or len(text) <= _VALUE:
+        return "\n".join(inert(line) for line in text.decode().split("\n")) + "\n"
+    start = "\n".join(inert(line) for line in text[:_VALUE].decode(errors="ignore").split("\n"))
+    return f"{start}…\n({len(data):,} bytes, of which this is the start; --format json shows all of it)\n"
 
 
 def _record(data: dict[str, Any], style: Style) -> Iterator[str]:

@@ -80,13 +80,18 @@ class Transaction:
                 (keys.discard if write.value is None else keys.add)(key)
         return sorted(keys)
 
-    def batch(self) -> Batch | None:
+    @property
+    def size(self) -> int:
+        """How many keys it will write or delete."""
+        return len(self._writes)
+
+    def batch(self, reason: str = "") -> Batch | None:
         """What the block comes to; None where it wrote nothing. Nothing can be added afterwards."""
         self._open = False
         if not self._writes:
             return None
         count = len(self._writes)
-        reason = self._reason or f"transaction of {count} key{'s' if count > 1 else ''}"
+        reason = reason or self._reason or f"transaction of {count} key{'s' if count > 1 else ''}"
         return Batch(self._writes, self._read, reason=reason)
 
     def abandon(self) -> None:

@@ -32,8 +32,9 @@ def bind(words: list[str]) -> Bound:
         word = rest.pop(0)
         if command is None and not word.startswith("-"):
             command = find(word)
-            if command.name == "_complete":
-                return Bound(command, {"words": rest}, {})
+        elif command is not None and _takes_all(command, len(positional)):
+            positional += [word, *rest]
+            rest = []
         elif plain or not _is_option(word):
             positional.append(word)
         elif word == "--":
@@ -47,6 +48,11 @@ def bind(words: list[str]) -> Bound:
     arguments = {name: value for name, value in found.items() if name not in names}
     _place(command, positional, arguments)
     return Bound(command, {name.replace("-", "_"): value for name, value in arguments.items()}, globals_)
+
+
+def _takes_all(command: Command, position: int) -> bool:
+    """Whether what comes now, and all after it, is taken as it is: the words of another command line."""
+    return position < len(command.args) and command.args[position].kind == "raw"
 
 
 def find(name: str) -> Command:

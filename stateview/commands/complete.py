@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from .. import settings
+from .. import codec, settings
+from ..diff import escape, point
 from ..errors import StateException
 from .binding import options_of
+from .conditions import OPERATORS
 from .context import Context
 from .results import Text
 from .table import BY_NAME, COMMANDS, GLOBALS, Command
+from .values import type_name
 
-LIMIT = 500  # candidates of one question: more help nobody
+LIMIT = 100  # candidates of one question: more help nobody, and cost the menu its speed
+_DIVIDERS = ":/."  # where a key's segments end
+_LAST = "\U0010ffff" * 256  # after every key that starts with a segment
 
 Candidate = tuple[str, str]
 
@@ -68,7 +73,8 @@ def script(context: Context, given: dict[str, Any]) -> Text:
 
 def answer(context: Context, given: dict[str, Any]) -> Text:
     """`_complete -- WORD…`: candidates for the last word, each a line with a tab before what it means."""
-    words = given["words"][1:] if given["words"][:1] == ["--"] else given["words"]
+    words = given.get("words", [])
+    words = words[1:] if words[:1] == ["--"] else words
     lines = [f"{text}\t{help}\n" for text, help in candidates(_joined(words)) if text.isprintable()]
     return Text(text="".join(lines))
 
@@ -86,31 +92,40 @@ def _joined(words: list[str]) -> list[str]:
     return out
 
 
-def candidates(words: list[str], options: dict[str, Any] | None = None) -> list[Candidate]:
+def candidates(words: list[str], context: Context | None = None) -> list[Candidate]:
     """What the last of the words may become, with a short help for each. Never raises for a store out of reach.
 
     Args:
         words: the line's words; the last is the one being typed, perhaps empty.
-        options: global options that hold already.
+        context: the shell's; without one, the store that the words themselves name is opened, and closed again.
 
     """
     *before, word = words or [""]
-    known, command, position, pending = _state(before, dict(options or {}))
+    known, command, position, pending = _state(before, {})
     if pending:
-        return _offer(pending, word, known)
+        return _offer(pending, word, known, context)
     if word.startswith("-"):
         name, equals, value = word.partition("=")
         if equals and name in options_of(command):
-            return [(f"{name}={text}", help) for text, help in _offer(options_of(command)[name].kind, value, known)]
+            return [(f"{name}={text}", help) for text, help in _offer(options_of(command)[name].kind, value, known, context)]
         found = {text: option.help for text, option in options_of(command).items() if text.startswith("--")}
         return [(text, help) for text, help in sorted(found.items()) if text.startswith(word)]
     if command is None:
-        return [(one.name, one.help) for one in COMMANDS if not one.hidden and one.name.startswith(word)]
+        return _commands(word, context is not None)
     if command.args:
         arg = command.args[min(position, len(command.args) - 1)]
+        if arg.kind in ("pointer", "condition") and word.startswith("/"):
+            return _offer("pointer", word, {**known, "key": before[-1]}, context)
+        if arg.kind == "condition" and not (before and before[-1] in OPERATORS):
+            return [(one, "") for one in OPERATORS if one.startswith(word)]
         if position < len(command.args) or arg.many:
-            return _offer(arg.kind, word, known)
+            return _offer(arg.kind, word, known, context)
     return []
+
+
+def _commands(word: str, shell: bool) -> list[Candidate]:
+    shown = (one for one in COMMANDS if not one.hidden and (shell or not one.shell))
+    return [(one.name, one.help) for one in shown if one.name.startswith(word)]
 
 
 def _state(before: list[str], known: dict[str, Any]) -> tuple[dict[str, Any], Command | None, int, str]:
@@ -136,28 +151,63 @@ def _state(before: list[str], known: dict[str, Any]) -> tuple[dict[str, Any], Co
     return known, command, position, pending
 
 
-def _offer(kind: str, word: str, known: dict[str, Any]) -> list[Candidate]:
+def _offer(kind: str, word: str, known: dict[str, Any], context: Context | None) -> list[Candidate]:
     if kind.startswith("choice:"):
         return [(one, "") for one in kind[7:].split(",") if one.startswith(word)]
     if kind == "command":
-        return [(one.name, one.help) for one in COMMANDS if not one.hidden and one.name.startswith(word)]
+        return _commands(word, shell=True)
+    if kind == "pointer":
+        return _asked(lambda at: _paths(at, known["key"], word), known, context)
     source = _SOURCES.get(kind)
-    if source is None:
-        return []
+    return [] if source is None else _asked(lambda at: source(at, word), known, context)
+
+
+def _asked(ask: Callable[[Context], Iterator[Candidate]], known: dict[str, Any], context: Context | None) -> list[Candidate]:
+    """The answers of a store; the shell hears of one that is out of reach, a line in another shell does not."""
     names = {option.name for option in GLOBALS}
     given = {name: value for name, value in known.items() if name in names and name not in ("format", "yes", "help")}
-    context = Context({**given, "read_only": True})
+    if context is not None and not given:
+        return list(islice(ask(context), LIMIT))
+    other = Context({**(context.options if context else {}), **given, "read_only": True})
     try:
-        return list(islice(source(context, word), LIMIT))
+        return list(islice(ask(other), LIMIT))
     except (StateException, OSError):
         return []  # a person who presses TAB is not helped by an error in the middle of the line
     finally:
-        context.close()
+        other.close()
 
 
 def _keys(context: Context, word: str) -> Iterator[Candidate]:
-    for version in context.manager.backend.scan(word, limit=LIMIT):
-        yield version.key, f"revision {version.revision}, {len(version.value or b''):,} bytes"
+    """Keys by segment, like folders: `wf:` offers `wf:93:` once, however many keys are below it. O(offered log n)."""
+    backend, after = context.manager.backend, ""
+    for _ in range(LIMIT):
+        page = backend.scan(word, after, 2)
+        if not page:
+            return
+        key = page[0].key
+        end = min((place for sign in _DIVIDERS if (place := key.find(sign, len(word))) >= 0), default=-1) + 1
+        segment = key[:end]
+        if end and len(page) > 1 and page[1].key.startswith(segment):
+            yield segment, "…"
+            after = segment + _LAST
+        else:
+            yield key, f"revision {page[0].revision}, {len(page[0].value or b''):,} bytes"
+            after = key
+
+
+def _paths(context: Context, key: str, word: str) -> Iterator[Candidate]:
+    """JSON Pointers into a value: the next step below the one that is typed."""
+    base = word[: word.rfind("/")]
+    value = point(context.manager.load(key, None), base)
+    items: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    for step, item in items:
+        path = f"{base}/{escape(step)}"
+        if path.startswith(word):
+            yield path, type_name(item) if isinstance(item, (dict, list)) else codec.encode(item).decode()[:40]
 
 
 def _refs(context: Context, word: str) -> Iterator[Candidate]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..manager import StateManager
+from ..transaction import Transaction
 from .exits import NeedsYes
 from .results import Result
 
@@ -17,6 +18,7 @@ class Context:
         options: the global options that were given.
         ask: puts a question to a person and returns whether the answer is yes; None where there is no person.
         show: puts a result before the person at once, such as the preview that a question is about.
+        progress: says how far a long act is, for a person.
 
     """
 
@@ -25,10 +27,13 @@ class Context:
         options: dict[str, Any],
         ask: Callable[[str], bool] | None = None,
         show: Callable[[Result], None] | None = None,
+        progress: Callable[[str], None] | None = None,
     ) -> None:
         self.options = options
         self.ask = ask
         self.show = show or (lambda result: None)
+        self.progress = progress or (lambda text: None)
+        self.transaction: Transaction | None = None
         self._manager: StateManager | None = None
 
     @property
@@ -38,10 +43,18 @@ class Context:
             self._manager = self.open(self.options.get("store"), self.options.get("namespace"))
         return self._manager
 
-    def open(self, store: str | None, namespace: str | None, read_only: bool = False) -> StateManager:
+    @property
+    def reader(self) -> StateManager | Transaction:
+        """What `load` reads: the open transaction of a shell, else the manager."""
+        return self.manager if self.transaction is None else self.transaction
+
+    def open(
+        self, store: str | None, namespace: str | None, read_only: bool = False, timeout: float | None = None
+    ) -> StateManager:
         """Another manager, with the same settings."""
         read_only = read_only or bool(self.options.get("read_only"))
-        return StateManager(store, namespace, read_only=read_only, author=self.options.get("author"))
+        author = self.options.get("author")
+        return StateManager(store, namespace, read_only=read_only, author=author, timeout=timeout)
 
     def confirm(self, question: str) -> None:
         """Go on only if a person says yes, or `--yes` was given.

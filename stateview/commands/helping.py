@@ -21,7 +21,10 @@ def text_of(command: Command | None) -> str:
     """The help of a command, or the list of all."""
     if command is None:
         lines = [INTRO, "", "Usage: stateview [options] COMMAND …", "", "Commands:"]
-        lines += _columns([(" ".join((one.name, *one.aliases)), one.help) for one in COMMANDS if not one.hidden])
+        shown = [one for one in COMMANDS if not one.hidden]
+        lines += _columns([(" ".join((one.name, *one.aliases)), one.help) for one in shown if not one.shell])
+        lines += ["", "In the shell also:"]
+        lines += _columns([(" ".join((one.name, *one.aliases)), one.help) for one in shown if one.shell])
         lines += ["", "Options, before or after the command:", *_options(GLOBALS)]
         lines += ["", "'stateview help COMMAND' tells more. Exit codes: 0 ok, 1 not there, 2 usage, 3 backend,",
                   "4 conflict, 5 needs --yes, 130 interrupted."]  # fmt: skip
@@ -37,7 +40,7 @@ def text_of(command: Command | None) -> str:
     if command.options:
         lines += ["", "Options:", *_options(command.options)]
     if command.examples:
-        prefix = "" if command.name == "completion" else "stateview "
+        prefix = "" if command.shell or command.name == "completion" else "stateview "
         lines += ["", "Examples:", *(f"  {prefix}{example}" for example in command.examples)]
     return "\n".join(lines) + "\n"
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import codec
+from ..comparison import Selection
 from ..errors import KeyNotFound
 from ..model import ABSENT
+from ..transaction import Transaction
 from .context import Context
 from .exits import UsageError
 from .results import Done, Loaded, Record, Table, plural
@@ -20,6 +22,11 @@ def save(context: Context, given: dict[str, Any]) -> Done:
     key, ttl = given["key"], given.get("ttl")
     if ttl is not None and not 0 < ttl < 1e10:
         raise UsageError(f"--ttl {ttl:g}: give a positive number of seconds")
+    if context.transaction is not None:
+        if given.get("reason"):
+            raise UsageError("--reason goes with 'commit' inside a transaction")
+        context.transaction.save(key, value, ttl=ttl, expected=given.get("expected"))
+        return Done(f"will save {key} ({type_name(_plain(value))})", data={"key": key})
     revision = context.manager.save(key, value, ttl=ttl, expected=given.get("expected"), reason=given.get("reason", ""))
     text = codec.encode(value).decode()
     shown = text if len(text) <= 60 else text[:59] + "…"
@@ -36,7 +43,8 @@ def load(context: Context, given: dict[str, Any]) -> Loaded:
     key, path, at = given["key"], given.get("path", ""), given.get("at")
     manager = context.manager
     default = read_value(given["default"]) if "default" in given else ABSENT
-    value = manager.load(key, ABSENT if default is ABSENT else _Missing, at=at)
+    fallback = ABSENT if default is ABSENT else _Missing
+    value = context.reader.load(key, fallback) if at is None else manager.load(key, fallback, at=at)
     if value is not _Missing and path:
         from ..diff import point
 
@@ -58,6 +66,8 @@ class _Missing:
 def delete(context: Context, given: dict[str, Any]) -> Done:
     """`delete KEY…`."""
     manager, patterns = context.manager, given["key"]
+    if context.transaction is not None:
+        return _delete_later(context.transaction, patterns, context)
     globs = [one for one in patterns if any(sign in one for sign in "*?[")]
     names = [one for one in patterns if one not in globs or one in manager]
     globs = [one for one in globs if one not in names]
@@ -83,8 +93,25 @@ def delete(context: Context, given: dict[str, Any]) -> Done:
     return Done(told, data={"deleted": found})
 
 
+def _delete_later(transaction: Transaction, patterns: list[str], context: Context) -> Done:
+    chosen = Selection(patterns)
+    found = [key for key in transaction.list_keys() if chosen(key)]
+    missing = [name for name in chosen.exact() if name not in found]
+    if missing or not found:
+        raise KeyNotFound(f"there is no key {(missing or patterns)[0]!r} in this transaction", "See 'keys'")
+    if len(found) > len(chosen.exact()):
+        context.confirm(f"delete {plural(len(found), 'key')}?")
+    for key in found:
+        transaction.delete(key)
+    return Done(f"will delete {plural(len(found), 'key')}", data={"deleted": found})
+
+
 def keys(context: Context, given: dict[str, Any]) -> Table:
     """`keys [PATTERN]`."""
+    if context.transaction is not None and "at" not in given:
+        chosen = Selection(given.get("pattern"))
+        listed = [key for key in context.transaction.list_keys(given.get("prefix", "")) if chosen(key)]
+        return Table(columns=("key",), rows=[(key,) for key in listed[: given.get("limit")]], plain=0, empty="no key matches")
     view = context.manager.at(given.get("at", "live"))
     pattern, prefix, limit = given.get("pattern"), given.get("prefix", ""), given.get("limit")
 

@@ -32,7 +32,10 @@ class Option(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A command. `handler` is `MODULE:FUNCTION`, called with a context and the bound arguments."""
+    """A command. `handler` is `MODULE:FUNCTION` in this package, called with a context and the bound arguments.
+
+    One that is for the `shell` only makes no sense in a process of its own.
+    """
 
     name: str
     handler: str
@@ -43,6 +46,7 @@ class Command(NamedTuple):
     examples: tuple[str, ...] = ()
     more: str = ""
     hidden: bool = False
+    shell: bool = False
 
     @property
     def usage(self) -> str:
@@ -73,16 +77,22 @@ _KEYS = Option("keys", "pattern", "only these keys, by name or glob; may be repe
 _LIMIT = Option("limit", "int", "at most so many (default: 100)", "-l")
 _EXPECTED = Option("expected", "int", "only if live is at this revision")
 
+_CONDITION = Arg("condition", "condition", "[PATH] OPERATOR [VALUE]", many=True)
+_OPERATORS = (
+    "Operators: == != < <= > >=, contains, matches (a regular expression), exists, missing.\n"
+    "VALUE is JSON where it is valid, else a string. PATH is a JSON Pointer into the value."
+)
+
 COMMANDS = (
     Command(
-        "init", "stores:init", "choose the store and namespace of this folder",
+        "init", "commands.stores:init", "choose the store and namespace of this folder",
         (Arg("backend", "store", "json, sqlite, redis or a store URL (default: json)", required=False),
          Arg("namespace", "namespace", "its name (default: default)", required=False)),
         examples=("init json workflow-123", "init sqlite:./state --namespace build"),
         more="Written to stateview.toml in this folder, which the commands find from here and below.",
     ),
     Command(
-        "save", "keys:save", "save a value under a key",
+        "save", "commands.keys:save", "save a value under a key",
         (_KEY, Arg("value", "value", "JSON, else a string; - reads standard input, @FILE a file")),
         (Option("string", "flag", "take the value as a string, whatever it looks like"),
          Option("json", "flag", "the value must be JSON"),
@@ -93,33 +103,33 @@ COMMANDS = (
         ("save phase building", "save job '{\"tasks\": [1, 2]}'", "save port --string 8080", "save report @report.json"),
     ),
     Command(
-        "load", "keys:load", "print the value of a key",
+        "load", "commands.keys:load", "print the value of a key",
         (_KEY, Arg("path", "pointer", "a JSON Pointer into the value, such as /tasks/0/name", required=False)),
         (_AT, Option("default", "value", "printed where there is no value")),
         ("get",),
         ("load job", "load job /tasks/0/name", "load phase --at after_planning"),
     ),
     Command(
-        "delete", "keys:delete", "delete keys; their history stays",
+        "delete", "commands.keys:delete", "delete keys; their history stays",
         (Arg("key", "key", "keys or globs", many=True),),
         (_EXPECTED._replace(help="only if the key is at this revision"), Option("reason", "text", "why, for the log")),
         ("del",),
         ("delete phase", "delete 'tmp:*' --yes"),
     ),
     Command(
-        "keys", "keys:keys", "list the keys",
+        "keys", "commands.keys:keys", "list the keys",
         (Arg("pattern", "pattern", "a glob such as 'task:*'", required=False),),
         (_AT, Option("prefix", "key", "only keys that start with this"), _LIMIT._replace(help="at most so many (default: all)")),
         ("ls",),
         ("keys", "keys 'task:*' --at before_build", "keys --format table"),
     ),
-    Command("namespaces", "stores:namespaces", "list the namespaces of the store", examples=("namespaces",)),
+    Command("namespaces", "commands.stores:namespaces", "list the namespaces of the store", examples=("namespaces",)),
     Command(
-        "entry", "keys:entry", "a value with its revision, time and expiry", (_KEY,), (_AT,),
+        "entry", "commands.keys:entry", "a value with its revision, time and expiry", (_KEY,), (_AT,),
         examples=("entry phase", "entry phase --format json"),
     ),
     Command(
-        "checkpoint", "states:checkpoint", "name the present state",
+        "checkpoint", "commands.states:checkpoint", "name the present state",
         (Arg("name", "checkpoint", "its name (default: auto_YYYYMMDD_HHMMSS)", required=False),),
         (Option("note", "text", "what it is, in a few words"), _AT,
          Option("delete", "flag", "delete the checkpoint; the state itself stays"),
@@ -129,12 +139,12 @@ COMMANDS = (
         more="A name that is there already moves; what it named stays reachable as NAME@REVISION.",
     ),
     Command(
-        "checkpoints", "states:checkpoints", "list the checkpoints, oldest first",
+        "checkpoints", "commands.states:checkpoints", "list the checkpoints, oldest first",
         options=(Option("all", "flag", "also what moved names named before"),),
         examples=("checkpoints", "checkpoints --all --format table"),
     ),
     Command(
-        "diff", "states:diff", "what changed between two states",
+        "diff", "commands.states:diff", "what changed between two states",
         (Arg("before", "ref", "the earlier state"), Arg("after", "ref", "the later one (default: live)", required=False)),
         (_KEYS, Option("patch", "flag", "as a JSON Patch (RFC 6902)"),
          Option("summary", "flag", "only the keys and the counts"),
@@ -145,48 +155,119 @@ COMMANDS = (
                   "diff after_planning --patch > change.json"),
     ),
     Command(
-        "restore", "states:restore", "bring back a state, whole or some keys, as a new commit",
+        "restore", "commands.states:restore", "bring back a state, whole or some keys, as a new commit",
         (_REF,),
         (_KEYS, Option("dry-run", "flag", "only show what would change"), _EXPECTED),
         examples=("restore after_planning", "restore after_planning --keys 'task:*' --dry-run"),
         more="A checkpoint before_restore_… is made first, and 'undo' takes it back. At a terminal it shows the diff\n"
         "and asks; in a script it goes ahead, since nothing is lost.",
     ),
-    Command("undo", "states:undo", "take back the last commit that still stands", options=(_EXPECTED,), examples=("undo",)),
-    Command("redo", "states:redo", "bring back what the last undo took away", options=(_EXPECTED,), examples=("redo",)),
+    Command("undo", "commands.states:undo", "take back the last commit that still stands", options=(_EXPECTED,), examples=("undo",)),
+    Command("redo", "commands.states:redo", "bring back what the last undo took away", options=(_EXPECTED,), examples=("redo",)),
     Command(
-        "log", "states:log", "list the commits, newest first",
+        "log", "commands.states:log", "list the commits, newest first",
         options=(_LIMIT, Option("below", "int", "only revisions below this one")),
         examples=("log --limit 20",),
     ),
     Command(
-        "history", "states:history", "list the versions of a key, newest first", (_KEY,), (_LIMIT,),
+        "history", "commands.states:history", "list the versions of a key, newest first", (_KEY,), (_LIMIT,),
         examples=("history phase",),
     ),
     Command(
-        "blame", "states:blame", "the commit that last changed a value, or a place inside it",
+        "blame", "commands.states:blame", "the commit that last changed a value, or a place inside it",
         (_KEY, Arg("path", "pointer", "a JSON Pointer into the value", required=False)),
         examples=("blame job /tasks/0/state",),
     ),
     Command(
-        "fork", "stores:fork", "start a new namespace as this one is, or was",
+        "fork", "commands.stores:fork", "start a new namespace as this one is, or was",
         (Arg("to", "text", "the new namespace's name"),), (_AT,),
         examples=("fork experiment --at after_planning",),
     ),
     Command(
-        "watch", "stores:watch", "print changes as they are committed, by anyone",
+        "watch", "commands.stores:watch", "print changes as they are committed, by anyone",
         options=(_KEYS, Option("since", "ref", "start with what changed since this state (default: live)"),
                  Option("timeout", "number", "end after so many seconds without a change"),
                  Option("count", "int", "end after so many changes")),
         examples=("watch", "watch --keys 'task:*' --format jsonl"),
     ),
     Command(
-        "recover", "stores:recover", "check the namespace, and mend what can be mended",
+        "find", "commands.searching:find", "search keys and values",
+        (Arg("pattern", "text", "text, or a glob such as '*fail*'", required=False),),
+        (Option("regex", "flag", "the pattern is a regular expression"),
+         Option("jsonpath", "text", "what a JSONPath (RFC 9535) finds in the values, such as '$..state'"),
+         Option("in", "choice", "where to look (default: both)", choices=("keys", "values", "both")),
+         _KEYS, _AT, _LIMIT._replace(help="end after so many matches")),
+        examples=("find failed", "find '^task:0[1-3]$' --regex --in keys", "find --jsonpath '$..state' --keys 'task:*'"),
+    ),
+    Command(
+        "assert", "commands.checking:check", "exit with 1 unless a condition is true",
+        (Arg("subject", "key", "a key, or a ref to compare two states"), _CONDITION), (_AT,),
+        examples=("assert phase == building", "assert job /limits/errors '<' 10", "assert live == after_planning",
+                  "assert error missing"),
+        more=_OPERATORS,
+    ),
+    Command(
+        "wait", "commands.checking:wait", "wait until a condition is true",
+        (_KEY, _CONDITION), (Option("timeout", "number", "seconds to wait at most (default: 30)"),),
+        examples=("wait phase == done --timeout 60", "wait job /tasks/0/state != running"),
+        more=_OPERATORS,
+    ),
+    Command(
+        "bisect", "commands.checking:bisect", "the commit that first made a condition true",
+        (_KEY, _CONDITION),
+        (Option("since", "ref", "the earliest state to look at (default: the oldest kept)"),
+         Option("until", "ref", "a state in which it is true (default: live)")),
+        examples=("bisect job /limits/tokens '>' 1000000", "bisect error exists"),
+        more="Reads O(log n) states, so it takes the condition to stay true once it is.\n" + _OPERATORS,
+    ),
+    Command(
+        "edit", "commands.editing:edit", "edit a value in $EDITOR",
+        (_KEY,), examples=("edit job",),
+        more="What is not valid JSON comes back to be mended. If another wrote the key meanwhile, nothing is written.",
+    ),
+    Command(
+        "shell", "shell.start:start", "a prompt to ask and script with",
+        (Arg("store", "store", "the store (default: as everywhere)", required=False),),
+        (Option("file", "path", "run the lines of a file", "-f"), Option("command", "text", "run this line; may be repeated", "-c", many=True),
+         Option("keep-going", "flag", "go on after an error; exit with its code all the same")),
+        examples=("shell", "shell -f check.sv", "shell -c 'use staging' -c 'assert phase == done'"),
+        more="Without -f and -c it reads standard input; there is a prompt only at a terminal.",
+    ),
+    Command(
+        "use", "shell.acts:use", "go to another namespace", (Arg("namespace", "namespace", "its name"),),
+        examples=("use staging",), shell=True,
+    ),
+    Command(
+        "connect", "shell.acts:connect", "go to another store",
+        (Arg("store", "store", "store URL, json, sqlite, redis, or a name in stateview.toml"),),
+        examples=("connect sqlite:./state", "connect prod"), shell=True,
+    ),
+    Command("begin", "shell.acts:begin", "begin a transaction", examples=("begin",), shell=True,
+            more="save, load, delete and keys are then of the transaction, until commit or rollback."),
+    Command("commit", "shell.acts:commit", "commit the transaction", options=(Option("reason", "text", "why, for the log"),),
+            examples=("commit",), shell=True),
+    Command("rollback", "shell.acts:rollback", "forget the transaction", examples=("rollback",), shell=True),
+    Command(
+        "option", "shell.acts:option", "show or set how the shell behaves",
+        (Arg("name", "choice:format,pager,timing,editing", "format, pager, timing or editing", required=False),
+         Arg("value", "text", "format: a format or auto; pager, timing: on or off; editing: emacs or vi", required=False)),
+        examples=("option", "option format json", "option timing on", "option editing vi"), shell=True,
+    ),
+    Command(
+        "alias", "shell.acts:alias", "name the beginning of a line",
+        (Arg("name", "text", "the name", required=False), Arg("words", "raw", "what it stands for; none: forget it", required=False, many=True)),
+        examples=("alias", "alias back restore after_planning --keys job"), shell=True,
+    ),
+    Command("source", "shell.acts:source", "run the lines of a file", (Arg("file", "path", "the file"),),
+            examples=("source check.sv",), shell=True),
+    Command("exit", "shell.acts:leave", "leave the shell", aliases=("quit",), examples=("exit",), shell=True),
+    Command(
+        "recover", "commands.stores:recover", "check the namespace, and mend what can be mended",
         more="Damaged files are kept beside, under a name with the time. No value is guessed.",
         examples=("recover",),
     ),
     Command(
-        "migrate", "stores:migrate", "copy a namespace, with its checkpoints, into another store",
+        "migrate", "commands.stores:migrate", "copy a namespace, with its checkpoints, into another store",
         (Arg("from", "store", "the store to read"), Arg("to", "store", "the store to write; the namespace must be new there")),
         (Option("dry-run", "flag", "only say what would be copied"),),
         examples=("migrate --from json --to sqlite", "migrate sqlite:./state redis://localhost:6379/0 -n build"),
@@ -194,20 +275,20 @@ COMMANDS = (
         "Revisions are counted anew, and the history between checkpoints stays in the source.",
     ),
     Command(
-        "demo", "demo:demo", "make a small store, and walk through the main acts on it",
+        "demo", "commands.demo:demo", "make a small store, and walk through the main acts on it",
         (Arg("folder", "path", "where (default: stateview-demo)", required=False),),
         examples=("demo",),
     ),
     Command(
-        "completion", "complete:script", "print the completion script of a shell",
+        "completion", "commands.complete:script", "print the completion script of a shell",
         (Arg("shell", "choice:bash,zsh,fish", "bash, zsh or fish"),),
         examples=('eval "$(stateview completion bash)"', "stateview completion fish | source"),
     ),
     Command(
-        "help", "helping:show", "help on a command, or on all",
+        "help", "commands.helping:show", "help on a command, or on all",
         (Arg("command", "command", "its name", required=False),), examples=("help restore",),
     ),
-    Command("_complete", "complete:answer", "what may come next", (Arg("words", "raw", "the words so far", False, True),), hidden=True),
+    Command("_complete", "commands.complete:answer", "what may come next", (Arg("words", "raw", "the words so far", False, True),), hidden=True),
 )  # fmt: skip
 
 BY_NAME = {name: command for command in COMMANDS for name in (command.name, *command.aliases)}

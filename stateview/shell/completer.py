@@ -1,0 +1,106 @@
+"""What the prompt offers while a line is typed. It asks the store on a thread, and never waits for one that is gone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+
+from ..commands.complete import candidates
+from ..commands.context import Context
+from ..errors import StateException
+from ..render import inert
+from .line import Incomplete, read_line
+from .session import Shell
+
+PAUSE = 2.0  # seconds for which a store that did not answer is left alone
+PATIENCE = 0.3  # seconds that the completer's own connection tries
+
+
+class ShellCompleter(Completer):
+    """Commands, options, and what is really there. `trouble` is a word on the store, for the toolbar."""
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+        self._asking = threading.Lock()
+        self._context: Context | None = None
+        self._of: tuple[Any, Any] = ("", "")
+        self._quiet_until = 0.0
+        self.trouble = ""
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+        """Candidates for the word before the cursor. Raises nothing: an error here would stop the prompt."""
+        try:
+            words, typed = self._words(document.text_before_cursor)
+            if words is None or not self._asking.acquire(blocking=False):
+                return
+            try:
+                found = self._ask(words)
+            finally:
+                self._asking.release()
+            for text, help_ in found:
+                yield Completion(_quoted(text), -len(typed), display=inert(text), display_meta=inert(help_)[:60])
+        except (StateException, OSError, ValueError) as error:
+            self._give_up(error)
+
+    def _words(self, text: str) -> tuple[list[str] | None, str]:
+        """The words so far, the last one being typed, and that one as it stands in the line."""
+        if text.lstrip().startswith("!"):
+            return None, ""
+        try:
+            line = read_line(text)
+        except Incomplete:
+            return None, ""
+        except StateException:
+            return None, ""
+        if line.pipe or line.file:
+            return None, ""
+        words = [word.text for word in line.words]
+        if not text or text[-1] in " \t\n":
+            return [*words, ""], ""
+        last = line.words[-1]
+        return words, text[last.start :]
+
+    def _ask(self, words: list[str]) -> list[tuple[str, str]]:
+        shell = self._shell
+        first = words[0] if len(words) > 1 else ""
+        if first in shell.aliases:
+            words = [*(word.text for word in shell.aliases[first]), *words[1:]]
+        aliases = [(name, "alias") for name in shell.aliases if len(words) == 1 and name.startswith(words[0])]
+        if time.monotonic() < self._quiet_until:
+            return aliases + (candidates(words) if len(words) == 1 or words[-1].startswith("-") else [])
+        found = candidates(words, self._store())
+        self.trouble = ""
+        return aliases + found
+
+    def _store(self) -> Context:
+        """A manager of the completer's own, so that a command that runs and a menu never share a connection."""
+        of = (self._shell.manager.url, self._shell.manager.namespace)
+        if self._context is None or self._of != of:
+            if self._context is not None:
+                self._context.close()
+            self._context, self._of = QuietContext(self._shell), of
+        return self._context
+
+    def _give_up(self, error: Exception) -> None:
+        self.trouble = "no answer" if isinstance(error, OSError) else "unreadable"
+        self._quiet_until = time.monotonic() + PAUSE
+
+
+class QuietContext(Context):
+    """The shell's store, read-only, tried for a moment only."""
+
+    def __init__(self, shell: Shell) -> None:
+        super().__init__({**shell.options, "read_only": True})
+        self._manager = self.open(shell.options.get("store"), shell.options.get("namespace"), timeout=PATIENCE)
+
+
+def _quoted(text: str) -> str:
+    """A candidate as it must stand in a line."""
+    if any(sign in " \t\n|>#'\"" for sign in text):
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return text

@@ -1,0 +1,31 @@
+"""The lines of earlier sessions, in a file of the user's own that holds no passwords."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from prompt_toolkit.history import FileHistory
+
+_SECRET = re.compile(r"://[^/\s]*:[^/\s]*@|passw(or)?d|secret|api[_-]?key|token\s*[=:\"]", re.IGNORECASE)
+
+
+def history_path() -> str:
+    """Where the history is: `$XDG_STATE_HOME/stateview/history`."""
+    base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return os.path.join(base, "stateview", "history")
+
+
+class PrivateHistory(FileHistory):
+    """A history file of mode 0600; lines that look like they carry a password stay in memory only."""
+
+    def __init__(self, path: str) -> None:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        os.chmod(path, 0o600)
+        super().__init__(path)
+
+    def store_string(self, string: str) -> None:
+        """Append a line, unless it carries a secret."""
+        if not _SECRET.search(string):
+            super().store_string(string)

@@ -1,0 +1,95 @@
+"""Colours of a line as it is typed: an unknown command or broken JSON shows before Enter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from prompt_toolkit.document import Document
+from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.lexers import Lexer
+
+from ..commands.exits import UsageError
+from ..commands.table import BY_NAME
+from .line import Broken, Incomplete, Line, read_line
+from .session import Shell
+
+STYLES = {
+    "command": "bold ansicyan", "unknown": "ansired underline", "option": "ansiyellow", "key": "", "ref": "ansimagenta",
+    "string": "ansigreen", "number": "ansiblue", "word": "ansimagenta", "broken": "ansired underline", "comment": "ansibrightblack",
+    "pipe": "bold",
+}  # fmt: skip
+_JSON = re.compile(r'(?P<string>"(?:[^"\\]|\\.)*")|(?P<number>-?\d[\d.eE+-]*)|(?P<word>true|false|null)')
+_LIMIT = 20_000  # characters that are coloured: a paste of a megabyte is not
+
+
+class ShellLexer(Lexer):
+    """Colours by the table of commands."""
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+
+    def lex_document(self, document: Document) -> Callable[[int], StyleAndTextTuples]:
+        """The coloured pieces of each line of the document."""
+        text = document.text
+        styles = [""] * len(text) if len(text) <= _LIMIT else []
+        if styles:
+            self._paint(text, styles)
+        starts = [0]
+        for line in document.lines:
+            starts.append(starts[-1] + len(line) + 1)
+
+        def pieces(number: int) -> StyleAndTextTuples:
+            line = document.lines[number]
+            if not styles:
+                return [("", line)]
+            start = starts[number]
+            return [(styles[start + place], sign) for place, sign in enumerate(line)]
+
+        return pieces
+
+    def _paint(self, text: str, styles: list[str]) -> None:
+        broken = -1
+        line = Line([])
+        try:
+            line = read_line(text)
+        except Broken as error:
+            broken = error.position
+            line = _readable(text, broken)
+        except Incomplete:
+            line = _readable(text, len(text))
+        except UsageError:
+            return
+
+        def fill(start: int, end: int, name: str) -> None:
+            styles[start:end] = [f"class:{name}"] * (min(end, len(text)) - start)
+
+        known = {*BY_NAME, *self._shell.aliases}
+        for word in line.words:
+            if word.slot == "command":
+                fill(word.start, word.end, "command" if word.text in known and word.text[:1] != "_" else "unknown")
+            elif word.slot == "option":
+                fill(word.start, word.end, "option")
+            elif word.slot == "value":
+                for match in _JSON.finditer(text, word.start, word.end):
+                    fill(match.start(), match.end(), match.lastgroup or "")
+            elif word.slot in ("ref", "checkpoint"):
+                fill(word.start, word.end, "ref")
+        end = line.words[-1].end if line.words else 0
+        rest = text[end:]
+        if line.pipe:
+            fill(end + rest.index("|"), end + rest.index("|") + 1, "pipe")
+        elif rest.lstrip().startswith("#"):
+            fill(end, len(text), "comment")
+        if broken >= 0:
+            fill(min(broken, len(text) - 1), len(text), "broken")
+
+
+def _readable(text: str, end: int) -> Line:
+    """The words before a place that cannot be read."""
+    while end > 0:
+        try:
+            return read_line(text[:end])
+        except UsageError:
+            end = max(text.rfind(" ", 0, end), 0)
+    return Line([])

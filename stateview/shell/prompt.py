@@ -1,0 +1,271 @@
+"""The prompt: prompt_toolkit around a `Shell`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.completion import ThreadedCompleter
+from prompt_toolkit.enums import EditingMode
+from prompt_toolkit.filters import Condition, completion_is_selected, has_completions
+from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.history import History, InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.output.color_depth import ColorDepth
+from prompt_toolkit.patch_stdout import patch_stdout
+from prompt_toolkit.styles import Style as PromptStyle
+
+from ..commands.exits import UsageError
+from ..commands.table import BY_NAME
+from ..errors import StateException
+from ..render import Style, inert
+from .completer import QuietContext, ShellCompleter
+from .history import PrivateHistory, history_path
+from .lexer import STYLES, ShellLexer
+from .line import Incomplete, read_line
+from .script import whole_lines
+from .session import Leave, Shell, tell, write_out
+
+LOOK = 0.5  # seconds between looks at the revision while the prompt waits
+_BAR = {"bottom-toolbar": "noreverse ansibrightblack", "trouble": "bold ansired", "state": "bold", "mark": "ansiyellow"}
+
+
+class Prompt:
+    """An interactive shell, with global options as on the command line."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+        style = Style("", terminal=True, colour=not self.plain)
+        self.shell = Shell(options, self._ask, self._write, style, _Progress().say)
+        self.completer = ShellCompleter(self.shell)
+        self.revision: int | None = None
+        self._stop = threading.Event()
+        self.session: PromptSession[str] = PromptSession(
+            message=self._message,
+            history=_history(),
+            auto_suggest=AutoSuggestFromHistory(),
+            completer=ThreadedCompleter(self.completer),
+            complete_while_typing=True,
+            lexer=ShellLexer(self.shell),
+            multiline=True,
+            prompt_continuation="… ",
+            key_bindings=self._bindings(),
+            bottom_toolbar=self._toolbar,
+            enable_open_in_editor=True,
+            tempfile_suffix=".sv",
+            mouse_support=False,
+            style=PromptStyle.from_dict({**STYLES, **_BAR}),
+            color_depth=ColorDepth.DEPTH_1_BIT if self.plain else None,
+            reserve_space_for_menu=6,
+        )
+
+    def run(self) -> int:
+        """Read and run lines until Ctrl-D or `exit`."""
+        threading.Thread(target=self._follow, daemon=True).start()
+        tell("stateview shell - 'help' lists the commands, TAB completes, Ctrl-D leaves")
+        try:
+            while True:
+                self.session.editing_mode = (
+                    EditingMode.VI if self.shell.settings["editing"] == "vi" else EditingMode.EMACS
+                )
+                try:
+                    with patch_stdout(raw=True):
+                        text = self.session.prompt()
+                except KeyboardInterrupt:
+                    continue
+                except EOFError:
+                    break
+                if not self._run(text):
+                    break
+        finally:
+            self._stop.set()
+        if self.shell.end():
+            tell("the open transaction is rolled back")
+        return 0
+
+    def _run(self, text: str) -> bool:
+        """Run a line; False when the person wants to leave."""
+        try:
+            for line in _lines(text):
+                code, said = self.shell.run(line)
+                if said:
+                    tell(said)
+                if code:
+                    break  # the rest of a paste is not for a state that it did not expect
+        except Leave:
+            return False
+        except KeyboardInterrupt:
+            tell("interrupted")
+        except BrokenPipeError:
+            pass  # the pager was left before the end
+        except (StateException, OSError) as error:
+            tell(str(error))
+        return True
+
+    # --- what is painted ---------------------------------------------------------------------------------------
+
+    def _message(self) -> StyleAndTextTuples:
+        """Store, namespace, revision, and what is out of the ordinary. No I/O here: a thread looks."""
+        shell = self.shell
+        try:
+            url, namespace = shell.manager.url, shell.manager.namespace
+        except StateException:
+            return [("class:trouble", "no store> ")]
+        revision = "?" if self.revision is None else str(self.revision)
+        pieces: StyleAndTextTuples = [
+            ("", inert(_shortened(url)) + " "), ("class:state", namespace), ("", f"@{revision}"),
+        ]  # fmt: skip
+        if shell.read_only:
+            pieces.append(("class:mark", " read-only"))
+        if shell.transaction is not None:
+            pieces.append(("class:mark", f" transaction:{shell.transaction.size}"))
+        return [*pieces, ("", "> ")]
+
+    def _toolbar(self) -> StyleAndTextTuples:
+        """A line of help on the command under the cursor, and a word on a store that does not answer."""
+        pieces: StyleAndTextTuples = []
+        if self.completer.trouble:
+            pieces.append(("class:trouble", f"store: {self.completer.trouble}  "))
+        words = self.session.default_buffer.text.split(None, 1)
+        command = BY_NAME.get(words[0]) if words else None
+        if command is not None and not command.hidden:
+            pieces.append(("", f"{command.usage} - {command.help}"))
+        return pieces
+
+    def _follow(self) -> None:
+        """Keep the revision in the prompt true, on a connection of its own."""
+        context: QuietContext | None = None
+        of: object = None
+        while not self._stop.is_set():
+            try:
+                now = (self.shell.manager.url, self.shell.manager.namespace)
+                if now != of:
+                    if context is not None:
+                        context.close()
+                    context, of = QuietContext(self.shell), now
+                assert context is not None
+                found: int | None = context.manager.revision
+                self.completer.trouble = ""
+            except StateException as error:
+                found = None
+                self.completer.trouble = "no answer" if isinstance(error, OSError) else "unreadable"
+            if found != self.revision or found is None:
+                self.revision = found
+                self.session.app.invalidate()
+            self._stop.wait(LOOK)
+
+    # --- keys --------------------------------------------------------------------------------------------------
+
+    def _bindings(self) -> KeyBindings:
+        bindings = KeyBindings()
+        chosen = has_completions & completion_is_selected
+
+        @bindings.add("enter", filter=chosen)
+        def _(event: KeyPressEvent) -> None:
+            event.current_buffer.complete_state = None
+
+        @bindings.add("enter", filter=~chosen & Condition(lambda: not self._searching()))
+        def _(event: KeyPressEvent) -> None:
+            buffer = event.current_buffer
+            if _open(buffer.text):
+                buffer.newline()
+            else:
+                buffer.validate_and_handle()
+
+        return bindings
+
+    def _searching(self) -> bool:
+        return bool(self.session.app.layout.is_searching)
+
+    def _ask(self, question: str) -> bool:
+        try:
+            return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+        except EOFError:
+            return False
+
+    # --- output ------------------------------------------------------------------------------------------------
+
+    def _write(self, pieces: Iterator[str], at_once: bool) -> None:
+        """Print; what is more than a screen goes through a pager, what comes slowly is shown as it comes."""
+        if at_once or not self.shell.settings["pager"]:
+            write_out(pieces)
+            return
+        height = shutil.get_terminal_size().lines - 2
+        held: list[str] = []
+        lines = 0
+        for piece in pieces:
+            held.append(piece)
+            lines += piece.count("\n")
+            if lines > height:
+                self._page(chain(held, pieces))
+                return
+        write_out(iter(held))
+
+    def _page(self, pieces: Iterator[str]) -> None:
+        pager = os.environ.get("PAGER") or ("less -FRX" if shutil.which("less") else "")
+        if not pager:
+            write_out(pieces)
+            return
+        child = subprocess.Popen(["/bin/sh", "-c", pager], stdin=subprocess.PIPE)
+        assert child.stdin is not None
+        try:
+            with child.stdin as into:
+                for piece in pieces:
+                    into.write(piece.encode(errors="surrogatepass"))
+        except BrokenPipeError:
+            pass  # enough was read
+        finally:
+            while child.returncode is None:
+                try:
+                    child.wait()
+                except KeyboardInterrupt:
+                    pass  # it is meant for the pager
+
+
+class _Progress:
+    """Says how far something is, on one line, not more often than a person can read."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def say(self, text: str) -> None:
+        if time.monotonic() - self._last > 0.2 and sys.stderr.isatty():
+            self._last = time.monotonic()
+            print(f"\r{text}\033[K\r", end="", file=sys.stderr, flush=True)
+
+
+def _history() -> History:
+    try:
+        return PrivateHistory(history_path())
+    except OSError as error:
+        tell(f"no history is kept: {error.strerror}")
+        return InMemoryHistory()
+
+
+def _lines(text: str) -> Iterator[str]:
+    """What was typed or pasted, line by line; lines that go on are joined."""
+    return (line for _, line in whole_lines(text.split("\n")))
+
+
+def _open(text: str) -> bool:
+    """Whether Enter begins another line instead of running what is there."""
+    try:
+        read_line(list(_lines(text))[-1])
+    except Incomplete:
+        return True
+    except UsageError:
+        return False
+    return False
+
+
+def _shortened(url: str) -> str:
+    return url if len(url) <= 40 else url[:18] + "…" + url[-20:]

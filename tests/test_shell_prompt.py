@@ -1,0 +1,245 @@
+"""The prompt in a real terminal: what is painted, keys, interruption, a server that dies, resize, a large paste."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis_servers
+from terminal import Terminal
+
+from stateview import StateManager
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PAGER", "")
+    for name in list(os.environ):
+        if name.startswith("STATEVIEW_") or name == "NO_COLOR":
+            monkeypatch.delenv(name)
+    with StateManager("sqlite:st", "flow") as state:
+        for number in range(60):
+            state.save(f"wf:{number:02}:step", {"tasks": [{"name": "scout"}, {"name": "plan"}]})
+        state.save("job", {"tasks": [{"name": "scout"}], "limit": 5})
+        state.checkpoint("after_planning", note="approved")
+        state.save("job", {"tasks": [{"name": "scout"}], "limit": 6})
+    return tmp_path
+
+
+@pytest.fixture
+def shell() -> Iterator[Callable[..., Terminal]]:
+    started: list[Terminal] = []
+
+    def start(*words: str, **more: object) -> Terminal:
+        terminal = Terminal("shell", *(words or ("sqlite:st", "-n", "flow")), **more)  # type: ignore[arg-type]
+        started.append(terminal)
+        return terminal
+
+    yield start
+    for terminal in started:
+        terminal.kill()
+
+
+def ready(terminal: Terminal) -> Terminal:
+    terminal.until("flow@62>")
+    return terminal
+
+
+def test_the_first_prompt_says_where_one_is(shell: Callable[..., Terminal]) -> None:
+    ready(shell())
+    shell("sqlite:st", "-n", "flow", "--read-only").until("sqlite:st flow@62 read-only>")
+
+
+def test_completion_of_what_is_there(shell: Callable[..., Terminal]) -> None:
+    terminal = ready(shell())
+    terminal.type("loa")
+    terminal.until("print the value of a key")
+    terminal.type("d w")
+    terminal.until("wf:  ")
+    terminal.type("f:0")
+    terminal.until("wf:00:step")
+    terminal.type("\x15load job /t")
+    terminal.until("/tasks ")
+    terminal.type("\x15restore aft")
+    terminal.until("approved")
+    terminal.type("\t\r")
+    terminal.until("restore after_planning: 1 key (1 changed)? [y/N]")
+    terminal.type("y\r")
+    terminal.until("'stateview undo' takes it back")
+    terminal.until("flow@63>")
+
+
+def test_several_lines_while_a_bracket_is_open(shell: Callable[..., Terminal]) -> None:
+    terminal = ready(shell())
+    terminal.type('save many {"a": 1,\r')
+    terminal.until("… ")
+    terminal.type('"b": [2]}\r')
+    terminal.until("saved many")
+    with StateManager("sqlite:st", "flow") as state:
+        assert state.load("many") == {"a": 1, "b": [2]}
+
+
+def test_ctrl_c_clears_and_stops_and_ctrl_d_leaves(shell: Callable[..., Terminal]) -> None:
+    terminal = ready(shell())
+    terminal.type("load no\x03")
+    terminal.until(lambda text: text.count("flow@62>") >= 2)
+    terminal.type("wait job /limit == 99\r")
+    terminal.until(lambda text: text.rstrip().endswith("== 99"))
+    terminal.until(lambda text: "wait job" in text)
+    terminal.type("\x03")
+    terminal.until("interrupted")
+    terminal.type("watch\r")
+    with StateManager("sqlite:st", "flow") as state:
+        terminal.until(lambda text: text.rstrip().endswith("watch"))
+        state.save("seen", 1)
+        terminal.until("+ seen  1")
+    terminal.type("\x03")
+    terminal.until(lambda text: text.count("interrupted") == 2)
+    terminal.type("\x04")
+    assert terminal.end() == 0
+
+
+def test_errors_do_not_end_it(shell: Callable[..., Terminal]) -> None:
+    terminal = ready(shell())
+    terminal.type("load nothing\r")
+    terminal.until("there is no key 'nothing'")
+    terminal.type("save x {bad}\r")
+    terminal.until("^")
+    terminal.type("load job /limit\r")
+    terminal.until(lambda text: "\n6\n" in text)
+    terminal.type("exit\r")
+    assert terminal.end() == 0
+
+
+def test_a_transaction_shows_in_the_prompt(shell: Callable[..., Terminal]) -> None:
+    terminal = ready(shell())
+    terminal.type("begin\r")
+    terminal.until("transaction:0>")
+    terminal.type("save a 1\r")
+    terminal.until("transaction:1>")
+    terminal.type("\x04")
+    terminal.until("the open transaction is rolled back")
+    assert terminal.end() == 0
+
+
+def test_broken_json_and_unknown_commands_are_coloured_before_enter(shell: Callable[..., Terminal]) -> None:
+    terminal = ready(shell())
+    terminal.type("lod")
+    terminal.until("lod")
+    terminal.until(lambda _: colour(terminal, "lod") == "red")
+    terminal.type("\x15load job")
+    terminal.until(lambda _: colour(terminal, "load") == "cyan")
+    terminal.type("\x15save k [1 2]")
+    terminal.until(lambda _: colour(terminal, "2]") == "red")
+
+
+def colour(terminal: Terminal, text: str) -> str:
+    """The colour of the last place that shows a text."""
+    for row in range(len(terminal.screen.display) - 1, -1, -1):
+        column = terminal.screen.display[row].rfind(text)
+        if column >= 0 and "@" in terminal.screen.display[row]:
+            return str(terminal.screen.buffer[row][column].fg)
+    return ""
+
+
+def test_history_is_private_and_without_secrets(shell: Callable[..., Terminal], folder: Path) -> None:
+    terminal = ready(shell())
+    terminal.type("load job /limit\r")
+    terminal.until("\n6\n")
+    terminal.type("connect redis://:hunter2@127.0.0.1:1\r")
+    terminal.until("does not answer")
+    terminal.type("\x04")
+    terminal.end()
+    path = folder / "home" / "stateview" / "history"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "load job /limit" in path.read_text()
+    assert "hunter2" not in path.read_text()
+    again = ready(shell())
+    again.type("load j")
+    again.until("load job /limit")  # suggested from the history
+
+
+def test_hostile_data_is_inert(shell: Callable[..., Terminal]) -> None:
+    with StateManager("sqlite:st", "flow") as state:
+        state.save("zz\x1b]0;owned\x07\u202e", "\x1b[2J\x9b31m")
+    terminal = shell()
+    terminal.until("flow@63>")
+    terminal.type("load zz")
+    terminal.until("␛]0;owned␇")
+    terminal.type("\x15keys 'zz*'\r")
+    terminal.until(lambda text: text.count("␛]0;owned␇") >= 1)
+    terminal.type("find 2J\r")
+    terminal.until("␛[2J")
+    assert b"\x1b]0;owned" not in terminal.raw
+    assert b"\x1b[2J\xc2\x9b" not in terminal.raw
+
+
+def test_resize(shell: Callable[..., Terminal]) -> None:
+    terminal = ready(shell())
+    terminal.resize(50, 12)
+    terminal.type("\x15load job /limit\r")
+    terminal.until("\n6\n")
+    terminal.resize(140, 40)
+    terminal.type("keys job\r")
+    terminal.until("\njob\n")
+
+
+def test_a_paste_of_ten_thousand_lines(shell: Callable[..., Terminal]) -> None:
+    terminal = ready(shell())
+    lines = ["begin", *(f"save p:{number} {number}" for number in range(10_000)), "commit"]
+    terminal.type("\x1b[200~" + "\r".join(lines) + "\x1b[201~\r")
+    terminal.until("committed 10,000 keys", seconds=120)
+    with StateManager("sqlite:st", "flow") as state:
+        assert len(state.list_keys("p:")) == 10_000
+
+
+def test_a_server_that_dies_and_comes_back(shell: Callable[..., Terminal], folder: Path) -> None:
+    path = next(iter(redis_servers.find().values()))
+    with redis_servers.running(path) as url:
+        with StateManager(url, "flow") as state:
+            state.save("k", 1)
+        terminal = shell(url, "-n", "flow")
+        terminal.until("flow@1>")
+        port = url.rsplit(":", 1)[1].split("/")[0]
+    terminal.until("flow@?>")
+    terminal.until("store: no answer")
+    terminal.type("load k")
+    terminal.until("load k")
+    terminal.type("\r")
+    terminal.until("does not answer")
+    with redis_servers.running(path, "--port", port):
+        terminal.until(lambda text: re.search(r"flow@0> $", text.rstrip("\n ") + " ") is not None or "flow@0>" in text)
+        terminal.type("save k 2\r")
+        terminal.until("saved k = 2")
+
+
+def test_vi_mode_and_no_colour(shell: Callable[..., Terminal]) -> None:
+    terminal = ready(shell())
+    terminal.type("option editing vi\r")
+    terminal.until("editing is vi")
+    terminal.type("load nothing\x1b0dwiload job /limit #\r")
+    terminal.until("\n6\n")
+    plain = shell("sqlite:st", "-n", "flow", NO_COLOR="1")
+    plain.until("flow@62>")
+    plain.type("diff after_planning\r")
+    plain.until("1 key differs")
+    assert not re.search(rb"\x1b\[[0-9;]*3[0-9]m", plain.raw)
+
+
+def test_edit_in_the_editor(shell: Callable[..., Terminal], folder: Path) -> None:
+    editor = folder / "editor.sh"
+    editor.write_text("#!/bin/sh\nif [ -e tried ]; then echo '{\"good\": 1}' > $1; else touch tried; echo '{bad' > $1; fi\n")
+    editor.chmod(0o755)
+    terminal = ready(shell("sqlite:st", "-n", "flow", EDITOR=str(editor)))
+    terminal.type("edit job\r")
+    terminal.until("edit it again? [y/N]")
+    terminal.type("y\r")
+    terminal.until("saved job (object)")
+    with StateManager("sqlite:st", "flow") as state:
+        assert state.load("job") == {"good": 1}
