@@ -297,7 +297,7 @@ class SQLiteBackend:
         revision, moment, count, gone, floor, lineage = self._stored(db)
         return Head(revision, moment, count - gone, floor, lineage)
 
-    def _stored(self, db: apsw.Connection) -> tuple[int, int, int, int, int, str]:
+    def _stored(self, db: apsw.Connection) -> tuple[Any, ...]:
         """As `_head`, and how many of the entries that are there have expired."""
         row = db.execute(
             f"""SELECT * FROM ({_HEAD}) LEFT JOIN (SELECT count(*) FROM entries WHERE expires > 0 AND expires <= ?)
@@ -307,7 +307,7 @@ class SQLiteBackend:
         if row is None:
             floor, lineage = db.execute("SELECT floor, lineage FROM meta").fetchone()
             return 0, 0, 0, 0, floor, lineage
-        return row  # type: ignore[return-value]
+        return tuple(row)
 
     def get(self, key: str) -> Version | None:
         """See `Backend.get`. One prepared statement."""
