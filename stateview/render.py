@@ -64,7 +64,7 @@ def render(result: Result, style: Style) -> Iterator[str]:
         yield from _record(result.data, style)
     elif isinstance(result, Done):
         if style.format in ("json", "jsonl"):
-            yield _json(result.data) + "\n"
+            yield _json(result.data) + "\n" if result.data else ""
         elif result.name:
             yield result.name + "\n"
     elif isinstance(result, Text):

@@ -40,19 +40,23 @@ def find() -> dict[str, str]:
 
 
 @contextmanager
-def running(path: str, *options: str, environment: dict[str, str] | None = None) -> Iterator[str]:
-    """Start a server that keeps nothing; its URL, until the block ends."""
+def running(
+    path: str, *options: str, environment: dict[str, str] | None = None, port: int | None = None
+) -> Iterator[str]:
+    """Start a server that keeps nothing, on a free port or the one given; its URL, until the block ends."""
     with tempfile.TemporaryDirectory(prefix="redis-") as folder:
         for _ in range(20):
-            port = _free_port()
-            command = [path, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", folder]
+            number = port or _free_port()
+            place = ["--bind", "127.0.0.1", "--port", str(number), "--dir", folder]
+            command = [path, *place, "--save", "", "--appendonly", "no", *options]
             with open(Path(folder) / "log", "wb") as log:
                 server = subprocess.Popen(
-                    [*command, *options], stdout=log, stderr=log, env=environment, preexec_fn=_end_with_parent
-                )
+                    command, stdout=log, stderr=log, env=environment,
+                    preexec_fn=_end_with_parent,  # noqa: PLW1509 - it does nothing but one system call
+                )  # fmt: skip
             try:
-                if _answers(server, port):
-                    yield f"redis://127.0.0.1:{port}"
+                if _answers(server, number):
+                    yield f"redis://127.0.0.1:{number}"
                     return
             finally:
                 server.kill()

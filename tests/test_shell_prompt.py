@@ -68,7 +68,11 @@ def test_completion_of_what_is_there(shell: Callable[..., Terminal]) -> None:
     terminal.until("/tasks ")
     terminal.type("\x15restore aft")
     terminal.until("approved")
-    terminal.type("\t\r")
+    terminal.type("\t")
+    terminal.until("restore after_planning\n")
+    terminal.type("\r")  # takes what the menu has chosen
+    terminal.until(lambda text: "approved" not in text)
+    terminal.type("\r")
     terminal.until("restore after_planning: 1 key (1 changed)? [y/N]")
     terminal.type("y\r")
     terminal.until("'stateview undo' takes it back")
@@ -78,7 +82,7 @@ def test_completion_of_what_is_there(shell: Callable[..., Terminal]) -> None:
 def test_several_lines_while_a_bracket_is_open(shell: Callable[..., Terminal]) -> None:
     terminal = ready(shell())
     terminal.type('save many {"a": 1,\r')
-    terminal.until("… ")
+    terminal.until("\n…")
     terminal.type('"b": [2]}\r')
     terminal.until("saved many")
     with StateManager("sqlite:st", "flow") as state:
@@ -213,7 +217,7 @@ def test_a_server_that_dies_and_comes_back(shell: Callable[..., Terminal], folde
     terminal.until("load k")
     terminal.type("\r")
     terminal.until("does not answer")
-    with redis_servers.running(path, "--port", port):
+    with redis_servers.running(path, port=int(port)):
         terminal.until(lambda text: re.search(r"flow@0> $", text.rstrip("\n ") + " ") is not None or "flow@0>" in text)
         terminal.type("save k 2\r")
         terminal.until("saved k = 2")
