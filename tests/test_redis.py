@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import signal
 import socket
 import subprocess
@@ -13,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,14 @@ from conftest import REDIS
 
 from stateview import StateManager
 from stateview.backends import open_backend
-from stateview.backends.base import Backend, Batch, Write
+from stateview.backends.base import Batch, Write
+from stateview.backends.redis_scripts import NAMES as PARTS
 from stateview.errors import (
     BackendError,
     BackendUnavailable,
     CommitUnknown,
     Damaged,
     InvalidName,
-    KeyNotFound,
     ReadOnly,
     StateException,
 )
@@ -38,6 +38,7 @@ from stateview.errors import (
 PASSWORD = "p@ss:w/rd?"
 QUOTED = "p%40ss%3Aw%2Frd%3F"
 START_SECONDS = 20.0
+FIRST = next(iter(REDIS.values()), "")  # where one server is enough
 each_server = pytest.mark.parametrize("path", REDIS.values() or [""], ids=REDIS)
 
 
@@ -59,18 +60,22 @@ class Server:
 
     def __init__(self, path: str, folder: Path, *options: str, port: str = "--port") -> None:
         self.path, self.folder, self.options, self.port_option = path, folder, options, port
-        self.start(free_port())
+        for _ in range(20):
+            self.start(free_port())
+            if self.process.poll() is None:
+                return
+        raise AssertionError(self.log().decode())
 
-    def start(self, port: int, *more: str, wait: bool = True) -> None:
+    def start(self, port: int, wait: bool = True) -> None:
+        """Start it, unless another process took the port meanwhile."""
         self.port = port
-        command = [self.path, "--bind", "127.0.0.1", "--port", "0", self.port_option, str(port), "--dir", str(self.folder)]
+        place = ("--bind", "127.0.0.1", "--port", "0", self.port_option, str(port), "--dir", str(self.folder))
         with open(self.folder / "log", "wb") as file:
             self.process = subprocess.Popen(
-                [*command, "--save", "", *self.options, *more], stdout=file, stderr=file,
-                preexec_fn=redis_servers._end_with_parent,
+                [self.path, *place, "--save", "", *self.options], stdout=file, stderr=file,
+                preexec_fn=redis_servers._end_with_parent,  # noqa: PLW1509 - it only calls prctl
             )  # fmt: skip
         until(lambda: self.process.poll() is not None or not wait or b"eady to accept connections" in self.log())
-        assert self.process.poll() is None, self.log().decode()
 
     @property
     def url(self) -> str:
@@ -177,7 +182,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
     """Starts servers, and ends them with the test."""
     with ExitStack() as stack:
 
-        def one(path: str = next(iter(REDIS.values()), ""), *options: str, port: str = "--port") -> Server:
+        def one(path: str = FIRST, *options: str, port: str = "--port") -> Server:
             server = Server(path, tmp_path_factory.mktemp("redis"), *options, port=port)
             stack.callback(server.end)
             return server
@@ -299,7 +304,7 @@ def test_tls(start: Callable[..., Server], manage: Any, tmp_path: Path) -> None:
     openssl("x509", "-req", "-in", "request", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", "pem",
             "-days", "2", "-extfile", "names")  # fmt: skip
     files = ("--tls-cert-file", f"{tmp_path}/pem", "--tls-key-file", f"{tmp_path}/key", "--tls-ca-cert-file")
-    server = start(REDIS["redis-7.0"], *files, f"{tmp_path}/ca.pem", "--tls-auth-clients", "no", port="--tls-port")
+    server = start(FIRST, *files, f"{tmp_path}/ca.pem", "--tls-auth-clients", "no", port="--tls-port")
     trusted = f"rediss://127.0.0.1:{server.port}/0?ssl_ca_certs={tmp_path}/ca.pem"
     use_all(manage(trusted, "main"))
     state, other = manage(trusted, "cached"), manage(trusted, "cached")
@@ -330,21 +335,23 @@ def test_unix_socket(path: str, start: Callable[..., Server], manage: Any) -> No
 # --- clusters and sentinels ----------------------------------------------------------------------------------------
 
 
+def joined(client: redis.Redis, size: int) -> bool:
+    return client.cluster("info")["cluster_state"] == "ok" and len(client.cluster("nodes")) == size
+
+
 def cluster(start: Callable[..., Server], path: str, size: int, *options: str, **login: str) -> list[Server]:
-    nodes = [
-        start(path, "--cluster-enabled", "yes", "--cluster-port", str(free_port()), "--cluster-node-timeout", "2000", *options)
-        for _ in range(size)
-    ]
+    enabled = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", *options, "--cluster-port")
+    nodes = [start(path, *enabled, str(free_port())) for _ in range(size)]
     for number, node in enumerate(nodes):
         client = node.client(**login)
         low, high = 16384 * number // size, 16384 * (number + 1) // size - 1
         client.execute_command("CLUSTER ADDSLOTSRANGE", low, high)
         client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
-        bus = nodes[0].options[3]
+        bus = nodes[0].options[-1]
         client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port, bus)
     for node in nodes:
-        until(lambda client=node.client(**login): client.cluster("info")["cluster_state"] == "ok")
-        until(lambda client=node.client(**login): len(client.cluster("nodes")) == size)
+        client = node.client(**login)
+        until(partial(joined, client, size))
     return nodes
 
 
@@ -373,7 +380,7 @@ def test_a_cluster_of_one_node_with_a_password(path: str, start: Callable[..., S
 
 
 def test_a_cluster_of_three_nodes(start: Callable[..., Server], manage: Any) -> None:
-    nodes = cluster(start, REDIS["redis-7.0"], 3)
+    nodes = cluster(start, FIRST, 3)
     addresses = [f"redis+cluster://127.0.0.1:{node.port}" for node in nodes]
     with redis.RedisCluster("127.0.0.1", nodes[0].port) as client:
         client.set("state:old:a", "1")
@@ -394,7 +401,7 @@ def test_a_cluster_of_three_nodes(start: Callable[..., Server], manage: Any) -> 
 
 
 def test_a_failover_by_a_sentinel(start: Callable[..., Server], manage: Any, tmp_path: Path) -> None:
-    path = REDIS["redis-7.0"]
+    path = FIRST
     login = ("--requirepass", PASSWORD, "--masterauth", PASSWORD, "--repl-diskless-sync-delay", "0")
     primary = start(path, *login)
     replica = start(path, *login, "--replicaof", "127.0.0.1", str(primary.port))
@@ -407,12 +414,14 @@ def test_a_failover_by_a_sentinel(start: Callable[..., Server], manage: Any, tmp
     sentinel = free_port()
     watcher = subprocess.Popen(
         [path, str(configuration), "--sentinel", "--bind", "127.0.0.1", "--port", str(sentinel)],
-        stdout=subprocess.DEVNULL, preexec_fn=redis_servers._end_with_parent,
+        stdout=subprocess.DEVNULL, preexec_fn=redis_servers._end_with_parent,  # noqa: PLW1509 - it only calls prctl
     )  # fmt: skip
     try:
-        asked = redis.Redis(port=sentinel, password="watcher", retry=redis.retry.Retry(redis.backoff.ConstantBackoff(0.1), 99))
+        patient = redis.retry.Retry(redis.backoff.ConstantBackoff(0.1), 99)
+        asked = redis.Redis(port=sentinel, password="watcher", retry=patient)
         until(lambda: asked.sentinel_slaves("store") and "slave" in str(asked.sentinel_slaves("store")[0]["flags"]))
-        url = f"redis+sentinel://:{QUOTED}@127.0.0.1:{free_port()},127.0.0.1:{sentinel}/store/2?sentinel_password=watcher"
+        hosts = f"127.0.0.1:{free_port()},127.0.0.1:{sentinel}"
+        url = f"redis+sentinel://:{QUOTED}@{hosts}/store/2?sentinel_password=watcher"
         state = manage(url, "main", timeout=20.0)
         assert "watcher" not in state.url
         use_all(state)
@@ -438,7 +447,8 @@ def test_a_failover_by_a_sentinel(start: Callable[..., Server], manage: Any, tmp
 
 def test_what_is_sent_again_after_a_lost_reply_is_applied_once(url: str, proxy: Proxy, manage: Any) -> None:
     chance = random.Random(1)
-    proxy.judge = lambda request: chance.choice(["drop", "drop", "refuse", "pass", "pass", "pass"]) if is_commit(request) else "pass"
+    verdicts = ["drop", "drop", "refuse", "pass", "pass", "pass"]
+    proxy.judge = lambda request: chance.choice(verdicts) if is_commit(request) else "pass"
     state, direct = manage(proxy.url, "main"), manage(url, "main")
     for number in range(1, 121):
         if number % 3 == 0:
@@ -492,8 +502,10 @@ def test_a_commit_that_may_be_applied_is_said_so(url: str, proxy: Proxy, manage:
     assert direct.load("k") == 2
 
 
-def test_a_refusal_after_a_lost_reply_does_not_hide_it(url: str, proxy: Proxy, start: Callable[..., Server], manage: Any) -> None:
-    replica = start(REDIS["redis-7.0"], "--replicaof", "127.0.0.1", str(free_port()))
+def test_a_refusal_after_a_lost_reply_does_not_hide_it(
+    url: str, proxy: Proxy, start: Callable[..., Server], manage: Any
+) -> None:
+    replica = start(FIRST, "--replicaof", "127.0.0.1", str(free_port()))
     state = manage(proxy.url, "main", timeout=1.0)
     state.save("k", 1)
     proxy.judge = lambda request: "drop" if is_commit(request) else "pass"
@@ -561,7 +573,9 @@ def test_the_very_next_load_sees_what_another_process_committed(url: str, manage
 
 
 @each_server
-def test_a_killed_connection_and_a_restart_make_no_load_stale(path: str, start: Callable[..., Server], manage: Any) -> None:
+def test_a_killed_connection_and_a_restart_make_no_load_stale(
+    path: str, start: Callable[..., Server], manage: Any
+) -> None:
     server = start(path, "--appendonly", "yes", "--appendfsync", "always")
     one, other = manage(server.url, "main"), manage(server.url, "main")
     for number in range(30):
@@ -721,7 +735,7 @@ def test_wait_is_woken_by_another_client(path: str, start: Callable[..., Server]
 
 # --- names, and what is asked of the server ------------------------------------------------------------------------
 
-NAMES = ["*", "?", "[a]", "{a}", "}{", "a:b", "a", "a:", "\\", "\x01", "\x01\x01", "a\x01", "k\x00x".replace("\x00", "\x02")]
+KEYS = ["*", "?", "[a]", "{a}", "}{", "a:b", "a", "a:", "\\", "\x01", "\x01\x01", "a\x01", "\x02"]
 
 
 @each_server
@@ -731,21 +745,23 @@ def test_neighbours_do_not_meet(path: str, start: Callable[..., Server], manage:
     managers = {name: manage(server.url, name) for name in spaces}
     for name, state in managers.items():
         with state.transaction() as tx:
-            for key in NAMES:
+            for key in KEYS:
                 tx.save(key, [name, key])
         state.checkpoint("full")
     managers["a"].backend.drop()
     managers["ab"].compact()
-    for key in NAMES:
+    for key in KEYS:
         managers["A"].delete(key)
     assert managers["A"].list_keys() == managers["a"].list_keys() == managers["a"].list_checkpoints() == []
     for name in ("a-b", "a.b", "ab", "a_"):
-        assert {key: managers[name].load(key) for key in managers[name].list_keys()} == {key: [name, key] for key in NAMES}
+        assert {key: managers[name].load(key) for key in managers[name].list_keys()} == {
+            key: [name, key] for key in KEYS
+        }
         assert managers[name].list_keys("a") == ["a", "a\x01", "a:", "a:b"]
         assert managers[name].list_checkpoints() == ["full"]
     assert managers["A"].load("*", at="full") == ["A", "*"]
     assert managers["a-b"].namespaces() == sorted(spaces[1:])
-    assert not [key for key in server.client().keys() if key.startswith(b"stateview:{a}")]
+    assert not [key for key in server.client().scan_iter() if key.startswith(b"stateview:{a}")]
 
 
 @each_server
@@ -755,7 +771,7 @@ def test_what_is_asked_of_the_server(path: str, start: Callable[..., Server], ma
     state = manage(server.url, "main")
     state.save("k", 1)
     client.ping()
-    with client.monitor() as monitor:
+    with server.client().monitor() as monitor:
         state.save("k", 2)
         client.echo("done")
         asked = []
@@ -767,8 +783,9 @@ def test_what_is_asked_of_the_server(path: str, start: Callable[..., Server], ma
     client.config_resetstat()
     with StateManager(server.url, "main") as fresh:
         for act in (
-            fresh.head, lambda: fresh.load("k"), fresh.list_keys, lambda: fresh.save("k", 3), lambda: fresh.checkpoint("c"),
-            lambda: fresh.diff("c").counts, lambda: fresh.history("k"), fresh.log, lambda: fresh.blame("k"),
+            fresh.head, lambda: fresh.load("k"), fresh.list_keys, lambda: fresh.save("k", 3),
+            lambda: fresh.checkpoint("c"), lambda: fresh.diff("c").counts, lambda: fresh.history("k"), fresh.log,
+            lambda: fresh.blame("k"),
             lambda: fresh.restore_checkpoint("c", dry_run=True), lambda: fresh.update("k", lambda n: n + 1), fresh.undo,
             fresh.list_checkpoints, lambda: fresh.restore_checkpoint(1), fresh.undo,
             lambda: fresh.delete("k"), lambda: fresh.at("c").load("k"), fresh.compact,
@@ -794,6 +811,7 @@ def test_a_reader_sees_all_of_a_large_commit_or_nothing(url: str, manage: Any) -
             values = reader.backend.read([*keys[::5000], keys[-1]])
             seen.append({version.value for version in values.values()} | {len(values)})
             seen.append({reader.head().count})
+            time.sleep(0.002)
 
     thread = threading.Thread(target=look)
     thread.start()
@@ -802,27 +820,28 @@ def test_a_reader_sees_all_of_a_large_commit_or_nothing(url: str, manage: Any) -
     done.set()
     thread.join()
     assert all(one in ({0}, {b"1", 11}, {b"2", 11}, {1}, {50_001}) for one in seen)
+    assert len(seen) > 4
     assert state.head().count == 50_001
-    assert len(state.diff(1, 2)) == 50_000
-    assert len(state.undo()) == 50_000
-    assert reader.load(keys[-1]) == 1
+    assert reader.load(keys[-1]) == 2
 
 
-@each_server
-def test_a_commit_that_takes_longer_than_a_reply_may_is_applied_once(path: str, start: Callable[..., Server], manage: Any) -> None:
+def test_a_commit_that_takes_longer_than_a_reply_may_is_applied_once(start: Callable[..., Server], manage: Any) -> None:
     """The client's patience ends, and the server says BUSY meanwhile: it is waited for all the same."""
-    server = start(path, "--lua-time-limit", "50")
+    server = start(FIRST, "--lua-time-limit", "20")
     state, other = manage(server.url + "?socket_timeout=0.1", "main"), manage(server.url, "main")
     other.save("count", 0)
-    writes = {f"k{number:06}": Write(b"1") for number in range(60_000)}
-    thread = threading.Thread(target=state.backend.commit, args=(Batch({**writes, "count": Write(b"1")}, {"count": 1}),))
+    writes = {f"k{number:06}": Write(b"1") for number in range(30_000)}
+    thread = threading.Thread(
+        target=state.backend.commit, args=(Batch({**writes, "count": Write(b"1")}, {"count": 1}),)
+    )
     thread.start()
     while thread.is_alive():
         assert other.load("count") in (0, 1)
         assert other.save("beside", 1)
+        time.sleep(0.01)
     thread.join()
     assert other.load("count") == 1
-    assert [commit.keys for commit in other.log(10_000)].count(60_001) == 1
+    assert [commit.keys for commit in other.log(10_000)].count(30_001) == 1
     assert other.recover().ok
 
 
@@ -832,7 +851,7 @@ SECRET = "hunter2"
 
 
 def contents(client: redis.Redis) -> dict[bytes, bytes | None]:
-    return {key: client.dump(key) for key in client.keys()}
+    return {key: client.dump(key) for key in client.scan_iter()}
 
 
 def no_login(server: Server) -> None:
@@ -875,18 +894,16 @@ REFUSALS: list[tuple[Callable[[Server], None], type[StateException], str]] = [
     (no_disk, BackendError, "disk"),
     (replica, ReadOnly, "primary"),
     (damaged, Damaged, "recover"),
-    *(
-        (planted(name), Damaged, "Something else wrote")
-        for name in ("head", "live", "index", "expiry", "history", "hindex", "hexpiry", "touched", "commits", "marks", "notes")
-    ),
+    *((planted(name), Damaged, "Something else wrote") for name in PARTS if name != "damaged"),
 ]
 
 
 @each_server
-@pytest.mark.parametrize(("make", "kind", "hint"), REFUSALS, ids=[one[0].__name__ for one in REFUSALS])
+@pytest.mark.parametrize("refusal", REFUSALS, ids=[one[0].__name__ for one in REFUSALS])
 def test_a_refusal_says_what_to_do_and_changes_nothing(
-    path: str, start: Callable[..., Server], manage: Any, make: Any, kind: Any, hint: str
+    path: str, start: Callable[..., Server], manage: Any, refusal: Any
 ) -> None:
+    make, kind, hint = refusal
     server = start(path)
     url = f"redis://default:{SECRET}@127.0.0.1:{server.port}"
     with StateManager(server.url, "main") as state:
@@ -914,8 +931,53 @@ def test_a_refusal_says_what_to_do_and_changes_nothing(
     assert contents(watcher) == before
 
 
+@each_server
+def test_recover_sets_aside_what_is_damaged(path: str, start: Callable[..., Server], manage: Any) -> None:
+    server = start(path)
+    client = server.client()
+    state, other = manage(server.url, "main"), manage(server.url, "main")
+    for number in range(3):
+        state.save("b", number)
+    state.save("fine", 1)
+    damaged(server)
+    client.hset("stateview:{main}:live", b"\xff", "1 1 0 1")
+    client.zadd("stateview:{main}:index", {"bare": 0})
+    client.zrem("stateview:{main}:index", "fine")
+    assert other.load("fine") == 1
+    report = state.recover()
+    assert not report.ok
+    assert [problem.subject for problem in report.problems] == ["the key index", "key 'b'", "key '\ufffd'"]
+    aside = {b"b": b"not what was written", b"\xff": b"1 1 0 1"}
+    assert client.hgetall(report.kept[0]) == aside
+    assert state.list_keys() == other.list_keys() == ["fine"]
+    assert other.load("b", None) is None
+    assert [entry.value for entry in state.history("b")][-2:] == [1, 0]
+    state.revert("b", 2)
+    assert other.load("b") == 1
+    assert state.recover().problems == ()
+
+
+def test_recover_among_writers_finds_nothing_and_breaks_nothing(url: str, manage: Any) -> None:
+    state, writer = manage(url, "main"), manage(url, "main")
+    done = threading.Event()
+
+    def write() -> None:
+        for number in range(400):
+            writer.save(f"k{number % 7}", number)
+            writer.delete(f"k{number % 7}")
+        writer.save("k", 1)
+        done.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    while not done.is_set():
+        assert state.recover().problems == ()
+    thread.join()
+    assert state.list_keys() == ["k"]
+
+
 def test_a_server_that_loads_its_data_is_waited_for(start: Callable[..., Server], manage: Any) -> None:
-    server = start(REDIS["redis-7.0"], "--key-load-delay", "400", "--loading-process-events-interval-bytes", "1024")
+    server = start(FIRST, "--key-load-delay", "400", "--loading-process-events-interval-bytes", "1024")
     client = server.client()
     for number in range(3000):
         client.set(f"other:{number}", "x" * 100)

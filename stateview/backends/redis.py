@@ -11,7 +11,7 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha1
 from typing import Any, TypeVar
 
@@ -47,6 +47,7 @@ REGISTRY = "stateview:namespaces"
 FIRST_CONTACT = 1.0  # seconds of trying to reach a server that refuses the very first connection
 CACHE_BYTES = 32 * 1024 * 1024
 ADOPT_SECONDS = 2.0  # how long to look for data of the older layout before a new namespace is made
+LARGEST = 768 * 1024 * 1024  # bytes of one commit: a server ends the connection at 1 GiB, told of nothing
 CHUNK = 1000  # keys of one read; a script that is long keeps all other clients waiting
 _PASSING = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, ClusterDownError, TryAgainError)
 _REFUSED = (AuthenticationError, AuthorizationError, NoPermissionError)
@@ -161,7 +162,8 @@ class RedisBackend:
         if isinstance(error, _REFUSED) or "NOAUTH" in text or "NOPERM" in text or "WRONGPASS" in text:
             return BackendError(what, "Check the user and password of the store URL")
         if "DAMAGED" in text:
-            return Damaged(f"{self.url}: an entry of {self.namespace!r} is not what was written", "Run 'stateview recover'")
+            what = f"{self.url}: an entry of {self.namespace!r} is not what was written"
+            return Damaged(what, "Run 'stateview recover'")
         if "WRONGTYPE" in text:
             return Damaged(what, f"Something else wrote to the keys {self._prefix}*")
         return BackendError(what)
@@ -357,6 +359,9 @@ class RedisBackend:
         """See `Backend.commit`. One round trip; one more for the first commit of a namespace."""
         self._check_writable()
         arguments = self._arguments(batch)
+        if (size := sum(len(write.value or b"") for write in batch.writes.values())) > LARGEST:
+            what = f"{self.url}: {size >> 20} MiB of values are more than a server takes in one commit"
+            raise BackendError(what, "Nothing was changed. Save them in several")
         reply = self._run(scripts.COMMIT, *arguments, commit=True)
         if reply[0] == b"register":
             self._try(lambda client: client.sadd(REGISTRY, self.namespace))
@@ -372,7 +377,8 @@ class RedisBackend:
             raise ReadOnly(f"{self.url} is open for reading only")
 
     def _arguments(self, batch: Batch, new: bool = False) -> list[Any]:
-        head: dict[str, Any] = {"token": batch.token or secrets.token_hex(8), "keys": len(batch.writes), "keep": self.keep}
+        token = batch.token or secrets.token_hex(8)
+        head: dict[str, Any] = {"token": token, "keys": len(batch.writes), "keep": self.keep}
         if new:
             head["lineage"] = secrets.token_hex(16)
         if batch.base is not None:
@@ -384,7 +390,7 @@ class RedisBackend:
         if batch.marks:
             fields = ("name", "note", "revision", "time", "fresh")
             head["marks"] = [{f: getattr(mark, f) for f in fields if getattr(mark, f) not in (None, 0, "", False)
-                              or f == "revision" and mark.revision == 0} for mark in batch.marks]  # fmt: skip
+                              or (f == "revision" and mark.revision == 0)} for mark in batch.marks]  # fmt: skip
         if batch.unmarks:
             head["unmarks"] = batch.unmarks
         told = json.dumps([batch.reason, batch.author, len(batch.writes), *batch.undo], ensure_ascii=False)
@@ -460,7 +466,8 @@ class RedisBackend:
         try:
             return codec.parse_strict(text.decode())
         except (ValueError, RecursionError) as error:
-            raise Damaged(f"{self.url}: the older {what[:80]} is not valid JSON: {error}", "Nothing was changed") from error
+            said = f"{self.url}: the older {what[:80]} is not valid JSON: {error}"
+            raise Damaged(said, "Nothing was changed") from error
 
     # --- upkeep ------------------------------------------------------------------------------------------------
 
@@ -489,31 +496,54 @@ class RedisBackend:
         if self._tracking is not None:
             self._tracking.forget()
 
+    def _entries(self) -> Iterator[tuple[bytes, bytes]]:
+        """All that lies in `live`, as it is, some of it twice."""
+        cursor = 0
+        while True:
+            cursor, entries = self._try(lambda client, at=cursor: client.hscan(self._keys[1], at, count=CHUNK))  # type: ignore[misc]
+            yield from entries.items()
+            if not cursor:
+                return
+
     def recover(self) -> RecoveryReport:
-        """See `Backend.recover`. Checks that every entry can be read and that index and entries agree. O(keys)."""
+        """See `Backend.recover`. What cannot be read is set aside, in the hash `damaged` of the namespace. O(keys)."""
+        self._check_writable()
+        index, aside = self._keys[2], self._keys[12]
         problems = []
-        index, live = self._keys[2], self._keys[1]
-        bare = [k for k, in _pages(self._try(lambda client: list(client.zscan_iter(index, count=CHUNK))))]
-        held = {key for key, _ in self._try(lambda client: list(client.hscan_iter(live, count=CHUNK)))}
-        missing, unlisted = set(bare) - held, held - set(bare)
-        if (missing or unlisted) and not self.read_only:
-            if missing:
-                self._try(lambda client: client.zrem(index, *missing))
-            if unlisted:
-                self._try(lambda client: client.zadd(index, dict.fromkeys(unlisted, 0)))
-            found = f"{len(missing)} keys without an entry, {len(unlisted)} entries without a key"
-            problems.append(Problem("the key index", found, "made to agree with the entries"))
-        for key in sorted(held):
-            packed = self._try(lambda client, key=key: client.hget(live, key))  # type: ignore[misc]
+        held: set[bytes] = set()
+        bad: dict[bytes, tuple[bytes, str]] = {}
+        for name, packed in self._entries():
+            held.add(name)
             try:
-                codec.decode((self._unpack(key.decode(), packed).value or b"null") if packed else b"null")
-            except Damaged as error:
-                problems.append(Problem(f"key {key.decode()[:60]!r}", error.message, "left as it is", False))
-        return RecoveryReport(self.namespace, self.head().revision, tuple(problems))
+                key = check_key(name.decode())
+                codec.decode(self._unpack(key, packed).value or b"", key)
+            except (ValueError, StateException) as error:
+                bad[name] = packed, error.message if isinstance(error, StateException) else "it is not a key"
+        bare = {key for key, _ in self._try(lambda client: list(client.zscan_iter(index, count=CHUNK)))}
+        differ, wrong = sorted(bare ^ held), [0, 0]  # others may write meanwhile: the script looks again
+        for start in range(0, len(differ), CHUNK):
+            found = self._run(scripts.AGREE, *differ[start : start + CHUNK])
+            wrong = [wrong[0] + found[0], wrong[1] + found[1]]
+        if any(wrong):
+            said = f"{wrong[0]} keys without an entry, {wrong[1]} entries without a key"
+            problems.append(Problem("the key index", said, "made to agree with the entries"))
+        gone = []
+        for name, (packed, what) in sorted(bad.items()):
+            if self._run(scripts.SET_ASIDE, name, packed):
+                gone.append(name)
+                done = f"set aside in {aside}; its earlier versions are in its history"
+                problems.append(Problem(f"key {name.decode(errors='replace')[:60]!r}", what, done, False))
+        if deletes := {name.decode(): Write(None) for name in gone if _is_key(name)}:
+            self.commit(Batch(deletes, reason="recover: set aside what was damaged"))
+        return RecoveryReport(self.namespace, self.head().revision, tuple(problems), (aside,) if gone else ())
 
 
-def _pages(rows: list[tuple[bytes, float]]) -> list[tuple[bytes]]:
-    return [(member,) for member, _ in rows]
+def _is_key(name: bytes) -> bool:
+    try:
+        check_key(name.decode())
+    except ValueError:  # InvalidName is one too
+        return False
+    return True
 
 
 _shas: dict[str, str] = {}

@@ -14,14 +14,19 @@ What lies where, below the prefix `stateview:{NS}:`:
     marks     zset     NAME@REVISION by revision
     notes     hash     NAME@REVISION -> "SEQUENCE TIME NOTE"
     tokens    zset     the tokens of the last commits by revision, so that a retry is applied once
+    damaged   hash     key -> what was there, and was not what this wrote: set aside by `recover`
 
 Revisions inside a member have 16 digits. A key holds no NUL, so NUL divides and sorts first.
 """
 
-NAMES = ("head", "live", "index", "expiry", "history", "hindex", "hexpiry", "touched", "commits", "marks", "notes", "tokens")
+NAMES = (
+    "head", "live", "index", "expiry", "history", "hindex", "hexpiry", "touched", "commits", "marks", "notes", "tokens",
+    "damaged",
+)  # fmt: skip
 
 _COMMON = """
-local head, live, index, expiry, history, hindex, hexpiry, touched, commits, marks, notes, tokens = unpack(KEYS)
+local head, live, index, expiry, history, hindex, hexpiry, touched, commits, marks, notes, tokens, damaged =
+  unpack(KEYS)
 local call = redis.call
 local function int(n) return string.format('%.0f', n) end
 local function pad(n) return string.format('%016.0f', n) end
@@ -102,6 +107,8 @@ local function trim(floor, goal, limit)
 end
 """
 
+# fmt: off
+# The formatter would wrap every script in parentheses, and indent nothing in it.
 COMMIT = _COMMON + _TRIM + """
 local h = cjson.decode(ARGV[1])
 local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage')
@@ -293,7 +300,8 @@ if packed then
   local r, t, e, v = split(packed)
   if r < below then out[1] = {int(r), int(t), int(e), 'V' .. v} end
 end
-local members = call('ZREVRANGEBYLEX', hindex, '(' .. key .. '\\0' .. pad(below), '[' .. key .. '\\0', 'LIMIT', 0, limit)
+local low, high = '[' .. key .. '\\0', '(' .. key .. '\\0' .. pad(below)
+local members = call('ZREVRANGEBYLEX', hindex, high, low, 'LIMIT', 0, limit)
 for _, member in ipairs(members) do
   local u, t, e, rest = split(call('HGET', history, member))
   out[#out + 1] = {int(tonumber(string.sub(member, -16))), int(t), int(e), rest}
@@ -302,7 +310,7 @@ return out
 """
 
 COMPACT = _COMMON + _TRIM + """
--- A step of forgetting what only deleted checkpoints saw. ARGV: the floor, the last member looked at, how many to look at.
+-- A step of forgetting what only deleted checkpoints saw. ARGV: the floor, the last member looked at, how many to take.
 local goal = tonumber(ARGV[1])
 local from = '-'
 if ARGV[2] ~= '' then from = '(' .. ARGV[2] end
@@ -327,4 +335,23 @@ local f = call('HMGET', head, 'revision', 'floor')
 local goal, floor = math.min(tonumber(ARGV[1]), tonumber(f[1] or 0)), tonumber(f[2] or 0)
 if floor >= goal then return int(floor) end
 return int(trim(floor, goal, 2000))
+"""
+
+AGREE = _COMMON + """
+local bare, unlisted = 0, 0
+for _, key in ipairs(ARGV) do
+  local listed, held = call('ZSCORE', index, key), call('HEXISTS', live, key) == 1
+  if listed and not held then call('ZREM', index, key); bare = bare + 1 end
+  if held and not listed then call('ZADD', index, 0, key); unlisted = unlisted + 1 end
+end
+return {bare, unlisted}
+"""
+
+SET_ASIDE = _COMMON + """
+if call('HGET', live, ARGV[1]) ~= ARGV[2] then
+  return call('HGET', damaged, ARGV[1]) == ARGV[2] and 1 or 0
+end
+call('HSET', damaged, ARGV[1], ARGV[2])
+call('ZREM', index, ARGV[1]); call('ZREM', expiry, ARGV[1])
+return call('HDEL', live, ARGV[1])
 """
