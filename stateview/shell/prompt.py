@@ -70,7 +70,7 @@ class Prompt:
 
     def run(self) -> int:
         """Read and run lines until Ctrl-D or `exit`."""
-        threading.Thread(target=self._follow, daemon=True).start()
+        self.session.app.after_render += self._begin_following
         tell("stateview shell - 'help' lists the commands, TAB completes, Ctrl-D leaves")
         try:
             while True:
@@ -140,6 +140,11 @@ class Prompt:
         if command is not None and not command.hidden:
             pieces.append(("", f"{command.usage} - {command.help}"))
         return pieces
+
+    def _begin_following(self, _: object) -> None:
+        """The first prompt does not wait for a connection, nor for the import of what makes one."""
+        self.session.app.after_render -= self._begin_following
+        threading.Thread(target=self._follow, daemon=True).start()
 
     def _follow(self) -> None:
         """Keep the revision in the prompt true, on a connection of its own."""
