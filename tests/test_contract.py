@@ -12,7 +12,7 @@ import pytest
 import redis
 from conftest import REDIS
 
-from stateview.backends.base import Batch, NewMark, Point, Write
+from stateview.backends.base import Batch, NewMark, Write
 from stateview.testing import BackendContract, Open, save, state
 
 
@@ -96,12 +96,3 @@ class TestRedis(BackendContract):
         save(other, "k", b"3")
         one.commit(marking)
         assert [(mark.name, mark.revision) for mark in one.marks()] == [("m", 0), ("n", 2)]
-
-    def test_another_order_of_letters_on_the_server_changes_nothing(self, store: str, opened: Open) -> None:
-        """Lua on the server compares strings by its locale; keys are in code point order all the same."""
-        backend = opened()
-        keys = ["B", "a", "Z", "_", "é", "z", "-a", "a-", "A"]
-        for key in keys:
-            save(backend, key, b"1")
-        backend.commit(Batch({key: Write(None) for key in keys}))
-        assert list(state(backend, Point(len(keys), 0))) == sorted(keys)

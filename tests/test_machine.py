@@ -35,7 +35,7 @@ VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from("abc/~"), inner, max_size=3),
     max_leaves=8,
 )  # fmt: skip
-BRIEF = 0.02  # seconds to live: a machine that is slow sees it expire a step sooner, which the model knows from the clock
+BRIEF = 0.02  # seconds to live: on a slow machine it expires a step sooner, which the model knows from the clock
 LONG = 3600.0
 CLOCKS = timedelta(milliseconds=5)  # by which a server's clock may seem to differ
 
@@ -154,7 +154,8 @@ class Machine(RuleBasedStateMachine):
         head = self.state.head()
         assert (head.revision, head.count) == (self.revision, len(live))
         assert head.floor <= max(self.compacted, self.revision - self.history, 0)
-        assert [(one.name, one.revision) for one in self.state.checkpoints(all=True)] == [mark[:2] for mark in self.marks]
+        named = [(one.name, one.revision) for one in self.state.checkpoints(all=True)]
+        assert named == [mark[:2] for mark in self.marks]
         current = {mark.name: mark for mark in self.marks}
         assert self.state.list_checkpoints() == [mark.name for mark in self.marks if current[mark.name] is mark]
         for mark in self.marks:

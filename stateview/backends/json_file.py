@@ -257,7 +257,7 @@ class JSONBackend:
             return self._read() or self._settle()
 
     def _finish(self, live: _Live) -> _Live:
-        """Rename for a process that was killed before it did: what is written next counts on state.json as it should be."""
+        """Rename for a process that was killed before it did: what is written next builds on it."""
         line = live.line
         assert line is not None
         data = document.dump(live.entries, live.blocks)
@@ -512,8 +512,8 @@ class JSONBackend:
             if isinstance(error, OSError):
                 raise file_error(error, self.folder) from error
             raise
-        for name, revision in line.unmarks:
-            self._forget_file(name, revision, line)
+        for name, _ in line.unmarks:
+            self._forget_file(name, line)
 
     def _content(self, live: _Live, mark: MarkLine, history: History | None) -> bytes:
         if mark.revision == live.head.revision:
@@ -562,7 +562,7 @@ class JSONBackend:
         """A checkpoint's file is begun in the namespace's own folder, in which what is left over is swept."""
         return os.path.join(self.folder, f"{name}.json")
 
-    def _forget_file(self, name: str, revision: int, line: Line) -> None:
+    def _forget_file(self, name: str, line: Line) -> None:
         """Remove the file of a deleted checkpoint, or show the earlier one of that name in it."""
         if any(mark.name == name for mark in line.marks):
             return
