@@ -186,7 +186,10 @@ class History:
         if data is None:
             return False
         if data.startswith(b'{"rev"'):
-            self.add(msgspec.json.decode(data, type=Line))
+            record = msgspec.json.decode(data, type=Line)
+            if record.before and not self.follows(record):
+                return False
+            self.add(record)
         elif data.startswith(b'{"key"'):
             base = msgspec.json.decode(data, type=Base)
             value = None if isinstance(base.value, UnsetType) else bytes(base.value)
@@ -197,6 +200,12 @@ class History:
             self.lineage, self.floor = header.lineage, header.floor
             self.revision = max(self.revision, header.floor)
         return True
+
+    def follows(self, line: Line) -> bool:
+        """Whether no line is gone between the last one and this, which knows what it came after."""
+        if self.last is None:
+            return line.rev == self.floor
+        return self.last.digest in ("", line.before)
 
     def add(self, line: Line) -> None:
         """Add one commit."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Raw
 
-from ..errors import Damaged
-from ..model import Problem, RecoveryReport, now
+from ..errors import Damaged, InvalidName
+from ..model import Problem, RecoveryReport, check_checkpoint, now
 from . import json_document as document
 from .base import Mark, Point, Version
 from .json_history import History, Line, MarkLine, Set, digest, unseal, written
@@ -61,8 +61,9 @@ class _Recovery:
 
     def run(self) -> RecoveryReport:
         backend = self.backend
-        for name in sweep(backend.folder):
-            self.note(os.path.join(backend.folder, name), "left over from a process that is gone", "removed")
+        folder = os.path.join(backend.folder, "checkpoints")  # the lock has seen to the other one
+        for name in sweep(folder):
+            self.note(os.path.join(folder, name), "left over from a process that is gone", "removed")
         if os.path.exists(backend.history_path):
             self.read_history()
             if self.found:
@@ -84,14 +85,17 @@ class _Recovery:
                     break  # of a commit that was never acknowledged
                 if data is None:
                     self.found, self.end = "a line is not what was written", None
-                    broken = broken or number > 0  # what the first line says, every commit says too
+                    # What the first line says, every commit says too, unless the one after it runs on from it.
+                    broken = broken or number > 0 or line.count(b'{"sum":') > 1
                     continue
                 if not line.endswith(b"\n"):
                     self.found = "the end of the last line is not what was written"
                 self.end = msgspec.json.decode(data, type=Line) if data.startswith(b'{"rev"') else None
-                if not broken:
-                    history.take(line[:-1])
-                elif self.end is not None:
+                if number == 1 and self.found and self.end is not None:
+                    history.floor = self.end.floor
+                if not broken and not history.take(line[:-1]):
+                    self.found, broken = "lines are missing", True
+                if broken and self.end is not None:
                     self.later.append(self.end)
         last = self.later[-1] if self.later else history.last
         if last is not None:
@@ -105,6 +109,8 @@ class _Recovery:
             return
         if last is not None and any(version.revision > last.rev for version in state.values()):
             self.found, self.end = self.found or f"it ends at revision {last.rev}, before state.json", None
+        if not self.found and self.orphans({mark.name for mark in history.marks}):
+            self.found = "it does not know of checkpoints that have files"
 
     def mend_history(self) -> None:
         """What came before the bad line stands; of what came after, what the other files and sound lines tell."""
@@ -147,12 +153,12 @@ class _Recovery:
         if self.end is not None and data and digest(data) == self.end.before:
             state.update((version.key, version) for version in written(self.end))
             return {key: version for key, version in state.items() if version.value is not None}
-        if data and self.end is None:
+        if data:
             return self.confirm(state)
         if os.path.exists(backend.state_path):
             self.keep(backend.state_path)
-        self.note(backend.state_path, "missing or damaged, as is the history",
-                  f"taken back to revision {history.revision}; what was written after it is lost", mended=False)  # fmt: skip
+        done = f"taken back to revision {history.revision}; what was written after it is lost"
+        self.note(backend.state_path, "missing or damaged, as is the history", done, mended=False)
         return _live(history)
 
     def confirm(self, state: Entries) -> Entries:
@@ -172,11 +178,14 @@ class _Recovery:
                 doubtful.append(key)
             else:
                 wrong.append(key)
-        for key, version in _live(history).items():
-            if key not in state and not any(key in line.delete for line in self.later):
-                doubtful.append(key)
-            elif key in wrong:
+        newest: Entries = {}
+        for version in sorted(sound.values(), key=lambda version: version.revision):
+            newest[version.key] = version
+        for key, version in newest.items():
+            if key in wrong and version.value is not None:
                 out[key] = version
+            elif key not in state and version.value is not None:
+                doubtful.append(key)
         if wrong:
             done = f"{self.keep(backend.state_path)}; keys taken from the history: {_names(wrong)}"
             self.note(backend.state_path, "not what was written, as is the history", done, mended=False)
@@ -195,17 +204,27 @@ class _Recovery:
             history.marks = [mark for mark in history.marks if (mark.name, mark.revision) not in gone]
             lost = {key: mark for key, mark in lost.items() if key not in gone}
         named = {mark.name for mark in history.marks} | {name for name, _ in lost}
-        for name in sorted(self.files() - named):
+        for name in self.orphans(named):
             lost[name, 0] = MarkLine(name, 0, 0)
         for mark in sorted(lost.values(), key=lambda mark: mark.revision):
             self.mend_mark(mark, reached)
 
-    def files(self) -> set[str]:
-        try:
-            names = os.listdir(os.path.join(self.backend.folder, "checkpoints"))
-        except FileNotFoundError:
-            return set()
-        return {name[:-5] for name in names if name.endswith(".json")}
+    def orphans(self, named: set[str]) -> list[str]:
+        """Checkpoints that have a sound file, and no line in the history."""
+        folder = os.path.join(self.backend.folder, "checkpoints")
+        out = []
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+            stem, end = os.path.splitext(name)
+            if end == ".json" and stem not in named:
+                path = os.path.join(folder, name)
+                try:
+                    check_checkpoint(stem)
+                    with open(path, "rb") as file:
+                        document.parse_edited(file.read(), path, now())
+                    out.append(stem)
+                except (InvalidName, Damaged, IsADirectoryError):
+                    continue
+        return out
 
     def mend_mark(self, mark: MarkLine, reached: int) -> None:
         history, path = self.history, self.backend._checkpoint_path(mark.name)

@@ -37,9 +37,10 @@ from .shared import (
     temporary,
     watch_fork,
 )
-from .sqlite_check import checksum, guard, row_sum
+from .sqlite_check import checksum, examine, guard, row_sum
 
 POLL = 0.02  # seconds between looks of `wait`
+SMALL = 64 * 1024  # bytes of a database that is checked through and through when it is opened, in about a millisecond
 TRIM = 200  # touched rows that one commit looks at to forget what is overdue
 
 _GET = "SELECT value, revision, time, expires, sum FROM entries WHERE key = ?"
@@ -95,6 +96,7 @@ class SQLiteBackend:
         self.keep = history
         self.timeout = timeout
         self.durability = durability
+        self._examined = False
         self._pool = _Pool()
         self._mutex = threading.RLock()  # held while a connection is opened
         watch_fork(self)
@@ -121,7 +123,7 @@ class SQLiteBackend:
     # --- connections -------------------------------------------------------------------------------------------
 
     def _current_pool(self) -> _Pool:
-        """The pool of the database that is at the path now: another process may have dropped or recovered the one before."""
+        """The pool of the database that is there now: another process may have dropped or recovered the one before."""
         inode = self._inode()
         if inode != self._pool.inode:
             with self._mutex:
@@ -162,8 +164,8 @@ class SQLiteBackend:
             flags |= apsw.SQLITE_OPEN_URI
         with self._errors():
             connection = apsw.Connection(name, flags=flags)
+            connection.set_busy_handler(self._busy_handler())  # first: a setting can meet a lock too
             schema.prepare(connection, self.durability)
-            connection.set_busy_handler(self._busy_handler())
             if schema.needs_adoption(connection):
                 if self.read_only:
                     raise ReadOnly(f"{self.path} is of an older format", "Open it once for writing, which adopts it")
@@ -171,6 +173,11 @@ class SQLiteBackend:
                 self._adopt()
                 return self._connect()
             schema.check(connection, self.path)
+            if not self._examined and size <= SMALL:
+                if found := examine(connection, set()):
+                    connection.close()
+                    raise Damaged(f"{self.path}: {found}", schema.RECOVER)
+                self._examined = True
         return connection
 
     def _busy_handler(self) -> Any:
@@ -272,8 +279,8 @@ class SQLiteBackend:
         with file_lock(os.path.join(self.folder, "lock"), self.timeout), self._errors():
             connection = apsw.Connection(self.path)
             try:
-                schema.prepare(connection, self.durability)
                 connection.set_busy_handler(self._busy_handler())
+                schema.prepare(connection, self.durability)
                 schema.set_mode(connection, self.path)
                 connection.execute("BEGIN IMMEDIATE")
                 if schema.needs_adoption(connection):
@@ -397,7 +404,7 @@ class SQLiteBackend:
             if db is None:
                 self._keeps_nothing(at)
                 return []
-            low = max(prefix, after + "\0") if after else prefix  # one bound: SQLite seeks by one, and filters by more
+            low = max(prefix, after + "\0") if after else prefix  # one bound: SQLite seeks by no more
             high = prefix + "\U0010ffff" * 257  # no key is as long as this in its last character
             with self._snapshot(db, at):
                 if at is None:
@@ -543,7 +550,8 @@ class SQLiteBackend:
         told = (revision, moment, count, batch.reason, batch.author, len(batch.writes), *batch.undo)
         db.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*told, row_sum(*told)))
         if len(gone) == REAP:
-            count -= db.execute("SELECT count(*) FROM entries WHERE expires > 0 AND expires <= ?", (moment,)).fetchone()[0]
+            left = "SELECT count(*) FROM entries WHERE expires > 0 AND expires <= ?"
+            count -= db.execute(left, (moment,)).fetchone()[0]
         floor = self._trim(db, head.floor, revision) if revision - head.floor > self.keep else head.floor
         return Head(revision, moment, count, floor, head.lineage)
 
@@ -565,7 +573,8 @@ class SQLiteBackend:
         sum_ = checksum(key, value, revision, moment, expires)
         if value is None:
             db.execute("DELETE FROM entries WHERE key = ?", (key,))
-            db.execute("INSERT INTO versions VALUES (?, ?, ?, NULL, ?, 0, ?)", (key, revision, _TOP, moment, sum_ + guard(_TOP)))
+            row = (key, revision, _TOP, moment, sum_ + guard(_TOP))
+            db.execute("INSERT INTO versions VALUES (?, ?, ?, NULL, ?, 0, ?)", row)
             return -was_there
         db.execute(
             "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)",

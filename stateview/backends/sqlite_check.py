@@ -16,7 +16,8 @@ _COLUMNS = {
     "entries": "CAST(key AS BLOB), CAST(value AS BLOB), revision, time, expires, sum",
     "versions": "CAST(key AS BLOB), revision, until, CAST(value AS BLOB), time, expires, sum",
     "touched": "revision, CAST(key AS BLOB)",
-    "commits": "revision, time, count, CAST(reason AS BLOB), CAST(author AS BLOB), keys, position, forward, behind, sum",
+    "commits": """revision, time, count, CAST(reason AS BLOB), CAST(author AS BLOB), keys, position, forward, behind,
+        sum""",
     "marks": "id, CAST(name AS BLOB), revision, time, CAST(note AS BLOB), sum",
 }
 _ORDER = {
@@ -32,7 +33,7 @@ def checksum(key: str, value: bytes | None, revision: int, moment: int, expires:
 
 
 def guard(until: int) -> int:
-    """What is added to the checksum of a version for the revision that superseded it; 0 for an entry, which has none."""
+    """What is added to the checksum of a version for the revision that superseded it; 0 for an entry."""
     return crc32(b"%d" % until) if until else 0
 
 
@@ -53,7 +54,7 @@ def read(db: apsw.Connection, table: str, direction: str = "") -> Iterator[Row |
         try:
             row = tuple(field.decode() if isinstance(field, bytes) else field for field in raw)
             yield row if _sound(table, row) else None
-        except (UnicodeDecodeError, TypeError):
+        except (UnicodeDecodeError, TypeError, AttributeError):  # no text, or of another type than the column's
             yield None
 
 
@@ -67,11 +68,21 @@ def _sound(table: str, row: Row) -> bool:
         return bool(checksum(key, data, revision, moment, expires) + guard(until) == expected)
     if table in ("commits", "marks"):
         return bool(row_sum(*row[table == "marks" : -1]) == row[-1])
-    return True
+    kinds = (int, str) if table == "touched" else (int, str, int)
+    return tuple(map(type, row)) == kinds
 
 
 def examine(db: apsw.Connection, tables: set[Row]) -> str:
-    """What is wrong with a database, or nothing. `tables` are names and texts that its schema must hold. O(all of it)."""
+    """What is wrong with a database, or nothing. `tables` are names and texts that its schema must hold. O(size)."""
+    db.execute("BEGIN")
+    try:
+        return _examine(db, tables)
+    finally:
+        if db.in_transaction:
+            db.execute("COMMIT")
+
+
+def _examine(db: apsw.Connection, tables: set[Row]) -> str:
     said = [str(row[0]) for row in db.execute("PRAGMA integrity_check(5)")]
     if said != ["ok"]:
         return "; ".join(said)
@@ -80,7 +91,7 @@ def examine(db: apsw.Connection, tables: set[Row]) -> str:
     found: dict[str, list[Row]] = {}
     for table in TABLES:
         found[table] = [row for row in read(db, table) if row is not None]
-        bad = db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] - len(found[table])
+        bad = int(db.execute(f"SELECT count(*) FROM {table}").get) - len(found[table])
         if bad:
             return f"{bad} row{'s' if bad > 1 else ''} of the table {table} not what was written"
     if len(found["meta"]) != 1:

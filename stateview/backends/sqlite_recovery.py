@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _PAGE = 4096
 _TOP = 1 << 62
+_UNREADABLE = (apsw.Error, UnicodeDecodeError)  # the text of an error, too, may hold what is no UTF-8
 
 
 def recover(backend: SQLiteBackend) -> RecoveryReport:
@@ -39,12 +40,7 @@ def _examine(backend: SQLiteBackend) -> str:
     try:
         with backend._connection() as db:
             assert db is not None
-            db.execute("BEGIN")
-            try:
-                return examine(db, schema.tables())
-            finally:
-                if db.in_transaction:
-                    db.execute("COMMIT")
+            return examine(db, schema.tables())
     except Damaged as error:
         return error.message
 
@@ -58,9 +54,13 @@ class _Rebuild:
         self.good: dict[str, dict[Row, Row]] = {table: {} for table in TABLES}  # by what identifies a row
         self.lost: list[str] = []
         self.unread: set[str] = set()  # tables that could not be read to the end
+        self.named: set[str] = set()  # checkpoints, as an index lists them
 
     def run(self) -> tuple[str, ...]:
         original = self.lock()
+        if original is not None and self.is_foreign(original):
+            original.close()
+            raise Damaged(f"{self.path}: {self.found}", "Move it away, or give another store")
         name, copy = temporary(self.path), temporary(self.path)
         try:
             if original is not None and self.has_tables(original):
@@ -97,15 +97,24 @@ class _Rebuild:
             connection.set_busy_timeout(int(self.backend.timeout * 1000))
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             connection.execute("BEGIN IMMEDIATE")
-        except apsw.Error:
+        except _UNREADABLE:
             connection.close()
             return None
         return connection
 
+    def is_foreign(self, db: apsw.Connection) -> bool:
+        """Whether it is a sound database of something else, which is not ours to replace."""
+        try:
+            names = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+            sound = db.pragma("quick_check") == "ok"
+        except _UNREADABLE:
+            return False
+        return sound and bool(names) and not names & set(TABLES)
+
     def has_tables(self, db: apsw.Connection) -> bool:
         try:
             return schema.tables() <= set(db.execute("SELECT name, sql FROM sqlite_schema"))
-        except (apsw.Error, UnicodeDecodeError):
+        except _UNREADABLE:
             return False
 
     def mend_schema(self, copy: str) -> None:
@@ -133,7 +142,7 @@ class _Rebuild:
             for name, root in roots.items():
                 if 1 < root <= pages:
                     db.execute("UPDATE sqlite_schema SET rootpage = ? WHERE name = ?", (root, name))
-        except apsw.Error:
+        except _UNREADABLE:
             pass  # a table that begins elsewhere is not found; what is read is checked row by row
         finally:
             db.close()
@@ -145,9 +154,9 @@ class _Rebuild:
         try:
             db.execute("PRAGMA writable_schema = ON")  # goes on past what is malformed
             for name, root in db.execute("SELECT CAST(name AS BLOB), rootpage FROM sqlite_schema"):
-                if root and root not in out.values():
+                if isinstance(root, int) and root not in out.values():
                     out[name.decode(errors="replace")] = root
-        except (apsw.Error, AttributeError):
+        except (*_UNREADABLE, AttributeError):
             pass
         finally:
             db.close()
@@ -165,10 +174,16 @@ class _Rebuild:
                         else:
                             self.good[table][_identity(table, row)] = row
                     break
-                except apsw.Error:
+                except _UNREADABLE:
                     self.unread.add(table)
-            if bad and table not in ("entries", "versions", "touched"):
+            if bad and table in ("meta", "commits"):
                 self.lost.append(f"{bad} row{'s' if bad > 1 else ''} of the table {table}")
+            elif bad:
+                self.unread.add(table)
+        try:
+            self.named = {name for (name,) in db.execute("SELECT name FROM marks INDEXED BY sqlite_autoindex_marks_1")}
+        except _UNREADABLE:
+            self.named = set()
 
     def write(self, name: str) -> None:
         good = self.good
@@ -187,6 +202,9 @@ class _Rebuild:
                 turns[key].append(revision)
         live = {row[0] for row in good["entries"].values()}
         missing = sorted(key for revision, key in gone if turns[key][-1] == revision)
+        if "marks" in self.unread:
+            self.lost += [f"checkpoint {mark!r}" for mark in sorted(self.named - {row[1] for row in marks.values()})]
+            self.lost += [] if self.named else ["checkpoints, whose names are not known"]
         self.lost += [f"the value of key {key[:60]!r}" for key in missing]
         self.lost += [f"the value of key {key[:60]!r} of revision {revision}"
                       for revision, key in sorted(gone) if turns[key][-1] != revision]  # fmt: skip
@@ -194,13 +212,15 @@ class _Rebuild:
             seen = {key: [turn for turn in turns[key] if turn <= revision] for key in turns}
             holes = sorted(key for key, before in seen.items() if before and (before[-1], key) in gone)
             if holes:
-                self.lost.append(f"in checkpoint {mark!r} the value of {', '.join(repr(key[:60]) for key in holes[:10])}")
+                names = ", ".join(repr(key[:60]) for key in holes[:10])
+                self.lost.append(f"in checkpoint {mark!r} the value of {names}")
         top = max([floor, *(row[0] for row in touched | gone), *(key[0] for key in commits)], default=0)
         last = commits[max(commits)] if commits else None
         if last is not None and last[0] == top and not 0 <= last[2] - len(live) <= len(missing):
             self.lost.append(f"{abs(last[2] - len(live))} entries, whose keys are not known")
-        if last is None and (written or self.unread):
-            self.lost.append("the log of the commits")
+        silent = [turn for turn in range(floor + 1, top + 1) if (turn,) not in commits]
+        if silent:
+            self.lost.append(f"the log of {len(silent)} commit{'s' if len(silent) > 1 else ''}, from {silent[0]} on")
         revision, moment = top + 1, now()
         if self.lost:
             floor = revision  # states in which something is missing are read only where a checkpoint names them
@@ -228,7 +248,7 @@ class _Rebuild:
 
     def replace(self, name: str, original: apsw.Connection | None) -> tuple[str, ...]:
         kept = [keep_damaged(self.path)]
-        if original is None:  # no one could write; what is left of a log belongs to the damaged file, not to the new one
+        if original is None:  # no one could write; what is left of a log belongs to the damaged file
             for suffix in ("-wal", "-shm"):
                 if os.path.exists(self.path + suffix):
                     kept.append(keep_damaged(self.path + suffix))
