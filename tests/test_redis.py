@@ -253,7 +253,7 @@ def use_all(state: StateManager) -> None:
     threading.Timer(0.1, state.save, ("late", 1)).start()
     revision, started = state.revision, time.monotonic()
     assert state.backend.wait(revision, 5.0) == revision + 1
-    assert time.monotonic() - started < 0.6
+    assert time.monotonic() - started < 1.0
 
 
 # --- the store URL -------------------------------------------------------------------------------------------------
@@ -435,7 +435,7 @@ def test_a_failover_by_a_sentinel(start: Callable[..., Server], manage: Any, tmp
         assert replica.client(password=PASSWORD).info("replication")["role"] == "master"
         assert state.recover().ok
         unknown = manage(url.replace("/store/", "/nothing/"), timeout=0.2)
-        with pytest.raises(BackendUnavailable, match="nothing"):
+        with pytest.raises(BackendUnavailable, match="No master found for 'nothing'. Check"):
             unknown.load("k")
     finally:
         watcher.kill()
@@ -725,7 +725,7 @@ def test_wait_is_woken_by_another_client(path: str, start: Callable[..., Server]
         late = time.monotonic()
         timer.join()
         assert (revision, state.load("k")) == (number, number)
-        assert state.entry("k").time.timestamp() > time.time() - (time.monotonic() - late) - 0.3
+        assert state.entry("k").time.timestamp() > time.time() - (time.monotonic() - late) - 0.5
     started = time.monotonic()
     assert state.backend.wait(11, 0.3) == 11
     assert 0.25 < time.monotonic() - started < 1.0
@@ -977,7 +977,7 @@ def test_recover_among_writers_finds_nothing_and_breaks_nothing(url: str, manage
 
 
 def test_a_server_that_loads_its_data_is_waited_for(start: Callable[..., Server], manage: Any) -> None:
-    server = start(FIRST, "--key-load-delay", "400", "--loading-process-events-interval-bytes", "1024")
+    server = start(FIRST, "--key-load-delay", "600", "--loading-process-events-interval-bytes", "1024")
     client = server.client()
     for number in range(3000):
         client.set(f"other:{number}", "x" * 100)
@@ -1008,6 +1008,17 @@ def test_a_refused_start_stays_refused(url: str, manage: Any) -> None:
                 state.save("k", 1)
     with redis.Redis.from_url(url) as client:
         assert not client.exists("stateview:{older}:head")
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+cluster", "redis+sentinel", "unix"])
+@pytest.mark.parametrize("sign", "/?#@:")
+def test_no_part_of_a_password_is_shown(manage: Any, scheme: str, sign: str) -> None:
+    state = manage(f"{scheme}://me:hunter{sign}zwei@127.0.0.1:{free_port()}/x", timeout=0.05)
+    with pytest.raises(BackendError) as caught:
+        state.load("k")
+    for said in (str(caught.value), state.url, repr(state)):
+        assert "hunter" not in said
+        assert "zwei" not in said
 
 
 @pytest.mark.parametrize("url", ["redis:", "redis:/x", "redis+tls://h", "unix:/x", "http://localhost"])

@@ -27,7 +27,7 @@ def mask(url: str) -> str:
     """A store URL with its password hidden."""
     import re  # here, since a store of files needs no pattern
 
-    masked = re.sub(r"(?<=://)([^/@:]*):[^/]*@", r"\1:***@", url)
+    masked = re.sub(r"(?<=://)([^/@:]*):.*@", r"\1:***@", url)
     return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", masked)
 
 
@@ -86,4 +86,3 @@ def open_backend(url: str, namespace: str, **options: Any) -> Backend:
     from .redis import RedisBackend
 
     return RedisBackend(store.place, store.shown, namespace, **options)
-

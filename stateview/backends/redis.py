@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import secrets
 import threading
 import time
@@ -142,14 +143,14 @@ class RedisBackend:
                     continue
                 if sent:
                     hint = "The commit may or may not have been applied: look before you try again"
-                    raise CommitUnknown(f"{self.url} does not answer: {error}", hint) from error
+                    raise CommitUnknown(f"{self.url} does not answer: {_reason(error)}", hint) from error
                 raise self._refusal(error) from error
 
     def _refusal(self, error: Exception) -> StateException:
         what = f"{self.url}: {error}"
         text = str(error)
         if _can_pass(error):
-            what = f"{self.url} does not answer: {error}"
+            what = f"{self.url} does not answer: {_reason(error)}"
             return BackendUnavailable(what, "Check that the server runs and the address is right")
         if "CERTIFICATE" in text:
             return BackendError(what, "Give the file of the CA that signed it: add ?ssl_ca_certs=PATH to the store URL")
@@ -563,6 +564,11 @@ def _can_pass(error: Exception) -> bool:
     return isinstance(error, _PASSING) or str(error).startswith("BUSY ")
 
 
+def _reason(error: Exception) -> str:
+    """What the library says, without its own objects, which some versions show with their passwords."""
+    return re.split(r" : (?:Redis)?<", str(error))[0]
+
+
 def _is_lost(error: Exception) -> bool:
     """Whether what was sent may have been done all the same: it was not refused, and there was a connection."""
     if isinstance(error, (ResponseError, BusyLoadingError, RedisClusterException, *_REFUSED)):
@@ -580,6 +586,8 @@ def _open(url: str) -> Any:
     """A client for a store URL. The library's own retries are off: one layer tries again, ours."""
     if "decode_responses" in url:
         raise ValueError("decode_responses cannot be chosen")
+    if any(sign in url.partition("://")[2].rpartition("@")[0] for sign in "/?#"):  # taken apart, half would be shown
+        raise ValueError("before the last @, write / as %2F, ? as %3F and # as %23")
     options: dict[str, Any] = {"socket_connect_timeout": 2.0, "socket_timeout": 5.0, "retry": Retry(NoBackoff(), 0)}
     scheme, _, rest = url.partition("://")
     if scheme == "redis+cluster":
