@@ -435,7 +435,7 @@ def test_a_failover_by_a_sentinel(start: Callable[..., Server], manage: Any, tmp
         assert replica.client(password=PASSWORD).info("replication")["role"] == "master"
         assert state.recover().ok
         unknown = manage(url.replace("/store/", "/nothing/"), timeout=0.2)
-        with pytest.raises(BackendUnavailable, match="No master found for 'nothing'. Check"):
+        with pytest.raises(BackendUnavailable, match=r"No master found for 'nothing'\. Check"):
             unknown.load("k")
     finally:
         watcher.kill()
