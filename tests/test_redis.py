@@ -400,6 +400,13 @@ def test_a_cluster_of_three_nodes(start: Callable[..., Server], manage: Any) -> 
         manage(f"redis://127.0.0.1:{nodes[0].port}", "nowhere", timeout=0.2).save("k", 1)
 
 
+def knows_a_replica(sentinel: redis.Redis) -> bool:
+    try:
+        return any("slave" in str(one["flags"]) for one in sentinel.sentinel_slaves("store"))
+    except redis.RedisError:
+        return False  # it is not up yet
+
+
 def test_a_failover_by_a_sentinel(start: Callable[..., Server], manage: Any, tmp_path: Path) -> None:
     path = FIRST
     login = ("--requirepass", PASSWORD, "--masterauth", PASSWORD, "--repl-diskless-sync-delay", "0")
@@ -417,9 +424,7 @@ def test_a_failover_by_a_sentinel(start: Callable[..., Server], manage: Any, tmp
         stdout=subprocess.DEVNULL, preexec_fn=redis_servers._end_with_parent,  # noqa: PLW1509 - it only calls prctl
     )  # fmt: skip
     try:
-        patient = redis.retry.Retry(redis.backoff.ConstantBackoff(0.1), 99)
-        asked = redis.Redis(port=sentinel, password="watcher", retry=patient)
-        until(lambda: asked.sentinel_slaves("store") and "slave" in str(asked.sentinel_slaves("store")[0]["flags"]))
+        until(partial(knows_a_replica, redis.Redis(port=sentinel, password="watcher")))
         hosts = f"127.0.0.1:{free_port()},127.0.0.1:{sentinel}"
         url = f"redis+sentinel://:{QUOTED}@{hosts}/store/2?sentinel_password=watcher"
         state = manage(url, "main", timeout=20.0)
