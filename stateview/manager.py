@@ -13,7 +13,7 @@ from . import codec, comparison, restoring, settings
 from .backends import open_backend
 from .backends.base import Batch, Head, Mark, NewMark, Point, Write
 from .diff import Change, Diff, point
-from .errors import Conflict, HistoryPruned, ReadOnly, StateException
+from .errors import Conflict, HistoryPruned, InvalidName, ReadOnly, StateException
 from .model import (
     ABSENT,
     Checkpoint,
@@ -23,10 +23,11 @@ from .model import (
     check_checkpoint,
     check_key,
     check_name,
+    is_key,
     parse_ref,
     to_datetime,
 )
-from .transaction import Transaction, check_ttl
+from .transaction import Transaction, check_expected, check_ttl
 from .view import Ref, StateView, diff, find_mark, missing_key, missing_mark, resolve, to_entry
 
 UPDATE_SECONDS = 60.0
@@ -62,6 +63,10 @@ class StateManager:
         author: str | None = None, history: int | None = None, timeout: float | None = None,
         durability: str | None = None,
     ) -> None:  # fmt: skip
+        if namespace is not None:
+            check_name(namespace, "namespace")
+        if backend is not None and (not isinstance(backend, str) or not backend):
+            raise InvalidName(f"{backend!r} is not a store", "Use json, sqlite, redis, or a store URL")
         chosen = settings.choose(backend, namespace)
         given = {"history": history, "timeout": timeout, "durability": durability}
         options = {name: value for name, value in given.items() if value is not None}
@@ -129,6 +134,7 @@ class StateManager:
 
         """
         data = codec.encode(value)
+        check_expected(expected)
         expectation = {} if expected is None else {check_key(key): expected}
         write = Write(data, check_ttl(ttl))
         return self._commit(Batch({check_key(key): write}, expectation, reason=reason or f"save {key}")).revision
@@ -176,6 +182,7 @@ class StateManager:
             Conflict: the key is not at the `expected` revision.
 
         """
+        check_expected(expected)
         found = self.backend.get(check_key(key))
         if found is None and expected is None:
             return False
@@ -193,7 +200,7 @@ class StateManager:
         return self.at("live" if at is None else at).list_keys(prefix, keys)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self.backend.get(key) is not None
+        return is_key(key) and self.backend.get(key) is not None
 
     def update(
         self, key: str, function: Callable[[Any], Any], default: Any = ABSENT, *, ttl: float | None = None,
@@ -323,7 +330,7 @@ class StateManager:
         parsed = parse_ref(ref)
         mark = find_mark(self.backend.marks(), parsed.name, parsed.revision) if parsed.name and not parsed.back else None
         if mark is None:
-            raise missing_mark(self.backend, ref, parsed.name or ref)
+            raise missing_mark(self.backend, str(ref), parsed.name or str(ref))
         return mark
 
     def at(self, ref: Ref) -> StateView:
@@ -370,6 +377,7 @@ class StateManager:
             RefNotFound, HistoryPruned: the ref names nothing that is kept.
 
         """
+        check_expected(expected)
         return restoring.restore(self.backend, ref, comparison.Selection(keys), dry_run, expected, self._commit)
 
     restore = restore_checkpoint
@@ -387,6 +395,7 @@ class StateManager:
             Conflict: another wrote meanwhile, or live is not at `expected`.
 
         """
+        check_expected(expected)
         return restoring.undo(self.backend, self._commit, expected)
 
     def redo(self, *, expected: int | None = None) -> Diff:
@@ -397,6 +406,7 @@ class StateManager:
             Conflict: as in `undo`.
 
         """
+        check_expected(expected)
         return restoring.redo(self.backend, self._commit, expected)
 
     # --- looking back ------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time as _time
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeGuard
 
 from msgspec import Struct
 
@@ -196,6 +196,15 @@ def check_key(key: object) -> str:
     if size > MAX_KEY_BYTES:
         raise InvalidName(f"key {key[:40]!r}… is {size:,} bytes of UTF-8", f"At most {MAX_KEY_BYTES:,} are allowed")
     return key
+
+
+def is_key(key: object) -> TypeGuard[str]:
+    """Whether `key` may be one."""
+    try:
+        check_key(key)
+    except InvalidName:
+        return False
+    return True
 
 
 class Ref(NamedTuple):

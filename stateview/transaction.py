@@ -26,6 +26,17 @@ def check_ttl(ttl: float | None) -> int:
     return max(1, round(ttl * 1_000_000))
 
 
+def check_expected(expected: int | None) -> None:
+    """Check a revision that something must have.
+
+    Raises:
+        ValueError: no revision.
+
+    """
+    if expected is not None and (isinstance(expected, bool) or not isinstance(expected, int) or expected < 0):
+        raise ValueError(f"expected={expected!r}: give a revision, 0 for what must be absent, or None")
+
+
 class Transaction:
     """Writes kept in memory until the block ends. Made by `StateManager.transaction`.
 
@@ -54,6 +65,7 @@ class Transaction:
         """As `StateManager.save`; written when the block ends."""
         self._check_open()
         write = Write(codec.encode(value), check_ttl(ttl))
+        check_expected(expected)
         if expected is not None:
             self._read[check_key(key)] = expected
         self._writes[check_key(key)] = write

@@ -9,7 +9,7 @@ from . import codec, comparison
 from .backends.base import Backend, Head, Mark, Point, Version
 from .diff import Diff
 from .errors import KeyNotFound, RefNotFound
-from .model import ABSENT, Entry, check_key, parse_ref, to_datetime
+from .model import ABSENT, Entry, check_key, is_key, parse_ref, to_datetime
 
 Ref = str | int
 
@@ -142,7 +142,7 @@ class StateView:
         return [version.key for version in self.raw_entries(prefix, keys)]
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and bool(self._backend.read([key], self._point))
+        return is_key(key) and bool(self._backend.read([key], self._point))
 
 
 def diff(before: StateView, after: StateView, keys: Iterable[str] | str | None = None) -> Diff:

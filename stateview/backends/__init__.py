@@ -44,7 +44,7 @@ def parse_store(url: str, folder: str = "") -> Store:
         if path.startswith("//"):
             path = path[2:]
         if "\0" in path:
-            raise InvalidName("the path of a store holds a NUL character")
+            raise InvalidName("the path of a store holds a NUL character", "Give another path")
         path = os.path.join(folder, os.path.expanduser(path))
         return Store(scheme, path, f"{scheme}:{path}")
     if scheme == "redis" and not colon:

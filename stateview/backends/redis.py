@@ -109,7 +109,7 @@ class RedisBackend:
         with self._mutex:
             if self._client is None:
                 try:
-                    self._client = _open(self._address)
+                    self._client = _open(self._address, self.timeout)
                 except (ValueError, TypeError) as error:
                     raise BackendError(f"{self.url} is not a usable Redis URL: {error}") from error
                 if isinstance(self._client, redis.Redis):
@@ -582,13 +582,17 @@ def _open_connection(client: Any) -> None:
         client.connection_pool.release(client.connection_pool.get_connection())
 
 
-def _open(url: str) -> Any:
-    """A client for a store URL. The library's own retries are off: one layer tries again, ours."""
+def _open(url: str, timeout: float) -> Any:
+    """A client for a store URL. The library's own retries are off: one layer tries again, ours.
+
+    No single answer is waited for longer than `timeout`, the deadline of all tries.
+    """
     if "decode_responses" in url:
         raise ValueError("decode_responses cannot be chosen")
     if any(sign in url.partition("://")[2].rpartition("@")[0] for sign in "/?#"):  # taken apart, half would be shown
         raise ValueError("before the last @, write / as %2F, ? as %3F and # as %23")
-    options: dict[str, Any] = {"socket_connect_timeout": 2.0, "socket_timeout": 5.0, "retry": Retry(NoBackoff(), 0)}
+    seconds = {"socket_connect_timeout": min(2.0, timeout), "socket_timeout": min(5.0, timeout)}
+    options: dict[str, Any] = {**seconds, "retry": Retry(NoBackoff(), 0)}
     scheme, _, rest = url.partition("://")
     if scheme == "redis+cluster":
         from redis.cluster import RedisCluster
