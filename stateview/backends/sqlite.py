@@ -38,9 +38,11 @@ from .shared import (
     watch_fork,
 )
 from .sqlite_check import checksum, examine, guard, row_sum
+from .sqlite_memory import TRUST, Memory, remember
 
 POLL = 0.02  # seconds between looks of `wait`
 SMALL = 64 * 1024  # bytes of a database that is checked through and through when it is opened, in about a millisecond
+_OFTEN = 3  # loads after which a process is one that loads again and again
 TRIM = 200  # touched rows that one commit looks at to forget what is overdue
 
 _GET = "SELECT value, revision, time, expires, sum FROM entries WHERE key = ?"
@@ -217,8 +219,7 @@ class SQLiteBackend:
             with self._errors():
                 yield connection
         except Damaged:
-            pool.opened.discard(connection)
-            connection.close()
+            pool.shut(connection)
             raise
         except BaseException:
             if connection.in_transaction:
@@ -317,8 +318,11 @@ class SQLiteBackend:
         return tuple(row)
 
     def get(self, key: str) -> Version | None:
-        """See `Backend.get`. One prepared statement."""
+        """See `Backend.get`. One prepared statement; none for a key that was read and no one committed since."""
         pool = self._pool
+        if pool.memory is not None and (held := pool.memory.get(key)) is not None:
+            return held if not held.expires or held.visible(now()) else None
+        looked = time.monotonic()
         try:
             if os.stat(self.path).st_ino != pool.inode:
                 raise IndexError
@@ -329,6 +333,8 @@ class SQLiteBackend:
                     return None
             return self.get(key)
         try:
+            memory = pool.recall(self.path)
+            stamp = memory.stamp() if memory is not None else b""
             row = db.execute(_GET, (key,)).fetchone()
         except (apsw.Error, UnicodeDecodeError) as error:
             raise self._translate(error) from error
@@ -337,13 +343,14 @@ class SQLiteBackend:
         if row is None:
             self._check_gap(key)
             return None
-        value, revision, moment, expires, _ = row
+        value, revision, moment, expires, sum_ = row
         data = value.encode()
-        if checksum(key, data, revision, moment, expires) != row[4]:
+        if checksum(key, data, revision, moment, expires) != sum_:
             raise self._rotten(key)
-        if expires and expires <= now():
-            return None
-        return Version(key, data, revision, moment, expires)
+        version = Version(key, data, revision, moment, expires)
+        if memory is not None:
+            memory.put(version, stamp, looked)
+        return version if not expires or version.visible(now()) else None
 
     def _check_gap(self, key: str) -> None:
         """A key that is not found may be one whose bytes have rotted: then it is a neighbour, with a wrong checksum."""
@@ -505,9 +512,7 @@ class SQLiteBackend:
         """See `Backend.close`."""
         pool = self._pool
         while pool:
-            connection = pool.pop()
-            connection.close()
-            pool.opened.discard(connection)
+            pool.shut(pool.pop())
 
     # --- writing -----------------------------------------------------------------------------------------------
 
@@ -577,7 +582,8 @@ class SQLiteBackend:
             db.execute("INSERT INTO versions VALUES (?, ?, ?, NULL, ?, 0, ?)", row)
             return -was_there
         db.execute(
-            "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)",
+            """INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value,
+            revision = excluded.revision, time = excluded.time, expires = excluded.expires, sum = excluded.sum""",
             (key, value.decode(), revision, moment, expires, sum_),
         )
         return 1 - was_there
@@ -632,10 +638,12 @@ class SQLiteBackend:
     def drop(self) -> None:
         """See `Backend.drop`."""
         self._check_writable()
-        self.close()
         if not os.path.isdir(self.folder):
             return
         import shutil
+
+        self._forget()
+        self.close()
 
         moved = temporary(self.folder)
         with file_lock(os.path.join(self.folder, "lock"), self.timeout):
@@ -648,7 +656,19 @@ class SQLiteBackend:
 
         self.close()
         with self._mutex:
-            return recover(self)
+            report = recover(self)
+        if report.kept:
+            time.sleep(TRUST)  # others have now seen that the file is another one
+        return report
+
+    def _forget(self) -> None:
+        """Make other processes look at the file again: a commit that none of them will read."""
+        try:
+            with self._connection() as db:
+                if db is not None:
+                    db.execute("DELETE FROM meta")
+        except StateException:
+            time.sleep(TRUST)  # it cannot be written; they look by themselves after a while
 
     def _check_writable(self) -> None:
         if self.read_only:
@@ -662,6 +682,21 @@ class _Pool(deque[apsw.Connection]):
         super().__init__()
         self.inode = inode
         self.opened: set[apsw.Connection] = set()
+        self.memory: Memory | None = None
+        self._recalls = 0
+
+    def recall(self, path: str) -> Memory | None:
+        """The memory of what is read again and again, made at the third read: a process that loads once needs none."""
+        self._recalls += 1
+        if self._recalls == _OFTEN:
+            self.memory = remember(path)
+        return self.memory
+
+    def shut(self, connection: apsw.Connection) -> None:
+        """Close a connection. With the last one the WAL index may go, and what it vouched for."""
+        self.opened.discard(connection)
+        self.memory, self._recalls = None, 0
+        connection.close()
 
 
 _inherited: list[_Pool] = []

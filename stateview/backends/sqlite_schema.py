@@ -22,11 +22,11 @@ TABLES = f"""
 CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), lineage TEXT NOT NULL, floor INTEGER NOT NULL) STRICT;
 CREATE TABLE entries (
     key TEXT PRIMARY KEY, value TEXT NOT NULL, revision INTEGER NOT NULL, time INTEGER NOT NULL,
-    expires INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    expires INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT;
 CREATE INDEX entries_expires ON entries (expires) WHERE expires > 0;
 CREATE TABLE versions (
     key TEXT NOT NULL, revision INTEGER NOT NULL, until INTEGER NOT NULL, value TEXT, time INTEGER NOT NULL,
-    expires INTEGER NOT NULL, sum INTEGER NOT NULL, PRIMARY KEY (key, revision)) STRICT, WITHOUT ROWID;
+    expires INTEGER NOT NULL, sum INTEGER NOT NULL, PRIMARY KEY (key, revision)) STRICT;
 CREATE INDEX versions_expires ON versions (expires) WHERE expires > 0;
 CREATE TABLE touched (revision INTEGER NOT NULL, key TEXT NOT NULL, PRIMARY KEY (revision, key)) STRICT, WITHOUT ROWID;
 CREATE TABLE commits (
@@ -94,10 +94,10 @@ def create(path: str) -> None:
 
 def set_mode(connection: apsw.Connection, path: str) -> None:
     """WAL, or where the file system cannot hold that, the rollback mode that survives a loss of power."""
-    if on_network(path):
-        connection.execute("PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = EXTRA")
-    else:
-        connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
+    network = on_network(path)
+    connection.pragma("journal_mode", "TRUNCATE" if network else "WAL")
+    connection.pragma("synchronous", "EXTRA" if network else "FULL")
+
 
 
 def _make_tables(connection: apsw.Connection) -> None:
