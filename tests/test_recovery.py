@@ -139,6 +139,12 @@ def sqlite_store(tmp_path):
     return Store("sqlite", tmp_path)
 
 
+@pytest.fixture
+def alone(monkeypatch):
+    """No other process has the database open, for whose look at it `recover` would wait: hundreds of times."""
+    monkeypatch.setattr("stateview.backends.sqlite.TRUST", 0.0)
+
+
 def flipped(data, place, bit):
     return data[:place] + bytes([data[place] ^ (1 << bit)]) + data[place + 1 :]
 
@@ -305,7 +311,7 @@ DB = "state.db"
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_sqlite_bits_flipped(sqlite_store, part):
+def test_sqlite_bits_flipped(sqlite_store, alone, part):
     data = sqlite_store.files[sqlite_store.path(DB)][0]
     chance = random.Random(part)
     used = [place for place, byte in enumerate(data) if byte or chance.random() < 0.01]
@@ -321,14 +327,14 @@ def test_sqlite_bits_flipped(sqlite_store, part):
 
 
 @pytest.mark.parametrize("filler", [b"\0", b"\xff", b"junk"])
-def test_sqlite_every_page_overwritten(sqlite_store, filler):
+def test_sqlite_every_page_overwritten(sqlite_store, alone, filler):
     data = sqlite_store.files[sqlite_store.path(DB)][0]
     page = (filler * 4096)[:4096]
     for start in range(0, len(data), 4096):
         sqlite_store.check(DB, data[:start] + page + data[start + 4096 :])
 
 
-def test_sqlite_cut_off(sqlite_store):
+def test_sqlite_cut_off(sqlite_store, alone):
     data = sqlite_store.files[sqlite_store.path(DB)][0]
     for cut in [1, 15, 16, 99, 100, 511, 512, 4095, *range(4096, len(data), 2048), len(data) - 1]:
         sqlite_store.check(DB, data[:cut])

@@ -20,8 +20,8 @@ _COLUMNS = {
         sum""",
     "marks": "id, CAST(name AS BLOB), revision, time, CAST(note AS BLOB), sum",
 }
-_ORDER = {
-    "meta": ["id"], "entries": ["key"], "versions": ["key", "revision"], "touched": ["revision", "key"],
+_ORDER = {  # that of the table itself: its index may be what is damaged
+    "meta": ["id"], "entries": ["rowid"], "versions": ["rowid"], "touched": ["revision", "key"],
     "commits": ["revision"], "marks": ["id"],
 }  # fmt: skip
 TABLES = tuple(_COLUMNS)
