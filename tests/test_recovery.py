@@ -352,6 +352,13 @@ def test_sqlite_header_destroyed_costs_nothing(sqlite_store, size):
         assert content(sqlite_store.url, ref) == sqlite_store.right[ref]
 
 
+@pytest.mark.parametrize(("place", "bit"), [(18, 6), (19, 6), (47, 6), (59, 1), (70, 0), (100, 3), (103, 1), (105, 2)])
+def test_sqlite_a_bit_of_the_header(sqlite_store, place, bit):
+    sqlite_store.check(DB, flipped(sqlite_store.files[sqlite_store.path(DB)][0], place, bit))
+    for ref in REFS:
+        assert content(sqlite_store.url, ref) == sqlite_store.right[ref]
+
+
 @pytest.mark.parametrize("data", [b"", b"this is no database\n" * 500], ids=["empty", "text"])
 def test_sqlite_nothing_to_be_read(sqlite_store, data):
     sqlite_store.damage(DB, data)

@@ -488,7 +488,7 @@ class SQLiteBackend:
             rows = db.execute("SELECT name, revision, time, note, sum FROM marks ORDER BY id").fetchall()
         for row in rows:
             if row_sum(*row[:-1]) != row[-1]:
-                raise Damaged(f"{self.path}: checkpoint {row[0][:60]!r} is not what was written", schema.RECOVER)
+                raise Damaged(f"{self.path}: checkpoint {row[0]!r:.60} is not what was written", schema.RECOVER)
         return [Mark(*row[:-1]) for row in rows]
 
     def wait(self, revision: int, timeout: float) -> int:

@@ -40,7 +40,11 @@ def _examine(backend: SQLiteBackend) -> str:
     try:
         with backend._connection() as db:
             assert db is not None
-            return examine(db, schema.tables())
+            if found := examine(db, schema.tables()):
+                return found
+            # Two bytes of the header say whether a database may be written.
+            may = os.access(backend.path, os.W_OK) and os.access(backend.folder, os.W_OK)
+            return "its header says that it may not be written" if may and db.readonly("main") else ""
     except Damaged as error:
         return error.message
 
