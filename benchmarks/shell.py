@@ -35,6 +35,7 @@ class Screen:
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
             os.chdir(folder)
+            os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled
             os.environ.update({"TERM": "xterm-256color", "HOME": folder, "XDG_STATE_HOME": folder})
             os.execv(command[0], command)
 
@@ -126,7 +127,10 @@ with StateManager(sys.argv[1], "loop") as state, state.transaction() as transact
     url = f"sqlite:{folder}/scripts"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     shell: Callable[[], object] = partial(
-        subprocess.run, [sys.executable, "-m", "stateview", "shell", url, "-n", "script", "-f", path], check=True, **quiet
+        subprocess.run,
+        [sys.executable, "-m", "stateview", "shell", url, "-n", "script", "-f", path],
+        check=True,
+        **quiet,
     )  # type: ignore[call-overload]
     python = partial(subprocess.run, [sys.executable, "-c", loop, url], check=True, **quiet)  # type: ignore[call-overload]
     ours, against = in_turns(shell, python, 7)

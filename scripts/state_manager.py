@@ -4,8 +4,8 @@
 import sys
 
 try:
-    from stateview.cli import main
+    from stateview.cli import entry
 except ImportError:
     sys.exit("state_manager.py: the package stateview is not installed. Run: pip install stateview")
 
-sys.exit(main())
+entry()

@@ -21,6 +21,7 @@ class Selection:
         self.patterns = None if patterns is None else [patterns] if isinstance(patterns, str) else list(patterns)
 
     def __call__(self, key: str) -> bool:
+        """Whether a key is chosen."""
         return self.patterns is None or any(key == one or fnmatchcase(key, one) for one in self.patterns)
 
     def exact(self) -> list[str]:

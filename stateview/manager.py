@@ -75,15 +75,17 @@ class StateManager:
         self.read_only = read_only
         self.author = author if author is not None else os.environ.get("STATEVIEW_AUTHOR", "")
         self.backend = open_backend(chosen.store, chosen.namespace, read_only=read_only, **options)
-        self._reopen = lambda other: StateManager(
-            chosen.store, other, read_only=read_only, author=author, history=history, timeout=timeout,
-            durability=durability,
-        )  # fmt: skip
+        self._opened: dict[str, Any] = {
+            "backend": chosen.store, "read_only": read_only, "author": author, "history": history, "timeout": timeout,
+            "durability": durability,
+        }  # fmt: skip
 
     def __enter__(self) -> StateManager:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -195,7 +197,9 @@ class StateManager:
             return self.delete(key, reason=reason)  # written anew, or deleted, since the look
         return True
 
-    def list_keys(self, prefix: str = "", *, keys: Iterable[str] | str | None = None, at: Ref | None = None) -> list[str]:
+    def list_keys(
+        self, prefix: str = "", *, keys: Iterable[str] | str | None = None, at: Ref | None = None
+    ) -> list[str]:
         """The keys, sorted by code points: those with a prefix, or chosen by names and globs. O(keys listed)."""
         return self.at("live" if at is None else at).list_keys(prefix, keys)
 
@@ -294,7 +298,7 @@ class StateManager:
         return [mark.name for mark in self.checkpoints()]
 
     def checkpoints(self, *, all: bool = False) -> list[Checkpoint]:
-        """The checkpoints with revision, time and note, oldest first; with `all`, also what moved names named before."""
+        """The checkpoints with revision, time and note, oldest first; with `all`, also what moved names were."""
         marks = self.backend.marks()
         current = {mark.name: mark for mark in marks}
         found = [
@@ -328,7 +332,9 @@ class StateManager:
 
     def _mark(self, ref: str) -> Mark:
         parsed = parse_ref(ref)
-        mark = find_mark(self.backend.marks(), parsed.name, parsed.revision) if parsed.name and not parsed.back else None
+        mark = (
+            find_mark(self.backend.marks(), parsed.name, parsed.revision) if parsed.name and not parsed.back else None
+        )
         if mark is None:
             raise missing_mark(self.backend, str(ref), parsed.name or str(ref))
         return mark
@@ -488,20 +494,25 @@ class StateManager:
         """
         self.check_writable()
         view = self.at(at)
-        target = self._reopen(check_name(other, "namespace"))
-        if target.namespaces() and other in target.namespaces():
+        target = StateManager(namespace=check_name(other, "namespace"), **self._opened)
+        if other in target.namespaces():
             raise Conflict(f"namespace {other!r} exists already", "Give another name")
         said = f"forked from {self.namespace} at {at} (revision {view.revision})"
-        writes: dict[str, Write] = {}
         base = 0
-        for version in comparison.entries(self.backend, view._point):
-            ttl = version.expires - view._point.time if version.expires else 0
-            writes[version.key] = Write(version.value, ttl, version.time)
-            if len(writes) == FORK_PAGE and self.backend.kind != "json":
-                target._commit(Batch(writes, base=base, reason=said + ", unfinished"))
-                writes, base = {}, base + 1
-        mark = () if writes else (NewMark("forked", said),)
-        target._commit(Batch(writes, base=base, reason=said, marks=mark))
+        try:
+            writes: dict[str, Write] = {}
+            for version in comparison.entries(self.backend, view._point):
+                ttl = version.expires - view._point.time if version.expires else 0
+                writes[version.key] = Write(version.value, ttl, version.time)
+                if len(writes) == FORK_PAGE and self.backend.kind != "json":
+                    target._commit(Batch(writes, base=base, reason=said + ", unfinished"))
+                    writes, base = {}, base + 1
+            mark = () if writes else (NewMark("forked", said),)  # an empty namespace must have something to exist by
+            target._commit(Batch(writes, base=base, reason=said, marks=mark))
+        except BaseException:
+            if base:
+                target.backend.drop()  # half of it is there, made by us
+            raise
         return target
 
     def recover(self) -> RecoveryReport:
@@ -557,5 +568,3 @@ def _all_versions(backend: Any, key: str) -> Iterator[Any]:
     while page := backend.versions(key, 100, below):
         yield from page
         below = page[-1].revision
-
-

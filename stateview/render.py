@@ -33,7 +33,7 @@ class Style(NamedTuple):
 
 
 def inert(text: str) -> str:
-    """A text with whatever a terminal would obey (controls, escapes, bidi marks) shown as symbols instead. O(length)."""
+    """A text with whatever a terminal would obey (controls, escapes, bidi marks) as symbols. O(length)."""
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() else _symbol(sign) for sign in text)
@@ -115,7 +115,9 @@ def _table(result: Table, style: Style) -> Iterator[str]:
         for row in result.rows:
             cells = row if result.plain is None else (row[result.plain],)
             yield "\t".join(_cell(cell) for cell in cells) + "\n"
-    elif style.format != "table" and result.plain is not None and len(result.columns) > 1 and result.columns[0] == "key":
+    elif (
+        style.format != "table" and result.plain is not None and len(result.columns) > 1 and result.columns[0] == "key"
+    ):
         for row in result.rows:
             yield inert(_cell(row[result.plain])) + "\n"
     else:

@@ -11,7 +11,7 @@ from .backends.shared import conflict_base
 from .comparison import Selection
 from .diff import Diff
 from .errors import Conflict, HistoryPruned, RefNotFound
-from .model import Commit
+from .model import Commit, to_datetime
 from .view import resolve
 
 DEADLINE = 30.0  # seconds of starting anew because others wrote meanwhile
@@ -93,7 +93,7 @@ def undo(backend: Backend, commit: Committer, expected: int | None) -> Diff:
 def redo(backend: Backend, commit: Committer, expected: int | None) -> Diff:
     """See `StateManager.redo`."""
     head = backend.head()
-    last = _commit_at(backend, head, head.revision) if head.revision > head.floor else Commit(0, _never())
+    last = _commit_at(backend, head, head.revision) if head.revision > head.floor else Commit(0, to_datetime(0))
     if not last.forward:
         raise _nothing("redo", backend)
     if last.forward < head.floor:
@@ -135,7 +135,7 @@ def _applied(backend: Backend, live: Point, done: Head, labels: tuple[str, str])
 
 
 def _position(commit: Commit) -> int:
-    """The revision whose content a commit brought back, 0 for the empty beginning; its own where it brought none back."""
+    """The revision whose content a commit brought back, 0 for the empty beginning; else its own."""
     return commit.position if commit.position or commit.forward else commit.revision
 
 
@@ -153,12 +153,6 @@ def _commit_at(backend: Backend, head: Head, revision: int) -> Commit:
 def _title(backend: Backend, head: Head, revision: int) -> str:
     commit = _commit_at(backend, head, revision)
     return f"{revision}: {commit.reason}"[:200]
-
-
-def _never() -> object:
-    from .model import to_datetime
-
-    return to_datetime(0)
 
 
 def _nothing(act: str, backend: Backend) -> RefNotFound:

@@ -65,13 +65,26 @@ def state() -> Iterator[StateManager]:
 @pytest.mark.parametrize(
     ("typed", "value", "type_name"),
     [
-        ("8080", 8080, "integer"), ("-5", -5, "integer"), ("1.5", 1.5, "number"), ("true", True, "boolean"),
-        ("null", None, "null"), ("building", "building", "string"), ('"8080"', "8080", "string"),
-        ("007", "007", "string"), ("NaN", "NaN", "string"), ("Infinity", "Infinity", "string"), ("1e400", "1e400", "string"),
-        ("it's", "it's", "string"), ('{"a": [1, "x | y"]}', {"a": [1, "x | y"]}, "object"), ("[]", [], "array"),
-        ("9" * 70, int("9" * 70), "integer"), ("", "", "string"), ("a b", "a b", "string"), ("ü\u2028", "ü\u2028", "string"),
+        ("8080", 8080, "integer"),
+        ("-5", -5, "integer"),
+        ("1.5", 1.5, "number"),
+        ("true", True, "boolean"),
+        ("null", None, "null"),
+        ("building", "building", "string"),
+        ('"8080"', "8080", "string"),
+        ("007", "007", "string"),
+        ("NaN", "NaN", "string"),
+        ("Infinity", "Infinity", "string"),
+        ("1e400", "1e400", "string"),
+        ("it's", "it's", "string"),
+        ('{"a": [1, "x | y"]}', {"a": [1, "x | y"]}, "object"),
+        ("[]", [], "array"),
+        ("9" * 70, int("9" * 70), "integer"),
+        ("", "", "string"),
+        ("a b", "a b", "string"),
+        ("ü\u2028", "ü\u2028", "string"),
     ],
-)  # fmt: skip
+)
 def test_what_is_typed_is_what_is_saved(typed: str, value: object, type_name: str, state: StateManager) -> None:
     said = run("save", "k", typed)[1]
     assert f"({type_name})" in said
@@ -152,7 +165,9 @@ def test_broken_json_gets_a_caret(state: StateManager) -> None:
         ([], 2, "no command"),
     ],
 )  # fmt: skip
-def test_errors_are_one_line_with_the_code_and_change_nothing(words: list[str], code: int, said: str, state: StateManager) -> None:
+def test_errors_are_one_line_with_the_code_and_change_nothing(
+    words: list[str], code: int, said: str, state: StateManager
+) -> None:
     state.save("k", {"a": 1})
     state.checkpoint("cp")
     state.save("k", {"a": 2})
@@ -214,7 +229,10 @@ def test_the_acts_in_order(state: StateManager) -> None:
     assert out("ls", "--prefix", "task", "--limit", "1") == "task:1\n"
     assert out("checkpoints") == "empty\nearly\n"
     rows = [json.loads(line) for line in out("checkpoints", "--format", "jsonl").splitlines()]
-    assert [(row["name"], row["revision"], row["note"]) for row in rows] == [("empty", 0, ""), ("early", 2, "two tasks")]
+    assert [(row["name"], row["revision"], row["note"]) for row in rows] == [
+        ("empty", 0, ""),
+        ("early", 2, "two tasks"),
+    ]
     entry = json.loads(out("entry", "other"))
     assert entry["value"] == "x"
     assert 0 < entry["ttl"] <= 1000
@@ -290,7 +308,8 @@ def test_every_format_prints_every_table(name: str, state: StateManager) -> None
 
 def test_stateview_toml_names_stores_and_keeps_its_comments(folder: Path) -> None:
     (folder / "stateview.toml").write_text(
-        '# mine\n[stores.prod]\nurl = "redis://:${PASSWORD_OF_TEST}@127.0.0.1:1/0"  # far\n[stores.here]\nurl = "sqlite:db"\n'
+        '# mine\n[stores.prod]\nurl = "redis://:${PASSWORD_OF_TEST}@127.0.0.1:1/0"  # far\n'
+        '[stores.here]\nurl = "sqlite:db"\n'
     )
     run("init", "here", "flow")
     text = (folder / "stateview.toml").read_text()

@@ -67,7 +67,9 @@ def script(shell: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(("line", "reply"), [("load wf:93:", ["a", "b"]), ("load jo", ["job"]), ("restore aft", ["after_planning"])])
+@pytest.mark.parametrize(
+    ("line", "reply"), [("load wf:93:", ["a", "b"]), ("load jo", ["job"]), ("restore aft", ["after_planning"])]
+)
 def test_bash(line: str, reply: list[str], folder: Path) -> None:
     (folder / "c.bash").write_text(script("bash"))
     words = ["stateview", *[part for piece in line.split() for part in _parted(piece)]]

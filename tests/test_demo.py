@@ -20,7 +20,14 @@ def test_it_walks_leaves_a_store_and_can_run_again(tmp_path: Path) -> None:
     for _ in range(2):
         done = run(tmp_path, "demo")
         assert (done.returncode, done.stderr) == (0, "")
-    for act in ("state.save(", "state.checkpoint(", "state.diff(", "state.blame(", "state.restore_checkpoint(", "state.undo()"):
+    for act in (
+        "state.save(",
+        "state.checkpoint(",
+        "state.diff(",
+        "state.blame(",
+        "state.restore_checkpoint(",
+        "state.undo()",
+    ):
         assert act in done.stdout
     lines = [line.strip() for line in done.stdout.splitlines() if line.startswith("  stateview ")]
     assert len(lines) >= 5
@@ -30,7 +37,14 @@ def test_it_walks_leaves_a_store_and_can_run_again(tmp_path: Path) -> None:
         assert shown.stdout
     with StateManager(f"sqlite:{tmp_path / 'stateview-demo' / 'state'}", "import-orders") as state:
         assert state.namespaces() == ["import-orders", "nightly-report"]
-        assert {change.key for change in state.diff("after_planning")} == {"error", "job", "phase", "spec", "task:03", "task:05"}
+        assert {change.key for change in state.diff("after_planning")} == {
+            "error",
+            "job",
+            "phase",
+            "spec",
+            "task:03",
+            "task:05",
+        }
 
 
 def test_a_folder_that_is_no_demo_is_left_alone(tmp_path: Path) -> None:

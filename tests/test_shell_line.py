@@ -24,7 +24,7 @@ from stateview.shell.line import Broken, Incomplete, read_line
         ("save k --string {x", ["save", "k", "--string", "{x"]),
         ('save --value {"a": 1} --key k', ["save", "--value", '{"a": 1}', "--key", "k"]),
         ("save k '{\"a\": 1}'", ["save", "k", '{"a": 1}']),
-        ("save k {\n  \"a\": [\n1]}", ["save", "k", '{\n  "a": [\n1]}']),
+        ('save k {\n  "a": [\n1]}', ["save", "k", '{\n  "a": [\n1]}']),
         ("assert job /a > 5", ["assert", "job", "/a", ">", "5"]),
         ("assert job /a >= 5", ["assert", "job", "/a", ">=", "5"]),
         ('assert job == {"a": 1}', ["assert", "job", "==", '{"a": 1}']),
@@ -67,7 +67,15 @@ def test_what_goes_on(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "position"),
-    [('save k {"a": 1, }', 16), ("save k [1 2]", 10), ('save k "abc', 7), ('save k {"a"}x', 11), ("load k |", 7), ("keys >", 5), ("keys > a b", 5)],
+    [
+        ('save k {"a": 1, }', 16),
+        ("save k [1 2]", 10),
+        ('save k "abc', 7),
+        ('save k {"a"}x', 11),
+        ("load k |", 7),
+        ("keys >", 5),
+        ("keys > a b", 5),
+    ],
 )
 def test_what_is_broken_and_where(text: str, position: int) -> None:
     with pytest.raises(Broken) as caught:

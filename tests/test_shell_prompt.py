@@ -238,7 +238,9 @@ def test_vi_mode_and_no_colour(shell: Callable[..., Terminal]) -> None:
 
 def test_edit_in_the_editor(shell: Callable[..., Terminal], folder: Path) -> None:
     editor = folder / "editor.sh"
-    editor.write_text("#!/bin/sh\nif [ -e tried ]; then echo '{\"good\": 1}' > $1; else touch tried; echo '{bad' > $1; fi\n")
+    editor.write_text(
+        "#!/bin/sh\nif [ -e tried ]; then echo '{\"good\": 1}' > $1; else touch tried; echo '{bad' > $1; fi\n"
+    )
     editor.chmod(0o755)
     terminal = ready(shell("sqlite:st", "-n", "flow", EDITOR=str(editor)))
     terminal.type("edit job\r")

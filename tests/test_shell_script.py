@@ -152,7 +152,10 @@ def test_a_pipe_that_has_enough_is_no_error(state: StateManager) -> None:
 def test_use_connect_alias_option_source(state: StateManager, folder: Path) -> None:
     (folder / "inner.sv").write_text("save inner 1\nd 0 --summary\n")
     (folder / "loop.sv").write_text("source loop.sv\n")
-    out, _ = run("alias d diff\nsource inner.sv\nuse other\nsave x 1\nkeys\nconnect sqlite:db\nsave y 2\nkeys\noption format json\nkeys\n")
+    out, _ = run(
+        "alias d diff\nsource inner.sv\nuse other\nsave x 1\nkeys\n"
+        "connect sqlite:db\nsave y 2\nkeys\noption format json\nkeys\n"
+    )
     assert out.startswith("+ inner\n1 key differs: +1 added\nx\ny\n[")
     assert json.loads(out[out.index("[") :])[0]["key"] == "y"
     assert state.list_keys() == ["inner"]
@@ -208,7 +211,9 @@ def test_read_only_and_yes_hold_for_every_line(state: StateManager) -> None:
 
 
 def test_rubbish_is_refused_without_a_traceback() -> None:
-    done = subprocess.run([*SHELL, "--keep-going"], input=os.urandom(3000) + b"\n\xff\xfe\n", capture_output=True, check=False)
+    done = subprocess.run(
+        [*SHELL, "--keep-going"], input=os.urandom(3000) + b"\n\xff\xfe\n", capture_output=True, check=False
+    )
     assert done.returncode == 2
     assert b"Traceback" not in done.stderr
     assert b"\x1b" not in done.stderr

@@ -84,7 +84,7 @@ def parse_edited(data: bytes, path: str, moment: int) -> dict[str, Version]:
         try:
             check_key(key)
             if not isinstance(item, dict) or "value" not in item:
-                raise Damaged(f"{path}: the entry {key[:60]!r} is not an object with a \"value\"", RECOVER)
+                raise Damaged(f'{path}: the entry {key[:60]!r} is not an object with a "value"', RECOVER)
             stamp = item.get("timestamp")
             time = parse_time(stamp) if isinstance(stamp, str) else moment
             expires = item.get("expires")
@@ -105,7 +105,7 @@ def parse_edited(data: bytes, path: str, moment: int) -> dict[str, Version]:
 def edits(before: dict[str, Version], after: dict[str, Version]) -> dict[str, Write]:
     """The writes that make `before` what a person made of it."""
     moment = now()
-    out = {key: DELETE for key in before.keys() - after.keys()}
+    out = dict.fromkeys(before.keys() - after.keys(), DELETE)
     for key, version in after.items():
         old = before.get(key)
         if old is None or old.value != version.value or old.expires != version.expires:
@@ -135,7 +135,8 @@ def older(root: str, namespace: str, state: bytes | None) -> list[Batch]:
         folder = os.path.join(root, "checkpoints")
         names = [name for name in _list(folder) if os.path.isdir(os.path.join(folder, name))]
         states = [
-            (name, modified(os.path.join(folder, name)), _loose(loose_files(os.path.join(folder, name)))) for name in names
+            (name, modified(os.path.join(folder, name)), _loose(loose_files(os.path.join(folder, name))))
+            for name in names
         ]
     else:
         return []
@@ -145,7 +146,7 @@ def older(root: str, namespace: str, state: bytes | None) -> list[Batch]:
     before: dict[str, Version] = {}
     previous: tuple[str, int] | None = None
     for label, moment, content in [*sorted(states, key=lambda item: item[1]), ("", now(), live)]:
-        writes = {key: DELETE for key in before.keys() - content.keys()}
+        writes = dict.fromkeys(before.keys() - content.keys(), DELETE)
         for key, version in content.items():
             old = before.get(key)
             if old is None or (old.value, old.time) != (version.value, version.time):
@@ -179,7 +180,7 @@ def _loose(files: dict[str, str]) -> dict[str, Version]:
     out = {}
     for key, path in files.items():
         text = _read(path)
-        out.update(parse_edited(msgspec.json.encode(key) .join((b"{", b":")) + text + b"}", path, modified(path)))
+        out.update(parse_edited(msgspec.json.encode(key).join((b"{", b":")) + text + b"}", path, modified(path)))
     return out
 
 

@@ -245,9 +245,8 @@ class History:
             for position, version in enumerate(versions):
                 until = versions[position + 1].revision if position + 1 < len(versions) else self.revision + 1
                 first = bisect_right(seen, version.revision - 1)
-                if until > self.floor or (first < len(seen) and seen[first] < until):
-                    kept.append(version)
-                elif version.value is None and kept:  # a delete hides the kept version before it
+                seen_there = first < len(seen) and seen[first] < until
+                if until > self.floor or seen_there or (version.value is None and kept):
                     kept.append(version)
             while kept and kept[0].value is None and kept[0].revision <= self.floor:
                 del kept[0]

@@ -160,5 +160,3 @@ def _read(kind: str, text: str, name: str, choices: tuple[str, ...] = ()) -> Any
         except ValueError:
             raise UsageError(f"{name} must be a number, not {text[:40]!r}") from None
     return text
-
-

@@ -21,7 +21,9 @@ def check(context: Context, given: dict[str, Any]) -> Done:
     """`assert SUBJECT CONDITION`."""
     manager, subject = context.manager, given["subject"]
     condition = parse_condition(given["condition"])
-    value = _found(context.reader.load(subject, _NONE) if "at" not in given else manager.load(subject, _NONE, at=given["at"]))
+    value = _found(
+        context.reader.load(subject, _NONE) if "at" not in given else manager.load(subject, _NONE, at=given["at"])
+    )
     if value is ABSENT and condition.operator in ("==", "!=") and not condition.path:
         try:
             differs = bool(manager.diff(condition.text, subject))
@@ -101,5 +103,11 @@ def bisect(context: Context, given: dict[str, Any]) -> Record | Done:
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle, high)
     (commit,) = manager.log(1, below=high + 1)
-    data = {"revision": high, "time": commit.time.isoformat(), "reason": commit.reason, "author": commit.author, "reads": reads}
+    data = {
+        "revision": high,
+        "time": commit.time.isoformat(),
+        "reason": commit.reason,
+        "author": commit.author,
+        "reads": reads,
+    }
     return Record(data={name: value for name, value in data.items() if value != ""})

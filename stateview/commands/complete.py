@@ -107,7 +107,9 @@ def candidates(words: list[str], context: Context | None = None) -> list[Candida
     if word.startswith("-"):
         name, equals, value = word.partition("=")
         if equals and name in options_of(command):
-            return [(f"{name}={text}", help) for text, help in _offer(options_of(command)[name].kind, value, known, context)]
+            return [
+                (f"{name}={text}", help) for text, help in _offer(options_of(command)[name].kind, value, known, context)
+            ]
         found = {text: option.help for text, option in options_of(command).items() if text.startswith("--")}
         return [(text, help) for text, help in sorted(found.items()) if text.startswith(word)]
     if command is None:
@@ -162,7 +164,9 @@ def _offer(kind: str, word: str, known: dict[str, Any], context: Context | None)
     return [] if source is None else _asked(lambda at: source(at, word), known, context)
 
 
-def _asked(ask: Callable[[Context], Iterator[Candidate]], known: dict[str, Any], context: Context | None) -> list[Candidate]:
+def _asked(
+    ask: Callable[[Context], Iterator[Candidate]], known: dict[str, Any], context: Context | None
+) -> list[Candidate]:
     """The answers of a store; the shell hears of one that is out of reach, a line in another shell does not."""
     names = {option.name for option in GLOBALS}
     given = {name: value for name, value in known.items() if name in names and name not in ("format", "yes", "help")}
@@ -235,5 +239,10 @@ def _stores(context: Context, word: str) -> Iterator[Candidate]:
 
 
 _SOURCES: dict[str, Callable[[Context, str], Iterator[Candidate]]] = {
-    "key": _keys, "pattern": _keys, "ref": _refs, "checkpoint": _checkpoints, "namespace": _namespaces, "store": _stores,
-}  # fmt: skip
+    "key": _keys,
+    "pattern": _keys,
+    "ref": _refs,
+    "checkpoint": _checkpoints,
+    "namespace": _namespaces,
+    "store": _stores,
+}

@@ -31,8 +31,8 @@ class Context:
     ) -> None:
         self.options = options
         self.ask = ask
-        self.show = show or (lambda result: None)
-        self.progress = progress or (lambda text: None)
+        self.show = show or (lambda _result: None)
+        self.progress = progress or (lambda _text: None)
         self.transaction: Transaction | None = None
         self._manager: StateManager | None = None
 

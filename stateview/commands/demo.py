@@ -10,7 +10,7 @@ from .. import settings
 from ..manager import StateManager
 from .context import Context
 from .exits import UsageError
-from .results import Differs, Text
+from .results import Differs, Result, Text
 
 FOLDER = "stateview-demo"
 _MADE = "# made by stateview demo; 'stateview demo' makes this folder anew\n"
@@ -63,7 +63,7 @@ class _Teller:
         self.number += 1
         self.context.show(Text(text=f"\n{self.number}. {sentence}\n   >>> {line}\n"))
 
-    def show(self, result: Differs) -> None:
+    def show(self, result: Result) -> None:
         self.context.show(result)
 
 
@@ -83,7 +83,9 @@ def _walk(state: StateManager, say: _Teller) -> None:
         for number, name in enumerate(_TASKS, 1):
             value = {"name": name, "state": "done" if number < 3 else "waiting", "tries": 1 if number < 3 else 0}
             transaction.save(f"task:{number:02}", value)
-        transaction.save("job", {"user": "dev", "limits": {"tokens": 200_000, "errors": 3}, "files": ["orders.csv", "rates.csv"]})
+        transaction.save(
+            "job", {"user": "dev", "limits": {"tokens": 200_000, "errors": 3}, "files": ["orders.csv", "rates.csv"]}
+        )
     say("Before the risky part it names that state: a checkpoint.", 'state.checkpoint("after_planning")')
     state.checkpoint("after_planning", note="plan approved by dev")
     say("Then it goes wrong: a retry storm, a lost file, a plan rewritten by mistake.", 'state.update("job", …)')
@@ -95,23 +97,40 @@ def _walk(state: StateManager, say: _Teller) -> None:
         f"Who set the limit? Commit {blamed.revision}, {blamed.reason!r}, by {blamed.author}.",
         'state.blame("job", "/limits/tokens")',
     )
-    say("Bring back the job and the plan, and leave the tasks.", 'state.restore_checkpoint("after_planning", keys=["job", "spec"])')
+    say(
+        "Bring back the job and the plan, and leave the tasks.",
+        'state.restore_checkpoint("after_planning", keys=["job", "spec"])',
+    )
     say.show(Differs(diff=state.restore_checkpoint("after_planning", keys=["job", "spec"])))
     say("On second thoughts: take that back. Every act can be.", "state.undo()")
     undone = state.undo()
     state_after = len(state.diff("after_planning"))
-    say.show(Text(text=f"{len(undone)} keys are as before; {state_after} differ from the checkpoint again, for you to mend.\n"))
+    say.show(
+        Text(
+            text=f"{len(undone)} keys are as before; {state_after} differ from the checkpoint again, for you to mend.\n"
+        )
+    )
 
 
 def _go_wrong(state: StateManager) -> None:
     state.save("phase", "building", reason="start build")
-    for attempt in range(1, 4):
-        state.update("task:03", lambda task, n=attempt: {**task, "state": "failed", "tries": n}, reason="build failed, retry")  # type: ignore[misc]
-    state.update("job", lambda job: {**job, "limits": {"tokens": 2_000_000, "errors": 3}}, reason="raise limits to get through")
+    for _ in range(3):
+        state.update("task:03", _failed_again, reason="build failed, retry")
+    state.update(
+        "job", lambda job: {**job, "limits": {"tokens": 2_000_000, "errors": 3}}, reason="raise limits to get through"
+    )
     state.update("job", lambda job: {**job, "files": ["orders.csv"]}, reason="clean up files")
-    state.update("spec", lambda text: text.replace("Stop at the first error.", "Go on after errors.\nLog them."), reason="adapt plan")
+    state.update(
+        "spec",
+        lambda text: text.replace("Stop at the first error.", "Go on after errors.\nLog them."),
+        reason="adapt plan",
+    )
     state.save("error", {"task": "task:03", "message": "rates.csv: no such file", "at": 3}, reason="report error")
     state.delete("task:05", reason="drop release")
+
+
+def _failed_again(task: dict[str, Any]) -> dict[str, Any]:
+    return {**task, "state": "failed", "tries": task["tries"] + 1}
 
 
 _END = """

@@ -31,7 +31,9 @@ def edit(context: Context, given: dict[str, Any]) -> Done:
         if value is not ABSENT and codec.encode(value) != old:
             revision = manager.save(key, value, expected=before.revision if before else 0, reason=f"edit {key}")
             os.unlink(path)
-            return Done(f"saved {key} ({type_name(value)}), revision {revision}", data={"key": key, "revision": revision})
+            return Done(
+                f"saved {key} ({type_name(value)}), revision {revision}", data={"key": key, "revision": revision}
+            )
     except Conflict as error:
         hint = f"{error.hint}; what you wrote is kept in {path}"
         raise Conflict(error.message, hint) from error
@@ -57,7 +59,9 @@ def _until_valid(context: Context, path: str, key: str) -> Any:
         except OSError as error:
             raise UsageError(f"{editor}: {error.strerror}", "Set EDITOR to an editor that is installed") from error
         if done.returncode:
-            raise UsageError(f"{editor} ended with {done.returncode}; nothing was saved", f"What you wrote is kept in {path}")
+            raise UsageError(
+                f"{editor} ended with {done.returncode}; nothing was saved", f"What you wrote is kept in {path}"
+            )
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             text = file.read()
         try:

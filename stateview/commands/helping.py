@@ -36,7 +36,9 @@ def text_of(command: Command | None) -> str:
         lines += ["", *command.more.split("\n")]
     if command.args:
         lines += ["", "Arguments, by position or by name:"]
-        lines += _columns([(f"{arg.name.upper()}, --{', --'.join((arg.name, *arg.also))}", arg.help) for arg in command.args])
+        lines += _columns(
+            [(f"{arg.name.upper()}, --{', --'.join((arg.name, *arg.also))}", arg.help) for arg in command.args]
+        )
     if command.options:
         lines += ["", "Options:", *_options(command.options)]
     if command.examples:

@@ -111,7 +111,9 @@ def keys(context: Context, given: dict[str, Any]) -> Table:
     if context.transaction is not None and "at" not in given:
         chosen = Selection(given.get("pattern"))
         listed = [key for key in context.transaction.list_keys(given.get("prefix", "")) if chosen(key)]
-        return Table(columns=("key",), rows=[(key,) for key in listed[: given.get("limit")]], plain=0, empty="no key matches")
+        return Table(
+            columns=("key",), rows=[(key,) for key in listed[: given.get("limit")]], plain=0, empty="no key matches"
+        )
     view = context.manager.at(given.get("at", "live"))
     pattern, prefix, limit = given.get("pattern"), given.get("prefix", ""), given.get("limit")
 

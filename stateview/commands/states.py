@@ -26,7 +26,9 @@ def checkpoint(context: Context, given: dict[str, Any]) -> Done:
         return Done(f"renamed checkpoint {name} to {given['rename']}", data={"name": given["rename"]})
     name = manager.checkpoint(name, note=given.get("note", ""), at=given.get("at"))
     made = next(one for one in reversed(manager.checkpoints()) if one.name == name)
-    return Done(f"checkpoint {name} = revision {made.revision}", data={"name": name, "revision": made.revision}, name=name)
+    return Done(
+        f"checkpoint {name} = revision {made.revision}", data={"name": name, "revision": made.revision}, name=name
+    )
 
 
 def checkpoints(context: Context, given: dict[str, Any]) -> Table:
@@ -134,5 +136,10 @@ def blame(context: Context, given: dict[str, Any]) -> Record:
         if isinstance(error, (LookupError, OSError)) or hasattr(error, "hint"):
             raise
         raise UsageError(str(error)) from error
-    data = {"revision": commit.revision, "time": commit.time.isoformat(), "reason": commit.reason, "author": commit.author}
+    data = {
+        "revision": commit.revision,
+        "time": commit.time.isoformat(),
+        "reason": commit.reason,
+        "author": commit.author,
+    }
     return Record(data={name: value for name, value in data.items() if value not in ("", ABSENT)})

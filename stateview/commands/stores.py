@@ -66,7 +66,9 @@ def recover(context: Context, given: dict[str, Any]) -> Table:
         told = f"namespace {report.namespace} is sound, revision {report.revision}"
     else:
         lost = sum(1 for one in report.problems if not one.mended)
-        told = f"namespace {report.namespace}: {len(rows) - lost} mended, {lost} could not be; revision {report.revision}"
+        told = (
+            f"namespace {report.namespace}: {len(rows) - lost} mended, {lost} could not be; revision {report.revision}"
+        )
     code = ExitCode.OK if report.ok else ExitCode.BACKEND
     return Table(told, code, columns=("subject", "found", "done", "mended"), rows=rows)
 

@@ -59,7 +59,9 @@ def parse_value(text: str, must: bool = False) -> Any:
     except JSONDecodeError as error:
         if not must and not text.lstrip().startswith(_STARTS):
             return text
-        raise UsageError(f"not valid JSON: {error.msg}\n{caret(text, error.pos)}", "To save it as text, use --string") from None
+        raise UsageError(
+            f"not valid JSON: {error.msg}\n{caret(text, error.pos)}", "To save it as text, use --string"
+        ) from None
     except (ValueError, RecursionError) as error:
         if not must and not text.lstrip().startswith(_STARTS):
             return text

@@ -39,7 +39,10 @@ def connect(context: Context, given: dict[str, Any]) -> Done:
     """`connect STORE`."""
     shell = _shell(context)
     shell.go(given["store"], shell.options.get("namespace"))
-    return Done(f"connected to {shell.manager.url}, namespace {shell.manager.namespace}", data={"store": mask(shell.manager.url)})
+    return Done(
+        f"connected to {shell.manager.url}, namespace {shell.manager.namespace}",
+        data={"store": mask(shell.manager.url)},
+    )
 
 
 def begin(context: Context, given: dict[str, Any]) -> Done:
@@ -108,7 +111,9 @@ def alias(context: Context, given: dict[str, Any]) -> Table | Done:
     if words[0] not in BY_NAME:
         raise UsageError(f"{words[0]!r} is no command", "An alias begins with one")
     # The words are taken as they are; they only need to stand where a line's would.
-    aliases[name] = [word._replace(text=text) for word, text in zip(read_line("x " * len(words)).words, words, strict=True)]
+    aliases[name] = [
+        word._replace(text=text) for word, text in zip(read_line("x " * len(words)).words, words, strict=True)
+    ]
     return Done(f"{name} stands for {' '.join(words)}")
 
 

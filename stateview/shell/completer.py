@@ -32,7 +32,7 @@ class ShellCompleter(Completer):
         self._quiet_until = 0.0
         self.trouble = ""
 
-    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:  # noqa: ARG002
         """Candidates for the word before the cursor. Raises nothing: an error here would stop the prompt."""
         try:
             words, typed = self._words(document.text_before_cursor)

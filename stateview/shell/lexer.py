@@ -15,10 +15,18 @@ from .line import Broken, Incomplete, Line, read_line
 from .session import Shell
 
 STYLES = {
-    "command": "bold ansicyan", "unknown": "ansired underline", "option": "ansiyellow", "key": "", "ref": "ansimagenta",
-    "string": "ansigreen", "number": "ansiblue", "word": "ansimagenta", "broken": "ansired underline", "comment": "ansibrightblack",
+    "command": "bold ansicyan",
+    "unknown": "ansired underline",
+    "option": "ansiyellow",
+    "key": "",
+    "ref": "ansimagenta",
+    "string": "ansigreen",
+    "number": "ansiblue",
+    "word": "ansimagenta",
+    "broken": "ansired underline",
+    "comment": "ansibrightblack",
     "pipe": "bold",
-}  # fmt: skip
+}
 _JSON = re.compile(r'(?P<string>"(?:[^"\\]|\\.)*")|(?P<number>-?\d[\d.eE+-]*)|(?P<word>true|false|null)')
 _LIMIT = 20_000  # characters that are coloured: a paste of a megabyte is not
 

@@ -190,7 +190,7 @@ class _Reader:
 
     def _quoted(self) -> str:
         quote, start = self.text[self.place], self.place
-        out = []
+        out: list[str] = []
         place = start + 1
         while place < len(self.text):
             sign = self.text[place]

@@ -34,7 +34,7 @@ class Outcome(NamedTuple):
     said: str = ""
 
 
-class Leave(Exception):  # noqa: N818 - no error: the person wants to go
+class Leave(Exception):
     """`exit` was given."""
 
 
@@ -131,7 +131,7 @@ class Shell(Context):
             raise UsageError("no command was given", "See 'help'")
         if bound.command.name == "shell":
             raise UsageError("this is the shell already", "Use 'source FILE' to run a file")
-        self._check_transaction(bound.command.name, bound.arguments)
+        self._check_transaction(bound.command.name)
         given = {name: value for name, value in bound.globals.items() if name in _PER_LINE}
         context: Context = self
         if set(given) - {"format"}:
@@ -155,10 +155,23 @@ class Shell(Context):
             return same
         return Context({**self.options, **given}, self.ask, self._show_now, self.progress)
 
-    def _check_transaction(self, name: str, arguments: dict[str, Any]) -> None:
+    def _check_transaction(self, name: str) -> None:
         if self.transaction is None:
             return
-        inside = ("save", "load", "delete", "keys", "assert", "commit", "rollback", "help", "option", "alias", "source", "exit")
+        inside = (
+            "save",
+            "load",
+            "delete",
+            "keys",
+            "assert",
+            "commit",
+            "rollback",
+            "help",
+            "option",
+            "alias",
+            "source",
+            "exit",
+        )
         if name not in inside:
             raise UsageError(f"{name} does not go with an open transaction", "End it with commit or rollback first")
 
@@ -241,15 +254,15 @@ class Shell(Context):
 
 
 def write_out(pieces: Iterator[str], at_once: bool = True) -> None:
-    """To standard output, as UTF-8, each piece when it comes."""
+    """To standard output, as UTF-8; each piece when it comes, unless it is not needed `at_once`."""
     out = sys.stdout.buffer
     for piece in pieces:
         out.write(piece.encode(errors="surrogatepass"))
-        out.flush()
+        if at_once:
+            out.flush()
+    out.flush()
 
 
 def tell(text: str) -> None:
     """Narration, to standard error."""
     print("\n".join(inert(one) for one in text.split("\n")), file=sys.stderr, flush=True)
-
-
