@@ -1,11 +1,12 @@
 """Makes shell.svg, the README's picture: the real shell on the demo's store, driven in a terminal, as it was painted.
 
-    python screenshots/shell.py
+python screenshots/shell.py
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -38,16 +39,15 @@ def picture(terminal: Terminal, title: str) -> str:
 
 def style(front: str, back: str, bold: bool, reverse: bool) -> Style:
     """A terminal's cell in rich's words."""
-    names = {"default": None, "brown": "yellow"}
 
     def colour(name: str) -> str | None:
-        known = names.get(name, name)
-        return f"#{known}" if known is not None and len(known) == 6 and not known.isalpha() else known
+        if name == "default":
+            return None
+        if re.fullmatch(r"[0-9a-f]{6}", name):
+            return f"#{name}"
+        return f"bright_{name[6:]}" if name.startswith("bright") else {"brown": "yellow"}.get(name, name)
 
-    def bright(name: str) -> str | None:
-        return f"bright_{name[6:]}" if name.startswith("bright") else colour(name)
-
-    return Style(color=bright(front), bgcolor=bright(back), bold=bold, reverse=reverse)
+    return Style(color=colour(front), bgcolor=colour(back), bold=bold, reverse=reverse)
 
 
 def main() -> None:

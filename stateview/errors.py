@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class StateException(Exception):  # noqa: N818 - the name is fixed by the scripts that catch it
+class StateException(Exception):
     """Base of everything stateview raises on purpose.
 
     `message` says what happened and to what; `hint`, when there is one, what to do next. `str()` gives both.

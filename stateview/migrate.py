@@ -48,7 +48,9 @@ def migrate(source: StateManager, target: StateManager, *, dry_run: bool = False
         for point, revision in zip(states, placed, strict=True):
             copied = (other, Point(revision, point.time))
             if diff_stores((one, point), copied, ("", ""), Selection()):
-                raise StateException(f"what was read back from {target.url} differs", "Nothing is kept there; try again")
+                raise StateException(
+                    f"what was read back from {target.url} differs", "Nothing is kept there; try again"
+                )
         if one.head().revision != head.revision:
             raise Conflict(f"namespace {source.namespace!r} was written meanwhile", "Stop its writers, and try again")
     except BaseException:
@@ -70,7 +72,9 @@ def _copy(source: StateManager, target: StateManager, before: Point | None, poin
     paged = target.backend.kind != "json"  # a commit of JSON files rewrites them all
     if before is None:
         for version in entries(one, point):
-            writes[version.key] = Write(version.value, version.expires - point.time if version.expires else 0, version.time)
+            writes[version.key] = Write(
+                version.value, version.expires - point.time if version.expires else 0, version.time
+            )
             if paged and len(writes) == FORK_PAGE:
                 flush()
     else:

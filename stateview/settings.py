@@ -44,12 +44,12 @@ class Settings(NamedTuple):
         """The named stores: name to URL, variables not yet put in."""
         found = self.values.get("stores", {})
         if not isinstance(found, dict):
-            raise InvalidName(f"{self.path}: 'stores' must be a table", "Write [stores.NAME] with url = \"…\"")
+            raise InvalidName(f"{self.path}: 'stores' must be a table", 'Write [stores.NAME] with url = "…"')
         out = {}
         for name, store in found.items():
             url = store.get("url") if isinstance(store, dict) else store
             if not isinstance(url, str):
-                raise InvalidName(f"{self.path}: store {name!r} has no url", f"Write [stores.{name}] with url = \"…\"")
+                raise InvalidName(f"{self.path}: store {name!r} has no url", f'Write [stores.{name}] with url = "…"')
             out[name] = url
         return out
 
@@ -124,7 +124,9 @@ def choose(store: str | None = None, namespace: str | None = None) -> Choice:
 def _value(match: re.Match[str]) -> str:
     value = os.environ.get(match[1])
     if value is None:
-        raise InvalidName(f"the environment variable {match[1]}, which {FILE} names, is not set", f"export {match[1]}=…")
+        raise InvalidName(
+            f"the environment variable {match[1]}, which {FILE} names, is not set", f"export {match[1]}=…"
+        )
     return value
 
 

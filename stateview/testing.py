@@ -266,7 +266,7 @@ class BackendContract:
 
     def test_commits_tell_what_was_said(self, backend: Backend, opened: Open) -> None:
         save(backend, "a", b"1")
-        reason = "because\n\x1b[31m \"é😀\""
+        reason = 'because\n\x1b[31m "é😀"'
         head = backend.commit(Batch({"a": Write(b"2"), "b": Write(None)}, reason=reason, author="ann", undo=(1, 2, 3)))
         for reader in (backend, opened()):
             told = reader.commits(1)[0]

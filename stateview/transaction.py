@@ -121,5 +121,3 @@ class Transaction:
     def _check_open(self) -> None:
         if not self._open:
             raise StateException("this transaction has ended", "Use it inside its 'with' block")
-
-

@@ -21,7 +21,9 @@ def write_json(root: Path, namespace: str) -> None:
     (folder / "checkpoints").mkdir(parents=True)
 
     def dump(path: Path, values: dict[str, Any], stamp: str) -> None:
-        path.write_text(json.dumps({key: {"value": value, "timestamp": stamp} for key, value in values.items()}, indent=2))
+        path.write_text(
+            json.dumps({key: {"value": value, "timestamp": stamp} for key, value in values.items()}, indent=2)
+        )
 
     dump(folder / "checkpoints" / "early.json", BEFORE, STAMP)
     dump(folder / "state.json", AFTER, LATER)
