@@ -50,6 +50,11 @@ def style(front: str, back: str, bold: bool, reverse: bool) -> Style:
     return Style(color=colour(front), bgcolor=colour(back), bold=bold, reverse=reverse)
 
 
+def at_prompt(text: str) -> bool:
+    """Whether the shell waits for a line."""
+    return text.rstrip().endswith(">")
+
+
 def main() -> None:
     """Drive the shell and write the picture."""
     with tempfile.TemporaryDirectory() as folder:
@@ -58,11 +63,11 @@ def main() -> None:
         terminal = Terminal("shell", columns=COLUMNS, rows=ROWS, XDG_STATE_HOME=folder, PAGER="cat")
         terminal.until("import-orders@")
         terminal.type("diff after_planning\r")
-        terminal.until("keys differ")
+        terminal.until(lambda text: "keys differ" in text and at_prompt(text))
         terminal.type("bisect job /limits/tokens > 1000000\r")
-        terminal.until("reads")
+        terminal.until(lambda text: "reads" in text and at_prompt(text))
         terminal.type("load task:03 /")
-        terminal.until("/tries")
+        terminal.until(lambda text: text.count("/tries") == 2)
         (HERE / "shell.svg").write_text(picture(terminal, "stateview shell"))
         terminal.kill()
 
