@@ -63,7 +63,8 @@ def _run(words: list[str]) -> int:
     if bound.command.shell:
         raise UsageError(f"'{bound.command.name}' is a command of the shell", "See 'stateview help shell'")
     at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
-    context = Context(bound.globals, _ask if at_terminal else None, lambda result: _show(result, bound.globals))
+    ask = _ask if at_terminal else None
+    context = Context(bound.globals, ask, lambda result: _show(result, bound.globals), Progress().say)
     try:
         result: Result = load_handler(bound.command)(context, bound.arguments)
         _show(result, bound.globals)
@@ -113,6 +114,21 @@ def _tell(text: str) -> None:
 
 def _described(error: StateException) -> str:
     return f"stateview: {error}"
+
+
+class Progress:
+    """Says how far something is: one line on standard error, where that is a terminal, at the pace of a reader."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def say(self, text: str) -> None:
+        """Show it in place of what was said last."""
+        import time
+
+        if time.monotonic() - self._last > 0.2 and sys.stderr.isatty():
+            self._last = time.monotonic()
+            print(f"\r{text}\033[K\r", end="", file=sys.stderr, flush=True)
 
 
 def _ask(question: str) -> bool:

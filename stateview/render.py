@@ -183,10 +183,10 @@ def _diff(result: Differs, diff: Diff, style: Style) -> Iterator[str]:
             yield _json(_as_data(change)) + "\n"
     else:
         shown = style._replace(colour=style.colour and style.format != "raw")
+        if diff:
+            yield _counts(diff) + "\n"
         for change in diff:
             yield f"{_headline(change, shown)}\n" if result.summary else "".join(_change(change, shown))
-        if sum(diff.counts.values()):
-            yield _counts(diff) + "\n"
 
 
 def _counts(diff: Diff) -> str:

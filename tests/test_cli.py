@@ -242,9 +242,9 @@ def test_the_acts_in_order(state: StateManager) -> None:
     history = [json.loads(line) for line in out("history", "task:2", "--format", "jsonl").splitlines()]
     assert [row.get("value", "deleted" in row) for row in history] == [True, 2]
     assert json.loads(out("blame", "task:1", "/state"))["revision"] == 3
-    assert out("diff", "early").splitlines()[-1] == "3 keys differ: +1 added, -1 removed, ~1 changed"
+    assert out("diff", "early").splitlines()[0] == "3 keys differ: +1 added, -1 removed, ~1 changed"
     assert "~ /state" in out("diff", "early", "--keys", "task:*")
-    assert out("diff", "early", "--summary").splitlines()[:3] == ["+ other", "~ task:1", "- task:2"]
+    assert out("diff", "early", "--summary").splitlines()[1:] == ["+ other", "~ task:1", "- task:2"]
     assert run("diff", "live", "live", "--exit-code")[1] == "no difference between live and live\n"
     out("diff", "early", "--exit-code", code=1)
     before = {"task:1": {"state": "waiting"}, "task:2": 2}

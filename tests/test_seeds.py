@@ -151,7 +151,7 @@ def test_the_positional_forms(door: str, folder: Path) -> None:
         (["load", "phase"], '"building"\n'),
         (["checkpoint", "after_planning"], "after_planning\n"),
         (["save", "phase", '"testing"'], ""),
-        (["restore", "after_planning"], '~ phase  "testing" → "building"\n1 key differs: ~1 changed\n'),
+        (["restore", "after_planning"], '1 key differs: ~1 changed\n~ phase  "testing" → "building"\n'),
         (["load", "phase"], '"building"\n'),
     ]
     for words, out in acts:

@@ -156,7 +156,7 @@ def test_use_connect_alias_option_source(state: StateManager, folder: Path) -> N
         "alias d diff\nsource inner.sv\nuse other\nsave x 1\nkeys\n"
         "connect sqlite:db\nsave y 2\nkeys\noption format json\nkeys\n"
     )
-    assert out.startswith("+ inner\n1 key differs: +1 added\nx\ny\n[")
+    assert out.startswith("1 key differs: +1 added\n+ inner\nx\ny\n[")
     assert json.loads(out[out.index("[") :])[0]["key"] == "y"
     assert state.list_keys() == ["inner"]
     assert "sourced 16 deep" in run("source loop.sv\n", code=2)[1]

@@ -56,7 +56,7 @@ def diff(context: Context, given: dict[str, Any]) -> Differs:
     )  # fmt: skip
 
 
-def restore(context: Context, given: dict[str, Any]) -> Differs:
+def restore(context: Context, given: dict[str, Any]) -> Differs | Done:
     """`restore REF`."""
     manager, ref, chosen = context.manager, given["ref"], given.get("keys")
     empty = f"live is as it was at {ref}; nothing to restore"
@@ -64,7 +64,8 @@ def restore(context: Context, given: dict[str, Any]) -> Differs:
     if given.get("dry_run"):
         preview = manager.restore_checkpoint(ref, chosen, dry_run=True, expected=expected)
         return Differs("dry run: nothing was changed" if preview else "", diff=preview, empty=empty)
-    if context.ask is not None and not context.options.get("yes"):
+    shown = context.ask is not None and not context.options.get("yes")
+    if shown:
         expected = expected if expected is not None else manager.revision
         preview = manager.restore_checkpoint(ref, chosen, dry_run=True, expected=expected)
         if not preview:
@@ -72,6 +73,8 @@ def restore(context: Context, given: dict[str, Any]) -> Differs:
         context.show(Differs(diff=preview))
         context.confirm(f"restore {ref}: {tally(preview)}?")
     applied = manager.restore_checkpoint(ref, chosen, expected=expected)
+    if shown:  # the diff has been seen, and `expected` made sure that it is what was applied
+        return Done(f"restored {ref} - 'stateview undo' takes it back")
     return _applied(applied, f"restored {ref}", empty)
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -24,6 +22,7 @@ from prompt_toolkit.output.color_depth import ColorDepth
 from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.styles import Style as PromptStyle
 
+from ..cli import Progress
 from ..commands.exits import UsageError
 from ..commands.table import BY_NAME
 from ..errors import StateException
@@ -45,7 +44,7 @@ class Prompt:
     def __init__(self, options: dict[str, Any]) -> None:
         self.plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
         style = Style("", terminal=True, colour=not self.plain)
-        self.shell = Shell(options, self._ask, self._write, style, _Progress().say)
+        self.shell = Shell(options, self._ask, self._write, style, Progress().say)
         self.completer = ShellCompleter(self.shell)
         self.revision: int | None = None
         self._stop = threading.Event()
@@ -234,18 +233,6 @@ class Prompt:
                     child.wait()
                 except KeyboardInterrupt:
                     pass  # it is meant for the pager
-
-
-class _Progress:
-    """Says how far something is, on one line, not more often than a person can read."""
-
-    def __init__(self) -> None:
-        self._last = 0.0
-
-    def say(self, text: str) -> None:
-        if time.monotonic() - self._last > 0.2 and sys.stderr.isatty():
-            self._last = time.monotonic()
-            print(f"\r{text}\033[K\r", end="", file=sys.stderr, flush=True)
 
 
 def _history() -> History:
