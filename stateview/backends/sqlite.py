@@ -1,8 +1,9 @@
 """SQLite: one database `ROOT/NS/state.db` a namespace, in WAL mode, through apsw, which carries its own SQLite.
 
-`entries` holds what is live, `versions` what was superseded and the deletes, `touched` which keys each revision wrote,
-`commits` and `marks` the rest. The last commit says the revision and the count, so that a save writes few pages. Every
-row of a value carries a checksum over all of it: SQLite itself does not notice a flipped bit.
+`entries` holds what is live, `versions` what was superseded and the deletes, `commits` and `marks` the rest. The last
+commit says the revision and the count, and a commit of one key which that is; `touched` holds the keys of the others:
+so a save writes few pages. Every row of a value carries a checksum over all of it: SQLite itself does not notice a
+flipped bit.
 """
 
 from __future__ import annotations
@@ -37,16 +38,20 @@ from .shared import (
     temporary,
     watch_fork,
 )
-from .sqlite_check import checksum, examine, guard, row_sum
+from .sqlite_check import KEY, checksum, examine, guard, row_sum
 from .sqlite_memory import TRUST, Memory, remember
 
 POLL = 0.02  # seconds between looks of `wait`
 SMALL = 64 * 1024  # bytes of a database that is checked through and through when it is opened, in about a millisecond
 _OFTEN = 3  # loads after which a process is one that loads again and again
+SLACK = 64  # revisions that may be overdue before they are forgotten: many at once cost less, page for page
 TRIM = 200  # touched rows that one commit looks at to forget what is overdue
 
 _GET = "SELECT value, revision, time, expires, sum FROM entries WHERE key = ?"
 _HEAD = "SELECT revision, time, count FROM commits ORDER BY revision DESC LIMIT 1"
+_STORED = f"""SELECT * FROM ({_HEAD}) LEFT JOIN (SELECT count(*) FROM entries WHERE expires > 0 AND expires <= ?)
+    LEFT JOIN (SELECT floor, lineage FROM meta)"""
+_DUE = "SELECT min(expires) FROM entries WHERE expires > 0"
 _LIVE = """SELECT key, value, revision, time, expires, sum FROM entries
     WHERE key >= ? AND key < ? AND (expires = 0 OR expires > ?) ORDER BY key LIMIT ?"""
 _PAST = """SELECT key, value, revision, time, expires, sum, 0 FROM entries
@@ -62,6 +67,7 @@ _VERSIONS = """SELECT value, revision, time, expires, sum, 0 FROM entries WHERE 
     UNION ALL SELECT value, revision, time, expires, sum, until FROM versions WHERE key = ?1 AND revision < ?2
     ORDER BY revision DESC LIMIT ?3"""
 _CHANGED = """SELECT key FROM touched WHERE revision > ?1 AND revision <= ?2
+    UNION SELECT key FROM commits WHERE revision > ?1 AND revision <= ?2 AND key != ''
     UNION SELECT key FROM entries WHERE expires > 0 AND expires > ?3 AND expires <= ?4
     UNION SELECT key FROM versions WHERE expires > 0 AND expires > ?3 AND expires <= ?4 ORDER BY 1"""
 _TOP = 1 << 62
@@ -142,7 +148,7 @@ class SQLiteBackend:
         except OSError as error:
             raise file_error(error, self.path) from error
 
-    def _open(self, pool: _Pool) -> apsw.Connection | None:
+    def _open(self, pool: _Pool) -> Connection | None:
         """A connection, or None where the namespace has no database."""
         with self._mutex:
             connection = self._connect() if pool.inode else None
@@ -150,7 +156,7 @@ class SQLiteBackend:
                 pool.opened.add(connection)
             return connection
 
-    def _connect(self) -> apsw.Connection | None:
+    def _connect(self) -> Connection | None:
         try:
             size = os.stat(self.path).st_size
         except FileNotFoundError:
@@ -165,7 +171,7 @@ class SQLiteBackend:
             name = f"file:{schema.uri_path(self.path)}?immutable=1"  # WAL needs to write beside the file, or this
             flags |= apsw.SQLITE_OPEN_URI
         with self._errors():
-            connection = apsw.Connection(name, flags=flags)
+            connection = Connection(name, flags=flags)
             connection.set_busy_handler(self._busy_handler())  # first: a setting can meet a lock too
             schema.prepare(connection, self.durability)
             if schema.needs_adoption(connection):
@@ -198,35 +204,9 @@ class SQLiteBackend:
 
         return handler
 
-    @contextmanager
-    def _connection(self, new: Batch | None = None) -> Iterator[apsw.Connection | None]:
+    def _connection(self, new: Batch | None = None) -> _Use:
         """A connection for this thread until the block ends; None where there is no database, unless `new` makes it."""
-        pool = self._current_pool()
-        try:
-            connection: apsw.Connection | None = pool.pop()
-        except IndexError:
-            connection = self._open(pool)
-            if connection is None and new is not None:
-                check_new(new, self.namespace)
-                with self._mutex:
-                    self._create()
-                pool = self._current_pool()
-                connection = self._open(pool)
-        if connection is None:
-            yield None
-            return
-        try:
-            with self._errors():
-                yield connection
-        except Damaged:
-            pool.shut(connection)
-            raise
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            pool.append(connection)
-            raise
-        pool.append(connection)
+        return _Use(self, new)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -278,7 +258,7 @@ class SQLiteBackend:
     def _adopt(self) -> None:
         """Take in the tables of the sketch where they lie, in one transaction."""
         with file_lock(os.path.join(self.folder, "lock"), self.timeout), self._errors():
-            connection = apsw.Connection(self.path)
+            connection = Connection(self.path)
             try:
                 connection.set_busy_handler(self._busy_handler())
                 schema.prepare(connection, self.durability)
@@ -307,11 +287,7 @@ class SQLiteBackend:
 
     def _stored(self, db: apsw.Connection) -> tuple[Any, ...]:
         """As `_head`, and how many of the entries that are there have expired."""
-        row = db.execute(
-            f"""SELECT * FROM ({_HEAD}) LEFT JOIN (SELECT count(*) FROM entries WHERE expires > 0 AND expires <= ?)
-            LEFT JOIN (SELECT floor, lineage FROM meta)""",
-            (now(),),
-        ).fetchone()
+        row = db.execute(_STORED, (now(),)).fetchone()
         if row is None:
             floor, lineage = db.execute("SELECT floor, lineage FROM meta").fetchone()
             return 0, 0, 0, 0, floor, lineage
@@ -401,7 +377,7 @@ class SQLiteBackend:
                         gap = key
                     elif (version := self._version(key, *row)).visible(moment):
                         out[key] = version
-                if gap and at is not None and len(keys) == 1:  # not worth it for each of many keys, as a diff reads them
+                if gap and at is not None and len(keys) == 1:  # of many keys, as a diff reads them, not worth it
                     self._check_past_gap(db, gap, at.revision)
         return out
 
@@ -471,14 +447,14 @@ class SQLiteBackend:
             if db is None:
                 return []
             rows = db.execute(
-                """SELECT * FROM commits
+                """SELECT revision, time, count, reason, author, keys, key, position, forward, behind, sum FROM commits
                 WHERE revision < ? AND revision > (SELECT floor FROM meta) ORDER BY revision DESC LIMIT ?""",
                 (below or _TOP, limit),
             ).fetchall()
         for row in rows:
             if row_sum(*row[:-1]) != row[-1]:
                 raise Damaged(f"{self.path}: commit {row[0]} is not what was written", schema.RECOVER)
-        return [Commit(row[0], to_datetime(row[1]), *row[3:-1]) for row in rows]
+        return [Commit(row[0], to_datetime(row[1]), *row[3:KEY], *row[KEY + 1 : -1]) for row in rows]
 
     def marks(self) -> list[Mark]:
         """See `Backend.marks`."""
@@ -523,17 +499,24 @@ class SQLiteBackend:
             assert db is not None
             db.execute("BEGIN IMMEDIATE")
             if self._inode() == self._pool.inode:
-                head = self._write(db, batch)
+                head, due = self._write(db, batch)
                 db.execute("COMMIT")
+                db.known = (db.data_version(), head, due)
                 return head
             db.execute("ROLLBACK")
         return self.commit(batch)  # another process recovered the database while this one waited for it
 
-    def _write(self, db: apsw.Connection, batch: Batch) -> Head:
-        last, moment, count, overdue, floor, lineage = self._stored(db)
-        head = Head(last, moment, count - overdue, floor, lineage)
+    def _write(self, db: Connection, batch: Batch) -> tuple[Head, int]:
+        """The head that the batch makes, and when the next entry expires; 0 where that must be asked."""
+        moment = now()
+        version, head, due = db.known
+        overdue = 0
+        if version != db.data_version() or due <= moment:  # another connection committed, or something expired
+            last, time, count, overdue, floor, lineage = self._stored(db)
+            head = Head(last, time, count - overdue, floor, lineage)
+            due = 0 if overdue else db.execute(_DUE).fetchone()[0] or _TOP
         check_base(batch, self.namespace, head.revision)
-        moment = max(now(), head.time + 1)
+        moment = max(moment, head.time + 1)
         for key, expected in batch.expected.items():
             row = db.execute("SELECT revision, expires FROM entries WHERE key = ?", (key,)).fetchone()
             revision = 0 if row is None or 0 < row[1] <= moment else row[0]
@@ -542,27 +525,36 @@ class SQLiteBackend:
         moment = batch.time or moment
         self._write_marks(db, batch, head, moment)
         if not batch.writes:
-            return head
-        revision = head.revision + 1
+            return head, due
+        revision, floor = head.revision + 1, head.floor
+        count = head.count + overdue
         for key, write in batch.writes.items():
             expires = moment + write.ttl if write.ttl else 0
+            if expires and expires < due:
+                due = expires
             count += self._put(db, key, write.value, revision, write.time or moment, expires)
-        reap = "SELECT key FROM entries WHERE expires > 0 AND expires <= ? LIMIT ?"
-        gone = db.execute(reap, (moment, REAP)).fetchall() if overdue else []
-        for (key,) in gone:
-            if key not in batch.writes:
+        touched, full = list(batch.writes), False
+        if overdue:
+            reap = "SELECT key FROM entries WHERE expires > 0 AND expires <= ? LIMIT ?"
+            gone = db.execute(reap, (moment, REAP)).fetchall()
+            reaped = [key for (key,) in gone if key not in batch.writes]
+            for key in reaped:
                 count += self._put(db, key, None, revision, moment, 0)
-        told = (revision, moment, count, batch.reason, batch.author, len(batch.writes), *batch.undo)
-        db.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*told, row_sum(*told)))
-        if len(gone) == REAP:
+            touched += reaped
+            full = len(gone) == REAP
+        if len(touched) > 1:
+            db.executemany("INSERT INTO touched VALUES (?, ?)", [(revision, key) for key in touched])
+        alone = touched[0] if len(touched) == 1 else ""
+        told = (revision, moment, count, batch.reason, batch.author, len(batch.writes), alone, *batch.undo)
+        db.execute(schema.NEW_COMMIT, (*told, row_sum(*told)))
+        if full:
             left = "SELECT count(*) FROM entries WHERE expires > 0 AND expires <= ?"
             count -= db.execute(left, (moment,)).fetchone()[0]
-        floor = self._trim(db, head.floor, revision) if revision - head.floor > self.keep else head.floor
-        return Head(revision, moment, count, floor, head.lineage)
+        if revision - floor > self.keep + min(SLACK, self.keep // 16):
+            floor = self._trim(db, floor, revision)
+        return Head(revision, moment, count, floor, head.lineage), due
 
-    def _put(
-        self, db: apsw.Connection, key: str, value: bytes | None, revision: int, moment: int, expires: int
-    ) -> int:
+    def _put(self, db: apsw.Connection, key: str, value: bytes | None, revision: int, moment: int, expires: int) -> int:
         """Write or delete one key; returns by how much the count of entries changes."""
         db.execute(
             "INSERT INTO versions SELECT key, revision, ?2, value, time, expires, sum + ?3 FROM entries WHERE key = ?1",
@@ -574,7 +566,6 @@ class SQLiteBackend:
                 "UPDATE versions SET until = ?2, sum = sum + ?4 WHERE key = ?1 AND value IS NULL AND until = ?3",
                 (key, revision, _TOP, guard(revision) - guard(_TOP)),
             )
-        db.execute("INSERT INTO touched VALUES (?, ?)", (revision, key))
         sum_ = checksum(key, value, revision, moment, expires)
         if value is None:
             db.execute("DELETE FROM entries WHERE key = ?", (key,))
@@ -609,10 +600,7 @@ class SQLiteBackend:
     def _trim(self, db: apsw.Connection, floor: int, head: int) -> int:
         """Forget a little of what lies before the last `keep` revisions; returns the new floor."""
         goal = head - self.keep
-        rows = db.execute(
-            "SELECT revision, key FROM touched WHERE revision > ? AND revision <= ? ORDER BY revision LIMIT ?",
-            (floor, goal, TRIM + 1),
-        ).fetchall()
+        rows = db.execute(f"{schema.TOUCHED} LIMIT ?3", (floor, goal, TRIM + 1)).fetchall()
         if len(rows) > TRIM:
             # A revision is forgotten whole or not at all; one that touched more than TRIM keys goes at one stroke.
             goal = max(floor + 1, rows[-1][0] - 1)
@@ -675,13 +663,68 @@ class SQLiteBackend:
             raise ReadOnly(f"{self.path} is open for reading only")
 
 
-class _Pool(deque[apsw.Connection]):
+class Connection(apsw.Connection):
+    """A connection that knows what its own last commit left: SQLite's count of changes, the head, the next expiry.
+
+    The count, SQLITE_FCNTL_DATA_VERSION, moves with each commit of this connection, and where a transaction begins
+    after another connection's.
+    """
+
+    known: tuple[int, Head, int] = (-1, Head(), 0)
+
+
+class _Use:
+    """A connection of the pool for the length of a block; a plain class, since it is on the way of every save."""
+
+    __slots__ = ("_backend", "_connection", "_new", "_pool")
+
+    def __init__(self, backend: SQLiteBackend, new: Batch | None) -> None:
+        self._backend = backend
+        self._new = new
+
+    def __enter__(self) -> Connection | None:
+        backend = self._backend
+        self._pool = pool = backend._current_pool()
+        try:
+            connection: Connection | None = pool.pop()
+        except IndexError:
+            connection = backend._open(pool)
+            if connection is None and self._new is not None:
+                check_new(self._new, backend.namespace)
+                with backend._mutex:
+                    backend._create()
+                self._pool = backend._current_pool()
+                connection = backend._open(self._pool)
+        self._connection = connection
+        return connection
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        if error is None:
+            self._pool.append(connection)
+            return
+        translated = error
+        if isinstance(error, (apsw.Error, UnicodeDecodeError)):
+            translated = self._backend._translate(error)
+        if isinstance(translated, Damaged):
+            self._pool.shut(connection)
+        else:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            self._pool.append(connection)
+        if translated is not error:
+            raise translated from error
+
+
+class _Pool(deque[Connection]):
     """Connections that wait for their next use, all to one file; `opened` are these and those in use."""
 
     def __init__(self, inode: int = 0) -> None:
         super().__init__()
         self.inode = inode
-        self.opened: set[apsw.Connection] = set()
+        self.opened: set[Connection] = set()
         self.memory: Memory | None = None
         self._recalls = 0
 
@@ -692,7 +735,7 @@ class _Pool(deque[apsw.Connection]):
             self.memory = remember(path)
         return self.memory
 
-    def shut(self, connection: apsw.Connection) -> None:
+    def shut(self, connection: Connection) -> None:
         """Close a connection. With the last one the WAL index may go, and what it vouched for."""
         self.opened.discard(connection)
         self.memory, self._recalls = None, 0

@@ -16,8 +16,8 @@ _COLUMNS = {
     "entries": "CAST(key AS BLOB), CAST(value AS BLOB), revision, time, expires, sum",
     "versions": "CAST(key AS BLOB), revision, until, CAST(value AS BLOB), time, expires, sum",
     "touched": "revision, CAST(key AS BLOB)",
-    "commits": """revision, time, count, CAST(reason AS BLOB), CAST(author AS BLOB), keys, position, forward, behind,
-        sum""",
+    "commits": """revision, time, count, CAST(reason AS BLOB), CAST(author AS BLOB), keys, CAST(key AS BLOB),
+        position, forward, behind, sum""",
     "marks": "id, CAST(name AS BLOB), revision, time, CAST(note AS BLOB), sum",
 }
 _ORDER = {  # that of the table itself: its index may be what is damaged
@@ -25,6 +25,7 @@ _ORDER = {  # that of the table itself: its index may be what is damaged
     "commits": ["revision"], "marks": ["id"],
 }  # fmt: skip
 TABLES = tuple(_COLUMNS)
+KEY = 6  # the place in `commits` of the one key that a commit wrote
 
 
 def checksum(key: str, value: bytes | None, revision: int, moment: int, expires: int) -> int:
@@ -98,7 +99,8 @@ def _examine(db: apsw.Connection, tables: set[Row]) -> str:
         return "the table meta is empty"
     floor = found["meta"][0][2]
     written = {(row[2], row[0]) for row in found["entries"]} | {(row[1], row[0]) for row in found["versions"]}
-    if {row for row in written if row[0] > floor} != {row for row in found["touched"] if row[0] > floor}:
+    touched = {*found["touched"], *((row[0], row[KEY]) for row in found["commits"] if row[KEY])}
+    if {row for row in written if row[0] > floor} != {row for row in touched if row[0] > floor}:
         return "what the commits touched is not what is there"
     last = found["commits"][-1] if found["commits"] else (0, 0, 0)
     if last[2] != len(found["entries"]):

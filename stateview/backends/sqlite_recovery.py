@@ -12,7 +12,7 @@ from ..errors import Damaged
 from ..model import Problem, RecoveryReport, now
 from . import sqlite_schema as schema
 from .shared import file_lock, fsync_folder, keep_damaged, remove, sweep, temporary
-from .sqlite_check import TABLES, Row, checksum, examine, guard, read, row_sum
+from .sqlite_check import KEY, TABLES, Row, checksum, examine, guard, read, row_sum
 
 if TYPE_CHECKING:
     from .sqlite import SQLiteBackend
@@ -197,8 +197,10 @@ class _Rebuild:
         metas = list(good["meta"].values())
         floor = metas[0][2] if metas else min((row[0] for row in commits.values()), default=1) - 1
         lineage = metas[0][1] if metas else os.urandom(16).hex()
-        touched = {row for row in good["touched"].values() if row[0] <= floor or row in written}
-        gone = {row for row in good["touched"].values() if row[0] > floor and row not in written}
+        told = {(row[0], row[KEY]) for row in commits.values() if row[0] > floor and row[KEY]}
+        told |= set(good["touched"].values())
+        touched = {row for row in told if row[0] <= floor or row in written}
+        gone = {row for row in told if row[0] > floor and row not in written}
         touched |= {row for row in written if row[0] > floor}
         turns: dict[str, list[int]] = {key: [] for _, key in gone}
         for revision, key in sorted(touched | gone):
@@ -244,8 +246,8 @@ class _Rebuild:
                         "INSERT INTO versions VALUES (?, ?, ?, NULL, ?, 0, ?)", (key, revision, _TOP, moment, sum_)
                     )
                 fresh.executemany("INSERT OR IGNORE INTO touched VALUES (?, ?)", sorted(touched))
-                told = (revision, moment, len(live), "recovered", "", len(missing), 0, 0, 0)
-                fresh.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*told, row_sum(*told)))
+                last_row = (revision, moment, len(live), "recovered", "", len(missing), "", 0, 0, 0)
+                fresh.execute(schema.NEW_COMMIT, (*last_row, row_sum(*last_row)))
             fresh.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
             fresh.close()

@@ -11,7 +11,7 @@ import apsw
 from .. import codec
 from ..errors import BackendError, Damaged
 from ..model import check_checkpoint, check_key, now, parse_time
-from .base import Batch, Head, NewMark, Write
+from .base import Batch, NewMark, Write
 
 FORMAT = 1
 APPLICATION = 0x73747677  # "stvw": what `file` and SQLite know the database by
@@ -31,8 +31,8 @@ CREATE INDEX versions_expires ON versions (expires) WHERE expires > 0;
 CREATE TABLE touched (revision INTEGER NOT NULL, key TEXT NOT NULL, PRIMARY KEY (revision, key)) STRICT, WITHOUT ROWID;
 CREATE TABLE commits (
     revision INTEGER PRIMARY KEY, time INTEGER NOT NULL, count INTEGER NOT NULL, reason TEXT NOT NULL,
-    author TEXT NOT NULL, keys INTEGER NOT NULL, position INTEGER NOT NULL, forward INTEGER NOT NULL,
-    behind INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT;
+    author TEXT NOT NULL, keys INTEGER NOT NULL, key TEXT NOT NULL, position INTEGER NOT NULL,
+    forward INTEGER NOT NULL, behind INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT;
 CREATE TABLE marks (
     id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, revision INTEGER NOT NULL, time INTEGER NOT NULL,
     note TEXT NOT NULL, sum INTEGER NOT NULL, UNIQUE (name, revision)) STRICT;
@@ -99,7 +99,6 @@ def set_mode(connection: apsw.Connection, path: str) -> None:
     connection.pragma("synchronous", "EXTRA" if network else "FULL")
 
 
-
 def _make_tables(connection: apsw.Connection) -> None:
     connection.execute(TABLES)
     connection.execute("INSERT INTO meta VALUES (1, ?, 0)", (os.urandom(16).hex(),))
@@ -120,7 +119,7 @@ def needs_adoption(connection: apsw.Connection) -> bool:
     return [row[1] for row in connection.execute("PRAGMA table_info(state)")] == ["key", "value", "timestamp"]
 
 
-def adopt(connection: apsw.Connection, path: str, write: Callable[[apsw.Connection, Batch], Head]) -> None:
+def adopt(connection: apsw.Connection, path: str, write: Callable[[Any, Batch], object]) -> None:
     """Bring the older layout's rows into ours as commits, checkpoints first; within the caller's transaction.
 
     Raises:
@@ -163,6 +162,11 @@ def _parse(text: str, what: str) -> Any:
         raise Damaged(f"{what} is not valid JSON: {error}", "Nothing was changed") from error
 
 
+NEW_COMMIT = "INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# Which keys the revisions after ?1, up to ?2, wrote. Above the floor a commit of one key names it itself.
+TOUCHED = """SELECT revision, key FROM touched WHERE revision > ?1 AND revision <= ?2
+    UNION SELECT revision, key FROM commits
+    WHERE revision > max(?1, (SELECT floor FROM meta)) AND revision <= ?2 AND key != '' ORDER BY 1, 2"""
 _UNSEEN = "NOT EXISTS (SELECT 1 FROM marks WHERE marks.revision >= v.revision AND marks.revision < v.until)"
 
 
@@ -173,8 +177,7 @@ def trim(db: apsw.Connection, low: int, goal: int) -> None:
     between two neighbours of these, the last touch of a key says as much as all: the earlier go. O(rows looked at).
     """
     oldest = db.execute("SELECT min(revision) FROM marks").fetchone()[0]
-    rows = db.execute("SELECT revision, key FROM touched WHERE revision > ? AND revision <= ?", (low, goal)).fetchall()
-    for revision, key in rows:
+    for revision, key in db.execute(TOUCHED, (low, goal)).fetchall():
         gone = db.execute(
             f"DELETE FROM versions AS v WHERE key = ? AND until = ? AND {_UNSEEN} RETURNING revision", (key, revision)
         ).fetchone()
@@ -183,6 +186,8 @@ def trim(db: apsw.Connection, low: int, goal: int) -> None:
         if oldest is None or oldest >= revision:
             db.execute("DELETE FROM touched WHERE revision = ? AND key = ?", (revision, key))
             db.execute("DELETE FROM versions WHERE key = ? AND revision = ? AND value IS NULL", (key, revision))
+        else:
+            db.execute("INSERT OR IGNORE INTO touched VALUES (?, ?)", (revision, key))  # its commit will not tell
     db.execute("DELETE FROM commits WHERE revision <= ? AND revision < (SELECT max(revision) FROM commits)", (goal,))
     db.execute("UPDATE meta SET floor = max(floor, ?)", (goal,))
 
@@ -194,7 +199,7 @@ def trim_all(db: apsw.Connection, goal: int) -> None:
     db.execute(
         """DELETE FROM touched WHERE (revision, key) IN (
             SELECT revision, key FROM
-                (SELECT revision, key, lead(revision) OVER (PARTITION BY key ORDER BY revision) AS next FROM touched) AS t
+                (SELECT *, lead(revision) OVER (PARTITION BY key ORDER BY revision) AS next FROM touched) AS t
             WHERE next <= ? AND NOT EXISTS
                 (SELECT 1 FROM marks WHERE marks.revision >= t.revision AND marks.revision < t.next))""",
         (goal,),
