@@ -27,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with StateManager("json", "default") as state:
         state.save("wf:93:a", 1)
         state.save("wf:93:b", 1)
-        state.save("job", 1)
+        state.save("job", {"limits": 1, "tasks": ["x"]})
         state.checkpoint("after_planning", note="approved")
     return tmp_path
 
@@ -36,7 +36,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("words", "offered"),
     [
         (["lo"], ["load", "log"]),
-        (["load", "wf:"], ["wf:93:a", "wf:93:b"]),
+        (["load", "w"], ["wf:"]),
+        (["load", "wf:"], ["wf:93:"]),
+        (["load", "wf:93:"], ["wf:93:a", "wf:93:b"]),
+        (["load", "job", "/"], ["/limits", "/tasks"]),
+        (["load", "job", "/tasks/0"], ["/tasks/0"]),
+        (["assert", "job", "/l"], ["/limits"]),
+        (["assert", "job", "ex"], ["exists"]),
         (["load", "j"], ["job"]),
         (["load", "job", "--a"], ["--at", "--author"]),
         (["load", "job", "--at", "a"], ["after_planning"]),
@@ -44,7 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["restore", ""], ["after_planning", "live"]),
         (["-n", "d"], ["default"]),
         (["--format", "j"], ["json", "jsonl"]),
-        (["-n", "default", "delete", "job", "w"], ["wf:93:a", "wf:93:b"]),
+        (["-n", "default", "delete", "job", "wf:9"], ["wf:93:"]),
         (["help", "che"], ["checkpoint", "checkpoints"]),
         (["completion", "z"], ["zsh"]),
         (["-s", "redis://127.0.0.1:1", "load", "j"], []),
