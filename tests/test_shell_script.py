@@ -65,6 +65,7 @@ def test_a_script_from_standard_input(state: StateManager) -> None:
         ("find --jsonpath '$['", 2, "not a JSONPath"),
         ("assert k ~ 5", 2, "Choose one of =="),
         ("shell", 2, "this is the shell already"),
+        ("begin -n other", 2, "begin takes no --namespace"),
         ("option format xml", 2, "Choose one of auto"),
         ("source nowhere.sv", 3, "nowhere.sv"),
         ("save k 1 --read-only", 3, "reading only"),

@@ -14,7 +14,7 @@ from ..commands.binding import bind
 from ..commands.context import Context
 from ..commands.exits import UsageError
 from ..commands.results import Result
-from ..commands.table import BY_NAME
+from ..commands.table import BY_NAME, Command
 from ..errors import BackendError, StateException
 from ..render import Style, inert, render
 from .line import Line, Word, read_line
@@ -133,26 +133,27 @@ class Shell(Context):
             raise UsageError("this is the shell already", "Use 'source FILE' to run a file")
         self._check_transaction(bound.command.name)
         given = {name: value for name, value in bound.globals.items() if name in _PER_LINE}
-        context: Context = self
-        if set(given) - {"format"}:
-            if self.transaction is not None and set(given) - {"format", "yes"}:
-                raise UsageError("a transaction is of one store and namespace", "End it with commit or rollback first")
-            context = self._once(given)
+        context = self._elsewhere(bound.command, given)
+        sure = self.options.get("yes")
+        self.options["yes"] = sure or given.get("yes")
         try:
             result: Result = load_handler(bound.command)(context, bound.arguments)
             self._emit(result, line, given.get("format", ""))
             return Outcome(result.code, result.told if result.code else "")
         finally:
+            self.options["yes"] = sure
             if context is not self:
                 context.close()
 
-    def _once(self, given: dict[str, Any]) -> Context:
-        """A context for a line that names another store, namespace, or says --yes or --read-only."""
-        if set(given) <= {"format", "yes"}:
-            same = Shell({**self.options, **given}, self.ask, self.write, self.style, self.progress)
-            same._manager, same.transaction, same.settings = self.manager, self.transaction, self.settings
-            same.close = lambda: None  # type: ignore[method-assign]
-            return same
+    def _elsewhere(self, command: Command, given: dict[str, Any]) -> Context:
+        """This, or a context of its own for a line that names another store, namespace or author, or is read-only."""
+        other = [name for name in given if name not in ("format", "yes")]
+        if not other:
+            return self
+        if self.transaction is not None:
+            raise UsageError("a transaction is of one store and namespace", "End it with commit or rollback first")
+        if command.shell:
+            raise UsageError(f"{command.name} takes no --{other[0].replace('_', '-')}", f"See 'help {command.name}'")
         return Context({**self.options, **given}, self.ask, self._show_now, self.progress)
 
     def _check_transaction(self, name: str) -> None:
