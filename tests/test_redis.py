@@ -23,8 +23,8 @@ from conftest import REDIS
 
 from stateview import StateManager
 from stateview.backends import open_backend
-from stateview.backends.base import Batch, Write
-from stateview.backends.redis import _sha
+from stateview.backends.base import Batch, NewMark, Write
+from stateview.backends.redis import HELD, _sha
 from stateview.backends.redis_scripts import COMMIT as COMMIT_SCRIPT
 from stateview.backends.redis_scripts import NAMES as PARTS
 from stateview.errors import (
@@ -534,6 +534,70 @@ def test_a_connection_that_breaks_as_it_is_made_has_sent_nothing(url: str, proxy
     assert not isinstance(caught.value, CommitUnknown)
 
 
+@each_server
+def test_what_was_sent_before_is_known_for_thousands_of_commits(
+    path: str, start: Callable[..., Server], manage: Any
+) -> None:
+    server = start(path)
+    client, state = server.client(), manage(server.url, "main")
+    state.save("k", 0)
+    for number in range(4):
+        client.hset("stateview:{main}:tokens", mapping={f"{number}-{other}": "1 1" for other in range(10_000)})
+        revision = state.backend.commit(Batch({"k": Write(b"1")}, token=f"save {number}")).revision
+        known = client.hlen("stateview:{main}:tokens"), client.hlen("stateview:{main}:older")
+        assert known[0] < 10
+        assert known[1] < 10_010
+        state.backend.commit(Batch(marks=(NewMark("c"),), token=f"mark {number}"))
+        for token in (f"save {number}", f"save {max(0, number - 1)}", f"mark {number}", f"mark {max(0, number - 1)}"):
+            state.backend.commit(Batch({"k": Write(b"2")}, token=token))
+        assert (state.revision, state.load("k")) == (revision, 1) == (number + 2, 1)
+
+
+def test_a_commit_that_arrives_after_its_client_went_on_is_not_applied(url: str, manage: Any) -> None:
+    state = manage(url, "main")
+    state.save("k", 1)
+    state.save("k", 2)
+    backend = state.backend
+    [lane] = backend._lanes
+    late = backend._words(Batch({"k": Write(b"0")}), lane.next())
+    state.save("k", 3)
+    again = backend._words(Batch({"k": Write(b"0")}), (late[2], b"%d" % (int(late[3]) + 1)))
+    with redis.Redis.from_url(url) as client:
+        for words in (late, again):
+            try:
+                client.eval(COMMIT_SCRIPT, len(backend._keys), *backend._keys, *words)
+            except redis.ResponseError as error:
+                assert words is late
+                assert "given up" in str(error)
+    assert (state.revision, state.load("k")) == (3, 3)
+
+
+def test_connections_are_given_back(start: Callable[..., Server], manage: Any) -> None:
+    server = start()
+    few = manage(server.url + "?max_connections=2", "main")
+    for number in range(20):
+        assert few.save("k", number) == number + 1
+        assert few.load("k") == number
+    many = manage(server.url, "many")
+    barrier = threading.Barrier(30)
+
+    def save(number: int) -> None:
+        barrier.wait()
+        many.save("k", number)
+
+    threads = [threading.Thread(target=save, args=(number,)) for number in range(30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert many.revision == 30
+    assert sum(lane._connection is not None for lane in many.backend._lanes) <= HELD
+    many.close()
+    few.close()
+    until(lambda: len(server.client().client_list()) == 1)
+    assert many.save("k", 0) == 31
+
+
 # --- loads from memory ---------------------------------------------------------------------------------------------
 
 _ECHO = """
@@ -924,8 +988,11 @@ def test_a_refusal_says_what_to_do_and_changes_nothing(
     make(server)
     before = contents(watcher)
     state = manage(url, "main")
-    batch = {name: Write(b"2") for name in ("a", "b", "brief", "new")}
-    for act in (lambda: state.backend.commit(Batch(batch)), lambda: state.delete("b") or state.save("b", 1)):
+    writes = {name: Write(b"2") for name in ("a", "b", "brief", "new")}
+    acts = [lambda: state.backend.commit(Batch(writes, marks=(NewMark("d"),)))]
+    if make.__name__ not in ("hexpiry", "marks", "notes"):  # not every commit has to do with these
+        acts += [lambda: state.backend.commit(Batch(writes)), lambda: state.delete("b") or state.save("b", 1)]
+    for act in acts:
         started = time.monotonic()
         with pytest.raises(kind, match=hint) as caught:
             act()

@@ -6,16 +6,18 @@ Repeated loads come from memory for as long as a second connection, on which the
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import secrets
+import select
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha1
 from typing import Any, TypeVar
 
+import msgspec
 import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -44,11 +46,13 @@ from .redis_tracking import Tracking
 from .shared import check_base, conflict_base, conflict_key, conflict_mark, pruned, watch_fork
 
 T = TypeVar("T")
+_encode = msgspec.json.Encoder().encode
 REGISTRY = "stateview:namespaces"
 FIRST_CONTACT = 1.0  # seconds of trying to reach a server that refuses the very first connection
 CACHE_BYTES = 32 * 1024 * 1024
 ADOPT_SECONDS = 2.0  # how long to look for data of the older layout before a new namespace is made
 LARGEST = 768 * 1024 * 1024  # bytes of one commit: a server ends the connection at 1 GiB, told of nothing
+HELD = 4  # connections that commits keep between them
 CHUNK = 1000  # keys of one read; a script that is long keeps all other clients waiting
 _PASSING = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, ClusterDownError, TryAgainError)
 _REFUSED = (AuthenticationError, AuthorizationError, NoPermissionError)
@@ -85,6 +89,10 @@ class RedisBackend:
         self._mutex = threading.RLock()
         self._client: Any = None
         self._tracking: Tracking | None = None
+        named = [b"EVALSHA", _sha(scripts.COMMIT).encode(), b"%d" % len(self._keys), *map(str.encode, self._keys)]
+        self._commit_words = len(named), _bulk(named)
+        self._held = 0 if "max_connections" in url else HELD
+        self._lanes: list[_Lane] = []  # those that no commit is under way on
         self._skew = 0
         self._reached = False  # whether the server has answered once
         self._met = False  # whether its clock is known, and older data was looked for
@@ -102,6 +110,7 @@ class RedisBackend:
         self._mutex = threading.RLock()
         self._client = None
         self._tracking = None
+        self._lanes = []
 
     # --- talking to the server ---------------------------------------------------------------------------------
 
@@ -124,18 +133,13 @@ class RedisBackend:
         deadline = time.monotonic() + (self.timeout if self._reached else min(self.timeout, FIRST_CONTACT)) + extra
         pause, sent = 0.01, False
         while True:
-            ready = False
             try:
-                client = self._connect()
-                if commit:
-                    _open_connection(client)
-                ready = True
-                result = act(client)
+                result = act(self._connect())
                 self._reached = True
                 return result
             except (RedisError, RedisClusterException) as caught:
                 error = caught.__cause__ if isinstance(caught.__cause__, RedisError) else caught
-                sent = sent or (commit and ready and _is_lost(error))
+                sent = sent or (commit and not isinstance(caught, _NotSent) and _is_lost(error))
                 self._reached = self._reached or isinstance(error, (BusyLoadingError, redis.TimeoutError))
                 if _can_pass(error) and time.monotonic() + pause < deadline:
                     time.sleep(pause * random.uniform(0.5, 1.0))
@@ -169,7 +173,7 @@ class RedisBackend:
             return Damaged(what, f"Something else wrote to the keys {self._prefix}*")
         return BackendError(what)
 
-    def _run(self, script: str, *arguments: Any, commit: bool = False) -> Any:
+    def _run(self, script: str, *arguments: Any) -> Any:
         sha = _sha(script)
 
         def act(client: Any) -> Any:
@@ -179,7 +183,22 @@ class RedisBackend:
                 return client.eval(script, len(self._keys), *self._keys, *arguments)
 
         self._meet()
-        return self._try(act, commit, len(arguments) / 50_000 if commit else 0.0)  # a huge commit takes its time
+        return self._try(act)
+
+    def _send(self, lane: _Lane, words: list[bytes]) -> Any:
+        """Have the server run a commit, once: the same words sent again by the same lane are the same commit."""
+
+        def act(client: Any) -> Any:
+            try:
+                if isinstance(client, redis.Redis):
+                    return lane.ask(client.connection_pool, self._commit_words, words)
+                return client.evalsha(_sha(scripts.COMMIT), len(self._keys), *self._keys, *words)
+            except NoScriptError:
+                return client.eval(scripts.COMMIT, len(self._keys), *self._keys, *words)
+
+        if not self._met:
+            self._meet()
+        return self._try(act, commit=True, extra=len(words) / 30_000)  # a huge commit takes its time
 
     def _meet(self) -> None:
         """Once per connection: learn the server's clock, and look for older data if the namespace is new."""
@@ -309,7 +328,7 @@ class RedisBackend:
             for revision, row in zip(some, rows, strict=True):
                 if row is not None:
                     moment, _, told = row.partition(b" ")
-                    out.append(Commit(int(revision), to_datetime(int(moment)), *json.loads(told)))
+                    out.append(Commit(int(revision), to_datetime(int(moment)), *msgspec.json.decode(told)))
         return out
 
     def marks(self) -> list[Mark]:
@@ -353,52 +372,70 @@ class RedisBackend:
             if self._client is not None:
                 self._client.close()
             self._client = self._tracking = None
+            self._lanes = []
 
     # --- writing -----------------------------------------------------------------------------------------------
 
     def commit(self, batch: Batch) -> Head:
         """See `Backend.commit`. One round trip; one more for the first commit of a namespace."""
         self._check_writable()
-        arguments = self._arguments(batch)
-        if (size := sum(len(write.value or b"") for write in batch.writes.values())) > LARGEST:
+        if (size := sum([len(write.value or b"") for write in batch.writes.values()])) > LARGEST:
             what = f"{self.url}: {size >> 20} MiB of values are more than a server takes in one commit"
             raise BackendError(what, "Nothing was changed. Save them in several")
-        reply = self._run(scripts.COMMIT, *arguments, commit=True)
-        if reply[0] == b"register":
-            self._try(lambda client: client.sadd(REGISTRY, self.namespace))
-            reply = self._run(scripts.COMMIT, *self._arguments(batch, new=True), commit=True)
-        self._raise(reply, batch)
+        try:
+            lane = self._lanes.pop()  # another thread's commit has another
+        except IndexError:
+            lane = _Lane()
+        try:
+            reply = self._send(lane, self._words(batch, lane.next()))
+            if reply == [b"register"]:
+                self._try(lambda client: client.sadd(REGISTRY, self.namespace))
+                reply = self._send(lane, self._words(batch, lane.next(), new=True))
+        finally:
+            if len(self._lanes) >= self._held:
+                lane.rest()
+            self._lanes.append(lane)
+        if not isinstance(reply, bytes):
+            self._raise(reply, batch)
         if self._tracking is not None:
             self._tracking.forget()
-        _, revision, moment, count, floor, lineage = reply
+        revision, moment, count, floor, lineage = reply.split()
         return Head(int(revision), int(moment), int(count), int(floor), lineage.decode())
 
     def _check_writable(self) -> None:
         if self.read_only:
             raise ReadOnly(f"{self.url} is open for reading only")
 
-    def _arguments(self, batch: Batch, new: bool = False) -> list[Any]:
-        token = batch.token or secrets.token_hex(8)
-        head: dict[str, Any] = {"token": token, "keys": len(batch.writes), "keep": self.keep}
+    def _words(self, batch: Batch, number: tuple[bytes, bytes], new: bool = False) -> list[bytes]:
+        """What COMMIT is given. `number` is the lane and the number in it, for where the batch has no token."""
+        writes = batch.writes
+        rare: dict[str, Any] = {}
         if new:
-            head["lineage"] = secrets.token_hex(16)
+            rare["lineage"] = secrets.token_hex(16)
         if batch.base is not None:
-            head["base"] = batch.base
+            rare["base"] = batch.base
         if batch.expected:
-            head["expected"] = batch.expected
+            rare["expected"] = batch.expected
         if batch.time:
-            head["time"] = batch.time
+            rare["time"] = batch.time
         if batch.marks:
             fields = ("name", "note", "revision", "time", "fresh")
-            head["marks"] = [{f: getattr(mark, f) for f in fields if getattr(mark, f) not in (None, 0, "", False)
+            rare["marks"] = [{f: getattr(mark, f) for f in fields if getattr(mark, f) not in (None, 0, "", False)
                               or (f == "revision" and mark.revision == 0)} for mark in batch.marks]  # fmt: skip
         if batch.unmarks:
-            head["unmarks"] = batch.unmarks
-        told = json.dumps([batch.reason, batch.author, len(batch.writes), *batch.undo], ensure_ascii=False)
-        arguments: list[Any] = [json.dumps(head, ensure_ascii=False), told]
-        for key, write in batch.writes.items():
-            arguments += (key, 0 if write.value is None else 1, write.value or b"", write.ttl, write.time)
-        return arguments
+            rare["unmarks"] = batch.unmarks
+        if batch.token:
+            number = batch.token.encode(), b"1"
+        told = _encode([batch.reason, batch.author, len(writes), *batch.undo])
+        words = [_encode(rare) if rare else b"", told, *number, b"%d" % self.keep]
+        for key, write in writes.items():
+            if write.value is None:
+                words += (key.encode(), b"D", b"")
+            elif write.ttl or write.time:
+                words += (key.encode(), b"%d %d" % (write.ttl, write.time), write.value)
+            else:
+                words += (key.encode(), b"", write.value)
+        return words
 
     def _raise(self, reply: Any, batch: Batch) -> None:
         status = reply[0]
@@ -441,7 +478,7 @@ class RedisBackend:
                 client = client.get_redis_connection(client.get_node_from_key(self._keys[0]))
             pipe = client.pipeline(transaction=True)
             for batch in batches:
-                pipe.eval(scripts.COMMIT, len(self._keys), *self._keys, *self._arguments(batch, new=True))
+                pipe.eval(scripts.COMMIT, len(self._keys), *self._keys, *self._words(batch, (b"", b""), new=True))
             return pipe.execute()
 
         self._try(act, commit=True)
@@ -509,7 +546,7 @@ class RedisBackend:
     def recover(self) -> RecoveryReport:
         """See `Backend.recover`. What cannot be read is set aside, in the hash `damaged` of the namespace. O(keys)."""
         self._check_writable()
-        index, aside = self._keys[2], self._keys[12]
+        index, aside = self._keys[2], self._keys[13]
         problems = []
         held: set[bytes] = set()
         bad: dict[bytes, tuple[bytes, str]] = {}
@@ -576,10 +613,112 @@ def _is_lost(error: Exception) -> bool:
     return "connecting to" not in str(error)
 
 
-def _open_connection(client: Any) -> None:
-    """Have the pool hold an open connection: what fails here has sent nothing."""
-    if isinstance(client, redis.Redis):
-        client.connection_pool.release(client.connection_pool.get_connection())
+class _NotSent(redis.ConnectionError):
+    """There was no connection: what was to be sent was not."""
+
+
+def _bulk(words: list[bytes]) -> bytes:
+    """Words of a command in the server's protocol."""
+    return b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
+
+
+class _Lane:
+    """What commits are sent by, one after the other: a connection, and a name under which they are numbered.
+
+    The server remembers the last number of each lane: a commit that was sent again is applied once. The connection is
+    one of the pool, kept as long as all goes well, and asked past the client's layers, which take longer than the
+    server does.
+    """
+
+    def __init__(self) -> None:
+        self._name = secrets.token_hex(8).encode()
+        self._number = 0
+        self._pool: Any = None
+        self._connection: Any = None
+        self._watched: socket.socket | None = None  # what `poll` looks at
+        self._poll: Any = None
+
+    def next(self) -> tuple[bytes, bytes]:
+        """The name, and the number of the next commit."""
+        self._number += 1
+        return self._name, b"%d" % self._number
+
+    def ask(self, pool: Any, command: tuple[int, bytes], words: list[bytes]) -> Any:
+        """Send a command and more words to it; return the answer.
+
+        Raises:
+            _NotSent: there is no connection, so nothing was sent.
+
+        """
+        if self._connection is not None and (pool is not self._pool or self._is_stirred()):
+            self.rest()
+        connection, self._connection = self._connection, None
+        if connection is None:
+            try:
+                connection = pool.get_connection()
+            except RedisError as error:
+                raise _NotSent(str(error)) from error
+        try:
+            connection.send_packed_command([b"*%d\r\n%b%b" % (command[0] + len(words), command[1], _bulk(words))])
+            answer = _short_answer(connection) or connection.read_response()
+        except ResponseError:
+            pool.release(connection)
+            raise
+        except BaseException:
+            connection.disconnect()  # half an answer may be left on it
+            pool.release(connection)
+            raise
+        if (plain := _plain_socket(connection)) is not self._watched:
+            self._watched, self._poll = plain, _poll(plain)
+        self._pool, self._connection = pool, connection
+        return answer
+
+    def rest(self) -> None:
+        """Give the connection back to the pool, which looks whether it is still good before others get it."""
+        if self._connection is not None:
+            self._pool.release(self._connection)
+            self._connection = None
+
+    def _is_stirred(self) -> bool:
+        """Whether there is something to read where nothing is due, such as the end of the connection."""
+        if self._poll is not None:
+            return bool(self._poll.poll(0))
+        try:
+            return bool(self._connection.can_read(timeout=0))
+        except (RedisError, OSError):
+            return True
+
+
+def _plain_socket(connection: Any) -> socket.socket | None:
+    """The socket of a connection without TLS, as far as this version of the library shows it."""
+    found = getattr(connection, "_sock", None)
+    return found if type(found) is socket.socket else None
+
+
+def _poll(plain: socket.socket | None) -> Any:
+    if plain is None or not hasattr(select, "poll"):  # Windows has none
+        return None
+    poll = select.poll()
+    poll.register(plain, select.POLLIN)
+    return poll
+
+
+def _short_answer(connection: Any) -> bytes | None:
+    """The answer, if it is one string that has come whole, as for almost every commit; else it is left to be read."""
+    plain = _plain_socket(connection)
+    if plain is None:
+        return None
+    try:
+        seen = plain.recv(4096, socket.MSG_PEEK)
+    except TimeoutError:
+        raise redis.TimeoutError("Timeout reading from socket") from None
+    except OSError:
+        return None  # the library meets it as well, and says it in its own words
+    size, _, rest = seen.partition(b"\r\n")
+    if size[:1] != b"$" or not rest.endswith(b"\r\n") or len(rest) != int(size[1:]) + 2:
+        return None
+    plain.recv(len(seen))
+    return rest[:-2]
 
 
 def _open(url: str, timeout: float) -> Any:

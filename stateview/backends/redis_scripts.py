@@ -13,21 +13,56 @@ What lies where, below the prefix `stateview:{NS}:`:
     commits   hash     REVISION -> "TIME " + JSON
     marks     zset     NAME@REVISION by revision
     notes     hash     NAME@REVISION -> "SEQUENCE TIME NOTE"
-    tokens    zset     the tokens of the last commits by revision, so that a retry is applied once
+    tokens    hash     LANE -> "NUMBER REVISION", the last commit of each lane, so that a retry is applied once
+    older     hash     what was in `tokens` until it held 10,000 lanes
     damaged   hash     key -> what was there, and was not what this wrote: set aside by `recover`
+
+A lane is what one client sends its commits by, one after the other and numbered; where a commit's number is the last of
+its lane, or before it, it was applied already, or given up. A token given by the caller is a lane of its own.
 
 Revisions inside a member have 16 digits. A key holds no NUL, so NUL divides and sorts first.
 """
 
 NAMES = (
     "head", "live", "index", "expiry", "history", "hindex", "hexpiry", "touched", "commits", "marks", "notes", "tokens",
-    "damaged",
+    "older", "damaged",
 )  # fmt: skip
 
-_COMMON = """
-local head, live, index, expiry, history, hindex, hexpiry, touched, commits, marks, notes, tokens, damaged =
+# fmt: off
+# The formatter would wrap every script in parentheses, and indent nothing in it.
+_KEYS = """
+local head, live, index, expiry, history, hindex, hexpiry, touched, commits, marks, notes, tokens, older, damaged =
   unpack(KEYS)
 local call = redis.call
+"""
+
+# What a plain commit needs, and no more: to define a function takes time as well.
+_TEXT = """
+local function int(n) return string.format('%.0f', n) end
+local function pad(n) return string.format('%016.0f', n) end
+local function clock() local t = call('TIME'); return t[1] .. string.rep('0', 6 - #t[2]) .. t[2] end
+local function split(packed)  -- three numbers, as they are written, and where the rest begins
+  local r, t, e, at = string.match(packed or '', '^(%d+) (%d+) (%d+) ()')
+  if not at then error('DAMAGED: an entry is not what was written') end
+  return r, t, e, at
+end
+"""
+
+_KEPT = """
+local function kept(revision)
+  local f = call('HMGET', head, 'revision', 'floor')
+  if revision > tonumber(f[1] or 0) then return false, f[2] or '0' end
+  return revision >= tonumber(f[2] or 0) or call('ZCOUNT', marks, int(revision), int(revision)) > 0, f[2] or '0'
+end
+"""
+
+_BEFORE = """
+local function before(key, revision)  -- the last version in the history that is not after a revision
+  return call('ZREVRANGEBYLEX', hindex, '[' .. key .. '\\0' .. pad(revision), '[' .. key .. '\\0', 'LIMIT', 0, 1)[1]
+end
+"""
+
+_COMMON = _KEYS + """
 local function int(n) return string.format('%.0f', n) end
 local function pad(n) return string.format('%016.0f', n) end
 local function clock() local t = call('TIME'); return t[1] * 1000000 + t[2] end
@@ -44,14 +79,7 @@ local function split(packed)
   if not at then error('DAMAGED: an entry is not what was written') end
   return tonumber(r), tonumber(t), tonumber(e), string.sub(packed, at)
 end
-local function kept(revision)
-  local f = call('HMGET', head, 'revision', 'floor')
-  if revision > tonumber(f[1] or 0) then return false, f[2] or '0' end
-  return revision >= tonumber(f[2] or 0) or call('ZCOUNT', marks, int(revision), int(revision)) > 0, f[2] or '0'
-end
-local function before(key, revision)  -- the last version in the history that is not after a revision
-  return call('ZREVRANGEBYLEX', hindex, '[' .. key .. '\\0' .. pad(revision), '[' .. key .. '\\0', 'LIMIT', 0, 1)[1]
-end
+""" + _KEPT + _BEFORE + """
 local function at(key, revision, time)  -- what a state shows of a key: packed as in live
   local packed = call('HGET', live, key)
   if packed then
@@ -107,29 +135,48 @@ local function trim(floor, goal, limit)
 end
 """
 
-# fmt: off
-# The formatter would wrap every script in parentheses, and indent nothing in it.
-COMMIT = _COMMON + _TRIM + """
-local h = cjson.decode(ARGV[1])
+COMMIT = _KEYS + _TEXT + """
+-- ARGV: what only some commits ask for, as JSON, or nothing; the record for the log; the lane, and the number of this
+-- commit in it; how many revisions to keep. Then for each key: it, 'TTL TIME' or D to delete or nothing, the value.
+local h = ARGV[1] ~= '' and cjson.decode(ARGV[1]) or {}
+local lane, number = ARGV[3], tonumber(ARGV[4])
 local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage')
 local revision, last, floor, lineage = tonumber(f[1] or 0), tonumber(f[2] or 0), tonumber(f[3] or 0), f[4]
 if not (revision and last and floor) then error('DAMAGED: the head is not what was written') end
-local known = call('ZSCORE', tokens, h.token)
-if known then return {'ok', known, int(last), count(), int(floor), lineage} end
-if h.base and h.base ~= revision then return {'base', int(revision)} end
-local now = math.max(clock(), last + 1)
-for key, expected in pairs(h.expected or {}) do
-  local found = call('HGET', live, key)
-  local r, _, e = 0, 0, 0
-  if found then r, _, e = split(found) end
-  if e ~= 0 and e <= now then r = 0 end
-  if r ~= expected then return {'key', key, expected, r} end
+local size = call('ZCARD', index)
+local known = call('HGET', tokens, lane)
+local fresh = not known
+if fresh then known = call('HGET', older, lane) end
+if known then
+  local done, r = string.match(known, '^(%d+) (%d+)$')
+  if not done then error('DAMAGED: a token is not what was written') end
+  if tonumber(done) == number then
+    return table.concat({r, int(last), size - call('ZCOUNT', expiry, '-inf', clock()), int(floor), lineage}, ' ')
+  end
+  if tonumber(done) > number then error('this commit was given up by its client, which went on to others') end
 end
-for _, mark in ipairs(h.marks or {}) do
-  if mark.fresh and call('HEXISTS', notes, 'name:' .. mark.name) == 1 then return {'mark', mark.name} end
-  if mark.revision then
-    local ok, low = kept(mark.revision)
-    if not ok then return {'pruned', int(mark.revision), low} end
+if h.base and h.base ~= revision then return {'base', int(revision)} end
+local now = math.max(tonumber(clock()), last + 1)
+if h.expected then
+  for key, expected in pairs(h.expected) do
+    local found = call('HGET', live, key)
+    local r, e = 0, 0
+    if found then
+      local a, _, c = split(found)
+      r, e = tonumber(a), tonumber(c)
+    end
+    if e ~= 0 and e <= now then r = 0 end
+    if r ~= expected then return {'key', key, expected, r} end
+  end
+end
+if h.marks then
+""" + _KEPT + """
+  for _, mark in ipairs(h.marks) do
+    if mark.fresh and call('HEXISTS', notes, 'name:' .. mark.name) == 1 then return {'mark', mark.name} end
+    if mark.revision then
+      local ok, low = kept(mark.revision)
+      if not ok then return {'pruned', int(mark.revision), low} end
+    end
   end
 end
 if h.time then now = h.time end
@@ -137,85 +184,127 @@ if not lineage then
   if not h.lineage then return {'register'} end
   lineage = h.lineage
 end
--- All is read, and checked, before the first write: what a script did before it failed is not undone.
-for _, set in ipairs({index, expiry, hindex, hexpiry, touched, marks}) do call('ZCARD', set) end
-for _, hash in ipairs({live, history, commits, notes}) do call('HLEN', hash) end
-local plan, chosen = {}, {}
-local function look(key, value, ttl, time)
-  local p = {key = key, value = value, ttl = ttl, time = time}
-  local old = call('HGET', live, key)
-  if old then
-    p.revision, p.t, p.e, p.rest = split(old)
-  else
-    p.member = before(key, revision + 1)
-    if p.member then p.upto, p.t, p.e, p.rest = split(call('HGET', history, p.member)) end
-  end
-  plan[#plan + 1], chosen[key] = p, true
-end
-for i = 3, #ARGV, 5 do
-  look(ARGV[i], ARGV[i + 1] == '1' and ARGV[i + 2] or nil, tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]))
-end
-if h.keys > 0 then
-  for _, key in ipairs(call('ZRANGEBYSCORE', expiry, '-inf', int(now), 'LIMIT', 0, 100)) do
-    if not chosen[key] then look(key) end
-  end
-end
-if not f[4] then call('HSET', head, 'lineage', lineage, 'format', '1', 'revision', '0', 'floor', '0') end
-for _, mark in ipairs(h.unmarks or {}) do
-  local member = mark[1] .. '@' .. int(mark[2])
-  if call('ZREM', marks, member) == 1 then
-    call('HDEL', notes, member)
-    if call('HINCRBY', notes, 'name:' .. mark[1], -1) <= 0 then call('HDEL', notes, 'name:' .. mark[1]) end
-  end
-end
-for _, mark in ipairs(h.marks or {}) do
-  local r = mark.revision or revision
-  local member = mark.name .. '@' .. int(r)
-  if call('ZADD', marks, int(r), member) == 1 then call('HINCRBY', notes, 'name:' .. mark.name, 1) end
-  local order = int(call('HINCRBY', notes, 'sequence', 1))
-  call('HSET', notes, member, order .. ' ' .. int(mark.time or now) .. ' 0 ' .. (mark.note or ''))
-end
-call('ZADD', tokens, int(revision + (h.keys > 0 and 1 or 0)), h.token)
-if h.keys == 0 then
-  call('HSET', head, 'touch', h.token)
-  return {'ok', int(revision), int(last), count(), int(floor), lineage}
-end
-revision = revision + 1
-local padded, stamp = pad(revision), int(revision) .. ' '
-for _, p in ipairs(plan) do
-  local key, expired = p.key, 0
-  if p.revision then
-    local member = key .. '\\0' .. pad(p.revision)
-    call('HSET', history, member, stamp .. int(p.t) .. ' ' .. int(p.e) .. ' V' .. p.rest)
-    call('ZADD', hindex, 0, member)
-    if p.e ~= 0 then call('ZADD', hexpiry, int(p.e), member) end
-    expired = p.e
-  elseif p.upto == 0 then
-    call('HSET', history, p.member, stamp .. int(p.t) .. ' ' .. int(p.e) .. ' ' .. p.rest)
-  end
-  if p.value then
-    local expires = 0
-    if p.ttl > 0 then expires = now + p.ttl end
-    call('HSET', live, key, stamp .. int(p.time > 0 and p.time or now) .. ' ' .. int(expires) .. ' ' .. p.value)
-    if not p.revision then call('ZADD', index, 0, key) end
-    if expires > 0 then call('ZADD', expiry, int(expires), key)
-    elseif expired ~= 0 then call('ZREM', expiry, key) end
-  else
-    local member = key .. '\\0' .. padded
-    call('HSET', history, member, '0 ' .. int(now) .. ' 0 D')
-    call('ZADD', hindex, 0, member)
-    if p.revision then
-      call('HDEL', live, key); call('ZREM', index, key)
-      if expired ~= 0 then call('ZREM', expiry, key) end
+-- All is read, and checked, before the first write: what a script did before it failed is not undone. To ask for the
+-- size of a key is how to find it of a wrong type; what only some commits touch is asked only by those, and `commits`
+-- by none, since it is what they write first.
+local writes, stamp = #ARGV > 5, int(now)
+local gone, due = call('ZCOUNT', expiry, '-inf', stamp), revision - floor >= tonumber(ARGV[5])
+if h.marks or h.unmarks or (due and writes) then call('ZCARD', marks); call('HLEN', notes) end
+local plan, old_expires = {}, false
+if writes then
+  call('ZCARD', hindex); call('ZCARD', touched); call('HLEN', history)
+  local chosen
+  local function look(key, value, ttl, time)
+    local old = call('HGET', live, key)
+    if old then
+      local r, t, e, at = split(old)
+      old_expires = old_expires or e ~= '0'
+      plan[#plan + 1] = {key = key, value = value, ttl = ttl, time = time, revision = r, e = e,
+        old = t .. ' ' .. e .. ' V' .. string.sub(old, at)}
+    else
+      local member = call('ZREVRANGEBYLEX', hindex, '[' .. key .. '\\0' .. pad(revision + 1), '[' .. key .. '\\0',
+        'LIMIT', 0, 1)[1]
+      local open = false
+      if member then
+        local packed = call('HGET', history, member)
+        local u, t, e, at = split(packed)
+        if u == '0' then open = t .. ' ' .. e .. ' ' .. string.sub(packed, at) end
+      end
+      plan[#plan + 1] = {key = key, value = value, ttl = ttl, time = time, member = member, old = open}
     end
   end
-  call('ZADD', touched, 0, padded .. key)
+  if gone > 0 then chosen = {} end
+  for i = 6, #ARGV, 3 do
+    local key, how, value = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+    if how == '' then look(key, value)
+    elseif how == 'D' then look(key)
+    else
+      local ttl, time = string.match(how, '^(%d+) (%d+)$')
+      look(key, value, ttl ~= '0' and tonumber(ttl), time ~= '0' and time)
+    end
+    if chosen then chosen[key] = true end
+  end
+  if chosen then
+    for _, key in ipairs(call('ZRANGEBYSCORE', expiry, '-inf', stamp, 'LIMIT', 0, 100)) do
+      if not chosen[key] then look(key) end
+    end
+  end
 end
-call('HSET', commits, int(revision), int(now) .. ' ' .. ARGV[2])
-call('HSET', head, 'revision', int(revision), 'time', int(now))
-if revision % 128 == 0 then call('ZREMRANGEBYSCORE', tokens, '-inf', int(revision - 10000)) end
-if revision - floor > h.keep then floor = trim(floor, revision - h.keep, 200) end
-return {'ok', int(revision), int(now), count(), int(floor), lineage}
+if old_expires then call('ZCARD', hexpiry) end
+local r
+if writes then
+  r = int(revision + 1)
+  call('HSET', commits, r, stamp .. ' ' .. ARGV[2])
+end
+if not f[4] then call('HSET', head, 'lineage', lineage, 'format', '1', 'revision', '0', 'floor', '0') end
+if h.unmarks then
+  for _, mark in ipairs(h.unmarks) do
+    local member = mark[1] .. '@' .. int(mark[2])
+    if call('ZREM', marks, member) == 1 then
+      call('HDEL', notes, member)
+      if call('HINCRBY', notes, 'name:' .. mark[1], -1) <= 0 then call('HDEL', notes, 'name:' .. mark[1]) end
+    end
+  end
+end
+if h.marks then
+  for _, mark in ipairs(h.marks) do
+    local r = int(mark.revision or revision)
+    local member = mark.name .. '@' .. r
+    if call('ZADD', marks, r, member) == 1 then call('HINCRBY', notes, 'name:' .. mark.name, 1) end
+    local order = int(call('HINCRBY', notes, 'sequence', 1))
+    call('HSET', notes, member, order .. ' ' .. int(mark.time or now) .. ' 0 ' .. (mark.note or ''))
+  end
+end
+if fresh and call('HLEN', tokens) >= 10000 then
+  call('UNLINK', older)
+  call('RENAME', tokens, older)
+end
+if not writes then
+  call('HSET', tokens, lane, ARGV[4] .. ' ' .. int(revision))
+  call('HSET', head, 'touch', lane .. ARGV[4])
+  return table.concat({int(revision), int(last), size - gone, int(floor), lineage}, ' ')
+end
+call('HSET', tokens, lane, ARGV[4] .. ' ' .. r)
+revision = revision + 1
+local padded, start = pad(revision), r .. ' '
+for _, p in ipairs(plan) do
+  local key, expired = p.key, p.revision and p.e ~= '0'
+  if p.revision then
+    local member = key .. '\\0' .. pad(p.revision)
+    call('HSET', history, member, start .. p.old)
+    call('ZADD', hindex, '0', member)
+    if expired then call('ZADD', hexpiry, p.e, member) end
+  elseif p.old then
+    call('HSET', history, p.member, start .. p.old)
+  end
+  if p.value then
+    local expires = p.ttl and int(now + p.ttl) or '0'
+    call('HSET', live, key, start .. (p.time or stamp) .. ' ' .. expires .. ' ' .. p.value)
+    if not p.revision then
+      call('ZADD', index, '0', key)
+      size = size + 1
+    end
+    if p.ttl then call('ZADD', expiry, expires, key)
+    elseif expired then call('ZREM', expiry, key) end
+  else
+    local member = key .. '\\0' .. padded
+    call('HSET', history, member, '0 ' .. stamp .. ' 0 D')
+    call('ZADD', hindex, '0', member)
+    if p.revision then
+      call('HDEL', live, key); call('ZREM', index, key)
+      size = size - 1
+      if expired then call('ZREM', expiry, key) end
+    end
+  end
+  call('ZADD', touched, '0', padded .. key)
+end
+call('HSET', head, 'revision', r, 'time', stamp)
+if due then
+""" + _BEFORE + _TRIM + """
+  floor = trim(floor, revision - tonumber(ARGV[5]), 200)
+end
+-- What has expired, and is more than one commit takes away, is still in the index.
+return r .. ' ' .. stamp .. ' ' .. (size - math.max(0, gone - 100)) .. ' ' .. int(floor) .. ' ' .. lineage
 """
 
 HEAD = _COMMON + """
