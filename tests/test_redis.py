@@ -869,6 +869,40 @@ def test_what_is_asked_of_the_server(path: str, start: Callable[..., Server], ma
     assert not [line for line in whole if b":live" in line["command"] or b":history" in line["command"]]
 
 
+def test_history_is_trimmed_in_portions_and_all_that_is_kept_is_right(url: str, manage: Any) -> None:
+    state, chance = manage(url, "main", history=300), random.Random(2)
+    model: dict[str, int] = {}
+    states: list[dict[str, int]] = [{}]
+    marked: dict[str, int] = {}
+    for number in range(900):
+        key = f"k{chance.randrange(6)}"
+        if key in model and chance.random() < 0.3:
+            state.delete(key)
+            del model[key]
+        else:
+            state.save(key, number, ttl=chance.choice([None, 1000]))
+            model[key] = number
+        states.append(dict(model))
+        if chance.random() < 0.01:
+            state.checkpoint(f"c{number}")
+            marked[f"c{number}"] = len(states) - 1
+        if chance.random() < 0.01 and marked:
+            state.delete_checkpoint(name := chance.choice(sorted(marked)))
+            del marked[name]
+        head = state.head()
+        assert min(head.revision, 300) <= head.revision - head.floor <= 303
+    assert head.floor > 590
+    for ref, revision in [
+        *marked.items(),
+        *((revision, revision) for revision in range(head.floor, head.revision + 1)),
+    ]:
+        view = state.at(ref)
+        assert {key: view.load(key) for key in view.list_keys()} == states[revision]
+    state.compact()
+    for ref, revision in marked.items():
+        assert {key: state.load(key, at=ref) for key in state.list_keys(at=ref)} == states[revision]
+
+
 # --- sizes ---------------------------------------------------------------------------------------------------------
 
 

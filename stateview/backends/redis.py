@@ -660,7 +660,9 @@ class _Lane:
                 raise _NotSent(str(error)) from error
         try:
             connection.send_packed_command([b"*%d\r\n%b%b" % (command[0] + len(words), command[1], _bulk(words))])
-            answer = _short_answer(connection) or connection.read_response()
+            answer = _short_answer(connection)
+            if answer is None:
+                answer = connection.read_response()
         except ResponseError:
             pool.release(connection)
             raise
