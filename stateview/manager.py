@@ -11,7 +11,7 @@ from typing import Any
 
 from . import codec, comparison, restoring, settings
 from .backends import open_backend
-from .backends.base import Batch, Head, Mark, NewMark, Point, Write
+from .backends.base import Backend, Batch, Head, Mark, NewMark, Point, Version, Write
 from .diff import Change, Diff, point
 from .errors import Conflict, HistoryPruned, InvalidName, ReadOnly, StateException
 from .model import (
@@ -70,6 +70,7 @@ class StateManager:
         chosen = settings.choose(backend, namespace)
         given = {"history": history, "timeout": timeout, "durability": durability}
         options = {name: value for name, value in given.items() if value is not None}
+        read_only = read_only or chosen.read_only
         if history is not None and history < 1:
             raise ValueError(f"history={history!r}: at least 1 revision is kept")
         self.read_only = read_only
@@ -428,33 +429,46 @@ class StateManager:
     def blame(self, key: str, path: str = "") -> Commit:
         """The commit that last changed a key's value, or what a JSON Pointer finds inside it. O(versions passed).
 
+        An undo or redo is seen through: it only brings back what another commit wrote.
+
         Raises:
             KeyNotFound: the key has no value, or nothing is at the path.
             HistoryPruned: it has not changed for as long as the history is kept.
             ValueError: the path is not a JSON Pointer.
 
         """
-        versions = _all_versions(self.backend, check_key(key))
-        last = next(versions, None)
-        value = point(to_entry(last).value, path) if last is not None and last.value is not None else ABSENT
-        if last is None or value is ABSENT or self.backend.get(key) is None:
+        if check_key(key) not in self:
+            raise missing_key(self.backend, key + path)
+        below = 0
+        while True:
+            last = self._last_change(key, path, below)
+            found = self.backend.commits(1, last.revision + 1)
+            if not found or found[0].revision != last.revision:
+                return Commit(last.revision, to_datetime(last.time))
+            commit = found[0]
+            if not 0 < commit.position < commit.revision or not self.backend.versions(key, 1, commit.position + 1):
+                return commit
+            below = commit.position + 1  # an undo or a redo only brought back what stood at that revision
+
+    def _last_change(self, key: str, path: str, below: int) -> Version:
+        """The version, below a revision if one is given, since which a place inside a value is what it is there."""
+        versions = _all_versions(self.backend, key, below)
+        last = next(versions)
+        value = point(to_entry(last).value, path) if last.value is not None else ABSENT
+        if value is ABSENT:
             raise missing_key(self.backend, key + path)
         wanted = codec.canonical(value)
         for version in versions:
             found = ABSENT if version.value is None else point(to_entry(version).value, path)
             if found is ABSENT or codec.canonical(found) != wanted:
-                break
+                return last
             last = version
-        else:
-            if last.revision <= (floor := self.backend.head().floor):
-                raise HistoryPruned(
-                    f"{key + path!r} has not changed since revision {last.revision}, or earlier",
-                    f"The history is kept back to revision {floor}",
-                )
-        found_commits = self.backend.commits(1, last.revision + 1)
-        if found_commits and found_commits[0].revision == last.revision:
-            return found_commits[0]
-        return Commit(last.revision, to_datetime(last.time))
+        if last.revision <= (floor := self.backend.head().floor):
+            raise HistoryPruned(
+                f"{key + path!r} has not changed since revision {last.revision}, or earlier",
+                f"The history is kept back to revision {floor}",
+            )
+        return last
 
     def watch(
         self, *, since: Ref = "live", keys: Iterable[str] | str | None = None, timeout: float | None = None
@@ -563,8 +577,7 @@ def _literal(key: str) -> str:
     return "".join(f"[{sign}]" if sign in "*?[" else sign for sign in key)
 
 
-def _all_versions(backend: Any, key: str) -> Iterator[Any]:
-    below = 0
+def _all_versions(backend: Backend, key: str, below: int = 0) -> Iterator[Version]:
     while page := backend.versions(key, 100, below):
         yield from page
         below = page[-1].revision

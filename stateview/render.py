@@ -113,11 +113,9 @@ def _table(result: Table, style: Style) -> Iterator[str]:
             yield _json(_as_object(result.columns, row)) + "\n"
     elif style.format == "raw" or (not style.format and not style.terminal):
         for row in result.rows:
-            cells = row if result.plain is None else (row[result.plain],)
-            yield "\t".join(_cell(cell) for cell in cells) + "\n"
-    elif (
-        style.format != "table" and result.plain is not None and len(result.columns) > 1 and result.columns[0] == "key"
-    ):
+            cells = _cells(result.columns, row)
+            yield ("\t".join(cells) if result.plain is None else cells[result.plain]) + "\n"
+    elif style.format != "table" and result.plain is not None and result.columns[0] == "key":
         for row in result.rows:
             yield inert(_cell(row[result.plain])) + "\n"
     else:
@@ -128,7 +126,7 @@ def _aligned(result: Table, style: Style) -> Iterator[str]:
     rows = iter(result.rows)
     head: list[list[str]] = []
     for row in rows:
-        head.append([_short(_cell(cell)) for cell in row])
+        head.append([_short(cell) for cell in _cells(result.columns, row)])
         if len(head) == _ROWS_ALIGNED:
             break
     if not head:
@@ -138,17 +136,22 @@ def _aligned(result: Table, style: Style) -> Iterator[str]:
     for cells in head:
         yield _line(cells, widths) + "\n"
     for row in rows:
-        yield _line([_short(_cell(cell)) for cell in row], widths) + "\n"
+        yield _line([_short(cell) for cell in _cells(result.columns, row)], widths) + "\n"
 
 
 def _line(cells: list[str], widths: list[int]) -> str:
     return "  ".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
-def _cell(value: Any) -> str:
+def _cells(columns: tuple[str, ...], row: tuple[Any, ...]) -> list[str]:
+    return [_cell(cell, name == "value") for name, cell in zip(columns, row, strict=True)]
+
+
+def _cell(value: Any, as_json: bool = False) -> str:
+    """A value is shown as JSON, so that "12" and 12 differ; a name or a time as it is."""
     if value is ABSENT:
         return "(deleted)"
-    return value if isinstance(value, str) else _json(value)
+    return value if isinstance(value, str) and not as_json else _json(value)
 
 
 def _short(text: str) -> str:
@@ -162,8 +165,10 @@ def _as_object(columns: tuple[str, ...], row: tuple[Any, ...]) -> dict[str, Any]
     return named if len(named) == len(columns) else {**named, "deleted": True}
 
 
-def _as_data(change: Change) -> dict[str, Any]:
+def _as_data(change: Change, summary: bool = False) -> dict[str, Any]:
     data: dict[str, Any] = {"key": change.key, "kind": change.kind}
+    if summary:
+        return data
     sides = {"before": change.before, "after": change.after}
     data |= {name: side for name, side in sides.items() if side is not ABSENT}
     if change.kind == "changed":
@@ -178,9 +183,15 @@ def _as_data(change: Change) -> dict[str, Any]:
 def _diff(result: Differs, diff: Diff, style: Style) -> Iterator[str]:
     if result.patch:
         yield _json(diff.as_json_patch()) + "\n"
-    elif not _pretty(style) and style.format != "raw" and style.format:
+    elif style.format == "json":
+        empty = True
         for change in diff:
-            yield _json(_as_data(change)) + "\n"
+            yield ("[\n" if empty else ",\n") + "  " + _json(_as_data(change, result.summary))
+            empty = False
+        yield "[]\n" if empty else "\n]\n"
+    elif style.format == "jsonl":
+        for change in diff:
+            yield _json(_as_data(change, result.summary)) + "\n"
     else:
         shown = style._replace(colour=style.colour and style.format != "raw")
         if diff:

@@ -5,6 +5,8 @@
 
     [stores.prod]
     url = "redis://:${REDIS_PASSWORD}@db.example:6379/0"
+    namespace = "build"                  # for this store, instead of the one above
+    read_only = true                     # refuse every write there
 
 A relative path counts from the folder of the file. The file is sought from the working folder upwards.
 """
@@ -19,14 +21,17 @@ from .backends import DEFAULT_ROOT, parse_store
 from .errors import InvalidName, ReadOnly
 
 FILE = "stateview.toml"
+_TOP: dict[str, type] = {"store": str, "namespace": str, "stores": dict}
+_STORE: dict[str, type] = {"url": str, "namespace": str, "read_only": bool}
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 class Choice(NamedTuple):
-    """A store URL with its passwords in place, and a namespace."""
+    """A store URL with its passwords in place, a namespace, and whether the file says to write nothing there."""
 
     store: str
     namespace: str
+    read_only: bool = False
 
 
 class Settings(NamedTuple):
@@ -39,6 +44,26 @@ class Settings(NamedTuple):
     def folder(self) -> str:
         """The folder that relative paths count from."""
         return os.path.dirname(self.path)
+
+    def check(self) -> Settings:
+        """Itself, if it says nothing that is not known: a word that is ignored may have been one about safety."""
+        tables = [("", self.values, _TOP)]
+        stores = self.values.get("stores")
+        if isinstance(stores, dict):
+            tables += [(f" in [stores.{name}]", one, _STORE) for name, one in stores.items() if isinstance(one, dict)]
+        for where, table, known in tables:
+            for name, value in table.items():
+                if name not in known:
+                    raise InvalidName(f"{self.path}: {name!r}{where} is not known", f"Known are {', '.join(known)}")
+                if not isinstance(value, known[name]):
+                    kind = {str: "a string", dict: "a table", bool: "true or false"}[known[name]]
+                    raise InvalidName(f"{self.path}: {name!r}{where} must be {kind}")
+        return self
+
+    def of_store(self, name: str, what: str) -> Any:
+        """What the table of a named store says of something; None where it says nothing."""
+        store = self.values.get("stores", {}).get(name)
+        return store.get(what) if isinstance(store, dict) else None
 
     def stores(self) -> dict[str, str]:
         """The named stores: name to URL, variables not yet put in."""
@@ -76,7 +101,7 @@ def find(folder: str | None = None) -> Settings:
 
             try:
                 with open(path, "rb") as file:
-                    return Settings(path, tomllib.load(file))
+                    return Settings(path, tomllib.load(file)).check()
             except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
                 raise InvalidName(f"{path} is not valid TOML: {error}", "Mend it, or remove it") from error
             except OSError as error:
@@ -100,13 +125,13 @@ def choose(store: str | None = None, namespace: str | None = None) -> Choice:
     if (bare or (store and ":" in store)) and namespace:
         return Choice(str(store), namespace)
     found = find()
-    if namespace is None:
-        namespace = found.text("namespace") or "default"
-    folder = ""
+    folder, read_only = "", False
     if store is None:
         store, folder = found.text("store") or f"json:{DEFAULT_ROOT}", found.folder
     named = found.stores()
     if store in named:
+        namespace = namespace or found.of_store(store, "namespace")
+        read_only = bool(found.of_store(store, "read_only"))
         store, folder = named[store], found.folder
     elif ":" not in store and store not in ("json", "sqlite", "redis"):
         known = f"; {found.path} names {', '.join(sorted(named))}" if named else ""
@@ -118,7 +143,7 @@ def choose(store: str | None = None, namespace: str | None = None) -> Choice:
     if folder and parse_store(store).kind != "redis":
         kind, _, path = store.partition(":")
         store = f"{kind}:{os.path.relpath(os.path.join(folder, os.path.expanduser(path or DEFAULT_ROOT)))}"
-    return Choice(store, namespace)
+    return Choice(store, namespace or found.text("namespace") or "default", read_only)
 
 
 def _value(match: re.Match[str]) -> str:

@@ -326,6 +326,46 @@ def test_stateview_toml_names_stores_and_keeps_its_comments(folder: Path) -> Non
     assert "hunter2" not in said
 
 
+def test_a_named_store_may_be_read_only_and_have_a_namespace(folder: Path) -> None:
+    text = '[stores.lab]\nurl = "json:lab"\nnamespace = "build"\n'
+    (folder / "stateview.toml").write_text(text)
+    run("-s", "lab", "save", "k", "1")
+    assert out("-s", "json:lab", "-n", "build", "load", "k") == "1\n"
+    (folder / "stateview.toml").write_text(text + "read_only = true\n")
+    assert "reading only" in err("-s", "lab", "save", "k", "2", code=3)
+    (folder / "stateview.toml").write_text(text + "readonly = true\n")
+    assert "'readonly' in [stores.lab] is not known" in err("-s", "lab", "save", "k", "2", code=2)
+    (folder / "stateview.toml").write_text('stor = "json"\n')
+    assert "'stor' is not known" in err("load", "k", code=2)
+
+
+def test_init_changes_nothing_unasked(folder: Path) -> None:
+    run("init", "sqlite", "flow")
+    assert "says: sqlite, namespace flow" in run("init")[1]
+    assert "before: sqlite, namespace flow" in run("init", "json", "other")[1]
+    assert "--read-only" in err("--read-only", "init", "sqlite", code=3)
+    assert json.loads(out("init", "--format", "json"))["namespace"] == "other"
+
+
+def test_no_match_is_not_no_difference(state: StateManager) -> None:
+    state.save("k", 1)
+    state.checkpoint("cp")
+    state.save("k", 2)
+    assert "no key matches 'zzz*'" in err("diff", "cp", "--keys", "zzz*", code=1)
+    assert "no key matches 'zzz*'" in err("restore", "cp", "--keys", "zzz*", code=1)
+    state.restore_checkpoint("cp")
+    assert run("diff", "cp", "--keys", "k*")[1] == "no difference between cp and live\n"
+
+
+def test_blame_sees_through_undo_and_redo(state: StateManager) -> None:
+    for limit in (1, 2, 3):
+        state.save("job", {"limit": limit}, reason=f"limit {limit}")
+    state.undo()
+    assert state.blame("job", "/limit").reason == "limit 2"
+    state.redo()
+    assert state.blame("job", "/limit").reason == "limit 3"
+
+
 def test_a_broken_stateview_toml_is_named(folder: Path) -> None:
     (folder / "stateview.toml").write_text("store = [")
     assert "stateview.toml is not valid TOML" in err("load", "k", code=2)

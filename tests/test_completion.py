@@ -40,6 +40,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["load", "wf:"], ["wf:93:"]),
         (["load", "wf:93:"], ["wf:93:a", "wf:93:b"]),
         (["load", "job", "/"], ["/limits", "/tasks"]),
+        (["load", "job", ""], ["/limits", "/tasks"]),
+        (["blame", "nothing", ""], []),
         (["load", "job", "/tasks/0"], ["/tasks/0"]),
         (["assert", "job", "/l"], ["/limits"]),
         (["assert", "job", "ex"], ["exists"]),

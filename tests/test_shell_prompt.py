@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,9 @@ def test_completion_of_what_is_there(shell: Callable[..., Terminal]) -> None:
     terminal.until("wf:  ")
     terminal.type("f:0")
     terminal.until("wf:00:step")
-    terminal.type("\x15load job /t")
+    terminal.type("\x15load job ")
+    terminal.until("/limit ")
+    terminal.type("/t")
     terminal.until("/tasks ")
     terminal.type("\x15restore aft")
     terminal.until("approved")
@@ -101,7 +104,8 @@ def test_ctrl_c_clears_and_stops_and_ctrl_d_leaves(shell: Callable[..., Terminal
     terminal.type("watch\r")
     with StateManager("sqlite:st", "flow") as state:
         # Saved again and again: a first save may come before the watch does.
-        terminal.until(lambda text: bool(state.save("seen", 1)) and "seen  1" in text)
+        turns = count()
+        terminal.until(lambda text: bool(state.save("seen", next(turns))) and "~ seen" in text)
     terminal.type("\x03")
     terminal.until(lambda text: text.count("interrupted") == 2)
     terminal.type("\x04")
@@ -178,7 +182,7 @@ def test_hostile_data_is_inert(shell: Callable[..., Terminal]) -> None:
     terminal.type("\x15keys 'zz*'\r")
     terminal.until(lambda text: text.count("␛]0;owned␇") >= 1)
     terminal.type("find 2J\r")
-    terminal.until("␛[2J")
+    terminal.until("\\u001b[2J")  # as JSON spells it
     assert b"\x1b]0;owned" not in terminal.raw
     assert b"\x1b[2J\xc2\x9b" not in terminal.raw
 

@@ -190,7 +190,7 @@ find 'j*' --in keys | wc -l
     found = json.loads(lines[0])
     assert found["revision"] == 23
     assert found["reads"] <= 9  # O(log n) of 39 revisions
-    assert lines[1:3] == ["job\t/state\tfailed", "job\t/tags/0\ta"]
+    assert lines[1:3] == ['job\t/state\t"failed"', 'job\t/tags/0\t"a"']
     assert lines[3].strip() == "1"
 
 

@@ -336,8 +336,9 @@ class JSONBackend:
                     live.entries[key] = Version(key, write.value, line.rev, write.time or now())
             return live
         if batch.writes:
+            changed = f"{len(batch.writes)} key{'s' if len(batch.writes) > 1 else ''}"
             notice(
-                f"{self.state_path} was edited outside; taken in as revision {line.rev + 1} ({len(batch.writes)} keys)"
+                f"{self.state_path} was edited outside; taken in as revision {line.rev + 1} ({changed})"
                 " - 'stateview undo' takes it back"
             )
         self._apply(live, batch)

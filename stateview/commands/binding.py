@@ -119,7 +119,7 @@ def _take(command: Command | None, word: str, rest: list[str], found: dict[str, 
         return
     if not equals:
         if not rest:
-            raise UsageError(f"{name} needs a value", option.help)
+            raise UsageError(f"{name} needs a value: {option.help}")
         value = rest.pop(0)
     read = _read(option.kind, value, name, option.choices)
     if option.many:

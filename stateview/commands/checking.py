@@ -95,7 +95,11 @@ def bisect(context: Context, given: dict[str, Any]) -> Record | Done:
         return condition.holds(_found(manager.load(key, _NONE, at=revision)))
 
     if not holds(high):
-        return Done(f"{key} {condition} is not true at revision {high}", ExitCode.MISSING, data={"bisect": None})
+        return Done(
+            f"{key} {condition} is not true at revision {high}; --until names a state in which it is",
+            ExitCode.MISSING,
+            data={"bisect": None},
+        )
     if low == high or holds(low):
         return Done(f"{key} {condition} is true already at revision {low}, the earliest looked at", ExitCode.MISSING,
                     data={"bisect": None})  # fmt: skip

@@ -116,7 +116,7 @@ def candidates(words: list[str], context: Context | None = None) -> list[Candida
         return _commands(word, context is not None)
     if command.args:
         arg = command.args[min(position, len(command.args) - 1)]
-        if arg.kind in ("pointer", "condition") and word.startswith("/"):
+        if (arg.kind == "pointer" and position == 1) or (arg.kind == "condition" and word.startswith("/")):
             return _offer("pointer", word, {**known, "key": before[-1]}, context)
         if arg.kind == "condition" and not (before and before[-1] in OPERATORS):
             return [(one, "") for one in OPERATORS if one.startswith(word)]
@@ -158,7 +158,7 @@ def _offer(kind: str, word: str, known: dict[str, Any], context: Context | None)
         return [(one, "") for one in kind[7:].split(",") if one.startswith(word)]
     if kind == "command":
         return _commands(word, shell=True)
-    if kind == "pointer":
+    if kind == "pointer" and "key" in known:
         return _asked(lambda at: _paths(at, known["key"], word), known, context)
     source = _SOURCES.get(kind)
     return [] if source is None else _asked(lambda at: source(at, word), known, context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from typing import Any
 
 from .. import settings
@@ -35,7 +36,8 @@ def demo(context: Context, given: dict[str, Any]) -> Text:
         _nightly(state)
     with StateManager(store, "import-orders", author="agent-7") as state:
         _walk(state, say)
-    return Text(text=_END.format(folder=folder))
+    program = "stateview" if shutil.which("stateview") else os.path.join(os.path.dirname(sys.executable), "stateview")
+    return Text(text=_END.format(folder=folder, program=program))
 
 
 def _clear(folder: str) -> None:
@@ -137,9 +139,9 @@ _END = """
 The store is left for you in {folder}. Go on with:
 
   cd {folder}
-  stateview namespaces
-  stateview diff after_planning
-  stateview history task:03
-  stateview blame job /limits/tokens
-  stateview restore after_planning --dry-run
+  {program} namespaces
+  {program} diff after_planning
+  {program} history task:03
+  {program} blame job /limits/tokens
+  {program} restore after_planning --dry-run
 """

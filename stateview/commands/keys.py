@@ -126,6 +126,8 @@ def keys(context: Context, given: dict[str, Any]) -> Table:
 
     where = f"namespace {view.namespace!r} of {context.manager.url}"
     empty = f"no key matches in {where}" if pattern or prefix else f"{where} has no keys"
+    if not context.manager.head().lineage:
+        empty = f"there is no {where} yet; the first save makes it"
     return Table(columns=("key", "revision", "bytes", "time"), rows=rows(), plain=0, empty=empty)
 
 

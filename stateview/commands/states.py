@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..diff import Diff
+from ..errors import KeyNotFound
 from ..model import ABSENT, Commit
+from ..view import StateView
 from .context import Context
 from .exits import ExitCode, UsageError
 from .results import Differs, Done, Record, Table, plural
@@ -24,10 +26,15 @@ def checkpoint(context: Context, given: dict[str, Any]) -> Done:
             return Done(f"deleted checkpoint {name} (revision {gone.revision}) - {again}", data={"deleted": name})
         manager.rename_checkpoint(name, given["rename"])
         return Done(f"renamed checkpoint {name} to {given['rename']}", data={"name": given["rename"]})
+    known = {one.name: one.revision for one in manager.checkpoints()}
     name = manager.checkpoint(name, note=given.get("note", ""), at=given.get("at"))
     made = next(one for one in reversed(manager.checkpoints()) if one.name == name)
+    moved = known.get(name, made.revision) != made.revision
     return Done(
-        f"checkpoint {name} = revision {made.revision}", data={"name": name, "revision": made.revision}, name=name
+        f"checkpoint {name} = revision {made.revision}"
+        + (f"; it was {known[name]}, which {name}@{known[name]} still names" if moved else ""),
+        data={"name": name, "revision": made.revision},
+        name=name,
     )
 
 
@@ -49,6 +56,7 @@ def diff(context: Context, given: dict[str, Any]) -> Differs:
         store = given.get("with_store", context.options.get("store"))
         other = context.open(store, given.get("with_namespace", manager.namespace), read_only=True)
     found = compare(manager.at(before), other.at(after), given.get("keys"))
+    _check_matches(given.get("keys"), found, manager.at(before), other.at(after))
     code = ExitCode.MISSING if given.get("exit_code") and found else ExitCode.OK
     return Differs(
         code=code, diff=found, patch=given.get("patch", False), summary=given.get("summary", False),
@@ -63,19 +71,34 @@ def restore(context: Context, given: dict[str, Any]) -> Differs | Done:
     expected = given.get("expected")
     if given.get("dry_run"):
         preview = manager.restore_checkpoint(ref, chosen, dry_run=True, expected=expected)
+        _check_matches(chosen, preview, manager.at(ref), manager.at("live"))
         return Differs("dry run: nothing was changed" if preview else "", diff=preview, empty=empty)
     shown = context.ask is not None and not context.options.get("yes")
     if shown:
         expected = expected if expected is not None else manager.revision
         preview = manager.restore_checkpoint(ref, chosen, dry_run=True, expected=expected)
         if not preview:
+            _check_matches(chosen, preview, manager.at(ref), manager.at("live"))
             return Differs(diff=preview, empty=empty)
         context.show(Differs(diff=preview))
         context.confirm(f"restore {ref}: {tally(preview)}?")
     applied = manager.restore_checkpoint(ref, chosen, expected=expected)
     if shown:  # the diff has been seen, and `expected` made sure that it is what was applied
         return Done(f"restored {ref} - 'stateview undo' takes it back")
+    _check_matches(chosen, applied, manager.at(ref), manager.at("live"))
     return _applied(applied, f"restored {ref}", empty)
+
+
+def _check_matches(chosen: list[str] | None, found: Diff, *views: StateView) -> None:
+    """No difference is one thing, and a pattern that no key matches another. O(keys) where there is no difference.
+
+    Raises:
+        KeyNotFound: there is no difference, and a pattern chose nothing.
+
+    """
+    for pattern in (chosen or []) if not found else []:
+        if not any(next(view.raw_entries(keys=pattern), None) for view in views):
+            raise KeyNotFound(f"no key matches {pattern!r} in either state", "See 'stateview keys'")
 
 
 def undo(context: Context, given: dict[str, Any]) -> Differs:

@@ -9,6 +9,7 @@ from typing import Any
 from .. import settings
 from ..backends import mask
 from ..diff import Change
+from ..errors import ReadOnly
 from .context import Context
 from .exits import ExitCode
 from .results import Changes, Done, Table, plural
@@ -16,6 +17,18 @@ from .results import Changes, Done, Table, plural
 
 def init(context: Context, given: dict[str, Any]) -> Done:
     """`init [STORE] [NAMESPACE]`."""
+    found = settings.find()
+    before = found.text("store"), found.text("namespace")
+    wanted = (
+        given.get("backend") or context.options.get("store"),
+        given.get("namespace") or context.options.get("namespace"),
+    )
+    if not any(wanted) and any(before):
+        shown = mask(before[0] or "json")
+        told = f"{found.path} says: {shown}, namespace {before[1] or 'default'}; give a store or namespace to change it"
+        return Done(told, data={"store": shown, "namespace": before[1] or "default", "path": found.path})
+    if context.options.get("read_only"):
+        raise ReadOnly("init writes a stateview.toml, and --read-only was given")
     store = given.get("backend") or context.options.get("store") or "json"
     namespace = given.get("namespace") or context.options.get("namespace") or "default"
     chosen = settings.choose(store, namespace)
@@ -24,7 +37,8 @@ def init(context: Context, given: dict[str, Any]) -> Done:
     manager.close()
     path = settings.remember(store, namespace)
     shown = mask(store)
-    told = f"this folder uses {shown}, namespace {namespace} ({path})"
+    was = f"; before: {mask(before[0] or 'json')}, namespace {before[1] or 'default'}" if any(before) else ""
+    told = f"this folder uses {shown}, namespace {namespace} ({path}){was}"
     return Done(told, data={"store": shown, "namespace": namespace, "path": path})
 
 

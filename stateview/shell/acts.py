@@ -9,6 +9,7 @@ from ..commands.context import Context
 from ..commands.exits import UsageError
 from ..commands.results import Done, Table, plural
 from ..commands.table import BY_NAME, FORMATS
+from ..errors import Conflict
 from .line import read_line
 from .session import Leave, Shell
 
@@ -62,7 +63,10 @@ def commit(context: Context, given: dict[str, Any]) -> Done:
     if shell.transaction is None:
         raise UsageError("no transaction is open", "Begin one with 'begin'")
     transaction, shell.transaction = shell.transaction, None
-    count, revision = transaction.size, shell.manager.commit(transaction, given.get("reason", ""))
+    try:
+        count, revision = transaction.size, shell.manager.commit(transaction, given.get("reason", ""))
+    except Conflict as error:
+        raise Conflict(error.message, "Nothing was written, and the transaction is over; begin it again") from error
     if not count:
         return Done("nothing to commit", data={"keys": 0})
     return Done(f"committed {plural(count, 'key')}, revision {revision}", data={"keys": count, "revision": revision})
@@ -83,7 +87,7 @@ def option(context: Context, given: dict[str, Any]) -> Table | Done:
     settings, name = _shell(context).settings, given.get("name")
     if "value" not in given:
         rows = [(one, _spelled(one, settings[one]), " ".join(_ALLOWED[one])) for one in settings if name in (None, one)]
-        return Table(columns=("option", "value", "choices"), rows=rows)
+        return Table(columns=("option", "setting", "choices"), rows=rows)
     allowed = _ALLOWED[str(name)]
     if given["value"] not in allowed:
         raise UsageError(f"{name} cannot be {given['value']!r}", f"Choose one of {', '.join(allowed)}")

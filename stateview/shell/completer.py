@@ -44,7 +44,7 @@ class ShellCompleter(Completer):
                 self._asking.release()
             for text, help_ in found:
                 yield Completion(_quoted(text), -len(typed), display=inert(text), display_meta=inert(help_)[:60])
-        except (StateException, OSError, ValueError) as error:
+        except Exception as error:  # whatever it is: an error that escapes from here stops the prompt
             self._give_up(error)
 
     def _words(self, text: str) -> tuple[list[str] | None, str]:
@@ -87,8 +87,15 @@ class ShellCompleter(Completer):
         return self._context
 
     def _give_up(self, error: Exception) -> None:
-        self.trouble = "no answer" if isinstance(error, OSError) else "unreadable"
+        self.trouble = trouble_of(error)
         self._quiet_until = time.monotonic() + PAUSE
+
+
+def trouble_of(error: Exception) -> str:
+    """A word or two on what keeps a store from answering."""
+    if isinstance(error, OSError):
+        return "no answer"
+    return "unreadable" if isinstance(error, StateException) else f"{type(error).__name__}: {error}"[:60]
 
 
 class QuietContext(Context):

@@ -27,7 +27,7 @@ from ..commands.exits import UsageError
 from ..commands.table import BY_NAME
 from ..errors import StateException
 from ..render import Style, inert
-from .completer import QuietContext, ShellCompleter
+from .completer import QuietContext, ShellCompleter, trouble_of
 from .history import PrivateHistory, history_path
 from .lexer import STYLES, ShellLexer
 from .line import Incomplete, read_line
@@ -45,6 +45,7 @@ class Prompt:
         self.plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
         style = Style("", terminal=True, colour=not self.plain)
         self.shell = Shell(options, self._ask, self._write, style, Progress().say)
+        self.shell.manager.namespace  # noqa: B018 - a store or name that cannot be is known now, without any contact
         self.completer = ShellCompleter(self.shell)
         self.revision: int | None = None
         self._stop = threading.Event()
@@ -161,7 +162,7 @@ class Prompt:
                 self.completer.trouble = ""
             except StateException as error:
                 found = None
-                self.completer.trouble = "no answer" if isinstance(error, OSError) else "unreadable"
+                self.completer.trouble = trouble_of(error)
             if found != self.revision or found is None:
                 self.revision = found
                 self.session.app.invalidate()

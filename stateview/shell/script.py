@@ -52,8 +52,8 @@ class Script:
         return code
 
     def _tell(self, number: int, text: str, message: str) -> None:
-        words = text.split(None, 1)
-        tell(f"{self.where}:{number}: {words[0] if words else ''}: {message}")
+        name = text.split(None, 1)[0] if text.split() else ""
+        tell(f"{self.where}:{number}: {name}: {message.removeprefix(f'{name}: ')}")
 
 
 def whole_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:

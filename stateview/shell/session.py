@@ -146,7 +146,7 @@ class Shell(Context):
                 context.close()
 
     def _elsewhere(self, command: Command, given: dict[str, Any]) -> Context:
-        """This, or a context of its own for a line that names another store, namespace or author, or is read-only."""
+        """The shell itself, or a context for a line that names another store, namespace or author, or is read-only."""
         other = [name for name in given if name not in ("format", "yes")]
         if not other:
             return self
