@@ -6,6 +6,6 @@ import sys
 try:
     from stateview.cli import entry
 except ImportError:
-    sys.exit("state_manager.py: the package stateview is not installed. Run: pip install . (in the folder above this script's)")
+    sys.exit("state_manager.py: stateview is not installed. Run: pip install . (in the folder above this script's)")
 
 entry()
