@@ -239,6 +239,10 @@ if writes then
   end
 end
 if old_expires or due then call('ZCARD', hexpiry) end
+if fresh and call('HLEN', tokens) >= 10000 then  -- first of all, since not every login may rename
+  call('HLEN', commits)
+  call('RENAME', tokens, older)
+end
 local r
 if writes then
   r = int(revision + 1)
@@ -262,10 +266,6 @@ if h.marks then
     local order = int(call('HINCRBY', notes, 'sequence', 1))
     call('HSET', notes, member, order .. ' ' .. int(mark.time or now) .. ' 0 ' .. (mark.note or ''))
   end
-end
-if fresh and call('HLEN', tokens) >= 10000 then
-  call('UNLINK', older)
-  call('RENAME', tokens, older)
 end
 if not writes then
   call('HSET', tokens, lane, ARGV[4] .. ' ' .. int(revision))
