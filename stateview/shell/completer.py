@@ -79,7 +79,7 @@ class ShellCompleter(Completer):
 
     def _store(self) -> Context:
         """A manager of the completer's own, so that a command that runs and a menu never share a connection."""
-        of = (self._shell.manager.url, self._shell.manager.namespace)
+        of = self._shell.where
         if self._context is None or self._of != of:
             if self._context is not None:
                 self._context.close()

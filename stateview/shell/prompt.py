@@ -45,7 +45,7 @@ class Prompt:
         self.plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
         style = Style("", terminal=True, colour=not self.plain)
         self.shell = Shell(options, self._ask, self._write, style, Progress().say)
-        self.shell.manager.namespace  # noqa: B018 - a store or name that cannot be is known now, without any contact
+        self.shell.where  # noqa: B018 - a store or name that cannot be is said now
         self.completer = ShellCompleter(self.shell)
         self.revision: int | None = None
         self._stop = threading.Event()
@@ -116,10 +116,7 @@ class Prompt:
     def _message(self) -> StyleAndTextTuples:
         """Store, namespace, revision, and what is out of the ordinary. No I/O here: a thread looks."""
         shell = self.shell
-        try:
-            url, namespace = shell.manager.url, shell.manager.namespace
-        except StateException:
-            return [("class:trouble", "no store> ")]
+        url, namespace = shell.where
         revision = "?" if self.revision is None else str(self.revision)
         pieces: StyleAndTextTuples = [
             ("", inert(_shortened(url)) + " "), ("class:state", namespace), ("", f"@{revision}"),
@@ -152,7 +149,7 @@ class Prompt:
         of: object = None
         while not self._stop.is_set():
             try:
-                now = (self.shell.manager.url, self.shell.manager.namespace)
+                now = self.shell.where
                 if now != of:
                     if context is not None:
                         context.close()

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from .. import settings
+from ..backends import parse_store
 from ..cli import load_handler
 from ..commands.binding import bind
 from ..commands.context import Context
@@ -16,6 +18,7 @@ from ..commands.exits import UsageError
 from ..commands.results import Result
 from ..commands.table import BY_NAME, Command
 from ..errors import BackendError, StateException
+from ..model import check_name
 from ..render import Style, inert, render
 from .line import Line, Word, read_line
 
@@ -62,6 +65,7 @@ class Shell(Context):
         self.write = write or write_out
         self.settings: dict[str, Any] = {"format": "", "pager": True, "timing": False, "editing": "emacs"}
         self.aliases: dict[str, list[Word]] = {}
+        self._named: tuple[str, str] | None = None
         self._depth = 0
 
     # --- state -------------------------------------------------------------------------------------------------
@@ -70,6 +74,21 @@ class Shell(Context):
     def read_only(self) -> bool:
         """Whether writes are refused."""
         return bool(self.options.get("read_only"))
+
+    @property
+    def where(self) -> tuple[str, str]:
+        """The store's URL as it may be shown, and the namespace. Opens nothing, and imports no backend.
+
+        Raises:
+            InvalidName: a store or namespace that cannot be.
+
+        """
+        if self._manager is not None:
+            return self._manager.url, self._manager.namespace
+        if self._named is None:
+            chosen = settings.choose(self.options.get("store"), self.options.get("namespace"))
+            self._named = parse_store(chosen.store).shown, check_name(chosen.namespace, "namespace")
+        return self._named
 
     def go(self, store: str | None, namespace: str | None) -> None:
         """Make another store or namespace the present one, once it has answered."""
