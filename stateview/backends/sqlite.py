@@ -38,12 +38,13 @@ from .shared import (
     temporary,
     watch_fork,
 )
-from .sqlite_check import KEY, checksum, examine, guard, row_sum
+from .sqlite_check import KEY, checksum, examine, guard, row_sum, select
 from .sqlite_memory import TRUST, Memory, remember
 
 POLL = 0.02  # seconds between looks of `wait`
 SMALL = 64 * 1024  # bytes of a database that is checked through and through when it is opened, in about a millisecond
 _OFTEN = 3  # loads after which a process is one that loads again and again
+LOOK = 0.05  # seconds for which a connection that commits alone trusts that its file is still the one at its path
 SLACK = 64  # revisions that may be overdue before they are forgotten: many at once cost less, page for page
 TRIM = 200  # touched rows that one commit looks at to forget what is overdue
 
@@ -70,6 +71,8 @@ _CHANGED = """SELECT key FROM touched WHERE revision > ?1 AND revision <= ?2
     UNION SELECT key FROM commits WHERE revision > ?1 AND revision <= ?2 AND key != ''
     UNION SELECT key FROM entries WHERE expires > 0 AND expires > ?3 AND expires <= ?4
     UNION SELECT key FROM versions WHERE expires > 0 AND expires > ?3 AND expires <= ?4 ORDER BY 1"""
+_COMMITS = """SELECT revision, time, count, reason, author, keys, key, position, forward, behind, sum FROM commits
+    WHERE revision < ? AND revision > (SELECT floor FROM meta) ORDER BY revision DESC LIMIT ?"""
 _TOP = 1 << 62
 
 
@@ -289,8 +292,10 @@ class SQLiteBackend:
         """As `_head`, and how many of the entries that are there have expired."""
         row = db.execute(_STORED, (now(),)).fetchone()
         if row is None:
-            floor, lineage = db.execute("SELECT floor, lineage FROM meta").fetchone()
-            return 0, 0, 0, 0, floor, lineage
+            meta = db.execute("SELECT floor, lineage FROM meta").fetchone()
+            row = (0, 0, 0, 0, *(meta or (None, None)))
+        if row[4] is None:
+            raise Damaged(f"{self.path}: the table meta is empty, or the namespace is being dropped", schema.RECOVER)
         return tuple(row)
 
     def get(self, key: str) -> Version | None:
@@ -391,9 +396,9 @@ class SQLiteBackend:
             high = prefix + "\U0010ffff" * 257  # no key is as long as this in its last character
             with self._snapshot(db, at):
                 if at is None:
-                    rows = db.execute(_LIVE, (low, high, now(), limit)).fetchall()
+                    rows = select(db, _LIVE, (low, high, now(), limit))
                 else:
-                    rows = db.execute(_PAST, (low, high, at.revision, at.time, limit)).fetchall()
+                    rows = select(db, _PAST, (low, high, at.revision, at.time, limit))
             return [self._version(*row) for row in rows]
 
     @contextmanager
@@ -430,7 +435,7 @@ class SQLiteBackend:
                 return []
             with self._snapshot(db, low, high):
                 before, after = sorted((low.time, high.time))
-                rows = db.execute(_CHANGED, (low.revision, high.revision, before, after)).fetchall()
+                rows = select(db, _CHANGED, (low.revision, high.revision, before, after))
         return [key for (key,) in rows]
 
     def versions(self, key: str, limit: int = 100, below: int = 0) -> list[Version]:
@@ -438,7 +443,7 @@ class SQLiteBackend:
         with self._connection() as db:
             if db is None:
                 return []
-            rows = db.execute(_VERSIONS, (key, below or _TOP, limit)).fetchall()
+            rows = select(db, _VERSIONS, (key, below or _TOP, limit))
             return [self._version(key, *row) for row in rows]
 
     def commits(self, limit: int = 100, below: int = 0) -> list[Commit]:
@@ -446,11 +451,7 @@ class SQLiteBackend:
         with self._connection() as db:
             if db is None:
                 return []
-            rows = db.execute(
-                """SELECT revision, time, count, reason, author, keys, key, position, forward, behind, sum FROM commits
-                WHERE revision < ? AND revision > (SELECT floor FROM meta) ORDER BY revision DESC LIMIT ?""",
-                (below or _TOP, limit),
-            ).fetchall()
+            rows = select(db, _COMMITS, (below or _TOP, limit))
         for row in rows:
             if row_sum(*row[:-1]) != row[-1]:
                 raise Damaged(f"{self.path}: commit {row[0]} is not what was written", schema.RECOVER)
@@ -461,7 +462,7 @@ class SQLiteBackend:
         with self._connection() as db:
             if db is None:
                 return []
-            rows = db.execute("SELECT name, revision, time, note, sum FROM marks ORDER BY id").fetchall()
+            rows = select(db, "SELECT name, revision, time, note, sum FROM marks ORDER BY id")
         for row in rows:
             if row_sum(*row[:-1]) != row[-1]:
                 raise Damaged(f"{self.path}: checkpoint {row[0]!r:.60} is not what was written", schema.RECOVER)
@@ -498,13 +499,19 @@ class SQLiteBackend:
         with self._connection(batch) as db:
             assert db is not None
             db.execute("BEGIN IMMEDIATE")
-            if self._inode() == self._pool.inode:
+            moment = time.monotonic()
+            if moment - db.looked < LOOK and db.known[0] == db.data_version():
+                moment = db.looked
+            elif self._inode() != self._pool.inode:
+                moment = 0.0
+            if moment:
                 head, due = self._write(db, batch)
                 db.execute("COMMIT")
-                db.known = (db.data_version(), head, due)
+                db.known, db.looked = (db.data_version(), head, due), moment
                 return head
             db.execute("ROLLBACK")
-        return self.commit(batch)  # another process recovered the database while this one waited for it
+        self._current_pool()
+        return self.commit(batch)  # another process dropped or recovered the database that this one had open
 
     def _write(self, db: Connection, batch: Batch) -> tuple[Head, int]:
         """The head that the batch makes, and when the next entry expires; 0 where that must be asked."""
@@ -514,7 +521,7 @@ class SQLiteBackend:
         if version != db.data_version() or due <= moment:  # another connection committed, or something expired
             last, time, count, overdue, floor, lineage = self._stored(db)
             head = Head(last, time, count - overdue, floor, lineage)
-            due = 0 if overdue else db.execute(_DUE).fetchone()[0] or _TOP
+            due = 0 if overdue else db.execute(_DUE).get or _TOP
         check_base(batch, self.namespace, head.revision)
         moment = max(moment, head.time + 1)
         for key, expected in batch.expected.items():
@@ -523,7 +530,8 @@ class SQLiteBackend:
             if revision != expected:
                 raise conflict_key(key, expected, revision)
         moment = batch.time or moment
-        self._write_marks(db, batch, head, moment)
+        if batch.marks or batch.unmarks:
+            self._write_marks(db, batch, head, moment)
         if not batch.writes:
             return head, due
         revision, floor = head.revision + 1, head.floor
@@ -536,7 +544,7 @@ class SQLiteBackend:
         touched, full = list(batch.writes), False
         if overdue:
             reap = "SELECT key FROM entries WHERE expires > 0 AND expires <= ? LIMIT ?"
-            gone = db.execute(reap, (moment, REAP)).fetchall()
+            gone = select(db, reap, (moment, REAP))
             reaped = [key for (key,) in gone if key not in batch.writes]
             for key in reaped:
                 count += self._put(db, key, None, revision, moment, 0)
@@ -549,7 +557,7 @@ class SQLiteBackend:
         db.execute(schema.NEW_COMMIT, (*told, row_sum(*told)))
         if full:
             left = "SELECT count(*) FROM entries WHERE expires > 0 AND expires <= ?"
-            count -= db.execute(left, (moment,)).fetchone()[0]
+            count -= int(db.execute(left, (moment,)).get)
         if revision - floor > self.keep + min(SLACK, self.keep // 16):
             floor = self._trim(db, floor, revision)
         return Head(revision, moment, count, floor, head.lineage), due
@@ -600,7 +608,7 @@ class SQLiteBackend:
     def _trim(self, db: apsw.Connection, floor: int, head: int) -> int:
         """Forget a little of what lies before the last `keep` revisions; returns the new floor."""
         goal = head - self.keep
-        rows = db.execute(f"{schema.TOUCHED} LIMIT ?3", (floor, goal, TRIM + 1)).fetchall()
+        rows = select(db, f"{schema.TOUCHED} LIMIT ?3", (floor, goal, TRIM + 1))
         if len(rows) > TRIM:
             # A revision is forgotten whole or not at all; one that touched more than TRIM keys goes at one stroke.
             goal = max(floor + 1, rows[-1][0] - 1)
@@ -615,13 +623,13 @@ class SQLiteBackend:
                 return 0
             db.execute("BEGIN IMMEDIATE")
             head = self._head(db)
-            before = db.execute("SELECT count(*) FROM versions").fetchone()[0]
+            before = int(db.execute("SELECT count(*) FROM versions").get)
             schema.trim_all(db, max(head.floor, min(floor, head.revision)))
-            after: int = db.execute("SELECT count(*) FROM versions").fetchone()[0]
+            after = int(db.execute("SELECT count(*) FROM versions").get)
             db.execute("COMMIT")
             db.execute("VACUUM")
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return int(before) - after
+        return before - after
 
     def drop(self) -> None:
         """See `Backend.drop`."""
@@ -630,12 +638,14 @@ class SQLiteBackend:
             return
         import shutil
 
-        self._forget()
+        told = self._forget()
         self.close()
 
         moved = temporary(self.folder)
         with file_lock(os.path.join(self.folder, "lock"), self.timeout):
             os.rename(self.folder, moved)
+            if not told:
+                time.sleep(TRUST)
         shutil.rmtree(moved)
 
     def recover(self) -> RecoveryReport:
@@ -644,19 +654,17 @@ class SQLiteBackend:
 
         self.close()
         with self._mutex:
-            report = recover(self)
-        if report.kept:
-            time.sleep(TRUST)  # others have now seen that the file is another one
-        return report
+            return recover(self, TRUST)
 
-    def _forget(self) -> None:
-        """Make other processes look at the file again: a commit that none of them will read."""
+    def _forget(self) -> bool:
+        """Make other processes look at the file again, by a commit; False where it cannot be written."""
         try:
             with self._connection() as db:
                 if db is not None:
                     db.execute("DELETE FROM meta")
         except StateException:
-            time.sleep(TRUST)  # it cannot be written; they look by themselves after a while
+            return False
+        return True
 
     def _check_writable(self) -> None:
         if self.read_only:
@@ -671,6 +679,7 @@ class Connection(apsw.Connection):
     """
 
     known: tuple[int, Head, int] = (-1, Head(), 0)
+    looked = -1.0  # when the file was last seen to be at its path
 
 
 class _Use:
@@ -684,7 +693,10 @@ class _Use:
 
     def __enter__(self) -> Connection | None:
         backend = self._backend
-        self._pool = pool = backend._current_pool()
+        pool = backend._pool
+        if self._new is None or not pool:  # a commit looks whether it is the right file once it has the lock
+            pool = backend._current_pool()
+        self._pool = pool
         try:
             connection: Connection | None = pool.pop()
         except IndexError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 import apsw
@@ -22,8 +23,8 @@ _TOP = 1 << 62
 _UNREADABLE = (apsw.Error, UnicodeDecodeError)  # the text of an error, too, may hold what is no UTF-8
 
 
-def recover(backend: SQLiteBackend) -> RecoveryReport:
-    """Check and mend. See `Backend.recover`."""
+def recover(backend: SQLiteBackend, trust: float) -> RecoveryReport:
+    """Check and mend. See `Backend.recover`. `trust` is for how long others believe that the file is the same."""
     if not os.path.exists(backend.path):
         return RecoveryReport(backend.namespace, 0)
     with file_lock(os.path.join(backend.folder, "lock"), backend.timeout):
@@ -31,7 +32,7 @@ def recover(backend: SQLiteBackend) -> RecoveryReport:
         kept: tuple[str, ...] = ()
         if found := _examine(backend):
             backend.close()
-            kept = _Rebuild(backend, found, problems).run()
+            kept = _Rebuild(backend, found, problems, trust).run()
         return RecoveryReport(backend.namespace, backend.head().revision, tuple(problems), kept)
 
 
@@ -50,7 +51,8 @@ def _examine(backend: SQLiteBackend) -> str:
 
 
 class _Rebuild:
-    def __init__(self, backend: SQLiteBackend, found: str, problems: list[Problem]) -> None:
+    def __init__(self, backend: SQLiteBackend, found: str, problems: list[Problem], trust: float) -> None:
+        self.trust = trust
         self.backend = backend
         self.path = backend.path
         self.found = found
@@ -185,7 +187,10 @@ class _Rebuild:
             elif bad:
                 self.unread.add(table)
         try:
-            self.named = {name for (name,) in db.execute("SELECT name FROM marks INDEXED BY sqlite_autoindex_marks_1")}
+            named = [name for (name,) in db.execute("SELECT name FROM marks INDEXED BY sqlite_autoindex_marks_1")]
+            self.named = set(named)
+            if len(named) > len(self.good["marks"]):  # a page that says it holds fewer rows than it does
+                self.unread.add("marks")
         except _UNREADABLE:
             self.named = set()
 
@@ -264,6 +269,7 @@ class _Rebuild:
                 remove(self.path + suffix)
         os.rename(name, self.path)
         fsync_folder(self.backend.folder)
+        time.sleep(self.trust)  # before it lets go of the lock: who commits after this looks at the file again
         return tuple(kept)
 
 

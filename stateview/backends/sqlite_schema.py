@@ -12,6 +12,7 @@ from .. import codec
 from ..errors import BackendError, Damaged
 from ..model import check_checkpoint, check_key, now, parse_time
 from .base import Batch, NewMark, Write
+from .sqlite_check import select
 
 FORMAT = 1
 APPLICATION = 0x73747677  # "stvw": what `file` and SQLite know the database by
@@ -136,7 +137,7 @@ def adopt(connection: apsw.Connection, path: str, write: Callable[[Any, Batch], 
             states.append((name, parse_time(created), {row[0]: (row[1], row[2]) for row in rows}))
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
         _make_tables(connection)
-    old = connection.execute("SELECT key, value FROM entries").fetchall()
+    old = select(connection, "SELECT key, value FROM entries")
     before: dict[str, tuple[str, str]] = {key: (value, "") for key, value in old}
     previous: tuple[str, int] | None = None
     for label, moment, content in [*sorted(states, key=lambda state: state[1]), ("", now(), live)]:
@@ -176,7 +177,7 @@ def trim(db: apsw.Connection, low: int, goal: int) -> None:
     `touched` must still tell what differs between two checkpoints, or between one and the floor. Of the revisions
     between two neighbours of these, the last touch of a key says as much as all: the earlier go. O(rows looked at).
     """
-    oldest = db.execute("SELECT min(revision) FROM marks").fetchone()[0]
+    oldest = db.execute("SELECT min(revision) FROM marks").get
     for revision, key in db.execute(TOUCHED, (low, goal)).fetchall():
         gone = db.execute(
             f"DELETE FROM versions AS v WHERE key = ? AND until = ? AND {_UNSEEN} RETURNING revision", (key, revision)
