@@ -7,10 +7,7 @@ Repeated loads come from memory for as long as a second connection, on which the
 from __future__ import annotations
 
 import random
-import re
 import secrets
-import select
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,29 +16,19 @@ from typing import Any, TypeVar
 
 import msgspec
 import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
     BusyLoadingError,
-    ClusterDownError,
-    MaxConnectionsError,
-    NoPermissionError,
     NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
     RedisClusterException,
     RedisError,
-    ResponseError,
-    TryAgainError,
 )
-from redis.retry import Retry
 
 from .. import codec
-from ..errors import BackendError, BackendUnavailable, CommitUnknown, Damaged, ReadOnly, StateException
+from ..errors import BackendError, CommitUnknown, Damaged, ReadOnly, StateException
 from ..model import Commit, Problem, RecoveryReport, check_checkpoint, check_key, now, to_datetime
 from . import redis_scripts as scripts
 from .base import Batch, Head, Mark, NewMark, Point, Version, Write
+from .redis_client import Lane, NotSent, bulk, can_pass, is_lost, open_client, reason, refusal
 from .redis_tracking import Tracking
 from .shared import check_base, conflict_base, conflict_key, conflict_mark, pruned, watch_fork
 
@@ -54,8 +41,6 @@ ADOPT_SECONDS = 2.0  # how long to look for data of the older layout before a ne
 LARGEST = 768 * 1024 * 1024  # bytes of one commit: a server ends the connection at 1 GiB, told of nothing
 HELD = 4  # connections that commits keep between them
 CHUNK = 1000  # keys of one read; a script that is long keeps all other clients waiting
-_PASSING = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, ClusterDownError, TryAgainError)
-_REFUSED = (AuthenticationError, AuthorizationError, NoPermissionError)
 
 
 class RedisBackend:
@@ -90,9 +75,9 @@ class RedisBackend:
         self._client: Any = None
         self._tracking: Tracking | None = None
         named = [b"EVALSHA", _sha(scripts.COMMIT).encode(), b"%d" % len(self._keys), *map(str.encode, self._keys)]
-        self._commit_words = len(named), _bulk(named)
+        self._commit_words = len(named), bulk(named)
         self._held = 0 if "max_connections" in url else HELD
-        self._lanes: list[_Lane] = []  # those that no commit is under way on
+        self._lanes: list[Lane] = []  # those that no commit is under way on
         self._skew = 0
         self._reached = False  # whether the server has answered once
         self._met = False  # whether its clock is known, and older data was looked for
@@ -118,7 +103,7 @@ class RedisBackend:
         with self._mutex:
             if self._client is None:
                 try:
-                    self._client = _open(self._address, self.timeout)
+                    self._client = open_client(self._address, self.timeout)
                 except (ValueError, TypeError) as error:
                     raise BackendError(f"{self.url} is not a usable Redis URL: {error}") from error
                 if isinstance(self._client, redis.Redis):
@@ -139,39 +124,16 @@ class RedisBackend:
                 return result
             except (RedisError, RedisClusterException) as caught:
                 error = caught.__cause__ if isinstance(caught.__cause__, RedisError) else caught
-                sent = sent or (commit and not isinstance(caught, _NotSent) and _is_lost(error))
+                sent = sent or (commit and not isinstance(caught, NotSent) and is_lost(error))
                 self._reached = self._reached or isinstance(error, (BusyLoadingError, redis.TimeoutError))
-                if _can_pass(error) and time.monotonic() + pause < deadline:
+                if can_pass(error) and time.monotonic() + pause < deadline:
                     time.sleep(pause * random.uniform(0.5, 1.0))
                     pause = min(1.0, pause * 2)
                     continue
                 if sent:
                     hint = "The commit may or may not have been applied: look before you try again"
-                    raise CommitUnknown(f"{self.url} does not answer: {_reason(error)}", hint) from error
-                raise self._refusal(error) from error
-
-    def _refusal(self, error: Exception) -> StateException:
-        what = f"{self.url}: {error}"
-        text = str(error)
-        if _can_pass(error):
-            what = f"{self.url} does not answer: {_reason(error)}"
-            return BackendUnavailable(what, "Check that the server runs and the address is right")
-        if "CERTIFICATE" in text:
-            return BackendError(what, "Give the file of the CA that signed it: add ?ssl_ca_certs=PATH to the store URL")
-        if isinstance(error, OutOfMemoryError) or "OOM" in text:
-            return BackendError(what, "The server is full; nothing was changed. Raise maxmemory or free some")
-        if isinstance(error, ReadOnlyError) or "READONLY" in text:
-            return ReadOnly(what, "This server is a replica; give the address of the primary")
-        if "MISCONF" in text:
-            return BackendError(what, "The server cannot save to its disk and refuses writes; nothing was changed")
-        if isinstance(error, _REFUSED) or "NOAUTH" in text or "NOPERM" in text or "WRONGPASS" in text:
-            return BackendError(what, "Check the user and password of the store URL")
-        if "DAMAGED" in text:
-            what = f"{self.url}: an entry of {self.namespace!r} is not what was written"
-            return Damaged(what, "Run 'stateview recover'")
-        if "WRONGTYPE" in text:
-            return Damaged(what, f"Something else wrote to the keys {self._prefix}*")
-        return BackendError(what)
+                    raise CommitUnknown(f"{self.url} does not answer: {reason(error)}", hint) from error
+                raise refusal(error, self.url, self.namespace) from error
 
     def _run(self, script: str, *arguments: Any) -> Any:
         sha = _sha(script)
@@ -185,7 +147,7 @@ class RedisBackend:
         self._meet()
         return self._try(act)
 
-    def _send(self, lane: _Lane, words: list[bytes]) -> Any:
+    def _send(self, lane: Lane, words: list[bytes]) -> Any:
         """Have the server run a commit, once: the same words sent again by the same lane are the same commit."""
 
         def act(client: Any) -> Any:
@@ -385,7 +347,7 @@ class RedisBackend:
         try:
             lane = self._lanes.pop()  # another thread's commit has another
         except IndexError:
-            lane = _Lane()
+            lane = Lane()
         try:
             reply = self._send(lane, self._words(batch, lane.next()))
             if reply == [b"register"]:
@@ -591,171 +553,3 @@ def _sha(script: str) -> str:
     if script not in _shas:
         _shas[script] = sha1(script.encode(), usedforsecurity=False).hexdigest()
     return _shas[script]
-
-
-def _can_pass(error: Exception) -> bool:
-    if isinstance(error, (*_REFUSED, MaxConnectionsError)) or "[SSL: " in str(error):
-        return False
-    if isinstance(error, RedisClusterException):
-        return "cannot be connected" in str(error) or "not covered" in str(error)
-    return isinstance(error, _PASSING) or str(error).startswith("BUSY ")
-
-
-def _reason(error: Exception) -> str:
-    """What the library says, without its own objects, which some versions show with their passwords."""
-    return re.split(r" : (?:Redis)?<", str(error))[0]
-
-
-def _is_lost(error: Exception) -> bool:
-    """Whether what was sent may have been done all the same: it was not refused, and there was a connection."""
-    if isinstance(error, (ResponseError, BusyLoadingError, RedisClusterException, *_REFUSED)):
-        return False
-    return "connecting to" not in str(error)
-
-
-class _NotSent(redis.ConnectionError):
-    """There was no connection: what was to be sent was not."""
-
-
-def _bulk(words: list[bytes]) -> bytes:
-    """Words of a command in the server's protocol."""
-    return b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
-
-
-class _Lane:
-    """What commits are sent by, one after the other: a connection, and a name under which they are numbered.
-
-    The server remembers the last number of each lane: a commit that was sent again is applied once. The connection is
-    one of the pool, kept as long as all goes well, and asked past the client's layers, which take longer than the
-    server does.
-    """
-
-    def __init__(self) -> None:
-        self._name = secrets.token_hex(8).encode()
-        self._number = 0
-        self._pool: Any = None
-        self._connection: Any = None
-        self._watched: socket.socket | None = None  # what `poll` looks at
-        self._poll: Any = None
-
-    def next(self) -> tuple[bytes, bytes]:
-        """The name, and the number of the next commit."""
-        self._number += 1
-        return self._name, b"%d" % self._number
-
-    def ask(self, pool: Any, command: tuple[int, bytes], words: list[bytes]) -> Any:
-        """Send a command and more words to it; return the answer.
-
-        Raises:
-            _NotSent: there is no connection, so nothing was sent.
-
-        """
-        if self._connection is not None and (pool is not self._pool or self._is_stirred()):
-            self.rest()
-        connection, self._connection = self._connection, None
-        if connection is None:
-            try:
-                connection = pool.get_connection()
-            except RedisError as error:
-                raise _NotSent(str(error)) from error
-        try:
-            connection.send_packed_command([b"*%d\r\n%b%b" % (command[0] + len(words), command[1], _bulk(words))])
-            answer = _short_answer(connection)
-            if answer is None:
-                answer = connection.read_response()
-        except ResponseError:
-            pool.release(connection)
-            raise
-        except BaseException:
-            connection.disconnect()  # half an answer may be left on it
-            pool.release(connection)
-            raise
-        if (plain := _plain_socket(connection)) is not self._watched:
-            self._watched, self._poll = plain, _poll(plain)
-        self._pool, self._connection = pool, connection
-        return answer
-
-    def rest(self) -> None:
-        """Give the connection back to the pool, which looks whether it is still good before others get it."""
-        if self._connection is not None:
-            self._pool.release(self._connection)
-            self._connection = None
-
-    def _is_stirred(self) -> bool:
-        """Whether there is something to read where nothing is due, such as the end of the connection."""
-        if self._poll is not None:
-            return bool(self._poll.poll(0))
-        try:
-            return bool(self._connection.can_read(timeout=0))
-        except (RedisError, OSError):
-            return True
-
-
-def _plain_socket(connection: Any) -> socket.socket | None:
-    """The socket of a connection without TLS, as far as this version of the library shows it."""
-    found = getattr(connection, "_sock", None)
-    return found if type(found) is socket.socket else None
-
-
-def _poll(plain: socket.socket | None) -> Any:
-    if plain is None or not hasattr(select, "poll"):  # Windows has none
-        return None
-    poll = select.poll()
-    poll.register(plain, select.POLLIN)
-    return poll
-
-
-def _short_answer(connection: Any) -> bytes | None:
-    """The answer, if it is one string that has come whole, as for almost every commit; else it is left to be read."""
-    plain = _plain_socket(connection)
-    if plain is None:
-        return None
-    try:
-        seen = plain.recv(4096, socket.MSG_PEEK)
-    except TimeoutError:
-        raise redis.TimeoutError("Timeout reading from socket") from None
-    except OSError:
-        return None  # the library meets it as well, and says it in its own words
-    size, _, rest = seen.partition(b"\r\n")
-    if size[:1] != b"$" or not rest.endswith(b"\r\n") or len(rest) != int(size[1:]) + 2:
-        return None
-    plain.recv(len(seen))
-    return rest[:-2]
-
-
-def _open(url: str, timeout: float) -> Any:
-    """A client for a store URL. The library's own retries are off: one layer tries again, ours.
-
-    No single answer is waited for longer than `timeout`, the deadline of all tries.
-    """
-    if "decode_responses" in url:
-        raise ValueError("decode_responses cannot be chosen")
-    if any(sign in url.partition("://")[2].rpartition("@")[0] for sign in "/?#"):  # taken apart, half would be shown
-        raise ValueError("before the last @, write / as %2F, ? as %3F and # as %23")
-    seconds = {"socket_connect_timeout": min(2.0, timeout), "socket_timeout": min(5.0, timeout)}
-    options: dict[str, Any] = {**seconds, "retry": Retry(NoBackoff(), 0)}
-    scheme, _, rest = url.partition("://")
-    if scheme == "redis+cluster":
-        from redis.cluster import RedisCluster
-
-        return RedisCluster.from_url(f"redis://{rest}", **options)
-    if scheme == "redis+sentinel":
-        from redis.connection import parse_url
-        from redis.sentinel import Sentinel
-
-        place, mark, query = rest.partition("?")
-        login, at, place = place.rpartition("@")
-        hosts, _, path = place.partition("/")
-        service, _, database = path.partition("/")
-        options |= parse_url(f"redis://{login}{at}localhost/{database}{mark}{query}")  # type: ignore[no-untyped-call]
-        del options["host"]
-        addresses = [(host, int(port or 26379)) for host, _, port in (one.partition(":") for one in hosts.split(","))]
-        names = ("socket_connect_timeout", "socket_timeout", "retry")
-        own = {name: options[name] for name in names}  # the sentinels have logins of their own
-        own |= {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
-        sentinel = Sentinel(addresses, sentinel_kwargs=own)  # type: ignore[no-untyped-call]
-        return sentinel.master_for(service or "mymaster", **options)  # type: ignore[no-untyped-call]
-    client = redis.Redis.from_url(url, **options)
-    pool = client.connection_pool
-    pool.connection_class(**pool.connection_kwargs)  # an option that no connection knows is an error here
-    return client
