@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +24,6 @@ from .base import Batch, Head, Mark, Point, Version
 from .shared import (
     REAP,
     check_base,
-    check_new,
     conflict_key,
     conflict_mark,
     file_error,
@@ -39,11 +37,11 @@ from .shared import (
     watch_fork,
 )
 from .sqlite_check import KEY, checksum, examine, guard, row_sum, select
-from .sqlite_memory import TRUST, Memory, remember
+from .sqlite_memory import TRUST
+from .sqlite_pool import Connection, Pool, Use, inherited
 
 POLL = 0.02  # seconds between looks of `wait`
 SMALL = 64 * 1024  # bytes of a database that is checked through and through when it is opened, in about a millisecond
-_OFTEN = 3  # loads after which a process is one that loads again and again
 LOOK = 0.05  # seconds for which a connection that commits alone trusts that its file is still the one at its path
 SLACK = 64  # revisions that may be overdue before they are forgotten: many at once cost less, page for page
 TRIM = 200  # touched rows that one commit looks at to forget what is overdue
@@ -108,7 +106,7 @@ class SQLiteBackend:
         self.timeout = timeout
         self.durability = durability
         self._examined = False
-        self._pool = _Pool()
+        self._pool = Pool()
         self._mutex = threading.RLock()  # held while a connection is opened
         watch_fork(self)
 
@@ -127,20 +125,20 @@ class SQLiteBackend:
         if not child:
             self._mutex.release()
             return
-        _inherited.append(self._pool)  # what was still in use: never closed here
-        self._pool = _Pool()
+        inherited.append(self._pool)  # what was still in use: never closed here
+        self._pool = Pool()
         self._mutex = threading.RLock()
 
     # --- connections -------------------------------------------------------------------------------------------
 
-    def _current_pool(self) -> _Pool:
+    def _current_pool(self) -> Pool:
         """The pool of the database that is there now: another process may have dropped or recovered the one before."""
         inode = self._inode()
         if inode != self._pool.inode:
             with self._mutex:
                 if inode != self._pool.inode:
                     self.close()
-                    self._pool = _Pool(inode)
+                    self._pool = Pool(inode)
         return self._pool
 
     def _inode(self) -> int:
@@ -151,7 +149,7 @@ class SQLiteBackend:
         except OSError as error:
             raise file_error(error, self.path) from error
 
-    def _open(self, pool: _Pool) -> Connection | None:
+    def _open(self, pool: Pool) -> Connection | None:
         """A connection, or None where the namespace has no database."""
         with self._mutex:
             connection = self._connect() if pool.inode else None
@@ -207,9 +205,9 @@ class SQLiteBackend:
 
         return handler
 
-    def _connection(self, new: Batch | None = None) -> _Use:
+    def _connection(self, new: Batch | None = None) -> Use:
         """A connection for this thread until the block ends; None where there is no database, unless `new` makes it."""
-        return _Use(self, new)
+        return Use(self, new)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -669,89 +667,3 @@ class SQLiteBackend:
     def _check_writable(self) -> None:
         if self.read_only:
             raise ReadOnly(f"{self.path} is open for reading only")
-
-
-class Connection(apsw.Connection):
-    """A connection that knows what its own last commit left: SQLite's count of changes, the head, the next expiry.
-
-    The count, SQLITE_FCNTL_DATA_VERSION, moves with each commit of this connection, and where a transaction begins
-    after another connection's.
-    """
-
-    known: tuple[int, Head, int] = (-1, Head(), 0)
-    looked = -1.0  # when the file was last seen to be at its path
-
-
-class _Use:
-    """A connection of the pool for the length of a block; a plain class, since it is on the way of every save."""
-
-    __slots__ = ("_backend", "_connection", "_new", "_pool")
-
-    def __init__(self, backend: SQLiteBackend, new: Batch | None) -> None:
-        self._backend = backend
-        self._new = new
-
-    def __enter__(self) -> Connection | None:
-        backend = self._backend
-        pool = backend._pool
-        if self._new is None or not pool:  # a commit looks whether it is the right file once it has the lock
-            pool = backend._current_pool()
-        self._pool = pool
-        try:
-            connection: Connection | None = pool.pop()
-        except IndexError:
-            connection = backend._open(pool)
-            if connection is None and self._new is not None:
-                check_new(self._new, backend.namespace)
-                with backend._mutex:
-                    backend._create()
-                self._pool = backend._current_pool()
-                connection = backend._open(self._pool)
-        self._connection = connection
-        return connection
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        connection = self._connection
-        if connection is None:
-            return
-        if error is None:
-            self._pool.append(connection)
-            return
-        translated = error
-        if isinstance(error, (apsw.Error, UnicodeDecodeError)):
-            translated = self._backend._translate(error)
-        if isinstance(translated, Damaged):
-            self._pool.shut(connection)
-        else:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            self._pool.append(connection)
-        if translated is not error:
-            raise translated from error
-
-
-class _Pool(deque[Connection]):
-    """Connections that wait for their next use, all to one file; `opened` are these and those in use."""
-
-    def __init__(self, inode: int = 0) -> None:
-        super().__init__()
-        self.inode = inode
-        self.opened: set[Connection] = set()
-        self.memory: Memory | None = None
-        self._recalls = 0
-
-    def recall(self, path: str) -> Memory | None:
-        """The memory of what is read again and again, made at the third read: a process that loads once needs none."""
-        self._recalls += 1
-        if self._recalls == _OFTEN:
-            self.memory = remember(path)
-        return self.memory
-
-    def shut(self, connection: Connection) -> None:
-        """Close a connection. With the last one the WAL index may go, and what it vouched for."""
-        self.opened.discard(connection)
-        self.memory, self._recalls = None, 0
-        connection.close()
-
-
-_inherited: list[_Pool] = []
