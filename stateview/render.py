@@ -88,7 +88,7 @@ def _value(data: bytes, style: Style) -> str:
     if style.format or not style.terminal or len(text) <= _VALUE:
         return "\n".join(inert(line) for line in text.decode().split("\n")) + "\n"
     start = "\n".join(inert(line) for line in text[:_VALUE].decode(errors="ignore").split("\n"))
-    return f"{start}…\n({len(data):,} bytes, of which this is the start; --format json shows all of it)\n"
+    return f"({len(data):,} bytes, of which this is the start; --format json shows all of it)\n{start}…\n"
 
 
 def _record(data: dict[str, Any], style: Style) -> Iterator[str]:

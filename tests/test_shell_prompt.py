@@ -20,7 +20,7 @@ from stateview import StateManager
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PAGER", "")
+    monkeypatch.setenv("PAGER", "cat")
     for name in list(os.environ):
         if name.startswith("STATEVIEW_") or name == "NO_COLOR":
             monkeypatch.delenv(name)
@@ -242,6 +242,17 @@ def test_vi_mode_and_no_colour(shell: Callable[..., Terminal]) -> None:
     plain.type("diff after_planning\r")
     plain.until("1 key differs")
     assert not re.search(rb"\x1b\[[0-9;]*3[0-9]m", plain.raw)
+
+
+def test_a_value_of_fifty_megabytes_shows_its_start_and_size(shell: Callable[..., Terminal]) -> None:
+    with StateManager("sqlite:st", "flow") as state:
+        state.save("huge", ["x" * 1000] * 50_000)
+    terminal = shell()
+    terminal.until("flow@63>")
+    terminal.type("load huge\r")
+    terminal.until(lambda text: text.rstrip().endswith(">") and "xxxx…" in text, seconds=10)
+    assert b"(50,150,001 bytes, of which this is the start; --format json shows all of it)" in terminal.raw
+    assert len(terminal.raw) < 200_000
 
 
 def test_edit_in_the_editor(shell: Callable[..., Terminal], folder: Path) -> None:

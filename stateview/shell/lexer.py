@@ -18,7 +18,8 @@ STYLES = {
     "command": "bold ansicyan",
     "unknown": "ansired underline",
     "option": "ansiyellow",
-    "key": "",
+    "key": "bold",
+    "path": "ansiblue",
     "ref": "ansimagenta",
     "string": "ansigreen",
     "number": "ansiblue",
@@ -28,6 +29,7 @@ STYLES = {
     "pipe": "bold",
 }
 _JSON = re.compile(r'(?P<string>"(?:[^"\\]|\\.)*")|(?P<number>-?\d[\d.eE+-]*)|(?P<word>true|false|null)')
+_SLOTS = {"ref": "ref", "checkpoint": "ref", "key": "key", "pattern": "key", "pointer": "path", "condition": "path"}
 _LIMIT = 20_000  # characters that are coloured: a paste of a megabyte is not
 
 
@@ -81,8 +83,8 @@ class ShellLexer(Lexer):
             elif word.slot == "value":
                 for match in _JSON.finditer(text, word.start, word.end):
                     fill(match.start(), match.end(), match.lastgroup or "")
-            elif word.slot in ("ref", "checkpoint"):
-                fill(word.start, word.end, "ref")
+            elif word.slot in _SLOTS:
+                fill(word.start, word.end, _SLOTS[word.slot])
         end = line.words[-1].end if line.words else 0
         rest = text[end:]
         if line.pipe:

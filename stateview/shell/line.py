@@ -138,6 +138,7 @@ class _Reader:
             self.command = BY_NAME.get(word)
             slot = "command"
         else:
+            slot = self._kind() if slot == "argument" else slot
             self.position += 1
         self.words.append(Word(word, start, self.place, slot))
 
