@@ -387,8 +387,6 @@ class StateManager:
         check_expected(expected)
         return restoring.restore(self.backend, ref, comparison.Selection(keys), dry_run, expected, self._commit)
 
-    restore = restore_checkpoint
-
     def revert(self, key: str, revision: int) -> Diff:
         """Bring one key back to its version of an earlier revision."""
         return self.restore_checkpoint(revision, keys=[_literal(check_key(key))])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -71,29 +72,29 @@ def sleep_until(backend: Backend, moment: int) -> None:
         time.sleep(0.005)
 
 
-class BackendContract:
+class BackendContract(ABC):
     """Subclass it, and give a `store`, `open`, and three ways past the backend to what is stored."""
 
     @pytest.fixture
+    @abstractmethod
     def store(self) -> str:
         """The URL of an empty store."""
-        raise NotImplementedError
 
     def open(self, store: str, namespace: str, **options: Any) -> Backend:
         """A new instance of the backend, for one namespace."""
         return open_backend(store, namespace, **options)
 
+    @abstractmethod
     def stored(self, store: str, namespace: str, key: str) -> bytes | None:
         """The encoded live value of a key as it lies in the storage, expired or not; None where there is none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def damage(self, store: str, namespace: str, key: str) -> None:
         """Change the stored live entry of a key, past the backend, so that it is not what was written."""
-        raise NotImplementedError
 
+    @abstractmethod
     def size(self, store: str, namespace: str) -> int:
         """Bytes that the namespace takes in the storage; 0 where nothing was made."""
-        raise NotImplementedError
 
     @pytest.fixture
     def opened(self, store: str) -> Iterator[Open]:

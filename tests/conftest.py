@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
+from pathlib import Path
 
 import pytest
 import redis
@@ -46,6 +48,16 @@ def new_store(redis_server: Callable[[str], str], tmp_path_factory: pytest.TempP
         return url
 
     return make
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, without settings from outside."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith("STATEVIEW_"):
+            monkeypatch.delenv(name)
+    return tmp_path
 
 
 @pytest.fixture(params=KINDS)

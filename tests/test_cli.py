@@ -24,13 +24,7 @@ COMMAND = [sys.executable, "-m", "stateview"]
 HOSTILE = "a\x1b[31m\u202eb\n[/c]\x9b0m"
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith("STATEVIEW_"):
-            monkeypatch.delenv(name)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def run(*words: str, code: int = 0, stdin: bytes = b"", **environment: str) -> tuple[str, str]:

@@ -18,18 +18,13 @@ from stateview.commands.complete import candidates
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith("STATEVIEW_"):
-            monkeypatch.delenv(name)
+def prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     with StateManager("json", "default") as state:
         state.save("wf:93:a", 1)
         state.save("wf:93:b", 1)
         state.save("job", {"limits": 1, "tasks": ["x"]})
         state.checkpoint("after_planning", note="approved")
-    return tmp_path
 
 
 @pytest.mark.parametrize(

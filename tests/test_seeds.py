@@ -21,14 +21,6 @@ DOORS = {"console": ["stateview"], "module": ["-m", "stateview"], "script": [str
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name in ("STATEVIEW_STORE", "STATEVIEW_NAMESPACE", "STATEVIEW_AUTHOR"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
-@pytest.fixture
 def redis_url(new_store: Callable[[str], str]) -> str:
     return new_store(next(iter(redis_servers.find()), "redis"))
 
