@@ -1,0 +1,1 @@
+"""The dashboard: look at a state, walk its checkpoints, see what changed, and bring back what went wrong."""
