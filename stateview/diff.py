@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from msgspec import Struct
 
 from .codec import canonical
+from .errors import KeyNotFound
 from .model import ABSENT, Kind, PathChange
 
 Opcode = tuple[str, int, int, int, int]
+SIGNS: dict[Kind, str] = {"added": "+", "removed": "-", "changed": "~"}
 _SMALL = 250_000  # pairs of elements that SequenceMatcher may look at; beyond, anchors are sought first
 _ALIKE = 50_000  # pairs of equal elements, all of which it looks at again and again
 
@@ -27,6 +29,11 @@ class _Step(NamedTuple):
     before: Any
     after: Any
 
+    @property
+    def path(self) -> str:
+        """Its pointer for a person: the place in the one of the two values that holds it."""
+        return self.was if self.kind == "removed" else self.at
+
 
 def compare(before: Any, after: Any) -> list[PathChange]:
     """The differences inside two JSON values, in document order.
@@ -35,11 +42,7 @@ def compare(before: Any, after: Any) -> list[PathChange]:
     is its place in `before`, every other its place in `after`. Two values that differ as a whole give one change with
     the empty pointer. O(size) for what is alike; a differing stretch of an array costs up to its square, bounded.
     """
-    return [PathChange(step.was if step.kind == "removed" else step.at, *_rest(step)) for step in _steps(before, after)]
-
-
-def _rest(step: _Step) -> tuple[Kind, Any, Any]:
-    return step.kind, step.before, step.after
+    return [PathChange(step.path, step.kind, step.before, step.after) for step in _steps(before, after)]
 
 
 def json_patch(before: Any, after: Any, path: str = "") -> list[dict[str, Any]]:
@@ -52,6 +55,100 @@ def json_patch(before: Any, after: Any, path: str = "") -> list[dict[str, Any]]:
             verb = "add" if step.kind == "added" else "replace"
             operations.append({"op": verb, "path": path + step.at, "value": step.after})
     return operations
+
+
+def apply_some(before: Any, after: Any, chosen: Iterable[str]) -> Any:
+    """What `before` is once only some of its differences to `after` are made; the others stay as they are in `before`.
+
+    Args:
+        before: a JSON value, or `ABSENT`. It is not changed; the result shares parts with it and with `after`.
+        after: the other value.
+        chosen: the pointers of the changes to make, as `compare` names them. A removal and another change of one array
+            can share a pointer, which then means both; with the sign of its kind before it (`-/1`, `+/1`, `~/1`) it
+            means the one alone.
+
+    All of them give `after`, none give `before`. O(size), and for each change in an array up to the array's length.
+
+    Raises:
+        KeyNotFound: a pointer is that of no change.
+
+    """
+    wanted = set(chosen)
+    missing = set(wanted)
+    steps = []
+    for step in _whole_or_steps(before, after):
+        names = {step.path, SIGNS[step.kind] + step.path}
+        missing -= names
+        steps.append((step, not names.isdisjoint(wanted)))
+    if missing:
+        raise KeyNotFound(f"there is no change at {', '.join(map(repr, sorted(missing)[:5]))}")
+    if all(taken for _, taken in steps):
+        return after
+    patch = _Patch(before)
+    for step, taken in steps:
+        if taken:
+            patch.make(step)
+        else:
+            patch.leave_out(step)
+    return patch.value
+
+
+def _whole_or_steps(before: Any, after: Any) -> Iterator[_Step]:
+    if (before is ABSENT) == (after is ABSENT):
+        return _steps(before, after)
+    return iter([_Step("added" if before is ABSENT else "removed", "", "", before, after)])
+
+
+class _Patch:
+    """Makes steps one by one, left to right, on a copy of only what they change.
+
+    A step's `at` counts with all the steps before it made. For each one left out, the later indices of the same array
+    are one too high (nothing was added) or one too low (nothing was removed).
+    """
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self._shift: Counter[str] = Counter()  # by the pointer of the array
+        self._copied: set[str] = set()
+
+    def make(self, step: _Step) -> None:
+        """Do what a step does."""
+        parent, _, token = step.at.rpartition("/")
+        if not step.at:
+            self.value = step.after
+            return
+        place = self._container(parent)
+        if isinstance(place, dict):
+            name = _unescape(token)
+            if step.kind == "removed":
+                del place[name]
+            else:
+                place[name] = step.after
+        else:
+            index = int(token) + self._shift[parent]
+            end = index if step.kind == "added" else index + 1
+            place[index:end] = [] if step.kind == "removed" else [step.after]
+
+    def leave_out(self, step: _Step) -> None:
+        """Take note that a step is not made."""
+        self._shift[step.at.rpartition("/")[0]] += {"added": -1, "removed": 1, "changed": 0}[step.kind]
+
+    def _container(self, pointer: str) -> Any:
+        """The object or array at a pointer, with every one above it, as copies that may be changed."""
+        if not pointer:
+            self.value = self._own("", self.value)
+            return self.value
+        parent, _, token = pointer.rpartition("/")
+        place = self._container(parent)
+        step = _unescape(token) if isinstance(place, dict) else int(token) + self._shift[parent]
+        place[step] = self._own(pointer, place[step])
+        return place[step]
+
+    def _own(self, pointer: str, value: Any) -> Any:
+        if pointer in self._copied:
+            return value
+        self._copied.add(pointer)
+        return value.copy()
 
 
 def escape(token: str | int) -> str:
@@ -69,7 +166,7 @@ def point(value: Any, pointer: str) -> Any:
     if pointer and not pointer.startswith("/"):
         raise ValueError(f"{pointer!r} is not a JSON Pointer: it starts with '/'")
     for token in pointer.split("/")[1:]:
-        step = token.replace("~1", "/").replace("~0", "~")
+        step = _unescape(token)
         if isinstance(value, dict) and step in value:
             value = value[step]
         elif isinstance(value, list) and _is_index(step) and int(step) < len(value):
@@ -77,6 +174,10 @@ def point(value: Any, pointer: str) -> Any:
         else:
             return ABSENT
     return value
+
+
+def _unescape(token: str) -> str:
+    return token.replace("~1", "/").replace("~0", "~")
 
 
 def _is_index(step: str) -> bool:

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 from . import codec
 from .commands.results import Changes, Differs, Done, Loaded, Record, Result, Table, Text, plural
-from .diff import Change, Diff, line_diff
-from .model import ABSENT, Kind, PathChange
+from .diff import SIGNS, Change, Diff, line_diff
+from .model import ABSENT, PathChange
 
-_SIGNS: dict[Kind, str] = {"added": "+", "removed": "-", "changed": "~"}
 _COLOURS = {"+": "32", "-": "31", "~": "33", "…": "2"}
 _CELL = 60
 _VALUE = 40_000  # bytes of a value at a terminal
@@ -203,12 +202,12 @@ def _diff(result: Differs, diff: Diff, style: Style) -> Iterator[str]:
 def _counts(diff: Diff) -> str:
     counts = diff.counts
     total = sum(counts.values())
-    said = ", ".join(f"{_SIGNS[kind]}{count} {kind}" for kind, count in counts.items() if count)
+    said = ", ".join(f"{SIGNS[kind]}{count} {kind}" for kind, count in counts.items() if count)
     return f"{plural(total, 'key')} differ{'' if total > 1 else 's'}: {said}"
 
 
 def _headline(change: Change, style: Style) -> str:
-    sign = _SIGNS[change.kind]
+    sign = SIGNS[change.kind]
     return style.paint(f"{sign} {inert(change.key)}", sign)
 
 
@@ -226,7 +225,7 @@ def _change(change: Change, style: Style) -> Iterator[str]:
         if number == _PATHS:
             yield f"    … {len(change.paths) - _PATHS:,} more places\n"
             break
-        sign = _SIGNS[one.kind]
+        sign = SIGNS[one.kind]
         place = style.paint(f"{sign} {inert(one.path) or '(the whole value)'}", sign)
         if _by_line(one):
             yield f"    {place}\n"

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stateview
-from stateview import ABSENT, Damaged, RefNotFound, StateManager
+from stateview import ABSENT, Damaged, KeyNotFound, RefNotFound, StateManager
 from stateview.codec import canonical
-from stateview.diff import Diff, align, compare, escape, json_patch, line_diff, point
+from stateview.diff import SIGNS, Diff, align, apply_some, compare, escape, json_patch, line_diff, point
 
 scalars = st.sampled_from([None, True, False, 0, 1, 1.0, 0.0, -0.0, "", "a", "b", "a/b", "~1", 10**30])
 names = st.sampled_from(["", "a", "b", "~", "/", "~1", "0", "-", "é"])
@@ -44,6 +44,101 @@ def test_every_path_points_at_what_it_says(before, data):
         else:
             assert point(after, path) is new
             assert (old is ABSENT) == (kind == "added")
+
+
+def merged(before, after, taken, was="", at=""):
+    """What `apply_some` must give, by another way: the two values are walked side by side, without any index moved."""
+
+    def took(kind, path):
+        return SIGNS[kind] + path in taken
+
+    if isinstance(before, dict) and isinstance(after, dict):
+        out = {}
+        for key, old in before.items():
+            step = "/" + escape(key)
+            if key in after:
+                out[key] = merged(old, after[key], taken, was + step, at + step)
+            elif not took("removed", was + step):
+                out[key] = old
+        added = (key for key in after if key not in before and took("added", f"{at}/{escape(key)}"))
+        return out | {key: after[key] for key in added}
+    if isinstance(before, list) and isinstance(after, list):
+        out = []
+        for tag, i1, i2, j1, j2 in align(list(map(canonical, before)), list(map(canonical, after))):
+            if tag == "equal":
+                out += before[i1:i2]
+                continue
+            both = min(i2 - i1, j2 - j1)
+            for i, j in zip(range(i1, i2), range(j1, j2), strict=False):
+                out.append(merged(before[i], after[j], taken, f"{was}/{i}", f"{at}/{j}"))
+            out += [before[i] for i in range(i1 + both, i2) if not took("removed", f"{was}/{i}")]
+            out += [after[j] for j in range(j1 + both, j2) if took("added", f"{at}/{j}")]
+        return out
+    return after if took("changed", at) else before
+
+
+nested = st.lists(st.integers(0, 3) | st.lists(st.integers(0, 3) | st.lists(st.integers(0, 2), max_size=3), max_size=4))
+
+
+@settings(max_examples=800, deadline=None)
+@given(values | lists | nested, values | lists | nested, st.data())
+def test_any_choice_of_the_changes_is_made_and_the_rest_is_left(before, after, data):
+    changes = [SIGNS[change.kind] + change.path for change in compare(before, after)]
+    assert len(set(changes)) == len(changes)
+    chosen = data.draw(st.sets(st.sampled_from(changes)) if changes else st.just(set()))
+    kept = canonical(before), canonical(after)
+    some = apply_some(before, after, chosen)
+    assert canonical(some) == canonical(merged(before, after, chosen))
+    assert canonical(apply_some(before, after, changes)) == kept[1]
+    assert canonical(apply_some(before, after, [])) == kept[0]
+    assert canonical(apply_some(some, after, [change.path for change in compare(some, after)])) == kept[1]
+    assert (canonical(before), canonical(after)) == kept
+
+
+@settings(max_examples=300, deadline=None)
+@given(values | lists | nested, values | lists | nested, st.integers(0, 20))
+def test_the_first_few_changes_are_the_first_few_operations_of_the_patch(before, after, count):
+    chosen = [SIGNS[change.kind] + change.path for change in compare(before, after)][:count]
+    patch = json_patch(before, after)[:count]
+    assert canonical(apply_some(before, after, chosen)) == canonical(jsonpatch.apply_patch(before, patch))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "chosen", "expected"),
+    [
+        ([1, 2, 3, 4], [2, 3, 4, 5], ["/3"], [1, 2, 3, 4, 5]),
+        ([1, 2, 3, 4], [2, 3, 4, 5], ["/0"], [2, 3, 4]),
+        ([1, 2, 3], [9, 1, 8, 2, 7, 3], ["/2"], [1, 8, 2, 3]),
+        ({"t": [{"s": 1}, {"s": 2}]}, {"t": [0, {"s": 1}, {"s": 3}]}, ["/t/2/s"], {"t": [{"s": 1}, {"s": 3}]}),
+        ([0, [1, 2, 3]], [9, 0, [1, 3]], ["/1/1"], [0, [1, 3]]),
+        ([1, 2, 3, 4, 5], [1, 3, 4, 9, 5], ["-/1"], [1, 3, 4, 5]),
+        ([1, 2, 3], [1, 3, 4], ["/1", "/2"], [1, 3, 4]),
+        ({"a": 1, "b": 2}, {"b": 3, "c": 4}, ["/a", "/c"], {"b": 2, "c": 4}),
+        (1, 2, [""], 2),
+        (1, 2, ["~"], 2),
+        (ABSENT, 2, [""], 2),
+        (2, ABSENT, [""], ABSENT),
+        (2, ABSENT, [], 2),
+    ],
+    ids=range(13),
+)
+def test_some_changes(before, after, chosen, expected):
+    assert apply_some(before, after, chosen) == expected
+
+
+def test_a_pointer_that_two_changes_share_means_both_and_with_a_sign_one():
+    before, after = [0, 0, 3, 0], [3, 2, 1, 2]
+    changes = [SIGNS[change.kind] + change.path for change in compare(before, after)]
+    assert changes == ["-/0", "-/1", "~/1", "+/2", "+/3"]
+    assert apply_some(before, after, ["/1"]) == [0, 3, 2]
+    assert apply_some(before, after, ["-/1"]) == [0, 3, 0]
+    assert apply_some(before, after, ["~/1"]) == [0, 0, 3, 2]
+
+
+@pytest.mark.parametrize("pointer", ["/2", "/1/x", "", "1", "+/1", "-/0", "/01"])
+def test_a_pointer_of_no_change_is_an_error_that_names_it(pointer):
+    with pytest.raises(KeyNotFound, match="no change at"):
+        apply_some([1, 2, 3], [1, 3], ["/1", pointer])
 
 
 @settings(max_examples=300, deadline=None)
