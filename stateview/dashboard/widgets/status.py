@@ -1,0 +1,85 @@
+"""The line at the top: which store and namespace, at which state, and whether it can be written; and what is wrong."""
+
+from __future__ import annotations
+
+import time
+from typing import ClassVar
+
+from textual.strip import Strip
+from textual.widget import Widget
+
+from ..live import Lost
+from ..paint import Cells, lasting
+
+
+class StatusBar(Widget):
+    """One line. The state that is looked at stands in words, so that it is known without colours."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"status--live", "status--past", "status--paused", "status--dim"}
+    DEFAULT_CSS = """
+    StatusBar { height: 1; background: $panel; color: $foreground; }
+    StatusBar > .status--live { color: $text-success; text-style: bold; }
+    StatusBar > .status--past { background: $warning; color: $background; text-style: bold; }
+    StatusBar > .status--paused { color: $text-warning; text-style: bold reverse; }
+    StatusBar > .status--dim { color: $text-muted; }
+    """
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._place, self._state, self._role, self._right = "", "", "live", ""
+
+    def show(self, place: str, state: str, role: str, right: str) -> None:
+        """Say where we are, at which state (`role`: `live`, `past`, `paused`), and what stands at the right."""
+        said = place, state, role, right
+        if said != (self._place, self._state, self._role, self._right):
+            self._place, self._state, self._role, self._right = said
+            self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """The line."""
+        width = self.size.width
+        cells = Cells(width, self.rich_style)
+        right = f" {self._right} "
+        state = f" {self._state} "
+        cells.add(f" {self._place} ", None, max(8, min(len(self._place) + 2, width - len(state) - len(right))))
+        cells.add(state, self.get_component_rich_style(f"status--{self._role}", partial=True))
+        cells.add("", None, max(0, cells.left - len(right)))
+        cells.add(right, self.get_component_rich_style("status--dim", partial=True))
+        return Strip(cells.fill(), width)
+
+
+class Banner(Widget):
+    """A line that is there while the backend is lost."""
+
+    DEFAULT_CSS = """
+    Banner { height: 1; display: none; background: $error; color: $background; text-style: bold; }
+    Banner.-shown { display: block; }
+    """
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._lost: Lost | None = None
+
+    def on_mount(self) -> None:
+        """The seconds count."""
+        self.set_interval(1.0, self._tick)
+
+    def _tick(self) -> None:
+        if self._lost is not None:
+            self.refresh()
+
+    def show(self, lost: Lost | None) -> None:
+        """Say that the backend is lost; None: that it is not."""
+        self._lost = lost
+        self.set_class(lost is not None, "-shown")
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """The line."""
+        cells = Cells(self.size.width, self.rich_style)
+        if self._lost is not None:
+            moment = time.monotonic()
+            wait = max(0, round(self._lost.again - moment))
+            said = f" ! backend lost {lasting(moment - self._lost.since)} ago, next try in {wait} s, R now"
+            cells.add(said.replace("now ago", "just now", 1)).add(f" · {self._lost.error}")
+        return Strip(cells.fill(), self.size.width)

@@ -1,0 +1,202 @@
+"""Commits and checkpoints of a namespace as one list, the newest first; the line under the cursor is a state."""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+from textual.binding import Binding, BindingType
+from textual.message import Message
+
+from ...backends.base import Head, Mark
+from ...manager import StateManager
+from ...model import Commit, now, to_micros
+from ..paint import Cells, age, clock, count
+from ..reader import Stop
+from .virtual_list import VirtualList
+
+PAGE = 200  # commits that are read at once
+NEAR = 60  # lines before the end of what is read, at which more is read
+
+
+class Line(NamedTuple):
+    """A line: live, a checkpoint, or a commit."""
+
+    revision: int
+    mark: Mark | None = None
+    commit: Commit | None = None
+    current: bool = True
+
+    @property
+    def ref(self) -> str:
+        """What names this state in a command."""
+        if self.mark is not None:
+            return self.mark.name if self.current else f"{self.mark.name}@{self.mark.revision}"
+        return "live" if self.commit is None else str(self.revision)
+
+
+_LIVE = Line(0)
+
+
+class Timeline(VirtualList):
+    """The states one can go to. Holds what was read of the log, at most the history that is kept."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("space", "mark", "Mark", show=False, id="timeline.mark"),
+    ]
+
+    class Failed(Message):
+        """The log could not be read."""
+
+        def __init__(self, error: Exception) -> None:
+            super().__init__()
+            self.error = error
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._manager: StateManager | None = None
+        self._head = Head()
+        self._marks: list[Mark] = []
+        self._commits: list[Commit] = []
+        self._whole = False  # whether the oldest kept commit has been read
+        self._asking = False
+        self._lines: list[Line] = [_LIVE]
+        self.marked: list[str] = []  # refs, at most two, in the order of marking
+
+    @property
+    def count(self) -> int:
+        """See `VirtualList.count`."""
+        return len(self._lines)
+
+    @property
+    def line(self) -> Line:
+        """The line under the cursor."""
+        return self._lines[self.cursor]
+
+    # --- what is shown -----------------------------------------------------------------------------------------
+
+    def show(self, manager: StateManager) -> None:
+        """Look at another namespace."""
+        self._manager = manager
+        self._commits, self._marks, self._head, self._whole, self.marked = [], [], Head(), False, []
+        self._arrange()
+        self.cursor = 0
+
+    def moved(self, head: Head, marks: list[Mark]) -> None:
+        """The namespace has moved: read what is new of its log; what is marked stays, and so does the cursor."""
+        if head.lineage != self._head.lineage or head.revision < self._head.revision:
+            self._commits, self._whole = [], False
+        newer = head.revision != (self._commits[0].revision if self._commits else 0)
+        self._head, self._marks = head, marks
+        self._commits = [one for one in self._commits if one.revision > head.floor]
+        self._arrange()
+        if newer:
+            self._read_newer()
+
+    def go_to(self, ref: str) -> None:
+        """Put the cursor on the line of a ref, if it is there."""
+        for index, line in enumerate(self._lines):
+            if line.ref == ref:
+                self.cursor = index
+                return
+
+    def _read_newer(self) -> None:
+        """Read the log down to what is known; where that is far, only its newest part, and forget what was known."""
+        manager, newest = self._manager, self._commits[0].revision if self._commits else 0
+        if manager is None:
+            return
+
+        def read(stop: Stop) -> tuple[list[Commit], bool]:
+            fresh: list[Commit] = []
+            while not stop() and (page := manager.log(PAGE, below=fresh[-1].revision if fresh else 0)):
+                fresh += [one for one in page if one.revision > newest]
+                if page[-1].revision <= newest + 1 or not newest:
+                    return fresh, bool(newest)
+                if len(fresh) > 4 * PAGE:
+                    return fresh, False
+            return fresh, False
+
+        self.app.reader.ask(self, "newer", read, self._took_newer, self._failed)  # type: ignore[attr-defined]
+
+    def _took_newer(self, answer: tuple[list[Commit], bool]) -> None:
+        fresh, joins = answer
+        self._commits = fresh + self._commits if joins else fresh
+        self._whole = self._whole and joins
+        self._arrange()
+
+    def _read_older(self) -> None:
+        manager = self._manager
+        if manager is None or self._asking:
+            return
+        self._asking, below = True, self._commits[-1].revision
+
+        def took(older: list[Commit]) -> None:
+            self._asking = False
+            self._whole = len(older) < PAGE
+            if self._commits and self._commits[-1].revision == below:
+                self._commits += older
+                self._arrange()
+
+        def failed(error: Exception) -> None:
+            self._asking = False
+            self._failed(error)
+
+        self.app.reader.ask(self, "older", lambda _: manager.log(PAGE, below=below), took, failed)  # type: ignore[attr-defined]
+
+    def _failed(self, error: Exception) -> None:
+        self.post_message(self.Failed(error))
+
+    def _arrange(self) -> None:
+        """Build the lines anew; the cursor stays on its state."""
+        at = self._lines[self.cursor].ref if self._lines else "live"
+        current = {mark.name: mark for mark in self._marks}
+        marks = sorted(self._marks, key=lambda mark: mark.revision)  # stable: the later made of one revision last
+        lines = [_LIVE._replace(revision=self._head.revision)]
+        for commit in self._commits:
+            while marks and marks[-1].revision >= commit.revision:
+                mark = marks.pop()
+                lines.append(Line(mark.revision, mark, None, current[mark.name] is mark))
+            lines.append(Line(commit.revision, None, commit))
+        lines += [Line(mark.revision, mark, None, current[mark.name] is mark) for mark in reversed(marks)]
+        self._lines = lines
+        refs = {line.ref: index for index, line in enumerate(lines)}
+        self.marked = [ref for ref in self.marked if ref in refs]
+        with self.prevent(VirtualList.Highlighted):  # the cursor's line moves, its state does not
+            self.resized()
+            if at in refs:
+                self.cursor = refs[at]
+        if at not in refs:
+            self.post_message(self.Highlighted(self, self.cursor))
+
+    # --- painting and moving -----------------------------------------------------------------------------------
+
+    def paint(self, index: int, cells: Cells) -> None:
+        """See `VirtualList.paint`."""
+        line, dim = self._lines[index], self.style_of("dim")
+        cells.add("✓" if line.ref in self.marked else " ", self.style_of("mark"))
+        if line.mark is not None:
+            when = age(line.mark.time, now())
+            role = "key" if line.current else "dim"
+            cells.add("○ ", self.style_of("mark"))
+            room = max(4, cells.left - len(when) - 1)
+            cells.add(line.ref + (f"  {line.mark.note}" if line.mark.note else ""), self.style_of(role), room)
+            cells.add(f" {when}", dim)
+        elif line.commit is not None:
+            commit = line.commit
+            cells.add("│ ", dim).add(f"{commit.revision} ", dim)
+            tail = f" {clock(to_micros(commit.time))}"
+            keys = f" {count(commit.keys)}"
+            author = f" {commit.author}" if commit.author and cells.left > 44 else ""
+            told = cells.left - len(tail) - len(keys) - len(author)
+            cells.add(commit.reason or "-", None, max(4, told)).add(author, dim).add(keys, self.style_of("number"))
+            cells.add(tail, dim)
+        else:
+            cells.add("● ", self.style_of("mark")).add("live", self.style_of("key"))
+            cells.add(f"  r{self._head.revision}" if self._head.revision else "  nothing was saved yet", dim)
+        if index >= self.count - NEAR and not self._whole and self._commits:
+            self._read_older()
+
+    def action_mark(self) -> None:
+        """Mark the state under the cursor, or take its mark away; the third mark drops the first."""
+        ref = self.line.ref
+        self.marked = [one for one in self.marked if one != ref] if ref in self.marked else [*self.marked, ref][-2:]
+        self.refresh()
