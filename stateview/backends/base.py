@@ -16,6 +16,8 @@ from msgspec import Struct
 
 from ..model import Commit, RecoveryReport
 
+START = 160
+
 
 class Version(Struct, frozen=True):
     """An encoded value as one revision wrote it. `value` is None where that revision deleted the key."""
@@ -29,6 +31,29 @@ class Version(Struct, frozen=True):
     def visible(self, time: int) -> bool:
         """Whether a read at `time` finds it."""
         return self.value is not None and (self.expires == 0 or self.expires > time)
+
+
+class Row(Struct, frozen=True):
+    """A visible version as a list shows it: without its value, of which it has the size and the start.
+
+    `size` is in bytes of the encoded value; `start` is the first `START` bytes of it, and may end inside a character.
+    """
+
+    key: str
+    size: int
+    start: bytes
+    revision: int
+    time: int
+    expires: int = 0
+
+
+def prefix_end(prefix: str) -> str:
+    """The first string after all that start with a prefix, in code point order; "" where there is none."""
+    stem = prefix.rstrip("\U0010ffff")
+    if not stem:
+        return ""
+    last = ord(stem[-1]) + 1
+    return stem[:-1] + chr(0xE000 if last == 0xD800 else last)  # past the surrogates, which no key holds
 
 
 class Point(Struct, frozen=True):
@@ -130,6 +155,36 @@ class Backend(Protocol):
         """Up to `limit` visible versions with the prefix and a key above `after`, in code point order.
 
         A page shorter than `limit` is the last.
+        """
+
+    def rows(
+        self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, at: Point | None = None,
+        skip: int = 0, backwards: bool = False,
+    ) -> list[Row]:  # fmt: skip
+        """A page of the visible keys, without their values, in code point order.
+
+        The values are not read, so that neither is their checksum: a row may tell of an entry of which `get` says that
+        it is `Damaged`. Whatever else writes meanwhile, no key comes twice, and none out of order.
+
+        Args:
+            prefix: only keys that start with it.
+            after: only keys above this one. "": from the first.
+            before: only keys below this one. "": to the last.
+            limit: how many at most. Fewer than these are all that there is.
+            at: the state; None is live, now.
+            skip: how many visible keys to pass over first.
+            backwards: take the last of these keys instead of the first, having passed over `skip` from the end. They
+                are returned in ascending order all the same: `rows(backwards=True)` is the last page.
+
+        O(log n + limit), wherever the page lies; O(skip) more, of keys alone, but for Redis, and O(versions passed
+        over) more for a past state.
+        """
+
+    def count(self, low: str = "", high: str = "", at: Point | None = None) -> int:
+        """How many visible keys there are from `low` up to, not including, `high`; "" is no bound.
+
+        Those with a prefix are `count(prefix, prefix_end(prefix))`. All that is live is known: O(log n). O(keys
+        counted) otherwise, and O(their versions) more for a past state; of what is live in Redis O(log n).
         """
 
     def commit(self, batch: Batch) -> Head:

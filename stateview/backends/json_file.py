@@ -10,8 +10,10 @@ import os
 import threading
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import islice
 
 import msgspec
 from msgspec import Raw, Struct
@@ -19,10 +21,12 @@ from msgspec import Raw, Struct
 from ..errors import BackendError, Damaged, ReadOnly
 from ..model import Commit, RecoveryReport, now
 from . import json_document as document
-from .base import Batch, Head, Mark, Point, Version
+from .base import START, Batch, Head, Mark, Point, Row, Version
 from .json_history import Header, History, Line, MarkLine, Set, digest, last_line, seal, written
 from .shared import (
     REAP,
+    bound,
+    bounds,
     check_base,
     conflict_key,
     conflict_mark,
@@ -142,7 +146,7 @@ class JSONBackend:
             return {key: version for key, version in past if version is not None}
 
     def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: Point | None = None) -> list[Version]:
-        """See `Backend.scan`. A page of a past state costs O(keys log keys), one of the present O(limit)."""
+        """See `Backend.scan`. O(limit), of a past state O(keys passed over); O(keys log keys) after a new key."""
         out: list[Version] = []
         with self._mutex:
             if at is None:
@@ -154,12 +158,41 @@ class JSONBackend:
                         out.append(version)
                 return out
             history = self._past(at.revision)
-            for key in _from(sorted(history.versions), prefix, after):
+            for key in _from(history.sorted_keys(), prefix, after):
                 if not key.startswith(prefix) or len(out) == limit:
                     break
                 if (found := history.at(key, at)) is not None:
                     out.append(found)
         return out
+
+    def rows(
+        self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, at: Point | None = None,
+        skip: int = 0, backwards: bool = False,
+    ) -> list[Row]:  # fmt: skip
+        """See `Backend.rows`. O(skip + limit), of a past state O(keys passed over)."""
+        with self._mutex:
+            found = self._visible(*bounds(prefix, after, before), at, backwards)
+            page = [_row(version) for version in islice(found, skip, skip + limit)]
+        return page[::-1] if backwards else page
+
+    def count(self, low: str = "", high: str = "", at: Point | None = None) -> int:
+        """See `Backend.count`. O(keys counted)."""
+        with self._mutex:
+            return sum(1 for _ in self._visible(bound(low), bound(high), at))
+
+    def _visible(self, low: str, high: str, at: Point | None, backwards: bool = False) -> Iterator[Version]:
+        """The visible versions of a range of keys. To be used up while the mutex is held."""
+        find: Callable[[str], Version | None]
+        if at is None:
+            live, moment = self._refresh(), now()
+            keys, find = live.sorted_keys(), live.entries.get
+        else:
+            history, moment = self._past(at.revision), at.time
+            keys, find = history.sorted_keys(), partial(history.at, point=at)
+        start, end = bisect_left(keys, low), bisect_left(keys, high) if high else len(keys)
+        places = range(end - 1, start - 1, -1) if backwards else range(start, end)
+        found = (find(keys[place]) for place in places)
+        return (version for version in found if version is not None and version.visible(moment))
 
     def changed(self, low: Point, high: Point) -> list[str]:
         """See `Backend.changed`. O(keys)."""
@@ -643,6 +676,11 @@ def _sign(stat: os.stat_result) -> Signature:
 
 def _revision(version: Version) -> int:
     return version.revision
+
+
+def _row(version: Version) -> Row:
+    value = version.value or b""
+    return Row(version.key, len(value), value[:START], version.revision, version.time, version.expires)
 
 
 def _from(keys: list[str], prefix: str, after: str) -> Iterator[str]:

@@ -154,6 +154,13 @@ class History:
         self.last: Line | None = None
         self.end = 0
         self.first = b""
+        self._keys: list[str] = []
+
+    def sorted_keys(self) -> list[str]:
+        """The keys of all versions. O(keys log keys) after one came or went, else O(1)."""
+        if len(self._keys) != len(self.versions):
+            self._keys = sorted(self.versions)
+        return self._keys
 
     @classmethod
     def load(cls, path: str, known: History | None = None) -> History:
@@ -255,6 +262,7 @@ class History:
                 self.versions[key] = kept
             else:
                 del self.versions[key]
+        self._keys = []
         self.commits = [commit for commit in self.commits if commit.revision > self.floor]
         return dropped
 

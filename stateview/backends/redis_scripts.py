@@ -378,6 +378,138 @@ end
 return out
 """
 
+_PLACE = """
+local function place(low, high)  -- the rank of the first key of a range, and that after its last
+  local first, last = 0, call('ZCARD', index)
+  if low ~= '' then first = call('ZLEXCOUNT', index, '-', '(' .. low) end
+  if high ~= '' then last = call('ZLEXCOUNT', index, '-', '(' .. high) end
+  return first, last
+end
+local function state(revision, time)  -- whether it is past, not live; and the time by which expiry is judged
+  if revision < 0 then return false, clock() end
+  return revision < tonumber(call('HGET', head, 'revision') or 0), time
+end
+"""
+
+ROWS = _COMMON + _PLACE + """
+-- Some of a page. ARGV: from which key on, up to which; 1 for backwards; how many to pass over, how many to return; the
+-- state; how much of a value. Returns how many are still to be passed over, the key to go on after (nothing: there are
+-- no more), and of each key its size and its entry, cut.
+local low, high, backwards = ARGV[1], ARGV[2], ARGV[3] == '1'
+local skip, limit, revision, start = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[8])
+if revision >= 0 then
+  local ok, floor = kept(revision)
+  if not ok then return {'pruned', floor} end
+end
+local past, time = state(revision, tonumber(ARGV[7]))
+local keys, edge = {}, nil  -- in the order of the walk; where there is an edge, more may come after it
+
+local function look_live()
+  local first, last = place(low, high)
+  if skip > 0 and call('ZCOUNT', expiry, '-inf', int(time)) == 0 then
+    if backwards then last = last - skip else first = first + skip end
+    skip = 0
+  end
+  local size = math.min(1000, skip + limit)
+  if first >= last or size == 0 then return end
+  if backwards then
+    local found = call('ZRANGE', index, math.max(first, last - size), last - 1)
+    for i = #found, 1, -1 do keys[#keys + 1] = found[i] end
+  else
+    keys = call('ZRANGE', index, first, math.min(last, first + size) - 1)
+  end
+  if last - first > size then edge = keys[#keys] end
+end
+
+local function look_past()
+  local size = math.min(1000, skip + limit)
+  local function find(set, tail)  -- a bound that ends in NUL lies after all that the history holds of that key
+    local from, to = '-', '+'
+    if low ~= '' then from = '[' .. low .. (string.sub(low, -1) == '\\0' and tail or '') end
+    if high ~= '' then to = '(' .. high .. (string.sub(high, -1) == '\\0' and tail or '') end
+    if backwards then return call('ZREVRANGEBYLEX', set, to, from, 'LIMIT', 0, size) end
+    return call('ZRANGEBYLEX', set, from, to, 'LIMIT', 0, size)
+  end
+  local function before(a, b)
+    if backwards then return less(b, a) end
+    return less(a, b)
+  end
+  local one, other = find(index, ''), find(hindex, ':')
+  for i, member in ipairs(other) do other[i] = string.sub(member, 1, -18) end
+  if size > 0 then
+    edge = one[size]
+    if other[size] and (not edge or before(other[size], edge)) then edge = other[size] end
+  end
+  local i, j = 1, 1
+  while one[i] or other[j] do
+    local key = one[i]
+    if not key or (other[j] and before(other[j], key)) then key = other[j] end
+    if edge and before(edge, key) then break end
+    keys[#keys + 1] = key
+    if one[i] == key then i = i + 1 end
+    while other[j] == key do j = j + 1 end
+  end
+end
+
+if past then look_past() else look_live() end
+local out, count, read = {'ok', 0, edge or ''}, 0, 0
+for i, key in ipairs(keys) do
+  if skip > 0 and not past then
+    local expires = call('ZSCORE', expiry, key)
+    if not expires or tonumber(expires) > time then skip = skip - 1 end
+  else
+    local packed
+    if past then packed = at(key, revision, time) else packed = call('HGET', live, key) end
+    if packed or not past then
+      local expires, from = string.match(packed or '', '^%d+ %d+ (%d+) ()')
+      if not from then error('DAMAGED: an entry is not what was written') end
+      if not past and expires ~= '0' and tonumber(expires) <= time then
+        read = read + #packed
+      elseif skip > 0 then
+        skip = skip - 1
+        read = read + #packed
+      else
+        out[#out + 1] = key
+        out[#out + 1] = #packed - from + 1
+        out[#out + 1] = string.sub(packed, 1, from - 1 + start)
+        count = count + 1
+        read = read + #packed
+      end
+    end
+  end
+  if count == limit and skip == 0 or read > 8000000 then  -- others are kept waiting by what is long
+    if i < #keys then out[3] = key end
+    break
+  end
+end
+out[2] = skip
+return out
+"""
+
+COUNT = _COMMON + _PLACE + """
+-- ARGV: from which key on, up to which; the state; where to go on among what has expired. Returns how many keys lie
+-- there, how many of those that were looked at have expired, and where to go on (-1: all were).
+local low, high, revision, from = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[5])
+if revision >= 0 then
+  local ok, floor = kept(revision)
+  if not ok then return {'pruned', floor} end
+end
+local past, time = state(revision, tonumber(ARGV[4]))
+if past then return {'past'} end
+local first, last = place(low, high)
+local total = math.max(0, last - first)
+local gone = call('ZCOUNT', expiry, '-inf', int(time))
+if low == '' and high == '' then return {'ok', total, gone, -1} end
+local to, expired = math.min(gone, from + 5000), 0
+if from < to then
+  for _, key in ipairs(call('ZRANGE', expiry, from, to - 1)) do
+    local rank = call('ZRANK', index, key)
+    if rank and rank >= first and rank < last then expired = expired + 1 end
+  end
+end
+return {'ok', total, expired, to < gone and to or -1}
+"""
+
 CHANGED = _COMMON + """
 for i = 1, 2 do
   local revision = tonumber(ARGV[i])

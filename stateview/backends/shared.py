@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ from typing import Protocol
 from weakref import WeakSet
 
 from ..errors import BackendError, BackendUnavailable, Conflict, HistoryPruned, ReadOnly, StateException
-from .base import Batch
+from .base import Batch, prefix_end
 
 TEMPORARY = ".tmp-"
 DAMAGED = ".damaged-"
@@ -267,3 +268,21 @@ def _is_at(descriptor: int, path: str) -> bool:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
         return False
+
+
+def bounds(prefix: str, after: str, before: str) -> tuple[str, str]:
+    """From which key on, and up to which, not including it, the keys lie that `Backend.rows` speaks of.
+
+    "" is no bound.
+    """
+    low = bound(max(prefix, after + "\0") if after else prefix)
+    highs = [high for high in (prefix_end(prefix), before) if high]
+    return low, bound(min(highs)) if highs else ""
+
+
+def bound(text: str) -> str:
+    """A bound that divides the keys as `text` does, and can be encoded. Keys hold neither NUL nor lone surrogates."""
+    found = re.search("[\0\ud800-\udfff]", text)
+    if found is None:
+        return text
+    return text[: found.start()] + ("\0" if found[0] == "\0" else "\ue000")

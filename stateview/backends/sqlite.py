@@ -19,10 +19,13 @@ import apsw
 
 from ..errors import BackendError, BackendUnavailable, Damaged, ReadOnly, StateException
 from ..model import Commit, RecoveryReport, now, to_datetime
+from . import sqlite_rows
 from . import sqlite_schema as schema
-from .base import Batch, Head, Mark, Point, Version
+from .base import Batch, Head, Mark, Point, Row, Version
 from .shared import (
     REAP,
+    bound,
+    bounds,
     check_base,
     conflict_key,
     conflict_mark,
@@ -398,6 +401,38 @@ class SQLiteBackend:
                 else:
                     rows = select(db, _PAST, (low, high, at.revision, at.time, limit))
             return [self._version(*row) for row in rows]
+
+    def rows(
+        self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, at: Point | None = None,
+        skip: int = 0, backwards: bool = False,
+    ) -> list[Row]:  # fmt: skip
+        """See `Backend.rows`. O(expired entries not yet taken away) more; O(size) more for a value of megabytes."""
+        with self._connection() as db:
+            if db is None:
+                self._keeps_nothing(at)
+                return []
+            with self._snapshot(db, at):
+                point, past = self._point(db, at)
+                low, high = bounds(prefix, after, before)
+                page = sqlite_rows.page(db, low, high, point, past, limit, skip, backwards)
+            if isinstance(page, str):
+                raise self._rotten(page)
+        return page[::-1] if backwards else page
+
+    def count(self, low: str = "", high: str = "", at: Point | None = None) -> int:
+        """See `Backend.count`. A million keys of an index are counted in about a tenth of a second."""
+        with self._connection() as db:
+            if db is None:
+                self._keeps_nothing(at)
+                return 0
+            if at is None and not low and not high:
+                return self._head(db).count
+            with self._snapshot(db, at):
+                return sqlite_rows.count(db, bound(low), bound(high), *self._point(db, at))
+
+    def _point(self, db: apsw.Connection, at: Point | None) -> tuple[Point, bool]:
+        """The state to read, and whether anything was committed after it."""
+        return (Point(_TOP, now()), False) if at is None else (at, at.revision < self._head(db).revision)
 
     @contextmanager
     def _snapshot(self, db: apsw.Connection, *points: Point | None) -> Iterator[None]:
