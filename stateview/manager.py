@@ -11,7 +11,7 @@ from typing import Any
 
 from . import codec, comparison, restoring, settings
 from .backends import open_backend
-from .backends.base import Backend, Batch, Head, Mark, NewMark, Point, Version, Write
+from .backends.base import Backend, Batch, Head, Mark, NewMark, Point, Row, Version, Write
 from .diff import Change, Diff, point
 from .errors import Conflict, HistoryPruned, InvalidName, ReadOnly, StateException
 from .model import (
@@ -203,6 +203,45 @@ class StateManager:
     ) -> list[str]:
         """The keys, sorted by code points: those with a prefix, or chosen by names and globs. O(keys listed)."""
         return self.at("live" if at is None else at).list_keys(prefix, keys)
+
+    def rows(
+        self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, skip: int = 0,
+        backwards: bool = False, *, at: Ref | None = None,
+    ) -> list[Row]:  # fmt: skip
+        """A page of the keys without their values, in code point order, for lists of any length.
+
+        Args:
+            prefix: only keys that start with it.
+            after: only keys above this one. "": from the first.
+            before: only keys below this one. "": to the last.
+            limit: how many at most. Fewer than these are all that there is.
+            skip: how many keys to pass over first.
+            backwards: take the last of these keys instead of the first, having passed over `skip` from the end; they
+                are in ascending order all the same.
+            at: a ref: the state to read. None: live, at the time of the call.
+
+        Returns:
+            Of each key its size in bytes, the start of its encoded value (which is not checked against its checksum),
+            revision, time and expiry in microseconds. O(log n + limit), wherever in the namespace.
+
+        Raises:
+            RefNotFound, HistoryPruned: `at` names nothing that is kept.
+
+        """
+        if at is not None:
+            return self.at(at).rows(prefix, after, before, limit, skip, backwards)
+        return self.backend.rows(prefix, after, before, limit, None, skip, backwards)
+
+    def count(self, low: str = "", high: str = "", *, at: Ref | None = None) -> int:
+        """How many keys there are from `low` up to, not including, `high`; "" is no bound.
+
+        Without bounds and a ref it is O(log n), else O(keys counted).
+
+        Raises:
+            RefNotFound, HistoryPruned: `at` names nothing that is kept.
+
+        """
+        return self.backend.count(low, high) if at is None else self.at(at).count(low, high)
 
     def __contains__(self, key: object) -> bool:
         return is_key(key) and self.backend.get(key) is not None

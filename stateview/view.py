@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from . import codec, comparison
-from .backends.base import Backend, Head, Mark, Point, Version
+from .backends.base import Backend, Head, Mark, Point, Row, Version
 from .diff import Diff
 from .errors import KeyNotFound, RefNotFound
 from .model import ABSENT, Entry, check_key, is_key, parse_ref, to_datetime
@@ -140,6 +140,17 @@ class StateView:
     def list_keys(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> list[str]:
         """The keys, sorted; those with a prefix, or chosen by names and globs. O(keys listed)."""
         return [version.key for version in self.raw_entries(prefix, keys)]
+
+    def rows(
+        self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, skip: int = 0,
+        backwards: bool = False,
+    ) -> list[Row]:  # fmt: skip
+        """A page of the keys without their values, with size and start of each; see `Backend.rows`. O(limit)."""
+        return self._backend.rows(prefix, after, before, limit, self._point, skip, backwards)
+
+    def count(self, low: str = "", high: str = "") -> int:
+        """How many keys there are from `low` up to, not including, `high`; "" is no bound. O(keys counted)."""
+        return self._backend.count(low, high, self._point)
 
     def __contains__(self, key: object) -> bool:
         return is_key(key) and bool(self._backend.read([key], self._point))
