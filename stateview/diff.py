@@ -42,7 +42,12 @@ def compare(before: Any, after: Any) -> list[PathChange]:
     is its place in `before`, every other its place in `after`. Two values that differ as a whole give one change with
     the empty pointer. O(size) for what is alike; a differing stretch of an array costs up to its square, bounded.
     """
-    return [PathChange(step.path, step.kind, step.before, step.after) for step in _steps(before, after)]
+    return list(differences(before, after))
+
+
+def differences(before: Any, after: Any) -> Iterator[PathChange]:
+    """As `compare`, streamed: the first is there before the last is sought, and whoever asks may stop."""
+    return (PathChange(step.path, step.kind, step.before, step.after) for step in _steps(before, after))
 
 
 def json_patch(before: Any, after: Any, path: str = "") -> list[dict[str, Any]]:
@@ -325,6 +330,15 @@ class Change(Struct, frozen=True, dict=True):
             return compare(self.before, self.after)
         return [PathChange("", self.kind, self.before, self.after)]
 
+    def as_json_patch(self) -> list[dict[str, Any]]:
+        """RFC 6902 operations on the object `{key: value, …}` that do this change, in order."""
+        path = "/" + escape(self.key)
+        if self.kind == "removed":
+            return [{"op": "remove", "path": path}]
+        if self.kind == "added":
+            return [{"op": "add", "path": path, "value": self.after}]
+        return json_patch(self.before, self.after, path)
+
 
 class Diff:
     """The changes between two states, one `Change` a key, in key order.
@@ -366,13 +380,4 @@ class Diff:
 
     def as_json_patch(self) -> list[dict[str, Any]]:
         """RFC 6902 operations on the object `{key: value, …}`: applied to the one state they give the other."""
-        operations: list[dict[str, Any]] = []
-        for change in self:
-            path = "/" + escape(change.key)
-            if change.kind == "removed":
-                operations.append({"op": "remove", "path": path})
-            elif change.kind == "added":
-                operations.append({"op": "add", "path": path, "value": change.after})
-            else:
-                operations += json_patch(change.before, change.after, path)
-        return operations
+        return [operation for change in self for operation in change.as_json_patch()]
