@@ -23,7 +23,7 @@ def find(context: Context, given: dict[str, Any]) -> Table:
     pattern, where = given.get("pattern"), given.get("in", "both")
     if pattern is None and "jsonpath" not in given:
         raise UsageError("find: PATTERN or --jsonpath is missing", "See 'stateview help find'")
-    test = _test(pattern, given.get("regex", False)) if pattern is not None else None
+    test = text_test(pattern, given.get("regex", False)) if pattern is not None else None
     query = _query(given["jsonpath"]) if "jsonpath" in given else None
     manager = context.manager
     view = manager.at(given.get("at", "live"))
@@ -42,14 +42,20 @@ def find(context: Context, given: dict[str, Any]) -> Table:
             if where != "values" and test(entry.key):
                 yield entry.key, "", entry.value
             elif where != "keys":
-                yield from ((entry.key, path, value) for path, value in _leaves(entry.value) if test(_text(value)))
+                yield from ((entry.key, path, value) for path, value in leaves(entry.value) if test(leaf_text(value)))
 
     limit = given.get("limit")
     empty = f"nothing found in namespace {view.namespace!r}"
     return Table(columns=("key", "path", "value"), rows=islice(rows(), limit), empty=empty)
 
 
-def _test(pattern: str, regex: bool) -> Test:
+def text_test(pattern: str, regex: bool = False) -> Test:
+    """Whether a text holds a pattern; with `*?[`, whether all of it is like it; as a regex, whether that is found.
+
+    Raises:
+        UsageError: not a regular expression.
+
+    """
     if regex:
         try:
             compiled = re.compile(pattern)
@@ -78,18 +84,20 @@ def _query(expression: str) -> Callable[[Any], Iterator[tuple[str, Any]]]:
     return run
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The values inside a value that hold no others, each with its JSON Pointer. O(nodes)."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _leaves(item, f"{path}/{escape(key)}")
+            yield from leaves(item, f"{path}/{escape(key)}")
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _leaves(item, f"{path}/{index}")
+            yield from leaves(item, f"{path}/{index}")
     else:
         yield path, value
 
 
-def _text(value: Any) -> str:
+def leaf_text(value: Any) -> str:
+    """What is searched of a leaf: a string as it is, anything else as JSON."""
     from .. import codec
 
     return value if isinstance(value, str) else codec.encode(value).decode()
