@@ -12,6 +12,7 @@ from .errors import KeyNotFound
 from .model import ABSENT
 
 PAGE = 500
+_SIGNS = "[*?"  # what makes a pattern a glob
 
 
 class Selection:
@@ -19,14 +20,16 @@ class Selection:
 
     def __init__(self, patterns: Iterable[str] | str | None = None) -> None:
         self.patterns = None if patterns is None else [patterns] if isinstance(patterns, str) else list(patterns)
+        self._names = frozenset([*(self.patterns or ()), *self.exact()])  # a key may be called as a glob is
+        self._globs = [one for one in self.patterns or () if _name(one) is None]
 
     def __call__(self, key: str) -> bool:
-        """Whether a key is chosen."""
-        return self.patterns is None or any(key == one or fnmatchcase(key, one) for one in self.patterns)
+        """Whether a key is chosen. O(globs), however many names there are."""
+        return self.patterns is None or key in self._names or any(fnmatchcase(key, one) for one in self._globs)
 
     def exact(self) -> list[str]:
-        """The patterns that can only be a key's own name."""
-        return [one for one in self.patterns or () if not any(sign in one for sign in "*?[")]
+        """The names of the patterns that can only be a key's own name: without globs, or as of `literal`."""
+        return [name for one in self.patterns or () if (name := _name(one)) is not None]
 
     def prefix(self) -> str:
         """What every chosen key starts with, as far as one can see."""
@@ -34,6 +37,20 @@ class Selection:
             return ""
         text = self.patterns[0]
         return text[: min((text.index(sign) for sign in "*?[" if sign in text), default=len(text))]
+
+
+def literal(key: str) -> str:
+    """The pattern that chooses one key alone, whatever signs it is made of."""
+    return "".join(f"[{sign}]" if sign in _SIGNS else sign for sign in key)
+
+
+def _name(pattern: str) -> str | None:
+    """The key of which a pattern is the `literal`; None where it is a glob."""
+    if not any(sign in pattern for sign in _SIGNS):
+        return pattern
+    import re  # here, since few patterns have brackets
+
+    return re.sub(r"\[([*?[])\]", r"\1", pattern) if re.fullmatch(r"(?:[^*?[]|\[[*?[]\])*", pattern) else None
 
 
 def changed_keys(backend: Backend, one: Point, other: Point) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, NamedTuple
 
 from .exits import UsageError
@@ -26,15 +27,15 @@ def bind(words: list[str]) -> Bound:
     found: dict[str, Any] = {}
     command: Command | None = None
     positional: list[str] = []
-    rest = list(words)
+    rest = deque(words)  # a screen gives a hundred thousand
     plain = False  # after `--`
     while rest:
-        word = rest.pop(0)
+        word = rest.popleft()
         if command is None and not word.startswith("-"):
             command = find(word)
         elif command is not None and _takes_all(command, len(positional)):
             positional += [word, *rest]
-            rest = []
+            rest.clear()
         elif plain or not _is_option(word):
             positional.append(word)
         elif word == "--":
@@ -101,7 +102,7 @@ def _is_option(word: str) -> bool:
     return len(word) > 1 and word[0] == "-" and not word[1].isdigit() and word[1] != "."
 
 
-def _take(command: Command | None, word: str, rest: list[str], found: dict[str, Any]) -> None:
+def _take(command: Command | None, word: str, rest: deque[str], found: dict[str, Any]) -> None:
     name, equals, value = word.partition("=")
     known = options_of(command)
     option = known.get(name)
@@ -120,7 +121,7 @@ def _take(command: Command | None, word: str, rest: list[str], found: dict[str, 
     if not equals:
         if not rest:
             raise UsageError(f"{name} needs a value: {option.help}")
-        value = rest.pop(0)
+        value = rest.popleft()
     read = _read(option.kind, value, name, option.choices)
     if option.many:
         found.setdefault(option.name, []).append(read)
