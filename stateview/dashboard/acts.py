@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .app import Dashboard
 
 KEPT = 500  # acts that are remembered
+_WORDS = 100  # words of a command line that are shown
 _SHOWN = 400  # characters of one word of a command line
 
 
@@ -42,8 +43,10 @@ class ActContext(Context):
 
 
 def command_line(words: list[str], namespace: str = "") -> str:
-    """What to type for an act in a terminal, on one line; a long value is cut, and marked so."""
-    shown = [shlex.quote(word if len(word) <= _SHOWN else word[:_SHOWN] + "…") for word in words]
+    """What to type for an act in a terminal, on one line; a long value is cut, and marked so; so are many words."""
+    shown = [shlex.quote(word if len(word) <= _SHOWN else word[:_SHOWN] + "…") for word in words[:_WORDS]]
+    if len(words) > _WORDS:
+        shown.append(f"… ({len(words) - _WORDS:,} more words)")
     where = ["-n", shlex.quote(namespace)] if namespace else []
     return " ".join(["stateview", *where, *shown])
 
