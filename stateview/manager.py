@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -404,27 +404,38 @@ class StateManager:
     # --- restore, undo, redo -----------------------------------------------------------------------------------
 
     def restore_checkpoint(
-        self, ref: Ref, keys: Iterable[str] | str | None = None, dry_run: bool = False, *, expected: int | None = None
-    ) -> Diff:
+        self, ref: Ref, keys: Iterable[str] | str | None = None, dry_run: bool = False, *,
+        paths: Mapping[str, Iterable[str]] | None = None, expected: int | None = None, previewed: int | None = None,
+    ) -> Diff:  # fmt: skip
         """Make the live state what it was at a ref, as one new commit, and return the diff that was applied.
 
         Keys made since are deleted. A checkpoint `before_restore_…` is made of the state before, in the same commit;
-        `undo` takes it back too. A key with an expiry gets the time that it had left then.
+        `undo` takes it back too. A key with an expiry gets the time that it had left then. O(changes since).
 
         Args:
             ref: the state to bring back.
             keys: only these, by names and globs.
             dry_run: only return the diff that would be applied.
-            expected: the revision that must be live, such as that of the preview. None: whatever it is, consistently.
+            paths: only these changes: a key to JSON Pointers, as `Change.paths` of the dry run names them. The rest of
+                the value stays as it is live, its expiry too unless all its changes are chosen. Two changes of one
+                array can share a pointer, which means both; `-/1`, `+/1` and `~/1` mean the removed, the added and the
+                changed one alone. With `keys` as well: what either chooses.
+            expected: the revision that must be live. None: whatever it is, consistently.
+            previewed: a revision that was live when someone looked at what this would do. It is done only if no key
+                that it writes was written after that; others may have written other keys.
 
         Raises:
-            Conflict: live is not at `expected`.
-            KeyNotFound: a key given by name is in neither state.
-            RefNotFound, HistoryPruned: the ref names nothing that is kept.
+            Conflict: live is not at `expected`, or a key to write was written since `previewed`, or others wrote so
+                often for 30 s that no try came between. With keys given by name or paths, only writes to those count.
+            KeyNotFound: a key given by name is in neither state, or a path is that of no change.
+            RefNotFound, HistoryPruned: the ref names nothing that is kept; or `previewed` is kept no more, and a key
+                has been deleted, so that it cannot be told when.
 
         """
         check_expected(expected)
-        return restoring.restore(self.backend, ref, comparison.Selection(keys), dry_run, expected, self._commit)
+        check_expected(previewed, "previewed")
+        request = restoring.Request(ref, keys, paths, expected, previewed)
+        return restoring.restore(self.backend, request, dry_run, self._commit)
 
     def revert(self, key: str, revision: int) -> Diff:
         """Bring one key back to its version of an earlier revision."""

@@ -3,70 +3,253 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-from . import comparison
+from . import codec, comparison
 from .backends.base import Backend, Batch, Head, NewMark, Point, Version, Write
 from .backends.shared import conflict_base
 from .comparison import Selection
-from .diff import Diff
-from .errors import Conflict, HistoryPruned, RefNotFound
-from .model import Commit, to_datetime
+from .diff import Change, Diff, apply_some
+from .errors import Conflict, HistoryPruned, KeyNotFound, RefNotFound
+from .model import Commit, check_key, to_datetime
 from .view import resolve
 
 DEADLINE = 30.0  # seconds of starting anew because others wrote meanwhile
+_NAMED = 1000  # keys given by name that a commit looks at one by one; with more it looks at the namespace's revision
+_REASON = 500  # characters of a reason for the log
 
 Committer = Callable[[Batch], Head]
 
 
-def restore(
-    backend: Backend, ref: str | int, selection: Selection, dry_run: bool, expected: int | None, commit: Committer
-) -> Diff:
+class Request:
+    """What a restore is to bring back, and on what condition. See `StateManager.restore_checkpoint`."""
+
+    def __init__(
+        self, ref: str | int, keys: Iterable[str] | str | None, paths: Mapping[str, Iterable[str]] | None,
+        expected: int | None, previewed: int | None,
+    ) -> None:  # fmt: skip
+        self.ref = ref
+        self.selection = Selection(() if keys is None and paths is not None else keys)
+        given = (paths or {}).items()
+        self.paths = {check_key(key): {one} if isinstance(one, str) else set(one) for key, one in given}
+        self.expected = expected
+        self.previewed = previewed
+
+    def __call__(self, key: str) -> bool:
+        """Whether a key, or something in it, is to be brought back."""
+        return key in self.paths or self.selection(key)
+
+    @property
+    def names(self) -> list[str] | None:
+        """The keys that it is about, where they are a few given by name: no key made later is one of them."""
+        exact = self.selection.exact()
+        if self.selection.patterns is None or len(exact) < len(self.selection.patterns):
+            return None
+        names = sorted({*exact, *self.paths})
+        return names if len(names) <= _NAMED else None
+
+    @property
+    def reason(self) -> str:
+        """The command line that asks for it, for the log."""
+        words = [f"restore {self.ref}"]
+        if self.selection.patterns:
+            words += ["--keys", *self.selection.patterns]
+        words += [f"--path {key}#{path}" for key in sorted(self.paths) for path in sorted(self.paths[key])]
+        text = " ".join(words)
+        return text if len(text) <= _REASON else text[: _REASON - 1] + "…"
+
+
+def restore(backend: Backend, request: Request, dry_run: bool, commit: Committer) -> Diff:
     """See `StateManager.restore_checkpoint`."""
-    target = resolve(backend, ref)
+    work = _Restore(backend, request)
+    if dry_run:
+        return work.preview()
     deadline = time.monotonic() + DEADLINE
     number = 1
     while True:
-        head = backend.head()
-        if expected is not None and head.revision != expected:
-            raise conflict_base(backend.namespace, expected, head.revision)
-        live = Point(head.revision, backend.now())
-        if selection.patterns is not None:
-            comparison.require(selection, backend, live, target)
-        labels = ("live", str(ref))
-        if dry_run:
-            return comparison.diff_points(backend, live, target, labels, selection)
-        keys = filter(selection, comparison.changed_keys(backend, live, target))
-        writes = plan(backend, keys, live, target)
-        if not writes:
-            return comparison.diff_points(backend, live, live, labels, selection)
+        work.look()
+        if not work.writes:
+            return comparison.diff_points(backend, work.live, work.live, work.labels, request)
         stamp = time.strftime("%Y%m%d_%H%M%S", time.gmtime())
         name = f"before_restore_{stamp}" + (f"_{number}" if number > 1 else "")
-        reason = f"restore {ref}" + ("" if selection.patterns is None else f" --keys {' '.join(selection.patterns)}")
-        mark = NewMark(name, f"made by {reason}", fresh=True)
         try:
-            done = commit(Batch(writes, base=head.revision, reason=reason, marks=(mark,)))
+            done = commit(work.batch(name))
         except Conflict:
-            if time.monotonic() > deadline or (expected is not None and backend.head().revision != expected):
+            if time.monotonic() > deadline:
                 raise
             number += any(known.name == name for known in backend.marks())
             from random import uniform
 
             time.sleep(uniform(0, 0.01))
             continue
-        return _applied(backend, live, done, labels)
+        # Others may have written other keys since the look: the state before is that of the revision before.
+        return _applied(backend, Point(done.revision - 1, work.live.time), done, work.labels)
 
 
-def plan(backend: Backend, keys: Iterable[str], live: Point, target: Point) -> dict[str, Write]:
-    """The writes that give these keys the value, and the expiry, that they have in another state."""
-    writes: dict[str, Write] = {}
-    for key, old, new in comparison.pairs(backend, keys, live, target):
+class _Restore:
+    """The plan of one restore, kept up to what others write meanwhile.
+
+    What makes it hold is the condition of its commit. A choice of keys by names depends on those keys alone: the
+    commit expects each to be at the revision that was looked at (also those that need no write), so the state it makes
+    is as if the whole namespace had stood still, and it succeeds however often others write elsewhere. A key that was
+    absent and is made and deleted again in between is absent all the same. Any other choice, by globs or of all keys,
+    also depends on there being no further key, so the commit expects the namespace's revision. After a conflict only
+    what was written since the last look is planned anew, so that the next try comes before the next writer.
+    """
+
+    def __init__(self, backend: Backend, request: Request) -> None:
+        self.backend = backend
+        self.request = request
+        self.target = resolve(backend, request.ref)
+        self.labels = ("live", str(request.ref))
+        self.live = Point(0, 0)
+        self.writes: dict[str, Write] = {}
+        self._looked = False
+
+    def preview(self) -> Diff:
+        """The diff that would be applied, streamed."""
+        request = self.request
+        if request.previewed is None:
+            self._go_live()
+            self._require()
+        else:
+            self.look()
+        if not request.paths:
+            return comparison.diff_points(self.backend, self.live, self.target, self.labels, request)
+        for _ in self._pairs(request.paths):
+            pass  # a path that is not there is an error now, not when someone comes to look
+
+        def source() -> Iterator[Change]:
+            for key, old, new in self._pairs(self._touched()):
+                if found := comparison.change(key, old, new):
+                    yield found
+
+        return Diff(*self.labels, source)
+
+    def look(self) -> None:
+        """Plan for what is live now.
+
+        Raises:
+            Conflict: live is not as expected, or not as previewed.
+
+        """
+        previous = self.live if self._looked else None
+        self._go_live()
+        try:
+            since = None if previous is None else self.backend.changed(previous, self.live)
+        except HistoryPruned:  # so much was written since the last look
+            since = None
+        if since is None:
+            self._require()
+            keys = self._touched()
+            self.writes.clear()
+        else:
+            keys = list(filter(self.request, since))
+            for key in keys:
+                self.writes.pop(key, None)
+        self._check_previewed(self.request.paths, since)  # their pointers are those of what was previewed
+        self.writes.update(_writes(self._pairs(keys), self.target))
+        self._check_previewed(self.writes.keys() - self.request.paths.keys(), since)
+        self._looked = True
+
+    def batch(self, mark: str) -> Batch:
+        """The commit that was planned. Its mark names the revision before it, whatever that is by then."""
+        request, reason, names = self.request, self.request.reason, self.request.names
+        marks = (NewMark(mark, f"made by {reason}", fresh=True),)
+        if names is None or request.expected is not None:
+            return Batch(self.writes, base=self.live.revision, reason=reason, marks=marks)
+        found = self.backend.read(names, self.live)
+        known = {name: found[name].revision if name in found else 0 for name in names}
+        return Batch(self.writes, known, reason=reason, marks=marks)
+
+    def _go_live(self) -> None:
+        revision, request = self.backend.head().revision, self.request
+        if request.expected not in (None, revision):
+            raise conflict_base(self.backend.namespace, request.expected or 0, revision)
+        if request.previewed is not None and request.previewed > revision:  # of a namespace that was there before
+            raise conflict_base(self.backend.namespace, request.previewed, revision)
+        self.live = Point(revision, self.backend.now())
+
+    def _require(self) -> None:
+        if self.request.selection.patterns:
+            comparison.require(self.request.selection, self.backend, self.live, self.target)
+
+    def _touched(self) -> list[str]:
+        """The keys to look at: those that may differ, and those that were named with paths."""
+        found = comparison.changed_keys(self.backend, self.live, self.target)
+        return sorted({*filter(self.request, found), *self.request.paths})
+
+    def _pairs(self, keys: Iterable[str]) -> Iterator[tuple[str, Version | None, Version | None]]:
+        """The live version of each key, and the one to bring back."""
+        paths, whole = self.request.paths, self.request.selection
+        for key, old, new in comparison.pairs(self.backend, keys, self.live, self.target):
+            some = self._partly(key, old, new) if key in paths else new
+            yield key, old, new if whole(key) else some
+
+    def _partly(self, key: str, old: Version | None, new: Version | None) -> Version | None:
+        """What a key becomes by the chosen changes inside it. It keeps its expiry unless all of them are chosen."""
+        pointers, ref = self.request.paths[key], self.request.ref
+        if not pointers:
+            return old
+        change = comparison.change(key, old, new)
+        if change is None:
+            raise KeyNotFound(f"key {key!r} does not differ between live and {ref}", "See 'stateview diff'")
+        try:
+            value = apply_some(change.before, change.after, pointers)
+        except KeyNotFound as error:
+            hint = f"See 'stateview restore {ref} --dry-run'"
+            raise KeyNotFound(f"key {key!r}: {error.message} between live and {ref}", hint) from None
+        if value is change.after:
+            return new
+        assert old is not None and new is not None, "only a change inside a value has parts"
+        expires = old.expires - self.live.time + self.target.time if old.expires else 0
+        return Version(key, codec.encode(value), new.revision, new.time, expires)
+
+    def _check_previewed(self, keys: Collection[str], since: list[str] | None) -> None:
+        """Refuse if one of these keys was written after what was previewed, or, if known, since the last look."""
+        previewed = self.request.previewed
+        if previewed is None or not keys:
+            return
+        if since is not None:
+            written = set(since)
+        else:
+            try:
+                written = set(self.backend.changed(Point(previewed, 0), Point(self.live.revision, 0)))
+            except HistoryPruned:
+                written = self._rewritten(keys, previewed)
+        late = sorted(written.intersection(keys))
+        if late:
+            some = ", ".join(repr(key[:60]) for key in late[:3]) + (", …" if len(late) > 3 else "")
+            count = "1 key" if len(late) == 1 else f"{len(late):,} keys"
+            raise Conflict(
+                f"{count} to restore changed since revision {previewed}, which was previewed: {some}",
+                "Look at what would be restored now, and try again",
+            )
+
+    def _rewritten(self, keys: Iterable[str], revision: int) -> set[str]:
+        """Which keys were written after a revision that the history no longer reaches: a live entry tells by itself."""
+        written = set()
+        for key, found, _ in comparison.pairs(self.backend, keys, self.live, self.live):
+            if found is None:
+                raise HistoryPruned(
+                    f"revision {revision} is no longer kept, so when key {key[:60]!r} was deleted cannot be told",
+                    "Preview it again, and restore soon after",
+                )
+            if found.revision > revision:
+                written.add(key)
+        return written
+
+
+def _writes(
+    pairs: Iterable[tuple[str, Version | None, Version | None]], target: Point
+) -> Iterator[tuple[str, Write]]:  # fmt: skip
+    """The writes that give keys the value, and the expiry, of another version of each."""
+    for key, old, new in pairs:
         if new is None or new.value is None:
             if old is not None:
-                writes[key] = Write(None)
+                yield key, Write(None)
         elif old is None or not _alike(key, old, new):
-            writes[key] = Write(new.value, new.expires - target.time if new.expires else 0)
-    return writes
+            yield key, Write(new.value, new.expires - target.time if new.expires else 0)
 
 
 def _alike(key: str, old: Version, new: Version) -> bool:
@@ -113,7 +296,8 @@ def _go(
     live, target = Point(head.revision, backend.now()), resolve(backend, revision, head)
     # Only what was written since is taken back: with equal times, `changed` leaves out what merely expired.
     low, high = sorted((Point(revision, 0), Point(head.revision, 0)), key=lambda point: point.revision)
-    writes = plan(backend, backend.changed(low, high), live, target)
+    pairs = comparison.pairs(backend, backend.changed(low, high), live, target)
+    writes = dict(_writes(pairs, target))
     if not writes:  # the commit changed nothing that is still there; a commit must say so, for the next undo
         key = next(iter(backend.changed(low, high)), None)
         if key is not None:
@@ -129,9 +313,9 @@ def _as_is(backend: Backend, key: str, live: Point) -> Write:
     return Write(found.value, found.expires - live.time if found.expires else 0)
 
 
-def _applied(backend: Backend, live: Point, done: Head, labels: tuple[str, str]) -> Diff:
-    after = Point(done.revision, live.time)
-    return comparison.diff_points(backend, live, after, labels, Selection())
+def _applied(backend: Backend, before: Point, done: Head, labels: tuple[str, str]) -> Diff:
+    after = Point(done.revision, before.time)
+    return comparison.diff_points(backend, before, after, labels, Selection())
 
 
 def _position(commit: Commit) -> int:

@@ -26,7 +26,7 @@ def check_ttl(ttl: float | None) -> int:
     return max(1, round(ttl * 1_000_000))
 
 
-def check_expected(expected: int | None) -> None:
+def check_expected(expected: int | None, name: str = "expected") -> None:
     """Check a revision that something must have.
 
     Raises:
@@ -34,7 +34,7 @@ def check_expected(expected: int | None) -> None:
 
     """
     if expected is not None and (isinstance(expected, bool) or not isinstance(expected, int) or expected < 0):
-        raise ValueError(f"expected={expected!r}: give a revision, 0 for what must be absent, or None")
+        raise ValueError(f"{name}={expected!r}: give a revision, 0 for what must be absent, or None")
 
 
 class Transaction:

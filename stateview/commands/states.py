@@ -7,6 +7,7 @@ from typing import Any
 
 from ..diff import Diff
 from ..errors import KeyNotFound
+from ..manager import StateManager
 from ..model import ABSENT, Commit
 from ..view import StateView
 from .context import Context
@@ -68,25 +69,52 @@ def restore(context: Context, given: dict[str, Any]) -> Differs | Done:
     """`restore REF`."""
     manager, ref, chosen = context.manager, given["ref"], given.get("keys")
     empty = f"live is as it was at {ref}; nothing to restore"
-    expected = given.get("expected")
+    asked = {name: given[name] for name in ("expected", "previewed") if name in given}
+    paths = _paths(manager, ref, given["path"]) if "path" in given else None
+
+    def preview() -> Diff:
+        found = manager.restore_checkpoint(ref, chosen, dry_run=True, paths=paths, **asked)
+        _check_matches(chosen, found, manager.at(ref), manager.at("live"))
+        return found
+
     if given.get("dry_run"):
-        preview = manager.restore_checkpoint(ref, chosen, dry_run=True, expected=expected)
-        _check_matches(chosen, preview, manager.at(ref), manager.at("live"))
-        return Differs("dry run: nothing was changed" if preview else "", diff=preview, empty=empty)
+        found = preview()
+        return Differs("dry run: nothing was changed" if found else "", diff=found, empty=empty)
     shown = context.ask is not None and not context.options.get("yes")
     if shown:
-        expected = expected if expected is not None else manager.revision
-        preview = manager.restore_checkpoint(ref, chosen, dry_run=True, expected=expected)
-        if not preview:
-            _check_matches(chosen, preview, manager.at(ref), manager.at("live"))
-            return Differs(diff=preview, empty=empty)
-        context.show(Differs(diff=preview))
-        context.confirm(f"restore {ref}: {tally(preview)}?")
-    applied = manager.restore_checkpoint(ref, chosen, expected=expected)
-    if shown:  # the diff has been seen, and `expected` made sure that it is what was applied
+        asked.setdefault("previewed", manager.revision)
+        found = preview()
+        if not found:
+            return Differs(diff=found, empty=empty)
+        context.show(Differs(diff=found))
+        context.confirm(f"restore {ref}: {tally(found)}?")
+    applied = manager.restore_checkpoint(ref, chosen, paths=paths, **asked)
+    if shown:  # the diff has been seen, and `previewed` made sure that it is what was applied
         return Done(f"restored {ref} - 'stateview undo' takes it back")
     _check_matches(chosen, applied, manager.at(ref), manager.at("live"))
     return _applied(applied, f"restored {ref}", empty)
+
+
+def _paths(manager: StateManager, ref: str, words: list[str]) -> dict[str, set[str]]:
+    """Each `KEY#POINTER` taken apart where KEY is one that differs, the longest if several do. O(changes).
+
+    Raises:
+        KeyNotFound: there is no such key.
+
+    """
+    splits = {word: [(word[:at], word[at + 1 :]) for at, sign in enumerate(word) if sign == "#"] for word in words}
+    candidates = {key for pairs in splits.values() for key, _ in pairs}
+    differ = {change.key for change in manager.diff("live", ref, keys=candidates)} if candidates else set()
+    paths: dict[str, set[str]] = {}
+    for word, pairs in splits.items():
+        if not pairs:
+            raise UsageError(f"--path {word[:100]!r} is not KEY#POINTER", "Give such as 'job#/tasks/0/state'")
+        key, pointer = next((pair for pair in reversed(pairs) if pair[0] in differ), ("", ""))
+        if not key:
+            said = " or ".join(repr(key[:60]) for key, _ in pairs[:3])
+            raise KeyNotFound(f"no key {said} differs between live and {ref}", f"See 'stateview diff live {ref}'")
+        paths.setdefault(key, set()).add(pointer)
+    return paths
 
 
 def _check_matches(chosen: list[str] | None, found: Diff, *views: StateView) -> None:

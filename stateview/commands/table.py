@@ -205,10 +205,22 @@ COMMANDS = (
         "commands.states:restore",
         "bring back a state, whole or some keys, as a new commit",
         (_REF,),
-        (_KEYS, Option("dry-run", "flag", "only show what would change"), _EXPECTED),
-        examples=("restore after_planning", "restore after_planning --keys 'task:*' --dry-run"),
+        (
+            _KEYS,
+            Option("path", "text", "only this change, as KEY#POINTER; may be repeated", many=True),
+            Option("dry-run", "flag", "only show what would change"),
+            _EXPECTED,
+            Option("previewed", "int", "only if nothing that it writes was written after this revision"),
+        ),
+        examples=(
+            "restore after_planning",
+            "restore after_planning --keys 'task:*' --dry-run",
+            "restore after_planning --path job#/tasks/0/state",
+        ),
         more="A checkpoint before_restore_… is made first, and 'undo' takes it back. At a terminal it shows the diff\n"
-        "and asks; in a script it goes ahead, since nothing is lost.",
+        "and asks; in a script it goes ahead, since nothing is lost.\n"
+        "--path takes the pointers that --dry-run shows. Where a removed (-) and another change of one array have the\n"
+        "same, it means both; the sign before the pointer (job#-/tasks/1) means the one alone.",
     ),
     Command(
         "undo",
