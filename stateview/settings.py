@@ -2,6 +2,12 @@
 
     store = "sqlite:.claude/state"       # a URL, or one of the names below
     namespace = "workflow-123"
+    theme = "nord"                       # of the dashboard
+    redact = ["*token*", "*password*"]   # what the dashboard shows masked
+
+    [keys]                               # of the dashboard: an action and what is pressed for it
+    quit = "q"
+    restore = ["r", "f5"]
 
     [stores.prod]
     url = "redis://:${REDIS_PASSWORD}@db.example:6379/0"
@@ -21,8 +27,11 @@ from .backends import DEFAULT_ROOT, parse_store
 from .errors import InvalidName, ReadOnly
 
 FILE = "stateview.toml"
-_TOP: dict[str, type] = {"store": str, "namespace": str, "stores": dict}
+_TOP: dict[str, type] = {
+    "store": str, "namespace": str, "stores": dict, "theme": str, "redact": list, "keys": dict,
+}  # fmt: skip
 _STORE: dict[str, type] = {"url": str, "namespace": str, "read_only": bool}
+_STRINGS = 'a list of strings, such as ["a", "b"]'
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -56,8 +65,13 @@ class Settings(NamedTuple):
                 if name not in known:
                     raise InvalidName(f"{self.path}: {name!r}{where} is not known", f"Known are {', '.join(known)}")
                 if not isinstance(value, known[name]):
-                    kind = {str: "a string", dict: "a table", bool: "true or false"}[known[name]]
+                    kind = {str: "a string", dict: "a table", bool: "true or false", list: _STRINGS}[known[name]]
                     raise InvalidName(f"{self.path}: {name!r}{where} must be {kind}")
+        if not _are_strings(self.values.get("redact", [])):
+            raise InvalidName(f"{self.path}: 'redact' must be {_STRINGS}")
+        for name, pressed in self.values.get("keys", {}).items():
+            if not isinstance(pressed, str) and not _are_strings(pressed):
+                raise InvalidName(f"{self.path}: {name!r} in [keys] must be a string or {_STRINGS}")
         return self
 
     def of_store(self, name: str, what: str) -> Any:
@@ -78,12 +92,29 @@ class Settings(NamedTuple):
             out[name] = url
         return out
 
+    def redact(self) -> tuple[str, ...]:
+        """Patterns of what is to be shown masked."""
+        return tuple(self.values.get("redact", ()))
+
+    def theme(self) -> str | None:
+        """The name of the dashboard's theme."""
+        return self.text("theme")
+
+    def keys(self) -> dict[str, tuple[str, ...]]:
+        """What is pressed for an action, by the action's name."""
+        found = self.values.get("keys", {})
+        return {name: (one,) if isinstance(one, str) else tuple(one) for name, one in found.items()}
+
     def text(self, name: str) -> str | None:
         """A top-level string."""
         value = self.values.get(name)
         if value is not None and not isinstance(value, str):
             raise InvalidName(f"{self.path}: {name!r} must be a string")
         return value
+
+
+def _are_strings(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def find(folder: str | None = None) -> Settings:
