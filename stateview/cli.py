@@ -53,6 +53,8 @@ def _run(words: list[str]) -> int:
         _write([f"stateview {__version__}\n"])
         return ExitCode.OK
     bound = bind(words)
+    if bound.command is None and "help" not in bound.globals and _at_terminal():
+        bound = bind([*words, "dashboard"])
     if bound.command is None or "help" in bound.globals:
         from .commands.helping import text_of
 
@@ -71,6 +73,10 @@ def _run(words: list[str]) -> int:
         return result.code
     finally:
         context.close()
+
+
+def _at_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()
 
 
 def load_handler(command: Command) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 
 import jsonpatch
 import pytest
+from terminal import Terminal
 
 from stateview import StateManager
 
@@ -369,6 +370,36 @@ def test_a_broken_stateview_toml_is_named(folder: Path) -> None:
     assert "'store' must be a string" in err("load", "k", code=2)
 
 
+def test_stateview_toml_sets_up_the_dashboard(folder: Path) -> None:
+    from stateview.settings import find
+
+    assert (find().redact(), find().theme(), find().keys()) == ((), None, {})
+    (folder / "stateview.toml").write_text(
+        'redact = ["*token*", "secret:*"]\ntheme = "nord"\n[keys]\nquit = "q"\nrestore = ["r", "f5"]\nundo = []\n'
+    )
+    found = find()
+    assert (found.redact(), found.theme()) == (("*token*", "secret:*"), "nord")
+    assert found.keys() == {"quit": ("q",), "restore": ("r", "f5"), "undo": ()}
+    run("save", "k", "1")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('redact = "*token*"', "'redact' must be a list of strings"),
+        ("redact = [1]", "'redact' must be a list of strings"),
+        ("theme = 1", "'theme' must be a string"),
+        ('keys = "q"', "'keys' must be a table"),
+        ("[keys]\nquit = 1", "'quit' in [keys] must be a string or a list of strings"),
+        ('[keys]\nquit = ["q", 1]', "'quit' in [keys] must be a string or a list of strings"),
+        ('themes = "nord"', "'themes' is not known"),
+    ],
+)
+def test_what_stateview_toml_may_not_say_of_the_dashboard(folder: Path, text: str, said: str) -> None:
+    (folder / "stateview.toml").write_text(text)
+    assert said in err("load", "k", code=2)
+
+
 # --- a terminal, and hostile data ----------------------------------------------------------------------------------
 
 
@@ -410,6 +441,42 @@ def test_restore_at_a_terminal_shows_asks_and_obeys(state: StateManager) -> None
     assert "takes it back" in seen
     code, seen = at_terminal(["restore", "cp"])
     assert "nothing to restore" in seen
+
+
+@pytest.mark.parametrize("words", [[], ["-n", "default"], ["ui", "json"]])
+def test_at_a_terminal_no_command_is_the_dashboard(state: StateManager, words: list[str]) -> None:
+    state.save("some:key", 1)
+    terminal = Terminal(*words)
+    try:
+        terminal.until("some:key")
+        terminal.type("q")
+        assert terminal.end() == 0
+    finally:
+        terminal.kill()
+
+
+def test_without_a_terminal_no_command_is_an_error() -> None:
+    assert "no command was given" in err(code=2)
+    assert "needs a terminal" in err("dashboard", code=2)
+
+
+def test_the_dashboard_opens_from_the_shell_and_comes_back(state: StateManager) -> None:
+    state.save("some:key", 1)
+    terminal = Terminal("shell")
+    try:
+        terminal.until("default@1>")
+        terminal.type("serve\n")
+        terminal.until("in a terminal of its own")
+        terminal.type("dashboard\n")
+        terminal.until("some:key")
+        terminal.type("q")
+        terminal.until(lambda text: text.rstrip().endswith("default@1>"))
+        terminal.type("keys\n")
+        terminal.until("\nsome:key")
+        terminal.type("exit\n")
+        assert terminal.end() == 0
+    finally:
+        terminal.kill()
 
 
 def test_a_terminal_sees_hostile_data_as_symbols(state: StateManager) -> None:

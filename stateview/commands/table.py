@@ -354,6 +354,36 @@ COMMANDS = (
         more="Without -f and -c it reads standard input; there is a prompt only at a terminal.",
     ),
     Command(
+        "dashboard",
+        "dashboard.start:start",
+        "look at the state: browse, diff and restore",
+        (Arg("store", "store", "the store (default: as everywhere)", required=False),),
+        (
+            Option("at", "ref", "open at this state instead of live"),
+            Option("theme", "text", "its colours [stateview.toml: theme]"),
+        ),
+        ("ui",),
+        ("dashboard", "dashboard sqlite:./state -n staging", "ui prod --read-only", "dashboard --at after_planning"),
+        more="At a terminal, 'stateview' alone opens it too. '?' in it tells what can be pressed, and each act shows\n"
+        "its command line.",
+    ),
+    Command(
+        "serve",
+        "dashboard.serve:serve",
+        "the dashboard as a web page",
+        (Arg("store", "store", "the store (default: as everywhere)", required=False),),
+        (
+            Option("host", "text", "address to listen on (default: 127.0.0.1)"),
+            Option("port", "int", "port (default: 8642; 0: any free one)"),
+            Option("write", "flag", "allow writes; without it the page is read-only"),
+            Option("open", "flag", "open it in the browser"),
+        ),
+        examples=("serve", "serve --open", "serve prod --port 0", "serve --write"),
+        more="Prints a URL with a token, without which nothing is shown, and runs until Ctrl-C. Whoever opens the URL\n"
+        "reads the state, and with --write changes it. What is sent is not encrypted: listen to other machines\n"
+        "(--host) only in a network that you trust.",
+    ),
+    Command(
         "use",
         "shell.acts:use",
         "go to another namespace",

@@ -25,6 +25,11 @@ from .line import Line, Word, read_line
 _NESTED = 16  # files that source each other
 _PER_LINE = ("format", "store", "namespace", "read_only", "yes", "author")
 
+_OUTSIDE = {
+    "shell": ("this is the shell already", "Use 'source FILE' to run a file"),
+    "serve": ("serve runs until it is stopped, in a terminal of its own", "Start 'stateview serve' there"),
+}
+
 
 class PipeFailed(BackendError):
     """The command that a line was piped into, or that `!` ran, ended with an error."""
@@ -148,8 +153,8 @@ class Shell(Context):
             return Outcome()
         if bound.command is None:
             raise UsageError("no command was given", "See 'help'")
-        if bound.command.name == "shell":
-            raise UsageError("this is the shell already", "Use 'source FILE' to run a file")
+        if bound.command.name in _OUTSIDE:
+            raise UsageError(*_OUTSIDE[bound.command.name])
         self._check_transaction(bound.command.name)
         given = {name: value for name, value in bound.globals.items() if name in _PER_LINE}
         context = self._elsewhere(bound.command, given)
