@@ -1,0 +1,46 @@
+"""What the dashboard's program writes to and reads from when a page shows it, in place of a terminal."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import BinaryIO, Literal, TextIO
+
+from textual import messages
+from textual.drivers.web_driver import WebDriver
+
+LARGEST_FILE = 64 * 1024 * 1024  # bytes; it passes through the memory of the program, the server and the page
+
+
+class PageDriver(WebDriver):
+    """Textual's driver for the web, that also ends with its server, and hands files to the page."""
+
+    def run_input_thread(self) -> None:
+        """Read until the server ends, even if it is killed: nobody is there to look at the program any more."""
+        super().run_input_thread()
+        if not self.exit_event.is_set():
+            self._app.post_message(messages.ExitApp())
+
+    def deliver_binary(
+        self,
+        binary: BinaryIO | TextIO,
+        *,
+        delivery_key: str,
+        save_path: Path,
+        open_method: Literal["browser", "download"] = "download",  # noqa: ARG002
+        encoding: str | None = None,
+        mime_type: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Hand a file to the page, which saves it as its browser saves downloads. O(size), at most LARGEST_FILE."""
+        with binary:
+            binary.seek(0)
+            data = binary.read(LARGEST_FILE + 1)
+        content = data.encode(encoding or "utf-8") if isinstance(data, str) else data
+        if len(content) > LARGEST_FILE:
+            error = OSError(f"{save_path.name} is over {LARGEST_FILE // 1024 // 1024} MB, too large for the page")
+            self._delivery_failed(delivery_key, error, name)
+            return
+        packed = base64.b64encode(content).decode()
+        self.write_meta({"type": "file", "name": save_path.name, "kind": mime_type or "", "base64": packed})
+        self._delivery_complete(delivery_key, save_path=None, name=name)
