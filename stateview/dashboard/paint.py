@@ -31,12 +31,18 @@ def fit(text: str, width: int) -> str:
 
 def fit_end(text: str, width: int) -> str:
     """As `fit`, but what is cut off is the beginning: keys of one family differ at their end."""
+    cut = cut_start(text, width)
+    return fit("…" + text[cut:] if cut else text, width)
+
+
+def cut_start(text: str, width: int) -> int:
+    """How many characters must go from the beginning for the rest to fit behind a `…`; 0 where all of it fits."""
     if cell_len(text) <= width:
-        return fit(text, width)
+        return 0
     start = max(0, len(text) - width + 1)
     while start < len(text) and cell_len(text[start:]) > width - 1:
         start += 1
-    return fit("…" + text[start:], width)
+    return start
 
 
 def size(count: int) -> str:
@@ -47,7 +53,7 @@ def size(count: int) -> str:
     scaled = count / 1000**power
     if scaled >= 999.95 and power < 3:  # would be rounded to 1000.0
         power, scaled = power + 1, scaled / 1000
-    return f"{scaled:.1f} {'B kB MB GB'.split()[power]}"
+    return f"{scaled:.1f} {['B', 'kB', 'MB', 'GB'][power]}"
 
 
 def count(number: int | None) -> str:

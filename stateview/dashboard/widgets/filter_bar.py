@@ -1,0 +1,90 @@
+"""The line in which the keys' filter is typed."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.timer import Timer
+from textual.widgets import Input
+
+from ...manager import StateManager
+from ...view import Ref
+from ..source import Source, open_source
+
+REST = 0.08  # seconds without a key stroke after which what was typed is looked for
+
+
+class FilterBar(Input):
+    """Seen while it is typed in, and while there is a filter. See `Filter.parse` for what can be typed."""
+
+    DEFAULT_CSS = """
+    FilterBar { height: 1; border: none; padding: 0 1; background: $surface; display: none; }
+    FilterBar:focus { border: none; background: $panel; }
+    FilterBar.-used { display: block; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "clear_filter", "Clear", show=False, id="filter.clear"),
+        Binding("down", "submit", "To the list", show=False, id="filter.leave"),
+    ]
+
+    class Typed(Message):
+        """The filter has become another."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    class Left(Message):
+        """The list is to have the focus again."""
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(placeholder="prefix   *glob*   ~fuzzy   =in values", id=id, compact=True)
+        self.text = ""
+        self._timer: Timer | None = None
+
+    def source(self, manager: StateManager, at: Ref | None = None) -> Source:
+        """What shows the keys that the filter finds."""
+        return open_source(manager, at, self.text)
+
+    def open(self) -> None:
+        """Begin to type."""
+        self.add_class("-used")
+        self.focus()
+
+    def clear(self) -> None:
+        """Take the filter away."""
+        self.value = ""
+        self._find()
+        self.remove_class("-used")
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """What was typed is looked for once no more keys come."""
+        event.stop()
+        self._stop_timer()
+        if self.value != self.text:
+            self._timer = self.set_timer(REST, self._find)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter keeps the filter."""
+        event.stop()
+        self._find()
+        self.set_class(bool(self.text), "-used")
+        self.post_message(self.Left())
+
+    def action_clear_filter(self) -> None:
+        """Take the filter away, and go back to the list."""
+        self.clear()
+        self.post_message(self.Left())
+
+    def _find(self) -> None:
+        self._stop_timer()
+        if self.value != self.text:
+            self.text = self.value
+            self.post_message(self.Typed(self.text))
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None
