@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from .backends import open_backend
-from .backends.base import Backend, Batch, Head, Mark, NewMark, Point, Version, Write
+from .backends.base import START, Backend, Batch, Head, Mark, NewMark, Point, Row, Version, Write, prefix_end
 from .errors import Conflict, Damaged, HistoryPruned, ReadOnly
 
 Open = Callable[..., Backend]
@@ -64,6 +64,45 @@ def pages(backend: Backend, prefix: str = "", at: Point | None = None, limit: in
 def state(backend: Backend, at: Point | None = None) -> dict[str, bytes | None]:
     """All values of a state."""
     return {version.key: version.value for version in pages(backend, at=at)}
+
+
+def page_of(
+    keys: list[str], prefix: str = "", after: str = "", before: str = "", limit: int = 1000, skip: int = 0,
+    backwards: bool = False,
+) -> list[str]:  # fmt: skip
+    """The keys that `rows` gives where these are visible, by looking at every one of them."""
+    found = [key for key in sorted(keys) if key.startswith(prefix) and key > after and (not before or key < before)]
+    if backwards:
+        return found[::-1][skip : skip + limit][::-1]
+    return found[skip : skip + limit]
+
+
+def check_lists(backend: Backend, keys: list[str], at: Point | None, chance: random.Random, times: int = 100) -> None:
+    """That pages and counts of a state with these visible keys are right, with bounds of all kinds."""
+    prefixes = ["", "absent", "\x02", "a\0", "\ud800", "a\udfff", *{key[:n] for key in KEYS for n in (1, 2, 256)}]
+    bounds = [*KEYS, "aa\x01", "a\0", "a\0b", "k\ud800", "\udbff", "zz", "\U0010ffff" * 257]
+    assert keys_of(backend.rows(at=at)) == keys_of(backend.rows(at=at, backwards=True)) == sorted(keys)
+    assert backend.count(at=at) == len(keys)
+    for _ in range(times):
+        prefix = chance.choice(prefixes) if chance.random() < 0.4 else ""
+        after, before = (chance.choice(bounds) if chance.random() < 0.5 else "" for _ in range(2))
+        limit, skip, backwards = (
+            chance.choice([0, 1, 2, 5, 1000]),
+            chance.choice([0, 0, 1, 3, 99]),
+            chance.random() < 0.5,
+        )
+        expected = page_of(keys, prefix, after, before, limit, skip, backwards)
+        given = (prefix, after, before, limit, at, skip, backwards)
+        assert keys_of(backend.rows(*given)) == expected, given
+        between = [key for key in keys if after <= key and (not before or key < before)]
+        assert backend.count(after, before, at) == len(between), (after, before, at)
+        counted = backend.count(prefix, prefix_end(prefix), at)
+        assert counted == len([key for key in keys if key.startswith(prefix)]), (prefix, at)
+
+
+def keys_of(rows: list[Row]) -> list[str]:
+    """The keys of rows."""
+    return [row.key for row in rows]
 
 
 def sleep_until(backend: Backend, moment: int) -> None:
@@ -122,6 +161,8 @@ class BackendContract(ABC):
         assert backend.get("a") is None
         assert backend.read(["a"]) == backend.read(["a"], nothing) == {}
         assert backend.scan() == backend.scan(at=nothing) == []
+        assert backend.rows() == backend.rows(at=nothing) == backend.rows("p", "a", "z", 3, None, 2, True) == []
+        assert backend.count() == backend.count("a", "z") == backend.count(at=nothing) == 0
         assert not backend.changed(nothing, nothing)
         assert not backend.marks()
         assert (len(backend.versions("a")), len(backend.commits()), backend.namespaces()) == (0, 0, [])
@@ -138,6 +179,7 @@ class BackendContract(ABC):
                 backend.read(["a"], at)
             with pytest.raises(HistoryPruned):
                 backend.scan(at=at)
+            self.check_not_listed(backend, at)
             with pytest.raises(HistoryPruned):
                 backend.changed(Point(0, 0), at)
             with pytest.raises(HistoryPruned):
@@ -418,6 +460,154 @@ class BackendContract(ABC):
             assert [v.key for v in pages(backend, at=at, limit=limit)] == ["a", *(f"b{n:02}" for n in range(30)), "c"]
         assert state(backend) == {"c": b"29"}
 
+    # --- lists -------------------------------------------------------------------------------------------------
+
+    def check_not_listed(self, backend: Backend, at: Point) -> None:
+        """A state that is not kept is refused, also where there is nothing to be listed of it."""
+        for given in ({}, {"limit": 0}, {"prefix": "absent", "backwards": True}, {"after": "b", "before": "a"}):
+            with pytest.raises(HistoryPruned):
+                backend.rows(at=at, **given)
+        for bounds in (("", ""), ("a", ""), ("b", "a")):
+            with pytest.raises(HistoryPruned):
+                backend.count(*bounds, at=at)
+
+    def test_lists_are_right_for_all_bounds(self, backend: Backend, opened: Open) -> None:
+        chance = random.Random(5)
+        backend.commit(Batch({key: Write(b"1") for key in KEYS}))
+        at = Point(1, backend.now())
+        check_lists(backend, KEYS, None, chance)
+        check_lists(backend, KEYS, at, chance, 20)
+        backend.commit(Batch({key: Write(None if number % 2 else b"2") for number, key in enumerate(KEYS)}))
+        save(backend, "aaa", b"3")
+        for reader in (backend, opened()):
+            check_lists(reader, KEYS, at, chance)
+            check_lists(reader, [*KEYS[::2], "aaa"], None, chance)
+
+    def test_lists_of_every_revision(self, backend: Backend, opened: Open) -> None:
+        chance = random.Random(11)
+        states: list[set[str]] = [set()]
+        for number in range(60):
+            chosen = chance.sample(KEYS, chance.randint(1, 8))
+            writes = {key: Write(b"%d" % number if chance.random() < 0.6 else None) for key in chosen}
+            backend.commit(Batch(writes))
+            gone = {key for key, write in writes.items() if write.value is None}
+            states.append((states[-1] | writes.keys()) - gone)
+        backend.compact(20)
+        for reader in (backend, opened()):
+            for revision in range(20, 61, 4):
+                check_lists(reader, [*states[revision]], Point(revision, reader.now()), chance, 12)
+            check_lists(reader, [*states[-1]], None, chance)
+
+    def test_a_row_tells_what_its_entry_is(self, backend: Backend, opened: Open) -> None:
+        values = [*VALUES, *(b'"' + "é😀".encode() * n + b'"' for n in (26, 27, 1366)), b'"%s"' % (b"x" * 3_000_000)]
+        values += [b'"%s"' % (b"x" * (size - 2)) for size in (START - 1, START, START + 1, 8191, 8192, 8193, 70_000)]
+        batch = {f"k{number:02}": Write(value, 60 * SECOND * (number % 2)) for number, value in enumerate(values)}
+        backend.commit(Batch(batch))
+        at = Point(1, backend.now())
+        before = {version.key: version for version in backend.scan()}
+        backend.commit(Batch({key: Write(b"[]") for key in batch}))
+        for reader in (backend, opened()):
+            rows = reader.rows(at=at)
+            assert rows == reader.rows("k", at=at, backwards=True, limit=len(values))
+            for row, value in zip(rows, values, strict=True):
+                version = before[row.key]
+                assert (row.size, row.start) == (len(value), value[:START])
+                assert (row.revision, row.time, row.expires) == (1, version.time, version.expires)
+            assert [(row.size, row.start, row.revision) for row in reader.rows()] == [(2, b"[]", 2)] * len(values)
+        backend.commit(Batch({key: Write(write.value) for key, write in batch.items()}))
+        assert [(row.size, row.start) for row in backend.rows()] == [(len(value), value[:START]) for value in values]
+
+    def test_what_has_expired_is_not_listed(self, backend: Backend, opened: Open) -> None:
+        writes = {f"k{number:04}": Write(b"1", BRIEF if number % 3 else 0) for number in range(3300)}
+        writes |= {f"l{number:04}": Write(b"1", BRIEF) for number in range(2100)}
+        writes["m"] = Write(b"1", 60 * SECOND)
+        head = backend.commit(Batch(writes))
+        lasting = [key for key, write in writes.items() if write.ttl != BRIEF]
+        past = Point(1, head.time + BRIEF - 1)
+        sleep_until(backend, head.time + BRIEF)
+        for at in (None, Point(1, backend.now()), past):
+            keys = [*writes] if at is past else lasting
+            for reader in (backend, opened()):
+                for backwards in (False, True):
+                    for skip, limit in ((0, 5), (3, 5), (500, 50), (1099, 2), (1101, 5), (0, 2000)):
+                        expected = page_of(keys, limit=limit, skip=skip, backwards=backwards)
+                        found = reader.rows(limit=limit, at=at, skip=skip, backwards=backwards)
+                        assert keys_of(found) == expected
+                    assert keys_of(reader.rows("l", at=at, backwards=backwards, limit=2)) == page_of(
+                        keys, "l", limit=2, backwards=backwards
+                    )
+                for bounds in (("", ""), ("k0100", "k3000"), ("l", ""), ("", "l0001"), ("k3299", "m")):
+                    between = [key for key in keys if bounds[0] <= key and (not bounds[1] or key < bounds[1])]
+                    assert reader.count(*bounds, at=at) == len(between)
+        save(backend, "a", b"1")  # takes some of it away
+        assert backend.count(at=past) == len(writes)
+        assert keys_of(backend.rows(at=past, limit=9999)) == [*writes]
+        assert keys_of(backend.rows(limit=9999)) == ["a", *lasting]
+        assert backend.count("a", "z") == len(lasting) + 1
+
+    def test_lists_of_keys_with_many_versions(self, backend: Backend) -> None:
+        keys = ["a", *(f"b{number:02}" for number in range(30)), "c"]
+        for number in range(30):
+            value = Write(b"%d" % number)
+            backend.commit(Batch({"a": value, f"b{number:02}": Write(b"1"), "c": value}))
+        at = Point(30, backend.now())
+        backend.commit(Batch({"a": Write(None), **{f"b{number:02}": Write(None) for number in range(30)}}))
+        for limit in (1, 2, 16, 17, 100):
+            for skip in (0, 1, 16, 30):
+                for backwards in (False, True):
+                    expected = page_of(keys, limit=limit, skip=skip, backwards=backwards)
+                    assert keys_of(backend.rows(limit=limit, at=at, skip=skip, backwards=backwards)) == expected
+        assert backend.count(at=at) == 32
+        assert backend.rows(at=Point(31, at.time))[0].start == b"29"
+
+    @pytest.mark.parametrize("past", [False, True])
+    def test_a_page_is_in_order_while_others_write(self, backend: Backend, opened: Open, past: bool) -> None:
+        lasting = [f"k{number:04}" for number in range(0, 3000, 3)]
+        coming = [f"k{number:04}" for number in range(3000) if number % 3]
+        backend.commit(Batch({key: Write(b"1") for key in lasting}))
+        mark(backend, "m")
+        at = Point(1, backend.now()) if past else None
+        done = threading.Event()
+
+        def work() -> None:
+            chance, writer = random.Random(1), opened()
+            while not done.is_set():
+                chosen = chance.sample(coming, 40)
+                writer.commit(Batch({key: Write(b"2" if chance.random() < 0.6 else None) for key in chosen}))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            chance, until = random.Random(2), time.monotonic() + 1.5
+            while time.monotonic() < until:
+                limit, backwards = chance.choice([10, 300, 1500, 5000]), chance.random() < 0.5
+                skip, bound = chance.choice([0, 0, 100]), chance.choice(["", *lasting])
+                after, before = ("", bound) if backwards else (bound, "")
+                found = keys_of(backend.rows("k", after, before, limit, at, skip, backwards))
+                assert found == sorted(set(found))
+                if found:
+                    assert [key for key in found if key in set(lasting)] == [
+                        key for key in lasting if found[0] <= key <= found[-1]
+                    ]
+                if past:
+                    assert found == page_of(lasting, "k", after, before, limit, skip, backwards)
+                    assert backend.count("k1", "k2", at) == 333
+                elif not skip and len(found) < limit:
+                    assert {*found} >= {*page_of(lasting, "k", after, before)}
+        finally:
+            done.set()
+            thread.join()
+
+    def test_what_is_damaged_is_listed_or_an_error(self, store: str, backend: Backend, opened: Open) -> None:
+        backend.commit(Batch({"k": Write(b'"value"'), "l": Write(b"1")}))
+        backend.close()
+        self.damage(store, "main", "k")
+        for at in (None, Point(1, opened().now())):
+            try:
+                assert keys_of(opened().rows(at=at)) == ["k", "l"]
+            except Damaged:
+                pass
+
     def test_keys_of_all_kinds(self, store: str, backend: Backend, opened: Open) -> None:
         for number, key in enumerate(KEYS):
             save(backend, key, b"%d" % number)
@@ -553,11 +743,17 @@ class BackendContract(ABC):
             at = Point(revision, backend.now())
             if revision in kept:
                 assert state(backend, at) == content
+                assert keys_of(backend.rows(at=at)) == sorted(content)
+                assert backend.count(at=at) == len(content)
                 continue
             with pytest.raises(HistoryPruned):
                 backend.scan(at=at)
             with pytest.raises(HistoryPruned):
                 backend.read(["a"], at)
+            with pytest.raises(HistoryPruned):
+                backend.rows(at=at)
+            with pytest.raises(HistoryPruned):
+                backend.count(at=at)
             with pytest.raises(HistoryPruned):
                 backend.changed(at, Point(last, 0))
         for low in kept:

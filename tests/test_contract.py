@@ -12,8 +12,8 @@ import pytest
 import redis
 from conftest import REDIS
 
-from stateview.backends.base import Batch, NewMark, Write
-from stateview.testing import BackendContract, Open, save, state
+from stateview.backends.base import Batch, NewMark, Write, prefix_end
+from stateview.testing import KEYS, BackendContract, Open, save, state
 
 
 def folder(store: str, namespace: str) -> Path:
@@ -22,6 +22,16 @@ def folder(store: str, namespace: str) -> Path:
 
 def size_of_files(store: str, namespace: str) -> int:
     return sum(path.stat().st_size for path in folder(store, namespace).rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("prefix", ["", "a", "aa", "b" * 1024, "\x01", "\x7f", "\ud7ff", "\uffff", *KEYS])
+def test_the_end_of_a_prefix_is_above_its_keys_and_no_others(prefix: str) -> None:
+    end = prefix_end(prefix)
+    keys = {*KEYS, prefix + "\x01", prefix + "\U0010ffff" * 9, prefix[:-1] + "\ue000", end + "\x01"} | ({end} - {""})
+    assert {key for key in keys if key.startswith(prefix)} == {
+        key for key in keys if prefix <= key and (not end or key < end)
+    }
+    end.encode()
 
 
 class TestJSON(BackendContract):
