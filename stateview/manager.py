@@ -260,25 +260,79 @@ class StateManager:
             Conflict: other writers were first for a whole minute.
 
         """
-        deadline = time.monotonic() + UPDATE_SECONDS
-        pause = 0.001
-        while True:
+
+        def make() -> Batch:
             found = self.backend.get(check_key(key))
             if found is None and default is ABSENT:
                 raise missing_key(self.backend, key)
             value = function(default if found is None or found.value is None else codec.decode(found.value, key))
             write = Write(codec.encode(value), check_ttl(ttl))
-            expectation = {key: found.revision if found is not None else 0}
-            try:
-                self._commit(Batch({key: write}, expectation, reason=reason or f"update {key}"))
-                return codec.decode(write.value or b"null", key)
-            except Conflict:
-                if time.monotonic() > deadline:
-                    raise
-            from random import uniform  # here, since few ever wait
+            return Batch({key: write}, {key: found.revision if found else 0}, reason=reason or f"update {key}")
 
-            time.sleep(uniform(0, pause))
-            pause = min(0.05, pause * 1.5)
+        batch, _ = self._commit_anew(make)
+        return codec.decode(batch.writes[key].value or b"null", key)
+
+    def rename(self, key: str, new: str, *, expected: int | None = None, reason: str = "") -> int:
+        """Give a key another name, in one commit, and return the new revision. The expiry goes along. O(log n).
+
+        The history stays with each name: the earlier versions are those of `key`, whose last one is a delete.
+
+        Args:
+            key: the key.
+            new: its new name, under which there must be no value.
+            expected: the revision that the key must have now.
+            reason: for the log.
+
+        Raises:
+            InvalidName: either cannot be a key.
+            KeyNotFound: there is no value under `key`.
+            Conflict: there is one under `new`, the key is not at `expected`, or others were first for a whole minute.
+
+        """
+        check_expected(expected)
+        names = [check_key(key), check_key(new)]
+
+        def make() -> Batch:
+            live = Point(self.backend.head().revision, self.backend.now())
+            found = self.backend.read(names, live)
+            if key not in found:
+                raise missing_key(self.backend, key)
+            if new in found:
+                raise Conflict(f"key {new!r} exists already, since revision {found[new].revision}", "Delete it first")
+            old = found[key]
+            write = Write(old.value, old.expires - live.time if old.expires else 0)
+            expectation = {key: old.revision if expected is None else expected, new: 0}
+            return Batch({key: Write(None), new: write}, expectation, reason=reason or f"rename {key} to {new}")
+
+        return self._commit_anew(make, once=expected is not None)[1].revision
+
+    def expire(self, key: str, ttl: float | None, *, expected: int | None = None, reason: str = "") -> int:
+        """Set or clear when a key expires, and return the new revision. The value stays. O(log n).
+
+        Args:
+            key: the key.
+            ttl: seconds from now; None: never.
+            expected: the revision that the key must have now.
+            reason: for the log.
+
+        Raises:
+            KeyNotFound: there is no value.
+            Conflict: the key is not at `expected`, or others were first for a whole minute.
+            ValueError: no positive number of seconds.
+
+        """
+        check_expected(expected)
+        micros = check_ttl(ttl)
+        said = reason or (f"expire {key} never" if ttl is None else f"expire {key} in {ttl:g} s")
+
+        def make() -> Batch:
+            found = self.backend.get(check_key(key))
+            if found is None:
+                raise missing_key(self.backend, key)
+            expectation = {key: found.revision if expected is None else expected}
+            return Batch({key: Write(found.value, micros)}, expectation, reason=said)
+
+        return self._commit_anew(make, once=expected is not None)[1].revision
 
     @contextmanager
     def transaction(self, reason: str = "") -> Iterator[Transaction]:
@@ -441,8 +495,12 @@ class StateManager:
         """Bring one key back to its version of an earlier revision."""
         return self.restore_checkpoint(revision, keys=[_literal(check_key(key))])
 
-    def undo(self, *, expected: int | None = None) -> Diff:
+    def undo(self, *, dry_run: bool = False, expected: int | None = None) -> Diff:
         """Take back the last commit that is not taken back yet, as a new commit; return the diff that was applied.
+
+        Args:
+            dry_run: only return the diff that would be applied.
+            expected: the revision that must be live.
 
         Raises:
             RefNotFound: there is nothing to undo.
@@ -451,10 +509,14 @@ class StateManager:
 
         """
         check_expected(expected)
-        return restoring.undo(self.backend, self._commit, expected)
+        return restoring.undo(self.backend, self._commit, expected, dry_run)
 
-    def redo(self, *, expected: int | None = None) -> Diff:
+    def redo(self, *, dry_run: bool = False, expected: int | None = None) -> Diff:
         """Bring back what the last undo took away; return the diff that was applied.
+
+        Args:
+            dry_run: only return the diff that would be applied.
+            expected: the revision that must be live.
 
         Raises:
             RefNotFound: the last commit was no undo, or all is redone.
@@ -462,7 +524,7 @@ class StateManager:
 
         """
         check_expected(expected)
-        return restoring.redo(self.backend, self._commit, expected)
+        return restoring.redo(self.backend, self._commit, expected, dry_run)
 
     # --- looking back ------------------------------------------------------------------------------------------
 
@@ -611,6 +673,22 @@ class StateManager:
 
             batch = replace(batch, author=self.author)
         return self.backend.commit(batch)
+
+    def _commit_anew(self, make: Callable[[], Batch], once: bool = False) -> tuple[Batch, Head]:
+        """Commit what `make` makes of the present state, made anew while other writers are first; or try but `once`."""
+        deadline = time.monotonic() + UPDATE_SECONDS
+        pause = 0.001
+        while True:
+            batch = make()
+            try:
+                return batch, self._commit(batch)
+            except Conflict:
+                if once or time.monotonic() > deadline:
+                    raise
+            from random import uniform  # here, since few ever wait
+
+            time.sleep(uniform(0, pause))
+            pause = min(0.05, pause * 1.5)
 
 
 def _numbered(stem: str) -> Iterator[str]:

@@ -19,6 +19,7 @@ _NAMED = 1000  # keys given by name that a commit looks at one by one; with more
 _REASON = 500  # characters of a reason for the log
 
 Committer = Callable[[Batch], Head]
+Pair = tuple[str, Version | None, Version | None]
 
 
 class Request:
@@ -118,13 +119,7 @@ class _Restore:
             return comparison.diff_points(self.backend, self.live, self.target, self.labels, request)
         for _ in self._pairs(request.paths):
             pass  # a path that is not there is an error now, not when someone comes to look
-
-        def source() -> Iterator[Change]:
-            for key, old, new in self._pairs(self._touched()):
-                if found := comparison.change(key, old, new):
-                    yield found
-
-        return Diff(*self.labels, source)
+        return _preview(lambda: self._pairs(self._touched()), self.labels)
 
     def look(self) -> None:
         """Plan for what is live now.
@@ -179,7 +174,7 @@ class _Restore:
         found = comparison.changed_keys(self.backend, self.live, self.target)
         return sorted({*filter(self.request, found), *self.request.paths})
 
-    def _pairs(self, keys: Iterable[str]) -> Iterator[tuple[str, Version | None, Version | None]]:
+    def _pairs(self, keys: Iterable[str]) -> Iterator[Pair]:
         """The live version of each key, and the one to bring back."""
         paths, whole = self.request.paths, self.request.selection
         for key, old, new in comparison.pairs(self.backend, keys, self.live, self.target):
@@ -240,9 +235,18 @@ class _Restore:
         return written
 
 
-def _writes(
-    pairs: Iterable[tuple[str, Version | None, Version | None]], target: Point
-) -> Iterator[tuple[str, Write]]:  # fmt: skip
+def _preview(pairs: Callable[[], Iterator[Pair]], labels: tuple[str, str]) -> Diff:
+    """The diff between the versions of each key, read when it is iterated."""
+
+    def source() -> Iterator[Change]:
+        for pair in pairs():
+            if found := comparison.change(*pair):
+                yield found
+
+    return Diff(*labels, source)
+
+
+def _writes(pairs: Iterable[Pair], target: Point) -> Iterator[tuple[str, Write]]:
     """The writes that give keys the value, and the expiry, of another version of each."""
     for key, old, new in pairs:
         if new is None or new.value is None:
@@ -258,7 +262,7 @@ def _alike(key: str, old: Version, new: Version) -> bool:
     return old.expires == new.expires and comparison.change(key, old, new) is None
 
 
-def undo(backend: Backend, commit: Committer, expected: int | None) -> Diff:
+def undo(backend: Backend, commit: Committer, expected: int | None, dry_run: bool) -> Diff:
     """See `StateManager.undo`."""
     head = backend.head()
     last = _commit_at(backend, head, head.revision)
@@ -270,10 +274,11 @@ def undo(backend: Backend, commit: Committer, expected: int | None) -> Diff:
         raise HistoryPruned(f"what came before revision {position} is no longer kept", "See 'stateview checkpoints'")
     earlier = _position(_commit_at(backend, head, before)) if before > head.floor else before
     marks = (earlier, position, last.revision if last.forward else 0)
-    return _go(backend, head, before, marks, f"undo {_title(backend, head, position)}", commit, expected)
+    reason = f"undo {_title(backend, head, position)}"
+    return _go(backend, head, before, marks, reason, commit, expected, dry_run)
 
 
-def redo(backend: Backend, commit: Committer, expected: int | None) -> Diff:
+def redo(backend: Backend, commit: Committer, expected: int | None, dry_run: bool) -> Diff:
     """See `StateManager.redo`."""
     head = backend.head()
     last = _commit_at(backend, head, head.revision) if head.revision > head.floor else Commit(0, to_datetime(0))
@@ -284,20 +289,25 @@ def redo(backend: Backend, commit: Committer, expected: int | None) -> Diff:
     behind = _commit_at(backend, head, last.behind) if last.behind > head.floor else None
     marks = (last.forward, behind.forward if behind else 0, behind.behind if behind else 0)
     reason = f"redo {_title(backend, head, last.forward)}"
-    return _go(backend, head, last.forward, marks, reason, commit, expected)
+    return _go(backend, head, last.forward, marks, reason, commit, expected, dry_run)
 
 
 def _go(
     backend: Backend, head: Head, revision: int, marks: tuple[int, int, int], reason: str, commit: Committer,
-    expected: int | None,
+    expected: int | None, dry_run: bool,
 ) -> Diff:  # fmt: skip
     if expected is not None and head.revision != expected:
         raise conflict_base(backend.namespace, expected, head.revision)
     live, target = Point(head.revision, backend.now()), resolve(backend, revision, head)
     # Only what was written since is taken back: with equal times, `changed` leaves out what merely expired.
     low, high = sorted((Point(revision, 0), Point(head.revision, 0)), key=lambda point: point.revision)
-    pairs = comparison.pairs(backend, backend.changed(low, high), live, target)
-    writes = dict(_writes(pairs, target))
+
+    def pairs() -> Iterator[Pair]:
+        return comparison.pairs(backend, backend.changed(low, high), live, target)
+
+    if dry_run:
+        return _preview(pairs, ("live", str(revision)))
+    writes = dict(_writes(pairs(), target))
     if not writes:  # the commit changed nothing that is still there; a commit must say so, for the next undo
         key = next(iter(backend.changed(low, high)), None)
         if key is not None:

@@ -1,4 +1,4 @@
-"""Handlers: save, load, delete, keys, entry."""
+"""Handlers: save, load, delete, rename, expire, keys, entry."""
 
 from __future__ import annotations
 
@@ -104,6 +104,33 @@ def _delete_later(transaction: Transaction, patterns: list[str], context: Contex
     for key in found:
         transaction.delete(key)
     return Done(f"will delete {plural(len(found), 'key')}", data={"deleted": found})
+
+
+def rename(context: Context, given: dict[str, Any]) -> Done:
+    """`rename KEY NEW`."""
+    key, new = given["key"], given["new"]
+    revision = context.manager.rename(key, new, expected=given.get("expected"), reason=given.get("reason", ""))
+    return Done(f"renamed {key} to {new}, revision {revision}", data={"key": new, "revision": revision})
+
+
+def expire(context: Context, given: dict[str, Any]) -> Done:
+    """`expire KEY SECONDS|never`."""
+    key, ttl = given["key"], _seconds(given["seconds"])
+    revision = context.manager.expire(key, ttl, expected=given.get("expected"), reason=given.get("reason", ""))
+    when = "never" if ttl is None else f"in {ttl:g} s"
+    return Done(f"{key} expires {when}, revision {revision}", data={"key": key, "revision": revision, "ttl": ttl})
+
+
+def _seconds(text: str) -> float | None:
+    if text == "never":
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e10:
+        raise UsageError(f"{text[:40]!r} is no time to expire in", "Give a positive number of seconds, or never")
+    return seconds
 
 
 def keys(context: Context, given: dict[str, Any]) -> Table:

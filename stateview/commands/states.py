@@ -14,6 +14,8 @@ from .context import Context
 from .exits import ExitCode, UsageError
 from .results import Differs, Done, Record, Table, plural
 
+_DRY_RUN = "dry run: nothing was changed"
+
 
 def checkpoint(context: Context, given: dict[str, Any]) -> Done:
     """`checkpoint [NAME]`."""
@@ -79,7 +81,7 @@ def restore(context: Context, given: dict[str, Any]) -> Differs | Done:
 
     if given.get("dry_run"):
         found = preview()
-        return Differs("dry run: nothing was changed" if found else "", diff=found, empty=empty)
+        return Differs(_DRY_RUN if found else "", diff=found, empty=empty)
     shown = context.ask is not None and not context.options.get("yes")
     if shown:
         asked.setdefault("previewed", manager.revision)
@@ -131,14 +133,20 @@ def _check_matches(chosen: list[str] | None, found: Diff, *views: StateView) -> 
 
 def undo(context: Context, given: dict[str, Any]) -> Differs:
     """`undo`."""
-    applied = context.manager.undo(expected=given.get("expected"))
-    return _applied(applied, "undone", "undone; it had changed nothing", "stateview redo")
+    dry_run = given.get("dry_run", False)
+    applied = context.manager.undo(dry_run=dry_run, expected=given.get("expected"))
+    if dry_run:
+        return Differs(_DRY_RUN if applied else "", diff=applied, empty="undo would change no value")
+    return _applied(applied, "undone", "undone; no value changed", "stateview redo")
 
 
 def redo(context: Context, given: dict[str, Any]) -> Differs:
     """`redo`."""
-    applied = context.manager.redo(expected=given.get("expected"))
-    return _applied(applied, "redone", "redone; it had changed nothing")
+    dry_run = given.get("dry_run", False)
+    applied = context.manager.redo(dry_run=dry_run, expected=given.get("expected"))
+    if dry_run:
+        return Differs(_DRY_RUN if applied else "", diff=applied, empty="redo would change no value")
+    return _applied(applied, "redone", "redone; no value changed")
 
 
 def _applied(applied: Diff, what: str, empty: str, back: str = "stateview undo") -> Differs:

@@ -76,6 +76,9 @@ _AT = Option("at", "ref", "the state to read: a checkpoint, a revision, live~N (
 _KEYS = Option("keys", "pattern", "only these keys, by name or glob; may be repeated", "-k", many=True)
 _LIMIT = Option("limit", "int", "at most so many (default: 100)", "-l")
 _EXPECTED = Option("expected", "int", "only if live is at this revision")
+_AT_REVISION = Option("expected", "int", "only if the key is at this revision")
+_REASON = Option("reason", "text", "why, for the log")
+_DRY_RUN = Option("dry-run", "flag", "only show what would change")
 
 _CONDITION = Arg("condition", "condition", "[PATH] OPERATOR [VALUE]", many=True)
 _OPERATORS = (
@@ -105,7 +108,7 @@ COMMANDS = (
             Option("json", "flag", "the value must be JSON"),
             Option("ttl", "number", "seconds until it expires"),
             Option("expected", "int", "only if the key is at this revision; 0: only if it is absent"),
-            Option("reason", "text", "why, for the log"),
+            _REASON,
         ),
         ("set",),
         (
@@ -129,9 +132,26 @@ COMMANDS = (
         "commands.keys:delete",
         "delete keys; their history stays",
         (Arg("key", "key", "keys or globs", many=True),),
-        (_EXPECTED._replace(help="only if the key is at this revision"), Option("reason", "text", "why, for the log")),
+        (_AT_REVISION, _REASON),
         ("del",),
         ("delete phase", "delete 'tmp:*' --yes"),
+    ),
+    Command(
+        "rename",
+        "commands.keys:rename",
+        "give a key another name",
+        (_KEY, Arg("new", "text", "its new name, under which there must be no value")),
+        (_AT_REVISION, _REASON),
+        examples=("rename task:1 task:01",),
+        more="One commit; the expiry goes along. The earlier versions stay in the history of the old name.",
+    ),
+    Command(
+        "expire",
+        "commands.keys:expire",
+        "set or clear when a key expires",
+        (_KEY, Arg("seconds", "text", "seconds from now, or never")),
+        (_AT_REVISION, _REASON),
+        examples=("expire lease 60", "expire lease never"),
     ),
     Command(
         "keys",
@@ -208,7 +228,7 @@ COMMANDS = (
         (
             _KEYS,
             Option("path", "text", "only this change, as KEY#POINTER; may be repeated", many=True),
-            Option("dry-run", "flag", "only show what would change"),
+            _DRY_RUN,
             _EXPECTED,
             Option("previewed", "int", "only if nothing that it writes was written after this revision"),
         ),
@@ -226,15 +246,15 @@ COMMANDS = (
         "undo",
         "commands.states:undo",
         "take back the last commit that still stands",
-        options=(_EXPECTED,),
-        examples=("undo",),
+        options=(_DRY_RUN, _EXPECTED),
+        examples=("undo", "undo --dry-run"),
     ),
     Command(
         "redo",
         "commands.states:redo",
         "bring back what the last undo took away",
-        options=(_EXPECTED,),
-        examples=("redo",),
+        options=(_DRY_RUN, _EXPECTED),
+        examples=("redo", "redo --dry-run"),
     ),
     Command(
         "log",
@@ -411,7 +431,7 @@ COMMANDS = (
         "commit",
         "shell.acts:commit",
         "commit the transaction",
-        options=(Option("reason", "text", "why, for the log"),),
+        options=(_REASON,),
         examples=("commit",),
         shell=True,
     ),
