@@ -16,7 +16,8 @@ from ..errors import Damaged
 from .masking import MASK, masked
 
 CHUNK = 1_000  # children of one box that are listed together
-TEXT_SHOWN = 1_000_000  # characters of one string that can be opened
+TEXT_SHOWN = 1_000_000  # characters of one string that are listed when it is opened
+LINES_SHOWN = 20_000  # and pieces of it
 SMALL = 64_000  # bytes that are decoded whole at once
 _LINE = 1_000  # bytes that are decoded when a line is built, so that its form is known
 _GLANCE = 256_000  # bytes of a box that may be looked into to paint one line
@@ -36,10 +37,14 @@ class Broken(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A piece of a text that is shown in lines; `goes_on` where it continues the line above."""
+    """A piece of a text that is shown in lines.
+
+    `goes_on` where it continues the line above; `said` where it is none, but tells that there is more.
+    """
 
     text: str
-    goes_on: bool
+    goes_on: bool = False
+    said: bool = False
 
 
 class Node:
@@ -134,10 +139,10 @@ class Node:
     def _build(self, width: int, patterns: tuple[str, ...]) -> Iterator[Node]:
         value = self.look()
         if isinstance(value, str):
-            self.items = list(pieces(value[:TEXT_SHOWN], width))
+            self.items = text_lines(value, width)
         else:
             self.items = list(value) if isinstance(value, (dict, list)) else []
-        if len(self.items) > CHUNK:
+        if len(self.items) > CHUNK and not isinstance(value, str):
             for start in range(0, len(self.items), CHUNK):
                 yield Node(self, range(start, min(start + CHUNK, len(self.items))), value)
         else:
@@ -236,6 +241,30 @@ class Tree:
                 out[node.path] = node.open
             pending += node.children or ()
         return out
+
+    def rewrap(self, width: int) -> None:
+        """Lines have another number of characters: texts are divided anew. O(lines built)."""
+        self.width = width
+        pending = [self.root]
+        while pending:
+            node = pending.pop()
+            if isinstance(node.value, str) and node.children is not None:
+                node.children = None
+                if node.open:
+                    node.expand(width, self.patterns)
+            elif node.children is not None:
+                pending += node.children
+        self.rows = ([self.root] if self.root.depth == 0 else []) + list(_below(self.root))
+
+    def index_of(self, path: Path) -> int:
+        """The index of a line by its path, or of the nearest above it that is there and visible."""
+        node = self.root
+        for step in path:
+            found = next((child for child in node.children or () if child.step == step), None) if node.open else None
+            if found is None:
+                break
+            node = found
+        return self.rows.index(node) if node in self.rows else 0
 
     def open(self, index: int) -> None:
         """Open a line. O(lines below it that become visible)."""
@@ -365,18 +394,52 @@ def _peek(node: Node, tree: Tree) -> list[Node]:
     return children
 
 
-def pieces(text: str, width: int) -> Iterator[Line]:
-    """A text in lines, those that are too long in pieces."""
+def text_lines(text: str, width: int) -> list[Line]:
+    """A text in lines, those that are too long in pieces; and what of it is left out. O(TEXT_SHOWN)."""
+    out = list(islice(_pieces(text[:TEXT_SHOWN], width), LINES_SHOWN))
+    if len(text) > TEXT_SHOWN or len(out) == LINES_SHOWN:
+        out.append(
+            Line(f"the start is shown, of {len(text):,} characters; y has the command that prints all", said=True)
+        )
+    return out
+
+
+def _pieces(text: str, width: int) -> Iterator[Line]:
     for line in text.split("\n"):
         room = width if line.isascii() else max(1, width // 2)  # a character may take two columns
-        yield Line(line[:room], False)
+        yield Line(line[:room])
         for start in range(room, len(line), room):
-            yield Line(line[start : start + room], True)
+            yield Line(line[start : start + room], goes_on=True)
 
 
 def pointer_of(steps: tuple[Step, ...]) -> str:
     """Steps as a JSON Pointer."""
     return "".join(f"/{escape(step)}" for step in steps)
+
+
+def weigh(value: Any, limit: int) -> int:
+    """About how many bytes a value takes as JSON; anything above `limit` where it is more. O(limit / 16)."""
+    total = 0
+    pending = [value]
+    while pending and total <= limit:
+        item = pending.pop()
+        total += 16
+        if isinstance(item, Raw):
+            total += len(memoryview(item))
+        elif isinstance(item, str):
+            total += len(item)
+        elif type(item) is int:
+            total += item.bit_length() // 3
+        elif isinstance(item, dict):
+            total += 16 * len(item)
+            if total <= limit:
+                total += sum(map(len, item))
+                pending += item.values()
+        elif isinstance(item, list) and total + 16 * len(item) <= limit:
+            pending += item
+        elif isinstance(item, list):
+            total = limit + 1
+    return total
 
 
 # --- words -------------------------------------------------------------------------------------------------------

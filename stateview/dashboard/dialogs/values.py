@@ -1,0 +1,271 @@
+"""What is asked about one key or value: what to copy or search, when it expires, its new name, whether to delete it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.screen import ModalScreen
+from textual.widgets import Input, Label
+
+from ...backends.base import Version
+from ...commands.results import Result, plural
+from ...errors import InvalidName, StateException
+from ...model import check_key, now
+from ..acts import command_line
+from ..paint import lasting, line
+from ..reader import Stop
+from ..widgets.line_input import LineInput
+from .ask import Ask
+from .confirm import Confirm
+from .menu import Menu
+
+if TYPE_CHECKING:
+    from ..app import Dashboard
+    from ..widgets.json_view import JsonView
+
+NAMED = 8  # keys that are named where many are deleted
+REST = 0.15  # seconds after the last key until a search begins
+_UNDO = " - 'stateview undo' takes it back"  # here it is a key
+_GLOB = "*?["
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class SearchLine(ModalScreen[None]):
+    """One line at the bottom, over the value that is searched as one types."""
+
+    DEFAULT_CSS = """
+    SearchLine { align: left bottom; background: transparent; }
+    SearchLine > Horizontal { height: 1; background: $boost; }
+    SearchLine Label { color: $text-muted; width: auto; padding: 0 1; }
+    SearchLine LineInput { width: 1fr; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "End the search", id="search.leave"),
+        Binding("down", "hit(1)", "Next match", show=False, id="search.next"),
+        Binding("up", "hit(-1)", "Last match", show=False, id="search.last"),
+    ]
+    HELP = "Type to search names and values; down and up go through the matches, Enter stays, esc ends the search."
+
+    def __init__(self, view: JsonView) -> None:
+        super().__init__()
+        self._view = view
+        self._text = ""
+
+    def compose(self) -> ComposeResult:
+        """What is sought, and how many there are."""
+        with Horizontal():
+            yield Label("/", markup=False)
+            yield LineInput()
+            yield Label("", id="told", markup=False)
+
+    def _told(self, text: str) -> None:
+        if self.is_attached:
+            self.query_one("#told", Label).update(text)
+
+    @on(Input.Changed)
+    def _typed(self, event: Input.Changed) -> None:
+        event.stop()
+        text = event.value
+        self.set_timer(REST, lambda: self._search(text))
+
+    def _search(self, text: str) -> None:
+        if text == self.query_one(LineInput).value and text != self._text:
+            self._text = text
+            self._view.search(text, self._told)
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self._search(event.value)
+        self._view.listen(None)
+        self.dismiss(None)
+
+    def action_hit(self, by: int) -> None:
+        """Go through the matches."""
+        self._view.action_hit(by)
+        self._told(self._view.search_told)
+
+    def action_leave(self) -> None:
+        """Search no more."""
+        self._view.search("")
+        self.dismiss(None)
+
+
+def copy_menu(view: JsonView) -> None:
+    """Choose what to copy of the line that a view's cursor is on."""
+    board = view.board
+    choices = view.copy_choices()
+    if refused := view.copy_refused():
+        board.tell(refused, wrong=not choices)
+    if not choices:
+        return
+
+    def chosen(number: int | None) -> None:
+        if number is not None:
+            label, text = choices[number]
+            board.copy_to_clipboard(text)
+            board.tell(f"copied the {label}: {text if len(text) <= 60 else text[:60] + '…'}")
+
+    rows = [(label, number, text[:200]) for number, (label, text) in enumerate(choices)]
+    board.push_screen(Menu("Copy", rows), chosen)
+
+
+def options_end(*words: str) -> list[str]:
+    """Words that are no options: with `--` before them where one looks like one."""
+    return ["--", *words] if any(word.startswith("-") for word in words) else list(words)
+
+
+def seconds_of(text: str) -> float | None:
+    """A length of time such as `90`, `15m`, `2h`, `7d` in seconds; None where it is none that a key can have."""
+    text = text.strip()
+    unit = _UNITS.get(text[-1:], 0)
+    try:
+        seconds = float(text[:-1] if unit else text) * (unit or 1)
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < 1e10 else None
+
+
+def expire(board: Dashboard, key: str) -> None:
+    """Ask when a key expires, and set it."""
+
+    def words(text: str) -> list[str]:
+        seconds = seconds_of(text)
+        return ["expire", *options_end(key, "never" if seconds is None else f"{seconds:g}")]
+
+    def check(text: str) -> str | None:
+        good = text.strip() == "never" or seconds_of(text) is not None
+        return None if good else "a time such as 90 (seconds), 15m, 2h or 7d; or never"
+
+    def ask(version: Version) -> None:
+        left = (version.expires - now()) / 1_000_000
+        present = f"it expires in {lasting(left)}" if version.expires else "it does not expire"
+        _ask(board, f"Expiry of {line(key, 40)}", "", check, words, f"{present} · enter sets it · esc cancels")
+
+    _with_version(board, key, ask)
+
+
+def rename(board: Dashboard, key: str) -> None:
+    """Ask for a key's new name, and give it."""
+
+    def check(text: str) -> str | None:
+        if text == key:
+            return "that is its name"
+        return wrong_key(text)
+
+    def ask(_version: Version) -> None:
+        initial = key if key.isprintable() else ""  # what is shown of it would be another name
+        _ask(board, f"Rename {line(key, 50)}", initial, check, lambda text: ["rename", *options_end(key, text)])
+
+    _with_version(board, key, ask)
+
+
+def wrong_key(text: str) -> str | None:
+    """What is wrong with a text as a key; None where it may be one."""
+    try:
+        check_key(text)
+    except InvalidName as error:
+        return str(error)
+    return None
+
+
+def _ask(
+    board: Dashboard, title: str, initial: str, check: Callable[[str], str | None], words: Callable[[str], list[str]],
+    hint: str = "enter gives it · esc cancels",
+) -> None:  # fmt: skip
+    """Ask for a line and run the command that it makes; one that fails is asked for again."""
+
+    def answered(text: str | None) -> None:
+        if text is None:
+            return
+
+        def failed(error: Exception) -> None:
+            board.trouble(error)
+            _ask(board, title, text, check, words, hint)
+
+        board.acts.run(words(text), then=lambda result: done(board, result), failed=failed)
+
+    board.push_screen(Ask(title, initial, check, lambda text: command_line(words(text)), hint=hint), answered)
+
+
+def done(board: Dashboard, result: Result) -> None:
+    """Tell what was done, and how to take it back."""
+    board.tell(f"{result.told.removesuffix(_UNDO)} · z undoes it")
+
+
+def _with_version(board: Dashboard, key: str, then: Callable[[Version], None]) -> None:
+    """Read the live version of a key on a thread; refused where nothing can be written."""
+    manager = board.manager
+    try:
+        manager.check_writable()
+    except StateException as error:
+        board.trouble(error)
+        return
+
+    def took(version: Version | None) -> None:
+        if version is None:
+            board.tell(f"{key}: there is no such key any more", wrong=True)
+        else:
+            then(version)
+
+    board.reader.ask(board, "version", lambda _stop: manager.backend.get(key), took, board.trouble)
+
+
+def literal(key: str) -> str:
+    """The glob that matches this key alone."""
+    return "".join(f"[{sign}]" if sign in _GLOB else sign for sign in key)
+
+
+def is_glob(key: str) -> bool:
+    """Whether a command takes a key, as it is, for a pattern where there is no such key."""
+    return any(sign in key for sign in _GLOB)
+
+
+def delete(board: Dashboard, keys: Sequence[str]) -> None:
+    """Ask whether to delete keys, and delete them in one commit.
+
+    A single key only if it is at the revision that it has now; of several, the names with `*`, `?` or `[` in them are
+    given as globs that match them alone, so that nothing else goes where one of them has gone meanwhile.
+    """
+    if len(keys) == 1:
+        key = keys[0]
+        _with_version(
+            board, key, lambda version: _confirm(board, keys, ["--expected", str(version.revision), *options_end(key)])
+        )
+        return
+    manager = board.manager
+
+    def clashing(_stop: Stop) -> list[str]:
+        manager.check_writable()
+        return [key for key in keys if is_glob(key) and literal(key) in manager]
+
+    def ask(clashes: list[str]) -> None:
+        if clashes:
+            board.tell(f"delete {clashes[0]} by itself: the glob for it is another key's name", wrong=True)
+        else:
+            words = [literal(key) if is_glob(key) else key for key in keys]
+            _confirm(board, keys, options_end(*words))
+
+    board.reader.ask(board, "version", clashing, ask, board.trouble)
+
+
+def _confirm(board: Dashboard, keys: Sequence[str], words: list[str]) -> None:
+    words = ["delete", *words]
+    more = [f"  and {len(keys) - NAMED:,} more"] if len(keys) > NAMED else []
+    question = [
+        f"Delete {plural(len(keys), 'key')} of {board.manager.namespace}?",
+        *(f"  {line(key, 200)}" for key in keys[:NAMED]),
+        *more,
+        "The history stays, and z undoes it.",
+    ]
+
+    def answered(sure: bool | None) -> None:
+        if sure:
+            board.acts.run(words, then=lambda result: done(board, result))
+
+    board.push_screen(Confirm(question, command_line(words), title="Delete"), answered)
