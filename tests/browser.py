@@ -70,6 +70,10 @@ class Browser:
         self._process.wait()
 
 
+class Moved(Exception):
+    """The page went elsewhere before it answered."""
+
+
 class Page:
     """A tab: go somewhere, press keys, and read what a person would see."""
 
@@ -88,6 +92,8 @@ class Page:
         while True:
             message = json.loads(self._socket.recv(timeout=PATIENCE))
             if message.get("id") == self._number:
+                if "navigated or closed" in str(message.get("error")):
+                    raise Moved
                 assert "error" not in message, message
                 return dict(message["result"])
             if message.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown"):
@@ -139,10 +145,15 @@ class Page:
         """Wait until it shows a text, or a test of its text is true; the text."""
         test = found if callable(found) else lambda text: found in text
         deadline = time.monotonic() + PATIENCE
-        while not test(text := self.text):
-            assert time.monotonic() < deadline, f"{found!r} does not come at {self.url}:\n{text}\n{self.complaints}"
+        text = ""
+        while True:
+            try:
+                if test(text := self.text):
+                    return text
+            except Moved:
+                pass  # and is asked again, where it is now
+            assert time.monotonic() < deadline, f"{found!r} does not come:\n{text}\n{self.complaints}"
             time.sleep(0.03)
-        return text
 
     def let_go(self) -> None:
         """Drive it no more."""

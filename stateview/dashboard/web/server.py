@@ -28,6 +28,8 @@ SLOW = 30.0  # seconds within which a request comes and its answer is taken
 _KINDS = {".html": "text/html", ".mjs": "text/javascript", ".css": "text/css"}
 
 logger = logging.getLogger("stateview.serve")
+# What is no HTTP is dropped; older releases of websockets print a traceback for each.
+logger.addFilter(lambda record: record.msg != "opening handshake failed")
 
 
 class Served(NamedTuple):
@@ -53,7 +55,7 @@ class Server:
         self._served = served
         self._entered = entered
         self._files = _files()
-        self._open: set[asyncio.Task[None]] = set()
+        self._open: dict[ServerConnection, asyncio.Task[None]] = {}
 
     async def run(self, listener: Socket) -> None:
         """Serve until SIGINT, SIGTERM or SIGHUP; then end every program, within `session.GRACE` seconds or so.
@@ -79,9 +81,10 @@ class Server:
         )
         await stop.wait()
         # Not wait_closed(): it waits for connections that browsers open ahead and say nothing on.
-        server.close(code=1001, reason="stateview serve has ended")
-        if self._open:
-            await asyncio.wait(self._open)
+        server.close(close_connections=False)
+        ends = [loop.create_task(socket.close(1001, "stateview serve has ended")) for socket in self._open]
+        if ends:
+            await asyncio.wait([*ends, *self._open.values()])
 
     async def _show(self, socket: ServerConnection) -> None:
         """One page, from its WebSocket's first message to its end."""
@@ -89,11 +92,11 @@ class Server:
             await socket.close(1013, f"{LIMIT} pages are open already, which is the most: close one first")
             return
         page = asyncio.create_task(session.run(socket, self._served.command, self._served.environment))
-        self._open.add(page)
+        self._open[socket] = page
         try:
             await page
         finally:
-            self._open.discard(page)
+            del self._open[socket]
 
     def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """The answer to a request; None lets a WebSocket be opened."""
