@@ -1,0 +1,155 @@
+"""The keys that differ, each with its sign, its mark, and in a few words how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.binding import Binding, BindingType
+
+from ...comparison import change
+from ...model import Kind
+from ..diff_lines import Hidden, summary
+from ..diff_model import NONE, PARTLY, WHOLE, Found, Shown, Sides
+from ..paint import SIGNS, Cells, fit_end, line, size
+from ..reader import Stop
+from .virtual_list import VirtualList
+
+if TYPE_CHECKING:
+    from ..app import Dashboard
+
+BOXES = {NONE: "[ ]", PARTLY: "[-]", WHOLE: "[x]"}
+_LARGE = 64_000  # bytes of a value of which a list says its size alone
+_KEY = 10  # columns that a key has at least, beside what is said of it
+_KEPT = 5_000  # summaries that are kept
+_ASKED = 100  # summaries that are read at once
+_REST = 0.03  # seconds between two readings of summaries
+
+
+class DiffList(VirtualList):
+    """Shows what is in a `Found`, through a `Shown`. Summaries are read for the lines that are seen.
+
+    Args:
+        marking: whether each line begins with a box.
+        said: what to say of a kind before its summary.
+
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("l,right", "choose", "To the change", show=False, id="diff.open"),
+    ]
+
+    def __init__(self, *, marking: bool = False, said: dict[Kind, str] | None = None, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.marking = marking
+        self.found = Found()
+        self.shown = Shown(self.found)
+        self.touched: set[str] = set()  # keys that were written since they were listed
+        self.said: list[str] = []  # what an empty list says
+        self._said = said or {}
+        self._sides: Sides | None = None
+        self._summaries: dict[str, str] = {}
+        self._wanted: set[str] = set()
+
+    def show(self, found: Found, shown: Shown) -> None:
+        """Show other keys, or the same through another filter."""
+        self.found, self.shown = found, shown
+        self.resized()
+
+    def compare(self, sides: Sides | None, changed: Callable[[str], bool] | None = None) -> None:
+        """Take summaries from these states; of keys that have not changed the old ones stay."""
+        self._sides = sides
+        self._wanted.clear()
+        if changed is None:
+            self._summaries.clear()
+        else:
+            self._summaries = {key: text for key, text in self._summaries.items() if not changed(key)}
+        self.refresh()
+
+    @property
+    def key(self) -> str | None:
+        """The key under the cursor."""
+        return self.found.keys[self.shown[self.cursor]] if self.cursor < len(self.shown) else None
+
+    @property
+    def count(self) -> int:
+        """See `VirtualList.count`."""
+        return len(self.shown)
+
+    def nothing(self) -> list[str]:
+        """See `VirtualList.nothing`."""
+        return self.said
+
+    def paint(self, index: int, cells: Cells) -> None:
+        """See `VirtualList.paint`."""
+        place = self.shown[index]
+        key, kind, mark = self.found.keys[place], self.found.kind(place), self.found.mark(place)
+        if self.marking:
+            cells.add(BOXES[mark] + " ", self.style_of("mark" if mark else "dim"))
+        else:
+            cells.add("▪" if mark else " ", self.style_of("mark"))
+        if self.touched:
+            cells.add("! " if key in self.touched else "  ", self.style_of("touched"))
+        cells.add(f"{SIGNS[kind]} ", self.style_of(kind))
+        said = self._said.get(kind, "")
+        room = cells.left
+        beside = max(len(said) + 2 if said else 0, room * 2 // 5 if room >= 30 else 0)
+        beside = max(0, min(beside, room - _KEY))
+        cells.add(fit_end(line(key), room - beside), self.style_of("key"), room - beside)
+        if beside:
+            text = self._summary(key)
+            cells.add(" " + (f"{said} {text}" if said else text), self.style_of(kind if said else "dim"), beside)
+
+    def _summary(self, key: str) -> str:
+        text = self._summaries.get(key)
+        if text is None and self._sides is not None:
+            if not self._wanted:
+                self.set_timer(_REST, self._read)
+            self._wanted.add(key)
+        return text or ""
+
+    def _read(self) -> None:
+        top, height = self.scroll_offset.y, self.size.height
+        seen = range(top, min(top + height, self.count))
+        keys = [key for key in (self.found.keys[self.shown[index]] for index in seen) if key in self._wanted][:_ASKED]
+        sides, hidden = self._sides, hiding(cast("Dashboard", self.app))
+        self._wanted.clear()
+        if not keys or sides is None:
+            return
+
+        def read(stop: Stop) -> dict[str, str]:
+            found: dict[str, str] = {}
+            for key in keys:
+                if stop():
+                    break
+                _, old, new = next(sides.pairs([key]))
+                sizes = [len(one.value or b"") for one in (old, new) if one is not None]
+                if sum(sizes) > _LARGE:
+                    found[key] = " → ".join(map(size, sizes))
+                else:
+                    one = change(key, old, new)
+                    found[key] = "" if one is None else summary(one, hidden)
+            return found
+
+        board = cast("Dashboard", self.app)
+        board.reader.ask(self, "summaries", read, self._took, self._failed)
+
+    def _took(self, found: dict[str, str]) -> None:
+        if len(self._summaries) > _KEPT:
+            self._summaries.clear()
+        self._summaries |= found
+        self.refresh()
+
+    def _failed(self, error: Exception) -> None:
+        """The change pane says it of the key under the cursor; here it is seen, and not tried at every paint."""
+        self._sides = None
+        self.said = str(error).split("\n")
+        self.refresh()
+
+
+def hiding(board: Dashboard) -> Hidden:
+    """Whether what a name stands for is not to be seen."""
+    from ..masking import masked
+
+    patterns = board.redact
+    return (lambda name: masked(name, patterns)) if patterns else (lambda _name: False)

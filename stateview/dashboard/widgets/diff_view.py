@@ -1,0 +1,253 @@
+"""The change of one key: its places, each with sign, JSON Pointer, before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, cast
+
+from rich.style import Style
+from textual.binding import Binding, BindingType
+from textual.message import Message
+
+from ...diff import Change
+from ...model import PathChange
+from ..diff_lines import Layout, Part, Row, places_of, rows_of
+from ..diff_model import selectors
+from ..paint import Cells
+from ..reader import Stop
+from .diff_list import BOXES, hiding
+from .virtual_list import VirtualList
+
+if TYPE_CHECKING:
+    from ..app import Dashboard
+
+WIDE = 100  # columns of the screen from which on before and after can stand side by side
+_PATIENCE = 0.15  # seconds for which the last change stays while the next is compared
+
+Ask = Callable[[], Change | None]
+
+
+class _Seen(NamedTuple):
+    change: Change | None
+    places: list[PathChange]
+    whole: bool
+    layout: Layout
+    rows: list[Row]
+
+
+class DiffView(VirtualList):
+    """Shows a `Change`. What differs inside it is sought on a thread, and can be given up."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("h,left", "leave", "To the keys", show=False, id="diff.keys"),
+    ]
+
+    class Compared(Message):
+        """Another change is seen, or why there is none."""
+
+    class Left(Message):
+        """The list of keys is asked for."""
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.key: str | None = None  # of what is shown, or sought
+        self.change: Change | None = None
+        self.places: list[PathChange] = []
+        self.names: list[str] = []  # of the places: see `selectors`
+        self.whole = True  # whether these are all places
+        self.marks: Callable[[int], int] | None = None  # how a place is marked, where places can be
+        self.trouble = ""
+        self._rows: list[Row] = []
+        self._split = False
+        self._number = 0
+        self._asking = False
+        self._layout = Layout(0)
+
+    # --- what is shown -----------------------------------------------------------------------------------------
+
+    def show(self, change: Change | None) -> None:
+        """Show a change that has been read; None: there is no difference."""
+        self.look(change.key if change is not None else None, lambda: change)
+
+    def look(self, key: str | None, ask: Ask, land: Literal["first", "last"] = "first", *, stay: bool = False) -> None:
+        """Read and compare on a thread, then show. What was asked before is given up.
+
+        Args:
+            key: the key that it is about.
+            ask: reads the change.
+            land: the place where the cursor is put.
+            stay: leave the cursor where it is: it is the same key, looked at again.
+
+        """
+        self.key = key
+        layout, hidden = self._fitting(), hiding(self._board)
+
+        def compare(stop: Stop) -> _Seen:
+            change = ask()
+            if change is None:
+                return _Seen(None, [], True, layout, [])
+            places, whole = places_of(change, stop)
+            rows = [] if stop() else rows_of(change.key, places, whole, layout, hidden)
+            return _Seen(change, places, whole, layout, rows)
+
+        def took(seen: _Seen) -> None:
+            at = self.cursor
+            self.change, self.places, self.whole = seen.change, seen.places, seen.whole
+            self.names = selectors(seen.places)
+            self._take(seen.rows, seen.layout)
+            if not stay:
+                at = next((at for at in reversed(range(self.count)) if self._rows[at].head), 0) if land == "last" else 0
+            self.cursor = at
+            self.post_message(self.Compared())
+
+        def failed(error: Exception) -> None:
+            self.clear(str(error))
+            self.post_message(self.Compared())
+
+        self._ask(compare, took, failed)
+        number = self._number
+        self.set_timer(_PATIENCE, lambda: self._forget(number))
+
+    def clear(self, trouble: str = "") -> None:
+        """Show nothing, or what went wrong."""
+        self._board.reader.stop(self, ("change", self._number))
+        self.change, self.places, self.whole, self.trouble, self._asking = None, [], True, trouble, False
+        self._take([], self._layout)
+
+    @property
+    def _board(self) -> Dashboard:
+        return cast("Dashboard", self.app)
+
+    def _ask(
+        self, act: Callable[[Stop], _Seen], took: Callable[[_Seen], None], failed: Callable[[Exception], None]
+    ) -> None:
+        # each has a slot of its own: a large comparison that was given up is not waited for
+        self._board.reader.stop(self, ("change", self._number))
+        self._number += 1
+        self._asking, self.trouble = True, ""
+        self._board.reader.ask(self, ("change", self._number), act, took, failed)
+
+    def _forget(self, number: int) -> None:
+        if self._asking and number == self._number:
+            self.change, self.places = None, []
+            self._rows = []
+            self.resized()
+
+    def _take(self, rows: list[Row], layout: Layout) -> None:
+        self._asking, self._rows, self._layout = False, rows, layout
+        self.resized()
+        if layout != self._fitting() and self.change is not None:
+            self._lay_out()
+
+    def _lay_out(self) -> None:
+        change, places, whole = self.change, self.places, self.whole
+        if change is None or self._asking:
+            return
+        layout, hidden = self._fitting(), hiding(self._board)
+        place = self.place
+
+        def arrange(_stop: Stop) -> _Seen:
+            return _Seen(change, places, whole, layout, rows_of(change.key, places, whole, layout, hidden))
+
+        def took(seen: _Seen) -> None:
+            self._take(seen.rows, seen.layout)
+            self.go_to(place)
+
+        self._ask(arrange, took, lambda error: self.clear(str(error)))
+
+    # --- side by side ------------------------------------------------------------------------------------------
+
+    @property
+    def split(self) -> bool:
+        """Whether before and after are to stand side by side, where there is room."""
+        return self._split
+
+    @split.setter
+    def split(self, split: bool) -> None:
+        self._split = split
+        self._lay_out()
+
+    @property
+    def too_narrow(self) -> bool:
+        """Whether there is no room for what was asked for."""
+        return self._split and self.app.size.width < WIDE
+
+    def _fitting(self) -> Layout:
+        width = max(20, self.size.width - 1 - (4 if self.marks else 0))
+        return Layout(width, self._split and not self.too_narrow)
+
+    def on_resize(self) -> None:
+        """Wrap the lines anew."""
+        if self._layout != self._fitting():
+            self._lay_out()
+
+    # --- places ------------------------------------------------------------------------------------------------
+
+    @property
+    def place(self) -> int:
+        """The place under the cursor; -1 where there is none."""
+        return self._rows[self.cursor].place if self.cursor < self.count else -1
+
+    def go_to(self, place: int) -> None:
+        """Put the cursor on the first line of a place."""
+        self.cursor = next((at for at, row in enumerate(self._rows) if row.place == place and row.head), 0)
+
+    def step(self, by: int) -> bool:
+        """Move to the next place, or the one before; returns whether there is one."""
+        if self._asking or not self._rows:
+            return False
+        place = self.place + by
+        if by < 0 and not self._rows[self.cursor].head:
+            place += 1  # back to where this place begins
+        if not 0 <= place < len(self.places):
+            return False
+        at = next((at for at, row in enumerate(self._rows) if row.head and row.place == place), None)
+        if at is None:  # beyond what is listed
+            return False
+        self.cursor = at
+        return True
+
+    def action_leave(self) -> None:
+        """Go to the keys."""
+        self.post_message(self.Left())
+
+    # --- painting ----------------------------------------------------------------------------------------------
+
+    @property
+    def count(self) -> int:
+        """See `VirtualList.count`."""
+        return len(self._rows)
+
+    def nothing(self) -> list[str]:
+        """See `VirtualList.nothing`."""
+        if self.trouble:
+            return [*self.trouble.split("\n"), "R looks again"]
+        return ["comparing…"] if self._asking else [] if self.key is None else ["no difference"]
+
+    def paint(self, index: int, cells: Cells) -> None:
+        """See `VirtualList.paint`."""
+        row = self._rows[index]
+        if self.marks is not None:
+            box = BOXES[self.marks(row.place)] + " " if row.head else "    "
+            cells.add(box, self.style_of("mark"))
+        roles = {"+": "added", "−": "removed", "~": "changed"}
+        if row.right is None:
+            sign = row.sign + " " if row.head or row.place < 0 else f"  {row.sign} "
+            cells.add(sign, self.style_of(roles.get(row.sign, "dim")))
+            self._parts(row.left, cells)
+            return
+        half = self._layout.half
+        cells.add(row.sign + " ", self.style_of(roles.get(row.sign, "dim")))
+        left = Cells(half, cells.base)
+        self._parts(row.left, left)
+        cells.segments += left.fill()
+        cells.left -= half
+        cells.add("│", self.style_of("dim")).add(row.right_sign + " ", self.style_of(roles.get(row.right_sign, "dim")))
+        self._parts(row.right, cells)
+
+    def _parts(self, parts: tuple[Part, ...], cells: Cells) -> None:
+        for part in parts:
+            style = self.style_of(part.role) if part.role else None
+            if part.marked:  # reverse is seen without colours too
+                style = (style or Style()) + Style(reverse=True)
+            cells.add(part.text, style)
