@@ -1,0 +1,185 @@
+"""The diff screen: which keys differ between two states, and how."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from ...backends.base import Head
+from ...manager import StateManager
+from ...model import parse_ref
+from ..acts import command_line
+from ..dialogs.ask import Ask
+from ..dialogs.confirm import Confirm
+from ..diff_model import NONE, WHOLE, Sides, Walk, side
+from ..patch_file import write_patch
+from ..reader import Stop
+from .changes import ChangesScreen
+
+
+class DiffScreen(ChangesScreen):
+    """Compares a state of the app's namespace with another state of it, or of another namespace or store.
+
+    Args:
+        before: a ref of the app's namespace.
+        after: a ref of it, or of `other`.
+        other: another namespace, opened for reading only; closed with the screen.
+        store: how the command line names its store; "" where that is the app's.
+
+    """
+
+    HELP = (
+        "What differs between two states. ] and [ go from change to change, inside a value and on to the next key;\n"
+        "+ - ~ show or leave out a kind, / filters keys, t puts before and after side by side, w writes a JSON Patch,\n"
+        "r previews bringing back the earlier state: of the marked keys, or all."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "restore", "Restore", id="diff.restore"),
+        Binding("w", "write", "Write patch", id="diff.write"),
+    ]
+
+    def __init__(self, before: str, after: str = "live", *, other: StateManager | None = None, store: str = "") -> None:
+        super().__init__(NONE, marking=False)
+        self._before = before
+        self._after = after
+        self._other = other
+        self._store = store
+        self._writing: Walk | None = None
+
+    def sides(self) -> Sides:
+        """See `ChangesScreen.sides`."""
+        here = self.board.manager
+        if self._other is None:
+            return Sides(side(here.backend, self._before), side(here.backend, self._after))
+        return Sides(side(here.backend, self._before), side(self._other.backend, self._after))
+
+    def heading(self) -> str:
+        """See `ChangesScreen.heading`."""
+        before, after = self._before, self._after
+        if self._other is not None:
+            before, after = f"{self.board.manager.namespace}:{before}", f"{self._other.namespace}:{after}"
+        return f"Diff  {before} → {after}"
+
+    def tally(self) -> str:
+        """See `ChangesScreen.tally`."""
+        marked = self.found.marked
+        if self._writing is not None:
+            share = self._writing.share
+            return f"writing the patch… {'' if share is None else f'{share}% '}(esc stops)"
+        return f"{marked:,} of {len(self.found):,} marked" if marked else "space marks keys to restore"
+
+    def command(self) -> str:
+        """See `ChangesScreen.command`."""
+        return command_line(self._words(), self.board.manager.namespace)
+
+    def _words(self) -> list[str]:
+        words = ["diff", self._before, self._after]
+        if self._other is not None:
+            if self._other.namespace != self.board.manager.namespace:
+                words += ["--with-namespace", self._other.namespace]
+            if self._store or self._other.url != self.board.manager.url:
+                words += ["--with-store", self._store or self._other.url]
+        return words
+
+    def identical(self) -> list[str]:
+        """See `ChangesScreen.identical`."""
+        return [f"{self._before} and {self._after} are identical", "nothing differs"]
+
+    def on_unmount(self) -> None:
+        """Let go of the other store; what reads it still is not answered any more."""
+        if self._other is not None:
+            self._other.close()
+
+    # --- live --------------------------------------------------------------------------------------------------
+
+    def moved(self, head: Head, changed: list[str] | None = None) -> None:  # noqa: ARG002
+        """Another wrote to the app's namespace. What is listed stays as it was."""
+        sides = self.run.sides
+        if sides is None:
+            return
+        for ref, one in ((self._before, sides.before), (self._after, sides.after)):
+            parsed = parse_ref(ref)
+            here = one is sides.before or self._other is None
+            if here and parsed.name is None and parsed.revision is None:  # live, or so many steps back from it
+                commits = head.revision - one.point.revision - parsed.back
+                if commits > 0:
+                    self.note(f"live has moved on ({commits:,} commit{'' if commits == 1 else 's'}): R looks again")
+
+    def look_again(self) -> None:
+        """Compare anew."""
+        self.start()
+
+    # --- acts --------------------------------------------------------------------------------------------------
+
+    def action_restore(self) -> None:
+        """Preview bringing back the earlier state."""
+        from .restore import RestoreScreen
+
+        ref = self._before if self._before != "live" or self._other is not None else self._after
+        if ref == "live":
+            self.board.tell("both sides are live: there is no earlier state to bring back")
+            return
+        keys = list(self.found.marked_keys(WHOLE)) if self.found.marked else None
+
+        def done(restored: bool | None) -> None:
+            if restored:
+                self.look_again()
+
+        self.app.push_screen(RestoreScreen(ref, keys), done)
+
+    def action_back(self) -> None:
+        """As `ChangesScreen.action_back`; a patch that is being written is stopped first."""
+        if self._writing is not None:
+            self.board.reader.stop(self, "patch")
+            self._writing = None
+            self.board.tell("stopped; no file was written")
+            self.retell()
+        else:
+            super().action_back()
+
+    def action_write(self) -> None:
+        """Ask where to, and write the diff as a JSON Patch."""
+        if self.run.state == "running" or self.run.sides is None:
+            self.board.tell("still computing: wait, or esc stops it")
+            return
+
+        def said(path: str) -> str:
+            return f"{command_line([*self._words(), '--patch'], self.board.manager.namespace)} > {path}"
+
+        def check(path: str) -> str | None:
+            return "a path, such as change.json" if not path.strip() else None
+
+        def answered(path: str | None) -> None:
+            if path is not None:
+                self._write(path.strip(), overwrite=False)
+
+        self.app.push_screen(Ask("Write a JSON Patch to", "change.json", check, said), answered)
+
+    def _write(self, path: str, *, overwrite: bool) -> None:
+        sides, board = self.run.sides, self.board
+        keys = list(self.found.keys) if self.run.state == "whole" else None
+        assert sides is not None, "it is written from what was compared"
+
+        def write(stop: Stop) -> int:
+            self._writing = walk = Walk(stop)
+            return write_patch(path, sides, keys, overwrite, walk)
+
+        def written(count: int) -> None:
+            self._writing = None
+            self.retell()
+            board.tell(f"wrote {count:,} key{'' if count == 1 else 's'} as a JSON Patch to {path}")
+
+        def failed(error: Exception) -> None:
+            self._writing = None
+            self.retell()
+            if isinstance(error, FileExistsError) and not overwrite:
+                self.app.push_screen(Confirm([f"{path} is there already.", "Write over it?"]), sure)
+            else:
+                board.trouble(error)
+
+        def sure(yes: bool | None) -> None:
+            if yes:
+                self._write(path, overwrite=True)
+
+        board.reader.ask(self, "patch", write, written, failed)

@@ -1,0 +1,286 @@
+"""The restore preview: what would become of live, key by key and place by place, before anything does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from ...backends.base import Head, Point
+from ...commands.results import Differs, Result
+from ...comparison import literal
+from ...errors import Conflict
+from ..acts import command_line
+from ..diff_model import NONE, PARTLY, WHOLE, Again, Sides, Walk, check_again, side
+from ..paint import count
+from ..reader import Stop
+from .changes import ChangesScreen
+
+_LISTED = 30  # keys of a command line that are shown
+
+
+class RestoreScreen(ChangesScreen):
+    """Previews bringing live back to a ref. Ends with whether that was done.
+
+    Args:
+        ref: the state to bring back.
+        keys: only these; None: all that differ.
+
+    """
+
+    HELP = (
+        "What a restore would do to live: + comes back, - will be DELETED, ~ becomes what it was. space marks the key\n"
+        "or, in its change, the place under the cursor; a marks all, n none, i the others. y does it in one commit,\n"
+        "after a checkpoint of what is there now; z takes it back."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "apply", "Restore", id="restore.apply"),
+    ]
+
+    def __init__(self, ref: str, keys: list[str] | None = None) -> None:
+        super().__init__(WHOLE, marking=True, said={"removed": "will be DELETED", "added": "comes back"})
+        self._ref = ref
+        self._given = None if keys is None else sorted(set(keys))
+        self._lineage = ""
+        self._checking = False
+        self._behind = False  # live has moved while it was looked at
+        self._wanted = False  # y was pressed while it was looked at
+        self._applying = False
+
+    # --- what is compared --------------------------------------------------------------------------------------
+
+    def sides(self) -> Sides:
+        """Live, and the state to bring back."""
+        backend = self.board.manager.backend
+        self._lineage = backend.head().lineage
+        return Sides(side(backend, "live"), side(backend, self._ref))
+
+    def only(self) -> list[str] | None:
+        """See `ChangesScreen.only`."""
+        return self._given
+
+    def heading(self) -> str:
+        """See `ChangesScreen.heading`."""
+        return f"Restore  {self._ref} → live"
+
+    def identical(self) -> list[str]:
+        """See `ChangesScreen.identical`."""
+        where = "" if self._given is None else " in these keys"
+        return [f"live is as it was at {self._ref}{where}", "nothing to restore"]
+
+    def on_mount(self) -> None:
+        """Places inside a value are marked too."""
+        self.view.marks = self._place_mark
+
+    def tally(self) -> str:
+        """See `ChangesScreen.tally`."""
+        found = self.found
+        deleted = found.count("removed", PARTLY, WHOLE)
+        parts = [f"{count(found.marked)} of {count(len(found))} marked", f"{count(deleted)} will be deleted"]
+        if found.partly:
+            parts.append(f"{count(len(found.partly))} in part")
+        if self._applying:
+            parts.append("restoring…")
+        elif self.board.manager.read_only:
+            parts.append("read-only: to look at · esc leaves")
+        elif found.marked:
+            parts.append("y restores, after a checkpoint before_restore_… · esc cancels")
+        return " · ".join(parts)
+
+    # --- what is chosen ----------------------------------------------------------------------------------------
+
+    @property
+    def _everything(self) -> bool:
+        found = self.found
+        return self._given is None and self.run.state == "whole" and found.count(None, WHOLE) == len(found) > 0
+
+    def words(self, ref: str) -> Iterator[str]:
+        """The command that does what is marked. O(marked), as far as it is asked for."""
+        yield from ("restore", ref)
+        if self._everything:
+            return
+        for key in self.found.marked_keys(WHOLE):
+            yield from ("--keys", literal(key))
+        for key in self.found.marked_keys(PARTLY):
+            for place in sorted(self.found.partly[key]):
+                yield from ("--path", f"{key}#{place}")
+
+    def command(self) -> str:
+        """See `ChangesScreen.command`."""
+        if not self.found.marked:
+            return "(nothing is marked)"
+        shown = list(islice(self.words(self._ref), 2 + 2 * _LISTED))
+        more = 0 if self._everything or len(shown) < 2 + 2 * _LISTED else self.found.marked - _LISTED
+        text = command_line(shown, self.board.manager.namespace)
+        return f"{text} … and {count(more)} more" if more > 0 else text
+
+    def _place_mark(self, place: int) -> int:
+        """How a place of the change that is seen is marked."""
+        index, key = self._index()
+        if key is None:
+            return NONE
+        mark = self.found.mark(index)
+        if mark == PARTLY and place >= 0:
+            return WHOLE if self.view.names[place] in self.found.partly[key] else NONE
+        return mark
+
+    def _index(self) -> tuple[int, str | None]:
+        """Where the key of the change that is seen is listed."""
+        key = self.view.key
+        index = self.found.find(key or "")
+        known = key is not None and index < len(self.found) and self.found.keys[index] == key
+        return index, key if known else None
+
+    def action_mark(self) -> None:
+        """Mark or unmark the key under the cursor; in its change, the place under the cursor."""
+        if self.focused is self.view:
+            self._mark_place()
+        else:
+            super().action_mark()
+
+    def _mark_place(self) -> None:
+        (index, key), view = self._index(), self.view
+        if key is None or view.change is None or view.place < 0:
+            return
+        if not view.whole:
+            self.board.tell("too many places differ to choose among: take the key whole, or not at all", wrong=True)
+            return
+        names = view.names
+        mark = self.found.mark(index)
+        chosen = set(names) if mark == WHOLE else set() if mark == NONE else set(self.found.partly[key])
+        chosen ^= {names[view.place]}
+        mark = NONE if not chosen else WHOLE if len(chosen) == len(names) else PARTLY
+        self.found.set_mark(index, mark, chosen)
+        self.remarked()
+
+    # --- live --------------------------------------------------------------------------------------------------
+
+    def finished(self) -> None:
+        """What was written while it was computed is looked at too."""
+        if self._behind:
+            self._check()
+
+    def moved(self, head: Head, changed: list[str] | None = None) -> None:  # noqa: ARG002
+        """Another wrote. What was written since the preview, and not since the app looked last, is looked at again."""
+        sides = self.run.sides
+        if sides is not None and head.revision != sides.before.point.revision:
+            self._check()
+
+    def look_again(self) -> None:
+        """Look at what was written since, or, where that is not known, at everything."""
+        if self.run.state == "whole":
+            self._check()
+        else:
+            self.start()
+
+    def _check(self, apply: bool = False) -> None:
+        """Look again at the keys that were written since; then restore, if none of those listed was."""
+        sides, run = self.run.sides, self.run
+        if self._checking or sides is None or run.state == "running" or self._applying:
+            self._behind = True
+            return
+        self._checking, self._behind = True, False
+        backend, lineage, only = self.board.manager.backend, self._lineage, self._given
+        partly = {key: set(chosen) for key, chosen in self.found.partly.items()}
+
+        def check(stop: Stop) -> Again | None:
+            moment, head = backend.now(), backend.head()
+            if head.lineage != lineage or head.revision < sides.before.point.revision:
+                return None
+            if head.revision == sides.before.point.revision:
+                return Again(sides, {}, partly)
+            return check_again(sides, Point(head.revision, moment), only, partly, Walk(stop))
+
+        def checked(again: Again | None) -> None:
+            self._checking = False
+            if run is not self.run:
+                return
+            if again is None:
+                self.start()
+                self.note("another namespace is in its place: everything was looked at again", wrong=True)
+                return
+            marked = self._take(again)
+            if apply and not marked:
+                self._restore()
+            elif apply:
+                self.board.tell("not restored: what is marked has changed meanwhile. Look at it, then y", wrong=True)
+            elif self._wanted or self._behind:
+                wanted, self._wanted = self._wanted, False
+                self._check(wanted)
+
+        def failed(error: Exception) -> None:
+            self._checking = self._wanted = False
+            self.note(f"{error}\nThe preview may be out of date · R looks again", wrong=True)
+
+        self.board.reader.ask(self, "check", check, checked, failed)
+
+    def _take(self, again: Again) -> int:
+        """Put in what was written since; returns how many of the marked keys that concerns."""
+        found, keys, key = self.found, self.keys, self.keys.key
+        self.run.sides = again.sides
+        places = {key: found.find(key) for key in again.kinds}
+        known = {key: at for key, at in places.items() if at < len(found) and found.keys[at] == key}
+        marked = sum(found.mark(at) != NONE for at in known.values())
+        fresh = found.merge(again)
+        if not known and not fresh:
+            return 0
+        said = []
+        if known:
+            said.append(
+                f"{count(len(known))} key{'' if len(known) == 1 else 's'} changed since this preview: checked again"
+            )
+        if gone := sum(again.kinds[key] is None for key in known):
+            said.append(f"{count(gone)} no longer differ{'s' if gone == 1 else ''}")
+        if fresh:
+            said.append(f"{count(fresh)} new since this preview, not marked")
+        self.note("! " + " · ".join(said))
+        keys.touched |= {key for key, kind in again.kinds.items() if kind is not None}
+        keys.compare(again.sides, again.kinds.__contains__)
+        self._seek = key
+        self._refilter()
+        if self.view.key in again.kinds:
+            self.look(stay=True)
+        return marked
+
+    # --- doing it ----------------------------------------------------------------------------------------------
+
+    def action_apply(self) -> None:
+        """Restore what is marked, if nobody has written it since."""
+        board = self.board
+        if board.manager.read_only:
+            board.tell("read-only: nothing can be restored here. Open the store without --read-only", wrong=True)
+        elif self.run.state == "running":
+            board.tell("still computing: wait, or esc stops it; then what is listed can be restored")
+        elif not self.found.marked:
+            board.tell("nothing is marked: space marks a key, a marks all")
+        elif self._checking:
+            self._wanted = True
+        elif not self._applying:
+            self._check(apply=True)
+
+    def _restore(self) -> None:
+        sides = self.run.sides
+        assert sides is not None, "it was compared"
+        words = [*self.words(sides.after.ref), "--previewed", str(sides.before.point.revision)]
+        self._applying = True
+        self.retell()
+        self.board.acts.run(words, then=self._restored, failed=self._refused)
+
+    def _restored(self, result: Result) -> None:
+        self._applying = False
+        diff = result.diff if isinstance(result, Differs) else None
+        keys = 0 if diff is None else sum(diff.counts.values())
+        self.board.tell(f"Restored {count(keys)} key{'' if keys == 1 else 's'} · z undoes it")
+        if self.is_current:
+            self.dismiss(True)
+
+    def _refused(self, error: Exception) -> None:
+        self._applying = False
+        if isinstance(error, Conflict):
+            self.board.tell(f"not restored: {error.message}", wrong=True)
+            self._check()
+        else:
+            self.board.trouble(error)
+        self.retell()
