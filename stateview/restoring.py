@@ -15,7 +15,6 @@ from .model import Commit, check_key, to_datetime
 from .view import resolve
 
 DEADLINE = 30.0  # seconds of starting anew because others wrote meanwhile
-_NAMED = 1000  # keys given by name that a commit looks at one by one; with more it looks at the namespace's revision
 _REASON = 500  # characters of a reason for the log
 
 Committer = Callable[[Batch], Head]
@@ -42,12 +41,11 @@ class Request:
 
     @property
     def names(self) -> list[str] | None:
-        """The keys that it is about, where they are a few given by name: no key made later is one of them."""
-        exact = self.selection.exact()
-        if self.selection.patterns is None or len(exact) < len(self.selection.patterns):
+        """All the keys that it can be about, where each was given by name: no key made later is one of them."""
+        patterns, exact = self.selection.patterns, self.selection.exact()
+        if patterns is None or len(exact) < len(patterns):
             return None
-        names = sorted({*exact, *self.paths})
-        return names if len(names) <= _NAMED else None
+        return sorted({*exact, *patterns, *self.paths})  # a key may also be called as a pattern is written
 
     @property
     def reason(self) -> str:
@@ -153,8 +151,10 @@ class _Restore:
         marks = (NewMark(mark, f"made by {reason}", fresh=True),)
         if names is None or request.expected is not None:
             return Batch(self.writes, base=self.live.revision, reason=reason, marks=marks)
-        found = self.backend.read(names, self.live)
-        known = {name: found[name].revision if name in found else 0 for name in names}
+        known = dict.fromkeys(names, 0)
+        for start in range(0, len(names), comparison.PAGE):
+            found = self.backend.read(names[start : start + comparison.PAGE], self.live)
+            known.update((name, version.revision) for name, version in found.items())
         return Batch(self.writes, known, reason=reason, marks=marks)
 
     def _go_live(self) -> None:

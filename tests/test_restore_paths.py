@@ -292,6 +292,26 @@ def test_a_write_between_look_and_commit_to_what_is_restored_is_a_conflict(
     assert job.revision == seen + 1
 
 
+def test_many_keys_by_name_are_each_looked_at(state: StateManager) -> None:
+    names = [f"k{number:04}" for number in range(1200)]
+    for value in (1, 2):
+        with state.transaction() as tx:
+            for name in names[:-1]:
+                tx.save(name, value)
+        if value == 1:
+            state.checkpoint("cp")
+            state.save(names[-1], 1)
+            state.checkpoint("cp")
+    Meanwhile(state, lambda other: other.save("elsewhere", 1))
+    seen = state.revision
+    assert len(state.restore_checkpoint("cp", keys=names, previewed=seen)) == 1199
+    state.undo()
+    seen = state.revision
+    Meanwhile(state, lambda other: other.save(names[-1], 3))  # one that was as it should be
+    with pytest.raises(Conflict, match=names[-1]):
+        state.restore_checkpoint("cp", keys=names, previewed=seen)
+
+
 def test_without_a_preview_what_is_written_in_between_is_restored_too(job: StateManager) -> None:
     then = content(job, "cp")
     Meanwhile(job, lambda other: other.save("job", 5), lambda other: other.save("new", 5), lambda other: other.undo())
