@@ -1,35 +1,203 @@
-"""The dashboard's program: the store it looks at, and the screens that show it."""
+"""The dashboard's program: the namespace it looks at, at which state, and what holds on every screen."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App
+from textual.binding import Binding, BindingType
 
+from ..commands.context import Context
+from ..errors import BackendUnavailable
 from ..manager import StateManager
 from ..render import inert
+from . import keymap, themes
 from .acts import Acts
+from .live import Live, Lost, Moved
 from .reader import Reader
+
+if TYPE_CHECKING:
+    from .screens.main import MainScreen
+    from .source import Prefetch
+
+TIMEOUT = 3.0  # seconds that a read goes on trying: a person is better told than kept waiting
 
 
 class Dashboard(App[None]):
-    """Looks at one namespace at a time.
+    """Looks at one namespace at a time, live or at a ref.
 
     Args:
         manager: of the namespace to begin with; closed at the end.
         options: the global options that were given, as for a `Context`.
         at: a ref to look at instead of live.
+        store: what names the manager's store in `stores`.
+        stores: of each store that can be gone to, what to open it by and what to show.
+        redact: globs; what has a name that matches one is masked on the screen.
+        prefetch: what has begun to read the first page of keys.
+        theme: its name.
+        keys: the keys that acts have instead of their own.
 
     """
 
-    def __init__(self, manager: StateManager, options: dict[str, Any] | None = None, at: str | None = None) -> None:
+    TITLE = "stateview"
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = False  # ours is the table of commands
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-medium"), (120, "-wide")]  # noqa: RUF012 - Textual's own type
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]  # noqa: RUF012
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "leave", "Quit", id="app.quit"),
+        Binding("ctrl+c", "leave", "Quit", show=False, priority=True, id="app.interrupt"),
+        Binding("question_mark", "help", "Help", key_display="?", id="app.help"),
+        Binding("colon,ctrl+p", "command", "Command", key_display=":", id="app.command"),
+        Binding("at", "done", "What was done", show=False, key_display="@", id="app.done"),
+        Binding("z", "undo", "Undo", show=False, id="app.undo"),
+        Binding("Z", "redo", "Redo", show=False, id="app.redo"),
+        Binding("p", "pause", "Pause live", show=False, id="app.pause"),
+        Binding("R", "look", "Look again", show=False, id="app.look"),
+    ]
+
+    def __init__(
+        self, manager: StateManager, options: dict[str, Any] | None = None, at: str | None = None, *,
+        store: str = "", stores: list[tuple[str, str]] | None = None, redact: tuple[str, ...] = (),
+        prefetch: Prefetch | None = None, theme: str = themes.DEFAULT,
+        keys: dict[str, str] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.manager = manager
         self.options = options or {}
         self.at = at
+        self.store = store or manager.url
+        self.stores = stores or [(self.store, manager.url)]
+        self.redact = redact
         self.reader = Reader()
         self.acts = Acts(self)
-        self.redact: tuple[str, ...] = ()
+        self.live: Live | None = None
+        self.lost: Lost | None = None
+        self.paused = False
+        self.news: Moved | None = None  # how the namespace stood when the app was last told
+        self._held: Moved | None = None  # what came while paused
+        self._prefetch = prefetch
+        self._look = theme, keys or {}
+        self._main: MainScreen | None = None
+
+    def on_mount(self) -> None:
+        """Show the main screen, and begin to watch."""
+        theme, keys = self._look
+        themes.apply(self, theme)
+        keymap.apply(self, keys)
+        from .screens.main import MainScreen
+
+        self._main = MainScreen(self._prefetch)
+        self.push_screen(self._main)
+        self._watch()
+
+    def _watch(self) -> None:
+        if self.live is not None:
+            self.live.close()
+        self.live = Live(self, self.manager, self._moved, self._lost)
+
+    def on_unmount(self) -> None:
+        """Answer nothing any more, and let go of the store."""
+        if self.live is not None:
+            self.live.close()
+        self.reader.close()
+        self.manager.close()
+
+    # --- what is looked at -------------------------------------------------------------------------------------
+
+    @property
+    def read_only(self) -> bool:
+        """Whether every write is refused, by the manager."""
+        return self.manager.read_only
+
+    def open(self, store: str | None, namespace: str | None, read_only: bool = True) -> StateManager:
+        """A manager of another store or namespace with the same options; `None` is the one that is looked at."""
+        return Context(self.options).open(store or self.store, namespace, read_only, TIMEOUT)
+
+    def go(self, store: str | None, namespace: str | None) -> None:
+        """Look at another store or namespace, once it has answered; None stays with the present one."""
+        store = store or self.store
+
+        def reach(_stop: object) -> StateManager:
+            other = self.open(store, namespace or self.manager.namespace, bool(self.options.get("read_only")))
+            try:
+                other.head()
+            except BaseException:
+                other.close()
+                raise
+            return other
+
+        self.reader.ask(self, "go", reach, lambda other: self._arrive(store, other), self.trouble)
+
+    def _arrive(self, store: str, manager: StateManager) -> None:
+        self.manager.close()
+        self.manager, self.at, self.store, self.news, self._held = manager, None, store, None, None
+        if store not in dict(self.stores):
+            self.stores.append((store, manager.url))
+        self.options.update(store=store, namespace=manager.namespace)
+        self._lost(None)
+        self._watch()
+        if self._main is not None:
+            self._main.show_namespace()
+
+    def travel(self, ref: str | None) -> None:
+        """Look at the namespace as of a ref; None is live."""
+        if ref == "live":
+            ref = None
+        if ref != self.at:
+            self.at = ref
+            if self._main is not None:
+                self._main.show_state()
+
+    # --- what others do ----------------------------------------------------------------------------------------
+
+    def _moved(self, moved: Moved) -> None:
+        if self.paused:
+            self._held = moved.after(self._held)
+            self._tell_status()
+            return
+        self.news = moved
+        for screen in self.screen_stack:
+            told = getattr(screen, "moved", None)
+            if told is not None:
+                told(moved.head, moved.changed)
+
+    def _lost(self, lost: Lost | None) -> None:
+        back = self.lost is not None and lost is None
+        self.lost = lost
+        self._tell_status()
+        if back:
+            self.tell("the backend is back")
+            if self._main is not None:
+                self._main.look_again()
+
+    def _tell_status(self) -> None:
+        if self._main is not None:
+            self._main.show_status()
+
+    @property
+    def missed(self) -> int:
+        """How many commits came while paused."""
+        return self._held.commits if self._held else 0
+
+    def action_pause(self) -> None:
+        """Hold back what others write, or let it come."""
+        self.paused = not self.paused
+        held, self._held = self._held, None
+        if not self.paused and held is not None:
+            self._moved(held)
+        self._tell_status()
+
+    def action_look(self) -> None:
+        """Look at once whether the backend is there and what is new, and read everything again."""
+        if self.live is not None:
+            self.live.look()
+        for screen in self.screen_stack:
+            again = getattr(screen, "look_again", None)
+            if again is not None:
+                again()
+
+    # --- what is said ------------------------------------------------------------------------------------------
 
     def tell(self, text: str, *, wrong: bool = False) -> None:
         """Show a notice for a moment. The text may hold stored data."""
@@ -37,10 +205,46 @@ class Dashboard(App[None]):
         self.notify(shown, severity="error" if wrong else "information", markup=False, timeout=8 if wrong else 5)
 
     def trouble(self, error: Exception) -> None:
-        """Show what went wrong, and its next step."""
+        """Show what went wrong, and its next step. That the backend is lost is told by the banner."""
+        if isinstance(error, BackendUnavailable) and self.live is not None:
+            self.live.look()
+            if self.lost is not None:
+                return
         self.tell(str(error), wrong=True)
 
-    def on_unmount(self) -> None:
-        """Answer nothing any more, and let go of the store."""
-        self.reader.close()
-        self.manager.close()
+    # --- acts that are the same on every screen ----------------------------------------------------------------
+
+    def action_leave(self) -> None:
+        """End at once: reads and acts are on daemon threads."""
+        self.exit()
+
+    def action_help(self) -> None:
+        """Explain the screen one is on."""
+        from .screens.help import HelpScreen
+
+        self.push_screen(HelpScreen())
+
+    def action_command(self) -> None:
+        """Type a command, or choose one."""
+        from .screens.command import CommandScreen
+
+        self.push_screen(CommandScreen())
+
+    def action_done(self) -> None:
+        """List what was done here."""
+        from .screens.done import DoneScreen
+
+        self.push_screen(DoneScreen())
+
+    def action_undo(self) -> None:
+        """Take back the last commit; asked about first where it is another's."""
+        self._back("undo")
+
+    def action_redo(self) -> None:
+        """Bring back what the last undo took away."""
+        self._back("redo")
+
+    def _back(self, act: str) -> None:
+        from .screens.back import back
+
+        back(self, act)

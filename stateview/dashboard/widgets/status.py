@@ -35,7 +35,7 @@ class StatusBar(Widget):
             self._place, self._state, self._role, self._right = said
             self.refresh()
 
-    def render_line(self, y: int) -> Strip:
+    def render_line(self, y: int) -> Strip:  # noqa: ARG002
         """The line."""
         width = self.size.width
         cells = Cells(width, self.rich_style)
@@ -74,12 +74,12 @@ class Banner(Widget):
         self.set_class(lost is not None, "-shown")
         self.refresh()
 
-    def render_line(self, y: int) -> Strip:
+    def render_line(self, y: int) -> Strip:  # noqa: ARG002
         """The line."""
         cells = Cells(self.size.width, self.rich_style)
         if self._lost is not None:
             moment = time.monotonic()
             wait = max(0, round(self._lost.again - moment))
-            said = f" ! backend lost {lasting(moment - self._lost.since)} ago, next try in {wait} s, R now"
-            cells.add(said.replace("now ago", "just now", 1)).add(f" · {self._lost.error}")
+            lost = lasting(max(1.0, moment - self._lost.since))
+            cells.add(f" ! backend lost {lost} ago, next try in {wait} s, R now · {self._lost.error}")
         return Strip(cells.fill(), self.size.width)

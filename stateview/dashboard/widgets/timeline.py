@@ -99,6 +99,16 @@ class Timeline(VirtualList):
                 self.cursor = index
                 return
 
+    def in_order(self, one: str, other: str) -> tuple[str, str]:
+        """Two refs, the earlier state first, as far as the list knows them."""
+        places = {line.ref: index for index, line in enumerate(self._lines)}
+        return (one, other) if places.get(one, 0) >= places.get(other, 0) else (other, one)
+
+    def unmark(self) -> None:
+        """Mark no state any more."""
+        self.marked = []
+        self.refresh()
+
     def _read_newer(self) -> None:
         """Read the log down to what is known; where that is far, only its newest part, and forget what was known."""
         manager, newest = self._manager, self._commits[0].revision if self._commits else 0

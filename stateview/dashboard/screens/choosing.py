@@ -1,0 +1,142 @@
+"""Acts of the main screen that first ask which: a state, a namespace, a name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ...errors import InvalidName
+from ...manager import StateManager
+from ...model import check_checkpoint, check_name, now
+from ..acts import command_line
+from ..dialogs.ask import Ask
+from ..dialogs.confirm import Confirm
+from ..dialogs.menu import Menu
+from ..paint import age
+from .diff import DiffScreen
+
+if TYPE_CHECKING:
+    from ..app import Dashboard
+    from ..widgets.timeline import Line
+
+
+def choose_state(board: Dashboard, title: str, then: Callable[[str], object]) -> None:
+    """Ask for a checkpoint of the namespace, or a state a few commits back; `then` gets its ref."""
+    marks = board.news.marks if board.news else []
+    current = {mark.name: mark for mark in marks}
+    choices = [
+        (mark.name, mark.name, f"r{mark.revision}, {age(mark.time, now())} ago  {mark.note}".rstrip())
+        for mark in reversed(marks)
+        if current[mark.name] is mark
+    ]
+    revision = board.news.head.revision if board.news else 0
+    choices += [(f"live~{back}", f"live~{back}", f"r{revision - back}") for back in range(1, min(9, revision) + 1)]
+    if not choices:
+        board.tell("there is no other state yet: c makes a checkpoint")
+        return
+
+    def chosen(ref: str | None) -> None:
+        if ref is not None:
+            then(ref)
+
+    board.push_screen(Menu(title, choices), chosen)
+
+
+def choose_namespace(board: Dashboard, ref: str) -> None:
+    """Ask for a store and then for a namespace, and compare a ref of the present one with its live state."""
+
+    def chosen(store: str | None) -> None:
+        if store is not None:
+            board.reader.ask(board, "names", lambda _: names(store), lambda found: ask(store, found), board.trouble)
+
+    def names(store: str) -> list[str]:
+        with board.open(store, None) as manager:
+            return manager.namespaces()
+
+    def ask(store: str, found: list[str]) -> None:
+        here = board.manager.namespace if store == board.store else ""
+        choices = [(name, name, "") for name in found if name != here]
+        if not choices:
+            board.tell("there is no other namespace; F forks this one")
+            return
+        board.push_screen(Menu(f"Diff of {ref} with", choices), lambda name: compare(store, name))
+
+    def compare(store: str, name: str | None) -> None:
+        if name is None:
+            return
+        other: StateManager = board.open(store, name)
+        board.push_screen(DiffScreen(ref, other=other, store="" if store == board.store else store))
+
+    if len(board.stores) == 1:
+        chosen(board.store)
+    else:
+        board.push_screen(Menu("Store", [(shown, store, "") for store, shown in board.stores]), chosen)
+
+
+def _wrong(check: Callable[[str], object]) -> Callable[[str], str | None]:
+    def wrong(text: str) -> str | None:
+        try:
+            check(text)
+        except InvalidName as error:
+            return str(error)
+        return None
+
+    return wrong
+
+
+def fork(board: Dashboard) -> None:
+    """Ask for the name of a namespace that starts as the one that is looked at is, or was; then go there."""
+    if board.read_only:
+        board.tell("read-only: fork would write", wrong=True)
+        return
+    at = ["--at", board.at] if board.at else []
+
+    def named(name: str | None) -> None:
+        if name is not None:
+            board.acts.start(["fork", name, *at], then=lambda _: board.go(None, name))
+
+    board.push_screen(
+        Ask(
+            f"Fork {board.manager.namespace} at {board.at or 'live'} into",
+            check=_wrong(lambda text: check_name(text, "namespace")),
+            command=lambda text: command_line(["fork", text, *at]),
+        ),
+        named,
+    )
+
+
+def delete_checkpoint(board: Dashboard, line: Line) -> None:
+    """Ask whether to delete the checkpoint of a line of the timeline. The state itself stays as long as the history."""
+    if (reason := _no_checkpoint(board, line, "delete")) is not None:
+        board.tell(reason, wrong=True)
+        return
+    words = ["checkpoint", line.ref, "--delete"]
+    again = command_line(["checkpoint", line.ref.partition("@")[0], "--at", str(line.revision)])
+    said = [f"Delete the checkpoint {line.ref}, revision {line.revision}?", f"{again} would name it again."]
+    board.push_screen(Confirm(said, command_line(words)), lambda sure: board.acts.run(words) if sure else None)
+
+
+def rename_checkpoint(board: Dashboard, line: Line) -> None:
+    """Ask for another name for the checkpoint of a line of the timeline."""
+    if (reason := _no_checkpoint(board, line, "rename")) is not None:
+        board.tell(reason, wrong=True)
+        return
+
+    def words(name: str) -> list[str]:
+        return ["checkpoint", line.ref, "--rename", name]
+
+    def named(name: str | None) -> None:
+        if name is not None:
+            board.acts.run(words(name))
+
+    asked = Ask(
+        f"Rename the checkpoint {line.ref}", line.ref.partition("@")[0], check=_wrong(check_checkpoint),
+        command=lambda text: command_line(words(text)),
+    )  # fmt: skip
+    board.push_screen(asked, named)
+
+
+def _no_checkpoint(board: Dashboard, line: Line, what: str) -> str | None:
+    if board.read_only:
+        return f"read-only: {what} would write"
+    return None if line.mark is not None else f"no checkpoint is here to {what}; c names this state"

@@ -1,0 +1,223 @@
+"""The versions of one key, the newest first, and what each changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Footer
+
+from ...backends.base import Version
+from ...comparison import change
+from ...diff import Change
+from ...model import Commit, now
+from ..paint import SIGNS, Cells, age, line, size
+from ..reader import Stop
+from ..widgets.diff_view import DiffView
+from ..widgets.virtual_list import VirtualList
+
+if TYPE_CHECKING:
+    from ..app import Dashboard
+
+PAGE = 20  # versions that are read at once: their values travel too
+NEAR = 10
+
+
+class Past(NamedTuple):
+    """A version as the list shows it."""
+
+    revision: int
+    time: int
+    size: int | None  # None: a delete
+
+
+class Versions(VirtualList):
+    """The versions of a key. Values are not kept: each is read when it is looked at."""
+
+    def __init__(self, app: Dashboard, key: str) -> None:
+        super().__init__(id="versions")
+        self._board = app
+        self._key = key
+        self._commits: dict[int, Commit | None] = {}
+        self._asked: set[int] = set()
+        self._asking = False
+        self._whole = False
+        self.lines: list[Past] = []
+        self.trouble = ""
+
+    @property
+    def count(self) -> int:
+        """See `VirtualList.count`."""
+        return len(self.lines)
+
+    def read(self, again: bool = False) -> None:
+        """Read the next page, or all from the newest on."""
+        if self._asking and not again:
+            return
+        self._asking = True
+        below = 0 if again or not self.lines else self.lines[-1].revision
+        backend, key = self._board.manager.backend, self._key
+
+        def page(_stop: Stop) -> list[Past]:
+            found = backend.versions(key, PAGE, below)
+            return [Past(one.revision, one.time, None if one.value is None else len(one.value)) for one in found]
+
+        self._board.reader.ask(self, "page", page, lambda found: self._took(found, below), self._failed)
+
+    def _took(self, found: list[Past], below: int) -> None:
+        self._asking, self._whole, self.trouble = False, len(found) < PAGE, ""
+        at = self.lines[self.cursor].revision if self.lines else 0
+        self.lines = found if not below else self.lines + found
+        self.resized()
+        self.cursor = next((index for index, one in enumerate(self.lines) if one.revision == at), self.cursor)
+        self.post_message(self.Highlighted(self, self.cursor))
+
+    def _failed(self, error: Exception) -> None:
+        self._asking, self.trouble = False, str(error)
+        self._board.trouble(error)
+        self.refresh()
+
+    def _ask_commit(self, revision: int) -> None:
+        if revision in self._asked:
+            return
+        self._asked.add(revision)
+
+        def read(_stop: Stop) -> Commit | None:
+            found = self._board.manager.log(1, below=revision + 1)
+            return found[0] if found and found[0].revision == revision else None
+
+        def took(commit: Commit | None) -> None:
+            self._commits[revision] = commit
+            self.refresh()
+
+        self._board.reader.ask(self, revision, read, took, lambda _error: self._asked.discard(revision))
+
+    def paint(self, index: int, cells: Cells) -> None:
+        """See `VirtualList.paint`."""
+        one, dim = self.lines[index], self.style_of("dim")
+        self._ask_commit(one.revision)
+        first = index == self.count - 1 or self.lines[index + 1].size is None
+        kind = "removed" if one.size is None else "added" if first and self._whole else "changed"
+        cells.add(f"{SIGNS[kind]} ", self.style_of(kind)).add(f"r{one.revision} ", self.style_of("key"))
+        cells.add(f"{age(one.time, now())} ", dim, 8)
+        cells.add("deleted " if one.size is None else f"{size(one.size)} ", self.style_of("number"), 9)
+        commit = self._commits.get(one.revision)
+        if commit is not None:
+            cells.add(f"{commit.author}: " if commit.author else "", dim).add(commit.reason)
+        if index >= self.count - NEAR and not self._whole:
+            self.read()
+
+    def nothing(self) -> list[str]:
+        """See `VirtualList.nothing`."""
+        return (
+            self.trouble.split("\n") if self.trouble else ["reading…" if self._asking else "no version of it is kept"]
+        )
+
+
+class HistoryScreen(Screen[None]):
+    """Steps through the versions of a key; each beside what it changed.
+
+    Args:
+        key: the key, which need not be there any more.
+
+    """
+
+    DEFAULT_CSS = """
+    HistoryScreen #versions-pane { width: 2fr; }
+    HistoryScreen #change-pane { width: 3fr; }
+    HistoryScreen.-narrow Horizontal { layout: vertical; }
+    HistoryScreen.-narrow #versions-pane, HistoryScreen.-narrow #change-pane { width: 1fr; height: 1fr; }
+    """
+    HELP = "The versions of one key, the newest first; beside them what each changed against the one before."
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "revert", "Restore this version", id="history.restore"),
+        Binding("enter", "travel", "Look at that state", id="history.travel"),
+        Binding("y", "copy", "Copy command line", show=False, id="history.copy"),
+        Binding("escape,H", "leave", "Back", key_display="esc", id="history.leave"),
+    ]
+    AUTO_FOCUS = "#versions"
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self._key = key
+
+    @property
+    def _board(self) -> Dashboard:
+        return cast("Dashboard", self.app)
+
+    def compose(self) -> ComposeResult:
+        """The versions, and the change of the one under the cursor."""
+        with Horizontal():
+            with Vertical(id="versions-pane", classes="pane") as pane:
+                pane.border_title = "History"
+                pane.border_subtitle = Content(line(self._key, 60))
+                yield Versions(self._board, self._key)
+            with Vertical(id="change-pane", classes="pane") as pane:
+                pane.border_title = "Change"
+                yield DiffView(id="change")
+        yield Footer(show_command_palette=False, compact=True)
+
+    def on_mount(self) -> None:
+        """Read the newest versions."""
+        self.query_one(Versions).read()
+
+    def moved(self, _head: Any, changed: list[str] | None) -> None:
+        """Another wrote; if it is this key, there is a new version."""
+        if changed is None or self._key in changed:
+            self.query_one(Versions).read(again=True)
+
+    def look_again(self) -> None:
+        """Read everything anew."""
+        self.query_one(Versions).read(again=True)
+
+    @on(VirtualList.Highlighted, "#versions")
+    def _highlighted(self) -> None:
+        versions = self.query_one(Versions)
+        if not versions.lines:
+            return
+        revision = versions.lines[versions.cursor].revision
+        backend, key = self._board.manager.backend, self._key
+
+        def read(_stop: Stop) -> tuple[Change | None, str]:
+            found: list[Version] = backend.versions(key, 2, revision + 1)
+            new = found[0] if found and found[0].value is not None else None
+            old = found[1] if len(found) > 1 and found[1].value is not None else None
+            return change(key, old, new), f"r{old.revision} → r{revision}" if old else f"r{revision}"
+
+        def took(answer: tuple[Change | None, str]) -> None:
+            self.query_one("#change-pane").border_title = f"Change {answer[1]}"
+            self.query_one(DiffView).show(answer[0])
+
+        self._board.reader.ask(self, "change", read, took, self._board.trouble)
+
+    def action_revert(self) -> None:
+        """Preview bringing this version back."""
+        versions = self.query_one(Versions)
+        if versions.lines:
+            from .restore import RestoreScreen
+
+            revision = versions.lines[versions.cursor].revision
+            self.app.push_screen(RestoreScreen(str(revision), keys=[self._key]))
+
+    def action_travel(self) -> None:
+        """Look at the whole namespace as of this version."""
+        versions = self.query_one(Versions)
+        if versions.lines:
+            self._board.travel(str(versions.lines[versions.cursor].revision))
+            self.dismiss(None)
+
+    def action_copy(self) -> None:
+        """Copy the command line that lists these versions."""
+        from ..acts import command_line
+
+        self.app.copy_to_clipboard(command_line(["history", "--", self._key]))
+        self._board.tell("copied the command line")
+
+    def action_leave(self) -> None:
+        """Go back."""
+        self.dismiss(None)

@@ -1,0 +1,436 @@
+"""The main screen: namespaces, timeline, keys and the value under the cursor, all of one state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.events import DescendantFocus
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import Footer
+
+from ...backends.base import Head, Version
+from ...model import now
+from ...view import resolve
+from ..paint import age, lasting, line, size
+from ..source import Prefetch
+from ..widgets.filter_bar import FilterBar
+from ..widgets.job_bar import JobBar
+from ..widgets.json_view import JsonView
+from ..widgets.key_list import KeyList
+from ..widgets.namespaces import Namespaces
+from ..widgets.status import Banner, StatusBar
+from ..widgets.timeline import Timeline
+from ..widgets.value_info import ValueInfo
+from ..widgets.virtual_list import VirtualList
+
+if TYPE_CHECKING:
+    from ..app import Dashboard
+
+REST = 0.05  # seconds for which a cursor must rest before what it is on is read
+HEAVY = 1_000_000  # bytes of a value for which it must rest longer
+PANES = ("namespaces", "keys", "json", "timeline")  # by number
+
+
+class MainScreen(Screen[None]):
+    """Looks at the app's namespace, live or at its ref."""
+
+    HELP = (
+        "Keys of the namespace, the value under the cursor, and the timeline. Moving along the timeline shows every\n"
+        "pane as of there; esc comes back to live. Nothing here destroys state without a way back: z undoes."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(str(n), f"pane('{name}')", name, show=False, id=f"main.{name}") for n, name in enumerate(PANES, 1)),
+        Binding("slash", "search", "Filter", key_display="/", id="main.filter"),
+        Binding("e", "edit", "Edit", id="main.edit"),
+        Binding("E", "editor", "In $EDITOR", show=False, id="main.editor"),
+        Binding("a", "add", "New key", show=False, id="main.add"),
+        Binding("M", "rename", "Rename", show=False, id="main.rename"),
+        Binding("T", "expire", "Expiry", show=False, id="main.expire"),
+        Binding("X", "delete", "Delete", show=False, id="main.delete"),
+        Binding("H", "history", "History", id="main.history"),
+        Binding("y", "copy", "Copy", show=False, id="main.copy"),
+        Binding("c", "checkpoint", "Checkpoint", id="main.checkpoint"),
+        Binding("d", "diff", "Diff", id="main.diff"),
+        Binding("D", "diff_elsewhere", "Diff with another namespace", show=False, id="main.diff-elsewhere"),
+        Binding("r", "restore", "Restore", id="main.restore"),
+        Binding("F", "fork", "Fork", show=False, id="main.fork"),
+        Binding("escape", "back", "Back", show=False, id="main.back"),
+    ]
+    AUTO_FOCUS = "#keys"
+
+    def __init__(self, prefetch: Prefetch | None = None) -> None:
+        super().__init__()
+        self._prefetch = prefetch
+        self._shown: Version | None = None  # what the value pane shows
+        self._timer: Timer | None = None
+        self._travel: Timer | None = None
+
+    def compose(self) -> ComposeResult:
+        """Three columns; the stylesheet says which are seen."""
+        yield StatusBar()
+        yield Banner()
+        with Horizontal(id="panes"):
+            with Vertical(id="side"):
+                with Vertical(id="namespaces-pane", classes="pane") as pane:
+                    pane.border_title = "1 Namespaces"
+                    yield Namespaces(self.board.stores, self.board.open, id="namespaces")
+                with Vertical(id="timeline-pane", classes="pane") as pane:
+                    pane.border_title = "4 Timeline"
+                    yield Timeline(id="timeline")
+            with Vertical(id="keys-pane", classes="pane") as pane:
+                pane.border_title = "2 Keys"
+                yield FilterBar(id="filter")
+                yield KeyList(id="keys")
+            with Vertical(id="value-pane", classes="pane") as pane:
+                pane.border_title = "3 Value"
+                yield JsonView(id="json")
+                yield ValueInfo(id="value-info")
+        yield JobBar()
+        yield Footer(show_command_palette=False, compact=True)
+
+    def on_mount(self) -> None:
+        """Show what the app looks at."""
+        self.add_class("on-keys")
+        self.watch(self.keys, "status", self._status_changed)
+        self.show_namespace()
+
+    def _status_changed(self, status: str) -> None:
+        self.query_one("#keys-pane").border_subtitle = status
+
+    # --- what is shown -----------------------------------------------------------------------------------------
+
+    @property
+    def board(self) -> Dashboard:
+        """The app."""
+        return cast("Dashboard", self.app)
+
+    @property
+    def keys(self) -> KeyList:
+        """The list of keys."""
+        return self.query_one(KeyList)
+
+    @property
+    def timeline(self) -> Timeline:
+        """The list of states."""
+        return self.query_one(Timeline)
+
+    def show_namespace(self) -> None:
+        """The app looks at another namespace: show everything of it."""
+        board = self.board
+        self.query_one(Namespaces).here(board.store, board.manager.namespace, Head())
+        self.timeline.show(board.manager)
+        self.query_one(FilterBar).clear()
+        self.show_state()
+
+    def show_state(self) -> None:
+        """The app looks at another state of the namespace: keys and value are as of there."""
+        board, prefetch = self.board, self._prefetch
+        self._prefetch = None
+        self.set_class(board.at is not None, "-past")
+        source = prefetch.source if prefetch is not None else self.query_one(FilterBar).source(board.manager, board.at)
+        self.keys.show(source, prefetch)
+        if self._shown is not None:
+            self._read_value(self._shown.key)
+        self.show_status()
+
+    def show_status(self) -> None:
+        """Say where we are."""
+        board, head = self.board, self.board.news.head if self.board.news else Head()
+        place = f"{board.manager.url} · {board.manager.namespace}"
+        right = "read-only" if board.read_only else "RW"
+        if board.at is not None:
+            state, role = f"AS OF {board.at}, NOT LIVE · esc: live", "past"
+        elif board.lost is not None:
+            state, role = "LOST", "paused"
+        elif board.paused:
+            state, role = f"PAUSED, {board.missed:,} commits behind · p: go on", "paused"
+        else:
+            state, role = f"LIVE ● r{head.revision}", "live"
+        self.query_one(StatusBar).show(place, state, role, right)
+        self.query_one(Banner).show(board.lost)
+
+    def moved(self, head: Head, changed: list[str] | None) -> None:
+        """Somebody committed: the lists follow, and the value, unless a past state is looked at."""
+        board = self.board
+        assert board.news is not None
+        self.query_one(Namespaces).here(board.store, board.manager.namespace, head)
+        self.timeline.moved(head, board.news.marks)
+        if board.at is None:
+            self.keys.moved(changed)
+            if self.keys.key is not None and (changed is None or self.keys.key in changed):
+                self._read_value(self.keys.key)
+        self.show_status()
+
+    def look_again(self) -> None:
+        """Read everything again."""
+        namespaces = self.query_one(Namespaces)
+        namespaces.read(self.board.store)
+        self.keys.moved(None)
+        if self.keys.key is not None:
+            self._read_value(self.keys.key)
+
+    # --- the value ---------------------------------------------------------------------------------------------
+
+    @on(KeyList.Highlighted)
+    def _key_highlighted(self, event: KeyList.Highlighted) -> None:
+        if self._timer is not None:
+            self._timer.stop()
+        key = event.key
+        if key is None:
+            self._show_nothing()
+            return
+        heavy = event.row is not None and event.row.size > HEAVY
+        self._timer = self.set_timer(5 * REST if heavy else REST, lambda: self._read_value(key))
+
+    @on(KeyList.Failed)
+    @on(Timeline.Failed)
+    def _failed(self, event: KeyList.Failed | Timeline.Failed) -> None:
+        self.board.trouble(event.error)
+
+    def _read_value(self, key: str) -> None:
+        backend, at = self.board.manager.backend, self.board.at
+
+        def read(_stop: object) -> Version | None:
+            if at is None:
+                return backend.get(key)
+            return backend.read([key], resolve(backend, at)).get(key)
+
+        def took(version: Version | None) -> None:
+            if key != self.keys.key:
+                return
+            if version is None or version.value is None:
+                self._show_nothing()
+                return
+            self._shown = version
+            self.query_one(JsonView).show(version.value, key)
+            self._show_facts()
+
+        self.board.reader.ask(self, "value", read, took, self._value_failed)
+
+    def _value_failed(self, error: Exception) -> None:
+        self.board.trouble(error)
+        if self._shown is None or self._shown.key != self.keys.key:  # what was read before of this key stays
+            self._show_nothing(str(error))
+
+    def _show_nothing(self, said: str = "") -> None:
+        self._shown = None
+        self.query_one("#value-pane").border_title = "3 Value"
+        self.query_one(JsonView).show_text(said)
+        self.query_one(ValueInfo).show("", "")
+
+    def _show_facts(self) -> None:
+        shown = self._shown
+        if shown is None or shown.value is None:
+            return
+        self.query_one("#value-pane").border_title = Content(f"3 Value · {line(shown.key, 80)}")
+        facts = [size(len(shown.value)), f"r{shown.revision}", f"{age(shown.time, now())} ago"]
+        if shown.expires:
+            facts.append(f"expires in {lasting((shown.expires - now()) / 1_000_000)}")
+        self.query_one(ValueInfo).show(" · ".join(facts), self.query_one(JsonView).pointer)
+
+    @on(FilterBar.Typed)
+    def _filter_typed(self, event: FilterBar.Typed) -> None:
+        self.keys.filter(event.text)
+
+    @on(FilterBar.Left)
+    def _filter_left(self) -> None:
+        self.action_pane("keys")
+
+    @on(VirtualList.Highlighted, "#json")
+    def _place_highlighted(self) -> None:
+        self.query_one(ValueInfo).show(pointer=self.query_one(JsonView).pointer)
+
+    @on(JsonView.Blame)
+    def _blame(self, event: JsonView.Blame) -> None:
+        if self.keys.key is not None:
+            self.board.acts.start(["blame", "--", self.keys.key, event.pointer])
+
+    # --- moving between panes, states and namespaces -----------------------------------------------------------
+
+    def action_pane(self, name: str) -> None:
+        """Put the focus into a pane."""
+        self.query_one(f"#{name}").focus()
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        """Where there is no room for all panes, the one with the focus is seen."""
+        inside = {node.id for node in event.widget.ancestors_with_self}
+        side = "side" if "side" in inside else "value" if "value-pane" in inside else "keys"
+        for name in ("side", "keys", "value"):
+            self.set_class(name == side, f"on-{name}")
+
+    @on(VirtualList.Highlighted, "#timeline")
+    def _state_highlighted(self) -> None:
+        if self._travel is not None:
+            self._travel.stop()
+        timeline = self.timeline
+        if timeline.has_focus:
+            self._travel = self.set_timer(REST, lambda: self.board.travel(timeline.line.ref))
+
+    @on(VirtualList.Chosen, "#timeline")
+    @on(KeyList.Chosen)
+    def _chosen(self, event: VirtualList.Chosen | KeyList.Chosen) -> None:
+        self.action_pane("keys" if event.control is self.timeline else "json")
+
+    @on(VirtualList.Chosen, "#namespaces")
+    def _place_chosen(self) -> None:
+        namespaces = self.query_one(Namespaces)
+        place = namespaces.place
+        if place.namespace is not None:
+            self.board.go(place.store, place.namespace)
+        elif namespaces.is_open(place.store):
+            namespaces.close(place.store)
+        else:
+            namespaces.read(place.store)
+
+    def action_back(self) -> None:
+        """One level back: the filter, the marks, then live."""
+        if self.query_one(FilterBar).text:
+            self.query_one(FilterBar).clear()
+        elif self.keys.marked or self.timeline.marked:
+            self.keys.unmark()
+            self.timeline.unmark()
+        elif self.board.at is not None:
+            self.timeline.go_to("live")
+            self.board.travel(None)
+        else:
+            self.action_pane("keys")
+
+    def action_search(self) -> None:
+        """Filter the keys."""
+        self.query_one(FilterBar).open()
+
+    # --- acts --------------------------------------------------------------------------------------------------
+
+    def _one_key(self, what: str) -> str | None:
+        """The key under the cursor, if something may be done to it now; else the reason is told."""
+        reason = ""
+        if self.board.read_only:
+            reason = f"read-only: {what} would write"
+        elif self.board.at is not None:
+            reason = f"{what} changes live, and this is {self.board.at}: esc goes back to live, r restores from here"
+        elif self.keys.key is None:
+            reason = "no key is there; a makes one"
+        if reason:
+            self.board.tell(reason, wrong=True)
+            return None
+        return self.keys.key
+
+    def action_edit(self) -> None:
+        """Edit the value here."""
+        if (key := self._one_key("edit")) is not None:
+            from .edit import edit
+
+            edit(self.board, key)
+
+    def action_editor(self) -> None:
+        """Edit the value in `$EDITOR`."""
+        if (key := self._one_key("edit")) is not None:
+            from .edit import edit
+
+            edit(self.board, key, editor=True)
+
+    def action_add(self) -> None:
+        """Make a new key."""
+        if self.board.read_only or self.board.at is not None:
+            self._one_key("a new key")
+            return
+        from .edit import add
+
+        add(self.board)
+
+    def action_rename(self) -> None:
+        """Give the key another name; on the timeline, the checkpoint."""
+        if self.timeline.has_focus:
+            from .choosing import rename_checkpoint
+
+            rename_checkpoint(self.board, self.timeline.line)
+        elif (key := self._one_key("rename")) is not None:
+            from ..dialogs.values import rename
+
+            rename(self.board, key)
+
+    def action_expire(self) -> None:
+        """Set when the key goes."""
+        if (key := self._one_key("expire")) is not None:
+            from ..dialogs.values import expire
+
+            expire(self.board, key)
+
+    def action_delete(self) -> None:
+        """Delete the marked keys, or the one under the cursor; on the timeline, the checkpoint."""
+        if self.timeline.has_focus:
+            from .choosing import delete_checkpoint
+
+            delete_checkpoint(self.board, self.timeline.line)
+        elif (key := self._one_key("delete")) is not None:
+            from ..dialogs.values import delete
+
+            delete(self.board, sorted(self.keys.marked) or [key])
+
+    def action_history(self) -> None:
+        """Step through the versions of the key."""
+        if self.keys.key is not None:
+            from .history import HistoryScreen
+
+            self.app.push_screen(HistoryScreen(self.keys.key))
+
+    def action_copy(self) -> None:
+        """Copy the key, the value, the pointer, or a command line."""
+        self.query_one(JsonView).action_copy()
+
+    def action_checkpoint(self) -> None:
+        """Name the state that is looked at."""
+        from ..dialogs.checkpoint import new_checkpoint
+
+        known = [mark.name for mark in self.board.news.marks] if self.board.news else []
+        new_checkpoint(self.board, self.board.at, known)
+
+    def action_diff(self) -> None:
+        """Compare the two marked states, or the one that is looked at with live; else ask which."""
+        from .diff import DiffScreen
+
+        marked = self.timeline.marked
+        here = self.timeline.line.ref if self.timeline.has_focus else self.board.at or "live"
+        if len(marked) == 2:
+            self.app.push_screen(DiffScreen(*self.timeline.in_order(*marked)))
+        elif marked and marked[0] != here:
+            self.app.push_screen(DiffScreen(*self.timeline.in_order(marked[0], here)))
+        elif here != "live":
+            self.app.push_screen(DiffScreen(here))
+        else:
+            self._choose_state("Diff of live with", lambda ref: self.app.push_screen(DiffScreen(ref)))
+
+    def action_diff_elsewhere(self) -> None:
+        """Compare the state that is looked at with another namespace, here or in another store."""
+        from .choosing import choose_namespace
+
+        choose_namespace(self.board, self.board.at or "live")
+
+    def action_restore(self) -> None:
+        """Preview bringing back the state that is looked at, or one that is asked for; the marked keys, if any are."""
+        from .restore import RestoreScreen
+
+        keys = sorted(self.keys.marked) or None
+        here = self.timeline.line.ref if self.timeline.has_focus else self.board.at or "live"
+        if here != "live":
+            self.app.push_screen(RestoreScreen(here, keys))
+        else:
+            self._choose_state("Restore", lambda ref: self.app.push_screen(RestoreScreen(ref, keys)))
+
+    def _choose_state(self, title: str, then: Callable[[str], object]) -> None:
+        from .choosing import choose_state
+
+        choose_state(self.board, title, then)
+
+    def action_fork(self) -> None:
+        """Start a new namespace as the one that is looked at is, or was."""
+        from .choosing import fork
+
+        fork(self.board)

@@ -1,0 +1,58 @@
+"""Handler: dashboard. Reads the first page on a thread while Textual is imported, which takes most of the time."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from .. import settings
+from ..backends import mask
+from ..commands.context import Context
+from ..commands.exits import UsageError
+from ..commands.results import Done
+from ..errors import BackendError
+from ..manager import StateManager
+from .source import Prefetch
+
+TIMEOUT = 3.0  # seconds that a read goes on trying: a person is better told than kept waiting
+
+
+def start(context: Context, given: dict[str, Any]) -> Done:
+    """`dashboard [STORE]`."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()) and "TEXTUAL_DRIVER" not in os.environ:
+        raise UsageError("the dashboard needs a terminal", "Use the commands: 'stateview help' lists them")
+    options = {**context.options, "store": given.get("store") or context.options.get("store")}
+    found = settings.find()
+    store = options["store"] or os.environ.get("STATEVIEW_STORE") or found.text("store") or "json"
+    manager = context.open(options["store"], options.get("namespace"), timeout=TIMEOUT)
+    manager.author = manager.author or "dashboard"  # so that the log tells a person's acts from the script's
+    prefetch = Prefetch(manager, given.get("at"))
+    if "at" in given:
+        _check_ref(manager, given["at"])
+    from .app import Dashboard
+    from .keymap import keymap_of
+    from .themes import theme_of
+
+    app = Dashboard(
+        manager, options, given.get("at"), store=store, stores=_stores(store, manager, found), redact=found.redact(),
+        prefetch=prefetch, theme=theme_of(given.get("theme"), found), keys=keymap_of(found),
+    )  # fmt: skip
+    app.run()
+    return Done(code=app.return_code or 0)
+
+
+def _check_ref(manager: StateManager, ref: str) -> None:
+    """A ref that is not there is told before the screen is taken over; that the backend is not, the dashboard shows."""
+    try:
+        manager.at(ref)
+    except BackendError:
+        pass  # the banner says it, and goes on trying
+
+
+def _stores(store: str, manager: StateManager, found: settings.Settings) -> list[tuple[str, str]]:
+    """What can be gone to: what to open it by, and what to show of it."""
+    named = [(name, f"{name}  {mask(url)}") for name, url in sorted(found.stores().items())]
+    if store in dict(named):
+        return named
+    return [(store, manager.url), *named]

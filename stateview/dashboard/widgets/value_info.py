@@ -1,0 +1,34 @@
+"""The line under a value: how large it is, which revision wrote it and when, when it goes, and where in it one is."""
+
+from __future__ import annotations
+
+from textual.strip import Strip
+from textual.widget import Widget
+
+from ..paint import Cells
+
+
+class ValueInfo(Widget):
+    """One line of facts, and the JSON Pointer of the cursor at its right."""
+
+    DEFAULT_CSS = "ValueInfo { height: 1; color: $text-muted; background: $surface; }"
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._facts, self._pointer = "", ""
+
+    def show(self, facts: str | None = None, pointer: str | None = None) -> None:
+        """Say the facts, or where the cursor is, or both; None leaves what stands there."""
+        self._facts = self._facts if facts is None else facts
+        self._pointer = self._pointer if pointer is None else pointer
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:  # noqa: ARG002
+        """The line; the pointer gives way first."""
+        width = self.size.width
+        cells = Cells(width, self.rich_style).add(f" {self._facts}")
+        room = cells.left - 2
+        pointer = self._pointer if len(self._pointer) <= room else "…" + self._pointer[-max(0, room - 1) :]
+        if room > 3 and pointer:
+            cells.add("", None, room + 1 - len(pointer)).add(pointer)
+        return Strip(cells.fill(), width)
