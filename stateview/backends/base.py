@@ -10,13 +10,14 @@ Times are microseconds since 1970, UTC. An entry whose `expires` is not 0 and no
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
 from ..model import Commit, RecoveryReport
 
 START = 160
+PAGE = 8_000_000  # bytes of values, after which a page of `dump` ends
 
 
 class Version(Struct, frozen=True):
@@ -31,6 +32,12 @@ class Version(Struct, frozen=True):
     def visible(self, time: int) -> bool:
         """Whether a read at `time` finds it."""
         return self.value is not None and (self.expires == 0 or self.expires > time)
+
+
+class Kept(Version, frozen=True):
+    """A version that is still kept, and the revision that superseded it (0: none has)."""
+
+    until: int = 0
 
 
 class Row(Struct, frozen=True):
@@ -127,6 +134,61 @@ class Batch(Struct, frozen=True):
     time: int = 0
 
 
+class Receiver(Protocol):
+    """Where a copy of another namespace is built: a stage, which no list and no read shows before `finish`.
+
+    Killed at any instant, the stage stays, and `progress` of the next receiver says from where to go on. It holds its
+    destination against every other receiver until it is closed. For one thread at a time.
+    """
+
+    def progress(self) -> dict[str, Any] | None:
+        """The `note` of the last put that the stage certainly holds, with all before it; None where it is empty."""
+
+    def put(
+        self, versions: Iterable[Kept] = (), commits: Iterable[Commit] = (), marks: Iterable[Mark] | None = None, *,
+        note: dict[str, Any], forget: Iterable[str] = (),
+    ) -> None:  # fmt: skip
+        """Add what `dump`, `commits` and `marks` of the source gave; all of it is there with its note, or nothing.
+
+        A crash may take the last puts with their notes, never one without those after it. After an error, go on from
+        `progress()`. O(what is given) and O(log n) for each version.
+
+        Args:
+            versions: kept versions. A version that is there already is not to be put again.
+            commits: kept commits; one that is there is replaced.
+            marks: all checkpoints, in the order of their making, in place of those that are there; None leaves these.
+            note: what JSON can say, for `progress`.
+            forget: keys whose versions all go before any is added: those that were written since they were put.
+
+        """
+
+    def staged(self, head: Head) -> Backend:
+        """The stage as the namespace that it becomes with this head, for looking at it; the receiver closes it.
+
+        `compact` takes away what the source forgot while it was copied. O(keys + versions) after a put.
+        """
+
+    def finish(self, head: Head, over: bool = False) -> str:
+        """Put the stage in the place of the namespace, atomically and durably, and let go of the destination.
+
+        Args:
+            head: where the source stood when the last of it was put; the next commit is one revision on.
+            over: replace a namespace that is there, and keep that aside.
+
+        Returns the place where the former namespace is kept; "" where there was none. O(1) after `staged`.
+
+        Raises:
+            Conflict: there is a namespace, and `over` is not given. The stage stays.
+
+        """
+
+    def drop(self) -> None:
+        """Remove the stage, and let go of the destination."""
+
+    def close(self) -> None:
+        """Let go of the destination. The stage stays, with all that was put."""
+
+
 class Backend(Protocol):
     """One namespace of a store. Opened by `stateview.backends.open_backend`; safe for threads and across fork().
 
@@ -209,6 +271,30 @@ class Backend(Protocol):
         """Forget the versions that no revision from `floor` on and no checkpoint can see; give the space back.
 
         Returns the number of versions dropped. O(history).
+        """
+
+    def dump(
+        self, after: tuple[str, int] = ("", 0), limit: int = 1000, keys: Iterable[str] | None = None
+    ) -> list[Kept]:
+        """A page of all versions that are kept, deletes and what has expired included, by key and then revision.
+
+        A page is of one state; between pages others may write, of which `changed` tells. It ends after `limit`
+        versions at most, and soon after `PAGE` bytes of values. An empty page: there are no more.
+
+        Args:
+            after: the key and revision of the last version of the page before.
+            limit: how many at most.
+            keys: only the versions of these.
+
+        O(log n + limit); O(keys) more where these are given.
+        """
+
+    def receive(self) -> Receiver:
+        """The place where a copy of another namespace is built, to become this one.
+
+        Raises:
+            Conflict: another receiver has it.
+
         """
 
     def wait(self, revision: int, timeout: float) -> int:

@@ -21,7 +21,7 @@ from msgspec import Raw, Struct
 from ..errors import BackendError, Damaged, ReadOnly
 from ..model import Commit, RecoveryReport, now
 from . import json_document as document
-from .base import START, Batch, Head, Mark, Point, Row, Version
+from .base import START, Batch, Head, Kept, Mark, Point, Receiver, Row, Version
 from .json_history import Header, History, Line, MarkLine, Set, digest, last_line, seal, written
 from .shared import (
     REAP,
@@ -225,6 +225,22 @@ class JSONBackend:
         with self._mutex:
             return list(self._past().marks)
 
+    def dump(
+        self, after: tuple[str, int] = ("", 0), limit: int = 1000, keys: Iterable[str] | None = None
+    ) -> list[Kept]:
+        """See `Backend.dump`."""
+        from .json_transfer import dump
+
+        with self._mutex:
+            return dump(self._past(), after, limit, keys)
+
+    def receive(self) -> Receiver:
+        """See `Backend.receive`."""
+        from .json_transfer import JSONReceiver
+
+        self._check_writable()
+        return JSONReceiver(self)
+
     def wait(self, revision: int, timeout: float) -> int:
         """See `Backend.wait`. Looks at the file twenty times a second."""
         deadline = time.monotonic() + timeout
@@ -293,6 +309,11 @@ class JSONBackend:
         """Rename for a process that was killed before it did: what is written next builds on it."""
         line = live.line
         assert line is not None
+        from .json_transfer import complete, moved
+
+        if moved(self.folder, line.digest) is not None:
+            complete(self.folder)
+            return _Live(self._signature(), live.head, live.entries, line, live.keys, live.blocks)
         data = document.dump(live.entries, live.blocks)
         if digest(data) != line.digest:
             raise Damaged(f"{self.state_path} is one commit behind, and does not lead to the next", document.RECOVER)
@@ -323,10 +344,18 @@ class JSONBackend:
         if line is None:
             return _Live(None, Head(), {}) if signature is None else None
         found = digest(data) if signature is not None else ""
+        if behind := found != line.digest:
+            from .json_transfer import moved
+
+            if (staged := moved(self.folder, line.digest)) is not None:
+                entries = document.parse(staged, self.state_path)
+                self._hold(entries, line)
+                head = Head(line.rev, line.time, line.count, line.floor, line.lineage)
+                return _Live(None, head, entries, line, behind=True)
         if found not in (line.digest, line.before) or (signature is None and line.before):
             return None
         entries = document.parse(data, self.state_path) if signature is not None else {}
-        if found == line.digest:
+        if not behind:
             self._hold(entries, line)
         else:  # a commit between its line and its rename, now or before a crash
             for version in written(line):
@@ -335,7 +364,7 @@ class JSONBackend:
                 else:
                     entries[version.key] = version
         head = Head(line.rev, line.time, line.count, line.floor, line.lineage)
-        return _Live(signature, head, entries, line, behind=found != line.digest)
+        return _Live(signature, head, entries, line, behind=behind)
 
     def _hold(self, entries: dict[str, Version], line: Line) -> None:
         if len(entries) != line.count:

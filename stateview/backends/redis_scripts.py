@@ -393,15 +393,23 @@ end
 
 ROWS = _COMMON + _PLACE + """
 -- Some of a page. ARGV: from which key on, up to which; 1 for backwards; how many to pass over, how many to return; the
--- state; how much of a value. Returns how many are still to be passed over, the key to go on after (nothing: there are
--- no more), and of each key its size and its entry, cut.
+-- state; how much of a value; what is remembered of huge values: which are these, the lineage, and of each its key, its
+-- revision and when it was seen last. Returns how many are still to be passed over, the key to go on after (nothing:
+-- there are no more), the head, and of each key its size and its entry, cut; no entry where it is as remembered.
 local low, high, backwards = ARGV[1], ARGV[2], ARGV[3] == '1'
 local skip, limit, revision, start = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[8])
+local huge, known = tonumber(ARGV[9]), {}
 if revision >= 0 then
   local ok, floor = kept(revision)
   if not ok then return {'pruned', floor} end
 end
 local past, time = state(revision, tonumber(ARGV[7]))
+local f = call('HMGET', head, 'revision', 'floor', 'lineage')
+if f[3] == ARGV[10] then
+  for i = 11, #ARGV, 3 do  -- of what was seen before the floor, the history does not tell
+    if tonumber(ARGV[i + 2]) >= tonumber(f[2]) then known[ARGV[i]] = ARGV[i + 1] end
+  end
+end
 local keys, edge = {}, nil  -- in the order of the walk; where there is an edge, more may come after it
 
 local function look_live()
@@ -452,11 +460,21 @@ local function look_past()
 end
 
 if past then look_past() else look_live() end
-local out, count, read = {'ok', 0, edge or ''}, 0, 0
+local function lasts(key)  -- whether it is live at that time, without a look at its entry
+  local expires = call('ZSCORE', expiry, key)
+  return not expires or tonumber(expires) > time
+end
+local out, count, read = {'ok', 0, edge or '', f[1] or '0', f[2] or '0', f[3] or ''}, 0, 0
 for i, key in ipairs(keys) do
+  local same = not past and known[key] and call('HSTRLEN', live, key) > huge and
+    not call('ZSCORE', hindex, key .. '\\0' .. pad(tonumber(known[key])))
   if skip > 0 and not past then
-    local expires = call('ZSCORE', expiry, key)
-    if not expires or tonumber(expires) > time then skip = skip - 1 end
+    if lasts(key) then skip = skip - 1 end
+  elseif same then
+    if lasts(key) then
+      out[#out + 1] = key; out[#out + 1] = 0; out[#out + 1] = ''
+      count = count + 1
+    end
   else
     local packed
     if past then packed = at(key, revision, time) else packed = call('HGET', live, key) end

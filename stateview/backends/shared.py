@@ -14,7 +14,7 @@ from typing import Protocol
 from weakref import WeakSet
 
 from ..errors import BackendError, BackendUnavailable, Conflict, HistoryPruned, ReadOnly, StateException
-from .base import Batch, prefix_end
+from .base import Batch, Head, Row, prefix_end
 
 TEMPORARY = ".tmp-"
 DAMAGED = ".damaged-"
@@ -286,3 +286,32 @@ def bound(text: str) -> str:
     if found is None:
         return text
     return text[: found.start()] + ("\0" if found[0] == "\0" else "\ue000")
+
+
+HUGE = 1_000_000  # bytes of a value from which on its row is remembered, since to read it again takes long
+_MANY = 100
+
+
+class Remembered:
+    """Rows of huge values that were live at some revision, and are for as long as no history says otherwise."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, tuple[Row, int]] = {}
+        self.lineage = ""
+
+    def find(self, key: str, head: Head) -> Row | None:
+        """A row that still is what is live, unless the history holds it as superseded, which is for the caller to see.
+
+        What was superseded and forgotten since would not be found there: nothing is said of what the floor has passed.
+        """
+        row, seen = self.rows.get(key, (None, 0))
+        if row is None or self.lineage != head.lineage or head.floor > seen:
+            return None
+        self.rows[key] = row, head.revision
+        return row
+
+    def put(self, row: Row, head: Head) -> None:
+        """Remember a row that is live at this head."""
+        if self.lineage != head.lineage or len(self.rows) >= _MANY:
+            self.rows, self.lineage = {}, head.lineage
+        self.rows[row.key] = row, head.revision

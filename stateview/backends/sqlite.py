@@ -21,9 +21,10 @@ from ..errors import BackendError, BackendUnavailable, Damaged, ReadOnly, StateE
 from ..model import Commit, RecoveryReport, now, to_datetime
 from . import sqlite_rows
 from . import sqlite_schema as schema
-from .base import Batch, Head, Mark, Point, Row, Version
+from .base import Batch, Head, Kept, Mark, Point, Receiver, Row, Version
 from .shared import (
     REAP,
+    Remembered,
     bound,
     bounds,
     check_base,
@@ -110,6 +111,7 @@ class SQLiteBackend:
         self.durability = durability
         self._examined = False
         self._pool = Pool()
+        self._huge = Remembered()
         self._mutex = threading.RLock()  # held while a connection is opened
         watch_fork(self)
 
@@ -406,15 +408,19 @@ class SQLiteBackend:
         self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, at: Point | None = None,
         skip: int = 0, backwards: bool = False,
     ) -> list[Row]:  # fmt: skip
-        """See `Backend.rows`. O(expired entries not yet taken away) more; O(size) more for a value of megabytes."""
+        """See `Backend.rows`. O(expired entries not yet taken away) more.
+
+        For a value of more than a megabyte O(size) more: 12 ms for 50 MB, live only when it is first met.
+        """
         with self._connection() as db:
             if db is None:
                 self._keeps_nothing(at)
                 return []
             with self._snapshot(db, at):
-                point, past = self._point(db, at)
+                head = self._head(db)
+                point, past = _point(head, at)
                 low, high = bounds(prefix, after, before)
-                page = sqlite_rows.page(db, low, high, point, past, limit, skip, backwards)
+                page = sqlite_rows.page(db, low, high, point, past, limit, skip, backwards, head, self._huge)
             if isinstance(page, str):
                 raise self._rotten(page)
         return page[::-1] if backwards else page
@@ -428,11 +434,7 @@ class SQLiteBackend:
             if at is None and not low and not high:
                 return self._head(db).count
             with self._snapshot(db, at):
-                return sqlite_rows.count(db, bound(low), bound(high), *self._point(db, at))
-
-    def _point(self, db: apsw.Connection, at: Point | None) -> tuple[Point, bool]:
-        """The state to read, and whether anything was committed after it."""
-        return (Point(_TOP, now()), False) if at is None else (at, at.revision < self._head(db).revision)
+                return sqlite_rows.count(db, bound(low), bound(high), *_point(self._head(db), at))
 
     @contextmanager
     def _snapshot(self, db: apsw.Connection, *points: Point | None) -> Iterator[None]:
@@ -500,6 +502,25 @@ class SQLiteBackend:
             if row_sum(*row[:-1]) != row[-1]:
                 raise Damaged(f"{self.path}: checkpoint {row[0]!r:.60} is not what was written", schema.RECOVER)
         return [Mark(*row[:-1]) for row in rows]
+
+    def dump(
+        self, after: tuple[str, int] = ("", 0), limit: int = 1000, keys: Iterable[str] | None = None
+    ) -> list[Kept]:
+        """See `Backend.dump`."""
+        from .sqlite_transfer import dump
+
+        with self._connection() as db:
+            if db is None:
+                return []
+            with self._snapshot(db):
+                return dump(db, self.path, after, limit, keys)
+
+    def receive(self) -> Receiver:
+        """See `Backend.receive`."""
+        from .sqlite_transfer import SQLiteReceiver
+
+        self._check_writable()
+        return SQLiteReceiver(self)
 
     def wait(self, revision: int, timeout: float) -> int:
         """See `Backend.wait`. Looks fifty times a second."""
@@ -702,3 +723,8 @@ class SQLiteBackend:
     def _check_writable(self) -> None:
         if self.read_only:
             raise ReadOnly(f"{self.path} is open for reading only")
+
+
+def _point(head: Head, at: Point | None) -> tuple[Point, bool]:
+    """The state to read, and whether anything was committed after it."""
+    return (Point(_TOP, now()), False) if at is None else (at, at.revision < head.revision)

@@ -6,7 +6,8 @@ from typing import Any
 
 import apsw
 
-from .base import START, Point, Row
+from .base import START, Head, Point, Row
+from .shared import HUGE, Remembered
 from .sqlite_check import select
 
 CUT = 8192  # bytes: a longer value is not read to be cut, but opened at its start
@@ -18,8 +19,10 @@ _LIVE = """FROM entries WHERE key >= ?1 AND key < ?2
 _OLDER = "FROM entries WHERE key >= ?1 AND key < ?2 AND revision <= ?3 AND (expires = 0 OR expires > ?4)"
 _SUPERSEDED = """FROM versions WHERE key >= ?1 AND key < ?2 AND revision <= ?3 AND until > ?3 AND value IS NOT NULL
     AND (expires = 0 OR expires > ?4)"""
-_COLUMNS = f"""key, octet_length(value),
-    CASE WHEN octet_length(value) <= {CUT} THEN substr(CAST(value AS BLOB), 1, {START}) END, revision, time, expires"""
+# What a row holds behind a huge value is found by reading through all of that: only where it must be.
+_START = f"CASE WHEN octet_length(value) <= {CUT} THEN substr(CAST(value AS BLOB), 1, {START}) END"
+_BEHIND = [f"CASE WHEN octet_length(value) <= {HUGE} THEN {column} END" for column in ("revision", "time", "expires")]
+_SUPERSEDED_AT = "SELECT 1 FROM versions WHERE key = ? AND revision = ?"
 _TYPES = (str, int, int, int, int)
 
 
@@ -29,8 +32,9 @@ def _query(columns: str, past: bool) -> str:
 
 
 def page(
-    db: apsw.Connection, low: str, high: str, point: Point, past: bool, limit: int, skip: int, backwards: bool
-) -> list[Row] | str:
+    db: apsw.Connection, low: str, high: str, point: Point, past: bool, limit: int, skip: int, backwards: bool,
+    head: Head, huge: Remembered,
+) -> list[Row] | str:  # fmt: skip
     """See `Backend.rows`; of what is live at the time of the point where it is not `past`. In key order, or reverse.
 
     Returns the key instead where a row is not what was written.
@@ -42,18 +46,39 @@ def page(
         if first is None:
             return []
         low, high = (low, first[0] + "\0") if backwards else (first[0], high)
-    query = f"{_query(_COLUMNS + ', rowid, {table!r}', past)} {order} LIMIT ?5"
+    columns = ", ".join(["key", "octet_length(value)", _START, *_BEHIND, "rowid", "{table!r}"])
+    query = f"{_query(columns, past)} {order} LIMIT ?5"
     rows = []
-    for key, size, start, revision, time, expires, rowid, table in select(
-        db, query, (*_given(low, high, point), limit)
-    ):
-        if (type(key), type(size), type(revision), type(time), type(expires)) != _TYPES:
+    for key, size, start, *told, rowid, table in select(db, query, (*_given(low, high, point), limit)):
+        if type(size) is int and size > HUGE:
+            row = _huge(db, key, size, rowid, table, head, huge)
+        else:
+            row = Row(key, size, start if start is not None else _start(db, rowid, table), *told)
+        if (type(row.key), type(row.size), type(row.revision), type(row.time), type(row.expires)) != _TYPES:
             return str(key)
-        if size > CUT:
-            with db.blob_open("main", table, "value", rowid, False) as blob:
-                start = blob.read(START)  # noqa: PLW2901 - what the query left out
-        rows.append(Row(key, size, start, revision, time, expires))
+        rows.append(row)
     return rows
+
+
+def _huge(
+    db: apsw.Connection, key: str, size: int, rowid: int, table: str, head: Head, huge: Remembered
+) -> Row:  # fmt: skip
+    known = huge.find(key, head) if table == "entries" else None
+    if known is not None and known.size == size and not select(db, _SUPERSEDED_AT, (key, known.revision)):
+        return known
+    told = select(db, f"SELECT revision, time, expires FROM {table} WHERE rowid = ?", (rowid,))
+    row = Row(key, size, _start(db, rowid, table), *told[0])
+    if table == "entries":
+        huge.put(row, head)
+    return row
+
+
+def _start(db: apsw.Connection, rowid: int, table: str) -> bytes:
+    blob = db.blob_open("main", table, "value", rowid, False)
+    try:
+        return bytes(blob.read(START))
+    finally:
+        blob.close()
 
 
 def count(db: apsw.Connection, low: str, high: str, point: Point, past: bool) -> int:

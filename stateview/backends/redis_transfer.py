@@ -1,0 +1,376 @@
+"""Copies of a Redis namespace: what it keeps, page by page, and the stage in which another becomes one.
+
+The stage is a namespace under a longer prefix, `stateview:{NS}:migrating:`, in the same slot; one script renames its
+keys at the end. Beside them lie two more: `lock`, which goes by itself where its receiver was killed, and the hash
+`receiver` with the note of the last put and the token of the last receiver, without which nothing is written.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import redis
+from redis.exceptions import ResponseError
+
+from ..errors import Conflict, Damaged
+from ..model import Commit, to_micros
+from .base import PAGE, Backend, Head, Kept, Mark
+from .redis_client import bulk
+from .redis_scripts import _COMMON, NAMES
+from .stage import ASIDE, another, taken
+
+if TYPE_CHECKING:
+    from .redis import RedisBackend
+
+LEASE = 120  # seconds without a put after which another receiver may take over
+CHUNK = 1000  # versions of a page, keys of a script: what is long keeps all other clients waiting
+
+# fmt: off
+DUMP = _COMMON + """
+-- A page of what is kept. ARGV: the key and the revision to go on after; how many; how many bytes; then keys, where
+-- only theirs are wanted. Returns names and what is packed under them, as MessagePack, which is read faster.
+local key, revision, limit, room = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+if call('HLEN', live) ~= call('ZCARD', index) or call('HLEN', history) ~= call('ZCARD', hindex) then
+  error('DAMAGED: the key index is not that of the entries')
+end
+local out, count, read = {}, 0, 0
+local function add(name, packed)  -- whether the page is full
+  if not packed then error('DAMAGED: an entry is not what was written') end
+  out[#out + 1] = name
+  out[#out + 1] = packed
+  count, read = count + 1, read + #packed
+  return count >= limit or read >= room
+end
+local function add_live(name)
+  local packed = call('HGET', live, name)
+  if name == key and packed then
+    local r = split(packed)
+    if r <= tonumber(revision) then return false end
+  end
+  return add(name, packed)
+end
+
+local function of_all()
+  local names, members
+  if key == '' then
+    names = call('ZRANGEBYLEX', index, '-', '+', 'LIMIT', 0, limit)
+    members = call('ZRANGEBYLEX', hindex, '-', '+', 'LIMIT', 0, limit)
+  else
+    names = call('ZRANGEBYLEX', index, '[' .. key, '+', 'LIMIT', 0, limit + 1)
+    members = call('ZRANGEBYLEX', hindex, '(' .. key .. '\\0' .. revision, '+', 'LIMIT', 0, limit)
+  end
+  local i, j, full = 1, 1, false
+  while not full and (names[i] or members[j]) do
+    local name, member = names[i], members[j]
+    local owner = member and string.sub(member, 1, -18)
+    if member and (not name or owner == name or less(owner, name)) then
+      full = add(member, call('HGET', history, member))
+      j = j + 1
+    else
+      full = add_live(name)
+      i = i + 1
+    end
+  end
+end
+
+local function of_some()
+  for i = 5, #ARGV do
+    local wanted = ARGV[i]
+    local from = wanted == key and '(' .. key .. '\\0' .. revision or '[' .. wanted .. '\\0'
+    for _, member in ipairs(call('ZRANGEBYLEX', hindex, from, '(' .. wanted .. '\\0:', 'LIMIT', 0, limit)) do
+      if add(member, call('HGET', history, member)) then return end
+    end
+    if call('HEXISTS', live, wanted) == 1 and add_live(wanted) then return end
+  end
+end
+
+if #ARGV > 4 then of_some() else of_all() end
+return cmsgpack.pack(out)
+"""
+
+FORGET = _COMMON + """
+for _, key in ipairs(ARGV) do
+  local packed = call('HGET', live, key)
+  if packed then
+    local r = split(packed)
+    call('HDEL', live, key); call('ZREM', index, key); call('ZREM', expiry, key)
+    call('ZREM', touched, pad(r) .. key)
+  end
+  for _, member in ipairs(call('ZRANGEBYLEX', hindex, '[' .. key .. '\\0', '(' .. key .. '\\0:')) do
+    call('HDEL', history, member); call('ZREM', hindex, member); call('ZREM', hexpiry, member)
+    call('ZREM', touched, string.sub(member, -16) .. key)
+  end
+end
+return 1
+"""
+
+ACQUIRE = """
+if redis.call('GET', KEYS[2]) ~= ARGV[1] and not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'EX', ARGV[2]) then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'owner', ARGV[1])
+return 1
+"""
+
+RELEASE = """
+-- ARGV: the token; 1: the stage goes as well.
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return 0 end
+redis.call('UNLINK', KEYS[2])
+if ARGV[2] == '1' then redis.call('UNLINK', unpack(KEYS))
+elseif redis.call('HEXISTS', KEYS[1], 'note') == 0 then redis.call('UNLINK', KEYS[1]) end
+return 1
+"""
+
+FINISH = """
+-- KEYS: receiver, lock; those of the stage, of the namespace, and those under which that is kept; the registry, where
+-- that is on the same server. ARGV: the token; 1: over what is there; the namespace.
+local call, token = redis.call, ARGV[1]
+local count = math.floor((#KEYS - 2) / 3)
+local there, registry = 2 + count, KEYS[2 + 3 * count + 1]
+if call('HGET', KEYS[1], 'owner') ~= token then
+  if call('HGET', KEYS[there + 1], 'touch') == token then return {'ok', ''} end  -- done, and its answer was lost
+  return {'lost'}
+end
+local former = call('EXISTS', unpack(KEYS, there + 1, there + count)) > 0
+if former and ARGV[2] ~= '1' then return {'taken', call('HGET', KEYS[there + 1], 'revision') or '0'} end
+for i = 1, count do
+  if call('EXISTS', KEYS[there + i]) == 1 then call('RENAME', KEYS[there + i], KEYS[there + count + i]) end
+end
+for i = 1, count do
+  if call('EXISTS', KEYS[2 + i]) == 1 then call('RENAME', KEYS[2 + i], KEYS[there + i]) end
+end
+call('UNLINK', KEYS[1], KEYS[2])
+if registry then call('SADD', registry, ARGV[3]) end
+return {'ok', former and '1' or ''}
+"""
+# fmt: on
+
+
+def dump(backend: RedisBackend, after: tuple[str, int], limit: int, keys: Iterable[str] | None) -> list[Kept]:
+    """See `Backend.dump`."""
+    given = (after[0], f"{after[1]:016}", min(limit, CHUNK), PAGE)
+    if keys is None:
+        return _parse(backend, backend._run(DUMP, *given))
+    wanted = sorted({key for key in keys if key >= after[0]})
+    for start in range(0, len(wanted), CHUNK):
+        if page := _parse(backend, backend._run(DUMP, *given, *wanted[start : start + CHUNK])):
+            return page
+    return []
+
+
+def _parse(backend: RedisBackend, reply: bytes) -> list[Kept]:
+    out = []
+    name = ""
+    try:
+        flat = msgspec.msgpack.decode(reply, type=list[str])
+        for name, packed in zip(flat[::2], flat[1::2], strict=True):
+            first, moment, expires, rest = packed.split(" ", 3)
+            key, nul, revision = name.partition("\0")
+            if not nul:
+                out.append(Kept(key, rest.encode(), int(first), int(moment), int(expires)))
+            else:
+                value = None if rest == "D" else rest[1:].encode()
+                out.append(Kept(key, value, int(revision), int(moment), int(expires), int(first)))
+    except ValueError as error:  # msgspec's errors and UnicodeDecodeError are too
+        what = f"{backend.url}: the entry {name[:60]!r} is not what was written"
+        raise Damaged(what, "Run 'stateview recover'") from error
+    return out
+
+
+class RedisReceiver:
+    """See `Receiver`. Where no put comes for `LEASE` seconds, another receiver may take over."""
+
+    def __init__(self, backend: RedisBackend) -> None:
+        self._backend = backend
+        self._token = secrets.token_hex(16)
+        self._reader = backend._beside("migrating:")
+        self._keys = self._reader._keys
+        self._own = [self._reader._prefix + "receiver", self._reader._prefix + "lock"]
+        self._settled: Head | None = None
+        self._open = bool(self._eval(ACQUIRE, self._own, self._token, LEASE))
+        if not self._open:
+            raise another(backend.url, backend.namespace)
+
+    def _eval(self, script: str, keys: list[str], *arguments: Any) -> Any:
+        return self._backend._try(lambda client: client.eval(script, len(keys), *keys, *arguments))
+
+    def _lost(self) -> Conflict:
+        backend = self._backend
+        what = f"another receiver has taken over the copy into namespace {backend.namespace!r} of {backend.url}"
+        return Conflict(what, "This one was without a sign of life for too long, or was closed")
+
+    def progress(self) -> dict[str, Any] | None:
+        """See `Receiver.progress`."""
+        note = self._backend._try(lambda client: client.hget(self._own[0], "note"))
+        return None if note is None else msgspec.json.decode(note, type=dict[str, Any])
+
+    def put(
+        self, versions: Iterable[Kept] = (), commits: Iterable[Commit] = (), marks: Iterable[Mark] | None = None, *,
+        note: dict[str, Any], forget: Iterable[str] = (),
+    ) -> None:  # fmt: skip
+        """See `Receiver.put`. One transaction of the server's, of plain commands with many members each."""
+        self._settled = None
+        names = dict(zip(NAMES, map(str.encode, self._keys), strict=True))
+        commands: list[list[bytes]] = []
+        gone = [key.encode() for key in forget]
+        for start in range(0, len(gone), CHUNK):
+            words = [b"EVAL", FORGET.encode(), b"%d" % len(self._keys), *names.values()]
+            commands.append([*words, *gone[start : start + CHUNK]])
+        commands += _versions(names, versions)
+        told = [b"HSET", names["commits"]]
+        for one in commits:
+            fields = [one.reason, one.author, one.keys, one.position, one.forward, one.behind]
+            told += (b"%d" % one.revision, b"%d " % to_micros(one.time) + msgspec.json.encode(fields))
+        commands.append(told)
+        if marks is not None:
+            commands += _marks(names, marks)
+        receiver, lock = (name.encode() for name in self._own)
+        commands.append([b"HSET", receiver, b"note", msgspec.json.encode(note)])
+        commands.append([b"SET", lock, self._token.encode(), b"EX", b"%d" % LEASE])
+        filled = [words for words in commands if len(words) > 2]
+        packed = b"".join([b"*%d\r\n%b" % (len(words), bulk(words)) for words in filled])
+        self._backend._try(lambda client: self._send(client, packed, len(filled)))
+
+    def _send(self, client: Any, packed: bytes, count: int) -> None:
+        """Have the server run some commands together, if the stage is still this receiver's."""
+        if not isinstance(client, redis.Redis):
+            client = client.get_redis_connection(client.get_node_from_key(self._keys[0]))
+        pool = client.connection_pool
+        connection = pool.get_connection()
+        try:
+            connection.send_command("WATCH", self._own[0])
+            connection.read_response()
+            connection.send_command("HGET", self._own[0], "owner")
+            if connection.read_response() != self._token.encode():
+                raise self._lost()
+            connection.send_packed_command([b"*1\r\n$5\r\nMULTI\r\n", packed, b"*1\r\n$4\r\nEXEC\r\n"])
+            for _ in range(count + 1):
+                connection.read_response()
+            answers = connection.read_response()
+            if answers is None:
+                raise self._lost()
+            for answer in answers:
+                if isinstance(answer, ResponseError):
+                    raise answer
+        except BaseException:
+            connection.disconnect()  # answers may be left on it
+            raise
+        finally:
+            pool.release(connection)
+
+    def staged(self, head: Head) -> Backend:
+        """See `Receiver.staged`. O(1) but for what the source forgot meanwhile."""
+        self._settle(head)
+        return self._reader
+
+    def _settle(self, head: Head) -> None:
+        """Write the head, and take away what nobody can ask for that comes after it."""
+        if self._settled == head:
+            return
+        backend = self._backend
+        names = dict(zip(NAMES, self._keys, strict=True))
+        oldest = backend._try(lambda client: client.zrange(names["marks"], 0, 0, withscores=True))
+        low = min([head.floor, *(int(revision) for _, revision in oldest)])
+        end = f"({low + 1:016}"
+        while count := backend._try(lambda client: client.zlexcount(names["touched"], "-", end)):
+            last = min(count, 10 * CHUNK) - 1
+            backend._try(lambda client, last=last: client.zremrangebyrank(names["touched"], 0, last))  # type: ignore[misc]
+        if head.floor:
+            self._forget_commits(names["commits"], head.floor)
+        fields = {
+            "revision": head.revision, "time": head.time, "floor": head.floor, "lineage": head.lineage, "format": 1,
+            "touch": self._token,
+        }  # fmt: skip
+        backend._try(lambda client: client.hset(names["head"], mapping=fields))
+        self._settled = head
+
+    def _forget_commits(self, name: str, floor: int) -> None:
+        cursor = 0
+        while True:
+            scan = self._backend._try(lambda client, at=cursor: client.hscan(name, at, count=CHUNK))  # type: ignore[misc]
+            cursor, found = scan
+            if gone := [revision for revision in found if int(revision) <= floor]:
+                self._backend._try(lambda client, gone=gone: client.hdel(name, *gone))  # type: ignore[misc]
+            if not cursor:
+                return
+
+    def finish(self, head: Head, over: bool = False) -> str:
+        """See `Receiver.finish`. The former namespace is kept under another prefix in the same slot."""
+        from .redis import REGISTRY
+
+        backend = self._backend
+        self._settle(head)
+        backend.head()  # adopts what is of an older layout
+        aside = f"{backend._prefix}{ASIDE}{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{self._token[:4]}:"
+        keys = [*self._own, *self._keys, *backend._keys, *(aside + name for name in NAMES)]
+        if isinstance(backend._connect(), redis.Redis):
+            keys.append(REGISTRY)
+        else:  # in another slot of a cluster
+            backend._try(lambda client: client.sadd(REGISTRY, backend.namespace))
+        status, *said = self._eval(FINISH, keys, self._token, int(over), backend.namespace)
+        if status == b"taken":
+            raise taken(backend.url, backend.namespace, int(said[0]))
+        if status == b"lost":
+            raise self._lost()
+        if backend._tracking is not None:
+            backend._tracking.forget()
+        self._open = False
+        self._reader.close()
+        return f"{aside}*" if said[0] else ""
+
+    def drop(self) -> None:
+        """See `Receiver.drop`."""
+        self._release(stage=True)
+
+    def close(self) -> None:
+        """See `Receiver.close`."""
+        self._release(stage=False)
+
+    def _release(self, stage: bool) -> None:
+        if self._open:
+            self._open = False
+            self._reader.close()
+            self._eval(RELEASE, [*self._own, *self._keys], self._token, int(stage))
+
+
+def _versions(names: dict[str, bytes], versions: Iterable[Kept]) -> list[list[bytes]]:
+    """What adds versions to the stage: one command for each of its keys."""
+    live, index, expiry = [b"HSET", names["live"]], [b"ZADD", names["index"]], [b"ZADD", names["expiry"]]
+    history, hindex, hexpiry = [b"HSET", names["history"]], [b"ZADD", names["hindex"]], [b"ZADD", names["hexpiry"]]
+    touched = [b"ZADD", names["touched"]]
+    for one in versions:
+        key, value, expires = one.key.encode(), one.value, one.expires
+        padded = b"%016d" % one.revision
+        touched += (b"0", padded + key)
+        if value is not None and not one.until:
+            live += (key, b"%d %d %d %b" % (one.revision, one.time, expires, value))
+            index += (b"0", key)
+            if expires:
+                expiry += (b"%d" % expires, key)
+            continue
+        member = b"%b\0%b" % (key, padded)
+        history += (member, b"%d %d %d %b" % (one.until, one.time, expires, b"D" if value is None else b"V" + value))
+        hindex += (b"0", member)
+        if expires:
+            hexpiry += (b"%d" % expires, member)
+    return [live, index, expiry, history, hindex, hexpiry, touched]
+
+
+def _marks(names: dict[str, bytes], marks: Iterable[Mark]) -> list[list[bytes]]:
+    """What puts checkpoints in place of those of the stage."""
+    revisions, notes = [b"ZADD", names["marks"]], [b"HSET", names["notes"]]
+    counts: dict[str, int] = {}
+    for one in marks:
+        member = f"{one.name}@{one.revision}".encode()
+        revisions += (b"%d" % one.revision, member)
+        counts[one.name] = counts.get(one.name, 0) + 1
+        notes += (member, b"%d %d 0 %b" % (sum(counts.values()), one.time, one.note.encode()))
+    for name, count in counts.items():
+        notes += (b"name:" + name.encode(), b"%d" % count)
+    if counts:
+        notes += (b"sequence", b"%d" % sum(counts.values()))
+    return [[b"DEL", names["marks"], names["notes"]], revisions, notes]
