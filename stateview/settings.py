@@ -6,8 +6,8 @@
     redact = ["*token*", "*password*"]   # what the dashboard shows masked
 
     [keys]                               # of the dashboard: an action and what is pressed for it
-    quit = "q"
-    restore = ["r", "f5"]
+    app.quit = "q"
+    main.restore = ["r", "f5"]
 
     [stores.prod]
     url = "redis://:${REDIS_PASSWORD}@db.example:6379/0"
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from .backends import DEFAULT_ROOT, parse_store
@@ -69,7 +70,7 @@ class Settings(NamedTuple):
                     raise InvalidName(f"{self.path}: {name!r}{where} must be {kind}")
         if not _are_strings(self.values.get("redact", [])):
             raise InvalidName(f"{self.path}: 'redact' must be {_STRINGS}")
-        for name, pressed in self.values.get("keys", {}).items():
+        for name, pressed in _dotted(self.values.get("keys", {})):
             if not isinstance(pressed, str) and not _are_strings(pressed):
                 raise InvalidName(f"{self.path}: {name!r} in [keys] must be a string or {_STRINGS}")
         return self
@@ -102,8 +103,8 @@ class Settings(NamedTuple):
 
     def keys(self) -> dict[str, tuple[str, ...]]:
         """What is pressed for an action, by the action's name."""
-        found = self.values.get("keys", {})
-        return {name: (one,) if isinstance(one, str) else tuple(one) for name, one in found.items()}
+        found = _dotted(self.values.get("keys", {}))
+        return {name: (one,) if isinstance(one, str) else tuple(one) for name, one in found}
 
     def text(self, name: str) -> str | None:
         """A top-level string."""
@@ -111,6 +112,15 @@ class Settings(NamedTuple):
         if value is not None and not isinstance(value, str):
             raise InvalidName(f"{self.path}: {name!r} must be a string")
         return value
+
+
+def _dotted(table: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values, where TOML takes a name with dots that is not quoted for tables in tables."""
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{before}{name}.")
+        else:
+            yield before + name, value
 
 
 def _are_strings(value: object) -> bool:

@@ -375,11 +375,12 @@ def test_stateview_toml_sets_up_the_dashboard(folder: Path) -> None:
 
     assert (find().redact(), find().theme(), find().keys()) == ((), None, {})
     (folder / "stateview.toml").write_text(
-        'redact = ["*token*", "secret:*"]\ntheme = "nord"\n[keys]\nquit = "q"\nrestore = ["r", "f5"]\nundo = []\n'
+        'redact = ["*token*", "secret:*"]\ntheme = "nord"\n'
+        '[keys]\napp.quit = "q"\n"main.restore" = ["r", "f5"]\nundo = []\n'
     )
     found = find()
     assert (found.redact(), found.theme()) == (("*token*", "secret:*"), "nord")
-    assert found.keys() == {"quit": ("q",), "restore": ("r", "f5"), "undo": ()}
+    assert found.keys() == {"app.quit": ("q",), "main.restore": ("r", "f5"), "undo": ()}
     run("save", "k", "1")
 
 
@@ -391,6 +392,7 @@ def test_stateview_toml_sets_up_the_dashboard(folder: Path) -> None:
         ("theme = 1", "'theme' must be a string"),
         ('keys = "q"', "'keys' must be a table"),
         ("[keys]\nquit = 1", "'quit' in [keys] must be a string or a list of strings"),
+        ("[keys]\napp.quit = 1", "'app.quit' in [keys] must be a string or a list of strings"),
         ('[keys]\nquit = ["q", 1]', "'quit' in [keys] must be a string or a list of strings"),
         ('themes = "nord"', "'themes' is not known"),
     ],
