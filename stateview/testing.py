@@ -105,6 +105,10 @@ def keys_of(rows: list[Row]) -> list[str]:
     return [row.key for row in rows]
 
 
+def _told(one: Row | Version) -> tuple[int, int, int]:
+    return one.revision, one.time, one.expires
+
+
 def sleep_until(backend: Backend, moment: int) -> None:
     """Until the backend's own clock is past a moment."""
     while backend.now() <= moment:
@@ -544,6 +548,36 @@ class BackendContract(ABC):
         assert keys_of(backend.rows(at=past, limit=9999)) == [*writes]
         assert keys_of(backend.rows(limit=9999)) == ["a", *lasting]
         assert backend.count("a", "z") == len(lasting) + 1
+
+    def test_rows_of_huge_values_follow_every_change(self, backend: Backend, opened: Open) -> None:
+        chance, other = random.Random(3), opened()
+        for number in range(30):
+            act, key = chance.random(), chance.choice("abc")
+            if act < 0.4:
+                save(other, key, b'"%02d%s"' % (number % 4, b"x" * 1_000_000), chance.choice([0, 0, 60 * SECOND]))
+            elif act < 0.6:
+                delete(other, key)
+            elif act < 0.75:
+                other.compact(other.head().revision)
+            elif act < 0.8:
+                other.drop()
+            live = other.head()
+            for at in (None, Point(live.revision, other.now()), Point(max(live.floor, live.revision - 1), other.now())):
+                listed = pages(other, at=at)
+                told = [(v.key, len(v.value or b""), (v.value or b"")[:START], *_told(v)) for v in listed]
+                for reader in (backend, other):
+                    assert [(row.key, row.size, row.start, *_told(row)) for row in reader.rows(at=at)] == told
+                    assert keys_of(reader.rows(skip=1, limit=1, at=at)) == [version.key for version in listed[1:2]]
+                    assert reader.count(at=at) == len(listed)
+
+    def test_a_huge_value_that_expires_is_not_listed(self, backend: Backend) -> None:
+        head = save(backend, "k", b'"%s"' % (b"x" * 1_500_000), 2 * SECOND)
+        save(backend, "l", b'"%s"' % (b"x" * 1_500_000))
+        assert keys_of(backend.rows()) == ["k", "l"]
+        sleep_until(backend, head.time + 2 * SECOND)
+        assert keys_of(backend.rows()) == keys_of(backend.rows(at=Point(2, backend.now()))) == ["l"]
+        assert keys_of(backend.rows(at=Point(2, head.time))) == ["k", "l"]
+        assert keys_of(backend.rows(at=Point(1, head.time))) == ["k"]
 
     def test_lists_of_keys_with_many_versions(self, backend: Backend) -> None:
         keys = ["a", *(f"b{number:02}" for number in range(30)), "c"]

@@ -21,14 +21,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from stateview import ABSENT, Conflict, HistoryPruned, KeyNotFound, RefNotFound, StateManager
+from stateview import ABSENT, Conflict, HistoryPruned, KeyNotFound, RefNotFound, StateManager, codec
+from stateview.backends.base import START
 
 EXAMPLES = 110
 LENGTH = 50
 STEPS = 3500  # of a kind of store: below EXAMPLES * LENGTH, since Hypothesis ends some runs before
 
 KEYS = st.sampled_from(["a", "a/b", "a~b", "ab", "b*", "b", "é", "😀", "[x]"])
-GLOBS = st.sampled_from(["*", "a*", "b[*]", "?", "[[]x]", "*b", "é"])
+LITERALS = {"b[*]": "b*", "[[]x]": "[x]", "é": "é"}  # patterns that can only be a key's own name
+GLOBS = st.sampled_from(["*", "a*", "?", "*b", *LITERALS])
 NAMES = st.sampled_from(["m", "n", "before"])
 LEAVES = st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([1.0, 0.5, 10**30, "", "x", "1"])
 VALUES = st.recursive(
@@ -158,11 +160,24 @@ class Machine(RuleBasedStateMachine):
         assert named == [mark[:2] for mark in self.marks]
         current = {mark.name: mark for mark in self.marks}
         assert self.state.list_checkpoints() == [mark.name for mark in self.marks if current[mark.name] is mark]
+        self.check_lists(live, None)
         for mark in self.marks:
             assert exact(self.read(f"{mark.name}@{mark.revision}")) == exact(mark.content)
         if self.marks:
             last = self.marks[-1]
+            self.check_lists(last.content, f"{last.name}@{last.revision}")
             self.check_diff(last.name, last.content, "live", live)
+
+    def check_lists(self, content: dict[str, Any], ref: str | None) -> None:
+        keys = sorted(content)
+        rows = self.state.rows(at=ref)
+        assert [(row.key, row.size, row.start) for row in rows] == [
+            (key, len(data), data[:START]) for key, data in ((key, codec.encode(content[key])) for key in keys)
+        ]
+        assert self.state.rows(after="a", limit=2, skip=1, at=ref) == [row for row in rows if row.key > "a"][1:3]
+        assert self.state.rows("a", limit=2, backwards=True, at=ref) == [row for row in rows if row.key[0] == "a"][-2:]
+        assert self.state.count(at=ref) == len(keys)
+        assert self.state.count("a/b", "b", at=ref) == len([key for key in keys if "a/b" <= key < "b"])
 
     def check_diff(self, before: str, old: dict[str, Any], after: str, new: dict[str, Any]) -> None:
         for one, first, other, second in ((before, old, after, new), (after, new, before, old)):
@@ -298,7 +313,7 @@ class Machine(RuleBasedStateMachine):
         def chosen(key: str) -> bool:
             return globs is None or any(fnmatchcase(key, one) or key == one for one in globs)
 
-        exactly = [one for one in globs or () if not any(sign in one for sign in "*?[")]
+        exactly = [LITERALS[one] for one in globs or () if one in LITERALS]
         if any(key not in self.live and key not in mark.content for key in exactly):
             with pytest.raises(KeyNotFound):
                 self.state.restore_checkpoint(ref, globs, dry)

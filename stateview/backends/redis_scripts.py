@@ -466,14 +466,19 @@ local function lasts(key)  -- whether it is live at that time, without a look at
 end
 local out, count, read = {'ok', 0, edge or '', f[1] or '0', f[2] or '0', f[3] or ''}, 0, 0
 for i, key in ipairs(keys) do
-  local same = not past and known[key] and call('HSTRLEN', live, key) > huge and
-    not call('ZSCORE', hindex, key .. '\\0' .. pad(tonumber(known[key])))
+  local seen = tonumber(known[key])
+  local same = seen and (not past or seen <= revision) and call('HSTRLEN', live, key) > huge and
+    not call('ZSCORE', hindex, key .. '\\0' .. pad(seen))
   if skip > 0 and not past then
     if lasts(key) then skip = skip - 1 end
   elseif same then
     if lasts(key) then
-      out[#out + 1] = key; out[#out + 1] = 0; out[#out + 1] = ''
-      count = count + 1
+      if skip > 0 then
+        skip = skip - 1
+      else
+        out[#out + 1] = key; out[#out + 1] = 0; out[#out + 1] = ''
+        count = count + 1
+      end
     end
   else
     local packed
