@@ -19,9 +19,12 @@ PATIENCE = 30.0
 
 
 class Terminal:
-    """`python -m stateview WORDS…` in a terminal of a size."""
+    """`python -m stateview WORDS…`, or another program of Python's, in a terminal of a size."""
 
-    def __init__(self, *words: str, columns: int = 100, rows: int = 30, **environment: str) -> None:
+    def __init__(
+        self, *words: str, columns: int = 100, rows: int = 30, program: tuple[str, ...] = ("-m", "stateview"),
+        **environment: str,
+    ) -> None:  # fmt: skip
         self.screen = pyte.HistoryScreen(columns, rows, history=20_000)
         self.stream = pyte.ByteStream(self.screen)
         self.raw = b""
@@ -30,7 +33,7 @@ class Terminal:
             os.environ.update({"TERM": "xterm-256color", "COLUMNS": "", "LINES": "", **environment})
             os.environ.pop("COLUMNS")
             os.environ.pop("LINES")
-            os.execv(sys.executable, [sys.executable, "-m", "stateview", *words])
+            os.execv(sys.executable, [sys.executable, *program, *words])
         self.resize(columns, rows)
 
     def resize(self, columns: int, rows: int) -> None:
