@@ -215,8 +215,16 @@ class Dashboard(App[None]):
     # --- acts that are the same on every screen ----------------------------------------------------------------
 
     def action_leave(self) -> None:
-        """End at once: reads and acts are on daemon threads."""
+        """End at once: reads and acts are on daemon threads. A screen that holds what would be lost asks first."""
+        for screen in reversed(self.screen_stack):
+            ask = getattr(screen, "before_leaving", None)
+            if ask is not None and not ask(self.exit):
+                return
         self.exit()
+
+    async def action_quit(self) -> None:
+        """Textual's own binding, ctrl+q, is no way around."""
+        self.action_leave()
 
     def action_help(self) -> None:
         """Explain the screen one is on."""
