@@ -1,0 +1,398 @@
+"""A value edited in place, or in `$EDITOR`; saved only if its key is still as it was read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Footer, Input, Label
+
+from ...commands.results import Done, Result
+from ...errors import Conflict, StateException
+from ..acts import command_line
+from ..editing import (
+    INLINE,
+    Draft,
+    Verdict,
+    in_editor,
+    judge,
+    keep_in_file,
+    read_draft,
+    refusal,
+    save_words,
+)
+from ..paint import lasting, line, size
+from ..widgets.json_edit import JsonEdit
+from ..widgets.line_input import LineInput
+from .conflict import Choice, ConflictScreen, Race, read_race
+
+if TYPE_CHECKING:
+    from ...backends.base import Head
+    from ..app import Dashboard
+
+CLIPPED = 100_000  # characters that are put into the clipboard; more go into a file
+
+
+def edit(board: Dashboard, key: str, editor: bool = False) -> None:
+    """Read a key's live value and edit it; refused, with the reason, where that cannot be.
+
+    Args:
+        board: the app.
+        key: the key.
+        editor: edit it in `$EDITOR` at once. Large values are in any case.
+
+    """
+    if why := refusal(board, key):
+        board.tell(why, wrong=True)
+        return
+    manager, patterns = board.manager, board.redact
+
+    def opened(draft: Draft | None) -> None:
+        outside = editor or (draft is not None and len(draft.text) > INLINE)
+        if draft is None:
+            board.tell(f"{key}: there is no such key any more", wrong=True)
+        elif outside and board.is_web:
+            why = f"{size(len(draft.text))} are too much to edit here" if not editor else "a browser has no $EDITOR"
+            board.tell(f"{why}; in a terminal: {command_line(['edit', key])}", wrong=True)
+        else:
+            board.push_screen(EditScreen(key, draft, outside=outside))
+
+    board.reader.ask(board, "draft", lambda _stop: read_draft(manager, key, patterns), opened, board.trouble)
+
+
+def add(board: Dashboard, key: str = "", text: str = "") -> None:
+    """Make a new key; refused, with the reason, where that cannot be.
+
+    Args:
+        board: the app.
+        key: a name to begin with.
+        text: a value to begin with.
+
+    """
+    if why := refusal(board, None):
+        board.tell(why, wrong=True)
+        return
+    board.push_screen(EditScreen(key, Draft(text), new=True))
+
+
+class EditScreen(ModalScreen[int | None]):
+    """Edits one value; ends with the revision that was saved, or None.
+
+    Args:
+        key: the key; a name to begin with, if it is `new`.
+        draft: the value as it was read.
+        new: the key is to be made, and its name can be edited too.
+        outside: begin in `$EDITOR`, and save what comes back from it, if that is a value.
+
+    """
+
+    DEFAULT_CSS = """
+    EditScreen > Vertical { width: 100%; height: 100%; border: round $accent; background: $surface; padding: 0 1; }
+    EditScreen JsonEdit { height: 1fr; }
+    EditScreen Label { width: 1fr; height: auto; max-height: 2; color: $text-muted; }
+    EditScreen #verdict { color: $text-success; }
+    EditScreen #verdict.-wrong { color: $text-error; }
+    EditScreen #note { color: $text-warning; }
+    EditScreen #note.-empty { display: none; }
+    EditScreen #large { height: 1fr; max-height: 100%; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+s", "save", "Save", priority=True, id="edit.save"),
+        Binding("ctrl+e", "editor", "$EDITOR", priority=True, id="edit.editor"),
+        Binding("escape", "leave", "Leave", priority=True, id="edit.leave"),
+    ]
+    HELP = (
+        "JSON is checked as you type; ctrl+g goes to the error. ctrl+s saves, if nobody has written the key since it\n"
+        "was read; else both are shown. ctrl+e edits in $EDITOR. z, on the main screen, undoes what was saved."
+    )
+
+    def __init__(self, key: str, draft: Draft, *, new: bool = False, outside: bool = False) -> None:
+        super().__init__()
+        self._key = key
+        self._draft = draft  # what a save is based on
+        self._based_on = key  # the key that the draft's revision is of
+        self._start = draft.text
+        self._text = draft.text  # where it is not in a field
+        self._new = new
+        self._outside = outside
+        self._busy = False
+
+    @property
+    def board(self) -> Dashboard:
+        """The app."""
+        return cast("Dashboard", self.app)
+
+    def compose(self) -> ComposeResult:
+        """The key if it is new, the value, what is wrong with it, and the command line that saves it."""
+        with Vertical() as box:
+            box.border_title = "New key" if self._new else line(f"Edit {self._key}", 200).replace("[", r"\[")
+            if self._new:
+                yield LineInput(self._key, placeholder="the new key", id="key")
+            yield Label(classes="-empty", id="note", markup=False)
+            yield self._field()
+            yield Label(id="verdict", markup=False)
+            yield Label(id="line", markup=False)
+            yield Footer(show_command_palette=False, compact=True)
+
+    def _field(self) -> JsonEdit | Label:
+        if len(self._text) <= INLINE:
+            return JsonEdit(self._text, id="field")
+        said = f"{size(len(self._text))}: too large to edit here. ctrl+e opens $EDITOR again."
+        return Label(said, id="large", markup=False)
+
+    def on_mount(self) -> None:
+        """Begin to edit."""
+        if self._draft.deadline is not None:
+            self._note(f"it expires in {lasting(self._draft.ttl or 0)}, which a save keeps: --ttl")
+        if self._new:
+            self.query_one("#key").focus()
+        else:
+            self.query("JsonEdit").focus()
+        if self._outside:
+            self.call_after_refresh(self.action_editor)
+
+    # --- what is there -----------------------------------------------------------------------------------------
+
+    @property
+    def text(self) -> str:
+        """What has been written so far."""
+        field = self.query(JsonEdit)
+        return field.first().text if field else self._text
+
+    @property
+    def key(self) -> str:
+        """The key as it is typed."""
+        return self.query_one("#key", LineInput).value if self._new else self._key
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether something would be lost."""
+        return self.text != self._start or (self._new and bool(self.text.strip()))
+
+    def _wrong_key(self) -> str | None:
+        from ..dialogs.values import wrong_key
+
+        return wrong_key(self.key) if self._new else None
+
+    def _base(self) -> Draft:
+        """What a save is based on: the key as it was read; a new one must not be there."""
+        return self._draft if self.key == self._based_on else Draft("")
+
+    def _note(self, text: str) -> None:
+        note = self.query_one("#note", Label)
+        note.update(line(text))
+        note.set_class(not text, "-empty")
+
+    def _say(self, verdict: Verdict) -> None:
+        said = self.query_one("#verdict", Label)
+        wrong = self._wrong_key() if verdict.data is not None else None
+        said.update(line(wrong or verdict.said))
+        said.set_class(verdict.data is None or wrong is not None, "-wrong")
+        ready = verdict.data is not None and wrong is None
+        words = save_words(self.key, verdict.data or b"", self._base())
+        self.query_one("#line", Label).update(line(command_line(words)) if ready else "")
+
+    @on(JsonEdit.Judged)
+    def _judged(self, event: JsonEdit.Judged) -> None:
+        event.stop()
+        self._say(event.verdict)
+
+    @on(Input.Changed, "#key")
+    def _key_typed(self, event: Input.Changed) -> None:
+        event.stop()
+        said, wrong = self.query_one("#verdict", Label), self._wrong_key()
+        verdict = self.query_one(JsonEdit).verdict if self.query(JsonEdit) else None
+        if wrong is not None:
+            said.update(line(wrong))
+            said.add_class("-wrong")
+            self.query_one("#line", Label).update("")
+        elif verdict is not None:
+            self._say(verdict)
+
+    @on(Input.Submitted, "#key")
+    def _key_done(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.query("JsonEdit").focus()
+
+    @on(events.Click, "#verdict")
+    def _clicked(self) -> None:
+        for field in self.query(JsonEdit):
+            field.action_error()
+
+    def moved(self, _head: Head, changed: list[str] | None) -> None:
+        """Somebody committed: if it was this key, a save will show both."""
+        key, based, manager = self.key, self._base().revision, self.board.manager
+        if not based or self._busy or (changed is not None and key not in changed):
+            return
+
+        def present(_stop: object) -> int:
+            rows = manager.backend.rows(prefix=key, limit=1)
+            return rows[0].revision if rows and rows[0].key == key else 0
+
+        def took(revision: int) -> None:
+            if revision != based and not self._busy and self.is_attached:
+                what = "has written this key" if revision else "has deleted this key"
+                self._note(f"another {what} since: a save will show theirs and yours")
+
+        self.board.reader.ask(self, "present", present, took, lambda _error: None)  # the app tells of a lost backend
+
+    # --- saving ------------------------------------------------------------------------------------------------
+
+    def action_save(self) -> None:
+        """Save what is written, if it is a value."""
+        text = self.text
+        if self._busy:
+            return
+        self._busy = True
+        self.board.reader.ask(self, "judge", lambda _stop: judge(text), self._save, self._failed)
+
+    def _save(self, verdict: Verdict) -> None:
+        self._say(verdict)
+        key = self.key
+        if verdict.data is None or self._wrong_key() is not None:
+            self._busy = False
+            if verdict.data is None:
+                self._to_error(verdict)
+            return
+        if not self._new and self.text == self._start and self._base().revision:
+            self._busy = False
+            self.board.tell(f"{key} is unchanged")
+            self.dismiss(None)
+            return
+        data = verdict.data
+        words = save_words(key, data, self._base())
+        self.query_one("#verdict", Label).update("saving…")
+
+        def failed(error: Exception) -> None:
+            if isinstance(error, Conflict):
+                self._conflict(key, data)
+            else:
+                self._failed(error)
+
+        self.board.acts.run(words, then=self._saved, failed=failed)
+
+    def _to_error(self, verdict: Verdict) -> None:
+        for field in self.query(JsonEdit):
+            field.verdict = verdict
+            field.action_error()
+
+    def _saved(self, result: Result) -> None:
+        data = result.data if isinstance(result, Done) else {}
+        self.board.tell(f"saved {data.get('key')} · r{data.get('revision')} · z undoes it")
+        if self.is_attached:
+            self.dismiss(data.get("revision"))
+
+    def _failed(self, error: Exception) -> None:
+        """Not saved; what was written stays here."""
+        self._busy = False
+        self.board.trouble(error)
+        if self.is_attached:
+            said = self.query_one("#verdict", Label)
+            said.update(line(f"not saved: {error}"))
+            said.add_class("-wrong")
+
+    # --- another was first -------------------------------------------------------------------------------------
+
+    def _conflict(self, key: str, mine: bytes) -> None:
+        manager, patterns = self.board.manager, self.board.redact
+
+        def show(race: Race) -> None:
+            if race.same:
+                self.board.tell(f"{key}: another has saved the same value")
+                self.dismiss(None)
+            else:
+                self.board.push_screen(
+                    ConflictScreen(key, mine, race), lambda choice: self._chosen(choice, key, mine, race)
+                )
+
+        def read(_stop: object) -> Race:
+            return read_race(manager, key, mine, patterns)
+
+        self.board.reader.ask(self, "race", read, show, self._failed)
+
+    def _chosen(self, choice: Choice | None, key: str, mine: bytes, race: Race) -> None:
+        self._busy = False
+        self._draft, self._based_on = race.theirs or Draft(""), key
+        if choice == "mine":
+            self._busy = True
+            self._save(Verdict(mine, ""))
+        elif choice == "theirs":
+            self.board.tell(f"theirs stays; {self._keep()}")
+            self.dismiss(None)
+        else:
+            self._note("a save now writes over what the other wrote, which you have seen")
+
+    def _keep(self) -> str:
+        """Put what was written where it can be had again; says where."""
+        text = self.text
+        if len(text) <= CLIPPED:
+            self.app.copy_to_clipboard(text)
+            return "what you wrote is in the clipboard"
+        return f"what you wrote is in {keep_in_file(text)}"
+
+    # --- elsewhere, and leaving --------------------------------------------------------------------------------
+
+    def action_editor(self) -> None:
+        """Edit what is written in `$EDITOR`."""
+        before, direct = self.text, self._outside
+        self._outside = False
+        if self._busy:
+            return
+        if self.app.is_web:
+            self.board.tell(f"a browser has no $EDITOR; in a terminal: {command_line(['edit', self.key])}", wrong=True)
+            return
+        try:
+            after = in_editor(self.board, before)
+        except StateException as error:
+            self.board.trouble(error)
+            if direct:
+                self.dismiss(None)
+            return
+        if direct and after == before:
+            self.board.tell(f"{self.key} is unchanged")
+            self.dismiss(None)
+            return
+        self._text = after
+        self.run_worker(self._put(direct))
+
+    async def _put(self, save: bool) -> None:
+        """Show what the editor wrote."""
+        old = self.query("#field, #large")
+        await old.remove()
+        await self.query_one(Vertical).mount(field := self._field(), after="#note")
+        if isinstance(field, JsonEdit):
+            field.focus()
+        if save:
+            self.action_save()
+        elif not isinstance(field, JsonEdit):
+            text = self._text
+            self.board.reader.ask(self, "judge", lambda _stop: judge(text), self._say, self._failed)
+
+    def action_leave(self) -> None:
+        """Leave; asked about if something would be lost."""
+        if self._busy:
+            self.board.tell("saving…")
+        elif self.before_leaving(lambda: self.dismiss(None)):
+            self.dismiss(None)
+
+    def before_leaving(self, leave: Callable[[], object]) -> bool:
+        """Whether nothing would be lost. Otherwise it is asked about, and `leave` called on a yes."""
+        if not self.unsaved:
+            return True
+        from ..dialogs.confirm import Confirm
+
+        if isinstance(self.app.screen, Confirm):
+            return False  # it is being asked
+
+        def answered(sure: bool | None) -> None:
+            if sure:
+                leave()
+
+        question = ["What you wrote is not saved.", "y drops it, n goes on editing."]
+        self.app.push_screen(Confirm(question, title="Leave?"), answered)
+        return False
