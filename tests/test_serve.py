@@ -91,7 +91,9 @@ if "loud" in sys.argv:
         say(b"D", "x" * 65536)
 while "stubborn" in sys.argv:
     signal.pause()
-sys.stdin.buffer.read(5)
+sys.stdin.buffer.read()
+for path in sys.argv[1:]:
+    open(path, "w").close()
 """
 
 
@@ -197,6 +199,11 @@ def lives(process: int) -> bool:
     return True
 
 
+def gone(process: int) -> None:
+    """Wait until a process is there no more."""
+    until(lambda: not lives(process), f"process {process} is left over")
+
+
 def until(test: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + PATIENCE
     while not test():
@@ -235,7 +242,8 @@ def test_nothing_is_answered_without_the_token_or_its_cookie(serving: Serving) -
     paths = ("/", "/page.html", "/page.mjs", "/page.css", "/xterm.mjs", "/xterm.css", "/socket", "/nothing", "/?token=")
     wrong = f"stateview_{serving.port}={'a' * 43}"
     for path in paths:
-        for fields in ({}, {"Cookie": wrong}, {"Cookie": f"stateview_{serving.port}"}):
+        tried: list[dict[str, Any]] = [{}, {"Cookie": wrong}, {"Cookie": f"stateview_{serving.port}"}]
+        for fields in tried:
             status, text, _ = serving.get(path, **fields)
             assert (status, text.startswith("Refused: ")) == (403, True), (path, fields, text)
             assert "xterm" not in text
@@ -326,7 +334,7 @@ def test_what_is_no_request_of_a_browser_is_dropped_without_a_word(serving: Serv
             raw.sendall(junk)
             raw.shutdown(socket.SHUT_WR)
             assert b"200" not in raw.recv(4096)
-    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Origin": serving.origin}
+    upgrade: dict[str, Any] = {"Connection": "Upgrade", "Upgrade": "websocket", "Origin": serving.origin}
     assert serving.get("/socket", Cookie=cookie, **upgrade)[0] == 400  # a handshake that is not whole
     serving.end()
     assert serving.process.stderr is not None and serving.process.stderr.read() == ""
@@ -338,9 +346,20 @@ def test_a_page_has_a_program_that_ends_with_it(serving: Serving) -> None:
     other, also = serving.page()
     assert lives(said["process"]) and lives(also["process"])
     page.close()
-    until(lambda: not lives(said["process"]), "its program is left over")
+    gone(said["process"])
     assert lives(also["process"])
     other.close()
+
+
+def test_a_program_has_time_to_end_by_itself(plain: list[str], tmp_path: Path) -> None:
+    tidied = tmp_path / "tidied"
+    with Serving([*plain, str(tidied)]) as serving:
+        page, _ = serving.page()
+        page.close()
+        until(tidied.exists, "it was killed at once")
+        tidied.unlink()
+        serving.page()
+        assert serving.end() == 0 and tidied.exists()
 
 
 @pytest.mark.parametrize("how", ["stubborn", "loud"])
@@ -348,7 +367,7 @@ def test_a_program_that_does_not_end_is_killed(plain: list[str], how: str) -> No
     with Serving([*plain, how]) as serving:
         page, said = serving.page()
         page.socket.close()  # without a goodbye
-        until(lambda: not lives(said["process"]), "it is left over")
+        gone(said["process"])
         page, said = serving.page()
         began = time.monotonic()
         assert serving.end(signal.SIGINT) == 0
@@ -384,7 +403,7 @@ def test_programs_end_even_when_the_server_is_killed(tiny: list[str]) -> None:
             shown += message
         process = int(shown.split(b"process ")[1].split(b".")[0])
         serving.end(signal.SIGKILL)
-        until(lambda: not lives(process), "its program is left over")
+        gone(process)
 
 
 def test_the_most_pages_at_once_is_said(serving: Serving) -> None:
@@ -393,32 +412,31 @@ def test_the_most_pages_at_once_is_said(serving: Serving) -> None:
     with pytest.raises(ConnectionClosed) as caught:
         more.recv(timeout=PATIENCE)
     assert caught.value.rcvd is not None and "16 pages are open already" in caught.value.rcvd.reason
-    gone, said = pages.pop()
-    gone.close()
-    until(lambda: not lives(said["process"]), "its program is left over")
+    closed, said = pages.pop()
+    closed.close()
+    gone(said["process"])
     pages.append(serving.page())
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
-        b"keys before the size",
-        "no JSON",
-        '{"type": "quit"}',
-        '{"type": "size", "columns": 0, "rows": 24}',
-        '{"type": "size", "columns": 80, "rows": 1e9}',
-        '{"type": "size", "columns": "80", "rows": 24}',
-    ],
+NO_MESSAGES = (
+    "no JSON",
+    '{"type": "quit"}',
+    '{"type": "size", "columns": 0, "rows": 24}',
+    '{"type": "size", "columns": 80, "rows": 1e9}',
+    '{"type": "size", "columns": "80", "rows": 24}',
 )
-def test_what_is_no_message_of_the_page_ends_it(serving: Serving, message: str | bytes) -> None:
-    started = [serving.page()] if isinstance(message, str) else []
-    for page in (serving.open(), *(page for page, _ in started)):
+
+
+def test_what_is_no_message_of_the_page_ends_it(serving: Serving) -> None:
+    before_its_size = (b"x", '{"type": "attention", "what": "focus"}')
+    early: list[Any] = [(serving.open(), None, message) for message in (*before_its_size, *NO_MESSAGES)]
+    for page, said, message in [*early, *((*serving.page(), message) for message in NO_MESSAGES)]:
         page.send(message)
         with pytest.raises(ConnectionClosed) as caught:
             page.recv(timeout=PATIENCE)
-        assert caught.value.rcvd is not None and caught.value.rcvd.code == 1008
-    for _, said in started:
-        until(lambda process=said["process"]: not lives(process), "its program is left over")  # type: ignore[misc]
+        assert caught.value.rcvd is not None and caught.value.rcvd.code == 1008, message
+        if said is not None:
+            gone(said["process"])
 
 
 def test_a_password_goes_by_the_environment_and_not_by_the_command_line(plain: list[str]) -> None:

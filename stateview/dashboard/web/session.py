@@ -167,8 +167,7 @@ async def _end(process: Process) -> None:
     assert process.stdin is not None and process.stdout is not None
     drained = asyncio.create_task(_drain(process.stdout))  # else it could wait for us to read
     try:
-        await _tell(process, b"M", b'{"type": "quit"}')
-        process.stdin.close()
+        process.stdin.close()  # on which `PageDriver` ends its program
         async with asyncio.timeout(GRACE):
             await process.wait()
     except TimeoutError:
