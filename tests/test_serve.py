@@ -23,6 +23,8 @@ from browser import PATIENCE, Browser
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from stateview import StateManager
+
 SERVE = """
 import json, sys
 from stateview.commands.context import Context
@@ -34,7 +36,7 @@ command, options, given = json.loads(sys.argv[1])
 
 def show(result):
     print(result.text, end="", flush=True)
-    print(result.told, end="\\n\\n", file=sys.stderr, flush=True)
+    print(result.told, file=sys.stderr, flush=True)
 
 try:
     context = Context(options, show=show)
@@ -103,9 +105,18 @@ class Serving:
     def __init__(
         self, command: list[str], options: dict[str, Any] | None = None, given: dict[str, Any] | None = None, **env: str
     ) -> None:
-        words = json.dumps([command, options or {}, {"port": 0, **(given or {})}])
+        self._start(["-c", SERVE, json.dumps([command, options or {}, {"port": 0, **(given or {})}])], env)
+
+    @classmethod
+    def dashboard(cls, *words: str) -> Self:
+        """`stateview serve`, as it is typed."""
+        one = cls.__new__(cls)
+        one._start(["-m", "stateview", "serve", "--port", "0", *words], {})
+        return one
+
+    def _start(self, words: list[str], env: dict[str, str]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, words],
+            [sys.executable, *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -114,7 +125,9 @@ class Serving:
         assert self.process.stdout is not None and self.process.stderr is not None
         self.url = self.process.stdout.readline().strip()
         assert self.url, self.process.stderr.read()
-        self.told = "".join(iter(self.process.stderr.readline, "\n"))
+        self.told = ""
+        while "works once" not in self.told:
+            self.told += self.process.stderr.readline()
         self.port = int(self.url.rsplit(":", 1)[1].split("/")[0])
         self.token = self.url.partition("token=")[2]
         self.cookie = ""
@@ -644,3 +657,33 @@ def test_opening_a_browser_shows_the_token_to_nobody_else(browser: Browser, tiny
         assert page.url == f"{serving.origin}/"
         until(lambda: not file.exists(), "the file with the token stays")
         page.close()
+
+
+def test_the_dashboard_itself_is_served_and_writes_only_where_that_was_asked_for(
+    browser: Browser, folder: Path
+) -> None:
+    store = f"sqlite:{folder / 'state'}"
+    with StateManager(store, "build") as state:
+        state.save("phase", {"name": "compiling"})
+        for words, writes in (("-n", "build"), False), (("-n", "build", "--write"), True):
+            with Serving.dashboard(store, *words) as serving:
+                assert ("writes are allowed" in serving.told) == writes
+                page = browser.open()
+                page.resize(1200, 700)
+                page.go(serving.url)
+                shown = page.until(lambda text: "phase" in text and "compiling" in text)
+                assert ("read-only" in shown) == (not writes)
+                page.press("c")
+                if writes:
+                    page.until("Note")
+                    page.press("Enter", "\r", 13)
+                    page.press("Enter", "\r", 13)
+                    until(lambda: len(state.list_checkpoints()) == 1, "there is no checkpoint")
+                else:
+                    page.until("read-only: ")
+                page.press("q")
+                page.until("The dashboard has ended.")
+                assert page.complaints == []
+                page.close()
+                assert len(state.list_checkpoints()) == int(writes)
+                assert serving.end(signal.SIGINT) == 0
