@@ -14,6 +14,7 @@ from .. import codec
 from ..diff import escape
 from ..errors import Damaged
 from .masking import MASK, masked
+from .paint import size
 
 CHUNK = 1_000  # children of one box that are listed together
 TEXT_SHOWN = 1_000_000  # characters of one string that are listed when it is opened
@@ -36,6 +37,13 @@ class Broken(NamedTuple):
     why: str
 
 
+class LongText(NamedTuple):
+    """Stands for a string of which only the start is decoded; `size` is in bytes as it is stored."""
+
+    start: str
+    size: int
+
+
 class Line(NamedTuple):
     """A piece of a text that is shown in lines.
 
@@ -50,7 +58,7 @@ class Line(NamedTuple):
 class Node:
     """One line of the tree: a value, a range of the children of a long box, or a piece of a text.
 
-    `value` is a decoded value, or `Raw` as long as nobody looked, or `Broken`.
+    `value` is a decoded value, or `Raw` as long as nobody looked, or `LongText`, or `Broken`.
     """
 
     __slots__ = ("children", "depth", "items", "masked", "open", "parent", "step", "value")
@@ -104,7 +112,8 @@ class Node:
     def look(self, limit: float = float("inf")) -> Any:
         """The value with its outermost level decoded, if that is no longer than `limit` bytes; else `Raw`."""
         if isinstance(self.value, Raw) and len(memoryview(self.value)) <= limit:
-            self.value = look_into(self.value, self.depth)
+            text = _start_of_text(self.value)
+            self.value = look_into(self.value, self.depth) if text is None else text
         return self.value
 
     def can_open(self) -> bool:
@@ -119,6 +128,8 @@ class Node:
             if first in (b"{", b"["):
                 return len(memoryview(value)) > 2
             return first == b'"' and len(memoryview(value)) > _LONG
+        if isinstance(value, LongText):
+            return True
         if isinstance(value, str):
             return len(value) > _LONG or "\n" in value
         return isinstance(value, (dict, list)) and bool(value)
@@ -138,11 +149,13 @@ class Node:
 
     def _build(self, width: int, patterns: tuple[str, ...]) -> Iterator[Node]:
         value = self.look()
-        if isinstance(value, str):
+        if isinstance(value, LongText):
+            self.items = text_lines(value.start, width, size(value.size))
+        elif isinstance(value, str):
             self.items = text_lines(value, width)
         else:
             self.items = list(value) if isinstance(value, (dict, list)) else []
-        if len(self.items) > CHUNK and not isinstance(value, str):
+        if len(self.items) > CHUNK and isinstance(value, (dict, list)):
             for start in range(0, len(self.items), CHUNK):
                 yield Node(self, range(start, min(start + CHUNK, len(self.items))), value)
         else:
@@ -176,6 +189,19 @@ def look_into(raw: Raw, depth: int) -> Any:
         return codec.decode(bytes(raw)) if len(view) <= SMALL else codec.decode_level(raw)
     except Damaged as error:
         return Broken(str(error))
+
+
+def _start_of_text(raw: Raw) -> LongText | None:
+    """The start of a string that is too long to be shown whole; None for all else. O(TEXT_SHOWN)."""
+    view = memoryview(raw)
+    if len(view) <= 4 * TEXT_SHOWN or view[0] != ord('"'):
+        return None
+    for end in range(TEXT_SHOWN, TEXT_SHOWN - 16, -1):  # not inside a character or an escape
+        try:
+            return LongText(codec.decode(bytes(view[:end]) + b'"'), len(view))
+        except Damaged:
+            continue
+    return None
 
 
 class Tree:
@@ -248,7 +274,7 @@ class Tree:
         pending = [self.root]
         while pending:
             node = pending.pop()
-            if isinstance(node.value, str) and node.children is not None:
+            if isinstance(node.value, (str, LongText)) and node.children is not None:
                 node.children = None
                 if node.open:
                     node.expand(width, self.patterns)
@@ -360,7 +386,7 @@ def _children(node: Node) -> float:
     if isinstance(value, str):
         return value.count("\n") + 1 if "\n" in value and len(value) <= _GLANCE else float("inf")
     if not isinstance(value, (dict, list)):
-        return float("inf") if isinstance(value, Raw) else 0
+        return float("inf") if isinstance(value, (Raw, LongText)) else 0
     return len(value) if len(value) <= CHUNK else -(-len(value) // CHUNK)
 
 
@@ -394,13 +420,19 @@ def _peek(node: Node, tree: Tree) -> list[Node]:
     return children
 
 
-def text_lines(text: str, width: int) -> list[Line]:
-    """A text in lines, those that are too long in pieces; and what of it is left out. O(TEXT_SHOWN)."""
+def text_lines(text: str, width: int, whole: str = "") -> list[Line]:
+    """A text in lines, those that are too long in pieces; and what of it is left out. O(TEXT_SHOWN).
+
+    Args:
+        text: the text, or its start.
+        width: characters of a line.
+        whole: how large all of it is, if the text is only its start.
+
+    """
     out = list(islice(_pieces(text[:TEXT_SHOWN], width), LINES_SHOWN))
-    if len(text) > TEXT_SHOWN or len(out) == LINES_SHOWN:
-        out.append(
-            Line(f"the start is shown, of {len(text):,} characters; y has the command that prints all", said=True)
-        )
+    if whole or len(text) > TEXT_SHOWN or len(out) == LINES_SHOWN:
+        told = f"the start is shown, of {whole or f'{len(text):,} characters'}; y has the command that prints all"
+        out.append(Line(told, said=True))
     return out
 
 
@@ -426,6 +458,8 @@ def weigh(value: Any, limit: int) -> int:
         total += 16
         if isinstance(item, Raw):
             total += len(memoryview(item))
+        elif isinstance(item, LongText):
+            total += item.size
         elif isinstance(item, str):
             total += len(item)
         elif type(item) is int:

@@ -22,6 +22,7 @@ from ..json_tree import (
     TEXT_SHOWN,
     Broken,
     Line,
+    LongText,
     Node,
     Path,
     Step,
@@ -304,7 +305,7 @@ class JsonView(VirtualList):
             cells.add(f"{ends[0]}{len(value) or '':,}{ends[1]}" if value else ends, dim)
             if not node.open:
                 cells.add(f" {told}", dim)
-        elif isinstance(value, str):
+        elif isinstance(value, (str, LongText)):
             self._paint_string(value, node.open, cells)
         else:
             what = "string" if isinstance(value, Raw) and bytes(memoryview(value)[:1]) == b'"' else "number"
@@ -316,12 +317,15 @@ class JsonView(VirtualList):
             self._add(cells, text, self.style_of(role), cells.left - len(after))
             cells.add(after, dim)
 
-    def _paint_string(self, text: str, is_open: bool, cells: Cells) -> None:
+    def _paint_string(self, value: str | LongText, is_open: bool, cells: Cells) -> None:
         dim, room = self.style_of("dim"), max(8, cells.left)
-        after = f" {len(text):,} characters" if len(text) > room - 2 else ""
+        if isinstance(value, LongText):
+            text, after = value.start, f" {size(value.size)}"
+        else:
+            text, after = value, f" {len(value):,} characters" if len(value) > room - 2 else ""
         if "\n" in text[:TEXT_SHOWN]:
             lines = text[:TEXT_SHOWN].count("\n") + 1
-            after += f" {lines:,}{'+' if len(text) > TEXT_SHOWN else ''} lines"
+            after += f" {lines:,}{'+' if len(text) > TEXT_SHOWN or isinstance(value, LongText) else ''} lines"
         if is_open:
             cells.add(after.strip() or "string", dim)
             return
@@ -463,6 +467,8 @@ class JsonView(VirtualList):
             self._hits = None
             self._tell_search()
         value, patterns = tree.root.value, tree.patterns
+        if isinstance(value, LongText):
+            value = Raw(self._shown)  # not only its start
 
         def look(stop: Stop) -> list[tuple[Step, ...]]:
             return list(search(value, text, patterns, stop))
