@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cli import load_handler
 from ..commands.binding import bind
 from ..commands.context import Context
-from ..commands.results import Result
+from ..commands.exits import NeedsYes
+from ..commands.results import Done as ResultDone
+from ..commands.results import Result, plural
+from ..errors import BackendError, StateException
 from ..manager import StateManager
+from ..model import Commit
+from ..render import Style, render
+from .jobs import OUTPUTS, Ended, Job, JobContext, Jobs, Perform
+from .through import through
 
 if TYPE_CHECKING:
+    from ..shell.line import Line
     from .app import Dashboard
+    from .typed import Typed
 
 KEPT = 500  # acts that are remembered
 _WORDS = 100  # words of a command line that are shown
 _SHOWN = 400  # characters of one word of a command line
+_LINE = 4_000  # characters of a line that was typed
 
 
 class Done(NamedTuple):
-    """An act that has ended: when (seconds since 1970), its command line, what came of it, and whether that was well."""
+    """An act that has ended.
+
+    When (seconds since 1970), its command line, what came of it, whether that was well, and its output, if it is kept.
+    """
 
     time: float
     line: str
     said: str
     well: bool
+    job: Job | None = None
 
 
 class ActContext(Context):
@@ -57,7 +72,18 @@ class Acts:
     def __init__(self, app: Dashboard) -> None:
         self._app = app
         self._number = 0
+        self._made: set[tuple[str, str, int]] = set()
         self.done: list[Done] = []
+        self.jobs = Jobs(app, self._committed)
+        self.typed: list[str] = []  # the lines that were typed, oldest first
+
+    def _committed(self, url: str, namespace: str, revision: int) -> None:
+        self._made.add((url, namespace, revision))
+
+    def made(self, commit: Commit) -> bool:
+        """Whether a commit of the namespace that is looked at was made here, in this session."""
+        manager = self._app.manager
+        return (manager.url, manager.namespace, commit.revision) in self._made
 
     def run(
         self, words: list[str], *, then: Callable[[Result], None] | None = None,
@@ -78,7 +104,8 @@ class Acts:
         self._number += 1
 
         def act(_stop: object) -> Result:
-            result: Result = handler(ActContext(manager, {**app.options, "yes": True}), bound.arguments)
+            context = ActContext(through(manager, self._committed), {**app.options, "yes": True})
+            result: Result = handler(context, bound.arguments)
             return result
 
         def end(result: Result) -> None:
@@ -94,6 +121,167 @@ class Acts:
 
         app.reader.ask(app, ("act", self._number), act, end, fail)
 
-    def _keep(self, line: str, said: str, well: bool) -> None:
-        self.done.append(Done(time.time(), line, said, well))
+    def start(
+        self, words: list[str], *, then: Callable[[Result], None] | None = None,
+        failed: Callable[[Exception], None] | None = None,
+    ) -> Job:  # fmt: skip
+        """As `run`, for what may take long: with progress and a bar, and it can be stopped. Ends in a report.
+
+        Args:
+            words: as of `run`.
+            then: gets the result, in the app's turn, if the job was not stopped; without it, a notice tells of it.
+            failed: gets the error; without it, the error is shown.
+
+        """
+        bound = bind(words)
+        assert bound.command is not None, "an act is a command"
+        handler, arguments, results = load_handler(bound.command), bound.arguments, []
+
+        def perform(job: Job, context: JobContext) -> Result:
+            result: Result = handler(context, arguments)
+            results.append(result)
+            if then is None:
+                self._print(job, result, arguments)
+            return result
+
+        def ended(job: Job, error: Exception | None) -> None:
+            if error is not None and failed is not None:
+                failed(error)
+            elif error is None and not job.stopped and then is not None:
+                then(results[0])
+            else:
+                self._report(job, error)
+
+        return self._start(command_line(words), perform, ended, {**self._app.options, "yes": True}, self._app.manager)
+
+    # --- lines that are typed ----------------------------------------------------------------------------------
+
+    def submit(self, text: str) -> None:
+        """Run a line as the shell would, asking what is to be asked.
+
+        Raises:
+            StateException: it cannot be read, or has no place here; nothing was done.
+
+        """
+        from .typed import TERMINAL, take
+
+        app = self._app
+        typed = take(text, app.is_web)
+        if self.typed[-1:] != [text]:
+            self.typed.append(text)
+            del self.typed[:-KEPT]
+        name = typed.command.name if typed.command is not None else typed.line.texts[0] if typed.line.words else ""
+        if name in ("theme", "done"):
+            self._own(name, typed.line.texts[1:])
+        elif name == "exit":
+            app.exit()
+        elif name in ("use", "connect"):
+            app.go(typed.arguments.get("store"), typed.arguments.get("namespace"))
+        elif name in TERMINAL:
+            from .terminal import run_in_terminal
+
+            said, well = run_in_terminal(app, typed.line.texts)
+            self._keep(text, said, well)
+            if not well:
+                app.tell(said, wrong=True)
+        else:
+            self._submit(typed)
+
+    def _own(self, name: str, words: list[str]) -> None:
+        if name == "done":
+            self._app.action_done()
+            return
+        from .themes import choose_theme
+
+        choose_theme(self._app, words[0] if words else None)
+
+    def _submit(self, typed: Typed) -> None:
+        app, line = self._app, typed.line
+        elsewhere = {name: value for name, value in typed.options.items() if name not in ("format", "yes", "help")}
+        options = {**app.options, **typed.options}
+        handler = load_handler(typed.command) if typed.command is not None else None
+
+        def perform(job: Job, context: JobContext) -> Result | None:
+            if handler is None:
+                from .typed import pipe
+
+                app.call_later(self.jobs.open, job)
+                pipe(line.bang, iter(()), job)
+                return None
+            result: Result = handler(context, typed.arguments)
+            self._print(job, result, typed.arguments, typed.options.get("format", ""), line)
+            return result
+
+        shown = typed.text if line.bang else f"stateview {typed.text.strip()}"
+        self._start(shown, perform, self._report, options, None if elsewhere else app.manager)
+
+    def _print(
+        self, job: Job, result: Result, arguments: dict[str, Any], format_: str = "", line: Line | None = None
+    ) -> None:
+        """On a job's thread: what a result prints, to where the line says."""
+        from .concealing import conceal
+
+        pieces = render(result, Style(format_))
+        if line is not None and line.file:
+            write_file(line.file, line.append, pieces, job)
+        elif line is not None and line.pipe:
+            from .typed import pipe
+
+            self._app.call_later(self.jobs.open, job)
+            pipe(line.pipe, render(conceal(result, arguments, self._app.redact), Style(format_)), job)
+        elif not isinstance(result, ResultDone) or format_ in ("json", "jsonl"):
+            self.jobs.show(job, conceal(result, arguments, self._app.redact), format_)
+
+    def _start(
+        self, line: str, perform: Perform, ended: Ended, options: dict[str, Any], manager: StateManager | None
+    ) -> Job:
+        shown = line if len(line) <= _LINE else line[:_LINE] + "…"
+
+        def end(job: Job, error: Exception | None) -> None:
+            lines = len(job.output.lines)
+            said = job.said or (plural(lines, "line") if lines else "done")
+            self._keep(shown, said, job.well, job if lines else None)
+            ended(job, error)
+
+        return self.jobs.start(shown, perform, end, options=options, manager=manager)
+
+    def _report(self, job: Job, error: Exception | None) -> None:
+        """Say what came of a job, unless a screen that shows its output says it."""
+        app, lines = self._app, len(job.output.lines)
+        if job.screen is not None and job.screen.is_attached:
+            return
+        if isinstance(error, NeedsYes):
+            app.tell("not done; nothing was changed")
+        elif error is not None:
+            app.trouble(error)
+        else:
+            kept = f"{plural(lines, 'line')} printed: the list of what was done shows them" if lines else ""
+            code = f"exit code {job.code}" if job.code and not job.stopped else ""
+            parts = [part for part in (job.said or ("" if kept else "done"), code, kept) if part]
+            app.tell(f"{job.line}\n" + " · ".join(parts), wrong=not job.well and not job.stopped)
+
+    def _keep(self, line: str, said: str, well: bool, job: Job | None = None) -> None:
+        self.done.append(Done(time.time(), line, said, well, job))
         del self.done[:-KEPT]
+        kept = [number for number, one in enumerate(self.done) if one.job is not None]
+        for number in kept[:-OUTPUTS]:
+            self.done[number] = self.done[number]._replace(job=None)
+
+
+def write_file(path: str, append: bool, pieces: Iterator[str], job: Job) -> None:
+    """Write pieces of text to a file, as the shell's `>` and `>>`.
+
+    Raises:
+        BackendError: it cannot be written.
+
+    """
+    path = os.path.expanduser(path)
+    try:
+        with open(path, "ab" if append else "wb") as file:
+            for piece in pieces:
+                job.check()
+                file.write(piece.encode(errors="surrogatepass"))
+    except OSError as error:
+        if isinstance(error, StateException):
+            raise
+        raise BackendError(f"{path}: {error.strerror}") from error

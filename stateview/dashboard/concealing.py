@@ -1,0 +1,81 @@
+"""Results of commands with what is not to be seen on a screen masked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ..commands.results import Changes, Differs, Loaded, Record, Result, Table
+from ..diff import Change, Diff
+from .masking import MASK, masked
+
+
+def conceal(result: Result, given: dict[str, Any], patterns: tuple[str, ...]) -> Result:
+    """The result with what is not to be seen masked: values of keys, and of names inside values, that a glob matches.
+
+    Streams what the result streams.
+    """
+    if not patterns:
+        return result
+    key = given.get("key")
+    named = isinstance(key, str) and masked(key, patterns)
+    if isinstance(result, Loaded):
+        return Loaded(result.told, result.code, _bytes(result.data, named or _hidden_path(given, patterns), patterns))
+    if isinstance(result, Record) and "value" in result.data:
+        hidden = named or masked(str(result.data.get("key", "")), patterns)
+        value = MASK if hidden else _inside(result.data["value"], patterns)
+        return Record(result.told, result.code, {**result.data, "value": value})
+    if isinstance(result, Table) and "value" in result.columns:
+        return Table(
+            result.told, result.code, result.columns, _rows(result, named, patterns), result.plain, result.empty
+        )
+    if isinstance(result, Differs) and result.diff is not None:
+        diff = result.diff
+        seen = Diff(diff.before, diff.after, lambda: _changes(diff, patterns))
+        return Differs(result.told, result.code, seen, result.patch, result.summary, result.empty)
+    if isinstance(result, Changes):
+        return Changes(result.told, result.code, _changes(result.changes, patterns))
+    return result
+
+
+def _hidden_path(given: dict[str, Any], patterns: tuple[str, ...]) -> bool:
+    return any(masked(step, patterns) for step in str(given.get("path", "")).split("/") if step)
+
+
+def _bytes(data: bytes, hidden: bool, patterns: tuple[str, ...]) -> bytes:
+    from .. import codec
+
+    return codec.encode(MASK if hidden else _inside(codec.decode(data), patterns))
+
+
+def _inside(value: Any, patterns: tuple[str, ...]) -> Any:
+    """Recursive: a value that was read is at most 200 levels deep."""
+    if isinstance(value, dict):
+        return {name: MASK if masked(name, patterns) else _inside(one, patterns) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_inside(one, patterns) for one in value]
+    return value
+
+
+def _rows(table: Table, named: bool, patterns: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
+    value, key = table.columns.index("value"), table.columns.index("key") if "key" in table.columns else None
+    path = table.columns.index("path") if "path" in table.columns else None
+    for row in table.rows:
+        hidden = named or (key is not None and masked(str(row[key]), patterns))
+        hidden = hidden or (path is not None and _hidden_path({"path": row[path]}, patterns))
+        yield *row[:value], MASK if hidden else _inside(row[value], patterns), *row[value + 1 :]
+
+
+def _changes(changes: Iterable[Change], patterns: tuple[str, ...]) -> Iterator[Change]:
+    """A masked side says whether it is there, and nothing else; both differ, so that it is still a change."""
+    from ..model import ABSENT
+
+    for one in changes:
+        if masked(one.key, patterns):
+            before = one.before if one.before is ABSENT else MASK
+            after = one.after if one.after is ABSENT else MASK if before is ABSENT else f"{MASK} (another)"
+        else:
+            before, after = _inside(one.before, patterns), _inside(one.after, patterns)
+            if before == after:
+                after = f"{MASK} (another)"
+        yield Change(one.key, one.kind, before, after, one.before_revision, one.after_revision)

@@ -1,0 +1,90 @@
+"""A question that is answered by yes or no."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Button, Label
+
+from ..paint import line
+
+_LINES = 200  # of a question
+_LONGEST = 2_000  # characters of one of them
+
+
+class Confirm(ModalScreen[bool]):
+    """Ends with whether the answer was yes.
+
+    Args:
+        question: what is asked, line by line; may hold stored data.
+        command: the command line that the act equals.
+        title: stands in the border.
+        destructive: Enter does nothing; else it is a yes.
+
+    """
+
+    DEFAULT_CSS = """
+    Confirm { align: center middle; }
+    Confirm > Vertical {
+        width: 76; max-width: 100%; height: auto; max-height: 100%;
+        border: round $accent; background: $surface; padding: 0 1;
+    }
+    Confirm VerticalScroll { height: auto; max-height: 1fr; scrollbar-size-vertical: 1; }
+    Confirm VerticalScroll:focus { background: $surface; }
+    Confirm Label { width: 1fr; }
+    Confirm .command { color: $text-muted; height: auto; max-height: 3; }
+    Confirm Horizontal { height: 1; margin-top: 1; }
+    Confirm Button { width: auto; min-width: 10; margin-right: 2; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "Yes", id="confirm.yes"),
+        Binding("n,escape", "answer(False)", "No", id="confirm.no"),
+        Binding("enter", "enter", "Yes", show=False, id="confirm.enter"),
+    ]
+    HELP = "A question before an act. What destroys something is confirmed by y, never by Enter."
+
+    def __init__(
+        self, question: Sequence[str], command: str = "", *, title: str = "Sure?", destructive: bool = True
+    ) -> None:
+        super().__init__()
+        self._question = [line(one, _LONGEST) for one in question[:_LINES]]
+        self._command = line(command, _LONGEST)
+        self._title = line(title, 60)
+        self._destructive = destructive
+
+    def compose(self) -> ComposeResult:
+        """The question, its command line, and both answers for the mouse."""
+        with Vertical() as box:
+            box.border_title = self._title.replace("[", r"\[")
+            with VerticalScroll():
+                for one in self._question:
+                    yield Label(one or " ", markup=False)
+            if self._command:
+                yield Label(self._command, classes="command", markup=False)
+            with Horizontal():
+                for name, label, kind in (("yes", "y  yes", "warning"), ("no", "n  no", "default")):
+                    button = Button(label, id=name, variant=kind, compact=True)  # type: ignore[arg-type]
+                    button.can_focus = False  # else Enter would press it
+                    yield button
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        """Enter is no answer to what destroys."""
+        return not (action == "enter" and self._destructive)
+
+    def action_answer(self, sure: bool) -> None:
+        """Answer, and go."""
+        self.dismiss(sure)
+
+    def action_enter(self) -> None:
+        """Yes to what destroys nothing."""
+        self.dismiss(True)
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """The mouse answers too."""
+        event.stop()
+        self.dismiss(event.button.id == "yes")

@@ -1,0 +1,95 @@
+"""What a command prints, as it comes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.binding import Binding, BindingType
+
+from ...commands.results import plural
+from ..paint import lasting
+from ..widgets.text_list import TextList, by_sign
+from .text import TextScreen
+
+if TYPE_CHECKING:
+    from ..jobs import Job
+
+PACE = 0.1  # seconds between two looks at what has come
+
+
+class OutputScreen(TextScreen):
+    """The output of a job; leaving it while it runs needs two steps, so that nothing goes on unseen by mistake."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "back", "Stop / back", id="output.back"),
+        Binding("b", "background", "Go on in the background", id="output.background"),
+    ]
+    HELP = (
+        "What a command prints, as it comes. While it runs, esc stops it and b leaves it running: its progress stays\n"
+        "on the main screen, and the list of what was done shows its output. Kept are the first 100,000 lines."
+    )
+
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        self.job = job
+        self._seen = -1
+        self._told_end = False
+
+    def body(self) -> TextList:
+        """The lines so far."""
+        return TextList(self.job.output.lines, self._role)
+
+    def _role(self, text: str) -> str:
+        return by_sign(text) if self.job.output.signs else ""
+
+    def heading(self) -> str:
+        """The command line."""
+        return self.job.line
+
+    def on_mount(self) -> None:
+        """Look at what comes until the job has ended."""
+        self._timer = self.set_interval(PACE, self._look)
+
+    def on_unmount(self) -> None:
+        """What the job says from now on is for a notice."""
+        if self.job.screen is self:
+            self.job.screen = None
+
+    def _look(self) -> None:
+        lines = len(self.job.output.lines)
+        if lines != self._seen:
+            self._seen = lines
+            self.list.resized()
+        if not self.list.sought:
+            self.show_state(wrong=not self.job.running and not self.job.well and not self.job.stopped)
+        if not self.job.running and not self._told_end:
+            self._told_end = True
+            self._timer.stop()
+            self.refresh_bindings()
+
+    def state(self) -> str:
+        """How far it is, or how it ended."""
+        job = self.job
+        lines = plural(len(job.output.lines), "line") + (
+            ", and no more are kept: '> FILE' writes all" * job.output.full
+        )
+        if job.running:
+            return " · ".join(part for part in ("running", lasting(job.seconds), job.progress, lines) if part)
+        code = f"exit code {job.code}" if job.code and not job.stopped else ""
+        return " · ".join(part for part in (job.said, code, lines) if part)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        """There is nothing to leave running once it has ended."""
+        return action != "background" or self.job.running
+
+    def leave(self) -> None:
+        """Stop the job; once it has ended, leave."""
+        if self.job.running and not self.job.stopping:
+            self.board.acts.jobs.stop(self.job)
+            self.show_state()
+        else:
+            self.dismiss(None)
+
+    def action_background(self) -> None:
+        """Leave, and let it go on."""
+        self.dismiss(None)

@@ -1,0 +1,35 @@
+"""One line to type in, into which nothing gets that a terminal would obey."""
+
+from __future__ import annotations
+
+from textual import events
+from textual.widgets import Input
+
+from ...render import inert
+
+LONGEST = 100_000  # characters; what is longer belongs into a file
+
+
+class LineInput(Input):
+    """Textual's input, flat, and taking a pasted text of several lines as one."""
+
+    DEFAULT_CSS = """
+    LineInput, LineInput:focus { border: none; height: 1; padding: 0 1; background: $boost; }
+    """
+
+    def __init__(self, value: str = "", *, placeholder: str = "", id: str | None = None) -> None:
+        super().__init__(
+            inert(value[:LONGEST]),
+            placeholder=placeholder,
+            select_on_focus=False,
+            max_length=LONGEST,
+            compact=True,
+            id=id,
+        )
+
+    def _on_paste(self, event: events.Paste) -> None:
+        """Line ends are blanks, which JSON takes as well; Textual would drop what comes after the first."""
+        event.prevent_default()
+        event.stop()
+        text = inert(" ".join(event.text.splitlines()))
+        self.replace(text[: LONGEST - len(self.value)], *self.selection)
