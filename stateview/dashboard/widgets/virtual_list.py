@@ -30,7 +30,9 @@ class VirtualList(ScrollView, can_focus=True):
     DEFAULT_CSS = """
     VirtualList { overflow-x: hidden; scrollbar-size-vertical: 1; background: $surface; }
     VirtualList > .list--cursor { background: $block-cursor-blurred-background; }
-    VirtualList:focus > .list--cursor { background: $block-cursor-background; color: $block-cursor-foreground; }
+    VirtualList:focus > .list--cursor {
+        background: $block-cursor-background; color: $block-cursor-foreground; text-style: $block-cursor-text-style;
+    }
     VirtualList > .list--dim { color: $text-muted; }
     VirtualList > .list--key { color: $text-primary; }
     VirtualList > .list--string { color: $text-success; }
@@ -94,6 +96,11 @@ class VirtualList(ScrollView, can_focus=True):
         """The style of one of the roles, such as `key`, `dim`, `added`; to be put over the base."""
         return self.get_component_rich_style(f"list--{role}", partial=True)
 
+    @property
+    def line_width(self) -> int:
+        """Columns of a line: all but that of the scroll bar, which `size` counts too."""
+        return self.scrollable_content_region.width
+
     def resized(self) -> None:
         """To be called when `count` has become another: the scroll bar and the cursor follow."""
         self.virtual_size = Size(self.size.width, self.count)
@@ -114,7 +121,7 @@ class VirtualList(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """One line of the screen; Textual asks for those that are seen."""
-        width, index, base = self.size.width, y + self.scroll_offset.y, self.rich_style
+        width, index, base = self.line_width, y + self.scroll_offset.y, self.rich_style
         if index >= self.count:
             said = self.nothing() if self.count == 0 else []
             text = f" {said[y]}" if y < len(said) else ""
