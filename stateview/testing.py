@@ -523,7 +523,7 @@ class BackendContract(ABC):
 
     def test_what_has_expired_is_not_listed(self, backend: Backend, opened: Open) -> None:
         writes = {f"k{number:04}": Write(b"1", BRIEF if number % 3 else 0) for number in range(3300)}
-        writes |= {f"l{number:04}": Write(b"1", BRIEF) for number in range(2100)}
+        writes |= {f"l{number:04}": Write(b"1", BRIEF) for number in range(4100)}
         writes["m"] = Write(b"1", 60 * SECOND)
         head = backend.commit(Batch(writes))
         lasting = [key for key, write in writes.items() if write.ttl != BRIEF]
@@ -569,6 +569,17 @@ class BackendContract(ABC):
                     assert [(row.key, row.size, row.start, *_told(row)) for row in reader.rows(at=at)] == told
                     assert keys_of(reader.rows(skip=1, limit=1, at=at)) == [version.key for version in listed[1:2]]
                     assert reader.count(at=at) == len(listed)
+
+    def test_a_huge_value_whose_history_is_forgotten_is_read_anew(self, backend: Backend, opened: Open) -> None:
+        writer = opened()
+        for number in range(1, 4):
+            save(writer, "k", b'"%d%s"' % (number, b"x" * 1_500_000))
+            for reader in (backend, writer):
+                assert [(row.revision, row.start[:2]) for row in reader.rows()] == [(2 * number - 1, b'"%d' % number)]
+            save(writer, "k", b'"y%s"' % (b"x" * 1_500_000))
+            writer.compact(2 * number)
+            for reader in (backend, writer):
+                assert [(row.revision, row.start[:2]) for row in reader.rows()] == [(2 * number, b'"y')]
 
     def test_a_huge_value_that_expires_is_not_listed(self, backend: Backend) -> None:
         head = save(backend, "k", b'"%s"' % (b"x" * 1_500_000), 2 * SECOND)

@@ -232,6 +232,9 @@ def use_all(state: StateManager) -> None:
     assert state.load("a") == {"n": 2}
     assert state.load("a", at="first") == {"n": 1}
     assert state.list_keys() == ["a", "brief"]
+    assert [row.key for row in state.rows()] == ["a", "brief"]
+    assert [row.key for row in state.rows(backwards=True, limit=2, skip=1, at="first")] == ["a", "b"]
+    assert (state.count(), state.count("b"), state.count("b", at="first")) == (2, 1, 2)
     assert [(change.key, change.kind) for change in state.diff("first")] == [("a", "changed"), ("b", "removed")]
     assert len(state.restore_checkpoint("first")) == 2
     assert state.load("b") == [1, 2]
@@ -860,7 +863,8 @@ def test_what_is_asked_of_the_server(path: str, start: Callable[..., Server], ma
             lambda: fresh.blame("k"),
             lambda: fresh.restore_checkpoint("c", dry_run=True), lambda: fresh.update("k", lambda n: n + 1), fresh.undo,
             fresh.list_checkpoints, lambda: fresh.restore_checkpoint(1), fresh.undo,
-            lambda: fresh.delete("k"), lambda: fresh.at("c").load("k"), fresh.compact,
+            fresh.rows, lambda: fresh.rows(skip=1, backwards=True, at="c"), lambda: fresh.count("a", "z"),
+            lambda: fresh.delete("k"), lambda: fresh.at("c").load("k"), lambda: fresh.count(at="c"), fresh.compact,
         ):  # fmt: skip
             act()
     called = {name.removeprefix("cmdstat_") for name in client.info("commandstats")}
@@ -1064,6 +1068,30 @@ def test_recover_sets_aside_what_is_damaged(path: str, start: Callable[..., Serv
     state.revert("b", 2)
     assert other.load("b") == 1
     assert state.recover().problems == ()
+
+
+@pytest.mark.parametrize(
+    ("entries", "listed"),
+    [({"k1": "x"}, []), ({"k1": "3 1 x 1"}, []), ({}, ["bare"]), ({b"k\xff": "1 1 0 1"}, [b"k\xff"])],
+    ids=["an entry", "an expiry", "a key without an entry", "a key that is no text"],
+)
+def test_a_list_of_what_is_damaged_is_an_error(
+    url: str, manage: Any, entries: dict[Any, str], listed: list[Any]
+) -> None:
+    state = manage(url, "main")
+    for number in range(3):
+        state.save(f"k{number}", number)
+    assert len(state.rows()) == 3
+    with redis.Redis.from_url(url) as client:
+        for name, packed in entries.items():
+            client.hset("stateview:{main}:live", name, packed)
+        for name in listed:
+            client.zadd("stateview:{main}:index", {name: 0})
+    for backwards in (False, True):
+        with pytest.raises(Damaged):
+            state.rows(backwards=backwards)
+    assert state.recover().kept or listed == ["bare"]
+    assert {row.key for row in state.rows()} <= {"k0", "k1", "k2"}
 
 
 def test_recover_among_writers_finds_nothing_and_breaks_nothing(url: str, manage: Any) -> None:

@@ -48,7 +48,7 @@ def page(
         low, high = (low, first[0] + "\0") if backwards else (first[0], high)
     columns = ", ".join(["key", "octet_length(value)", _START, *_BEHIND, "rowid", "{table!r}"])
     query = f"{_query(columns, past)} {order} LIMIT ?5"
-    rows = []
+    rows: list[Row] = []
     for key, size, start, *told, rowid, table in select(db, query, (*_given(low, high, point), limit)):
         if type(size) is int and size > HUGE:
             row = _huge(db, key, size, rowid, table, head, huge)
@@ -56,6 +56,8 @@ def page(
             row = Row(key, size, start if start is not None else _start(db, rowid, table), *told)
         if (type(row.key), type(row.size), type(row.revision), type(row.time), type(row.expires)) != _TYPES:
             return str(key)
+        if rows and (rows[-1].key <= row.key if backwards else rows[-1].key >= row.key):
+            return row.key  # in the index, a key has rotted into another
         rows.append(row)
     return rows
 
