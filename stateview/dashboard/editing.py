@@ -78,7 +78,9 @@ def judge(text: str) -> Verdict:
         value = codec.parse_strict(text)
         data = codec.encode(value)
     except JSONDecodeError as error:
-        said = "a JSON value is missing" if not text.strip() else error.msg[:1].lower() + error.msg[1:]
+        if not text.strip():
+            return Verdict(None, 'a JSON value is missing; a text stands in "quotes"', (0, 0))
+        said = error.msg[:1].lower() + error.msg[1:]
         if error.msg == "Expecting value":
             said += '; a text stands in "quotes"'
         where = f"line {error.lineno:,}, column {error.colno:,}"

@@ -144,8 +144,8 @@ def expire(board: Dashboard, key: str) -> None:
 
     def ask(version: Version) -> None:
         left = (version.expires - now()) / 1_000_000
-        present = f"it expires in {lasting(left)}" if version.expires else "it does not expire"
-        _ask(board, f"Expiry of {line(key, 40)}", "", check, words, f"{present} · enter sets it · esc cancels")
+        present = f"in {lasting(left)}" if version.expires else "never"
+        _ask(board, f"Expiry of {line(key, 40)}, now {present}", "", check, words)
 
     _with_version(board, key, ask)
 
@@ -175,8 +175,7 @@ def wrong_key(text: str) -> str | None:
 
 
 def _ask(
-    board: Dashboard, title: str, initial: str, check: Callable[[str], str | None], words: Callable[[str], list[str]],
-    hint: str = "enter gives it · esc cancels",
+    board: Dashboard, title: str, initial: str, check: Callable[[str], str | None], words: Callable[[str], list[str]]
 ) -> None:  # fmt: skip
     """Ask for a line and run the command that it makes; one that fails is asked for again."""
 
@@ -186,11 +185,11 @@ def _ask(
 
         def failed(error: Exception) -> None:
             board.trouble(error)
-            _ask(board, title, text, check, words, hint)
+            _ask(board, title, text, check, words)
 
         board.acts.run(words(text), then=lambda result: done(board, result), failed=failed)
 
-    board.push_screen(Ask(title, initial, check, lambda text: command_line(words(text)), hint=hint), answered)
+    board.push_screen(Ask(title, initial, check, lambda text: command_line(words(text))), answered)
 
 
 def done(board: Dashboard, result: Result) -> None:

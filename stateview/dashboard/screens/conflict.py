@@ -53,7 +53,8 @@ def read_race(manager: StateManager, key: str, mine: bytes, patterns: tuple[str,
 def _told(manager: StateManager, version: Version) -> str:
     commits = manager.log(1, below=version.revision + 1)
     by = commits[0].author if commits and commits[0].revision == version.revision else ""
-    return f"was written by {by or 'another'} {age(version.time, now())} ago (r{version.revision})"
+    ago = age(version.time, now())
+    return f"was written by {by or 'another'} {ago if ago == 'now' else f'{ago} ago'} (r{version.revision})"
 
 
 def _rows(theirs: bytes, mine: bytes, patterns: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -118,9 +119,9 @@ class ConflictScreen(ModalScreen[Choice]):
     ConflictScreen Differences { height: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("m", "choose('mine')", "Save mine over theirs", id="conflict.mine"),
+        Binding("m", "choose('mine')", "Save mine", id="conflict.mine"),
         Binding("t", "choose('theirs')", "Take theirs", id="conflict.theirs"),
-        Binding("e,escape", "choose('edit')", "Go on editing mine", key_display="e", id="conflict.edit"),
+        Binding("e,escape", "choose('edit')", "Edit on", key_display="e", id="conflict.edit"),
     ]
     HELP = (
         "Nothing was written. m saves what you wrote over theirs, if it is still as shown here; t leaves theirs, and\n"

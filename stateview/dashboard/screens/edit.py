@@ -195,7 +195,12 @@ class EditScreen(ModalScreen[int | None]):
         said.set_class(verdict.data is None or wrong is not None, "-wrong")
         ready = verdict.data is not None and wrong is None
         words = save_words(self.key, verdict.data or b"", self._base())
-        self.query_one("#line", Label).update(line(command_line(words)) if ready else "")
+        self._line(command_line(words) if ready else "")
+
+    def _line(self, text: str) -> None:
+        shown = self.query_one("#line", Label)
+        shown.update(line(text))
+        shown.display = bool(text)
 
     @on(JsonEdit.Judged)
     def _judged(self, event: JsonEdit.Judged) -> None:
@@ -210,7 +215,7 @@ class EditScreen(ModalScreen[int | None]):
         if wrong is not None:
             said.update(line(wrong))
             said.add_class("-wrong")
-            self.query_one("#line", Label).update("")
+            self._line("")
         elif verdict is not None:
             self._say(verdict)
 
