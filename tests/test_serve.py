@@ -63,6 +63,7 @@ class Tiny(App):
     def on_resize(self, event):
         self.query_one("#size").update(f"size {event.size.width}x{event.size.height}.")
     def action_say(self):
+        os.system("echo what another process writes")  # must not get among the packets
         self.mount(Static("pressed x"))
     def action_copy(self):
         self.copy_to_clipboard("copied ✓")

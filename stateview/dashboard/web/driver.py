@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import os
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal, TextIO
+from typing import Any, BinaryIO, Literal, TextIO
 
 from textual import messages
 from textual.drivers.web_driver import WebDriver
@@ -14,6 +16,14 @@ LARGEST_FILE = 64 * 1024 * 1024  # bytes; it passes through the memory of the pr
 
 class PageDriver(WebDriver):
     """Textual's driver for the web, that also ends with its server, and hands files to the page."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        # What anything else writes to standard output, such as a process that is started, must not get among the
+        # packets: it goes where errors go.
+        output = os.dup(self.fileno)
+        os.dup2(2, self.fileno)
+        self._write = partial(os.write, output)
 
     def run_input_thread(self) -> None:
         """Read until the server ends, even if it is killed: nobody is there to look at the program any more."""
