@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import apsw
@@ -42,35 +43,32 @@ _DUMP_KEY = f"""{_ENTRIES} key = ?1 AND revision > ?2 UNION ALL {_VERSIONS} key 
     ORDER BY 3 LIMIT ?3"""
 _COMMIT = schema.NEW_COMMIT.replace("INSERT", "INSERT OR REPLACE")
 _TOUCHED = """INSERT INTO touched SELECT revision, key FROM entries WHERE revision > ?1
-    UNION ALL SELECT revision, key FROM versions WHERE revision > ?1 ORDER BY 1, 2"""
+    UNION ALL SELECT revision, key FROM versions ORDER BY 1, 2"""
 
 
 def dump(db: apsw.Connection, path: str, after: tuple[str, int], limit: int, keys: Iterable[str] | None) -> list[Kept]:
     """See `Backend.dump`; within a transaction of the caller's."""
     out: list[Kept] = []
-    if keys is None:
-        _take(out, db.execute(_DUMP, (*after, limit)), path)
-        return out
-    key, revision = after
-    for wanted in sorted({wanted for wanted in keys if wanted >= key}):
-        found = db.execute(_DUMP_KEY, (wanted, revision if wanted == key else 0, limit - len(out)))
-        if not _take(out, found, path) or len(out) >= limit:
-            break
-    return out
-
-
-def _take(out: list[Kept], rows: Iterable[tuple[Any, ...]], path: str) -> bool:
-    """Add rows that are what was written; False where the page is full of bytes."""
-    size = sum([len(one.value) for one in out if one.value])
-    for key, value, revision, moment, expires, sum_, until in rows:
+    size = 0
+    for key, value, revision, moment, expires, sum_, until in _rows(db, after, limit, keys):
         if checksum(key, value, revision, moment, expires) + (until and guard(until)) != sum_:
             raise Damaged(f"{path}: revision {revision} of {key[:60]!r} is not what was written", schema.RECOVER)
         out.append(Kept(key, value, revision, moment, expires, 0 if until == _TOP else until))
         if value is not None:
             size += len(value)
-            if size >= PAGE:
-                return False
-    return True
+        if size >= PAGE or len(out) >= limit:
+            break
+    return out
+
+
+def _rows(
+    db: apsw.Connection, after: tuple[str, int], limit: int, keys: Iterable[str] | None
+) -> Iterator[tuple[Any, ...]]:
+    if keys is None:
+        return db.execute(_DUMP, (*after, limit))
+    first, revision = after
+    wanted = sorted({key for key in keys if key >= first})
+    return chain.from_iterable(db.execute(_DUMP_KEY, (key, revision if key == first else 0, limit)) for key in wanted)
 
 
 class SQLiteReceiver:
@@ -205,7 +203,8 @@ class SQLiteReceiver:
                 if head.revision:
                     self._count(db, head)
                 oldest = db.execute("SELECT min(revision) FROM marks").get
-                # Of what was before the floor and every checkpoint nobody can ask what changed
+                # Of what was before the floor and every checkpoint nobody can ask what changed; `compact` asks for
+                # what of the past is left there all the same
                 low = head.floor if oldest is None else min(head.floor, oldest)
                 db.execute("DELETE FROM touched")
                 db.execute(_TOUCHED, (low,))
