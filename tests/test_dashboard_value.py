@@ -244,9 +244,12 @@ def test_a_newer_value_keeps_what_is_open_and_marks_what_changed(tmp_path):
             await pilot.press("j", "j", "h")  # y folded
             assert view.pointer == "/a/y"
             view.go_to("/b/1500")
+            await pilot.press("k", "k")
+            above = view.cursor - view.scroll_offset.y
+            assert above < view.size.height - 1
             view.show(new, "k")
             await settled(pilot)
-            assert view.pointer == "/b/1500"
+            assert view.pointer == "/b/1498" and view.cursor - view.scroll_offset.y == above
             await pilot.press("g")
             painted = {line[2:].strip(): line[1] for line in lines(view)}
             assert painted["x: 2"] == "~"
