@@ -170,8 +170,10 @@ class ListSource:
             return self._rested - started
         correcting = self._shown.ended
         more = True
-        while more and not stop() and time.monotonic() - started < BITE:
+        while more and not stop():
             more = self._apply() or self._search()
+            if time.monotonic() - started >= BITE:
+                break
         if correcting:
             self._rested = time.monotonic() + REST * (time.monotonic() - started)
         if not more and self._lacks():

@@ -289,8 +289,10 @@ class RangeSource:
         if started < self._rested:
             return self._rested - started
         more = True
-        while more and not stop() and time.monotonic() - started < BITE:
+        while more and not stop():
             more = self._learn_one()
+            if time.monotonic() - started >= BITE:
+                break
         if correcting:
             self._rested = time.monotonic() + REST * (time.monotonic() - started)
         return max(0.0, self._rested - time.monotonic()) if more else None

@@ -124,7 +124,7 @@ class KeyList(VirtualList):
     @property
     def key(self) -> str | None:
         """The key that the cursor is on; None while it is being read, and where there is none."""
-        return self._key
+        return None if self._row is None else self._key
 
     @property
     def row(self) -> Row | None:
@@ -265,9 +265,13 @@ class KeyList(VirtualList):
         if source.order != "key" and top == 0 and shift > 0 and self.cursor < self.size.height:
             shift = 0  # in an order of its own, what is new comes in at the top, where one looks for it
         self.virtual_size = Size(self.size.width, self.count)
-        self.scroll_to(y=0 if fresh and answer.focus is None else top + shift, animate=False, force=True)
-        if answer.show:
-            self.show_line(self.cursor)
+        if fresh and answer.focus is None:
+            self.scroll_to(y=0, animate=False, force=True)
+        elif shift:  # else a scroll that is under way goes on
+            self.scroll_to(y=self.scroll_target_y + shift, animate=False, force=True)
+        height = self.size.height
+        if answer.show and not 0 <= self.cursor - self.scroll_offset.y < height:
+            self.scroll_to(y=self.cursor - height // 2, animate=False, force=True)
         self.refresh()
         self._tell()
         if source.version != page.version:
