@@ -467,3 +467,74 @@ def test_killed_at_any_instant_and_gone_on_with(
             going_on(source, target)
         assert look(opened(store, "main")) == expected
     assert before_end
+
+
+def dying(step: int, source: str, target: str, over: bool) -> bool:
+    """Copy in a child that ends like one that was killed, before its call number `step`; whether it came to its end."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    left = [step]
+
+    def mortal(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **options: Any) -> Any:
+            left[0] -= 1
+            if left[0] == 0:
+                os._exit(9)
+            return real(*given, **options)
+
+        return call
+
+    try:
+        for name in ("rename", "fsync", "unlink", "mkdir", "link", "rmdir", "ftruncate"):
+            setattr(os, name, mortal(getattr(os, name)))
+        connection = redis.connection.AbstractConnection
+        connection.send_packed_command = mortal(connection.send_packed_command)  # type: ignore[method-assign]
+        going_on(open_backend(source, "source", read_only=True), open_backend(target, "main"), over)
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+@pytest.mark.parametrize("over", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_before_every_step(
+    kind: str, over: bool, new_store: Callable[[str], str], tmp_path: Path, opened: Opened
+) -> None:
+    place = f"sqlite:{tmp_path / 'source'}"
+    source = opened(place, "source")
+    for turn in range(3):
+        source.commit(
+            Batch({f"key {n:03}": Write(b"%d" % turn) for n in range(turn, 60)}, marks=(NewMark(f"m{turn}"),))
+        )
+    expected, former = look(source), None
+    finished, step = False, 0
+    while not finished:
+        step += 1
+        store = new_store(kind)
+        if over:
+            first = opened(store, "main")
+            first.commit(Batch({"mine": Write(b"1")}, marks=(NewMark("old"), NewMark("m1"))))
+            first.commit(Batch({"mine": Write(b"2")}))
+            former = look(first)
+            first.close()
+        finished = dying(step, place, store, over)
+        target = opened(store, "main")
+        if former is None and not target.head().lineage:
+            assert target.namespaces() == []
+        else:
+            assert look(target) in (former, expected), step
+        if kind not in ("json", "sqlite"):
+            with redis.Redis.from_url(store) as client:
+                client.delete("stateview:{main}:migrating:lock")
+        if not target.head().lineage or look(target) == former:
+            assert not finished
+            target.close()
+            going_on(source, opened(store, "main"), over)
+        again = opened(store, "main")
+        assert look(again) == expected, step
+        assert again.commit(Batch({"more": Write(b"1")})).revision == source.head().revision + 1
+        assert again.recover().problems == (), step
+        again.close()
+    assert step > 5
+    print(f"{kind}: {step} steps")
