@@ -22,7 +22,7 @@ from .jobs import OUTPUTS, Ended, Job, JobContext, Jobs, Perform
 from .through import through
 
 if TYPE_CHECKING:
-    from ..shell.line import Line
+    from ..commands.line import Line
     from .app import Dashboard
     from .typed import Typed
 

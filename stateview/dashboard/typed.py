@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import threading
 from codecs import getincrementaldecoder
@@ -13,9 +14,9 @@ from ..commands.binding import bind, find
 from ..commands.complete import candidates
 from ..commands.context import Context
 from ..commands.exits import UsageError
+from ..commands.line import Incomplete, Line, read_line
 from ..commands.table import COMMANDS, Command
 from ..errors import BackendError, StateException
-from ..shell.line import Incomplete, Line, read_line
 from .jobs import Job
 
 TERMINAL = ("edit", "shell")  # they need the terminal for themselves
@@ -207,15 +208,16 @@ def pipe(command: str, pieces: Iterator[str], job: Job) -> None:
 
     """
     child = subprocess.Popen(
-        ["/bin/sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+        ["/bin/sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        start_new_session=True,  # so that all it has started can be ended, and nothing of it writes on the screen
+    )  # fmt: skip
     assert child.stdin is not None and child.stdout is not None
     into, printed, ended = child.stdin, child.stdout, threading.Event()
 
     def kill() -> None:
         while not ended.wait(0.1):
             if job.unwanted:
-                child.kill()
+                os.killpg(child.pid, signal.SIGKILL)
                 return
 
     def read() -> None:
@@ -234,7 +236,7 @@ def pipe(command: str, pieces: Iterator[str], job: Job) -> None:
     except BrokenPipeError:
         pass  # it has read what it wanted; its exit code says whether that was well
     except BaseException:
-        child.kill()
+        os.killpg(child.pid, signal.SIGKILL)
         raise
     finally:
         code = child.wait()

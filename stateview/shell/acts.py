@@ -7,10 +7,10 @@ from typing import Any
 from ..backends import mask
 from ..commands.context import Context
 from ..commands.exits import UsageError
+from ..commands.line import read_line
 from ..commands.results import Done, Table, plural
 from ..commands.table import BY_NAME, FORMATS
 from ..errors import Conflict
-from .line import read_line
 from .session import Leave, Shell
 
 _SWITCH = {"on": True, "off": False}

@@ -12,9 +12,9 @@ from prompt_toolkit.document import Document
 
 from ..commands.complete import candidates
 from ..commands.context import Context
+from ..commands.line import Incomplete, read_line
 from ..errors import StateException
 from ..render import inert
-from .line import Incomplete, read_line
 from .session import Shell
 
 PAUSE = 2.0  # seconds for which a store that did not answer is left alone

@@ -10,8 +10,8 @@ from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.lexers import Lexer
 
 from ..commands.exits import UsageError
+from ..commands.line import Broken, Incomplete, Line, read_line
 from ..commands.table import BY_NAME
-from .line import Broken, Incomplete, Line, read_line
 from .session import Shell
 
 STYLES = {

@@ -24,13 +24,13 @@ from prompt_toolkit.styles import Style as PromptStyle
 
 from ..cli import Progress
 from ..commands.exits import UsageError
+from ..commands.line import Incomplete, read_line
 from ..commands.table import BY_NAME
 from ..errors import StateException
 from ..render import Style, inert
 from .completer import QuietContext, ShellCompleter, trouble_of
 from .history import PrivateHistory, history_path
 from .lexer import STYLES, ShellLexer
-from .line import Incomplete, read_line
 from .script import whole_lines
 from .session import Leave, Shell, tell, write_out
 

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from ..commands.exits import ExitCode, UsageError, exit_code
+from ..commands.line import Incomplete, read_line
 from ..errors import BackendError, StateException
-from .line import Incomplete, read_line
 from .session import Leave, Shell, tell
 
 

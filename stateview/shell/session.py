@@ -15,12 +15,12 @@ from ..cli import load_handler
 from ..commands.binding import bind
 from ..commands.context import Context
 from ..commands.exits import UsageError
+from ..commands.line import Line, Word, read_line
 from ..commands.results import Result
 from ..commands.table import BY_NAME, Command
 from ..errors import BackendError, StateException
 from ..model import check_name
 from ..render import Style, inert, render
-from .line import Line, Word, read_line
 
 _NESTED = 16  # files that source each other
 _PER_LINE = ("format", "store", "namespace", "read_only", "yes", "author")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stateview.commands.exits import UsageError
-from stateview.shell.line import Broken, Incomplete, read_line
+from stateview.commands.line import Broken, Incomplete, read_line
 
 
 @pytest.mark.parametrize(

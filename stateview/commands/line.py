@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
-from ..commands.binding import options_of
-from ..commands.conditions import OPERATORS
-from ..commands.exits import UsageError
-from ..commands.table import BY_NAME, Command
-from ..commands.values import caret
+from .binding import options_of
+from .conditions import OPERATORS
+from .exits import UsageError
+from .table import BY_NAME, Command
+from .values import caret
 
 _SPACE = " \t\r\n"
 _OPEN = "{["
