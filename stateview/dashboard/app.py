@@ -78,7 +78,7 @@ class Dashboard(App[None]):
         self._held: Moved | None = None  # what came while paused
         self._prefetch = prefetch
         self._look = theme, keys or {}
-        self._main: MainScreen | None = None
+        self.main: MainScreen | None = None
 
     def on_mount(self) -> None:
         """Show the main screen, and begin to watch."""
@@ -87,8 +87,8 @@ class Dashboard(App[None]):
         keymap.apply(self, keys)
         from .screens.main import MainScreen
 
-        self._main = MainScreen(self._prefetch)
-        self.push_screen(self._main)
+        self.main = MainScreen(self._prefetch)
+        self.push_screen(self.main)
         self._watch()
 
     def _watch(self) -> None:
@@ -137,8 +137,8 @@ class Dashboard(App[None]):
         self.options.update(store=store, namespace=manager.namespace)
         self._lost(None)
         self._watch()
-        if self._main is not None:
-            self._main.show_namespace()
+        if self.main is not None:
+            self.main.show_namespace()
 
     def travel(self, ref: str | None) -> None:
         """Look at the namespace as of a ref; None is live."""
@@ -146,8 +146,8 @@ class Dashboard(App[None]):
             ref = None
         if ref != self.at:
             self.at = ref
-            if self._main is not None:
-                self._main.show_state()
+            if self.main is not None:
+                self.main.show_state()
 
     # --- what others do ----------------------------------------------------------------------------------------
 
@@ -168,12 +168,12 @@ class Dashboard(App[None]):
         self._tell_status()
         if back:
             self.tell("the backend is back")
-            if self._main is not None:
-                self._main.look_again()
+            if self.main is not None:
+                self.main.look_again()
 
     def _tell_status(self) -> None:
-        if self._main is not None:
-            self._main.show_status()
+        if self.main is not None:
+            self.main.show_status()
 
     @property
     def missed(self) -> int:

@@ -73,6 +73,11 @@ def age(micros: int, now: int) -> str:
     return lasting((now - micros) / 1_000_000)
 
 
+def ago(micros: int, now: int) -> str:
+    """How long ago, in words: `3 s ago`, `just now`."""
+    return "just now" if now - micros < 1_000_000 else f"{age(micros, now)} ago"
+
+
 def lasting(seconds: float) -> str:
     """A length of time in the largest whole unit."""
     if seconds < 1:

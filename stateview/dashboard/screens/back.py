@@ -8,7 +8,7 @@ from ...commands.states import tally
 from ...diff import Diff
 from ...model import Commit, now, to_micros
 from ..acts import command_line
-from ..paint import age
+from ..paint import ago
 
 if TYPE_CHECKING:
     from ..app import Dashboard
@@ -37,7 +37,7 @@ def back(app: Dashboard, act: str) -> None:
 
         by = f" by {commit.author}" if commit.author else ""
         said = [
-            f"The last commit was not made here: {commit.revision}{by}, {age(to_micros(commit.time), now())} ago:",
+            f"The last commit was not made here: {commit.revision}{by}, {ago(to_micros(commit.time), now())}:",
             f"  {commit.reason}",
             f"{act.capitalize()} would change {tally(preview)}.",
         ]

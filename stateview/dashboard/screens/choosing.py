@@ -12,7 +12,7 @@ from ..acts import command_line
 from ..dialogs.ask import Ask
 from ..dialogs.confirm import Confirm
 from ..dialogs.menu import Menu
-from ..paint import age
+from ..paint import ago
 from .diff import DiffScreen
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def choose_state(board: Dashboard, title: str, then: Callable[[str], object]) ->
     marks = board.news.marks if board.news else []
     current = {mark.name: mark for mark in marks}
     choices = [
-        (mark.name, mark.name, f"r{mark.revision}, {age(mark.time, now())} ago  {mark.note}".rstrip())
+        (mark.name, mark.name, f"r{mark.revision}, {ago(mark.time, now())}  {mark.note}".rstrip())
         for mark in reversed(marks)
         if current[mark.name] is mark
     ]

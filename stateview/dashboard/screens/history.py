@@ -103,9 +103,10 @@ class Versions(VirtualList):
         self._ask_commit(one.revision)
         first = index == self.count - 1 or self.lines[index + 1].size is None
         kind = "removed" if one.size is None else "added" if first and self._whole else "changed"
-        cells.add(f"{SIGNS[kind]} ", self.style_of(kind)).add(f"r{one.revision} ", self.style_of("key"))
-        cells.add(f"{age(one.time, now())} ", dim, 8)
-        cells.add("deleted " if one.size is None else f"{size(one.size)} ", self.style_of("number"), 9)
+        cells.add(f"{SIGNS[kind]} ", self.style_of(kind))
+        cells.add(f"r{one.revision} ", self.style_of("key"), len(str(self.lines[0].revision)) + 2)
+        cells.add(f"{age(one.time, now()):>6} ", dim)
+        cells.add(f"{'deleted' if one.size is None else size(one.size):>8} ", self.style_of("number"))
         commit = self._commits.get(one.revision)
         if commit is not None:
             cells.add(f"{commit.author}: " if commit.author else "", dim).add(commit.reason)
@@ -136,7 +137,7 @@ class HistoryScreen(Screen[None]):
     HELP = "The versions of one key, the newest first; beside them what each changed against the one before."
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "revert", "Restore this version", id="history.restore"),
-        Binding("enter", "travel", "Look at that state", id="history.travel"),
+        Binding("enter", "travel", "Look at that state", show=False, id="history.travel"),
         Binding("y", "copy", "Copy command line", show=False, id="history.copy"),
         Binding("escape,H", "leave", "Back", key_display="esc", id="history.leave"),
     ]
@@ -203,6 +204,10 @@ class HistoryScreen(Screen[None]):
 
             revision = versions.lines[versions.cursor].revision
             self.app.push_screen(RestoreScreen(str(revision), keys=[self._key]))
+
+    @on(VirtualList.Chosen, "#versions")
+    def _chosen(self) -> None:
+        self.action_travel()
 
     def action_travel(self) -> None:
         """Look at the whole namespace as of this version."""

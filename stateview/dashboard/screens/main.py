@@ -18,7 +18,7 @@ from textual.widgets import Footer
 from ...backends.base import Head, Version
 from ...model import now
 from ...view import resolve
-from ..paint import age, lasting, line, size
+from ..paint import ago, lasting, line, size
 from ..source import Prefetch
 from ..widgets.filter_bar import FilterBar
 from ..widgets.job_bar import JobBar
@@ -99,7 +99,13 @@ class MainScreen(Screen[None]):
         """Show what the app looks at."""
         self.add_class("on-keys")
         self.watch(self.keys, "status", self._status_changed)
+        self.set_interval(1.0, self._tick)
         self.show_namespace()
+
+    def _tick(self) -> None:
+        """How long ago things were goes on."""
+        self.timeline.refresh()
+        self._show_facts()
 
     def _status_changed(self, status: str) -> None:
         self.query_one("#keys-pane").border_subtitle = status
@@ -143,7 +149,6 @@ class MainScreen(Screen[None]):
     def show_status(self) -> None:
         """Say where we are."""
         board, head = self.board, self.board.news.head if self.board.news else Head()
-        place = f"{board.manager.url} · {board.manager.namespace}"
         right = "read-only" if board.read_only else "RW"
         if board.at is not None:
             state, role = f"AS OF {board.at}, NOT LIVE · esc: live", "past"
@@ -153,7 +158,7 @@ class MainScreen(Screen[None]):
             state, role = f"PAUSED, {board.missed:,} commits behind · p: go on", "paused"
         else:
             state, role = f"LIVE ● r{head.revision}", "live"
-        self.query_one(StatusBar).show(place, state, role, right)
+        self.query_one(StatusBar).show(board.manager.namespace, board.manager.url, state, role, right)
         self.query_one(Banner).show(board.lost)
 
     def moved(self, head: Head, changed: list[str] | None) -> None:
@@ -230,7 +235,7 @@ class MainScreen(Screen[None]):
         if shown is None or shown.value is None:
             return
         self.query_one("#value-pane").border_title = Content(f"3 Value · {line(shown.key, 80)}")
-        facts = [size(len(shown.value)), f"r{shown.revision}", f"{age(shown.time, now())} ago"]
+        facts = [size(len(shown.value)), f"r{shown.revision}", ago(shown.time, now())]
         if shown.expires:
             facts.append(f"expires in {lasting((shown.expires - now()) / 1_000_000)}")
         self.query_one(ValueInfo).show(" · ".join(facts), self.query_one(JsonView).pointer)

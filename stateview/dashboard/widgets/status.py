@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual.strip import Strip
 from textual.widget import Widget
 
 from ..live import Lost
-from ..paint import Cells, lasting
+from ..paint import Cells, fit_end, lasting, line
 
 
 class StatusBar(Widget):
@@ -26,26 +27,29 @@ class StatusBar(Widget):
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._place, self._state, self._role, self._right = "", "", "live", ""
+        self._said = ("", "", "", "live", "")
 
-    def show(self, place: str, state: str, role: str, right: str) -> None:
+    def show(self, namespace: str, url: str, state: str, role: str, right: str) -> None:
         """Say where we are, at which state (`role`: `live`, `past`, `paused`), and what stands at the right."""
-        said = place, state, role, right
-        if said != (self._place, self._state, self._role, self._right):
-            self._place, self._state, self._role, self._right = said
+        said = namespace, url, state, role, right
+        if said != self._said:
+            self._said = said
             self.refresh()
 
     def render_line(self, y: int) -> Strip:  # noqa: ARG002
-        """The line."""
-        width = self.size.width
-        cells = Cells(width, self.rich_style)
-        right = f" {self._right} "
-        state = f" {self._state} "
-        cells.add(f" {self._place} ", None, max(8, min(len(self._place) + 2, width - len(state) - len(right))))
-        cells.add(state, self.get_component_rich_style(f"status--{self._role}", partial=True))
-        cells.add("", None, max(0, cells.left - len(right)))
-        cells.add(right, self.get_component_rich_style("status--dim", partial=True))
-        return Strip(cells.fill(), width)
+        """The line; the URL gives way first, from its beginning on."""
+        namespace, url, state, role, right = self._said
+        dim = self.get_component_rich_style("status--dim", partial=True)
+        cells = Cells(self.size.width, self.rich_style)
+        cells.add(
+            f" {namespace} ", None, min(cell_len(namespace) + 2, max(8, cells.left - len(state) - len(right) - 5))
+        )
+        room = cells.left - len(state) - len(right) - 6
+        if room > 8:
+            cells.add(f"{fit_end(line(url), min(cell_len(url), room))} ", dim)
+        cells.add(f" {state} ", self.get_component_rich_style(f"status--{role}", partial=True))
+        cells.add("", None, max(0, cells.left - len(right) - 2))
+        return Strip(cells.add(f" {right} ", dim).fill(), self.size.width)
 
 
 class Banner(Widget):

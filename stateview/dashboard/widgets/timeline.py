@@ -10,7 +10,7 @@ from textual.message import Message
 from ...backends.base import Head, Mark
 from ...manager import StateManager
 from ...model import Commit, now, to_micros
-from ..paint import Cells, age, clock, count
+from ..paint import Cells, age, count
 from ..reader import Stop
 from .virtual_list import VirtualList
 
@@ -184,7 +184,7 @@ class Timeline(VirtualList):
         line, dim = self._lines[index], self.style_of("dim")
         cells.add("✓" if line.ref in self.marked else " ", self.style_of("mark"))
         if line.mark is not None:
-            when = age(line.mark.time, now())
+            when = f"{age(line.mark.time, now()):>6}"
             role = "key" if line.current else "dim"
             cells.add("○ ", self.style_of("mark"))
             room = max(4, cells.left - len(when) - 1)
@@ -193,7 +193,7 @@ class Timeline(VirtualList):
         elif line.commit is not None:
             commit = line.commit
             cells.add("│ ", dim).add(f"{commit.revision} ", dim)
-            tail = f" {clock(to_micros(commit.time))}"
+            tail = f" {age(to_micros(commit.time), now()):>6}"
             keys = f" {count(commit.keys)}"
             author = f" {commit.author}" if commit.author and cells.left > 44 else ""
             told = cells.left - len(tail) - len(keys) - len(author)
