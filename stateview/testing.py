@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from .backends import open_backend
-from .backends.base import START, Backend, Batch, Head, Mark, NewMark, Point, Row, Version, Write, prefix_end
+from .backends.base import START, Backend, Batch, Head, Kept, Mark, NewMark, Point, Row, Version, Write, prefix_end
 from .errors import Conflict, Damaged, HistoryPruned, ReadOnly
 
 Open = Callable[..., Backend]
@@ -113,6 +113,15 @@ def sleep_until(backend: Backend, moment: int) -> None:
     """Until the backend's own clock is past a moment."""
     while backend.now() <= moment:
         time.sleep(0.005)
+
+
+def dumped(backend: Backend, limit: int = 7, keys: list[str] | None = None) -> list[Kept]:
+    """All of a dump, page by page."""
+    found: list[Kept] = []
+    while page := backend.dump((found[-1].key, found[-1].revision) if found else ("", 0), limit, keys):
+        assert len(page) <= limit
+        found += page
+    return found
 
 
 class BackendContract(ABC):
@@ -890,6 +899,80 @@ class BackendContract(ABC):
         backend.compact(40)
         assert 0 < self.size(store, "main") < before / 4
 
+    # --- copies ------------------------------------------------------------------------------------------------
+
+    def fill(self, backend: Backend) -> None:
+        """Values, deletes, what has expired, moved checkpoints, and a floor."""
+        backend.commit(Batch({key: Write(VALUES[at % len(VALUES)]) for at, key in enumerate(KEYS)}, reason="all"))
+        mark(backend, "m")
+        backend.commit(Batch({key: Write(None) for key in KEYS[::3]}, author="ann"))
+        backend.commit(Batch({key: Write(b"2", 3600 * SECOND) for key in KEYS[::2]}, undo=(1, 2, 3)))
+        mark(backend, "m", note="é\n")
+        mark(backend, "n", revision=2)
+        save(backend, "brief", b"3", 1)
+        backend.compact(3)
+
+    def test_a_dump_is_all_that_is_kept(self, backend: Backend) -> None:
+        assert backend.dump() == []
+        self.fill(backend)
+        found = dumped(backend)
+        assert found == dumped(backend, 1) == dumped(backend, 1000)
+        assert [(one.key, one.revision) for one in found] == sorted({(one.key, one.revision) for one in found})
+        for key in {*KEYS, "brief"}:
+            kept = [one for one in found if one.key == key]
+            versions = [Version(key, one.value, one.revision, one.time, one.expires) for one in kept]
+            assert versions == backend.versions(key)[::-1]
+            assert [one.until for one in kept] == [*(one.revision for one in kept[1:]), 0]
+        some = ["absent", *KEYS[::5]]
+        assert dumped(backend, 3, some) == [one for one in found if one.key in some]
+        assert backend.dump(keys=[]) == []
+
+    def test_a_copy_is_whole_or_not_there(self, backend: Backend, opened: Open) -> None:
+        self.fill(backend)
+        target, head = opened("copy"), backend.head()
+        receiver = target.receive()
+        assert receiver.progress() is None
+        with pytest.raises(Conflict):
+            opened("copy").receive()
+        receiver.put(dumped(backend)[:20], note={"so far": 20})
+        receiver.close()
+        receiver = opened("copy").receive()
+        assert receiver.progress() == {"so far": 20}
+        receiver.put(dumped(backend)[20:], backend.commits(), backend.marks(), note={})
+        save(backend, "later", b"1")
+        delete(backend, KEYS[4])
+        late = backend.changed(Point(head.revision, 0), Point(backend.head().revision, 0))
+        new = backend.commits(2)
+        receiver.put(dumped(backend, keys=late), new, note={"caught": "up"}, forget=late)
+        head = backend.head()
+        staged = receiver.staged(head)
+        assert (target.head(), target.dump(), target.namespaces()) == (Head(), [], ["main"])
+        for copy in (staged, target, opened("copy")):
+            if copy is target:
+                assert receiver.finish(head) == ""
+            assert copy.head() == head
+            assert (dumped(copy), copy.commits(), copy.marks()) == (dumped(backend), backend.commits(), backend.marks())
+            for point in [Point(one.revision, one.time) for one in backend.marks()]:
+                assert copy.scan(at=point) == backend.scan(at=point)
+            assert copy.scan() == backend.scan()
+        assert target.namespaces() == ["copy", "main"]
+        assert save(target, "k", b"1").revision == head.revision + 1
+
+    def test_a_copy_does_not_take_the_place_of_another(self, backend: Backend, opened: Open) -> None:
+        self.fill(backend)
+        target = opened("copy")
+        save(target, "k", b"1")
+        receiver = target.receive()
+        receiver.put(dumped(backend), backend.commits(), backend.marks(), note={})
+        with pytest.raises(Conflict):
+            receiver.finish(backend.head())
+        assert state(opened("copy")) == {"k": b"1"}
+        assert receiver.finish(backend.head(), over=True)
+        for one in (target, opened("copy")):
+            assert state(one) == state(backend)
+            assert one.head() == backend.head()
+        assert target.namespaces() == ["copy", "main"]
+
     # --- the rest ----------------------------------------------------------------------------------------------
 
     def test_wait_is_woken_by_anothers_commit(self, backend: Backend, opened: Open) -> None:
@@ -950,7 +1033,10 @@ class BackendContract(ABC):
 
     def test_read_only_reads_and_refuses(self, store: str, opened: Open) -> None:
         reader, writer = opened(read_only=True), opened()
-        for act in (lambda: save(reader, "k", b"1"), lambda: mark(reader, "m"), lambda: reader.compact(0), reader.drop):
+        for act in (
+            lambda: save(reader, "k", b"1"), lambda: mark(reader, "m"), lambda: reader.compact(0), reader.drop,
+            reader.receive,
+        ):  # fmt: skip
             with pytest.raises(ReadOnly):
                 act()
         assert reader.head() == Head()

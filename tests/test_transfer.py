@@ -538,3 +538,33 @@ def test_killed_before_every_step(
         again.close()
     assert step > 5
     print(f"{kind}: {step} steps")
+
+
+# --- Redis: a lock that goes by itself ----------------------------------------------------------------------------
+
+
+def test_a_receiver_that_was_taken_over_writes_nothing_more(
+    new_store: Callable[[str], str], opened: Opened, source: Backend
+) -> None:
+    store = new_store(KINDS[2])
+    late = opened(store, "main").receive()
+    page = source.dump(limit=5)
+    late.put(page, note={"by": "the first"})
+    with redis.Redis.from_url(store) as client:
+        assert 0 < client.ttl("stateview:{main}:migrating:lock") <= 120
+        client.delete("stateview:{main}:migrating:lock")
+    late.put(note={"by": "the first, still"})  # no one has taken over
+    with pytest.raises(Conflict):
+        opened(store, "main").receive()
+    with redis.Redis.from_url(store) as client:
+        client.delete("stateview:{main}:migrating:lock")
+    second = opened(store, "main").receive()
+    assert second.progress() == {"by": "the first, still"}
+    for refused in (lambda: late.put(page, note={"by": "a ghost"}), lambda: late.finish(source.head())):
+        with pytest.raises(Conflict, match="taken over"):
+            refused()
+    late.drop()
+    assert second.progress() == {"by": "the first, still"}
+    second.put(dumped(source), source.commits(), source.marks(), note={}, forget=[one.key for one in page])
+    second.finish(source.head())
+    assert look(opened(store, "main")) == look(source)

@@ -20,7 +20,7 @@ START = 160
 PAGE = 8_000_000  # bytes of values, after which a page of `dump` ends
 
 
-class Version(Struct, frozen=True):
+class Version(Struct, frozen=True, gc=False):
     """An encoded value as one revision wrote it. `value` is None where that revision deleted the key."""
 
     key: str
@@ -34,7 +34,7 @@ class Version(Struct, frozen=True):
         return self.value is not None and (self.expires == 0 or self.expires > time)
 
 
-class Kept(Version, frozen=True):
+class Kept(Version, frozen=True, gc=False):
     """A version that is still kept, and the revision that superseded it (0: none has)."""
 
     until: int = 0

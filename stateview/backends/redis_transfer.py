@@ -231,12 +231,14 @@ class RedisReceiver:
         receiver, lock = (name.encode() for name in self._own)
         commands.append([b"HSET", receiver, b"note", msgspec.json.encode(note)])
         commands.append([b"SET", lock, self._token.encode(), b"EX", b"%d" % LEASE])
-        filled = [words for words in commands if len(words) > 2]
-        packed = b"".join([b"*%d\r\n%b" % (len(words), bulk(words)) for words in filled])
-        self._backend._try(lambda client: self._send(client, packed, len(filled)))
+        self._together([words for words in commands if len(words) > 2])
+
+    def _together(self, commands: list[list[bytes]]) -> None:
+        """Have the server run some commands as one, if the stage is still this receiver's."""
+        packed = b"".join([b"*%d\r\n%b" % (len(words), bulk(words)) for words in commands])
+        self._backend._try(lambda client: self._send(client, packed, len(commands)))
 
     def _send(self, client: Any, packed: bytes, count: int) -> None:
-        """Have the server run some commands together, if the stage is still this receiver's."""
         if not isinstance(client, redis.Redis):
             client = client.get_redis_connection(client.get_node_from_key(self._keys[0]))
         pool = client.connection_pool
@@ -273,6 +275,12 @@ class RedisReceiver:
             return
         backend = self._backend
         names = dict(zip(NAMES, self._keys, strict=True))
+        fields = {
+            "revision": head.revision, "time": head.time, "floor": head.floor, "lineage": head.lineage, "format": 1,
+            "touch": self._token,
+        }  # fmt: skip
+        told = [str(word).encode() for field in fields.items() for word in field]
+        self._together([[b"HSET", names["head"].encode(), *told]])
         oldest = backend._try(lambda client: client.zrange(names["marks"], 0, 0, withscores=True))
         low = min([head.floor, *(int(revision) for _, revision in oldest)])
         end = f"({low + 1:016}"
@@ -281,11 +289,6 @@ class RedisReceiver:
             backend._try(lambda client, last=last: client.zremrangebyrank(names["touched"], 0, last))  # type: ignore[misc]
         if head.floor:
             self._forget_commits(names["commits"], head.floor)
-        fields = {
-            "revision": head.revision, "time": head.time, "floor": head.floor, "lineage": head.lineage, "format": 1,
-            "touch": self._token,
-        }  # fmt: skip
-        backend._try(lambda client: client.hset(names["head"], mapping=fields))
         self._settled = head
 
     def _forget_commits(self, name: str, floor: int) -> None:
