@@ -217,7 +217,10 @@ def pipe(command: str, pieces: Iterator[str], job: Job) -> None:
     def kill() -> None:
         while not ended.wait(0.1):
             if job.unwanted:
-                os.killpg(child.pid, signal.SIGKILL)
+                try:
+                    os.killpg(child.pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass  # it has just ended
                 return
 
     def read() -> None:

@@ -14,6 +14,7 @@ from textual.widgets import Button, Label
 from ..paint import line
 
 _LINES = 200  # of a question
+_COMMAND = 3  # lines that a command line takes at most
 _LONGEST = 2_000  # characters of one of them
 
 
@@ -34,7 +35,7 @@ class Confirm(ModalScreen[bool]):
         width: 76; max-width: 100%; height: auto; max-height: 100%;
         border: round $accent; background: $surface; padding: 0 1;
     }
-    Confirm VerticalScroll { height: auto; max-height: 1fr; scrollbar-size-vertical: 1; }
+    Confirm VerticalScroll { height: auto; scrollbar-size-vertical: 1; }
     Confirm VerticalScroll:focus { background: $surface; }
     Confirm Label { width: 1fr; }
     Confirm .command { color: $text-muted; height: auto; max-height: 3; }
@@ -71,6 +72,10 @@ class Confirm(ModalScreen[bool]):
                     button = Button(label, id=name, variant=kind, compact=True)  # type: ignore[arg-type]
                     button.can_focus = False  # else Enter would press it
                     yield button
+
+    def on_resize(self) -> None:
+        """What is asked may take what the rest leaves: the border, the command line, a blank line, and the answers."""
+        self.query_one(VerticalScroll).styles.max_height = max(1, self.app.size.height - 2 - _COMMAND - 2)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         """Enter is no answer to what destroys."""

@@ -110,7 +110,6 @@ class Menu(ModalScreen[T | None], Generic[T]):
         width: 76; max-width: 100%; height: auto; max-height: 100%;
         border: round $accent; background: $surface; padding: 0 1;
     }
-    Menu Choices { max-height: 1fr; }
     Menu Label { width: 1fr; height: 1; color: $text-muted; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Close", id="menu.close")]
@@ -131,14 +130,16 @@ class Menu(ModalScreen[T | None], Generic[T]):
         """The list, and what is typed."""
         with Vertical() as box:
             box.border_title = self._title.replace("[", r"\[")
-            choices = Choices(self._rows)
-            choices.styles.height = max(1, len(self._rows))
-            yield choices
+            yield Choices(self._rows)
             yield Label(self._said(""), markup=False)
 
     def on_mount(self) -> None:
         """Begin where asked to."""
         self.query_one(Choices).set_reactive(VirtualList.cursor, max(0, min(self._start, len(self._rows) - 1)))
+
+    def on_resize(self) -> None:
+        """The list is as high as there is room beside the border and the line under it."""
+        self.query_one(Choices).styles.height = max(1, min(len(self._rows), self.app.size.height - 3))
 
     def _said(self, typed: str) -> str:
         return f"/{line(typed, 40)}▏" if typed else "type to filter · enter chooses · esc closes"

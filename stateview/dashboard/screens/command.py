@@ -29,7 +29,7 @@ class Candidates(VirtualList, can_focus=False):
     """What may come next, under headings; no cursor (-1) until one moves into it. The focus stays in the line."""
 
     DEFAULT_CSS = """
-    Candidates { height: auto; max-height: 60vh; background: $panel; }
+    Candidates { background: $panel; }
     Candidates > .list--cursor {
         background: $block-cursor-background; color: $block-cursor-foreground; text-style: $block-cursor-text-style;
     }
@@ -62,8 +62,12 @@ class Candidates(VirtualList, can_focus=False):
             self.rows.append(one)
         self.cursor = -1
         self.display = bool(self.rows)
-        self.styles.height = len(self.rows)
+        self.fit()
         self.resized()
+
+    def fit(self) -> None:
+        """Be as high as the rows are, up to the better part of the terminal."""
+        self.styles.height = min(len(self.rows), max(3, self.app.size.height * 3 // 5))
 
     def validate_cursor(self, cursor: int) -> int:
         """Pass over headings in the direction one goes; -1 is none."""
@@ -138,6 +142,10 @@ class CommandScreen(ModalScreen[None]):
     def on_mount(self) -> None:
         """Offer what there is to begin with."""
         self._offer(self._text)
+
+    def on_resize(self) -> None:
+        """The list follows the terminal."""
+        self.query_one(Candidates).fit()
 
     # --- what is offered ---------------------------------------------------------------------------------------
 
