@@ -25,6 +25,7 @@ LINE = 1_000  # characters of one text that stand on one line before it is wrapp
 BRIEF = 400  # characters of a value beside others
 _TALL = 60  # characters from which on an object or array is better read on several lines
 _NEAR = 40  # characters of each of two long texts in a list
+_SLACK = 100  # characters that what was cut may be longer
 _AROUND = 40  # characters before the first difference of two long texts
 _ALIKE = 0.3  # share of a line that must be the same for its changed words to be marked
 _BITS = 200_000  # of an integer that is written out
@@ -245,12 +246,12 @@ def _quoted(before: str, after: str) -> tuple[str, str]:
 
 def _window(before: str, after: str) -> tuple[str, str]:
     start = max(0, _common(before, after) - _AROUND)
-    return tuple(  # type: ignore[return-value]
-        ("…" if start else "")
-        + text[start : start + LINE]
-        + (f"… ({len(text):,} characters)" if start + LINE < len(text) else "")
-        for text in (before, after)
-    )
+    return _part(before, start), _part(after, start)
+
+
+def _part(text: str, start: int) -> str:
+    end = "…" if start + LINE < len(text) else ""
+    return f"{'…' if start else ''}{text[start : start + LINE]}{end} ({len(text):,} characters)"
 
 
 def _common(before: str, after: str) -> int:
@@ -322,7 +323,7 @@ def _wrapped(number: int, sign: str, parts: Parts, layout: Layout) -> Iterator[R
 
 def words(before: str, after: str) -> tuple[Parts, Parts]:
     """Two lines with the words that differ marked; with none marked where they have too little in common."""
-    if max(len(before), len(after)) > LINE:
+    if max(len(before), len(after)) > LINE + _SLACK:
         before, after = _window(before, after)
     old, new = _WORD.findall(before), _WORD.findall(after)
     left: list[Part] = []

@@ -79,17 +79,18 @@ class ChangesScreen(Screen[bool]):
     HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (80, "-medium"), (120, "-wide")]  # noqa: RUF012
     AUTO_FOCUS = "#keys"
 
-    def __init__(self, mark: int, *, marking: bool, said: dict[Kind, str] | None = None) -> None:
+    def __init__(self, mark: int, *, marking: bool, said: dict[Kind, tuple[str, str]] | None = None) -> None:
         super().__init__()
         self._mark = mark  # what a key has as it is listed
-        self._marking = marking
-        self._said = said
+        self.keys = DiffList(marking=marking, said=said, id="keys")
+        self.view = DiffView(id="change")  # of the key under the cursor
         self.found = Found(mark)
         self.run = Run()
         self._kinds = frozenset(KINDS)
         self._text = ""
         self._seek: str | None = None  # the key that the cursor is to come back to
         self._land: Literal["first", "last"] = "first"
+        self._steps = 0  # a step to a change that is not there yet
         self._ticks: Timer | None = None
         self._resting: Timer | None = None
 
@@ -129,26 +130,16 @@ class ChangesScreen(Screen[bool]):
         """The app."""
         return cast("Dashboard", self.app)
 
-    @property
-    def keys(self) -> DiffList:
-        """The list of keys."""
-        return self.query_one("#keys", DiffList)
-
-    @property
-    def view(self) -> DiffView:
-        """The change of one."""
-        return self.query_one("#change", DiffView)
-
     def compose(self) -> ComposeResult:
         """Keys beside the change of one of them; under 80 columns one or the other."""
         yield Label(id="title", markup=False)
         yield Label(id="note", markup=False)
         with Horizontal(id="panes"):
             with Vertical(id="left"):
-                yield DiffList(marking=self._marking, said=self._said, id="keys")
+                yield self.keys
             with Vertical(id="right"):
                 yield Label(id="about", markup=False)
-                yield DiffView(id="change")
+                yield self.view
         yield Input(id="filter", placeholder="part of a key, or a glob · esc clears")
         yield Label(id="tally", markup=False)
         yield Label(id="line", markup=False)
@@ -158,6 +149,10 @@ class ChangesScreen(Screen[bool]):
         """Begin to compare."""
         self._ticks = self.set_interval(_TICK, self._tick, pause=True)
         self.start()
+
+    def on_resize(self) -> None:
+        """Whether there is room for what was asked for may have changed."""
+        self.retell()
 
     def note(self, text: str, *, wrong: bool = False) -> None:
         """Say something above the keys, until something else is said. The text may hold stored data."""
@@ -321,9 +316,16 @@ class ChangesScreen(Screen[bool]):
             self.look()
 
     @on(VirtualList.Highlighted, "#change")
+    def _moved_inside(self, event: VirtualList.Highlighted) -> None:
+        event.stop()
+        self._tell_about()
+
     @on(DiffView.Compared)
     def _compared(self) -> None:
         self.retell()
+        if self._steps and self.keys.key == self.view.key:
+            steps, self._steps = self._steps, 0
+            self.action_step(steps)
 
     @on(VirtualList.Chosen, "#keys")
     def _chosen(self, event: VirtualList.Chosen) -> None:
@@ -344,11 +346,17 @@ class ChangesScreen(Screen[bool]):
     def action_step(self, by: int) -> None:
         """Go to the next place inside the value, and after the last to the next key."""
         keys, view = self.keys, self.view
-        if view.key == keys.key and view.step(by):
+        if view.busy or view.key != keys.key:
+            if not self._steps:  # it is made when the change is there; whoever presses again does not want to wait
+                self._steps = by
+                return
+        elif view.step(by):
             return
+        self._steps = 0
         if 0 <= keys.cursor + by < keys.count:
             self._land = "first" if by > 0 else "last"
             keys.cursor += by
+            self.look()
         else:
             self.board.tell("this is the last change" if by > 0 else "this is the first change")
 

@@ -12,12 +12,14 @@ from ...backends.base import Head, Point
 from ...commands.results import Differs, Result
 from ...comparison import literal
 from ...errors import Conflict
+from ...model import Kind
 from ..acts import command_line
 from ..diff_model import NONE, PARTLY, WHOLE, Again, Sides, Walk, check_again, side
 from ..paint import count
 from ..reader import Stop
 from .changes import ChangesScreen
 
+_SAID: dict[Kind, tuple[str, str]] = {"removed": ("will be DELETED", "DELETED"), "added": ("comes back", "back")}
 _LISTED = 30  # keys of a command line that are shown
 
 
@@ -40,7 +42,7 @@ class RestoreScreen(ChangesScreen):
     ]
 
     def __init__(self, ref: str, keys: list[str] | None = None) -> None:
-        super().__init__(WHOLE, marking=True, said={"removed": "will be DELETED", "added": "comes back"})
+        super().__init__(WHOLE, marking=True, said=_SAID)
         self._ref = ref
         self._given = None if keys is None else sorted(set(keys))
         self._lineage = ""

@@ -31,7 +31,7 @@ class DiffList(VirtualList):
 
     Args:
         marking: whether each line begins with a box.
-        said: what to say of a kind before its summary.
+        said: what to say of a marked key of a kind before its summary, and shorter where there is little room.
 
     """
 
@@ -39,7 +39,9 @@ class DiffList(VirtualList):
         Binding("l,right", "choose", "To the change", show=False, id="diff.open"),
     ]
 
-    def __init__(self, *, marking: bool = False, said: dict[Kind, str] | None = None, id: str | None = None) -> None:
+    def __init__(
+        self, *, marking: bool = False, said: dict[Kind, tuple[str, str]] | None = None, id: str | None = None
+    ) -> None:
         super().__init__(id=id)
         self.marking = marking
         self.found = Found()
@@ -91,8 +93,9 @@ class DiffList(VirtualList):
         if self.touched:
             cells.add("! " if key in self.touched else "  ", self.style_of("touched"))
         cells.add(f"{SIGNS[kind]} ", self.style_of(kind))
-        said = self._said.get(kind, "")
         room = cells.left
+        words, word = self._said.get(kind, ("", "")) if mark else ("", "")
+        said = words if len(words) + 2 <= room - _KEY else word
         beside = max(len(said) + 2 if said else 0, room * 2 // 5 if room >= 30 else 0)
         beside = max(0, min(beside, room - _KEY))
         cells.add(fit_end(line(key), room - beside), self.style_of("key"), room - beside)

@@ -108,6 +108,11 @@ class DiffView(VirtualList):
         number = self._number
         self.set_timer(_PATIENCE, lambda: self._forget(number))
 
+    @property
+    def busy(self) -> bool:
+        """Whether the change is still being sought."""
+        return self._asking
+
     def clear(self, trouble: str = "") -> None:
         """Show nothing, or what went wrong."""
         self._board.reader.stop(self, ("change", self._number))
