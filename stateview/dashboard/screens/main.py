@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.events import DescendantFocus
+from textual.events import DescendantFocus, Resize
 from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Footer
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 REST = 0.05  # seconds for which a cursor must rest before what it is on is read
 HEAVY = 1_000_000  # bytes of a value for which it must rest longer
-PANES = ("namespaces", "keys", "json", "timeline")  # by number
+MEDIUM, WIDE = 80, 120  # columns from which on two panes are seen, and all
+PANES = {"namespaces": "Namespaces", "keys": "Keys", "json": "Value", "timeline": "Timeline"}  # by number
 
 
 class MainScreen(Screen[None]):
@@ -46,7 +47,10 @@ class MainScreen(Screen[None]):
         "pane as of there; esc comes back to live. Nothing here destroys state without a way back: z undoes."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(str(n), f"pane('{name}')", name, show=False, id=f"main.{name}") for n, name in enumerate(PANES, 1)),
+        *(
+            Binding(str(n), f"pane('{name}')", f"To the pane {said}", show=False, id=f"main.{name}")
+            for n, (name, said) in enumerate(PANES.items(), 1)
+        ),
         Binding("slash", "search", "Filter", key_display="/", id="main.filter"),
         Binding("e", "edit", "Edit", id="main.edit"),
         Binding("E", "editor", "In $EDITOR", show=False, id="main.editor"),
@@ -262,6 +266,14 @@ class MainScreen(Screen[None]):
     def action_pane(self, name: str) -> None:
         """Put the focus into a pane."""
         self.query_one(f"#{name}").focus()
+
+    def on_resize(self, event: Resize) -> None:
+        """Where not all panes are seen, the keys' title tells of the others."""
+        width = event.size.width
+        others = (
+            "" if width >= WIDE else " · 4 Timeline · 1 Namespaces" if width >= MEDIUM else " · 3 Value · 4 Timeline"
+        )
+        self.query_one("#keys-pane").border_title = f"2 Keys{others}"
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
         """Where there is no room for all panes, the one with the focus is seen."""
