@@ -171,7 +171,7 @@ class ListSource:
         correcting = self._shown.ended
         more = True
         while more and not stop():
-            more = self._apply() or self._search()
+            more = self._apply() or self._search(stop)
             if time.monotonic() - started >= BITE:
                 break
         if correcting:
@@ -187,8 +187,8 @@ class ListSource:
         whole = shown.bound is None or (shown.sure and len(shown.entries) > 0.9 * self._limit)
         return self._scan is None and not whole
 
-    def _search(self) -> bool:
-        """Pass one page of keys; false where all were passed."""
+    def _search(self, stop: Stop) -> bool:
+        """Pass one page of keys; false where all were passed, or this was stopped."""
         scan = self._scan
         if scan is None or self._halted:
             return False
@@ -197,7 +197,10 @@ class ListSource:
         rows = self.manager.backend.rows(self._sought.prefix, scan.after, "", PAGE, self._state())
         found = [row for row in rows if self._match(row.key)]
         if self._in_values is not None:
-            found = self._holding(found)
+            holding = self._holding(found, lambda: self._halted or stop())
+            if holding is None:
+                return False
+            found = holding
         with self._mutex:
             scan.add(found)
             scan.seen += len(rows)
@@ -208,13 +211,16 @@ class ListSource:
             self.version += 1
         return not scan.ended
 
-    def _holding(self, rows: list[Row]) -> list[Row]:
-        """Those whose values hold what is sought. Few megabytes are read at once, however large the values are."""
+    def _holding(self, rows: list[Row], stop: Stop) -> list[Row] | None:
+        """Those whose values hold what is sought; None where this was stopped.
+
+        Few megabytes are read at once, however large the values are.
+        """
         found: set[str] = set()
         for keys in _batches(rows):
-            for version in self._read(keys):
-                if self._holds(version):
-                    found.add(version.key)
+            if stop():
+                return None
+            found.update(version.key for version in self._read(keys) if self._holds(version))
         return [row for row in rows if row.key in found]
 
     def _read(self, keys: list[str]) -> list[Version]:

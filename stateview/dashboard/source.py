@@ -17,7 +17,7 @@ from .matching import Filter
 
 STEP = 4096  # keys between two anchors
 BITE = 0.05  # seconds of one piece of work in the background
-REST = 9.0  # a piece that only corrects is followed by so many times its own length of rest
+REST = 14.0  # a piece that only corrects is followed by so many times its own length of rest
 AT_ONCE = 8  # gaps that a read counts again itself, in about half a millisecond each
 FIRST = 256  # rows of the page that is read before there is a screen
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import ClassVar, NamedTuple, Protocol, cast
 
 from textual.binding import Binding, BindingType
@@ -23,7 +22,7 @@ from .virtual_list import VirtualList
 
 AROUND = 256  # rows that are held above and below what is seen
 EDGE = 96  # rows from the edge of what is held at which more is read
-PACE = 0.15  # seconds between two readings of the same rows at least
+PACE = 0.25  # seconds between two readings of the same rows at least
 TOUCHED = 2.0  # seconds for which a row that was just written is marked
 TICK = 1.0  # seconds after which ages are painted anew
 
@@ -96,6 +95,8 @@ class KeyList(VirtualList):
         self._asked = 0.0  # when rows were last asked for, by `time.monotonic()`
         self._again: Timer | None = None
         self._rest: Timer | None = None
+        self._learning = False  # whether the source has been asked to do some of its work, and
+        self._learn_more = False  # whether there has been more for it to do since
         self._touched: dict[str, float] = {}  # keys that were just written, and until when they are marked
         self._error: Exception | None = None
 
@@ -149,6 +150,7 @@ class KeyList(VirtualList):
             self._key, self._row = None, None
         self._stop_timers()
         self._host.reader.stop(self, "learn")
+        self._learning = self._learn_more = False
         self._source, self._version, self._error = source, None, None
         self._touched.clear()
         self._tell()
@@ -203,7 +205,7 @@ class KeyList(VirtualList):
         if self._again is not None or self._source is None:
             return
         wait = self._asked + PACE - time.monotonic()
-        if wait <= 0:
+        if wait <= 0 or not self._rows:
             self._read()
         else:
             self._again = self.set_timer(wait, self._read)
@@ -332,20 +334,28 @@ class KeyList(VirtualList):
     # --- in the background -------------------------------------------------------------------------------------
 
     def _learn(self) -> None:
+        """Have the source do some of its work; at most one piece at a time, and none while it rests."""
         source = self._source
-        if source is not None and self._rest is None:
-            self._host.reader.ask(self, "learn", source.learn, partial(self._learned, source), self._failed)
-
-    def _learned(self, source: Source, rest: float | None) -> None:
-        if source is not self._source:
+        if source is None or self._rest is not None:
             return
-        if source.version != self._version:
+        self._learn_more = self._learning
+        if not self._learning:
+            self._learning = True
+            self._host.reader.ask(self, "learn", source.learn, self._learned, self._learning_failed)
+
+    def _learned(self, rest: float | None) -> None:
+        self._learning = False
+        if self._source is not None and self._source.version != self._version:
             self._soon()
         self._tell()
-        if rest is not None and rest > 0:
+        if rest:
             self._rest = self.set_timer(rest, self._rested)
-        elif rest is not None:
+        elif rest is not None or self._learn_more:
             self._learn()
+
+    def _learning_failed(self, error: Exception) -> None:
+        self._learning = False
+        self._failed(error)
 
     def _rested(self) -> None:
         self._rest = None
