@@ -303,10 +303,11 @@ def test_a_search_says_how_far_it_is_and_can_be_ended(here, monkeypatch):
     assert found.page(0, 1000).rows == held[1:]
 
 
-def test_what_changes_while_it_is_searched_is_found_once(here, monkeypatch):
+@pytest.mark.parametrize("limit", [50, 10_000])
+def test_what_changes_while_it_is_searched_is_found_once(here, monkeypatch, limit):
     monkeypatch.setattr(list_source, "BITE", 1e-9)
     fill(here, numbered(3000), lambda _: 1)
-    found = ListSource(here, None, "*9:*", "newest", 50)
+    found = ListSource(here, None, "*9:*", "newest", limit)
     found.learn(lambda: False)  # the first thousand
     behind, ahead = "run:000009:step", "run:002009:step"
     for key in (behind, ahead):
@@ -316,6 +317,7 @@ def test_what_changes_while_it_is_searched_is_found_once(here, monkeypatch):
     found.moved([behind, ahead, "run:000009:new", "run:002019:step"])
     rows = rows_of(found)
     assert rows[:3] == ["run:000009:new", ahead, behind]
+    assert len(rows) == len(set(rows)) == min(limit, 300)
     assert found._shown.count == 300
 
 
