@@ -139,7 +139,7 @@ class HistoryScreen(Screen[None]):
         Binding("r", "revert", "Restore this version", id="history.restore"),
         Binding("enter", "travel", "Look at that state", show=False, id="history.travel"),
         Binding("y", "copy", "Copy command line", show=False, id="history.copy"),
-        Binding("escape,H", "leave", "Back", key_display="esc", id="history.leave"),
+        Binding("escape,H", "back", "Back", key_display="esc", id="history.back"),
     ]
     AUTO_FOCUS = "#versions"
 
@@ -155,8 +155,7 @@ class HistoryScreen(Screen[None]):
         """The versions, and the change of the one under the cursor."""
         with Horizontal():
             with Vertical(id="versions-pane", classes="pane") as pane:
-                pane.border_title = "History"
-                pane.border_subtitle = Content(line(self._key, 60))
+                pane.border_title = Content(f"History · {line(self._key, 80)}")
                 yield Versions(self._board, self._key)
             with Vertical(id="change-pane", classes="pane") as pane:
                 pane.border_title = "Change"
@@ -164,8 +163,10 @@ class HistoryScreen(Screen[None]):
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
-        """Read the newest versions."""
-        self.query_one(Versions).read()
+        """Read the newest versions; how old they are goes on."""
+        versions = self.query_one(Versions)
+        versions.read()
+        self.set_interval(1.0, versions.refresh)
 
     def moved(self, _head: Any, changed: list[str] | None) -> None:
         """Another wrote; if it is this key, there is a new version."""
@@ -223,6 +224,6 @@ class HistoryScreen(Screen[None]):
         self.app.copy_to_clipboard(command_line(["history", "--", self._key]))
         self._board.tell("copied the command line")
 
-    def action_leave(self) -> None:
+    def action_back(self) -> None:
         """Go back."""
         self.dismiss(None)
