@@ -84,13 +84,6 @@ def ours(source: str, target: str) -> dict[str, float]:
     return {"all": ended - started, "dump": reading, "put": copied - started - reading, "finish": ended - copied}
 
 
-def dump_alone(source: str) -> dict[str, float]:
-    one = open_backend(source, "main", read_only=True)
-    started = time.perf_counter()
-    versions = sum(len(page) for page in pages(one))
-    return {"all": time.perf_counter() - started, "versions": versions}
-
-
 def bare_json(source: str) -> Iterator[Pair]:
     """Both files of a JSON namespace, parsed by the standard library. All versions are in its history."""
     folder = Path(source.partition(":")[2]) / "main"
@@ -166,7 +159,7 @@ def run(act: str, *given: str) -> dict[str, float]:
 
 
 def child(act: str, *given: str) -> None:
-    acts: dict[str, Callable[..., Any]] = {"make": make, "ours": ours, "bare": bare, "dump": dump_alone}
+    acts: dict[str, Callable[..., Any]] = {"make": make, "ours": ours, "bare": bare}
     told = acts[act](*(int(one) if one.isdigit() else one for one in given)) or {}
     print(json.dumps({**told, "MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 
@@ -179,10 +172,13 @@ def main(keys: int) -> None:
         stores = {"json": f"json:{folder}/json", "sqlite": f"sqlite:{folder}/sqlite"}
         stores["redis"] = f"redis://localhost:{port}/0"
         run("make", stores["json"], str(keys))
-        for number, (source, target) in enumerate([("json", "sqlite"), ("sqlite", "redis"), ("redis", "json")]):
+        ways = [("json", "sqlite"), ("sqlite", "redis"), ("redis", "sqlite"), ("redis", "json")]
+        made = {"json"}
+        for number, (source, target) in enumerate(ways):
             place = f"redis://localhost:{port}/1" if target == "redis" else f"{target}:{folder}/copy-{number}"
-            if number:
+            if source not in made:
                 run("make", stores[source], str(keys))
+                made.add(source)
             plain = run("bare", stores[source], place)
             mine = run("ours", stores[source], place)
             cells = [spell(mine["all"]), spell(plain["all"]), f"{mine['all'] / plain['all']:.2f}×",
