@@ -19,6 +19,7 @@ import apsw
 
 from ..errors import BackendError, BackendUnavailable, Damaged, ReadOnly, StateException
 from ..model import Commit, RecoveryReport, now, to_datetime
+from . import sqlite_pages as pages
 from . import sqlite_rows
 from . import sqlite_schema as schema
 from .base import Batch, Head, Kept, Mark, Point, Receiver, Row, Version
@@ -177,7 +178,7 @@ class SQLiteBackend:
             name = f"file:{schema.uri_path(self.path)}?immutable=1"  # WAL needs to write beside the file, or this
             flags |= apsw.SQLITE_OPEN_URI
         with self._errors():
-            connection = Connection(name, flags=flags)
+            connection = Connection(name, flags=flags, vfs=pages.vfs())
             connection.set_busy_handler(self._busy_handler())  # first: a setting can meet a lock too
             schema.prepare(connection, self.durability)
             if schema.needs_adoption(connection):
@@ -236,6 +237,8 @@ class SQLiteBackend:
             hint = "Check the folder's permissions and free space: a WAL database writes beside itself even to be read"
             return BackendError(what, hint)
         if isinstance(error, apsw.IOError):
+            if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
+                return Damaged(f"{self.path}: a page is not what was written", schema.RECOVER)
             return BackendError(what, "Check the disk, and its free space")
         return BackendError(what)
 
@@ -264,7 +267,9 @@ class SQLiteBackend:
     def _adopt(self) -> None:
         """Take in the tables of the sketch where they lie, in one transaction."""
         with file_lock(os.path.join(self.folder, "lock"), self.timeout), self._errors():
-            connection = Connection(self.path)
+            if os.path.exists(self.path):
+                schema.add_checksums(self.path, self._busy_handler())
+            connection = Connection(self.path, vfs=pages.vfs())
             try:
                 connection.set_busy_handler(self._busy_handler())
                 schema.prepare(connection, self.durability)

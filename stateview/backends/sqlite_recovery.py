@@ -11,6 +11,7 @@ import apsw
 
 from ..errors import Damaged
 from ..model import Problem, RecoveryReport, now
+from . import sqlite_pages as pages
 from . import sqlite_schema as schema
 from .shared import file_lock, fsync_folder, keep_damaged, remove, sweep, temporary
 from .sqlite_check import KEY, TABLES, Row, checksum, examine, guard, read, row_sum
@@ -98,7 +99,7 @@ class _Rebuild:
 
     def lock(self) -> apsw.Connection | None:
         """The damaged database, kept from all writers until another is in its place; None where it cannot be opened."""
-        connection = apsw.Connection(self.path)
+        connection = pages.connect_trusting(self.path)
         try:
             connection.set_busy_timeout(int(self.backend.timeout * 1000))
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -235,7 +236,7 @@ class _Rebuild:
         revision, moment = top + 1, now()
         if self.lost:
             floor = revision  # states in which something is missing are read only where a checkpoint names them
-        fresh = apsw.Connection(name)
+        fresh = pages.connect(name)
         try:
             with fresh:
                 fresh.execute("DELETE FROM meta; INSERT INTO meta VALUES (1, ?, ?)", (lineage, floor))

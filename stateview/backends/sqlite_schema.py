@@ -11,10 +11,11 @@ import apsw
 from .. import codec
 from ..errors import BackendError, Damaged
 from ..model import check_checkpoint, check_key, now, parse_time
+from . import sqlite_pages as pages
 from .base import Batch, NewMark, Write
 from .sqlite_check import select
 
-FORMAT = 1
+FORMAT = 2  # 1: without checksums of the pages
 APPLICATION = 0x73747677  # "stvw": what `file` and SQLite know the database by
 RECOVER = "Run 'stateview recover': it keeps the damaged file and mends what can be mended"
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs"}
@@ -39,7 +40,6 @@ CREATE TABLE marks (
     note TEXT NOT NULL, sum INTEGER NOT NULL, UNIQUE (name, revision)) STRICT;
 CREATE INDEX marks_revision ON marks (revision);
 PRAGMA application_id = {APPLICATION};
-PRAGMA user_version = {FORMAT};
 """
 
 
@@ -84,13 +84,20 @@ def on_network(path: str) -> bool:
 
 def create(path: str) -> None:
     """Make an empty database at `path`, durable and closed."""
-    connection = apsw.Connection(path)
+    connection = begin(path)
     try:
         set_mode(connection, path)
         with connection:
             _make_tables(connection)
     finally:
         connection.close()
+
+
+def begin(path: str) -> apsw.Connection:
+    """A connection to a database that is not there yet, whose pages will have checksums."""
+    connection = pages.connect(path)
+    pages.protect(connection)
+    return connection
 
 
 def set_mode(connection: apsw.Connection, path: str) -> None:
@@ -101,8 +108,14 @@ def set_mode(connection: apsw.Connection, path: str) -> None:
 
 
 def _make_tables(connection: apsw.Connection) -> None:
-    connection.execute(TABLES)
+    make_tables(connection)
     connection.execute("INSERT INTO meta VALUES (1, ?, 0)", (os.urandom(16).hex(),))
+
+
+def make_tables(connection: apsw.Connection) -> None:
+    """The tables, all empty, and the number of their format; within a transaction of the caller's."""
+    connection.execute(TABLES)
+    connection.pragma("user_version", FORMAT if pages.has_checksums(connection) else 1)
 
 
 def check(connection: apsw.Connection, path: str) -> None:
@@ -113,11 +126,28 @@ def check(connection: apsw.Connection, path: str) -> None:
         raise Damaged(f"{path} is a SQLite database, but none of stateview", "Move it away, or give another store")
     if version > FORMAT:
         raise BackendError(f"{path} has format {version}, this stateview knows {FORMAT}", "Upgrade stateview")
+    if version == FORMAT and not pages.has_checksums(connection):
+        raise Damaged(f"{path}: its header is not what was written", RECOVER)
+    if version == FORMAT and pages.vfs() is None:
+        hint = "Install apsw from a wheel: pip install --only-binary apsw apsw"
+        raise BackendError(f"{path} has checksums in its pages, which this build of apsw cannot write", hint)
 
 
 def needs_adoption(connection: apsw.Connection) -> bool:
     """Whether the older layout's table `state(key, value, timestamp)` is there."""
     return [row[1] for row in connection.execute("PRAGMA table_info(state)")] == ["key", "value", "timestamp"]
+
+
+def add_checksums(path: str, busy: Callable[[int], bool]) -> None:
+    """Write a database of the older layout anew, so that its pages have checksums. O(size)."""
+    connection = pages.connect(path)
+    try:
+        connection.set_busy_handler(busy)
+        if needs_adoption(connection) and pages.protect(connection):
+            connection.pragma("journal_mode", "DELETE")
+            connection.execute("VACUUM")
+    finally:
+        connection.close()
 
 
 def adopt(connection: apsw.Connection, path: str, write: Callable[[Any, Batch], object]) -> None:

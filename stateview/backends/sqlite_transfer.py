@@ -19,6 +19,7 @@ import msgspec
 
 from ..errors import BackendError, Damaged
 from ..model import Commit, to_micros
+from . import sqlite_pages as pages
 from . import sqlite_schema as schema
 from .base import PAGE, Backend, Head, Kept, Mark
 from .shared import file_error, file_lock, fsync_folder, keep_damaged, remove
@@ -103,16 +104,16 @@ class SQLiteReceiver:
             return False
 
     def _connect(self) -> None:
-        db = self._db = apsw.Connection(self._path)
+        db = self._db = pages.connect(self._path)
         db.set_busy_timeout(int(self._backend.timeout * 1000))  # the namespace that `staged` gave is open as well
         schema.prepare(db, "full")
         db.execute(f"PRAGMA journal_mode = TRUNCATE; PRAGMA cache_size = -{CACHE}")
         self._note = db.execute("SELECT note FROM receiver").get
 
     def _create(self) -> None:
-        db = apsw.Connection(self._path)
+        db = schema.begin(self._path)
         with db:
-            db.execute(schema.TABLES)
+            schema.make_tables(db)
             db.execute("INSERT INTO meta VALUES (1, '', 0)")
             db.execute("CREATE TABLE receiver (note TEXT NOT NULL) STRICT; INSERT INTO receiver VALUES ('null')")
         db.close()
@@ -269,7 +270,7 @@ class SQLiteReceiver:
         backend = self._backend
         backend.close()
         with backend._errors():
-            former = apsw.Connection(backend.path)
+            former = pages.connect(backend.path)
             try:
                 former.set_busy_handler(backend._busy_handler())
                 former.execute("PRAGMA wal_checkpoint(TRUNCATE)")
