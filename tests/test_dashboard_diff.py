@@ -456,11 +456,17 @@ def test_a_store_that_is_lost_and_back_is_said_and_the_old_rows_stay(new_store: 
         await pilot.press("j", "j")
         await until(pilot, lambda: screen.view.trouble)
         assert screen.keys.count == 4
+        await pilot.press("space")
+        screen.look_again()
+        await shown(pilot, "R looks again · esc leaves", "+ fresh")
+        screen.look_again()
+        await until(pilot, lambda: screen.run.state == "failed")
         path.unlink()
         path.with_name("away").rename(path)
         screen.look_again()
-        await shown(pilot, "~ /tokens  347 → 512")
-        assert screen.keys.key == "job"
+        await until(pilot, lambda: screen.run.state == "whole")
+        assert "R looks again" not in screen_text(pilot.app)
+        assert screen.keys.key == "notes" and list(screen.found.marked_keys(WHOLE)) == ["job"]
 
     run(manager, flow)
 
@@ -660,8 +666,9 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("size", [(60, 15), (80, 24), (240, 70)])
-@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize(
+    ("size", "split"), [((60, 15), False), ((80, 24), True), ((120, 30), False), ((240, 70), True)]
+)
 def test_hostile_data_is_painted_inert_at_every_size(url: str, size: tuple[int, int], split: bool) -> None:
     manager = StateManager(url, "work")
     for number, text in enumerate(HOSTILE):

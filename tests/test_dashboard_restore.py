@@ -435,9 +435,7 @@ def test_counts_and_what_is_deleted_stand_in_words_at_every_size(url: str, size:
 
     async def flow(pilot: Pilot[None]) -> None:
         screen = await opened(pilot)
-        await shown(
-            pilot, "6 of 6 marked · 3 will be deleted", "will be DELETED", "y Restore" if size[0] > 60 else "CLI:"
-        )
+        await shown(pilot, "6 of 6 marked · 3 will be deleted", "DELETED", "y restores", "CLI: ")
         for _ in range(8):
             await pilot.press("]")
             for segment in (one for strip in screen._compositor.render_strips() for one in strip):

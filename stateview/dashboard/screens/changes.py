@@ -33,7 +33,8 @@ _REST = 0.05  # seconds for which the cursor must rest before a key's change is 
 class Run:
     """One going through a diff: written by its thread, read by the screen."""
 
-    def __init__(self) -> None:
+    def __init__(self, found: Found) -> None:
+        self.found = found  # what comes of it
         self.sides: Sides | None = None
         self.walk = Walk()
         self.batches: deque[tuple[list[str], bytes]] = deque()
@@ -58,6 +59,8 @@ class ChangesScreen(Screen[bool]):
     ChangesScreen #line { color: $text-muted; }
     ChangesScreen #filter { display: none; height: 1; border: none; background: $boost; padding: 0 1; }
     ChangesScreen #filter.-open { display: block; }
+    ChangesScreen.-medium #left { width: 1fr; }
+    ChangesScreen.-medium #right { width: 1fr; }
     ChangesScreen.-narrow #right { display: none; border-left: none; }
     ChangesScreen.-narrow.on-change #right { display: block; }
     ChangesScreen.-narrow.on-change #left { display: none; }
@@ -84,8 +87,9 @@ class ChangesScreen(Screen[bool]):
         self._mark = mark  # what a key has as it is listed
         self.keys = DiffList(marking=marking, said=said, id="keys")
         self.view = DiffView(id="change")  # of the key under the cursor
-        self.found = Found(mark)
-        self.run = Run()
+        self.found = Found(mark)  # what is listed: of `run`, or of the one before it until this one finds something
+        self.run = Run(self.found)
+        self.compared: Sides | None = None  # the states that what is listed is about
         self._kinds = frozenset(KINDS)
         self._text = ""
         self._seek: str | None = None  # the key that the cursor is to come back to
@@ -207,16 +211,9 @@ class ChangesScreen(Screen[bool]):
 
     def start(self) -> None:
         """Compare from the beginning."""
-        board, earlier, key = self.board, self.found, self.keys.key
-        self.run = run = Run()
-        self.found = Found(self._mark if not len(earlier) else earlier.fresh)
-        if len(earlier):
-            self.found.earlier = earlier
-        self._seek = key
-        self.keys.touched = set()
-        self.keys.compare(None)
-        self._refilter()
-        self.view.clear()
+        board, earlier = self.board, self.found
+        self.run = run = Run(Found(earlier.fresh if len(earlier) else self._mark))
+        run.found.earlier = earlier if len(earlier) else None
         self.note("")
 
         def compare(stop: Stop) -> None:
@@ -248,7 +245,7 @@ class ChangesScreen(Screen[bool]):
         if run is self.run:
             self._tick()
             run.state = state
-            self.found.earlier = None
+            run.found.earlier = None
             self._tick()
             if state == "whole":
                 self.finished()
@@ -261,9 +258,9 @@ class ChangesScreen(Screen[bool]):
     def _tick(self) -> None:
         """Take in what has come, and filter a piece of it."""
         run, keys = self.run, self.keys
+        if self.found is not run.found and (run.batches or run.state == "whole"):
+            self._change_over()
         empty = not keys.count
-        if run.sides is not None and not len(self.found):
-            keys.compare(run.sides)
         while run.batches:
             self.found.extend(*run.batches.popleft())
         keys.shown.advance(_STEP)
@@ -277,6 +274,15 @@ class ChangesScreen(Screen[bool]):
             self._ticks.pause()
         self.retell()
 
+    def _change_over(self) -> None:
+        """List what the run finds instead of what was listed: an error leaves that as it was."""
+        run, keys = self.run, self.keys
+        self._seek = keys.key
+        self.found, self.compared = run.found, run.sides
+        keys.touched = set()
+        keys.compare(run.sides)
+        self._refilter()
+
     def _come_back(self, key: str) -> None:
         """Put the cursor on a key once it is listed, or where it would be."""
         place, keys = self.found.find(key), self.keys
@@ -289,7 +295,7 @@ class ChangesScreen(Screen[bool]):
 
     def look(self, *, stay: bool = False) -> None:
         """Read and show the change of the key under the cursor."""
-        sides, key, view, land = self.run.sides, self.keys.key, self.view, self._land
+        sides, key, view, land = self.compared, self.keys.key, self.view, self._land
         self._land = "first"
         if sides is None or key is None:
             view.key = None

@@ -95,7 +95,7 @@ class DiffScreen(ChangesScreen):
 
     def moved(self, head: Head, changed: list[str] | None = None) -> None:  # noqa: ARG002
         """Another wrote to the app's namespace. What is listed stays as it was."""
-        sides = self.run.sides
+        sides = self.compared
         if sides is None:
             return
         for ref, one in ((self._before, sides.before), (self._after, sides.after)):
@@ -140,7 +140,7 @@ class DiffScreen(ChangesScreen):
 
     def action_write(self) -> None:
         """Ask where to, and write the diff as a JSON Patch."""
-        if self.run.state == "running" or self.run.sides is None:
+        if self.run.state == "running" or self.compared is None:
             self.board.tell("still computing: wait, or esc stops it")
             return
 
@@ -157,7 +157,7 @@ class DiffScreen(ChangesScreen):
         self.app.push_screen(Ask("Write a JSON Patch to", "change.json", check, said), answered)
 
     def _write(self, path: str, *, overwrite: bool) -> None:
-        sides, board = self.run.sides, self.board
+        sides, board = self.compared, self.board
         keys = list(self.found.keys) if self.run.state == "whole" else None
         assert sides is not None, "it is written from what was compared"
 

@@ -166,7 +166,7 @@ class RestoreScreen(ChangesScreen):
 
     def moved(self, head: Head, changed: list[str] | None = None) -> None:  # noqa: ARG002
         """Another wrote. What was written since the preview, and not since the app looked last, is looked at again."""
-        sides = self.run.sides
+        sides = self.compared
         if sides is not None and head.revision != sides.before.point.revision:
             self._check()
 
@@ -179,7 +179,7 @@ class RestoreScreen(ChangesScreen):
 
     def _check(self, apply: bool = False) -> None:
         """Look again at the keys that were written since; then restore, if none of those listed was."""
-        sides, run = self.run.sides, self.run
+        sides, run = self.compared, self.run
         if self._checking or sides is None or run.state == "running" or self._applying:
             self._behind = True
             return
@@ -221,7 +221,7 @@ class RestoreScreen(ChangesScreen):
     def _take(self, again: Again) -> int:
         """Put in what was written since; returns how many of the marked keys that concerns."""
         found, keys, key = self.found, self.keys, self.keys.key
-        self.run.sides = again.sides
+        self.compared = again.sides
         places = {key: found.find(key) for key in again.kinds}
         known = {key: at for key, at in places.items() if at < len(found) and found.keys[at] == key}
         marked = sum(found.mark(at) != NONE for at in known.values())
@@ -263,7 +263,7 @@ class RestoreScreen(ChangesScreen):
             self._check(apply=True)
 
     def _restore(self) -> None:
-        sides = self.run.sides
+        sides = self.compared
         assert sides is not None, "it was compared"
         words = [*self.words(sides.after.ref), "--previewed", str(sides.before.point.revision)]
         self._applying = True
