@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from dashboard_host import Host, lines, screen_text, shown, until
+from terminal import Terminal
 from textual.containers import Vertical
 from textual.pilot import Pilot
 
@@ -877,3 +878,53 @@ def test_a_value_that_is_absent_stays_so_when_masked() -> None:
         _changes([Change("a_token", "added", ABSENT, "s"), Change("a_token", "removed", "s", ABSENT)], ("*token*",))
     )
     assert [(one.before is ABSENT, one.after is ABSENT) for one in masked] == [(True, False), (False, True)]
+
+
+# --- the real program ------------------------------------------------------------------------------------------------
+
+
+def test_edit_gets_the_terminal_and_gives_it_back(url: str, folder: Path) -> None:
+    editor = folder / "editor.sh"
+    editor.write_text('#!/bin/sh\necho "THE EDITOR IS HERE"\nread answer\necho "\\"$answer\\"" > "$1"\n')
+    editor.chmod(0o700)
+    program = Terminal("-s", url, "-n", "work", "dashboard", EDITOR=str(editor), VISUAL="")
+    program.until("phase")
+    program.type(":")
+    program.until("a command, as in the shell")
+    program.type("edit phase\r")
+    program.until("THE EDITOR IS HERE")
+    program.type("testing\r")
+    program.until(lambda text: "phase" in text and "task:00" in text)
+    program.type("@")
+    program.until("✓ edit phase")
+    program.type("q")
+    assert program.end() == 0
+    with StateManager(url, "work") as state:
+        assert state.load("phase") == "testing"
+
+
+def test_a_command_that_fails_in_the_terminal_is_read_before_coming_back(url: str, folder: Path) -> None:
+    program = Terminal("-s", url, "-n", "work", "dashboard", EDITOR="false", VISUAL="")
+    program.until("phase")
+    program.type(":")
+    program.until("a command, as in the shell")
+    program.type("edit phase\r")
+    program.until("press enter to go back")
+    assert "nothing was saved" in program.text
+    program.type("\r")
+    program.until("task:00")
+    program.type("q")
+    assert program.end() == 0
+
+
+def test_the_real_program_ends_at_once_while_a_job_runs(url: str, folder: Path) -> None:
+    program = Terminal("-s", url, "-n", "work", "dashboard")
+    program.until("phase")
+    program.type(":")
+    program.until("a command, as in the shell")
+    program.type("watch\r")
+    program.until("running")
+    started = time.monotonic()
+    program.type("q")
+    assert program.end() == 0
+    assert time.monotonic() - started < 2

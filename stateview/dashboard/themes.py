@@ -21,7 +21,7 @@ TERMINAL = "terminal"
 def _own(name: str, dark: bool, **colours: str) -> Theme:
     """A theme whose text colours are as given; Textual would mix them towards white or black.
 
-    Added is blue, removed orange, changed yellow: these differ for every kind of colour-blindness, also in lightness.
+    Added is blue, removed orange, changed pale yellow or plum: every kind of colour-blindness tells these apart.
     """
     text = {
         "text": colours["foreground"],
@@ -63,12 +63,12 @@ OWN = (
     _own(
         DEFAULT, True, foreground="#e6edf3", background="#0f141a", surface="#151b23", panel="#202833",
         muted="#9aa7b5", primary="#8cc2ff", secondary="#9fb4d0", accent="#d2a8ff", success="#6cb6ff",
-        warning="#f2d45c", error="#ff8f4d", cursor="#cfe3ff", on_cursor="#0f141a", blurred="#263241",
+        warning="#ffe58a", error="#ff8033", cursor="#cfe3ff", on_cursor="#0f141a", blurred="#263241",
     ),
     _own(
         "stateview-light", False, foreground="#1b2028", background="#ffffff", surface="#f6f8fa", panel="#e9eef3",
         muted="#525b66", primary="#0b4fa8", secondary="#3d5170", accent="#7a2fb5", success="#0a53c7",
-        warning="#6b5b00", error="#a83c00", cursor="#173a63", on_cursor="#ffffff", blurred="#dce6f1",
+        warning="#5c0f45", error="#b23600", cursor="#173a63", on_cursor="#ffffff", blurred="#dce6f1",
     ),
     # Of the sixteen, those that are read on black and on white alike; fore- and background are the terminal's.
     Theme(
