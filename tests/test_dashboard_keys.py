@@ -354,8 +354,9 @@ def test_a_line_has_what_its_width_allows(past):
     for width in range(20, 240):
         columns = Columns.of(width, past)
         assert 2 + sum(columns) == width
-        assert columns.key >= min(24, width - 11)
+        assert columns.key >= min(20, width - 11)
     assert Columns.of(38, past)[1:] == (0, 9, 0, 0)
+    assert Columns.of(46, past).value >= 12
     assert Columns.of(160, past).value > 60
 
 

@@ -32,7 +32,7 @@ class Columns(NamedTuple):
 
     @classmethod
     def of(cls, width: int, past: bool) -> Columns:
-        """What fits: the key and its size always, then the time, the revision, and the start of the value.
+        """What fits: the key and its size always, then the start of the value, the time, and the revision.
 
         Args:
             width: columns of the line, two of which are for signs.
@@ -40,10 +40,10 @@ class Columns(NamedTuple):
 
         """
         moment = 17 if past else 8
-        time = moment if width >= 40 + moment else 0
-        revision = 10 if width >= 66 else 0
+        time = moment if width >= 66 + moment else 0
+        revision = 10 if width >= 92 else 0
         left = width - 2 - revision - time - 9
-        key = max(24, min(72, left * 45 // 100)) if width >= 80 else left
+        key = max(20, min(72, left * 45 // 100)) if width >= 46 else left
         return cls(key, revision, 9, time, left - key)
 
 

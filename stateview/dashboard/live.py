@@ -110,7 +110,7 @@ class Live:
         now = Point(head.revision, moment)
         if self._known is None:
             self._known = now, head, marks
-            self._tell(self._moved, Moved(head, [], marks))
+            self._tell(self._moved, Moved(head, None, marks))  # something may have been written since it was read
             return
         was, known, known_marks = self._known
         self._known = now, head, marks

@@ -447,7 +447,7 @@ class KeyList(VirtualList):
             cells.add(f" {f'r{row.revision}':>{columns.revision - 1}}", plain, columns.revision)
         cells.add(f" {size(row.size):>{columns.size - 1}}", style("number"), columns.size)
         if columns.time:
-            when = clock(row.time) if past else left if left and not columns.value else age(row.time, now())
+            when = clock(row.time) if past else age(row.time, now())
             cells.add(f" {when:>{columns.time - 1}}", plain, columns.time)
         if columns.value:
             if left:
