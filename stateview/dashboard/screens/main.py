@@ -307,7 +307,7 @@ class MainScreen(Screen[None]):
             namespaces.read(place.store)
 
     def action_back(self) -> None:
-        """One level back: the filter, the marks, then live."""
+        """One level back: the filter, the marks, then live, then the job that runs."""
         if self.query_one(FilterBar).text:
             self.query_one(FilterBar).clear()
         elif self.keys.marked or self.timeline.marked:
@@ -316,7 +316,7 @@ class MainScreen(Screen[None]):
         elif self.board.at is not None:
             self.timeline.go_to("live")
             self.board.travel(None)
-        else:
+        elif not self.board.acts.jobs.stop():
             self.action_pane("keys")
 
     def action_search(self) -> None:
