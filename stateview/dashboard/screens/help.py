@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import ClassVar
 
 from textual.app import App
@@ -24,7 +25,8 @@ _MOVES = frozenset(
 )
 _EQUALS = {"add": "save", "editor": "edit"}  # the act's name: the command's, where they differ
 _OURS = ("text", "output", "done", "list", "menu", "ask", "confirm", "command", "help")  # no command equals these
-_KEYS = 18  # columns for the keys
+_SCROLLING = ("scroll_", "page_")  # Textual's own, under the keys of every list
+_KEYS = 16  # columns for the keys
 
 
 class Line:
@@ -65,7 +67,7 @@ def _group(binding: Binding, node: DOMNode) -> str:
 def _command(binding: Binding) -> str:
     name = (binding.id or "").partition(".")[0]
     word = _EQUALS.get(_word(binding), _word(binding))
-    if not name or name in _OURS or word in ("help", "exit") or word not in BY_NAME:
+    if not name or name in _OURS or word == "help" or word not in BY_NAME or BY_NAME[word].shell:
         return ""
     return f"stateview {BY_NAME[word].usage}"
 
@@ -85,7 +87,7 @@ class HelpScreen(TextScreen):
 
     def heading(self) -> str:
         """The title."""
-        return "Help: keys that work here, and the command line each act equals"
+        return "Help: the keys that work here"
 
     def body(self) -> TextList:
         """All of it."""
@@ -93,18 +95,20 @@ class HelpScreen(TextScreen):
 
     def state(self) -> str:
         """How keys are changed."""
-        return 'other keys: [keys] in stateview.toml, such as "main.diff" = "ctrl+g"; the names stand at the right'
+        return 'other keys: [keys] "NAME" = "KEY" in stateview.toml'
 
     def _lines(self, screen: Screen[object]) -> list[str]:
         said = getattr(screen, "HELP", "") or (type(screen).__doc__ or "").strip().split("\n")[0]
-        lines = [f" {one}" for one in said.strip().split("\n")]
+        width = self.app.size.width
+        lines = [f" {one}" for one in wrap(" ".join(said.split()), max(20, width - 4))]
+        room = max(16, min(24, width - _KEYS - 24))
         acts = list(_acts(screen).values())
         for group in GROUPS:
             inside = [one for one in acts if one.group == group]
             if inside:
                 lines += ["", group]
             for one in inside:
-                lines += _rows(one)
+                lines += _rows(one, room)
         lines += ["", "Names for [keys], on every screen"]
         for name, keys, description in sorted({(one.id, one.keys, one.description) for one in keymap.known()}):
             keys_ = self.app._keymap.get(name, keys)
@@ -116,7 +120,7 @@ def _acts(screen: Screen[object]) -> dict[tuple[object, ...], Line]:
     acts: dict[tuple[object, ...], Line] = {}
     for active in screen.active_bindings.values():
         binding = active.binding
-        if binding.system or (not binding.id and binding.action.startswith("scroll_")):
+        if binding.system or (not binding.id and binding.action.startswith(_SCROLLING)):
             continue
         key = binding.id or binding.action, id(active.node)
         if key in acts:
@@ -126,10 +130,10 @@ def _acts(screen: Screen[object]) -> dict[tuple[object, ...], Line]:
     return acts
 
 
-def _rows(one: Line) -> list[str]:
+def _rows(one: Line, room: int) -> list[str]:
     keys = ", ".join(dict.fromkeys(one.keys))
     off = "" if one.enabled else " (not now)"
-    rows = [f"  {keys:<{_KEYS}} {one.description + off:<24} {one.id}".rstrip()]
+    rows = [f"  {keys:<{_KEYS}} {one.description + off:<{room}} {one.id}".rstrip()]
     if one.command:
         rows.append(f"  {'':<{_KEYS}} {one.command}")
     return rows
