@@ -388,14 +388,16 @@ def test_an_unknown_theme_is_an_error_with_the_names(
 
 def test_the_environment_may_name_one_of_our_themes() -> None:
     code = (
-        "import sys; sys.argv=['x']; from stateview.dashboard.app import Dashboard; from stateview import StateManager;"
-        "print(Dashboard(StateManager('json:/nowhere', 'n')).current_theme.name)"
+        "from stateview.dashboard.app import Dashboard; from stateview import StateManager;"
+        "from stateview.dashboard.themes import theme_of; from stateview.settings import Settings;"
+        "app = Dashboard(StateManager('json:/nowhere', 'n'), theme=theme_of(None, Settings('', {})));"
+        "app.theme = 'stateview-light'; print(theme_of(None, Settings('', {})), app.current_theme.name)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,
         env={"TEXTUAL_THEME": "stateview-light", "PATH": ""},
     )  # fmt: skip
-    assert done.stdout.strip() == "stateview-light"
+    assert done.stdout.split() == ["stateview-light"] * 2
 
 
 # --- what it costs ---------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ def _own(name: str, dark: bool, **colours: str) -> Theme:
         "foreground-muted": colours["muted"],
         "border-blurred": colours["muted"],
         "footer-key-foreground": colours["accent"],
+        "button-color-foreground": colours["background"],
         "block-cursor-background": colours["cursor"],
         "block-cursor-foreground": colours["on_cursor"],
         "block-cursor-blurred-background": colours["blurred"],

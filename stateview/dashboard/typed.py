@@ -157,7 +157,7 @@ def commands(word: str, web: bool) -> list[Offer]:
     wanted = word.lower()
     for own in OWN:
         offer = Offer(own.name, own.name, own.help, "Dashboard")
-        (begin if own.name.startswith(wanted) else hold if wanted in own.help else []).append(offer)
+        (begin if own.name.startswith(wanted) else hold if len(wanted) > 2 and wanted in own.help else []).append(offer)
     for command in COMMANDS:
         if command.hidden:
             continue
@@ -167,7 +167,7 @@ def commands(word: str, web: bool) -> list[Offer]:
         offer = Offer(command.name, " ".join(names), help_, group(command))
         if any(name.startswith(wanted) for name in names):
             begin.append(offer)
-        elif wanted in command.name or wanted in command.help.lower():
+        elif wanted in command.name or (len(wanted) > 2 and wanted in command.help.lower()):
             hold.append(offer)
     if word:
         return [offer._replace(heading="") for offer in (*begin, *hold)]

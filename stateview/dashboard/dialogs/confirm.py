@@ -40,7 +40,7 @@ class Confirm(ModalScreen[bool]):
     Confirm Label { width: 1fr; }
     Confirm .command { color: $text-muted; height: auto; max-height: 3; }
     Confirm Horizontal { height: 1; margin-top: 1; }
-    Confirm Button { width: auto; min-width: 10; margin-right: 2; }
+    Confirm Button { width: auto; min-width: 10; margin-right: 2; background: $panel; color: $foreground; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Yes", id="confirm.yes"),
@@ -68,8 +68,8 @@ class Confirm(ModalScreen[bool]):
             if self._command:
                 yield Label(self._command, classes="command", markup=False)
             with Horizontal():
-                for name, label, kind in (("yes", "y  yes", "warning"), ("no", "n  no", "default")):
-                    button = Button(label, id=name, variant=kind, compact=True)  # type: ignore[arg-type]
+                for name, label in (("yes", "y  yes"), ("no", "n  no")):
+                    button = Button(label, id=name, compact=True)
                     button.can_focus = False  # else Enter would press it
                     yield button
 
