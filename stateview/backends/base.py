@@ -9,7 +9,7 @@ Times are microseconds since 1970, UTC. An entry whose `expires` is not 0 and no
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -18,6 +18,8 @@ from ..model import Commit, RecoveryReport
 
 START = 160
 PAGE = 8_000_000  # bytes of values, after which a page of `dump` ends
+
+Progress = Callable[[int, int], None]  # how much is done, and of how much; what it raises ends the act
 
 
 class Version(Struct, frozen=True, gc=False):
@@ -38,6 +40,31 @@ class Kept(Version, frozen=True, gc=False):
     """A version that is still kept, and the revision that superseded it (0: none has)."""
 
     until: int = 0
+
+
+class Past(Struct, frozen=True, gc=False):
+    """A kept version that is not live, without its value, of which it has the size in bytes (0 for a delete).
+
+    `until` is the revision that superseded it, 0 where it is the delete that still stands; `space` about how many bytes
+    it takes where it is kept.
+    """
+
+    key: str
+    revision: int
+    until: int
+    size: int
+    deleted: bool
+    space: int
+
+
+class Space(Struct, frozen=True):
+    """How many bytes a namespace takes on the disk, or in the server's memory.
+
+    `spare` is about what of them `compact` gives back beside the versions that it drops.
+    """
+
+    total: int
+    spare: int = 0
 
 
 class Row(Struct, frozen=True):
@@ -267,10 +294,30 @@ class Backend(Protocol):
     def marks(self) -> list[Mark]:
         """All checkpoints, in the order of their making; the last of a name is the current one."""
 
-    def compact(self, floor: int) -> int:
+    def compact(self, floor: int, progress: Progress | None = None) -> int:
         """Forget the versions that no revision from `floor` on and no checkpoint can see; give the space back.
 
-        Returns the number of versions dropped. O(history).
+        Others may read and write meanwhile. Killed at any instant, or ended by what `progress` raises, it has forgotten
+        nothing else, and done again it goes on. Returns the number of versions dropped. O(history).
+        """
+
+    def past(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[Past]:
+        """A page of the versions that are kept and not live, by key and then revision, without their values.
+
+        Args:
+            after: the key and revision of the last one of the page before.
+            limit: how many at most. An empty page: there are no more.
+
+        A page is of one state. O(log n + limit), of values only with Redis.
+        """
+
+    def space(self, gone: Iterable[tuple[str, int]] = ()) -> Space | None:
+        """What the namespace takes; None where the server does not say.
+
+        Args:
+            gone: checkpoints (name, revision) that are taken for deleted in the reckoning of what is spare.
+
+        O(1), but for Redis, which looks at a thousand members of each of its keys.
         """
 
     def dump(

@@ -21,7 +21,7 @@ from msgspec import Raw, Struct
 from ..errors import BackendError, Damaged, ReadOnly
 from ..model import Commit, RecoveryReport, now
 from . import json_document as document
-from .base import START, Batch, Head, Kept, Mark, Point, Receiver, Row, Version
+from .base import START, Batch, Head, Kept, Mark, Past, Point, Progress, Receiver, Row, Space, Version
 from .json_history import Header, History, Line, MarkLine, Set, digest, last_line, seal, written
 from .shared import (
     REAP,
@@ -647,7 +647,7 @@ class JSONBackend:
     def _overdue(self, live: _Live) -> bool:
         return live.head.revision - live.head.floor > self.keep + max(16, self.keep // 4)
 
-    def compact(self, floor: int) -> int:
+    def compact(self, floor: int, progress: Progress | None = None) -> int:
         """See `Backend.compact`. Rewrites the history file. O(history)."""
         self._check_writable()
         if not os.path.isdir(self.folder):
@@ -657,6 +657,8 @@ class JSONBackend:
             history = self._past()
             if live.line is None or history.last is None:
                 return 0
+            if progress is not None:
+                progress(0, sum(map(len, history.versions.values())))
             dropped = history.trim(floor)
             last = msgspec.structs.replace(live.line, floor=history.floor, lineage=history.lineage)
             data = b"".join(history.dump(last))
@@ -668,6 +670,20 @@ class JSONBackend:
             finally:
                 self._history = self._live = None
             return dropped
+
+    def past(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[Past]:
+        """See `Backend.past`."""
+        from .json_upkeep import past
+
+        with self._mutex:
+            return past(self._past(), after, limit)
+
+    def space(self, gone: Iterable[tuple[str, int]] = ()) -> Space | None:
+        """See `Backend.space`. O(files)."""
+        from .json_upkeep import space
+
+        with self._mutex:
+            return space(self.folder, self._past().marks, set(gone))
 
     def drop(self) -> None:
         """See `Backend.drop`."""

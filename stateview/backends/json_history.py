@@ -253,7 +253,7 @@ class History:
                 until = versions[position + 1].revision if position + 1 < len(versions) else self.revision + 1
                 first = bisect_right(seen, version.revision - 1)
                 seen_there = first < len(seen) and seen[first] < until
-                if until > self.floor or seen_there or (version.value is None and kept):
+                if until > self.floor or seen_there:
                     kept.append(version)
             while kept and kept[0].value is None and kept[0].revision <= self.floor:
                 del kept[0]

@@ -27,7 +27,7 @@ from .. import codec
 from ..errors import BackendError, CommitUnknown, Damaged, ReadOnly, StateException
 from ..model import Commit, Problem, RecoveryReport, check_checkpoint, check_key, now, to_datetime
 from . import redis_scripts as scripts
-from .base import START, Batch, Head, Kept, Mark, NewMark, Point, Receiver, Row, Version, Write
+from .base import START, Batch, Head, Kept, Mark, NewMark, Past, Point, Progress, Receiver, Row, Space, Version, Write
 from .redis_client import Lane, NotSent, bulk, can_pass, is_lost, open_client, reason, refusal
 from .redis_tracking import Tracking
 from .shared import (
@@ -585,22 +585,25 @@ class RedisBackend:
 
     # --- upkeep ------------------------------------------------------------------------------------------------
 
-    def compact(self, floor: int) -> int:
+    def compact(self, floor: int, progress: Progress | None = None) -> int:
         """See `Backend.compact`. In steps, so that the server answers others meanwhile."""
-        self._check_writable()
-        goal = min(floor, self.head().revision)
-        before = self._count_versions()
-        while int(self._run(scripts.TRIM, goal)) < goal:
-            pass
-        reached = self.head().floor
-        last = b""
-        while True:
-            _, last = self._run(scripts.COMPACT, reached, last, CHUNK)
-            if not last:
-                return before - self._count_versions()
+        from .redis_upkeep import compact
 
-    def _count_versions(self) -> int:
-        return int(self._try(lambda client: client.zcard(self._keys[5])))
+        self._check_writable()
+        return compact(self, floor, progress)
+
+    def past(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[Past]:
+        """See `Backend.past`."""
+        from .redis_upkeep import past
+
+        return past(self, after, limit)
+
+    def space(self, gone: Iterable[tuple[str, int]] = ()) -> Space | None:  # noqa: ARG002
+        """See `Backend.space`. One round trip a key."""
+        from .redis_upkeep import space
+
+        self._meet()
+        return space(self)
 
     def drop(self) -> None:
         """See `Backend.drop`."""

@@ -561,34 +561,6 @@ end
 return out
 """
 
-COMPACT = _COMMON + """
--- A step of forgetting what only deleted checkpoints saw. ARGV: the floor, the last member looked at, how many to take.
-local goal = tonumber(ARGV[1])
-local from = '-'
-if ARGV[2] ~= '' then from = '(' .. ARGV[2] end
-local members = call('ZRANGEBYLEX', hindex, from, '+', 'LIMIT', 0, tonumber(ARGV[3]))
-local dropped = 0
-for _, member in ipairs(members) do
-  local u, _, _, rest = split(call('HGET', history, member))
-  local first, key = tonumber(string.sub(member, -16)), string.sub(member, 1, -18)
-  local unseen = u ~= 0 and u <= goal and call('ZCOUNT', marks, int(first), '(' .. int(u)) == 0
-  local bare = rest == 'D' and first <= goal and call('ZCOUNT', marks, '-inf', '(' .. int(first)) == 0
-  if unseen or bare then
-    call('HDEL', history, member); call('ZREM', hindex, member); call('ZREM', hexpiry, member)
-    call('ZREM', touched, pad(first) .. key)
-    dropped = dropped + 1
-  end
-end
-return {dropped, members[#members] or ''}
-"""
-
-TRIM = _COMMON + _TRIM + """
-local f = call('HMGET', head, 'revision', 'floor')
-local goal, floor = math.min(tonumber(ARGV[1]), tonumber(f[1] or 0)), tonumber(f[2] or 0)
-if floor >= goal then return int(floor) end
-return int(trim(floor, goal, 2000))
-"""
-
 AGREE = _COMMON + """
 local bare, unlisted = 0, 0
 for _, key in ipairs(ARGV) do

@@ -22,7 +22,7 @@ from ..model import Commit, RecoveryReport, now, to_datetime
 from . import sqlite_pages as pages
 from . import sqlite_rows
 from . import sqlite_schema as schema
-from .base import Batch, Head, Kept, Mark, Point, Receiver, Row, Version
+from .base import Batch, Head, Kept, Mark, Past, Point, Progress, Receiver, Row, Space, Version
 from .shared import (
     REAP,
     Remembered,
@@ -674,21 +674,27 @@ class SQLiteBackend:
         schema.trim(db, floor, goal)
         return goal
 
-    def compact(self, floor: int) -> int:
-        """See `Backend.compact`. O(history); VACUUM rewrites the whole file."""
+    def compact(self, floor: int, progress: Progress | None = None) -> int:
+        """See `Backend.compact`. Others write meanwhile, but for the end, when VACUUM rewrites the whole file."""
+        from .sqlite_upkeep import compact
+
         self._check_writable()
         with self._connection() as db:
-            if db is None:
-                return 0
-            db.execute("BEGIN IMMEDIATE")
-            head = self._head(db)
-            before = int(db.execute("SELECT count(*) FROM versions").get)
-            schema.trim_all(db, max(head.floor, min(floor, head.revision)))
-            after = int(db.execute("SELECT count(*) FROM versions").get)
-            db.execute("COMMIT")
-            db.execute("VACUUM")
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return before - after
+            return 0 if db is None else compact(self, db, floor, progress)
+
+    def past(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[Past]:
+        """See `Backend.past`."""
+        from .sqlite_upkeep import past
+
+        with self._connection() as db:
+            return [] if db is None else past(db, after, limit)
+
+    def space(self, gone: Iterable[tuple[str, int]] = ()) -> Space | None:  # noqa: ARG002
+        """See `Backend.space`."""
+        from .sqlite_upkeep import space
+
+        with self._connection() as db:
+            return Space(0) if db is None else space(db, self.path)
 
     def drop(self) -> None:
         """See `Backend.drop`."""

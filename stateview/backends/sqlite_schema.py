@@ -221,17 +221,3 @@ def trim(db: apsw.Connection, low: int, goal: int) -> None:
             db.execute("INSERT OR IGNORE INTO touched VALUES (?, ?)", (revision, key))  # its commit will not tell
     db.execute("DELETE FROM commits WHERE revision <= ? AND revision < (SELECT max(revision) FROM commits)", (goal,))
     db.execute("UPDATE meta SET floor = max(floor, ?)", (goal,))
-
-
-def trim_all(db: apsw.Connection, goal: int) -> None:
-    """As `trim`, over the whole history: also what checkpoints saw that have been deleted since. O(history)."""
-    trim(db, 0, goal)
-    db.execute(f"DELETE FROM versions AS v WHERE until <= ? AND {_UNSEEN}", (goal,))
-    db.execute(
-        """DELETE FROM touched WHERE (revision, key) IN (
-            SELECT revision, key FROM
-                (SELECT *, lead(revision) OVER (PARTITION BY key ORDER BY revision) AS next FROM touched) AS t
-            WHERE next <= ? AND NOT EXISTS
-                (SELECT 1 FROM marks WHERE marks.revision >= t.revision AND marks.revision < t.next))""",
-        (goal,),
-    )
