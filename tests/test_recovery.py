@@ -299,10 +299,38 @@ def test_json_checkpoint_files(json_store, how):
     assert path.read_bytes() == data
 
 
-def test_json_without_its_history_is_taken_in_as_older_data(json_store):
-    json_store.path("history.jsonl").unlink()
+@pytest.mark.parametrize("gone", [(), ("state.json",), ("checkpoints/one.json", "checkpoints/two.json")], ids=str)
+def test_json_a_history_that_is_missing_is_damage_and_revisions_go_on(json_store, gone):
+    for name in ("history.jsonl", *gone):
+        json_store.path(name).unlink()
+    for act in (lambda state: state.load("a", None), lambda state: state.save("a", 1), lambda state: state.list_keys()):
+        with (
+            StateManager(json_store.url, "ns") as state,
+            pytest.raises(Damaged, match=r"history\.jsonl is missing.*recover"),
+        ):
+            act(state)
+    with StateManager(json_store.url, "ns") as state:
+        report = state.recover()
+        assert not report.ok
+        assert "it is missing" in str(report.problems)
+        assert state.revision > (4 if "state.json" in gone else 6)
     for ref in REFS:
-        assert content(json_store.url, ref) == json_store.right[ref]
+        if ref == "live" and "state.json" in gone:
+            assert any("state.json" in one.subject for one in report.problems if not one.mended)
+        elif ref == "live" or not gone or "state.json" in gone:
+            assert content(json_store.url, ref) == json_store.right[ref]
+            assert any(repr(ref) in one.found or ref == "live" for one in report.problems)
+    with StateManager(json_store.url, "ns") as state:
+        assert state.recover().problems == ()
+
+
+def test_json_older_data_whose_values_speak_of_revisions_is_adopted(tmp_path):
+    folder = tmp_path / "ns"
+    folder.mkdir()
+    text = '{"a": {"value": {"revision": 3}, "timestamp": "2025-01-01T00:00:00"}}'
+    (folder / "state.json").write_text(text)
+    with StateManager(f"json:{tmp_path}", "ns") as state:
+        assert state.load("a") == {"revision": 3}
 
 
 # --- SQLite -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from .. import codec
-from ..errors import Damaged, InvalidName, NotSerializable
+from ..errors import Damaged, InvalidName, NotSerializable, StateException
 from ..model import check_checkpoint, check_key, now, parse_time, show_time, to_micros
 from .base import Batch, NewMark, Version, Write
 from .shared import file_error
@@ -121,10 +121,12 @@ def older(root: str, namespace: str, state: bytes | None) -> list[Batch]:
     nothing to bring in.
 
     Raises:
-        Damaged: a file of it does not parse.
+        Damaged: a file of it does not parse, or tells of a history, which is not there.
 
     """
     folder = os.path.join(root, namespace, "checkpoints")
+    if told := tells_of_history(root, namespace, state):
+        raise Damaged(f"{os.path.join(root, namespace, 'history.jsonl')} is missing, of which {told} tells", RECOVER)
     if state is not None:
         saved = [(name[:-5], os.path.join(folder, name)) for name in _list(folder) if name.endswith(".json")]
         path = os.path.join(root, namespace, "state.json")
@@ -159,6 +161,22 @@ def older(root: str, namespace: str, state: bytes | None) -> list[Batch]:
         previous = (label, moment) if label else None
         before = content
     return batches
+
+
+def tells_of_history(root: str, namespace: str, state: bytes | None) -> str:
+    """The file that says of an entry which revision wrote it, as no older layout does; "" where there is none."""
+    folder = os.path.join(root, namespace)
+    saved = [os.path.join("checkpoints", name) for name in _list(os.path.join(folder, "checkpoints"))]
+    for name in ["state.json", *(name for name in saved if name.endswith(".json"))]:
+        path = os.path.join(folder, name)
+        try:
+            data = state if name == "state.json" else _read(path)
+            found = parse_edited(data, path, 0) if data is not None else {}
+        except StateException:
+            continue  # who reads it for what it holds says what is wrong with it
+        if any(version.revision for version in found.values()):
+            return name
+    return ""
 
 
 def loose_files(folder: str) -> dict[str, str]:

@@ -28,7 +28,8 @@ Entries = dict[str, Version]
 
 def recover(backend: JSONBackend) -> RecoveryReport:
     """Check and mend; call it under the lock. See `Backend.recover`."""
-    if not os.path.exists(backend.state_path) and not os.path.exists(backend.history_path):
+    places = (backend.state_path, backend.history_path, os.path.join(backend.folder, "checkpoints"))
+    if not any(map(os.path.exists, places)):
         return RecoveryReport(backend.namespace, 0)
     return _Recovery(backend).run()
 
@@ -64,7 +65,11 @@ class _Recovery:
         folder = os.path.join(backend.folder, "checkpoints")  # the lock has seen to the other one
         for name in sweep(folder):
             self.note(os.path.join(folder, name), "left over from a process that is gone", "removed")
-        if os.path.exists(backend.history_path):
+        if self.is_missing():
+            self.found = "it is missing"
+            self.mend_history()
+            self.mend_checkpoints()
+        elif os.path.exists(backend.history_path):
             self.read_history()
             if self.found:
                 self.mend_history()
@@ -75,6 +80,17 @@ class _Recovery:
         return RecoveryReport(backend.namespace, revision, tuple(self.problems), tuple(self.kept))
 
     # --- the history -------------------------------------------------------------------------------------------
+
+    def is_missing(self) -> bool:
+        """Whether there is no history, though what is there tells of one."""
+        backend = self.backend
+        if os.path.exists(backend.history_path):
+            return False
+        state = None
+        if os.path.exists(backend.state_path):
+            with open(backend.state_path, "rb") as file:
+                state = file.read()
+        return bool(document.tells_of_history(backend.root, backend.namespace, state))
 
     def read_history(self) -> None:
         history, broken = self.history, False
@@ -116,7 +132,7 @@ class _Recovery:
         """What came before the bad line stands; of what came after, what the other files and sound lines tell."""
         backend, history = self.backend, self.history
         reached = history.revision
-        done = self.keep(backend.history_path)
+        done = self.keep(backend.history_path) if os.path.exists(backend.history_path) else "what it told is lost"
         live = self.salvage()
         seen = max([reached, *(line.rev for line in self.later), *(version.revision for version in live.values())])
         history.lineage = history.lineage or os.urandom(16).hex()
@@ -138,6 +154,10 @@ class _Recovery:
         self.rewrite(line)
         self.note(backend.history_path, self.found,
                   f"sound up to revision {reached}; the live state is now revision {revision}; {done}")  # fmt: skip
+        if seen > reached:
+            gone = f"revision {seen}" if seen == reached + 1 else f"revisions {reached + 1} to {seen}"
+            lost = "their log is lost, and their states, but for the last and those of checkpoints"
+            self.note(backend.history_path, f"{gone} lay in what is not sound", lost, mended=False)
 
     def salvage(self) -> Entries:
         """The live state, of state.json and the sound lines."""
