@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import codec, comparison, restoring, settings
 from .backends import open_backend
@@ -29,6 +29,12 @@ from .model import (
 )
 from .transaction import Transaction, check_expected, check_ttl
 from .view import Ref, StateView, diff, find_mark, missing_key, missing_mark, resolve, to_entry
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from .pruning import PruneReport
+    from .stats import Stats
 
 UPDATE_SECONDS = 60.0
 FORK_PAGE = 20_000
@@ -463,8 +469,10 @@ class StateManager:
     ) -> Diff:  # fmt: skip
         """Make the live state what it was at a ref, as one new commit, and return the diff that was applied.
 
-        Keys made since are deleted. A checkpoint `before_restore_…` is made of the state before, in the same commit;
-        `undo` takes it back too. A key with an expiry gets the time that it had left then. O(changes since).
+        Keys made since are deleted. A checkpoint `before_restore_…` is made of the state before, in the same commit,
+        which lets go those of its kind (`before_…`) that are neither among the last 20 nor of the last 30 days, or what
+        `[safety]` in `stateview.toml` says. `undo` takes the restore back too. A key with an expiry gets the time that
+        it had left then. O(changes since).
 
         Args:
             ref: the state to bring back.
@@ -489,7 +497,17 @@ class StateManager:
         check_expected(expected)
         check_expected(previewed, "previewed")
         request = restoring.Request(ref, keys, paths, expected, previewed)
-        return restoring.restore(self.backend, request, dry_run, self._commit)
+        return restoring.restore(self.backend, request, None if dry_run else self.safety, self._commit)
+
+    @property
+    def safety(self) -> settings.Safety:
+        """How long the checkpoints that acts make for safety (`before_…`) are kept, by the folder's `stateview.toml`.
+
+        Raises:
+            InvalidName: the file says what is not known.
+
+        """
+        return settings.find().safety()
 
     def revert(self, key: str, revision: int) -> Diff:
         """Bring one key back to its version of an earlier revision."""
@@ -652,13 +670,73 @@ class StateManager:
         self.check_writable()
         return self.backend.recover()
 
-    def compact(self, floor: int | None = None) -> int:
+    def compact(self, floor: int | None = None, *, progress: Callable[[str], None] | None = None) -> int:
         """Forget the history before a revision (the present one), save what checkpoints see; give the space back.
 
-        Returns the number of versions dropped. O(history).
+        With `floor=0` only what nothing can show goes: what deleted checkpoints saw, or lies behind `history=` already.
+        Others may read and write meanwhile, but for SQLite's rewriting of the file at the end. Killed at any instant it
+        has harmed nothing, and done again it goes on. Returns the number of versions dropped. O(history).
+
+        Args:
+            floor: the revision; the history behind `history=` goes by itself.
+            progress: told in words, now and then, how far it is; what it raises ends it.
+
         """
+        from . import pruning
+
         self.check_writable()
-        return self.backend.compact(self.revision if floor is None else floor)
+        return pruning.compact(self.backend, self.revision if floor is None else floor, progress)
+
+    def prune(
+        self, pattern: Iterable[str] | str | None = None, *, keep: int | None = None,
+        older_than: str | float | timedelta | None = None, history: bool = False, dry_run: bool = False,
+        previewed: PruneReport | None = None, progress: Callable[[str], None] | None = None,
+    ) -> PruneReport:  # fmt: skip
+        """Forget checkpoints, and the history if asked for, and give the space back; return what went.
+
+        What another checkpoint, or a revision that is still kept, needs stays. Killed at any instant it has harmed
+        nothing, and done again it goes on. O(history).
+
+        Args:
+            pattern: the checkpoints to choose from, by name, `NAME@REVISION` or glob. None: the automatic ones
+                (`auto_…`, `before_…` with their time), so that what a person named goes only when it is named. `()`:
+                none.
+            keep: the last so many of these stay.
+            older_than: those that are not older stay: `"30d"` (units s, min or m, h, d, w), seconds, or a timedelta.
+            history: the same goes for the revisions: the last `keep` of them, and those not older, can still be read
+                and undone.
+            dry_run: only return what would go, and about how much would come back.
+            previewed: the report of a dry run: exactly this goes, as far as it is still there, instead of what the
+                other arguments choose by now.
+            progress: told in words, now and then, how far it is; what it raises ends it.
+
+        Raises:
+            ValueError: nothing says what is to go, or what says it cannot be read.
+            RefNotFound: there is no checkpoint of a name that was given.
+
+        """
+        from . import pruning
+
+        if not dry_run:
+            self.check_writable()
+        planned = previewed
+        if planned is None:
+            wanted = pruning.policy(self.backend, pattern, keep, older_than, history)
+            planned = pruning.plan(self.backend, wanted, progress, reckon=dry_run)
+        return planned if dry_run else pruning.carry_out(self.backend, planned, self._commit, progress)
+
+    def stats(self, *, progress: Callable[[str], None] | None = None) -> Stats:
+        """The namespace in numbers: keys, bytes, history, checkpoints, the largest values, growth, size on disk.
+
+        Reads no values, but on a Redis server. Others may write meanwhile: it is of no single state. O(keys + history).
+
+        Args:
+            progress: told in words, now and then, how far it is; what it raises ends it.
+
+        """
+        from .stats import stats
+
+        return stats(self.backend, progress)
 
     def check_writable(self) -> None:
         """Raise `ReadOnly` where every write would."""

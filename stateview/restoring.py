@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-from . import codec, comparison
-from .backends.base import Backend, Batch, Head, NewMark, Point, Version, Write
+from . import codec, comparison, retention
+from .backends.base import Backend, Batch, Head, Mark, NewMark, Point, Version, Write
 from .backends.shared import conflict_base
 from .comparison import Selection
 from .diff import Change, Diff, apply_some
 from .errors import Conflict, HistoryPruned, KeyNotFound, RefNotFound
 from .model import Commit, check_key, to_datetime
+from .settings import Safety
 from .view import resolve
 
 DEADLINE = 30.0  # seconds of starting anew because others wrote meanwhile
+EXPIRED = 1000  # safety checkpoints that one restore lets go
+_DAY = 86_400_000_000  # microseconds
 _REASON = 500  # characters of a reason for the log
 
 Committer = Callable[[Batch], Head]
@@ -58,10 +61,19 @@ class Request:
         return text if len(text) <= _REASON else text[: _REASON - 1] + "…"
 
 
-def restore(backend: Backend, request: Request, dry_run: bool, commit: Committer) -> Diff:
-    """See `StateManager.restore_checkpoint`."""
+class Restored(Diff):
+    """The diff that a restore applied, the safety checkpoint that it made, and those that it let go."""
+
+    def __init__(self, applied: Diff, checkpoint: str, expired: tuple[str, ...]) -> None:
+        super().__init__(applied.before, applied.after, applied._source)
+        self.checkpoint = checkpoint
+        self.expired = expired
+
+
+def restore(backend: Backend, request: Request, safety: Safety | None, commit: Committer) -> Diff:
+    """See `StateManager.restore_checkpoint`; without the policy of safety checkpoints, as a dry run."""
     work = _Restore(backend, request)
-    if dry_run:
+    if safety is None:
         return work.preview()
     deadline = time.monotonic() + DEADLINE
     number = 1
@@ -71,8 +83,9 @@ def restore(backend: Backend, request: Request, dry_run: bool, commit: Committer
             return comparison.diff_points(backend, work.live, work.live, work.labels, request)
         stamp = time.strftime("%Y%m%d_%H%M%S", time.gmtime())
         name = f"before_restore_{stamp}" + (f"_{number}" if number > 1 else "")
+        expired = work.expired(safety)
         try:
-            done = commit(work.batch(name))
+            done = commit(work.batch(name, expired))
         except Conflict:
             if time.monotonic() > deadline:
                 raise
@@ -82,7 +95,8 @@ def restore(backend: Backend, request: Request, dry_run: bool, commit: Committer
             time.sleep(uniform(0, 0.01))
             continue
         # Others may have written other keys since the look: the state before is that of the revision before.
-        return _applied(backend, Point(done.revision - 1, work.live.time), done, work.labels)
+        applied = _applied(backend, Point(done.revision - 1, work.live.time), done, work.labels)
+        return Restored(applied, name, tuple(mark.name for mark in expired))
 
 
 class _Restore:
@@ -145,17 +159,24 @@ class _Restore:
         self._check_previewed(self.writes.keys() - self.request.paths.keys(), since)
         self._looked = True
 
-    def batch(self, mark: str) -> Batch:
+    def expired(self, safety: Safety) -> list[Mark]:
+        """The safety checkpoints that are kept no longer, the oldest first; not what is being restored. O(marks)."""
+        made = [mark for mark in self.backend.marks() if retention.is_safety(mark.name)]
+        found = retention.beyond(made, max(0, safety.keep - 1), self.live.time - safety.days * _DAY)  # one is made now
+        return [mark for mark in found if mark.revision != self.target.revision][:EXPIRED]
+
+    def batch(self, mark: str, expired: Iterable[Mark]) -> Batch:
         """The commit that was planned. Its mark names the revision before it, whatever that is by then."""
         request, reason, names = self.request, self.request.reason, self.request.names
         marks = (NewMark(mark, f"made by {reason}", fresh=True),)
+        unmarks = tuple((one.name, one.revision) for one in expired)
         if names is None or request.expected is not None:
-            return Batch(self.writes, base=self.live.revision, reason=reason, marks=marks)
+            return Batch(self.writes, base=self.live.revision, reason=reason, marks=marks, unmarks=unmarks)
         known = dict.fromkeys(names, 0)
         for start in range(0, len(names), comparison.PAGE):
             found = self.backend.read(names[start : start + comparison.PAGE], self.live)
             known.update((name, version.revision) for name, version in found.items())
-        return Batch(self.writes, known, reason=reason, marks=marks)
+        return Batch(self.writes, known, reason=reason, marks=marks, unmarks=unmarks)
 
     def _go_live(self) -> None:
         revision, request = self.backend.head().revision, self.request

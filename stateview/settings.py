@@ -9,6 +9,10 @@
     app.quit = "q"
     main.restore = ["r", "f5"]
 
+    [safety]                             # the checkpoints before_… that restore and others make: those go at the
+    keep = 20                            # next restore that are not among the last 20, and
+    days = 30                            # older than 30 days
+
     [stores.prod]
     url = "redis://:${REDIS_PASSWORD}@db.example:6379/0"
     namespace = "build"                  # for this store, instead of the one above
@@ -30,8 +34,10 @@ from .errors import InvalidName, ReadOnly
 FILE = "stateview.toml"
 _TOP: dict[str, type] = {
     "store": str, "namespace": str, "stores": dict, "theme": str, "redact": list, "keys": dict,
+    "safety": dict,
 }  # fmt: skip
 _STORE: dict[str, type] = {"url": str, "namespace": str, "read_only": bool}
+_SAFETY: dict[str, type] = {"keep": int, "days": int}
 _STRINGS = 'a list of strings, such as ["a", "b"]'
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -42,6 +48,16 @@ class Choice(NamedTuple):
     store: str
     namespace: str
     read_only: bool = False
+
+
+class Safety(NamedTuple):
+    """How long safety checkpoints are kept: the last `keep` of them, and those of the last `days`."""
+
+    keep: int = 20
+    days: int = 30
+
+    def __str__(self) -> str:
+        return f"the last {self.keep:,} and those of the last {self.days:,} days are kept"
 
 
 class Settings(NamedTuple):
@@ -59,14 +75,22 @@ class Settings(NamedTuple):
         """Itself, if it says nothing that is not known: a word that is ignored may have been one about safety."""
         tables = [("", self.values, _TOP)]
         stores = self.values.get("stores")
+        if isinstance(safety := self.values.get("safety"), dict):
+            tables.append((" in [safety]", safety, _SAFETY))
         if isinstance(stores, dict):
             tables += [(f" in [stores.{name}]", one, _STORE) for name, one in stores.items() if isinstance(one, dict)]
         for where, table, known in tables:
             for name, value in table.items():
                 if name not in known:
                     raise InvalidName(f"{self.path}: {name!r}{where} is not known", f"Known are {', '.join(known)}")
-                if not isinstance(value, known[name]):
-                    kind = {str: "a string", dict: "a table", bool: "true or false", list: _STRINGS}[known[name]]
+                fits = isinstance(value, known[name])
+                if known[name] is int:
+                    fits = type(value) is int and value >= 0
+                if not fits:
+                    kind = {
+                        str: "a string", dict: "a table", bool: "true or false", list: _STRINGS,
+                        int: "a whole number, not below 0",
+                    }[known[name]]  # fmt: skip
                     raise InvalidName(f"{self.path}: {name!r}{where} must be {kind}")
         if not _are_strings(self.values.get("redact", [])):
             raise InvalidName(f"{self.path}: 'redact' must be {_STRINGS}")
@@ -96,6 +120,10 @@ class Settings(NamedTuple):
     def redact(self) -> tuple[str, ...]:
         """Patterns of what is to be shown masked."""
         return tuple(self.values.get("redact", ()))
+
+    def safety(self) -> Safety:
+        """How long safety checkpoints are kept."""
+        return Safety(**self.values.get("safety", {}))
 
     def theme(self) -> str | None:
         """The name of the dashboard's theme."""

@@ -246,6 +246,7 @@ class History:
         """Forget what neither a revision from `floor` on nor a checkpoint can see; return how many versions."""
         self.floor = max(self.floor, min(floor, self.revision))
         seen = sorted({mark.revision for mark in self.marks if mark.revision < self.floor} | {self.floor})
+        lowest = min([self.floor, *(mark.revision for mark in self.marks)])  # of all that is kept
         dropped = 0
         for key, versions in list(self.versions.items()):
             kept: list[Version] = []
@@ -255,7 +256,7 @@ class History:
                 seen_there = first < len(seen) and seen[first] < until
                 if until > self.floor or seen_there:
                     kept.append(version)
-            while kept and kept[0].value is None and kept[0].revision <= self.floor:
+            while kept and kept[0].value is None and kept[0].revision <= lowest:
                 del kept[0]
             dropped += len(versions) - len(kept)
             if kept:
