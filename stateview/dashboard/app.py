@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App
@@ -36,6 +37,7 @@ class Dashboard(App[None]):
         prefetch: what has begun to read the first page of keys.
         theme: its name.
         keys: the keys that acts have instead of their own.
+        opened: called once, when there is something to see.
 
     """
 
@@ -60,7 +62,7 @@ class Dashboard(App[None]):
         self, manager: StateManager, options: dict[str, Any] | None = None, at: str | None = None, *,
         store: str = "", stores: list[tuple[str, str]] | None = None, redact: tuple[str, ...] = (),
         prefetch: Prefetch | None = None, theme: str = themes.DEFAULT,
-        keys: dict[str, str] | None = None,
+        keys: dict[str, str] | None = None, opened: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.manager = manager
@@ -77,18 +79,28 @@ class Dashboard(App[None]):
         self.news: Moved | None = None  # how the namespace stood when the app was last told
         self._held: Moved | None = None  # what came while paused
         self._prefetch = prefetch
-        self._look = theme, keys or {}
+        self._remapped = keys or {}
+        self._opened = opened
         self.main: MainScreen | None = None
-
-    def on_mount(self) -> None:
-        """Show the main screen, and begin to watch."""
-        theme, keys = self._look
         themes.apply(self, theme)
-        keymap.apply(self, keys)
+
+    def get_default_screen(self) -> MainScreen:
+        """The main screen lies under all others."""
         from .screens.main import MainScreen
 
         self.main = MainScreen(self._prefetch)
-        self.push_screen(self.main)
+        sizes = ((self.size.width, self.HORIZONTAL_BREAKPOINTS), (self.size.height, self.VERTICAL_BREAKPOINTS))
+        for extent, steps in sizes:
+            self.main.add_class([name for least, name in steps if extent >= least][-1])  # else it is laid out twice
+        return self.main
+
+    def on_mount(self) -> None:
+        """Give keys to acts."""
+        keymap.apply(self, self._remapped)
+
+    def on_ready(self) -> None:
+        """There is something to see: begin to watch."""
+        self._opened()
         self._watch()
 
     def _watch(self) -> None:

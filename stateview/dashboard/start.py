@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import Any
@@ -22,6 +23,7 @@ def start(context: Context, given: dict[str, Any]) -> Done:
     """`dashboard [STORE]`."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()) and "TEXTUAL_DRIVER" not in os.environ:
         raise UsageError("the dashboard needs a terminal", "Use the commands: 'stateview help' lists them")
+    gc.disable()  # until `_collect`: what is imported stays, and a tenth of the time would go into looking through it
     options = {**context.options, "store": given.get("store") or context.options.get("store")}
     found = settings.find()
     store = options["store"] or os.environ.get("STATEVIEW_STORE") or found.text("store") or "json"
@@ -37,9 +39,16 @@ def start(context: Context, given: dict[str, Any]) -> Done:
     app = Dashboard(
         manager, options, given.get("at"), store=store, stores=_stores(store, manager, found), redact=found.redact(),
         prefetch=prefetch, theme=theme_of(given.get("theme"), found), keys=keymap_of(found),
+        opened=_collect,
     )  # fmt: skip
     app.run()
     return Done(code=app.return_code or 0)
+
+
+def _collect() -> None:
+    """Collect garbage from now on, but of what is there already: looking through it all takes longer than a frame."""
+    gc.freeze()
+    gc.enable()
 
 
 def _check_ref(manager: StateManager, ref: str) -> None:

@@ -70,7 +70,7 @@ class MainScreen(Screen[None]):
     AUTO_FOCUS = "#keys"
 
     def __init__(self, prefetch: Prefetch | None = None) -> None:
-        super().__init__()
+        super().__init__(classes="on-keys")
         self._prefetch = prefetch
         self._shown: Version | None = None  # what the value pane shows
         self._timer: Timer | None = None
@@ -101,7 +101,6 @@ class MainScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Show what the app looks at."""
-        self.add_class("on-keys")
         self.watch(self.keys, "status", self._status_changed)
         self.set_interval(1.0, self._tick)
         self.show_namespace()

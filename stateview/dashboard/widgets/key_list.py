@@ -279,7 +279,7 @@ class KeyList(VirtualList):
         if source.version != page.version:
             self._soon()
         if fresh:
-            self._learn()
+            self.call_after_refresh(self._learn)  # what was read is painted first
 
     def _put_cursor(self, answer: _Answer, guess: int, last: bool) -> None:
         """The cursor goes where its key is by now; where that is gone, to the next one.

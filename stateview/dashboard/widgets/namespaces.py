@@ -58,7 +58,7 @@ class Namespaces(VirtualList):
         self._here = store, namespace
         self._heads[self._here] = head
         if store not in self._names or (head.lineage and namespace not in self._names[store]):
-            self.read(store)
+            self.call_after_refresh(self.read, store)
         if went:
             self._arrange(Place(store, dict(self._stores)[store], namespace))
         else:

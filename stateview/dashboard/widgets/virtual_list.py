@@ -58,6 +58,7 @@ class VirtualList(ScrollView, can_focus=True):
     ]
 
     cursor: reactive[int] = reactive(0, repaint=False)
+    _base = Style()
 
     class Highlighted(Message):
         """The cursor is on another line, or the line under it has become another."""
@@ -119,9 +120,14 @@ class VirtualList(ScrollView, can_focus=True):
 
     # --- painting ----------------------------------------------------------------------------------------------
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """The lines that are to be painted. Textual works out the style of a widget each time it is asked for it."""
+        self._base = self.rich_style
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
         """One line of the screen; Textual asks for those that are seen."""
-        width, index, base = self.line_width, y + self.scroll_offset.y, self.rich_style
+        width, index, base = self.line_width, y + self.scroll_offset.y, self._base
         if index >= self.count:
             said = self.nothing() if self.count == 0 else []
             text = f" {said[y]}" if y < len(said) else ""
