@@ -60,7 +60,7 @@ def render(result: Result, style: Style) -> Iterator[str]:
         for change in result.changes:
             yield from _change(change, style) if _pretty(style) else (_json(_as_data(change)) + "\n",)
     elif isinstance(result, Record):
-        yield from _record(result.data, style)
+        yield from _record(result, style)
     elif isinstance(result, Done):
         if style.format in ("json", "jsonl"):
             yield _json(result.data) + "\n" if result.data else ""
@@ -90,13 +90,16 @@ def _value(data: bytes, style: Style) -> str:
     return f"({len(data):,} bytes, of which this is the start; --format json shows all of it)\n{start}…\n"
 
 
-def _record(data: dict[str, Any], style: Style) -> Iterator[str]:
+def _record(result: Record, style: Style) -> Iterator[str]:
+    data = result.data
     if not _pretty(style):
         yield _json(data) + "\n"
         return
-    width = max(map(len, data))
-    for name, value in data.items():
-        text = value if isinstance(value, str) and name != "value" else _json(value)
+    shown = result.lines or [
+        (name, value if isinstance(value, str) and name != "value" else _json(value)) for name, value in data.items()
+    ]
+    width = max(len(name) for name, _ in shown)
+    for name, text in shown:
         yield f"{name:{width}}  {inert(text)}\n"
 
 

@@ -15,6 +15,12 @@ def plural(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
+def in_bytes(count: int) -> str:
+    """A number of bytes for a person: `54 B`, `1.2 kB`, `48.0 MB`."""
+    power = min(4, (len(str(abs(count))) - 1) // 3)
+    return f"{count / 1000**power:.1f} {['', 'k', 'M', 'G', 'T'][power]}B" if power else f"{count} B"
+
+
 class Result(Struct):
     """Base. `told` is narration for a person, `code` the exit code."""
 
@@ -45,9 +51,10 @@ class Table(Result):
 
 
 class Record(Result):
-    """One thing with named parts."""
+    """One thing with named parts; `lines`, if there are any, are what a person is shown of it: a name and a text."""
 
     data: dict[str, Any] = {}
+    lines: tuple[tuple[str, str], ...] = ()
 
 
 class Differs(Result):

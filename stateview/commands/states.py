@@ -9,6 +9,8 @@ from ..diff import Diff
 from ..errors import KeyNotFound
 from ..manager import StateManager
 from ..model import ABSENT, Commit
+from ..restoring import Restored
+from ..retention import is_safety
 from ..view import StateView
 from .context import Context
 from .exits import ExitCode, UsageError
@@ -46,7 +48,8 @@ def checkpoints(context: Context, given: dict[str, Any]) -> Table:
     found = context.manager.checkpoints(all=given.get("all", False))
     rows = [(one.ref, one.revision, one.time.isoformat(), one.note) for one in found]
     empty = f"no checkpoints in namespace {context.manager.namespace!r} - 'stateview checkpoint NAME' makes one"
-    return Table(columns=("name", "revision", "time", "note"), rows=rows, plain=0, empty=empty)
+    told = f"of the checkpoints before_…, {context.manager.safety}" if any(is_safety(one.name) for one in found) else ""
+    return Table(told, columns=("name", "revision", "time", "note"), rows=rows, plain=0, empty=empty)
 
 
 def diff(context: Context, given: dict[str, Any]) -> Differs:
@@ -92,9 +95,16 @@ def restore(context: Context, given: dict[str, Any]) -> Differs | Done:
         context.confirm(f"restore {ref}: {tally(found)}?")
     applied = manager.restore_checkpoint(ref, chosen, paths=paths, **asked)
     if shown:  # the diff has been seen, and `previewed` made sure that it is what was applied
-        return Done(f"restored {ref} - 'stateview undo' takes it back")
+        return Done(f"restored {ref} - 'stateview undo' takes it back{_let_go(manager, applied)}")
     _check_matches(chosen, applied, manager.at(ref), manager.at("live"))
-    return _applied(applied, f"restored {ref}", empty)
+    result = _applied(applied, f"restored {ref}", empty)
+    result.told += _let_go(manager, applied)
+    return result
+
+
+def _let_go(manager: StateManager, applied: Diff) -> str:
+    expired = applied.expired if isinstance(applied, Restored) else ()
+    return f"; {plural(len(expired), 'old safety checkpoint')} deleted: {manager.safety}" if expired else ""
 
 
 def _paths(manager: StateManager, ref: str, words: list[str]) -> dict[str, set[str]]:

@@ -80,6 +80,8 @@ _AT_REVISION = Option("expected", "int", "only if the key is at this revision")
 _REASON = Option("reason", "text", "why, for the log")
 _DRY_RUN = Option("dry-run", "flag", "only show what would change")
 
+_OLDER_THAN = Option("older-than", "text", "only what is older: a number and s, m, h, d or w, such as 30d")
+
 _CONDITION = Arg("condition", "condition", "[PATH] OPERATOR [VALUE]", many=True)
 _OPERATORS = (
     "Operators: == != < <= > >=, contains, matches (a regular expression), exists, missing.\n"
@@ -478,6 +480,56 @@ COMMANDS = (
         "check the namespace, and mend what can be mended",
         more="Damaged files are kept beside, under a name with the time. No value is guessed.",
         examples=("recover",),
+    ),
+    Command(
+        "prune",
+        "commands.upkeep:prune",
+        "forget checkpoints, and history if asked for, and give the space back",
+        (
+            Arg(
+                "pattern",
+                "checkpoint",
+                "the checkpoints to choose from, by name or glob (default: the automatic ones)",
+                required=False,
+                many=True,
+            ),
+        ),
+        (
+            Option("keep", "int", "not the last so many of them"),
+            _OLDER_THAN,
+            Option("history", "flag", "the same goes for the revisions of the history"),
+            _DRY_RUN._replace(help="only show what would go, and about how much would come back"),
+        ),
+        examples=(
+            "prune --keep 20 --dry-run",
+            "prune --older-than 30d --history --yes",
+            "prune 'nightly_*' --keep 7 --older-than 2w",
+        ),
+        more="Automatic are auto_… and before_… with a time; what a person named goes only when it is named.\n"
+        "With --keep and --older-than only what both let go goes. What anything that stays needs is not touched.\n"
+        "It cannot come back: at a terminal it shows what would go and asks, in a script it needs --yes.",
+    ),
+    Command(
+        "compact",
+        "commands.upkeep:compact",
+        "give back the space of what nothing can show any more, or forget history",
+        options=(
+            Option("keep", "int", "forget the history, but for the last so many revisions"),
+            _OLDER_THAN._replace(help="forget the history that is older: a number and s, m, h, d or w, such as 30d"),
+            _DRY_RUN._replace(help="only show what would go, and about how much would come back"),
+        ),
+        examples=("compact", "compact --keep 1000 --dry-run", "compact --older-than 12w --yes"),
+        more="Without --keep and --older-than nothing goes that could be asked for, so it does not ask. What\n"
+        "checkpoints see stays in any case. Others may write meanwhile, but for the rewriting of SQLite's file at the\n"
+        "end.",
+    ),
+    Command(
+        "stats",
+        "commands.upkeep:stats",
+        "the namespace in numbers: keys, history, checkpoints, largest values, growth, size on disk",
+        options=(Option("all", "flag", "a table of all namespaces of the store"),),
+        examples=("stats", "stats --format json", "stats --all --format table"),
+        more="Sizes are of values as they are encoded, in bytes. Reads through all keys, but not their values.",
     ),
     Command(
         "migrate",

@@ -1,0 +1,165 @@
+"""Handlers: prune, compact, stats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from .context import Context
+from .exits import UsageError
+from .results import Done, Record, Table, in_bytes, plural
+
+if TYPE_CHECKING:
+    from ..manager import StateManager
+    from ..pruning import PruneReport
+    from ..stats import Stats
+
+_DRY_RUN = "dry run: nothing was changed"
+_SHOWN = 20  # checkpoints that a person is shown
+_GROWTH = 14  # hours or days
+_KEY = 60  # characters of a key
+
+
+def prune(context: Context, given: dict[str, Any]) -> Record | Done:
+    """`prune [PATTERN…]`."""
+    return _forget(context, given, {"pattern": given.get("pattern"), "history": given.get("history", False)})
+
+
+def compact(context: Context, given: dict[str, Any]) -> Record | Done:
+    """`compact`."""
+    history = "keep" in given or "older_than" in given
+    return _forget(context, given, {"pattern": (), "history": history}, quietly=not history)
+
+
+def _forget(context: Context, given: dict[str, Any], asked: dict[str, Any], quietly: bool = False) -> Record | Done:
+    """Show what goes, ask, and do it; without a question where it is known that nothing goes that can be asked for."""
+    manager = context.manager
+    asked |= {name: given[name] for name in ("keep", "older_than") if name in given}
+
+    def act(**more: Any) -> PruneReport:
+        try:
+            return manager.prune(**asked, **more, progress=context.progress)
+        except ValueError as error:
+            if hasattr(error, "hint"):
+                raise
+            raise UsageError(str(error), "See 'stateview help prune'") from error
+
+    if given.get("dry_run"):
+        planned = act(dry_run=True)
+        return Record(_DRY_RUN, data=_data(planned), lines=_lines(planned))
+    if quietly or context.options.get("yes"):
+        return _done(manager, act())
+    planned = act(dry_run=True)
+    if not planned:
+        return _done(manager, planned)
+    if context.ask is not None:
+        context.show(Record(data=_data(planned), lines=_lines(planned)))
+    context.confirm(f"forget {_what(planned)}, which cannot come back?")
+    return _done(manager, manager.prune(previewed=planned, progress=context.progress))
+
+
+def _what(report: PruneReport) -> str:
+    said = [plural(len(report.checkpoints), "checkpoint")] if report.checkpoints else []
+    said += [f"{plural(report.revisions, 'revision')} of history"] if report.revisions else []
+    return " and ".join(said)
+
+
+def _done(manager: StateManager, report: PruneReport) -> Done:
+    if report.dry_run:
+        return Done(f"nothing to prune in namespace {manager.namespace!r}", data=_data(report))
+    told = f"{plural(report.versions, 'version')} dropped that nothing could show"
+    if report:
+        told = f"{_what(report)} forgotten, {plural(report.versions, 'version')} dropped"
+    if report.before is None or report.after is None:
+        told += f"; {manager.url} does not say what they took"
+    else:
+        told += f"; {in_bytes(report.before)} before, {in_bytes(report.after)} after"
+    return Done(told, data=_data(report))
+
+
+def _data(report: PruneReport) -> dict[str, Any]:
+    checkpoints = [
+        {"name": one.name, "revision": one.revision, "time": one.time.isoformat()} for one in report.checkpoints
+    ]
+    names = ("namespace", "dry_run", "floor", "revisions", "versions", "before", "after", "freed")
+    return {"checkpoints": checkpoints, **{name: getattr(report, name) for name in names}}
+
+
+def _lines(report: PruneReport) -> tuple[tuple[str, str], ...]:
+    lines = [
+        ("checkpoint", f"{one.ref}  revision {one.revision}  {one.time.isoformat(' ', 'seconds')}")
+        for one in report.checkpoints[:_SHOWN]
+    ]
+    if (more := len(report.checkpoints) - _SHOWN) > 0:
+        lines.append(("", f"… and {more:,} more"))
+    lines.append(("history", f"{plural(report.revisions, 'revision')} less, kept back to revision {report.floor}"))
+    lines.append(("versions", f"{report.versions:,}"))
+    of = "" if report.before is None else f" of {in_bytes(report.before)}"
+    lines.append(("space", f"about {in_bytes(report.freed or 0)}{of} would come back"))
+    return tuple(lines)
+
+
+def stats(context: Context, given: dict[str, Any]) -> Record | Table:
+    """`stats`."""
+    if given.get("all"):
+        return _all(context)
+    manager = context.manager
+    found = manager.stats(progress=context.progress)
+    return Record(data=_numbers(found), lines=_told(manager, found))
+
+
+def _all(context: Context) -> Table:
+    manager = context.manager
+    columns = ("namespace", "keys", "bytes", "versions", "history", "checkpoints", "revision", "newest", "space")
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        for name in manager.namespaces():
+            with context.open(context.options.get("store"), name, read_only=True) as one:
+                found = one.stats(progress=lambda text, name=name: context.progress(f"{name}: {text}"))  # type: ignore[misc]
+            data = _numbers(found)
+            yield tuple(data[column] for column in columns)
+
+    return Table(columns=columns, rows=rows(), empty=f"no namespaces in {manager.url}")
+
+
+def _numbers(found: Stats) -> dict[str, Any]:
+    data = {name: getattr(found, name) for name in found.__struct_fields__}
+    for name in ("oldest", "newest"):
+        data[name] = None if data[name] is None else data[name].isoformat()
+    data["largest"] = [{"key": one.key, "size": one.size} for one in found.largest]
+    data["growth"] = [
+        {"start": one.start.isoformat(), "commits": one.commits, "keys": one.keys, "bytes": one.bytes}
+        for one in found.growth
+    ]
+    return data
+
+
+def _told(manager: StateManager, found: Stats) -> tuple[tuple[str, str], ...]:
+    def moment(time: Any) -> str:
+        return "never" if time is None else time.isoformat(" ", "seconds")
+
+    takes = f"not known: {found.store} does not say" if found.space is None else in_bytes(found.space)
+    lines = [
+        ("store", found.store),
+        ("namespace", found.namespace),
+        ("revision", f"{found.revision:,}  {moment(found.newest)}"),
+        ("keys", f"{found.keys:,}  {in_bytes(found.bytes)}"),
+        ("history", f"{plural(found.versions, 'version')} besides  {in_bytes(found.history)}"),
+        ("log", f"{plural(found.commits, 'commit')}, back to revision {found.floor:,}  {moment(found.oldest)}"),
+        ("checkpoints", f"{found.checkpoints:,}, of which {found.automatic:,} automatic; for safety {manager.safety}"),
+        ("space", takes),
+    ]
+    for place, one in enumerate(found.largest):
+        lines.append(("" if place else "largest", f"{in_bytes(one.size):>8}  {_cut(one.key)}"))
+    shown = found.growth[-_GROWTH:]
+    for place, part in enumerate(shown):
+        start = part.start.strftime("%Y-%m-%d %H:00" if found.period == "hour" else "%Y-%m-%d")
+        said = f"{start}  {plural(part.commits, 'commit')}, {plural(part.keys, 'key')}, {in_bytes(part.bytes)}"
+        lines.append(("" if place else f"by the {found.period}", said))
+    if len(found.growth) > _GROWTH:
+        lines.append(("", f"… and {len(found.growth) - _GROWTH:,} earlier"))
+    return tuple(lines)
+
+
+def _cut(key: str) -> str:
+    return key if len(key) <= _KEY else key[: _KEY - 1] + "…"
