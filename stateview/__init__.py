@@ -22,7 +22,7 @@ from .errors import (
     StateException,
 )
 from .manager import StateManager
-from .model import ABSENT, Checkpoint, Commit, Entry, PathChange, Problem, RecoveryReport
+from .model import ABSENT, Checkpoint, Commit, DoctorReport, Entry, Finding, PathChange, Problem, RecoveryReport
 from .transaction import Transaction
 from .view import StateView, diff
 
@@ -38,7 +38,9 @@ __all__ = [
     "Conflict",
     "Damaged",
     "Diff",
+    "DoctorReport",
     "Entry",
+    "Finding",
     "HistoryPruned",
     "InvalidName",
     "KeyNotFound",

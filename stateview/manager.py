@@ -18,6 +18,7 @@ from .model import (
     ABSENT,
     Checkpoint,
     Commit,
+    DoctorReport,
     Entry,
     RecoveryReport,
     check_checkpoint,
@@ -656,6 +657,26 @@ class StateManager:
                 target.backend.drop()  # half of it is there, made by us
             raise
         return target
+
+    def doctor(self, progress: Callable[[str], None] | None = None) -> DoctorReport:
+        """Check all that is stored, without changing anything, and say what each finding means and what to do.
+
+        Damage is a finding, not an exception, and so is a check that could not be made. Others may write meanwhile.
+        O(all that is stored, and that every checkpoint shows), in bounded memory.
+
+        Args:
+            progress: told what is being looked at; what it raises ends the examination.
+
+        """
+        from .doctor import examine
+
+        with StateManager(namespace=self.namespace, **{**self._opened, "read_only": True}) as reader:
+            findings = tuple(examine(reader.backend, progress))
+            try:
+                revision = reader.revision
+            except (StateException, ValueError):
+                revision = 0  # a finding tells why
+        return DoctorReport(self.namespace, revision, findings)
 
     def recover(self) -> RecoveryReport:
         """Check the namespace, mend from the history what can be mended, and say what was done. O(all that is stored).

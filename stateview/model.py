@@ -114,6 +114,36 @@ class RecoveryReport(Struct, frozen=True):
         return all(problem.mended for problem in self.problems)
 
 
+Severity = Literal["error", "warning", "note"]
+
+
+class Finding(Struct, frozen=True):
+    """One finding of `doctor()`: what it is about, what was found, what that means, and what to do about it.
+
+    An `error` is damage, or something that could not be read: what is stored may be wrong, or missing. A `warning`
+    is sound as it is and may lose state some day; a `note` is good to know.
+    """
+
+    severity: Severity
+    subject: str
+    found: str
+    meaning: str = ""
+    remedy: str = ""
+
+
+class DoctorReport(Struct, frozen=True):
+    """What `doctor()` found. `ok` is true where no finding is an error."""
+
+    namespace: str
+    revision: int
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the namespace is sound."""
+        return not any(finding.severity == "error" for finding in self.findings)
+
+
 def now() -> int:
     """Microseconds since 1970, UTC: the clock of every stored time."""
     return _time.time_ns() // 1000

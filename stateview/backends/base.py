@@ -9,16 +9,17 @@ Times are microseconds since 1970, UTC. An entry whose `expires` is not 0 and no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from msgspec import Struct
 
-from ..model import Commit, RecoveryReport
+from ..model import Commit, Finding, RecoveryReport
 
 START = 160
 PAGE = 8_000_000  # bytes of values, after which a page of `dump` ends
 
+Say = Callable[[str], None]  # what is being done, for a person; what it raises ends the act
 Progress = Callable[[int, int], None]  # how much is done, and of how much; what it raises ends the act
 
 
@@ -355,6 +356,13 @@ class Backend(Protocol):
 
     def recover(self) -> RecoveryReport:
         """Check the namespace, mend from the history what can be mended, and keep every damaged original."""
+
+    def examine(self, say: Say) -> Iterator[Finding]:
+        """What is wrong, or may go wrong, with what lies where this backend keeps the namespace; changes nothing.
+
+        What can be seen through the other primitives is left out. Where there is no namespace, nothing. Nothing is
+        raised for damage, or where nothing answers: that is a finding. O(all that is stored), in bounded memory.
+        """
 
     def close(self) -> None:
         """Let go of files and connections. The backend is not used again."""

@@ -19,9 +19,9 @@ import msgspec
 from msgspec import Raw, Struct
 
 from ..errors import BackendError, Damaged, ReadOnly
-from ..model import Commit, RecoveryReport, now
+from ..model import Commit, Finding, RecoveryReport, now
 from . import json_document as document
-from .base import START, Batch, Head, Kept, Mark, Past, Point, Progress, Receiver, Row, Space, Version
+from .base import START, Batch, Head, Kept, Mark, Past, Point, Progress, Receiver, Row, Say, Space, Version
 from .json_history import Header, History, Line, MarkLine, Set, digest, last_line, seal, written
 from .shared import (
     REAP,
@@ -708,6 +708,12 @@ class JSONBackend:
                 return recover(self)
             finally:
                 self._live = self._history = None
+
+    def examine(self, say: Say) -> Iterator[Finding]:
+        """See `Backend.examine`."""
+        from .json_doctor import examine
+
+        return examine(self, say)
 
 
 def _text_at(history: History, point: Point) -> bytes:

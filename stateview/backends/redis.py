@@ -25,9 +25,25 @@ from redis.exceptions import (
 
 from .. import codec
 from ..errors import BackendError, CommitUnknown, Damaged, ReadOnly, StateException
-from ..model import Commit, Problem, RecoveryReport, check_checkpoint, check_key, now, to_datetime
+from ..model import Commit, Finding, Problem, RecoveryReport, check_checkpoint, check_key, now, to_datetime
 from . import redis_scripts as scripts
-from .base import START, Batch, Head, Kept, Mark, NewMark, Past, Point, Progress, Receiver, Row, Space, Version, Write
+from .base import (
+    START,
+    Batch,
+    Head,
+    Kept,
+    Mark,
+    NewMark,
+    Past,
+    Point,
+    Progress,
+    Receiver,
+    Row,
+    Say,
+    Space,
+    Version,
+    Write,
+)
 from .redis_client import Lane, NotSent, bulk, can_pass, is_lost, open_client, reason, refusal
 from .redis_tracking import Tracking
 from .shared import (
@@ -653,6 +669,12 @@ class RedisBackend:
         if deletes := {name.decode(): Write(None) for name in gone if _is_key(name)}:
             self.commit(Batch(deletes, reason="recover: set aside what was damaged"))
         return RecoveryReport(self.namespace, self.head().revision, tuple(problems), (aside,) if gone else ())
+
+    def examine(self, say: Say) -> Iterator[Finding]:
+        """See `Backend.examine`."""
+        from .redis_doctor import examine
+
+        return examine(self, say)
 
 
 def _is_key(name: bytes) -> bool:

@@ -19,6 +19,7 @@ from .base import Batch, Head, Row, prefix_end
 TEMPORARY = ".tmp-"
 DAMAGED = ".damaged-"
 LOCK_POLL = 0.002  # seconds between tries for a lock that another process holds
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs"}
 REAP = 100  # expired entries that one commit takes away, so that no commit is long for it
 
 
@@ -152,6 +153,21 @@ def make_folders(path: str) -> None:
             if not os.path.isdir(folder):
                 raise
         fsync_folder(os.path.dirname(folder) or ".")
+
+
+def on_network(path: str) -> bool:
+    """Whether a path lies on a network file system, on which WAL does not work. Linux; false where it cannot tell."""
+    best, kind = "", ""
+    try:
+        with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
+            for line in mounts:
+                _, point, name, *_ = line.split(" ")
+                inside = os.path.abspath(path).startswith(point.rstrip("/") + "/")
+                if inside and len(point) >= len(best):
+                    best, kind = point, name
+    except OSError:
+        return False
+    return kind in _NETWORK
 
 
 def temporary(path: str) -> str:

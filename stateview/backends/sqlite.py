@@ -18,11 +18,11 @@ from typing import Any
 import apsw
 
 from ..errors import BackendError, BackendUnavailable, Damaged, ReadOnly, StateException
-from ..model import Commit, RecoveryReport, now, to_datetime
+from ..model import Commit, Finding, RecoveryReport, now, to_datetime
 from . import sqlite_pages as pages
 from . import sqlite_rows
 from . import sqlite_schema as schema
-from .base import Batch, Head, Kept, Mark, Past, Point, Progress, Receiver, Row, Space, Version
+from .base import Batch, Head, Kept, Mark, Past, Point, Progress, Receiver, Row, Say, Space, Version
 from .shared import (
     REAP,
     Remembered,
@@ -720,6 +720,12 @@ class SQLiteBackend:
         self.close()
         with self._mutex:
             return recover(self, TRUST)
+
+    def examine(self, say: Say) -> Iterator[Finding]:
+        """See `Backend.examine`."""
+        from .sqlite_doctor import examine
+
+        return examine(self, say)
 
     def _forget(self) -> bool:
         """Make other processes look at the file again, by a commit; False where it cannot be written."""

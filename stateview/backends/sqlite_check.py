@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from zlib import crc32
 
@@ -25,6 +25,13 @@ _ORDER = {  # that of the table itself: its index may be what is damaged
     "commits": ["revision"], "marks": ["id"],
 }  # fmt: skip
 TABLES = tuple(_COLUMNS)
+# What was written above the floor: by the rows that are there, and by what the commits tell.
+_ABOVE = "revision > (SELECT floor FROM meta)"
+_WRITTEN = f"""SELECT revision, key FROM entries WHERE {_ABOVE}
+    UNION SELECT revision, key FROM versions WHERE {_ABOVE}"""
+_TOLD = f"""SELECT revision, key FROM touched WHERE {_ABOVE}
+    UNION SELECT revision, key FROM commits WHERE key != '' AND {_ABOVE}"""
+_SAY = 20_000  # rows
 KEY = 6  # the place in `commits` of the one key that a commit wrote
 
 
@@ -80,38 +87,61 @@ def _sound(table: str, row: Row) -> bool:
 
 def examine(db: apsw.Connection, tables: set[Row]) -> str:
     """What is wrong with a database, or nothing. `tables` are names and texts that its schema must hold. O(size)."""
+    return next(faults(db, tables), "")
+
+
+def faults(db: apsw.Connection, tables: set[Row], say: Callable[[str], None] | None = None) -> Iterator[str]:
+    """All that is wrong with a database, in one state of it; what cannot be looked at after the first is left out.
+
+    In bounded memory: what the tables say of each other is compared by SQLite.
+    """
     db.execute("BEGIN")
     try:
-        return _examine(db, tables)
+        yield from _faults(db, tables, say or (lambda _text: None))
     finally:
         if db.in_transaction:
             db.execute("COMMIT")
 
 
-def _examine(db: apsw.Connection, tables: set[Row]) -> str:
+def _faults(db: apsw.Connection, tables: set[Row], say: Callable[[str], None]) -> Iterator[str]:
+    say("SQLite's own integrity check")
     said = [str(row[0]) for row in db.execute("PRAGMA integrity_check(5)")]
     if said != ["ok"]:
-        return "; ".join(said)
+        yield "; ".join(said)
+        return
     if not tables <= set(db.execute("SELECT name, sql FROM sqlite_schema")):
-        return "its tables are not those of stateview"
+        yield "its tables are not those of stateview"
+        return
     for table in ("entries", "versions"):  # the check passes over an empty index whose page says that it is not a leaf
         select(db, f"SELECT max(expires) FROM {table} INDEXED BY {table}_expires WHERE expires > 0")
-    found: dict[str, list[Row]] = {}
-    for table in TABLES:
-        found[table] = [row for row in read(db, table) if row is not None]
-        bad = int(db.execute(f"SELECT count(*) FROM {table}").get) - len(found[table])
-        if bad:
-            return f"{bad} row{'s' if bad > 1 else ''} of the table {table} not what was written"
-    if len(found["meta"]) != 1:
-        return "the table meta is empty"
-    floor = found["meta"][0][2]
-    written = {(row[2], row[0]) for row in found["entries"]} | {(row[1], row[0]) for row in found["versions"]}
-    touched = {*found["touched"], *((row[0], row[KEY]) for row in found["commits"] if row[KEY])}
-    if {row for row in written if row[0] > floor} != {row for row in touched if row[0] > floor}:
-        return "what the commits touched is not what is there"
-    last = found["commits"][-1] if found["commits"] else (0, 0, 0)
-    if last[2] != len(found["entries"]):
-        return f"{len(found['entries'])} entries instead of {last[2]}"
-    if last[0] < max((revision for revision, _ in written), default=0):
-        return "the last commits are missing"
-    return ""
+    sound = True
+    counts = {table: int(db.execute(f"SELECT count(*) FROM {table}").get) for table in TABLES}
+    for table, total in counts.items():
+        good = 0
+        for number, row in enumerate(read(db, table)):
+            good += row is not None
+            if number % _SAY == 0:
+                say(f"table {table}: {number:,} of {total:,} rows")
+        if bad := total - good:
+            sound = False
+            yield f"{bad} row{'s' if bad > 1 else ''} of the table {table} not what was written"
+    if counts["meta"] != 1:
+        sound = False
+        yield "the table meta is empty"
+    if sound:
+        say("whether the tables agree")
+        yield from _disagreements(db, counts["entries"])
+
+
+def _disagreements(db: apsw.Connection, entries: int) -> Iterator[str]:
+    """What tables, of which each row is sound, say differently."""
+    for one, other in ((_WRITTEN, _TOLD), (_TOLD, _WRITTEN)):
+        if db.execute(f"SELECT * FROM ({one}) EXCEPT SELECT * FROM ({other}) LIMIT 1").fetchone() is not None:
+            yield "what the commits touched is not what is there"
+            break
+    last = db.execute("SELECT revision, count FROM commits ORDER BY revision DESC LIMIT 1").fetchone() or (0, 0)
+    if last[1] != entries:
+        yield f"{entries} entries instead of {last[1]}"
+    newest = "SELECT max(revision) FROM (SELECT revision FROM entries UNION ALL SELECT revision FROM versions)"
+    if last[0] < (db.execute(newest).get or 0):
+        yield "the last commits are missing"

@@ -13,12 +13,12 @@ from ..errors import BackendError, Damaged
 from ..model import check_checkpoint, check_key, now, parse_time
 from . import sqlite_pages as pages
 from .base import Batch, NewMark, Write
+from .shared import on_network
 from .sqlite_check import select
 
 FORMAT = 2  # 1: without checksums of the pages
 APPLICATION = 0x73747677  # "stvw": what `file` and SQLite know the database by
 RECOVER = "Run 'stateview recover': it keeps the damaged file and mends what can be mended"
-_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs"}
 
 TABLES = f"""
 CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), lineage TEXT NOT NULL, floor INTEGER NOT NULL) STRICT;
@@ -65,21 +65,6 @@ def prepare(connection: apsw.Connection, durability: str) -> None:
     # EXTRA is FULL in WAL mode; in rollback mode it alone survives a loss of power after the acknowledgement
     level = "EXTRA" if durability == "full" else "NORMAL"
     connection.execute(f"PRAGMA synchronous = {level}; PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF")
-
-
-def on_network(path: str) -> bool:
-    """Whether a path lies on a network file system, on which WAL does not work. Linux; false where it cannot tell."""
-    best, kind = "", ""
-    try:
-        with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
-            for line in mounts:
-                _, point, name, *_ = line.split(" ")
-                inside = os.path.abspath(path).startswith(point.rstrip("/") + "/")
-                if inside and len(point) >= len(best):
-                    best, kind = point, name
-    except OSError:
-        return False
-    return kind in _NETWORK
 
 
 def create(path: str) -> None:

@@ -1,4 +1,4 @@
-"""Handlers: init, namespaces, fork, watch, recover, migrate."""
+"""Handlers: init, namespaces, fork, watch, migrate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from ..backends import mask
 from ..diff import Change
 from ..errors import ReadOnly
 from .context import Context
-from .exits import ExitCode
 from .results import Changes, Done, Table, plural
 
 
@@ -70,21 +69,6 @@ def watch(context: Context, given: dict[str, Any]) -> Changes:
         since=given.get("since", "live"), keys=given.get("keys"), timeout=given.get("timeout")
     )
     return Changes(changes=islice(found, given["count"]) if "count" in given else found)
-
-
-def recover(context: Context, given: dict[str, Any]) -> Table:
-    """`recover`."""
-    report = context.manager.recover()
-    rows = [(one.subject, one.found, one.done, one.mended) for one in report.problems]
-    if not rows:
-        told = f"namespace {report.namespace} is sound, revision {report.revision}"
-    else:
-        lost = sum(1 for one in report.problems if not one.mended)
-        told = (
-            f"namespace {report.namespace}: {len(rows) - lost} mended, {lost} could not be; revision {report.revision}"
-        )
-    code = ExitCode.OK if report.ok else ExitCode.BACKEND
-    return Table(told, code, columns=("subject", "found", "done", "mended"), rows=rows)
 
 
 def migrate(context: Context, given: dict[str, Any]) -> Done:

@@ -475,8 +475,17 @@ COMMANDS = (
     ),
     Command("exit", "shell.acts:leave", "leave the shell", aliases=("quit",), examples=("exit",), shell=True),
     Command(
+        "doctor",
+        "commands.mending:doctor",
+        "check all that is stored, without changing anything",
+        (Arg("store", "store", "the store (default: as everywhere)", required=False),),
+        examples=("doctor", "doctor --format json", "doctor redis://localhost:6379/0 -n build"),
+        more="Says of each finding what it means and what to do. An error is damage, or what could not be read: exit\n"
+        "code 3. A warning is sound as it is and may lose state some day; a note is good to know: exit code 0.",
+    ),
+    Command(
         "recover",
-        "commands.stores:recover",
+        "commands.mending:recover",
         "check the namespace, and mend what can be mended",
         more="Damaged files are kept beside, under a name with the time. No value is guessed.",
         examples=("recover",),

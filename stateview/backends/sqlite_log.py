@@ -1,0 +1,82 @@
+"""The WAL as a file: whether commits lie in it behind a frame that has rotted, where SQLite takes it to end.
+
+SQLite reads a WAL up to the first frame whose checksum is wrong, which after a loss of power is right: what comes then
+was never acknowledged. But the frames of a commit are written when the one before is durable, so that at most one
+commit can be torn: where more lie behind that frame, it is one that was whole. Only the file itself is read: to close
+another descriptor of the database, or of its index, would drop this process's locks.
+"""
+
+from __future__ import annotations
+
+from struct import unpack
+from typing import BinaryIO, NamedTuple
+
+import apsw
+
+_HEADER, _FRAME = 32, 24
+_TRIES = 3
+
+
+class Behind(NamedTuple):
+    """What lies in the WAL behind its end: how many commits that look whole, and from which byte on."""
+
+    commits: int
+    place: int
+
+    @property
+    def lost(self) -> bool:
+        """Whether some of them were acknowledged."""
+        return self.commits > 1
+
+
+def behind(connection: apsw.Connection, path: str) -> Behind:
+    """Look behind what SQLite takes for the end of the WAL. O(1) where nothing is there, else O(frames there)."""
+    for _ in range(_TRIES):
+        end = _end(connection)
+        try:
+            with open(f"{path}-wal", "rb") as file:
+                found = _look(file, end)
+        except FileNotFoundError:
+            return Behind(0, 0)
+        if not found.commits or end == _end(connection):  # else another connection has committed meanwhile
+            return found
+    return Behind(0, 0)
+
+
+def _end(connection: apsw.Connection) -> int:
+    """How many frames SQLite knows of."""
+    return connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
+
+
+def _look(file: BinaryIO, end: int) -> Behind:
+    header = file.read(_HEADER)
+    if len(header) < _HEADER:
+        return Behind(0, 0)
+    magic, _, size, _, *salts = unpack(">6I", header[:24])
+    sound = _sum(header[:24], magic) == unpack(">2I", header[24:])
+    step = _FRAME + (size if sound else 4096)
+    room = (file.seek(0, 2) - _HEADER) // step
+    commits, number = 0, end
+    while number < room:
+        file.seek(_HEADER + number * step)
+        _, pages, *own = unpack(">4I", file.read(16))
+        if not sound and number == end:
+            salts = own  # the header is durable before the first frame is written, so that all of these counted
+            commits += 1
+        if own != salts:  # left over from before the WAL was begun anew, unless it is this one's salts that rotted
+            following = file.read(size + 8 + 16)[-8:] if number == end else b""
+            if following != header[16:24]:
+                break
+        commits += pages > 0
+        number += 1
+    return Behind(commits, _HEADER + end * step)
+
+
+def _sum(data: bytes, magic: int) -> tuple[int, int]:
+    """SQLite's checksum of a WAL."""
+    words = unpack(f"{'>' if magic & 1 else '<'}{len(data) // 4}I", data)
+    one = other = 0
+    for place in range(0, len(words), 2):
+        one = (one + words[place] + other) & 0xFFFFFFFF
+        other = (other + words[place + 1] + one) & 0xFFFFFFFF
+    return one, other
