@@ -12,6 +12,8 @@ from .errors import KeyNotFound
 from .model import ABSENT
 
 PAGE = 500
+FIRST = 8  # keys of a first page, and by how much the pages after it grow or shrink
+LIGHT = 8_000_000  # bytes of a page after which the next may be larger
 _SIGNS = "[*?"  # what makes a pattern a glob
 
 
@@ -62,16 +64,20 @@ def changed_keys(backend: Backend, one: Point, other: Point) -> list[str]:
 def pairs(
     backend: Backend, keys: Iterable[str], before: Point, after: Point
 ) -> Iterator[tuple[str, Version | None, Version | None]]:
-    """The versions of keys in two states, read page by page."""
+    """The versions of keys in two states, read page by page: the first is small, and none of large values grows."""
     page: list[str] = []
+    limit = FIRST
 
     def read() -> Iterator[tuple[str, Version | None, Version | None]]:
+        nonlocal limit
         old, new = backend.read(page, before), backend.read(page, after)
+        weight = sum(len(one.value or b"") for side in (old, new) for one in side.values())
+        limit = min(PAGE, limit * FIRST) if weight < LIGHT else max(1, limit // FIRST)
         return ((key, old.get(key), new.get(key)) for key in page)
 
     for key in keys:
         page.append(key)
-        if len(page) == PAGE:
+        if len(page) >= limit:
             yield from read()
             page.clear()
     if page:

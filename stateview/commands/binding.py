@@ -28,11 +28,13 @@ def bind(words: list[str]) -> Bound:
     command: Command | None = None
     positional: list[str] = []
     rest = deque(words)  # a screen gives a hundred thousand
+    known = options_of(None)
     plain = False  # after `--`
     while rest:
         word = rest.popleft()
         if command is None and not word.startswith("-"):
             command = find(word)
+            known = options_of(command)
         elif command is not None and _takes_all(command, len(positional)):
             positional += [word, *rest]
             rest.clear()
@@ -41,7 +43,7 @@ def bind(words: list[str]) -> Bound:
         elif word == "--":
             plain = True
         else:
-            _take(command, word, rest, found)
+            _take(command, known, word, rest, found)
     names = {option.name for option in GLOBALS} - _own(command)
     globals_ = {name.replace("-", "_"): value for name, value in found.items() if name in names}
     if command is None or "help" in globals_:
@@ -102,9 +104,10 @@ def _is_option(word: str) -> bool:
     return len(word) > 1 and word[0] == "-" and not word[1].isdigit() and word[1] != "."
 
 
-def _take(command: Command | None, word: str, rest: deque[str], found: dict[str, Any]) -> None:
+def _take(
+    command: Command | None, known: dict[str, Option], word: str, rest: deque[str], found: dict[str, Any]
+) -> None:
     name, equals, value = word.partition("=")
-    known = options_of(command)
     option = known.get(name)
     if option is None:
         from difflib import get_close_matches

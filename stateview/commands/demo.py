@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from .. import settings
+from ..errors import ReadOnly
 from ..manager import StateManager
 from .context import Context
 from .exits import UsageError
@@ -26,6 +27,8 @@ Stop at the first error."""
 def demo(context: Context, given: dict[str, Any]) -> Text:
     """`demo [FOLDER]`."""
     folder = given.get("folder", FOLDER)
+    if context.options.get("read_only"):
+        raise ReadOnly("demo makes a store, and --read-only was given")
     _clear(folder)
     os.makedirs(folder)
     store = f"sqlite:{os.path.join(folder, 'state')}"

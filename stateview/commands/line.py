@@ -236,3 +236,28 @@ def _unclosed(text: str, start: int) -> bool:
         if depth == 0 and not quoted:
             return False
     return depth > 0 and not quoted  # a JSON string does not go on in the next line
+
+
+def words_before(text: str) -> tuple[list[str], int] | None:
+    """For completion: the words of a line up to its end, the last being typed, and where that one starts in it.
+
+    None where nothing can be offered: a line that cannot be read yet, a pipe, a redirect, a command of the system.
+    """
+    if text.lstrip().startswith("!"):
+        return None
+    try:
+        line = read_line(text)
+    except (Incomplete, UsageError):
+        return None
+    if line.pipe or line.file:
+        return None
+    if not text or text[-1] in _SPACE:
+        return [*line.texts, ""], len(text)
+    return (line.texts, line.words[-1].start) if line.words else None
+
+
+def quoted(text: str) -> str:
+    """A word as it must stand in a line."""
+    if any(sign in " \t\n|>#'\"" for sign in text):
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return text

@@ -14,9 +14,9 @@ from ..commands.binding import bind, find
 from ..commands.complete import candidates
 from ..commands.context import Context
 from ..commands.exits import UsageError
-from ..commands.line import Incomplete, Line, read_line
+from ..commands.line import Line, quoted, read_line
 from ..commands.table import COMMANDS, Command
-from ..errors import BackendError, StateException
+from ..errors import BackendError
 from .jobs import Job
 
 TERMINAL = ("edit", "shell")  # they need the terminal for themselves
@@ -147,7 +147,7 @@ def offers(words: list[str], context: Context) -> list[Offer]:
 
         return [Offer(name, name, "") for name in names() if name.startswith(words[-1])]
     found = candidates(words, context)
-    return [Offer(_quoted(text), text, help) for text, help in found if text.isprintable() and text != "--help"]
+    return [Offer(quoted(text), text, help) for text, help in found if text.isprintable() and text != "--help"]
 
 
 def commands(word: str, web: bool) -> list[Offer]:
@@ -173,27 +173,6 @@ def commands(word: str, web: bool) -> list[Offer]:
         return [offer._replace(heading="") for offer in (*begin, *hold)]
     order = ["Dashboard", *dict.fromkeys(_GROUPS.values()), "More"]
     return sorted(begin, key=lambda offer: order.index(offer.heading))
-
-
-def words_of(text: str) -> tuple[list[str], int] | None:
-    """The words so far, the last being typed, and where that one starts; None where nothing can be offered."""
-    try:
-        line = read_line(text)
-    except (Incomplete, StateException):
-        return None
-    if line.pipe or line.file or line.bang or text.lstrip().startswith("!"):
-        return None
-    words = line.texts
-    if not text or text[-1] in " \t":
-        return [*words, ""], len(text)
-    return (words, line.words[-1].start) if words else None
-
-
-def _quoted(text: str) -> str:
-    """A candidate as it must stand in a line."""
-    if any(sign in " \t\n|>#'\"" for sign in text):
-        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return text
 
 
 # --- the system ------------------------------------------------------------------------------------------------------

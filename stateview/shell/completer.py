@@ -12,7 +12,7 @@ from prompt_toolkit.document import Document
 
 from ..commands.complete import candidates
 from ..commands.context import Context
-from ..commands.line import Incomplete, read_line
+from ..commands.line import quoted, words_before
 from ..errors import StateException
 from ..render import inert
 from .session import Shell
@@ -35,35 +35,19 @@ class ShellCompleter(Completer):
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:  # noqa: ARG002
         """Candidates for the word before the cursor. Raises nothing: an error here would stop the prompt."""
         try:
-            words, typed = self._words(document.text_before_cursor)
-            if words is None or not self._asking.acquire(blocking=False):
+            text = document.text_before_cursor
+            before = words_before(text)
+            if before is None or not self._asking.acquire(timeout=PATIENCE):  # an earlier key's question is at it
                 return
+            words, start = before
             try:
                 found = self._ask(words)
             finally:
                 self._asking.release()
-            for text, help_ in found:
-                yield Completion(_quoted(text), -len(typed), display=inert(text), display_meta=inert(help_)[:60])
+            for word, help_ in found:
+                yield Completion(quoted(word), start - len(text), display=inert(word), display_meta=inert(help_)[:60])
         except Exception as error:  # whatever it is: an error that escapes from here stops the prompt
             self._give_up(error)
-
-    def _words(self, text: str) -> tuple[list[str] | None, str]:
-        """The words so far, the last one being typed, and that one as it stands in the line."""
-        if text.lstrip().startswith("!"):
-            return None, ""
-        try:
-            line = read_line(text)
-        except Incomplete:
-            return None, ""
-        except StateException:
-            return None, ""
-        if line.pipe or line.file:
-            return None, ""
-        words = [word.text for word in line.words]
-        if not text or text[-1] in " \t\n":
-            return [*words, ""], ""
-        last = line.words[-1]
-        return words, text[last.start :]
 
     def _ask(self, words: list[str]) -> list[tuple[str, str]]:
         shell = self._shell
@@ -104,10 +88,3 @@ class QuietContext(Context):
     def __init__(self, shell: Shell) -> None:
         super().__init__({**shell.options, "read_only": True})
         self._manager = self.open(shell.options.get("store"), shell.options.get("namespace"), timeout=PATIENCE)
-
-
-def _quoted(text: str) -> str:
-    """A candidate as it must stand in a line."""
-    if any(sign in " \t\n|>#'\"" for sign in text):
-        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return text

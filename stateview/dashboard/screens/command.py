@@ -11,11 +11,12 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
+from ...commands.line import words_before
 from ...commands.table import BY_NAME
 from ...errors import StateException
 from ..acts import ActContext
 from ..paint import Cells, line
-from ..typed import Offer, commands, offers, words_of
+from ..typed import Offer, commands, offers
 from ..widgets.line_input import LineInput
 from ..widgets.virtual_list import VirtualList
 
@@ -156,7 +157,7 @@ class CommandScreen(ModalScreen[None]):
 
     def _offer(self, text: str) -> None:
         board, web = self.board, self.board.is_web
-        found = words_of(text)
+        found = words_before(text)
         self._hint(text)
         if found is None:
             board.reader.stop(self, "offers")
