@@ -125,6 +125,30 @@ def _deep(what: str) -> Damaged:
     return Damaged(f"{what} is nested over {MAX_DEPTH} levels deep; it was not saved by stateview")
 
 
+def normal(data: bytes, what: str = "value") -> bytes:
+    """JSON that came from elsewhere as `encode` would write it; refused where it is in doubt what it says. O(size).
+
+    Raises:
+        Damaged: not JSON, not UTF-8, over a limit, or something that JSON leaves open: a key twice in an object.
+
+    """
+    value = decode(data, what)
+    try:
+        if (exact := _encode(value)) == data:
+            return exact
+        data = pretty(data, -1)
+        if exact == data:
+            return data
+    except ValueError:  # an integer of over 4,300 digits
+        pass
+    try:
+        return encode(parse_strict(data.decode()))
+    except (ValueError, NotSerializable) as error:
+        raise Damaged(f"{what} is not valid JSON: {error}") from error
+    except RecursionError:
+        raise _deep(what) from None
+
+
 def canonical(value: object) -> bytes:
     """Bytes that are equal exactly when two values are the same JSON: `1`, `1.0` and `True` differ, key order does not.
 

@@ -16,6 +16,8 @@ FIRST = 8  # keys of a first page, and by how much the pages after it grow or sh
 LIGHT = 8_000_000  # bytes of a page after which the next may be larger
 _SIGNS = "[*?"  # what makes a pattern a glob
 
+Pair = tuple[str, Version | None, Version | None]
+
 
 class Selection:
     """Keys chosen by name or glob (`*`, `?`, `[…]`); all of them where there is no pattern."""
@@ -61,14 +63,12 @@ def changed_keys(backend: Backend, one: Point, other: Point) -> list[str]:
     return backend.changed(low, high)
 
 
-def pairs(
-    backend: Backend, keys: Iterable[str], before: Point, after: Point
-) -> Iterator[tuple[str, Version | None, Version | None]]:
+def pairs(backend: Backend, keys: Iterable[str], before: Point, after: Point) -> Iterator[Pair]:
     """The versions of keys in two states, read page by page: the first is small, and none of large values grows."""
     page: list[str] = []
     limit = FIRST
 
-    def read() -> Iterator[tuple[str, Version | None, Version | None]]:
+    def read() -> Iterator[Pair]:
         nonlocal limit
         old, new = backend.read(page, before), backend.read(page, after)
         weight = sum(len(one.value or b"") for side in (old, new) for one in side.values())
@@ -118,22 +118,28 @@ def diff_stores(
     """The diff of two states of different namespaces or stores. O(keys), streamed in bounded memory."""
 
     def source() -> Iterator[Change]:
-        olds, news = entries(*left), entries(*right)
-        old, new = next(olds, None), next(news, None)
-        while old is not None or new is not None:
-            if new is None or (old is not None and old.key < new.key):
-                pair: tuple[Version | None, Version | None] = (old, None)
-            elif old is None or new.key < old.key:
-                pair = (None, new)
-            else:
-                pair = (old, new)
-            key = (pair[0] or pair[1]).key  # type: ignore[union-attr]
-            if selection(key) and (found := change(key, *pair)):
+        for pair in joined(left, right):
+            if selection(pair[0]) and (found := change(*pair)):
                 yield found
-            old = next(olds, None) if pair[0] is not None else old
-            new = next(news, None) if pair[1] is not None else new
 
     return Diff(*labels, source)
+
+
+def joined(left: tuple[Backend, Point], right: tuple[Backend, Point]) -> Iterator[Pair]:
+    """Each key of two states with its version in both, in key order. O(keys), in bounded memory."""
+    olds, news = entries(*left), entries(*right)
+    old, new = next(olds, None), next(news, None)
+    while old is not None or new is not None:
+        if new is None or (old is not None and old.key < new.key):
+            assert old is not None
+            yield old.key, old, None
+            old = next(olds, None)
+        elif old is None or new.key < old.key:
+            yield new.key, None, new
+            new = next(news, None)
+        else:
+            yield old.key, old, new
+            old, new = next(olds, None), next(news, None)
 
 
 def entries(backend: Backend, at: Point | None, prefix: str = "") -> Iterator[Version]:
