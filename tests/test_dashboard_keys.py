@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from textual.app import App
 
 from stateview import StateManager
+from stateview.backends import sqlite_pages
 from stateview.backends.base import Batch, Row, Write
 from stateview.dashboard import list_source, source
 from stateview.dashboard.key_lines import Columns, start_of
@@ -321,15 +322,14 @@ def test_what_changes_while_it_is_searched_is_found_once(here, monkeypatch, limi
     assert found._shown.count == 300
 
 
-def test_a_damaged_value_does_not_end_a_search_and_is_told(new_store, tmp_path):
+def test_a_damaged_value_does_not_end_a_search_and_is_told(new_store):
     url = new_store("sqlite")
     with StateManager(url, "one") as manager:
         fill(manager, [f"{number:03d}" for number in range(300)], lambda key: f"value {key} " + "x" * 400)
         manager.checkpoint("c")
-    path = Path(url.removeprefix("sqlite:")) / "one" / "state.db"
-    data = path.read_bytes()
-    assert data.count(b"value 150 ") == 1
-    path.write_bytes(data.replace(b"value 150 ", b"value 1x0 "))
+    with sqlite_pages.connect(str(Path(url.removeprefix("sqlite:")) / "one" / "state.db")) as database:
+        database.execute("UPDATE entries SET value = replace(value, '150', '1x0') WHERE key = '150'")
+    database.close()
     with StateManager(url, "one") as manager:
         with pytest.raises(Damaged):
             manager.load("150")
