@@ -16,13 +16,13 @@ import msgspec
 from msgspec import Raw, Struct
 
 from . import codec, comparison, portable
-from .backends.base import Backend, Batch, Head, Mark, NewMark, Point, Version, Write
+from .backends.base import Backend, Batch, Head, Mark, NewMark, Point, Progress, Version, Write
 from .backends.shared import file_error, fsync_folder, remove, temporary
 from .comparison import Pair, Selection
 from .diff import Change, Diff
 from .errors import Conflict, HistoryPruned, InvalidName, KeyNotFound
 from .model import Commit
-from .sources import Options, Say, Source, Workspace, open_source
+from .sources import Options, Source, Workspace, open_source
 from .view import StateView, resolve
 
 TRIES = 5  # of an export while more is written than the history keeps
@@ -99,7 +99,7 @@ def layout_of(name: str, layout: str | None, some: bool) -> str:
 
 def export(
     backend: Backend, target: Target, layout: str | None = None, at: str | int | None = None,
-    keys: Iterable[str] | str | None = None, overwrite: bool = False, say: Say = quiet,
+    keys: Iterable[str] | str | None = None, overwrite: bool = False, progress: Progress = quiet,
 ) -> Exported:  # fmt: skip
     """See `StateManager.export`."""
     path = "" if hasattr(target, "write") else os.fspath(target)
@@ -112,9 +112,9 @@ def export(
     with _scratch("" if straight else path) as name:
         zipped = path.endswith(".gz")
         if found == "jsonl":
-            done = _export_lines(backend, name, zipped, say)
+            done = _export_lines(backend, name, zipped, progress)
         else:
-            done = _export_document(backend, name, zipped, at, keys, say)
+            done = _export_document(backend, name, zipped, at, keys, progress)
         size = os.path.getsize(name)
         if straight:
             _copy(name, target)
@@ -203,7 +203,7 @@ def _there(backend: Backend) -> Head:
     return head
 
 
-def _export_lines(backend: Backend, name: str, zipped: bool, say: Say) -> Exported:
+def _export_lines(backend: Backend, name: str, zipped: bool, progress: Progress) -> Exported:
     """Write all that is kept as of one revision, whatever is written meanwhile.
 
     What is newer is left out. What that supersedes is still kept, unless the floor has risen past it: then the file is
@@ -214,7 +214,7 @@ def _export_lines(backend: Backend, name: str, zipped: bool, say: Say) -> Export
         marks = [mark for mark in backend.marks() if mark.revision <= head.revision]
         header = portable.Header(portable.FORMAT, backend.namespace, head.lineage, head.revision, head.floor, head.time)
         with _writing(name, zipped) as out:
-            counts = portable.write(out, header, _commits(backend, head), marks, _versions(backend, head, say))
+            counts = portable.write(out, header, _commits(backend, head), marks, _versions(backend, head, progress))
         after = backend.head()
         if after.lineage != head.lineage:
             raise Conflict(f"namespace {backend.namespace!r} was dropped or replaced while it was exported")
@@ -237,7 +237,7 @@ def _commits(backend: Backend, head: Head) -> Iterator[Commit]:
         below = page[-1].revision
 
 
-def _versions(backend: Backend, head: Head, say: Say) -> Iterator[Version]:
+def _versions(backend: Backend, head: Head, progress: Progress) -> Iterator[Version]:
     after, done = ("", 0), 0
     while page := backend.dump(after, PAGE):
         for one in page:
@@ -245,7 +245,7 @@ def _versions(backend: Backend, head: Head, say: Say) -> Iterator[Version]:
             if one.revision <= head.revision:
                 yield one
         after = page[-1].key, page[-1].revision
-        say(done, head.count)
+        progress(done, head.count)
 
 
 def _raise_floor(name: str, zipped: bool, floor: int) -> portable.Counts:
@@ -279,7 +279,12 @@ def _raise_floor(name: str, zipped: bool, floor: int) -> portable.Counts:
 
 
 def _export_document(
-    backend: Backend, name: str, zipped: bool, at: str | int | None, keys: Iterable[str] | str | None, say: Say
+    backend: Backend,
+    name: str,
+    zipped: bool,
+    at: str | int | None,
+    keys: Iterable[str] | str | None,
+    progress: Progress,
 ) -> Exported:
     """Write `{key: value}`, keys sorted, two spaces of indentation: a line of a value is a line of a git diff."""
     head = _there(backend)
@@ -295,7 +300,7 @@ def _export_document(
             out.write((b",\n" if count else b"{\n") + block[2:-2])  # without the braces and their line ends
             count += 1
             if count % 1000 == 0:
-                say(count, head.count)
+                progress(count, head.count)
         out.write(b"\n}\n" if count else b"{}\n")
     if keys is not None and not count:
         raise KeyNotFound(f"no key matches {' '.join(keys)!r} at {ref}", "See 'stateview keys'")
@@ -310,11 +315,14 @@ class Importing:
 
     Args:
         backend: the namespace to import into.
+        commit: what commits to it.
         given: what to import, see `open_source`.
         options: how to read it.
         how: `"merge"` or `"replace"`; None where the namespace is new.
         force: also what is of another lineage, or older.
+        author: who, for the log.
         reason: for the log.
+        progress: is told how much is done, and of how much; 0 where that is not known.
 
     Raises:
         Conflict: the namespace is there and `how` is not given, or it is of another lineage, or a later revision.
@@ -322,18 +330,20 @@ class Importing:
     """
 
     def __init__(
-        self, backend: Backend, given: Any, options: Options, how: str | None = None, force: bool = False,
-        reason: str = "", say: Say = quiet,
+        self, backend: Backend, commit: Committer, given: Any, options: Options, how: str | None = None,
+        force: bool = False, author: str = "", reason: str = "", progress: Progress = quiet,
     ) -> None:  # fmt: skip
         if how not in (None, "merge", "replace"):
             raise InvalidName(f"how={how!r}: it is merge or replace")
         self.backend = backend
+        self.author = author
+        self._commit = commit
         self.space = Workspace()
         self.writes: dict[str, Write] = {}
         self._held: Backend | None = None
         self._live = Point(0, 0)
         self._looked = False
-        self._say = say
+        self._progress = progress
         try:
             self.source: Source = open_source(given, self.space, options, backend.namespace)
             self.head = backend.head()
@@ -462,17 +472,21 @@ class Importing:
 
         return Diff("live", self.source.name, source)
 
-    def commit(self, commit: Committer, seen: bool = False) -> Imported:
-        """Do what was looked at, as one commit; planned anew where others wrote meanwhile.
+    def run(self, seen: bool = False) -> Imported:
+        """Do it: make the namespace, or what was looked at as one commit, planned anew where others write meanwhile.
 
         Args:
-            commit: what commits.
             seen: someone has seen the preview: only what it showed is done.
 
         Raises:
-            Conflict: others wrote to a key that is to be written, and the preview was seen; or for 30 s.
+            Conflict: others wrote to a key that is to be written, and the preview was seen; or for 30 s. Or a new
+                namespace is there by now, or a migration into it is not done.
 
         """
+        if self.is_new:
+            return self._receive()
+        if not self._looked:
+            self.look()
         deadline = time.monotonic() + DEADLINE
         number = 1
         while self.writes:
@@ -480,7 +494,7 @@ class Importing:
             mark = f"before_import_{stamp}" + (f"_{number}" if number > 1 else "")
             marks = (NewMark(mark, f"made by {self.reason}"[:500], fresh=True),) if self.how == "replace" else ()
             try:
-                done = commit(Batch(self.writes, base=self._live.revision, reason=self.reason, marks=marks))
+                done = self._commit(Batch(self.writes, base=self._live.revision, reason=self.reason, marks=marks))
             except Conflict:
                 if time.monotonic() > deadline:
                     raise
@@ -507,13 +521,8 @@ class Importing:
 
     # --- into a new one
 
-    def receive(self, author: str = "") -> Imported:
-        """Make the namespace, with all that the source holds; it is there whole, or not at all.
-
-        Raises:
-            Conflict: there is one by now, or a migration into it is not done.
-
-        """
+    def _receive(self) -> Imported:
+        """Make the namespace, with all that the source holds; it is there whole, or not at all."""
         receiver = self.backend.receive()
         note = receiver.progress()
         if note is not None:
@@ -524,7 +533,7 @@ class Importing:
             receiver.drop()  # what an import that was killed left; it begins anew
             receiver = self.backend.receive()
         try:
-            head = self.source.fill(receiver, self.reason, author, self._say)
+            head = self.source.fill(receiver, self.reason, self.author, self._progress)
             receiver.finish(head)
         except BaseException:
             receiver.drop()

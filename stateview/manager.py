@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from . import codec, comparison, restoring, settings
 from .backends import open_backend
@@ -34,6 +34,8 @@ from .view import Ref, StateView, diff, find_mark, missing_key, missing_mark, re
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from .backends.base import Progress
+    from .exchange import Exported, Imported, Importing
     from .pruning import PruneReport
     from .stats import Stats
 
@@ -621,6 +623,91 @@ class StateManager:
             latest = resolve(self.backend, revision)
             yield from comparison.diff_points(self.backend, known, latest, (str(since), "live"), selection)
             known, quiet_since = latest, time.monotonic()
+
+    # --- files -------------------------------------------------------------------------------------------------
+
+    def export(
+        self, target: str | os.PathLike[str] | IO[bytes], *, layout: str | None = None, at: Ref | None = None,
+        keys: Iterable[str] | str | None = None, overwrite: bool = False, progress: Progress | None = None,
+    ) -> Exported:  # fmt: skip
+        """Write the namespace into a file, of one revision whatever others write meanwhile. O(all that is kept).
+
+        The file is there whole and durable, or not at all. The same namespace gives the same bytes, from any backend.
+
+        Args:
+            target: a path, or a file that is open for writing bytes. One that ends in `.gz` is packed.
+            layout: `"jsonl"`, JSON Lines with the whole history and the checkpoints, in bounded memory; `"json"`, an
+                object `{key: value}`, sorted. None: by the ending of the path, else `"jsonl"`.
+            at: the state to export, for `"json"`. None: live.
+            keys: only these, by names and globs, for `"json"`.
+            overwrite: replace a file that is there.
+            progress: is told how many keys are done, and of how many.
+
+        Raises:
+            Conflict: the file is there; or more is written meanwhile than the history keeps.
+            KeyNotFound: there is no such namespace, or no key that is chosen.
+            InvalidName: a path without a known ending, or a choice that the layout cannot hold.
+            HistoryPruned, RefNotFound: `at` names nothing that is kept.
+
+        """
+        from .exchange import export, quiet
+
+        return export(self.backend, target, layout, at, keys, overwrite, progress or quiet)
+
+    def import_from(
+        self, source: str | os.PathLike[str] | IO[bytes], *, how: str | None = None, dry_run: bool = False,
+        force: bool = False, layout: str | None = None, pattern: str | None = None, strip_prefix: str = "",
+        text: bool = False, skip: bool = False, progress: Progress | None = None,
+    ) -> Imported:  # fmt: skip
+        """Take in what `export` wrote, a JSON object, data of an older layout, or the strings of any Redis.
+
+        A namespace that is new is made of it, whole or not at all: of JSON Lines with history, revisions and
+        checkpoints as they were. In one that is there it becomes one commit, which `undo` takes back. The source is
+        never written to. O(all of it); in bounded memory, but for a JSON object and for what is to be written.
+
+        Args:
+            source: a path, a file that is open for reading bytes, or the URL of a Redis.
+            how: for a namespace that is there: `"merge"`, the source's keys are written and all others stay;
+                `"replace"`, all keys become as there, and a checkpoint `before_import_…` is made before.
+            dry_run: only return what it would do; the diff is to be read while the source is as it was.
+            force: also an export of another lineage, or one that is older than what is live.
+            layout: `"jsonl"`, `"json"` or `"state"` (a state.json). None: what it is found to be.
+            pattern: of a Redis the keys that its pattern matches, such as `app:*`, with what is left of their lives.
+                None: the older layout's keys of this namespace.
+            strip_prefix: what to take off the beginning of those keys.
+            text: take those values that are not JSON as text.
+            skip: leave out those keys that are no strings.
+            progress: is told how much is done, and of how much; 0 where that is not known.
+
+        Raises:
+            Conflict: the namespace is there, and `how` is not given; the export is of another lineage, or older.
+            Damaged: the source is not what it seems to be, with line and column, or the key. Nothing was changed.
+            KeyNotFound: there is nothing to import.
+            InvalidName: options that do not go together.
+
+        """
+        work = self.importing(
+            source, how=how, force=force, layout=layout, pattern=pattern, strip_prefix=strip_prefix, text=text,
+            skip=skip, progress=progress,
+        )  # fmt: skip
+        if dry_run:
+            return work.plan()
+        with work:
+            return work.run()
+
+    def importing(
+        self, source: str | os.PathLike[str] | IO[bytes], *, how: str | None = None, force: bool = False,
+        layout: str | None = None, pattern: str | None = None, strip_prefix: str = "", text: bool = False,
+        skip: bool = False, progress: Progress | None = None,
+    ) -> Importing:  # fmt: skip
+        """An import in steps, to be looked at before it is done: a context manager. Arguments as of `import_from`."""
+        from .exchange import Importing, quiet
+        from .sources import Options
+
+        options = Options(layout, pattern, strip_prefix, text, skip)
+        return Importing(
+            self.backend, self._commit, source, options, how, force, self.author, progress=progress or quiet
+        )
 
     # --- the store ---------------------------------------------------------------------------------------------
 

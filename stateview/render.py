@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from . import codec
-from .commands.results import Changes, Differs, Done, Loaded, Record, Result, Table, Text, plural
+from .commands.results import Changes, Differs, Done, Loaded, Record, Result, Stream, Table, Text, plural
 from .diff import SIGNS, Change, Diff, line_diff
 from .model import ABSENT, PathChange
 
@@ -68,6 +68,9 @@ def render(result: Result, style: Style) -> Iterator[str]:
             yield result.name + "\n"
     elif isinstance(result, Text):
         yield result.text
+    elif isinstance(result, Stream):
+        for piece in result.pieces:
+            yield "\n".join(inert(line) for line in piece.split("\n")) if style.terminal else piece
 
 
 def _pretty(style: Style) -> bool:

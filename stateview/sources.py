@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from . import codec, documents
 from .backends import mask, open_backend
-from .backends.base import PAGE, Backend, Batch, Head, Kept, Mark, NewMark, Receiver, Version, Write
+from .backends.base import PAGE, Backend, Batch, Head, Kept, Mark, NewMark, Progress, Receiver, Version, Write
 from .backends.shared import file_error
 from .comparison import entries
 from .errors import Damaged, InvalidName, KeyNotFound, StateException
@@ -35,8 +35,6 @@ MAX_DOCUMENT = 1 << 30  # bytes of a document, which is taken into memory whole
 SECOND = 1_000_000
 _SQLITE = b"SQLite format 3\0"
 _SHOWN = 20  # names of what was passed over
-
-Say = Callable[[int, int], None]
 
 
 class Options(Struct, frozen=True):
@@ -95,7 +93,7 @@ class Source:
         self.words = words
         self.skipped: list[str] = []
 
-    def fill(self, receiver: Receiver, reason: str, author: str, say: Say) -> Head:
+    def fill(self, receiver: Receiver, reason: str, author: str, progress: Progress) -> Head:
         """Put all of it into a receiver; returns the head to finish with. O(all of it), in bounded memory.
 
         Raises:
@@ -126,7 +124,7 @@ class Lines(Source):
         where = f"namespace {header.header.namespace!r} at revision {self.head.revision}"
         super().__init__(file.name, f"an export (JSON Lines) of {where}")
 
-    def fill(self, receiver: Receiver, reason: str, author: str, say: Say) -> Head:  # noqa: ARG002
+    def fill(self, receiver: Receiver, reason: str, author: str, progress: Progress) -> Head:  # noqa: ARG002
         """See `Source.fill`."""
         with self._file.open() as opened:
             reader = Reader(opened, self.name)
@@ -137,7 +135,7 @@ class Lines(Source):
             versions = with_until(_sort(reader.records(), commits, marks, lambda: _put(receiver, commits=commits)))
             for page in _pages(versions):
                 _put(receiver, page)
-                say(reader.bytes, self._file.size)
+                progress(reader.bytes, self._file.size)
             _put(receiver, commits=commits, marks=marks)
             return reader.head
 
@@ -202,7 +200,7 @@ class Document(Source):
         self._versions = sorted(versions, key=lambda one: one.key)
         super().__init__(name, f"{words} with {len(self._versions):,} keys")
 
-    def fill(self, receiver: Receiver, reason: str, author: str, say: Say) -> Head:
+    def fill(self, receiver: Receiver, reason: str, author: str, progress: Progress) -> Head:
         """See `Source.fill`."""
         commit, head = _first(len(self._versions), now(), reason, author)
         rest = iter(self._versions)
@@ -210,7 +208,7 @@ class Document(Source):
         while page := list(islice(rest, 1000)):
             _put(receiver, [Kept(one.key, one.value, 1, one.time, one.expires) for one in page])
             done += len(page)
-            say(done, len(self._versions))
+            progress(done, len(self._versions))
         _put(receiver, commits=[commit], marks=[])
         return head
 
@@ -229,7 +227,7 @@ class Older(Source):
         """See `Source.backend`."""
         return self._found
 
-    def fill(self, receiver: Receiver, reason: str, author: str, say: Say) -> Head:  # noqa: ARG002
+    def fill(self, receiver: Receiver, reason: str, author: str, progress: Progress) -> Head:  # noqa: ARG002
         """See `Source.fill`."""
         found, head = self._found, self._found.head()
         after, done = ("", 0), 0
@@ -237,7 +235,7 @@ class Older(Source):
             _put(receiver, page)
             after = page[-1].key, page[-1].revision
             done += sum(1 for one in page if not one.until and one.value is not None)
-            say(done, head.count)
+            progress(done, head.count)
         _put(receiver, commits=found.commits(1 << 30), marks=found.marks())
         return head
 
@@ -252,7 +250,7 @@ class Strings(Source):
         self._options = options
         super().__init__(server.url, f"the strings {options.pattern!r} of {server.url}")
 
-    def fill(self, receiver: Receiver, reason: str, author: str, say: Say) -> Head:
+    def fill(self, receiver: Receiver, reason: str, author: str, progress: Progress) -> Head:
         """See `Source.fill`. The names of the keys are in memory."""
         from .backends.redis_foreign import scan
 
@@ -270,7 +268,7 @@ class Strings(Source):
                 put.append(Kept(check_key(key), self._value(one.key, one.value), 1, moment, one.expires))
             _put(receiver, put)
             done += len(put)
-            say(done, 0)
+            progress(done, 0)
         if not done:
             raise KeyNotFound(f"{self.words}: there are none", "The pattern is one of Redis's KEYS, such as 'app:*'")
         commit, head = _first(done, moment, reason, author)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakSet
 
 from ..manager import StateManager
 from ..transaction import Transaction
 from .exits import NeedsYes
 from .results import Result
+
+
+class Closable(Protocol):
+    """Something with an end."""
+
+    def close(self) -> None:
+        """Let go of what it holds."""
 
 
 class Context:
@@ -35,6 +43,7 @@ class Context:
         self.progress = progress or (lambda _text: None)
         self.transaction: Transaction | None = None
         self._manager: StateManager | None = None
+        self._kept: WeakSet[Closable] = WeakSet()
 
     @property
     def manager(self) -> StateManager:
@@ -70,8 +79,15 @@ class Context:
         if not self.ask(question):
             raise NeedsYes("not done", "Nothing was changed")
 
+    def keep(self, one: Closable) -> None:
+        """Have something closed with this context, if it is still there: what a result may go on to read from."""
+        self._kept.add(one)
+
     def close(self) -> None:
         """Let go of what was opened."""
+        for one in self._kept:
+            one.close()
+        self._kept.clear()
         if self._manager is not None:
             self._manager.close()
             self._manager = None

@@ -76,3 +76,9 @@ class Text(Result):
     """Text as it is."""
 
     text: str = ""
+
+
+class Stream(Result):
+    """Text in pieces, such as a file's; as it is, but at a terminal inert."""
+
+    pieces: Iterable[str] = ()

@@ -554,6 +554,62 @@ COMMANDS = (
         "Revisions are counted anew, and the history between checkpoints stays in the source.",
     ),
     Command(
+        "export",
+        "commands.exchanging:export",
+        "write the namespace into a file",
+        (
+            Arg(
+                "file",
+                "path",
+                "FILE.jsonl or FILE.json, also with .gz (default, or -: standard output)",
+                required=False,
+            ),
+        ),
+        (
+            Option(
+                "as", "choice", "jsonl: with the whole history; json: {key: value}, sorted", choices=("jsonl", "json")
+            ),
+            _AT._replace(help="the state to export, as json: a checkpoint, a revision, live~N"),
+            _KEYS._replace(help="only these keys, as json, by name or glob; may be repeated"),
+        ),
+        examples=(
+            "export backup.jsonl.gz",
+            "export state.json --at after_planning",
+            "export --as json --keys 'task:*'",
+        ),
+        more="Of one revision, whatever others write meanwhile; the file is there whole, or not at all.\n"
+        "A file that is there is overwritten only with --yes, or when a person says so.",
+    ),
+    Command(
+        "import",
+        "commands.exchanging:import_",
+        "take in an export, a JSON object, an older layout, or any Redis",
+        (Arg("source", "path", "a file, a folder, - for standard input, or redis://HOST:PORT/DB"),),
+        (
+            Option("merge", "flag", "into a namespace that is there: write the source's keys, leave all others"),
+            Option("replace", "flag", "into a namespace that is there: make all keys as they are in the source"),
+            _DRY_RUN,
+            Option("force", "flag", "also an export of another lineage, or an older one"),
+            Option(
+                "as", "choice", "what the file is (default: what it is found to be)", choices=("jsonl", "json", "state")
+            ),
+            Option("pattern", "text", "of a Redis the keys that match, such as 'app:*'"),
+            Option("strip-prefix", "text", "take this off the beginning of those keys"),
+            Option("string", "flag", "take those values that are not JSON as text"),
+            Option("skip", "flag", "leave out those keys that are no strings"),
+        ),
+        examples=(
+            "import backup.jsonl.gz -n copy",
+            "import state.json --merge --dry-run",
+            "import backup.jsonl --replace",
+            "import redis://localhost:6379/0 --pattern 'app:*' --strip-prefix app: -n app",
+        ),
+        more="A new namespace is made of it, with all history where that is in the file. In one that is there it is\n"
+        "one commit, which 'undo' takes back; --replace makes a checkpoint before_import_… first. At a terminal it\n"
+        "shows the diff and asks; in a script it goes ahead, since nothing is lost. Without a pattern, what is taken\n"
+        "from a Redis are the keys state:NS:* and checkpoint:NS:* of the older layout.",
+    ),
+    Command(
         "demo",
         "commands.demo:demo",
         "make a small store, and walk through the main acts on it",
