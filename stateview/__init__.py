@@ -21,7 +21,7 @@ from .errors import (
     RefNotFound,
     StateException,
 )
-from .manager import StateManager
+from .manager import StateManager, migrate
 from .model import ABSENT, Checkpoint, Commit, DoctorReport, Entry, Finding, PathChange, Problem, RecoveryReport
 from .transaction import Transaction
 from .view import StateView, diff
@@ -57,6 +57,7 @@ __all__ = [
     "checkpoint",
     "diff",
     "load_state",
+    "migrate",
     "restore_checkpoint",
     "save_state",
 ]

@@ -13,7 +13,7 @@ from . import codec, comparison, restoring, settings
 from .backends import open_backend
 from .backends.base import Backend, Batch, Head, Mark, NewMark, Point, Row, Version, Write
 from .diff import Change, Diff, point
-from .errors import Conflict, HistoryPruned, InvalidName, ReadOnly, StateException
+from .errors import Conflict, HistoryPruned, InvalidName, KeyNotFound, ReadOnly, StateException
 from .model import (
     ABSENT,
     Checkpoint,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from .backends.base import Progress
     from .exchange import Exported, Imported, Importing
+    from .migrating import Migrated, Tell
     from .pruning import PruneReport
     from .stats import Stats
 
@@ -745,6 +746,47 @@ class StateManager:
             raise
         return target
 
+    def migrate_to(
+        self, destination: str, *, dry_run: bool = False, force: bool = False, switch: bool = False,
+        progress: Tell | None = None,
+    ) -> Migrated:  # fmt: skip
+        """Move this namespace into another store: what is live, checkpoints, history, expiry, revisions as they were.
+
+        It is copied, then caught up with what is written meanwhile, then the copy is read back and compared, and only
+        then is it there for anyone. Interrupted at any point, or killed, the next call goes on from there. This one is
+        only read, and stays. O(all that is kept), in bounded memory but for JSON files.
+
+        Args:
+            destination: a store URL, `"json"`, `"sqlite"`, `"redis"`, or the name of a store in `stateview.toml`.
+            dry_run: read everything, and only return what would be moved.
+            force: also over a namespace that is another, or was written to since: a checkpoint `before_migrate_…` is
+                made in it, and all of it is kept aside; the report says where.
+            switch: make the destination the store of this folder's `stateview.toml` afterwards.
+            progress: is called with a `Step` again and again; what it raises ends the copy, to be gone on with.
+
+        Raises:
+            KeyNotFound: there is no such namespace.
+            Conflict: the destination holds another namespace of this name, or a later state of this one; another copy
+                into it is under way; or this one is written to faster than it can be followed.
+            ReadOnly: the destination may not be written, or this one is of an older layout that is not adopted yet.
+            Damaged: something cannot be read, or what was read back is not what was copied.
+            BackendError: a store does not answer, or has no space.
+
+        """
+        from .migrating import migrate
+
+        opened = {**self._opened, "read_only": True}
+        target = StateManager(destination, self.namespace, read_only=dry_run, author=self.author)
+        with target, StateManager(namespace=self.namespace, **opened) as source:
+            report = migrate(
+                source.backend, target.backend, dry_run=dry_run, force=force, author=self.author, progress=progress
+            )
+        if switch and not dry_run:
+            from msgspec.structs import replace
+
+            return replace(report, switched=settings.switch(destination, self.namespace))
+        return report
+
     def doctor(self, progress: Callable[[str], None] | None = None) -> DoctorReport:
         """Check all that is stored, without changing anything, and say what each finding means and what to do.
 
@@ -875,6 +917,37 @@ class StateManager:
 
             time.sleep(uniform(0, pause))
             pause = min(0.05, pause * 1.5)
+
+
+def migrate(
+    source: str, destination: str, *, namespace: str | None = None, all: bool = False, dry_run: bool = False,
+    force: bool = False, switch: bool = False, author: str | None = None, progress: Tell | None = None,
+) -> list[Migrated]:  # fmt: skip
+    """Move one namespace, or all, of a store into another store; returns a report on each.
+
+    With `all`, nothing is moved before it is known that no destination is in the way. The last of them, or the one
+    that the folder uses, is what `switch` names. For the rest see `StateManager.migrate_to`.
+    """
+    from .migrating import check
+
+    with StateManager(source, namespace, read_only=True, author=author) as first:
+        used = first.namespace
+        names = first.namespaces() if all else [used]
+    if not names:
+        raise KeyNotFound(f"there is no namespace in {first.url}", "Look at the path or the URL")
+    names.sort(key=lambda name: name == used)  # the last is what `switch` names
+    managers = [StateManager(source, name, read_only=True, author=author) for name in names]
+    if all:
+        for one in managers:
+            with one, StateManager(destination, one.namespace, read_only=True) as target:
+                check(one.backend, target.backend, force)
+    reports = []
+    for one in managers:
+        with one:
+            switched = switch and one is managers[-1]
+            given = {"dry_run": dry_run, "force": force, "switch": switched}
+            reports.append(one.migrate_to(destination, progress=progress, **given))
+    return reports
 
 
 def _numbered(stem: str) -> Iterator[str]:

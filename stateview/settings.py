@@ -224,10 +224,10 @@ def _value(match: re.Match[str]) -> str:
     return value
 
 
-def remember(store: str, namespace: str) -> str:
-    """Make a store and namespace, as `choose` takes them, those of the working folder; returns the file's path.
+def remember(store: str, namespace: str, folder: str = "") -> str:
+    """Make a store and namespace, as `choose` takes them, those of a folder, by default the working one.
 
-    What else the file says, comments included, stays.
+    What else its file says, comments included, stays. Returns the file's path.
 
     Raises:
         InvalidName: a file that is not TOML.
@@ -236,7 +236,7 @@ def remember(store: str, namespace: str) -> str:
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
-    path = os.path.abspath(FILE)
+    path = os.path.abspath(os.path.join(folder, FILE))
     text = ""
     try:
         with open(path, encoding="utf-8") as file:
@@ -254,3 +254,13 @@ def remember(store: str, namespace: str) -> str:
     except OSError as error:
         raise file_error(error, path) from error
     return path
+
+
+def switch(store: str, namespace: str) -> str:
+    """Make a store, as it is given in the working folder, that of whichever file counts here; returns its path."""
+    found = find()
+    if found.folder and found.folder != os.getcwd() and store not in found.stores():
+        parsed = parse_store(store)
+        if parsed.kind != "redis":
+            store = f"{parsed.kind}:{os.path.relpath(parsed.place, found.folder)}"
+    return remember(store, namespace, found.folder)

@@ -578,21 +578,23 @@ def test_a_long_act_ends_in_a_report(url: str, new_store: Callable[[str], str]) 
         assert state.load("phase") == "building"
 
 
-def test_a_migration_that_is_stopped_leaves_nothing_behind(
+def test_a_migration_that_is_stopped_is_gone_on_with(
     url: str, new_store: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = new_store("sqlite")
     reached, go_on = threading.Event(), threading.Event()
 
-    def copy(*given: Any) -> None:
-        original(*given)
-        reached.set()
-        go_on.wait(10)
+    import stateview.migrating as module
 
-    import stateview.migrate as module
+    original = module._Copy._put
 
-    original = module._copy
-    monkeypatch.setattr(module, "_copy", copy)
+    def put(*given: Any, **more: Any) -> None:
+        original(*given, **more)
+        if not reached.is_set():
+            reached.set()
+            go_on.wait(10)
+
+    monkeypatch.setattr(module._Copy, "_put", put)
 
     async def flow(pilot: Pilot[None], app: Board) -> None:
         job = app.acts.start(["migrate", url, other])
@@ -606,6 +608,8 @@ def test_a_migration_that_is_stopped_leaves_nothing_behind(
     run(url, flow)
     with StateManager(other, "work") as state:
         assert state.namespaces() == []
+    with StateManager(url, "work") as state:
+        assert state.migrate_to(other).resumed
 
 
 # --- output ----------------------------------------------------------------------------------------------------------

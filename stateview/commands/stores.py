@@ -1,4 +1,4 @@
-"""Handlers: init, namespaces, fork, watch, migrate."""
+"""Handlers: init, namespaces, fork, watch."""
 
 from __future__ import annotations
 
@@ -69,19 +69,3 @@ def watch(context: Context, given: dict[str, Any]) -> Changes:
         since=given.get("since", "live"), keys=given.get("keys"), timeout=given.get("timeout")
     )
     return Changes(changes=islice(found, given["count"]) if "count" in given else found)
-
-
-def migrate(context: Context, given: dict[str, Any]) -> Done:
-    """`migrate FROM TO`."""
-    from ..migrate import migrate as copy
-
-    namespace = context.options.get("namespace")
-    source = context.open(given["from"], namespace, read_only=True)
-    target = context.open(given["to"], source.namespace)
-    dry = bool(given.get("dry_run"))
-    count = copy(source, target, dry_run=dry)
-    held = f"{plural(source.head().count, 'key')} and {plural(count, 'checkpoint')}"
-    what = f"{held} of {source.namespace} from {source.url} to {target.url}"
-    told = f"would copy {what}" if dry else f"copied {what}, read back and compared; the source is as it was"
-    data = {"namespace": source.namespace, "keys": source.head().count, "checkpoints": count, "dry_run": dry}
-    return Done(told, data=data)

@@ -542,16 +542,26 @@ COMMANDS = (
     ),
     Command(
         "migrate",
-        "commands.stores:migrate",
-        "copy a namespace, with its checkpoints, into another store",
+        "commands.moving:migrate",
+        "move a namespace into another store, with its checkpoints and history",
         (
             Arg("from", "store", "the store to read"),
-            Arg("to", "store", "the store to write; the namespace must be new there"),
+            Arg("to", "store", "the store to write"),
         ),
-        (Option("dry-run", "flag", "only say what would be copied"),),
-        examples=("migrate --from json --to sqlite", "migrate sqlite:./state redis://localhost:6379/0 -n build"),
-        more="The live state and every checkpoint are copied, then read back and compared; the source is not touched.\n"
-        "Revisions are counted anew, and the history between checkpoints stays in the source.",
+        (
+            Option("all", "flag", "all namespaces of the store"),
+            Option("dry-run", "flag", "read everything, and only say what would be moved"),
+            Option("force", "flag", "also over another namespace, which is kept aside, with a checkpoint in it"),
+            Option("switch", "flag", "make it the store of this folder's stateview.toml afterwards"),
+        ),
+        examples=(
+            "migrate --from json --to sqlite --switch",
+            "migrate sqlite:./state redis://localhost:6379/0 -n build",
+            "migrate json sqlite --all --format json",
+        ),
+        more="The source is not touched, and may be written to meanwhile. The copy is read back and compared before\n"
+        "it is there for anyone. Interrupted or killed, run it again: it goes on where it was.\n"
+        "With --format json each line is progress, or a report.",
     ),
     Command(
         "export",

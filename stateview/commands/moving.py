@@ -1,0 +1,105 @@
+"""Handler: migrate."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..backends import mask, parse_store
+from ..errors import ReadOnly
+from ..manager import migrate as move
+from .context import Context
+from .results import Done, plural
+
+if TYPE_CHECKING:
+    from ..migrating import Migrated, Step, Tell
+
+EVERY = 1.0  # seconds between two lines of progress for a script
+_JSON = ("state.json", "history.jsonl", "checkpoints")
+
+
+def migrate(context: Context, given: dict[str, Any]) -> Done:
+    """`migrate FROM TO`."""
+    dry_run = bool(given.get("dry_run"))
+    if context.options.get("read_only") and not dry_run:
+        raise ReadOnly("migrate writes to the destination, and --read-only was given")
+    lines = context.options.get("format") in ("json", "jsonl")
+    tell: Tell = _Lines(context) if lines else lambda step: context.progress(str(step))
+    reports = move(
+        given["from"], given["to"], namespace=context.options.get("namespace"), all=bool(given.get("all")),
+        dry_run=dry_run, force=bool(given.get("force")), switch=bool(given.get("switch")),
+        author=context.options.get("author"), progress=tell,
+    )  # fmt: skip
+    results = [Done(_told(report, given["to"]), data=_data(report)) for report in reports]
+    if lines:
+        for result in results[:-1]:
+            context.show(Done(data=result.data))
+    context.progress("")
+    return Done("\n".join(result.told for result in results), data=results[-1].data)
+
+
+class _Lines:
+    """Progress as lines of JSON, a second apart."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._last: tuple[str, float] = ("", 0.0)
+
+    def __call__(self, step: Step) -> None:
+        """A part of the work is done."""
+        self._context.progress(str(step))  # where a person can stop it
+        doing, now = f"{step.namespace} {step.doing}", time.monotonic()
+        if doing == self._last[0] and now - self._last[1] < EVERY:
+            return
+        self._last = doing, now
+        data = {
+            "event": "progress", "namespace": step.namespace, "doing": step.doing, "done": step.done,
+            "total": step.total, "percent": step.percent, "rate": round(step.rate),
+            "left": None if step.left is None else round(step.left, 1),
+        }  # fmt: skip
+        self._context.show(Done(data=data))
+
+
+def _data(report: Migrated) -> dict[str, Any]:
+    from msgspec import to_builtins
+
+    found: dict[str, Any] = to_builtins(report)
+    states = {name: {"keys": one.keys, "digest": one.digest} for name, one in report.checkpoints.items()}
+    return {"event": "would" if report.dry_run else "migrated", **found, "checkpoints": states}
+
+
+def _told(report: Migrated, given: str) -> str:
+    """What was done, and what to do next."""
+    held = f"{plural(report.keys, 'key')} and {plural(len(report.checkpoints), 'checkpoint')}"
+    what = f"{held} of {report.namespace} from {report.source} to {report.destination}"
+    size = f"{plural(report.versions, 'version')} of {report.bytes:,} bytes, revision {report.revision:,}"
+    if report.dry_run:
+        there = "; it is there already, and would be compared" if report.already else ""
+        return f"would copy {what}: {size}{there}"
+    done = "there already:" if report.already else "went on with a copy, and copied" if report.resumed else "copied"
+    lines = [
+        f"{done} {what}: {size}, in {report.seconds:,.1f} s",
+        f"read back and compared, digest {report.digest}; the source is as it was",
+    ]
+    if report.kept:
+        safe = f", with the checkpoint {report.safety}" if report.safety else ""
+        lines.append(f"what was there before is kept in {report.kept}{safe}")
+    if report.switched:
+        lines.append(f"{report.switched} names it from now on")
+        if os.environ.get("STATEVIEW_STORE"):
+            lines.append("but the environment's STATEVIEW_STORE says otherwise, and is heard first")
+    else:
+        lines.append(f"next: 'stateview init {shlex.quote(mask(given))} {report.namespace}' makes scripts here use it")
+    return "\n".join([*lines, *_same_folder(report)])
+
+
+def _same_folder(report: Migrated) -> list[str]:
+    """A warning, where removing the former namespace's folder would remove the new one too."""
+    one, other = parse_store(report.source), parse_store(report.destination)
+    if "redis" in (one.kind, other.kind) or os.path.realpath(one.place) != os.path.realpath(other.place):
+        return []
+    names = _JSON if one.kind == "json" else ("state.db*",)
+    folder = os.path.join(one.place, report.namespace)
+    return [f"both lie in {folder}: to remove the former, remove {', '.join(names)} in it, never the folder"]

@@ -1,0 +1,486 @@
+"""Moving a namespace into another backend: copied page by page, caught up by revision, compared, and only then there.
+
+The copy is built in a stage of the destination's (see `Receiver`), whose last note says what it holds: so whoever comes
+next goes on from there. The source is read, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from .backends.base import Backend, Batch, Head, Kept, Mark, NewMark, Point, Receiver
+from .comparison import entries
+from .errors import Conflict, HistoryPruned, KeyNotFound, ReadOnly, StateException
+from .model import Commit, show_time
+from .verifying import (
+    KEYS,
+    Compared,
+    Content,
+    Differs,
+    Part,
+    Verification,
+    ahead,
+    clip,
+    pages,
+    part,
+    place,
+    reading_back,
+    survey,
+)
+
+FORMAT = 1  # of the note
+ROUNDS = 50  # of catching up until nothing is left
+TAILS = 10  # of catching up with what was written during a comparison
+ANEW = 3  # copies that are begun because the source forgot what was between
+COMMITS = 1000  # of one page
+BRIEF = 60_000_000  # microseconds: what expires sooner is not looked at
+
+
+class Step(Struct, frozen=True):
+    """How far a migration is: `doing` what, and of `total` keys how many are `done`; the rate in keys a second."""
+
+    namespace: str
+    doing: str
+    done: int
+    total: int
+    rate: float = 0.0
+
+    @property
+    def left(self) -> float | None:
+        """About how many seconds this part takes on; None where that is not known yet."""
+        return max(0, self.total - self.done) / self.rate if self.rate else None
+
+    @property
+    def percent(self) -> int:
+        """How much of this part is done."""
+        return min(100, 100 * self.done // self.total) if self.total else 0
+
+    def __str__(self) -> str:
+        told = f"{self.namespace}: {self.doing} {self.done:,} of {self.total:,} keys, {self.percent}%"
+        left = self.left
+        return told if left is None else f"{told}, {self.rate:,.0f} keys/s, {_spell(left)} left"
+
+
+def _spell(seconds: float) -> str:
+    whole = int(seconds + 0.5)
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
+
+
+class Migrated(Struct, frozen=True):
+    """What a migration did, or with `dry_run` would do.
+
+    `keys` are the live ones; `versions` all that are kept, with the `bytes` of their values; `digest` is of what live
+    shows, `checkpoints` has keys and digest of each by `NAME@REVISION`. `already` where the destination held it all
+    before, `resumed` where an earlier copy was gone on with. `kept` says where the destination's former namespace is
+    kept, `safety` the checkpoint that was made in it; `switched` which file names the destination now.
+    """
+
+    source: str
+    destination: str
+    namespace: str
+    revision: int
+    keys: int
+    versions: int
+    bytes: int
+    digest: str = ""
+    checkpoints: dict[str, Content] = {}
+    seconds: float = 0.0
+    dry_run: bool = False
+    already: bool = False
+    resumed: bool = False
+    kept: str = ""
+    safety: str = ""
+    switched: str = ""
+
+
+Tell = Callable[[Step], None]
+
+
+def migrate(
+    source: Backend, destination: Backend, *, dry_run: bool = False, force: bool = False, author: str = "",
+    progress: Tell | None = None,
+) -> Migrated:  # fmt: skip
+    """See `StateManager.migrate_to`. `author` is who the safety checkpoint is of."""
+    started = time.monotonic()
+    tell = progress or (lambda _step: None)
+    head, there = check(source, destination, force)
+    if dry_run:
+        pace = _Pace(tell, source.namespace, "reading", head.count)
+        marks = [mark for mark in source.marks() if mark.revision <= head.revision]
+        found = survey(source, Point(head.revision, source.now()), marks, pace.reached)
+        return _report(source, destination, head, found, started, dry_run=True, already=there.already)
+    if there.already:
+        found = _compare_whole(source, destination, head, there.head, tell)
+        return _report(source, destination, head, found, started, already=True)
+    with _Copy(source, destination, tell) as copy:
+        head, found = copy.build()
+        safety = ""
+        if there.head.lineage:
+            there = _look(source, head, destination)  # others may have written there meanwhile
+            if there.refusal is not None and not force:
+                raise there.refusal
+            safety = _mark_safe(destination, source, author) if there.refusal is not None else ""
+        kept = copy.receiver.finish(head, over=bool(there.head.lineage))
+    if copy.moved:  # while it was compared, so that what was counted is of before
+        found = survey(destination, Point(head.revision, destination.now()), copy.marks)
+    return _report(source, destination, head, found, started, resumed=copy.resumed, kept=kept, safety=safety)
+
+
+def _report(
+    source: Backend, destination: Backend, head: Head, found: Compared, started: float, **more: Any
+) -> Migrated:  # fmt: skip
+    return Migrated(
+        source.url, destination.url, source.namespace, head.revision, found.live.keys, found.versions, found.bytes,
+        found.live.digest, found.checkpoints, time.monotonic() - started, **more,
+    )  # fmt: skip
+
+
+# --- before anything is written ----------------------------------------------------------------------------------
+
+
+class _There(Struct, frozen=True):
+    """What the destination holds, whether it is all of the source, and why it is not to be replaced."""
+
+    head: Head
+    already: bool = False
+    refusal: Conflict | None = None
+
+
+def check(source: Backend, destination: Backend, force: bool) -> tuple[Head, _There]:
+    """Where the source stands, and what the destination holds.
+
+    Raises:
+        KeyNotFound, ReadOnly, Conflict: there is nothing to move, or something in the way.
+
+    """
+    head = _check_source(source)
+    if _same_place(source, destination):
+        raise Conflict(f"namespace {source.namespace!r} of {source.url} is there already: it is the source itself")
+    there = _look(source, head, destination)
+    if there.refusal is not None and not force:
+        raise there.refusal
+    return head, there
+
+
+def _check_source(source: Backend) -> Head:
+    head = source.head()
+    if head.lineage == "older":
+        what = f"namespace {source.namespace!r} of {source.url} is of an older layout"
+        raise ReadOnly(what, "Open it once for writing, which adopts it, such as by 'stateview log'")
+    if not head.lineage:
+        what = f"there is no namespace {source.namespace!r} in {source.url}"
+        raise KeyNotFound(what, "See 'stateview namespaces'")
+    if source.kind == "json":
+        _check_edits(source, head)
+    return head
+
+
+def _check_edits(source: Backend, head: Head) -> None:
+    """An edit of state.json by hand, which no one has taken in yet, is in no history: it would be left behind."""
+    at = Point(head.revision, source.now())
+    late = at.time + BRIEF
+    shown, kept = (
+        ((one.key, one.revision, one.time) for one in entries(source, when) if one.visible(late)) for when in (None, at)
+    )
+    if all(one == other for one, other in zip_longest(shown, kept)) or source.head().revision != head.revision:
+        return  # or another writer was there, who has taken it in
+    what = f"{source.url}: state.json of {source.namespace!r} was edited by hand since its last commit"
+    raise Conflict(what, "Run any command that may write, such as 'stateview log', to take the edit in")
+
+
+def _same_place(one: Backend, other: Backend) -> bool:
+    if (one.kind, one.namespace) != (other.kind, other.namespace):
+        return False
+    if one.url == other.url:
+        return True
+    return one.kind != "redis" and _real(one.url) == _real(other.url)
+
+
+def _real(url: str) -> str:
+    return os.path.realpath(url.partition(":")[2])
+
+
+def _look(source: Backend, head: Head, destination: Backend) -> _There:
+    there = destination.head()
+    if not there.lineage:
+        return _There(there)
+    marks = destination.marks()
+    where = f"{destination.url} holds a namespace {destination.namespace!r} already"
+    if there.lineage != head.lineage:
+        held = (
+            f"{there.count:,} keys, {len(marks):,} checkpoints, revision {there.revision:,} of {show_time(there.time)}"
+        )
+        hint = "Give another namespace or store; or --force, which makes a checkpoint in it and keeps all of it aside"
+        return _There(there, refusal=Conflict(f"{where}, which is another one: {held}", hint))
+    force = "Go on there; or --force to replace it, which makes a checkpoint in it and keeps all of it aside"
+    if there.revision > head.revision:
+        return _There(there, refusal=Conflict(
+            f"{where}, a later state of this one: it was migrated before, and written to since (revision"
+            f" {there.revision:,} there, {head.revision:,} in {source.url})", force,
+        ))  # fmt: skip
+    if not _leads_to(source, destination, there):
+        return _There(there, refusal=Conflict(
+            f"{where}, which was this one once: both were written to since (revision {there.revision:,} there,"
+            f" {head.revision:,} in {source.url})", force,
+        ))  # fmt: skip
+    theirs = source.marks()
+    if more := [mark for mark in marks if mark not in theirs]:
+        names = ", ".join(f"{mark.name}@{mark.revision}" for mark in more[:5])
+        what = f"{where}, an earlier state of this one with checkpoints that this one has not: {names}"
+        return _There(there, refusal=Conflict(what, force))
+    same = there.revision == head.revision and marks == theirs
+    return _There(there, already=same)
+
+
+def _leads_to(source: Backend, destination: Backend, there: Head) -> bool:
+    """Whether what the destination holds is what the source was at that revision."""
+    ours, theirs = (one.commits(1, there.revision + 1) for one in (destination, source))
+    return not ours or not theirs or theirs[0].revision != ours[0].revision or theirs == ours
+
+
+def _compare_whole(source: Backend, destination: Backend, head: Head, there: Head, tell: Tell) -> Compared:
+    """What is there already, compared with the source."""
+    pace = _Pace(tell, source.namespace, "comparing", head.count)
+    check = Verification(source, destination, head, destination.marks(), destination.now(), there.floor)
+    try:
+        return check.all((), (), pace.reached)
+    except Differs as error:
+        what = f"{destination.url} holds this namespace at this very revision, but not the same: {error.message}"
+        raise Differs(what, "Run 'stateview recover' there") from error
+
+
+def _mark_safe(destination: Backend, source: Backend, author: str) -> str:
+    taken = {mark.name for mark in destination.marks()}
+    stem = time.strftime("before_migrate_%Y%m%d_%H%M%S", time.gmtime())
+    name = next(one for one in (stem, *(f"{stem}_{number}" for number in range(2, len(taken) + 3))) if one not in taken)
+    mark = NewMark(name, f"before {source.namespace} of {source.url} was put in its place")
+    destination.commit(Batch(marks=(mark,), author=author))
+    return name
+
+
+# --- the copy ----------------------------------------------------------------------------------------------------
+
+
+class _Pace:
+    """Tells how far a part is."""
+
+    def __init__(self, tell: Tell, namespace: str, doing: str, total: int, before: int = 0) -> None:
+        self._tell, self._namespace, self._doing = tell, namespace, doing
+        self._total, self._before, self._started = total, before, time.monotonic()
+
+    def reached(self, done: int) -> None:
+        """So many keys are done."""
+        seconds = time.monotonic() - self._started
+        rate = (done - self._before) / seconds if seconds > 0.05 else 0.0
+        self._tell(Step(self._namespace, self._doing, done, max(done, self._total), rate))
+
+
+class _Note(Struct):
+    """What the stage holds, as its note says.
+
+    All versions of keys up to `after` (None: of all) as they were at `revision` or later, the commits up to `commits`.
+    `floor` is the source's when it was begun, `keys` how many live ones were copied.
+    """
+
+    lineage: str
+    revision: int
+    floor: int
+    after: tuple[str, int] | None = ("", 0)
+    commits: int = 0
+    keys: int = 0
+    format: int = FORMAT
+
+
+class _Copy:
+    """A copy that is under way in the stage of its destination."""
+
+    def __init__(self, source: Backend, destination: Backend, tell: Tell) -> None:
+        self._source, self._destination, self._tell = source, destination, tell
+        self.receiver: Receiver = destination.receive()
+        self.marks: list[Mark] = []
+        self._parts: list[Part] = []
+        self._changed: set[str] = set()  # of which the parts are no longer true
+        self._loose = False  # whether the source has forgotten what is in the stage
+        self._begun = False
+        self.resumed = False
+        self.moved = False  # whether the source was written to during a comparison
+
+    def __enter__(self) -> _Copy:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Let go of the destination; what ends a copy says that it can be gone on with."""
+        if isinstance(error, StateException) and self._begun and not isinstance(error, Differs):
+            error.hint += (
+                f"{'' if error.hint[-1:] in '.?!' else '.'} Run it again to go on with what was copied".lstrip()
+            )
+        try:
+            self.receiver.close()
+        except StateException:
+            if error is None:
+                raise  # else what came first says more
+
+    def build(self) -> tuple[Head, Compared]:
+        """Make the stage what the source is, compared, so that nothing is left but to finish it.
+
+        Raises:
+            Conflict: the source is written to faster than it can be followed. The stage stays.
+            Differs: the stage is not what the source is. It is removed.
+
+        """
+        for _ in range(ANEW):
+            try:
+                return self._build()
+            except HistoryPruned:  # it has forgotten what changed since
+                self._begin()
+            except Differs as error:
+                self.receiver.drop()
+                error.hint = (
+                    "The copy was removed, the source is as it was. Check the disk or the server, and try again"
+                )
+                raise
+        raise self._too_fast(self._source.head())
+
+    def _begin(self) -> None:
+        self.receiver.drop()
+        self.receiver = self._destination.receive()
+
+    def _build(self) -> tuple[Head, Compared]:
+        self._parts, self._changed, self._loose, self.moved = [], set(), False, False
+        self._note = self._noted()
+        self._copy_all()
+        head = self._follow()
+        compared: Compared | None = None
+        touched: list[str] = []
+        for _ in range(TAILS):
+            stage = self._staged(head)
+            check = Verification(self._source, stage, head, self.marks, self._destination.now())
+            if compared is None:
+                pace = _Pace(self._tell, self._source.namespace, "comparing", head.count)
+                compared = check.all(self._parts, sorted(self._changed), pace.reached)
+                forgotten = compared.forgotten
+            else:
+                forgotten = check.some(touched)
+            if forgotten and not self._loose:
+                self._loose, compared = True, None  # to be forgotten in the stage as well
+                continue
+            if self._is_still(head):
+                return head, compared
+            self.moved = True
+            latest = self._source.head()
+            touched = self._catch_up(latest)
+            head = latest
+        raise self._too_fast(self._source.head())
+
+    def _too_fast(self, head: Head) -> Conflict:
+        return Conflict(
+            f"namespace {self._source.namespace!r} of {self._source.url} is written to faster than it can be followed:"
+            f" it is at revision {head.revision:,}, the copy at {self._note.revision:,}",
+            "Stop its writers for a moment",
+        )
+
+    def _noted(self) -> _Note:
+        """What the stage holds of this source; all else in it is removed."""
+        head = self._source.head()
+        told = self.receiver.progress()
+        if told is not None:
+            if told.get("format") == FORMAT:
+                note = msgspec.convert(told, _Note)
+                if note.lineage == head.lineage and note.revision <= head.revision:
+                    self.resumed = self._begun = True
+                    return note
+            self._begin()
+        return _Note(head.lineage, head.revision, head.floor)
+
+    def _put(
+        self, versions: Sequence[Kept] = (), commits: Sequence[Commit] = (), marks: Sequence[Mark] | None = None,
+        forget: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        self.receiver.put(versions, commits, marks, note=msgspec.to_builtins(self._note), forget=forget)
+        self._begun = True
+
+    def _copy_all(self) -> None:
+        note = self._note
+        if note.after is None:
+            return
+        pace = _Pace(self._tell, self._source.namespace, "copying", self._source.head().count, note.keys)
+        for page in ahead(pages(self._source, note.after)):
+            self._parts.append(part(note.after, page))
+            note.after = place(page[-1])
+            note.keys += sum([1 for one in page if not one.until and one.value is not None])
+            self._put(page)
+            pace.reached(note.keys)
+        note.after = None
+
+    def _follow(self) -> Head:
+        """Catch up until nothing is left."""
+        for _ in range(ROUNDS):
+            head = self._source.head()
+            self._catch_up(head)
+            if self._is_still(head):
+                return head
+        raise self._too_fast(self._source.head())
+
+    def _is_still(self, head: Head) -> bool:
+        now = self._source.head()
+        same = (now.revision, now.time, now.floor, now.lineage) == (head.revision, head.time, head.floor, head.lineage)
+        return same and self._marks_at(head) == self.marks
+
+    def _marks_at(self, head: Head) -> list[Mark]:
+        return [mark for mark in self._source.marks() if mark.revision <= head.revision]
+
+    def _catch_up(self, head: Head) -> list[str]:
+        """Put anew all that was written since the note, as of a head; returns the keys.
+
+        Until the last put of it, the note stays: who is interrupted does all of it again, which does no harm.
+        """
+        note = self._note
+        if head.lineage != note.lineage or head.revision < note.revision:
+            raise Conflict(
+                f"namespace {self._source.namespace!r} of {self._source.url} was replaced while it was copied"
+            )
+        keys = self._source.changed(Point(note.revision, 0), Point(head.revision, 0))
+        for start in range(0, len(keys), KEYS):
+            chunk = keys[start : start + KEYS]
+            forget: Sequence[str] = chunk
+            for page in pages(self._source, keys=chunk):
+                self._put(clip(page, head.revision), forget=forget)
+                forget = ()
+            if forget:  # nothing of them is kept any more
+                self._put(forget=forget)
+            done = min(len(keys), start + KEYS)
+            self._tell(Step(self._source.namespace, "catching up with", done, len(keys)))
+        if self._source.head().floor > head.revision:
+            raise HistoryPruned("what was just read is no longer kept")
+        self._put_commits(head)
+        marks = self._marks_at(head)
+        self._loose = self._loose or head.floor > note.floor or not set(self.marks) <= set(marks)
+        self.marks = marks
+        note.revision = head.revision
+        self._put(marks=self.marks)
+        self._changed.update(keys)
+        return keys
+
+    def _put_commits(self, head: Head) -> None:
+        low, below = self._note.commits, head.revision + 1
+        while page := self._source.commits(COMMITS, below):
+            if new := [one for one in page if one.revision > low]:
+                self._put(commits=new)
+            below = page[-1].revision
+            if len(new) < len(page):
+                break
+        self._note.commits = head.revision
+
+    def _staged(self, head: Head) -> Backend:
+        with reading_back(self._destination.url):
+            stage = self.receiver.staged(head)
+            if self._loose:
+                stage.compact(head.floor)
+            return stage
