@@ -391,6 +391,9 @@ def test_others_write_and_mark_while_it_prunes(state: StateManager, store_url: s
                     tx.save(f"k{key:03}", f"{number}" * 500)
             marked(state, dated("restore", number + 2))
             state.prune(keep=1, history=number % 2 == 0)
+        deadline = time.monotonic() + 20
+        while not (seen or failed) and time.monotonic() < deadline:
+            time.sleep(0.01)
     finally:
         stop.set()
         thread.join()
@@ -398,6 +401,44 @@ def test_others_write_and_mark_while_it_prunes(state: StateManager, store_url: s
     assert seen
     for name, value in seen:
         assert state.at(name).load("theirs") == value
+
+
+def test_the_space_comes_back_while_another_writes(state: StateManager, store_url: str) -> None:
+    for number in range(5):
+        with state.transaction() as tx:
+            for key in range(500):
+                tx.save(f"k{key:03}", f"{number}" * 2000)
+        state.checkpoint(f"c{number}")
+    stop = threading.Event()
+
+    def write() -> None:
+        with StateManager(store_url, "main") as other:
+            while not stop.is_set():
+                other.save("theirs", "x" * 5000)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        done = state.prune("c*", keep=1, history=True)
+    finally:
+        stop.set()
+        thread.join()
+    assert done.before is not None
+    assert done.after is not None
+    assert done.after < done.before * 0.7
+
+
+def test_the_file_that_a_killed_process_left_of_a_checkpoint_goes(folder: Path) -> None:
+    with StateManager("json", "main") as state:
+        state.save("k", 1)
+        state.checkpoint("c")
+        place = Path(state.backend.folder) / "checkpoints"  # type: ignore[attr-defined]
+        content = (place / "c.json").read_bytes()
+        state.delete_checkpoint("c")
+        (place / "c.json").write_bytes(content)
+        (place / "mine.json").write_bytes(content)
+        state.compact(0)
+        assert [path.name for path in place.iterdir()] == ["mine.json"]
 
 
 # --- ended in the middle -------------------------------------------------------------------------------------------

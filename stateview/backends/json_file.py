@@ -659,10 +659,13 @@ class JSONBackend:
                 return 0
             if progress is not None:
                 progress(0, sum(map(len, history.versions.values())))
+            from .json_upkeep import remove_left_over
+
             dropped = history.trim(floor)
             last = msgspec.structs.replace(live.line, floor=history.floor, lineage=history.lineage)
             data = b"".join(history.dump(last))
             try:
+                remove_left_over(self.folder, history)
                 os.rename(write_temporary(self.history_path, data), self.history_path)
                 fsync_folder(self.folder)
             except OSError as error:

@@ -6,8 +6,8 @@ import os
 from bisect import bisect_left
 
 from .base import Mark, Past, Space
-from .json_history import History
-from .shared import file_error
+from .json_history import History, digest
+from .shared import file_error, remove
 
 LINE = 75  # bytes of a version's line in the history, beside its key and value
 
@@ -30,6 +30,27 @@ def past(history: History, after: tuple[str, int], limit: int) -> list[Past]:
             line = size + len(key.encode()) + LINE
             out.append(Past(key, version.revision, until, size, version.value is None, line))
     return out
+
+
+def remove_left_over(folder: str, history: History) -> None:
+    """Remove the files of deleted checkpoints that a killed process left: those that are what it wrote. O(files).
+
+    Raises:
+        OSError: one cannot be read or removed.
+
+    """
+    place = os.path.join(folder, "checkpoints")
+    current = {mark.name for mark in history.marks}
+    written = {(name, digest_) for (name, _), digest_ in history.digests.items() if name not in current}
+    for name in {name for name, _ in written}:
+        path = os.path.join(place, f"{name}.json")
+        try:
+            with open(path, "rb") as file:
+                ours = (name, digest(file.read())) in written
+        except FileNotFoundError:
+            continue
+        if ours:
+            remove(path)
 
 
 def space(folder: str, marks: list[Mark], gone: set[tuple[str, int]]) -> Space:

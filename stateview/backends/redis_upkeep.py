@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CHUNK = 1000  # members of one script
 COMMITS = 10_000  # of one script
 SAMPLES = 1000  # members of a key by which the server reckons what all of them take
-MEMBER = 190  # bytes of a version in `history`, `hindex` and `touched`, beside its value and three keys
+MEMBER = 290  # bytes of a version in `history`, `hindex` and `touched`, beside its value and three keys
 
 # fmt: off
 PAST = _COMMON + """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import apsw
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .sqlite import SQLiteBackend
 
 STEP = 5000  # rows of one transaction, between which others write
+PAUSE = 0.005  # seconds between these: who waits for a lock does not hear of its end, but looks again and again
 ROW = 58  # bytes of a row of `versions`, of its place in the index and of `touched`, beside its value and three keys
 
 _PAST = """SELECT key, revision, until, coalesce(octet_length(value), 0), value IS NULL FROM versions
@@ -65,6 +67,8 @@ def compact(backend: SQLiteBackend, db: apsw.Connection, floor: int, progress: P
     while at is not None:
         if progress is not None:
             progress(looked, total)
+        if at[0]:
+            time.sleep(PAUSE)
         at, gone = _sweep(db, at, goal)
         dropped += gone
         looked = min(total, looked + STEP)
@@ -75,7 +79,9 @@ def compact(backend: SQLiteBackend, db: apsw.Connection, floor: int, progress: P
         except apsw.FullError as error:
             what = f"{backend.path}: {dropped} versions were dropped, but there is no space left to rewrite the file"
             raise BackendError(what, "Free some space, and compact again") from error
-    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    deadline = time.monotonic() + backend.timeout
+    while db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0] and time.monotonic() < deadline:
+        time.sleep(PAUSE)  # another connection is at the same, which the busy handler does not wait for
     return dropped
 
 
@@ -114,3 +120,4 @@ def _forget_touched(db: apsw.Connection, floor: int) -> None:
         db.execute("COMMIT")
         if count < STEP:
             return
+        time.sleep(PAUSE)
