@@ -14,11 +14,11 @@ ROOM = 2  # times the size of the files that should be free on the disk
 _STAGES = ("migrating-json", "migrating-sqlite")
 
 
-def examine_folder(root: str, folder: str, files: Iterable[str], reading: bool = False) -> Iterator[Finding]:
-    """Findings about a folder and its files, those that are there. `reading` where no one means to write."""
+def examine_folder(root: str, folder: str, files: Iterable[str]) -> Iterator[Finding]:
+    """Findings about a folder and its files, those that are there."""
     present = [path for path in files if os.path.exists(path)]
     for path in (folder, *present):
-        yield from _permissions(root, path, reading)
+        yield from _permissions(root, path)
     for place in (folder, os.path.join(folder, "checkpoints")):
         yield from _left_over(root, place)
     yield from _lock(root, os.path.join(folder, "lock"))
@@ -33,7 +33,7 @@ def could_not(root: str, path: str, error: OSError) -> Finding:
     )
 
 
-def _permissions(root: str, path: str, reading: bool) -> Iterator[Finding]:
+def _permissions(root: str, path: str) -> Iterator[Finding]:
     found = os.stat(path)
     subject = os.path.relpath(path, root)
     is_folder = stat.S_ISDIR(found.st_mode)
@@ -41,7 +41,7 @@ def _permissions(root: str, path: str, reading: bool) -> Iterator[Finding]:
         yield Finding(
             "error", subject, "this user may not read it", "nothing of it can be checked", "Check who owns it"
         )
-    elif not reading and not os.access(path, os.W_OK):
+    elif not os.access(path, os.W_OK):
         meaning = "every save fails" if is_folder or path.endswith(".db") else "a save replaces it all the same"
         yield Finding("warning", subject, "this user may not write to it", meaning, "Check who owns it")
     if found.st_mode & stat.S_IWOTH and not (is_folder and found.st_mode & stat.S_ISVTX):

@@ -29,7 +29,7 @@ def examine(backend: JSONBackend, say: Say) -> Iterator[Finding]:
         return
     files = (backend.state_path, backend.history_path)
     try:
-        yield from examine_folder(backend.root, backend.folder, files, backend.read_only)
+        yield from examine_folder(backend.root, backend.folder, files)
         for _ in range(_TRIES):
             before = backend._signature(), backend._sign_history()
             found = list(_Look(backend, say).run())

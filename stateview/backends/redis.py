@@ -24,8 +24,8 @@ from redis.exceptions import (
 )
 
 from .. import codec
-from ..errors import BackendError, CommitUnknown, Damaged, ReadOnly, StateException
-from ..model import Commit, Finding, Problem, RecoveryReport, check_checkpoint, check_key, now, to_datetime
+from ..errors import BackendError, CommitUnknown, Damaged, ReadOnly
+from ..model import Commit, Finding, RecoveryReport, check_checkpoint, check_key, now, to_datetime
 from . import redis_scripts as scripts
 from .base import (
     START,
@@ -640,49 +640,16 @@ class RedisBackend:
 
     def recover(self) -> RecoveryReport:
         """See `Backend.recover`. What cannot be read is set aside, in the hash `damaged` of the namespace. O(keys)."""
+        from .redis_recovery import recover
+
         self._check_writable()
-        index, aside = self._keys[2], self._keys[13]
-        problems = []
-        held: set[bytes] = set()
-        bad: dict[bytes, tuple[bytes, str]] = {}
-        for name, packed in self._entries():
-            held.add(name)
-            try:
-                key = check_key(name.decode())
-                codec.decode(self._unpack(key, packed).value or b"", key)
-            except (ValueError, StateException) as error:
-                bad[name] = packed, error.message if isinstance(error, StateException) else "it is not a key"
-        bare = {key for key, _ in self._try(lambda client: list(client.zscan_iter(index, count=CHUNK)))}
-        differ, wrong = sorted(bare ^ held), [0, 0]  # others may write meanwhile: the script looks again
-        for start in range(0, len(differ), CHUNK):
-            found = self._run(scripts.AGREE, *differ[start : start + CHUNK])
-            wrong = [wrong[0] + found[0], wrong[1] + found[1]]
-        if any(wrong):
-            said = f"{wrong[0]} keys without an entry, {wrong[1]} entries without a key"
-            problems.append(Problem("the key index", said, "made to agree with the entries"))
-        gone = []
-        for name, (packed, what) in sorted(bad.items()):
-            if self._run(scripts.SET_ASIDE, name, packed):
-                gone.append(name)
-                done = f"set aside in {aside}; its earlier versions are in its history"
-                problems.append(Problem(f"key {name.decode(errors='replace')[:60]!r}", what, done, False))
-        if deletes := {name.decode(): Write(None) for name in gone if _is_key(name)}:
-            self.commit(Batch(deletes, reason="recover: set aside what was damaged"))
-        return RecoveryReport(self.namespace, self.head().revision, tuple(problems), (aside,) if gone else ())
+        return recover(self)
 
     def examine(self, say: Say) -> Iterator[Finding]:
         """See `Backend.examine`."""
         from .redis_doctor import examine
 
         return examine(self, say)
-
-
-def _is_key(name: bytes) -> bool:
-    try:
-        check_key(name.decode())
-    except ValueError:  # InvalidName is one too
-        return False
-    return True
 
 
 _shas: dict[str, str] = {}

@@ -5,6 +5,7 @@ Others may write meanwhile: what seems wrong is asked for again by one script, o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -26,8 +27,8 @@ CHUNK = 500  # members of one script: what is long keeps all other clients waiti
 SKEW = 1_000_000  # microseconds between two clocks, from which on it is worth saying
 FULL = 0.9  # of maxmemory
 OLDEST = (6, 2)
-_REGISTRY = "stateview:namespaces"
-_TYPES = dict.fromkeys(scripts.NAMES, "zset") | dict.fromkeys(
+REGISTRY = "stateview:namespaces"
+TYPES = dict.fromkeys(scripts.NAMES, "zset") | dict.fromkeys(
     ("head", "live", "history", "commits", "notes", "tokens", "older", "damaged"), "hash"
 )
 
@@ -54,6 +55,10 @@ for i = 2, #ARGV do
 end
 return out
 """
+
+MARKS = scripts._COMMON + """
+return {call('ZRANGE', marks, 0, -1, 'WITHSCORES'), call('HGETALL', notes)}
+"""
 # fmt: on
 
 _WRONG = {
@@ -69,13 +74,13 @@ def examine(backend: RedisBackend, say: Say) -> Iterator[Finding]:
     try:
         yield from _Server(backend).run()
         head = backend._try(lambda client: client.hgetall(backend._keys[0]))
-        types = list(_types(backend))
-        yield from types
-        if not types and head and unreadable_head(head):
+        wrong = list(types(backend))
+        yield from wrong
+        if not wrong and head and unreadable_head(head):
             meaning = "nothing can be read or written"
             yield Finding("error", backend._keys[0], "it is not what was written", meaning, RECOVER)
             return
-        if types or not head:
+        if wrong or not head:
             return
         yield from _entries(backend, say)
         yield from _history(backend, say)
@@ -185,15 +190,15 @@ def _of_one(client: Any, backend: RedisBackend, act: Callable[[Any], Any]) -> An
     return act(client)
 
 
-def _types(backend: RedisBackend) -> Iterator[Finding]:
+def types(backend: RedisBackend) -> Iterator[Finding]:
     """Each key is of its type, and none goes by itself."""
 
     def act(client: Any) -> list[Any]:
         return [(client.type(key), client.pttl(key)) for key in backend._keys]
 
     for key, name, (kind, left) in zip(backend._keys, scripts.NAMES, backend._try(act), strict=True):
-        if kind.decode() not in ("none", _TYPES[name]):
-            found = f"it is a {kind.decode()}, not a {_TYPES[name]}"
+        if kind.decode() not in ("none", TYPES[name]):
+            found = f"it is a {kind.decode()}, not a {TYPES[name]}"
             yield Finding("error", key, found, "something else wrote to it; what was in it is gone", RECOVER)
         elif left >= 0:
             found = f"the server will remove it in {left / 1000:,.0f} s"
@@ -215,7 +220,7 @@ def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
 def scan(backend: RedisBackend, place: int) -> Iterator[tuple[bytes, Any]]:
     """All members of a hash or a sorted set, with what they hold; some of them twice."""
     key = backend._keys[place]
-    command = "hscan" if _TYPES[scripts.NAMES[place]] == "hash" else "zscan"
+    command = "hscan" if TYPES[scripts.NAMES[place]] == "hash" else "zscan"
     cursor: Any = 0
     while True:
         cursor, page = backend._try(lambda client, at=cursor: getattr(client, command)(key, at, count=CHUNK))  # type: ignore[misc]
@@ -317,17 +322,26 @@ def unreadable_mark(member: bytes, packed: bytes | None, score: float | None) ->
     return "" if score == int(revision) else "it is not where its revision is"
 
 
+def read_marks(backend: RedisBackend) -> tuple[dict[bytes, float], dict[bytes, bytes]]:
+    """The places of the checkpoints, and what is said of them, in one state."""
+    placed, said = backend._run(MARKS)
+    scores = {name: float(score) for name, score in zip(placed[::2], placed[1::2], strict=True)}
+    return scores, dict(zip(said[::2], said[1::2], strict=True))
+
+
 def _marks(backend: RedisBackend) -> Iterator[Finding]:
-    scores = dict(scan(backend, 9))
-    notes = dict(scan(backend, 10))
+    scores, notes = read_marks(backend)
     members = {name for name in notes if b"@" in name}
-    if scores.keys() != members:  # perhaps one was made in between
-        scores, notes = dict(scan(backend, 9)), dict(scan(backend, 10))
-        members = {name for name in notes if b"@" in name}
     for member in sorted(members | scores.keys()):
         if wrong := unreadable_mark(member, notes.get(member), scores.get(member)):
             subject = f"checkpoint {member.decode(errors='replace')[:140]!r}"
             yield Finding("error", subject, wrong, "it cannot be read, or may be forgotten too early", RECOVER)
+    names = Counter(member.rpartition(b"@")[0] for member in members)
+    if {name: b"%d" % count for name, count in names.items()} != {
+        name.removeprefix(b"name:"): count for name, count in notes.items() if name.startswith(b"name:")
+    }:
+        found = "how many checkpoints have a name is not right"
+        yield Finding("error", backend._keys[10], found, "a name that is free may be refused, or the reverse", RECOVER)
 
 
 def unreadable_commit(revision: bytes, packed: bytes) -> bool:
@@ -350,8 +364,8 @@ def _commits(backend: RedisBackend, say: Say) -> Iterator[Finding]:
 
 def _beside(backend: RedisBackend) -> Iterator[Finding]:
     """What lies beside the namespace, and is not of it."""
-    if not backend._try(lambda client: client.sismember(_REGISTRY, backend.namespace)):
-        found = f"it is not in {_REGISTRY}"
+    if not backend._try(lambda client: client.sismember(REGISTRY, backend.namespace)):
+        found = f"it is not in {REGISTRY}"
         yield Finding("error", f"namespace {backend.namespace!r}", found, "no list of namespaces shows it", RECOVER)
     if aside := backend._try(lambda client: client.hlen(backend._keys[13])):
         remedy = f"DEL '{backend._keys[13]}' when nothing in it is missed any more"

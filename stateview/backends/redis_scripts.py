@@ -560,22 +560,3 @@ for _, member in ipairs(members) do
 end
 return out
 """
-
-AGREE = _COMMON + """
-local bare, unlisted = 0, 0
-for _, key in ipairs(ARGV) do
-  local listed, held = call('ZSCORE', index, key), call('HEXISTS', live, key) == 1
-  if listed and not held then call('ZREM', index, key); bare = bare + 1 end
-  if held and not listed then call('ZADD', index, 0, key); unlisted = unlisted + 1 end
-end
-return {bare, unlisted}
-"""
-
-SET_ASIDE = _COMMON + """
-if call('HGET', live, ARGV[1]) ~= ARGV[2] then
-  return call('HGET', damaged, ARGV[1]) == ARGV[2] and 1 or 0
-end
-call('HSET', damaged, ARGV[1], ARGV[2])
-call('ZREM', index, ARGV[1]); call('ZREM', expiry, ARGV[1])
-return call('HDEL', live, ARGV[1])
-"""

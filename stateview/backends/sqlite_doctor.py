@@ -38,7 +38,7 @@ def examine(backend: SQLiteBackend, say: Say) -> Iterator[Finding]:
     if not os.path.isdir(backend.folder):
         return
     try:
-        yield from examine_folder(backend.root, backend.folder, (path, f"{path}-wal"), backend.read_only)
+        yield from examine_folder(backend.root, backend.folder, (path, f"{path}-wal"))
         if not os.path.exists(path):
             yield from _without(backend)
             return
@@ -112,7 +112,7 @@ def _settings(backend: SQLiteBackend, db: apsw.Connection) -> Iterator[Finding]:
         yield _finding(backend, "error", "it is in WAL mode on a network file system",
                        "writers on two machines do not see each other, and damage it",
                        "Move it to a local disk, or 'stateview migrate' it there")  # fmt: skip
-    elif mode != "wal" and not network and db.filename:
+    elif mode != "wal" and not network and os.access(backend.folder, os.W_OK):  # else it is opened as it lies
         yield _finding(backend, "warning", f"its journal mode is {mode}, not WAL",
                        "it is sound, but slow, and readers and writers wait for each other",
                        "stateview migrate it to a new place")  # fmt: skip
@@ -121,10 +121,10 @@ def _settings(backend: SQLiteBackend, db: apsw.Connection) -> Iterator[Finding]:
                        "it was made by a build without them; a flipped bit that hides a row may go unnoticed",
                        "stateview migrate it to a new place")  # fmt: skip
     found = sqlite_log.behind(db, backend.path)
-    if found.lost:
-        yield _finding(backend, "error", f"its log (-wal) breaks off before {found.commits} commits",
-                       f"bits have rotted at byte {found.place} of it or after; those commits are not seen",
-                       schema.RECOVER)  # fmt: skip
+    if found.commits > 1:
+        yield _finding(backend, "warning", f"behind the end of its log (-wal) lie {found.commits} commits",
+                       f"bits have rotted at byte {found.place} of it or after, and these commits are not seen; or"
+                       " processes were killed in the middle of them")  # fmt: skip
     elif found.commits:
         yield _finding(backend, "note", "the last commit in its log (-wal) is not whole",
                        "it was cut off before it was acknowledged, by a loss of power; or it has rotted")  # fmt: skip

@@ -2,8 +2,9 @@
 
 SQLite reads a WAL up to the first frame whose checksum is wrong, which after a loss of power is right: what comes then
 was never acknowledged. But the frames of a commit are written when the one before is durable, so that at most one
-commit can be torn: where more lie behind that frame, it is one that was whole. Only the file itself is read: to close
-another descriptor of the database, or of its index, would drop this process's locks.
+commit can be torn: where more lie behind that frame, it may well be one that was whole. (Or several processes were
+killed between writing a commit and acknowledging it.) Only the WAL itself is read: to close another descriptor of the
+database, or of its index, would drop this process's locks.
 """
 
 from __future__ import annotations
@@ -22,11 +23,6 @@ class Behind(NamedTuple):
 
     commits: int
     place: int
-
-    @property
-    def lost(self) -> bool:
-        """Whether some of them were acknowledged."""
-        return self.commits > 1
 
 
 def behind(connection: apsw.Connection, path: str) -> Behind:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _PAGE = 4096
 _TOP = 1 << 62
+_SAVED = {"entries": "entries", "versions": "past versions", "commits": "commits", "marks": "checkpoints"}
 _UNREADABLE = (apsw.Error, UnicodeDecodeError)  # the text of an error, too, may hold what is no UTF-8
 
 
@@ -88,7 +89,8 @@ class _Rebuild:
                     remove(path + suffix)
         place = os.path.relpath(self.path, self.backend.root)
         held = any(self.good[table] for table in ("entries", "versions", "commits"))
-        done = f"built anew from the rows that are sound; the damaged file is kept as {os.path.basename(kept[0])}"
+        counts = ", ".join(f"{len(self.good[table]):,} {what}" for table, what in _SAVED.items())
+        done = f"built anew from the rows that are sound ({counts}); it is kept as {os.path.basename(kept[0])}"
         if not held and (self.unread or os.path.getsize(kept[0]) == 0):
             done = f"nothing in it could be read; it is kept as {os.path.basename(kept[0])}, and the namespace is empty"
             self.lost.append("everything")
