@@ -7,6 +7,7 @@ keys at the end. Beside them lie two more: `lock`, which goes by itself where it
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Iterable
@@ -109,11 +110,12 @@ return 1
 """
 
 ACQUIRE = """
-if redis.call('GET', KEYS[2]) ~= ARGV[1] and not redis.call('SET', KEYS[2], ARGV[1], 'NX', 'EX', ARGV[2]) then
-  return 0
-end
+-- ARGV: the token; the lease; the token of a receiver that is known to be gone. Returns who holds it, if not this one.
+local held = redis.call('GET', KEYS[2])
+if held and held ~= ARGV[1] and held ~= ARGV[3] then return {held, redis.call('TTL', KEYS[2])} end
+redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
 redis.call('HSET', KEYS[1], 'owner', ARGV[1])
-return 1
+return {}
 """
 
 RELEASE = """
@@ -182,18 +184,22 @@ def _parse(backend: RedisBackend, reply: bytes) -> list[Kept]:
 
 
 class RedisReceiver:
-    """See `Receiver`. Where no put comes for `LEASE` seconds, another receiver may take over."""
+    """See `Receiver`. Another may take over where no put comes for `LEASE` seconds, or where it sees that this is gone."""
 
     def __init__(self, backend: RedisBackend) -> None:
         self._backend = backend
-        self._token = secrets.token_hex(16)
+        self._token = f"{secrets.token_hex(16)}@{_process(os.getpid())}"
         self._reader = backend._beside("migrating:")
         self._keys = self._reader._keys
         self._own = [self._reader._prefix + "receiver", self._reader._prefix + "lock"]
         self._settled: Head | None = None
-        self._open = bool(self._eval(ACQUIRE, self._own, self._token, LEASE))
-        if not self._open:
-            raise another(backend.url, backend.namespace)
+        held = self._eval(ACQUIRE, self._own, self._token, LEASE, "")
+        if held and _is_gone(held[0].decode()):
+            held = self._eval(ACQUIRE, self._own, self._token, LEASE, held[0])
+        self._open = not held
+        if held:
+            hint = f"Wait for its end, or end it; if it was killed, another can begin in {held[1]} s"
+            raise another(backend.url, backend.namespace, hint)
 
     def _eval(self, script: str, keys: list[str], *arguments: Any) -> Any:
         return self._backend._try(lambda client: client.eval(script, len(keys), *keys, *arguments))
@@ -338,6 +344,31 @@ class RedisReceiver:
             self._open = False
             self._reader.close()
             self._eval(RELEASE, [*self._own, *self._keys], self._token, int(stage))
+
+
+def _process(pid: int) -> str:
+    """What no other process was or will be called, as seen from this machine and container; "" where that is unknown.
+
+    Times of a start are of one boot, and numbers of processes of one namespace of them.
+    """
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            boot = file.read().strip()
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            start = file.read().rpartition(b")")[2].split()[19].decode()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}/{pid}/{start}"
+    except OSError:  # gone, or no Linux
+        return ""
+
+
+def _is_gone(token: str) -> bool:
+    """Whether a receiver's process certainly is no more: it was one of this machine and container, and is not there."""
+    who = token.partition("@")[2].rpartition("/")[0]
+    ours = _process(os.getpid()).rpartition("/")[0]
+    where, _, pid = who.rpartition("/")
+    if not who or where != ours.rpartition("/")[0]:
+        return False
+    return _process(int(pid)) != token.partition("@")[2]
 
 
 def _versions(names: dict[str, bytes], versions: Iterable[Kept]) -> list[list[bytes]]:

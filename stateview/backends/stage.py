@@ -14,9 +14,9 @@ LOCK = "receiver.lock"
 ASIDE = "before-migrate-"
 
 
-def another(url: str, namespace: str) -> Conflict:
+def another(url: str, namespace: str, hint: str = "Wait for its end, or end it") -> Conflict:
     """Another receiver has the destination."""
-    return Conflict(f"a copy into namespace {namespace!r} of {url} is under way", "Wait for its end, or end it")
+    return Conflict(f"a copy into namespace {namespace!r} of {url} is under way", hint)
 
 
 def taken(url: str, namespace: str, revision: int) -> Conflict:
