@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from .backends.base import Backend, Head, Kept, Mark, Point
-from .errors import Damaged, HistoryPruned
+from .errors import Damaged
 
 PAGE = 4000  # versions of a page
 KEYS = 500  # keys of one call
@@ -113,6 +113,7 @@ class States:
         self._oldest = min(point.revision for point in self._points)
         self._hashes = [blake2b(digest_size=16) for _ in self._points]
         self._counts = [0] * len(self._points)
+        self.sample: list[str] = []  # keys of which there is more than one version, or that are not in every state
 
     def add(self, page: Sequence[Kept]) -> None:
         """Take in some versions."""
@@ -123,6 +124,8 @@ class States:
                 hash_.update(shown)
                 self._counts[number] += len(page)
             return
+        if len(self.sample) < SAMPLE:
+            self.sample += [one.key for one in page if one.until or one.expires]
         lines = [(one, _line(one)) for one in page if one.value is not None]
         for number, point in enumerate(self._points):
             revision = point.revision
@@ -365,11 +368,7 @@ class Verification:
         for at, total in [(self._at, live.keys), *((Point(mark.revision, mark.time), None) for mark in self._marks)]:
             with reading_back(self._copy.url):
                 found = self._copy.scan(limit=SAMPLE, at=at)
-                try:
-                    touched = self._copy.changed(at, Point(self._at.revision, at.time))[:SAMPLE]
-                except HistoryPruned as error:
-                    raise differs(self._copy.url, error.message) from error
-                keys = sorted({one.key for one in found} | set(touched))
+                keys = sorted({*(one.key for one in found), *self._states.sample[:SAMPLE]})
                 shown = self._copy.read(keys, at)
                 kept = [one for page in pages(self._copy, keys=keys) for one in page]
                 count = None if total is None else self._copy.count(at=at)
