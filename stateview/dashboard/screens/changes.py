@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
@@ -100,29 +101,29 @@ class ChangesScreen(Screen[bool]):
 
     # --- what a subclass says ----------------------------------------------------------------------------------
 
+    @abstractmethod
     def sides(self) -> Sides:
         """The two states; on a thread, each time that they are compared. Raises what the backend raises."""
-        raise NotImplementedError
 
     def only(self) -> list[str] | None:
         """The keys that are compared, sorted; None: all."""
         return None
 
+    @abstractmethod
     def heading(self) -> str:
         """What is compared, or restored."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tally(self) -> str:
         """What is marked, in words."""
-        raise NotImplementedError
 
+    @abstractmethod
     def command(self) -> str:
         """The equivalent command line."""
-        raise NotImplementedError
 
+    @abstractmethod
     def identical(self) -> list[str]:
         """What is said where nothing differs."""
-        raise NotImplementedError
 
     def finished(self) -> None:
         """All keys are there."""

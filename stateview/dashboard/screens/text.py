@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -50,13 +51,13 @@ class TextScreen(Screen[None]):
         """The app."""
         return cast("Dashboard", self.app)
 
+    @abstractmethod
     def body(self) -> TextList:
         """The list."""
-        raise NotImplementedError
 
+    @abstractmethod
     def heading(self) -> str:
         """The title."""
-        raise NotImplementedError
 
     def state(self) -> str:
         """How it stands, in a line."""
