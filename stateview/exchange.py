@@ -17,12 +17,12 @@ from msgspec import Raw, Struct
 
 from . import codec, comparison, portable
 from .backends.base import Backend, Batch, Head, Mark, NewMark, Point, Progress, Version, Write
-from .backends.shared import file_error, fsync_folder, remove, temporary
+from .backends.shared import fsync_folder, remove, temporary
 from .comparison import Pair, Selection
 from .diff import Change, Diff
-from .errors import Conflict, HistoryPruned, InvalidName, KeyNotFound
+from .errors import Conflict, HistoryPruned, InvalidName, KeyNotFound, StateException
 from .model import Commit
-from .sources import Options, Source, Workspace, open_source
+from .sources import Options, Source, Workspace, open_source, trouble
 from .view import StateView, resolve
 
 TRIES = 5  # of an export while more is written than the history keeps
@@ -109,7 +109,7 @@ def export(
         path = os.path.realpath(path)  # a link stays one
         if os.path.exists(path) and not overwrite:
             raise _exists(path)
-    with _scratch("" if straight else path) as name:
+    with _errors(path), _scratch("" if straight else path) as name:
         zipped = path.endswith(".gz")
         if found == "jsonl":
             done = _export_lines(backend, name, zipped, progress)
@@ -139,6 +139,17 @@ def _exists(path: str) -> Conflict:
 
 
 @contextmanager
+def _errors(path: str) -> Iterator[None]:
+    """The operating system's errors as ours, where they are of a file that was named."""
+    try:
+        yield
+    except OSError as error:
+        if not path or isinstance(error, (StateException, BrokenPipeError)):
+            raise
+        raise trouble(error, path) from error
+
+
+@contextmanager
 def _scratch(path: str) -> Iterator[str]:
     """The name of a file to write: beside `path`, or in a folder of its own. Gone in the end, if it is still there."""
     if not path:
@@ -148,10 +159,6 @@ def _scratch(path: str) -> Iterator[str]:
     name = temporary(path)
     try:
         yield name
-    except OSError as error:
-        if hasattr(error, "hint"):
-            raise
-        raise file_error(error, path) from error
     finally:
         remove(name)
 

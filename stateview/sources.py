@@ -5,6 +5,7 @@ Each is told by what it is, not by its name, and none is ever written to. `fill`
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import shutil
@@ -23,9 +24,8 @@ from msgspec import Struct
 from . import codec, documents
 from .backends import mask, open_backend
 from .backends.base import PAGE, Backend, Batch, Head, Kept, Mark, NewMark, Progress, Receiver, Version, Write
-from .backends.shared import file_error
 from .comparison import entries
-from .errors import Damaged, InvalidName, KeyNotFound, StateException
+from .errors import BackendError, Damaged, InvalidName, KeyNotFound, StateException
 from .model import Commit, check_checkpoint, check_key, now, to_datetime
 from .portable import FIRST, Reader, with_until
 
@@ -303,6 +303,16 @@ class Strings(Source):
             raise Damaged(f"{what} is not UTF-8 text", "Give a pattern that leaves it out") from None
 
 
+def trouble(error: OSError, name: str) -> BackendError:
+    """What the operating system says of a file that is read or written."""
+    hints = {
+        errno.EACCES: "Check who may read and write it", errno.EPERM: "Check who may read and write it",
+        errno.ENOSPC: "Nothing was changed. Free some space and try again",
+    }  # fmt: skip
+    said = os.strerror(error.errno) if error.errno else str(error)
+    return BackendError(f"{name}: {said}", hints.get(error.errno or 0, "Nothing was changed"))
+
+
 def open_source(
     given: str | os.PathLike[str] | IO[bytes], space: Workspace, options: Options, namespace: str
 ) -> Source:
@@ -372,7 +382,7 @@ class Input:
             except FileNotFoundError as error:
                 raise KeyNotFound(f"there is no file {given!r}") from error
             except OSError as error:
-                raise file_error(error, given) from error
+                raise trouble(error, given) from error
             if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
                 raise Damaged(f"{given} is a device, not a file", "For standard input give -")
             self.is_plain = stat.S_ISREG(kind)
@@ -409,14 +419,17 @@ class Input:
         except OSError as error:
             if isinstance(error, StateException):
                 raise
-            raise file_error(error, self.name) from error
+            raise trouble(error, self.name) from error
 
 
 def _folder(path: str, space: Workspace) -> Source:
     """A folder of one of the older layouts."""
     from .backends.json_document import loose_files
 
-    names = os.listdir(path)
+    try:
+        names = os.listdir(path)
+    except OSError as error:
+        raise trouble(error, path) from error
     if "history.jsonl" in names or _is_ours(os.path.join(path, "state.db")):
         root, name = os.path.split(os.path.abspath(path))
         kind = "json" if "history.jsonl" in names else "sqlite"
@@ -454,7 +467,7 @@ def _copy_files(paths: Iterable[str], space: Workspace, *folder: str) -> None:
         try:
             shutil.copy2(path, space.path(*folder, os.path.basename(path)))
         except OSError as error:
-            raise file_error(error, path) from error
+            raise trouble(error, path) from error
 
 
 def _is_ours(path: str) -> bool:
