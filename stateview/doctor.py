@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from . import codec, comparison
 from .backends.base import Backend, Head, Kept, Mark, Point, Say, Version
-from .errors import BackendUnavailable, HistoryPruned, StateException
+from .errors import BackendError, BackendUnavailable, HistoryPruned, StateException
 from .model import Finding
 
 PAGE = 1000
@@ -47,7 +47,9 @@ def examine(backend: Backend, say: Say | None = None) -> Iterator[Finding]:
 def _could_not(subject: str, error: Exception) -> Finding:
     """A check that could not be made to its end."""
     said = error.message if isinstance(error, StateException) else f"it is not what was written: {error}"
-    hint = getattr(error, "hint", "") or "Run 'stateview recover'"
+    hint = getattr(error, "hint", "")
+    if not isinstance(error, BackendError) and "recover" not in hint:
+        hint = f"Run 'stateview recover'. {hint}".rstrip()
     if isinstance(error, HistoryPruned):
         meaning = "its history was forgotten while it was looked at"
         return Finding("warning", subject, said, meaning, "Run it again")
@@ -105,15 +107,16 @@ class _Examination:
         """Every revision above the floor has its commit."""
         missing, first, expected = 0, 0, self.head.revision
         below = expected + 1
-        while page := self.backend.commits(PAGE, below):
+        floor = self.head.floor
+        while expected > floor and (page := self.backend.commits(PAGE, below)):
             for commit in page:
-                if commit.revision < expected:
+                if floor < commit.revision < expected:
                     missing, first = missing + expected - commit.revision, commit.revision + 1
                 expected = commit.revision - 1
             below = page[-1].revision
+            floor = max(floor, self.backend.head().floor)
             self.say(f"the log: down to revision {below:,}")
-        floor = self.backend.head().floor
-        if expected > max(floor, self.head.floor):
+        if expected > floor:
             missing, first = missing + expected - floor, floor + 1
         if missing:
             found = f"the commits of {missing:,} revisions are missing, from {first} on"
@@ -155,12 +158,13 @@ class _Examination:
 
     def _is_chain(self, key: str) -> bool:
         """Looked at again, in one state."""
-        self.floor = self.backend.head().floor
         found: list[Kept] = []
-        after = ("", 0)
-        while page := self.backend.dump(after, PAGE, [key]):
+        while not found or found[-1].until:  # one that stands is the last: what comes after it has come since
+            page = self.backend.dump((key, found[-1].revision if found else 0), PAGE, [key])
+            if not page:
+                break
             found += page
-            after = (page[-1].key, page[-1].revision)
+        self.floor = self.backend.head().floor  # after that: what was forgotten meanwhile lies below it
         return all(self._follows(one, other) for one, other in pairwise([*found, None]) if one is not None)
 
     def changes(self) -> Iterator[Finding]:

@@ -248,7 +248,8 @@ class _Recovery:
 
     def mend_mark(self, mark: MarkLine, reached: int) -> None:
         history, path = self.history, self.backend._checkpoint_path(mark.name)
-        found = f"checkpoint {mark.name!r} lies in the damaged part of the history"
+        which = f"checkpoint {mark.name!r}" + (f" (revision {mark.revision})" if mark.revision else "")
+        found = f"{which} lies in the damaged part of the history"
         if 0 < mark.revision <= reached:
             history.marks.append(Mark(mark.name, mark.revision, mark.time, mark.note))
             self.note(path, found, "mended: its revision is sound")

@@ -350,18 +350,21 @@ class _Recovery:
     def mend_chains(self) -> None:
         """A version was superseded by the next one of its key, where that is still there."""
         backend, mended = self.backend, 0
-        floor = backend.head().floor
         doubtful: list[str] = []
         before: Kept | None = None
         after = ("", 0)
         while page := backend.dump(after, CHUNK):
-            doubtful += [other.key for _, other in _breaks([before, *page] if before else page, floor)]
+            doubtful += [other.key for _, other in _breaks([before, *page] if before else page, 0)]
             before = page[-1]
             after = (before.key, before.revision)
         for key in dict.fromkeys(doubtful):  # again, since others may have written between two pages
             versions: list[Kept] = []
-            while page := backend.dump((key, versions[-1].revision if versions else 0), CHUNK, [key]):
+            while not versions or versions[-1].until:  # one that stands is the last
+                page = backend.dump((key, versions[-1].revision if versions else 0), CHUNK, [key])
+                if not page:
+                    break
                 versions += page
+            floor = backend.head().floor  # after that: what was forgotten meanwhile lies below it
             mended += sum(self.close(one, other.revision) for one, other in _breaks(versions, floor))
         if mended:
             found = f"{mended} versions did not hand over to the next"
