@@ -184,7 +184,7 @@ def _parse(backend: RedisBackend, reply: bytes) -> list[Kept]:
 
 
 class RedisReceiver:
-    """See `Receiver`. Another may take over where no put comes for `LEASE` seconds, or where it sees that this is gone."""
+    """See `Receiver`. Another may take over where no put comes for `LEASE` seconds, or sees that this one is gone."""
 
     def __init__(self, backend: RedisBackend) -> None:
         self._backend = backend
