@@ -899,6 +899,51 @@ class BackendContract(ABC):
         backend.compact(40)
         assert 0 < self.size(store, "main") < before / 4
 
+    def test_compact_tells_how_far_it_is_and_can_be_ended(self, backend: Backend) -> None:
+        for number in range(1, 11):
+            save(backend, "k", b"%d" % number)
+        mark(backend, "m", revision=3)
+
+        def end(done: int, total: int) -> None:
+            assert 0 <= done <= total
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            backend.compact(8, end)
+        assert state(backend, Point(3, 0)) == {"k": b"3"}
+        assert state(backend) == {"k": b"10"}
+        backend.compact(8)
+        assert [v.revision for v in backend.versions("k")] == [10, 9, 8, 3]
+
+    def test_what_is_past_is_what_is_kept_and_not_live(self, backend: Backend) -> None:
+        assert backend.past() == []
+        self.fill(backend)
+        found = []
+        after = ("", 0)
+        while page := backend.past(after, 7):
+            assert len(page) <= 7
+            found += page
+            after = (page[-1].key, page[-1].revision)
+        kept = [one for one in dumped(backend) if one.until or one.value is None]
+        told = [(one.key, one.revision, one.until, one.size, one.deleted) for one in found]
+        assert told == [(one.key, one.revision, one.until, len(one.value or b""), one.value is None) for one in kept]
+        assert all(one.space > one.size for one in found)
+
+    def test_the_space_is_known_and_what_is_spare_comes_back(self, backend: Backend) -> None:
+        chance = random.Random(1)
+        for _ in range(40):
+            save(backend, "k", b'"%s"' % chance.randbytes(25_000).hex().encode())
+        mark(backend, "m", revision=20)
+        before = backend.space([("m", 20)])
+        assert before is not None
+        past = sum(one.space for one in backend.past())
+        backend.commit(Batch(unmarks=(("m", 20),)))
+        backend.compact(40)
+        after = backend.space()
+        assert after is not None
+        assert after.total < before.total / 4
+        assert abs(before.total - before.spare - past - after.total) < before.total / 4
+
     # --- copies ------------------------------------------------------------------------------------------------
 
     def fill(self, backend: Backend) -> None:
