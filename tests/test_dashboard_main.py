@@ -230,7 +230,7 @@ def test_namespaces_and_stores_are_gone_to(sqlite: str, new_store: Callable[[str
 
     async def flow(pilot: Pilot[None]) -> None:
         await shown(pilot, "second", "prod")
-        assert line_with(board(pilot), "second").split("│")[1].split()[-1] == "2"  # its true count
+        await until(pilot, lambda: line_with(board(pilot), "second").split("│")[1].split()[-1] == "2")  # its true count
         await pilot.press("1")
         names = main(pilot).query_one(Namespaces)
         names.cursor = [one.namespace for one in names._lines].index("second")

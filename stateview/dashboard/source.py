@@ -136,8 +136,8 @@ class Gaps:
         index = bisect_left(self.lows, low)
         if self.high(low) != high or self.sizes[index] == size:
             return False
-        self.sizes[index] = size
-        return True
+        known, self.sizes[index] = self.sizes[index], size
+        return known is not None  # none lies above the last gap, the one whose size was not known
 
     def divide(self, low: str, anchor: str, size: int) -> None:
         """Put an anchor into a gap, `size` keys above its beginning."""

@@ -25,6 +25,7 @@ from ..widgets.job_bar import JobBar
 from ..widgets.json_view import JsonView
 from ..widgets.key_list import KeyList
 from ..widgets.namespaces import Namespaces
+from ..widgets.pane import Pane
 from ..widgets.status import Banner, StatusBar
 from ..widgets.timeline import Timeline
 from ..widgets.value_info import ValueInfo
@@ -82,17 +83,17 @@ class MainScreen(Screen[None]):
         yield Banner()
         with Horizontal(id="panes"):
             with Vertical(id="side"):
-                with Vertical(id="namespaces-pane", classes="pane") as pane:
+                with Pane(id="namespaces-pane", classes="pane") as pane:
                     pane.border_title = "1 Namespaces"
                     yield Namespaces(self.board.stores, self.board.open, id="namespaces")
-                with Vertical(id="timeline-pane", classes="pane") as pane:
+                with Pane(id="timeline-pane", classes="pane") as pane:
                     pane.border_title = "4 Timeline"
                     yield Timeline(id="timeline")
-            with Vertical(id="keys-pane", classes="pane") as pane:
+            with Pane(id="keys-pane", classes="pane") as pane:
                 pane.border_title = "2 Keys"
                 yield FilterBar(id="filter")
                 yield KeyList(id="keys")
-            with Vertical(id="value-pane", classes="pane") as pane:
+            with Pane(id="value-pane", classes="pane") as pane:
                 pane.border_title = "3 Value"
                 yield JsonView(id="json")
                 yield ValueInfo(id="value-info")
@@ -180,6 +181,8 @@ class MainScreen(Screen[None]):
         """Read everything again."""
         namespaces = self.query_one(Namespaces)
         namespaces.read(self.board.store)
+        if self.board.news is not None:
+            self.timeline.moved(self.board.news.head, self.board.news.marks)  # the log may not have been read
         self.keys.moved(None)
         if self.keys.key is not None:
             self._read_value(self.keys.key)

@@ -145,9 +145,9 @@ class JsonView(VirtualList):
         self.resized()
         at = tree.index_of(path) if self._tree is not None else 0
         if same:
-            self.scroll_to(y=max(0, at - above), animate=False, force=True)
+            self.scroll_to(y=max(0, at - above), animate=False, force=True, immediate=True)
         else:
-            self.scroll_to(y=0, animate=False, force=True)
+            self.scroll_to(y=0, animate=False, force=True, immediate=True)
         if at == self.cursor:
             self.post_message(self.Highlighted(self, at))
         self.cursor = at

@@ -268,12 +268,12 @@ class KeyList(VirtualList):
             shift = 0  # in an order of its own, what is new comes in at the top, where one looks for it
         self.virtual_size = Size(self.size.width, self.count)
         if fresh and answer.focus is None:
-            self.scroll_to(y=0, animate=False, force=True)
+            self.scroll_to(y=0, animate=False, force=True, immediate=True)
         elif shift:  # else a scroll that is under way goes on
-            self.scroll_to(y=self.scroll_target_y + shift, animate=False, force=True)
+            self.scroll_to(y=self.scroll_target_y + shift, animate=False, force=True, immediate=True)
         height = self.size.height
         if answer.show and not 0 <= self.cursor - self.scroll_offset.y < height:
-            self.scroll_to(y=self.cursor - height // 2, animate=False, force=True)
+            self.scroll_to(y=self.cursor - height // 2, animate=False, force=True, immediate=True)
         self.refresh()
         self._tell()
         if source.version != page.version:
@@ -345,7 +345,7 @@ class KeyList(VirtualList):
 
     def _learned(self, rest: float | None) -> None:
         self._learning = False
-        if self._source is not None and self._source.version != self._version:
+        if self._source is not None and (self._source.version != self._version or self._total is None):
             self._soon()
         self._tell()
         if rest:

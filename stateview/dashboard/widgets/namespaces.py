@@ -56,12 +56,13 @@ class Namespaces(VirtualList):
         """Say which namespace the dashboard is in, and how it stands; its store is opened."""
         went = self._here != (store, namespace)
         self._here = store, namespace
+        known = self._heads.get(self._here)
         self._heads[self._here] = head
         if store not in self._names or (head.lineage and namespace not in self._names[store]):
             self.call_after_refresh(self.read, store)
         if went:
             self._arrange(Place(store, dict(self._stores)[store], namespace))
-        else:
+        elif known is None or known.count != head.count:
             self.refresh()
 
     def read(self, store: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.cells import cell_len
 from textual.strip import Strip
@@ -11,6 +11,9 @@ from textual.widget import Widget
 
 from ..live import Lost
 from ..paint import Cells, fit_end, lasting, line
+
+if TYPE_CHECKING:
+    from ..app import Dashboard
 
 
 class StatusBar(Widget):
@@ -65,7 +68,8 @@ class Banner(Widget):
         self._lost: Lost | None = None
 
     def on_mount(self) -> None:
-        """The seconds count."""
+        """The seconds count; on a screen that is opened meanwhile too."""
+        self.show(cast("Dashboard", self.app).lost)
         self.set_interval(1.0, self._tick)
 
     def _tick(self) -> None:
@@ -74,9 +78,10 @@ class Banner(Widget):
 
     def show(self, lost: Lost | None) -> None:
         """Say that the backend is lost; None: that it is not."""
-        self._lost = lost
-        self.set_class(lost is not None, "-shown")
-        self.refresh()
+        if lost != self._lost:
+            self._lost = lost
+            self.set_class(lost is not None, "-shown")
+            self.refresh()
 
     def render_line(self, y: int) -> Strip:  # noqa: ARG002
         """The line."""

@@ -16,6 +16,7 @@ from .virtual_list import VirtualList
 
 PAGE = 200  # commits that are read at once
 NEAR = 60  # lines before the end of what is read, at which more is read
+HELD = 2 * PAGE  # commits that are held below what one looks at, while others write
 
 
 class Line(NamedTuple):
@@ -85,12 +86,14 @@ class Timeline(VirtualList):
         """The namespace has moved: read what is new of its log; what is marked stays, and so does the cursor."""
         if head.lineage != self._head.lineage or head.revision < self._head.revision:
             self._commits, self._whole = [], False
-        newer = head.revision != (self._commits[0].revision if self._commits else 0)
+        newer = head.revision > (self._commits[0].revision if self._commits else 0)
         self._head, self._marks = head, marks
-        self._commits = [one for one in self._commits if one.revision > head.floor]
-        self._arrange()
         if newer:
             self._read_newer()
+            self._lines[0] = self._lines[0]._replace(revision=head.revision)
+            self.refresh_line(0)
+        else:
+            self._arrange()
 
     def go_to(self, ref: str) -> None:
         """Put the cursor on the line of a ref, if it is there."""
@@ -114,10 +117,11 @@ class Timeline(VirtualList):
         manager, newest = self._manager, self._commits[0].revision if self._commits else 0
         if manager is None:
             return
+        limit = min(PAGE, self._head.revision - newest)
 
         def read(stop: Stop) -> tuple[list[Commit], bool]:
             fresh: list[Commit] = []
-            while not stop() and (page := manager.log(PAGE, below=fresh[-1].revision if fresh else 0)):
+            while not stop() and (page := manager.log(limit, below=fresh[-1].revision if fresh else 0)):
                 fresh += [one for one in page if one.revision > newest]
                 if page[-1].revision <= newest + 1 or not newest:
                     return fresh, bool(newest)
@@ -131,7 +135,19 @@ class Timeline(VirtualList):
         fresh, joins = answer
         self._commits = fresh + self._commits if joins else fresh
         self._whole = self._whole and joins
+        self._forget(len(fresh))
         self._arrange()
+
+    def _forget(self, fresh: int) -> None:
+        """Let go of commits far below what one looks at: while others write, they would become ever more.
+
+        So their number stays as it is while one looks at live, and nothing is laid out anew.
+        """
+        places = [index for index, line in enumerate(self._lines) if line.ref in self.marked] if self.marked else []
+        seen = max(self.cursor, self.scroll_offset.y, *places)
+        held = HELD + (seen + fresh if seen else 0)
+        if len(self._commits) > held:
+            self._commits, self._whole = self._commits[:held], False
 
     def _read_older(self) -> None:
         manager = self._manager
@@ -141,8 +157,8 @@ class Timeline(VirtualList):
 
         def took(older: list[Commit]) -> None:
             self._asking = False
-            self._whole = len(older) < PAGE
             if self._commits and self._commits[-1].revision == below:
+                self._whole = len(older) < PAGE
                 self._commits += older
                 self._arrange()
 
@@ -156,7 +172,8 @@ class Timeline(VirtualList):
         self.post_message(self.Failed(error))
 
     def _arrange(self) -> None:
-        """Build the lines anew; the cursor stays on its state."""
+        """Build the lines anew; the cursor stays on its state. O(commits held)."""
+        self._commits = [one for one in self._commits if one.revision > self._head.floor]
         at = self._lines[self.cursor].ref if self._lines else "live"
         current = {mark.name: mark for mark in self._marks}
         marks = sorted(self._marks, key=lambda mark: mark.revision)  # stable: the later made of one revision last

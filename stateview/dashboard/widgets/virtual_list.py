@@ -114,9 +114,9 @@ class VirtualList(ScrollView, can_focus=True):
         if height <= 0:
             return
         if index < top:
-            self.scroll_to(y=index, animate=False, force=True)
+            self.scroll_to(y=index, animate=False, force=True, immediate=True)
         elif index >= top + height:
-            self.scroll_to(y=index - height + 1, animate=False, force=True)
+            self.scroll_to(y=index - height + 1, animate=False, force=True, immediate=True)
 
     # --- painting ----------------------------------------------------------------------------------------------
 
