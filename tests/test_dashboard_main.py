@@ -265,6 +265,7 @@ def test_a_store_that_does_not_answer_says_so_and_nothing_else_stops(sqlite: str
 def test_paused_shows_nothing_new_and_then_all_of_it(sqlite: str) -> None:
     async def flow(pilot: Pilot[None]) -> None:
         await shown(pilot, "LIVE ● r2")
+        await pilot.pause(0.5)  # what was read first is read once more, in case it was written meanwhile
         await pilot.press("p")
         await shown(pilot, "PAUSED")
         write(sqlite, "work", while_paused=1)
