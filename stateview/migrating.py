@@ -412,10 +412,12 @@ class _Copy:
             return
         pace = _Pace(self._tell, self._source.namespace, "copying", self._source.head().count, note.keys)
         for page in ahead(pages(self._source, note.after)):
-            self._parts.append(part(note.after, page))
-            note.after = place(page[-1])
+            before, note.after = note.after, place(page[-1])
+            self._parts.append(part(before, page))
             note.keys += sum([1 for one in page if not one.until and one.value is not None])
-            self._put(page)
+            # A key's versions may be of two pages, and so of two states: it is live once, and put anew later
+            split = page[0].key == before[0]
+            self._put([one for one in page if one.key != before[0] or one.revision <= note.revision] if split else page)
             pace.reached(note.keys)
         note.after = None
 
@@ -429,9 +431,10 @@ class _Copy:
         raise self._too_fast(self._source.head())
 
     def _is_still(self, head: Head) -> bool:
+        if self._marks_at(head) != self.marks:
+            return False
         now = self._source.head()
-        same = (now.revision, now.time, now.floor, now.lineage) == (head.revision, head.time, head.floor, head.lineage)
-        return same and self._marks_at(head) == self.marks
+        return (now.revision, now.time, now.floor, now.lineage) == (head.revision, head.time, head.floor, head.lineage)
 
     def _marks_at(self, head: Head) -> list[Mark]:
         return [mark for mark in self._source.marks() if mark.revision <= head.revision]

@@ -1,0 +1,730 @@
+"""migrate: from every kind of store into every other, whoever writes meanwhile, and however often it is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from terminal import Terminal
+from test_transfer import BRIEF, KINDS, Opened, act, dumped, look, opened
+
+import stateview
+from stateview import StateManager, migrating
+from stateview.backends.base import Backend, Head
+from stateview.errors import BackendError, Conflict, Damaged, KeyNotFound, ReadOnly
+from stateview.migrating import Step
+
+__all__ = ["opened"]  # a fixture
+PAIRS = [(one, other) for one in KINDS for other in KINDS if one != other]
+MIGRATE = [sys.executable, "-m", "stateview", "migrate"]
+KILLS = int(os.environ.get("STATEVIEW_TEST_KILLS", "3"))
+
+Stores = Callable[[str], str]
+
+
+def fill(state: StateManager, keys: int = 200, size: int = 40) -> None:
+    """Three checkpoints with changes and deletes between them, expiry, large integers, keys of all scripts."""
+    with state.transaction(
+        reason="é\n",
+    ) as tx:
+        for number in range(keys):
+            tx.save(f"ключ {number:05} \U0001f511", {"n": number, "text": "x" * size})
+    state.checkpoint("one", note="note é\n")
+    state.save("large", [2**200, -(10**40), 1e300, "\x00\ud7ff\uffff"])
+    state.save("brief", 1, ttl=0.01)
+    state.save("long", 1, ttl=3600)
+    for number in range(0, keys, 7):
+        state.delete(f"ключ {number:05} \U0001f511")
+    state.checkpoint("two")
+    state.save("large", 2**64)
+    state.checkpoint("one")
+    state.undo()
+    state.save("after", None)
+
+
+@pytest.fixture
+def here(folder: Path) -> Path:
+    """No settings from outside."""
+    return folder
+
+
+def moved(source: str, destination: str, **more: Any) -> Any:
+    (report,) = stateview.migrate(source, destination, **{"namespace": "main", **more})
+    return report
+
+
+def cli(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*MIGRATE, *words], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == code, (words, done.stderr)
+    return done
+
+
+def content(backend: Backend) -> list[Any]:
+    return [(one.key, one.revision, one.value, one.time, one.expires) for one in dumped(backend)]
+
+
+# --- equal ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_all_that_can_be_seen_is_the_same(source: str, target: str, new_store: Stores, opened: Opened) -> None:
+    stores = new_store(source), new_store(target)
+    with StateManager(stores[0], "main") as state:
+        fill(state)
+        before = look(state.backend)
+        report = state.migrate_to(stores[1])
+        assert look(opened(stores[1], "main")) == before == look(state.backend)
+    assert (report.revision, report.keys, len(report.checkpoints)) == (before["head"][0], before["head"][1], 3)
+    assert report.bytes == sum(len(one[2] or b"") for one in before["dump"])
+    assert report.versions == len(before["dump"])
+    with StateManager(stores[1], "main") as other:
+        assert other.recover().problems == ()
+        assert other.load("large", at="two") == [2**200, -(10**40), 1e300, "\x00\ud7ff\uffff"]
+        other.undo()
+        assert other.revision == report.revision + 1
+
+
+def test_round_trips_give_the_same_bytes(new_store: Stores) -> None:
+    stores = [new_store(kind) for kind in KINDS]
+    numbers = count()
+
+    @settings(max_examples=12, deadline=None, derandomize="CI" in os.environ, database=None,
+              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        name = f"n{next(numbers)}"
+        acts = st.lists(st.one_of(
+            st.tuples(st.just("save"), KEYS, VALUES, st.sampled_from([0, 0, 3600, BRIEF])),
+            st.tuples(st.just("delete"), KEYS),
+        ), min_size=1, max_size=8)  # fmt: skip
+        with StateManager(stores[0], name) as state:
+            for mark in ("one", "two", "three"):
+                for each in data.draw(acts):
+                    act(state, *each)
+                state.checkpoint(mark, note=mark)
+            first = content(state.backend), state.checkpoints(all=True), state.log(1000)
+        with ExitStack() as stack:
+            last = stack.enter_context(StateManager(stores[0], name))
+            digests = set()
+            for place in (*stores[1:], f"{stores[0]}-back-{name}"):
+                digests.add(last.migrate_to(place).digest)
+                last = stack.enter_context(StateManager(place, name))
+                assert (content(last.backend), last.checkpoints(all=True), last.log(1000)) == first
+            assert len(digests) == 1
+
+    check()
+
+
+KEYS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=6)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**60), 10**60) | st.text(st.characters(exclude_categories=["Cs"]))
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)  # fmt: skip
+
+
+def test_all_namespaces(new_store: Stores, here: Path) -> None:
+    source, target = new_store("json"), new_store("sqlite")
+    for name in ("a", "b", "c"):
+        with StateManager(source, name) as state:
+            state.save("k", name)
+    with StateManager(target, "b") as state:
+        state.save("mine", 1)
+    with pytest.raises(Conflict, match="another one: 1 keys"):
+        stateview.migrate(source, target, all=True)
+    assert StateManager(target, "b").namespaces() == ["b"]
+    StateManager(target, "b").backend.drop()
+    reports = stateview.migrate(source, target, namespace="b", all=True)
+    assert [report.namespace for report in reports] == ["a", "c", "b"]
+    lines = cli(source, target, "--all", "--format", "json").stdout.splitlines()
+    ends = [json.loads(line) for line in lines if '"migrated"' in line]
+    assert [(one["namespace"], one["already"]) for one in ends] == [("a", True), ("b", True), ("c", True)]
+    with pytest.raises(KeyNotFound):
+        stateview.migrate(new_store("json"), target, all=True)
+
+
+# --- others write meanwhile -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_what_is_written_meanwhile_comes_along(
+    source: str, target: str, new_store: Stores, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stateview.verifying.PAGE", 20)
+    stores = new_store(source), new_store(target)
+    with StateManager(stores[0], "main") as state:
+        fill(state, 300)
+    ended = threading.Event()
+
+    def write(seed: int) -> None:
+        chance = random.Random(seed)
+        with StateManager(stores[0], "main") as one:
+            for number in range(40):
+                if ended.is_set():
+                    return
+                key = f"ключ {chance.randrange(300):05} \U0001f511"
+                what = chance.randrange(6)
+                if what < 3:
+                    one.save(key, [number, seed], ttl=0.05 if what == 2 else None)
+                elif what == 3:
+                    one.delete(key)
+                elif what == 4:
+                    one.checkpoint(f"mark {seed}".replace(" ", "-"))
+                else:
+                    one.save(f"new {seed} {number}", number)
+                time.sleep(0.002)
+
+    writers = [threading.Thread(target=write, args=(seed,)) for seed in range(2)]
+    seen: list[str] = []
+
+    def progress(step: Step) -> None:
+        seen.append(step.doing)
+        if step.doing == "copying" and len(seen) == 2:
+            for writer in writers:
+                writer.start()
+
+    try:
+        report = moved(*stores, progress=progress)
+    except Conflict as error:  # on a busy machine a round is long
+        assert "faster" in str(error)
+        for writer in writers:
+            writer.join()
+        report = moved(*stores)
+    finally:
+        ended.set()
+        for writer in writers:
+            writer.join()
+    target_head = opened(stores[1], "main").head()
+    assert target_head.revision == report.revision
+    if report.revision < opened(stores[0], "main").head().revision:
+        report = moved(*stores)
+        assert report.kept  # the earlier copy
+    one, other = (opened(store, "main") for store in stores)
+    moment = {"live", "head", "changed"}
+    found, expected = look(other), look(one)
+    assert {name: found[name] for name in found if name not in moment} == {
+        name: expected[name] for name in expected if name not in moment
+    }
+
+
+class Meddling:
+    """A source in which something happens before a call, once."""
+
+    def __init__(self, backend: Backend, name: str, number: int, what: Callable[[], None]) -> None:
+        self._backend, self._name, self._left, self._what = backend, name, number, what
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._name:
+            self._left -= 1
+            if self._left == 0:
+                self._what()
+        return getattr(self._backend, name)
+
+
+@pytest.mark.parametrize("target", KINDS)
+@pytest.mark.parametrize("when", [("dump", 2), ("dump", 6), ("commits", 1), ("commits", 3), ("marks", 2), ("marks", 3)])
+@pytest.mark.parametrize("what", ["write", "forget", "delete all", "unmark"])
+def test_meddling_at_any_step(
+    what: str, when: tuple[str, int], target: str, new_store: Stores, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stateview.verifying.PAGE", 20)
+    store, place = new_store("sqlite"), new_store(target)
+    state = StateManager(store, "main", history=1000)
+    fill(state, 60)
+
+    def meddle() -> None:
+        if what == "write":
+            with state.transaction() as tx:
+                for number in range(0, 60, 5):
+                    tx.save(f"ключ {number:05} \U0001f511", "anew")
+            state.checkpoint("two")
+        elif what == "forget":
+            state.delete_checkpoint("two")
+            state.delete_checkpoint("one@1")
+            state.save("large", 3)
+            state.compact()
+        elif what == "delete all":
+            with state.transaction() as tx:
+                for key in state.list_keys():
+                    tx.delete(key)
+        else:
+            state.delete_checkpoint("one")
+            state.checkpoint("three", at="live~3")
+
+    with state:
+        source = Meddling(opened(store, "main"), *when, meddle)
+        report = migrating.migrate(source, opened(place, "main"))  # type: ignore[arg-type]
+        assert report.revision == state.revision
+        assert look(opened(place, "main")) == look(state.backend)
+        assert report.digest == migrating.migrate(state.backend, opened(place, "main")).digest
+
+
+def test_a_source_that_cannot_be_followed_is_an_error_and_the_copy_stays(
+    new_store: Stores, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, place = new_store("sqlite"), new_store("sqlite")
+    with StateManager(store, "main") as state:
+        fill(state, 20)
+        for limit in ("ROUNDS", "TAILS"):
+            monkeypatch.setattr(migrating, limit, 3)
+        original = migrating._Copy._is_still
+
+        def restless(copy: Any, head: Head) -> bool:
+            state.save("tick", head.revision)
+            return original(copy, head)
+
+        monkeypatch.setattr(migrating._Copy, "_is_still", restless)
+        with pytest.raises(Conflict, match=r"faster than it can be followed.*Stop its writers.*Run it again"):
+            state.migrate_to(place)
+        assert opened(place, "main").namespaces() == []
+        monkeypatch.setattr(migrating._Copy, "_is_still", original)
+        assert state.migrate_to(place).resumed
+        assert look(opened(place, "main")) == look(state.backend)
+
+
+def test_history_that_is_forgotten_faster_than_it_is_read_begins_anew(new_store: Stores, opened: Opened) -> None:
+    store, place = new_store("sqlite"), new_store("json")
+    state = StateManager(store, "main", history=5)
+    for number in range(30):
+        state.save(f"k{number}", number)
+
+    def meddle() -> None:
+        for number in range(100):
+            state.save(f"k{number % 40}", -number)
+
+    with state:
+        migrating.migrate(Meddling(opened(store, "main"), "dump", 1, meddle), opened(place, "main"))  # type: ignore[arg-type]
+        assert look(opened(place, "main"))["states"] == look(state.backend)["states"]
+
+
+# --- killed -----------------------------------------------------------------------------------------------------
+
+
+def large(store: str, keys: int = 3000) -> None:
+    with StateManager(store, "main") as state:
+        fill(state, keys, 200)
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_killed_and_run_again_until_it_is_done(source: str, target: str, new_store: Stores, opened: Opened) -> None:
+    origin = new_store(source)
+    large(origin)
+    command = [*MIGRATE, origin, "", "-n", "main"]
+    started = time.monotonic()
+    command[-3] = new_store(target)
+    subprocess.run(command, check=True, capture_output=True)
+    length = time.monotonic() - started
+    expected = content(opened(origin, "main"))
+    chance = random.Random(f"{source} {target}")
+    cut = resumed = 0
+    for _ in range(KILLS):
+        command[-3] = place = new_store(target)
+        for _ in range(20):
+            child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            try:
+                child.wait(length * chance.uniform(0.3, 1.1))
+            except subprocess.TimeoutExpired:
+                child.send_signal(signal.SIGKILL)
+            said = child.communicate()[1]
+            there = opened(place, "main").head()
+            if child.returncode == 0:
+                resumed += "went on" in said
+                break
+            assert child.returncode == -signal.SIGKILL, said
+            cut += 1
+            assert there.revision in (0, opened(origin, "main").head().revision)
+            if there.lineage:
+                assert content(opened(place, "main")) == expected
+        else:
+            subprocess.run(command, check=True, capture_output=True)
+        assert content(opened(place, "main")) == expected
+        assert opened(place, "main").marks() == opened(origin, "main").marks()
+        assert opened(place, "main").recover().problems == ()
+        assert "there already" in subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    print(f"{source} to {target}: {cut} kills, {resumed} gone on with")
+    if KILLS > 3:
+        assert cut and resumed
+
+
+@pytest.mark.parametrize("target", KINDS)
+def test_what_was_copied_is_not_copied_again(target: str, new_store: Stores, opened: Opened) -> None:
+    store, place = new_store("sqlite"), new_store(target)
+    large(store, 12_000)
+    stopped = [0]
+
+    def stop(step: Step) -> None:
+        stopped[0] = step.done
+        if step.done > 5000:
+            raise InterruptedError
+
+    with StateManager(store, "main") as state:
+        with pytest.raises(InterruptedError):
+            state.migrate_to(place, progress=stop)
+        assert opened(place, "main").namespaces() == []
+        state.save("ключ 00001 \U0001f511", "changed since")
+        steps: list[Step] = []
+        report = state.migrate_to(place, progress=steps.append)
+        assert report.resumed
+        assert min(step.done for step in steps if step.doing == "copying") > stopped[0]
+        assert content(opened(place, "main")) == content(state.backend)
+
+
+# --- what is in the way -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", KINDS)
+def test_another_namespace_is_refused_and_forced_aside(target: str, new_store: Stores, opened: Opened) -> None:
+    store, place = new_store("json"), new_store(target)
+    with StateManager(place, "main") as there:
+        there.save("mine", 1)
+        there.checkpoint("safe")
+    with StateManager(store, "main") as state:
+        fill(state, 20)
+        with pytest.raises(Conflict, match=r"another one: 1 keys, 1 checkpoints, revision 1 of 20.*--force"):
+            state.migrate_to(place)
+        assert opened(place, "main").get("mine") is not None
+        report = state.migrate_to(place, force=True)
+        assert look(opened(place, "main")) == look(state.backend)
+    assert report.safety.startswith("before_migrate_")
+    if target in ("json", "sqlite"):
+        kept = Path(report.kept)
+        with StateManager(f"{target}:{kept.parent}", kept.name) as former:
+            assert former.list_checkpoints() == ["safe", report.safety]
+            assert former.load("mine", at=report.safety) == 1
+    else:
+        with redis.Redis.from_url(place) as client:
+            assert client.hget(report.kept.replace("*", "live"), "mine").endswith(b" 1")
+
+
+def test_a_later_state_of_the_same_is_refused_as_that(new_store: Stores, opened: Opened) -> None:
+    store, place = new_store("json"), new_store("sqlite")
+    with StateManager(store, "main") as state, StateManager(place, "main") as other:
+        fill(state, 5)
+        revision = state.migrate_to(place).revision
+        other.save("k", 1)
+        with pytest.raises(Conflict, match=f"migrated before, and written to since .revision {revision + 1}.*Go on"):
+            state.migrate_to(place)
+        for _ in range(3):
+            state.save("k", 2)
+        with pytest.raises(Conflict, match="both were written to since"):
+            state.migrate_to(place)
+        assert other.load("k") == 1
+        assert state.migrate_to(place, force=True).safety
+        assert other.load("k") == 2
+
+
+def test_an_earlier_copy_is_brought_up_to_date(new_store: Stores, opened: Opened) -> None:
+    store, place = new_store("sqlite"), new_store("json")
+    with StateManager(store, "main") as state, StateManager(place, "main") as other:
+        fill(state, 5)
+        assert not state.migrate_to(place).already
+        assert state.migrate_to(place).already
+        state.save("more", 1)
+        report = state.migrate_to(place)
+        assert report.kept
+        assert not report.safety
+        assert look(other.backend) == look(state.backend)
+        other.checkpoint("of the copy".replace(" ", "_"))
+        state.save("more", 2)
+        with pytest.raises(Conflict, match="of_the_copy"):
+            state.migrate_to(place)
+
+
+def test_a_copy_under_way_is_in_the_way(store_url: str, new_store: Stores, opened: Opened) -> None:
+    with StateManager(new_store("sqlite"), "main") as state:
+        fill(state, 5)
+        receiver = opened(store_url, "main").receive()
+        with pytest.raises(Conflict, match=r"under way.*Wait"):
+            state.migrate_to(store_url)
+        receiver.close()
+        state.migrate_to(store_url)
+
+
+def test_the_stage_of_another_source_is_begun_anew(store_url: str, new_store: Stores, opened: Opened) -> None:
+    first = opened(store_url, "main").receive()
+    first.put([], note={"format": 99, "of": "a later version"})
+    first.close()
+    with StateManager(new_store("sqlite"), "main") as state:
+        fill(state, 5)
+        assert not state.migrate_to(store_url).resumed
+        assert look(opened(store_url, "main")) == look(state.backend)
+
+
+def test_a_source_that_is_not_there_or_is_the_destination(new_store: Stores, here: Path) -> None:
+    store = new_store("json")
+    with pytest.raises(KeyNotFound, match="no namespace 'main'"):
+        moved(store, new_store("sqlite"))
+    with StateManager(store, "main") as state:
+        state.save("k", 1)
+    with pytest.raises(Conflict, match="the source itself"):
+        moved(store, store, force=True)
+    path = store.partition(":")[2]
+    os.symlink(path, here / "link")
+    with pytest.raises(Conflict, match="the source itself"):
+        moved(store, "json:link", force=True)
+
+
+def test_an_edit_by_hand_is_not_left_behind(new_store: Stores) -> None:
+    store = new_store("json")
+    with StateManager(store, "main") as state:
+        state.save("k", 1)
+    path = Path(store.partition(":")[2]) / "main" / "state.json"
+    time.sleep(0.05)
+    path.write_text(path.read_text().replace('"value": 1', '"value": 7'))
+    edited = path.read_bytes()
+    assert b"7" in edited
+    with pytest.raises(Conflict, match="edited by hand"):
+        moved(store, new_store("sqlite"))
+    assert path.read_bytes() == edited
+
+
+def test_older_data_is_to_be_adopted_first(here: Path, new_store: Stores) -> None:
+    import older_formats as older
+
+    older.write_json(here / "s", "main")
+    with pytest.raises(ReadOnly, match=r"older layout.*stateview log"):
+        moved("json:s", new_store("sqlite"))
+    StateManager("json:s", "main").log()
+    StateManager("json:s", "main").save("k", 1)
+    assert moved("json:s", new_store("sqlite")).keys
+
+
+def test_a_destination_that_cannot_be_written(here: Path, new_store: Stores, redis_server: Any) -> None:
+    store = new_store("sqlite")
+    with StateManager(store, "main") as state:
+        fill(state, 5)
+        Path("file").write_text("")
+        with pytest.raises(BackendError, match="A store is a folder"):
+            state.migrate_to("json:file")
+        with pytest.raises(BackendError, match="does not answer"):
+            state.migrate_to("redis://127.0.0.1:1/0")
+    Path("stateview.toml").write_text('[stores.prod]\nurl = "sqlite:prod"\nread_only = true\n')
+    with pytest.raises(ReadOnly):
+        moved(store, "prod")
+    assert "read-only" in cli(store, "sqlite:x", "-n", "main", "--read-only", code=3).stderr
+
+
+@pytest.mark.parametrize("target", ["json", "sqlite"])
+def test_a_full_disk_is_an_error_after_which_it_goes_on(target: str, new_store: Stores, opened: Opened) -> None:
+    store, place = new_store("sqlite"), new_store(target)
+    large(store, 20_000)
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (6_000_000, 6_000_000))"
+    code = f"{limit}; from stateview.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = [sys.executable, "-c", code, "migrate", store, place, "-n", "main"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    assert "Traceback" not in done.stderr
+    assert opened(place, "main").namespaces() == []
+    moved(store, place)
+    assert content(opened(place, "main")) == content(opened(store, "main"))
+
+
+# --- verified ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", KINDS)
+@pytest.mark.parametrize("what", ["live", "past", "gone", "more", "mark", "commit"])
+def test_a_copy_that_differs_is_found_and_removed(
+    what: str, target: str, new_store: Stores, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, place = new_store("sqlite"), new_store(target)
+    with StateManager(store, "main") as state:
+        fill(state, 50)
+        original = migrating._Copy._put
+
+        def put(copy: Any, versions: Any = (), commits: Any = (), marks: Any = None, forget: Any = ()) -> None:
+            from msgspec.structs import replace
+
+            versions, commits = list(versions), list(commits)
+            if versions and what in ("live", "past"):
+                index = next(
+                    n
+                    for n, one in enumerate(versions)
+                    if (one.value or b"")[:1] == b"{" and bool(one.until) == (what == "past")
+                )
+                one = versions[index]
+                versions[index] = replace(one, value=one.value[:-1] + b" " + one.value[-1:])
+            elif versions and what == "gone":
+                del versions[3]
+            elif versions and what == "more":
+                versions.append(replace(versions[0], key="\U0010ffff"))
+            elif marks and what == "mark":
+                marks = [replace(marks[0], note="another"), *marks[1:]]
+            elif commits and what == "commit":
+                commits[0] = replace(commits[0], author="another")
+            original(copy, versions, commits, marks, forget)
+
+        monkeypatch.setattr(migrating._Copy, "_put", put)
+        with pytest.raises(Damaged, match=r"read back from .* is not what was copied.*was removed"):
+            state.migrate_to(place)
+        assert opened(place, "main").namespaces() == []
+        monkeypatch.setattr(migrating._Copy, "_put", original)
+        assert not state.migrate_to(place).resumed
+        assert look(opened(place, "main")) == look(state.backend)
+
+
+@pytest.mark.parametrize("target", KINDS)
+def test_a_byte_of_the_stage_that_changes_is_found(
+    target: str, new_store: Stores, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, place = new_store("sqlite"), new_store(target)
+    original = migrating._Copy._staged
+
+    def staged(copy: Any, head: Head) -> Backend:
+        stage = original(copy, head)
+        folder = Path(place.partition(":")[2]) / "main"
+        if target == "json":
+            stage.close()
+            path = folder / "migrating-json" / "history.jsonl"
+            path.write_bytes(path.read_bytes().replace(b"NEEDLE", b"NEADLE", 1))
+        elif target == "sqlite":
+            stage.close()
+            path = folder / "migrating-sqlite" / "state.db"
+            path.write_bytes(path.read_bytes().replace(b"NEEDLE", b"NEADLE", 1))
+        else:
+            with redis.Redis.from_url(place) as client:
+                name = "stateview:{main}:migrating:live"
+                client.hset(name, "needle", client.hget(name, "needle").replace(b"NEEDLE", b"NEADLE"))
+        return stage
+
+    with StateManager(store, "main") as state:
+        fill(state, 50)
+        state.save("needle", "NEEDLE")
+        monkeypatch.setattr(migrating._Copy, "_staged", staged)
+        with pytest.raises(Damaged, match="was removed"):
+            state.migrate_to(place)
+        assert opened(place, "main").namespaces() == []
+        monkeypatch.setattr(migrating._Copy, "_staged", original)
+        assert state.migrate_to(place).keys
+        assert look(opened(place, "main")) == look(state.backend)
+
+
+def test_what_is_there_already_is_compared_too(new_store: Stores, opened: Opened) -> None:
+    store, place = new_store("sqlite"), new_store(KINDS[2])
+    with StateManager(store, "main") as state:
+        fill(state, 20)
+        state.migrate_to(place)
+        with redis.Redis.from_url(place) as client:
+            name = "stateview:{main}:live"
+            client.hset(name, "after", client.hget(name, "after").replace(b"null", b"true"))
+        with pytest.raises(Damaged, match="at this very revision, but not the same"):
+            state.migrate_to(place)
+
+
+# --- the command ------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_tells_and_makes_nothing(here: Path) -> None:
+    with StateManager("json:a", "main") as state:
+        fill(state, 20)
+        keys, versions = state.head().count, len(dumped(state.backend))
+    files = sorted(here.rglob("*"))
+    done = cli("json:a", "sqlite:b", "-n", "main", "--dry-run")
+    assert done.stdout == ""
+    assert (
+        f"would copy {keys} keys and 3 checkpoints of main from json:a to sqlite:b: {versions} versions" in done.stderr
+    )
+    data = json.loads(cli("json:a", "sqlite:b", "-n", "main", "--dry-run", "--format", "json").stdout.splitlines()[-1])
+    assert (data["event"], data["keys"], data["versions"]) == ("would", keys, versions)
+    assert sorted(here.rglob("*")) == files
+    assert moved("json:a", "sqlite:b").digest == data["digest"]
+
+
+def test_switch_makes_scripts_carry_on_there(here: Path) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "stateview", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True)
+
+    run("init", "json", "flow")
+    (here / "stateview.toml").write_text("# mine\n" + (here / "stateview.toml").read_text())
+    run("save", "k", "1")
+    below = here / "deep" / "er"
+    below.mkdir(parents=True)
+    os.chdir(below)
+    said = run("migrate", "json:../../.claude/state", "sqlite:../../db", "--switch").stderr
+    assert "stateview.toml names it from now on" in said
+    assert list(below.iterdir()) == []
+    run("save", "k", "2")
+    os.chdir(here)
+    assert run("load", "k").stdout == "2\n"
+    assert (here / "stateview.toml").read_text().startswith("# mine\n")
+    with StateManager("sqlite:db", "flow") as state:
+        assert state.load("k") == 2
+    with StateManager("json", "flow") as state:
+        assert state.load("k") == 1
+
+
+def test_within_one_folder_it_says_what_not_to_remove(here: Path) -> None:
+    with StateManager("json", "main") as state:
+        state.save("k", 1)
+    said = cli("--from", "json", "--to", "sqlite", "-n", "main").stderr
+    assert "remove state.json, history.jsonl, checkpoints in it, never the folder" in said
+    assert "never the folder" not in cli("json", "sqlite:elsewhere", "-n", "main").stderr
+
+
+def test_lines_for_scripts_and_silence_without_a_terminal(here: Path) -> None:
+    large("sqlite:a", 9000)
+    done = cli("sqlite:a", "sqlite:b", "-n", "main", "--format", "jsonl")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["event"] for line in lines[-2:]] == ["progress", "migrated"]
+    assert {line["doing"] for line in lines if line["event"] == "progress"} == {"copying", "comparing"}
+    assert all(line["done"] <= line["total"] and 0 <= line["percent"] <= 100 for line in lines[:-1])
+    done = cli("sqlite:a", "json:c", "-n", "main")
+    assert done.stdout == ""
+    assert "\r" not in done.stderr
+    assert done.stderr.startswith("copied ")
+
+
+def test_a_terminal_sees_a_line_of_progress(here: Path) -> None:
+    large("sqlite:a", 30_000)
+    terminal = Terminal("migrate", "sqlite:a", "sqlite:b", "-n", "main")
+    terminal.until(lambda text: "keys/s" in text and "s left" in text)
+    text = terminal.until("read back and compared")
+    assert terminal.end() == 0
+    assert "left" not in text
+
+
+def test_ctrl_c_lets_go_and_the_next_goes_on(here: Path, new_store: Stores) -> None:
+    large("sqlite:a", 20_000)
+    place = new_store(KINDS[2])
+    child = subprocess.Popen([*MIGRATE, "sqlite:a", place, "-n", "main", "--format", "json"], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    child.send_signal(signal.SIGINT)
+    assert child.wait(20) == 130
+    assert moved("sqlite:a", place).resumed
+
+
+def test_after_a_kill_redis_need_not_be_waited_for(here: Path, new_store: Stores) -> None:
+    large("sqlite:a", 20_000)
+    place = new_store(KINDS[2])
+    child = subprocess.Popen([*MIGRATE, "sqlite:a", place, "-n", "main", "--format", "json"], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    child.kill()
+    child.wait()
+    with redis.Redis.from_url(place) as client:
+        name = "stateview:{main}:migrating:lock"
+        held = client.get(name)
+        assert held is not None
+        client.set(name, held.replace(b"@", b"@elsewhere-"), ex=100)  # as of another machine
+        with pytest.raises(Conflict, match=r"if it was killed, another can begin in \d+ s"):
+            moved("sqlite:a", place)
+        client.set(name, held, ex=100)
+    assert moved("sqlite:a", place).resumed
