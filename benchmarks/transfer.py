@@ -1,8 +1,9 @@
-"""Moving a namespace of a million keys with three checkpoints: dump into a receiver, against the bare work.
+"""Moving a namespace of a million keys with three checkpoints: the whole of `migrate`, against the bare work.
 
-The bare side reads and writes the same bytes with the formats' own libraries and nothing else: all versions, live and
-past, with key and value, no more. Each side runs in a process of its own, of which the peak memory is told. Run it with
-`python -m benchmarks.transfer [KEYS]` or `python benchmarks/transfer.py [KEYS]`.
+`migrate` copies, reads the copy back, compares all of it with the source, and makes it the namespace. The bare side
+reads and writes the same bytes with the formats' own libraries and nothing else: all versions, live and past, with key
+and value, no more, and reads nothing back. Each side runs in a process of its own, whose peak memory is told. Run it
+with `python -m benchmarks.transfer [KEYS]` or `python benchmarks/transfer.py [KEYS]`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from timing import redis_server, spell
 
 from stateview.backends import open_backend
-from stateview.backends.base import Backend, Batch, Kept, NewMark, Write
+from stateview.backends.base import Batch, NewMark, Write
+from stateview.migrating import migrate
 
 KEYS = 1_000_000
 CHANGED = 20_000  # keys written anew between two checkpoints
@@ -57,31 +59,16 @@ def make(store: str, keys: int) -> None:
         backend.close()
 
 
-def pages(source: Backend) -> Iterator[list[Kept]]:
-    after = ("", 0)
-    while page := source.dump(after, PAGE):
-        yield page
-        after = page[-1].key, page[-1].revision
-
-
 def ours(source: str, target: str) -> dict[str, float]:
-    """Copy, as migrate does; seconds by part."""
-    one, other = open_backend(source, "main", read_only=True), open_backend(target, "copy")
+    """Move it; seconds by part."""
+    one, other = open_backend(source, "main", read_only=True), open_backend(target, "main")
+    began: dict[str, float] = {}
     started = time.perf_counter()
-    head = one.head()
-    receiver = other.receive()
-    reading = 0.0
-    before = time.perf_counter()
-    for page in pages(one):
-        reading += time.perf_counter() - before
-        receiver.put(page, note={"after": [page[-1].key, page[-1].revision]})
-        before = time.perf_counter()
-    receiver.put((), one.commits(1 << 30), one.marks(), note={"all": True})
-    copied = time.perf_counter()
-    receiver.finish(head)
+    report = migrate(one, other, progress=lambda step: began.setdefault(step.doing, time.perf_counter()) and None)
     ended = time.perf_counter()
-    assert other.head().count == head.count
-    return {"all": ended - started, "dump": reading, "put": copied - started - reading, "finish": ended - copied}
+    assert other.head().count == one.head().count == report.keys
+    compared = ended - began["comparing"]
+    return {"all": ended - started, "copying": ended - started - compared, "comparing": compared}
 
 
 def bare_json(source: str) -> Iterator[Pair]:
@@ -165,8 +152,8 @@ def child(act: str, *given: str) -> None:
 
 
 def main(keys: int) -> None:
-    heads = "| way | ours | bare | ratio | dump | put | finish | peak MB | bare MB |"
-    print(f"{keys:,} keys, 3 checkpoints\n\n{heads}\n|{'---|' * 9}", flush=True)
+    heads = "| way | migrate | bare | ratio | copying | comparing | peak MB | bare MB |"
+    print(f"{keys:,} keys, 3 checkpoints\n\n{heads}\n|{'---|' * 8}", flush=True)
     with tempfile.TemporaryDirectory() as folder, redis_server() as port:
         assert port is not None, "redis-server is not on PATH"
         stores = {"json": f"json:{folder}/json", "sqlite": f"sqlite:{folder}/sqlite"}
@@ -182,7 +169,7 @@ def main(keys: int) -> None:
             plain = run("bare", stores[source], place)
             mine = run("ours", stores[source], place)
             cells = [spell(mine["all"]), spell(plain["all"]), f"{mine['all'] / plain['all']:.2f}×",
-                     spell(mine["dump"]), spell(mine["put"]), spell(mine["finish"]),
+                     spell(mine["copying"]), spell(mine["comparing"]),
                      f"{mine['MB']:.0f}", f"{plain['MB']:.0f}"]  # fmt: skip
             print(f"| {source} → {target} | {' | '.join(cells)} |", flush=True)
 
