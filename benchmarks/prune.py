@@ -91,7 +91,7 @@ def measure(url: str, keys: int, share: float) -> None:
 def main() -> None:
     keys = int(sys.argv[1]) if len(sys.argv) > 1 else KEYS
     print(
-        "backend anew   versions         bytes         after   less      promised   dry run     prune   waited     stats"
+        "backend anew   versions        bytes         after   less      promised   dry run     prune   waited    stats"
     )
     for share in (0.1, 1.0):
         for kind in ("sqlite", "redis", "json"):

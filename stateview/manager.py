@@ -863,6 +863,7 @@ class StateManager:
         Raises:
             ValueError: nothing says what is to go, or what says it cannot be read.
             RefNotFound: there is no checkpoint of a name that was given.
+            Conflict: what was `previewed` was another namespace in this one's place.
 
         """
         from . import pruning

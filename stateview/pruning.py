@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from . import retention
 from .backends.base import Backend, Batch, Head, Mark, Past
+from .errors import Conflict
 from .model import Checkpoint, to_datetime, to_micros
 from .view import missing_mark
 
@@ -37,7 +38,8 @@ class PruneReport(Struct, frozen=True):
 
     `floor` is the revision back to which the history is kept then, save what checkpoints see, and `revisions` how many
     it lost. `versions` are those that are dropped. `before` and `after` are the bytes that the namespace took and takes
-    (None where the server does not say), and `freed` what came back; of a dry run, about what would.
+    (None where the server does not say), and `freed` what came back; of a dry run, about what would. `lineage` tells
+    the namespace from another that took its place.
     """
 
     namespace: str
@@ -49,6 +51,7 @@ class PruneReport(Struct, frozen=True):
     before: int | None = None
     after: int | None = None
     freed: int | None = None
+    lineage: str = ""
 
     def __bool__(self) -> bool:
         """Whether anything goes, or went, that could be asked for."""
@@ -92,7 +95,7 @@ def plan(backend: Backend, wanted: Policy, said: Said | None = None, reckon: boo
         Checkpoint(mark.name, mark.revision, to_datetime(mark.time), mark.note, current[mark.name] is mark)
         for mark in gone
     )
-    report = PruneReport(backend.namespace, True, checkpoints, floor, floor - head.floor)
+    report = PruneReport(backend.namespace, True, checkpoints, floor, floor - head.floor, lineage=head.lineage)
     return _reckoned(backend, report, marks, said) if reckon else report
 
 
@@ -152,7 +155,14 @@ def carry_out(backend: Backend, planned: PruneReport, commit: Committer, said: S
 
     The checkpoints go first. From then on nothing asks for what only they could see; whatever ends it before that is
     swept away and its space given back, done again it goes on.
+
+    Raises:
+        Conflict: it was planned for a namespace that is there no longer.
+
     """
+    if backend.head().lineage != planned.lineage:
+        what = f"namespace {backend.namespace!r} was dropped or replaced since it was looked at"
+        raise Conflict(what, "Look at what would go now, and try again")
     before = backend.space()
     present = {(mark.name, mark.revision) for mark in backend.marks()}
     going = [one for one in planned.checkpoints if (one.name, one.revision) in present]
@@ -167,6 +177,7 @@ def carry_out(backend: Backend, planned: PruneReport, commit: Committer, said: S
     known: dict[str, Any] = {}
     if before is not None and after is not None:
         known = {"before": before.total, "after": after.total, "freed": before.total - after.total}
+    known["lineage"] = head.lineage
     return PruneReport(backend.namespace, False, tuple(going), floor, floor - head.floor, versions, **known)
 
 

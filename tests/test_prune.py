@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from terminal import Terminal
 
-from stateview import HistoryPruned, InvalidName, ReadOnly, RefNotFound, StateManager
+from stateview import Conflict, HistoryPruned, InvalidName, ReadOnly, RefNotFound, StateManager
 from stateview.backends.base import Batch, NewMark
 from stateview.pruning import PruneReport, history
 from stateview.retention import is_automatic, is_safety
@@ -361,6 +361,20 @@ def test_what_was_shown_goes_and_nothing_that_came_since(state: StateManager) ->
     done = state.prune(previewed=shown)
     assert [one.name for one in done.checkpoints] == [dated("restore")]
     assert names(state) == [dated("restore", 2)]
+
+
+def test_what_was_shown_of_another_namespace_is_refused(state: StateManager) -> None:
+    for number in range(3):
+        state.save("k", number)
+    marked(state, dated("restore"))
+    shown = state.prune(keep=0, history=True, dry_run=True)
+    state.backend.drop()
+    for number in range(9):
+        state.save("other", number)
+    marked(state, dated("restore"), revision=3)
+    with pytest.raises(Conflict, match="replaced"):
+        state.prune(previewed=shown)
+    assert (state.head().floor, names(state)) == (0, [dated("restore")])
 
 
 def test_others_write_and_mark_while_it_prunes(state: StateManager, store_url: str, kind: str) -> None:
