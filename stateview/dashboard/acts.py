@@ -117,7 +117,10 @@ class Acts:
 
         def fail(error: Exception) -> None:
             self._keep(line, str(error), False)
-            (failed or app.trouble)(error)
+            if failed is not None:
+                failed(error)
+            else:
+                app.trouble(error, act=True)
 
         app.reader.ask(app, ("act", self._number), act, end, fail)
 
@@ -253,7 +256,7 @@ class Acts:
         if isinstance(error, NeedsYes):
             app.tell("not done; nothing was changed")
         elif error is not None:
-            app.trouble(error)
+            app.trouble(error, act=True)
         else:
             kept = f"{plural(lines, 'line')} printed: the list of what was done shows them" if lines else ""
             code = f"exit code {job.code}" if job.code and not job.stopped else ""

@@ -180,12 +180,19 @@ class Dashboard(App[None]):
         self._tell_status()
         if back:
             self.tell("the backend is back")
-            if self.main is not None:
-                self.main.look_again()
+            for screen in self.screen_stack:
+                came_back = getattr(screen, "came_back", None) or getattr(screen, "look_again", None)
+                if came_back is not None:
+                    came_back()
 
     def _tell_status(self) -> None:
+        from .widgets.status import Banner
+
         if self.main is not None:
             self.main.show_status()
+        for screen in self.screen_stack:
+            for banner in screen.query(Banner):
+                banner.show(self.lost)
 
     @property
     def missed(self) -> int:
@@ -212,15 +219,24 @@ class Dashboard(App[None]):
     # --- what is said ------------------------------------------------------------------------------------------
 
     def tell(self, text: str, *, wrong: bool = False) -> None:
-        """Show a notice for a moment. The text may hold stored data."""
-        shown = "\n".join(inert(line) for line in text.split("\n"))[:2000]
+        """Show a notice for a moment; the same one again takes its own place. The text may hold stored data."""
+        shown = "\n".join(inert(line) for line in text[:2000].split("\n"))
+        for earlier in [one for one in self._notifications if one.message == shown]:
+            self._unnotify(earlier, refresh=False)
         self.notify(shown, severity="error" if wrong else "information", markup=False, timeout=8 if wrong else 5)
 
-    def trouble(self, error: Exception) -> None:
-        """Show what went wrong, and its next step. That the backend is lost is told by the banner."""
+    def trouble(self, error: Exception, *, act: bool = False) -> None:
+        """Show what went wrong, and its next step.
+
+        Args:
+            error: what was raised.
+            act: something was to be done, and that it was not is shown in any case; of a read that failed, the banner
+                tells while the backend is lost.
+
+        """
         if isinstance(error, BackendUnavailable) and self.live is not None:
             self.live.look()
-            if self.lost is not None:
+            if self.lost is not None and not act:
                 return
         self.tell(str(error), wrong=True)
 

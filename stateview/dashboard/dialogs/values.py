@@ -184,7 +184,7 @@ def _ask(
             return
 
         def failed(error: Exception) -> None:
-            board.trouble(error)
+            board.trouble(error, act=True)
             _ask(board, title, text, check, words)
 
         board.acts.run(words(text), then=lambda result: done(board, result), failed=failed)

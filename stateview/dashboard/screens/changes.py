@@ -21,6 +21,7 @@ from ..paint import SIGNS, count, line
 from ..reader import Stop
 from ..widgets.diff_list import DiffList
 from ..widgets.diff_view import WIDE, DiffView
+from ..widgets.status import Banner
 from ..widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ class ChangesScreen(Screen[bool]):
 
     def compose(self) -> ComposeResult:
         """Keys beside the change of one of them; under 80 columns one or the other."""
+        yield Banner()
         yield Label(id="title", markup=False)
         yield Label(id="note", markup=False)
         with Horizontal(id="panes"):

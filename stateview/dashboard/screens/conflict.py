@@ -18,6 +18,7 @@ from ..acts import command_line
 from ..editing import Draft, draft_of, save_words
 from ..masking import without_masked
 from ..paint import SIGNS, Cells, age, line
+from ..widgets.status import Banner
 from ..widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ class ConflictScreen(ModalScreen[Choice]):
         """Who was first, what differs, and the command line of saving mine."""
         with Vertical() as box:
             box.border_title = "Not saved: another was first"
+            yield Banner()
             yield Label(f"{line(self._key, 60)} {line(self._race.told, 100)}. From theirs to mine:", markup=False)
             yield Differences(self._race.rows)
             words = save_words(self._key, self._mine, self._race.theirs or Draft(""))

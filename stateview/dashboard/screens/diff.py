@@ -110,6 +110,11 @@ class DiffScreen(ChangesScreen):
         """Compare anew."""
         self.start()
 
+    def came_back(self) -> None:
+        """The backend is there again: what is listed stays; what could not be compared is."""
+        if self.run.state == "failed":
+            self.start()
+
     # --- acts --------------------------------------------------------------------------------------------------
 
     def action_restore(self) -> None:

@@ -29,6 +29,7 @@ from ..editing import (
 from ..paint import lasting, line, size
 from ..widgets.json_edit import JsonEdit
 from ..widgets.line_input import LineInput
+from ..widgets.status import Banner
 from .conflict import Choice, ConflictScreen, Race, read_race
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ class EditScreen(ModalScreen[int | None]):
         """The key if it is new, the value, what is wrong with it, and the command line that saves it."""
         with Vertical() as box:
             box.border_title = "New key" if self._new else line(f"Edit {self._key}", 200).replace("[", r"\[")
+            yield Banner()
             if self._new:
                 yield LineInput(self._key, placeholder="the new key", id="key")
             yield Label(classes="-empty", id="note", markup=False)

@@ -19,6 +19,7 @@ from ...model import Commit, now
 from ..paint import SIGNS, Cells, age, line, size
 from ..reader import Stop
 from ..widgets.diff_view import DiffView
+from ..widgets.status import Banner
 from ..widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ class HistoryScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """The versions, and the change of the one under the cursor."""
+        yield Banner()
         with Horizontal():
             with Vertical(id="versions-pane", classes="pane") as pane:
                 pane.border_title = Content(f"History · {line(self._key, 80)}")

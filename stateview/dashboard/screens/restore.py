@@ -284,5 +284,5 @@ class RestoreScreen(ChangesScreen):
             self.board.tell(f"not restored: {error.message}", wrong=True)
             self._check()
         else:
-            self.board.trouble(error)
+            self.board.trouble(error, act=True)
         self.retell()

@@ -17,6 +17,7 @@ from textual.widgets import Footer, Input, Label
 from ...commands.results import plural
 from ..paint import line
 from ..widgets.line_input import LineInput
+from ..widgets.status import Banner
 from ..widgets.text_list import TextList
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class TextScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Title, lines, state, and the search where it is asked for."""
+        yield Banner()
         yield Label(line(self.heading()), id="title", markup=False)
         yield self.body()
         yield Label("", id="state", markup=False)
