@@ -40,7 +40,8 @@ Pair = tuple[str, bytes]
 
 def value(number: int, turn: int) -> bytes:
     """About a hundred bytes."""
-    return json.dumps({"id": number, "turn": turn, "name": f"task {number}", "done": False, "text": "x" * 40}).encode()
+    entry = {"id": number, "turn": turn, "name": f"task {number}", "done": False, "text": "x" * 50}
+    return json.dumps(entry, separators=(",", ":")).encode()
 
 
 def make(store: str, keys: int) -> None:
