@@ -129,10 +129,10 @@ class Progress:
         self._last = 0.0
 
     def say(self, text: str) -> None:
-        """Show it in place of what was said last."""
+        """Show it in place of what was said last; nothing clears the line."""
         import time
 
-        if time.monotonic() - self._last > 0.2 and sys.stderr.isatty():
+        if (not text or time.monotonic() - self._last > 0.2) and sys.stderr.isatty():
             self._last = time.monotonic()
             print(f"\r{text}\033[K\r", end="", file=sys.stderr, flush=True)
 

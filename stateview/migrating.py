@@ -234,10 +234,10 @@ def _look(source: Backend, head: Head, destination: Backend) -> _There:
             f"{where}, a later state of this one: it was migrated before, and written to since (revision"
             f" {there.revision:,} there, {head.revision:,} in {source.url})", force,
         ))  # fmt: skip
-    if not _leads_to(source, destination, there):
+    if not _leads_to(source, destination, head, there):
         return _There(there, refusal=Conflict(
-            f"{where}, which was this one once: both were written to since (revision {there.revision:,} there,"
-            f" {head.revision:,} in {source.url})", force,
+            f"{where}, which was this one once, and was written to since, as far as one can see (revision"
+            f" {there.revision:,} there, {head.revision:,} in {source.url})", force,
         ))  # fmt: skip
     theirs = source.marks()
     if more := [mark for mark in marks if mark not in theirs]:
@@ -248,10 +248,15 @@ def _look(source: Backend, head: Head, destination: Backend) -> _There:
     return _There(there, already=same)
 
 
-def _leads_to(source: Backend, destination: Backend, there: Head) -> bool:
-    """Whether what the destination holds is what the source was at that revision."""
-    ours, theirs = (one.commits(1, there.revision + 1) for one in (destination, source))
-    return not ours or not theirs or theirs[0].revision != ours[0].revision or theirs == ours
+def _leads_to(source: Backend, destination: Backend, head: Head, there: Head) -> bool:
+    """Whether what the destination holds is certainly what the source was at that revision, and then went on from."""
+    if not there.revision:
+        return True
+    last = [commit for one in (destination, source) for commit in one.commits(1, there.revision + 1)]
+    found = [commit for commit in last if commit.revision == there.revision]
+    if len(found) == 2:
+        return found[0] == found[1]
+    return there.revision == head.revision  # and all of it is going to be compared
 
 
 def _compare_whole(source: Backend, destination: Backend, head: Head, there: Head, tell: Tell) -> Compared:

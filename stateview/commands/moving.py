@@ -27,16 +27,18 @@ def migrate(context: Context, given: dict[str, Any]) -> Done:
         raise ReadOnly("migrate writes to the destination, and --read-only was given")
     lines = context.options.get("format") in ("json", "jsonl")
     tell: Tell = _Lines(context) if lines else lambda step: context.progress(str(step))
-    reports = move(
-        given["from"], given["to"], namespace=context.options.get("namespace"), all=bool(given.get("all")),
-        dry_run=dry_run, force=bool(given.get("force")), switch=bool(given.get("switch")),
-        author=context.options.get("author"), progress=tell,
-    )  # fmt: skip
+    try:
+        reports = move(
+            given["from"], given["to"], namespace=context.options.get("namespace"), all=bool(given.get("all")),
+            dry_run=dry_run, force=bool(given.get("force")), switch=bool(given.get("switch")),
+            author=context.options.get("author"), progress=tell,
+        )  # fmt: skip
+    finally:
+        context.progress("")
     results = [Done(_told(report, given["to"]), data=_data(report)) for report in reports]
     if lines:
         for result in results[:-1]:
             context.show(Done(data=result.data))
-    context.progress("")
     return Done("\n".join(result.told for result in results), data=results[-1].data)
 
 
