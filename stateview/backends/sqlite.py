@@ -172,6 +172,7 @@ class SQLiteBackend:
             raise file_error(error, self.path) from error
         if size == 0:
             raise Damaged(f"{self.path} is empty, which no database of stateview is", schema.RECOVER)
+        cut_off = size % 4096 and not self._has_log()  # else the log holds what the file itself does not yet
         flags = apsw.SQLITE_OPEN_READONLY if self.read_only else apsw.SQLITE_OPEN_READWRITE
         name = self.path
         if self.read_only and not os.access(self.folder, os.W_OK) and not os.path.exists(self.path + "-wal"):
@@ -188,12 +189,18 @@ class SQLiteBackend:
                 self._adopt()
                 return self._connect()
             schema.check(connection, self.path)
+            if cut_off and size % int(connection.pragma("page_size")):
+                connection.close()  # SQLite takes what is missing of a page for zeros
+                raise Damaged(f"{self.path} is cut off in the middle of a page", schema.RECOVER)
             if not self._examined and size <= SMALL:
                 if found := examine(connection, set()):
                     connection.close()
                     raise Damaged(f"{self.path}: {found}", schema.RECOVER)
                 self._examined = True
         return connection
+
+    def _has_log(self) -> bool:
+        return any(os.path.exists(self.path + suffix) for suffix in ("-wal", "-journal"))
 
     def _busy_handler(self) -> Any:
         started = 0.0
@@ -237,8 +244,9 @@ class SQLiteBackend:
             hint = "Check the folder's permissions and free space: a WAL database writes beside itself even to be read"
             return BackendError(what, hint)
         if isinstance(error, apsw.IOError):
-            if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA:
-                return Damaged(f"{self.path}: a page is not what was written", schema.RECOVER)
+            if pages.is_fault(error):
+                what = f"{self.path}: a page is not what was written, or was written by another program"
+                return Damaged(what, schema.RECOVER)
             return BackendError(what, "Check the disk, and its free space")
         return BackendError(what)
 

@@ -25,12 +25,15 @@ _ORDER = {  # that of the table itself: its index may be what is damaged
     "commits": ["revision"], "marks": ["id"],
 }  # fmt: skip
 TABLES = tuple(_COLUMNS)
-# What was written above the floor: by the rows that are there, and by what the commits tell.
-_ABOVE = "revision > (SELECT floor FROM meta)"
-_WRITTEN = f"""SELECT revision, key FROM entries WHERE {_ABOVE}
-    UNION SELECT revision, key FROM versions WHERE {_ABOVE}"""
-_TOLD = f"""SELECT revision, key FROM touched WHERE {_ABOVE}
-    UNION SELECT revision, key FROM commits WHERE key != '' AND {_ABOVE}"""
+# What was written, by the rows that are there and by what is told of it. Below the floor what is kept must be told of
+# where a checkpoint lies before it; more may be.
+_FLOOR = "revision > (SELECT floor FROM meta)"
+_OLDEST = "revision > (SELECT min(floor, coalesce((SELECT min(revision) FROM marks), floor)) FROM meta)"
+_WRITTEN = "SELECT revision, key FROM entries WHERE {0} UNION SELECT revision, key FROM versions WHERE {0}"
+_TOLD = f"""SELECT revision, key FROM touched WHERE {{0}}
+    UNION SELECT revision, key FROM commits WHERE key != '' AND {_FLOOR}"""
+_MISSING = f"SELECT * FROM ({_WRITTEN.format(_OLDEST)}) EXCEPT SELECT * FROM ({_TOLD.format(_OLDEST)}) LIMIT 1"
+_EXTRA = f"SELECT * FROM ({_TOLD.format(_FLOOR)}) EXCEPT SELECT * FROM ({_WRITTEN.format(_FLOOR)}) LIMIT 1"
 _SAY = 20_000  # rows
 KEY = 6  # the place in `commits` of the one key that a commit wrote
 
@@ -135,10 +138,8 @@ def _faults(db: apsw.Connection, tables: set[Row], say: Callable[[str], None]) -
 
 def _disagreements(db: apsw.Connection, entries: int) -> Iterator[str]:
     """What tables, of which each row is sound, say differently."""
-    for one, other in ((_WRITTEN, _TOLD), (_TOLD, _WRITTEN)):
-        if db.execute(f"SELECT * FROM ({one}) EXCEPT SELECT * FROM ({other}) LIMIT 1").fetchone() is not None:
-            yield "what the commits touched is not what is there"
-            break
+    if db.execute(_MISSING).fetchone() or db.execute(_EXTRA).fetchone():
+        yield "what the commits touched is not what is there"
     last = db.execute("SELECT revision, count FROM commits ORDER BY revision DESC LIMIT 1").fetchone() or (0, 0)
     if last[1] != entries:
         yield f"{entries} entries instead of {last[1]}"

@@ -60,3 +60,8 @@ def protect(connection: apsw.Connection) -> bool:
 def has_checksums(connection: apsw.Connection) -> bool:
     """Whether its pages have room for them."""
     return connection.reserve_bytes("main", -1) == RESERVED
+
+
+def is_fault(error: apsw.Error) -> bool:
+    """Whether it says that a page is not what its checksum is of."""
+    return getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA

@@ -207,11 +207,11 @@ class _Rebuild:
         lineage = metas[0][1] if metas else os.urandom(16).hex()
         told = {(row[0], row[KEY]) for row in commits.values() if row[0] > floor and row[KEY]}
         told |= set(good["touched"].values())
-        touched = {row for row in told if row[0] <= floor or row in written}
+        told |= {(row[2], row[0]) for row in good["versions"].values() if row[2] != _TOP}  # what superseded it
         gone = {row for row in told if row[0] > floor and row not in written}
-        touched |= {row for row in written if row[0] > floor}
+        touched = told | written.keys()  # all, since of `touched` itself rows may be missing below the floor as well
         turns: dict[str, list[int]] = {key: [] for _, key in gone}
-        for revision, key in sorted(touched | gone):
+        for revision, key in sorted(touched):
             if key in turns:
                 turns[key].append(revision)
         live = {row[0] for row in good["entries"].values()}
@@ -228,10 +228,14 @@ class _Rebuild:
             if holes:
                 names = ", ".join(repr(key[:60]) for key in holes[:10])
                 self.lost.append(f"in checkpoint {mark!r} the value of {names}")
-        top = max([floor, *(row[0] for row in touched | gone), *(key[0] for key in commits)], default=0)
+        top = max([floor, *(row[0] for row in touched), *(key[0] for key in commits)], default=0)
         last = commits[max(commits)] if commits else None
         if last is not None and last[0] == top and not 0 <= last[2] - len(live) <= len(missing):
             self.lost.append(f"{abs(last[2] - len(live))} entries, whose keys are not known")
+        elif "entries" in self.unread and (last is None or last[0] != top):
+            self.lost.append("perhaps entries, whose keys are not known")
+        if "versions" in self.unread and self.unread & {"touched", "commits"}:
+            self.lost.append("perhaps past versions, whose keys are not known")
         silent = [turn for turn in range(floor + 1, top + 1) if (turn,) not in commits]
         if silent:
             self.lost.append(f"the log of {len(silent)} commit{'s' if len(silent) > 1 else ''}, from {silent[0]} on")
