@@ -21,13 +21,14 @@ from .backends.shared import fsync_folder, remove, temporary
 from .comparison import Pair, Selection
 from .diff import Change, Diff
 from .errors import Conflict, HistoryPruned, InvalidName, KeyNotFound, StateException
-from .model import Commit
+from .model import Commit, to_micros
 from .sources import Options, Source, Workspace, open_source, trouble
 from .view import StateView, resolve
 
 TRIES = 5  # of an export while more is written than the history keeps
 DEADLINE = 30.0  # seconds of starting anew because others wrote meanwhile
 PAGE = 4000
+_NEVER = 10**15  # a revision that no namespace comes to
 
 Committer = Callable[[Batch], Head]
 Target = str | os.PathLike[str] | IO[bytes]
@@ -219,7 +220,10 @@ def _export_lines(backend: Backend, name: str, zipped: bool, progress: Progress)
     for _ in range(TRIES):
         head = _there(backend)
         marks = [mark for mark in backend.marks() if mark.revision <= head.revision]
-        header = portable.Header(portable.FORMAT, backend.namespace, head.lineage, head.revision, head.floor, head.time)
+        last = backend.commits(1, head.revision + 1)
+        # The head of some backends tells the time of the last checkpoint where that came after
+        time = to_micros(last[0].time) if last and last[0].revision == head.revision else head.time
+        header = portable.Header(portable.FORMAT, backend.namespace, head.lineage, head.revision, head.floor, time)
         with _writing(name, zipped) as out:
             counts = portable.write(out, header, _commits(backend, head), marks, _versions(backend, head, progress))
         after = backend.head()
@@ -251,7 +255,8 @@ def _versions(backend: Backend, head: Head, progress: Progress) -> Iterator[Vers
             done += not one.until and one.value is not None
             if one.revision <= head.revision:
                 yield one
-        after = page[-1].key, page[-1].revision
+        # What is newer of a key is passed over: of one that is written again and again there would be no end
+        after = page[-1].key, page[-1].revision if page[-1].revision <= head.revision else _NEVER
         progress(done, head.count)
 
 
