@@ -15,6 +15,7 @@ from ...errors import InvalidName
 from ...model import check_checkpoint
 from ..acts import command_line
 from ..paint import line
+from ..widgets.line_input import LineInput
 
 if TYPE_CHECKING:
     from ..app import Dashboard
@@ -34,8 +35,8 @@ class NewCheckpoint(ModalScreen[list[str] | None]):
     NewCheckpoint > Vertical {
         width: 70; max-width: 100%; height: auto; border: round $accent; background: $surface; padding: 0 1;
     }
-    NewCheckpoint Input { border: none; height: 1; background: $boost; padding: 0 1; margin-bottom: 1; }
-    NewCheckpoint Input:focus { background: $primary-muted; }
+    NewCheckpoint LineInput { margin-bottom: 1; }
+    NewCheckpoint LineInput:focus { background: $primary-muted; }
     NewCheckpoint #said { color: $text-muted; height: 1; }
     NewCheckpoint #said.-wrong { color: $text-error; }
     NewCheckpoint #line { color: $text-muted; }
@@ -53,9 +54,9 @@ class NewCheckpoint(ModalScreen[list[str] | None]):
         with Vertical() as box:
             box.border_title = f"Checkpoint of {self._at or 'live'}"
             yield Label("Name (empty: auto_ and the time)")
-            yield Input(id="name", placeholder=f"auto_{time.strftime('%Y%m%d_%H%M%S', time.gmtime())}")
+            yield LineInput(id="name", placeholder=f"auto_{time.strftime('%Y%m%d_%H%M%S', time.gmtime())}")
             yield Label("Note")
-            yield Input(id="note", placeholder="what it is, in a few words")
+            yield LineInput(id="note", placeholder="what it is, in a few words")
             yield Label("", id="said", markup=False)
             yield Label("", id="line", markup=False)
 

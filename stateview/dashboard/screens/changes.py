@@ -21,6 +21,7 @@ from ..paint import SIGNS, count, line
 from ..reader import Stop
 from ..widgets.diff_list import DiffList
 from ..widgets.diff_view import WIDE, DiffView
+from ..widgets.line_input import LineInput
 from ..widgets.status import Banner
 from ..widgets.virtual_list import VirtualList
 
@@ -147,7 +148,7 @@ class ChangesScreen(Screen[bool]):
             with Vertical(id="right"):
                 yield Label(id="about", markup=False)
                 yield self.view
-        yield Input(id="filter", placeholder="part of a key, or a glob · esc clears")
+        yield LineInput(id="filter", placeholder="part of a key, or a glob · esc clears")
         yield Label(id="tally", markup=False)
         yield Label(id="line", markup=False)
         yield Footer(show_command_palette=False, compact=True)

@@ -12,11 +12,12 @@ from textual.widgets import Input
 from ...manager import StateManager
 from ...view import Ref
 from ..source import Source, open_source
+from .line_input import LineInput
 
 REST = 0.08  # seconds without a key stroke after which what was typed is looked for
 
 
-class FilterBar(Input):
+class FilterBar(LineInput):
     """Seen while it is typed in, and while there is a filter. See `Filter.parse` for what can be typed."""
 
     DEFAULT_CSS = """
@@ -40,7 +41,7 @@ class FilterBar(Input):
         """The list is to have the focus again."""
 
     def __init__(self, id: str | None = None) -> None:
-        super().__init__(placeholder="prefix   *glob*   ~fuzzy   =in values", id=id, compact=True)
+        super().__init__(placeholder="prefix   *glob*   ~fuzzy   =in values", id=id)
         self.text = ""
         self._timer: Timer | None = None
 

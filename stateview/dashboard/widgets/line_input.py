@@ -14,7 +14,8 @@ class LineInput(Input):
     """Textual's input, flat, and taking a pasted text of several lines as one."""
 
     DEFAULT_CSS = """
-    LineInput, LineInput:focus { border: none; height: 1; padding: 0 1; background: $boost; }
+    LineInput, LineInput:focus { border: none; height: 1; background: $boost; }
+    LineInput.-textual-compact { padding: 0 1; }
     """
 
     def __init__(self, value: str = "", *, placeholder: str = "", id: str | None = None) -> None:
