@@ -358,7 +358,6 @@ def test_killed_and_run_again_until_it_is_done(source: str, target: str, new_sto
         assert opened(place, "main").recover().problems == ()
         assert "there already" in subprocess.run(command, check=True, capture_output=True, text=True).stderr
     print(f"{source} to {target}: {cut} kills, {resumed} gone on with")
-    assert KILLS < 20 or resumed
 
 
 @pytest.mark.parametrize("target", KINDS)
