@@ -14,7 +14,7 @@ from ..errors import HistoryPruned, StateException
 from ..manager import StateManager
 
 LOOK = 0.3  # seconds of one wait, between which checkpoints and expiry are looked at
-PACE = 0.1  # seconds between two tellings at least: more no one can read
+PACE = 0.2  # seconds between two tellings at least: more no one can read, and each paints half the screen
 SHARE = 5.0  # a look is followed by at least so many times its own length of rest
 PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds between tries while the backend is lost
 
@@ -49,7 +49,7 @@ class Live:
     Args:
         owner: in whose turn the two functions are called.
         manager: of the namespace.
-        moved: told what changed, at most ten times a second, and once at the beginning.
+        moved: told what changed, at most five times a second, and once at the beginning.
         lost: told that the backend is lost, after each try; and None when it is back.
 
     """

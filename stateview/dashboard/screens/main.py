@@ -112,7 +112,7 @@ class MainScreen(Screen[None]):
         self._show_facts()
 
     def _status_changed(self, status: str) -> None:
-        self.query_one("#keys-pane").border_subtitle = status
+        self.query_one("#keys-pane", Pane).say(below=status)
 
     # --- what is shown -----------------------------------------------------------------------------------------
 
@@ -232,7 +232,7 @@ class MainScreen(Screen[None]):
 
     def _show_nothing(self, said: str = "") -> None:
         self._shown = None
-        self.query_one("#value-pane").border_title = "3 Value"
+        self.query_one("#value-pane", Pane).say("3 Value")
         self.query_one(JsonView).show_text(said)
         self.query_one(ValueInfo).show("", "")
 
@@ -240,7 +240,7 @@ class MainScreen(Screen[None]):
         shown = self._shown
         if shown is None or shown.value is None:
             return
-        self.query_one("#value-pane").border_title = Content(f"3 Value · {line(shown.key, 80)}")
+        self.query_one("#value-pane", Pane).say(Content(f"3 Value · {line(shown.key, 80)}"))
         facts = [size(len(shown.value)), f"r{shown.revision}", ago(shown.time, now())]
         if shown.expires:
             facts.append(f"expires in {lasting((shown.expires - now()) / 1_000_000)}")

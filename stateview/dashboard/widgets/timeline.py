@@ -89,9 +89,7 @@ class Timeline(VirtualList):
         newer = head.revision > (self._commits[0].revision if self._commits else 0)
         self._head, self._marks = head, marks
         if newer:
-            self._read_newer()
-            self._lines[0] = self._lines[0]._replace(revision=head.revision)
-            self.refresh_line(0)
+            self._read_newer()  # and arrange with what was read: once, not twice
         else:
             self._arrange()
 
