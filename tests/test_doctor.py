@@ -367,7 +367,9 @@ def test_json_a_checkpoint_file_of_no_checkpoint_is_a_warning(json_state: StateM
     assert "no checkpoint has this name" in said(report)
 
 
-def test_json_a_commit_that_was_cut_off_is_a_note(json_state: StateManager) -> None:
+def test_json_a_commit_that_was_cut_off_is_a_note_and_is_finished_once(
+    json_state: StateManager, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = folder_of(json_state)
     before, found = (folder / "state.json").read_bytes(), (folder / "state.json").stat().st_mtime_ns
     json_state.save("last", 1)
@@ -379,6 +381,10 @@ def test_json_a_commit_that_was_cut_off_is_a_note(json_state: StateManager) -> N
     with open(folder / "history.jsonl", "ab") as history:
         history.write(b'{"sum":"0123456789abcdef","rev":7,"time')
     assert "was cut off" in said(json_state.doctor())
+    with StateManager(json_state.url, "main") as other:
+        other.save("next", 1)
+        assert (other.load("last"), other.doctor().findings) == (1, ())
+    assert capsys.readouterr().err.count("whose process was ended; it does now") == 1
 
 
 # --- SQLite -------------------------------------------------------------------------------------------------------

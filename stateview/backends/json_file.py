@@ -322,6 +322,7 @@ class JSONBackend:
             fsync_folder(self.folder)
         except OSError as error:
             raise file_error(error, self.state_path) from error
+        notice(f"{self.state_path} did not show revision {line.rev}, whose process was ended; it does now")
         return _Live(self._signature(), live.head, live.entries, line, live.keys, live.blocks)
 
     def _read(self) -> _Live | None:
