@@ -1115,6 +1115,27 @@ class BackendContract(ABC):
         assert (report.ok, report.problems, report.revision) == (True, (), 2)
         assert before == (backend.head(), state(backend), backend.marks(), backend.versions("a"))
 
+    def test_examine_finds_no_error_in_what_is_right_and_changes_nothing(self, backend: Backend) -> None:
+        assert [one for one in backend.examine(print) if one.severity == "error"] == []
+        backend.commit(Batch({key: Write(b"1", 60 * SECOND) for key in KEYS}))
+        mark(backend, "m")
+        delete(backend, KEYS[0])
+        before = backend.head(), state(backend), backend.marks(), backend.versions("a")
+        assert [one for one in backend.examine(print) if one.severity == "error"] == []
+        assert before == (backend.head(), state(backend), backend.marks(), backend.versions("a"))
+
+    def test_examine_is_ended_by_who_is_told(self, backend: Backend) -> None:
+        for number in range(3):
+            save(backend, "k", b"%d" % number)
+        mark(backend, "m")
+
+        def stop(text: str) -> None:
+            raise KeyboardInterrupt(text)
+
+        with pytest.raises(KeyboardInterrupt):
+            list(backend.examine(stop))
+        assert backend.recover().ok
+
     def test_a_closed_backend_opens_again(self, backend: Backend) -> None:
         save(backend, "k", b"1")
         backend.close()
