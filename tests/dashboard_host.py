@@ -8,6 +8,7 @@ from typing import Any
 
 from textual import events
 from textual.pilot import Pilot
+from textual.screen import Screen
 
 from stateview import StateManager
 from stateview.dashboard.app import Dashboard
@@ -17,8 +18,11 @@ from stateview.model import ABSENT
 class Host(Dashboard):
     CSS_PATH = None
 
-    def on_mount(self, event: events.Mount) -> None:
-        event.prevent_default()  # the main screen has tests of its own
+    def get_default_screen(self) -> Screen[None]:
+        return Screen(id="_default")  # the main screen has tests of its own
+
+    def on_ready(self, event: events.Ready) -> None:
+        event.prevent_default()  # nobody watches: what others write is told by the test, or by nobody
 
     def told(self) -> list[str]:
         return [str(one.message) for one in self._notifications]

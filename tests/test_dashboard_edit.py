@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from terminal import Terminal
+from textual.screen import Screen
 from textual.widgets import Input, Label
 
 from stateview import StateManager, codec
@@ -35,7 +36,10 @@ class Bare(Dashboard):
         super().__init__(*args, **options)
         self.told = []
 
-    def on_mount(self, event):
+    def get_default_screen(self):
+        return Screen(id="_default")
+
+    def on_ready(self, event):
         event.prevent_default()
 
     def tell(self, text, *, wrong=False):
@@ -585,6 +589,7 @@ import sys
 from pathlib import Path
 from stateview import StateManager
 from stateview.dashboard import app as app_module
+from textual.screen import Screen
 from stateview.dashboard.app import Dashboard
 from stateview.dashboard.screens.edit import edit
 
@@ -592,7 +597,10 @@ class Bare(Dashboard):
     CSS_PATH = Path(app_module.__file__).with_name("app.tcss")
     BINDINGS = [("f2", "inline", ""), ("f3", "outside", "")]
 
-    def on_mount(self, event):
+    def get_default_screen(self):
+        return Screen(id="_default")
+
+    def on_ready(self, event):
         event.prevent_default()
 
     def action_inline(self):

@@ -16,7 +16,7 @@ from textual.pilot import Pilot
 from stateview import StateManager
 from stateview.cli import main
 from stateview.dashboard.diff_model import NONE, PARTLY, WHOLE
-from stateview.dashboard.screens.restore import RestoreScreen
+from stateview.dashboard.screens.restore import SEEN, RestoreScreen
 from stateview.model import ABSENT
 
 FLOWS = KINDS[:3]  # one of each
@@ -259,6 +259,7 @@ def test_keys_that_others_wrote_are_checked_again_and_the_marks_stay(url: str) -
         assert screen.keys.key == "job"
         assert "! ~ job" in line_with(pilot.app, "~ job")
         assert "! " not in line_with(pilot.app, "+ gone").replace("│", "")[:12]
+        await pilot.pause(SEEN)  # a change must have stood on the screen before y can mean it
         await pilot.press("y")
         await until(pilot, lambda: "Restored 2 keys · z undoes it" in pilot.app.told())
 
@@ -298,11 +299,28 @@ def test_y_restores_nothing_that_changed_after_it_was_seen(url: str) -> None:
         await shown(pilot, "! 1 key changed since this preview: checked again", '"newer" → ')
         assert state_of(url) == {**AFTER, "notes": "newer"} and pilot.app.screen is screen
         write(url, unrelated=1)
+        await pilot.pause(SEEN)
         await pilot.press("y")
         await until(pilot, lambda: "Restored 4 keys · z undoes it" in pilot.app.told())
 
     run(manager, flow)
     assert state_of(url) == {**BEFORE, "unrelated": 1}  # it was not listed when it was previewed
+
+
+def test_a_change_that_nobody_can_have_seen_yet_is_not_confirmed(url: str) -> None:
+    manager = seed(url)
+
+    async def flow(pilot: Pilot[None]) -> None:
+        screen = await opened(pilot)
+        write(url, notes="newer")
+        screen.moved(manager.head())
+        await shown(pilot, "! 1 key changed since this preview: checked again")
+        screen._changed = time.monotonic()  # just now, however slow this machine is
+        await pilot.press("y")
+        await until(pilot, lambda: any("not restored" in text for text in pilot.app.told()))
+        assert state_of(url) == {**AFTER, "notes": "newer"} and pilot.app.screen is screen
+
+    run(manager, flow)
 
 
 def test_a_write_between_the_last_look_and_the_commit_is_a_conflict_that_brings_the_preview_up_to_date(

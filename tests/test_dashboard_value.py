@@ -27,7 +27,10 @@ class Bare(Dashboard):
 
     CSS_PATH = Path(app_module.__file__).with_name("app.tcss")
 
-    def on_mount(self, event):
+    def get_default_screen(self):
+        return Screen(id="_default")
+
+    def on_ready(self, event):
         event.prevent_default()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import islice
 from typing import ClassVar
@@ -20,6 +21,8 @@ from ..reader import Stop
 from .changes import ChangesScreen
 
 _SAID: dict[Kind, tuple[str, str]] = {"removed": ("will be DELETED", "DELETED"), "added": ("comes back", "back")}
+SEEN = 0.7  # seconds for which a change must have stood on the screen before y can mean it
+CHANGED = "not restored: what is marked has changed meanwhile. Look at it, then y"
 _LISTED = 30  # keys of a command line that are shown
 
 
@@ -50,6 +53,7 @@ class RestoreScreen(ChangesScreen):
         self._behind = False  # live has moved while it was looked at
         self._wanted = False  # y was pressed while it was looked at
         self._applying = False
+        self._changed = 0.0  # when something that is marked was last seen to have changed, by `time.monotonic()`
 
     # --- what is compared --------------------------------------------------------------------------------------
 
@@ -204,10 +208,12 @@ class RestoreScreen(ChangesScreen):
                 self.note("another namespace is in its place: everything was looked at again", wrong=True)
                 return
             marked = self._take(again)
+            if marked:
+                self._changed = time.monotonic()
             if apply and not marked:
                 self._restore()
             elif apply:
-                self.board.tell("not restored: what is marked has changed meanwhile. Look at it, then y", wrong=True)
+                self.board.tell(CHANGED, wrong=True)
             elif self._wanted or self._behind:
                 wanted, self._wanted = self._wanted, False
                 self._check(wanted)
@@ -257,6 +263,8 @@ class RestoreScreen(ChangesScreen):
             board.tell("still computing: wait, or esc stops it; then what is listed can be restored")
         elif not self.found.marked:
             board.tell("nothing is marked: space marks a key, a marks all")
+        elif time.monotonic() - self._changed < SEEN:
+            board.tell(CHANGED, wrong=True)
         elif self._checking:
             self._wanted = True
         elif not self._applying:
