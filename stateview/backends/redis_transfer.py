@@ -55,22 +55,48 @@ local function add_live(name)
   return add(name, packed)
 end
 
+local function less_from(a, b, skip)  -- as less, where the first bytes are known to be alike
+  for i = skip + 1, math.min(#a, #b) do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then return x < y end
+  end
+  return #a < #b
+end
+
+local function owner_of(member) return member and string.sub(member, 1, -18) end
+
+local function same_start(list)  -- how many bytes all of them begin with alike, when the list is in byte order
+  local a, b, n = list[1], list[#list], 0
+  while n < #a and string.byte(a, n + 1) == string.byte(b, n + 1) do n = n + 1 end
+  return n
+end
+
 local function of_all()
-  local names, members
+  local names, top
   if key == '' then
     names = call('ZRANGEBYLEX', index, '-', '+', 'LIMIT', 0, limit)
-    members = call('ZRANGEBYLEX', hindex, '-', '+', 'LIMIT', 0, limit)
-  else
+    top = names[limit]
+  else  -- one more, since the first may have been of the page before
     names = call('ZRANGEBYLEX', index, '[' .. key, '+', 'LIMIT', 0, limit + 1)
-    members = call('ZRANGEBYLEX', hindex, '(' .. key .. '\\0' .. revision, '+', 'LIMIT', 0, limit)
+    top = names[limit + 1]
   end
-  local i, j, full = 1, 1, false
+  local low = key == '' and '-' or '(' .. key .. '\\0' .. revision
+  local high = top and '(' .. top .. '\\0:' or '+'  -- what comes after so many names is of another page
+  local members = call('ZRANGEBYLEX', hindex, low, high, 'LIMIT', 0, limit)
+  local skip = 0  -- keys are long, and alike where they begin
+  if names[1] and members[1] then
+    local first, last = owner_of(members[1]), owner_of(members[#members])
+    skip = same_start({names[1], names[#names]})
+    while skip > 0 and (string.sub(first, 1, skip) ~= string.sub(names[1], 1, skip)
+                        or string.sub(last, 1, skip) ~= string.sub(names[1], 1, skip)) do skip = skip - 1 end
+  end
+  local i, j, full, owner = 1, 1, false, owner_of(members[1])
   while not full and (names[i] or members[j]) do
     local name, member = names[i], members[j]
-    local owner = member and string.sub(member, 1, -18)
-    if member and (not name or owner == name or less(owner, name)) then
+    if member and (not name or owner == name or less_from(owner, name, skip)) then
       full = add(member, call('HGET', history, member))
       j = j + 1
+      owner = owner_of(members[j])
     else
       full = add_live(name)
       i = i + 1
