@@ -6,6 +6,7 @@ was read by another process: of all else a digest was remembered.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -93,6 +94,7 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
         following = pool.submit(next, items, None)
         while (item := following.result()) is not None:
             following = pool.submit(next, items, None)
+            time.sleep(0)  # lets that thread ask its server before this one computes
             yield item
 
 
@@ -126,13 +128,13 @@ class States:
             return
         if len(self.sample) < SAMPLE:
             self.sample += [one.key for one in page if one.until or one.expires]
-        lines = [(one, _line(one)) for one in page if one.value is not None]
+        lines = [
+            (one.revision, one.until or _ENDLESS, one.expires or _ENDLESS, _line(one))
+            for one in page if one.value is not None
+        ]  # fmt: skip
         for number, point in enumerate(self._points):
-            revision = point.revision
-            seen = [
-                line for one, line in lines
-                if one.revision <= revision < (one.until or _ENDLESS) and one.visible(point.time)
-            ]  # fmt: skip
+            at, moment = point.revision, point.time
+            seen = [line for low, high, expires, line in lines if low <= at < high and expires > moment]
             self._hashes[number].update(b"".join(seen))
             self._counts[number] += len(seen)
 
@@ -216,16 +218,16 @@ class Verification:
         copy: what is checked.
         head: what was copied of it.
         marks: the checkpoints that were copied.
-        time: by which expiry is judged on both sides.
+        moment: by which expiry is judged on both sides.
         floor: from which revision on the history is compared, where the copy has forgotten more.
 
     """
 
     def __init__(
-        self, source: Backend, copy: Backend, head: Head, marks: Sequence[Mark], time: int, floor: int = 0
+        self, source: Backend, copy: Backend, head: Head, marks: Sequence[Mark], moment: int, floor: int = 0
     ) -> None:
         self._source, self._copy, self._head, self._marks = source, copy, head, marks
-        self._at = Point(head.revision, time)
+        self._at = Point(head.revision, moment)
         self._marked = sorted({mark.revision for mark in marks})
         self._floor = self._floor_at_first = max(head.floor, floor)
         self._states = States(self._at, marks)
