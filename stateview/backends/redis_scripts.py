@@ -343,6 +343,7 @@ local past = revision >= 0
 if past then
   local ok, low = kept(revision)
   if not ok then return {'pruned', low} end
+  past = revision ~= tonumber(call('HGET', head, 'revision') or 0)  -- what is live is told without the history
 else
   revision, time = 2 ^ 53, clock()
 end

@@ -403,7 +403,7 @@ class SQLiteBackend:
         return out
 
     def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: Point | None = None) -> list[Version]:
-        """See `Backend.scan`. O(log n + limit); of a past state O(versions passed over)."""
+        """See `Backend.scan`. O(log n + limit); of a past state O(versions from there on)."""
         with self._connection() as db:
             if db is None:
                 self._keeps_nothing(at)
@@ -411,8 +411,8 @@ class SQLiteBackend:
             low = max(prefix, after + "\0") if after else prefix  # one bound: SQLite seeks by no more
             high = prefix + "\U0010ffff" * 257  # no key is as long as this in its last character
             with self._snapshot(db, at):
-                if at is None:
-                    rows = select(db, _LIVE, (low, high, now(), limit))
+                if at is None or at.revision == self._head(db).revision:  # else all versions after are passed over
+                    rows = select(db, _LIVE, (low, high, now() if at is None else at.time, limit))
                 else:
                     rows = select(db, _PAST, (low, high, at.revision, at.time, limit))
             return [self._version(*row) for row in rows]
