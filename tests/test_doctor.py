@@ -534,6 +534,8 @@ REDIS_DAMAGE: dict[str, tuple[Callable[[Any], Any], str]] = {
     "the history's type": (lambda c: (c.delete(P + "history"), c.set(P + "history", "x")), "a string, not a hash"),
     "an expiry of all": (lambda c: c.expire(P + "live", 1000), "the server will remove it"),
     "the head": (lambda c: c.hset(P + "head", "revision", "x"), "head: it is not what was written"),
+    "no head at all": (lambda c: c.delete(P + "head"), "head: it is not what was written"),
+    "the head's type": (lambda c: (c.delete(P + "head"), c.set(P + "head", "x")), "it is a string, not a hash"),
     "no head": (lambda c: c.hdel(P + "head", "lineage"), "head: it is not what was written"),
     "an entry": (lambda c: c.hset(P + "live", "k1", "rotten"), "entries cannot be read"),
     "a value": (lambda c: c.hset(P + "live", "k1", b"30 1 0 {"), "entries cannot be read"),

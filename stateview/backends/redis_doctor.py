@@ -72,15 +72,19 @@ _WRONG = {
 def examine(backend: RedisBackend, say: Say) -> Iterator[Finding]:
     """See `Backend.examine`."""
     try:
-        yield from _Server(backend).run()
-        head = backend._try(lambda client: client.hgetall(backend._keys[0]))
+        server = _Server(backend)
+        yield from server.run()
         wrong = list(types(backend))
         yield from wrong
-        if not wrong and head and unreadable_head(head):
+        if any(one.found.startswith("it is a ") for one in wrong):
+            return
+        head = read_head(backend)
+        if head is None or unreadable_head(head):
             meaning = "nothing can be read or written"
             yield Finding("error", backend._keys[0], "it is not what was written", meaning, RECOVER)
             return
-        if wrong or not head:
+        yield from server.clock()
+        if not head:
             return
         yield from _entries(backend, say)
         yield from _history(backend, say)
@@ -109,6 +113,9 @@ class _Server:
         limit = int((settings or {}).get("maxmemory") or (info or {}).get("maxmemory") or 0)
         if info is not None or settings is not None:
             yield from self.memory(str(policy), limit, int((info or {}).get("used_memory", 0)))
+
+    def clock(self) -> Iterator[Finding]:
+        """The server's clock, which is asked for with the head."""
         self.backend._meet()
         if abs(skew := self.backend._skew) > SKEW:
             found = f"its clock is {abs(skew) / 1e6:.1f} s {'ahead' if skew > 0 else 'behind'}"
@@ -205,8 +212,17 @@ def types(backend: RedisBackend) -> Iterator[Finding]:
             yield Finding("error", key, found, "something else has set an expiry; it takes state with it", RECOVER)
 
 
+def read_head(backend: RedisBackend) -> dict[bytes, bytes] | None:
+    """The head, empty where there is no namespace; None where it is missing, and entries are there."""
+    live = backend._try(lambda client: client.hlen(backend._keys[1]))  # before: the first commit writes both
+    head: dict[bytes, bytes] = backend._try(lambda client: client.hgetall(backend._keys[0]))
+    return head if head or not live else None
+
+
 def unreadable_head(head: dict[bytes, bytes]) -> bool:
     """Whether the head is not what was written."""
+    if not head:
+        return False
     numbers = [head.get(name, b"0") for name in (b"revision", b"time", b"floor", b"format")]
     return not (all(number.isdigit() for number in numbers) and head.get(b"lineage", b"").isalnum())
 

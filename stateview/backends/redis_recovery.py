@@ -18,6 +18,7 @@ from .redis_doctor import (
     CHUNK,
     REGISTRY,
     disagreements,
+    read_head,
     read_marks,
     scan,
     types,
@@ -251,15 +252,17 @@ class _Recovery:
     def mend_head(self) -> None:
         """The revision is that of the newest that is there; what cannot be told from anything is said."""
         backend = self.backend
-        head = backend._try(lambda client: client.hgetall(backend._keys[0]))
-        live = backend._try(lambda client: client.hlen(backend._keys[1]))
-        if (head and not unreadable_head(head)) or (not head and not live):
+        head = read_head(backend)
+        if head is not None and not unreadable_head(head):
             return
+        head = head or {}
         revisions = [int(name) for name, _ in scan(backend, 8) if name.isdigit()]
-        revisions += [int(packed.split(b" ", 1)[0]) for _, packed in backend._entries() if packed[:1].isdigit()]
+        starts = (packed.split(b" ", 1)[0] for _, packed in backend._entries())
+        revisions += [int(start) for start in starts if start.isdigit()]
         revisions += [int(name[-16:]) for name, _ in scan(backend, 4) if name[-16:].isdigit()]
         top = max(revisions, default=0)
-        fields: dict[str, Any] = {"revision": top, "time": backend.now(), "floor": top, "format": 1}
+        seconds, micros = backend._try(lambda client: client.time())
+        fields: dict[str, Any] = {"revision": top, "time": seconds * 1_000_000 + micros, "floor": top, "format": 1}
         for name in ("time", "floor"):
             if head.get(name.encode(), b"").isdigit():
                 fields[name] = int(head[name.encode()])
