@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 LEASE = 120  # seconds without a put after which another receiver may take over
 CHUNK = 1000  # versions of a page, keys of a script: what is long keeps all other clients waiting
 
+_PAIR = b"$%d\r\n%b\r\n$%d\r\n%b\r\n"  # two words in the server's protocol
+_BARE = b"$1\r\n0\r\n$%d\r\n%b\r\n"  # a score of nought, and a member
+_Command = tuple[int, bytes]  # how many words it has, and these in the server's protocol
+
 # fmt: off
 DUMP = _COMMON + """
 -- A page of what is kept. ARGV: the key and the revision to go on after; how many; how many bytes; then keys, where
@@ -247,27 +251,25 @@ class RedisReceiver:
         """See `Receiver.put`. One transaction of the server's, of plain commands with many members each."""
         self._settled = None
         names = dict(zip(NAMES, map(str.encode, self._keys), strict=True))
-        commands: list[list[bytes]] = []
+        commands: list[_Command] = []
         gone = [key.encode() for key in forget]
         for start in range(0, len(gone), CHUNK):
             words = [b"EVAL", FORGET.encode(), b"%d" % len(self._keys), *names.values()]
-            commands.append([*words, *gone[start : start + CHUNK]])
+            commands.append(_command([*words, *gone[start : start + CHUNK]]))
         commands += _versions(names, versions)
         told = [b"HSET", names["commits"]]
         for one in commits:
             fields = [one.reason, one.author, one.keys, one.position, one.forward, one.behind]
             told += (b"%d" % one.revision, b"%d " % to_micros(one.time) + msgspec.json.encode(fields))
-        commands.append(told)
-        if marks is not None:
-            commands += _marks(names, marks)
         receiver, lock = (name.encode() for name in self._own)
-        commands.append([b"HSET", receiver, b"note", msgspec.json.encode(note)])
-        commands.append([b"SET", lock, self._token.encode(), b"EX", b"%d" % LEASE])
-        self._together([words for words in commands if len(words) > 2])
+        others = [told, *([] if marks is None else _marks(names, marks))]
+        others.append([b"HSET", receiver, b"note", msgspec.json.encode(note)])
+        others.append([b"SET", lock, self._token.encode(), b"EX", b"%d" % LEASE])
+        self._together([*commands, *(_command(words) for words in others if len(words) > 2)])
 
-    def _together(self, commands: list[list[bytes]]) -> None:
+    def _together(self, commands: list[_Command]) -> None:
         """Have the server run some commands as one, if the stage is still this receiver's."""
-        packed = b"".join([b"*%d\r\n%b" % (len(words), bulk(words)) for words in commands])
+        packed = b"".join([b"*%d\r\n%b" % command for command in commands])
         self._backend._try(lambda client: self._send(client, packed, len(commands)))
 
     def _send(self, client: Any, packed: bytes, count: int) -> None:
@@ -312,7 +314,7 @@ class RedisReceiver:
             "touch": self._token,
         }  # fmt: skip
         told = [str(word).encode() for field in fields.items() for word in field]
-        self._together([[b"HSET", names["head"].encode(), *told]])
+        self._together([_command([b"HSET", names["head"].encode(), *told])])
         oldest = backend._try(lambda client: client.zrange(names["marks"], 0, 0, withscores=True))
         low = min([head.floor, *(int(revision) for _, revision in oldest)])
         end = f"({low + 1:016}"
@@ -397,27 +399,37 @@ def _is_gone(token: str) -> bool:
     return _process(int(pid)) != token.partition("@")[2]
 
 
-def _versions(names: dict[str, bytes], versions: Iterable[Kept]) -> list[list[bytes]]:
-    """What adds versions to the stage: one command for each of its keys."""
-    live, index, expiry = [b"HSET", names["live"]], [b"ZADD", names["index"]], [b"ZADD", names["expiry"]]
-    history, hindex, hexpiry = [b"HSET", names["history"]], [b"ZADD", names["hindex"]], [b"ZADD", names["hexpiry"]]
-    touched = [b"ZADD", names["touched"]]
+def _command(words: list[bytes]) -> _Command:
+    return len(words), bulk(words)
+
+
+def _versions(names: dict[str, bytes], versions: Iterable[Kept]) -> list[_Command]:
+    """What adds versions to the stage: one command for each of its keys, of members in the server's protocol."""
+    pieces: dict[str, list[bytes]] = {
+        name: [] for name in ("live", "index", "expiry", "history", "hindex", "hexpiry", "touched")
+    }
+    live, index, expiry, history, hindex, hexpiry, touched = pieces.values()
     for one in versions:
-        key, value, expires = one.key.encode(), one.value, one.expires
-        padded = b"%016d" % one.revision
-        touched += (b"0", padded + key)
+        key, value, revision, expires = one.key.encode(), one.value, one.revision, one.expires
+        size = len(key)
+        touched.append(b"$1\r\n0\r\n$%d\r\n%016d%b\r\n" % (size + 16, revision, key))
         if value is not None and not one.until:
-            live += (key, b"%d %d %d %b" % (one.revision, one.time, expires, value))
-            index += (b"0", key)
+            packed = b"%d %d %d %b" % (revision, one.time, expires, value)
+            live.append(_PAIR % (size, key, len(packed), packed))
+            index.append(_BARE % (size, key))
             if expires:
-                expiry += (b"%d" % expires, key)
+                expiry.append(bulk([b"%d" % expires, key]))
             continue
-        member = b"%b\0%b" % (key, padded)
-        history += (member, b"%d %d %d %b" % (one.until, one.time, expires, b"D" if value is None else b"V" + value))
-        hindex += (b"0", member)
+        member = b"%b\0%016d" % (key, revision)
+        packed = b"%d %d %d %b" % (one.until, one.time, expires, b"D" if value is None else b"V" + value)
+        history.append(_PAIR % (len(member), member, len(packed), packed))
+        hindex.append(_BARE % (len(member), member))
         if expires:
-            hexpiry += (b"%d" % expires, member)
-    return [live, index, expiry, history, hindex, hexpiry, touched]
+            hexpiry.append(bulk([b"%d" % expires, member]))
+    return [
+        (2 + 2 * len(some), bulk([b"HSET" if name in ("live", "history") else b"ZADD", names[name]]) + b"".join(some))
+        for name, some in pieces.items() if some
+    ]  # fmt: skip
 
 
 def _marks(names: dict[str, bytes], marks: Iterable[Mark]) -> list[list[bytes]]:
