@@ -56,6 +56,7 @@ class Dashboard(App[None]):
         Binding("Z", "redo", "Redo", show=False, id="app.redo"),
         Binding("p", "pause", "Pause live", show=False, id="app.pause"),
         Binding("R", "look", "Look again", show=False, id="app.look"),
+        Binding("ctrl+z", "suspend_process", "Suspend", show=False, id="app.suspend"),
     ]
 
     def __init__(
@@ -95,8 +96,12 @@ class Dashboard(App[None]):
         return self.main
 
     def on_mount(self) -> None:
-        """Give keys to acts."""
+        """Give keys to acts, and heed signals."""
         keymap.apply(self, self._remapped)
+        if not self.is_headless:
+            from .ending import end_on_signals
+
+            end_on_signals(self)
 
     def on_ready(self) -> None:
         """There is something to see: begin to watch."""
@@ -160,6 +165,11 @@ class Dashboard(App[None]):
             self.at = ref
             if self.main is not None:
                 self.main.show_state()
+
+    def show_key(self, key: str) -> None:
+        """Put the cursor of the main screen on a key that was just made: the next act is meant for it."""
+        if self.main is not None and self.at is None:
+            self.main.keys.go_to(key)
 
     # --- what others do ----------------------------------------------------------------------------------------
 

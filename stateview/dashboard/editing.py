@@ -159,9 +159,10 @@ def in_editor(app: Dashboard, text: str) -> str:
         command = shlex.split(editor)
     except ValueError as error:
         raise UsageError(f"{editor}: {error}", "Mend EDITOR") from error
-    folder = tempfile.mkdtemp(prefix="stateview-")  # mode 0700
-    path = os.path.join(folder, "value.json")
+    folder = ""
     try:
+        folder = tempfile.mkdtemp(prefix="stateview-")  # mode 0700
+        path = os.path.join(folder, "value.json")
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(text.encode(errors="surrogatepass") + b"\n")
         with app.suspend():
@@ -177,9 +178,10 @@ def in_editor(app: Dashboard, text: str) -> str:
     except UnicodeDecodeError as error:
         raise UsageError(f"what the editor wrote is not UTF-8 text, at byte {error.start}; it is not taken") from error
     except OSError as error:
-        raise BackendError(f"{error.filename}: {error.strerror}") from error
+        raise BackendError(f"{error.filename or folder}: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait_for(command: list[str]) -> int | OSError:

@@ -291,6 +291,7 @@ class EditScreen(ModalScreen[int | None]):
     def _saved(self, result: Result) -> None:
         data = result.data if isinstance(result, Done) else {}
         self.board.tell(f"saved {data.get('key')} · r{data.get('revision')} · z undoes it")
+        self.board.show_key(str(data.get("key")))
         if self.is_attached:
             self.dismiss(data.get("revision"))
 
@@ -329,7 +330,12 @@ class EditScreen(ModalScreen[int | None]):
             self._busy = True
             self._save(Verdict(mine, ""))
         elif choice == "theirs":
-            self.board.tell(f"theirs stays; {self._keep()}")
+            try:
+                kept = self._keep()
+            except OSError as error:
+                self._note(f"theirs stays; what you wrote is only here, for it cannot be put into a file: {error}")
+                return
+            self.board.tell(f"theirs stays; {kept}")
             self.dismiss(None)
         else:
             self._note("a save now writes over what the other wrote, which you have seen")
@@ -341,6 +347,15 @@ class EditScreen(ModalScreen[int | None]):
             self.app.copy_to_clipboard(text)
             return "what you wrote is in the clipboard"
         return f"what you wrote is in {keep_in_file(text)}"
+
+    def rescue(self) -> str:
+        """Put what is not saved into a file, since the program ends; what to say of it, empty where all is saved."""
+        if not self.unsaved:
+            return ""
+        try:
+            return f"What you wrote for {line(self.key, 200)} is in {keep_in_file(self.text)}"
+        except OSError as error:
+            return f"What you wrote for {line(self.key, 200)} is lost, for it cannot be put into a file: {error}"
 
     # --- elsewhere, and leaving --------------------------------------------------------------------------------
 
