@@ -287,13 +287,13 @@ def undo(backend: Backend, commit: Committer, expected: int | None, dry_run: boo
     """See `StateManager.undo`."""
     head = backend.head()
     last = _commit_at(backend, head, head.revision)
-    position = _position(last)
+    position = position_of(last)
     if position <= 0:
         raise _nothing("undo", backend)
     before = position - 1
     if before < head.floor:
         raise HistoryPruned(f"what came before revision {position} is no longer kept", "See 'stateview checkpoints'")
-    earlier = _position(_commit_at(backend, head, before)) if before > head.floor else before
+    earlier = position_of(_commit_at(backend, head, before)) if before > head.floor else before
     marks = (earlier, position, last.revision if last.forward else 0)
     reason = f"undo {_title(backend, head, position)}"
     return _go(backend, head, before, marks, reason, commit, expected, dry_run)
@@ -349,7 +349,7 @@ def _applied(backend: Backend, before: Point, done: Head, labels: tuple[str, str
     return comparison.diff_points(backend, before, after, labels, Selection())
 
 
-def _position(commit: Commit) -> int:
+def position_of(commit: Commit) -> int:
     """The revision whose content a commit brought back, 0 for the empty beginning; else its own."""
     return commit.position if commit.position or commit.forward else commit.revision
 

@@ -168,7 +168,7 @@ def test_an_undo_of_what_another_did_is_asked_about(sqlite: str) -> None:
     async def flow(pilot: Pilot[None]) -> None:
         await shown(pilot, "phase")
         await pilot.press("z")
-        await shown(pilot, "The last commit was not made here", "save phase", "stateview undo --expected 2")
+        await shown(pilot, "Undo commit 2, ", "which was not made here", "save phase", "stateview undo --expected 2")
         await pilot.press("enter")  # never a yes
         await pilot.pause(0.3)
         assert _load(sqlite, "phase") == "building"
@@ -269,7 +269,7 @@ def test_paused_shows_nothing_new_and_then_all_of_it(sqlite: str) -> None:
         await pilot.press("p")
         await shown(pilot, "PAUSED")
         write(sqlite, "work", while_paused=1)
-        await shown(pilot, "PAUSED, 1 commits behind")
+        await shown(pilot, "PAUSED, 1 commit behind")
         assert "while_paused" not in screen_text(board(pilot))
         await pilot.press("p")
         await shown(pilot, "while_paused", "LIVE ● r3")

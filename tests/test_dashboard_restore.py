@@ -323,6 +323,24 @@ def test_a_change_that_nobody_can_have_seen_yet_is_not_confirmed(url: str) -> No
     run(manager, flow)
 
 
+def test_beside_a_writer_without_end_it_is_restored_when_asked_for_twice(url: str) -> None:
+    manager = seed(url)
+
+    async def flow(pilot: Pilot[None]) -> None:
+        screen = await opened(pilot)
+        write(url, notes="newer")
+        screen._changed = time.monotonic() + 60  # it has just changed, and will have again
+        await pilot.press("y")
+        await until(pilot, lambda: any("Y restores whatever others write" in text for text in pilot.app.told()))
+        await pilot.press("Y")
+        await shown(pilot, "whatever others have written there since?")
+        await pilot.press("y")
+        await until(pilot, lambda: any("z undoes it" in text for text in pilot.app.told()))
+
+    run(manager, flow)
+    assert state_of(url) == BEFORE
+
+
 def test_a_write_between_the_last_look_and_the_commit_is_a_conflict_that_brings_the_preview_up_to_date(
     url: str,
 ) -> None:

@@ -113,7 +113,7 @@ class Acts:
             if then is not None:
                 then(result)
             else:
-                app.tell(result.told or "done")
+                app.tell(result.told or getattr(result, "empty", "") or "done")
 
         def fail(error: Exception) -> None:
             self._keep(line, str(error), False)

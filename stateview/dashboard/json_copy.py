@@ -38,9 +38,15 @@ def text_of(node: Node) -> str:
     return codec.pretty(codec.encode(value)).decode()
 
 
-def load_line(key: str, pointer: str) -> str:
-    """The command line that prints a place inside a value."""
-    words = ["load", *(["--"] if key.startswith("-") else []), key, *([pointer] if pointer else [])]
+def load_line(key: str, pointer: str, at: str | None = None) -> str:
+    """The command line that prints a place inside a value; `at` is the ref that is looked at, None for live."""
+    words = [
+        "load",
+        *(["--at", at] if at else []),
+        *(["--"] if key.startswith("-") else []),
+        key,
+        *([pointer] if pointer else []),
+    ]
     return " ".join(["stateview", *map(shell_word, words)])
 
 

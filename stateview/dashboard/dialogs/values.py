@@ -187,7 +187,12 @@ def _ask(
             board.trouble(error, act=True)
             _ask(board, title, text, check, words)
 
-        board.acts.run(words(text), then=lambda result: done(board, result), failed=failed)
+        def made(result: Result) -> None:
+            done(board, result)
+            if words(text)[0] == "rename":
+                board.show_key(text)
+
+        board.acts.run(words(text), then=made, failed=failed)
 
     board.push_screen(Ask(title, initial, check, lambda text: command_line(words(text))), answered)
 

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 from ...commands.states import tally
 from ...diff import Diff
 from ...model import Commit, now, to_micros
+from ...restoring import position_of
 from ..acts import command_line
 from ..paint import ago
 
 if TYPE_CHECKING:
     from ..app import Dashboard
+
+CHECKPOINT = "stateview checkpoint "
 
 
 def back(app: Dashboard, act: str) -> None:
@@ -21,31 +24,39 @@ def back(app: Dashboard, act: str) -> None:
         app.tell(f"read-only: {act} would write", wrong=True)
         return
 
-    def look(_stop: object) -> tuple[Diff, Commit]:
-        commit = manager.log(1)
+    def look(_stop: object) -> tuple[Diff, Commit, Commit]:
+        last = manager.log(1)[0] if manager.revision else None
         preview = manager.undo(dry_run=True) if act == "undo" else manager.redo(dry_run=True)
+        assert last is not None, "else there was nothing to undo or redo"
         preview.counts  # noqa: B018 - computed here, on the thread
-        return preview, commit[0]
+        meant = position_of(last) if act == "undo" else last.forward
+        return preview, last, next(iter(manager.log(1, below=meant + 1)), last)
 
-    def decide(found: tuple[Diff, Commit]) -> None:
-        preview, commit = found
-        words = [act, "--expected", str(commit.revision)]
-        if app.acts.made(commit):
-            app.acts.run(words)
+    def decide(found: tuple[Diff, Commit, Commit]) -> None:
+        preview, last, meant = found
+        words = [act, "--expected", str(last.revision)]
+
+        def run() -> None:
+            done, way = ("undone", "Z brings it back") if act == "undo" else ("redone", "z takes it back")
+            told = f"{done} {meant.revision}: {meant.reason} · {way}"
+            app.acts.run(words, then=lambda _result: app.tell(told))
+
+        done = app.acts.done[-1].line if app.acts.done else ""
+        about_checkpoint = done.startswith(CHECKPOINT)
+        if app.acts.made(meant) and not about_checkpoint:
+            run()
             return
         from ..dialogs.confirm import Confirm
 
-        by = f" by {commit.author}" if commit.author else ""
+        by = f" by {meant.author}" if meant.author else ""
+        whose = "" if app.acts.made(meant) else ", which was not made here"
         said = [
-            f"The last commit was not made here: {commit.revision}{by}, {ago(to_micros(commit.time), now())}:",
-            f"  {commit.reason}",
-            f"{act.capitalize()} would change {tally(preview)}.",
+            f"{act.capitalize()} commit {meant.revision}{by}, {ago(to_micros(meant.time), now())}{whose}?",
+            f"  {meant.reason}",
+            f"It would change {tally(preview)}.",
         ]
-
-        def answered(sure: bool | None) -> None:
-            if sure:
-                app.acts.run(words)
-
-        app.push_screen(Confirm(said, command_line(words)), answered)
+        if about_checkpoint:
+            said.append(f"(The last act, '{done}', is no commit: undo does not concern checkpoints.)")
+        app.push_screen(Confirm(said, command_line(words)), lambda sure: run() if sure else None)
 
     app.reader.ask(app, act, look, decide, app.trouble)

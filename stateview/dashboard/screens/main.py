@@ -16,6 +16,7 @@ from textual.timer import Timer
 from textual.widgets import Footer
 
 from ...backends.base import Head, Version
+from ...commands.results import plural
 from ...model import now
 from ...view import resolve
 from ..paint import ago, lasting, line, size
@@ -159,7 +160,7 @@ class MainScreen(Screen[None]):
         elif board.lost is not None:
             state, role = "LOST", "paused"
         elif board.paused:
-            state, role = f"PAUSED, {board.missed:,} commits behind · p: go on", "paused"
+            state, role = f"PAUSED, {plural(board.missed, 'commit')} behind · p: go on", "paused"
         else:
             state, role = f"LIVE ● r{head.revision}", "live"
         self.query_one(StatusBar).show(board.manager.namespace, board.manager.url, state, role, right)
@@ -330,7 +331,9 @@ class MainScreen(Screen[None]):
     def _one_key(self, what: str) -> str | None:
         """The key under the cursor, if something may be done to it now; else the reason is told."""
         reason = ""
-        if self.board.read_only:
+        if self.query_one(Namespaces).has_focus:
+            reason = f"{what} is for keys and checkpoints: 2 goes to the keys, 4 to the timeline"
+        elif self.board.read_only:
             reason = f"read-only: {what} would write"
         elif self.board.at is not None:
             reason = f"{what} changes live, and this is {self.board.at}: esc goes back to live, r restores from here"

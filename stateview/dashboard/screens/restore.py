@@ -15,6 +15,7 @@ from ...comparison import literal
 from ...errors import Conflict
 from ...model import Kind
 from ..acts import command_line
+from ..dialogs.confirm import Confirm
 from ..diff_model import NONE, PARTLY, WHOLE, Again, Sides, Walk, check_again, side
 from ..paint import count
 from ..reader import Stop
@@ -22,7 +23,7 @@ from .changes import ChangesScreen
 
 _SAID: dict[Kind, tuple[str, str]] = {"removed": ("will be DELETED", "DELETED"), "added": ("comes back", "back")}
 SEEN = 0.7  # seconds for which a change must have stood on the screen before y can mean it
-CHANGED = "not restored: what is marked has changed meanwhile. Look at it, then y"
+CHANGED = "not restored: what is marked has changed meanwhile. Look at it, then y; Y restores whatever others write"
 _LISTED = 30  # keys of a command line that are shown
 
 
@@ -42,6 +43,7 @@ class RestoreScreen(ChangesScreen):
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "apply", "Restore", id="restore.apply"),
+        Binding("Y", "apply_anyway", "Restore whatever is written meanwhile", show=False, id="restore.anyway"),
     ]
 
     def __init__(self, ref: str, keys: list[str] | None = None) -> None:
@@ -270,10 +272,25 @@ class RestoreScreen(ChangesScreen):
         elif not self._applying:
             self._check(apply=True)
 
-    def _restore(self) -> None:
+    def action_apply_anyway(self) -> None:
+        """Restore what is marked, also where others write it without end: asked about, since it was not all seen."""
+        board, sides = self.board, self.compared
+        if board.manager.read_only or self.run.state == "running" or not self.found.marked or sides is None:
+            self.action_apply()  # says why not
+        elif not self._applying:
+            said = [
+                f"Restore {count(self.found.marked)} marked whatever others have written there since?",
+                "A checkpoint of what is there by then is made first, and z takes it back.",
+            ]
+            line = command_line(list(self.words(sides.after.ref)))
+            self.app.push_screen(Confirm(said, line), lambda sure: self._restore(anyway=True) if sure else None)
+
+    def _restore(self, anyway: bool = False) -> None:
         sides = self.compared
         assert sides is not None, "it was compared"
-        words = [*self.words(sides.after.ref), "--previewed", str(sides.before.point.revision)]
+        words = list(self.words(sides.after.ref))
+        if not anyway:
+            words += ["--previewed", str(sides.before.point.revision)]
         self._applying = True
         self.retell()
         self.board.acts.run(words, then=self._restored, failed=self._refused)

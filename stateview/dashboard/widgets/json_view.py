@@ -416,7 +416,7 @@ class JsonView(VirtualList):
             self.action_choose()
 
     def _tell_masked(self) -> None:
-        self.board.tell(f"masked on the screen; this prints it: {load_line(self.key, self.pointer)}")
+        self.board.tell(f"masked on the screen; this prints it: {self._load_line}")
 
     # --- search ------------------------------------------------------------------------------------------------
 
@@ -504,12 +504,16 @@ class JsonView(VirtualList):
             return []
         value = [] if self.copy_refused() else [("value", text_of(self._node))]
         pointer = [("JSON Pointer", self.pointer)] if self.pointer else []
-        return [*value, *pointer, ("command line", load_line(self.key, self.pointer)), ("key", self.key)]
+        return [*value, *pointer, ("command line", self._load_line), ("key", self.key)]
 
     def copy_refused(self) -> str:
         """Why the value under the cursor is not copied, and how to get it; empty where it can be."""
         why = "no value is shown" if self._node is None else refused(self._node, self.board.redact)
-        return f"{why}; this prints it: {load_line(self.key, self.pointer)}" if why and self._node else why
+        return f"{why}; this prints it: {self._load_line}" if why and self._node else why
+
+    @property
+    def _load_line(self) -> str:
+        return load_line(self.key, self.pointer, self.board.at)
 
     def action_copy(self) -> None:
         """Choose what to copy."""

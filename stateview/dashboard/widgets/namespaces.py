@@ -81,6 +81,7 @@ class Namespaces(VirtualList):
         def failed(error: Exception) -> None:
             self._trouble[store] = str(error)
             self._names.setdefault(store, [])
+            self.app.trouble(error)  # type: ignore[attr-defined]  # the line has no room for all of it
             self.refresh()
 
         self.app.reader.ask(self, ("names", store), names, took, failed)  # type: ignore[attr-defined]
