@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TEXTS = ["README.md", "SKILL.md", "references/backends.md", "references/migration.md"]
+TEXTS = ["README.md", "SKILL.md", "references/backends.md", "references/formats.md", "references/migration.md"]
 
 
 def blocks(name: str, language: str) -> list[str]:
