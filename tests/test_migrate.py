@@ -47,6 +47,7 @@ def fill(state: StateManager, keys: int = 200, size: int = 40) -> None:
     state.checkpoint("one", note="note é\n")
     state.save("large", [2**200, -(10**40), 1e300, "\x00\ud7ff\uffff"])
     state.save("brief", 1, ttl=0.01)
+    time.sleep(0.02)  # gone before anything is compared
     state.save("long", 1, ttl=3600)
     for number in range(0, keys, 7):
         state.delete(f"ключ {number:05} \U0001f511")
