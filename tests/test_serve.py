@@ -461,7 +461,7 @@ def test_a_password_goes_by_the_environment_and_not_by_the_command_line(plain: l
         for name, value in (("STORE", store), ("NAMESPACE", "build"), ("AUTHOR", "ann")):
             assert said["found"][f"STATEVIEW_{name}"] == value
         seen = subprocess.run(
-            ["ps", "-o", "args=", "-p", str(said["process"])], capture_output=True, text=True, check=True
+            ["ps", "-ww", "-o", "args=", "-p", str(said["process"])], capture_output=True, text=True, check=True
         )
         assert "plain.py" in seen.stdout and "hunter2" not in seen.stdout
         page = serving.get("/", Cookie=serving.enter())[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
 
@@ -16,6 +17,7 @@ from . import keymap, themes
 from .acts import Acts
 from .live import Live, Lost, Moved
 from .reader import Reader
+from .typeahead import Passed, Typeahead
 
 if TYPE_CHECKING:
     from .screens.main import MainScreen
@@ -74,6 +76,7 @@ class Dashboard(App[None]):
         self.redact = redact
         self.reader = Reader()
         self.acts = Acts(self)
+        self._typeahead = Typeahead(self)
         self.live: Live | None = None
         self.lost: Lost | None = None
         self.paused = False
@@ -119,6 +122,22 @@ class Dashboard(App[None]):
             self.live.close()
         self.reader.close()
         self.manager.close()
+
+    async def on_event(self, event: events.Event) -> None:
+        """See `Typeahead`."""
+        if not isinstance(event, events.Key | events.Paste):
+            await super().on_event(event)
+        elif event.is_forwarded:  # and has come back, since nobody took it
+            await super().on_event(event)
+            if isinstance(event, events.Key):
+                self._typeahead.handled(event)
+        elif not self._typeahead.holds(event):
+            await super().on_event(event)
+            self._typeahead.sent(event)
+
+    def on_passed(self, event: Passed) -> None:
+        """See `Typeahead`."""
+        self._typeahead.handled(event)
 
     # --- what is looked at -------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from .session import Shell
 
 PAUSE = 2.0  # seconds for which a store that did not answer is left alone
 PATIENCE = 0.3  # seconds that the completer's own connection tries
+_GLANCE = 0.05  # seconds between two looks at whether a later key has asked
 
 
 class ShellCompleter(Completer):
@@ -27,6 +28,7 @@ class ShellCompleter(Completer):
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
         self._asking = threading.Lock()
+        self._newest = 0  # the number of the last question
         self._context: Context | None = None
         self._of: tuple[Any, Any] = ("", "")
         self._quiet_until = 0.0
@@ -37,7 +39,7 @@ class ShellCompleter(Completer):
         try:
             text = document.text_before_cursor
             before = words_before(text)
-            if before is None or not self._asking.acquire(timeout=PATIENCE):  # an earlier key's question is at it
+            if before is None or not self._turn():
                 return
             words, start = before
             try:
@@ -48,6 +50,14 @@ class ShellCompleter(Completer):
                 yield Completion(quoted(word), start - len(text), display=inert(word), display_meta=inert(help_)[:60])
         except Exception as error:  # whatever it is: an error that escapes from here stops the prompt
             self._give_up(error)
+
+    def _turn(self) -> bool:
+        """Wait while an earlier key's question is at the store; False if a later key has asked meanwhile."""
+        self._newest = mine = self._newest + 1
+        while not self._asking.acquire(timeout=_GLANCE):
+            if mine != self._newest:
+                return False
+        return True
 
     def _ask(self, words: list[str]) -> list[tuple[str, str]]:
         shell = self._shell

@@ -62,6 +62,7 @@ class DiffList(VirtualList):
         """Take summaries from these states; of keys that have not changed the old ones stay."""
         self._sides = sides
         self._wanted.clear()
+        cast("Dashboard", self.app).reader.stop(self, "summaries")  # it reads the states before
         if changed is None:
             self._summaries.clear()
         else:
