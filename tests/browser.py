@@ -11,12 +11,13 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 PATIENCE = 30.0
@@ -84,6 +85,7 @@ class Page:
         self.complaints: list[str] = []
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.bringToFront")  # what is not seen is neither painted nor given keys
 
     def call(self, method: str, **given: Any) -> dict[str, Any]:
         """One command of the protocol; its result. What the page complained of meanwhile is kept."""
@@ -160,5 +162,8 @@ class Page:
         self._open.close()
 
     def close(self) -> None:
-        """Close the tab."""
+        """Close the tab, and wait until it is gone: as it goes, the browser brings another to the front."""
         self.call("Page.close")
+        with suppress(ConnectionClosed):
+            while True:
+                self._socket.recv(timeout=PATIENCE)
