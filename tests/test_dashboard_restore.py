@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from dashboard_host import line_with, run, screen_text, shown, state_of, until, 
 from textual.pilot import Pilot
 
 from stateview import StateManager
+from stateview.backends.base import Version
 from stateview.cli import main
-from stateview.dashboard.diff_model import NONE, PARTLY, WHOLE
+from stateview.dashboard.diff_model import NONE, PARTLY, WHOLE, Sides
 from stateview.dashboard.screens.restore import SEEN, RestoreScreen
 from stateview.model import ABSENT
 
@@ -305,6 +307,32 @@ def test_y_restores_nothing_that_changed_after_it_was_seen(url: str) -> None:
 
     run(manager, flow)
     assert state_of(url) == {**BEFORE, "unrelated": 1}  # it was not listed when it was previewed
+
+
+def test_a_summary_that_was_read_before_a_change_does_not_come_after_it(url: str) -> None:
+    manager = seed(url)
+    asked, go_on = threading.Event(), threading.Event()
+
+    class Late(Sides):
+        def pairs(self, keys: Iterable[str]) -> Iterator[tuple[str, Version | None, Version | None]]:
+            found = list(super().pairs(keys))
+            asked.set()
+            go_on.wait(20)
+            return iter(found)
+
+    async def flow(pilot: Pilot[None]) -> None:
+        screen = await opened(pilot)
+        assert screen.compared is not None
+        before, after = screen.compared
+        screen.keys.compare(Late(before, after))
+        await until(pilot, asked.is_set)
+        write(url, notes="newer")
+        screen.keys.compare(screen.sides())
+        go_on.set()
+        time.sleep(0.2)  # the answer is there before the list is painted
+        await shown(pilot, '"newer" → ')
+
+    run(manager, flow)
 
 
 def test_a_change_that_nobody_can_have_seen_yet_is_not_confirmed(url: str) -> None:
