@@ -40,6 +40,7 @@ class Reader:
     def __init__(self) -> None:
         self._waiting: dict[Any, _Request] = {}  # the newest at the end
         self._running: dict[Any, _Request] = {}
+        self._done: dict[Any, _Request] = {}  # whose answer is on its way
         self._changed = threading.Condition()
         self._threads = 0
         self._idle = 0
@@ -79,15 +80,15 @@ class Reader:
         """Answer nothing any more. Does not wait."""
         with self._changed:
             self._closed = True
-            for key in [*self._waiting, *self._running]:
+            for key in [*self._waiting, *self._running, *self._done]:
                 self._stop(key)
             self._changed.notify_all()
 
     def _stop(self, key: Any) -> None:
         self._waiting.pop(key, None)
-        running = self._running.get(key)
-        if running is not None:
-            running.stopped = True
+        for request in (self._running.get(key), self._done.pop(key, None)):
+            if request is not None:
+                request.stopped = True
 
     def _take(self) -> tuple[Any, _Request] | None:
         with self._changed:
@@ -115,13 +116,17 @@ class Reader:
                 result, answer = error, _raise
             with self._changed:
                 del self._running[key]
+                if not request.stopped:
+                    self._done[key] = request
                 self._changed.notify()
-            if not request.stopped:
-                request.owner.call_later(_answer, request, answer, result)
+            if not request.stopped and not request.owner.call_later(self._answer, key, request, answer, result):
+                self.stop(request.owner, key[1])  # it has gone
 
-
-def _answer(request: _Request, answer: Callable[..., None], result: Any) -> None:
-    if not request.stopped:  # it may have been forgotten since it was posted
+    def _answer(self, key: Any, request: _Request, answer: Callable[..., None], result: Any) -> None:
+        with self._changed:
+            if request.stopped:
+                return
+            del self._done[key]
         answer(result)
 
 
