@@ -751,6 +751,43 @@ def test_a_child_with_a_warm_memory_sees_what_is_committed(url: str, manage: Any
         os.close(end)
 
 
+def test_a_close_beside_threads_that_read_and_write_is_no_error_of_the_library(url: str, manage: Any) -> None:
+    """The dashboard's way, when it ends or goes to another store: what is under way connects anew."""
+    state = manage(url, "main")
+    with state.transaction() as many:
+        for number in range(500):
+            many.save(f"k{number}", "x" * 2000)
+    ended, failed = threading.Event(), []
+    backend = open_backend(url, "main")
+
+    def run(act: Callable[[], Any]) -> None:
+        while not ended.is_set():
+            try:
+                act()
+            except Exception as error:
+                failed.append(error)
+
+    saved = [0]
+
+    def save() -> None:
+        backend.commit(Batch({"count": Write(b"%d" % (saved[0] + 1))}))
+        saved[0] += 1
+
+    acts = (backend.dump, backend.scan, save, lambda: backend.wait(1 << 40, 0.01))
+    threads = [threading.Thread(target=run, args=(act,)) for act in acts]
+    for thread in threads:
+        thread.start()
+    for _ in range(200):
+        time.sleep(0.005)
+        backend.close()
+    ended.set()
+    for thread in threads:
+        thread.join()
+    backend.close()
+    assert failed == []
+    assert (state.load("count"), state.revision) == (saved[0], 1 + saved[0])
+
+
 def test_threads_of_one_manager_load_and_wait_while_another_writes(url: str, manage: Any) -> None:
     """The dashboard's way: the same connection is looked at by loads and by waits."""
     state, writer = manage(url, "main"), manage(url, "main")

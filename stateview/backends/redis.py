@@ -24,7 +24,7 @@ from redis.exceptions import (
 )
 
 from .. import codec
-from ..errors import BackendError, CommitUnknown, Damaged, ReadOnly
+from ..errors import BackendError, CommitUnknown, Damaged, ReadOnly, StateException
 from ..model import Commit, Finding, RecoveryReport, check_checkpoint, check_key, now, to_datetime
 from . import redis_scripts as scripts
 from .base import (
@@ -157,12 +157,19 @@ class RedisBackend:
         deadline = time.monotonic() + (self.timeout if self._reached else min(self.timeout, FIRST_CONTACT)) + extra
         pause, sent = 0.01, False
         while True:
+            client: Any = None
             try:
-                result = act(self._connect())
+                client = self._connect()
+                result = act(client)
                 self._reached = True
                 return result
-            except (RedisError, RedisClusterException) as caught:
+            except (RedisError, RedisClusterException, AttributeError, OSError, ValueError) as caught:
                 error = caught.__cause__ if isinstance(caught.__cause__, RedisError) else caught
+                if not isinstance(error, (RedisError, RedisClusterException)):
+                    if isinstance(caught, StateException) or self._client is client:
+                        raise
+                    # `close` on another thread took the connection apart while the library read from it
+                    error = redis.ConnectionError("the connection was closed")
                 sent = sent or (commit and not isinstance(caught, NotSent) and is_lost(error))
                 self._reached = self._reached or isinstance(error, (BusyLoadingError, redis.TimeoutError))
                 if can_pass(error) and time.monotonic() + pause < deadline:
