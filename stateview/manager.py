@@ -775,6 +775,8 @@ class StateManager:
         """
         from .migrating import migrate
 
+        if switch:
+            settings.find()  # a file that could not be changed in the end is an error at the beginning
         opened = {**self._opened, "read_only": True}
         target = StateManager(destination, self.namespace, read_only=dry_run, author=self.author)
         with target, StateManager(namespace=self.namespace, **opened) as source:
@@ -784,7 +786,11 @@ class StateManager:
         if switch and not dry_run:
             from msgspec.structs import replace
 
-            return replace(report, switched=settings.switch(destination, self.namespace))
+            try:
+                return replace(report, switched=settings.switch(destination, self.namespace))
+            except StateException as error:
+                error.hint = f"{error.hint}. The migration is done; run it again to switch".removeprefix(". ")
+                raise
         return report
 
     def doctor(self, progress: Callable[[str], None] | None = None) -> DoctorReport:
@@ -947,7 +953,13 @@ def migrate(
         with one:
             switched = switch and one is managers[-1]
             given = {"dry_run": dry_run, "force": force, "switch": switched}
-            reports.append(one.migrate_to(destination, progress=progress, **given))
+            try:
+                reports.append(one.migrate_to(destination, progress=progress, **given))
+            except StateException as error:
+                if reports and not dry_run:
+                    done = ", ".join(report.namespace for report in reports)
+                    error.hint = f"{error.hint}. Moved before it: {done}".removeprefix(". ")
+                raise
     return reports
 
 

@@ -42,6 +42,7 @@ ANEW = 3  # copies that are begun because the source forgot what was between
 COMMITS = 1000  # of one page
 EDITED = 10_000  # keys of one page of what may have been edited
 BRIEF = 60_000_000  # microseconds: what expires sooner is not looked at
+_NAMED = 10  # namespaces in an error
 
 
 class Step(Struct, frozen=True):
@@ -79,8 +80,9 @@ class Migrated(Struct, frozen=True):
 
     `keys` are the live ones; `versions` all that are kept, with the `bytes` of their values; `digest` is of what live
     shows, `checkpoints` has keys and digest of each by `NAME@REVISION`. `already` where the destination held it all
-    before, `resumed` where an earlier copy was gone on with. `kept` says where the destination's former namespace is
-    kept, `safety` the checkpoint that was made in it; `switched` which file names the destination now.
+    before, `resumed` where an earlier copy was gone on with. `replaces` says what the destination held of that name
+    before, `kept` where that is kept, `safety` the checkpoint that was made in it; `switched` which file names the
+    destination now.
     """
 
     source: str
@@ -96,6 +98,7 @@ class Migrated(Struct, frozen=True):
     dry_run: bool = False
     already: bool = False
     resumed: bool = False
+    replaces: str = ""
     kept: str = ""
     safety: str = ""
     switched: str = ""
@@ -116,7 +119,8 @@ def migrate(
         pace = _Pace(tell, source.namespace, "reading", head.count)
         marks = [mark for mark in source.marks() if mark.revision <= head.revision]
         found = survey(source, Point(head.revision, source.now()), marks, pace.reached)
-        return _report(source, destination, head, found, started, dry_run=True, already=there.already)
+        more: dict[str, Any] = {"already": True} if there.already else {"replaces": there.held}
+        return _report(source, destination, head, found, started, dry_run=True, **more)
     if there.already:
         found = _compare_whole(source, destination, head, there.head, tell)
         return _report(source, destination, head, found, started, already=True)
@@ -131,7 +135,9 @@ def migrate(
         kept = copy.receiver.finish(head, over=bool(there.head.lineage))
     if copy.moved:  # while it was compared, so that what was counted is of before
         found = survey(destination, Point(head.revision, destination.now()), copy.marks)
-    return _report(source, destination, head, found, started, resumed=copy.resumed, kept=kept, safety=safety)
+    return _report(
+        source, destination, head, found, started, resumed=copy.resumed, replaces=there.held, kept=kept, safety=safety
+    )
 
 
 def _report(
@@ -147,9 +153,10 @@ def _report(
 
 
 class _There(Struct, frozen=True):
-    """What the destination holds, whether it is all of the source, and why it is not to be replaced."""
+    """What the destination holds (`held`: in words), whether that is the source, and why it is not to be replaced."""
 
     head: Head
+    held: str = ""
     already: bool = False
     refusal: Conflict | None = None
 
@@ -176,8 +183,10 @@ def _check_source(source: Backend) -> Head:
         what = f"namespace {source.namespace!r} of {source.url} is of an older layout"
         raise ReadOnly(what, "Open it once for writing, which adopts it, such as by 'stateview log'")
     if not head.lineage:
+        names = ", ".join(source.namespaces()[:_NAMED])
         what = f"there is no namespace {source.namespace!r} in {source.url}"
-        raise KeyNotFound(what, "See 'stateview namespaces'")
+        hint = f"It has {names}: say which by --namespace, or --all" if names else "Look at the path or the URL"
+        raise KeyNotFound(what, hint)
     if source.kind == "json":
         _check_edits(source, head)
     return head
@@ -222,20 +231,19 @@ def _look(source: Backend, head: Head, destination: Backend) -> _There:
         return _There(there)
     marks = destination.marks()
     where = f"{destination.url} holds a namespace {destination.namespace!r} already"
+    counts = f"{_count(there.count, 'key')}, {_count(len(marks), 'checkpoint')}"
+    held = f"{counts}, revision {there.revision:,} of {show_time(there.time)}"
     if there.lineage != head.lineage:
-        held = (
-            f"{there.count:,} keys, {len(marks):,} checkpoints, revision {there.revision:,} of {show_time(there.time)}"
-        )
         hint = "Give another namespace or store; or --force, which makes a checkpoint in it and keeps all of it aside"
-        return _There(there, refusal=Conflict(f"{where}, which is another one: {held}", hint))
+        return _There(there, held, refusal=Conflict(f"{where}, which is another one: {held}", hint))
     force = "Go on there; or --force to replace it, which makes a checkpoint in it and keeps all of it aside"
     if there.revision > head.revision:
-        return _There(there, refusal=Conflict(
+        return _There(there, held, refusal=Conflict(
             f"{where}, a later state of this one: it was migrated before, and written to since (revision"
             f" {there.revision:,} there, {head.revision:,} in {source.url})", force,
         ))  # fmt: skip
     if not _leads_to(source, destination, head, there):
-        return _There(there, refusal=Conflict(
+        return _There(there, held, refusal=Conflict(
             f"{where}, which was this one once, and was written to since, as far as one can see (revision"
             f" {there.revision:,} there, {head.revision:,} in {source.url})", force,
         ))  # fmt: skip
@@ -243,9 +251,13 @@ def _look(source: Backend, head: Head, destination: Backend) -> _There:
     if more := [mark for mark in marks if mark not in theirs]:
         names = ", ".join(f"{mark.name}@{mark.revision}" for mark in more[:5])
         what = f"{where}, an earlier state of this one with checkpoints that this one has not: {names}"
-        return _There(there, refusal=Conflict(what, force))
+        return _There(there, held, refusal=Conflict(what, force))
     same = there.revision == head.revision and marks == theirs
-    return _There(there, already=same)
+    return _There(there, held, already=same)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def _leads_to(source: Backend, destination: Backend, head: Head, there: Head) -> bool:

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -237,6 +238,7 @@ def remember(store: str, namespace: str, folder: str = "") -> str:
     from tomlkit.exceptions import TOMLKitError
 
     path = os.path.abspath(os.path.join(folder, FILE))
+    place = os.path.realpath(path)  # a link stays one
     text = ""
     try:
         with open(path, encoding="utf-8") as file:
@@ -247,10 +249,14 @@ def remember(store: str, namespace: str, folder: str = "") -> str:
     except (TOMLKitError, UnicodeDecodeError) as error:
         raise InvalidName(f"{path} is not valid TOML: {error}", "Mend it, or remove it") from error
     document["store"], document["namespace"] = store, namespace
-    from .backends.shared import file_error, write_temporary
+    from .backends.shared import file_error, fsync_folder, write_temporary
 
     try:
-        os.replace(write_temporary(path, tomlkit.dumps(document).encode()), path)
+        new = write_temporary(place, tomlkit.dumps(document).encode())
+        if text:
+            os.chmod(new, stat.S_IMODE(os.stat(place).st_mode))  # it may hold passwords that not all may read
+        os.replace(new, place)
+        fsync_folder(os.path.dirname(place))
     except OSError as error:
         raise file_error(error, path) from error
     return path
@@ -259,7 +265,11 @@ def remember(store: str, namespace: str, folder: str = "") -> str:
 def switch(store: str, namespace: str) -> str:
     """Make a store, as it is given in the working folder, that of whichever file counts here; returns its path."""
     found = find()
-    if found.folder and found.folder != os.getcwd() and store not in found.stores():
+    named = found.stores()
+    if store in named:
+        if found.of_store(store, "namespace") not in (None, namespace):  # which is heard before the folder's
+            store = named[store]
+    elif found.folder and found.folder != os.getcwd():
         parsed = parse_store(store)
         if parsed.kind != "redis":
             store = f"{parsed.kind}:{os.path.relpath(parsed.place, found.folder)}"

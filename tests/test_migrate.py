@@ -147,7 +147,7 @@ def test_all_namespaces(new_store: Stores, here: Path) -> None:
             state.save("k", name)
     with StateManager(target, "b") as state:
         state.save("mine", 1)
-    with pytest.raises(Conflict, match="another one: 1 keys"):
+    with pytest.raises(Conflict, match="another one: 1 key"):
         stateview.migrate(source, target, all=True)
     assert StateManager(target, "b").namespaces() == ["b"]
     StateManager(target, "b").backend.drop()
@@ -322,11 +322,13 @@ def large(store: str, keys: int = 3000) -> None:
         fill(state, keys, 200)
 
 
+@pytest.mark.timeout(300 + 10 * KILLS)
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_killed_and_run_again_until_it_is_done(source: str, target: str, new_store: Stores, opened: Opened) -> None:
     origin = new_store(source)
     large(origin)
-    command = [*MIGRATE, origin, "", "-n", "main"]
+    code = "import sys, stateview.cli as cli, stateview.verifying as v; v.PAGE = 100; sys.exit(cli.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "migrate", origin, "", "-n", "main"]  # many pages to be cut off between
     started = time.monotonic()
     command[-3] = new_store(target)
     subprocess.run(command, check=True, capture_output=True)
@@ -395,7 +397,7 @@ def test_another_namespace_is_refused_and_forced_aside(target: str, new_store: S
         there.checkpoint("safe")
     with StateManager(store, "main") as state:
         fill(state, 20)
-        with pytest.raises(Conflict, match=r"another one: 1 keys, 1 checkpoints, revision 1 of 20.*--force"):
+        with pytest.raises(Conflict, match=r"another one: 1 key, 1 checkpoint, revision 1 of 20.*--force"):
             state.migrate_to(place)
         assert opened(place, "main").get("mine") is not None
         report = state.migrate_to(place, force=True)
@@ -470,7 +472,10 @@ def test_the_stage_of_another_source_is_begun_anew(store_url: str, new_store: St
 
 def test_a_source_that_is_not_there_or_is_the_destination(new_store: Stores, here: Path) -> None:
     store = new_store("json")
-    with pytest.raises(KeyNotFound, match="no namespace 'main'"):
+    with pytest.raises(KeyNotFound, match=r"no namespace 'main' .*Look at the path"):
+        moved(store, new_store("sqlite"))
+    with StateManager(store, "other") as state, pytest.raises(KeyNotFound, match="It has other: say which"):
+        state.save("k", 1)
         moved(store, new_store("sqlite"))
     with StateManager(store, "main") as state:
         state.save("k", 1)
@@ -672,6 +677,59 @@ def test_switch_makes_scripts_carry_on_there(here: Path) -> None:
         assert state.load("k") == 1
 
 
+def test_switch_to_a_named_store_names_this_namespace_and_keeps_link_and_mode(here: Path) -> None:
+    with StateManager("json:a", "main") as state:
+        state.save("k", 1)
+    text = '# mine\nstore = "json:a"\nnamespace = "main"\n[stores.prod]\nurl = "sqlite:b"  # there\n'
+    for more, store in (('namespace = "build"\n', "sqlite:b"), ("", "prod")):
+        (here / "mine.toml").write_text(text + more)
+        (here / "mine.toml").chmod(0o600)
+        link = here / "stateview.toml"
+        link.unlink(missing_ok=True)
+        link.symlink_to("mine.toml")
+        assert moved("json:a", "prod", switch=True).switched == str(link)
+        assert link.is_symlink()
+        assert link.stat().st_mode & 0o777 == 0o600
+        assert link.read_text() == text.replace('store = "json:a"', f'store = "{store}"') + more
+        with StateManager() as state:
+            assert (state.url, state.namespace, state.load("k")) == ("sqlite:b", "main", 1)
+
+
+def test_a_file_that_cannot_be_switched_is_said_before_anything_moves(here: Path) -> None:
+    with StateManager("json:a", "main") as state:
+        state.save("k", 1)
+    (here / "stateview.toml").write_text("store = [")
+    assert "not valid TOML" in cli("json:a", "sqlite:b", "-n", "main", "--switch", code=2).stderr
+    assert not (here / "b").exists()
+
+
+def test_what_would_be_replaced_is_said(here: Path) -> None:
+    for store in ("json:a", "sqlite:b"):
+        with StateManager(store, "main") as state:
+            state.save("k", store)
+    words = ("json:a", "sqlite:b", "-n", "main", "--force")
+    said = cli(*words, "--dry-run").stderr
+    assert "the namespace that is there (1 key, 0 checkpoints, revision 1 of 20" in said
+    assert "would be kept aside" in said
+    assert "what was there before (1 key, 0 checkpoints, revision 1 of 20" in cli(*words).stderr
+
+
+def test_what_was_moved_before_an_error_is_said(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        with StateManager("sqlite:s", name) as state:
+            state.save("k", name)
+    original = migrating.migrate
+
+    def fail_at_b(source: Backend, *rest: Any, **more: Any) -> Any:
+        if source.namespace == "b":
+            raise Conflict("no", "Wait")
+        return original(source, *rest, **more)
+
+    monkeypatch.setattr(migrating, "migrate", fail_at_b)
+    with pytest.raises(Conflict, match=r"no. Wait. Moved before it: a$"):
+        stateview.migrate("sqlite:s", "json:j", all=True)
+
+
 def test_within_one_folder_it_says_what_not_to_remove(here: Path) -> None:
     with StateManager("json", "main") as state:
         state.save("k", 1)
@@ -705,11 +763,14 @@ def test_a_terminal_sees_a_line_of_progress(here: Path) -> None:
 def test_ctrl_c_lets_go_and_the_next_goes_on(here: Path, new_store: Stores) -> None:
     large("sqlite:a", 20_000)
     place = new_store(KINDS[2])
-    child = subprocess.Popen([*MIGRATE, "sqlite:a", place, "-n", "main", "--format", "json"], stdout=subprocess.PIPE)
+    words = [*MIGRATE, "sqlite:a", place, "-n", "main", "--format", "json"]
+    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stdout is not None
     child.stdout.readline()
     child.send_signal(signal.SIGINT)
-    assert child.wait(20) == 130
+    out, said = child.communicate(timeout=20)
+    assert (child.returncode, said) == (130, "interrupted: run the same again, and it goes on with what was copied\n")
+    assert json.loads(out.splitlines()[-1]) == {"event": "interrupted"}
     assert moved("sqlite:a", place).resumed
 
 
@@ -720,7 +781,9 @@ def test_after_a_kill_redis_need_not_be_waited_for(here: Path, new_store: Stores
     assert child.stdout is not None
     child.stdout.readline()
     child.kill()
-    child.wait()
+    stat = Path(f"/proc/{child.pid}/stat")
+    while stat.read_text().rpartition(")")[2].split()[0] != "Z":  # it is not waited for, as where there is no init
+        time.sleep(0.01)
     with redis.Redis.from_url(place) as client:
         name = "stateview:{main}:migrating:lock"
         held = client.get(name)
@@ -730,3 +793,4 @@ def test_after_a_kill_redis_need_not_be_waited_for(here: Path, new_store: Stores
             moved("sqlite:a", place)
         client.set(name, held, ex=100)
     assert moved("sqlite:a", place).resumed
+    child.wait()

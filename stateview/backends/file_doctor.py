@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from ..model import Finding
 from .shared import DAMAGED, TEMPORARY, file_error, on_network
-from .stage import ASIDE
+from .stage import ASIDE, NOT_SHOWN, REPLACED, UNFINISHED
 
 ROOM = 2  # times the size of the files that should be free on the disk
 _STAGES = ("migrating-json", "migrating-sqlite")
@@ -74,10 +74,10 @@ def _left_over(root: str, folder: str) -> Iterator[Finding]:
             yield Finding("note", subject, "a damaged file that 'recover' kept", "it takes room, no more", remedy)
         elif name in _STAGES:
             remedy = "Run the migration again, which goes on; or remove the folder"
-            yield Finding("warning", subject, "a copy into this namespace that was not finished", "", remedy)
+            yield Finding("warning", subject, UNFINISHED, NOT_SHOWN, remedy)
         elif name.startswith(ASIDE):
             remedy = "Remove it when nothing in it is missed any more"
-            yield Finding("note", subject, "what a migration replaced, kept", "it takes room, no more", remedy)
+            yield Finding("note", subject, REPLACED, "it takes room, no more", remedy)
 
 
 def _lock(root: str, path: str) -> Iterator[Finding]:

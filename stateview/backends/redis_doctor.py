@@ -18,6 +18,7 @@ from ..errors import StateException
 from ..model import Finding, check_key
 from . import redis_scripts as scripts
 from .base import Say
+from .stage import ASIDE, NOT_SHOWN, REPLACED, UNFINISHED
 
 if TYPE_CHECKING:
     from .redis import RedisBackend
@@ -84,6 +85,7 @@ def examine(backend: RedisBackend, say: Say) -> Iterator[Finding]:
             yield Finding("error", backend._keys[0], "it is not what was written", meaning, RECOVER)
             return
         yield from server.clock()
+        yield from _migrations(backend, say)
         if not head:
             return
         yield from _entries(backend, say)
@@ -386,7 +388,17 @@ def _beside(backend: RedisBackend) -> Iterator[Finding]:
     if aside := backend._try(lambda client: client.hlen(backend._keys[13])):
         remedy = f"DEL '{backend._keys[13]}' when nothing in it is missed any more"
         yield Finding("note", backend._keys[13], f"{aside} entries that 'recover' set aside", "they take room", remedy)
+
+
+def _migrations(backend: RedisBackend, say: Say) -> Iterator[Finding]:
+    """What copies into the namespace left: a stage, and what was replaced. O(keys of the server), by SCAN."""
+    say("what migrations left")
     receiver = f"{backend._prefix}migrating:receiver"
     if backend._try(lambda client: client.exists(receiver)):
-        remedy = "Run the migration again, which goes on"
-        yield Finding("warning", receiver, "a copy into this namespace that was not finished", "", remedy)
+        remedy = f"Run the migration again, which goes on; or UNLINK the keys {backend._prefix}migrating:*"
+        yield Finding("warning", receiver, UNFINISHED, NOT_SHOWN, remedy)
+    head = "".join("\\" + sign if sign in "*?[]\\" else sign for sign in backend._prefix + ASIDE) + "*:head"
+    for name in sorted(backend._try(lambda client: list(client.scan_iter(match=head, count=5000)))):
+        kept = name.decode().removesuffix("head") + "*"
+        remedy = "UNLINK these keys when nothing in them is missed any more"
+        yield Finding("note", kept, REPLACED, "it takes room, no more", remedy)

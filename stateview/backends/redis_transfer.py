@@ -383,7 +383,10 @@ def _process(pid: int) -> str:
         with open("/proc/sys/kernel/random/boot_id") as file:
             boot = file.read().strip()
         with open(f"/proc/{pid}/stat", "rb") as file:
-            start = file.read().rpartition(b")")[2].split()[19].decode()
+            fields = file.read().rpartition(b")")[2].split()
+        if fields[0] in (b"Z", b"X"):  # ended, and its parent has not asked how: in a container that may never be
+            return ""
+        start = fields[19].decode()
         return f"{boot}/{os.readlink('/proc/self/ns/pid')}/{pid}/{start}"
     except OSError:  # gone, or no Linux
         return ""

@@ -13,6 +13,11 @@ from .shared import file_error, file_lock, fsync_folder
 LOCK = "receiver.lock"
 ASIDE = "before-migrate-"
 
+# What doctor says of what is left
+UNFINISHED = "a copy into this namespace that is not finished"
+NOT_SHOWN = "it is under way, or was ended; nobody is shown any of it"
+REPLACED = "what a migration replaced, kept"
+
 
 def another(url: str, namespace: str, hint: str = "Wait for its end, or end it") -> Conflict:
     """Another receiver has the destination."""

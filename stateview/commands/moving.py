@@ -11,6 +11,7 @@ from ..backends import mask, parse_store
 from ..errors import ReadOnly
 from ..manager import migrate as move
 from .context import Context
+from .exits import ExitCode
 from .results import Done, plural
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ def migrate(context: Context, given: dict[str, Any]) -> Done:
             dry_run=dry_run, force=bool(given.get("force")), switch=bool(given.get("switch")),
             author=context.options.get("author"), progress=tell,
         )  # fmt: skip
+    except KeyboardInterrupt:
+        told = "nothing was changed" if dry_run else "run the same again, and it goes on with what was copied"
+        return Done(f"interrupted: {told}", ExitCode.INTERRUPTED, data={"event": "interrupted"})
     finally:
         context.progress("")
     results = [Done(_told(report, given["to"]), data=_data(report)) for report in reports]
@@ -76,9 +80,11 @@ def _told(report: Migrated, given: str) -> str:
     """What was done, and what to do next."""
     held = f"{plural(report.keys, 'key')} and {plural(len(report.checkpoints), 'checkpoint')}"
     what = f"{held} of {report.namespace} from {report.source} to {report.destination}"
-    size = f"{plural(report.versions, 'version')} of {report.bytes:,} bytes, revision {report.revision:,}"
+    size = f"{plural(report.versions, 'version')} of {plural(report.bytes, 'byte')}, revision {report.revision:,}"
     if report.dry_run:
         there = "; it is there already, and would be compared" if report.already else ""
+        if report.replaces:
+            there = f"; the namespace that is there ({report.replaces}) would be kept aside"
         return f"would copy {what}: {size}{there}"
     done = "there already:" if report.already else "went on with a copy, and copied" if report.resumed else "copied"
     lines = [
@@ -87,11 +93,12 @@ def _told(report: Migrated, given: str) -> str:
     ]
     if report.kept:
         safe = f", with the checkpoint {report.safety}" if report.safety else ""
-        lines.append(f"what was there before is kept in {report.kept}{safe}")
+        lines.append(f"what was there before ({report.replaces}) is kept in {report.kept}{safe}")
     if report.switched:
         lines.append(f"{report.switched} names it from now on")
-        if os.environ.get("STATEVIEW_STORE"):
-            lines.append("but the environment's STATEVIEW_STORE says otherwise, and is heard first")
+        heard = {"STATEVIEW_STORE": given, "STATEVIEW_NAMESPACE": report.namespace}
+        others = [name for name, chosen in heard.items() if os.environ.get(name, "") not in ("", chosen)]
+        lines += [f"but the environment's {name} says otherwise, and is heard first" for name in others]
     else:
         lines.append(f"next: 'stateview init {shlex.quote(mask(given))} {report.namespace}' makes scripts here use it")
     return "\n".join([*lines, *_same_folder(report)])
