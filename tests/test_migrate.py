@@ -738,6 +738,28 @@ def test_within_one_folder_it_says_what_not_to_remove(here: Path) -> None:
     assert "never the folder" not in cli("json", "sqlite:elsewhere", "-n", "main").stderr
 
 
+@pytest.mark.parametrize(("first", "second"), [("json", "sqlite"), ("sqlite", "json")])
+def test_within_one_folder_to_drop_one_leaves_the_other(first: str, second: str, here: Path) -> None:
+    with StateManager(first, "main") as state, StateManager(second, "main") as other:
+        fill(state, 10)
+        state.migrate_to(second)
+        other.save("since", 1)
+        other.recover()
+        with pytest.raises(Conflict, match="Go on there"):
+            state.migrate_to(second)
+        state.migrate_to(second, force=True)  # so that something is kept aside
+        before = look(other.backend)
+        stage = here / ".claude" / "state" / "main" / f"migrating-{second}"
+        stage.mkdir()  # as of a copy that is under way
+        state.backend.drop()
+        assert look(other.backend) == before
+        assert [finding.severity for finding in other.doctor().findings] == ["note", "warning"]
+        assert (state.namespaces(), state.list_keys(), stage.exists()) == ([], [], True)
+        assert other.namespaces() == ["main"]
+        other.backend.drop()
+        assert os.listdir(here / ".claude" / "state") == []
+
+
 def test_lines_for_scripts_and_silence_without_a_terminal(here: Path) -> None:
     large("sqlite:a", 9000)
     done = cli("sqlite:a", "sqlite:b", "-n", "main", "--format", "jsonl")

@@ -38,7 +38,6 @@ from .shared import (
     pruned,
     remove,
     sweep,
-    temporary,
     watch_fork,
     write_temporary,
 )
@@ -694,12 +693,13 @@ class JSONBackend:
         self._check_writable()
         if not os.path.isdir(self.folder):
             return
-        with self._lock():
-            moved = temporary(self.folder)
-            os.rename(self.folder, moved)
-            self._live = self._history = None
         import shutil
 
+        from .stage import take_out
+
+        with self._lock():
+            moved = take_out(self.folder, "json")
+            self._live = self._history = None
         shutil.rmtree(moved)
 
     def recover(self) -> RecoveryReport:

@@ -711,12 +711,13 @@ class SQLiteBackend:
             return
         import shutil
 
+        from .stage import take_out
+
         told = self._forget()
         self.close()
 
-        moved = temporary(self.folder)
         with file_lock(os.path.join(self.folder, "lock"), self.timeout):
-            os.rename(self.folder, moved)
+            moved = take_out(self.folder, "sqlite")
             if not told:
                 time.sleep(TRUST)
         shutil.rmtree(moved)

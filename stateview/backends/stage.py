@@ -1,4 +1,4 @@
-"""The stage of a copy into files: a folder in the namespace's own, held by one receiver at a time."""
+"""A namespace's folder, which two kinds of backend may share, and in it the stage of a copy, held by one receiver."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ import time
 from contextlib import ExitStack
 
 from ..errors import BackendUnavailable, Conflict
-from .shared import file_error, file_lock, fsync_folder
+from .shared import file_error, file_lock, fsync_folder, temporary
 
 LOCK = "receiver.lock"
 ASIDE = "before-migrate-"
+
+# What each kind has in a namespace's folder, by how its name begins, in the order of going: without the last of JSON,
+# or the first of SQLite, there is no namespace; without the others, `recover` makes them anew
+_OWN = {
+    "json": ("migrating-json", "checkpoints", "state.json", "history.jsonl"),
+    "sqlite": ("state.db", "migrating-sqlite"),
+}
 
 # What doctor says of what is left
 UNFINISHED = "a copy into this namespace that is not finished"
@@ -90,6 +97,32 @@ def set_aside(folder: str, names: tuple[str, ...]) -> str:
     fsync_folder(place)
     fsync_folder(folder)
     return place
+
+
+def take_out(folder: str, kind: str) -> str:
+    """Take a namespace of a kind out of its folder; where the other kind has none in it, with the folder.
+
+    Returns a folder that no list shows, with all that is to be removed. Call it under the folder's lock.
+    """
+    root, name = os.path.split(folder)
+    place = os.path.join(root, "." + os.path.basename(temporary(name)))
+    names = sorted(os.listdir(folder))
+    (others,) = (starts for one, starts in _OWN.items() if one != kind)
+    if not any(one.startswith(others) and one != "checkpoints" for one in names):
+        os.rename(folder, place)
+        return place
+    os.mkdir(place)
+    own = [one for start in _OWN[kind] for one in names if one.startswith(start)]
+    own += [one for one in names if one.startswith(ASIDE) and _is_of(os.path.join(folder, one), kind)]
+    for one in own:
+        os.rename(os.path.join(folder, one), os.path.join(place, one))
+    fsync_folder(folder)
+    return place
+
+
+def _is_of(folder: str, kind: str) -> bool:
+    """Whether what a migration replaced was of this kind."""
+    return any(one.startswith(_OWN[kind]) for one in os.listdir(folder))
 
 
 def _link(source: str, copy: str) -> None:
