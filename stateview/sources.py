@@ -14,6 +14,7 @@ import sys
 import tempfile
 import weakref
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -78,7 +79,7 @@ def _clear(folder: str, opened: list[Backend]) -> None:
     shutil.rmtree(folder)
 
 
-class Source:
+class Source(ABC):
     """What something that is imported has in common with the rest.
 
     `name` is what the user calls it, `words` what it was found to be. `slack` is by how many microseconds expiries may
@@ -93,6 +94,7 @@ class Source:
         self.words = words
         self.skipped: list[str] = []
 
+    @abstractmethod
     def fill(self, receiver: Receiver, reason: str, author: str, progress: Progress) -> Head:
         """Put all of it into a receiver; returns the head to finish with. O(all of it), in bounded memory.
 
@@ -100,7 +102,6 @@ class Source:
             Damaged: it is not what it seemed to be. What was put is to be dropped.
 
         """
-        raise NotImplementedError
 
     def backend(self, space: Workspace) -> Backend:
         """All of it as a namespace of its own, in a workspace."""

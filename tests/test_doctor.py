@@ -621,6 +621,25 @@ def test_redis_settings_that_would_lose_state_are_said(
             assert len(report.findings) == 1
 
 
+def test_redis_what_migrations_left_is_said(redis_state: tuple[StateManager, Any]) -> None:
+    state, client = redis_state
+    with StateManager(state.url, "other") as other:
+        other.save("k", 1)
+        for name in client.keys("stateview:{other}:*"):
+            parts = name.decode().split(":")
+            client.copy(name, f"{parts[0]}:{{{state.namespace}}}:before-migrate-20250101T000000Z-abcd:{parts[2]}")
+            client.copy(name, f"{parts[0]}:{{{state.namespace}}}X:before-migrate-20250101T000000Z-abcd:{parts[2]}")
+    receiver = state.backend.receive()
+    receiver.put(note={"n": 1})
+    receiver.close()
+    told = [one for one in state.doctor().findings if "migrat" in one.subject]
+    assert [(one.severity, one.subject.partition("}:")[2]) for one in told] == [
+        ("warning", "migrating:receiver"), ("note", "before-migrate-20250101T000000Z-abcd:*"),
+    ]  # fmt: skip
+    state.backend.drop()
+    assert [one for one in state.doctor().findings if "migrat" in one.subject] == told
+
+
 def test_redis_a_memory_that_is_almost_full_is_said(server: Callable[..., Any]) -> None:
     with server() as url, StateManager(url, "main") as state, redis.Redis.from_url(url) as client:
         state.save("a", 1)
