@@ -6,11 +6,12 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property, partial
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from . import codec, comparison, restoring, settings
-from .backends import open_backend
+from .backends import make_backend, parse_store
 from .backends.base import Backend, Batch, Head, Mark, NewMark, Point, Row, Version, Write
 from .diff import Change, Diff, point
 from .errors import Conflict, HistoryPruned, InvalidName, KeyNotFound, ReadOnly, StateException
@@ -85,7 +86,11 @@ class StateManager:
             raise ValueError(f"history={history!r}: at least 1 revision is kept")
         self.read_only = read_only
         self.author = author if author is not None else os.environ.get("STATEVIEW_AUTHOR", "")
-        self.backend = open_backend(chosen.store, chosen.namespace, read_only=read_only, **options)
+        store, name = parse_store(chosen.store), check_name(chosen.namespace, "namespace")
+        self._url, self._namespace = store.shown, name
+        self._make = partial(make_backend, store, name, read_only=read_only, **options)
+        if store.kind != "redis":  # whose library takes as long to import as all the rest, and may not be needed yet
+            self.backend = self._make()
         self._opened: dict[str, Any] = {
             "backend": chosen.store, "read_only": read_only, "author": author, "history": history, "timeout": timeout,
             "durability": durability,
@@ -102,15 +107,21 @@ class StateManager:
     def __repr__(self) -> str:
         return f"<StateManager {self.url} namespace {self.namespace!r}{' read-only' if self.read_only else ''}>"
 
+    @cached_property
+    def backend(self) -> Backend:
+        """What reads and writes the store; made when it is first asked for."""
+        made: Backend = self.__dict__.setdefault("backend", self._make())  # the first of several threads' counts
+        return made
+
     @property
     def namespace(self) -> str:
         """The namespace's name."""
-        return self.backend.namespace
+        return self._namespace
 
     @property
     def url(self) -> str:
         """The store's URL, its password masked."""
-        return self.backend.url
+        return self._url
 
     @property
     def revision(self) -> int:
@@ -123,7 +134,8 @@ class StateManager:
 
     def close(self) -> None:
         """Let go of files and connections. They are opened again if the manager is used again."""
-        self.backend.close()
+        if "backend" in self.__dict__:
+            self.backend.close()
 
     # --- keys --------------------------------------------------------------------------------------------------
 

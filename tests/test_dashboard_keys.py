@@ -4,11 +4,14 @@ import asyncio
 import json
 import os
 import random
+import subprocess
+import sys
 import time
 from contextlib import asynccontextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import conftest
 import pytest
 from rich.cells import cell_len
 from textual.app import App
@@ -847,6 +850,42 @@ def test_a_first_page_that_cannot_be_read_is_told(new_store):
             assert screen.keys.key is None
 
     asyncio.run(look())
+
+
+APART = """
+import sys
+from stateview import StateException, StateManager
+from stateview.dashboard.apart import read_apart
+from stateview.dashboard.source import Page, Prefetch
+
+url, nowhere = sys.argv[1:]
+manager = StateManager(url, "one")
+page = Prefetch(manager, apart=True).page()
+assert "redis" not in sys.modules, "it was imported here"
+assert page == Prefetch(manager).page() and len(page.rows) == 256 and page.total == 1000
+assert "redis" in sys.modules
+assert read_apart(lambda: Page(0, [], 0, 0, 0), Page)() == Page(0, [], 0, 0, 0)
+assert read_apart(lambda: 1 / 0, int)() is None
+try:
+    Prefetch(StateManager(nowhere, "one", timeout=0.3), apart=True).page()
+except StateException as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_the_first_page_is_read_in_another_process_where_the_library_takes_long(new_store):
+    url = new_store(conftest.KINDS[2])
+    with StateManager(url, "one") as manager:
+        fill(manager, [*numbered(999), "run:000000:é\t\u202e"])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", APART, url, "redis://127.0.0.1:1/0"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")  # what was raised in the other process is not told twice
+    assert "127.0.0.1:1/0 does not answer" in done.stdout
 
 
 def test_enter_chooses_the_key(here):

@@ -71,8 +71,11 @@ def open_backend(url: str, namespace: str, **options: Any) -> Backend:
         InvalidName: the URL or the namespace may not be.
 
     """
-    store = parse_store(url)
-    check_name(namespace, "namespace")
+    return make_backend(parse_store(url), check_name(namespace, "namespace"), **options)
+
+
+def make_backend(store: Store, namespace: str, **options: Any) -> Backend:
+    """As `open_backend`, of a store that was parsed and a name that was checked."""
     if store.kind != "sqlite":
         options.pop("durability", None)  # the others have but one
     if store.kind == "json":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from bisect import bisect_left
@@ -356,19 +357,29 @@ class Prefetch:
     Args:
         manager: of the namespace.
         at: the state; None is live.
+        apart: in a process of its own, since the library of the backend takes long to import. There must be no other
+            thread yet.
 
     """
 
-    def __init__(self, manager: StateManager, at: Ref | None = None) -> None:
+    def __init__(self, manager: StateManager, at: Ref | None = None, *, apart: bool = False) -> None:
         self.source = RangeSource(manager, at)
         self._page: Page | None = None
         self._error: Exception | None = None
         self._ended = threading.Event()
+        self._apart: Callable[[], Page | None] = lambda: None
+        if apart and hasattr(os, "fork"):
+            from .apart import read_apart
+
+            self._apart = read_apart(self._first, Page)
         threading.Thread(target=self._read, name="prefetch", daemon=True).start()
+
+    def _first(self) -> Page:
+        return self.source.page(0, FIRST)
 
     def _read(self) -> None:
         try:
-            self._page = self.source.page(0, FIRST)
+            self._page = self._apart() or self._first()
         except (StateException, OSError, ValueError) as error:
             self._error = error
         finally:
