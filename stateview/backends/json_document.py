@@ -76,7 +76,9 @@ def parse_edited(data: bytes, path: str, moment: int) -> dict[str, Version]:
             f"Mend the file; nothing was changed. Or: {RECOVER}",
         ) from error
     except (ValueError, RecursionError) as error:
-        raise Damaged(f"{path}: {error}", f"Mend the file; nothing was changed. Or: {RECOVER}") from error
+        deep = isinstance(error, RecursionError)
+        said = f"a value is nested over {codec.MAX_DEPTH} levels deep" if deep else str(error)
+        raise Damaged(f"{path}: {said}", f"Mend the file; nothing was changed. Or: {RECOVER}") from error
     if not isinstance(found, dict):
         raise Damaged(f"{path} holds no JSON object", RECOVER)
     out = {}
