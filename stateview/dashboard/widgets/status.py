@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from rich.cells import cell_len
+from rich.cells import cell_len, chop_cells
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -56,12 +56,13 @@ class StatusBar(Widget):
 
 
 class Banner(Widget):
-    """A line that is there while the backend is lost."""
+    """Lines that are there while the backend is lost: one, and as many more as the error takes."""
 
     DEFAULT_CSS = """
     Banner { height: 1; display: none; background: $error; color: $background; text-style: bold; }
     Banner.-shown { display: block; }
     """
+    MOST = 3  # lines
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -72,8 +73,13 @@ class Banner(Widget):
         self.show(cast("Dashboard", self.app).lost)
         self.set_interval(1.0, self._tick)
 
+    def on_resize(self) -> None:
+        """In another width the error takes other lines."""
+        self._fit()
+
     def _tick(self) -> None:
         if self._lost is not None:
+            self._fit()
             self.refresh()
 
     def show(self, lost: Lost | None) -> None:
@@ -81,14 +87,25 @@ class Banner(Widget):
         if lost != self._lost:
             self._lost = lost
             self.set_class(lost is not None, "-shown")
+            self._fit()
             self.refresh()
 
-    def render_line(self, y: int) -> Strip:  # noqa: ARG002
-        """The line."""
-        cells = Cells(self.size.width, self.rich_style)
-        if self._lost is not None:
-            moment = time.monotonic()
-            wait = max(0, round(self._lost.again - moment))
-            lost = lasting(max(1.0, moment - self._lost.since))
-            cells.add(f" ! backend lost {lost} ago, next try in {wait} s, R now · {self._lost.error}")
+    def _fit(self) -> None:
+        self.styles.height = max(1, len(self._lines()))
+
+    def _lines(self) -> list[str]:
+        if self._lost is None:
+            return []
+        moment = time.monotonic()
+        wait = max(0, round(self._lost.again - moment))
+        lost = lasting(max(1.0, moment - self._lost.since))
+        width = self.app.size.width - 2
+        said = line(f"! backend lost {lost} ago, next try in {wait} s, R now · {self._lost.error}", self.MOST * width)
+        return chop_cells(said, max(1, width))[: self.MOST]
+
+    def render_line(self, y: int) -> Strip:
+        """A line of it."""
+        cells, lines = Cells(self.size.width, self.rich_style), self._lines()
+        if y < len(lines):
+            cells.add(f" {lines[y]}")
         return Strip(cells.fill(), self.size.width)
