@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -21,12 +21,30 @@ if TYPE_CHECKING:
     from ..app import Dashboard
 
 
-class NewCheckpoint(ModalScreen[list[str] | None]):
-    """Ends with the words of the command, or None.
+class Naming(NamedTuple):
+    """What is typed: a name (empty: one is made), and a note."""
+
+    name: str = ""
+    note: str = ""
+
+    def words(self, at: str | None) -> list[str]:
+        """The command that names a ref so; None is live."""
+        words = ["checkpoint", *([self.name] if self.name else [])]
+        if self.note:
+            words += ["--note", self.note]
+        return words + (["--at", at] if at else [])
+
+
+_EMPTY = Naming()
+
+
+class NewCheckpoint(ModalScreen[Naming | None]):
+    """Ends with what was typed, or None.
 
     Args:
         at: the ref to name; None: live.
         known: the names that there are: one of these moves.
+        initial: what is there to begin with.
 
     """
 
@@ -44,19 +62,21 @@ class NewCheckpoint(ModalScreen[list[str] | None]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel", id="checkpoint.leave")]
     HELP = "A checkpoint is a name for a state. Naming costs nothing; a name that is there already moves."
 
-    def __init__(self, at: str | None, known: list[str]) -> None:
+    def __init__(self, at: str | None, known: list[str], initial: Naming) -> None:
         super().__init__()
         self._at = at
         self._known = known
+        self._initial = initial
 
     def compose(self) -> ComposeResult:
         """A name, a note, and what they come to."""
         with Vertical() as box:
             box.border_title = f"Checkpoint of {self._at or 'live'}"
             yield Label("Name (empty: auto_ and the time)")
-            yield LineInput(id="name", placeholder=f"auto_{time.strftime('%Y%m%d_%H%M%S', time.gmtime())}")
+            auto = f"auto_{time.strftime('%Y%m%d_%H%M%S', time.gmtime())}"
+            yield LineInput(self._initial.name, id="name", placeholder=auto)
             yield Label("Note")
-            yield LineInput(id="note", placeholder="what it is, in a few words")
+            yield LineInput(self._initial.note, id="note", placeholder="what it is, in a few words")
             yield Label("", id="said", markup=False)
             yield Label("", id="line", markup=False)
 
@@ -64,16 +84,12 @@ class NewCheckpoint(ModalScreen[list[str] | None]):
         """Say what enter would do."""
         self._check()
 
-    def _words(self) -> list[str]:
-        name, note = self.query_one("#name", Input).value.strip(), self.query_one("#note", Input).value.strip()
-        words = ["checkpoint", *([name] if name else [])]
-        if note:
-            words += ["--note", note]
-        return words + (["--at", self._at] if self._at else [])
+    def _typed(self) -> Naming:
+        return Naming(self.query_one("#name", Input).value.strip(), self.query_one("#note", Input).value.strip())
 
     def _check(self) -> bool:
-        said, name = self.query_one("#said", Label), self.query_one("#name", Input).value.strip()
-        wrong = ""
+        said, typed = self.query_one("#said", Label), self._typed()
+        name, wrong = typed.name, ""
         if name:
             try:
                 check_checkpoint(name)
@@ -82,7 +98,7 @@ class NewCheckpoint(ModalScreen[list[str] | None]):
         moves = f"{name} moves here; what it named stays as {name}@REVISION" if name in self._known else ""
         said.update(line(wrong or moves or "enter makes it · esc cancels"))
         said.set_class(bool(wrong), "-wrong")
-        self.query_one("#line", Label).update(line(command_line(self._words())))
+        self.query_one("#line", Label).update(line(command_line(typed.words(self._at))))
         return not wrong
 
     def on_input_changed(self) -> None:
@@ -92,21 +108,27 @@ class NewCheckpoint(ModalScreen[list[str] | None]):
     def on_input_submitted(self) -> None:
         """Make it."""
         if self._check():
-            self.dismiss(self._words())
+            self.dismiss(self._typed())
 
     def action_leave(self) -> None:
         """Make none."""
         self.dismiss(None)
 
 
-def new_checkpoint(app: Dashboard, at: str | None, known: list[str]) -> None:
-    """Ask for a name, and make the checkpoint."""
+def new_checkpoint(app: Dashboard, at: str | None, known: list[str], initial: Naming = _EMPTY) -> None:
+    """Ask for a name, and make the checkpoint; one that cannot be made is asked for again."""
     if app.read_only:
         app.tell("read-only: a checkpoint would be written", wrong=True)
         return
 
-    def answered(words: list[str] | None) -> None:
-        if words is not None:
-            app.acts.run(words)
+    def answered(typed: Naming | None) -> None:
+        if typed is None:
+            return
 
-    app.push_screen(NewCheckpoint(at, known), answered)
+        def failed(error: Exception) -> None:
+            app.trouble(error, act=True)
+            new_checkpoint(app, at, known, typed)
+
+        app.acts.run(typed.words(at), failed=failed)
+
+    app.push_screen(NewCheckpoint(at, known, initial), answered)

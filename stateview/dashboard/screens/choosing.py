@@ -84,20 +84,30 @@ def _wrong(check: Callable[[str], object]) -> Callable[[str], str | None]:
     return wrong
 
 
-def fork(board: Dashboard) -> None:
-    """Ask for the name of a namespace that starts as the one that is looked at is, or was; then go there."""
+def fork(board: Dashboard, initial: str = "") -> None:
+    """Ask for the name of a namespace that starts as the one that is looked at is, or was; then go there.
+
+    What cannot be done is told, and the name asked for again. `initial` is a name to begin with.
+    """
     if board.read_only:
         board.tell("read-only: fork would write", wrong=True)
         return
     at = ["--at", board.at] if board.at else []
 
     def named(name: str | None) -> None:
-        if name is not None:
-            board.acts.start(["fork", name, *at], then=lambda _: board.go(None, name))
+        if name is None:
+            return
+
+        def failed(error: Exception) -> None:
+            board.trouble(error, act=True)
+            fork(board, name)
+
+        board.acts.start(["fork", name, *at], then=lambda _: board.go(None, name), failed=failed)
 
     board.push_screen(
         Ask(
             f"Fork {board.manager.namespace} at {board.at or 'live'} into",
+            initial,
             check=_wrong(lambda text: check_name(text, "namespace")),
             command=lambda text: command_line(["fork", text, *at]),
         ),
@@ -116,8 +126,11 @@ def delete_checkpoint(board: Dashboard, line: Line) -> None:
     board.push_screen(Confirm(said, command_line(words)), lambda sure: board.acts.run(words) if sure else None)
 
 
-def rename_checkpoint(board: Dashboard, line: Line) -> None:
-    """Ask for another name for the checkpoint of a line of the timeline."""
+def rename_checkpoint(board: Dashboard, line: Line, initial: str = "") -> None:
+    """Ask for another name for the checkpoint of a line of the timeline; one that cannot be given is asked for again.
+
+    `initial` is a name to begin with, if not with its own.
+    """
     if (reason := _no_checkpoint(board, line, "rename")) is not None:
         board.tell(reason, wrong=True)
         return
@@ -126,11 +139,17 @@ def rename_checkpoint(board: Dashboard, line: Line) -> None:
         return ["checkpoint", line.ref, "--rename", name]
 
     def named(name: str | None) -> None:
-        if name is not None:
-            board.acts.run(words(name))
+        if name is None:
+            return
+
+        def failed(error: Exception) -> None:
+            board.trouble(error, act=True)
+            rename_checkpoint(board, line, name)
+
+        board.acts.run(words(name), failed=failed)
 
     asked = Ask(
-        f"Rename the checkpoint {line.ref}", line.ref.partition("@")[0], check=_wrong(check_checkpoint),
+        f"Rename the checkpoint {line.ref}", initial or line.ref.partition("@")[0], check=_wrong(check_checkpoint),
         command=lambda text: command_line(words(text)),
     )  # fmt: skip
     board.push_screen(asked, named)
