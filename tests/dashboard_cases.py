@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from dashboard_host import until
+from dashboard_host import lines, until
 from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widgets import Input
@@ -39,7 +39,7 @@ from stateview.dashboard.screens.restore import RestoreScreen
 from stateview.dashboard.widgets.json_edit import JsonEdit
 
 Case = Callable[[Pilot[None]], Awaitable[None]]
-OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")  # but line ends
+OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def board(pilot: Pilot[None]) -> Dashboard:
@@ -70,15 +70,15 @@ async def open_conflict(pilot: Pilot[None]) -> None:
     assert key is not None
     await pilot.press("e")
     await at_screen(pilot, EditScreen)
-    pilot.app.screen.query_one(JsonEdit).text = '"mine"'
+    pilot.app.screen.query_one(JsonEdit).text = '"mine \\u001b[2J[/"'
     manager = board(pilot).manager
-    with StateManager(manager.url, manager.namespace, author="them") as other:
-        other.save(key, "theirs")
+    with StateManager(manager.url, manager.namespace, author="them [/]\x1b[2J") as other:
+        other.save(key, "theirs \x1b[2J[/\u202e")
     await pilot.press("ctrl+s")
 
 
 async def open_output(pilot: Pilot[None]) -> None:
-    await run_line(pilot, "history -- " + _word(main(pilot).keys.key or ""))
+    await run_line(pilot, "diff start")
 
 
 async def run_line(pilot: Pilot[None], line: str) -> None:
@@ -88,15 +88,9 @@ async def run_line(pilot: Pilot[None], line: str) -> None:
     await pilot.press("enter")
 
 
-def _word(key: str) -> str:
-    from stateview.dashboard.json_copy import load_line
-
-    return load_line(key, "").removeprefix("stateview load ").removeprefix("-- ") if key.isprintable() else "'*'"
-
-
 async def chosen_state(pilot: Pilot[None]) -> None:
     await at_screen(pilot, Menu)
-    await pilot.press("1")
+    await pilot.press(*"start", "enter")
 
 
 async def open_diff(pilot: Pilot[None]) -> None:
@@ -191,6 +185,11 @@ def run_board(
             await flow(pilot)
 
     asyncio.run(asyncio.wait_for(go(), seconds))
+
+
+def obeyed(pilot: Pilot[None]) -> list[str]:
+    """The lines on the screen that hold what a terminal would obey."""
+    return [repr(one) for one in lines(board(pilot)) if OBEYED.search(one)]
 
 
 def typed(pilot: Pilot[None]) -> list[str]:
