@@ -122,6 +122,7 @@ class EditScreen(ModalScreen[int | None]):
         self._new = new
         self._outside = outside
         self._busy = False
+        self._refused: str | None = None  # the text that could not be saved
 
     @property
     def board(self) -> Dashboard:
@@ -207,7 +208,9 @@ class EditScreen(ModalScreen[int | None]):
     @on(JsonEdit.Judged)
     def _judged(self, event: JsonEdit.Judged) -> None:
         event.stop()
-        self._say(event.verdict)
+        if self._refused != self.text:  # a verdict that comes late does not hide why it was not saved
+            self._refused = None
+            self._say(event.verdict)
 
     @on(Input.Changed, "#key")
     def _key_typed(self, event: Input.Changed) -> None:
@@ -300,6 +303,7 @@ class EditScreen(ModalScreen[int | None]):
         self._busy = False
         self.board.trouble(error)
         if self.is_attached:
+            self._refused = self.text
             said = self.query_one("#verdict", Label)
             said.update(line(f"not saved: {error}"))
             said.add_class("-wrong")
