@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from stateview import BackendError, Damaged, RefNotFound, StateException, StateManager
+from stateview import BackendError, Damaged, HistoryPruned, RefNotFound, StateException, StateManager
 
 PLACES = 1000
 PARTS = 5
+STEP = int(os.environ.get("STATEVIEW_TEST_STEP", "5"))  # bytes between two cuts
 KEYS = [f"task:{number:03d}" for number in range(0, 120, 5)] + ["large", "other:3", "missing"]
 REFS = ("live", "one", "cp40", "cp80", "live~5", "60", "100")
 
@@ -28,7 +29,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stateview.backends.sqlite.TRUST", 0.0)
 
 
-def fill(url: str) -> None:
+def fill(url: str, pruned: bool) -> None:
     chance = random.Random(5)
     with StateManager(url, "ns") as state:
         with state.transaction() as many:
@@ -47,6 +48,8 @@ def fill(url: str) -> None:
         with state.transaction() as many:
             for number in range(20):
                 many.save(f"other:{number}", number)
+        if pruned:  # much of what is kept of the past is what only checkpoints see
+            state.prune((), keep=60, history=True)
 
 
 def questions() -> dict[str, Callable[[StateManager], Any]]:
@@ -90,12 +93,13 @@ def answers(url: str, allowed: tuple[type[StateException], ...] = (Damaged,)) ->
 class Store:
     """A store whose files can be damaged, and put back."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
+    def __init__(self, kind: str, pruned: bool, folder: Path) -> None:
         self.kind = kind
+        self.pruned = pruned
         self.url = f"{kind}:{folder}"
-        fill(self.url)
+        fill(self.url, pruned)
         self.folder = folder / "ns"
-        self.right = answers(self.url, ())
+        self.right = answers(self.url, (HistoryPruned,) if pruned else ())
         self.files = {
             path: (path.read_bytes(), path.stat().st_mtime_ns) for path in self.folder.rglob("*.*") if path.is_file()
         }
@@ -118,7 +122,7 @@ class Store:
 
     def check(self, what: object, allowed: tuple[type[StateException], ...] = (Damaged,)) -> int:
         """Every answer is right, or an error; returns how many are errors."""
-        found = answers(self.url, allowed)
+        found = answers(self.url, (*allowed, HistoryPruned) if self.pruned else allowed)
         wrong = {name: answer for name, answer in found.items() if answer not in (None, self.right[name])}
         assert not wrong, (what, list(wrong))
         return sum(answer is None for answer in found.values())
@@ -148,9 +152,10 @@ class Store:
             assert state.save("after", 1) == state.revision
 
 
-@pytest.fixture(scope="module", params=["json", "sqlite"])
+@pytest.fixture(scope="module", params=["json", "sqlite", "json pruned", "sqlite pruned"])
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(request.param, tmp_path_factory.mktemp("damage"))
+    kind, _, pruned = request.param.partition(" ")
+    return Store(kind, bool(pruned), tmp_path_factory.mktemp("damage"))
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -171,7 +176,7 @@ def test_a_flipped_bit_is_never_a_wrong_answer(store: Store, part: int) -> None:
 def test_a_store_is_larger_than_what_is_checked_whole_when_it_is_opened(store: Store) -> None:
     from stateview.backends.sqlite import SMALL
 
-    assert store.kind == "json" or len(store.files[store.folder / "state.db"][0]) > 2 * SMALL
+    assert store.kind == "json" or len(store.files[store.folder / "state.db"][0]) > 1.5 * SMALL
 
 
 def test_a_file_cut_off_anywhere_is_never_a_wrong_answer(store: Store) -> None:
@@ -188,7 +193,7 @@ def test_a_file_cut_off_anywhere_is_never_a_wrong_answer(store: Store) -> None:
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_small_database_cut_off_at_every_byte_is_an_error(tmp_path: Path, part: int) -> None:
-    """Every byte of the pages' starts and ends, and every fifth between."""
+    """Every byte of the pages' starts and ends, and between them every fifth, or all on request."""
     url = f"sqlite:{tmp_path}"
     with StateManager(url, "ns") as state:
         state.save("a", 1)
@@ -198,7 +203,7 @@ def test_a_small_database_cut_off_at_every_byte_is_an_error(tmp_path: Path, part
     data = path.read_bytes()
     near = {page + step for page in range(0, len(data), 4096) for step in range(-16, 16)}
     for cut in range(len(data) - 1, -1, -1):
-        if (cut in near or cut % 5 == 0) and cut % PARTS == part % PARTS:
+        if (cut in near or cut % STEP == 0) and cut % PARTS == part % PARTS:
             os.truncate(path, cut)
             with StateManager(url, "ns") as state, pytest.raises((Damaged, BackendError), match=r"state\.db"):
                 state.load("a")

@@ -110,6 +110,8 @@ class _Look:
                     self.say(f"{os.path.basename(path)}: {history.end:,} of {size:,} bytes")
         if history.last is None:
             yield self.finding("error", path, "it holds no commit", "it was cut off, or emptied", RECOVER)
+        elif not history.last.digest:
+            yield self.finding("error", path, "its last line is missing", "it named the checkpoints", RECOVER)
 
     def look_at_state(self, state: bytes | None) -> Iterator[Finding]:
         backend, path, last = self.backend, self.backend.state_path, self.history.last

@@ -137,7 +137,10 @@ def last_line(path: str) -> tuple[Line | None, int, int]:
     if data is None:
         raise Damaged(f"{path}: the last line is not what was written", "Run 'stateview recover'")
     whole = end + stop + 1
-    return (msgspec.json.decode(data, type=Line) if data.startswith(b'{"rev"') else None), whole, size
+    line = msgspec.json.decode(data, type=Line) if data.startswith(b'{"rev"') else None
+    if line is not None and not line.digest:  # of a file that was written anew: one more came after it, with the marks
+        raise Damaged(f"{path}: the last line is missing", "Run 'stateview recover'")
+    return line, whole, size
 
 
 class History:

@@ -103,6 +103,8 @@ class _Recovery:
                     self.found, self.end = "a line is not what was written", None
                     # What the first line says, every commit says too, unless the one after it runs on from it.
                     broken = broken or number > 0 or line.count(b'{"sum":') > 1
+                    if broken and history.last is None:  # of what was before the floor something may be missing
+                        history.versions, history.revision = {}, 0
                     continue
                 if not line.endswith(b"\n"):
                     self.found = "the end of the last line is not what was written"
@@ -118,6 +120,10 @@ class _Recovery:
             history.lineage, history.floor = last.lineage or history.lineage, max(history.floor, last.floor)
         elif not self.found:
             self.found = "it holds no commit"
+        if self.end is not None and not self.end.digest:
+            self.found, self.end = self.found or "its last line is missing", None
+            done = "those that have files are taken from these; of others, nothing is known"
+            self.note(self.backend.history_path, "the line that names the checkpoints is missing", done, mended=False)
         try:
             with open(self.backend.state_path, "rb") as file:
                 state = document.parse_edited(file.read(), self.backend.state_path, now())

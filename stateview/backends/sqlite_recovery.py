@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import apsw
@@ -21,14 +22,17 @@ if TYPE_CHECKING:
 
 _PAGE = 4096
 _TOP = 1 << 62
-_SAVED = {"entries": "entries", "versions": "past versions", "commits": "commits", "marks": "checkpoints"}
+_SAVED = {
+    "entries": ("entry", "entries"), "versions": ("past version", "past versions"), "commits": ("commit", "commits"),
+    "marks": ("checkpoint", "checkpoints"),
+}  # fmt: skip
 _UNREADABLE = (apsw.Error, UnicodeDecodeError)  # the text of an error, too, may hold what is no UTF-8
 
 
 def recover(backend: SQLiteBackend, trust: float) -> RecoveryReport:
     """Check and mend. See `Backend.recover`. `trust` is for how long others believe that the file is the same."""
     if not os.path.exists(backend.path):
-        return RecoveryReport(backend.namespace, 0)
+        return RecoveryReport(backend.namespace, 0, tuple(_without_database(backend)))
     with file_lock(os.path.join(backend.folder, "lock"), backend.timeout):
         problems = [Problem(name, "left over from a process that is gone", "removed") for name in sweep(backend.folder)]
         kept: tuple[str, ...] = ()
@@ -36,6 +40,14 @@ def recover(backend: SQLiteBackend, trust: float) -> RecoveryReport:
             backend.close()
             kept = _Rebuild(backend, found, problems, trust).run()
         return RecoveryReport(backend.namespace, backend.head().revision, tuple(problems), kept)
+
+
+def _without_database(backend: SQLiteBackend) -> Iterator[Problem]:
+    """Of a file that someone removed, or is moving, nothing can be mended, and its log is of use only beside it."""
+    if os.path.exists(backend.path + "-wal"):
+        place = os.path.relpath(backend.path, backend.root)
+        done = "nothing was changed: put the file back beside that one, or remove that one as well"
+        yield Problem(place, "it is missing, and its wal file is there", done, False)
 
 
 def _examine(backend: SQLiteBackend) -> str:
@@ -89,7 +101,8 @@ class _Rebuild:
                     remove(path + suffix)
         place = os.path.relpath(self.path, self.backend.root)
         held = any(self.good[table] for table in ("entries", "versions", "commits"))
-        counts = ", ".join(f"{len(self.good[table]):,} {what}" for table, what in _SAVED.items())
+        saved = {names: len(self.good[table]) for table, names in _SAVED.items()}
+        counts = ", ".join(f"{count:,} {one if count == 1 else many}" for (one, many), count in saved.items())
         done = f"built anew from the rows that are sound ({counts}); it is kept as {os.path.basename(kept[0])}"
         if not held and (self.unread or os.path.getsize(kept[0]) == 0):
             done = f"nothing in it could be read; it is kept as {os.path.basename(kept[0])}, and the namespace is empty"
@@ -216,6 +229,12 @@ class _Rebuild:
                 turns[key].append(revision)
         live = {row[0] for row in good["entries"].values()}
         missing = sorted(key for revision, key in gone if turns[key][-1] == revision)
+        for key in live & set(missing):  # it was written again since, as is told: what is there is not the last of it
+            _, value, revision, moment, expires, sum_ = good["entries"].pop((key,))
+            until = next(turn for turn in turns[key] if turn > revision)
+            row = key, revision, until, value, moment, expires, sum_ + guard(until)
+            good["versions"][_identity("versions", row)] = row
+        live -= set(missing)
         if "marks" in self.unread:
             self.lost += [f"checkpoint {mark!r}" for mark in sorted(self.named - {row[1] for row in marks.values()})]
             self.lost += [] if self.named else ["checkpoints, whose names are not known"]
@@ -236,6 +255,9 @@ class _Rebuild:
             self.lost.append("perhaps entries, whose keys are not known")
         if "versions" in self.unread and self.unread & {"touched", "commits"}:
             self.lost.append("perhaps past versions, whose keys are not known")
+        elif "versions" in self.unread:  # `touched` does not tell all that was written before the floor
+            self.lost += [f"perhaps values in checkpoint {mark[1]!r} (revision {mark[2]}), whose keys are not known"
+                          for mark in marks.values() if mark[2] < floor]  # fmt: skip
         silent = [turn for turn in range(floor + 1, top + 1) if (turn,) not in commits]
         if silent:
             self.lost.append(f"the log of {len(silent)} commit{'s' if len(silent) > 1 else ''}, from {silent[0]} on")
