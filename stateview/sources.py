@@ -307,6 +307,7 @@ class Strings(Source):
 def trouble(error: OSError, name: str) -> BackendError:
     """What the operating system says of a file that is read or written."""
     hints = {
+        errno.ENOENT: "Check its path: the folder must be there",
         errno.EACCES: "Check who may read and write it", errno.EPERM: "Check who may read and write it",
         errno.ENOSPC: "Nothing was changed. Free some space and try again",
     }  # fmt: skip

@@ -31,9 +31,12 @@ def doctor(context: Context, given: dict[str, Any]) -> Table:
 
 def recover(context: Context, given: dict[str, Any]) -> Table:
     """`recover`."""
-    report = context.manager.recover()
+    manager = context.manager
+    report = manager.recover()
     rows = [(one.subject, one.found, one.done, one.mended) for one in report.problems]
-    if not rows:
+    if not rows and not report.revision and manager.namespace not in manager.namespaces():
+        told = f"namespace {report.namespace} of {manager.url} is not there"
+    elif not rows:
         told = f"namespace {report.namespace} is sound, revision {report.revision}"
     else:
         lost = sum(1 for one in report.problems if not one.mended)

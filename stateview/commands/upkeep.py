@@ -138,6 +138,7 @@ def _told(manager: StateManager, found: Stats) -> tuple[tuple[str, str], ...]:
     def moment(time: Any) -> str:
         return "never" if time is None else time.isoformat(" ", "seconds")
 
+    oldest = "" if found.oldest is None else f"  {moment(found.oldest)}"
     takes = f"not known: {found.store} does not say" if found.space is None else in_bytes(found.space)
     lines = [
         ("store", found.store),
@@ -145,7 +146,7 @@ def _told(manager: StateManager, found: Stats) -> tuple[tuple[str, str], ...]:
         ("revision", f"{found.revision:,}  {moment(found.newest)}"),
         ("keys", f"{found.keys:,}  {in_bytes(found.bytes)}"),
         ("history", f"{plural(found.versions, 'version')} besides  {in_bytes(found.history)}"),
-        ("log", f"{plural(found.commits, 'commit')}, back to revision {found.floor:,}  {moment(found.oldest)}"),
+        ("log", f"{plural(found.commits, 'commit')}, back to revision {found.floor:,}{oldest}"),
         ("checkpoints", f"{found.checkpoints:,}, of which {found.automatic:,} automatic; for safety {manager.safety}"),
         ("space", takes),
     ]
