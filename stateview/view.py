@@ -7,6 +7,7 @@ from typing import Any
 
 from . import codec, comparison
 from .backends.base import Backend, Head, Mark, Point, Row, Version
+from .backends.shared import pruned
 from .diff import Diff
 from .errors import KeyNotFound, RefNotFound
 from .model import ABSENT, Entry, check_key, is_key, parse_ref, to_datetime
@@ -46,8 +47,10 @@ def resolve(backend: Backend, ref: Ref, head: Head | None = None) -> Point:
     if revision < head.floor:
         named = [mark for mark in backend.marks() if mark.revision == revision]
         return Point(revision, named[-1].time if named else 0)
-    ending = backend.commits(limit=1, below=revision + 2)[0]
-    return Point(revision, (ending.time - to_datetime(0)) // (to_datetime(1) - to_datetime(0)))
+    ending = backend.commits(limit=1, below=revision + 2)
+    if not ending:  # forgotten since the head was read
+        raise pruned(backend.namespace, revision, backend.head().floor)
+    return Point(revision, (ending[0].time - to_datetime(0)) // (to_datetime(1) - to_datetime(0)))
 
 
 def find_mark(marks: list[Mark], name: str, revision: int | None = None) -> Mark | None:
