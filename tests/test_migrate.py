@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -33,6 +34,7 @@ __all__ = ["opened"]  # a fixture
 PAIRS = [(one, other) for one in KINDS for other in KINDS if one != other]
 MIGRATE = [sys.executable, "-m", "stateview", "migrate"]
 KILLS = int(os.environ.get("STATEVIEW_TEST_KILLS", "3"))
+EXAMPLES = int(os.environ.get("STATEVIEW_TEST_EXAMPLES", "12"))
 
 Stores = Callable[[str], str]
 
@@ -67,6 +69,12 @@ def here(folder: Path) -> Path:
 def moved(source: str, destination: str, **more: Any) -> Any:
     (report,) = stateview.migrate(source, destination, **{"namespace": "main", **more})
     return report
+
+
+def exported(state: StateManager) -> bytes:
+    out = io.BytesIO()
+    state.export(out)
+    return out.getvalue()
 
 
 def cli(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -104,7 +112,7 @@ def test_round_trips_give_the_same_bytes(new_store: Stores) -> None:
     stores = [new_store(kind) for kind in KINDS]
     numbers = count()
 
-    @settings(max_examples=12, deadline=None, derandomize="CI" in os.environ, database=None,
+    @settings(max_examples=EXAMPLES, deadline=None, derandomize="CI" in os.environ, database=None,
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(st.data())
     def check(data: st.DataObject) -> None:
@@ -119,6 +127,7 @@ def test_round_trips_give_the_same_bytes(new_store: Stores) -> None:
                     act(state, *each)
                 state.checkpoint(mark, note=mark)
             first = content(state.backend), state.checkpoints(all=True), state.log(1000)
+            text = exported(state)
         with ExitStack() as stack:
             last = stack.enter_context(StateManager(stores[0], name))
             digests = set()
@@ -126,6 +135,7 @@ def test_round_trips_give_the_same_bytes(new_store: Stores) -> None:
                 digests.add(last.migrate_to(place).digest)
                 last = stack.enter_context(StateManager(place, name))
                 assert (content(last.backend), last.checkpoints(all=True), last.log(1000)) == first
+                assert exported(last) == text
             assert len(digests) == 1
 
     check()
@@ -774,7 +784,7 @@ def test_lines_for_scripts_and_silence_without_a_terminal(here: Path) -> None:
 
 
 def test_a_terminal_sees_a_line_of_progress(here: Path) -> None:
-    large("sqlite:a", 30_000)
+    large("sqlite:a", 120_000)
     terminal = Terminal("migrate", "sqlite:a", "sqlite:b", "-n", "main")
     text = terminal.until("read back and compared")
     assert terminal.end() == 0
