@@ -222,7 +222,9 @@ def _export_lines(backend: Backend, name: str, zipped: bool, progress: Progress)
         marks = [mark for mark in backend.marks() if mark.revision <= head.revision]
         last = backend.commits(1, head.revision + 1)
         # The head of some backends tells the time of the last checkpoint where that came after
-        time = to_micros(last[0].time) if last and last[0].revision == head.revision else head.time
+        time = head.time if head.revision else 0
+        if last and last[0].revision == head.revision:
+            time = to_micros(last[0].time)
         header = portable.Header(portable.FORMAT, backend.namespace, head.lineage, head.revision, head.floor, time)
         with _writing(name, zipped) as out:
             counts = portable.write(out, header, _commits(backend, head), marks, _versions(backend, head, progress))
