@@ -248,7 +248,10 @@ def _look(source: Backend, head: Head, destination: Backend) -> _There:
             f" {there.revision:,} there, {head.revision:,} in {source.url})", force,
         ))  # fmt: skip
     theirs = source.marks()
-    if more := [mark for mark in marks if mark not in theirs]:
+    renewed = {(mark.name, mark.revision): mark.time for mark in theirs}
+    if more := [
+        mark for mark in marks if mark not in theirs and mark.time >= renewed.get((mark.name, mark.revision), 0)
+    ]:
         names = ", ".join(f"{mark.name}@{mark.revision}" for mark in more[:5])
         what = f"{where}, an earlier state of this one with checkpoints that this one has not: {names}"
         return _There(there, held, refusal=Conflict(what, force))

@@ -454,6 +454,11 @@ def test_an_earlier_copy_is_brought_up_to_date(new_store: Stores, opened: Opened
         assert report.kept
         assert not report.safety
         assert look(other.backend) == look(state.backend)
+        state.checkpoint("again")
+        assert not state.migrate_to(place).already
+        state.checkpoint("again")  # of the same revision: a later time, and nothing of the copy's own
+        assert not state.migrate_to(place).already
+        assert look(other.backend) == look(state.backend)
         other.checkpoint("of the copy".replace(" ", "_"))
         state.save("more", 2)
         with pytest.raises(Conflict, match="of_the_copy"):

@@ -39,7 +39,7 @@ def migrate(context: Context, given: dict[str, Any]) -> Done:
         return Done(f"interrupted: {told}", ExitCode.INTERRUPTED, data={"event": "interrupted"})
     finally:
         context.progress("")
-    results = [Done(_told(report, given["to"]), data=_data(report)) for report in reports]
+    results = [Done(_told(report, given["to"], report is reports[-1]), data=_data(report)) for report in reports]
     if lines:
         for result in results[:-1]:
             context.show(Done(data=result.data))
@@ -76,8 +76,8 @@ def _data(report: Migrated) -> dict[str, Any]:
     return {"event": "would" if report.dry_run else "migrated", **found, "checkpoints": states}
 
 
-def _told(report: Migrated, given: str) -> str:
-    """What was done, and what to do next."""
+def _told(report: Migrated, given: str, last: bool) -> str:
+    """What was done, and after the last of all what to do next."""
     held = f"{plural(report.keys, 'key')} and {plural(len(report.checkpoints), 'checkpoint')}"
     what = f"{held} of {report.namespace} from {report.source} to {report.destination}"
     size = f"{plural(report.versions, 'version')} of {plural(report.bytes, 'byte')}, revision {report.revision:,}"
@@ -99,7 +99,7 @@ def _told(report: Migrated, given: str) -> str:
         heard = {"STATEVIEW_STORE": given, "STATEVIEW_NAMESPACE": report.namespace}
         others = [name for name, chosen in heard.items() if os.environ.get(name, "") not in ("", chosen)]
         lines += [f"but the environment's {name} says otherwise, and is heard first" for name in others]
-    else:
+    elif last:
         lines.append(f"next: 'stateview init {shlex.quote(mask(given))} {report.namespace}' makes scripts here use it")
     return "\n".join([*lines, *_same_folder(report)])
 

@@ -82,7 +82,7 @@ class Server:
         await stop.wait()
         # Not wait_closed(): it waits for connections that browsers open ahead and say nothing on.
         server.close(close_connections=False)
-        ends = [loop.create_task(socket.close(1001, "stateview serve has ended")) for socket in self._open]
+        ends = [loop.create_task(_close(socket)) for socket in self._open]
         if ends:
             await asyncio.wait([*ends, *self._open.values()])
 
@@ -139,6 +139,15 @@ class Server:
             "frame-ancestors 'none'",
         )
         return _response(200, content.replace(b"{title}", title), kind, "; ".join(policy))
+
+
+async def _close(socket: ServerConnection) -> None:
+    """End a WebSocket, also one whose page takes nothing any more."""
+    try:
+        async with asyncio.timeout(session.GRACE):  # its own is counted from when all before has been taken
+            await socket.close(1001, "stateview serve has ended")
+    except TimeoutError:
+        socket.transport.abort()
 
 
 def _enter(entry: Entry, site: Sequence[str]) -> Response:
