@@ -79,7 +79,7 @@ sys.exit(tiny.return_code)
 
 # What Textual's driver writes, without Textual: who it is, then nothing until it is ended.
 PLAIN = """
-import json, os, signal, sys
+import json, os, signal, subprocess, sys
 def say(kind, text):
     data = text.encode()
     sys.stdout.buffer.write(kind + len(data).to_bytes(4, "big") + data)
@@ -88,7 +88,8 @@ if "stubborn" in sys.argv:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("__GANGLION__", flush=True)
 found = {name: value for name, value in os.environ.items() if name.startswith(("STATEVIEW_", "COLUMNS", "ROWS"))}
-say(b"D", json.dumps({"process": os.getpid(), "found": found}))
+child = subprocess.Popen(["sleep", "1000"]).pid if "parent" in sys.argv else None
+say(b"D", json.dumps({"process": os.getpid(), "child": child, "found": found}))
 if "loud" in sys.argv:
     while True:
         say(b"D", "x" * 65536)
@@ -390,7 +391,7 @@ def test_a_program_has_time_to_end_by_itself(plain: list[str], tmp_path: Path) -
         assert serving.end() == 0 and tidied.exists()
 
 
-@pytest.mark.parametrize("how", ["stubborn", "loud"])
+@pytest.mark.parametrize("how", ["stubborn", "loud", "parent"])
 def test_a_program_that_does_not_end_is_killed(plain: list[str], how: str) -> None:
     with Serving([*plain, how]) as serving:
         page, said = serving.page()
@@ -402,6 +403,8 @@ def test_a_program_that_does_not_end_is_killed(plain: list[str], how: str) -> No
         assert serving.end(signal.SIGINT) == 0
         assert time.monotonic() - began < 8
         assert not lives(said["process"])
+        if said["child"]:
+            gone(said["child"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Literal
 
 import msgspec
@@ -166,17 +168,20 @@ async def _end(process: Process) -> None:
     """Ask a program to end, and kill it if it does not within its grace: commits are whole or not at all."""
     assert process.stdin is not None and process.stdout is not None
     drained = asyncio.create_task(_drain(process.stdout))  # else it could wait for us to read
+    ended = False
     try:
         process.stdin.close()  # on which `PageDriver` ends its program
         async with asyncio.timeout(GRACE):
             await process.wait()
+        ended = True
     except TimeoutError:
         pass
     finally:
-        if process.returncode is None:
-            process.kill()
-        drained.cancel()
-    await process.wait()
+        if not ended:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # and what it started, which may hold its output open
+    await process.wait()  # which asyncio answers at the end of the output: it has to be read until then
+    await drained
 
 
 async def _drain(stream: asyncio.StreamReader) -> None:
