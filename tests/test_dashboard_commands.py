@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_host import Host, lines, screen_text, shown, until
+from dashboard_host import Host, lines, screen_text, shown, state_of, until
 from terminal import Terminal
 from textual.containers import Vertical
 from textual.pilot import Pilot
@@ -227,7 +227,7 @@ def test_what_a_command_prints_is_shown_inert_with_its_line_as_title(url: str) -
         await ended(pilot, app)
         assert isinstance(app.screen, OutputScreen)
         text = screen_text(app)
-        assert text.startswith(" stateview load tmp:1 --format raw")
+        assert text.startswith(" load tmp:1 --format raw")
         assert "␛[31m[/red]�" in text
         assert "[bold" in text
         assert not set(text) & {"\x1b", "\u202e", "\x9b"}
@@ -245,7 +245,7 @@ def test_an_act_is_told_in_a_notice_and_listed(url: str) -> None:
         assert not isinstance(app.screen, OutputScreen)
         assert 'saved phase = {"a":[1,2]}' in app.told()[-1]
         assert app.manager.load("phase") == {"a": [1, 2]}
-        assert app.acts.done[-1].line == 'stateview save phase {"a": [1, 2]}'
+        assert app.acts.done[-1].line == f'stateview -s {url} -n work save phase {{"a": [1, 2]}}'
         assert app.acts.made(app.manager.log(1)[0])
         assert not app.acts.made(app.manager.log(2)[1])
 
@@ -534,7 +534,7 @@ def test_a_list_of_what_was_done_stops_what_runs_and_copies_a_line(url: str) -> 
         await ended(pilot, app, 2)
         await shown(pilot, "✗ watch")
         await pilot.press("j", "y")
-        assert app.clipboard == f"stateview save 'k[/]' {'x' * 300}"
+        assert app.clipboard == f"stateview -s {url} -n work save 'k[/]' {'x' * 300}"
         assert "z undoes" in screen_text(app)
 
     run(url, flow, size=(60, 15))
@@ -742,6 +742,25 @@ def test_a_string_that_begins_with_an_at_is_a_string_in_a_browser_too() -> None:
     assert take("save k --string @name", True).arguments["value"] == "@name"
     with pytest.raises(UsageError):
         take("save k @name", True)
+
+
+def test_a_value_that_is_redacted_is_saved_and_not_told(url: str) -> None:
+    async def flow(pilot: Pilot[None], app: Board) -> None:
+        for number, line in enumerate(('save api_token "secret1"', 'save conf {"a":{"Token":"secret2"}}'), 1):
+            await enter_line(pilot, app, line)
+            await ended(pilot, app, number)
+            assert not any("secret" in one for one in [app.acts.done[-1].line, app.acts.done[-1].said, *app.acts.typed])
+            assert not any("secret" in text for text in app.told())
+            await pilot.press("escape")
+        assert app.acts.done[-1].line == f"stateview -s {url} -n work save conf '••••••'"
+        assert "revision" in app.acts.done[-1].said
+        await enter_line(pilot, app, 'save plain "seen"')
+        await ended(pilot, app, 3)
+        assert "seen" in app.acts.done[-1].line + app.acts.done[-1].said
+
+    run(url, flow, redact=("*token*",))
+    found = state_of(url)
+    assert [found[key] for key in ("api_token", "conf", "plain")] == ["secret1", {"a": {"Token": "secret2"}}, "seen"]
 
 
 def test_what_is_redacted_is_masked_in_what_commands_print(url: str) -> None:

@@ -301,7 +301,7 @@ def test_keys_that_differ_are_listed_with_their_kind_and_their_change_beside(
     async def flow(pilot: Pilot[None]) -> None:
         pilot.app.push_screen(DiffScreen("before-fix"))
         await shown(pilot, "Diff  before-fix → live   +1 −1 ~2", "+ fresh", "− gone", "~ job", "~ notes", "[1,2]")
-        await shown(pilot, "CLI: stateview -n work diff before-fix live")
+        await shown(pilot, "CLI: stateview diff before-fix live")
         await pilot.press("j", "j")
         await shown(pilot, "~ /tokens  347 → 512", '+ /tags/1  "x"', "− /meta/err  null", "~ /meta/steps/1/id  2 → 3")
         await pilot.press("j")

@@ -782,10 +782,10 @@ def test_an_empty_namespace_says_where_it_is_and_how_to_begin(manager):
         async with shown(manager, (160, 20)) as screen:
             await screen.until(lambda: "has no keys yet" in screen.lines[0])
             assert manager.url in screen.lines[1]
-            line = next(line for line in screen.lines if "StateManager(" in line)
-            scope = {"StateManager": StateManager}
+            first = next(number for number, line in enumerate(screen.lines) if "import StateManager" in line)
+            code = "\n".join(line.strip() for line in screen.lines[first : first + 3])
             if manager.backend.kind != "redis":  # whose URL is shown without its password
-                exec(line.strip(), scope)
+                exec(code, {})
                 screen.keys.moved(["greeting"])
                 await screen.at("greeting")
 

@@ -429,3 +429,42 @@ def test_the_dashboard_needs_a_terminal(folder: Path) -> None:
 
     assert cli.main(["dashboard"]) == 2
     assert not os.listdir(folder)
+
+
+def test_w_shows_what_the_commit_that_is_looked_at_changed(sqlite: str) -> None:
+    manager = StateManager(sqlite, "work")
+
+    async def flow(pilot: Pilot[None]) -> None:
+        await shown(pilot, "2 save phase")
+        await pilot.press("w")
+        await shown(pilot, "Diff  1 → 2", "~ phase", '"planning" → "building"')
+        await pilot.press("escape", "4", "G", "w")
+        await shown(pilot, "Diff  0 → 1", "+ phase")
+
+    look(manager, flow)
+
+
+def test_nothing_was_changed_where_nothing_was_saved(store_url: str) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        await pilot.press("w")
+        await until(pilot, lambda: any("nothing was saved yet" in one.message for one in pilot.app._notifications))
+
+    look(StateManager(store_url, "work"), flow)
+
+
+def test_a_command_line_names_the_store_and_namespace_that_a_terminal_would_not_take(sqlite: str) -> None:
+    with StateManager(sqlite, "other") as state:
+        state.save("here", 1)
+
+    async def flow(pilot: Pilot[None]) -> None:
+        app = pilot.app
+        assert isinstance(app, Dashboard)
+        assert app.command_line(["load", "a b"]) == f"stateview -s {sqlite} load 'a b'"
+        app.go(None, "other")
+        await shown(pilot, "other", "here")
+        full = app.command_line(["load", "here"])
+        assert full == f"stateview -s {sqlite} -n other load here"
+        assert app.brief(full) == "load here"
+        assert app.brief("stateview -n work load here") == "-n work load here"
+
+    look(StateManager(sqlite, "work"), flow, store=sqlite)

@@ -72,7 +72,7 @@ def test_a_restore_is_previewed_done_as_one_commit_and_can_be_undone(
         screen = await opened(pilot)
         await shown(pilot, "Restore  before-fix → live", "4 of 4 marked · 1 will be deleted", "before_restore_…")
         await shown(pilot, "[x] − fresh", "will be DELETED", "[x] + gone", "comes back", "[x] ~ job", '"new" → "old"')
-        assert command_of(pilot) == ["stateview", "-n", "work", "restore", "before-fix"]
+        assert command_of(pilot) == ["stateview", "restore", "before-fix"]
         await pilot.press("enter")
         await pilot.press("enter")
         await pilot.pause(0.1)
@@ -111,8 +111,6 @@ def test_only_what_is_marked_is_restored_and_the_command_line_says_the_same(url:
         await pilot.press("i", "G", "space")
         assert command_of(pilot) == [
             "stateview",
-            "-n",
-            "work",
             "restore",
             "before-fix",
             "--keys",
@@ -144,7 +142,7 @@ def test_single_places_inside_a_value_are_restored(url: str) -> None:
         assert marks(screen)["job"] == NONE
         await pilot.press("space")
         command.extend(command_of(pilot))
-        assert command[4:] == ["before-fix", "--path", "job#/tags/1"]
+        assert command[2:] == ["before-fix", "--path", "job#/tags/1"]
         await pilot.press("y")
         await until(pilot, lambda: "Restored 1 key · z undoes it" in pilot.app.told())
 
@@ -153,7 +151,7 @@ def test_single_places_inside_a_value_are_restored(url: str) -> None:
     assert state_of(url) == restored
     with StateManager(url, "work") as other:
         other.undo()
-    assert main([*command[1:3], "--store", url, *command[3:]]) == 0
+    assert main([command[1], "--store", url, "-n", "work", *command[2:]]) == 0
     assert state_of(url) == restored
 
 
@@ -168,7 +166,7 @@ def test_a_removed_and_an_added_element_of_one_pointer_are_told_apart(url: str) 
         assert screen.view.names == ["/0", "-/3", "+/3"]
         await pilot.press("n", "enter", "]", "]", "space")
         await shown(pilot, "[ ] − /3", "[x] + /3")
-        assert command_of(pilot)[5:] == ["--path", "job#+/3"]
+        assert command_of(pilot)[3:] == ["--path", "job#+/3"]
         await pilot.press("y")
         await until(pilot, lambda: "Restored 1 key · z undoes it" in pilot.app.told())
 
@@ -206,7 +204,7 @@ def test_only_the_keys_that_were_given_are_previewed(url: str) -> None:
     async def flow(pilot: Pilot[None]) -> None:
         await opened(pilot, keys=["job", "same", "not there"])
         await shown(pilot, "1 of 1 marked · 0 will be deleted")
-        assert command_of(pilot)[4:] == ["before-fix", "--keys", "job"]
+        assert command_of(pilot)[2:] == ["before-fix", "--keys", "job"]
         await pilot.press("y")
         await until(pilot, lambda: "Restored 1 key · z undoes it" in pilot.app.told())
 

@@ -287,14 +287,14 @@ def test_masked_members_are_not_shown_opened_found_or_copied(tmp_path):
             assert f"API_Token: {MASK} masked" in text(view)
             await pilot.press("j", "l", "space")
             assert view.pointer == "/API_Token" and "s3cret" not in text(view)
-            assert "stateview load k /API_Token" in view.copy_refused()
-            assert "s3cret" not in str(view.copy_choices())
+            assert "stateview load k /API_Token" in view.copied().refused
+            assert "s3cret" not in str(view.copied().texts)
             await pilot.press("j")
-            assert view.pointer == "/list" and "/list/0/api_token" in view.copy_refused()
+            assert view.pointer == "/list" and "/list/0/api_token" in view.copied().refused
             await pilot.press("h")
             assert "s3cret" not in text(view)
             await pilot.press("k", "k")
-            assert not view.copy_refused()
+            assert not view.copied().refused
             view.search("s3cret")
             await settled(pilot)
             assert view.search_told == "no match"
@@ -303,7 +303,7 @@ def test_masked_members_are_not_shown_opened_found_or_copied(tmp_path):
             assert text(view).strip("▌ ") == f"{MASK} masked"
             view.search("s3")
             await settled(pilot)
-            assert view.search_told == "no match" and view.copy_refused()
+            assert view.search_told == "no match" and view.copied().refused
 
     run(scenario)
 
@@ -319,7 +319,7 @@ def test_masks():
 def test_copies(tmp_path):
     async def scenario():
         async with shown(tmp_path, {"a": {"b": "line\n"}}, key="-k'\x1b*") as (app, view, pilot):
-            choices = dict(view.copy_choices())
+            choices = dict(view.copied().texts)
             assert json.loads(choices["value"]) == {"b": "line\n"}
             assert choices["JSON Pointer"] == "/a" and choices["key"] == "-k'\x1b*"
             assert choices["command line"] == r"stateview load -- $'-k\'\x1b*' /a"
@@ -328,7 +328,7 @@ def test_copies(tmp_path):
             assert app.clipboard == "line\n"
             view.show("x" * 2_000_000, "big")
             await settled(pilot)
-            assert "value" not in dict(view.copy_choices()) and "stateview load big" in view.copy_refused()
+            assert "value" not in dict(view.copied().texts) and "stateview load big" in view.copied().refused
 
     run(scenario)
 
@@ -365,7 +365,7 @@ def test_integers_of_thousands_of_digits_are_shown(tmp_path):
         number = 7**20_000  # over 16,000 digits
         async with shown(tmp_path, {"n": number, "m": -number}) as (_, view, pilot):
             assert f"n: {codec.encode(number).decode()[:20]}" in text(view)
-            assert json.loads("[1]") and len(dict(view.copy_choices())["value"]) > 16_000
+            assert json.loads("[1]") and len(dict(view.copied().texts)["value"]) > 16_000
             view.show(codec.encode([number] * 10), "k")
             await settled(pilot)
             assert "0: 77" not in text(view) and "0: " + codec.encode(number).decode()[:10] in text(view)
@@ -429,7 +429,7 @@ def test_of_a_string_of_50_megabytes_the_start_is_shown(tmp_path):
             assert "50.0 MB" in text(view)
             await pilot.press("G")
             assert "the start is shown, of 50.0 MB" in text(view)
-            assert view.copy_refused()
+            assert view.copied().refused
             view.search("the end")
             await settled(pilot)
             assert view.search_told == "1/1"

@@ -96,7 +96,7 @@ if "loud" in sys.argv:
 while "stubborn" in sys.argv:
     signal.pause()
 sys.stdin.buffer.read()
-for path in sys.argv[1:]:
+for path in [word for word in sys.argv[1:] if os.sep in word]:
     open(path, "w").close()
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cli import load_handler
@@ -19,6 +19,7 @@ from ..manager import StateManager
 from ..model import Commit
 from ..render import Style, render
 from .jobs import OUTPUTS, Ended, Job, JobContext, Jobs, Perform
+from .masking import MASK
 from .through import through
 
 if TYPE_CHECKING:
@@ -57,13 +58,12 @@ class ActContext(Context):
         self._manager = None
 
 
-def command_line(words: list[str], namespace: str = "") -> str:
+def command_line(words: list[str], where: Iterable[str] = ()) -> str:
     """What to type for an act in a terminal, on one line; a long value is cut, and marked so; so are many words."""
     shown = [shlex.quote(word if len(word) <= _SHOWN else word[:_SHOWN] + "…") for word in words[:_WORDS]]
     if len(words) > _WORDS:
         shown.append(f"… ({len(words) - _WORDS:,} more words)")
-    where = ["-n", shlex.quote(namespace)] if namespace else []
-    return " ".join(["stateview", *where, *shown])
+    return " ".join(["stateview", *map(shlex.quote, where), *shown])
 
 
 class Acts:
@@ -97,7 +97,7 @@ class Acts:
             failed: gets the error; without it, the error is shown.
 
         """
-        app, line = self._app, command_line(words)
+        app, line = self._app, self._app.command_line(words)
         bound = bind(words)
         assert bound.command is not None, "an act is a command"
         handler, manager = load_handler(bound.command), app.manager
@@ -155,7 +155,8 @@ class Acts:
             else:
                 self._report(job, error)
 
-        return self._start(command_line(words), perform, ended, {**self._app.options, "yes": True}, self._app.manager)
+        app = self._app
+        return self._start(app.command_line(words), perform, ended, {**app.options, "yes": True}, app.manager)
 
     # --- lines that are typed ----------------------------------------------------------------------------------
 
@@ -166,11 +167,12 @@ class Acts:
             StateException: it cannot be read, or has no place here; nothing was done.
 
         """
+        from .concealing import gives_masked
         from .typed import TERMINAL, take
 
         app = self._app
         typed = take(text, app.is_web)
-        if self.typed[-1:] != [text]:
+        if self.typed[-1:] != [text] and not gives_masked(typed.arguments, app.redact):
             self.typed.append(text)
             del self.typed[:-KEPT]
         name = typed.command.name if typed.command is not None else typed.line.texts[0] if typed.line.words else ""
@@ -199,10 +201,14 @@ class Acts:
         choose_theme(self._app, words[0] if words else None)
 
     def _submit(self, typed: Typed) -> None:
+        from .concealing import conceal, gives_masked
+
         app, line = self._app, typed.line
         elsewhere = {name: value for name, value in typed.options.items() if name not in ("format", "yes", "help")}
         options = {**app.options, **typed.options}
         handler = load_handler(typed.command) if typed.command is not None else None
+
+        secret = gives_masked(typed.arguments, app.redact)
 
         def perform(job: Job, context: JobContext) -> Result | None:
             if handler is None:
@@ -212,10 +218,18 @@ class Acts:
                 pipe(line.bang, iter(()), job)
                 return None
             result: Result = handler(context, typed.arguments)
+            if secret:
+                result = conceal(result, typed.arguments, app.redact)
             self._print(job, result, typed.arguments, typed.options.get("format", ""), line)
             return result
 
-        shown = typed.text if line.bang else f"stateview {typed.text.strip()}"
+        if secret:
+            shown = app.command_line(["save", typed.arguments["key"], MASK])
+        elif line.bang:
+            shown = typed.text
+        else:
+            where = [] if elsewhere else map(shlex.quote, app.where)
+            shown = " ".join(["stateview", *where, typed.text.strip()])
         self._start(shown, perform, self._report, options, None if elsewhere else app.manager)
 
     def _print(
@@ -261,7 +275,7 @@ class Acts:
             kept = f"{plural(lines, 'line')} printed: the list of what was done shows them" if lines else ""
             code = f"exit code {job.code}" if job.code and not job.stopped else ""
             parts = [part for part in (job.said or ("" if kept else "done"), code, kept) if part]
-            app.tell(f"{job.line}\n" + " · ".join(parts), wrong=not job.well and not job.stopped)
+            app.tell(f"{app.brief(job.line)}\n" + " · ".join(parts), wrong=not job.well and not job.stopped)
 
     def _keep(self, line: str, said: str, well: bool, job: Job | None = None) -> None:
         self.done.append(Done(time.time(), line, said, well, job))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
 
+from ..backends import mask
 from ..commands.context import Context
 from ..errors import BackendUnavailable
 from ..manager import StateManager
@@ -189,6 +190,30 @@ class Dashboard(App[None]):
         """Put the cursor of the main screen on a key that was just made: the next act is meant for it."""
         if self.main is not None and self.at is None:
             self.main.keys.go_to(key)
+
+    def unmark(self, keys: Iterable[str]) -> None:
+        """Keys that may be marked on the main screen have been dealt with: the next act is not meant for them."""
+        if self.main is not None:
+            self.main.keys.unmark(keys)
+
+    def command_line(self, words: list[str]) -> str:
+        """What to type for an act in a terminal, where the store and the namespace are those that are looked at."""
+        from .acts import command_line
+
+        return command_line(words, self.where)
+
+    def brief(self, line: str) -> str:
+        """A command line without the program, and without the store and the namespace if they are looked at."""
+        for prefix in (self.command_line([]), "stateview"):
+            if line.startswith(f"{prefix} "):
+                return line[len(prefix) + 1 :]
+        return line
+
+    @property
+    def where(self) -> list[str]:
+        """The options that name the store and the namespace, if a terminal in this folder would take others."""
+        store, namespace = self.options.get("store"), self.options.get("namespace")
+        return [*(["-s", mask(store)] if store else []), *(["-n", namespace] if namespace else [])]
 
     # --- what others do ----------------------------------------------------------------------------------------
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..commands.results import Changes, Differs, Loaded, Record, Result, Table
+from .. import codec
+from ..commands.results import Changes, Differs, Done, Loaded, Record, Result, Table
 from ..diff import Change, Diff
-from .masking import MASK, masked
+from ..errors import StateException
+from .masking import MASK, masked, masked_places
 
 
 def conceal(result: Result, given: dict[str, Any], patterns: tuple[str, ...]) -> Result:
@@ -19,6 +21,8 @@ def conceal(result: Result, given: dict[str, Any], patterns: tuple[str, ...]) ->
         return result
     key = given.get("key")
     named = isinstance(key, str) and masked(key, patterns)
+    if isinstance(result, Done) and gives_masked(given, patterns):
+        return Done(f"saved {key} = {MASK}, revision {result.data['revision']}", result.code, result.data)
     if isinstance(result, Loaded):
         return Loaded(result.told, result.code, _bytes(result.data, named or _hidden_path(given, patterns), patterns))
     if isinstance(result, Record) and "value" in result.data:
@@ -38,13 +42,24 @@ def conceal(result: Result, given: dict[str, Any], patterns: tuple[str, ...]) ->
     return result
 
 
+def gives_masked(given: dict[str, Any], patterns: tuple[str, ...]) -> bool:
+    """Whether arguments of `save` hold a value that is not to be seen, or one with such a value inside."""
+    text = given.get("value")
+    if not isinstance(text, str) or not patterns:
+        return False
+    if masked(str(given.get("key")), patterns):
+        return True
+    try:
+        return next(masked_places(codec.decode(text.encode()), patterns), None) is not None
+    except StateException:
+        return False  # a string, or nothing that is saved
+
+
 def _hidden_path(given: dict[str, Any], patterns: tuple[str, ...]) -> bool:
     return any(masked(step, patterns) for step in str(given.get("path", "")).split("/") if step)
 
 
 def _bytes(data: bytes, hidden: bool, patterns: tuple[str, ...]) -> bytes:
-    from .. import codec
-
     return codec.encode(MASK if hidden else _inside(codec.decode(data), patterns))
 
 

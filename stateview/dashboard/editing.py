@@ -106,7 +106,7 @@ def refusal(board: Dashboard, key: str | None) -> str:
     if board.at is not None:
         return f"this is the state as of {line(board.at)}, which stays as it is: esc goes back to live"
     if key is not None and masked(key, board.redact):
-        return f"masked values are not edited on the screen; in a terminal: {command_line(['edit', key])}"
+        return f"masked values are not edited on the screen; in a terminal: {board.command_line(['edit', key])}"
     return ""
 
 

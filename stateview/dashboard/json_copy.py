@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from msgspec import Raw
 
@@ -13,6 +14,13 @@ from .masking import masked_places
 from .paint import size
 
 COPIED = 1_000_000  # bytes of a value that can be put into a clipboard
+
+
+class Copied(NamedTuple):
+    """What can be copied, as labels and texts; and why the value cannot, and how to get it, if it cannot."""
+
+    texts: list[tuple[str, str]]
+    refused: str
 
 
 def refused(node: Node, patterns: tuple[str, ...]) -> str:
@@ -38,9 +46,18 @@ def text_of(node: Node) -> str:
     return codec.pretty(codec.encode(value)).decode()
 
 
-def load_line(key: str, pointer: str, at: str | None = None) -> str:
-    """The command line that prints a place inside a value; `at` is the ref that is looked at, None for live."""
+def load_line(key: str, pointer: str, at: str | None = None, where: Iterable[str] = ()) -> str:
+    """The command line that prints a place inside a value.
+
+    Args:
+        key: of the value.
+        pointer: of the place.
+        at: the ref that is looked at; None is live.
+        where: the options that name the store and the namespace.
+
+    """
     words = [
+        *where,
         "load",
         *(["--at", at] if at else []),
         *(["--"] if key.startswith("-") else []),

@@ -131,5 +131,5 @@ class Live:
             self._owner.call_later(self._deliver, what, news)
 
     def _deliver(self, what: Callable[..., None], news: object) -> None:
-        if not self._closed:
+        if not self._closed and self._owner.app.is_running:  # else its screens are being taken down
             what(news)

@@ -127,7 +127,8 @@ class Reader:
             if request.stopped:
                 return
             del self._done[key]
-        answer(result)
+        if request.owner.app.is_running:  # else its screens are being taken down
+            answer(result)
 
 
 def _raise(error: BaseException) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -13,7 +13,6 @@ from textual.widgets import Input, Label
 
 from ...errors import InvalidName
 from ...model import check_checkpoint
-from ..acts import command_line
 from ..paint import line
 from ..widgets.line_input import LineInput
 
@@ -98,7 +97,7 @@ class NewCheckpoint(ModalScreen[Naming | None]):
         moves = f"{name} moves here; what it named stays as {name}@REVISION" if name in self._known else ""
         said.update(line(wrong or moves or "enter makes it · esc cancels"))
         said.set_class(bool(wrong), "-wrong")
-        self.query_one("#line", Label).update(line(command_line(typed.words(self._at))))
+        self.query_one("#line", Label).update(line(cast("Dashboard", self.app).command_line(typed.words(self._at))))
         return not wrong
 
     def on_input_changed(self) -> None:

@@ -16,7 +16,6 @@ from ...backends.base import Version
 from ...commands.results import Result, plural
 from ...errors import InvalidName, StateException
 from ...model import check_key, now
-from ..acts import command_line
 from ..paint import lasting, line
 from ..reader import Stop
 from ..widgets.line_input import LineInput
@@ -26,6 +25,7 @@ from .menu import Menu
 
 if TYPE_CHECKING:
     from ..app import Dashboard
+    from ..json_copy import Copied
     from ..widgets.json_view import JsonView
 
 NAMED = 8  # keys that are named where many are deleted
@@ -96,12 +96,11 @@ class SearchLine(ModalScreen[None]):
         self.dismiss(None)
 
 
-def copy_menu(view: JsonView) -> None:
-    """Choose what to copy of the line that a view's cursor is on."""
-    board = view.board
-    choices = view.copy_choices()
-    if refused := view.copy_refused():
-        board.tell(refused, wrong=not choices)
+def copy_menu(board: Dashboard, copied: Copied) -> None:
+    """Choose what to copy, and copy it."""
+    choices = copied.texts
+    if copied.refused:
+        board.tell(copied.refused, wrong=not choices)
     if not choices:
         return
 
@@ -194,7 +193,7 @@ def _ask(
 
         board.acts.run(words(text), then=made, failed=failed)
 
-    board.push_screen(Ask(title, initial, check, lambda text: command_line(words(text))), answered)
+    board.push_screen(Ask(title, initial, check, lambda text: board.command_line(words(text))), answered)
 
 
 def done(board: Dashboard, result: Result) -> None:
@@ -268,8 +267,12 @@ def _confirm(board: Dashboard, keys: Sequence[str], words: list[str]) -> None:
         "The history stays, and z undoes it.",
     ]
 
+    def deleted(result: Result) -> None:
+        board.unmark(keys)
+        done(board, result)
+
     def answered(sure: bool | None) -> None:
         if sure:
-            board.acts.run(words, then=lambda result: done(board, result))
+            board.acts.run(words, then=deleted)
 
-    board.push_screen(Confirm(question, command_line(words), title="Delete"), answered)
+    board.push_screen(Confirm(question, board.command_line(words), title="Delete"), answered)

@@ -8,13 +8,10 @@ from ...commands.states import tally
 from ...diff import Diff
 from ...model import Commit, now, to_micros
 from ...restoring import position_of
-from ..acts import command_line
 from ..paint import ago
 
 if TYPE_CHECKING:
     from ..app import Dashboard
-
-CHECKPOINT = "stateview checkpoint "
 
 
 def back(app: Dashboard, act: str) -> None:
@@ -42,7 +39,7 @@ def back(app: Dashboard, act: str) -> None:
             app.acts.run(words, then=lambda _result: app.tell(told))
 
         done = app.acts.done[-1].line if app.acts.done else ""
-        about_checkpoint = done.startswith(CHECKPOINT)
+        about_checkpoint = done.startswith(app.command_line(["checkpoint"]) + " ")
         if app.acts.made(meant) and not about_checkpoint:
             run()
             return
@@ -57,6 +54,6 @@ def back(app: Dashboard, act: str) -> None:
         ]
         if about_checkpoint:
             said.append(f"(The last act, '{done}', is no commit: undo does not concern checkpoints.)")
-        app.push_screen(Confirm(said, command_line(words)), lambda sure: run() if sure else None)
+        app.push_screen(Confirm(said, app.command_line(words)), lambda sure: run() if sure else None)
 
     app.reader.ask(app, act, look, decide, app.trouble)

@@ -190,7 +190,10 @@ class ChangesScreen(Screen[bool]):
             parts.append(f"split needs {WIDE} columns")
         self.query_one("#title", Label).update(line("   ".join(parts)))
         self.query_one("#tally", Label).update(line(self.tally()))
-        self.query_one("#line", Label).update(line("CLI: " + self.command()))
+        told = f"CLI: {self.command()}"
+        if len(told) > self.size.width:  # what it does is seen, if not all of where
+            told = f"CLI: … {self.board.brief(self.command())}"
+        self.query_one("#line", Label).update(line(told))
         self.keys.said = self._nothing()
         self._tell_about()
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from ...errors import InvalidName
 from ...manager import StateManager
 from ...model import check_checkpoint, check_name, now
-from ..acts import command_line
 from ..dialogs.ask import Ask
 from ..dialogs.confirm import Confirm
 from ..dialogs.menu import Menu
@@ -109,7 +108,7 @@ def fork(board: Dashboard, initial: str = "") -> None:
             f"Fork {board.manager.namespace} at {board.at or 'live'} into",
             initial,
             check=_wrong(lambda text: check_name(text, "namespace")),
-            command=lambda text: command_line(["fork", text, *at]),
+            command=lambda text: board.command_line(["fork", text, *at]),
         ),
         named,
     )
@@ -121,9 +120,9 @@ def delete_checkpoint(board: Dashboard, line: Line) -> None:
         board.tell(reason, wrong=True)
         return
     words = ["checkpoint", line.ref, "--delete"]
-    again = command_line(["checkpoint", line.ref.partition("@")[0], "--at", str(line.revision)])
+    again = board.command_line(["checkpoint", line.ref.partition("@")[0], "--at", str(line.revision)])
     said = [f"Delete the checkpoint {line.ref}, revision {line.revision}?", f"{again} would name it again."]
-    board.push_screen(Confirm(said, command_line(words)), lambda sure: board.acts.run(words) if sure else None)
+    board.push_screen(Confirm(said, board.command_line(words)), lambda sure: board.acts.run(words) if sure else None)
 
 
 def rename_checkpoint(board: Dashboard, line: Line, initial: str = "") -> None:
@@ -150,7 +149,7 @@ def rename_checkpoint(board: Dashboard, line: Line, initial: str = "") -> None:
 
     asked = Ask(
         f"Rename the checkpoint {line.ref}", initial or line.ref.partition("@")[0], check=_wrong(check_checkpoint),
-        command=lambda text: command_line(words(text)),
+        command=lambda text: board.command_line(words(text)),
     )  # fmt: skip
     board.push_screen(asked, named)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -14,7 +14,6 @@ from ... import codec
 from ...diff import compare, line_diff
 from ...manager import StateManager
 from ...model import ABSENT, PathChange, now
-from ..acts import command_line
 from ..editing import Draft, draft_of, save_words
 from ..masking import without_masked
 from ..paint import SIGNS, Cells, age, line
@@ -23,6 +22,7 @@ from ..widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
     from ...backends.base import Version
+    from ..app import Dashboard
 
 Choice = Literal["mine", "theirs", "edit"]
 COMPARED = 1_000_000  # bytes of both sides together
@@ -143,7 +143,7 @@ class ConflictScreen(ModalScreen[Choice]):
             yield Label(f"{line(self._key, 60)} {line(self._race.told, 100)}. From theirs to mine:", markup=False)
             yield Differences(self._race.rows)
             words = save_words(self._key, self._mine, self._race.theirs or Draft(""))
-            yield Label(line(f"m: {command_line(words)}"), id="line", markup=False)
+            yield Label(line(f"m: {cast('Dashboard', self.app).command_line(words)}"), id="line", markup=False)
             yield Footer(show_command_palette=False, compact=True)
 
     def action_choose(self, choice: Choice) -> None:

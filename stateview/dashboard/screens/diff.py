@@ -9,7 +9,6 @@ from textual.binding import Binding, BindingType
 from ...backends.base import Head
 from ...manager import StateManager
 from ...model import parse_ref
-from ..acts import command_line
 from ..dialogs.ask import Ask
 from ..dialogs.confirm import Confirm
 from ..diff_model import NONE, WHOLE, Sides, Walk, side
@@ -71,7 +70,7 @@ class DiffScreen(ChangesScreen):
 
     def command(self) -> str:
         """See `ChangesScreen.command`."""
-        return command_line(self._words(), self.board.manager.namespace)
+        return self.board.command_line(self._words())
 
     def _words(self) -> list[str]:
         words = ["diff", self._before, self._after]
@@ -150,7 +149,7 @@ class DiffScreen(ChangesScreen):
             return
 
         def said(path: str) -> str:
-            return f"{command_line([*self._words(), '--patch'], self.board.manager.namespace)} > {path}"
+            return f"{self.board.command_line([*self._words(), '--patch'])} > {path}"
 
         def check(path: str) -> str | None:
             return "a path, such as change.json" if not path.strip() else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import on
 from textual.binding import Binding, BindingType
@@ -15,6 +15,9 @@ from ..paint import Cells, lasting
 from ..widgets.text_list import TextList
 from ..widgets.virtual_list import VirtualList
 from .text import TextScreen
+
+if TYPE_CHECKING:
+    from ..app import Dashboard
 
 PACE = 0.5  # seconds between two looks at what runs
 
@@ -42,7 +45,7 @@ class DoneList(TextList):
             sign, role, said = ("✓", "dim", row.said) if row.well else ("✗", "error", row.said)
         cells.add(f"{when} ", self.style_of("dim")).add(f"{sign} ", self.style_of(role))
         wide = cells.left > 60
-        name = row.line.removeprefix("stateview ")[self.left :]
+        name = cast("Dashboard", self.app).brief(row.line)[self.left :]
         cells.add(name, None, cells.left // 2 if wide else None)
         if wide:
             cells.add(f"  {said}", self.style_of("dim"))

@@ -14,7 +14,6 @@ from textual.widgets import Footer, Input, Label
 
 from ...commands.results import Done, Result
 from ...errors import Conflict, StateException
-from ..acts import command_line
 from ..editing import (
     INLINE,
     Draft,
@@ -59,7 +58,7 @@ def edit(board: Dashboard, key: str, editor: bool = False) -> None:
             board.tell(f"{key}: there is no such key any more", wrong=True)
         elif outside and board.is_web:
             why = f"{size(len(draft.text))} are too much to edit here" if not editor else "a browser has no $EDITOR"
-            board.tell(f"{why}; in a terminal: {command_line(['edit', key])}", wrong=True)
+            board.tell(f"{why}; in a terminal: {board.command_line(['edit', key])}", wrong=True)
         else:
             board.push_screen(EditScreen(key, draft, outside=outside))
 
@@ -198,7 +197,7 @@ class EditScreen(ModalScreen[int | None]):
         said.set_class(verdict.data is None or wrong is not None, "-wrong")
         ready = verdict.data is not None and wrong is None
         words = save_words(self.key, verdict.data or b"", self._base())
-        self._line(command_line(words) if ready else "")
+        self._line(self.board.command_line(words) if ready else "")
 
     def _line(self, text: str) -> None:
         shown = self.query_one("#line", Label)
@@ -370,7 +369,8 @@ class EditScreen(ModalScreen[int | None]):
         if self._busy:
             return
         if self.app.is_web:
-            self.board.tell(f"a browser has no $EDITOR; in a terminal: {command_line(['edit', self.key])}", wrong=True)
+            other = self.board.command_line(["edit", self.key])
+            self.board.tell(f"a browser has no $EDITOR; in a terminal: {other}", wrong=True)
             return
         try:
             after = in_editor(self.board, before)

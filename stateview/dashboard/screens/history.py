@@ -221,9 +221,7 @@ class HistoryScreen(Screen[None]):
 
     def action_copy(self) -> None:
         """Copy the command line that lists these versions."""
-        from ..acts import command_line
-
-        self.app.copy_to_clipboard(command_line(["history", "--", self._key]))
+        self.app.copy_to_clipboard(self._board.command_line(["history", "--", self._key]))
         self._board.tell("copied the command line")
 
     def action_back(self) -> None:

@@ -64,6 +64,7 @@ class MainScreen(Screen[None]):
         Binding("y", "copy", "Copy", show=False, id="main.copy"),
         Binding("c", "checkpoint", "Checkpoint", id="main.checkpoint"),
         Binding("d", "diff", "Diff", id="main.diff"),
+        Binding("w", "what", "What the commit changed", show=False, id="main.what"),
         Binding("D", "diff_elsewhere", "Diff with another namespace", show=False, id="main.diff-elsewhere"),
         Binding("r", "restore", "Restore", id="main.restore"),
         Binding("F", "fork", "Fork", show=False, id="main.fork"),
@@ -404,8 +405,9 @@ class MainScreen(Screen[None]):
             self.app.push_screen(HistoryScreen(self.keys.key))
 
     def action_copy(self) -> None:
-        """Copy the key, the value, the pointer, or a command line."""
-        self.query_one(JsonView).action_copy()
+        """Copy the key, the value or a command line; what the cursor is on inside the value, if that has the focus."""
+        view = self.query_one(JsonView)
+        view.action_copy(whole=not view.has_focus)
 
     def action_checkpoint(self) -> None:
         """Name the state that is looked at."""
@@ -428,6 +430,16 @@ class MainScreen(Screen[None]):
             self.app.push_screen(DiffScreen(here))
         else:
             self._choose_state("Diff of live with", lambda ref: self.app.push_screen(DiffScreen(ref)))
+
+    def action_what(self) -> None:
+        """Show what the commit that is looked at changed; while live is looked at, the last one."""
+        from .diff import DiffScreen
+
+        line = self.timeline.line
+        if line.revision:
+            self.app.push_screen(DiffScreen(str(line.revision - 1), str(line.revision)))
+        else:
+            self.board.tell("nothing was saved yet")
 
     def action_diff_elsewhere(self) -> None:
         """Compare the state that is looked at with another namespace, here or in another store."""

@@ -44,7 +44,7 @@ class OutputScreen(TextScreen):
 
     def heading(self) -> str:
         """The command line."""
-        return self.job.line
+        return self.board.brief(self.job.line)
 
     def on_mount(self) -> None:
         """Look at what comes until the job has ended."""

@@ -14,7 +14,6 @@ from ...commands.results import Differs, Result
 from ...comparison import literal
 from ...errors import Conflict
 from ...model import Kind
-from ..acts import command_line
 from ..dialogs.confirm import Confirm
 from ..diff_model import NONE, PARTLY, WHOLE, Again, Sides, Walk, check_again, side
 from ..paint import count
@@ -121,7 +120,7 @@ class RestoreScreen(ChangesScreen):
             return "(nothing is marked)"
         shown = list(islice(self.words(self._ref), 2 + 2 * _LISTED))
         more = 0 if self._everything or len(shown) < 2 + 2 * _LISTED else self.found.marked - _LISTED
-        text = command_line(shown, self.board.manager.namespace)
+        text = self.board.command_line(shown)
         return f"{text} … and {count(more)} more" if more > 0 else text
 
     def _place_mark(self, place: int) -> int:
@@ -282,7 +281,7 @@ class RestoreScreen(ChangesScreen):
                 f"Restore {count(self.found.marked)} marked whatever others have written there since?",
                 "A checkpoint of what is there by then is made first, and z takes it back.",
             ]
-            line = command_line(list(self.words(sides.after.ref)))
+            line = self.board.command_line(list(self.words(sides.after.ref)))
             self.app.push_screen(Confirm(said, line), lambda sure: self._restore(anyway=True) if sure else None)
 
     def _restore(self, anyway: bool = False) -> None:
@@ -297,6 +296,8 @@ class RestoreScreen(ChangesScreen):
 
     def _restored(self, result: Result) -> None:
         self._applying = False
+        if self._given is not None:
+            self.board.unmark(self._given)
         diff = result.diff if isinstance(result, Differs) else None
         keys = 0 if diff is None else sum(diff.counts.values())
         self.board.tell(f"Restored {count(keys)} key{'' if keys == 1 else 's'} · z undoes it")

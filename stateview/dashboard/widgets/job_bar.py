@@ -60,9 +60,10 @@ class JobBar(Widget):
         width, job = self.size.width, self._job
         cells = Cells(width, self.rich_style)
         if job is not None:
-            more = len(cast("Dashboard", self.app).acts.jobs.running) - 1
+            board = cast("Dashboard", self.app)
+            more = len(board.acts.jobs.running) - 1
             end = f" · {lasting(job.seconds)}{f' · and {more} more' if more else ''} · esc stops "
-            name, far = f" {job.line.removeprefix('stateview ')} ", f"· {job.progress}" if job.progress else ""
+            name, far = f" {board.brief(job.line)} ", f"· {job.progress}" if job.progress else ""
             room = max(0, width - len(end))
             cells.add(name, self._style("name"), min(len(name), max(room // 2, room - len(far))))
             cells.add(far, self._style("dim"), max(0, room - (width - cells.left)))

@@ -15,7 +15,7 @@ from textual.timer import Timer
 
 from ...diff import compare
 from ...model import PathChange
-from ..json_copy import decoded, load_line, refused, text_of
+from ..json_copy import Copied, decoded, load_line, refused, text_of
 from ..json_search import HITS, search
 from ..json_tree import (
     SMALL,
@@ -416,7 +416,7 @@ class JsonView(VirtualList):
             self.action_choose()
 
     def _tell_masked(self) -> None:
-        self.board.tell(f"masked on the screen; this prints it: {self._load_line}")
+        self.board.tell(f"masked on the screen; this prints it: {self._load_line(self.pointer)}")
 
     # --- search ------------------------------------------------------------------------------------------------
 
@@ -498,28 +498,29 @@ class JsonView(VirtualList):
 
     # --- copying, blame ----------------------------------------------------------------------------------------
 
-    def copy_choices(self) -> list[tuple[str, str]]:
-        """What can be copied of the line under the cursor: labels and texts. A value that is refused is left out."""
-        if self._node is None:
-            return []
-        value = [] if self.copy_refused() else [("value", text_of(self._node))]
-        pointer = [("JSON Pointer", self.pointer)] if self.pointer else []
-        return [*value, *pointer, ("command line", self._load_line), ("key", self.key)]
+    def _load_line(self, pointer: str) -> str:
+        return load_line(self.key, pointer, self.board.at, self.board.where)
 
-    def copy_refused(self) -> str:
-        """Why the value under the cursor is not copied, and how to get it; empty where it can be."""
-        why = "no value is shown" if self._node is None else refused(self._node, self.board.redact)
-        return f"{why}; this prints it: {self._load_line}" if why and self._node else why
+    def copied(self, whole: bool = False) -> Copied:
+        """What can be copied of the line under the cursor, or of the whole value."""
+        node = self._tree.root if whole and self._tree is not None else self._node
+        if node is None:
+            return Copied([], "no value is shown")
+        pointer = node.pointer
+        line = self._load_line(pointer)
+        why = refused(node, self.board.redact)
+        texts = [] if why else [("value", text_of(node))]
+        texts += [("JSON Pointer", pointer)] if pointer else []
+        texts += [("command line", line), ("key", self.key)]
+        if whole:
+            texts.reverse()  # in the list of keys it is the key that is looked at
+        return Copied(texts, f"{why}; this prints it: {line}" if why else "")
 
-    @property
-    def _load_line(self) -> str:
-        return load_line(self.key, self.pointer, self.board.at)
-
-    def action_copy(self) -> None:
+    def action_copy(self, whole: bool = False) -> None:
         """Choose what to copy."""
         from ..dialogs.values import copy_menu
 
-        copy_menu(self)
+        copy_menu(self.board, self.copied(whole))
 
     def action_blame(self) -> None:
         """Ask which commit last changed this place."""

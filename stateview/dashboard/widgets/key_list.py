@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import ClassVar, NamedTuple, Protocol, cast
 
 from textual.binding import Binding, BindingType
@@ -179,9 +180,9 @@ class KeyList(VirtualList):
         self._key, self._row = key, None
         self._read(show=True)
 
-    def unmark(self) -> None:
-        """Mark no key any more."""
-        self.marked.clear()
+    def unmark(self, keys: Iterable[str] | None = None) -> None:
+        """Mark these keys no more; None: any."""
+        self.marked -= set(self.marked if keys is None else keys)
         self.refresh()
         self._tell()
 
@@ -481,7 +482,10 @@ class KeyList(VirtualList):
             manager.url,
             "",
             "from stateview import StateManager",
-            f"StateManager({manager.url!r}, {manager.namespace!r}).save('greeting', 'hello')",
+            f"state = StateManager({manager.url!r}, {manager.namespace!r})",
+            "state.save('greeting', 'hello')",
+            "",
+            "or here: a makes a key" if not manager.read_only else "",
         ]
 
     def _tell(self) -> None:
