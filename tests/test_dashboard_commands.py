@@ -844,6 +844,20 @@ def test_a_menu_is_chosen_from_by_digit_filter_cursor_and_mouse(url: str, size: 
     run(url, flow, size=size)
 
 
+def test_a_menu_puts_what_a_label_begins_with_before_what_it_holds_and_that_before_a_hint(url: str) -> None:
+    async def flow(pilot: Pilot[None], app: Board) -> None:
+        got: list[Any] = []
+        choices = [("first", 1, "of the plan"), ("replan", 2, ""), ("Plan", 3, ""), ("other", 4, "")]
+        app.push_screen(Menu("State", choices), got.append)
+        await shown(pilot, "first")
+        await pilot.press(*"plan")
+        assert app.screen.query_one("Choices").shown == [2, 1, 0]  # type: ignore[attr-defined]
+        await pilot.press("enter")
+        assert got == [3]
+
+    run(url, flow)
+
+
 @pytest.mark.parametrize("size", [(60, 15), (160, 50)])
 def test_a_line_is_checked_as_it_is_typed(url: str, size: tuple[int, int]) -> None:
     async def flow(pilot: Pilot[None], app: Board) -> None:

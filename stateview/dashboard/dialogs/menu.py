@@ -84,9 +84,13 @@ class Choices(VirtualList, inherit_bindings=False):
     def _type(self, text: str) -> None:
         self.typed = text
         wanted = text.casefold()
-        self.shown = [
-            number for number, (label, hint) in enumerate(self._rows) if wanted in f"{label}\n{hint}".casefold()
-        ]
+
+        def rank(number: int) -> int:
+            label = self._rows[number][0].casefold()
+            return 0 if label.startswith(wanted) else 1 if wanted in label else 2
+
+        found = [number for number, row in enumerate(self._rows) if wanted in "\n".join(row).casefold()]
+        self.shown = sorted(found, key=rank)  # what a label says before what a hint says
         self.cursor = 0
         self.resized()
         self.post_message(self.Filtered())
