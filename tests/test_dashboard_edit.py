@@ -74,7 +74,7 @@ async def until(pilot, test):
 
 
 def on(app, screen):
-    return lambda: isinstance(app.screen, screen) and app.screen.is_mounted and bool(app.screen.query("Footer, Label"))
+    return lambda: isinstance(app.screen, screen) and app.screen.is_mounted and bool(app.screen.query("KeyBar, Label"))
 
 
 async def opened(app, pilot, key, editor=False):

@@ -32,7 +32,6 @@ from textual.events import Resize
 from textual.geometry import Size
 from textual.pilot import Pilot
 from textual.screen import Screen
-from textual.widgets import Footer
 
 from stateview import StateManager
 from stateview.codec import MAX_DEPTH
@@ -53,6 +52,7 @@ from stateview.dashboard.screens.main import MainScreen
 from stateview.dashboard.screens.output import OutputScreen
 from stateview.dashboard.screens.restore import SEEN, RestoreScreen
 from stateview.dashboard.widgets.json_edit import JsonEdit
+from stateview.dashboard.widgets.key_bar import KeyBar
 
 Kind = type[Screen[Any]]
 each_screen = pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.__name__)
@@ -339,8 +339,8 @@ def test_resizing_in_quick_succession_leaves_every_screen_usable(kind: Kind, new
         screen = pilot.app.screen
         assert type(screen) is kind
         await shown(pilot, *USABLE[kind])
-        if screen.query(Footer):
-            footer = screen.query_one(Footer)
+        if screen.query(KeyBar):
+            footer = screen.query_one(KeyBar)
             await until(pilot, lambda: lines(board(pilot))[footer.region.y].strip("│ "))
         await leave(pilot)
         await shown(pilot, "phase")

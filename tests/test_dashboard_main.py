@@ -16,8 +16,11 @@ from textual.pilot import Pilot
 
 from stateview import StateManager
 from stateview.dashboard.app import Dashboard
+from stateview.dashboard.screens.help import HelpScreen
+from stateview.dashboard.screens.history import HistoryScreen
 from stateview.dashboard.screens.main import MainScreen
 from stateview.dashboard.widgets.json_view import JsonView
+from stateview.dashboard.widgets.key_bar import KeyBar
 from stateview.dashboard.widgets.key_list import KeyList
 from stateview.dashboard.widgets.namespaces import Namespaces
 from stateview.dashboard.widgets.timeline import Timeline
@@ -468,3 +471,26 @@ def test_a_command_line_names_the_store_and_namespace_that_a_terminal_would_not_
         assert app.brief("stateview -n work load here") == "-n work load here"
 
     look(StateManager(sqlite, "work"), flow, store=sqlite)
+
+
+def test_the_keys_are_named_below_and_a_click_presses_them(sqlite: str) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        await shown(pilot, "/ Filter  e Edit", "? Help  : Command")
+        bar = main(pilot).query_one(KeyBar)
+        for columns in (90, 60, 20):
+            await pilot.resize_terminal(columns, 24)
+            named = "".join(segment.text for segment in bar.render_line(0))
+            assert len(named) == columns and "? Help" in named, named
+            assert (": Command" in named) == ("…" not in named) == (columns == 90)
+        await pilot.resize_terminal(90, 24)
+        await pilot.click(KeyBar, offset=(named_at(bar, "? Help"), 0))
+        await until(pilot, lambda: isinstance(pilot.app.screen, HelpScreen))
+        await pilot.press("escape")
+        await pilot.click(KeyBar, offset=(named_at(bar, "H History") + 3, 0))
+        await until(pilot, lambda: isinstance(pilot.app.screen, HistoryScreen))
+
+    look(StateManager(sqlite, "work"), flow)
+
+
+def named_at(bar: KeyBar, text: str) -> int:
+    return "".join(segment.text for segment in bar.render_line(0)).index(text)

@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
 from textual.timer import Timer
-from textual.widgets import Footer, Input, Label
+from textual.widgets import Input, Label
 
 from ...diff import Change
 from ...model import Kind
@@ -21,6 +21,7 @@ from ..paint import SIGNS, count, line
 from ..reader import Stop
 from ..widgets.diff_list import DiffList
 from ..widgets.diff_view import WIDE, DiffView
+from ..widgets.key_bar import KeyBar
 from ..widgets.line_input import LineInput
 from ..widgets.status import Banner
 from ..widgets.virtual_list import VirtualList
@@ -151,7 +152,7 @@ class ChangesScreen(Screen[bool]):
         yield LineInput(id="filter", placeholder="part of a key, or a glob · esc clears")
         yield Label(id="tally", markup=False)
         yield Label(id="line", markup=False)
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Begin to compare."""

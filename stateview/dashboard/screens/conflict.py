@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Label
+from textual.widgets import Label
 
 from ... import codec
 from ...diff import compare, line_diff
@@ -17,6 +17,7 @@ from ...model import ABSENT, PathChange, now
 from ..editing import Draft, draft_of, save_words
 from ..masking import without_masked
 from ..paint import SIGNS, Cells, age, line
+from ..widgets.key_bar import KeyBar
 from ..widgets.status import Banner
 from ..widgets.virtual_list import VirtualList
 
@@ -144,7 +145,7 @@ class ConflictScreen(ModalScreen[Choice]):
             yield Differences(self._race.rows)
             words = save_words(self._key, self._mine, self._race.theirs or Draft(""))
             yield Label(line(f"m: {cast('Dashboard', self.app).command_line(words)}"), id="line", markup=False)
-            yield Footer(show_command_palette=False, compact=True)
+            yield KeyBar()
 
     def action_choose(self, choice: Choice) -> None:
         """End with a choice."""

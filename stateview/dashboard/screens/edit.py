@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Input, Label
+from textual.widgets import Input, Label
 
 from ...commands.results import Done, Result
 from ...errors import Conflict, StateException
@@ -27,6 +27,7 @@ from ..editing import (
 )
 from ..paint import lasting, line, size
 from ..widgets.json_edit import JsonEdit
+from ..widgets.key_bar import KeyBar
 from ..widgets.line_input import LineInput
 from ..widgets.status import Banner
 from .conflict import Choice, ConflictScreen, Race, read_race
@@ -139,7 +140,7 @@ class EditScreen(ModalScreen[int | None]):
             yield self._field()
             yield Label(id="verdict", markup=False)
             yield Label(id="line", markup=False)
-            yield Footer(show_command_palette=False, compact=True)
+            yield KeyBar()
 
     def _field(self) -> JsonEdit | Label:
         if len(self._text) <= INLINE:

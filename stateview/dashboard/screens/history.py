@@ -10,7 +10,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer
 
 from ...backends.base import Version
 from ...comparison import change
@@ -19,6 +18,7 @@ from ...model import Commit, now
 from ..paint import SIGNS, Cells, age, line, size
 from ..reader import Stop
 from ..widgets.diff_view import DiffView
+from ..widgets.key_bar import KeyBar
 from ..widgets.status import Banner
 from ..widgets.virtual_list import VirtualList
 
@@ -162,7 +162,7 @@ class HistoryScreen(Screen[None]):
             with Vertical(id="change-pane", classes="pane") as pane:
                 pane.border_title = "Change"
                 yield DiffView(id="change")
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Read the newest versions; how old they are goes on."""

@@ -13,7 +13,6 @@ from textual.content import Content
 from textual.events import DescendantFocus, Resize
 from textual.screen import Screen
 from textual.timer import Timer
-from textual.widgets import Footer
 
 from ...backends.base import Head, Version
 from ...commands.results import plural
@@ -24,6 +23,7 @@ from ..source import Prefetch
 from ..widgets.filter_bar import FilterBar
 from ..widgets.job_bar import JobBar
 from ..widgets.json_view import JsonView
+from ..widgets.key_bar import KeyBar
 from ..widgets.key_list import KeyList
 from ..widgets.namespaces import Namespaces
 from ..widgets.pane import Pane
@@ -100,7 +100,7 @@ class MainScreen(Screen[None]):
                 yield JsonView(id="json")
                 yield ValueInfo(id="value-info")
         yield JobBar()
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Show what the app looks at."""

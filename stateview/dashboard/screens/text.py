@@ -12,10 +12,11 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Label
+from textual.widgets import Input, Label
 
 from ...commands.results import plural
 from ..paint import line
+from ..widgets.key_bar import KeyBar
 from ..widgets.line_input import LineInput
 from ..widgets.status import Banner
 from ..widgets.text_list import TextList
@@ -71,7 +72,7 @@ class TextScreen(Screen[None]):
         yield self.body()
         yield Label("", id="state", markup=False)
         yield LineInput(placeholder="search", id="search")
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Say how it stands."""
