@@ -30,9 +30,12 @@ def main(words: list[str] | None = None) -> int:
         _tell("interrupted")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has enough; say nothing, and let nothing be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()  # whoever read our output has enough
         return ExitCode.OK
+    except OSError as error:
+        _write_no_more()
+        _tell(f"stateview: {error.filename or 'standard output'}: {error.strerror or error}")
+        return exit_code(error)
 
 
 def entry() -> None:
@@ -44,6 +47,11 @@ def entry() -> None:
     except BrokenPipeError:
         pass  # nobody reads any more
     os._exit(code)
+
+
+def _write_no_more() -> None:
+    """Let nothing be written to standard output any more, at the exit either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: list[str]) -> int:
@@ -66,7 +74,14 @@ def _run(words: list[str]) -> int:
         raise UsageError(f"'{bound.command.name}' is a command of the shell", "See 'stateview help shell'")
     at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
     ask = _ask if at_terminal else None
-    context = Context(bound.globals, ask, lambda result: _show(result, bound.globals), Progress().say)
+
+    def show(result: Result) -> None:
+        try:
+            _show(result, bound.globals)
+        except BrokenPipeError:
+            _write_no_more()  # what is shown on the way is not what was asked for: that is still done
+
+    context = Context(bound.globals, ask, show, Progress().say)
     try:
         result: Result = load_handler(bound.command)(context, bound.arguments)
         _show(result, bound.globals)

@@ -779,7 +779,7 @@ class StateManager:
         Raises:
             KeyNotFound: there is no such namespace.
             Conflict: the destination holds another namespace of this name, or a later state of this one; another copy
-                into it is under way; or this one is written to faster than it can be followed.
+                into it is under way; or this one forgets its history faster than that can be read.
             ReadOnly: the destination may not be written, or this one is of an older layout that is not adopted yet.
             Damaged: something cannot be read, or what was read back is not what was copied.
             BackendError: a store does not answer, or has no space.

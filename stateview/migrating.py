@@ -36,7 +36,7 @@ from .verifying import (
 )
 
 FORMAT = 1  # of the note
-ROUNDS = 50  # of catching up until nothing is left
+ROUNDS = 10  # of catching up before the comparison
 TAILS = 10  # of catching up with what was written during a comparison
 ANEW = 3  # copies that are begun because the source forgot what was between
 COMMITS = 1000  # of one page
@@ -80,7 +80,8 @@ class Migrated(Struct, frozen=True):
 
     `keys` are the live ones; `versions` all that are kept, with the `bytes` of their values; `digest` is of what live
     shows, `checkpoints` has keys and digest of each by `NAME@REVISION`. `already` where the destination held it all
-    before, `resumed` where an earlier copy was gone on with. `replaces` says what the destination held of that name
+    before, `resumed` where an earlier copy was gone on with. `behind` counts the commits that the source got meanwhile,
+    which are not in the copy. `replaces` says what the destination held of that name
     before, `kept` where that is kept, `safety` the checkpoint that was made in it; `switched` which file names the
     destination now.
     """
@@ -98,6 +99,7 @@ class Migrated(Struct, frozen=True):
     dry_run: bool = False
     already: bool = False
     resumed: bool = False
+    behind: int = 0
     replaces: str = ""
     kept: str = ""
     safety: str = ""
@@ -136,8 +138,9 @@ def migrate(
     if copy.moved:  # while it was compared, so that what was counted is of before
         found = survey(destination, Point(head.revision, destination.now()), copy.marks)
     return _report(
-        source, destination, head, found, started, resumed=copy.resumed, replaces=there.held, kept=kept, safety=safety
-    )
+        source, destination, head, found, started, resumed=copy.resumed, behind=source.head().revision - head.revision,
+        replaces=there.held, kept=kept, safety=safety,
+    )  # fmt: skip
 
 
 def _report(
@@ -360,7 +363,7 @@ class _Copy:
         """Make the stage what the source is, compared, so that nothing is left but to finish it.
 
         Raises:
-            Conflict: the source is written to faster than it can be followed. The stage stays.
+            Conflict: the source forgets its history faster than that can be read. The stage stays.
             Differs: the stage is not what the source is. It is removed.
 
         """
@@ -375,7 +378,10 @@ class _Copy:
                     "The copy was removed, the source is as it was. Check the disk or the server, and try again"
                 )
                 raise
-        raise self._too_fast(self._source.head())
+        what = (
+            f"namespace {self._source.namespace!r} of {self._source.url} forgets its history faster than that is read"
+        )
+        raise Conflict(what, "Stop its writers for a moment")
 
     def _begin(self) -> None:
         self.receiver.drop()
@@ -388,7 +394,8 @@ class _Copy:
         head = self._follow()
         compared: Compared | None = None
         touched: list[str] = []
-        for _ in range(TAILS):
+        tails = 0
+        while True:
             stage = self._staged(head)
             check = Verification(self._source, stage, head, self.marks, self._destination.now())
             if compared is None:
@@ -400,20 +407,13 @@ class _Copy:
             if forgotten and not self._loose:
                 self._loose, compared = True, None  # to be forgotten in the stage as well
                 continue
-            if self._is_still(head):
+            tails += 1
+            if self._is_still(head) or tails == TAILS:  # its writers do not pause: what was compared is whole as it is
                 return head, compared
             self.moved = True
             latest = self._source.head()
             touched = self._catch_up(latest)
             head = latest
-        raise self._too_fast(self._source.head())
-
-    def _too_fast(self, head: Head) -> Conflict:
-        return Conflict(
-            f"namespace {self._source.namespace!r} of {self._source.url} is written to faster than it can be followed:"
-            f" it is at revision {head.revision:,}, the copy at {self._note.revision:,}",
-            "Stop its writers for a moment",
-        )
 
     def _noted(self) -> _Note:
         """What the stage holds of this source; all else in it is removed."""
@@ -451,13 +451,13 @@ class _Copy:
         note.after = None
 
     def _follow(self) -> Head:
-        """Catch up until nothing is left."""
-        for _ in range(ROUNDS):
+        """Catch up until nothing is left, or, where writers do not pause, next to nothing."""
+        for left in reversed(range(ROUNDS)):
             head = self._source.head()
             self._catch_up(head)
-            if self._is_still(head):
-                return head
-        raise self._too_fast(self._source.head())
+            if self._is_still(head) or not left:
+                break
+        return head
 
     def _is_still(self, head: Head) -> bool:
         if self._marks_at(head) != self.marks:

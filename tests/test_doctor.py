@@ -176,8 +176,9 @@ def test_the_command_says_what_to_do_and_exits_with_3(folder: Path, capsys: pyte
     history.write_bytes(history.read_bytes().replace(b"k1", b"k9", 1))
     assert main(["doctor", "json:store", "-n", "main"]) == 3
     assert "stateview recover" in capsys.readouterr().out
-    assert main(["doctor", "json:store", "-n", "nothing"]) == 0
-    assert "is not there" in capsys.readouterr().err
+    for words in (["doctor"], ["recover"], ["prune", "--keep", "1"], ["compact"]):
+        assert main([*words, "-s", "json:store", "-n", "nothing"]) == 1
+        assert "is not there; it has main: say which" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("data", [b"", b"this is no database\n" * 500, b"\0" * 8192], ids=["empty", "text", "zeros"])

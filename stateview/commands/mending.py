@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .context import Context
 from .exits import ExitCode
 from .results import Table, plural
+
+if TYPE_CHECKING:
+    from ..manager import StateManager
+
+_NAMED = 10  # namespaces
 
 
 def doctor(context: Context, given: dict[str, Any]) -> Table:
@@ -21,12 +26,16 @@ def doctor(context: Context, given: dict[str, Any]) -> Table:
     rows = [(one.severity, one.subject, one.found, one.meaning, one.remedy) for one in report.findings]
     counts = Counter(one.severity for one in report.findings)
     state = f"is sound, revision {report.revision}" if report.ok else "is damaged, or cannot be read"
-    if report.ok and not report.revision and manager.namespace not in manager.namespaces():
-        state = "is not there"
+    nothing = missing(manager) if report.ok and not report.revision else ""
     held = ", ".join(plural(counts[one], one) for one in ("error", "warning", "note") if counts[one])
-    told = f"namespace {report.namespace} of {manager.url} {state}{f' ({held})' if held else ''}"
-    code = ExitCode.OK if report.ok else ExitCode.BACKEND
-    return Table(told, code, columns=("severity", "subject", "found", "meaning", "remedy"), rows=rows)
+    told = nothing or f"namespace {report.namespace} of {manager.url} {state}"
+    code = ExitCode.MISSING if nothing else ExitCode.OK if report.ok else ExitCode.BACKEND
+    return Table(
+        f"{told}{f' ({held})' if held else ''}",
+        code,
+        columns=("severity", "subject", "found", "meaning", "remedy"),
+        rows=rows,
+    )
 
 
 def recover(context: Context, given: dict[str, Any]) -> Table:
@@ -34,8 +43,9 @@ def recover(context: Context, given: dict[str, Any]) -> Table:
     manager = context.manager
     report = manager.recover()
     rows = [(one.subject, one.found, one.done, one.mended) for one in report.problems]
-    if not rows and not report.revision and manager.namespace not in manager.namespaces():
-        told = f"namespace {report.namespace} of {manager.url} is not there"
+    nothing = missing(manager) if not rows and not report.revision else ""
+    if nothing:
+        told = nothing
     elif not rows:
         told = f"namespace {report.namespace} is sound, revision {report.revision}"
     else:
@@ -43,5 +53,15 @@ def recover(context: Context, given: dict[str, Any]) -> Table:
         told = (
             f"namespace {report.namespace}: {len(rows) - lost} mended, {lost} could not be; revision {report.revision}"
         )
-    code = ExitCode.OK if report.ok else ExitCode.BACKEND
+    code = ExitCode.MISSING if nothing else ExitCode.OK if report.ok else ExitCode.BACKEND
     return Table(told, code, columns=("subject", "found", "done", "mended"), rows=rows)
+
+
+def missing(manager: StateManager) -> str:
+    """That the namespace is not there, and which are; empty where it is."""
+    found = manager.namespaces()
+    if manager.namespace in found:
+        return ""
+    others = ", ".join(found[:_NAMED]) + (" …" if len(found) > _NAMED else "")
+    held = f"; it has {others}: say which by --namespace" if found else ""
+    return f"namespace {manager.namespace} of {manager.url} is not there{held}"

@@ -91,6 +91,9 @@ def _told(report: Migrated, given: str, last: bool) -> str:
         f"{done} {what}: {size}, in {report.seconds:,.1f} s",
         f"read back and compared, digest {report.digest}; the source is as it was",
     ]
+    if report.behind:
+        late = plural(report.behind, "commit")
+        lines.append(f"{late} of the source came after that, and not into the copy: stop its writers, and run it again")
     if report.kept:
         safe = f", with the checkpoint {report.safety}" if report.safety else ""
         lines.append(f"what was there before ({report.replaces}) is kept in {report.kept}{safe}")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..errors import KeyNotFound
 from .context import Context
 from .exits import UsageError
+from .mending import missing
 from .results import Done, Record, Table, in_bytes, plural
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ def compact(context: Context, given: dict[str, Any]) -> Record | Done:
 def _forget(context: Context, given: dict[str, Any], asked: dict[str, Any], quietly: bool = False) -> Record | Done:
     """Show what goes, ask, and do it; without a question where it is known that nothing goes that can be asked for."""
     manager = context.manager
+    if not manager.revision and (nothing := missing(manager)):
+        raise KeyNotFound(nothing)
     asked |= {name: given[name] for name in ("keep", "older_than") if name in given}
 
     def act(**more: Any) -> PruneReport:
