@@ -763,6 +763,34 @@ def test_a_value_that_is_redacted_is_saved_and_not_told(url: str) -> None:
     assert [found[key] for key in ("api_token", "conf", "plain")] == ["secret1", {"a": {"Token": "secret2"}}, "seen"]
 
 
+def test_what_is_redacted_is_in_no_notice_export_search_or_list_of_acts(url: str) -> None:
+    with StateManager(url, "work") as state:
+        state.save("api_token", "secret1")
+        state.save("conf", {"name": "x", "token": "secret2", "long": "y" * 100})
+
+    async def flow(pilot: Pilot[None], app: Board) -> None:
+        lines = (
+            "assert api_token == zzz", "wait api_token == zzz --timeout 0.1", "assert conf /token == zzz",
+            "assert conf == zzz", "export -", "export - --as json | cat", "find secret", "find secret --keys 'conf'",
+        )  # fmt: skip
+        for number, line in enumerate(lines, 1):
+            await enter_line(pilot, app, line)
+            await ended(pilot, app, number)
+            told = app.acts.done[-1].said + "".join(app.told()) + screen_text(app)
+            assert "secret" not in told.replace(line, ""), (line, told)
+            if line.startswith(("assert", "wait")):
+                assert "it is ••••••" in told
+            if line.startswith("export"):
+                assert "Give a file" in told
+            await pilot.press("escape")
+        app.acts.run(["save", "--json", "other", '{"token":"secret3"}'])
+        await until(pilot, lambda: len(app.acts.done) > len(lines))
+        assert "secret" not in app.acts.done[-1].line + app.acts.done[-1].said + "".join(app.told())
+        assert app.manager.load("other") == {"token": "secret3"}
+
+    run(url, flow, redact=("*token*",))
+
+
 def test_what_is_redacted_is_masked_in_what_commands_print(url: str) -> None:
     with StateManager(url, "work") as state:
         state.save("api_token", "secret1")
@@ -772,7 +800,7 @@ def test_what_is_redacted_is_masked_in_what_commands_print(url: str) -> None:
     async def flow(pilot: Pilot[None], app: Board) -> None:
         printing = (
             "load api_token", "load conf", "load conf /token", "entry api_token", "history api_token", "diff 22",
-            "find secret", "log", "load conf | cat", "find --jsonpath '$.token' --keys conf",
+            "find token", "log", "load conf | cat", "find --jsonpath '$.token' --keys conf",
         )  # fmt: skip
         for number, line in enumerate(printing, 1):
             await enter_line(pilot, app, line)

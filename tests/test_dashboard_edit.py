@@ -420,6 +420,23 @@ def test_two_dashboards_that_save_the_same_have_no_race(state):
     assert state.revision == 2
 
 
+def test_what_another_wrote_is_shown_masked_and_mine_can_be_saved(state):
+    state.save("k", 1)
+
+    async def scenario():
+        async with running(state, redact=("*token*",)) as (app, pilot):
+            screen = await opened(app, pilot, "k")
+            await write(pilot, screen, "3")
+            state.save("k", {"api_token": "secret"})
+            await pilot.press("ctrl+s")
+            await until(pilot, on(app, ConflictScreen))
+            assert "secret" not in differences(app) and "••••••" in differences(app)
+            await pilot.press("m")
+            await until(pilot, lambda: state.load("k") == 3)
+
+    run(scenario)
+
+
 def test_what_another_writes_is_told_while_one_edits(state):
     state.save("k", 1)
 

@@ -494,3 +494,17 @@ def test_the_keys_are_named_below_and_a_click_presses_them(sqlite: str) -> None:
 
 def named_at(bar: KeyBar, text: str) -> int:
     return "".join(segment.text for segment in bar.render_line(0)).index(text)
+
+
+@pytest.mark.parametrize("sought", ["secret1", "secret2", "visible"])
+def test_what_is_redacted_is_not_found_by_its_value(sqlite: str, sought: str) -> None:
+    with StateManager(sqlite, "work") as state:
+        state.save("api_token", "secret1")
+        state.save("conf", {"name": "visible", "token": "secret2"})
+
+    async def flow(pilot: Pilot[None]) -> None:
+        await shown(pilot, "api_token", "conf", "phase")
+        await pilot.press("/", *f"={sought}")
+        await shown(pilot, ' name: "visible"' if sought == "visible" else f"no value holds '{sought}'")
+
+    look(StateManager(sqlite, "work"), flow, redact=("*token*",))

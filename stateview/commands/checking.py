@@ -11,7 +11,7 @@ from ..model import ABSENT
 from .conditions import Condition, parse_condition
 from .context import Context
 from .exits import ExitCode, UsageError
-from .results import Done, Record
+from .results import Done, Record, Shown
 
 WAIT_SECONDS = 30.0
 _LONG = 80
@@ -38,8 +38,9 @@ def check(context: Context, given: dict[str, Any]) -> Done:
             return Done(told, ExitCode.MISSING, data={"assert": False})
     if condition.holds(value):
         return Done()
-    told = f"assertion failed: {subject} {condition}; it is {_shown(value, condition)}"
-    return Done(told, ExitCode.MISSING, data={"assert": False})
+    shown = Shown(subject, condition.path, _shown(value, condition))
+    told = f"assertion failed: {subject} {condition}; it is {shown.text}"
+    return Done(told, ExitCode.MISSING, data={"assert": False}, shown=shown)
 
 
 class _NONE:
@@ -73,8 +74,9 @@ def wait(context: Context, given: dict[str, Any]) -> Done:
             return Done(f"{key} {condition}, revision {revision}", data={"revision": revision})
         left = deadline - time.monotonic()
         if left <= 0:
-            told = f"waited {seconds:g} s for {key} {condition}; it is {_shown(value, condition)}"
-            return Done(told, ExitCode.MISSING, data={"wait": False})
+            shown = Shown(key, condition.path, _shown(value, condition))
+            told = f"waited {seconds:g} s for {key} {condition}; it is {shown.text}"
+            return Done(told, ExitCode.MISSING, data={"wait": False}, shown=shown)
         manager.backend.wait(revision, min(left, 1.0))
 
 

@@ -12,7 +12,7 @@ from ..model import ABSENT
 from ..transaction import Transaction
 from .context import Context
 from .exits import UsageError
-from .results import Done, Loaded, Record, Table, plural
+from .results import Done, Loaded, Record, Shown, Table, plural
 from .values import read_value, type_name
 
 
@@ -31,7 +31,8 @@ def save(context: Context, given: dict[str, Any]) -> Done:
     text = codec.encode(value).decode()
     shown = text if len(text) <= 60 else text[:59] + "…"
     told = f"saved {key} = {shown} ({type_name(_plain(value))}), revision {revision}"
-    return Done(told, data={"key": key, "revision": revision, "type": type_name(_plain(value))})
+    data = {"key": key, "revision": revision, "type": type_name(_plain(value))}
+    return Done(told, data=data, shown=Shown(key, "", shown))
 
 
 def _plain(value: Any) -> Any:

@@ -28,11 +28,20 @@ class Result(Struct):
     code: int = 0
 
 
+class Shown(Struct):
+    """A text in `told` that is, or begins, the value of a key, or of a place (JSON Pointer) inside it."""
+
+    key: str
+    path: str
+    text: str
+
+
 class Done(Result):
     """An act: `data` is what a script may want to know of it, `name` what it printed, if anything."""
 
     data: dict[str, Any] = {}
     name: str = ""
+    shown: Shown | None = None
 
 
 class Loaded(Result):

@@ -106,7 +106,7 @@ class Acts:
         def act(_stop: object) -> Result:
             context = ActContext(through(manager, self._committed), {**app.options, "yes": True})
             result: Result = handler(context, bound.arguments)
-            return result
+            return _told_seen(result, bound.arguments, app.redact)
 
         def end(result: Result) -> None:
             self._keep(line, result.told, result.code == 0)
@@ -201,14 +201,12 @@ class Acts:
         choose_theme(self._app, words[0] if words else None)
 
     def _submit(self, typed: Typed) -> None:
-        from .concealing import conceal, gives_masked
+        from .concealing import gives_masked
 
         app, line = self._app, typed.line
         elsewhere = {name: value for name, value in typed.options.items() if name not in ("format", "yes", "help")}
         options = {**app.options, **typed.options}
         handler = load_handler(typed.command) if typed.command is not None else None
-
-        secret = gives_masked(typed.arguments, app.redact)
 
         def perform(job: Job, context: JobContext) -> Result | None:
             if handler is None:
@@ -218,12 +216,11 @@ class Acts:
                 pipe(line.bang, iter(()), job)
                 return None
             result: Result = handler(context, typed.arguments)
-            if secret:
-                result = conceal(result, typed.arguments, app.redact)
+            result = _told_seen(result, typed.arguments, app.redact)
             self._print(job, result, typed.arguments, typed.options.get("format", ""), line)
             return result
 
-        if secret:
+        if gives_masked(typed.arguments, app.redact):
             shown = app.command_line(["save", typed.arguments["key"], MASK])
         elif line.bang:
             shown = typed.text
@@ -283,6 +280,15 @@ class Acts:
         kept = [number for number, one in enumerate(self.done) if one.job is not None]
         for number in kept[:-OUTPUTS]:
             self.done[number] = self.done[number]._replace(job=None)
+
+
+def _told_seen(result: Result, given: dict[str, Any], patterns: tuple[str, ...]) -> Result:
+    """A result that tells of an act, with the value that it tells of masked if need be; any other as it is."""
+    if not patterns or not isinstance(result, ResultDone):
+        return result
+    from .concealing import conceal
+
+    return conceal(result, given, patterns)
 
 
 def write_file(path: str, append: bool, pieces: Iterator[str], job: Job) -> None:

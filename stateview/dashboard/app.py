@@ -200,6 +200,10 @@ class Dashboard(App[None]):
         """What to type for an act in a terminal, where the store and the namespace are those that are looked at."""
         from .acts import command_line
 
+        if self.redact:
+            from .concealing import concealed_words
+
+            words = concealed_words(words, self.redact)
         return command_line(words, self.where)
 
     def brief(self, line: str) -> str:

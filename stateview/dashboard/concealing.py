@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .. import codec
-from ..commands.results import Changes, Differs, Done, Loaded, Record, Result, Table
+from ..commands.binding import bind
+from ..commands.exits import UsageError
+from ..commands.results import Changes, Differs, Done, Loaded, Record, Result, Stream, Table
+from ..commands.searching import text_test
 from ..diff import Change, Diff
 from ..errors import StateException
 from .masking import MASK, masked, masked_places
@@ -21,8 +24,14 @@ def conceal(result: Result, given: dict[str, Any], patterns: tuple[str, ...]) ->
         return result
     key = given.get("key")
     named = isinstance(key, str) and masked(key, patterns)
-    if isinstance(result, Done) and gives_masked(given, patterns):
-        return Done(f"saved {key} = {MASK}, revision {result.data['revision']}", result.code, result.data)
+    if isinstance(result, Done) and result.shown is not None:
+        one = result.shown
+        if _is_secret(one.key, one.text, patterns) or _hidden_path({"path": one.path}, patterns):
+            head, _, tail = result.told.rpartition(one.text)  # the last: what was typed may stand before it
+            return Done(f"{head}{MASK}{tail}", result.code, result.data, result.name)
+        return result
+    if isinstance(result, Stream):
+        raise UsageError("an export is not shown on the screen where values are masked", "Give a file: 'export FILE'")
     if isinstance(result, Loaded):
         return Loaded(result.told, result.code, _bytes(result.data, named or _hidden_path(given, patterns), patterns))
     if isinstance(result, Record) and "value" in result.data:
@@ -31,7 +40,7 @@ def conceal(result: Result, given: dict[str, Any], patterns: tuple[str, ...]) ->
         return Record(result.told, result.code, {**result.data, "value": value})
     if isinstance(result, Table) and "value" in result.columns:
         return Table(
-            result.told, result.code, result.columns, _rows(result, named, patterns), result.plain, result.empty
+            result.told, result.code, result.columns, _rows(result, given, named, patterns), result.plain, result.empty
         )
     if isinstance(result, Differs) and result.diff is not None:
         diff = result.diff
@@ -45,14 +54,23 @@ def conceal(result: Result, given: dict[str, Any], patterns: tuple[str, ...]) ->
 def gives_masked(given: dict[str, Any], patterns: tuple[str, ...]) -> bool:
     """Whether arguments of `save` hold a value that is not to be seen, or one with such a value inside."""
     text = given.get("value")
-    if not isinstance(text, str) or not patterns:
-        return False
-    if masked(str(given.get("key")), patterns):
-        return True
+    return isinstance(text, str) and _is_secret(str(given.get("key")), text, patterns)
+
+
+def _is_secret(key: str, text: str, patterns: tuple[str, ...]) -> bool:
+    """Whether the text of a key's value, or the beginning of it, is not to be seen."""
+    if not patterns or masked(key, patterns):
+        return bool(patterns)
     try:
         return next(masked_places(codec.decode(text.encode()), patterns), None) is not None
-    except StateException:
-        return False  # a string, or nothing that is saved
+    except StateException:  # a string, or nothing that is saved; or the beginning of what may hold anything
+        return text[:1] in ("{", "[") and text.endswith("…")
+
+
+def concealed_words(words: list[str], patterns: tuple[str, ...]) -> list[str]:
+    """The words of an act as its command line shows them: the value that `save` gets may be one not to be seen."""
+    given = bind(words).arguments if words[:1] == ["save"] else {}
+    return ["save", given["key"], MASK] if gives_masked(given, patterns) else words
 
 
 def _hidden_path(given: dict[str, Any], patterns: tuple[str, ...]) -> bool:
@@ -72,12 +90,17 @@ def _inside(value: Any, patterns: tuple[str, ...]) -> Any:
     return value
 
 
-def _rows(table: Table, named: bool, patterns: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
+def _rows(
+    table: Table, given: dict[str, Any], named: bool, patterns: tuple[str, ...]
+) -> Iterator[tuple[Any, ...]]:  # fmt: skip
+    found_by = text_test(given["pattern"], given.get("regex", False)) if given.get("pattern") else None
     value, key = table.columns.index("value"), table.columns.index("key") if "key" in table.columns else None
     path = table.columns.index("path") if "path" in table.columns else None
     for row in table.rows:
         hidden = named or (key is not None and masked(str(row[key]), patterns))
         hidden = hidden or (path is not None and _hidden_path({"path": row[path]}, patterns))
+        if hidden and found_by is not None and key is not None and not found_by(str(row[key])):
+            continue  # `find` found it by its value, which could be guessed so
         yield *row[:value], MASK if hidden else _inside(row[value], patterns), *row[value + 1 :]
 
 

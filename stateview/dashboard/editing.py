@@ -21,7 +21,6 @@ from ..commands.exits import UsageError
 from ..commands.values import type_name
 from ..errors import BackendError, NotSerializable, StateException
 from ..manager import StateManager
-from .acts import command_line
 from .masking import masked, masked_places
 from .paint import line, size
 
@@ -110,7 +109,7 @@ def refusal(board: Dashboard, key: str | None) -> str:
     return ""
 
 
-def read_draft(manager: StateManager, key: str, patterns: tuple[str, ...]) -> Draft | None:
+def read_draft(board: Dashboard, key: str) -> Draft | None:
     """The live value of a key as text; None where there is none. Reads the backend.
 
     Raises:
@@ -118,20 +117,23 @@ def read_draft(manager: StateManager, key: str, patterns: tuple[str, ...]) -> Dr
         Damaged: it cannot be decoded.
 
     """
+    manager = board.manager
     version = manager.backend.get(key)
-    return None if version is None else draft_of(manager, version, patterns)
-
-
-def draft_of(manager: StateManager, version: Version, patterns: tuple[str, ...]) -> Draft:
-    """A version as text. Raises as `read_draft`."""
-    data = version.value or b"null"
-    value = codec.decode(data, f"the value of {version.key[:60]!r}")
-    place = next(masked_places(value, patterns), None)
+    if version is None:
+        return None
+    value = codec.decode(version.value or b"null", f"the value of {key[:60]!r}")
+    place = next(masked_places(value, board.redact), None)
     if place is not None:
         raise UsageError(
             f"it holds a masked value at {place}, so it is not edited on the screen",
-            f"In a terminal: {command_line(['edit', version.key])}",
+            f"In a terminal: {board.command_line(['edit', key])}",
         )
+    return draft_of(manager, version)
+
+
+def draft_of(manager: StateManager, version: Version) -> Draft:
+    """A version as text."""
+    data = version.value or b"null"
     left = (version.expires - manager.backend.now()) / 1_000_000 if version.expires else 0.0
     return Draft(as_text(data), version.revision, time.monotonic() + left if version.expires else None)
 

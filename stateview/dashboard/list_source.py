@@ -15,6 +15,7 @@ from ..commands.searching import leaf_text, leaves, text_test
 from ..errors import Damaged
 from ..manager import StateManager
 from ..view import Ref, resolve
+from .masking import masked, without_masked
 from .matching import Filter, quality
 from .source import BITE, REST, Order, Page, Stop
 
@@ -111,12 +112,14 @@ class ListSource:
         text: the filter, see `Filter.parse`.
         order: one of `ORDERS`.
         limit: rows that are held.
+        redact: globs; what they mask is not searched.
 
     """
 
     def __init__(
-        self, manager: StateManager, at: Ref | None = None, text: str = "", order: Order = "key", limit: int = LIMIT
-    ) -> None:
+        self, manager: StateManager, at: Ref | None = None, text: str = "", order: Order = "key", limit: int = LIMIT,
+        redact: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
         self.manager = manager
         self.at = at
         self.text = text
@@ -129,6 +132,7 @@ class ListSource:
         searching = self._sought.kind == "values" and self._sought.text
         self._in_values = text_test(self._sought.text) if searching else None
         self._limit = limit
+        self._redact = redact
         self._point: Point | None = None
         self._total: int | None = None  # keys there are, to say how far the search is
         self._mutex = threading.Lock()
@@ -240,7 +244,9 @@ class ListSource:
         except Damaged:
             self._damaged.add(version.key)
             return False
-        return any(self._in_values(leaf_text(leaf)) for _, leaf in leaves(value))
+        if masked(version.key, self._redact):
+            return False
+        return any(self._in_values(leaf_text(leaf)) for _, leaf in leaves(without_masked(value, self._redact)))
 
     # --- what others write -------------------------------------------------------------------------------------
 

@@ -74,7 +74,9 @@ class Source(Protocol):
         """What to know of it, in words, beside how many rows there are. Holds no stored text."""
 
 
-def open_source(manager: StateManager, at: Ref | None = None, text: str = "", order: Order = "key") -> Source:
+def open_source(
+    manager: StateManager, at: Ref | None = None, text: str = "", order: Order = "key", redact: tuple[str, ...] = ()
+) -> Source:  # fmt: skip
     """What shows the keys that a filter finds, in an order. Reads nothing.
 
     Args:
@@ -82,6 +84,7 @@ def open_source(manager: StateManager, at: Ref | None = None, text: str = "", or
         at: the state; None is live.
         text: the filter as it is typed, see `Filter.parse`.
         order: one of `ORDERS`; fuzzy matches that are not sorted otherwise come best first.
+        redact: globs; what they mask is not searched, as it could be guessed so.
 
     """
     sought = Filter.parse(text)
@@ -89,7 +92,7 @@ def open_source(manager: StateManager, at: Ref | None = None, text: str = "", or
         return RangeSource(manager, at, sought.prefix, text)
     from .list_source import ListSource
 
-    return ListSource(manager, at, text, order)
+    return ListSource(manager, at, text, order, redact=redact)
 
 
 class Gaps:

@@ -47,7 +47,7 @@ def read_race(manager: StateManager, key: str, mine: bytes, patterns: tuple[str,
     if version is None or version.value is None:
         rows = [("removed", "they deleted the key, or it expired"), ("added", f"mine {_side(mine)}")]
         return Race(None, "is not there any more", rows, False)
-    theirs = draft_of(manager, version, patterns)
+    theirs = draft_of(manager, version)
     same = codec.canonical(codec.decode(version.value)) == codec.canonical(codec.decode(mine))
     return Race(theirs, _told(manager, version), _rows(version.value, mine, patterns), same)
 
@@ -62,6 +62,9 @@ def _told(manager: StateManager, version: Version) -> str:
 def _rows(theirs: bytes, mine: bytes, patterns: tuple[str, ...]) -> list[tuple[str, str]]:
     """Lines with their roles: what differs from theirs to mine."""
     if len(theirs) + len(mine) > COMPARED:
+        if patterns:
+            sizes = f"theirs {len(theirs):,} bytes, mine {len(mine):,} bytes"
+            return [("changed", f"{sizes}: too large to be compared where values are masked")]
         return [("removed", f"theirs {_side(theirs)}"), ("added", f"mine {_side(mine)}")]
     before, after = (without_masked(codec.decode(side), patterns) for side in (theirs, mine))
     changes = compare(before, after)

@@ -51,7 +51,6 @@ def edit(board: Dashboard, key: str, editor: bool = False) -> None:
     if why := refusal(board, key):
         board.tell(why, wrong=True)
         return
-    manager, patterns = board.manager, board.redact
 
     def opened(draft: Draft | None) -> None:
         outside = editor or (draft is not None and len(draft.text) > INLINE)
@@ -63,7 +62,7 @@ def edit(board: Dashboard, key: str, editor: bool = False) -> None:
         else:
             board.push_screen(EditScreen(key, draft, outside=outside))
 
-    board.reader.ask(board, "draft", lambda _stop: read_draft(manager, key, patterns), opened, board.trouble)
+    board.reader.ask(board, "draft", lambda _stop: read_draft(board, key), opened, board.trouble)
 
 
 def add(board: Dashboard, key: str = "", text: str = "") -> None:

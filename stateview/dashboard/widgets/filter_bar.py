@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.binding import Binding, BindingType
 from textual.message import Message
@@ -15,6 +15,9 @@ from ..source import Source, open_source
 from .line_input import LineInput
 
 REST = 0.08  # seconds without a key stroke after which what was typed is looked for
+
+if TYPE_CHECKING:
+    from ..app import Dashboard
 
 
 class FilterBar(LineInput):
@@ -47,7 +50,7 @@ class FilterBar(LineInput):
 
     def source(self, manager: StateManager, at: Ref | None = None) -> Source:
         """What shows the keys that the filter finds."""
-        return open_source(manager, at, self.text)
+        return open_source(manager, at, self.text, redact=cast("Dashboard", self.app).redact)
 
     def open(self) -> None:
         """Begin to type."""

@@ -143,7 +143,7 @@ class KeyList(VirtualList):
 
         """
         if source.order != self.order:
-            source = open_source(source.manager, source.at, source.text, self.order)
+            source = open_source(source.manager, source.at, source.text, self.order, self._host.redact)
         if self._source is None or self._source.manager is not source.manager:
             self.marked.clear()
             keep = False
@@ -165,7 +165,8 @@ class KeyList(VirtualList):
     def filter(self, text: str) -> None:
         """List the keys that a filter finds, see `Filter.parse`; without one, all, and the cursor stays on its key."""
         if self._source is not None and text != self._source.text:
-            self.show(open_source(self._source.manager, self._source.at, text, self.order), keep=not text)
+            source = open_source(self._source.manager, self._source.at, text, self.order, self._host.redact)
+            self.show(source, keep=not text)
 
     def moved(self, changed: list[str] | None) -> None:
         """Others have written these keys, or may have written any (None). The rows seen are read again soon."""
