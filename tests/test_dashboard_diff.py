@@ -36,6 +36,7 @@ from stateview.dashboard.diff_model import (
 )
 from stateview.dashboard.patch_file import write_patch
 from stateview.dashboard.screens.diff import DiffScreen
+from stateview.dashboard.widgets.diff_view import DiffView
 from stateview.diff import Change, compare
 from stateview.model import ABSENT, Kind
 
@@ -510,6 +511,31 @@ def test_another_namespace_or_store_is_compared_and_closed_with_the_screen(
         assert "moved on" not in screen_text(pilot.app)  # neither side is live here
 
     run(manager, flow)
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 24), (100, 30), (160, 50)])
+def test_long_lines_are_wrapped_and_not_cut_beside_a_scroll_bar(url: str, size: tuple[int, int]) -> None:
+    manager = seed(url)
+    texts = [f"Line {number}: the quick brown fox jumps over the lazy dog, and then some more" for number in range(60)]
+    manager.save("text", "\n".join(texts))
+    texts[::3] = [text.upper() for text in texts[::3]]
+    manager.save("text", "\n".join(texts))
+
+    async def flow(pilot: Pilot[None]) -> None:
+        pilot.app.push_screen(DiffScreen("live~1"))
+        await shown(pilot, "~ text")
+        view = pilot.app.screen.query_one(DiffView)
+        if size[0] < 80:
+            await pilot.press("enter")
+        await shown(pilot, "LINE 0")
+        await until(pilot, lambda: view.show_vertical_scrollbar)
+        await pilot.pause(0.1)
+        painted = "".join("".join(part.text for part in view.render_line(y))[1:].strip("−+ ") for y in range(1, 7))
+        assert "…" not in painted
+        for text in ("Line 0: the quick brown fox jumps over the lazy dog", texts[0]):
+            assert text.replace(" ", "") in painted.replace(" ", "")
+
+    run(manager, flow, size)
 
 
 def test_a_patch_is_written_and_nothing_is_overwritten_unasked(

@@ -178,7 +178,8 @@ class DiffView(VirtualList):
         return self._split and self.app.size.width < WIDE
 
     def _fitting(self) -> Layout:
-        width = max(20, self.size.width - 1 - (4 if self.marks else 0))
+        bar = self.styles.scrollbar_size_vertical  # whether it is there or not: else all were wrapped anew for it
+        width = max(20, self.size.width - bar - 1 - (4 if self.marks else 0))
         return Layout(width, self._split and not self.too_narrow)
 
     def on_resize(self) -> None:
