@@ -1096,9 +1096,12 @@ def test_recover_sets_aside_what_is_damaged(path: str, start: Callable[..., Serv
     assert other.load("fine") == 1
     report = state.recover()
     assert not report.ok
-    assert [problem.subject for problem in report.problems] == ["the key index", "key 'b'", "key '\ufffd'"]
+    subjects = ["the key index", "key 'b'", "key '\ufffd'", "the live state", "the key index"]
+    assert [problem.subject for problem in report.problems] == subjects
+    assert "'bare'" in report.problems[3].found
     aside = {b"b": b"not what was written", b"\xff": b"1 1 0 1"}
     assert client.hgetall(report.kept[0]) == aside
+    assert client.zscore(report.kept[1], "bare") == 0
     assert state.list_keys() == other.list_keys() == ["fine"]
     assert other.load("b", None) is None
     assert [entry.value for entry in state.history("b")][-2:] == [1, 0]

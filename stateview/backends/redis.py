@@ -217,10 +217,16 @@ class RedisBackend:
                 return
             head = self._try(lambda client: client.hgetall(self._keys[0]))
             started = now()  # not before: connecting takes longer than asking for the time
+            there = 0
+            if not head:  # in this order: the first commit writes all of them
+                there = self._try(lambda client: client.exists(*(self._keys[place] for place in scripts.PARTS)))
+                head = self._try(lambda client: client.hgetall(self._keys[0]))
             clock = self._try(lambda client: client.time())
             self._skew = clock[0] * 1_000_000 + clock[1] - (started + now()) // 2
-            if int(head.get(b"format", b"1")) > 1:
+            if head.get(b"format", b"").isdigit() and int(head[b"format"]) > 1:
                 raise BackendError(f"{self.url}: namespace {self.namespace!r} has a later format", "Upgrade stateview")
+            if scripts.unreadable_head(head) or (not head and there):
+                raise Damaged(f"{self.url}: {self._keys[0]} is not what was written", "Run 'stateview recover'")
             if not head:
                 self._adopt()
             self._met = True
@@ -461,7 +467,15 @@ class RedisBackend:
     def namespaces(self) -> list[str]:
         """See `Backend.namespaces`."""
         self._meet()
-        return sorted(name.decode() for name in self._try(lambda client: client.smembers(REGISTRY)))
+        return sorted(name.decode() for name in self._registry(lambda client: client.smembers(REGISTRY)))
+
+    def _registry(self, act: Callable[[Any], T]) -> T:
+        """Ask for, or change, the list of namespaces, which is no key of this one."""
+        try:
+            return self._try(act)
+        except Damaged as error:
+            what = f"{self.url}: the list of namespaces, the key {REGISTRY}, is no set: something else wrote to it"
+            raise Damaged(what, "Run 'stateview recover'") from error
 
     def close(self) -> None:
         """See `Backend.close`."""
@@ -488,7 +502,7 @@ class RedisBackend:
         try:
             reply = self._send(lane, self._words(batch, lane.next()))
             if reply == [b"register"]:
-                self._try(lambda client: client.sadd(REGISTRY, self.namespace))
+                self._registry(lambda client: client.sadd(REGISTRY, self.namespace))
                 reply = self._send(lane, self._words(batch, lane.next(), new=True))
         finally:
             if len(self._lanes) >= self._held:
@@ -570,7 +584,7 @@ class RedisBackend:
             base = sum(1 for batch in batches if batch.writes)
             batches.append(Batch(writes, base=base, reason=reason, marks=marks, token=secrets.token_hex(8)))
             previous, before = label, data
-        self._try(lambda client: client.sadd(REGISTRY, self.namespace))
+        self._registry(lambda client: client.sadd(REGISTRY, self.namespace))
 
         def act(client: Any) -> Any:
             if not isinstance(client, redis.Redis):  # a cluster: its own pipelines take no scripts
@@ -632,7 +646,7 @@ class RedisBackend:
         """See `Backend.drop`."""
         self._check_writable()
         self._try(lambda client: client.unlink(*self._keys))
-        self._try(lambda client: client.srem(REGISTRY, self.namespace))
+        self._registry(lambda client: client.srem(REGISTRY, self.namespace))
         if self._tracking is not None:
             self._tracking.forget()
 

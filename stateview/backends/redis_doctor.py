@@ -75,12 +75,15 @@ def examine(backend: RedisBackend, say: Say) -> Iterator[Finding]:
     try:
         server = _Server(backend)
         yield from server.run()
+        if kind := registry_type(backend):
+            meaning = "something else wrote to it; no namespace can be listed, and no new one be made"
+            yield Finding("error", REGISTRY, f"it is a {kind}, not a set", meaning, RECOVER)
         wrong = list(types(backend))
         yield from wrong
         if any(one.found.startswith("it is a ") for one in wrong):
             return
         head = read_head(backend)
-        if head is None or unreadable_head(head):
+        if head is None or scripts.unreadable_head(head):
             meaning = "nothing can be read or written"
             yield Finding("error", backend._keys[0], "it is not what was written", meaning, RECOVER)
             return
@@ -215,18 +218,11 @@ def types(backend: RedisBackend) -> Iterator[Finding]:
 
 
 def read_head(backend: RedisBackend) -> dict[bytes, bytes] | None:
-    """The head, empty where there is no namespace; None where it is missing, and entries are there."""
-    live = backend._try(lambda client: client.hlen(backend._keys[1]))  # before: the first commit writes both
+    """The head, empty where there is no namespace; None where it is missing, and something is there."""
+    parts = [backend._keys[place] for place in scripts.PARTS]
+    there = backend._try(lambda client: client.exists(*parts))  # before: the first commit writes all of them
     head: dict[bytes, bytes] = backend._try(lambda client: client.hgetall(backend._keys[0]))
-    return head if head or not live else None
-
-
-def unreadable_head(head: dict[bytes, bytes]) -> bool:
-    """Whether the head is not what was written."""
-    if not head:
-        return False
-    numbers = [head.get(name, b"0") for name in (b"revision", b"time", b"floor", b"format")]
-    return not (all(number.isdigit() for number in numbers) and head.get(b"lineage", b"").isalnum())
+    return head if head or not there else None
 
 
 def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
@@ -372,17 +368,37 @@ def unreadable_commit(revision: bytes, packed: bytes) -> bool:
     return not (revision.isdigit() and moment.isdigit() and fields)
 
 
+def newest_commit(backend: RedisBackend) -> tuple[int, list[bytes]]:
+    """The highest revision of which there is a record (0: none), and those whose record cannot be read."""
+    newest, bad = 0, set()
+    for name, packed in scan(backend, 8):
+        if unreadable_commit(name, packed):
+            bad.add(name)
+        else:
+            newest = max(newest, int(name))
+    return newest, sorted(bad)
+
+
 def _commits(backend: RedisBackend, say: Say) -> Iterator[Finding]:
     say("the commits")
-    bad = sorted(name for name, packed in scan(backend, 8) if unreadable_commit(name, packed))
+    newest, bad = newest_commit(backend)
+    if newest > (known := backend.head().revision):
+        found = f"its revision is {known}, and there is a commit {newest}"
+        yield Finding("error", backend._keys[0], found, "what is saved next takes the place of what is there", RECOVER)
     if bad:
         found = f"{len(bad)} records of commits cannot be read, such as that of {bad[0].decode(errors='replace')[:20]}"
         yield Finding("error", f"{backend._prefix}commits", found, "the log cannot be shown", RECOVER)
 
 
+def registry_type(backend: RedisBackend) -> str:
+    """What the list of namespaces is instead of a set; nothing where it is one, or is not there."""
+    kind: str = backend._try(lambda client: client.type(REGISTRY)).decode()
+    return "" if kind in ("set", "none") else kind
+
+
 def _beside(backend: RedisBackend) -> Iterator[Finding]:
     """What lies beside the namespace, and is not of it."""
-    if not backend._try(lambda client: client.sismember(REGISTRY, backend.namespace)):
+    if not registry_type(backend) and not backend._try(lambda client: client.sismember(REGISTRY, backend.namespace)):
         found = f"it is not in {REGISTRY}"
         yield Finding("error", f"namespace {backend.namespace!r}", found, "no list of namespaces shows it", RECOVER)
     if aside := backend._try(lambda client: client.hlen(backend._keys[13])):

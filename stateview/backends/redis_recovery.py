@@ -6,11 +6,13 @@ Others may write meanwhile: each step is a script that looks again before it cha
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
+from ..errors import Conflict
 from ..model import Problem, RecoveryReport, check_key
 from . import redis_scripts as scripts
 from .base import Batch, Kept, Write
@@ -18,13 +20,14 @@ from .redis_doctor import (
     CHUNK,
     REGISTRY,
     disagreements,
+    newest_commit,
     read_head,
     read_marks,
+    registry_type,
     scan,
     types,
     unreadable_commit,
     unreadable_entry,
-    unreadable_head,
     unreadable_mark,
     unreadable_version,
 )
@@ -32,6 +35,9 @@ from .redis_doctor import (
 if TYPE_CHECKING:
     from .redis import RedisBackend
 
+SOME = 10  # names that one line of the report tells
+DELETES = 10_000  # of one commit
+_HEAD = re.compile(rb"stateview:\{([A-Za-z0-9_-][A-Za-z0-9._-]{0,127})\}:head")
 _LOST = "recovered: what was said of this commit is lost"
 
 # fmt: off
@@ -86,6 +92,19 @@ end
 return added
 """
 
+UNMET = scripts._COMMON + """
+-- Which writes are known of which there is no version. ARGV: members of touched.
+local out = {}
+for _, row in ipairs(ARGV) do
+  local r, key = string.sub(row, 1, 16), string.sub(row, 17)
+  if call('ZSCORE', touched, row) and call('HEXISTS', history, key .. '\\0' .. r) == 0 and
+    tonumber(string.match(call('HGET', live, key) or '', '^(%d+) ')) ~= tonumber(r) then
+    out[#out + 1] = row
+  end
+end
+return out
+"""
+
 UNTOUCH = scripts._COMMON + """
 -- Forget what is said to be written above the floor, and is not there. Returns how many.
 local floor, gone = tonumber(call('HGET', head, 'floor') or 0), 0
@@ -128,11 +147,26 @@ return out
 """
 
 HOLE = scripts._COMMON + """
--- Where a version is lost, the key is absent. ARGV: the field of the history, its revision, what superseded it or 0.
-if call('HEXISTS', history, ARGV[1]) == 1 then return 0 end
-local time = string.match(call('HGET', commits, ARGV[2]) or '', '^(%d+) ') or '0'
-call('HSET', history, ARGV[1], ARGV[3] .. ' ' .. time .. ' 0 D')
-return call('ZADD', hindex, '0', ARGV[1])
+-- Where a version is lost, the key is absent. ARGV: keys, each with a revision, of which the higher come first. Returns
+-- of each which revision superseded it: 0 where none did, -1 where the version is there.
+local out = {}
+for i = 1, #ARGV, 2 do
+  local key, r = ARGV[i], tonumber(ARGV[i + 1])
+  local field = key .. '\\0' .. pad(r)
+  local own = tonumber(string.match(call('HGET', live, key) or '', '^(%d+) ') or 0)
+  if own == r or call('HEXISTS', history, field) == 1 then
+    out[#out + 1] = -1
+  else
+    local later = call('ZRANGEBYLEX', hindex, '(' .. field, '(' .. key .. '\\0:', 'LIMIT', 0, 1)[1]
+    local until_ = later and tonumber(string.sub(later, -16)) or (own > r and own) or 0
+    local time = string.match(call('HGET', commits, int(r)) or '', '^(%d+) ') or '0'
+    call('HSET', history, field, int(until_) .. ' ' .. time .. ' 0 D')
+    call('ZADD', hindex, '0', field)
+    call('ZREM', hexpiry, field)
+    out[#out + 1] = until_
+  end
+end
+return out
 """
 
 MARK = scripts._COMMON + """
@@ -201,37 +235,92 @@ def _shown(name: bytes) -> str:
     return repr(name.decode(errors="replace")[:60])
 
 
+def _some(names: Iterable[str]) -> str:
+    """The first names, and how many more there are."""
+    listed = list(names)
+    more = f", and {len(listed) - SOME:,} more" if len(listed) > SOME else ""
+    return ", ".join(listed[:SOME]) + more
+
+
+def _counted(count: int, what: str) -> str:
+    return f"1 {what} is" if count == 1 else f"{count:,} {what}s are"
+
+
+def _is_key(name: bytes) -> bool:
+    try:
+        check_key(name.decode())
+    except ValueError:
+        return False
+    return True
+
+
+def _is_version(field: bytes) -> bool:
+    """Whether it may be a field of the history."""
+    key, nul, digits = field.rpartition(b"\0")
+    return bool(nul) and _is_key(key) and len(digits) == 16 and digits.isdigit() and int(digits) > 0
+
+
 class _Recovery:
     def __init__(self, backend: RedisBackend) -> None:
         self.backend = backend
         self.problems: list[Problem] = []
         self.kept: list[str] = []
         self.aside = backend._keys[13]
-        self.holes: list[tuple[bytes, int]] = []  # keys, and from which revision on a version is missing
+        self.gone: dict[bytes, int] = {}  # keys whose entry is lost, and the revision it said, 0 where that is unknown
+        self.holes: list[tuple[bytes, int, int]] = []  # versions that are lost: key, revision, and until which one
+        self.strange: list[bytes] = []  # members of touched that are none of ours
 
     def note(self, subject: str, found: str, done: str, mended: bool = True) -> None:
         self.problems.append(Problem(subject, found, done, mended))
 
     def run(self) -> RecoveryReport:
         backend = self.backend
+        self.mend_registry()
         self.mend_types()
         self.mend_head()
         if backend._try(lambda client: client.exists(backend._keys[0])):
-            self.mend_lists()
+            self.mend_lists(bare=False)
+            listed = self.find_bare()
             self.set_aside_versions()
-            gone = self.set_aside_entries()
+            self.set_aside_entries()
+            self.find_lost(listed)
+            self.mend_lists(bare=True)
             self.mend_marks()
-            self.fill_holes()
             self.mend_chains()
             self.mend_touched()
             self.mend_commits()
-            if gone:
-                self.backend.commit(Batch(gone, reason="recover: set aside what was damaged"))
-            if backend._try(lambda client: client.sadd(REGISTRY, backend.namespace)):
+            self.tell_marks()
+            self.delete_gone()
+            if backend._registry(lambda client: client.sadd(REGISTRY, backend.namespace)):
                 self.note(f"namespace {backend.namespace!r}", f"it was not in {REGISTRY}", "added")
         if backend._tracking is not None:
             backend._tracking.forget()
         return RecoveryReport(backend.namespace, backend.head().revision, tuple(self.problems), tuple(self.kept))
+
+    def place(self, name: str) -> str:
+        """A key of the same slot under which nothing lies, for what was found in one of ours."""
+        backend = self.backend
+        start = place = f"{backend._prefix}damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}:{name}"
+        number = 1
+        while backend._try(lambda client, place=place: client.exists(place)):  # type: ignore[misc]
+            place = f"{start}-{(number := number + 1)}"
+        self.kept.append(place)
+        return place
+
+    def mend_registry(self) -> None:
+        """The list of namespaces is made anew from those that are there. O(keys of the server) then."""
+        backend = self.backend
+        if not (kind := registry_type(backend)):
+            return
+        place = f"{{{REGISTRY}}}:damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"  # in the same slot
+        backend._try(lambda client: client.rename(REGISTRY, place))
+        self.kept.append(place)
+        heads = backend._try(lambda client: list(client.scan_iter(match="stateview:{*}:head", count=5000)))
+        found = [match[1] for head in heads if (match := _HEAD.fullmatch(head))]
+        if found:
+            backend._try(lambda client: client.sadd(REGISTRY, *found))
+        done = f"made anew from the {len(found)} namespaces that are there; it is kept as {place}"
+        self.note(REGISTRY, f"it was a {kind}, not a set", done)
 
     def mend_types(self) -> None:
         """Put aside what is of another type than ours, and keep what would go by itself."""
@@ -239,9 +328,8 @@ class _Recovery:
         for finding in types(backend):
             name = finding.subject.removeprefix(backend._prefix)
             if finding.found.startswith("it is a "):
-                place = f"{backend._prefix}damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}:{name}"
+                place = self.place(name)
                 backend._try(lambda client, key=finding.subject, to=place: client.rename(key, to))  # type: ignore[misc]
-                self.kept.append(place)
                 again = name in ("index", "expiry", "hindex", "hexpiry", "touched", "tokens", "older")
                 done = "made anew from the entries and their history" if again else "what was in it is lost"
                 self.note(finding.subject, finding.found, f"{done}; it is kept as {place}", again)
@@ -252,11 +340,12 @@ class _Recovery:
     def mend_head(self) -> None:
         """The revision is that of the newest that is there; what cannot be told from anything is said."""
         backend = self.backend
+        newest, _ = newest_commit(backend)
         head = read_head(backend)
-        if head is not None and not unreadable_head(head):
+        if head is not None and not scripts.unreadable_head(head) and newest <= int(head.get(b"revision", newest)):
             return
         head = head or {}
-        revisions = [int(name) for name, _ in scan(backend, 8) if name.isdigit()]
+        revisions = [newest]
         starts = (packed.split(b" ", 1)[0] for _, packed in backend._entries())
         revisions += [int(start) for start in starts if start.isdigit()]
         revisions += [int(name[-16:]) for name, _ in scan(backend, 4) if name[-16:].isdigit()]
@@ -274,30 +363,20 @@ class _Recovery:
         self.note(backend._keys[0], "it was not what was written", said if whole else
                   f"{said}; older states are read only where a checkpoint names them", whole)  # fmt: skip
 
-    def set_aside_entries(self) -> dict[str, Write]:
-        """Take out the entries that cannot be read; the deletes that say so."""
+    def set_aside_entries(self) -> None:
+        """Take out the entries that cannot be read."""
         backend = self.backend
         bad = {name: (packed, wrong) for name, packed in backend._entries()
                if (wrong := unreadable_entry(backend, name, packed))}  # fmt: skip
-        deletes = {}
         for name, (packed, wrong) in sorted(bad.items()):
             if not backend._run(SET_ASIDE, "live", name, packed):
                 continue
             done = f"set aside in {self.aside}; its earlier versions are in its history"
             self.note(f"key {_shown(name)}", wrong, done, False)
-            try:
-                deletes[check_key(name.decode())] = Write(None)
-            except ValueError:  # no key, and so never one of ours
-                continue
-            first = packed.split(b" ", 1)[0]
-            self.holes.append((name, int(first) if first.isdigit() else self.last_touch(name)))
+            if _is_key(name):
+                first = packed.split(b" ", 1)[0]
+                self.gone[name] = int(first) if first.isdigit() else 0
         self.keep_aside(bool(bad))
-        return deletes
-
-    def last_touch(self, key: bytes) -> int:
-        """The last revision that wrote a key, as what changed tells it."""
-        rows = (row for row, _ in scan(self.backend, 7) if row[16:] == key and row[:16].isdigit())
-        return max((int(row[:16]) for row in rows), default=0)
 
     def keep_aside(self, used: bool) -> None:
         if used and self.aside not in self.kept:
@@ -308,27 +387,97 @@ class _Recovery:
         backend = self.backend
         bad = {name: (packed, wrong) for name, packed in scan(backend, 4)
                if (wrong := unreadable_version(name, packed))}  # fmt: skip
+        lost = []
         for name, (packed, wrong) in sorted(bad.items()):
             if backend._run(SET_ASIDE, "history", name, packed):
                 key, _, revision = name.rpartition(b"\0")
                 subject = f"revision {int(revision)} of key {_shown(key)}" if revision.isdigit() else _shown(name)
                 self.note(subject, wrong, f"set aside in {self.aside}", False)
-                if revision.isdigit():
-                    self.holes.append((key, int(revision)))
+                lost += [(key, int(revision))] if _is_version(name) else []
         self.keep_aside(bool(bad))
+        self.fill_holes(lost)
 
-    def mend_lists(self) -> None:
-        """Make indexes and expiries say what is held."""
+    def mend_lists(self, bare: bool) -> None:
+        """Make indexes and expiries say what is held; `bare`: only where it is not held, else only where it is."""
         backend = self.backend
         for kind, places, what in (("live", (1, 2, 3), "the key index"), ("history", (4, 5, 6), "the history's index")):
-            mended = 0
+            mended, kept = 0, ""
             for place in places:
                 for chunk in _chunks(name for name, _ in scan(backend, place)):
-                    if wrong := disagreements(backend, kind, chunk):
+                    wrong = [name for name, said in disagreements(backend, kind, chunk).items()
+                             if (said == "bare") == bare]  # fmt: skip
+                    if wrong and bare and not kept:
+                        kept = self.keep_lists(places[1:])
+                    if wrong:
                         mended += int(backend._run(MEND, kind, *wrong))
             if mended:
                 found = f"of {mended} names it did not say what is held"
-                self.note(what, found, f"made to agree with the {'entries' if kind == 'live' else 'versions'}")
+                done = f"made to agree with the {'entries' if kind == 'live' else 'versions'}"
+                self.note(what, found, done + (f"; as it was it is kept as {kept}" if kept else ""))
+
+    def keep_lists(self, places: Iterable[int]) -> str:
+        """Copy lists aside, before names are taken out of them; the name of the first copy."""
+        names = []
+        for place in places:
+            if self.backend._try(lambda client, place=place: client.exists(self.backend._keys[place])):  # type: ignore[misc]
+                names.append(self.place(scripts.NAMES[place]))
+                self.backend._try(lambda client, place=place: client.copy(self.backend._keys[place], names[-1]))  # type: ignore[misc]
+        return names[0]
+
+    def find_bare(self) -> tuple[set[bytes], set[bytes]]:
+        """The keys, and the fields of the history, that are listed and not there."""
+        found = []
+        for kind, places, is_ours in (("live", (2, 3), _is_key), ("history", (5, 6), _is_version)):
+            names: set[bytes] = set()
+            for place in places:
+                for chunk in _chunks(name for name, _ in scan(self.backend, place)):
+                    bare = (name for name, said in disagreements(self.backend, kind, chunk).items() if said == "bare")
+                    names.update(name for name in bare if is_ours(name))
+            found.append(names)
+        return found[0], found[1]
+
+    def find_lost(self, listed: tuple[set[bytes], set[bytes]]) -> None:
+        """Tell which entries and versions are missing: those that are listed, and those that were written."""
+        backend, last = self.backend, self.backend.head().revision
+        entries, fields = listed
+        pasts = {(field[:-17], int(field[-16:])) for field in fields if int(field[-16:]) <= last}
+        written = set()
+        for chunk in _chunks(row for row, _ in scan(backend, 7)):
+            for row in backend._run(UNMET, *chunk):
+                if _is_version(row[16:] + b"\0" + row[:16]) and int(row[:16]) <= last:
+                    written.add((row[16:], int(row[:16])))
+                else:
+                    self.strange.append(row)
+        newest: dict[bytes, int] = {}
+        for key, revision in written - pasts:
+            newest[key] = max(newest.get(key, 0), revision)
+        lives = {}  # the revision of an entry that is lost
+        for key in entries | self.gone.keys():
+            said = self.gone.get(key, 0)
+            lives[key] = newest.get(key) or (said if said <= last else 0)
+        ends = self.fill_holes(pasts | written | {(key, revision) for key, revision in lives.items() if revision})
+        deletes = {(key, revision) for key, revision in pasts & ends.keys()
+                   if not ends[key, revision] and key not in lives}  # fmt: skip
+        self.holes = [hole for hole in self.holes if hole[:2] not in deletes]
+        self.tell_lost(entries, sorted(ends.keys() - lives.items() - deletes), deletes)
+        self.gone = lives
+
+    def tell_lost(
+        self, entries: set[bytes], versions: list[tuple[bytes, int]], deletes: set[tuple[bytes, int]]
+    ) -> None:
+        if entries:
+            found = (
+                f"{_counted(len(entries), 'key')} listed, and without an entry: {_some(map(_shown, sorted(entries)))}"
+            )
+            self.note("the live state", found, "lost; what is left of earlier versions is in the history", False)
+        if versions:
+            said = _some(f"{_shown(key)} at revision {revision}" for key, revision in versions)
+            found = f"{_counted(len(versions), 'version')} missing: {said}"
+            self.note("the history", found, "lost; a state that showed them is without these keys now", False)
+        if deletes:
+            said = _some(f"of {_shown(key)} at revision {revision}" for key, revision in sorted(deletes))
+            found = f"{_counted(len(deletes), 'delete')} missing: {said}"
+            self.note("the history", found, "put back: nothing else is in the history and not followed by another")
 
     def mend_marks(self) -> None:
         """Give checkpoints their places back; those of which nothing is known any more are lost."""
@@ -356,22 +505,53 @@ class _Recovery:
         doubtful: list[str] = []
         before: Kept | None = None
         after = ("", 0)
+        floor = backend.head().floor
         while page := backend.dump(after, CHUNK):
-            doubtful += [other.key for _, other in _breaks([before, *page] if before else page, 0)]
+            doubtful += [one.key for one, _ in _breaks([before, *page] if before else page, floor)]
             before = page[-1]
             after = (before.key, before.revision)
+        doubtful += [one.key for one, _ in _breaks([before] if before else [], floor, whole=True)]
+        dangling: list[Kept] = []
         for key in dict.fromkeys(doubtful):  # again, since others may have written between two pages
-            versions: list[Kept] = []
-            while not versions or versions[-1].until:  # one that stands is the last
-                page = backend.dump((key, versions[-1].revision if versions else 0), CHUNK, [key])
-                if not page:
-                    break
-                versions += page
+            versions = self.kept_of(key.encode())
             floor = backend.head().floor  # after that: what was forgotten meanwhile lies below it
-            mended += sum(self.close(one, other.revision) for one, other in _breaks(versions, floor))
+            for one, other in _breaks(versions, floor, whole=True):
+                if other is None:
+                    dangling.append(one)
+                else:
+                    mended += self.close(one, other.revision)
         if mended:
             found = f"{mended} versions did not hand over to the next"
             self.note("the history", found, "made to end where the next begins")
+        self.mend_ends(dangling)
+
+    def mend_ends(self, dangling: list[Kept]) -> None:
+        """The last versions of keys that were superseded by what is not there, and is not forgotten either."""
+        last = self.backend.head().revision
+        lost = [one for one in dangling if one.revision < one.until <= last]
+        ends = self.fill_holes((one.key.encode(), one.until) for one in lost)
+        self.tell_lost(set(), sorted(ends), set())
+        for one in dangling:
+            if one in lost or not self.close(one, 0):
+                continue
+            subject, found = f"key {_shown(one.key.encode())}", "what superseded its last version was never written"
+            if one.value is None:
+                self.note(subject, found, "it is deleted still")
+            else:
+                self.gone[one.key.encode()] = 0
+                self.note(
+                    subject, found, f"since when it is gone is lost: until now it shows revision {one.revision}", False
+                )
+
+    def kept_of(self, key: bytes) -> list[Kept]:
+        """All versions of a key."""
+        found: list[Kept] = []
+        while not found or found[-1].until:  # one that stands is the last
+            page = self.backend.dump((key.decode(), found[-1].revision if found else 0), CHUNK, [key.decode()])
+            if not page:
+                break
+            found += page
+        return found
 
     def close(self, one: Kept, until: int) -> int:
         backend = self.backend
@@ -386,11 +566,11 @@ class _Recovery:
         """Which revision wrote what is told by the versions that are there."""
         backend = self.backend
         added = gone = 0
+        for chunk in _chunks(self.strange):
+            gone += int(backend._run(UNTOUCH, *chunk))
         for kind, place in (("live", 1), ("history", 4)):
             for chunk in _chunks(name for name, _ in scan(backend, place)):
                 added += int(backend._run(TOUCH, kind, *chunk))
-        for chunk in _chunks(row for row, _ in scan(backend, 7)):
-            gone += int(backend._run(UNTOUCH, *chunk))
         if added or gone:
             found = f"{added} writes were not known, {gone} were that are not there"
             self.note("what changed", found, "made to agree with the versions")
@@ -412,33 +592,48 @@ class _Recovery:
             self.note(backend._keys[8], f"the {what} {some} could not be read, or were missing",
                       "who did them and why is lost; what they wrote is there", False)  # fmt: skip
 
-    def fill_holes(self) -> None:
-        """In states that showed what is lost the key is absent; which checkpoints these are is said."""
-        for key, revision in self.holes:
-            if revision:
-                until = self.following(key, revision) or 0
-                self.backend._run(HOLE, key + b"\0%016d" % revision, revision, until)
+    def fill_holes(self, lost: Iterable[tuple[bytes, int]]) -> dict[tuple[bytes, int], int]:
+        """In states that showed what is lost the key is absent. Of each that is: what superseded it, 0 if nothing."""
+        found = {}
+        for chunk in _chunks(sorted(lost, reverse=True)):
+            ends = self.backend._run(HOLE, *(word for pair in chunk for word in pair))
+            found.update({pair: int(end) for pair, end in zip(chunk, ends, strict=True) if end >= 0})
+        self.holes += [(key, revision, end) for (key, revision), end in found.items()]
+        return found
+
+    def tell_marks(self) -> None:
+        """Which checkpoints showed what is lost, as far as what is left tells."""
+        for key, revision in self.gone.items():
+            if not revision:  # written before all that is known of what was written, and after what is in the history
+                self.holes.append((key, max((one.until for one in self.kept_of(key)), default=0), 0))
         for mark in self.backend.marks() if self.holes else ():
-            seen = sorted({key for key, revision in self.holes if self.sees(key, revision, mark.revision)})
+            seen = {key for key, low, end in self.holes if low <= mark.revision and (not end or mark.revision < end)}
             if seen:
-                names = ", ".join(_shown(key) for key in seen[:10])
-                found = f"it shows {names}, which cannot be read"
+                found = f"it showed, as far as is known, {_some(map(_shown, sorted(seen)))}"
                 self.note(f"checkpoint {mark.name!r}", found, "lost there: no other copy of it exists", False)
 
-    def sees(self, key: bytes, revision: int, at: int) -> bool:
-        """Whether a state shows the version of a key that this revision wrote, as far as the next one tells."""
-        following = self.following(key, revision)
-        return at >= revision and (following is None or at < following)
+    def delete_gone(self) -> None:
+        """Say so in the log, where that does not take away what was saved meanwhile."""
+        for chunk in _chunks(sorted(key.decode() for key in self.gone), DELETES):
+            while absent := sorted(set(chunk) - self.backend.read(chunk).keys()):
+                batch = Batch(dict.fromkeys(absent, Write(None)), expected=dict.fromkeys(absent, 0),
+                              reason="recover: deleted what is lost")  # fmt: skip
+                try:
+                    self.backend.commit(batch)
+                    break
+                except Conflict:
+                    continue
 
-    def following(self, key: bytes, revision: int) -> int | None:
-        """The revision of the next version of a key."""
-        later = (one.revision for one in self.backend.versions(key.decode(), 1 << 30) if one.revision > revision)
-        return min(later, default=None)
 
+def _breaks(versions: list[Kept], floor: int, whole: bool = False) -> Iterator[tuple[Kept, Kept | None]]:
+    """Versions that were superseded neither by the next of their key, which comes with them, nor by what is forgotten.
 
-def _breaks(versions: list[Kept], floor: int) -> Iterator[tuple[Kept, Kept]]:
-    """Neighbours of one key of which the first was not superseded by the second, nor by what is forgotten since."""
-    for one, other in pairwise(versions):
-        handed_over = one.until == other.revision or one.revision < one.until <= min(floor, other.revision)
-        if one.key == other.key and not handed_over:
+    `whole`: there is nothing after the last.
+    """
+    for one, other in pairwise([*versions, None] if whole else versions):
+        assert one is not None
+        if other is None or one.key != other.key:
+            if one.until and not one.revision < one.until <= floor:
+                yield one, None
+        elif one.until != other.revision and not one.revision < one.until <= min(floor, other.revision):
             yield one, other

@@ -28,6 +28,19 @@ NAMES = (
     "older", "damaged",
 )  # fmt: skip
 
+# What there is of a namespace as soon as there is a head; by their places in NAMES.
+PARTS = (1, 2, 4, 8)
+
+
+def unreadable_head(head: dict[bytes, bytes]) -> bool:
+    """Whether what the hash `head` holds is not what was written; nothing at all is what was."""
+    if not head:
+        return False
+    names = [b"revision", b"floor", *([b"time"] if head.get(b"revision") != b"0" else [])]
+    numbers = [*(head.get(name, b"") for name in names), head.get(b"time", b"0"), head.get(b"format", b"0")]
+    return not (all(number.isdigit() for number in numbers) and head.get(b"lineage", b"").isalnum())
+
+
 # fmt: off
 # The formatter would wrap every script in parentheses, and indent nothing in it.
 _KEYS = """
@@ -51,6 +64,7 @@ end
 _KEPT = """
 local function kept(revision)
   local f = call('HMGET', head, 'revision', 'floor')
+  if not f[1] and call('EXISTS', head) == 1 then error('DAMAGED: the head is not what was written') end
   if revision > tonumber(f[1] or 0) then return false, f[2] or '0' end
   return revision >= tonumber(f[2] or 0) or call('ZCOUNT', marks, int(revision), int(revision)) > 0, f[2] or '0'
 end
@@ -149,7 +163,10 @@ local h = ARGV[1] ~= '' and cjson.decode(ARGV[1]) or {}
 local lane, number = ARGV[3], tonumber(ARGV[4])
 local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage')
 local revision, last, floor, lineage = tonumber(f[1] or 0), tonumber(f[2] or 0), tonumber(f[3] or 0), f[4]
-if not (revision and last and floor) then error('DAMAGED: the head is not what was written') end
+if not (revision and last and floor) or
+  not (f[1] and lineage) and call('EXISTS', head, live, index, history, commits) > 0 then
+  error('DAMAGED: the head is not what was written')
+end
 local size = call('ZCARD', index)
 local known = call('HGET', tokens, lane)
 local fresh = not known
@@ -317,6 +334,9 @@ return r .. ' ' .. stamp .. ' ' .. (size - math.max(0, gone - 100)) .. ' ' .. in
 
 HEAD = _COMMON + """
 local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage', 'format')
+if not (f[1] and f[4]) and call('EXISTS', head, live, index, history, commits) > 0 then
+  error('DAMAGED: the head is not what was written')
+end
 return {f[1] or '0', f[2] or '0', count(), f[3] or '0', f[4] or '', f[5] or '0'}
 """
 
