@@ -1,8 +1,8 @@
 """The history of a JSON namespace: `history.jsonl`, one checksummed line a commit, from which all can be rebuilt.
 
-The first line is a header, then come the versions kept from before the floor, then the commits. A line is a JSON
-object whose first member `sum` is the BLAKE2b digest of the rest of the line. An unfinished last line is a commit that
-was never acknowledged. A commit counts from the moment that its line is whole.
+The first line is a header, then come the versions that were kept without their commits, and the commits, by revision.
+A line is a JSON object whose first member `sum` is the BLAKE2b digest of the rest of the line. An unfinished last line
+is a commit that was never acknowledged. A commit counts from the moment that its line is whole.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Header(Struct, omit_defaults=True):
 
 
 class Base(Struct, omit_defaults=True):
-    """A version kept from before the floor. `value` is absent for a delete."""
+    """A version kept from before the floor, without its commit. `value` is absent for a delete."""
 
     key: str
     revision: int
@@ -84,6 +84,10 @@ class Line(Struct, omit_defaults=True):
     delete: list[str] = []
     marks: list[MarkLine] = []
     unmarks: list[tuple[str, int]] = []
+
+    def writes(self) -> bool:
+        """Whether it made a revision, rather than a checkpoint only."""
+        return bool(self.set or self.delete)
 
 
 def digest(data: bytes) -> str:
@@ -197,14 +201,17 @@ class History:
             return False
         if data.startswith(b'{"rev"'):
             record = msgspec.json.decode(data, type=Line)
-            if record.before and not self.follows(record):
+            if not self.follows(record):
                 return False
             self.add(record)
         elif data.startswith(b'{"key"'):
             base = msgspec.json.decode(data, type=Base)
             value = None if isinstance(base.value, UnsetType) else bytes(base.value)
             version = Version(base.key, value, base.revision, base.time, base.expires)
-            self.versions.setdefault(base.key, []).append(version)
+            versions = self.versions.setdefault(base.key, [])
+            if versions and versions[-1].revision >= version.revision:  # doubled, or not in order
+                return False
+            versions.append(version)
         else:
             header = msgspec.json.decode(data, type=Header)
             self.lineage, self.floor = header.lineage, header.floor
@@ -212,20 +219,28 @@ class History:
         return True
 
     def follows(self, line: Line) -> bool:
-        """Whether no line is gone between the last one and this, which knows what it came after."""
-        if self.last is None:
+        """Whether no line is gone between the last one and this, as far as it knows what it came after."""
+        last = self.last
+        if not line.digest:  # of a file that was written anew
+            return last is None or (not last.digest and last.rev < line.rev)
+        if not line.before:
+            return True
+        if last is None:
             return line.rev == self.floor
-        return self.last.digest in ("", line.before)
+        if not last.digest:
+            return True
+        return last.digest == line.before and line.rev == last.rev + line.writes()
 
     def add(self, line: Line) -> None:
         """Add one commit."""
         for version in written(line):
             self.versions.setdefault(version.key, []).append(version)
-        if line.rev > self.revision:
+        last = self.commits[-1].revision if self.commits else 0
+        if line.rev > (self.revision if line.digest else last):  # those of a file written anew may lie below the floor
             self.commits.append(
                 Commit(line.rev, to_datetime(line.time), line.reason, line.author, line.keys, *line.undo)
             )
-        self.revision = line.rev
+        self.revision = max(self.revision, line.rev)
         gone = {tuple(mark) for mark in line.unmarks}
         gone |= {(mark.name, mark.revision) for mark in line.marks}
         self.marks = [mark for mark in self.marks if (mark.name, mark.revision) not in gone]
@@ -278,21 +293,14 @@ class History:
             for version in versions:
                 by_revision.setdefault(version.revision, []).append(version)
         commits = {commit.revision: commit for commit in self.commits}
-        for revision in sorted(by_revision):
-            if revision not in commits:
-                for version in by_revision[revision]:
-                    value = UNSET if version.value is None else Raw(version.value)
-                    lines.append(seal(Base(version.key, revision, version.time, version.expires, value)))
-        for revision, commit in sorted(commits.items()):
-            micros = (commit.time - to_datetime(0)) // _MICROSECOND
-            line = Line(revision, micros, "", reason=commit.reason, author=commit.author, keys=commit.keys)
-            line.undo = (commit.position, commit.forward, commit.behind)
-            for version in by_revision.get(revision, ()):
-                if version.value is None:
-                    line.delete.append(version.key)
-                else:
-                    line.set[version.key] = Set(Raw(version.value), version.expires, version.time)
-            lines.append(seal(line))
+        for revision in sorted(by_revision.keys() | commits.keys()):
+            versions = by_revision.get(revision, [])
+            if revision in commits:
+                lines.append(seal(_commit_line(commits[revision], versions)))
+                continue
+            for version in versions:
+                value = UNSET if version.value is None else Raw(version.value)
+                lines.append(seal(Base(version.key, revision, version.time, version.expires, value)))
         marks = [
             MarkLine(mark.name, mark.revision, mark.time, mark.note, self.digests.get((mark.name, mark.revision), ""))
             for mark in self.marks
@@ -303,6 +311,19 @@ class History:
 
 
 _MICROSECOND = to_datetime(1) - to_datetime(0)
+
+
+def _commit_line(commit: Commit, versions: list[Version]) -> Line:
+    """A commit and what it wrote as a line of a file that is written anew: without digests."""
+    micros = (commit.time - to_datetime(0)) // _MICROSECOND
+    line = Line(commit.revision, micros, "", reason=commit.reason, author=commit.author, keys=commit.keys)
+    line.undo = (commit.position, commit.forward, commit.behind)
+    for version in versions:
+        if version.value is None:
+            line.delete.append(version.key)
+        else:
+            line.set[version.key] = Set(Raw(version.value), version.expires, version.time)
+    return line
 
 
 def written(line: Line) -> list[Version]:
