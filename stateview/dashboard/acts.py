@@ -31,6 +31,7 @@ KEPT = 500  # acts that are remembered
 _WORDS = 100  # words of a command line that are shown
 _SHOWN = 400  # characters of one word of a command line
 _LINE = 4_000  # characters of a line that was typed
+_NOTICE = 6  # lines of a report that a notice shows
 
 
 class Done(NamedTuple):
@@ -252,6 +253,9 @@ class Acts:
         shown = line if len(line) <= _LINE else line[:_LINE] + "…"
 
         def end(job: Job, error: Exception | None) -> None:
+            if error is None and job.said.count("\n") >= _NOTICE:
+                job.output.write(job.said + "\n")
+                self.jobs.open(job)
             lines = len(job.output.lines)
             said = job.said or (plural(lines, "line") if lines else "done")
             self._keep(shown, said, job.well, job if lines else None)

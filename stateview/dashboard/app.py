@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen
 
 from ..backends import mask
 from ..commands.context import Context
-from ..errors import BackendUnavailable
+from ..errors import BackendUnavailable, StateException
 from ..manager import StateManager
 from ..render import inert
 from . import keymap, themes
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from .screens.main import MainScreen
     from .source import Prefetch
 
+FRESH = 0.5  # seconds in which a notice belongs to the dialog that opens
 TIMEOUT = 3.0  # seconds that a read goes on trying: a person is better told than kept waiting
 
 
@@ -75,6 +78,7 @@ class Dashboard(App[None]):
         self.store = store or manager.url
         self.stores = stores or [(self.store, manager.url)]
         self.redact = redact
+        self._told_at = 0.0
         self.reader = Reader()
         self.acts = Acts(self)
         self._typeahead = Typeahead(self)
@@ -278,10 +282,17 @@ class Dashboard(App[None]):
 
     def tell(self, text: str, *, wrong: bool = False) -> None:
         """Show a notice for a moment; the same one again takes its own place. The text may hold stored data."""
+        self._told_at = time.monotonic()
         shown = "\n".join(inert(line) for line in text[:2000].split("\n"))
         for earlier in [one for one in self._notifications if one.message == shown]:
             self._unnotify(earlier, refresh=False)
         self.notify(shown, severity="error" if wrong else "information", markup=False, timeout=8 if wrong else 5)
+
+    def push_screen(self, screen: Any, *given: Any, **more: Any) -> Any:
+        """See `App.push_screen`. Notices of what was done before are not to lie over a dialog."""
+        if isinstance(screen, ModalScreen) and time.monotonic() - self._told_at > FRESH:
+            self.clear_notifications()
+        return super().push_screen(screen, *given, **more)
 
     def trouble(self, error: Exception, *, act: bool = False) -> None:
         """Show what went wrong, and its next step.
@@ -296,7 +307,10 @@ class Dashboard(App[None]):
             self.live.look()
             if self.lost is not None and not act:
                 return
-        self.tell(str(error), wrong=True)
+        told = str(error)
+        if isinstance(error, OSError) and not isinstance(error, StateException) and error.filename:
+            told = f"{error.filename}: {error.strerror}"
+        self.tell(told, wrong=True)
 
     # --- acts that are the same on every screen ----------------------------------------------------------------
 

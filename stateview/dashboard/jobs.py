@@ -212,7 +212,7 @@ class Jobs:
         self.running.remove(job)
         job.stopped = (error is None and job.heard) or (job.stopping and isinstance(error, NeedsYes))
         if job.stopped:
-            job.said, job.code, error = "stopped", 130, None
+            job.said, job.code, error = f"stopped at {job.progress}" if job.progress else "stopped", 130, None
         if error is not None and not isinstance(error, (StateException, OSError, ValueError)):
             raise error  # a fault of ours ends the program with its traceback
         if isinstance(error, Exception):

@@ -54,7 +54,7 @@ class NewCheckpoint(ModalScreen[Naming | None]):
     }
     NewCheckpoint LineInput { margin-bottom: 1; }
     NewCheckpoint LineInput:focus { background: $primary-muted; }
-    NewCheckpoint #said { color: $text-muted; height: 1; }
+    NewCheckpoint #said { color: $text-muted; width: 1fr; height: auto; max-height: 3; }
     NewCheckpoint #said.-wrong { color: $text-error; }
     NewCheckpoint #line { color: $text-muted; }
     """
@@ -93,7 +93,7 @@ class NewCheckpoint(ModalScreen[Naming | None]):
             try:
                 check_checkpoint(name)
             except InvalidName as error:
-                wrong = error.message
+                wrong = str(error)
         moves = f"{name} moves here; what it named stays as {name}@REVISION" if name in self._known else ""
         said.update(line(wrong or moves or "enter makes it · esc cancels"))
         said.set_class(bool(wrong), "-wrong")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.style import Style
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from ..jobs import Job
 
 PACE = 0.2  # seconds between two looks at how far it is
+GAUGE = 12  # columns
+_OF = re.compile(r"([\d,]+) of ([\d,]+)")
 
 
 class JobBar(Widget):
@@ -65,8 +68,11 @@ class JobBar(Widget):
             end = f" · {lasting(job.seconds)}{f' · and {more} more' if more else ''} · esc stops "
             name, far = f" {board.brief(job.line)} ", f"· {job.progress}" if job.progress else ""
             room = max(0, width - len(end))
+            if room > 50 and (gauge := _gauge(job.progress)):
+                cells.add(f" {gauge}", self._style("name"))
+                room -= len(gauge) + 1
             cells.add(name, self._style("name"), min(len(name), max(room // 2, room - len(far))))
-            cells.add(far, self._style("dim"), max(0, room - (width - cells.left)))
+            cells.add(far, self._style("dim"), max(0, cells.left - len(end)))
             cells.add(end, self._style("dim"))
         return Strip(cells.fill(), width)
 
@@ -78,3 +84,11 @@ class JobBar(Widget):
         job = self._job
         if job is not None and job.screen is None:
             cast("Dashboard", self.app).acts.jobs.open(job)
+
+
+def _gauge(progress: str) -> str:
+    """How far something is as a bar, where it says so many of so many."""
+    found = _OF.search(progress)
+    done, total = (int(number.replace(",", "")) for number in found.groups()) if found else (0, 0)
+    full = min(GAUGE, GAUGE * done // total) if total else 0
+    return "━" * full + "─" * (GAUGE - full) if total else ""
