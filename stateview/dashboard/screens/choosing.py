@@ -120,7 +120,8 @@ def delete_checkpoint(board: Dashboard, line: Line) -> None:
         board.tell(reason, wrong=True)
         return
     words = ["checkpoint", line.ref, "--delete"]
-    again = board.command_line(["checkpoint", line.ref.partition("@")[0], "--at", str(line.revision)])
+    note = ["--note", line.mark.note] if line.mark is not None and line.mark.note else []
+    again = board.command_line(["checkpoint", line.ref.partition("@")[0], "--at", str(line.revision), *note])
     said = [f"Delete the checkpoint {line.ref}, revision {line.revision}?", f"{again} would name it again."]
     board.push_screen(Confirm(said, board.command_line(words)), lambda sure: board.acts.run(words) if sure else None)
 

@@ -270,7 +270,7 @@ class EditScreen(ModalScreen[int | None]):
             return
         if not self._new and self.text == self._start and self._base().revision:
             self._busy = False
-            self.board.tell(f"{key} is unchanged")
+            self.board.tell(f"{key}: you changed nothing, and nothing was saved")
             self.dismiss(None)
             return
         data = verdict.data
