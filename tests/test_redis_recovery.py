@@ -71,6 +71,9 @@ def check(url: str, state: StateManager, client: Any, damage: Callable[[Any], An
         said = lost(report)
         after = contents(fresh)
         for ref, content in right.items():
+            if ref not in after:
+                assert f"checkpoint {ref!r}" in said, (ref, report)
+                continue
             for key in content.keys() | after[ref].keys():
                 if after[ref].get(key) != content.get(key):
                     assert repr(key) in said, (ref, key, report)

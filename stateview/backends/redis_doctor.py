@@ -48,11 +48,24 @@ for i = 2, #ARGV do
   if not packed then
     if listed or score then found = 'bare' end
   elseif not expires then found = 'unreadable'
-  elseif not listed then found = 'unlisted'
+  elseif tonumber(listed) ~= 0 then found = 'unlisted'
   elseif (expires ~= '0') ~= (score and true or false) or (score and tonumber(score) ~= tonumber(expires)) then
     found = 'expiry'
   end
   if found then out[#out + 1] = ARGV[i]; out[#out + 1] = found end
+end
+return out
+"""
+
+UNMET = scripts._COMMON + """
+-- Which writes are known of which there is no version. ARGV: members of touched.
+local out = {}
+for _, row in ipairs(ARGV) do
+  local r, key = string.sub(row, 1, 16), string.sub(row, 17)
+  if call('ZSCORE', touched, row) and call('HEXISTS', history, key .. '\\0' .. r) == 0 and
+    tonumber(string.match(call('HGET', live, key) or '', '^(%d+) ')) ~= tonumber(r) then
+    out[#out + 1] = row
+  end
 end
 return out
 """
@@ -93,6 +106,7 @@ def examine(backend: RedisBackend, say: Say) -> Iterator[Finding]:
             return
         yield from _entries(backend, say)
         yield from _history(backend, say)
+        yield from _touched(backend, say)
         yield from _marks(backend)
         yield from _commits(backend, say)
         yield from _beside(backend)
@@ -356,6 +370,11 @@ def _marks(backend: RedisBackend) -> Iterator[Finding]:
     }:
         found = "how many checkpoints have a name is not right"
         yield Finding("error", backend._keys[10], found, "a name that is free may be refused, or the reverse", RECOVER)
+    orders = [notes[member].partition(b" ")[0] for member in members]
+    last = max((int(order) for order in orders if order.isdigit()), default=0)
+    if not (order := notes.get(b"sequence", b"0")).isdigit() or int(order) < last:
+        found = "how many checkpoints were made is not right"
+        yield Finding("error", backend._keys[10], found, "none can be made, or not in their order", RECOVER)
 
 
 def unreadable_commit(revision: bytes, packed: bytes) -> bool:
@@ -366,6 +385,19 @@ def unreadable_commit(revision: bytes, packed: bytes) -> bool:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return True
     return not (revision.isdigit() and moment.isdigit() and fields)
+
+
+def _touched(backend: RedisBackend, say: Say) -> Iterator[Finding]:
+    say("what changed")
+    last = backend.head().revision
+    count, example = 0, b""
+    for chunk in _chunks(row for row, _ in scan(backend, 7)):
+        for row in backend._run(UNMET, *chunk):
+            if not (row[:16].isdigit() and int(row[:16]) > last):
+                count, example = count + 1, example or row[16:]
+    if count:
+        found = f"{count} writes of which there is no version, such as one of {example.decode(errors='replace')[:60]!r}"
+        yield Finding("error", f"{backend._prefix}touched", found, "what they wrote is missing", RECOVER)
 
 
 def newest_commit(backend: RedisBackend) -> tuple[int, list[bytes]]:

@@ -19,6 +19,7 @@ from .base import Batch, Kept, Write
 from .redis_doctor import (
     CHUNK,
     REGISTRY,
+    UNMET,
     disagreements,
     newest_commit,
     read_head,
@@ -54,7 +55,7 @@ for i = 2, #ARGV do
   if not packed then
     if call('ZREM', order, name) + call('ZREM', times, name) > 0 then mended = before + 1 end
   elseif expires then
-    if not listed then call('ZADD', order, '0', name); mended = before + 1 end
+    if tonumber(listed) ~= 0 then call('ZADD', order, '0', name); mended = before + 1 end
     if expires == '0' then
       if call('ZREM', times, name) == 1 then mended = before + 1 end
     elseif not score or tonumber(score) ~= tonumber(expires) then
@@ -87,22 +88,9 @@ for i = 2, #ARGV do
     r, key = string.sub(ARGV[i], -16), string.sub(ARGV[i], 1, -18)
   end
   r = tonumber(r)
-  if r and r > floor then added = added + call('ZADD', touched, '0', pad(r) .. key) end
+  if r and r > floor then added = added + call('ZADD', touched, 'CH', '0', pad(r) .. key) end
 end
 return added
-"""
-
-UNMET = scripts._COMMON + """
--- Which writes are known of which there is no version. ARGV: members of touched.
-local out = {}
-for _, row in ipairs(ARGV) do
-  local r, key = string.sub(row, 1, 16), string.sub(row, 17)
-  if call('ZSCORE', touched, row) and call('HEXISTS', history, key .. '\\0' .. r) == 0 and
-    tonumber(string.match(call('HGET', live, key) or '', '^(%d+) ')) ~= tonumber(r) then
-    out[#out + 1] = row
-  end
-end
-return out
 """
 
 UNTOUCH = scripts._COMMON + """
@@ -127,7 +115,7 @@ local out = {}
 for i = 3, #ARGV, 2 do
   local r = tonumber(ARGV[i])
   local found = call('HGET', commits, ARGV[i])
-  if r > floor and r <= last and (not found or (ARGV[i + 1] ~= '' and found == ARGV[i + 1])) then
+  if r > floor and r <= last and (not found or found == '' or (ARGV[i + 1] ~= '' and found == ARGV[i + 1])) then
     local rows = call('ZRANGEBYLEX', touched, '[' .. pad(r), '(' .. pad(r + 1))
     local time = '0'
     for _, row in ipairs(rows) do
@@ -204,7 +192,8 @@ for name, count in pairs(names) do
     wrong = 1
   end
 end
-if last > 0 and (tonumber(call('HGET', notes, 'sequence') or 0) or 0) < last then
+local order = call('HGET', notes, 'sequence') or '0'
+if not string.match(order, '^%d+$') or tonumber(order) < last then
   call('HSET', notes, 'sequence', int(last))
   wrong = 1
 end
@@ -240,6 +229,10 @@ def _some(names: Iterable[str]) -> str:
     listed = list(names)
     more = f", and {len(listed) - SOME:,} more" if len(listed) > SOME else ""
     return ", ".join(listed[:SOME]) + more
+
+
+def _newest(versions: Iterable[tuple[bytes, int]]) -> dict[bytes, int]:
+    return dict(sorted(versions))  # the last of each key stays
 
 
 def _counted(count: int, what: str) -> str:
@@ -353,7 +346,7 @@ class _Recovery:
         seconds, micros = backend._try(lambda client: client.time())
         fields: dict[str, Any] = {"revision": top, "time": seconds * 1_000_000 + micros, "floor": top, "format": 1}
         for name in ("time", "floor"):
-            if head.get(name.encode(), b"").isdigit():
+            if head.get(name.encode(), b"").isdigit() and (name == "time" or int(head[name.encode()]) <= top):
                 fields[name] = int(head[name.encode()])
         lineage = head.get(b"lineage", b"").decode(errors="replace")
         fields["lineage"] = lineage if lineage.isalnum() else "recovered"
@@ -377,6 +370,18 @@ class _Recovery:
                 first = packed.split(b" ", 1)[0]
                 self.gone[name] = int(first) if first.isdigit() else 0
         self.keep_aside(bool(bad))
+
+    def set_aside_older(self, newest: dict[bytes, int]) -> None:
+        """Take out the entries that say to be older than what was written to their keys: which of both is not known."""
+        backend, used = self.backend, False
+        for key, revision in newest.items():
+            packed = backend._try(lambda client, key=key: client.hget(backend._keys[1], key))  # type: ignore[misc]
+            if packed and int(packed.split(b" ", 1)[0]) < revision and backend._run(SET_ASIDE, "live", key, packed):
+                found = f"it is of revision {int(packed.split(b' ', 1)[0])}, and was written by {revision}"
+                self.note(f"key {_shown(key)}", found, f"set aside in {self.aside}", False)
+                self.gone[key] = revision
+                used = True
+        self.keep_aside(used)
 
     def keep_aside(self, used: bool) -> None:
         if used and self.aside not in self.kept:
@@ -448,9 +453,8 @@ class _Recovery:
                     written.add((row[16:], int(row[:16])))
                 else:
                     self.strange.append(row)
-        newest: dict[bytes, int] = {}
-        for key, revision in written - pasts:
-            newest[key] = max(newest.get(key, 0), revision)
+        self.set_aside_older(_newest(pasts | written))
+        newest = _newest(written - pasts)
         lives = {}  # the revision of an entry that is lost
         for key in entries | self.gone.keys():
             said = self.gone.get(key, 0)
@@ -477,7 +481,7 @@ class _Recovery:
         if deletes:
             said = _some(f"of {_shown(key)} at revision {revision}" for key, revision in sorted(deletes))
             found = f"{_counted(len(deletes), 'delete')} missing: {said}"
-            self.note("the history", found, "put back: nothing else is in the history and not followed by another")
+            self.note("the history", found, "put back: nothing but a delete is in the history with nothing after it")
 
     def mend_marks(self) -> None:
         """Give checkpoints their places back; those of which nothing is known any more are lost."""

@@ -38,7 +38,9 @@ def unreadable_head(head: dict[bytes, bytes]) -> bool:
         return False
     names = [b"revision", b"floor", *([b"time"] if head.get(b"revision") != b"0" else [])]
     numbers = [*(head.get(name, b"") for name in names), head.get(b"time", b"0"), head.get(b"format", b"0")]
-    return not (all(number.isdigit() for number in numbers) and head.get(b"lineage", b"").isalnum())
+    if not (all(number.isdigit() for number in numbers) and head.get(b"lineage", b"").isalnum()):
+        return True
+    return int(head[b"floor"]) > int(head[b"revision"])
 
 
 # fmt: off
