@@ -245,7 +245,7 @@ class MainScreen(Screen[None]):
         self.query_one("#value-pane", Pane).say(Content(f"3 Value · {line(shown.key, 80)}"))
         facts = [size(len(shown.value)), f"r{shown.revision}", ago(shown.time, now())]
         if shown.expires:
-            facts.append(f"expires in {lasting((shown.expires - now()) / 1_000_000)}")
+            facts.insert(1, f"expires in {lasting((shown.expires - now()) / 1_000_000)}")
         self.query_one(ValueInfo).show(" · ".join(facts), self.query_one(JsonView).pointer)
 
     @on(FilterBar.Typed)
@@ -291,6 +291,7 @@ class MainScreen(Screen[None]):
         if self._travel is not None:
             self._travel.stop()
         timeline = self.timeline
+        self.query_one("#timeline-pane", Pane).say(below=Content(line(timeline.line.told, 80)))
         if timeline.has_focus:
             self._travel = self.set_timer(REST, lambda: self.board.travel(timeline.line.ref))
 

@@ -14,7 +14,7 @@ class Pane(Vertical):
 
     _saying = False
 
-    def say(self, title: ContentType | None = None, below: str | None = None) -> None:
+    def say(self, title: ContentType | None = None, below: ContentType | None = None) -> None:
         """Put another title on, or another text below, or both; None leaves what stands there."""
         self._saying = True
         if title is not None:

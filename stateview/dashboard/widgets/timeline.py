@@ -10,7 +10,7 @@ from textual.message import Message
 from ...backends.base import Head, Mark
 from ...manager import StateManager
 from ...model import Commit, now, to_micros
-from ..paint import Cells, age, count
+from ..paint import Cells, age, clock, count
 from ..reader import Stop
 from .virtual_list import VirtualList
 
@@ -33,6 +33,16 @@ class Line(NamedTuple):
         if self.mark is not None:
             return self.mark.name if self.current else f"{self.mark.name}@{self.mark.revision}"
         return "live" if self.commit is None else str(self.revision)
+
+    @property
+    def told(self) -> str:
+        """What may have no room in the list: of a commit its author and time, of a checkpoint its time and note."""
+        if self.mark is not None:
+            return f"{clock(self.mark.time)} · {self.mark.note}" if self.mark.note else clock(self.mark.time)
+        if self.commit is None:
+            return ""
+        moment = clock(to_micros(self.commit.time))
+        return f"{moment} · by {self.commit.author}" if self.commit.author else moment
 
 
 _LIVE = Line(0)
