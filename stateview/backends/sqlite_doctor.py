@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BLOAT = 0.25  # of the pages that are free, from which on it is worth saying
 LARGE = 64 * 1024 * 1024  # bytes of a log
+_JOURNAL = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"  # what it begins with
 _STEPS = 100_000  # instructions of SQLite between two looks whether to stop
 
 # The WAL-reset bug: a write that meets a checkpoint of another connection can lose a commit, or damage the file
@@ -54,6 +55,9 @@ def examine(backend: SQLiteBackend, say: Say) -> Iterator[Finding]:
     except BackendUnavailable as error:
         yield _finding(backend, "error", error.message, "it could not be checked", error.hint)
     except StateException as error:
+        if getattr(error.__cause__, "extendedresult", 0) == apsw.SQLITE_READONLY_ROLLBACK:
+            yield _journal(backend)
+            return
         yield _finding(backend, "error", error.message, "nothing that is in what is damaged can be read", error.hint)
     except OSError as error:
         yield could_not(backend.root, error.filename or backend.folder, error)
@@ -93,11 +97,23 @@ def _without(backend: SQLiteBackend) -> Iterator[Finding]:
                            "Put the file back, beside that one")  # fmt: skip
 
 
+def _journal(backend: SQLiteBackend) -> Finding:
+    """A rollback journal keeps the database from all who may not write, as `doctor` does not."""
+    try:
+        with open(f"{backend.path}-journal", "rb") as file:
+            is_one = file.read(len(_JOURNAL)) == _JOURNAL
+    except FileNotFoundError:
+        is_one = True  # it was taken back just now
+    found, does = "a rollback journal lies beside it", "a write was cut off; the next access for writing takes it back"
+    if not is_one:
+        found = "a file lies beside it in the place of a rollback journal, and is none"
+        does = "it says nothing of the database; the next access for writing removes it"
+    meaning = f"{does}. Until then who may not write cannot read either, so that nothing more was checked"
+    return _finding(backend, "error", found, meaning, "Run 'stateview recover', which does so, and checks all")
+
+
 def _files(backend: SQLiteBackend) -> Iterator[Finding]:
     path = backend.path
-    if os.path.exists(f"{path}-journal"):
-        yield _finding(backend, "warning", "a rollback journal lies beside it",
-                       "a write was cut off, or is under way; the next access takes it back")  # fmt: skip
     log = f"{path}-wal"
     size = os.path.getsize(log) if os.path.exists(log) else 0
     if size > max(LARGE, os.path.getsize(path) // 2):
@@ -128,6 +144,10 @@ def _settings(backend: SQLiteBackend, db: apsw.Connection) -> Iterator[Finding]:
     elif found.commits:
         yield _finding(backend, "note", "the last commit in its log (-wal) is not whole",
                        "it was cut off before it was acknowledged, by a loss of power; or it has rotted")  # fmt: skip
+    elif not found.is_log:
+        yield _finding(backend, "warning", "its log (-wal) holds nothing that SQLite wrote there",
+                       "the database is read without it, and the next access that may write begins it anew; if it was"
+                       " overwritten, commits that were only in it are gone")  # fmt: skip
     total, free = (int(db.execute(f"PRAGMA {name}").get) for name in ("page_count", "freelist_count"))
     if free > BLOAT * total and free > 256:
         size = int(db.execute("PRAGMA page_size").get)

@@ -15,14 +15,19 @@ from typing import BinaryIO, NamedTuple
 import apsw
 
 _HEADER, _FRAME = 32, 24
+_PAGE = 4096  # where the header does not tell
 _TRIES = 3
 
 
 class Behind(NamedTuple):
-    """What lies in the WAL behind its end: how many commits that look whole, and from which byte on."""
+    """What lies in the WAL behind its end: how many commits that look whole, and from which byte on.
+
+    Not `is_log` is what never was a WAL, or has rotted beyond telling.
+    """
 
     commits: int
     place: int
+    is_log: bool = True
 
 
 def behind(connection: apsw.Connection, path: str) -> Behind:
@@ -50,7 +55,11 @@ def _look(file: BinaryIO, end: int) -> Behind:
         return Behind(0, 0)
     magic, _, size, _, *salts = unpack(">6I", header[:24])
     sound = _sum(header[:24], magic) == unpack(">2I", header[24:])
-    step = _FRAME + (size if sound else 4096)
+    if not sound:
+        size = _PAGE
+        if not _is_log(file, header):
+            return Behind(0, 0, is_log=not any(header))  # zeros are what a loss of power leaves of a new one
+    step = _FRAME + size
     room = (file.seek(0, 2) - _HEADER) // step
     commits, number = 0, end
     while number < room:
@@ -68,10 +77,28 @@ def _look(file: BinaryIO, end: int) -> Behind:
     return Behind(commits, _HEADER + end * step)
 
 
-def _sum(data: bytes, magic: int) -> tuple[int, int]:
-    """SQLite's checksum of a WAL."""
+def _is_log(file: BinaryIO, header: bytes) -> bool:
+    """Whether what has no sound header was a WAL: its first frame is what was written, or the second is.
+
+    The checksum of a frame goes on from that of the one before, which may be what has rotted, and so may the order.
+    """
+    before = header[24:]
+    for _ in range(2):
+        frame = file.read(_FRAME + _PAGE)
+        if len(frame) < _FRAME + _PAGE:
+            return False
+        start, expected = (unpack(">2I", part) for part in (before, frame[16:24]))
+        data = frame[:8] + frame[_FRAME:]
+        if any(_sum(data, order, start) == expected for order in (0, 1)):
+            return True
+        before = frame[16:24]
+    return False
+
+
+def _sum(data: bytes, magic: int, start: tuple[int, int] = (0, 0)) -> tuple[int, int]:
+    """SQLite's checksum of a WAL, going on from another."""
     words = unpack(f"{'>' if magic & 1 else '<'}{len(data) // 4}I", data)
-    one = other = 0
+    one, other = start
     for place in range(0, len(words), 2):
         one = (one + words[place] + other) & 0xFFFFFFFF
         other = (other + words[place + 1] + one) & 0xFFFFFFFF
