@@ -34,7 +34,6 @@ from .shared import (
     file_error,
     file_lock,
     fsync_folder,
-    make_folders,
     pruned,
     remove,
     sweep,
@@ -238,11 +237,15 @@ class SQLiteBackend:
             return Damaged(what, schema.RECOVER)  # an SQLError: our statements are right, so the tables are not
         if isinstance(error, apsw.FullError):
             return BackendError(f"{what}: no space left", "Nothing was changed. Free some space and try again")
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_READONLY_ROLLBACK:
+            what = f"{self.path}: a rollback journal lies beside it, and only who may write can take that back"
+            return ReadOnly(what, "Open it once for writing")
+        other = "" if self.read_only else ", or open it with read_only=True (--read-only)"
         if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError)):
-            return ReadOnly(what, "Check who owns the file and its folder")
+            return ReadOnly(what, f"Check who owns the file and its folder{other}")
         if isinstance(error, apsw.CantOpenError):
             hint = "Check the folder's permissions and free space: a WAL database writes beside itself even to be read"
-            return BackendError(what, hint)
+            return BackendError(what, f"{hint}{other}")
         if isinstance(error, apsw.IOError):
             if pages.is_fault(error):
                 what = f"{self.path}: a page is not what was written, or was written by another program"
@@ -250,31 +253,36 @@ class SQLiteBackend:
             return BackendError(what, "Check the disk, and its free space")
         return BackendError(what)
 
-    def _create(self) -> None:
-        """Make the database under another name and rename it: no one ever opens one that is half made."""
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """The folder's lock, for the making of files in it, or the moving of them; the system's errors as ours."""
         try:
-            make_folders(self.folder)
             with file_lock(os.path.join(self.folder, "lock"), self.timeout):
-                sweep(self.folder)
-                if os.path.exists(self.path):
-                    return
-                name = temporary(self.path)
-                try:
-                    with self._errors():
-                        schema.create(name)
-                    os.rename(name, self.path)
-                finally:
-                    for leftover in (name, f"{name}-wal", f"{name}-shm", f"{name}-journal"):
-                        remove(leftover)
-                fsync_folder(self.folder)
+                yield
         except OSError as error:
             if isinstance(error, StateException):
                 raise
-            raise file_error(error, self.folder) from error
+            raise file_error(error, error.filename or self.folder) from error
+
+    def _create(self) -> None:
+        """Make the database under another name and rename it: no one ever opens one that is half made."""
+        with self._lock():
+            sweep(self.folder)
+            if os.path.exists(self.path):
+                return
+            name = temporary(self.path)
+            try:
+                with self._errors():
+                    schema.create(name)
+                os.rename(name, self.path)
+            finally:
+                for leftover in (name, f"{name}-wal", f"{name}-shm", f"{name}-journal"):
+                    remove(leftover)
+            fsync_folder(self.folder)
 
     def _adopt(self) -> None:
         """Take in the tables of the sketch where they lie, in one transaction."""
-        with file_lock(os.path.join(self.folder, "lock"), self.timeout), self._errors():
+        with self._lock(), self._errors():
             if os.path.exists(self.path):
                 schema.add_checksums(self.path, self._busy_handler())
             connection = Connection(self.path, vfs=pages.vfs())
@@ -716,7 +724,7 @@ class SQLiteBackend:
         told = self._forget()
         self.close()
 
-        with file_lock(os.path.join(self.folder, "lock"), self.timeout):
+        with self._lock():
             moved = take_out(self.folder, "sqlite")
             if not told:
                 time.sleep(TRUST)

@@ -45,8 +45,14 @@ def connect(path: str) -> apsw.Connection:
 def connect_trusting(path: str) -> apsw.Connection:
     """A connection that writes the checksums, and reads what is there, whatever they say."""
     connection = connect(path)
-    connection.pragma("checksum_verification", "OFF")
+    verify(connection, False)
     return connection
+
+
+def verify(connection: apsw.Connection, on: bool) -> None:
+    """Whether a page that is read from now on, which this connection has not read before, must be what was written."""
+    connection.pragma("checksum_verification", "ON" if on else "OFF")
+    connection.execute("PRAGMA shrink_memory")  # else pages that it has read before would count as verified
 
 
 def protect(connection: apsw.Connection) -> bool:

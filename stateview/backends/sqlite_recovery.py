@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from ..errors import Damaged
+from ..errors import Damaged, ReadOnly
 from ..model import Problem, RecoveryReport, now
 from . import sqlite_pages as pages
 from . import sqlite_schema as schema
-from .shared import file_lock, fsync_folder, keep_damaged, remove, sweep, temporary
+from .shared import fsync_folder, keep_damaged, remove, sweep, temporary
 from .sqlite_check import KEY, TABLES, Row, checksum, examine, guard, read, row_sum
 
 if TYPE_CHECKING:
@@ -33,7 +33,10 @@ def recover(backend: SQLiteBackend, trust: float) -> RecoveryReport:
     """Check and mend. See `Backend.recover`. `trust` is for how long others believe that the file is the same."""
     if not os.path.exists(backend.path):
         return RecoveryReport(backend.namespace, 0, tuple(_without_database(backend)))
-    with file_lock(os.path.join(backend.folder, "lock"), backend.timeout):
+    if not os.access(backend.folder, os.W_OK):
+        hint = "Run it as who owns the folder: what is mended is written there, beside what is damaged"
+        raise ReadOnly(f"{backend.folder}: this user may not write to it", hint)
+    with backend._lock():
         problems = [Problem(name, "left over from a process that is gone", "removed") for name in sweep(backend.folder)]
         kept: tuple[str, ...] = ()
         if found := _examine(backend):
@@ -87,7 +90,7 @@ class _Rebuild:
                 self.copy(original)
             else:
                 self.mend_schema(copy)
-                mended = apsw.Connection(copy)
+                mended = pages.connect_trusting(copy)
                 self.copy(mended)
                 mended.close()
             schema.create(name)
@@ -128,19 +131,24 @@ class _Rebuild:
         """Whether it is a sound database of something else, which is not ours to replace."""
         try:
             names = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-            sound = db.pragma("quick_check") == "ok"
+            return bool(names) and not names & set(TABLES) and db.pragma("quick_check") == "ok"
         except _UNREADABLE:
             return False
-        return sound and bool(names) and not names & set(TABLES)
 
     def has_tables(self, db: apsw.Connection) -> bool:
+        """Whether the tables can be read where they lie."""
         try:
+            if os.path.getsize(self.path) % _PAGE and db.pragma("page_size") == _PAGE:
+                return False  # SQLite takes what is missing of a page for zeros, and does not ask for its checksum
             return schema.tables() <= set(db.execute("SELECT name, sql FROM sqlite_schema"))
         except _UNREADABLE:
             return False
 
     def mend_schema(self, copy: str) -> None:
-        """A copy of the database with the first page of a new one, which knows where the tables begin."""
+        """A copy of the database with the first page of a new one, which knows where the tables begin.
+
+        It is filled up with zeros to where they begin: of a file that lacks one of these pages SQLite reads nothing.
+        """
         shutil.copyfile(self.path, copy)
         if os.path.exists(self.path + "-wal"):
             shutil.copyfile(self.path + "-wal", copy + "-wal")
@@ -152,17 +160,21 @@ class _Rebuild:
                 first = bytearray(file.read(_PAGE))
         finally:
             remove(new)
-        pages = max(1, os.path.getsize(copy) // _PAGE)
-        first[28:32], first[32:40] = pages.to_bytes(4, "big"), bytes(8)  # no free pages: none will be needed
-        first[92:96] = first[24:28]
         with open(copy, "r+b") as file:
+            told = int.from_bytes(file.read(_PAGE)[28:32], "big")
+            there = -(-os.path.getsize(copy) // _PAGE)
+            count = max(there, int.from_bytes(first[28:32], "big"), *(root for root in roots.values() if root <= told))
+            first[28:32], first[32:40] = count.to_bytes(4, "big"), bytes(8)  # no free pages: none will be needed
+            first[92:96] = first[24:28]
+            file.seek(0)
             file.write(first)
-            file.truncate(pages * _PAGE)
-        db = apsw.Connection(copy)
+            file.truncate(count * _PAGE)
+        db = pages.connect_trusting(copy)
         try:
             db.execute("PRAGMA writable_schema = ON")
+            db.execute(f"PRAGMA user_version = {schema.FORMAT}")  # writes the page with its checksum
             for name, root in roots.items():
-                if 1 < root <= pages:
+                if 1 < root <= count:
                     db.execute("UPDATE sqlite_schema SET rootpage = ? WHERE name = ?", (root, name))
         except _UNREADABLE:
             pass  # a table that begins elsewhere is not found; what is read is checked row by row
@@ -185,30 +197,55 @@ class _Rebuild:
         return out
 
     def copy(self, db: apsw.Connection) -> None:
-        """Take all rows that are sound, forwards to where a table breaks off, and backwards to there."""
+        """Take all rows that are sound.
+
+        A table of which every page is what its checksum is of, is whole. Of another the pages are read as they are:
+        what is a row then, its own checksum says. The rows of `touched` have none, and what they tell can be done
+        without: of it only sound pages are read.
+        """
         for table in TABLES:
-            bad = 0
-            for direction in ("ASC", "DESC"):
-                try:
-                    for row in read(db, table, direction):
-                        if row is None:
-                            bad += 1
-                        else:
-                            self.good[table][_identity(table, row)] = row
-                    break
-                except _UNREADABLE:
-                    self.unread.add(table)
-            if bad and table in ("meta", "commits"):
-                self.lost.append(f"{bad} row{'s' if bad > 1 else ''} of the table {table}")
-            elif bad:
+            pages.verify(db, True)
+            whole = self.take(db, table)
+            pages.verify(db, False)
+            if not whole:
                 self.unread.add(table)
+                if table != "touched":
+                    self.take(db, table)
+        if len(self.good["meta"]) != 1:  # more are rows of another table, whose page is in the place of this one
+            self.good["meta"] = {}
+            self.lost.append("1 row of the table meta")
+        last = max(self.good["commits"], default=(0,))
+        if "commits" not in self.unread and any(row[:1] > last for row in self.good["touched"]):
+            self.good["touched"] = {}  # another page is in the place of one of its own
+            self.unread.add("touched")
+        pages.verify(db, True)
         try:
             named = [name for (name,) in db.execute("SELECT name FROM marks INDEXED BY sqlite_autoindex_marks_1")]
-            self.named = set(named)
-            if len(named) > len(self.good["marks"]):  # a page that says it holds fewer rows than it does
-                self.unread.add("marks")
         except _UNREADABLE:
-            self.named = set()
+            return
+        if all(isinstance(name, str) and "\0" not in name for name in named):
+            self.named = set(named)
+        if len(named) > len(self.good["marks"]):  # a page that says it holds fewer rows than it does
+            self.unread.add("marks")
+
+    def take(self, db: apsw.Connection, table: str) -> bool:
+        """Take the sound rows, forwards to where a table breaks off, and backwards to there; whether it does not."""
+        for direction in ("ASC", "DESC"):
+            bad = 0
+            try:
+                for row in read(db, table, direction):
+                    if row is None:
+                        bad += 1
+                    else:
+                        self.good[table][_identity(table, row)] = row
+            except _UNREADABLE:
+                continue
+            if bad and table == "commits":
+                self.lost.append(f"{bad} row{'s' if bad > 1 else ''} of the table commits")
+            elif bad:
+                self.unread.add(table)
+            return True
+        return False
 
     def write(self, name: str) -> None:
         good = self.good
@@ -251,16 +288,16 @@ class _Rebuild:
         last = commits[max(commits)] if commits else None
         if last is not None and last[0] == top and not 0 <= last[2] - len(live) <= len(missing):
             self.lost.append(f"{abs(last[2] - len(live))} entries, whose keys are not known")
-        elif "entries" in self.unread and (last is None or last[0] != top):
+        elif "entries" in self.unread and (last is None or last[0] != top or "commits" in self.unread):
             self.lost.append("perhaps entries, whose keys are not known")
         if "versions" in self.unread and self.unread & {"touched", "commits"}:
             self.lost.append("perhaps past versions, whose keys are not known")
         elif "versions" in self.unread:  # `touched` does not tell all that was written before the floor
             self.lost += [f"perhaps values in checkpoint {mark[1]!r} (revision {mark[2]}), whose keys are not known"
                           for mark in marks.values() if mark[2] < floor]  # fmt: skip
-        silent = [turn for turn in range(floor + 1, top + 1) if (turn,) not in commits]
-        if silent:
-            self.lost.append(f"the log of {len(silent)} commit{'s' if len(silent) > 1 else ''}, from {silent[0]} on")
+        if silent := top - floor - sum(floor < turn for (turn,) in commits):
+            first = next(turn for turn in range(floor + 1, top + 1) if (turn,) not in commits)
+            self.lost.append(f"the log of {silent} commit{'s' if silent > 1 else ''}, from {first} on")
         revision, moment = top + 1, now()
         if self.lost:
             floor = revision  # states in which something is missing are read only where a checkpoint names them
