@@ -1,6 +1,7 @@
 """Damage of a Redis namespace: `recover()` names what is lost, keeps what was there, and leaves a sound namespace."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -144,6 +145,33 @@ def test_what_the_rest_tells_is_mended(url: str, state: StateManager, client: An
     assert report.ok, report
     state.undo()
     assert contents(state) == right
+
+
+@pytest.mark.parametrize("floor", [False, True], ids=["whole history", "history forgotten"])
+def test_each_single_thing_that_is_missing_is_mended_or_named(
+    url: str, state: StateManager, client: Any, floor: bool
+) -> None:
+    if floor:
+        with StateManager(url, "main", history=3) as brief:
+            for number in range(4):
+                brief.save("a", number)
+            brief.delete("b")
+            brief.save("b", "again")
+            assert brief.backend.head().floor > 8
+    before = {key: client.dump(key) for key in client.scan_iter()}
+    harmless = [(P + "head", b"touch"), (P + "head", b"format")]
+    damages: list[tuple[str, bytes]] = []
+    for name in map(bytes.decode, before):
+        kind = client.type(name)
+        members = client.hkeys(name) if kind == b"hash" else client.zrange(name, 0, -1) if kind == b"zset" else []
+        damages += [(name, one) for one in members if name != P + "tokens" and (name, one) not in harmless]
+    assert len(damages) > 40
+    for name, member in damages:
+        client.flushdb()
+        for key, dumped in before.items():
+            client.restore(key, 0, dumped)
+        take = client.hdel if client.type(name) == b"hash" else client.zrem
+        check(url, state, client, partial(lambda take, name, member, _: take(name, member), take, name, member))
 
 
 def test_the_command_fails_where_entries_are_lost(

@@ -39,6 +39,8 @@ LOOK = scripts._COMMON + """
 -- the hash, its index and its set of expiries do not say the same, each with what is wrong with it.
 local where, order, times = live, index, expiry
 if ARGV[1] == 'history' then where, order, times = history, hindex, hexpiry end
+local known = tonumber(call('HGET', head, 'floor') or 0)  -- of what is after it, or a checkpoint, touched tells
+known = math.min(known, tonumber(call('ZRANGE', marks, 0, 0, 'WITHSCORES')[2]) or known)
 local out = {}
 for i = 2, #ARGV do
   local packed = call('HGET', where, ARGV[i])
@@ -51,6 +53,11 @@ for i = 2, #ARGV do
   elseif tonumber(listed) ~= 0 then found = 'unlisted'
   elseif (expires ~= '0') ~= (score and true or false) or (score and tonumber(score) ~= tonumber(expires)) then
     found = 'expiry'
+  else
+    local r, key = string.match(packed, '^%d+'), ARGV[i]
+    if where == history then r, key = string.sub(ARGV[i], -16), string.sub(ARGV[i], 1, -18) end
+    r = tonumber(r)
+    if r and r > known and not call('ZSCORE', touched, pad(r) .. key) then found = 'untold' end
   end
   if found then out[#out + 1] = ARGV[i]; out[#out + 1] = found end
 end
@@ -79,6 +86,7 @@ _WRONG = {
     "bare": "{} names without what they name",
     "unlisted": "{} that no list shows",
     "unreadable": "{} that are not what was written",
+    "untold": "{} of which it is not told when they were written",
     "expiry": "{} whose expiry is not what the entry says",
 }
 
@@ -285,8 +293,9 @@ def _agreement(backend: RedisBackend, kind: str, places: tuple[int, ...], say: S
 def _entries(backend: RedisBackend, say: Say) -> Iterator[Finding]:
     bad = 0
     example = ""
+    last = backend.head().revision
     for name, packed in backend._entries():
-        if wrong := unreadable_entry(backend, name, packed):
+        if wrong := unreadable_entry(backend, name, packed, last):
             now_there = backend._try(lambda client, name=name: client.hget(backend._keys[1], name))  # type: ignore[misc]
             if now_there == packed:
                 bad += 1
@@ -297,11 +306,14 @@ def _entries(backend: RedisBackend, say: Say) -> Iterator[Finding]:
     yield from _agreement(backend, "live", (1, 2, 3), say)
 
 
-def unreadable_entry(backend: RedisBackend, name: bytes, packed: bytes) -> str:
-    """Why an entry cannot be read; nothing where it can."""
+def unreadable_entry(backend: RedisBackend, name: bytes, packed: bytes, last: int) -> str:
+    """Why an entry cannot be read; nothing where it can. `last` is a revision that there is."""
     try:
         key = check_key(name.decode())
-        codec.decode(backend._unpack(key, packed).value or b"", f"the value of {key[:60]!r}")
+        version = backend._unpack(key, packed)
+        codec.decode(version.value or b"", f"the value of {key[:60]!r}")
+        if version.revision > last and version.revision > (now := backend.head().revision):
+            return f"{key[:60]!r} says to be of revision {version.revision}, and {now} is the last"
     except UnicodeDecodeError:
         return "it is not a key"
     except StateException as error:

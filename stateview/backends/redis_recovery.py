@@ -78,8 +78,10 @@ return call('HDEL', where, ARGV[2])
 """
 
 TOUCH = scripts._COMMON + """
--- Note for keys and fields of the history which revision wrote them, where that is above the floor. Returns how many.
+-- Note for keys and fields of the history which revision wrote them, where that is after the floor, or after the oldest
+-- checkpoint. Returns how many.
 local floor, added = tonumber(call('HGET', head, 'floor') or 0), 0
+floor = math.min(floor, tonumber(call('ZRANGE', marks, 0, 0, 'WITHSCORES')[2]) or floor)
 for i = 2, #ARGV do
   local r, key
   if ARGV[1] == 'live' then
@@ -259,7 +261,7 @@ class _Recovery:
         self.problems: list[Problem] = []
         self.kept: list[str] = []
         self.aside = backend._keys[13]
-        self.gone: dict[bytes, int] = {}  # keys whose entry is lost, and the revision it said, 0 where that is unknown
+        self.gone: dict[bytes, int] = {}  # keys whose entry is lost, and which revision wrote it, 0 if unknown
         self.holes: list[tuple[bytes, int, int]] = []  # versions that are lost: key, revision, and until which one
         self.strange: list[bytes] = []  # members of touched that are none of ours
 
@@ -359,16 +361,16 @@ class _Recovery:
     def set_aside_entries(self) -> None:
         """Take out the entries that cannot be read."""
         backend = self.backend
+        last = backend.head().revision
         bad = {name: (packed, wrong) for name, packed in backend._entries()
-               if (wrong := unreadable_entry(backend, name, packed))}  # fmt: skip
+               if (wrong := unreadable_entry(backend, name, packed, last))}  # fmt: skip
         for name, (packed, wrong) in sorted(bad.items()):
             if not backend._run(SET_ASIDE, "live", name, packed):
                 continue
             done = f"set aside in {self.aside}; its earlier versions are in its history"
             self.note(f"key {_shown(name)}", wrong, done, False)
             if _is_key(name):
-                first = packed.split(b" ", 1)[0]
-                self.gone[name] = int(first) if first.isdigit() else 0
+                self.gone[name] = 0
         self.keep_aside(bool(bad))
 
     def set_aside_older(self, newest: dict[bytes, int]) -> None:
@@ -379,7 +381,7 @@ class _Recovery:
             if packed and int(packed.split(b" ", 1)[0]) < revision and backend._run(SET_ASIDE, "live", key, packed):
                 found = f"it is of revision {int(packed.split(b' ', 1)[0])}, and was written by {revision}"
                 self.note(f"key {_shown(key)}", found, f"set aside in {self.aside}", False)
-                self.gone[key] = revision
+                self.gone[key] = 0
                 used = True
         self.keep_aside(used)
 
@@ -455,10 +457,7 @@ class _Recovery:
                     self.strange.append(row)
         self.set_aside_older(_newest(pasts | written))
         newest = _newest(written - pasts)
-        lives = {}  # the revision of an entry that is lost
-        for key in entries | self.gone.keys():
-            said = self.gone.get(key, 0)
-            lives[key] = newest.get(key) or (said if said <= last else 0)
+        lives = {key: newest.get(key, 0) for key in entries | self.gone.keys()}
         ends = self.fill_holes(pasts | written | {(key, revision) for key, revision in lives.items() if revision})
         deletes = {(key, revision) for key, revision in pasts & ends.keys()
                    if not ends[key, revision] and key not in lives}  # fmt: skip
@@ -570,6 +569,9 @@ class _Recovery:
         """Which revision wrote what is told by the versions that are there."""
         backend = self.backend
         added = gone = 0
+        for chunk in _chunks(row for row, score in scan(backend, 7) if score):  # it is in byte order only where it is 0
+            places = dict.fromkeys(chunk, 0)
+            added += backend._try(lambda client, to=places: client.zadd(backend._keys[7], to, xx=True, ch=True))  # type: ignore[misc]
         for chunk in _chunks(self.strange):
             gone += int(backend._run(UNTOUCH, *chunk))
         for kind, place in (("live", 1), ("history", 4)):
