@@ -221,22 +221,21 @@ class History:
     def follows(self, line: Line) -> bool:
         """Whether no line is gone between the last one and this, as far as it knows what it came after."""
         last = self.last
-        if not line.digest:  # of a file that was written anew
-            return last is None or (not last.digest and last.rev < line.rev)
+        here = max(last.rev if last is not None else 0, self.floor)
+        if not line.digest:  # of a file that was written anew, in which the log is whole above the floor
+            inside = line.rev == here + 1 or (line.rev <= self.floor and (last is None or line.rev > last.rev))
+            return inside and (last is None or not last.digest)
         if not line.before:
             return True
-        if last is None:
-            return line.rev == self.floor
-        if not last.digest:
-            return True
+        if last is None or not last.digest:
+            return line.rev == here
         return last.digest == line.before and line.rev == last.rev + line.writes()
 
     def add(self, line: Line) -> None:
         """Add one commit."""
         for version in written(line):
             self.versions.setdefault(version.key, []).append(version)
-        last = self.commits[-1].revision if self.commits else 0
-        if line.rev > (self.revision if line.digest else last):  # those of a file written anew may lie below the floor
+        if line.writes() or not line.digest:
             self.commits.append(
                 Commit(line.rev, to_datetime(line.time), line.reason, line.author, line.keys, *line.undo)
             )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .json_file import JSONBackend
 
 Entries = dict[str, Version]
+MARKS = "checkpoints that it told of are taken from their files, and of those without one nothing is known"
 
 
 def recover(backend: JSONBackend) -> RecoveryReport:
@@ -61,14 +62,16 @@ class _Recovery:
         self.history = History()  # what they say
         self.end: Line | None = None  # the last of them, if state.json should be what it says
         self.reached = 0  # its revision
-        self.known = 0  # up to there, and from the floor on, all is known
-        self.trailing = 0  # bad lines after it
+        self.floor = 0  # as the sound lines have it
+        self.known = 0  # from there up to here all is known, and from the new floor on
+        self.trailing: list[bytes] = []  # bad lines after it
         self.gaps: list[tuple[int, int]] = []  # the revisions before and after lines that are gone
         self.broken: list[tuple[int, int]] = []  # those of them that leave states unknown
         self.digests: dict[int, str] = {}  # of state.json at revisions
-        self.lost_marks: set[str] = set()
         self.proven = False  # whether the live state is
+        self.led = False  # whether it is what the first bad line at the end led to
         self.found = ""  # what is wrong with the history
+        self.unexplained = False  # whether there are bad lines beside the first
         self.disorder = ""  # what is wrong only with its order
 
     def note(self, subject: str, found: str, done: str, mended: bool = True) -> None:
@@ -134,9 +137,11 @@ class _Recovery:
         if bad:
             many = f"{len(bad)} lines are" if len(bad) > 1 else "a line is"
             self.found = f"{many} not what was written"
-            self.trailing = sum(number > max(places.values(), default=-1) for number in bad)
+            self.trailing = [raw[number] for number in bad if number > max(places.values(), default=-1)]
             first = min((places[text] for text in self.sound if _order(text)[1] > self.history.floor), default=len(raw))
-            if self.history.floor and any(number < first and not _is_header(raw[number], number) for number in bad):
+            bad = [number for number in bad if not _is_header(raw[number], number)]
+            self.unexplained = bool(bad)
+            if self.history.floor and any(number < first for number in bad):
                 self.gaps.insert(0, (-1, self.history.floor))  # of what is kept from before the floor
         elif self.gaps:
             self.found = self.found or "lines are missing"
@@ -153,7 +158,7 @@ class _Recovery:
             else:
                 self.lines.append(line)
         history.floor = max([history.floor, *(line.floor for line in self.lines)])
-        here = history.floor
+        here = self.floor = history.floor
         for line in self.lines:
             last = history.last
             if last is not None and line.writes() and line.rev <= last.rev:
@@ -183,8 +188,8 @@ class _Recovery:
             self.end = last
         else:
             self.found = self.found or "its last line is missing"
-            done = "those that have files are taken from these; of others, nothing is known"
-            self.note(self.backend.history_path, "the line that names the checkpoints is missing", done, mended=False)
+            found = "the line that names the checkpoints is missing"
+            self.note(self.backend.history_path, found, MARKS, mended=False)
         try:
             with open(self.backend.state_path, "rb") as file:
                 state = document.parse_edited(file.read(), self.backend.state_path, now())
@@ -220,7 +225,8 @@ class _Recovery:
         self.known = self.broken[0][0] if self.broken else history.revision
         history.floor = history.revision + 1 if floor is None else floor
         self.mend_marks()
-        seen = max([self.reached + self.trailing * (not self.proven), *(one.revision for one in live.values())])
+        unknown = 0 if self.proven else 1 if self.led else len(self.trailing)
+        seen = max([self.reached + unknown, *(version.revision for version in live.values())])
         line = self.recovered(live, seen)
         if floor is None or not self.runs_on():
             history.floor = history.revision  # checkpoints still show theirs
@@ -241,9 +247,11 @@ class _Recovery:
                 line.set[key] = Set(Raw(version.value), version.expires, version.time)
         line.delete = sorted(shown.keys() - live.keys())
         line.keys = len(line.set) + len(line.delete)
-        if line.writes() or seen > history.revision or history.floor > history.revision:
-            # If no more than one is lost after the last sound line, this is what it led to.
-            line.rev = seen if seen == history.revision + 1 else max(seen, history.revision) + 1
+        if self.led and history.revision == self.reached:
+            line.rev += 1  # what is recovered is what that line had written
+            history.add(line)
+        elif line.writes() or seen > history.revision or history.floor > history.revision:
+            line.rev = max(seen, history.revision) + 1
             history.add(line)
         return line
 
@@ -260,8 +268,8 @@ class _Recovery:
             lost = "lost: its time, reason and author; its state is as "
             if (before, after) in self.gaps and (before, after) not in self.broken:
                 lost += "it was, which its digest proves"
-            elif (before, after) in end and seen == before + 1 and history.floor <= before:
-                lost += "state.json has it"
+            elif (before, after) in end and self.led:
+                lost += "state.json has it, which its digest proves"
             else:
                 lost = "lost: what was written, when and why; states are known "
                 lost += f"from revision {history.floor} on, before it only where a checkpoint has them"
@@ -270,7 +278,9 @@ class _Recovery:
             elif after == before:
                 found = f"what came after revision {before} does not follow it"
             if after > before or (before, after) in self.broken:
-                self.note(path, found, lost, mended=False)
+                self.note(path, found, f"{lost}; {MARKS}", mended=False)
+        if self.unexplained and not self.gaps and not end:
+            self.note(path, "the bad lines made no revision, but made or deleted checkpoints", MARKS, mended=False)
 
     def learn(self, revision: int, shown: Entries, time: int) -> None:
         """Put in what a whole state, which is known by its digest, tells of commits whose lines are lost."""
@@ -345,6 +355,11 @@ class _Recovery:
                 state.update((version.key, version) for version in written(self.end))
             return {key: version for key, version in state.items() if version.value is not None}
         if data:
+            leads = b'"digest":"%s"' % digest(data).encode()  # no chance makes these 32 digits
+            number = b'"rev":%d,' % (self.reached + 1)
+            if any(leads in line and number in line and line.count(b'{"sum":') < 2 for line in self.trailing):
+                self.led = True
+                return state
             return self.confirm(state)
         if os.path.exists(backend.state_path):
             self.keep(backend.state_path)
@@ -428,7 +443,7 @@ class _Recovery:
         out = []
         for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
             stem, end = os.path.splitext(name)
-            if end != ".json" or stem in self.lost_marks:
+            if end != ".json":
                 continue
             path = os.path.join(folder, name)
             try:
@@ -459,14 +474,13 @@ class _Recovery:
                     steps[start - low] += 1
                     steps[end - low] -= 1
         alike = (low + place for place, differ in enumerate(accumulate(steps[:-1])) if not differ)
-        return [revision for revision in alike if revision <= self.known or revision >= history.floor]
+        return [revision for revision in alike if self.floor <= revision <= self.known or revision >= history.floor]
 
     def mend_mark(self, mark: Mark, content: Entries | None) -> None:
         """A checkpoint whose revision cannot be read any more: its file's content as a revision of its own."""
         path = self.backend._checkpoint_path(mark.name)
         found = f"checkpoint {mark.name!r} (revision {mark.revision}) is of a state that is lost"
         if content is None:
-            self.lost_marks.add(mark.name)
             self.note(path, f"{found}, and its file cannot serve", "it is lost", mended=False)
             return
         file = self.history.digests[mark.name, mark.revision]
