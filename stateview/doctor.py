@@ -29,19 +29,19 @@ def examine(backend: Backend, say: Say | None = None) -> Iterator[Finding]:
 
     """
     tell = say or (lambda _text: None)
-    found = False
+    wrong: list[str] = []
     for finding in backend.examine(tell):
-        found = found or finding.severity == "error"
+        wrong += [finding.subject] if finding.severity == "error" else []
         yield finding
     try:
         head = backend.head()
         there = bool(head.lineage)
     except (StateException, ValueError) as error:
-        if not found:  # else it has been said, and better
+        if not wrong:  # else it has been said, and better
             yield _could_not("the head", error)
         return
     if there:
-        yield from _Examination(backend, head, tell).run()
+        yield from _Examination(backend, head, tell, wrong).run()
 
 
 def _could_not(subject: str, error: Exception) -> Finding:
@@ -58,10 +58,11 @@ def _could_not(subject: str, error: Exception) -> Finding:
 
 
 class _Examination:
-    def __init__(self, backend: Backend, head: Head, say: Say) -> None:
+    def __init__(self, backend: Backend, head: Head, say: Say, wrong: list[str]) -> None:
         self.backend = backend
         self.head = head
         self.say = say
+        self.wrong = wrong  # the files and more that are known to be, of which no check need say so again
         self.floor = head.floor  # as high as it is known to be
         self.touched: set[str] = set()  # keys of which a version above the floor is kept
 
@@ -75,7 +76,10 @@ class _Examination:
             try:
                 yield from check()
             except (StateException, ValueError) as error:
-                yield _could_not(subject, error)
+                finding = _could_not(subject, error)
+                if not any(known in finding.found for known in self.wrong):
+                    self.wrong.append(finding.found)
+                    yield finding
 
     def error(self, subject: str, found: str, meaning: str) -> Finding:
         return Finding("error", subject, found, meaning, "Run 'stateview recover'")
