@@ -77,6 +77,38 @@ call('ZREM', order, ARGV[2]); call('ZREM', times, ARGV[2])
 return call('HDEL', where, ARGV[2])
 """
 
+STALE = scripts._COMMON + """
+-- Of some keys those whose entry is not newer than all of their history.
+local out = {}
+for _, key in ipairs(ARGV) do
+  local r = tonumber(string.match(call('HGET', live, key) or '', '^(%d+) '))
+  local later = r and call('ZLEXCOUNT', hindex, '[' .. key .. '\\0' .. pad(r), '(' .. key .. '\\0:') or 0
+  if later > 0 then out[#out + 1] = key end
+end
+return out
+"""
+
+SHORT = scripts._COMMON + """
+-- Which revisions say to have written more keys than is known. ARGV: revisions whose records can be read. Such a record
+-- is set aside, and says from now on what is known. Returns them, each with how many keys are not known any more.
+local out = {}
+for _, revision in ipairs(ARGV) do
+  local packed = call('HGET', commits, revision)
+  local time, told = string.match(packed or '', '^(%d+) (.*)$')
+  local r = tonumber(revision)
+  local rows = call('ZLEXCOUNT', touched, '[' .. pad(r), '(' .. pad(r + 1))
+  local fields = told and cjson.decode(told)
+  if fields and fields[3] > rows then
+    out[#out + 1] = r
+    out[#out + 1] = fields[3] - rows
+    fields[3] = rows
+    call('HSET', damaged, '\\0commits\\0' .. revision, packed)
+    call('HSET', commits, revision, time .. ' ' .. cjson.encode(fields))
+  end
+end
+return out
+"""
+
 TOUCH = scripts._COMMON + """
 -- Note for keys and fields of the history which revision wrote them, where that is after the floor, or after the oldest
 -- checkpoint. Returns how many.
@@ -376,14 +408,24 @@ class _Recovery:
     def set_aside_older(self, newest: dict[bytes, int]) -> None:
         """Take out the entries that say to be older than what was written to their keys: which of both is not known."""
         backend, used = self.backend, False
+        newest = dict(newest)
+        for chunk in _chunks(name for name, _ in scan(backend, 1)):
+            for key in backend._run(STALE, *chunk):
+                newest[key] = max(newest.get(key, 0), self.kept_newest(key))
         for key, revision in newest.items():
             packed = backend._try(lambda client, key=key: client.hget(backend._keys[1], key))  # type: ignore[misc]
-            if packed and int(packed.split(b" ", 1)[0]) < revision and backend._run(SET_ASIDE, "live", key, packed):
+            if packed and int(packed.split(b" ", 1)[0]) <= revision and backend._run(SET_ASIDE, "live", key, packed):
                 found = f"it is of revision {int(packed.split(b' ', 1)[0])}, and was written by {revision}"
                 self.note(f"key {_shown(key)}", found, f"set aside in {self.aside}", False)
                 self.gone[key] = 0
                 used = True
         self.keep_aside(used)
+
+    def kept_newest(self, key: bytes) -> int:
+        """The newest revision of a key in the history, 0 where there is none."""
+        low, high = b"[" + key + b"\0", b"(" + key + b"\0:"
+        found = self.backend._try(lambda client: client.zrevrangebylex(self.backend._keys[5], high, low, 0, 1))
+        return int(found[0][-16:]) if found else 0
 
     def keep_aside(self, used: bool) -> None:
         if used and self.aside not in self.kept:
@@ -592,6 +634,15 @@ class _Recovery:
             filled += map(int, backend._run(FILL, start, end, *pairs))
         for name in bad:
             backend._try(lambda client, name=name: client.hdel(backend._keys[8], name))  # type: ignore[misc]
+        short: dict[int, int] = {}
+        for chunk in _chunks(range(head.floor + 1, head.revision + 1)):
+            reply = backend._run(SHORT, *chunk)
+            short.update(zip(reply[::2], reply[1::2], strict=True))
+        if short:
+            found = f"{_counted(sum(short.values()), 'key')} left without a name, written by revision "
+            done = f"lost, and so in the checkpoints that come after; what the log said is set aside in {self.aside}"
+            self.note("keys that are not known", found + _some(map(str, sorted(short))), done, False)
+            self.keep_aside(True)
         if filled:
             some = ", ".join(map(str, sorted(filled)[:10])) + (" …" if len(filled) > 10 else "")
             what = f"commits of {len(filled)} revisions" if len(filled) > 1 else "commit of revision"
