@@ -257,7 +257,7 @@ class Reader:
                 self._check(line)
                 continue
             if kind > 0 and section == 0:
-                self._check_last(counts[0])
+                self._check_commits(counts[0])
             if kind != section:
                 if kind < section:
                     raise self._wrong("it is out of order: commits come first, then checkpoints, then keys")
@@ -267,7 +267,7 @@ class Reader:
             self._take(line)
             yield found
         if section == 0:
-            self._check_last(counts[0])
+            self._check_commits(counts[0])
         self._end(line, counts)
 
     def _record(self, found: Any, last: Any) -> tuple[Record, Any]:
@@ -403,9 +403,10 @@ class Reader:
         if not fits:
             raise self._wrong(f"{what} {number} cannot stand there")
 
-    def _check_last(self, commits: int) -> None:
-        if not commits and self.header.revision > self.header.floor:
-            raise self._wrong(f"before it commit {self.header.revision} is missing, the last one")
+    def _check_commits(self, commits: int) -> None:
+        first, last = self.header.floor + 1, self.header.revision
+        if missing := last - first + 1 - commits:
+            raise self._wrong(f"before it {missing:,} of the commits {first} to {last} are missing")
 
     def _times(self, time: int) -> None:
         self._bound(0 <= time <= _LAST_TIME, "time", time)

@@ -657,7 +657,7 @@ def test_lines_that_are_missing_doubled_or_moved_are_refused(text: bytes) -> Non
                     read(b"".join(line + b"\n" for line in altered))
 
 
-HEAD = b'{"stateview":1,"namespace":"main","lineage":"ab","revision":5,"floor":1,"time":7}'
+HEAD = b'{"stateview":1,"namespace":"main","lineage":"ab","revision":5,"floor":4,"time":7}'
 GOOD = [
     HEAD, b'{"commit":5,"time":7,"keys":1}', b'{"checkpoint":"m","revision":3,"time":4}',
     b'{"key":"a","revision":2,"time":3,"value":1}', b'{"key":"a","revision":5,"time":3,"deleted":true}',
@@ -666,7 +666,8 @@ KEY = b'{"key":"%b","revision":3,"time":3,"value":%b}'
 WRONG: list[tuple[int, bytes, str]] = [
     (0, HEAD.replace(b'"ab"', b'"../x"'), "lineage"),
     (0, HEAD.replace(b"main", b"../main"), "not allowed"),
-    (0, HEAD.replace(b'"floor":1', b'"floor":6'), "floor 6"),
+    (0, HEAD.replace(b'"floor":4', b'"floor":6'), "floor 6"),
+    (0, HEAD.replace(b'"floor":4', b'"floor":1'), "3 of the commits 2 to 5 are missing"),
     (0, HEAD.replace(b'"revision":5', b'"revision":99999999999999999999'), "cannot stand"),
     (0, HEAD.replace(b'"revision":5', b'"revision":9999999999999999'), "revision 9999999999999999"),
     (0, HEAD.replace(b'"time":7', b'"time":1e300'), "int"),
@@ -675,7 +676,7 @@ WRONG: list[tuple[int, bytes, str]] = [
     (0, HEAD + b"\r", "CRLF"),
     (1, b'{"commit":6,"time":7,"keys":1}', "commit 6"),
     (1, b'{"commit":4,"time":7,"keys":1}', "commit 4"),
-    (1, b'{"checkpoint":"n","revision":3,"time":4}', "commit 5 is missing"),
+    (1, b'{"checkpoint":"n","revision":3,"time":4}', "1 of the commits 5 to 5 are missing"),
     (1, b'{"commit":1,"time":7,"keys":1}', "commit 1"),
     (1, b'{"commit":5,"time":-7,"keys":1}', "time -7"),
     (1, b'{"commit":5,"time":253402300800000000,"keys":1}', "time 2534"),
@@ -719,7 +720,7 @@ def test_a_line_that_cannot_be_is_refused_though_its_digest_is_right(
     lines[line] = content
     with (
         StateManager(f"json:{tmp_path}", "main") as state,
-        pytest.raises(Damaged, match=f"line {line + 1}|line 5") as caught,
+        pytest.raises(Damaged, match=f"line {line + 1}|line [35]") as caught,
     ):
         state.import_from(io.BytesIO(sealed(lines)), layout="jsonl")
     import re
