@@ -52,7 +52,6 @@ class KeyBar(Widget):
     def on_mount(self) -> None:
         """Follow the bindings."""
         self.screen.bindings_updated_signal.subscribe(self, self._changed)
-        self._changed(self.screen)
 
     def _changed(self, screen: Screen[object]) -> None:
         found: dict[str, Hint] = {}
