@@ -65,9 +65,11 @@ def read_line(text: str) -> Line:
 
     Raises:
         Incomplete: more lines belong to it.
-        Broken: a quote or JSON that cannot be read, or a pipe to nothing.
+        Broken: a quote or JSON that cannot be read, a pipe to nothing, or a NUL.
 
     """
+    if "\0" in text:  # no name or value holds one as it is, and no shell command or file can
+        raise Broken("the line holds a NUL", 'In JSON it is "\\u0000"', text.index("\0"))
     stripped = text.lstrip()
     if stripped.startswith("!"):
         return Line([], bang=stripped[1:].strip())
