@@ -8,7 +8,7 @@ import pytest
 import redis
 from conftest import REDIS
 
-from stateview import Damaged, StateManager
+from stateview import Damaged, StateException, StateManager
 from stateview.backends import redis_recovery
 from stateview.cli import main
 from stateview.model import RecoveryReport
@@ -295,3 +295,17 @@ def test_what_was_saved_again_meanwhile_is_not_deleted(
     assert state.load("still") == "new"
     assert "a" not in state.list_keys()
     assert state.doctor().ok
+
+
+def test_a_migration_that_meets_a_registry_of_another_type_leaves_nothing_half_done(
+    url: str, client: Any, new_store: Callable[[str], str]
+) -> None:
+    client.rpush(REGISTRY, "x")
+    with StateManager(new_store("sqlite"), "moved") as source:
+        source.save("k", 1)
+        with pytest.raises(StateException):
+            source.migrate_to(url)
+        assert not [key for key in client.scan_iter("stateview:{moved}:*") if b":migrating:" not in key]
+        client.delete(REGISTRY)
+        assert source.migrate_to(url).resumed
+    assert StateManager(url, "moved").load("k") == 1

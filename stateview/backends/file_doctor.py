@@ -73,7 +73,7 @@ def _left_over(root: str, folder: str) -> Iterator[Finding]:
             remedy = "Remove it when nothing in it is missed any more"
             yield Finding("note", subject, "a damaged file that 'recover' kept", "it takes room, no more", remedy)
         elif name in _STAGES:
-            remedy = "Run the migration again, which goes on; or remove the folder"
+            remedy = "Run the migration again, which goes on, or the import; or remove the folder"
             yield Finding("warning", subject, UNFINISHED, NOT_SHOWN, remedy)
         elif name.startswith(ASIDE):
             remedy = "Remove it when nothing in it is missed any more"

@@ -52,6 +52,16 @@ def _at(history: History, revision: int, time: int = 0) -> Entries:
     return {key: version for key, version in found if version is not None}
 
 
+def _lead(line: Line, shown: Entries, content: Entries) -> None:
+    """Make a commit's line lead from one state to another."""
+    for key, version in content.items():
+        if shown.get(key) != version:
+            assert version.value is not None
+            line.set[key] = Set(Raw(version.value), version.expires, version.time)
+    line.delete = sorted(shown.keys() - content.keys())
+    line.keys = len(line.set) + len(line.delete)
+
+
 class _Recovery:
     def __init__(self, backend: JSONBackend) -> None:
         self.backend = backend
@@ -240,13 +250,7 @@ class _Recovery:
         """A commit that leads to the live state, where there must be one; else only what tells of state.json."""
         history = self.history
         line = Line(history.revision, now(), "", reason="recovered")
-        shown = _live(history)
-        for key, version in live.items():
-            if shown.get(key) != version:
-                assert version.value is not None
-                line.set[key] = Set(Raw(version.value), version.expires, version.time)
-        line.delete = sorted(shown.keys() - live.keys())
-        line.keys = len(line.set) + len(line.delete)
+        _lead(line, _live(history), live)
         if self.led and history.revision == self.reached:
             line.rev += 1  # what is recovered is what that line had written
             history.add(line)
@@ -520,12 +524,7 @@ class _Recovery:
         step = Line(max(mark.revision, top, history.revision + 1), mark.time, "")
         step.reason = f"recovered checkpoint {mark.name}"
         step.marks = [MarkLine(mark.name, step.rev, mark.time, mark.note, mark.digest)]
-        for key, version in content.items():
-            if shown.get(key) != version:
-                assert version.value is not None
-                step.set[key] = Set(Raw(version.value), version.expires, version.time)
-        step.delete = sorted(shown.keys() - content.keys())
-        step.keys = len(step.set) + len(step.delete)
+        _lead(step, shown, content)
         history.add(step)
         return step.rev
 

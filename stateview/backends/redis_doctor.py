@@ -455,7 +455,9 @@ def _migrations(backend: RedisBackend, say: Say) -> Iterator[Finding]:
     say("what migrations left")
     receiver = f"{backend._prefix}migrating:receiver"
     if backend._try(lambda client: client.exists(receiver)):
-        remedy = f"Run the migration again, which goes on; or UNLINK the keys {backend._prefix}migrating:*"
+        remedy = (
+            f"Run the migration again, which goes on, or the import; or UNLINK the keys {backend._prefix}migrating:*"
+        )
         yield Finding("warning", receiver, UNFINISHED, NOT_SHOWN, remedy)
     head = "".join("\\" + sign if sign in "*?[]\\" else sign for sign in backend._prefix + ASIDE) + "*:head"
     for name in sorted(backend._try(lambda client: list(client.scan_iter(match=head, count=5000)))):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import Conflict
 from ..model import Problem, RecoveryReport, check_key
+from . import redis_mends as mends
 from . import redis_scripts as scripts
 from .base import Batch, Kept, Write
 from .redis_doctor import (
@@ -40,207 +41,6 @@ SOME = 10  # names that one line of the report tells
 DELETES = 10_000  # of one commit
 _HEAD = re.compile(rb"stateview:\{([A-Za-z0-9_-][A-Za-z0-9._-]{0,127})\}:head")
 _LOST = "recovered: what was said of this commit is lost"
-
-# fmt: off
-MEND = scripts._COMMON + """
--- Make the index and the expiries say what the hash does. ARGV: 'live' or 'history', then names. Returns how many.
-local where, order, times = live, index, expiry
-if ARGV[1] == 'history' then where, order, times = history, hindex, hexpiry end
-local mended = 0
-for i = 2, #ARGV do
-  local name = ARGV[i]
-  local packed, listed, score = call('HGET', where, name), call('ZSCORE', order, name), call('ZSCORE', times, name)
-  local expires = packed and string.match(packed, '^%d+ %d+ (%d+) ')
-  local before = mended
-  if not packed then
-    if call('ZREM', order, name) + call('ZREM', times, name) > 0 then mended = before + 1 end
-  elseif expires then
-    if tonumber(listed) ~= 0 then call('ZADD', order, '0', name); mended = before + 1 end
-    if expires == '0' then
-      if call('ZREM', times, name) == 1 then mended = before + 1 end
-    elseif not score or tonumber(score) ~= tonumber(expires) then
-      call('ZADD', times, expires, name)
-      mended = before + 1
-    end
-  end
-end
-return mended
-"""
-
-SET_ASIDE = scripts._COMMON + """
--- ARGV: 'live' or 'history', a name, and what was found under it.
-local where, order, times = live, index, expiry
-if ARGV[1] == 'history' then where, order, times = history, hindex, hexpiry end
-if call('HGET', where, ARGV[2]) ~= ARGV[3] then return call('HGET', damaged, ARGV[2]) == ARGV[3] and 1 or 0 end
-call('HSET', damaged, ARGV[2], ARGV[3])
-call('ZREM', order, ARGV[2]); call('ZREM', times, ARGV[2])
-return call('HDEL', where, ARGV[2])
-"""
-
-STALE = scripts._COMMON + """
--- Of some keys those whose entry is not newer than all of their history.
-local out = {}
-for _, key in ipairs(ARGV) do
-  local r = tonumber(string.match(call('HGET', live, key) or '', '^(%d+) '))
-  local later = r and call('ZLEXCOUNT', hindex, '[' .. key .. '\\0' .. pad(r), '(' .. key .. '\\0:') or 0
-  if later > 0 then out[#out + 1] = key end
-end
-return out
-"""
-
-SHORT = scripts._COMMON + """
--- Which revisions say to have written more keys than is known. ARGV: revisions whose records can be read. Such a record
--- is set aside, and says from now on what is known. Returns them, each with how many keys are not known any more.
-local out = {}
-for _, revision in ipairs(ARGV) do
-  local packed = call('HGET', commits, revision)
-  local time, told = string.match(packed or '', '^(%d+) (.*)$')
-  local r = tonumber(revision)
-  local rows = call('ZLEXCOUNT', touched, '[' .. pad(r), '(' .. pad(r + 1))
-  local fields = told and cjson.decode(told)
-  if fields and fields[3] > rows then
-    out[#out + 1] = r
-    out[#out + 1] = fields[3] - rows
-    fields[3] = rows
-    call('HSET', damaged, '\\0commits\\0' .. revision, packed)
-    call('HSET', commits, revision, time .. ' ' .. cjson.encode(fields))
-  end
-end
-return out
-"""
-
-TOUCH = scripts._COMMON + """
--- Note for keys and fields of the history which revision wrote them, where that is after the floor, or after the oldest
--- checkpoint. Returns how many.
-local floor, added = tonumber(call('HGET', head, 'floor') or 0), 0
-floor = math.min(floor, tonumber(call('ZRANGE', marks, 0, 0, 'WITHSCORES')[2]) or floor)
-for i = 2, #ARGV do
-  local r, key
-  if ARGV[1] == 'live' then
-    r, key = string.match(call('HGET', live, ARGV[i]) or '', '^(%d+) '), ARGV[i]
-  elseif call('HEXISTS', history, ARGV[i]) == 1 then
-    r, key = string.sub(ARGV[i], -16), string.sub(ARGV[i], 1, -18)
-  end
-  r = tonumber(r)
-  if r and r > floor then added = added + call('ZADD', touched, 'CH', '0', pad(r) .. key) end
-end
-return added
-"""
-
-UNTOUCH = scripts._COMMON + """
--- Forget what is said to be written above the floor, and is not there. Returns how many.
-local floor, gone = tonumber(call('HGET', head, 'floor') or 0), 0
-for _, row in ipairs(ARGV) do
-  local r, key = tonumber(string.sub(row, 1, 16)), string.sub(row, 17)
-  if not r then gone = gone + call('ZREM', touched, row)
-  elseif r > floor and call('HEXISTS', history, key .. '\\0' .. string.sub(row, 1, 16)) == 0 and
-    tonumber(string.match(call('HGET', live, key) or '', '^(%d+) ')) ~= r then
-    gone = gone + call('ZREM', touched, row)
-  end
-end
-return gone
-"""
-
-FILL = scripts._COMMON + """
--- Records for the revisions that have none, or one that cannot be read. ARGV: the start and the end of what is written,
--- between which comes how many keys it touched; then a revision and what is known to be wrong there, or nothing.
-local floor, last = tonumber(call('HGET', head, 'floor') or 0), tonumber(call('HGET', head, 'revision') or 0)
-local out = {}
-for i = 3, #ARGV, 2 do
-  local r = tonumber(ARGV[i])
-  local found = call('HGET', commits, ARGV[i])
-  if r > floor and r <= last and (not found or found == '' or (ARGV[i + 1] ~= '' and found == ARGV[i + 1])) then
-    local rows = call('ZRANGEBYLEX', touched, '[' .. pad(r), '(' .. pad(r + 1))
-    local time = '0'
-    for _, row in ipairs(rows) do
-      local key = string.sub(row, 17)
-      local own, t = string.match(call('HGET', live, key) or '', '^(%d+) (%d+) ')
-      local past = call('HGET', history, key .. '\\0' .. pad(r))
-      if tonumber(own) ~= r then t = string.match(past or '', '^%d+ (%d+) ') end
-      if t and tonumber(t) > tonumber(time) then time = t end
-    end
-    call('HSET', commits, int(r), time .. ' ' .. ARGV[1] .. #rows .. ARGV[2])
-    out[#out + 1] = int(r)
-  elseif found and found == ARGV[i + 1] then
-    call('HDEL', commits, ARGV[i])
-  end
-end
-return out
-"""
-
-HOLE = scripts._COMMON + """
--- Where a version is lost, the key is absent. ARGV: keys, each with a revision, of which the higher come first. Returns
--- of each which revision superseded it: 0 where none did, -1 where the version is there.
-local out = {}
-for i = 1, #ARGV, 2 do
-  local key, r = ARGV[i], tonumber(ARGV[i + 1])
-  local field = key .. '\\0' .. pad(r)
-  local own = tonumber(string.match(call('HGET', live, key) or '', '^(%d+) ') or 0)
-  if own == r or call('HEXISTS', history, field) == 1 then
-    out[#out + 1] = -1
-  else
-    local later = call('ZRANGEBYLEX', hindex, '(' .. field, '(' .. key .. '\\0:', 'LIMIT', 0, 1)[1]
-    local until_ = later and tonumber(string.sub(later, -16)) or (own > r and own) or 0
-    local time = string.match(call('HGET', commits, int(r)) or '', '^(%d+) ') or '0'
-    call('HSET', history, field, int(until_) .. ' ' .. time .. ' 0 D')
-    call('ZADD', hindex, '0', field)
-    call('ZREM', hexpiry, field)
-    out[#out + 1] = until_
-  end
-end
-return out
-"""
-
-MARK = scripts._COMMON + """
--- Put a checkpoint in its place, or remove it where that is -1. ARGV: its member, what is said of it, the place.
-if (call('HGET', notes, ARGV[1]) or '') ~= ARGV[2] then return 0 end
-if ARGV[3] ~= '-1' then
-  call('ZADD', marks, ARGV[3], ARGV[1])
-else
-  call('ZREM', marks, ARGV[1])
-  call('HDEL', notes, ARGV[1])
-end
-return 1
-"""
-
-COUNT = scripts._COMMON + """
--- Count the checkpoints of each name, and take the sequence on where it is behind. Returns whether anything was wrong.
-local names, wrong, last = {}, 0, 0
-local all = call('HGETALL', notes)
-for i = 1, #all, 2 do
-  local name = string.match(all[i], '^(.+)@%d+$')
-  if name then
-    names['name:' .. name] = (names['name:' .. name] or 0) + 1
-    last = math.max(last, tonumber(string.match(all[i + 1], '^%d+')) or 0)
-  end
-end
-for i = 1, #all, 2 do
-  if string.sub(all[i], 1, 5) == 'name:' and not names[all[i]] and not string.find(all[i], '@') then
-    call('HDEL', notes, all[i])
-    wrong = 1
-  end
-end
-for name, count in pairs(names) do
-  if call('HGET', notes, name) ~= int(count) then
-    call('HSET', notes, name, int(count))
-    wrong = 1
-  end
-end
-local order = call('HGET', notes, 'sequence') or '0'
-if not string.match(order, '^%d+$') or tonumber(order) < last then
-  call('HSET', notes, 'sequence', int(last))
-  wrong = 1
-end
-return wrong
-"""
-
-CLOSE = scripts._COMMON + """
--- The revision that superseded a version. ARGV: a field of the history, what is there, what is to be there.
-if call('HGET', history, ARGV[1]) ~= ARGV[2] then return 0 end
-call('HSET', history, ARGV[1], ARGV[3])
-return 1
-"""
-# fmt: on
 
 
 def recover(backend: RedisBackend) -> RecoveryReport:
@@ -397,7 +197,7 @@ class _Recovery:
         bad = {name: (packed, wrong) for name, packed in backend._entries()
                if (wrong := unreadable_entry(backend, name, packed, last))}  # fmt: skip
         for name, (packed, wrong) in sorted(bad.items()):
-            if not backend._run(SET_ASIDE, "live", name, packed):
+            if not backend._run(mends.SET_ASIDE, "live", name, packed):
                 continue
             done = f"set aside in {self.aside}; its earlier versions are in its history"
             self.note(f"key {_shown(name)}", wrong, done, False)
@@ -410,11 +210,15 @@ class _Recovery:
         backend, used = self.backend, False
         newest = dict(newest)
         for chunk in _chunks(name for name, _ in scan(backend, 1)):
-            for key in backend._run(STALE, *chunk):
+            for key in backend._run(mends.STALE, *chunk):
                 newest[key] = max(newest.get(key, 0), self.kept_newest(key))
         for key, revision in newest.items():
             packed = backend._try(lambda client, key=key: client.hget(backend._keys[1], key))  # type: ignore[misc]
-            if packed and int(packed.split(b" ", 1)[0]) <= revision and backend._run(SET_ASIDE, "live", key, packed):
+            if (
+                packed
+                and int(packed.split(b" ", 1)[0]) <= revision
+                and backend._run(mends.SET_ASIDE, "live", key, packed)
+            ):
                 found = f"it is of revision {int(packed.split(b' ', 1)[0])}, and was written by {revision}"
                 self.note(f"key {_shown(key)}", found, f"set aside in {self.aside}", False)
                 self.gone[key] = 0
@@ -438,7 +242,7 @@ class _Recovery:
                if (wrong := unreadable_version(name, packed))}  # fmt: skip
         lost = []
         for name, (packed, wrong) in sorted(bad.items()):
-            if backend._run(SET_ASIDE, "history", name, packed):
+            if backend._run(mends.SET_ASIDE, "history", name, packed):
                 key, _, revision = name.rpartition(b"\0")
                 subject = f"revision {int(revision)} of key {_shown(key)}" if revision.isdigit() else _shown(name)
                 self.note(subject, wrong, f"set aside in {self.aside}", False)
@@ -458,7 +262,7 @@ class _Recovery:
                     if wrong and bare and not kept:
                         kept = self.keep_lists(places[1:])
                     if wrong:
-                        mended += int(backend._run(MEND, kind, *wrong))
+                        mended += int(backend._run(mends.MEND, kind, *wrong))
             if mended:
                 found = f"of {mended} names it did not say what is held"
                 done = f"made to agree with the {'entries' if kind == 'live' else 'versions'}"
@@ -534,14 +338,14 @@ class _Recovery:
             name, _, revision = (part.decode(errors="replace") for part in member.rpartition(b"@"))
             score = int(revision) if revision.isdigit() else -1
             placed = not unreadable_mark(member, said.get(member), score)
-            if not backend._run(MARK, member, said.get(member, b""), score if placed else -1):
+            if not backend._run(mends.MARK, member, said.get(member, b""), score if placed else -1):
                 continue  # changed meanwhile
             if placed:
                 self.note(f"checkpoint {name[:128]!r}", "it was not where its revision is", "put back")
             else:
                 done = f"lost; 'stateview checkpoint {name[:128]} --at {revision[:16]}' makes it anew"
                 self.note(f"checkpoint {name[:128]!r}", "what was said of it is not what was written", done, False)
-        if backend._run(COUNT):
+        if backend._run(mends.COUNT):
             self.note(backend._keys[10], "how many checkpoints have a name was not right", "counted anew")
 
     def mend_chains(self) -> None:
@@ -605,7 +409,7 @@ class _Recovery:
         if packed is None:
             return 0
         rest = packed.partition(b" ")[2]
-        return int(backend._run(CLOSE, name, packed, b"%d " % until + rest))
+        return int(backend._run(mends.CLOSE, name, packed, b"%d " % until + rest))
 
     def mend_touched(self) -> None:
         """Which revision wrote what is told by the versions that are there."""
@@ -615,10 +419,10 @@ class _Recovery:
             places = dict.fromkeys(chunk, 0)
             added += backend._try(lambda client, to=places: client.zadd(backend._keys[7], to, xx=True, ch=True))  # type: ignore[misc]
         for chunk in _chunks(self.strange):
-            gone += int(backend._run(UNTOUCH, *chunk))
+            gone += int(backend._run(mends.UNTOUCH, *chunk))
         for kind, place in (("live", 1), ("history", 4)):
             for chunk in _chunks(name for name, _ in scan(backend, place)):
-                added += int(backend._run(TOUCH, kind, *chunk))
+                added += int(backend._run(mends.TOUCH, kind, *chunk))
         if added or gone:
             found = f"{added} writes were not known, {gone} were that are not there"
             self.note("what changed", found, "made to agree with the versions")
@@ -631,12 +435,12 @@ class _Recovery:
         filled: list[int] = []
         for chunk in _chunks(range(head.floor + 1, head.revision + 1)):
             pairs = [text for revision in chunk for text in (str(revision), bad.pop(b"%d" % revision, b""))]
-            filled += map(int, backend._run(FILL, start, end, *pairs))
+            filled += map(int, backend._run(mends.FILL, start, end, *pairs))
         for name in bad:
             backend._try(lambda client, name=name: client.hdel(backend._keys[8], name))  # type: ignore[misc]
         short: dict[int, int] = {}
         for chunk in _chunks(range(head.floor + 1, head.revision + 1)):
-            reply = backend._run(SHORT, *chunk)
+            reply = backend._run(mends.SHORT, *chunk)
             short.update(zip(reply[::2], reply[1::2], strict=True))
         if short:
             found = f"{_counted(sum(short.values()), 'key')} left without a name, written by revision "
@@ -653,7 +457,7 @@ class _Recovery:
         """In states that showed what is lost the key is absent. Of each that is: what superseded it, 0 if nothing."""
         found = {}
         for chunk in _chunks(sorted(lost, reverse=True)):
-            ends = self.backend._run(HOLE, *(word for pair in chunk for word in pair))
+            ends = self.backend._run(mends.HOLE, *(word for pair in chunk for word in pair))
             found.update({pair: int(end) for pair, end in zip(chunk, ends, strict=True) if end >= 0})
         self.holes += [(key, revision, end) for (key, revision), end in found.items()]
         return found

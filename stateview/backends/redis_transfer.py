@@ -169,6 +169,7 @@ if call('HGET', KEYS[1], 'owner') ~= token then
 end
 local former = call('EXISTS', unpack(KEYS, there + 1, there + count)) > 0
 if former and ARGV[2] ~= '1' then return {'taken', call('HGET', KEYS[there + 1], 'revision') or '0'} end
+if registry then call('SADD', registry, ARGV[3]) end  -- first: it fails where that is no set
 for i = 1, count do
   if call('EXISTS', KEYS[there + i]) == 1 then call('RENAME', KEYS[there + i], KEYS[there + count + i]) end
 end
@@ -176,7 +177,6 @@ for i = 1, count do
   if call('EXISTS', KEYS[2 + i]) == 1 then call('RENAME', KEYS[2 + i], KEYS[there + i]) end
 end
 call('UNLINK', KEYS[1], KEYS[2])
-if registry then call('SADD', registry, ARGV[3]) end
 return {'ok', former and '1' or ''}
 """
 # fmt: on

@@ -301,24 +301,29 @@ class _Rebuild:
         revision, moment = top + 1, now()
         if self.lost:
             floor = revision  # states in which something is missing are read only where a checkpoint names them
+        said = (revision, moment, len(live), "recovered", "", len(missing), "", 0, 0, 0)
+        touched |= {(revision, key) for key in missing}
+        self.fill(name, (lineage, floor), said, missing, sorted(touched))
+
+    def fill(self, name: str, meta: Row, said: Row, missing: list[str], touched: list[Row]) -> None:
+        """Put what could be read into a new database, with a commit, `said`, that deletes what is missing."""
+        revision, moment = said[:2]
         fresh = pages.connect(name)
         try:
             with fresh:
-                fresh.execute("DELETE FROM meta; INSERT INTO meta VALUES (1, ?, ?)", (lineage, floor))
+                fresh.execute("DELETE FROM meta; INSERT INTO meta VALUES (1, ?, ?)", meta)
                 for table in ("entries", "versions", "commits", "marks"):
-                    rows = list(good[table].values())
+                    rows = list(self.good[table].values())
                     if rows:
                         places = ",".join("?" * len(rows[0]))
                         fresh.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({places})", rows)
                 for key in missing:
-                    touched.add((revision, key))
                     sum_ = checksum(key, None, revision, moment, 0) + guard(_TOP)
                     fresh.execute(
                         "INSERT INTO versions VALUES (?, ?, ?, NULL, ?, 0, ?)", (key, revision, _TOP, moment, sum_)
                     )
-                fresh.executemany("INSERT OR IGNORE INTO touched VALUES (?, ?)", sorted(touched))
-                last_row = (revision, moment, len(live), "recovered", "", len(missing), "", 0, 0, 0)
-                fresh.execute(schema.NEW_COMMIT, (*last_row, row_sum(*last_row)))
+                fresh.executemany("INSERT OR IGNORE INTO touched VALUES (?, ?)", touched)
+                fresh.execute(schema.NEW_COMMIT, (*said, row_sum(*said)))
             fresh.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
             fresh.close()
