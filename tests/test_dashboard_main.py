@@ -162,6 +162,22 @@ def test_diff_and_restore_from_live_ask_which_state(sqlite: str) -> None:
     look(StateManager(sqlite, "work", author="me"), flow)
 
 
+def test_a_choice_of_states_that_is_asked_for_before_anything_is_told_is_read(
+    sqlite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Dashboard, "_watch", lambda board: None)
+
+    async def flow(pilot: Pilot[None]) -> None:
+        await shown(pilot, "phase", "LIVE ●")
+        assert "r0" not in screen_text(board(pilot))
+        await pilot.press("d")
+        await shown(pilot, "Diff of live with", "1 before", "2 live~1", "3 live~2")
+        await pilot.press("1")
+        await shown(pilot, "Diff  before → live", '"planning"')
+
+    look(StateManager(sqlite, "work"), flow)
+
+
 def _load(url: str, key: str, namespace: str = "work") -> Any:
     with StateManager(url, namespace) as state:
         return state.load(key, None)

@@ -42,7 +42,6 @@ class NewCheckpoint(ModalScreen[Naming | None]):
 
     Args:
         at: the ref to name; None: live.
-        known: the names that there are: one of these moves.
         initial: what is there to begin with.
 
     """
@@ -61,10 +60,9 @@ class NewCheckpoint(ModalScreen[Naming | None]):
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel", id="checkpoint.leave")]
     HELP = "A checkpoint is a name for a state. Naming costs nothing; a name that is there already moves."
 
-    def __init__(self, at: str | None, known: list[str], initial: Naming) -> None:
+    def __init__(self, at: str | None, initial: Naming) -> None:
         super().__init__()
         self._at = at
-        self._known = known
         self._initial = initial
 
     def compose(self) -> ComposeResult:
@@ -87,17 +85,18 @@ class NewCheckpoint(ModalScreen[Naming | None]):
         return Naming(self.query_one("#name", Input).value.strip(), self.query_one("#note", Input).value.strip())
 
     def _check(self) -> bool:
-        said, typed = self.query_one("#said", Label), self._typed()
+        app, said, typed = cast("Dashboard", self.app), self.query_one("#said", Label), self._typed()
+        known = {mark.name for mark in app.news.marks} if app.news else set()
         name, wrong = typed.name, ""
         if name:
             try:
                 check_checkpoint(name)
             except InvalidName as error:
                 wrong = str(error)
-        moves = f"{name} moves here; what it named stays as {name}@REVISION" if name in self._known else ""
+        moves = f"{name} moves here; what it named stays as {name}@REVISION" if name in known else ""
         said.update(line(wrong or moves or "enter makes it · esc cancels"))
         said.set_class(bool(wrong), "-wrong")
-        self.query_one("#line", Label).update(line(cast("Dashboard", self.app).command_line(typed.words(self._at))))
+        self.query_one("#line", Label).update(line(app.command_line(typed.words(self._at))))
         return not wrong
 
     def on_input_changed(self) -> None:
@@ -114,7 +113,7 @@ class NewCheckpoint(ModalScreen[Naming | None]):
         self.dismiss(None)
 
 
-def new_checkpoint(app: Dashboard, at: str | None, known: list[str], initial: Naming = _EMPTY) -> None:
+def new_checkpoint(app: Dashboard, at: str | None, initial: Naming = _EMPTY) -> None:
     """Ask for a name, and make the checkpoint; one that cannot be made is asked for again."""
     if app.read_only:
         app.tell("read-only: a checkpoint would be written", wrong=True)
@@ -126,8 +125,8 @@ def new_checkpoint(app: Dashboard, at: str | None, known: list[str], initial: Na
 
         def failed(error: Exception) -> None:
             app.trouble(error, act=True)
-            new_checkpoint(app, at, known, typed)
+            new_checkpoint(app, at, typed)
 
         app.acts.run(typed.words(at), failed=failed)
 
-    app.push_screen(NewCheckpoint(at, known, initial), answered)
+    app.push_screen(NewCheckpoint(at, initial), answered)

@@ -15,20 +15,30 @@ from ..paint import ago
 from .diff import DiffScreen
 
 if TYPE_CHECKING:
+    from ...backends.base import Mark
     from ..app import Dashboard
     from ..widgets.timeline import Line
 
 
 def choose_state(board: Dashboard, title: str, then: Callable[[str], object]) -> None:
     """Ask for a checkpoint of the namespace, or a state a few commits back; `then` gets its ref."""
-    marks = board.news.marks if board.news else []
+    if board.news is not None:
+        _offer(board, title, then, board.news.head.revision, board.news.marks)
+        return
+    backend = board.manager.backend  # not told yet how it stands: at the start, or while paused or lost
+    board.reader.ask(
+        board, "states", lambda _: (backend.head().revision, backend.marks()),
+        lambda found: _offer(board, title, then, *found), board.trouble,
+    )  # fmt: skip
+
+
+def _offer(board: Dashboard, title: str, then: Callable[[str], object], revision: int, marks: list[Mark]) -> None:
     current = {mark.name: mark for mark in marks}
     choices = [
         (mark.name, mark.name, f"r{mark.revision}, {ago(mark.time, now())}  {mark.note}".rstrip())
         for mark in reversed(marks)
         if current[mark.name] is mark
     ]
-    revision = board.news.head.revision if board.news else 0
     choices += [(f"live~{back}", f"live~{back}", f"r{revision - back}") for back in range(1, min(9, revision) + 1)]
     if not choices:
         board.tell("there is no other state yet: c makes a checkpoint")

@@ -136,7 +136,7 @@ class MainScreen(Screen[None]):
     def show_namespace(self) -> None:
         """The app looks at another namespace: show everything of it."""
         board = self.board
-        self.query_one(Namespaces).here(board.store, board.manager.namespace, Head())
+        self.query_one(Namespaces).here(board.store, board.manager.namespace)
         self.timeline.show(board.manager)
         self.query_one(FilterBar).clear()
         self.show_state()
@@ -154,7 +154,7 @@ class MainScreen(Screen[None]):
 
     def show_status(self) -> None:
         """Say where we are."""
-        board, head = self.board, self.board.news.head if self.board.news else Head()
+        board = self.board
         right = "read-only" if board.read_only else "RW"
         if board.at is not None:
             state, role = f"AS OF {board.at}, NOT LIVE · esc: live", "past"
@@ -163,7 +163,7 @@ class MainScreen(Screen[None]):
         elif board.paused:
             state, role = f"PAUSED, {plural(board.missed, 'commit')} behind · p: go on", "paused"
         else:
-            state, role = f"LIVE ● r{head.revision}", "live"
+            state, role = f"LIVE ● r{board.news.head.revision}" if board.news else "LIVE ●", "live"
         self.query_one(StatusBar).show(board.manager.namespace, board.manager.url, state, role, right)
         self.query_one(Banner).show(board.lost)
 
@@ -414,8 +414,7 @@ class MainScreen(Screen[None]):
         """Name the state that is looked at."""
         from ..dialogs.checkpoint import new_checkpoint
 
-        known = [mark.name for mark in self.board.news.marks] if self.board.news else []
-        new_checkpoint(self.board, self.board.at, known)
+        new_checkpoint(self.board, self.board.at)
 
     def action_diff(self) -> None:
         """Compare the two marked states, or the one that is looked at with live; else ask which."""

@@ -52,17 +52,18 @@ class Namespaces(VirtualList):
         """What the cursor is on."""
         return self._lines[self.cursor]
 
-    def here(self, store: str, namespace: str, head: Head) -> None:
-        """Say which namespace the dashboard is in, and how it stands; its store is opened."""
+    def here(self, store: str, namespace: str, head: Head | None = None) -> None:
+        """Say which namespace the dashboard is in, and how it stands if that is known; its store is opened."""
         went = self._here != (store, namespace)
         self._here = store, namespace
         known = self._heads.get(self._here)
-        self._heads[self._here] = head
-        if store not in self._names or (head.lineage and namespace not in self._names[store]):
+        if head is not None:
+            self._heads[self._here] = head
+        if store not in self._names or (head and head.lineage and namespace not in self._names[store]):
             self.call_after_refresh(self.read, store)
         if went:
             self._arrange(Place(store, dict(self._stores)[store], namespace))
-        elif known is None or known.count != head.count:
+        elif head and (known is None or known.count != head.count):
             self.refresh()
 
     def read(self, store: str) -> None:
