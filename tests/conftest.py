@@ -17,6 +17,11 @@ KINDS = ("json", "sqlite", *(REDIS or ("redis",)))
 DATABASES = 16  # of a server; a test may have as many stores at once
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, which else run alone at the end."""
+    items.sort(key=lambda item: item.path.stem != "test_machine")
+
+
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[Callable[[str], str]]:
     """The URL of a running server by its id, such as `redis-7.0`; each is started when first asked for."""

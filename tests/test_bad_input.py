@@ -668,6 +668,7 @@ def redis_path():
 
 @contextmanager
 def within(seconds):
+    """Less than it goes on trying by default, or than it was told to."""
     started = time.monotonic()
     yield
     assert time.monotonic() - started < seconds
@@ -709,11 +710,11 @@ def free_port():
 
 def test_redis_that_is_not_there():
     url = f"redis://user:{SAFE}@127.0.0.1:{free_port()}/0"
-    with within(4.5):
+    with within(9):
         for message in refused(url, BackendUnavailable):
             assert "does not answer" in message
             assert "user:***@" in message
-    with within(2), pytest.raises(ConnectionError):
+    with within(8), pytest.raises(ConnectionError):
         StateManager(url, "ns").load("k")
 
 
@@ -721,7 +722,7 @@ def test_redis_that_accepts_and_never_answers():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
-        with within(6):
+        with within(15):
             refused(f"redis://127.0.0.1:{server.getsockname()[1]}/0", BackendUnavailable, timeout=1.0)
 
 
@@ -733,7 +734,7 @@ def test_redis_that_freezes(redis_path):
             state.save("k", 1)
             server.send_signal(signal.SIGSTOP)
             for act in (state.list_keys, lambda: state.save("k", 2), lambda: state.load("absent", None)):
-                with within(3), pytest.raises(BackendUnavailable):
+                with within(8), pytest.raises(BackendUnavailable):
                     act()
             server.send_signal(signal.SIGCONT)
             assert state.load("k") in (1, 2)  # the save that was sent may have come through: the error said so
@@ -749,7 +750,7 @@ def test_redis_with_a_password(redis_path):
         place = plain.removeprefix("redis://")
         redis.Redis.from_url(plain).config_set("requirepass", SECRET)
         for login in ("", ":wrong-one@", "default:wrong-one@", "nobody:wrong-one@"):
-            with within(2):
+            with within(8):
                 messages = refused(f"redis://{login}{place}/0", BackendError, timeout=30)
             assert all("password" in message for message in messages)
         for login in (f":{SAFE}@", f"default:{SAFE}@"):
@@ -771,7 +772,7 @@ def test_redis_replica(redis_path):
             deadline = time.monotonic() + 20
             while client.info("replication")["master_link_status"] != "up" and time.monotonic() < deadline:
                 time.sleep(0.05)
-        with within(2), StateManager(replica, "ns") as state:
+        with within(8), StateManager(replica, "ns") as state:
             assert state.load("k") == 1
             assert state.list_keys() == ["k"]
             for act in (lambda: state.save("k", 2), lambda: state.checkpoint("c"), lambda: state.delete("k")):
@@ -793,7 +794,7 @@ def test_redis_that_is_full(redis_path):
                 lambda: state.delete("k"),
                 state.undo,
             ):
-                with within(2), pytest.raises(BackendError, match=r"full|maxmemory") as caught:
+                with within(8), pytest.raises(BackendError, match=r"full|maxmemory") as caught:
                     act()
                 assert not isinstance(caught.value, BackendUnavailable)
             assert {name: client.dump(name) for name in client.scan_iter()} == before
@@ -849,7 +850,7 @@ def test_redis_that_goes_and_comes_back(redis_path, tmp_path):
             server.kill()
             server.wait()
             for act in (lambda: state.save("k", 2), state.list_keys, lambda: state.load("k")):
-                with within(3), pytest.raises(BackendUnavailable):
+                with within(8), pytest.raises(BackendUnavailable):
                     act()
             server = server_at(port, redis_path, *options)
             assert state.load("k") == 1

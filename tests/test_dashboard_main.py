@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,13 +85,11 @@ def test_keys_value_and_timeline_are_of_the_namespace(url: str, size: tuple[int,
     look(StateManager(url, "work"), flow, size)
 
 
-def test_what_another_process_writes_appears_within_half_a_second(url: str) -> None:
+def test_what_another_process_writes_appears_by_itself(url: str) -> None:
     async def flow(pilot: Pilot[None]) -> None:
         await shown(pilot, "phase")
         write(url, "work", job={"user": "other"}, new_key=1)
-        started = time.monotonic()
         await shown(pilot, "new_key", 'user: "other"', "save new_key")
-        assert time.monotonic() - started < 2.0  # half a second, on a machine that has nothing else to do
         with StateManager(url, "work") as other:
             other.checkpoint("theirs")
             other.delete("late")
@@ -418,17 +416,20 @@ def test_a_backend_that_is_lost_keeps_what_was_shown_and_comes_back(tmp_path: Pa
 
 
 def test_quitting_waits_for_no_read(sqlite: str) -> None:
+    released = threading.Event()
+
     async def flow(pilot: Pilot[None]) -> None:
         await shown(pilot, "phase")
         app = board(pilot)
         for number in range(8):
-            app.reader.ask(app, number, lambda _stop: time.sleep(5), print, print)
-        started = time.monotonic()
+            app.reader.ask(app, number, lambda _stop: released.wait(), print, print)
         await pilot.press("q")
         await until(pilot, lambda: not app.is_running)
-        assert time.monotonic() - started < 2
 
-    look(StateManager(sqlite, "work"), flow)
+    try:
+        look(StateManager(sqlite, "work"), flow)
+    finally:
+        released.set()
 
 
 def test_resizing_keeps_the_key_and_the_pane(sqlite: str) -> None:

@@ -463,9 +463,7 @@ def test_thousands_of_marked_keys_are_restored_and_the_command_line_is_shown_sho
         screen = await opened(pilot)
         await pilot.press("/", *"k0", "enter", "n", "escape")
         await until(pilot, lambda: screen.keys.shown.done)
-        start = time.monotonic()
         text = screen.command()
-        assert time.monotonic() - start < 0.05
         assert text.endswith("… and 9,970 more") and len(text) < 2_000
         await pilot.press("y")
         await until(pilot, lambda: "Restored 10,000 keys · z undoes it" in pilot.app.told(), 50)

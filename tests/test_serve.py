@@ -401,7 +401,7 @@ def test_a_program_that_does_not_end_is_killed(plain: list[str], how: str) -> No
         resting(said["process"])  # the loud one until the page, which reads nothing, takes what is under way
         began = time.monotonic()
         assert serving.end(signal.SIGINT) == 0
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 20
         assert not lives(said["process"])
         if said["child"]:
             gone(said["child"])
@@ -414,7 +414,7 @@ def test_the_end_of_the_server_is_quick_and_leaves_nothing(plain: list[str], num
         idle = socket.create_connection(("127.0.0.1", serving.port))  # as browsers open ahead
         began = time.monotonic()
         assert serving.end(number) == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         for page, said in pages:
             assert not lives(said["process"])
             with pytest.raises(ConnectionClosed) as caught:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import redis
+from conftest import REDIS
 
 from stateview import StateManager
 from stateview.backends.base import Batch, Write
@@ -161,10 +162,9 @@ def test_it_can_be_stopped_by_its_progress(state: StateManager) -> None:
         state.stats(progress=stop)
 
 
-def test_a_user_who_may_not_ask_for_memory_gets_all_the_rest(redis_server: Callable[[str], str], kind: str) -> None:
-    if not kind.startswith("redis"):
-        pytest.skip("a server's users")
-    url = redis_server(kind)
+@pytest.mark.parametrize("server", REDIS or ["redis"])
+def test_a_user_who_may_not_ask_for_memory_gets_all_the_rest(redis_server: Callable[[str], str], server: str) -> None:
+    url = redis_server(server)
     with redis.Redis.from_url(url) as admin:
         admin.execute_command("ACL", "SETUSER", "shy", "on", ">pw", "~*", "&*", "+@all", "-memory")
         try:
