@@ -810,6 +810,9 @@ class BackendContract(ABC):
                 backend.count(at=at)
             with pytest.raises(HistoryPruned):
                 backend.changed(at, Point(last, 0))
+        for key in {key for content in states.values() for key in content}:
+            newest = next((version.value for version in backend.versions(key, 1)), None)
+            assert newest == states[last].get(key), "a delete was forgotten before what it deleted"
         for low in kept:
             for high in kept:
                 if low < high:
@@ -851,6 +854,19 @@ class BackendContract(ABC):
             assert backend.head().floor <= max(compacted, backend.head().revision - keep)
             self.check_kept(backend, states)
         assert backend.head().floor > 10
+
+    def test_a_delete_is_not_forgotten_before_what_it_deleted(self, opened: Open) -> None:
+        backend = opened(history=3)
+        for number in range(5):
+            save(backend, "k", b"%d" % number)
+            mark(backend, "m")
+        save(backend, "k", None)
+        for gone in backend.marks():
+            backend.commit(Batch(unmarks=((gone.name, gone.revision),)))
+        for number in range(8):
+            found = [version.value for version in backend.versions("k")]
+            assert found[:1] in ([], [None])
+            save(backend, "other", b"%d" % number)
 
     def test_a_commit_of_many_keys_is_forgotten(self, opened: Open) -> None:
         backend = opened(history=2)

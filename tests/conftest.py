@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 import redis
 import redis_servers
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell, as all that is started here
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REDIS = redis_servers.find()
 KINDS = ("json", "sqlite", *(REDIS or ("redis",)))

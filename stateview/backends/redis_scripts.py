@@ -144,7 +144,16 @@ local function trim(floor, goal, limit)
       touches[#touches + 1] = row
       local own = key .. '\\0' .. pad(r)
       local packed = call('HGET', history, own)
-      if packed and string.match(packed, '^%d+ %d+ %d+ D$') then members[#members + 1] = own end
+      if packed and string.match(packed, '^%d+ %d+ %d+ D$') then
+        local left = call('ZRANGEBYLEX', hindex, '[' .. key .. '\\0', '(' .. own, 'LIMIT', 0, 1001)
+        if #left <= 1000 then  -- of more, `compact` takes the delete too
+          for _, one in ipairs(left) do
+            members[#members + 1], brief[#brief + 1] = one, one
+            touches[#touches + 1] = string.sub(one, -16) .. key
+          end
+          members[#members + 1] = own
+        end
+      end
     end
   end
   for r = floor + 1, goal do records[#records + 1] = int(r) end

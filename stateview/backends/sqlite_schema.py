@@ -196,13 +196,16 @@ def trim(db: apsw.Connection, low: int, goal: int) -> None:
     for revision, key in db.execute(TOUCHED, (low, goal)).fetchall():
         gone = db.execute(
             f"DELETE FROM versions AS v WHERE key = ? AND until = ? AND {_UNSEEN} RETURNING revision", (key, revision)
-        ).fetchone()
-        if gone is not None:
-            db.execute("DELETE FROM touched WHERE revision = ? AND key = ?", (gone[0], key))
+        ).fetchall()
         if oldest is None or oldest >= revision:
-            db.execute("DELETE FROM touched WHERE revision = ? AND key = ?", (revision, key))
-            db.execute("DELETE FROM versions WHERE key = ? AND revision = ? AND value IS NULL", (key, revision))
+            # A checkpoint that is gone may have left older ones: without the delete they would seem to be the newest.
+            gone += db.execute(
+                "DELETE FROM versions WHERE key = ? AND revision <= ? AND (revision < ? OR value IS NULL)"
+                " RETURNING revision", (key, revision, revision),
+            ).fetchall()  # fmt: skip
+            gone.append((revision,))
         else:
             db.execute("INSERT OR IGNORE INTO touched VALUES (?, ?)", (revision, key))  # its commit will not tell
+        db.executemany("DELETE FROM touched WHERE revision = ? AND key = ?", [(first, key) for (first,) in gone])
     db.execute("DELETE FROM commits WHERE revision <= ? AND revision < (SELECT max(revision) FROM commits)", (goal,))
     db.execute("UPDATE meta SET floor = max(floor, ?)", (goal,))
