@@ -13,7 +13,7 @@ import pytest
 import redis
 import redis_servers
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell, as all that is started here
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REDIS = redis_servers.find()

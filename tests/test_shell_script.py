@@ -207,7 +207,7 @@ def test_read_only_and_yes_hold_for_every_line(state: StateManager) -> None:
 
 def test_rubbish_is_refused_without_a_traceback() -> None:
     chance = random.Random(8)
-    rubbish = bytes(byte for byte in chance.randbytes(9000) if byte not in b"!|>")  # which would run it, or write a file
+    rubbish = bytes(byte for byte in chance.randbytes(9000) if byte not in b"!|>")  # which run and write
     for given in (rubbish + b"\n\xff\xfe\n", b"!true\0\n", b"keys | cat\0\n", b"keys > a\0b\n", b"load a\0b\n"):
         done = subprocess.run([*SHELL, "--keep-going"], input=given, capture_output=True, check=False)
         assert done.returncode == 2
