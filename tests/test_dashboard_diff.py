@@ -330,6 +330,33 @@ def test_next_and_previous_go_from_place_to_place_and_on_to_the_next_key(url: st
     run(seed(url), flow)
 
 
+@pytest.mark.parametrize("split", [False, True])
+def test_next_and_previous_stop_at_each_changed_stretch_of_a_long_text(url: str, split: bool) -> None:
+    manager = StateManager(url, "work")
+    old = [f"line {number}" for number in range(200)]
+    manager.save("spec", {"text": "\n".join(old), "tries": 1})
+    manager.checkpoint("start")
+    new = [*old[:50], "fifty", "fifty-one", *old[52:120], *old[121:]]
+    manager.save("spec", {"text": "\n".join(new), "tries": 2})
+
+    async def flow(pilot: Pilot[None]) -> None:
+        screen = DiffScreen("start")
+        pilot.app.push_screen(screen)
+        await until(pilot, lambda: screen.view.change)
+        if split:
+            await pilot.press("t")
+            await until(pilot, lambda: not screen.view.busy)
+        wanted = ["(first)", "line 50", "line 120", "/tries"]
+        seen = []
+        for key in ("", "]", "]", "]", "[", "[", "["):
+            await pilot.press(*key)
+            text = "".join(part.text for part in screen.view._rows[screen.view.cursor].left)
+            seen.append(next((word for word in wanted if word in text), "(first)"))
+        assert seen == [*wanted, *wanted[-2::-1]]
+
+    run(manager, flow, (140, 30))
+
+
 def test_kinds_are_shown_or_left_out_and_a_filter_finds_keys(url: str) -> None:
     async def flow(pilot: Pilot[None]) -> None:
         screen = DiffScreen("before-fix")

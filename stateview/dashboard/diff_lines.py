@@ -58,6 +58,11 @@ class Row(NamedTuple):
     right: Parts | None = None
     right_sign: str = " "
 
+    @property
+    def differs(self) -> bool:
+        """Whether it says what changed."""
+        return self.sign in "+−~" or self.right_sign in "+−~"
+
 
 class Layout(NamedTuple):
     """How wide the lines are, in columns, and whether before and after stand side by side."""

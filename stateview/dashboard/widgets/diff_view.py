@@ -96,7 +96,7 @@ class DiffView(VirtualList):
             self.names = selectors(seen.places)
             self._take(seen.rows, seen.layout)
             if not stay:
-                at = next((at for at in reversed(range(self.count)) if self._rows[at].head), 0) if land == "last" else 0
+                at = next(filter(self._begins, reversed(range(self.count))), 0) if land == "last" else 0
             self.cursor = at
             self.post_message(self.Compared())
 
@@ -199,19 +199,19 @@ class DiffView(VirtualList):
         self.cursor = next((at for at, row in enumerate(self._rows) if row.place == place and row.head), 0)
 
     def step(self, by: int) -> bool:
-        """Move to the next place, or the one before; returns whether there is one."""
-        if self._asking or not self._rows:
+        """Move to the next change, or the one before: a place, or lines of a long text. Returns whether there is one."""
+        if self._asking:
             return False
-        place = self.place + by
-        if by < 0 and not self._rows[self.cursor].head:
-            place += 1  # back to where this place begins
-        if not 0 <= place < len(self.places):
-            return False
-        at = next((at for at, row in enumerate(self._rows) if row.head and row.place == place), None)
-        if at is None:  # beyond what is listed
+        rows = range(self.cursor + 1, self.count) if by > 0 else reversed(range(min(self.cursor, self.count)))
+        at = next(filter(self._begins, rows), None)
+        if at is None:
             return False
         self.cursor = at
         return True
+
+    def _begins(self, at: int) -> bool:
+        row = self._rows[at]
+        return row.head or (row.differs and not self._rows[at - 1].differs)
 
     def action_leave(self) -> None:
         """Go to the keys."""
