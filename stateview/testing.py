@@ -860,7 +860,7 @@ class BackendContract(ABC):
         for number in range(5):
             save(backend, "k", b"%d" % number)
             mark(backend, "m")
-        save(backend, "k", None)
+        backend.commit(Batch({"k": Write(None)}))
         for gone in backend.marks():
             backend.commit(Batch(unmarks=((gone.name, gone.revision),)))
         for number in range(8):

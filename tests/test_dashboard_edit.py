@@ -482,6 +482,21 @@ def test_a_key_is_renamed_and_a_name_that_is_taken_is_asked_for_again(state):
     assert state.list_keys() == ["-new", "taken"]
 
 
+def test_a_name_under_which_a_masked_value_would_be_shown_is_said(state):
+    state.save("api-token", "s3cret")
+
+    async def scenario():
+        async with running(state, redact=("*token*",)) as (app, pilot):
+            rename(app, "api-token")
+            await until(pilot, on(app, Ask))
+            for name, told in (("api-key", True), ("old-token", False)):
+                app.screen.query_one(Input).value = name
+                await pilot.pause()
+                assert ("its value will be shown" in said(app.screen, "said")) is told
+
+    run(scenario)
+
+
 def test_an_expiry_is_set_and_taken_away(state):
     state.save("k", 1)
 

@@ -15,6 +15,8 @@ from textual.widgets import Input, Label
 from ..paint import line
 from ..widgets.line_input import LineInput
 
+TAKES = "enter takes it · esc cancels"
+
 
 class Ask(ModalScreen[str | None]):
     """Ends with the line, or None.
@@ -24,7 +26,7 @@ class Ask(ModalScreen[str | None]):
         initial: what is there to begin with.
         check: called with the line as it is typed; returns what is wrong with it, or None. It must not wait.
         command: called with the line as it is typed; returns the command line that Enter equals.
-        hint: said while nothing is wrong.
+        hint: said while nothing is wrong: a text, or what says it of the line.
 
     """
 
@@ -42,7 +44,8 @@ class Ask(ModalScreen[str | None]):
 
     def __init__(
         self, title: str, initial: str = "", check: Callable[[str], str | None] | None = None,
-        command: Callable[[str], str] | None = None, *, hint: str = "enter takes it · esc cancels",
+        command: Callable[[str], str] | None = None, *,
+        hint: str | Callable[[str], str] = TAKES,
     ) -> None:  # fmt: skip
         super().__init__()
         self._title = line(title, 60)
@@ -68,7 +71,8 @@ class Ask(ModalScreen[str | None]):
         text = self.query_one(LineInput).value
         wrong = self._check(text)
         said = self.query_one("#said", Label)
-        said.update("\n".join(line(one) for one in (wrong or self._hint).split("\n")))
+        hint = self._hint if isinstance(self._hint, str) else self._hint(text)
+        said.update("\n".join(line(one) for one in (wrong or hint).split("\n")))
         said.set_class(wrong is not None, "-wrong")
         if self._command is not None:
             self.query_one("#line", Label).update(line(self._command(text)) if wrong is None else "")

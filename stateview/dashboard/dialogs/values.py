@@ -16,10 +16,11 @@ from ...backends.base import Version
 from ...commands.results import Result, plural
 from ...errors import InvalidName, StateException
 from ...model import check_key, now
+from ..masking import masked
 from ..paint import lasting, line
 from ..reader import Stop
 from ..widgets.line_input import LineInput
-from .ask import Ask
+from .ask import TAKES, Ask
 from .confirm import Confirm
 from .menu import Menu
 
@@ -159,7 +160,14 @@ def rename(board: Dashboard, key: str) -> None:
 
     def ask(_version: Version) -> None:
         initial = key if key.isprintable() else ""  # what is shown of it would be another name
-        _ask(board, f"Rename {line(key, 50)}", initial, check, lambda text: ["rename", *options_end(key, text)])
+        _ask(board, f"Rename {line(key, 50)}", initial, check, words, hint)
+
+    def words(text: str) -> list[str]:
+        return ["rename", *options_end(key, text)]
+
+    def hint(text: str) -> str:
+        shows = masked(key, board.redact) and not masked(text, board.redact)
+        return f"{TAKES}\nnot masked under this name: its value will be shown" if shows else TAKES
 
     _with_version(board, key, ask)
 
@@ -174,7 +182,8 @@ def wrong_key(text: str) -> str | None:
 
 
 def _ask(
-    board: Dashboard, title: str, initial: str, check: Callable[[str], str | None], words: Callable[[str], list[str]]
+    board: Dashboard, title: str, initial: str, check: Callable[[str], str | None],
+    words: Callable[[str], list[str]], hint: str | Callable[[str], str] = TAKES,
 ) -> None:  # fmt: skip
     """Ask for a line and run the command that it makes; one that fails is asked for again."""
 
@@ -184,7 +193,7 @@ def _ask(
 
         def failed(error: Exception) -> None:
             board.trouble(error, act=True)
-            _ask(board, title, text, check, words)
+            _ask(board, title, text, check, words, hint)
 
         def made(result: Result) -> None:
             done(board, result)
@@ -193,7 +202,8 @@ def _ask(
 
         board.acts.run(words(text), then=made, failed=failed)
 
-    board.push_screen(Ask(title, initial, check, lambda text: board.command_line(words(text))), answered)
+    asked = Ask(title, initial, check, lambda text: board.command_line(words(text)), hint=hint)
+    board.push_screen(asked, answered)
 
 
 def done(board: Dashboard, result: Result) -> None:

@@ -199,7 +199,7 @@ class DiffView(VirtualList):
         self.cursor = next((at for at, row in enumerate(self._rows) if row.place == place and row.head), 0)
 
     def step(self, by: int) -> bool:
-        """Move to the next change, or the one before: a place, or lines of a long text. Returns whether there is one."""
+        """Move to the next change, or the one before; in a long text each stretch is one. Whether there is one."""
         if self._asking:
             return False
         rows = range(self.cursor + 1, self.count) if by > 0 else reversed(range(min(self.cursor, self.count)))
