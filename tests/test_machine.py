@@ -24,9 +24,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from stateview import ABSENT, Conflict, HistoryPruned, KeyNotFound, RefNotFound, StateManager, codec
 from stateview.backends.base import START
 
-EXAMPLES = 110
+EXAMPLES = 80
 LENGTH = 50
-STEPS = 3500  # of a kind of store: below EXAMPLES * LENGTH, since Hypothesis ends some runs before
+STEPS = 2550  # of a kind of store: below EXAMPLES * LENGTH, since Hypothesis ends some runs before
 
 KEYS = st.sampled_from(["a", "a/b", "a~b", "ab", "b*", "b", "é", "😀", "[x]"])
 LITERALS = {"b[*]": "b*", "[[]x]": "[x]", "é": "é"}  # patterns that can only be a key's own name
