@@ -138,7 +138,9 @@ def test_broken_json_gets_a_caret(state: StateManager) -> None:
         (["load", "k", "--at"], 2, "needs a value"),
         (["load", "k", "--format", "xml"], 2, "pretty, json"),
         (["save", "k", "1", "--ttl", "0"], 2, "positive"),
-        (["save", "k", "1", "--ttl", "soon"], 2, "must be a number"),
+        (["save", "k", "1", "--ttl", "soon"], 2, "must be a length of time"),
+        (["save", "k", "1", "--ttl", "1y"], 2, "such as 90 (seconds), 15m, 2h or 7d"),
+        (["expire", "k", "soon"], 2, "such as 90 (seconds), 15m, 2h or 7d; or never"),
         (["save", "k", "1", "--expected", "x"], 2, "whole number"),
         (["save", "", "1"], 2, "must not be empty"),
         (["save", "k" * 1025, "1"], 2, "1,025 bytes"),
@@ -203,6 +205,31 @@ def test_a_reader_that_has_enough_ends_it_quietly(state: StateManager) -> None:
 
 
 # --- every command -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "seconds"),
+    [
+        ("90", 90),
+        ("1.5", 1.5),
+        ("90s", 90),
+        ("15m", 900),
+        ("15min", 900),
+        ("2h", 7200),
+        ("7d", 604_800),
+        ("2w", 1_209_600),
+    ],
+)
+def test_a_length_of_time_is_typed_in_one_way_everywhere(state: StateManager, typed: str, seconds: float) -> None:
+    run("save", "saved", "1", "--ttl", typed)
+    run("save", "set", "1")
+    assert json.loads(out("expire", "set", typed, "--format", "json"))["ttl"] == seconds
+    assert json.loads(out("expire", "--seconds", typed, "set", "--format", "json"))["ttl"] == seconds
+    for key in ("saved", "set"):
+        assert seconds - 60 < json.loads(out("entry", key, "--format", "json"))["ttl"] <= seconds
+    run("wait", "set", "==", "1", "--timeout", typed)
+    run("expire", "set", "never")
+    assert "ttl" not in json.loads(out("entry", "set", "--format", "json"))
 
 
 def test_the_acts_in_order(state: StateManager) -> None:

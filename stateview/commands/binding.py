@@ -158,9 +158,11 @@ def _read(kind: str, text: str, name: str, choices: tuple[str, ...] = ()) -> Any
         if not text.isdecimal() or not text.isascii():
             raise UsageError(f"{name} must be a whole number, not {text[:40]!r}")
         return int(text[:19])
-    if kind == "number":
-        try:
-            return float(text)
-        except ValueError:
-            raise UsageError(f"{name} must be a number, not {text[:40]!r}") from None
+    if kind == "duration":
+        from .values import LENGTHS, length_of
+
+        seconds = length_of(text)
+        if seconds is None:
+            raise UsageError(f"{name} must be a length of time, not {text[:40]!r}", f"Give one such as {LENGTHS}")
+        return seconds
     return text

@@ -13,15 +13,15 @@ from ..transaction import Transaction
 from .context import Context
 from .exits import UsageError
 from .results import Done, Loaded, Record, Shown, Table, plural
-from .values import read_value, type_name
+from .values import LENGTHS, read_value, seconds_of, type_name
 
 
 def save(context: Context, given: dict[str, Any]) -> Done:
     """`save KEY VALUE`."""
     value = read_value(given["value"], given.get("string", False), given.get("json", False))
     key, ttl = given["key"], given.get("ttl")
-    if ttl is not None and not 0 < ttl < 1e10:
-        raise UsageError(f"--ttl {ttl:g}: give a positive number of seconds")
+    if ttl == 0:
+        raise UsageError("--ttl must be a positive length of time", f"Give one such as {LENGTHS}")
     if context.transaction is not None:
         if given.get("reason"):
             raise UsageError("--reason goes with 'commit' inside a transaction")
@@ -115,22 +115,19 @@ def rename(context: Context, given: dict[str, Any]) -> Done:
 
 
 def expire(context: Context, given: dict[str, Any]) -> Done:
-    """`expire KEY SECONDS|never`."""
-    key, ttl = given["key"], _seconds(given["seconds"])
+    """`expire KEY DURATION|never`."""
+    key, ttl = given["key"], _expiry(given["duration"])
     revision = context.manager.expire(key, ttl, expected=given.get("expected"), reason=given.get("reason", ""))
-    when = "never" if ttl is None else f"in {ttl:g} s"
+    when = "never" if ttl is None else f"in {ttl:,.12g} s"
     return Done(f"{key} expires {when}, revision {revision}", data={"key": key, "revision": revision, "ttl": ttl})
 
 
-def _seconds(text: str) -> float | None:
+def _expiry(text: str) -> float | None:
     if text == "never":
         return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 1e10:
-        raise UsageError(f"{text[:40]!r} is no time to expire in", "Give a positive number of seconds, or never")
+    seconds = seconds_of(text)
+    if seconds is None:
+        raise UsageError(f"{text[:40]!r} is no time to expire in", f"Give one such as {LENGTHS}; or never")
     return seconds
 
 

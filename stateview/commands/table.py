@@ -108,7 +108,7 @@ COMMANDS = (
         (
             Option("string", "flag", "take the value as a string, whatever it looks like"),
             Option("json", "flag", "the value must be JSON"),
-            Option("ttl", "number", "seconds until it expires"),
+            Option("ttl", "duration", "when it expires, from now: 90 (seconds), 15m, 2h or 7d"),
             Option("expected", "int", "only if the key is at this revision; 0: only if it is absent"),
             _REASON,
         ),
@@ -151,9 +151,9 @@ COMMANDS = (
         "expire",
         "commands.keys:expire",
         "set or clear when a key expires",
-        (_KEY, Arg("seconds", "text", "seconds from now, or never")),
+        (_KEY, Arg("duration", "text", "from now: 90 (seconds), 15m, 2h or 7d; or never", also=("seconds",))),
         (_AT_REVISION, _REASON),
-        examples=("expire lease 60", "expire lease never"),
+        examples=("expire lease 60", "expire lease 7d", "expire lease never"),
     ),
     Command(
         "keys",
@@ -295,7 +295,7 @@ COMMANDS = (
         options=(
             _KEYS,
             Option("since", "ref", "start with what changed since this state (default: live)"),
-            Option("timeout", "number", "end after so many seconds without a change"),
+            Option("timeout", "duration", "end after so long without a change: 90 (seconds), 15m, 2h"),
             Option("count", "int", "end after so many changes"),
         ),
         examples=("watch", "watch --keys 'task:*' --format jsonl"),
@@ -338,7 +338,7 @@ COMMANDS = (
         "commands.checking:wait",
         "wait until a condition is true",
         (_KEY, _CONDITION),
-        (Option("timeout", "number", "seconds to wait at most (default: 30)"),),
+        (Option("timeout", "duration", "how long to wait at most: 90 (seconds), 15m, 2h (default: 30)"),),
         examples=("wait phase == done --timeout 60", "wait job /tasks/0/state != running"),
         more=_OPERATORS,
     ),

@@ -9,6 +9,7 @@ from .. import codec
 from .exits import UsageError
 
 _STARTS = ("{", "[", '"')
+LENGTHS = "90 (seconds), 15m, 2h or 7d"  # how a length of time is typed
 
 
 def read_value(text: str, string: bool = False, json: bool = False) -> Any:
@@ -77,6 +78,26 @@ def caret(text: str, position: int, width: int = 72) -> str:
     cut = max(0, column - width // 2)
     shown = "".join(sign if sign.isprintable() else "\ufffd" for sign in line[cut : cut + width])
     return f"  {shown}\n  {' ' * (column - cut)}^"
+
+
+def length_of(text: str) -> float | None:
+    """A length of time in seconds: `90`, or with a unit of `retention.to_micros`, such as `15m`, `2h`, `7d`.
+
+    None where it is none, below zero, or longer than a key can have.
+    """
+    from ..retention import to_micros
+
+    text = text.strip()
+    try:
+        seconds = to_micros(text) / 1_000_000 if text[-1:].isalpha() else float(text)
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < 1e10 else None
+
+
+def seconds_of(text: str) -> float | None:
+    """As `length_of`, and None for zero: in how many seconds a key expires."""
+    return length_of(text) or None
 
 
 def type_name(value: Any) -> str:

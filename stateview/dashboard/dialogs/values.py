@@ -14,6 +14,7 @@ from textual.widgets import Input, Label
 
 from ...backends.base import Version
 from ...commands.results import Result, plural
+from ...commands.values import seconds_of
 from ...errors import InvalidName, StateException
 from ...model import check_key, now
 from ..masking import masked
@@ -33,7 +34,6 @@ NAMED = 8  # keys that are named where many are deleted
 REST = 0.15  # seconds after the last key until a search begins
 _UNDO = " - 'stateview undo' takes it back"  # here it is a key
 _GLOB = "*?["
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class SearchLine(ModalScreen[None]):
@@ -118,17 +118,6 @@ def copy_menu(board: Dashboard, copied: Copied) -> None:
 def options_end(*words: str) -> list[str]:
     """Words that are no options: with `--` before them where one looks like one."""
     return ["--", *words] if any(word.startswith("-") for word in words) else list(words)
-
-
-def seconds_of(text: str) -> float | None:
-    """A length of time such as `90`, `15m`, `2h`, `7d` in seconds; None where it is none that a key can have."""
-    text = text.strip()
-    unit = _UNITS.get(text[-1:], 0)
-    try:
-        seconds = float(text[:-1] if unit else text) * (unit or 1)
-    except ValueError:
-        return None
-    return seconds if 0 < seconds < 1e10 else None
 
 
 def expire(board: Dashboard, key: str) -> None:
