@@ -176,6 +176,11 @@ def show_time(micros: int) -> str:
     return to_datetime(micros).isoformat()
 
 
+def is_name(name: str) -> bool:
+    """Whether a namespace or checkpoint may have this name."""
+    return 1 <= len(name) <= 128 and name[0] != "." and _NAME.issuperset(name)
+
+
 def check_name(name: object, what: str) -> str:
     """Return `name` if a namespace or checkpoint may have it.
 
@@ -185,7 +190,7 @@ def check_name(name: object, what: str) -> str:
     """
     if not isinstance(name, str):
         raise InvalidName(f"{what} name must be a string, not {type(name).__name__}")
-    if not 1 <= len(name) <= 128 or name[0] == "." or not _NAME.issuperset(name):
+    if not is_name(name):
         raise InvalidName(
             f"{what} name {name[:140]!r} is not allowed",
             "Use 1 to 128 of the letters a-z A-Z, digits, '.', '_' and '-', not starting with '.'",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import io
 import json
 import os
 import random
@@ -236,35 +238,88 @@ def test_permissions_are_said(files: StateManager) -> None:
     assert files.doctor().findings == ()
 
 
+def open_way(folder: Path) -> None:
+    """Let other users pass to a folder."""
+    for path in (folder, *folder.parents):
+        if path.stat().st_uid == os.getuid() and path != Path("/"):
+            path.chmod(path.stat().st_mode | 0o055)
+
+
+def as_another_user(act: Callable[[], str]) -> str:
+    """What an act returns that another user does, or the error that it ends with."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            os.write(writing, act().encode())
+        except BaseException as error:
+            os.write(writing, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, encoding="utf-8") as pipe:
+        return pipe.read()
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="another user is needed, whom only root can become")
 @pytest.mark.parametrize("kind", FILES)
 def test_what_may_not_be_read_or_written_is_said(kind: str, tmp_path: Path) -> None:
-    for path in (tmp_path, *tmp_path.parents):
-        if path.stat().st_uid == os.getuid() and path != Path("/"):
-            path.chmod(path.stat().st_mode | 0o055)
+    open_way(tmp_path)
     with StateManager(f"{kind}:{tmp_path}", "main") as state:
         fill(state)
     files = [path for path in folder_of(state).iterdir() if path.is_file()]
 
     def look() -> str:
-        """What another user finds."""
-        reading, writing = os.pipe()
-        if os.fork() == 0:
-            try:
-                os.setuid(65534)
-                with StateManager(state.url, "main") as other:
-                    os.write(writing, said(other.doctor()).encode())
-            finally:
-                os._exit(0)
-        os.close(writing)
-        with open(reading, encoding="utf-8") as pipe:
-            return pipe.read()
+        with StateManager(state.url, "main") as other:
+            return said(other.doctor())
 
     assert state.doctor().findings == ()
-    assert "this user may not write" in look()
+    assert "this user may not write" in as_another_user(look)
     for path in files:
         path.chmod(0o600)
-    assert "this user may not read" in look()
+    assert "this user may not read" in as_another_user(look)
+
+
+def told(words: list[str]) -> str:
+    """The exit code of a command line, and all that it says."""
+    with io.StringIO() as text, contextlib.redirect_stderr(text), redirect_bytes() as data:
+        code = main(words)
+        return f"{code}\n{data.getvalue().decode()}\n{text.getvalue()}"
+
+
+@contextlib.contextmanager
+def redirect_bytes() -> Iterator[io.BytesIO]:
+    """Standard output as bytes."""
+    data = io.BytesIO()
+    with contextlib.redirect_stdout(io.TextIOWrapper(data, write_through=True)) as text:
+        yield data
+        text.detach()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another user is needed, whom only root can become")
+@pytest.mark.parametrize("kind", FILES)
+def test_a_namespace_that_may_not_be_read_is_not_left_out(kind: str, tmp_path: Path) -> None:
+    open_way(tmp_path)
+    url = f"{kind}:{tmp_path / 'store'}"
+    for name in ("hidden", "main"):
+        with StateManager(url, name) as state:
+            state.save("k", 1)
+    (tmp_path / "store" / "lost+found").mkdir(mode=0o700)
+    (tmp_path / "store" / "empty").mkdir()
+    (tmp_path / "store" / "hidden").chmod(0o700)
+    with StateManager(url, "main") as state:
+        assert as_another_user(lambda: str(state.namespaces())) == "['hidden', 'main']"
+    target = f"{'json' if kind == 'sqlite' else 'sqlite'}:{tmp_path / 'out'}"
+    for words in (
+        ["stats", "--all", "-s", url],
+        ["migrate", url, target, "--all"],
+        ["stats", "-s", url, "-n", "hidden"],
+    ):
+        code, _, text = as_another_user(lambda words=words: told(words)).partition("\n")  # type: ignore[misc]
+        assert code == "3", text
+        assert "store/hidden" in text
 
 
 @pytest.mark.parametrize("kind", FILES)

@@ -32,6 +32,7 @@ from .shared import (
     conflict_mark,
     file_error,
     file_lock,
+    folders_with,
     fsync_folder,
     make_folders,
     notice,
@@ -249,15 +250,7 @@ class JSONBackend:
 
     def namespaces(self) -> list[str]:
         """See `Backend.namespaces`."""
-        try:
-            with os.scandir(self.root) as folders:
-                names = [entry.name for entry in folders if entry.is_dir() and not entry.name.startswith(".")]
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise file_error(error, self.root) from error
-        files = ("state.json", "history.jsonl")
-        found = {name for name in names if any(os.path.exists(os.path.join(self.root, name, file)) for file in files)}
+        found = set(folders_with(self.root, ("state.json", "history.jsonl")))
         if document.loose_files(self.root):
             found.add("default")
         return sorted(found)

@@ -8,12 +8,13 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 from weakref import WeakSet
 
 from ..errors import BackendError, BackendUnavailable, Conflict, HistoryPruned, ReadOnly, StateException
+from ..model import is_name
 from .base import Batch, Head, Row, prefix_end
 
 TEMPORARY = ".tmp-"
@@ -129,6 +130,42 @@ def file_error(error: OSError, path: str) -> StateException:
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
         return BackendError(what, "A store is a folder; check its path")
     return BackendError(what, "Nothing was changed")
+
+
+def folders_with(root: str, files: Iterable[str]) -> list[str]:
+    """The folders in `root` that hold one of these files, sorted; also those of which that cannot be told.
+
+    Raises:
+        StateException: `root` cannot be read, see `file_error`. It is empty where it is not there.
+
+    """
+    try:
+        with os.scandir(root) as entries:
+            names = [entry.name for entry in entries if not entry.name.startswith(".") and _may_be_folder(entry)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise file_error(error, root) from error
+    files = tuple(files)
+    return sorted(name for name in names if any(_may_hold(os.path.join(root, name, file)) for file in files))
+
+
+def _may_be_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to where this user may not look
+        return True
+
+
+def _may_hold(path: str) -> bool:
+    """Whether a file is there, or may be: who may not look into its folder is to be told so by reading it."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return is_name(os.path.basename(os.path.dirname(path)))  # `lost+found` is none
+    return True
 
 
 def fsync_folder(path: str) -> None:

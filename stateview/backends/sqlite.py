@@ -33,6 +33,7 @@ from .shared import (
     conflict_mark,
     file_error,
     file_lock,
+    folders_with,
     fsync_folder,
     pruned,
     remove,
@@ -552,13 +553,7 @@ class SQLiteBackend:
 
     def namespaces(self) -> list[str]:
         """See `Backend.namespaces`."""
-        try:
-            names = os.listdir(self.root)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise file_error(error, self.root) from error
-        return sorted(n for n in names if n[0] != "." and os.path.exists(os.path.join(self.root, n, "state.db")))
+        return folders_with(self.root, ("state.db",))
 
     def close(self) -> None:
         """See `Backend.close`."""
