@@ -183,13 +183,29 @@ def _first(count: int, moment: int, reason: str, author: str) -> tuple[Commit, H
     return commit, Head(1, moment, count, 0, os.urandom(16).hex())
 
 
+def _layout_of(found: dict[str, Any], name: str) -> str:
+    """The layout of a document: by its name where its entries all look like those of a state.json.
+
+    Values may have that form too: which is meant, only who has the file can say.
+    """
+    if not documents.is_state(found):
+        return "json"
+    if os.path.basename(name) == "state.json":
+        return "state"
+    raise InvalidName(
+        f"{name} can be read in two ways: every entry is an object with a value and a timestamp, as in a state.json",
+        "Give --as json to take these objects as the values, or --as state to take what is in their 'value'"
+        " (layout='json', layout='state')",
+    )
+
+
 class Document(Source):
     """A JSON document in memory: `{key: value}`, or a state.json, whose entries tell their times."""
 
     def __init__(self, name: str, data: bytes, layout: str | None) -> None:
         found = documents.parse(data, name)
         if layout is None:
-            layout = "state" if documents.is_state(found) else "json"
+            layout = _layout_of(found, name)
         moment = now()
         if layout == "state":
             versions: Iterable[Version] = documents.versions(data, name, moment)

@@ -871,12 +871,33 @@ def test_the_older_layouts_are_taken_with_their_checkpoints_and_left_as_they_are
 
 def test_a_single_state_json_is_taken_for_what_it_is(state: StateManager, tmp_path: Path) -> None:
     entry = {"value": [1], "timestamp": "2024-01-01T10:00:00", "revision": 7}
-    (tmp_path / "copy.json").write_text(json.dumps({"a": entry}))
-    assert "state.json" in state.import_from(tmp_path / "copy.json").found
+    path = tmp_path / "state.json"
+    path.write_text(json.dumps({"a": entry}))
+    assert "state.json" in state.import_from(path).found
     assert state.entry("a").value == [1]
     assert state.entry("a").time.year == 2024
-    state.import_from(tmp_path / "copy.json", how="merge", layout="json")
+    state.import_from(path, how="merge", layout="json")
     assert state.load("a") == entry
+
+
+def test_values_that_look_like_a_state_json_are_not_taken_for_one(state: StateManager, tmp_path: Path) -> None:
+    entry = {"value": [1], "timestamp": "2024-01-01T10:00:00"}
+    state.save("a", entry)
+    path = tmp_path / "out.json"
+    state.export(path)
+    for source in (path, io.BytesIO(path.read_bytes())):
+        with pytest.raises(InvalidName, match="two ways") as raised:
+            state.import_from(source, how="replace")
+        assert "--as json" in raised.value.hint
+        assert "--as state" in raised.value.hint
+    assert state.revision == 1
+    assert list(state.import_from(path, how="replace", layout="json").diff or ()) == []
+    assert state.load("a") == entry
+    state.import_from(path, how="replace", layout="state")
+    assert state.load("a") == [1]
+    state.save("b", 1)
+    state.export(path, overwrite=True)
+    assert "plain JSON" in state.import_from(path, how="replace").found  # not every entry looks like that
 
 
 def test_an_older_sqlite_file_that_is_damaged_is_named(state: StateManager, tmp_path: Path) -> None:
