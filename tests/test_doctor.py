@@ -311,12 +311,15 @@ def test_a_namespace_that_may_not_be_read_is_not_left_out(kind: str, tmp_path: P
     (tmp_path / "store" / "hidden").chmod(0o700)
     with StateManager(url, "main") as state:
         assert as_another_user(lambda: str(state.namespaces())) == "['hidden', 'main']"
-    target = f"{'json' if kind == 'sqlite' else 'sqlite'}:{tmp_path / 'out'}"
-    for words in (
+    other = "json" if kind == "sqlite" else "sqlite"
+    assert told(["migrate", url, f"{other}:{tmp_path / 'first'}", "--all"])[0] == "0"  # who is another may not import
+    assert told(["stats", "--all", "-s", url])[0] == "0"
+    acts = (
         ["stats", "--all", "-s", url],
-        ["migrate", url, target, "--all"],
+        ["migrate", url, f"{other}:{tmp_path / 'second'}", "--all"],
         ["stats", "-s", url, "-n", "hidden"],
-    ):
+    )
+    for words in acts:
         code, _, text = as_another_user(lambda words=words: told(words)).partition("\n")  # type: ignore[misc]
         assert code == "3", text
         assert "store/hidden" in text
