@@ -689,6 +689,21 @@ def test_what_says_nothing_is_a_usage_error(filled: StateManager, words: list[st
     assert len(names(filled)) == 10
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "Give --keep, --older-than, or the names of checkpoints"),
+        (["--history"], "Give --keep or --older-than"),
+        (["c*", "--history"], "Give --keep or --older-than"),
+    ],
+)
+def test_what_is_missing_is_named_as_it_is_typed(filled: StateManager, words: list[str], told: str) -> None:
+    said = run("prune", *words, "--dry-run", code=2)[1]
+    assert told in said
+    assert "older_than" not in said
+    assert len(names(filled)) == 10
+
+
 def test_restore_says_what_went_and_checkpoints_how_long_they_stay(filled: StateManager, folder: Path) -> None:
     safety(folder, 1, 0)
     assert "the last 1 and those of the last 0 days" in run("checkpoints")[1]

@@ -24,7 +24,15 @@ _KEY = 60  # characters of a key
 
 def prune(context: Context, given: dict[str, Any]) -> Record | Done:
     """`prune [PATTERN…]`."""
-    return _forget(context, given, {"pattern": given.get("pattern"), "history": given.get("history", False)})
+    pattern, history = given.get("pattern"), given.get("history", False)
+    if "keep" not in given and "older_than" not in given:  # the manager would say so in the words of Python
+        if history:
+            raise UsageError("prune: nothing says how much of the history is to go", "Give --keep or --older-than")
+        if pattern is None:
+            raise UsageError(
+                "prune: nothing says what is to go", "Give --keep, --older-than, or the names of checkpoints"
+            )
+    return _forget(context, given, {"pattern": pattern, "history": history})
 
 
 def compact(context: Context, given: dict[str, Any]) -> Record | Done:
