@@ -1114,6 +1114,37 @@ def test_at_a_terminal_the_diff_is_shown_and_asked_about(folder: Path) -> None:
         terminal.kill()
 
 
+def test_an_import_that_changes_only_when_keys_expire_says_so(folder: Path) -> None:
+    run("save", "a", "1")
+    run("save", "b", "1")
+    run("export", "x.jsonl")
+    sentence = "no value differs, only when 2 keys expire"
+    for how in ("--merge", "--replace"):
+        for more in ((), ("--format", "json"), ("--format", "jsonl")):
+            run("save", "a", "1", "--ttl", "1000")
+            run("save", "b", "1", "--ttl", "1000")
+            words = ["import", "x.jsonl", how, "--force", *more]
+            before = run("log")[0]
+            printed, said = run(*words, "--dry-run")
+            assert sentence in said
+            assert "live" not in said
+            assert printed == ("[]\n" if "json" in more else "")
+            assert run("log")[0] == before
+            printed, said = run(*words)
+            assert f"imported: {sentence}" in said
+            assert "takes it back" in said
+            assert run("log")[0] != before
+            assert sentence not in run(*words)[1]
+    run("save", "a", "1", "--ttl", "1000")
+    terminal = Terminal("import", "x.jsonl", "--replace", "--force")
+    try:
+        assert terminal.until("[y/N]").count("no value differs, only when 1 key expires") == 1
+        terminal.type("y\r")
+        assert terminal.end() == 0
+    finally:
+        terminal.kill()
+
+
 # --- size -------------------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from .results import Differs, Done, Result, Stream, plural
 from .states import tally
 
 if TYPE_CHECKING:
+    from ..diff import Diff
     from ..exchange import Exported, Imported, Importing
 
 _PIECE = 1 << 16
@@ -92,7 +93,9 @@ def _plan(context: Context, work: Importing) -> Result:
     if plan.diff is None:
         told = f"{found}; it would make namespace {context.manager.namespace}: {_held(plan)}"
         return Done(f"{told}; dry run: nothing was changed", data=_data(plan, dry_run=True))
-    return Differs(f"{found}; dry run: nothing was changed", diff=plan.diff, empty=_same(plan))
+    if work.writes and not plan.diff:
+        found = f"{found}; {_expiry(work)}"
+    return Differs(f"{found}; dry run: nothing was changed", diff=plan.diff, empty="" if work.writes else _same(plan))
 
 
 def _new(context: Context, done: Imported) -> Result:
@@ -106,15 +109,23 @@ def _into(context: Context, work: Importing) -> Result:
         plan = work.plan()
         assert plan.diff is not None
         if work.writes:
-            context.show(Differs(_found(plan), diff=plan.diff, empty="no value differs, only when some expire"))
-            context.confirm(f"import {work.source.name} ({work.how}): {tally(plan.diff)}?")
+            context.show(Differs(_found(plan), diff=plan.diff, empty=""))
+            context.confirm(f"import {work.source.name} ({work.how}): {_changed(work, plan.diff)}?")
     done = work.run(seen=asked)
     if done.diff is None or not work.writes:
         return Differs(_found(done), diff=done.diff, empty=_same(done))
     kept = f"; the state before is checkpoint {done.checkpoint}" if done.checkpoint else ""
     history = "; the history in the file was not taken" if work.source.head is not None else ""
-    told = f"{_found(done)}; imported: {tally(done.diff)}{kept}{history} - 'stateview undo' takes it back"
-    return Done(told, data=_data(done)) if asked else Differs(told, diff=done.diff)
+    told = f"{_found(done)}; imported: {_changed(work, done.diff)}{kept}{history} - 'stateview undo' takes it back"
+    return Done(told, data=_data(done)) if asked else Differs(told, diff=done.diff, empty="")
+
+
+def _changed(work: Importing, diff: Diff) -> str:
+    return tally(diff) if diff else _expiry(work)
+
+
+def _expiry(work: Importing) -> str:
+    return f"no value differs, only when {plural(len(work.writes), 'key')} expire{'s' * (len(work.writes) == 1)}"
 
 
 def _found(done: Imported) -> str:
