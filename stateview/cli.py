@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +42,7 @@ def main(words: list[str] | None = None) -> int:
 
 def entry() -> None:
     """The process's entry: `main`, and an end without the interpreter's tidying up, which costs a tenth of a `load`."""
+    _open_streams()
     code = main()
     try:
         sys.stdout.flush()
@@ -47,6 +50,31 @@ def entry() -> None:
     except BrokenPipeError:
         pass  # nobody reads any more
     os._exit(code)
+
+
+class _Narration(io.TextIOWrapper):
+    """Standard error. What cannot be written to it is lost: it changes neither what is done nor the exit code."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            super().flush()
+
+
+def _open_streams() -> None:
+    """Have all three streams: one that is closed is the null device, in whose place a store's file would be opened."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            null = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 - to the process's end
+            setattr(sys, name, null)
+            setattr(sys, f"__{name}__", null)
+            if null.fileno() == number:
+                os.set_inheritable(number, True)
+    sys.stderr = _Narration(sys.stderr.buffer, sys.stderr.encoding, "backslashreplace", line_buffering=True)
 
 
 def _write_no_more() -> None:

@@ -104,6 +104,8 @@ def export(
 ) -> Exported:  # fmt: skip
     """See `StateManager.export`."""
     path = "" if hasattr(target, "write") else os.fspath(target)
+    if target == "":
+        raise InvalidName("the name of the file is empty", "Give a name that ends in .jsonl or .json")
     found = layout_of(path, layout, at is not None or keys is not None)
     straight = _is_special(path) if path else True
     if path and not straight:

@@ -418,7 +418,7 @@ class Input:
                 with open(given, "rb") as source:
                     shutil.copyfileobj(source, copy, 1 << 20)
             else:
-                shutil.copyfileobj(sys.stdin.buffer if given == "-" else given, copy, 1 << 20)
+                shutil.copyfileobj(_standard_input() if given == "-" else given, copy, 1 << 20)
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -438,6 +438,12 @@ class Input:
             if isinstance(error, StateException):
                 raise
             raise trouble(error, self.name) from error
+
+
+def _standard_input() -> IO[bytes]:
+    if sys.stdin is None or getattr(sys.stdin, "name", "") == os.devnull:  # which the command line has in its place
+        raise InvalidName("standard input is closed", "Give a file, or 'stateview import - < FILE'")
+    return sys.stdin.buffer
 
 
 def _folder(path: str, space: Workspace) -> Source:

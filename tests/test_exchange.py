@@ -1090,6 +1090,43 @@ def test_the_commands(folder: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
+def in_bash(line: str) -> tuple[int, str, str]:
+    line = line.replace("stateview", f"{sys.executable} -m stateview")
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr + done.stdout
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("stream", [">&-", "2>&-", "2>/dev/full", "2> >(true)", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_closed_or_full_changes_nothing(stream: str, folder: Path) -> None:
+    run("save", "a", "1")
+    (folder / "x.json").write_text('{"b": 2}')
+    assert in_bash(f"stateview stats {stream}")[0] == 0
+    assert in_bash(f"stateview import x.json --merge {stream}")[0] == 0
+    assert run("load", "b")[0] == "2\n"
+    code, printed, _ = in_bash(f"stateview keys {stream}")
+    assert (code, printed) == (0, "" if ">&-" in stream.split() else "a\nb\n")
+    code, printed, _ = in_bash(f"stateview load nothing {stream}")
+    assert (code, printed) == (1, "")
+    assert run("doctor", "--format", "json")[0] == "[]\n"
+
+
+def test_standard_input_that_is_closed_is_said(folder: Path) -> None:
+    code, _, said = in_bash("stateview import - <&-")
+    assert code == 2
+    assert "standard input is closed" in said
+    assert in_bash("stateview namespaces <&-")[:2] == (0, "")
+    assert not (folder / ".claude").exists()
+    assert in_bash("stateview import - </dev/null")[0] == 3  # which is there, and empty
+
+
+def test_an_export_to_an_empty_name_says_so(folder: Path) -> None:
+    run("save", "a", "1")
+    for more in ((), ("--as", "json")):
+        assert "name of the file is empty" in run("export", "", *more, code=2)[1]
+    assert sorted(os.listdir(folder)) == [".claude"]
+
+
 def test_at_a_terminal_the_diff_is_shown_and_asked_about(folder: Path) -> None:
     run("save", "a", "1")
     (folder / "x.json").write_text('{"a": 2}')
