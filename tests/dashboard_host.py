@@ -12,6 +12,7 @@ from textual.screen import Screen
 
 from stateview import StateManager
 from stateview.dashboard.app import Dashboard
+from stateview.dashboard.screens.changes import ChangesScreen
 from stateview.model import ABSENT
 
 
@@ -50,6 +51,23 @@ async def until(pilot: Pilot[None], condition: Callable[[], Any], seconds: float
 
 async def shown(pilot: Pilot[None], *texts: str) -> None:
     await until(pilot, lambda: all(text in screen_text(pilot.app) for text in texts))  # type: ignore[arg-type]
+
+
+async def compared(pilot: Pilot[None]) -> None:
+    """Wait until the diff or preview on top is whole: its text is seen before that, and keys mean something else."""
+
+    def over() -> bool:
+        screen = pilot.app.screen
+        return isinstance(screen, ChangesScreen) and screen.run.state != "running"
+
+    await until(pilot, over)
+
+
+async def answered(pilot: Pilot[None]) -> None:
+    """Wait until all that was asked of the store has been answered."""
+    reader = pilot.app.reader  # type: ignore[attr-defined]
+    await until(pilot, lambda: not (reader._waiting or reader._running or reader._done))
+    await pilot.pause()
 
 
 def run(

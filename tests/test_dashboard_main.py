@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis_servers
-from dashboard_host import line_with, screen_text, shown, until, write
+from dashboard_host import answered, compared, line_with, screen_text, shown, until, write
 from textual.pilot import Pilot
 
 from stateview import StateManager
@@ -30,16 +30,33 @@ EVIL = "evil [/red] \x1b[31m\u202e\x07 key"
 
 
 def look(
-    manager: StateManager, flow: Callable[[Pilot[None]], Any], size: tuple[int, int] = (160, 50), **options: Any
-) -> None:
-    """Run a flow on the whole dashboard of a manager."""
+    manager: StateManager, flow: Callable[[Pilot[None]], Any], size: tuple[int, int] = (160, 50),
+    *, at_once: bool = False, **options: Any,
+) -> None:  # fmt: skip
+    """Run a flow on the whole dashboard of a manager, once all panes are read; or, if it is about that, at once."""
 
     async def go() -> None:
         app = Dashboard(manager, {"store": options.get("store")}, **options)
         async with app.run_test(size=size, notifications=True) as pilot:
+            if not at_once:
+                await opened(pilot)
             await flow(pilot)
 
     asyncio.run(asyncio.wait_for(go(), 60))
+
+
+async def opened(pilot: Pilot[None]) -> None:
+    """Wait until every pane is read: one may show what another waits for, and a key pressed then does nothing."""
+
+    def read() -> bool:
+        news, keys = board(pilot).news, main(pilot).keys
+        if news is None or keys.total is None:
+            return False
+        if keys.total and (keys.key is None or main(pilot)._shown is None):
+            return False
+        return bool(main(pilot).query_one(Timeline)._commits) or not news.head.revision
+
+    await until(pilot, read)
 
 
 @pytest.fixture
@@ -130,7 +147,9 @@ def test_two_marked_points_are_compared_the_earlier_first(sqlite: str) -> None:
         await shown(pilot, "before")
         await pilot.press("4", "space", "j", "j", "space", "d")
         await shown(pilot, "Diff  before → live", '"planning"')
+        await compared(pilot)
         await pilot.press("escape")
+        await until(pilot, lambda: pilot.app.screen is main(pilot))
         await pilot.press("escape")
         await until(pilot, lambda: not main(pilot).query_one(Timeline).marked)
 
@@ -144,16 +163,21 @@ def test_diff_and_restore_from_live_ask_which_state(sqlite: str) -> None:
         await shown(pilot, "Diff of live with", "live~1")
         await pilot.press("1")
         await shown(pilot, "Diff  before → live")
-        await pilot.press("escape", "r")
-        await shown(pilot, "Restore")
+        await compared(pilot)
+        await pilot.press("escape")
+        await until(pilot, lambda: pilot.app.screen is main(pilot))
+        await pilot.press("r")
+        await shown(pilot, "─ Restore ─", "live~1")
         await pilot.press("enter")
         await shown(pilot, "Restore  before → live", "1 of 1 marked")
+        await compared(pilot)
         await pilot.press("y")
         await shown(pilot, "z undoes")
         with StateManager(sqlite, "work") as state:
             assert state.load("phase") == "planning"
         await pilot.press("z")
         await until(pilot, lambda: _load(sqlite, "phase") == "building")
+        await shown(pilot, "Z brings it back")
         await pilot.press("Z")
         await until(pilot, lambda: _load(sqlite, "phase") == "planning")
 
@@ -173,7 +197,7 @@ def test_a_choice_of_states_that_is_asked_for_before_anything_is_told_is_read(
         await pilot.press("1")
         await shown(pilot, "Diff  before → live", '"planning"')
 
-    look(StateManager(sqlite, "work"), flow)
+    look(StateManager(sqlite, "work"), flow, at_once=True)
 
 
 def _load(url: str, key: str, namespace: str = "work") -> Any:
@@ -282,11 +306,12 @@ def test_a_store_that_does_not_answer_says_so_and_nothing_else_stops(sqlite: str
 def test_paused_shows_nothing_new_and_then_all_of_it(sqlite: str) -> None:
     async def flow(pilot: Pilot[None]) -> None:
         await shown(pilot, "LIVE ● r2")
-        await pilot.pause(0.5)  # what was read first is read once more, in case it was written meanwhile
+        await until(pilot, lambda: main(pilot).keys._again is None)  # what was read first is read once more
+        await answered(pilot)
         await pilot.press("p")
         await shown(pilot, "PAUSED")
         write(sqlite, "work", while_paused=1)
-        await shown(pilot, "PAUSED, 1 commit behind")
+        await shown(pilot, "PAUSED at r2, 1 commit behind")
         assert "while_paused" not in screen_text(board(pilot))
         await pilot.press("p")
         await shown(pilot, "while_paused", "LIVE ● r3")
@@ -302,7 +327,7 @@ def test_read_only_refuses_every_act_with_the_reason(sqlite: str) -> None:
             await shown(pilot, "read-only: ")
             assert len(pilot.app.screen_stack) == 1, key
             pilot.app.clear_notifications()
-            await pilot.pause(0.05)
+            await until(pilot, lambda: "read-only: " not in screen_text(board(pilot)))
 
     look(StateManager(sqlite, "work", read_only=True), flow)
     assert _load(sqlite, "phase") == "building"
@@ -373,6 +398,7 @@ def test_history_steps_through_versions_with_what_each_changed(url: str) -> None
         await shown(pilot, "(the whole value)", "Change r2")
         await pilot.press("r")
         await shown(pilot, "Restore  2 → live", "1 of 1 marked")
+        await compared(pilot)
         await pilot.press("y")
         await until(pilot, lambda: _load(url, "job") == {"user": "dev", "limits": {"tokens": 200_000}})
 
@@ -383,8 +409,7 @@ def test_from_history_one_goes_to_the_state_of_a_version(sqlite: str) -> None:
     async def flow(pilot: Pilot[None]) -> None:
         await shown(pilot, "phase")
         await pilot.press("H")
-        await shown(pilot, "History")
-        await until(pilot, lambda: "r1" in screen_text(board(pilot)))
+        await shown(pilot, "History · phase", "r1 ", "r2 ")
         await pilot.press("G", "enter")
         await shown(pilot, "AS OF 1, NOT LIVE", '"planning"')
 
@@ -412,7 +437,7 @@ def test_a_backend_that_is_lost_keeps_what_was_shown_and_comes_back(tmp_path: Pa
             await shown(pilot, "LIVE", "again")
             assert "backend lost" not in screen_text(board(pilot))
 
-    look(StateManager(f"redis://127.0.0.1:{port}/0", "work", timeout=1.0), flow)
+    look(StateManager(f"redis://127.0.0.1:{port}/0", "work", timeout=1.0), flow, at_once=True)
 
 
 def test_quitting_waits_for_no_read(sqlite: str) -> None:
@@ -458,7 +483,10 @@ def test_w_shows_what_the_commit_that_is_looked_at_changed(sqlite: str) -> None:
         await shown(pilot, "2 save phase")
         await pilot.press("w")
         await shown(pilot, "Diff  1 → 2", "~ phase", '"planning" → "building"')
-        await pilot.press("escape", "4", "G", "w")
+        await compared(pilot)
+        await pilot.press("escape")
+        await until(pilot, lambda: pilot.app.screen is main(pilot))
+        await pilot.press("4", "G", "w")
         await shown(pilot, "Diff  0 → 1", "+ phase")
 
     look(manager, flow)
@@ -496,13 +524,16 @@ def test_the_keys_are_named_below_and_a_click_presses_them(sqlite: str) -> None:
         bar = main(pilot).query_one(KeyBar)
         for columns in (90, 60, 20):
             await pilot.resize_terminal(columns, 24)
+            await until(pilot, lambda columns=columns: bar.size.width == columns)
             named = "".join(segment.text for segment in bar.render_line(0))
             assert len(named) == columns and "? Help" in named, named
             assert (": Command" in named) == ("…" not in named) == (columns == 90)
         await pilot.resize_terminal(90, 24)
+        await until(pilot, lambda: bar.size.width == 90)
         await pilot.click(KeyBar, offset=(named_at(bar, "? Help"), 0))
         await until(pilot, lambda: isinstance(pilot.app.screen, HelpScreen))
         await pilot.press("escape")
+        await until(pilot, lambda: pilot.app.screen is main(pilot))
         await pilot.click(KeyBar, offset=(named_at(bar, "H History") + 3, 0))
         await until(pilot, lambda: isinstance(pilot.app.screen, HistoryScreen))
 
