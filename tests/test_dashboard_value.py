@@ -1,6 +1,7 @@
 """How the dashboard shows one value: lines that open and close, search, copies, changes, masks; hostile data."""
 
 import asyncio
+import itertools
 import json
 import time
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from stateview.dashboard.app import Dashboard
 from stateview.dashboard.dialogs.values import SearchLine
 from stateview.dashboard.json_copy import load_line, shell_word
 from stateview.dashboard.json_search import search
-from stateview.dashboard.json_tree import Tree
+from stateview.dashboard.json_tree import Tree, line_at, text_lines
 from stateview.dashboard.masking import MASK, masked, masked_places, without_masked
 from stateview.dashboard.widgets.json_view import JsonView
 
@@ -236,7 +237,89 @@ def test_a_search_finds_what_python_finds(small):
         return list(walk(expected, ()))
 
     for wanted in ("ab", 'a"b', "a/b", "é", "299", "null", "k", "\\"):
-        assert list(search(given, wanted, (), lambda: False, 10**9)) == slow(wanted), wanted
+        hits = list(search(given, wanted, (), lambda: False, 10**9))
+        assert [hit.steps for hit in hits] == slow(wanted), wanted
+        assert {(hit.at, hit.more) for hit in hits} <= {(None, False)}
+
+
+def test_a_search_stops_at_each_line_of_a_long_text(tmp_path):
+    async def scenario():
+        red = (17, 120, 121, 280)
+        long = "\n".join(f"line {n}{' RED, and RED' * (n in red)}" for n in range(300))
+        async with shown(tmp_path, codec.encode({"a": "RED", "report": long, "z": 1})) as (_app, view, pilot):
+            await pilot.press("slash", *"RED")
+            await settled(pilot, until=lambda: view.search_told == "1/5")
+            await pilot.press("enter")
+            assert lines(view)[view.cursor].split()[1:] == ["a:", '"RED"', "1/5"]
+            for number, line in enumerate(red, 2):
+                await pilot.press("n")
+                await pilot.pause()
+                row = lines(view)[view.cursor - view.scroll_offset.y]
+                assert f"│ line {line} RED" in row and row.endswith(f"{number}/5")
+            await pilot.press("N")
+            assert f"line {red[2]} " in lines(view)[view.cursor - view.scroll_offset.y]
+            await pilot.press("n", "n")
+            assert view.pointer == "/a"
+            await pilot.press("N", "j")
+            assert "/5" not in text(view)  # the line after the last has no match
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("sign", ["x", "é"], ids=["ascii", "wide"])
+def test_a_search_stops_at_each_line_that_a_long_line_is_shown_in(tmp_path, sign):
+    async def scenario():
+        long = f"{sign * 1000}RED{sign * 3}RED{sign * 994}RED{sign * 10}"
+        async with shown(tmp_path, long) as (_, view, pilot):
+            view.search("RED")
+            await settled(pilot)
+            assert view.search_told in ("1/2", "1/3")
+            seen = []
+            for _ in range(int(view.search_told[-1])):
+                seen.append(lines(view)[view.cursor - view.scroll_offset.y])
+                await pilot.press("n")
+            assert all("RED" in row and "┊" in row for row in seen) and len(set(seen)) == len(seen)
+            await pilot.resize_terminal(120, 24)
+            await settled(pilot)
+            await pilot.press("n")
+            await pilot.press("N")
+            assert "RED" in lines(view)[view.cursor - view.scroll_offset.y]
+
+    run(scenario)
+
+
+def test_a_search_stops_at_every_line_in_which_a_match_begins():
+    texts = [
+        "a\n\nRed\n" * 3, "red" * 100, "ß" * 90 + "red\nred", "\n" * 50 + "x" * 77 + "red", "Straße\n" * 9, "é\n" * 99,
+    ]  # fmt: skip
+    for whole, width, wanted in itertools.product(texts, (20, 33, 80), ("red", "ss", "é", "RED", "e")):
+        rows = text_lines(whole, width)
+        stops = [line_at(rows, hit.at) for hit in search(whole, wanted, (), lambda: False, width=width)]
+        plain = whole if wanted.isupper() else whole.lower()
+        sought = wanted.replace("ss", "ß")
+        start, expected = 0, []
+        for number, row in enumerate(rows):
+            start += 0 if row.goes_on or not number else 1
+            if any(plain.startswith(sought, at) for at in range(start, start + len(row.text))):
+                expected.append(number)
+            start += len(row.text)
+        assert stops == expected, (whole[:20], width, wanted)
+
+
+def test_what_a_search_finds_in_what_is_not_shown_is_one_stop(tmp_path):
+    async def scenario():
+        given = "RED\n" + "x\n" * 5_000_000 + "RED\nRED"
+        async with shown(tmp_path, codec.encode({"t": given})) as (_, view, pilot):
+            view.search("RED")
+            await settled(pilot)
+            assert view.search_told == "1/2+"
+            await pilot.press("n")
+            assert "the start is shown, of" in text(view) and "2/2+" in text(view)
+            view.search("x")  # each line, as far as they are shown
+            await settled(pilot)
+            assert view.search_told == "1/10,000+"
+
+    run(scenario)
 
 
 def test_a_newer_value_keeps_what_is_open_and_marks_what_changed(tmp_path):

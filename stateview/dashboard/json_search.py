@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from itertools import accumulate, islice
+from typing import Any, NamedTuple
 
 from msgspec import Raw
 
 from .. import codec
-from .json_tree import SMALL, Broken, Step, look_into
+from .json_tree import SMALL, TEXT_SHOWN, Broken, Step, has_lines, look_into, room_of, shown_of, start_of_text
 from .masking import masked
 
 HITS = 10_000  # places that a search gives
+_PIECE = 256_000  # characters of a text that are searched at once
 
 _Place = tuple[tuple[Step, ...], Any, bool]  # the steps to a value, the value, and whether it is masked
 
 
-def search(
-    value: Any, wanted: str, patterns: tuple[str, ...], stop: Callable[[], bool], limit: int = HITS
-) -> Iterator[tuple[Step, ...]]:
-    """The steps to each place whose name, or whose value if it is no box, holds a text; in document order. O(size).
+class Hit(NamedTuple):
+    """A place where something was found: the steps to it, and the character of its text where that has lines.
 
-    The case of letters makes no difference unless the text has a capital. What is masked is not looked into.
+    `more`: it stands for others too, all in what is left out where the text is shown.
+    """
+
+    steps: tuple[Step, ...]
+    at: int | None = None
+    more: bool = False
+
+
+def search(
+    value: Any, wanted: str, patterns: tuple[str, ...], stop: Callable[[], bool], limit: int = HITS, width: int = 80
+) -> Iterator[Hit]:
+    """Each place whose name, or whose value if it is no box, holds a text; in document order. O(size).
+
+    Of a text that is shown in lines each such line is a place, and one all that is left out there. The case of letters
+    makes no difference unless the text has a capital. What is masked is not looked into.
 
     Args:
         value: what `decode` returned, or `Raw`.
@@ -29,20 +43,64 @@ def search(
         patterns: the names that are masked.
         stop: whether to end early.
         limit: how many at most.
+        width: characters of one line of a text.
 
     """
     exact = any(sign.isupper() for sign in wanted)
     needle = wanted if exact else wanted.casefold()
-    found = 0
-    for number, (steps, text) in enumerate(_walk(value, patterns, _Filter(needle, exact))):
+    return islice(_search(value, needle, exact, patterns, stop, width), limit)
+
+
+def _search(
+    value: Any, needle: str, exact: bool, patterns: tuple[str, ...], stop: Callable[[], bool], width: int
+) -> Iterator[Hit]:  # fmt: skip
+    for number, (steps, text, shown) in enumerate(_walk(value, patterns, _Filter(needle, exact))):
         if number % 256 == 0 and stop():
             return
         name = steps[-1] if steps and isinstance(steps[-1], str) else ""
-        if any(needle in (one if exact else one.casefold()) for one in (name, text)):
-            yield steps
-            found += 1
-            if found == limit:
-                return
+        named = needle in (name if exact else name.casefold())
+        if named or (not shown and needle in (text if exact else text.casefold())):
+            yield Hit(steps)
+        if shown:
+            yield from _in_lines(steps, text, needle, exact, stop, width, shown)
+
+
+def _in_lines(
+    steps: tuple[Step, ...], text: str, needle: str, exact: bool, stop: Callable[[], bool], width: int, shown: int
+) -> Iterator[Hit]:  # fmt: skip
+    """A hit for each line of the screen in which a text begins to hold another, as far as it is shown, and one more."""
+    at = _find(text, needle, exact, 0, stop)
+    if at < 0:
+        return
+    top = text[:shown]
+    shown, end = shown_of(top, width), -1
+    while 0 <= at < shown:
+        yield Hit(steps, at)
+        if at >= end:
+            start, end = top.rfind("\n", 0, at) + 1, top.find("\n", at)
+            end = len(top) if end < 0 else end
+            room = room_of(top[start:end], width)
+        after = min(start + ((at - start) // room + 1) * room, end)  # the next line of the screen
+        at = _find(text, needle, exact, max(after, at + 1), stop)
+    if at >= 0:
+        yield Hit(steps, at, _find(text, needle, exact, at + 1, stop) >= 0)
+
+
+def _find(text: str, needle: str, exact: bool, start: int, stop: Callable[[], bool]) -> int:
+    """Where a text holds another from a character on, or -1; in pieces, so that other threads have their turns."""
+    for at in range(start, len(text), _PIECE):
+        if stop():
+            return -1
+        piece = text[at : at + _PIECE + len(needle) - 1]
+        within = piece if exact else piece.casefold()
+        place = within.find(needle)
+        if place >= 0:
+            if len(within) != len(piece):  # some letters become two
+                ends = accumulate(len(sign.casefold()) for sign in piece)
+                place = next(number for number, end in enumerate(ends) if end > place)
+            if place < _PIECE:
+                return at + place
+    return -1
 
 
 class _Filter:
@@ -61,8 +119,11 @@ class _Filter:
         return self.needle in (data if self.exact else data.lower())
 
 
-def _walk(value: Any, patterns: tuple[str, ...], filter: _Filter) -> Iterator[tuple[tuple[Step, ...], str]]:
-    """Each place inside a value with its text, which is empty for a box and for what is masked or passed over."""
+def _walk(value: Any, patterns: tuple[str, ...], filter: _Filter) -> Iterator[tuple[tuple[Step, ...], str, int]]:
+    """Each place inside a value with its text, which is empty for a box and for what is masked or passed over.
+
+    Also how many characters of the text are shown at most, if it is shown in lines; else 0.
+    """
     pending: list[Iterator[_Place]] = [iter([((), value, False)])]
     while pending:
         place = next(pending[-1], None)
@@ -71,15 +132,18 @@ def _walk(value: Any, patterns: tuple[str, ...], filter: _Filter) -> Iterator[tu
             continue
         steps, item, hidden = place
         if hidden or (isinstance(item, Raw) and not filter.passes(item)):
-            yield steps, ""
+            yield steps, "", 0
             continue
+        shown = TEXT_SHOWN
         if isinstance(item, Raw):
+            start = start_of_text(item)
+            shown = TEXT_SHOWN if start is None else len(start.start)
             item = look_into(item, len(steps))
         if isinstance(item, (dict, list)):
-            yield steps, ""
+            yield steps, "", 0
             pending.append(_inside(steps, item, patterns))
         else:
-            yield steps, _text(item)
+            yield steps, _text(item), shown if isinstance(item, str) and has_lines(item) else 0
 
 
 def _inside(steps: tuple[Step, ...], box: Any, patterns: tuple[str, ...]) -> Iterator[_Place]:

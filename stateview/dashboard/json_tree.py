@@ -112,7 +112,7 @@ class Node:
     def look(self, limit: float = float("inf")) -> Any:
         """The value with its outermost level decoded, if that is no longer than `limit` bytes; else `Raw`."""
         if isinstance(self.value, Raw) and len(memoryview(self.value)) <= limit:
-            text = _start_of_text(self.value)
+            text = start_of_text(self.value)
             self.value = look_into(self.value, self.depth) if text is None else text
         return self.value
 
@@ -131,7 +131,7 @@ class Node:
         if isinstance(value, LongText):
             return True
         if isinstance(value, str):
-            return len(value) > _LONG or "\n" in value
+            return has_lines(value)
         return isinstance(value, (dict, list)) and bool(value)
 
     def expand(self, width: int, patterns: tuple[str, ...]) -> list[Node]:
@@ -191,7 +191,7 @@ def look_into(raw: Raw, depth: int) -> Any:
         return Broken(str(error))
 
 
-def _start_of_text(raw: Raw) -> LongText | None:
+def start_of_text(raw: Raw) -> LongText | None:
     """The start of a string that is too long to be shown whole; None for all else. O(TEXT_SHOWN)."""
     view = memoryview(raw)
     if len(view) <= 4 * TEXT_SHOWN or view[0] != ord('"'):
@@ -346,8 +346,14 @@ class Tree:
             at -= 1
         return at if at >= 0 else index
 
-    def reveal(self, steps: tuple[Step, ...]) -> int:
-        """Open the way to a place, and return the index of its line, or of the nearest one above it that is there."""
+    def reveal(self, steps: tuple[Step, ...], at: int | None = None) -> int:
+        """Open the way to a place, and return the index of its line, or of the nearest one above it that is there.
+
+        Args:
+            steps: the steps to the place.
+            at: a character of the text there: its line is meant, or the one that says what is left out.
+
+        """
         node = self.root
         way = [node]
         for step in steps:
@@ -363,6 +369,9 @@ class Tree:
             index = self.rows.index(node, index)
             if node is not way[-1]:
                 self.open(index)
+        if at is not None and node.steps == steps and isinstance(node.look(), (str, LongText)) and node.can_open():
+            self.open(index)
+            index += 1 + line_at(node.items, at)
         return index
 
 
@@ -438,10 +447,39 @@ def text_lines(text: str, width: int, whole: str = "") -> list[Line]:
 
 def _pieces(text: str, width: int) -> Iterator[Line]:
     for line in text.split("\n"):
-        room = width if line.isascii() else max(1, width // 2)  # a character may take two columns
+        room = room_of(line, width)
         yield Line(line[:room])
         for start in range(room, len(line), room):
             yield Line(line[start : start + room], goes_on=True)
+
+
+def has_lines(text: str) -> bool:
+    """Whether a string can be opened, to be read in lines."""
+    return len(text) > _LONG or "\n" in text
+
+
+def room_of(line: str, width: int) -> int:
+    """How many characters of a text's line are shown on one of the screen: a character may take two columns."""
+    return width if line.isascii() else max(1, width // 2)
+
+
+def line_at(lines: list[Line], at: int) -> int:
+    """The index of the line that shows a character of a text, or else of the last, which says what is left out."""
+    end = 0
+    for index, line in enumerate(lines):
+        end += 0 if line.goes_on or not index else 1  # the line end between them
+        if line.said or at < end + len(line.text):
+            return index
+        end += len(line.text)
+    return len(lines) - 1
+
+
+def shown_of(text: str, width: int) -> int:
+    """How many characters of a text `text_lines` lists. O(TEXT_SHOWN)."""
+    if len(text) < LINES_SHOWN:
+        return len(text)
+    pieces = islice(_pieces(text[:TEXT_SHOWN], width), LINES_SHOWN)
+    return sum(len(piece.text) + (not piece.goes_on) for piece in pieces) - 1
 
 
 def pointer_of(steps: tuple[Step, ...]) -> str:

@@ -16,7 +16,7 @@ from textual.timer import Timer
 from ...diff import compare
 from ...model import PathChange
 from ..json_copy import Copied, decoded, load_line, refused, text_of
-from ..json_search import HITS, search
+from ..json_search import HITS, Hit, search
 from ..json_tree import (
     SMALL,
     TEXT_SHOWN,
@@ -25,9 +25,9 @@ from ..json_tree import (
     LongText,
     Node,
     Path,
-    Step,
     Tree,
     label,
+    line_at,
     preview,
     scalar,
     weigh,
@@ -87,7 +87,8 @@ class JsonView(VirtualList):
         self._below: dict[str, set[str]] = {}  # pointers of boxes to the steps below which something is touched
         self._fading: Timer | None = None
         self._wanted = ""
-        self._hits: list[tuple[Step, ...]] | None = None  # None: still looking
+        self._hits: list[Hit] | None = None  # None: still looking
+        self._more = False  # whether there are more than these
         self._hit = 0
         self._pattern: re.Pattern[str] | None = None
         self._told: Callable[[str], None] | None = None
@@ -152,7 +153,7 @@ class JsonView(VirtualList):
             self.post_message(self.Highlighted(self, at))
         self.cursor = at
         if self._wanted:
-            self._look_for(self._wanted, jump=False)
+            self._look_for(self._wanted, jump=self._hits is None)
 
     def show_text(self, text: str) -> None:
         """Show no value but a text, such as why it could not be read."""
@@ -185,11 +186,11 @@ class JsonView(VirtualList):
     def go_to(self, pointer: str) -> None:
         """Open the way to a place and put the cursor there, or on the nearest box above it that is there."""
         steps = [token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:]]
-        self._reveal(tuple(steps))
+        self._reveal(Hit(tuple(steps)))
 
-    def _reveal(self, steps: tuple[Step, ...]) -> None:
+    def _reveal(self, hit: Hit) -> None:
         if self._tree is not None:
-            at = self._tree.reveal(steps)
+            at = self._tree.reveal(hit.steps, hit.at)
             self.resized()
             self.cursor = at
 
@@ -253,7 +254,7 @@ class JsonView(VirtualList):
         assert self._tree is not None
         node, dim = self._tree.rows[index], self.style_of("dim")
         cells.add(self._sign(node), self.style_of("touched"))
-        if index == self.cursor and self._hits and node.steps == self._hits[self._hit]:
+        if index == self.cursor and self._hits and _shows(node, self._hits[self._hit]):
             told = f" {self.search_told}"
             cells.left -= len(told)
             self._paint_node(node, cells)
@@ -354,6 +355,8 @@ class JsonView(VirtualList):
             self._tree.rewrap(self._text_width())
             self.resized()
             self.cursor = self._tree.index_of(path)
+            if self._wanted:
+                self._look_for(self._wanted, jump=self._hits is None)
 
     # --- opening and moving ------------------------------------------------------------------------------------
 
@@ -429,7 +432,7 @@ class JsonView(VirtualList):
             return "searching…"
         if not self._hits:
             return "no match"
-        return f"{self._hit + 1:,}/{len(self._hits):,}{'+' if len(self._hits) == HITS else ''}"
+        return f"{self._hit + 1:,}/{len(self._hits):,}{'+' if self._more else ''}"
 
     def action_search(self) -> None:
         """Ask for a text, and search as it is typed."""
@@ -466,17 +469,18 @@ class JsonView(VirtualList):
         if jump:
             self._hits = None
             self._tell_search()
-        value, patterns = tree.root.value, tree.patterns
+        value, patterns, width = tree.root.value, tree.patterns, tree.width
         if isinstance(value, LongText):
             value = Raw(self._shown)  # not only its start
 
-        def look(stop: Stop) -> list[tuple[Step, ...]]:
-            return list(search(value, text, patterns, stop))
+        def look(stop: Stop) -> list[Hit]:
+            return list(search(value, text, patterns, stop, width=width))
 
         board.reader.ask(self, "search", look, lambda hits: self._found(hits, jump), board.trouble)
 
-    def _found(self, hits: list[tuple[Step, ...]], jump: bool) -> None:
+    def _found(self, hits: list[Hit], jump: bool) -> None:
         self._hits = hits
+        self._more = len(hits) == HITS or any(hit.more for hit in hits)
         self._hit = 0 if jump else min(self._hit, max(0, len(hits) - 1))
         if hits and jump:
             self._reveal(hits[0])
@@ -526,6 +530,13 @@ class JsonView(VirtualList):
         """Ask which commit last changed this place."""
         if self._node is not None:
             self.post_message(self.Blame(self, self.pointer))
+
+
+def _shows(node: Node, hit: Hit) -> bool:
+    """Whether what was found is on this line. O(lines of its text)."""
+    if node.steps != hit.steps or node.is_line != (hit.at is not None):
+        return False
+    return node.parent is None or hit.at is None or node.step == line_at(node.parent.items, hit.at)
 
 
 def _weight(side: Any) -> int:
