@@ -10,6 +10,8 @@ import os
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -737,3 +739,24 @@ def test_redis_a_clock_that_is_off_is_said(redis_state: tuple[StateManager, Any]
     state, _ = redis_state
     monkeypatch.setattr("stateview.backends.redis.now", lambda: 1_000_000)
     assert "its clock is" in said(state.doctor())
+
+
+def test_a_commit_on_its_way_is_no_finding(sqlite_state: StateManager) -> None:
+    program = """
+import sys
+from itertools import count
+from stateview import StateManager
+with StateManager(sys.argv[1], "main") as state:
+    for number in count():
+        state.save(f"k{number % 50}", "x" * (number % 3000))
+        number or print(flush=True)
+"""
+    command = [sys.executable, "-c", program, sqlite_state.url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        try:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            for _ in range(20):
+                assert "its log" not in said(sqlite_state.doctor())
+        finally:
+            writer.kill()

@@ -9,6 +9,7 @@ database, or of its index, would drop this process's locks.
 
 from __future__ import annotations
 
+import time
 from struct import unpack
 from typing import BinaryIO, NamedTuple
 
@@ -16,7 +17,8 @@ import apsw
 
 _HEADER, _FRAME = 32, 24
 _PAGE = 4096  # where the header does not tell
-_TRIES = 3
+_MOMENT = 1.0  # seconds, which few disks need for a commit
+_PAUSE = 0.02
 
 
 class Behind(NamedTuple):
@@ -31,17 +33,24 @@ class Behind(NamedTuple):
 
 
 def behind(connection: apsw.Connection, path: str) -> Behind:
-    """Look behind what SQLite takes for the end of the WAL. O(1) where nothing is there, else O(frames there)."""
-    for _ in range(_TRIES):
-        end = _end(connection)
+    """Look behind what SQLite takes for the end of the WAL. O(1) where nothing is there, else O(frames there) a look.
+
+    What is there may be a commit on its way, which its writer is making durable: then it counts a moment later, or is
+    written over, and the end moves on. What is found is what stays in its place for a second.
+    """
+    end, deadline = _end(connection), time.monotonic() + _MOMENT
+    while True:
         try:
             with open(f"{path}-wal", "rb") as file:
                 found = _look(file, end)
         except FileNotFoundError:
             return Behind(0, 0)
-        if not found.commits or end == _end(connection):  # else another connection has committed meanwhile
+        is_late = time.monotonic() > deadline
+        if end != _end(connection):
+            return Behind(0, 0)
+        if is_late or (not found.commits and found.is_log):
             return found
-    return Behind(0, 0)
+        time.sleep(_PAUSE)
 
 
 def _end(connection: apsw.Connection) -> int:
