@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from itertools import accumulate, islice
 from typing import Any, NamedTuple
@@ -69,38 +70,41 @@ def _in_lines(
     steps: tuple[Step, ...], text: str, needle: str, exact: bool, stop: Callable[[], bool], width: int, shown: int
 ) -> Iterator[Hit]:  # fmt: skip
     """A hit for each line of the screen in which a text begins to hold another, as far as it is shown, and one more."""
-    at = _find(text, needle, exact, 0, stop)
-    if at < 0:
-        return
     top = text[:shown]
-    shown, end = shown_of(top, width), -1
-    while 0 <= at < shown:
+    line_end, after, left_out = -1, 0, -1
+    places = _places(text, needle, exact, stop)
+    for at in places:
+        if left_out < 0:
+            left_out = shown_of(top, width)
+        if at >= left_out:
+            yield Hit(steps, at, next(places, None) is not None)
+            return
+        if at < after:
+            continue  # on the line of the last one
         yield Hit(steps, at)
-        if at >= end:
-            start, end = top.rfind("\n", 0, at) + 1, top.find("\n", at)
-            end = len(top) if end < 0 else end
-            room = room_of(top[start:end], width)
-        after = min(start + ((at - start) // room + 1) * room, end)  # the next line of the screen
-        at = _find(text, needle, exact, max(after, at + 1), stop)
-    if at >= 0:
-        yield Hit(steps, at, _find(text, needle, exact, at + 1, stop) >= 0)
+        if at >= line_end:
+            start, line_end = top.rfind("\n", 0, at) + 1, top.find("\n", at)
+            line_end = len(top) if line_end < 0 else line_end
+            room = room_of(top[start:line_end], width)
+        after = min(start + ((at - start) // room + 1) * room, line_end)
 
 
-def _find(text: str, needle: str, exact: bool, start: int, stop: Callable[[], bool]) -> int:
-    """Where a text holds another from a character on, or -1; in pieces, so that other threads have their turns."""
-    for at in range(start, len(text), _PIECE):
+def _places(text: str, needle: str, exact: bool, stop: Callable[[], bool]) -> Iterator[int]:
+    """The characters at which a text holds another; looked for in pieces, so that other threads have their turns."""
+    for start in range(0, len(text), _PIECE):
         if stop():
-            return -1
-        piece = text[at : at + _PIECE + len(needle) - 1]
+            return
+        piece = text[start : start + _PIECE + len(needle) - 1]
         within = piece if exact else piece.casefold()
+        # some letters become two
+        ends = None if len(within) == len(piece) else list(accumulate(len(sign.casefold()) for sign in piece))
         place = within.find(needle)
-        if place >= 0:
-            if len(within) != len(piece):  # some letters become two
-                ends = accumulate(len(sign.casefold()) for sign in piece)
-                place = next(number for number, end in enumerate(ends) if end > place)
-            if place < _PIECE:
-                return at + place
-    return -1
+        while place >= 0:
+            at = place if ends is None else bisect_right(ends, place)
+            if at >= _PIECE:
+                break
+            yield start + at
+            place = within.find(needle, place + 1)
 
 
 class _Filter:
