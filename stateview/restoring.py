@@ -161,7 +161,7 @@ class _Restore:
 
     def expired(self, safety: Safety) -> list[Mark]:
         """The safety checkpoints that are kept no longer, the oldest first; not what is being restored. O(marks)."""
-        made = [mark for mark in self.backend.marks() if retention.is_safety(mark.name)]
+        made = [mark for mark in self.backend.marks() if retention.is_safety(mark)]
         found = retention.beyond(made, max(0, safety.keep - 1), self.live.time - safety.days * _DAY)  # one is made now
         return [mark for mark in found if mark.revision != self.target.revision][:EXPIRED]
 

@@ -11,20 +11,22 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 
 from .backends.base import Mark
+from .model import Checkpoint
 
+_NOTES = ("made by ", "before ")  # what the notes of acts begin with
 _STAMPED = r"{}_\d{{8}}_\d{{6}}(_\d+)?"
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SECOND = 1_000_000
 
 
-def is_automatic(name: str) -> bool:
-    """Whether a checkpoint of this name was made without a person's naming it."""
-    return _is_stamped("(auto|before_[a-z]+)", name)
+def is_automatic(mark: Mark) -> bool:
+    """Whether a checkpoint was made without a person's naming it."""
+    return _is_stamped("auto", mark.name) or is_safety(mark)
 
 
-def is_safety(name: str) -> bool:
-    """Whether a checkpoint of this name was made by an act, of the state before it."""
-    return _is_stamped("before_[a-z]+", name)
+def is_safety(mark: Mark | Checkpoint) -> bool:
+    """Whether a checkpoint was made by an act, of the state before it. What a person named alike has another note."""
+    return mark.note.startswith(_NOTES) and _is_stamped("before_(restore|import|migrate)", mark.name)
 
 
 def _is_stamped(stem: str, name: str) -> bool:
@@ -56,7 +58,7 @@ def to_micros(age: str | float | timedelta) -> int:
 def choose(marks: Iterable[Mark], patterns: Iterable[str] | None) -> list[Mark]:
     """The checkpoints of these names, by name, NAME@REVISION or glob; the automatic ones where there is no pattern."""
     if patterns is None:
-        return [mark for mark in marks if is_automatic(mark.name)]
+        return [mark for mark in marks if is_automatic(mark)]
     wanted = list(patterns)
     names = ((mark, (mark.name, f"{mark.name}@{mark.revision}")) for mark in marks)
     return [mark for mark, both in names if any(fnmatchcase(name, one) for one in wanted for name in both)]

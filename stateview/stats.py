@@ -90,7 +90,7 @@ def stats(backend: Backend, said: Callable[[str], None] | None = None) -> Stats:
     takes = backend.space()
     return Stats(
         backend.url, backend.namespace, head.revision, head.floor, keys, size, versions, past, len(marks),
-        sum(retention.is_automatic(mark.name) for mark in marks), len(commits),
+        sum(retention.is_automatic(mark) for mark in marks), len(commits),
         min((one.time for one in commits), default=None),
         to_datetime(head.time) if head.revision else None,
         tuple(Largest(key, size) for size, key in sorted(largest, key=lambda pair: (-pair[0], pair[1]))),

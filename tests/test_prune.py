@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from terminal import Terminal
 
 from stateview import Conflict, HistoryPruned, InvalidName, ReadOnly, RefNotFound, StateManager
-from stateview.backends.base import Batch, NewMark
+from stateview.backends.base import Batch, Mark, NewMark
 from stateview.pruning import PruneReport, history
 from stateview.retention import is_automatic, is_safety
 from stateview.retention import to_micros as micros
@@ -38,10 +38,14 @@ def state(store_url: str, folder: Path) -> Iterator[StateManager]:
         yield manager
 
 
-def marked(state: StateManager, name: str, days: float = 0.0, revision: int | None = None) -> None:
-    """A checkpoint that was made some days ago."""
+def marked(
+    state: StateManager, name: str, days: float = 0.0, revision: int | None = None, note: str | None = None
+) -> None:
+    """A checkpoint that was made some days ago; by an act, if its name is like that and no note is given."""
     time_ = int(state.backend.now() - days * DAY)
-    state.backend.commit(Batch(marks=(NewMark(name, "", revision, time_),)))
+    if note is None:
+        note = "made by restore 1" if name.startswith("before_") else ""
+    state.backend.commit(Batch(marks=(NewMark(name, note, revision, time_),)))
 
 
 def names(state: StateManager) -> list[str]:
@@ -67,21 +71,40 @@ def dated(name: str, number: int = 0) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "automatic", "safety"),
+    ("name", "note", "automatic", "safety"),
     [
-        ("auto_20260102_030405", True, False),
-        ("auto_20260102_030405_12", True, False),
-        ("before_restore_20260102_030405", True, True),
-        ("before_import_20260102_030405_2", True, True),
-        ("before_build", False, False),
-        ("auto_backup", False, False),
-        ("before_restore_20260102_030405x", False, False),
-        ("my_before_restore_20260102_030405", False, False),
-        ("before_restore_२०२६०१०२_०३०४०५", False, False),
+        ("auto_20260102_030405", "", True, False),
+        ("auto_20260102_030405_12", "mine", True, False),
+        ("before_restore_20260102_030405", "made by restore 1", True, True),
+        ("before_import_20260102_030405_2", "made by import x (replace)", True, True),
+        ("before_migrate_20260102_030405", "before main of json:x was put in its place", True, True),
+        ("before_restore_20260102_030405", "", False, False),
+        ("before_restore_20260102_030405", "mine", False, False),
+        ("before_deploy_20260102_030405", "made by me", False, False),
+        ("before_build", "", False, False),
+        ("auto_backup", "", False, False),
+        ("before_restore_20260102_030405x", "made by restore 1", False, False),
+        ("my_before_restore_20260102_030405", "made by restore 1", False, False),
+        ("before_restore_२०२६०१०२_०३०४०५", "made by restore 1", False, False),
     ],
 )
-def test_a_name_is_automatic_by_its_time(name: str, automatic: bool, safety: bool) -> None:
-    assert (is_automatic(name), is_safety(name)) == (automatic, safety)
+def test_an_automatic_checkpoint_is_told_by_its_name_and_note(
+    name: str, note: str, automatic: bool, safety: bool
+) -> None:
+    mark = Mark(name, 1, 0, note)
+    assert (is_automatic(mark), is_safety(mark)) == (automatic, safety)
+
+
+def test_what_acts_make_for_safety_is_known_as_such(state: StateManager, folder: Path) -> None:
+    state.save("a", 1)
+    state.save("a", 2)
+    restored: Any = state.restore_checkpoint(1)
+    (folder / "x.json").write_text("{}")
+    imported = state.import_from("x.json", how="replace")
+    state.checkpoint(dated("restore"), note="mine")
+    state.checkpoint(dated("deploy"))
+    made = [mark.name for mark in state.backend.marks() if is_safety(mark)]
+    assert made == [restored.checkpoint, imported.checkpoint]
 
 
 @pytest.mark.parametrize(
@@ -104,11 +127,11 @@ def test_what_is_no_age_is_refused(age: Any) -> None:
 
 def test_without_a_pattern_only_automatic_checkpoints_go(state: StateManager) -> None:
     state.save("k", 1)
-    for name in ("mine", "auto_20260102_030405", "before_build", dated("restore"), dated("import")):
+    for name in ("mine", "auto_20260102_030405", "before_build", dated("deploy"), dated("restore"), dated("import")):
         marked(state, name)
     report = state.prune(keep=1)
     assert [one.name for one in report.checkpoints] == ["auto_20260102_030405", dated("restore")]
-    assert names(state) == ["mine", "before_build", dated("import")]
+    assert names(state) == ["mine", "before_build", dated("deploy"), dated("import")]
 
 
 def test_a_pattern_chooses_what_a_person_named(state: StateManager) -> None:
@@ -247,7 +270,7 @@ def test_a_dry_run_changes_nothing_and_tells_what_would_go(state: StateManager) 
 
 write = st.tuples(st.just("write"), st.sets(st.sampled_from("abc"), min_size=1), st.integers(0, 3))
 mark = st.tuples(
-    st.just("mark"), st.sampled_from(["m", "n", dated("x"), "auto_20260102_030405"]), st.sampled_from([0, 10, 20])
+    st.just("mark"), st.sampled_from(["m", "n", dated("restore"), "auto_20260102_030405"]), st.sampled_from([0, 10, 20])
 )
 unmark = st.tuples(st.just("unmark"), st.integers(0, 5))
 prune = st.tuples(
@@ -558,6 +581,8 @@ def test_a_restore_lets_go_of_old_safety_checkpoints(state: StateManager, folder
         state.save("k", number)
         marked(state, dated("restore" if number % 2 else "import", number + 2), days)
     marked(state, "before_release", 90)
+    marked(state, "before_deploy_20260102_030405", 90)
+    marked(state, dated("restore", 20), 90, note="mine")
     marked(state, "auto_20260102_030405", 90)
     state.save("k", 9)
     applied: Any = state.restore_checkpoint(1)
@@ -566,6 +591,8 @@ def test_a_restore_lets_go_of_old_safety_checkpoints(state: StateManager, folder
         dated("import", 6),
         dated("restore", 7),
         "before_release",
+        "before_deploy_20260102_030405",
+        dated("restore", 20),
         "auto_20260102_030405",
         applied.checkpoint,
     ]

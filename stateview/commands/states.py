@@ -48,7 +48,7 @@ def checkpoints(context: Context, given: dict[str, Any]) -> Table:
     found = context.manager.checkpoints(all=given.get("all", False))
     rows = [(one.ref, one.revision, one.time.isoformat(), one.note) for one in found]
     empty = f"no checkpoints in namespace {context.manager.namespace!r} - 'stateview checkpoint NAME' makes one"
-    told = f"of the checkpoints before_…, {context.manager.safety}" if any(is_safety(one.name) for one in found) else ""
+    told = f"of the checkpoints before_…, {context.manager.safety}" if any(is_safety(one) for one in found) else ""
     return Table(told, columns=("name", "revision", "time", "note"), rows=rows, plain=0, empty=empty)
 
 
