@@ -6,7 +6,6 @@ next goes on from there. The source is read, and nothing else.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
@@ -36,6 +35,7 @@ from .verifying import (
 )
 
 FORMAT = 1  # of the note
+LOOKS = 100  # for whether two stores are one
 ROUNDS = 10  # of catching up before the comparison
 TAILS = 10  # of catching up with what was written during a comparison
 ANEW = 3  # copies that are begun because the source forgot what was between
@@ -217,15 +217,18 @@ def _check_edits(source: Backend, head: Head) -> None:
 
 
 def _same_place(one: Backend, other: Backend) -> bool:
+    """Whether both mean the same namespace, which must never be put in its own place."""
     if (one.kind, one.namespace) != (other.kind, other.namespace):
         return False
-    if one.url == other.url:
-        return True
-    return one.kind != "redis" and _real(one.url) == _real(other.url)
-
-
-def _real(url: str) -> str:
-    return os.path.realpath(url.partition(":")[2])
+    for _ in range(LOOKS):
+        first, there, again = one.place(), other.place(), one.place()
+        if first.store and there.store:
+            return first.store == there.store
+        if first.stamp == there.stamp:
+            return True
+        if first.stamp == again.stamp or not first.revision <= there.revision <= again.revision:
+            return False  # what was seen in between was not this one
+    return True  # which is written to without a pause, and no other would keep step with it
 
 
 def _look(source: Backend, head: Head, destination: Backend) -> _There:

@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 import redis
+import redis_servers
+from conftest import REDIS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from terminal import Terminal
@@ -501,6 +503,108 @@ def test_a_source_that_is_not_there_or_is_the_destination(new_store: Stores, her
     os.symlink(path, here / "link")
     with pytest.raises(Conflict, match="the source itself"):
         moved(store, "json:link", force=True)
+
+
+@pytest.mark.parametrize("info", ["may be asked", "is forbidden"])
+@pytest.mark.parametrize("writing", [False, True])
+def test_a_redis_by_another_name_is_the_source_itself(info: str, writing: bool, new_store: Stores) -> None:
+    store = new_store(KINDS[2])
+    with ExitStack() as stack:
+        admin = stack.enter_context(redis.Redis.from_url(store))
+        if info == "is forbidden":
+            admin.execute_command("ACL", "SETUSER", "shy", "on", "nopass", "~*", "&*", "+@all", "-info")
+            stack.callback(admin.execute_command, "ACL", "DELUSER", "shy")
+            store = store.replace("//", "//shy:any@")
+        state = stack.enter_context(StateManager(store, "main"))
+        fill(state, 20)
+        ended = threading.Event()
+        saved = []
+
+        def write() -> None:
+            with StateManager(store, "main") as other:
+                while not ended.is_set():
+                    other.save(f"order {len(saved)}", 1)
+                    saved.append(f"order {len(saved)}")
+
+        if writing:
+            writer = threading.Thread(target=write)
+            stack.callback(writer.join)
+            stack.callback(ended.set)
+            writer.start()
+        names = set(admin.keys("*"))
+        for other in (store.replace("127.0.0.1", "localhost"), f"{store}?socket_timeout=9"):
+            for words in ({"force": True}, {"dry_run": True}, {"dry_run": True, "force": True}, {"switch": True}):
+                with pytest.raises(Conflict, match="the source itself"):
+                    moved(store, other, **words)
+        ended.set()
+        if writing:
+            writer.join()
+        assert set(admin.keys("*")) == names
+        assert {*saved} <= {*state.list_keys()}
+
+
+@pytest.mark.parametrize("forbidden", [False, True])
+def test_another_database_or_server_is_another_place_whatever_info_tells(forbidden: bool, new_store: Stores) -> None:
+    store = new_store(KINDS[2])
+    path = next(iter(REDIS.values()))
+    server = store.rpartition("/")[0]
+    database = int(store.rpartition("/")[2])
+    with redis_servers.running(path) as away:
+        others = [f"{server}/{database + 1}", f"{away}/{database}"]
+        with redis.Redis.from_url(store) as admin, redis.Redis.from_url(away) as there:
+            admin.select(database + 1)
+            admin.flushdb()
+            for one in (admin, there):
+                one.execute_command("ACL", "SETUSER", "shy", "on", "nopass", "~*", "&*", "+@all", "-info")
+            try:
+                if forbidden:
+                    store, *others = (one.replace("//", "//shy:any@") for one in (store, *others))
+                with StateManager(store, "main") as state:
+                    fill(state, 20)
+                    for other in others:
+                        assert not state.migrate_to(other).already
+                        assert state.migrate_to(other).already
+            finally:
+                admin.execute_command("ACL", "DELUSER", "shy")
+
+
+def test_a_node_of_a_cluster_is_the_cluster(here: Path) -> None:
+    path = next(iter(REDIS.values()))
+    with redis_servers.running(path, "--cluster-enabled", "yes") as node, redis.Redis.from_url(node) as client:
+        client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+        while client.cluster("info")["cluster_state"] != "ok":
+            time.sleep(0.01)
+        with StateManager(node, "main") as state:
+            fill(state, 20)
+        for other in (f"redis+cluster{node[5:]}", node.replace("127.0.0.1", "localhost")):
+            with pytest.raises(Conflict, match="the source itself"):
+                moved(node, other, force=True)
+            with pytest.raises(Conflict, match="the source itself"):
+                moved(other, node, force=True)
+
+
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_a_folder_by_another_name_is_the_source_itself(kind: str, here: Path) -> None:
+    with StateManager(f"{kind}:a", "main") as state:
+        fill(state, 5)
+        before = look(state.backend)
+    (here / "b").mkdir()
+    (here / "b" / "main").symlink_to(here / "a" / "main")
+    for words in ({"force": True}, {"dry_run": True}):
+        with pytest.raises(Conflict, match="the source itself"):
+            moved(f"{kind}:a", f"{kind}:b", **words)
+    (here / "c").mkdir()
+    mount = ["unshare", "-rm", "sh", "-c", 'mount --bind a c && exec "$@"', "sh"]
+    try:
+        allowed = subprocess.run([*mount, "true"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        allowed = False
+    if allowed:
+        words = [*mount, *MIGRATE, f"{kind}:a", f"{kind}:c", "-n", "main", "--force"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert (done.returncode, "the source itself" in done.stderr) == (4, True)
+    with StateManager(f"{kind}:a", "main") as state:
+        assert look(state.backend) == before
 
 
 def test_an_edit_by_hand_is_not_left_behind(new_store: Stores) -> None:

@@ -162,6 +162,18 @@ class Batch(Struct, frozen=True):
     time: int = 0
 
 
+class Place(Struct, frozen=True):
+    """Where a namespace lies, however its store is spelt: two backends of one kind with equal places mean the same one.
+
+    `store` is empty where the store does not say which it is. The others are for that: the namespace's `revision`, and
+    in `stamp` what its last commit, or the copy that made it, left there and nowhere else.
+    """
+
+    store: tuple[object, ...]
+    revision: int = 0
+    stamp: tuple[object, ...] = ()
+
+
 class Receiver(Protocol):
     """Where a copy of another namespace is built: a stage, which no list and no read shows before `finish`.
 
@@ -228,6 +240,9 @@ class Backend(Protocol):
     kind: str
     url: str
     namespace: str
+
+    def place(self) -> Place:
+        """Where the namespace lies. Reads, and adopts nothing. O(1)."""
 
     def head(self) -> Head:
         """Where the namespace stands; all zero where it was never written. O(1)."""

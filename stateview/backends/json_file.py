@@ -21,7 +21,7 @@ from msgspec import Raw, Struct
 from ..errors import BackendError, Damaged, ReadOnly
 from ..model import Commit, Finding, RecoveryReport, now
 from . import json_document as document
-from .base import START, Batch, Head, Kept, Mark, Past, Point, Progress, Receiver, Row, Say, Space, Version
+from .base import START, Batch, Head, Kept, Mark, Past, Place, Point, Progress, Receiver, Row, Say, Space, Version
 from .json_history import Header, History, Line, MarkLine, Set, digest, last_line, seal, written
 from .shared import (
     REAP,
@@ -36,6 +36,7 @@ from .shared import (
     fsync_folder,
     make_folders,
     notice,
+    place_of,
     pruned,
     remove,
     sweep,
@@ -114,6 +115,10 @@ class JSONBackend:
             self._mutex.release()
 
     # --- reading -----------------------------------------------------------------------------------------------
+
+    def place(self) -> Place:
+        """See `Backend.place`. The folder, as the file system knows it."""
+        return place_of(self.folder)
 
     def now(self) -> int:
         """The machine's clock."""

@@ -35,6 +35,7 @@ from .base import (
     Mark,
     NewMark,
     Past,
+    Place,
     Point,
     Progress,
     Receiver,
@@ -44,7 +45,7 @@ from .base import (
     Version,
     Write,
 )
-from .redis_client import Lane, NotSent, bulk, can_pass, is_lost, open_client, reason, refusal
+from .redis_client import Lane, NotSent, bulk, can_pass, is_lost, open_client, reason, refusal, server_of
 from .redis_tracking import Tracking
 from .shared import (
     HUGE,
@@ -232,6 +233,15 @@ class RedisBackend:
             self._met = True
 
     # --- reading -----------------------------------------------------------------------------------------------
+
+    def place(self) -> Place:
+        """See `Backend.place`. Two round trips. A replica lies where its primary does."""
+        head = self._try(lambda client: client.hgetall(self._keys[0]))
+        revision = head.get(b"revision", b"")
+        return Place(
+            self._try(lambda client: server_of(client, self._keys[0])),
+            int(revision) if revision.isdigit() else 0, tuple(sorted(head.items())),
+        )  # fmt: skip
 
     def now(self) -> int:
         """The server's clock, as far as this one's difference to it is known."""

@@ -186,6 +186,28 @@ def _short_answer(connection: Any) -> bytes | None:
     return rest[:-2]
 
 
+def server_of(client: Any, key: str) -> tuple[object, ...]:
+    """Which server and database keep a key, however they are addressed; empty where the server does not say.
+
+    A primary and its replicas have one id between them, and every start of a server of its own makes a new one.
+    """
+    database = 0
+    try:
+        if isinstance(client, redis.Redis):
+            told = client.info()
+            database = client.get_connection_kwargs().get("db") or 0
+        else:
+            told = client.info(target_nodes=client.get_node_from_key(key))
+    except NoPermissionError:
+        return ()
+    except ResponseError as error:  # a proxy that does not know the command
+        if "unknown command" in str(error).lower():
+            return ()
+        raise
+    found = str(told.get("master_replid", ""))
+    return (found, database) if found.strip("0?") else ()
+
+
 def open_client(url: str, timeout: float) -> Any:
     """A client for a store URL. The library's own retries are off: one layer tries again, ours.
 

@@ -15,7 +15,7 @@ from weakref import WeakSet
 
 from ..errors import BackendError, BackendUnavailable, Conflict, HistoryPruned, ReadOnly, StateException
 from ..model import is_name
-from .base import Batch, Head, Row, prefix_end
+from .base import Batch, Head, Place, Row, prefix_end
 
 TEMPORARY = ".tmp-"
 DAMAGED = ".damaged-"
@@ -118,6 +118,17 @@ def pruned(namespace: str, revision: int, floor: int) -> HistoryPruned:
 def notice(text: str) -> None:
     """Tell the person at the terminal something once, without stopping."""
     print(f"stateview: {text}", file=sys.stderr, flush=True)
+
+
+def place_of(folder: str) -> Place:
+    """Where a namespace's folder lies, whatever link or mount leads there."""
+    try:
+        found = os.stat(folder)
+    except FileNotFoundError:
+        return Place((os.path.realpath(folder),))
+    except OSError as error:
+        raise file_error(error, folder) from error
+    return Place((found.st_dev, found.st_ino))
 
 
 def file_error(error: OSError, path: str) -> StateException:

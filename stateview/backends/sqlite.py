@@ -22,7 +22,7 @@ from ..model import Commit, Finding, RecoveryReport, now, to_datetime
 from . import sqlite_pages as pages
 from . import sqlite_rows
 from . import sqlite_schema as schema
-from .base import Batch, Head, Kept, Mark, Past, Point, Progress, Receiver, Row, Say, Space, Version
+from .base import Batch, Head, Kept, Mark, Past, Place, Point, Progress, Receiver, Row, Say, Space, Version
 from .shared import (
     REAP,
     Remembered,
@@ -35,6 +35,7 @@ from .shared import (
     file_lock,
     folders_with,
     fsync_folder,
+    place_of,
     pruned,
     remove,
     sweep,
@@ -299,6 +300,10 @@ class SQLiteBackend:
                 connection.close()
 
     # --- reading -----------------------------------------------------------------------------------------------
+
+    def place(self) -> Place:
+        """See `Backend.place`. The folder, as the file system knows it."""
+        return place_of(self.folder)
 
     def now(self) -> int:
         """The machine's clock."""
