@@ -19,7 +19,7 @@ from textual.pilot import Pilot
 
 from stateview import StateManager
 from stateview.comparison import literal
-from stateview.dashboard.diff_lines import LINE, ROWS, Layout, Part, places_of, rows_of, words, wrap
+from stateview.dashboard.diff_lines import LINE, ROWS, Layout, Part, places_of, rows_of, stops_of, words, wrap
 from stateview.dashboard.diff_model import (
     KINDS,
     NONE,
@@ -193,11 +193,53 @@ def test_a_place_stands_on_one_line_where_that_has_room_and_else_on_several() ->
     old, new = "same words here " * 4 + "old", "same words here " * 4 + "new"
     assert painted(old, new, 60) == [
         "~ (the whole value)",
-        '− "same words here same words here same words here same wo',
-        '− rds here old"',
-        '+ "same words here same words here same words here same wo',
-        '+ rds here new"',
+        '− "same words here same words here same words here same ',
+        '  words here old"',
+        '+ "same words here same words here same words here same ',
+        '  words here new"',
     ]
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_of_a_wrapped_line_only_the_beginning_has_a_sign_and_all_of_it_differs(split: bool) -> None:
+    old = ["same", "these words are in both of the two lines " * 6 + "old", "also the same " * 20, "last"]
+    new = [*old[:1], old[1].replace("old", "new"), *old[2:3], "end", "more"]
+    places = compare("\n".join(old), "\n".join(new))
+    rows = rows_of("k", places, True, Layout(60, split), seen)
+    texts = ["".join(part.text for part in row.left) for row in rows]
+    assert sum(row.sign == "−" for row in rows) == 2  # one for each line that went
+    assert sum("+" in (row.sign, row.right_sign) and not row.head for row in rows) == 3
+    first = next(at for at, row in enumerate(rows) if row.sign == "−")
+    rest = [row for row in rows[first + 1 :] if row.goes_on]
+    assert rest and {row.sign for row in rest} == {" "} == {row.right_sign for row in rest}
+    in_both = ["also the same" in text for text in texts]
+    assert any(row.goes_on for row, both in zip(rows, in_both, strict=True) if both)
+    assert not any(row.differs for row, both in zip(rows, in_both, strict=True) if both)
+    assert all(row.differs for row, text in zip(rows, texts, strict=True) if "words" in text or "both of" in text)
+    assert len(stops_of(rows)) == 2
+
+
+def test_lines_are_parted_between_words_where_one_ends_near_and_else_anywhere() -> None:
+    def parted(text: str, width: int, indent: int = 0) -> list[str]:
+        return ["".join(part.text for part in row) for row in wrap((Part(text),), width, indent)]
+
+    assert parted("the quick brown fox", 12) == ["the quick ", "brown fox"]
+    assert parted("the quick brown fox", 11, 2) == ["the quick ", "brown fox"]
+    assert parted("the quick brown fox", 11, 4) == ["the quick ", "brown ", "fox"]
+    assert parted("a bcdefghijklmnop", 12) == ["a bcdefghijk", "lmnop"]  # the word began too far back
+    assert parted("漢字 漢字漢字", 8) == ["漢字 漢", "字漢字"]
+    assert parted("漢字漢 字漢字", 8) == ["漢字漢 ", "字漢字"]
+
+
+def test_before_each_changed_stretch_of_a_text_stand_its_lines() -> None:
+    old = [f"line {number}" for number in range(1, 1301)]
+    new = [*old[:50], "fifty-one", *old[51:90], "between", *old[90:1200], *old[1205:]]
+    for split in (False, True):
+        rows = rows_of("k", compare("\n".join(old), "\n".join(new)), True, Layout(80, split), seen)
+        where = [at for at, row in enumerate(rows) if row.sign == "@"]
+        assert [rows[at].left[0].text for at in where] == ["51 → 51", "91 → 91", "1,201 → 1,202"]
+        assert stops_of(rows) == [at + 1 for at in where]  # the title is none: it says only that the text changed
+        assert [rows[at].left[0].text for at in (*stops_of(rows)[::2],)] == ["line 51", "line 1201"]
 
 
 def test_the_words_that_differ_are_marked() -> None:
@@ -212,12 +254,13 @@ def test_a_text_is_compared_line_by_line_and_its_changed_lines_stand_side_by_sid
     before, after = TEXT, TEXT.replace("brown", "red")
     assert painted(before, after)[:3] == [
         "~ (the whole value)  33 → 33 lines",
+        "@ 1 → 1",
         "− the quick brown fox",
-        "+ the quick red fox",
     ]
+    assert painted(before, after)[3] == "+ the quick red fox"
     assert "27" in painted(before, after)[-2] or any("equal lines" in line for line in painted(before, after))
     split = painted(before, after, 80, split=True)
-    assert split[1].startswith("− the quick brown fox") and split[1].endswith("| + the quick red fox")
+    assert split[2].startswith("− the quick brown fox") and split[2].endswith("| + the quick red fox")
 
 
 def test_of_two_long_lines_what_lies_around_their_first_difference_is_shown() -> None:
@@ -230,15 +273,17 @@ def test_of_two_long_lines_what_lies_around_their_first_difference_is_shown() ->
     assert len(text) < 6 * LINE
 
 
-@given(st.text(max_size=60), st.integers(2, 30))
-def test_wrapping_loses_nothing_and_fits(text: str, width: int) -> None:
+@given(st.text(max_size=60) | st.text("ab 漢\u0301", max_size=60), st.integers(4, 30), st.integers(0, 2))
+def test_wrapping_loses_nothing_and_fits(text: str, width: int, indent: int) -> None:
     from rich.cells import cell_len
 
     from stateview.render import inert
 
-    rows = wrap((Part(text[:20], "a"), Part(text[20:], "b", True)), width)
+    rows = wrap((Part(text[:20], "a"), Part(text[20:], "b", True)), width, indent)
     assert "".join(part.text for row in rows for part in row) == inert(text)
-    assert all(cell_len("".join(part.text for part in row)) <= width for row in rows)
+    assert "".join(part.text for row in rows for part in row if part.marked) == inert(text[20:])
+    widths = [cell_len("".join(part.text for part in row)) for row in rows]
+    assert widths[0] <= width and all(one <= width - indent for one in widths[1:])
 
 
 def test_what_is_shown_of_a_change_is_bounded() -> None:
@@ -346,15 +391,108 @@ def test_next_and_previous_stop_at_each_changed_stretch_of_a_long_text(url: str,
         if split:
             await pilot.press("t")
             await until(pilot, lambda: not screen.view.busy)
-        wanted = ["(first)", "line 50", "line 120", "/tries"]
+        wanted = ["line 50", "line 120", "/tries"]
         seen = []
-        for key in ("", "]", "]", "]", "[", "[", "["):
+        for key in ("", "]", "]", "[", "["):
             await pilot.press(*key)
             text = "".join(part.text for part in screen.view._rows[screen.view.cursor].left)
-            seen.append(next((word for word in wanted if word in text), "(first)"))
+            seen.append(next((word for word in wanted if word in text), ""))
+            await shown(pilot, f"{wanted.index(seen[-1]) + 1} of 3 · r1 → r2 · spec")
         assert seen == [*wanted, *wanted[-2::-1]]
+        assert "/text" in screen_text(pilot.app), "the title is on the screen too"
 
     run(manager, flow, (140, 30))
+
+
+def test_the_counter_says_where_one_is_on_every_line(url: str) -> None:
+    manager = StateManager(url, "work")
+    old = [f"line {number}" for number in range(60)]
+    manager.save("spec", {"a": 1, "text": "\n".join(old)})
+    manager.checkpoint("start")
+    manager.save("spec", {"a": 2, "text": "\n".join([*old[:20], "x", *old[21:50], "y", *old[51:]])})
+
+    async def flow(pilot: Pilot[None]) -> None:
+        screen = DiffScreen("start")
+        pilot.app.push_screen(screen)
+        await until(pilot, lambda: screen.view.change)
+        view, at = screen.view, []
+        await pilot.press("enter")
+        for _ in range(view.count):
+            at.append(view.stop[0])
+            await pilot.press("j")
+        assert at == sorted(at) and set(at) == {1, 2, 3}
+        assert at.index(2) == 1  # the title of the text belongs to its first stretch
+        assert view.stop == (3, 3)
+
+    run(manager, flow)
+
+
+def test_side_by_side_and_back_the_cursor_keeps_its_line(url: str) -> None:
+    manager = StateManager(url, "work")
+    old = [f"line {number} has a few words, so that half the screen is not enough" for number in range(200)]
+    manager.save("spec", {"a": 1, "text": "\n".join(old), "z": 1})
+    manager.checkpoint("start")
+    new = [text.replace("few", "good few") if n % 40 in (5, 6, 7) else text for n, text in enumerate(old)]
+    new.insert(170, "one that was not there")
+    manager.save("spec", {"a": 2, "text": "\n".join(new), "z": 2})
+
+    async def flow(pilot: Pilot[None]) -> None:
+        screen = DiffScreen("start")
+        pilot.app.push_screen(screen)
+        await until(pilot, lambda: screen.view.change)
+        view = screen.view
+
+        def under() -> str:
+            row = view._rows[view.cursor]
+            return "".join(part.text for part in row.left or row.right or ()).partition("  ")[0]
+
+        for step in range(view.stop[1]):
+            before, stop = under(), view.stop
+            assert stop[0] == step + 1
+            if 0 < step < 7:  # all of what changed is seen, with its number
+                changed = screen_text(pilot.app)
+                assert "@ " in changed and ("+ one" in changed or changed.count("a good few") in (2, 3))
+            for _ in range(2):
+                await pilot.press("t")
+                await until(pilot, lambda: not view.busy)
+                assert view.stop == stop and under()[:8] == before[:8]
+                top = view.scroll_offset.y
+                assert top <= view.cursor < top + view.size.height
+            await pilot.press("]")
+        assert step == 7
+        await pilot.press("t")
+        await until(pilot, lambda: not view.busy)
+        await pilot.press("enter", "j")  # the two sides of /z, which have no line of their own one under the other
+        await pilot.press("t")
+        await until(pilot, lambda: not view.busy)
+        assert view.stop == (8, 8) and under() == "/z"
+        await pilot.press("[", "[")
+        while not under().startswith("line 166 has a good few"):  # the second of three lines, as it became
+            await pilot.press("j")
+        await pilot.press("t")
+        await until(pilot, lambda: not view.busy)
+        assert under().startswith("line 166")
+
+    run(manager, flow, (140, 12))
+
+
+def test_under_80_columns_stepping_shows_what_one_steps_to_and_esc_goes_back_to_the_list(url: str) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        screen = DiffScreen("before-fix")
+        pilot.app.push_screen(screen)
+        await until(pilot, lambda: screen.keys.count == 4 and screen.view.change and screen.run.state == "whole")
+        assert not screen.view.display or not screen.query_one("#right").display
+        await pilot.press("]", "]")
+        await shown(pilot, "/tokens  347 → 512", "1 of 4 · r")
+        assert screen.focused is screen.view
+        await pilot.press("escape")
+        await shown(pilot, "+ fresh", "~ job")
+        assert pilot.app.screen is screen and screen.focused is screen.keys and screen.keys.key == "job"
+        await pilot.resize_terminal(100, 20)
+        await pilot.press("]")
+        assert screen.focused is screen.keys  # both are seen: the focus stays where it is
+
+    run(seed(url), flow, (60, 15))
 
 
 def test_kinds_are_shown_or_left_out_and_a_filter_finds_keys(url: str) -> None:
@@ -557,7 +695,7 @@ def test_long_lines_are_wrapped_and_not_cut_beside_a_scroll_bar(url: str, size: 
         await shown(pilot, "LINE 0")
         await until(pilot, lambda: view.show_vertical_scrollbar)
         await pilot.pause(0.1)
-        painted = "".join("".join(part.text for part in view.render_line(y))[1:].strip("−+ ") for y in range(1, 7))
+        painted = "".join("".join(part.text for part in view.render_line(y))[1:].strip("−+ ") for y in range(1, 10))
         assert "…" not in painted
         for text in ("Line 0: the quick brown fox jumps over the lazy dog", texts[0]):
             assert text.replace(" ", "") in painted.replace(" ", "")
@@ -698,7 +836,7 @@ def test_a_value_of_many_megabytes_is_compared_aside_and_given_up_when_one_goes_
         await pilot.press("j")
         await shown(pilot, "1 → 2")
         await pilot.press("j")
-        await shown(pilot, "30,000,000 characters", "y")
+        await shown(pilot, "(30,000,000", "xy ")
         assert all(len(line) <= 120 for line in lines(pilot.app))
         await pilot.press("k", "k")
         await shown(pilot, "+ /299999  300000")

@@ -26,6 +26,7 @@ BRIEF = 400  # characters of a value beside others
 _TALL = 60  # characters from which on an object or array is better read on several lines
 _NEAR = 40  # characters of each of two long texts in a list
 _SLACK = 100  # characters that what was cut may be longer
+INDENT = 2  # columns by which what goes on with a wrapped line is moved in
 _AROUND = 40  # characters before the first difference of two long texts
 _ALIKE = 0.3  # share of a line that must be the same for its changed words to be marked
 _BITS = 200_000  # of an integer that is written out
@@ -48,7 +49,9 @@ Parts = tuple[Part, ...]
 class Row(NamedTuple):
     """One line: of which place (-1 for a note), whether it is that place's first, a sign, and what stands there.
 
-    `right` is the other half where before and after stand side by side, with a sign of its own.
+    `right` is the other half where before and after stand side by side, with a sign of its own. `number` is which line
+    of its place it is, the same however lines are arranged: what a changed line was has the number of what it became.
+    `goes_on` where it is the rest of a wrapped line, which has the sign at its beginning alone.
     """
 
     place: int
@@ -57,10 +60,14 @@ class Row(NamedTuple):
     left: Parts
     right: Parts | None = None
     right_sign: str = " "
+    number: int = 0
+    goes_on: bool = False
 
     @property
     def differs(self) -> bool:
         """Whether it says what changed."""
+        if self.goes_on:
+            return any(part.role in ("added", "removed") for part in (*self.left, *(self.right or ())))
         return self.sign in "+−~" or self.right_sign in "+−~"
 
 
@@ -102,6 +109,20 @@ def rows_of(key: str, places: list[PathChange], whole: bool, layout: Layout, hid
     if not whole:
         out.append(_note(f"… more than {PLACES:,} places differ; the others are not shown"))
     return out
+
+
+def stops_of(rows: list[Row]) -> list[int]:
+    """Where one stops who goes from change to change: at each place, and in a text at each changed stretch. O(rows)."""
+    stops: list[int] = []
+    for at, row in enumerate(rows):
+        if row.head:
+            stops.append(at)
+        elif row.differs and not rows[at - 1].differs:
+            last = rows[stops[-1]]
+            if last.head and last.place == row.place:  # a text's title says that it changed; here it says what
+                stops.pop()
+            stops.append(at)
+    return stops
 
 
 def summary(change: Change, hidden: Hidden) -> str:
@@ -226,10 +247,10 @@ def _place(key: str, number: int, one: PathChange, layout: Layout, hidden: Hidde
         return
     yield Row(number, True, sign, (title,))
     lines = iter(value.split("\n")) if isinstance(value, str) and "\n" in value else _pretty(value, hidden)
-    for text in islice(lines, LINES):
-        yield from _wrapped(number, sign, (Part(_cut(text), role),), layout)
+    for place, text in enumerate(islice(lines, LINES), 1):
+        yield from _wrapped(number, sign, (Part(_cut(text), role),), layout, place)
     if next(lines, None) is not None:
-        yield Row(number, False, "…", (Part("more of this value is not shown", "dim"),))
+        yield Row(number, False, "…", (Part("more of this value is not shown", "dim"),), number=LINES + 1)
 
 
 def _end(text: str, room: int) -> str:
@@ -272,32 +293,58 @@ def _common(before: str, after: str) -> int:
 
 
 def _text(number: int, before: str, after: str, layout: Layout) -> Iterator[Row]:
-    """Two texts line by line; a line that was changed stands beside what it was."""
+    """Two texts line by line; a line that was changed stands beside what it was.
+
+    Before each changed stretch stands which line of either text is its first.
+    """
     gone: list[str] = []
     come: list[str] = []
+    old = new = 1  # the next line of each, the first is 1
+    place = 1  # the next line of the rows
+
+    def changed() -> Iterator[Row]:
+        nonlocal place
+        if apart and (gone or come):
+            where = f"{old - len(gone):,} → {new - len(come):,}"
+            yield Row(number, False, "@", (Part(where, "dim"),), number=place)
+            place += 1
+        yield from _hunk(number, gone, come, layout, place)
+        place += max(len(gone), len(come))
+
+    apart = True  # whether anything parts what comes from the stretch before
     for mark, text in line_diff(before, after):
         if mark == "-" and not come:
             gone.append(text)
+            old += 1
         elif mark == "+":
             come.append(text)
+            new += 1
         else:
-            yield from _hunk(number, gone, come, layout)
-            gone, come = ([text], []) if mark == "-" else ([], [])
+            yield from changed()
+            apart = mark != "-"
+            gone, come = ([], []) if apart else ([text], [])
+            if mark == "-":
+                old += 1
+                continue
             if mark == "…":
-                yield Row(number, False, "…", (Part(text, "dim"),))
-            elif mark == " ":
-                yield from _both(number, (Part(_cut(text)),), layout)
-    yield from _hunk(number, gone, come, layout)
+                yield Row(number, False, "…", (Part(text, "dim"),), number=place)
+                equal = int(text.partition(" ")[0])
+            else:
+                yield from _both(number, (Part(_cut(text)),), layout, place)
+                equal = 1
+            old, new, place = old + equal, new + equal, place + 1
+    yield from changed()
 
 
-def _both(number: int, parts: Parts, layout: Layout) -> Iterator[Row]:
+def _both(number: int, parts: Parts, layout: Layout, place: int) -> Iterator[Row]:
     if layout.split:
-        yield from (Row(number, False, " ", half, half) for half in wrap(parts, layout.half))
+        for index, half in enumerate(wrap(parts, layout.half, INDENT)):
+            yield Row(number, False, " ", half, half, number=place, goes_on=index > 0)
     else:
-        yield from _wrapped(number, " ", parts, layout)
+        yield from _wrapped(number, " ", parts, layout, place)
 
 
-def _hunk(number: int, gone: list[str], come: list[str], layout: Layout) -> Iterator[Row]:
+def _hunk(number: int, gone: list[str], come: list[str], layout: Layout, first: int = 1) -> Iterator[Row]:
     """Lines that gave way to others, the first to the first, with the words that differ."""
     if len(gone) + len(come) > ROWS:  # no one reads so far: what is beyond need not be compared word by word
         gone, come = gone[:ROWS], come[:ROWS]
@@ -306,24 +353,24 @@ def _hunk(number: int, gone: list[str], come: list[str], layout: Layout) -> Iter
     olds = [old for old, _ in pairs] + [(Part(_cut(text), "removed"),) for text in gone[both:]]
     news = [new for _, new in pairs] + [(Part(_cut(text), "added"),) for text in come[both:]]
     if not layout.split:
-        for old in olds:
-            yield from _wrapped(number, "−", old, layout)
-        for new in news:
-            yield from _wrapped(number, "+", new, layout)
+        for sign, lines in (("−", olds), ("+", news)):
+            for place, parts in enumerate(lines, first):
+                yield from _wrapped(number, sign, parts, layout, place)
         return
     for place in range(max(len(olds), len(news))):
-        left = wrap(olds[place], layout.half) if place < len(olds) else []
-        right = wrap(news[place], layout.half) if place < len(news) else []
+        left = wrap(olds[place], layout.half, INDENT) if place < len(olds) else []
+        right = wrap(news[place], layout.half, INDENT) if place < len(news) else []
         for index in range(max(len(left), len(right))):
             yield Row(
-                number, False, "−" if index < len(left) else " ", left[index] if index < len(left) else (),
-                right[index] if index < len(right) else (), "+" if index < len(right) else " ",
+                number, False, "−" if left and not index else " ", left[index] if index < len(left) else (),
+                right[index] if index < len(right) else (), "+" if right and not index else " ",
+                first + place, index > 0,
             )  # fmt: skip
 
 
-def _wrapped(number: int, sign: str, parts: Parts, layout: Layout) -> Iterator[Row]:
-    for piece in wrap(parts, max(8, layout.width - 4)):
-        yield Row(number, False, sign, piece)
+def _wrapped(number: int, sign: str, parts: Parts, layout: Layout, place: int) -> Iterator[Row]:
+    for index, piece in enumerate(wrap(parts, max(8, layout.width - 4), INDENT)):
+        yield Row(number, False, " " if index else sign, piece, number=place, goes_on=index > 0)
 
 
 def words(before: str, after: str) -> tuple[Parts, Parts]:
@@ -347,34 +394,47 @@ def words(before: str, after: str) -> tuple[Parts, Parts]:
     return tuple(left), tuple(right)
 
 
-def wrap(parts: Parts, width: int) -> list[Parts]:
-    """A line as lines of at most `width` columns, made inert. O(length)."""
+def wrap(parts: Parts, width: int, indent: int = 0) -> list[Parts]:
+    """A line as lines of at most `width` columns, made inert; all but the first have `indent` columns less. O(length).
+
+    They are parted behind a blank where there is one in the last third, else wherever the width ends.
+    """
+    inert = [part._replace(text=line(part.text, 2 * LINE)) for part in parts]
+    text = "".join(part.text for part in inert)
+    ends: list[int] = []
+    start, room = 0, width
+    while start < len(text):
+        start += _fitting(text[start : start + room + 1], room)
+        ends.append(start)
+        room = width - indent
+    return _cut_at(inert, ends)
+
+
+def _cut_at(parts: list[Part], ends: list[int]) -> list[Parts]:
+    """The parts as lines that end behind so many characters each."""
     out: list[Parts] = []
     now: list[Part] = []
-    room = width
+    start = 0  # of what is left of the part, in the whole
+    stops = iter(ends)
+    end = next(stops, 0)
     for part in parts:
-        text = line(part.text, 2 * LINE)
+        text = part.text
         while text:
-            piece = _fitting(text, room)
-            if piece:
-                now.append(part._replace(text=piece))
-                room -= cell_len(piece)
-                text = text[len(piece) :]
-            if text:
+            piece = text[: end - start]
+            now.append(part._replace(text=piece))
+            text, start = text[len(piece) :], start + len(piece)
+            if start == end:
                 out.append(tuple(now))
-                now, room = [], width
-    if now or not out:
-        out.append(tuple(now))
-    return out
+                now, end = [], next(stops, 0)
+    return out or [()]
 
 
-def _fitting(text: str, room: int) -> str:
-    """As much of the start of a text as fits into some columns."""
-    if text.isascii():
-        return text[:room]
-    if cell_len(text) <= room:
-        return text
+def _fitting(text: str, room: int) -> int:
+    """How many characters of a text's start go onto a line of so many columns; one at least."""
     end = min(len(text), room)
-    while end and cell_len(text[:end]) > room:
+    while end > 1 and cell_len(text[:end]) > room:
         end -= max(1, (cell_len(text[:end]) - room) // 2)
-    return text[:end]
+    if end == len(text):
+        return end
+    blank = text.rfind(" ", 0, end)
+    return blank + 1 if blank >= 0 and cell_len(text[: blank + 1]) * 3 >= room * 2 else end

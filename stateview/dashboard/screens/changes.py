@@ -211,8 +211,8 @@ class ChangesScreen(Screen[bool]):
         if view.change is not None and view.place >= 0:
             change = view.change
             revisions = [f"r{one}" for one in (change.before_revision, change.after_revision) if one]
-            more = "" if view.whole else "+"
-            at = f"{view.place + 1:,} of {len(view.places):,}{more} · {' → '.join(revisions)} · "
+            stop, stops = view.stop
+            at = f"{stop:,} of {stops:,}{'' if view.all_listed else '+'} · {' → '.join(revisions)} · "
         self.query_one("#about", Label).update(line(f"{at}{view.key or ''}"))
 
     # --- streaming ---------------------------------------------------------------------------------------------
@@ -344,6 +344,9 @@ class ChangesScreen(Screen[bool]):
     @on(VirtualList.Chosen, "#keys")
     def _chosen(self, event: VirtualList.Chosen) -> None:
         event.stop()
+        self._to_change()
+
+    def _to_change(self) -> None:
         self.add_class("on-change")
         self.view.focus()
 
@@ -358,8 +361,10 @@ class ChangesScreen(Screen[bool]):
             self.set_class(self.focused is self.view, "on-change")
 
     def action_step(self, by: int) -> None:
-        """Go to the next place inside the value, and after the last to the next key."""
+        """Go to the next change inside the value, and after the last to the next key."""
         keys, view = self.keys, self.view
+        if self.has_class("-narrow") and keys.count:  # else what one goes to is not on the screen
+            self._to_change()
         if view.busy or view.key != keys.key:
             if not self._steps:  # it is made when the change is there; whoever presses again does not want to wait
                 self._steps = by

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, cast
 
@@ -11,7 +12,7 @@ from textual.message import Message
 
 from ...diff import Change
 from ...model import PathChange
-from ..diff_lines import Layout, Part, Row, places_of, rows_of
+from ..diff_lines import INDENT, Layout, Part, Row, places_of, rows_of, stops_of
 from ..diff_model import selectors
 from ..paint import Cells
 from ..reader import Stop
@@ -33,6 +34,7 @@ class _Seen(NamedTuple):
     whole: bool
     layout: Layout
     rows: list[Row]
+    stops: list[int]  # see `stops_of`
 
 
 class DiffView(VirtualList):
@@ -58,6 +60,7 @@ class DiffView(VirtualList):
         self.marks: Callable[[int], int] | None = None  # how a place is marked, where places can be
         self.trouble = ""
         self._rows: list[Row] = []
+        self._stops: list[int] = []
         self._split = False
         self._number = 0
         self._asking = False
@@ -85,19 +88,19 @@ class DiffView(VirtualList):
         def compare(stop: Stop) -> _Seen:
             change = ask()
             if change is None:
-                return _Seen(None, [], True, layout, [])
+                return _Seen(None, [], True, layout, [], [])
             places, whole = places_of(change, stop)
             rows = [] if stop() else rows_of(change.key, places, whole, layout, hidden)
-            return _Seen(change, places, whole, layout, rows)
+            return _Seen(change, places, whole, layout, rows, stops_of(rows))
 
         def took(seen: _Seen) -> None:
             at = self.cursor
             self.change, self.places, self.whole = seen.change, seen.places, seen.whole
             self.names = selectors(seen.places)
-            self._take(seen.rows, seen.layout)
             if not stay:
-                at = next(filter(self._begins, reversed(range(self.count))), 0) if land == "last" else 0
-            self.cursor = at
+                at = 0 if not seen.stops else seen.stops[-1] if land == "last" else seen.stops[0]
+                self.scroll_to(y=0, animate=False, force=True, immediate=True)
+            self._take(seen, at)
             self.post_message(self.Compared())
 
         def failed(error: Exception) -> None:
@@ -116,8 +119,9 @@ class DiffView(VirtualList):
     def clear(self, trouble: str = "") -> None:
         """Show nothing, or what went wrong."""
         self._board.reader.stop(self, ("change", self._number))
-        self.change, self.places, self.whole, self.trouble, self._asking = None, [], True, trouble, False
-        self._take([], self._layout)
+        self.trouble = trouble
+        self.change, self.places, self.whole = None, [], True
+        self._take(_Seen(None, [], True, self._layout, [], []), 0)
 
     @property
     def _board(self) -> Dashboard:
@@ -135,13 +139,15 @@ class DiffView(VirtualList):
     def _forget(self, number: int) -> None:
         if self._asking and number == self._number:
             self.change, self.places = None, []
-            self._rows = []
+            self._rows, self._stops = [], []
             self.resized()
 
-    def _take(self, rows: list[Row], layout: Layout) -> None:
-        self._asking, self._rows, self._layout = False, rows, layout
+    def _take(self, seen: _Seen, cursor: int) -> None:
+        self._asking, self._rows, self._stops, self._layout = False, seen.rows, seen.stops, seen.layout
         self.resized()
-        if layout != self._fitting() and self.change is not None:
+        self.cursor = cursor
+        self._bring_into_sight()
+        if seen.layout != self._fitting() and self.change is not None:
             self._lay_out()
 
     def _lay_out(self) -> None:
@@ -149,14 +155,13 @@ class DiffView(VirtualList):
         if change is None or self._asking:
             return
         layout, hidden = self._fitting(), hiding(self._board)
-        place = self.place
 
         def arrange(_stop: Stop) -> _Seen:
-            return _Seen(change, places, whole, layout, rows_of(change.key, places, whole, layout, hidden))
+            rows = rows_of(change.key, places, whole, layout, hidden)
+            return _Seen(change, places, whole, layout, rows, stops_of(rows))
 
         def took(seen: _Seen) -> None:
-            self._take(seen.rows, seen.layout)
-            self.go_to(place)
+            self._take(seen, self._same(seen.rows))
 
         self._ask(arrange, took, lambda error: self.clear(str(error)))
 
@@ -194,24 +199,46 @@ class DiffView(VirtualList):
         """The place under the cursor; -1 where there is none."""
         return self._rows[self.cursor].place if self.cursor < self.count else -1
 
-    def go_to(self, place: int) -> None:
-        """Put the cursor on the first line of a place."""
-        self.cursor = next((at for at, row in enumerate(self._rows) if row.place == place and row.head), 0)
+    @property
+    def stop(self) -> tuple[int, int]:
+        """Which stop of `step` the cursor is at or behind, from 1, and how many there are."""
+        at = bisect_right(self._stops, self.cursor)
+        if at < len(self._stops) and (not at or self._rows[self._stops[at - 1]].place != self.place):
+            at += 1  # on a text's title, before its first stop
+        return at, len(self._stops)
+
+    @property
+    def all_listed(self) -> bool:
+        """Whether there is a line for every place."""
+        return not self._rows or self._rows[-1].place >= 0
+
+    def _same(self, rows: list[Row]) -> int:
+        """Where the line under the cursor is among others: of the same place the same, as nearly as there is one."""
+        now = self._rows[self.cursor] if self.cursor < self.count else None
+        if now is None:
+            return 0
+        number = max((row.number for row in rows if row.place == now.place and row.number <= now.number), default=0)
+        near = [at for at, row in enumerate(rows) if (row.place, row.number) == (now.place, number)]
+        return next((at for at in near if rows[at].sign == now.sign), near[0] if near else 0)
 
     def step(self, by: int) -> bool:
         """Move to the next change, or the one before; in a long text each stretch is one. Whether there is one."""
         if self._asking:
             return False
-        rows = range(self.cursor + 1, self.count) if by > 0 else reversed(range(min(self.cursor, self.count)))
-        at = next(filter(self._begins, rows), None)
-        if at is None:
+        at = bisect_right(self._stops, self.cursor) if by > 0 else bisect_left(self._stops, self.cursor) - 1
+        if not 0 <= at < len(self._stops):
             return False
-        self.cursor = at
+        self.cursor = self._stops[at]
+        self._bring_into_sight()
         return True
 
-    def _begins(self, at: int) -> bool:
-        row = self._rows[at]
-        return row.head or (row.differs and not self._rows[at - 1].differs)
+    def _bring_into_sight(self) -> None:
+        """Scroll so that the change under the cursor is seen, with the line above it, as far as there is room."""
+        end = self.cursor
+        while end + 1 < self.count and self._rows[end + 1].differs and not self._rows[end + 1].head:
+            end += 1
+        self.show_line(min(end, self.cursor + max(0, self.size.height - 2)))
+        self.show_line(max(0, self.cursor - 1))
 
     def action_leave(self) -> None:
         """Go to the keys."""
@@ -236,19 +263,21 @@ class DiffView(VirtualList):
         if self.marks is not None:
             box = BOXES[self.marks(row.place)] + " " if row.head else "    "
             cells.add(box, self.style_of("mark"))
+        indent = " " * INDENT if row.goes_on else ""
         roles = {"+": "added", "−": "removed", "~": "changed"}
         if row.right is None:
             sign = row.sign + " " if row.head or row.place < 0 else f"  {row.sign} "
-            cells.add(sign, self.style_of(roles.get(row.sign, "dim")))
+            cells.add(sign + indent, self.style_of(roles.get(row.sign, "dim")))
             self._parts(row.left, cells)
             return
         half = self._layout.half
         cells.add(row.sign + " ", self.style_of(roles.get(row.sign, "dim")))
-        left = Cells(half, cells.base)
+        left = Cells(half, cells.base).add(indent)
         self._parts(row.left, left)
         cells.segments += left.fill()
         cells.left -= half
-        cells.add("│", self.style_of("dim")).add(row.right_sign + " ", self.style_of(roles.get(row.right_sign, "dim")))
+        cells.add("│", self.style_of("dim"))
+        cells.add(f"{row.right_sign} {indent}", self.style_of(roles.get(row.right_sign, "dim")))
         self._parts(row.right, cells)
 
     def _parts(self, parts: tuple[Part, ...], cells: Cells) -> None:
