@@ -308,7 +308,9 @@ class RestoreScreen(ChangesScreen):
         self._applying = False
         if isinstance(error, Conflict):
             self.board.tell(f"not restored: {error.message}", wrong=True)
-            self._check()
         else:
             self.board.trouble(error, act=True)
-        self.retell()
+        if self.is_attached:  # it may have been left while it restored
+            if isinstance(error, Conflict):
+                self._check()
+            self.retell()
