@@ -6,11 +6,12 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dashboard_host import Host, lines, screen_text, shown, state_of, until
+from dashboard_host import Host, answered, lines, screen_text, shown, state_of, until
 from terminal import Terminal
 from textual.containers import Vertical
 from textual.pilot import Pilot
@@ -98,7 +99,10 @@ async def enter_line(pilot: Pilot[None], app: Board, text: str) -> None:
 
 async def ended(pilot: Pilot[None], app: Board, count: int = 1) -> None:
     await until(pilot, lambda: len(app.acts.done) >= count and not app.acts.jobs.running)
-    await pilot.pause(0.25)
+    screen = app.screen
+    if isinstance(screen, OutputScreen):
+        await until(pilot, lambda: screen._told_end)
+    await pilot.pause()
 
 
 def offered(app: Board) -> list[Offer]:
@@ -158,7 +162,9 @@ def test_tab_completes_and_enter_takes_what_the_cursor_is_on(url: str) -> None:
         line = app.screen.query_one(LineInput)
         await until(pilot, lambda: len(offered(app)) == 3)
         assert [one.text for one in offered(app)] == ["phase", "task:", "tmp:1"]
-        await pilot.press("t", "a", "tab")
+        await pilot.press("t", "a")
+        await until(pilot, lambda: [one.text for one in offered(app)] == ["task:"])
+        await pilot.press("tab")
         assert line.value == "load task:"
         await until(pilot, lambda: len(offered(app)) == 20)
         await pilot.press("tab")
@@ -173,7 +179,7 @@ def test_tab_completes_and_enter_takes_what_the_cursor_is_on(url: str) -> None:
 def test_the_mouse_takes_a_candidate(url: str) -> None:
     async def flow(pilot: Pilot[None], app: Board) -> None:
         await type_line(pilot, app, "restore ")
-        await until(pilot, lambda: len(offered(app)) == 2)
+        await until(pilot, lambda: len(offered(app)) == app.screen.query_one(Candidates).size.height == 2)
         await pilot.click(Candidates, offset=(3, 0))
         assert app.screen.query_one(LineInput).value == "restore planned "
 
@@ -187,8 +193,7 @@ def test_a_key_that_cannot_be_typed_is_not_put_into_the_line(url: str) -> None:
 
     async def flow(pilot: Pilot[None], app: Board) -> None:
         await type_line(pilot, app, "load x")
-        await until(pilot, lambda: offered(app))
-        assert [one.text for one in offered(app)] == ['"x y[/]"']
+        await until(pilot, lambda: [one.text for one in offered(app)] == ['"x y[/]"'])
         await pilot.press("tab")
         assert app.screen.query_one(LineInput).value == 'load "x y[/]" '
 
@@ -211,7 +216,7 @@ def test_what_is_pasted_becomes_one_inert_line(url: str) -> None:
 def test_a_store_that_does_not_answer_is_said_beside_the_line(url: str) -> None:
     async def flow(pilot: Pilot[None], app: Board) -> None:
         await type_line(pilot, app, "load -s nowhere.toml ")
-        await pilot.pause(0.3)
+        await answered(pilot)
         assert isinstance(app.screen, CommandScreen)
         assert offered(app) == []
 
@@ -232,8 +237,7 @@ def test_what_a_command_prints_is_shown_inert_with_its_line_as_title(url: str) -
         assert "[bold" in text
         assert not set(text) & {"\x1b", "\u202e", "\x9b"}
         await pilot.press("escape")
-        await pilot.pause()
-        assert not isinstance(app.screen, OutputScreen)
+        await until(pilot, lambda: not isinstance(app.screen, OutputScreen))
 
     run(url, flow)
 
@@ -319,7 +323,7 @@ def test_use_and_connect_make_the_dashboard_go_there_and_exit_ends_it(url: str) 
     async def flow(pilot: Pilot[None], app: Board) -> None:
         await enter_line(pilot, app, "use other")
         await enter_line(pilot, app, "connect prod")
-        assert app.went == [(None, "other"), ("prod", None)]
+        await until(pilot, lambda: app.went == [(None, "other"), ("prod", None)])
         await enter_line(pilot, app, "exit")
         await until(pilot, lambda: not app.is_running)
 
@@ -360,7 +364,7 @@ def test_restore_shows_what_would_change_and_asks(url: str) -> None:
     async def flow(pilot: Pilot[None], app: Board) -> None:
         await enter_line(pilot, app, "restore planned")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
-        assert "restore planned: 2 keys (1 removed, 1 changed)?" in screen_text(app)
+        await shown(pilot, "restore planned: 2 keys (1 removed, 1 changed)?")
         assert isinstance(app.screen_stack[-2], OutputScreen)
         assert any("tmp:1" in one for one in app.screen_stack[-2].job.output.lines)
         await pilot.press("enter")
@@ -380,7 +384,7 @@ def test_no_is_no(url: str, key: str) -> None:
     async def flow(pilot: Pilot[None], app: Board) -> None:
         await enter_line(pilot, app, "delete task:*")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
-        assert "20" in screen_text(app)
+        await shown(pilot, "20")
         await pilot.press(key)
         await ended(pilot, app)
         assert len(app.manager.list_keys("task:")) == 20
@@ -393,7 +397,7 @@ def test_the_mouse_answers_a_question(url: str) -> None:
     async def flow(pilot: Pilot[None], app: Board) -> None:
         await enter_line(pilot, app, "delete task:*")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
-        await pilot.pause(0.1)
+        await shown(pilot, "y  yes")
         await pilot.click("#yes")
         await ended(pilot, app)
         assert app.manager.list_keys("task:") == []
@@ -430,18 +434,20 @@ def test_watch_streams_until_it_is_stopped(url: str) -> None:
     async def flow(pilot: Pilot[None], app: Board) -> None:
         await enter_line(pilot, app, "watch")
         await until(pilot, lambda: isinstance(app.screen, OutputScreen))
-        await pilot.pause(0.2)
         with StateManager(url, "work") as other:
-            other.save("phase", "[/]testing")
-        await shown(pilot, "[/]testing")
+            # Saved again and again: a first save may come before the watch does.
+            turns = count()
+            await until(
+                pilot,
+                lambda: other.save("phase", f"[/]testing {next(turns)}") and "[/]testing" in screen_text(app),
+            )
         assert "running" in lines(app)[-2]
         await pilot.press("escape")
         await ended(pilot, app)
         assert isinstance(app.screen, OutputScreen)
         assert "stopped" in lines(app)[-2]
         await pilot.press("escape")
-        await pilot.pause(0.1)
-        assert not isinstance(app.screen, OutputScreen)
+        await until(pilot, lambda: not isinstance(app.screen, OutputScreen))
 
     run(url, flow)
 
@@ -459,12 +465,12 @@ def test_wait_is_stopped_while_it_waits(url: str) -> None:
 
 def test_a_search_says_how_far_it_is_and_is_stopped_between_keys(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stateview.commands.searching._STEP", 1)
-    slow = threading.Event()
-    original = jobs.Job.say
+    original, rest = jobs.Job.say, threading.Event()
 
     def say(job: jobs.Job, text: str) -> None:
         original(job, text)
-        slow.wait(0.1)
+        while not text.startswith(("0 ", "1 ", "2 ")) and not job.unwanted:  # far from its end, however slow we are
+            rest.wait(0.02)
 
     monkeypatch.setattr(jobs.Job, "say", say)
 
@@ -484,7 +490,7 @@ def test_a_search_says_how_far_it_is_and_is_stopped_between_keys(url: str, monke
         await pilot.click(JobBar)
         await until(pilot, lambda: isinstance(app.screen, OutputScreen))
         await pilot.press("b")
-        await pilot.pause(0.1)
+        await until(pilot, lambda: not isinstance(app.screen, OutputScreen))
         assert app.acts.jobs.stop()
         await ended(pilot, app)
         assert app.acts.done[-1].said.startswith("stopped")
@@ -498,7 +504,7 @@ def test_a_job_that_ends_in_the_background_is_told_and_its_output_can_be_looked_
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()
-    monkeypatch.setattr(jobs.Job, "say", lambda job, text: go_on.wait(10))
+    monkeypatch.setattr(jobs.Job, "say", lambda job, text: go_on.wait(60))
     monkeypatch.setattr("stateview.commands.searching._STEP", 5)
 
     async def flow(pilot: Pilot[None], app: Board) -> None:
@@ -550,7 +556,7 @@ def test_quitting_waits_for_no_job_and_answers_no(url: str, line: str) -> None:
             app.exit()
         return time.monotonic() - started
 
-    assert asyncio.run(go()) < 1
+    assert asyncio.run(go()) < 30  # not when the 60 s are over; to take an app down takes a while itself
     with StateManager(url, "work") as state:
         assert len(state.list_keys("task:")) == 20
 
@@ -590,7 +596,7 @@ def test_a_migration_that_is_stopped_is_gone_on_with(
         original(*given, **more)
         if not reached.is_set():
             reached.set()
-            go_on.wait(10)
+            go_on.wait(60)
 
     monkeypatch.setattr(module._Copy, "_put", put)
 
@@ -639,8 +645,7 @@ def test_output_is_searched_copied_and_saved(url: str, tmp_path: Path) -> None:
         screen = app.screen
         assert isinstance(screen, TextScreen)
         await pilot.press("slash", *"TASK")
-        await pilot.pause()
-        assert "'TASK' is not in here" in screen_text(app)
+        await shown(pilot, "'TASK' is not in here")
         await pilot.press("ctrl+u", *"task:1", "enter", "n")
         assert screen.list.lines[screen.list.cursor] == "task:11"
         await pilot.press("N", "y")
