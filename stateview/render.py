@@ -12,6 +12,7 @@ from .model import ABSENT, PathChange
 
 _COLOURS = {"+": "32", "-": "31", "~": "33", "…": "2"}
 _CELL = 60
+_EXCERPT = 200  # characters of a value in a pipe, where an excerpt does
 _VALUE = 40_000  # bytes of a value at a terminal
 _BOUND = 200  # characters of one side of a change
 _PATHS = 50  # places inside one value
@@ -118,7 +119,7 @@ def _table(result: Table, style: Style) -> Iterator[str]:
             yield _json(_as_object(result.columns, row)) + "\n"
     elif style.format == "raw" or (not style.format and not style.terminal):
         for row in result.rows:
-            cells = _cells(result.columns, row)
+            cells = _cells(result, row, 0 if style.format else _EXCERPT)
             yield ("\t".join(cells) if result.plain is None else cells[result.plain]) + "\n"
     elif style.format != "table" and result.plain is not None and result.columns[0] == "key":
         for row in result.rows:
@@ -131,7 +132,7 @@ def _aligned(result: Table, style: Style) -> Iterator[str]:
     rows = iter(result.rows)
     head: list[list[str]] = []
     for row in rows:
-        head.append([_short(cell) for cell in _cells(result.columns, row)])
+        head.append([_short(cell) for cell in _cells(result, row, _CELL)])
         if len(head) == _ROWS_ALIGNED:
             break
     if not head:
@@ -141,15 +142,19 @@ def _aligned(result: Table, style: Style) -> Iterator[str]:
     for cells in head:
         yield _line(cells, widths) + "\n"
     for row in rows:
-        yield _line([_short(cell) for cell in _cells(result.columns, row)], widths) + "\n"
+        yield _line([_short(cell) for cell in _cells(result, row, _CELL)], widths) + "\n"
 
 
 def _line(cells: list[str], widths: list[int]) -> str:
     return "  ".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
-def _cells(columns: tuple[str, ...], row: tuple[Any, ...]) -> list[str]:
-    return [_cell(cell, name == "value") for name, cell in zip(columns, row, strict=True)]
+def _cells(result: Table, row: tuple[Any, ...], room: int) -> list[str]:
+    """The texts of a row; a value in as many characters as there is room for, if the result can say it so."""
+    named = zip(result.columns, row, strict=True)
+    if result.excerpt is None or not room:
+        return [_cell(cell, name == "value") for name, cell in named]
+    return [result.excerpt(cell, room) if name == "value" else _cell(cell) for name, cell in named]
 
 
 def _cell(value: Any, as_json: bool = False) -> str:

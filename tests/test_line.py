@@ -89,7 +89,7 @@ def test_words_know_where_they_stand() -> None:
     assert [line_text(line, word.start, word.end, 'save  k {"a": 1} --ttl 5') for word in line.words] == [
         "save", "k", '{"a": 1}', "--ttl", "5",
     ]  # fmt: skip
-    assert [word.slot for word in line.words] == ["command", "key", "value", "option", "number"]
+    assert [word.slot for word in line.words] == ["command", "key", "value", "option", "duration"]
 
 
 def line_text(line: object, start: int, end: int, text: str) -> str:

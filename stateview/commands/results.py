@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from msgspec import Struct
@@ -51,12 +51,16 @@ class Loaded(Result):
 
 
 class Table(Result):
-    """Rows under columns, streamed. `plain` is the column that stands for a row in a pipe; None: all, by tabs."""
+    """Rows under columns, streamed. `plain` is the column that stands for a row in a pipe; None: all, by tabs.
+
+    `excerpt`, where it is given, makes the text of a column `value` in so many characters, for a person; JSON has all.
+    """
 
     columns: tuple[str, ...] = ()
     rows: Iterable[tuple[Any, ...]] = ()
     plain: int | None = None
     empty: str = ""
+    excerpt: Callable[[Any, int], str] | None = None
 
 
 class Record(Result):

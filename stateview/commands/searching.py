@@ -15,11 +15,14 @@ from .results import Table
 
 _STEP = 5000  # keys between two words of progress
 
+_SIGNS = re.compile(r"[*?]|\[.[^]]*\]?")  # of a glob
+
 Test = Callable[[str], bool]
+Span = tuple[int, int]
 
 
 def find(context: Context, given: dict[str, Any]) -> Table:
-    """`find [PATTERN]`."""
+    """`find [PATTERN]`. A person is shown the place in a value where it was found, JSON has the whole value."""
     pattern, where = given.get("pattern"), given.get("in", "both")
     if pattern is None and "jsonpath" not in given:
         raise UsageError("find: PATTERN or --jsonpath is missing", "See 'stateview help find'")
@@ -46,7 +49,11 @@ def find(context: Context, given: dict[str, Any]) -> Table:
 
     limit = given.get("limit")
     empty = f"nothing found in namespace {view.namespace!r}"
-    return Table(columns=("key", "path", "value"), rows=islice(rows(), limit), empty=empty)
+    place = text_place(pattern, given.get("regex", False)) if pattern is not None else lambda _text: None
+    return Table(
+        columns=("key", "path", "value"), rows=islice(rows(), limit), empty=empty,
+        excerpt=lambda value, room: excerpt(value, place, room),
+    )  # fmt: skip
 
 
 def text_test(pattern: str, regex: bool = False) -> Test:
@@ -66,6 +73,61 @@ def text_test(pattern: str, regex: bool = False) -> Test:
         glob = re.compile(translate(pattern))
         return lambda text: glob.match(text) is not None
     return lambda text: pattern in text
+
+
+def text_place(pattern: str, regex: bool = False) -> Callable[[str], Span | None]:
+    """Where a text that passed `text_test` is like a pattern, as far as that is one place: from, and to before."""
+    if regex:
+        compiled = re.compile(pattern)
+
+        def search(text: str) -> Span | None:
+            found = compiled.search(text)
+            return found.span() if found is not None else None
+
+        return search
+    plain = next(filter(None, _SIGNS.split(pattern)), "") if any(sign in pattern for sign in "*?[") else pattern
+
+    def find_plain(text: str) -> Span | None:
+        at = text.find(plain) if plain else -1
+        return (at, at + len(plain)) if at >= 0 else None
+
+    return find_plain
+
+
+def excerpt(value: Any, place: Callable[[str], Span | None], room: int) -> str:
+    """A value as JSON in at most `room` characters: what is around a place in it, with `…` for what is left out.
+
+    Of a text with many lines it is from the line where the place begins, whose number stands before it. O(size).
+    """
+    from .. import codec
+
+    whole, is_text = leaf_text(value), isinstance(value, str)
+    span = None if isinstance(value, (dict, list)) else place(whole)
+    if span is None or not is_text or "\n" not in whole:
+        if len(whole) <= room:
+            shown = codec.encode(whole).decode() if is_text else whole
+            if len(shown) <= room:
+                return shown
+        return _around(whole, span or (0, 0), 0, len(whole), room, is_text)
+    start, end = whole.rfind("\n", 0, span[0]) + 1, whole.find("\n", span[0])
+    number = f"line {whole.count(chr(10), 0, start) + 1:,}: "
+    return number + _around(whole, span, start, len(whole) if end < 0 else end, room - len(number), True)
+
+
+def _around(text: str, span: Span, start: int, end: int, room: int, is_text: bool) -> str:
+    """A part of a text between two places, around another, as a JSON string if it is one. O(room)."""
+    from .. import codec
+
+    size = max(1, room - 4)  # quotes, and what marks that it goes on
+    while True:
+        before = max(0, min(size // 3, size - (span[1] - span[0])))
+        first = max(start, min(span[0] - before, end - size))
+        last = min(end, first + size)
+        part = ("…" if first > 0 else "") + text[first:last] + ("…" if last < len(text) else "")
+        shown = codec.encode(part).decode() if is_text else part
+        if len(shown) <= room or size == 1:  # what is escaped takes more
+            return shown
+        size = max(1, size * room // len(shown) - 1)
 
 
 def _query(expression: str) -> Callable[[Any], Iterator[tuple[str, Any]]]:

@@ -39,9 +39,11 @@ def conceal(result: Result, given: dict[str, Any], patterns: tuple[str, ...]) ->
         value = MASK if hidden else _inside(result.data["value"], patterns)
         return Record(result.told, result.code, {**result.data, "value": value})
     if isinstance(result, Table) and "value" in result.columns:
-        return Table(
-            result.told, result.code, result.columns, _rows(result, given, named, patterns), result.plain, result.empty
-        )
+        rows = _rows(result, given, named, patterns)  # an excerpt is made of what is masked already
+        empty = result.empty
+        if given.get("pattern") and given.get("in") != "keys":
+            empty += "; masked values are not searched"
+        return Table(result.told, result.code, result.columns, rows, result.plain, empty, result.excerpt)
     if isinstance(result, Differs) and result.diff is not None:
         diff = result.diff
         seen = Diff(diff.before, diff.after, lambda: _changes(diff, patterns))
