@@ -475,7 +475,9 @@ class KeyList(VirtualList):
                 "fuzzy": f"no key has the letters of {sought.text!r} in this order",
                 "values": f"no value holds {sought.text!r}",
             }
-            return [told[sought.kind], "", "*x*  looks inside keys", "~x   fuzzy", "=x   in values", "esc  clears"]
+            masks = ["masked values are not searched"] if sought.kind == "values" and self._host.redact else []
+            hints = ["", "*x*  looks inside keys", "~x   fuzzy", "=x   in values", "esc  clears"]
+            return [told[sought.kind], *masks, *hints]
         if source.at is not None:
             return ["there was no key as of there"]
         return [
