@@ -78,6 +78,11 @@ class Transaction:
             self._writes[key] = Write(None)
         return found
 
+    def revision(self, key: str) -> int:
+        """The revision at which a key that the block has read was written; 0 where there was no value."""
+        self._data(check_key(key))
+        return self._read.get(key, 0)
+
     def update(self, key: str, function: Callable[[Any], Any], default: Any = ABSENT) -> Any:
         """Save what `function` makes of a key's value; returns the new value."""
         value = function(self.load(key, default))

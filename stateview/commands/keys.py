@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import codec
 from ..comparison import Selection
-from ..errors import KeyNotFound
+from ..errors import Conflict, KeyNotFound
 from ..model import ABSENT
 from ..transaction import Transaction
 from .context import Context
@@ -74,7 +74,7 @@ def delete(context: Context, given: dict[str, Any]) -> Done:
     globs = [one for one in globs if one not in names]
     expected = given.get("expected")
     if expected is not None and (globs or len(names) > 1):
-        raise UsageError("--expected goes with one key")
+        raise UsageError("--expected goes with one key", "--previewed REVISION guards many")
     for name in names:
         if name not in manager:
             manager.entry(name)  # raises the KeyNotFound that says where it was sought
@@ -90,6 +90,10 @@ def delete(context: Context, given: dict[str, Any]) -> Done:
         with manager.transaction(reason[:500]) as transaction:
             for key in found:
                 transaction.delete(key)
+            newer = [key for key in found if transaction.revision(key) > given.get("previewed", 1 << 62)]
+            if newer:
+                since = f"since revision {given['previewed']}"
+                raise Conflict(f"key {newer[0]!r} was written {since}", "Nothing was deleted: look at it, then again")
     told = f"deleted {found[0] if len(found) == 1 else f'{len(found)} keys'} - 'stateview undo' takes it back"
     return Done(told, data={"deleted": found})
 

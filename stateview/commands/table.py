@@ -76,6 +76,7 @@ _AT = Option("at", "ref", "the state to read: a checkpoint, a revision, live~N (
 _KEYS = Option("keys", "pattern", "only these keys, by name or glob; may be repeated", "-k", many=True)
 _LIMIT = Option("limit", "int", "at most so many (default: 100)", "-l")
 _EXPECTED = Option("expected", "int", "only if live is at this revision")
+_PREVIEWED = Option("previewed", "int", "only if nothing that it writes was written after this revision")
 _AT_REVISION = Option("expected", "int", "only if the key is at this revision")
 _REASON = Option("reason", "text", "why, for the log")
 _DRY_RUN = Option("dry-run", "flag", "only show what would change")
@@ -134,7 +135,7 @@ COMMANDS = (
         "commands.keys:delete",
         "delete keys; their history stays",
         (Arg("key", "key", "keys or globs", many=True),),
-        (_AT_REVISION, _REASON),
+        (_AT_REVISION, _PREVIEWED, _REASON),
         ("del",),
         ("delete phase", "delete 'tmp:*' --yes"),
     ),
@@ -232,7 +233,7 @@ COMMANDS = (
             Option("path", "text", "only this change, as KEY#POINTER; may be repeated", many=True),
             _DRY_RUN,
             _EXPECTED,
-            Option("previewed", "int", "only if nothing that it writes was written after this revision"),
+            _PREVIEWED,
         ),
         examples=(
             "restore after_planning",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -72,14 +73,15 @@ class Acts:
 
     def __init__(self, app: Dashboard) -> None:
         self._app = app
-        self._number = 0
         self._made: set[tuple[str, str, int]] = set()
         self.done: list[Done] = []
         self.jobs = Jobs(app, self._committed)
+        self._waiting: deque[Callable[[], None]] = deque()  # acts in their order, the first of them at work
         self.typed: list[str] = []  # the lines that were typed, oldest first
 
     def _committed(self, url: str, namespace: str, revision: int) -> None:
         self._made.add((url, namespace, revision))
+        self._app.call_later(self._app.go_on)
 
     def made(self, commit: Commit) -> bool:
         """Whether a commit of the namespace that is looked at was made here, in this session."""
@@ -92,6 +94,8 @@ class Acts:
     ) -> None:  # fmt: skip
         """Run a command that changes something, as if its words were typed with `--yes`; nothing is asked here.
 
+        One after the other, in the order in which they were asked for.
+
         Args:
             words: the command line, word by word, without `stateview`.
             then: gets the result, in the app's turn; without it, what the result tells is shown as a notice.
@@ -102,7 +106,6 @@ class Acts:
         bound = bind(words)
         assert bound.command is not None, "an act is a command"
         handler, manager = load_handler(bound.command), app.manager
-        self._number += 1
 
         def act(_stop: object) -> Result:
             context = ActContext(through(manager, self._committed), {**app.options, "yes": True})
@@ -110,6 +113,7 @@ class Acts:
             return _told_seen(result, bound.arguments, app.redact)
 
         def end(result: Result) -> None:
+            self._next()
             self._keep(line, result.told, result.code == 0)
             if then is not None:
                 then(result)
@@ -117,13 +121,21 @@ class Acts:
                 app.tell(result.told or getattr(result, "empty", "") or "done")
 
         def fail(error: Exception) -> None:
+            self._next()
             self._keep(line, str(error), False)
             if failed is not None:
                 failed(error)
             else:
                 app.trouble(error, act=True)
 
-        app.reader.ask(app, ("act", self._number), act, end, fail)
+        self._waiting.append(lambda: app.reader.ask(app, "act", act, end, fail))
+        if len(self._waiting) == 1:
+            self._waiting[0]()
+
+    def _next(self) -> None:
+        self._waiting.popleft()
+        if self._waiting:
+            self._waiting[0]()
 
     def start(
         self, words: list[str], *, then: Callable[[Result], None] | None = None,
@@ -258,7 +270,7 @@ class Acts:
                 self.jobs.open(job)
             lines = len(job.output.lines)
             said = job.said or (plural(lines, "line") if lines else "done")
-            self._keep(shown, said, job.well, job if lines else None)
+            self._keep(shown, said, job.well or job.stopped, job if lines else None)
             ended(job, error)
 
         return self.jobs.start(shown, perform, end, options=options, manager=manager)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from textual import events
 from textual.app import App
@@ -19,13 +20,14 @@ from ..render import inert
 from . import keymap, themes
 from .acts import Acts
 from .live import Live, Lost, Moved
-from .reader import Reader
+from .reader import Reader, Stop
 from .typeahead import Passed, Typeahead
 
 if TYPE_CHECKING:
     from .screens.main import MainScreen
     from .source import Prefetch
 
+T = TypeVar("T")
 FRESH = 0.5  # seconds in which a notice belongs to the dialog that opens
 TIMEOUT = 3.0  # seconds that a read goes on trying: a person is better told than kept waiting
 
@@ -84,9 +86,11 @@ class Dashboard(App[None]):
         self._typeahead = Typeahead(self)
         self.live: Live | None = None
         self.lost: Lost | None = None
-        self.paused = False
+        self.paused_at: int | None = None  # the revision at which live is held, if it is
         self.news: Moved | None = None  # how the namespace stood when the app was last told
         self._held: Moved | None = None  # what came while paused
+        self._coming: tuple[str, StateManager] | None = None  # is gone to when no other screen is open
+        self._backs: deque[str] = deque()  # undo and redo that were asked for, the first of them at work
         self._prefetch = prefetch
         self._remapped = keys or {}
         self._opened = opened
@@ -127,6 +131,8 @@ class Dashboard(App[None]):
             self.live.close()
         self.reader.close()
         self.manager.close()
+        if self._coming is not None:
+            self._coming[1].close()
 
     async def on_event(self, event: events.Event) -> None:
         """See `Typeahead`."""
@@ -151,6 +157,43 @@ class Dashboard(App[None]):
         """Whether every write is refused, by the manager."""
         return self.manager.read_only
 
+    @property
+    def ref(self) -> str | None:
+        """The state that the main screen shows: a ref, or the revision at which live is paused; None is live."""
+        return self.at if self.at is not None or self.paused_at is None else str(self.paused_at)
+
+    @property
+    def paused(self) -> bool:
+        """Whether what others write is held back."""
+        return self.paused_at is not None
+
+    def look_up(
+        self, what: str, act: Callable[[Stop], T], then: Callable[[T], None], dropped: Callable[[], None] = lambda: None
+    ) -> None:  # fmt: skip
+        """Read what a key press asks about; the answer counts only where the person still is when it comes.
+
+        Args:
+            what: names the act, in words: it is said if the answer is dropped.
+            act: reads, on a thread. A newer request of the same name takes its place.
+            then: opens a dialog, or acts.
+            dropped: told that `then` is not called.
+
+        """
+        manager, screen, focused = self.manager, self.screen, self.focused
+
+        def took(found: T) -> None:
+            if (manager, screen, focused) == (self.manager, self.screen, self.focused):
+                then(found)
+            else:
+                self.tell(f"{what}: the answer came too late, after other keys; nothing was done")
+                dropped()
+
+        def failed(error: Exception) -> None:
+            self.trouble(error, act=True)
+            dropped()
+
+        self.reader.ask(self, what, act, took, failed)
+
     def open(self, store: str | None, namespace: str | None, read_only: bool = True) -> StateManager:
         """A manager of another store or namespace with the same options; `None` is the one that is looked at."""
         return Context(self.options).open(store or self.store, namespace, read_only, TIMEOUT)
@@ -168,15 +211,28 @@ class Dashboard(App[None]):
                 raise
             return other
 
-        self.reader.ask(self, "go", reach, lambda other: self._arrive(store, other), self.trouble)
+        self.reader.ask(
+            self, "go", reach, lambda other: self._reached(store, other), lambda error: self.trouble(error, act=True)
+        )
 
-    def _arrive(self, store: str, manager: StateManager) -> None:
+    def _reached(self, store: str, manager: StateManager) -> None:
+        if self._coming is not None:
+            self._coming[1].close()
+        self._coming = store, manager
+        self.arrive()
+
+    def arrive(self) -> None:
+        """Go where one wanted to, unless a screen lies over the main one: its acts are for the namespace here."""
+        if self._coming is None or len(self.screen_stack) > 1:
+            return
+        (store, manager), self._coming = self._coming, None
         self.manager.close()
         self.manager, self.at, self.store, self.news, self._held = manager, None, store, None, None
+        self.paused_at = self.lost = None
         if store not in dict(self.stores):
             self.stores.append((store, manager.url))
         self.options.update(store=store, namespace=manager.namespace)
-        self._lost(None)
+        self._tell_status()
         self._watch()
         if self.main is not None:
             self.main.show_namespace()
@@ -193,7 +249,7 @@ class Dashboard(App[None]):
     def show_key(self, key: str) -> None:
         """Put the cursor of the main screen on a key that was just made: the next act is meant for it."""
         if self.main is not None and self.at is None:
-            self.main.keys.go_to(key)
+            self.main.show_key(key)
 
     def unmark(self, keys: Iterable[str]) -> None:
         """Keys that may be marked on the main screen have been dealt with: the next act is not meant for them."""
@@ -230,7 +286,13 @@ class Dashboard(App[None]):
             self._held = moved.after(self._held)
             self._tell_status()
             return
-        self.news = moved
+        before, self.news = self.news.head if self.news is not None else moved.head, moved
+        if before.revision and (before.lineage != moved.head.lineage or moved.head.revision < before.revision):
+            self.tell(
+                f"{self.manager.namespace} was at r{before.revision:,} with {before.count:,} keys and is at"
+                f" r{moved.head.revision:,} now: it was dropped, or the server has lost it",
+                wrong=True, seconds=60,
+            )  # fmt: skip
         for screen in self.screen_stack:
             told = getattr(screen, "moved", None)
             if told is not None:
@@ -262,12 +324,24 @@ class Dashboard(App[None]):
         return self._held.commits if self._held else 0
 
     def action_pause(self) -> None:
-        """Hold back what others write, or let it come."""
-        self.paused = not self.paused
-        held, self._held = self._held, None
-        if not self.paused and held is not None:
-            self._moved(held)
+        """Hold all panes at the revision they show, or go on with live."""
+        if self.paused:
+            held, self.paused_at, self._held = self._held, None, None
+            if held is not None:
+                self._moved(held)
+        elif self.news is None:
+            self.tell("nothing has been read yet that could be held")
+            return
+        else:
+            self.paused_at = self.news.head.revision
+        if self.main is not None and self.at is None:
+            self.main.show_state()
         self._tell_status()
+
+    def go_on(self) -> None:
+        """Something was written here: it is to be seen, and the next act is meant for what comes of it."""
+        if self.paused:
+            self.action_pause()
 
     def action_look(self) -> None:
         """Look at once whether the backend is there and what is new, and read everything again."""
@@ -280,13 +354,17 @@ class Dashboard(App[None]):
 
     # --- what is said ------------------------------------------------------------------------------------------
 
-    def tell(self, text: str, *, wrong: bool = False) -> None:
-        """Show a notice for a moment; the same one again takes its own place. The text may hold stored data."""
+    def tell(self, text: str, *, wrong: bool = False, seconds: float = 0) -> None:
+        """Show a notice for a moment, or for so many seconds; the same one again takes its own place.
+
+        The text may hold stored data.
+        """
         self._told_at = time.monotonic()
         shown = "\n".join(inert(line) for line in text[:2000].split("\n"))
         for earlier in [one for one in self._notifications if one.message == shown]:
             self._unnotify(earlier, refresh=False)
-        self.notify(shown, severity="error" if wrong else "information", markup=False, timeout=8 if wrong else 5)
+        seconds = seconds or (8 if wrong else 5)
+        self.notify(shown, severity="error" if wrong else "information", markup=False, timeout=seconds)
 
     def push_screen(self, screen: Any, *given: Any, **more: Any) -> Any:
         """See `App.push_screen`. Notices of what was done before are not to lie over a dialog."""
@@ -307,10 +385,16 @@ class Dashboard(App[None]):
             self.live.look()
             if self.lost is not None and not act:
                 return
-        told = str(error)
+        told = self.addressed(str(error))
         if isinstance(error, OSError) and not isinstance(error, StateException) and error.filename:
             told = f"{error.filename}: {error.strerror}"
         self.tell(told, wrong=True)
+
+    def addressed(self, text: str) -> str:
+        """An error's text, whose next step is for the store and the namespace that are looked at."""
+        for name in ("recover", "doctor", "compact"):
+            text = text.replace(f"'stateview {name}'", f"'{self.command_line([name])}'")
+        return text
 
     # --- acts that are the same on every screen ----------------------------------------------------------------
 
@@ -353,6 +437,19 @@ class Dashboard(App[None]):
         self._back("redo")
 
     def _back(self, act: str) -> None:
+        self._backs.append(act)
+        if len(self._backs) == 1:
+            self._next_back()
+
+    def _next_back(self) -> None:
         from .screens.back import back
 
-        back(self, act)
+        back(self, self._backs[0], self._backed)
+
+    def _backed(self, well: bool) -> None:
+        """An undo or redo has ended; those that were asked for meanwhile follow it, unless it was not done."""
+        self._backs.popleft()
+        if not well:
+            self._backs.clear()
+        if self._backs:
+            self._next_back()

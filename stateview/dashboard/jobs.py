@@ -101,6 +101,11 @@ class Job:
         return self.ended is None
 
     @property
+    def told(self) -> str:
+        """How far it is, in words."""
+        return "stopping…" if self.stopping and self.running else self.progress
+
+    @property
     def seconds(self) -> float:
         """How long it has run, or ran."""
         return (self.ended or time.monotonic()) - self.started
@@ -228,7 +233,6 @@ class Jobs:
         if job is None or not job.running:
             return False
         job.stopping = True
-        job.progress = "stopping…"
         if job.question is not None and self._app.screen is job.question:
             job.question.dismiss(False)
         self._tell()
@@ -251,12 +255,19 @@ class Jobs:
             answered.set()
 
         def put() -> None:
+            from textual.screen import ModalScreen
+            from textual.widgets import Input
+
             from .dialogs.confirm import Confirm
 
             if job.stopping:
                 return
+            app = self._app
+            if isinstance(app.screen, ModalScreen) or isinstance(app.focused, Input):
+                app.set_timer(LOOK, put)  # what a person types just now is not meant for it
+                return
             job.question = Confirm(question.split("\n"), job.line)
-            self._app.push_screen(job.question, settle)
+            app.push_screen(job.question, settle)
 
         self._app.call_later(put)
         while not answered.wait(LOOK):

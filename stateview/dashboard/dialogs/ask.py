@@ -53,6 +53,7 @@ class Ask(ModalScreen[str | None]):
         self._check = check or (lambda _text: None)
         self._command = command
         self._hint = hint
+        self._typed = False
 
     def compose(self) -> ComposeResult:
         """The line, what is wrong with it, and what it comes to."""
@@ -69,7 +70,7 @@ class Ask(ModalScreen[str | None]):
 
     def _judge(self) -> bool:
         text = self.query_one(LineInput).value
-        wrong = self._check(text)
+        wrong = self._check(text) if text or self._typed else None  # nobody has typed anything wrong yet
         said = self.query_one("#said", Label)
         hint = self._hint if isinstance(self._hint, str) else self._hint(text)
         said.update("\n".join(line(one) for one in (wrong or hint).split("\n")))
@@ -81,11 +82,13 @@ class Ask(ModalScreen[str | None]):
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:
         event.stop()
+        self._typed = self._typed or bool(event.value)
         self._judge()
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
         event.stop()
+        self._typed = True
         if self._judge():
             self.dismiss(event.value)
 

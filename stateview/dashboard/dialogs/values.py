@@ -136,7 +136,7 @@ def expire(board: Dashboard, key: str) -> None:
         present = f"in {lasting(left)}" if version.expires else "never"
         _ask(board, f"Expiry of {line(key, 40)}, now {present}", "", check, words)
 
-    _with_version(board, key, ask)
+    _with_version(board, "expire", key, ask)
 
 
 def rename(board: Dashboard, key: str) -> None:
@@ -158,7 +158,7 @@ def rename(board: Dashboard, key: str) -> None:
         shows = masked(key, board.redact) and not masked(text, board.redact)
         return f"{TAKES}\nnot masked under this name: its value will be shown" if shows else TAKES
 
-    _with_version(board, key, ask)
+    _with_version(board, "rename", key, ask)
 
 
 def wrong_key(text: str) -> str | None:
@@ -200,7 +200,7 @@ def done(board: Dashboard, result: Result) -> None:
     board.tell(f"{result.told.removesuffix(_UNDO)} · z undoes it")
 
 
-def _with_version(board: Dashboard, key: str, then: Callable[[Version], None]) -> None:
+def _with_version(board: Dashboard, what: str, key: str, then: Callable[[Version], None]) -> None:
     """Read the live version of a key on a thread; refused where nothing can be written."""
     manager = board.manager
     try:
@@ -212,10 +212,14 @@ def _with_version(board: Dashboard, key: str, then: Callable[[Version], None]) -
     def took(version: Version | None) -> None:
         if version is None:
             board.tell(f"{key}: there is no such key any more", wrong=True)
+        elif board.paused_at is not None and version.revision > board.paused_at:
+            board.tell(
+                f"{key}: written at r{version.revision}, after what is shown here; p goes on with live", wrong=True
+            )
         else:
             then(version)
 
-    board.reader.ask(board, "version", lambda _stop: manager.backend.get(key), took, board.trouble)
+    board.look_up(what, lambda _stop: manager.backend.get(key), took)
 
 
 def literal(key: str) -> str:
@@ -231,29 +235,33 @@ def is_glob(key: str) -> bool:
 def delete(board: Dashboard, keys: Sequence[str]) -> None:
     """Ask whether to delete keys, and delete them in one commit.
 
-    A single key only if it is at the revision that it has now; of several, the names with `*`, `?` or `[` in them are
-    given as globs that match them alone, so that nothing else goes where one of them has gone meanwhile.
+    Only if none was written meanwhile. Of several, the names with `*`, `?` or `[` in them are given as globs that match
+    them alone, so that nothing else goes where one of them has gone meanwhile.
     """
     if len(keys) == 1:
         key = keys[0]
         _with_version(
-            board, key, lambda version: _confirm(board, keys, ["--expected", str(version.revision), *options_end(key)])
-        )
+            board, "delete", key,
+            lambda version: _confirm(board, keys, ["--expected", str(version.revision), *options_end(key)]),
+        )  # fmt: skip
         return
     manager = board.manager
+    seen = board.paused_at if board.paused_at is not None or board.news is None else board.news.head.revision
 
-    def clashing(_stop: Stop) -> list[str]:
+    def clashing(_stop: Stop) -> tuple[list[str], int]:
         manager.check_writable()
-        return [key for key in keys if is_glob(key) and literal(key) in manager]
+        clashes = [key for key in keys if is_glob(key) and literal(key) in manager]
+        return clashes, manager.revision if seen is None else seen
 
-    def ask(clashes: list[str]) -> None:
+    def ask(found: tuple[list[str], int]) -> None:
+        clashes, revision = found
         if clashes:
             board.tell(f"delete {clashes[0]} by itself: the glob for it is another key's name", wrong=True)
         else:
             words = [literal(key) if is_glob(key) else key for key in keys]
-            _confirm(board, keys, options_end(*words))
+            _confirm(board, keys, ["--previewed", str(revision), *options_end(*words)])
 
-    board.reader.ask(board, "version", clashing, ask, board.trouble)
+    board.look_up("delete", clashing, ask)
 
 
 def _confirm(board: Dashboard, keys: Sequence[str], words: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ...commands.states import tally
@@ -14,11 +15,15 @@ if TYPE_CHECKING:
     from ..app import Dashboard
 
 
-def back(app: Dashboard, act: str) -> None:
-    """Undo or redo (`act`) in the live state, provided that nobody commits between the look and the act."""
+def back(app: Dashboard, act: str, ended: Callable[[bool], None]) -> None:
+    """Undo or redo (`act`) in the live state, provided that nobody commits between the look and the act.
+
+    `ended` is told whether it was done.
+    """
     manager = app.manager
     if app.read_only:
         app.tell(f"read-only: {act} would write", wrong=True)
+        ended(False)
         return
 
     def look(_stop: object) -> tuple[Diff, Commit, Commit]:
@@ -36,7 +41,12 @@ def back(app: Dashboard, act: str) -> None:
         def run() -> None:
             done, way = ("undone", "Z brings it back") if act == "undo" else ("redone", "z takes it back")
             told = f"{done} {meant.revision}: {meant.reason} · {way}"
-            app.acts.run(words, then=lambda _result: app.tell(told))
+
+            def then(_result: object) -> None:
+                app.tell(told)
+                ended(True)
+
+            app.acts.run(words, then=then, failed=failed)
 
         done = app.acts.done[-1].line if app.acts.done else ""
         about_checkpoint = done.startswith(app.command_line(["checkpoint"]) + " ")
@@ -54,6 +64,10 @@ def back(app: Dashboard, act: str) -> None:
         ]
         if about_checkpoint:
             said.append(f"(The last act, '{done}', is no commit: undo does not concern checkpoints.)")
-        app.push_screen(Confirm(said, app.command_line(words)), lambda sure: run() if sure else None)
+        app.push_screen(Confirm(said, app.command_line(words)), lambda sure: run() if sure else ended(False))
 
-    app.reader.ask(app, act, look, decide, app.trouble)
+    def failed(error: Exception) -> None:
+        app.trouble(error, act=True)
+        ended(False)
+
+    app.look_up(act, look, decide, lambda: ended(False))

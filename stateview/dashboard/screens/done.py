@@ -39,7 +39,7 @@ class DoneList(TextList):
         """When, how it ended, and the command line; what came of it where there is room."""
         row = self.rows[index]
         if isinstance(row, Job):
-            when, sign, role, said = f"{lasting(row.seconds):>8}", "…", "mark", row.progress or "running"
+            when, sign, role, said = f"{lasting(row.seconds):>8}", "…", "mark", row.told or "running"
         else:
             when = time.strftime("%H:%M:%S", time.localtime(row.time))
             sign, role, said = ("✓", "dim", row.said) if row.well else ("✗", "error", row.said)
@@ -92,7 +92,7 @@ class DoneScreen(TextScreen):
             return done
         row = shown.rows[shown.cursor]
         if isinstance(row, Job):
-            return f"{row.progress or 'running'} · x stops it · enter shows what it prints"
+            return f"{row.told or 'running'} · x stops it · enter shows what it prints"
         printed = " · enter shows what it printed" if row.job is not None else ""
         return f"{row.said[:400]}{printed}\n{done}"
 

@@ -18,6 +18,7 @@ from ...backends.base import Head, Version
 from ...commands.results import plural
 from ...model import now
 from ...view import resolve
+from ..matching import Filter
 from ..paint import ago, lasting, line, size
 from ..source import Prefetch
 from ..widgets.filter_bar import FilterBar
@@ -146,7 +147,7 @@ class MainScreen(Screen[None]):
         board, prefetch = self.board, self._prefetch
         self._prefetch = None
         self.set_class(board.at is not None, "-past")
-        source = prefetch.source if prefetch is not None else self.query_one(FilterBar).source(board.manager, board.at)
+        source = prefetch.source if prefetch is not None else self.query_one(FilterBar).source(board.manager, board.ref)
         self.keys.show(source, prefetch)
         if self._shown is not None:
             self._read_value(self._shown.key)
@@ -161,9 +162,13 @@ class MainScreen(Screen[None]):
         elif board.lost is not None:
             state, role = "LOST", "paused"
         elif board.paused:
-            state, role = f"PAUSED, {plural(board.missed, 'commit')} behind · p: go on", "paused"
+            behind = plural(board.missed, "commit")
+            state, role = f"PAUSED at r{board.paused_at}, {behind} behind · p: go on", "paused"
         else:
-            state, role = f"LIVE ● r{board.news.head.revision}" if board.news else "LIVE ●", "live"
+            head = board.news.head if board.news else None
+            state, role = f"LIVE ● r{head.revision}" if head else "LIVE ●", "live"
+            if head is not None and not head.lineage:
+                state = "LIVE ● NOT THERE YET"
         self.query_one(StatusBar).show(board.manager.namespace, board.manager.url, state, role, right)
         self.query_one(Banner).show(board.lost)
 
@@ -208,7 +213,8 @@ class MainScreen(Screen[None]):
         self.board.trouble(event.error)
 
     def _read_value(self, key: str) -> None:
-        backend, at = self.board.manager.backend, self.board.at
+        board = self.board
+        backend, at = board.manager.backend, board.ref
 
         def read(_stop: object) -> Version | None:
             if at is None:
@@ -216,8 +222,8 @@ class MainScreen(Screen[None]):
             return backend.read([key], resolve(backend, at)).get(key)
 
         def took(version: Version | None) -> None:
-            if key != self.keys.key:
-                return
+            if key != self.keys.key or (backend, at) != (board.manager.backend, board.ref):
+                return  # the cursor, or what is looked at, has moved on
             if version is None or version.value is None:
                 self._show_nothing()
                 return
@@ -225,7 +231,7 @@ class MainScreen(Screen[None]):
             self.query_one(JsonView).show(version.value, key)
             self._show_facts()
 
-        self.board.reader.ask(self, "value", read, took, self._value_failed)
+        board.reader.ask(self, "value", read, took, self._value_failed)
 
     def _value_failed(self, error: Exception) -> None:
         self.board.trouble(error)
@@ -248,6 +254,14 @@ class MainScreen(Screen[None]):
             facts.insert(1, f"expires in {lasting((shown.expires - now()) / 1_000_000)}")
         self.query_one(ValueInfo).show(" · ".join(facts), self.query_one(JsonView).pointer)
 
+    def show_key(self, key: str) -> None:
+        """Put the cursor on a key that was just made; a filter that would hide it goes."""
+        bar = self.query_one(FilterBar)
+        if bar.text and not Filter.parse(bar.text).match()(key):
+            self.keys.filter("")
+            bar.clear()
+        self.keys.go_to(key)
+
     @on(FilterBar.Typed)
     def _filter_typed(self, event: FilterBar.Typed) -> None:
         self.keys.filter(event.text)
@@ -262,8 +276,8 @@ class MainScreen(Screen[None]):
 
     @on(JsonView.Blame)
     def _blame(self, event: JsonView.Blame) -> None:
-        if self.keys.key is not None:
-            self.board.acts.start(["blame", "--", self.keys.key, event.pointer])
+        if self._shown is not None:
+            self.board.acts.start(["blame", "--", self._shown.key, event.pointer])
 
     # --- moving between panes, states and namespaces -----------------------------------------------------------
 
@@ -312,8 +326,12 @@ class MainScreen(Screen[None]):
             namespaces.read(place.store)
 
     def action_back(self) -> None:
-        """One level back: the filter, the marks, then live, then the job that runs."""
-        if self.query_one(FilterBar).text:
+        """One level back: to the keys, the filter, the marks, then live, then the job that runs."""
+        if self._travel is not None:
+            self._travel.stop()
+        if self.query_one(JsonView).has_focus:
+            self.action_pane("keys")
+        elif self.query_one(FilterBar).text:
             self.query_one(FilterBar).clear()
         elif self.keys.marked or self.timeline.marked:
             self.keys.unmark()
@@ -339,8 +357,10 @@ class MainScreen(Screen[None]):
             reason = f"read-only: {what} would write"
         elif self.board.at is not None:
             reason = f"{what} changes live, and this is {self.board.at}: esc goes back to live, r restores from here"
+        elif self.board.lost is not None:
+            reason = f"the backend is lost: {what} has to wait until it is back"
         elif self.keys.key is None:
-            reason = "no key is there; a makes one"
+            reason = "no key is there; a makes one" if self.keys.known else "the keys are still being read"
         if reason:
             self.board.tell(reason, wrong=True)
             return None
@@ -408,13 +428,17 @@ class MainScreen(Screen[None]):
     def action_copy(self) -> None:
         """Copy the key, the value or a command line; what the cursor is on inside the value, if that has the focus."""
         view = self.query_one(JsonView)
-        view.action_copy(whole=not view.has_focus)
+        if self.keys.key is not None and (self._shown is None or self._shown.key != self.keys.key):
+            self.board.tell(f"the value of {line(self.keys.key, 60)} has not been read yet")
+        else:
+            view.action_copy(whole=not view.has_focus)
 
     def action_checkpoint(self) -> None:
         """Name the state that is looked at."""
         from ..dialogs.checkpoint import new_checkpoint
 
-        new_checkpoint(self.board, self.board.at)
+        self._settle()
+        new_checkpoint(self.board, self.board.ref)
 
     def action_diff(self) -> None:
         """Compare the two marked states, or the one that is looked at with live; else ask which."""
@@ -445,7 +469,19 @@ class MainScreen(Screen[None]):
         """Compare the state that is looked at with another namespace, here or in another store."""
         from .choosing import choose_namespace
 
+        self._settle()
         choose_namespace(self.board, self.board.at or "live")
+
+    def _settle(self) -> None:
+        """The cursor of the timeline has just moved: the act is meant for where it is."""
+        if self._travel is not None:
+            self._travel.stop()
+            if self.timeline.has_focus:
+                self.board.travel(self.timeline.line.ref)
+
+    def on_screen_resume(self) -> None:
+        """No screen lies over this one any more."""
+        self.board.arrive()
 
     def action_restore(self) -> None:
         """Preview bringing back the state that is looked at, or one that is asked for; the marked keys, if any are."""
@@ -467,4 +503,5 @@ class MainScreen(Screen[None]):
         """Start a new namespace as the one that is looked at is, or was."""
         from .choosing import fork
 
+        self._settle()
         fork(self.board)

@@ -66,7 +66,7 @@ class JobBar(Widget):
             board = cast("Dashboard", self.app)
             more = len(board.acts.jobs.running) - 1
             end = f" · {lasting(job.seconds)}{f' · and {more} more' if more else ''} · esc stops "
-            name, far = f" {board.brief(job.line)} ", f"· {job.progress}" if job.progress else ""
+            name, far = f" {board.brief(job.line)} ", f"· {job.told}" if job.told else ""
             room = max(0, width - len(end))
             if room > 50 and (gauge := _gauge(job.progress)):
                 cells.add(f" {gauge}", self._style("name"))

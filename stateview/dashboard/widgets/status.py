@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from textwrap import wrap
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.cells import cell_len, chop_cells
@@ -100,8 +101,10 @@ class Banner(Widget):
         wait = max(0, round(self._lost.again - moment))
         lost = lasting(max(1.0, moment - self._lost.since))
         width = self.app.size.width - 2
-        said = line(f"! backend lost {lost} ago, next try in {wait} s, R now · {self._lost.error}", self.MOST * width)
-        return chop_cells(said, max(1, width))[: self.MOST]
+        error = cast("Dashboard", self.app).addressed(str(self._lost.error))
+        said = line(f"! backend lost {lost} ago, next try in {wait} s, R now · {error}", self.MOST * width)
+        lines = wrap(said, max(1, width))
+        return (lines if all(cell_len(one) <= width for one in lines) else chop_cells(said, max(1, width)))[: self.MOST]
 
     def render_line(self, y: int) -> Strip:
         """A line of it."""
