@@ -327,6 +327,38 @@ def test_a_namespace_that_may_not_be_read_is_not_left_out(kind: str, tmp_path: P
         assert "store/hidden" in text
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="another user is needed, whom only root can become")
+@pytest.mark.parametrize("kind", FILES)
+def test_what_only_reads_needs_no_right_to_write(kind: str, tmp_path: Path) -> None:
+    open_way(tmp_path)
+    url = f"{kind}:{tmp_path / 'store'}"
+    with StateManager(url, "main") as state:
+        fill(state)
+    acts = [["stats"], ["prune", "one", "--dry-run"], ["compact", "--dry-run"], ["stats", "--all"], ["doctor"]]
+    for words in acts:
+        words += ["-s", url, "-n", "main", "--format", "json"]
+        expected = told(words).partition("\n")[2]
+        code, _, text = as_another_user(lambda words=words: told(words)).partition("\n")  # type: ignore[misc]
+        assert code == "0", text
+        assert words[0] == "doctor" or text == expected
+    code, _, text = as_another_user(lambda: told(["prune", "one", "--yes", "-s", url, "-n", "main"])).partition("\n")
+    assert code == "3", text
+    assert "store/main" in text
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another user is needed, whom only root can become")
+def test_sqlite_a_log_that_may_only_be_read_is_no_damage(sqlite_state: StateManager, tmp_path: Path) -> None:
+    open_way(tmp_path)
+    words = ["doctor", sqlite_state.url, "-n", "main"]
+    told(words)
+    with contextlib.closing(apsw.Connection(str(folder_of(sqlite_state) / "state.db"))) as held:
+        held.execute("SELECT count(*) FROM meta").fetchall()
+        sqlite_state.save("k", 1)  # into the log, which stays as long as it is held open
+        code, _, text = as_another_user(lambda: told(words)).partition("\n")
+    assert code == "0", text
+    assert "end of its log (-wal) was not checked" in text
+
+
 @pytest.mark.parametrize("kind", FILES)
 def test_a_network_file_system_and_a_full_disk_are_said(kind: str, tmp_path: Path, monkeypatch: Any) -> None:
     from stateview.backends import file_doctor

@@ -9,6 +9,7 @@ database, or of its index, would drop this process's locks.
 
 from __future__ import annotations
 
+import os
 import time
 from struct import unpack
 from typing import BinaryIO, NamedTuple
@@ -37,7 +38,13 @@ def behind(connection: apsw.Connection, path: str) -> Behind:
 
     What is there may be a commit on its way, which its writer is making durable: then it counts a moment later, or is
     written over, and the end moves on. What is found is what stays in its place for a second.
+
+    Raises:
+        apsw.ReadOnlyError: this user may not write, as is needed to be told the end of a WAL that is not empty.
+
     """
+    if not os.path.exists(f"{path}-wal") or not os.path.getsize(f"{path}-wal"):
+        return Behind(0, 0)
     end, deadline = _end(connection), time.monotonic() + _MOMENT
     while True:
         try:

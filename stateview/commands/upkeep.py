@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import KeyNotFound
+from ..errors import KeyNotFound, ReadOnly
 from .context import Context
 from .exits import UsageError
 from .mending import missing
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ..manager import StateManager
     from ..pruning import PruneReport
     from ..stats import Stats
+
+Read = TypeVar("Read")
 
 _DRY_RUN = "dry run: nothing was changed"
 _SHOWN = 20  # checkpoints that a person is shown
@@ -43,12 +45,11 @@ def compact(context: Context, given: dict[str, Any]) -> Record | Done:
 
 def _forget(context: Context, given: dict[str, Any], asked: dict[str, Any], quietly: bool = False) -> Record | Done:
     """Show what goes, ask, and do it; without a question where it is known that nothing goes that can be asked for."""
-    manager = context.manager
-    if not manager.revision and (nothing := missing(manager)):
-        raise KeyNotFound(nothing)
     asked |= {name: given[name] for name in ("keep", "older_than") if name in given}
 
-    def act(**more: Any) -> PruneReport:
+    def act(manager: StateManager, **more: Any) -> PruneReport:
+        if not manager.revision and (nothing := missing(manager)):
+            raise KeyNotFound(nothing)
         try:
             return manager.prune(**asked, **more, progress=context.progress)
         except ValueError as error:
@@ -57,17 +58,30 @@ def _forget(context: Context, given: dict[str, Any], asked: dict[str, Any], quie
             raise UsageError(str(error), "See 'stateview help prune'") from error
 
     if given.get("dry_run"):
-        planned = act(dry_run=True)
+        planned = _reading(context, lambda one: act(one, dry_run=True))
         return Record(_DRY_RUN, data=_data(planned), lines=_lines(planned))
-    if quietly or context.options.get("yes"):
-        return _done(manager, act())
-    planned = act(dry_run=True)
+    manager = context.manager
+    if quietly:
+        return _done(manager, act(manager))
+    planned = act(manager, dry_run=True)
     if not planned:
         return _done(manager, planned)
-    if context.ask is not None:
+    if context.ask is not None and not context.options.get("yes"):
         context.show(Record(data=_data(planned), lines=_lines(planned)))
     context.confirm(f"forget {_what(planned)}, which cannot come back?")
     return _done(manager, manager.prune(previewed=planned, progress=context.progress))
+
+
+def _reading(context: Context, read: Callable[[StateManager], Read]) -> Read:
+    """What only reads, also of a store that may only be read: one that is opened for writing can be in need of that."""
+    try:
+        return read(context.manager)
+    except ReadOnly:
+        if context.manager.read_only:
+            raise
+    options = context.options
+    with context.open(options.get("store"), options.get("namespace"), read_only=True) as manager:
+        return read(manager)
 
 
 def _what(report: PruneReport) -> str:
@@ -78,7 +92,9 @@ def _what(report: PruneReport) -> str:
 
 def _done(manager: StateManager, report: PruneReport) -> Done:
     if report.dry_run:
-        return Done(f"nothing to prune in namespace {manager.namespace!r}", data=_data(report))
+        unseen = plural(report.versions, "version")
+        more = f"; it holds {unseen} that nothing can show: 'stateview compact'" if report.versions else ""
+        return Done(f"nothing to prune in namespace {manager.namespace!r}{more}", data=_data(report))
     told = f"{plural(report.versions, 'version')} dropped that nothing could show"
     if report:
         told = f"{_what(report)} forgotten, {plural(report.versions, 'version')} dropped"
@@ -116,7 +132,7 @@ def stats(context: Context, given: dict[str, Any]) -> Record | Table:
     if given.get("all"):
         return _all(context)
     manager = context.manager
-    found = manager.stats(progress=context.progress)
+    found = _reading(context, lambda one: one.stats(progress=context.progress))
     return Record(data=_numbers(found), lines=_told(manager, found))
 
 
