@@ -708,6 +708,23 @@ def test_compact_alone_forgets_nothing_that_can_be_asked_for(filled: StateManage
     assert len(names(filled)) == 10
 
 
+def test_what_matches_nothing_does_nothing_also_with_yes(filled: StateManager, folder: Path) -> None:
+    filled.delete_checkpoint("c0")
+    size = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for words in (["prune", "zz*"], ["prune", "--keep", "50"], ["compact", "--keep", "50"]):
+        for more in ([], ["--yes"]):
+            _, err = run(*words, *more)
+            assert "nothing to prune in namespace 'default'" in err
+            assert "before" not in err
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == size
+
+
+def test_a_number_below_zero_is_said_to_be_one(filled: StateManager) -> None:
+    assert "keep must be 0 or more, not '-1'" in run("prune", "--keep=-1", "--yes", code=2)[1]
+    assert "keep must be a whole number, not '1.5'" in run("prune", "--keep=1.5", "--yes", code=2)[1]
+    assert len(names(filled)) == 10
+
+
 @pytest.mark.parametrize(
     "words", [["prune"], ["prune", "--history"], ["prune", "--older-than", "soon"], ["compact", "--older-than", "-1d"]]
 )

@@ -156,7 +156,8 @@ def _read(kind: str, text: str, name: str, choices: tuple[str, ...] = ()) -> Any
         raise UsageError(f"{name} cannot be {text!r}", f"Choose one of {', '.join(choices)}")
     if kind == "int":
         if not text.isdecimal() or not text.isascii():
-            raise UsageError(f"{name} must be a whole number, not {text[:40]!r}")
+            wanted = "0 or more" if text.startswith("-") and text[1:].isdecimal() else "a whole number"
+            raise UsageError(f"{name} must be {wanted}, not {text[:40]!r}")
         return int(text[:19])
     if kind == "duration":
         from .values import LENGTHS, length_of
