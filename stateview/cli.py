@@ -112,7 +112,12 @@ def _run(words: list[str]) -> int:
     context = Context(bound.globals, ask, show, Progress().say)
     try:
         result: Result = load_handler(bound.command)(context, bound.arguments)
-        _show(result, bound.globals)
+        try:
+            _show(result, bound.globals)
+        except KeyboardInterrupt:
+            if result.told:
+                _tell(result.told)  # what was done is done, however much of it has been shown
+            raise
         return result.code
     finally:
         context.close()

@@ -524,6 +524,15 @@ class Importing:
             return self._imported(done, applied, mark if marks else "")
         return self._imported(self.backend.head(), Diff("live", self.source.name, lambda: iter(())))
 
+    def made(self) -> int | None:
+        """The revision that it made, for who interrupted it: None if it came to nothing. O(1)."""
+        if self.is_new:
+            head = self.backend.head()
+            return head.revision if head.lineage else None
+        mine = self._live.revision + 1  # its commit comes right after what was looked at
+        found = self.backend.commits(1, mine + 1) if self._looked else []
+        return mine if found and (found[0].revision, found[0].reason) == (mine, self.reason) else None
+
     def _look_again(self, seen: bool) -> None:
         before = {key: write.value for key, write in self.writes.items()}
         self.look()

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -1088,6 +1089,50 @@ def test_the_commands(folder: Path) -> None:
     assert "line 1 column 2" in run("import", "-", "--merge", code=3, stdin=b"{", **more)[1]
     assert "read" in run("import", "x.jsonl.gz", "-n", "new", "--read-only", code=3, **more)[1]
     assert list(temporary.iterdir()) == []
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "stateview", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_an_import_that_is_interrupted_says_what_it_has_done(kind: str, folder: Path, make: Make) -> None:
+    state = make(f"{kind}:store")
+    state.save("a", 1)
+    (folder / "x.json").write_text(json.dumps({f"k{number}": "x" * 50 for number in range(5000)}))
+    for wait in (0, 0, 1.5):  # of the diff, the pipe takes but the beginning
+        before = state.revision
+        process = start("import", "x.json", "--replace", "-s", state.url, "-n", "main")
+        deadline = time.monotonic() + 20
+        while state.revision == before and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(wait)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+        assert process.returncode == 130, said
+        assert f"imported by then, revision {before + 1}" in said or "imported: 5,001 keys" in said, said
+        assert "'stateview undo' takes it back" in said
+        assert "interrupted" in said
+        assert "Traceback" not in said
+        state.undo()
+        assert state.list_keys() == ["a"]
+
+
+def test_an_import_that_is_interrupted_before_it_did_something_says_that(folder: Path) -> None:
+    os.mkfifo("pipe")
+    for more in ((), ("--merge",)):
+        process = start("import", "pipe", *more)
+        with open("pipe", "w") as pipe:
+            pipe.write('{"a":')
+            pipe.flush()
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert said.startswith("interrupted")
+        assert run("namespaces")[0] == ("" if not more else "default\n")
+        run("save", "a", "1")
 
 
 def in_bash(line: str) -> tuple[int, str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 from .context import Context
-from .exits import UsageError
+from .exits import ExitCode, UsageError
 from .results import Differs, Done, Result, Stream, plural
 from .states import tally
 
@@ -81,10 +81,13 @@ def import_(context: Context, given: dict[str, Any]) -> Result:
     context.keep(work)  # a preview reads from it when it is shown
     if given.get("dry_run"):
         return _plan(context, work)
-    with work:
-        if work.is_new:
-            return _new(context, work.run())
-        return _into(context, work)
+    try:
+        with work:
+            if work.is_new:
+                return _new(context, work.run())
+            return _into(context, work)
+    except KeyboardInterrupt:
+        return _interrupted(work)
 
 
 def _plan(context: Context, work: Importing) -> Result:
@@ -101,6 +104,15 @@ def _plan(context: Context, work: Importing) -> Result:
 def _new(context: Context, done: Imported) -> Result:
     told = f"{_found(done)}; made namespace {context.manager.namespace} of it: {_held(done)}"
     return Done(told, data=_data(done))
+
+
+def _interrupted(work: Importing) -> Result:
+    made = work.made()
+    told = "nothing was changed"
+    if made is not None:
+        back = "" if work.is_new else " - 'stateview undo' takes it back"
+        told = f"it was imported by then, revision {made}{back}"
+    return Done(f"interrupted: {told}", ExitCode.INTERRUPTED, data={"event": "interrupted", "revision": made})
 
 
 def _into(context: Context, work: Importing) -> Result:
