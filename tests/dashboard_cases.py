@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from dashboard_host import lines, until
+from dashboard_host import compared, lines, until
 from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widgets import Input
@@ -26,6 +26,7 @@ from stateview.dashboard.dialogs.checkpoint import NewCheckpoint
 from stateview.dashboard.dialogs.confirm import Confirm
 from stateview.dashboard.dialogs.menu import Choices, Menu
 from stateview.dashboard.dialogs.values import SearchLine
+from stateview.dashboard.screens.changes import ChangesScreen
 from stateview.dashboard.screens.command import CommandScreen
 from stateview.dashboard.screens.conflict import ConflictScreen
 from stateview.dashboard.screens.diff import DiffScreen
@@ -208,8 +209,12 @@ async def leave(pilot: Pilot[None]) -> None:
         screen = pilot.app.screen
         if isinstance(screen, MainScreen):
             return
+        if isinstance(screen, ChangesScreen):
+            await compared(pilot)
+        elif isinstance(screen, OutputScreen):
+            await until(pilot, lambda screen=screen: not screen.job.running)
         await pilot.press("y" if isinstance(screen, Confirm) and len(pilot.app.screen_stack) > 2 else "escape")
-        await until(pilot, lambda screen=screen: pilot.app.screen is not screen, 5)
+        await until(pilot, lambda screen=screen: pilot.app.screen is not screen)
     raise AssertionError(f"{pilot.app.screen} is not left")
 
 

@@ -308,19 +308,21 @@ async def look_around(pilot: Pilot[None], app: Host) -> list[set[str]]:
     await shown(pilot, "sure?")
     seen.append(painted(app))
     await pilot.press("n")
-    for action in (app.action_help, app.action_command, app.action_done):
+    for action, text in ((app.action_help, "Help"), (app.action_command, ":"), (app.action_done, "nothing was done")):
+        below = app.screen
         action()
-        await pilot.pause(0.1)
+        await until(pilot, lambda below=below: app.screen is not below)
+        await shown(pilot, text)
         seen.append(painted(app))
         await pilot.press("escape")
-        await pilot.pause()
+        await until(pilot, lambda below=below: app.screen is below)
     return seen
 
 
 def test_the_terminal_theme_sends_only_the_terminals_own_colours(url: str) -> None:
     async def flow(pilot: Pilot[None], app: Host) -> None:
         themes.apply(app, "terminal")
-        await pilot.pause(0.1)
+        await until(pilot, lambda: "default" in painted(app))
         for colours in await look_around(pilot, app):
             assert not [one for one in colours if one.startswith("#")]
             assert "default" in colours
@@ -336,9 +338,12 @@ def test_under_no_color_nothing_but_the_terminals_default_is_sent(
 
     async def flow(pilot: Pilot[None], app: Host) -> None:
         themes.apply(app, theme)
-        await pilot.pause(0.1)
-        cursor = app.screen._compositor.render_strips()[0]
-        assert any(segment.style and segment.style.reverse and "[/]0" in segment.text for segment in cursor)
+
+        def cursor_is_reversed() -> bool:
+            cursor = app.screen._compositor.render_strips()[0]
+            return any(segment.style and segment.style.reverse and "[/]0" in segment.text for segment in cursor)
+
+        await until(pilot, cursor_is_reversed)
         for colours in await look_around(pilot, app):
             assert colours <= {"default", "none"}
 

@@ -497,7 +497,7 @@ def test_a_large_value_is_decoded_as_far_as_it_is_looked_at(tmp_path):
                 before = time.perf_counter()
                 await pilot.press(*keys)
                 worst = max(worst, time.perf_counter() - before)
-            assert worst < 1.0  # a press waits 0.1 s or so in the pilot itself
+            assert worst < 5  # a press waits 0.1 s or so in the pilot itself, and longer on a slow machine
             view.search("task 199998")
             await settled(pilot)
             assert view.pointer == "/199998/name"

@@ -250,7 +250,7 @@ def test_a_value_of_fifty_megabytes_shows_its_start_and_size(shell: Callable[...
     terminal = shell()
     terminal.until("flow@63>")
     terminal.type("load huge\r")
-    terminal.until(lambda text: text.rstrip().endswith(">") and "xxxx…" in text, seconds=10)
+    terminal.until(lambda text: text.rstrip().endswith(">") and "xxxx…" in text)
     assert b"(50,150,001 bytes, of which this is the start; --format json shows all of it)" in terminal.raw
     assert len(terminal.raw) < 200_000
 
