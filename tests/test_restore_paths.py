@@ -405,9 +405,10 @@ def test_the_command_restores_single_paths() -> None:
         assert state.load("a", at="live")["b"] == 2
         again, said = command("restore", "cp", "--path", "x#y#/#/~1", "--path", "a#/b")
         assert again == printed
-        assert "restored cp: 2 keys" in said
+        assert "restored cp: 2 paths of 2 keys (2 changed)" in said
         assert state.load("x#y") == {"b": 2, "#": {"/": 1}}
-        command("restore", "cp", "--path", "a#/b#~/b", "--keys", "x#y")
+        _, said = command("restore", "cp", "--path", "a#/b#~/b", "--keys", "x#y")
+        assert "restored cp: 1 key and 1 path of 1 key (2 changed)" in said
         assert (state.load("a#/b"), state.load("x#y")) == ({"b": 1, "#": {"/": 2}}, {"b": 1, "#": {"/": 1}})
         assert "is not KEY#POINTER" in command("restore", "cp", "--path", "a", code=2)[1]
         assert "no key 'zz' or 'zz#' differs" in command("restore", "cp", "--path", "zz##/b", code=1)[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ..diff import Diff
@@ -92,12 +92,12 @@ def restore(context: Context, given: dict[str, Any]) -> Differs | Done:
         if not found:
             return Differs(diff=found, empty=empty)
         context.show(Differs(diff=found))
-        context.confirm(f"restore {ref}: {tally(found)}?")
+        context.confirm(f"restore {ref}: {tally(found, paths)}?")
     applied = manager.restore_checkpoint(ref, chosen, paths=paths, **asked)
     if shown:  # the diff has been seen, and `previewed` made sure that it is what was applied
         return Done(f"restored {ref} - 'stateview undo' takes it back{_let_go(manager, applied)}")
     _check_matches(chosen, applied, manager.at(ref), manager.at("live"))
-    result = _applied(applied, f"restored {ref}", empty)
+    result = _applied(applied, f"restored {ref}", empty, paths=paths)
     result.told += _let_go(manager, applied)
     return result
 
@@ -159,17 +159,29 @@ def redo(context: Context, given: dict[str, Any]) -> Differs:
     return _applied(applied, "redone", "redone; no value changed")
 
 
-def _applied(applied: Diff, what: str, empty: str, back: str = "stateview undo") -> Differs:
-    told = f"{what}: {tally(applied)} - '{back}' takes it back" if applied else ""
+def _applied(
+    applied: Diff, what: str, empty: str, back: str = "stateview undo", *,
+    paths: Mapping[str, Collection[str]] | None = None,
+) -> Differs:  # fmt: skip
+    told = f"{what}: {tally(applied, paths)} - '{back}' takes it back" if applied else ""
     return Differs(told, diff=applied, empty=empty)
 
 
-def tally(diff: Diff) -> str:
-    """The counts of a diff in words, in the sense of what happens to the live state."""
+def tally(diff: Diff, paths: Mapping[str, Collection[str]] | None = None) -> str:
+    """The counts of a diff in words, in the sense of what happens to the live state. For `paths` see `amount`."""
     counts = diff.counts
     said = [f"{counts[kind]} {kind}" for kind in ("added", "removed", "changed") if counts[kind]]
     total = sum(counts.values())
-    return f"{plural(total, 'key')} ({', '.join(said)})" if said else "no keys"
+    return f"{amount(total, paths or {})} ({', '.join(said)})" if said else "no keys"
+
+
+def amount(keys: int, paths: Mapping[str, Collection[str]]) -> str:
+    """So many keys in words, such as `2 keys and 3 paths of 1 key`: those of `paths` were changed only there."""
+    whole = max(0, keys - len(paths))
+    said = [plural(whole, "key")] if whole or not paths else []
+    if paths:
+        said.append(f"{plural(sum(map(len, paths.values())), 'path')} of {plural(len(paths), 'key')}")
+    return " and ".join(said)
 
 
 def log(context: Context, given: dict[str, Any]) -> Table:
