@@ -36,7 +36,7 @@ from stateview.dashboard.diff_model import (
     side,
 )
 from stateview.dashboard.patch_file import write_patch
-from stateview.dashboard.screens.diff import DiffScreen
+from stateview.dashboard.screens.diff import DiffScreen, told_apart
 from stateview.dashboard.widgets.diff_view import DiffView
 from stateview.diff import Change, compare
 from stateview.model import ABSENT, Kind
@@ -574,11 +574,75 @@ def test_changed_words_are_seen_without_colours(url: str, monkeypatch: pytest.Mo
 def test_identical_states_are_said_to_be(url: str) -> None:
     async def flow(pilot: Pilot[None]) -> None:
         pilot.app.push_screen(DiffScreen("live", "live"))
-        await shown(pilot, "live and live are identical", "nothing differs")
+        await shown(pilot, "live and live are identical", "nothing differs", "w Write patch")
+        assert "Restore" not in screen_text(pilot.app)
         await pilot.press("r")
-        await until(pilot, lambda: any("no earlier state" in text for text in pilot.app.told()))
+        await pilot.pause(0.1)
+        assert isinstance(pilot.app.screen, DiffScreen)
 
     run(seed(url), flow)
+
+
+def test_bringing_back_is_offered_only_where_there_is_an_earlier_state_of_the_namespace(url: str) -> None:
+    manager = seed(url)
+    manager.fork("copy", at="before-fix")
+
+    async def flow(pilot: Pilot[None]) -> None:
+        screen = DiffScreen("live", other=StateManager(url, "copy", read_only=True))
+        pilot.app.push_screen(screen)
+        await shown(pilot, "Diff  work:live → copy:live", "w Write patch")
+        await pilot.press("space", "a", "i", "r")
+        await pilot.pause(0.1)
+        assert pilot.app.screen is screen and not screen.found.marked and screen.keys.cursor == 0
+        text = screen_text(pilot.app)
+        assert "marks keys" not in text and "Restore" not in text and "Mark" not in text
+        await pilot.press("escape")
+        screen = DiffScreen("before-fix", other=StateManager(url, "copy", read_only=True))
+        pilot.app.push_screen(screen)
+        await shown(pilot, "work:before-fix and copy:live are identical", "space marks keys", "r Restore")
+
+    run(manager, flow)
+
+
+def test_the_command_line_is_copied_and_the_footer_and_the_help_say_so(url: str) -> None:
+    copied: list[str] = []
+
+    async def flow(pilot: Pilot[None]) -> None:
+        pilot.app.copy_to_clipboard = copied.append  # type: ignore[method-assign]
+        pilot.app.push_screen(DiffScreen("before-fix"))
+        await shown(pilot, "CLI: stateview diff before-fix live", "y Copy CLI")
+        await pilot.press("y")
+        await until(pilot, lambda: "copied the command line" in pilot.app.told())
+        assert copied == ["stateview diff before-fix live"]
+        await pilot.press("?")
+        await shown(pilot, "Copy CLI", "diff.copy")
+
+    run(seed(url), flow, (120, 60))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        (("red", "redis://:***@h:6379/0"), ("blue", "redis://:***@h:6379/1"), "red/ blue/"),
+        (("json", "json:/home/a/.claude/state"), ("red", "redis://h:6379/0"), "state/ red/"),
+        (("json:x", "json:/home/a/one"), ("sqlite:/home/b/two", "sqlite:/home/b/two"), "one/ two/"),
+        (("json:x", "json:/home/a/x"), ("json:/home/b/x", "json:/home/b/x"), "a/x/ b/x/"),
+        (("json:/x", "json:/x"), ("json:/y/x", "json:/y/x"), "json:/x/ y/x/"),
+        (("json", "json:/a/s"), ("sqlite", "sqlite:/a/s"), "json:/a/s/ sqlite:/a/s/"),
+        (("redis", "redis://u:***@h:6379/0"), ("redis://h2/0", "redis://h2/0"), "h:6379/0/ h2/0/"),
+        (("redis", "redis://h/0"), ("rediss://h/0", "rediss://h/0"), "redis://h/0/ rediss://h/0/"),
+        (("unix:", "unix:///a.sock?db=1"), ("unix:", "unix:///a.sock?db=2"), "/a.sock?db=1/ /a.sock?db=2/"),
+        (("s", "json:/a/s"), ("json:/b/s", "json:/b/s"), "json:/a/s/ b/s/"),
+    ],
+)
+def test_stores_are_told_apart_in_few_words(one: tuple[str, str], other: tuple[str, str], said: str) -> None:
+    assert " ".join(told_apart(one, other)) == said
+
+
+def test_what_a_store_is_called_is_short_and_holds_no_password() -> None:
+    url = "redis://:se@c/ret@" + "h" * 100 + "/0"
+    for name in told_apart((url, url), ("json", "json:/" + "p" * 100)):
+        assert len(name) <= 31 and "se@c" not in name and name.startswith("…")
 
 
 def test_a_state_that_is_not_there_is_said_with_the_next_step_and_sought_again(url: str) -> None:
@@ -674,6 +738,9 @@ def test_another_namespace_or_store_is_compared_and_closed_with_the_screen(
         screen = DiffScreen("before-fix", "live", other=other, store="json:else")
         pilot.app.push_screen(screen)
         await shown(pilot, "+1 −3 ~0", "--with-store json:else")
+        ends = [Path(one.partition(":")[2]).parts[-2:] for one in (url, elsewhere)]
+        ends = [one[ends[0][1] != ends[1][1] :] for one in ends]  # no more of them than tells them apart
+        await shown(pilot, f"Diff  {'/'.join(ends[0])}/work:before-fix → {'/'.join(ends[1])}/work:live ")
         write(url, same=3)
         screen.moved(manager.head())
         assert "moved on" not in screen_text(pilot.app)  # neither side is live here

@@ -144,7 +144,7 @@ def test_single_places_inside_a_value_are_restored(url: str) -> None:
         command.extend(command_of(pilot))
         assert command[2:] == ["before-fix", "--path", "job#/tags/1"]
         await pilot.press("y")
-        await until(pilot, lambda: "Restored 1 key · z undoes it" in pilot.app.told())
+        await until(pilot, lambda: "Restored 1 path of 1 key · z undoes it" in pilot.app.told())
 
     run(manager, flow)
     restored = {**AFTER, "job": {"tokens": 512, "tags": ["a", "b"]}}
@@ -168,7 +168,7 @@ def test_a_removed_and_an_added_element_of_one_pointer_are_told_apart(url: str) 
         await shown(pilot, "[ ] − /3", "[x] + /3")
         assert command_of(pilot)[3:] == ["--path", "job#+/3"]
         await pilot.press("y")
-        await until(pilot, lambda: "Restored 1 key · z undoes it" in pilot.app.told())
+        await until(pilot, lambda: "Restored 1 path of 1 key · z undoes it" in pilot.app.told())
 
     run(manager, flow)
     assert state_of(url)["job"] == [1, 2, 3, "gone", 5, "come", 6]
@@ -190,7 +190,7 @@ def test_keys_that_look_like_globs_options_or_pointers_are_restored_alone(url: s
             screen.found.set_mark(screen.found.find(key), WHOLE)
         screen.found.set_mark(screen.found.find("k#/p"), PARTLY, {"/q"})
         await pilot.press("y")
-        await until(pilot, lambda: "Restored 6 keys · z undoes it" in pilot.app.told())
+        await until(pilot, lambda: "Restored 5 keys and 1 path of 1 key · z undoes it" in pilot.app.told())
 
     run(manager, flow)
     old, new = {"p": 1, "q": 1}, {"p": 2, "q": 2}

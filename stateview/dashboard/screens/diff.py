@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -15,6 +16,9 @@ from ..diff_model import NONE, WHOLE, Sides, Walk, side
 from ..patch_file import write_patch
 from ..reader import Stop
 from .changes import ChangesScreen
+
+_FOR_A_RESTORE = ("restore", "mark", "mark_all", "mark_none", "invert")  # actions
+_STORE = 30  # characters of what a store is called
 
 
 class DiffScreen(ChangesScreen):
@@ -31,11 +35,13 @@ class DiffScreen(ChangesScreen):
     HELP = (
         "What differs between two states. ] and [ go from change to change, inside a value and on to the next key;\n"
         "+ - ~ show or leave out a kind, / filters keys, t puts before and after side by side, w writes a JSON Patch,\n"
-        "r previews bringing back the earlier state: of the marked keys, or all."
+        "r previews bringing back the earlier state, if there is one: of the marked keys, or all. y copies the\n"
+        "command line that prints this diff."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "restore", "Restore", id="diff.restore"),
         Binding("w", "write", "Write patch", id="diff.write"),
+        Binding("y", "copy", "Copy CLI", id="diff.copy"),
     ]
 
     def __init__(self, before: str, after: str = "live", *, other: StateManager | None = None, store: str = "") -> None:
@@ -55,10 +61,29 @@ class DiffScreen(ChangesScreen):
 
     def heading(self) -> str:
         """See `ChangesScreen.heading`."""
-        before, after = self._before, self._after
-        if self._other is not None:
-            before, after = f"{self.board.manager.namespace}:{before}", f"{self._other.namespace}:{after}"
-        return f"Diff  {before} → {after}"
+        return f"Diff  {' → '.join(self._states())}"
+
+    def _states(self) -> tuple[str, str]:
+        """What the two sides are called: with the namespace where there are two, and the store where these differ."""
+        board, other = self.board, self._other
+        if other is None:
+            return self._before, self._after
+        here = there = ""
+        if board.manager.url != other.url:
+            here, there = told_apart((board.store, board.manager.url), (self._store or other.url, other.url))
+        return f"{here}{board.manager.namespace}:{self._before}", f"{there}{other.namespace}:{self._after}"
+
+    @property
+    def _earlier(self) -> str | None:
+        """The state that can be brought back; None where there is none in the app's namespace but live."""
+        ref = self._before if self._before != "live" or self._other is not None else self._after
+        return None if ref == "live" else ref
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Nothing is offered that is about bringing back a state where there is none."""
+        if action in _FOR_A_RESTORE and self._earlier is None:
+            return False
+        return super().check_action(action, parameters)
 
     def tally(self) -> str:
         """See `ChangesScreen.tally`."""
@@ -66,6 +91,8 @@ class DiffScreen(ChangesScreen):
         if self._writing is not None:
             share = self._writing.share
             return f"writing the patch… {'' if share is None else f'{share}% '}(esc stops)"
+        if self._earlier is None:
+            return ""
         return f"{marked:,} of {len(self.found):,} marked" if marked else "space marks keys to restore"
 
     def command(self) -> str:
@@ -83,7 +110,7 @@ class DiffScreen(ChangesScreen):
 
     def identical(self) -> list[str]:
         """See `ChangesScreen.identical`."""
-        return [f"{self._before} and {self._after} are identical", "nothing differs"]
+        return [f"{' and '.join(self._states())} are identical", "nothing differs"]
 
     def on_unmount(self) -> None:
         """Let go of the other store; what reads it still is not answered any more."""
@@ -120,10 +147,8 @@ class DiffScreen(ChangesScreen):
         """Preview bringing back the earlier state."""
         from .restore import RestoreScreen
 
-        ref = self._before if self._before != "live" or self._other is not None else self._after
-        if ref == "live":
-            self.board.tell("both sides are live: there is no earlier state to bring back")
-            return
+        ref = self._earlier
+        assert ref is not None, "see `check_action`"
         keys = list(self.found.marked_keys(WHOLE)) if self.found.marked else None
 
         def done(restored: bool | None) -> None:
@@ -131,6 +156,11 @@ class DiffScreen(ChangesScreen):
                 self.look_again()
 
         self.app.push_screen(RestoreScreen(ref, keys), done)
+
+    def action_copy(self) -> None:
+        """Copy the command line that prints this diff."""
+        self.app.copy_to_clipboard(self.command())
+        self.board.tell("copied the command line")
 
     def action_back(self) -> None:
         """As `ChangesScreen.action_back`; a patch that is being written is stopped first."""
@@ -187,3 +217,32 @@ class DiffScreen(ChangesScreen):
                 self._write(path, overwrite=True)
 
         board.reader.ask(self, "patch", write, written, failed)
+
+
+def told_apart(one: tuple[str, str], other: tuple[str, str]) -> tuple[str, str]:
+    """Two stores, each by what opens it and its URL: what they are called before a namespace, as short as it can be.
+
+    A store with a name has that, another the end of its path, or its server without user and password.
+    """
+    names, others = _store_names(*one), _store_names(*other)
+    pairs = [
+        (names[min(step, len(names) - 1)], others[min(step, len(others) - 1)])
+        for step in range(max(len(names), len(others)))
+    ]
+    first, second = next((pair for pair in pairs if pair[0] != pair[1]), pairs[-1])
+    return _cut(first), _cut(second)
+
+
+def _store_names(store: str, url: str) -> list[str]:
+    if ":" not in store and store not in ("json", "sqlite", "redis"):  # the name that stateview.toml gives it
+        return [store, url]
+    scheme, colon, place = url.partition("://")
+    if colon:
+        where = place.rpartition("@")[2]
+        return [where.partition("?")[0], where, f"{scheme}://{where}"]
+    steps = os.path.abspath(url.partition(":")[2]).strip("/").split("/")
+    return ["/".join(steps[-last:]) for last in range(1, len(steps) + 1)] + [url]
+
+
+def _cut(name: str) -> str:
+    return f"{name if len(name) <= _STORE else '…' + name[1 - _STORE :]}/"

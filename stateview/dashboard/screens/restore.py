@@ -11,6 +11,7 @@ from textual.binding import Binding, BindingType
 
 from ...backends.base import Head, Point
 from ...commands.results import Differs, Result
+from ...commands.states import amount
 from ...comparison import literal
 from ...errors import Conflict
 from ...model import Kind
@@ -54,6 +55,7 @@ class RestoreScreen(ChangesScreen):
         self._behind = False  # live has moved while it was looked at
         self._wanted = False  # y was pressed while it was looked at
         self._applying = False
+        self._inside: dict[str, set[str]] = {}  # of the keys that are being restored in part: what of them
         self._changed = 0.0  # when something that is marked was last seen to have changed, by `time.monotonic()`
 
     # --- what is compared --------------------------------------------------------------------------------------
@@ -290,7 +292,7 @@ class RestoreScreen(ChangesScreen):
         words = list(self.words(sides.after.ref))
         if not anyway:
             words += ["--previewed", str(sides.before.point.revision)]
-        self._applying = True
+        self._applying, self._inside = True, {key: set(chosen) for key, chosen in self.found.partly.items()}
         self.retell()
         self.board.acts.run(words, then=self._restored, failed=self._refused)
 
@@ -300,7 +302,7 @@ class RestoreScreen(ChangesScreen):
             self.board.unmark(self._given)
         diff = result.diff if isinstance(result, Differs) else None
         keys = 0 if diff is None else sum(diff.counts.values())
-        self.board.tell(f"Restored {count(keys)} key{'' if keys == 1 else 's'} · z undoes it")
+        self.board.tell(f"Restored {amount(keys, self._inside)} · z undoes it")
         if self.is_current:
             self.dismiss(True)
 
