@@ -42,10 +42,10 @@ class Typeahead:
 
     def sent(self, event: Input) -> None:
         """To be called when the app has passed an event on to what has the focus."""
+        if not isinstance(event, events.Key) or not self._app.screen_stack:
+            return
         focused = self._app.focused
-        if not isinstance(event, events.Key) or (
-            focused is not None and focused.check_consume_key(event.key, event.character)
-        ):
+        if focused is not None and focused.check_consume_key(event.key, event.character):
             return
         self._key, self._acted = event, False
         asyncio.get_running_loop().call_later(PATIENCE, self._app.call_later, self._go_on, event)
@@ -54,8 +54,8 @@ class Typeahead:
     def handled(self, event: events.Key | Passed) -> None:
         """To be called when the app has handled a key that no widget took, or a `Passed` has come to it."""
         key = self._key
-        if key is None or (event is not key and event is not self._passed):
-            return
+        if key is None or (event is not key and event is not self._passed) or not self._app.screen_stack:
+            return  # no screen is left where the app ends
         if not self._acted:
             self._acted = True
             self._follow()

@@ -75,7 +75,8 @@ class Confirm(ModalScreen[bool]):
 
     def on_resize(self) -> None:
         """What is asked may take what the rest leaves: the border, the command line, a blank line, and the answers."""
-        self.query_one(VerticalScroll).styles.max_height = max(1, self.app.size.height - 2 - _COMMAND - 2)
+        for asked in self.query(VerticalScroll):  # none where it is dismissed as soon as it is pushed
+            asked.styles.max_height = max(1, self.app.size.height - 2 - _COMMAND - 2)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         """Enter is no answer to what destroys."""

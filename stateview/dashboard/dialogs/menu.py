@@ -139,11 +139,13 @@ class Menu(ModalScreen[T | None], Generic[T]):
 
     def on_mount(self) -> None:
         """Begin where asked to."""
-        self.query_one(Choices).set_reactive(VirtualList.cursor, max(0, min(self._start, len(self._rows) - 1)))
+        for choices in self.query(Choices):  # none where the app ends as soon as it is pushed
+            choices.set_reactive(VirtualList.cursor, max(0, min(self._start, len(self._rows) - 1)))
 
     def on_resize(self) -> None:
         """The list is as high as there is room beside the border and the line under it."""
-        self.query_one(Choices).styles.height = max(1, min(len(self._rows), self.app.size.height - 3))
+        for choices in self.query(Choices):
+            choices.styles.height = max(1, min(len(self._rows), self.app.size.height - 3))
 
     def _said(self, typed: str) -> str:
         return f"/{line(typed, 40)}▏" if typed else "type to filter · enter chooses · esc closes"

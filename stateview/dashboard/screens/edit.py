@@ -122,6 +122,8 @@ class EditScreen(ModalScreen[int | None]):
         self._outside = outside
         self._busy = False
         self._refused: str | None = None  # the text that could not be saved
+        self._later: Callable[[], object] | None = None  # to be done once no other screen lies over this one
+        self._question: ModalScreen[bool] | None = None  # whether to leave what is not saved
 
     @property
     def board(self) -> Dashboard:
@@ -174,7 +176,8 @@ class EditScreen(ModalScreen[int | None]):
     @property
     def unsaved(self) -> bool:
         """Whether something would be lost."""
-        return self.text != self._start or (self._new and bool(self.text.strip()))
+        made = self._new and self._base().revision == 0
+        return self.text != self._start or (made and bool(self.text.strip()))
 
     def _wrong_key(self) -> str | None:
         from ..dialogs.values import wrong_key
@@ -258,9 +261,12 @@ class EditScreen(ModalScreen[int | None]):
         if self._busy:
             return
         self._busy = True
-        self.board.reader.ask(self, "judge", lambda _stop: judge(text), self._save, self._failed)
+        self.board.reader.ask(
+            self, "judge", lambda _stop: judge(text), lambda verdict: self._save(verdict, text), self._failed
+        )
 
-    def _save(self, verdict: Verdict) -> None:
+    def _save(self, verdict: Verdict, text: str) -> None:
+        """Save what the text was when that was asked for; one may have typed on since."""
         self._say(verdict)
         key = self.key
         if verdict.data is None or self._wrong_key() is not None:
@@ -268,34 +274,64 @@ class EditScreen(ModalScreen[int | None]):
             if verdict.data is None:
                 self._to_error(verdict)
             return
-        if not self._new and self.text == self._start and self._base().revision:
+        base, data = self._base(), verdict.data
+        if not self._new and text == self._start and base.revision:
             self._busy = False
             self.board.tell(f"{key}: you changed nothing, and nothing was saved")
-            self.dismiss(None)
+            if self.text == text:
+                self._alone(lambda: self.dismiss(None))
             return
-        data = verdict.data
-        words = save_words(key, data, self._base())
+        words = save_words(key, data, base)
         self.query_one("#verdict", Label).update("saving…")
 
         def failed(error: Exception) -> None:
             if isinstance(error, Conflict):
-                self._conflict(key, data)
+                self._conflict(key, data, text)
             else:
                 self._failed(error)
 
-        self.board.acts.run(words, then=self._saved, failed=failed)
+        def saved(result: Result) -> None:
+            told = result.data if isinstance(result, Done) else {}
+            self.board.tell(f"saved {told.get('key')} · r{told.get('revision')} · z undoes it")
+            self.board.show_key(str(told.get("key")))
+            self._end(key, text, base._replace(revision=int(told.get("revision", 0))))
+
+        self.board.acts.run(words, then=saved, failed=failed)
 
     def _to_error(self, verdict: Verdict) -> None:
         for field in self.query(JsonEdit):
             field.verdict = verdict
             field.action_error()
 
-    def _saved(self, result: Result) -> None:
-        data = result.data if isinstance(result, Done) else {}
-        self.board.tell(f"saved {data.get('key')} · r{data.get('revision')} · z undoes it")
-        self.board.show_key(str(data.get("key")))
-        if self.is_attached:
-            self.dismiss(data.get("revision"))
+    def _end(self, key: str, text: str, stored: Draft) -> None:
+        """What the text was at ctrl+s is stored, as this draft: leave, unless one has typed on since."""
+        self._busy = False
+        if not self.is_attached:
+            return
+        self._draft, self._based_on, self._start = stored, key, text
+        if self.text != text or self.key != key:
+            self._note("saved what was there at ctrl+s; what was typed since is not")
+            self.query_one("#verdict", Label).update("")
+            for field in self.query(JsonEdit):
+                if field.verdict is not None:  # else it comes
+                    self._say(field.verdict)
+            return
+        if self._question is not None and self.app.screen is self._question:
+            self._question.dismiss(False)  # nothing would be lost any more
+        self._alone(lambda: self.dismiss(stored.revision or None))
+
+    def _alone(self, act: Callable[[], object]) -> None:
+        """Do what concerns the top screen now if that is this one, else once it is: `dismiss` ends the top one."""
+        if self.app.screen is self:
+            act()
+        else:
+            self._later = act
+
+    def on_screen_resume(self) -> None:
+        """No other screen lies over this one any more."""
+        later, self._later = self._later, None
+        if later is not None:
+            later()
 
     def _failed(self, error: Exception) -> None:
         """Not saved; what was written stays here."""
@@ -309,29 +345,32 @@ class EditScreen(ModalScreen[int | None]):
 
     # --- another was first -------------------------------------------------------------------------------------
 
-    def _conflict(self, key: str, mine: bytes) -> None:
+    def _conflict(self, key: str, mine: bytes, text: str) -> None:
         manager, patterns = self.board.manager, self.board.redact
 
         def show(race: Race) -> None:
             if race.same:
                 self.board.tell(f"{key}: another has saved the same value")
-                self.dismiss(None)
+                self._end(key, text, race.theirs or Draft(""))
             else:
-                self.board.push_screen(
-                    ConflictScreen(key, mine, race), lambda choice: self._chosen(choice, key, mine, race)
-                )
+                self._alone(lambda: ask(race))
+
+        def ask(race: Race) -> None:
+            self.board.push_screen(
+                ConflictScreen(key, mine, race), lambda choice: self._chosen(choice, key, mine, text, race)
+            )
 
         def read(_stop: object) -> Race:
             return read_race(manager, key, mine, patterns)
 
         self.board.reader.ask(self, "race", read, show, self._failed)
 
-    def _chosen(self, choice: Choice | None, key: str, mine: bytes, race: Race) -> None:
+    def _chosen(self, choice: Choice | None, key: str, mine: bytes, text: str, race: Race) -> None:
         self._busy = False
         self._draft, self._based_on = race.theirs or Draft(""), key
         if choice == "mine":
             self._busy = True
-            self._save(Verdict(mine, ""))
+            self._save(Verdict(mine, ""), text)
         elif choice == "theirs":
             try:
                 kept = self._keep()
@@ -339,7 +378,7 @@ class EditScreen(ModalScreen[int | None]):
                 self._note(f"theirs stays; what you wrote is only here, for it cannot be put into a file: {error}")
                 return
             self.board.tell(f"theirs stays; {kept}")
-            self.dismiss(None)
+            self._alone(lambda: self.dismiss(None))
         else:
             self._note("a save now writes over what the other wrote, which you have seen")
 
@@ -420,5 +459,6 @@ class EditScreen(ModalScreen[int | None]):
                 leave()
 
         question = ["What you wrote is not saved.", "y drops it, n goes on editing."]
-        self.app.push_screen(Confirm(question, title="Leave?"), answered)
+        self._question = Confirm(question, title="Leave?")
+        self.app.push_screen(self._question, answered)
         return False
