@@ -791,10 +791,12 @@ class StateManager:
             settings.find()  # a file that could not be changed in the end is an error at the beginning
         opened = {**self._opened, "read_only": True}
         target = StateManager(destination, self.namespace, read_only=dry_run, author=self.author)
-        with target, StateManager(namespace=self.namespace, **opened) as source:
+        first = StateManager(destination, self.namespace, read_only=True)
+        with target, first, StateManager(namespace=self.namespace, **opened) as source:
             report = migrate(
-                source.backend, target.backend, dry_run=dry_run, force=force, author=self.author, progress=progress
-            )
+                source.backend, target.backend, dry_run=dry_run, force=force, author=self.author, progress=progress,
+                first=None if dry_run else first.backend,
+            )  # fmt: skip
         if switch and not dry_run:
             from msgspec.structs import replace
 

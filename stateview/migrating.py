@@ -41,6 +41,7 @@ TAILS = 10  # of catching up with what was written during a comparison
 ANEW = 3  # copies that are begun because the source forgot what was between
 COMMITS = 1000  # of one page
 EDITED = 10_000  # keys of one page of what may have been edited
+OLDER = "older"  # the lineage of what is of an older layout, and not adopted yet
 BRIEF = 60_000_000  # microseconds: what expires sooner is not looked at
 _NAMED = 10  # namespaces in an error
 
@@ -111,12 +112,19 @@ Tell = Callable[[Step], None]
 
 def migrate(
     source: Backend, destination: Backend, *, dry_run: bool = False, force: bool = False, author: str = "",
-    progress: Tell | None = None,
+    progress: Tell | None = None, first: Backend | None = None,
 ) -> Migrated:  # fmt: skip
-    """See `StateManager.migrate_to`. `author` is who the safety checkpoint is of."""
+    """See `StateManager.migrate_to`. `author` is who the safety checkpoint is of.
+
+    `first` is the destination open for reading only, by which it is judged: to look at what is of an older layout
+    through the other adopts it, which a refusal must not.
+    """
     started = time.monotonic()
     tell = progress or (lambda _step: None)
-    head, there = check(source, destination, force)
+    head = _check_source(source)
+    if first is not None:
+        _judge_first(source, head, first, force)
+    there = _judge(source, head, destination, force)
     if dry_run:
         pace = _Pace(tell, source.namespace, "reading", head.count)
         marks = [mark for mark in source.marks() if mark.revision <= head.revision]
@@ -125,9 +133,10 @@ def migrate(
         return _report(source, destination, head, found, started, dry_run=True, **more)
     if there.already:
         found = _compare_whole(source, destination, head, there.head, tell)
-        return _report(source, destination, head, found, started, already=True)
+        return _report(source, destination, head, found, started, already=True, behind=_behind(source, head))
     with _Copy(source, destination, tell) as copy:
         head, found = copy.build()
+        _check_edits(source, source.head())
         safety = ""
         if there.head.lineage:
             there = _look(source, head, destination)  # others may have written there meanwhile
@@ -138,9 +147,14 @@ def migrate(
     if copy.moved:  # while it was compared, so that what was counted is of before
         found = survey(destination, Point(head.revision, destination.now()), copy.marks)
     return _report(
-        source, destination, head, found, started, resumed=copy.resumed, behind=source.head().revision - head.revision,
+        source, destination, head, found, started, resumed=copy.resumed, behind=_behind(source, head),
         replaces=there.held, kept=kept, safety=safety,
     )  # fmt: skip
+
+
+def _behind(source: Backend, head: Head) -> int:
+    """How many commits of the source came after what was copied."""
+    return max(0, source.head().revision - head.revision)
 
 
 def _report(
@@ -164,25 +178,38 @@ class _There(Struct, frozen=True):
     refusal: Conflict | None = None
 
 
-def check(source: Backend, destination: Backend, force: bool) -> tuple[Head, _There]:
-    """Where the source stands, and what the destination holds.
+def check(source: Backend, destination: Backend, force: bool) -> None:
+    """Look whether the source can be moved, to a destination that is open for reading only.
 
     Raises:
-        KeyNotFound, ReadOnly, Conflict: there is nothing to move, or something in the way.
+        KeyNotFound: there is nothing to move.
+        ReadOnly: the source is of an older layout; or the destination is, and `force` is not given.
+        Conflict: something else is in the way.
 
     """
-    head = _check_source(source)
+    _judge_first(source, _check_source(source), destination, force)
+
+
+def _judge_first(source: Backend, head: Head, destination: Backend, force: bool) -> None:
+    try:
+        _judge(source, head, destination, force)
+    except ReadOnly:  # of an older layout, which is adopted, and then kept aside
+        if not force:
+            raise
+
+
+def _judge(source: Backend, head: Head, destination: Backend, force: bool) -> _There:
     if _same_place(source, destination):
         raise Conflict(f"namespace {source.namespace!r} of {source.url} is there already: it is the source itself")
     there = _look(source, head, destination)
     if there.refusal is not None and not force:
         raise there.refusal
-    return head, there
+    return there
 
 
 def _check_source(source: Backend) -> Head:
     head = source.head()
-    if head.lineage == "older":
+    if head.lineage == OLDER:
         what = f"namespace {source.namespace!r} of {source.url} is of an older layout"
         raise ReadOnly(what, "Open it once for writing, which adopts it, such as by 'stateview log'")
     if not head.lineage:
@@ -190,13 +217,14 @@ def _check_source(source: Backend) -> Head:
         what = f"there is no namespace {source.namespace!r} in {source.url}"
         hint = f"It has {names}: say which by --namespace, or --all" if names else "Look at the path or the URL"
         raise KeyNotFound(what, hint)
-    if source.kind == "json":
-        _check_edits(source, head)
+    _check_edits(source, head)
     return head
 
 
 def _check_edits(source: Backend, head: Head) -> None:
     """An edit of state.json by hand, which no one has taken in yet, is in no history: it would be left behind."""
+    if source.kind != "json":
+        return
     at = Point(head.revision, source.now())
     late = at.time + BRIEF
     after = ""
@@ -285,10 +313,30 @@ def _compare_whole(source: Backend, destination: Backend, head: Head, there: Hea
     pace = _Pace(tell, source.namespace, "comparing", head.count)
     check = Verification(source, destination, head, destination.marks(), destination.now(), there.floor)
     try:
-        return check.all((), (), pace.reached)
+        found = check.all((), (), pace.reached)
+        _check_edits(source, source.head())
+        return found
     except Differs as error:
+        _check_same(source, head)
+        now = destination.head()
+        if (now.lineage, now.revision, now.time) != (there.lineage, there.revision, there.time):
+            if refusal := _look(source, source.head(), destination).refusal:
+                raise refusal from error
+            what = f"namespace {destination.namespace!r} of {destination.url} was written to while it was compared"
+            raise Conflict(what, "Run it again") from error
         what = f"{destination.url} holds this namespace at this very revision, but not the same: {error.message}"
         raise Differs(what, "Run 'stateview recover' there") from error
+
+
+def _check_same(source: Backend, head: Head) -> None:
+    """Refuse to go on where the source is no longer the namespace that it was."""
+    found = source.head()
+    if found.lineage == head.lineage and found.revision >= head.revision:
+        return
+    what = f"namespace {source.namespace!r} of {source.url} was"
+    if not found.lineage:
+        raise Conflict(f"{what} removed while it was read", "There is nothing to move any more")
+    raise Conflict(f"{what} replaced while it was read", "Run it again, which begins anew")
 
 
 def _mark_safe(destination: Backend, source: Backend, author: str) -> str:
@@ -376,6 +424,7 @@ class _Copy:
             except HistoryPruned:  # it has forgotten what changed since
                 self._begin()
             except Differs as error:
+                self._check_source()
                 self.receiver.drop()
                 error.hint = (
                     "The copy was removed, the source is as it was. Check the disk or the server, and try again"
@@ -385,6 +434,11 @@ class _Copy:
             f"namespace {self._source.namespace!r} of {self._source.url} forgets its history faster than that is read"
         )
         raise Conflict(what, "Stop its writers for a moment")
+
+    def _check_source(self) -> None:
+        begun, self._begun = self._begun, False  # where that fails, nobody can go on with what was copied
+        _check_same(self._source, Head(self._note.revision, lineage=self._note.lineage))
+        self._begun = begun
 
     def _begin(self) -> None:
         self.receiver.drop()
@@ -478,9 +532,7 @@ class _Copy:
         """
         note = self._note
         if head.lineage != note.lineage or head.revision < note.revision:
-            raise Conflict(
-                f"namespace {self._source.namespace!r} of {self._source.url} was replaced while it was copied"
-            )
+            self._check_source()
         keys = self._source.changed(Point(note.revision, 0), Point(head.revision, 0))
         for start in range(0, len(keys), KEYS):
             chunk = keys[start : start + KEYS]

@@ -547,13 +547,9 @@ def test_a_redis_by_another_name_is_the_source_itself(info: str, writing: bool, 
 def test_another_database_or_server_is_another_place_whatever_info_tells(forbidden: bool, new_store: Stores) -> None:
     store = new_store(KINDS[2])
     path = next(iter(REDIS.values()))
-    server = store.rpartition("/")[0]
-    database = int(store.rpartition("/")[2])
     with redis_servers.running(path) as away:
-        others = [f"{server}/{database + 1}", f"{away}/{database}"]
+        others = [new_store(KINDS[2]), f"{away}/{store.rpartition('/')[2]}"]
         with redis.Redis.from_url(store) as admin, redis.Redis.from_url(away) as there:
-            admin.select(database + 1)
-            admin.flushdb()
             for one in (admin, there):
                 one.execute_command("ACL", "SETUSER", "shy", "on", "nopass", "~*", "&*", "+@all", "-info")
             try:
@@ -619,6 +615,125 @@ def test_an_edit_by_hand_is_not_left_behind(new_store: Stores) -> None:
     with pytest.raises(Conflict, match="edited by hand"):
         moved(store, new_store("sqlite"))
     assert path.read_bytes() == edited
+
+
+def edit(store: str, old: str, new: str) -> Path:
+    path = Path(store.partition(":")[2]) / "main" / "state.json"
+    time.sleep(0.05)
+    path.write_text(path.read_text().replace(old, new, 1))
+    return path
+
+
+def once(doing: str, what: Callable[[], object]) -> Callable[[Step], None]:
+    """Progress that does something when a part begins."""
+    seen = []
+
+    def progress(step: Step) -> None:
+        if step.doing == doing and not seen:
+            seen.append(step)
+            what()
+
+    return progress
+
+
+@pytest.mark.parametrize("doing", ["copying", "comparing"])
+@pytest.mark.parametrize("already", [False, True])
+def test_an_edit_by_hand_during_the_copy_is_not_left_behind(doing: str, already: bool, new_store: Stores) -> None:
+    if already and doing == "copying":
+        return
+    store, place = new_store("json"), new_store("sqlite")
+    with StateManager(store, "main") as state:
+        state.save("k", "before")
+        if already:
+            state.migrate_to(place)
+    with pytest.raises(Conflict, match="edited by hand"):
+        moved(store, place, progress=once(doing, lambda: edit(store, '"before"', '"edited"')))
+    with StateManager(store, "main") as state:
+        assert state.load("k") == "edited"
+        state.log()
+    assert moved(store, place).revision == 2
+    with StateManager(place, "main") as other:
+        assert other.load("k") == "edited"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_commits_during_the_comparison_of_what_is_there_already_are_counted(kind: str, new_store: Stores) -> None:
+    store, place = new_store(kind), new_store("sqlite")
+    with StateManager(store, "main") as state:
+        fill(state, 20)
+        state.migrate_to(place)
+        report = moved(store, place, progress=once("comparing", lambda: state.save("late", 1)))
+        assert (report.already, report.behind) == (True, 1)
+
+
+@pytest.mark.parametrize("target", KINDS)
+def test_what_is_written_to_the_destination_while_it_is_compared_is_no_damage(target: str, new_store: Stores) -> None:
+    store, place = new_store("sqlite"), new_store(target)
+    with StateManager(store, "main") as state, StateManager(place, "main") as other:
+        fill(state, 20)
+        state.migrate_to(place)
+        with pytest.raises(Conflict, match=r"later state of this one.*Go on there") as caught:
+            moved(store, place, progress=once("comparing", lambda: other.save("after", "new")))
+        assert not isinstance(caught.value, Damaged)
+        assert other.load("after") == "new"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("doing", ["copying", "comparing"])
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_source_that_goes_while_it_is_copied_is_said_to_be_gone(
+    kind: str, doing: str, anew: bool, new_store: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stateview.verifying.PAGE", 20)
+    store, place = new_store(kind), new_store("sqlite" if kind != "sqlite" else "json")
+    with StateManager(store, "main") as state:
+        fill(state, 100)
+
+        def go() -> None:
+            state.backend.drop()
+            if anew:
+                for _ in range(20):
+                    state.save("another", 1)
+
+        said = "replaced while it was read.*begins anew" if anew else "removed while it was read.*nothing to move"
+        with pytest.raises(Conflict, match=said) as caught:
+            moved(store, place, progress=once(doing, go))
+        assert "go on with what was copied" not in str(caught.value)
+    with StateManager(place, "main") as other:
+        assert other.namespaces() == []
+
+
+@pytest.mark.parametrize("target", KINDS)
+@pytest.mark.parametrize("force", [False, True])
+def test_a_refusal_adopts_nothing_at_the_destination(target: str, force: bool, new_store: Stores) -> None:
+    import older_formats as older
+
+    store, place = new_store("sqlite"), new_store(target)
+    root = Path(place.partition(":")[2])
+    with ExitStack() as stack:
+        if target in ("json", "sqlite"):
+            getattr(older, f"write_{target}")(root, "main")
+        else:
+            client = stack.enter_context(redis.Redis.from_url(place))
+            older.write_redis(client, "main")
+
+        def held() -> object:
+            if target in ("json", "sqlite"):
+                return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+            return sorted(client.keys("*"))
+
+        before = held()
+        with StateManager(store, "main") as state:
+            fill(state, 20)
+            if not force:
+                with pytest.raises((Conflict, ReadOnly)):
+                    state.migrate_to(place)
+                assert held() == before
+            else:
+                report = state.migrate_to(place, force=True)
+                assert report.kept
+                assert report.replaces
+                assert moved(store, place).already
 
 
 def test_older_data_is_to_be_adopted_first(here: Path, new_store: Stores) -> None:
