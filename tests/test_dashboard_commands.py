@@ -536,7 +536,7 @@ def test_a_list_of_what_was_done_stops_what_runs_and_copies_a_line(url: str) -> 
         await shown(pilot, "… watch", "✓ save", "x stops it")
         await pilot.press("x")
         await ended(pilot, app, 2)
-        await shown(pilot, "✗ watch")
+        await shown(pilot, "■ watch")
         await pilot.press("j", "y")
         assert app.clipboard == f"stateview -s {url} -n work save 'k[/]' {'x' * 300}"
         assert "z undoes" in screen_text(app)

@@ -38,7 +38,8 @@ _NOTICE = 6  # lines of a report that a notice shows
 class Done(NamedTuple):
     """An act that has ended.
 
-    When (seconds since 1970), its command line, what came of it, whether that was well, and its output, if it is kept.
+    When (seconds since 1970), its command line, what came of it, whether that was well, its output, if it is kept, and
+    whether the person stopped it.
     """
 
     time: float
@@ -46,6 +47,7 @@ class Done(NamedTuple):
     said: str
     well: bool
     job: Job | None = None
+    stopped: bool = False
 
 
 class ActContext(Context):
@@ -248,6 +250,7 @@ class Acts:
         """On a job's thread: what a result prints, to where the line says."""
         from .concealing import conceal
 
+        job.at = arguments.get("at", "live")
         pieces = render(result, Style(format_))
         if line is not None and line.file:
             write_file(line.file, line.append, pieces, job)
@@ -270,7 +273,7 @@ class Acts:
                 self.jobs.open(job)
             lines = len(job.output.lines)
             said = job.said or (plural(lines, "line") if lines else "done")
-            self._keep(shown, said, job.well or job.stopped, job if lines else None)
+            self._keep(shown, said, job.well, job if lines else None, job.stopped)
             ended(job, error)
 
         return self.jobs.start(shown, perform, end, options=options, manager=manager)
@@ -290,8 +293,8 @@ class Acts:
             parts = [part for part in (job.said or ("" if kept else "done"), code, kept) if part]
             app.tell(f"{app.brief(job.line)}\n" + " · ".join(parts), wrong=not job.well and not job.stopped)
 
-    def _keep(self, line: str, said: str, well: bool, job: Job | None = None) -> None:
-        self.done.append(Done(time.time(), line, said, well, job))
+    def _keep(self, line: str, said: str, well: bool, job: Job | None = None, stopped: bool = False) -> None:
+        self.done.append(Done(time.time(), line, said, well, job, stopped))
         del self.done[:-KEPT]
         kept = [number for number, one in enumerate(self.done) if one.job is not None]
         for number in kept[:-OUTPUTS]:

@@ -42,7 +42,10 @@ class DoneList(TextList):
             when, sign, role, said = f"{lasting(row.seconds):>8}", "…", "mark", row.told or "running"
         else:
             when = time.strftime("%H:%M:%S", time.localtime(row.time))
-            sign, role, said = ("✓", "dim", row.said) if row.well else ("✗", "error", row.said)
+            sign, role = ("✓", "dim") if row.well else ("✗", "error")
+            if row.stopped:
+                sign, role = "■", "mark"
+            said = row.said
         cells.add(f"{when} ", self.style_of("dim")).add(f"{sign} ", self.style_of(role))
         wide = cells.left > 60
         name = cast("Dashboard", self.app).brief(row.line)[self.left :]
