@@ -56,26 +56,42 @@ class Versions(VirtualList):
         """See `VirtualList.count`."""
         return len(self.lines)
 
+    @property
+    def at(self) -> int:
+        """The revision of the version under the cursor; 0 while none is there."""
+        return self.lines[self.cursor].revision if self.lines else 0
+
     def read(self, again: bool = False) -> None:
-        """Read the next page, or all from the newest on."""
+        """Read the next page, or all from the newest on, down to the version under the cursor."""
         if self._asking and not again:
             return
         self._asking = True
-        below = 0 if again or not self.lines else self.lines[-1].revision
+        below, down_to = (0, self.at) if again or not self.lines else (self.lines[-1].revision, 0)
         backend, key = self._board.manager.backend, self._key
 
-        def page(_stop: Stop) -> list[Past]:
-            found = backend.versions(key, PAGE, below)
-            return [Past(one.revision, one.time, None if one.value is None else len(one.value)) for one in found]
+        def pages(stop: Stop) -> tuple[list[Past], bool]:
+            lines: list[Past] = []
+            while True:
+                found = backend.versions(key, PAGE, lines[-1].revision if lines else below)
+                lines += [Past(one.revision, one.time, None if one.value is None else len(one.value)) for one in found]
+                whole = len(found) < PAGE
+                if whole or not down_to or lines[-1].revision <= down_to or stop():
+                    return lines, whole
 
-        self._board.reader.ask(self, "page", page, lambda found: self._took(found, below), self._failed)
+        self._board.reader.ask(self, "page", pages, lambda answer: self._took(*answer, below), self._failed)
 
-    def _took(self, found: list[Past], below: int) -> None:
-        self._asking, self._whole, self.trouble = False, len(found) < PAGE, ""
-        at = self.lines[self.cursor].revision if self.lines else 0
+    def _took(self, found: list[Past], whole: bool, below: int) -> None:
+        at = self.at
+        if not below and not whole and found[-1].revision > at > 0:  # the cursor has gone on below what was read
+            self.read(again=True)
+            return
+        self._asking, self._whole, self.trouble = False, whole, ""
         self.lines = found if not below else self.lines + found
-        self.resized()
-        self.cursor = next((index for index, one in enumerate(self.lines) if one.revision == at), self.cursor)
+        last = max(0, self.count - 1)
+        place = next((index for index, one in enumerate(self.lines) if one.revision <= at), last) if at else 0
+        with self.prevent(VirtualList.Highlighted):  # the cursor's line moves, its version does not
+            self.resized()
+            self.cursor = place
         self.post_message(self.Highlighted(self, self.cursor))
 
     def _failed(self, error: Exception) -> None:
@@ -116,9 +132,9 @@ class Versions(VirtualList):
 
     def nothing(self) -> list[str]:
         """See `VirtualList.nothing`."""
-        return (
-            self.trouble.split("\n") if self.trouble else ["reading…" if self._asking else "no version of it is kept"]
-        )
+        if self.trouble:
+            return self.trouble.split("\n")
+        return ["still reading…" if self._asking else "no version of it is kept"]
 
 
 class HistoryScreen(Screen[None]):
@@ -184,7 +200,7 @@ class HistoryScreen(Screen[None]):
         versions = self.query_one(Versions)
         if not versions.lines:
             return
-        revision = versions.lines[versions.cursor].revision
+        revision = versions.at
         backend, key = self._board.manager.backend, self._key
 
         def read(_stop: Stop) -> tuple[Change | None, str]:
@@ -202,11 +218,12 @@ class HistoryScreen(Screen[None]):
     def action_revert(self) -> None:
         """Preview bringing this version back."""
         versions = self.query_one(Versions)
-        if versions.lines:
-            from .restore import RestoreScreen
+        if not versions.lines:
+            self._board.tell("\n".join(versions.nothing()), wrong=True)
+            return
+        from .restore import RestoreScreen
 
-            revision = versions.lines[versions.cursor].revision
-            self.app.push_screen(RestoreScreen(str(revision), keys=[self._key]))
+        self.app.push_screen(RestoreScreen(str(versions.at), keys=[self._key]))
 
     @on(VirtualList.Chosen, "#versions")
     def _chosen(self) -> None:
@@ -216,7 +233,7 @@ class HistoryScreen(Screen[None]):
         """Look at the whole namespace as of this version."""
         versions = self.query_one(Versions)
         if versions.lines:
-            self._board.travel(str(versions.lines[versions.cursor].revision))
+            self._board.travel(str(versions.at))
             self.dismiss(None)
 
     def action_copy(self) -> None:
