@@ -123,6 +123,8 @@ class CommandScreen(ModalScreen[None]):
         super().__init__()
         self._text = text
         self._start = 0  # where the word that is completed begins
+        self._offered: str | None = None  # the text that the candidates are of
+        self._wanted = 0  # how it is to be completed once they are there
         self._older = 0  # how many lines back
         self._draft = ""  # what was typed before going back
 
@@ -159,29 +161,41 @@ class CommandScreen(ModalScreen[None]):
         board, web = self.board, self.board.is_web
         found = words_before(text)
         self._hint(text)
+        self._wanted = 0
         if found is None:
             board.reader.stop(self, "offers")
-            self._show([], len(text))
+            self._show(text, [], len(text))
         elif len(found[0]) == 1:  # the table is at hand
             board.reader.stop(self, "offers")
-            self._show(commands(found[0][0], web), found[1])
+            self._show(text, commands(found[0][0], web), found[1])
         else:
+            self.query_one(Candidates).cursor = -1  # none is chosen of those that belong to the text before
             context = ActContext(board.manager, {**board.options, "read_only": True})
             board.reader.ask(
                 self,
                 "offers",
                 lambda _stop: offers(found[0], context),
-                lambda some: self._show(some, found[1]),
-                self._lost,
+                lambda some: self._show(text, some, found[1]),
+                lambda error: self._lost(text, error),
             )
 
-    def _show(self, found: list[Offer], start: int) -> None:
-        self._start = start
+    def _show(self, text: str, found: list[Offer], start: int) -> None:
+        self._offered, self._start = text, start
         self.query_one(Candidates).show(found)
+        wanted, self._wanted = self._wanted, 0
+        if wanted:
+            self._hint(text)
+            self.action_complete(wanted)
 
-    def _lost(self, error: Exception) -> None:
-        self._show([], 0)
+    def _lost(self, text: str, error: Exception) -> None:
+        self._wanted = 0
+        self._show(text, [], 0)
         self._say(str(error), True)
+
+    @property
+    def _current(self) -> bool:
+        """Whether the candidates are those of what is typed; those of the text before are seen until they come."""
+        return self._offered == self.query_one(LineInput).value
 
     def _hint(self, text: str) -> None:
         command = BY_NAME.get(text.split(None, 1)[0]) if text.strip() else None
@@ -196,7 +210,11 @@ class CommandScreen(ModalScreen[None]):
     # --- keys --------------------------------------------------------------------------------------------------
 
     def action_complete(self, by: int) -> None:
-        """Complete what is sure; else go through what is offered."""
+        """Complete what is sure; else go through what is offered; what is still being read, once it is there."""
+        if not self._current:
+            self._wanted = by
+            self._say("reading what may come next…")
+            return
         candidates = self.query_one(Candidates)
         found = [row for row in candidates.rows if isinstance(row, Offer)]
         if not found:
@@ -216,6 +234,8 @@ class CommandScreen(ModalScreen[None]):
 
     def action_page(self, by: int) -> None:
         """Go through the list by what is seen of it."""
+        if not self._current:
+            return
         candidates = self.query_one(Candidates)
         candidates.cursor = max(0, candidates.cursor + by * max(1, candidates.size.height - 1))
 
@@ -235,7 +255,8 @@ class CommandScreen(ModalScreen[None]):
     def action_newer(self) -> None:
         """Back to the line typed after; from the last one into the list."""
         if not self._older:
-            self.query_one(Candidates).cursor += 1
+            if self._current:
+                self.query_one(Candidates).cursor += 1
             return
         self._older -= 1
         self._set(self.board.acts.typed[-self._older] if self._older else self._draft)
@@ -256,7 +277,7 @@ class CommandScreen(ModalScreen[None]):
     def _chosen(self, event: VirtualList.Chosen) -> None:
         event.stop()
         offer = self.query_one(Candidates).chosen
-        if offer is not None:
+        if offer is not None and self._current:
             self._take(offer)
 
     @on(VirtualList.Highlighted)
@@ -269,7 +290,7 @@ class CommandScreen(ModalScreen[None]):
         event.stop()
         offer = self.query_one(Candidates).chosen
         text = event.value.strip()
-        if offer is not None:
+        if offer is not None and self._current:
             self._take(offer)
         elif text:
             self.dismiss(None)
