@@ -66,6 +66,7 @@ class Timeline(VirtualList):
         super().__init__(id=id)
         self._manager: StateManager | None = None
         self._head = Head()
+        self._known = False  # whether the head is that of the namespace, which may hold nothing
         self._marks: list[Mark] = []
         self._commits: list[Commit] = []
         self._whole = False  # whether the oldest kept commit has been read
@@ -87,7 +88,8 @@ class Timeline(VirtualList):
 
     def show(self, manager: StateManager) -> None:
         """Look at another namespace."""
-        self._manager = manager
+        self._manager, self._known = manager, False
+        self._stop_reading()
         self._commits, self._marks, self._head, self._whole, self.marked = [], [], Head(), False, []
         self._arrange()
         self.cursor = 0
@@ -95,9 +97,10 @@ class Timeline(VirtualList):
     def moved(self, head: Head, marks: list[Mark]) -> None:
         """The namespace has moved: read what is new of its log; what is marked stays, and so does the cursor."""
         if head.lineage != self._head.lineage or head.revision < self._head.revision:
+            self._stop_reading()
             self._commits, self._whole = [], False
         newer = head.revision > (self._commits[0].revision if self._commits else 0)
-        self._head, self._marks = head, marks
+        self._head, self._marks, self._known = head, marks, True
         if newer:
             self._read_newer()  # and arrange with what was read: once, not twice
         else:
@@ -119,6 +122,12 @@ class Timeline(VirtualList):
         """Mark no state any more."""
         self.marked = []
         self.refresh()
+
+    def _stop_reading(self) -> None:
+        """What is being read is of another log."""
+        for slot in ("newer", "older"):
+            self.app.reader.stop(self, slot)  # type: ignore[attr-defined]
+        self._asking = False
 
     def _read_newer(self) -> None:
         """Read the log down to what is known; where that is far, only its newest part, and forget what was known."""
@@ -226,7 +235,8 @@ class Timeline(VirtualList):
             cells.add(tail, dim)
         else:
             cells.add("● ", self.style_of("mark")).add("live", self.style_of("key"))
-            cells.add(f"  r{self._head.revision}" if self._head.revision else "  nothing was saved yet", dim)
+            empty = "nothing was saved yet" if self._known else "⋯"
+            cells.add(f"  r{self._head.revision}" if self._head.revision else f"  {empty}", dim)
         if index >= self.count - NEAR and not self._whole and self._commits:
             self._read_older()
 
