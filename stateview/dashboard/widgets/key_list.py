@@ -15,6 +15,7 @@ from textual.timer import Timer
 from ...backends.base import Row
 from ...model import now
 from ..key_lines import Columns, paint_key, start_of
+from ..live import PAUSES
 from ..matching import Filter
 from ..paint import Cells, age, clock, count, lasting, size
 from ..reader import Reader, Stop
@@ -98,6 +99,9 @@ class KeyList(VirtualList):
         self._rest: Timer | None = None
         self._learning = False  # whether the source has been asked to do some of its work, and
         self._learn_more = False  # whether there has been more for it to do since
+        self._failures = 0  # how often in a row that has failed, and
+        self._unlearned: Exception | None = None  # why
+        self._to_end = False  # whether to go to the last key once it is known how many there are
         self._touched: dict[str, float] = {}  # keys that were just written, and until when they are marked
         self._error: Exception | None = None
 
@@ -151,7 +155,8 @@ class KeyList(VirtualList):
             self._key, self._row = None, None
         self._stop_timers()
         self._host.reader.stop(self, "learn")
-        self._learning = self._learn_more = False
+        self._learning = self._learn_more = self._to_end = False
+        self._failures, self._unlearned = 0, None
         self._source, self._version, self._error = source, None, None
         self._touched.clear()
         self._tell()
@@ -174,12 +179,20 @@ class KeyList(VirtualList):
             return
         self._source.moved(changed)
         self._soon()
+        if changed is None and self._failures and self._rest is not None:  # the backend may be back
+            self._rest.stop()
+            self._rest = None
         self._learn()
 
     def go_to(self, key: str) -> None:
         """Move the cursor to a key, or to the one after where it would be."""
         self._key, self._row = key, None
         self._read(show=True)
+
+    @property
+    def known(self) -> bool:
+        """Whether what is listed has been read."""
+        return self._version is not None and (self._row is not None or not self.count)
 
     def unmark(self, keys: Iterable[str] | None = None) -> None:
         """Mark these keys no more; None: any."""
@@ -282,6 +295,8 @@ class KeyList(VirtualList):
             self._soon()
         if fresh:
             self.call_after_refresh(self._learn)  # what was read is painted first
+        if self._to_end and page.total is not None:
+            self.action_last()
 
     def _put_cursor(self, answer: _Answer, guess: int, last: bool) -> None:
         """The cursor goes where its key is by now; where that is gone, to the next one.
@@ -347,6 +362,9 @@ class KeyList(VirtualList):
 
     def _learned(self, rest: float | None) -> None:
         self._learning = False
+        if self._failures:
+            self._error = None if self._error is self._unlearned else self._error
+            self._failures, self._unlearned = 0, None
         if self._source is not None and (self._source.version != self._version or self._total is None):
             self._soon()
         self._tell()
@@ -356,8 +374,15 @@ class KeyList(VirtualList):
             self._learn()
 
     def _learning_failed(self, error: Exception) -> None:
+        """Try again after a while; said once."""
         self._learning = False
-        self._failed(error)
+        if not self._failures:
+            self._unlearned = error
+            self._failed(error)
+        pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
+        self._failures += 1
+        self._rest = self.set_timer(pause, self._rested)
+        self._tell()
 
     def _rested(self) -> None:
         self._rest = None
@@ -387,6 +412,7 @@ class KeyList(VirtualList):
 
     def watch_cursor(self, old: int, new: int) -> None:
         """The cursor is on another key."""
+        self._to_end = False
         self._row = self._row_at(new)
         self._key = None if self._row is None else self._row.key
         super().watch_cursor(old, new)
@@ -401,6 +427,14 @@ class KeyList(VirtualList):
         """As the base, and read what has come into sight."""
         super().on_resize()
         self._read_on()
+
+    def action_last(self) -> None:
+        """Move to the last line; where it is not known yet how many there are, once it is."""
+        if self._total is None and self._source is not None:
+            self._to_end = True
+            self._tell()
+        else:
+            super().action_last()
 
     def action_mark(self) -> None:
         """Mark the key, or take its mark away, and go on to the next."""
@@ -498,4 +532,6 @@ class KeyList(VirtualList):
         where = f"{self.cursor + 1:,}/{count(self._total)}" if self.count else "no keys" if self._total == 0 else "…"
         order = [] if self.order == "key" else [f"{self.order} first"]
         marked = [f"{len(self.marked):,} marked"] if self.marked else []
-        self.status = " · ".join([where, *order, *source.told(), *marked])
+        waits = ["counting, then to the last"] if self._to_end else []
+        failed = ["reading failed, tried again soon"] if self._failures else []
+        self.status = " · ".join([where, *order, *waits, *source.told(), *failed, *marked])
