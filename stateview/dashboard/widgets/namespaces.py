@@ -38,6 +38,7 @@ class Namespaces(VirtualList):
         self._names: dict[str, list[str]] = {}  # of the stores that are open
         self._heads: dict[tuple[str, str], Head] = {}
         self._asked: set[tuple[str, str]] = set()
+        self._folded: set[str] = set()  # stores that are not to open of themselves
         self._trouble: dict[str, str] = {}
         self._here = ("", "")
         self._lines: list[Place] = [Place(*store) for store in stores]
@@ -60,14 +61,20 @@ class Namespaces(VirtualList):
         if head is not None:
             self._heads[self._here] = head
         if store not in self._names or (head and head.lineage and namespace not in self._names[store]):
-            self.call_after_refresh(self.read, store)
+            self.call_after_refresh(self._follow, store)
         if went:
+            self._folded.discard(store)
             self._arrange(Place(store, dict(self._stores)[store], namespace))
         elif head and (known is None or known.count != head.count):
             self.refresh()
 
+    def _follow(self, store: str) -> None:
+        if store not in self._folded:
+            self.read(store)
+
     def read(self, store: str) -> None:
-        """Read, or read again, which namespaces a store has."""
+        """Read, or read again, which namespaces a store has, and how many keys each."""
+        self._folded.discard(store)
 
         def names(_stop: Stop) -> list[str]:
             with self._open(store, None) as manager:
@@ -89,6 +96,8 @@ class Namespaces(VirtualList):
 
     def close(self, store: str) -> None:
         """Show a store without its namespaces."""
+        self.app.reader.stop(self, ("names", store))  # type: ignore[attr-defined]  # else they open it again
+        self._folded.add(store)
         self._names.pop(store, None)
         self._arrange(self.place)
 
@@ -123,6 +132,7 @@ class Namespaces(VirtualList):
 
         def took(found: Head) -> None:
             self._heads[key] = found
+            self._trouble.pop("\0".join(key), None)
             self.refresh()
 
         def failed(error: Exception) -> None:
