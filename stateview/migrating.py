@@ -401,9 +401,10 @@ class _Copy:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Let go of the destination; what ends a copy says that it can be gone on with."""
         if isinstance(error, StateException) and self._begun and not isinstance(error, Differs):
-            error.hint += (
-                f"{'' if error.hint[-1:] in '.?!' else '.'} Run it again to go on with what was copied".lstrip()
-            )
+            # Backends say that of one write; a stage was written, and stays
+            said = error.hint.replace("othing was changed", "othing that anyone is shown was changed")
+            end = "" if said[-1:] in ".?!" else "."
+            error.hint = f"{said}{end} Run it again, which goes on with as much of the copy as is safe".lstrip()
         try:
             self.receiver.close()
         except StateException:

@@ -241,7 +241,7 @@ def remember(store: str, namespace: str, folder: str = "") -> str:
     place = os.path.realpath(path)  # a link stays one
     text = ""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", newline="") as file:
             text = file.read()
         document = tomlkit.parse(text)
     except FileNotFoundError:
@@ -252,7 +252,10 @@ def remember(store: str, namespace: str, folder: str = "") -> str:
     from .backends.shared import file_error, fsync_folder, write_temporary
 
     try:
-        new = write_temporary(place, tomlkit.dumps(document).encode())
+        written = tomlkit.dumps(document)
+        if text.count("\r\n") == text.count("\n") > 0:
+            written = re.sub("\r?\n", "\r\n", written)  # the lines that are new, too
+        new = write_temporary(place, written.encode())
         if text:
             os.chmod(new, stat.S_IMODE(os.stat(place).st_mode))  # it may hold passwords that not all may read
         os.replace(new, place)

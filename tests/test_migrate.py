@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -698,7 +699,7 @@ def test_a_source_that_goes_while_it_is_copied_is_said_to_be_gone(
         said = "replaced while it was read.*begins anew" if anew else "removed while it was read.*nothing to move"
         with pytest.raises(Conflict, match=said) as caught:
             moved(store, place, progress=once(doing, go))
-        assert "go on with what was copied" not in str(caught.value)
+        assert "goes on with" not in str(caught.value)
     with StateManager(place, "main") as other:
         assert other.namespaces() == []
 
@@ -772,6 +773,8 @@ def test_a_full_disk_is_an_error_after_which_it_goes_on(target: str, new_store: 
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 3, done.stderr
     assert "Traceback" not in done.stderr
+    assert "othing was changed" not in done.stderr
+    assert "goes on with as much of the copy as is safe" in done.stderr
     assert opened(place, "main").namespaces() == []
     moved(store, place)
     assert content(opened(place, "main")) == content(opened(store, "main"))
@@ -910,6 +913,39 @@ def test_switch_makes_scripts_carry_on_there(here: Path) -> None:
         assert state.load("k") == 2
     with StateManager("json", "flow") as state:
         assert state.load("k") == 1
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_switch_leaves_the_ends_of_lines_as_they_are(end: str, here: Path) -> None:
+    with StateManager("json:a", "main") as state:
+        state.save("k", 1)
+    path = here / "stateview.toml"
+    path.write_bytes(end.join(["# mine", 'store = "json:a"', "", "[safety]", "keep = 3", ""]).encode())
+    moved("json:a", "sqlite:b", switch=True)
+    lines = path.read_bytes().decode().split(end)
+    assert 'store = "sqlite:b"' in lines
+    assert 'namespace = "main"' in lines
+    assert not any("\n" in line or "\r" in line for line in lines)
+
+
+def test_what_is_said_to_do_next_works_for_a_name_that_looks_like_an_option(here: Path) -> None:
+    with StateManager("json:a b", "-x") as state:
+        state.save("k", 1)
+    said = cli("json:a b", "json:q r", "--namespace=-x").stderr
+    command = said.partition("next: '")[2].rpartition("' makes")[0]
+    assert command.startswith("stateview ")
+    subprocess.run([sys.executable, "-m", *shlex.split(command)], check=True, capture_output=True)
+    with StateManager() as state:
+        assert (state.namespace, state.load("k")) == ("-x", 1)
+
+
+def test_what_a_namespace_that_was_removed_left_is_said_to_be_kept(here: Path) -> None:
+    with StateManager("sqlite:a", "main") as state:
+        fill(state, 5)
+        (here / "b" / "main" / "checkpoints").mkdir(parents=True)
+        said = cli("sqlite:a", "json:b", "-n", "main").stderr
+    assert "what was there of a namespace that was no more is kept in" in said
+    assert "()" not in said
 
 
 def test_switch_to_a_named_store_names_this_namespace_and_keeps_link_and_mode(here: Path) -> None:

@@ -96,14 +96,18 @@ def _told(report: Migrated, given: str, last: bool) -> str:
         lines.append(f"{late} of the source came after that, and not into the copy: stop its writers, and run it again")
     if report.kept:
         safe = f", with the checkpoint {report.safety}" if report.safety else ""
-        lines.append(f"what was there before ({report.replaces}) is kept in {report.kept}{safe}")
+        what = f"before ({report.replaces})" if report.replaces else "of a namespace that was no more"
+        lines.append(f"what was there {what} is kept in {report.kept}{safe}")
     if report.switched:
         lines.append(f"{report.switched} names it from now on")
         heard = {"STATEVIEW_STORE": given, "STATEVIEW_NAMESPACE": report.namespace}
         others = [name for name, chosen in heard.items() if os.environ.get(name, "") not in ("", chosen)]
         lines += [f"but the environment's {name} says otherwise, and is heard first" for name in others]
     elif last:
-        lines.append(f"next: 'stateview init {shlex.quote(mask(given))} {report.namespace}' makes scripts here use it")
+        words = [mask(given), report.namespace]
+        if any(word.startswith("-") for word in words):
+            words.insert(0, "--")
+        lines.append(f"next: 'stateview init {shlex.join(words)}' makes scripts here use it")
     return "\n".join([*lines, *_same_folder(report)])
 
 
