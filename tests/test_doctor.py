@@ -247,8 +247,9 @@ def open_way(folder: Path) -> None:
             path.chmod(path.stat().st_mode | 0o055)
 
 
-def as_another_user(act: Callable[[], str]) -> str:
-    """What an act returns that another user does, or the error that it ends with."""
+def as_another_user(folder: Path, act: Callable[[], str]) -> str:
+    """What an act returns that another user does, who can pass to a folder, or the error that it ends with."""
+    open_way(folder)  # each time: another run of tests closes the folder above all
     reading, writing = os.pipe()
     if os.fork() == 0:
         try:
@@ -268,7 +269,6 @@ def as_another_user(act: Callable[[], str]) -> str:
 @pytest.mark.skipif(os.getuid() != 0, reason="another user is needed, whom only root can become")
 @pytest.mark.parametrize("kind", FILES)
 def test_what_may_not_be_read_or_written_is_said(kind: str, tmp_path: Path) -> None:
-    open_way(tmp_path)
     with StateManager(f"{kind}:{tmp_path}", "main") as state:
         fill(state)
     files = [path for path in folder_of(state).iterdir() if path.is_file()]
@@ -278,10 +278,10 @@ def test_what_may_not_be_read_or_written_is_said(kind: str, tmp_path: Path) -> N
             return said(other.doctor())
 
     assert state.doctor().findings == ()
-    assert "this user may not write" in as_another_user(look)
+    assert "this user may not write" in as_another_user(tmp_path, look)
     for path in files:
         path.chmod(0o600)
-    assert "this user may not read" in as_another_user(look)
+    assert "this user may not read" in as_another_user(tmp_path, look)
 
 
 def told(words: list[str]) -> str:
@@ -303,7 +303,6 @@ def redirect_bytes() -> Iterator[io.BytesIO]:
 @pytest.mark.skipif(os.getuid() != 0, reason="another user is needed, whom only root can become")
 @pytest.mark.parametrize("kind", FILES)
 def test_a_namespace_that_may_not_be_read_is_not_left_out(kind: str, tmp_path: Path) -> None:
-    open_way(tmp_path)
     url = f"{kind}:{tmp_path / 'store'}"
     for name in ("hidden", "main"):
         with StateManager(url, name) as state:
@@ -312,7 +311,7 @@ def test_a_namespace_that_may_not_be_read_is_not_left_out(kind: str, tmp_path: P
     (tmp_path / "store" / "empty").mkdir()
     (tmp_path / "store" / "hidden").chmod(0o700)
     with StateManager(url, "main") as state:
-        assert as_another_user(lambda: str(state.namespaces())) == "['hidden', 'main']"
+        assert as_another_user(tmp_path, lambda: str(state.namespaces())) == "['hidden', 'main']"
     other = "json" if kind == "sqlite" else "sqlite"
     assert told(["migrate", url, f"{other}:{tmp_path / 'first'}", "--all"])[0] == "0"  # who is another may not import
     assert told(["stats", "--all", "-s", url])[0] == "0"
@@ -322,7 +321,7 @@ def test_a_namespace_that_may_not_be_read_is_not_left_out(kind: str, tmp_path: P
         ["stats", "-s", url, "-n", "hidden"],
     )
     for words in acts:
-        code, _, text = as_another_user(lambda words=words: told(words)).partition("\n")  # type: ignore[misc]
+        code, _, text = as_another_user(tmp_path, lambda words=words: told(words)).partition("\n")  # type: ignore[misc]
         assert code == "3", text
         assert "store/hidden" in text
 
@@ -330,7 +329,6 @@ def test_a_namespace_that_may_not_be_read_is_not_left_out(kind: str, tmp_path: P
 @pytest.mark.skipif(os.getuid() != 0, reason="another user is needed, whom only root can become")
 @pytest.mark.parametrize("kind", FILES)
 def test_what_only_reads_needs_no_right_to_write(kind: str, tmp_path: Path) -> None:
-    open_way(tmp_path)
     url = f"{kind}:{tmp_path / 'store'}"
     with StateManager(url, "main") as state:
         fill(state)
@@ -338,23 +336,24 @@ def test_what_only_reads_needs_no_right_to_write(kind: str, tmp_path: Path) -> N
     for words in acts:
         words += ["-s", url, "-n", "main", "--format", "json"]
         expected = told(words).partition("\n")[2]
-        code, _, text = as_another_user(lambda words=words: told(words)).partition("\n")  # type: ignore[misc]
+        code, _, text = as_another_user(tmp_path, lambda words=words: told(words)).partition("\n")  # type: ignore[misc]
         assert code == "0", text
         assert words[0] == "doctor" or text == expected
-    code, _, text = as_another_user(lambda: told(["prune", "one", "--yes", "-s", url, "-n", "main"])).partition("\n")
+    code, _, text = as_another_user(
+        tmp_path, lambda: told(["prune", "one", "--yes", "-s", url, "-n", "main"])
+    ).partition("\n")
     assert code == "3", text
     assert "store/main" in text
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="another user is needed, whom only root can become")
 def test_sqlite_a_log_that_may_only_be_read_is_no_damage(sqlite_state: StateManager, tmp_path: Path) -> None:
-    open_way(tmp_path)
     words = ["doctor", sqlite_state.url, "-n", "main"]
     told(words)
     with contextlib.closing(apsw.Connection(str(folder_of(sqlite_state) / "state.db"))) as held:
         held.execute("SELECT count(*) FROM meta").fetchall()
         sqlite_state.save("k", 1)  # into the log, which stays as long as it is held open
-        code, _, text = as_another_user(lambda: told(words)).partition("\n")
+        code, _, text = as_another_user(tmp_path, lambda: told(words)).partition("\n")
     assert code == "0", text
     assert "end of its log (-wal) was not checked" in text
 
