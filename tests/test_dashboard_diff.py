@@ -20,6 +20,8 @@ from textual.pilot import Pilot
 
 from stateview import StateManager
 from stateview.comparison import literal
+from stateview.dashboard.app import Dashboard
+from stateview.dashboard.dialogs.ask import Ask
 from stateview.dashboard.diff_lines import LINE, ROWS, Layout, Part, places_of, rows_of, stops_of, words, wrap
 from stateview.dashboard.diff_model import (
     KINDS,
@@ -36,8 +38,10 @@ from stateview.dashboard.diff_model import (
     side,
 )
 from stateview.dashboard.patch_file import write_patch
+from stateview.dashboard.screens.choosing import choose_namespace
 from stateview.dashboard.screens.diff import DiffScreen, told_apart
 from stateview.dashboard.widgets.diff_view import DiffView
+from stateview.dashboard.widgets.line_input import LineInput
 from stateview.diff import Change, compare
 from stateview.model import ABSENT, Kind
 
@@ -482,8 +486,11 @@ def test_under_80_columns_stepping_shows_what_one_steps_to_and_esc_goes_back_to_
         screen = DiffScreen("before-fix")
         pilot.app.push_screen(screen)
         await until(pilot, lambda: screen.keys.count == 4 and screen.view.change and screen.run.state == "whole")
+        await until(pilot, lambda: not screen.view.busy)
         assert not screen.view.display or not screen.query_one("#right").display
-        await pilot.press("]", "]")
+        await pilot.press("]")
+        await until(pilot, lambda: screen.keys.key == screen.view.key == "gone" and not screen.view.busy)
+        await pilot.press("]")
         await shown(pilot, "/tokens  347 → 512", "1 of 4 · r")
         assert screen.focused is screen.view
         await pilot.press("escape")
@@ -746,6 +753,69 @@ def test_another_namespace_or_store_is_compared_and_closed_with_the_screen(
         assert "moved on" not in screen_text(pilot.app)  # neither side is live here
 
     run(manager, flow)
+
+
+async def type_store(pilot: Pilot[None], text: str) -> None:
+    """Choose to type a store where stores or namespaces are asked for, and type it."""
+    await shown(pilot, "another store…")
+    await pilot.press(*"another", "enter")
+    await until(pilot, lambda: isinstance(pilot.app.screen, Ask))
+    pilot.app.screen.query_one(LineInput).value = text
+    await pilot.press("enter")
+
+
+@pytest.mark.parametrize("listed", [1, 2])
+@pytest.mark.parametrize("kind", [*FLOWS, "folder"])
+def test_a_store_that_no_list_holds_can_be_typed(
+    url: str, new_store: Callable[[str], str], kind: str, listed: int
+) -> None:
+    elsewhere = new_store("json" if kind == "folder" else kind)
+    write(elsewhere, "work", same=1, extra=[])
+    typed = elsewhere.partition(":")[2] if kind == "folder" else elsewhere
+
+    async def flow(pilot: Pilot[None]) -> None:
+        board = pilot.app
+        assert isinstance(board, Dashboard)
+        choose_namespace(board, "live")
+        await type_store(pilot, typed)
+        await shown(pilot, "Diff of live with", "work")
+        await pilot.press("enter")
+        await shown(pilot, "/work:live → ", "+1 −3 ~0", "--with-store", "extra")
+        assert "marks keys" not in screen_text(board)
+
+    stores = [(url, url), ("prod", "prod  json:else")][:listed]
+    run(seed(url), flow, stores=stores, store=url)
+
+
+def test_a_typed_store_that_cannot_be_read_is_told_and_asked_for_again(url: str, tmp_path: Path) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        board = pilot.app
+        assert isinstance(board, Dashboard)
+        choose_namespace(board, "live")
+        await type_store(pilot, "postgres://u:s3cret@h/db")
+        await shown(pilot, "is not a store")
+        assert "is not a store" in screen_text(board) and isinstance(board.screen, Ask)
+        for text, said in ((str(tmp_path), "there is no other namespace"), ("redis://:s3cret@localhost:1/0", "1")):
+            board.screen.query_one(LineInput).value = text
+            await pilot.press("enter")
+            await until(pilot, lambda said=said: any(said in one for one in board.told()))  # type: ignore[misc]
+            await until(pilot, lambda: isinstance(board.screen, Ask))
+            assert board.screen.query_one(LineInput).value == text
+            assert not any("s3cret" in one for one in board.told())
+        await pilot.press("escape")
+        assert not isinstance(board.screen, Ask)
+
+    run(seed(url), flow)
+
+
+def test_the_password_of_a_typed_store_is_not_shown(url: str, new_store: Callable[[str], str]) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        store = "redis://:s3cret@localhost:1/0"
+        pilot.app.push_screen(DiffScreen("live", other=StateManager(store, "work", timeout=0.1), store=store))
+        await shown(pilot, "--with-store 'redis://:***@localhost:1/0'", "localhost:1/0/work:live", "R looks again")
+        assert "s3cret" not in screen_text(pilot.app)
+
+    run(seed(url), flow)
 
 
 @pytest.mark.parametrize("size", [(60, 15), (80, 24), (100, 30), (160, 50)])

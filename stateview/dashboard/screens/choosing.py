@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
+from ...backends import mask, parse_store
 from ...errors import InvalidName
 from ...manager import StateManager
 from ...model import check_checkpoint, check_name, now
@@ -16,8 +17,21 @@ from .diff import DiffScreen
 
 if TYPE_CHECKING:
     from ...backends.base import Mark
+    from ...commands.results import Result
     from ..app import Dashboard
     from ..widgets.timeline import Line
+
+
+_TYPED = ""  # instead of a store: one is to be typed
+_ANOTHER = "another store…"
+_KINDS = ("json", "sqlite", "redis")  # each a store by itself, where it is by default
+
+
+class Place(NamedTuple):
+    """A store, by what opens it, and a namespace there."""
+
+    store: str
+    namespace: str
 
 
 def choose_state(board: Dashboard, title: str, then: Callable[[str], object]) -> None:
@@ -26,10 +40,9 @@ def choose_state(board: Dashboard, title: str, then: Callable[[str], object]) ->
         _offer(board, title, then, board.news.head.revision, board.news.marks)
         return
     backend = board.manager.backend  # not told yet how it stands: at the start, or while paused or lost
-    board.reader.ask(
-        board, "states", lambda _: (backend.head().revision, backend.marks()),
-        lambda found: _offer(board, title, then, *found), board.trouble,
-    )  # fmt: skip
+    board.look_up(
+        title, lambda _: (backend.head().revision, backend.marks()), lambda found: _offer(board, title, then, *found)
+    )
 
 
 def _offer(board: Dashboard, title: str, then: Callable[[str], object], revision: int, marks: list[Mark]) -> None:
@@ -39,7 +52,9 @@ def _offer(board: Dashboard, title: str, then: Callable[[str], object], revision
         for mark in reversed(marks)
         if current[mark.name] is mark
     ]
-    choices += [(f"live~{back}", f"live~{back}", f"r{revision - back}") for back in range(1, min(9, revision) + 1)]
+    choices += [
+        (f"live~{back}", str(revision - back), f"r{revision - back}") for back in range(1, min(9, revision) + 1)
+    ]
     if not choices:
         board.tell("there is no other state yet: c makes a checkpoint")
         return
@@ -55,31 +70,90 @@ def choose_namespace(board: Dashboard, ref: str) -> None:
     """Ask for a store and then for a namespace, and compare a ref of the present one with its live state."""
 
     def chosen(store: str | None) -> None:
-        if store is not None:
-            board.reader.ask(board, "names", lambda _: names(store), lambda found: ask(store, found), board.trouble)
+        if store == _TYPED:
+            _type_store(board, ref)
+        elif store is not None:
+            board.reader.ask(
+                board, "names", lambda _: _namespaces(board, [store]), lambda found: ask(store, found), board.trouble
+            )
 
-    def names(store: str) -> list[str]:
-        with board.open(store, None) as manager:
-            return manager.namespaces()
-
-    def ask(store: str, found: list[str]) -> None:
-        here = board.manager.namespace if store == board.store else ""
-        choices = [(name, name, "") for name in found if name != here]
-        if not choices:
-            board.tell("there is no other namespace; F forks this one")
-            return
-        board.push_screen(Menu(f"Diff of {ref} with", choices), lambda name: compare(store, name))
-
-    def compare(store: str, name: str | None) -> None:
-        if name is None:
-            return
-        other: StateManager = board.open(store, name)
-        board.push_screen(DiffScreen(ref, other=other, store="" if store == board.store else store))
+    def ask(store: str, found: list[Place]) -> None:
+        here = Place(board.store, board.manager.namespace)
+        found = [place for place in found if place != here]
+        if len(board.stores) == 1:
+            hint = "a URL or a path" if found else "a URL or a path; here is no other namespace: F forks this one"
+            _choose_among(board, ref, found, [(_ANOTHER, Place(_TYPED, ""), hint)])
+        elif found:
+            _choose_among(board, ref, found)
+        else:
+            board.tell(f"there is no other namespace in {mask(store)}; F forks this one")
 
     if len(board.stores) == 1:
         chosen(board.store)
     else:
-        board.push_screen(Menu("Store", [(shown, store, "") for store, shown in board.stores]), chosen)
+        choices = [(shown, store, "") for store, shown in board.stores]
+        board.push_screen(Menu("Store", [*choices, (_ANOTHER, _TYPED, "a URL or a path")]), chosen)
+
+
+def _choose_among(
+    board: Dashboard, ref: str, found: list[Place], more: Sequence[tuple[str, Place, str]] = ()
+) -> None:  # fmt: skip
+    def compare(place: Place | None) -> None:
+        if place is None:
+            return
+        if place.store == _TYPED:
+            _type_store(board, ref)
+            return
+        other: StateManager = board.open(*place)
+        board.push_screen(DiffScreen(ref, other=other, store="" if place.store == board.store else place.store))
+
+    several = len({place.store for place in found}) > 1
+    choices = [(place.namespace, place, mask(place.store) if several else "") for place in found]
+    board.push_screen(Menu(f"Diff of {ref} with", [*choices, *more]), compare)
+
+
+def _type_store(board: Dashboard, ref: str, initial: str = "") -> None:
+    """Ask for a store that no list holds, by URL or path; why one cannot be read is told, and it is asked again."""
+
+    def check(text: str) -> None:
+        if ":" in text:
+            parse_store(text.strip())
+
+    def typed(text: str | None) -> None:
+        text = (text or "").strip()
+        if not text:
+            return
+        known = ":" in text or text in _KINDS or text in dict(board.stores)
+        stores = [text] if known else [f"{kind}:{text}" for kind in ("sqlite", "json")]
+
+        def took(found: list[Place]) -> None:
+            here = Place(board.store, board.manager.namespace)
+            found = [place for place in found if place != here]
+            if found:
+                _choose_among(board, ref, found)
+            else:
+                again(f"there is no other namespace in {mask(text)}")
+
+        def again(said: str | Exception) -> None:
+            if isinstance(said, Exception):
+                board.trouble(said, act=True)
+            else:
+                board.tell(said, wrong=True)
+            _type_store(board, ref, text)
+
+        board.reader.ask(board, "names", lambda _: _namespaces(board, stores), took, again)
+
+    hint = "such as sqlite:PATH, redis://HOST:PORT/DB, or a folder · esc cancels"
+    board.push_screen(Ask(f"Store to compare {ref} with", initial, _wrong(check), hint=hint), typed)
+
+
+def _namespaces(board: Dashboard, stores: list[str]) -> list[Place]:
+    """The namespaces of some stores. To be called on a thread: it reads."""
+    found = []
+    for store in stores:
+        with board.open(store, None) as manager:
+            found += [Place(store, name) for name in manager.namespaces()]
+    return found
 
 
 def _wrong(check: Callable[[str], object]) -> Callable[[str], str | None]:
@@ -111,7 +185,11 @@ def fork(board: Dashboard, initial: str = "") -> None:
             board.trouble(error, act=True)
             fork(board, name)
 
-        board.acts.start(["fork", name, *at], then=lambda _: board.go(None, name), failed=failed)
+        def forked(result: Result) -> None:
+            board.tell(f"{result.told}; here it is")
+            board.go(None, name)
+
+        board.acts.start(["fork", name, *at], then=forked, failed=failed)
 
     board.push_screen(
         Ask(

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
+from ...backends import mask
 from ...backends.base import Head
 from ...manager import StateManager
 from ...model import parse_ref
@@ -105,7 +106,7 @@ class DiffScreen(ChangesScreen):
             if self._other.namespace != self.board.manager.namespace:
                 words += ["--with-namespace", self._other.namespace]
             if self._store or self._other.url != self.board.manager.url:
-                words += ["--with-store", self._store or self._other.url]
+                words += ["--with-store", mask(self._store or self._other.url)]
         return words
 
     def identical(self) -> list[str]:
