@@ -14,7 +14,7 @@ from textual.screen import ModalScreen
 
 from ..backends import mask
 from ..commands.context import Context
-from ..errors import BackendUnavailable, StateException
+from ..errors import BackendError, BackendUnavailable, StateException
 from ..manager import StateManager
 from ..render import inert
 from . import keymap, themes
@@ -381,9 +381,12 @@ class Dashboard(App[None]):
                 tells while the backend is lost.
 
         """
-        if isinstance(error, BackendUnavailable) and self.live is not None:
+        if isinstance(error, BackendError | OSError) and self.live is not None:
             self.live.look()
-            if self.lost is not None and not act:
+            known = self.lost is not None and (
+                isinstance(error, BackendUnavailable) or str(error) == str(self.lost.error)
+            )
+            if known and not act:
                 return
         told = self.addressed(str(error))
         if isinstance(error, OSError) and not isinstance(error, StateException) and error.filename:

@@ -175,7 +175,7 @@ def fork(board: Dashboard, initial: str = "") -> None:
     if board.read_only:
         board.tell("read-only: fork would write", wrong=True)
         return
-    at = ["--at", board.at] if board.at else []
+    at = ["--at", board.ref] if board.ref else []
 
     def named(name: str | None) -> None:
         if name is None:
@@ -193,7 +193,7 @@ def fork(board: Dashboard, initial: str = "") -> None:
 
     board.push_screen(
         Ask(
-            f"Fork {board.manager.namespace} at {board.at or 'live'} into",
+            f"Fork {board.manager.namespace} at {board.ref or 'live'} into",
             initial,
             check=_wrong(lambda text: check_name(text, "namespace")),
             command=lambda text: board.command_line(["fork", text, *at]),

@@ -76,7 +76,7 @@ class HelpScreen(TextScreen):
     """The help of the screen under it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("question_mark", "back", "Back", show=False, id="help.back"),
+        Binding("question_mark,q", "back", "Back", show=False, id="help.back"),
     ]
     HELP = "The keys of the screen you came from. / searches, esc goes back."
 

@@ -287,10 +287,14 @@ class MainScreen(Screen[None]):
 
     def on_resize(self, event: Resize) -> None:
         """Where not all panes are seen, the keys' title tells of the others."""
-        width = event.size.width
-        others = (
-            "" if width >= WIDE else " · 4 Timeline · 1 Namespaces" if width >= MEDIUM else " · 3 Value · 4 Timeline"
-        )
+        self._name_others(event.size.width)
+
+    def _name_others(self, width: int) -> None:
+        others = ""
+        if width < MEDIUM:
+            others = " · 3 Value · 4 Timeline"
+        elif width < WIDE:
+            others = " · 3 Value" if self.has_class("on-side") else " · 4 Timeline · 1 Namespaces"
         self.query_one("#keys-pane").border_title = f"2 Keys{others}"
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
@@ -299,6 +303,7 @@ class MainScreen(Screen[None]):
         side = "side" if "side" in inside else "value" if "value-pane" in inside else "keys"
         for name in ("side", "keys", "value"):
             self.set_class(name == side, f"on-{name}")
+        self._name_others(self.app.size.width)
 
     @on(VirtualList.Highlighted, "#timeline")
     def _state_highlighted(self) -> None:

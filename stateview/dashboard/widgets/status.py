@@ -10,6 +10,7 @@ from rich.cells import cell_len, chop_cells
 from textual.strip import Strip
 from textual.widget import Widget
 
+from ...errors import BackendUnavailable
 from ..live import Lost
 from ..paint import Cells, fit_end, lasting, line
 
@@ -102,7 +103,8 @@ class Banner(Widget):
         lost = lasting(max(1.0, moment - self._lost.since))
         width = self.app.size.width - 2
         error = cast("Dashboard", self.app).addressed(str(self._lost.error))
-        said = line(f"! backend lost {lost} ago, next try in {wait} s, R now · {error}", self.MOST * width)
+        gone = f"backend lost {lost} ago" if isinstance(self._lost.error, BackendUnavailable) else "cannot be read"
+        said = line(f"! {gone}, next try in {wait} s, R now · {error}", self.MOST * width)
         lines = wrap(said, max(1, width))
         return (lines if all(cell_len(one) <= width for one in lines) else chop_cells(said, max(1, width)))[: self.MOST]
 
