@@ -279,11 +279,27 @@ def test_a_search_stops_at_each_line_that_a_long_line_is_shown_in(tmp_path, sign
                 seen.append(lines(view)[view.cursor - view.scroll_offset.y])
                 await pilot.press("n")
             assert all("RED" in row and "┊" in row for row in seen) and len(set(seen)) == len(seen)
-            await pilot.resize_terminal(120, 24)
-            await settled(pilot)
-            await pilot.press("n")
-            await pilot.press("N")
-            assert "RED" in lines(view)[view.cursor - view.scroll_offset.y]
+            for width in (120, 61, 99):
+                await pilot.resize_terminal(width, 24)
+                await settled(pilot)
+                assert "R" in lines(view)[view.cursor - view.scroll_offset.y]  # where the match begins
+                await pilot.press("k", "j")
+                await pilot.resize_terminal(200, 24)
+                await settled(pilot)
+                await pilot.press("n")
+                assert "RED" in lines(view)[view.cursor - view.scroll_offset.y]
+
+
+def test_a_line_of_a_text_stays_under_the_cursor_when_the_width_changes(tmp_path):
+    async def scenario():
+        numbers = "\n".join(" ".join(f"{100 * n + m:04}" for m in range(100)) for n in range(50))
+        async with shown(tmp_path, numbers) as (_, view, pilot):
+            await pilot.press("G", *"k" * 20)
+            for width in (60, 200, 80, 111):
+                first = lines(view)[view.cursor - view.scroll_offset.y].split()[2]
+                await pilot.resize_terminal(width, 24)
+                await settled(pilot)
+                assert first in lines(view)[view.cursor - view.scroll_offset.y], width
 
     run(scenario)
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from dashboard_host import screen_text, shown, until
 from hypothesis import given
 from hypothesis import strategies as st
+from textual.pilot import Pilot
 
 from stateview import StateManager
 from stateview.commands.results import Table
 from stateview.commands.searching import excerpt, text_place, text_test
+from stateview.dashboard.app import Dashboard
 from stateview.dashboard.concealing import conceal
 from stateview.dashboard.masking import MASK
+from stateview.dashboard.screens.output import OutputScreen
+from stateview.dashboard.widgets.filter_bar import FilterBar
+from stateview.dashboard.widgets.json_view import JsonView
+from stateview.dashboard.widgets.text_list import TextList
 from stateview.render import Style, render
 
 LONG = "x" * 20_000 + "needle" + "y" * 20_000
@@ -116,3 +125,99 @@ def test_what_is_found_has_an_excerpt(text: str, pattern: str) -> None:
         shown = excerpt(text, text_place(pattern), 60)
         assert len(shown) <= 60
         assert shown.startswith("line ") == ("\n" in text and text_place(pattern)(text) is not None)
+
+
+# --- in the dashboard ------------------------------------------------------------------------------------------------
+
+
+def look(flow: Callable[[Pilot[None], Dashboard], Any], size: tuple[int, int] = (100, 30), **options: Any) -> None:
+    """Run a flow on the whole dashboard."""
+
+    async def go() -> None:
+        app = Dashboard(StateManager("json", "default"), **options)
+        async with app.run_test(size=size) as pilot:
+            await until(pilot, lambda: app.news is not None and app.main is not None and app.main.keys.key is not None)
+            await flow(pilot, app)
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
+async def find_line(pilot: Pilot[None], app: Dashboard, line: str, text: str) -> None:
+    """Type a command, and put the cursor on the line of its output that holds a text."""
+    app.acts.submit(line)
+    await until(pilot, lambda: isinstance(app.screen, OutputScreen) and not app.acts.jobs.running)
+    shown = app.screen.query_one(TextList)
+    await until(pilot, lambda: any(text in one for one in shown.lines))
+    shown.cursor = next(number for number, one in enumerate(shown.lines) if text in one)
+    await pilot.pause()
+    await pilot.press("enter")
+    await pilot.pause()
+
+
+@pytest.mark.parametrize("size", [(60, 15), (100, 30)])
+def test_enter_goes_to_what_was_found(state: StateManager, size: tuple[int, int]) -> None:
+    state.save("list", [{"text": "x\n" * 50 + "deep\n" * 3}])
+
+    async def flow(pilot: Pilot[None], app: Dashboard) -> None:
+        main = app.main
+        assert main is not None
+        view = main.query_one(JsonView)
+        for line, text, key, pointer, seen in (
+            ("find RED", "line 57", "report", "/text", "line 57 of the report RED"),
+            ("find deep --format json", "deep", "list", "/0/text", "│ deep"),
+            ("find needle", "needles", "needles", "/many", ""),
+            ("find needle --in values", "xneedle", "long", "", "needle"),
+            ("find state --in keys --format table", "", "", "", ""),
+        ):
+            main.query_one(FilterBar).value = "lo"
+            main.keys.filter("lo")
+            await find_line(pilot, app, line, text)
+            if not key:
+                assert isinstance(app.screen, OutputScreen)  # a line that is about nothing
+                continue
+            await until(pilot, lambda key=key: app.screen is main and main.keys.key == view.key == key)
+            await until(pilot, lambda pointer=pointer: view.pointer == pointer)
+            if seen:
+                await shown(pilot, seen)
+                assert seen in view.render_line(view.cursor - view.scroll_offset.y).text
+                assert view.has_focus
+            assert not main.query_one(FilterBar).text
+
+    look(flow, size)
+
+
+def test_enter_goes_to_the_state_in_which_it_was_found(state: StateManager) -> None:
+    state.save("gone", {"was": "found here"})
+    state.checkpoint("before")
+    state.delete("gone")
+
+    async def flow(pilot: Pilot[None], app: Dashboard) -> None:
+        main = app.main
+        assert main is not None
+        await find_line(pilot, app, "find 'found here' --at before", "gone")
+        await until(pilot, lambda: app.at == "before" and main.keys.key == "gone")
+        await until(pilot, lambda: main.query_one(JsonView).pointer == "/was")
+        await find_line(pilot, app, "find RED", "/state")
+        await until(pilot, lambda: app.at is None and main.keys.key == "report")
+        await find_line(pilot, app, "find RED -n default", "/state")
+        await pilot.pause()
+        assert isinstance(app.screen, OutputScreen)  # its own connection, which need not be the same store
+
+    look(flow)
+
+
+def test_masked_values_are_said_not_to_be_searched(state: StateManager) -> None:
+    state.save("api_token", "hunter2 and\nmore")
+
+    async def flow(pilot: Pilot[None], app: Dashboard) -> None:
+        for line, told in (("find hunter2", True), ("find hunter2 --in keys", False)):
+            app.acts.submit(line)
+            await shown(pilot, "nothing found in namespace")
+            assert ("masked values are not searched" in screen_text(app)) == told
+            await until(pilot, lambda: not app.acts.jobs.running)
+            await pilot.press("escape")
+            await until(pilot, lambda: not isinstance(app.screen, OutputScreen))
+        await find_line(pilot, app, "find token", "api_token")
+        assert "hunter2" not in screen_text(app)
+
+    look(flow, redact=("*token*",))

@@ -54,6 +54,7 @@ class Table(Result):
     """Rows under columns, streamed. `plain` is the column that stands for a row in a pipe; None: all, by tabs.
 
     `excerpt`, where it is given, makes the text of a column `value` in so many characters, for a person; JSON has all.
+    `place` says of a value which of its characters was looked for, if it is a text that has one.
     """
 
     columns: tuple[str, ...] = ()
@@ -61,6 +62,7 @@ class Table(Result):
     plain: int | None = None
     empty: str = ""
     excerpt: Callable[[Any, int], str] | None = None
+    place: Callable[[Any], int | None] | None = None
 
 
 class Record(Result):

@@ -52,7 +52,7 @@ def find(context: Context, given: dict[str, Any]) -> Table:
     place = text_place(pattern, given.get("regex", False)) if pattern is not None else lambda _text: None
     return Table(
         columns=("key", "path", "value"), rows=islice(rows(), limit), empty=empty,
-        excerpt=lambda value, room: excerpt(value, place, room),
+        excerpt=lambda value, room: excerpt(value, place, room), place=lambda value: _start(value, place),
     )  # fmt: skip
 
 
@@ -92,6 +92,11 @@ def text_place(pattern: str, regex: bool = False) -> Callable[[str], Span | None
         return (at, at + len(plain)) if at >= 0 else None
 
     return find_plain
+
+
+def _start(value: Any, place: Callable[[str], Span | None]) -> int | None:
+    span = place(value) if isinstance(value, str) else None
+    return span[0] if span is not None else None
 
 
 def excerpt(value: Any, place: Callable[[str], Span | None], room: int) -> str:

@@ -43,7 +43,7 @@ def conceal(result: Result, given: dict[str, Any], patterns: tuple[str, ...]) ->
         empty = result.empty
         if given.get("pattern") and given.get("in") != "keys":
             empty += "; masked values are not searched"
-        return Table(result.told, result.code, result.columns, rows, result.plain, empty, result.excerpt)
+        return Table(result.told, result.code, result.columns, rows, result.plain, empty, result.excerpt, result.place)
     if isinstance(result, Differs) and result.diff is not None:
         diff = result.diff
         seen = Diff(diff.before, diff.after, lambda: _changes(diff, patterns))

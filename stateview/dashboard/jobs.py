@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..commands.context import Context
 from ..commands.exits import NeedsYes, exit_code
-from ..commands.results import Changes, Differs, Loaded, Result
+from ..commands.results import Changes, Differs, Loaded, Result, Table
 from ..errors import StateException
 from ..manager import StateManager
 from ..render import Style, render
@@ -29,6 +29,7 @@ CHARACTERS = 16_000_000  # of one output that are kept
 LONGEST = 20_000  # characters of one line that are kept
 OUTPUTS = 3  # of ended jobs that are kept
 WHOLE = 4_000_000  # bytes of a value that is shown whole
+_BY_LINES = ("", "pretty", "table", "json")  # formats of a table with a line for each row, after one of titles
 LOOK = 0.1  # seconds between two looks whether a question is still wanted
 
 
@@ -36,11 +37,20 @@ class Stopped(Exception):
     """Raised inside a handler, once, after its job was told to stop."""
 
 
+class Found(NamedTuple):
+    """What a line is about: a key, a place in its value (JSON Pointer), and a character of the text there."""
+
+    key: str
+    pointer: str
+    at: int | None
+
+
 class Output:
     """The lines that a job has printed. One thread writes, another may read at any time."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.found: dict[int, Found] = {}  # what lines are about, by their numbers, where they are of a search
         self.full = False
         self.signs = False  # whether a line's first sign says what changed
         self._left = CHARACTERS
@@ -54,6 +64,18 @@ class Output:
             self._open = ""
         self._open = (self._open + last)[: LONGEST + 1]
         return not self.full
+
+    def note(self, table: Table) -> None:
+        """Note what the lines of a table are about, as they come: after one of titles, each is a row."""
+        place, first = table.place, len(self.lines) + 1
+
+        def rows(given: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+            for number, row in enumerate(given, first):
+                key, pointer, value = row
+                self.found[number] = Found(key, pointer, None if place is None else place(value))
+                yield row
+
+        table.rows = rows(table.rows)
 
     def end(self) -> None:
         """Keep the last line, which had no line end."""
@@ -93,6 +115,7 @@ class Job:
         self.stopped = False
         self.screen: Screen[Any] | None = None  # where its output is shown
         self.question: Screen[Any] | None = None
+        self.url, self.namespace, self.at = "", "", "live"  # what it looks at, if that is what the app did
         self.heard = False  # whether the handler has been told to stop
 
     @property
@@ -187,6 +210,8 @@ class Jobs:
 
         """
         job = Job(line, lambda: self._app.is_running)
+        if manager is not None:
+            job.url, job.namespace = manager.url, manager.namespace
         self.running.append(job)
         context = JobContext(options, job, self, manager)
 
@@ -282,6 +307,8 @@ class Jobs:
         if isinstance(result, Loaded) and not format_ and len(result.data) <= WHOLE:
             format_ = "pretty"
         before = len(job.output.lines)
+        if isinstance(result, Table) and result.columns == ("key", "path", "value") and format_ in _BY_LINES:
+            job.output.note(result)
         for piece in render(result, Style(format_, terminal=True)):
             job.check()
             if not job.output.write(piece):

@@ -354,7 +354,7 @@ class Tree:
             at: a character of the text there: its line is meant, or the one that says what is left out.
 
         """
-        node = self.root
+        node, there = self.root, False
         way = [node]
         for step in steps:
             found = _step_into(node, step, self)
@@ -362,6 +362,8 @@ class Tree:
                 break
             way += found
             node = found[-1]
+        else:
+            there = True
         index = 0
         for node in way:
             if node is self.root and self.rows[:1] != [node]:
@@ -369,7 +371,7 @@ class Tree:
             index = self.rows.index(node, index)
             if node is not way[-1]:
                 self.open(index)
-        if at is not None and node.steps == steps and isinstance(node.look(), (str, LongText)) and node.can_open():
+        if at is not None and there and isinstance(node.look(), (str, LongText)) and node.can_open():
             self.open(index)
             index += 1 + line_at(node.items, at)
         return index
@@ -472,6 +474,11 @@ def line_at(lines: list[Line], at: int) -> int:
             return index
         end += len(line.text)
     return len(lines) - 1
+
+
+def start_of(lines: list[Line], index: int) -> int:
+    """The character of a text with which a line begins."""
+    return sum(len(line.text) for line in lines[:index]) + sum(not line.goes_on for line in lines[1 : index + 1])
 
 
 def shown_of(text: str, width: int) -> int:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import on
 from textual.binding import Binding, BindingType
 
 from ...commands.results import plural
 from ..paint import lasting
+from ..widgets.filter_bar import FilterBar
+from ..widgets.json_view import JsonView
 from ..widgets.text_list import TextList, by_sign
+from ..widgets.virtual_list import VirtualList
 from .text import TextScreen
 
 if TYPE_CHECKING:
-    from ..jobs import Job
+    from ..jobs import Found, Job
 
 PACE = 0.1  # seconds between two looks at what has come
 
@@ -26,7 +30,8 @@ class OutputScreen(TextScreen):
     ]
     HELP = (
         "What a command prints, as it comes. While it runs, esc stops it and b leaves it running: its progress stays\n"
-        "on the main screen, and the list of what was done shows its output. Kept are the first 100,000 lines."
+        "on the main screen, and the list of what was done shows its output. Kept are the first 100,000 lines.\n"
+        "Enter on a line of 'find' goes to what was found."
     )
 
     def __init__(self, job: Job) -> None:
@@ -74,9 +79,37 @@ class OutputScreen(TextScreen):
             ", and no more are kept: '> FILE' writes all" * job.output.full
         )
         if job.running:
-            return " · ".join(part for part in ("running", lasting(job.seconds), job.progress, lines) if part)
+            return " · ".join(part for part in ("running", lasting(job.seconds), job.told, lines) if part)
         code = f"exit code {job.code}" if job.code and not job.stopped else ""
         return " · ".join(part for part in (job.said, code, lines) if part)
+
+    @on(VirtualList.Chosen)
+    def _chosen(self, event: VirtualList.Chosen) -> None:
+        event.stop()
+        found = self.job.output.found.get(event.index)
+        if found is not None:
+            self._go_to(found)
+
+    def _go_to(self, found: Found) -> None:
+        """Go to a key on the main screen, and to the place in its value. What runs here goes on."""
+        board, job, main = self.board, self.job, self.board.main
+        if main is None or (board.manager.url, board.manager.namespace) != (job.url, job.namespace):
+            board.tell("that is of another namespace than the one that is looked at")
+            return
+        over = board.screen_stack[board.screen_stack.index(main) + 1 :]
+        if any(hasattr(screen, "before_leaving") for screen in over):
+            board.tell("first end what is edited here")
+            return
+        for _ in over:
+            board.pop_screen()
+        main.query_one(FilterBar).clear()
+        main.keys.filter("")  # now: what clears the bar comes in its turn
+        if job.at != (board.at or "live"):
+            main.timeline.go_to(job.at)
+            board.travel(job.at)
+        main.keys.go_to(found.key)
+        main.query_one(JsonView).expect(*found)
+        main.action_pane("json" if found.pointer or found.at is not None else "keys")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         """There is nothing to leave running once it has ended."""

@@ -30,6 +30,7 @@ from ..json_tree import (
     line_at,
     preview,
     scalar,
+    start_of,
     weigh,
 )
 from ..masking import MASK, masked
@@ -83,11 +84,13 @@ class JsonView(VirtualList):
         self._shown: Any = None  # what was given to `show`: a value, or its bytes
         self._tree: Tree | None = None
         self._said = ""
+        self._expected: tuple[str, str, int | None] | None = None  # where to go once a value is shown
         self._touched: dict[str, str] = {}  # pointers to signs
         self._below: dict[str, set[str]] = {}  # pointers of boxes to the steps below which something is touched
         self._fading: Timer | None = None
         self._wanted = ""
         self._hits: list[Hit] | None = None  # None: still looking
+        self._went: Hit | None = None  # where one went last
         self._more = False  # whether there are more than these
         self._hit = 0
         self._pattern: re.Pattern[str] | None = None
@@ -152,6 +155,9 @@ class JsonView(VirtualList):
         if at == self.cursor:
             self.post_message(self.Highlighted(self, at))
         self.cursor = at
+        expected, self._expected = self._expected, None
+        if expected is not None and expected[0] == key:
+            self.go_to(*expected[1:])
         if self._wanted:
             self._look_for(self._wanted, jump=self._hits is None)
 
@@ -183,14 +189,29 @@ class JsonView(VirtualList):
         """The JSON Pointer (RFC 6901) of the cursor; empty for the whole value."""
         return self._node.pointer if self._node is not None else ""
 
-    def go_to(self, pointer: str) -> None:
-        """Open the way to a place and put the cursor there, or on the nearest box above it that is there."""
+    def go_to(self, pointer: str, at: int | None = None) -> None:
+        """Open the way to a place and put the cursor there, or on the nearest box above it that is there.
+
+        Args:
+            pointer: the JSON Pointer of the place.
+            at: a character of the text there, whose line is meant.
+
+        """
         steps = [token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:]]
-        self._reveal(Hit(tuple(steps)))
+        self._reveal(Hit(tuple(steps), at))
+
+    def expect(self, key: str, pointer: str, at: int | None = None) -> None:
+        """As `go_to`, once the value of this key is shown, unless that of another is shown first."""
+        self._expected = None
+        if key == self.key and self._tree is not None:
+            self.go_to(pointer, at)
+        else:
+            self._expected = key, pointer, at
 
     def _reveal(self, hit: Hit) -> None:
         if self._tree is not None:
             at = self._tree.reveal(hit.steps, hit.at)
+            self._went = hit
             self.resized()
             self.cursor = at
 
@@ -351,10 +372,13 @@ class JsonView(VirtualList):
     def on_resize(self) -> None:
         """Texts are divided into lines by the width."""
         if self._tree is not None and self._tree.width != self._text_width():
-            path = self._node.path if self._node is not None else ()
+            node, hit = self._node, self._went
+            path = node.path if node is not None else ()
+            if node is None or hit is None or not _shows(node, hit):
+                hit = _line_hit(node)
             self._tree.rewrap(self._text_width())
             self.resized()
-            self.cursor = self._tree.index_of(path)
+            self.cursor = self._tree.index_of(path) if hit is None else self._tree.reveal(hit.steps, hit.at)
             if self._wanted:
                 self._look_for(self._wanted, jump=self._hits is None)
 
@@ -537,6 +561,13 @@ def _shows(node: Node, hit: Hit) -> bool:
     if node.steps != hit.steps or node.is_line != (hit.at is not None):
         return False
     return node.parent is None or hit.at is None or node.step == line_at(node.parent.items, hit.at)
+
+
+def _line_hit(node: Node | None) -> Hit | None:
+    """Where a line of a text begins; None for any other."""
+    if node is None or not node.is_line or node.parent is None or not isinstance(node.step, int):
+        return None
+    return Hit(node.steps, start_of(node.parent.items, node.step))
 
 
 def _weight(side: Any) -> int:
