@@ -319,6 +319,7 @@ COMMANDS = (
             "find '^task:0[1-3]$' --regex --in keys",
             "find --jsonpath '$..state' --keys 'task:*'",
         ),
+        more="Of a long value the place is shown where it was found; --format json, jsonl or raw has all of it.",
     ),
     Command(
         "assert",
