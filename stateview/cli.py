@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .commands.binding import bind
 from .commands.context import Context
-from .commands.exits import ExitCode, UsageError, exit_code
+from .commands.exits import ExitCode, UsageError, addressed, exit_code
 from .errors import StateException
 
 if TYPE_CHECKING:
@@ -119,6 +119,13 @@ def _run(words: list[str]) -> int:
                 _tell(result.told)  # what was done is done, however much of it has been shown
             raise
         return result.code
+    except StateException as error:
+        from .backends import mask
+
+        store, namespace = bound.globals.get("store"), bound.globals.get("namespace")
+        where = [*(["-s", mask(store)] if store else []), *(["-n", namespace] if namespace else [])]
+        error.hint = addressed(error.hint, where)
+        raise
     finally:
         context.close()
 

@@ -562,3 +562,11 @@ def test_each_command_has_an_example_and_a_handler() -> None:
     for command in COMMANDS:
         assert callable(load_handler(command))
         assert command.hidden or command.examples, command.name
+
+
+def test_the_next_step_is_for_the_store_that_was_named(folder: Path) -> None:
+    run("-s", "sqlite:bad", "-n", "w-f", "save", "k", "1")
+    Path("bad/w-f/state.db").write_bytes(b"rubbish" * 1000)
+    for name in Path("bad/w-f").glob("state.db-*"):
+        name.unlink()
+    assert "'stateview -s sqlite:bad -n w-f recover'" in run("load", "k", "-s", "sqlite:bad", "-n", "w-f", code=3)[1]

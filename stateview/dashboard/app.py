@@ -14,6 +14,7 @@ from textual.screen import ModalScreen
 
 from ..backends import mask
 from ..commands.context import Context
+from ..commands.exits import addressed
 from ..errors import BackendError, BackendUnavailable, StateException
 from ..manager import StateManager
 from ..render import inert
@@ -395,9 +396,7 @@ class Dashboard(App[None]):
 
     def addressed(self, text: str) -> str:
         """An error's text, whose next step is for the store and the namespace that are looked at."""
-        for name in ("recover", "doctor", "compact"):
-            text = text.replace(f"'stateview {name}'", f"'{self.command_line([name])}'")
-        return text
+        return addressed(text, self.where)
 
     # --- acts that are the same on every screen ----------------------------------------------------------------
 
