@@ -70,14 +70,15 @@ class Ask(ModalScreen[str | None]):
 
     def _judge(self) -> bool:
         text = self.query_one(LineInput).value
-        wrong = self._check(text) if text or self._typed else None  # nobody has typed anything wrong yet
+        refused = self._check(text)
+        wrong = refused if text or self._typed else None  # else nobody has typed anything wrong yet
         said = self.query_one("#said", Label)
         hint = self._hint if isinstance(self._hint, str) else self._hint(text)
         said.update("\n".join(line(one) for one in (wrong or hint).split("\n")))
         said.set_class(wrong is not None, "-wrong")
         if self._command is not None:
-            self.query_one("#line", Label).update(line(self._command(text)) if wrong is None else "")
-        return wrong is None
+            self.query_one("#line", Label).update(line(self._command(text)) if refused is None else "")
+        return refused is None
 
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:

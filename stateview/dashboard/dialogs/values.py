@@ -124,8 +124,7 @@ def expire(board: Dashboard, key: str) -> None:
     """Ask when a key expires, and set it."""
 
     def words(text: str) -> list[str]:
-        seconds = seconds_of(text)
-        return ["expire", *options_end(key, "never" if seconds is None else f"{seconds:g}")]
+        return ["expire", *options_end(key, text.strip())]
 
     def check(text: str) -> str | None:
         good = text.strip() == "never" or seconds_of(text) is not None
