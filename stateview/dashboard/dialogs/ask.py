@@ -69,6 +69,8 @@ class Ask(ModalScreen[str | None]):
         self._judge()
 
     def _judge(self) -> bool:
+        if not self.query(LineInput):  # it ended before it had parts
+            return False
         text = self.query_one(LineInput).value
         refused = self._check(text)
         wrong = refused if text or self._typed else None  # else nobody has typed anything wrong yet

@@ -62,7 +62,7 @@ def edit(board: Dashboard, key: str, editor: bool = False) -> None:
         else:
             board.push_screen(EditScreen(key, draft, outside=outside))
 
-    board.reader.ask(board, "draft", lambda _stop: read_draft(board, key), opened, board.trouble)
+    board.look_up("edit", lambda _stop: read_draft(board, key), opened)
 
 
 def add(board: Dashboard, key: str = "", text: str = "") -> None:

@@ -303,7 +303,7 @@ class RestoreScreen(ChangesScreen):
         diff = result.diff if isinstance(result, Differs) else None
         keys = 0 if diff is None else sum(diff.counts.values())
         self.board.tell(f"Restored {amount(keys, self._inside)} · z undoes it")
-        if self.is_current:
+        if self.app.screen is self:  # `is_current` is true under a dialog too
             self.dismiss(True)
 
     def _refused(self, error: Exception) -> None:
