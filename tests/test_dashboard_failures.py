@@ -281,7 +281,7 @@ def test_a_file_that_was_nested_far_beyond_the_limit_by_hand_is_an_error_on_ever
                 good.replace('"phase": {', '"deep": {"value": ' + "[" * 100_000 + "]" * 100_000 + '}, "phase": {')
             )
             live.look()
-            await shown(pilot, "backend lost", "levels deep")
+            await shown(pilot, "cannot be read", "levels deep")
             await leave(pilot)
             await shown(pilot, "LOST", "phase")
             path.write_text(good)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -772,6 +773,13 @@ def test_a_document_that_says_what_no_save_would_take_is_refused_with_its_place(
     assert not (tmp_path / "s").exists()
 
 
+def unpacked(data: bytes | bytearray) -> bytes | None:
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error):
+        return None
+
+
 def test_packed_files_are_bounded_and_checked(text: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = gzip.compress(text)
     with StateManager(f"json:{tmp_path / 's'}", "main") as state:
@@ -781,6 +789,8 @@ def test_packed_files_are_bounded_and_checked(text: bytes, tmp_path: Path, monke
         for place in range(10, len(packed), 7):
             altered = bytearray(packed)
             altered[place] ^= 4
+            if unpacked(altered) == text:  # it was one of the bits that fill the last byte of the stream
+                continue
             with pytest.raises(Damaged):
                 state.import_from(io.BytesIO(bytes(altered)))
         bomb = gzip.compress(HEAD + b"\n" + b'{"key":"' + bytes(200 << 20), 1)

@@ -29,6 +29,8 @@ class NeedsYes(StateException):
 
 def addressed(text: str, where: list[str]) -> str:
     """A text whose next steps, such as 'stateview recover', are for the store and namespace of some options."""
+    if "'stateview " not in text:
+        return text
     from shlex import join
 
     for name in ("recover", "doctor", "compact"):
