@@ -322,7 +322,9 @@ class Dashboard(App[None]):
     @property
     def missed(self) -> int:
         """How many commits came while paused."""
-        return self._held.commits if self._held else 0
+        if self._held is None or self.paused_at is None:
+            return 0
+        return max(0, self._held.head.revision - self.paused_at)
 
     def action_pause(self) -> None:
         """Hold all panes at the revision they show, or go on with live."""

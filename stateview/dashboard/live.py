@@ -25,14 +25,13 @@ class Moved(NamedTuple):
     head: Head
     changed: list[str] | None
     marks: list[Mark]
-    commits: int = 0
 
     def after(self, earlier: Moved | None) -> Moved:
         """Both this and an earlier one, as one."""
         if earlier is None:
             return self
         both = None if self.changed is None or earlier.changed is None else {*self.changed, *earlier.changed}
-        return self._replace(changed=None if both is None else sorted(both), commits=self.commits + earlier.commits)
+        return self._replace(changed=None if both is None else sorted(both))
 
 
 class Lost(NamedTuple):
@@ -124,7 +123,7 @@ class Live:
             except HistoryPruned:  # more was written meanwhile than is kept
                 changed = None
         if changed or changed is None or marks != known_marks:
-            self._tell(self._moved, Moved(head, changed, marks, head.revision - known.revision))
+            self._tell(self._moved, Moved(head, changed, marks))
 
     def _tell(self, what: Callable[..., None], news: object) -> None:
         if not self._closed:
