@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import redis
 import redis_servers
+from other_user import open_way
 
 from stateview import (
     BackendError,
@@ -350,6 +351,7 @@ def test_a_folder_that_may_not_be_written(state):
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = listing(folder)
     try:
+        open_way(folder.parent)
         run(
             """
             import difflib, fcntl, hashlib, json, random, shutil, zlib
@@ -381,20 +383,12 @@ def test_a_folder_that_may_not_be_written(state):
                     sys.exit(0)
             raise AssertionError("a namespace was made")
             """,
-            open_way(state.url),
+            state.url,
         )
     finally:
         for path in [folder, *folder.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
     assert listing(folder) == before
-
-
-def open_way(url):
-    """Let others pass through the private folders above a store, and give its URL."""
-    for folder in Path(url.partition(":")[2]).parents:
-        if folder.stat().st_uid == os.getuid() and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o755)
-    return url
 
 
 def test_a_store_whose_path_is_a_file(tmp_path, url):

@@ -193,11 +193,14 @@ def test_a_key_is_handled_after_the_last_screen_has_gone(url: str) -> None:
 # --- saving ----------------------------------------------------------------------------------------------------------
 
 
-async def saving(pilot: Pilot[None], app: Dashboard, gate: Gate, text: str = "5") -> EditScreen:
-    """A value that is being saved: the commit waits."""
+async def saving(
+    pilot: Pilot[None], app: Dashboard, gate: Gate, meanwhile: Callable[[], None] = lambda: None
+) -> EditScreen:
+    """A value that is being saved: the commit waits. `meanwhile` is done once it has been read."""
     await pilot.press("e")
     await shown(pilot, "Edit a1")
-    await typed(pilot, text)
+    await typed(pilot, "5")
+    meanwhile()
     gate.hold("commit")
     await pilot.press("ctrl+s")
     await until(pilot, lambda: gate.waiting["commit"])
@@ -246,13 +249,7 @@ def test_a_new_key_that_is_typed_on_while_it_saves_is_based_on_what_was_saved(ur
 
 def test_what_is_typed_while_another_turns_out_to_be_first_is_kept(url: str, gate: Gate) -> None:
     async def flow(pilot: Pilot[None], app: Dashboard) -> None:
-        await pilot.press("e")
-        await shown(pilot, "Edit a1")
-        await typed(pilot, "5")
-        write(url, a1="theirs")
-        gate.hold("commit")
-        await pilot.press("ctrl+s")
-        await until(pilot, lambda: gate.waiting["commit"])
+        await saving(pilot, app, gate, lambda: write(url, a1="theirs"))
         await typed(pilot, "77")
         gate.let_go("commit")
         await shown(pilot, "another was first")
@@ -292,13 +289,7 @@ def test_a_save_that_ends_under_another_screen_leaves_that_one(url: str, gate: G
 
 def test_a_race_is_shown_once_the_question_above_has_its_answer(url: str, gate: Gate) -> None:
     async def flow(pilot: Pilot[None], app: Dashboard) -> None:
-        await pilot.press("e")
-        await shown(pilot, "Edit a1")
-        await typed(pilot, "5")
-        write(url, a1="theirs")
-        gate.hold("commit")
-        await pilot.press("ctrl+s")
-        await until(pilot, lambda: gate.waiting["commit"])
+        await saving(pilot, app, gate, lambda: write(url, a1="theirs"))
         await pilot.press("ctrl+c")
         await shown(pilot, "What you wrote is not saved.")
         gate.let_go("commit")

@@ -873,7 +873,6 @@ except StateException as error:
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 def test_the_first_page_is_read_in_another_process_where_the_library_takes_long(new_store):
     url = new_store(conftest.KINDS[2])
     with StateManager(url, "one") as manager:

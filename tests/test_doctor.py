@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import io
 import json
 import os
 import random
@@ -22,6 +21,7 @@ import pytest
 import redis
 import redis_servers
 from conftest import REDIS
+from other_user import as_another_user, told
 
 from stateview import DoctorReport, Finding, StateException, StateManager
 from stateview.backends import sqlite_doctor
@@ -240,33 +240,6 @@ def test_permissions_are_said(files: StateManager) -> None:
     assert files.doctor().findings == ()
 
 
-def open_way(folder: Path) -> None:
-    """Let other users pass to a folder."""
-    for path in (folder, *folder.parents):
-        if path.stat().st_uid == os.getuid() and path != Path("/"):
-            path.chmod(path.stat().st_mode | 0o055)
-
-
-def as_another_user(folder: Path, act: Callable[[], str]) -> str:
-    """What an act returns that another user does, who can pass to a folder, or the error that it ends with."""
-    open_way(folder)  # each time: another run of tests closes the folder above all
-    reading, writing = os.pipe()
-    if os.fork() == 0:
-        try:
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
-            os.write(writing, act().encode())
-        except BaseException as error:
-            os.write(writing, repr(error).encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with open(reading, encoding="utf-8") as pipe:
-        return pipe.read()
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="another user is needed, whom only root can become")
 @pytest.mark.parametrize("kind", FILES)
 def test_what_may_not_be_read_or_written_is_said(kind: str, tmp_path: Path) -> None:
     with StateManager(f"{kind}:{tmp_path}", "main") as state:
@@ -284,23 +257,6 @@ def test_what_may_not_be_read_or_written_is_said(kind: str, tmp_path: Path) -> N
     assert "this user may not read" in as_another_user(tmp_path, look)
 
 
-def told(words: list[str]) -> str:
-    """The exit code of a command line, and all that it says."""
-    with io.StringIO() as text, contextlib.redirect_stderr(text), redirect_bytes() as data:
-        code = main(words)
-        return f"{code}\n{data.getvalue().decode()}\n{text.getvalue()}"
-
-
-@contextlib.contextmanager
-def redirect_bytes() -> Iterator[io.BytesIO]:
-    """Standard output as bytes."""
-    data = io.BytesIO()
-    with contextlib.redirect_stdout(io.TextIOWrapper(data, write_through=True)) as text:
-        yield data
-        text.detach()
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="another user is needed, whom only root can become")
 @pytest.mark.parametrize("kind", FILES)
 def test_a_namespace_that_may_not_be_read_is_not_left_out(kind: str, tmp_path: Path) -> None:
     url = f"{kind}:{tmp_path / 'store'}"
@@ -326,7 +282,6 @@ def test_a_namespace_that_may_not_be_read_is_not_left_out(kind: str, tmp_path: P
         assert "store/hidden" in text
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="another user is needed, whom only root can become")
 @pytest.mark.parametrize("kind", FILES)
 def test_what_only_reads_needs_no_right_to_write(kind: str, tmp_path: Path) -> None:
     url = f"{kind}:{tmp_path / 'store'}"
@@ -346,7 +301,6 @@ def test_what_only_reads_needs_no_right_to_write(kind: str, tmp_path: Path) -> N
     assert "store/main" in text
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="another user is needed, whom only root can become")
 def test_sqlite_a_log_that_may_only_be_read_is_no_damage(sqlite_state: StateManager, tmp_path: Path) -> None:
     words = ["doctor", sqlite_state.url, "-n", "main"]
     told(words)
