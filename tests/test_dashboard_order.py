@@ -78,6 +78,17 @@ def test_an_answer_that_comes_when_one_types_elsewhere_opens_nothing(url: str, m
     assert keys(url) == ["a1", "a2", "b"]
 
 
+def test_a_list_of_namespaces_that_comes_late_opens_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        await read(pilot)
+        slow(monkeypatch, "namespaces")
+        await pilot.press("D", "slash", "1")
+        await shown(pilot, "diff: the answer came too late")
+        assert len(pilot.app.screen_stack) == 1
+
+    look(StateManager(url, "work"), flow)
+
+
 def test_many_keys_are_deleted_only_as_they_were_seen(url: str) -> None:
     async def flow(pilot: Pilot[None]) -> None:
         await read(pilot)

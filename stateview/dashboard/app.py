@@ -169,7 +169,8 @@ class Dashboard(App[None]):
         return self.paused_at is not None
 
     def look_up(
-        self, what: str, act: Callable[[Stop], T], then: Callable[[T], None], dropped: Callable[[], None] = lambda: None
+        self, what: str, act: Callable[[Stop], T], then: Callable[[T], None], *,
+        failed: Callable[[Exception], None] | None = None, dropped: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         """Read what a key press asks about; the answer counts only where the person still is when it comes.
 
@@ -177,23 +178,27 @@ class Dashboard(App[None]):
             what: names the act, in words: it is said if the answer is dropped.
             act: reads, on a thread. A newer request of the same name takes its place.
             then: opens a dialog, or acts.
-            dropped: told that `then` is not called.
+            failed: takes an error of reading; without it, the error is shown.
+            dropped: told that neither is called.
 
         """
         manager, screen, focused = self.manager, self.screen, self.focused
 
-        def took(found: T) -> None:
+        def answered(take: Callable[[], None]) -> None:
             if (manager, screen, focused) == (self.manager, self.screen, self.focused):
-                then(found)
+                take()
             else:
                 self.tell(f"{what}: the answer came too late, after other keys; nothing was done")
                 dropped()
 
-        def failed(error: Exception) -> None:
-            self.trouble(error, act=True)
-            dropped()
+        def trouble(error: Exception) -> None:
+            if failed is not None:
+                answered(lambda: failed(error))
+            else:
+                self.trouble(error, act=True)
+                dropped()
 
-        self.reader.ask(self, what, act, took, failed)
+        self.reader.ask(self, what, act, lambda found: answered(lambda: then(found)), trouble)
 
     def open(self, store: str | None, namespace: str | None, read_only: bool = True) -> StateManager:
         """A manager of another store or namespace with the same options; `None` is the one that is looked at."""

@@ -70,4 +70,4 @@ def back(app: Dashboard, act: str, ended: Callable[[bool], None]) -> None:
         app.trouble(error, act=True)
         ended(False)
 
-    app.look_up(act, look, decide, lambda: ended(False))
+    app.look_up(act, look, decide, dropped=lambda: ended(False))

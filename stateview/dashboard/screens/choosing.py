@@ -73,9 +73,7 @@ def choose_namespace(board: Dashboard, ref: str) -> None:
         if store == _TYPED:
             _type_store(board, ref)
         elif store is not None:
-            board.reader.ask(
-                board, "names", lambda _: _namespaces(board, [store]), lambda found: ask(store, found), board.trouble
-            )
+            board.look_up("diff", lambda _: _namespaces(board, [store]), lambda found: ask(store, found))
 
     def ask(store: str, found: list[Place]) -> None:
         here = Place(board.store, board.manager.namespace)
@@ -141,7 +139,7 @@ def _type_store(board: Dashboard, ref: str, initial: str = "") -> None:
                 board.tell(said, wrong=True)
             _type_store(board, ref, text)
 
-        board.reader.ask(board, "names", lambda _: _namespaces(board, stores), took, again)
+        board.look_up("diff", lambda _: _namespaces(board, stores), took, failed=again)
 
     hint = "such as sqlite:PATH, redis://HOST:PORT/DB, or a folder · esc cancels"
     board.push_screen(Ask(f"Store to compare {ref} with", initial, _wrong(check), hint=hint), typed)
