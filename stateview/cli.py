@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from .commands.binding import bind
 from .commands.context import Context
-from .commands.exits import ExitCode, UsageError, addressed, exit_code
-from .errors import StateException
+from .commands.exits import ExitCode, UsageError, exit_code
+from .errors import StateException, see
 
 if TYPE_CHECKING:
     from .commands.results import Result
@@ -95,11 +95,11 @@ def _run(words: list[str]) -> int:
         from .commands.helping import text_of
 
         if bound.command is None and "help" not in bound.globals:
-            raise UsageError("no command was given", "See 'stateview help'")
+            raise UsageError("no command was given", see("help"))
         _write([text_of(bound.command)])
         return ExitCode.OK
     if bound.command.shell:
-        raise UsageError(f"'{bound.command.name}' is a command of the shell", "See 'stateview help shell'")
+        raise UsageError(f"'{bound.command.name}' is a command of the shell", see("help", "shell"))
     at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
     ask = _ask if at_terminal else None
 
@@ -116,7 +116,7 @@ def _run(words: list[str]) -> int:
             _show(result, bound.globals)
         except KeyboardInterrupt:
             if result.told:
-                _tell(result.told)  # what was done is done, however much of it has been shown
+                _tell(result.narration())  # what was done is done, however much of it has been shown
             raise
         return result.code
     except StateException as error:
@@ -124,7 +124,7 @@ def _run(words: list[str]) -> int:
 
         store, namespace = bound.globals.get("store"), bound.globals.get("namespace")
         where = [*(["-s", mask(store)] if store else []), *(["-n", namespace] if namespace else [])]
-        error.hint = addressed(error.hint, where)
+        error.target = where
         raise
     finally:
         context.close()
@@ -150,7 +150,7 @@ def _show(result: Result, options: dict[str, Any]) -> None:
     if not wrote and (empty := getattr(result, "empty", "")):
         _tell(empty)
     if result.told:
-        _tell(result.told)
+        _tell(result.narration())
 
 
 def _write(pieces: Iterator[str] | list[str], at_once: bool = False) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from .errors import Damaged, NotSerializable
+from .errors import Damaged, NotSerializable, see
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_DEPTH = 200
@@ -73,7 +73,7 @@ def decode(data: bytes | str, what: str = "value") -> Any:
     except msgspec.ValidationError:
         value = _decode_long(data, what)
     except ValueError as error:  # msgspec's errors and UnicodeDecodeError
-        raise Damaged(f"{what} is not valid JSON: {error}", "See 'stateview recover'") from error
+        raise Damaged(f"{what} is not valid JSON: {error}", see("recover")) from error
     except RecursionError:
         raise _deep(what) from None
     if len(data) > 2 * MAX_DEPTH and too_deep(data, value):
@@ -99,7 +99,7 @@ def decode_level(data: bytes | memoryview | msgspec.Raw, what: str = "value") ->
     try:
         return _decode(data, type=kind)
     except ValueError as error:
-        raise Damaged(f"{what} is not valid JSON: {error}", "See 'stateview recover'") from error
+        raise Damaged(f"{what} is not valid JSON: {error}", see("recover")) from error
     except RecursionError:
         raise _deep(what) from None
 
@@ -115,7 +115,7 @@ def _decode_long(data: bytes | str, what: str) -> Any:
         value = parse_strict(data if isinstance(data, str) else data.decode())
         encode(value)  # the json module lets lone surrogates through
     except (ValueError, NotSerializable) as error:
-        raise Damaged(f"{what} is not valid JSON: {error}", "See 'stateview recover'") from error
+        raise Damaged(f"{what} is not valid JSON: {error}", see("recover")) from error
     except RecursionError:
         raise _deep(what) from None
     return value

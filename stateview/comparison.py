@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from . import codec
 from .backends.base import Backend, Point, Version
 from .diff import Change, Diff
-from .errors import KeyNotFound
+from .errors import KeyNotFound, see
 from .model import ABSENT
 
 PAGE = 500
@@ -164,4 +164,4 @@ def require(selection: Selection, backend: Backend, *points: Point) -> None:
     found = {key for point in points for key in backend.read(names, point)}
     for name in names:
         if name not in found:
-            raise KeyNotFound(f"key {name!r} is in neither of the two states", "See 'stateview keys'")
+            raise KeyNotFound(f"key {name!r} is in neither of the two states", see("keys"))

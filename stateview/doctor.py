@@ -11,8 +11,8 @@ from itertools import pairwise
 
 from . import codec, comparison
 from .backends.base import Backend, Head, Kept, Mark, Point, Say, Version
-from .errors import BackendError, BackendUnavailable, HistoryPruned, StateException
-from .model import Finding
+from .errors import BackendError, BackendUnavailable, Hint, HistoryPruned, StateException, names_command, run, steps
+from .model import Finding, ProgressMessage
 
 PAGE = 1000
 _TRIES = 5  # looks, while others write
@@ -47,9 +47,9 @@ def examine(backend: Backend, say: Say | None = None) -> Iterator[Finding]:
 def _could_not(subject: str, error: Exception) -> Finding:
     """A check that could not be made to its end."""
     said = error.message if isinstance(error, StateException) else f"it is not what was written: {error}"
-    hint = getattr(error, "hint", "")
-    if not isinstance(error, BackendError) and "recover" not in hint:
-        hint = f"Run 'stateview recover'. {hint}".rstrip()
+    hint: Hint = error.next_steps if isinstance(error, StateException) else ()
+    if not isinstance(error, BackendError) and not names_command(hint, "recover"):
+        hint = (run("recover"), *steps(hint))
     if isinstance(error, HistoryPruned):
         meaning = "its history was forgotten while it was looked at"
         return Finding("warning", subject, said, meaning, "Run it again")
@@ -82,7 +82,7 @@ class _Examination:
                     yield finding
 
     def error(self, subject: str, found: str, meaning: str) -> Finding:
-        return Finding("error", subject, found, meaning, "Run 'stateview recover'")
+        return Finding("error", subject, found, meaning, run("recover"))
 
     def live(self) -> Iterator[Finding]:
         """The entries in order, as many as the head says."""
@@ -97,7 +97,7 @@ class _Examination:
                     return
                 last, seen = version.key, seen + 1
                 if seen % PAGE == 0:
-                    self.say(f"the live state: {seen:,} of {before.count:,} entries")
+                    self.say(ProgressMessage.of(seen, before.count, "entries", "the live state"))
             after = self.backend.head()
             if (before.revision, before.count) == (after.revision, after.count):
                 if seen != before.count:

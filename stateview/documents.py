@@ -10,12 +10,11 @@ from typing import Any
 from . import codec
 from .backends.base import Version
 from .backends.json_document import parse_edited
-from .errors import Damaged, InvalidName, NotSerializable
+from .errors import NOTHING_CHANGED, Damaged, InvalidName, NotSerializable
 from .model import check_key
 
 _STATE = {"value", "timestamp", "revision", "expires"}
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
-_HINT = "Nothing was changed"
 
 
 def parse(data: bytes, name: str) -> dict[str, Any]:
@@ -31,16 +30,16 @@ def parse(data: bytes, name: str) -> dict[str, Any]:
         text = data.decode()
     except UnicodeDecodeError as error:
         place = _place(data[: error.start].decode(errors="replace"))
-        raise Damaged(f"{name}, {place}: not UTF-8 ({error.reason})", _HINT) from error
+        raise Damaged(f"{name}, {place}: not UTF-8 ({error.reason})", NOTHING_CHANGED) from error
     try:
         found = codec.parse_strict(text)
     except JSONDecodeError as error:
-        raise Damaged(f"{name}, line {error.lineno} column {error.colno}: {error.msg}", _HINT) from error
+        raise Damaged(f"{name}, line {error.lineno} column {error.colno}: {error.msg}", NOTHING_CHANGED) from error
     except (ValueError, RecursionError) as error:
         position, what = _fault(text)
-        raise Damaged(f"{name}, {_place(text[:position])}: {what or error}", _HINT) from error
+        raise Damaged(f"{name}, {_place(text[:position])}: {what or error}", NOTHING_CHANGED) from error
     if not isinstance(found, dict):
-        raise Damaged(f"{name}: it is JSON, but not an object {{key: value}}", _HINT)
+        raise Damaged(f"{name}: it is JSON, but not an object {{key: value}}", NOTHING_CHANGED)
     return found
 
 
@@ -63,7 +62,9 @@ def plain(found: dict[str, Any], name: str, moment: int) -> Iterator[Version]:
         try:
             yield Version(check_key(key), codec.encode(found.pop(key)), 0, moment)
         except (InvalidName, NotSerializable) as error:
-            raise Damaged(f"{name}: the entry {key[:60]!r}: {error.message}", error.hint or _HINT) from error
+            raise Damaged(
+                f"{name}: the entry {key[:60]!r}: {error.message}", error.next_steps or NOTHING_CHANGED
+            ) from error
 
 
 def versions(data: bytes, name: str, moment: int) -> list[Version]:
@@ -76,7 +77,7 @@ def versions(data: bytes, name: str, moment: int) -> list[Version]:
     try:
         return list(parse_edited(data, name, moment).values())
     except Damaged as error:
-        raise Damaged(error.message, _HINT) from error
+        raise Damaged(error.message, NOTHING_CHANGED) from error
 
 
 def _place(before: str) -> str:

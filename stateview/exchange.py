@@ -20,8 +20,9 @@ from .backends.base import Backend, Batch, Head, Mark, NewMark, Point, Progress,
 from .backends.shared import fsync_folder, remove, temporary
 from .comparison import Pair, Selection
 from .diff import Change, Diff
-from .errors import Conflict, HistoryPruned, InvalidName, KeyNotFound, StateException
+from .errors import Conflict, HistoryPruned, InvalidName, KeyNotFound, StateException, see
 from .model import Commit, to_micros
+from .retention import numbered_names, stamped_name
 from .sources import Options, Source, Workspace, open_source, trouble
 from .view import StateView, resolve
 
@@ -209,7 +210,7 @@ def _there(backend: Backend) -> Head:
     head = backend.head()
     if not head.lineage:
         what = f"there is no namespace {backend.namespace!r} in {backend.url}"
-        raise KeyNotFound(what, "See 'stateview namespaces'")
+        raise KeyNotFound(what, see("namespaces"))
     return head
 
 
@@ -319,7 +320,7 @@ def _export_document(
                 progress(count, head.count)
         out.write(b"\n}\n" if count else b"{}\n")
     if keys is not None and not count:
-        raise KeyNotFound(f"no key matches {' '.join(keys)!r} at {ref}", "See 'stateview keys'")
+        raise KeyNotFound(f"no key matches {' '.join(keys)!r} at {ref}", see("keys"))
     return Exported("json", backend.namespace, point.revision, count)
 
 
@@ -504,17 +505,18 @@ class Importing:
         if not self._looked:
             self.look()
         deadline = time.monotonic() + DEADLINE
-        number = 1
+        names = numbered_names(stamped_name("before_import"))
+        mark = next(names)
         while self.writes:
-            stamp = time.strftime("%Y%m%d_%H%M%S", time.gmtime())
-            mark = f"before_import_{stamp}" + (f"_{number}" if number > 1 else "")
-            marks = (NewMark(mark, f"made by {self.reason}"[:500], fresh=True),) if self.how == "replace" else ()
+            safety = NewMark(mark, f"made by {self.reason}"[:500], fresh=True, kind="safety")
+            marks = (safety,) if self.how == "replace" else ()
             try:
                 done = self._commit(Batch(self.writes, base=self._live.revision, reason=self.reason, marks=marks))
             except Conflict:
                 if time.monotonic() > deadline:
                     raise
-                number += any(known.name == mark for known in self.backend.marks())
+                if any(known.name == mark for known in self.backend.marks()):
+                    mark = next(names)
                 self._look_again(seen)
                 continue
             before = Point(done.revision - 1, self._live.time)

@@ -29,8 +29,9 @@ from .model import (
     parse_ref,
     to_datetime,
 )
+from .retention import kind_of_name, numbered_names, stamped_name
 from .transaction import Transaction, check_expected, check_ttl
-from .view import Ref, StateView, diff, find_mark, missing_key, missing_mark, resolve, to_entry
+from .view import Ref, StateView, diff, find_mark, missing_key, missing_mark, resolve, to_checkpoint, to_entry
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -394,16 +395,16 @@ class StateManager:
             check_checkpoint(name)
         where = None if at is None else resolve(self.backend, at)
         if name is None:
-            return self._mark_fresh(f"auto_{time.strftime('%Y%m%d_%H%M%S', time.gmtime())}", note, where)
+            return self._mark_fresh(stamped_name("auto"), note, where)
         revision, moment = (None, 0) if where is None else (where.revision, where.time)
-        self._commit(Batch(marks=(NewMark(name, note, revision, moment),)))
+        self._commit(Batch(marks=(NewMark(name, note, revision, moment, kind=kind_of_name(name)),)))
         return name
 
     def _mark_fresh(self, stem: str, note: str, where: Point | None) -> str:
         revision, moment = (None, 0) if where is None else (where.revision, where.time)
-        for name in _numbered(stem):
+        for name in numbered_names(stem):
             try:
-                self._commit(Batch(marks=(NewMark(name, note, revision, moment, fresh=True),)))
+                self._commit(Batch(marks=(NewMark(name, note, revision, moment, fresh=True, kind="auto"),)))
                 return name
             except Conflict:
                 continue
@@ -417,10 +418,7 @@ class StateManager:
         """The checkpoints with revision, time and note, oldest first; with `all`, also what moved names were."""
         marks = self.backend.marks()
         current = {mark.name: mark for mark in marks}
-        found = [
-            Checkpoint(mark.name, mark.revision, to_datetime(mark.time), mark.note, current[mark.name] is mark)
-            for mark in marks
-        ]
+        found = [to_checkpoint(mark, current[mark.name] is mark) for mark in marks]
         return [one for one in found if all or one.current]
 
     def delete_checkpoint(self, name: str) -> Checkpoint:
@@ -432,7 +430,7 @@ class StateManager:
         """
         mark = self._mark(name)
         self._commit(Batch(unmarks=((mark.name, mark.revision),)))
-        return Checkpoint(mark.name, mark.revision, to_datetime(mark.time), mark.note)
+        return to_checkpoint(mark)
 
     def rename_checkpoint(self, name: str, new: str) -> None:
         """Give a checkpoint another name, which must be free.
@@ -443,7 +441,8 @@ class StateManager:
 
         """
         mark = self._mark(name)
-        fresh = NewMark(check_checkpoint(new), mark.note, mark.revision, mark.time, fresh=True)
+        kind = kind_of_name(check_checkpoint(new))
+        fresh = NewMark(new, mark.note, mark.revision, mark.time, fresh=True, kind=kind)
         self._commit(Batch(marks=(fresh,), unmarks=((mark.name, mark.revision),)))
 
     def _mark(self, ref: str) -> Mark:
@@ -803,7 +802,7 @@ class StateManager:
             try:
                 return replace(report, switched=settings.switch(destination, self.namespace))
             except StateException as error:
-                error.hint = f"{error.hint}. The migration is done; run it again to switch".removeprefix(". ")
+                error.next_steps += ("The migration is done; run it again to switch",)
                 raise
         return report
 
@@ -972,17 +971,9 @@ def migrate(
             except StateException as error:
                 if reports and not dry_run:
                     done = ", ".join(report.namespace for report in reports)
-                    error.hint = f"{error.hint}. Moved before it: {done}".removeprefix(". ")
+                    error.next_steps += (f"Moved before it: {done}",)
                 raise
     return reports
-
-
-def _numbered(stem: str) -> Iterator[str]:
-    yield stem
-    number = 2
-    while True:
-        yield f"{stem}_{number}"
-        number += 1
 
 
 def _literal(key: str) -> str:

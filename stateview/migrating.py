@@ -16,8 +16,9 @@ from msgspec import Struct
 
 from .backends.base import Backend, Batch, Head, Kept, Mark, NewMark, Point, Receiver
 from .comparison import entries
-from .errors import Conflict, HistoryPruned, KeyNotFound, ReadOnly, StateException
-from .model import Commit, show_time
+from .errors import NOTHING_CHANGED, Conflict, HistoryPruned, KeyNotFound, NextStep, ReadOnly, StateException, run
+from .model import Commit, ProgressMessage, show_time
+from .retention import numbered_names, stamped_name
 from .verifying import (
     KEYS,
     Compared,
@@ -64,6 +65,10 @@ class Step(Struct, frozen=True):
     def percent(self) -> int:
         """How much of this part is done."""
         return min(100, 100 * self.done // self.total) if self.total else 0
+
+    def message(self) -> ProgressMessage:
+        """The text for a person, with its numbers."""
+        return ProgressMessage(str(self), self.done, self.total)
 
     def __str__(self) -> str:
         told = f"{self.namespace}: {self.doing} {self.done:,} of {self.total:,} keys, {self.percent}%"
@@ -211,7 +216,7 @@ def _check_source(source: Backend) -> Head:
     head = source.head()
     if head.lineage == OLDER:
         what = f"namespace {source.namespace!r} of {source.url} is of an older layout"
-        raise ReadOnly(what, "Open it once for writing, which adopts it, such as by 'stateview log'")
+        raise ReadOnly(what, NextStep("Open it once for writing, which adopts it, such as by ", ("log",)))
     if not head.lineage:
         names = ", ".join(source.namespaces()[:_NAMED])
         what = f"there is no namespace {source.namespace!r} in {source.url}"
@@ -241,7 +246,7 @@ def _check_edits(source: Backend, head: Head) -> None:
     if all(one == other for one, other in zip_longest(*told)) or source.head().revision != head.revision:
         return  # or another writer was there, who has taken it in
     what = f"{source.url}: state.json of {source.namespace!r} was edited by hand since its last commit"
-    raise Conflict(what, "Run any command that may write, such as 'stateview log', to take the edit in")
+    raise Conflict(what, NextStep("Run any command that may write, such as ", ("log",), ", to take the edit in"))
 
 
 def _same_place(one: Backend, other: Backend) -> bool:
@@ -325,7 +330,7 @@ def _compare_whole(source: Backend, destination: Backend, head: Head, there: Hea
             what = f"namespace {destination.namespace!r} of {destination.url} was written to while it was compared"
             raise Conflict(what, "Run it again") from error
         what = f"{destination.url} holds this namespace at this very revision, but not the same: {error.message}"
-        raise Differs(what, "Run 'stateview recover' there") from error
+        raise Differs(what, run("recover", after=" there")) from error
 
 
 def _check_same(source: Backend, head: Head) -> None:
@@ -341,9 +346,8 @@ def _check_same(source: Backend, head: Head) -> None:
 
 def _mark_safe(destination: Backend, source: Backend, author: str) -> str:
     taken = {mark.name for mark in destination.marks()}
-    stem = time.strftime("before_migrate_%Y%m%d_%H%M%S", time.gmtime())
-    name = next(one for one in (stem, *(f"{stem}_{number}" for number in range(2, len(taken) + 3))) if one not in taken)
-    mark = NewMark(name, f"before {source.namespace} of {source.url} was put in its place")
+    name = next(one for one in numbered_names(stamped_name("before_migrate")) if one not in taken)
+    mark = NewMark(name, f"before {source.namespace} of {source.url} was put in its place", kind="safety")
     destination.commit(Batch(marks=(mark,), author=author))
     return name
 
@@ -381,6 +385,9 @@ class _Note(Struct):
     format: int = FORMAT
 
 
+_STAGE_CHANGED = "Nothing that anyone is shown was changed"  # what NOTHING_CHANGED means for a stage
+
+
 class _Copy:
     """A copy that is under way in the stage of its destination."""
 
@@ -402,9 +409,8 @@ class _Copy:
         """Let go of the destination; what ends a copy says that it can be gone on with."""
         if isinstance(error, StateException) and self._begun and not isinstance(error, Differs):
             # Backends say that of one write; a stage was written, and stays
-            said = error.hint.replace("othing was changed", "othing that anyone is shown was changed")
-            end = "" if said[-1:] in ".?!" else "."
-            error.hint = f"{said}{end} Run it again, which goes on with as much of the copy as is safe".lstrip()
+            kept = tuple(_STAGE_CHANGED if step == NOTHING_CHANGED else step for step in error.next_steps)
+            error.next_steps = (*kept, "Run it again, which goes on with as much of the copy as is safe")
         try:
             self.receiver.close()
         except StateException:
@@ -427,9 +433,9 @@ class _Copy:
             except Differs as error:
                 self._check_source()
                 self.receiver.drop()
-                error.hint = (
-                    "The copy was removed, the source is as it was. Check the disk or the server, and try again"
-                )
+                error.next_steps = (
+                    "The copy was removed, the source is as it was", "Check the disk or the server, and try again",
+                )  # fmt: skip
                 raise
         what = (
             f"namespace {self._source.namespace!r} of {self._source.url} forgets its history faster than that is read"

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeGuard
 
 from msgspec import Struct
 
-from .errors import InvalidName
+from .errors import Hint, InvalidName, hint_text
 
 MAX_KEY_BYTES = 1024
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")  # compiling a pattern costs 1 ms
@@ -64,14 +64,21 @@ class Commit(Struct, frozen=True):
     behind: int = 0
 
 
+CheckpointKind = Literal["named", "auto", "safety"]  # by a person; without a name; by an act, of the state before it
+
+
 class Checkpoint(Struct, frozen=True):
-    """A name for a revision. `current` is false where the name has since moved on: `name@REVISION` still reads it."""
+    """A name for a revision. `current` is false where the name has since moved on: `name@REVISION` still reads it.
+
+    `kind` tells who named it: `"named"` a person, `"auto"` nobody, `"safety"` an act, before it changed the state.
+    """
 
     name: str
     revision: int
     time: datetime
     note: str = ""
     current: bool = True
+    kind: CheckpointKind = "named"
 
     @property
     def ref(self) -> str:
@@ -121,14 +128,21 @@ class Finding(Struct, frozen=True):
     """One finding of `doctor()`: what it is about, what was found, what that means, and what to do about it.
 
     An `error` is damage, or something that could not be read: what is stored may be wrong, or missing. A `warning`
-    is sound as it is and may lose state some day; a `note` is good to know.
+    is sound as it is and may lose state some day; a `note` is good to know. `code` names the kind of the finding for
+    programs, and stays the same when the words change.
     """
 
     severity: Severity
     subject: str
     found: str
     meaning: str = ""
-    remedy: str = ""
+    next_step: Hint = ""
+    code: str = ""
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it, as text."""
+        return hint_text(self.next_step)
 
 
 class DoctorReport(Struct, frozen=True):
@@ -142,6 +156,29 @@ class DoctorReport(Struct, frozen=True):
     def ok(self) -> bool:
         """Whether the namespace is sound."""
         return not any(finding.severity == "error" for finding in self.findings)
+
+
+class ProgressMessage(str):
+    """How far a long act is, as text for a person, with the numbers in it: `done` of `total`, 0 where not known."""
+
+    __slots__ = ("done", "total")
+    done: int
+    total: int
+
+    def __new__(cls, text: str, done: int = 0, total: int = 0) -> ProgressMessage:
+        """The text, and the numbers in it."""
+        message = super().__new__(cls, text)
+        message.done, message.total = done, total
+        return message
+
+    @classmethod
+    def of(cls, done: int, total: int, what: str, subject: str = "") -> ProgressMessage:
+        """`SUBJECT: 1,000 of 5,000 WHAT`."""
+        return cls(f"{subject}{': ' if subject else ''}{done:,} of {total:,} {what}", done, total)
+
+    def about(self, subject: str) -> ProgressMessage:
+        """The same with what it is about before it."""
+        return ProgressMessage(f"{subject}: {self}", self.done, self.total)
 
 
 def now() -> int:

@@ -19,7 +19,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from . import codec
 from .backends.base import Head, Kept, Mark, Version
-from .errors import Damaged, StateException
+from .errors import NOTHING_CHANGED, Damaged, Hint, StateException
 from .model import Commit, check_checkpoint, check_key, check_name, to_datetime, to_micros
 
 FORMAT = 1
@@ -417,5 +417,5 @@ class Reader:
         except StateException as error:
             raise self._wrong(error.message) from error
 
-    def _wrong(self, why: str, hint: str = "Nothing was changed") -> Damaged:
+    def _wrong(self, why: str, hint: Hint = NOTHING_CHANGED) -> Damaged:
         return Damaged(f"{self.name}, line {self._number:,}: {why}", hint)

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from . import retention
 from .backends.base import Backend, Batch, Head, Mark, Past
 from .errors import Conflict
-from .model import Checkpoint, to_datetime, to_micros
-from .view import missing_mark
+from .model import Checkpoint, ProgressMessage, to_micros
+from .view import missing_mark, to_checkpoint
 
 PAGE = 5000
 BATCH = 1000  # checkpoints deleted in one commit
@@ -91,10 +91,7 @@ def plan(backend: Backend, wanted: Policy, said: Said | None = None, reckon: boo
     gone = retention.beyond(retention.choose(marks, wanted.patterns), wanted.keep, wanted.before)
     floor = max(head.floor, _floor(backend, head, wanted)) if wanted.history else head.floor
     current = {mark.name: mark for mark in marks}
-    checkpoints = tuple(
-        Checkpoint(mark.name, mark.revision, to_datetime(mark.time), mark.note, current[mark.name] is mark)
-        for mark in gone
-    )
+    checkpoints = tuple(to_checkpoint(mark, current[mark.name] is mark) for mark in gone)
     report = PruneReport(backend.namespace, True, checkpoints, floor, floor - head.floor, lineage=head.lineage)
     return _reckoned(backend, report, marks, said) if reckon else report
 
@@ -169,7 +166,7 @@ def carry_out(backend: Backend, planned: PruneReport, commit: Committer, said: S
     for start in range(0, len(going), BATCH):
         commit(Batch(unmarks=tuple((one.name, one.revision) for one in going[start : start + BATCH])))
         if said is not None:
-            said(f"{min(start + BATCH, len(going)):,} of {len(going):,} checkpoints deleted")
+            said(ProgressMessage.of(min(start + BATCH, len(going)), len(going), "checkpoints deleted"))
     head = backend.head()
     floor = max(head.floor, min(planned.floor, head.revision))
     versions = compact(backend, floor, said)
@@ -185,4 +182,4 @@ def compact(backend: Backend, floor: int, said: Said | None = None) -> int:
     """`Backend.compact`, told in words."""
     if said is None:
         return backend.compact(floor)
-    return backend.compact(floor, lambda done, total: said(f"{done:,} of {total:,} versions looked at"))
+    return backend.compact(floor, lambda done, total: said(ProgressMessage.of(done, total, "versions looked at")))

@@ -10,7 +10,7 @@ from .backends.base import Backend, Batch, Head, Mark, NewMark, Point, Version, 
 from .backends.shared import conflict_base
 from .comparison import Selection
 from .diff import Change, Diff, apply_some
-from .errors import Conflict, HistoryPruned, KeyNotFound, RefNotFound
+from .errors import Conflict, HistoryPruned, KeyNotFound, RefNotFound, see
 from .model import Commit, check_key, to_datetime
 from .settings import Safety
 from .view import resolve
@@ -76,20 +76,20 @@ def restore(backend: Backend, request: Request, safety: Safety | None, commit: C
     if safety is None:
         return work.preview()
     deadline = time.monotonic() + DEADLINE
-    number = 1
+    names = retention.numbered_names(retention.stamped_name("before_restore"))
+    name = next(names)
     while True:
         work.look()
         if not work.writes:
             return comparison.diff_points(backend, work.live, work.live, work.labels, request)
-        stamp = time.strftime("%Y%m%d_%H%M%S", time.gmtime())
-        name = f"before_restore_{stamp}" + (f"_{number}" if number > 1 else "")
         expired = work.expired(safety)
         try:
             done = commit(work.batch(name, expired))
         except Conflict:
             if time.monotonic() > deadline:
                 raise
-            number += any(known.name == name for known in backend.marks())
+            if any(known.name == name for known in backend.marks()):
+                name = next(names)
             from random import uniform
 
             time.sleep(uniform(0, 0.01))
@@ -161,14 +161,14 @@ class _Restore:
 
     def expired(self, safety: Safety) -> list[Mark]:
         """The safety checkpoints that are kept no longer, the oldest first; not what is being restored. O(marks)."""
-        made = [mark for mark in self.backend.marks() if retention.is_safety(mark)]
+        made = [mark for mark in self.backend.marks() if retention.kind_of(mark) == "safety"]
         found = retention.beyond(made, max(0, safety.keep - 1), self.live.time - safety.days * _DAY)  # one is made now
         return [mark for mark in found if mark.revision != self.target.revision][:EXPIRED]
 
     def batch(self, mark: str, expired: Iterable[Mark]) -> Batch:
         """The commit that was planned. Its mark names the revision before it, whatever that is by then."""
         request, reason, names = self.request, self.request.reason, self.request.names
-        marks = (NewMark(mark, f"made by {reason}", fresh=True),)
+        marks = (NewMark(mark, f"made by {reason}", fresh=True, kind="safety"),)
         unmarks = tuple((one.name, one.revision) for one in expired)
         if names is None or request.expected is not None:
             return Batch(self.writes, base=self.live.revision, reason=reason, marks=marks, unmarks=unmarks)
@@ -209,11 +209,11 @@ class _Restore:
             return old
         change = comparison.change(key, old, new)
         if change is None:
-            raise KeyNotFound(f"key {key!r} does not differ between live and {ref}", "See 'stateview diff'")
+            raise KeyNotFound(f"key {key!r} does not differ between live and {ref}", see("diff"))
         try:
             value = apply_some(change.before, change.after, pointers)
         except KeyNotFound as error:
-            hint = f"See 'stateview restore {ref} --dry-run'"
+            hint = see("restore", str(ref), "--dry-run")
             raise KeyNotFound(f"key {key!r}: {error.message} between live and {ref}", hint) from None
         if value is change.after:
             return new
@@ -292,7 +292,7 @@ def undo(backend: Backend, commit: Committer, expected: int | None, dry_run: boo
         raise _nothing("undo", backend)
     before = position - 1
     if before < head.floor:
-        raise HistoryPruned(f"what came before revision {position} is no longer kept", "See 'stateview checkpoints'")
+        raise HistoryPruned(f"what came before revision {position} is no longer kept", see("checkpoints"))
     earlier = position_of(_commit_at(backend, head, before)) if before > head.floor else before
     marks = (earlier, position, last.revision if last.forward else 0)
     reason = f"undo {_title(backend, head, position)}"
@@ -306,7 +306,7 @@ def redo(backend: Backend, commit: Committer, expected: int | None, dry_run: boo
     if not last.forward:
         raise _nothing("redo", backend)
     if last.forward < head.floor:
-        raise HistoryPruned(f"revision {last.forward} is no longer kept", "See 'stateview checkpoints'")
+        raise HistoryPruned(f"revision {last.forward} is no longer kept", see("checkpoints"))
     behind = _commit_at(backend, head, last.behind) if last.behind > head.floor else None
     marks = (last.forward, behind.forward if behind else 0, behind.behind if behind else 0)
     reason = f"redo {_title(backend, head, last.forward)}"
@@ -371,4 +371,4 @@ def _title(backend: Backend, head: Head, revision: int) -> str:
 
 
 def _nothing(act: str, backend: Backend) -> RefNotFound:
-    return RefNotFound(f"there is nothing to {act} in namespace {backend.namespace!r}", "See 'stateview log'")
+    return RefNotFound(f"there is nothing to {act} in namespace {backend.namespace!r}", see("log"))

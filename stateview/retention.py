@@ -1,38 +1,59 @@
-"""Which checkpoints a policy lets go. Pure.
+"""The kinds of checkpoints, their automatic names, and which of them a policy deletes. Pure.
 
-A checkpoint without a name of a person's is automatic: `auto_YYYYMMDD_HHMMSS`, and `before_ACT_YYYYMMDD_HHMMSS` that an
-act makes of the state before it, so that it can be taken back. The latter are for safety, and expire.
+A checkpoint that a person did not name is automatic: `auto_YYYYMMDD_HHMMSS`, and the safety checkpoint
+`before_ACT_YYYYMMDD_HHMMSS` that an act makes of the state before it, so that it can be taken back. Safety checkpoints
+expire.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from fnmatch import fnmatchcase
+from itertools import count
 
 from .backends.base import Mark
-from .model import Checkpoint
+from .model import CheckpointKind
 
-_NOTES = ("made by ", "before ")  # what the notes of acts begin with
-_STAMPED = r"{}_\d{{8}}_\d{{6}}(_\d+)?"
+# Checkpoints made before kinds were stored are told by name, and safety checkpoints also by how their notes begin.
+_UNSTORED_NOTES = ("made by ", "before ")
+_AUTO = r"auto_\d{8}_\d{6}(_\d+)?"
+_SAFETY = r"before_(restore|import|migrate)_\d{8}_\d{6}(_\d+)?"
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SECOND = 1_000_000
 
 
-def is_automatic(mark: Mark) -> bool:
-    """Whether a checkpoint was made without a person's naming it."""
-    return _is_stamped("auto", mark.name) or is_safety(mark)
+def kind_of(mark: Mark) -> CheckpointKind:
+    """The kind that was stored with a checkpoint; of an older one, the kind that its name and note show."""
+    if mark.kind:
+        return mark.kind  # type: ignore[return-value]
+    if _is(_AUTO, mark.name):
+        return "auto"
+    return "safety" if _is(_SAFETY, mark.name) and mark.note.startswith(_UNSTORED_NOTES) else "named"
 
 
-def is_safety(mark: Mark | Checkpoint) -> bool:
-    """Whether a checkpoint was made by an act, of the state before it. What a person named alike has another note."""
-    return mark.note.startswith(_NOTES) and _is_stamped("before_(restore|import|migrate)", mark.name)
+def kind_of_name(name: str) -> str:
+    """The kind to store with a name that a person chose: "" unless the name looks automatic."""
+    return "named" if _is(f"{_AUTO}|{_SAFETY}", name) else ""
 
 
-def _is_stamped(stem: str, name: str) -> bool:
+def stamped_name(stem: str) -> str:
+    """The first automatic name that begins with a stem: `STEM_YYYYMMDD_HHMMSS`, UTC."""
+    return time.strftime(f"{stem}_%Y%m%d_%H%M%S", time.gmtime())
+
+
+def numbered_names(name: str) -> Iterator[str]:
+    """A name and then, without an end, the names to try where it is taken: `NAME`, `NAME_2`, `NAME_3`."""
+    yield name
+    for number in count(2):
+        yield f"{name}_{number}"
+
+
+def _is(pattern: str, name: str) -> bool:
     import re  # here, since a plain load needs no pattern
 
-    return re.fullmatch(_STAMPED.format(stem), name, re.ASCII) is not None
+    return re.fullmatch(pattern, name, re.ASCII) is not None
 
 
 def to_micros(age: str | float | timedelta) -> int:
@@ -58,7 +79,7 @@ def to_micros(age: str | float | timedelta) -> int:
 def choose(marks: Iterable[Mark], patterns: Iterable[str] | None) -> list[Mark]:
     """The checkpoints of these names, by name, NAME@REVISION or glob; the automatic ones where there is no pattern."""
     if patterns is None:
-        return [mark for mark in marks if is_automatic(mark)]
+        return [mark for mark in marks if kind_of(mark) != "named"]
     wanted = list(patterns)
     names = ((mark, (mark.name, f"{mark.name}@{mark.revision}")) for mark in marks)
     return [mark for mark, both in names if any(fnmatchcase(name, one) for one in wanted for name in both)]

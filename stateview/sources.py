@@ -26,7 +26,7 @@ from . import codec, documents
 from .backends import mask, open_backend
 from .backends.base import PAGE, Backend, Batch, Head, Kept, Mark, NewMark, Progress, Receiver, Version, Write
 from .comparison import entries
-from .errors import BackendError, Damaged, InvalidName, KeyNotFound, StateException
+from .errors import NOTHING_CHANGED, BackendError, Damaged, Hint, InvalidName, KeyNotFound, StateException
 from .model import Commit, check_checkpoint, check_key, now, to_datetime
 from .portable import FIRST, Reader, with_until
 
@@ -130,7 +130,7 @@ class Lines(Source):
         with self._file.open() as opened:
             reader = Reader(opened, self.name)
             if reader.head != self.head:
-                raise Damaged(f"{self.name} was replaced while it was read", "Nothing was changed; try again")
+                raise Damaged(f"{self.name} was replaced while it was read", (NOTHING_CHANGED, "Try again"))
             marks: list[Mark] = []
             commits: list[Commit] = []
             versions = with_until(_sort(reader.records(), commits, marks, lambda: _put(receiver, commits=commits)))
@@ -322,13 +322,13 @@ class Strings(Source):
 
 def trouble(error: OSError, name: str) -> BackendError:
     """What the operating system says of a file that is read or written."""
-    hints = {
+    hints: dict[int, Hint] = {
         errno.ENOENT: "Check its path: the folder must be there",
         errno.EACCES: "Check who may read and write it", errno.EPERM: "Check who may read and write it",
-        errno.ENOSPC: "Nothing was changed. Free some space and try again",
+        errno.ENOSPC: (NOTHING_CHANGED, "Free some space and try again"),
     }  # fmt: skip
     said = os.strerror(error.errno) if error.errno else str(error)
-    return BackendError(f"{name}: {said}", hints.get(error.errno or 0, "Nothing was changed"))
+    return BackendError(f"{name}: {said}", hints.get(error.errno or 0, NOTHING_CHANGED))
 
 
 def open_source(
@@ -519,7 +519,7 @@ def _sqlite(file: Input, space: Workspace) -> Source:
     try:
         return Older(file.name, "an older state.db", found)
     except Damaged as error:
-        raise Damaged(error.message.replace(copy, file.name), "Nothing was changed") from error
+        raise Damaged(error.message.replace(copy, file.name), NOTHING_CHANGED) from error
 
 
 def _redis(url: str, space: Workspace, options: Options, namespace: str) -> Source:

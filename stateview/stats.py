@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from . import retention
 from .backends.base import Backend, Row
-from .model import Commit, to_datetime
+from .model import Commit, ProgressMessage, to_datetime
 from .pruning import history
 
 LARGEST = 10
@@ -79,7 +79,7 @@ def stats(backend: Backend, said: Callable[[str], None] | None = None) -> Stats:
             written[row.revision] += row.size
         _push(largest, (row.size, row.key))
         if said is not None and keys % _SAID == 0:
-            said(f"{keys:,} of {head.count:,} keys looked at")
+            said(ProgressMessage.of(keys, head.count, "keys looked at"))
     for one in history(backend):
         versions, past = versions + 1, past + one.size
         if one.revision > head.floor:
@@ -90,7 +90,7 @@ def stats(backend: Backend, said: Callable[[str], None] | None = None) -> Stats:
     takes = backend.space()
     return Stats(
         backend.url, backend.namespace, head.revision, head.floor, keys, size, versions, past, len(marks),
-        sum(retention.is_automatic(mark) for mark in marks), len(commits),
+        sum(retention.kind_of(mark) != "named" for mark in marks), len(commits),
         min((one.time for one in commits), default=None),
         to_datetime(head.time) if head.revision else None,
         tuple(Largest(key, size) for size, key in sorted(largest, key=lambda pair: (-pair[0], pair[1]))),

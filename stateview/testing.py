@@ -403,6 +403,16 @@ class BackendContract(ABC):
         mark(backend, "m", fresh=True)
         assert [(m.name, m.revision) for m in backend.marks()] == [("m", 2)]
 
+    def test_the_kind_of_a_checkpoint_is_stored(self, backend: Backend, opened: Open) -> None:
+        backend.commit(Batch({"k": Write(b"1")}, marks=(NewMark("a"), NewMark("b", kind="safety"))))
+        assert [m.kind for m in opened().marks()] == ["", "safety"]
+        backend.commit(Batch(marks=(NewMark("b", revision=0), NewMark("a", revision=0, kind="auto"))))
+        for reader in (backend, opened()):  # the one that was made again has the kind of the second time
+            assert {(m.name, m.revision): m.kind for m in reader.marks()} == {("b", 0): "", ("a", 0): "auto"}
+        backend.commit(Batch(unmarks=(("a", 0),)))
+        backend.commit(Batch(marks=(NewMark("a", revision=0),)))
+        assert [m.kind for m in opened().marks()] == ["", ""]
+
     def test_unmark_and_rename(self, backend: Backend, opened: Open) -> None:
         save(backend, "k", b"1")
         mark(backend, "a")

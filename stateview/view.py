@@ -9,8 +9,9 @@ from . import codec, comparison
 from .backends.base import Backend, Head, Mark, Point, Row, Version
 from .backends.shared import pruned
 from .diff import Diff
-from .errors import KeyNotFound, RefNotFound
-from .model import ABSENT, Entry, check_key, is_key, parse_ref, to_datetime
+from .errors import KeyNotFound, RefNotFound, see
+from .model import ABSENT, Checkpoint, Entry, check_key, is_key, parse_ref, to_datetime
+from .retention import kind_of
 
 Ref = str | int
 
@@ -59,12 +60,17 @@ def find_mark(marks: list[Mark], name: str, revision: int | None = None) -> Mark
     return found[-1] if found else None
 
 
+def to_checkpoint(mark: Mark, current: bool = True) -> Checkpoint:
+    """A stored checkpoint as users see it."""
+    return Checkpoint(mark.name, mark.revision, to_datetime(mark.time), mark.note, current, kind_of(mark))
+
+
 def missing_mark(backend: Backend, ref: str, name: str) -> RefNotFound:
     """No such checkpoint, with the names that are near."""
     from difflib import get_close_matches
 
     near = get_close_matches(name, {mark.name for mark in backend.marks()}, 3)
-    hint = f"Did you mean {' or '.join(near)}?" if near else "See 'stateview checkpoints'"
+    hint = f"Did you mean {' or '.join(near)}?" if near else see("checkpoints")
     return RefNotFound(f"there is no checkpoint {ref!r} in namespace {backend.namespace!r}", hint)
 
 
@@ -79,7 +85,7 @@ def missing_key(backend: Backend, key: str, where: str = "") -> KeyNotFound:
     """No such key, with the namespace and the next step."""
     return KeyNotFound(
         f"there is no key {key[:100]!r}{where} in namespace {backend.namespace!r} of {backend.url}",
-        "See 'stateview keys'",
+        see("keys"),
     )
 
 

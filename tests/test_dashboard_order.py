@@ -15,6 +15,7 @@ from stateview import StateManager
 from stateview.backends.sqlite import SQLiteBackend
 from stateview.dashboard.dialogs.confirm import Confirm
 from stateview.dashboard.widgets.timeline import Timeline
+from stateview.errors import Damaged, run
 
 
 @pytest.fixture
@@ -170,7 +171,8 @@ def test_a_namespace_that_is_not_what_it_was_is_told(url: str) -> None:
 def test_a_next_step_is_for_the_store_that_is_looked_at(url: str) -> None:
     async def flow(pilot: Pilot[None]) -> None:
         await read(pilot)
-        assert board(pilot).addressed("Run 'stateview recover': x") == f"Run 'stateview -s {url} recover': x"
+        error = Damaged("it is damaged", run("recover", after=": x"))
+        assert board(pilot).error_text(error) == f"it is damaged. Run 'stateview -s {url} recover': x"
 
     look(StateManager(url, "work"), flow, store=url)
 

@@ -19,6 +19,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import older_formats
 import pytest
 import redis
@@ -118,7 +119,10 @@ def test_an_export_holds_all_and_makes_the_same_namespace(
         done = other.import_from(io.BytesIO(first))
         assert (done.how, done.revision, done.keys) == ("new", state.revision, state.head().count)
         assert text_of(other) == first
-        assert look(other.backend) == look(state.backend)
+        copied, source = look(other.backend), look(state.backend)
+        for seen in (copied, source):  # the format has no place for the kind of a checkpoint
+            seen["marks"] = [msgspec.structs.replace(mark, kind="") for mark in seen["marks"]]
+        assert copied == source
         assert other.recover().problems == ()
         assert other.save("more", 1) == state.revision + 1
 

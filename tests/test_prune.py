@@ -25,7 +25,7 @@ from terminal import Terminal
 from stateview import Conflict, HistoryPruned, InvalidName, ReadOnly, RefNotFound, StateManager
 from stateview.backends.base import Batch, Mark, NewMark
 from stateview.pruning import PruneReport, history
-from stateview.retention import is_automatic, is_safety
+from stateview.retention import kind_of
 from stateview.retention import to_micros as micros
 
 COMMAND = [sys.executable, "-m", "stateview"]
@@ -88,11 +88,11 @@ def dated(name: str, number: int = 0) -> str:
         ("before_restore_२०२६०१०२_०३०४०५", "made by restore 1", False, False),
     ],
 )
-def test_an_automatic_checkpoint_is_told_by_its_name_and_note(
+def test_a_checkpoint_made_before_kinds_were_stored_is_told_by_its_name_and_note(
     name: str, note: str, automatic: bool, safety: bool
 ) -> None:
     mark = Mark(name, 1, 0, note)
-    assert (is_automatic(mark), is_safety(mark)) == (automatic, safety)
+    assert (kind_of(mark) != "named", kind_of(mark) == "safety") == (automatic, safety)
 
 
 def test_what_acts_make_for_safety_is_known_as_such(state: StateManager, folder: Path) -> None:
@@ -101,10 +101,13 @@ def test_what_acts_make_for_safety_is_known_as_such(state: StateManager, folder:
     restored: Any = state.restore_checkpoint(1)
     (folder / "x.json").write_text("{}")
     imported = state.import_from("x.json", how="replace")
-    state.checkpoint(dated("restore"), note="mine")
+    state.checkpoint(dated("restore"), note="made by me")
     state.checkpoint(dated("deploy"))
-    made = [mark.name for mark in state.backend.marks() if is_safety(mark)]
-    assert made == [restored.checkpoint, imported.checkpoint]
+    auto = state.checkpoint()
+    state.rename_checkpoint(restored.checkpoint, "kept")
+    kinds = {one.name: one.kind for one in state.checkpoints()}
+    assert kinds == {"kept": "named", imported.checkpoint: "safety", auto: "auto",
+                     dated("restore"): "named", dated("deploy"): "named"}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def many(backend: Backend) -> None:
     backend.commit(
         Batch({key: Write(None) if n % 3 else Write(b"[2]", 3_600_000_000) for n, key in enumerate(KEYS[::2])})
     )
-    backend.commit(Batch(marks=(NewMark("two"), NewMark("one"))))
+    backend.commit(Batch(marks=(NewMark("two", kind="safety"), NewMark("one", kind="named"))))
     backend.commit(Batch({key: Write(b"3") for key in KEYS[::4]}, undo=(1, 2, 3)))
     backend.commit(Batch({"gone": Write(b"1", 1), "never": Write(None)}))
 

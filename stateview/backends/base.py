@@ -109,12 +109,13 @@ class Head(Struct, frozen=True):
 
 
 class Mark(Struct, frozen=True):
-    """A checkpoint as it is stored."""
+    """A checkpoint as it is stored. `kind` is a `CheckpointKind`, "" where none was stored: see `retention.kind_of`."""
 
     name: str
     revision: int
     time: int
     note: str = ""
+    kind: str = ""
 
 
 class NewMark(Struct, frozen=True):
@@ -129,6 +130,7 @@ class NewMark(Struct, frozen=True):
     revision: int | None = None
     time: int = 0
     fresh: bool = False
+    kind: str = ""
 
 
 class Write(Struct, frozen=True):

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 
+from ..errors import Hint, NextStep
 from ..model import Finding
 from .shared import DAMAGED, TEMPORARY, file_error, on_network
 from .stage import ASIDE, NOT_SHOWN, REPLACED, UNFINISHED
@@ -67,8 +68,8 @@ def _left_over(root: str, folder: str) -> Iterator[Finding]:
             )
         elif temporary:
             meaning = "a save was cut off before it counted; nothing is missing"
-            remedy = "The next save, or 'stateview recover', removes it"
-            yield Finding("warning", subject, "a temporary file of a process that is gone", meaning, remedy)
+            again: Hint = NextStep("The next save, or ", ("recover",), ", removes it")
+            yield Finding("warning", subject, "a temporary file of a process that is gone", meaning, again)
         elif DAMAGED in name:
             remedy = "Remove it when nothing in it is missed any more"
             yield Finding("note", subject, "a damaged file that 'recover' kept", "it takes room, no more", remedy)

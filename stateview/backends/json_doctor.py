@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..errors import Damaged, StateException
-from ..model import Finding, now
+from ..errors import Damaged, Hint, NextStep, StateException, run
+from ..model import Finding, ProgressMessage, now
 from . import json_document as document
 from .base import Point, Say, Version
 from .file_doctor import could_not, examine_folder
@@ -17,7 +17,7 @@ from .json_transfer import moved
 if TYPE_CHECKING:
     from .json_file import JSONBackend
 
-RECOVER = "Run 'stateview recover'"
+RECOVER = run("recover")
 _TRIES = 5  # looks, while others write between two files
 
 
@@ -39,7 +39,7 @@ def examine(backend: JSONBackend, say: Say) -> Iterator[Finding]:
         meaning = "whether its files agree could not be checked"
         yield Finding("warning", backend.namespace, "others wrote to it all the time", meaning, "Run it again")
     except StateException as error:
-        yield Finding("error", backend.namespace, error.message, "it could not be checked", error.hint)
+        yield Finding("error", backend.namespace, error.message, "it could not be checked", error.next_steps)
     except OSError as error:
         yield could_not(backend.root, error.filename or backend.folder, error)
 
@@ -58,7 +58,7 @@ class _Look:
         self.say = say
         self.history = History()
 
-    def finding(self, severity: str, path: str, found: str, meaning: str, remedy: str = "") -> Finding:
+    def finding(self, severity: str, path: str, found: str, meaning: str, remedy: Hint = "") -> Finding:
         assert severity in ("error", "warning", "note")
         return Finding(severity, os.path.relpath(path, self.backend.root), found, meaning, remedy)  # type: ignore[arg-type]
 
@@ -107,7 +107,7 @@ class _Look:
                     return
                 history.end += len(line)
                 if number % 100 == 0:
-                    self.say(f"{os.path.basename(path)}: {history.end:,} of {size:,} bytes")
+                    self.say(ProgressMessage.of(history.end, size, "bytes", os.path.basename(path)))
         if history.last is None:
             yield self.finding("error", path, "it holds no commit", "it was cut off, or emptied", RECOVER)
         elif not history.last.digest:
@@ -148,7 +148,7 @@ class _Look:
             edited = document.parse_edited(state, path, now())
         except Damaged as error:
             yield self.finding("error", path, f"it was edited, and {error.message}",
-                               "nothing can be read or saved until it is mended", error.hint)  # fmt: skip
+                               "nothing can be read or saved until it is mended", error.next_steps)  # fmt: skip
             return
         if any(version.revision > self.history.revision for version in edited.values()):
             yield self.finding("error", self.backend.history_path,
@@ -156,7 +156,7 @@ class _Look:
                                "its last lines are missing", RECOVER)  # fmt: skip
             return
         meaning = "the next access takes the edit in as a commit"
-        yield self.finding("warning", path, "it was edited outside", meaning, "'stateview undo' takes it back")
+        yield self.finding("warning", path, "it was edited outside", meaning, NextStep("", ("undo",), " takes it back"))
 
     def look_at_checkpoints(self) -> Iterator[Finding]:
         """The file of each checkpoint that is the current one of its name."""

@@ -10,12 +10,13 @@ import msgspec
 from msgspec import Raw, Struct
 
 from .. import codec
-from ..errors import Damaged, InvalidName, NotSerializable, StateException
+from ..errors import NOTHING_CHANGED, Damaged, InvalidName, NextStep, NotSerializable, StateException, run
 from ..model import check_checkpoint, check_key, now, parse_time, show_time, to_micros
 from .base import Batch, NewMark, Version, Write
 from .shared import file_error
 
-RECOVER = "Run 'stateview recover': it keeps the damaged file and mends from the history"
+RECOVER = run("recover", after=": it keeps the damaged file and mends from the history")
+_MEND = ("Mend the file", NOTHING_CHANGED, NextStep("Or run ", RECOVER.command, RECOVER.after))
 DELETE = Write(None)
 
 
@@ -73,12 +74,12 @@ def parse_edited(data: bytes, path: str, moment: int) -> dict[str, Version]:
     except json.JSONDecodeError as error:
         raise Damaged(
             f"{path}, line {error.lineno} column {error.colno}: {error.msg}",
-            f"Mend the file; nothing was changed. Or: {RECOVER}",
+            _MEND,
         ) from error
     except (ValueError, RecursionError) as error:
         deep = isinstance(error, RecursionError)
         said = f"a value is nested over {codec.MAX_DEPTH} levels deep" if deep else str(error)
-        raise Damaged(f"{path}: {said}", f"Mend the file; nothing was changed. Or: {RECOVER}") from error
+        raise Damaged(f"{path}: {said}", _MEND) from error
     if not isinstance(found, dict):
         raise Damaged(f"{path} holds no JSON object", RECOVER)
     out = {}
@@ -96,7 +97,7 @@ def parse_edited(data: bytes, path: str, moment: int) -> dict[str, Version]:
                 parse_time(expires) if isinstance(expires, str) else 0,
             )  # fmt: skip
         except (NotSerializable, InvalidName) as error:
-            raise Damaged(f"{path}: the entry {key[:60]!r}: {error.message}", error.hint) from error
+            raise Damaged(f"{path}: the entry {key[:60]!r}: {error.message}", error.next_steps) from error
         except ValueError as error:
             if isinstance(error, Damaged):
                 raise

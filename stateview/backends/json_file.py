@@ -18,7 +18,7 @@ from itertools import islice
 import msgspec
 from msgspec import Raw, Struct
 
-from ..errors import BackendError, Damaged, ReadOnly
+from ..errors import BackendError, Damaged, ReadOnly, StateException
 from ..model import Commit, Finding, RecoveryReport, now
 from . import json_document as document
 from .base import START, Batch, Head, Kept, Mark, Past, Place, Point, Progress, Receiver, Row, Say, Space, Version
@@ -468,7 +468,7 @@ class JSONBackend:
                     finally:
                         self._locked = False
             except OSError as error:
-                if hasattr(error, "hint"):
+                if isinstance(error, StateException):
                     raise
                 raise file_error(error, self.folder) from error
 
@@ -530,7 +530,7 @@ class JSONBackend:
                 line.set[key] = Set(Raw(write.value), moment + write.ttl if write.ttl else 0, write.time)
         for mark in batch.marks:
             at = revision if mark.revision is None else mark.revision
-            line.marks.append(MarkLine(mark.name, at, mark.time or moment, mark.note))
+            line.marks.append(MarkLine(mark.name, at, mark.time or moment, mark.note, "", mark.kind))
         line.unmarks = list(batch.unmarks)
         return line
 

@@ -19,7 +19,7 @@ except ImportError:
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from ..errors import Damaged
+from ..errors import Damaged, run
 from ..model import Commit, now, to_datetime
 from .base import Mark, Point, Version
 
@@ -63,6 +63,16 @@ class MarkLine(Struct, omit_defaults=True):
     time: int
     note: str = ""
     digest: str = ""
+    kind: str = ""
+
+    def stored(self) -> Mark:
+        """The checkpoint without the digest of its file."""
+        return Mark(self.name, self.revision, self.time, self.note, self.kind)
+
+
+def mark_line(mark: Mark, digest: str = "") -> MarkLine:
+    """A checkpoint as a line of the history tells it."""
+    return MarkLine(mark.name, mark.revision, mark.time, mark.note, digest, mark.kind)
 
 
 class Line(Struct, omit_defaults=True):
@@ -134,16 +144,16 @@ def last_line(path: str) -> tuple[Line | None, int, int]:
             if start >= 0 or end == 0:
                 break
     if unseal(tail[stop + 1 : -1]) is not None:
-        raise Damaged(f"{path}: the end of the last line is not what was written", "Run 'stateview recover'")
+        raise Damaged(f"{path}: the end of the last line is not what was written", run("recover"))
     if stop < 0:  # nothing, or the first line of a first commit that was never acknowledged
         return None, 0, size
     data = unseal(tail[start + 1 : stop])
     if data is None:
-        raise Damaged(f"{path}: the last line is not what was written", "Run 'stateview recover'")
+        raise Damaged(f"{path}: the last line is not what was written", run("recover"))
     whole = end + stop + 1
     line = msgspec.json.decode(data, type=Line) if data.startswith(b'{"rev"') else None
     if line is not None and not line.digest:  # of a file that was written anew: one more came after it, with the marks
-        raise Damaged(f"{path}: the last line is missing", "Run 'stateview recover'")
+        raise Damaged(f"{path}: the last line is missing", run("recover"))
     return line, whole, size
 
 
@@ -189,7 +199,7 @@ class History:
                 if not history.take(line[:-1]):
                     raise Damaged(
                         f"{path}: line {number} after byte {history.end} is not what was written",
-                        "Run 'stateview recover'",
+                        run("recover"),
                     )
                 history.end += len(line)
         return history
@@ -244,7 +254,7 @@ class History:
         gone |= {(mark.name, mark.revision) for mark in line.marks}
         self.marks = [mark for mark in self.marks if (mark.name, mark.revision) not in gone]
         for mark in line.marks:
-            self.marks.append(Mark(mark.name, mark.revision, mark.time, mark.note))
+            self.marks.append(mark.stored())
             self.digests[mark.name, mark.revision] = mark.digest
         self.last = line
 
@@ -300,10 +310,7 @@ class History:
             for version in versions:
                 value = UNSET if version.value is None else Raw(version.value)
                 lines.append(seal(Base(version.key, revision, version.time, version.expires, value)))
-        marks = [
-            MarkLine(mark.name, mark.revision, mark.time, mark.note, self.digests.get((mark.name, mark.revision), ""))
-            for mark in self.marks
-        ]
+        marks = [mark_line(mark, self.digests.get((mark.name, mark.revision), "")) for mark in self.marks]
         fields: dict[str, Any] = {"rev": self.revision, "marks": marks, "set": {}, "delete": [], "unmarks": []}
         lines.append(seal(msgspec.structs.replace(last, floor=self.floor, lineage=self.lineage, **fields)))
         return lines

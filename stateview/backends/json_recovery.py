@@ -19,7 +19,7 @@ from ..errors import Damaged, InvalidName
 from ..model import Commit, Problem, RecoveryReport, check_checkpoint, now, to_datetime, to_micros
 from . import json_document as document
 from .base import Mark, Point, Version
-from .json_history import Base, History, Line, MarkLine, Set, digest, latest, unseal, written
+from .json_history import Base, History, Line, MarkLine, Set, digest, latest, mark_line, unseal, written
 from .shared import fsync_folder, keep_damaged, make_folders, sweep, write_temporary
 
 if TYPE_CHECKING:
@@ -488,7 +488,7 @@ class _Recovery:
             self.note(path, f"{found}, and its file cannot serve", "it is lost", mended=False)
             return
         file = self.history.digests[mark.name, mark.revision]
-        revision = self.add_state(MarkLine(mark.name, mark.revision, mark.time, mark.note, file), content)
+        revision = self.add_state(mark_line(mark, file), content)
         self.note(path, found, f"mended from its file, as revision {revision}")
 
     def adopt_mark(self, name: str) -> None:
@@ -523,7 +523,7 @@ class _Recovery:
         top = max((version.revision for version in content.values()), default=0)
         step = Line(max(mark.revision, top, history.revision + 1), mark.time, "")
         step.reason = f"recovered checkpoint {mark.name}"
-        step.marks = [MarkLine(mark.name, step.rev, mark.time, mark.note, mark.digest)]
+        step.marks = [msgspec.structs.replace(mark, revision=step.rev)]
         _lead(step, shown, content)
         history.add(step)
         return step.rev

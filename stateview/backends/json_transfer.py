@@ -19,7 +19,7 @@ from ..errors import BackendError
 from ..model import Commit, now, to_datetime, to_micros
 from . import json_document as document
 from .base import PAGE, Backend, Head, Kept, Mark, Point, Version
-from .json_history import Base, History, Line, MarkLine, digest, seal, unseal
+from .json_history import Base, History, Line, MarkLine, digest, mark_line, seal, unseal
 from .shared import file_error, fsync_folder, remove, temporary
 from .stage import Stage, set_aside, taken
 
@@ -139,7 +139,7 @@ class JSONReceiver:
                 line.rev, to_datetime(line.time), line.reason, line.author, line.keys, *line.undo
             )
         if put.marks is not None:
-            self._marks = [Mark(mark.name, mark.revision, mark.time, mark.note) for mark in put.marks]
+            self._marks = [mark.stored() for mark in put.marks]
         self._note = put.note
 
     def progress(self) -> dict[str, Any] | None:
@@ -160,7 +160,7 @@ class JSONReceiver:
             line.keys, line.undo = commit.keys, (commit.position, commit.forward, commit.behind)
             put.commits.append(line)
         if marks is not None:
-            put.marks = [MarkLine(mark.name, mark.revision, mark.time, mark.note) for mark in marks]
+            put.marks = [mark_line(mark) for mark in marks]
         data = seal(put)
         end = os.fstat(self._log.fileno()).st_size
         try:

@@ -24,7 +24,7 @@ from redis.exceptions import (
 )
 
 from .. import codec
-from ..errors import BackendError, CommitUnknown, Damaged, ReadOnly, StateException
+from ..errors import NOTHING_CHANGED, BackendError, CommitUnknown, Damaged, ReadOnly, StateException, run
 from ..model import Commit, Finding, RecoveryReport, check_checkpoint, check_key, now, to_datetime
 from . import redis_scripts as scripts
 from .base import (
@@ -227,7 +227,7 @@ class RedisBackend:
             if head.get(b"format", b"").isdigit() and int(head[b"format"]) > 1:
                 raise BackendError(f"{self.url}: namespace {self.namespace!r} has a later format", "Upgrade stateview")
             if scripts.unreadable_head(head) or (not head and there):
-                raise Damaged(f"{self.url}: {self._keys[0]} is not what was written", "Run 'stateview recover'")
+                raise Damaged(f"{self.url}: {self._keys[0]} is not what was written", run("recover"))
             if not head:
                 self._adopt()
             self._met = True
@@ -274,9 +274,7 @@ class RedisBackend:
             revision, moment, expires, value = packed.split(b" ", 3)
             return Version(key, value, int(revision), int(moment), int(expires))
         except ValueError as error:
-            raise Damaged(
-                f"{self.url}: the entry {key[:60]!r} is not what was written", "Run 'stateview recover'"
-            ) from error
+            raise Damaged(f"{self.url}: the entry {key[:60]!r} is not what was written", run("recover")) from error
 
     def read(self, keys: Iterable[str], at: Point | None = None) -> dict[str, Version]:
         """See `Backend.read`. A round trip for each thousand keys; more than that is one state only with an `at`."""
@@ -360,7 +358,7 @@ class RedisBackend:
         try:
             return name.decode()
         except UnicodeDecodeError as error:
-            raise Damaged(f"{self.url}: {name[:60]!r} is not a key", "Run 'stateview recover'") from error
+            raise Damaged(f"{self.url}: {name[:60]!r} is not a key", run("recover")) from error
 
     def count(self, low: str = "", high: str = "", at: Point | None = None) -> int:
         """See `Backend.count`. One round trip, of a past state one for each thousand keys.
@@ -438,9 +436,10 @@ class RedisBackend:
         found = []
         for member, packed in rows.items():
             if b"@" in member:
-                order, moment, _, note = packed.split(b" ", 3)
+                order, moment, kind, note = packed.split(b" ", 3)
                 name, _, revision = member.decode().rpartition("@")
-                found.append((int(order), Mark(name, int(revision), int(moment), note.decode())))
+                told = Mark(name, int(revision), int(moment), note.decode(), scripts.KINDS[int(kind)])
+                found.append((int(order), told))
         return [mark for _, mark in sorted(found, key=lambda pair: pair[0])]
 
     def dump(
@@ -485,7 +484,7 @@ class RedisBackend:
             return self._try(act)
         except Damaged as error:
             what = f"{self.url}: the list of namespaces, the key {REGISTRY}, is no set: something else wrote to it"
-            raise Damaged(what, "Run 'stateview recover'") from error
+            raise Damaged(what, run("recover")) from error
 
     def close(self) -> None:
         """See `Backend.close`."""
@@ -504,7 +503,7 @@ class RedisBackend:
         self._check_writable()
         if (size := sum([len(write.value or b"") for write in batch.writes.values()])) > LARGEST:
             what = f"{self.url}: {size >> 20} MiB of values are more than a server takes in one commit"
-            raise BackendError(what, "Nothing was changed. Save them in several")
+            raise BackendError(what, (NOTHING_CHANGED, "Save them in several"))
         try:
             lane = self._lanes.pop()  # another thread's commit has another
         except IndexError:
@@ -545,6 +544,9 @@ class RedisBackend:
             fields = ("name", "note", "revision", "time", "fresh")
             rare["marks"] = [{f: getattr(mark, f) for f in fields if getattr(mark, f) not in (None, 0, "", False)
                               or (f == "revision" and mark.revision == 0)} for mark in batch.marks]  # fmt: skip
+            for sent, mark in zip(rare["marks"], batch.marks, strict=True):
+                if mark.kind:
+                    sent["kind"] = scripts.KINDS.index(mark.kind)
         if batch.unmarks:
             rare["unmarks"] = batch.unmarks
         if batch.token:
@@ -628,7 +630,7 @@ class RedisBackend:
             return codec.parse_strict(text.decode())
         except (ValueError, RecursionError) as error:
             said = f"{self.url}: the older {what[:80]} is not valid JSON: {error}"
-            raise Damaged(said, "Nothing was changed") from error
+            raise Damaged(said, NOTHING_CHANGED) from error
 
     # --- upkeep ------------------------------------------------------------------------------------------------
 

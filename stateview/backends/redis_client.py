@@ -26,7 +26,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from ..errors import BackendError, BackendUnavailable, Damaged, ReadOnly, StateException
+from ..errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged, ReadOnly, StateException, run
 
 _PASSING = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, ClusterDownError, TryAgainError)
 _REFUSED = (AuthenticationError, AuthorizationError, NoPermissionError)
@@ -62,15 +62,15 @@ def refusal(error: Exception, url: str, namespace: str) -> StateException:
     if "CERTIFICATE" in text:
         return BackendError(what, "Give the file of the CA that signed it: add ?ssl_ca_certs=PATH to the store URL")
     if isinstance(error, OutOfMemoryError) or "OOM" in text:
-        return BackendError(what, "The server is full; nothing was changed. Raise maxmemory or free some")
+        return BackendError(what, ("The server is full", NOTHING_CHANGED, "Raise maxmemory or free some"))
     if isinstance(error, ReadOnlyError) or "READONLY" in text:
         return ReadOnly(what, "This server is a replica; give the address of the primary")
     if "MISCONF" in text:
-        return BackendError(what, "The server cannot save to its disk and refuses writes; nothing was changed")
+        return BackendError(what, ("The server cannot save to its disk and refuses writes", NOTHING_CHANGED))
     if isinstance(error, _REFUSED) or "NOAUTH" in text or "NOPERM" in text or "WRONGPASS" in text:
         return BackendError(what, "Check the user and password of the store URL")
     if "DAMAGED" in text:
-        return Damaged(f"{url}: an entry of {namespace!r} is not what was written", "Run 'stateview recover'")
+        return Damaged(f"{url}: an entry of {namespace!r} is not what was written", run("recover"))
     if "WRONGTYPE" in text:
         return Damaged(what, f"Something else wrote to the keys stateview:{{{namespace}}}:*")
     return BackendError(what)

@@ -14,7 +14,7 @@ import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
 from .. import codec
-from ..errors import StateException
+from ..errors import StateException, run
 from ..model import Finding, check_key
 from . import redis_scripts as scripts
 from .base import Say
@@ -23,7 +23,8 @@ from .stage import ASIDE, NOT_SHOWN, REPLACED, UNFINISHED
 if TYPE_CHECKING:
     from .redis import RedisBackend
 
-RECOVER = "Run 'stateview recover'"
+RECOVER = run("recover")
+WRONG_TYPE = "wrong-type"  # the code of a finding: a key is of a type that is not ours
 CHUNK = 500  # members of one script: what is long keeps all other clients waiting
 SKEW = 1_000_000  # microseconds between two clocks, from which on it is worth saying
 FULL = 0.9  # of maxmemory
@@ -101,7 +102,7 @@ def examine(backend: RedisBackend, say: Say) -> Iterator[Finding]:
             yield Finding("error", REGISTRY, f"it is a {kind}, not a set", meaning, RECOVER)
         wrong = list(types(backend))
         yield from wrong
-        if any(one.found.startswith("it is a ") for one in wrong):
+        if any(one.code == WRONG_TYPE for one in wrong):
             return
         head = read_head(backend)
         if head is None or scripts.unreadable_head(head):
@@ -120,7 +121,7 @@ def examine(backend: RedisBackend, say: Say) -> Iterator[Finding]:
         yield from _beside(backend)
     except StateException as error:
         meaning = "what is stored could not be checked, or not all of it"
-        yield Finding("error", backend.url, error.message, meaning, error.hint)
+        yield Finding("error", backend.url, error.message, meaning, error.next_steps)
 
 
 class _Server:
@@ -233,7 +234,9 @@ def types(backend: RedisBackend) -> Iterator[Finding]:
     for key, name, (kind, left) in zip(backend._keys, scripts.NAMES, backend._try(act), strict=True):
         if kind.decode() not in ("none", TYPES[name]):
             found = f"it is a {kind.decode()}, not a {TYPES[name]}"
-            yield Finding("error", key, found, "something else wrote to it; what was in it is gone", RECOVER)
+            yield Finding(
+                "error", key, found, "something else wrote to it; what was in it is gone", RECOVER, WRONG_TYPE
+            )
         elif left >= 0:
             found = f"the server will remove it in {left / 1000:,.0f} s"
             yield Finding("error", key, found, "something else has set an expiry; it takes state with it", RECOVER)
@@ -357,7 +360,13 @@ def unreadable_mark(member: bytes, packed: bytes | None, score: float | None) ->
     """Why a checkpoint cannot be read; nothing where it can."""
     name, _, revision = member.rpartition(b"@")
     parts = (packed or b"").split(b" ", 3)
-    if not name or not revision.isdigit() or len(parts) != 4 or not all(part.isdigit() for part in parts[:3]):
+    if (
+        not name
+        or not revision.isdigit()
+        or len(parts) != 4
+        or not all(part.isdigit() for part in parts[:3])
+        or (int(parts[2]) >= len(scripts.KINDS))
+    ):
         return "what is said of it is not what was written"
     return "" if score == int(revision) else "it is not where its revision is"
 

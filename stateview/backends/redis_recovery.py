@@ -21,6 +21,7 @@ from .redis_doctor import (
     CHUNK,
     REGISTRY,
     UNMET,
+    WRONG_TYPE,
     disagreements,
     newest_commit,
     read_head,
@@ -154,7 +155,7 @@ class _Recovery:
         backend = self.backend
         for finding in types(backend):
             name = finding.subject.removeprefix(backend._prefix)
-            if finding.found.startswith("it is a "):
+            if finding.code == WRONG_TYPE:
                 place = self.place(name)
                 backend._try(lambda client, key=finding.subject, to=place: client.rename(key, to))  # type: ignore[misc]
                 again = name in ("index", "expiry", "hindex", "hexpiry", "touched", "tokens", "older")

@@ -12,7 +12,7 @@ What lies where, below the prefix `stateview:{NS}:`:
     touched   zset     REVISION key, in byte order: which keys a revision wrote
     commits   hash     REVISION -> "TIME " + JSON
     marks     zset     NAME@REVISION by revision
-    notes     hash     NAME@REVISION -> "SEQUENCE TIME NOTE"
+    notes     hash     NAME@REVISION -> "SEQUENCE TIME KIND NOTE", KIND a place in KINDS
     tokens    hash     LANE -> "NUMBER REVISION", the last commit of each lane, so that a retry is applied once
     older     hash     what was in `tokens` until it held 10,000 lanes
     damaged   hash     key -> what was there, and was not what this wrote: set aside by `recover`
@@ -22,6 +22,8 @@ its lane, or before it, it was applied already, or given up. A token given by th
 
 Revisions inside a member have 16 digits. A key holds no NUL, so NUL divides and sorts first.
 """
+
+KINDS = ("", "named", "auto", "safety")  # of a checkpoint, by the number that is stored
 
 NAMES = (
     "head", "live", "index", "expiry", "history", "hindex", "hexpiry", "touched", "commits", "marks", "notes", "tokens",
@@ -292,7 +294,8 @@ if h.marks then
     local member = mark.name .. '@' .. r
     if call('ZADD', marks, r, member) == 1 then call('HINCRBY', notes, 'name:' .. mark.name, 1) end
     local order = int(call('HINCRBY', notes, 'sequence', 1))
-    call('HSET', notes, member, order .. ' ' .. int(mark.time or now) .. ' 0 ' .. (mark.note or ''))
+    local told = order .. ' ' .. int(mark.time or now) .. ' ' .. int(mark.kind or 0)
+    call('HSET', notes, member, told .. ' ' .. (mark.note or ''))
   end
 end
 if not writes then

@@ -17,11 +17,11 @@ import msgspec
 import redis
 from redis.exceptions import ResponseError
 
-from ..errors import Conflict, Damaged
+from ..errors import Conflict, Damaged, run
 from ..model import Commit, to_micros
 from .base import PAGE, Backend, Head, Kept, Mark
 from .redis_client import bulk
-from .redis_scripts import _COMMON, NAMES
+from .redis_scripts import _COMMON, KINDS, NAMES
 from .stage import ASIDE, another, taken
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def _parse(backend: RedisBackend, reply: bytes) -> list[Kept]:
                 out.append(Kept(key, value, int(revision), int(moment), int(expires), int(first)))
     except ValueError as error:  # msgspec's errors and UnicodeDecodeError are too
         what = f"{backend.url}: the entry {name[:60]!r} is not what was written"
-        raise Damaged(what, "Run 'stateview recover'") from error
+        raise Damaged(what, run("recover")) from error
     return out
 
 
@@ -443,7 +443,7 @@ def _marks(names: dict[str, bytes], marks: Iterable[Mark]) -> list[list[bytes]]:
         member = f"{one.name}@{one.revision}".encode()
         revisions += (b"%d" % one.revision, member)
         counts[one.name] = counts.get(one.name, 0) + 1
-        notes += (member, b"%d %d 0 %b" % (sum(counts.values()), one.time, one.note.encode()))
+        notes += (member, b"%d %d %d %b" % (sum(counts.values()), one.time, KINDS.index(one.kind), one.note.encode()))
     for name, count in counts.items():
         notes += (b"name:" + name.encode(), b"%d" % count)
     if counts:

@@ -13,7 +13,15 @@ from contextlib import contextmanager
 from typing import Protocol
 from weakref import WeakSet
 
-from ..errors import BackendError, BackendUnavailable, Conflict, HistoryPruned, ReadOnly, StateException
+from ..errors import (
+    NOTHING_CHANGED,
+    BackendError,
+    BackendUnavailable,
+    Conflict,
+    HistoryPruned,
+    ReadOnly,
+    StateException,
+)
 from ..model import is_name
 from .base import Batch, Head, Place, Row, prefix_end
 
@@ -137,10 +145,10 @@ def file_error(error: OSError, path: str) -> StateException:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ReadOnly(what, "Check who owns the folder, or open it with read_only=True (--read-only)")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return BackendError(what, "Nothing was changed. Free some space and try again")
+        return BackendError(what, (NOTHING_CHANGED, "Free some space and try again"))
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
         return BackendError(what, "A store is a folder; check its path")
-    return BackendError(what, "Nothing was changed")
+    return BackendError(what, NOTHING_CHANGED)
 
 
 def folders_with(root: str, files: Iterable[str]) -> list[str]:

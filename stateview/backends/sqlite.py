@@ -17,7 +17,7 @@ from typing import Any
 
 import apsw
 
-from ..errors import BackendError, BackendUnavailable, Damaged, ReadOnly, StateException
+from ..errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged, ReadOnly, StateException
 from ..model import Commit, Finding, RecoveryReport, now, to_datetime
 from . import sqlite_pages as pages
 from . import sqlite_rows
@@ -238,7 +238,7 @@ class SQLiteBackend:
         if isinstance(error, (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, UnicodeDecodeError)):
             return Damaged(what, schema.RECOVER)  # an SQLError: our statements are right, so the tables are not
         if isinstance(error, apsw.FullError):
-            return BackendError(f"{what}: no space left", "Nothing was changed. Free some space and try again")
+            return BackendError(f"{what}: no space left", (NOTHING_CHANGED, "Free some space and try again"))
         if getattr(error, "extendedresult", 0) == apsw.SQLITE_READONLY_ROLLBACK:
             what = f"{self.path}: a rollback journal lies beside it, and only who may write can take that back"
             return ReadOnly(what, "Open it once for writing")
@@ -525,10 +525,11 @@ class SQLiteBackend:
             if db is None:
                 return []
             rows = select(db, "SELECT name, revision, time, note, sum FROM marks ORDER BY id")
+            kinds = schema.read_kinds(db)
         for row in rows:
             if row_sum(*row[:-1]) != row[-1]:
                 raise Damaged(f"{self.path}: checkpoint {row[0]!r:.60} is not what was written", schema.RECOVER)
-        return [Mark(*row[:-1]) for row in rows]
+        return [Mark(name, at, moment, note, kinds.get((name, at), "")) for name, at, moment, note, _ in rows]
 
     def dump(
         self, after: tuple[str, int] = ("", 0), limit: int = 1000, keys: Iterable[str] | None = None
@@ -669,14 +670,10 @@ class SQLiteBackend:
             if mark.revision is not None:
                 self._check_kept(db, mark.revision)
         for name, revision in batch.unmarks:
-            db.execute("DELETE FROM marks WHERE name = ? AND revision = ?", (name, revision))
+            schema.delete_mark(db, name, revision)
         for mark in batch.marks:
             revision = head.revision if mark.revision is None else mark.revision
-            db.execute("DELETE FROM marks WHERE name = ? AND revision = ?", (mark.name, revision))
-            told = (mark.name, revision, mark.time or moment, mark.note)
-            db.execute(
-                "INSERT INTO marks (name, revision, time, note, sum) VALUES (?, ?, ?, ?, ?)", (*told, row_sum(*told))
-            )
+            schema.put_mark(db, Mark(mark.name, revision, mark.time or moment, mark.note, mark.kind))
 
     # --- upkeep ------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,8 @@ from zlib import crc32
 
 import apsw
 
+from ..model import ProgressMessage
+
 Row = tuple[Any, ...]
 
 # The text of a damaged row may be no UTF-8, on which a cursor would stop: it is read as bytes.
@@ -127,7 +129,7 @@ def _faults(db: apsw.Connection, tables: set[Row], say: Callable[[str], None]) -
         for number, row in enumerate(read(db, table)):
             good += row is not None
             if number % _SAY == 0:
-                say(f"table {table}: {number:,} of {total:,} rows")
+                say(ProgressMessage.of(number, total, "rows", f"table {table}"))
         if bad := total - good:
             sound = False
             yield f"{bad} row{'s' if bad > 1 else ''} of the table {table} not what was written"

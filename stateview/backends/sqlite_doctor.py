@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from ..errors import BackendUnavailable, StateException
+from ..errors import BackendUnavailable, Hint, NextStep, StateException, run
 from ..model import Finding
 from . import sqlite_log
 from . import sqlite_pages as pages
@@ -53,12 +53,14 @@ def examine(backend: SQLiteBackend, say: Say) -> Iterator[Finding]:
                 finally:
                     db.set_progress_handler(None)
     except BackendUnavailable as error:
-        yield _finding(backend, "error", error.message, "it could not be checked", error.hint)
+        yield _finding(backend, "error", error.message, "it could not be checked", error.next_steps)
     except StateException as error:
         if getattr(error.__cause__, "extendedresult", 0) == apsw.SQLITE_READONLY_ROLLBACK:
             yield _journal(backend)
             return
-        yield _finding(backend, "error", error.message, "nothing that is in what is damaged can be read", error.hint)
+        yield _finding(
+            backend, "error", error.message, "nothing that is in what is damaged can be read", error.next_steps
+        )
     except OSError as error:
         yield could_not(backend.root, error.filename or backend.folder, error)
 
@@ -69,7 +71,7 @@ def _keep_on(say: Say) -> bool:
     return False
 
 
-def _finding(backend: SQLiteBackend, severity: str, found: str, meaning: str, remedy: str = "") -> Finding:
+def _finding(backend: SQLiteBackend, severity: str, found: str, meaning: str, remedy: Hint = "") -> Finding:
     assert severity in ("error", "warning", "note")
     subject = os.path.relpath(backend.path, backend.root)
     return Finding(severity, subject, found, meaning, remedy)  # type: ignore[arg-type]
@@ -109,7 +111,7 @@ def _journal(backend: SQLiteBackend) -> Finding:
         found = "a file lies beside it in the place of a rollback journal, and is none"
         does = "it says nothing of the database; the next access for writing removes it"
     meaning = f"{does}. Until then who may not write cannot read either, so that nothing more was checked"
-    return _finding(backend, "error", found, meaning, "Run 'stateview recover', which does so, and checks all")
+    return _finding(backend, "error", found, meaning, run("recover", after=", which does so, and checks all"))
 
 
 def _files(backend: SQLiteBackend) -> Iterator[Finding]:
@@ -127,21 +129,21 @@ def _settings(backend: SQLiteBackend, db: apsw.Connection) -> Iterator[Finding]:
     if mode == "wal" and network:
         yield _finding(backend, "error", "it is in WAL mode on a network file system",
                        "writers on two machines do not see each other, and damage it",
-                       "Move it to a local disk, or 'stateview migrate' it there")  # fmt: skip
+                       NextStep("Move it to a local disk, or ", ("migrate",), " it there"))  # fmt: skip
     elif mode != "wal" and not network and os.access(backend.folder, os.W_OK):  # else it is opened as it lies
         yield _finding(backend, "warning", f"its journal mode is {mode}, not WAL",
                        "it is sound, but slow, and readers and writers wait for each other",
-                       "stateview migrate it to a new place")  # fmt: skip
+                       NextStep("", ("migrate",), " it to a new place"))  # fmt: skip
     if not pages.has_checksums(db):
         yield _finding(backend, "note", "its pages have no checksums",
                        "it was made by a build without them; a flipped bit that hides a row may go unnoticed",
-                       "stateview migrate it to a new place")  # fmt: skip
+                       NextStep("", ("migrate",), " it to a new place"))  # fmt: skip
     yield from _log(backend, db)
     total, free = (int(db.execute(f"PRAGMA {name}").get) for name in ("page_count", "freelist_count"))
     if free > BLOAT * total and free > 256:
         size = int(db.execute("PRAGMA page_size").get)
         yield _finding(backend, "note", f"{free / total:.0%} of its pages are free, {free * size // 1_000_000:,} MB",
-                       "they are used again; the file does not shrink by itself", "stateview compact")  # fmt: skip
+                       "they are used again; the file does not shrink by itself", run("compact"))  # fmt: skip
 
 
 def _log(backend: SQLiteBackend, db: apsw.Connection) -> Iterator[Finding]:

@@ -78,6 +78,7 @@ class _Rebuild:
         self.lost: list[str] = []
         self.unread: set[str] = set()  # tables that could not be read to the end
         self.named: set[str] = set()  # checkpoints, as an index lists them
+        self.kinds: dict[tuple[str, int], str] = {}  # of checkpoints, where they can be read
 
     def run(self) -> tuple[str, ...]:
         original = self.lock()
@@ -223,6 +224,10 @@ class _Rebuild:
             named = [name for (name,) in db.execute("SELECT name FROM marks INDEXED BY sqlite_autoindex_marks_1")]
         except _UNREADABLE:
             return
+        try:
+            self.kinds = schema.read_kinds(db)
+        except _UNREADABLE:
+            pass  # a checkpoint without its kind is told by its name, as an older one is
         if all(isinstance(name, str) and "\0" not in name for name in named):
             self.named = set(named)
         if len(named) > len(self.good["marks"]):  # a page that says it holds fewer rows than it does
@@ -317,6 +322,8 @@ class _Rebuild:
                     if rows:
                         places = ",".join("?" * len(rows[0]))
                         fresh.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({places})", rows)
+                for _, mark, at, *_ in self.good["marks"].values():
+                    schema.put_kind(fresh, mark, at, self.kinds.get((mark, at), ""))
                 for key in missing:
                     sum_ = checksum(key, None, revision, moment, 0) + guard(_TOP)
                     fresh.execute(

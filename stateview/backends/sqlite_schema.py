@@ -9,16 +9,16 @@ from typing import Any
 import apsw
 
 from .. import codec
-from ..errors import BackendError, Damaged
+from ..errors import NOTHING_CHANGED, BackendError, Damaged, run
 from ..model import check_checkpoint, check_key, now, parse_time
 from . import sqlite_pages as pages
-from .base import Batch, NewMark, Write
+from .base import Batch, Mark, NewMark, Write
 from .shared import on_network
-from .sqlite_check import select
+from .sqlite_check import row_sum, select
 
 FORMAT = 2  # 1: without checksums of the pages
 APPLICATION = 0x73747677  # "stvw": what `file` and SQLite know the database by
-RECOVER = "Run 'stateview recover': it keeps the damaged file and mends what can be mended"
+RECOVER = run("recover", after=": it keeps the damaged file and mends what can be mended")
 
 TABLES = f"""
 CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), lineage TEXT NOT NULL, floor INTEGER NOT NULL) STRICT;
@@ -41,6 +41,9 @@ CREATE TABLE marks (
 CREATE INDEX marks_revision ON marks (revision);
 PRAGMA application_id = {APPLICATION};
 """
+# Made when the first kind is stored: a database without this table holds none.
+_KINDS = """CREATE TABLE IF NOT EXISTS checkpoint_kinds (
+    name TEXT NOT NULL, revision INTEGER NOT NULL, kind TEXT NOT NULL, PRIMARY KEY (name, revision)) STRICT"""
 
 
 def tables() -> set[tuple[Any, ...]]:
@@ -175,7 +178,48 @@ def _parse(text: str, what: str) -> Any:
     try:
         return codec.parse_strict(text)
     except (ValueError, RecursionError) as error:
-        raise Damaged(f"{what} is not valid JSON: {error}", "Nothing was changed") from error
+        raise Damaged(f"{what} is not valid JSON: {error}", NOTHING_CHANGED) from error
+
+
+def read_kinds(db: apsw.Connection) -> dict[tuple[str, int], str]:
+    """The kinds of checkpoints, by name and revision, of those that were stored."""
+    if not _has_kinds(db):
+        return {}
+    rows = db.execute("SELECT name, revision, kind FROM checkpoint_kinds")
+    return {(name, revision): kind for name, revision, kind in rows}
+
+
+def put_mark(db: apsw.Connection, mark: Mark) -> None:
+    """Store a checkpoint, in place of an earlier one of the same name and revision."""
+    delete_mark(db, mark.name, mark.revision)
+    told = (mark.name, mark.revision, mark.time, mark.note)
+    db.execute("INSERT INTO marks (name, revision, time, note, sum) VALUES (?, ?, ?, ?, ?)", (*told, row_sum(*told)))
+    put_kind(db, mark.name, mark.revision, mark.kind)
+
+
+def put_kind(db: apsw.Connection, name: str, revision: int, kind: str) -> None:
+    """Store the kind of a checkpoint; "" is not stored."""
+    if kind:
+        db.execute(_KINDS)
+        db.execute("INSERT INTO checkpoint_kinds VALUES (?, ?, ?)", (name, revision, kind))
+
+
+def delete_mark(db: apsw.Connection, name: str, revision: int) -> None:
+    """Delete a checkpoint, if it is there."""
+    db.execute("DELETE FROM marks WHERE name = ? AND revision = ?", (name, revision))
+    if _has_kinds(db):
+        db.execute("DELETE FROM checkpoint_kinds WHERE name = ? AND revision = ?", (name, revision))
+
+
+def delete_marks(db: apsw.Connection) -> None:
+    """Delete all checkpoints."""
+    db.execute("DELETE FROM marks")
+    if _has_kinds(db):
+        db.execute("DELETE FROM checkpoint_kinds")
+
+
+def _has_kinds(db: apsw.Connection) -> bool:
+    return db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'checkpoint_kinds'").fetchone() is not None
 
 
 NEW_COMMIT = "INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"

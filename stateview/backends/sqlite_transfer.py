@@ -328,9 +328,6 @@ def _put_commits(db: apsw.Connection, commits: Iterable[Commit]) -> None:
 
 
 def _put_marks(db: apsw.Connection, marks: Iterable[Mark]) -> None:
-    db.execute("DELETE FROM marks")
+    schema.delete_marks(db)
     for one in marks:
-        told = (one.name, one.revision, one.time, one.note)
-        db.execute(
-            "INSERT INTO marks (name, revision, time, note, sum) VALUES (?, ?, ?, ?, ?)", (*told, row_sum(*told))
-        )
+        schema.put_mark(db, one)

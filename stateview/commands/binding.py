@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, NamedTuple
 
+from ..errors import see
 from .exits import UsageError
 from .table import BY_NAME, GLOBALS, Command, Option
 
@@ -70,7 +71,7 @@ def find(name: str) -> Command:
         from difflib import get_close_matches
 
         near = get_close_matches(name, [name for name in BY_NAME if name[0] != "_"], 2)
-        hint = f"Did you mean {' or '.join(near)}?" if near else "See 'stateview help'"
+        hint = f"Did you mean {' or '.join(near)}?" if near else see("help")
         raise UsageError(f"there is no command {name!r}", hint)
     return command
 

@@ -38,9 +38,9 @@ def check(context: Context, given: dict[str, Any]) -> Done:
             return Done(told, ExitCode.MISSING, data={"assert": False})
     if condition.holds(value):
         return Done()
-    shown = Shown(subject, condition.path, _shown(value, condition))
-    told = f"assertion failed: {subject} {condition}; it is {shown.text}"
-    return Done(told, ExitCode.MISSING, data={"assert": False}, shown=shown)
+    before = f"assertion failed: {subject} {condition}; it is "
+    shown = Shown(subject, condition.path, before, _shown(value, condition))
+    return Done(told=shown.told(), code=ExitCode.MISSING, data={"assert": False}, shown=shown)
 
 
 class _NONE:
@@ -74,9 +74,9 @@ def wait(context: Context, given: dict[str, Any]) -> Done:
             return Done(f"{key} {condition}, revision {revision}", data={"revision": revision})
         left = deadline - time.monotonic()
         if left <= 0:
-            shown = Shown(key, condition.path, _shown(value, condition))
-            told = f"waited {seconds:g} s for {key} {condition}; it is {shown.text}"
-            return Done(told, ExitCode.MISSING, data={"wait": False}, shown=shown)
+            before = f"waited {seconds:g} s for {key} {condition}; it is "
+            shown = Shown(key, condition.path, before, _shown(value, condition))
+            return Done(told=shown.told(), code=ExitCode.MISSING, data={"wait": False}, shown=shown)
         manager.backend.wait(revision, min(left, 1.0))
 
 

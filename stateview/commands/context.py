@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 from weakref import WeakSet
 
+from ..errors import NOTHING_CHANGED
 from ..manager import StateManager
 from ..transaction import Transaction
 from .exits import NeedsYes
@@ -77,7 +78,7 @@ class Context:
         if self.ask is None:
             raise NeedsYes(f"not done: {question}", "Give --yes to go ahead")
         if not self.ask(question):
-            raise NeedsYes("not done", "Nothing was changed")
+            raise NeedsYes("not done", NOTHING_CHANGED)
 
     def keep(self, one: Closable) -> None:
         """Have something closed with this context, if it is still there: what a result may go on to read from."""

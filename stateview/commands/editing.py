@@ -35,8 +35,8 @@ def edit(context: Context, given: dict[str, Any]) -> Done:
                 f"saved {key} ({type_name(value)}), revision {revision}", data={"key": key, "revision": revision}
             )
     except Conflict as error:
-        hint = f"{error.hint}; what you wrote is kept in {path}"
-        raise Conflict(error.message, hint) from error
+        error.next_steps += (f"What you wrote is kept in {path}",)
+        raise
     if value is ABSENT:
         return Done(f"nothing was saved; what you wrote is kept in {path}")
     os.unlink(path)

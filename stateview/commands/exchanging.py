@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
+from ..model import ProgressMessage
 from .context import Context
 from .exits import ExitCode, UsageError
 from .results import Differs, Done, Result, Stream, plural
@@ -27,7 +28,7 @@ def export(context: Context, given: dict[str, Any]) -> Result:
     chosen: dict[str, Any] = {"layout": given.get("as"), "at": given.get("at"), "keys": given.get("keys")}
 
     def progress(done: int, all: int) -> None:
-        context.progress(f"{done:,} of {all:,} keys")
+        context.progress(ProgressMessage.of(done, all, "keys"))
 
     if target == "-":
         spool = tempfile.TemporaryFile()  # noqa: SIM115 - read after the handler's end
@@ -70,7 +71,8 @@ def import_(context: Context, given: dict[str, Any]) -> Result:
         context.manager.check_writable()
 
     def progress(done: int, all: int) -> None:
-        context.progress(f"{done * 100 // all}% read" if all else f"{done:,} read")
+        text = f"{done * 100 // all}% read" if all else f"{done:,} read"
+        context.progress(ProgressMessage(text, done, all))
 
     work = context.manager.importing(
         source, how="merge" if given.get("merge") else "replace" if given.get("replace") else None,
@@ -108,11 +110,10 @@ def _new(context: Context, done: Imported) -> Result:
 
 def _interrupted(work: Importing) -> Result:
     made = work.made()
-    told = "nothing was changed"
-    if made is not None:
-        back = "" if work.is_new else " - 'stateview undo' takes it back"
-        told = f"it was imported by then, revision {made}{back}"
-    return Done(f"interrupted: {told}", ExitCode.INTERRUPTED, data={"event": "interrupted", "revision": made})
+    told = "nothing was changed" if made is None else f"it was imported by then, revision {made}"
+    undo = "" if made is None or work.is_new else "undo"
+    data = {"event": "interrupted", "revision": made}
+    return Done(told=f"interrupted: {told}", code=ExitCode.INTERRUPTED, undo=undo, data=data)
 
 
 def _into(context: Context, work: Importing) -> Result:
@@ -128,8 +129,10 @@ def _into(context: Context, work: Importing) -> Result:
         return Differs(_found(done), diff=done.diff, empty=_same(done))
     kept = f"; the state before is checkpoint {done.checkpoint}" if done.checkpoint else ""
     history = "; the history in the file was not taken" if work.source.head is not None else ""
-    told = f"{_found(done)}; imported: {_changed(work, done.diff)}{kept}{history} - 'stateview undo' takes it back"
-    return Done(told, data=_data(done)) if asked else Differs(told, diff=done.diff, empty="")
+    told = f"{_found(done)}; imported: {_changed(work, done.diff)}{kept}{history}"
+    if asked:
+        return Done(told=told, undo="undo", data=_data(done))
+    return Differs(told=told, undo="undo", diff=done.diff, empty="")
 
 
 def _changed(work: Importing, diff: Diff) -> str:

@@ -27,17 +27,6 @@ class NeedsYes(StateException):
     """Something that is asked about at a terminal, and there is none; or the answer was no."""
 
 
-def addressed(text: str, where: list[str]) -> str:
-    """A text whose next steps, such as 'stateview recover', are for the store and namespace of some options."""
-    if "'stateview " not in text:
-        return text
-    from shlex import join
-
-    for name in ("recover", "doctor", "compact"):
-        text = text.replace(f"'stateview {name}'", f"'{join(['stateview', *where, name])}'")
-    return text
-
-
 def exit_code(error: BaseException) -> ExitCode:
     """The exit code of an error."""
     if isinstance(error, KeyboardInterrupt):

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import codec
 from ..comparison import Selection
-from ..errors import Conflict, KeyNotFound
+from ..errors import Conflict, KeyNotFound, see
 from ..model import ABSENT
 from ..transaction import Transaction
 from .context import Context
@@ -29,10 +29,10 @@ def save(context: Context, given: dict[str, Any]) -> Done:
         return Done(f"will save {key} ({type_name(_plain(value))})", data={"key": key})
     revision = context.manager.save(key, value, ttl=ttl, expected=given.get("expected"), reason=given.get("reason", ""))
     text = codec.encode(value).decode()
-    shown = text if len(text) <= 60 else text[:59] + "…"
-    told = f"saved {key} = {shown} ({type_name(_plain(value))}), revision {revision}"
+    start = text if len(text) <= 60 else text[:59] + "…"
+    shown = Shown(key, "", f"saved {key} = ", start, f" ({type_name(_plain(value))}), revision {revision}")
     data = {"key": key, "revision": revision, "type": type_name(_plain(value))}
-    return Done(told, data=data, shown=Shown(key, "", shown))
+    return Done(told=shown.told(), data=data, shown=shown)
 
 
 def _plain(value: Any) -> Any:
@@ -55,7 +55,7 @@ def load(context: Context, given: dict[str, Any]) -> Loaded:
             raise UsageError(str(error)) from error
         if value is ABSENT:
             if default is ABSENT:
-                raise KeyNotFound(f"there is nothing at {path} in the value of {key!r}", f"See 'stateview load {key}'")
+                raise KeyNotFound(f"there is nothing at {path} in the value of {key!r}", see("load", key))
             value = _Missing
     return Loaded(data=codec.encode(default if value is _Missing else value))
 
@@ -81,7 +81,7 @@ def delete(context: Context, given: dict[str, Any]) -> Done:
     found = sorted({*names, *(manager.list_keys(keys=globs) if globs else ())})
     if globs:
         if not found:
-            raise KeyNotFound(f"no key matches {' '.join(globs)!r}", "See 'stateview keys'")
+            raise KeyNotFound(f"no key matches {' '.join(globs)!r}", see("keys"))
         context.confirm(f"delete {plural(len(found), 'key')} of {manager.namespace}?")
     reason = given.get("reason") or f"delete {' '.join(patterns)}"
     if expected is not None:
@@ -94,8 +94,8 @@ def delete(context: Context, given: dict[str, Any]) -> Done:
             if newer:
                 since = f"since revision {given['previewed']}"
                 raise Conflict(f"key {newer[0]!r} was written {since}", "Nothing was deleted: look at it, then again")
-    told = f"deleted {found[0] if len(found) == 1 else f'{len(found)} keys'} - 'stateview undo' takes it back"
-    return Done(told, data={"deleted": found})
+    told = f"deleted {found[0] if len(found) == 1 else f'{len(found)} keys'}"
+    return Done(told=told, undo="undo", data={"deleted": found})
 
 
 def _delete_later(transaction: Transaction, patterns: list[str], context: Context) -> Done:

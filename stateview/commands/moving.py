@@ -27,7 +27,7 @@ def migrate(context: Context, given: dict[str, Any]) -> Done:
     if context.options.get("read_only") and not dry_run:
         raise ReadOnly("migrate writes to the destination, and --read-only was given")
     lines = context.options.get("format") in ("json", "jsonl")
-    tell: Tell = _Lines(context) if lines else lambda step: context.progress(str(step))
+    tell: Tell = _Lines(context) if lines else lambda step: context.progress(step.message())
     try:
         reports = move(
             given["from"], given["to"], namespace=context.options.get("namespace"), all=bool(given.get("all")),
@@ -55,7 +55,7 @@ class _Lines:
 
     def __call__(self, step: Step) -> None:
         """A part of the work is done."""
-        self._context.progress(str(step))  # where a person can stop it
+        self._context.progress(step.message())  # where a person can stop it
         doing, now = f"{step.namespace} {step.doing}", time.monotonic()
         if doing == self._last[0] and now - self._last[1] < EVERY:
             return

@@ -22,18 +22,36 @@ def in_bytes(count: int) -> str:
 
 
 class Result(Struct):
-    """Base. `told` is narration for a person, `code` the exit code."""
+    """Base.
+
+    `told` is narration for a person, `code` the exit code. `undo` is the command that takes back what was done, if
+    there is such a command: each face says in its own way how to run it.
+    """
 
     told: str = ""
     code: int = 0
+    undo: str = ""
+
+    def narration(self) -> str:
+        """`told`, and at a command line how to take it back."""
+        return f"{self.told} - 'stateview {self.undo}' takes it back" if self.undo else self.told
 
 
 class Shown(Struct):
-    """A text in `told` that is, or begins, the value of a key, or of a place (JSON Pointer) inside it."""
+    """A value in `told`, or its start: that of a key, or of a place (JSON Pointer) inside it.
+
+    `before` and `after` are what `told` says around it, so that a face can put a mask in its place.
+    """
 
     key: str
     path: str
+    before: str
     text: str
+    after: str = ""
+
+    def told(self, text: str = "") -> str:
+        """The narration, with another text in place of the value where one is given."""
+        return f"{self.before}{text or self.text}{self.after}"
 
 
 class Done(Result):

@@ -9,6 +9,8 @@ from itertools import islice
 from typing import Any
 
 from ..diff import escape
+from ..errors import see
+from ..model import ProgressMessage
 from .context import Context
 from .exits import UsageError
 from .results import Table
@@ -25,7 +27,7 @@ def find(context: Context, given: dict[str, Any]) -> Table:
     """`find [PATTERN]`. A person is shown the place in a value where it was found, JSON has the whole value."""
     pattern, where = given.get("pattern"), given.get("in", "both")
     if pattern is None and "jsonpath" not in given:
-        raise UsageError("find: PATTERN or --jsonpath is missing", "See 'stateview help find'")
+        raise UsageError("find: PATTERN or --jsonpath is missing", see("help", "find"))
     test = text_test(pattern, given.get("regex", False)) if pattern is not None else None
     query = _query(given["jsonpath"]) if "jsonpath" in given else None
     manager = context.manager
@@ -35,7 +37,7 @@ def find(context: Context, given: dict[str, Any]) -> Table:
     def rows() -> Iterator[tuple[Any, ...]]:
         for number, entry in enumerate(view.entries(keys=given.get("keys")), 1):
             if number % _STEP == 0:
-                context.progress(f"{number:,} of {total:,} keys searched")
+                context.progress(ProgressMessage.of(number, total, "keys searched"))
             if query is not None:
                 for path, value in query(entry.value):
                     if test is None or (isinstance(value, str) and test(value)):

@@ -6,11 +6,10 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ..diff import Diff
-from ..errors import KeyNotFound
+from ..errors import KeyNotFound, StateException, see
 from ..manager import StateManager
 from ..model import ABSENT, Commit
 from ..restoring import Restored
-from ..retention import is_safety
 from ..view import StateView
 from .context import Context
 from .exits import ExitCode, UsageError
@@ -48,7 +47,9 @@ def checkpoints(context: Context, given: dict[str, Any]) -> Table:
     found = context.manager.checkpoints(all=given.get("all", False))
     rows = [(one.ref, one.revision, one.time.isoformat(), one.note) for one in found]
     empty = f"no checkpoints in namespace {context.manager.namespace!r} - 'stateview checkpoint NAME' makes one"
-    told = f"of the checkpoints before_…, {context.manager.safety}" if any(is_safety(one) for one in found) else ""
+    told = (
+        f"of the checkpoints before_…, {context.manager.safety}" if any(one.kind == "safety" for one in found) else ""
+    )
     return Table(told, columns=("name", "revision", "time", "note"), rows=rows, plain=0, empty=empty)
 
 
@@ -95,7 +96,7 @@ def restore(context: Context, given: dict[str, Any]) -> Differs | Done:
         context.confirm(f"restore {ref}: {tally(found, paths)}?")
     applied = manager.restore_checkpoint(ref, chosen, paths=paths, **asked)
     if shown:  # the diff has been seen, and `previewed` made sure that it is what was applied
-        return Done(f"restored {ref} - 'stateview undo' takes it back{_let_go(manager, applied)}")
+        return Done(told=f"restored {ref}{_let_go(manager, applied)}", undo="undo")
     _check_matches(chosen, applied, manager.at(ref), manager.at("live"))
     result = _applied(applied, f"restored {ref}", empty, paths=paths)
     result.told += _let_go(manager, applied)
@@ -124,7 +125,7 @@ def _paths(manager: StateManager, ref: str, words: list[str]) -> dict[str, set[s
         key, pointer = next((pair for pair in reversed(pairs) if pair[0] in differ), ("", ""))
         if not key:
             said = " or ".join(repr(key[:60]) for key, _ in pairs[:3])
-            raise KeyNotFound(f"no key {said} differs between live and {ref}", f"See 'stateview diff live {ref}'")
+            raise KeyNotFound(f"no key {said} differs between live and {ref}", see("diff", "live", ref))
         paths.setdefault(key, set()).add(pointer)
     return paths
 
@@ -138,7 +139,7 @@ def _check_matches(chosen: list[str] | None, found: Diff, *views: StateView) -> 
     """
     for pattern in (chosen or []) if not found else []:
         if not any(next(view.raw_entries(keys=pattern), None) for view in views):
-            raise KeyNotFound(f"no key matches {pattern!r} in either state", "See 'stateview keys'")
+            raise KeyNotFound(f"no key matches {pattern!r} in either state", see("keys"))
 
 
 def undo(context: Context, given: dict[str, Any]) -> Differs:
@@ -147,7 +148,7 @@ def undo(context: Context, given: dict[str, Any]) -> Differs:
     applied = context.manager.undo(dry_run=dry_run, expected=given.get("expected"))
     if dry_run:
         return Differs(_DRY_RUN if applied else "", diff=applied, empty="undo would change no value")
-    return _applied(applied, "undone", "undone; no value changed", "stateview redo")
+    return _applied(applied, "undone", "undone; no value changed", "redo")
 
 
 def redo(context: Context, given: dict[str, Any]) -> Differs:
@@ -160,11 +161,11 @@ def redo(context: Context, given: dict[str, Any]) -> Differs:
 
 
 def _applied(
-    applied: Diff, what: str, empty: str, back: str = "stateview undo", *,
+    applied: Diff, what: str, empty: str, undo: str = "undo", *,
     paths: Mapping[str, Collection[str]] | None = None,
 ) -> Differs:  # fmt: skip
-    told = f"{what}: {tally(applied, paths)} - '{back}' takes it back" if applied else ""
-    return Differs(told, diff=applied, empty=empty)
+    told = f"{what}: {tally(applied, paths)}" if applied else ""
+    return Differs(told=told, undo=undo if applied else "", diff=applied, empty=empty)
 
 
 def tally(diff: Diff, paths: Mapping[str, Collection[str]] | None = None) -> str:
@@ -217,7 +218,7 @@ def blame(context: Context, given: dict[str, Any]) -> Record:
     try:
         commit: Commit = context.manager.blame(given["key"], given.get("path", ""))
     except ValueError as error:
-        if isinstance(error, (LookupError, OSError)) or hasattr(error, "hint"):
+        if isinstance(error, (LookupError, OSError, StateException)):
             raise
         raise UsageError(str(error)) from error
     data = {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import KeyNotFound, ReadOnly
+from ..errors import KeyNotFound, ReadOnly, StateException, see
+from ..model import ProgressMessage
 from .context import Context
 from .exits import UsageError
 from .mending import missing
@@ -53,9 +55,9 @@ def _forget(context: Context, given: dict[str, Any], asked: dict[str, Any], quie
         try:
             return manager.prune(**asked, **more, progress=context.progress)
         except ValueError as error:
-            if hasattr(error, "hint"):
+            if isinstance(error, StateException):
                 raise
-            raise UsageError(str(error), "See 'stateview help prune'") from error
+            raise UsageError(str(error), see("help", "prune")) from error
 
     if given.get("dry_run"):
         planned = _reading(context, lambda one: act(one, dry_run=True))
@@ -127,6 +129,10 @@ def _lines(report: PruneReport) -> tuple[tuple[str, str], ...]:
     return tuple(lines)
 
 
+def _about(context: Context, name: str, text: str) -> None:
+    context.progress(text.about(name) if isinstance(text, ProgressMessage) else f"{name}: {text}")
+
+
 def stats(context: Context, given: dict[str, Any]) -> Record | Table:
     """`stats`."""
     if given.get("all"):
@@ -143,7 +149,7 @@ def _all(context: Context) -> Table:
     def rows() -> Iterator[tuple[Any, ...]]:
         for name in manager.namespaces():
             with context.open(context.options.get("store"), name, read_only=True) as one:
-                found = one.stats(progress=lambda text, name=name: context.progress(f"{name}: {text}"))  # type: ignore[misc]
+                found = one.stats(progress=partial(_about, context, name))
             data = _numbers(found)
             yield tuple(data[column] for column in columns)
 

@@ -116,11 +116,11 @@ class Acts:
 
         def end(result: Result) -> None:
             self._next()
-            self._keep(line, result.told, result.code == 0)
+            self._keep(line, result.narration(), result.code == 0)
             if then is not None:
                 then(result)
             else:
-                app.tell(result.told or getattr(result, "empty", "") or "done")
+                app.tell(result.narration() or getattr(result, "empty", "") or "done")
 
         def fail(error: Exception) -> None:
             self._next()

@@ -14,7 +14,6 @@ from textual.screen import ModalScreen
 
 from ..backends import mask
 from ..commands.context import Context
-from ..commands.exits import addressed
 from ..errors import BackendError, BackendUnavailable, StateException
 from ..manager import StateManager
 from ..render import inert
@@ -396,14 +395,16 @@ class Dashboard(App[None]):
             )
             if known and not act:
                 return
-        told = self.addressed(str(error))
+        told = self.error_text(error)
         if isinstance(error, OSError) and not isinstance(error, StateException) and error.filename:
             told = f"{error.filename}: {error.strerror}"
         self.tell(told, wrong=True)
 
-    def addressed(self, text: str) -> str:
-        """An error's text, whose next step is for the store and the namespace that are looked at."""
-        return addressed(text, self.where)
+    def error_text(self, error: Exception) -> str:
+        """An error as text, its next step for the store and the namespace that are looked at."""
+        if isinstance(error, StateException):
+            error.target = self.where
+        return str(error)
 
     # --- acts that are the same on every screen ----------------------------------------------------------------
 

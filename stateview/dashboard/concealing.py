@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from msgspec.structs import replace
+
 from .. import codec
 from ..commands.binding import bind
 from ..commands.exits import UsageError
@@ -27,29 +29,28 @@ def conceal(result: Result, given: dict[str, Any], patterns: tuple[str, ...]) ->
     if isinstance(result, Done) and result.shown is not None:
         one = result.shown
         if _is_secret(one.key, one.text, patterns) or _hidden_path({"path": one.path}, patterns):
-            head, _, tail = result.told.rpartition(one.text)  # the last: what was typed may stand before it
-            return Done(f"{head}{MASK}{tail}", result.code, result.data, result.name)
+            return replace(result, told=one.told(MASK), shown=None)
         return result
     if isinstance(result, Stream):
         raise UsageError("an export is not shown on the screen where values are masked", "Give a file: 'export FILE'")
     if isinstance(result, Loaded):
-        return Loaded(result.told, result.code, _bytes(result.data, named or _hidden_path(given, patterns), patterns))
+        return replace(result, data=_bytes(result.data, named or _hidden_path(given, patterns), patterns))
     if isinstance(result, Record) and "value" in result.data:
         hidden = named or masked(str(result.data.get("key", "")), patterns)
         value = MASK if hidden else _inside(result.data["value"], patterns)
-        return Record(result.told, result.code, {**result.data, "value": value})
+        return replace(result, data={**result.data, "value": value})
     if isinstance(result, Table) and "value" in result.columns:
         rows = _rows(result, given, named, patterns)  # an excerpt is made of what is masked already
         empty = result.empty
         if given.get("pattern") and given.get("in") != "keys":
             empty += "; masked values are not searched"
-        return Table(result.told, result.code, result.columns, rows, result.plain, empty, result.excerpt, result.place)
+        return replace(result, rows=rows, empty=empty)
     if isinstance(result, Differs) and result.diff is not None:
         diff = result.diff
         seen = Diff(diff.before, diff.after, lambda: _changes(diff, patterns))
-        return Differs(result.told, result.code, seen, result.patch, result.summary, result.empty)
+        return replace(result, diff=seen)
     if isinstance(result, Changes):
-        return Changes(result.told, result.code, _changes(result.changes, patterns))
+        return replace(result, changes=_changes(result.changes, patterns))
     return result
 
 

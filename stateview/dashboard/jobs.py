@@ -220,7 +220,7 @@ class Jobs:
             try:
                 result = perform(job, context)
                 if result is not None:
-                    job.said, job.code = result.told, result.code
+                    job.said, job.code = result.narration(), result.code
             except Stopped:
                 pass  # `job.heard` tells
             except BaseException as raised:

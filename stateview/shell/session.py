@@ -163,7 +163,7 @@ class Shell(Context):
         try:
             result: Result = load_handler(bound.command)(context, bound.arguments)
             self._emit(result, line, given.get("format", ""))
-            return Outcome(result.code, result.told if result.code else "")
+            return Outcome(result.code, result.narration() if result.code else "")
         finally:
             self.options["yes"] = sure
             if context is not self:
@@ -224,7 +224,7 @@ class Shell(Context):
             if not wrote and (empty := getattr(result, "empty", "")):
                 tell(empty)
         if result.told and not result.code:
-            tell(result.told)
+            tell(result.narration())
 
     def _pipe(self, pieces: Iterator[str], command: str) -> None:
         sys.stdout.flush()

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 NAMED = 8  # keys that are named where many are deleted
 REST = 0.15  # seconds after the last key until a search begins
-_UNDO = " - 'stateview undo' takes it back"  # here it is a key
 _GLOB = "*?["
 
 
@@ -196,7 +195,7 @@ def _ask(
 
 def done(board: Dashboard, result: Result) -> None:
     """Tell what was done, and how to take it back."""
-    board.tell(f"{result.told.removesuffix(_UNDO)} · z undoes it")
+    board.tell(f"{result.told} · z undoes it")
 
 
 def _with_version(board: Dashboard, what: str, key: str, then: Callable[[Version], None]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.style import Style
@@ -10,6 +9,7 @@ from textual.strip import Strip
 from textual.timer import Timer
 from textual.widget import Widget
 
+from ...model import ProgressMessage
 from ..paint import Cells, lasting
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 PACE = 0.2  # seconds between two looks at how far it is
 GAUGE = 12  # columns
-_OF = re.compile(r"([\d,]+) of ([\d,]+)")
 
 
 class JobBar(Widget):
@@ -87,8 +86,8 @@ class JobBar(Widget):
 
 
 def _gauge(progress: str) -> str:
-    """How far something is as a bar, where it says so many of so many."""
-    found = _OF.search(progress)
-    done, total = (int(number.replace(",", "")) for number in found.groups()) if found else (0, 0)
-    full = min(GAUGE, GAUGE * done // total) if total else 0
-    return "━" * full + "─" * (GAUGE - full) if total else ""
+    """How far something is as a bar, where that is known."""
+    if not isinstance(progress, ProgressMessage) or not progress.total:
+        return ""
+    full = min(GAUGE, GAUGE * progress.done // progress.total)
+    return "━" * full + "─" * (GAUGE - full)

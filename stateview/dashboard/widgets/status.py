@@ -102,7 +102,7 @@ class Banner(Widget):
         wait = max(0, round(self._lost.again - moment))
         lost = lasting(max(1.0, moment - self._lost.since))
         width = self.app.size.width - 2
-        error = cast("Dashboard", self.app).addressed(str(self._lost.error))
+        error = cast("Dashboard", self.app).error_text(self._lost.error)
         gone = f"backend lost {lost} ago" if isinstance(self._lost.error, BackendUnavailable) else "cannot be read"
         said = line(f"! {gone}, next try in {wait} s, R now · {error}", self.MOST * width)
         lines = wrap(said, max(1, width))
