@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A thin door to the stateview command, for skills that call scripts: `python scripts/state_manager.py save …`."""
+"""Run the stateview command, for skills that call scripts: `python scripts/state_manager.py save KEY VALUE`."""
 
 import sys
 
