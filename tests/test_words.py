@@ -1,0 +1,158 @@
+"""Hold the user's texts to plain words: banned phrases, and sentences that are too long.
+
+Each source is a name and a text. `documents` yields the Markdown files; `help_texts` yields the help of each command.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from stateview.commands.table import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+MAX_SENTENCE_WORDS = 40
+
+BANNED = (
+    "all the same",
+    "as of there",
+    "at one stroke",
+    "for the one who",
+    "gives back the space",
+    "gone on with",
+    "hears of",
+    "is told",
+    "let go",
+    "lets go",
+    "nothing can show",
+    "of which",
+    "one may",
+    "one looks",
+    "said to be",
+    "save what",
+    "says it all",
+    "tells of",
+    "what goes",
+    "what of them",
+    "what there is",
+    "which it tells",
+    "who is said",
+    "who reads",
+    "whom it",
+)
+
+_FENCE = re.compile(r"\s*(```|~~~)")
+_NEW_BLOCK = re.compile(r"\s*([-*+]|\d+\.)\s|\s*#|\s*\||\s*>|\s*!\[")
+_RULE = re.compile(r"[\s|:-]+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])[)\"'*_]*\s+(?=[^a-z]|stateview\b)")  # the name begins sentences, too
+
+
+class Block(NamedTuple):
+    """A run of lines that belong together: a paragraph, a list item, a table cell, a line of code."""
+
+    line: int
+    text: str
+    code: bool = False
+
+
+def blocks(text: str) -> Iterator[Block]:
+    """Split Markdown, or plain text, into blocks. `Block.line` is the number of its first line."""
+    held: list[str] = []
+    first = 0
+    fenced = False
+    for number, line in enumerate([*text.splitlines(), ""], 1):
+        is_fence = _FENCE.match(line) is not None
+        if held and (is_fence or fenced or not line.strip() or _NEW_BLOCK.match(line)):
+            yield Block(first, " ".join(held))
+            held = []
+        if is_fence:
+            fenced = not fenced
+        elif fenced:
+            yield Block(number, line, code=True)
+        elif line.lstrip().startswith("|"):
+            if not _RULE.fullmatch(line):
+                yield from (Block(number, cell.strip()) for cell in re.split(r"(?<!\\)\|", line.strip().strip("|")))
+        elif line.strip():
+            first = first if held else number
+            held.append(line.strip())
+
+
+def plain(text: str) -> str:
+    """Take out what a reader does not read as words: the address of a link, and inline code becomes one word."""
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    return re.sub(r"``[^`]+``|`[^`]+`", "CODE", text)
+
+
+def sentences(text: str) -> list[str]:
+    """Split a block into sentences."""
+    return [found for found in _SENTENCE_END.split(plain(text)) if found.strip()]
+
+
+def faults(name: str, text: str, limit: int = MAX_SENTENCE_WORDS) -> list[str]:
+    """List each banned phrase and each long sentence as `NAME:LINE: fault`."""
+    found = []
+    for block in blocks(text):
+        words = " ".join(block.text.split())
+        used = [phrase for phrase in BANNED if re.search(rf"\b{re.escape(phrase)}\b", words, re.IGNORECASE)]
+        found += [f"{name}:{block.line}: banned phrase {phrase!r} in {words[:80]!r}" for phrase in used]
+        if block.code:
+            continue
+        for sentence in sentences(block.text):
+            count = len(re.findall(r"[\w@#/.'’…-]*\w[\w@#/.'’…-]*", sentence))
+            if count > limit:
+                found.append(f"{name}:{block.line}: a sentence of {count} words (at most {limit}): {sentence[:80]!r}")
+    return found
+
+
+def documents() -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of each document for users and contributors."""
+    paths = [ROOT / "README.md", ROOT / "SKILL.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+    for path in [*paths, *sorted((ROOT / "references").glob("*.md"))]:
+        yield str(path.relative_to(ROOT)), path.read_text()
+
+
+def help_texts() -> Iterator[tuple[str, str]]:
+    """Yield the help of each command: its summary, its paragraph, its arguments and its options."""
+    for command in COMMANDS:
+        if command.hidden:
+            continue
+        parts = [command.help, command.more, *(named.help for named in (*command.args, *command.options))]
+        yield f"help {command.name}", "\n\n".join(part for part in parts if part)
+
+
+# The sources that are checked. To check the help texts too, make this [documents, help_texts].
+CHECKED = [documents]
+SOURCES = [source for texts in CHECKED for source in texts()]
+
+
+@pytest.mark.parametrize(("name", "text"), SOURCES, ids=[name for name, _ in SOURCES])
+def test_texts_use_plain_words_and_short_sentences(name: str, text: str) -> None:
+    found = faults(name, text)
+    assert not found, "\n".join(["plain words, please (see CONTRIBUTING.md, Words):", *found])
+
+
+def test_every_command_has_a_help_text() -> None:
+    texts = dict(help_texts())
+    assert {f"help {command.name}" for command in COMMANDS if not command.hidden} == set(texts)
+    assert all(texts.values())
+
+
+def test_a_fault_names_file_line_and_phrase() -> None:
+    text = f"# Title\n\nA line.\nThen\nall the\nsame.\n\n```\n# as of there\n```\n\n- {'word ' * 41}end.\n"
+    found = faults("x.md", text)
+    assert [fault.partition(" in ")[0] for fault in found[:2]] == [
+        "x.md:3: banned phrase 'all the same'",
+        "x.md:9: banned phrase 'as of there'",
+    ]
+    assert found[2].startswith("x.md:12: a sentence of 42 words")
+    assert len(found) == 3
+
+
+def test_code_links_and_cells_are_not_counted_as_one_sentence() -> None:
+    row = f"| {'`a b c d` ' * 20}| {'word ' * 39}|\n|---|---|\n"
+    assert not faults("x.md", row)
+    assert not faults("x.md", f"See [a](b c d). {'Short. ' * 60}")
