@@ -25,7 +25,7 @@ from sketch import SketchJSON, SketchRedis, SketchSQLite
 from timing import Row, faster, in_turns, redis_server, show, slower
 
 from stateview import StateManager
-from stateview.backends.base import Batch, Write
+from stateview.backends.protocol import Batch, Write
 
 SMALL = 1000
 FEW = 100  # keys of a workflow's state, and keys that a diff or a restore is about

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from timing import redis_server
 
 from stateview import StateManager
-from stateview.backends.base import Batch, Write
+from stateview.backends.protocol import Batch, Write
 
 KEYS = 100_000
 CHECKPOINTS = 20

@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from timing import redis_server, spell
 
 from stateview.backends import open_backend
-from stateview.backends.base import Batch, NewMark, Write
-from stateview.migrating import migrate
+from stateview.backends.protocol import Batch, NewMark, Write
+from stateview.transfer.migrate import migrate
 
 KEYS = 1_000_000
 CHANGED = 20_000  # keys written anew between two checkpoints

@@ -4,7 +4,7 @@
 import sys
 
 try:
-    from stateview.cli import entry
+    from stateview.cli.program import entry
 except ImportError:
     sys.exit("state_manager.py: stateview is not installed. Run: pip install . (in the folder above this script's)")
 

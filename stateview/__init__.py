@@ -6,7 +6,6 @@ import os
 import sys
 from typing import Any
 
-from .diff import Change, Diff
 from .errors import (
     BackendError,
     BackendUnavailable,
@@ -23,8 +22,9 @@ from .errors import (
 )
 from .manager import StateManager, migrate
 from .model import ABSENT, Checkpoint, Commit, DoctorReport, Entry, Finding, PathChange, Problem, RecoveryReport
-from .transaction import Transaction
-from .view import StateView, diff
+from .states.json_diff import Change, Diff
+from .states.transaction import Transaction
+from .states.view import StateView, diff
 
 __version__ = "0.1.0"
 __all__ = [

@@ -1,5 +1,5 @@
 """`python -m stateview`."""
 
-from .cli import entry
+from .cli.program import entry
 
 entry()

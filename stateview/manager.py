@@ -10,10 +10,9 @@ from functools import cached_property, partial
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
-from . import codec, comparison, restoring, settings
+from . import codec, settings
 from .backends import make_backend, parse_store
-from .backends.base import Backend, Batch, Head, Mark, NewMark, Point, Row, Version, Write
-from .diff import Change, Diff, point
+from .backends.protocol import Backend, Batch, Head, Mark, NewMark, Point, Row, Version, Write
 from .errors import Conflict, HistoryPruned, InvalidName, KeyNotFound, ReadOnly, StateException
 from .model import (
     ABSENT,
@@ -29,18 +28,21 @@ from .model import (
     parse_ref,
     to_datetime,
 )
-from .retention import kind_of_name, numbered_names, stamped_name
-from .transaction import Transaction, check_expected, check_ttl
-from .view import Ref, StateView, diff, find_mark, missing_key, missing_mark, resolve, to_checkpoint, to_entry
+from .states import compare as comparison
+from .states import restore as restoring
+from .states.json_diff import Change, Diff, point
+from .states.retention import kind_of_name, numbered_names, stamped_name
+from .states.transaction import Transaction, check_expected, check_ttl
+from .states.view import Ref, StateView, diff, find_mark, missing_key, missing_mark, resolve, to_checkpoint, to_entry
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from .backends.base import Progress
-    from .exchange import Exported, Imported, Importing
-    from .migrating import Migrated, Tell
-    from .pruning import PruneReport
-    from .stats import Stats
+    from .backends.protocol import Progress
+    from .maintenance.prune import PruneReport
+    from .maintenance.stats import Stats
+    from .transfer.export_import import Exported, Imported, Importing
+    from .transfer.migrate import Migrated, Tell
 
 UPDATE_SECONDS = 60.0
 FORK_PAGE = 20_000
@@ -662,7 +664,7 @@ class StateManager:
             HistoryPruned, RefNotFound: `at` names nothing that is kept.
 
         """
-        from .exchange import export, quiet
+        from .transfer.export_import import export, quiet
 
         return export(self.backend, target, layout, at, keys, overwrite, progress or quiet)
 
@@ -713,8 +715,8 @@ class StateManager:
         skip: bool = False, progress: Progress | None = None,
     ) -> Importing:  # fmt: skip
         """An import in steps, to be looked at before it is done: a context manager. Arguments as of `import_from`."""
-        from .exchange import Importing, quiet
-        from .sources import Options
+        from .transfer.export_import import Importing, quiet
+        from .transfer.import_sources import Options
 
         options = Options(layout, pattern, strip_prefix, text, skip)
         return Importing(
@@ -784,7 +786,7 @@ class StateManager:
             BackendError: a store does not answer, or has no space.
 
         """
-        from .migrating import migrate
+        from .transfer.migrate import migrate
 
         if switch:
             settings.find()  # a file that could not be changed in the end is an error at the beginning
@@ -816,7 +818,7 @@ class StateManager:
             progress: told what is being looked at; what it raises ends the examination.
 
         """
-        from .doctor import examine
+        from .maintenance.doctor import examine
 
         with StateManager(namespace=self.namespace, **{**self._opened, "read_only": True}) as reader:
             findings = tuple(examine(reader.backend, progress))
@@ -851,7 +853,7 @@ class StateManager:
             progress: told in words, now and then, how far it is; what it raises ends it.
 
         """
-        from . import pruning
+        from .maintenance import prune as pruning
 
         self.check_writable()
         return pruning.compact(self.backend, self.revision if floor is None else floor, progress)
@@ -885,7 +887,7 @@ class StateManager:
             Conflict: what was `previewed` was another namespace in this one's place.
 
         """
-        from . import pruning
+        from .maintenance import prune as pruning
 
         if not dry_run:
             self.check_writable()
@@ -904,7 +906,7 @@ class StateManager:
             progress: told in words, now and then, how far it is; what it raises ends it.
 
         """
-        from .stats import stats
+        from .maintenance.stats import stats
 
         return stats(self.backend, progress)
 
@@ -948,7 +950,7 @@ def migrate(
     With `all`, nothing is moved before it is known that no destination is in the way. The last of them, or the one
     that the folder uses, is what `switch` names. For the rest see `StateManager.migrate_to`.
     """
-    from .migrating import check
+    from .transfer.migrate import check
 
     with StateManager(source, namespace, read_only=True, author=author) as first:
         used = first.namespace

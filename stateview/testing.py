@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from .backends import open_backend
-from .backends.base import START, Backend, Batch, Head, Kept, Mark, NewMark, Point, Row, Version, Write, prefix_end
+from .backends.protocol import START, Backend, Batch, Head, Kept, Mark, NewMark, Point, Row, Version, Write, prefix_end
 from .errors import Conflict, Damaged, HistoryPruned, ReadOnly
 
 Open = Callable[..., Backend]

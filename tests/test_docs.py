@@ -70,7 +70,7 @@ def test_the_skill_keeps_its_limits() -> None:
 
 
 def test_every_command_is_documented() -> None:
-    from stateview.commands.table import COMMANDS
+    from stateview.cli.definition import COMMANDS
 
     texts = " ".join((ROOT / name).read_text() for name in TEXTS)
     for command in COMMANDS:

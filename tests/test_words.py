@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from stateview.commands.table import COMMANDS
+from stateview.cli.definition import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 MAX_SENTENCE_WORDS = 40

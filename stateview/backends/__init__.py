@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ..errors import InvalidName
 from ..model import check_name
-from .base import Backend
+from .protocol import Backend
 
 DEFAULT_ROOT = ".claude/state"
 DEFAULT_REDIS = "redis://localhost:6379/0"
@@ -79,13 +79,13 @@ def make_backend(store: Store, namespace: str, **options: Any) -> Backend:
     if store.kind != "sqlite":
         options.pop("durability", None)  # the others have but one
     if store.kind == "json":
-        from .json_file import JSONBackend
+        from .jsonfile.backend import JSONBackend
 
         return JSONBackend(store.place, namespace, **options)
     if store.kind == "sqlite":
-        from .sqlite import SQLiteBackend
+        from .sqlite.backend import SQLiteBackend
 
         return SQLiteBackend(store.place, namespace, **options)
-    from .redis import RedisBackend
+    from .redis.backend import RedisBackend
 
     return RedisBackend(store.place, store.shown, namespace, **options)

@@ -13,19 +13,20 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
 from ..backends import mask
-from ..commands.context import Context
+from ..cli.context import Context
+from ..cli.render import inert
 from ..errors import BackendError, BackendUnavailable, StateException
 from ..manager import StateManager
-from ..render import inert
-from . import keymap, themes
-from .acts import Acts
-from .live import Live, Lost, Moved
-from .reader import Reader, Stop
-from .typeahead import Passed, Typeahead
+from .actions.runner import Acts
+from .data.background import Reader, Stop
+from .data.watcher import Live, Lost, Moved
+from .display import themes
+from .input import keymap
+from .input.key_queue import Passed, Typeahead
 
 if TYPE_CHECKING:
+    from .data.key_source import Prefetch
     from .screens.main import MainScreen
-    from .source import Prefetch
 
 T = TypeVar("T")
 FRESH = 0.5  # seconds in which a notice belongs to the dialog that opens
@@ -111,7 +112,7 @@ class Dashboard(App[None]):
         """Give keys to acts, and heed signals."""
         keymap.apply(self, self._remapped)
         if not self.is_headless:
-            from .ending import end_on_signals
+            from .input.signals import end_on_signals
 
             end_on_signals(self)
 
@@ -263,10 +264,10 @@ class Dashboard(App[None]):
 
     def command_line(self, words: list[str]) -> str:
         """What to type for an act in a terminal, where the store and the namespace are those that are looked at."""
-        from .acts import command_line
+        from .actions.runner import command_line
 
         if self.redact:
-            from .concealing import concealed_words
+            from .display.result_redaction import concealed_words
 
             words = concealed_words(words, self.redact)
         return command_line(words, self.where)
@@ -315,7 +316,7 @@ class Dashboard(App[None]):
                     came_back()
 
     def _tell_status(self) -> None:
-        from .widgets.status import Banner
+        from .widgets.status_bar import Banner
 
         if self.main is not None:
             self.main.show_status()
@@ -428,13 +429,13 @@ class Dashboard(App[None]):
 
     def action_command(self) -> None:
         """Type a command, or choose one."""
-        from .screens.command import CommandScreen
+        from .screens.command_prompt import CommandScreen
 
         self.push_screen(CommandScreen())
 
     def action_done(self) -> None:
         """List what was done here."""
-        from .screens.done import DoneScreen
+        from .screens.activity import DoneScreen
 
         self.push_screen(DoneScreen())
 
@@ -452,7 +453,7 @@ class Dashboard(App[None]):
             self._next_back()
 
     def _next_back(self) -> None:
-        from .screens.back import back
+        from .actions.undo import back
 
         back(self, self._backs[0], self._backed)
 

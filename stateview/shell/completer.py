@@ -10,11 +10,11 @@ from typing import Any
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
-from ..commands.complete import candidates
-from ..commands.context import Context
-from ..commands.line import quoted, words_before
+from ..cli.completion import candidates
+from ..cli.context import Context
+from ..cli.line_parser import quoted, words_before
+from ..cli.render import inert
 from ..errors import StateException
-from ..render import inert
 from .session import Shell
 
 PAUSE = 2.0  # seconds for which a store that did not answer is left alone

@@ -9,9 +9,9 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.lexers import Lexer
 
-from ..commands.exits import UsageError
-from ..commands.line import Broken, Incomplete, Line, read_line
-from ..commands.table import BY_NAME
+from ..cli.definition import BY_NAME
+from ..cli.exit_codes import UsageError
+from ..cli.line_parser import Broken, Incomplete, Line, read_line
 from .session import Shell
 
 STYLES = {

@@ -22,12 +22,12 @@ from prompt_toolkit.output.color_depth import ColorDepth
 from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.styles import Style as PromptStyle
 
-from ..cli import Progress
-from ..commands.exits import UsageError
-from ..commands.line import Incomplete, read_line
-from ..commands.table import BY_NAME
+from ..cli.definition import BY_NAME
+from ..cli.exit_codes import UsageError
+from ..cli.line_parser import Incomplete, read_line
+from ..cli.program import Progress
+from ..cli.render import Style, inert
 from ..errors import StateException
-from ..render import Style, inert
 from .completer import QuietContext, ShellCompleter, trouble_of
 from .history import PrivateHistory, history_path
 from .lexer import STYLES, ShellLexer

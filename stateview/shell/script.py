@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 
-from ..commands.exits import ExitCode, UsageError, exit_code
-from ..commands.line import Incomplete, read_line
+from ..cli.exit_codes import ExitCode, UsageError, exit_code
+from ..cli.line_parser import Incomplete, read_line
 from ..errors import BackendError, StateException
 from .session import Leave, Shell, tell
 

@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 
 from .. import settings
 from ..backends import parse_store
-from ..cli import load_handler
-from ..commands.binding import bind
-from ..commands.context import Context
-from ..commands.exits import UsageError
-from ..commands.line import Line, Word, read_line
-from ..commands.results import Result
-from ..commands.table import BY_NAME, Command
+from ..cli.context import Context
+from ..cli.definition import BY_NAME, Command
+from ..cli.exit_codes import UsageError
+from ..cli.line_parser import Line, Word, read_line
+from ..cli.parser import bind
+from ..cli.program import load_handler
+from ..cli.render import Style, inert, render
+from ..cli.results import Result
 from ..errors import BackendError, StateException
 from ..model import check_name
-from ..render import Style, inert, render
 
 _NESTED = 16  # files that source each other
 _PER_LINE = ("format", "store", "namespace", "read_only", "yes", "author")
@@ -147,7 +147,7 @@ class Shell(Context):
     def _command(self, line: Line) -> Outcome:
         bound = bind(line.texts)
         if "help" in bound.globals:
-            from ..commands.helping import text_of
+            from ..cli.commands.help import text_of
 
             self.write(iter([text_of(bound.command)]), False)
             return Outcome()

@@ -11,7 +11,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Label
 
-from ..paint import line
+from ..display.text import line
 
 _LINES = 200  # of a question
 _COMMAND = 3  # lines that a command line takes at most

@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Label
 
-from ..paint import Cells, line
+from ..display.text import Cells, line
 from ..widgets.virtual_list import VirtualList
 
 T = TypeVar("T")

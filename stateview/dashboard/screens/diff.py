@@ -8,15 +8,15 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from ...backends import mask
-from ...backends.base import Head
+from ...backends.protocol import Head
 from ...manager import StateManager
 from ...model import parse_ref
-from ..dialogs.ask import Ask
+from ..actions.patch_export import write_patch
+from ..data.background import Stop
+from ..data.diff_model import NONE, WHOLE, Sides, Walk, side
 from ..dialogs.confirm import Confirm
-from ..diff_model import NONE, WHOLE, Sides, Walk, side
-from ..patch_file import write_patch
-from ..reader import Stop
-from .changes import ChangesScreen
+from ..dialogs.prompt import Ask
+from .diff_base import ChangesScreen
 
 _FOR_A_RESTORE = ("restore", "mark", "mark_all", "mark_none", "invert")  # actions
 _STORE = 30  # characters of what a store is called

@@ -12,28 +12,18 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
-from ...commands.results import Done, Result
+from ...cli.results import Done, Result
 from ...errors import Conflict, StateException
-from ..editing import (
-    INLINE,
-    Draft,
-    Verdict,
-    in_editor,
-    judge,
-    keep_in_file,
-    read_draft,
-    refusal,
-    save_words,
-)
-from ..paint import lasting, line, size
-from ..widgets.json_edit import JsonEdit
+from ..actions.value_edit import INLINE, Draft, Verdict, in_editor, judge, keep_in_file, read_draft, refusal, save_words
+from ..display.text import lasting, line, size
+from ..widgets.json_editor import JsonEdit
 from ..widgets.key_bar import KeyBar
 from ..widgets.line_input import LineInput
-from ..widgets.status import Banner
-from .conflict import Choice, ConflictScreen, Race, read_race
+from ..widgets.status_bar import Banner
+from .edit_conflict import Choice, ConflictScreen, Race, read_race
 
 if TYPE_CHECKING:
-    from ...backends.base import Head
+    from ...backends.protocol import Head
     from ..app import Dashboard
 
 CLIPPED = 100_000  # characters that are put into the clipboard; more go into a file
@@ -180,7 +170,7 @@ class EditScreen(ModalScreen[int | None]):
         return self.text != self._start or (made and bool(self.text.strip()))
 
     def _wrong_key(self) -> str | None:
-        from ..dialogs.values import wrong_key
+        from ..dialogs.key_actions import wrong_key
 
         return wrong_key(self.key) if self._new else None
 

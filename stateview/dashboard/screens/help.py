@@ -10,10 +10,10 @@ from textual.binding import ActiveBinding, Binding, BindingType
 from textual.dom import DOMNode
 from textual.screen import Screen
 
-from ...commands.table import BY_NAME
-from .. import keymap
+from ...cli.definition import BY_NAME
+from ..input import keymap
 from ..widgets.text_list import TextList
-from .text import TextScreen
+from .text_base import TextScreen
 
 GROUPS = ("Move", "Look", "Act", "App")
 _ACTS = frozenset(

@@ -11,15 +11,15 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import Screen
 
-from ...backends.base import Version
-from ...comparison import change
-from ...diff import Change
+from ...backends.protocol import Version
 from ...model import Commit, now
-from ..paint import SIGNS, Cells, age, line, size
-from ..reader import Stop
+from ...states.compare import change
+from ...states.json_diff import Change
+from ..data.background import Stop
+from ..display.text import SIGNS, Cells, age, line, size
 from ..widgets.diff_view import DiffView
 from ..widgets.key_bar import KeyBar
-from ..widgets.status import Banner
+from ..widgets.status_bar import Banner
 from ..widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:

@@ -14,21 +14,21 @@ from textual.events import DescendantFocus, Resize
 from textual.screen import Screen
 from textual.timer import Timer
 
-from ...backends.base import Head, Version
-from ...commands.results import plural
+from ...backends.protocol import Head, Version
+from ...cli.results import plural
 from ...model import now
-from ...view import resolve
-from ..matching import Filter
-from ..paint import ago, lasting, line, size
-from ..source import Prefetch
+from ...states.view import resolve
+from ..data.key_filter import Filter
+from ..data.key_source import Prefetch
+from ..display.text import ago, lasting, line, size
 from ..widgets.filter_bar import FilterBar
 from ..widgets.job_bar import JobBar
 from ..widgets.json_view import JsonView
 from ..widgets.key_bar import KeyBar
 from ..widgets.key_list import KeyList
-from ..widgets.namespaces import Namespaces
+from ..widgets.namespace_list import Namespaces
 from ..widgets.pane import Pane
-from ..widgets.status import Banner, StatusBar
+from ..widgets.status_bar import Banner, StatusBar
 from ..widgets.timeline import Timeline
 from ..widgets.value_info import ValueInfo
 from ..widgets.virtual_list import VirtualList
@@ -397,29 +397,29 @@ class MainScreen(Screen[None]):
     def action_rename(self) -> None:
         """Give the key another name; on the timeline, the checkpoint."""
         if self.timeline.has_focus:
-            from .choosing import rename_checkpoint
+            from ..actions.pickers import rename_checkpoint
 
             rename_checkpoint(self.board, self.timeline.line)
         elif (key := self._one_key("rename")) is not None:
-            from ..dialogs.values import rename
+            from ..dialogs.key_actions import rename
 
             rename(self.board, key)
 
     def action_expire(self) -> None:
         """Set when the key goes."""
         if (key := self._one_key("expire")) is not None:
-            from ..dialogs.values import expire
+            from ..dialogs.key_actions import expire
 
             expire(self.board, key)
 
     def action_delete(self) -> None:
         """Delete the marked keys, or the one under the cursor; on the timeline, the checkpoint."""
         if self.timeline.has_focus:
-            from .choosing import delete_checkpoint
+            from ..actions.pickers import delete_checkpoint
 
             delete_checkpoint(self.board, self.timeline.line)
         elif (key := self._one_key("delete")) is not None:
-            from ..dialogs.values import delete
+            from ..dialogs.key_actions import delete
 
             delete(self.board, sorted(self.keys.marked) or [key])
 
@@ -440,7 +440,7 @@ class MainScreen(Screen[None]):
 
     def action_checkpoint(self) -> None:
         """Name the state that is looked at."""
-        from ..dialogs.checkpoint import new_checkpoint
+        from ..dialogs.new_checkpoint import new_checkpoint
 
         self._settle()
         new_checkpoint(self.board, self.board.ref)
@@ -472,7 +472,7 @@ class MainScreen(Screen[None]):
 
     def action_diff_elsewhere(self) -> None:
         """Compare the state that is looked at with another namespace, here or in another store."""
-        from .choosing import choose_namespace
+        from ..actions.pickers import choose_namespace
 
         self._settle()
         choose_namespace(self.board, self.board.at or "live")
@@ -500,13 +500,13 @@ class MainScreen(Screen[None]):
             self._choose_state("Restore", lambda ref: self.app.push_screen(RestoreScreen(ref, keys)))
 
     def _choose_state(self, title: str, then: Callable[[str], object]) -> None:
-        from .choosing import choose_state
+        from ..actions.pickers import choose_state
 
         choose_state(self.board, title, then)
 
     def action_fork(self) -> None:
         """Start a new namespace as the one that is looked at is, or was."""
-        from .choosing import fork
+        from ..actions.pickers import fork
 
         self._settle()
         fork(self.board)

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import on
 from textual.binding import Binding, BindingType
 
-from ...commands.results import plural
-from ..paint import lasting
+from ...cli.results import plural
+from ..display.text import lasting
 from ..widgets.filter_bar import FilterBar
 from ..widgets.json_view import JsonView
 from ..widgets.text_list import TextList, by_sign
 from ..widgets.virtual_list import VirtualList
-from .text import TextScreen
+from .text_base import TextScreen
 
 if TYPE_CHECKING:
-    from ..jobs import Found, Job
+    from ..actions.jobs import Found, Job
 
 PACE = 0.1  # seconds between two looks at what has come
 

@@ -9,17 +9,17 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from ...backends.base import Head, Point
-from ...commands.results import Differs, Result
-from ...commands.states import amount
-from ...comparison import literal
+from ...backends.protocol import Head, Point
+from ...cli.commands.checkpoints import amount
+from ...cli.results import Differs, Result
 from ...errors import Conflict
 from ...model import Kind
+from ...states.compare import literal
+from ..data.background import Stop
+from ..data.diff_model import NONE, PARTLY, WHOLE, Again, Sides, Walk, check_again, side
 from ..dialogs.confirm import Confirm
-from ..diff_model import NONE, PARTLY, WHOLE, Again, Sides, Walk, check_again, side
-from ..paint import count
-from ..reader import Stop
-from .changes import ChangesScreen
+from ..display.text import count
+from .diff_base import ChangesScreen
 
 _SAID: dict[Kind, tuple[str, str]] = {"removed": ("will be DELETED", "DELETED"), "added": ("comes back", "back")}
 SEEN = 0.7  # seconds for which a change must have stood on the screen before y can mean it

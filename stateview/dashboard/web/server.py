@@ -20,7 +20,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from . import session
-from .gate import Entry, Gate, Refused
+from .auth import Entry, Gate, Refused
 
 LIMIT = 16  # pages at once: each is a process of some 50 MB
 LARGEST_MESSAGE = 1024 * 1024  # bytes; the page sends a long paste in pieces

@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from ...render import inert
+from ...cli.render import inert
 
 FIRST_SIZE = 10.0  # seconds within which a page says how large it is
 GRACE = 1.5  # seconds that a program has to end by itself

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.binding import Binding, BindingType
 
-from ...comparison import change
 from ...model import Kind
-from ..diff_lines import Hidden, summary
-from ..diff_model import NONE, PARTLY, WHOLE, Found, Shown, Sides
-from ..paint import SIGNS, Cells, fit_end, line, size
-from ..reader import Stop
+from ...states.compare import change
+from ..data.background import Stop
+from ..data.diff_model import NONE, PARTLY, WHOLE, Found, Shown, Sides
+from ..data.diff_rows import Hidden, summary
+from ..display.text import SIGNS, Cells, fit_end, line, size
 from .virtual_list import VirtualList
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class DiffList(VirtualList):
 
 def hiding(board: Dashboard) -> Hidden:
     """Whether what a name stands for is not to be seen."""
-    from ..masking import masked
+    from ..display.redaction import masked
 
     patterns = board.redact
     return (lambda name: masked(name, patterns)) if patterns else (lambda _name: False)

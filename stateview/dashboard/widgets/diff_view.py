@@ -10,12 +10,12 @@ from rich.style import Style
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from ...diff import Change
 from ...model import PathChange
-from ..diff_lines import INDENT, Layout, Part, Row, places_of, rows_of, stops_of
-from ..diff_model import selectors
-from ..paint import Cells
-from ..reader import Stop
+from ...states.json_diff import Change
+from ..data.background import Stop
+from ..data.diff_model import selectors
+from ..data.diff_rows import INDENT, Layout, Part, Row, places_of, rows_of, stops_of
+from ..display.text import Cells
 from .diff_list import BOXES, hiding
 from .virtual_list import VirtualList
 

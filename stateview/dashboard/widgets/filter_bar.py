@@ -10,8 +10,8 @@ from textual.timer import Timer
 from textual.widgets import Input
 
 from ...manager import StateManager
-from ...view import Ref
-from ..source import Source, open_source
+from ...states.view import Ref
+from ..data.key_source import Source, open_source
 from .line_input import LineInput
 
 REST = 0.08  # seconds without a key stroke after which what was typed is looked for

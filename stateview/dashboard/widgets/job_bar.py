@@ -10,11 +10,11 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from ...model import ProgressMessage
-from ..paint import Cells, lasting
+from ..display.text import Cells, lasting
 
 if TYPE_CHECKING:
+    from ..actions.jobs import Job
     from ..app import Dashboard
-    from ..jobs import Job
 
 PACE = 0.2  # seconds between two looks at how far it is
 GAUGE = 12  # columns

@@ -13,11 +13,12 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.timer import Timer
 
-from ...diff import compare
 from ...model import PathChange
-from ..json_copy import Copied, decoded, load_line, refused, text_of
-from ..json_search import HITS, Hit, search
-from ..json_tree import (
+from ...states.json_diff import compare
+from ..data.background import Stop
+from ..data.json_copy import Copied, decoded, load_line, refused, text_of
+from ..data.json_search import HITS, Hit, search
+from ..data.json_tree import (
     SMALL,
     TEXT_SHOWN,
     Broken,
@@ -33,9 +34,8 @@ from ..json_tree import (
     start_of,
     weigh,
 )
-from ..masking import MASK, masked
-from ..paint import SIGNS, Cells, line, size
-from ..reader import Stop
+from ..display.redaction import MASK, masked
+from ..display.text import SIGNS, Cells, line, size
 from .virtual_list import VirtualList
 
 if TYPE_CHECKING:
@@ -460,7 +460,7 @@ class JsonView(VirtualList):
 
     def action_search(self) -> None:
         """Ask for a text, and search as it is typed."""
-        from ..dialogs.values import SearchLine
+        from ..dialogs.key_actions import SearchLine
 
         if self._tree is not None:
             self.app.push_screen(SearchLine(self))
@@ -546,7 +546,7 @@ class JsonView(VirtualList):
 
     def action_copy(self, whole: bool = False) -> None:
         """Choose what to copy."""
-        from ..dialogs.values import copy_menu
+        from ..dialogs.key_actions import copy_menu
 
         copy_menu(self.board, self.copied(whole))
 

@@ -10,7 +10,7 @@ from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
-from ..paint import Cells
+from ..display.text import Cells
 
 HELP = "help"  # the action that is named however narrow the screen is
 

@@ -12,14 +12,14 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.timer import Timer
 
-from ...backends.base import Row
+from ...backends.protocol import Row
 from ...model import now
-from ..key_lines import Columns, paint_key, start_of
-from ..live import PAUSES
-from ..matching import Filter
-from ..paint import Cells, age, clock, count, lasting, size
-from ..reader import Reader, Stop
-from ..source import FIRST, ORDERS, Order, Page, Prefetch, Source, open_source
+from ..data.background import Reader, Stop
+from ..data.key_filter import Filter
+from ..data.key_source import FIRST, ORDERS, Order, Page, Prefetch, Source, open_source
+from ..data.watcher import PAUSES
+from ..display.key_row import Columns, paint_key, start_of
+from ..display.text import Cells, age, clock, count, lasting, size
 from .virtual_list import VirtualList
 
 AROUND = 256  # rows that are held above and below what is seen

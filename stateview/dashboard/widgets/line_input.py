@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual import events
 from textual.widgets import Input
 
-from ...render import inert
+from ...cli.render import inert
 
 LONGEST = 100_000  # characters; what is longer belongs into a file
 

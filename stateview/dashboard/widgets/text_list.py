@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from ..paint import Cells
+from ..display.text import Cells
 from .virtual_list import VirtualList
 
 _SIGNS = {"+": "added", "-": "removed", "~": "changed"}

@@ -7,11 +7,11 @@ from typing import ClassVar, NamedTuple
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from ...backends.base import Head, Mark
+from ...backends.protocol import Head, Mark
 from ...manager import StateManager
 from ...model import Commit, now, to_micros
-from ..paint import Cells, age, clock, count
-from ..reader import Stop
+from ..data.background import Stop
+from ..display.text import Cells, age, clock, count
 from .virtual_list import VirtualList
 
 PAGE = 200  # commits that are read at once

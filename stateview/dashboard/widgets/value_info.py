@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.strip import Strip
 from textual.widget import Widget
 
-from ..paint import Cells
+from ..display.text import Cells
 
 
 class ValueInfo(Widget):

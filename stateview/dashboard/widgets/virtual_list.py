@@ -15,7 +15,7 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from ..paint import Cells
+from ..display.text import Cells
 
 _ROLES = ("cursor", "dim", "key", "string", "number", "word", "added", "removed", "changed", "mark", "touched", "error")
 

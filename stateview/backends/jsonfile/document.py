@@ -1,0 +1,225 @@
+"""state.json and what came before it: `{key: {"value": …, "timestamp": …, "revision": …}}`, and the older layouts."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from ... import codec
+from ...errors import NOTHING_CHANGED, Damaged, InvalidName, NextStep, NotSerializable, StateException, run
+from ...model import check_checkpoint, check_key, now, parse_time, show_time, to_micros
+from ..common import file_error
+from ..protocol import Batch, NewMark, Version, Write
+
+RECOVER = run("recover", after=": it keeps the damaged file and mends from the history")
+_MEND = ("Mend the file", NOTHING_CHANGED, NextStep("Or run ", RECOVER.command, RECOVER.after))
+DELETE = Write(None)
+
+
+class _Stored(Struct):
+    value: Raw
+    timestamp: str
+    revision: int
+    expires: str | None = None
+
+
+def parse(data: bytes, path: str) -> dict[str, Version]:
+    """A state.json that this package wrote and whose digest is right. O(size)."""
+    try:
+        found = msgspec.json.decode(data, type=dict[str, _Stored])
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        # The digest is right, so a file of an older layout was adopted as it lay.
+        return parse_edited(data, path, now())
+    out = {}
+    for key, item in found.items():
+        expires = parse_time(item.expires) if item.expires else 0
+        out[key] = Version(key, codec.pretty(bytes(item.value), -1), item.revision, parse_time(item.timestamp), expires)
+    return out
+
+
+def dump(entries: dict[str, Version], blocks: dict[str, bytes]) -> bytes:
+    """The text of a state.json, keys sorted, two spaces of indentation. `blocks` caches the text of each entry."""
+    for key, version in entries.items():
+        if key not in blocks:
+            assert version.value is not None
+            envelope: dict[str, Any] = {
+                "value": Raw(version.value), "timestamp": show_time(version.time), "revision": version.revision,
+            }  # fmt: skip
+            if version.expires:
+                envelope["expires"] = show_time(version.expires)
+            block = codec.pretty(msgspec.json.encode({key: envelope}))
+            blocks[key] = block[2:-2]  # without the braces and their line ends
+    for key in blocks.keys() - entries.keys():
+        del blocks[key]
+    if not entries:
+        return b"{}\n"
+    return b"{\n" + b",\n".join(blocks[key] for key in sorted(entries)) + b"\n}\n"
+
+
+def parse_edited(data: bytes, path: str, moment: int) -> dict[str, Version]:
+    """A state.json that a person or an older version wrote, read with suspicion.
+
+    Raises:
+        Damaged: not JSON (with line and column), a key twice, not the layout, or something that no save would take.
+
+    """
+    import json  # here, since it is slow to import and seldom needed
+
+    try:
+        found = codec.parse_strict(data.decode())
+    except json.JSONDecodeError as error:
+        raise Damaged(
+            f"{path}, line {error.lineno} column {error.colno}: {error.msg}",
+            _MEND,
+        ) from error
+    except (ValueError, RecursionError) as error:
+        deep = isinstance(error, RecursionError)
+        said = f"a value is nested over {codec.MAX_DEPTH} levels deep" if deep else str(error)
+        raise Damaged(f"{path}: {said}", _MEND) from error
+    if not isinstance(found, dict):
+        raise Damaged(f"{path} holds no JSON object", RECOVER)
+    out = {}
+    for key, item in found.items():
+        try:
+            check_key(key)
+            if not isinstance(item, dict) or "value" not in item:
+                raise Damaged(f'{path}: the entry {key[:60]!r} is not an object with a "value"', RECOVER)
+            stamp = item.get("timestamp")
+            time = parse_time(stamp) if isinstance(stamp, str) else moment
+            expires = item.get("expires")
+            revision = item.get("revision")
+            out[key] = Version(
+                key, codec.encode(item["value"]), revision if isinstance(revision, int) else 0, time,
+                parse_time(expires) if isinstance(expires, str) else 0,
+            )  # fmt: skip
+        except (NotSerializable, InvalidName) as error:
+            raise Damaged(f"{path}: the entry {key[:60]!r}: {error.message}", error.next_steps) from error
+        except ValueError as error:
+            if isinstance(error, Damaged):
+                raise
+            raise Damaged(f"{path}: the entry {key[:60]!r} has no valid time: {error}", RECOVER) from error
+    return out
+
+
+def edits(before: dict[str, Version], after: dict[str, Version]) -> dict[str, Write]:
+    """The writes that make `before` what a person made of it."""
+    moment = now()
+    out = dict.fromkeys(before.keys() - after.keys(), DELETE)
+    for key, version in after.items():
+        old = before.get(key)
+        if old is None or old.value != version.value or old.expires != version.expires:
+            assert version.value is not None
+            out[key] = Write(version.value, max(1, version.expires - moment) if version.expires else 0)
+    return dict(sorted(out.items()))
+
+
+def older(root: str, namespace: str, state: bytes | None) -> list[Batch]:
+    """Commits that bring in data of an older layout: a state.json without history, or the MVP's KEY.json files.
+
+    Checkpoints come first, oldest first, each as a commit that is named; then the present state. Empty where there is
+    nothing to bring in.
+
+    Raises:
+        Damaged: a file of it does not parse, or tells of a history, which is not there.
+
+    """
+    folder = os.path.join(root, namespace, "checkpoints")
+    if told := tells_of_history(root, namespace, state):
+        raise Damaged(f"{os.path.join(root, namespace, 'history.jsonl')} is missing, of which {told} tells", RECOVER)
+    if state is not None:
+        saved = [(name[:-5], os.path.join(folder, name)) for name in _list(folder) if name.endswith(".json")]
+        path = os.path.join(root, namespace, "state.json")
+        states = [(name, modified(file), parse_edited(_read(file), file, modified(file))) for name, file in saved]
+        live = parse_edited(state, path, modified(path))
+    elif namespace == "default" and (files := loose_files(root)):
+        live = _loose(files)
+        folder = os.path.join(root, "checkpoints")
+        names = [name for name in _list(folder) if os.path.isdir(os.path.join(folder, name))]
+        states = [
+            (name, modified(os.path.join(folder, name)), _loose(loose_files(os.path.join(folder, name))))
+            for name in names
+        ]
+    else:
+        return []
+    for name, _, _ in states:
+        check_checkpoint(name)
+    batches: list[Batch] = []
+    before: dict[str, Version] = {}
+    previous: tuple[str, int] | None = None
+    for label, moment, content in [*sorted(states, key=lambda item: item[1]), ("", now(), live)]:
+        writes = dict.fromkeys(before.keys() - content.keys(), DELETE)
+        for key, version in content.items():
+            old = before.get(key)
+            if old is None or (old.value, old.time) != (version.value, version.time):
+                ttl = version.expires - moment if version.expires else 0
+                writes[key] = Write(version.value, max(1, ttl) if version.expires else 0, version.time)
+        marks = (NewMark(previous[0], "adopted", None, previous[1]),) if previous else ()
+        if writes or marks:
+            reason = f"adopted checkpoint {label}" if label else "adopted from an older format"
+            batches.append(Batch(writes, reason=reason, marks=marks, time=moment))
+        previous = (label, moment) if label else None
+        before = content
+    return batches
+
+
+def tells_of_history(root: str, namespace: str, state: bytes | None) -> str:
+    """The file that says of an entry which revision wrote it, as no older layout does; "" where there is none."""
+    folder = os.path.join(root, namespace)
+    saved = [os.path.join("checkpoints", name) for name in _list(os.path.join(folder, "checkpoints"))]
+    for name in ["state.json", *(name for name in saved if name.endswith(".json"))]:
+        path = os.path.join(folder, name)
+        try:
+            data = state if name == "state.json" else _read(path)
+            found = parse_edited(data, path, 0) if data is not None else {}
+        except StateException:
+            continue  # who reads it for what it holds says what is wrong with it
+        if any(version.revision for version in found.values()):
+            return name
+    return ""
+
+
+def loose_files(folder: str) -> dict[str, str]:
+    """The `KEY.json` files of the MVP layout in a folder, by key. Looks only at names and first characters."""
+    out = {}
+    for name in _list(folder):
+        path = os.path.join(folder, name)
+        if name.endswith(".json") and len(name) > 5 and os.path.isfile(path) and _has_envelope(path):
+            out[name[:-5]] = path
+    return out
+
+
+def _has_envelope(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(64).replace(b" ", b"").replace(b"\n", b"").startswith(b'{"value":')
+
+
+def _loose(files: dict[str, str]) -> dict[str, Version]:
+    out = {}
+    for key, path in files.items():
+        text = _read(path)
+        out.update(parse_edited(msgspec.json.encode(key).join((b"{", b":")) + text + b"}", path, modified(path)))
+    return out
+
+
+def _list(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise file_error(error, path) from error
+
+
+def modified(path: str) -> int:
+    """When a file was last written to, in microseconds."""
+    return to_micros(datetime.fromtimestamp(os.stat(path).st_mtime, UTC))

@@ -1,0 +1,120 @@
+"""What lies on a Redis server under keys that are not a namespace's: read by SCAN, never written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
+
+from ...errors import Damaged
+from .backend import RedisBackend
+from .client import refusal
+
+CHUNK = 1000  # keys of one look
+ROOM = 8_000_000  # bytes of values that are asked for at once
+OWN = b"stateview:"  # what every key of a namespace starts with
+
+
+class Plain(NamedTuple):
+    """A key of the server: a string's value and when it expires (0: never), or the type of what is no string."""
+
+    key: str
+    value: bytes
+    expires: int
+    type: str = "string"
+
+
+def scan(backend: RedisBackend, pattern: str) -> Iterator[list[Plain]]:
+    """The keys that a pattern of the server's matches, page by page, each once; those of namespaces are left out.
+
+    What is written meanwhile may be in it or not, as with every SCAN. O(keys of the server), and the names that match
+    in memory; each page's values besides, some megabytes of them.
+
+    Raises:
+        BackendUnavailable, BackendError: the server does not answer, or refuses.
+        Damaged: a key that is no UTF-8 text.
+
+    """
+    known: set[bytes] = set()
+    page: list[bytes] = []
+    try:
+        client = backend._connect()
+        for name in client.scan_iter(match=pattern, count=CHUNK):
+            if name in known or name.startswith(OWN):
+                continue
+            known.add(name)
+            page.append(name)
+            if len(page) == CHUNK:
+                yield from _look(backend, page)
+                page = []
+    except (RedisError, RedisClusterException) as error:
+        raise refusal(error, backend.url, backend.namespace) from error
+    if page:
+        yield from _look(backend, page)
+
+
+def value(backend: RedisBackend, key: str) -> bytes | None:
+    """The string under a key; None where there is none."""
+    found: bytes | None = backend._try(lambda client: client.get(key))
+    return found
+
+
+def _look(backend: RedisBackend, names: list[bytes]) -> Iterator[list[Plain]]:
+    replies = _pipe(backend, [(word, name) for name in names for word in ("STRLEN", "PTTL")])
+    now = backend.now()
+    others = [name for name, size in zip(names, replies[::2], strict=True) if isinstance(size, ResponseError)]
+    out = []
+    for name, kind in zip(others, _pipe(backend, [("TYPE", name) for name in others]), strict=True):
+        if isinstance(kind, ResponseError):
+            raise refusal(kind, backend.url, backend.namespace)
+        out.append(Plain(_text(backend, name), b"", 0, kind.decode() if isinstance(kind, bytes) else str(kind)))
+    if out:
+        yield [one for one in out if one.type != "none"]
+    some: list[tuple[bytes, int]] = []
+    room = 0
+    for name, size, left in zip(names, replies[::2], replies[1::2], strict=True):
+        if isinstance(size, ResponseError) or left == -2:  # no string, or gone since
+            continue
+        if isinstance(left, ResponseError):
+            raise refusal(left, backend.url, backend.namespace)
+        if some and room + size > ROOM:
+            yield _values(backend, some)
+            some, room = [], 0
+        some.append((name, now + left * 1000 if left >= 0 else 0))
+        room += size
+    if some:
+        yield _values(backend, some)
+
+
+def _values(backend: RedisBackend, some: list[tuple[bytes, int]]) -> list[Plain]:
+    found = _pipe(backend, [("GET", name) for name, _ in some])
+    out = []
+    for (name, expires), data in zip(some, found, strict=True):
+        if isinstance(data, ResponseError):
+            raise refusal(data, backend.url, backend.namespace)
+        if data is not None:  # else gone since
+            out.append(Plain(_text(backend, name), data, expires))
+    return out
+
+
+def _pipe(backend: RedisBackend, commands: list[tuple[str, bytes]]) -> list[Any]:
+    """The replies to commands of one key each, errors among them."""
+    if not commands:
+        return []
+
+    def act(client: Any) -> list[Any]:
+        with client.pipeline(transaction=False) as pipe:
+            for words in commands:
+                pipe.execute_command(*words)
+            return list(pipe.execute(raise_on_error=False))
+
+    return backend._try(act)
+
+
+def _text(backend: RedisBackend, name: bytes) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        hint = "Give a pattern that leaves it out"
+        raise Damaged(f"{backend.url}: the key {name[:60]!r} is not UTF-8 text", hint) from None

@@ -1,0 +1,149 @@
+"""Upkeep of a Redis namespace: what is kept beside what is live, what it takes of the memory, and forgetting it.
+
+All of it in steps, so that the server answers others meanwhile.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from redis.exceptions import NoPermissionError, ResponseError
+
+from ..protocol import PAGE, Past, Progress, Space
+from .scripts import _COMMON
+
+if TYPE_CHECKING:
+    from .backend import RedisBackend
+
+CHUNK = 1000  # members of one script
+COMMITS = 10_000  # of one script
+SAMPLES = 1000  # members of a key by which the server reckons what all of them take
+MEMBER = 290  # bytes of a version in `history`, `hindex` and `touched`, beside its value and three keys
+
+# fmt: off
+PAST = _COMMON + """
+-- ARGV: the member to go on after; how many. Returns member, size of the value, until, and whether it is a delete.
+local from = '-'
+if ARGV[1] ~= '' then from = '(' .. ARGV[1] end
+local out, read = {}, 0
+for _, member in ipairs(call('ZRANGEBYLEX', hindex, from, '+', 'LIMIT', 0, tonumber(ARGV[2]))) do
+  local packed = call('HGET', history, member)
+  local until_, at = string.match(packed or '', '^(%d+) %d+ %d+ ()')
+  if not at then error('DAMAGED: a version is not what was written') end
+  local deleted = string.sub(packed, at, at) == 'D'
+  out[#out + 1] = member
+  out[#out + 1] = #packed - at
+  out[#out + 1] = tonumber(until_)
+  out[#out + 1] = deleted
+  read = read + #packed
+  if read > tonumber(ARGV[3]) then break end
+end
+return cmsgpack.pack(out)
+"""
+
+RAISE = _COMMON + """
+-- A step of raising the floor. ARGV: to where; by how much at most. Returns the floor.
+local f = call('HMGET', head, 'revision', 'floor')
+local floor = tonumber(f[2] or 0)
+local goal = math.min(tonumber(ARGV[1]), tonumber(f[1] or 0), floor + tonumber(ARGV[2]))
+if goal <= floor then return int(floor) end
+for low = floor + 1, goal, 1000 do
+  local gone = {}
+  for r = low, math.min(low + 999, goal) do gone[#gone + 1] = int(r) end
+  call('HDEL', commits, unpack(gone))
+end
+call('HSET', head, 'floor', int(goal))
+return int(goal)
+"""
+
+SWEEP = _COMMON + """
+-- A step of dropping what cannot be seen. ARGV: the floor, the last member looked at, how many to take.
+local goal = tonumber(ARGV[1])
+local from = '-'
+if ARGV[2] ~= '' then from = '(' .. ARGV[2] end
+local members, dropped, read = call('ZRANGEBYLEX', hindex, from, '+', 'LIMIT', 0, tonumber(ARGV[3])), 0, 0
+local last = ''
+for _, member in ipairs(members) do
+  local u, _, _, rest = split(call('HGET', history, member))
+  local first, key = tonumber(string.sub(member, -16)), string.sub(member, 1, -18)
+  local unseen = u ~= 0 and u <= goal and call('ZCOUNT', marks, int(first), '(' .. int(u)) == 0
+  local bare = rest == 'D' and first <= goal and call('ZCOUNT', marks, '-inf', '(' .. int(first)) == 0
+  if unseen or bare then
+    call('HDEL', history, member); call('ZREM', hindex, member); call('ZREM', hexpiry, member)
+    call('ZREM', touched, pad(first) .. key)
+    dropped = dropped + 1
+  end
+  last, read = member, read + #rest
+  if read > 8000000 then break end
+end
+return {dropped, last}
+"""
+
+UNTOUCH = _COMMON + """
+-- A step of forgetting which keys the revisions wrote that come before all that is kept. ARGV: how many to take.
+local low = tonumber(call('HGET', head, 'floor') or 0)
+local oldest = tonumber(call('ZRANGE', marks, 0, 0, 'WITHSCORES')[2])
+if oldest and oldest < low then low = oldest end
+local count = call('ZLEXCOUNT', touched, '-', '(' .. pad(low + 1))
+if count > 0 then call('ZREMRANGEBYRANK', touched, 0, math.min(count, tonumber(ARGV[1])) - 1) end
+return count
+"""
+# fmt: on
+
+
+def past(backend: RedisBackend, after: tuple[str, int], limit: int) -> list[Past]:
+    """See `Backend.past`. One round trip; a page ends soon after `PAGE` bytes of values."""
+    member = f"{after[0]}\0{after[1]:016}" if after[0] else ""
+    flat = msgspec.msgpack.decode(backend._run(PAST, member, min(limit, CHUNK), PAGE))
+    out = []
+    for member, size, until, deleted in zip(*(flat[place::4] for place in range(4)), strict=True):
+        key, _, revision = member.rpartition("\0")
+        takes = size + 3 * len(key.encode()) + MEMBER
+        out.append(Past(key, int(revision), int(until), 0 if deleted else size, deleted, takes))
+    return out
+
+
+def space(backend: RedisBackend) -> Space | None:
+    """See `Backend.space`: what the server says that the keys take."""
+    try:
+        found = [backend._try(lambda client, key=key: _usage(client, key)) for key in backend._keys]  # type: ignore[misc]
+    except NotSaid:
+        return None
+    return Space(sum(found))
+
+
+class NotSaid(Exception):
+    """The server does not let this user ask what a key takes."""
+
+
+def _usage(client: Any, key: str) -> int:
+    try:
+        return int(client.memory_usage(key, samples=SAMPLES) or 0)
+    except NoPermissionError:
+        raise NotSaid from None
+    except ResponseError as error:
+        if "unknown command" in str(error).lower():  # renamed away, as hosted servers do
+            raise NotSaid from None
+        raise
+
+
+def compact(backend: RedisBackend, floor: int, progress: Progress | None) -> int:
+    """See `Backend.compact`."""
+    reached = -1
+    while (now := int(backend._run(RAISE, floor, COMMITS))) > reached:
+        reached = now
+    total = int(backend._try(lambda client: client.zcard(backend._keys[5])))
+    dropped = looked = 0
+    last = b""
+    while True:
+        if progress is not None:
+            progress(min(looked, total), total)
+        gone, last = backend._run(SWEEP, reached, last, CHUNK)
+        dropped += int(gone)
+        looked += CHUNK
+        if not last:
+            break
+    while int(backend._run(UNTOUCH, COMMITS)) > COMMITS:
+        pass
+    return dropped

@@ -1,0 +1,206 @@
+"""The scripts of `recover()` of a Redis namespace: each looks at what is there again, and mends it in one step."""
+
+from __future__ import annotations
+
+from .scripts import _COMMON
+
+# fmt: off
+MEND = _COMMON + """
+-- Make the index and the expiries say what the hash does. ARGV: 'live' or 'history', then names. Returns how many.
+local where, order, times = live, index, expiry
+if ARGV[1] == 'history' then where, order, times = history, hindex, hexpiry end
+local mended = 0
+for i = 2, #ARGV do
+  local name = ARGV[i]
+  local packed, listed, score = call('HGET', where, name), call('ZSCORE', order, name), call('ZSCORE', times, name)
+  local expires = packed and string.match(packed, '^%d+ %d+ (%d+) ')
+  local before = mended
+  if not packed then
+    if call('ZREM', order, name) + call('ZREM', times, name) > 0 then mended = before + 1 end
+  elseif expires then
+    if tonumber(listed) ~= 0 then call('ZADD', order, '0', name); mended = before + 1 end
+    if expires == '0' then
+      if call('ZREM', times, name) == 1 then mended = before + 1 end
+    elseif not score or tonumber(score) ~= tonumber(expires) then
+      call('ZADD', times, expires, name)
+      mended = before + 1
+    end
+  end
+end
+return mended
+"""
+
+SET_ASIDE = _COMMON + """
+-- ARGV: 'live' or 'history', a name, and what was found under it.
+local where, order, times = live, index, expiry
+if ARGV[1] == 'history' then where, order, times = history, hindex, hexpiry end
+if call('HGET', where, ARGV[2]) ~= ARGV[3] then return call('HGET', damaged, ARGV[2]) == ARGV[3] and 1 or 0 end
+call('HSET', damaged, ARGV[2], ARGV[3])
+call('ZREM', order, ARGV[2]); call('ZREM', times, ARGV[2])
+return call('HDEL', where, ARGV[2])
+"""
+
+STALE = _COMMON + """
+-- Of some keys those whose entry is not newer than all of their history.
+local out = {}
+for _, key in ipairs(ARGV) do
+  local r = tonumber(string.match(call('HGET', live, key) or '', '^(%d+) '))
+  local later = r and call('ZLEXCOUNT', hindex, '[' .. key .. '\\0' .. pad(r), '(' .. key .. '\\0:') or 0
+  if later > 0 then out[#out + 1] = key end
+end
+return out
+"""
+
+SHORT = _COMMON + """
+-- Which revisions say to have written more keys than is known. ARGV: revisions whose records can be read. Such a record
+-- is set aside, and says from now on what is known. Returns them, each with how many keys are not known any more.
+local out = {}
+for _, revision in ipairs(ARGV) do
+  local packed = call('HGET', commits, revision)
+  local time, told = string.match(packed or '', '^(%d+) (.*)$')
+  local r = tonumber(revision)
+  local rows = call('ZLEXCOUNT', touched, '[' .. pad(r), '(' .. pad(r + 1))
+  local fields = told and cjson.decode(told)
+  if fields and fields[3] > rows then
+    out[#out + 1] = r
+    out[#out + 1] = fields[3] - rows
+    fields[3] = rows
+    call('HSET', damaged, '\\0commits\\0' .. revision, packed)
+    call('HSET', commits, revision, time .. ' ' .. cjson.encode(fields))
+  end
+end
+return out
+"""
+
+TOUCH = _COMMON + """
+-- Note for keys and fields of the history which revision wrote them, where that is after the floor, or after the oldest
+-- checkpoint. Returns how many.
+local floor, added = tonumber(call('HGET', head, 'floor') or 0), 0
+floor = math.min(floor, tonumber(call('ZRANGE', marks, 0, 0, 'WITHSCORES')[2]) or floor)
+for i = 2, #ARGV do
+  local r, key
+  if ARGV[1] == 'live' then
+    r, key = string.match(call('HGET', live, ARGV[i]) or '', '^(%d+) '), ARGV[i]
+  elseif call('HEXISTS', history, ARGV[i]) == 1 then
+    r, key = string.sub(ARGV[i], -16), string.sub(ARGV[i], 1, -18)
+  end
+  r = tonumber(r)
+  if r and r > floor then added = added + call('ZADD', touched, 'CH', '0', pad(r) .. key) end
+end
+return added
+"""
+
+UNTOUCH = _COMMON + """
+-- Forget what is said to be written above the floor, and is not there. Returns how many.
+local floor, gone = tonumber(call('HGET', head, 'floor') or 0), 0
+for _, row in ipairs(ARGV) do
+  local r, key = tonumber(string.sub(row, 1, 16)), string.sub(row, 17)
+  if not r then gone = gone + call('ZREM', touched, row)
+  elseif r > floor and call('HEXISTS', history, key .. '\\0' .. string.sub(row, 1, 16)) == 0 and
+    tonumber(string.match(call('HGET', live, key) or '', '^(%d+) ')) ~= r then
+    gone = gone + call('ZREM', touched, row)
+  end
+end
+return gone
+"""
+
+FILL = _COMMON + """
+-- Records for the revisions that have none, or one that cannot be read. ARGV: the start and the end of what is written,
+-- between which comes how many keys it touched; then a revision and what is known to be wrong there, or nothing.
+local floor, last = tonumber(call('HGET', head, 'floor') or 0), tonumber(call('HGET', head, 'revision') or 0)
+local out = {}
+for i = 3, #ARGV, 2 do
+  local r = tonumber(ARGV[i])
+  local found = call('HGET', commits, ARGV[i])
+  if r > floor and r <= last and (not found or found == '' or (ARGV[i + 1] ~= '' and found == ARGV[i + 1])) then
+    local rows = call('ZRANGEBYLEX', touched, '[' .. pad(r), '(' .. pad(r + 1))
+    local time = '0'
+    for _, row in ipairs(rows) do
+      local key = string.sub(row, 17)
+      local own, t = string.match(call('HGET', live, key) or '', '^(%d+) (%d+) ')
+      local past = call('HGET', history, key .. '\\0' .. pad(r))
+      if tonumber(own) ~= r then t = string.match(past or '', '^%d+ (%d+) ') end
+      if t and tonumber(t) > tonumber(time) then time = t end
+    end
+    call('HSET', commits, int(r), time .. ' ' .. ARGV[1] .. #rows .. ARGV[2])
+    out[#out + 1] = int(r)
+  elseif found and found == ARGV[i + 1] then
+    call('HDEL', commits, ARGV[i])
+  end
+end
+return out
+"""
+
+HOLE = _COMMON + """
+-- Where a version is lost, the key is absent. ARGV: keys, each with a revision, of which the higher come first. Returns
+-- of each which revision superseded it: 0 where none did, -1 where the version is there.
+local out = {}
+for i = 1, #ARGV, 2 do
+  local key, r = ARGV[i], tonumber(ARGV[i + 1])
+  local field = key .. '\\0' .. pad(r)
+  local own = tonumber(string.match(call('HGET', live, key) or '', '^(%d+) ') or 0)
+  if own == r or call('HEXISTS', history, field) == 1 then
+    out[#out + 1] = -1
+  else
+    local later = call('ZRANGEBYLEX', hindex, '(' .. field, '(' .. key .. '\\0:', 'LIMIT', 0, 1)[1]
+    local until_ = later and tonumber(string.sub(later, -16)) or (own > r and own) or 0
+    local time = string.match(call('HGET', commits, int(r)) or '', '^(%d+) ') or '0'
+    call('HSET', history, field, int(until_) .. ' ' .. time .. ' 0 D')
+    call('ZADD', hindex, '0', field)
+    call('ZREM', hexpiry, field)
+    out[#out + 1] = until_
+  end
+end
+return out
+"""
+
+MARK = _COMMON + """
+-- Put a checkpoint in its place, or remove it where that is -1. ARGV: its member, what is said of it, the place.
+if (call('HGET', notes, ARGV[1]) or '') ~= ARGV[2] then return 0 end
+if ARGV[3] ~= '-1' then
+  call('ZADD', marks, ARGV[3], ARGV[1])
+else
+  call('ZREM', marks, ARGV[1])
+  call('HDEL', notes, ARGV[1])
+end
+return 1
+"""
+
+COUNT = _COMMON + """
+-- Count the checkpoints of each name, and take the sequence on where it is behind. Returns whether anything was wrong.
+local names, wrong, last = {}, 0, 0
+local all = call('HGETALL', notes)
+for i = 1, #all, 2 do
+  local name = string.match(all[i], '^(.+)@%d+$')
+  if name then
+    names['name:' .. name] = (names['name:' .. name] or 0) + 1
+    last = math.max(last, tonumber(string.match(all[i + 1], '^%d+')) or 0)
+  end
+end
+for i = 1, #all, 2 do
+  if string.sub(all[i], 1, 5) == 'name:' and not names[all[i]] and not string.find(all[i], '@') then
+    call('HDEL', notes, all[i])
+    wrong = 1
+  end
+end
+for name, count in pairs(names) do
+  if call('HGET', notes, name) ~= int(count) then
+    call('HSET', notes, name, int(count))
+    wrong = 1
+  end
+end
+local order = call('HGET', notes, 'sequence') or '0'
+if not string.match(order, '^%d+$') or tonumber(order) < last then
+  call('HSET', notes, 'sequence', int(last))
+  wrong = 1
+end
+return wrong
+"""
+
+CLOSE = _COMMON + """
+-- The revision that superseded a version. ARGV: a field of the history, what is there, what is to be there.
+if call('HGET', history, ARGV[1]) ~= ARGV[2] then return 0 end
+call('HSET', history, ARGV[1], ARGV[3])
+return 1
+"""
+# fmt: on

@@ -1,0 +1,255 @@
+"""The tables of a state.db, what may be forgotten from them, and the adoption of the older layout."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import apsw
+
+from ... import codec
+from ...errors import NOTHING_CHANGED, BackendError, Damaged, run
+from ...model import check_checkpoint, check_key, now, parse_time
+from ..common import on_network
+from ..protocol import Batch, Mark, NewMark, Write
+from . import page_checksums as pages
+from .row_checksums import row_sum, select
+
+FORMAT = 2  # 1: without checksums of the pages
+APPLICATION = 0x73747677  # "stvw": what `file` and SQLite know the database by
+RECOVER = run("recover", after=": it keeps the damaged file and mends what can be mended")
+
+TABLES = f"""
+CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), lineage TEXT NOT NULL, floor INTEGER NOT NULL) STRICT;
+CREATE TABLE entries (
+    key TEXT PRIMARY KEY, value TEXT NOT NULL, revision INTEGER NOT NULL, time INTEGER NOT NULL,
+    expires INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT;
+CREATE INDEX entries_expires ON entries (expires) WHERE expires > 0;
+CREATE TABLE versions (
+    key TEXT NOT NULL, revision INTEGER NOT NULL, until INTEGER NOT NULL, value TEXT, time INTEGER NOT NULL,
+    expires INTEGER NOT NULL, sum INTEGER NOT NULL, PRIMARY KEY (key, revision)) STRICT;
+CREATE INDEX versions_expires ON versions (expires) WHERE expires > 0;
+CREATE TABLE touched (revision INTEGER NOT NULL, key TEXT NOT NULL, PRIMARY KEY (revision, key)) STRICT, WITHOUT ROWID;
+CREATE TABLE commits (
+    revision INTEGER PRIMARY KEY, time INTEGER NOT NULL, count INTEGER NOT NULL, reason TEXT NOT NULL,
+    author TEXT NOT NULL, keys INTEGER NOT NULL, key TEXT NOT NULL, position INTEGER NOT NULL,
+    forward INTEGER NOT NULL, behind INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT;
+CREATE TABLE marks (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, revision INTEGER NOT NULL, time INTEGER NOT NULL,
+    note TEXT NOT NULL, sum INTEGER NOT NULL, UNIQUE (name, revision)) STRICT;
+CREATE INDEX marks_revision ON marks (revision);
+PRAGMA application_id = {APPLICATION};
+"""
+# Made when the first kind is stored: a database without this table holds none.
+_KINDS = """CREATE TABLE IF NOT EXISTS checkpoint_kinds (
+    name TEXT NOT NULL, revision INTEGER NOT NULL, kind TEXT NOT NULL, PRIMARY KEY (name, revision)) STRICT"""
+
+
+def tables() -> set[tuple[Any, ...]]:
+    """The names and texts that the schema of every database of ours holds."""
+    connection = apsw.Connection(":memory:")
+    try:
+        connection.execute(TABLES)
+        return set(connection.execute("SELECT name, sql FROM sqlite_schema"))
+    finally:
+        connection.close()
+
+
+def uri_path(path: str) -> str:
+    """A path as it stands in a SQLite URI."""
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def prepare(connection: apsw.Connection, durability: str) -> None:
+    """The settings of every connection."""
+    # Else SQLite looks at the times that are bound, for the partial indexes, and prepares each statement anew
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+    # EXTRA is FULL in WAL mode; in rollback mode it alone survives a loss of power after the acknowledgement
+    level = "EXTRA" if durability == "full" else "NORMAL"
+    connection.execute(f"PRAGMA synchronous = {level}; PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF")
+
+
+def create(path: str) -> None:
+    """Make an empty database at `path`, durable and closed."""
+    connection = begin(path)
+    try:
+        set_mode(connection, path)
+        with connection:
+            _make_tables(connection)
+    finally:
+        connection.close()
+
+
+def begin(path: str) -> apsw.Connection:
+    """A connection to a database that is not there yet, whose pages will have checksums."""
+    connection = pages.connect(path)
+    pages.protect(connection)
+    return connection
+
+
+def set_mode(connection: apsw.Connection, path: str) -> None:
+    """WAL, or where the file system cannot hold that, the rollback mode that survives a loss of power."""
+    network = on_network(path)
+    connection.pragma("journal_mode", "TRUNCATE" if network else "WAL")
+    connection.pragma("synchronous", "EXTRA" if network else "FULL")
+
+
+def _make_tables(connection: apsw.Connection) -> None:
+    make_tables(connection)
+    connection.execute("INSERT INTO meta VALUES (1, ?, 0)", (os.urandom(16).hex(),))
+
+
+def make_tables(connection: apsw.Connection) -> None:
+    """The tables, all empty, and the number of their format; within a transaction of the caller's."""
+    connection.execute(TABLES)
+    connection.pragma("user_version", FORMAT if pages.has_checksums(connection) else 1)
+
+
+def check(connection: apsw.Connection, path: str) -> None:
+    """Refuse a database that is not ours, or of a later format."""
+    application = connection.pragma("application_id")
+    version = connection.pragma("user_version")
+    if application != APPLICATION:
+        raise Damaged(f"{path} is a SQLite database, but none of stateview", "Move it away, or give another store")
+    if version > FORMAT:
+        raise BackendError(f"{path} has format {version}, this stateview knows {FORMAT}", "Upgrade stateview")
+    if version == FORMAT and not pages.has_checksums(connection):
+        raise Damaged(f"{path}: its header is not what was written", RECOVER)
+    if version == FORMAT and pages.vfs() is None:
+        hint = "Install apsw from a wheel: pip install --only-binary apsw apsw"
+        raise BackendError(f"{path} has checksums in its pages, which this build of apsw cannot write", hint)
+
+
+def needs_adoption(connection: apsw.Connection) -> bool:
+    """Whether the older layout's table `state(key, value, timestamp)` is there."""
+    return [row[1] for row in connection.execute("PRAGMA table_info(state)")] == ["key", "value", "timestamp"]
+
+
+def add_checksums(path: str, busy: Callable[[int], bool]) -> None:
+    """Write a database of the older layout anew, so that its pages have checksums. O(size)."""
+    connection = pages.connect(path)
+    try:
+        connection.set_busy_handler(busy)
+        if needs_adoption(connection) and pages.protect(connection):
+            connection.pragma("journal_mode", "DELETE")
+            connection.execute("VACUUM")
+    finally:
+        connection.close()
+
+
+def adopt(connection: apsw.Connection, path: str, write: Callable[[Any, Batch], object]) -> None:
+    """Bring the older layout's rows into ours as commits, checkpoints first; within the caller's transaction.
+
+    Raises:
+        Damaged: a row that does not parse, named. The caller rolls back.
+
+    """
+    live = {row[0]: (row[1], row[2]) for row in connection.execute("SELECT key, value, timestamp FROM state")}
+    states: list[tuple[str, int, dict[str, tuple[str, str]]]] = []
+    saved = [row[1] for row in connection.execute("PRAGMA table_info(checkpoints)")] == ["name", "state", "created_at"]
+    if saved:
+        for name, text, created in connection.execute("SELECT name, state, created_at FROM checkpoints"):
+            check_checkpoint(name)
+            rows = _parse(text, f"{path}: checkpoint {name!r}")
+            states.append((name, parse_time(created), {row[0]: (row[1], row[2]) for row in rows}))
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
+        _make_tables(connection)
+    old = select(connection, "SELECT key, value FROM entries")
+    before: dict[str, tuple[str, str]] = {key: (value, "") for key, value in old}
+    previous: tuple[str, int] | None = None
+    for label, moment, content in [*sorted(states, key=lambda state: state[1]), ("", now(), live)]:
+        writes = {key: Write(None) for key in before.keys() - content.keys()}
+        for key, (text, stamp) in content.items():
+            if before.get(key) != (text, stamp):
+                value = codec.encode(_parse(text, f"{path}: the entry {check_key(key)!r}"))
+                writes[key] = Write(value, 0, parse_time(stamp))
+        marks = (NewMark(previous[0], "adopted", None, previous[1]),) if previous else ()
+        reason = f"adopted checkpoint {label}" if label else "adopted from an older format"
+        write(connection, Batch(writes, reason=reason, marks=marks, time=moment))
+        previous = (label, moment) if label else None
+        before = content
+    connection.execute("DROP TABLE state")
+    if saved:
+        connection.execute("DROP TABLE checkpoints")
+
+
+def _parse(text: str, what: str) -> Any:
+    try:
+        return codec.parse_strict(text)
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{what} is not valid JSON: {error}", NOTHING_CHANGED) from error
+
+
+def read_kinds(db: apsw.Connection) -> dict[tuple[str, int], str]:
+    """The kinds of checkpoints, by name and revision, of those that were stored."""
+    if not _has_kinds(db):
+        return {}
+    rows = db.execute("SELECT name, revision, kind FROM checkpoint_kinds")
+    return {(name, revision): kind for name, revision, kind in rows}
+
+
+def put_mark(db: apsw.Connection, mark: Mark) -> None:
+    """Store a checkpoint, in place of an earlier one of the same name and revision."""
+    delete_mark(db, mark.name, mark.revision)
+    told = (mark.name, mark.revision, mark.time, mark.note)
+    db.execute("INSERT INTO marks (name, revision, time, note, sum) VALUES (?, ?, ?, ?, ?)", (*told, row_sum(*told)))
+    put_kind(db, mark.name, mark.revision, mark.kind)
+
+
+def put_kind(db: apsw.Connection, name: str, revision: int, kind: str) -> None:
+    """Store the kind of a checkpoint; "" is not stored."""
+    if kind:
+        db.execute(_KINDS)
+        db.execute("INSERT INTO checkpoint_kinds VALUES (?, ?, ?)", (name, revision, kind))
+
+
+def delete_mark(db: apsw.Connection, name: str, revision: int) -> None:
+    """Delete a checkpoint, if it is there."""
+    db.execute("DELETE FROM marks WHERE name = ? AND revision = ?", (name, revision))
+    if _has_kinds(db):
+        db.execute("DELETE FROM checkpoint_kinds WHERE name = ? AND revision = ?", (name, revision))
+
+
+def delete_marks(db: apsw.Connection) -> None:
+    """Delete all checkpoints."""
+    db.execute("DELETE FROM marks")
+    if _has_kinds(db):
+        db.execute("DELETE FROM checkpoint_kinds")
+
+
+def _has_kinds(db: apsw.Connection) -> bool:
+    return db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'checkpoint_kinds'").fetchone() is not None
+
+
+NEW_COMMIT = "INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# Which keys the revisions after ?1, up to ?2, wrote. Above the floor a commit of one key names it itself.
+TOUCHED = """SELECT revision, key FROM touched WHERE revision > ?1 AND revision <= ?2
+    UNION SELECT revision, key FROM commits
+    WHERE revision > max(?1, (SELECT floor FROM meta)) AND revision <= ?2 AND key != '' ORDER BY 1, 2"""
+_UNSEEN = "NOT EXISTS (SELECT 1 FROM marks WHERE marks.revision >= v.revision AND marks.revision < v.until)"
+
+
+def trim(db: apsw.Connection, low: int, goal: int) -> None:
+    """Raise the floor to `goal`: forget versions superseded after `low`, up to `goal`, that no checkpoint sees.
+
+    `touched` must still tell what differs between two checkpoints, or between one and the floor. Of the revisions
+    between two neighbours of these, the last touch of a key says as much as all: the earlier go. O(rows looked at).
+    """
+    oldest = db.execute("SELECT min(revision) FROM marks").get
+    for revision, key in db.execute(TOUCHED, (low, goal)).fetchall():
+        gone = db.execute(
+            f"DELETE FROM versions AS v WHERE key = ? AND until = ? AND {_UNSEEN} RETURNING revision", (key, revision)
+        ).fetchall()
+        if oldest is None or oldest >= revision:
+            # A checkpoint that is gone may have left older ones: without the delete they would seem to be the newest.
+            gone += db.execute(
+                "DELETE FROM versions WHERE key = ? AND revision <= ? AND (revision < ? OR value IS NULL)"
+                " RETURNING revision", (key, revision, revision),
+            ).fetchall()  # fmt: skip
+            gone.append((revision,))
+        else:
+            db.execute("INSERT OR IGNORE INTO touched VALUES (?, ?)", (revision, key))  # its commit will not tell
+        db.executemany("DELETE FROM touched WHERE revision = ? AND key = ?", [(first, key) for (first,) in gone])
+    db.execute("DELETE FROM commits WHERE revision <= ? AND revision < (SELECT max(revision) FROM commits)", (goal,))
+    db.execute("UPDATE meta SET floor = max(floor, ?)", (goal,))

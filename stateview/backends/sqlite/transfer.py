@@ -1,0 +1,333 @@
+"""Copies of a SQLite namespace: what it keeps, page by page, and the stage in which another becomes one.
+
+The stage is the folder `migrating-sqlite` in the namespace's own, with a `state.db` of one table more: the note of
+the last put. Puts are gathered in large transactions with a rollback journal, since what is appended need not be
+journaled; in the end the file is renamed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import apsw
+import msgspec
+
+from ...errors import BackendError, Damaged
+from ...model import Commit, to_micros
+from ..common import file_error, file_lock, fsync_folder, keep_damaged, remove
+from ..protocol import PAGE, Backend, Head, Kept, Mark
+from ..staging import Stage, set_aside, taken
+from . import page_checksums as pages
+from . import schema
+from .read_cache import TRUST
+from .row_checksums import checksum, guard, row_sum
+
+if TYPE_CHECKING:
+    from .backend import SQLiteBackend
+
+STAGE = "migrating-sqlite"
+SYNC = 32_000_000  # bytes of values of one transaction
+SECONDS = 5.0  # that one transaction is open at most, while puts come
+CACHE = 48_000  # KiB of pages, so that few are written before the transaction ends
+
+_TOP = 1 << 62
+_ENTRIES = "SELECT key, CAST(value AS BLOB), revision, time, expires, sum, 0 FROM entries WHERE"
+_VERSIONS = "SELECT key, CAST(value AS BLOB), revision, time, expires, sum, until FROM versions WHERE"
+_AFTER = "(key, revision) > (?1, ?2)"
+_DUMP = f"{_ENTRIES} {_AFTER} UNION ALL {_VERSIONS} {_AFTER} ORDER BY 1, 3 LIMIT ?3"
+_DUMP_KEY = f"""{_ENTRIES} key = ?1 AND revision > ?2 UNION ALL {_VERSIONS} key = ?1 AND revision > ?2
+    ORDER BY 3 LIMIT ?3"""
+_COMMIT = schema.NEW_COMMIT.replace("INSERT", "INSERT OR REPLACE")
+_TOUCHED = """INSERT INTO touched SELECT revision, key FROM entries WHERE revision > ?1
+    UNION ALL SELECT revision, key FROM versions ORDER BY 1, 2"""
+
+
+def dump(db: apsw.Connection, path: str, after: tuple[str, int], limit: int, keys: Iterable[str] | None) -> list[Kept]:
+    """See `Backend.dump`; within a transaction of the caller's."""
+    out: list[Kept] = []
+    size = 0
+    for key, value, revision, moment, expires, sum_, until in _rows(db, after, limit, keys):
+        if checksum(key, value, revision, moment, expires) + (until and guard(until)) != sum_:
+            raise Damaged(f"{path}: revision {revision} of {key[:60]!r} is not what was written", schema.RECOVER)
+        out.append(Kept(key, value, revision, moment, expires, 0 if until == _TOP else until))
+        if value is not None:
+            size += len(value)
+        if size >= PAGE or len(out) >= limit:
+            break
+    return out
+
+
+def _rows(
+    db: apsw.Connection, after: tuple[str, int], limit: int, keys: Iterable[str] | None
+) -> Iterator[tuple[Any, ...]]:
+    if keys is None:
+        return db.execute(_DUMP, (*after, limit))
+    first, revision = after
+    wanted = sorted({key for key in keys if key >= first})
+    return chain.from_iterable(db.execute(_DUMP_KEY, (key, revision if key == first else 0, limit)) for key in wanted)
+
+
+class SQLiteReceiver:
+    """See `Receiver`."""
+
+    def __init__(self, backend: SQLiteBackend) -> None:
+        self._backend = backend
+        self._stage = Stage(backend.folder, STAGE, backend.url)
+        self._path = self._stage.path("state.db")
+        self._settled: Head | None = None
+        self._reader: SQLiteBackend | None = None
+        self._size, self._since = 0, 0.0
+        self._db: apsw.Connection | None = None
+        try:
+            with backend._errors():
+                if not self._open():
+                    self._stage.clear()
+                    self._create()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> bool:
+        """Go on with what is there; False where that is nothing, or was about to be renamed."""
+        if not os.path.exists(self._path):
+            return False
+        try:
+            self._connect()
+            return self._note is not None
+        except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError):
+            self._close()
+            return False
+
+    def _connect(self) -> None:
+        db = self._db = pages.connect(self._path)
+        db.set_busy_timeout(int(self._backend.timeout * 1000))  # the namespace that `staged` gave is open as well
+        schema.prepare(db, "full")
+        db.execute(f"PRAGMA journal_mode = TRUNCATE; PRAGMA cache_size = -{CACHE}")
+        self._note = db.execute("SELECT note FROM receiver").get
+
+    def _create(self) -> None:
+        db = schema.begin(self._path)
+        with db:
+            schema.make_tables(db)
+            db.execute("INSERT INTO meta VALUES (1, '', 0)")
+            db.execute("CREATE TABLE receiver (note TEXT NOT NULL) STRICT; INSERT INTO receiver VALUES ('null')")
+        db.close()
+        self._connect()
+
+    def _close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def _writable(self) -> apsw.Connection:
+        if self._db is None:
+            raise BackendError(f"the receiver of {self._backend.url} was closed", "Open another with receive()")
+        return self._db
+
+    def progress(self) -> dict[str, Any] | None:
+        """See `Receiver.progress`."""
+        with self._backend._errors():
+            note = self._writable().execute("SELECT note FROM receiver").get
+            found: dict[str, Any] | None = msgspec.json.decode(note)
+            return found
+
+    def put(
+        self, versions: Iterable[Kept] = (), commits: Iterable[Commit] = (), marks: Iterable[Mark] | None = None, *,
+        note: dict[str, Any], forget: Iterable[str] = (),
+    ) -> None:  # fmt: skip
+        """See `Receiver.put`."""
+        db = self._writable()
+        self._settled = None
+        if not db.in_transaction:
+            self._size, self._since = 0, time.monotonic()
+        with self._backend._errors():
+            with _transaction(db):
+                if gone := [(key,) for key in forget]:
+                    db.executemany("DELETE FROM entries WHERE key = ?", gone)
+                    db.executemany("DELETE FROM versions WHERE key = ?", gone)
+                self._put_versions(db, versions)
+                _put_commits(db, commits)
+                if marks is not None:
+                    _put_marks(db, marks)
+                db.execute("UPDATE receiver SET note = ?", (msgspec.json.encode(note).decode(),))
+            if self._size >= SYNC or time.monotonic() - self._since >= SECONDS:
+                db.execute("COMMIT")
+
+    def _put_versions(self, db: apsw.Connection, versions: Iterable[Kept]) -> None:
+        live: list[tuple[Any, ...]] = []
+        past: list[tuple[Any, ...]] = []
+        size = 0
+        for one in versions:
+            key, value, revision, moment, expires = one.key, one.value, one.revision, one.time, one.expires
+            sum_ = checksum(key, value, revision, moment, expires)
+            if value is not None:
+                size += len(value)
+                text = value.decode()
+                if not one.until:
+                    live.append((key, text, revision, moment, expires, sum_))
+                    continue
+            else:
+                text = None
+            until = one.until or _TOP
+            past.append((key, revision, until, text, moment, expires, sum_ + guard(until)))
+        if live:
+            db.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", live)
+        if past:
+            db.executemany("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?)", past)
+        self._size += size
+
+    def staged(self, head: Head) -> Backend:
+        """See `Receiver.staged`."""
+        from .backend import SQLiteBackend
+
+        self._settle(head)
+        if self._reader is None:
+            self._reader = SQLiteBackend(self._stage.parent, STAGE, timeout=self._backend.timeout)
+        return self._reader
+
+    def _settle(self, head: Head) -> None:
+        """Write what only the whole can say: the head, and which revisions touched which keys."""
+        if self._settled == head:
+            return
+        db = self._writable()
+        with self._backend._errors():
+            with _transaction(db):
+                db.execute("UPDATE meta SET lineage = ?, floor = ?", (head.lineage, head.floor))
+                db.execute("DELETE FROM commits WHERE revision <= ? AND revision < ?", (head.floor, head.revision))
+                if head.revision:
+                    self._count(db, head)
+                oldest = db.execute("SELECT min(revision) FROM marks").get
+                # Of what was before the floor and every checkpoint nobody can ask what changed; `compact` asks for
+                # what of the past is left there all the same
+                low = head.floor if oldest is None else min(head.floor, oldest)
+                db.execute("DELETE FROM touched")
+                db.execute(_TOUCHED, (low,))
+            db.execute("COMMIT")
+        self._settled = head
+
+    def _count(self, db: apsw.Connection, head: Head) -> None:
+        """Say in the last commit how many entries there are, by which the namespace knows it."""
+        count = db.execute("SELECT count(*) FROM entries").get
+        row = db.execute("SELECT * FROM commits WHERE revision = ?", (head.revision,)).fetchone()
+        told = (head.revision, head.time, count, "", "", 0, "", 0, 0, 0)
+        if row is not None:
+            told = (*row[:2], count, *row[3:-1])
+        db.execute(_COMMIT, (*told, row_sum(*told)))
+
+    def finish(self, head: Head, over: bool = False) -> str:
+        """See `Receiver.finish`. The former namespace is kept in a folder of its own in the namespace's."""
+        backend, folder = self._backend, self._stage.parent
+        self._settle(head)
+        there = backend.head()  # adopts what is of an older layout
+        kept = ""
+        try:
+            with file_lock(os.path.join(folder, "lock"), backend.timeout):
+                if not os.path.exists(backend.path):
+                    self._seal()
+                    self._rename()
+                elif over:
+                    kept = self._replace()
+                else:
+                    raise taken(backend.url, backend.namespace, there.revision)
+        except OSError as error:
+            if isinstance(error, BackendError):
+                raise
+            raise file_error(error, folder) from error
+        self.drop()
+        return kept
+
+    def _seal(self) -> None:
+        """Make of the stage's file a database like any other, durable and closed."""
+        with self._backend._errors():
+            if self._reader is not None:
+                self._reader.close()
+            db = self._writable()
+            db.execute("DROP TABLE receiver")
+            schema.set_mode(db, self._path)
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._close()
+        with open(self._path, "rb") as file:
+            os.fsync(file.fileno())
+
+    def _rename(self) -> None:
+        path = self._backend.path
+        for suffix in ("-wal", "-journal"):  # of a database that is gone: SQLite would take it for this one's
+            if os.path.exists(path + suffix):
+                keep_damaged(path + suffix)
+                remove(path + suffix)
+        os.rename(self._path, path)
+        fsync_folder(self._stage.parent)
+
+    def _replace(self) -> str:
+        """Put the stage's file where another database is in use, and keep that."""
+        backend = self._backend
+        backend.close()
+        with backend._errors():
+            former = pages.connect(backend.path)
+            try:
+                former.set_busy_handler(backend._busy_handler())
+                former.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                former.execute("BEGIN IMMEDIATE")  # no one writes to it from here on
+                self._seal()
+                kept = set_aside(self._stage.parent, ("state.db",))
+                for suffix in ("-wal", "-shm"):
+                    remove(backend.path + suffix)
+                self._rename()
+                time.sleep(TRUST)  # who commits after this looks at the file again
+            finally:
+                former.close()
+        return kept
+
+    def drop(self) -> None:
+        """See `Receiver.drop`."""
+        self._close()
+        if os.path.isdir(self._stage.folder):
+            self._stage.clear()
+        self._stage.release()
+
+    def close(self) -> None:
+        """See `Receiver.close`."""
+        if self._db is not None:
+            with self._backend._errors():
+                if self._db.in_transaction:
+                    self._db.execute("COMMIT")
+                if self.progress() is None:
+                    self.drop()
+        self._close()
+        self._stage.release()
+
+
+@contextmanager
+def _transaction(db: apsw.Connection) -> Iterator[None]:
+    """In the transaction that is open, or a new one, which stays open; on an error all of it is undone."""
+    try:
+        if not db.in_transaction:
+            db.execute("BEGIN IMMEDIATE")
+        yield
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _put_commits(db: apsw.Connection, commits: Iterable[Commit]) -> None:
+    rows = []
+    for one in commits:
+        told = (one.revision, to_micros(one.time), 0, one.reason, one.author, one.keys, "", one.position,
+                one.forward, one.behind)  # fmt: skip
+        rows.append((*told, row_sum(*told)))
+    if rows:
+        db.executemany(_COMMIT, rows)
+
+
+def _put_marks(db: apsw.Connection, marks: Iterable[Mark]) -> None:
+    schema.delete_marks(db)
+    for one in marks:
+        schema.put_mark(db, one)

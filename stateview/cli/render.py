@@ -1,0 +1,265 @@
+"""A result as text. Knows no terminal: whether there is one, its colours and width are told by a `Style`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from .. import codec
+from ..model import ABSENT, PathChange
+from ..states.json_diff import SIGNS, Change, Diff, line_diff
+from .results import Changes, Differs, Done, Loaded, Record, Result, Stream, Table, Text, plural
+
+_COLOURS = {"+": "32", "-": "31", "~": "33", "…": "2"}
+_CELL = 60
+_EXCERPT = 200  # characters of a value in a pipe, where an excerpt does
+_VALUE = 40_000  # bytes of a value at a terminal
+_BOUND = 200  # characters of one side of a change
+_PATHS = 50  # places inside one value
+_LINES = 40  # lines of one text
+_ROWS_ALIGNED = 1000  # rows that are looked at to align the columns
+
+
+class Style(NamedTuple):
+    """How to show: a named format or "" for the fitting one; at a terminal or not; with colours or not."""
+
+    format: str = ""
+    terminal: bool = False
+    colour: bool = False
+
+    def paint(self, text: str, sign: str) -> str:
+        """The text in the colour of a sign."""
+        return f"\033[{_COLOURS[sign]}m{text}\033[0m" if self.colour and sign in _COLOURS else text
+
+
+def inert(text: str) -> str:
+    """A text with whatever a terminal would obey (controls, escapes, bidi marks) as symbols. O(length)."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else _symbol(sign) for sign in text)
+
+
+def _symbol(sign: str) -> str:
+    code = ord(sign)
+    if code < 32:
+        return chr(0x2400 + code)
+    if code == 127:
+        return "␡"
+    return sign if sign in ("\u3000", "\u00a0") else "\ufffd"
+
+
+def render(result: Result, style: Style) -> Iterator[str]:
+    """Pieces of text for standard output. Streams what the result streams."""
+    if isinstance(result, Loaded):
+        yield _value(result.data, style)
+    elif isinstance(result, Table):
+        yield from _table(result, style)
+    elif isinstance(result, Differs):
+        assert result.diff is not None
+        yield from _diff(result, result.diff, style)
+    elif isinstance(result, Changes):
+        for change in result.changes:
+            yield from _change(change, style) if _pretty(style) else (_json(_as_data(change)) + "\n",)
+    elif isinstance(result, Record):
+        yield from _record(result, style)
+    elif isinstance(result, Done):
+        if style.format in ("json", "jsonl"):
+            yield _json(result.data) + "\n" if result.data else ""
+        elif result.name:
+            yield result.name + "\n"
+    elif isinstance(result, Text):
+        yield result.text
+    elif isinstance(result, Stream):
+        for piece in result.pieces:
+            yield "\n".join(inert(line) for line in piece.split("\n")) if style.terminal else piece
+
+
+def _pretty(style: Style) -> bool:
+    return style.format in ("pretty", "table") or (not style.format and style.terminal)
+
+
+def _json(value: Any) -> str:
+    return codec.encode(value).decode()
+
+
+def _value(data: bytes, style: Style) -> str:
+    if style.format == "raw" and data.startswith(b'"'):
+        return str(codec.decode(data))  # no newline: exactly the string
+    if not _pretty(style):
+        return data.decode() + "\n"
+    text = codec.pretty(data)
+    if style.format or not style.terminal or len(text) <= _VALUE:
+        return "\n".join(inert(line) for line in text.decode().split("\n")) + "\n"
+    start = "\n".join(inert(line) for line in text[:_VALUE].decode(errors="ignore").split("\n"))
+    return f"({len(data):,} bytes, of which this is the start; --format json shows all of it)\n{start}…\n"
+
+
+def _record(result: Record, style: Style) -> Iterator[str]:
+    data = result.data
+    if not _pretty(style):
+        yield _json(data) + "\n"
+        return
+    shown = result.lines or [
+        (name, value if isinstance(value, str) and name != "value" else _json(value)) for name, value in data.items()
+    ]
+    width = max(len(name) for name, _ in shown)
+    for name, text in shown:
+        yield f"{name:{width}}  {inert(text)}\n"
+
+
+def _table(result: Table, style: Style) -> Iterator[str]:
+    if style.format == "json":
+        empty = True
+        for row in result.rows:
+            yield ("[\n" if empty else ",\n") + "  " + _json(_as_object(result.columns, row))
+            empty = False
+        yield "[]\n" if empty else "\n]\n"
+    elif style.format == "jsonl":
+        for row in result.rows:
+            yield _json(_as_object(result.columns, row)) + "\n"
+    elif style.format == "raw" or (not style.format and not style.terminal):
+        for row in result.rows:
+            cells = _cells(result, row, 0 if style.format else _EXCERPT)
+            yield ("\t".join(cells) if result.plain is None else cells[result.plain]) + "\n"
+    elif style.format != "table" and result.plain is not None and result.columns[0] == "key":
+        for row in result.rows:
+            yield inert(_cell(row[result.plain])) + "\n"
+    else:
+        yield from _aligned(result, style)
+
+
+def _aligned(result: Table, style: Style) -> Iterator[str]:
+    rows = iter(result.rows)
+    head: list[list[str]] = []
+    for row in rows:
+        head.append([_short(cell) for cell in _cells(result, row, _CELL)])
+        if len(head) == _ROWS_ALIGNED:
+            break
+    if not head:
+        return
+    widths = [max(len(name), *(len(row[place]) for row in head)) for place, name in enumerate(result.columns)]
+    yield style.paint(_line(list(result.columns), widths), "…") + "\n"
+    for cells in head:
+        yield _line(cells, widths) + "\n"
+    for row in rows:
+        yield _line([_short(cell) for cell in _cells(result, row, _CELL)], widths) + "\n"
+
+
+def _line(cells: list[str], widths: list[int]) -> str:
+    return "  ".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _cells(result: Table, row: tuple[Any, ...], room: int) -> list[str]:
+    """The texts of a row; a value in as many characters as there is room for, if the result can say it so."""
+    named = zip(result.columns, row, strict=True)
+    if result.excerpt is None or not room:
+        return [_cell(cell, name == "value") for name, cell in named]
+    return [result.excerpt(cell, room) if name == "value" else _cell(cell) for name, cell in named]
+
+
+def _cell(value: Any, as_json: bool = False) -> str:
+    """A value is shown as JSON, so that "12" and 12 differ; a name or a time as it is."""
+    if value is ABSENT:
+        return "(deleted)"
+    return value if isinstance(value, str) and not as_json else _json(value)
+
+
+def _short(text: str) -> str:
+    text = inert(text[: _CELL + 1])
+    return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
+
+
+def _as_object(columns: tuple[str, ...], row: tuple[Any, ...]) -> dict[str, Any]:
+    """A row by its columns. A deleted version has no value, so its object has none."""
+    named = {name: cell for name, cell in zip(columns, row, strict=True) if cell is not ABSENT}
+    return named if len(named) == len(columns) else {**named, "deleted": True}
+
+
+def _as_data(change: Change, summary: bool = False) -> dict[str, Any]:
+    data: dict[str, Any] = {"key": change.key, "kind": change.kind}
+    if summary:
+        return data
+    sides = {"before": change.before, "after": change.after}
+    data |= {name: side for name, side in sides.items() if side is not ABSENT}
+    if change.kind == "changed":
+        data["paths"] = [
+            {"path": one.path, "kind": one.kind}
+            | {name: side for name, side in (("before", one.before), ("after", one.after)) if side is not ABSENT}
+            for one in change.paths
+        ]
+    return data
+
+
+def _diff(result: Differs, diff: Diff, style: Style) -> Iterator[str]:
+    if result.patch:
+        yield _json(diff.as_json_patch()) + "\n"
+    elif style.format == "json":
+        empty = True
+        for change in diff:
+            yield ("[\n" if empty else ",\n") + "  " + _json(_as_data(change, result.summary))
+            empty = False
+        yield "[]\n" if empty else "\n]\n"
+    elif style.format == "jsonl":
+        for change in diff:
+            yield _json(_as_data(change, result.summary)) + "\n"
+    else:
+        shown = style._replace(colour=style.colour and style.format != "raw")
+        if diff:
+            yield _counts(diff) + "\n"
+        for change in diff:
+            yield f"{_headline(change, shown)}\n" if result.summary else "".join(_change(change, shown))
+
+
+def _counts(diff: Diff) -> str:
+    counts = diff.counts
+    total = sum(counts.values())
+    said = ", ".join(f"{SIGNS[kind]}{count} {kind}" for kind, count in counts.items() if count)
+    return f"{plural(total, 'key')} differ{'' if total > 1 else 's'}: {said}"
+
+
+def _headline(change: Change, style: Style) -> str:
+    sign = SIGNS[change.kind]
+    return style.paint(f"{sign} {inert(change.key)}", sign)
+
+
+def _change(change: Change, style: Style) -> Iterator[str]:
+    if change.kind != "changed":
+        value = change.after if change.kind == "added" else change.before
+        yield f"{_headline(change, style)}  {_side(value)}\n"
+        return
+    first = change.paths[0]
+    if not first.path and not _by_line(first):
+        yield f"{_headline(change, style)}  {_side(first.before)} → {_side(first.after)}\n"
+        return
+    yield _headline(change, style) + "\n"
+    for number, one in enumerate(change.paths):
+        if number == _PATHS:
+            yield f"    … {len(change.paths) - _PATHS:,} more places\n"
+            break
+        sign = SIGNS[one.kind]
+        place = style.paint(f"{sign} {inert(one.path) or '(the whole value)'}", sign)
+        if _by_line(one):
+            yield f"    {place}\n"
+            yield from _text_lines(one.before, one.after, style)
+        elif one.kind == "changed":
+            yield f"    {place}  {_side(one.before)} → {_side(one.after)}\n"
+        else:
+            yield f"    {place}  {_side(one.after if one.kind == 'added' else one.before)}\n"
+
+
+def _by_line(one: PathChange) -> bool:
+    return isinstance(one.before, str) and isinstance(one.after, str) and "\n" in one.before + one.after
+
+
+def _text_lines(before: str, after: str, style: Style) -> Iterator[str]:
+    lines = line_diff(before, after)
+    for mark, line in lines[:_LINES]:
+        text = line if len(line) <= _BOUND else line[: _BOUND - 1] + "…"
+        yield "      " + style.paint(f"{mark} {inert(text)}", mark) + "\n"
+    if len(lines) > _LINES:
+        yield f"      … {len(lines) - _LINES:,} more lines\n"
+
+
+def _side(value: Any) -> str:
+    text = _json(value)
+    return inert(text if len(text) <= _BOUND else f"{text[: _BOUND - 1]}… ({len(text):,} characters)")

@@ -1,0 +1,1 @@
+"""What the user does: commands, jobs, undo, editing."""

@@ -1,0 +1,1 @@
+"""What is shown, without widgets: key sources, diffs, JSON trees, watching."""

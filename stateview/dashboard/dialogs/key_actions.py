@@ -1,0 +1,283 @@
+"""What is asked about one key or value: what to copy or search, when it expires, its new name, whether to delete it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.screen import ModalScreen
+from textual.widgets import Input, Label
+
+from ...backends.protocol import Version
+from ...cli.results import Result, plural
+from ...cli.values import seconds_of
+from ...errors import InvalidName, StateException
+from ...model import check_key, now
+from ..data.background import Stop
+from ..display.redaction import masked
+from ..display.text import lasting, line
+from ..widgets.line_input import LineInput
+from .confirm import Confirm
+from .menu import Menu
+from .prompt import TAKES, Ask
+
+if TYPE_CHECKING:
+    from ..app import Dashboard
+    from ..data.json_copy import Copied
+    from ..widgets.json_view import JsonView
+
+NAMED = 8  # keys that are named where many are deleted
+REST = 0.15  # seconds after the last key until a search begins
+_GLOB = "*?["
+
+
+class SearchLine(ModalScreen[None]):
+    """One line at the bottom, over the value that is searched as one types."""
+
+    DEFAULT_CSS = """
+    SearchLine { align: left bottom; background: transparent; }
+    SearchLine > Horizontal { height: 1; background: $boost; }
+    SearchLine Label { color: $text-muted; width: auto; padding: 0 1; }
+    SearchLine LineInput { width: 1fr; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "End the search", id="search.leave"),
+        Binding("down", "hit(1)", "Next match", show=False, id="search.next"),
+        Binding("up", "hit(-1)", "Last match", show=False, id="search.last"),
+    ]
+    HELP = "Type to search names and values; down and up go through the matches, Enter stays, esc ends the search."
+
+    def __init__(self, view: JsonView) -> None:
+        super().__init__()
+        self._view = view
+        self._text = ""
+
+    def compose(self) -> ComposeResult:
+        """What is sought, and how many there are."""
+        with Horizontal():
+            yield Label("/", markup=False)
+            yield LineInput()
+            yield Label("", id="told", markup=False)
+
+    def _told(self, text: str) -> None:
+        if self.is_attached:
+            self.query_one("#told", Label).update(text)
+
+    @on(Input.Changed)
+    def _typed(self, event: Input.Changed) -> None:
+        event.stop()
+        text = event.value
+        self.set_timer(REST, lambda: self._search(text))
+
+    def _search(self, text: str) -> None:
+        if text == self.query_one(LineInput).value and text != self._text:
+            self._text = text
+            self._view.search(text, self._told)
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self._search(event.value)
+        self._view.listen(None)
+        self.dismiss(None)
+
+    def action_hit(self, by: int) -> None:
+        """Go through the matches."""
+        self._view.action_hit(by)
+        self._told(self._view.search_told)
+
+    def action_leave(self) -> None:
+        """Search no more."""
+        self._view.search("")
+        self.dismiss(None)
+
+
+def copy_menu(board: Dashboard, copied: Copied) -> None:
+    """Choose what to copy, and copy it."""
+    choices = copied.texts
+    if copied.refused:
+        board.tell(copied.refused, wrong=not choices)
+    if not choices:
+        return
+
+    def chosen(number: int | None) -> None:
+        if number is not None:
+            label, text = choices[number]
+            board.copy_to_clipboard(text)
+            board.tell(f"copied the {label}: {text if len(text) <= 60 else text[:60] + '…'}")
+
+    rows = [(label, number, text[:200]) for number, (label, text) in enumerate(choices)]
+    board.push_screen(Menu("Copy", rows), chosen)
+
+
+def options_end(*words: str) -> list[str]:
+    """Words that are no options: with `--` before them where one looks like one."""
+    return ["--", *words] if any(word.startswith("-") for word in words) else list(words)
+
+
+def expire(board: Dashboard, key: str) -> None:
+    """Ask when a key expires, and set it."""
+
+    def words(text: str) -> list[str]:
+        return ["expire", *options_end(key, text.strip())]
+
+    def check(text: str) -> str | None:
+        good = text.strip() == "never" or seconds_of(text) is not None
+        return None if good else "a time such as 90 (seconds), 15m, 2h or 7d; or never"
+
+    def ask(version: Version) -> None:
+        left = (version.expires - now()) / 1_000_000
+        present = f"in {lasting(left)}" if version.expires else "never"
+        _ask(board, f"Expiry of {line(key, 40)}, now {present}", "", check, words)
+
+    _with_version(board, "expire", key, ask)
+
+
+def rename(board: Dashboard, key: str) -> None:
+    """Ask for a key's new name, and give it."""
+
+    def check(text: str) -> str | None:
+        if text == key:
+            return "that is its name"
+        return wrong_key(text)
+
+    def ask(_version: Version) -> None:
+        initial = key if key.isprintable() else ""  # what is shown of it would be another name
+        _ask(board, f"Rename {line(key, 50)}", initial, check, words, hint)
+
+    def words(text: str) -> list[str]:
+        return ["rename", *options_end(key, text)]
+
+    def hint(text: str) -> str:
+        shows = masked(key, board.redact) and not masked(text, board.redact)
+        return f"{TAKES}\nnot masked under this name: its value will be shown" if shows else TAKES
+
+    _with_version(board, "rename", key, ask)
+
+
+def wrong_key(text: str) -> str | None:
+    """What is wrong with a text as a key; None where it may be one."""
+    try:
+        check_key(text)
+    except InvalidName as error:
+        return str(error)
+    return None
+
+
+def _ask(
+    board: Dashboard, title: str, initial: str, check: Callable[[str], str | None],
+    words: Callable[[str], list[str]], hint: str | Callable[[str], str] = TAKES,
+) -> None:  # fmt: skip
+    """Ask for a line and run the command that it makes; one that fails is asked for again."""
+
+    def answered(text: str | None) -> None:
+        if text is None:
+            return
+
+        def failed(error: Exception) -> None:
+            board.trouble(error, act=True)
+            _ask(board, title, text, check, words, hint)
+
+        def made(result: Result) -> None:
+            done(board, result)
+            if words(text)[0] == "rename":
+                board.show_key(text)
+
+        board.acts.run(words(text), then=made, failed=failed)
+
+    asked = Ask(title, initial, check, lambda text: board.command_line(words(text)), hint=hint)
+    board.push_screen(asked, answered)
+
+
+def done(board: Dashboard, result: Result) -> None:
+    """Tell what was done, and how to take it back."""
+    board.tell(f"{result.told} · z undoes it")
+
+
+def _with_version(board: Dashboard, what: str, key: str, then: Callable[[Version], None]) -> None:
+    """Read the live version of a key on a thread; refused where nothing can be written."""
+    manager = board.manager
+    try:
+        manager.check_writable()
+    except StateException as error:
+        board.trouble(error)
+        return
+
+    def took(version: Version | None) -> None:
+        if version is None:
+            board.tell(f"{key}: there is no such key any more", wrong=True)
+        elif board.paused_at is not None and version.revision > board.paused_at:
+            board.tell(
+                f"{key}: written at r{version.revision}, after what is shown here; p goes on with live", wrong=True
+            )
+        else:
+            then(version)
+
+    board.look_up(what, lambda _stop: manager.backend.get(key), took)
+
+
+def literal(key: str) -> str:
+    """The glob that matches this key alone."""
+    return "".join(f"[{sign}]" if sign in _GLOB else sign for sign in key)
+
+
+def is_glob(key: str) -> bool:
+    """Whether a command takes a key, as it is, for a pattern where there is no such key."""
+    return any(sign in key for sign in _GLOB)
+
+
+def delete(board: Dashboard, keys: Sequence[str]) -> None:
+    """Ask whether to delete keys, and delete them in one commit.
+
+    Only if none was written meanwhile. Of several, the names with `*`, `?` or `[` in them are given as globs that match
+    them alone, so that nothing else goes where one of them has gone meanwhile.
+    """
+    if len(keys) == 1:
+        key = keys[0]
+        _with_version(
+            board, "delete", key,
+            lambda version: _confirm(board, keys, ["--expected", str(version.revision), *options_end(key)]),
+        )  # fmt: skip
+        return
+    manager = board.manager
+    seen = board.paused_at if board.paused_at is not None or board.news is None else board.news.head.revision
+
+    def clashing(_stop: Stop) -> tuple[list[str], int]:
+        manager.check_writable()
+        clashes = [key for key in keys if is_glob(key) and literal(key) in manager]
+        return clashes, manager.revision if seen is None else seen
+
+    def ask(found: tuple[list[str], int]) -> None:
+        clashes, revision = found
+        if clashes:
+            board.tell(f"delete {clashes[0]} by itself: the glob for it is another key's name", wrong=True)
+        else:
+            words = [literal(key) if is_glob(key) else key for key in keys]
+            _confirm(board, keys, ["--previewed", str(revision), *options_end(*words)])
+
+    board.look_up("delete", clashing, ask)
+
+
+def _confirm(board: Dashboard, keys: Sequence[str], words: list[str]) -> None:
+    words = ["delete", *words]
+    more = [f"  and {len(keys) - NAMED:,} more"] if len(keys) > NAMED else []
+    question = [
+        f"Delete {plural(len(keys), 'key')} of {board.manager.namespace}?",
+        *(f"  {line(key, 200)}" for key in keys[:NAMED]),
+        *more,
+        "The history stays, and z undoes it.",
+    ]
+
+    def deleted(result: Result) -> None:
+        board.unmark(keys)
+        done(board, result)
+
+    def answered(sure: bool | None) -> None:
+        if sure:
+            board.acts.run(words, then=deleted)
+
+    board.push_screen(Confirm(question, board.command_line(words), title="Delete"), answered)

@@ -1,0 +1,1 @@
+"""How stored data becomes safe, styled text."""

@@ -1,0 +1,117 @@
+"""How stored text comes onto the screen: inert, bounded, and cut by the columns it takes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+
+from ...cli.render import inert
+from ...model import to_datetime
+
+BOUND = 2_000  # characters of one stored text that are looked at to paint one line
+SIGNS = {"added": "+", "removed": "−", "changed": "~"}
+
+
+def line(text: str, bound: int = BOUND) -> str:
+    """A stored text as one line that no terminal obeys, and no longer than `bound` characters. O(bound)."""
+    return inert(text if len(text) <= bound else text[:bound] + "…")
+
+
+def fit(text: str, width: int) -> str:
+    """A line in exactly `width` columns: cut at its end with `…`, or filled with blanks."""
+    if width <= 0:
+        return ""
+    if text.isascii():
+        return text.ljust(width) if len(text) <= width else text[: width - 1] + "…"
+    return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
+
+
+def fit_end(text: str, width: int) -> str:
+    """As `fit`, but what is cut off is the beginning: keys of one family differ at their end."""
+    cut = cut_start(text, width)
+    return fit("…" + text[cut:] if cut else text, width)
+
+
+def cut_start(text: str, width: int) -> int:
+    """How many characters must go from the beginning for the rest to fit behind a `…`; 0 where all of it fits."""
+    if cell_len(text) <= width:
+        return 0
+    start = max(0, len(text) - width + 1)
+    while start < len(text) and cell_len(text[start:]) > width - 1:
+        start += 1
+    return start
+
+
+def size(count: int) -> str:
+    """A number of bytes in at most seven columns, such as `54 B`, `1.2 kB`, `48.0 MB`."""
+    if count < 1000:
+        return f"{count} B"
+    power = min(3, (len(str(count)) - 1) // 3)
+    scaled = count / 1000**power
+    if scaled >= 999.95 and power < 3:  # would be rounded to 1000.0
+        power, scaled = power + 1, scaled / 1000
+    return f"{scaled:.1f} {['B', 'kB', 'MB', 'GB'][power]}"
+
+
+def count(number: int | None) -> str:
+    """A count with its thousands apart; `…` while it is not known."""
+    return "…" if number is None else f"{number:,}"
+
+
+def clock(micros: int) -> str:
+    """A stored time (microseconds, UTC) as a person near here writes it, with the date where it is not today."""
+    moment = to_datetime(micros).astimezone()
+    today = datetime.now(UTC).astimezone().date()
+    return moment.strftime("%H:%M:%S" if moment.date() == today else "%Y-%m-%d %H:%M")
+
+
+def age(micros: int, now: int) -> str:
+    """How long ago, in the largest whole unit: `3 s`, `12 min`, `5 h`, `9 d`; `now` below a second."""
+    return lasting((now - micros) / 1_000_000)
+
+
+def ago(micros: int, now: int) -> str:
+    """How long ago, in words: `3 s ago`, `just now`."""
+    return "just now" if now - micros < 1_000_000 else f"{age(micros, now)} ago"
+
+
+def lasting(seconds: float) -> str:
+    """A length of time in the largest whole unit."""
+    if seconds < 1:
+        return "now"
+    for limit, step, unit in ((60, 1, "s"), (3600, 60, "min"), (172_800, 3600, "h")):
+        if seconds < limit:
+            return f"{int(seconds / step)} {unit}"
+    return f"{timedelta(seconds=seconds).days:,} d"
+
+
+class Cells:
+    """Segments put side by side until a line is full.
+
+    Text given to `add` is stored text as it is: it is made inert here, and nowhere else.
+    """
+
+    def __init__(self, width: int, base: Style) -> None:
+        self.left = width
+        self.base = base
+        self.segments: list[Segment] = []
+
+    def add(self, text: str, style: Style | None = None, width: int | None = None) -> Cells:
+        """Put a text at the end, in exactly `width` columns if that is given, else in as many as it needs."""
+        if self.left > 0:
+            shown = line(text, 4 * self.left + 8)
+            columns = cell_len(shown) if width is None else width
+            columns = min(columns, self.left)
+            self.segments.append(Segment(fit(shown, columns), self.base if style is None else self.base + style))
+            self.left -= columns
+        return self
+
+    def fill(self) -> list[Segment]:
+        """The segments, with blanks up to the full width."""
+        if self.left > 0:
+            self.segments.append(Segment(" " * self.left, self.base))
+            self.left = 0
+        return self.segments

@@ -1,0 +1,153 @@
+"""The colours: Textual's themes, two of our own that are told apart by people who see few colours, the terminal's."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from textual.filter import Monochrome, NoColor
+from textual.theme import BUILTIN_THEMES, Theme
+
+from ...cli.exit_codes import UsageError
+
+if TYPE_CHECKING:
+    from ...settings import Settings
+    from ..app import Dashboard
+
+DEFAULT = "stateview-dark"
+TERMINAL = "terminal"
+
+
+def _own(name: str, dark: bool, **colours: str) -> Theme:
+    """A theme whose text colours are as given; Textual would mix them towards white or black.
+
+    Added is blue, removed orange, changed pale yellow or plum: every kind of colour-blindness tells these apart.
+    """
+    text = {
+        "text": colours["foreground"],
+        "text-muted": colours["muted"],
+        "text-disabled": colours["muted"],
+        "text-primary": colours["primary"],
+        "text-secondary": colours["secondary"],
+        "text-accent": colours["accent"],
+        "text-success": colours["success"],
+        "text-warning": colours["warning"],
+        "text-error": colours["error"],
+        "foreground-muted": colours["muted"],
+        "border-blurred": colours["muted"],
+        "footer-key-foreground": colours["accent"],
+        "button-color-foreground": colours["background"],
+        "block-cursor-background": colours["cursor"],
+        "block-cursor-foreground": colours["on_cursor"],
+        "block-cursor-blurred-background": colours["blurred"],
+        "block-cursor-blurred-foreground": colours["foreground"],
+    }
+    base = {key: value for key, value in colours.items() if key not in ("muted", "cursor", "on_cursor", "blurred")}
+    return Theme(name=name, dark=dark, variables=text, **base)  # type: ignore[arg-type]
+
+
+_ANSI = {
+    "block-cursor-background": "ansi_default",
+    "block-cursor-foreground": "ansi_default",
+    "block-cursor-text-style": "reverse",
+    "ansi-background": "ansi_default",
+    "ansi-foreground": "ansi_default",
+    "border": "ansi_magenta",
+    "border-blurred": "ansi_default",
+    "scrollbar": "ansi_bright_blue",
+    "scrollbar-background": "ansi_default",
+    "scrollbar-background-hover": "ansi_default",
+    "scrollbar-background-active": "ansi_default",
+    "scrollbar-corner-color": "ansi_default",
+}
+OWN = (
+    _own(
+        DEFAULT, True, foreground="#e6edf3", background="#0f141a", surface="#151b23", panel="#202833",
+        muted="#9aa7b5", primary="#8cc2ff", secondary="#9fb4d0", accent="#d2a8ff", success="#6cb6ff",
+        warning="#ffe58a", error="#ff8033", cursor="#cfe3ff", on_cursor="#0f141a", blurred="#263241",
+    ),
+    _own(
+        "stateview-light", False, foreground="#1b2028", background="#ffffff", surface="#f6f8fa", panel="#e9eef3",
+        muted="#525b66", primary="#0b4fa8", secondary="#3d5170", accent="#7a2fb5", success="#0a53c7",
+        warning="#5c0f45", error="#b23600", cursor="#173a63", on_cursor="#ffffff", blurred="#dce6f1",
+    ),
+    # Of the sixteen, those that are read on black and on white alike; fore- and background are the terminal's.
+    Theme(
+        name=TERMINAL, ansi=True, primary="ansi_bright_blue", secondary="ansi_default", warning="ansi_magenta",
+        error="ansi_red", success="ansi_bright_blue", accent="ansi_magenta", foreground="ansi_default",
+        background="ansi_default", surface="ansi_default", panel="ansi_default", boost="ansi_default", variables=_ANSI,
+    ),
+)  # fmt: skip
+# Textual's app takes its first theme from TEXTUAL_THEME before one can be registered with it.
+BUILTIN_THEMES.update({theme.name: theme for theme in OWN})
+
+
+def names() -> list[str]:
+    """All themes, ours first."""
+    own = [theme.name for theme in OWN]
+    return [*own, *sorted(name for name in BUILTIN_THEMES if name not in own)]
+
+
+def theme_of(given: str | None, found: Settings) -> str:
+    """The theme that is meant: as given, the file's, the environment's TEXTUAL_THEME, or ours.
+
+    Under NO_COLOR it is the terminal's, of which then nothing but bold and reverse is left.
+
+    Raises:
+        UsageError: there is none of that name.
+
+    """
+    said = ((given, "--theme"), (found.theme(), f"{found.path}: theme"))
+    for name, where in (*said, (os.environ.get("TEXTUAL_THEME"), "TEXTUAL_THEME")):
+        if name:
+            check(name, where)
+            return TERMINAL if "NO_COLOR" in os.environ else name
+    return TERMINAL if "NO_COLOR" in os.environ else DEFAULT
+
+
+def check(name: str, where: str) -> None:
+    """Whether there is such a theme.
+
+    Raises:
+        UsageError: there is none; all are named.
+
+    """
+    if name not in names():
+        raise UsageError(f"{where}: there is no theme {name[:60]!r}", f"Choose one of {', '.join(names())}")
+
+
+def apply(app: Dashboard, name: str) -> None:
+    """Put a theme on."""
+    if app.no_color:
+        # Textual chooses its filter before the theme is known, and the one for RGB paints the terminal's colours black.
+        app._filters = [NoColor() if isinstance(one, Monochrome) else one for one in app._filters]
+        name = TERMINAL
+    app.theme = name
+
+
+def choose_theme(app: Dashboard, name: str | None = None) -> None:
+    """Put a theme on, or let one be chosen from a list that shows each as the cursor comes to it.
+
+    Raises:
+        UsageError: there is none of that name.
+
+    """
+    if app.no_color:
+        raise UsageError("NO_COLOR is set, so there are no colours to choose", "Unset it first")
+    if name is not None:
+        check(name, "theme")
+        apply(app, name)
+        return
+    from ..dialogs.menu import Menu
+
+    before, all_ = app.theme, names()
+    hints = {DEFAULT: "ours", "stateview-light": "ours", TERMINAL: "the terminal's own colours"}
+
+    def answered(chosen: str | None) -> None:
+        apply(app, chosen or before)
+        if chosen:
+            app.tell(f'theme = "{chosen}" in stateview.toml keeps it')
+
+    choices = [(one, one, hints.get(one, "")) for one in all_]
+    start = all_.index(before) if before in all_ else 0
+    app.push_screen(Menu("Theme", choices, start=start, looked=lambda one: apply(app, one)), answered)

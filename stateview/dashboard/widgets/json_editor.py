@@ -1,0 +1,105 @@
+"""A text field for JSON: coloured line by line as it is seen, judged as one types. Imported only to edit."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from rich.text import Text
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.timer import Timer
+from textual.widgets import TextArea
+
+from ...cli.render import inert
+from ..actions.value_edit import Verdict, judge
+
+if TYPE_CHECKING:
+    from ..app import Dashboard
+
+REST = 0.15  # seconds after the last key until the text is judged
+AT_ONCE = 100_000  # characters that are judged without a thread
+WRAPPED = 20_000  # characters of the longest line that is wrapped: a longer one would cost a second a key
+_COLOURED = 4_000  # characters of a line
+_TOKEN = re.compile(
+    r'(?P<key>"(?:[^"\\]|\\.)*+")(?=\s*:)|(?P<string>"(?:[^"\\]|\\.)*+"?)'
+    r"|(?P<number>-?\d[\d.eE+-]*)|(?P<word>\b(?:true|false|null)\b)"
+)
+
+
+class JsonEdit(TextArea):
+    """Edits a JSON text."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"json--key", "json--string", "json--number", "json--word"}
+    DEFAULT_CSS = """
+    JsonEdit { border: none; padding: 0; background: $surface; }
+    JsonEdit:focus { border: none; }
+    JsonEdit > .json--key { color: $text-primary; }
+    JsonEdit > .json--string { color: $text-success; }
+    JsonEdit > .json--number { color: $text-warning; }
+    JsonEdit > .json--word { color: $text-accent; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+g", "error", "To the error", id="edit.error")]
+
+    class Judged(Message):
+        """The text was looked at after a change."""
+
+        def __init__(self, edit: JsonEdit, verdict: Verdict) -> None:
+            super().__init__()
+            self.edit = edit
+            self.verdict = verdict
+
+        @property
+        def control(self) -> JsonEdit:
+            """The field."""
+            return self.edit
+
+    def __init__(self, text: str, *, id: str | None = None) -> None:
+        longest = max(map(len, text.split("\n")))
+        super().__init__(
+            text, soft_wrap=longest <= WRAPPED, tab_behavior="indent", show_line_numbers=True, id=id, compact=True
+        )
+        self.indent_width = 2
+        self.verdict: Verdict | None = None  # None: not looked at since the last change
+        self._rest: Timer | None = None
+
+    def on_mount(self) -> None:
+        """Judge what is there to begin with."""
+        self._judge()
+
+    @on(TextArea.Changed)
+    def _changed(self) -> None:
+        self.verdict = None
+        if self._rest is not None:
+            self._rest.stop()
+        self._rest = self.set_timer(REST, self._judge)
+
+    def _judge(self) -> None:
+        text = self.text
+        if len(text) <= AT_ONCE:
+            self._take(judge(text))
+            return
+        board = cast("Dashboard", self.app)
+        board.reader.ask(self, "judge", lambda _stop: judge(text), self._take, board.trouble)
+
+    def _take(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+        self.post_message(self.Judged(self, verdict))
+
+    def action_error(self) -> None:
+        """Put the caret where the text stops being JSON."""
+        if self.verdict is not None and self.verdict.place is not None:
+            self.move_cursor(self.verdict.place, center=True)
+            self.focus()
+
+    def get_line(self, line_index: int) -> Text:
+        """A line with its colours, and with nothing in it that a terminal would obey."""
+        plain = self.document.get_line(line_index)
+        tabs = plain.split("\t")  # they are widened later
+        text = Text("\t".join(map(inert, tabs)), end="", no_wrap=True)
+        for match in _TOKEN.finditer(plain, 0, _COLOURED):
+            assert match.lastgroup is not None, "each alternative is a group"
+            style = self.get_component_rich_style(f"json--{match.lastgroup}", partial=True)
+            text.stylize(style, match.start(), match.end())
+        return text

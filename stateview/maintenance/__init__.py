@@ -1,0 +1,1 @@
+"""Checking a namespace, pruning its history, and measuring it."""

@@ -1,0 +1,1 @@
+"""Reading, comparing and restoring states, written once over the backend protocol."""

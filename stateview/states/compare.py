@@ -1,0 +1,167 @@
+"""Which keys differ between two states: over one backend by its revisions, over two by a merge in key order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatchcase
+
+from .. import codec
+from ..backends.protocol import Backend, Point, Version
+from ..errors import KeyNotFound, see
+from ..model import ABSENT
+from .json_diff import Change, Diff
+
+PAGE = 500
+FIRST = 8  # keys of a first page, and by how much the pages after it grow or shrink
+LIGHT = 8_000_000  # bytes of a page after which the next may be larger
+_SIGNS = "[*?"  # what makes a pattern a glob
+
+Pair = tuple[str, Version | None, Version | None]
+
+
+class Selection:
+    """Keys chosen by name or glob (`*`, `?`, `[…]`); all of them where there is no pattern."""
+
+    def __init__(self, patterns: Iterable[str] | str | None = None) -> None:
+        self.patterns = None if patterns is None else [patterns] if isinstance(patterns, str) else list(patterns)
+        self._names = frozenset([*(self.patterns or ()), *self.exact()])  # a key may be called as a glob is
+        self._globs = [one for one in self.patterns or () if _name(one) is None]
+
+    def __call__(self, key: str) -> bool:
+        """Whether a key is chosen. O(globs), however many names there are."""
+        return self.patterns is None or key in self._names or any(fnmatchcase(key, one) for one in self._globs)
+
+    def exact(self) -> list[str]:
+        """The names of the patterns that can only be a key's own name: without globs, or as of `literal`."""
+        return [name for one in self.patterns or () if (name := _name(one)) is not None]
+
+    def prefix(self) -> str:
+        """What every chosen key starts with, as far as one can see."""
+        if self.patterns is None or len(self.patterns) != 1:
+            return ""
+        text = self.patterns[0]
+        return text[: min((text.index(sign) for sign in "*?[" if sign in text), default=len(text))]
+
+
+def literal(key: str) -> str:
+    """The pattern that chooses one key alone, whatever signs it is made of."""
+    return "".join(f"[{sign}]" if sign in _SIGNS else sign for sign in key)
+
+
+def _name(pattern: str) -> str | None:
+    """The key of which a pattern is the `literal`; None where it is a glob."""
+    if not any(sign in pattern for sign in _SIGNS):
+        return pattern
+    import re  # here, since few patterns have brackets
+
+    return re.sub(r"\[([*?[])\]", r"\1", pattern) if re.fullmatch(r"(?:[^*?[]|\[[*?[]\])*", pattern) else None
+
+
+def changed_keys(backend: Backend, one: Point, other: Point) -> list[str]:
+    """The keys that may differ, whichever of the states is the later."""
+    low, high = (one, other) if one.revision <= other.revision else (other, one)
+    return backend.changed(low, high)
+
+
+def pairs(backend: Backend, keys: Iterable[str], before: Point, after: Point) -> Iterator[Pair]:
+    """The versions of keys in two states, read page by page: the first is small, and none of large values grows."""
+    page: list[str] = []
+    limit = FIRST
+
+    def read() -> Iterator[Pair]:
+        nonlocal limit
+        old, new = backend.read(page, before), backend.read(page, after)
+        weight = sum(len(one.value or b"") for side in (old, new) for one in side.values())
+        limit = min(PAGE, limit * FIRST) if weight < LIGHT else max(1, limit // FIRST)
+        return ((key, old.get(key), new.get(key)) for key in page)
+
+    for key in keys:
+        page.append(key)
+        if len(page) >= limit:
+            yield from read()
+            page.clear()
+    if page:
+        yield from read()
+
+
+def change(key: str, old: Version | None, new: Version | None) -> Change | None:
+    """What happened to a key between two versions of it; None where it is the same JSON."""
+    if old is None and new is None:
+        return None
+    before = ABSENT if old is None or old.value is None else codec.decode(old.value, f"the value of {key[:60]!r}")
+    after = ABSENT if new is None or new.value is None else codec.decode(new.value, f"the value of {key[:60]!r}")
+    if old is None or new is None:
+        kind = "added" if old is None else "removed"
+        return Change(key, kind, before, after, old.revision if old else 0, new.revision if new else 0)  # type: ignore[arg-type]
+    if old.value == new.value or codec.canonical(before) == codec.canonical(after):
+        return None
+    return Change(key, "changed", before, after, old.revision, new.revision)
+
+
+def diff_points(
+    backend: Backend, before: Point, after: Point, labels: tuple[str, str], selection: Callable[[str], bool]
+) -> Diff:
+    """The diff of two states of one namespace. O(changes)."""
+
+    def source() -> Iterator[Change]:
+        keys = filter(selection, changed_keys(backend, before, after))
+        for key, old, new in pairs(backend, keys, before, after):
+            if (old is None or new is None or old.revision != new.revision) and (found := change(key, old, new)):
+                yield found
+
+    return Diff(*labels, source)
+
+
+def diff_stores(
+    left: tuple[Backend, Point], right: tuple[Backend, Point], labels: tuple[str, str], selection: Callable[[str], bool]
+) -> Diff:
+    """The diff of two states of different namespaces or stores. O(keys), streamed in bounded memory."""
+
+    def source() -> Iterator[Change]:
+        for pair in joined(left, right):
+            if selection(pair[0]) and (found := change(*pair)):
+                yield found
+
+    return Diff(*labels, source)
+
+
+def joined(left: tuple[Backend, Point], right: tuple[Backend, Point]) -> Iterator[Pair]:
+    """Each key of two states with its version in both, in key order. O(keys), in bounded memory."""
+    olds, news = entries(*left), entries(*right)
+    old, new = next(olds, None), next(news, None)
+    while old is not None or new is not None:
+        if new is None or (old is not None and old.key < new.key):
+            assert old is not None
+            yield old.key, old, None
+            old = next(olds, None)
+        elif old is None or new.key < old.key:
+            yield new.key, None, new
+            new = next(news, None)
+        else:
+            yield old.key, old, new
+            old, new = next(olds, None), next(news, None)
+
+
+def entries(backend: Backend, at: Point | None, prefix: str = "") -> Iterator[Version]:
+    """All versions of a state in key order, read page by page."""
+    after = ""
+    while True:
+        page = backend.scan(prefix, after, PAGE, at)
+        yield from page
+        if len(page) < PAGE:
+            return
+        after = page[-1].key
+
+
+def require(selection: Selection, backend: Backend, *points: Point) -> None:
+    """Every key that was given by name must be there in one of the states.
+
+    Raises:
+        KeyNotFound: one is not.
+
+    """
+    names = selection.exact()
+    found = {key for point in points for key in backend.read(names, point)}
+    for name in names:
+        if name not in found:
+            raise KeyNotFound(f"key {name!r} is in neither of the two states", see("keys"))

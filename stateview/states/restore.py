@@ -1,0 +1,376 @@
+"""Restore, undo and redo: new commits whose content is that of an earlier state."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+from .. import codec
+from ..backends.common import conflict_base
+from ..backends.protocol import Backend, Batch, Head, Mark, NewMark, Point, Version, Write
+from ..errors import Conflict, HistoryPruned, KeyNotFound, RefNotFound, see
+from ..model import Commit, check_key, to_datetime
+from ..settings import Safety
+from . import compare as comparison
+from . import retention
+from .compare import Selection
+from .json_diff import Change, Diff, apply_some
+from .view import resolve
+
+DEADLINE = 30.0  # seconds of starting anew because others wrote meanwhile
+EXPIRED = 1000  # safety checkpoints that one restore lets go
+_DAY = 86_400_000_000  # microseconds
+_REASON = 500  # characters of a reason for the log
+
+Committer = Callable[[Batch], Head]
+Pair = tuple[str, Version | None, Version | None]
+
+
+class Request:
+    """What a restore is to bring back, and on what condition. See `StateManager.restore_checkpoint`."""
+
+    def __init__(
+        self, ref: str | int, keys: Iterable[str] | str | None, paths: Mapping[str, Iterable[str]] | None,
+        expected: int | None, previewed: int | None,
+    ) -> None:  # fmt: skip
+        self.ref = ref
+        self.selection = Selection(() if keys is None and paths is not None else keys)
+        given = (paths or {}).items()
+        self.paths = {check_key(key): {one} if isinstance(one, str) else set(one) for key, one in given}
+        self.expected = expected
+        self.previewed = previewed
+
+    def __call__(self, key: str) -> bool:
+        """Whether a key, or something in it, is to be brought back."""
+        return key in self.paths or self.selection(key)
+
+    @property
+    def names(self) -> list[str] | None:
+        """All the keys that it can be about, where each was given by name: no key made later is one of them."""
+        patterns, exact = self.selection.patterns, self.selection.exact()
+        if patterns is None or len(exact) < len(patterns):
+            return None
+        return sorted({*exact, *patterns, *self.paths})  # a key may also be called as a pattern is written
+
+    @property
+    def reason(self) -> str:
+        """The command line that asks for it, for the log."""
+        words = [f"restore {self.ref}"]
+        if self.selection.patterns:
+            words += ["--keys", *self.selection.patterns]
+        words += [f"--path {key}#{path}" for key in sorted(self.paths) for path in sorted(self.paths[key])]
+        text = " ".join(words)
+        return text if len(text) <= _REASON else text[: _REASON - 1] + "…"
+
+
+class Restored(Diff):
+    """The diff that a restore applied, the safety checkpoint that it made, and those that it let go."""
+
+    def __init__(self, applied: Diff, checkpoint: str, expired: tuple[str, ...]) -> None:
+        super().__init__(applied.before, applied.after, applied._source)
+        self.checkpoint = checkpoint
+        self.expired = expired
+
+
+def restore(backend: Backend, request: Request, safety: Safety | None, commit: Committer) -> Diff:
+    """See `StateManager.restore_checkpoint`; without the policy of safety checkpoints, as a dry run."""
+    work = _Restore(backend, request)
+    if safety is None:
+        return work.preview()
+    deadline = time.monotonic() + DEADLINE
+    names = retention.numbered_names(retention.stamped_name("before_restore"))
+    name = next(names)
+    while True:
+        work.look()
+        if not work.writes:
+            return comparison.diff_points(backend, work.live, work.live, work.labels, request)
+        expired = work.expired(safety)
+        try:
+            done = commit(work.batch(name, expired))
+        except Conflict:
+            if time.monotonic() > deadline:
+                raise
+            if any(known.name == name for known in backend.marks()):
+                name = next(names)
+            from random import uniform
+
+            time.sleep(uniform(0, 0.01))
+            continue
+        # Others may have written other keys since the look: the state before is that of the revision before.
+        applied = _applied(backend, Point(done.revision - 1, work.live.time), done, work.labels)
+        return Restored(applied, name, tuple(mark.name for mark in expired))
+
+
+class _Restore:
+    """The plan of one restore, kept up to what others write meanwhile.
+
+    What makes it hold is the condition of its commit. A choice of keys by names depends on those keys alone: the
+    commit expects each to be at the revision that was looked at (also those that need no write), so the state it makes
+    is as if the whole namespace had stood still, and it succeeds however often others write elsewhere. A key that was
+    absent and is made and deleted again in between is absent all the same. Any other choice, by globs or of all keys,
+    also depends on there being no further key, so the commit expects the namespace's revision. After a conflict only
+    what was written since the last look is planned anew, so that the next try comes before the next writer.
+    """
+
+    def __init__(self, backend: Backend, request: Request) -> None:
+        self.backend = backend
+        self.request = request
+        self.target = resolve(backend, request.ref)
+        self.labels = ("live", str(request.ref))
+        self.live = Point(0, 0)
+        self.writes: dict[str, Write] = {}
+        self._looked = False
+
+    def preview(self) -> Diff:
+        """The diff that would be applied, streamed."""
+        request = self.request
+        if request.previewed is None:
+            self._go_live()
+            self._require()
+        else:
+            self.look()
+        if not request.paths:
+            return comparison.diff_points(self.backend, self.live, self.target, self.labels, request)
+        for _ in self._pairs(request.paths):
+            pass  # a path that is not there is an error now, not when someone comes to look
+        return _preview(lambda: self._pairs(self._touched()), self.labels)
+
+    def look(self) -> None:
+        """Plan for what is live now.
+
+        Raises:
+            Conflict: live is not as expected, or not as previewed.
+
+        """
+        previous = self.live if self._looked else None
+        self._go_live()
+        try:
+            since = None if previous is None else self.backend.changed(previous, self.live)
+        except HistoryPruned:  # so much was written since the last look
+            since = None
+        if since is None:
+            self._require()
+            keys = self._touched()
+            self.writes.clear()
+        else:
+            keys = list(filter(self.request, since))
+            for key in keys:
+                self.writes.pop(key, None)
+        self._check_previewed(self.request.paths, since)  # their pointers are those of what was previewed
+        self.writes.update(_writes(self._pairs(keys), self.target))
+        self._check_previewed(self.writes.keys() - self.request.paths.keys(), since)
+        self._looked = True
+
+    def expired(self, safety: Safety) -> list[Mark]:
+        """The safety checkpoints that are kept no longer, the oldest first; not what is being restored. O(marks)."""
+        made = [mark for mark in self.backend.marks() if retention.kind_of(mark) == "safety"]
+        found = retention.beyond(made, max(0, safety.keep - 1), self.live.time - safety.days * _DAY)  # one is made now
+        return [mark for mark in found if mark.revision != self.target.revision][:EXPIRED]
+
+    def batch(self, mark: str, expired: Iterable[Mark]) -> Batch:
+        """The commit that was planned. Its mark names the revision before it, whatever that is by then."""
+        request, reason, names = self.request, self.request.reason, self.request.names
+        marks = (NewMark(mark, f"made by {reason}", fresh=True, kind="safety"),)
+        unmarks = tuple((one.name, one.revision) for one in expired)
+        if names is None or request.expected is not None:
+            return Batch(self.writes, base=self.live.revision, reason=reason, marks=marks, unmarks=unmarks)
+        known = dict.fromkeys(names, 0)
+        for start in range(0, len(names), comparison.PAGE):
+            found = self.backend.read(names[start : start + comparison.PAGE], self.live)
+            known.update((name, version.revision) for name, version in found.items())
+        return Batch(self.writes, known, reason=reason, marks=marks, unmarks=unmarks)
+
+    def _go_live(self) -> None:
+        revision, request = self.backend.head().revision, self.request
+        if request.expected not in (None, revision):
+            raise conflict_base(self.backend.namespace, request.expected or 0, revision)
+        if request.previewed is not None and request.previewed > revision:  # of a namespace that was there before
+            raise conflict_base(self.backend.namespace, request.previewed, revision)
+        self.live = Point(revision, self.backend.now())
+
+    def _require(self) -> None:
+        if self.request.selection.patterns:
+            comparison.require(self.request.selection, self.backend, self.live, self.target)
+
+    def _touched(self) -> list[str]:
+        """The keys to look at: those that may differ, and those that were named with paths."""
+        found = comparison.changed_keys(self.backend, self.live, self.target)
+        return sorted({*filter(self.request, found), *self.request.paths})
+
+    def _pairs(self, keys: Iterable[str]) -> Iterator[Pair]:
+        """The live version of each key, and the one to bring back."""
+        paths, whole = self.request.paths, self.request.selection
+        for key, old, new in comparison.pairs(self.backend, keys, self.live, self.target):
+            some = self._partly(key, old, new) if key in paths else new
+            yield key, old, new if whole(key) else some
+
+    def _partly(self, key: str, old: Version | None, new: Version | None) -> Version | None:
+        """What a key becomes by the chosen changes inside it. It keeps its expiry unless all of them are chosen."""
+        pointers, ref = self.request.paths[key], self.request.ref
+        if not pointers:
+            return old
+        change = comparison.change(key, old, new)
+        if change is None:
+            raise KeyNotFound(f"key {key!r} does not differ between live and {ref}", see("diff"))
+        try:
+            value = apply_some(change.before, change.after, pointers)
+        except KeyNotFound as error:
+            hint = see("restore", str(ref), "--dry-run")
+            raise KeyNotFound(f"key {key!r}: {error.message} between live and {ref}", hint) from None
+        if value is change.after:
+            return new
+        assert old is not None and new is not None, "only a change inside a value has parts"
+        expires = old.expires - self.live.time + self.target.time if old.expires else 0
+        return Version(key, codec.encode(value), new.revision, new.time, expires)
+
+    def _check_previewed(self, keys: Collection[str], since: list[str] | None) -> None:
+        """Refuse if one of these keys was written after what was previewed, or, if known, since the last look."""
+        previewed = self.request.previewed
+        if previewed is None or not keys:
+            return
+        if since is not None:
+            written = set(since)
+        else:
+            try:
+                written = set(self.backend.changed(Point(previewed, 0), Point(self.live.revision, 0)))
+            except HistoryPruned:
+                written = self._rewritten(keys, previewed)
+        late = sorted(written.intersection(keys))
+        if late:
+            some = ", ".join(repr(key[:60]) for key in late[:3]) + (", …" if len(late) > 3 else "")
+            count = "1 key" if len(late) == 1 else f"{len(late):,} keys"
+            raise Conflict(
+                f"{count} to restore changed since revision {previewed}, which was previewed: {some}",
+                "Look at what would be restored now, and try again",
+            )
+
+    def _rewritten(self, keys: Iterable[str], revision: int) -> set[str]:
+        """Which keys were written after a revision that the history no longer reaches: a live entry tells by itself."""
+        written = set()
+        for key, found, _ in comparison.pairs(self.backend, keys, self.live, self.live):
+            if found is None:
+                raise HistoryPruned(
+                    f"revision {revision} is no longer kept, so when key {key[:60]!r} was deleted cannot be told",
+                    "Preview it again, and restore soon after",
+                )
+            if found.revision > revision:
+                written.add(key)
+        return written
+
+
+def _preview(pairs: Callable[[], Iterator[Pair]], labels: tuple[str, str]) -> Diff:
+    """The diff between the versions of each key, read when it is iterated."""
+
+    def source() -> Iterator[Change]:
+        for pair in pairs():
+            if found := comparison.change(*pair):
+                yield found
+
+    return Diff(*labels, source)
+
+
+def _writes(pairs: Iterable[Pair], target: Point) -> Iterator[tuple[str, Write]]:
+    """The writes that give keys the value, and the expiry, of another version of each."""
+    for key, old, new in pairs:
+        if new is None or new.value is None:
+            if old is not None:
+                yield key, Write(None)
+        elif old is None or not _alike(key, old, new):
+            yield key, Write(new.value, new.expires - target.time if new.expires else 0)
+
+
+def _alike(key: str, old: Version, new: Version) -> bool:
+    if old.revision == new.revision:
+        return True
+    return old.expires == new.expires and comparison.change(key, old, new) is None
+
+
+def undo(backend: Backend, commit: Committer, expected: int | None, dry_run: bool) -> Diff:
+    """See `StateManager.undo`."""
+    head = backend.head()
+    last = _commit_at(backend, head, head.revision)
+    position = position_of(last)
+    if position <= 0:
+        raise _nothing("undo", backend)
+    before = position - 1
+    if before < head.floor:
+        raise HistoryPruned(f"what came before revision {position} is no longer kept", see("checkpoints"))
+    earlier = position_of(_commit_at(backend, head, before)) if before > head.floor else before
+    marks = (earlier, position, last.revision if last.forward else 0)
+    reason = f"undo {_title(backend, head, position)}"
+    return _go(backend, head, before, marks, reason, commit, expected, dry_run)
+
+
+def redo(backend: Backend, commit: Committer, expected: int | None, dry_run: bool) -> Diff:
+    """See `StateManager.redo`."""
+    head = backend.head()
+    last = _commit_at(backend, head, head.revision) if head.revision > head.floor else Commit(0, to_datetime(0))
+    if not last.forward:
+        raise _nothing("redo", backend)
+    if last.forward < head.floor:
+        raise HistoryPruned(f"revision {last.forward} is no longer kept", see("checkpoints"))
+    behind = _commit_at(backend, head, last.behind) if last.behind > head.floor else None
+    marks = (last.forward, behind.forward if behind else 0, behind.behind if behind else 0)
+    reason = f"redo {_title(backend, head, last.forward)}"
+    return _go(backend, head, last.forward, marks, reason, commit, expected, dry_run)
+
+
+def _go(
+    backend: Backend, head: Head, revision: int, marks: tuple[int, int, int], reason: str, commit: Committer,
+    expected: int | None, dry_run: bool,
+) -> Diff:  # fmt: skip
+    if expected is not None and head.revision != expected:
+        raise conflict_base(backend.namespace, expected, head.revision)
+    live, target = Point(head.revision, backend.now()), resolve(backend, revision, head)
+    # Only what was written since is taken back: with equal times, `changed` leaves out what merely expired.
+    low, high = sorted((Point(revision, 0), Point(head.revision, 0)), key=lambda point: point.revision)
+
+    def pairs() -> Iterator[Pair]:
+        return comparison.pairs(backend, backend.changed(low, high), live, target)
+
+    if dry_run:
+        return _preview(pairs, ("live", str(revision)))
+    writes = dict(_writes(pairs(), target))
+    if not writes:  # the commit changed nothing that is still there; a commit must say so, for the next undo
+        key = next(iter(backend.changed(low, high)), None)
+        if key is not None:
+            writes = {key: _as_is(backend, key, live)}
+    done = commit(Batch(writes, base=head.revision, reason=reason, undo=marks))
+    return _applied(backend, live, done, ("live", str(revision)))
+
+
+def _as_is(backend: Backend, key: str, live: Point) -> Write:
+    found = backend.read([key], live).get(key)
+    if found is None:
+        return Write(None)
+    return Write(found.value, found.expires - live.time if found.expires else 0)
+
+
+def _applied(backend: Backend, before: Point, done: Head, labels: tuple[str, str]) -> Diff:
+    after = Point(done.revision, before.time)
+    return comparison.diff_points(backend, before, after, labels, Selection())
+
+
+def position_of(commit: Commit) -> int:
+    """The revision whose content a commit brought back, 0 for the empty beginning; else its own."""
+    return commit.position if commit.position or commit.forward else commit.revision
+
+
+def _commit_at(backend: Backend, head: Head, revision: int) -> Commit:
+    if revision <= 0:
+        raise _nothing("undo", backend)
+    found = backend.commits(1, revision + 1)
+    if not found or found[0].revision != revision:
+        raise HistoryPruned(
+            f"commit {revision} is no longer kept", f"The history reaches back to revision {head.floor}"
+        )
+    return found[0]
+
+
+def _title(backend: Backend, head: Head, revision: int) -> str:
+    commit = _commit_at(backend, head, revision)
+    return f"{revision}: {commit.reason}"[:200]
+
+
+def _nothing(act: str, backend: Backend) -> RefNotFound:
+    return RefNotFound(f"there is nothing to {act} in namespace {backend.namespace!r}", see("log"))

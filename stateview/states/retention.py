@@ -1,0 +1,96 @@
+"""The kinds of checkpoints, their automatic names, and which of them a policy deletes. Pure.
+
+A checkpoint that a person did not name is automatic: `auto_YYYYMMDD_HHMMSS`, and the safety checkpoint
+`before_ACT_YYYYMMDD_HHMMSS` that an act makes of the state before it, so that it can be taken back. Safety checkpoints
+expire.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from itertools import count
+
+from ..backends.protocol import Mark
+from ..model import CheckpointKind
+
+# Checkpoints made before kinds were stored are told by name, and safety checkpoints also by how their notes begin.
+_UNSTORED_NOTES = ("made by ", "before ")
+_AUTO = r"auto_\d{8}_\d{6}(_\d+)?"
+_SAFETY = r"before_(restore|import|migrate)_\d{8}_\d{6}(_\d+)?"
+_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_SECOND = 1_000_000
+
+
+def kind_of(mark: Mark) -> CheckpointKind:
+    """The kind that was stored with a checkpoint; of an older one, the kind that its name and note show."""
+    if mark.kind:
+        return mark.kind  # type: ignore[return-value]
+    if _is(_AUTO, mark.name):
+        return "auto"
+    return "safety" if _is(_SAFETY, mark.name) and mark.note.startswith(_UNSTORED_NOTES) else "named"
+
+
+def kind_of_name(name: str) -> str:
+    """The kind to store with a name that a person chose: "" unless the name looks automatic."""
+    return "named" if _is(f"{_AUTO}|{_SAFETY}", name) else ""
+
+
+def stamped_name(stem: str) -> str:
+    """The first automatic name that begins with a stem: `STEM_YYYYMMDD_HHMMSS`, UTC."""
+    return time.strftime(f"{stem}_%Y%m%d_%H%M%S", time.gmtime())
+
+
+def numbered_names(name: str) -> Iterator[str]:
+    """A name and then, without an end, the names to try where it is taken: `NAME`, `NAME_2`, `NAME_3`."""
+    yield name
+    for number in count(2):
+        yield f"{name}_{number}"
+
+
+def _is(pattern: str, name: str) -> bool:
+    import re  # here, since a plain load needs no pattern
+
+    return re.fullmatch(pattern, name, re.ASCII) is not None
+
+
+def to_micros(age: str | float | timedelta) -> int:
+    """An age in microseconds: `30d`, `12h`, `90min`, `90m`, `45s`, `2w`; a number of seconds; a timedelta.
+
+    Raises:
+        ValueError: it is none of these, or below zero.
+
+    """
+    import re
+
+    if isinstance(age, str):
+        match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?) ?(s|min|m|h|d|w)", age, re.ASCII)
+        if match is None:
+            raise ValueError(f"{age[:40]!r} is not an age: give a number and one of {', '.join(_UNITS)}, such as 30d")
+        return round(float(match[1]) * _UNITS[match[2]] * _SECOND)
+    seconds = age.total_seconds() if isinstance(age, timedelta) else age
+    if isinstance(age, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= 1e12:
+        raise ValueError(f"{age!r} is not an age: give such as '30d', seconds, or a timedelta")
+    return round(seconds * _SECOND)
+
+
+def choose(marks: Iterable[Mark], patterns: Iterable[str] | None) -> list[Mark]:
+    """The checkpoints of these names, by name, NAME@REVISION or glob; the automatic ones where there is no pattern."""
+    if patterns is None:
+        return [mark for mark in marks if kind_of(mark) != "named"]
+    wanted = list(patterns)
+    names = ((mark, (mark.name, f"{mark.name}@{mark.revision}")) for mark in marks)
+    return [mark for mark, both in names if any(fnmatchcase(name, one) for one in wanted for name in both)]
+
+
+def beyond(marks: Iterable[Mark], keep: int | None, before: int | None) -> list[Mark]:
+    """Of checkpoints in the order of their making, those that go: not the last `keep`, nor those made since `before`.
+
+    None says nothing: without either, all of them go.
+    """
+    found = list(marks)
+    if keep is not None:
+        found = found[: max(0, len(found) - keep)]
+    return [mark for mark in found if before is None or mark.time < before]

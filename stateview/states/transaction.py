@@ -1,0 +1,128 @@
+"""A user's block of reads and writes that ends in one commit, or in none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .. import codec
+from ..backends.protocol import Backend, Batch, Write
+from ..errors import StateException
+from ..model import ABSENT, check_key
+from .view import StateView, missing_key
+
+
+def check_ttl(ttl: float | None) -> int:
+    """Seconds as microseconds, 0 for no expiry.
+
+    Raises:
+        ValueError: not a positive, finite number.
+
+    """
+    if ttl is None:
+        return 0
+    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 0 < ttl < 1e10:
+        raise ValueError(f"ttl={ttl!r}: give a positive number of seconds, or None for no expiry")
+    return max(1, round(ttl * 1_000_000))
+
+
+def check_expected(expected: int | None, name: str = "expected") -> None:
+    """Check a revision that something must have.
+
+    Raises:
+        ValueError: no revision.
+
+    """
+    if expected is not None and (isinstance(expected, bool) or not isinstance(expected, int) or expected < 0):
+        raise ValueError(f"{name}={expected!r}: give a revision, 0 for what must be absent, or None")
+
+
+class Transaction:
+    """Writes kept in memory until the block ends. Made by `StateManager.transaction`.
+
+    Its reads show the namespace as it was when the block began, with the block's own writes. The commit is refused
+    with `Conflict` if a key that was read has been written by another meanwhile, so that nothing is lost.
+    """
+
+    def __init__(self, backend: Backend, view: StateView, reason: str) -> None:
+        self._backend = backend
+        self._view = view
+        self._reason = reason
+        self._writes: dict[str, Write] = {}
+        self._read: dict[str, int] = {}
+        self._open = True
+
+    def load(self, key: str, default: Any = ABSENT) -> Any:
+        """As `StateManager.load`, with the block's own writes."""
+        data = self._data(check_key(key))
+        if data is not None:
+            return codec.decode(data, f"the value of {key[:60]!r}")
+        if default is ABSENT:
+            raise missing_key(self._backend, key)
+        return default
+
+    def save(self, key: str, value: Any, *, ttl: float | None = None, expected: int | None = None) -> None:
+        """As `StateManager.save`; written when the block ends."""
+        self._check_open()
+        write = Write(codec.encode(value), check_ttl(ttl))
+        check_expected(expected)
+        if expected is not None:
+            self._read[check_key(key)] = expected
+        self._writes[check_key(key)] = write
+
+    def delete(self, key: str) -> bool:
+        """As `StateManager.delete`; done when the block ends. Tells if there is something to delete."""
+        self._check_open()
+        found = self._data(check_key(key)) is not None
+        if found:
+            self._writes[key] = Write(None)
+        return found
+
+    def revision(self, key: str) -> int:
+        """The revision at which a key that the block has read was written; 0 where there was no value."""
+        self._data(check_key(key))
+        return self._read.get(key, 0)
+
+    def update(self, key: str, function: Callable[[Any], Any], default: Any = ABSENT) -> Any:
+        """Save what `function` makes of a key's value; returns the new value."""
+        value = function(self.load(key, default))
+        self.save(key, value)
+        return value
+
+    def list_keys(self, prefix: str = "") -> list[str]:
+        """The keys, sorted, with the block's own writes. Keys that another adds meanwhile are no conflict."""
+        keys = set(self._view.list_keys(prefix))
+        for key, write in self._writes.items():
+            if key.startswith(prefix):
+                (keys.discard if write.value is None else keys.add)(key)
+        return sorted(keys)
+
+    @property
+    def size(self) -> int:
+        """How many keys it will write or delete."""
+        return len(self._writes)
+
+    def batch(self, reason: str = "") -> Batch | None:
+        """What the block comes to; None where it wrote nothing. Nothing can be added afterwards."""
+        self._open = False
+        if not self._writes:
+            return None
+        count = len(self._writes)
+        reason = reason or self._reason or f"transaction of {count} key{'s' if count > 1 else ''}"
+        return Batch(self._writes, self._read, reason=reason)
+
+    def abandon(self) -> None:
+        """The block failed: nothing can be added."""
+        self._open = False
+
+    def _data(self, key: str) -> bytes | None:
+        self._check_open()
+        if key in self._writes:
+            return self._writes[key].value
+        found = self._backend.read([key], self._view._point).get(key)
+        self._read.setdefault(key, found.revision if found is not None else 0)
+        return found.value if found is not None else None
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise StateException("this transaction has ended", "Use it inside its 'with' block")

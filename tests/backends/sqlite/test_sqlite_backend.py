@@ -1,0 +1,125 @@
+"""What only SQLite's backend remembers from one commit to the next, and what its trimming moves between tables."""
+
+import random
+import shutil
+import sqlite3
+
+import pytest
+
+from stateview import StateException, StateManager
+from stateview.backends.protocol import Batch, Point, Write
+from stateview.backends.sqlite import backend as sqlite
+from stateview.backends.sqlite import schema as sqlite_schema
+from stateview.backends.sqlite.row_checksums import examine
+
+
+def differing(one, other):
+    return {key for key in {*one, *other} if one.get(key) != other.get(key)}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_two_connections_and_a_short_history(tmp_path, seed):
+    """Commits of one key and of several, in turns, far beyond what is kept: checkpoints still differ as they should."""
+    chance = random.Random(seed)
+    history = chance.choice([3, 40, 64])
+    states = [StateManager(f"sqlite:{tmp_path}", "ns", history=history) for _ in range(2)]
+    now, marks = {}, {}
+    for number in range(300):
+        state, act, key = chance.choice(states), chance.random(), f"k{chance.randrange(8)}"
+        if act < 0.6:
+            state.save(key, number)
+            now[key] = number
+        elif act < 0.75:
+            with state.transaction() as tx:
+                for key in ("k0", "k1", "k2"):
+                    tx.save(key, number)
+                    now[key] = number
+        elif act < 0.9 and key in now:
+            state.delete(key)
+            del now[key]
+        elif act < 0.97:
+            state.checkpoint(f"c{number}")
+            marks[f"c{number}"] = dict(now)
+    for state in states:
+        head = state.backend.head()
+        assert head.count == len(now)
+        assert history <= head.revision - head.floor <= history + sqlite.SLACK
+        for name, before in marks.items():
+            assert {entry.key for entry in state.diff(name)} == differing(before, now)
+            other = chance.choice(list(marks))
+            assert {entry.key for entry in state.diff(name, other)} == differing(before, marks[other])
+        with state.backend._connection() as db:
+            assert examine(db, sqlite_schema.tables()) == ""
+        state.close()
+
+
+def test_a_save_after_the_store_was_dropped_or_removed(tmp_path, monkeypatch):
+    ours, theirs = (StateManager(f"sqlite:{tmp_path}", "ns") for _ in range(2))
+    assert [ours.save("k", number) for number in range(3)] == [1, 2, 3]
+    theirs.backend.drop()
+    assert ours.save("k", 3) == 1
+    assert theirs.load("k") == 3
+    shutil.rmtree(tmp_path / "ns")
+    monkeypatch.setattr(sqlite, "LOOK", 0.0)  # who removes files by hand is seen a twentieth of a second later
+    assert ours.save("k", 4) == 1
+    ours.close()
+    theirs.close()
+
+
+def test_a_list_of_what_has_rotted_is_an_error_or_in_order(tmp_path):
+    """Bytes of the file are changed at random: no list is of the wrong types or order, and no error is foreign."""
+    chance, path = random.Random(1), tmp_path / "ns" / "state.db"
+    backend = StateManager(f"sqlite:{tmp_path}", "ns").backend
+    for step in range(1, 4):
+        values = {f"k{n:03}": b'"%s"' % (b"x" * chance.choice([5, 500, 9000])) for n in range(0, 200, step)}
+        backend.commit(Batch({key: Write(value) for key, value in values.items()}))
+    backend.close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    sound, refused = path.read_bytes(), 0
+    for _ in range(150):
+        rotten = bytearray(sound)
+        for _ in range(3):
+            rotten[chance.randrange(100, len(rotten))] = chance.randrange(256)
+        path.write_bytes(rotten)
+        backend = StateManager(f"sqlite:{tmp_path}", "ns").backend
+        for at in (None, Point(1, backend.now())):
+            for backwards in (False, True):
+                try:
+                    rows = backend.rows(at=at, skip=1, backwards=backwards)
+                    backend.count("k1", "k2", at)
+                except StateException:
+                    refused += 1
+                    continue
+                assert [row.key for row in rows] == sorted({row.key for row in rows})
+                for row in rows:
+                    kinds = [type(field) for field in (row.size, row.start, row.revision, row.time, row.expires)]
+                    assert kinds == [int, bytes, int, int, int]
+        backend.close()
+        for name in ("state.db-wal", "state.db-shm"):
+            (path.parent / name).unlink(missing_ok=True)
+    assert refused
+
+
+@pytest.mark.parametrize("at", [None, 2])
+def test_a_list_is_read_from_the_index_in_its_order(tmp_path, at):
+    """No plan sorts the namespace, and to pass over live keys touches no row."""
+    with StateManager(f"sqlite:{tmp_path}", "ns") as state:
+        for number in range(3):
+            state.save(f"k{number}", number)
+        asked = []
+        with state.backend._connection() as db:
+            db.trace_v2(sqlite.apsw.SQLITE_TRACE_STMT, lambda event: asked.append(event["sql"]))
+        point = None if at is None else Point(at, state.backend.now())
+        for backwards in (False, True):
+            assert len(state.backend.rows(at=point, skip=1, backwards=backwards)) == (at or 3) - 1
+        lists = [sql for sql in asked if "ORDER BY key" in sql]
+        assert len(lists) == 4
+        with state.backend._connection() as db:
+            db.trace_v2(0, None)
+            for sql in lists:
+                plan = [str(row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", ("", "z", 2, 0, 9))]
+                assert not any("TEMP B-TREE" in line or "SCAN" in line for line in plan), plan
+                if at is None and sql.startswith("SELECT key FROM"):
+                    assert any("COVERING INDEX sqlite_autoindex_entries_1" in line for line in plan), plan

@@ -1,0 +1,223 @@
+"""What `find` shows of a value: the place where it was found; and in JSON all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from dashboard_host import screen_text, shown, until
+from hypothesis import given
+from hypothesis import strategies as st
+from textual.pilot import Pilot
+
+from stateview import StateManager
+from stateview.cli.commands.search import excerpt, text_place, text_test
+from stateview.cli.render import Style, render
+from stateview.cli.results import Table
+from stateview.dashboard.app import Dashboard
+from stateview.dashboard.display.redaction import MASK
+from stateview.dashboard.display.result_redaction import conceal
+from stateview.dashboard.screens.output import OutputScreen
+from stateview.dashboard.widgets.filter_bar import FilterBar
+from stateview.dashboard.widgets.json_view import JsonView
+from stateview.dashboard.widgets.text_list import TextList
+
+LONG = "x" * 20_000 + "needle" + "y" * 20_000
+LINES = "\n".join(f"line {n} of the report{' RED alert' * (n in (57, 90))}" for n in range(1, 301))
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+@pytest.fixture
+def state() -> Iterator[StateManager]:
+    with StateManager("json", "default") as manager:
+        manager.save("report", {"text": LINES, "state": "RED"})
+        manager.save("long", LONG)
+        manager.save("needles", {"many": ["z" * 100] * 1000})
+        yield manager
+
+
+def out(*words: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "stateview", *words], capture_output=True, check=True)
+    return done.stdout.decode()
+
+
+def at_terminal(*words: str) -> str:
+    main, other = pty.openpty()
+    with subprocess.Popen([sys.executable, "-m", "stateview", *words], stdout=other, stderr=other) as child:
+        os.close(other)
+        printed = b""
+        try:
+            while data := os.read(main, 65536):
+                printed += data
+        except OSError:
+            pass  # a terminal that nobody writes to any more
+        assert child.wait() == 0
+    os.close(main)
+    return printed.decode()
+
+
+def test_a_pipe_gets_the_place_and_never_all_of_a_long_value(state: StateManager) -> None:
+    rows = [line.split("\t") for line in out("find", "RED").splitlines()]
+    assert sorted(rows) == [
+        ["report", "/state", '"RED"'],
+        ["report", "/text", 'line 57: "…line 57 of the report RED alert…"'],
+    ]
+    found = out("find", "needle").splitlines()
+    assert [line.split("\t")[0] for line in found] == ["long", "needles"]
+    assert "xneedley" in found[0] and '"…x' in found[0] and found[0].endswith('y…"')
+    assert all(len(line) <= 220 for line in found)
+    assert found[1].endswith("…")  # found by its name: the start of the value
+
+
+def test_a_terminal_shows_the_place_in_a_column(state: StateManager) -> None:
+    shown = at_terminal("find", "RED alert")
+    assert 'line 57: "…line 57 of the report RED alert…"' in shown
+    assert "xneedley" in at_terminal("find", "*needle*")
+    assert "xneedley" in at_terminal("find", "n[e]edle.y", "--regex")
+    assert "xneedley" in at_terminal("find", "needle", "--format", "table")
+
+
+def test_json_and_raw_have_all_of_the_value(state: StateManager) -> None:
+    rows = json.loads(out("find", "needle", "--format", "json", "--in", "values"))
+    assert rows == [{"key": "long", "path": "", "value": LONG}]
+    assert json.loads(out("find", "needle", "--format", "jsonl", "--in", "values")) == rows[0]
+    assert LONG in out("find", "needle", "--format", "raw", "--in", "values")
+
+
+def test_an_excerpt_is_made_of_what_is_masked_already() -> None:
+    secret = "the hunter2 of " * 40 + "public"
+    rows = [
+        ("conf", "", {"token": secret, "name": "x" * 300}),
+        ("token", "", secret),
+        ("open", "", "say public\nthings"),
+    ]
+    place = text_place("public")
+    table = Table(columns=("key", "path", "value"), rows=rows, excerpt=lambda value, room: excerpt(value, place, room))
+    for style in (Style(), Style("", terminal=True), Style("table"), Style("raw"), Style("jsonl")):
+        shown = "".join(render(conceal(table, {}, ("*token*",)), style))
+        assert "hunter2" not in shown
+        assert MASK in shown and "say public" in shown
+
+
+@pytest.mark.parametrize("room", [60, 200])
+def test_an_excerpt_has_the_place_and_is_no_longer_than_there_is_room(room: int) -> None:
+    sides = ("", ""), ("x" * 500, ""), ("", "y" * 500), ("x" * 500, "y" * 500), ("\x1b" * 99, "\x01" * 99)
+    for before, after in sides:
+        shown = excerpt(f"{before}HIT{after}", text_place("HIT"), room)
+        assert "HIT" in shown and len(shown) <= room
+        assert ("…" in shown[:3], "…" in shown[-3:]) == (bool(before), bool(after))
+    assert excerpt("HIT", text_place("HIT"), room) == '"HIT"'
+    assert excerpt(12, text_place("2"), room) == "12"
+    assert "777" in excerpt(int("1" * 900 + "777" + "1" * 900), text_place("777"), room)
+
+
+@given(st.text(alphabet="ab\n\t\x1b", max_size=300), st.sampled_from(["a", "ba", "b*a", "*ab*", "?b*", "*[a]*"]))
+def test_what_is_found_has_an_excerpt(text: str, pattern: str) -> None:
+    if text_test(pattern)(text):
+        shown = excerpt(text, text_place(pattern), 60)
+        assert len(shown) <= 60
+        assert shown.startswith("line ") == ("\n" in text and text_place(pattern)(text) is not None)
+
+
+# --- in the dashboard ------------------------------------------------------------------------------------------------
+
+
+def look(flow: Callable[[Pilot[None], Dashboard], Any], size: tuple[int, int] = (100, 30), **options: Any) -> None:
+    """Run a flow on the whole dashboard."""
+
+    async def go() -> None:
+        app = Dashboard(StateManager("json", "default"), **options)
+        async with app.run_test(size=size) as pilot:
+            await until(pilot, lambda: app.news is not None and app.main is not None and app.main.keys.key is not None)
+            await flow(pilot, app)
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
+async def find_line(pilot: Pilot[None], app: Dashboard, line: str, text: str) -> None:
+    """Type a command, and put the cursor on the line of its output that holds a text."""
+    app.acts.submit(line)
+    await until(pilot, lambda: isinstance(app.screen, OutputScreen) and not app.acts.jobs.running)
+    shown = app.screen.query_one(TextList)
+    await until(pilot, lambda: any(text in one for one in shown.lines))
+    shown.cursor = next(number for number, one in enumerate(shown.lines) if text in one)
+    await pilot.pause()
+    await pilot.press("enter")
+    await pilot.pause()
+
+
+@pytest.mark.parametrize("size", [(60, 15), (100, 30)])
+def test_enter_goes_to_what_was_found(state: StateManager, size: tuple[int, int]) -> None:
+    state.save("list", [{"text": "x\n" * 50 + "deep\n" * 3}])
+
+    async def flow(pilot: Pilot[None], app: Dashboard) -> None:
+        main = app.main
+        assert main is not None
+        view = main.query_one(JsonView)
+        for line, text, key, pointer, seen in (
+            ("find RED", "line 57", "report", "/text", "line 57 of the report RED"),
+            ("find deep --format json", "deep", "list", "/0/text", "│ deep"),
+            ("find needle", "needles", "needles", "/many", ""),
+            ("find needle --in values", "xneedle", "long", "", "needle"),
+            ("find state --in keys --format table", "", "", "", ""),
+        ):
+            main.query_one(FilterBar).value = "lo"
+            main.keys.filter("lo")
+            await find_line(pilot, app, line, text)
+            if not key:
+                assert isinstance(app.screen, OutputScreen)  # a line that is about nothing
+                continue
+            await until(pilot, lambda key=key: app.screen is main and main.keys.key == view.key == key)
+            await until(pilot, lambda pointer=pointer: view.pointer == pointer)
+            if seen:
+                await shown(pilot, seen)
+                assert seen in view.render_line(view.cursor - view.scroll_offset.y).text
+                assert view.has_focus
+            assert not main.query_one(FilterBar).text
+
+    look(flow, size)
+
+
+def test_enter_goes_to_the_state_in_which_it_was_found(state: StateManager) -> None:
+    state.save("gone", {"was": "found here"})
+    state.checkpoint("before")
+    state.delete("gone")
+
+    async def flow(pilot: Pilot[None], app: Dashboard) -> None:
+        main = app.main
+        assert main is not None
+        await find_line(pilot, app, "find 'found here' --at before", "gone")
+        await until(pilot, lambda: app.at == "before" and main.keys.key == "gone")
+        await until(pilot, lambda: main.query_one(JsonView).pointer == "/was")
+        await find_line(pilot, app, "find RED", "/state")
+        await until(pilot, lambda: app.at is None and main.keys.key == "report")
+        await find_line(pilot, app, "find RED -n default", "/state")
+        await pilot.pause()
+        assert isinstance(app.screen, OutputScreen)  # its own connection, which need not be the same store
+
+    look(flow)
+
+
+def test_masked_values_are_said_not_to_be_searched(state: StateManager) -> None:
+    state.save("api_token", "hunter2 and\nmore")
+
+    async def flow(pilot: Pilot[None], app: Dashboard) -> None:
+        for line, told in (("find hunter2", True), ("find hunter2 --in keys", False)):
+            app.acts.submit(line)
+            await shown(pilot, "nothing found in namespace")
+            assert ("masked values are not searched" in screen_text(app)) == told
+            await until(pilot, lambda: not app.acts.jobs.running)
+            await pilot.press("escape")
+            await until(pilot, lambda: not isinstance(app.screen, OutputScreen))
+        await find_line(pilot, app, "find token", "api_token")
+        assert "hunter2" not in screen_text(app)
+
+    look(flow, redact=("*token*",))

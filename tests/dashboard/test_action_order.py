@@ -1,0 +1,193 @@
+"""Acts are done in their order, on what the person saw when asking: not on what came, or was gone to, meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from dashboard_host import screen_text, shown, until, write
+from test_main_screen import board, look, main
+from textual.pilot import Pilot
+
+from stateview import StateManager
+from stateview.backends.sqlite.backend import SQLiteBackend
+from stateview.dashboard.dialogs.confirm import Confirm
+from stateview.dashboard.widgets.timeline import Timeline
+from stateview.errors import Damaged, run
+
+
+@pytest.fixture
+def url(new_store: Callable[[str], str]) -> str:
+    url = new_store("sqlite")
+    with StateManager(url, "other") as state:
+        state.save("a1", "other's")
+    with StateManager(url, "work", author="script") as state:
+        for key in ("a1", "a2", "b"):
+            state.save(key, 1)
+        state.checkpoint("before")
+        state.save("b", 2)
+    return url
+
+
+def keys(url: str, namespace: str = "work") -> list[str]:
+    with StateManager(url, namespace) as state:
+        return state.list_keys()
+
+
+def slow(monkeypatch: pytest.MonkeyPatch, name: str, seconds: float = 0.6) -> None:
+    """Make a call of the backend take long."""
+    real = getattr(SQLiteBackend, name)
+
+    def late(self: SQLiteBackend, *given: Any, **more: Any) -> Any:
+        time.sleep(seconds)
+        return real(self, *given, **more)
+
+    monkeypatch.setattr(SQLiteBackend, name, late)
+
+
+async def read(pilot: Pilot[None]) -> None:
+    """Wait until the keys, the value and the news have come."""
+    await until(pilot, lambda: main(pilot).keys.key and main(pilot)._shown and board(pilot).news)
+
+
+def test_a_dialog_is_about_the_namespace_in_which_it_was_opened(url: str) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        await read(pilot)
+        await pilot.press("space", "space", "X")
+        await shown(pilot, "Delete 2 keys of work?")
+        board(pilot).go(None, "other")
+        await until(pilot, lambda: board(pilot)._coming is not None)
+        await pilot.press("y")
+        await until(pilot, lambda: board(pilot).manager.namespace == "other")
+        await until(pilot, lambda: keys(url) == ["b"])
+
+    look(StateManager(url, "work"), flow)
+    assert keys(url, "other") == ["a1"]
+
+
+def test_an_answer_that_comes_when_one_types_elsewhere_opens_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        await read(pilot)
+        slow(monkeypatch, "get")
+        await pilot.press("X", "slash", "y")
+        await shown(pilot, "delete: the answer came too late")
+        assert len(pilot.app.screen_stack) == 1
+
+    look(StateManager(url, "work"), flow)
+    assert keys(url) == ["a1", "a2", "b"]
+
+
+def test_a_list_of_namespaces_that_comes_late_opens_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        await read(pilot)
+        slow(monkeypatch, "namespaces")
+        await pilot.press("D", "slash", "1")
+        await shown(pilot, "diff: the answer came too late")
+        assert len(pilot.app.screen_stack) == 1
+
+    look(StateManager(url, "work"), flow)
+
+
+def test_many_keys_are_deleted_only_as_they_were_seen(url: str) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        await read(pilot)
+        await pilot.press("space", "space", "X")
+        await shown(pilot, "Delete 2 keys of work?", "--previewed 4")
+        write(url, "work", a2="precious")
+        await pilot.press("y")
+        await shown(pilot, "'a2' was written since revision 4")
+
+    look(StateManager(url, "work"), flow)
+    assert keys(url) == ["a1", "a2", "b"]
+
+
+def test_paused_is_one_revision_and_acts_are_for_it(url: str) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        await read(pilot)
+        await pilot.press("p")
+        await shown(pilot, "PAUSED at r4")
+        write(url, "work", a1="unseen", new=1)
+        await shown(pilot, "2 commits behind")
+        await pilot.press("R", "slash", "a", "enter", "escape")
+        await until(pilot, lambda: main(pilot).keys.total == 3)
+        assert "unseen" not in screen_text(board(pilot))
+        await pilot.press("g", "X")
+        await shown(pilot, "a1: written at r5, after what is shown here")
+        await pilot.press("c")
+        await shown(pilot, "Checkpoint of 4")
+        await pilot.press(*"held", "enter")
+        await shown(pilot, "checkpoint held = revision 4")
+        assert board(pilot).paused  # a name is no commit
+        await pilot.press("j", "T")
+        await shown(pilot, "Expiry of a2")
+        await pilot.press(*"2h", "enter")
+        await shown(pilot, "LIVE ● r7", "unseen")
+
+    look(StateManager(url, "work"), flow)
+
+
+def test_a_checkpoint_is_of_the_line_of_the_timeline_that_the_cursor_has_just_come_to(url: str) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        await read(pilot)
+        await until(pilot, lambda: pilot.app.screen.query_one(Timeline).count > 4)
+        await pilot.press("4", "j", "j", "j", "c")
+        await shown(pilot, "Checkpoint of 3")
+
+    look(StateManager(url, "work"), flow)
+
+
+def test_acts_are_done_in_their_order_and_no_undo_is_lost(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = StateManager(url, "work")
+
+    async def flow(pilot: Pilot[None]) -> None:
+        await read(pilot)
+        acts = board(pilot).acts
+        slow(monkeypatch, "commit", 0.3)
+        acts.run(["checkpoint", "safe"])
+        acts.run(["save", "a1", "5"])
+        acts.run(["save", "a1", "6"])
+        await until(pilot, lambda: [one.line.split()[-1] for one in acts.done] == ["safe", "5", "6"])
+        await pilot.press("z", "z")
+        await until(pilot, lambda: len(acts.done) == 5)
+        assert manager.load("a1") == 1
+
+    look(manager, flow)
+
+
+def test_a_namespace_that_is_not_what_it_was_is_told(url: str) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        await read(pilot)
+        with StateManager(url, "work") as state:
+            state.backend.drop()
+        await shown(
+            pilot, "work was at r4 with 3 keys and is at r0 now", "dropped, or the server has lost it", "NOT THERE YET"
+        )
+
+    look(StateManager(url, "work"), flow)
+
+
+def test_a_next_step_is_for_the_store_that_is_looked_at(url: str) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        await read(pilot)
+        error = Damaged("it is damaged", run("recover", after=": x"))
+        assert board(pilot).error_text(error) == f"it is damaged. Run 'stateview -s {url} recover': x"
+
+    look(StateManager(url, "work"), flow, store=url)
+
+
+def test_a_question_of_a_job_waits_while_one_types(url: str) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        await read(pilot)
+        await pilot.press("slash")
+        board(pilot).acts.submit("delete a*")
+        await pilot.pause(0.3)
+        assert not isinstance(pilot.app.screen, Confirm)
+        await pilot.press("escape")
+        await shown(pilot, "delete 2 keys of work?")
+        await pilot.press("escape")
+        await until(pilot, lambda: len(pilot.app.screen_stack) == 1)
+
+    look(StateManager(url, "work"), flow)
+    assert keys(url) == ["a1", "a2", "b"]

@@ -1,0 +1,61 @@
+"""What imports what: one direction only, and nothing heavy before it is needed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+HEAVY = ["textual", "prompt_toolkit", "rich", "redis", "tomlkit", "click", "apsw", "sqlite3", "asyncio", "ssl", "http"]
+
+
+def loaded(code, folder):
+    """The modules loaded once `code` has run in an interpreter of its own."""
+    code += "\nimport sys; print('\\n'.join(sys.modules))"
+    environment = {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split("\n"))
+
+
+def test_a_state_manager_loads_no_terminal_library_and_no_client(tmp_path):
+    found = loaded("import stateview; stateview.StateManager", tmp_path)
+    assert found & set(HEAVY) == set()
+    assert {name for name in found if name.startswith("stateview.backends.")} <= {
+        "stateview.backends.protocol", "stateview.backends.common",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed", "module"),
+    [("json:s", set(), "jsonfile"), ("sqlite:s", {"apsw"}, "sqlite")],
+    ids=["json", "sqlite"],
+)
+def test_a_backend_loads_itself_alone(tmp_path, url, allowed, module):
+    code = f"""
+from stateview import StateManager
+state = StateManager({url!r}, "one")
+state.save("a", [1, 2])
+state.checkpoint("c")
+state.save("a", [1, 3])
+assert state.load("a") == [1, 3]
+assert len(list(state.diff("c"))[0].paths) == 1
+state.restore_checkpoint("c")
+state.close()
+"""
+    found = loaded(code, tmp_path)
+    assert f"stateview.backends.{module}" in found
+    assert found & set(HEAVY) == allowed
+    others = {"jsonfile", "sqlite", "redis"} - {module}
+    assert found & {f"stateview.backends.{other}" for other in others} == set()
+    assert found & {f"stateview.backends.{one}" for one in ("jsonfile.recovery", "sqlite.recovery")} == set()
+
+
+def test_imports_point_down():
+    lint = Path(sys.executable).parent / "lint-imports"
+    done = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "kept" in done.stdout
