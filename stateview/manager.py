@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from . import codec, settings
-from .backends import make_backend, parse_store
+from .backends import kind_of, make_backend, parse_store
 from .backends.protocol import Backend, Batch, Head, Mark, NewMark, Point, Row, Version, Write
 from .errors import Conflict, HistoryPruned, InvalidName, KeyNotFound, ReadOnly, StateException
 from .model import (
@@ -92,7 +92,7 @@ class StateManager:
         store, name = parse_store(chosen.store), check_name(chosen.namespace, "namespace")
         self._url, self._namespace = store.shown, name
         self._make = partial(make_backend, store, name, read_only=read_only, **options)
-        if store.kind != "redis":  # whose library takes as long to import as all the rest, and may not be needed yet
+        if not kind_of(store).slow_import:
             self.backend = self._make()
         self._opened: dict[str, Any] = {
             "backend": chosen.store, "read_only": read_only, "author": author, "history": history, "timeout": timeout,
@@ -748,7 +748,7 @@ class StateManager:
             for version in comparison.entries(self.backend, view._point):
                 ttl = version.expires - view._point.time if version.expires else 0
                 writes[version.key] = Write(version.value, ttl, version.time)
-                if len(writes) == FORK_PAGE and self.backend.kind != "json":
+                if len(writes) == FORK_PAGE and not self.backend.rewrites_state:
                     target._commit(Batch(writes, base=base, reason=said + ", unfinished"))
                     writes, base = {}, base + 1
             mark = () if writes else (NewMark("forked", said),)  # an empty namespace must have something to exist by

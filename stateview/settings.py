@@ -29,7 +29,7 @@ import stat
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from .backends import DEFAULT_ROOT, parse_store
+from .backends import DEFAULT_ROOT, is_bare, kind_of, parse_store
 from .errors import InvalidName, ReadOnly
 
 FILE = "stateview.toml"
@@ -191,7 +191,7 @@ def choose(store: str | None = None, namespace: str | None = None) -> Choice:
     """
     store = store or os.environ.get("STATEVIEW_STORE")
     namespace = namespace or os.environ.get("STATEVIEW_NAMESPACE")
-    bare = store in ("json", "sqlite", "redis")
+    bare = store is not None and is_bare(store)
     if (bare or (store and ":" in store)) and namespace:
         return Choice(str(store), namespace)
     found = find()
@@ -203,14 +203,14 @@ def choose(store: str | None = None, namespace: str | None = None) -> Choice:
         namespace = namespace or found.of_store(store, "namespace")
         read_only = bool(found.of_store(store, "read_only"))
         store, folder = named[store], found.folder
-    elif ":" not in store and store not in ("json", "sqlite", "redis"):
+    elif ":" not in store and not is_bare(store):
         known = f"; {found.path} names {', '.join(sorted(named))}" if named else ""
         raise InvalidName(
             f"{store!r} is neither a store URL nor a store of a {FILE}{known}",
             "Use json, sqlite, redis, json:PATH, sqlite:PATH or redis://HOST:PORT/DB",
         )
     store = _VARIABLE.sub(_value, store)
-    if folder and parse_store(store).kind != "redis":
+    if folder and kind_of(parse_store(store)).in_folder:
         kind, _, path = store.partition(":")
         store = f"{kind}:{os.path.relpath(os.path.join(folder, os.path.expanduser(path or DEFAULT_ROOT)))}"
     return Choice(store, namespace or found.text("namespace") or "default", read_only)
@@ -274,6 +274,6 @@ def switch(store: str, namespace: str) -> str:
             store = named[store]
     elif found.folder and found.folder != os.getcwd():
         parsed = parse_store(store)
-        if parsed.kind != "redis":
+        if kind_of(parsed).in_folder:
             store = f"{parsed.kind}:{os.path.relpath(parsed.place, found.folder)}"
     return remember(store, namespace, found.folder)

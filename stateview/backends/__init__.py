@@ -1,9 +1,16 @@
-"""Store URL to backend, each imported only when it is asked for."""
+"""Store URL to backend, each imported only when it is asked for.
+
+A package of someone else's adds a backend by an entry point of the group `stateview.backends`: its name is the kind
+and URL scheme, its object a `BackendKind`. `CONTRIBUTING.md` says what a backend has to do.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from ..errors import InvalidName
 from ..model import check_name
@@ -11,8 +18,7 @@ from .protocol import Backend
 
 DEFAULT_ROOT = ".claude/state"
 DEFAULT_REDIS = "redis://localhost:6379/0"
-_REDIS = ("redis", "rediss", "redis+cluster", "redis+sentinel", "unix")
-_FILES = ("json", "sqlite")
+GROUP = "stateview.backends"
 
 
 class Store(NamedTuple):
@@ -23,12 +29,122 @@ class Store(NamedTuple):
     shown: str
 
 
+class BackendKind(Struct, frozen=True):
+    """A kind of backend, before anything of it is imported.
+
+    Args:
+        name: the kind, such as `json`; also the scheme of its URLs.
+        title: what a person calls it, such as `JSON files`.
+        make: imports the backend and makes that of one namespace: `make(store, namespace, **options)`. Touches neither
+            disk nor network.
+        schemes: all schemes of its URLs.
+        bare: the URL that the kind's bare name stands for; None where it needs a URL.
+        files: what it keeps of a namespace in the folder `PLACE/NAMESPACE`, by names and globs; `()` where the place is
+            no folder.
+        options: the options that it takes beside `read_only`, `history` and `timeout`. The others are left out.
+        slow_import: its client takes long to import, so that a manager waits with it until the first access.
+
+    """
+
+    name: str
+    title: str
+    make: Callable[..., Backend]
+    schemes: tuple[str, ...] = ()
+    bare: Callable[[], str] | None = None
+    files: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    slow_import: bool = False
+
+    @property
+    def in_folder(self) -> bool:
+        """Whether a store of this kind is a folder."""
+        return bool(self.files)
+
+
+def _json(store: Store, namespace: str, **options: Any) -> Backend:
+    from .jsonfile.backend import JSONBackend
+
+    return JSONBackend(store.place, namespace, **options)
+
+
+def _sqlite(store: Store, namespace: str, **options: Any) -> Backend:
+    from .sqlite.backend import SQLiteBackend
+
+    return SQLiteBackend(store.place, namespace, **options)
+
+
+def _redis(store: Store, namespace: str, **options: Any) -> Backend:
+    from .redis.backend import RedisBackend
+
+    return RedisBackend(store.place, store.shown, namespace, **options)
+
+
+def _default_redis() -> str:
+    return os.environ.get("STATEVIEW_REDIS_URL") or DEFAULT_REDIS
+
+
+BUILT_IN = {
+    kind.name: kind
+    for kind in (
+        BackendKind("json", "JSON files", _json, ("json",), lambda: f"json:{DEFAULT_ROOT}",
+                    ("state.json", "history.jsonl", "checkpoints")),
+        BackendKind("sqlite", "SQLite", _sqlite, ("sqlite",), lambda: f"sqlite:{DEFAULT_ROOT}", ("state.db*",),
+                    ("durability",)),
+        BackendKind("redis", "Redis", _redis, ("redis", "rediss", "redis+cluster", "redis+sentinel", "unix"),
+                    _default_redis, slow_import=True),
+    )
+}  # fmt: skip
+_BY_SCHEME = {scheme: kind for kind in BUILT_IN.values() for scheme in kind.schemes}
+
+
+def registered() -> list[str]:
+    """The kinds that other packages registered, by name; nothing of them is imported."""
+    from importlib.metadata import entry_points
+
+    return sorted({point.name for point in entry_points(group=GROUP)} - _BY_SCHEME.keys())
+
+
+def find_kind(scheme: str) -> BackendKind | None:
+    """The kind with a URL scheme, or None. Looks at other packages' entry points only where no built-in one has it."""
+    if scheme in _BY_SCHEME:
+        return _BY_SCHEME[scheme]
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=GROUP, name=scheme):
+        return _loaded(point)
+    return None
+
+
+def _loaded(point: Any) -> BackendKind:
+    try:
+        kind = point.load()
+    except Exception as error:  # another package's import can fail in any way
+        what = f"the backend {point.name!r} ({point.value}) cannot be loaded: {error}"
+        raise InvalidName(what, "Install the package that registers it again, or remove it") from error
+    if not isinstance(kind, BackendKind) or kind.name != point.name:
+        raise InvalidName(f"the backend {point.name!r} ({point.value}) is no BackendKind of that name")
+    return kind
+
+
+def is_bare(store: str) -> bool:
+    """Whether a store is named by a backend's bare name, such as `sqlite`."""
+    kind = None if ":" in store else find_kind(store)
+    return kind is not None and kind.name == store and kind.bare is not None
+
+
 def mask(url: str) -> str:
     """A store URL with its password hidden."""
     import re  # here, since a store of files needs no pattern
 
     masked = re.sub(r"(?<=://)([^/@:]*):.*@", r"\1:***@", url)
     return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", masked)
+
+
+def kind_of(store: Store) -> BackendKind:
+    """The kind of a parsed store."""
+    kind = find_kind(store.kind)
+    assert kind is not None, "a store is parsed by its kind"
+    return kind
 
 
 def parse_store(url: str, folder: str = "") -> Store:
@@ -38,24 +154,28 @@ def parse_store(url: str, folder: str = "") -> Store:
         InvalidName: it is neither.
 
     """
-    scheme, colon, rest = url.partition(":")
-    if scheme in _FILES and (not colon or rest):
-        path = rest or DEFAULT_ROOT
-        if path.startswith("//"):
-            path = path[2:]
-        if "\0" in path:
-            raise InvalidName("the path of a store holds a NUL character", "Give another path")
-        path = os.path.join(folder, os.path.expanduser(path))
-        return Store(scheme, path, f"{scheme}:{path}")
-    if scheme == "redis" and not colon:
-        url = os.environ.get("STATEVIEW_REDIS_URL") or DEFAULT_REDIS
-        scheme = url.partition(":")[0]
-    if scheme in _REDIS and "://" in url:
-        return Store("redis", url, mask(url))
-    raise InvalidName(
+    kind = None if ":" in url else find_kind(url)
+    if kind is not None and kind.name == url and kind.bare is not None:
+        url = kind.bare()
+    scheme, _, rest = url.partition(":")
+    kind = find_kind(scheme)
+    if kind is None or not rest or not (kind.in_folder or rest.startswith("//")):
+        raise _no_store(url)
+    if not kind.in_folder:
+        return Store(kind.name, url, mask(url))
+    path = rest.removeprefix("//")
+    if "\0" in path:
+        raise InvalidName("the path of a store holds a NUL character", "Give another path")
+    path = os.path.join(folder, os.path.expanduser(path))
+    return Store(kind.name, path, f"{scheme}:{path}")
+
+
+def _no_store(url: str) -> InvalidName:
+    more = "".join(f", {name}:…" for name in registered())
+    return InvalidName(
         f"{mask(url)!r} is not a store",
         "Use json, sqlite, redis, json:PATH, sqlite:PATH, redis://HOST:PORT/DB, rediss://…, redis+cluster://…,"
-        " redis+sentinel://… or unix://PATH",
+        f" redis+sentinel://… or unix://PATH{more}",
     )
 
 
@@ -65,7 +185,7 @@ def open_backend(url: str, namespace: str, **options: Any) -> Backend:
     Args:
         url: a store URL, or `json`, `sqlite`, `redis`.
         namespace: the namespace's name.
-        options: `read_only`, `history`, `timeout`; for SQLite `durability`.
+        options: `read_only`, `history`, `timeout`; `values`, the form of stored values; for SQLite `durability`.
 
     Raises:
         InvalidName: the URL or the namespace may not be.
@@ -76,16 +196,6 @@ def open_backend(url: str, namespace: str, **options: Any) -> Backend:
 
 def make_backend(store: Store, namespace: str, **options: Any) -> Backend:
     """As `open_backend`, of a store that was parsed and a name that was checked."""
-    if store.kind != "sqlite":
-        options.pop("durability", None)  # the others have but one
-    if store.kind == "json":
-        from .jsonfile.backend import JSONBackend
-
-        return JSONBackend(store.place, namespace, **options)
-    if store.kind == "sqlite":
-        from .sqlite.backend import SQLiteBackend
-
-        return SQLiteBackend(store.place, namespace, **options)
-    from .redis.backend import RedisBackend
-
-    return RedisBackend(store.place, store.shown, namespace, **options)
+    kind = kind_of(store)
+    known = ("read_only", "history", "timeout", "values", *kind.options)
+    return kind.make(store, namespace, **{name: value for name, value in options.items() if name in known})

@@ -242,6 +242,8 @@ class Backend(Protocol):
     kind: str
     url: str
     namespace: str
+    rewrites_state: bool
+    """Whether each commit writes the whole live state, so that many small commits cost more than a large one."""
 
     def place(self) -> Place:
         """Where the namespace lies. Reads, and adopts nothing. O(1)."""

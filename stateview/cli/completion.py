@@ -231,10 +231,10 @@ def _namespaces(context: Context, word: str) -> Iterator[Candidate]:
 
 
 def _stores(context: Context, word: str) -> Iterator[Candidate]:
-    from ..backends import mask
+    from ..backends import BUILT_IN, mask, registered
 
     named = {name: mask(url) for name, url in settings.find().stores().items()}
-    known = {"json": "JSON files", "sqlite": "SQLite", "redis": "Redis", **named}
+    known = {kind.name: kind.title for kind in BUILT_IN.values()} | dict.fromkeys(registered(), "") | named
     return ((name, help) for name, help in known.items() if name.startswith(word))
 
 

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from .. import settings
-from ..backends import mask, parse_store
+from ..backends import kind_of, mask, parse_store
 from ..cli.context import Context
 from ..cli.exit_codes import UsageError
 from ..cli.results import Done
@@ -29,7 +29,7 @@ def start(context: Context, given: dict[str, Any]) -> Done:
     store = options["store"] or os.environ.get("STATEVIEW_STORE") or found.text("store") or "json"
     manager = context.open(options["store"], options.get("namespace"), timeout=TIMEOUT)
     manager.author = manager.author or "dashboard"  # so that the log tells a person's acts from the script's
-    apart = "at" not in given and parse_store(manager.url).kind == "redis"
+    apart = "at" not in given and kind_of(parse_store(manager.url)).slow_import
     prefetch = Prefetch(manager, given.get("at"), apart=apart)
     if "at" in given:
         _check_ref(manager, given["at"])

@@ -84,6 +84,7 @@ class JSONBackend:
     """
 
     kind = "json"
+    rewrites_state = True
 
     def __init__(
         self, root: str, namespace: str, *, read_only: bool = False, history: int = 10_000, timeout: float = 10.0

@@ -86,6 +86,7 @@ class RedisBackend:
     """
 
     kind = "redis"
+    rewrites_state = False
 
     def __init__(
         self, url: str, shown: str, namespace: str, *, read_only: bool = False, history: int = 10_000,

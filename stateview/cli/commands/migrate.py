@@ -7,7 +7,7 @@ import shlex
 import time
 from typing import TYPE_CHECKING, Any
 
-from ...backends import mask, parse_store
+from ...backends import kind_of, mask, parse_store
 from ...errors import ReadOnly
 from ...manager import migrate as move
 from ..context import Context
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ...transfer.migrate import Migrated, Step, Tell
 
 EVERY = 1.0  # seconds between two lines of progress for a script
-_JSON = ("state.json", "history.jsonl", "checkpoints")
 
 
 def migrate(context: Context, given: dict[str, Any]) -> Done:
@@ -114,8 +113,10 @@ def _told(report: Migrated, given: str, last: bool) -> str:
 def _same_folder(report: Migrated) -> list[str]:
     """A warning, where removing the former namespace's folder would remove the new one too."""
     one, other = parse_store(report.source), parse_store(report.destination)
-    if "redis" in (one.kind, other.kind) or os.path.realpath(one.place) != os.path.realpath(other.place):
+    if not (kind_of(one).in_folder and kind_of(other).in_folder):
         return []
-    names = _JSON if one.kind == "json" else ("state.db*",)
+    if os.path.realpath(one.place) != os.path.realpath(other.place):
+        return []
+    names = kind_of(one).files
     folder = os.path.join(one.place, report.namespace)
     return [f"both lie in {folder}: to remove the former, remove {', '.join(names)} in it, never the folder"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...backends import mask, parse_store
+from ...backends import is_bare, mask, parse_store
 from ...errors import InvalidName
 from ...manager import StateManager
 from ...model import check_checkpoint, check_name, now
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _TYPED = ""  # instead of a store: one is to be typed
 _ANOTHER = "another store…"
-_KINDS = ("json", "sqlite", "redis")  # each a store by itself, where it is by default
 
 
 class Place(NamedTuple):
@@ -121,7 +120,7 @@ def _type_store(board: Dashboard, ref: str, initial: str = "") -> None:
         text = (text or "").strip()
         if not text:
             return
-        known = ":" in text or text in _KINDS or text in dict(board.stores)
+        known = ":" in text or is_bare(text) or text in dict(board.stores)
         stores = [text] if known else [f"{kind}:{text}" for kind in ("sqlite", "json")]
 
         def took(found: list[Place]) -> None:
