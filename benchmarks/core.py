@@ -25,7 +25,7 @@ from sketch import SketchJSON, SketchRedis, SketchSQLite
 from timing import Row, faster, in_turns, redis_server, show, slower
 
 from stateview import StateManager
-from stateview.backends.protocol import Batch, Write
+from stateview.backends.protocol import CommitRequest, Write
 
 SMALL = 1000
 FEW = 100  # keys of a workflow's state, and keys that a diff or a restore is about
@@ -103,7 +103,7 @@ def seed(state: StateManager, keys: list[str]) -> None:
     size = SEED[state.backend.kind]
     for start in range(0, len(keys), size):
         writes = {key: Write(b'{"n":%d}' % number) for number, key in enumerate(keys[start : start + size], start)}
-        state.backend.commit(Batch(writes, reason="seed"))
+        state.backend.commit(CommitRequest(writes, reason="seed"))
 
 
 def bare_table(path: str) -> apsw.Connection:

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from timing import redis_server
 
 from stateview import StateManager
-from stateview.backends.protocol import Batch, Write
+from stateview.backends.protocol import CommitRequest, Write
 
 KEYS = 100_000
 CHECKPOINTS = 20
@@ -38,7 +38,7 @@ def fill(state: StateManager, keys: int, share: float) -> None:
                 key: Write(b'{"name":"%s","tries":%d}' % (chance.randbytes(60).hex().encode(), turn))
                 for key in some[start : start + step]
             }
-            state.backend.commit(Batch(writes))
+            state.backend.commit(CommitRequest(writes))
         state.checkpoint(f"nightly_{turn:02}")
 
 

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from timing import redis_server, spell
 
 from stateview.backends import open_backend
-from stateview.backends.protocol import Batch, NewMark, Write
+from stateview.backends.protocol import CheckpointWrite, CommitRequest, Write
 from stateview.transfer.migrate import migrate
 
 KEYS = 1_000_000
@@ -51,11 +51,11 @@ def make(store: str, keys: int) -> None:
         batch = keys if backend.kind == "json" else BATCH  # a commit of JSON files writes them all
         for start in range(0, keys, batch):
             numbers = range(start, min(keys, start + batch))
-            backend.commit(Batch({f"task:{n:07}": Write(value(n, 0)) for n in numbers}, reason="made"))
+            backend.commit(CommitRequest({f"task:{n:07}": Write(value(n, 0)) for n in numbers}, reason="made"))
         for turn in range(1, 4):
             some = range(turn, keys, max(1, keys // CHANGED))
-            backend.commit(Batch(marks=(NewMark(f"checkpoint-{turn}"),)))
-            backend.commit(Batch({f"task:{n:07}": Write(value(n, turn)) for n in some}, reason=f"turn {turn}"))
+            backend.commit(CommitRequest(marks=(CheckpointWrite(f"checkpoint-{turn}"),)))
+            backend.commit(CommitRequest({f"task:{n:07}": Write(value(n, turn)) for n in some}, reason=f"turn {turn}"))
     finally:
         backend.close()
 

@@ -12,7 +12,17 @@ from typing import IO, TYPE_CHECKING, Any
 
 from . import codec, settings
 from .backends import kind_of, make_backend, parse_store
-from .backends.protocol import Backend, Batch, Head, Mark, NewMark, Point, Row, Version, Write
+from .backends.protocol import (
+    Backend,
+    CheckpointRecord,
+    CheckpointWrite,
+    CommitRequest,
+    Head,
+    KeySummary,
+    StateAt,
+    Version,
+    Write,
+)
 from .errors import Conflict, HistoryPruned, InvalidName, KeyNotFound, ReadOnly, StateException
 from .model import (
     ABSENT,
@@ -30,7 +40,7 @@ from .model import (
 )
 from .states import compare as comparison
 from .states import restore as restoring
-from .states.json_diff import Change, Diff, point
+from .states.json_diff import Change, Diff, resolve_pointer
 from .states.retention import kind_of_name, numbered_names, stamped_name
 from .states.transaction import Transaction, check_expected, check_ttl
 from .states.view import Ref, StateView, diff, find_mark, missing_key, missing_mark, resolve, to_checkpoint, to_entry
@@ -38,15 +48,15 @@ from .states.view import Ref, StateView, diff, find_mark, missing_key, missing_m
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from .backends.protocol import Progress
+    from .backends.protocol import ProgressCount
     from .maintenance.prune import PruneReport
     from .maintenance.stats import Stats
-    from .transfer.export_import import Exported, Imported, Importing
-    from .transfer.migrate import Migrated, Tell
+    from .transfer.export_import import ExportReport, ImportJob, ImportReport
+    from .transfer.migrate import MigrationReport, OnMigrationProgress
 
 UPDATE_SECONDS = 60.0
-FORK_PAGE = 20_000
-_IDLE = 1.0  # seconds of one wait of `watch`, between which Ctrl-C and a timeout are looked at
+KEYS_PER_FORK_COMMIT = 20_000
+_WAIT_SECONDS = 1.0  # seconds of one wait of `watch`, between which Ctrl-C and a timeout are looked at
 
 
 class StateManager:
@@ -81,7 +91,7 @@ class StateManager:
             check_name(namespace, "namespace")
         if backend is not None and (not isinstance(backend, str) or not backend):
             raise InvalidName(f"{backend!r} is not a store", "Use json, sqlite, redis, or a store URL")
-        chosen = settings.choose(backend, namespace)
+        chosen = settings.resolve_target(backend, namespace)
         given = {"history": history, "timeout": timeout, "durability": durability}
         options = {name: value for name, value in given.items() if value is not None}
         read_only = read_only or chosen.read_only
@@ -165,7 +175,9 @@ class StateManager:
         check_expected(expected)
         expectation = {} if expected is None else {check_key(key): expected}
         write = Write(data, check_ttl(ttl))
-        return self._commit(Batch({check_key(key): write}, expectation, reason=reason or f"save {key}")).revision
+        return self._commit(
+            CommitRequest({check_key(key): write}, expectation, reason=reason or f"save {key}")
+        ).revision
 
     def load(self, key: str, default: Any = ABSENT, *, at: Ref | None = None) -> Any:
         """The value of a key, fresh: changing it changes nothing stored.
@@ -216,7 +228,7 @@ class StateManager:
             return False
         expectation = {key: expected if expected is not None else found.revision if found else 0}
         try:
-            self._commit(Batch({key: Write(None)}, expectation, reason=reason or f"delete {key}"))
+            self._commit(CommitRequest({key: Write(None)}, expectation, reason=reason or f"delete {key}"))
         except Conflict:
             if expected is not None:
                 raise
@@ -232,7 +244,7 @@ class StateManager:
     def rows(
         self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, skip: int = 0,
         backwards: bool = False, *, at: Ref | None = None,
-    ) -> list[Row]:  # fmt: skip
+    ) -> list[KeySummary]:  # fmt: skip
         """A page of the keys without their values, in code point order, for lists of any length.
 
         Args:
@@ -255,7 +267,7 @@ class StateManager:
         """
         if at is not None:
             return self.at(at).rows(prefix, after, before, limit, skip, backwards)
-        return self.backend.rows(prefix, after, before, limit, None, skip, backwards)
+        return self.backend.list_keys(prefix, after, before, limit, None, skip, backwards)
 
     def count(self, low: str = "", high: str = "", *, at: Ref | None = None) -> int:
         """How many keys there are from `low` up to, not including, `high`; "" is no bound.
@@ -286,15 +298,15 @@ class StateManager:
 
         """
 
-        def make() -> Batch:
+        def make() -> CommitRequest:
             found = self.backend.get(check_key(key))
             if found is None and default is ABSENT:
                 raise missing_key(self.backend, key)
             value = function(default if found is None or found.value is None else codec.decode(found.value, key))
             write = Write(codec.encode(value), check_ttl(ttl))
-            return Batch({key: write}, {key: found.revision if found else 0}, reason=reason or f"update {key}")
+            return CommitRequest({key: write}, {key: found.revision if found else 0}, reason=reason or f"update {key}")
 
-        batch, _ = self._commit_anew(make)
+        batch, _ = self._commit_with_retry(make)
         return codec.decode(batch.writes[key].value or b"null", key)
 
     def rename(self, key: str, new: str, *, expected: int | None = None, reason: str = "") -> int:
@@ -317,8 +329,8 @@ class StateManager:
         check_expected(expected)
         names = [check_key(key), check_key(new)]
 
-        def make() -> Batch:
-            live = Point(self.backend.head().revision, self.backend.now())
+        def make() -> CommitRequest:
+            live = StateAt(self.backend.head().revision, self.backend.now())
             found = self.backend.read(names, live)
             if key not in found:
                 raise missing_key(self.backend, key)
@@ -327,9 +339,9 @@ class StateManager:
             old = found[key]
             write = Write(old.value, old.expires - live.time if old.expires else 0)
             expectation = {key: old.revision if expected is None else expected, new: 0}
-            return Batch({key: Write(None), new: write}, expectation, reason=reason or f"rename {key} to {new}")
+            return CommitRequest({key: Write(None), new: write}, expectation, reason=reason or f"rename {key} to {new}")
 
-        return self._commit_anew(make, once=expected is not None)[1].revision
+        return self._commit_with_retry(make, once=expected is not None)[1].revision
 
     def expire(self, key: str, ttl: float | None, *, expected: int | None = None, reason: str = "") -> int:
         """Set or clear when a key expires, and return the new revision. The value stays. O(log n).
@@ -350,14 +362,14 @@ class StateManager:
         micros = check_ttl(ttl)
         said = reason or (f"expire {key} never" if ttl is None else f"expire {key} in {ttl:g} s")
 
-        def make() -> Batch:
+        def make() -> CommitRequest:
             found = self.backend.get(check_key(key))
             if found is None:
                 raise missing_key(self.backend, key)
             expectation = {key: found.revision if expected is None else expected}
-            return Batch({key: Write(found.value, micros)}, expectation, reason=said)
+            return CommitRequest({key: Write(found.value, micros)}, expectation, reason=said)
 
-        return self._commit_anew(make, once=expected is not None)[1].revision
+        return self._commit_with_retry(make, once=expected is not None)[1].revision
 
     @contextmanager
     def transaction(self, reason: str = "") -> Iterator[Transaction]:
@@ -372,7 +384,7 @@ class StateManager:
         try:
             yield transaction
         except BaseException:
-            transaction.abandon()
+            transaction.discard()
             raise
         self.commit(transaction)
 
@@ -399,14 +411,16 @@ class StateManager:
         if name is None:
             return self._mark_fresh(stamped_name("auto"), note, where)
         revision, moment = (None, 0) if where is None else (where.revision, where.time)
-        self._commit(Batch(marks=(NewMark(name, note, revision, moment, kind=kind_of_name(name)),)))
+        self._commit(CommitRequest(marks=(CheckpointWrite(name, note, revision, moment, kind=kind_of_name(name)),)))
         return name
 
-    def _mark_fresh(self, stem: str, note: str, where: Point | None) -> str:
+    def _mark_fresh(self, stem: str, note: str, where: StateAt | None) -> str:
         revision, moment = (None, 0) if where is None else (where.revision, where.time)
         for name in numbered_names(stem):
             try:
-                self._commit(Batch(marks=(NewMark(name, note, revision, moment, fresh=True, kind="auto"),)))
+                self._commit(
+                    CommitRequest(marks=(CheckpointWrite(name, note, revision, moment, fresh=True, kind="auto"),))
+                )
                 return name
             except Conflict:
                 continue
@@ -431,7 +445,7 @@ class StateManager:
 
         """
         mark = self._mark(name)
-        self._commit(Batch(unmarks=((mark.name, mark.revision),)))
+        self._commit(CommitRequest(unmarks=((mark.name, mark.revision),)))
         return to_checkpoint(mark)
 
     def rename_checkpoint(self, name: str, new: str) -> None:
@@ -444,10 +458,10 @@ class StateManager:
         """
         mark = self._mark(name)
         kind = kind_of_name(check_checkpoint(new))
-        fresh = NewMark(new, mark.note, mark.revision, mark.time, fresh=True, kind=kind)
-        self._commit(Batch(marks=(fresh,), unmarks=((mark.name, mark.revision),)))
+        fresh = CheckpointWrite(new, mark.note, mark.revision, mark.time, fresh=True, kind=kind)
+        self._commit(CommitRequest(marks=(fresh,), unmarks=((mark.name, mark.revision),)))
 
-    def _mark(self, ref: str) -> Mark:
+    def _mark(self, ref: str) -> CheckpointRecord:
         parsed = parse_ref(ref)
         mark = (
             find_mark(self.backend.marks(), parsed.name, parsed.revision) if parsed.name and not parsed.back else None
@@ -513,11 +527,11 @@ class StateManager:
         """
         check_expected(expected)
         check_expected(previewed, "previewed")
-        request = restoring.Request(ref, keys, paths, expected, previewed)
+        request = restoring.RestoreRequest(ref, keys, paths, expected, previewed)
         return restoring.restore(self.backend, request, None if dry_run else self.safety, self._commit)
 
     @property
-    def safety(self) -> settings.Safety:
+    def safety(self) -> settings.CheckpointRetention:
         """How long the checkpoints that acts make for safety (`before_…`) are kept, by the folder's `stateview.toml`.
 
         Raises:
@@ -599,12 +613,12 @@ class StateManager:
         """The version, below a revision if one is given, since which a place inside a value is what it is there."""
         versions = _all_versions(self.backend, key, below)
         last = next(versions)
-        value = point(to_entry(last).value, path) if last.value is not None else ABSENT
+        value = resolve_pointer(to_entry(last).value, path) if last.value is not None else ABSENT
         if value is ABSENT:
             raise missing_key(self.backend, key + path)
         wanted = codec.canonical(value)
         for version in versions:
-            found = ABSENT if version.value is None else point(to_entry(version).value, path)
+            found = ABSENT if version.value is None else resolve_pointer(to_entry(version).value, path)
             if found is ABSENT or codec.canonical(found) != wanted:
                 return last
             last = version
@@ -626,7 +640,7 @@ class StateManager:
         known = resolve(self.backend, since)
         quiet_since = time.monotonic()
         while True:
-            left = _IDLE if timeout is None else min(_IDLE, timeout - (time.monotonic() - quiet_since))
+            left = _WAIT_SECONDS if timeout is None else min(_WAIT_SECONDS, timeout - (time.monotonic() - quiet_since))
             if left <= 0:
                 return
             revision = self.backend.wait(known.revision, left)
@@ -642,8 +656,8 @@ class StateManager:
 
     def export(
         self, target: str | os.PathLike[str] | IO[bytes], *, layout: str | None = None, at: Ref | None = None,
-        keys: Iterable[str] | str | None = None, overwrite: bool = False, progress: Progress | None = None,
-    ) -> Exported:  # fmt: skip
+        keys: Iterable[str] | str | None = None, overwrite: bool = False, progress: ProgressCount | None = None,
+    ) -> ExportReport:  # fmt: skip
         """Write the namespace into a file, of one revision whatever others write meanwhile. O(all that is kept).
 
         The file is there whole and durable, or not at all. The same namespace gives the same bytes, from any backend.
@@ -664,15 +678,15 @@ class StateManager:
             HistoryPruned, RefNotFound: `at` names nothing that is kept.
 
         """
-        from .transfer.export_import import export, quiet
+        from .transfer.export_import import export, no_progress
 
-        return export(self.backend, target, layout, at, keys, overwrite, progress or quiet)
+        return export(self.backend, target, layout, at, keys, overwrite, progress or no_progress)
 
     def import_from(
         self, source: str | os.PathLike[str] | IO[bytes], *, how: str | None = None, dry_run: bool = False,
         force: bool = False, layout: str | None = None, pattern: str | None = None, strip_prefix: str = "",
-        text: bool = False, skip: bool = False, progress: Progress | None = None,
-    ) -> Imported:  # fmt: skip
+        text: bool = False, skip: bool = False, progress: ProgressCount | None = None,
+    ) -> ImportReport:  # fmt: skip
         """Take in what `export` wrote, a JSON object, data of an older layout, or the strings of any Redis.
 
         A namespace that is new is made of it, whole or not at all: of JSON Lines with history, revisions and
@@ -700,27 +714,27 @@ class StateManager:
             InvalidName: options that do not go together.
 
         """
-        work = self.importing(
+        work = self.open_import(
             source, how=how, force=force, layout=layout, pattern=pattern, strip_prefix=strip_prefix, text=text,
             skip=skip, progress=progress,
         )  # fmt: skip
         if dry_run:
             return work.plan()
         with work:
-            return work.run()
+            return work.execute()
 
-    def importing(
+    def open_import(
         self, source: str | os.PathLike[str] | IO[bytes], *, how: str | None = None, force: bool = False,
         layout: str | None = None, pattern: str | None = None, strip_prefix: str = "", text: bool = False,
-        skip: bool = False, progress: Progress | None = None,
-    ) -> Importing:  # fmt: skip
+        skip: bool = False, progress: ProgressCount | None = None,
+    ) -> ImportJob:  # fmt: skip
         """An import in steps, to be looked at before it is done: a context manager. Arguments as of `import_from`."""
-        from .transfer.export_import import Importing, quiet
+        from .transfer.export_import import ImportJob, no_progress
         from .transfer.import_sources import Options
 
         options = Options(layout, pattern, strip_prefix, text, skip)
-        return Importing(
-            self.backend, self._commit, source, options, how, force, self.author, progress=progress or quiet
+        return ImportJob(
+            self.backend, self._commit, source, options, how, force, self.author, progress=progress or no_progress
         )
 
     # --- the store ---------------------------------------------------------------------------------------------
@@ -748,11 +762,13 @@ class StateManager:
             for version in comparison.entries(self.backend, view._point):
                 ttl = version.expires - view._point.time if version.expires else 0
                 writes[version.key] = Write(version.value, ttl, version.time)
-                if len(writes) == FORK_PAGE and not self.backend.rewrites_state:
-                    target._commit(Batch(writes, base=base, reason=said + ", unfinished"))
+                if len(writes) == KEYS_PER_FORK_COMMIT and not self.backend.rewrites_state:
+                    target._commit(CommitRequest(writes, base=base, reason=said + ", unfinished"))
                     writes, base = {}, base + 1
-            mark = () if writes else (NewMark("forked", said),)  # an empty namespace must have something to exist by
-            target._commit(Batch(writes, base=base, reason=said, marks=mark))
+            mark = (
+                () if writes else (CheckpointWrite("forked", said),)
+            )  # an empty namespace must have something to exist by
+            target._commit(CommitRequest(writes, base=base, reason=said, marks=mark))
         except BaseException:
             if base:
                 target.backend.drop()  # half of it is there, made by us
@@ -761,8 +777,8 @@ class StateManager:
 
     def migrate_to(
         self, destination: str, *, dry_run: bool = False, force: bool = False, switch: bool = False,
-        progress: Tell | None = None,
-    ) -> Migrated:  # fmt: skip
+        progress: OnMigrationProgress | None = None,
+    ) -> MigrationReport:  # fmt: skip
         """Move this namespace into another store: what is live, checkpoints, history, expiry, revisions as they were.
 
         It is copied, then caught up with what is written meanwhile, then the copy is read back and compared, and only
@@ -802,7 +818,7 @@ class StateManager:
             from msgspec.structs import replace
 
             try:
-                return replace(report, switched=settings.switch(destination, self.namespace))
+                return replace(report, switched=settings.switch_target(destination, self.namespace))
             except StateException as error:
                 error.next_steps += ("The migration is done; run it again to switch",)
                 raise
@@ -818,10 +834,10 @@ class StateManager:
             progress: told what is being looked at; what it raises ends the examination.
 
         """
-        from .maintenance.doctor import examine
+        from .maintenance.doctor import diagnose
 
         with StateManager(namespace=self.namespace, **{**self._opened, "read_only": True}) as reader:
-            findings = tuple(examine(reader.backend, progress))
+            findings = tuple(diagnose(reader.backend, progress))
             try:
                 revision = reader.revision
             except (StateException, ValueError):
@@ -895,7 +911,7 @@ class StateManager:
         if planned is None:
             wanted = pruning.policy(self.backend, pattern, keep, older_than, history)
             planned = pruning.plan(self.backend, wanted, progress, reckon=dry_run)
-        return planned if dry_run else pruning.carry_out(self.backend, planned, self._commit, progress)
+        return planned if dry_run else pruning.execute(self.backend, planned, self._commit, progress)
 
     def stats(self, *, progress: Callable[[str], None] | None = None) -> Stats:
         """The namespace in numbers: keys, bytes, history, checkpoints, the largest values, growth, size on disk.
@@ -915,7 +931,7 @@ class StateManager:
         if self.read_only:
             raise ReadOnly(f"namespace {self.namespace!r} of {self.url} is open for reading only")
 
-    def _commit(self, batch: Batch) -> Head:
+    def _commit(self, batch: CommitRequest) -> Head:
         """The only way to the backend's `commit`."""
         self.check_writable()
         if self.author and not batch.author:
@@ -924,7 +940,7 @@ class StateManager:
             batch = replace(batch, author=self.author)
         return self.backend.commit(batch)
 
-    def _commit_anew(self, make: Callable[[], Batch], once: bool = False) -> tuple[Batch, Head]:
+    def _commit_with_retry(self, make: Callable[[], CommitRequest], once: bool = False) -> tuple[CommitRequest, Head]:
         """Commit what `make` makes of the present state, made anew while other writers are first; or try but `once`."""
         deadline = time.monotonic() + UPDATE_SECONDS
         pause = 0.001
@@ -943,8 +959,8 @@ class StateManager:
 
 def migrate(
     source: str, destination: str, *, namespace: str | None = None, all: bool = False, dry_run: bool = False,
-    force: bool = False, switch: bool = False, author: str | None = None, progress: Tell | None = None,
-) -> list[Migrated]:  # fmt: skip
+    force: bool = False, switch: bool = False, author: str | None = None, progress: OnMigrationProgress | None = None,
+) -> list[MigrationReport]:  # fmt: skip
     """Move one namespace, or all, of a store into another store; returns a report on each.
 
     With `all`, nothing is moved before it is known that no destination is in the way. The last of them, or the one

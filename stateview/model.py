@@ -208,7 +208,7 @@ def parse_time(text: str) -> int:
     return to_micros(datetime.fromisoformat(text))
 
 
-def show_time(micros: int) -> str:
+def format_time(micros: int) -> str:
     """Microseconds as ISO 8601 with its zone, such as `2026-01-31T09:00:00.000001+00:00`."""
     return to_datetime(micros).isoformat()
 
@@ -279,7 +279,7 @@ def is_key(key: object) -> TypeGuard[str]:
     return True
 
 
-class Ref(NamedTuple):
+class ParsedRef(NamedTuple):
     """A parsed ref: a checkpoint's `name`, or `None` for live and plain numbers; a `revision`; steps `back`."""
 
     name: str | None
@@ -290,7 +290,7 @@ class Ref(NamedTuple):
 _REF = r"(?a)(?P<base>[\w.-]+)(?:@(?P<revision>\d{1,18}))?(?:~(?P<back>\d{1,18}))?"
 
 
-def parse_ref(ref: object) -> Ref:
+def parse_ref(ref: object) -> ParsedRef:
     """`live`, `live~3`, `NAME`, `NAME@REVISION` or a revision number.
 
     Raises:
@@ -298,7 +298,7 @@ def parse_ref(ref: object) -> Ref:
 
     """
     if isinstance(ref, int) and not isinstance(ref, bool) and ref >= 0:
-        return Ref(None, ref, 0)
+        return ParsedRef(None, ref, 0)
     import re  # here, since a plain load needs no pattern
 
     match = re.fullmatch(_REF, ref) if isinstance(ref, str) else None
@@ -310,5 +310,5 @@ def parse_ref(ref: object) -> Ref:
     if base == "live" or base.isdigit():
         if revision is not None:
             raise InvalidName(f"{ref!r} is not a ref", "Only a checkpoint's name takes '@REVISION'")
-        return Ref(None, None if base == "live" else int(base[:19]), back)
-    return Ref(check_name(base, "checkpoint"), int(revision) if revision else None, back)
+        return ParsedRef(None, None if base == "live" else int(base[:19]), back)
+    return ParsedRef(check_name(base, "checkpoint"), int(revision) if revision else None, back)

@@ -43,7 +43,7 @@ _STRINGS = 'a list of strings, such as ["a", "b"]'
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
-class Choice(NamedTuple):
+class Target(NamedTuple):
     """A store URL with its passwords in place, a namespace, and whether the file says to write nothing there."""
 
     store: str
@@ -51,7 +51,7 @@ class Choice(NamedTuple):
     read_only: bool = False
 
 
-class Safety(NamedTuple):
+class CheckpointRetention(NamedTuple):
     """How long safety checkpoints are kept: the last `keep` of them, and those of the last `days`."""
 
     keep: int = 20
@@ -122,9 +122,9 @@ class Settings(NamedTuple):
         """Patterns of what is to be shown masked."""
         return tuple(self.values.get("redact", ()))
 
-    def safety(self) -> Safety:
+    def safety(self) -> CheckpointRetention:
         """How long safety checkpoints are kept."""
-        return Safety(**self.values.get("safety", {}))
+        return CheckpointRetention(**self.values.get("safety", {}))
 
     def theme(self) -> str | None:
         """The name of the dashboard's theme."""
@@ -182,7 +182,7 @@ def find(folder: str | None = None) -> Settings:
         folder = parent
 
 
-def choose(store: str | None = None, namespace: str | None = None) -> Choice:
+def resolve_target(store: str | None = None, namespace: str | None = None) -> Target:
     """The store and namespace meant: each as given, else the environment's, else the file's, else the default.
 
     Raises:
@@ -193,7 +193,7 @@ def choose(store: str | None = None, namespace: str | None = None) -> Choice:
     namespace = namespace or os.environ.get("STATEVIEW_NAMESPACE")
     bare = store is not None and is_bare(store)
     if (bare or (store and ":" in store)) and namespace:
-        return Choice(str(store), namespace)
+        return Target(str(store), namespace)
     found = find()
     folder, read_only = "", False
     if store is None:
@@ -213,7 +213,7 @@ def choose(store: str | None = None, namespace: str | None = None) -> Choice:
     if folder and kind_of(parse_store(store)).in_folder:
         kind, _, path = store.partition(":")
         store = f"{kind}:{os.path.relpath(os.path.join(folder, os.path.expanduser(path or DEFAULT_ROOT)))}"
-    return Choice(store, namespace or found.text("namespace") or "default", read_only)
+    return Target(store, namespace or found.text("namespace") or "default", read_only)
 
 
 def _value(match: re.Match[str]) -> str:
@@ -225,7 +225,7 @@ def _value(match: re.Match[str]) -> str:
     return value
 
 
-def remember(store: str, namespace: str, folder: str = "") -> str:
+def save_target(store: str, namespace: str, folder: str = "") -> str:
     """Make a store and namespace, as `choose` takes them, those of a folder, by default the working one.
 
     What else its file says, comments included, stays. Returns the file's path.
@@ -265,7 +265,7 @@ def remember(store: str, namespace: str, folder: str = "") -> str:
     return path
 
 
-def switch(store: str, namespace: str) -> str:
+def switch_target(store: str, namespace: str) -> str:
     """Make a store, as it is given in the working folder, that of whichever file counts here; returns its path."""
     found = find()
     named = found.stores()
@@ -276,4 +276,4 @@ def switch(store: str, namespace: str) -> str:
         parsed = parse_store(store)
         if kind_of(parsed).in_folder:
             store = f"{parsed.kind}:{os.path.relpath(parsed.place, found.folder)}"
-    return remember(store, namespace, found.folder)
+    return save_target(store, namespace, found.folder)

@@ -18,7 +18,20 @@ from typing import Any
 import pytest
 
 from .backends import open_backend
-from .backends.protocol import START, Backend, Batch, Head, Kept, Mark, NewMark, Point, Row, Version, Write, prefix_end
+from .backends.protocol import (
+    SUMMARY_BYTES,
+    Backend,
+    CheckpointRecord,
+    CheckpointWrite,
+    CommitRequest,
+    Head,
+    KeySummary,
+    StateAt,
+    StoredVersion,
+    Version,
+    Write,
+    prefix_end,
+)
 from .errors import Conflict, Damaged, HistoryPruned, ReadOnly
 
 Open = Callable[..., Backend]
@@ -38,20 +51,20 @@ VALUES = [
 
 def save(backend: Backend, key: str, value: bytes, ttl: int = 0) -> Head:
     """Commit one value."""
-    return backend.commit(Batch({key: Write(value, ttl)}))
+    return backend.commit(CommitRequest({key: Write(value, ttl)}))
 
 
 def delete(backend: Backend, key: str) -> Head:
     """Commit one delete."""
-    return backend.commit(Batch({key: Write(None)}))
+    return backend.commit(CommitRequest({key: Write(None)}))
 
 
 def mark(backend: Backend, name: str, **fields: Any) -> Head:
     """Commit one mark."""
-    return backend.commit(Batch(marks=(NewMark(name, **fields),)))
+    return backend.commit(CommitRequest(marks=(CheckpointWrite(name, **fields),)))
 
 
-def pages(backend: Backend, prefix: str = "", at: Point | None = None, limit: int = 7) -> list[Version]:
+def pages(backend: Backend, prefix: str = "", at: StateAt | None = None, limit: int = 7) -> list[Version]:
     """All of a scan, page by page."""
     found: list[Version] = []
     while True:
@@ -61,7 +74,7 @@ def pages(backend: Backend, prefix: str = "", at: Point | None = None, limit: in
             return found
 
 
-def state(backend: Backend, at: Point | None = None) -> dict[str, bytes | None]:
+def state(backend: Backend, at: StateAt | None = None) -> dict[str, bytes | None]:
     """All values of a state."""
     return {version.key: version.value for version in pages(backend, at=at)}
 
@@ -77,11 +90,11 @@ def page_of(
     return found[skip : skip + limit]
 
 
-def check_lists(backend: Backend, keys: list[str], at: Point | None, chance: random.Random, times: int = 100) -> None:
+def check_lists(backend: Backend, keys: list[str], at: StateAt | None, chance: random.Random, times: int = 100) -> None:
     """That pages and counts of a state with these visible keys are right, with bounds of all kinds."""
     prefixes = ["", "absent", "\x02", "a\0", "\ud800", "a\udfff", *{key[:n] for key in KEYS for n in (1, 2, 256)}]
     bounds = [*KEYS, "aa\x01", "a\0", "a\0b", "k\ud800", "\udbff", "zz", "\U0010ffff" * 257]
-    assert keys_of(backend.rows(at=at)) == keys_of(backend.rows(at=at, backwards=True)) == sorted(keys)
+    assert keys_of(backend.list_keys(at=at)) == keys_of(backend.list_keys(at=at, backwards=True)) == sorted(keys)
     assert backend.count(at=at) == len(keys)
     for _ in range(times):
         prefix = chance.choice(prefixes) if chance.random() < 0.4 else ""
@@ -93,19 +106,19 @@ def check_lists(backend: Backend, keys: list[str], at: Point | None, chance: ran
         )
         expected = page_of(keys, prefix, after, before, limit, skip, backwards)
         given = (prefix, after, before, limit, at, skip, backwards)
-        assert keys_of(backend.rows(*given)) == expected, given
+        assert keys_of(backend.list_keys(*given)) == expected, given
         between = [key for key in keys if after <= key and (not before or key < before)]
         assert backend.count(after, before, at) == len(between), (after, before, at)
         counted = backend.count(prefix, prefix_end(prefix), at)
         assert counted == len([key for key in keys if key.startswith(prefix)]), (prefix, at)
 
 
-def keys_of(rows: list[Row]) -> list[str]:
+def keys_of(rows: list[KeySummary]) -> list[str]:
     """The keys of rows."""
     return [row.key for row in rows]
 
 
-def _told(one: Row | Version) -> tuple[int, int, int]:
+def _told(one: KeySummary | Version) -> tuple[int, int, int]:
     return one.revision, one.time, one.expires
 
 
@@ -115,10 +128,10 @@ def sleep_until(backend: Backend, moment: int) -> None:
         time.sleep(0.005)
 
 
-def dumped(backend: Backend, limit: int = 7, keys: list[str] | None = None) -> list[Kept]:
+def dumped(backend: Backend, limit: int = 7, keys: list[str] | None = None) -> list[StoredVersion]:
     """All of a dump, page by page."""
-    found: list[Kept] = []
-    while page := backend.dump((found[-1].key, found[-1].revision) if found else ("", 0), limit, keys):
+    found: list[StoredVersion] = []
+    while page := backend.versions_page((found[-1].key, found[-1].revision) if found else ("", 0), limit, keys):
         assert len(page) <= limit
         found += page
     return found
@@ -169,14 +182,19 @@ class BackendContract(ABC):
     # --- a new namespace ---------------------------------------------------------------------------------------
 
     def test_a_new_namespace_is_empty(self, backend: Backend) -> None:
-        nothing = Point(0, backend.now())
+        nothing = StateAt(0, backend.now())
         assert backend.head() == Head()
         assert backend.get("a") is None
         assert backend.read(["a"]) == backend.read(["a"], nothing) == {}
         assert backend.scan() == backend.scan(at=nothing) == []
-        assert backend.rows() == backend.rows(at=nothing) == backend.rows("p", "a", "z", 3, None, 2, True) == []
+        assert (
+            backend.list_keys()
+            == backend.list_keys(at=nothing)
+            == backend.list_keys("p", "a", "z", 3, None, 2, True)
+            == []
+        )
         assert backend.count() == backend.count("a", "z") == backend.count(at=nothing) == 0
-        assert not backend.changed(nothing, nothing)
+        assert not backend.changed_keys(nothing, nothing)
         assert not backend.marks()
         assert (len(backend.versions("a")), len(backend.commits()), backend.namespaces()) == (0, 0, [])
         assert backend.compact(10) == 0
@@ -187,14 +205,14 @@ class BackendContract(ABC):
         assert self.size(store, "main") == 0
 
     def test_a_revision_that_never_was_is_refused(self, backend: Backend) -> None:
-        for at in (Point(1, backend.now()), Point(5, 0)):
+        for at in (StateAt(1, backend.now()), StateAt(5, 0)):
             with pytest.raises(HistoryPruned):
                 backend.read(["a"], at)
             with pytest.raises(HistoryPruned):
                 backend.scan(at=at)
             self.check_not_listed(backend, at)
             with pytest.raises(HistoryPruned):
-                backend.changed(Point(0, 0), at)
+                backend.changed_keys(StateAt(0, 0), at)
             with pytest.raises(HistoryPruned):
                 mark(backend, "a", revision=at.revision)
             save(backend, "k", b"1")
@@ -217,7 +235,7 @@ class BackendContract(ABC):
 
     def test_one_commit_is_one_revision_and_time_for_all_its_keys(self, backend: Backend) -> None:
         save(backend, "gone", b"0")
-        head = backend.commit(Batch({"b": Write(b"2"), "gone": Write(None), "a": Write(b"1")}))
+        head = backend.commit(CommitRequest({"b": Write(b"2"), "gone": Write(None), "a": Write(b"1")}))
         assert [(v.key, v.value, v.revision, v.time) for v in backend.scan()] == [
             ("a", b"1", 2, head.time),
             ("b", b"2", 2, head.time),
@@ -227,8 +245,8 @@ class BackendContract(ABC):
 
     def test_values_come_back_byte_for_byte(self, store: str, backend: Backend, opened: Open) -> None:
         values = {f"k{number}": value for number, value in enumerate(VALUES)}
-        backend.commit(Batch({key: Write(value) for key, value in values.items()}))
-        point = Point(1, backend.now())
+        backend.commit(CommitRequest({key: Write(value) for key, value in values.items()}))
+        point = StateAt(1, backend.now())
         save(backend, "later", b"1")
         for reader in (backend, opened()):
             assert {key: version.value for key, version in reader.read(values).items()} == values
@@ -240,20 +258,20 @@ class BackendContract(ABC):
     def test_large_values_and_many_keys(self, backend: Backend, opened: Open) -> None:
         large = b'"' + b"x" * 3_000_000 + b'"'
         writes = {f"k{number:04}": b"%d" % number for number in range(2500)}
-        backend.commit(Batch({"large": Write(large), **{key: Write(value) for key, value in writes.items()}}))
+        backend.commit(CommitRequest({"large": Write(large), **{key: Write(value) for key, value in writes.items()}}))
         found = opened()
         assert [version.key for version in pages(found, limit=1000)] == [*writes, "large"]
         assert found.read(["large"])["large"].value == large
-        at = Point(1, found.now())
+        at = StateAt(1, found.now())
         delete(backend, "k0000")
         assert state(found, at) == {**writes, "large": large}
         assert len(found.read([*writes], at)) == 2500
-        assert found.changed(Point(0, 0), Point(1, 0)) == [*writes, "large"]
+        assert found.changed_keys(StateAt(0, 0), StateAt(1, 0)) == [*writes, "large"]
         assert found.head().count == 2500
 
     def test_expected_revisions(self, backend: Backend) -> None:
         def attempt(expected: dict[str, int]) -> Head:
-            return backend.commit(Batch({"k": Write(b"9"), "other": Write(b"9")}, expected))
+            return backend.commit(CommitRequest({"k": Write(b"9"), "other": Write(b"9")}, expected))
 
         with pytest.raises(Conflict):
             attempt({"k": 1})
@@ -269,33 +287,33 @@ class BackendContract(ABC):
 
     def test_expected_base(self, backend: Backend) -> None:
         with pytest.raises(Conflict):
-            backend.commit(Batch({"k": Write(b"1")}, base=1))
-        assert backend.commit(Batch({"k": Write(b"1")}, base=0)).revision == 1
+            backend.commit(CommitRequest({"k": Write(b"1")}, base=1))
+        assert backend.commit(CommitRequest({"k": Write(b"1")}, base=0)).revision == 1
         for base in (0, 2):
             with pytest.raises(Conflict):
-                backend.commit(Batch({"k": Write(b"2")}, base=base))
-        assert backend.commit(Batch({"k": Write(b"2")}, base=1)).revision == 2
+                backend.commit(CommitRequest({"k": Write(b"2")}, base=base))
+        assert backend.commit(CommitRequest({"k": Write(b"2")}, base=1)).revision == 2
 
     def test_a_refused_commit_leaves_nothing(self, backend: Backend, opened: Open) -> None:
         save(backend, "k", b"1")
         mark(backend, "taken")
         before = backend.head(), state(backend), backend.marks(), backend.commits(), backend.versions("k")
         writes = {"k": Write(b"2"), "new": Write(b"2")}
-        marks = (NewMark("a"), NewMark("taken"))
+        marks = (CheckpointWrite("a"), CheckpointWrite("taken"))
         for refused in (
-            Batch(writes, {"k": 7}, marks=marks),
-            Batch(writes, base=7, marks=marks),
-            Batch(writes, marks=(*marks, NewMark("taken", fresh=True)), unmarks=(("other", 1),)),
+            CommitRequest(writes, {"k": 7}, marks=marks),
+            CommitRequest(writes, base=7, marks=marks),
+            CommitRequest(writes, marks=(*marks, CheckpointWrite("taken", fresh=True)), unmarks=(("other", 1),)),
         ):
             with pytest.raises(Conflict):
                 backend.commit(refused)
         with pytest.raises(HistoryPruned):
-            backend.commit(Batch(writes, marks=(*marks, NewMark("b", revision=7))))
+            backend.commit(CommitRequest(writes, marks=(*marks, CheckpointWrite("b", revision=7))))
         for reader in (backend, opened()):
             assert before == (reader.head(), state(reader), reader.marks(), reader.commits(), reader.versions("k"))
 
     def test_a_refused_first_commit_makes_no_namespace(self, backend: Backend) -> None:
-        for refused in (Batch({"k": Write(b"1")}, base=3), Batch({"k": Write(b"1")}, {"k": 3})):
+        for refused in (CommitRequest({"k": Write(b"1")}, base=3), CommitRequest({"k": Write(b"1")}, {"k": 3})):
             with pytest.raises(Conflict):
                 backend.commit(refused)
         assert backend.head() == Head()
@@ -309,21 +327,25 @@ class BackendContract(ABC):
         assert other.head().revision == 2
         assert save(other, "k", b"3").revision == 3
         assert [commit.revision for commit in opened().commits()] == [3, 2, 1]
-        assert state(backend, Point(2, 0)) == {"k": b"1"}
+        assert state(backend, StateAt(2, 0)) == {"k": b"1"}
 
     def test_times_that_are_given_are_kept(self, backend: Backend, opened: Open) -> None:
-        backend.commit(Batch({"a": Write(b"1", 0, 1000), "b": Write(b"1")}, time=5000, marks=(NewMark("m"),)))
+        backend.commit(
+            CommitRequest({"a": Write(b"1", 0, 1000), "b": Write(b"1")}, time=5000, marks=(CheckpointWrite("m"),))
+        )
         for reader in (backend, opened()):
             found = reader.read(["a", "b"])
             assert (found["a"].time, found["b"].time) == (1000, 5000)
             assert [commit.time.timestamp() for commit in reader.commits()] == [0.005]
-            assert reader.marks() == [Mark("m", 0, 5000)]
+            assert reader.marks() == [CheckpointRecord("m", 0, 5000)]
         assert save(backend, "a", b"2").time > 5000
 
     def test_commits_tell_what_was_said(self, backend: Backend, opened: Open) -> None:
         save(backend, "a", b"1")
         reason = 'because\n\x1b[31m "é😀"'
-        head = backend.commit(Batch({"a": Write(b"2"), "b": Write(None)}, reason=reason, author="ann", undo=(1, 2, 3)))
+        head = backend.commit(
+            CommitRequest({"a": Write(b"2"), "b": Write(None)}, reason=reason, author="ann", undo=(1, 2, 3))
+        )
         for reader in (backend, opened()):
             told = reader.commits(1)[0]
             assert (told.revision, told.reason, told.author, told.keys) == (2, reason, "ann", 2)
@@ -338,7 +360,7 @@ class BackendContract(ABC):
                     value, revision = (int(found.value or b""), found.revision) if found else (0, 0)
                     writes = {"k": Write(b"%d" % (value + 1)), name: Write(b"%d" % value)}
                     try:
-                        backend.commit(Batch(writes, {"k": revision}))
+                        backend.commit(CommitRequest(writes, {"k": revision}))
                         break
                     except Conflict:
                         time.sleep(random.uniform(0, 0.005))
@@ -357,7 +379,7 @@ class BackendContract(ABC):
         head = mark(backend, "start", note="first of all")
         assert (head.revision, head.count) == (0, 0)
         save(backend, "k", b"1")
-        backend.commit(Batch({"k": Write(b"2")}, marks=(NewMark("one"),)))
+        backend.commit(CommitRequest({"k": Write(b"2")}, marks=(CheckpointWrite("one"),)))
         head = mark(backend, "two")
         assert head == backend.head() == opened().head()
         assert head.revision == 2
@@ -367,14 +389,14 @@ class BackendContract(ABC):
                 ("start", 0, "first of all"), ("one", 1, ""), ("two", 2, "")
             ]  # fmt: skip
             assert sorted(m.time for m in marks) == [m.time for m in marks]
-            assert [state(reader, Point(m.revision, m.time)) for m in marks] == [{}, {"k": b"1"}, {"k": b"2"}]
+            assert [state(reader, StateAt(m.revision, m.time)) for m in marks] == [{}, {"k": b"1"}, {"k": b"2"}]
 
     def test_a_mark_of_a_past_revision_and_time(self, backend: Backend) -> None:
         for number in range(3):
             save(backend, "k", b"%d" % number)
         mark(backend, "past", revision=1, time=1234, note="n")
         mark(backend, "nothing", revision=0)
-        assert backend.marks()[0] == Mark("past", 1, 1234, "n")
+        assert backend.marks()[0] == CheckpointRecord("past", 1, 1234, "n")
         assert backend.marks()[1].revision == 0
         assert backend.head().revision == 3
 
@@ -396,21 +418,25 @@ class BackendContract(ABC):
         with pytest.raises(Conflict):
             mark(backend, "m", fresh=True)
         mark(backend, "m")
-        backend.commit(Batch(unmarks=(("m", 2),)))
+        backend.commit(CommitRequest(unmarks=(("m", 2),)))
         with pytest.raises(Conflict):
             mark(backend, "m", fresh=True)
-        backend.commit(Batch(unmarks=(("m", 1),)))
+        backend.commit(CommitRequest(unmarks=(("m", 1),)))
         mark(backend, "m", fresh=True)
         assert [(m.name, m.revision) for m in backend.marks()] == [("m", 2)]
 
     def test_the_kind_of_a_checkpoint_is_stored(self, backend: Backend, opened: Open) -> None:
-        backend.commit(Batch({"k": Write(b"1")}, marks=(NewMark("a"), NewMark("b", kind="safety"))))
+        backend.commit(
+            CommitRequest({"k": Write(b"1")}, marks=(CheckpointWrite("a"), CheckpointWrite("b", kind="safety")))
+        )
         assert [m.kind for m in opened().marks()] == ["", "safety"]
-        backend.commit(Batch(marks=(NewMark("b", revision=0), NewMark("a", revision=0, kind="auto"))))
+        backend.commit(
+            CommitRequest(marks=(CheckpointWrite("b", revision=0), CheckpointWrite("a", revision=0, kind="auto")))
+        )
         for reader in (backend, opened()):  # the one that was made again has the kind of the second time
             assert {(m.name, m.revision): m.kind for m in reader.marks()} == {("b", 0): "", ("a", 0): "auto"}
-        backend.commit(Batch(unmarks=(("a", 0),)))
-        backend.commit(Batch(marks=(NewMark("a", revision=0),)))
+        backend.commit(CommitRequest(unmarks=(("a", 0),)))
+        backend.commit(CommitRequest(marks=(CheckpointWrite("a", revision=0),)))
         assert [m.kind for m in opened().marks()] == ["", ""]
 
     def test_unmark_and_rename(self, backend: Backend, opened: Open) -> None:
@@ -418,14 +444,14 @@ class BackendContract(ABC):
         mark(backend, "a")
         save(backend, "k", b"2")
         mark(backend, "a")
-        backend.commit(Batch(unmarks=(("a", 7), ("never", 1))))
-        backend.commit(Batch(unmarks=(("a", 2),), marks=(NewMark("b", "n", 2, 77, fresh=True),)))
+        backend.commit(CommitRequest(unmarks=(("a", 7), ("never", 1))))
+        backend.commit(CommitRequest(unmarks=(("a", 2),), marks=(CheckpointWrite("b", "n", 2, 77, fresh=True),)))
         for reader in (backend, opened()):
             assert [(m.name, m.revision) for m in reader.marks()] == [("a", 1), ("b", 2)]
-            assert reader.marks()[1] == Mark("b", 2, 77, "n")
+            assert reader.marks()[1] == CheckpointRecord("b", 2, 77, "n")
         with pytest.raises(Conflict):  # what is there before the commit counts
-            backend.commit(Batch(unmarks=(("b", 2),), marks=(NewMark("b", fresh=True),)))
-        backend.commit(Batch(unmarks=(("a", 1), ("b", 2))))
+            backend.commit(CommitRequest(unmarks=(("b", 2),), marks=(CheckpointWrite("b", fresh=True),)))
+        backend.commit(CommitRequest(unmarks=(("a", 1), ("b", 2))))
         assert backend.marks() == opened().marks() == []
 
     # --- reading -----------------------------------------------------------------------------------------------
@@ -437,12 +463,12 @@ class BackendContract(ABC):
         for number in range(40):
             chosen = chance.sample(keys, chance.randint(1, 3))
             writes = {key: Write(b"%d" % number if chance.random() < 0.6 else None) for key in chosen}
-            backend.commit(Batch(writes))
+            backend.commit(CommitRequest(writes))
             after = states[-1] | {key: write.value for key, write in writes.items()}
             states.append({key: value for key, value in after.items() if value is not None})
         for reader in (backend, opened()):
             for revision, content in enumerate(states):
-                at = Point(revision, reader.now())
+                at = StateAt(revision, reader.now())
                 assert state(reader, at) == content
                 assert {k: v.value for k, v in reader.read(keys, at).items()} == content
                 assert all(version.revision <= revision for version in reader.read(keys, at).values())
@@ -454,11 +480,11 @@ class BackendContract(ABC):
 
     @pytest.mark.parametrize("past", [False, True])
     def test_scan_pages_and_prefixes(self, backend: Backend, past: bool) -> None:
-        backend.commit(Batch({key: Write(b"1") for key in KEYS}))
+        backend.commit(CommitRequest({key: Write(b"1") for key in KEYS}))
         at = None
         if past:
-            at = Point(1, backend.now())
-            backend.commit(Batch({key: Write(None if number % 2 else b"2") for number, key in enumerate(KEYS)}))
+            at = StateAt(1, backend.now())
+            backend.commit(CommitRequest({key: Write(None if number % 2 else b"2") for number, key in enumerate(KEYS)}))
             save(backend, "aaa", b"3")
         keys = sorted(KEYS)
         for limit in (1, 2, 5, len(KEYS), 1000):
@@ -476,31 +502,31 @@ class BackendContract(ABC):
     def test_scan_of_the_past_over_keys_with_many_versions(self, backend: Backend) -> None:
         for number in range(30):
             value = Write(b"%d" % number)
-            backend.commit(Batch({"a": value, f"b{number:02}": Write(b"1"), "c": value}))
-        at = Point(30, backend.now())
-        backend.commit(Batch({"a": Write(None), **{f"b{number:02}": Write(None) for number in range(30)}}))
+            backend.commit(CommitRequest({"a": value, f"b{number:02}": Write(b"1"), "c": value}))
+        at = StateAt(30, backend.now())
+        backend.commit(CommitRequest({"a": Write(None), **{f"b{number:02}": Write(None) for number in range(30)}}))
         for limit in (1, 2, 16, 17, 100):
             assert [v.key for v in pages(backend, at=at, limit=limit)] == ["a", *(f"b{n:02}" for n in range(30)), "c"]
         assert state(backend) == {"c": b"29"}
 
     # --- lists -------------------------------------------------------------------------------------------------
 
-    def check_not_listed(self, backend: Backend, at: Point) -> None:
+    def check_not_listed(self, backend: Backend, at: StateAt) -> None:
         """A state that is not kept is refused, also where there is nothing to be listed of it."""
         for given in ({}, {"limit": 0}, {"prefix": "absent", "backwards": True}, {"after": "b", "before": "a"}):
             with pytest.raises(HistoryPruned):
-                backend.rows(at=at, **given)
+                backend.list_keys(at=at, **given)
         for bounds in (("", ""), ("a", ""), ("b", "a")):
             with pytest.raises(HistoryPruned):
                 backend.count(*bounds, at=at)
 
     def test_lists_are_right_for_all_bounds(self, backend: Backend, opened: Open) -> None:
         chance = random.Random(5)
-        backend.commit(Batch({key: Write(b"1") for key in KEYS}))
-        at = Point(1, backend.now())
+        backend.commit(CommitRequest({key: Write(b"1") for key in KEYS}))
+        at = StateAt(1, backend.now())
         check_lists(backend, KEYS, None, chance)
         check_lists(backend, KEYS, at, chance, 20)
-        backend.commit(Batch({key: Write(None if number % 2 else b"2") for number, key in enumerate(KEYS)}))
+        backend.commit(CommitRequest({key: Write(None if number % 2 else b"2") for number, key in enumerate(KEYS)}))
         save(backend, "aaa", b"3")
         for reader in (backend, opened()):
             check_lists(reader, KEYS, at, chance)
@@ -512,51 +538,56 @@ class BackendContract(ABC):
         for number in range(60):
             chosen = chance.sample(KEYS, chance.randint(1, 8))
             writes = {key: Write(b"%d" % number if chance.random() < 0.6 else None) for key in chosen}
-            backend.commit(Batch(writes))
+            backend.commit(CommitRequest(writes))
             gone = {key for key, write in writes.items() if write.value is None}
             states.append((states[-1] | writes.keys()) - gone)
         backend.compact(20)
         for reader in (backend, opened()):
             for revision in range(20, 61, 4):
-                check_lists(reader, [*states[revision]], Point(revision, reader.now()), chance, 12)
+                check_lists(reader, [*states[revision]], StateAt(revision, reader.now()), chance, 12)
             check_lists(reader, [*states[-1]], None, chance)
 
     def test_a_row_tells_what_its_entry_is(self, backend: Backend, opened: Open) -> None:
         values = [*VALUES, *(b'"' + "é😀".encode() * n + b'"' for n in (26, 27, 1366)), b'"%s"' % (b"x" * 3_000_000)]
-        values += [b'"%s"' % (b"x" * (size - 2)) for size in (START - 1, START, START + 1, 8191, 8192, 8193, 70_000)]
+        values += [
+            b'"%s"' % (b"x" * (size - 2))
+            for size in (SUMMARY_BYTES - 1, SUMMARY_BYTES, SUMMARY_BYTES + 1, 8191, 8192, 8193, 70_000)
+        ]
         batch = {f"k{number:02}": Write(value, 60 * SECOND * (number % 2)) for number, value in enumerate(values)}
-        backend.commit(Batch(batch))
-        at = Point(1, backend.now())
+        backend.commit(CommitRequest(batch))
+        at = StateAt(1, backend.now())
         before = {version.key: version for version in backend.scan()}
-        backend.commit(Batch({key: Write(b"[]") for key in batch}))
+        backend.commit(CommitRequest({key: Write(b"[]") for key in batch}))
         for reader in (backend, opened()):
-            rows = reader.rows(at=at)
-            assert rows == reader.rows("k", at=at, backwards=True, limit=len(values))
+            rows = reader.list_keys(at=at)
+            assert rows == reader.list_keys("k", at=at, backwards=True, limit=len(values))
             for row, value in zip(rows, values, strict=True):
                 version = before[row.key]
-                assert (row.size, row.start) == (len(value), value[:START])
+                assert (row.size, row.start) == (len(value), value[:SUMMARY_BYTES])
                 assert (row.revision, row.time, row.expires) == (1, version.time, version.expires)
-            assert [(row.size, row.start, row.revision) for row in reader.rows()] == [(2, b"[]", 2)] * len(values)
-        backend.commit(Batch({key: Write(write.value) for key, write in batch.items()}))
-        assert [(row.size, row.start) for row in backend.rows()] == [(len(value), value[:START]) for value in values]
+            assert [(row.size, row.start, row.revision) for row in reader.list_keys()] == [(2, b"[]", 2)] * len(values)
+        backend.commit(CommitRequest({key: Write(write.value) for key, write in batch.items()}))
+        assert [(row.size, row.start) for row in backend.list_keys()] == [
+            (len(value), value[:SUMMARY_BYTES]) for value in values
+        ]
 
     def test_what_has_expired_is_not_listed(self, backend: Backend, opened: Open) -> None:
         writes = {f"k{number:04}": Write(b"1", BRIEF if number % 3 else 0) for number in range(3300)}
         writes |= {f"l{number:04}": Write(b"1", BRIEF) for number in range(4100)}
         writes["m"] = Write(b"1", 60 * SECOND)
-        head = backend.commit(Batch(writes))
+        head = backend.commit(CommitRequest(writes))
         lasting = [key for key, write in writes.items() if write.ttl != BRIEF]
-        past = Point(1, head.time + BRIEF - 1)
+        past = StateAt(1, head.time + BRIEF - 1)
         sleep_until(backend, head.time + BRIEF)
-        for at in (None, Point(1, backend.now()), past):
+        for at in (None, StateAt(1, backend.now()), past):
             keys = [*writes] if at is past else lasting
             for reader in (backend, opened()):
                 for backwards in (False, True):
                     for skip, limit in ((0, 5), (3, 5), (500, 50), (1099, 2), (1101, 5), (0, 2000)):
                         expected = page_of(keys, limit=limit, skip=skip, backwards=backwards)
-                        found = reader.rows(limit=limit, at=at, skip=skip, backwards=backwards)
+                        found = reader.list_keys(limit=limit, at=at, skip=skip, backwards=backwards)
                         assert keys_of(found) == expected
-                    assert keys_of(reader.rows("l", at=at, backwards=backwards, limit=2)) == page_of(
+                    assert keys_of(reader.list_keys("l", at=at, backwards=backwards, limit=2)) == page_of(
                         keys, "l", limit=2, backwards=backwards
                     )
                 for bounds in (("", ""), ("k0100", "k3000"), ("l", ""), ("", "l0001"), ("k3299", "m")):
@@ -564,8 +595,8 @@ class BackendContract(ABC):
                     assert reader.count(*bounds, at=at) == len(between)
         save(backend, "a", b"1")  # takes some of it away
         assert backend.count(at=past) == len(writes)
-        assert keys_of(backend.rows(at=past, limit=9999)) == [*writes]
-        assert keys_of(backend.rows(limit=9999)) == ["a", *lasting]
+        assert keys_of(backend.list_keys(at=past, limit=9999)) == [*writes]
+        assert keys_of(backend.list_keys(limit=9999)) == ["a", *lasting]
         assert backend.count("a", "z") == len(lasting) + 1
 
     def test_rows_of_huge_values_follow_every_change(self, backend: Backend, opened: Open) -> None:
@@ -581,12 +612,16 @@ class BackendContract(ABC):
             elif act < 0.8:
                 other.drop()
             live = other.head()
-            for at in (None, Point(live.revision, other.now()), Point(max(live.floor, live.revision - 1), other.now())):
+            for at in (
+                None,
+                StateAt(live.revision, other.now()),
+                StateAt(max(live.floor, live.revision - 1), other.now()),
+            ):
                 listed = pages(other, at=at)
-                told = [(v.key, len(v.value or b""), (v.value or b"")[:START], *_told(v)) for v in listed]
+                told = [(v.key, len(v.value or b""), (v.value or b"")[:SUMMARY_BYTES], *_told(v)) for v in listed]
                 for reader in (backend, other):
-                    assert [(row.key, row.size, row.start, *_told(row)) for row in reader.rows(at=at)] == told
-                    assert keys_of(reader.rows(skip=1, limit=1, at=at)) == [version.key for version in listed[1:2]]
+                    assert [(row.key, row.size, row.start, *_told(row)) for row in reader.list_keys(at=at)] == told
+                    assert keys_of(reader.list_keys(skip=1, limit=1, at=at)) == [version.key for version in listed[1:2]]
                     assert reader.count(at=at) == len(listed)
 
     def test_a_huge_value_whose_history_is_forgotten_is_read_anew(self, backend: Backend, opened: Open) -> None:
@@ -594,50 +629,52 @@ class BackendContract(ABC):
         for number in range(1, 4):
             save(writer, "k", b'"%d%s"' % (number, b"x" * 1_500_000))
             for reader in (backend, writer):
-                assert [(row.revision, row.start[:2]) for row in reader.rows()] == [(2 * number - 1, b'"%d' % number)]
+                assert [(row.revision, row.start[:2]) for row in reader.list_keys()] == [
+                    (2 * number - 1, b'"%d' % number)
+                ]
             save(writer, "k", b'"y%s"' % (b"x" * 1_500_000))
             writer.compact(2 * number)
             for reader in (backend, writer):
-                assert [(row.revision, row.start[:2]) for row in reader.rows()] == [(2 * number, b'"y')]
+                assert [(row.revision, row.start[:2]) for row in reader.list_keys()] == [(2 * number, b'"y')]
 
     def test_a_huge_value_that_expires_is_not_listed(self, backend: Backend) -> None:
         head = save(backend, "k", b'"%s"' % (b"x" * 1_500_000), 2 * SECOND)
         save(backend, "l", b'"%s"' % (b"x" * 1_500_000))
-        assert keys_of(backend.rows()) == ["k", "l"]
+        assert keys_of(backend.list_keys()) == ["k", "l"]
         sleep_until(backend, head.time + 2 * SECOND)
-        assert keys_of(backend.rows()) == keys_of(backend.rows(at=Point(2, backend.now()))) == ["l"]
-        assert keys_of(backend.rows(at=Point(2, head.time))) == ["k", "l"]
-        assert keys_of(backend.rows(at=Point(1, head.time))) == ["k"]
+        assert keys_of(backend.list_keys()) == keys_of(backend.list_keys(at=StateAt(2, backend.now()))) == ["l"]
+        assert keys_of(backend.list_keys(at=StateAt(2, head.time))) == ["k", "l"]
+        assert keys_of(backend.list_keys(at=StateAt(1, head.time))) == ["k"]
 
     def test_lists_of_keys_with_many_versions(self, backend: Backend) -> None:
         keys = ["a", *(f"b{number:02}" for number in range(30)), "c"]
         for number in range(30):
             value = Write(b"%d" % number)
-            backend.commit(Batch({"a": value, f"b{number:02}": Write(b"1"), "c": value}))
-        at = Point(30, backend.now())
-        backend.commit(Batch({"a": Write(None), **{f"b{number:02}": Write(None) for number in range(30)}}))
+            backend.commit(CommitRequest({"a": value, f"b{number:02}": Write(b"1"), "c": value}))
+        at = StateAt(30, backend.now())
+        backend.commit(CommitRequest({"a": Write(None), **{f"b{number:02}": Write(None) for number in range(30)}}))
         for limit in (1, 2, 16, 17, 100):
             for skip in (0, 1, 16, 30):
                 for backwards in (False, True):
                     expected = page_of(keys, limit=limit, skip=skip, backwards=backwards)
-                    assert keys_of(backend.rows(limit=limit, at=at, skip=skip, backwards=backwards)) == expected
+                    assert keys_of(backend.list_keys(limit=limit, at=at, skip=skip, backwards=backwards)) == expected
         assert backend.count(at=at) == 32
-        assert backend.rows(at=Point(31, at.time))[0].start == b"29"
+        assert backend.list_keys(at=StateAt(31, at.time))[0].start == b"29"
 
     @pytest.mark.parametrize("past", [False, True])
     def test_a_page_is_in_order_while_others_write(self, backend: Backend, opened: Open, past: bool) -> None:
         lasting = [f"k{number:04}" for number in range(0, 3000, 3)]
         coming = [f"k{number:04}" for number in range(3000) if number % 3]
-        backend.commit(Batch({key: Write(b"1") for key in lasting}))
+        backend.commit(CommitRequest({key: Write(b"1") for key in lasting}))
         mark(backend, "m")
-        at = Point(1, backend.now()) if past else None
+        at = StateAt(1, backend.now()) if past else None
         done = threading.Event()
 
         def work() -> None:
             chance, writer = random.Random(1), opened()
             while not done.is_set():
                 chosen = chance.sample(coming, 40)
-                writer.commit(Batch({key: Write(b"2" if chance.random() < 0.6 else None) for key in chosen}))
+                writer.commit(CommitRequest({key: Write(b"2" if chance.random() < 0.6 else None) for key in chosen}))
 
         thread = threading.Thread(target=work)
         thread.start()
@@ -647,7 +684,7 @@ class BackendContract(ABC):
                 limit, backwards = chance.choice([10, 300, 1500, 5000]), chance.random() < 0.5
                 skip, bound = chance.choice([0, 0, 100]), chance.choice(["", *lasting])
                 after, before = ("", bound) if backwards else (bound, "")
-                found = keys_of(backend.rows("k", after, before, limit, at, skip, backwards))
+                found = keys_of(backend.list_keys("k", after, before, limit, at, skip, backwards))
                 assert found == sorted(set(found))
                 if found:
                     assert [key for key in found if key in set(lasting)] == [
@@ -663,41 +700,41 @@ class BackendContract(ABC):
             thread.join()
 
     def test_what_is_damaged_is_listed_or_an_error(self, store: str, backend: Backend, opened: Open) -> None:
-        backend.commit(Batch({"k": Write(b'"value"'), "l": Write(b"1")}))
+        backend.commit(CommitRequest({"k": Write(b'"value"'), "l": Write(b"1")}))
         backend.close()
         self.damage(store, "main", "k")
-        for at in (None, Point(1, opened().now())):
+        for at in (None, StateAt(1, opened().now())):
             try:
-                assert keys_of(opened().rows(at=at)) == ["k", "l"]
+                assert keys_of(opened().list_keys(at=at)) == ["k", "l"]
             except Damaged:
                 pass
 
     def test_keys_of_all_kinds(self, store: str, backend: Backend, opened: Open) -> None:
         for number, key in enumerate(KEYS):
             save(backend, key, b"%d" % number)
-        backend.commit(Batch({key: Write(b"-1") for key in KEYS}, {key: n + 1 for n, key in enumerate(KEYS)}))
+        backend.commit(CommitRequest({key: Write(b"-1") for key in KEYS}, {key: n + 1 for n, key in enumerate(KEYS)}))
         for reader in (backend, opened()):
             for number, key in enumerate(KEYS):
                 found = reader.get(key)
                 assert found is not None
                 assert (found.key, found.value) == (key, b"-1")
                 assert [version.value for version in reader.versions(key)] == [b"-1", b"%d" % number]
-            at = Point(len(KEYS), 0)
+            at = StateAt(len(KEYS), 0)
             assert {k: v.value for k, v in reader.read(KEYS, at).items()} == {k: b"%d" % n for n, k in enumerate(KEYS)}
-            assert reader.changed(at, Point(at.revision + 1, 0)) == sorted(KEYS)
+            assert reader.changed_keys(at, StateAt(at.revision + 1, 0)) == sorted(KEYS)
         assert all(self.stored(store, "main", key) == b"-1" for key in KEYS)
-        backend.commit(Batch({key: Write(None) for key in KEYS}))
+        backend.commit(CommitRequest({key: Write(None) for key in KEYS}))
         assert backend.scan() == []
 
     def test_changed_by_touch(self, backend: Backend) -> None:
-        backend.commit(Batch({key: Write(b"1") for key in "abcd"}))
+        backend.commit(CommitRequest({key: Write(b"1") for key in "abcd"}))
         save(backend, "a", b"2")
         delete(backend, "b")
         save(backend, "b", b"1")
-        backend.commit(Batch({"e": Write(b"1"), "a": Write(b"1")}))
+        backend.commit(CommitRequest({"e": Write(b"1"), "a": Write(b"1")}))
 
         def changed(low: int, high: int) -> list[str]:
-            return backend.changed(Point(low, 0), Point(high, 0))
+            return backend.changed_keys(StateAt(low, 0), StateAt(high, 0))
 
         assert changed(0, 5) == ["a", "b", "c", "d", "e"]
         assert changed(1, 5) == ["a", "b", "e"]
@@ -741,10 +778,12 @@ class BackendContract(ABC):
 
     def test_an_expired_entry_is_gone_everywhere(self, backend: Backend, opened: Open) -> None:
         other = opened()
-        head = backend.commit(Batch({"k": Write(b"1", BRIEF), "stays": Write(b"1"), "long": Write(b"1", SECOND * 60)}))
+        head = backend.commit(
+            CommitRequest({"k": Write(b"1", BRIEF), "stays": Write(b"1"), "long": Write(b"1", SECOND * 60)})
+        )
         expires = head.time + BRIEF
         assert backend.versions("k")[0].expires == expires
-        before, after = Point(1, expires - 1), Point(1, expires)
+        before, after = StateAt(1, expires - 1), StateAt(1, expires)
         sleep_until(backend, expires)
         for reader in (backend, other):
             assert reader.get("k") is None
@@ -756,19 +795,19 @@ class BackendContract(ABC):
             assert list(state(reader, after)) == ["long", "stays"]
             assert reader.read(["k"], after) == {}
         with pytest.raises(Conflict):
-            backend.commit(Batch({"k": Write(b"2")}, {"k": 1}))
-        assert backend.commit(Batch({"k": Write(b"2")}, {"k": 0})).count == 3
+            backend.commit(CommitRequest({"k": Write(b"2")}, {"k": 1}))
+        assert backend.commit(CommitRequest({"k": Write(b"2")}, {"k": 0})).count == 3
 
     def test_changed_by_expiry(self, backend: Backend) -> None:
-        first = backend.commit(Batch({"k": Write(b"1", BRIEF), "stays": Write(b"1")}))
+        first = backend.commit(CommitRequest({"k": Write(b"1", BRIEF), "stays": Write(b"1")}))
         expires = first.time + BRIEF
-        assert backend.changed(Point(1, expires - 1), Point(1, expires)) == ["k"]
-        assert backend.changed(Point(1, expires - 1), Point(1, expires - 1)) == []
-        assert backend.changed(Point(1, expires), Point(1, expires + 1)) == []
+        assert backend.changed_keys(StateAt(1, expires - 1), StateAt(1, expires)) == ["k"]
+        assert backend.changed_keys(StateAt(1, expires - 1), StateAt(1, expires - 1)) == []
+        assert backend.changed_keys(StateAt(1, expires), StateAt(1, expires + 1)) == []
         sleep_until(backend, expires)
         save(backend, "other", b"1")
-        assert "k" in backend.changed(Point(1, expires - 1), Point(2, backend.now()))
-        assert "k" in backend.changed(Point(1, expires - 1), Point(1, expires))
+        assert "k" in backend.changed_keys(StateAt(1, expires - 1), StateAt(2, backend.now()))
+        assert "k" in backend.changed_keys(StateAt(1, expires - 1), StateAt(1, expires))
 
     def test_a_rewrite_clears_or_renews_the_expiry(self, backend: Backend, opened: Open) -> None:
         save(backend, "cleared", b"1", BRIEF)
@@ -787,15 +826,15 @@ class BackendContract(ABC):
             assert reader.head().count == 4
 
     def test_what_expired_is_taken_away_by_later_commits(self, store: str, backend: Backend) -> None:
-        head = backend.commit(Batch({f"k{number:03}": Write(b"1", BRIEF) for number in range(150)}))
+        head = backend.commit(CommitRequest({f"k{number:03}": Write(b"1", BRIEF) for number in range(150)}))
         sleep_until(backend, head.time + BRIEF)
         assert self.stored(store, "main", "k000") == b"1"
         for number in range(2):
             assert save(backend, "other", b"%d" % number).count == 1
         assert [self.stored(store, "main", f"k{number:03}") for number in range(150)] == [None] * 150
         assert backend.versions("k000")[0].value is None
-        assert len(state(backend, Point(1, head.time))) == 150
-        assert len(backend.changed(Point(1, head.time), Point(3, head.time))) == 151
+        assert len(state(backend, StateAt(1, head.time))) == 150
+        assert len(backend.changed_keys(StateAt(1, head.time), StateAt(3, head.time))) == 151
 
     # --- forgetting --------------------------------------------------------------------------------------------
 
@@ -804,10 +843,10 @@ class BackendContract(ABC):
         floor, last = backend.head().floor, backend.head().revision
         kept = {m.revision for m in backend.marks()} | {*range(floor, last + 1)}
         for revision, content in states.items():
-            at = Point(revision, backend.now())
+            at = StateAt(revision, backend.now())
             if revision in kept:
                 assert state(backend, at) == content
-                assert keys_of(backend.rows(at=at)) == sorted(content)
+                assert keys_of(backend.list_keys(at=at)) == sorted(content)
                 assert backend.count(at=at) == len(content)
                 continue
             with pytest.raises(HistoryPruned):
@@ -815,11 +854,11 @@ class BackendContract(ABC):
             with pytest.raises(HistoryPruned):
                 backend.read(["a"], at)
             with pytest.raises(HistoryPruned):
-                backend.rows(at=at)
+                backend.list_keys(at=at)
             with pytest.raises(HistoryPruned):
                 backend.count(at=at)
             with pytest.raises(HistoryPruned):
-                backend.changed(at, Point(last, 0))
+                backend.changed_keys(at, StateAt(last, 0))
         for key in {key for content in states.values() for key in content}:
             newest = next((version.value for version in backend.versions(key, 1)), None)
             assert newest == states[last].get(key), "a delete was forgotten before what it deleted"
@@ -827,7 +866,7 @@ class BackendContract(ABC):
             for high in kept:
                 if low < high:
                     differ = {k for k in states[low] | states[high] if states[low].get(k) != states[high].get(k)}
-                    found = backend.changed(Point(low, 0), Point(high, 0))
+                    found = backend.changed_keys(StateAt(low, 0), StateAt(high, 0))
                     assert found == sorted(set(found))
                     assert differ <= set(found)
         assert state(backend) == states[last]
@@ -847,14 +886,14 @@ class BackendContract(ABC):
             if act < 0.6:
                 chosen = chance.sample("abcdef", 2)
                 writes = {key: Write(b"%d" % number if chance.random() < 0.6 else None) for key in chosen}
-                revision = backend.commit(Batch(writes)).revision
+                revision = backend.commit(CommitRequest(writes)).revision
                 after = states[revision - 1] | {key: write.value for key, write in writes.items()}
                 states[revision] = {key: value for key, value in after.items() if value is not None}
             elif act < 0.75:
                 mark(backend, chance.choice("mno"))
             elif act < 0.85 and marks:
                 gone = chance.choice(marks)
-                backend.commit(Batch(unmarks=((gone.name, gone.revision),)))
+                backend.commit(CommitRequest(unmarks=((gone.name, gone.revision),)))
             elif act < 0.92:
                 compacted = max(compacted, chance.randint(0, backend.head().revision))
                 backend.compact(compacted)
@@ -870,9 +909,9 @@ class BackendContract(ABC):
         for number in range(5):
             save(backend, "k", b"%d" % number)
             mark(backend, "m")
-        backend.commit(Batch({"k": Write(None)}))
+        backend.commit(CommitRequest({"k": Write(None)}))
         for gone in backend.marks():
-            backend.commit(Batch(unmarks=((gone.name, gone.revision),)))
+            backend.commit(CommitRequest(unmarks=((gone.name, gone.revision),)))
         for number in range(8):
             found = [version.value for version in backend.versions("k")]
             assert found[:1] in ([], [None])
@@ -883,7 +922,7 @@ class BackendContract(ABC):
         states: dict[int, dict[str, bytes | None]] = {0: {}}
         for number in range(1, 41):
             count = 450 if number in (2, 3) else 1
-            backend.commit(Batch({f"k{key:03}": Write(b"%d" % number) for key in range(count)}))
+            backend.commit(CommitRequest({f"k{key:03}": Write(b"%d" % number) for key in range(count)}))
             states[number] = states[number - 1] | {f"k{key:03}": b"%d" % number for key in range(count)}
             if number == 2:
                 mark(backend, "m")
@@ -898,7 +937,7 @@ class BackendContract(ABC):
         assert [v.revision for v in backend.versions("k")] == [10, 9, 8, 3]
         assert backend.compact(5) == 0
         assert backend.head().floor == 8
-        backend.commit(Batch(unmarks=(("m", 3),)))
+        backend.commit(CommitRequest(unmarks=(("m", 3),)))
         assert backend.compact(8) == 1
         assert backend.compact(99) == 2
         for reader in (backend, opened()):
@@ -906,16 +945,16 @@ class BackendContract(ABC):
             assert [v.revision for v in reader.versions("k")] == [10]
             assert reader.commits() == []
         assert save(backend, "k", b"11").revision == 11
-        assert state(backend, Point(10, 0)) == {"k": b"10"}
+        assert state(backend, StateAt(10, 0)) == {"k": b"10"}
 
     def test_what_only_a_checkpoint_keeps_can_be_renamed(self, backend: Backend) -> None:
         for number in range(1, 6):
             save(backend, "k", b"%d" % number)
         mark(backend, "a", revision=2)
         backend.compact(5)
-        backend.commit(Batch(unmarks=(("a", 2),), marks=(NewMark("b", revision=2, fresh=True),)))
+        backend.commit(CommitRequest(unmarks=(("a", 2),), marks=(CheckpointWrite("b", revision=2, fresh=True),)))
         assert [(m.name, m.revision) for m in backend.marks()] == [("b", 2)]
-        assert state(backend, Point(2, 0)) == {"k": b"2"}
+        assert state(backend, StateAt(2, 0)) == {"k": b"2"}
 
     def test_compact_gives_the_space_back(self, store: str, backend: Backend) -> None:
         chance = random.Random(1)
@@ -936,17 +975,17 @@ class BackendContract(ABC):
 
         with pytest.raises(KeyboardInterrupt):
             backend.compact(8, end)
-        assert state(backend, Point(3, 0)) == {"k": b"3"}
+        assert state(backend, StateAt(3, 0)) == {"k": b"3"}
         assert state(backend) == {"k": b"10"}
         backend.compact(8)
         assert [v.revision for v in backend.versions("k")] == [10, 9, 8, 3]
 
     def test_what_is_past_is_what_is_kept_and_not_live(self, backend: Backend) -> None:
-        assert backend.past() == []
+        assert backend.superseded() == []
         self.fill(backend)
         found = []
         after = ("", 0)
-        while page := backend.past(after, 7):
+        while page := backend.superseded(after, 7):
             assert len(page) <= 7
             found += page
             after = (page[-1].key, page[-1].revision)
@@ -960,12 +999,12 @@ class BackendContract(ABC):
         for _ in range(40):
             save(backend, "k", b'"%s"' % chance.randbytes(25_000).hex().encode())
         mark(backend, "m", revision=20)
-        before = backend.space([("m", 20)])
+        before = backend.disk_usage([("m", 20)])
         assert before is not None
-        past = sum(one.space for one in backend.past())
-        backend.commit(Batch(unmarks=(("m", 20),)))
+        past = sum(one.space for one in backend.superseded())
+        backend.commit(CommitRequest(unmarks=(("m", 20),)))
         backend.compact(40)
-        after = backend.space()
+        after = backend.disk_usage()
         assert after is not None
         assert after.total < before.total / 4
         assert abs(before.total - before.spare - past - after.total) < before.total / 4
@@ -974,17 +1013,19 @@ class BackendContract(ABC):
 
     def fill(self, backend: Backend) -> None:
         """Values, deletes, what has expired, moved checkpoints, and a floor."""
-        backend.commit(Batch({key: Write(VALUES[at % len(VALUES)]) for at, key in enumerate(KEYS)}, reason="all"))
+        backend.commit(
+            CommitRequest({key: Write(VALUES[at % len(VALUES)]) for at, key in enumerate(KEYS)}, reason="all")
+        )
         mark(backend, "m")
-        backend.commit(Batch({key: Write(None) for key in KEYS[::3]}, author="ann"))
-        backend.commit(Batch({key: Write(b"2", 3600 * SECOND) for key in KEYS[::2]}, undo=(1, 2, 3)))
+        backend.commit(CommitRequest({key: Write(None) for key in KEYS[::3]}, author="ann"))
+        backend.commit(CommitRequest({key: Write(b"2", 3600 * SECOND) for key in KEYS[::2]}, undo=(1, 2, 3)))
         mark(backend, "m", note="é\n")
         mark(backend, "n", revision=2)
         save(backend, "brief", b"3", 1)
         backend.compact(3)
 
     def test_a_dump_is_all_that_is_kept(self, backend: Backend) -> None:
-        assert backend.dump() == []
+        assert backend.versions_page() == []
         self.fill(backend)
         found = dumped(backend)
         assert found == dumped(backend, 1) == dumped(backend, 1000)
@@ -996,34 +1037,34 @@ class BackendContract(ABC):
             assert [one.until for one in kept] == [*(one.revision for one in kept[1:]), 0]
         some = ["absent", *KEYS[::5]]
         assert dumped(backend, 3, some) == [one for one in found if one.key in some]
-        assert backend.dump(keys=[]) == []
+        assert backend.versions_page(keys=[]) == []
 
     def test_a_copy_is_whole_or_not_there(self, backend: Backend, opened: Open) -> None:
         self.fill(backend)
         target, head = opened("copy"), backend.head()
-        receiver = target.receive()
+        receiver = target.open_staging()
         assert receiver.progress() is None
         with pytest.raises(Conflict):
-            opened("copy").receive()
+            opened("copy").open_staging()
         receiver.put(dumped(backend)[:20], note={"so far": 20})
         receiver.close()
-        receiver = opened("copy").receive()
+        receiver = opened("copy").open_staging()
         assert receiver.progress() == {"so far": 20}
         receiver.put(dumped(backend)[20:], backend.commits(), backend.marks(), note={})
         save(backend, "later", b"1")
         delete(backend, KEYS[4])
-        late = backend.changed(Point(head.revision, 0), Point(backend.head().revision, 0))
+        late = backend.changed_keys(StateAt(head.revision, 0), StateAt(backend.head().revision, 0))
         new = backend.commits(2)
         receiver.put(dumped(backend, keys=late), new, note={"caught": "up"}, forget=late)
         head = backend.head()
         staged = receiver.staged(head)
-        assert (target.head(), target.dump(), target.namespaces()) == (Head(), [], ["main"])
+        assert (target.head(), target.versions_page(), target.namespaces()) == (Head(), [], ["main"])
         for copy in (staged, target, opened("copy")):
             if copy is target:
                 assert receiver.finish(head) == ""
             assert copy.head() == head
             assert (dumped(copy), copy.commits(), copy.marks()) == (dumped(backend), backend.commits(), backend.marks())
-            for point in [Point(one.revision, one.time) for one in backend.marks()]:
+            for point in [StateAt(one.revision, one.time) for one in backend.marks()]:
                 assert copy.scan(at=point) == backend.scan(at=point)
             assert copy.scan() == backend.scan()
         assert target.namespaces() == ["copy", "main"]
@@ -1033,7 +1074,7 @@ class BackendContract(ABC):
         self.fill(backend)
         target = opened("copy")
         save(target, "k", b"1")
-        receiver = target.receive()
+        receiver = target.open_staging()
         receiver.put(dumped(backend), backend.commits(), backend.marks(), note={})
         with pytest.raises(Conflict):
             receiver.finish(backend.head())
@@ -1106,7 +1147,7 @@ class BackendContract(ABC):
         reader, writer = opened(read_only=True), opened()
         for act in (
             lambda: save(reader, "k", b"1"), lambda: mark(reader, "m"), lambda: reader.compact(0), reader.drop,
-            reader.receive,
+            reader.open_staging,
         ):  # fmt: skip
             with pytest.raises(ReadOnly):
                 act()
@@ -1119,12 +1160,12 @@ class BackendContract(ABC):
             with pytest.raises(ReadOnly):
                 act()
         assert (reader.head(), reader.marks()) == (writer.head(), writer.marks()) == before
-        assert state(reader) == state(reader, Point(1, reader.now())) == {"k": b"1"}
+        assert state(reader) == state(reader, StateAt(1, reader.now())) == {"k": b"1"}
         save(writer, "k", b"2")
         assert state(reader) == {"k": b"2"}
 
     def test_what_is_damaged_is_an_error(self, store: str, backend: Backend, opened: Open) -> None:
-        backend.commit(Batch({"k": Write(b'"value"'), "l": Write(b"1")}))
+        backend.commit(CommitRequest({"k": Write(b'"value"'), "l": Write(b"1")}))
         backend.close()
         self.damage(store, "main", "k")
         for read in (lambda: opened().get("k"), lambda: opened().read(["k"]), lambda: opened().scan()):
@@ -1133,7 +1174,7 @@ class BackendContract(ABC):
 
     def test_recover_finds_nothing_wrong_with_what_is_right(self, backend: Backend) -> None:
         assert backend.recover().ok
-        backend.commit(Batch({key: Write(b"1", 60 * SECOND) for key in KEYS}))
+        backend.commit(CommitRequest({key: Write(b"1", 60 * SECOND) for key in KEYS}))
         mark(backend, "m")
         delete(backend, KEYS[0])
         before = backend.head(), state(backend), backend.marks(), backend.versions("a")
@@ -1142,12 +1183,12 @@ class BackendContract(ABC):
         assert before == (backend.head(), state(backend), backend.marks(), backend.versions("a"))
 
     def test_examine_finds_no_error_in_what_is_right_and_changes_nothing(self, backend: Backend) -> None:
-        assert [one for one in backend.examine(print) if one.severity == "error"] == []
-        backend.commit(Batch({key: Write(b"1", 60 * SECOND) for key in KEYS}))
+        assert [one for one in backend.diagnose(print) if one.severity == "error"] == []
+        backend.commit(CommitRequest({key: Write(b"1", 60 * SECOND) for key in KEYS}))
         mark(backend, "m")
         delete(backend, KEYS[0])
         before = backend.head(), state(backend), backend.marks(), backend.versions("a")
-        assert [one for one in backend.examine(print) if one.severity == "error"] == []
+        assert [one for one in backend.diagnose(print) if one.severity == "error"] == []
         assert before == (backend.head(), state(backend), backend.marks(), backend.versions("a"))
 
     def test_examine_is_ended_by_who_is_told(self, backend: Backend) -> None:
@@ -1159,7 +1200,7 @@ class BackendContract(ABC):
             raise KeyboardInterrupt(text)
 
         with pytest.raises(KeyboardInterrupt):
-            list(backend.examine(stop))
+            list(backend.diagnose(stop))
         assert backend.recover().ok
 
     def test_a_closed_backend_opens_again(self, backend: Backend) -> None:

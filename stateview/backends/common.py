@@ -23,16 +23,16 @@ from ..errors import (
     StateException,
 )
 from ..model import is_name
-from .protocol import Batch, Head, Place, Row, prefix_end
+from .protocol import CommitRequest, Head, KeySummary, StoreIdentity, prefix_end
 
 TEMPORARY = ".tmp-"
 DAMAGED = ".damaged-"
-LOCK_POLL = 0.002  # seconds between tries for a lock that another process holds
+LOCK_POLL_SECONDS = 0.002  # seconds between tries for a lock that another process holds
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs", "fuse.glusterfs"}
-REAP = 100  # expired entries that one commit takes away, so that no commit is long for it
+MAX_EXPIRED_PER_COMMIT = 100  # expired entries that one commit takes away, so that no commit is long for it
 
 
-class Forkable(Protocol):
+class ForkAware(Protocol):
     """Something that must not go on in a child as it was in the parent."""
 
     def before_fork(self) -> None:
@@ -42,12 +42,12 @@ class Forkable(Protocol):
         """Called in the parent, and in the child."""
 
 
-_forkable: WeakSet[Forkable] = WeakSet()
+_forkable: WeakSet[ForkAware] = WeakSet()
 _forking = threading.RLock()
-_waiting: list[Forkable] = []
+_waiting: list[ForkAware] = []
 
 
-def watch_fork(one: Forkable) -> None:
+def watch_fork(one: ForkAware) -> None:
     """Tell `one` of every fork, for as long as it lives."""
     _forkable.add(one)
 
@@ -77,13 +77,13 @@ os.register_at_fork(
 )
 
 
-def check_base(batch: Batch, namespace: str, revision: int) -> None:
+def check_base(batch: CommitRequest, namespace: str, revision: int) -> None:
     """Raise `Conflict` if the namespace is not at the revision that the batch was made for."""
     if batch.base is not None and batch.base != revision:
-        raise conflict_base(namespace, batch.base, revision)
+        raise base_conflict_error(namespace, batch.base, revision)
 
 
-def conflict_base(namespace: str, base: int, revision: int) -> Conflict:
+def base_conflict_error(namespace: str, base: int, revision: int) -> Conflict:
     """The namespace moved on."""
     return Conflict(
         f"namespace {namespace!r} is at revision {revision}, not at {base} as expected",
@@ -91,18 +91,18 @@ def conflict_base(namespace: str, base: int, revision: int) -> Conflict:
     )
 
 
-def check_new(batch: Batch, namespace: str) -> None:
+def check_new(batch: CommitRequest, namespace: str) -> None:
     """Refuse a first commit that expects something to be there, before anything is made for it."""
     check_base(batch, namespace, 0)
     for key, expected in batch.expected.items():
         if expected:
-            raise conflict_key(key, expected, 0)
+            raise key_conflict_error(key, expected, 0)
     for mark in batch.marks:
         if mark.revision:
-            raise pruned(namespace, mark.revision, 0)
+            raise history_pruned_error(namespace, mark.revision, 0)
 
 
-def conflict_key(key: str, expected: int, revision: int) -> Conflict:
+def key_conflict_error(key: str, expected: int, revision: int) -> Conflict:
     """A key is not at the revision it was expected to have."""
     if expected == 0:
         return Conflict(f"key {key!r} exists already, since revision {revision}", "It was to be written only if absent")
@@ -110,12 +110,12 @@ def conflict_key(key: str, expected: int, revision: int) -> Conflict:
     return Conflict(f"key {key!r} is {is_now}, not at revision {expected} as expected", "Load it and try again")
 
 
-def conflict_mark(name: str) -> Conflict:
+def checkpoint_conflict_error(name: str) -> Conflict:
     """A checkpoint that was to be new has a name that is taken."""
     return Conflict(f"checkpoint {name!r} exists already")
 
 
-def pruned(namespace: str, revision: int, floor: int) -> HistoryPruned:
+def history_pruned_error(namespace: str, revision: int, floor: int) -> HistoryPruned:
     """A revision that is no longer kept."""
     return HistoryPruned(
         f"revision {revision} of namespace {namespace!r} is no longer kept",
@@ -123,20 +123,20 @@ def pruned(namespace: str, revision: int, floor: int) -> HistoryPruned:
     )
 
 
-def notice(text: str) -> None:
+def warn_user(text: str) -> None:
     """Tell the person at the terminal something once, without stopping."""
     print(f"stateview: {text}", file=sys.stderr, flush=True)
 
 
-def place_of(folder: str) -> Place:
+def folder_identity(folder: str) -> StoreIdentity:
     """Where a namespace's folder lies, whatever link or mount leads there."""
     try:
         found = os.stat(folder)
     except FileNotFoundError:
-        return Place((os.path.realpath(folder),))
+        return StoreIdentity((os.path.realpath(folder),))
     except OSError as error:
         raise file_error(error, folder) from error
-    return Place((found.st_dev, found.st_ino))
+    return StoreIdentity((found.st_dev, found.st_ino))
 
 
 def file_error(error: OSError, path: str) -> StateException:
@@ -196,7 +196,7 @@ def fsync_folder(path: str) -> None:
         os.close(descriptor)
 
 
-def make_folders(path: str) -> None:
+def makedirs_durable(path: str) -> None:
     """`makedirs` whose new folders are still there after a loss of power."""
     missing = []
     while not os.path.isdir(path):
@@ -211,7 +211,7 @@ def make_folders(path: str) -> None:
         fsync_folder(os.path.dirname(folder) or ".")
 
 
-def on_network(path: str) -> bool:
+def is_network_filesystem(path: str) -> bool:
     """Whether a path lies on a network file system, on which WAL does not work. Linux; false where it cannot tell."""
     best, kind = "", ""
     try:
@@ -256,7 +256,7 @@ def remove(path: str) -> None:
         pass
 
 
-def sweep(folder: str) -> list[str]:
+def remove_stale_temporary_files(folder: str) -> list[str]:
     """Remove temporary files whose process is gone; return their names. Call it under the folder's lock."""
     swept = []
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
@@ -268,7 +268,7 @@ def sweep(folder: str) -> list[str]:
     return swept
 
 
-def keep_damaged(path: str) -> str:
+def backup_damaged_file(path: str) -> str:
     """Give a damaged file a second name, with the time, and return that. The caller puts another in its place."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     name = f"{path}{DAMAGED}{stamp}"
@@ -298,7 +298,7 @@ def file_lock(path: str, timeout: float, create: bool = True) -> Iterator[None]:
     deadline = time.monotonic() + timeout
     while True:
         if create:
-            make_folders(os.path.dirname(path))
+            makedirs_durable(os.path.dirname(path))
         try:
             flags = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
             descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
@@ -331,7 +331,7 @@ def _flock(descriptor: int, path: str, deadline: float, timeout: float) -> None:
                 raise BackendUnavailable(
                     f"{path} has been locked by another process for {timeout:g} s", "Try again, or end that process"
                 ) from None
-            time.sleep(LOCK_POLL)
+            time.sleep(LOCK_POLL_SECONDS)
 
 
 def _is_at(descriptor: int, path: str) -> bool:
@@ -342,17 +342,17 @@ def _is_at(descriptor: int, path: str) -> bool:
         return False
 
 
-def bounds(prefix: str, after: str, before: str) -> tuple[str, str]:
-    """From which key on, and up to which, not including it, the keys lie that `Backend.rows` speaks of.
+def key_range(prefix: str, after: str, before: str) -> tuple[str, str]:
+    """From which key on, and up to which, not including it, the keys lie that `Backend.list_keys` speaks of.
 
     "" is no bound.
     """
-    low = bound(max(prefix, after + "\0") if after else prefix)
+    low = encodable_bound(max(prefix, after + "\0") if after else prefix)
     highs = [high for high in (prefix_end(prefix), before) if high]
-    return low, bound(min(highs)) if highs else ""
+    return low, encodable_bound(min(highs)) if highs else ""
 
 
-def bound(text: str) -> str:
+def encodable_bound(text: str) -> str:
     """A bound that divides the keys as `text` does, and can be encoded. Keys hold neither NUL nor lone surrogates."""
     found = re.search("[\0\ud800-\udfff]", text)
     if found is None:
@@ -360,18 +360,18 @@ def bound(text: str) -> str:
     return text[: found.start()] + ("\0" if found[0] == "\0" else "\ue000")
 
 
-HUGE = 1_000_000  # bytes of a value from which on its row is remembered, since to read it again takes long
-_MANY = 100
+LARGE_ROW_BYTES = 1_000_000  # bytes of a value from which on its row is remembered, since to read it again takes long
+_MAX_LARGE_ROWS = 100
 
 
-class Remembered:
+class LargeRowCache:
     """Rows of huge values that were live at some revision, and are for as long as no history says otherwise."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, tuple[Row, int]] = {}
+        self.rows: dict[str, tuple[KeySummary, int]] = {}
         self.lineage = ""
 
-    def find(self, key: str, head: Head) -> Row | None:
+    def find(self, key: str, head: Head) -> KeySummary | None:
         """A row that still is what is live, unless the history holds it as superseded, which is for the caller to see.
 
         What was superseded and forgotten since would not be found there: nothing is said of what the floor has passed.
@@ -382,8 +382,8 @@ class Remembered:
         self.rows[key] = row, head.revision
         return row
 
-    def put(self, row: Row, head: Head) -> None:
+    def put(self, row: KeySummary, head: Head) -> None:
         """Remember a row that is live at this head."""
-        if self.lineage != head.lineage or len(self.rows) >= _MANY:
+        if self.lineage != head.lineage or len(self.rows) >= _MAX_LARGE_ROWS:
             self.rows, self.lineage = {}, head.lineage
         self.rows[row.key] = row, head.revision

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 
 from ..errors import Hint, NextStep
 from ..model import Finding
-from .common import DAMAGED, TEMPORARY, file_error, on_network
+from .common import DAMAGED, TEMPORARY, file_error, is_network_filesystem
 from .staging import ASIDE, NOT_SHOWN, REPLACED, UNFINISHED
 
-ROOM = 2  # times the size of the files that should be free on the disk
+FREE_SPACE_FACTOR = 2  # times the size of the files that should be free on the disk
 _STAGES = ("migrating-json", "migrating-sqlite")
 
 
@@ -117,13 +117,13 @@ def _owner(inode: int) -> str:
 
 def _disk(root: str, folder: str, files: list[str]) -> Iterator[Finding]:
     subject = os.path.relpath(folder, root)
-    if on_network(os.path.join(folder, "state")):
+    if is_network_filesystem(os.path.join(folder, "state")):
         meaning = "locks and renames may not hold between machines there, and a save waits for the network"
         yield Finding("warning", subject, "it is on a network file system", meaning, "Keep it on a local disk")
     size = sum(os.path.getsize(path) for path in files)
     disk = os.statvfs(folder)
     free = disk.f_bavail * disk.f_frsize
-    if free < ROOM * size:
+    if free < FREE_SPACE_FACTOR * size:
         found = f"{free // 1_000_000:,} MB are free on its disk, and its files take {size // 1_000_000:,} MB"
         meaning = "a save, a recovery or a prune may find no room; nothing is lost by that"
         yield Finding("warning", subject, found, meaning, "Free some space, or prune the history")

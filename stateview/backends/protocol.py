@@ -16,11 +16,11 @@ from msgspec import Struct
 
 from ..model import Commit, Finding, RecoveryReport
 
-START = 160
-PAGE = 8_000_000  # bytes of values, after which a page of `dump` ends
+SUMMARY_BYTES = 160
+PAGE_BYTES = 8_000_000  # bytes of values, after which a page of `dump` ends
 
-Say = Callable[[str], None]  # what is being done, for a person; what it raises ends the act
-Progress = Callable[[int, int], None]  # how much is done, and of how much; what it raises ends the act
+ProgressText = Callable[[str], None]  # what is being done, for a person; what it raises ends the act
+ProgressCount = Callable[[int, int], None]  # how much is done, and of how much; what it raises ends the act
 
 
 class Version(Struct, frozen=True, gc=False):
@@ -37,13 +37,13 @@ class Version(Struct, frozen=True, gc=False):
         return self.value is not None and (self.expires == 0 or self.expires > time)
 
 
-class Kept(Version, frozen=True, gc=False):
+class StoredVersion(Version, frozen=True, gc=False):
     """A version that is still kept, and the revision that superseded it (0: none has)."""
 
     until: int = 0
 
 
-class Past(Struct, frozen=True, gc=False):
+class SupersededVersion(Struct, frozen=True, gc=False):
     """A kept version that is not live, without its value, of which it has the size in bytes (0 for a delete).
 
     `until` is the revision that superseded it, 0 where it is the delete that still stands; `space` about how many bytes
@@ -58,7 +58,7 @@ class Past(Struct, frozen=True, gc=False):
     space: int
 
 
-class Space(Struct, frozen=True):
+class DiskUsage(Struct, frozen=True):
     """How many bytes a namespace takes on the disk, or in the server's memory.
 
     `spare` is about what of them `compact` gives back beside the versions that it drops.
@@ -68,7 +68,7 @@ class Space(Struct, frozen=True):
     spare: int = 0
 
 
-class Row(Struct, frozen=True):
+class KeySummary(Struct, frozen=True):
     """A visible version as a list shows it: without its value, of which it has the size and the start.
 
     `size` is in bytes of the encoded value; `start` is the first `START` bytes of it, and may end inside a character.
@@ -91,7 +91,7 @@ def prefix_end(prefix: str) -> str:
     return stem[:-1] + chr(0xE000 if last == 0xD800 else last)  # past the surrogates, which no key holds
 
 
-class Point(Struct, frozen=True):
+class StateAt(Struct, frozen=True):
     """A state: a revision, and the time by which expiry is judged."""
 
     revision: int
@@ -108,7 +108,7 @@ class Head(Struct, frozen=True):
     lineage: str = ""
 
 
-class Mark(Struct, frozen=True):
+class CheckpointRecord(Struct, frozen=True):
     """A checkpoint as it is stored. `kind` is a `CheckpointKind`, "" where none was stored: see `retention.kind_of`."""
 
     name: str
@@ -118,7 +118,7 @@ class Mark(Struct, frozen=True):
     kind: str = ""
 
 
-class NewMark(Struct, frozen=True):
+class CheckpointWrite(Struct, frozen=True):
     """A checkpoint to be made by a commit: of the revision before its writes, unless `revision` says another.
 
     `fresh` makes an existing name a conflict; otherwise the name moves and the earlier mark stays. A `time` of 0 is
@@ -144,7 +144,7 @@ class Write(Struct, frozen=True):
     time: int = 0
 
 
-class Batch(Struct, frozen=True):
+class CommitRequest(Struct, frozen=True):
     """One commit. It is applied whole, or refused with `Conflict` and nothing written.
 
     `expected` maps keys to the revision they must have (0: absent), `base` is the revision the namespace must have.
@@ -158,13 +158,13 @@ class Batch(Struct, frozen=True):
     reason: str = ""
     author: str = ""
     undo: tuple[int, int, int] = (0, 0, 0)
-    marks: tuple[NewMark, ...] = ()
+    marks: tuple[CheckpointWrite, ...] = ()
     unmarks: tuple[tuple[str, int], ...] = ()
     token: str = ""
     time: int = 0
 
 
-class Place(Struct, frozen=True):
+class StoreIdentity(Struct, frozen=True):
     """Where a namespace lies, however its store is spelt: two backends of one kind with equal places mean the same one.
 
     `store` is empty where the store does not say which it is. The others are for that: the namespace's `revision`, and
@@ -176,7 +176,7 @@ class Place(Struct, frozen=True):
     stamp: tuple[object, ...] = ()
 
 
-class Receiver(Protocol):
+class StagedImport(Protocol):
     """Where a copy of another namespace is built: a stage, which no list and no read shows before `finish`.
 
     Killed at any instant, the stage stays, and `progress` of the next receiver says from where to go on. It holds its
@@ -187,7 +187,8 @@ class Receiver(Protocol):
         """The `note` of the last put that the stage certainly holds, with all before it; None where it is empty."""
 
     def put(
-        self, versions: Iterable[Kept] = (), commits: Iterable[Commit] = (), marks: Iterable[Mark] | None = None, *,
+        self, versions: Iterable[StoredVersion] = (), commits: Iterable[Commit] = (),
+        marks: Iterable[CheckpointRecord] | None = None, *,
         note: dict[str, Any], forget: Iterable[str] = (),
     ) -> None:  # fmt: skip
         """Add what `dump`, `commits` and `marks` of the source gave; all of it is there with its note, or nothing.
@@ -245,7 +246,7 @@ class Backend(Protocol):
     rewrites_state: bool
     """Whether each commit writes the whole live state, so that many small commits cost more than a large one."""
 
-    def place(self) -> Place:
+    def identity(self) -> StoreIdentity:
         """Where the namespace lies. Reads, and adopts nothing. O(1)."""
 
     def head(self) -> Head:
@@ -257,19 +258,19 @@ class Backend(Protocol):
     def get(self, key: str) -> Version | None:
         """The live version of one key. O(log n), or O(1) from a coherent cache."""
 
-    def read(self, keys: Iterable[str], at: Point | None = None) -> dict[str, Version]:
+    def read(self, keys: Iterable[str], at: StateAt | None = None) -> dict[str, Version]:
         """The visible versions of several keys, all of one state. O(log n) a key."""
 
-    def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: Point | None = None) -> list[Version]:
+    def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: StateAt | None = None) -> list[Version]:
         """Up to `limit` visible versions with the prefix and a key above `after`, in code point order.
 
         A page shorter than `limit` is the last.
         """
 
-    def rows(
-        self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, at: Point | None = None,
+    def list_keys(
+        self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, at: StateAt | None = None,
         skip: int = 0, backwards: bool = False,
-    ) -> list[Row]:  # fmt: skip
+    ) -> list[KeySummary]:  # fmt: skip
         """A page of the visible keys, without their values, in code point order.
 
         The values are not read, so that neither is their checksum: a row may tell of an entry of which `get` says that
@@ -289,17 +290,17 @@ class Backend(Protocol):
         over) more for a past state.
         """
 
-    def count(self, low: str = "", high: str = "", at: Point | None = None) -> int:
+    def count(self, low: str = "", high: str = "", at: StateAt | None = None) -> int:
         """How many visible keys there are from `low` up to, not including, `high`; "" is no bound.
 
         Those with a prefix are `count(prefix, prefix_end(prefix))`. All that is live is known: O(log n). O(keys
         counted) otherwise, and O(their versions) more for a past state; of what is live in Redis O(log n).
         """
 
-    def commit(self, batch: Batch) -> Head:
+    def commit(self, batch: CommitRequest) -> Head:
         """Apply a batch. Raises `Conflict`, `BackendError`, and `CommitUnknown` where the outcome cannot be known."""
 
-    def changed(self, low: Point, high: Point) -> list[str]:
+    def changed_keys(self, low: StateAt, high: StateAt) -> list[str]:
         """Keys, sorted, that may differ between two states: touched after `low`, up to `high`, or expired meanwhile.
 
         With equal times, expiry is left out. O(changes); O(keys) for JSON files.
@@ -311,17 +312,17 @@ class Backend(Protocol):
     def commits(self, limit: int = 100, below: int = 0) -> list[Commit]:
         """The kept commits, newest first; below a revision where `below` is not 0."""
 
-    def marks(self) -> list[Mark]:
+    def marks(self) -> list[CheckpointRecord]:
         """All checkpoints, in the order of their making; the last of a name is the current one."""
 
-    def compact(self, floor: int, progress: Progress | None = None) -> int:
+    def compact(self, floor: int, progress: ProgressCount | None = None) -> int:
         """Forget the versions that no revision from `floor` on and no checkpoint can see; give the space back.
 
         Others may read and write meanwhile. Killed at any instant, or ended by what `progress` raises, it has forgotten
         nothing else, and done again it goes on. Returns the number of versions dropped. O(history).
         """
 
-    def past(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[Past]:
+    def superseded(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[SupersededVersion]:
         """A page of the versions that are kept and not live, by key and then revision, without their values.
 
         Args:
@@ -331,7 +332,7 @@ class Backend(Protocol):
         A page is of one state. O(log n + limit), of values only with Redis.
         """
 
-    def space(self, gone: Iterable[tuple[str, int]] = ()) -> Space | None:
+    def disk_usage(self, gone: Iterable[tuple[str, int]] = ()) -> DiskUsage | None:
         """What the namespace takes; None where the server does not say.
 
         Args:
@@ -340,9 +341,9 @@ class Backend(Protocol):
         O(1), but for Redis, which looks at a thousand members of each of its keys.
         """
 
-    def dump(
+    def versions_page(
         self, after: tuple[str, int] = ("", 0), limit: int = 1000, keys: Iterable[str] | None = None
-    ) -> list[Kept]:
+    ) -> list[StoredVersion]:
         """A page of all versions that are kept, deletes and what has expired included, by key and then revision.
 
         A page is of one state; between pages others may write, of which `changed` tells. It ends after `limit`
@@ -356,7 +357,7 @@ class Backend(Protocol):
         O(log n + limit); O(keys) more where these are given.
         """
 
-    def receive(self) -> Receiver:
+    def open_staging(self) -> StagedImport:
         """The place where a copy of another namespace is built, to become this one.
 
         Raises:
@@ -376,7 +377,7 @@ class Backend(Protocol):
     def recover(self) -> RecoveryReport:
         """Check the namespace, mend from the history what can be mended, and keep every damaged original."""
 
-    def examine(self, say: Say) -> Iterator[Finding]:
+    def diagnose(self, say: ProgressText) -> Iterator[Finding]:
         """What is wrong, or may go wrong, with what lies where this backend keeps the namespace; changes nothing.
 
         What can be seen through the other primitives is left out. Where there is no namespace, nothing. Nothing is

@@ -26,17 +26,17 @@ NOT_SHOWN = "it is under way, or was ended; nobody is shown any of it"
 REPLACED = "what a migration replaced, kept"
 
 
-def another(url: str, namespace: str, hint: str = "Wait for its end, or end it") -> Conflict:
+def namespace_exists_error(url: str, namespace: str, hint: str = "Wait for its end, or end it") -> Conflict:
     """Another receiver has the destination."""
     return Conflict(f"a copy into namespace {namespace!r} of {url} is under way", hint)
 
 
-def taken(url: str, namespace: str, revision: int) -> Conflict:
+def import_underway_error(url: str, namespace: str, revision: int) -> Conflict:
     """A namespace is where the copy was to go."""
     return Conflict(f"namespace {namespace!r} of {url} is there already, at revision {revision}")
 
 
-class Stage:
+class StagingFolder:
     """The folder of a stage, which looks like a namespace of its own to the backend that is to read it.
 
     Raises:
@@ -53,7 +53,7 @@ class Stage:
         try:
             self._held.enter_context(file_lock(os.path.join(self.folder, LOCK), 0))
         except BackendUnavailable as error:
-            raise another(url, os.path.basename(folder)) from error
+            raise namespace_exists_error(url, os.path.basename(folder)) from error
         except OSError as error:
             raise file_error(error, self.folder) from error
 

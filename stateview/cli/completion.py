@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import codec, settings
 from ..errors import StateException
-from ..states.json_diff import escape, point
+from ..states.json_diff import escape, resolve_pointer
 from .conditions import OPERATORS
 from .context import Context
 from .definition import BY_NAME, COMMANDS, GLOBALS, Command
@@ -16,7 +16,7 @@ from .parser import options_of
 from .results import Text
 from .values import type_name
 
-LIMIT = 100  # candidates of one question: more help nobody, and cost the menu its speed
+MAX_CANDIDATES = 100  # candidates of one question: more help nobody, and cost the menu its speed
 _DIVIDERS = ":/."  # where a key's segments end
 _LAST = "\U0010ffff" * 256  # after every key that starts with a segment
 
@@ -66,12 +66,12 @@ complete -c stateview -f -a '(__stateview_complete)'
 """
 
 
-def script(context: Context, given: dict[str, Any]) -> Text:
+def print_script(context: Context, given: dict[str, Any]) -> Text:
     """`completion SHELL`."""
     return Text(text={"bash": _BASH, "zsh": _ZSH, "fish": _FISH}[given["shell"]])
 
 
-def answer(context: Context, given: dict[str, Any]) -> Text:
+def complete(context: Context, given: dict[str, Any]) -> Text:
     """`_complete -- WORD…`: candidates for the last word, each a line with a tab before what it means."""
     words = given.get("words", [])
     words = words[1:] if words[:1] == ["--"] else words
@@ -171,10 +171,10 @@ def _asked(
     names = {option.name for option in GLOBALS}
     given = {name: value for name, value in known.items() if name in names and name not in ("format", "yes", "help")}
     if context is not None and not given:
-        return list(islice(ask(context), LIMIT))
+        return list(islice(ask(context), MAX_CANDIDATES))
     other = Context({**(context.options if context else {}), **given, "read_only": True})
     try:
-        return list(islice(ask(other), LIMIT))
+        return list(islice(ask(other), MAX_CANDIDATES))
     except (StateException, OSError):
         return []  # a person who presses TAB is not helped by an error in the middle of the line
     finally:
@@ -184,7 +184,7 @@ def _asked(
 def _keys(context: Context, word: str) -> Iterator[Candidate]:
     """Keys by segment, like folders: `wf:` offers `wf:93:` once, however many keys are below it. O(offered log n)."""
     backend, after = context.manager.backend, ""
-    for _ in range(LIMIT):
+    for _ in range(MAX_CANDIDATES):
         page = backend.scan(word, after, 2)
         if not page:
             return
@@ -202,7 +202,7 @@ def _keys(context: Context, word: str) -> Iterator[Candidate]:
 def _paths(context: Context, key: str, word: str) -> Iterator[Candidate]:
     """JSON Pointers into a value: the next step below the one that is typed."""
     base = word[: word.rfind("/")]
-    value = point(context.manager.load(key, None), base)
+    value = resolve_pointer(context.manager.load(key, None), base)
     items: Iterable[tuple[str | int, Any]] = ()
     if isinstance(value, dict):
         items = value.items()

@@ -32,11 +32,11 @@ class Condition(NamedTuple):
     def __str__(self) -> str:
         return " ".join(part for part in (self.path, self.operator, self.text) if part)
 
-    def holds(self, value: Any) -> bool:
+    def is_true(self, value: Any) -> bool:
         """Whether it is true of a key's value (`ABSENT`: the key has none). What cannot be compared is not true."""
-        from ..states.json_diff import point
+        from ..states.json_diff import resolve_pointer
 
-        found = ABSENT if value is ABSENT else point(value, self.path)
+        found = ABSENT if value is ABSENT else resolve_pointer(value, self.path)
         if self.operator in _UNARY:
             return (found is ABSENT) == (self.operator == "missing")
         if found is ABSENT:

@@ -9,11 +9,11 @@ from weakref import WeakSet
 from ..errors import NOTHING_CHANGED
 from ..manager import StateManager
 from ..states.transaction import Transaction
-from .exit_codes import NeedsYes
+from .exit_codes import ConfirmationRequired
 from .results import Result
 
 
-class Closable(Protocol):
+class SupportsClose(Protocol):
     """Something with an end."""
 
     def close(self) -> None:
@@ -44,7 +44,7 @@ class Context:
         self.progress = progress or (lambda _text: None)
         self.transaction: Transaction | None = None
         self._manager: StateManager | None = None
-        self._kept: WeakSet[Closable] = WeakSet()
+        self._kept: WeakSet[SupportsClose] = WeakSet()
 
     @property
     def manager(self) -> StateManager:
@@ -76,11 +76,11 @@ class Context:
         if self.options.get("yes"):
             return
         if self.ask is None:
-            raise NeedsYes(f"not done: {question}", "Give --yes to go ahead")
+            raise ConfirmationRequired(f"not done: {question}", "Give --yes to go ahead")
         if not self.ask(question):
-            raise NeedsYes("not done", NOTHING_CHANGED)
+            raise ConfirmationRequired("not done", NOTHING_CHANGED)
 
-    def keep(self, one: Closable) -> None:
+    def close_later(self, one: SupportsClose) -> None:
         """Have something closed with this context, if it is still there: what a result may go on to read from."""
         self._kept.add(one)
 

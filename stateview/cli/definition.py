@@ -632,7 +632,7 @@ COMMANDS = (
     ),
     Command(
         "completion",
-        "cli.completion:script",
+        "cli.completion:print_script",
         "print the completion script of a shell",
         (Arg("shell", "choice:bash,zsh,fish", "bash, zsh or fish"),),
         examples=('eval "$(stateview completion bash)"', "stateview completion fish | source"),
@@ -646,7 +646,7 @@ COMMANDS = (
     ),
     Command(
         "_complete",
-        "cli.completion:answer",
+        "cli.completion:complete",
         "what may come next",
         (Arg("words", "raw", "the words so far", False, True),),
         hidden=True,

@@ -23,7 +23,7 @@ class UsageError(StateException, ValueError):
     """The command line is not one."""
 
 
-class NeedsYes(StateException):
+class ConfirmationRequired(StateException):
     """Something that is asked about at a terminal, and there is none; or the answer was no."""
 
 
@@ -35,7 +35,7 @@ def exit_code(error: BaseException) -> ExitCode:
         return ExitCode.MISSING
     if isinstance(error, Conflict):
         return ExitCode.CONFLICT
-    if isinstance(error, NeedsYes):
+    if isinstance(error, ConfirmationRequired):
         return ExitCode.NEEDS_YES
     if isinstance(error, (BackendError, Damaged, ReadOnly, OSError)):
         return ExitCode.BACKEND

@@ -15,7 +15,7 @@ from .conditions import OPERATORS
 from .definition import BY_NAME, Command
 from .exit_codes import UsageError
 from .parser import options_of
-from .values import caret
+from .values import caret_line
 
 _SPACE = " \t\r\n"
 _OPEN = "{["
@@ -30,7 +30,7 @@ class Word(NamedTuple):
     slot: str
 
 
-class Line(NamedTuple):
+class ParsedLine(NamedTuple):
     """A line: its words, the shell command that it is piped into, and the file that it is written to."""
 
     words: list[Word]
@@ -45,11 +45,11 @@ class Line(NamedTuple):
         return [word.text for word in self.words]
 
 
-class Incomplete(UsageError):
+class IncompleteLine(UsageError):
     """The line goes on: a bracket or a quote is open."""
 
 
-class Broken(UsageError):
+class LineSyntaxError(UsageError):
     """The line cannot be read; `position` is where."""
 
     def __init__(self, message: str, hint: str = "", position: int = 0) -> None:
@@ -60,7 +60,7 @@ class Broken(UsageError):
 _decoder = json.JSONDecoder()
 
 
-def read_line(text: str) -> Line:
+def read_line(text: str) -> ParsedLine:
     """Take a line apart. O(length).
 
     Raises:
@@ -69,14 +69,14 @@ def read_line(text: str) -> Line:
 
     """
     if "\0" in text:  # no name or value holds one as it is, and no shell command or file can
-        raise Broken("the line holds a NUL", 'In JSON it is "\\u0000"', text.index("\0"))
+        raise LineSyntaxError("the line holds a NUL", 'In JSON it is "\\u0000"', text.index("\0"))
     stripped = text.lstrip()
     if stripped.startswith("!"):
-        return Line([], bang=stripped[1:].strip())
-    return _Reader(text).read()
+        return ParsedLine([], bang=stripped[1:].strip())
+    return _LineParser(text).read()
 
 
-class _Reader:
+class _LineParser:
     def __init__(self, text: str) -> None:
         self.text = text
         self.place = 0
@@ -86,18 +86,20 @@ class _Reader:
         self.pending = ""
         self.plain = False
 
-    def read(self) -> Line:
+    def read(self) -> ParsedLine:
         text = self.text
         while True:
             while self.place < len(text) and text[self.place] in _SPACE:
                 self.place += 1
             if self.place == len(text) or text[self.place] == "#":
-                return Line(self.words)
+                return ParsedLine(self.words)
             if text[self.place] == "|":
                 pipe = text[self.place + 1 :].strip()
                 if not pipe:
-                    raise Broken("nothing stands after the |", "Give a shell command, such as | jq .name", self.place)
-                return Line(self.words, pipe)
+                    raise LineSyntaxError(
+                        "nothing stands after the |", "Give a shell command, such as | jq .name", self.place
+                    )
+                return ParsedLine(self.words, pipe)
             if text[self.place] == ">" and not self._operator_due():
                 return self._redirect()
             self._word()
@@ -110,7 +112,7 @@ class _Reader:
         """In a condition, the first `>` compares and only a later one redirects."""
         return self._kind() == "condition" and not any(word.text in OPERATORS for word in self.words)
 
-    def _redirect(self) -> Line:
+    def _redirect(self) -> ParsedLine:
         start = self.place
         append = self.text.startswith(">>", start)
         self.place = start + (2 if append else 1)
@@ -119,8 +121,8 @@ class _Reader:
         file = self._quoted() if self.text[self.place : self.place + 1] in ("'", '"') else self._raw("#")
         rest = self.text[self.place :].strip()
         if not file or (rest and not rest.startswith("#")):
-            raise Broken("one file name stands after the >", "A > inside a value or name needs quotes", start)
-        return Line(self.words, file=file, append=append)
+            raise LineSyntaxError("one file name stands after the >", "A > inside a value or name needs quotes", start)
+        return ParsedLine(self.words, file=file, append=append)
 
     def _word(self) -> None:
         slot = self._slot()
@@ -180,14 +182,18 @@ class _Reader:
             _, end = _decoder.raw_decode(self.text, start)
         except (json.JSONDecodeError, RecursionError, ValueError) as error:
             if _unclosed(self.text, start):
-                raise Incomplete("the value is not finished", "Close its brackets and quotes") from None
+                raise IncompleteLine("the value is not finished", "Close its brackets and quotes") from None
             position = getattr(error, "pos", start)
             message = getattr(error, "msg", str(error))
-            raise Broken(
-                f"not valid JSON: {message}\n{caret(self.text, position)}", "To save it as text, use --string", position
+            raise LineSyntaxError(
+                f"not valid JSON: {message}\n{caret_line(self.text, position)}",
+                "To save it as text, use --string",
+                position,
             ) from None
         if end < len(self.text) and self.text[end] not in _SPACE + "|>":
-            raise Broken(f"something follows the value\n{caret(self.text, end)}", "Put a space before it", end)
+            raise LineSyntaxError(
+                f"something follows the value\n{caret_line(self.text, end)}", "Put a space before it", end
+            )
         self.place = end
         return self.text[start:end]
 
@@ -200,14 +206,14 @@ class _Reader:
             if sign == quote:
                 self.place = place + 1
                 if self.place < len(self.text) and self.text[self.place] not in _SPACE + "|>":
-                    raise Broken("something follows the closing quote", "Put a space before it", self.place)
+                    raise LineSyntaxError("something follows the closing quote", "Put a space before it", self.place)
                 return "".join(out)
             if sign == "\\" and quote == '"' and place + 1 < len(self.text):
                 place += 1
                 sign = self.text[place]
             out.append(sign)
             place += 1
-        raise Incomplete(f"the {quote} is not closed")
+        raise IncompleteLine(f"the {quote} is not closed")
 
     def _raw(self, stops: str) -> str:
         start = self.place
@@ -240,7 +246,7 @@ def _unclosed(text: str, start: int) -> bool:
     return depth > 0 and not quoted  # a JSON string does not go on in the next line
 
 
-def words_before(text: str) -> tuple[list[str], int] | None:
+def completion_words(text: str) -> tuple[list[str], int] | None:
     """For completion: the words of a line up to its end, the last being typed, and where that one starts in it.
 
     None where nothing can be offered: a line that cannot be read yet, a pipe, a redirect, a command of the system.
@@ -249,7 +255,7 @@ def words_before(text: str) -> tuple[list[str], int] | None:
         return None
     try:
         line = read_line(text)
-    except (Incomplete, UsageError):
+    except (IncompleteLine, UsageError):
         return None
     if line.pipe or line.file:
         return None
@@ -258,7 +264,7 @@ def words_before(text: str) -> tuple[list[str], int] | None:
     return (line.texts, line.words[-1].start) if line.words else None
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """A word as it must stand in a line."""
     if any(sign in " \t\n|>#'\"" for sign in text):
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

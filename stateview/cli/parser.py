@@ -10,7 +10,7 @@ from .definition import BY_NAME, GLOBALS, Command, Option
 from .exit_codes import UsageError
 
 
-class Bound(NamedTuple):
+class ParsedArgs(NamedTuple):
     """A command with its arguments by name (`-` as `_`; what was not given is absent), and the global options."""
 
     command: Command | None
@@ -18,7 +18,7 @@ class Bound(NamedTuple):
     globals: dict[str, Any]
 
 
-def bind(words: list[str]) -> Bound:
+def parse(words: list[str]) -> ParsedArgs:
     """Take a command line apart. Each word is whole already; none is split again.
 
     Raises:
@@ -48,10 +48,10 @@ def bind(words: list[str]) -> Bound:
     names = {option.name for option in GLOBALS} - _own(command)
     globals_ = {name.replace("-", "_"): value for name, value in found.items() if name in names}
     if command is None or "help" in globals_:
-        return Bound(command, {}, globals_)
+        return ParsedArgs(command, {}, globals_)
     arguments = {name: value for name, value in found.items() if name not in names}
     _place(command, positional, arguments)
-    return Bound(command, {name.replace("-", "_"): value for name, value in arguments.items()}, globals_)
+    return ParsedArgs(command, {name.replace("-", "_"): value for name, value in arguments.items()}, globals_)
 
 
 def _takes_all(command: Command, position: int) -> bool:
@@ -161,9 +161,9 @@ def _read(kind: str, text: str, name: str, choices: tuple[str, ...] = ()) -> Any
             raise UsageError(f"{name} must be {wanted}, not {text[:40]!r}")
         return int(text[:19])
     if kind == "duration":
-        from .values import LENGTHS, length_of
+        from .values import LENGTHS, parse_duration
 
-        seconds = length_of(text)
+        seconds = parse_duration(text)
         if seconds is None:
             raise UsageError(f"{name} must be a length of time, not {text[:40]!r}", f"Give one such as {LENGTHS}")
         return seconds

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import StateException, see
 from .context import Context
 from .exit_codes import ExitCode, UsageError, exit_code
-from .parser import bind
+from .parser import parse
 
 if TYPE_CHECKING:
     from .definition import Command
@@ -52,7 +52,7 @@ def entry() -> None:
     os._exit(code)
 
 
-class _Narration(io.TextIOWrapper):
+class _SafeStderr(io.TextIOWrapper):
     """Standard error. What cannot be written to it is lost: it changes neither what is done nor the exit code."""
 
     def write(self, text: str) -> int:
@@ -74,7 +74,7 @@ def _open_streams() -> None:
             setattr(sys, f"__{name}__", null)
             if null.fileno() == number:
                 os.set_inheritable(number, True)
-    sys.stderr = _Narration(sys.stderr.buffer, sys.stderr.encoding, "backslashreplace", line_buffering=True)
+    sys.stderr = _SafeStderr(sys.stderr.buffer, sys.stderr.encoding, "backslashreplace", line_buffering=True)
 
 
 def _write_no_more() -> None:
@@ -88,9 +88,9 @@ def _run(words: list[str]) -> int:
 
         _write([f"stateview {__version__}\n"])
         return ExitCode.OK
-    bound = bind(words)
+    bound = parse(words)
     if bound.command is None and "help" not in bound.globals and _at_terminal():
-        bound = bind([*words, "dashboard"])
+        bound = parse([*words, "dashboard"])
     if bound.command is None or "help" in bound.globals:
         from .commands.help import text_of
 
@@ -109,7 +109,7 @@ def _run(words: list[str]) -> int:
         except BrokenPipeError:
             _write_no_more()  # what is shown on the way is not what was asked for: that is still done
 
-    context = Context(bound.globals, ask, show, Progress().say)
+    context = Context(bound.globals, ask, show, TerminalProgress().say)
     try:
         result: Result = load_handler(bound.command)(context, bound.arguments)
         try:
@@ -168,16 +168,16 @@ def _write(pieces: Iterator[str] | list[str], at_once: bool = False) -> bool:
 
 def _tell(text: str) -> None:
     """Narration goes to standard error: standard output is for data."""
-    from .render import inert
+    from .render import escape_control_characters
 
-    print("\n".join(inert(line) for line in text.split("\n")), file=sys.stderr, flush=True)
+    print("\n".join(escape_control_characters(line) for line in text.split("\n")), file=sys.stderr, flush=True)
 
 
 def _described(error: StateException) -> str:
     return f"stateview: {error}"
 
 
-class Progress:
+class TerminalProgress:
     """Says how far something is: one line on standard error, where that is a terminal, at the pace of a reader."""
 
     def __init__(self) -> None:

@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 from .. import codec
 from ..model import ABSENT, PathChange
 from ..states.json_diff import SIGNS, Change, Diff, line_diff
-from .results import Changes, Differs, Done, Loaded, Record, Result, Stream, Table, Text, plural
+from .results import ActionResult, Changes, DiffResult, Record, Result, Stream, Table, Text, ValueResult, plural
 
 _COLOURS = {"+": "32", "-": "31", "~": "33", "…": "2"}
-_CELL = 60
-_EXCERPT = 200  # characters of a value in a pipe, where an excerpt does
-_VALUE = 40_000  # bytes of a value at a terminal
-_BOUND = 200  # characters of one side of a change
-_PATHS = 50  # places inside one value
-_LINES = 40  # lines of one text
+_CELL_CHARACTERS = 60
+_EXCERPT_CHARACTERS = 200  # characters of a value in a pipe, where an excerpt does
+_VALUE_BYTES = 40_000  # bytes of a value at a terminal
+_SIDE_CHARACTERS = 200  # characters of one side of a change
+_MAX_PATHS = 50  # places inside one value
+_MAX_LINES = 40  # lines of one text
 _ROWS_ALIGNED = 1000  # rows that are looked at to align the columns
 
 
@@ -32,7 +32,7 @@ class Style(NamedTuple):
         return f"\033[{_COLOURS[sign]}m{text}\033[0m" if self.colour and sign in _COLOURS else text
 
 
-def inert(text: str) -> str:
+def escape_control_characters(text: str) -> str:
     """A text with whatever a terminal would obey (controls, escapes, bidi marks) as symbols. O(length)."""
     if text.isprintable():
         return text
@@ -50,11 +50,11 @@ def _symbol(sign: str) -> str:
 
 def render(result: Result, style: Style) -> Iterator[str]:
     """Pieces of text for standard output. Streams what the result streams."""
-    if isinstance(result, Loaded):
+    if isinstance(result, ValueResult):
         yield _value(result.data, style)
     elif isinstance(result, Table):
         yield from _table(result, style)
-    elif isinstance(result, Differs):
+    elif isinstance(result, DiffResult):
         assert result.diff is not None
         yield from _diff(result, result.diff, style)
     elif isinstance(result, Changes):
@@ -62,7 +62,7 @@ def render(result: Result, style: Style) -> Iterator[str]:
             yield from _change(change, style) if _pretty(style) else (_json(_as_data(change)) + "\n",)
     elif isinstance(result, Record):
         yield from _record(result, style)
-    elif isinstance(result, Done):
+    elif isinstance(result, ActionResult):
         if style.format in ("json", "jsonl"):
             yield _json(result.data) + "\n" if result.data else ""
         elif result.name:
@@ -71,7 +71,7 @@ def render(result: Result, style: Style) -> Iterator[str]:
         yield result.text
     elif isinstance(result, Stream):
         for piece in result.pieces:
-            yield "\n".join(inert(line) for line in piece.split("\n")) if style.terminal else piece
+            yield "\n".join(escape_control_characters(line) for line in piece.split("\n")) if style.terminal else piece
 
 
 def _pretty(style: Style) -> bool:
@@ -88,9 +88,11 @@ def _value(data: bytes, style: Style) -> str:
     if not _pretty(style):
         return data.decode() + "\n"
     text = codec.pretty(data)
-    if style.format or not style.terminal or len(text) <= _VALUE:
-        return "\n".join(inert(line) for line in text.decode().split("\n")) + "\n"
-    start = "\n".join(inert(line) for line in text[:_VALUE].decode(errors="ignore").split("\n"))
+    if style.format or not style.terminal or len(text) <= _VALUE_BYTES:
+        return "\n".join(escape_control_characters(line) for line in text.decode().split("\n")) + "\n"
+    start = "\n".join(
+        escape_control_characters(line) for line in text[:_VALUE_BYTES].decode(errors="ignore").split("\n")
+    )
     return f"({len(data):,} bytes, of which this is the start; --format json shows all of it)\n{start}…\n"
 
 
@@ -104,7 +106,7 @@ def _record(result: Record, style: Style) -> Iterator[str]:
     ]
     width = max(len(name) for name, _ in shown)
     for name, text in shown:
-        yield f"{name:{width}}  {inert(text)}\n"
+        yield f"{name:{width}}  {escape_control_characters(text)}\n"
 
 
 def _table(result: Table, style: Style) -> Iterator[str]:
@@ -119,11 +121,11 @@ def _table(result: Table, style: Style) -> Iterator[str]:
             yield _json(_as_object(result.columns, row)) + "\n"
     elif style.format == "raw" or (not style.format and not style.terminal):
         for row in result.rows:
-            cells = _cells(result, row, 0 if style.format else _EXCERPT)
+            cells = _cells(result, row, 0 if style.format else _EXCERPT_CHARACTERS)
             yield ("\t".join(cells) if result.plain is None else cells[result.plain]) + "\n"
     elif style.format != "table" and result.plain is not None and result.columns[0] == "key":
         for row in result.rows:
-            yield inert(_cell(row[result.plain])) + "\n"
+            yield escape_control_characters(_cell(row[result.plain])) + "\n"
     else:
         yield from _aligned(result, style)
 
@@ -132,7 +134,7 @@ def _aligned(result: Table, style: Style) -> Iterator[str]:
     rows = iter(result.rows)
     head: list[list[str]] = []
     for row in rows:
-        head.append([_short(cell) for cell in _cells(result, row, _CELL)])
+        head.append([_short(cell) for cell in _cells(result, row, _CELL_CHARACTERS)])
         if len(head) == _ROWS_ALIGNED:
             break
     if not head:
@@ -142,7 +144,7 @@ def _aligned(result: Table, style: Style) -> Iterator[str]:
     for cells in head:
         yield _line(cells, widths) + "\n"
     for row in rows:
-        yield _line([_short(cell) for cell in _cells(result, row, _CELL)], widths) + "\n"
+        yield _line([_short(cell) for cell in _cells(result, row, _CELL_CHARACTERS)], widths) + "\n"
 
 
 def _line(cells: list[str], widths: list[int]) -> str:
@@ -165,8 +167,8 @@ def _cell(value: Any, as_json: bool = False) -> str:
 
 
 def _short(text: str) -> str:
-    text = inert(text[: _CELL + 1])
-    return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
+    text = escape_control_characters(text[: _CELL_CHARACTERS + 1])
+    return text if len(text) <= _CELL_CHARACTERS else text[: _CELL_CHARACTERS - 1] + "…"
 
 
 def _as_object(columns: tuple[str, ...], row: tuple[Any, ...]) -> dict[str, Any]:
@@ -190,7 +192,7 @@ def _as_data(change: Change, summary: bool = False) -> dict[str, Any]:
     return data
 
 
-def _diff(result: Differs, diff: Diff, style: Style) -> Iterator[str]:
+def _diff(result: DiffResult, diff: Diff, style: Style) -> Iterator[str]:
     if result.patch:
         yield _json(diff.as_json_patch()) + "\n"
     elif style.format == "json":
@@ -219,7 +221,7 @@ def _counts(diff: Diff) -> str:
 
 def _headline(change: Change, style: Style) -> str:
     sign = SIGNS[change.kind]
-    return style.paint(f"{sign} {inert(change.key)}", sign)
+    return style.paint(f"{sign} {escape_control_characters(change.key)}", sign)
 
 
 def _change(change: Change, style: Style) -> Iterator[str]:
@@ -233,11 +235,11 @@ def _change(change: Change, style: Style) -> Iterator[str]:
         return
     yield _headline(change, style) + "\n"
     for number, one in enumerate(change.paths):
-        if number == _PATHS:
-            yield f"    … {len(change.paths) - _PATHS:,} more places\n"
+        if number == _MAX_PATHS:
+            yield f"    … {len(change.paths) - _MAX_PATHS:,} more places\n"
             break
         sign = SIGNS[one.kind]
-        place = style.paint(f"{sign} {inert(one.path) or '(the whole value)'}", sign)
+        place = style.paint(f"{sign} {escape_control_characters(one.path) or '(the whole value)'}", sign)
         if _by_line(one):
             yield f"    {place}\n"
             yield from _text_lines(one.before, one.after, style)
@@ -253,13 +255,15 @@ def _by_line(one: PathChange) -> bool:
 
 def _text_lines(before: str, after: str, style: Style) -> Iterator[str]:
     lines = line_diff(before, after)
-    for mark, line in lines[:_LINES]:
-        text = line if len(line) <= _BOUND else line[: _BOUND - 1] + "…"
-        yield "      " + style.paint(f"{mark} {inert(text)}", mark) + "\n"
-    if len(lines) > _LINES:
-        yield f"      … {len(lines) - _LINES:,} more lines\n"
+    for mark, line in lines[:_MAX_LINES]:
+        text = line if len(line) <= _SIDE_CHARACTERS else line[: _SIDE_CHARACTERS - 1] + "…"
+        yield "      " + style.paint(f"{mark} {escape_control_characters(text)}", mark) + "\n"
+    if len(lines) > _MAX_LINES:
+        yield f"      … {len(lines) - _MAX_LINES:,} more lines\n"
 
 
 def _side(value: Any) -> str:
     text = _json(value)
-    return inert(text if len(text) <= _BOUND else f"{text[: _BOUND - 1]}… ({len(text):,} characters)")
+    return escape_control_characters(
+        text if len(text) <= _SIDE_CHARACTERS else f"{text[: _SIDE_CHARACTERS - 1]}… ({len(text):,} characters)"
+    )

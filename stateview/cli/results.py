@@ -37,7 +37,7 @@ class Result(Struct):
         return f"{self.told} - 'stateview {self.undo}' takes it back" if self.undo else self.told
 
 
-class Shown(Struct):
+class Excerpt(Struct):
     """A value in `told`, or its start: that of a key, or of a place (JSON Pointer) inside it.
 
     `before` and `after` are what `told` says around it, so that a face can put a mask in its place.
@@ -54,15 +54,15 @@ class Shown(Struct):
         return f"{self.before}{text or self.text}{self.after}"
 
 
-class Done(Result):
+class ActionResult(Result):
     """An act: `data` is what a script may want to know of it, `name` what it printed, if anything."""
 
     data: dict[str, Any] = {}
     name: str = ""
-    shown: Shown | None = None
+    shown: Excerpt | None = None
 
 
-class Loaded(Result):
+class ValueResult(Result):
     """A value, as compact JSON."""
 
     data: bytes = b""
@@ -90,7 +90,7 @@ class Record(Result):
     lines: tuple[tuple[str, str], ...] = ()
 
 
-class Differs(Result):
+class DiffResult(Result):
     """A diff; `applied` if it has been done. `empty` is said where there is none."""
 
     diff: Diff | None = None

@@ -61,7 +61,7 @@ def parse_value(text: str, must: bool = False) -> Any:
         if not must and not text.lstrip().startswith(_STARTS):
             return text
         raise UsageError(
-            f"not valid JSON: {error.msg}\n{caret(text, error.pos)}", "To save it as text, use --string"
+            f"not valid JSON: {error.msg}\n{caret_line(text, error.pos)}", "To save it as text, use --string"
         ) from None
     except (ValueError, RecursionError) as error:
         if not must and not text.lstrip().startswith(_STARTS):
@@ -69,7 +69,7 @@ def parse_value(text: str, must: bool = False) -> Any:
         raise UsageError(f"not valid JSON: {error}", "To save it as text, use --string") from None
 
 
-def caret(text: str, position: int, width: int = 72) -> str:
+def caret_line(text: str, position: int, width: int = 72) -> str:
     """The line of a text around a position, and a caret under it."""
     start = text.rfind("\n", 0, position) + 1
     end = text.find("\n", position)
@@ -80,7 +80,7 @@ def caret(text: str, position: int, width: int = 72) -> str:
     return f"  {shown}\n  {' ' * (column - cut)}^"
 
 
-def length_of(text: str) -> float | None:
+def parse_duration(text: str) -> float | None:
     """A length of time in seconds: `90`, or with a unit of `retention.to_micros`, such as `15m`, `2h`, `7d`.
 
     None where it is none, below zero, or longer than a key can have.
@@ -95,9 +95,9 @@ def length_of(text: str) -> float | None:
     return seconds if 0 <= seconds < 1e10 else None
 
 
-def seconds_of(text: str) -> float | None:
+def parse_seconds(text: str) -> float | None:
     """As `length_of`, and None for zero: in how many seconds a key expires."""
-    return length_of(text) or None
+    return parse_duration(text) or None
 
 
 def type_name(value: Any) -> str:

@@ -14,23 +14,23 @@ from textual.screen import ModalScreen
 
 from ..backends import mask
 from ..cli.context import Context
-from ..cli.render import inert
+from ..cli.render import escape_control_characters
 from ..errors import BackendError, BackendUnavailable, StateException
 from ..manager import StateManager
-from .actions.runner import Acts
-from .data.background import Reader, Stop
-from .data.watcher import Live, Lost, Moved
+from .actions.runner import ActionRunner
+from .data.background import BackgroundExecutor, Stop
+from .data.watcher import ConnectionLost, NamespaceChange, NamespaceWatcher
 from .display import themes
 from .input import keymap
-from .input.key_queue import Passed, Typeahead
+from .input.key_queue import KeyHandled, KeyQueue
 
 if TYPE_CHECKING:
     from .data.key_source import Prefetch
     from .screens.main import MainScreen
 
 T = TypeVar("T")
-FRESH = 0.5  # seconds in which a notice belongs to the dialog that opens
-TIMEOUT = 3.0  # seconds that a read goes on trying: a person is better told than kept waiting
+NOTICE_SECONDS = 0.5  # seconds in which a notice belongs to the dialog that opens
+TIMEOUT_SECONDS = 3.0  # seconds that a read goes on trying: a person is better told than kept waiting
 
 
 class Dashboard(App[None]):
@@ -82,14 +82,14 @@ class Dashboard(App[None]):
         self.stores = stores or [(self.store, manager.url)]
         self.redact = redact
         self._told_at = 0.0
-        self.reader = Reader()
-        self.acts = Acts(self)
-        self._typeahead = Typeahead(self)
-        self.live: Live | None = None
-        self.lost: Lost | None = None
+        self.reader = BackgroundExecutor()
+        self.acts = ActionRunner(self)
+        self._typeahead = KeyQueue(self)
+        self.live: NamespaceWatcher | None = None
+        self.lost: ConnectionLost | None = None
         self.paused_at: int | None = None  # the revision at which live is held, if it is
-        self.news: Moved | None = None  # how the namespace stood when the app was last told
-        self._held: Moved | None = None  # what came while paused
+        self.news: NamespaceChange | None = None  # how the namespace stood when the app was last told
+        self._held: NamespaceChange | None = None  # what came while paused
         self._coming: tuple[str, StateManager] | None = None  # is gone to when no other screen is open
         self._backs: deque[str] = deque()  # undo and redo that were asked for, the first of them at work
         self._prefetch = prefetch
@@ -112,9 +112,9 @@ class Dashboard(App[None]):
         """Give keys to acts, and heed signals."""
         keymap.apply(self, self._remapped)
         if not self.is_headless:
-            from .input.signals import end_on_signals
+            from .input.signals import install_signal_handlers
 
-            end_on_signals(self)
+            install_signal_handlers(self)
 
     def on_ready(self) -> None:
         """There is something to see: begin to watch."""
@@ -124,7 +124,7 @@ class Dashboard(App[None]):
     def _watch(self) -> None:
         if self.live is not None:
             self.live.close()
-        self.live = Live(self, self.manager, self._moved, self._lost)
+        self.live = NamespaceWatcher(self, self.manager, self._moved, self._lost)
 
     def on_unmount(self) -> None:
         """Answer nothing any more, and let go of the store."""
@@ -136,7 +136,7 @@ class Dashboard(App[None]):
             self._coming[1].close()
 
     async def on_event(self, event: events.Event) -> None:
-        """See `Typeahead`."""
+        """See `KeyQueue`."""
         if not isinstance(event, events.Key | events.Paste):
             await super().on_event(event)
         elif event.is_forwarded:  # and has come back, since nobody took it
@@ -147,8 +147,8 @@ class Dashboard(App[None]):
             await super().on_event(event)
             self._typeahead.sent(event)
 
-    def on_passed(self, event: Passed) -> None:
-        """See `Typeahead`."""
+    def on_passed(self, event: KeyHandled) -> None:
+        """See `KeyQueue`."""
         self._typeahead.handled(event)
 
     # --- what is looked at -------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ class Dashboard(App[None]):
         """Whether what others write is held back."""
         return self.paused_at is not None
 
-    def look_up(
+    def request(
         self, what: str, act: Callable[[Stop], T], then: Callable[[T], None], *,
         failed: Callable[[Exception], None] | None = None, dropped: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
@@ -188,23 +188,23 @@ class Dashboard(App[None]):
             if (manager, screen, focused) == (self.manager, self.screen, self.focused):
                 take()
             else:
-                self.tell(f"{what}: the answer came too late, after other keys; nothing was done")
+                self.notify_user(f"{what}: the answer came too late, after other keys; nothing was done")
                 dropped()
 
         def trouble(error: Exception) -> None:
             if failed is not None:
                 answered(lambda: failed(error))
             else:
-                self.trouble(error, act=True)
+                self.show_error(error, act=True)
                 dropped()
 
-        self.reader.ask(self, what, act, lambda found: answered(lambda: then(found)), trouble)
+        self.reader.submit(self, what, act, lambda found: answered(lambda: then(found)), trouble)
 
     def open(self, store: str | None, namespace: str | None, read_only: bool = True) -> StateManager:
         """A manager of another store or namespace with the same options; `None` is the one that is looked at."""
-        return Context(self.options).open(store or self.store, namespace, read_only, TIMEOUT)
+        return Context(self.options).open(store or self.store, namespace, read_only, TIMEOUT_SECONDS)
 
-    def go(self, store: str | None, namespace: str | None) -> None:
+    def switch_to(self, store: str | None, namespace: str | None) -> None:
         """Look at another store or namespace, once it has answered; None stays with the present one."""
         store = store or self.store
 
@@ -217,17 +217,17 @@ class Dashboard(App[None]):
                 raise
             return other
 
-        self.reader.ask(
-            self, "go", reach, lambda other: self._reached(store, other), lambda error: self.trouble(error, act=True)
+        self.reader.submit(
+            self, "go", reach, lambda other: self._reached(store, other), lambda error: self.show_error(error, act=True)
         )
 
     def _reached(self, store: str, manager: StateManager) -> None:
         if self._coming is not None:
             self._coming[1].close()
         self._coming = store, manager
-        self.arrive()
+        self.apply_switch()
 
-    def arrive(self) -> None:
+    def apply_switch(self) -> None:
         """Go where one wanted to, unless a screen lies over the main one: its acts are for the namespace here."""
         if self._coming is None or len(self.screen_stack) > 1:
             return
@@ -243,7 +243,7 @@ class Dashboard(App[None]):
         if self.main is not None:
             self.main.show_namespace()
 
-    def travel(self, ref: str | None) -> None:
+    def show_state(self, ref: str | None) -> None:
         """Look at the namespace as of a ref; None is live."""
         if ref == "live":
             ref = None
@@ -267,12 +267,12 @@ class Dashboard(App[None]):
         from .actions.runner import command_line
 
         if self.redact:
-            from .display.result_redaction import concealed_words
+            from .display.result_redaction import redacted_words
 
-            words = concealed_words(words, self.redact)
-        return command_line(words, self.where)
+            words = redacted_words(words, self.redact)
+        return command_line(words, self.target_options)
 
-    def brief(self, line: str) -> str:
+    def short_command(self, line: str) -> str:
         """A command line without the program, and without the store and the namespace if they are looked at."""
         for prefix in (self.command_line([]), "stateview"):
             if line.startswith(f"{prefix} "):
@@ -280,21 +280,21 @@ class Dashboard(App[None]):
         return line
 
     @property
-    def where(self) -> list[str]:
+    def target_options(self) -> list[str]:
         """The options that name the store and the namespace, if a terminal in this folder would take others."""
         store, namespace = self.options.get("store"), self.options.get("namespace")
         return [*(["-s", mask(store)] if store else []), *(["-n", namespace] if namespace else [])]
 
     # --- what others do ----------------------------------------------------------------------------------------
 
-    def _moved(self, moved: Moved) -> None:
+    def _moved(self, moved: NamespaceChange) -> None:
         if self.paused:
             self._held = moved.after(self._held)
             self._tell_status()
             return
         before, self.news = self.news.head if self.news is not None else moved.head, moved
         if before.revision and (before.lineage != moved.head.lineage or moved.head.revision < before.revision):
-            self.tell(
+            self.notify_user(
                 f"{self.manager.namespace} was at r{before.revision:,} with {before.count:,} keys and is at"
                 f" r{moved.head.revision:,} now: it was dropped, or the server has lost it",
                 wrong=True, seconds=60,
@@ -304,12 +304,12 @@ class Dashboard(App[None]):
             if told is not None:
                 told(moved.head, moved.changed)
 
-    def _lost(self, lost: Lost | None) -> None:
+    def _lost(self, lost: ConnectionLost | None) -> None:
         back = self.lost is not None and lost is None
         self.lost = lost
         self._tell_status()
         if back:
-            self.tell("the backend is back")
+            self.notify_user("the backend is back")
             for screen in self.screen_stack:
                 came_back = getattr(screen, "came_back", None) or getattr(screen, "look_again", None)
                 if came_back is not None:
@@ -325,7 +325,7 @@ class Dashboard(App[None]):
                 banner.show(self.lost)
 
     @property
-    def missed(self) -> int:
+    def commits_behind(self) -> int:
         """How many commits came while paused."""
         if self._held is None or self.paused_at is None:
             return 0
@@ -338,7 +338,7 @@ class Dashboard(App[None]):
             if held is not None:
                 self._moved(held)
         elif self.news is None:
-            self.tell("nothing has been read yet that could be held")
+            self.notify_user("nothing has been read yet that could be held")
             return
         else:
             self.paused_at = self.news.head.revision
@@ -346,7 +346,7 @@ class Dashboard(App[None]):
             self.main.show_state()
         self._tell_status()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Something was written here: it is to be seen, and the next act is meant for what comes of it."""
         if self.paused:
             self.action_pause()
@@ -362,13 +362,13 @@ class Dashboard(App[None]):
 
     # --- what is said ------------------------------------------------------------------------------------------
 
-    def tell(self, text: str, *, wrong: bool = False, seconds: float = 0) -> None:
+    def notify_user(self, text: str, *, wrong: bool = False, seconds: float = 0) -> None:
         """Show a notice for a moment, or for so many seconds; the same one again takes its own place.
 
         The text may hold stored data.
         """
         self._told_at = time.monotonic()
-        shown = "\n".join(inert(line) for line in text[:2000].split("\n"))
+        shown = "\n".join(escape_control_characters(line) for line in text[:2000].split("\n"))
         for earlier in [one for one in self._notifications if one.message == shown]:
             self._unnotify(earlier, refresh=False)
         seconds = seconds or (8 if wrong else 5)
@@ -376,11 +376,11 @@ class Dashboard(App[None]):
 
     def push_screen(self, screen: Any, *given: Any, **more: Any) -> Any:
         """See `App.push_screen`. Notices of what was done before are not to lie over a dialog."""
-        if isinstance(screen, ModalScreen) and time.monotonic() - self._told_at > FRESH:
+        if isinstance(screen, ModalScreen) and time.monotonic() - self._told_at > NOTICE_SECONDS:
             self.clear_notifications()
         return super().push_screen(screen, *given, **more)
 
-    def trouble(self, error: Exception, *, act: bool = False) -> None:
+    def show_error(self, error: Exception, *, act: bool = False) -> None:
         """Show what went wrong, and its next step.
 
         Args:
@@ -399,12 +399,12 @@ class Dashboard(App[None]):
         told = self.error_text(error)
         if isinstance(error, OSError) and not isinstance(error, StateException) and error.filename:
             told = f"{error.filename}: {error.strerror}"
-        self.tell(told, wrong=True)
+        self.notify_user(told, wrong=True)
 
     def error_text(self, error: Exception) -> str:
         """An error as text, its next step for the store and the namespace that are looked at."""
         if isinstance(error, StateException):
-            error.target = self.where
+            error.target = self.target_options
         return str(error)
 
     # --- acts that are the same on every screen ----------------------------------------------------------------

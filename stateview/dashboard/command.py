@@ -11,15 +11,15 @@ from .. import settings
 from ..backends import kind_of, mask, parse_store
 from ..cli.context import Context
 from ..cli.exit_codes import UsageError
-from ..cli.results import Done
+from ..cli.results import ActionResult
 from ..errors import BackendError
 from ..manager import StateManager
 from .data.key_source import Prefetch
 
-TIMEOUT = 3.0  # seconds that a read goes on trying: a person is better told than kept waiting
+TIMEOUT_SECONDS = 3.0  # seconds that a read goes on trying: a person is better told than kept waiting
 
 
-def start(context: Context, given: dict[str, Any]) -> Done:
+def start(context: Context, given: dict[str, Any]) -> ActionResult:
     """`dashboard [STORE]`."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()) and "TEXTUAL_DRIVER" not in os.environ:
         raise UsageError("the dashboard needs a terminal", "Use the commands: 'stateview help' lists them")
@@ -27,7 +27,7 @@ def start(context: Context, given: dict[str, Any]) -> Done:
     options = {**context.options, "store": given.get("store") or context.options.get("store")}
     found = settings.find()
     store = options["store"] or os.environ.get("STATEVIEW_STORE") or found.text("store") or "json"
-    manager = context.open(options["store"], options.get("namespace"), timeout=TIMEOUT)
+    manager = context.open(options["store"], options.get("namespace"), timeout=TIMEOUT_SECONDS)
     manager.author = manager.author or "dashboard"  # so that the log tells a person's acts from the script's
     apart = "at" not in given and kind_of(parse_store(manager.url)).slow_import
     prefetch = Prefetch(manager, given.get("at"), apart=apart)
@@ -43,7 +43,7 @@ def start(context: Context, given: dict[str, Any]) -> Done:
         opened=_collect,
     )  # fmt: skip
     app.run()
-    return Done(code=app.return_code or 0)
+    return ActionResult(code=app.return_code or 0)
 
 
 def _collect() -> None:

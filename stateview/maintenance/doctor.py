@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from .. import codec
-from ..backends.protocol import Backend, Head, Kept, Mark, Point, Say, Version
+from ..backends.protocol import Backend, CheckpointRecord, Head, ProgressText, StateAt, StoredVersion, Version
 from ..errors import BackendError, BackendUnavailable, Hint, HistoryPruned, StateException, names_command, run, steps
 from ..model import Finding, ProgressMessage
 from ..states import compare as comparison
 
-PAGE = 1000
-_TRIES = 5  # looks, while others write
+VERSIONS_PER_PAGE = 1000
+_MAX_ATTEMPTS = 5  # looks, while others write
 
 
-def examine(backend: Backend, say: Say | None = None) -> Iterator[Finding]:
+def diagnose(backend: Backend, say: ProgressText | None = None) -> Iterator[Finding]:
     """All findings about a namespace, each as it is made.
 
     Args:
@@ -31,7 +31,7 @@ def examine(backend: Backend, say: Say | None = None) -> Iterator[Finding]:
     """
     tell = say or (lambda _text: None)
     wrong: list[str] = []
-    for finding in backend.examine(tell):
+    for finding in backend.diagnose(tell):
         wrong += [finding.subject] if finding.severity == "error" else []
         yield finding
     try:
@@ -42,7 +42,7 @@ def examine(backend: Backend, say: Say | None = None) -> Iterator[Finding]:
             yield _could_not("the head", error)
         return
     if there:
-        yield from _Examination(backend, head, tell, wrong).run()
+        yield from _Diagnosis(backend, head, tell, wrong).run()
 
 
 def _could_not(subject: str, error: Exception) -> Finding:
@@ -58,8 +58,8 @@ def _could_not(subject: str, error: Exception) -> Finding:
     return Finding("error", subject, said, reached, hint)
 
 
-class _Examination:
-    def __init__(self, backend: Backend, head: Head, say: Say, wrong: list[str]) -> None:
+class _Diagnosis:
+    def __init__(self, backend: Backend, head: Head, say: ProgressText, wrong: list[str]) -> None:
         self.backend = backend
         self.head = head
         self.say = say
@@ -87,7 +87,7 @@ class _Examination:
 
     def live(self) -> Iterator[Finding]:
         """The entries in order, as many as the head says."""
-        for _ in range(_TRIES):
+        for _ in range(_MAX_ATTEMPTS):
             before = self.backend.head()
             seen = 0
             last = ""
@@ -97,7 +97,7 @@ class _Examination:
                                      "keys are listed twice, or not at all")  # fmt: skip
                     return
                 last, seen = version.key, seen + 1
-                if seen % PAGE == 0:
+                if seen % VERSIONS_PER_PAGE == 0:
                     self.say(ProgressMessage.of(seen, before.count, "entries", "the live state"))
             after = self.backend.head()
             if (before.revision, before.count) == (after.revision, after.count):
@@ -113,7 +113,7 @@ class _Examination:
         missing, first, expected = 0, 0, self.head.revision
         below = expected + 1
         floor = self.head.floor
-        while expected > floor and (page := self.backend.commits(PAGE, below)):
+        while expected > floor and (page := self.backend.commits(VERSIONS_PER_PAGE, below)):
             for commit in page:
                 if floor < commit.revision < expected:
                     missing, first = missing + expected - commit.revision, commit.revision + 1
@@ -130,10 +130,10 @@ class _Examination:
     def versions(self) -> Iterator[Finding]:
         """Every kept version can be read, and hands over to the next."""
         wrong: list[str] = []
-        before: Kept | None = None
+        before: StoredVersion | None = None
         seen = 0
         after = ("", 0)
-        while page := self.backend.dump(after, PAGE):
+        while page := self.backend.versions_page(after, VERSIONS_PER_PAGE):
             for version in page:
                 if before is not None and not self._follows(before, version):
                     wrong += [before.key] if not wrong or wrong[-1] != before.key else []
@@ -152,7 +152,7 @@ class _Examination:
             found = f"the versions of {len(wrong):,} keys do not follow each other, such as those of {wrong[0][:60]!r}"
             yield self.error("the versions", found, "a past state may show what was not there")
 
-    def _follows(self, one: Kept, other: Version | None) -> bool:
+    def _follows(self, one: StoredVersion, other: Version | None) -> bool:
         """Whether what superseded a version is the next one, or was forgotten since."""
         if other is None or other.key != one.key:
             # What superseded it was a delete, and is forgotten: below the floor
@@ -163,9 +163,9 @@ class _Examination:
 
     def _is_chain(self, key: str) -> bool:
         """Looked at again, in one state."""
-        found: list[Kept] = []
+        found: list[StoredVersion] = []
         while not found or found[-1].until:  # one that stands is the last: what comes after it has come since
-            page = self.backend.dump((key, found[-1].revision if found else 0), PAGE, [key])
+            page = self.backend.versions_page((key, found[-1].revision if found else 0), VERSIONS_PER_PAGE, [key])
             if not page:
                 break
             found += page
@@ -175,7 +175,7 @@ class _Examination:
     def changes(self) -> Iterator[Finding]:
         """What is said to have changed since the floor is what was written."""
         head = self.head
-        told = set(self.backend.changed(Point(head.floor, head.time), Point(head.revision, head.time)))
+        told = set(self.backend.changed_keys(StateAt(head.floor, head.time), StateAt(head.revision, head.time)))
         if differ := sorted(told ^ self.touched):
             if self.backend.head().floor != head.floor:
                 meaning = "whether diffs tell all could not be checked"
@@ -201,16 +201,18 @@ class _Examination:
                 if mark in self.backend.marks():  # not deleted meanwhile
                     yield _could_not(subject, error)
 
-    def _checkpoint(self, subject: str, mark: Mark, following: Mark | None) -> Iterator[Finding]:
-        low = Point(mark.revision, mark.time)
+    def _checkpoint(
+        self, subject: str, mark: CheckpointRecord, following: CheckpointRecord | None
+    ) -> Iterator[Finding]:
+        low = StateAt(mark.revision, mark.time)
         if following is None:
             for _ in comparison.entries(self.backend, low):
                 pass
             return
-        high = Point(following.revision, following.time)
+        high = StateAt(following.revision, following.time)
         if low == high:
             return  # read with the next
-        told = set(self.backend.changed(low, high))
+        told = set(self.backend.changed_keys(low, high))
         for key in _differing(self.backend, low, high):
             if key not in told:
                 found = f"{key[:60]!r} differs in {following.name!r}, and is not known to have changed"
@@ -218,7 +220,7 @@ class _Examination:
                 return
 
 
-def _differing(backend: Backend, one: Point, other: Point) -> Iterator[str]:
+def _differing(backend: Backend, one: StateAt, other: StateAt) -> Iterator[str]:
     """The keys that two states do not show alike, in order."""
     left, right = comparison.entries(backend, one), comparison.entries(backend, other)
     first, second = next(left, None), next(right, None)

@@ -10,21 +10,21 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ..backends.protocol import Backend, Batch, Head, Mark, Past
+from ..backends.protocol import Backend, CheckpointRecord, CommitRequest, Head, SupersededVersion
 from ..errors import Conflict
 from ..model import Checkpoint, ProgressMessage, to_micros
 from ..states import retention
 from ..states.view import missing_mark, to_checkpoint
 
-PAGE = 5000
-BATCH = 1000  # checkpoints deleted in one commit
+VERSIONS_PER_PAGE = 5000
+CHECKPOINTS_PER_COMMIT = 1000  # checkpoints deleted in one commit
 _SIGNS = "*?["
 
 Said = Callable[[str], None]
-Committer = Callable[[Batch], Head]
+Committer = Callable[[CommitRequest], Head]
 
 
-class Policy(NamedTuple):
+class PrunePolicy(NamedTuple):
     """What is to go. See `StateManager.prune`; `before` is a time in microseconds."""
 
     patterns: tuple[str, ...] | None = None
@@ -61,7 +61,7 @@ class PruneReport(Struct, frozen=True):
 def policy(
     backend: Backend, pattern: Iterable[str] | str | None, keep: int | None, older_than: str | float | timedelta | None,
     history: bool,
-) -> Policy:  # fmt: skip
+) -> PrunePolicy:  # fmt: skip
     """The policy that was asked for, checked.
 
     Raises:
@@ -74,10 +74,10 @@ def policy(
     if keep is None and older_than is None and (patterns is None or history):
         raise ValueError("nothing says what is to go: give keep, older_than, or the names of checkpoints")
     before = None if older_than is None else backend.now() - retention.to_micros(older_than)
-    return Policy(patterns, keep, before, history)
+    return PrunePolicy(patterns, keep, before, history)
 
 
-def plan(backend: Backend, wanted: Policy, said: Said | None = None, reckon: bool = True) -> PruneReport:
+def plan(backend: Backend, wanted: PrunePolicy, said: Said | None = None, reckon: bool = True) -> PruneReport:
     """What would go, without a change. O(history), or where it is not to be reckoned up, O(checkpoints).
 
     Raises:
@@ -86,9 +86,9 @@ def plan(backend: Backend, wanted: Policy, said: Said | None = None, reckon: boo
     """
     head, marks = backend.head(), backend.marks()
     for one in wanted.patterns or ():
-        if not any(sign in one for sign in _SIGNS) and not retention.choose(marks, [one]):
+        if not any(sign in one for sign in _SIGNS) and not retention.select(marks, [one]):
             raise missing_mark(backend, one, one.partition("@")[0])
-    gone = retention.beyond(retention.choose(marks, wanted.patterns), wanted.keep, wanted.before)
+    gone = retention.expired(retention.select(marks, wanted.patterns), wanted.keep, wanted.before)
     floor = max(head.floor, _floor(backend, head, wanted)) if wanted.history else head.floor
     current = {mark.name: mark for mark in marks}
     checkpoints = tuple(to_checkpoint(mark, current[mark.name] is mark) for mark in gone)
@@ -96,7 +96,7 @@ def plan(backend: Backend, wanted: Policy, said: Said | None = None, reckon: boo
     return _reckoned(backend, report, marks, said) if reckon else report
 
 
-def _floor(backend: Backend, head: Head, wanted: Policy) -> int:
+def _floor(backend: Backend, head: Head, wanted: PrunePolicy) -> int:
     """The revision back to which the policy keeps the history: the lower of what its two halves say."""
     floors = []
     if wanted.keep is not None:
@@ -114,24 +114,24 @@ def _floor(backend: Backend, head: Head, wanted: Policy) -> int:
     return min(floors)
 
 
-def _reckoned(backend: Backend, report: PruneReport, marks: list[Mark], said: Said | None) -> PruneReport:
+def _reckoned(backend: Backend, report: PruneReport, marks: list[CheckpointRecord], said: Said | None) -> PruneReport:
     """The report of a dry run with what would come back."""
     gone = {(one.name, one.revision) for one in report.checkpoints}
     seen = sorted({mark.revision for mark in marks if (mark.name, mark.revision) not in gone})
     versions = space = 0
-    for looked, one in enumerate(history(backend), 1):
+    for looked, one in enumerate(iter_superseded(backend), 1):
         if _is_unseen(one, report.floor, seen):
             versions += 1
             space += one.space
-        if said is not None and looked % PAGE == 0:
+        if said is not None and looked % VERSIONS_PER_PAGE == 0:
             said(f"{looked:,} versions looked at")
-    takes = backend.space(gone)
+    takes = backend.disk_usage(gone)
     freed = space + (takes.spare if takes is not None else 0)
     before = None if takes is None else takes.total
     return replace(report, versions=versions, before=before, freed=freed if before is None else min(freed, before))
 
 
-def _is_unseen(one: Past, floor: int, seen: list[int]) -> bool:
+def _is_unseen(one: SupersededVersion, floor: int, seen: list[int]) -> bool:
     """Whether `Backend.compact` drops a version where only these revisions below the floor are named."""
     first = bisect_left(seen, one.revision)
     if 0 < one.until <= floor and (first == len(seen) or seen[first] >= one.until):
@@ -139,15 +139,15 @@ def _is_unseen(one: Past, floor: int, seen: list[int]) -> bool:
     return one.deleted and one.revision <= floor and first == 0
 
 
-def history(backend: Backend) -> Iterator[Past]:
+def iter_superseded(backend: Backend) -> Iterator[SupersededVersion]:
     """All versions that are kept and not live, read page by page."""
     after = ("", 0)
-    while page := backend.past(after, PAGE):
+    while page := backend.superseded(after, VERSIONS_PER_PAGE):
         yield from page
         after = (page[-1].key, page[-1].revision)
 
 
-def carry_out(backend: Backend, planned: PruneReport, commit: Committer, said: Said | None = None) -> PruneReport:
+def execute(backend: Backend, planned: PruneReport, commit: Committer, said: Said | None = None) -> PruneReport:
     """Do what was planned, as far as it still is there.
 
     The checkpoints go first. From then on nothing asks for what only they could see; whatever ends it before that is
@@ -160,17 +160,21 @@ def carry_out(backend: Backend, planned: PruneReport, commit: Committer, said: S
     if backend.head().lineage != planned.lineage:
         what = f"namespace {backend.namespace!r} was dropped or replaced since it was looked at"
         raise Conflict(what, "Look at what would go now, and try again")
-    before = backend.space()
+    before = backend.disk_usage()
     present = {(mark.name, mark.revision) for mark in backend.marks()}
     going = [one for one in planned.checkpoints if (one.name, one.revision) in present]
-    for start in range(0, len(going), BATCH):
-        commit(Batch(unmarks=tuple((one.name, one.revision) for one in going[start : start + BATCH])))
+    for start in range(0, len(going), CHECKPOINTS_PER_COMMIT):
+        commit(
+            CommitRequest(
+                unmarks=tuple((one.name, one.revision) for one in going[start : start + CHECKPOINTS_PER_COMMIT])
+            )
+        )
         if said is not None:
-            said(ProgressMessage.of(min(start + BATCH, len(going)), len(going), "checkpoints deleted"))
+            said(ProgressMessage.of(min(start + CHECKPOINTS_PER_COMMIT, len(going)), len(going), "checkpoints deleted"))
     head = backend.head()
     floor = max(head.floor, min(planned.floor, head.revision))
     versions = compact(backend, floor, said)
-    after = backend.space()
+    after = backend.disk_usage()
     known: dict[str, Any] = {}
     if before is not None and after is not None:
         known = {"before": before.total, "after": after.total, "freed": before.total - after.total}

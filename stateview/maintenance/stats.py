@@ -10,15 +10,15 @@ from typing import Literal
 
 from msgspec import Struct
 
-from ..backends.protocol import Backend, Row
+from ..backends.protocol import Backend, KeySummary
 from ..model import Commit, ProgressMessage, to_datetime
 from ..states import retention
-from .prune import history
+from .prune import iter_superseded
 
-LARGEST = 10
-PAGE = 5000
+MAX_LARGEST = 10
+VERSIONS_PER_PAGE = 5000
 HOURLY = timedelta(days=2)  # of kept history, up to which growth is told by the hour
-_SAID = 20_000  # keys or versions between two words of progress
+_KEYS_PER_REPORT = 20_000  # keys or versions between two words of progress
 
 
 class Largest(Struct, frozen=True):
@@ -28,7 +28,7 @@ class Largest(Struct, frozen=True):
     size: int
 
 
-class Growth(Struct, frozen=True):
+class GrowthBucket(Struct, frozen=True):
     """An hour or a day in which there were commits: when it began, and the commits, keys and bytes written in it."""
 
     start: datetime
@@ -62,7 +62,7 @@ class Stats(Struct, frozen=True):
     newest: datetime | None
     largest: tuple[Largest, ...]
     period: Literal["hour", "day"]
-    growth: tuple[Growth, ...]
+    growth: tuple[GrowthBucket, ...]
     space: int | None
 
 
@@ -78,16 +78,16 @@ def stats(backend: Backend, said: Callable[[str], None] | None = None) -> Stats:
         if row.revision > head.floor:
             written[row.revision] += row.size
         _push(largest, (row.size, row.key))
-        if said is not None and keys % _SAID == 0:
+        if said is not None and keys % _KEYS_PER_REPORT == 0:
             said(ProgressMessage.of(keys, head.count, "keys looked at"))
-    for one in history(backend):
+    for one in iter_superseded(backend):
         versions, past = versions + 1, past + one.size
         if one.revision > head.floor:
             written[one.revision] += one.size
-        if said is not None and versions % _SAID == 0:
+        if said is not None and versions % _KEYS_PER_REPORT == 0:
             said(f"{versions:,} versions looked at")
     period, growth = _growth(commits, written)
-    takes = backend.space()
+    takes = backend.disk_usage()
     return Stats(
         backend.url, backend.namespace, head.revision, head.floor, keys, size, versions, past, len(marks),
         sum(retention.kind_of(mark) != "named" for mark in marks), len(commits),
@@ -99,17 +99,17 @@ def stats(backend: Backend, said: Callable[[str], None] | None = None) -> Stats:
 
 
 def _push(largest: list[tuple[int, str]], one: tuple[int, str]) -> None:
-    if len(largest) < LARGEST:
+    if len(largest) < MAX_LARGEST:
         heapq.heappush(largest, one)
     elif one > largest[0]:
         heapq.heapreplace(largest, one)
 
 
-def _rows(backend: Backend) -> Iterator[Row]:
+def _rows(backend: Backend) -> Iterator[KeySummary]:
     after = ""
-    while page := backend.rows(after=after, limit=PAGE):
+    while page := backend.list_keys(after=after, limit=VERSIONS_PER_PAGE):
         yield from page
-        if len(page) < PAGE:
+        if len(page) < VERSIONS_PER_PAGE:
             return
         after = page[-1].key
 
@@ -121,7 +121,7 @@ def _commits(backend: Backend) -> Iterator[list[Commit]]:
         below = page[-1].revision
 
 
-def _growth(commits: list[Commit], written: Counter[int]) -> tuple[Literal["hour", "day"], tuple[Growth, ...]]:
+def _growth(commits: list[Commit], written: Counter[int]) -> tuple[Literal["hour", "day"], tuple[GrowthBucket, ...]]:
     times = [one.time for one in commits]
     hourly = not times or max(times) - min(times) <= HOURLY
     found: dict[datetime, list[int]] = {}
@@ -130,4 +130,4 @@ def _growth(commits: list[Commit], written: Counter[int]) -> tuple[Literal["hour
         sums = found.setdefault(start if hourly else start.replace(hour=0), [0, 0, 0])
         for place, number in enumerate((1, one.keys, written[one.revision])):
             sums[place] += number
-    return "hour" if hourly else "day", tuple(Growth(start, *sums) for start, sums in sorted(found.items()))
+    return "hour" if hourly else "day", tuple(GrowthBucket(start, *sums) for start, sums in sorted(found.items()))

@@ -6,19 +6,19 @@ import sys
 from typing import Any
 
 from ..cli.context import Context
-from ..cli.results import Done
+from ..cli.results import ActionResult
 from .script import run_scripts
 from .session import Shell
 
 
-def start(context: Context, given: dict[str, Any]) -> Done:
+def start(context: Context, given: dict[str, Any]) -> ActionResult:
     """`shell [STORE]`."""
     options = dict(context.options)
     if "store" in given:
         options["store"] = given["store"]
     file, commands = given.get("file"), given.get("command", [])
     if file is not None or commands or not sys.stdin.isatty():
-        return Done(code=run_scripts(Shell(options), file, commands, given.get("keep_going", False)))
+        return ActionResult(code=run_scripts(Shell(options), file, commands, given.get("keep_going", False)))
     from .prompt import Prompt
 
-    return Done(code=Prompt(options).run())
+    return ActionResult(code=Prompt(options).run())

@@ -9,9 +9,9 @@ from ..cli.context import Context
 from ..cli.definition import BY_NAME, FORMATS
 from ..cli.exit_codes import UsageError
 from ..cli.line_parser import read_line
-from ..cli.results import Done, Table, plural
+from ..cli.results import ActionResult, Table, plural
 from ..errors import Conflict
-from .session import Leave, Shell
+from .session import ExitShell, Shell
 
 _SWITCH = {"on": True, "off": False}
 _ALLOWED: dict[str, dict[str, Any]] = {
@@ -27,26 +27,26 @@ def _shell(context: Context) -> Shell:
     return context
 
 
-def use(context: Context, given: dict[str, Any]) -> Done:
+def use(context: Context, given: dict[str, Any]) -> ActionResult:
     """`use NAMESPACE`."""
     shell = _shell(context)
-    shell.go(shell.options.get("store"), given["namespace"])
+    shell.connect(shell.options.get("store"), given["namespace"])
     head = shell.manager.head()
     held = plural(head.count, "key") if head.lineage else "new: it is made by the first save"
-    return Done(f"namespace {shell.manager.namespace}, {held}", data={"namespace": shell.manager.namespace})
+    return ActionResult(f"namespace {shell.manager.namespace}, {held}", data={"namespace": shell.manager.namespace})
 
 
-def connect(context: Context, given: dict[str, Any]) -> Done:
+def connect(context: Context, given: dict[str, Any]) -> ActionResult:
     """`connect STORE`."""
     shell = _shell(context)
-    shell.go(given["store"], shell.options.get("namespace"))
-    return Done(
+    shell.connect(given["store"], shell.options.get("namespace"))
+    return ActionResult(
         f"connected to {shell.manager.url}, namespace {shell.manager.namespace}",
         data={"store": mask(shell.manager.url)},
     )
 
 
-def begin(context: Context, given: dict[str, Any]) -> Done:
+def begin(context: Context, given: dict[str, Any]) -> ActionResult:
     """`begin`."""
     shell = _shell(context)
     if shell.transaction is not None:
@@ -54,10 +54,10 @@ def begin(context: Context, given: dict[str, Any]) -> Done:
     if shell.read_only:
         shell.manager.check_writable()
     shell.transaction = shell.manager.begin()
-    return Done("transaction begun")
+    return ActionResult("transaction begun")
 
 
-def commit(context: Context, given: dict[str, Any]) -> Done:
+def commit(context: Context, given: dict[str, Any]) -> ActionResult:
     """`commit`."""
     shell = _shell(context)
     if shell.transaction is None:
@@ -68,21 +68,23 @@ def commit(context: Context, given: dict[str, Any]) -> Done:
     except Conflict as error:
         raise Conflict(error.message, "Nothing was written, and the transaction is over; begin it again") from error
     if not count:
-        return Done("nothing to commit", data={"keys": 0})
-    return Done(f"committed {plural(count, 'key')}, revision {revision}", data={"keys": count, "revision": revision})
+        return ActionResult("nothing to commit", data={"keys": 0})
+    return ActionResult(
+        f"committed {plural(count, 'key')}, revision {revision}", data={"keys": count, "revision": revision}
+    )
 
 
-def rollback(context: Context, given: dict[str, Any]) -> Done:
+def rollback(context: Context, given: dict[str, Any]) -> ActionResult:
     """`rollback`."""
     shell = _shell(context)
     if shell.transaction is None:
         raise UsageError("no transaction is open", "Begin one with 'begin'")
     transaction, shell.transaction = shell.transaction, None
-    transaction.abandon()
-    return Done(f"rolled back {plural(transaction.size, 'key')}", data={"keys": transaction.size})
+    transaction.discard()
+    return ActionResult(f"rolled back {plural(transaction.size, 'key')}", data={"keys": transaction.size})
 
 
-def option(context: Context, given: dict[str, Any]) -> Table | Done:
+def option(context: Context, given: dict[str, Any]) -> Table | ActionResult:
     """`option [NAME [VALUE]]`."""
     settings, name = _shell(context).settings, given.get("name")
     if "value" not in given:
@@ -92,14 +94,14 @@ def option(context: Context, given: dict[str, Any]) -> Table | Done:
     if given["value"] not in allowed:
         raise UsageError(f"{name} cannot be {given['value']!r}", f"Choose one of {', '.join(allowed)}")
     settings[str(name)] = allowed[given["value"]]
-    return Done(f"{name} is {given['value']}")
+    return ActionResult(f"{name} is {given['value']}")
 
 
 def _spelled(name: str, value: Any) -> str:
     return next(text for text, meaning in _ALLOWED[name].items() if meaning == value)
 
 
-def alias(context: Context, given: dict[str, Any]) -> Table | Done:
+def alias(context: Context, given: dict[str, Any]) -> Table | ActionResult:
     """`alias [NAME [WORDS…]]`."""
     aliases, name = _shell(context).aliases, given.get("name")
     if name is None:
@@ -111,29 +113,29 @@ def alias(context: Context, given: dict[str, Any]) -> Table | Done:
     if not words:
         if aliases.pop(name, None) is None:
             raise UsageError(f"there is no alias {name!r}")
-        return Done(f"{name} is forgotten")
+        return ActionResult(f"{name} is forgotten")
     if words[0] not in BY_NAME:
         raise UsageError(f"{words[0]!r} is no command", "An alias begins with one")
     # The words are taken as they are; they only need to stand where a line's would.
     aliases[name] = [
         word._replace(text=text) for word, text in zip(read_line("x " * len(words)).words, words, strict=True)
     ]
-    return Done(f"{name} stands for {' '.join(words)}")
+    return ActionResult(f"{name} stands for {' '.join(words)}")
 
 
-def source(context: Context, given: dict[str, Any]) -> Done:
+def source(context: Context, given: dict[str, Any]) -> ActionResult:
     """`source FILE`."""
     from .script import run_file
 
     shell = _shell(context)
-    shell.nested()
+    shell.enter_source()
     try:
         code = run_file(shell, given["file"])
     finally:
-        shell.unnested()
-    return Done(code=code)
+        shell.leave_source()
+    return ActionResult(code=code)
 
 
-def leave(context: Context, given: dict[str, Any]) -> Done:
+def leave(context: Context, given: dict[str, Any]) -> ActionResult:
     """`exit`."""
-    raise Leave
+    raise ExitShell

@@ -12,14 +12,14 @@ from prompt_toolkit.document import Document
 
 from ..cli.completion import candidates
 from ..cli.context import Context
-from ..cli.line_parser import quoted, words_before
-from ..cli.render import inert
+from ..cli.line_parser import completion_words, quote
+from ..cli.render import escape_control_characters
 from ..errors import StateException
 from .session import Shell
 
-PAUSE = 2.0  # seconds for which a store that did not answer is left alone
-PATIENCE = 0.3  # seconds that the completer's own connection tries
-_GLANCE = 0.05  # seconds between two looks at whether a later key has asked
+RETRY_SECONDS = 2.0  # seconds for which a store that did not answer is left alone
+TIMEOUT_SECONDS = 0.3  # seconds that the completer's own connection tries
+_POLL_SECONDS = 0.05  # seconds between two looks at whether a later key has asked
 
 
 class ShellCompleter(Completer):
@@ -38,7 +38,7 @@ class ShellCompleter(Completer):
         """Candidates for the word before the cursor. Raises nothing: an error here would stop the prompt."""
         try:
             text = document.text_before_cursor
-            before = words_before(text)
+            before = completion_words(text)
             if before is None or not self._turn():
                 return
             words, start = before
@@ -47,14 +47,19 @@ class ShellCompleter(Completer):
             finally:
                 self._asking.release()
             for word, help_ in found:
-                yield Completion(quoted(word), start - len(text), display=inert(word), display_meta=inert(help_)[:60])
+                yield Completion(
+                    quote(word),
+                    start - len(text),
+                    display=escape_control_characters(word),
+                    display_meta=escape_control_characters(help_)[:60],
+                )
         except Exception as error:  # whatever it is: an error that escapes from here stops the prompt
             self._give_up(error)
 
     def _turn(self) -> bool:
         """Wait while an earlier key's question is at the store; False if a later key has asked meanwhile."""
         self._newest = mine = self._newest + 1
-        while not self._asking.acquire(timeout=_GLANCE):
+        while not self._asking.acquire(timeout=_POLL_SECONDS):
             if mine != self._newest:
                 return False
         return True
@@ -81,11 +86,11 @@ class ShellCompleter(Completer):
         return self._context
 
     def _give_up(self, error: Exception) -> None:
-        self.trouble = trouble_of(error)
-        self._quiet_until = time.monotonic() + PAUSE
+        self.trouble = error_class(error)
+        self._quiet_until = time.monotonic() + RETRY_SECONDS
 
 
-def trouble_of(error: Exception) -> str:
+def error_class(error: Exception) -> str:
     """A word or two on what keeps a store from answering."""
     if isinstance(error, OSError):
         return "no answer"
@@ -97,4 +102,4 @@ class QuietContext(Context):
 
     def __init__(self, shell: Shell) -> None:
         super().__init__({**shell.options, "read_only": True})
-        self._manager = self.open(shell.options.get("store"), shell.options.get("namespace"), timeout=PATIENCE)
+        self._manager = self.open(shell.options.get("store"), shell.options.get("namespace"), timeout=TIMEOUT_SECONDS)

@@ -11,7 +11,7 @@ from prompt_toolkit.lexers import Lexer
 
 from ..cli.definition import BY_NAME
 from ..cli.exit_codes import UsageError
-from ..cli.line_parser import Broken, Incomplete, Line, read_line
+from ..cli.line_parser import IncompleteLine, LineSyntaxError, ParsedLine, read_line
 from .session import Shell
 
 STYLES = {
@@ -30,7 +30,7 @@ STYLES = {
 }
 _JSON = re.compile(r'(?P<string>"(?:[^"\\]|\\.)*")|(?P<number>-?\d[\d.eE+-]*)|(?P<word>true|false|null)')
 _SLOTS = {"ref": "ref", "checkpoint": "ref", "key": "key", "pattern": "key", "pointer": "path", "condition": "path"}
-_LIMIT = 20_000  # characters that are coloured: a paste of a megabyte is not
+_MAX_COLOURED_CHARACTERS = 20_000  # characters that are coloured: a paste of a megabyte is not
 
 
 class ShellLexer(Lexer):
@@ -42,7 +42,7 @@ class ShellLexer(Lexer):
     def lex_document(self, document: Document) -> Callable[[int], StyleAndTextTuples]:
         """The coloured pieces of each line of the document."""
         text = document.text
-        styles = [""] * len(text) if len(text) <= _LIMIT else []
+        styles = [""] * len(text) if len(text) <= _MAX_COLOURED_CHARACTERS else []
         if styles:
             self._paint(text, styles)
         starts = [0]
@@ -60,13 +60,13 @@ class ShellLexer(Lexer):
 
     def _paint(self, text: str, styles: list[str]) -> None:
         broken = -1
-        line = Line([])
+        line = ParsedLine([])
         try:
             line = read_line(text)
-        except Broken as error:
+        except LineSyntaxError as error:
             broken = error.position
             line = _readable(text, broken)
-        except Incomplete:
+        except IncompleteLine:
             line = _readable(text, len(text))
         except UsageError:
             return
@@ -95,11 +95,11 @@ class ShellLexer(Lexer):
             fill(min(broken, len(text) - 1), len(text), "broken")
 
 
-def _readable(text: str, end: int) -> Line:
+def _readable(text: str, end: int) -> ParsedLine:
     """The words before a place that cannot be read."""
     while end > 0:
         try:
             return read_line(text[:end])
         except UsageError:
             end = max(text.rfind(" ", 0, end), 0)
-    return Line([])
+    return ParsedLine([])

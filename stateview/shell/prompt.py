@@ -24,17 +24,17 @@ from prompt_toolkit.styles import Style as PromptStyle
 
 from ..cli.definition import BY_NAME
 from ..cli.exit_codes import UsageError
-from ..cli.line_parser import Incomplete, read_line
-from ..cli.program import Progress
-from ..cli.render import Style, inert
+from ..cli.line_parser import IncompleteLine, read_line
+from ..cli.program import TerminalProgress
+from ..cli.render import Style, escape_control_characters
 from ..errors import StateException
-from .completer import QuietContext, ShellCompleter, trouble_of
+from .completer import QuietContext, ShellCompleter, error_class
 from .history import PrivateHistory, history_path
 from .lexer import STYLES, ShellLexer
 from .script import whole_lines
-from .session import Leave, Shell, tell, write_out
+from .session import ExitShell, Shell, print_message, write_out
 
-LOOK = 0.5  # seconds between looks at the revision while the prompt waits
+POLL_SECONDS = 0.5  # seconds between looks at the revision while the prompt waits
 _BAR = {"bottom-toolbar": "noreverse ansibrightblack", "trouble": "bold ansired", "state": "bold", "mark": "ansiyellow"}
 
 
@@ -44,7 +44,7 @@ class Prompt:
     def __init__(self, options: dict[str, Any]) -> None:
         self.plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
         style = Style("", terminal=True, colour=not self.plain)
-        self.shell = Shell(options, self._ask, self._write, style, Progress().say)
+        self.shell = Shell(options, self._ask, self._write, style, TerminalProgress().say)
         self.shell.where  # noqa: B018 - a store or name that cannot be is said now
         self.completer = ShellCompleter(self.shell)
         self.revision: int | None = None
@@ -71,7 +71,7 @@ class Prompt:
     def run(self) -> int:
         """Read and run lines until Ctrl-D or `exit`."""
         self.session.app.after_render += self._begin_following
-        tell("stateview shell - 'help' lists the commands, TAB completes, Ctrl-D leaves")
+        print_message("stateview shell - 'help' lists the commands, TAB completes, Ctrl-D leaves")
         try:
             while True:
                 self.session.editing_mode = (
@@ -88,8 +88,8 @@ class Prompt:
                     break
         finally:
             self._stop.set()
-        if self.shell.end():
-            tell("the open transaction is rolled back")
+        if self.shell.shutdown():
+            print_message("the open transaction is rolled back")
         return 0
 
     def _run(self, text: str) -> bool:
@@ -98,17 +98,17 @@ class Prompt:
             for line in _lines(text):
                 code, said = self.shell.run(line)
                 if said:
-                    tell(said)
+                    print_message(said)
                 if code:
                     break  # the rest of a paste is not for a state that it did not expect
-        except Leave:
+        except ExitShell:
             return False
         except KeyboardInterrupt:
-            tell("interrupted")
+            print_message("interrupted")
         except BrokenPipeError:
             pass  # the pager was left before the end
         except (StateException, OSError) as error:
-            tell(str(error))
+            print_message(str(error))
         return True
 
     # --- what is painted ---------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class Prompt:
         url, namespace = shell.where
         revision = "?" if self.revision is None else str(self.revision)
         pieces: StyleAndTextTuples = [
-            ("", inert(_shortened(url)) + " "), ("class:state", namespace), ("", f"@{revision}"),
+            ("", escape_control_characters(_shortened(url)) + " "), ("class:state", namespace), ("", f"@{revision}"),
         ]  # fmt: skip
         if shell.read_only:
             pieces.append(("class:mark", " read-only"))
@@ -159,11 +159,11 @@ class Prompt:
                 self.completer.trouble = ""
             except StateException as error:
                 found = None
-                self.completer.trouble = trouble_of(error)
+                self.completer.trouble = error_class(error)
             if found != self.revision or found is None:
                 self.revision = found
                 self.session.app.invalidate()
-            self._stop.wait(LOOK)
+            self._stop.wait(POLL_SECONDS)
 
     # --- keys --------------------------------------------------------------------------------------------------
 
@@ -237,7 +237,7 @@ def _history() -> History:
     try:
         return PrivateHistory(history_path())
     except OSError as error:
-        tell(f"no history is kept: {error.strerror}")
+        print_message(f"no history is kept: {error.strerror}")
         return InMemoryHistory()
 
 
@@ -250,7 +250,7 @@ def _open(text: str) -> bool:
     """Whether Enter begins another line instead of running what is there."""
     try:
         read_line(list(_lines(text))[-1])
-    except Incomplete:
+    except IncompleteLine:
         return True
     except UsageError:
         return False

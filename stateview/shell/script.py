@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from ..cli.exit_codes import ExitCode, UsageError, exit_code
-from ..cli.line_parser import Incomplete, read_line
+from ..cli.line_parser import IncompleteLine, read_line
 from ..errors import BackendError, StateException
-from .session import Leave, Shell, tell
+from .session import ExitShell, Shell, print_message
 
 
 class Script:
@@ -53,7 +53,7 @@ class Script:
 
     def _tell(self, number: int, text: str, message: str) -> None:
         name = text.split(None, 1)[0] if text.split() else ""
-        tell(f"{self.where}:{number}: {name}: {message.removeprefix(f'{name}: ')}")
+        print_message(f"{self.where}:{number}: {name}: {message.removeprefix(f'{name}: ')}")
 
 
 def whole_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
@@ -66,7 +66,7 @@ def whole_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
         text = "\n".join(held)
         try:
             read_line(text)
-        except Incomplete:
+        except IncompleteLine:
             continue
         except UsageError:
             pass  # it is said when it is run
@@ -109,10 +109,10 @@ def run_scripts(shell: Shell, file: str | None, commands: list[str], keep_going:
             code = Script(shell, "-c", keep_going).run(commands) or code
         if not commands and (file is None or file == "-"):
             code = Script(shell, "<stdin>", keep_going).run(_stdin())
-    except Leave:
+    except ExitShell:
         pass
-    if shell.end():
-        tell("a transaction was left open: it is rolled back; end it with commit")
+    if shell.shutdown():
+        print_message("a transaction was left open: it is rolled back; end it with commit")
         code = code or ExitCode.USAGE
     return code
 

@@ -14,15 +14,15 @@ from ..backends import parse_store
 from ..cli.context import Context
 from ..cli.definition import BY_NAME, Command
 from ..cli.exit_codes import UsageError
-from ..cli.line_parser import Line, Word, read_line
-from ..cli.parser import bind
+from ..cli.line_parser import ParsedLine, Word, read_line
+from ..cli.parser import parse
 from ..cli.program import load_handler
-from ..cli.render import Style, inert, render
+from ..cli.render import Style, escape_control_characters, render
 from ..cli.results import Result
 from ..errors import BackendError, StateException
 from ..model import check_name
 
-_NESTED = 16  # files that source each other
+_MAX_NESTED_SOURCES = 16  # files that source each other
 _PER_LINE = ("format", "store", "namespace", "read_only", "yes", "author")
 
 _OUTSIDE = {
@@ -42,7 +42,7 @@ class Outcome(NamedTuple):
     said: str = ""
 
 
-class Leave(Exception):
+class ExitShell(Exception):
     """`exit` was given."""
 
 
@@ -91,11 +91,11 @@ class Shell(Context):
         if self._manager is not None:
             return self._manager.url, self._manager.namespace
         if self._named is None:
-            chosen = settings.choose(self.options.get("store"), self.options.get("namespace"))
+            chosen = settings.resolve_target(self.options.get("store"), self.options.get("namespace"))
             self._named = parse_store(chosen.store).shown, check_name(chosen.namespace, "namespace")
         return self._named
 
-    def go(self, store: str | None, namespace: str | None) -> None:
+    def connect(self, store: str | None, namespace: str | None) -> None:
         """Make another store or namespace the present one, once it has answered."""
         if self.transaction is not None:
             raise UsageError("a transaction is open", "End it with commit or rollback first")
@@ -109,7 +109,7 @@ class Shell(Context):
         self.options.update({name: value for name, value in (("store", store), ("namespace", namespace)) if value})
         self._manager = other
 
-    def end(self) -> bool:
+    def shutdown(self) -> bool:
         """Let go of everything; whether a transaction was left open, which is rolled back."""
         left = self.transaction is not None
         self.transaction = None
@@ -135,17 +135,17 @@ class Shell(Context):
         started = time.perf_counter()
         outcome = self._command(self._unalias(line))
         if self.settings["timing"]:
-            tell(f"{(time.perf_counter() - started) * 1000:.1f} ms")
+            print_message(f"{(time.perf_counter() - started) * 1000:.1f} ms")
         return outcome
 
-    def _unalias(self, line: Line) -> Line:
+    def _unalias(self, line: ParsedLine) -> ParsedLine:
         first = line.words[0]
         if first.text in self.aliases and first.text not in BY_NAME:
             return line._replace(words=[*self.aliases[first.text], *line.words[1:]])
         return line
 
-    def _command(self, line: Line) -> Outcome:
-        bound = bind(line.texts)
+    def _command(self, line: ParsedLine) -> Outcome:
+        bound = parse(line.texts)
         if "help" in bound.globals:
             from ..cli.commands.help import text_of
 
@@ -203,9 +203,9 @@ class Shell(Context):
     # --- output ------------------------------------------------------------------------------------------------
 
     def _show_now(self, result: Result) -> None:
-        self._emit(result, Line([]), "")
+        self._emit(result, ParsedLine([]), "")
 
-    def _emit(self, result: Result, line: Line, format_: str) -> None:
+    def _emit(self, result: Result, line: ParsedLine, format_: str) -> None:
         format_ = format_ or self.settings["format"] or self.options.get("format", "")
         if line.pipe:
             self._pipe(render(result, Style(format_)), line.pipe)
@@ -222,9 +222,9 @@ class Shell(Context):
 
             self.write(pieces(), hasattr(result, "changes"))
             if not wrote and (empty := getattr(result, "empty", "")):
-                tell(empty)
+                print_message(empty)
         if result.told and not result.code:
-            tell(result.narration())
+            print_message(result.narration())
 
     def _pipe(self, pieces: Iterator[str], command: str) -> None:
         sys.stdout.flush()
@@ -244,7 +244,7 @@ class Shell(Context):
         if code:
             raise PipeFailed(f"'{command[:60]}' ended with {code}")
 
-    def _to_file(self, pieces: Iterator[str], line: Line) -> None:
+    def _to_file(self, pieces: Iterator[str], line: ParsedLine) -> None:
         path = os.path.expanduser(line.file)
         try:
             with open(path, "ab" if line.append else "wb") as file:
@@ -262,7 +262,7 @@ class Shell(Context):
         if code:
             raise PipeFailed(f"'{command[:60]}' ended with {code}")
 
-    def nested(self) -> None:
+    def enter_source(self) -> None:
         """Count one file deeper.
 
         Raises:
@@ -270,10 +270,10 @@ class Shell(Context):
 
         """
         self._depth += 1
-        if self._depth > _NESTED:
-            raise UsageError(f"files are sourced {_NESTED} deep", "Does one source itself?")
+        if self._depth > _MAX_NESTED_SOURCES:
+            raise UsageError(f"files are sourced {_MAX_NESTED_SOURCES} deep", "Does one source itself?")
 
-    def unnested(self) -> None:
+    def leave_source(self) -> None:
         """Count back."""
         self._depth -= 1
 
@@ -288,6 +288,6 @@ def write_out(pieces: Iterator[str], at_once: bool = True) -> None:
     out.flush()
 
 
-def tell(text: str) -> None:
+def print_message(text: str) -> None:
     """Narration, to standard error."""
-    print("\n".join(inert(one) for one in text.split("\n")), file=sys.stderr, flush=True)
+    print("\n".join(escape_control_characters(one) for one in text.split("\n")), file=sys.stderr, flush=True)

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 
 from .. import codec
-from ..backends.protocol import Backend, Point, Version
+from ..backends.protocol import Backend, StateAt, Version
 from ..errors import KeyNotFound, see
 from ..model import ABSENT
 from .json_diff import Change, Diff
 
-PAGE = 500
-FIRST = 8  # keys of a first page, and by how much the pages after it grow or shrink
-LIGHT = 8_000_000  # bytes of a page after which the next may be larger
+KEYS_PER_PAGE = 500
+FIRST_PAGE_KEYS = 8  # keys of a first page, and by how much the pages after it grow or shrink
+LIGHT_PAGE_BYTES = 8_000_000  # bytes of a page after which the next may be larger
 _SIGNS = "[*?"  # what makes a pattern a glob
 
 Pair = tuple[str, Version | None, Version | None]
@@ -43,7 +43,7 @@ class Selection:
         return text[: min((text.index(sign) for sign in "*?[" if sign in text), default=len(text))]
 
 
-def literal(key: str) -> str:
+def literal_glob(key: str) -> str:
     """The pattern that chooses one key alone, whatever signs it is made of."""
     return "".join(f"[{sign}]" if sign in _SIGNS else sign for sign in key)
 
@@ -57,22 +57,26 @@ def _name(pattern: str) -> str | None:
     return re.sub(r"\[([*?[])\]", r"\1", pattern) if re.fullmatch(r"(?:[^*?[]|\[[*?[]\])*", pattern) else None
 
 
-def changed_keys(backend: Backend, one: Point, other: Point) -> list[str]:
+def changed_keys(backend: Backend, one: StateAt, other: StateAt) -> list[str]:
     """The keys that may differ, whichever of the states is the later."""
     low, high = (one, other) if one.revision <= other.revision else (other, one)
-    return backend.changed(low, high)
+    return backend.changed_keys(low, high)
 
 
-def pairs(backend: Backend, keys: Iterable[str], before: Point, after: Point) -> Iterator[Pair]:
+def read_pairs(backend: Backend, keys: Iterable[str], before: StateAt, after: StateAt) -> Iterator[Pair]:
     """The versions of keys in two states, read page by page: the first is small, and none of large values grows."""
     page: list[str] = []
-    limit = FIRST
+    limit = FIRST_PAGE_KEYS
 
     def read() -> Iterator[Pair]:
         nonlocal limit
         old, new = backend.read(page, before), backend.read(page, after)
         weight = sum(len(one.value or b"") for side in (old, new) for one in side.values())
-        limit = min(PAGE, limit * FIRST) if weight < LIGHT else max(1, limit // FIRST)
+        limit = (
+            min(KEYS_PER_PAGE, limit * FIRST_PAGE_KEYS)
+            if weight < LIGHT_PAGE_BYTES
+            else max(1, limit // FIRST_PAGE_KEYS)
+        )
         return ((key, old.get(key), new.get(key)) for key in page)
 
     for key in keys:
@@ -99,13 +103,13 @@ def change(key: str, old: Version | None, new: Version | None) -> Change | None:
 
 
 def diff_points(
-    backend: Backend, before: Point, after: Point, labels: tuple[str, str], selection: Callable[[str], bool]
+    backend: Backend, before: StateAt, after: StateAt, labels: tuple[str, str], selection: Callable[[str], bool]
 ) -> Diff:
     """The diff of two states of one namespace. O(changes)."""
 
     def source() -> Iterator[Change]:
         keys = filter(selection, changed_keys(backend, before, after))
-        for key, old, new in pairs(backend, keys, before, after):
+        for key, old, new in read_pairs(backend, keys, before, after):
             if (old is None or new is None or old.revision != new.revision) and (found := change(key, old, new)):
                 yield found
 
@@ -113,19 +117,22 @@ def diff_points(
 
 
 def diff_stores(
-    left: tuple[Backend, Point], right: tuple[Backend, Point], labels: tuple[str, str], selection: Callable[[str], bool]
+    left: tuple[Backend, StateAt],
+    right: tuple[Backend, StateAt],
+    labels: tuple[str, str],
+    selection: Callable[[str], bool],
 ) -> Diff:
     """The diff of two states of different namespaces or stores. O(keys), streamed in bounded memory."""
 
     def source() -> Iterator[Change]:
-        for pair in joined(left, right):
+        for pair in merge_join(left, right):
             if selection(pair[0]) and (found := change(*pair)):
                 yield found
 
     return Diff(*labels, source)
 
 
-def joined(left: tuple[Backend, Point], right: tuple[Backend, Point]) -> Iterator[Pair]:
+def merge_join(left: tuple[Backend, StateAt], right: tuple[Backend, StateAt]) -> Iterator[Pair]:
     """Each key of two states with its version in both, in key order. O(keys), in bounded memory."""
     olds, news = entries(*left), entries(*right)
     old, new = next(olds, None), next(news, None)
@@ -142,18 +149,18 @@ def joined(left: tuple[Backend, Point], right: tuple[Backend, Point]) -> Iterato
             old, new = next(olds, None), next(news, None)
 
 
-def entries(backend: Backend, at: Point | None, prefix: str = "") -> Iterator[Version]:
+def entries(backend: Backend, at: StateAt | None, prefix: str = "") -> Iterator[Version]:
     """All versions of a state in key order, read page by page."""
     after = ""
     while True:
-        page = backend.scan(prefix, after, PAGE, at)
+        page = backend.scan(prefix, after, KEYS_PER_PAGE, at)
         yield from page
-        if len(page) < PAGE:
+        if len(page) < KEYS_PER_PAGE:
             return
         after = page[-1].key
 
 
-def require(selection: Selection, backend: Backend, *points: Point) -> None:
+def require_keys(selection: Selection, backend: Backend, *points: StateAt) -> None:
     """Every key that was given by name must be there in one of the states.
 
     Raises:

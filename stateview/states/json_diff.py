@@ -16,11 +16,11 @@ from ..model import ABSENT, Kind, PathChange
 
 Opcode = tuple[str, int, int, int, int]
 SIGNS: dict[Kind, str] = {"added": "+", "removed": "-", "changed": "~"}
-_SMALL = 250_000  # pairs of elements that SequenceMatcher may look at; beyond, anchors are sought first
-_ALIKE = 50_000  # pairs of equal elements, all of which it looks at again and again
+_MAX_MATCHED_PAIRS = 250_000  # pairs of elements that SequenceMatcher may look at; beyond, anchors are sought first
+_MAX_EQUAL_PAIRS = 50_000  # pairs of equal elements, all of which it looks at again and again
 
 
-class _Step(NamedTuple):
+class _Edit(NamedTuple):
     """One difference. `at` is its pointer in a document that is patched left to right, `was` in the one before."""
 
     kind: Kind
@@ -62,7 +62,7 @@ def json_patch(before: Any, after: Any, path: str = "") -> list[dict[str, Any]]:
     return operations
 
 
-def apply_some(before: Any, after: Any, chosen: Iterable[str]) -> Any:
+def apply_selected(before: Any, after: Any, chosen: Iterable[str]) -> Any:
     """What `before` is once only some of its differences to `after` are made; the others stay as they are in `before`.
 
     Args:
@@ -89,7 +89,7 @@ def apply_some(before: Any, after: Any, chosen: Iterable[str]) -> Any:
         raise KeyNotFound(f"there is no change at {', '.join(map(repr, sorted(missing)[:5]))}")
     if all(taken for _, taken in steps):
         return after
-    patch = _Patch(before)
+    patch = _PartialPatch(before)
     for step, taken in steps:
         if taken:
             patch.make(step)
@@ -98,13 +98,13 @@ def apply_some(before: Any, after: Any, chosen: Iterable[str]) -> Any:
     return patch.value
 
 
-def _whole_or_steps(before: Any, after: Any) -> Iterator[_Step]:
+def _whole_or_steps(before: Any, after: Any) -> Iterator[_Edit]:
     if (before is ABSENT) == (after is ABSENT):
         return _steps(before, after)
-    return iter([_Step("added" if before is ABSENT else "removed", "", "", before, after)])
+    return iter([_Edit("added" if before is ABSENT else "removed", "", "", before, after)])
 
 
-class _Patch:
+class _PartialPatch:
     """Makes steps one by one, left to right, on a copy of only what they change.
 
     A step's `at` counts with all the steps before it made. For each one left out, the later indices of the same array
@@ -116,7 +116,7 @@ class _Patch:
         self._shift: Counter[str] = Counter()  # by the pointer of the array
         self._copied: set[str] = set()
 
-    def make(self, step: _Step) -> None:
+    def make(self, step: _Edit) -> None:
         """Do what a step does."""
         parent, _, token = step.at.rpartition("/")
         if not step.at:
@@ -134,7 +134,7 @@ class _Patch:
             end = index if step.kind == "added" else index + 1
             place[index:end] = [] if step.kind == "removed" else [step.after]
 
-    def leave_out(self, step: _Step) -> None:
+    def leave_out(self, step: _Edit) -> None:
         """Take note that a step is not made."""
         self._shift[step.at.rpartition("/")[0]] += {"added": -1, "removed": 1, "changed": 0}[step.kind]
 
@@ -161,7 +161,7 @@ def escape(token: str | int) -> str:
     return str(token).replace("~", "~0").replace("/", "~1")
 
 
-def point(value: Any, pointer: str) -> Any:
+def resolve_pointer(value: Any, pointer: str) -> Any:
     """What `pointer` (RFC 6901) finds in `value`, or `ABSENT`.
 
     Raises:
@@ -189,24 +189,24 @@ def _is_index(step: str) -> bool:
     return step == "0" or (step.isascii() and step.isdigit() and step[0] != "0" and len(step) <= 18)
 
 
-def _steps(before: Any, after: Any, was: str = "", at: str = "") -> Iterator[_Step]:
+def _steps(before: Any, after: Any, was: str = "", at: str = "") -> Iterator[_Edit]:
     if isinstance(before, dict) and isinstance(after, dict):
         for key, old in before.items():
             step = "/" + escape(key)
             if key not in after:
-                yield _Step("removed", was + step, at + step, old, ABSENT)
+                yield _Edit("removed", was + step, at + step, old, ABSENT)
             else:
                 yield from _steps(old, after[key], was + step, at + step)
         for key, new in after.items():
             if key not in before:
-                yield _Step("added", was + "/" + escape(key), at + "/" + escape(key), ABSENT, new)
+                yield _Edit("added", was + "/" + escape(key), at + "/" + escape(key), ABSENT, new)
     elif isinstance(before, list) and isinstance(after, list):
         yield from _list_steps(before, after, was, at)
     elif canonical(before) != canonical(after):
-        yield _Step("changed", was, at, before, after)
+        yield _Edit("changed", was, at, before, after)
 
 
-def _list_steps(before: list[Any], after: list[Any], was: str, at: str) -> Iterator[_Step]:
+def _list_steps(before: list[Any], after: list[Any], was: str, at: str) -> Iterator[_Edit]:
     for tag, i1, i2, j1, j2 in align([canonical(item) for item in before], [canonical(item) for item in after]):
         if tag == "equal":
             continue
@@ -214,9 +214,9 @@ def _list_steps(before: list[Any], after: list[Any], was: str, at: str) -> Itera
         for k in range(both):
             yield from _steps(before[i1 + k], after[j1 + k], f"{was}/{i1 + k}", f"{at}/{j1 + k}")
         for i in range(i1 + both, i2):
-            yield _Step("removed", f"{was}/{i}", f"{at}/{j1 + both}", before[i], ABSENT)
+            yield _Edit("removed", f"{was}/{i}", f"{at}/{j1 + both}", before[i], ABSENT)
         for j in range(j1 + both, j2):
-            yield _Step("added", f"{was}/{i2}", f"{at}/{j}", ABSENT, after[j])
+            yield _Edit("added", f"{was}/{i2}", f"{at}/{j}", ABSENT, after[j])
 
 
 def align(before: Sequence[Any], after: Sequence[Any]) -> list[Opcode]:
@@ -244,7 +244,7 @@ def align(before: Sequence[Any], after: Sequence[Any]) -> list[Opcode]:
         if i1 == i2 or j1 == j2:
             if i1 < i2 or j1 < j2:
                 out.append(("delete" if i1 < i2 else "insert", i1, i2, j1, j2))
-        elif (i2 - i1) * (j2 - j1) <= _SMALL and _alike(before[i1:i2], after[j1:j2]) <= _ALIKE:
+        elif (i2 - i1) * (j2 - j1) <= _MAX_MATCHED_PAIRS and _alike(before[i1:i2], after[j1:j2]) <= _MAX_EQUAL_PAIRS:
             from difflib import SequenceMatcher  # here, since a load needs none
 
             matcher = SequenceMatcher(None, before[i1:i2], after[j1:j2], autojunk=False)

@@ -6,27 +6,27 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from .. import codec
-from ..backends.common import conflict_base
-from ..backends.protocol import Backend, Batch, Head, Mark, NewMark, Point, Version, Write
+from ..backends.common import base_conflict_error
+from ..backends.protocol import Backend, CheckpointRecord, CheckpointWrite, CommitRequest, Head, StateAt, Version, Write
 from ..errors import Conflict, HistoryPruned, KeyNotFound, RefNotFound, see
 from ..model import Commit, check_key, to_datetime
-from ..settings import Safety
+from ..settings import CheckpointRetention
 from . import compare as comparison
 from . import retention
 from .compare import Selection
-from .json_diff import Change, Diff, apply_some
+from .json_diff import Change, Diff, apply_selected
 from .view import resolve
 
-DEADLINE = 30.0  # seconds of starting anew because others wrote meanwhile
-EXPIRED = 1000  # safety checkpoints that one restore lets go
-_DAY = 86_400_000_000  # microseconds
-_REASON = 500  # characters of a reason for the log
+DEADLINE_SECONDS = 30.0  # seconds of starting anew because others wrote meanwhile
+MAX_EXPIRED_CHECKPOINTS = 1000  # safety checkpoints that one restore lets go
+_DAY_MICROSECONDS = 86_400_000_000  # microseconds
+_MAX_REASON_CHARACTERS = 500  # characters of a reason for the log
 
-Committer = Callable[[Batch], Head]
+Committer = Callable[[CommitRequest], Head]
 Pair = tuple[str, Version | None, Version | None]
 
 
-class Request:
+class RestoreRequest:
     """What a restore is to bring back, and on what condition. See `StateManager.restore_checkpoint`."""
 
     def __init__(
@@ -60,10 +60,10 @@ class Request:
             words += ["--keys", *self.selection.patterns]
         words += [f"--path {key}#{path}" for key in sorted(self.paths) for path in sorted(self.paths[key])]
         text = " ".join(words)
-        return text if len(text) <= _REASON else text[: _REASON - 1] + "…"
+        return text if len(text) <= _MAX_REASON_CHARACTERS else text[: _MAX_REASON_CHARACTERS - 1] + "…"
 
 
-class Restored(Diff):
+class RestoreDiff(Diff):
     """The diff that a restore applied, the safety checkpoint that it made, and those that it let go."""
 
     def __init__(self, applied: Diff, checkpoint: str, expired: tuple[str, ...]) -> None:
@@ -72,12 +72,12 @@ class Restored(Diff):
         self.expired = expired
 
 
-def restore(backend: Backend, request: Request, safety: Safety | None, commit: Committer) -> Diff:
+def restore(backend: Backend, request: RestoreRequest, safety: CheckpointRetention | None, commit: Committer) -> Diff:
     """See `StateManager.restore_checkpoint`; without the policy of safety checkpoints, as a dry run."""
     work = _Restore(backend, request)
     if safety is None:
         return work.preview()
-    deadline = time.monotonic() + DEADLINE
+    deadline = time.monotonic() + DEADLINE_SECONDS
     names = retention.numbered_names(retention.stamped_name("before_restore"))
     name = next(names)
     while True:
@@ -97,8 +97,8 @@ def restore(backend: Backend, request: Request, safety: Safety | None, commit: C
             time.sleep(uniform(0, 0.01))
             continue
         # Others may have written other keys since the look: the state before is that of the revision before.
-        applied = _applied(backend, Point(done.revision - 1, work.live.time), done, work.labels)
-        return Restored(applied, name, tuple(mark.name for mark in expired))
+        applied = _applied(backend, StateAt(done.revision - 1, work.live.time), done, work.labels)
+        return RestoreDiff(applied, name, tuple(mark.name for mark in expired))
 
 
 class _Restore:
@@ -112,12 +112,12 @@ class _Restore:
     what was written since the last look is planned anew, so that the next try comes before the next writer.
     """
 
-    def __init__(self, backend: Backend, request: Request) -> None:
+    def __init__(self, backend: Backend, request: RestoreRequest) -> None:
         self.backend = backend
         self.request = request
         self.target = resolve(backend, request.ref)
         self.labels = ("live", str(request.ref))
-        self.live = Point(0, 0)
+        self.live = StateAt(0, 0)
         self.writes: dict[str, Write] = {}
         self._looked = False
 
@@ -145,7 +145,7 @@ class _Restore:
         previous = self.live if self._looked else None
         self._go_live()
         try:
-            since = None if previous is None else self.backend.changed(previous, self.live)
+            since = None if previous is None else self.backend.changed_keys(previous, self.live)
         except HistoryPruned:  # so much was written since the last look
             since = None
         if since is None:
@@ -161,36 +161,38 @@ class _Restore:
         self._check_previewed(self.writes.keys() - self.request.paths.keys(), since)
         self._looked = True
 
-    def expired(self, safety: Safety) -> list[Mark]:
+    def expired(self, safety: CheckpointRetention) -> list[CheckpointRecord]:
         """The safety checkpoints that are kept no longer, the oldest first; not what is being restored. O(marks)."""
         made = [mark for mark in self.backend.marks() if retention.kind_of(mark) == "safety"]
-        found = retention.beyond(made, max(0, safety.keep - 1), self.live.time - safety.days * _DAY)  # one is made now
-        return [mark for mark in found if mark.revision != self.target.revision][:EXPIRED]
+        found = retention.expired(
+            made, max(0, safety.keep - 1), self.live.time - safety.days * _DAY_MICROSECONDS
+        )  # one is made now
+        return [mark for mark in found if mark.revision != self.target.revision][:MAX_EXPIRED_CHECKPOINTS]
 
-    def batch(self, mark: str, expired: Iterable[Mark]) -> Batch:
+    def batch(self, mark: str, expired: Iterable[CheckpointRecord]) -> CommitRequest:
         """The commit that was planned. Its mark names the revision before it, whatever that is by then."""
         request, reason, names = self.request, self.request.reason, self.request.names
-        marks = (NewMark(mark, f"made by {reason}", fresh=True, kind="safety"),)
+        marks = (CheckpointWrite(mark, f"made by {reason}", fresh=True, kind="safety"),)
         unmarks = tuple((one.name, one.revision) for one in expired)
         if names is None or request.expected is not None:
-            return Batch(self.writes, base=self.live.revision, reason=reason, marks=marks, unmarks=unmarks)
+            return CommitRequest(self.writes, base=self.live.revision, reason=reason, marks=marks, unmarks=unmarks)
         known = dict.fromkeys(names, 0)
-        for start in range(0, len(names), comparison.PAGE):
-            found = self.backend.read(names[start : start + comparison.PAGE], self.live)
+        for start in range(0, len(names), comparison.KEYS_PER_PAGE):
+            found = self.backend.read(names[start : start + comparison.KEYS_PER_PAGE], self.live)
             known.update((name, version.revision) for name, version in found.items())
-        return Batch(self.writes, known, reason=reason, marks=marks, unmarks=unmarks)
+        return CommitRequest(self.writes, known, reason=reason, marks=marks, unmarks=unmarks)
 
     def _go_live(self) -> None:
         revision, request = self.backend.head().revision, self.request
         if request.expected not in (None, revision):
-            raise conflict_base(self.backend.namespace, request.expected or 0, revision)
+            raise base_conflict_error(self.backend.namespace, request.expected or 0, revision)
         if request.previewed is not None and request.previewed > revision:  # of a namespace that was there before
-            raise conflict_base(self.backend.namespace, request.previewed, revision)
-        self.live = Point(revision, self.backend.now())
+            raise base_conflict_error(self.backend.namespace, request.previewed, revision)
+        self.live = StateAt(revision, self.backend.now())
 
     def _require(self) -> None:
         if self.request.selection.patterns:
-            comparison.require(self.request.selection, self.backend, self.live, self.target)
+            comparison.require_keys(self.request.selection, self.backend, self.live, self.target)
 
     def _touched(self) -> list[str]:
         """The keys to look at: those that may differ, and those that were named with paths."""
@@ -200,7 +202,7 @@ class _Restore:
     def _pairs(self, keys: Iterable[str]) -> Iterator[Pair]:
         """The live version of each key, and the one to bring back."""
         paths, whole = self.request.paths, self.request.selection
-        for key, old, new in comparison.pairs(self.backend, keys, self.live, self.target):
+        for key, old, new in comparison.read_pairs(self.backend, keys, self.live, self.target):
             some = self._partly(key, old, new) if key in paths else new
             yield key, old, new if whole(key) else some
 
@@ -213,7 +215,7 @@ class _Restore:
         if change is None:
             raise KeyNotFound(f"key {key!r} does not differ between live and {ref}", see("diff"))
         try:
-            value = apply_some(change.before, change.after, pointers)
+            value = apply_selected(change.before, change.after, pointers)
         except KeyNotFound as error:
             hint = see("restore", str(ref), "--dry-run")
             raise KeyNotFound(f"key {key!r}: {error.message} between live and {ref}", hint) from None
@@ -232,7 +234,7 @@ class _Restore:
             written = set(since)
         else:
             try:
-                written = set(self.backend.changed(Point(previewed, 0), Point(self.live.revision, 0)))
+                written = set(self.backend.changed_keys(StateAt(previewed, 0), StateAt(self.live.revision, 0)))
             except HistoryPruned:
                 written = self._rewritten(keys, previewed)
         late = sorted(written.intersection(keys))
@@ -247,7 +249,7 @@ class _Restore:
     def _rewritten(self, keys: Iterable[str], revision: int) -> set[str]:
         """Which keys were written after a revision that the history no longer reaches: a live entry tells by itself."""
         written = set()
-        for key, found, _ in comparison.pairs(self.backend, keys, self.live, self.live):
+        for key, found, _ in comparison.read_pairs(self.backend, keys, self.live, self.live):
             if found is None:
                 raise HistoryPruned(
                     f"revision {revision} is no longer kept, so when key {key[:60]!r} was deleted cannot be told",
@@ -269,7 +271,7 @@ def _preview(pairs: Callable[[], Iterator[Pair]], labels: tuple[str, str]) -> Di
     return Diff(*labels, source)
 
 
-def _writes(pairs: Iterable[Pair], target: Point) -> Iterator[tuple[str, Write]]:
+def _writes(pairs: Iterable[Pair], target: StateAt) -> Iterator[tuple[str, Write]]:
     """The writes that give keys the value, and the expiry, of another version of each."""
     for key, old, new in pairs:
         if new is None or new.value is None:
@@ -320,34 +322,34 @@ def _go(
     expected: int | None, dry_run: bool,
 ) -> Diff:  # fmt: skip
     if expected is not None and head.revision != expected:
-        raise conflict_base(backend.namespace, expected, head.revision)
-    live, target = Point(head.revision, backend.now()), resolve(backend, revision, head)
+        raise base_conflict_error(backend.namespace, expected, head.revision)
+    live, target = StateAt(head.revision, backend.now()), resolve(backend, revision, head)
     # Only what was written since is taken back: with equal times, `changed` leaves out what merely expired.
-    low, high = sorted((Point(revision, 0), Point(head.revision, 0)), key=lambda point: point.revision)
+    low, high = sorted((StateAt(revision, 0), StateAt(head.revision, 0)), key=lambda point: point.revision)
 
     def pairs() -> Iterator[Pair]:
-        return comparison.pairs(backend, backend.changed(low, high), live, target)
+        return comparison.read_pairs(backend, backend.changed_keys(low, high), live, target)
 
     if dry_run:
         return _preview(pairs, ("live", str(revision)))
     writes = dict(_writes(pairs(), target))
     if not writes:  # the commit changed nothing that is still there; a commit must say so, for the next undo
-        key = next(iter(backend.changed(low, high)), None)
+        key = next(iter(backend.changed_keys(low, high)), None)
         if key is not None:
             writes = {key: _as_is(backend, key, live)}
-    done = commit(Batch(writes, base=head.revision, reason=reason, undo=marks))
+    done = commit(CommitRequest(writes, base=head.revision, reason=reason, undo=marks))
     return _applied(backend, live, done, ("live", str(revision)))
 
 
-def _as_is(backend: Backend, key: str, live: Point) -> Write:
+def _as_is(backend: Backend, key: str, live: StateAt) -> Write:
     found = backend.read([key], live).get(key)
     if found is None:
         return Write(None)
     return Write(found.value, found.expires - live.time if found.expires else 0)
 
 
-def _applied(backend: Backend, before: Point, done: Head, labels: tuple[str, str]) -> Diff:
-    after = Point(done.revision, before.time)
+def _applied(backend: Backend, before: StateAt, done: Head, labels: tuple[str, str]) -> Diff:
+    after = StateAt(done.revision, before.time)
     return comparison.diff_points(backend, before, after, labels, Selection())
 
 

@@ -13,7 +13,7 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from itertools import count
 
-from ..backends.protocol import Mark
+from ..backends.protocol import CheckpointRecord
 from ..model import CheckpointKind
 
 # Checkpoints made before kinds were stored are told by name, and safety checkpoints also by how their notes begin.
@@ -21,10 +21,10 @@ _UNSTORED_NOTES = ("made by ", "before ")
 _AUTO = r"auto_\d{8}_\d{6}(_\d+)?"
 _SAFETY = r"before_(restore|import|migrate)_\d{8}_\d{6}(_\d+)?"
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_SECOND = 1_000_000
+_SECOND_MICROSECONDS = 1_000_000
 
 
-def kind_of(mark: Mark) -> CheckpointKind:
+def kind_of(mark: CheckpointRecord) -> CheckpointKind:
     """The kind that was stored with a checkpoint; of an older one, the kind that its name and note show."""
     if mark.kind:
         return mark.kind  # type: ignore[return-value]
@@ -69,14 +69,14 @@ def to_micros(age: str | float | timedelta) -> int:
         match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?) ?(s|min|m|h|d|w)", age, re.ASCII)
         if match is None:
             raise ValueError(f"{age[:40]!r} is not an age: give a number and one of {', '.join(_UNITS)}, such as 30d")
-        return round(float(match[1]) * _UNITS[match[2]] * _SECOND)
+        return round(float(match[1]) * _UNITS[match[2]] * _SECOND_MICROSECONDS)
     seconds = age.total_seconds() if isinstance(age, timedelta) else age
     if isinstance(age, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= 1e12:
         raise ValueError(f"{age!r} is not an age: give such as '30d', seconds, or a timedelta")
-    return round(seconds * _SECOND)
+    return round(seconds * _SECOND_MICROSECONDS)
 
 
-def choose(marks: Iterable[Mark], patterns: Iterable[str] | None) -> list[Mark]:
+def select(marks: Iterable[CheckpointRecord], patterns: Iterable[str] | None) -> list[CheckpointRecord]:
     """The checkpoints of these names, by name, NAME@REVISION or glob; the automatic ones where there is no pattern."""
     if patterns is None:
         return [mark for mark in marks if kind_of(mark) != "named"]
@@ -85,7 +85,7 @@ def choose(marks: Iterable[Mark], patterns: Iterable[str] | None) -> list[Mark]:
     return [mark for mark, both in names if any(fnmatchcase(name, one) for one in wanted for name in both)]
 
 
-def beyond(marks: Iterable[Mark], keep: int | None, before: int | None) -> list[Mark]:
+def expired(marks: Iterable[CheckpointRecord], keep: int | None, before: int | None) -> list[CheckpointRecord]:
     """Of checkpoints in the order of their making, those that go: not the last `keep`, nor those made since `before`.
 
     None says nothing: without either, all of them go.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import codec
-from ..backends.protocol import Backend, Batch, Write
+from ..backends.protocol import Backend, CommitRequest, Write
 from ..errors import StateException
 from ..model import ABSENT, check_key
 from .view import StateView, missing_key
@@ -102,16 +102,16 @@ class Transaction:
         """How many keys it will write or delete."""
         return len(self._writes)
 
-    def batch(self, reason: str = "") -> Batch | None:
+    def batch(self, reason: str = "") -> CommitRequest | None:
         """What the block comes to; None where it wrote nothing. Nothing can be added afterwards."""
         self._open = False
         if not self._writes:
             return None
         count = len(self._writes)
         reason = reason or self._reason or f"transaction of {count} key{'s' if count > 1 else ''}"
-        return Batch(self._writes, self._read, reason=reason)
+        return CommitRequest(self._writes, self._read, reason=reason)
 
-    def abandon(self) -> None:
+    def discard(self) -> None:
         """The block failed: nothing can be added."""
         self._open = False
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .. import codec
-from ..backends.common import pruned
-from ..backends.protocol import Backend, Head, Mark, Point, Row, Version
+from ..backends.common import history_pruned_error
+from ..backends.protocol import Backend, CheckpointRecord, Head, KeySummary, StateAt, Version
 from ..errors import KeyNotFound, RefNotFound, see
 from ..model import ABSENT, Checkpoint, Entry, check_key, is_key, parse_ref, to_datetime
 from . import compare as comparison
@@ -17,7 +17,7 @@ from .retention import kind_of
 Ref = str | int
 
 
-def resolve(backend: Backend, ref: Ref, head: Head | None = None) -> Point:
+def resolve(backend: Backend, ref: Ref, head: Head | None = None) -> StateAt:
     """The state that a ref names.
 
     Expiry is judged by the time a checkpoint was made, by the end of a revision, and for live by now.
@@ -34,7 +34,7 @@ def resolve(backend: Backend, ref: Ref, head: Head | None = None) -> Point:
         if mark is None:
             raise missing_mark(backend, str(ref), parsed.name)
         if not parsed.back:
-            return Point(mark.revision, mark.time)
+            return StateAt(mark.revision, mark.time)
         base = mark.revision
     head = head or backend.head()
     if parsed.name is None:
@@ -45,23 +45,23 @@ def resolve(backend: Backend, ref: Ref, head: Head | None = None) -> Point:
             f"there is no revision {ref} in namespace {backend.namespace!r}", f"The last is {head.revision}"
         )
     if revision == head.revision:
-        return Point(revision, backend.now())
+        return StateAt(revision, backend.now())
     if revision < head.floor:
         named = [mark for mark in backend.marks() if mark.revision == revision]
-        return Point(revision, named[-1].time if named else 0)
+        return StateAt(revision, named[-1].time if named else 0)
     ending = backend.commits(limit=1, below=revision + 2)
     if not ending:  # forgotten since the head was read
-        raise pruned(backend.namespace, revision, backend.head().floor)
-    return Point(revision, (ending[0].time - to_datetime(0)) // (to_datetime(1) - to_datetime(0)))
+        raise history_pruned_error(backend.namespace, revision, backend.head().floor)
+    return StateAt(revision, (ending[0].time - to_datetime(0)) // (to_datetime(1) - to_datetime(0)))
 
 
-def find_mark(marks: list[Mark], name: str, revision: int | None = None) -> Mark | None:
+def find_mark(marks: list[CheckpointRecord], name: str, revision: int | None = None) -> CheckpointRecord | None:
     """The mark that a name means now, or meant at a revision."""
     found = [mark for mark in marks if mark.name == name and revision in (None, mark.revision)]
     return found[-1] if found else None
 
 
-def to_checkpoint(mark: Mark, current: bool = True) -> Checkpoint:
+def to_checkpoint(mark: CheckpointRecord, current: bool = True) -> Checkpoint:
     """A stored checkpoint as users see it."""
     return Checkpoint(mark.name, mark.revision, to_datetime(mark.time), mark.note, current, kind_of(mark))
 
@@ -93,7 +93,7 @@ def missing_key(backend: Backend, key: str, where: str = "") -> KeyNotFound:
 class StateView:
     """A namespace as it is at one state, for reading. What it shows does not change; made by `StateManager.at`."""
 
-    def __init__(self, backend: Backend, point: Point, label: str) -> None:
+    def __init__(self, backend: Backend, point: StateAt, label: str) -> None:
         self._backend = backend
         self._point = point
         self.ref = label
@@ -154,9 +154,9 @@ class StateView:
     def rows(
         self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, skip: int = 0,
         backwards: bool = False,
-    ) -> list[Row]:  # fmt: skip
-        """A page of the keys without their values, with size and start of each; see `Backend.rows`. O(limit)."""
-        return self._backend.rows(prefix, after, before, limit, self._point, skip, backwards)
+    ) -> list[KeySummary]:  # fmt: skip
+        """A page of the keys without their values, with size and start of each; see `Backend.list_keys`. O(limit)."""
+        return self._backend.list_keys(prefix, after, before, limit, self._point, skip, backwards)
 
     def count(self, low: str = "", high: str = "") -> int:
         """How many keys there are from `low` up to, not including, `high`; "" is no bound. O(keys counted)."""

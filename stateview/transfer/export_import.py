@@ -17,7 +17,17 @@ from msgspec import Raw, Struct
 
 from .. import codec
 from ..backends.common import fsync_folder, remove, temporary
-from ..backends.protocol import Backend, Batch, Head, Mark, NewMark, Point, Progress, Version, Write
+from ..backends.protocol import (
+    Backend,
+    CheckpointRecord,
+    CheckpointWrite,
+    CommitRequest,
+    Head,
+    ProgressCount,
+    StateAt,
+    Version,
+    Write,
+)
 from ..errors import Conflict, HistoryPruned, InvalidName, KeyNotFound, StateException, see
 from ..model import Commit, to_micros
 from ..states import compare as comparison
@@ -26,18 +36,18 @@ from ..states.json_diff import Change, Diff
 from ..states.retention import numbered_names, stamped_name
 from ..states.view import StateView, resolve
 from . import jsonl as portable
-from .import_sources import Options, Source, Workspace, open_source, trouble
+from .import_sources import ImportSource, Options, TemporaryStores, file_error, open_source
 
-TRIES = 5  # of an export while more is written than the history keeps
-DEADLINE = 30.0  # seconds of starting anew because others wrote meanwhile
-PAGE = 4000
-_NEVER = 10**15  # a revision that no namespace comes to
+MAX_ATTEMPTS = 5  # of an export while more is written than the history keeps
+DEADLINE_SECONDS = 30.0  # seconds of starting anew because others wrote meanwhile
+VERSIONS_PER_PAGE = 4000
+_NO_REVISION = 10**15  # a revision that no namespace comes to
 
-Committer = Callable[[Batch], Head]
+Committer = Callable[[CommitRequest], Head]
 Target = str | os.PathLike[str] | IO[bytes]
 
 
-class Exported(Struct, frozen=True):
+class ExportReport(Struct, frozen=True):
     """What an export wrote: of which namespace and revision, and how much. Of plain JSON the versions are the keys."""
 
     layout: str
@@ -49,7 +59,7 @@ class Exported(Struct, frozen=True):
     bytes: int = 0
 
 
-class Imported(Struct, frozen=True):
+class ImportReport(Struct, frozen=True):
     """What an import did, or would do.
 
     `found` says what the source was taken for, `how` is `"new"`, `"merge"` or `"replace"`. `diff` is what changed in a
@@ -68,7 +78,7 @@ class Imported(Struct, frozen=True):
     left_out: int = 0
 
 
-def quiet(done: int, all: int) -> None:
+def no_progress(done: int, all: int) -> None:
     """Say nothing."""
 
 
@@ -103,8 +113,8 @@ def layout_of(name: str, layout: str | None, some: bool) -> str:
 
 def export(
     backend: Backend, target: Target, layout: str | None = None, at: str | int | None = None,
-    keys: Iterable[str] | str | None = None, overwrite: bool = False, progress: Progress = quiet,
-) -> Exported:  # fmt: skip
+    keys: Iterable[str] | str | None = None, overwrite: bool = False, progress: ProgressCount = no_progress,
+) -> ExportReport:  # fmt: skip
     """See `StateManager.export`."""
     path = "" if hasattr(target, "write") else os.fspath(target)
     if target == "":
@@ -152,7 +162,7 @@ def _errors(path: str) -> Iterator[None]:
     except OSError as error:
         if not path or isinstance(error, (StateException, BrokenPipeError)):
             raise
-        raise trouble(error, path) from error
+        raise file_error(error, path) from error
 
 
 @contextmanager
@@ -216,13 +226,13 @@ def _there(backend: Backend) -> Head:
     return head
 
 
-def _export_lines(backend: Backend, name: str, zipped: bool, progress: Progress) -> Exported:
+def _export_lines(backend: Backend, name: str, zipped: bool, progress: ProgressCount) -> ExportReport:
     """Write all that is kept as of one revision, whatever is written meanwhile.
 
     What is newer is left out. What that supersedes is still kept, unless the floor has risen past it: then the file is
     written once more with the floor of the end, from which on all was there all the time.
     """
-    for _ in range(TRIES):
+    for _ in range(MAX_ATTEMPTS):
         head = _there(backend)
         marks = [mark for mark in backend.marks() if mark.revision <= head.revision]
         last = backend.commits(1, head.revision + 1)
@@ -241,7 +251,7 @@ def _export_lines(backend: Backend, name: str, zipped: bool, progress: Progress)
             if after.floor > head.floor:
                 counts = _raise_floor(name, zipped, after.floor)
             found = "jsonl", backend.namespace, head.revision, counts.versions, counts.commits, counts.checkpoints
-            return Exported(*found)
+            return ExportReport(*found)
     raise Conflict(
         f"more is written to namespace {backend.namespace!r} while it is exported than its history keeps",
         "Export a checkpoint as plain JSON (--at), or end its writers for a while",
@@ -255,15 +265,15 @@ def _commits(backend: Backend, head: Head) -> Iterator[Commit]:
         below = page[-1].revision
 
 
-def _versions(backend: Backend, head: Head, progress: Progress) -> Iterator[Version]:
+def _versions(backend: Backend, head: Head, progress: ProgressCount) -> Iterator[Version]:
     after, done = ("", 0), 0
-    while page := backend.dump(after, PAGE):
+    while page := backend.versions_page(after, VERSIONS_PER_PAGE):
         for one in page:
             done += not one.until and one.value is not None
             if one.revision <= head.revision:
                 yield one
         # What is newer of a key is passed over: of one that is written again and again there would be no end
-        after = page[-1].key, page[-1].revision if page[-1].revision <= head.revision else _NEVER
+        after = page[-1].key, page[-1].revision if page[-1].revision <= head.revision else _NO_REVISION
         progress(done, head.count)
 
 
@@ -271,10 +281,10 @@ def _raise_floor(name: str, zipped: bool, floor: int) -> portable.Counts:
     """Write a file anew, without what no revision from a floor on can see."""
     opener: Any = gzip.open if zipped else open
     with opener(name, "rb") as file:
-        reader = portable.Reader(file, name)
+        reader = portable.JsonlReader(file, name)
         header = msgspec.structs.replace(reader.header, floor=floor)
         commits: list[Commit] = []
-        marks: list[Mark] = []
+        marks: list[CheckpointRecord] = []
         records = reader.records()
         first: list[Version] = []
         for one in records:
@@ -303,8 +313,8 @@ def _export_document(
     zipped: bool,
     at: str | int | None,
     keys: Iterable[str] | str | None,
-    progress: Progress,
-) -> Exported:
+    progress: ProgressCount,
+) -> ExportReport:
     """Write `{key: value}`, keys sorted, two spaces of indentation: a line of a value is a line of a git diff."""
     head = _there(backend)
     ref = "live" if at is None else at
@@ -323,13 +333,13 @@ def _export_document(
         out.write(b"\n}\n" if count else b"{}\n")
     if keys is not None and not count:
         raise KeyNotFound(f"no key matches {' '.join(keys)!r} at {ref}", see("keys"))
-    return Exported("json", backend.namespace, point.revision, count)
+    return ExportReport("json", backend.namespace, point.revision, count)
 
 
 # --- import -----------------------------------------------------------------------------------------------------------
 
 
-class Importing:
+class ImportJob:
     """An import on its way: what was found, what it would change, and then the change.
 
     Args:
@@ -350,21 +360,21 @@ class Importing:
 
     def __init__(
         self, backend: Backend, commit: Committer, given: Any, options: Options, how: str | None = None,
-        force: bool = False, author: str = "", reason: str = "", progress: Progress = quiet,
+        force: bool = False, author: str = "", reason: str = "", progress: ProgressCount = no_progress,
     ) -> None:  # fmt: skip
         if how not in (None, "merge", "replace"):
             raise InvalidName(f"how={how!r}: it is merge or replace")
         self.backend = backend
         self.author = author
         self._commit = commit
-        self.space = Workspace()
+        self.space = TemporaryStores()
         self.writes: dict[str, Write] = {}
         self._held: Backend | None = None
-        self._live = Point(0, 0)
+        self._live = StateAt(0, 0)
         self._looked = False
         self._progress = progress
         try:
-            self.source: Source = open_source(given, self.space, options, backend.namespace)
+            self.source: ImportSource = open_source(given, self.space, options, backend.namespace)
             self.head = backend.head()
             self.is_new = not self.head.lineage
             self.how = how or ("new" if self.is_new else "")
@@ -375,7 +385,7 @@ class Importing:
             raise
         self.reason = reason or f"import {self.source.name}"[:400] + (f" ({how})" if how else "")
 
-    def __enter__(self) -> Importing:
+    def __enter__(self) -> ImportJob:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -430,7 +440,7 @@ class Importing:
 
     # --- into a namespace that is there
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Find out what it would change in what is live now. O(keys), from the second time on O(changes since).
 
         Raises:
@@ -439,12 +449,12 @@ class Importing:
         """
         other = self._there()
         previous = self._live if self._looked else None
-        self._live = Point(self.backend.head().revision, self.backend.now())
-        target = Point(other.head().revision, self._live.time)
+        self._live = StateAt(self.backend.head().revision, self.backend.now())
+        target = StateAt(other.head().revision, self._live.time)
         since: list[str] | None = None
         if previous is not None:
             try:
-                since = self.backend.changed(Point(previous.revision, 0), Point(self._live.revision, 0))
+                since = self.backend.changed_keys(StateAt(previous.revision, 0), StateAt(self._live.revision, 0))
             except HistoryPruned:
                 self.writes.clear()
         for key in since or ():
@@ -452,14 +462,14 @@ class Importing:
         self.writes.update(self._writes(self._pairs(since, target)))
         self._looked = True
 
-    def _pairs(self, keys: list[str] | None, target: Point) -> Iterator[Pair]:
+    def _pairs(self, keys: list[str] | None, target: StateAt) -> Iterator[Pair]:
         """The live version and the source's, of all keys or of some."""
         one, other = (self.backend, self._live), (self._there(), target)
         if keys is None:
-            yield from comparison.joined(one, other)
+            yield from comparison.merge_join(one, other)
             return
-        for start in range(0, len(keys), comparison.PAGE):
-            some = keys[start : start + comparison.PAGE]
+        for start in range(0, len(keys), comparison.KEYS_PER_PAGE):
+            some = keys[start : start + comparison.KEYS_PER_PAGE]
             old, new = one[0].read(some, one[1]), other[0].read(some, other[1])
             yield from ((key, old.get(key), new.get(key)) for key in some)
 
@@ -481,17 +491,17 @@ class Importing:
 
     def preview(self) -> Diff:
         """What it would change in what was live at the last look, streamed; to be read before it is closed."""
-        target = Point(self._there().head().revision, self._live.time)
+        target = StateAt(self._there().head().revision, self._live.time)
 
-        def source(held: Importing = self) -> Iterator[Change]:
-            for start in range(0, len(keys := sorted(held.writes)), comparison.PAGE):
-                for pair in held._pairs(keys[start : start + comparison.PAGE], target):
+        def source(held: ImportJob = self) -> Iterator[Change]:
+            for start in range(0, len(keys := sorted(held.writes)), comparison.KEYS_PER_PAGE):
+                for pair in held._pairs(keys[start : start + comparison.KEYS_PER_PAGE], target):
                     if found := comparison.change(*pair):
                         yield found
 
         return Diff("live", self.source.name, source)
 
-    def run(self, seen: bool = False) -> Imported:
+    def execute(self, seen: bool = False) -> ImportReport:
         """Do it: make the namespace, or what was looked at as one commit, planned anew where others write meanwhile.
 
         Args:
@@ -505,15 +515,17 @@ class Importing:
         if self.is_new:
             return self._receive()
         if not self._looked:
-            self.look()
-        deadline = time.monotonic() + DEADLINE
+            self.refresh()
+        deadline = time.monotonic() + DEADLINE_SECONDS
         names = numbered_names(stamped_name("before_import"))
         mark = next(names)
         while self.writes:
-            safety = NewMark(mark, f"made by {self.reason}"[:500], fresh=True, kind="safety")
+            safety = CheckpointWrite(mark, f"made by {self.reason}"[:500], fresh=True, kind="safety")
             marks = (safety,) if self.how == "replace" else ()
             try:
-                done = self._commit(Batch(self.writes, base=self._live.revision, reason=self.reason, marks=marks))
+                done = self._commit(
+                    CommitRequest(self.writes, base=self._live.revision, reason=self.reason, marks=marks)
+                )
             except Conflict:
                 if time.monotonic() > deadline:
                     raise
@@ -521,14 +533,14 @@ class Importing:
                     mark = next(names)
                 self._look_again(seen)
                 continue
-            before = Point(done.revision - 1, self._live.time)
+            before = StateAt(done.revision - 1, self._live.time)
             applied = comparison.diff_points(
-                self.backend, before, Point(done.revision, self._live.time), ("live", self.source.name), Selection()
+                self.backend, before, StateAt(done.revision, self._live.time), ("live", self.source.name), Selection()
             )
             return self._imported(done, applied, mark if marks else "")
         return self._imported(self.backend.head(), Diff("live", self.source.name, lambda: iter(())))
 
-    def made(self) -> int | None:
+    def committed_revision(self) -> int | None:
         """The revision that it made, for who interrupted it: None if it came to nothing. O(1)."""
         if self.is_new:
             head = self.backend.head()
@@ -539,7 +551,7 @@ class Importing:
 
     def _look_again(self, seen: bool) -> None:
         before = {key: write.value for key, write in self.writes.items()}
-        self.look()
+        self.refresh()
         now = {key: write.value for key, write in self.writes.items()}
         if seen and before != now:
             late = sorted(key for key in before.keys() | now.keys() if (key in before, key in now) != (True, True))
@@ -550,9 +562,9 @@ class Importing:
 
     # --- into a new one
 
-    def _receive(self) -> Imported:
+    def _receive(self) -> ImportReport:
         """Make the namespace, with all that the source holds; it is there whole, or not at all."""
-        receiver = self.backend.receive()
+        receiver = self.backend.open_staging()
         note = receiver.progress()
         if note is not None:
             if "import" not in note:
@@ -560,7 +572,7 @@ class Importing:
                 what = f"a migration into namespace {self.backend.namespace!r} of {self.backend.url} is not finished"
                 raise Conflict(what, "Run it again, which ends it, or import into another namespace")
             receiver.drop()  # what an import that was killed left; it begins anew
-            receiver = self.backend.receive()
+            receiver = self.backend.open_staging()
         try:
             head = self.source.fill(receiver, self.reason, self.author, self._progress)
             receiver.finish(head)
@@ -569,20 +581,20 @@ class Importing:
             raise
         return self._imported(self.backend.head())
 
-    def plan(self) -> Imported:
+    def plan(self) -> ImportReport:
         """What it would do: as `preview`, or of a new namespace how much it would hold. Reads all of it."""
         if self.is_new:
             other = self._there()
             return self._imported(other.head(), None, "", len(other.marks()))
-        self.look()
+        self.refresh()
         return self._imported(self.head, self.preview())
 
     def _imported(
         self, head: Head, diff: Diff | None = None, checkpoint: str = "", marks: int | None = None
-    ) -> Imported:
+    ) -> ImportReport:
         skipped = self.source.skipped
         marks = len(self.backend.marks()) if marks is None else marks
-        return Imported(
+        return ImportReport(
             self.source.words, self.how, head.revision, head.count, marks, diff, checkpoint,
             tuple(name for name in skipped if name), len(skipped),
         )  # fmt: skip

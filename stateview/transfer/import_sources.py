@@ -24,19 +24,31 @@ from msgspec import Struct
 
 from .. import codec
 from ..backends import mask, open_backend
-from ..backends.protocol import PAGE, Backend, Batch, Head, Kept, Mark, NewMark, Progress, Receiver, Version, Write
+from ..backends.protocol import (
+    PAGE_BYTES,
+    Backend,
+    CheckpointRecord,
+    CheckpointWrite,
+    CommitRequest,
+    Head,
+    ProgressCount,
+    StagedImport,
+    StoredVersion,
+    Version,
+    Write,
+)
 from ..errors import NOTHING_CHANGED, BackendError, Damaged, Hint, InvalidName, KeyNotFound, StateException
 from ..model import Commit, check_checkpoint, check_key, now, to_datetime
 from ..states.compare import entries
 from . import json_documents as documents
-from .jsonl import FIRST, Reader, with_until
+from .jsonl import FIRST, JsonlReader, with_superseded_by
 
 LAYOUTS = ("jsonl", "json", "state")
 SCHEMES = ("redis://", "rediss://", "redis+cluster://", "redis+sentinel://", "unix://")
-MAX_DOCUMENT = 1 << 30  # bytes of a document, which is taken into memory whole
-SECOND = 1_000_000
+MAX_DOCUMENT_BYTES = 1 << 30  # bytes of a document, which is taken into memory whole
+SECOND_MICROSECONDS = 1_000_000
 _SQLITE = b"SQLite format 3\0"
-_SHOWN = 20  # names of what was passed over
+_MAX_NAMED_KEYS = 20  # names of what was passed over
 
 
 class Options(Struct, frozen=True):
@@ -49,7 +61,7 @@ class Options(Struct, frozen=True):
     skip: bool = False
 
 
-class Workspace:
+class TemporaryStores:
     """A temporary folder, which goes with `close`, with the last reference to it, or with the process."""
 
     def __init__(self) -> None:
@@ -80,7 +92,7 @@ def _clear(folder: str, opened: list[Backend]) -> None:
     shutil.rmtree(folder)
 
 
-class Source(ABC):
+class ImportSource(ABC):
     """What something that is imported has in common with the rest.
 
     `name` is what the user calls it, `words` what it was found to be. `slack` is by how many microseconds expiries may
@@ -96,7 +108,7 @@ class Source(ABC):
         self.skipped: list[str] = []
 
     @abstractmethod
-    def fill(self, receiver: Receiver, reason: str, author: str, progress: Progress) -> Head:
+    def fill(self, receiver: StagedImport, reason: str, author: str, progress: ProgressCount) -> Head:
         """Put all of it into a receiver; returns the head to finish with. O(all of it), in bounded memory.
 
         Raises:
@@ -104,10 +116,10 @@ class Source(ABC):
 
         """
 
-    def backend(self, space: Workspace) -> Backend:
+    def backend(self, space: TemporaryStores) -> Backend:
         """All of it as a namespace of its own, in a workspace."""
         found = space.open("sqlite", "import")
-        receiver = found.receive()
+        receiver = found.open_staging()
         try:
             receiver.finish(self.fill(receiver, "", "", lambda _done, _all: None))
         finally:
@@ -115,26 +127,28 @@ class Source(ABC):
         return found
 
 
-class Lines(Source):
+class JsonlSource(ImportSource):
     """An export as JSON Lines, with its history."""
 
-    def __init__(self, file: Input) -> None:
+    def __init__(self, file: ImportFile) -> None:
         self._file = file
         with file.open() as opened:
-            header = Reader(opened, file.name)
+            header = JsonlReader(opened, file.name)
             self.head = header.head
         where = f"namespace {header.header.namespace!r} at revision {self.head.revision}"
         super().__init__(file.name, f"an export (JSON Lines) of {where}")
 
-    def fill(self, receiver: Receiver, reason: str, author: str, progress: Progress) -> Head:  # noqa: ARG002
-        """See `Source.fill`."""
+    def fill(self, receiver: StagedImport, reason: str, author: str, progress: ProgressCount) -> Head:  # noqa: ARG002
+        """See `ImportSource.fill`."""
         with self._file.open() as opened:
-            reader = Reader(opened, self.name)
+            reader = JsonlReader(opened, self.name)
             if reader.head != self.head:
                 raise Damaged(f"{self.name} was replaced while it was read", (NOTHING_CHANGED, "Try again"))
-            marks: list[Mark] = []
+            marks: list[CheckpointRecord] = []
             commits: list[Commit] = []
-            versions = with_until(_sort(reader.records(), commits, marks, lambda: _put(receiver, commits=commits)))
+            versions = with_superseded_by(
+                _sort(reader.records(), commits, marks, lambda: _put(receiver, commits=commits))
+            )
             for page in _pages(versions):
                 _put(receiver, page)
                 progress(reader.bytes, self._file.size)
@@ -143,13 +157,16 @@ class Lines(Source):
 
 
 def _sort(
-    records: Iterable[Commit | Mark | Version], commits: list[Commit], marks: list[Mark], flush: Callable[[], None]
+    records: Iterable[Commit | CheckpointRecord | Version],
+    commits: list[Commit],
+    marks: list[CheckpointRecord],
+    flush: Callable[[], None],
 ) -> Iterator[Version]:
     """The versions; the commits, flushed now and then, and the marks go into lists."""
     for one in records:
         if isinstance(one, Version):
             yield one
-        elif isinstance(one, Mark):
+        elif isinstance(one, CheckpointRecord):
             marks.append(one)
         else:
             commits.append(one)
@@ -158,13 +175,13 @@ def _sort(
                 commits.clear()
 
 
-def _pages(versions: Iterable[Kept]) -> Iterator[list[Kept]]:
-    page: list[Kept] = []
+def _pages(versions: Iterable[StoredVersion]) -> Iterator[list[StoredVersion]]:
+    page: list[StoredVersion] = []
     size = 0
     for one in versions:
         page.append(one)
         size += len(one.value or b"")
-        if len(page) >= 1000 or size >= PAGE:
+        if len(page) >= 1000 or size >= PAGE_BYTES:
             yield page
             page, size = [], 0
     if page:
@@ -172,8 +189,8 @@ def _pages(versions: Iterable[Kept]) -> Iterator[list[Kept]]:
 
 
 def _put(
-    receiver: Receiver, versions: Iterable[Kept] = (), commits: Iterable[Commit] = (),
-    marks: Iterable[Mark] | None = None,
+    receiver: StagedImport, versions: Iterable[StoredVersion] = (), commits: Iterable[Commit] = (),
+    marks: Iterable[CheckpointRecord] | None = None,
 ) -> None:  # fmt: skip
     receiver.put(versions, commits, marks, note={"import": True})
 
@@ -200,7 +217,7 @@ def _layout_of(found: dict[str, Any], name: str) -> str:
     )
 
 
-class Document(Source):
+class JsonSource(ImportSource):
     """A JSON document in memory: `{key: value}`, or a state.json, whose entries tell their times."""
 
     def __init__(self, name: str, data: bytes, layout: str | None) -> None:
@@ -218,20 +235,20 @@ class Document(Source):
         self._versions = sorted(versions, key=lambda one: one.key)
         super().__init__(name, f"{words} with {len(self._versions):,} keys")
 
-    def fill(self, receiver: Receiver, reason: str, author: str, progress: Progress) -> Head:
-        """See `Source.fill`."""
+    def fill(self, receiver: StagedImport, reason: str, author: str, progress: ProgressCount) -> Head:
+        """See `ImportSource.fill`."""
         commit, head = _first(len(self._versions), now(), reason, author)
         rest = iter(self._versions)
         done = 0
         while page := list(islice(rest, 1000)):
-            _put(receiver, [Kept(one.key, one.value, 1, one.time, one.expires) for one in page])
+            _put(receiver, [StoredVersion(one.key, one.value, 1, one.time, one.expires) for one in page])
             done += len(page)
             progress(done, len(self._versions))
         _put(receiver, commits=[commit], marks=[])
         return head
 
 
-class Older(Source):
+class LegacySource(ImportSource):
     """A namespace in a workspace, as which data of an older layout was taken in."""
 
     def __init__(self, name: str, words: str, found: Backend) -> None:
@@ -241,15 +258,15 @@ class Older(Source):
             raise KeyNotFound(f"{name} holds nothing to import")
         super().__init__(name, f"{words}: {head.count:,} keys, {len(found.marks()):,} checkpoints")
 
-    def backend(self, space: Workspace) -> Backend:  # noqa: ARG002
-        """See `Source.backend`."""
+    def backend(self, space: TemporaryStores) -> Backend:  # noqa: ARG002
+        """See `ImportSource.backend`."""
         return self._found
 
-    def fill(self, receiver: Receiver, reason: str, author: str, progress: Progress) -> Head:  # noqa: ARG002
-        """See `Source.fill`."""
+    def fill(self, receiver: StagedImport, reason: str, author: str, progress: ProgressCount) -> Head:  # noqa: ARG002
+        """See `ImportSource.fill`."""
         found, head = self._found, self._found.head()
         after, done = ("", 0), 0
-        while page := found.dump(after):
+        while page := found.versions_page(after):
             _put(receiver, page)
             after = page[-1].key, page[-1].revision
             done += sum(1 for one in page if not one.until and one.value is not None)
@@ -258,18 +275,18 @@ class Older(Source):
         return head
 
 
-class Strings(Source):
+class RedisStringsSource(ImportSource):
     """The strings of a Redis whose keys match a pattern. Not read before they are wanted."""
 
-    slack = SECOND  # what is left of a life is told in milliseconds, at a time that is not quite known
+    slack = SECOND_MICROSECONDS  # what is left of a life is told in milliseconds, at a time that is not quite known
 
     def __init__(self, server: Any, options: Options) -> None:
         self._server = server
         self._options = options
         super().__init__(server.url, f"the strings {options.pattern!r} of {server.url}")
 
-    def fill(self, receiver: Receiver, reason: str, author: str, progress: Progress) -> Head:
-        """See `Source.fill`. The names of the keys are in memory."""
+    def fill(self, receiver: StagedImport, reason: str, author: str, progress: ProgressCount) -> Head:
+        """See `ImportSource.fill`. The names of the keys are in memory."""
         from ..backends.redis.foreign_keys import scan
 
         moment, done = now(), 0
@@ -283,7 +300,7 @@ class Strings(Source):
                 key = one.key
                 if self._options.strip_prefix:
                     key = self._strip(one.key, stripped)
-                put.append(Kept(check_key(key), self._value(one.key, one.value), 1, moment, one.expires))
+                put.append(StoredVersion(check_key(key), self._value(one.key, one.value), 1, moment, one.expires))
             _put(receiver, put)
             done += len(put)
             progress(done, 0)
@@ -305,7 +322,7 @@ class Strings(Source):
         if not self._options.skip:
             hint = "Give --skip (skip=True) to leave out what is no string, or a narrower pattern"
             raise Damaged(f"{self._server.url}: the key {key[:60]!r} is a {kind}, not a string", hint)
-        self.skipped.append(f"{key[:60]} ({kind})" if len(self.skipped) < _SHOWN else "")
+        self.skipped.append(f"{key[:60]} ({kind})" if len(self.skipped) < _MAX_NAMED_KEYS else "")
 
     def _value(self, key: str, data: bytes) -> bytes:
         what = f"{self._server.url}: the value of {key[:60]!r}"
@@ -321,7 +338,7 @@ class Strings(Source):
             raise Damaged(f"{what} is not UTF-8 text", "Give a pattern that leaves it out") from None
 
 
-def trouble(error: OSError, name: str) -> BackendError:
+def file_error(error: OSError, name: str) -> BackendError:
     """What the operating system says of a file that is read or written."""
     hints: dict[int, Hint] = {
         errno.ENOENT: "Check its path: the folder must be there",
@@ -333,8 +350,8 @@ def trouble(error: OSError, name: str) -> BackendError:
 
 
 def open_source(
-    given: str | os.PathLike[str] | IO[bytes], space: Workspace, options: Options, namespace: str
-) -> Source:
+    given: str | os.PathLike[str] | IO[bytes], space: TemporaryStores, options: Options, namespace: str
+) -> ImportSource:
     """Find out what something is.
 
     Args:
@@ -362,13 +379,13 @@ def open_source(
             raise InvalidName(f"{given!r} is a store, not a file", f"See 'stateview migrate {scheme}:{rest} …'")
         if os.path.isdir(given):
             return _folder(given, space)
-    file = Input(given, space)
+    file = ImportFile(given, space)
     with file.open() as opened:
         start = opened.read(16)
     if start == _SQLITE:
         return _sqlite(file, space)
     if options.layout == "jsonl" or (options.layout is None and start.startswith(FIRST)):
-        return Lines(file)
+        return JsonlSource(file)
     if options.layout is None and os.path.basename(file.path) == "state.json" and file.is_plain:
         folder = os.path.dirname(os.path.abspath(file.path))
         if not os.path.exists(os.path.join(folder, "history.jsonl")) and os.path.isdir(
@@ -376,14 +393,14 @@ def open_source(
         ):
             return _folder(folder, space)
     with file.open() as opened:
-        data = opened.read(MAX_DOCUMENT + 1)
-    if len(data) > MAX_DOCUMENT:
-        what = f"{file.name} is a document of over {MAX_DOCUMENT:,} bytes"
+        data = opened.read(MAX_DOCUMENT_BYTES + 1)
+    if len(data) > MAX_DOCUMENT_BYTES:
+        what = f"{file.name} is a document of over {MAX_DOCUMENT_BYTES:,} bytes"
         raise Damaged(what, "JSON Lines (stateview export FILE.jsonl) can be of any size")
-    return Document(file.name, data, options.layout)
+    return JsonSource(file.name, data, options.layout)
 
 
-class Input:
+class ImportFile:
     """A file that can be read more than once: as it lies, or a copy of what came through a pipe.
 
     Raises:
@@ -391,7 +408,7 @@ class Input:
 
     """
 
-    def __init__(self, given: Any, space: Workspace) -> None:
+    def __init__(self, given: Any, space: TemporaryStores) -> None:
         self.is_plain = False
         self.name = "standard input" if given == "-" else str(getattr(given, "name", "the file"))
         if isinstance(given, str) and given != "-":
@@ -401,7 +418,7 @@ class Input:
             except FileNotFoundError as error:
                 raise KeyNotFound(f"there is no file {given!r}") from error
             except OSError as error:
-                raise trouble(error, given) from error
+                raise file_error(error, given) from error
             if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
                 raise Damaged(f"{given} is a device, not a file", "For standard input give -")
             self.is_plain = stat.S_ISREG(kind)
@@ -412,7 +429,7 @@ class Input:
             # How much there is to read where it is compressed is not known
             self.size = 0 if self._zipped else os.fstat(file.fileno()).st_size
 
-    def _copy(self, given: Any, space: Workspace) -> None:
+    def _copy(self, given: Any, space: TemporaryStores) -> None:
         self.path = space.path("input")
         with self._errors(), open(self.path, "wb") as copy:
             if isinstance(given, str) and given != "-":
@@ -438,7 +455,7 @@ class Input:
         except OSError as error:
             if isinstance(error, StateException):
                 raise
-            raise trouble(error, self.name) from error
+            raise file_error(error, self.name) from error
 
 
 def _standard_input() -> IO[bytes]:
@@ -447,27 +464,27 @@ def _standard_input() -> IO[bytes]:
     return sys.stdin.buffer
 
 
-def _folder(path: str, space: Workspace) -> Source:
+def _folder(path: str, space: TemporaryStores) -> ImportSource:
     """A folder of one of the older layouts."""
-    from ..backends.jsonfile.document import loose_files
+    from ..backends.jsonfile.document import legacy_value_files
 
     try:
         names = os.listdir(path)
     except OSError as error:
-        raise trouble(error, path) from error
+        raise file_error(error, path) from error
     if "history.jsonl" in names or _is_ours(os.path.join(path, "state.db")):
         root, name = os.path.split(os.path.abspath(path))
         kind = "json" if "history.jsonl" in names else "sqlite"
         hint = f"It is no file to import: see 'stateview migrate {kind}:{root} …'"
         raise InvalidName(f"{path} is the namespace {name!r} of a store", hint)
     if "state.db" in names:
-        return _sqlite(Input(os.path.join(path, "state.db"), space), space)
+        return _sqlite(ImportFile(os.path.join(path, "state.db"), space), space)
     saved = os.path.join(path, "checkpoints")
     if "state.json" in names:
         _copy_files([os.path.join(path, "state.json")], space, "older", "import")
         _copy_files(_json_files(saved), space, "older", "import", "checkpoints")
-        return Older(path, "an older state.json", space.open("json", "import", "older"))
-    if loose := loose_files(path):
+        return LegacySource(path, "an older state.json", space.open("json", "import", "older"))
+    if loose := legacy_value_files(path):
         _copy_files(loose.values(), space, "older")
         for name in sorted(os.listdir(saved)) if os.path.isdir(saved) else ():
             folder = os.path.join(saved, name)
@@ -475,7 +492,7 @@ def _folder(path: str, space: Workspace) -> Source:
                 os.makedirs(space.path("older", "checkpoints", name), exist_ok=True)
                 _copy_files(_json_files(folder), space, "older", "checkpoints", name)
                 shutil.copystat(folder, space.path("older", "checkpoints", name))
-        return Older(path, "files KEY.json of the older layout", space.open("json", "default", "older"))
+        return LegacySource(path, "files KEY.json of the older layout", space.open("json", "default", "older"))
     hint = "A folder holds KEY.json files, or an older state.json or state.db; of a store see 'stateview migrate'"
     raise KeyNotFound(f"{path} holds nothing that can be imported", hint)
 
@@ -487,26 +504,26 @@ def _json_files(folder: str) -> list[str]:
     return [path for path in paths if os.path.isfile(path)]
 
 
-def _copy_files(paths: Iterable[str], space: Workspace, *folder: str) -> None:
+def _copy_files(paths: Iterable[str], space: TemporaryStores, *folder: str) -> None:
     for path in paths:
         try:
             shutil.copy2(path, space.path(*folder, os.path.basename(path)))
         except OSError as error:
-            raise trouble(error, path) from error
+            raise file_error(error, path) from error
 
 
 def _is_ours(path: str) -> bool:
     """Whether a file is a SQLite database of this package's, by the number in its header."""
-    from ..backends.sqlite.schema import APPLICATION
+    from ..backends.sqlite.schema import APPLICATION_ID
 
     if not os.path.isfile(path):
         return False
     with open(path, "rb") as file:
         start = file.read(100)
-    return start.startswith(_SQLITE) and int.from_bytes(start[68:72], "big") == APPLICATION
+    return start.startswith(_SQLITE) and int.from_bytes(start[68:72], "big") == APPLICATION_ID
 
 
-def _sqlite(file: Input, space: Workspace) -> Source:
+def _sqlite(file: ImportFile, space: TemporaryStores) -> ImportSource:
     if _is_ours(file.path):
         folder = os.path.dirname(os.path.abspath(file.path))
         hint = f"It is no file to import: see 'stateview migrate sqlite:{os.path.dirname(folder)} …'"
@@ -518,22 +535,22 @@ def _sqlite(file: Input, space: Workspace) -> Source:
                 shutil.copyfile(file.path + suffix, copy + suffix)
     found = space.open("sqlite", "import", "older")
     try:
-        return Older(file.name, "an older state.db", found)
+        return LegacySource(file.name, "an older state.db", found)
     except Damaged as error:
         raise Damaged(error.message.replace(copy, file.name), NOTHING_CHANGED) from error
 
 
-def _redis(url: str, space: Workspace, options: Options, namespace: str) -> Source:
+def _redis(url: str, space: TemporaryStores, options: Options, namespace: str) -> ImportSource:
     server: Any = open_backend(url, "default", read_only=True)
     space._opened.append(server)
     if options.pattern is not None:
-        return Strings(server, options)
+        return RedisStringsSource(server, options)
     if options.strip_prefix or options.text or options.skip:
         raise InvalidName("strip-prefix, string and skip go with a pattern", "Give such as --pattern 'app:*'")
     return _older_redis(server, space, namespace)
 
 
-def _older_redis(server: Any, space: Workspace, namespace: str) -> Source:
+def _older_redis(server: Any, space: TemporaryStores, namespace: str) -> ImportSource:
     """Strings `state:NS:KEY` and `checkpoint:NS:NAME`. What is live goes through a workspace, not through memory."""
     from ..backends.redis.foreign_keys import scan, value
 
@@ -554,11 +571,11 @@ def _older_redis(server: Any, space: Workspace, namespace: str) -> Source:
         writes = {one.key: Write(None) for one in entries(found, None) if one.key not in wanted}
         writes |= {key: Write(one) for key, one in wanted.items()}
         label = check_checkpoint(name.removeprefix(stem))
-        marks = (NewMark(previous, "adopted"),) if previous else ()
-        found.commit(Batch(writes, reason=f"adopted checkpoint {label}", marks=marks))
+        marks = (CheckpointWrite(previous, "adopted"),) if previous else ()
+        found.commit(CommitRequest(writes, reason=f"adopted checkpoint {label}", marks=marks))
         previous = label
     stem = f"state:{namespace}:"
-    marks = (NewMark(previous, "adopted"),) if previous else ()
+    marks = (CheckpointWrite(previous, "adopted"),) if previous else ()
     live: set[str] = set()
     reason = "adopted from an older layout"
     for page in scan(server, literal(stem) + "*"):
@@ -568,12 +585,12 @@ def _older_redis(server: Any, space: Workspace, namespace: str) -> Source:
         known = found.read(some)
         some = {key: one for key, one in some.items() if key not in known or known[key].value != one.value}
         if some:
-            found.commit(Batch(some, reason=reason, marks=marks))
+            found.commit(CommitRequest(some, reason=reason, marks=marks))
             marks = ()
     gone = {one.key: Write(None) for one in entries(found, None) if one.key not in live}
     if gone or marks:
-        found.commit(Batch(gone, reason=reason, marks=marks))
+        found.commit(CommitRequest(gone, reason=reason, marks=marks))
     if not found.head().lineage:
         hint = "For other keys give --pattern; for a namespace of stateview's see 'stateview migrate'"
         raise KeyNotFound(f"{server.url} has no keys state:{namespace}:* or checkpoint:{namespace}:*", hint)
-    return Older(server.url, "the older layout in Redis", found)
+    return LegacySource(server.url, "the older layout in Redis", found)

@@ -18,19 +18,19 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from .. import codec
-from ..backends.protocol import Head, Kept, Mark, Version
+from ..backends.protocol import CheckpointRecord, Head, StoredVersion, Version
 from ..errors import NOTHING_CHANGED, Damaged, Hint, StateException
 from ..model import Commit, check_checkpoint, check_key, check_name, to_datetime, to_micros
 
 FORMAT = 1
-EVERY = 1000  # lines, after which a digest stands
+LINES_PER_DIGEST = 1000  # lines, after which a digest stands
 MAX_LINE = codec.MAX_BYTES + 1_000_000  # the largest value, and all that can stand beside it
 FIRST = b'{"stateview":'
 
 _LAST_TIME = 253_402_300_799_999_999  # the end of the year 9999
 _LAST_REVISION = 10**15
 
-Record = Commit | Mark | Version
+Record = Commit | CheckpointRecord | Version
 
 
 class Header(Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,7 +97,11 @@ class Counts(Struct, frozen=True):
 
 
 def write(
-    out: IO[bytes], header: Header, commits: Iterable[Commit], marks: Iterable[Mark], versions: Iterable[Version]
+    out: IO[bytes],
+    header: Header,
+    commits: Iterable[Commit],
+    marks: Iterable[CheckpointRecord],
+    versions: Iterable[Version],
 ) -> Counts:
     """Write a namespace: what can be seen of it from the header's floor on, or at a checkpoint. O(what is given).
 
@@ -109,7 +113,7 @@ def write(
         versions: by key and then revision.
 
     """
-    lines = _Lines(out)
+    lines = _LineWriter(out)
     lines.add(header)
     counts = [0, 0, 0]
     for commit in commits:
@@ -124,7 +128,7 @@ def write(
         revisions.append(mark.revision)
         lines.add(_Checkpoint(mark.name, mark.revision, mark.time, mark.note))
         counts[1] += 1
-    for one in seen(with_until(versions), header.floor, sorted(revisions)):
+    for one in reachable(with_superseded_by(versions), header.floor, sorted(revisions)):
         value = UNSET if one.value is None else Raw(one.value)
         lines.add(_Version(one.key, one.revision, one.time, one.expires, one.value is None, value))
         counts[2] += 1
@@ -132,7 +136,7 @@ def write(
     return Counts(*counts)
 
 
-class _Lines:
+class _LineWriter:
     """Lines on their way to a file, with a digest of them in between."""
 
     def __init__(self, out: IO[bytes]) -> None:
@@ -147,7 +151,7 @@ class _Lines:
         self._some.append(data)
         self._size += len(data)
         self._count += 1
-        if self._count % EVERY == 0:
+        if self._count % LINES_PER_DIGEST == 0:
             self._flush()
             self._some.append(_encode(_Check(self._count, self._digest.hexdigest())))
             self._count += 1
@@ -167,7 +171,7 @@ class _Lines:
         self._out.write(_encode(_End(self._count, commits, checkpoints, versions, self._digest.hexdigest())) + b"\n")
 
 
-def with_until(versions: Iterable[Version]) -> Iterator[Kept]:
+def with_superseded_by(versions: Iterable[Version]) -> Iterator[StoredVersion]:
     """Versions by key and then revision, each with the revision that superseded it: that of the key's next one."""
     before: Version | None = None
     for one in versions:
@@ -178,11 +182,11 @@ def with_until(versions: Iterable[Version]) -> Iterator[Kept]:
         yield _kept(before, 0)
 
 
-def _kept(one: Version, until: int) -> Kept:
-    return Kept(one.key, one.value, one.revision, one.time, one.expires, until)
+def _kept(one: Version, until: int) -> StoredVersion:
+    return StoredVersion(one.key, one.value, one.revision, one.time, one.expires, until)
 
 
-def seen(versions: Iterable[Kept], floor: int, marks: list[int]) -> Iterator[Kept]:
+def reachable(versions: Iterable[StoredVersion], floor: int, marks: list[int]) -> Iterator[StoredVersion]:
     """Of versions by key those that a revision from `floor` on, or one of the sorted `marks`, can see.
 
     What a backend keeps beyond that until it next tidies up is no part of the namespace: it would depend on the
@@ -199,7 +203,7 @@ def seen(versions: Iterable[Kept], floor: int, marks: list[int]) -> Iterator[Kep
             yield one
 
 
-class Reader:
+class JsonlReader:
     """A file of JSON Lines, read and checked line by line.
 
     Args:
@@ -286,7 +290,7 @@ class Reader:
         if isinstance(found, _Checkpoint):
             self._bound(0 <= found.revision <= header.revision, "revision", found.revision)
             self._named(check_checkpoint, found.checkpoint)
-            return Mark(found.checkpoint, found.revision, found.time, found.note), None
+            return CheckpointRecord(found.checkpoint, found.revision, found.time, found.note), None
         self._bound(1 <= found.revision <= header.revision, "revision", found.revision)
         self._times(found.expires)
         place = found.key, found.revision
@@ -348,7 +352,7 @@ class Reader:
 
     def _take(self, line: bytes) -> None:
         self._pending.append(line)
-        if len(self._pending) >= EVERY or len(line) > 10_000:
+        if len(self._pending) >= LINES_PER_DIGEST or len(line) > 10_000:
             self._count_in()
 
     def _count_in(self) -> None:
@@ -360,7 +364,7 @@ class Reader:
         if not line.startswith(b'{"lines":'):
             raise self._wrong("it begins as no line of an export does")
         found = self._parse(line, _Check)
-        if self._number % EVERY != 1 or found.lines != self._number - 1:
+        if self._number % LINES_PER_DIGEST != 1 or found.lines != self._number - 1:
             raise self._wrong(
                 f"it stands after line {found.lines:,} of an export: lines are missing before it, or too many"
             )
@@ -370,7 +374,7 @@ class Reader:
     def _prove(self, digest: str) -> None:
         self._count_in()
         if self._sum.hexdigest() != digest:
-            first = (self._number - 2) // EVERY * EVERY + 1
+            first = (self._number - 2) // LINES_PER_DIGEST * LINES_PER_DIGEST + 1
             self._number -= 1
             hint = "Export, or copy the file, once more"
             raise Damaged(f"{self.name}, lines {first:,} to {self._number:,}: they are not what was written", hint)

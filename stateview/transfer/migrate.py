@@ -1,7 +1,7 @@
 """Moving a namespace into another backend: copied page by page, caught up by revision, compared, and only then there.
 
-The copy is built in a stage of the destination's (see `Receiver`), whose last note says what it holds: so whoever comes
-next goes on from there. The source is read, and nothing else.
+The copy is built in a stage of the destination's (see `StagedImport`), whose last note says what it holds: so whoever
+comes next goes on from there. The source is read, and nothing else.
 """
 
 from __future__ import annotations
@@ -14,40 +14,49 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ..backends.protocol import Backend, Batch, Head, Kept, Mark, NewMark, Point, Receiver
+from ..backends.protocol import (
+    Backend,
+    CheckpointRecord,
+    CheckpointWrite,
+    CommitRequest,
+    Head,
+    StagedImport,
+    StateAt,
+    StoredVersion,
+)
 from ..errors import NOTHING_CHANGED, Conflict, HistoryPruned, KeyNotFound, NextStep, ReadOnly, StateException, run
-from ..model import Commit, ProgressMessage, show_time
+from ..model import Commit, ProgressMessage, format_time
 from ..states.compare import entries
 from ..states.retention import numbered_names, stamped_name
 from .verify import (
-    KEYS,
-    Compared,
-    Content,
-    Differs,
-    Part,
+    KEYS_PER_CALL,
+    PageDigest,
+    StateDigest,
     Verification,
-    ahead,
-    clip,
+    VerificationError,
+    VerificationReport,
+    as_of,
+    page_digest,
     pages,
-    part,
     place,
+    prefetch,
     reading_back,
-    survey,
+    summarize,
 )
 
 FORMAT = 1  # of the note
-LOOKS = 100  # for whether two stores are one
-ROUNDS = 10  # of catching up before the comparison
-TAILS = 10  # of catching up with what was written during a comparison
-ANEW = 3  # copies that are begun because the source forgot what was between
-COMMITS = 1000  # of one page
-EDITED = 10_000  # keys of one page of what may have been edited
+MAX_IDENTITY_CHECKS = 100  # for whether two stores are one
+MAX_CATCH_UP_ROUNDS = 10  # of catching up before the comparison
+MAX_TAIL_ROUNDS = 10  # of catching up with what was written during a comparison
+MAX_RESTARTS = 3  # copies that are begun because the source forgot what was between
+COMMITS_PER_PAGE = 1000  # of one page
+EDITED_KEYS_PER_PAGE = 10_000  # keys of one page of what may have been edited
 OLDER = "older"  # the lineage of what is of an older layout, and not adopted yet
-BRIEF = 60_000_000  # microseconds: what expires sooner is not looked at
-_NAMED = 10  # namespaces in an error
+BRIEF_TTL_MICROSECONDS = 60_000_000  # microseconds: what expires sooner is not looked at
+_MAX_NAMED_NAMESPACES = 10  # namespaces in an error
 
 
-class Step(Struct, frozen=True):
+class MigrationProgress(Struct, frozen=True):
     """How far a migration is: `doing` what, and of `total` keys how many are `done`; the rate in keys a second."""
 
     namespace: str
@@ -81,7 +90,7 @@ def _spell(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
 
 
-class Migrated(Struct, frozen=True):
+class MigrationReport(Struct, frozen=True):
     """What a migration did, or with `dry_run` would do.
 
     `keys` are the live ones; `versions` all that are kept, with the `bytes` of their values; `digest` is of what live
@@ -100,7 +109,7 @@ class Migrated(Struct, frozen=True):
     versions: int
     bytes: int
     digest: str = ""
-    checkpoints: dict[str, Content] = {}
+    checkpoints: dict[str, StateDigest] = {}
     seconds: float = 0.0
     dry_run: bool = False
     already: bool = False
@@ -112,13 +121,13 @@ class Migrated(Struct, frozen=True):
     switched: str = ""
 
 
-Tell = Callable[[Step], None]
+OnMigrationProgress = Callable[[MigrationProgress], None]
 
 
 def migrate(
     source: Backend, destination: Backend, *, dry_run: bool = False, force: bool = False, author: str = "",
-    progress: Tell | None = None, first: Backend | None = None,
-) -> Migrated:  # fmt: skip
+    progress: OnMigrationProgress | None = None, first: Backend | None = None,
+) -> MigrationReport:  # fmt: skip
     """See `StateManager.migrate_to`. `author` is who the safety checkpoint is of.
 
     `first` is the destination open for reading only, by which it is judged: to look at what is of an older layout
@@ -131,9 +140,9 @@ def migrate(
         _judge_first(source, head, first, force)
     there = _judge(source, head, destination, force)
     if dry_run:
-        pace = _Pace(tell, source.namespace, "reading", head.count)
+        pace = _ProgressRate(tell, source.namespace, "reading", head.count)
         marks = [mark for mark in source.marks() if mark.revision <= head.revision]
-        found = survey(source, Point(head.revision, source.now()), marks, pace.reached)
+        found = summarize(source, StateAt(head.revision, source.now()), marks, pace.reached)
         more: dict[str, Any] = {"already": True} if there.already else {"replaces": there.held}
         return _report(source, destination, head, found, started, dry_run=True, **more)
     if there.already:
@@ -150,7 +159,7 @@ def migrate(
             safety = _mark_safe(destination, source, author) if there.refusal is not None else ""
         kept = copy.receiver.finish(head, over=bool(there.head.lineage))
     if copy.moved:  # while it was compared, so that what was counted is of before
-        found = survey(destination, Point(head.revision, destination.now()), copy.marks)
+        found = summarize(destination, StateAt(head.revision, destination.now()), copy.marks)
     return _report(
         source, destination, head, found, started, resumed=copy.resumed, behind=_behind(source, head),
         replaces=there.held, kept=kept, safety=safety,
@@ -163,9 +172,9 @@ def _behind(source: Backend, head: Head) -> int:
 
 
 def _report(
-    source: Backend, destination: Backend, head: Head, found: Compared, started: float, **more: Any
-) -> Migrated:  # fmt: skip
-    return Migrated(
+    source: Backend, destination: Backend, head: Head, found: VerificationReport, started: float, **more: Any
+) -> MigrationReport:  # fmt: skip
+    return MigrationReport(
         source.url, destination.url, source.namespace, head.revision, found.live.keys, found.versions, found.bytes,
         found.live.digest, found.checkpoints, time.monotonic() - started, **more,
     )  # fmt: skip
@@ -174,7 +183,7 @@ def _report(
 # --- before anything is written ----------------------------------------------------------------------------------
 
 
-class _There(Struct, frozen=True):
+class _DestinationState(Struct, frozen=True):
     """What the destination holds (`held`: in words), whether that is the source, and why it is not to be replaced."""
 
     head: Head
@@ -203,7 +212,7 @@ def _judge_first(source: Backend, head: Head, destination: Backend, force: bool)
             raise
 
 
-def _judge(source: Backend, head: Head, destination: Backend, force: bool) -> _There:
+def _judge(source: Backend, head: Head, destination: Backend, force: bool) -> _DestinationState:
     if _same_place(source, destination):
         raise Conflict(f"namespace {source.namespace!r} of {source.url} is there already: it is the source itself")
     there = _look(source, head, destination)
@@ -218,7 +227,7 @@ def _check_source(source: Backend) -> Head:
         what = f"namespace {source.namespace!r} of {source.url} is of an older layout"
         raise ReadOnly(what, NextStep("Open it once for writing, which adopts it, such as by ", ("log",)))
     if not head.lineage:
-        names = ", ".join(source.namespaces()[:_NAMED])
+        names = ", ".join(source.namespaces()[:_MAX_NAMED_NAMESPACES])
         what = f"there is no namespace {source.namespace!r} in {source.url}"
         hint = f"It has {names}: say which by --namespace, or --all" if names else "Look at the path or the URL"
         raise KeyNotFound(what, hint)
@@ -230,14 +239,14 @@ def _check_edits(source: Backend, head: Head) -> None:
     """An edit of state.json by hand, which no one has taken in yet, is in no history: it would be left behind."""
     if source.kind != "json":
         return
-    at = Point(head.revision, source.now())
-    late = at.time + BRIEF
+    at = StateAt(head.revision, source.now())
+    late = at.time + BRIEF_TTL_MICROSECONDS
     after = ""
     while True:
-        shown, kept = (source.scan("", after, EDITED, when) for when in (None, at))
+        shown, kept = (source.scan("", after, EDITED_KEYS_PER_PAGE, when) for when in (None, at))
         if shown != kept:  # a page ends elsewhere where something has expired, and values may be spelt otherwise
             break
-        if len(shown) < EDITED:
+        if len(shown) < EDITED_KEYS_PER_PAGE:
             return
         after = shown[-1].key
     told = (
@@ -253,8 +262,8 @@ def _same_place(one: Backend, other: Backend) -> bool:
     """Whether both mean the same namespace, which must never be put in its own place."""
     if (one.kind, one.namespace) != (other.kind, other.namespace):
         return False
-    for _ in range(LOOKS):
-        first, there, again = one.place(), other.place(), one.place()
+    for _ in range(MAX_IDENTITY_CHECKS):
+        first, there, again = one.identity(), other.identity(), one.identity()
         if first.store and there.store:
             return first.store == there.store
         if first.stamp == there.stamp:
@@ -264,25 +273,25 @@ def _same_place(one: Backend, other: Backend) -> bool:
     return True  # which is written to without a pause, and no other would keep step with it
 
 
-def _look(source: Backend, head: Head, destination: Backend) -> _There:
+def _look(source: Backend, head: Head, destination: Backend) -> _DestinationState:
     there = destination.head()
     if not there.lineage:
-        return _There(there)
+        return _DestinationState(there)
     marks = destination.marks()
     where = f"{destination.url} holds a namespace {destination.namespace!r} already"
     counts = f"{_count(there.count, 'key')}, {_count(len(marks), 'checkpoint')}"
-    held = f"{counts}, revision {there.revision:,} of {show_time(there.time)}"
+    held = f"{counts}, revision {there.revision:,} of {format_time(there.time)}"
     if there.lineage != head.lineage:
         hint = "Give another namespace or store; or --force, which makes a checkpoint in it and keeps all of it aside"
-        return _There(there, held, refusal=Conflict(f"{where}, which is another one: {held}", hint))
+        return _DestinationState(there, held, refusal=Conflict(f"{where}, which is another one: {held}", hint))
     force = "Go on there; or --force to replace it, which makes a checkpoint in it and keeps all of it aside"
     if there.revision > head.revision:
-        return _There(there, held, refusal=Conflict(
+        return _DestinationState(there, held, refusal=Conflict(
             f"{where}, a later state of this one: it was migrated before, and written to since (revision"
             f" {there.revision:,} there, {head.revision:,} in {source.url})", force,
         ))  # fmt: skip
     if not _leads_to(source, destination, head, there):
-        return _There(there, held, refusal=Conflict(
+        return _DestinationState(there, held, refusal=Conflict(
             f"{where}, which was this one once, and was written to since, as far as one can see (revision"
             f" {there.revision:,} there, {head.revision:,} in {source.url})", force,
         ))  # fmt: skip
@@ -293,9 +302,9 @@ def _look(source: Backend, head: Head, destination: Backend) -> _There:
     ]:
         names = ", ".join(f"{mark.name}@{mark.revision}" for mark in more[:5])
         what = f"{where}, an earlier state of this one with checkpoints that this one has not: {names}"
-        return _There(there, held, refusal=Conflict(what, force))
+        return _DestinationState(there, held, refusal=Conflict(what, force))
     same = there.revision == head.revision and marks == theirs
-    return _There(there, held, already=same)
+    return _DestinationState(there, held, already=same)
 
 
 def _count(number: int, word: str) -> str:
@@ -313,15 +322,17 @@ def _leads_to(source: Backend, destination: Backend, head: Head, there: Head) ->
     return there.revision == head.revision  # and all of it is going to be compared
 
 
-def _compare_whole(source: Backend, destination: Backend, head: Head, there: Head, tell: Tell) -> Compared:
+def _compare_whole(
+    source: Backend, destination: Backend, head: Head, there: Head, tell: OnMigrationProgress
+) -> VerificationReport:
     """What is there already, compared with the source."""
-    pace = _Pace(tell, source.namespace, "comparing", head.count)
+    pace = _ProgressRate(tell, source.namespace, "comparing", head.count)
     check = Verification(source, destination, head, destination.marks(), destination.now(), there.floor)
     try:
         found = check.all((), (), pace.reached)
         _check_edits(source, source.head())
         return found
-    except Differs as error:
+    except VerificationError as error:
         _check_same(source, head)
         now = destination.head()
         if (now.lineage, now.revision, now.time) != (there.lineage, there.revision, there.time):
@@ -330,7 +341,7 @@ def _compare_whole(source: Backend, destination: Backend, head: Head, there: Hea
             what = f"namespace {destination.namespace!r} of {destination.url} was written to while it was compared"
             raise Conflict(what, "Run it again") from error
         what = f"{destination.url} holds this namespace at this very revision, but not the same: {error.message}"
-        raise Differs(what, run("recover", after=" there")) from error
+        raise VerificationError(what, run("recover", after=" there")) from error
 
 
 def _check_same(source: Backend, head: Head) -> None:
@@ -347,18 +358,18 @@ def _check_same(source: Backend, head: Head) -> None:
 def _mark_safe(destination: Backend, source: Backend, author: str) -> str:
     taken = {mark.name for mark in destination.marks()}
     name = next(one for one in numbered_names(stamped_name("before_migrate")) if one not in taken)
-    mark = NewMark(name, f"before {source.namespace} of {source.url} was put in its place", kind="safety")
-    destination.commit(Batch(marks=(mark,), author=author))
+    mark = CheckpointWrite(name, f"before {source.namespace} of {source.url} was put in its place", kind="safety")
+    destination.commit(CommitRequest(marks=(mark,), author=author))
     return name
 
 
 # --- the copy ----------------------------------------------------------------------------------------------------
 
 
-class _Pace:
+class _ProgressRate:
     """Tells how far a part is."""
 
-    def __init__(self, tell: Tell, namespace: str, doing: str, total: int, before: int = 0) -> None:
+    def __init__(self, tell: OnMigrationProgress, namespace: str, doing: str, total: int, before: int = 0) -> None:
         self._tell, self._namespace, self._doing = tell, namespace, doing
         self._total, self._before, self._started = total, before, time.monotonic()
 
@@ -366,10 +377,10 @@ class _Pace:
         """So many keys are done."""
         seconds = time.monotonic() - self._started
         rate = (done - self._before) / seconds if seconds > 0.05 else 0.0
-        self._tell(Step(self._namespace, self._doing, done, max(done, self._total), rate))
+        self._tell(MigrationProgress(self._namespace, self._doing, done, max(done, self._total), rate))
 
 
-class _Note(Struct):
+class _ResumePoint(Struct):
     """What the stage holds, as its note says.
 
     All versions of keys up to `after` (None: of all) as they were at `revision` or later, the commits up to `commits`.
@@ -391,11 +402,11 @@ _STAGE_CHANGED = "Nothing that anyone is shown was changed"  # what NOTHING_CHAN
 class _Copy:
     """A copy that is under way in the stage of its destination."""
 
-    def __init__(self, source: Backend, destination: Backend, tell: Tell) -> None:
+    def __init__(self, source: Backend, destination: Backend, tell: OnMigrationProgress) -> None:
         self._source, self._destination, self._tell = source, destination, tell
-        self.receiver: Receiver = destination.receive()
-        self.marks: list[Mark] = []
-        self._parts: list[Part] = []
+        self.receiver: StagedImport = destination.open_staging()
+        self.marks: list[CheckpointRecord] = []
+        self._parts: list[PageDigest] = []
         self._changed: set[str] = set()  # of which the parts are no longer true
         self._loose = False  # whether the source has forgotten what is in the stage
         self._begun = False
@@ -407,7 +418,7 @@ class _Copy:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Let go of the destination; what ends a copy says that it can be gone on with."""
-        if isinstance(error, StateException) and self._begun and not isinstance(error, Differs):
+        if isinstance(error, StateException) and self._begun and not isinstance(error, VerificationError):
             # Backends say that of one write; a stage was written, and stays
             kept = tuple(_STAGE_CHANGED if step == NOTHING_CHANGED else step for step in error.next_steps)
             error.next_steps = (*kept, "Run it again, which goes on with as much of the copy as is safe")
@@ -417,7 +428,7 @@ class _Copy:
             if error is None:
                 raise  # else what came first says more
 
-    def build(self) -> tuple[Head, Compared]:
+    def build(self) -> tuple[Head, VerificationReport]:
         """Make the stage what the source is, compared, so that nothing is left but to finish it.
 
         Raises:
@@ -425,12 +436,12 @@ class _Copy:
             Differs: the stage is not what the source is. It is removed.
 
         """
-        for _ in range(ANEW):
+        for _ in range(MAX_RESTARTS):
             try:
                 return self._build()
             except HistoryPruned:  # it has forgotten what changed since
                 self._begin()
-            except Differs as error:
+            except VerificationError as error:
                 self._check_source()
                 self.receiver.drop()
                 error.next_steps = (
@@ -449,21 +460,21 @@ class _Copy:
 
     def _begin(self) -> None:
         self.receiver.drop()
-        self.receiver = self._destination.receive()
+        self.receiver = self._destination.open_staging()
 
-    def _build(self) -> tuple[Head, Compared]:
+    def _build(self) -> tuple[Head, VerificationReport]:
         self._parts, self._changed, self._loose, self.moved = [], set(), False, False
         self._note = self._noted()
         self._copy_all()
         head = self._follow()
-        compared: Compared | None = None
+        compared: VerificationReport | None = None
         touched: list[str] = []
         tails = 0
         while True:
             stage = self._staged(head)
             check = Verification(self._source, stage, head, self.marks, self._destination.now())
             if compared is None:
-                pace = _Pace(self._tell, self._source.namespace, "comparing", head.count)
+                pace = _ProgressRate(self._tell, self._source.namespace, "comparing", head.count)
                 compared = check.all(self._parts, sorted(self._changed), pace.reached)
                 forgotten = compared.forgotten
             else:
@@ -472,28 +483,31 @@ class _Copy:
                 self._loose, compared = True, None  # to be forgotten in the stage as well
                 continue
             tails += 1
-            if self._is_still(head) or tails == TAILS:  # its writers do not pause: what was compared is whole as it is
+            if (
+                self._is_still(head) or tails == MAX_TAIL_ROUNDS
+            ):  # its writers do not pause: what was compared is whole as it is
                 return head, compared
             self.moved = True
             latest = self._source.head()
             touched = self._catch_up(latest)
             head = latest
 
-    def _noted(self) -> _Note:
+    def _noted(self) -> _ResumePoint:
         """What the stage holds of this source; all else in it is removed."""
         head = self._source.head()
         told = self.receiver.progress()
         if told is not None:
             if told.get("format") == FORMAT:
-                note = msgspec.convert(told, _Note)
+                note = msgspec.convert(told, _ResumePoint)
                 if note.lineage == head.lineage and note.revision <= head.revision:
                     self.resumed = self._begun = True
                     return note
             self._begin()
-        return _Note(head.lineage, head.revision, head.floor)
+        return _ResumePoint(head.lineage, head.revision, head.floor)
 
     def _put(
-        self, versions: Sequence[Kept] = (), commits: Sequence[Commit] = (), marks: Sequence[Mark] | None = None,
+        self, versions: Sequence[StoredVersion] = (), commits: Sequence[Commit] = (),
+        marks: Sequence[CheckpointRecord] | None = None,
         forget: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.receiver.put(versions, commits, marks, note=msgspec.to_builtins(self._note), forget=forget)
@@ -503,10 +517,10 @@ class _Copy:
         note = self._note
         if note.after is None:
             return
-        pace = _Pace(self._tell, self._source.namespace, "copying", self._source.head().count, note.keys)
-        for page in ahead(pages(self._source, note.after)):
+        pace = _ProgressRate(self._tell, self._source.namespace, "copying", self._source.head().count, note.keys)
+        for page in prefetch(pages(self._source, note.after)):
             before, note.after = note.after, place(page[-1])
-            self._parts.append(part(before, page))
+            self._parts.append(page_digest(before, page))
             note.keys += sum([1 for one in page if not one.until and one.value is not None])
             # A key's versions may be of two pages, and so of two states: it is live once, and put anew later
             split = page[0].key == before[0]
@@ -516,7 +530,7 @@ class _Copy:
 
     def _follow(self) -> Head:
         """Catch up until nothing is left, or, where writers do not pause, next to nothing."""
-        for left in reversed(range(ROUNDS)):
+        for left in reversed(range(MAX_CATCH_UP_ROUNDS)):
             head = self._source.head()
             self._catch_up(head)
             if self._is_still(head) or not left:
@@ -529,7 +543,7 @@ class _Copy:
         now = self._source.head()
         return (now.revision, now.time, now.floor, now.lineage) == (head.revision, head.time, head.floor, head.lineage)
 
-    def _marks_at(self, head: Head) -> list[Mark]:
+    def _marks_at(self, head: Head) -> list[CheckpointRecord]:
         return [mark for mark in self._source.marks() if mark.revision <= head.revision]
 
     def _catch_up(self, head: Head) -> list[str]:
@@ -540,17 +554,17 @@ class _Copy:
         note = self._note
         if head.lineage != note.lineage or head.revision < note.revision:
             self._check_source()
-        keys = self._source.changed(Point(note.revision, 0), Point(head.revision, 0))
-        for start in range(0, len(keys), KEYS):
-            chunk = keys[start : start + KEYS]
+        keys = self._source.changed_keys(StateAt(note.revision, 0), StateAt(head.revision, 0))
+        for start in range(0, len(keys), KEYS_PER_CALL):
+            chunk = keys[start : start + KEYS_PER_CALL]
             forget: Sequence[str] = chunk
             for page in pages(self._source, keys=chunk):
-                self._put(clip(page, head.revision), forget=forget)
+                self._put(as_of(page, head.revision), forget=forget)
                 forget = ()
             if forget:  # nothing of them is kept any more
                 self._put(forget=forget)
-            done = min(len(keys), start + KEYS)
-            self._tell(Step(self._source.namespace, "catching up with", done, len(keys)))
+            done = min(len(keys), start + KEYS_PER_CALL)
+            self._tell(MigrationProgress(self._source.namespace, "catching up with", done, len(keys)))
         if self._source.head().floor > head.revision:
             raise HistoryPruned("what was just read is no longer kept")
         self._put_commits(head)
@@ -564,7 +578,7 @@ class _Copy:
 
     def _put_commits(self, head: Head) -> None:
         low, below = self._note.commits, head.revision + 1
-        while page := self._source.commits(COMMITS, below):
+        while page := self._source.commits(COMMITS_PER_PAGE, below):
             if new := [one for one in page if one.revision > low]:
                 self._put(commits=new)
             below = page[-1].revision

@@ -17,78 +17,80 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from ..backends.protocol import Backend, Head, Kept, Mark, Point
+from ..backends.protocol import Backend, CheckpointRecord, Head, StateAt, StoredVersion
 from ..errors import Damaged
 
-PAGE = 4000  # versions of a page
-KEYS = 500  # keys of one call
-SAMPLE = 1000  # keys of a state that are read back as a user would read them
+VERSIONS_PER_PAGE = 4000  # versions of a page
+KEYS_PER_CALL = 500  # keys of one call
+SAMPLED_KEYS = 1000  # keys of a state that are read back as a user would read them
 _ENDLESS = 1 << 62
 
 T = TypeVar("T")
-Place = tuple[str, int]  # a key and a revision of it, in the order of a dump
+VersionId = tuple[str, int]  # a key and a revision of it, in the order of a dump
 _revision, _until, _expires, _value = (attrgetter(name) for name in ("revision", "until", "expires", "value"))
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Differs(Damaged):
+class VerificationError(Damaged):
     """What was read back is not what the source holds."""
 
 
-class Part(NamedTuple):
+class PageDigest(NamedTuple):
     """What was copied of the source after a place, up to another: how many versions, and their digest."""
 
-    after: Place
-    last: Place
+    after: VersionId
+    last: VersionId
     versions: int
     digest: bytes
 
 
-class Content(NamedTuple):
+class StateDigest(NamedTuple):
     """What a state shows: the number of keys, and a digest of their values, revisions, times and expiry."""
 
     keys: int
     digest: str
 
 
-class Compared(NamedTuple):
+class VerificationReport(NamedTuple):
     """What a copy was found to hold. `forgotten` counts what the source has forgotten meanwhile, and nothing needs."""
 
     versions: int
     bytes: int
-    live: Content
-    checkpoints: dict[str, Content]
+    live: StateDigest
+    checkpoints: dict[str, StateDigest]
     forgotten: int
 
 
-def place(version: Kept) -> Place:
+def place(version: StoredVersion) -> VersionId:
     """Where a version stands in a dump."""
     return version.key, version.revision
 
 
-def size(page: Sequence[Kept]) -> int:
+def size(page: Sequence[StoredVersion]) -> int:
     """The bytes of all values."""
     return sum(map(len, filter(None, map(_value, page))))
 
 
-def part(after: Place, page: list[Kept]) -> Part:
+def page_digest(after: VersionId, page: list[StoredVersion]) -> PageDigest:
     """What is remembered of a page that was copied."""
-    return Part(after, place(page[-1]), len(page), _digest(page))
+    return PageDigest(after, place(page[-1]), len(page), _digest(page))
 
 
-def _digest(page: list[Kept]) -> bytes:
+def _digest(page: list[StoredVersion]) -> bytes:
     return blake2b(_encode(page), digest_size=16).digest()
 
 
-def pages(backend: Backend, after: Place = ("", 0), keys: Iterable[str] | None = None) -> Iterator[list[Kept]]:
+def pages(
+    backend: Backend, after: VersionId = ("", 0), keys: Iterable[str] | None = None
+) -> Iterator[list[StoredVersion]]:
     """All kept versions, page by page; those of some keys."""
     wanted = None if keys is None else list(keys)
-    while page := backend.dump(after, PAGE, wanted):
+    while page := backend.versions_page(after, VERSIONS_PER_PAGE, wanted):
         yield page
         after = place(page[-1])
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
+def prefetch(items: Iterator[T]) -> Iterator[T]:
     """The same items, each made on a thread of its own while the one before it is worked with."""
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(next, items, None)
@@ -98,7 +100,7 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-def clip(versions: Iterable[Kept], revision: int) -> list[Kept]:
+def as_of(versions: Iterable[StoredVersion], revision: int) -> list[StoredVersion]:
     """Versions as they were at a revision."""
     return [
         msgspec.structs.replace(one, until=0) if one.until > revision else one
@@ -106,18 +108,18 @@ def clip(versions: Iterable[Kept], revision: int) -> list[Kept]:
     ]  # fmt: skip
 
 
-class States:
+class StateHasher:
     """What live, and each checkpoint, show of versions that come in the order of a dump."""
 
-    def __init__(self, at: Point, marks: Sequence[Mark]) -> None:
-        self._points = [at, *(Point(mark.revision, mark.time) for mark in marks)]
+    def __init__(self, at: StateAt, marks: Sequence[CheckpointRecord]) -> None:
+        self._points = [at, *(StateAt(mark.revision, mark.time) for mark in marks)]
         self._names = [f"{mark.name}@{mark.revision}" for mark in marks]
         self._oldest = min(point.revision for point in self._points)
         self._hashes = [blake2b(digest_size=16) for _ in self._points]
         self._counts = [0] * len(self._points)
         self.sample: list[str] = []  # keys of which there is more than one version, or that are not in every state
 
-    def add(self, page: Sequence[Kept]) -> None:
+    def add(self, page: Sequence[StoredVersion]) -> None:
         """Take in some versions."""
         plain = max(map(_revision, page)) <= self._oldest and not any(map(_until, page))
         if plain and not any(map(_expires, page)) and None not in map(_value, page):
@@ -126,7 +128,7 @@ class States:
                 hash_.update(shown)
                 self._counts[number] += len(page)
             return
-        if len(self.sample) < SAMPLE:
+        if len(self.sample) < SAMPLED_KEYS:
             self.sample += [one.key for one in page if one.until or one.expires]
         lines = [
             (one.revision, one.until or _ENDLESS, one.expires or _ENDLESS, _line(one))
@@ -143,42 +145,44 @@ class States:
         """How many live keys there were so far."""
         return self._counts[0]
 
-    def content(self) -> tuple[Content, dict[str, Content]]:
+    def content(self) -> tuple[StateDigest, dict[str, StateDigest]]:
         """What live shows, and what each checkpoint does."""
-        found = [Content(*pair) for pair in zip(self._counts, (one.hexdigest() for one in self._hashes), strict=True)]
+        found = [
+            StateDigest(*pair) for pair in zip(self._counts, (one.hexdigest() for one in self._hashes), strict=True)
+        ]
         return found[0], dict(zip(self._names, found[1:], strict=True))
 
 
-def _line(one: Kept) -> bytes:
+def _line(one: StoredVersion) -> bytes:
     value = one.value or b""
     return b"%b\0%d %d %d %d %b" % (one.key.encode(), one.revision, one.time, one.expires, len(value), value)
 
 
-def survey(
-    backend: Backend, at: Point, marks: Sequence[Mark], tell: Callable[[int], None] = lambda _: None
-) -> Compared:  # fmt: skip
+def summarize(
+    backend: Backend, at: StateAt, marks: Sequence[CheckpointRecord], tell: Callable[[int], None] = lambda _: None
+) -> VerificationReport:  # fmt: skip
     """What a namespace holds, and live, at a point, and each checkpoint show. All of it is read. O(versions)."""
-    found = States(at, marks)
+    found = StateHasher(at, marks)
     versions = total = 0
-    for page in ahead(pages(backend)):
-        if some := clip(page, at.revision):
+    for page in prefetch(pages(backend)):
+        if some := as_of(page, at.revision):
             found.add(some)
             versions, total = versions + len(some), total + size(some)
         tell(found.keys)
-    return Compared(versions, total, *found.content(), 0)
+    return VerificationReport(versions, total, *found.content(), 0)
 
 
-class _Reader:
+class _VersionCursor:
     """The versions of a copy in their order, as many as are asked for."""
 
-    def __init__(self, source: Iterator[list[Kept]], url: str) -> None:
+    def __init__(self, source: Iterator[list[StoredVersion]], url: str) -> None:
         self._pages = source
         self._url = url
-        self._held: list[Kept] = []
+        self._held: list[StoredVersion] = []
 
-    def upto(self, last: Place | None) -> list[Kept]:
+    def read_until(self, last: VersionId | None) -> list[StoredVersion]:
         """All that come next, up to a place; None: all that are left."""
-        out: list[Kept] = []
+        out: list[StoredVersion] = []
         while True:
             if not self._held:
                 with reading_back(self._url):
@@ -189,7 +193,7 @@ class _Reader:
             if self._held or not cut:
                 return out
 
-    def again(self, versions: list[Kept]) -> None:
+    def push_back(self, versions: list[StoredVersion]) -> None:
         """Give back what was taken last."""
         self._held = versions + self._held
 
@@ -199,15 +203,15 @@ def reading_back(url: str) -> Iterator[None]:
     """Damage that is met here is the copy's, not the source's."""
     try:
         yield
-    except Differs:
+    except VerificationError:
         raise
     except Damaged as error:
         raise differs(url, error.message) from error
 
 
-def differs(url: str, what: str) -> Differs:
+def differs(url: str, what: str) -> VerificationError:
     """What was read back is not what was copied."""
-    return Differs(f"what was read back from {url} is not what was copied: {what}")
+    return VerificationError(f"what was read back from {url} is not what was copied: {what}")
 
 
 class Verification:
@@ -224,16 +228,18 @@ class Verification:
     """
 
     def __init__(
-        self, source: Backend, copy: Backend, head: Head, marks: Sequence[Mark], moment: int, floor: int = 0
+        self, source: Backend, copy: Backend, head: Head, marks: Sequence[CheckpointRecord], moment: int, floor: int = 0
     ) -> None:
         self._source, self._copy, self._head, self._marks = source, copy, head, marks
-        self._at = Point(head.revision, moment)
+        self._at = StateAt(head.revision, moment)
         self._marked = sorted({mark.revision for mark in marks})
         self._floor = self._floor_at_first = max(head.floor, floor)
-        self._states = States(self._at, marks)
+        self._states = StateHasher(self._at, marks)
         self._versions = self._bytes = self._forgotten = 0
 
-    def all(self, parts: Sequence[Part], changed: Sequence[str], tell: Callable[[int], None]) -> Compared:
+    def all(
+        self, parts: Sequence[PageDigest], changed: Sequence[str], tell: Callable[[int], None]
+    ) -> VerificationReport:
         """Compare everything. O(versions); the source is read again where it must be.
 
         Args:
@@ -246,25 +252,25 @@ class Verification:
             Damaged: the source is.
 
         """
-        copy = _Reader(ahead(pages(self._copy)), self._copy.url)
+        copy = _VersionCursor(prefetch(pages(self._copy)), self._copy.url)
         after = "", 0
         for known in parts:
             if known.after > after:
                 self._read_again(copy, after, known.after)
-            found = copy.upto(known.last)
+            found = copy.read_until(known.last)
             first = bisect_left(changed, known.after[0])
             touched = first < len(changed) and changed[first] <= known.last[0]
             if not touched and len(found) == known.versions and _digest(found) == known.digest:
                 self._accept(found)
             else:
-                copy.again(found)
+                copy.push_back(found)
                 self._read_again(copy, known.after, known.last)
             after = known.last
             tell(self._states.keys)
         self._read_again(copy, after, None, tell)
         self._check_rest()
         live, checkpoints = self._states.content()
-        return Compared(self._versions, self._bytes, live, checkpoints, self._forgotten)
+        return VerificationReport(self._versions, self._bytes, live, checkpoints, self._forgotten)
 
     def some(self, keys: Sequence[str]) -> int:
         """Compare the versions of some keys, and all that is not a version; returns how many are forgotten.
@@ -273,8 +279,8 @@ class Verification:
             Differs: something is not the same.
 
         """
-        for start in range(0, len(keys), KEYS):
-            chunk = keys[start : start + KEYS]
+        for start in range(0, len(keys), KEYS_PER_CALL):
+            chunk = keys[start : start + KEYS_PER_CALL]
             theirs = [one for page in pages(self._source, keys=chunk) for one in page]
             with reading_back(self._copy.url):
                 ours = [one for page in pages(self._copy, keys=chunk) for one in page]
@@ -284,12 +290,16 @@ class Verification:
         return self._forgotten
 
     def _read_again(
-        self, copy: _Reader, after: Place, last: Place | None, tell: Callable[[int], None] = lambda _: None
+        self,
+        copy: _VersionCursor,
+        after: VersionId,
+        last: VersionId | None,
+        tell: Callable[[int], None] = lambda _: None,
     ) -> None:
-        for page in ahead(pages(self._source, after)):
+        for page in prefetch(pages(self._source, after)):
             cut = len(page) if last is None else bisect_right(page, last, key=place)
             if cut:
-                found = copy.upto(place(page[cut - 1]))
+                found = copy.read_until(place(page[cut - 1]))
                 if page[:cut] == found:
                     self._accept(found)
                 else:
@@ -297,17 +307,17 @@ class Verification:
             tell(self._states.keys)
             if cut < len(page):
                 break
-        self._reconcile([], copy.upto(last))
+        self._reconcile([], copy.read_until(last))
 
-    def _accept(self, versions: Sequence[Kept]) -> None:
+    def _accept(self, versions: Sequence[StoredVersion]) -> None:
         if versions:
             self._states.add(versions)
             self._versions += len(versions)
             self._bytes += size(versions)
 
-    def _reconcile(self, theirs: list[Kept], ours: list[Kept]) -> None:
+    def _reconcile(self, theirs: list[StoredVersion], ours: list[StoredVersion]) -> None:
         """Compare one by one, where the source may have gone on, or forgotten, since it was copied."""
-        left = {place(one): one for one in clip(theirs, self._head.revision)}
+        left = {place(one): one for one in as_of(theirs, self._head.revision)}
         right = {place(one): one for one in ours}
         if left.keys() != right.keys():
             self._floor = max(self._floor, self._source.head().floor)
@@ -322,7 +332,7 @@ class Verification:
             else:
                 self._accept([other])
 
-    def _needed(self, one: Kept) -> bool:
+    def _needed(self, one: StoredVersion) -> bool:
         """Whether a state that is kept shows it, or shows that it was deleted."""
         if one.value is None and not one.until:
             return one.revision > self._floor or (bool(self._marked) and self._marked[0] < one.revision)
@@ -332,7 +342,7 @@ class Verification:
         """Whether a checkpoint is of one of these revisions."""
         return bisect_left(self._marked, low) < bisect_left(self._marked, high)
 
-    def _same(self, one: Kept, other: Kept) -> bool:
+    def _same(self, one: StoredVersion, other: StoredVersion) -> bool:
         if (one.value, one.time, one.expires) != (other.value, other.time, other.expires):
             return False
         low, high = sorted((one.until or _ENDLESS, other.until or _ENDLESS))
@@ -367,10 +377,10 @@ class Verification:
     def _check_reads(self) -> None:
         """Read some of each state as a user does, by other ways than all was read by."""
         live = self._states.content()[0]
-        for at, total in [(self._at, live.keys), *((Point(mark.revision, mark.time), None) for mark in self._marks)]:
+        for at, total in [(self._at, live.keys), *((StateAt(mark.revision, mark.time), None) for mark in self._marks)]:
             with reading_back(self._copy.url):
-                found = self._copy.scan(limit=SAMPLE, at=at)
-                keys = sorted({*(one.key for one in found), *self._states.sample[:SAMPLE]})
+                found = self._copy.scan(limit=SAMPLED_KEYS, at=at)
+                keys = sorted({*(one.key for one in found), *self._states.sample[:SAMPLED_KEYS]})
                 shown = self._copy.read(keys, at)
                 kept = [one for page in pages(self._copy, keys=keys) for one in page]
                 count = None if total is None else self._copy.count(at=at)

@@ -26,7 +26,7 @@ REFS = ("live", "one", "cp40", "cp80", "live~5", "60", "100")
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No other process has the database open, for whose look at it `recover` would wait."""
-    monkeypatch.setattr("stateview.backends.sqlite.backend.TRUST", 0.0)
+    monkeypatch.setattr("stateview.backends.sqlite.backend.TRUST_SECONDS", 0.0)
 
 
 def fill(url: str, pruned: bool) -> None:
@@ -174,9 +174,9 @@ def test_a_flipped_bit_is_never_a_wrong_answer(store: Store, part: int) -> None:
 
 
 def test_a_store_is_larger_than_what_is_checked_whole_when_it_is_opened(store: Store) -> None:
-    from stateview.backends.sqlite.backend import SMALL
+    from stateview.backends.sqlite.backend import SMALL_FILE_BYTES
 
-    assert store.kind == "json" or len(store.files[store.folder / "state.db"][0]) > 1.5 * SMALL
+    assert store.kind == "json" or len(store.files[store.folder / "state.db"][0]) > 1.5 * SMALL_FILE_BYTES
 
 
 def test_a_file_cut_off_anywhere_is_never_a_wrong_answer(store: Store) -> None:

@@ -12,7 +12,7 @@ import pytest
 import redis
 from conftest import REDIS
 
-from stateview.backends.protocol import Batch, NewMark, Write, prefix_end
+from stateview.backends.protocol import CheckpointWrite, CommitRequest, Write, prefix_end
 from stateview.testing import KEYS, BackendContract, Open, save, state
 
 
@@ -93,7 +93,9 @@ class TestRedis(BackendContract):
 
     def test_a_commit_that_is_sent_again_is_one_commit(self, opened: Open) -> None:
         one, other = opened(), opened()
-        batch = Batch({"k": Write(b"1")}, {"k": 0}, marks=(NewMark("m", fresh=True),), token="0123456789abcdef")
+        batch = CommitRequest(
+            {"k": Write(b"1")}, {"k": 0}, marks=(CheckpointWrite("m", fresh=True),), token="0123456789abcdef"
+        )
         first = one.commit(batch)
         save(other, "k", b"2")
         again = one.commit(batch)
@@ -101,7 +103,7 @@ class TestRedis(BackendContract):
         assert state(other) == {"k": b"2"}
         assert one.head().revision == 2
         assert [mark.revision for mark in one.marks()] == [0]
-        marking = Batch(marks=(NewMark("n"),), token="fedcba9876543210")
+        marking = CommitRequest(marks=(CheckpointWrite("n"),), token="fedcba9876543210")
         one.commit(marking)
         save(other, "k", b"3")
         one.commit(marking)

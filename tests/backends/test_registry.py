@@ -69,7 +69,7 @@ def test_a_registered_backend_is_opened_by_its_url(plugin: Path) -> None:
     with StateManager(f"json:{place}", "main") as state:
         assert state.load("k") == [1]
     assert not is_bare("folder")
-    with pytest.raises(InvalidName, match="is not a store.*folder:…"):
+    with pytest.raises(InvalidName, match=r"is not a store.*folder:…"):
         parse_store("folder")
 
 

@@ -20,7 +20,16 @@ from hypothesis import strategies as st
 
 from stateview import StateException, StateManager
 from stateview.backends import open_backend
-from stateview.backends.protocol import Backend, Batch, Head, Kept, NewMark, Point, Receiver, Write
+from stateview.backends.protocol import (
+    Backend,
+    CheckpointWrite,
+    CommitRequest,
+    Head,
+    StagedImport,
+    StateAt,
+    StoredVersion,
+    Write,
+)
 from stateview.errors import Conflict, Damaged
 from stateview.states.view import resolve
 from stateview.testing import KEYS, VALUES
@@ -47,19 +56,19 @@ def opened() -> Iterator[Opened]:
         backend.close()
 
 
-def pages(backend: Backend, limit: int = 1000, keys: list[str] | None = None) -> Iterator[list[Kept]]:
+def pages(backend: Backend, limit: int = 1000, keys: list[str] | None = None) -> Iterator[list[StoredVersion]]:
     after = ("", 0)
-    while page := backend.dump(after, limit, keys):
+    while page := backend.versions_page(after, limit, keys):
         assert len(page) <= limit
         yield page
         after = page[-1].key, page[-1].revision
 
 
-def dumped(backend: Backend, limit: int = 1000, keys: list[str] | None = None) -> list[Kept]:
+def dumped(backend: Backend, limit: int = 1000, keys: list[str] | None = None) -> list[StoredVersion]:
     return [version for page in pages(backend, limit, keys) for version in page]
 
 
-def fill(receiver: Receiver, source: Backend, limit: int = 3) -> Head:
+def fill(receiver: StagedImport, source: Backend, limit: int = 3) -> Head:
     """Put all of a source into a stage."""
     head = source.head()
     for number, page in enumerate(pages(source, limit)):
@@ -69,15 +78,15 @@ def fill(receiver: Receiver, source: Backend, limit: int = 3) -> Head:
 
 
 def copy(source: Backend, target: Backend, limit: int = 3) -> None:
-    receiver = target.receive()
+    receiver = target.open_staging()
     receiver.finish(fill(receiver, source, limit))
 
 
-def points(backend: Backend) -> dict[str, Point]:
+def points(backend: Backend) -> dict[str, StateAt]:
     """All states that can be read."""
     head = backend.head()
     out = {f"{revision}": resolve(backend, revision) for revision in range(head.floor, head.revision)}
-    return out | {f"{mark.name}@{mark.revision}": Point(mark.revision, mark.time) for mark in backend.marks()}
+    return out | {f"{mark.name}@{mark.revision}": StateAt(mark.revision, mark.time) for mark in backend.marks()}
 
 
 def look(backend: Backend) -> dict[str, Any]:
@@ -89,11 +98,13 @@ def look(backend: Backend) -> dict[str, Any]:
         "marks": backend.marks(),
         "commits": backend.commits(1 << 30),
         "versions": {key: backend.versions(key, 1000) for key in keys},
-        "live": (backend.scan(), backend.rows(), backend.count(), backend.read(keys)),
-        "states": {ref: (backend.scan(at=at), backend.count(at=at), backend.rows(at=at)) for ref, at in states.items()},
+        "live": (backend.scan(), backend.list_keys(), backend.count(), backend.read(keys)),
+        "states": {
+            ref: (backend.scan(at=at), backend.count(at=at), backend.list_keys(at=at)) for ref, at in states.items()
+        },
         "dump": [(one.key, one.revision, one.value, one.time, one.expires) for one in dumped(backend)],
         "changed": {
-            (one, other): backend.changed(first, second)
+            (one, other): backend.changed_keys(first, second)
             for one, first in states.items() for other, second in states.items() if first.revision <= second.revision
         },
     }  # fmt: skip
@@ -187,24 +198,26 @@ def test_a_copy_is_what_its_source_is_and_goes_on_as_it(
 
 def many(backend: Backend) -> None:
     """Keys and values of all kinds, each several times, some deleted, some with an expiry, two checkpoints."""
-    backend.commit(Batch({key: Write(VALUES[n % len(VALUES)]) for n, key in enumerate(KEYS)}, reason="é\n", author="a"))
-    backend.commit(Batch(marks=(NewMark("one", "note\n é"),)))
     backend.commit(
-        Batch({key: Write(None) if n % 3 else Write(b"[2]", 3_600_000_000) for n, key in enumerate(KEYS[::2])})
+        CommitRequest({key: Write(VALUES[n % len(VALUES)]) for n, key in enumerate(KEYS)}, reason="é\n", author="a")
     )
-    backend.commit(Batch(marks=(NewMark("two", kind="safety"), NewMark("one", kind="named"))))
-    backend.commit(Batch({key: Write(b"3") for key in KEYS[::4]}, undo=(1, 2, 3)))
-    backend.commit(Batch({"gone": Write(b"1", 1), "never": Write(None)}))
+    backend.commit(CommitRequest(marks=(CheckpointWrite("one", "note\n é"),)))
+    backend.commit(
+        CommitRequest({key: Write(None) if n % 3 else Write(b"[2]", 3_600_000_000) for n, key in enumerate(KEYS[::2])})
+    )
+    backend.commit(CommitRequest(marks=(CheckpointWrite("two", kind="safety"), CheckpointWrite("one", kind="named"))))
+    backend.commit(CommitRequest({key: Write(b"3") for key in KEYS[::4]}, undo=(1, 2, 3)))
+    backend.commit(CommitRequest({"gone": Write(b"1", 1), "never": Write(None)}))
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 1000])
 def test_a_dump_is_every_version_in_order(store_url: str, opened: Opened, limit: int) -> None:
     backend = opened(store_url, "main")
-    assert backend.dump() == []
+    assert backend.versions_page() == []
     many(backend)
     found = dumped(backend, limit)
     assert [(one.key, one.revision) for one in found] == sorted({(one.key, one.revision) for one in found})
-    by_key: dict[str, list[Kept]] = {}
+    by_key: dict[str, list[StoredVersion]] = {}
     for one in found:
         by_key.setdefault(one.key, []).append(one)
     assert by_key.keys() == {*KEYS, "gone", "never"}
@@ -221,7 +234,7 @@ def test_a_page_of_large_values_is_short(store_url: str, opened: Opened) -> None
     backend = opened(store_url, "main")
     large = b'"' + b"x" * 3_000_000 + b'"'
     for turn in range(2):
-        backend.commit(Batch({f"k{number}": Write(large) for number in range(6)}, reason=str(turn)))
+        backend.commit(CommitRequest({f"k{number}": Write(large) for number in range(6)}, reason=str(turn)))
     sizes = [sum(len(one.value or b"") for one in page) for page in pages(backend)]
     assert max(sizes) < 12_000_000
     assert sum(sizes) == 12 * len(large)
@@ -235,9 +248,11 @@ def test_a_dump_goes_on_while_others_write(store_url: str, opened: Opened) -> No
     started, found = backend.head(), []
     for number, page in enumerate(pages(backend, 5)):
         found += page
-        writer.commit(Batch({KEYS[number]: Write(b"9"), KEYS[-number]: Write(None), f"new{number}": Write(b"1")}))
+        writer.commit(
+            CommitRequest({KEYS[number]: Write(b"9"), KEYS[-number]: Write(None), f"new{number}": Write(b"1")})
+        )
     head = backend.head()
-    again = backend.changed(Point(started.revision, 0), Point(head.revision, 0))
+    again = backend.changed_keys(StateAt(started.revision, 0), StateAt(head.revision, 0))
     kept = [one for one in found if one.key not in again] + dumped(backend, 1000, again)
     assert sorted(kept, key=lambda one: (one.key, one.revision)) == dumped(backend)
 
@@ -274,14 +289,14 @@ def source(opened: Opened, tmp_path: Path) -> Backend:
 
 def test_a_stage_is_nowhere_to_be_seen(store_url: str, opened: Opened, source: Backend) -> None:
     target, other = opened(store_url, "main"), opened(store_url, "other")
-    receiver = target.receive()
+    receiver = target.open_staging()
     head = fill(receiver, source)
     staged = receiver.staged(head)
     assert look(staged) == look(source)
     for backend in (target, opened(store_url, "main")):
-        assert (backend.head(), backend.namespaces(), backend.scan(), backend.dump()) == (Head(), [], [], [])
+        assert (backend.head(), backend.namespaces(), backend.scan(), backend.versions_page()) == (Head(), [], [], [])
         assert backend.marks() == backend.commits() == []
-    other.commit(Batch({"k": Write(b"1")}))
+    other.commit(CommitRequest({"k": Write(b"1")}))
     assert other.namespaces() == ["other"]
     assert receiver.finish(head) == ""
     assert target.namespaces() == ["main", "other"]
@@ -291,14 +306,14 @@ def test_a_stage_is_nowhere_to_be_seen(store_url: str, opened: Opened, source: B
 def test_what_is_put_again_replaces_what_was_forgotten(store_url: str, opened: Opened, source: Backend) -> None:
     """Catching up: the versions of keys that were written meanwhile are put anew, and the checkpoints too."""
     target = opened(store_url, "main")
-    receiver = target.receive()
+    receiver = target.open_staging()
     before = fill(receiver, source)
     receiver.staged(before)
-    source.commit(Batch({KEYS[3]: Write(b"9"), KEYS[4]: Write(None), "new": Write(b"1")}))
-    source.commit(Batch(marks=(NewMark("three"),), unmarks=(("one", 1),)))
-    source.commit(Batch({KEYS[3]: Write(b"10")}, reason="last"))
+    source.commit(CommitRequest({KEYS[3]: Write(b"9"), KEYS[4]: Write(None), "new": Write(b"1")}))
+    source.commit(CommitRequest(marks=(CheckpointWrite("three"),), unmarks=(("one", 1),)))
+    source.commit(CommitRequest({KEYS[3]: Write(b"10")}, reason="last"))
     head = source.head()
-    keys = source.changed(Point(before.revision, 0), Point(head.revision, 0))
+    keys = source.changed_keys(StateAt(before.revision, 0), StateAt(head.revision, 0))
     new = [one for one in source.commits(1000) if one.revision > before.revision]
     receiver.put(dumped(source, 1000, keys), new, source.marks(), note={}, forget=keys)
     receiver.finish(head)
@@ -308,9 +323,9 @@ def test_what_is_put_again_replaces_what_was_forgotten(store_url: str, opened: O
 
 def test_what_the_source_forgets_meanwhile_can_be_forgotten(store_url: str, opened: Opened, source: Backend) -> None:
     target = opened(store_url, "main")
-    receiver = target.receive()
+    receiver = target.open_staging()
     fill(receiver, source)
-    source.commit(Batch(unmarks=(("one", 1), ("one", 2), ("two", 2))))
+    source.commit(CommitRequest(unmarks=(("one", 1), ("one", 2), ("two", 2))))
     source.compact(3)
     receiver.put(marks=source.marks(), note={})
     head = source.head()
@@ -321,15 +336,15 @@ def test_what_the_source_forgets_meanwhile_can_be_forgotten(store_url: str, open
 
 
 def test_a_receiver_goes_on_where_the_last_was_closed(store_url: str, opened: Opened, source: Backend) -> None:
-    first = opened(store_url, "main").receive()
+    first = opened(store_url, "main").open_staging()
     assert first.progress() is None
-    page = source.dump(limit=20)
+    page = source.versions_page(limit=20)
     first.put(page, note={"after": [page[-1].key, page[-1].revision], "é": None})
     first.close()
-    second = opened(store_url, "main").receive()
+    second = opened(store_url, "main").open_staging()
     note = second.progress()
     assert note == {"after": [page[-1].key, page[-1].revision], "é": None}
-    for some in (page for page in [source.dump((note["after"][0], note["after"][1]))] if page):
+    for some in (page for page in [source.versions_page((note["after"][0], note["after"][1]))] if page):
         second.put(some, note={})
     second.put((), source.commits(), source.marks(), note={})
     second.finish(source.head())
@@ -339,25 +354,25 @@ def test_a_receiver_goes_on_where_the_last_was_closed(store_url: str, opened: Op
 def test_one_receiver_at_a_time(store_url: str, opened: Opened, source: Backend) -> None:
     target = opened(store_url, "main")
     for end in ("drop", "close"):
-        receiver = target.receive()
+        receiver = target.open_staging()
         for backend in (target, opened(store_url, "main")):
             with pytest.raises(Conflict, match="under way"):
-                backend.receive()
-        opened(store_url, "other").receive().close()
+                backend.open_staging()
+        opened(store_url, "other").open_staging().close()
         fill(receiver, source)
         getattr(receiver, end)()
-    receiver = target.receive()
+    receiver = target.open_staging()
     assert receiver.progress() is not None
     receiver.drop()
     receiver.close()
     copy(source, target)
-    target.receive().close()  # a finished one holds nothing
+    target.open_staging().close()  # a finished one holds nothing
     assert target.namespaces() == ["main"]
 
 
 def test_a_dropped_stage_leaves_nothing(kind: str, store_url: str, opened: Opened, source: Backend) -> None:
     for nothing in (True, False):
-        receiver = opened(store_url, "main").receive()
+        receiver = opened(store_url, "main").open_staging()
         if nothing:
             receiver.close()
         else:
@@ -372,9 +387,9 @@ def test_a_dropped_stage_leaves_nothing(kind: str, store_url: str, opened: Opene
 
 def test_a_namespace_that_is_there_stays(store_url: str, opened: Opened, source: Backend) -> None:
     target = opened(store_url, "main")
-    receiver = target.receive()
+    receiver = target.open_staging()
     head = fill(receiver, source)
-    target.commit(Batch({"mine": Write(b"1")}))
+    target.commit(CommitRequest({"mine": Write(b"1")}))
     with pytest.raises(Conflict, match="revision 1"):
         receiver.finish(head)
     assert [version.key for version in opened(store_url, "main").scan()] == ["mine"]
@@ -384,17 +399,21 @@ def test_a_namespace_that_is_there_stays(store_url: str, opened: Opened, source:
 
 def test_over_a_namespace_that_is_kept(kind: str, store_url: str, opened: Opened, source: Backend) -> None:
     target, reader = opened(store_url, "main"), opened(store_url, "main")
-    target.commit(Batch({"mine": Write(b"1"), KEYS[0]: Write(b"2")}, marks=(NewMark("old"), NewMark("one"))))
-    target.commit(Batch({"mine": Write(b"2")}))
+    target.commit(
+        CommitRequest(
+            {"mine": Write(b"1"), KEYS[0]: Write(b"2")}, marks=(CheckpointWrite("old"), CheckpointWrite("one"))
+        )
+    )
+    target.commit(CommitRequest({"mine": Write(b"2")}))
     former = look(target)
     assert reader.get("mine") is not None
-    receiver = target.receive()
+    receiver = target.open_staging()
     kept = receiver.finish(fill(receiver, source), over=True)
     for backend in (target, reader, opened(store_url, "main")):
         assert look(backend) == look(source)
         assert backend.get("mine") is None
     assert target.recover().problems == ()
-    head = reader.commit(Batch({"new": Write(b"1")}))
+    head = reader.commit(CommitRequest({"new": Write(b"1")}))
     assert head.revision == source.head().revision + 1
     assert target.namespaces() == ["main"]
     if kind in ("json", "sqlite"):
@@ -420,10 +439,10 @@ going_on(open_backend(sys.argv[1], "source", read_only=True), open_backend(sys.a
 
 def going_on(source: Backend, target: Backend, over: bool = False) -> None:
     """What migrate does, in short: from where the last one came to, to the end."""
-    receiver = target.receive()
+    receiver = target.open_staging()
     note = receiver.progress() or {"after": ["", 0]}
     after = note["after"]
-    while after and (page := source.dump((after[0], after[1]), 25)):
+    while after and (page := source.versions_page((after[0], after[1]), 25)):
         after = [page[-1].key, page[-1].revision]
         receiver.put(page, note={"after": after})
     receiver.put((), source.commits(1000), source.marks(), note={"after": None})
@@ -439,7 +458,9 @@ def test_killed_at_any_instant_and_gone_on_with(
     place = f"sqlite:{tmp_path / 'source'}"
     source = opened(place, "source")
     for turn in range(8):
-        source.commit(Batch({f"key {n:03}": Write(b"%d" % turn) for n in range(turn, 200)}, marks=(NewMark("m"),)))
+        source.commit(
+            CommitRequest({f"key {n:03}": Write(b"%d" % turn) for n in range(turn, 200)}, marks=(CheckpointWrite("m"),))
+        )
     expected = look(source)
     started = time.monotonic()
     command = [sys.executable, "-c", COPY, place]
@@ -516,7 +537,9 @@ def test_killed_before_every_step(
     source = opened(place, "source")
     for turn in range(3):
         source.commit(
-            Batch({f"key {n:03}": Write(b"%d" % turn) for n in range(turn, 60)}, marks=(NewMark(f"m{turn}"),))
+            CommitRequest(
+                {f"key {n:03}": Write(b"%d" % turn) for n in range(turn, 60)}, marks=(CheckpointWrite(f"m{turn}"),)
+            )
         )
     expected, former = look(source), None
     finished, step = False, 0
@@ -525,8 +548,8 @@ def test_killed_before_every_step(
         store = new_store(kind)
         if over:
             first = opened(store, "main")
-            first.commit(Batch({"mine": Write(b"1")}, marks=(NewMark("old"), NewMark("m1"))))
-            first.commit(Batch({"mine": Write(b"2")}))
+            first.commit(CommitRequest({"mine": Write(b"1")}, marks=(CheckpointWrite("old"), CheckpointWrite("m1"))))
+            first.commit(CommitRequest({"mine": Write(b"2")}))
             former = look(first)
             first.close()
         finished = dying(step, place, store, over)
@@ -544,7 +567,7 @@ def test_killed_before_every_step(
             going_on(source, opened(store, "main"), over)
         again = opened(store, "main")
         assert look(again) == expected, step
-        assert again.commit(Batch({"more": Write(b"1")})).revision == source.head().revision + 1
+        assert again.commit(CommitRequest({"more": Write(b"1")})).revision == source.head().revision + 1
         assert again.recover().problems == (), step
         again.close()
     assert step > 5
@@ -558,18 +581,18 @@ def test_a_receiver_that_was_taken_over_writes_nothing_more(
     new_store: Callable[[str], str], opened: Opened, source: Backend
 ) -> None:
     store = new_store(KINDS[2])
-    late = opened(store, "main").receive()
-    page = source.dump(limit=5)
+    late = opened(store, "main").open_staging()
+    page = source.versions_page(limit=5)
     late.put(page, note={"by": "the first"})
     with redis.Redis.from_url(store) as client:
         assert 0 < client.ttl("stateview:{main}:migrating:lock") <= 120
         client.delete("stateview:{main}:migrating:lock")
     late.put(note={"by": "the first, still"})  # no one has taken over
     with pytest.raises(Conflict):
-        opened(store, "main").receive()
+        opened(store, "main").open_staging()
     with redis.Redis.from_url(store) as client:
         client.delete("stateview:{main}:migrating:lock")
-    second = opened(store, "main").receive()
+    second = opened(store, "main").open_staging()
     assert second.progress() == {"by": "the first, still"}
     for refused in (lambda: late.put(page, note={"by": "a ghost"}), lambda: late.finish(source.head())):
         with pytest.raises(Conflict, match="taken over"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stateview.cli.exit_codes import UsageError
-from stateview.cli.line_parser import Broken, Incomplete, read_line
+from stateview.cli.line_parser import IncompleteLine, LineSyntaxError, read_line
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ from stateview.cli.line_parser import Broken, Incomplete, read_line
 )
 def test_words(text: str, words: list[str]) -> None:
     if "{x" in text:
-        with pytest.raises(Incomplete):
+        with pytest.raises(IncompleteLine):
             read_line(text)
         return
     assert read_line(text).texts == words
@@ -61,7 +61,7 @@ def test_bang() -> None:
 
 @pytest.mark.parametrize("text", ['save k {"a": 1,', "save k [", "save 'open", 'load "open', 'save k {"a": [1, {'])
 def test_what_goes_on(text: str) -> None:
-    with pytest.raises(Incomplete):
+    with pytest.raises(IncompleteLine):
         read_line(text)
 
 
@@ -78,9 +78,9 @@ def test_what_goes_on(text: str) -> None:
     ],
 )
 def test_what_is_broken_and_where(text: str, position: int) -> None:
-    with pytest.raises(Broken) as caught:
+    with pytest.raises(LineSyntaxError) as caught:
         read_line(text)
-    assert not isinstance(caught.value, Incomplete)
+    assert not isinstance(caught.value, IncompleteLine)
     assert abs(caught.value.position - position) <= 1
 
 
@@ -102,5 +102,5 @@ def test_a_long_line_is_read_in_one_pass() -> None:
 
 
 def test_usage_errors_are_of_one_kind() -> None:
-    assert issubclass(Broken, UsageError)
-    assert issubclass(Incomplete, UsageError)
+    assert issubclass(LineSyntaxError, UsageError)
+    assert issubclass(IncompleteLine, UsageError)

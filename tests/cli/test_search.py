@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from textual.pilot import Pilot
 
 from stateview import StateManager
-from stateview.cli.commands.search import excerpt, text_place, text_test
+from stateview.cli.commands.search import excerpt, find_span, make_matcher
 from stateview.cli.render import Style, render
 from stateview.cli.results import Table
 from stateview.dashboard.app import Dashboard
 from stateview.dashboard.display.redaction import MASK
-from stateview.dashboard.display.result_redaction import conceal
+from stateview.dashboard.display.result_redaction import redact_result
 from stateview.dashboard.screens.output import OutputScreen
 from stateview.dashboard.widgets.filter_bar import FilterBar
 from stateview.dashboard.widgets.json_view import JsonView
@@ -99,10 +99,10 @@ def test_an_excerpt_is_made_of_what_is_masked_already() -> None:
         ("token", "", secret),
         ("open", "", "say public\nthings"),
     ]
-    place = text_place("public")
+    place = find_span("public")
     table = Table(columns=("key", "path", "value"), rows=rows, excerpt=lambda value, room: excerpt(value, place, room))
     for style in (Style(), Style("", terminal=True), Style("table"), Style("raw"), Style("jsonl")):
-        shown = "".join(render(conceal(table, {}, ("*token*",)), style))
+        shown = "".join(render(redact_result(table, {}, ("*token*",)), style))
         assert "hunter2" not in shown
         assert MASK in shown and "say public" in shown
 
@@ -111,20 +111,20 @@ def test_an_excerpt_is_made_of_what_is_masked_already() -> None:
 def test_an_excerpt_has_the_place_and_is_no_longer_than_there_is_room(room: int) -> None:
     sides = ("", ""), ("x" * 500, ""), ("", "y" * 500), ("x" * 500, "y" * 500), ("\x1b" * 99, "\x01" * 99)
     for before, after in sides:
-        shown = excerpt(f"{before}HIT{after}", text_place("HIT"), room)
+        shown = excerpt(f"{before}HIT{after}", find_span("HIT"), room)
         assert "HIT" in shown and len(shown) <= room
         assert ("…" in shown[:3], "…" in shown[-3:]) == (bool(before), bool(after))
-    assert excerpt("HIT", text_place("HIT"), room) == '"HIT"'
-    assert excerpt(12, text_place("2"), room) == "12"
-    assert "777" in excerpt(int("1" * 900 + "777" + "1" * 900), text_place("777"), room)
+    assert excerpt("HIT", find_span("HIT"), room) == '"HIT"'
+    assert excerpt(12, find_span("2"), room) == "12"
+    assert "777" in excerpt(int("1" * 900 + "777" + "1" * 900), find_span("777"), room)
 
 
 @given(st.text(alphabet="ab\n\t\x1b", max_size=300), st.sampled_from(["a", "ba", "b*a", "*ab*", "?b*", "*[a]*"]))
 def test_what_is_found_has_an_excerpt(text: str, pattern: str) -> None:
-    if text_test(pattern)(text):
-        shown = excerpt(text, text_place(pattern), 60)
+    if make_matcher(pattern)(text):
+        shown = excerpt(text, find_span(pattern), 60)
         assert len(shown) <= 60
-        assert shown.startswith("line ") == ("\n" in text and text_place(pattern)(text) is not None)
+        assert shown.startswith("line ") == ("\n" in text and find_span(pattern)(text) is not None)
 
 
 # --- in the dashboard ------------------------------------------------------------------------------------------------

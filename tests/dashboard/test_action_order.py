@@ -57,7 +57,7 @@ def test_a_dialog_is_about_the_namespace_in_which_it_was_opened(url: str) -> Non
         await read(pilot)
         await pilot.press("space", "space", "X")
         await shown(pilot, "Delete 2 keys of work?")
-        board(pilot).go(None, "other")
+        board(pilot).switch_to(None, "other")
         await until(pilot, lambda: board(pilot)._coming is not None)
         await pilot.press("y")
         await until(pilot, lambda: board(pilot).manager.namespace == "other")

@@ -20,10 +20,10 @@ from stateview import StateManager
 from stateview.cli.definition import COMMANDS
 from stateview.cli.exit_codes import UsageError
 from stateview.dashboard.actions import jobs
-from stateview.dashboard.actions.command_line import _GROUPS, Offer, group, pipe, take
+from stateview.dashboard.actions.command_line import _GROUPS, Candidate, group, pipe, take
 from stateview.dashboard.dialogs.confirm import Confirm
 from stateview.dashboard.dialogs.menu import Menu
-from stateview.dashboard.dialogs.prompt import Ask
+from stateview.dashboard.dialogs.prompt import PromptDialog
 from stateview.dashboard.screens.activity import DoneScreen
 from stateview.dashboard.screens.command_prompt import Candidates, CommandScreen
 from stateview.dashboard.screens.output import OutputScreen
@@ -105,8 +105,8 @@ async def ended(pilot: Pilot[None], app: Board, count: int = 1) -> None:
     await pilot.pause()
 
 
-def offered(app: Board) -> list[Offer]:
-    return [row for row in app.screen.query_one(Candidates).rows if isinstance(row, Offer)]
+def offered(app: Board) -> list[Candidate]:
+    return [row for row in app.screen.query_one(Candidates).rows if isinstance(row, Candidate)]
 
 
 def job_threads() -> list[threading.Thread]:
@@ -464,7 +464,7 @@ def test_wait_is_stopped_while_it_waits(url: str) -> None:
 
 
 def test_a_search_says_how_far_it_is_and_is_stopped_between_keys(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stateview.cli.commands.search._STEP", 1)
+    monkeypatch.setattr("stateview.cli.commands.search._KEYS_PER_REPORT", 1)
     original, rest = jobs.Job.say, threading.Event()
 
     def say(job: jobs.Job, text: str) -> None:
@@ -505,7 +505,7 @@ def test_a_job_that_ends_in_the_background_is_told_and_its_output_can_be_looked_
 ) -> None:
     go_on = threading.Event()
     monkeypatch.setattr(jobs.Job, "say", lambda job, text: go_on.wait(60))
-    monkeypatch.setattr("stateview.cli.commands.search._STEP", 5)
+    monkeypatch.setattr("stateview.cli.commands.search._KEYS_PER_REPORT", 5)
 
     async def flow(pilot: Pilot[None], app: Board) -> None:
         await enter_line(pilot, app, "find done")
@@ -620,8 +620,8 @@ def test_a_migration_that_is_stopped_is_gone_on_with(
 
 
 def test_output_is_bounded_and_says_so(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "LINES", 7)
-    monkeypatch.setattr(jobs, "LONGEST", 50)
+    monkeypatch.setattr(jobs, "MAX_LINES", 7)
+    monkeypatch.setattr(jobs, "LINE_CHARACTERS", 50)
     with StateManager(url, "work") as state:
         state.save("long", "x" * 100_000)
 
@@ -653,7 +653,7 @@ def test_output_is_searched_copied_and_saved(url: str, tmp_path: Path) -> None:
         await pilot.press("Y")
         assert app.clipboard.split("\n")[:2] == ["phase", "task:00"]
         await pilot.press("s")
-        await until(pilot, lambda: isinstance(app.screen, Ask))
+        await until(pilot, lambda: isinstance(app.screen, PromptDialog))
         app.screen.query_one(LineInput).value = str(tmp_path)
         await pilot.pause()
         await shown(pilot, "there is such a file already")
@@ -868,7 +868,7 @@ def test_a_menu_is_chosen_from_by_digit_filter_cursor_and_mouse(url: str, size: 
         await shown(pilot, "none matches")
         await pilot.press("enter", "backspace", "backspace", "backspace", "escape")
         await menu()
-        await pilot.double_click("Choices", offset=(4, 5))
+        await pilot.double_click("MenuList", offset=(4, 5))
         assert got == [2, 17, 1, None, 5]
         assert {2, 1} <= set(looked)
 
@@ -882,7 +882,7 @@ def test_a_menu_puts_what_a_label_begins_with_before_what_it_holds_and_that_befo
         app.push_screen(Menu("State", choices), got.append)
         await shown(pilot, "first")
         await pilot.press(*"plan")
-        assert app.screen.query_one("Choices").shown == [2, 1, 0]  # type: ignore[attr-defined]
+        assert app.screen.query_one("MenuList").shown == [2, 1, 0]  # type: ignore[attr-defined]
         await pilot.press("enter")
         assert got == [3]
 
@@ -897,7 +897,7 @@ def test_a_line_is_checked_as_it_is_typed(url: str, size: tuple[int, int]) -> No
         def check(text: str) -> str | None:
             return None if text.startswith("a") else f"{HOSTILE} no: {text}"
 
-        ask = Ask("Rename [/]", "x[/]", check, lambda text: f"stateview rename k {text}")
+        ask = PromptDialog("Rename [/]", "x[/]", check, lambda text: f"stateview rename k {text}")
         app.push_screen(ask, got.append)
         await shown(pilot, "[/red]", "no: x[/]")
         await pilot.press("enter")
@@ -906,7 +906,7 @@ def test_a_line_is_checked_as_it_is_typed(url: str, size: tuple[int, int]) -> No
         await shown(pilot, "stateview rename k ax[/]")
         assert "no: " not in screen_text(app)
         await pilot.press("enter")
-        app.push_screen(Ask("t"), got.append)
+        app.push_screen(PromptDialog("t"), got.append)
         await shown(pilot, "esc cancels")
         await pilot.press("escape")
         assert got == ["ax[/]", None]

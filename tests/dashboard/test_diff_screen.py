@@ -27,22 +27,32 @@ from stateview.dashboard.data.diff_model import (
     NONE,
     PARTLY,
     WHOLE,
-    Again,
-    Found,
-    Shown,
-    Sides,
-    Walk,
+    DiffFilter,
+    DiffIndex,
+    DiffProgress,
+    DiffSides,
+    RecheckResult,
     collect,
     selectors,
     side,
 )
-from stateview.dashboard.data.diff_rows import LINE, ROWS, Layout, Part, places_of, rows_of, stops_of, words, wrap
-from stateview.dashboard.dialogs.prompt import Ask
+from stateview.dashboard.data.diff_rows import (
+    LINE_CHARACTERS,
+    MAX_ROWS,
+    Layout,
+    StyledSpan,
+    places_of,
+    rows_of,
+    stops_of,
+    words,
+    wrap,
+)
+from stateview.dashboard.dialogs.prompt import PromptDialog
 from stateview.dashboard.screens.diff import DiffScreen, told_apart
 from stateview.dashboard.widgets.diff_view import DiffView
 from stateview.dashboard.widgets.line_input import LineInput
 from stateview.model import ABSENT, Kind
-from stateview.states.compare import literal
+from stateview.states.compare import literal_glob
 from stateview.states.json_diff import Change, compare
 
 TEXT = "the quick brown fox\njumps over\nthe lazy dog\n" + "\n".join(f"line {n}" for n in range(30))
@@ -73,21 +83,21 @@ def url(new_store: Callable[[str], str]) -> str:
     return new_store("sqlite")
 
 
-def sides_of(manager: StateManager, before: str, after: str = "live") -> Sides:
-    return Sides(side(manager.backend, before), side(manager.backend, after))
+def sides_of(manager: StateManager, before: str, after: str = "live") -> DiffSides:
+    return DiffSides(side(manager.backend, before), side(manager.backend, after))
 
 
 # --- what is held ----------------------------------------------------------------------------------------------------
 
 
-def found_of(kinds: dict[str, Kind], mark: int = NONE) -> Found:
-    found = Found(mark)
+def found_of(kinds: dict[str, Kind], mark: int = NONE) -> DiffIndex:
+    found = DiffIndex(mark)
     for key in sorted(kinds):
         found.extend([key], bytes([KINDS.index(kinds[key])]))
     return found
 
 
-def check_counts(found: Found) -> None:
+def check_counts(found: DiffIndex) -> None:
     for kind in KINDS:
         for mark in (NONE, PARTLY, WHOLE):
             places = range(len(found))
@@ -109,7 +119,7 @@ def test_what_is_looked_at_again_takes_its_place_and_keeps_its_mark(
     marks = {key: found.mark(at) for at, key in enumerate(found.keys)}
     check_counts(found)
     kept = {key: chosen for key, chosen in found.partly.items() if key not in again or again[key] == "changed"}
-    fresh = found.merge(Again(None, again, kept))  # type: ignore[arg-type]
+    fresh = found.merge(RecheckResult(None, again, kept))  # type: ignore[arg-type]
     expected = {key: kind for key, kind in {**kinds, **again}.items() if kind is not None}
     assert found.keys == sorted(expected)
     assert [found.kind(at) for at in range(len(found))] == [expected[key] for key in found.keys]
@@ -138,7 +148,7 @@ def test_marks_are_taken_over_by_what_is_listed_anew() -> None:
     old = found_of({"a": "added", "b": "changed", "c": "removed"}, WHOLE)
     old.set_mark(0, NONE)
     old.set_mark(1, PARTLY, {"/x"})
-    new = Found(WHOLE)
+    new = DiffIndex(WHOLE)
     new.earlier = old
     new.extend(["a", "aa", "b", "c"], bytes([0, 0, 2, 1]))
     assert [new.mark(at) for at in range(4)] == [NONE, WHOLE, PARTLY, WHOLE]
@@ -149,7 +159,7 @@ def test_marks_are_taken_over_by_what_is_listed_anew() -> None:
 @given(STATES, st.sets(st.sampled_from(KINDS)), st.sampled_from(["", "a", "A", "*a", "?", "[ab]*", "["]))
 def test_a_filter_shows_the_same_however_it_is_stepped(kinds: dict[str, Kind], some: set[Kind], text: str) -> None:
     found = found_of(kinds)
-    at_once, stepped = Shown(found, frozenset(some), text), Shown(found, frozenset(some), text)
+    at_once, stepped = DiffFilter(found, frozenset(some), text), DiffFilter(found, frozenset(some), text)
     at_once.advance(10_000)
     while not stepped.done:
         stepped.advance(1)
@@ -226,7 +236,7 @@ def test_of_a_wrapped_line_only_the_beginning_has_a_sign_and_all_of_it_differs(s
 
 def test_lines_are_parted_between_words_where_one_ends_near_and_else_anywhere() -> None:
     def parted(text: str, width: int, indent: int = 0) -> list[str]:
-        return ["".join(part.text for part in row) for row in wrap((Part(text),), width, indent)]
+        return ["".join(part.text for part in row) for row in wrap((StyledSpan(text),), width, indent)]
 
     assert parted("the quick brown fox", 12) == ["the quick ", "brown fox"]
     assert parted("the quick brown fox", 11, 2) == ["the quick ", "brown fox"]
@@ -252,7 +262,7 @@ def test_the_words_that_differ_are_marked() -> None:
     assert [part.text for part in old if part.marked] == ["brown"]
     assert [part.text for part in new if part.marked] == ["red"]
     assert "".join(part.text for part in old) == "the quick brown fox"
-    assert words("abc", "xyz") == ((Part("abc", "removed"),), (Part("xyz", "added"),))
+    assert words("abc", "xyz") == ((StyledSpan("abc", "removed"),), (StyledSpan("xyz", "added"),))
 
 
 def test_a_text_is_compared_line_by_line_and_its_changed_lines_stand_side_by_side() -> None:
@@ -275,25 +285,25 @@ def test_of_two_long_lines_what_lies_around_their_first_difference_is_shown() ->
     text = "\n".join(painted(before, after))
     assert time.monotonic() - start < 20  # not the square of the length
     assert "OLD" in text and "NEW" in text and "10,000,003 characters" in text
-    assert len(text) < 6 * LINE
+    assert len(text) < 6 * LINE_CHARACTERS
 
 
 @given(st.text(max_size=60) | st.text("ab 漢\u0301", max_size=60), st.integers(4, 30), st.integers(0, 2))
 def test_wrapping_loses_nothing_and_fits(text: str, width: int, indent: int) -> None:
     from rich.cells import cell_len
 
-    from stateview.cli.render import inert
+    from stateview.cli.render import escape_control_characters
 
-    rows = wrap((Part(text[:20], "a"), Part(text[20:], "b", True)), width, indent)
-    assert "".join(part.text for row in rows for part in row) == inert(text)
-    assert "".join(part.text for row in rows for part in row if part.marked) == inert(text[20:])
+    rows = wrap((StyledSpan(text[:20], "a"), StyledSpan(text[20:], "b", True)), width, indent)
+    assert "".join(part.text for row in rows for part in row) == escape_control_characters(text)
+    assert "".join(part.text for row in rows for part in row if part.marked) == escape_control_characters(text[20:])
     widths = [cell_len("".join(part.text for part in row)) for row in rows]
     assert widths[0] <= width and all(one <= width - indent for one in widths[1:])
 
 
 def test_what_is_shown_of_a_change_is_bounded() -> None:
     many = painted({"a": list(range(50_000))}, {"a": [n + 1_000_000 for n in range(50_000)]})
-    assert len(many) <= ROWS + 1
+    assert len(many) <= MAX_ROWS + 1
     assert len(painted(ABSENT, list(range(1_000_000)))) < 1_000
     deep: Any = 1
     for _ in range(199):
@@ -335,7 +345,7 @@ def test_a_choice_of_many_keys_takes_each_by_its_name_alone() -> None:
     from stateview.states.compare import Selection
 
     keys = [f"a[{n}]*?" for n in range(20_000)]
-    chosen = Selection([literal(key) for key in keys])
+    chosen = Selection([literal_glob(key) for key in keys])
     start = time.monotonic()
     assert all(map(chosen, keys)) and not chosen("a[1]x?")
     assert time.monotonic() - start < 20  # not each pattern for each key
@@ -759,7 +769,7 @@ async def type_store(pilot: Pilot[None], text: str) -> None:
     """Choose to type a store where stores or namespaces are asked for, and type it."""
     await shown(pilot, "another store…")
     await pilot.press(*"another", "enter")
-    await until(pilot, lambda: isinstance(pilot.app.screen, Ask))
+    await until(pilot, lambda: isinstance(pilot.app.screen, PromptDialog))
     pilot.app.screen.query_one(LineInput).value = text
     await pilot.press("enter")
 
@@ -794,16 +804,16 @@ def test_a_typed_store_that_cannot_be_read_is_told_and_asked_for_again(url: str,
         choose_namespace(board, "live")
         await type_store(pilot, "postgres://u:s3cret@h/db")
         await shown(pilot, "is not a store")
-        assert "is not a store" in screen_text(board) and isinstance(board.screen, Ask)
+        assert "is not a store" in screen_text(board) and isinstance(board.screen, PromptDialog)
         for text, said in ((str(tmp_path), "there is no other namespace"), ("redis://:s3cret@localhost:1/0", "1")):
             board.screen.query_one(LineInput).value = text
             await pilot.press("enter")
             await until(pilot, lambda said=said: any(said in one for one in board.told()))  # type: ignore[misc]
-            await until(pilot, lambda: isinstance(board.screen, Ask))
+            await until(pilot, lambda: isinstance(board.screen, PromptDialog))
             assert board.screen.query_one(LineInput).value == text
             assert not any("s3cret" in one for one in board.told())
         await pilot.press("escape")
-        assert not isinstance(board.screen, Ask)
+        assert not isinstance(board.screen, PromptDialog)
 
     run(seed(url), flow)
 
@@ -885,20 +895,20 @@ def test_a_patch_that_is_stopped_or_fails_leaves_no_file(url: str, tmp_path: Pat
     manager = seed(url)
     sides, path = sides_of(manager, "before-fix"), tmp_path / "change.json"
     with pytest.raises(Exception, match="stopped"):
-        write_patch(str(path), sides, None, False, Walk(lambda: True))
+        write_patch(str(path), sides, None, False, DiffProgress(lambda: True))
     with pytest.raises(FileNotFoundError):
-        write_patch(str(tmp_path / "no" / "x"), sides, None, False, Walk())
+        write_patch(str(tmp_path / "no" / "x"), sides, None, False, DiffProgress())
     path.write_text("mine")
     with pytest.raises(FileExistsError):
-        write_patch(str(path), sides, None, False, Walk())
+        write_patch(str(path), sides, None, False, DiffProgress())
     with pytest.raises(Exception, match="stopped"):
-        write_patch(str(path), sides, None, True, Walk(lambda: True))
+        write_patch(str(path), sides, None, True, DiffProgress(lambda: True))
     assert path.read_text() == "mine" and os.listdir(tmp_path) == ["change.json"]
     deep: Any = 1
     for _ in range(199):
         deep = [deep]
     manager.save("deep", deep)
-    assert write_patch(str(path), sides_of(manager, "before-fix"), None, True, Walk()) == 5
+    assert write_patch(str(path), sides_of(manager, "before-fix"), None, True, DiffProgress()) == 5
     manager.close()
 
 

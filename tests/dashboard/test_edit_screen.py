@@ -15,13 +15,13 @@ from textual.widgets import Input, Label
 
 from stateview import StateManager, codec
 from stateview.dashboard import app as app_module
-from stateview.dashboard.actions.value_edit import INLINE, Draft, as_text, judge, save_words
+from stateview.dashboard.actions.value_edit import INLINE_CHARACTERS, Draft, as_text, judge, save_words
 from stateview.dashboard.app import Dashboard
 from stateview.dashboard.dialogs.confirm import Confirm
-from stateview.dashboard.dialogs.key_actions import delete, expire, literal, rename, seconds_of
-from stateview.dashboard.dialogs.prompt import Ask
+from stateview.dashboard.dialogs.key_actions import delete, expire, literal, parse_seconds, rename
+from stateview.dashboard.dialogs.prompt import PromptDialog
 from stateview.dashboard.screens.edit import EditScreen, add, edit
-from stateview.dashboard.screens.edit_conflict import ConflictScreen, Differences
+from stateview.dashboard.screens.edit_conflict import ConflictDiff, ConflictScreen
 from stateview.dashboard.widgets.json_editor import JsonEdit
 
 HOSTILE = "\x1b[31mred\x07 [/bold] \u202eabc\x9b31m\u2028\x7f end"
@@ -120,18 +120,18 @@ def test_what_is_wrong_with_a_text_is_said_with_its_place():
 
 
 def test_the_command_that_saves_takes_any_key_and_value():
-    from stateview.cli.parser import bind
+    from stateview.cli.parser import parse
 
     for key in ("k", "-k", "--json", "a b"):
         for text in (b"-5", b'"--"', b"{}"):
-            bound = bind(save_words(key, text, Draft("", 7, time.monotonic() + 60)))
+            bound = parse(save_words(key, text, Draft("", 7, time.monotonic() + 60)))
             assert (bound.arguments["key"], bound.arguments["value"]) == (key, text.decode())
             assert bound.arguments["expected"] == 7 and 59 < bound.arguments["ttl"] <= 60
 
 
 def test_times():
-    assert [seconds_of(one) for one in ("90", "15m", " 2h", "7d", "1.5s")] == [90, 900, 7200, 604_800, 1.5]
-    assert [seconds_of(one) for one in ("", "x", "-1", "0", "nan", "inf", "1y", "1e11")] == [None] * 8
+    assert [parse_seconds(one) for one in ("90", "15m", " 2h", "7d", "1.5s")] == [90, 900, 7200, 604_800, 1.5]
+    assert [parse_seconds(one) for one in ("", "x", "-1", "0", "nan", "inf", "1y", "1e11")] == [None] * 8
 
 
 # --- editing in place ----------------------------------------------------------------------------------------------
@@ -335,7 +335,7 @@ async def raced(app, pilot, state, write_theirs):
 
 
 def differences(app):
-    view = app.screen.query_one(Differences)
+    view = app.screen.query_one(ConflictDiff)
     return "\n".join(text for _, text in view._rows)
 
 
@@ -467,11 +467,11 @@ def test_a_key_is_renamed_and_a_name_that_is_taken_is_asked_for_again(state):
     async def scenario():
         async with running(state) as (app, pilot):
             rename(app, "old")
-            await until(pilot, on(app, Ask))
+            await until(pilot, on(app, PromptDialog))
             assert "its name" in said(app.screen, "said")
             app.screen.query_one(Input).value = "taken"
             await pilot.press("enter")
-            await until(pilot, lambda: app.told and isinstance(app.screen, Ask))
+            await until(pilot, lambda: app.told and isinstance(app.screen, PromptDialog))
             app.screen.query_one(Input).value = "-new"
             await pilot.pause()
             assert said(app.screen, "line") == "stateview rename -- old -new"
@@ -488,7 +488,7 @@ def test_a_name_under_which_a_masked_value_would_be_shown_is_said(state):
     async def scenario():
         async with running(state, redact=("*token*",)) as (app, pilot):
             rename(app, "api-token")
-            await until(pilot, on(app, Ask))
+            await until(pilot, on(app, PromptDialog))
             for name, told in (("api-key", True), ("old-token", False)):
                 app.screen.query_one(Input).value = name
                 await pilot.pause()
@@ -504,7 +504,7 @@ def test_an_expiry_is_set_and_taken_away(state):
         async with running(state, size=(60, 15)) as (app, pilot):
             for typed in ("2h", "never"):
                 expire(app, "k")
-                await until(pilot, on(app, Ask))
+                await until(pilot, on(app, PromptDialog))
                 await pilot.press("x", "enter")
                 assert "90 (seconds)" in said(app.screen, "said")
                 await pilot.press("backspace", *typed)
@@ -599,12 +599,12 @@ def test_a_large_value_is_not_edited_in_place(state):
 
 
 def test_typing_into_the_largest_value_that_is_edited_in_place_is_quick(state):
-    state.save("k", {"a": "x y" * (INLINE // 3 - 20)})
+    state.save("k", {"a": "x y" * (INLINE_CHARACTERS // 3 - 20)})
 
     async def scenario():
         async with running(state) as (app, pilot):
             screen = await opened(app, pilot, "k")
-            assert len(screen.text) > INLINE - 100
+            assert len(screen.text) > INLINE_CHARACTERS - 100
             await pilot.press("down", "end", "left")
             before = time.perf_counter()
             await pilot.press("z", "z", "z")

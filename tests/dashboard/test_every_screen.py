@@ -38,19 +38,19 @@ from stateview.codec import MAX_DEPTH
 from stateview.dashboard.dialogs.confirm import Confirm
 from stateview.dashboard.dialogs.key_actions import SearchLine
 from stateview.dashboard.dialogs.menu import Menu
-from stateview.dashboard.dialogs.new_checkpoint import NewCheckpoint
-from stateview.dashboard.dialogs.prompt import Ask
+from stateview.dashboard.dialogs.new_checkpoint import CheckpointDialog
+from stateview.dashboard.dialogs.prompt import PromptDialog
 from stateview.dashboard.screens.activity import DoneScreen
 from stateview.dashboard.screens.command_prompt import CommandScreen
 from stateview.dashboard.screens.diff import DiffScreen
-from stateview.dashboard.screens.diff_base import ChangesScreen
+from stateview.dashboard.screens.diff_base import DiffBaseScreen
 from stateview.dashboard.screens.edit import EditScreen
 from stateview.dashboard.screens.edit_conflict import ConflictScreen
 from stateview.dashboard.screens.help import HelpScreen
 from stateview.dashboard.screens.history import HistoryScreen
 from stateview.dashboard.screens.main import MainScreen
 from stateview.dashboard.screens.output import OutputScreen
-from stateview.dashboard.screens.restore import SEEN, RestoreScreen
+from stateview.dashboard.screens.restore import SEEN_SECONDS, RestoreScreen
 from stateview.dashboard.widgets.json_editor import JsonEdit
 from stateview.dashboard.widgets.key_bar import KeyBar
 
@@ -67,16 +67,16 @@ def test_every_screen_and_dialog_is_looked_at() -> None:
 TYPED: dict[Kind, str] = {  # into the field of a screen, while the backend is lost
     EditScreen: " ",
     CommandScreen: "load p",  # for which keys are read
-    Ask: "-kept",
-    NewCheckpoint: "kept",
+    PromptDialog: "-kept",
+    CheckpointDialog: "kept",
     Menu: "sta",
     SearchLine: "plan",
 }
 ACT: dict[Kind, str] = {  # what saves, on a screen that does
     EditScreen: "ctrl+s",
     ConflictScreen: "m",
-    Ask: "enter",
-    NewCheckpoint: "enter",
+    PromptDialog: "enter",
+    CheckpointDialog: "enter",
     Confirm: "y",
     RestoreScreen: "y",
 }
@@ -159,7 +159,7 @@ def test_a_backend_that_is_killed_is_told_and_what_is_true_is_shown_when_it_is_b
 
         pilot.app.clear_notifications()
         if kind is RestoreScreen:
-            await pilot.pause(SEEN)  # a change that just came is not confirmed
+            await pilot.pause(SEEN_SECONDS)  # a change that just came is not confirmed
         server.kill()
         if kind in ACT:
             await pilot.press(ACT[kind])
@@ -198,7 +198,7 @@ KEYS: dict[Kind, tuple[str, ...]] = {  # that a screen of one key is opened on; 
     EditScreen: ("deep", "large", LONG_KEY),
     ConflictScreen: ("deep", LONG_KEY),
     SearchLine: ("large", LONG_KEY),
-    Ask: (LONG_KEY,),
+    PromptDialog: (LONG_KEY,),
     Confirm: (LONG_KEY,),
 }
 
@@ -233,7 +233,7 @@ def test_nothing_hostile_is_obeyed_or_holds_up_the_screen(kind: Kind, hostile: s
         if kind in KEYS:
             await shown(pilot, "theirs" if isinstance(pilot.app.screen, ConflictScreen) else "owned")
         for pressed in ("down", "end", "pageup"):
-            if isinstance(screen := pilot.app.screen, ChangesScreen):
+            if isinstance(screen := pilot.app.screen, DiffBaseScreen):
                 await until(pilot, lambda screen=screen: screen.view.change and screen.view.key == screen.keys.key)
                 assert "owned" in screen_text(board(pilot))
             assert not obeyed(pilot)
@@ -306,8 +306,8 @@ USABLE: dict[Kind, tuple[str, ...]] = {  # seen at 60×15
     OutputScreen: ("diff start", "phase"),
     HelpScreen: ("Help: the keys", "Move"),
     DoneScreen: ("Done in this session", "nothing was done yet"),
-    Ask: ("Rename phase", "that is its name"),
-    NewCheckpoint: ("Checkpoint of live", "enter makes it"),
+    PromptDialog: ("Rename phase", "that is its name"),
+    CheckpointDialog: ("Checkpoint of live", "enter makes it"),
     Confirm: ("Delete 1 key", "phase", "y  yes", "n  no"),
     Menu: ("Diff of live with", "start", "esc closes"),
     SearchLine: ("/", "more"),
@@ -436,11 +436,11 @@ def on_a_full_disk(backend: str, folder: str) -> None:
         await pilot.press("ctrl+s")
         await at_screen(pilot, MainScreen)
 
-        await open_case(pilot, NewCheckpoint)
+        await open_case(pilot, CheckpointDialog)
         await pilot.press(*"kept", "tab", *"a note")
         if backend == "json":  # in SQLite a name may find room in a page that is there
             await no_room(pilot, "enter")
-            await at_screen(pilot, NewCheckpoint)
+            await at_screen(pilot, CheckpointDialog)
             assert typed(pilot) == ["kept", "a note"]
             filler.unlink()
         await pilot.press("enter")

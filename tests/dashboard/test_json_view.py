@@ -17,7 +17,7 @@ from stateview.dashboard.data.json_copy import load_line, shell_word
 from stateview.dashboard.data.json_search import search
 from stateview.dashboard.data.json_tree import Tree, line_at, text_lines
 from stateview.dashboard.dialogs.key_actions import SearchLine
-from stateview.dashboard.display.redaction import MASK, masked, masked_places, without_masked
+from stateview.dashboard.display.redaction import MASK, is_redacted, masked_places, without_masked
 from stateview.dashboard.widgets.json_view import JsonView
 
 HOSTILE = "\x1b[31mred\x1b]0;t\x07 [/bold] [red] \u202eabc \x9b31m \r\n\tend"
@@ -408,8 +408,8 @@ def test_masked_members_are_not_shown_opened_found_or_copied(tmp_path):
 
 
 def test_masks():
-    assert masked("Api_Token", ("*token*",)) and not masked("user", ("*token*", "pass*"))
-    assert masked("PASSWORD", ("x", "pass*")) and not masked("anything", ())
+    assert is_redacted("Api_Token", ("*token*",)) and not is_redacted("user", ("*token*", "pass*"))
+    assert is_redacted("PASSWORD", ("x", "pass*")) and not is_redacted("anything", ())
     value = {"a": [{"token": 1, "b": 2}], "token/x": {"c": 1}}
     assert sorted(masked_places(value, ("token*",))) == ["/a/0/token", "/token~1x"]
     assert without_masked(value, ("token*",)) == {"a": [{"token": MASK, "b": 2}], "token/x": MASK}

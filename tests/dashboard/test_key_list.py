@@ -17,14 +17,14 @@ from rich.cells import cell_len
 from textual.app import App
 
 from stateview import StateManager
-from stateview.backends.protocol import Batch, Row, Write
+from stateview.backends.protocol import CommitRequest, KeySummary, Write
 from stateview.backends.sqlite import page_checksums as sqlite_pages
 from stateview.dashboard.data import filtered_key_source as list_source
 from stateview.dashboard.data import key_source as source
-from stateview.dashboard.data.background import Reader
-from stateview.dashboard.data.filtered_key_source import ListSource
-from stateview.dashboard.data.key_filter import Filter, holds, places, quality
-from stateview.dashboard.data.key_source import Prefetch, RangeSource, open_source
+from stateview.dashboard.data.background import BackgroundExecutor
+from stateview.dashboard.data.filtered_key_source import FilteredKeys
+from stateview.dashboard.data.key_filter import Filter, is_subsequence, match_positions, score
+from stateview.dashboard.data.key_source import KeyRange, Prefetch, open_source
 from stateview.dashboard.display.key_row import Columns, start_of
 from stateview.dashboard.widgets.filter_bar import FilterBar
 from stateview.dashboard.widgets.key_list import KeyList
@@ -44,7 +44,9 @@ HOSTILE = [
 
 def fill(manager, keys, value=lambda key: {"of": key}):
     """Save many keys in one commit."""
-    manager.backend.commit(Batch({key: Write(json.dumps(value(key), ensure_ascii=False).encode()) for key in keys}))
+    manager.backend.commit(
+        CommitRequest({key: Write(json.dumps(value(key), ensure_ascii=False).encode()) for key in keys})
+    )
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def numbered(count):
 
 def learn(found):
     """Let a source do all its work in the background, without its rests."""
-    while found.learn(lambda: False) is not None:
+    while found.work(lambda: False) is not None:
         found._rested = 0.0
 
 
@@ -85,7 +87,7 @@ def check(found, keys):
         assert [row.key for row in page.rows] == keys[page.start : page.start + len(page.rows)]
         assert page.start + len(page.rows) >= min(len(keys), start + 20)
     for key in [*keys[:: max(1, len(keys) // 7)], "", "zzz", "run:00050", "a"]:
-        page = found.near(key, 10, 10) if key else found.page(0, 10)
+        page = found.page_around(key, 10, 10) if key else found.page(0, 10)
         place = sum(other < key for other in keys)
         assert page.start == max(0, min(place, len(keys)) - 10)
         assert page.place == place
@@ -94,12 +96,12 @@ def check(found, keys):
 
 @pytest.mark.parametrize("count", [0, 3, 19, 700])
 def test_any_part_of_a_range_is_reached_by_its_rank_and_by_its_key(manager, monkeypatch, count):
-    monkeypatch.setattr(source, "STEP", 32)
+    monkeypatch.setattr(source, "KEYS_PER_ANCHOR", 32)
     keys = sorted([*numbered(count), "é1", "é2", "\U0010ffff\U0010ffff", "\U0010fffe"][: count + 4 if count else 0])
     if keys:
         fill(manager, keys)
     for prefix in ("", "run:", "run:0001", "é", "\U0010ffff"):
-        found = RangeSource(manager, None, prefix)
+        found = KeyRange(manager, None, prefix)
         sought = [key for key in keys if key.startswith(prefix)]
         assert [row.key for row in found.page(0, 10).rows] == sought[:10]
         half = len(sought) // 2
@@ -109,15 +111,15 @@ def test_any_part_of_a_range_is_reached_by_its_rank_and_by_its_key(manager, monk
             assert found.rank(sought[half]) == half
         learn(found)
         assert found.page(0, 10).total == len(sought)
-    check(RangeSource(manager), keys)
+    check(KeyRange(manager), keys)
 
 
 def test_ranks_and_pages_follow_what_others_write(manager, monkeypatch):
-    monkeypatch.setattr(source, "STEP", 16)
+    monkeypatch.setattr(source, "KEYS_PER_ANCHOR", 16)
     dice = random.Random(4)
     keys = set(numbered(300))
     fill(manager, keys)
-    found, part = RangeSource(manager), RangeSource(manager, None, "run:0001")
+    found, part = KeyRange(manager), KeyRange(manager, None, "run:0001")
     for one in (found, part):
         learn(one)
     for turn in range(12):
@@ -125,37 +127,37 @@ def test_ranks_and_pages_follow_what_others_write(manager, monkeypatch):
         gone = set(dice.sample(sorted(keys), min(len(keys), dice.choice([0, 3, 40]))))
         same = set(dice.sample(sorted(keys - gone), 5))
         writes = {key: Write(b"1") for key in new | same} | {key: Write(None) for key in gone - new}
-        manager.backend.commit(Batch(writes))
+        manager.backend.commit(CommitRequest(writes))
         keys = (keys - gone) | new
         for one in (found, part):
-            one.moved(None if turn % 4 == 3 else sorted(writes))
+            one.invalidate(None if turn % 4 == 3 else sorted(writes))
         check(found, sorted(keys))
         learn(part)
         assert part.page(0, 5).total == sum(key.startswith("run:0001") for key in keys)
 
 
 def test_a_namespace_that_grows_gets_anchors_where_it_grew(manager, monkeypatch):
-    monkeypatch.setattr(source, "STEP", 16)
-    found = RangeSource(manager)
+    monkeypatch.setattr(source, "KEYS_PER_ANCHOR", 16)
+    found = KeyRange(manager)
     learn(found)
     keys = numbered(500)
     for start in range(0, 500, 50):
         fill(manager, keys[start : start + 50])
-        found.moved(keys[start : start + 50])
+        found.invalidate(keys[start : start + 50])
         check(found, keys[: start + 50])
     assert manager.backend.kind == "redis" or max(found._gaps.sizes) <= 64
 
 
 def test_a_past_state_is_listed_as_it_was(manager, monkeypatch):
-    monkeypatch.setattr(source, "STEP", 16)
+    monkeypatch.setattr(source, "KEYS_PER_ANCHOR", 16)
     keys = numbered(200)
     fill(manager, keys)
     manager.checkpoint("before")
     fill(manager, ["a", "run:000100:x", "zz"])
     manager.delete("run:000000:step")
-    check(RangeSource(manager, "before"), keys)
-    check(RangeSource(manager, "live~1"), sorted([*keys, "a", "run:000100:x", "zz"]))
-    past = RangeSource(manager, "live~1")
+    check(KeyRange(manager, "before"), keys)
+    check(KeyRange(manager, "live~1"), sorted([*keys, "a", "run:000100:x", "zz"]))
+    past = KeyRange(manager, "live~1")
     past.page(0, 1)
     manager.save("b", 1)
     assert "b" not in [row.key for row in past.page(0, 1000).rows], "a ref is looked up once"
@@ -165,24 +167,24 @@ def test_a_past_state_is_listed_as_it_was(manager, monkeypatch):
 def test_pages_read_before_anything_is_learnt_are_true_at_a_hundred_thousand_keys(here):
     keys = numbered(100_000)
     fill(here, keys, lambda _: 1)
-    found = RangeSource(here)
+    found = KeyRange(here)
     for start in (0, 99_950, 50_000, 73_211):
         page = found.page(start, 100)
         assert [row.key for row in page.rows] == keys[page.start : page.start + 100]
     assert len(found._gaps.lows) == 1
     learn(found)
-    assert len(found._gaps.lows) == 100_000 // source.STEP
+    assert len(found._gaps.lows) == 100_000 // source.KEYS_PER_ANCHOR
     assert [row.key for row in found.page(73_211, 3).rows] == keys[73_211:73_214]
 
 
 def test_correcting_takes_a_tenth_of_a_core_at_most(here):
     fill(here, numbered(60_000), lambda _: 1)
-    found = RangeSource(here)
+    found = KeyRange(here)
     learn(found)
     started, busy = time.monotonic(), time.thread_time()
     while time.monotonic() - started < 1.5:
-        found.moved(None)
-        rest = found.learn(lambda: False)
+        found.invalidate(None)
+        rest = found.work(lambda: False)
         time.sleep(0.01 if rest is None else min(rest, 0.1))
     assert time.thread_time() - busy < 0.2 * (time.monotonic() - started)
 
@@ -207,12 +209,12 @@ def test_what_is_typed_says_which_filter_it_is(typed, expected):
 
 
 def test_fuzzy_finds_letters_in_their_order_and_ranks_words_first():
-    assert holds("abc", "xAxxBxxC")
-    assert not holds("abc", "acb")
-    assert places("step", "s:t:step") == [4, 5, 6, 7]
-    assert places("rs", "run:step") == [0, 4]
-    assert places("İ".lower()[0], "xİ") == [1], "a letter whose lower case is two is still one place"
-    best = sorted(["tests/e_p", "the:step", "stxexxp", "step"], key=lambda text: -quality("step", text))
+    assert is_subsequence("abc", "xAxxBxxC")
+    assert not is_subsequence("abc", "acb")
+    assert match_positions("step", "s:t:step") == [4, 5, 6, 7]
+    assert match_positions("rs", "run:step") == [0, 4]
+    assert match_positions("İ".lower()[0], "xİ") == [1], "a letter whose lower case is two is still one place"
+    best = sorted(["tests/e_p", "the:step", "stxexxp", "step"], key=lambda text: -score("step", text))
     assert best == ["step", "the:step", "tests/e_p", "stxexxp"]
 
 
@@ -222,7 +224,7 @@ def expected_rows(manager, text, order):
     tests = {
         "prefix": lambda entry: entry.key.startswith(sought),
         "glob": lambda entry: fnmatchcase(entry.key, sought),
-        "fuzzy": lambda entry: holds(sought, entry.key),
+        "fuzzy": lambda entry: is_subsequence(sought, entry.key),
         "values": lambda entry: sought in json.dumps(entry.value),
     }
     found = [entry for entry in manager.at("live").entries() if tests[kind](entry)]
@@ -232,7 +234,7 @@ def expected_rows(manager, text, order):
 
     keys = {
         "key": lambda entry: (
-            -quality(Filter.parse(text).text, entry.key) if text[:1] == "~" else 0, entry.key
+            -score(Filter.parse(text).text, entry.key) if text[:1] == "~" else 0, entry.key
         ),
         "newest": lambda entry: (-entry.time.timestamp(), -entry.revision, entry.key),
         "oldest": lambda entry: (entry.time.timestamp(), entry.revision, entry.key),
@@ -262,64 +264,64 @@ def test_what_others_write_is_put_in_and_taken_out(here, text, order, limit):
     dice = random.Random(text + order)
     keys = {f"{dice.choice('abc')}:{number}" for number in range(150)}
     fill(here, keys, lambda key: "x" * dice.randrange(40) + key[2:])
-    found = ListSource(here, None, text, order, limit)
+    found = FilteredKeys(here, None, text, order, limit)
     learn(found)
     for turn in range(8):
         new = {f"{dice.choice('abc')}:{dice.randrange(400)}" for _ in range(dice.choice([1, 8]))}
         gone = set(dice.sample(sorted(keys - new), dice.choice([0, 2, 30 if turn == 3 else 5])))
         fill(here, new, lambda key: "x" * dice.randrange(40) + key[2:])
-        here.backend.commit(Batch({key: Write(None) for key in gone}))
+        here.backend.commit(CommitRequest({key: Write(None) for key in gone}))
         keys = (keys | new) - gone
-        found.moved(None if turn == 6 else sorted(new | gone))
+        found.invalidate(None if turn == 6 else sorted(new | gone))
         expected = expected_rows(here, text, order)
         rows = rows_of(found)
         assert rows == expected[: len(rows)]
         assert len(rows) > 0.9 * min(limit, len(expected)) - 1
         assert found._shown.count == len(expected)
         if len(expected) > len(rows):
-            assert found.told() == [f"first {len(rows):,} of {len(expected):,}"]
+            assert found.status() == [f"first {len(rows):,} of {len(expected):,}"]
 
 
 def test_a_list_holds_the_first_ten_thousand_and_counts_all(here):
     fill(here, numbered(12_345), lambda _: 1)
     found = open_source(here, None, "*step", "key")
-    assert len(rows_of(found)) == list_source.LIMIT == 10_000
-    assert found.told() == ["first 10,000 of 12,345"]
+    assert len(rows_of(found)) == list_source.MAX_ROWS == 10_000
+    assert found.status() == ["first 10,000 of 12,345"]
 
 
 def test_a_search_says_how_far_it_is_and_can_be_ended(here, monkeypatch):
-    monkeypatch.setattr(list_source, "BITE", 0.0)
+    monkeypatch.setattr(list_source, "WORK_SECONDS", 0.0)
     fill(here, numbered(5000), lambda _: 1)
     found = open_source(here, None, "*1:step")
-    assert found.halting
-    monkeypatch.setattr(list_source, "BITE", 1e-9)
+    assert found.is_searching
+    monkeypatch.setattr(list_source, "WORK_SECONDS", 1e-9)
     while not found.page(0, 10).rows:
-        assert found.learn(lambda: False) == 0.0
-    assert found.told() == ["20% searched, esc stops"]
-    found.halt()
+        assert found.work(lambda: False) == 0.0
+    assert found.status() == ["20% searched, esc stops"]
+    found.cancel()
     held = found.page(0, 1000).rows
-    assert found.learn(lambda: False) is None
-    assert not found.halting
+    assert found.work(lambda: False) is None
+    assert not found.is_searching
     assert found.page(0, 1000).rows == held
-    assert found.told() == ["stopped at 20%"]
+    assert found.status() == ["stopped at 20%"]
     here.delete(held[0].key)
-    found.moved([held[0].key])
+    found.invalidate([held[0].key])
     learn(found)
     assert found.page(0, 1000).rows == held[1:]
 
 
 @pytest.mark.parametrize("limit", [50, 10_000])
 def test_what_changes_while_it_is_searched_is_found_once(here, monkeypatch, limit):
-    monkeypatch.setattr(list_source, "BITE", 1e-9)
+    monkeypatch.setattr(list_source, "WORK_SECONDS", 1e-9)
     fill(here, numbered(3000), lambda _: 1)
-    found = ListSource(here, None, "*9:*", "newest", limit)
-    found.learn(lambda: False)  # the first thousand
+    found = FilteredKeys(here, None, "*9:*", "newest", limit)
+    found.work(lambda: False)  # the first thousand
     behind, ahead = "run:000009:step", "run:002009:step"
     for key in (behind, ahead):
         here.save(key, 2)
     here.save("run:000009:new", 3)
     here.delete("run:002019:step")
-    found.moved([behind, ahead, "run:000009:new", "run:002019:step"])
+    found.invalidate([behind, ahead, "run:000009:new", "run:002019:step"])
     rows = rows_of(found)
     assert rows[:3] == ["run:000009:new", ahead, behind]
     assert len(rows) == len(set(rows)) == min(limit, 300)
@@ -339,7 +341,7 @@ def test_a_damaged_value_does_not_end_a_search_and_is_told(new_store):
             manager.load("150")
         found = open_source(manager, None, "=value 1")
         assert rows_of(found) == [f"{number:03d}" for number in range(100, 200) if number != 150]
-        assert found.told() == ["1 damaged, not searched"]
+        assert found.status() == ["1 damaged, not searched"]
 
 
 def test_a_past_state_is_searched_as_it_was(manager):
@@ -366,7 +368,7 @@ def test_a_line_has_what_its_width_allows(past):
 
 def test_what_is_masked_is_not_in_the_start_of_a_value():
     def start(key, text):
-        return start_of(Row(key, len(text), text.encode()[:160], 1, 0), ("*token*",))
+        return start_of(KeySummary(key, len(text), text.encode()[:160], 1, 0), ("*token*",))
 
     assert start("my_TOKEN", '"abc"') == "••••••"
     assert start("a", '{"user":"x","api_token":"abc","z":1}') == '{"user":"x","api_token":••••••'
@@ -384,7 +386,7 @@ class Host(App):
 
     def __init__(self, manager, redact=(), prefetch=None, at=None):
         super().__init__()
-        self.reader = Reader()
+        self.reader = BackgroundExecutor()
         self.redact = redact
         self.manager, self.prefetch, self.at = manager, prefetch, at
         self.failures, self.seen, self.chosen, self.outer = [], [], [], 0
@@ -396,7 +398,7 @@ class Host(App):
     def on_mount(self):
         keys = self.query_one(KeyList)
         keys.focus()
-        keys.show(self.prefetch.source if self.prefetch else RangeSource(self.manager, self.at), self.prefetch)
+        keys.show(self.prefetch.source if self.prefetch else KeyRange(self.manager, self.at), self.prefetch)
 
     def on_filter_bar_typed(self, event):
         self.query_one(KeyList).filter(event.text)
@@ -688,7 +690,7 @@ def test_the_order_goes_round_and_follows_what_is_written(manager):
 
 
 def test_escape_ends_a_search_and_only_then_goes_further(here, monkeypatch):
-    monkeypatch.setattr(list_source, "PAGE", 50)
+    monkeypatch.setattr(list_source, "KEYS_PER_PAGE", 50)
     fill(here, numbered(50_000), lambda _: 1)
 
     async def stop():
@@ -771,7 +773,7 @@ def test_a_past_state_does_not_move(manager):
             await screen.pilot.pause(0.4)
             assert screen.keys.status == "1/50"
             await screen.press("j", "j")
-            screen.keys.show(RangeSource(manager))
+            screen.keys.show(KeyRange(manager))
             await screen.status("4/51")
             assert screen.keys.key == "run:000002:step", "the cursor stays on its key when one goes to another state"
 
@@ -908,7 +910,9 @@ def test_many_writers_leave_the_list_whole(manager):
         async with shown(manager) as screen:
             for turn in range(25):
                 keys = [f"run:{dice.randrange(2000):06d}:{dice.randrange(5)}" for _ in range(20)]
-                manager.backend.commit(Batch({key: Write(b"1" if dice.random() < 0.7 else None) for key in keys}))
+                manager.backend.commit(
+                    CommitRequest({key: Write(b"1" if dice.random() < 0.7 else None) for key in keys})
+                )
                 screen.keys.moved(sorted(set(keys)))
                 await screen.press(dice.choice(["pagedown", "pageup", "end", "home", "j", "ctrl+d"]))
                 if turn % 5 == 0:

@@ -447,7 +447,7 @@ def test_quitting_waits_for_no_read(sqlite: str) -> None:
         await shown(pilot, "phase")
         app = board(pilot)
         for number in range(8):
-            app.reader.ask(app, number, lambda _stop: released.wait(), print, print)
+            app.reader.submit(app, number, lambda _stop: released.wait(), print, print)
         await pilot.press("q")
         await until(pilot, lambda: not app.is_running)
 
@@ -508,12 +508,12 @@ def test_a_command_line_names_the_store_and_namespace_that_a_terminal_would_not_
         app = pilot.app
         assert isinstance(app, Dashboard)
         assert app.command_line(["load", "a b"]) == f"stateview -s {sqlite} load 'a b'"
-        app.go(None, "other")
+        app.switch_to(None, "other")
         await shown(pilot, "other", "here")
         full = app.command_line(["load", "here"])
         assert full == f"stateview -s {sqlite} -n other load here"
-        assert app.brief(full) == "load here"
-        assert app.brief("stateview -n work load here") == "-n work load here"
+        assert app.short_command(full) == "load here"
+        assert app.short_command("stateview -n work load here") == "-n work load here"
 
     look(StateManager(sqlite, "work"), flow, store=sqlite)
 

@@ -17,7 +17,7 @@ from stateview import StateManager
 from stateview.cli.program import main
 from stateview.dashboard.app import Dashboard
 from stateview.dashboard.data.diff_model import NONE, PARTLY, WHOLE
-from stateview.dashboard.screens.restore import SEEN, RestoreScreen
+from stateview.dashboard.screens.restore import SEEN_SECONDS, RestoreScreen
 from stateview.model import ABSENT
 
 FLOWS = KINDS[:3]  # one of each
@@ -258,7 +258,7 @@ def test_keys_that_others_wrote_are_checked_again_and_the_marks_stay(url: str) -
         assert screen.keys.key == "job"
         assert "! ~ job" in line_with(pilot.app, "~ job")
         assert "! " not in line_with(pilot.app, "+ gone").replace("│", "")[:12]
-        await pilot.pause(SEEN)  # a change must have stood on the screen before y can mean it
+        await pilot.pause(SEEN_SECONDS)  # a change must have stood on the screen before y can mean it
         await pilot.press("y")
         await until(pilot, lambda: "Restored 2 keys · z undoes it" in pilot.app.told())
 
@@ -298,7 +298,7 @@ def test_y_restores_nothing_that_changed_after_it_was_seen(url: str) -> None:
         await shown(pilot, "! 1 key changed since this preview: checked again", '"newer" → ')
         assert state_of(url) == {**AFTER, "notes": "newer"} and pilot.app.screen is screen
         write(url, unrelated=1)
-        await pilot.pause(SEEN)
+        await pilot.pause(SEEN_SECONDS)
         await pilot.press("y")
         await until(pilot, lambda: "Restored 4 keys · z undoes it" in pilot.app.told())
 
@@ -313,13 +313,13 @@ def test_an_answer_on_its_way_is_dropped_when_the_question_is_asked_anew(url: st
         app = pilot.app
         assert isinstance(app, Dashboard)
         for number in range(3):
-            app.reader.ask(app, "number", lambda _, number=number: number, got.append, app.trouble)  # type: ignore[misc]
+            app.reader.submit(app, "number", lambda _, number=number: number, got.append, app.show_error)  # type: ignore[misc]
             time.sleep(0.1)  # it has been answered, and the app has not heard of it
         await until(pilot, lambda: got)
         await pilot.pause(0.1)
-        app.reader.ask(app, "number", lambda _: 3, got.append, app.trouble)
+        app.reader.submit(app, "number", lambda _: 3, got.append, app.show_error)
         time.sleep(0.1)
-        app.reader.stop(app, "number")
+        app.reader.cancel(app, "number")
         await pilot.pause(0.1)
 
     run(seed(url), flow)

@@ -391,7 +391,7 @@ def test_a_log_that_comes_late_is_not_that_of_the_namespace_gone_to(url: str, ga
         write(url, a1=2)
         await until(pilot, lambda: gate.waiting["commits"])
         gate.hold("head", only="empty")
-        app.go(None, "empty")
+        app.switch_to(None, "empty")
         await until(pilot, lambda: gate.waiting["head"])
         gate.let_go("head")
         await shown(pilot, "live  nothing was saved yet")
@@ -450,7 +450,7 @@ def test_the_last_key_of_a_past_state_is_gone_to_once_it_is_known_how_many_there
         assert app.main is not None
         keys = app.main.keys
         gate.hold("count")
-        app.travel("before")
+        app.show_state("before")
         await until(pilot, lambda: gate.waiting["count"] and keys.total is None and keys.key == "a1")
         await pilot.press("G")
         await until(pilot, lambda: "counting, then to the last" in keys.status)

@@ -319,8 +319,8 @@ def test_a_network_file_system_and_a_full_disk_are_said(kind: str, tmp_path: Pat
     with StateManager(f"{kind}:{tmp_path}", "main") as state:
         fill(state)
     real = os.statvfs(tmp_path)
-    monkeypatch.setattr(file_doctor, "on_network", lambda path: True)
-    monkeypatch.setattr(sqlite_doctor, "on_network", lambda path: True)
+    monkeypatch.setattr(file_doctor, "is_network_filesystem", lambda path: True)
+    monkeypatch.setattr(sqlite_doctor, "is_network_filesystem", lambda path: True)
     full = os.statvfs_result([*real[:4], 1, *real[5:]])
     monkeypatch.setattr("os.statvfs", lambda path: full)
     report = state.doctor()
@@ -478,8 +478,8 @@ SQLITE_DAMAGE = {
 def test_sqlite_damage_is_an_error_that_recover_mends(
     sqlite_state: StateManager, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stateview.backends.sqlite.backend.TRUST", 0.0)
-    monkeypatch.setattr("stateview.backends.sqlite.backend.SMALL", 0)
+    monkeypatch.setattr("stateview.backends.sqlite.backend.TRUST_SECONDS", 0.0)
+    monkeypatch.setattr("stateview.backends.sqlite.backend.SMALL_FILE_BYTES", 0)
     statements, words = SQLITE_DAMAGE[what]
     edit(sqlite_state, *statements)
     report = sqlite_state.doctor()
@@ -502,7 +502,7 @@ def test_sqlite_a_page_that_was_not_written_by_us_is_an_error(sqlite_state: Stat
 def test_sqlite_every_flipped_bit_of_what_is_used_is_an_error(
     sqlite_state: StateManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stateview.backends.sqlite.backend.TRUST", 0.0)
+    monkeypatch.setattr("stateview.backends.sqlite.backend.TRUST_SECONDS", 0.0)
     path = folder_of(sqlite_state) / "state.db"
     data = path.read_bytes()
     chance = random.Random(7)
@@ -531,7 +531,7 @@ def test_sqlite_settings_are_said(sqlite_state: StateManager, monkeypatch: pytes
     assert sqlite_state.doctor().findings == ()
     for number in range(40):
         sqlite_state.save("large", "x" * 100_000 + str(number))
-    monkeypatch.setattr(sqlite_doctor, "LARGE", 1000)
+    monkeypatch.setattr(sqlite_doctor, "LARGE_WAL_BYTES", 1000)
     assert "log (-wal) has grown" in said(sqlite_state.doctor())
     sqlite_state.backend.compact(sqlite_state.revision)
     sqlite_state.delete("large")
@@ -675,7 +675,7 @@ def test_redis_what_migrations_left_is_said(redis_state: tuple[StateManager, Any
             parts = name.decode().split(":")
             client.copy(name, f"{parts[0]}:{{{state.namespace}}}:before-migrate-20250101T000000Z-abcd:{parts[2]}")
             client.copy(name, f"{parts[0]}:{{{state.namespace}}}X:before-migrate-20250101T000000Z-abcd:{parts[2]}")
-    receiver = state.backend.receive()
+    receiver = state.backend.open_staging()
     receiver.put(note={"n": 1})
     receiver.close()
     told = [one for one in state.doctor().findings if "migrat" in one.subject]

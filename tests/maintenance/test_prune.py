@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from terminal import Terminal
 
 from stateview import Conflict, HistoryPruned, InvalidName, ReadOnly, RefNotFound, StateManager
-from stateview.backends.protocol import Batch, Mark, NewMark
-from stateview.maintenance.prune import PruneReport, history
+from stateview.backends.protocol import CheckpointRecord, CheckpointWrite, CommitRequest
+from stateview.maintenance.prune import PruneReport, iter_superseded
 from stateview.states.retention import kind_of
 from stateview.states.retention import to_micros as micros
 
@@ -45,7 +45,7 @@ def marked(
     time_ = int(state.backend.now() - days * DAY)
     if note is None:
         note = "made by restore 1" if name.startswith("before_") else ""
-    state.backend.commit(Batch(marks=(NewMark(name, note, revision, time_),)))
+    state.backend.commit(CommitRequest(marks=(CheckpointWrite(name, note, revision, time_),)))
 
 
 def names(state: StateManager) -> list[str]:
@@ -91,7 +91,7 @@ def dated(name: str, number: int = 0) -> str:
 def test_a_checkpoint_made_before_kinds_were_stored_is_told_by_its_name_and_note(
     name: str, note: str, automatic: bool, safety: bool
 ) -> None:
-    mark = Mark(name, 1, 0, note)
+    mark = CheckpointRecord(name, 1, 0, note)
     assert (kind_of(mark) != "named", kind_of(mark) == "safety") == (automatic, safety)
 
 
@@ -192,7 +192,7 @@ def test_history_goes_by_the_same_policy(state: StateManager) -> None:
 def test_history_that_is_older_goes_and_what_stood_at_that_time_stays(state: StateManager) -> None:
     start = state.backend.now() - 100 * DAY
     for number in range(10):
-        state.backend.commit(Batch({"k": _write(number)}, time=start + number * 10 * DAY))
+        state.backend.commit(CommitRequest({"k": _write(number)}, time=start + number * 10 * DAY))
     assert state.prune(older_than="45d", history=True).floor == 6  # written 50 days ago, it stood until 40 days ago
     assert read(state, 6) == {"k": 5}
     assert state.prune(older_than="200d", history=True).revisions == 0
@@ -305,7 +305,7 @@ def test_what_stays_reads_as_before_whatever_was_pruned(store_url: str, acts: li
             check_prune(state, *given_)
     check_prune(state, "*", None, None, False)
     check_prune(state, None, 0, None, True)
-    left = list(history(state.backend))
+    left = list(iter_superseded(state.backend))
     assert [one for one in left if not one.deleted] == []  # nothing but deletes that stand can be left
     assert state.recover().problems == ()
     state.close()
@@ -338,7 +338,7 @@ def check_prune(state: StateManager, pattern: Any, keep: int | None, days: int |
 
 
 def weight(state: StateManager) -> int:
-    return sum(one.space for one in history(state.backend))
+    return sum(one.space for one in iter_superseded(state.backend))
 
 
 def test_nothing_is_left_of_what_went(state: StateManager, kind: str) -> None:
@@ -365,7 +365,7 @@ def test_nothing_is_left_of_what_went(state: StateManager, kind: str) -> None:
         folder = Path(state.backend.folder)  # type: ignore[attr-defined]
         assert list((folder / "checkpoints").iterdir()) == []
         assert len((folder / "history.jsonl").read_text().splitlines()) < 25
-    assert list(history(state.backend)) == []
+    assert list(iter_superseded(state.backend)) == []
 
 
 def test_the_floor_can_be_raised_past_many_commits(state: StateManager) -> None:
@@ -564,7 +564,7 @@ def test_killed_at_any_point_what_stays_reads_as_before(store_url: str, folder: 
             state.prune("c*", keep=1, history=True)
             assert {one: read(state, one) for one in content} == content
             assert names(state) == ["c4"]
-            assert {one.revision for one in history(state.backend)} == {4}
+            assert {one.revision for one in iter_superseded(state.backend)} == {4}
             assert state.save("more", 1) == 6
             assert state.recover().problems == ()
     assert killed >= 3

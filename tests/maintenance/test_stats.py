@@ -16,9 +16,9 @@ import redis
 from conftest import REDIS
 
 from stateview import StateManager
-from stateview.backends.protocol import Batch, Write
+from stateview.backends.protocol import CommitRequest, Write
 from stateview.cli.render import Style, render
-from stateview.maintenance.stats import Growth, Stats
+from stateview.maintenance.stats import GrowthBucket, Stats
 from stateview.model import to_datetime, to_micros
 
 COMMAND = [sys.executable, "-m", "stateview"]
@@ -35,7 +35,7 @@ def state(store_url: str, folder: Path) -> Iterator[StateManager]:
 
 def commit(state: StateManager, time: int, **values: str | None) -> None:
     writes = {key: Write(None if value is None else value.encode()) for key, value in values.items()}
-    state.backend.commit(Batch(writes, time=time))
+    state.backend.commit(CommitRequest(writes, time=time))
 
 
 def test_it_counts_what_was_written(state: StateManager) -> None:
@@ -93,7 +93,7 @@ def test_growth_is_by_the_hour_of_two_days_and_else_by_the_day(state: StateManag
     found = state.stats()
     first = datetime(2026, 3, 1, 22, tzinfo=UTC)
     assert found.period == "hour"
-    assert found.growth == (Growth(first, 2, 3, 12), Growth(first + timedelta(hours=2), 1, 2, 1))
+    assert found.growth == (GrowthBucket(first, 2, 3, 12), GrowthBucket(first + timedelta(hours=2), 1, 2, 1))
     commit(state, START + 60 * HOUR, d="55")
     found = state.stats()
     day = datetime(2026, 3, 1, tzinfo=UTC)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from stateview import ABSENT, Conflict, HistoryPruned, KeyNotFound, RefNotFound, StateManager, codec
-from stateview.backends.protocol import START
+from stateview.backends.protocol import SUMMARY_BYTES
 
 EXAMPLES = 80
 LENGTH = 50
@@ -172,7 +172,7 @@ class Machine(RuleBasedStateMachine):
         keys = sorted(content)
         rows = self.state.rows(at=ref)
         assert [(row.key, row.size, row.start) for row in rows] == [
-            (key, len(data), data[:START]) for key, data in ((key, codec.encode(content[key])) for key in keys)
+            (key, len(data), data[:SUMMARY_BYTES]) for key, data in ((key, codec.encode(content[key])) for key in keys)
         ]
         assert self.state.rows(after="a", limit=2, skip=1, at=ref) == [row for row in rows if row.key > "a"][1:3]
         assert self.state.rows("a", limit=2, backwards=True, at=ref) == [row for row in rows if row.key[0] == "a"][-2:]

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 import stateview
 from stateview import ABSENT, Damaged, KeyNotFound, RefNotFound, StateManager
 from stateview.codec import canonical
-from stateview.states.json_diff import SIGNS, Diff, align, apply_some, compare, escape, json_patch, line_diff, point
+from stateview.states.json_diff import (
+    SIGNS,
+    Diff,
+    align,
+    apply_selected,
+    compare,
+    escape,
+    json_patch,
+    line_diff,
+    resolve_pointer,
+)
 
 scalars = st.sampled_from([None, True, False, 0, 1, 1.0, 0.0, -0.0, "", "a", "b", "a/b", "~1", 10**30])
 names = st.sampled_from(["", "a", "b", "~", "/", "~1", "0", "-", "é"])
@@ -39,10 +49,10 @@ def test_every_path_points_at_what_it_says(before, data):
     after = data.draw(st.just(copy.deepcopy(before)) | values)
     for path, kind, old, new in compare(before, after):
         if kind == "removed":
-            assert point(before, path) is old
+            assert resolve_pointer(before, path) is old
             assert new is ABSENT
         else:
-            assert point(after, path) is new
+            assert resolve_pointer(after, path) is new
             assert (old is ABSENT) == (kind == "added")
 
 
@@ -87,11 +97,11 @@ def test_any_choice_of_the_changes_is_made_and_the_rest_is_left(before, after, d
     assert len(set(changes)) == len(changes)
     chosen = data.draw(st.sets(st.sampled_from(changes)) if changes else st.just(set()))
     kept = canonical(before), canonical(after)
-    some = apply_some(before, after, chosen)
+    some = apply_selected(before, after, chosen)
     assert canonical(some) == canonical(merged(before, after, chosen))
-    assert canonical(apply_some(before, after, changes)) == kept[1]
-    assert canonical(apply_some(before, after, [])) == kept[0]
-    assert canonical(apply_some(some, after, [change.path for change in compare(some, after)])) == kept[1]
+    assert canonical(apply_selected(before, after, changes)) == kept[1]
+    assert canonical(apply_selected(before, after, [])) == kept[0]
+    assert canonical(apply_selected(some, after, [change.path for change in compare(some, after)])) == kept[1]
     assert (canonical(before), canonical(after)) == kept
 
 
@@ -100,7 +110,7 @@ def test_any_choice_of_the_changes_is_made_and_the_rest_is_left(before, after, d
 def test_the_first_few_changes_are_the_first_few_operations_of_the_patch(before, after, count):
     chosen = [SIGNS[change.kind] + change.path for change in compare(before, after)][:count]
     patch = json_patch(before, after)[:count]
-    assert canonical(apply_some(before, after, chosen)) == canonical(jsonpatch.apply_patch(before, patch))
+    assert canonical(apply_selected(before, after, chosen)) == canonical(jsonpatch.apply_patch(before, patch))
 
 
 @pytest.mark.parametrize(
@@ -123,22 +133,22 @@ def test_the_first_few_changes_are_the_first_few_operations_of_the_patch(before,
     ids=range(13),
 )
 def test_some_changes(before, after, chosen, expected):
-    assert apply_some(before, after, chosen) == expected
+    assert apply_selected(before, after, chosen) == expected
 
 
 def test_a_pointer_that_two_changes_share_means_both_and_with_a_sign_one():
     before, after = [0, 0, 3, 0], [3, 2, 1, 2]
     changes = [SIGNS[change.kind] + change.path for change in compare(before, after)]
     assert changes == ["-/0", "-/1", "~/1", "+/2", "+/3"]
-    assert apply_some(before, after, ["/1"]) == [0, 3, 2]
-    assert apply_some(before, after, ["-/1"]) == [0, 3, 0]
-    assert apply_some(before, after, ["~/1"]) == [0, 0, 3, 2]
+    assert apply_selected(before, after, ["/1"]) == [0, 3, 2]
+    assert apply_selected(before, after, ["-/1"]) == [0, 3, 0]
+    assert apply_selected(before, after, ["~/1"]) == [0, 0, 3, 2]
 
 
 @pytest.mark.parametrize("pointer", ["/2", "/1/x", "", "1", "+/1", "-/0", "/01"])
 def test_a_pointer_of_no_change_is_an_error_that_names_it(pointer):
     with pytest.raises(KeyNotFound, match="no change at"):
-        apply_some([1, 2, 3], [1, 3], ["/1", pointer])
+        apply_selected([1, 2, 3], [1, 3], ["/1", pointer])
 
 
 @settings(max_examples=300, deadline=None)
@@ -239,15 +249,15 @@ def test_hard_lists_take_bounded_time(before, after):
 
 @pytest.mark.parametrize("token", ["", "a", "~", "/", "~1", "~0", "~01", "a/b~c", "//", "0", "-"])
 def test_pointers_escape(token):
-    assert point({token: {token: 7}}, f"/{escape(token)}/{escape(token)}") == 7
+    assert resolve_pointer({token: {token: 7}}, f"/{escape(token)}/{escape(token)}") == 7
 
 
 def test_pointers_find_or_are_absent():
     value = {"a": [1, {"b": None}], "": {"": 2}, "0": "zero"}
-    assert point(value, "") is value
-    assert point(value, "/a/1/b") is None
-    assert point(value, "//") == 2
-    assert point(value, "/0") == "zero"
+    assert resolve_pointer(value, "") is value
+    assert resolve_pointer(value, "/a/1/b") is None
+    assert resolve_pointer(value, "//") == 2
+    assert resolve_pointer(value, "/0") == "zero"
     for pointer in (
         "/a/2",
         "/a/-1",
@@ -261,10 +271,10 @@ def test_pointers_find_or_are_absent():
         "/a/0/0",
         "/a/9" + "9" * 30,
     ):
-        assert point(value, pointer) is ABSENT, pointer
+        assert resolve_pointer(value, pointer) is ABSENT, pointer
     for pointer in ("a", "a/b", "#/a", " /a"):
         with pytest.raises(ValueError, match="JSON Pointer"):
-            point(value, pointer)
+            resolve_pointer(value, pointer)
 
 
 @settings(max_examples=300, deadline=None)

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stateview import Conflict, HistoryPruned, InvalidName, KeyNotFound, StateManager
-from stateview.backends.protocol import Batch, Head
+from stateview.backends.protocol import CommitRequest, Head
 from stateview.states.json_diff import SIGNS
 
 PLAN = {"name": "plan", "state": "ready"}
@@ -248,7 +248,7 @@ class Meanwhile:
         self.commit = state.backend.commit
         state.backend.commit = self  # type: ignore[method-assign]
 
-    def __call__(self, batch: Batch) -> Head:
+    def __call__(self, batch: CommitRequest) -> Head:
         if self.acts:
             self.acts.pop(0)(self.other)
         return self.commit(batch)

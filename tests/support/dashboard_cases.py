@@ -23,13 +23,13 @@ from stateview import StateManager
 from stateview.dashboard.app import Dashboard
 from stateview.dashboard.dialogs.confirm import Confirm
 from stateview.dashboard.dialogs.key_actions import SearchLine
-from stateview.dashboard.dialogs.menu import Choices, Menu
-from stateview.dashboard.dialogs.new_checkpoint import NewCheckpoint
-from stateview.dashboard.dialogs.prompt import Ask
+from stateview.dashboard.dialogs.menu import Menu, MenuList
+from stateview.dashboard.dialogs.new_checkpoint import CheckpointDialog
+from stateview.dashboard.dialogs.prompt import PromptDialog
 from stateview.dashboard.screens.activity import DoneScreen
 from stateview.dashboard.screens.command_prompt import CommandScreen
 from stateview.dashboard.screens.diff import DiffScreen
-from stateview.dashboard.screens.diff_base import ChangesScreen
+from stateview.dashboard.screens.diff_base import DiffBaseScreen
 from stateview.dashboard.screens.edit import EditScreen
 from stateview.dashboard.screens.edit_conflict import ConflictScreen
 from stateview.dashboard.screens.help import HelpScreen
@@ -123,8 +123,8 @@ CASES: dict[type[Screen[Any]], Case] = {
     OutputScreen: open_output,
     HelpScreen: pressing("question_mark"),
     DoneScreen: pressing("at"),
-    Ask: pressing("M"),
-    NewCheckpoint: pressing("c"),
+    PromptDialog: pressing("M"),
+    CheckpointDialog: pressing("c"),
     Confirm: pressing("X"),
     Menu: pressing("d"),
     SearchLine: open_search,
@@ -196,9 +196,9 @@ def obeyed(pilot: Pilot[None]) -> list[str]:
 def typed(pilot: Pilot[None]) -> list[str]:
     """What stands in the fields of the screen."""
     screen = pilot.app.screen
-    fields = [*screen.query(JsonEdit), *screen.query(Choices), *screen.query(Input)]
+    fields = [*screen.query(JsonEdit), *screen.query(MenuList), *screen.query(Input)]
     return [
-        one.text if isinstance(one, JsonEdit) else one.typed if isinstance(one, Choices) else one.value
+        one.text if isinstance(one, JsonEdit) else one.typed if isinstance(one, MenuList) else one.value
         for one in fields
     ]
 
@@ -209,7 +209,7 @@ async def leave(pilot: Pilot[None]) -> None:
         screen = pilot.app.screen
         if isinstance(screen, MainScreen):
             return
-        if isinstance(screen, ChangesScreen):
+        if isinstance(screen, DiffBaseScreen):
             await compared(pilot)
         elif isinstance(screen, OutputScreen):
             await until(pilot, lambda screen=screen: not screen.job.running)

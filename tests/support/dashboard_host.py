@@ -12,7 +12,7 @@ from textual.screen import Screen
 
 from stateview import StateManager
 from stateview.dashboard.app import Dashboard
-from stateview.dashboard.screens.diff_base import ChangesScreen
+from stateview.dashboard.screens.diff_base import DiffBaseScreen
 from stateview.model import ABSENT
 
 
@@ -58,7 +58,7 @@ async def compared(pilot: Pilot[None]) -> None:
 
     def over() -> bool:
         screen = pilot.app.screen
-        return isinstance(screen, ChangesScreen) and screen.run.state != "running"
+        return isinstance(screen, DiffBaseScreen) and screen.run.state != "running"
 
     await until(pilot, over)
 

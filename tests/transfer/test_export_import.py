@@ -30,7 +30,7 @@ from terminal import Terminal
 from test_transfer import ACTS, act, look, many
 
 from stateview import StateManager
-from stateview.backends.protocol import Backend, Batch, Head, NewMark, Write
+from stateview.backends.protocol import Backend, CheckpointWrite, CommitRequest, Head, Write
 from stateview.errors import BackendError, Conflict, Damaged, InvalidName, KeyNotFound, ReadOnly, StateException
 from stateview.transfer import export_import as exchange
 from stateview.transfer import import_sources as sources
@@ -83,7 +83,7 @@ def text_of(state: StateManager) -> bytes:
 
 
 def read(data: bytes) -> list[portable.Record]:
-    return list(portable.Reader(io.BytesIO(data), "file").records())
+    return list(portable.JsonlReader(io.BytesIO(data), "file").records())
 
 
 def live(state: StateManager) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def sealed(lines: list[bytes]) -> bytes:
         total += 1
         for place, start in enumerate((b'{"commit":', b'{"checkpoint":', b'{"key":')):
             kinds[place] += line.startswith(start)
-        if total % portable.EVERY == 0:
+        if total % portable.LINES_PER_DIGEST == 0:
             out += b'{"lines":%d,"sha256":"%s"}\n' % (total, hashlib.sha256(out).hexdigest().encode())
             total += 1
     digest = hashlib.sha256(out).hexdigest().encode()
@@ -220,7 +220,7 @@ class Busy:
 
     def dump(self, *given: Any, **options: Any) -> Any:
         self._write()
-        return self._real.dump(*given, **options)
+        return self._real.versions_page(*given, **options)
 
 
 @pytest.mark.parametrize(("keep", "writes"), [(1000, 3), (40, 3), (12, 4)])
@@ -228,7 +228,7 @@ def test_an_export_is_of_one_revision_whatever_is_written_meanwhile(
     state: StateManager, new_store: Callable[[str], str], make: Make, monkeypatch: pytest.MonkeyPatch, keep: int,
     writes: int, store_url: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(exchange, "PAGE", 10)
+    monkeypatch.setattr(exchange, "VERSIONS_PER_PAGE", 10)
     writer = make(store_url, history=keep)
     chance = random.Random(keep)
     states: dict[int, dict[str, Any]] = {0: {}}
@@ -504,32 +504,32 @@ def test_what_others_write_meanwhile_is_not_lost_and_not_passed_over(
             tx.save(f"k{number}", number)
     (tmp_path / "x.json").write_text(json.dumps({"k1": "new", "k2": 2, "more": 1}))
     other = make(store_url)
-    with state.importing(tmp_path / "x.json", how="merge") as work:
-        work.look()
+    with state.open_import(tmp_path / "x.json", how="merge") as work:
+        work.refresh()
         other.save("k40", "theirs")
         other.save("k2", "theirs too")
-        assert work.run().revision == 4
+        assert work.execute().revision == 4
     assert (state.load("k1"), state.load("k2"), state.load("k40")) == ("new", 2, "theirs")
     state.save("k1", 1)
-    with state.importing(tmp_path / "x.json", how="replace") as work:
+    with state.open_import(tmp_path / "x.json", how="replace") as work:
         seen = work.plan()
         assert seen.diff is not None
         assert len(seen.diff) == 49
         other.save("k2", 2)  # as it is in the file: nothing that was seen is different
-        work.run(seen=True)
+        work.execute(seen=True)
     assert live(state) == {"k1": "new", "k2": 2, "more": 1}
-    with state.importing(tmp_path / "x.json", how="replace") as work:
+    with state.open_import(tmp_path / "x.json", how="replace") as work:
         work.plan()
         other.save("late", 1)
         assert work.writes == {}
-        work.run(seen=True)
+        work.execute(seen=True)
     state.delete("late")
     state.save("k1", 3)
-    with state.importing(tmp_path / "x.json", how="replace") as work:
+    with state.open_import(tmp_path / "x.json", how="replace") as work:
         work.plan()
         other.save("late", 1)
         with pytest.raises(Conflict, match="now change other keys: 'late'"):
-            work.run(seen=True)
+            work.execute(seen=True)
     assert state.load("k1") == 3
 
 
@@ -602,7 +602,7 @@ StateManager(sys.argv[1], "main").import_from(sys.argv[2], progress=lambda done,
 
 
 def test_an_import_does_not_take_over_a_migration(state: StateManager) -> None:
-    receiver = state.backend.receive()
+    receiver = state.backend.open_staging()
     receiver.put(note={"after": ["a", 1]})
     receiver.close()
     if state.backend.kind == "redis":
@@ -610,7 +610,7 @@ def test_an_import_does_not_take_over_a_migration(state: StateManager) -> None:
             client.delete("stateview:{main}:migrating:lock")
     with pytest.raises(Conflict, match=r"a migration into namespace 'main' .* is not finished"):
         state.import_from(io.BytesIO(b'{"a": 1}'))
-    receiver = state.backend.receive()
+    receiver = state.backend.open_staging()
     assert receiver.progress() == {"after": ["a", 1]}
     receiver.drop()
 
@@ -804,7 +804,7 @@ def test_packed_files_are_bounded_and_checked(text: bytes, tmp_path: Path, monke
         assert len(bomb) < 2_000_000
         with pytest.raises(Damaged, match="line 2: it is longer than"):
             state.import_from(io.BytesIO(bomb))
-        monkeypatch.setattr(sources, "MAX_DOCUMENT", 1_000_000)
+        monkeypatch.setattr(sources, "MAX_DOCUMENT_BYTES", 1_000_000)
         with pytest.raises(Damaged, match="a document of over 1,000,000 bytes"):
             state.import_from(io.BytesIO(gzip.compress(b"{" + b" " * 2_000_000)))
         state.import_from(io.BytesIO(packed))
@@ -1252,7 +1252,10 @@ def test_memory_is_bounded_by_pages_not_by_the_namespace(tmp_path: Path) -> None
     with StateManager(store, "main") as state:
         for start in range(200):
             state.backend.commit(
-                Batch({f"{start}:{n}": Write(b'"%s"' % (b"x" * 10_000)) for n in range(100)}, marks=(NewMark("m"),))
+                CommitRequest(
+                    {f"{start}:{n}": Write(b'"%s"' % (b"x" * 10_000)) for n in range(100)},
+                    marks=(CheckpointWrite("m"),),
+                )
             )
     program = """
 import sys

@@ -29,10 +29,10 @@ from test_transfer import BRIEF, KINDS, Opened, act, dumped, look, opened
 
 import stateview
 from stateview import StateManager
-from stateview.backends.protocol import Backend, Head, Point
+from stateview.backends.protocol import Backend, Head, StateAt
 from stateview.errors import BackendError, Conflict, Damaged, KeyNotFound, ReadOnly
 from stateview.transfer import migrate as migrating
-from stateview.transfer.migrate import Step
+from stateview.transfer.migrate import MigrationProgress
 
 __all__ = ["opened"]  # a fixture
 PAIRS = [(one, other) for one in KINDS for other in KINDS if one != other]
@@ -181,7 +181,7 @@ def test_all_namespaces(new_store: Stores, here: Path) -> None:
 def test_what_is_written_meanwhile_comes_along(
     source: str, target: str, new_store: Stores, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stateview.transfer.verify.PAGE", 20)
+    monkeypatch.setattr("stateview.transfer.verify.VERSIONS_PER_PAGE", 20)
     stores = new_store(source), new_store(target)
     with StateManager(stores[0], "main") as state:
         fill(state, 300)
@@ -208,7 +208,7 @@ def test_what_is_written_meanwhile_comes_along(
     writers = [threading.Thread(target=write, args=(seed,)) for seed in range(2)]
     seen: list[str] = []
 
-    def progress(step: Step) -> None:
+    def progress(step: MigrationProgress) -> None:
         seen.append(step.doing)
         if step.doing == "copying" and len(seen) == 2:
             for writer in writers:
@@ -252,7 +252,7 @@ class Meddling:
 def test_meddling_at_any_step(
     what: str, when: tuple[str, int], target: str, new_store: Stores, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stateview.transfer.verify.PAGE", 20)
+    monkeypatch.setattr("stateview.transfer.verify.VERSIONS_PER_PAGE", 20)
     store, place = new_store("sqlite"), new_store(target)
     state = StateManager(store, "main", history=1000)
     fill(state, 60)
@@ -301,7 +301,7 @@ def test_a_source_whose_writers_do_not_pause_is_copied_as_of_a_revision_and_the_
         assert report.behind == state.revision - report.revision > 0
         copied = opened(place, "main")
         assert copied.head().revision == report.revision
-        at = Point(report.revision, copied.now())
+        at = StateAt(report.revision, copied.now())
         both = [
             {one.key: (one.value, one.revision, one.time) for one in side.scan("", "", 100, at)}
             for side in (copied, state.backend)
@@ -388,7 +388,7 @@ def test_what_was_copied_is_not_copied_again(target: str, new_store: Stores, ope
     large(store, 12_000)
     stopped = [0]
 
-    def stop(step: Step) -> None:
+    def stop(step: MigrationProgress) -> None:
         stopped[0] = step.done
         if step.done > 5000:
             raise InterruptedError
@@ -398,7 +398,7 @@ def test_what_was_copied_is_not_copied_again(target: str, new_store: Stores, ope
             state.migrate_to(place, progress=stop)
         assert opened(place, "main").namespaces() == []
         state.save("ключ 00001 \U0001f511", "changed since")
-        steps: list[Step] = []
+        steps: list[MigrationProgress] = []
         report = state.migrate_to(place, progress=steps.append)
         assert report.resumed
         assert min(step.done for step in steps if step.doing == "copying") > stopped[0]
@@ -477,7 +477,7 @@ def test_an_earlier_copy_is_brought_up_to_date(new_store: Stores, opened: Opened
 def test_a_copy_under_way_is_in_the_way(store_url: str, new_store: Stores, opened: Opened) -> None:
     with StateManager(new_store("sqlite"), "main") as state:
         fill(state, 5)
-        receiver = opened(store_url, "main").receive()
+        receiver = opened(store_url, "main").open_staging()
         with pytest.raises(Conflict, match=r"under way.*Wait"):
             state.migrate_to(store_url)
         receiver.close()
@@ -485,7 +485,7 @@ def test_a_copy_under_way_is_in_the_way(store_url: str, new_store: Stores, opene
 
 
 def test_the_stage_of_another_source_is_begun_anew(store_url: str, new_store: Stores, opened: Opened) -> None:
-    first = opened(store_url, "main").receive()
+    first = opened(store_url, "main").open_staging()
     first.put([], note={"format": 99, "of": "a later version"})
     first.close()
     with StateManager(new_store("sqlite"), "main") as state:
@@ -630,11 +630,11 @@ def edit(store: str, old: str, new: str) -> Path:
     return path
 
 
-def once(doing: str, what: Callable[[], object]) -> Callable[[Step], None]:
+def once(doing: str, what: Callable[[], object]) -> Callable[[MigrationProgress], None]:
     """Progress that does something when a part begins."""
     seen = []
 
-    def progress(step: Step) -> None:
+    def progress(step: MigrationProgress) -> None:
         if step.doing == doing and not seen:
             seen.append(step)
             what()
@@ -690,7 +690,7 @@ def test_what_is_written_to_the_destination_while_it_is_compared_is_no_damage(ta
 def test_a_source_that_goes_while_it_is_copied_is_said_to_be_gone(
     kind: str, doing: str, anew: bool, new_store: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stateview.transfer.verify.PAGE", 20)
+    monkeypatch.setattr("stateview.transfer.verify.VERSIONS_PER_PAGE", 20)
     store, place = new_store(kind), new_store("sqlite" if kind != "sqlite" else "json")
     with StateManager(store, "main") as state:
         fill(state, 100)

@@ -21,37 +21,62 @@ from msgspec import Raw, Struct
 from ...errors import BackendError, Damaged, ReadOnly, StateException
 from ...model import Commit, Finding, RecoveryReport, now
 from ..common import (
-    REAP,
-    bound,
-    bounds,
+    MAX_EXPIRED_PER_COMMIT,
     check_base,
-    conflict_key,
-    conflict_mark,
+    checkpoint_conflict_error,
+    encodable_bound,
     file_error,
     file_lock,
+    folder_identity,
     folders_with,
     fsync_folder,
-    make_folders,
-    notice,
-    place_of,
-    pruned,
+    history_pruned_error,
+    key_conflict_error,
+    key_range,
+    makedirs_durable,
     remove,
-    sweep,
+    remove_stale_temporary_files,
+    warn_user,
     watch_fork,
     write_temporary,
 )
-from ..protocol import START, Batch, Head, Kept, Mark, Past, Place, Point, Progress, Receiver, Row, Say, Space, Version
+from ..protocol import (
+    SUMMARY_BYTES,
+    CheckpointRecord,
+    CommitRequest,
+    DiskUsage,
+    Head,
+    KeySummary,
+    ProgressCount,
+    ProgressText,
+    StagedImport,
+    StateAt,
+    StoredVersion,
+    StoreIdentity,
+    SupersededVersion,
+    Version,
+)
 from . import document
-from .history import Header, History, Line, MarkLine, Set, digest, last_line, seal, written
+from .history import (
+    CheckpointEntry,
+    CommitRecord,
+    Header,
+    History,
+    ValueRecord,
+    add_checksum,
+    digest,
+    last_line,
+    written,
+)
 
-POLL = 0.05  # seconds between looks of `wait`
-_CLOCK = 20_000_000  # nanoseconds by which a file's time may lie behind the clock's
-_TRIES = 5  # reads without the lock, while writers rename between two of ours
+POLL_SECONDS = 0.05  # seconds between looks of `wait`
+_CLOCK_SLACK_NANOSECONDS = 20_000_000  # nanoseconds by which a file's time may lie behind the clock's
+_MAX_ATTEMPTS = 5  # reads without the lock, while writers rename between two of ours
 
 Signature = tuple[int, ...]  # what stat says of state.json and of the history
 
 
-class _Live(Struct):
+class _LoadedState(Struct):
     """The present state in memory, and the signature of the files that it was read from.
 
     `behind` where state.json itself still is that of the commit before.
@@ -60,7 +85,7 @@ class _Live(Struct):
     signature: Signature | None
     head: Head
     entries: dict[str, Version]
-    line: Line | None = None
+    line: CommitRecord | None = None
     keys: list[str] | None = None
     blocks: dict[str, bytes] = {}
     behind: bool = False
@@ -100,7 +125,7 @@ class JSONBackend:
         self.timeout = timeout
         self._mutex = threading.RLock()
         self._locked = False
-        self._live: _Live | None = None
+        self._live: _LoadedState | None = None
         self._history: History | None = None
         watch_fork(self)
 
@@ -117,9 +142,9 @@ class JSONBackend:
 
     # --- reading -----------------------------------------------------------------------------------------------
 
-    def place(self) -> Place:
-        """See `Backend.place`. The folder, as the file system knows it."""
-        return place_of(self.folder)
+    def identity(self) -> StoreIdentity:
+        """See `Backend.identity`. The folder, as the file system knows it."""
+        return folder_identity(self.folder)
 
     def now(self) -> int:
         """The machine's clock."""
@@ -140,7 +165,7 @@ class JSONBackend:
         version = live.entries.get(key)
         return version if version is not None and (not version.expires or version.visible(now())) else None
 
-    def read(self, keys: Iterable[str], at: Point | None = None) -> dict[str, Version]:
+    def read(self, keys: Iterable[str], at: StateAt | None = None) -> dict[str, Version]:
         """See `Backend.read`."""
         if at is None:
             entries, moment = self._refresh().entries, now()
@@ -148,10 +173,10 @@ class JSONBackend:
             return {key: version for key, version in found if version is not None and version.visible(moment)}
         with self._mutex:
             history = self._past(at.revision)
-            past = ((key, history.at(key, at)) for key in keys)
+            past = ((key, history.version_at(key, at)) for key in keys)
             return {key: version for key, version in past if version is not None}
 
-    def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: Point | None = None) -> list[Version]:
+    def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: StateAt | None = None) -> list[Version]:
         """See `Backend.scan`. O(limit), of a past state O(keys passed over); O(keys log keys) after a new key."""
         out: list[Version] = []
         with self._mutex:
@@ -167,26 +192,26 @@ class JSONBackend:
             for key in _from(history.sorted_keys(), prefix, after):
                 if not key.startswith(prefix) or len(out) == limit:
                     break
-                if (found := history.at(key, at)) is not None:
+                if (found := history.version_at(key, at)) is not None:
                     out.append(found)
         return out
 
-    def rows(
-        self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, at: Point | None = None,
+    def list_keys(
+        self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, at: StateAt | None = None,
         skip: int = 0, backwards: bool = False,
-    ) -> list[Row]:  # fmt: skip
-        """See `Backend.rows`. O(skip + limit), of a past state O(keys passed over)."""
+    ) -> list[KeySummary]:  # fmt: skip
+        """See `Backend.list_keys`. O(skip + limit), of a past state O(keys passed over)."""
         with self._mutex:
-            found = self._visible(*bounds(prefix, after, before), at, backwards)
+            found = self._visible(*key_range(prefix, after, before), at, backwards)
             page = [_row(version) for version in islice(found, skip, skip + limit)]
         return page[::-1] if backwards else page
 
-    def count(self, low: str = "", high: str = "", at: Point | None = None) -> int:
+    def count(self, low: str = "", high: str = "", at: StateAt | None = None) -> int:
         """See `Backend.count`. O(keys counted)."""
         with self._mutex:
-            return sum(1 for _ in self._visible(bound(low), bound(high), at))
+            return sum(1 for _ in self._visible(encodable_bound(low), encodable_bound(high), at))
 
-    def _visible(self, low: str, high: str, at: Point | None, backwards: bool = False) -> Iterator[Version]:
+    def _visible(self, low: str, high: str, at: StateAt | None, backwards: bool = False) -> Iterator[Version]:
         """The visible versions of a range of keys. To be used up while the mutex is held."""
         find: Callable[[str], Version | None]
         if at is None:
@@ -194,14 +219,14 @@ class JSONBackend:
             keys, find = live.sorted_keys(), live.entries.get
         else:
             history, moment = self._past(at.revision), at.time
-            keys, find = history.sorted_keys(), partial(history.at, point=at)
+            keys, find = history.sorted_keys(), partial(history.version_at, point=at)
         start, end = bisect_left(keys, low), bisect_left(keys, high) if high else len(keys)
         places = range(end - 1, start - 1, -1) if backwards else range(start, end)
         found = (find(keys[place]) for place in places)
         return (version for version in found if version is not None and version.visible(moment))
 
-    def changed(self, low: Point, high: Point) -> list[str]:
-        """See `Backend.changed`. O(keys)."""
+    def changed_keys(self, low: StateAt, high: StateAt) -> list[str]:
+        """See `Backend.changed_keys`. O(keys)."""
         with self._mutex:
             history = self._past(low.revision, high.revision)
             before, after = sorted((low.time, high.time))
@@ -226,22 +251,22 @@ class JSONBackend:
             end = bisect_left(commits, below, key=lambda commit: commit.revision) if below else len(commits)
             return commits[max(0, end - limit) : end][::-1]
 
-    def marks(self) -> list[Mark]:
+    def marks(self) -> list[CheckpointRecord]:
         """See `Backend.marks`."""
         with self._mutex:
             return list(self._past().marks)
 
-    def dump(
+    def versions_page(
         self, after: tuple[str, int] = ("", 0), limit: int = 1000, keys: Iterable[str] | None = None
-    ) -> list[Kept]:
-        """See `Backend.dump`."""
+    ) -> list[StoredVersion]:
+        """See `Backend.versions_page`."""
         from .transfer import dump
 
         with self._mutex:
             return dump(self._past(), after, limit, keys)
 
-    def receive(self) -> Receiver:
-        """See `Backend.receive`."""
+    def open_staging(self) -> StagedImport:
+        """See `Backend.open_staging`."""
         from .transfer import JSONReceiver
 
         self._check_writable()
@@ -251,13 +276,13 @@ class JSONBackend:
         """See `Backend.wait`. Looks at the file twenty times a second."""
         deadline = time.monotonic() + timeout
         while (head := self._refresh().head.revision) <= revision and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(POLL, left))
+            time.sleep(min(POLL_SECONDS, left))
         return head
 
     def namespaces(self) -> list[str]:
         """See `Backend.namespaces`."""
         found = set(folders_with(self.root, ("state.json", "history.jsonl")))
-        if document.loose_files(self.root):
+        if document.legacy_value_files(self.root):
             found.add("default")
         return sorted(found)
 
@@ -281,7 +306,7 @@ class JSONBackend:
         except FileNotFoundError:
             return ()
 
-    def _refresh(self) -> _Live:
+    def _refresh(self) -> _LoadedState:
         """The present state, read again only if a file is another one than was read last.
 
         state.json alone does not tell: a commit counts from its line in the history, whether or not its process lived
@@ -296,23 +321,23 @@ class JSONBackend:
             self._live = live
             return live
 
-    def _read_patiently(self) -> _Live:
-        for _ in range(_TRIES):
+    def _read_patiently(self) -> _LoadedState:
+        for _ in range(_MAX_ATTEMPTS):
             if (live := self._read()) is not None:
                 return live
         with self._lock():
             return self._read() or self._settle()
 
-    def _finish(self, live: _Live) -> _Live:
+    def _finish(self, live: _LoadedState) -> _LoadedState:
         """Rename for a process that was killed before it did: what is written next builds on it."""
         line = live.line
         assert line is not None
-        from .transfer import complete, moved
+        from .transfer import finish_swap, staged_state
 
-        if moved(self.folder, line.digest) is not None:
-            complete(self.folder)
-            return _Live(self._signature(), live.head, live.entries, line, live.keys, live.blocks)
-        data = document.dump(live.entries, live.blocks)
+        if staged_state(self.folder, line.digest) is not None:
+            finish_swap(self.folder)
+            return _LoadedState(self._signature(), live.head, live.entries, line, live.keys, live.blocks)
+        data = document.serialize(live.entries, live.blocks)
         if digest(data) != line.digest:
             raise Damaged(f"{self.state_path} is one commit behind, and does not lead to the next", document.RECOVER)
         try:
@@ -320,10 +345,10 @@ class JSONBackend:
             fsync_folder(self.folder)
         except OSError as error:
             raise file_error(error, self.state_path) from error
-        notice(f"{self.state_path} did not show revision {line.rev}, whose process was ended; it does now")
-        return _Live(self._signature(), live.head, live.entries, line, live.keys, live.blocks)
+        warn_user(f"{self.state_path} did not show revision {line.rev}, whose process was ended; it does now")
+        return _LoadedState(self._signature(), live.head, live.entries, line, live.keys, live.blocks)
 
-    def _read(self) -> _Live | None:
+    def _read(self) -> _LoadedState | None:
         """The present state without the lock; None where the two files do not fit together (yet)."""
         signature, data = None, b""
         try:
@@ -341,16 +366,16 @@ class JSONBackend:
         except OSError as error:
             raise file_error(error, self.history_path) from error
         if line is None:
-            return _Live(None, Head(), {}) if signature is None else None
+            return _LoadedState(None, Head(), {}) if signature is None else None
         found = digest(data) if signature is not None else ""
         if behind := found != line.digest:
-            from .transfer import moved
+            from .transfer import staged_state
 
-            if (staged := moved(self.folder, line.digest)) is not None:
+            if (staged := staged_state(self.folder, line.digest)) is not None:
                 entries = document.parse(staged, self.state_path)
                 self._hold(entries, line)
                 head = Head(line.rev, line.time, line.count, line.floor, line.lineage)
-                return _Live(None, head, entries, line, behind=True)
+                return _LoadedState(None, head, entries, line, behind=True)
         if found not in (line.digest, line.before) or (signature is None and line.before):
             return None
         entries = document.parse(data, self.state_path) if signature is not None else {}
@@ -363,13 +388,13 @@ class JSONBackend:
                 else:
                     entries[version.key] = version
         head = Head(line.rev, line.time, line.count, line.floor, line.lineage)
-        return _Live(signature, head, entries, line, behind=behind)
+        return _LoadedState(signature, head, entries, line, behind=behind)
 
-    def _hold(self, entries: dict[str, Version], line: Line) -> None:
+    def _hold(self, entries: dict[str, Version], line: CommitRecord) -> None:
         if len(entries) != line.count:
             raise Damaged(f"{self.state_path} holds {len(entries)} entries instead of {line.count}")
 
-    def _settle(self) -> _Live:
+    def _settle(self) -> _LoadedState:
         """Under the lock: state.json is neither the last commit's nor the one before. Edited by hand, or damaged."""
         history = self._read_history()
         line = history.last
@@ -378,7 +403,7 @@ class JSONBackend:
         signature = self._signature()
         if signature is None:
             raise Damaged(f"{self.state_path} is missing, and its history is there", document.RECOVER)
-        if signature[0] == line.mtime or signature[0] < line.mtime - _CLOCK:
+        if signature[0] == line.mtime or signature[0] < line.mtime - _CLOCK_SLACK_NANOSECONDS:
             raise Damaged(f"{self.state_path} is not what was last written, and was not edited since", document.RECOVER)
         with open(self.state_path, "rb") as file:
             data = file.read()
@@ -387,8 +412,8 @@ class JSONBackend:
             raise Damaged(f"{self.history_path} ends at revision {line.rev}, and state.json is later", document.RECOVER)
         before = {key: versions[-1] for key, versions in history.versions.items() if versions[-1].value is not None}
         head = Head(line.rev, line.time, len(before), line.floor, line.lineage)
-        live = _Live(signature, head, dict(before), line)
-        batch = Batch(writes=document.edits(before, edited), reason="edited outside")
+        live = _LoadedState(signature, head, dict(before), line)
+        batch = CommitRequest(writes=document.edits(before, edited), reason="edited outside")
         if self.read_only:
             for key, write in batch.writes.items():
                 if write.value is None:
@@ -398,7 +423,7 @@ class JSONBackend:
             return live
         if batch.writes:
             changed = f"{len(batch.writes)} key{'s' if len(batch.writes) > 1 else ''}"
-            notice(
+            warn_user(
                 f"{self.state_path} was edited outside; taken in as revision {line.rev + 1} ({changed})"
                 " - 'stateview undo' takes it back"
             )
@@ -406,17 +431,17 @@ class JSONBackend:
         assert self._live is not None
         return self._live
 
-    def _adopt(self, data: bytes, signature: Signature | None) -> _Live | None:
+    def _adopt(self, data: bytes, signature: Signature | None) -> _LoadedState | None:
         """There is no history: nothing yet, or data of an older format."""
-        older = document.older(self.root, self.namespace, data if signature is not None else None)
+        older = document.legacy_commits(self.root, self.namespace, data if signature is not None else None)
         if not older:
-            return _Live(None, Head(), {})
+            return _LoadedState(None, Head(), {})
         if not self.read_only:
             if not self._locked:
                 return None
             self._live = self._history = None
             for batch in older:
-                self._apply(self._live or _Live(None, Head(), {}), batch)
+                self._apply(self._live or _LoadedState(None, Head(), {}), batch)
             assert self._live is not None
             return self._live
         history = History("older")
@@ -425,7 +450,7 @@ class JSONBackend:
             history.add(self._line(history.last, batch, revision, revision + bool(batch.writes), batch.time))
         self._history = history
         entries = {key: versions[-1] for key, versions in history.versions.items() if versions[-1].value is not None}
-        return _Live(signature, Head(history.revision, now(), len(entries), 0, "older"), entries)
+        return _LoadedState(signature, Head(history.revision, now(), len(entries), 0, "older"), entries)
 
     def _past(self, *revisions: int) -> History:
         """The history, up to date, checked to keep these revisions."""
@@ -435,8 +460,8 @@ class JSONBackend:
                 self._refresh()
             history = self._read_history()
         for revision in revisions:
-            if not history.keeps(revision):
-                raise pruned(self.namespace, revision, history.floor)
+            if not history.is_kept(revision):
+                raise history_pruned_error(self.namespace, revision, history.floor)
         return history
 
     def _read_history(self) -> History:
@@ -464,7 +489,7 @@ class JSONBackend:
                     self._locked = True
                     try:
                         if not self.read_only:
-                            sweep(self.folder)
+                            remove_stale_temporary_files(self.folder)
                         yield
                     finally:
                         self._locked = False
@@ -473,7 +498,7 @@ class JSONBackend:
                     raise
                 raise file_error(error, self.folder) from error
 
-    def commit(self, batch: Batch) -> Head:
+    def commit(self, batch: CommitRequest) -> Head:
         """See `Backend.commit`. O(keys); three fsyncs."""
         self._check_writable()
         with self._lock():
@@ -484,16 +509,16 @@ class JSONBackend:
                 found = live.entries.get(key)
                 revision = found.revision if found is not None and found.visible(moment) else 0
                 if revision != expected:
-                    raise conflict_key(key, expected, revision)
+                    raise key_conflict_error(key, expected, revision)
             self._apply(live, batch)
             return self.head()
 
-    def _apply(self, live: _Live, batch: Batch) -> None:
+    def _apply(self, live: _LoadedState, batch: CommitRequest) -> None:
         """Write a batch that is known to fit, and put the new state in place of `live`."""
         history = self._past() if batch.marks or batch.unmarks else None
         for mark in batch.marks:
             if mark.fresh and any(mark.name == old.name for old in self._past().marks):
-                raise conflict_mark(mark.name)
+                raise checkpoint_conflict_error(mark.name)
             if mark.revision is not None:
                 self._past(mark.revision)
         moment = max(now(), live.head.time + 1)
@@ -506,44 +531,48 @@ class JSONBackend:
                 entries.pop(version.key, None)
             else:
                 entries[version.key] = version
-        data = document.dump(entries, blocks)
+        data = document.serialize(entries, blocks)
         line.count, line.digest = len(entries), digest(data)
         line.lineage = live.head.lineage or os.urandom(16).hex()
         line.floor = live.head.floor
         self._write(live, line, data, history)
         head = Head(line.rev, line.time, line.count, line.floor, line.lineage)
         keys = live.keys if live.keys is not None and entries.keys() == live.entries.keys() else None
-        self._live = _Live(self._signature(), head, entries, line, keys, blocks)
+        self._live = _LoadedState(self._signature(), head, entries, line, keys, blocks)
         if self._overdue(self._live):
             try:
                 self.compact(line.rev - self.keep)
             except BackendError:
                 pass  # the commit stands all the same, and the next one tries again
 
-    def _line(self, last: Line | None, batch: Batch, revision: int, new: int, moment: int) -> Line:
-        line = Line(new, moment, "", reason=batch.reason, author=batch.author, keys=len(batch.writes), undo=batch.undo)
+    def _line(
+        self, last: CommitRecord | None, batch: CommitRequest, revision: int, new: int, moment: int
+    ) -> CommitRecord:
+        line = CommitRecord(
+            new, moment, "", reason=batch.reason, author=batch.author, keys=len(batch.writes), undo=batch.undo
+        )
         line.before = last.digest if last is not None else ""
         line.mtime = max(now() * 1000, last.mtime + 1 if last is not None else 0)
         for key, write in batch.writes.items():
             if write.value is None:
                 line.delete.append(key)
             else:
-                line.set[key] = Set(Raw(write.value), moment + write.ttl if write.ttl else 0, write.time)
+                line.set[key] = ValueRecord(Raw(write.value), moment + write.ttl if write.ttl else 0, write.time)
         for mark in batch.marks:
             at = revision if mark.revision is None else mark.revision
-            line.marks.append(MarkLine(mark.name, at, mark.time or moment, mark.note, "", mark.kind))
+            line.marks.append(CheckpointEntry(mark.name, at, mark.time or moment, mark.note, "", mark.kind))
         line.unmarks = list(batch.unmarks)
         return line
 
-    def _with_expired(self, live: _Live, batch: Batch, moment: int) -> Batch:
+    def _with_expired(self, live: _LoadedState, batch: CommitRequest, moment: int) -> CommitRequest:
         """The batch with some of what has expired as deletes, so that it does not stay in the file for ever."""
         if not batch.writes:
             return batch
         gone = [key for key, version in live.entries.items() if version.expires and version.expires <= moment]
-        extra = {key: document.DELETE for key in gone[:REAP] if key not in batch.writes}
+        extra = {key: document.DELETE for key in gone[:MAX_EXPIRED_PER_COMMIT] if key not in batch.writes}
         return msgspec.structs.replace(batch, writes={**extra, **batch.writes}) if extra else batch
 
-    def _write(self, live: _Live, line: Line, data: bytes, history: History | None) -> None:
+    def _write(self, live: _LoadedState, line: CommitRecord, data: bytes, history: History | None) -> None:
         """Make the files say what `line` says: temporary files, the history's line, the renames."""
         pairs: list[tuple[str, str]] = []
         size = None
@@ -553,7 +582,7 @@ class JSONBackend:
                 content = self._content(live, mark, history)
                 mark.digest = digest(content)
                 path = self._checkpoint_path(mark.name)
-                make_folders(os.path.dirname(path))
+                makedirs_durable(os.path.dirname(path))
                 pairs.append((write_temporary(self._aside(mark.name), content), path))
             if changed:
                 pairs.append((write_temporary(self.state_path, data, line.mtime), self.state_path))
@@ -577,14 +606,14 @@ class JSONBackend:
         for name, _ in line.unmarks:
             self._forget_file(name, line)
 
-    def _content(self, live: _Live, mark: MarkLine, history: History | None) -> bytes:
+    def _content(self, live: _LoadedState, mark: CheckpointEntry, history: History | None) -> bytes:
         if mark.revision == live.head.revision:
             shown = {key: version for key, version in live.entries.items() if version.visible(mark.time)}
-            return document.dump(shown, live.blocks if len(shown) == len(live.entries) else {})
+            return document.serialize(shown, live.blocks if len(shown) == len(live.entries) else {})
         assert history is not None
-        return _text_at(history, Point(mark.revision, mark.time))
+        return _text_at(history, StateAt(mark.revision, mark.time))
 
-    def _append(self, line: Line) -> int:
+    def _append(self, line: CommitRecord) -> int:
         """Append the commit to the history, durably. Returns the size before, for taking it back."""
         with open(self.history_path, "ab", buffering=0) as file:
             size = file.tell()
@@ -594,9 +623,9 @@ class JSONBackend:
                     end = end if last is not None else 0
                     os.ftruncate(file.fileno(), end)
                 size = end
-            data = seal(line)
+            data = add_checksum(line)
             if not size:
-                data = seal(Header(1, line.lineage, made=now())) + data
+                data = add_checksum(Header(1, line.lineage, made=now())) + data
             try:
                 view = memoryview(data)
                 while view:
@@ -624,7 +653,7 @@ class JSONBackend:
         """A checkpoint's file is begun in the namespace's own folder, in which what is left over is swept."""
         return os.path.join(self.folder, f"{name}.json")
 
-    def _forget_file(self, name: str, line: Line) -> None:
+    def _forget_file(self, name: str, line: CommitRecord) -> None:
         """Remove the file of a deleted checkpoint, or show the earlier one of that name in it."""
         if any(mark.name == name for mark in line.marks):
             return
@@ -634,7 +663,7 @@ class JSONBackend:
         if not earlier:
             remove(path)
             return
-        content = _text_at(history, Point(earlier[-1].revision, earlier[-1].time))
+        content = _text_at(history, StateAt(earlier[-1].revision, earlier[-1].time))
         os.rename(write_temporary(self._aside(name), content), path)
 
     # --- upkeep ------------------------------------------------------------------------------------------------
@@ -643,10 +672,10 @@ class JSONBackend:
         if self.read_only:
             raise ReadOnly(f"{self.folder} is open for reading only")
 
-    def _overdue(self, live: _Live) -> bool:
+    def _overdue(self, live: _LoadedState) -> bool:
         return live.head.revision - live.head.floor > self.keep + max(16, self.keep // 4)
 
-    def compact(self, floor: int, progress: Progress | None = None) -> int:
+    def compact(self, floor: int, progress: ProgressCount | None = None) -> int:
         """See `Backend.compact`. Rewrites the history file. O(history)."""
         self._check_writable()
         if not os.path.isdir(self.folder):
@@ -662,7 +691,7 @@ class JSONBackend:
 
             dropped = history.trim(floor)
             last = msgspec.structs.replace(live.line, floor=history.floor, lineage=history.lineage)
-            data = b"".join(history.dump(last))
+            data = b"".join(history.to_lines(last))
             try:
                 remove_left_over(self.folder, history)
                 os.rename(write_temporary(self.history_path, data), self.history_path)
@@ -673,15 +702,15 @@ class JSONBackend:
                 self._history = self._live = None
             return dropped
 
-    def past(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[Past]:
-        """See `Backend.past`."""
+    def superseded(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[SupersededVersion]:
+        """See `Backend.superseded`."""
         from .maintenance import past
 
         with self._mutex:
             return past(self._past(), after, limit)
 
-    def space(self, gone: Iterable[tuple[str, int]] = ()) -> Space | None:
-        """See `Backend.space`. O(files)."""
+    def disk_usage(self, gone: Iterable[tuple[str, int]] = ()) -> DiskUsage | None:
+        """See `Backend.disk_usage`. O(files)."""
         from .maintenance import space
 
         with self._mutex:
@@ -712,16 +741,16 @@ class JSONBackend:
             finally:
                 self._live = self._history = None
 
-    def examine(self, say: Say) -> Iterator[Finding]:
-        """See `Backend.examine`."""
+    def diagnose(self, say: ProgressText) -> Iterator[Finding]:
+        """See `Backend.diagnose`."""
         from .doctor import examine
 
         return examine(self, say)
 
 
-def _text_at(history: History, point: Point) -> bytes:
-    found = ((key, history.at(key, point)) for key in history.versions)
-    return document.dump({key: version for key, version in found if version is not None}, {})
+def _text_at(history: History, point: StateAt) -> bytes:
+    found = ((key, history.version_at(key, point)) for key in history.versions)
+    return document.serialize({key: version for key, version in found if version is not None}, {})
 
 
 def _sign(stat: os.stat_result) -> Signature:
@@ -732,9 +761,9 @@ def _revision(version: Version) -> int:
     return version.revision
 
 
-def _row(version: Version) -> Row:
+def _row(version: Version) -> KeySummary:
     value = version.value or b""
-    return Row(version.key, len(value), value[:START], version.revision, version.time, version.expires)
+    return KeySummary(version.key, len(value), value[:SUMMARY_BYTES], version.revision, version.time, version.expires)
 
 
 def _from(keys: list[str], prefix: str, after: str) -> Iterator[str]:

@@ -9,30 +9,30 @@ from typing import TYPE_CHECKING
 from ...errors import Damaged, Hint, NextStep, StateException, run
 from ...model import Finding, ProgressMessage, now
 from ..folder_checks import could_not, examine_folder
-from ..protocol import Point, Say, Version
+from ..protocol import ProgressText, StateAt, Version
 from . import document
-from .history import History, digest, unseal
-from .transfer import moved
+from .history import History, check_checksum, digest
+from .transfer import staged_state
 
 if TYPE_CHECKING:
     from .backend import JSONBackend
 
 RECOVER = run("recover")
-_TRIES = 5  # looks, while others write between two files
+_MAX_ATTEMPTS = 5  # looks, while others write between two files
 
 
-def examine(backend: JSONBackend, say: Say) -> Iterator[Finding]:
-    """See `Backend.examine`."""
+def examine(backend: JSONBackend, say: ProgressText) -> Iterator[Finding]:
+    """See `Backend.diagnose`."""
     if not os.path.isdir(backend.folder):
-        if document.loose_files(backend.root) and backend.namespace == "default":
+        if document.legacy_value_files(backend.root) and backend.namespace == "default":
             yield _older(backend, backend.root)
         return
     files = (backend.state_path, backend.history_path)
     try:
         yield from examine_folder(backend.root, backend.folder, files)
-        for _ in range(_TRIES):
+        for _ in range(_MAX_ATTEMPTS):
             before = backend._signature(), backend._sign_history()
-            found = list(_Look(backend, say).run())
+            found = list(_Inspection(backend, say).run())
             if before == (backend._signature(), backend._sign_history()):
                 yield from found
                 return
@@ -50,10 +50,10 @@ def _older(backend: JSONBackend, path: str) -> Finding:
     return Finding("note", subject, "it is of an older layout, without a history", meaning)
 
 
-class _Look:
+class _Inspection:
     """One look at all files."""
 
-    def __init__(self, backend: JSONBackend, say: Say) -> None:
+    def __init__(self, backend: JSONBackend, say: ProgressText) -> None:
         self.backend = backend
         self.say = say
         self.history = History()
@@ -92,15 +92,15 @@ class _Look:
             size = os.fstat(file.fileno()).st_size
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
-                    if unseal(line[:-1]) is not None:
+                    if check_checksum(line[:-1]) is not None:
                         yield self.finding("error", path, "the end of the last line is not what was written",
                                            "nothing is missing, and nothing can be saved", RECOVER)  # fmt: skip
                     else:
                         yield self.finding("note", path, "its last line was cut off",
                                            "of a commit that never counted; the next one takes its place")  # fmt: skip
                     break
-                sound = unseal(line[:-1]) is not None
-                if not sound or not history.take(line[:-1]):
+                sound = check_checksum(line[:-1]) is not None
+                if not sound or not history.append_line(line[:-1]):
                     what = "does not follow the one before" if sound else "is not what was written"
                     meaning = f"what came after revision {history.revision} can only be mended from the other files"
                     yield self.finding("error", path, f"line {number} {what}", meaning, RECOVER)
@@ -117,7 +117,7 @@ class _Look:
         backend, path, last = self.backend, self.backend.state_path, self.history.last
         assert last is not None
         live = {key: versions[-1] for key, versions in self.history.versions.items() if versions[-1].value is not None}
-        if (state is None or digest(state) != last.digest) and moved(backend.folder, last.digest) is not None:
+        if (state is None or digest(state) != last.digest) and staged_state(backend.folder, last.digest) is not None:
             yield self.finding("note", path, "a migration was ended before its last file was in its place",
                                "nothing is missing; the next save finishes it")  # fmt: skip
         elif state is None:
@@ -174,7 +174,7 @@ class _Look:
             except FileNotFoundError:
                 yield self.finding("error", path, "it is missing", meaning, RECOVER)
                 continue
-            if digest(data) != known if known else not self.shows(data, path, Point(mark.revision, mark.time)):
+            if digest(data) != known if known else not self.shows(data, path, StateAt(mark.revision, mark.time)):
                 yield self.finding("error", path, "it is not what was written", meaning, RECOVER)
         for file_name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
             stem, end = os.path.splitext(file_name)
@@ -183,12 +183,12 @@ class _Look:
                                    "it was deleted, or what tells of it was lost: 'recover' would bring it back",
                                    "Remove the file, if the checkpoint was deleted")  # fmt: skip
 
-    def shows(self, data: bytes, path: str, point: Point) -> bool:
+    def shows(self, data: bytes, path: str, point: StateAt) -> bool:
         try:
             content = document.parse_edited(data, path, now())
         except Damaged:
             return False
-        found = {key: self.history.at(key, point) for key in self.history.versions}
+        found = {key: self.history.version_at(key, point) for key in self.history.versions}
         return _values(content) == _values({key: one for key, one in found.items() if one is not None})
 
 

@@ -11,9 +11,9 @@ from msgspec import Raw, Struct
 
 from ... import codec
 from ...errors import NOTHING_CHANGED, Damaged, InvalidName, NextStep, NotSerializable, StateException, run
-from ...model import check_checkpoint, check_key, now, parse_time, show_time, to_micros
+from ...model import check_checkpoint, check_key, format_time, now, parse_time, to_micros
 from ..common import file_error
-from ..protocol import Batch, NewMark, Version, Write
+from ..protocol import CheckpointWrite, CommitRequest, Version, Write
 
 RECOVER = run("recover", after=": it keeps the damaged file and mends from the history")
 _MEND = ("Mend the file", NOTHING_CHANGED, NextStep("Or run ", RECOVER.command, RECOVER.after))
@@ -41,16 +41,16 @@ def parse(data: bytes, path: str) -> dict[str, Version]:
     return out
 
 
-def dump(entries: dict[str, Version], blocks: dict[str, bytes]) -> bytes:
+def serialize(entries: dict[str, Version], blocks: dict[str, bytes]) -> bytes:
     """The text of a state.json, keys sorted, two spaces of indentation. `blocks` caches the text of each entry."""
     for key, version in entries.items():
         if key not in blocks:
             assert version.value is not None
             envelope: dict[str, Any] = {
-                "value": Raw(version.value), "timestamp": show_time(version.time), "revision": version.revision,
+                "value": Raw(version.value), "timestamp": format_time(version.time), "revision": version.revision,
             }  # fmt: skip
             if version.expires:
-                envelope["expires"] = show_time(version.expires)
+                envelope["expires"] = format_time(version.expires)
             block = codec.pretty(msgspec.json.encode({key: envelope}))
             blocks[key] = block[2:-2]  # without the braces and their line ends
     for key in blocks.keys() - entries.keys():
@@ -117,7 +117,7 @@ def edits(before: dict[str, Version], after: dict[str, Version]) -> dict[str, Wr
     return dict(sorted(out.items()))
 
 
-def older(root: str, namespace: str, state: bytes | None) -> list[Batch]:
+def legacy_commits(root: str, namespace: str, state: bytes | None) -> list[CommitRequest]:
     """Commits that bring in data of an older layout: a state.json without history, or the MVP's KEY.json files.
 
     Checkpoints come first, oldest first, each as a commit that is named; then the present state. Empty where there is
@@ -135,19 +135,19 @@ def older(root: str, namespace: str, state: bytes | None) -> list[Batch]:
         path = os.path.join(root, namespace, "state.json")
         states = [(name, modified(file), parse_edited(_read(file), file, modified(file))) for name, file in saved]
         live = parse_edited(state, path, modified(path))
-    elif namespace == "default" and (files := loose_files(root)):
+    elif namespace == "default" and (files := legacy_value_files(root)):
         live = _loose(files)
         folder = os.path.join(root, "checkpoints")
         names = [name for name in _list(folder) if os.path.isdir(os.path.join(folder, name))]
         states = [
-            (name, modified(os.path.join(folder, name)), _loose(loose_files(os.path.join(folder, name))))
+            (name, modified(os.path.join(folder, name)), _loose(legacy_value_files(os.path.join(folder, name))))
             for name in names
         ]
     else:
         return []
     for name, _, _ in states:
         check_checkpoint(name)
-    batches: list[Batch] = []
+    batches: list[CommitRequest] = []
     before: dict[str, Version] = {}
     previous: tuple[str, int] | None = None
     for label, moment, content in [*sorted(states, key=lambda item: item[1]), ("", now(), live)]:
@@ -157,10 +157,10 @@ def older(root: str, namespace: str, state: bytes | None) -> list[Batch]:
             if old is None or (old.value, old.time) != (version.value, version.time):
                 ttl = version.expires - moment if version.expires else 0
                 writes[key] = Write(version.value, max(1, ttl) if version.expires else 0, version.time)
-        marks = (NewMark(previous[0], "adopted", None, previous[1]),) if previous else ()
+        marks = (CheckpointWrite(previous[0], "adopted", None, previous[1]),) if previous else ()
         if writes or marks:
             reason = f"adopted checkpoint {label}" if label else "adopted from an older format"
-            batches.append(Batch(writes, reason=reason, marks=marks, time=moment))
+            batches.append(CommitRequest(writes, reason=reason, marks=marks, time=moment))
         previous = (label, moment) if label else None
         before = content
     return batches
@@ -182,7 +182,7 @@ def tells_of_history(root: str, namespace: str, state: bytes | None) -> str:
     return ""
 
 
-def loose_files(folder: str) -> dict[str, str]:
+def legacy_value_files(folder: str) -> dict[str, str]:
     """The `KEY.json` files of the MVP layout in a folder, by key. Looks only at names and first characters."""
     out = {}
     for name in _list(folder):

@@ -21,11 +21,11 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ...errors import Damaged, run
 from ...model import Commit, now, to_datetime
-from ..protocol import Mark, Point, Version
+from ..protocol import CheckpointRecord, StateAt, Version
 
 _OPEN = b'{"sum":"'
-_SUM = 16  # hexadecimal digits
-_START = len(_OPEN) + _SUM + 2  # where the rest of a line begins
+_CHECKSUM_DIGITS = 16  # hexadecimal digits
+_START = len(_OPEN) + _CHECKSUM_DIGITS + 2  # where the rest of a line begins
 
 
 class Header(Struct, omit_defaults=True):
@@ -37,7 +37,7 @@ class Header(Struct, omit_defaults=True):
     made: int = 0  # when this file was begun: tells it from the one that it replaced
 
 
-class Base(Struct, omit_defaults=True):
+class BaseVersion(Struct, omit_defaults=True):
     """A version kept from before the floor, without its commit. `value` is absent for a delete."""
 
     key: str
@@ -47,7 +47,7 @@ class Base(Struct, omit_defaults=True):
     value: Raw | UnsetType = UNSET
 
 
-class Set(Struct, omit_defaults=True):
+class ValueRecord(Struct, omit_defaults=True):
     """A value that a commit wrote; `time` where it is not the commit's."""
 
     value: Raw
@@ -55,7 +55,7 @@ class Set(Struct, omit_defaults=True):
     time: int = 0
 
 
-class MarkLine(Struct, omit_defaults=True):
+class CheckpointEntry(Struct, omit_defaults=True):
     """A checkpoint; `digest` is that of its file."""
 
     name: str
@@ -65,17 +65,17 @@ class MarkLine(Struct, omit_defaults=True):
     digest: str = ""
     kind: str = ""
 
-    def stored(self) -> Mark:
+    def stored(self) -> CheckpointRecord:
         """The checkpoint without the digest of its file."""
-        return Mark(self.name, self.revision, self.time, self.note, self.kind)
+        return CheckpointRecord(self.name, self.revision, self.time, self.note, self.kind)
 
 
-def mark_line(mark: Mark, digest: str = "") -> MarkLine:
+def checkpoint_entry(mark: CheckpointRecord, digest: str = "") -> CheckpointEntry:
     """A checkpoint as a line of the history tells it."""
-    return MarkLine(mark.name, mark.revision, mark.time, mark.note, digest, mark.kind)
+    return CheckpointEntry(mark.name, mark.revision, mark.time, mark.note, digest, mark.kind)
 
 
-class Line(Struct, omit_defaults=True):
+class CommitRecord(Struct, omit_defaults=True):
     """A commit. `digest` and `mtime` are those of state.json after it, `before` its digest before."""
 
     rev: int
@@ -90,9 +90,9 @@ class Line(Struct, omit_defaults=True):
     author: str = ""
     keys: int = 0
     undo: tuple[int, int, int] = (0, 0, 0)
-    set: dict[str, Set] = {}
+    set: dict[str, ValueRecord] = {}
     delete: list[str] = []
-    marks: list[MarkLine] = []
+    marks: list[CheckpointEntry] = []
     unmarks: list[tuple[str, int]] = []
 
     def writes(self) -> bool:
@@ -105,23 +105,26 @@ def digest(data: bytes) -> str:
     return blake2b(data, digest_size=16).hexdigest()
 
 
-def seal(record: Struct) -> bytes:
+def add_checksum(record: Struct) -> bytes:
     """A record as a line with its checksum."""
     rest = msgspec.json.encode(record)[1:]
-    return _OPEN + blake2b(rest, digest_size=_SUM // 2).hexdigest().encode() + b'",' + rest + b"\n"
+    return _OPEN + blake2b(rest, digest_size=_CHECKSUM_DIGITS // 2).hexdigest().encode() + b'",' + rest + b"\n"
 
 
-def unseal(line: bytes) -> bytes | None:
+def check_checksum(line: bytes) -> bytes | None:
     """The JSON of a sealed line (without its newline), or None if the checksum is wrong."""
     rest = line[_START:]
     if line[: len(_OPEN)] != _OPEN or line[_START - 2 : _START] != b'",':
         return None
-    if blake2b(rest, digest_size=_SUM // 2).hexdigest().encode() != line[len(_OPEN) : len(_OPEN) + _SUM]:
+    if (
+        blake2b(rest, digest_size=_CHECKSUM_DIGITS // 2).hexdigest().encode()
+        != line[len(_OPEN) : len(_OPEN) + _CHECKSUM_DIGITS]
+    ):
         return None
     return b"{" + rest
 
 
-def last_line(path: str) -> tuple[Line | None, int, int]:
+def last_line(path: str) -> tuple[CommitRecord | None, int, int]:
     """The last whole commit of a history file, where its line ends, and the file's size. O(size of that line).
 
     The line is None where the file holds no commit yet.
@@ -143,15 +146,15 @@ def last_line(path: str) -> tuple[Line | None, int, int]:
             start = tail.rfind(b"\n", 0, stop) if stop > 0 else -1
             if start >= 0 or end == 0:
                 break
-    if unseal(tail[stop + 1 : -1]) is not None:
+    if check_checksum(tail[stop + 1 : -1]) is not None:
         raise Damaged(f"{path}: the end of the last line is not what was written", run("recover"))
     if stop < 0:  # nothing, or the first line of a first commit that was never acknowledged
         return None, 0, size
-    data = unseal(tail[start + 1 : stop])
+    data = check_checksum(tail[start + 1 : stop])
     if data is None:
         raise Damaged(f"{path}: the last line is not what was written", run("recover"))
     whole = end + stop + 1
-    line = msgspec.json.decode(data, type=Line) if data.startswith(b'{"rev"') else None
+    line = msgspec.json.decode(data, type=CommitRecord) if data.startswith(b'{"rev"') else None
     if line is not None and not line.digest:  # of a file that was written anew: one more came after it, with the marks
         raise Damaged(f"{path}: the last line is missing", run("recover"))
     return line, whole, size
@@ -166,9 +169,9 @@ class History:
         self.revision = 0
         self.versions: dict[str, list[Version]] = {}
         self.commits: list[Commit] = []
-        self.marks: list[Mark] = []
+        self.marks: list[CheckpointRecord] = []
         self.digests: dict[tuple[str, int], str] = {}
-        self.last: Line | None = None
+        self.last: CommitRecord | None = None
         self.end = 0
         self.first = b""
         self._keys: list[str] = []
@@ -196,7 +199,7 @@ class History:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     break
-                if not history.take(line[:-1]):
+                if not history.append_line(line[:-1]):
                     raise Damaged(
                         f"{path}: line {number} after byte {history.end} is not what was written",
                         run("recover"),
@@ -204,18 +207,18 @@ class History:
                 history.end += len(line)
         return history
 
-    def take(self, line: bytes) -> bool:
+    def append_line(self, line: bytes) -> bool:
         """Add one sealed line; False, and nothing added, where it is not what was written."""
-        data = unseal(line)
+        data = check_checksum(line)
         if data is None:
             return False
         if data.startswith(b'{"rev"'):
-            record = msgspec.json.decode(data, type=Line)
-            if not self.follows(record):
+            record = msgspec.json.decode(data, type=CommitRecord)
+            if not self.is_next(record):
                 return False
             self.add(record)
         elif data.startswith(b'{"key"'):
-            base = msgspec.json.decode(data, type=Base)
+            base = msgspec.json.decode(data, type=BaseVersion)
             value = None if isinstance(base.value, UnsetType) else bytes(base.value)
             version = Version(base.key, value, base.revision, base.time, base.expires)
             versions = self.versions.setdefault(base.key, [])
@@ -228,7 +231,7 @@ class History:
             self.revision = max(self.revision, header.floor)
         return True
 
-    def follows(self, line: Line) -> bool:
+    def is_next(self, line: CommitRecord) -> bool:
         """Whether no line is gone between the last one and this, as far as it knows what it came after."""
         last = self.last
         here = max(last.rev if last is not None else 0, self.floor)
@@ -241,7 +244,7 @@ class History:
             return line.rev == here
         return last.digest == line.before and line.rev == last.rev + line.writes()
 
-    def add(self, line: Line) -> None:
+    def add(self, line: CommitRecord) -> None:
         """Add one commit."""
         for version in written(line):
             self.versions.setdefault(version.key, []).append(version)
@@ -258,13 +261,13 @@ class History:
             self.digests[mark.name, mark.revision] = mark.digest
         self.last = line
 
-    def keeps(self, revision: int) -> bool:
+    def is_kept(self, revision: int) -> bool:
         """Whether the state at a revision can be read."""
         if revision > self.revision:
             return False
         return revision >= self.floor or any(mark.revision == revision for mark in self.marks)
 
-    def at(self, key: str, point: Point) -> Version | None:
+    def version_at(self, key: str, point: StateAt) -> Version | None:
         """The version of a key that a state shows. O(log versions of the key)."""
         found = latest(self.versions.get(key, ()), point.revision)
         return found if found is not None and found.visible(point.time) else None
@@ -294,9 +297,9 @@ class History:
         self.commits = [commit for commit in self.commits if commit.revision > self.floor]
         return dropped
 
-    def dump(self, last: Line) -> list[bytes]:
+    def to_lines(self, last: CommitRecord) -> list[bytes]:
         """The lines of a fresh file that holds all this. `last` tells of the present state.json."""
-        lines = [seal(Header(1, self.lineage, self.floor, now()))]
+        lines = [add_checksum(Header(1, self.lineage, self.floor, now()))]
         by_revision: dict[int, list[Version]] = {}
         for versions in self.versions.values():
             for version in versions:
@@ -305,34 +308,34 @@ class History:
         for revision in sorted(by_revision.keys() | commits.keys()):
             versions = by_revision.get(revision, [])
             if revision in commits:
-                lines.append(seal(_commit_line(commits[revision], versions)))
+                lines.append(add_checksum(_commit_line(commits[revision], versions)))
                 continue
             for version in versions:
                 value = UNSET if version.value is None else Raw(version.value)
-                lines.append(seal(Base(version.key, revision, version.time, version.expires, value)))
-        marks = [mark_line(mark, self.digests.get((mark.name, mark.revision), "")) for mark in self.marks]
+                lines.append(add_checksum(BaseVersion(version.key, revision, version.time, version.expires, value)))
+        marks = [checkpoint_entry(mark, self.digests.get((mark.name, mark.revision), "")) for mark in self.marks]
         fields: dict[str, Any] = {"rev": self.revision, "marks": marks, "set": {}, "delete": [], "unmarks": []}
-        lines.append(seal(msgspec.structs.replace(last, floor=self.floor, lineage=self.lineage, **fields)))
+        lines.append(add_checksum(msgspec.structs.replace(last, floor=self.floor, lineage=self.lineage, **fields)))
         return lines
 
 
-_MICROSECOND = to_datetime(1) - to_datetime(0)
+_NANOSECONDS_PER_MICROSECOND = to_datetime(1) - to_datetime(0)
 
 
-def _commit_line(commit: Commit, versions: list[Version]) -> Line:
+def _commit_line(commit: Commit, versions: list[Version]) -> CommitRecord:
     """A commit and what it wrote as a line of a file that is written anew: without digests."""
-    micros = (commit.time - to_datetime(0)) // _MICROSECOND
-    line = Line(commit.revision, micros, "", reason=commit.reason, author=commit.author, keys=commit.keys)
+    micros = (commit.time - to_datetime(0)) // _NANOSECONDS_PER_MICROSECOND
+    line = CommitRecord(commit.revision, micros, "", reason=commit.reason, author=commit.author, keys=commit.keys)
     line.undo = (commit.position, commit.forward, commit.behind)
     for version in versions:
         if version.value is None:
             line.delete.append(version.key)
         else:
-            line.set[version.key] = Set(Raw(version.value), version.expires, version.time)
+            line.set[version.key] = ValueRecord(Raw(version.value), version.expires, version.time)
     return line
 
 
-def written(line: Line) -> list[Version]:
+def written(line: CommitRecord) -> list[Version]:
     """The versions that a commit made."""
     out = [
         Version(key, bytes(item.value), line.rev, item.time or line.time, item.expires)

@@ -6,16 +6,16 @@ import os
 from bisect import bisect_left
 
 from ..common import file_error, remove
-from ..protocol import Mark, Past, Space
+from ..protocol import CheckpointRecord, DiskUsage, SupersededVersion
 from .history import History, digest
 
-LINE = 75  # bytes of a version's line in the history, beside its key and value
+LINE_OVERHEAD_BYTES = 75  # bytes of a version's line in the history, beside its key and value
 
 
-def past(history: History, after: tuple[str, int], limit: int) -> list[Past]:
-    """See `Backend.past`."""
+def past(history: History, after: tuple[str, int], limit: int) -> list[SupersededVersion]:
+    """See `Backend.superseded`."""
     keys = history.sorted_keys()
-    out: list[Past] = []
+    out: list[SupersededVersion] = []
     for place in range(bisect_left(keys, after[0]), len(keys)):
         key = keys[place]
         versions = history.versions[key]
@@ -27,8 +27,8 @@ def past(history: History, after: tuple[str, int], limit: int) -> list[Past]:
                 return out
             size = len(version.value or b"")
             until = 0 if last else versions[number + 1].revision
-            line = size + len(key.encode()) + LINE
-            out.append(Past(key, version.revision, until, size, version.value is None, line))
+            line = size + len(key.encode()) + LINE_OVERHEAD_BYTES
+            out.append(SupersededVersion(key, version.revision, until, size, version.value is None, line))
     return out
 
 
@@ -53,12 +53,12 @@ def remove_left_over(folder: str, history: History) -> None:
             remove(path)
 
 
-def space(folder: str, marks: list[Mark], gone: set[tuple[str, int]]) -> Space:
-    """See `Backend.space`. The files of checkpoints that are gone are spare."""
+def space(folder: str, marks: list[CheckpointRecord], gone: set[tuple[str, int]]) -> DiskUsage:
+    """See `Backend.disk_usage`. The files of checkpoints that are gone are spare."""
     stay = {mark.name for mark in marks if (mark.name, mark.revision) not in gone}
     files = {name: _size(os.path.join(folder, "checkpoints", f"{name}.json")) for name in {mark.name for mark in marks}}
     total = sum(files.values()) + sum(_size(os.path.join(folder, name)) for name in ("state.json", "history.jsonl"))
-    return Space(total, sum(size for name, size in files.items() if name not in stay))
+    return DiskUsage(total, sum(size for name, size in files.items() if name not in stay))
 
 
 def _size(path: str) -> int:

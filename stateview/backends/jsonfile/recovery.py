@@ -17,10 +17,21 @@ from msgspec import Raw
 
 from ...errors import Damaged, InvalidName
 from ...model import Commit, Problem, RecoveryReport, check_checkpoint, now, to_datetime, to_micros
-from ..common import fsync_folder, keep_damaged, make_folders, sweep, write_temporary
-from ..protocol import Mark, Point, Version
+from ..common import backup_damaged_file, fsync_folder, makedirs_durable, remove_stale_temporary_files, write_temporary
+from ..protocol import CheckpointRecord, StateAt, Version
 from . import document
-from .history import Base, History, Line, MarkLine, Set, digest, latest, mark_line, unseal, written
+from .history import (
+    BaseVersion,
+    CheckpointEntry,
+    CommitRecord,
+    History,
+    ValueRecord,
+    check_checksum,
+    checkpoint_entry,
+    digest,
+    latest,
+    written,
+)
 
 if TYPE_CHECKING:
     from .backend import JSONBackend
@@ -48,16 +59,16 @@ def _shown(history: History, revision: int) -> Entries:
 
 
 def _at(history: History, revision: int, time: int = 0) -> Entries:
-    found = ((key, history.at(key, Point(revision, time))) for key in history.versions)
+    found = ((key, history.version_at(key, StateAt(revision, time))) for key in history.versions)
     return {key: version for key, version in found if version is not None}
 
 
-def _lead(line: Line, shown: Entries, content: Entries) -> None:
+def _lead(line: CommitRecord, shown: Entries, content: Entries) -> None:
     """Make a commit's line lead from one state to another."""
     for key, version in content.items():
         if shown.get(key) != version:
             assert version.value is not None
-            line.set[key] = Set(Raw(version.value), version.expires, version.time)
+            line.set[key] = ValueRecord(Raw(version.value), version.expires, version.time)
     line.delete = sorted(shown.keys() - content.keys())
     line.keys = len(line.set) + len(line.delete)
 
@@ -68,9 +79,9 @@ class _Recovery:
         self.problems: list[Problem] = []
         self.kept: list[str] = []
         self.sound: list[bytes] = []  # the history's sound lines, each once, in their order
-        self.lines: list[Line] = []  # the commits among them
+        self.lines: list[CommitRecord] = []  # the commits among them
         self.history = History()  # what they say
-        self.end: Line | None = None  # the last of them, if state.json should be what it says
+        self.end: CommitRecord | None = None  # the last of them, if state.json should be what it says
         self.reached = 0  # its revision
         self.floor = 0  # as the sound lines have it
         self.known = 0  # from there up to here all is known, and from the new floor on
@@ -88,13 +99,13 @@ class _Recovery:
         self.problems.append(Problem(os.path.relpath(subject, self.backend.root), found, done, mended))
 
     def keep(self, path: str) -> str:
-        self.kept.append(keep_damaged(path))
+        self.kept.append(backup_damaged_file(path))
         return f"the damaged file is kept as {os.path.basename(self.kept[-1])}"
 
     def run(self) -> RecoveryReport:
         backend = self.backend
         folder = os.path.join(backend.folder, "checkpoints")  # the lock has seen to the other one
-        for name in sweep(folder):
+        for name in remove_stale_temporary_files(folder):
             self.note(os.path.join(folder, name), "left over from a process that is gone", "removed")
         if self.is_missing():
             self.found = "it is missing"
@@ -131,14 +142,14 @@ class _Recovery:
         with open(path, "rb") as file:
             raw = file.readlines()
         if raw and not raw[-1].endswith(b"\n"):
-            if unseal(raw[-1][:-1]) is None:
+            if check_checksum(raw[-1][:-1]) is None:
                 raw.pop()  # of a commit that was never acknowledged
             else:
                 self.found = "the end of the last line is not what was written"
         places: dict[bytes, int] = {}
         bad = []
         for number, line in enumerate(raw):
-            if unseal(line[:-1]) is None:
+            if check_checksum(line[:-1]) is None:
                 bad.append(number)
             else:
                 places.setdefault(line[:-1], number)
@@ -164,7 +175,7 @@ class _Recovery:
         history = self.history
         for text in self.sound:
             if (line := _line(text)) is None:
-                history.take(text)
+                history.append_line(text)
             else:
                 self.lines.append(line)
         history.floor = max([history.floor, *(line.floor for line in self.lines)])
@@ -240,16 +251,16 @@ class _Recovery:
         line = self.recovered(live, seen)
         if floor is None or not self.runs_on():
             history.floor = history.revision  # checkpoints still show theirs
-        data = document.dump(_live(history), {})
+        data = document.serialize(_live(history), {})
         line.digest, line.count, line.mtime = digest(data), len(live), now() * 1000
         os.rename(write_temporary(backend.state_path, data, line.mtime), backend.state_path)
-        self.write_history(history.dump(line))
+        self.write_history(history.to_lines(line))
         self.tell(done, seen)
 
-    def recovered(self, live: Entries, seen: int) -> Line:
+    def recovered(self, live: Entries, seen: int) -> CommitRecord:
         """A commit that leads to the live state, where there must be one; else only what tells of state.json."""
         history = self.history
-        line = Line(history.revision, now(), "", reason="recovered")
+        line = CommitRecord(history.revision, now(), "", reason="recovered")
         _lead(line, _live(history), live)
         if self.led and history.revision == self.reached:
             line.rev += 1  # what is recovered is what that line had written
@@ -319,7 +330,7 @@ class _Recovery:
         if revision not in self.digests:
             return False
         state = {key: one for key, one in _shown(self.history, revision).items() if one.value is not None}
-        return digest(document.dump(state, {})) == self.digests[revision]
+        return digest(document.serialize(state, {})) == self.digests[revision]
 
     def find_floor(self, closed: list[bool]) -> int | None:
         """From which revision on every state is known in spite of the gaps; None where not even the last is.
@@ -408,7 +419,7 @@ class _Recovery:
 
     # --- checkpoints -------------------------------------------------------------------------------------------
 
-    def files(self) -> list[tuple[Mark, Entries]]:
+    def files(self) -> list[tuple[CheckpointRecord, Entries]]:
         """The checkpoints whose files are what a sound line says that was written."""
         out = []
         for mark in {mark.name: mark for mark in self.history.marks}.values():
@@ -480,7 +491,7 @@ class _Recovery:
         alike = (low + place for place, differ in enumerate(accumulate(steps[:-1])) if not differ)
         return [revision for revision in alike if self.floor <= revision <= self.known or revision >= history.floor]
 
-    def mend_mark(self, mark: Mark, content: Entries | None) -> None:
+    def mend_mark(self, mark: CheckpointRecord, content: Entries | None) -> None:
         """A checkpoint whose revision cannot be read any more: its file's content as a revision of its own."""
         path = self.backend._checkpoint_path(mark.name)
         found = f"checkpoint {mark.name!r} (revision {mark.revision}) is of a state that is lost"
@@ -488,7 +499,7 @@ class _Recovery:
             self.note(path, f"{found}, and its file cannot serve", "it is lost", mended=False)
             return
         file = self.history.digests[mark.name, mark.revision]
-        revision = self.add_state(mark_line(mark, file), content)
+        revision = self.add_state(checkpoint_entry(mark, file), content)
         self.note(path, found, f"mended from its file, as revision {revision}")
 
     def adopt_mark(self, name: str) -> None:
@@ -497,7 +508,7 @@ class _Recovery:
         with open(path, "rb") as file:
             data = file.read()
         content = document.parse_edited(data, path, now())
-        mark = MarkLine(name, 0, document.modified(path), "", digest(data))
+        mark = CheckpointEntry(name, 0, document.modified(path), "", digest(data))
         found = f"of checkpoint {name!r} only its file is there, no sound line of the history"
         lost = "lost are its note, if it had one, and its time, for which that of the file stands"
         same = self.same(content, mark.time)
@@ -508,7 +519,7 @@ class _Recovery:
             return
         commits = {commit.revision: to_micros(commit.time) for commit in history.commits}
         mark.revision = max((one for one in same if commits.get(one, 0) <= mark.time), default=same[0])
-        history.marks.append(Mark(name, mark.revision, mark.time))
+        history.marks.append(CheckpointRecord(name, mark.revision, mark.time))
         history.digests[name, mark.revision] = mark.digest
         history.marks.sort(key=lambda one: one.time)
         which = f"revision {mark.revision}"
@@ -516,12 +527,12 @@ class _Recovery:
             which += f", or another of {same[0]} to {same[-1]} that shows the same"
         self.note(path, found, f"its state is whole: {which}; {lost}", mended=False)
 
-    def add_state(self, mark: MarkLine, content: Entries) -> int:
+    def add_state(self, mark: CheckpointEntry, content: Entries) -> int:
         """A commit that leads to a state, and its checkpoint. Returns its revision."""
         history = self.history
         shown = _at(history, history.revision, mark.time)
         top = max((version.revision for version in content.values()), default=0)
-        step = Line(max(mark.revision, top, history.revision + 1), mark.time, "")
+        step = CommitRecord(max(mark.revision, top, history.revision + 1), mark.time, "")
         step.reason = f"recovered checkpoint {mark.name}"
         step.marks = [msgspec.structs.replace(mark, revision=step.rev)]
         _lead(step, shown, content)
@@ -548,13 +559,13 @@ class _Recovery:
             found = error.message
         live = _live(history)
         done = self.keep(backend.state_path) if os.path.exists(backend.state_path) else "it was missing"
-        data = document.dump(live, {})
+        data = document.serialize(live, {})
         os.rename(write_temporary(backend.state_path, data, last.mtime + 1), backend.state_path)
         fsync_folder(backend.folder)
         if digest(data) != last.digest:
             self.keep(backend.history_path)
             last = msgspec.structs.replace(last, digest=digest(data), mtime=last.mtime + 1, count=len(live))
-            self.write_history(history.dump(last))
+            self.write_history(history.to_lines(last))
         self.note(backend.state_path, found, f"written anew from the history, revision {last.rev}; {done}")
 
     def mend_checkpoints(self) -> None:
@@ -563,7 +574,7 @@ class _Recovery:
         backend._live = backend._history = None
         history = backend._past()
         newest = {mark.name: mark for mark in history.marks}
-        make_folders(os.path.join(backend.folder, "checkpoints"))
+        makedirs_durable(os.path.join(backend.folder, "checkpoints"))
         for mark in newest.values():
             path = backend._checkpoint_path(mark.name)
             known = history.digests.get((mark.name, mark.revision))
@@ -576,24 +587,24 @@ class _Recovery:
             if sound or not known:
                 continue
             done = f"; {self.keep(path)}" if found != "missing" else ""
-            data = document.dump(_at(history, mark.revision, mark.time), {})
+            data = document.serialize(_at(history, mark.revision, mark.time), {})
             os.rename(write_temporary(path, data), path)
             self.note(path, found, f"written anew from the history{done}")
 
 
-def _line(text: bytes) -> Line | None:
+def _line(text: bytes) -> CommitRecord | None:
     """A sound line, if it is a commit's."""
-    data = unseal(text)
-    return msgspec.json.decode(data, type=Line) if data is not None and data.startswith(b'{"rev"') else None
+    data = check_checksum(text)
+    return msgspec.json.decode(data, type=CommitRecord) if data is not None and data.startswith(b'{"rev"') else None
 
 
 def _order(text: bytes) -> tuple[int, int, int]:
     """By what sound lines are in the order in which they were written: revision, kind, time."""
     if (line := _line(text)) is not None:
         return line.rev, 2 if line.digest else 1, line.time
-    data = unseal(text)
+    data = check_checksum(text)
     if data is not None and data.startswith(b'{"key"'):
-        return msgspec.json.decode(data, type=Base).revision, 0, 0
+        return msgspec.json.decode(data, type=BaseVersion).revision, 0, 0
     return -1, 0, 0
 
 

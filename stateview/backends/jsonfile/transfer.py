@@ -18,50 +18,61 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from ...errors import BackendError
 from ...model import Commit, now, to_datetime, to_micros
 from ..common import file_error, fsync_folder, remove, temporary
-from ..protocol import PAGE, Backend, Head, Kept, Mark, Point, Version
-from ..staging import Stage, set_aside, taken
+from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StateAt, StoredVersion, Version
+from ..staging import StagingFolder, import_underway_error, set_aside
 from . import document
-from .history import Base, History, Line, MarkLine, digest, mark_line, seal, unseal
+from .history import (
+    BaseVersion,
+    CheckpointEntry,
+    CommitRecord,
+    History,
+    add_checksum,
+    check_checksum,
+    checkpoint_entry,
+    digest,
+)
 
 if TYPE_CHECKING:
     from .backend import JSONBackend
 
 STAGE = "migrating-json"
 PUTS = "puts.jsonl"
-SYNC = 32_000_000  # bytes of puts that a loss of power may take
+SYNC_BYTES = 32_000_000  # bytes of puts that a loss of power may take
 
 Entries = dict[str, Version]
 
 
-class _Put(Struct, omit_defaults=True):
+class _StagedBatch(Struct, omit_defaults=True):
     """A line of the stage's log."""
 
     note: dict[str, Any]
     forget: list[str] = []
-    versions: list[Base] = []
-    commits: list[Line] = []
-    marks: list[MarkLine] | None = None
+    versions: list[BaseVersion] = []
+    commits: list[CommitRecord] = []
+    marks: list[CheckpointEntry] | None = None
 
 
-def dump(history: History, after: tuple[str, int], limit: int, keys: Iterable[str] | None) -> list[Kept]:
-    """See `Backend.dump`."""
+def dump(history: History, after: tuple[str, int], limit: int, keys: Iterable[str] | None) -> list[StoredVersion]:
+    """See `Backend.versions_page`."""
     names = history.sorted_keys() if keys is None else sorted(set(keys))
-    out: list[Kept] = []
+    out: list[StoredVersion] = []
     size = 0
     for place in range(bisect_left(names, after[0]), len(names)):
         versions = history.versions.get(names[place], [])
         for number, version in enumerate(versions):
             if (version.key, version.revision) <= after:
                 continue
-            if len(out) >= limit or size >= PAGE:
+            if len(out) >= limit or size >= PAGE_BYTES:
                 return out
             until = versions[number + 1].revision if number + 1 < len(versions) else 0
-            out.append(Kept(version.key, version.value, version.revision, version.time, version.expires, until))
+            out.append(
+                StoredVersion(version.key, version.value, version.revision, version.time, version.expires, until)
+            )
             size += len(version.value or b"")
     return out
 
 
-def moved(folder: str, expected: str) -> bytes | None:
+def staged_state(folder: str, expected: str) -> bytes | None:
     """The state.json with this digest, where it is still in the stage of a copy that is finished but for renames."""
     try:
         with open(os.path.join(folder, STAGE, "state.json"), "rb") as file:
@@ -71,7 +82,7 @@ def moved(folder: str, expected: str) -> bytes | None:
     return data if digest(data) == expected else None
 
 
-def complete(folder: str) -> None:
+def finish_swap(folder: str) -> None:
     """Put the files of a stage in their places, once its history is in its own. Call it under the folder's lock."""
     stage, place = os.path.join(folder, STAGE), os.path.join(folder, "checkpoints")
     remove(os.path.join(stage, PUTS))
@@ -90,10 +101,10 @@ class JSONReceiver:
 
     def __init__(self, backend: JSONBackend) -> None:
         self._backend = backend
-        self._stage = Stage(backend.folder, STAGE, backend.url)
+        self._stage = StagingFolder(backend.folder, STAGE, backend.url)
         self._versions: dict[str, list[Version]] = {}
         self._commits: dict[int, Commit] = {}
-        self._marks: list[Mark] = []
+        self._marks: list[CheckpointRecord] = []
         self._note: dict[str, Any] | None = None
         self._unsynced = 0
         self._settled: Head | None = None
@@ -119,15 +130,15 @@ class JSONReceiver:
         end = 0
         with open(path, "rb") as lines:
             for line in lines:
-                data = unseal(line[:-1]) if line.endswith(b"\n") else None
+                data = check_checksum(line[:-1]) if line.endswith(b"\n") else None
                 if data is None:
                     break
-                self._take(msgspec.json.decode(data, type=_Put))
+                self._take(msgspec.json.decode(data, type=_StagedBatch))
                 end += len(line)
         os.ftruncate(log.fileno(), end)
         return log
 
-    def _take(self, put: _Put) -> None:
+    def _take(self, put: _StagedBatch) -> None:
         for key in put.forget:
             self._versions.pop(key, None)
         for base in put.versions:
@@ -147,28 +158,29 @@ class JSONReceiver:
         return self._note
 
     def put(
-        self, versions: Iterable[Kept] = (), commits: Iterable[Commit] = (), marks: Iterable[Mark] | None = None, *,
+        self, versions: Iterable[StoredVersion] = (), commits: Iterable[Commit] = (),
+        marks: Iterable[CheckpointRecord] | None = None, *,
         note: dict[str, Any], forget: Iterable[str] = (),
     ) -> None:  # fmt: skip
         """See `Receiver.put`. O(what is given)."""
-        put = _Put(note, list(forget))
+        put = _StagedBatch(note, list(forget))
         for one in versions:
             value = UNSET if one.value is None else Raw(one.value)
-            put.versions.append(Base(one.key, one.revision, one.time, one.expires, value))
+            put.versions.append(BaseVersion(one.key, one.revision, one.time, one.expires, value))
         for commit in commits:
-            line = Line(commit.revision, to_micros(commit.time), "", reason=commit.reason, author=commit.author)
+            line = CommitRecord(commit.revision, to_micros(commit.time), "", reason=commit.reason, author=commit.author)
             line.keys, line.undo = commit.keys, (commit.position, commit.forward, commit.behind)
             put.commits.append(line)
         if marks is not None:
-            put.marks = [mark_line(mark) for mark in marks]
-        data = seal(put)
+            put.marks = [checkpoint_entry(mark) for mark in marks]
+        data = add_checksum(put)
         end = os.fstat(self._log.fileno()).st_size
         try:
             view = memoryview(data)
             while view:
                 view = view[self._log.write(view) :]
             self._unsynced += len(data)
-            if self._unsynced > SYNC:
+            if self._unsynced > SYNC_BYTES:
                 os.fsync(self._log.fileno())
                 self._unsynced = 0
         except OSError as error:
@@ -198,21 +210,21 @@ class JSONReceiver:
         history.commits = [self._commits[revision] for revision in sorted(self._commits) if revision > head.floor]
         live = {key: versions[-1] for key, versions in self._versions.items() if versions[-1].value is not None}
         blocks: dict[str, bytes] = {}
-        data = document.dump(live, blocks)
+        data = document.serialize(live, blocks)
         mtime = now() * 1000
         try:
             os.makedirs(self._stage.path("checkpoints"), exist_ok=True)
             self._write("state.json", data, mtime)
             for mark in {mark.name: mark for mark in self._marks}.values():
-                point = Point(mark.revision, mark.time)
-                shown = {key: found for key in self._versions if (found := history.at(key, point)) is not None}
+                point = StateAt(mark.revision, mark.time)
+                shown = {key: found for key in self._versions if (found := history.version_at(key, point)) is not None}
                 same = {key: blocks[key] for key, version in shown.items() if live.get(key) is version}
-                content = document.dump(shown, same)
+                content = document.serialize(shown, same)
                 history.digests[mark.name, mark.revision] = digest(content)
                 self._write(os.path.join("checkpoints", f"{mark.name}.json"), content)
             # Of the same digest before: who finds no state.json is not to take it for the first commit of all
-            line = Line(head.revision, head.time, digest(data), digest(data), mtime=mtime, count=len(live))
-            self._write("history.jsonl", b"".join(history.dump(line)))
+            line = CommitRecord(head.revision, head.time, digest(data), digest(data), mtime=mtime, count=len(live))
+            self._write("history.jsonl", b"".join(history.to_lines(line)))
             fsync_folder(self._stage.path("checkpoints"))
             fsync_folder(self._stage.folder)
         except OSError as error:
@@ -235,12 +247,12 @@ class JSONReceiver:
             with backend._lock():
                 there, kept = backend.head(), ""
                 if there.lineage and not over:
-                    raise taken(backend.url, backend.namespace, there.revision)
+                    raise import_underway_error(backend.url, backend.namespace, there.revision)
                 if there.lineage or os.path.isdir(os.path.join(stage.parent, "checkpoints")):
                     kept = set_aside(stage.parent, ("state.json", "history.jsonl", "checkpoints"))
                 os.rename(stage.path("history.jsonl"), backend.history_path)
                 fsync_folder(stage.parent)
-                complete(stage.parent)
+                finish_swap(stage.parent)
                 backend._live = backend._history = None
         except OSError as error:
             if isinstance(error, BackendError):

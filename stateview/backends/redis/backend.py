@@ -27,48 +27,58 @@ from ... import codec
 from ...errors import NOTHING_CHANGED, BackendError, CommitUnknown, Damaged, ReadOnly, StateException, run
 from ...model import Commit, Finding, RecoveryReport, check_checkpoint, check_key, now, to_datetime
 from ..common import (
-    HUGE,
-    Remembered,
-    bound,
-    bounds,
+    LARGE_ROW_BYTES,
+    LargeRowCache,
+    base_conflict_error,
     check_base,
-    conflict_base,
-    conflict_key,
-    conflict_mark,
-    pruned,
+    checkpoint_conflict_error,
+    encodable_bound,
+    history_pruned_error,
+    key_conflict_error,
+    key_range,
     watch_fork,
 )
 from ..protocol import (
-    START,
-    Batch,
+    SUMMARY_BYTES,
+    CheckpointRecord,
+    CheckpointWrite,
+    CommitRequest,
+    DiskUsage,
     Head,
-    Kept,
-    Mark,
-    NewMark,
-    Past,
-    Place,
-    Point,
-    Progress,
-    Receiver,
-    Row,
-    Say,
-    Space,
+    KeySummary,
+    ProgressCount,
+    ProgressText,
+    StagedImport,
+    StateAt,
+    StoredVersion,
+    StoreIdentity,
+    SupersededVersion,
     Version,
     Write,
 )
 from . import scripts
-from .client import Lane, NotSent, bulk, can_pass, is_lost, open_client, reason, refusal, server_of
-from .read_cache import Tracking
+from .client import (
+    CommitSession,
+    NoConnection,
+    encode_bulk,
+    is_transient,
+    may_have_applied,
+    open_client,
+    reason,
+    server_of,
+    to_state_error,
+)
+from .read_cache import InvalidationCache
 
 T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 REGISTRY = "stateview:namespaces"
-FIRST_CONTACT = 1.0  # seconds of trying to reach a server that refuses the very first connection
+FIRST_CONTACT_SECONDS = 1.0  # seconds of trying to reach a server that refuses the very first connection
 CACHE_BYTES = 32 * 1024 * 1024
 ADOPT_SECONDS = 2.0  # how long to look for data of the older layout before a new namespace is made
-LARGEST = 768 * 1024 * 1024  # bytes of one commit: a server ends the connection at 1 GiB, told of nothing
-HELD = 4  # connections that commits keep between them
-CHUNK = 1000  # keys of one read; a script that is long keeps all other clients waiting
+LARGEST_COMMIT_BYTES = 768 * 1024 * 1024  # bytes of one commit: a server ends the connection at 1 GiB, told of nothing
+MAX_IDLE_SESSIONS = 4  # connections that commits keep between them
+KEYS_PER_READ = 1000  # keys of one read; a script that is long keeps all other clients waiting
 
 
 class RedisBackend:
@@ -100,28 +110,28 @@ class RedisBackend:
         self._address = url
         self._prefix = f"stateview:{{{namespace}}}:"
         self._keys = [self._prefix + name for name in scripts.NAMES]
-        self._huge = Remembered()
+        self._huge = LargeRowCache()
         self._mutex = threading.RLock()
         self._client: Any = None
-        self._tracking: Tracking | None = None
-        self._lie_at(f"stateview:{{{namespace}}}:")
-        self._held = 0 if "max_connections" in url else HELD
-        self._lanes: list[Lane] = []  # those that no commit is under way on
+        self._tracking: InvalidationCache | None = None
+        self._set_prefix(f"stateview:{{{namespace}}}:")
+        self._held = 0 if "max_connections" in url else MAX_IDLE_SESSIONS
+        self._lanes: list[CommitSession] = []  # those that no commit is under way on
         self._skew = 0
         self._reached = False  # whether the server has answered once
         self._met = False  # whether its clock is known, and older data was looked for
         watch_fork(self)
 
-    def _lie_at(self, prefix: str) -> None:
+    def _set_prefix(self, prefix: str) -> None:
         self._prefix = prefix
         self._keys = [prefix + name for name in scripts.NAMES]
         named = [b"EVALSHA", _sha(scripts.COMMIT).encode(), b"%d" % len(self._keys), *map(str.encode, self._keys)]
-        self._commit_words = len(named), bulk(named)
+        self._commit_words = len(named), encode_bulk(named)
 
-    def _beside(self, name: str) -> RedisBackend:
+    def _sibling(self, name: str) -> RedisBackend:
         """What lies under a longer prefix of this namespace, as a namespace of its own."""
         other = RedisBackend(self._address, self.url, self.namespace, history=self.keep, timeout=self.timeout)
-        other._lie_at(self._prefix + name)
+        other._set_prefix(self._prefix + name)
         return other
 
     def before_fork(self) -> None:
@@ -148,15 +158,17 @@ class RedisBackend:
                 except (ValueError, TypeError) as error:
                     raise BackendError(f"{self.url} is not a usable Redis URL: {error}") from error
                 if isinstance(self._client, redis.Redis):
-                    self._tracking = Tracking(self._client.connection_pool, self._keys[0], CACHE_BYTES)
+                    self._tracking = InvalidationCache(self._client.connection_pool, self._keys[0], CACHE_BYTES)
             return self._client
 
-    def _try(self, act: Callable[[Any], T], commit: bool = False, extra: float = 0.0) -> T:
+    def _with_retry(self, act: Callable[[Any], T], commit: bool = False, extra: float = 0.0) -> T:
         """Do something with the client; try again through faults that can pass, up to the deadline.
 
         `commit` is for what is applied by the server even if its answer is lost.
         """
-        deadline = time.monotonic() + (self.timeout if self._reached else min(self.timeout, FIRST_CONTACT)) + extra
+        deadline = (
+            time.monotonic() + (self.timeout if self._reached else min(self.timeout, FIRST_CONTACT_SECONDS)) + extra
+        )
         pause, sent = 0.01, False
         while True:
             client: Any = None
@@ -172,18 +184,18 @@ class RedisBackend:
                         raise
                     # `close` on another thread took the connection apart while the library read from it
                     error = redis.ConnectionError("the connection was closed")
-                sent = sent or (commit and not isinstance(caught, NotSent) and is_lost(error))
+                sent = sent or (commit and not isinstance(caught, NoConnection) and may_have_applied(error))
                 self._reached = self._reached or isinstance(error, (BusyLoadingError, redis.TimeoutError))
-                if can_pass(error) and time.monotonic() + pause < deadline:
+                if is_transient(error) and time.monotonic() + pause < deadline:
                     time.sleep(pause * random.uniform(0.5, 1.0))
                     pause = min(1.0, pause * 2)
                     continue
                 if sent:
                     hint = "The commit may or may not have been applied: look before you try again"
                     raise CommitUnknown(f"{self.url} does not answer: {reason(error)}", hint) from error
-                raise refusal(error, self.url, self.namespace) from error
+                raise to_state_error(error, self.url, self.namespace) from error
 
-    def _run(self, script: str, *arguments: Any) -> Any:
+    def _eval(self, script: str, *arguments: Any) -> Any:
         sha = _sha(script)
 
         def act(client: Any) -> Any:
@@ -192,10 +204,10 @@ class RedisBackend:
             except NoScriptError:
                 return client.eval(script, len(self._keys), *self._keys, *arguments)
 
-        self._meet()
-        return self._try(act)
+        self._handshake()
+        return self._with_retry(act)
 
-    def _send(self, lane: Lane, words: list[bytes]) -> Any:
+    def _send(self, lane: CommitSession, words: list[bytes]) -> Any:
         """Have the server run a commit, once: the same words sent again by the same lane are the same commit."""
 
         def act(client: Any) -> Any:
@@ -207,23 +219,23 @@ class RedisBackend:
                 return client.eval(scripts.COMMIT, len(self._keys), *self._keys, *words)
 
         if not self._met:
-            self._meet()
-        return self._try(act, commit=True, extra=len(words) / 30_000)  # a huge commit takes its time
+            self._handshake()
+        return self._with_retry(act, commit=True, extra=len(words) / 30_000)  # a huge commit takes its time
 
-    def _meet(self) -> None:
+    def _handshake(self) -> None:
         """Once per connection: learn the server's clock, and look for older data if the namespace is new."""
         if self._met:
             return
         with self._mutex:
             if self._met:
                 return
-            head = self._try(lambda client: client.hgetall(self._keys[0]))
+            head = self._with_retry(lambda client: client.hgetall(self._keys[0]))
             started = now()  # not before: connecting takes longer than asking for the time
             there = 0
             if not head:  # in this order: the first commit writes all of them
-                there = self._try(lambda client: client.exists(*(self._keys[place] for place in scripts.PARTS)))
-                head = self._try(lambda client: client.hgetall(self._keys[0]))
-            clock = self._try(lambda client: client.time())
+                there = self._with_retry(lambda client: client.exists(*(self._keys[place] for place in scripts.PARTS)))
+                head = self._with_retry(lambda client: client.hgetall(self._keys[0]))
+            clock = self._with_retry(lambda client: client.time())
             self._skew = clock[0] * 1_000_000 + clock[1] - (started + now()) // 2
             if head.get(b"format", b"").isdigit() and int(head[b"format"]) > 1:
                 raise BackendError(f"{self.url}: namespace {self.namespace!r} has a later format", "Upgrade stateview")
@@ -235,34 +247,34 @@ class RedisBackend:
 
     # --- reading -----------------------------------------------------------------------------------------------
 
-    def place(self) -> Place:
-        """See `Backend.place`. Two round trips. A replica lies where its primary does."""
-        head = self._try(lambda client: client.hgetall(self._keys[0]))
+    def identity(self) -> StoreIdentity:
+        """See `Backend.identity`. Two round trips. A replica lies where its primary does."""
+        head = self._with_retry(lambda client: client.hgetall(self._keys[0]))
         revision = head.get(b"revision", b"")
-        return Place(
-            self._try(lambda client: server_of(client, self._keys[0])),
+        return StoreIdentity(
+            self._with_retry(lambda client: server_of(client, self._keys[0])),
             int(revision) if revision.isdigit() else 0, tuple(sorted(head.items())),
         )  # fmt: skip
 
     def now(self) -> int:
         """The server's clock, as far as this one's difference to it is known."""
-        self._meet()
+        self._handshake()
         return now() + self._skew
 
     def head(self) -> Head:
         """See `Backend.head`. One round trip."""
-        revision, moment, count, floor, lineage, _ = self._run(scripts.HEAD)
+        revision, moment, count, floor, lineage, _ = self._eval(scripts.HEAD)
         return Head(int(revision), int(moment), int(count), int(floor), lineage.decode())
 
     def get(self, key: str) -> Version | None:
         """See `Backend.get`. No round trip for a key that was read before and no commit came since."""
-        self._meet()
+        self._handshake()
         tracking = self._tracking
         if tracking is not None and (found := tracking.get(key)) is not None:
             version = found[0]
         else:
             generation = tracking.generation() if tracking is not None else None
-            packed = self._try(lambda client: client.hget(self._keys[1], key))
+            packed = self._with_retry(lambda client: client.hget(self._keys[1], key))
             version = None if packed is None else self._unpack(key, packed)
             if tracking is not None and generation is not None:
                 tracking.put(key, version, generation)
@@ -277,13 +289,13 @@ class RedisBackend:
         except ValueError as error:
             raise Damaged(f"{self.url}: the entry {key[:60]!r} is not what was written", run("recover")) from error
 
-    def read(self, keys: Iterable[str], at: Point | None = None) -> dict[str, Version]:
+    def read(self, keys: Iterable[str], at: StateAt | None = None) -> dict[str, Version]:
         """See `Backend.read`. A round trip for each thousand keys; more than that is one state only with an `at`."""
         wanted = list(keys)
         out: dict[str, Version] = {}
         revision, moment = (-1, 0) if at is None else (at.revision, at.time)
-        for start in range(0, len(wanted), CHUNK):
-            reply = self._run(scripts.READ, revision, moment, *wanted[start : start + CHUNK])
+        for start in range(0, len(wanted), KEYS_PER_READ):
+            reply = self._eval(scripts.READ, revision, moment, *wanted[start : start + KEYS_PER_READ])
             self._check(reply, revision)
             out.update(self._versions(reply[1:]))
         return out
@@ -296,15 +308,15 @@ class RedisBackend:
 
     def _check(self, reply: Any, revision: int) -> None:
         if reply[0] == b"pruned":
-            raise pruned(self.namespace, revision, int(reply[-1]))
+            raise history_pruned_error(self.namespace, revision, int(reply[-1]))
 
-    def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: Point | None = None) -> list[Version]:
+    def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: StateAt | None = None) -> list[Version]:
         """See `Backend.scan`. One round trip for each thousand keys passed over."""
         out: list[Version] = []
         revision, moment = (-1, 0) if at is None else (at.revision, at.time)
         while len(out) < limit:
-            size = max(16, min(CHUNK, limit - len(out)))
-            reply = self._run(scripts.SCAN, prefix, after, size, revision, moment)
+            size = max(16, min(KEYS_PER_READ, limit - len(out)))
+            reply = self._eval(scripts.SCAN, prefix, after, size, revision, moment)
             self._check(reply, revision)
             out += self._versions(reply[2:]).values()
             after = reply[1].decode()
@@ -312,17 +324,17 @@ class RedisBackend:
                 break
         return out[:limit]
 
-    def rows(
-        self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, at: Point | None = None,
+    def list_keys(
+        self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, at: StateAt | None = None,
         skip: int = 0, backwards: bool = False,
-    ) -> list[Row]:  # fmt: skip
-        """See `Backend.rows`. A round trip for each thousand keys, or 8 MB of values, which stay on the server.
+    ) -> list[KeySummary]:  # fmt: skip
+        """See `Backend.list_keys`. A round trip for each thousand keys, or 8 MB of values, which stay on the server.
 
         O(skip) where something has expired and is not taken away yet. For a value of more than a megabyte O(size) more
         on the server, which can only read it whole: a fifth of a second for 50 MB, live only when it is first met.
         """
-        low, high = bounds(prefix, after, before)
-        out: list[Row] = []
+        low, high = key_range(prefix, after, before)
+        out: list[KeySummary] = []
         while True:
             left, last, page = self._rows(low, high, backwards, skip, limit - len(out), at)
             out += page
@@ -332,14 +344,14 @@ class RedisBackend:
             skip = left
 
     def _rows(
-        self, low: str, high: str, backwards: bool, skip: int, limit: int, at: Point | None
-    ) -> tuple[int, str, list[Row]]:
+        self, low: str, high: str, backwards: bool, skip: int, limit: int, at: StateAt | None
+    ) -> tuple[int, str, list[KeySummary]]:
         """Some of a page: how many are still to be passed over, the key to go on after, and rows."""
         revision, moment = (-1, 0) if at is None else (at.revision, at.time)
         remembered = self._huge
         known = [text for row, seen in remembered.rows.values() for text in (row.key, row.revision, seen)]
-        walk = (low, high, int(backwards), skip, min(CHUNK, limit), revision, moment, START)
-        reply = self._run(scripts.ROWS, *walk, HUGE, remembered.lineage, *known)
+        walk = (low, high, int(backwards), skip, min(KEYS_PER_READ, limit), revision, moment, SUMMARY_BYTES)
+        reply = self._eval(scripts.ROWS, *walk, LARGE_ROW_BYTES, remembered.lineage, *known)
         self._check(reply, revision)
         _, left, last, number, floor, lineage, *flat = reply
         head = Head(int(number), 0, 0, int(floor), lineage.decode())
@@ -349,8 +361,8 @@ class RedisBackend:
             found = remembered.find(key, head) if not packed else None
             if found is None:
                 cut = self._unpack(key, packed)
-                found = Row(key, size, cut.value or b"", cut.revision, cut.time, cut.expires)
-                if size > HUGE and revision in (-1, head.revision):
+                found = KeySummary(key, size, cut.value or b"", cut.revision, cut.time, cut.expires)
+                if size > LARGE_ROW_BYTES and revision in (-1, head.revision):
                     remembered.put(found, head)
             page.append(found)
         return left, self._name(last), page
@@ -361,16 +373,16 @@ class RedisBackend:
         except UnicodeDecodeError as error:
             raise Damaged(f"{self.url}: {name[:60]!r} is not a key", run("recover")) from error
 
-    def count(self, low: str = "", high: str = "", at: Point | None = None) -> int:
+    def count(self, low: str = "", high: str = "", at: StateAt | None = None) -> int:
         """See `Backend.count`. One round trip, of a past state one for each thousand keys.
 
         Where much has expired and is not taken away yet, a round trip for each five thousand of these.
         """
-        low, high = bound(low), bound(high)
+        low, high = encodable_bound(low), encodable_bound(high)
         revision, moment = (-1, 0) if at is None else (at.revision, at.time)
         expired = position = 0
         while position >= 0:
-            reply = self._run(scripts.COUNT, low, high, revision, moment, position)
+            reply = self._eval(scripts.COUNT, low, high, revision, moment, position)
             self._check(reply, revision)
             if reply[0] == b"past":
                 return self._count_past(low, high, at)
@@ -378,7 +390,7 @@ class RedisBackend:
             expired += gone
         return int(total - expired)
 
-    def _count_past(self, low: str, high: str, at: Point | None) -> int:
+    def _count_past(self, low: str, high: str, at: StateAt | None) -> int:
         endless = left = 1 << 52
         while True:
             left, last, _ = self._rows(low, high, False, left, 0, at)
@@ -386,14 +398,14 @@ class RedisBackend:
                 return endless - left
             low = last + "\0"
 
-    def changed(self, low: Point, high: Point) -> list[str]:
-        """See `Backend.changed`. A round trip for each ten thousand touches."""
+    def changed_keys(self, low: StateAt, high: StateAt) -> list[str]:
+        """See `Backend.changed_keys`. A round trip for each ten thousand touches."""
         found: set[bytes] = set()
         last = b""
         while True:
-            reply = self._run(scripts.CHANGED, low.revision, high.revision, last)
+            reply = self._eval(scripts.CHANGED, low.revision, high.revision, last)
             if reply[0] == b"pruned":
-                raise pruned(self.namespace, int(reply[1]), int(reply[2]))
+                raise history_pruned_error(self.namespace, int(reply[1]), int(reply[2]))
             found.update(member[16:] for member in reply[1])
             if len(reply[1]) < 10_000:
                 break
@@ -401,14 +413,14 @@ class RedisBackend:
         before, after = sorted((low.time, high.time))
         if before != after:
             _, _, _, expiry, _, _, hexpiry, *_ = self._keys
-            found.update(self._try(lambda client: client.zrangebyscore(expiry, f"({before}", after)))
-            past = self._try(lambda client: client.zrangebyscore(hexpiry, f"({before}", after))
+            found.update(self._with_retry(lambda client: client.zrangebyscore(expiry, f"({before}", after)))
+            past = self._with_retry(lambda client: client.zrangebyscore(hexpiry, f"({before}", after))
             found.update(member[:-17] for member in past)
         return sorted(key.decode() for key in found)
 
     def versions(self, key: str, limit: int = 100, below: int = 0) -> list[Version]:
         """See `Backend.versions`. One round trip."""
-        rows = self._run(scripts.VERSIONS, key, limit, below or 1 << 52)
+        rows = self._eval(scripts.VERSIONS, key, limit, below or 1 << 52)
         out = []
         for revision, moment, expires, packed in rows[:limit]:
             value = packed[1:] if packed[:1] == b"V" else None
@@ -421,38 +433,38 @@ class RedisBackend:
         top = min(below - 1 if below else head.revision, head.revision)
         revisions = range(top, max(head.floor, top - limit), -1)
         out = []
-        for start in range(0, len(revisions), CHUNK):
-            some = [str(revision) for revision in revisions[start : start + CHUNK]]
-            rows = self._try(lambda client, some=some: client.hmget(self._keys[8], some))  # type: ignore[misc]
+        for start in range(0, len(revisions), KEYS_PER_READ):
+            some = [str(revision) for revision in revisions[start : start + KEYS_PER_READ]]
+            rows = self._with_retry(lambda client, some=some: client.hmget(self._keys[8], some))  # type: ignore[misc]
             for revision, row in zip(some, rows, strict=True):
                 if row is not None:
                     moment, _, told = row.partition(b" ")
                     out.append(Commit(int(revision), to_datetime(int(moment)), *msgspec.json.decode(told)))
         return out
 
-    def marks(self) -> list[Mark]:
+    def marks(self) -> list[CheckpointRecord]:
         """See `Backend.marks`. One round trip."""
-        self._meet()
-        rows = self._try(lambda client: client.hgetall(self._keys[10]))
+        self._handshake()
+        rows = self._with_retry(lambda client: client.hgetall(self._keys[10]))
         found = []
         for member, packed in rows.items():
             if b"@" in member:
                 order, moment, kind, note = packed.split(b" ", 3)
                 name, _, revision = member.decode().rpartition("@")
-                told = Mark(name, int(revision), int(moment), note.decode(), scripts.KINDS[int(kind)])
+                told = CheckpointRecord(name, int(revision), int(moment), note.decode(), scripts.KINDS[int(kind)])
                 found.append((int(order), told))
         return [mark for _, mark in sorted(found, key=lambda pair: pair[0])]
 
-    def dump(
+    def versions_page(
         self, after: tuple[str, int] = ("", 0), limit: int = 1000, keys: Iterable[str] | None = None
-    ) -> list[Kept]:
-        """See `Backend.dump`. One round trip, and at most a thousand versions; with keys one for each thousand."""
+    ) -> list[StoredVersion]:
+        """See `Backend.versions_page`. One round trip for each thousand versions or keys."""
         from .transfer import dump
 
         return dump(self, after, limit, keys)
 
-    def receive(self) -> Receiver:
-        """See `Backend.receive`."""
+    def open_staging(self) -> StagedImport:
+        """See `Backend.open_staging`."""
         from .transfer import RedisReceiver
 
         self._check_writable()
@@ -462,7 +474,7 @@ class RedisBackend:
         """See `Backend.wait`. Woken by the server; looks five times a second where it cannot be."""
         deadline = time.monotonic() + timeout
         while True:
-            self._meet()
+            self._handshake()
             tracking = self._tracking
             generation = tracking.generation() if tracking is not None else None
             head = self.head().revision
@@ -476,13 +488,13 @@ class RedisBackend:
 
     def namespaces(self) -> list[str]:
         """See `Backend.namespaces`."""
-        self._meet()
+        self._handshake()
         return sorted(name.decode() for name in self._registry(lambda client: client.smembers(REGISTRY)))
 
     def _registry(self, act: Callable[[Any], T]) -> T:
         """Ask for, or change, the list of namespaces, which is no key of this one."""
         try:
-            return self._try(act)
+            return self._with_retry(act)
         except Damaged as error:
             what = f"{self.url}: the list of namespaces, the key {REGISTRY}, is no set: something else wrote to it"
             raise Damaged(what, run("recover")) from error
@@ -499,27 +511,27 @@ class RedisBackend:
 
     # --- writing -----------------------------------------------------------------------------------------------
 
-    def commit(self, batch: Batch) -> Head:
+    def commit(self, batch: CommitRequest) -> Head:
         """See `Backend.commit`. One round trip; one more for the first commit of a namespace."""
         self._check_writable()
-        if (size := sum([len(write.value or b"") for write in batch.writes.values()])) > LARGEST:
+        if (size := sum([len(write.value or b"") for write in batch.writes.values()])) > LARGEST_COMMIT_BYTES:
             what = f"{self.url}: {size >> 20} MiB of values are more than a server takes in one commit"
             raise BackendError(what, (NOTHING_CHANGED, "Save them in several"))
         try:
             lane = self._lanes.pop()  # another thread's commit has another
         except IndexError:
-            lane = Lane()
+            lane = CommitSession()
         try:
-            reply = self._send(lane, self._words(batch, lane.next()))
+            reply = self._send(lane, self._commit_args(batch, lane.next()))
             if reply == [b"register"]:
                 self._registry(lambda client: client.sadd(REGISTRY, self.namespace))
-                reply = self._send(lane, self._words(batch, lane.next(), new=True))
+                reply = self._send(lane, self._commit_args(batch, lane.next(), new=True))
         finally:
             if len(self._lanes) >= self._held:
                 lane.rest()
             self._lanes.append(lane)
         if not isinstance(reply, bytes):
-            self._raise(reply, batch)
+            self._raise_conflict(reply, batch)
         if self._tracking is not None:
             self._tracking.forget()
         revision, moment, count, floor, lineage = reply.split()
@@ -529,7 +541,7 @@ class RedisBackend:
         if self.read_only:
             raise ReadOnly(f"{self.url} is open for reading only")
 
-    def _words(self, batch: Batch, number: tuple[bytes, bytes], new: bool = False) -> list[bytes]:
+    def _commit_args(self, batch: CommitRequest, number: tuple[bytes, bytes], new: bool = False) -> list[bytes]:
         """What COMMIT is given. `number` is the lane and the number in it, for where the batch has no token."""
         writes = batch.writes
         rare: dict[str, Any] = {}
@@ -563,17 +575,17 @@ class RedisBackend:
                 words += (key.encode(), b"", write.value)
         return words
 
-    def _raise(self, reply: Any, batch: Batch) -> None:
+    def _raise_conflict(self, reply: Any, batch: CommitRequest) -> None:
         status = reply[0]
         if status == b"base":
             check_base(batch, self.namespace, int(reply[1]))
-            raise conflict_base(self.namespace, batch.base or 0, int(reply[1]))
+            raise base_conflict_error(self.namespace, batch.base or 0, int(reply[1]))
         if status == b"key":
-            raise conflict_key(reply[1].decode(), int(reply[2]), int(reply[3]))
+            raise key_conflict_error(reply[1].decode(), int(reply[2]), int(reply[3]))
         if status == b"mark":
-            raise conflict_mark(reply[1].decode())
+            raise checkpoint_conflict_error(reply[1].decode())
         if status == b"pruned":
-            raise pruned(self.namespace, int(reply[1]), int(reply[2]))
+            raise history_pruned_error(self.namespace, int(reply[1]), int(reply[2]))
 
     def _adopt(self) -> None:
         """Take in the older layout: strings `state:NS:KEY` and `checkpoint:NS:NAME`, which stay where they are."""
@@ -583,7 +595,7 @@ class RedisBackend:
             return
         if self.read_only:
             raise ReadOnly(f"{self.url}: {self.namespace!r} is of an older layout", "Open it once for writing")
-        batches: list[Batch] = []
+        batches: list[CommitRequest] = []
         before: dict[str, bytes] = {}
         previous = ""
         parsed = {check_checkpoint(name): self._parse(text, f"checkpoint {name}") for name, text in states.items()}
@@ -592,10 +604,10 @@ class RedisBackend:
             data = {check_key(key): codec.encode(value) for key, value in content.items()}
             writes = {key: Write(None) for key in before.keys() - data.keys()}
             writes |= {key: Write(value) for key, value in data.items() if before.get(key) != value}
-            marks = (NewMark(previous, "adopted"),) if previous else ()
+            marks = (CheckpointWrite(previous, "adopted"),) if previous else ()
             reason = f"adopted checkpoint {label}" if label else "adopted from an older layout"
             base = sum(1 for batch in batches if batch.writes)
-            batches.append(Batch(writes, base=base, reason=reason, marks=marks, token=secrets.token_hex(8)))
+            batches.append(CommitRequest(writes, base=base, reason=reason, marks=marks, token=secrets.token_hex(8)))
             previous, before = label, data
         self._registry(lambda client: client.sadd(REGISTRY, self.namespace))
 
@@ -604,10 +616,10 @@ class RedisBackend:
                 client = client.get_redis_connection(client.get_node_from_key(self._keys[0]))
             pipe = client.pipeline(transaction=True)
             for batch in batches:
-                pipe.eval(scripts.COMMIT, len(self._keys), *self._keys, *self._words(batch, (b"", b""), new=True))
+                pipe.eval(scripts.COMMIT, len(self._keys), *self._keys, *self._commit_args(batch, (b"", b""), new=True))
             return pipe.execute()
 
-        self._try(act, commit=True)
+        self._with_retry(act, commit=True)
 
     def _older(self, prefix: str) -> dict[str, bytes]:
         """The strings under a prefix, as far as a short look finds them."""
@@ -624,7 +636,7 @@ class RedisBackend:
                     break
             return found
 
-        return self._try(act)
+        return self._with_retry(act)
 
     def _parse(self, text: bytes, what: str) -> Any:
         try:
@@ -635,30 +647,30 @@ class RedisBackend:
 
     # --- upkeep ------------------------------------------------------------------------------------------------
 
-    def compact(self, floor: int, progress: Progress | None = None) -> int:
+    def compact(self, floor: int, progress: ProgressCount | None = None) -> int:
         """See `Backend.compact`. In steps, so that the server answers others meanwhile."""
         from .maintenance import compact
 
         self._check_writable()
         return compact(self, floor, progress)
 
-    def past(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[Past]:
-        """See `Backend.past`."""
+    def superseded(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[SupersededVersion]:
+        """See `Backend.superseded`."""
         from .maintenance import past
 
         return past(self, after, limit)
 
-    def space(self, gone: Iterable[tuple[str, int]] = ()) -> Space | None:  # noqa: ARG002
-        """See `Backend.space`. One round trip a key."""
+    def disk_usage(self, gone: Iterable[tuple[str, int]] = ()) -> DiskUsage | None:  # noqa: ARG002
+        """See `Backend.disk_usage`. One round trip a key."""
         from .maintenance import space
 
-        self._meet()
+        self._handshake()
         return space(self)
 
     def drop(self) -> None:
         """See `Backend.drop`."""
         self._check_writable()
-        self._try(lambda client: client.unlink(*self._keys))
+        self._with_retry(lambda client: client.unlink(*self._keys))
         self._registry(lambda client: client.srem(REGISTRY, self.namespace))
         if self._tracking is not None:
             self._tracking.forget()
@@ -667,7 +679,9 @@ class RedisBackend:
         """All that lies in `live`, as it is, some of it twice."""
         cursor = 0
         while True:
-            cursor, entries = self._try(lambda client, at=cursor: client.hscan(self._keys[1], at, count=CHUNK))  # type: ignore[misc]
+            cursor, entries = self._with_retry(
+                lambda client, at=cursor: client.hscan(self._keys[1], at, count=KEYS_PER_READ)  # type: ignore[misc]
+            )
             yield from entries.items()
             if not cursor:
                 return
@@ -679,8 +693,8 @@ class RedisBackend:
         self._check_writable()
         return recover(self)
 
-    def examine(self, say: Say) -> Iterator[Finding]:
-        """See `Backend.examine`."""
+    def diagnose(self, say: ProgressText) -> Iterator[Finding]:
+        """See `Backend.diagnose`."""
         from .doctor import examine
 
         return examine(self, say)

@@ -32,7 +32,7 @@ _PASSING = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, Cluster
 _REFUSED = (AuthenticationError, AuthorizationError, NoPermissionError)
 
 
-def can_pass(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether the same may succeed a moment later."""
     if isinstance(error, (*_REFUSED, MaxConnectionsError)) or "[SSL: " in str(error):
         return False
@@ -46,17 +46,17 @@ def reason(error: Exception) -> str:
     return re.split(r" : (?:Redis)?<", str(error))[0]
 
 
-def is_lost(error: Exception) -> bool:
+def may_have_applied(error: Exception) -> bool:
     """Whether what was sent may have been done all the same: it was not refused, and there was a connection."""
     if isinstance(error, (ResponseError, BusyLoadingError, RedisClusterException, *_REFUSED)):
         return False
     return "connecting to" not in str(error)
 
 
-def refusal(error: Exception, url: str, namespace: str) -> StateException:
+def to_state_error(error: Exception, url: str, namespace: str) -> StateException:
     """What a server's or the library's error means, in our words, with the next step."""
     what, text = f"{url}: {error}", str(error)
-    if can_pass(error):
+    if is_transient(error):
         what = f"{url} does not answer: {reason(error)}"
         return BackendUnavailable(what, "Check that the server runs and the address is right")
     if "CERTIFICATE" in text:
@@ -76,16 +76,16 @@ def refusal(error: Exception, url: str, namespace: str) -> StateException:
     return BackendError(what)
 
 
-class NotSent(redis.ConnectionError):
+class NoConnection(redis.ConnectionError):
     """There was no connection: what was to be sent was not."""
 
 
-def bulk(words: list[bytes]) -> bytes:
+def encode_bulk(words: list[bytes]) -> bytes:
     """Words of a command in the server's protocol."""
     return b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
 
 
-class Lane:
+class CommitSession:
     """What commits are sent by, one after the other: a connection, and a name under which they are numbered.
 
     The server remembers the last number of each lane: a commit that was sent again is applied once. The connection is
@@ -120,9 +120,9 @@ class Lane:
             try:
                 connection = pool.get_connection()
             except RedisError as error:
-                raise NotSent(str(error)) from error
+                raise NoConnection(str(error)) from error
         try:
-            connection.send_packed_command([b"*%d\r\n%b%b" % (command[0] + len(words), command[1], bulk(words))])
+            connection.send_packed_command([b"*%d\r\n%b%b" % (command[0] + len(words), command[1], encode_bulk(words))])
             answer = _short_answer(connection)
             if answer is None:
                 answer = connection.read_response()

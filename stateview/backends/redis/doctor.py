@@ -16,7 +16,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from ... import codec
 from ...errors import StateException, run
 from ...model import Finding, check_key
-from ..protocol import Say
+from ..protocol import ProgressText
 from ..staging import ASIDE, NOT_SHOWN, REPLACED, UNFINISHED
 from . import scripts
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 RECOVER = run("recover")
 WRONG_TYPE = "wrong-type"  # the code of a finding: a key is of a type that is not ours
-CHUNK = 500  # members of one script: what is long keeps all other clients waiting
-SKEW = 1_000_000  # microseconds between two clocks, from which on it is worth saying
-FULL = 0.9  # of maxmemory
+MEMBERS_PER_SCRIPT = 500  # members of one script: what is long keeps all other clients waiting
+MAX_SKEW_MICROSECONDS = 1_000_000  # microseconds between two clocks, from which on it is worth saying
+FULL_SHARE = 0.9  # of maxmemory
 OLDEST = (6, 2)
 REGISTRY = "stateview:namespaces"
 TYPES = dict.fromkeys(scripts.NAMES, "zset") | dict.fromkeys(
@@ -92,10 +92,10 @@ _WRONG = {
 }
 
 
-def examine(backend: RedisBackend, say: Say) -> Iterator[Finding]:
-    """See `Backend.examine`."""
+def examine(backend: RedisBackend, say: ProgressText) -> Iterator[Finding]:
+    """See `Backend.diagnose`."""
     try:
-        server = _Server(backend)
+        server = _ServerChecks(backend)
         yield from server.run()
         if kind := registry_type(backend):
             meaning = "something else wrote to it; no namespace can be listed, and no new one be made"
@@ -124,7 +124,7 @@ def examine(backend: RedisBackend, say: Say) -> Iterator[Finding]:
         yield Finding("error", backend.url, error.message, meaning, error.next_steps)
 
 
-class _Server:
+class _ServerChecks:
     """What the server says of itself."""
 
     def __init__(self, backend: RedisBackend) -> None:
@@ -144,8 +144,8 @@ class _Server:
 
     def clock(self) -> Iterator[Finding]:
         """The server's clock, which is asked for with the head."""
-        self.backend._meet()
-        if abs(skew := self.backend._skew) > SKEW:
+        self.backend._handshake()
+        if abs(skew := self.backend._skew) > MAX_SKEW_MICROSECONDS:
             found = f"its clock is {abs(skew) / 1e6:.1f} s {'ahead' if skew > 0 else 'behind'}"
             meaning = "times in the log, and when entries expire, are by its clock"
             yield self.warn(found, meaning, "Let both machines take their time from the network (NTP)")
@@ -164,7 +164,7 @@ class _Server:
                     return error
                 raise
 
-        answer = self.backend._try(asked)
+        answer = self.backend._with_retry(asked)
         if isinstance(answer, Exception):
             meaning = "whether its settings may lose state could not be checked"
             remedy = "Ask who runs the server for appendonly, appendfsync, save and maxmemory-policy"
@@ -213,7 +213,7 @@ class _Server:
             when = f"at {limit >> 20} MiB" if limit else "as soon as a maxmemory is set"
             meaning = f"{when} the server throws away acknowledged state, a whole namespace at once"
             yield self.warn(f"maxmemory-policy {policy}", meaning, remedy)
-        if limit and used > FULL * limit:
+        if limit and used > FULL_SHARE * limit:
             meaning = "when it is full, it refuses writes, or throws away what its policy says"
             yield self.warn(f"{used / limit:.0%} of its memory is used", meaning, "Raise maxmemory, or prune")
 
@@ -231,7 +231,7 @@ def types(backend: RedisBackend) -> Iterator[Finding]:
     def act(client: Any) -> list[Any]:
         return [(client.type(key), client.pttl(key)) for key in backend._keys]
 
-    for key, name, (kind, left) in zip(backend._keys, scripts.NAMES, backend._try(act), strict=True):
+    for key, name, (kind, left) in zip(backend._keys, scripts.NAMES, backend._with_retry(act), strict=True):
         if kind.decode() not in ("none", TYPES[name]):
             found = f"it is a {kind.decode()}, not a {TYPES[name]}"
             yield Finding(
@@ -245,14 +245,14 @@ def types(backend: RedisBackend) -> Iterator[Finding]:
 def read_head(backend: RedisBackend) -> dict[bytes, bytes] | None:
     """The head, empty where there is no namespace; None where it is missing, and something is there."""
     parts = [backend._keys[place] for place in scripts.PARTS]
-    there = backend._try(lambda client: client.exists(*parts))  # before: the first commit writes all of them
-    head: dict[bytes, bytes] = backend._try(lambda client: client.hgetall(backend._keys[0]))
+    there = backend._with_retry(lambda client: client.exists(*parts))  # before: the first commit writes all of them
+    head: dict[bytes, bytes] = backend._with_retry(lambda client: client.hgetall(backend._keys[0]))
     return head if head or not there else None
 
 
 def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
     rest = iter(items)
-    while chunk := list(islice(rest, CHUNK)):
+    while chunk := list(islice(rest, MEMBERS_PER_SCRIPT)):
         yield chunk
 
 
@@ -262,7 +262,9 @@ def scan(backend: RedisBackend, place: int) -> Iterator[tuple[bytes, Any]]:
     command = "hscan" if TYPES[scripts.NAMES[place]] == "hash" else "zscan"
     cursor: Any = 0
     while True:
-        cursor, page = backend._try(lambda client, at=cursor: getattr(client, command)(key, at, count=CHUNK))  # type: ignore[misc]
+        cursor, page = backend._with_retry(
+            lambda client, at=cursor: getattr(client, command)(key, at, count=MEMBERS_PER_SCRIPT)  # type: ignore[misc]
+        )
         yield from page.items() if isinstance(page, dict) else page
         if not cursor:
             return
@@ -270,11 +272,11 @@ def scan(backend: RedisBackend, place: int) -> Iterator[tuple[bytes, Any]]:
 
 def disagreements(backend: RedisBackend, kind: str, names: list[bytes]) -> dict[bytes, str]:
     """Of which of some keys, or fields of the history, not all is said alike; and what is wrong."""
-    reply = backend._run(LOOK, kind, *names)
+    reply = backend._eval(LOOK, kind, *names)
     return {name: what.decode() for name, what in zip(reply[::2], reply[1::2], strict=True)}
 
 
-def _agreement(backend: RedisBackend, kind: str, places: tuple[int, ...], say: Say) -> Iterator[Finding]:
+def _agreement(backend: RedisBackend, kind: str, places: tuple[int, ...], say: ProgressText) -> Iterator[Finding]:
     counts: dict[str, int] = {}
     first: dict[str, bytes] = {}
     seen = 0
@@ -293,13 +295,13 @@ def _agreement(backend: RedisBackend, kind: str, places: tuple[int, ...], say: S
         yield Finding("error", f"{backend._prefix}{kind}", found, meaning, RECOVER)
 
 
-def _entries(backend: RedisBackend, say: Say) -> Iterator[Finding]:
+def _entries(backend: RedisBackend, say: ProgressText) -> Iterator[Finding]:
     bad = 0
     example = ""
     last = backend.head().revision
     for name, packed in backend._entries():
         if wrong := unreadable_entry(backend, name, packed, last):
-            now_there = backend._try(lambda client, name=name: client.hget(backend._keys[1], name))  # type: ignore[misc]
+            now_there = backend._with_retry(lambda client, name=name: client.hget(backend._keys[1], name))  # type: ignore[misc]
             if now_there == packed:
                 bad += 1
                 example = example or wrong
@@ -344,7 +346,7 @@ def unreadable_version(name: bytes, packed: bytes) -> str:
     return ""
 
 
-def _history(backend: RedisBackend, say: Say) -> Iterator[Finding]:
+def _history(backend: RedisBackend, say: ProgressText) -> Iterator[Finding]:
     bad, example = 0, ""
     for name, packed in scan(backend, 4):
         if wrong := unreadable_version(name, packed):
@@ -373,7 +375,7 @@ def unreadable_mark(member: bytes, packed: bytes | None, score: float | None) ->
 
 def read_marks(backend: RedisBackend) -> tuple[dict[bytes, float], dict[bytes, bytes]]:
     """The places of the checkpoints, and what is said of them, in one state."""
-    placed, said = backend._run(MARKS)
+    placed, said = backend._eval(MARKS)
     scores = {name: float(score) for name, score in zip(placed[::2], placed[1::2], strict=True)}
     return scores, dict(zip(said[::2], said[1::2], strict=True))
 
@@ -408,12 +410,12 @@ def unreadable_commit(revision: bytes, packed: bytes) -> bool:
     return not (revision.isdigit() and moment.isdigit() and fields)
 
 
-def _touched(backend: RedisBackend, say: Say) -> Iterator[Finding]:
+def _touched(backend: RedisBackend, say: ProgressText) -> Iterator[Finding]:
     say("what changed")
     last = backend.head().revision
     count, example = 0, b""
     for chunk in _chunks(row for row, _ in scan(backend, 7)):
-        for row in backend._run(UNMET, *chunk):
+        for row in backend._eval(UNMET, *chunk):
             if not (row[:16].isdigit() and int(row[:16]) > last):
                 count, example = count + 1, example or row[16:]
     if count:
@@ -432,7 +434,7 @@ def newest_commit(backend: RedisBackend) -> tuple[int, list[bytes]]:
     return newest, sorted(bad)
 
 
-def _commits(backend: RedisBackend, say: Say) -> Iterator[Finding]:
+def _commits(backend: RedisBackend, say: ProgressText) -> Iterator[Finding]:
     say("the commits")
     newest, bad = newest_commit(backend)
     if newest > (known := backend.head().revision):
@@ -445,31 +447,33 @@ def _commits(backend: RedisBackend, say: Say) -> Iterator[Finding]:
 
 def registry_type(backend: RedisBackend) -> str:
     """What the list of namespaces is instead of a set; nothing where it is one, or is not there."""
-    kind: str = backend._try(lambda client: client.type(REGISTRY)).decode()
+    kind: str = backend._with_retry(lambda client: client.type(REGISTRY)).decode()
     return "" if kind in ("set", "none") else kind
 
 
 def _beside(backend: RedisBackend) -> Iterator[Finding]:
     """What lies beside the namespace, and is not of it."""
-    if not registry_type(backend) and not backend._try(lambda client: client.sismember(REGISTRY, backend.namespace)):
+    if not registry_type(backend) and not backend._with_retry(
+        lambda client: client.sismember(REGISTRY, backend.namespace)
+    ):
         found = f"it is not in {REGISTRY}"
         yield Finding("error", f"namespace {backend.namespace!r}", found, "no list of namespaces shows it", RECOVER)
-    if aside := backend._try(lambda client: client.hlen(backend._keys[13])):
+    if aside := backend._with_retry(lambda client: client.hlen(backend._keys[13])):
         remedy = f"DEL '{backend._keys[13]}' when nothing in it is missed any more"
         yield Finding("note", backend._keys[13], f"{aside} entries that 'recover' set aside", "they take room", remedy)
 
 
-def _migrations(backend: RedisBackend, say: Say) -> Iterator[Finding]:
+def _migrations(backend: RedisBackend, say: ProgressText) -> Iterator[Finding]:
     """What copies into the namespace left: a stage, and what was replaced. O(keys of the server), by SCAN."""
     say("what migrations left")
     receiver = f"{backend._prefix}migrating:receiver"
-    if backend._try(lambda client: client.exists(receiver)):
+    if backend._with_retry(lambda client: client.exists(receiver)):
         remedy = (
             f"Run the migration again, which goes on, or the import; or UNLINK the keys {backend._prefix}migrating:*"
         )
         yield Finding("warning", receiver, UNFINISHED, NOT_SHOWN, remedy)
     head = "".join("\\" + sign if sign in "*?[]\\" else sign for sign in backend._prefix + ASIDE) + "*:head"
-    for name in sorted(backend._try(lambda client: list(client.scan_iter(match=head, count=5000)))):
+    for name in sorted(backend._with_retry(lambda client: list(client.scan_iter(match=head, count=5000)))):
         kept = name.decode().removesuffix("head") + "*"
         remedy = "UNLINK these keys when nothing in them is missed any more"
         yield Finding("note", kept, REPLACED, "it takes room, no more", remedy)

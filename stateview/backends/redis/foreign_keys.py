@@ -9,14 +9,14 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from ...errors import Damaged
 from .backend import RedisBackend
-from .client import refusal
+from .client import to_state_error
 
-CHUNK = 1000  # keys of one look
-ROOM = 8_000_000  # bytes of values that are asked for at once
+KEYS_PER_READ = 1000  # keys of one look
+READ_BYTES = 8_000_000  # bytes of values that are asked for at once
 OWN = b"stateview:"  # what every key of a namespace starts with
 
 
-class Plain(NamedTuple):
+class ForeignKey(NamedTuple):
     """A key of the server: a string's value and when it expires (0: never), or the type of what is no string."""
 
     key: str
@@ -25,7 +25,7 @@ class Plain(NamedTuple):
     type: str = "string"
 
 
-def scan(backend: RedisBackend, pattern: str) -> Iterator[list[Plain]]:
+def scan(backend: RedisBackend, pattern: str) -> Iterator[list[ForeignKey]]:
     """The keys that a pattern of the server's matches, page by page, each once; those of namespaces are left out.
 
     What is written meanwhile may be in it or not, as with every SCAN. O(keys of the server), and the names that match
@@ -40,35 +40,35 @@ def scan(backend: RedisBackend, pattern: str) -> Iterator[list[Plain]]:
     page: list[bytes] = []
     try:
         client = backend._connect()
-        for name in client.scan_iter(match=pattern, count=CHUNK):
+        for name in client.scan_iter(match=pattern, count=KEYS_PER_READ):
             if name in known or name.startswith(OWN):
                 continue
             known.add(name)
             page.append(name)
-            if len(page) == CHUNK:
+            if len(page) == KEYS_PER_READ:
                 yield from _look(backend, page)
                 page = []
     except (RedisError, RedisClusterException) as error:
-        raise refusal(error, backend.url, backend.namespace) from error
+        raise to_state_error(error, backend.url, backend.namespace) from error
     if page:
         yield from _look(backend, page)
 
 
 def value(backend: RedisBackend, key: str) -> bytes | None:
     """The string under a key; None where there is none."""
-    found: bytes | None = backend._try(lambda client: client.get(key))
+    found: bytes | None = backend._with_retry(lambda client: client.get(key))
     return found
 
 
-def _look(backend: RedisBackend, names: list[bytes]) -> Iterator[list[Plain]]:
+def _look(backend: RedisBackend, names: list[bytes]) -> Iterator[list[ForeignKey]]:
     replies = _pipe(backend, [(word, name) for name in names for word in ("STRLEN", "PTTL")])
     now = backend.now()
     others = [name for name, size in zip(names, replies[::2], strict=True) if isinstance(size, ResponseError)]
     out = []
     for name, kind in zip(others, _pipe(backend, [("TYPE", name) for name in others]), strict=True):
         if isinstance(kind, ResponseError):
-            raise refusal(kind, backend.url, backend.namespace)
-        out.append(Plain(_text(backend, name), b"", 0, kind.decode() if isinstance(kind, bytes) else str(kind)))
+            raise to_state_error(kind, backend.url, backend.namespace)
+        out.append(ForeignKey(_text(backend, name), b"", 0, kind.decode() if isinstance(kind, bytes) else str(kind)))
     if out:
         yield [one for one in out if one.type != "none"]
     some: list[tuple[bytes, int]] = []
@@ -77,8 +77,8 @@ def _look(backend: RedisBackend, names: list[bytes]) -> Iterator[list[Plain]]:
         if isinstance(size, ResponseError) or left == -2:  # no string, or gone since
             continue
         if isinstance(left, ResponseError):
-            raise refusal(left, backend.url, backend.namespace)
-        if some and room + size > ROOM:
+            raise to_state_error(left, backend.url, backend.namespace)
+        if some and room + size > READ_BYTES:
             yield _values(backend, some)
             some, room = [], 0
         some.append((name, now + left * 1000 if left >= 0 else 0))
@@ -87,14 +87,14 @@ def _look(backend: RedisBackend, names: list[bytes]) -> Iterator[list[Plain]]:
         yield _values(backend, some)
 
 
-def _values(backend: RedisBackend, some: list[tuple[bytes, int]]) -> list[Plain]:
+def _values(backend: RedisBackend, some: list[tuple[bytes, int]]) -> list[ForeignKey]:
     found = _pipe(backend, [("GET", name) for name, _ in some])
     out = []
     for (name, expires), data in zip(some, found, strict=True):
         if isinstance(data, ResponseError):
-            raise refusal(data, backend.url, backend.namespace)
+            raise to_state_error(data, backend.url, backend.namespace)
         if data is not None:  # else gone since
-            out.append(Plain(_text(backend, name), data, expires))
+            out.append(ForeignKey(_text(backend, name), data, expires))
     return out
 
 
@@ -109,7 +109,7 @@ def _pipe(backend: RedisBackend, commands: list[tuple[str, bytes]]) -> list[Any]
                 pipe.execute_command(*words)
             return list(pipe.execute(raise_on_error=False))
 
-    return backend._try(act)
+    return backend._with_retry(act)
 
 
 def _text(backend: RedisBackend, name: bytes) -> str:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
-from ..protocol import PAGE, Past, Progress, Space
+from ..protocol import PAGE_BYTES, DiskUsage, ProgressCount, SupersededVersion
 from .scripts import _COMMON
 
 if TYPE_CHECKING:
     from .backend import RedisBackend
 
-CHUNK = 1000  # members of one script
-COMMITS = 10_000  # of one script
-SAMPLES = 1000  # members of a key by which the server reckons what all of them take
-MEMBER = 290  # bytes of a version in `history`, `hindex` and `touched`, beside its value and three keys
+MEMBERS_PER_SCRIPT = 1000  # members of one script
+COMMITS_PER_SCRIPT = 10_000  # of one script
+MEMORY_SAMPLES = 1000  # members of a key by which the server reckons what all of them take
+MEMBER_OVERHEAD_BYTES = 290  # bytes of a version in `history`, `hindex` and `touched`, beside its value and three keys
 
 # fmt: off
 PAST = _COMMON + """
@@ -92,58 +92,58 @@ return count
 # fmt: on
 
 
-def past(backend: RedisBackend, after: tuple[str, int], limit: int) -> list[Past]:
-    """See `Backend.past`. One round trip; a page ends soon after `PAGE` bytes of values."""
+def past(backend: RedisBackend, after: tuple[str, int], limit: int) -> list[SupersededVersion]:
+    """See `Backend.superseded`. One round trip; a page ends soon after `PAGE` bytes of values."""
     member = f"{after[0]}\0{after[1]:016}" if after[0] else ""
-    flat = msgspec.msgpack.decode(backend._run(PAST, member, min(limit, CHUNK), PAGE))
+    flat = msgspec.msgpack.decode(backend._eval(PAST, member, min(limit, MEMBERS_PER_SCRIPT), PAGE_BYTES))
     out = []
     for member, size, until, deleted in zip(*(flat[place::4] for place in range(4)), strict=True):
         key, _, revision = member.rpartition("\0")
-        takes = size + 3 * len(key.encode()) + MEMBER
-        out.append(Past(key, int(revision), int(until), 0 if deleted else size, deleted, takes))
+        takes = size + 3 * len(key.encode()) + MEMBER_OVERHEAD_BYTES
+        out.append(SupersededVersion(key, int(revision), int(until), 0 if deleted else size, deleted, takes))
     return out
 
 
-def space(backend: RedisBackend) -> Space | None:
-    """See `Backend.space`: what the server says that the keys take."""
+def space(backend: RedisBackend) -> DiskUsage | None:
+    """See `Backend.disk_usage`: what the server says that the keys take."""
     try:
-        found = [backend._try(lambda client, key=key: _usage(client, key)) for key in backend._keys]  # type: ignore[misc]
-    except NotSaid:
+        found = [backend._with_retry(lambda client, key=key: _usage(client, key)) for key in backend._keys]  # type: ignore[misc]
+    except MemoryUsageUnavailable:
         return None
-    return Space(sum(found))
+    return DiskUsage(sum(found))
 
 
-class NotSaid(Exception):
+class MemoryUsageUnavailable(Exception):
     """The server does not let this user ask what a key takes."""
 
 
 def _usage(client: Any, key: str) -> int:
     try:
-        return int(client.memory_usage(key, samples=SAMPLES) or 0)
+        return int(client.memory_usage(key, samples=MEMORY_SAMPLES) or 0)
     except NoPermissionError:
-        raise NotSaid from None
+        raise MemoryUsageUnavailable from None
     except ResponseError as error:
         if "unknown command" in str(error).lower():  # renamed away, as hosted servers do
-            raise NotSaid from None
+            raise MemoryUsageUnavailable from None
         raise
 
 
-def compact(backend: RedisBackend, floor: int, progress: Progress | None) -> int:
+def compact(backend: RedisBackend, floor: int, progress: ProgressCount | None) -> int:
     """See `Backend.compact`."""
     reached = -1
-    while (now := int(backend._run(RAISE, floor, COMMITS))) > reached:
+    while (now := int(backend._eval(RAISE, floor, COMMITS_PER_SCRIPT))) > reached:
         reached = now
-    total = int(backend._try(lambda client: client.zcard(backend._keys[5])))
+    total = int(backend._with_retry(lambda client: client.zcard(backend._keys[5])))
     dropped = looked = 0
     last = b""
     while True:
         if progress is not None:
             progress(min(looked, total), total)
-        gone, last = backend._run(SWEEP, reached, last, CHUNK)
+        gone, last = backend._eval(SWEEP, reached, last, MEMBERS_PER_SCRIPT)
         dropped += int(gone)
-        looked += CHUNK
+        looked += MEMBERS_PER_SCRIPT
         if not last:
             break
-    while int(backend._run(UNTOUCH, COMMITS)) > COMMITS:
+    while int(backend._eval(UNTOUCH, COMMITS_PER_SCRIPT)) > COMMITS_PER_SCRIPT:
         pass
     return dropped

@@ -10,11 +10,11 @@ from redis.exceptions import RedisError
 
 from ..protocol import Version
 
-ALIVE = 1.0  # seconds for which a quiet connection is believed; then it must answer a PING
-GLANCE = 0.02  # seconds between two looks at the connection while waiting for a commit
+ALIVE_SECONDS = 1.0  # seconds for which a quiet connection is believed; then it must answer a PING
+POLL_SECONDS = 0.02  # seconds between two looks at the connection while waiting for a commit
 
 
-class Tracking:
+class InvalidationCache:
     """Versions by key, all dropped when the head key changes on the server or the connection is lost.
 
     Only one head key is tracked, so any commit of the namespace empties it. Where the server or its rules do not let
@@ -74,7 +74,7 @@ class Tracking:
             left = deadline - time.monotonic()
             if left <= 0:
                 return
-            time.sleep(min(left, GLANCE))
+            time.sleep(min(left, POLL_SECONDS))
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -118,7 +118,7 @@ class Tracking:
                 self._connection.read_response(push_request=True)
                 self._clear()
             moment = time.monotonic()
-            if moment - self._checked > ALIVE:
+            if moment - self._checked > ALIVE_SECONDS:
                 self._connection.send_command("PING")
                 while self._connection.read_response(push_request=True) not in (b"PONG", "PONG"):
                     self._clear()

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import Conflict
 from ...model import Problem, RecoveryReport, check_key
-from ..protocol import Batch, Kept, Write
+from ..protocol import CommitRequest, StoredVersion, Write
 from . import recovery_scripts as mends
 from . import scripts
 from .doctor import (
-    CHUNK,
+    MEMBERS_PER_SCRIPT,
     REGISTRY,
     UNMET,
     WRONG_TYPE,
@@ -38,8 +38,8 @@ from .doctor import (
 if TYPE_CHECKING:
     from .backend import RedisBackend
 
-SOME = 10  # names that one line of the report tells
-DELETES = 10_000  # of one commit
+NAMED_IN_REPORT = 10  # names that one line of the report tells
+DELETES_PER_COMMIT = 10_000  # of one commit
 _HEAD = re.compile(rb"stateview:\{([A-Za-z0-9_-][A-Za-z0-9._-]{0,127})\}:head")
 _LOST = "recovered: what was said of this commit is lost"
 
@@ -49,7 +49,7 @@ def recover(backend: RedisBackend) -> RecoveryReport:
     return _Recovery(backend).run()
 
 
-def _chunks(items: Iterable[Any], size: int = CHUNK) -> Iterator[list[Any]]:
+def _chunks(items: Iterable[Any], size: int = MEMBERS_PER_SCRIPT) -> Iterator[list[Any]]:
     rest = iter(items)
     while chunk := list(islice(rest, size)):
         yield chunk
@@ -62,8 +62,8 @@ def _shown(name: bytes) -> str:
 def _some(names: Iterable[str]) -> str:
     """The first names, and how many more there are."""
     listed = list(names)
-    more = f", and {len(listed) - SOME:,} more" if len(listed) > SOME else ""
-    return ", ".join(listed[:SOME]) + more
+    more = f", and {len(listed) - NAMED_IN_REPORT:,} more" if len(listed) > NAMED_IN_REPORT else ""
+    return ", ".join(listed[:NAMED_IN_REPORT]) + more
 
 
 def _newest(versions: Iterable[tuple[bytes, int]]) -> dict[bytes, int]:
@@ -106,7 +106,7 @@ class _Recovery:
         self.mend_registry()
         self.mend_types()
         self.mend_head()
-        if backend._try(lambda client: client.exists(backend._keys[0])):
+        if backend._with_retry(lambda client: client.exists(backend._keys[0])):
             self.mend_lists(bare=False)
             listed = self.find_bare()
             self.set_aside_versions()
@@ -130,7 +130,7 @@ class _Recovery:
         backend = self.backend
         start = place = f"{backend._prefix}damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}:{name}"
         number = 1
-        while backend._try(lambda client, place=place: client.exists(place)):  # type: ignore[misc]
+        while backend._with_retry(lambda client, place=place: client.exists(place)):  # type: ignore[misc]
             place = f"{start}-{(number := number + 1)}"
         self.kept.append(place)
         return place
@@ -141,12 +141,12 @@ class _Recovery:
         if not (kind := registry_type(backend)):
             return
         place = f"{{{REGISTRY}}}:damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"  # in the same slot
-        backend._try(lambda client: client.rename(REGISTRY, place))
+        backend._with_retry(lambda client: client.rename(REGISTRY, place))
         self.kept.append(place)
-        heads = backend._try(lambda client: list(client.scan_iter(match="stateview:{*}:head", count=5000)))
+        heads = backend._with_retry(lambda client: list(client.scan_iter(match="stateview:{*}:head", count=5000)))
         found = [match[1] for head in heads if (match := _HEAD.fullmatch(head))]
         if found:
-            backend._try(lambda client: client.sadd(REGISTRY, *found))
+            backend._with_retry(lambda client: client.sadd(REGISTRY, *found))
         done = f"made anew from the {len(found)} namespaces that are there; it is kept as {place}"
         self.note(REGISTRY, f"it was a {kind}, not a set", done)
 
@@ -157,12 +157,12 @@ class _Recovery:
             name = finding.subject.removeprefix(backend._prefix)
             if finding.code == WRONG_TYPE:
                 place = self.place(name)
-                backend._try(lambda client, key=finding.subject, to=place: client.rename(key, to))  # type: ignore[misc]
+                backend._with_retry(lambda client, key=finding.subject, to=place: client.rename(key, to))  # type: ignore[misc]
                 again = name in ("index", "expiry", "hindex", "hexpiry", "touched", "tokens", "older")
                 done = "made anew from the entries and their history" if again else "what was in it is lost"
                 self.note(finding.subject, finding.found, f"{done}; it is kept as {place}", again)
             else:
-                backend._try(lambda client, key=finding.subject: client.persist(key))  # type: ignore[misc]
+                backend._with_retry(lambda client, key=finding.subject: client.persist(key))  # type: ignore[misc]
                 self.note(finding.subject, finding.found, "it stays now")
 
     def mend_head(self) -> None:
@@ -178,14 +178,14 @@ class _Recovery:
         revisions += [int(start) for start in starts if start.isdigit()]
         revisions += [int(name[-16:]) for name, _ in scan(backend, 4) if name[-16:].isdigit()]
         top = max(revisions, default=0)
-        seconds, micros = backend._try(lambda client: client.time())
+        seconds, micros = backend._with_retry(lambda client: client.time())
         fields: dict[str, Any] = {"revision": top, "time": seconds * 1_000_000 + micros, "floor": top, "format": 1}
         for name in ("time", "floor"):
             if head.get(name.encode(), b"").isdigit() and (name == "time" or int(head[name.encode()]) <= top):
                 fields[name] = int(head[name.encode()])
         lineage = head.get(b"lineage", b"").decode(errors="replace")
         fields["lineage"] = lineage if lineage.isalnum() else "recovered"
-        backend._try(lambda client: client.hset(backend._keys[0], mapping=fields))
+        backend._with_retry(lambda client: client.hset(backend._keys[0], mapping=fields))
         said = f"made anew: revision {top} is the newest there is"
         whole = fields["floor"] != top and lineage == fields["lineage"]
         self.note(backend._keys[0], "it was not what was written", said if whole else
@@ -198,7 +198,7 @@ class _Recovery:
         bad = {name: (packed, wrong) for name, packed in backend._entries()
                if (wrong := unreadable_entry(backend, name, packed, last))}  # fmt: skip
         for name, (packed, wrong) in sorted(bad.items()):
-            if not backend._run(mends.SET_ASIDE, "live", name, packed):
+            if not backend._eval(mends.SET_ASIDE, "live", name, packed):
                 continue
             done = f"set aside in {self.aside}; its earlier versions are in its history"
             self.note(f"key {_shown(name)}", wrong, done, False)
@@ -211,14 +211,14 @@ class _Recovery:
         backend, used = self.backend, False
         newest = dict(newest)
         for chunk in _chunks(name for name, _ in scan(backend, 1)):
-            for key in backend._run(mends.STALE, *chunk):
+            for key in backend._eval(mends.STALE, *chunk):
                 newest[key] = max(newest.get(key, 0), self.kept_newest(key))
         for key, revision in newest.items():
-            packed = backend._try(lambda client, key=key: client.hget(backend._keys[1], key))  # type: ignore[misc]
+            packed = backend._with_retry(lambda client, key=key: client.hget(backend._keys[1], key))  # type: ignore[misc]
             if (
                 packed
                 and int(packed.split(b" ", 1)[0]) <= revision
-                and backend._run(mends.SET_ASIDE, "live", key, packed)
+                and backend._eval(mends.SET_ASIDE, "live", key, packed)
             ):
                 found = f"it is of revision {int(packed.split(b' ', 1)[0])}, and was written by {revision}"
                 self.note(f"key {_shown(key)}", found, f"set aside in {self.aside}", False)
@@ -229,7 +229,7 @@ class _Recovery:
     def kept_newest(self, key: bytes) -> int:
         """The newest revision of a key in the history, 0 where there is none."""
         low, high = b"[" + key + b"\0", b"(" + key + b"\0:"
-        found = self.backend._try(lambda client: client.zrevrangebylex(self.backend._keys[5], high, low, 0, 1))
+        found = self.backend._with_retry(lambda client: client.zrevrangebylex(self.backend._keys[5], high, low, 0, 1))
         return int(found[0][-16:]) if found else 0
 
     def keep_aside(self, used: bool) -> None:
@@ -243,7 +243,7 @@ class _Recovery:
                if (wrong := unreadable_version(name, packed))}  # fmt: skip
         lost = []
         for name, (packed, wrong) in sorted(bad.items()):
-            if backend._run(mends.SET_ASIDE, "history", name, packed):
+            if backend._eval(mends.SET_ASIDE, "history", name, packed):
                 key, _, revision = name.rpartition(b"\0")
                 subject = f"revision {int(revision)} of key {_shown(key)}" if revision.isdigit() else _shown(name)
                 self.note(subject, wrong, f"set aside in {self.aside}", False)
@@ -263,7 +263,7 @@ class _Recovery:
                     if wrong and bare and not kept:
                         kept = self.keep_lists(places[1:])
                     if wrong:
-                        mended += int(backend._run(mends.MEND, kind, *wrong))
+                        mended += int(backend._eval(mends.MEND, kind, *wrong))
             if mended:
                 found = f"of {mended} names it did not say what is held"
                 done = f"made to agree with the {'entries' if kind == 'live' else 'versions'}"
@@ -273,9 +273,9 @@ class _Recovery:
         """Copy lists aside, before names are taken out of them; the name of the first copy."""
         names = []
         for place in places:
-            if self.backend._try(lambda client, place=place: client.exists(self.backend._keys[place])):  # type: ignore[misc]
+            if self.backend._with_retry(lambda client, place=place: client.exists(self.backend._keys[place])):  # type: ignore[misc]
                 names.append(self.place(scripts.NAMES[place]))
-                self.backend._try(lambda client, place=place: client.copy(self.backend._keys[place], names[-1]))  # type: ignore[misc]
+                self.backend._with_retry(lambda client, place=place: client.copy(self.backend._keys[place], names[-1]))  # type: ignore[misc]
         return names[0]
 
     def find_bare(self) -> tuple[set[bytes], set[bytes]]:
@@ -297,7 +297,7 @@ class _Recovery:
         pasts = {(field[:-17], int(field[-16:])) for field in fields if int(field[-16:]) <= last}
         written = set()
         for chunk in _chunks(row for row, _ in scan(backend, 7)):
-            for row in backend._run(UNMET, *chunk):
+            for row in backend._eval(UNMET, *chunk):
                 if _is_version(row[16:] + b"\0" + row[:16]) and int(row[:16]) <= last:
                     written.add((row[16:], int(row[:16])))
                 else:
@@ -339,29 +339,29 @@ class _Recovery:
             name, _, revision = (part.decode(errors="replace") for part in member.rpartition(b"@"))
             score = int(revision) if revision.isdigit() else -1
             placed = not unreadable_mark(member, said.get(member), score)
-            if not backend._run(mends.MARK, member, said.get(member, b""), score if placed else -1):
+            if not backend._eval(mends.MARK, member, said.get(member, b""), score if placed else -1):
                 continue  # changed meanwhile
             if placed:
                 self.note(f"checkpoint {name[:128]!r}", "it was not where its revision is", "put back")
             else:
                 done = f"lost; 'stateview checkpoint {name[:128]} --at {revision[:16]}' makes it anew"
                 self.note(f"checkpoint {name[:128]!r}", "what was said of it is not what was written", done, False)
-        if backend._run(mends.COUNT):
+        if backend._eval(mends.COUNT):
             self.note(backend._keys[10], "how many checkpoints have a name was not right", "counted anew")
 
     def mend_chains(self) -> None:
         """A version was superseded by the next one of its key, where that is still there."""
         backend, mended = self.backend, 0
         doubtful: list[str] = []
-        before: Kept | None = None
+        before: StoredVersion | None = None
         after = ("", 0)
         floor = backend.head().floor
-        while page := backend.dump(after, CHUNK):
+        while page := backend.versions_page(after, MEMBERS_PER_SCRIPT):
             doubtful += [one.key for one, _ in _breaks([before, *page] if before else page, floor)]
             before = page[-1]
             after = (before.key, before.revision)
         doubtful += [one.key for one, _ in _breaks([before] if before else [], floor, whole=True)]
-        dangling: list[Kept] = []
+        dangling: list[StoredVersion] = []
         for key in dict.fromkeys(doubtful):  # again, since others may have written between two pages
             versions = self.kept_of(key.encode())
             floor = backend.head().floor  # after that: what was forgotten meanwhile lies below it
@@ -375,7 +375,7 @@ class _Recovery:
             self.note("the history", found, "made to end where the next begins")
         self.mend_ends(dangling)
 
-    def mend_ends(self, dangling: list[Kept]) -> None:
+    def mend_ends(self, dangling: list[StoredVersion]) -> None:
         """The last versions of keys that were superseded by what is not there, and is not forgotten either."""
         last = self.backend.head().revision
         lost = [one for one in dangling if one.revision < one.until <= last]
@@ -393,24 +393,26 @@ class _Recovery:
                     subject, found, f"since when it is gone is lost: until now it shows revision {one.revision}", False
                 )
 
-    def kept_of(self, key: bytes) -> list[Kept]:
+    def kept_of(self, key: bytes) -> list[StoredVersion]:
         """All versions of a key."""
-        found: list[Kept] = []
+        found: list[StoredVersion] = []
         while not found or found[-1].until:  # one that stands is the last
-            page = self.backend.dump((key.decode(), found[-1].revision if found else 0), CHUNK, [key.decode()])
+            page = self.backend.versions_page(
+                (key.decode(), found[-1].revision if found else 0), MEMBERS_PER_SCRIPT, [key.decode()]
+            )
             if not page:
                 break
             found += page
         return found
 
-    def close(self, one: Kept, until: int) -> int:
+    def close(self, one: StoredVersion, until: int) -> int:
         backend = self.backend
         name = one.key.encode() + b"\0%016d" % one.revision
-        packed = backend._try(lambda client: client.hget(backend._keys[4], name))
+        packed = backend._with_retry(lambda client: client.hget(backend._keys[4], name))
         if packed is None:
             return 0
         rest = packed.partition(b" ")[2]
-        return int(backend._run(mends.CLOSE, name, packed, b"%d " % until + rest))
+        return int(backend._eval(mends.CLOSE, name, packed, b"%d " % until + rest))
 
     def mend_touched(self) -> None:
         """Which revision wrote what is told by the versions that are there."""
@@ -418,12 +420,12 @@ class _Recovery:
         added = gone = 0
         for chunk in _chunks(row for row, score in scan(backend, 7) if score):  # it is in byte order only where it is 0
             places = dict.fromkeys(chunk, 0)
-            added += backend._try(lambda client, to=places: client.zadd(backend._keys[7], to, xx=True, ch=True))  # type: ignore[misc]
+            added += backend._with_retry(lambda client, to=places: client.zadd(backend._keys[7], to, xx=True, ch=True))  # type: ignore[misc]
         for chunk in _chunks(self.strange):
-            gone += int(backend._run(mends.UNTOUCH, *chunk))
+            gone += int(backend._eval(mends.UNTOUCH, *chunk))
         for kind, place in (("live", 1), ("history", 4)):
             for chunk in _chunks(name for name, _ in scan(backend, place)):
-                added += int(backend._run(mends.TOUCH, kind, *chunk))
+                added += int(backend._eval(mends.TOUCH, kind, *chunk))
         if added or gone:
             found = f"{added} writes were not known, {gone} were that are not there"
             self.note("what changed", found, "made to agree with the versions")
@@ -436,12 +438,12 @@ class _Recovery:
         filled: list[int] = []
         for chunk in _chunks(range(head.floor + 1, head.revision + 1)):
             pairs = [text for revision in chunk for text in (str(revision), bad.pop(b"%d" % revision, b""))]
-            filled += map(int, backend._run(mends.FILL, start, end, *pairs))
+            filled += map(int, backend._eval(mends.FILL, start, end, *pairs))
         for name in bad:
-            backend._try(lambda client, name=name: client.hdel(backend._keys[8], name))  # type: ignore[misc]
+            backend._with_retry(lambda client, name=name: client.hdel(backend._keys[8], name))  # type: ignore[misc]
         short: dict[int, int] = {}
         for chunk in _chunks(range(head.floor + 1, head.revision + 1)):
-            reply = backend._run(mends.SHORT, *chunk)
+            reply = backend._eval(mends.SHORT, *chunk)
             short.update(zip(reply[::2], reply[1::2], strict=True))
         if short:
             found = f"{_counted(sum(short.values()), 'key')} left without a name, written by revision "
@@ -458,7 +460,7 @@ class _Recovery:
         """In states that showed what is lost the key is absent. Of each that is: what superseded it, 0 if nothing."""
         found = {}
         for chunk in _chunks(sorted(lost, reverse=True)):
-            ends = self.backend._run(mends.HOLE, *(word for pair in chunk for word in pair))
+            ends = self.backend._eval(mends.HOLE, *(word for pair in chunk for word in pair))
             found.update({pair: int(end) for pair, end in zip(chunk, ends, strict=True) if end >= 0})
         self.holes += [(key, revision, end) for (key, revision), end in found.items()]
         return found
@@ -476,9 +478,9 @@ class _Recovery:
 
     def delete_gone(self) -> None:
         """Say so in the log, where that does not take away what was saved meanwhile."""
-        for chunk in _chunks(sorted(key.decode() for key in self.gone), DELETES):
+        for chunk in _chunks(sorted(key.decode() for key in self.gone), DELETES_PER_COMMIT):
             while absent := sorted(set(chunk) - self.backend.read(chunk).keys()):
-                batch = Batch(dict.fromkeys(absent, Write(None)), expected=dict.fromkeys(absent, 0),
+                batch = CommitRequest(dict.fromkeys(absent, Write(None)), expected=dict.fromkeys(absent, 0),
                               reason="recover: deleted what is lost")  # fmt: skip
                 try:
                     self.backend.commit(batch)
@@ -487,7 +489,9 @@ class _Recovery:
                     continue
 
 
-def _breaks(versions: list[Kept], floor: int, whole: bool = False) -> Iterator[tuple[Kept, Kept | None]]:
+def _breaks(
+    versions: list[StoredVersion], floor: int, whole: bool = False
+) -> Iterator[tuple[StoredVersion, StoredVersion | None]]:
     """Versions that were superseded neither by the next of their key, which comes with them, nor by what is forgotten.
 
     `whole`: there is nothing after the last.

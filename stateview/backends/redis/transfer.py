@@ -19,16 +19,16 @@ from redis.exceptions import ResponseError
 
 from ...errors import Conflict, Damaged, run
 from ...model import Commit, to_micros
-from ..protocol import PAGE, Backend, Head, Kept, Mark
-from ..staging import ASIDE, another, taken
-from .client import bulk
+from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StoredVersion
+from ..staging import ASIDE, import_underway_error, namespace_exists_error
+from .client import encode_bulk
 from .scripts import _COMMON, KINDS, NAMES
 
 if TYPE_CHECKING:
     from .backend import RedisBackend
 
-LEASE = 120  # seconds without a put after which another receiver may take over
-CHUNK = 1000  # versions of a page, keys of a script: what is long keeps all other clients waiting
+LEASE_SECONDS = 120  # seconds without a put after which another receiver may take over
+VERSIONS_PER_PAGE = 1000  # versions of a page, keys of a script: what is long keeps all other clients waiting
 
 _PAIR = b"$%d\r\n%b\r\n$%d\r\n%b\r\n"  # two words in the server's protocol
 _BARE = b"$1\r\n0\r\n$%d\r\n%b\r\n"  # a score of nought, and a member
@@ -182,19 +182,19 @@ return {'ok', former and '1' or ''}
 # fmt: on
 
 
-def dump(backend: RedisBackend, after: tuple[str, int], limit: int, keys: Iterable[str] | None) -> list[Kept]:
-    """See `Backend.dump`."""
-    given = (after[0], f"{after[1]:016}", min(limit, CHUNK), PAGE)
+def dump(backend: RedisBackend, after: tuple[str, int], limit: int, keys: Iterable[str] | None) -> list[StoredVersion]:
+    """See `Backend.versions_page`."""
+    given = (after[0], f"{after[1]:016}", min(limit, VERSIONS_PER_PAGE), PAGE_BYTES)
     if keys is None:
-        return _parse(backend, backend._run(DUMP, *given))
+        return _parse(backend, backend._eval(DUMP, *given))
     wanted = sorted({key for key in keys if key >= after[0]})
-    for start in range(0, len(wanted), CHUNK):
-        if page := _parse(backend, backend._run(DUMP, *given, *wanted[start : start + CHUNK])):
+    for start in range(0, len(wanted), VERSIONS_PER_PAGE):
+        if page := _parse(backend, backend._eval(DUMP, *given, *wanted[start : start + VERSIONS_PER_PAGE])):
             return page
     return []
 
 
-def _parse(backend: RedisBackend, reply: bytes) -> list[Kept]:
+def _parse(backend: RedisBackend, reply: bytes) -> list[StoredVersion]:
     out = []
     name = ""
     try:
@@ -203,10 +203,10 @@ def _parse(backend: RedisBackend, reply: bytes) -> list[Kept]:
             first, moment, expires, rest = packed.split(" ", 3)
             key, nul, revision = name.partition("\0")
             if not nul:
-                out.append(Kept(key, rest.encode(), int(first), int(moment), int(expires)))
+                out.append(StoredVersion(key, rest.encode(), int(first), int(moment), int(expires)))
             else:
                 value = None if rest == "D" else rest[1:].encode()
-                out.append(Kept(key, value, int(revision), int(moment), int(expires), int(first)))
+                out.append(StoredVersion(key, value, int(revision), int(moment), int(expires), int(first)))
     except ValueError as error:  # msgspec's errors and UnicodeDecodeError are too
         what = f"{backend.url}: the entry {name[:60]!r} is not what was written"
         raise Damaged(what, run("recover")) from error
@@ -219,20 +219,20 @@ class RedisReceiver:
     def __init__(self, backend: RedisBackend) -> None:
         self._backend = backend
         self._token = f"{secrets.token_hex(16)}@{_process(os.getpid())}"
-        self._reader = backend._beside("migrating:")
+        self._reader = backend._sibling("migrating:")
         self._keys = self._reader._keys
         self._own = [self._reader._prefix + "receiver", self._reader._prefix + "lock"]
         self._settled: Head | None = None
-        held = self._eval(ACQUIRE, self._own, self._token, LEASE, "")
+        held = self._eval(ACQUIRE, self._own, self._token, LEASE_SECONDS, "")
         if held and _is_gone(held[0].decode()):
-            held = self._eval(ACQUIRE, self._own, self._token, LEASE, held[0])
+            held = self._eval(ACQUIRE, self._own, self._token, LEASE_SECONDS, held[0])
         self._open = not held
         if held:
             hint = f"Wait for its end, or end it; if it was killed, another can begin in {held[1]} s"
-            raise another(backend.url, backend.namespace, hint)
+            raise namespace_exists_error(backend.url, backend.namespace, hint)
 
     def _eval(self, script: str, keys: list[str], *arguments: Any) -> Any:
-        return self._backend._try(lambda client: client.eval(script, len(keys), *keys, *arguments))
+        return self._backend._with_retry(lambda client: client.eval(script, len(keys), *keys, *arguments))
 
     def _lost(self) -> Conflict:
         backend = self._backend
@@ -241,11 +241,12 @@ class RedisReceiver:
 
     def progress(self) -> dict[str, Any] | None:
         """See `Receiver.progress`."""
-        note = self._backend._try(lambda client: client.hget(self._own[0], "note"))
+        note = self._backend._with_retry(lambda client: client.hget(self._own[0], "note"))
         return None if note is None else msgspec.json.decode(note, type=dict[str, Any])
 
     def put(
-        self, versions: Iterable[Kept] = (), commits: Iterable[Commit] = (), marks: Iterable[Mark] | None = None, *,
+        self, versions: Iterable[StoredVersion] = (), commits: Iterable[Commit] = (),
+        marks: Iterable[CheckpointRecord] | None = None, *,
         note: dict[str, Any], forget: Iterable[str] = (),
     ) -> None:  # fmt: skip
         """See `Receiver.put`. One transaction of the server's, of plain commands with many members each."""
@@ -253,9 +254,9 @@ class RedisReceiver:
         names = dict(zip(NAMES, map(str.encode, self._keys), strict=True))
         commands: list[_Command] = []
         gone = [key.encode() for key in forget]
-        for start in range(0, len(gone), CHUNK):
+        for start in range(0, len(gone), VERSIONS_PER_PAGE):
             words = [b"EVAL", FORGET.encode(), b"%d" % len(self._keys), *names.values()]
-            commands.append(_command([*words, *gone[start : start + CHUNK]]))
+            commands.append(_command([*words, *gone[start : start + VERSIONS_PER_PAGE]]))
         commands += _versions(names, versions)
         told = [b"HSET", names["commits"]]
         for one in commits:
@@ -264,13 +265,13 @@ class RedisReceiver:
         receiver, lock = (name.encode() for name in self._own)
         others = [told, *([] if marks is None else _marks(names, marks))]
         others.append([b"HSET", receiver, b"note", msgspec.json.encode(note)])
-        others.append([b"SET", lock, self._token.encode(), b"EX", b"%d" % LEASE])
+        others.append([b"SET", lock, self._token.encode(), b"EX", b"%d" % LEASE_SECONDS])
         self._together([*commands, *(_command(words) for words in others if len(words) > 2)])
 
     def _together(self, commands: list[_Command]) -> None:
         """Have the server run some commands as one, if the stage is still this receiver's."""
         packed = b"".join([b"*%d\r\n%b" % command for command in commands])
-        self._backend._try(lambda client: self._send(client, packed, len(commands)))
+        self._backend._with_retry(lambda client: self._send(client, packed, len(commands)))
 
     def _send(self, client: Any, packed: bytes, count: int) -> None:
         if not isinstance(client, redis.Redis):
@@ -315,12 +316,12 @@ class RedisReceiver:
         }  # fmt: skip
         told = [str(word).encode() for field in fields.items() for word in field]
         self._together([_command([b"HSET", names["head"].encode(), *told])])
-        oldest = backend._try(lambda client: client.zrange(names["marks"], 0, 0, withscores=True))
+        oldest = backend._with_retry(lambda client: client.zrange(names["marks"], 0, 0, withscores=True))
         low = min([head.floor, *(int(revision) for _, revision in oldest)])
         end = f"({low + 1:016}"
-        while count := backend._try(lambda client: client.zlexcount(names["touched"], "-", end)):
-            last = min(count, 10 * CHUNK) - 1
-            backend._try(lambda client, last=last: client.zremrangebyrank(names["touched"], 0, last))  # type: ignore[misc]
+        while count := backend._with_retry(lambda client: client.zlexcount(names["touched"], "-", end)):
+            last = min(count, 10 * VERSIONS_PER_PAGE) - 1
+            backend._with_retry(lambda client, last=last: client.zremrangebyrank(names["touched"], 0, last))  # type: ignore[misc]
         if head.floor:
             self._forget_commits(names["commits"], head.floor)
         self._settled = head
@@ -328,10 +329,10 @@ class RedisReceiver:
     def _forget_commits(self, name: str, floor: int) -> None:
         cursor = 0
         while True:
-            scan = self._backend._try(lambda client, at=cursor: client.hscan(name, at, count=CHUNK))  # type: ignore[misc]
+            scan = self._backend._with_retry(lambda client, at=cursor: client.hscan(name, at, count=VERSIONS_PER_PAGE))  # type: ignore[misc]
             cursor, found = scan
             if gone := [revision for revision in found if int(revision) <= floor]:
-                self._backend._try(lambda client, gone=gone: client.hdel(name, *gone))  # type: ignore[misc]
+                self._backend._with_retry(lambda client, gone=gone: client.hdel(name, *gone))  # type: ignore[misc]
             if not cursor:
                 return
 
@@ -347,10 +348,10 @@ class RedisReceiver:
         if isinstance(backend._connect(), redis.Redis):
             keys.append(REGISTRY)
         else:  # in another slot of a cluster
-            backend._try(lambda client: client.sadd(REGISTRY, backend.namespace))
+            backend._with_retry(lambda client: client.sadd(REGISTRY, backend.namespace))
         status, *said = self._eval(FINISH, keys, self._token, int(over), backend.namespace)
         if status == b"taken":
-            raise taken(backend.url, backend.namespace, int(said[0]))
+            raise import_underway_error(backend.url, backend.namespace, int(said[0]))
         if status == b"lost":
             raise self._lost()
         if backend._tracking is not None:
@@ -403,10 +404,10 @@ def _is_gone(token: str) -> bool:
 
 
 def _command(words: list[bytes]) -> _Command:
-    return len(words), bulk(words)
+    return len(words), encode_bulk(words)
 
 
-def _versions(names: dict[str, bytes], versions: Iterable[Kept]) -> list[_Command]:
+def _versions(names: dict[str, bytes], versions: Iterable[StoredVersion]) -> list[_Command]:
     """What adds versions to the stage: one command for each of its keys, of members in the server's protocol."""
     pieces: dict[str, list[bytes]] = {
         name: [] for name in ("live", "index", "expiry", "history", "hindex", "hexpiry", "touched")
@@ -421,21 +422,25 @@ def _versions(names: dict[str, bytes], versions: Iterable[Kept]) -> list[_Comman
             live.append(_PAIR % (size, key, len(packed), packed))
             index.append(_BARE % (size, key))
             if expires:
-                expiry.append(bulk([b"%d" % expires, key]))
+                expiry.append(encode_bulk([b"%d" % expires, key]))
             continue
         member = b"%b\0%016d" % (key, revision)
         packed = b"%d %d %d %b" % (one.until, one.time, expires, b"D" if value is None else b"V" + value)
         history.append(_PAIR % (len(member), member, len(packed), packed))
         hindex.append(_BARE % (len(member), member))
         if expires:
-            hexpiry.append(bulk([b"%d" % expires, member]))
+            hexpiry.append(encode_bulk([b"%d" % expires, member]))
     return [
-        (2 + 2 * len(some), bulk([b"HSET" if name in ("live", "history") else b"ZADD", names[name]]) + b"".join(some))
-        for name, some in pieces.items() if some
-    ]  # fmt: skip
+        (
+            2 + 2 * len(some),
+            encode_bulk([b"HSET" if name in ("live", "history") else b"ZADD", names[name]]) + b"".join(some),
+        )
+        for name, some in pieces.items()
+        if some
+    ]
 
 
-def _marks(names: dict[str, bytes], marks: Iterable[Mark]) -> list[list[bytes]]:
+def _marks(names: dict[str, bytes], marks: Iterable[CheckpointRecord]) -> list[list[bytes]]:
     """What puts checkpoints in place of those of the stage."""
     revisions, notes = [b"ZADD", names["marks"]], [b"HSET", names["notes"]]
     counts: dict[str, int] = {}

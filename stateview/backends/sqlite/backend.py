@@ -20,37 +20,55 @@ import apsw
 from ...errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged, ReadOnly, StateException
 from ...model import Commit, Finding, RecoveryReport, now, to_datetime
 from ..common import (
-    REAP,
-    Remembered,
-    bound,
-    bounds,
+    MAX_EXPIRED_PER_COMMIT,
+    LargeRowCache,
     check_base,
-    conflict_key,
-    conflict_mark,
+    checkpoint_conflict_error,
+    encodable_bound,
     file_error,
     file_lock,
+    folder_identity,
     folders_with,
     fsync_folder,
-    place_of,
-    pruned,
+    history_pruned_error,
+    key_conflict_error,
+    key_range,
     remove,
-    sweep,
+    remove_stale_temporary_files,
     temporary,
     watch_fork,
 )
-from ..protocol import Batch, Head, Kept, Mark, Past, Place, Point, Progress, Receiver, Row, Say, Space, Version
+from ..protocol import (
+    CheckpointRecord,
+    CommitRequest,
+    DiskUsage,
+    Head,
+    KeySummary,
+    ProgressCount,
+    ProgressText,
+    StagedImport,
+    StateAt,
+    StoredVersion,
+    StoreIdentity,
+    SupersededVersion,
+    Version,
+)
 from . import listing as sqlite_rows
 from . import page_checksums as pages
 from . import schema
-from .pool import Connection, Pool, Use, inherited
-from .read_cache import TRUST
-from .row_checksums import KEY, checksum, examine, guard, row_sum, select
+from .pool import Connection, Pool, PooledConnection, inherited
+from .read_cache import TRUST_SECONDS
+from .row_checksums import KEY_COLUMN, checksum, first_corruption, row_checksum, select, until_checksum
 
-POLL = 0.02  # seconds between looks of `wait`
-SMALL = 64 * 1024  # bytes of a database that is checked through and through when it is opened, in about a millisecond
-LOOK = 0.05  # seconds for which a connection that commits alone trusts that its file is still the one at its path
-SLACK = 64  # revisions that may be overdue before they are forgotten: many at once cost less, page for page
-TRIM = 200  # touched rows that one commit looks at to forget what is overdue
+POLL_SECONDS = 0.02  # seconds between looks of `wait`
+SMALL_FILE_BYTES = (
+    64 * 1024
+)  # bytes of a database that is checked through and through when it is opened, in about a millisecond
+FILE_TRUST_SECONDS = (
+    0.05  # seconds for which a connection that commits alone trusts that its file is still the one at its path
+)
+SLACK_REVISIONS = 64  # revisions that may be overdue before they are forgotten: many at once cost less, page for page
+MAX_TRIMMED_ROWS = 200  # touched rows that one commit looks at to forget what is overdue
 
 _GET = "SELECT value, revision, time, expires, sum FROM entries WHERE key = ?"
 _HEAD = "SELECT revision, time, count FROM commits ORDER BY revision DESC LIMIT 1"
@@ -114,7 +132,7 @@ class SQLiteBackend:
         self.durability = durability
         self._examined = False
         self._pool = Pool()
-        self._huge = Remembered()
+        self._huge = LargeRowCache()
         self._mutex = threading.RLock()  # held while a connection is opened
         watch_fork(self)
 
@@ -194,8 +212,8 @@ class SQLiteBackend:
             if cut_off and size % int(connection.pragma("page_size")):
                 connection.close()  # SQLite takes what is missing of a page for zeros
                 raise Damaged(f"{self.path} is cut off in the middle of a page", schema.RECOVER)
-            if not self._examined and size <= SMALL:
-                if found := examine(connection, set()):
+            if not self._examined and size <= SMALL_FILE_BYTES:
+                if found := first_corruption(connection, set()):
                     connection.close()
                     raise Damaged(f"{self.path}: {found}", schema.RECOVER)
                 self._examined = True
@@ -220,9 +238,9 @@ class SQLiteBackend:
 
         return handler
 
-    def _connection(self, new: Batch | None = None) -> Use:
+    def _connection(self, new: CommitRequest | None = None) -> PooledConnection:
         """A connection for this thread until the block ends; None where there is no database, unless `new` makes it."""
-        return Use(self, new)
+        return PooledConnection(self, new)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -270,7 +288,7 @@ class SQLiteBackend:
     def _create(self) -> None:
         """Make the database under another name and rename it: no one ever opens one that is half made."""
         with self._lock():
-            sweep(self.folder)
+            remove_stale_temporary_files(self.folder)
             if os.path.exists(self.path):
                 return
             name = temporary(self.path)
@@ -302,9 +320,9 @@ class SQLiteBackend:
 
     # --- reading -----------------------------------------------------------------------------------------------
 
-    def place(self) -> Place:
-        """See `Backend.place`. The folder, as the file system knows it."""
-        return place_of(self.folder)
+    def identity(self) -> StoreIdentity:
+        """See `Backend.identity`. The folder, as the file system knows it."""
+        return folder_identity(self.folder)
 
     def now(self) -> int:
         """The machine's clock."""
@@ -345,7 +363,7 @@ class SQLiteBackend:
                     return None
             return self.get(key)
         try:
-            memory = pool.recall(self.path)
+            memory = pool.cache(self.path)
             stamp = memory.stamp() if memory is not None else b""
             row = db.execute(_GET, (key,)).fetchone()
         except (apsw.Error, UnicodeDecodeError) as error:
@@ -393,11 +411,11 @@ class SQLiteBackend:
         self, key: str, value: str | None, revision: int, time: int, expires: int, sum: int, until: int = 0
     ) -> Version:
         data = None if value is None else value.encode()
-        if checksum(key, data, revision, time, expires) + guard(until) != sum:
+        if checksum(key, data, revision, time, expires) + until_checksum(until) != sum:
             raise self._rotten(key)
         return Version(key, data, revision, time, expires)
 
-    def read(self, keys: Iterable[str], at: Point | None = None) -> dict[str, Version]:
+    def read(self, keys: Iterable[str], at: StateAt | None = None) -> dict[str, Version]:
         """See `Backend.read`."""
         with self._connection() as db:
             if db is None:
@@ -417,7 +435,7 @@ class SQLiteBackend:
                     self._check_past_gap(db, gap, at.revision)
         return out
 
-    def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: Point | None = None) -> list[Version]:
+    def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: StateAt | None = None) -> list[Version]:
         """See `Backend.scan`. O(log n + limit); of a past state O(versions from there on)."""
         with self._connection() as db:
             if db is None:
@@ -432,11 +450,11 @@ class SQLiteBackend:
                     rows = select(db, _PAST, (low, high, at.revision, at.time, limit))
             return [self._version(*row) for row in rows]
 
-    def rows(
-        self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, at: Point | None = None,
+    def list_keys(
+        self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, at: StateAt | None = None,
         skip: int = 0, backwards: bool = False,
-    ) -> list[Row]:  # fmt: skip
-        """See `Backend.rows`. O(expired entries not yet taken away) more.
+    ) -> list[KeySummary]:  # fmt: skip
+        """See `Backend.list_keys`. O(expired entries not yet taken away) more.
 
         For a value of more than a megabyte O(size) more: 12 ms for 50 MB, live only when it is first met.
         """
@@ -447,13 +465,13 @@ class SQLiteBackend:
             with self._snapshot(db, at):
                 head = self._head(db)
                 point, past = _point(head, at)
-                low, high = bounds(prefix, after, before)
+                low, high = key_range(prefix, after, before)
                 page = sqlite_rows.page(db, low, high, point, past, limit, skip, backwards, head, self._huge)
             if isinstance(page, str):
                 raise self._rotten(page)
         return page[::-1] if backwards else page
 
-    def count(self, low: str = "", high: str = "", at: Point | None = None) -> int:
+    def count(self, low: str = "", high: str = "", at: StateAt | None = None) -> int:
         """See `Backend.count`. A million keys of an index are counted in about a tenth of a second."""
         with self._connection() as db:
             if db is None:
@@ -462,10 +480,10 @@ class SQLiteBackend:
             if at is None and not low and not high:
                 return self._head(db).count
             with self._snapshot(db, at):
-                return sqlite_rows.count(db, bound(low), bound(high), *_point(self._head(db), at))
+                return sqlite_rows.count(db, encodable_bound(low), encodable_bound(high), *_point(self._head(db), at))
 
     @contextmanager
-    def _snapshot(self, db: apsw.Connection, *points: Point | None) -> Iterator[None]:
+    def _snapshot(self, db: apsw.Connection, *points: StateAt | None) -> Iterator[None]:
         """One consistent read of several statements, at points that are checked to be kept."""
         db.execute("BEGIN")
         try:
@@ -483,14 +501,14 @@ class SQLiteBackend:
             revision < head.floor
             and db.execute("SELECT 1 FROM marks WHERE revision = ? LIMIT 1", (revision,)).fetchone() is None
         ):
-            raise pruned(self.namespace, revision, head.floor)
+            raise history_pruned_error(self.namespace, revision, head.floor)
 
-    def _keeps_nothing(self, at: Point | None) -> None:
+    def _keeps_nothing(self, at: StateAt | None) -> None:
         if at is not None and at.revision:
-            raise pruned(self.namespace, at.revision, 0)
+            raise history_pruned_error(self.namespace, at.revision, 0)
 
-    def changed(self, low: Point, high: Point) -> list[str]:
-        """See `Backend.changed`. O(changes log changes)."""
+    def changed_keys(self, low: StateAt, high: StateAt) -> list[str]:
+        """See `Backend.changed_keys`. O(changes log changes)."""
         with self._connection() as db:
             if db is None:
                 self._keeps_nothing(low)
@@ -516,11 +534,11 @@ class SQLiteBackend:
                 return []
             rows = select(db, _COMMITS, (below or _TOP, limit))
         for row in rows:
-            if row_sum(*row[:-1]) != row[-1]:
+            if row_checksum(*row[:-1]) != row[-1]:
                 raise Damaged(f"{self.path}: commit {row[0]} is not what was written", schema.RECOVER)
-        return [Commit(row[0], to_datetime(row[1]), *row[3:KEY], *row[KEY + 1 : -1]) for row in rows]
+        return [Commit(row[0], to_datetime(row[1]), *row[3:KEY_COLUMN], *row[KEY_COLUMN + 1 : -1]) for row in rows]
 
-    def marks(self) -> list[Mark]:
+    def marks(self) -> list[CheckpointRecord]:
         """See `Backend.marks`."""
         with self._connection() as db:
             if db is None:
@@ -528,14 +546,16 @@ class SQLiteBackend:
             rows = select(db, "SELECT name, revision, time, note, sum FROM marks ORDER BY id")
             kinds = schema.read_kinds(db)
         for row in rows:
-            if row_sum(*row[:-1]) != row[-1]:
+            if row_checksum(*row[:-1]) != row[-1]:
                 raise Damaged(f"{self.path}: checkpoint {row[0]!r:.60} is not what was written", schema.RECOVER)
-        return [Mark(name, at, moment, note, kinds.get((name, at), "")) for name, at, moment, note, _ in rows]
+        return [
+            CheckpointRecord(name, at, moment, note, kinds.get((name, at), "")) for name, at, moment, note, _ in rows
+        ]
 
-    def dump(
+    def versions_page(
         self, after: tuple[str, int] = ("", 0), limit: int = 1000, keys: Iterable[str] | None = None
-    ) -> list[Kept]:
-        """See `Backend.dump`."""
+    ) -> list[StoredVersion]:
+        """See `Backend.versions_page`."""
         from .transfer import dump
 
         with self._connection() as db:
@@ -544,8 +564,8 @@ class SQLiteBackend:
             with self._snapshot(db):
                 return dump(db, self.path, after, limit, keys)
 
-    def receive(self) -> Receiver:
-        """See `Backend.receive`."""
+    def open_staging(self) -> StagedImport:
+        """See `Backend.open_staging`."""
         from .transfer import SQLiteReceiver
 
         self._check_writable()
@@ -555,7 +575,7 @@ class SQLiteBackend:
         """See `Backend.wait`. Looks fifty times a second."""
         deadline = time.monotonic() + timeout
         while (head := self.head().revision) <= revision and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(POLL, left))
+            time.sleep(min(POLL_SECONDS, left))
         return head
 
     def namespaces(self) -> list[str]:
@@ -566,18 +586,18 @@ class SQLiteBackend:
         """See `Backend.close`."""
         pool = self._pool
         while pool:
-            pool.shut(pool.pop())
+            pool.close_all(pool.pop())
 
     # --- writing -----------------------------------------------------------------------------------------------
 
-    def commit(self, batch: Batch) -> Head:
+    def commit(self, batch: CommitRequest) -> Head:
         """See `Backend.commit`. One transaction; O(writes log n); one fsync."""
         self._check_writable()
         with self._connection(batch) as db:
             assert db is not None
             db.execute("BEGIN IMMEDIATE")
             moment = time.monotonic()
-            if moment - db.looked < LOOK and db.known[0] == db.data_version():
+            if moment - db.looked < FILE_TRUST_SECONDS and db.known[0] == db.data_version():
                 moment = db.looked
             elif self._inode() != self._pool.inode:
                 moment = 0.0
@@ -590,7 +610,7 @@ class SQLiteBackend:
         self._current_pool()
         return self.commit(batch)  # another process dropped or recovered the database that this one had open
 
-    def _write(self, db: Connection, batch: Batch) -> tuple[Head, int]:
+    def _write(self, db: Connection, batch: CommitRequest) -> tuple[Head, int]:
         """The head that the batch makes, and when the next entry expires; 0 where that must be asked."""
         moment = now()
         version, head, due = db.known
@@ -605,7 +625,7 @@ class SQLiteBackend:
             row = db.execute("SELECT revision, expires FROM entries WHERE key = ?", (key,)).fetchone()
             revision = 0 if row is None or 0 < row[1] <= moment else row[0]
             if revision != expected:
-                raise conflict_key(key, expected, revision)
+                raise key_conflict_error(key, expected, revision)
         moment = batch.time or moment
         if batch.marks or batch.unmarks:
             self._write_marks(db, batch, head, moment)
@@ -621,21 +641,21 @@ class SQLiteBackend:
         touched, full = list(batch.writes), False
         if overdue:
             reap = "SELECT key FROM entries WHERE expires > 0 AND expires <= ? LIMIT ?"
-            gone = select(db, reap, (moment, REAP))
+            gone = select(db, reap, (moment, MAX_EXPIRED_PER_COMMIT))
             reaped = [key for (key,) in gone if key not in batch.writes]
             for key in reaped:
                 count += self._put(db, key, None, revision, moment, 0)
             touched += reaped
-            full = len(gone) == REAP
+            full = len(gone) == MAX_EXPIRED_PER_COMMIT
         if len(touched) > 1:
             db.executemany("INSERT INTO touched VALUES (?, ?)", [(revision, key) for key in touched])
         alone = touched[0] if len(touched) == 1 else ""
         told = (revision, moment, count, batch.reason, batch.author, len(batch.writes), alone, *batch.undo)
-        db.execute(schema.NEW_COMMIT, (*told, row_sum(*told)))
+        db.execute(schema.NEW_COMMIT, (*told, row_checksum(*told)))
         if full:
             left = "SELECT count(*) FROM entries WHERE expires > 0 AND expires <= ?"
             count -= int(db.execute(left, (moment,)).get)
-        if revision - floor > self.keep + min(SLACK, self.keep // 16):
+        if revision - floor > self.keep + min(SLACK_REVISIONS, self.keep // 16):
             floor = self._trim(db, floor, revision)
         return Head(revision, moment, count, floor, head.lineage), due
 
@@ -643,18 +663,18 @@ class SQLiteBackend:
         """Write or delete one key; returns by how much the count of entries changes."""
         db.execute(
             "INSERT INTO versions SELECT key, revision, ?2, value, time, expires, sum + ?3 FROM entries WHERE key = ?1",
-            (key, revision, guard(revision)),
+            (key, revision, until_checksum(revision)),
         )
         was_there = db.changes()
         if not was_there:
             db.execute(
                 "UPDATE versions SET until = ?2, sum = sum + ?4 WHERE key = ?1 AND value IS NULL AND until = ?3",
-                (key, revision, _TOP, guard(revision) - guard(_TOP)),
+                (key, revision, _TOP, until_checksum(revision) - until_checksum(_TOP)),
             )
         sum_ = checksum(key, value, revision, moment, expires)
         if value is None:
             db.execute("DELETE FROM entries WHERE key = ?", (key,))
-            row = (key, revision, _TOP, moment, sum_ + guard(_TOP))
+            row = (key, revision, _TOP, moment, sum_ + until_checksum(_TOP))
             db.execute("INSERT INTO versions VALUES (?, ?, ?, NULL, ?, 0, ?)", row)
             return -was_there
         db.execute(
@@ -664,31 +684,31 @@ class SQLiteBackend:
         )
         return 1 - was_there
 
-    def _write_marks(self, db: apsw.Connection, batch: Batch, head: Head, moment: int) -> None:
+    def _write_marks(self, db: apsw.Connection, batch: CommitRequest, head: Head, moment: int) -> None:
         for mark in batch.marks:
             if mark.fresh and db.execute("SELECT 1 FROM marks WHERE name = ?", (mark.name,)).fetchone():
-                raise conflict_mark(mark.name)
+                raise checkpoint_conflict_error(mark.name)
             if mark.revision is not None:
                 self._check_kept(db, mark.revision)
         for name, revision in batch.unmarks:
             schema.delete_mark(db, name, revision)
         for mark in batch.marks:
             revision = head.revision if mark.revision is None else mark.revision
-            schema.put_mark(db, Mark(mark.name, revision, mark.time or moment, mark.note, mark.kind))
+            schema.put_mark(db, CheckpointRecord(mark.name, revision, mark.time or moment, mark.note, mark.kind))
 
     # --- upkeep ------------------------------------------------------------------------------------------------
 
     def _trim(self, db: apsw.Connection, floor: int, head: int) -> int:
         """Forget a little of what lies before the last `keep` revisions; returns the new floor."""
         goal = head - self.keep
-        rows = select(db, f"{schema.TOUCHED} LIMIT ?3", (floor, goal, TRIM + 1))
-        if len(rows) > TRIM:
+        rows = select(db, f"{schema.TOUCHED} LIMIT ?3", (floor, goal, MAX_TRIMMED_ROWS + 1))
+        if len(rows) > MAX_TRIMMED_ROWS:
             # A revision is forgotten whole or not at all; one that touched more than TRIM keys goes at one stroke.
             goal = max(floor + 1, rows[-1][0] - 1)
         schema.trim(db, floor, goal)
         return goal
 
-    def compact(self, floor: int, progress: Progress | None = None) -> int:
+    def compact(self, floor: int, progress: ProgressCount | None = None) -> int:
         """See `Backend.compact`. Others write meanwhile, but for the end, when VACUUM rewrites the whole file."""
         from .maintenance import compact
 
@@ -696,19 +716,19 @@ class SQLiteBackend:
         with self._connection() as db:
             return 0 if db is None else compact(self, db, floor, progress)
 
-    def past(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[Past]:
-        """See `Backend.past`."""
+    def superseded(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[SupersededVersion]:
+        """See `Backend.superseded`."""
         from .maintenance import past
 
         with self._connection() as db:
             return [] if db is None else past(db, after, limit)
 
-    def space(self, gone: Iterable[tuple[str, int]] = ()) -> Space | None:  # noqa: ARG002
-        """See `Backend.space`."""
+    def disk_usage(self, gone: Iterable[tuple[str, int]] = ()) -> DiskUsage | None:  # noqa: ARG002
+        """See `Backend.disk_usage`."""
         from .maintenance import space
 
         with self._connection() as db:
-            return Space(0) if db is None else space(db, self.path)
+            return DiskUsage(0) if db is None else space(db, self.path)
 
     def drop(self) -> None:
         """See `Backend.drop`."""
@@ -725,7 +745,7 @@ class SQLiteBackend:
         with self._lock():
             moved = take_out(self.folder, "sqlite")
             if not told:
-                time.sleep(TRUST)
+                time.sleep(TRUST_SECONDS)
         shutil.rmtree(moved)
 
     def recover(self) -> RecoveryReport:
@@ -734,10 +754,10 @@ class SQLiteBackend:
 
         self.close()
         with self._mutex:
-            return recover(self, TRUST)
+            return recover(self, TRUST_SECONDS)
 
-    def examine(self, say: Say) -> Iterator[Finding]:
-        """See `Backend.examine`."""
+    def diagnose(self, say: ProgressText) -> Iterator[Finding]:
+        """See `Backend.diagnose`."""
         from .doctor import examine
 
         return examine(self, say)
@@ -757,6 +777,6 @@ class SQLiteBackend:
             raise ReadOnly(f"{self.path} is open for reading only")
 
 
-def _point(head: Head, at: Point | None) -> tuple[Point, bool]:
+def _point(head: Head, at: StateAt | None) -> tuple[StateAt, bool]:
     """The state to read, and whether anything was committed after it."""
-    return (Point(_TOP, now()), False) if at is None else (at, at.revision < head.revision)
+    return (StateAt(_TOP, now()), False) if at is None else (at, at.revision < head.revision)

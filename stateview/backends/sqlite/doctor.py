@@ -11,29 +11,29 @@ import apsw
 
 from ...errors import BackendUnavailable, Hint, NextStep, StateException, run
 from ...model import Finding
-from ..common import on_network
+from ..common import is_network_filesystem
 from ..folder_checks import could_not, examine_folder
-from ..protocol import Say
+from ..protocol import ProgressText
 from . import page_checksums as pages
 from . import schema
 from . import wal as sqlite_log
-from .row_checksums import faults
+from .row_checksums import find_corruption
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
 
-BLOAT = 0.25  # of the pages that are free, from which on it is worth saying
-LARGE = 64 * 1024 * 1024  # bytes of a log
+MAX_FREE_SHARE = 0.25  # of the pages that are free, from which on it is worth saying
+LARGE_WAL_BYTES = 64 * 1024 * 1024  # bytes of a log
 _JOURNAL = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"  # what it begins with
-_STEPS = 100_000  # instructions of SQLite between two looks whether to stop
+_INSTRUCTIONS_PER_REPORT = 100_000  # instructions of SQLite between two looks whether to stop
 
 # The WAL-reset bug: a write that meets a checkpoint of another connection can lose a commit, or damage the file
 _SOUND = ((3, 44, 6), (3, 50, 7))
 _BAD = ((3, 7, 0), (3, 51, 2))
 
 
-def examine(backend: SQLiteBackend, say: Say) -> Iterator[Finding]:
-    """See `Backend.examine`."""
+def examine(backend: SQLiteBackend, say: ProgressText) -> Iterator[Finding]:
+    """See `Backend.diagnose`."""
     path = backend.path
     yield from _version(apsw.sqlite_lib_version())
     if not os.path.isdir(backend.folder):
@@ -46,7 +46,7 @@ def examine(backend: SQLiteBackend, say: Say) -> Iterator[Finding]:
         yield from _files(backend)
         with backend._connection() as db:
             if db is not None:
-                db.set_progress_handler(partial(_keep_on, say), _STEPS)
+                db.set_progress_handler(partial(_keep_on, say), _INSTRUCTIONS_PER_REPORT)
                 try:
                     yield from _settings(backend, db)
                     yield from _content(backend, db, say)
@@ -65,7 +65,7 @@ def examine(backend: SQLiteBackend, say: Say) -> Iterator[Finding]:
         yield could_not(backend.root, error.filename or backend.folder, error)
 
 
-def _keep_on(say: Say) -> bool:
+def _keep_on(say: ProgressText) -> bool:
     """What SQLite calls in the middle of a statement: who wants it to end raises."""
     say("within SQLite")
     return False
@@ -118,14 +118,14 @@ def _files(backend: SQLiteBackend) -> Iterator[Finding]:
     path = backend.path
     log = f"{path}-wal"
     size = os.path.getsize(log) if os.path.exists(log) else 0
-    if size > max(LARGE, os.path.getsize(path) // 2):
+    if size > max(LARGE_WAL_BYTES, os.path.getsize(path) // 2):
         yield _finding(backend, "warning", f"its log (-wal) has grown to {size // 1_000_000:,} MB",
                        "a process that reads for long keeps it from being folded in; reads get slower",
                        "End that process; the last one to close the database folds it in")  # fmt: skip
 
 
 def _settings(backend: SQLiteBackend, db: apsw.Connection) -> Iterator[Finding]:
-    mode, network = db.pragma("journal_mode"), on_network(backend.path)
+    mode, network = db.pragma("journal_mode"), is_network_filesystem(backend.path)
     if mode == "wal" and network:
         yield _finding(backend, "error", "it is in WAL mode on a network file system",
                        "writers on two machines do not see each other, and damage it",
@@ -140,7 +140,7 @@ def _settings(backend: SQLiteBackend, db: apsw.Connection) -> Iterator[Finding]:
                        NextStep("", ("migrate",), " it to a new place"))  # fmt: skip
     yield from _log(backend, db)
     total, free = (int(db.execute(f"PRAGMA {name}").get) for name in ("page_count", "freelist_count"))
-    if free > BLOAT * total and free > 256:
+    if free > MAX_FREE_SHARE * total and free > 256:
         size = int(db.execute("PRAGMA page_size").get)
         yield _finding(backend, "note", f"{free / total:.0%} of its pages are free, {free * size // 1_000_000:,} MB",
                        "they are used again; the file does not shrink by itself", run("compact"))  # fmt: skip
@@ -148,7 +148,7 @@ def _settings(backend: SQLiteBackend, db: apsw.Connection) -> Iterator[Finding]:
 
 def _log(backend: SQLiteBackend, db: apsw.Connection) -> Iterator[Finding]:
     try:
-        found = sqlite_log.behind(db, backend.path)
+        found = sqlite_log.frames_after_end(db, backend.path)
     except apsw.ReadOnlyError:
         yield _finding(backend, "note", "whether something lies behind the end of its log (-wal) was not checked",
                        "only who may write to it is told where that is", "Run it as that user")  # fmt: skip
@@ -166,7 +166,7 @@ def _log(backend: SQLiteBackend, db: apsw.Connection) -> Iterator[Finding]:
                        " overwritten, commits that were only in it are gone")  # fmt: skip
 
 
-def _content(backend: SQLiteBackend, db: apsw.Connection, say: Say) -> Iterator[Finding]:
+def _content(backend: SQLiteBackend, db: apsw.Connection, say: ProgressText) -> Iterator[Finding]:
     meaning = "what is stored is not what was written, or not all of it"
-    for found in faults(db, schema.tables(), say):
+    for found in find_corruption(db, schema.tables(), say):
         yield _finding(backend, "error", found, meaning, schema.RECOVER)

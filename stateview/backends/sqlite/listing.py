@@ -6,11 +6,11 @@ from typing import Any
 
 import apsw
 
-from ..common import HUGE, Remembered
-from ..protocol import START, Head, Point, Row
+from ..common import LARGE_ROW_BYTES, LargeRowCache
+from ..protocol import SUMMARY_BYTES, Head, KeySummary, StateAt
 from .row_checksums import select
 
-CUT = 8192  # bytes: a longer value is not read to be cut, but opened at its start
+CUT_BYTES = 8192  # bytes: a longer value is not read to be cut, but opened at its start
 
 # ?1 and ?2 bound the keys, ?3 is the revision, ?4 the time. What has expired is found in an index of its own, so that
 # to pass over keys touches no row of the table.
@@ -20,8 +20,11 @@ _OLDER = "FROM entries WHERE key >= ?1 AND key < ?2 AND revision <= ?3 AND (expi
 _SUPERSEDED = """FROM versions WHERE key >= ?1 AND key < ?2 AND revision <= ?3 AND until > ?3 AND value IS NOT NULL
     AND (expires = 0 OR expires > ?4)"""
 # What a row holds behind a huge value is found by reading through all of that: only where it must be.
-_START = f"CASE WHEN octet_length(value) <= {CUT} THEN substr(CAST(value AS BLOB), 1, {START}) END"
-_BEHIND = [f"CASE WHEN octet_length(value) <= {HUGE} THEN {column} END" for column in ("revision", "time", "expires")]
+_START = f"CASE WHEN octet_length(value) <= {CUT_BYTES} THEN substr(CAST(value AS BLOB), 1, {SUMMARY_BYTES}) END"
+_BEHIND = [
+    f"CASE WHEN octet_length(value) <= {LARGE_ROW_BYTES} THEN {column} END"
+    for column in ("revision", "time", "expires")
+]
 _SUPERSEDED_AT = "SELECT 1 FROM versions WHERE key = ? AND revision = ?"
 _TYPES = (str, int, int, int, int)
 
@@ -32,10 +35,10 @@ def _query(columns: str, past: bool) -> str:
 
 
 def page(
-    db: apsw.Connection, low: str, high: str, point: Point, past: bool, limit: int, skip: int, backwards: bool,
-    head: Head, huge: Remembered,
-) -> list[Row] | str:  # fmt: skip
-    """See `Backend.rows`; of what is live at the time of the point where it is not `past`. In key order, or reverse.
+    db: apsw.Connection, low: str, high: str, point: StateAt, past: bool, limit: int, skip: int, backwards: bool,
+    head: Head, huge: LargeRowCache,
+) -> list[KeySummary] | str:  # fmt: skip
+    """See `Backend.list_keys`; live entries at the point's time unless `past`. In key order, or reverse.
 
     Returns the key instead where a row is not what was written.
     """
@@ -48,12 +51,12 @@ def page(
         low, high = (low, first[0] + "\0") if backwards else (first[0], high)
     columns = ", ".join(["key", "octet_length(value)", _START, *_BEHIND, "rowid", "{table!r}"])
     query = f"{_query(columns, past)} {order} LIMIT ?5"
-    rows: list[Row] = []
+    rows: list[KeySummary] = []
     for key, size, start, *told, rowid, table in select(db, query, (*_given(low, high, point), limit)):
-        if type(size) is int and size > HUGE:
+        if type(size) is int and size > LARGE_ROW_BYTES:
             row = _huge(db, key, size, rowid, table, head, huge)
         else:
-            row = Row(key, size, start if start is not None else _start(db, rowid, table), *told)
+            row = KeySummary(key, size, start if start is not None else _start(db, rowid, table), *told)
         if (type(row.key), type(row.size), type(row.revision), type(row.time), type(row.expires)) != _TYPES:
             return str(key)
         if rows and (rows[-1].key <= row.key if backwards else rows[-1].key >= row.key):
@@ -63,13 +66,13 @@ def page(
 
 
 def _huge(
-    db: apsw.Connection, key: str, size: int, rowid: int, table: str, head: Head, huge: Remembered
-) -> Row:  # fmt: skip
+    db: apsw.Connection, key: str, size: int, rowid: int, table: str, head: Head, huge: LargeRowCache
+) -> KeySummary:  # fmt: skip
     known = huge.find(key, head) if table == "entries" else None
     if known is not None and known.size == size and not select(db, _SUPERSEDED_AT, (key, known.revision)):
         return known
     told = select(db, f"SELECT revision, time, expires FROM {table} WHERE rowid = ?", (rowid,))
-    row = Row(key, size, _start(db, rowid, table), *told[0])
+    row = KeySummary(key, size, _start(db, rowid, table), *told[0])
     if table == "entries":
         huge.put(row, head)
     return row
@@ -78,15 +81,15 @@ def _huge(
 def _start(db: apsw.Connection, rowid: int, table: str) -> bytes:
     blob = db.blob_open("main", table, "value", rowid, False)
     try:
-        return bytes(blob.read(START))
+        return bytes(blob.read(SUMMARY_BYTES))
     finally:
         blob.close()
 
 
-def count(db: apsw.Connection, low: str, high: str, point: Point, past: bool) -> int:
+def count(db: apsw.Connection, low: str, high: str, point: StateAt, past: bool) -> int:
     """See `Backend.count`."""
     return int(db.execute(f"SELECT count(*) FROM ({_query('1', past)})", _given(low, high, point)).get)
 
 
-def _given(low: str, high: str, point: Point) -> tuple[Any, ...]:
+def _given(low: str, high: str, point: StateAt) -> tuple[Any, ...]:
     return low, high or b"", point.revision, point.time  # any text is below any blob

@@ -10,15 +10,17 @@ import apsw
 
 from ...errors import BackendError
 from ..common import file_error
-from ..protocol import Past, Progress, Space
+from ..protocol import DiskUsage, ProgressCount, SupersededVersion
 from .row_checksums import select
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
 
-STEP = 5000  # rows of one transaction, between which others write
-PAUSE = 0.005  # seconds between these: who waits for a lock does not hear of its end, but looks again and again
-ROW = 58  # bytes of a row of `versions`, of its place in the index and of `touched`, beside its value and three keys
+ROWS_PER_TRANSACTION = 5000  # rows of one transaction, between which others write
+PAUSE_SECONDS = 0.005  # seconds between these: who waits for a lock does not hear of its end, but looks again and again
+ROW_OVERHEAD_BYTES = (
+    58  # bytes of a row of `versions`, of its place in the index and of `touched`, beside its value and three keys
+)
 
 _PAST = """SELECT key, revision, until, coalesce(octet_length(value), 0), value IS NULL FROM versions
     WHERE (key, revision) > (?, ?) ORDER BY key, revision LIMIT ?"""
@@ -32,16 +34,23 @@ _DROP = """DELETE FROM versions AS v WHERE (key, revision) > (?1, ?2) AND (key, 
 _LAST = ("\U0010ffff" * 257, 0)  # above every key
 
 
-def past(db: apsw.Connection, after: tuple[str, int], limit: int) -> list[Past]:
-    """See `Backend.past`."""
+def past(db: apsw.Connection, after: tuple[str, int], limit: int) -> list[SupersededVersion]:
+    """See `Backend.superseded`."""
     return [
-        Past(key, revision, 0 if until == _OPEN else until, size, bool(deleted), size + 3 * len(key.encode()) + ROW)
+        SupersededVersion(
+            key,
+            revision,
+            0 if until == _OPEN else until,
+            size,
+            bool(deleted),
+            size + 3 * len(key.encode()) + ROW_OVERHEAD_BYTES,
+        )
         for key, revision, until, size, deleted in select(db, _PAST, (*after, limit))
     ]
 
 
-def space(db: apsw.Connection, path: str) -> Space:
-    """See `Backend.space`: the database with its WAL. The pages that are free, and the WAL, are spare."""
+def space(db: apsw.Connection, path: str) -> DiskUsage:
+    """See `Backend.disk_usage`: the database with its WAL. The pages that are free, and the WAL, are spare."""
     total = 0
     for name in (path, path + "-wal"):
         try:
@@ -52,10 +61,10 @@ def space(db: apsw.Connection, path: str) -> Space:
             raise file_error(error, name) from error
     pages = (int(db.execute(f"PRAGMA {name}").get) for name in ("page_count", "freelist_count"))
     count, free = pages
-    return Space(total, max(0, total - (count - free) * int(db.execute("PRAGMA page_size").get)))
+    return DiskUsage(total, max(0, total - (count - free) * int(db.execute("PRAGMA page_size").get)))
 
 
-def compact(backend: SQLiteBackend, db: apsw.Connection, floor: int, progress: Progress | None) -> int:
+def compact(backend: SQLiteBackend, db: apsw.Connection, floor: int, progress: ProgressCount | None) -> int:
     """See `Backend.compact`. Many short transactions; then VACUUM, through which other writers wait, rewrites the file.
 
     From the first on, nothing asks for what lies before the floor; what is swept away after that is no one's.
@@ -68,10 +77,10 @@ def compact(backend: SQLiteBackend, db: apsw.Connection, floor: int, progress: P
         if progress is not None:
             progress(looked, total)
         if at[0]:
-            time.sleep(PAUSE)
+            time.sleep(PAUSE_SECONDS)
         at, gone = _sweep(db, at, goal)
         dropped += gone
-        looked = min(total, looked + STEP)
+        looked = min(total, looked + ROWS_PER_TRANSACTION)
     _forget_touched(db, goal)
     if dropped or db.execute("PRAGMA freelist_count").get:
         try:
@@ -81,7 +90,7 @@ def compact(backend: SQLiteBackend, db: apsw.Connection, floor: int, progress: P
             raise BackendError(what, "Free some space, and compact again") from error
     deadline = time.monotonic() + backend.timeout
     while db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0] and time.monotonic() < deadline:
-        time.sleep(PAUSE)  # another connection is at the same, which the busy handler does not wait for
+        time.sleep(PAUSE_SECONDS)  # another connection is at the same, which the busy handler does not wait for
     return dropped
 
 
@@ -101,7 +110,7 @@ def _raise_floor(backend: SQLiteBackend, db: apsw.Connection, floor: int) -> int
 def _sweep(db: apsw.Connection, after: tuple[str, int], floor: int) -> tuple[tuple[str, int] | None, int]:
     """Drop some of what cannot be seen. Returns where to go on, None at the end, and how many versions went."""
     db.execute("BEGIN IMMEDIATE")
-    last = db.execute(_NEXT, (*after, STEP - 1)).fetchone()
+    last = db.execute(_NEXT, (*after, ROWS_PER_TRANSACTION - 1)).fetchone()
     gone = db.execute(_DROP, (*after, *(last or _LAST), floor)).fetchall()
     db.executemany("DELETE FROM touched WHERE revision = ? AND key = ?", gone)
     db.execute("COMMIT")
@@ -115,9 +124,9 @@ def _forget_touched(db: apsw.Connection, floor: int) -> None:
         oldest = db.execute("SELECT min(revision) FROM marks").get
         low = floor if oldest is None else min(floor, oldest)
         some = "SELECT revision, key FROM touched WHERE revision <= ? LIMIT ?"
-        db.execute(f"DELETE FROM touched WHERE (revision, key) IN ({some})", (low, STEP))
+        db.execute(f"DELETE FROM touched WHERE (revision, key) IN ({some})", (low, ROWS_PER_TRANSACTION))
         count = db.changes()
         db.execute("COMMIT")
-        if count < STEP:
+        if count < ROWS_PER_TRANSACTION:
             return
-        time.sleep(PAUSE)
+        time.sleep(PAUSE_SECONDS)

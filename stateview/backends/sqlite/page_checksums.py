@@ -12,7 +12,7 @@ from threading import Lock
 
 import apsw
 
-RESERVED = 8  # bytes at the end of every page: by this SQLite knows that it has a checksum
+RESERVED_BYTES = 8  # bytes at the end of every page: by this SQLite knows that it has a checksum
 _NAME = "cksmvfs"
 _mutex = Lock()
 
@@ -59,13 +59,13 @@ def protect(connection: apsw.Connection) -> bool:
     """Give the pages of a database that is still empty, or is vacuumed next, their checksums; False where it cannot."""
     if vfs() is None:
         return False
-    connection.reserve_bytes("main", RESERVED)
+    connection.reserve_bytes("main", RESERVED_BYTES)
     return True
 
 
 def has_checksums(connection: apsw.Connection) -> bool:
     """Whether its pages have room for them."""
-    return connection.reserve_bytes("main", -1) == RESERVED
+    return connection.reserve_bytes("main", -1) == RESERVED_BYTES
 
 
 def is_fault(error: apsw.Error) -> bool:

@@ -9,13 +9,13 @@ import apsw
 
 from ...errors import Damaged
 from ..common import check_new
-from ..protocol import Batch, Head
-from .read_cache import Memory, remember
+from ..protocol import CommitRequest, Head
+from .read_cache import ReadCache, open_cache
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
 
-_OFTEN = 3  # loads after which a process is one that loads again and again
+_LOADS_BEFORE_CACHING = 3  # loads after which a process is one that loads again and again
 
 
 class Connection(apsw.Connection):
@@ -29,12 +29,12 @@ class Connection(apsw.Connection):
     looked = -1.0  # when the file was last seen to be at its path
 
 
-class Use:
+class PooledConnection:
     """A connection of the pool for the length of a block; a plain class, since it is on the way of every save."""
 
     __slots__ = ("_backend", "_connection", "_new", "_pool")
 
-    def __init__(self, backend: SQLiteBackend, new: Batch | None) -> None:
+    def __init__(self, backend: SQLiteBackend, new: CommitRequest | None) -> None:
         self._backend = backend
         self._new = new
 
@@ -68,7 +68,7 @@ class Use:
         if isinstance(error, (apsw.Error, UnicodeDecodeError)):
             translated = self._backend._translate(error)
         if isinstance(translated, Damaged):
-            self._pool.shut(connection)
+            self._pool.close_all(connection)
         else:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -84,17 +84,17 @@ class Pool(deque[Connection]):
         super().__init__()
         self.inode = inode
         self.opened: set[Connection] = set()
-        self.memory: Memory | None = None
+        self.memory: ReadCache | None = None
         self._recalls = 0
 
-    def recall(self, path: str) -> Memory | None:
+    def cache(self, path: str) -> ReadCache | None:
         """The memory of what is read again and again, made at the third read: a process that loads once needs none."""
         self._recalls += 1
-        if self._recalls == _OFTEN:
-            self.memory = remember(path)
+        if self._recalls == _LOADS_BEFORE_CACHING:
+            self.memory = open_cache(path)
         return self.memory
 
-    def shut(self, connection: Connection) -> None:
+    def close_all(self, connection: Connection) -> None:
         """Close a connection. With the last one the WAL index may go, and what it vouched for."""
         self.opened.discard(connection)
         self.memory, self._recalls = None, 0

@@ -12,15 +12,15 @@ import apsw
 
 from ...errors import Damaged, ReadOnly
 from ...model import Problem, RecoveryReport, now
-from ..common import fsync_folder, keep_damaged, remove, sweep, temporary
+from ..common import backup_damaged_file, fsync_folder, remove, remove_stale_temporary_files, temporary
 from . import page_checksums as pages
 from . import schema
-from .row_checksums import KEY, TABLES, Row, checksum, examine, guard, read, row_sum
+from .row_checksums import KEY_COLUMN, TABLES, Row, checksum, first_corruption, read, row_checksum, until_checksum
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
 
-_PAGE = 4096
+_DEFAULT_PAGE_BYTES = 4096
 _TOP = 1 << 62
 _SAVED = {
     "entries": ("entry", "entries"), "versions": ("past version", "past versions"), "commits": ("commit", "commits"),
@@ -37,7 +37,10 @@ def recover(backend: SQLiteBackend, trust: float) -> RecoveryReport:
         hint = "Run it as who owns the folder: what is mended is written there, beside what is damaged"
         raise ReadOnly(f"{backend.folder}: this user may not write to it", hint)
     with backend._lock():
-        problems = [Problem(name, "left over from a process that is gone", "removed") for name in sweep(backend.folder)]
+        problems = [
+            Problem(name, "left over from a process that is gone", "removed")
+            for name in remove_stale_temporary_files(backend.folder)
+        ]
         kept: tuple[str, ...] = ()
         if found := _examine(backend):
             backend.close()
@@ -58,7 +61,7 @@ def _examine(backend: SQLiteBackend) -> str:
     try:
         with backend._connection() as db:
             assert db is not None
-            if found := examine(db, schema.tables()):
+            if found := first_corruption(db, schema.tables()):
                 return found
             # Two bytes of the header say whether a database may be written.
             may = os.access(backend.path, os.W_OK) and os.access(backend.folder, os.W_OK)
@@ -139,7 +142,7 @@ class _Rebuild:
     def has_tables(self, db: apsw.Connection) -> bool:
         """Whether the tables can be read where they lie."""
         try:
-            if os.path.getsize(self.path) % _PAGE and db.pragma("page_size") == _PAGE:
+            if os.path.getsize(self.path) % _DEFAULT_PAGE_BYTES and db.pragma("page_size") == _DEFAULT_PAGE_BYTES:
                 return False  # SQLite takes what is missing of a page for zeros, and does not ask for its checksum
             return schema.tables() <= set(db.execute("SELECT name, sql FROM sqlite_schema"))
         except _UNREADABLE:
@@ -158,18 +161,18 @@ class _Rebuild:
         try:
             schema.create(new)
             with open(new, "rb") as file:
-                first = bytearray(file.read(_PAGE))
+                first = bytearray(file.read(_DEFAULT_PAGE_BYTES))
         finally:
             remove(new)
         with open(copy, "r+b") as file:
-            told = int.from_bytes(file.read(_PAGE)[28:32], "big")
-            there = -(-os.path.getsize(copy) // _PAGE)
+            told = int.from_bytes(file.read(_DEFAULT_PAGE_BYTES)[28:32], "big")
+            there = -(-os.path.getsize(copy) // _DEFAULT_PAGE_BYTES)
             count = max(there, int.from_bytes(first[28:32], "big"), *(root for root in roots.values() if root <= told))
             first[28:32], first[32:40] = count.to_bytes(4, "big"), bytes(8)  # no free pages: none will be needed
             first[92:96] = first[24:28]
             file.seek(0)
             file.write(first)
-            file.truncate(count * _PAGE)
+            file.truncate(count * _DEFAULT_PAGE_BYTES)
         db = pages.connect_trusting(copy)
         try:
             db.execute("PRAGMA writable_schema = ON")
@@ -260,7 +263,7 @@ class _Rebuild:
         metas = list(good["meta"].values())
         floor = metas[0][2] if metas else min((row[0] for row in commits.values()), default=1) - 1
         lineage = metas[0][1] if metas else os.urandom(16).hex()
-        told = {(row[0], row[KEY]) for row in commits.values() if row[0] > floor and row[KEY]}
+        told = {(row[0], row[KEY_COLUMN]) for row in commits.values() if row[0] > floor and row[KEY_COLUMN]}
         told |= set(good["touched"].values())
         told |= {(row[2], row[0]) for row in good["versions"].values() if row[2] != _TOP}  # what superseded it
         gone = {row for row in told if row[0] > floor and row not in written}
@@ -274,7 +277,7 @@ class _Rebuild:
         for key in live & set(missing):  # it was written again since, as is told: what is there is not the last of it
             _, value, revision, moment, expires, sum_ = good["entries"].pop((key,))
             until = next(turn for turn in turns[key] if turn > revision)
-            row = key, revision, until, value, moment, expires, sum_ + guard(until)
+            row = key, revision, until, value, moment, expires, sum_ + until_checksum(until)
             good["versions"][_identity("versions", row)] = row
         live -= set(missing)
         if "marks" in self.unread:
@@ -325,22 +328,22 @@ class _Rebuild:
                 for _, mark, at, *_ in self.good["marks"].values():
                     schema.put_kind(fresh, mark, at, self.kinds.get((mark, at), ""))
                 for key in missing:
-                    sum_ = checksum(key, None, revision, moment, 0) + guard(_TOP)
+                    sum_ = checksum(key, None, revision, moment, 0) + until_checksum(_TOP)
                     fresh.execute(
                         "INSERT INTO versions VALUES (?, ?, ?, NULL, ?, 0, ?)", (key, revision, _TOP, moment, sum_)
                     )
                 fresh.executemany("INSERT OR IGNORE INTO touched VALUES (?, ?)", touched)
-                fresh.execute(schema.NEW_COMMIT, (*said, row_sum(*said)))
+                fresh.execute(schema.NEW_COMMIT, (*said, row_checksum(*said)))
             fresh.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
             fresh.close()
 
     def replace(self, name: str, original: apsw.Connection | None) -> tuple[str, ...]:
-        kept = [keep_damaged(self.path)]
+        kept = [backup_damaged_file(self.path)]
         if original is None:  # no one could write; what is left of a log belongs to the damaged file
             for suffix in ("-wal", "-shm"):
                 if os.path.exists(self.path + suffix):
-                    kept.append(keep_damaged(self.path + suffix))
+                    kept.append(backup_damaged_file(self.path + suffix))
                     remove(self.path + suffix)
         else:  # its log is empty
             for suffix in ("-wal", "-shm"):

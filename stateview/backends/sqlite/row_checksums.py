@@ -36,8 +36,8 @@ _TOLD = f"""SELECT revision, key FROM touched WHERE {{0}}
     UNION SELECT revision, key FROM commits WHERE key != '' AND {_FLOOR}"""
 _MISSING = f"SELECT * FROM ({_WRITTEN.format(_OLDEST)}) EXCEPT SELECT * FROM ({_TOLD.format(_OLDEST)}) LIMIT 1"
 _EXTRA = f"SELECT * FROM ({_TOLD.format(_FLOOR)}) EXCEPT SELECT * FROM ({_WRITTEN.format(_FLOOR)}) LIMIT 1"
-_SAY = 20_000  # rows
-KEY = 6  # the place in `commits` of the one key that a commit wrote
+_ROWS_PER_REPORT = 20_000  # rows
+KEY_COLUMN = 6  # the place in `commits` of the one key that a commit wrote
 
 
 def select(db: apsw.Connection, query: str, given: tuple[Any, ...] = ()) -> list[Row]:
@@ -50,12 +50,12 @@ def checksum(key: str, value: bytes | None, revision: int, moment: int, expires:
     return crc32(b"\0" if value is None else value, crc32(f"{key}\0{revision}\0{moment}\0{expires}".encode()))
 
 
-def guard(until: int) -> int:
+def until_checksum(until: int) -> int:
     """What is added to the checksum of a version for the revision that superseded it; 0 for an entry."""
     return crc32(b"%d" % until) if until else 0
 
 
-def row_sum(*fields: object) -> int:
+def row_checksum(*fields: object) -> int:
     """CRC-32 over a row of the other tables."""
     return crc32("\0".join(map(str, fields)).encode())
 
@@ -83,32 +83,32 @@ def _sound(table: str, row: Row) -> bool:
     if table == "versions":
         key, revision, until, value, moment, expires, expected = row
         data = None if value is None else value.encode()
-        return bool(checksum(key, data, revision, moment, expires) + guard(until) == expected)
+        return bool(checksum(key, data, revision, moment, expires) + until_checksum(until) == expected)
     if table in ("commits", "marks"):
-        return bool(row_sum(*row[table == "marks" : -1]) == row[-1])
+        return bool(row_checksum(*row[table == "marks" : -1]) == row[-1])
     kinds = (int, str) if table == "touched" else (int, str, int)
     return tuple(map(type, row)) == kinds and "\0" not in row[1]  # zeros are what is left of a page that is cut off
 
 
-def examine(db: apsw.Connection, tables: set[Row]) -> str:
+def first_corruption(db: apsw.Connection, tables: set[Row]) -> str:
     """What is wrong with a database, or nothing. `tables` are names and texts that its schema must hold. O(size)."""
-    return next(faults(db, tables), "")
+    return next(find_corruption(db, tables), "")
 
 
-def faults(db: apsw.Connection, tables: set[Row], say: Callable[[str], None] | None = None) -> Iterator[str]:
+def find_corruption(db: apsw.Connection, tables: set[Row], say: Callable[[str], None] | None = None) -> Iterator[str]:
     """All that is wrong with a database, in one state of it; what cannot be looked at after the first is left out.
 
     In bounded memory: what the tables say of each other is compared by SQLite.
     """
     db.execute("BEGIN")
     try:
-        yield from _faults(db, tables, say or (lambda _text: None))
+        yield from _find_corruption(db, tables, say or (lambda _text: None))
     finally:
         if db.in_transaction:
             db.execute("COMMIT")
 
 
-def _faults(db: apsw.Connection, tables: set[Row], say: Callable[[str], None]) -> Iterator[str]:
+def _find_corruption(db: apsw.Connection, tables: set[Row], say: Callable[[str], None]) -> Iterator[str]:
     say("SQLite's own integrity check")
     said = [str(row[0]) for row in db.execute("PRAGMA integrity_check(5)")]
     if said != ["ok"]:
@@ -128,7 +128,7 @@ def _faults(db: apsw.Connection, tables: set[Row], say: Callable[[str], None]) -
         good = 0
         for number, row in enumerate(read(db, table)):
             good += row is not None
-            if number % _SAY == 0:
+            if number % _ROWS_PER_REPORT == 0:
                 say(ProgressMessage.of(number, total, "rows", f"table {table}"))
         if bad := total - good:
             sound = False

@@ -11,13 +11,13 @@ import apsw
 from ... import codec
 from ...errors import NOTHING_CHANGED, BackendError, Damaged, run
 from ...model import check_checkpoint, check_key, now, parse_time
-from ..common import on_network
-from ..protocol import Batch, Mark, NewMark, Write
+from ..common import is_network_filesystem
+from ..protocol import CheckpointRecord, CheckpointWrite, CommitRequest, Write
 from . import page_checksums as pages
-from .row_checksums import row_sum, select
+from .row_checksums import row_checksum, select
 
 FORMAT = 2  # 1: without checksums of the pages
-APPLICATION = 0x73747677  # "stvw": what `file` and SQLite know the database by
+APPLICATION_ID = 0x73747677  # "stvw": what `file` and SQLite know the database by
 RECOVER = run("recover", after=": it keeps the damaged file and mends what can be mended")
 
 TABLES = f"""
@@ -39,7 +39,7 @@ CREATE TABLE marks (
     id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, revision INTEGER NOT NULL, time INTEGER NOT NULL,
     note TEXT NOT NULL, sum INTEGER NOT NULL, UNIQUE (name, revision)) STRICT;
 CREATE INDEX marks_revision ON marks (revision);
-PRAGMA application_id = {APPLICATION};
+PRAGMA application_id = {APPLICATION_ID};
 """
 # Made when the first kind is stored: a database without this table holds none.
 _KINDS = """CREATE TABLE IF NOT EXISTS checkpoint_kinds (
@@ -90,7 +90,7 @@ def begin(path: str) -> apsw.Connection:
 
 def set_mode(connection: apsw.Connection, path: str) -> None:
     """WAL, or where the file system cannot hold that, the rollback mode that survives a loss of power."""
-    network = on_network(path)
+    network = is_network_filesystem(path)
     connection.pragma("journal_mode", "TRUNCATE" if network else "WAL")
     connection.pragma("synchronous", "EXTRA" if network else "FULL")
 
@@ -110,7 +110,7 @@ def check(connection: apsw.Connection, path: str) -> None:
     """Refuse a database that is not ours, or of a later format."""
     application = connection.pragma("application_id")
     version = connection.pragma("user_version")
-    if application != APPLICATION:
+    if application != APPLICATION_ID:
         raise Damaged(f"{path} is a SQLite database, but none of stateview", "Move it away, or give another store")
     if version > FORMAT:
         raise BackendError(f"{path} has format {version}, this stateview knows {FORMAT}", "Upgrade stateview")
@@ -138,7 +138,7 @@ def add_checksums(path: str, busy: Callable[[int], bool]) -> None:
         connection.close()
 
 
-def adopt(connection: apsw.Connection, path: str, write: Callable[[Any, Batch], object]) -> None:
+def adopt(connection: apsw.Connection, path: str, write: Callable[[Any, CommitRequest], object]) -> None:
     """Bring the older layout's rows into ours as commits, checkpoints first; within the caller's transaction.
 
     Raises:
@@ -164,9 +164,9 @@ def adopt(connection: apsw.Connection, path: str, write: Callable[[Any, Batch], 
             if before.get(key) != (text, stamp):
                 value = codec.encode(_parse(text, f"{path}: the entry {check_key(key)!r}"))
                 writes[key] = Write(value, 0, parse_time(stamp))
-        marks = (NewMark(previous[0], "adopted", None, previous[1]),) if previous else ()
+        marks = (CheckpointWrite(previous[0], "adopted", None, previous[1]),) if previous else ()
         reason = f"adopted checkpoint {label}" if label else "adopted from an older format"
-        write(connection, Batch(writes, reason=reason, marks=marks, time=moment))
+        write(connection, CommitRequest(writes, reason=reason, marks=marks, time=moment))
         previous = (label, moment) if label else None
         before = content
     connection.execute("DROP TABLE state")
@@ -189,11 +189,13 @@ def read_kinds(db: apsw.Connection) -> dict[tuple[str, int], str]:
     return {(name, revision): kind for name, revision, kind in rows}
 
 
-def put_mark(db: apsw.Connection, mark: Mark) -> None:
+def put_mark(db: apsw.Connection, mark: CheckpointRecord) -> None:
     """Store a checkpoint, in place of an earlier one of the same name and revision."""
     delete_mark(db, mark.name, mark.revision)
     told = (mark.name, mark.revision, mark.time, mark.note)
-    db.execute("INSERT INTO marks (name, revision, time, note, sum) VALUES (?, ?, ?, ?, ?)", (*told, row_sum(*told)))
+    db.execute(
+        "INSERT INTO marks (name, revision, time, note, sum) VALUES (?, ?, ?, ?, ?)", (*told, row_checksum(*told))
+    )
     put_kind(db, mark.name, mark.revision, mark.kind)
 
 

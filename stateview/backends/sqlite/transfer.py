@@ -19,21 +19,21 @@ import msgspec
 
 from ...errors import BackendError, Damaged
 from ...model import Commit, to_micros
-from ..common import file_error, file_lock, fsync_folder, keep_damaged, remove
-from ..protocol import PAGE, Backend, Head, Kept, Mark
-from ..staging import Stage, set_aside, taken
+from ..common import backup_damaged_file, file_error, file_lock, fsync_folder, remove
+from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StoredVersion
+from ..staging import StagingFolder, import_underway_error, set_aside
 from . import page_checksums as pages
 from . import schema
-from .read_cache import TRUST
-from .row_checksums import checksum, guard, row_sum
+from .read_cache import TRUST_SECONDS
+from .row_checksums import checksum, row_checksum, until_checksum
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
 
 STAGE = "migrating-sqlite"
-SYNC = 32_000_000  # bytes of values of one transaction
-SECONDS = 5.0  # that one transaction is open at most, while puts come
-CACHE = 48_000  # KiB of pages, so that few are written before the transaction ends
+SYNC_BYTES = 32_000_000  # bytes of values of one transaction
+TRANSACTION_SECONDS = 5.0  # that one transaction is open at most, while puts come
+CACHE_KIB = 48_000  # KiB of pages, so that few are written before the transaction ends
 
 _TOP = 1 << 62
 _ENTRIES = "SELECT key, CAST(value AS BLOB), revision, time, expires, sum, 0 FROM entries WHERE"
@@ -47,17 +47,19 @@ _TOUCHED = """INSERT INTO touched SELECT revision, key FROM entries WHERE revisi
     UNION ALL SELECT revision, key FROM versions ORDER BY 1, 2"""
 
 
-def dump(db: apsw.Connection, path: str, after: tuple[str, int], limit: int, keys: Iterable[str] | None) -> list[Kept]:
-    """See `Backend.dump`; within a transaction of the caller's."""
-    out: list[Kept] = []
+def dump(
+    db: apsw.Connection, path: str, after: tuple[str, int], limit: int, keys: Iterable[str] | None
+) -> list[StoredVersion]:
+    """See `Backend.versions_page`; within a transaction of the caller's."""
+    out: list[StoredVersion] = []
     size = 0
     for key, value, revision, moment, expires, sum_, until in _rows(db, after, limit, keys):
-        if checksum(key, value, revision, moment, expires) + (until and guard(until)) != sum_:
+        if checksum(key, value, revision, moment, expires) + (until and until_checksum(until)) != sum_:
             raise Damaged(f"{path}: revision {revision} of {key[:60]!r} is not what was written", schema.RECOVER)
-        out.append(Kept(key, value, revision, moment, expires, 0 if until == _TOP else until))
+        out.append(StoredVersion(key, value, revision, moment, expires, 0 if until == _TOP else until))
         if value is not None:
             size += len(value)
-        if size >= PAGE or len(out) >= limit:
+        if size >= PAGE_BYTES or len(out) >= limit:
             break
     return out
 
@@ -77,7 +79,7 @@ class SQLiteReceiver:
 
     def __init__(self, backend: SQLiteBackend) -> None:
         self._backend = backend
-        self._stage = Stage(backend.folder, STAGE, backend.url)
+        self._stage = StagingFolder(backend.folder, STAGE, backend.url)
         self._path = self._stage.path("state.db")
         self._settled: Head | None = None
         self._reader: SQLiteBackend | None = None
@@ -107,7 +109,7 @@ class SQLiteReceiver:
         db = self._db = pages.connect(self._path)
         db.set_busy_timeout(int(self._backend.timeout * 1000))  # the namespace that `staged` gave is open as well
         schema.prepare(db, "full")
-        db.execute(f"PRAGMA journal_mode = TRUNCATE; PRAGMA cache_size = -{CACHE}")
+        db.execute(f"PRAGMA journal_mode = TRUNCATE; PRAGMA cache_size = -{CACHE_KIB}")
         self._note = db.execute("SELECT note FROM receiver").get
 
     def _create(self) -> None:
@@ -139,7 +141,8 @@ class SQLiteReceiver:
             return found
 
     def put(
-        self, versions: Iterable[Kept] = (), commits: Iterable[Commit] = (), marks: Iterable[Mark] | None = None, *,
+        self, versions: Iterable[StoredVersion] = (), commits: Iterable[Commit] = (),
+        marks: Iterable[CheckpointRecord] | None = None, *,
         note: dict[str, Any], forget: Iterable[str] = (),
     ) -> None:  # fmt: skip
         """See `Receiver.put`."""
@@ -157,10 +160,10 @@ class SQLiteReceiver:
                 if marks is not None:
                     _put_marks(db, marks)
                 db.execute("UPDATE receiver SET note = ?", (msgspec.json.encode(note).decode(),))
-            if self._size >= SYNC or time.monotonic() - self._since >= SECONDS:
+            if self._size >= SYNC_BYTES or time.monotonic() - self._since >= TRANSACTION_SECONDS:
                 db.execute("COMMIT")
 
-    def _put_versions(self, db: apsw.Connection, versions: Iterable[Kept]) -> None:
+    def _put_versions(self, db: apsw.Connection, versions: Iterable[StoredVersion]) -> None:
         live: list[tuple[Any, ...]] = []
         past: list[tuple[Any, ...]] = []
         size = 0
@@ -176,7 +179,7 @@ class SQLiteReceiver:
             else:
                 text = None
             until = one.until or _TOP
-            past.append((key, revision, until, text, moment, expires, sum_ + guard(until)))
+            past.append((key, revision, until, text, moment, expires, sum_ + until_checksum(until)))
         if live:
             db.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", live)
         if past:
@@ -219,7 +222,7 @@ class SQLiteReceiver:
         told = (head.revision, head.time, count, "", "", 0, "", 0, 0, 0)
         if row is not None:
             told = (*row[:2], count, *row[3:-1])
-        db.execute(_COMMIT, (*told, row_sum(*told)))
+        db.execute(_COMMIT, (*told, row_checksum(*told)))
 
     def finish(self, head: Head, over: bool = False) -> str:
         """See `Receiver.finish`. The former namespace is kept in a folder of its own in the namespace's."""
@@ -235,7 +238,7 @@ class SQLiteReceiver:
                 elif over:
                     kept = self._replace()
                 else:
-                    raise taken(backend.url, backend.namespace, there.revision)
+                    raise import_underway_error(backend.url, backend.namespace, there.revision)
         except OSError as error:
             if isinstance(error, BackendError):
                 raise
@@ -260,7 +263,7 @@ class SQLiteReceiver:
         path = self._backend.path
         for suffix in ("-wal", "-journal"):  # of a database that is gone: SQLite would take it for this one's
             if os.path.exists(path + suffix):
-                keep_damaged(path + suffix)
+                backup_damaged_file(path + suffix)
                 remove(path + suffix)
         os.rename(self._path, path)
         fsync_folder(self._stage.parent)
@@ -280,7 +283,7 @@ class SQLiteReceiver:
                 for suffix in ("-wal", "-shm"):
                     remove(backend.path + suffix)
                 self._rename()
-                time.sleep(TRUST)  # who commits after this looks at the file again
+                time.sleep(TRUST_SECONDS)  # who commits after this looks at the file again
             finally:
                 former.close()
         return kept
@@ -322,12 +325,12 @@ def _put_commits(db: apsw.Connection, commits: Iterable[Commit]) -> None:
     for one in commits:
         told = (one.revision, to_micros(one.time), 0, one.reason, one.author, one.keys, "", one.position,
                 one.forward, one.behind)  # fmt: skip
-        rows.append((*told, row_sum(*told)))
+        rows.append((*told, row_checksum(*told)))
     if rows:
         db.executemany(_COMMIT, rows)
 
 
-def _put_marks(db: apsw.Connection, marks: Iterable[Mark]) -> None:
+def _put_marks(db: apsw.Connection, marks: Iterable[CheckpointRecord]) -> None:
     schema.delete_marks(db)
     for one in marks:
         schema.put_mark(db, one)

@@ -17,12 +17,12 @@ from typing import BinaryIO, NamedTuple
 import apsw
 
 _HEADER, _FRAME = 32, 24
-_PAGE = 4096  # where the header does not tell
-_MOMENT = 1.0  # seconds, which few disks need for a commit
-_PAUSE = 0.02
+_DEFAULT_PAGE_BYTES = 4096  # where the header does not tell
+_COMMIT_SECONDS = 1.0  # seconds, which few disks need for a commit
+_PAUSE_SECONDS = 0.02
 
 
-class Behind(NamedTuple):
+class UnreadFrames(NamedTuple):
     """What lies in the WAL behind its end: how many commits that look whole, and from which byte on.
 
     Not `is_log` is what never was a WAL, or has rotted beyond telling.
@@ -33,7 +33,7 @@ class Behind(NamedTuple):
     is_log: bool = True
 
 
-def behind(connection: apsw.Connection, path: str) -> Behind:
+def frames_after_end(connection: apsw.Connection, path: str) -> UnreadFrames:
     """Look behind what SQLite takes for the end of the WAL. O(1) where nothing is there, else O(frames there) a look.
 
     What is there may be a commit on its way, which its writer is making durable: then it counts a moment later, or is
@@ -44,20 +44,20 @@ def behind(connection: apsw.Connection, path: str) -> Behind:
 
     """
     if not os.path.exists(f"{path}-wal") or not os.path.getsize(f"{path}-wal"):
-        return Behind(0, 0)
-    end, deadline = _end(connection), time.monotonic() + _MOMENT
+        return UnreadFrames(0, 0)
+    end, deadline = _end(connection), time.monotonic() + _COMMIT_SECONDS
     while True:
         try:
             with open(f"{path}-wal", "rb") as file:
                 found = _look(file, end)
         except FileNotFoundError:
-            return Behind(0, 0)
+            return UnreadFrames(0, 0)
         is_late = time.monotonic() > deadline
         if end != _end(connection):
-            return Behind(0, 0)
+            return UnreadFrames(0, 0)
         if is_late or (not found.commits and found.is_log):
             return found
-        time.sleep(_PAUSE)
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _end(connection: apsw.Connection) -> int:
@@ -65,16 +65,16 @@ def _end(connection: apsw.Connection) -> int:
     return connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
 
 
-def _look(file: BinaryIO, end: int) -> Behind:
+def _look(file: BinaryIO, end: int) -> UnreadFrames:
     header = file.read(_HEADER)
     if len(header) < _HEADER:
-        return Behind(0, 0)
+        return UnreadFrames(0, 0)
     magic, _, size, _, *salts = unpack(">6I", header[:24])
     sound = _sum(header[:24], magic) == unpack(">2I", header[24:])
     if not sound:
-        size = _PAGE
+        size = _DEFAULT_PAGE_BYTES
         if not _is_log(file, header):
-            return Behind(0, 0, is_log=not any(header))  # zeros are what a loss of power leaves of a new one
+            return UnreadFrames(0, 0, is_log=not any(header))  # zeros are what a loss of power leaves of a new one
     step = _FRAME + size
     room = (file.seek(0, 2) - _HEADER) // step
     commits, number = 0, end
@@ -90,7 +90,7 @@ def _look(file: BinaryIO, end: int) -> Behind:
                 break
         commits += pages > 0
         number += 1
-    return Behind(commits, _HEADER + end * step)
+    return UnreadFrames(commits, _HEADER + end * step)
 
 
 def _is_log(file: BinaryIO, header: bytes) -> bool:
@@ -100,8 +100,8 @@ def _is_log(file: BinaryIO, header: bytes) -> bool:
     """
     before = header[24:]
     for _ in range(2):
-        frame = file.read(_FRAME + _PAGE)
-        if len(frame) < _FRAME + _PAGE:
+        frame = file.read(_FRAME + _DEFAULT_PAGE_BYTES)
+        if len(frame) < _FRAME + _DEFAULT_PAGE_BYTES:
             return False
         start, expected = (unpack(">2I", part) for part in (before, frame[16:24]))
         data = frame[:8] + frame[_FRAME:]

@@ -11,13 +11,13 @@ from ...model import ABSENT
 from ..conditions import Condition, parse_condition
 from ..context import Context
 from ..exit_codes import ExitCode, UsageError
-from ..results import Done, Record, Shown
+from ..results import ActionResult, Excerpt, Record
 
 WAIT_SECONDS = 30.0
-_LONG = 80
+_MAX_CHARACTERS = 80
 
 
-def check(context: Context, given: dict[str, Any]) -> Done:
+def check(context: Context, given: dict[str, Any]) -> ActionResult:
     """`assert SUBJECT CONDITION`."""
     manager, subject = context.manager, given["subject"]
     condition = parse_condition(given["condition"])
@@ -31,16 +31,16 @@ def check(context: Context, given: dict[str, Any]) -> Done:
             differs = None
         if differs is not None:
             if differs == (condition.operator == "!="):
-                return Done()
+                return ActionResult()
             is_now = "differ" if differs else "are the same"
             hint = f"; 'diff {condition.text} {subject}' shows how" if differs else ""
             told = f"assertion failed: {subject} and {condition.text} {is_now}{hint}"
-            return Done(told, ExitCode.MISSING, data={"assert": False})
-    if condition.holds(value):
-        return Done()
+            return ActionResult(told, ExitCode.MISSING, data={"assert": False})
+    if condition.is_true(value):
+        return ActionResult()
     before = f"assertion failed: {subject} {condition}; it is "
-    shown = Shown(subject, condition.path, before, _shown(value, condition))
-    return Done(told=shown.told(), code=ExitCode.MISSING, data={"assert": False}, shown=shown)
+    shown = Excerpt(subject, condition.path, before, _shown(value, condition))
+    return ActionResult(told=shown.told(), code=ExitCode.MISSING, data={"assert": False}, shown=shown)
 
 
 class _NONE:
@@ -52,16 +52,16 @@ def _found(value: Any) -> Any:
 
 
 def _shown(value: Any, condition: Condition) -> str:
-    from ...states.json_diff import point
+    from ...states.json_diff import resolve_pointer
 
-    found = ABSENT if value is ABSENT else point(value, condition.path)
+    found = ABSENT if value is ABSENT else resolve_pointer(value, condition.path)
     if found is ABSENT:
         return "not there"
     text = codec.encode(found).decode()
-    return text if len(text) <= _LONG else text[: _LONG - 1] + "…"
+    return text if len(text) <= _MAX_CHARACTERS else text[: _MAX_CHARACTERS - 1] + "…"
 
 
-def wait(context: Context, given: dict[str, Any]) -> Done:
+def wait(context: Context, given: dict[str, Any]) -> ActionResult:
     """`wait KEY CONDITION`."""
     manager, key = context.manager, given["key"]
     condition = parse_condition(given["condition"])
@@ -70,17 +70,17 @@ def wait(context: Context, given: dict[str, Any]) -> Done:
     while True:
         revision = manager.revision
         value = _found(manager.load(key, _NONE))
-        if condition.holds(value):
-            return Done(f"{key} {condition}, revision {revision}", data={"revision": revision})
+        if condition.is_true(value):
+            return ActionResult(f"{key} {condition}, revision {revision}", data={"revision": revision})
         left = deadline - time.monotonic()
         if left <= 0:
             before = f"waited {seconds:g} s for {key} {condition}; it is "
-            shown = Shown(key, condition.path, before, _shown(value, condition))
-            return Done(told=shown.told(), code=ExitCode.MISSING, data={"wait": False}, shown=shown)
+            shown = Excerpt(key, condition.path, before, _shown(value, condition))
+            return ActionResult(told=shown.told(), code=ExitCode.MISSING, data={"wait": False}, shown=shown)
         manager.backend.wait(revision, min(left, 1.0))
 
 
-def bisect(context: Context, given: dict[str, Any]) -> Record | Done:
+def bisect(context: Context, given: dict[str, Any]) -> Record | ActionResult:
     """`bisect KEY CONDITION`."""
     manager, key = context.manager, given["key"]
     condition = parse_condition(given["condition"])
@@ -94,17 +94,17 @@ def bisect(context: Context, given: dict[str, Any]) -> Record | Done:
     def holds(revision: int) -> bool:
         nonlocal reads
         reads += 1
-        return condition.holds(_found(manager.load(key, _NONE, at=revision)))
+        return condition.is_true(_found(manager.load(key, _NONE, at=revision)))
 
     if not holds(high):
-        return Done(
+        return ActionResult(
             f"{key} {condition} is not true at revision {high}; --until names a state in which it is",
             ExitCode.MISSING,
             data={"bisect": None},
         )
     if low == high or holds(low):
-        return Done(f"{key} {condition} is true already at revision {low}, the earliest looked at", ExitCode.MISSING,
-                    data={"bisect": None})  # fmt: skip
+        told = f"{key} {condition} is true already at revision {low}, the earliest looked at"
+        return ActionResult(told, ExitCode.MISSING, data={"bisect": None})
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle, high)

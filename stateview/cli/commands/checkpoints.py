@@ -9,16 +9,16 @@ from ...errors import KeyNotFound, StateException, see
 from ...manager import StateManager
 from ...model import ABSENT, Commit
 from ...states.json_diff import Diff
-from ...states.restore import Restored
+from ...states.restore import RestoreDiff
 from ...states.view import StateView
 from ..context import Context
 from ..exit_codes import ExitCode, UsageError
-from ..results import Differs, Done, Record, Table, plural
+from ..results import ActionResult, DiffResult, Record, Table, plural
 
 _DRY_RUN = "dry run: nothing was changed"
 
 
-def checkpoint(context: Context, given: dict[str, Any]) -> Done:
+def checkpoint(context: Context, given: dict[str, Any]) -> ActionResult:
     """`checkpoint [NAME]`."""
     manager, name = context.manager, given.get("name")
     if given.get("delete") or "rename" in given:
@@ -27,14 +27,16 @@ def checkpoint(context: Context, given: dict[str, Any]) -> Done:
         if given.get("delete"):
             gone = manager.delete_checkpoint(name)
             again = f"'stateview checkpoint {gone.name} --at {gone.revision}' names it again"
-            return Done(f"deleted checkpoint {name} (revision {gone.revision}) - {again}", data={"deleted": name})
+            return ActionResult(
+                f"deleted checkpoint {name} (revision {gone.revision}) - {again}", data={"deleted": name}
+            )
         manager.rename_checkpoint(name, given["rename"])
-        return Done(f"renamed checkpoint {name} to {given['rename']}", data={"name": given["rename"]})
+        return ActionResult(f"renamed checkpoint {name} to {given['rename']}", data={"name": given["rename"]})
     known = {one.name: one.revision for one in manager.checkpoints()}
     name = manager.checkpoint(name, note=given.get("note", ""), at=given.get("at"))
     made = next(one for one in reversed(manager.checkpoints()) if one.name == name)
     moved = known.get(name, made.revision) != made.revision
-    return Done(
+    return ActionResult(
         f"checkpoint {name} = revision {made.revision}"
         + (f"; it was {known[name]}, which {name}@{known[name]} still names" if moved else ""),
         data={"name": name, "revision": made.revision},
@@ -53,7 +55,7 @@ def checkpoints(context: Context, given: dict[str, Any]) -> Table:
     return Table(told, columns=("name", "revision", "time", "note"), rows=rows, plain=0, empty=empty)
 
 
-def diff(context: Context, given: dict[str, Any]) -> Differs:
+def diff(context: Context, given: dict[str, Any]) -> DiffResult:
     """`diff BEFORE [AFTER]`."""
     from ...states.view import diff as compare
 
@@ -65,13 +67,13 @@ def diff(context: Context, given: dict[str, Any]) -> Differs:
     found = compare(manager.at(before), other.at(after), given.get("keys"))
     _check_matches(given.get("keys"), found, manager.at(before), other.at(after))
     code = ExitCode.MISSING if given.get("exit_code") and found else ExitCode.OK
-    return Differs(
+    return DiffResult(
         code=code, diff=found, patch=given.get("patch", False), summary=given.get("summary", False),
         empty=f"no difference between {found.before} and {found.after}",
     )  # fmt: skip
 
 
-def restore(context: Context, given: dict[str, Any]) -> Differs | Done:
+def restore(context: Context, given: dict[str, Any]) -> DiffResult | ActionResult:
     """`restore REF`."""
     manager, ref, chosen = context.manager, given["ref"], given.get("keys")
     empty = f"live is as it was at {ref}; nothing to restore"
@@ -85,18 +87,18 @@ def restore(context: Context, given: dict[str, Any]) -> Differs | Done:
 
     if given.get("dry_run"):
         found = preview()
-        return Differs(_DRY_RUN if found else "", diff=found, empty=empty)
+        return DiffResult(_DRY_RUN if found else "", diff=found, empty=empty)
     shown = context.ask is not None and not context.options.get("yes")
     if shown:
         asked.setdefault("previewed", manager.revision)
         found = preview()
         if not found:
-            return Differs(diff=found, empty=empty)
-        context.show(Differs(diff=found))
+            return DiffResult(diff=found, empty=empty)
+        context.show(DiffResult(diff=found))
         context.confirm(f"restore {ref}: {tally(found, paths)}?")
     applied = manager.restore_checkpoint(ref, chosen, paths=paths, **asked)
     if shown:  # the diff has been seen, and `previewed` made sure that it is what was applied
-        return Done(told=f"restored {ref}{_let_go(manager, applied)}", undo="undo")
+        return ActionResult(told=f"restored {ref}{_let_go(manager, applied)}", undo="undo")
     _check_matches(chosen, applied, manager.at(ref), manager.at("live"))
     result = _applied(applied, f"restored {ref}", empty, paths=paths)
     result.told += _let_go(manager, applied)
@@ -104,7 +106,7 @@ def restore(context: Context, given: dict[str, Any]) -> Differs | Done:
 
 
 def _let_go(manager: StateManager, applied: Diff) -> str:
-    expired = applied.expired if isinstance(applied, Restored) else ()
+    expired = applied.expired if isinstance(applied, RestoreDiff) else ()
     return f"; {plural(len(expired), 'old safety checkpoint')} deleted: {manager.safety}" if expired else ""
 
 
@@ -142,30 +144,30 @@ def _check_matches(chosen: list[str] | None, found: Diff, *views: StateView) -> 
             raise KeyNotFound(f"no key matches {pattern!r} in either state", see("keys"))
 
 
-def undo(context: Context, given: dict[str, Any]) -> Differs:
+def undo(context: Context, given: dict[str, Any]) -> DiffResult:
     """`undo`."""
     dry_run = given.get("dry_run", False)
     applied = context.manager.undo(dry_run=dry_run, expected=given.get("expected"))
     if dry_run:
-        return Differs(_DRY_RUN if applied else "", diff=applied, empty="undo would change no value")
+        return DiffResult(_DRY_RUN if applied else "", diff=applied, empty="undo would change no value")
     return _applied(applied, "undone", "undone; no value changed", "redo")
 
 
-def redo(context: Context, given: dict[str, Any]) -> Differs:
+def redo(context: Context, given: dict[str, Any]) -> DiffResult:
     """`redo`."""
     dry_run = given.get("dry_run", False)
     applied = context.manager.redo(dry_run=dry_run, expected=given.get("expected"))
     if dry_run:
-        return Differs(_DRY_RUN if applied else "", diff=applied, empty="redo would change no value")
+        return DiffResult(_DRY_RUN if applied else "", diff=applied, empty="redo would change no value")
     return _applied(applied, "redone", "redone; no value changed")
 
 
 def _applied(
     applied: Diff, what: str, empty: str, undo: str = "undo", *,
     paths: Mapping[str, Collection[str]] | None = None,
-) -> Differs:  # fmt: skip
+) -> DiffResult:  # fmt: skip
     told = f"{what}: {tally(applied, paths)}" if applied else ""
-    return Differs(told=told, undo=undo if applied else "", diff=applied, empty=empty)
+    return DiffResult(told=told, undo=undo if applied else "", diff=applied, empty=empty)
 
 
 def tally(diff: Diff, paths: Mapping[str, Collection[str]] | None = None) -> str:

@@ -12,7 +12,7 @@ from ...errors import ReadOnly
 from ...manager import StateManager
 from ..context import Context
 from ..exit_codes import UsageError
-from ..results import Differs, Result, Text
+from ..results import DiffResult, Result, Text
 
 FOLDER = "stateview-demo"
 _MADE = "# made by stateview demo; 'stateview demo' makes this folder anew\n"
@@ -34,7 +34,7 @@ def demo(context: Context, given: dict[str, Any]) -> Text:
     store = f"sqlite:{os.path.join(folder, 'state')}"
     with open(os.path.join(folder, settings.FILE), "w", encoding="utf-8") as file:
         file.write(_MADE + 'store = "sqlite:state"\nnamespace = "import-orders"\n')
-    say = _Teller(context)
+    say = _Narrator(context)
     with StateManager(store, "nightly-report", author="cron") as state:
         _nightly(state)
     with StateManager(store, "import-orders", author="agent-7") as state:
@@ -57,7 +57,7 @@ def _clear(folder: str) -> None:
     shutil.rmtree(folder)
 
 
-class _Teller:
+class _Narrator:
     """Shows a step: a sentence, the line of Python, and what came of it."""
 
     def __init__(self, context: Context) -> None:
@@ -80,7 +80,7 @@ def _nightly(state: StateManager) -> None:
         state.checkpoint(f"day-{day}", note="sent")
 
 
-def _walk(state: StateManager, say: _Teller) -> None:
+def _walk(state: StateManager, say: _Narrator) -> None:
     say("A workflow saves its state under keys as it goes.", 'state.save("phase", "planning")')
     state.save("phase", "planning")
     with state.transaction("plan") as transaction:
@@ -96,7 +96,7 @@ def _walk(state: StateManager, say: _Teller) -> None:
     say("Then it goes wrong: a retry storm, a lost file, a plan rewritten by mistake.", 'state.update("job", …)')
     _go_wrong(state)
     say("What changed since the checkpoint, down to the place inside a value?", 'state.diff("after_planning")')
-    say.show(Differs(diff=state.diff("after_planning")))
+    say.show(DiffResult(diff=state.diff("after_planning")))
     blamed = state.blame("job", "/limits/tokens")
     say(
         f"Who set the limit? Commit {blamed.revision}, {blamed.reason!r}, by {blamed.author}.",
@@ -106,7 +106,7 @@ def _walk(state: StateManager, say: _Teller) -> None:
         "Bring back the job and the plan, and leave the tasks.",
         'state.restore_checkpoint("after_planning", keys=["job", "spec"])',
     )
-    say.show(Differs(diff=state.restore_checkpoint("after_planning", keys=["job", "spec"])))
+    say.show(DiffResult(diff=state.restore_checkpoint("after_planning", keys=["job", "spec"])))
     say("On second thoughts: take that back. Every act can be.", "state.undo()")
     undone = state.undo()
     state_after = len(state.diff("after_planning"))

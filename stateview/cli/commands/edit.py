@@ -14,11 +14,11 @@ from ...errors import Conflict
 from ...model import ABSENT
 from ..context import Context
 from ..exit_codes import UsageError
-from ..results import Done
+from ..results import ActionResult
 from ..values import parse_value, type_name
 
 
-def edit(context: Context, given: dict[str, Any]) -> Done:
+def edit(context: Context, given: dict[str, Any]) -> ActionResult:
     """`edit KEY`."""
     key, manager = given["key"], context.manager
     if context.ask is None:
@@ -31,16 +31,16 @@ def edit(context: Context, given: dict[str, Any]) -> Done:
         if value is not ABSENT and codec.encode(value) != old:
             revision = manager.save(key, value, expected=before.revision if before else 0, reason=f"edit {key}")
             os.unlink(path)
-            return Done(
+            return ActionResult(
                 f"saved {key} ({type_name(value)}), revision {revision}", data={"key": key, "revision": revision}
             )
     except Conflict as error:
         error.next_steps += (f"What you wrote is kept in {path}",)
         raise
     if value is ABSENT:
-        return Done(f"nothing was saved; what you wrote is kept in {path}")
+        return ActionResult(f"nothing was saved; what you wrote is kept in {path}")
     os.unlink(path)
-    return Done(f"{key} is unchanged")
+    return ActionResult(f"{key} is unchanged")
 
 
 def _start(data: bytes) -> str:

@@ -12,7 +12,7 @@ from ..results import Table, plural
 if TYPE_CHECKING:
     from ...manager import StateManager
 
-_NAMED = 10  # namespaces
+_MAX_NAMED_NAMESPACES = 10  # namespaces
 
 
 def doctor(context: Context, given: dict[str, Any]) -> Table:
@@ -62,6 +62,6 @@ def missing(manager: StateManager) -> str:
     found = manager.namespaces()
     if manager.namespace in found:
         return ""
-    others = ", ".join(found[:_NAMED]) + (" …" if len(found) > _NAMED else "")
+    others = ", ".join(found[:_MAX_NAMED_NAMESPACES]) + (" …" if len(found) > _MAX_NAMED_NAMESPACES else "")
     held = f"; it has {others}: say which by --namespace" if found else ""
     return f"namespace {manager.namespace} of {manager.url} is not there{held}"

@@ -12,11 +12,11 @@ from ...states.compare import Selection
 from ...states.transaction import Transaction
 from ..context import Context
 from ..exit_codes import UsageError
-from ..results import Done, Loaded, Record, Shown, Table, plural
-from ..values import LENGTHS, read_value, seconds_of, type_name
+from ..results import ActionResult, Excerpt, Record, Table, ValueResult, plural
+from ..values import LENGTHS, parse_seconds, read_value, type_name
 
 
-def save(context: Context, given: dict[str, Any]) -> Done:
+def save(context: Context, given: dict[str, Any]) -> ActionResult:
     """`save KEY VALUE`."""
     value = read_value(given["value"], given.get("string", False), given.get("json", False))
     key, ttl = given["key"], given.get("ttl")
@@ -26,20 +26,20 @@ def save(context: Context, given: dict[str, Any]) -> Done:
         if given.get("reason"):
             raise UsageError("--reason goes with 'commit' inside a transaction")
         context.transaction.save(key, value, ttl=ttl, expected=given.get("expected"))
-        return Done(f"will save {key} ({type_name(_plain(value))})", data={"key": key})
+        return ActionResult(f"will save {key} ({type_name(_plain(value))})", data={"key": key})
     revision = context.manager.save(key, value, ttl=ttl, expected=given.get("expected"), reason=given.get("reason", ""))
     text = codec.encode(value).decode()
     start = text if len(text) <= 60 else text[:59] + "…"
-    shown = Shown(key, "", f"saved {key} = ", start, f" ({type_name(_plain(value))}), revision {revision}")
+    shown = Excerpt(key, "", f"saved {key} = ", start, f" ({type_name(_plain(value))}), revision {revision}")
     data = {"key": key, "revision": revision, "type": type_name(_plain(value))}
-    return Done(told=shown.told(), data=data, shown=shown)
+    return ActionResult(told=shown.told(), data=data, shown=shown)
 
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def load(context: Context, given: dict[str, Any]) -> Loaded:
+def load(context: Context, given: dict[str, Any]) -> ValueResult:
     """`load KEY [PATH]`."""
     key, path, at = given["key"], given.get("path", ""), given.get("at")
     manager = context.manager
@@ -47,24 +47,24 @@ def load(context: Context, given: dict[str, Any]) -> Loaded:
     fallback = ABSENT if default is ABSENT else _Missing
     value = context.reader.load(key, fallback) if at is None else manager.load(key, fallback, at=at)
     if value is not _Missing and path:
-        from ...states.json_diff import point
+        from ...states.json_diff import resolve_pointer
 
         try:
-            value = point(value, path)
+            value = resolve_pointer(value, path)
         except ValueError as error:
             raise UsageError(str(error)) from error
         if value is ABSENT:
             if default is ABSENT:
                 raise KeyNotFound(f"there is nothing at {path} in the value of {key!r}", see("load", key))
             value = _Missing
-    return Loaded(data=codec.encode(default if value is _Missing else value))
+    return ValueResult(data=codec.encode(default if value is _Missing else value))
 
 
 class _Missing:
     """Stands for "not there" where a default was given."""
 
 
-def delete(context: Context, given: dict[str, Any]) -> Done:
+def delete(context: Context, given: dict[str, Any]) -> ActionResult:
     """`delete KEY…`."""
     manager, patterns = context.manager, given["key"]
     if context.transaction is not None:
@@ -95,10 +95,10 @@ def delete(context: Context, given: dict[str, Any]) -> Done:
                 since = f"since revision {given['previewed']}"
                 raise Conflict(f"key {newer[0]!r} was written {since}", "Nothing was deleted: look at it, then again")
     told = f"deleted {found[0] if len(found) == 1 else f'{len(found)} keys'}"
-    return Done(told=told, undo="undo", data={"deleted": found})
+    return ActionResult(told=told, undo="undo", data={"deleted": found})
 
 
-def _delete_later(transaction: Transaction, patterns: list[str], context: Context) -> Done:
+def _delete_later(transaction: Transaction, patterns: list[str], context: Context) -> ActionResult:
     chosen = Selection(patterns)
     found = [key for key in transaction.list_keys() if chosen(key)]
     missing = [name for name in chosen.exact() if name not in found]
@@ -108,28 +108,30 @@ def _delete_later(transaction: Transaction, patterns: list[str], context: Contex
         context.confirm(f"delete {plural(len(found), 'key')}?")
     for key in found:
         transaction.delete(key)
-    return Done(f"will delete {plural(len(found), 'key')}", data={"deleted": found})
+    return ActionResult(f"will delete {plural(len(found), 'key')}", data={"deleted": found})
 
 
-def rename(context: Context, given: dict[str, Any]) -> Done:
+def rename(context: Context, given: dict[str, Any]) -> ActionResult:
     """`rename KEY NEW`."""
     key, new = given["key"], given["new"]
     revision = context.manager.rename(key, new, expected=given.get("expected"), reason=given.get("reason", ""))
-    return Done(f"renamed {key} to {new}, revision {revision}", data={"key": new, "revision": revision})
+    return ActionResult(f"renamed {key} to {new}, revision {revision}", data={"key": new, "revision": revision})
 
 
-def expire(context: Context, given: dict[str, Any]) -> Done:
+def expire(context: Context, given: dict[str, Any]) -> ActionResult:
     """`expire KEY DURATION|never`."""
     key, ttl = given["key"], _expiry(given["duration"])
     revision = context.manager.expire(key, ttl, expected=given.get("expected"), reason=given.get("reason", ""))
     when = "never" if ttl is None else f"in {ttl:,.12g} s"
-    return Done(f"{key} expires {when}, revision {revision}", data={"key": key, "revision": revision, "ttl": ttl})
+    return ActionResult(
+        f"{key} expires {when}, revision {revision}", data={"key": key, "revision": revision, "ttl": ttl}
+    )
 
 
 def _expiry(text: str) -> float | None:
     if text == "never":
         return None
-    seconds = seconds_of(text)
+    seconds = parse_seconds(text)
     if seconds is None:
         raise UsageError(f"{text[:40]!r} is no time to expire in", f"Give one such as {LENGTHS}; or never")
     return seconds
@@ -161,9 +163,9 @@ def keys(context: Context, given: dict[str, Any]) -> Table:
 
 
 def _time(micros: int) -> str:
-    from ...model import show_time
+    from ...model import format_time
 
-    return show_time(micros)
+    return format_time(micros)
 
 
 def entry(context: Context, given: dict[str, Any]) -> Record:

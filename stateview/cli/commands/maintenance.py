@@ -10,7 +10,7 @@ from ...errors import KeyNotFound, ReadOnly, StateException, see
 from ...model import ProgressMessage
 from ..context import Context
 from ..exit_codes import UsageError
-from ..results import Done, Record, Table, in_bytes, plural
+from ..results import ActionResult, Record, Table, in_bytes, plural
 from .health import missing
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 Read = TypeVar("Read")
 
 _DRY_RUN = "dry run: nothing was changed"
-_SHOWN = 20  # checkpoints that a person is shown
-_GROWTH = 14  # hours or days
-_KEY = 60  # characters of a key
+_MAX_CHECKPOINTS = 20  # checkpoints that a person is shown
+_GROWTH_PERIODS = 14  # hours or days
+_KEY_CHARACTERS = 60  # characters of a key
 
 
-def prune(context: Context, given: dict[str, Any]) -> Record | Done:
+def prune(context: Context, given: dict[str, Any]) -> Record | ActionResult:
     """`prune [PATTERN…]`."""
     pattern, history = given.get("pattern"), given.get("history", False)
     if "keep" not in given and "older_than" not in given:  # the manager would say so in the words of Python
@@ -39,13 +39,15 @@ def prune(context: Context, given: dict[str, Any]) -> Record | Done:
     return _forget(context, given, {"pattern": pattern, "history": history})
 
 
-def compact(context: Context, given: dict[str, Any]) -> Record | Done:
+def compact(context: Context, given: dict[str, Any]) -> Record | ActionResult:
     """`compact`."""
     history = "keep" in given or "older_than" in given
     return _forget(context, given, {"pattern": (), "history": history}, quietly=not history)
 
 
-def _forget(context: Context, given: dict[str, Any], asked: dict[str, Any], quietly: bool = False) -> Record | Done:
+def _forget(
+    context: Context, given: dict[str, Any], asked: dict[str, Any], quietly: bool = False
+) -> Record | ActionResult:
     """Show what goes, ask, and do it; without a question where it is known that nothing goes that can be asked for."""
     asked |= {name: given[name] for name in ("keep", "older_than") if name in given}
 
@@ -92,11 +94,11 @@ def _what(report: PruneReport) -> str:
     return " and ".join(said)
 
 
-def _done(manager: StateManager, report: PruneReport) -> Done:
+def _done(manager: StateManager, report: PruneReport) -> ActionResult:
     if report.dry_run:
         unseen = plural(report.versions, "version")
         more = f"; it holds {unseen} that nothing can show: 'stateview compact'" if report.versions else ""
-        return Done(f"nothing to prune in namespace {manager.namespace!r}{more}", data=_data(report))
+        return ActionResult(f"nothing to prune in namespace {manager.namespace!r}{more}", data=_data(report))
     told = f"{plural(report.versions, 'version')} dropped that nothing could show"
     if report:
         told = f"{_what(report)} forgotten, {plural(report.versions, 'version')} dropped"
@@ -104,7 +106,7 @@ def _done(manager: StateManager, report: PruneReport) -> Done:
         told += f"; {manager.url} does not say what they took"
     else:
         told += f"; {in_bytes(report.before)} before, {in_bytes(report.after)} after"
-    return Done(told, data=_data(report))
+    return ActionResult(told, data=_data(report))
 
 
 def _data(report: PruneReport) -> dict[str, Any]:
@@ -118,9 +120,9 @@ def _data(report: PruneReport) -> dict[str, Any]:
 def _lines(report: PruneReport) -> tuple[tuple[str, str], ...]:
     lines = [
         ("checkpoint", f"{one.ref}  revision {one.revision}  {one.time.isoformat(' ', 'seconds')}")
-        for one in report.checkpoints[:_SHOWN]
+        for one in report.checkpoints[:_MAX_CHECKPOINTS]
     ]
-    if (more := len(report.checkpoints) - _SHOWN) > 0:
+    if (more := len(report.checkpoints) - _MAX_CHECKPOINTS) > 0:
         lines.append(("", f"… and {more:,} more"))
     lines.append(("history", f"{plural(report.revisions, 'revision')} less, kept back to revision {report.floor}"))
     lines.append(("versions", f"{report.versions:,}"))
@@ -186,15 +188,15 @@ def _told(manager: StateManager, found: Stats) -> tuple[tuple[str, str], ...]:
     ]
     for place, one in enumerate(found.largest):
         lines.append(("" if place else "largest", f"{in_bytes(one.size):>8}  {_cut(one.key)}"))
-    shown = found.growth[-_GROWTH:]
+    shown = found.growth[-_GROWTH_PERIODS:]
     for place, part in enumerate(shown):
         start = part.start.strftime("%Y-%m-%d %H:00" if found.period == "hour" else "%Y-%m-%d")
         said = f"{start}  {plural(part.commits, 'commit')}, {plural(part.keys, 'key')}, {in_bytes(part.bytes)}"
         lines.append(("" if place else f"by the {found.period}", said))
-    if len(found.growth) > _GROWTH:
-        lines.append(("", f"… and {len(found.growth) - _GROWTH:,} earlier"))
+    if len(found.growth) > _GROWTH_PERIODS:
+        lines.append(("", f"… and {len(found.growth) - _GROWTH_PERIODS:,} earlier"))
     return tuple(lines)
 
 
 def _cut(key: str) -> str:
-    return key if len(key) <= _KEY else key[: _KEY - 1] + "…"
+    return key if len(key) <= _KEY_CHARACTERS else key[: _KEY_CHARACTERS - 1] + "…"

@@ -12,21 +12,21 @@ from ...errors import ReadOnly
 from ...manager import migrate as move
 from ..context import Context
 from ..exit_codes import ExitCode
-from ..results import Done, plural
+from ..results import ActionResult, plural
 
 if TYPE_CHECKING:
-    from ...transfer.migrate import Migrated, Step, Tell
+    from ...transfer.migrate import MigrationProgress, MigrationReport, OnMigrationProgress
 
-EVERY = 1.0  # seconds between two lines of progress for a script
+REPORT_SECONDS = 1.0  # seconds between two lines of progress for a script
 
 
-def migrate(context: Context, given: dict[str, Any]) -> Done:
+def migrate(context: Context, given: dict[str, Any]) -> ActionResult:
     """`migrate FROM TO`."""
     dry_run = bool(given.get("dry_run"))
     if context.options.get("read_only") and not dry_run:
         raise ReadOnly("migrate writes to the destination, and --read-only was given")
     lines = context.options.get("format") in ("json", "jsonl")
-    tell: Tell = _Lines(context) if lines else lambda step: context.progress(step.message())
+    tell: OnMigrationProgress = _JsonProgress(context) if lines else lambda step: context.progress(step.message())
     try:
         reports = move(
             given["from"], given["to"], namespace=context.options.get("namespace"), all=bool(given.get("all")),
@@ -35,28 +35,30 @@ def migrate(context: Context, given: dict[str, Any]) -> Done:
         )  # fmt: skip
     except KeyboardInterrupt:
         told = "nothing was changed" if dry_run else "run the same again, and it goes on with what was copied"
-        return Done(f"interrupted: {told}", ExitCode.INTERRUPTED, data={"event": "interrupted"})
+        return ActionResult(f"interrupted: {told}", ExitCode.INTERRUPTED, data={"event": "interrupted"})
     finally:
         context.progress("")
-    results = [Done(_told(report, given["to"], report is reports[-1]), data=_data(report)) for report in reports]
+    results = [
+        ActionResult(_told(report, given["to"], report is reports[-1]), data=_data(report)) for report in reports
+    ]
     if lines:
         for result in results[:-1]:
-            context.show(Done(data=result.data))
-    return Done("\n".join(result.told for result in results), data=results[-1].data)
+            context.show(ActionResult(data=result.data))
+    return ActionResult("\n".join(result.told for result in results), data=results[-1].data)
 
 
-class _Lines:
+class _JsonProgress:
     """Progress as lines of JSON, a second apart."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._last: tuple[str, float] = ("", 0.0)
 
-    def __call__(self, step: Step) -> None:
+    def __call__(self, step: MigrationProgress) -> None:
         """A part of the work is done."""
         self._context.progress(step.message())  # where a person can stop it
         doing, now = f"{step.namespace} {step.doing}", time.monotonic()
-        if doing == self._last[0] and now - self._last[1] < EVERY:
+        if doing == self._last[0] and now - self._last[1] < REPORT_SECONDS:
             return
         self._last = doing, now
         data = {
@@ -64,10 +66,10 @@ class _Lines:
             "total": step.total, "percent": step.percent, "rate": round(step.rate),
             "left": None if step.left is None else round(step.left, 1),
         }  # fmt: skip
-        self._context.show(Done(data=data))
+        self._context.show(ActionResult(data=data))
 
 
-def _data(report: Migrated) -> dict[str, Any]:
+def _data(report: MigrationReport) -> dict[str, Any]:
     from msgspec import to_builtins
 
     found: dict[str, Any] = to_builtins(report)
@@ -75,7 +77,7 @@ def _data(report: Migrated) -> dict[str, Any]:
     return {"event": "would" if report.dry_run else "migrated", **found, "checkpoints": states}
 
 
-def _told(report: Migrated, given: str, last: bool) -> str:
+def _told(report: MigrationReport, given: str, last: bool) -> str:
     """What was done, and after the last of all what to do next."""
     held = f"{plural(report.keys, 'key')} and {plural(len(report.checkpoints), 'checkpoint')}"
     what = f"{held} of {report.namespace} from {report.source} to {report.destination}"
@@ -110,7 +112,7 @@ def _told(report: Migrated, given: str, last: bool) -> str:
     return "\n".join([*lines, *_same_folder(report)])
 
 
-def _same_folder(report: Migrated) -> list[str]:
+def _same_folder(report: MigrationReport) -> list[str]:
     """A warning, where removing the former namespace's folder would remove the new one too."""
     one, other = parse_store(report.source), parse_store(report.destination)
     if not (kind_of(one).in_folder and kind_of(other).in_folder):

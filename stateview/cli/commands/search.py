@@ -15,7 +15,7 @@ from ..context import Context
 from ..exit_codes import UsageError
 from ..results import Table
 
-_STEP = 5000  # keys between two words of progress
+_KEYS_PER_REPORT = 5000  # keys between two words of progress
 
 _SIGNS = re.compile(r"[*?]|\[.[^]]*\]?")  # of a glob
 
@@ -28,7 +28,7 @@ def find(context: Context, given: dict[str, Any]) -> Table:
     pattern, where = given.get("pattern"), given.get("in", "both")
     if pattern is None and "jsonpath" not in given:
         raise UsageError("find: PATTERN or --jsonpath is missing", see("help", "find"))
-    test = text_test(pattern, given.get("regex", False)) if pattern is not None else None
+    test = make_matcher(pattern, given.get("regex", False)) if pattern is not None else None
     query = _query(given["jsonpath"]) if "jsonpath" in given else None
     manager = context.manager
     view = manager.at(given.get("at", "live"))
@@ -36,7 +36,7 @@ def find(context: Context, given: dict[str, Any]) -> Table:
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for number, entry in enumerate(view.entries(keys=given.get("keys")), 1):
-            if number % _STEP == 0:
+            if number % _KEYS_PER_REPORT == 0:
                 context.progress(ProgressMessage.of(number, total, "keys searched"))
             if query is not None:
                 for path, value in query(entry.value):
@@ -47,18 +47,20 @@ def find(context: Context, given: dict[str, Any]) -> Table:
             if where != "values" and test(entry.key):
                 yield entry.key, "", entry.value
             elif where != "keys":
-                yield from ((entry.key, path, value) for path, value in leaves(entry.value) if test(leaf_text(value)))
+                yield from (
+                    (entry.key, path, value) for path, value in iter_scalars(entry.value) if test(leaf_text(value))
+                )
 
     limit = given.get("limit")
     empty = f"nothing found in namespace {view.namespace!r}"
-    place = text_place(pattern, given.get("regex", False)) if pattern is not None else lambda _text: None
+    place = find_span(pattern, given.get("regex", False)) if pattern is not None else lambda _text: None
     return Table(
         columns=("key", "path", "value"), rows=islice(rows(), limit), empty=empty,
         excerpt=lambda value, room: excerpt(value, place, room), place=lambda value: _start(value, place),
     )  # fmt: skip
 
 
-def text_test(pattern: str, regex: bool = False) -> Test:
+def make_matcher(pattern: str, regex: bool = False) -> Test:
     """Whether a text holds a pattern; with `*?[`, whether all of it is like it; as a regex, whether that is found.
 
     Raises:
@@ -77,7 +79,7 @@ def text_test(pattern: str, regex: bool = False) -> Test:
     return lambda text: pattern in text
 
 
-def text_place(pattern: str, regex: bool = False) -> Callable[[str], Span | None]:
+def find_span(pattern: str, regex: bool = False) -> Callable[[str], Span | None]:
     """Where a text that passed `text_test` is like a pattern, as far as that is one place: from, and to before."""
     if regex:
         compiled = re.compile(pattern)
@@ -153,14 +155,14 @@ def _query(expression: str) -> Callable[[Any], Iterator[tuple[str, Any]]]:
     return run
 
 
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def iter_scalars(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """The values inside a value that hold no others, each with its JSON Pointer. O(nodes)."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from leaves(item, f"{path}/{escape(key)}")
+            yield from iter_scalars(item, f"{path}/{escape(key)}")
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from leaves(item, f"{path}/{index}")
+            yield from iter_scalars(item, f"{path}/{index}")
     else:
         yield path, value
 

@@ -11,10 +11,10 @@ from ...backends import mask
 from ...errors import ReadOnly
 from ...states.json_diff import Change
 from ..context import Context
-from ..results import Changes, Done, Table, plural
+from ..results import ActionResult, Changes, Table, plural
 
 
-def init(context: Context, given: dict[str, Any]) -> Done:
+def init(context: Context, given: dict[str, Any]) -> ActionResult:
     """`init [STORE] [NAMESPACE]`."""
     found = settings.find()
     before = found.text("store"), found.text("namespace")
@@ -25,20 +25,20 @@ def init(context: Context, given: dict[str, Any]) -> Done:
     if not any(wanted) and any(before):
         shown = mask(before[0] or "json")
         told = f"{found.path} says: {shown}, namespace {before[1] or 'default'}; give a store or namespace to change it"
-        return Done(told, data={"store": shown, "namespace": before[1] or "default", "path": found.path})
+        return ActionResult(told, data={"store": shown, "namespace": before[1] or "default", "path": found.path})
     if context.options.get("read_only"):
         raise ReadOnly("init writes a stateview.toml, and --read-only was given")
     store = given.get("backend") or context.options.get("store") or "json"
     namespace = given.get("namespace") or context.options.get("namespace") or "default"
-    chosen = settings.choose(store, namespace)
+    chosen = settings.resolve_target(store, namespace)
     manager = context.open(chosen.store, chosen.namespace)
     manager.head()  # a server that is not there is better known now
     manager.close()
-    path = settings.remember(store, namespace)
+    path = settings.save_target(store, namespace)
     shown = mask(store)
     was = f"; before: {mask(before[0] or 'json')}, namespace {before[1] or 'default'}" if any(before) else ""
     told = f"this folder uses {shown}, namespace {namespace} ({path}){was}"
-    return Done(told, data={"store": shown, "namespace": namespace, "path": path})
+    return ActionResult(told, data={"store": shown, "namespace": namespace, "path": path})
 
 
 def namespaces(context: Context, given: dict[str, Any]) -> Table:
@@ -55,12 +55,12 @@ def namespaces(context: Context, given: dict[str, Any]) -> Table:
     return Table(columns=columns, rows=rows(), plain=0, empty=f"no namespaces in {manager.url}")
 
 
-def fork(context: Context, given: dict[str, Any]) -> Done:
+def fork(context: Context, given: dict[str, Any]) -> ActionResult:
     """`fork NAMESPACE`."""
     at = given.get("at", "live")
     made = context.manager.fork(given["to"], at=at)
     told = f"forked {context.manager.namespace} at {at} into {made.namespace}: {plural(made.head().count, 'key')}"
-    return Done(told, data={"namespace": made.namespace}, name=made.namespace)
+    return ActionResult(told, data={"namespace": made.namespace}, name=made.namespace)
 
 
 def watch(context: Context, given: dict[str, Any]) -> Changes:

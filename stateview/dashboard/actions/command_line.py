@@ -14,8 +14,8 @@ from ...cli.completion import candidates
 from ...cli.context import Context
 from ...cli.definition import COMMANDS, Command
 from ...cli.exit_codes import UsageError
-from ...cli.line_parser import Line, quoted, read_line
-from ...cli.parser import bind, find
+from ...cli.line_parser import ParsedLine, quote, read_line
+from ...cli.parser import find, parse
 from ...errors import BackendError
 from .jobs import Job
 
@@ -32,40 +32,40 @@ _REFUSED = {
     "serve": "it needs a terminal of its own",
 }
 _GROUPS = {
-    "commands.keys": "Keys and values",
-    "commands.editing": "Keys and values",
-    "commands.searching": "Keys and values",
-    "commands.states": "States",
-    "commands.checking": "Conditions",
-    "commands.stores": "Stores and namespaces",
-    "shell.acts": "Of the shell",
+    "cli.commands.keys": "Keys and values",
+    "cli.commands.edit": "Keys and values",
+    "cli.commands.search": "Keys and values",
+    "cli.commands.checkpoints": "States",
+    "cli.commands.assertions": "Conditions",
+    "cli.commands.stores": "Stores and namespaces",
+    "shell.commands": "Of the shell",
 }
 
 
-class Own(NamedTuple):
+class DashboardCommand(NamedTuple):
     """What can be typed here and is no command of the table."""
 
     name: str
     help: str
 
 
-OWN = (
-    Own("theme", "choose the colours"),
-    Own("done", "list what was done here"),
+DASHBOARD_COMMANDS = (
+    DashboardCommand("theme", "choose the colours"),
+    DashboardCommand("done", "list what was done here"),
 )
 
 
-class Typed(NamedTuple):
+class ParsedCommand(NamedTuple):
     """A line that can be run: the command with its arguments and global options, or a command of the system."""
 
     text: str
-    line: Line
+    line: ParsedLine
     command: Command | None
     arguments: dict[str, Any]
     options: dict[str, Any]
 
 
-def take(text: str, web: bool) -> Typed:
+def take(text: str, web: bool) -> ParsedCommand:
     """Take a line apart.
 
     Args:
@@ -81,19 +81,19 @@ def take(text: str, web: bool) -> Typed:
         if there and web:
             raise UsageError(f"{what} is refused in a browser: it would be on the server", "Use a terminal there")
     if line.bang:
-        return Typed(text, line, None, {}, {})
+        return ParsedCommand(text, line, None, {}, {})
     if not line.words:
         raise UsageError("nothing was typed", "An empty line lists the commands")
-    if line.words[0].text in {own.name for own in OWN}:
-        return Typed(text, line, None, {}, {})
-    bound = bind(line.texts)
+    if line.words[0].text in {own.name for own in DASHBOARD_COMMANDS}:
+        return ParsedCommand(text, line, None, {}, {})
+    bound = parse(line.texts)
     if "help" in bound.globals or bound.command is None:
-        return Typed(text, line, find("help"), {"command": bound.command.name} if bound.command else {}, {})
+        return ParsedCommand(text, line, find("help"), {"command": bound.command.name} if bound.command else {}, {})
     refused = refusal(bound.command, web)
     if refused:
         raise UsageError(f"{bound.command.name} has no place here: {refused}")
     _check_files(bound.command, bound.arguments, web)
-    return Typed(text, line, bound.command, bound.arguments, bound.globals)
+    return ParsedCommand(text, line, bound.command, bound.arguments, bound.globals)
 
 
 def refusal(command: Command, web: bool) -> str:
@@ -126,7 +126,7 @@ def group(command: Command) -> str:
 # --- completion ------------------------------------------------------------------------------------------------------
 
 
-class Offer(NamedTuple):
+class Candidate(NamedTuple):
     """A candidate: what is put into the line, what is shown, and what it means; under a heading, if it has one."""
 
     text: str
@@ -135,7 +135,7 @@ class Offer(NamedTuple):
     heading: str = ""
 
 
-def offers(words: list[str], context: Context) -> list[Offer]:
+def offers(words: list[str], context: Context) -> list[Candidate]:
     """What the last word of a line may become, where it is not the command. Asks the store: for a thread.
 
     Raises:
@@ -145,18 +145,18 @@ def offers(words: list[str], context: Context) -> list[Offer]:
     if words[0] == "theme":
         from ..display.themes import names
 
-        return [Offer(name, name, "") for name in names() if name.startswith(words[-1])]
+        return [Candidate(name, name, "") for name in names() if name.startswith(words[-1])]
     found = candidates(words, context)
-    return [Offer(quoted(text), text, help) for text, help in found if text.isprintable() and text != "--help"]
+    return [Candidate(quote(text), text, help) for text, help in found if text.isprintable() and text != "--help"]
 
 
-def commands(word: str, web: bool) -> list[Offer]:
+def commands(word: str, web: bool) -> list[Candidate]:
     """All commands that begin with a word, then those that hold it in their name or help; grouped if it is empty."""
-    begin: list[Offer] = []
-    hold: list[Offer] = []
+    begin: list[Candidate] = []
+    hold: list[Candidate] = []
     wanted = word.lower()
-    for own in OWN:
-        offer = Offer(own.name, own.name, own.help, "Dashboard")
+    for own in DASHBOARD_COMMANDS:
+        offer = Candidate(own.name, own.name, own.help, "Dashboard")
         (begin if own.name.startswith(wanted) else hold if len(wanted) > 2 and wanted in own.help else []).append(offer)
     for command in COMMANDS:
         if command.hidden:
@@ -164,7 +164,7 @@ def commands(word: str, web: bool) -> list[Offer]:
         refused = refusal(command, web)
         help_ = f"not here: {refused}" if refused else command.help
         names = (command.name, *command.aliases)
-        offer = Offer(command.name, " ".join(names), help_, group(command))
+        offer = Candidate(command.name, " ".join(names), help_, group(command))
         if any(name.startswith(wanted) for name in names):
             begin.append(offer)
         elif wanted in command.name or (len(wanted) > 2 and wanted in command.help.lower()):

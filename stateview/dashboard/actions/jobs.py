@@ -12,32 +12,32 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...cli.context import Context
-from ...cli.exit_codes import NeedsYes, exit_code
+from ...cli.exit_codes import ConfirmationRequired, exit_code
 from ...cli.render import Style, render
-from ...cli.results import Changes, Differs, Loaded, Result, Table
+from ...cli.results import Changes, DiffResult, Result, Table, ValueResult
 from ...errors import StateException
 from ...manager import StateManager
-from .observed_manager import Committed, through
+from .observed_manager import Committed, observe
 
 if TYPE_CHECKING:
     from textual.screen import Screen
 
     from ..app import Dashboard
 
-LINES = 100_000  # of one output that are kept
-CHARACTERS = 16_000_000  # of one output that are kept
-LONGEST = 20_000  # characters of one line that are kept
-OUTPUTS = 3  # of ended jobs that are kept
-WHOLE = 4_000_000  # bytes of a value that is shown whole
+MAX_LINES = 100_000  # of one output that are kept
+MAX_CHARACTERS = 16_000_000  # of one output that are kept
+LINE_CHARACTERS = 20_000  # characters of one line that are kept
+MAX_OUTPUTS = 3  # of ended jobs that are kept
+WHOLE_VALUE_BYTES = 4_000_000  # bytes of a value that is shown whole
 _BY_LINES = ("", "pretty", "table", "json")  # formats of a table with a line for each row, after one of titles
-LOOK = 0.1  # seconds between two looks whether a question is still wanted
+POLL_SECONDS = 0.1  # seconds between two looks whether a question is still wanted
 
 
 class Stopped(Exception):
     """Raised inside a handler, once, after its job was told to stop."""
 
 
-class Found(NamedTuple):
+class OutputTarget(NamedTuple):
     """What a line is about: a key, a place in its value (JSON Pointer), and a character of the text there."""
 
     key: str
@@ -45,15 +45,15 @@ class Found(NamedTuple):
     at: int | None
 
 
-class Output:
+class JobOutput:
     """The lines that a job has printed. One thread writes, another may read at any time."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.found: dict[int, Found] = {}  # what lines are about, by their numbers, where they are of a search
+        self.found: dict[int, OutputTarget] = {}  # what lines are about, by their numbers, where they are of a search
         self.full = False
         self.signs = False  # whether a line's first sign says what changed
-        self._left = CHARACTERS
+        self._left = MAX_CHARACTERS
         self._open = ""
 
     def write(self, piece: str) -> bool:
@@ -62,7 +62,7 @@ class Output:
         for part in whole:
             self._add(self._open + part)
             self._open = ""
-        self._open = (self._open + last)[: LONGEST + 1]
+        self._open = (self._open + last)[: LINE_CHARACTERS + 1]
         return not self.full
 
     def note(self, table: Table) -> None:
@@ -72,7 +72,7 @@ class Output:
         def rows(given: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
             for number, row in enumerate(given, first):
                 key, pointer, value = row
-                self.found[number] = Found(key, pointer, None if place is None else place(value))
+                self.found[number] = OutputTarget(key, pointer, None if place is None else place(value))
                 yield row
 
         table.rows = rows(table.rows)
@@ -84,10 +84,10 @@ class Output:
             self._open = ""
 
     def _add(self, text: str) -> None:
-        if len(self.lines) >= LINES or self._left <= 0:
+        if len(self.lines) >= MAX_LINES or self._left <= 0:
             self.full = True
             return
-        kept = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+        kept = text if len(text) <= LINE_CHARACTERS else f"{text[:LINE_CHARACTERS]}…"
         self._left -= len(kept)
         self.lines.append(kept)
 
@@ -106,7 +106,7 @@ class Job:
         self._wanted = wanted
         self.started = time.monotonic()
         self.ended: float | None = None
-        self.output = Output()
+        self.output = JobOutput()
         self.progress = ""
         self.said = ""
         self.code = 0
@@ -167,13 +167,13 @@ class JobContext(Context):
         self._committed = jobs.committed
         self._borrowed = manager is not None
         if manager is not None:
-            self._manager = through(manager, jobs.committed, job.check)
+            self._manager = observe(manager, jobs.committed, job.check)
 
     def open(
         self, store: str | None, namespace: str | None, read_only: bool = False, timeout: float | None = None
     ) -> StateManager:
         """See `Context.open`."""
-        return through(super().open(store, namespace, read_only, timeout), self._committed, self._job.check)
+        return observe(super().open(store, namespace, read_only, timeout), self._committed, self._job.check)
 
     def close(self) -> None:
         """Let go of what was opened here."""
@@ -240,7 +240,7 @@ class Jobs:
             return
         job.ended = time.monotonic()
         self.running.remove(job)
-        job.stopped = (error is None and job.heard) or (job.stopping and isinstance(error, NeedsYes))
+        job.stopped = (error is None and job.heard) or (job.stopping and isinstance(error, ConfirmationRequired))
         if job.stopped:
             job.said, job.code, error = f"stopped at {job.progress}" if job.progress else "stopped", 130, None
         if error is not None and not isinstance(error, (StateException, OSError, ValueError)):
@@ -289,13 +289,13 @@ class Jobs:
                 return
             app = self._app
             if isinstance(app.screen, ModalScreen) or isinstance(app.focused, Input):
-                app.set_timer(LOOK, put)  # what a person types just now is not meant for it
+                app.set_timer(POLL_SECONDS, put)  # what a person types just now is not meant for it
                 return
             job.question = Confirm(question.split("\n"), job.line)
             app.push_screen(job.question, settle)
 
         self._app.call_later(put)
-        while not answered.wait(LOOK):
+        while not answered.wait(POLL_SECONDS):
             if job.stopping or not self._app.is_running:
                 return False
         return bool(answers[0])
@@ -303,8 +303,8 @@ class Jobs:
     def show(self, job: Job, result: Result, format_: str = "") -> None:
         """Print a result into the job's output, and open a screen that shows it."""
         self._app.call_later(self.open, job)
-        job.output.signs = isinstance(result, (Differs, Changes))
-        if isinstance(result, Loaded) and not format_ and len(result.data) <= WHOLE:
+        job.output.signs = isinstance(result, (DiffResult, Changes))
+        if isinstance(result, ValueResult) and not format_ and len(result.data) <= WHOLE_VALUE_BYTES:
             format_ = "pretty"
         before = len(job.output.lines)
         if isinstance(result, Table) and result.columns == ("key", "path", "value") and format_ in _BY_LINES:

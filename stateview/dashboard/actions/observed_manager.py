@@ -6,13 +6,13 @@ import copy
 from collections.abc import Callable
 from typing import Any, cast
 
-from ...backends.protocol import Backend, Batch, Head
+from ...backends.protocol import Backend, CommitRequest, Head
 from ...manager import StateManager
 
 Committed = Callable[[str, str, int], None]  # store URL, namespace, revision
 
 
-class _Through:
+class _ObservedBackend:
     def __init__(self, backend: Backend, before: Callable[[], None], committed: Committed) -> None:
         self._backend = backend
         self._before = before
@@ -22,7 +22,7 @@ class _Through:
         self._before()
         return getattr(self._backend, name)
 
-    def commit(self, batch: Batch) -> Head:
+    def commit(self, batch: CommitRequest) -> Head:
         self._before()
         head = self._backend.commit(batch)
         if batch.writes:  # else the revision is that of whoever wrote last
@@ -30,7 +30,7 @@ class _Through:
         return head
 
 
-def through(
+def observe(
     manager: StateManager, committed: Committed, before: Callable[[], None] = lambda: None
 ) -> StateManager:  # fmt: skip
     """A manager on the backend of another.
@@ -42,5 +42,5 @@ def through(
 
     """
     other = copy.copy(manager)
-    other.backend = cast(Backend, _Through(manager.backend, before, committed))
+    other.backend = cast(Backend, _ObservedBackend(manager.backend, before, committed))
     return other

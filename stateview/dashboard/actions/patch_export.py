@@ -9,10 +9,10 @@ from typing import Any
 
 from ... import codec
 from ...errors import StateException
-from ..data.diff_model import Sides, Walk
+from ..data.diff_model import DiffProgress, DiffSides
 
 
-def write_patch(path: str, sides: Sides, keys: Sequence[str] | None, overwrite: bool, walk: Walk) -> int:
+def write_patch(path: str, sides: DiffSides, keys: Sequence[str] | None, overwrite: bool, walk: DiffProgress) -> int:
     """Write RFC 6902 operations that turn one state into the other, and return how many keys they change.
 
     The file has its name only once it is whole, and can be read by its owner alone: it holds state.

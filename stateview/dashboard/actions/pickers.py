@@ -11,22 +11,22 @@ from ...manager import StateManager
 from ...model import check_checkpoint, check_name, now
 from ..dialogs.confirm import Confirm
 from ..dialogs.menu import Menu
-from ..dialogs.prompt import Ask
-from ..display.text import ago
+from ..dialogs.prompt import PromptDialog
+from ..display.text import format_ago
 from ..screens.diff import DiffScreen
 
 if TYPE_CHECKING:
-    from ...backends.protocol import Mark
+    from ...backends.protocol import CheckpointRecord
     from ...cli.results import Result
     from ..app import Dashboard
-    from ..widgets.timeline import Line
+    from ..widgets.timeline import TimelineRow
 
 
 _TYPED = ""  # instead of a store: one is to be typed
 _ANOTHER = "another store…"
 
 
-class Place(NamedTuple):
+class StoreNamespace(NamedTuple):
     """A store, by what opens it, and a namespace there."""
 
     store: str
@@ -39,15 +39,17 @@ def choose_state(board: Dashboard, title: str, then: Callable[[str], object]) ->
         _offer(board, title, then, board.news.head.revision, board.news.marks)
         return
     backend = board.manager.backend  # not told yet how it stands: at the start, or while paused or lost
-    board.look_up(
+    board.request(
         title, lambda _: (backend.head().revision, backend.marks()), lambda found: _offer(board, title, then, *found)
     )
 
 
-def _offer(board: Dashboard, title: str, then: Callable[[str], object], revision: int, marks: list[Mark]) -> None:
+def _offer(
+    board: Dashboard, title: str, then: Callable[[str], object], revision: int, marks: list[CheckpointRecord]
+) -> None:
     current = {mark.name: mark for mark in marks}
     choices = [
-        (mark.name, mark.name, f"r{mark.revision}, {ago(mark.time, now())}  {mark.note}".rstrip())
+        (mark.name, mark.name, f"r{mark.revision}, {format_ago(mark.time, now())}  {mark.note}".rstrip())
         for mark in reversed(marks)
         if current[mark.name] is mark
     ]
@@ -55,7 +57,7 @@ def _offer(board: Dashboard, title: str, then: Callable[[str], object], revision
         (f"live~{back}", str(revision - back), f"r{revision - back}") for back in range(1, min(9, revision) + 1)
     ]
     if not choices:
-        board.tell("there is no other state yet: c makes a checkpoint")
+        board.notify_user("there is no other state yet: c makes a checkpoint")
         return
 
     def chosen(ref: str | None) -> None:
@@ -72,18 +74,18 @@ def choose_namespace(board: Dashboard, ref: str) -> None:
         if store == _TYPED:
             _type_store(board, ref)
         elif store is not None:
-            board.look_up("diff", lambda _: _namespaces(board, [store]), lambda found: ask(store, found))
+            board.request("diff", lambda _: _namespaces(board, [store]), lambda found: ask(store, found))
 
-    def ask(store: str, found: list[Place]) -> None:
-        here = Place(board.store, board.manager.namespace)
+    def ask(store: str, found: list[StoreNamespace]) -> None:
+        here = StoreNamespace(board.store, board.manager.namespace)
         found = [place for place in found if place != here]
         if len(board.stores) == 1:
             hint = "a URL or a path" if found else "a URL or a path; here is no other namespace: F forks this one"
-            _choose_among(board, ref, found, [(_ANOTHER, Place(_TYPED, ""), hint)])
+            _choose_among(board, ref, found, [(_ANOTHER, StoreNamespace(_TYPED, ""), hint)])
         elif found:
             _choose_among(board, ref, found)
         else:
-            board.tell(f"there is no other namespace in {mask(store)}; F forks this one")
+            board.notify_user(f"there is no other namespace in {mask(store)}; F forks this one")
 
     if len(board.stores) == 1:
         chosen(board.store)
@@ -93,9 +95,9 @@ def choose_namespace(board: Dashboard, ref: str) -> None:
 
 
 def _choose_among(
-    board: Dashboard, ref: str, found: list[Place], more: Sequence[tuple[str, Place, str]] = ()
+    board: Dashboard, ref: str, found: list[StoreNamespace], more: Sequence[tuple[str, StoreNamespace, str]] = ()
 ) -> None:  # fmt: skip
-    def compare(place: Place | None) -> None:
+    def compare(place: StoreNamespace | None) -> None:
         if place is None:
             return
         if place.store == _TYPED:
@@ -123,8 +125,8 @@ def _type_store(board: Dashboard, ref: str, initial: str = "") -> None:
         known = ":" in text or is_bare(text) or text in dict(board.stores)
         stores = [text] if known else [f"{kind}:{text}" for kind in ("sqlite", "json")]
 
-        def took(found: list[Place]) -> None:
-            here = Place(board.store, board.manager.namespace)
+        def took(found: list[StoreNamespace]) -> None:
+            here = StoreNamespace(board.store, board.manager.namespace)
             found = [place for place in found if place != here]
             if found:
                 _choose_among(board, ref, found)
@@ -133,23 +135,23 @@ def _type_store(board: Dashboard, ref: str, initial: str = "") -> None:
 
         def again(said: str | Exception) -> None:
             if isinstance(said, Exception):
-                board.trouble(said, act=True)
+                board.show_error(said, act=True)
             else:
-                board.tell(said, wrong=True)
+                board.notify_user(said, wrong=True)
             _type_store(board, ref, text)
 
-        board.look_up("diff", lambda _: _namespaces(board, stores), took, failed=again)
+        board.request("diff", lambda _: _namespaces(board, stores), took, failed=again)
 
     hint = "such as sqlite:PATH, redis://HOST:PORT/DB, or a folder · esc cancels"
-    board.push_screen(Ask(f"Store to compare {ref} with", initial, _wrong(check), hint=hint), typed)
+    board.push_screen(PromptDialog(f"Store to compare {ref} with", initial, _wrong(check), hint=hint), typed)
 
 
-def _namespaces(board: Dashboard, stores: list[str]) -> list[Place]:
+def _namespaces(board: Dashboard, stores: list[str]) -> list[StoreNamespace]:
     """The namespaces of some stores. To be called on a thread: it reads."""
     found = []
     for store in stores:
         with board.open(store, None) as manager:
-            found += [Place(store, name) for name in manager.namespaces()]
+            found += [StoreNamespace(store, name) for name in manager.namespaces()]
     return found
 
 
@@ -170,7 +172,7 @@ def fork(board: Dashboard, initial: str = "") -> None:
     What cannot be done is told, and the name asked for again. `initial` is a name to begin with.
     """
     if board.read_only:
-        board.tell("read-only: fork would write", wrong=True)
+        board.notify_user("read-only: fork would write", wrong=True)
         return
     at = ["--at", board.ref] if board.ref else []
 
@@ -179,17 +181,17 @@ def fork(board: Dashboard, initial: str = "") -> None:
             return
 
         def failed(error: Exception) -> None:
-            board.trouble(error, act=True)
+            board.show_error(error, act=True)
             fork(board, name)
 
         def forked(result: Result) -> None:
-            board.tell(f"{result.told}; here it is")
-            board.go(None, name)
+            board.notify_user(f"{result.told}; here it is")
+            board.switch_to(None, name)
 
         board.acts.start(["fork", name, *at], then=forked, failed=failed)
 
     board.push_screen(
-        Ask(
+        PromptDialog(
             f"Fork {board.manager.namespace} at {board.ref or 'live'} into",
             initial,
             check=_wrong(lambda text: check_name(text, "namespace")),
@@ -199,10 +201,10 @@ def fork(board: Dashboard, initial: str = "") -> None:
     )
 
 
-def delete_checkpoint(board: Dashboard, line: Line) -> None:
+def delete_checkpoint(board: Dashboard, line: TimelineRow) -> None:
     """Ask whether to delete the checkpoint of a line of the timeline. The state itself stays as long as the history."""
     if (reason := _no_checkpoint(board, line, "delete")) is not None:
-        board.tell(reason, wrong=True)
+        board.notify_user(reason, wrong=True)
         return
     words = ["checkpoint", line.ref, "--delete"]
     note = ["--note", line.mark.note] if line.mark is not None and line.mark.note else []
@@ -211,13 +213,13 @@ def delete_checkpoint(board: Dashboard, line: Line) -> None:
     board.push_screen(Confirm(said, board.command_line(words)), lambda sure: board.acts.run(words) if sure else None)
 
 
-def rename_checkpoint(board: Dashboard, line: Line, initial: str = "") -> None:
+def rename_checkpoint(board: Dashboard, line: TimelineRow, initial: str = "") -> None:
     """Ask for another name for the checkpoint of a line of the timeline; one that cannot be given is asked for again.
 
     `initial` is a name to begin with, if not with its own.
     """
     if (reason := _no_checkpoint(board, line, "rename")) is not None:
-        board.tell(reason, wrong=True)
+        board.notify_user(reason, wrong=True)
         return
 
     def words(name: str) -> list[str]:
@@ -228,19 +230,19 @@ def rename_checkpoint(board: Dashboard, line: Line, initial: str = "") -> None:
             return
 
         def failed(error: Exception) -> None:
-            board.trouble(error, act=True)
+            board.show_error(error, act=True)
             rename_checkpoint(board, line, name)
 
         board.acts.run(words(name), failed=failed)
 
-    asked = Ask(
+    asked = PromptDialog(
         f"Rename the checkpoint {line.ref}", initial or line.ref.partition("@")[0], check=_wrong(check_checkpoint),
         command=lambda text: board.command_line(words(text)),
     )  # fmt: skip
     board.push_screen(asked, named)
 
 
-def _no_checkpoint(board: Dashboard, line: Line, what: str) -> str | None:
+def _no_checkpoint(board: Dashboard, line: TimelineRow, what: str) -> str | None:
     if board.read_only:
         return f"read-only: {what} would write"
     return None if line.mark is not None else f"no checkpoint is here to {what}; c names this state"

@@ -10,32 +10,32 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...cli.context import Context
-from ...cli.exit_codes import NeedsYes
-from ...cli.parser import bind
+from ...cli.exit_codes import ConfirmationRequired
+from ...cli.parser import parse
 from ...cli.program import load_handler
 from ...cli.render import Style, render
-from ...cli.results import Done as ResultDone
+from ...cli.results import ActionResult as ResultDone
 from ...cli.results import Result, plural
 from ...errors import BackendError, StateException
 from ...manager import StateManager
 from ...model import Commit
 from ..display.redaction import MASK
-from .jobs import OUTPUTS, Ended, Job, JobContext, Jobs, Perform
-from .observed_manager import through
+from .jobs import MAX_OUTPUTS, Ended, Job, JobContext, Jobs, Perform
+from .observed_manager import observe
 
 if TYPE_CHECKING:
-    from ...cli.line_parser import Line
+    from ...cli.line_parser import ParsedLine
     from ..app import Dashboard
-    from .command_line import Typed
+    from .command_line import ParsedCommand
 
-KEPT = 500  # acts that are remembered
-_WORDS = 100  # words of a command line that are shown
-_SHOWN = 400  # characters of one word of a command line
-_LINE = 4_000  # characters of a line that was typed
-_NOTICE = 6  # lines of a report that a notice shows
+MAX_ACTIONS = 500  # acts that are remembered
+_MAX_WORDS = 100  # words of a command line that are shown
+_WORD_CHARACTERS = 400  # characters of one word of a command line
+_LINE_CHARACTERS = 4_000  # characters of a line that was typed
+_NOTICE_LINES = 6  # lines of a report that a notice shows
 
 
-class Done(NamedTuple):
+class CompletedAction(NamedTuple):
     """An act that has ended.
 
     When (seconds since 1970), its command line, what came of it, whether that was well, its output, if it is kept, and
@@ -50,7 +50,7 @@ class Done(NamedTuple):
     stopped: bool = False
 
 
-class ActContext(Context):
+class ActionContext(Context):
     """A context of the manager that the dashboard looks with, which it leaves open."""
 
     def __init__(self, manager: StateManager, options: dict[str, Any]) -> None:
@@ -64,26 +64,29 @@ class ActContext(Context):
 
 def command_line(words: list[str], where: Iterable[str] = ()) -> str:
     """What to type for an act in a terminal, on one line; a long value is cut, and marked so; so are many words."""
-    shown = [shlex.quote(word if len(word) <= _SHOWN else word[:_SHOWN] + "…") for word in words[:_WORDS]]
-    if len(words) > _WORDS:
-        shown.append(f"… ({len(words) - _WORDS:,} more words)")
+    shown = [
+        shlex.quote(word if len(word) <= _WORD_CHARACTERS else word[:_WORD_CHARACTERS] + "…")
+        for word in words[:_MAX_WORDS]
+    ]
+    if len(words) > _MAX_WORDS:
+        shown.append(f"… ({len(words) - _MAX_WORDS:,} more words)")
     return " ".join(["stateview", *map(shlex.quote, where), *shown])
 
 
-class Acts:
+class ActionRunner:
     """Runs commands for the screens of an app, and remembers what was done."""
 
     def __init__(self, app: Dashboard) -> None:
         self._app = app
         self._made: set[tuple[str, str, int]] = set()
-        self.done: list[Done] = []
+        self.done: list[CompletedAction] = []
         self.jobs = Jobs(app, self._committed)
         self._waiting: deque[Callable[[], None]] = deque()  # acts in their order, the first of them at work
         self.typed: list[str] = []  # the lines that were typed, oldest first
 
     def _committed(self, url: str, namespace: str, revision: int) -> None:
         self._made.add((url, namespace, revision))
-        self._app.call_later(self._app.go_on)
+        self._app.call_later(self._app.resume)
 
     def made(self, commit: Commit) -> bool:
         """Whether a commit of the namespace that is looked at was made here, in this session."""
@@ -105,12 +108,12 @@ class Acts:
 
         """
         app, line = self._app, self._app.command_line(words)
-        bound = bind(words)
+        bound = parse(words)
         assert bound.command is not None, "an act is a command"
         handler, manager = load_handler(bound.command), app.manager
 
         def act(_stop: object) -> Result:
-            context = ActContext(through(manager, self._committed), {**app.options, "yes": True})
+            context = ActionContext(observe(manager, self._committed), {**app.options, "yes": True})
             result: Result = handler(context, bound.arguments)
             return _told_seen(result, bound.arguments, app.redact)
 
@@ -120,7 +123,7 @@ class Acts:
             if then is not None:
                 then(result)
             else:
-                app.tell(result.narration() or getattr(result, "empty", "") or "done")
+                app.notify_user(result.narration() or getattr(result, "empty", "") or "done")
 
         def fail(error: Exception) -> None:
             self._next()
@@ -128,9 +131,9 @@ class Acts:
             if failed is not None:
                 failed(error)
             else:
-                app.trouble(error, act=True)
+                app.show_error(error, act=True)
 
-        self._waiting.append(lambda: app.reader.ask(app, "act", act, end, fail))
+        self._waiting.append(lambda: app.reader.submit(app, "act", act, end, fail))
         if len(self._waiting) == 1:
             self._waiting[0]()
 
@@ -151,7 +154,7 @@ class Acts:
             failed: gets the error; without it, the error is shown.
 
         """
-        bound = bind(words)
+        bound = parse(words)
         assert bound.command is not None, "an act is a command"
         handler, arguments, results = load_handler(bound.command), bound.arguments, []
 
@@ -182,28 +185,28 @@ class Acts:
             StateException: it cannot be read, or has no place here; nothing was done.
 
         """
-        from ..display.result_redaction import gives_masked
+        from ..display.result_redaction import reveals_redacted
         from .command_line import TERMINAL, take
 
         app = self._app
         typed = take(text, app.is_web)
-        if self.typed[-1:] != [text] and not gives_masked(typed.arguments, app.redact):
+        if self.typed[-1:] != [text] and not reveals_redacted(typed.arguments, app.redact):
             self.typed.append(text)
-            del self.typed[:-KEPT]
+            del self.typed[:-MAX_ACTIONS]
         name = typed.command.name if typed.command is not None else typed.line.texts[0] if typed.line.words else ""
         if name in ("theme", "done"):
             self._own(name, typed.line.texts[1:])
         elif name == "exit":
             app.exit()
         elif name in ("use", "connect"):
-            app.go(typed.arguments.get("store"), typed.arguments.get("namespace"))
+            app.switch_to(typed.arguments.get("store"), typed.arguments.get("namespace"))
         elif name in TERMINAL:
             from .suspend import run_in_terminal
 
             said, well = run_in_terminal(app, typed.line.texts)
             self._keep(text, said, well)
             if not well:
-                app.tell(said, wrong=True)
+                app.notify_user(said, wrong=True)
         else:
             self._submit(typed)
 
@@ -215,8 +218,8 @@ class Acts:
 
         choose_theme(self._app, words[0] if words else None)
 
-    def _submit(self, typed: Typed) -> None:
-        from ..display.result_redaction import gives_masked
+    def _submit(self, typed: ParsedCommand) -> None:
+        from ..display.result_redaction import reveals_redacted
 
         app, line = self._app, typed.line
         elsewhere = {name: value for name, value in typed.options.items() if name not in ("format", "yes", "help")}
@@ -235,20 +238,20 @@ class Acts:
             self._print(job, result, typed.arguments, typed.options.get("format", ""), line)
             return result
 
-        if gives_masked(typed.arguments, app.redact):
+        if reveals_redacted(typed.arguments, app.redact):
             shown = app.command_line(["save", typed.arguments["key"], MASK])
         elif line.bang:
             shown = typed.text
         else:
-            where = [] if elsewhere else map(shlex.quote, app.where)
+            where = [] if elsewhere else map(shlex.quote, app.target_options)
             shown = " ".join(["stateview", *where, typed.text.strip()])
         self._start(shown, perform, self._report, options, None if elsewhere else app.manager)
 
     def _print(
-        self, job: Job, result: Result, arguments: dict[str, Any], format_: str = "", line: Line | None = None
+        self, job: Job, result: Result, arguments: dict[str, Any], format_: str = "", line: ParsedLine | None = None
     ) -> None:
         """On a job's thread: what a result prints, to where the line says."""
-        from ..display.result_redaction import conceal
+        from ..display.result_redaction import redact_result
 
         job.at = arguments.get("at", "live")
         pieces = render(result, Style(format_))
@@ -258,17 +261,17 @@ class Acts:
             from .command_line import pipe
 
             self._app.call_later(self.jobs.open, job)
-            pipe(line.pipe, render(conceal(result, arguments, self._app.redact), Style(format_)), job)
+            pipe(line.pipe, render(redact_result(result, arguments, self._app.redact), Style(format_)), job)
         elif not isinstance(result, ResultDone) or format_ in ("json", "jsonl"):
-            self.jobs.show(job, conceal(result, arguments, self._app.redact), format_)
+            self.jobs.show(job, redact_result(result, arguments, self._app.redact), format_)
 
     def _start(
         self, line: str, perform: Perform, ended: Ended, options: dict[str, Any], manager: StateManager | None
     ) -> Job:
-        shown = line if len(line) <= _LINE else line[:_LINE] + "…"
+        shown = line if len(line) <= _LINE_CHARACTERS else line[:_LINE_CHARACTERS] + "…"
 
         def end(job: Job, error: Exception | None) -> None:
-            if error is None and job.said.count("\n") >= _NOTICE:
+            if error is None and job.said.count("\n") >= _NOTICE_LINES:
                 job.output.write(job.said + "\n")
                 self.jobs.open(job)
             lines = len(job.output.lines)
@@ -283,21 +286,23 @@ class Acts:
         app, lines = self._app, len(job.output.lines)
         if job.screen is not None and job.screen.is_attached:
             return
-        if isinstance(error, NeedsYes):
-            app.tell("not done; nothing was changed")
+        if isinstance(error, ConfirmationRequired):
+            app.notify_user("not done; nothing was changed")
         elif error is not None:
-            app.trouble(error, act=True)
+            app.show_error(error, act=True)
         else:
             kept = f"{plural(lines, 'line')} printed: the list of what was done shows them" if lines else ""
             code = f"exit code {job.code}" if job.code and not job.stopped else ""
             parts = [part for part in (job.said or ("" if kept else "done"), code, kept) if part]
-            app.tell(f"{app.brief(job.line)}\n" + " · ".join(parts), wrong=not job.well and not job.stopped)
+            app.notify_user(
+                f"{app.short_command(job.line)}\n" + " · ".join(parts), wrong=not job.well and not job.stopped
+            )
 
     def _keep(self, line: str, said: str, well: bool, job: Job | None = None, stopped: bool = False) -> None:
-        self.done.append(Done(time.time(), line, said, well, job, stopped))
-        del self.done[:-KEPT]
+        self.done.append(CompletedAction(time.time(), line, said, well, job, stopped))
+        del self.done[:-MAX_ACTIONS]
         kept = [number for number, one in enumerate(self.done) if one.job is not None]
-        for number in kept[:-OUTPUTS]:
+        for number in kept[:-MAX_OUTPUTS]:
             self.done[number] = self.done[number]._replace(job=None)
 
 
@@ -305,9 +310,9 @@ def _told_seen(result: Result, given: dict[str, Any], patterns: tuple[str, ...])
     """A result that tells of an act, with the value that it tells of masked if need be; any other as it is."""
     if not patterns or not isinstance(result, ResultDone):
         return result
-    from ..display.result_redaction import conceal
+    from ..display.result_redaction import redact_result
 
-    return conceal(result, given, patterns)
+    return redact_result(result, given, patterns)
 
 
 def write_file(path: str, append: bool, pieces: Iterator[str], job: Job) -> None:

@@ -9,7 +9,7 @@ from ...cli.commands.checkpoints import tally
 from ...model import Commit, now, to_micros
 from ...states.json_diff import Diff
 from ...states.restore import position_of
-from ..display.text import ago
+from ..display.text import format_ago
 
 if TYPE_CHECKING:
     from ..app import Dashboard
@@ -22,7 +22,7 @@ def back(app: Dashboard, act: str, ended: Callable[[bool], None]) -> None:
     """
     manager = app.manager
     if app.read_only:
-        app.tell(f"read-only: {act} would write", wrong=True)
+        app.notify_user(f"read-only: {act} would write", wrong=True)
         ended(False)
         return
 
@@ -43,7 +43,7 @@ def back(app: Dashboard, act: str, ended: Callable[[bool], None]) -> None:
             told = f"{done} {meant.revision}: {meant.reason} · {way}"
 
             def then(_result: object) -> None:
-                app.tell(told)
+                app.notify_user(told)
                 ended(True)
 
             app.acts.run(words, then=then, failed=failed)
@@ -58,7 +58,7 @@ def back(app: Dashboard, act: str, ended: Callable[[bool], None]) -> None:
         by = f" by {meant.author}" if meant.author else ""
         whose = "" if app.acts.made(meant) else ", which was not made here"
         said = [
-            f"{act.capitalize()} commit {meant.revision}{by}, {ago(to_micros(meant.time), now())}{whose}?",
+            f"{act.capitalize()} commit {meant.revision}{by}, {format_ago(to_micros(meant.time), now())}{whose}?",
             f"  {meant.reason}",
             f"It would change {tally(preview)}.",
         ]
@@ -67,7 +67,7 @@ def back(app: Dashboard, act: str, ended: Callable[[bool], None]) -> None:
         app.push_screen(Confirm(said, app.command_line(words)), lambda sure: run() if sure else ended(False))
 
     def failed(error: Exception) -> None:
-        app.trouble(error, act=True)
+        app.show_error(error, act=True)
         ended(False)
 
-    app.look_up(act, look, decide, dropped=lambda: ended(False))
+    app.request(act, look, decide, dropped=lambda: ended(False))

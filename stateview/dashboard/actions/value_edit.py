@@ -21,17 +21,17 @@ from ...cli.exit_codes import UsageError
 from ...cli.values import type_name
 from ...errors import BackendError, NotSerializable, StateException
 from ...manager import StateManager
-from ..display.redaction import masked, masked_places
-from ..display.text import line, size
+from ..display.redaction import is_redacted, masked_places
+from ..display.text import format_size, one_line
 
 if TYPE_CHECKING:
     from ..app import Dashboard
 
-INLINE = 256_000  # characters that are edited on the screen; above, only in an editor
+INLINE_CHARACTERS = 256_000  # characters that are edited on the screen; above, only in an editor
 _UNSEEN = re.compile(r"[^\n -~]")
 
 
-class Verdict(NamedTuple):
+class ValidationResult(NamedTuple):
     """What a text is as JSON: its bytes as they would be stored (None: it is none), and what to say of it.
 
     `place` is the line and column of an error, both from 0, where they are known.
@@ -71,24 +71,24 @@ def _spelled(match: re.Match[str]) -> str:
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
-def judge(text: str) -> Verdict:
+def judge(text: str) -> ValidationResult:
     """Whether a text is a value that can be saved. O(length)."""
     try:
         value = codec.parse_strict(text)
         data = codec.encode(value)
     except JSONDecodeError as error:
         if not text.strip():
-            return Verdict(None, 'a JSON value is missing; a text stands in "quotes"', (0, 0))
+            return ValidationResult(None, 'a JSON value is missing; a text stands in "quotes"', (0, 0))
         said = error.msg[:1].lower() + error.msg[1:]
         if error.msg == "Expecting value":
             said += '; a text stands in "quotes"'
         where = f"line {error.lineno:,}, column {error.colno:,}"
-        return Verdict(None, f"{where}: {said}", (error.lineno - 1, error.colno - 1))
+        return ValidationResult(None, f"{where}: {said}", (error.lineno - 1, error.colno - 1))
     except RecursionError:
-        return Verdict(None, f"it is nested over {codec.MAX_DEPTH} levels deep")
+        return ValidationResult(None, f"it is nested over {codec.MAX_DEPTH} levels deep")
     except (ValueError, NotSerializable) as error:
-        return Verdict(None, str(error))
-    return Verdict(data, f"{_kind(value)} · {size(len(data))}")
+        return ValidationResult(None, str(error))
+    return ValidationResult(data, f"{_kind(value)} · {format_size(len(data))}")
 
 
 def _kind(value: Any) -> str:
@@ -103,8 +103,8 @@ def refusal(board: Dashboard, key: str | None) -> str:
     except StateException as error:
         return str(error)
     if board.at is not None:
-        return f"this is the state as of {line(board.at)}, which stays as it is: esc goes back to live"
-    if key is not None and masked(key, board.redact):
+        return f"this is the state as of {one_line(board.at)}, which stays as it is: esc goes back to live"
+    if key is not None and is_redacted(key, board.redact):
         return f"masked values are not edited on the screen; in a terminal: {board.command_line(['edit', key])}"
     return ""
 

@@ -11,7 +11,7 @@ from textual.message_pump import MessagePump
 from ...errors import StateException
 
 T = TypeVar("T")
-THREADS = 4
+MAX_THREADS = 4
 
 Stop = Callable[[], bool]  # whether the answer is not wanted any more
 
@@ -31,7 +31,7 @@ class _Request:
         return self.stopped
 
 
-class Reader:
+class BackgroundExecutor:
     """Runs what is asked, the newest first. A *slot* holds one request: a newer one takes the place of an older.
 
     So what was scrolled past is never read, and an answer that comes late is dropped.
@@ -46,7 +46,7 @@ class Reader:
         self._idle = 0
         self._closed = False
 
-    def ask(
+    def submit(
         self, owner: MessagePump, slot: Any, act: Callable[[Stop], T], then: Callable[[T], None],
         failed: Callable[[Exception], None],
     ) -> None:  # fmt: skip
@@ -66,12 +66,12 @@ class Reader:
         with self._changed:
             self._stop(key)
             self._waiting[key] = request
-            if not self._idle and self._threads < THREADS:
+            if not self._idle and self._threads < MAX_THREADS:
                 self._threads += 1
                 threading.Thread(target=self._work, name=f"reader-{self._threads}", daemon=True).start()
             self._changed.notify()
 
-    def stop(self, owner: MessagePump, slot: Any) -> None:
+    def cancel(self, owner: MessagePump, slot: Any) -> None:
         """Forget a request: it is not run, or told to stop, and not answered."""
         with self._changed:
             self._stop((id(owner), slot))
@@ -120,7 +120,7 @@ class Reader:
                     self._done[key] = request
                 self._changed.notify()
             if not request.stopped and not request.owner.call_later(self._answer, key, request, answer, result):
-                self.stop(request.owner, key[1])  # it has gone
+                self.cancel(request.owner, key[1])  # it has gone
 
     def _answer(self, key: Any, request: _Request, answer: Callable[..., None], result: Any) -> None:
         with self._changed:

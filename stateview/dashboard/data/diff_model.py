@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import translate
 from typing import NamedTuple
 
-from ...backends.protocol import Backend, Point, Version
+from ...backends.protocol import Backend, StateAt, Version
 from ...errors import StateException
 from ...model import Kind, PathChange
 from ...states import compare as comparison
@@ -22,32 +22,32 @@ from ...states.json_diff import Change
 from ...states.view import Ref, resolve
 
 KINDS: tuple[Kind, ...] = ("added", "removed", "changed")
-PAGE = 200  # keys whose two sides are read at once
-BATCH = 2_000  # keys that are told of at once
-PAUSE = 0.05  # seconds after which what was found is told, however little it is
+KEYS_PER_PAGE = 200  # keys whose two sides are read at once
+KEYS_PER_REPORT = 2_000  # keys that are told of at once
+REPORT_SECONDS = 0.05  # seconds after which what was found is told, however little it is
 
 NONE, PARTLY, WHOLE = 0, 1, 2  # how a key is marked
 _KIND, _MARK = 3, 4  # a flag is a kind plus four times a mark
 
 
-class Side(NamedTuple):
+class DiffSide(NamedTuple):
     """One of the two states: where it is, which it is, and a ref that names this very one when live has moved on."""
 
     backend: Backend
-    point: Point
+    point: StateAt
     ref: str
 
 
-def side(backend: Backend, ref: Ref) -> Side:
+def side(backend: Backend, ref: Ref) -> DiffSide:
     """The state that a ref names now. Raises what `resolve` raises."""
     point = resolve(backend, ref)
     text = str(ref)
     named = text.partition("@")[0]
     moves = text.startswith("live") or text.isdigit() or "~" in text
-    return Side(backend, point, str(point.revision) if moves else f"{named}@{point.revision}")
+    return DiffSide(backend, point, str(point.revision) if moves else f"{named}@{point.revision}")
 
 
-class Walk:
+class DiffProgress:
     """How far a diff has come: keys looked at, and how many there are about; 0 until that is known."""
 
     def __init__(self, stopped: Callable[[], bool] = lambda: False) -> None:
@@ -65,11 +65,11 @@ class _StoppedError(Exception):
     pass
 
 
-class Sides(NamedTuple):
+class DiffSides(NamedTuple):
     """The two states that are compared."""
 
-    before: Side
-    after: Side
+    before: DiffSide
+    after: DiffSide
 
     @property
     def one_history(self) -> bool:
@@ -82,7 +82,7 @@ class Sides(NamedTuple):
         page: list[str] = []
         for key in keys:
             page.append(key)
-            if len(page) == PAGE:
+            if len(page) == KEYS_PER_PAGE:
                 yield from self._read(page)
                 page = []
         yield from self._read(page)
@@ -99,7 +99,7 @@ class Sides(NamedTuple):
         _, old, new = next(self.pairs([key]))
         return comparison.change(key, old, new)
 
-    def among(self, keys: Sequence[str], walk: Walk) -> Iterator[Change]:
+    def among(self, keys: Sequence[str], walk: DiffProgress) -> Iterator[Change]:
         """The changes of these keys. O(keys given)."""
         walk.total = len(keys)
         for key, old, new in self.pairs(keys):
@@ -111,7 +111,7 @@ class Sides(NamedTuple):
             if found := comparison.change(key, old, new):
                 yield found
 
-    def changes(self, walk: Walk) -> Iterator[Change]:
+    def changes(self, walk: DiffProgress) -> Iterator[Change]:
         """All changes in key order: O(changes) in one namespace, else O(keys) and streamed."""
         if self.one_history:
             yield from self.among(
@@ -143,7 +143,7 @@ def collect(changes: Iterable[Change], found: Callable[[list[str], bytes], None]
         keys.append(change.key)
         kinds.append(KINDS.index(change.kind))
         moment = time.monotonic()
-        if len(keys) >= BATCH or moment - told >= PAUSE:
+        if len(keys) >= KEYS_PER_REPORT or moment - told >= REPORT_SECONDS:
             found(keys, bytes(kinds))
             keys, kinds, told = [], bytearray(), moment
     if keys:
@@ -158,7 +158,7 @@ def selectors(paths: Sequence[PathChange]) -> list[str]:
     return [one.path if seen[one.path] == 1 else MARKS[one.kind] + one.path for one in paths]
 
 
-class Found:
+class DiffIndex:
     """The keys that differ, in key order, each with its kind and whether it is marked. For one thread.
 
     A million of them take the strings and nine bytes each; counts are kept as they change.
@@ -168,7 +168,9 @@ class Found:
         self.keys: list[str] = []
         self.partly: dict[str, set[str]] = {}  # of a key marked partly, the chosen changes: see `selectors`
         self.fresh = mark  # the mark of what is yet to come
-        self.earlier: Found | None = None  # whose marks are taken over: what was listed before it was looked at again
+        self.earlier: DiffIndex | None = (
+            None  # whose marks are taken over: what was listed before it was looked at again
+        )
         self._flags = bytearray()
         self._tally = [0] * 16
 
@@ -186,7 +188,7 @@ class Found:
         if self.earlier is not None:
             self._mark_as(self.earlier, start)
 
-    def _mark_as(self, earlier: Found, start: int) -> None:
+    def _mark_as(self, earlier: DiffIndex, start: int) -> None:
         for place in range(start, len(self.keys)):
             key = self.keys[place]
             index = earlier.find(key)
@@ -251,7 +253,7 @@ class Found:
             yield self.keys[place]
             place = marks.find(mark, place + 1)
 
-    def merge(self, again: Again) -> int:
+    def merge(self, again: RecheckResult) -> int:
         """Put in what keys are now: another kind, no difference any more, or one that was not there.
 
         A mark stays as it is, but what was not there before is not marked. Returns how many of these there are.
@@ -280,8 +282,8 @@ class Found:
         return fresh
 
 
-class Shown:
-    """The places in `Found` of those that a filter lets through. Computed step by step, as `Found` grows too.
+class DiffFilter:
+    """The places in `DiffIndex` of those that a filter lets through. Computed step by step, as `DiffIndex` grows too.
 
     Args:
         found: what is filtered.
@@ -290,7 +292,7 @@ class Shown:
 
     """
 
-    def __init__(self, found: Found, kinds: frozenset[Kind] = frozenset(KINDS), text: str = "") -> None:
+    def __init__(self, found: DiffIndex, kinds: frozenset[Kind] = frozenset(KINDS), text: str = "") -> None:
         self.found = found
         self.kinds = kinds
         self.text = text
@@ -333,7 +335,7 @@ class Shown:
         self._places.extend(places if match is None else [place for place in places if match(keys[place])])
 
     def find(self, place: int) -> int:
-        """Which of those shown is at a place in `Found`, or the first after it. O(log n)."""
+        """Which of those shown is at a place in `DiffIndex`, or the first after it. O(log n)."""
         return min(place, len(self.found)) if self._all else bisect_left(self._places, place)
 
 
@@ -344,17 +346,17 @@ def _matcher(text: str) -> Callable[[str], object]:
     return (lambda key: text in key) if exact else (lambda key: text in key.lower())
 
 
-class Again(NamedTuple):
+class RecheckResult(NamedTuple):
     """What keys are that were written since a preview: a kind or None, and what is left of the choice inside them."""
 
-    sides: Sides
+    sides: DiffSides
     kinds: dict[str, Kind | None]
     partly: dict[str, set[str]]
 
 
 def check_again(
-    sides: Sides, now: Point, only: Sequence[str] | None, partly: dict[str, set[str]], walk: Walk
-) -> Again:  # fmt: skip
+    sides: DiffSides, now: StateAt, only: Sequence[str] | None, partly: dict[str, set[str]], walk: DiffProgress
+) -> RecheckResult:  # fmt: skip
     """Look again at the keys written since a diff that begins at live. O(what was written since).
 
     Args:
@@ -382,4 +384,4 @@ def check_again(
             left[change.key] = partly[change.key].intersection(selectors(change.paths))
     if walk.stopped():
         raise StateException("looking again was stopped", "R looks again")
-    return Again(fresh, kinds, {key: chosen for key, chosen in left.items() if chosen})
+    return RecheckResult(fresh, kinds, {key: chosen for key, chosen in left.items() if chosen})

@@ -16,26 +16,26 @@ from ... import codec
 from ...model import ABSENT, PathChange
 from ...states.json_diff import Change, align, differences, line_diff
 from ..display.redaction import MASK
-from ..display.text import SIGNS, line
+from ..display.text import SIGNS, one_line
 
-PLACES = 20_000  # places inside one value that are listed
-ROWS = 20_000  # lines of one change
-LINES = 400  # lines of one value that was added or removed
-LINE = 1_000  # characters of one text that stand on one line before it is wrapped
-BRIEF = 400  # characters of a value beside others
-_TALL = 60  # characters from which on an object or array is better read on several lines
-_NEAR = 40  # characters of each of two long texts in a list
-_SLACK = 100  # characters that what was cut may be longer
-INDENT = 2  # columns by which what goes on with a wrapped line is moved in
-_AROUND = 40  # characters before the first difference of two long texts
-_ALIKE = 0.3  # share of a line that must be the same for its changed words to be marked
-_BITS = 200_000  # of an integer that is written out
+MAX_PLACES = 20_000  # places inside one value that are listed
+MAX_ROWS = 20_000  # lines of one change
+MAX_LINES = 400  # lines of one value that was added or removed
+LINE_CHARACTERS = 1_000  # characters of one text that stand on one line before it is wrapped
+BRIEF_CHARACTERS = 400  # characters of a value beside others
+_TALL_CHARACTERS = 60  # characters from which on an object or array is better read on several lines
+_NEAR_CHARACTERS = 40  # characters of each of two long texts in a list
+_SLACK_CHARACTERS = 100  # characters that what was cut may be longer
+INDENT_COLUMNS = 2  # columns by which what goes on with a wrapped line is moved in
+_AROUND_CHARACTERS = 40  # characters before the first difference of two long texts
+_MIN_ALIKE_SHARE = 0.3  # share of a line that must be the same for its changed words to be marked
+_MAX_BITS = 200_000  # of an integer that is written out
 _WORD = re.compile(r"\w+|\s+|[^\w\s]")
 
 Hidden = Callable[[str], bool]  # whether what a name stands for is masked
 
 
-class Part(NamedTuple):
+class StyledSpan(NamedTuple):
     """A stretch of a line in one style; `marked` where it is a changed word."""
 
     text: str
@@ -43,10 +43,10 @@ class Part(NamedTuple):
     marked: bool = False
 
 
-Parts = tuple[Part, ...]
+Parts = tuple[StyledSpan, ...]
 
 
-class Row(NamedTuple):
+class DiffRow(NamedTuple):
     """One line: of which place (-1 for a note), whether it is that place's first, a sign, and what stands there.
 
     `right` is the other half where before and after stand side by side, with a sign of its own. `number` is which line
@@ -91,27 +91,27 @@ def places_of(change: Change, stopped: Callable[[], bool]) -> tuple[list[PathCha
     for one in differences(change.before, change.after):
         if stopped():
             break
-        if len(found) == PLACES:
+        if len(found) == MAX_PLACES:
             return found, False
         found.append(one)
     return found, True
 
 
-def rows_of(key: str, places: list[PathChange], whole: bool, layout: Layout, hidden: Hidden) -> list[Row]:
+def rows_of(key: str, places: list[PathChange], whole: bool, layout: Layout, hidden: Hidden) -> list[DiffRow]:
     """The lines of a change. O(what is shown), but for texts, which are compared line by line."""
-    out: list[Row] = []
+    out: list[DiffRow] = []
     for number, one in enumerate(places):
-        out += islice(_place(key, number, one, layout, hidden), ROWS - len(out) + 1)
-        if len(out) > ROWS:
+        out += islice(_place(key, number, one, layout, hidden), MAX_ROWS - len(out) + 1)
+        if len(out) > MAX_ROWS:
             left = len(places) - number - 1
             said = f"{left:,} more places" if left else "more lines"
-            return [*out[:ROWS], _note(f"… {said} are not shown")]
+            return [*out[:MAX_ROWS], _note(f"… {said} are not shown")]
     if not whole:
-        out.append(_note(f"… more than {PLACES:,} places differ; the others are not shown"))
+        out.append(_note(f"… more than {MAX_PLACES:,} places differ; the others are not shown"))
     return out
 
 
-def stops_of(rows: list[Row]) -> list[int]:
+def stops_of(rows: list[DiffRow]) -> list[int]:
     """Where one stops who goes from change to change: at each place, and in a text at each changed stretch. O(rows)."""
     stops: list[int] = []
     for at, row in enumerate(rows):
@@ -135,9 +135,17 @@ def summary(change: Change, hidden: Hidden) -> str:
     if len(first) > 1:
         return f"{len(first)}{'+' if len(first) == 100 else ''} places"
     one = first[0]
-    if isinstance(one.before, str) and isinstance(one.after, str) and max(len(one.before), len(one.after)) > _NEAR:
-        start = max(0, _common(one.before, one.after) - _NEAR // 4)  # else two long texts would look the same
-        one = one._replace(before=one.before[start : start + _NEAR], after=one.after[start : start + _NEAR])
+    if (
+        isinstance(one.before, str)
+        and isinstance(one.after, str)
+        and max(len(one.before), len(one.after)) > _NEAR_CHARACTERS
+    ):
+        start = max(
+            0, _common(one.before, one.after) - _NEAR_CHARACTERS // 4
+        )  # else two long texts would look the same
+        one = one._replace(
+            before=one.before[start : start + _NEAR_CHARACTERS], after=one.after[start : start + _NEAR_CHARACTERS]
+        )
     old, new = _sides(one, 60, hidden)
     if one.kind == "changed":
         return f"{one.path} {old} → {new}".strip()
@@ -175,7 +183,7 @@ def _pieces(value: Any, bound: int, hidden: Hidden) -> Iterator[str]:
             yield "," if number else "["
             yield from _pieces(item, bound, hidden)
         yield "]" if value else "[]"
-    elif type(value) is int and value.bit_length() > _BITS:
+    elif type(value) is int and value.bit_length() > _MAX_BITS:
         yield f"(an integer of {value.bit_length():,} bits)"
     elif value is ABSENT:
         yield "(no value)"
@@ -186,13 +194,13 @@ def _pieces(value: Any, bound: int, hidden: Hidden) -> Iterator[str]:
 def _pretty(value: Any, hidden: Hidden, start: str = "", end: str = "", depth: int = 0) -> Iterator[str]:
     indent = "  " * min(depth, 40)
     if not isinstance(value, (dict, list)) or not value:
-        yield indent + start + brief(value, BRIEF, hidden) + end
+        yield indent + start + brief(value, BRIEF_CHARACTERS, hidden) + end
         return
     yield indent + start + ("{" if isinstance(value, dict) else "[")
     last = len(value) - 1
     if isinstance(value, dict):
         for number, (name, item) in enumerate(value.items()):
-            label, comma = brief(name, BRIEF, hidden) + ": ", "," if number < last else ""
+            label, comma = brief(name, BRIEF_CHARACTERS, hidden) + ": ", "," if number < last else ""
             if hidden(name):
                 yield f"{indent}  {label}{MASK}{comma}"
             else:
@@ -203,8 +211,8 @@ def _pretty(value: Any, hidden: Hidden, start: str = "", end: str = "", depth: i
     yield indent + ("}" if isinstance(value, dict) else "]") + end
 
 
-def _note(text: str) -> Row:
-    return Row(-1, False, " ", (Part(text, "dim"),))
+def _note(text: str) -> DiffRow:
+    return DiffRow(-1, False, " ", (StyledSpan(text, "dim"),))
 
 
 def _names(path: str) -> list[str]:
@@ -217,40 +225,42 @@ def _sides(one: PathChange, bound: int, hidden: Hidden) -> tuple[str, str]:
     return brief(one.before, bound, hidden), brief(one.after, bound, hidden)
 
 
-def _place(key: str, number: int, one: PathChange, layout: Layout, hidden: Hidden) -> Iterator[Row]:
+def _place(key: str, number: int, one: PathChange, layout: Layout, hidden: Hidden) -> Iterator[DiffRow]:
     sign = SIGNS[one.kind]
-    title = Part(_end(one.path, layout.width // 2) if one.path else "(the whole value)", "key")
-    old, new = (MASK, MASK) if hidden(key) else _sides(one, BRIEF, hidden)
+    title = StyledSpan(_end(one.path, layout.width // 2) if one.path else "(the whole value)", "key")
+    old, new = (MASK, MASK) if hidden(key) else _sides(one, BRIEF_CHARACTERS, hidden)
     texts = isinstance(one.before, str) and isinstance(one.after, str) and MASK not in (old, new)
     by_line = texts and ("\n" in one.before or "\n" in one.after)
     if one.kind == "changed":
-        wide = cell_len(line(title.text)) + cell_len(line(old)) + cell_len(line(new)) + 8
+        wide = cell_len(one_line(title.text)) + cell_len(one_line(old)) + cell_len(one_line(new)) + 8
         if not by_line and not layout.split and wide <= layout.width:
-            sides = (Part(old, "removed"), Part(" → ", "dim"), Part(new, "added"))
-            yield Row(number, True, sign, (title, Part("  "), *sides))
+            sides = (StyledSpan(old, "removed"), StyledSpan(" → ", "dim"), StyledSpan(new, "added"))
+            yield DiffRow(number, True, sign, (title, StyledSpan("  "), *sides))
             return
         if by_line:
             counts = f"  {one.before.count(chr(10)) + 1:,} → {one.after.count(chr(10)) + 1:,} lines"
-            yield Row(number, True, sign, (title, Part(counts, "dim")))
+            yield DiffRow(number, True, sign, (title, StyledSpan(counts, "dim")))
             yield from _text(number, one.before, one.after, layout)
         else:
-            yield Row(number, True, sign, (title,))
+            yield DiffRow(number, True, sign, (title,))
             left, right = _quoted(one.before, one.after) if texts else (old, new)
             yield from _hunk(number, [left], [right], layout)
         return
     value, shown = (one.after, new) if one.kind == "added" else (one.before, old)
     role = one.kind
-    tall = "\n" in value if isinstance(value, str) else isinstance(value, (dict, list)) and len(shown) > _TALL
-    wide = cell_len(line(shown)) + cell_len(line(title.text)) + 6 > layout.width
+    tall = (
+        "\n" in value if isinstance(value, str) else isinstance(value, (dict, list)) and len(shown) > _TALL_CHARACTERS
+    )
+    wide = cell_len(one_line(shown)) + cell_len(one_line(title.text)) + 6 > layout.width
     if shown == MASK or not (tall or wide):
-        yield Row(number, True, sign, (title, Part("  "), Part(shown, role)))
+        yield DiffRow(number, True, sign, (title, StyledSpan("  "), StyledSpan(shown, role)))
         return
-    yield Row(number, True, sign, (title,))
+    yield DiffRow(number, True, sign, (title,))
     lines = iter(value.split("\n")) if isinstance(value, str) and "\n" in value else _pretty(value, hidden)
-    for place, text in enumerate(islice(lines, LINES), 1):
-        yield from _wrapped(number, sign, (Part(_cut(text), role),), layout, place)
+    for place, text in enumerate(islice(lines, MAX_LINES), 1):
+        yield from _wrapped(number, sign, (StyledSpan(_cut(text), role),), layout, place)
     if next(lines, None) is not None:
-        yield Row(number, False, "…", (Part("more of this value is not shown", "dim"),), number=LINES + 1)
+        yield DiffRow(number, False, "…", (StyledSpan("more of this value is not shown", "dim"),), number=MAX_LINES + 1)
 
 
 def _end(text: str, room: int) -> str:
@@ -260,24 +270,24 @@ def _end(text: str, room: int) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= LINE else f"{text[:LINE]}… ({len(text):,} characters)"
+    return text if len(text) <= LINE_CHARACTERS else f"{text[:LINE_CHARACTERS]}… ({len(text):,} characters)"
 
 
 def _quoted(before: str, after: str) -> tuple[str, str]:
     """Two texts of one line as JSON; of long ones what lies around their first difference."""
-    if max(len(before), len(after)) <= LINE:
+    if max(len(before), len(after)) <= LINE_CHARACTERS:
         return codec.encode(before).decode(), codec.encode(after).decode()
     return _window(before, after)
 
 
 def _window(before: str, after: str) -> tuple[str, str]:
-    start = max(0, _common(before, after) - _AROUND)
+    start = max(0, _common(before, after) - _AROUND_CHARACTERS)
     return _part(before, start), _part(after, start)
 
 
 def _part(text: str, start: int) -> str:
-    end = "…" if start + LINE < len(text) else ""
-    return f"{'…' if start else ''}{text[start : start + LINE]}{end} ({len(text):,} characters)"
+    end = "…" if start + LINE_CHARACTERS < len(text) else ""
+    return f"{'…' if start else ''}{text[start : start + LINE_CHARACTERS]}{end} ({len(text):,} characters)"
 
 
 def _common(before: str, after: str) -> int:
@@ -292,7 +302,7 @@ def _common(before: str, after: str) -> int:
     return low
 
 
-def _text(number: int, before: str, after: str, layout: Layout) -> Iterator[Row]:
+def _text(number: int, before: str, after: str, layout: Layout) -> Iterator[DiffRow]:
     """Two texts line by line; a line that was changed stands beside what it was.
 
     Before each changed stretch stands which line of either text is its first.
@@ -302,11 +312,11 @@ def _text(number: int, before: str, after: str, layout: Layout) -> Iterator[Row]
     old = new = 1  # the next line of each, the first is 1
     place = 1  # the next line of the rows
 
-    def changed() -> Iterator[Row]:
+    def changed() -> Iterator[DiffRow]:
         nonlocal place
         if apart and (gone or come):
             where = f"{old - len(gone):,} → {new - len(come):,}"
-            yield Row(number, False, "@", (Part(where, "dim"),), number=place)
+            yield DiffRow(number, False, "@", (StyledSpan(where, "dim"),), number=place)
             place += 1
         yield from _hunk(number, gone, come, layout, place)
         place += max(len(gone), len(come))
@@ -327,70 +337,70 @@ def _text(number: int, before: str, after: str, layout: Layout) -> Iterator[Row]
                 old += 1
                 continue
             if mark == "…":
-                yield Row(number, False, "…", (Part(text, "dim"),), number=place)
+                yield DiffRow(number, False, "…", (StyledSpan(text, "dim"),), number=place)
                 equal = int(text.partition(" ")[0])
             else:
-                yield from _both(number, (Part(_cut(text)),), layout, place)
+                yield from _both(number, (StyledSpan(_cut(text)),), layout, place)
                 equal = 1
             old, new, place = old + equal, new + equal, place + 1
     yield from changed()
 
 
-def _both(number: int, parts: Parts, layout: Layout, place: int) -> Iterator[Row]:
+def _both(number: int, parts: Parts, layout: Layout, place: int) -> Iterator[DiffRow]:
     if layout.split:
-        for index, half in enumerate(wrap(parts, layout.half, INDENT)):
-            yield Row(number, False, " ", half, half, number=place, goes_on=index > 0)
+        for index, half in enumerate(wrap(parts, layout.half, INDENT_COLUMNS)):
+            yield DiffRow(number, False, " ", half, half, number=place, goes_on=index > 0)
     else:
         yield from _wrapped(number, " ", parts, layout, place)
 
 
-def _hunk(number: int, gone: list[str], come: list[str], layout: Layout, first: int = 1) -> Iterator[Row]:
+def _hunk(number: int, gone: list[str], come: list[str], layout: Layout, first: int = 1) -> Iterator[DiffRow]:
     """Lines that gave way to others, the first to the first, with the words that differ."""
-    if len(gone) + len(come) > ROWS:  # no one reads so far: what is beyond need not be compared word by word
-        gone, come = gone[:ROWS], come[:ROWS]
+    if len(gone) + len(come) > MAX_ROWS:  # no one reads so far: what is beyond need not be compared word by word
+        gone, come = gone[:MAX_ROWS], come[:MAX_ROWS]
     pairs = [words(old, new) for old, new in zip(gone, come, strict=False)]
     both = len(pairs)
-    olds = [old for old, _ in pairs] + [(Part(_cut(text), "removed"),) for text in gone[both:]]
-    news = [new for _, new in pairs] + [(Part(_cut(text), "added"),) for text in come[both:]]
+    olds = [old for old, _ in pairs] + [(StyledSpan(_cut(text), "removed"),) for text in gone[both:]]
+    news = [new for _, new in pairs] + [(StyledSpan(_cut(text), "added"),) for text in come[both:]]
     if not layout.split:
         for sign, lines in (("−", olds), ("+", news)):
             for place, parts in enumerate(lines, first):
                 yield from _wrapped(number, sign, parts, layout, place)
         return
     for place in range(max(len(olds), len(news))):
-        left = wrap(olds[place], layout.half, INDENT) if place < len(olds) else []
-        right = wrap(news[place], layout.half, INDENT) if place < len(news) else []
+        left = wrap(olds[place], layout.half, INDENT_COLUMNS) if place < len(olds) else []
+        right = wrap(news[place], layout.half, INDENT_COLUMNS) if place < len(news) else []
         for index in range(max(len(left), len(right))):
-            yield Row(
+            yield DiffRow(
                 number, False, "−" if left and not index else " ", left[index] if index < len(left) else (),
                 right[index] if index < len(right) else (), "+" if right and not index else " ",
                 first + place, index > 0,
             )  # fmt: skip
 
 
-def _wrapped(number: int, sign: str, parts: Parts, layout: Layout, place: int) -> Iterator[Row]:
-    for index, piece in enumerate(wrap(parts, max(8, layout.width - 4), INDENT)):
-        yield Row(number, False, " " if index else sign, piece, number=place, goes_on=index > 0)
+def _wrapped(number: int, sign: str, parts: Parts, layout: Layout, place: int) -> Iterator[DiffRow]:
+    for index, piece in enumerate(wrap(parts, max(8, layout.width - 4), INDENT_COLUMNS)):
+        yield DiffRow(number, False, " " if index else sign, piece, number=place, goes_on=index > 0)
 
 
 def words(before: str, after: str) -> tuple[Parts, Parts]:
     """Two lines with the words that differ marked; with none marked where they have too little in common."""
-    if max(len(before), len(after)) > LINE + _SLACK:
+    if max(len(before), len(after)) > LINE_CHARACTERS + _SLACK_CHARACTERS:
         before, after = _window(before, after)
     old, new = _WORD.findall(before), _WORD.findall(after)
-    left: list[Part] = []
-    right: list[Part] = []
+    left: list[StyledSpan] = []
+    right: list[StyledSpan] = []
     same = 0
     for tag, i1, i2, j1, j2 in align(old, new):
         one, other = "".join(old[i1:i2]), "".join(new[j1:j2])
         if tag == "equal":
             same += len(one.strip())
         if one:
-            left.append(Part(one, "removed", tag != "equal"))
+            left.append(StyledSpan(one, "removed", tag != "equal"))
         if other:
-            right.append(Part(other, "added", tag != "equal"))
-    if same < _ALIKE * min(len(before), len(after)):
-        return (Part(before, "removed"),), (Part(after, "added"),)
+            right.append(StyledSpan(other, "added", tag != "equal"))
+    if same < _MIN_ALIKE_SHARE * min(len(before), len(after)):
+        return (StyledSpan(before, "removed"),), (StyledSpan(after, "added"),)
     return tuple(left), tuple(right)
 
 
@@ -399,7 +409,7 @@ def wrap(parts: Parts, width: int, indent: int = 0) -> list[Parts]:
 
     They are parted behind a blank where there is one in the last third, else wherever the width ends.
     """
-    inert = [part._replace(text=line(part.text, 2 * LINE)) for part in parts]
+    inert = [part._replace(text=one_line(part.text, 2 * LINE_CHARACTERS)) for part in parts]
     text = "".join(part.text for part in inert)
     ends: list[int] = []
     start, room = 0, width
@@ -410,10 +420,10 @@ def wrap(parts: Parts, width: int, indent: int = 0) -> list[Parts]:
     return _cut_at(inert, ends)
 
 
-def _cut_at(parts: list[Part], ends: list[int]) -> list[Parts]:
+def _cut_at(parts: list[StyledSpan], ends: list[int]) -> list[Parts]:
     """The parts as lines that end behind so many characters each."""
     out: list[Parts] = []
-    now: list[Part] = []
+    now: list[StyledSpan] = []
     start = 0  # of what is left of the part, in the whole
     stops = iter(ends)
     end = next(stops, 0)

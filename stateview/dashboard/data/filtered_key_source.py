@@ -10,55 +10,55 @@ from operator import itemgetter
 from typing import Any
 
 from ... import codec
-from ...backends.protocol import START, Point, Row, Version
-from ...cli.commands.search import leaf_text, leaves, text_test
+from ...backends.protocol import SUMMARY_BYTES, KeySummary, StateAt, Version
+from ...cli.commands.search import iter_scalars, leaf_text, make_matcher
 from ...errors import Damaged
 from ...manager import StateManager
 from ...states.view import Ref, resolve
-from ..display.redaction import masked, without_masked
-from .key_filter import Filter, quality
-from .key_source import BITE, REST, Order, Page, Stop
+from ..display.redaction import is_redacted, without_masked
+from .key_filter import Filter, score
+from .key_source import REST_FACTOR, WORK_SECONDS, Order, Page, Stop
 
-LIMIT = 10_000  # rows that are held
-PAGE = 1000  # keys read at once
-BATCH = 4_000_000  # bytes of values read at once
-PENDING = 20_000  # changed keys that are looked at one by one; after more everything is searched again
-GONE = 1000  # keys that went, whose places are remembered
+MAX_ROWS = 10_000  # rows that are held
+KEYS_PER_PAGE = 1000  # keys read at once
+BATCH_BYTES = 4_000_000  # bytes of values read at once
+MAX_PENDING_KEYS = 20_000  # changed keys that are looked at one by one; after more everything is searched again
+MAX_GONE_KEYS = 1000  # keys that went, whose places are remembered
 
-Place = tuple[Any, ...]  # what rows are sorted by; no two rows have the same
+SortKey = tuple[Any, ...]  # what rows are sorted by; no two rows have the same
 _first = itemgetter(0)
 
 
-def _by(order: Order, needle: str | None) -> Callable[[Row], Place]:
+def _by(order: Order, needle: str | None) -> Callable[[KeySummary], SortKey]:
     """What puts rows into an order; fuzzy matches into that of their quality where no other is asked for."""
-    orders: dict[Order, Callable[[Row], Place]] = {
+    orders: dict[Order, Callable[[KeySummary], SortKey]] = {
         "newest": lambda row: (-row.time, -row.revision, row.key),
         "oldest": lambda row: (row.time, row.revision, row.key),
         "largest": lambda row: (-row.size, row.key),
         "smallest": lambda row: (row.size, row.key),
     }
     if order == "key":
-        return (lambda row: (row.key,)) if needle is None else lambda row: (-quality(needle, row.key), row.key)
+        return (lambda row: (row.key,)) if needle is None else lambda row: (-score(needle, row.key), row.key)
     return orders[order]
 
 
-class _Found:
+class _Matches:
     """The first rows of all that were found, in their order, while keys are passed one after the other."""
 
-    def __init__(self, by: Callable[[Row], Place], limit: int) -> None:
+    def __init__(self, by: Callable[[KeySummary], SortKey], limit: int) -> None:
         self.by = by
         self.limit = limit
-        self.entries: list[tuple[Place, Row]] = []
-        self.places: dict[str, Place] = {}
-        self.gone: dict[str, Place] = {}  # the latest at the end
+        self.entries: list[tuple[SortKey, KeySummary]] = []
+        self.places: dict[str, SortKey] = {}
+        self.gone: dict[str, SortKey] = {}  # the latest at the end
         self.count = 0  # of all that was found, held or not
-        self.bound: Place | None = None  # rows from here on are not all held
+        self.bound: SortKey | None = None  # rows from here on are not all held
         self.after = ""  # the last key that was passed
         self.seen = 0  # keys passed
         self.sure = True  # whether the count is exact
         self.ended = False
 
-    def add(self, rows: Iterable[Row]) -> None:
+    def add(self, rows: Iterable[KeySummary]) -> None:
         """Take rows in that are new. O(rows held), of few rows O(log) and a move in memory."""
         new = [(self.by(row), row) for row in rows]
         self.count += len(new)
@@ -75,14 +75,14 @@ class _Found:
             self.bound = self.entries[self.limit][0]
             del self.entries[self.limit :]
 
-    def change(self, key: str, row: Row | None) -> None:
+    def change(self, key: str, row: KeySummary | None) -> None:
         """A key was written: its row as it is now, or None where it is not to be found any more. O(log n)."""
         place = self.places.pop(key, None)
         if place is not None:
             del self.entries[self.index(place)]
             self.count -= 1
             self.gone[key] = place
-            if len(self.gone) > GONE:
+            if len(self.gone) > MAX_GONE_KEYS:
                 del self.gone[next(iter(self.gone))]
         elif self.bound is not None:
             self.sure = False  # it may have been counted, or not
@@ -90,7 +90,7 @@ class _Found:
         if row is not None:
             self.add([row])
 
-    def index(self, place: Place) -> int:
+    def index(self, place: SortKey) -> int:
         """How many rows come before a place. O(log n)."""
         return bisect_left(self.entries, place, key=_first)
 
@@ -100,7 +100,7 @@ class _Found:
         return 0 if place is None else self.index(place)
 
 
-class ListSource:
+class FilteredKeys:
     """What a filter finds, in an order: at most 10,000 rows, the first of that order, and the count of all.
 
     `learn` passes all keys in pages; what it has found so far is there at once. What others write later is put in or
@@ -117,7 +117,7 @@ class ListSource:
     """
 
     def __init__(
-        self, manager: StateManager, at: Ref | None = None, text: str = "", order: Order = "key", limit: int = LIMIT,
+        self, manager: StateManager, at: Ref | None = None, text: str = "", order: Order = "key", limit: int = MAX_ROWS,
         redact: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         self.manager = manager
@@ -130,14 +130,14 @@ class ListSource:
         self._match = self._sought.match()
         self._by = _by(order, self._sought.text.lower() if self._sought.kind == "fuzzy" else None)
         searching = self._sought.kind == "values" and self._sought.text
-        self._in_values = text_test(self._sought.text) if searching else None
+        self._in_values = make_matcher(self._sought.text) if searching else None
         self._limit = limit
         self._redact = redact
-        self._point: Point | None = None
+        self._point: StateAt | None = None
         self._total: int | None = None  # keys there are, to say how far the search is
         self._mutex = threading.Lock()
-        self._shown = _Found(self._by, limit)
-        self._scan: _Found | None = self._shown
+        self._shown = _Matches(self._by, limit)
+        self._scan: _Matches | None = self._shown
         self._pending: set[str] | None = set()
         self._halted = False
         self._rested = 0.0  # by `time.monotonic()`: no correcting before
@@ -150,7 +150,7 @@ class ListSource:
             start = max(0, min(start, len(self._shown.entries) - limit))
             return self._cut(start, start + limit, start)
 
-    def near(self, key: str, above: int, below: int, rank: int | None = None) -> Page:  # noqa: ARG002 - places are known here
+    def page_around(self, key: str, above: int, below: int, rank: int | None = None) -> Page:  # noqa: ARG002 - places are known here
         """See `Source.near`. O(log n + above + below)."""
         with self._mutex:
             place = self._shown.index_of(key)
@@ -160,14 +160,14 @@ class ListSource:
         rows = [row for _, row in self._shown.entries[start:end]]
         return Page(start, rows, len(self._shown.entries), place, self.version)
 
-    def _state(self) -> Point | None:
+    def _state(self) -> StateAt | None:
         if self.at is not None and self._point is None:
             self._point = resolve(self.manager.backend, self.at)
         return self._point
 
     # --- searching ---------------------------------------------------------------------------------------------
 
-    def learn(self, stop: Stop) -> float | None:
+    def work(self, stop: Stop) -> float | None:
         """See `Source.learn`. O(keys) for all of it, or their values; O(changes) after that."""
         started = time.monotonic()
         if started < self._rested:
@@ -176,13 +176,13 @@ class ListSource:
         more = True
         while more and not stop():
             more = self._apply() or self._search(stop)
-            if time.monotonic() - started >= BITE:
+            if time.monotonic() - started >= WORK_SECONDS:
                 break
         if correcting:
-            self._rested = time.monotonic() + REST * (time.monotonic() - started)
+            self._rested = time.monotonic() + REST_FACTOR * (time.monotonic() - started)
         if not more and self._lacks():
             with self._mutex:
-                self._scan, more = _Found(self._by, self._limit), True
+                self._scan, more = _Matches(self._by, self._limit), True
         return max(0.0, self._rested - time.monotonic()) if more else None
 
     def _lacks(self) -> bool:
@@ -198,7 +198,7 @@ class ListSource:
             return False
         if not scan.seen and self.at is None:
             self._total = self.manager.head().count
-        rows = self.manager.backend.rows(self._sought.prefix, scan.after, "", PAGE, self._state())
+        rows = self.manager.backend.list_keys(self._sought.prefix, scan.after, "", KEYS_PER_PAGE, self._state())
         found = [row for row in rows if self._match(row.key)]
         if self._in_values is not None:
             holding = self._holding(found, lambda: self._halted or stop())
@@ -209,13 +209,13 @@ class ListSource:
             scan.add(found)
             scan.seen += len(rows)
             scan.after = rows[-1].key if rows else scan.after
-            if len(rows) < PAGE:
+            if len(rows) < KEYS_PER_PAGE:
                 scan.ended = True
                 self._shown, self._scan = scan, None
             self.version += 1
         return not scan.ended
 
-    def _holding(self, rows: list[Row], stop: Stop) -> list[Row] | None:
+    def _holding(self, rows: list[KeySummary], stop: Stop) -> list[KeySummary] | None:
         """Those whose values hold what is sought; None where this was stopped.
 
         Few megabytes are read at once, however large the values are.
@@ -244,18 +244,18 @@ class ListSource:
         except Damaged:
             self._damaged.add(version.key)
             return False
-        if masked(version.key, self._redact):
+        if is_redacted(version.key, self._redact):
             return False
-        return any(self._in_values(leaf_text(leaf)) for _, leaf in leaves(without_masked(value, self._redact)))
+        return any(self._in_values(leaf_text(leaf)) for _, leaf in iter_scalars(without_masked(value, self._redact)))
 
     # --- what others write -------------------------------------------------------------------------------------
 
-    def moved(self, changed: list[str] | None) -> None:
+    def invalidate(self, changed: list[str] | None) -> None:
         """See `Source.moved`. O(changes)."""
         if self.at is not None:
             return
         with self._mutex:
-            if changed is None or self._pending is None or len(self._pending) + len(changed) > PENDING:
+            if changed is None or self._pending is None or len(self._pending) + len(changed) > MAX_PENDING_KEYS:
                 self._pending = None
             else:
                 self._pending.update(changed)
@@ -266,9 +266,9 @@ class ListSource:
             if self._pending is None:
                 self._pending = set()
                 if not self._halted:
-                    self._scan = _Found(self._by, self._limit)
+                    self._scan = _Matches(self._by, self._limit)
                 return False
-            keys = sorted(self._pending)[:PAGE]
+            keys = sorted(self._pending)[:KEYS_PER_PAGE]
             self._pending.difference_update(keys)
         if not keys:
             return False
@@ -285,33 +285,35 @@ class ListSource:
             self.version += 1
         return True
 
-    def _rows_of(self, keys: list[str]) -> dict[str, Row]:
+    def _rows_of(self, keys: list[str]) -> dict[str, KeySummary]:
         """The rows of those keys that are to be found."""
-        found: dict[str, Row] = {}
+        found: dict[str, KeySummary] = {}
         self._damaged.difference_update(keys)
         for start in range(0, len(keys), 100):
             for version in self._read(keys[start : start + 100]):
                 value = version.value or b""
                 if self._in_values is None or self._holds(version):
-                    row = Row(version.key, len(value), value[:START], version.revision, version.time, version.expires)
+                    row = KeySummary(
+                        version.key, len(value), value[:SUMMARY_BYTES], version.revision, version.time, version.expires
+                    )
                     found[row.key] = row
         if self._in_values is None:  # a damaged value has its row all the same
             for key in self._damaged.intersection(keys):
-                found.update((row.key, row) for row in self.manager.backend.rows(key, limit=1) if row.key == key)
+                found.update((row.key, row) for row in self.manager.backend.list_keys(key, limit=1) if row.key == key)
         return found
 
     # --- what is told ------------------------------------------------------------------------------------------
 
     @property
-    def halting(self) -> bool:
+    def is_searching(self) -> bool:
         """See `Source.halting`."""
         return not self._shown.ended and not self._halted
 
-    def halt(self) -> None:
+    def cancel(self) -> None:
         """See `Source.halt`."""
         self._halted = True
 
-    def told(self) -> list[str]:
+    def status(self) -> list[str]:
         """See `Source.told`."""
         shown = self._shown
         said = []
@@ -325,11 +327,11 @@ class ListSource:
         return said
 
 
-def _batches(rows: list[Row]) -> Iterator[list[str]]:
+def _batches(rows: list[KeySummary]) -> Iterator[list[str]]:
     batch: list[str] = []
     held = 0
     for row in rows:
-        if batch and held + row.size > BATCH:
+        if batch and held + row.size > BATCH_BYTES:
             yield batch
             batch, held = [], 0
         batch.append(row.key)

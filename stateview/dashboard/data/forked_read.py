@@ -11,7 +11,7 @@ import msgspec
 T = TypeVar("T")
 
 
-def read_apart(read: Callable[[], T], kind: type[T]) -> Callable[[], T | None]:
+def read_in_fork(read: Callable[[], T], kind: type[T]) -> Callable[[], T | None]:
     """Begin to read in a forked process. To be called while there is no other thread.
 
     Args:

@@ -10,13 +10,13 @@ from msgspec import Raw
 
 from ... import codec
 from ..display.redaction import masked_places
-from ..display.text import size
-from .json_tree import Broken, Node, weigh
+from ..display.text import format_size
+from .json_tree import Broken, Node, estimate_size
 
-COPIED = 1_000_000  # bytes of a value that can be put into a clipboard
+CLIPBOARD_BYTES = 1_000_000  # bytes of a value that can be put into a clipboard
 
 
-class Copied(NamedTuple):
+class CopyOptions(NamedTuple):
     """What can be copied, as labels and texts; and why the value cannot, and how to get it, if it cannot."""
 
     texts: list[tuple[str, str]]
@@ -30,8 +30,8 @@ def refused(node: Node, patterns: tuple[str, ...]) -> str:
         return "masked values are not copied"
     if isinstance(value, Broken):
         return "it cannot be decoded"
-    if weigh(value, COPIED) > COPIED:
-        return f"over {size(COPIED)} are too much for a clipboard"
+    if estimate_size(value, CLIPBOARD_BYTES) > CLIPBOARD_BYTES:
+        return f"over {format_size(CLIPBOARD_BYTES)} are too much for a clipboard"
     if not patterns:
         return ""
     place = next(masked_places(decoded(value), patterns), None)

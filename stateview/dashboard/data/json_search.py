@@ -10,11 +10,21 @@ from typing import Any, NamedTuple
 from msgspec import Raw
 
 from ... import codec
-from ..display.redaction import masked
-from .json_tree import SMALL, TEXT_SHOWN, Broken, Step, has_lines, look_into, room_of, shown_of, start_of_text
+from ..display.redaction import is_redacted
+from .json_tree import (
+    SMALL_BYTES,
+    TEXT_CHARACTERS,
+    Broken,
+    Step,
+    has_lines,
+    look_into,
+    room_of,
+    shown_of,
+    start_of_text,
+)
 
-HITS = 10_000  # places that a search gives
-_PIECE = 256_000  # characters of a text that are searched at once
+MAX_HITS = 10_000  # places that a search gives
+_PIECE_CHARACTERS = 256_000  # characters of a text that are searched at once
 
 _Place = tuple[tuple[Step, ...], Any, bool]  # the steps to a value, the value, and whether it is masked
 
@@ -31,7 +41,7 @@ class Hit(NamedTuple):
 
 
 def search(
-    value: Any, wanted: str, patterns: tuple[str, ...], stop: Callable[[], bool], limit: int = HITS, width: int = 80
+    value: Any, wanted: str, patterns: tuple[str, ...], stop: Callable[[], bool], limit: int = MAX_HITS, width: int = 80
 ) -> Iterator[Hit]:
     """Each place whose name, or whose value if it is no box, holds a text; in document order. O(size).
 
@@ -91,17 +101,17 @@ def _in_lines(
 
 def _places(text: str, needle: str, exact: bool, stop: Callable[[], bool]) -> Iterator[int]:
     """The characters at which a text holds another; looked for in pieces, so that other threads have their turns."""
-    for start in range(0, len(text), _PIECE):
+    for start in range(0, len(text), _PIECE_CHARACTERS):
         if stop():
             return
-        piece = text[start : start + _PIECE + len(needle) - 1]
+        piece = text[start : start + _PIECE_CHARACTERS + len(needle) - 1]
         within = piece if exact else piece.casefold()
         # some letters become two
         ends = None if len(within) == len(piece) else list(accumulate(len(sign.casefold()) for sign in piece))
         place = within.find(needle)
         while place >= 0:
             at = place if ends is None else bisect_right(ends, place)
-            if at >= _PIECE:
+            if at >= _PIECE_CHARACTERS:
                 break
             yield start + at
             place = within.find(needle, place + 1)
@@ -117,7 +127,7 @@ class _Filter:
 
     def passes(self, raw: Raw) -> bool:
         """Whether it must be looked into."""
-        data = bytes(raw) if self.needle and len(memoryview(raw)) <= SMALL else b""
+        data = bytes(raw) if self.needle and len(memoryview(raw)) <= SMALL_BYTES else b""
         if not data or not data.isascii() or b"\\u" in data:
             return True
         return self.needle in (data if self.exact else data.lower())
@@ -138,10 +148,10 @@ def _walk(value: Any, patterns: tuple[str, ...], filter: _Filter) -> Iterator[tu
         if hidden or (isinstance(item, Raw) and not filter.passes(item)):
             yield steps, "", 0
             continue
-        shown = TEXT_SHOWN
+        shown = TEXT_CHARACTERS
         if isinstance(item, Raw):
             start = start_of_text(item)
-            shown = TEXT_SHOWN if start is None else len(start.start)
+            shown = TEXT_CHARACTERS if start is None else len(start.start)
             item = look_into(item, len(steps))
         if isinstance(item, (dict, list)):
             yield steps, "", 0
@@ -153,7 +163,7 @@ def _walk(value: Any, patterns: tuple[str, ...], filter: _Filter) -> Iterator[tu
 def _inside(steps: tuple[Step, ...], box: Any, patterns: tuple[str, ...]) -> Iterator[_Place]:
     if isinstance(box, dict):
         for name, item in box.items():
-            yield (*steps, name), item, masked(name, patterns)
+            yield (*steps, name), item, is_redacted(name, patterns)
     else:
         for index, item in enumerate(box):
             yield (*steps, index), item, False

@@ -13,18 +13,18 @@ from msgspec import Raw
 from ... import codec
 from ...errors import Damaged
 from ...states.json_diff import escape
-from ..display.redaction import MASK, masked
-from ..display.text import size
+from ..display.redaction import MASK, is_redacted
+from ..display.text import format_size
 
-CHUNK = 1_000  # children of one box that are listed together
-TEXT_SHOWN = 1_000_000  # characters of one string that are listed when it is opened
-LINES_SHOWN = 20_000  # and pieces of it
-SMALL = 64_000  # bytes that are decoded whole at once
-_LINE = 1_000  # bytes that are decoded when a line is built, so that its form is known
-_GLANCE = 256_000  # bytes of a box that may be looked into to paint one line
-_AUTO = 4_000_000  # bytes of a box that is opened without being asked for
-_PREVIEW = 8  # children that a folded box tells of
-_LONG = 80  # characters from which on a string can be opened, to be read in lines
+CHILDREN_PER_CHUNK = 1_000  # children of one box that are listed together
+TEXT_CHARACTERS = 1_000_000  # characters of one string that are listed when it is opened
+TEXT_LINES = 20_000  # and pieces of it
+SMALL_BYTES = 64_000  # bytes that are decoded whole at once
+_LINE_BYTES = 1_000  # bytes that are decoded when a line is built, so that its form is known
+_GLANCE_BYTES = 256_000  # bytes of a box that may be looked into to paint one line
+_AUTO_OPEN_BYTES = 4_000_000  # bytes of a box that is opened without being asked for
+_PREVIEW_CHILDREN = 8  # children that a folded box tells of
+_LONG_CHARACTERS = 80  # characters from which on a string can be opened, to be read in lines
 _PLAIN = re.compile(r"[A-Za-z_$][\w$-]*")
 
 Step = str | int  # from a box to what it holds
@@ -44,7 +44,7 @@ class LongText(NamedTuple):
     size: int
 
 
-class Line(NamedTuple):
+class TextRow(NamedTuple):
     """A piece of a text that is shown in lines.
 
     `goes_on` where it continues the line above; `said` where it is none, but tells that there is more.
@@ -81,7 +81,7 @@ class Node:
     @property
     def is_line(self) -> bool:
         """Whether it is a piece of a text."""
-        return isinstance(self.value, Line)
+        return isinstance(self.value, TextRow)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -109,7 +109,7 @@ class Node:
             node = node.parent
         return tuple(reversed(out))
 
-    def look(self, limit: float = float("inf")) -> Any:
+    def decode(self, limit: float = float("inf")) -> Any:
         """The value with its outermost level decoded, if that is no longer than `limit` bytes; else `Raw`."""
         if isinstance(self.value, Raw) and len(memoryview(self.value)) <= limit:
             text = start_of_text(self.value)
@@ -127,14 +127,14 @@ class Node:
             first = bytes(memoryview(value)[:1])
             if first in (b"{", b"["):
                 return len(memoryview(value)) > 2
-            return first == b'"' and len(memoryview(value)) > _LONG
+            return first == b'"' and len(memoryview(value)) > _LONG_CHARACTERS
         if isinstance(value, LongText):
             return True
         if isinstance(value, str):
             return has_lines(value)
         return isinstance(value, (dict, list)) and bool(value)
 
-    def expand(self, width: int, patterns: tuple[str, ...]) -> list[Node]:
+    def children_of(self, width: int, patterns: tuple[str, ...]) -> list[Node]:
         """Open it and return its children.
 
         Args:
@@ -148,16 +148,16 @@ class Node:
         return self.children
 
     def _build(self, width: int, patterns: tuple[str, ...]) -> Iterator[Node]:
-        value = self.look()
+        value = self.decode()
         if isinstance(value, LongText):
-            self.items = text_lines(value.start, width, size(value.size))
+            self.items = text_lines(value.start, width, format_size(value.size))
         elif isinstance(value, str):
             self.items = text_lines(value, width)
         else:
             self.items = list(value) if isinstance(value, (dict, list)) else []
-        if len(self.items) > CHUNK and isinstance(value, (dict, list)):
-            for start in range(0, len(self.items), CHUNK):
-                yield Node(self, range(start, min(start + CHUNK, len(self.items))), value)
+        if len(self.items) > CHILDREN_PER_CHUNK and isinstance(value, (dict, list)):
+            for start in range(0, len(self.items), CHILDREN_PER_CHUNK):
+                yield Node(self, range(start, min(start + CHILDREN_PER_CHUNK, len(self.items))), value)
         else:
             for index in range(len(self.items)):
                 yield self._child(index, self, patterns)
@@ -171,10 +171,10 @@ class Node:
     def _child(self, index: int, parent: Node, patterns: tuple[str, ...]) -> Node:
         item = self.items[index]
         if isinstance(self.value, dict):
-            node = Node(parent, item, self.value[item], masked(item, patterns))
+            node = Node(parent, item, self.value[item], is_redacted(item, patterns))
         else:
             node = Node(parent, index, item)
-        node.look(_LINE)
+        node.decode(_LINE_BYTES)
         return node
 
 
@@ -183,10 +183,10 @@ def look_into(raw: Raw, depth: int) -> Any:
     view = memoryview(raw)
     if depth >= codec.MAX_DEPTH:
         return Broken(f"nested over {codec.MAX_DEPTH} levels deep; not shown")
-    if len(view) > _LONG and view[0] in b"-0123456789":  # its digits are shown as they are stored
+    if len(view) > _LONG_CHARACTERS and view[0] in b"-0123456789":  # its digits are shown as they are stored
         return raw
     try:
-        return codec.decode(bytes(raw)) if len(view) <= SMALL else codec.decode_level(raw)
+        return codec.decode(bytes(raw)) if len(view) <= SMALL_BYTES else codec.decode_level(raw)
     except Damaged as error:
         return Broken(str(error))
 
@@ -194,9 +194,9 @@ def look_into(raw: Raw, depth: int) -> Any:
 def start_of_text(raw: Raw) -> LongText | None:
     """The start of a string that is too long to be shown whole; None for all else. O(TEXT_SHOWN)."""
     view = memoryview(raw)
-    if len(view) <= 4 * TEXT_SHOWN or view[0] != ord('"'):
+    if len(view) <= 4 * TEXT_CHARACTERS or view[0] != ord('"'):
         return None
-    for end in range(TEXT_SHOWN, TEXT_SHOWN - 16, -1):  # not inside a character or an escape
+    for end in range(TEXT_CHARACTERS, TEXT_CHARACTERS - 16, -1):  # not inside a character or an escape
         try:
             return LongText(codec.decode(bytes(view[:end]) + b'"'), len(view))
         except Damaged:
@@ -218,14 +218,14 @@ class Tree:
     """
 
     def __init__(
-        self, value: Any, patterns: tuple[str, ...] = (), hidden: bool = False, width: int = _LONG,
+        self, value: Any, patterns: tuple[str, ...] = (), hidden: bool = False, width: int = _LONG_CHARACTERS,
         kept: dict[Path, bool] | None = None, budget: int = 300,
     ) -> None:  # fmt: skip
         self.root = Node(None, None, value, hidden)
         self.patterns = patterns
         self.width = width
         self.rows: list[Node] = []
-        self.root.look()
+        self.root.decode()
         if not hidden and isinstance(self.root.value, (dict, list)) and self.root.value:
             self._grow(kept or {}, budget)
             self.rows = list(_below(self.root))
@@ -237,7 +237,7 @@ class Tree:
         self.root.depth = 0
         self.rows = [self.root]
         if self.root.can_open() and kept.get((), True):
-            self.root.expand(self.width, self.patterns)
+            self.root.children_of(self.width, self.patterns)
             self.rows += _below(self.root)
 
     def _grow(self, kept: dict[Path, bool], budget: int) -> None:
@@ -253,7 +253,7 @@ class Tree:
                     wanted = _children(node) <= budget
                 if not wanted:
                     continue
-            children = node.expand(self.width, self.patterns)
+            children = node.children_of(self.width, self.patterns)
             budget -= len(children)
             pending.extend(children)
 
@@ -277,7 +277,7 @@ class Tree:
             if isinstance(node.value, (str, LongText)) and node.children is not None:
                 node.children = None
                 if node.open:
-                    node.expand(width, self.patterns)
+                    node.children_of(width, self.patterns)
             elif node.children is not None:
                 pending += node.children
         self.rows = ([self.root] if self.root.depth == 0 else []) + list(_below(self.root))
@@ -296,10 +296,10 @@ class Tree:
         """Open a line. O(lines below it that become visible)."""
         node = self.rows[index]
         if node.can_open() and not node.open:
-            node.expand(self.width, self.patterns)
+            node.children_of(self.width, self.patterns)
             self.rows[index + 1 : index + 1] = _below(node)
 
-    def fold(self, index: int) -> None:
+    def collapse(self, index: int) -> None:
         """Close a line."""
         node = self.rows[index]
         if node.open:
@@ -314,7 +314,7 @@ class Tree:
     def open_all(self, index: int, limit: int) -> bool:
         """Open all below a line, level by level, up to `limit` new lines; whether that was all."""
         top = self.rows[index]
-        self.fold(index)
+        self.collapse(index)
         pending = deque([top])
         every = True
         while pending:
@@ -324,13 +324,13 @@ class Tree:
             if not node.open and _children(node) > limit:
                 every = False
                 continue
-            children = node.expand(self.width, self.patterns)
+            children = node.children_of(self.width, self.patterns)
             limit -= len(children)
             pending.extend(children)
         self.rows[index + 1 : index + 1] = _below(top)
         return every
 
-    def beside(self, index: int, by: int) -> int:
+    def sibling(self, index: int, by: int) -> int:
         """The index of the next (`by` 1) or the last (-1) line of the same box; the same index where there is none."""
         depth = self.rows[index].depth
         at = index + by
@@ -338,7 +338,7 @@ class Tree:
             at += by
         return at if 0 <= at < len(self.rows) and self.rows[at].depth == depth else index
 
-    def above(self, index: int) -> int:
+    def parent(self, index: int) -> int:
         """The index of the line that holds this one; the same index at the top."""
         parent = self.rows[index].parent
         at = index
@@ -346,7 +346,7 @@ class Tree:
             at -= 1
         return at if at >= 0 else index
 
-    def reveal(self, steps: tuple[Step, ...], at: int | None = None) -> int:
+    def expand_to(self, steps: tuple[Step, ...], at: int | None = None) -> int:
         """Open the way to a place, and return the index of its line, or of the nearest one above it that is there.
 
         Args:
@@ -371,7 +371,7 @@ class Tree:
             index = self.rows.index(node, index)
             if node is not way[-1]:
                 self.open(index)
-        if at is not None and there and isinstance(node.look(), (str, LongText)) and node.can_open():
+        if at is not None and there and isinstance(node.decode(), (str, LongText)) and node.can_open():
             self.open(index)
             index += 1 + line_at(node.items, at)
         return index
@@ -393,17 +393,17 @@ def _children(node: Node) -> float:
         return len(node.children)
     if isinstance(node.step, range):
         return len(node.step)
-    value = node.look(_AUTO)
+    value = node.decode(_AUTO_OPEN_BYTES)
     if isinstance(value, str):
-        return value.count("\n") + 1 if "\n" in value and len(value) <= _GLANCE else float("inf")
+        return value.count("\n") + 1 if "\n" in value and len(value) <= _GLANCE_BYTES else float("inf")
     if not isinstance(value, (dict, list)):
         return float("inf") if isinstance(value, (Raw, LongText)) else 0
-    return len(value) if len(value) <= CHUNK else -(-len(value) // CHUNK)
+    return len(value) if len(value) <= CHILDREN_PER_CHUNK else -(-len(value) // CHILDREN_PER_CHUNK)
 
 
 def _step_into(node: Node, step: Step, tree: Tree) -> list[Node] | None:
     """The lines, from a box's down to that of what it holds at a step."""
-    if node.masked or not isinstance(node.look(), (dict, list)):
+    if node.masked or not isinstance(node.decode(), (dict, list)):
         return None
     children = _peek(node, tree)
     if isinstance(node.value, dict):
@@ -418,7 +418,7 @@ def _step_into(node: Node, step: Step, tree: Tree) -> list[Node] | None:
     way: list[Node] = []
     if children[0].is_range:
         place = step if isinstance(step, int) else node.items.index(step)
-        way = [children[place // CHUNK]]
+        way = [children[place // CHILDREN_PER_CHUNK]]
         children = _peek(way[0], tree)
     return [*way, next(child for child in children if child.step == step)]
 
@@ -426,12 +426,12 @@ def _step_into(node: Node, step: Step, tree: Tree) -> list[Node] | None:
 def _peek(node: Node, tree: Tree) -> list[Node]:
     """The children of a node, which is left open or closed as it is."""
     was = node.open
-    children = node.expand(tree.width, tree.patterns)
+    children = node.children_of(tree.width, tree.patterns)
     node.open = was
     return children
 
 
-def text_lines(text: str, width: int, whole: str = "") -> list[Line]:
+def text_lines(text: str, width: int, whole: str = "") -> list[TextRow]:
     """A text in lines, those that are too long in pieces; and what of it is left out. O(TEXT_SHOWN).
 
     Args:
@@ -440,24 +440,24 @@ def text_lines(text: str, width: int, whole: str = "") -> list[Line]:
         whole: how large all of it is, if the text is only its start.
 
     """
-    out = list(islice(_pieces(text[:TEXT_SHOWN], width), LINES_SHOWN))
-    if whole or len(text) > TEXT_SHOWN or len(out) == LINES_SHOWN:
+    out = list(islice(_pieces(text[:TEXT_CHARACTERS], width), TEXT_LINES))
+    if whole or len(text) > TEXT_CHARACTERS or len(out) == TEXT_LINES:
         told = f"the start is shown, of {whole or f'{len(text):,} characters'}; y has the command that prints all"
-        out.append(Line(told, said=True))
+        out.append(TextRow(told, said=True))
     return out
 
 
-def _pieces(text: str, width: int) -> Iterator[Line]:
+def _pieces(text: str, width: int) -> Iterator[TextRow]:
     for line in text.split("\n"):
         room = room_of(line, width)
-        yield Line(line[:room])
+        yield TextRow(line[:room])
         for start in range(room, len(line), room):
-            yield Line(line[start : start + room], goes_on=True)
+            yield TextRow(line[start : start + room], goes_on=True)
 
 
 def has_lines(text: str) -> bool:
     """Whether a string can be opened, to be read in lines."""
-    return len(text) > _LONG or "\n" in text
+    return len(text) > _LONG_CHARACTERS or "\n" in text
 
 
 def room_of(line: str, width: int) -> int:
@@ -465,7 +465,7 @@ def room_of(line: str, width: int) -> int:
     return width if line.isascii() else max(1, width // 2)
 
 
-def line_at(lines: list[Line], at: int) -> int:
+def line_at(lines: list[TextRow], at: int) -> int:
     """The index of the line that shows a character of a text, or else of the last, which says what is left out."""
     end = 0
     for index, line in enumerate(lines):
@@ -476,16 +476,16 @@ def line_at(lines: list[Line], at: int) -> int:
     return len(lines) - 1
 
 
-def start_of(lines: list[Line], index: int) -> int:
+def start_of(lines: list[TextRow], index: int) -> int:
     """The character of a text with which a line begins."""
     return sum(len(line.text) for line in lines[:index]) + sum(not line.goes_on for line in lines[1 : index + 1])
 
 
 def shown_of(text: str, width: int) -> int:
     """How many characters of a text `text_lines` lists. O(TEXT_SHOWN)."""
-    if len(text) < LINES_SHOWN:
+    if len(text) < TEXT_LINES:
         return len(text)
-    pieces = islice(_pieces(text[:TEXT_SHOWN], width), LINES_SHOWN)
+    pieces = islice(_pieces(text[:TEXT_CHARACTERS], width), TEXT_LINES)
     return sum(len(piece.text) + (not piece.goes_on) for piece in pieces) - 1
 
 
@@ -494,7 +494,7 @@ def pointer_of(steps: tuple[Step, ...]) -> str:
     return "".join(f"/{escape(step)}" for step in steps)
 
 
-def weigh(value: Any, limit: int) -> int:
+def estimate_size(value: Any, limit: int) -> int:
     """About how many bytes a value takes as JSON; anything above `limit` where it is more. O(limit / 16)."""
     total = 0
     pending = [value]
@@ -554,17 +554,17 @@ def label(step: Step) -> str:
     """A member's name, or an index. A name that could be taken for something else is in quotes."""
     if isinstance(step, int):
         return str(step)
-    return step if len(step) < _LONG and _PLAIN.fullmatch(step) else codec.encode(step).decode()
+    return step if len(step) < _LONG_CHARACTERS and _PLAIN.fullmatch(step) else codec.encode(step).decode()
 
 
 def preview(node: Node, room: int, patterns: tuple[str, ...]) -> str:
     """The first things that a folded box holds, in at most `room` characters."""
-    value = node.look(_GLANCE)
+    value = node.decode(_GLANCE_BYTES)
     parts: list[str] = []
     if isinstance(value, dict):
-        for name, item in islice(value.items(), _PREVIEW):
-            parts.append(f"{label(name)}: {MASK if masked(name, patterns) else scalar(item, 24)}")
+        for name, item in islice(value.items(), _PREVIEW_CHILDREN):
+            parts.append(f"{label(name)}: {MASK if is_redacted(name, patterns) else scalar(item, 24)}")
     elif isinstance(value, list):
-        parts = [scalar(item, 24) for item in islice(value, _PREVIEW)]
+        parts = [scalar(item, 24) for item in islice(value, _PREVIEW_CHILDREN)]
     more = parts and len(value) > len(parts)
     return (", ".join(parts) + (", …" if more else ""))[:room]

@@ -48,7 +48,7 @@ class Filter(NamedTuple):
             return lambda key: pattern.match(key) is not None
         if self.kind == "fuzzy":
             needle = self.text.lower()
-            return lambda key: holds(needle, key)
+            return lambda key: is_subsequence(needle, key)
         return lambda key: key.startswith(self.prefix)
 
 
@@ -57,7 +57,7 @@ def _lower(text: str) -> str:
     return lowered if len(lowered) == len(text) else "".join(sign.lower()[0] for sign in text)
 
 
-def holds(needle: str, text: str) -> bool:
+def is_subsequence(needle: str, text: str) -> bool:
     """Whether a text has the characters of a needle in lower case, in their order. O(length)."""
     lowered, place = _lower(text), -1
     for sign in needle:
@@ -67,7 +67,7 @@ def holds(needle: str, text: str) -> bool:
     return True
 
 
-def places(needle: str, text: str) -> list[int]:
+def match_positions(needle: str, text: str) -> list[int]:
     """Where the characters of a needle stand in a text that holds them: together if they can, else close. O(length)."""
     lowered, needle = _lower(text), needle.lower()
     start = lowered.find(needle)
@@ -89,10 +89,10 @@ def places(needle: str, text: str) -> list[int]:
     return found[::-1]
 
 
-def quality(needle: str, text: str) -> int:
+def score(needle: str, text: str) -> int:
     """How well a text that holds a needle answers to it: letters together, and at the starts of words. O(length)."""
     score, last = 0, -1
-    for place in places(needle, text):
+    for place in match_positions(needle, text):
         if place == last + 1 and last >= 0:
             score += 6
         elif place == 0 or not text[place - 1].isalnum():

@@ -10,17 +10,17 @@ from collections.abc import Callable
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
-from ...backends.protocol import Point, Row, prefix_end
+from ...backends.protocol import KeySummary, StateAt, prefix_end
 from ...errors import StateException
 from ...manager import StateManager
 from ...states.view import Ref, resolve
 from .key_filter import Filter
 
-STEP = 4096  # keys between two anchors
-BITE = 0.05  # seconds of one piece of work in the background
-REST = 14.0  # a piece that only corrects is followed by so many times its own length of rest
-AT_ONCE = 8  # gaps that a read counts again itself, in about half a millisecond each
-FIRST = 256  # rows of the page that is read before there is a screen
+KEYS_PER_ANCHOR = 4096  # keys between two anchors
+WORK_SECONDS = 0.05  # seconds of one piece of work in the background
+REST_FACTOR = 14.0  # a piece that only corrects is followed by so many times its own length of rest
+RECOUNTS_PER_READ = 8  # gaps that a read counts again itself, in about half a millisecond each
+FIRST_PAGE_ROWS = 256  # rows of the page that is read before there is a screen
 
 Order = str
 ORDERS: tuple[Order, ...] = ("key", "newest", "oldest", "largest", "smallest")
@@ -36,13 +36,13 @@ class Page(NamedTuple):
     """
 
     start: int
-    rows: list[Row]
+    rows: list[KeySummary]
     total: int | None
     place: int
     version: int
 
 
-class Source(Protocol):
+class KeySource(Protocol):
     """What a list of keys shows. Methods that read run on threads, and raise what the backend raises."""
 
     manager: StateManager
@@ -54,29 +54,29 @@ class Source(Protocol):
     def page(self, start: int, limit: int) -> Page:
         """Rows from an index on; the last ones where it is beyond the end."""
 
-    def near(self, key: str, above: int, below: int, rank: int | None = None) -> Page:
+    def page_around(self, key: str, above: int, below: int, rank: int | None = None) -> Page:
         """Rows around a key: some above it, and some from it on. `rank` is its index where that is known."""
 
-    def moved(self, changed: list[str] | None) -> None:
+    def invalidate(self, changed: list[str] | None) -> None:
         """Others may have written these keys, or any. Reads nothing."""
 
-    def learn(self, stop: Stop) -> float | None:
+    def work(self, stop: Stop) -> float | None:
         """Do some work in the background. Returns the seconds to rest before there is more; None: there is no more."""
 
-    def halt(self) -> None:
+    def cancel(self) -> None:
         """Find no more than was found."""
 
     @property
-    def halting(self) -> bool:
+    def is_searching(self) -> bool:
         """Whether there is a search that `halt` would end."""
 
-    def told(self) -> list[str]:
+    def status(self) -> list[str]:
         """What to know of it, in words, beside how many rows there are. Holds no stored text."""
 
 
 def open_source(
     manager: StateManager, at: Ref | None = None, text: str = "", order: Order = "key", redact: tuple[str, ...] = ()
-) -> Source:  # fmt: skip
+) -> KeySource:  # fmt: skip
     """What shows the keys that a filter finds, in an order. Reads nothing.
 
     Args:
@@ -89,13 +89,13 @@ def open_source(
     """
     sought = Filter.parse(text)
     if order == "key" and sought.ranged:
-        return RangeSource(manager, at, sought.prefix, text)
-    from .filtered_key_source import ListSource
+        return KeyRange(manager, at, sought.prefix, text)
+    from .filtered_key_source import FilteredKeys
 
-    return ListSource(manager, at, text, order, redact=redact)
+    return FilteredKeys(manager, at, text, order, redact=redact)
 
 
-class Gaps:
+class RankIndex:
     """Where the keys of a long range lie: anchors far apart, and how many keys there are between two of them.
 
     A gap is known by its anchor `low`: it holds the keys above that, up to the next anchor. The size of the last may be
@@ -151,7 +151,7 @@ class Gaps:
         self.sizes[index : index + 1] = [size, None if rest is None else max(0, rest - size)]
 
 
-class RangeSource:
+class KeyRange:
     """The keys with a prefix, in their order.
 
     Pages are read by key. Any rank is reached from an anchor at most 4,096 keys away; the anchors are found in the
@@ -168,7 +168,7 @@ class RangeSource:
     """
 
     order: Order = "key"
-    halting = False
+    is_searching = False
 
     def __init__(self, manager: StateManager, at: Ref | None = None, prefix: str = "", text: str | None = None) -> None:
         self.manager = manager
@@ -177,15 +177,15 @@ class RangeSource:
         self.text = prefix if text is None else text
         self.version = 0
         self._end = prefix_end(prefix)
-        self._point: Point | None = None
-        self._gaps = Gaps()
+        self._point: StateAt | None = None
+        self._gaps = RankIndex()
         self._rested = 0.0  # by `time.monotonic()`: no correcting before
         self._mutex = threading.Lock()
 
     # --- reading -----------------------------------------------------------------------------------------------
 
     def page(self, start: int, limit: int) -> Page:
-        """See `Source.page`. O(log n + limit) where ranks are known, else O(distance to the nearest end) more."""
+        """See `KeySource.page`. O(log n + limit) where ranks are known, else O(distance to the nearest end) more."""
         version, total = self.version, self._total()
         if total is not None and start + limit >= total:
             rows = self._rows(limit=max(1, min(limit, total - start)), backwards=True)
@@ -203,8 +203,8 @@ class RangeSource:
             start = max(0, total - len(rows))
         return self._told(start, rows, total, version)
 
-    def near(self, key: str, above: int, below: int, rank: int | None = None) -> Page:
-        """See `Source.near`. O(log n + above + below), and O(4,096 keys of the index) where the rank is not known."""
+    def page_around(self, key: str, above: int, below: int, rank: int | None = None) -> Page:
+        """See `KeySource.page_around`. O(log n + above + below); O(4,096 keys of the index) more without a rank."""
         version, total = self.version, self._total()
         up = self._rows(before=key, limit=max(1, above), backwards=True)
         down = self._rows(after=up[-1].key if up else "", limit=below)
@@ -233,20 +233,22 @@ class RangeSource:
         """How many keys there are; None while that is not known. Reads."""
         return self._total()
 
-    def _told(self, start: int, rows: list[Row], total: int | None, version: int, place: int | None = None) -> Page:
+    def _told(
+        self, start: int, rows: list[KeySummary], total: int | None, version: int, place: int | None = None
+    ) -> Page:
         if total is not None:
             total = max(total, start + len(rows))
         return Page(start, rows, total, start if place is None else place, version)
 
-    def _state(self) -> Point | None:
+    def _state(self) -> StateAt | None:
         if self.at is not None and self._point is None:
             self._point = resolve(self.manager.backend, self.at)
         return self._point
 
     def _rows(
         self, after: str = "", before: str = "", limit: int = 1, skip: int = 0, backwards: bool = False
-    ) -> list[Row]:
-        return self.manager.backend.rows(self.prefix, after, before, limit, self._state(), skip, backwards)
+    ) -> list[KeySummary]:
+        return self.manager.backend.list_keys(self.prefix, after, before, limit, self._state(), skip, backwards)
 
     def _count(self, low: str, high: str | None) -> int:
         return self.manager.backend.count(low, self._end if high is None else high, self._state())
@@ -260,7 +262,7 @@ class RangeSource:
             return self._count(self.prefix, None)
         with self._mutex:
             doubtful = list(self._gaps.doubtful)
-        if len(doubtful) <= AT_ONCE:
+        if len(doubtful) <= RECOUNTS_PER_READ:
             for low in doubtful:
                 self._count_gap(low)
         with self._mutex:
@@ -277,16 +279,16 @@ class RangeSource:
 
     # --- learning ----------------------------------------------------------------------------------------------
 
-    def moved(self, changed: list[str] | None) -> None:
-        """See `Source.moved`. O(changes)."""
+    def invalidate(self, changed: list[str] | None) -> None:
+        """See `KeySource.invalidate`. O(changes)."""
         if self.at is not None:
             return
         with self._mutex:
             self._gaps.doubt(changed)
         self.version += 1
 
-    def learn(self, stop: Stop) -> float | None:
-        """See `Source.learn`. O(keys of the index) once, and then O(4,096 keys) for each gap that was written to."""
+    def work(self, stop: Stop) -> float | None:
+        """See `KeySource.work`. O(keys of the index) once, and then O(4,096 keys) for each gap that was written to."""
         if self._ranked():
             return None
         started, correcting = time.monotonic(), self._gaps.whole
@@ -295,10 +297,10 @@ class RangeSource:
         more = True
         while more and not stop():
             more = self._learn_one()
-            if time.monotonic() - started >= BITE:
+            if time.monotonic() - started >= WORK_SECONDS:
                 break
         if correcting:
-            self._rested = time.monotonic() + REST * (time.monotonic() - started)
+            self._rested = time.monotonic() + REST_FACTOR * (time.monotonic() - started)
         return max(0.0, self._rested - time.monotonic()) if more else None
 
     def _learn_one(self) -> bool:
@@ -306,7 +308,10 @@ class RangeSource:
         gaps = self._gaps
         with self._mutex:
             doubtful = next(iter(gaps.doubtful), None)
-            wide = next((low for low, size in zip(gaps.lows, gaps.sizes, strict=True) if (size or 0) > 2 * STEP), None)
+            wide = next(
+                (low for low, size in zip(gaps.lows, gaps.sizes, strict=True) if (size or 0) > 2 * KEYS_PER_ANCHOR),
+                None,
+            )
             whole, last = gaps.whole, gaps.lows[-1]
             counted = gaps.sizes[-1] is not None
         if not whole and not counted:
@@ -338,19 +343,19 @@ class RangeSource:
 
     def _divide(self, low: str) -> None:
         """Put an anchor into a gap that is wide."""
-        found = self._rows(after=low, skip=STEP - 1, limit=1)
+        found = self._rows(after=low, skip=KEYS_PER_ANCHOR - 1, limit=1)
         with self._mutex:
             high = self._gaps.high(low)
             if found and high != "" and (high is None or found[0].key < high):
-                self._gaps.divide(low, found[0].key, STEP)
+                self._gaps.divide(low, found[0].key, KEYS_PER_ANCHOR)
             else:  # it has become smaller since it was counted
                 self._gaps.doubtful.add(low)
 
-    def halt(self) -> None:
-        """See `Source.halt`: nothing is searched here."""
+    def cancel(self) -> None:
+        """See `KeySource.cancel`: nothing is searched here."""
 
-    def told(self) -> list[str]:
-        """See `Source.told`."""
+    def status(self) -> list[str]:
+        """See `KeySource.status`."""
         return []
 
 
@@ -366,19 +371,19 @@ class Prefetch:
     """
 
     def __init__(self, manager: StateManager, at: Ref | None = None, *, apart: bool = False) -> None:
-        self.source = RangeSource(manager, at)
+        self.source = KeyRange(manager, at)
         self._page: Page | None = None
         self._error: Exception | None = None
         self._ended = threading.Event()
         self._apart: Callable[[], Page | None] = lambda: None
         if apart and hasattr(os, "fork"):
-            from .forked_read import read_apart
+            from .forked_read import read_in_fork
 
-            self._apart = read_apart(self._first, Page)
+            self._apart = read_in_fork(self._first, Page)
         threading.Thread(target=self._read, name="prefetch", daemon=True).start()
 
     def _first(self) -> Page:
-        return self.source.page(0, FIRST)
+        return self.source.page(0, FIRST_PAGE_ROWS)
 
     def _read(self) -> None:
         try:

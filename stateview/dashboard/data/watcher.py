@@ -9,24 +9,24 @@ from typing import NamedTuple
 
 from textual.message_pump import MessagePump
 
-from ...backends.protocol import Head, Mark, Point
+from ...backends.protocol import CheckpointRecord, Head, StateAt
 from ...errors import HistoryPruned, StateException
 from ...manager import StateManager
 
-LOOK = 0.3  # seconds of one wait, between which checkpoints and expiry are looked at
-PACE = 0.2  # seconds between two tellings at least: more no one can read, and each paints half the screen
-SHARE = 5.0  # a look is followed by at least so many times its own length of rest
-PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds between tries while the backend is lost
+WAIT_SECONDS = 0.3  # seconds of one wait, between which checkpoints and expiry are looked at
+NOTIFY_SECONDS = 0.2  # seconds between two tellings at least: more no one can read, and each paints half the screen
+REST_FACTOR = 5.0  # a look is followed by at least so many times its own length of rest
+RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0)  # seconds between tries while the backend is lost
 
 
-class Moved(NamedTuple):
+class NamespaceChange(NamedTuple):
     """The namespace is not what it was: its head, and the keys that may differ; None where that cannot be told."""
 
     head: Head
     changed: list[str] | None
-    marks: list[Mark]
+    marks: list[CheckpointRecord]
 
-    def after(self, earlier: Moved | None) -> Moved:
+    def after(self, earlier: NamespaceChange | None) -> NamespaceChange:
         """Both this and an earlier one, as one."""
         if earlier is None:
             return self
@@ -34,7 +34,7 @@ class Moved(NamedTuple):
         return self._replace(changed=None if both is None else sorted(both))
 
 
-class Lost(NamedTuple):
+class ConnectionLost(NamedTuple):
     """The backend does not answer: why, since when, and when it is tried again (both `time.monotonic()`)."""
 
     error: Exception
@@ -42,7 +42,7 @@ class Lost(NamedTuple):
     again: float
 
 
-class Live:
+class NamespaceWatcher:
     """Watches one namespace until it is closed.
 
     Args:
@@ -54,8 +54,8 @@ class Live:
     """
 
     def __init__(
-        self, owner: MessagePump, manager: StateManager, moved: Callable[[Moved], None],
-        lost: Callable[[Lost | None], None],
+        self, owner: MessagePump, manager: StateManager, moved: Callable[[NamespaceChange], None],
+        lost: Callable[[ConnectionLost | None], None],
     ) -> None:  # fmt: skip
         self._owner = owner
         self._manager = manager
@@ -63,7 +63,7 @@ class Live:
         self._lost = lost
         self._closed = False
         self._now = threading.Event()
-        self._known: tuple[Point, Head, list[Mark]] | None = None
+        self._known: tuple[StateAt, Head, list[CheckpointRecord]] | None = None
         threading.Thread(target=self._watch, name="live", daemon=True).start()
 
     def look(self) -> None:
@@ -83,9 +83,9 @@ class Live:
                 self._look()
             except (StateException, OSError) as error:
                 since = since or started
-                pause = PAUSES[min(tries, len(PAUSES) - 1)]
+                pause = RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]
                 tries += 1
-                self._tell(self._lost, Lost(error, since, time.monotonic() + pause))
+                self._tell(self._lost, ConnectionLost(error, since, time.monotonic() + pause))
                 self._rest(pause)
                 continue
             if tries:
@@ -93,10 +93,10 @@ class Live:
                 self._tell(self._lost, None)
             took = time.monotonic() - started
             try:
-                self._manager.backend.wait(self._known[0].revision if self._known else 0, LOOK)
+                self._manager.backend.wait(self._known[0].revision if self._known else 0, WAIT_SECONDS)
             except (StateException, OSError):
                 continue  # the next look meets it again, and tells
-            self._rest(max(PACE, SHARE * took) if took > PACE else PACE)
+            self._rest(max(NOTIFY_SECONDS, REST_FACTOR * took) if took > NOTIFY_SECONDS else NOTIFY_SECONDS)
 
     def _rest(self, seconds: float) -> None:
         self._now.wait(seconds)
@@ -106,24 +106,26 @@ class Live:
         backend = self._manager.backend
         moment = backend.now()
         head, marks = backend.head(), backend.marks()
-        now = Point(head.revision, moment)
+        now = StateAt(head.revision, moment)
         if self._known is None:
             self._known = now, head, marks
-            self._tell(self._moved, Moved(head, None, marks))  # something may have been written since it was read
+            self._tell(
+                self._moved, NamespaceChange(head, None, marks)
+            )  # something may have been written since it was read
             return
         was, known, known_marks = self._known
         self._known = now, head, marks
         if head.lineage != known.lineage or head.revision < known.revision:  # dropped, or another one in its place
-            self._tell(self._moved, Moved(head, None, marks))
+            self._tell(self._moved, NamespaceChange(head, None, marks))
             return
         changed: list[str] | None = []
         if head.revision != known.revision or head.count != known.count:
             try:
-                changed = backend.changed(was, now)
+                changed = backend.changed_keys(was, now)
             except HistoryPruned:  # more was written meanwhile than is kept
                 changed = None
         if changed or changed is None or marks != known_marks:
-            self._tell(self._moved, Moved(head, changed, marks))
+            self._tell(self._moved, NamespaceChange(head, changed, marks))
 
     def _tell(self, what: Callable[..., None], news: object) -> None:
         if not self._closed:

@@ -11,11 +11,11 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Label
 
-from ..display.text import line
+from ..display.text import one_line
 
-_LINES = 200  # of a question
-_COMMAND = 3  # lines that a command line takes at most
-_LONGEST = 2_000  # characters of one of them
+_MAX_LINES = 200  # of a question
+_COMMAND_LINES = 3  # lines that a command line takes at most
+_LINE_CHARACTERS = 2_000  # characters of one of them
 
 
 class Confirm(ModalScreen[bool]):
@@ -53,9 +53,9 @@ class Confirm(ModalScreen[bool]):
         self, question: Sequence[str], command: str = "", *, title: str = "Sure?", destructive: bool = True
     ) -> None:
         super().__init__()
-        self._question = [line(one, _LONGEST) for one in question[:_LINES]]
-        self._command = line(command, _LONGEST)
-        self._title = line(title, 60)
+        self._question = [one_line(one, _LINE_CHARACTERS) for one in question[:_MAX_LINES]]
+        self._command = one_line(command, _LINE_CHARACTERS)
+        self._title = one_line(title, 60)
         self._destructive = destructive
 
     def compose(self) -> ComposeResult:
@@ -76,7 +76,7 @@ class Confirm(ModalScreen[bool]):
     def on_resize(self) -> None:
         """What is asked may take what the rest leaves: the border, the command line, a blank line, and the answers."""
         for asked in self.query(VerticalScroll):  # none where it is dismissed as soon as it is pushed
-            asked.styles.max_height = max(1, self.app.size.height - 2 - _COMMAND - 2)
+            asked.styles.max_height = max(1, self.app.size.height - 2 - _COMMAND_LINES - 2)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         """Enter is no answer to what destroys."""

@@ -14,24 +14,24 @@ from textual.widgets import Input, Label
 
 from ...backends.protocol import Version
 from ...cli.results import Result, plural
-from ...cli.values import seconds_of
+from ...cli.values import parse_seconds
 from ...errors import InvalidName, StateException
 from ...model import check_key, now
 from ..data.background import Stop
-from ..display.redaction import masked
-from ..display.text import lasting, line
+from ..display.redaction import is_redacted
+from ..display.text import format_duration, one_line
 from ..widgets.line_input import LineInput
 from .confirm import Confirm
 from .menu import Menu
-from .prompt import TAKES, Ask
+from .prompt import TAKES, PromptDialog
 
 if TYPE_CHECKING:
     from ..app import Dashboard
-    from ..data.json_copy import Copied
+    from ..data.json_copy import CopyOptions
     from ..widgets.json_view import JsonView
 
-NAMED = 8  # keys that are named where many are deleted
-REST = 0.15  # seconds after the last key until a search begins
+MAX_NAMED_KEYS = 8  # keys that are named where many are deleted
+DEBOUNCE_SECONDS = 0.15  # seconds after the last key until a search begins
 _GLOB = "*?["
 
 
@@ -71,7 +71,7 @@ class SearchLine(ModalScreen[None]):
     def _typed(self, event: Input.Changed) -> None:
         event.stop()
         text = event.value
-        self.set_timer(REST, lambda: self._search(text))
+        self.set_timer(DEBOUNCE_SECONDS, lambda: self._search(text))
 
     def _search(self, text: str) -> None:
         if text == self.query_one(LineInput).value and text != self._text:
@@ -96,11 +96,11 @@ class SearchLine(ModalScreen[None]):
         self.dismiss(None)
 
 
-def copy_menu(board: Dashboard, copied: Copied) -> None:
+def copy_menu(board: Dashboard, copied: CopyOptions) -> None:
     """Choose what to copy, and copy it."""
     choices = copied.texts
     if copied.refused:
-        board.tell(copied.refused, wrong=not choices)
+        board.notify_user(copied.refused, wrong=not choices)
     if not choices:
         return
 
@@ -108,7 +108,7 @@ def copy_menu(board: Dashboard, copied: Copied) -> None:
         if number is not None:
             label, text = choices[number]
             board.copy_to_clipboard(text)
-            board.tell(f"copied the {label}: {text if len(text) <= 60 else text[:60] + '…'}")
+            board.notify_user(f"copied the {label}: {text if len(text) <= 60 else text[:60] + '…'}")
 
     rows = [(label, number, text[:200]) for number, (label, text) in enumerate(choices)]
     board.push_screen(Menu("Copy", rows), chosen)
@@ -126,13 +126,13 @@ def expire(board: Dashboard, key: str) -> None:
         return ["expire", *options_end(key, text.strip())]
 
     def check(text: str) -> str | None:
-        good = text.strip() == "never" or seconds_of(text) is not None
+        good = text.strip() == "never" or parse_seconds(text) is not None
         return None if good else "a time such as 90 (seconds), 15m, 2h or 7d; or never"
 
     def ask(version: Version) -> None:
         left = (version.expires - now()) / 1_000_000
-        present = f"in {lasting(left)}" if version.expires else "never"
-        _ask(board, f"Expiry of {line(key, 40)}, now {present}", "", check, words)
+        present = f"in {format_duration(left)}" if version.expires else "never"
+        _ask(board, f"Expiry of {one_line(key, 40)}, now {present}", "", check, words)
 
     _with_version(board, "expire", key, ask)
 
@@ -147,13 +147,13 @@ def rename(board: Dashboard, key: str) -> None:
 
     def ask(_version: Version) -> None:
         initial = key if key.isprintable() else ""  # what is shown of it would be another name
-        _ask(board, f"Rename {line(key, 50)}", initial, check, words, hint)
+        _ask(board, f"Rename {one_line(key, 50)}", initial, check, words, hint)
 
     def words(text: str) -> list[str]:
         return ["rename", *options_end(key, text)]
 
     def hint(text: str) -> str:
-        shows = masked(key, board.redact) and not masked(text, board.redact)
+        shows = is_redacted(key, board.redact) and not is_redacted(text, board.redact)
         return f"{TAKES}\nnot masked under this name: its value will be shown" if shows else TAKES
 
     _with_version(board, "rename", key, ask)
@@ -179,7 +179,7 @@ def _ask(
             return
 
         def failed(error: Exception) -> None:
-            board.trouble(error, act=True)
+            board.show_error(error, act=True)
             _ask(board, title, text, check, words, hint)
 
         def made(result: Result) -> None:
@@ -189,13 +189,13 @@ def _ask(
 
         board.acts.run(words(text), then=made, failed=failed)
 
-    asked = Ask(title, initial, check, lambda text: board.command_line(words(text)), hint=hint)
+    asked = PromptDialog(title, initial, check, lambda text: board.command_line(words(text)), hint=hint)
     board.push_screen(asked, answered)
 
 
 def done(board: Dashboard, result: Result) -> None:
     """Tell what was done, and how to take it back."""
-    board.tell(f"{result.told} · z undoes it")
+    board.notify_user(f"{result.told} · z undoes it")
 
 
 def _with_version(board: Dashboard, what: str, key: str, then: Callable[[Version], None]) -> None:
@@ -204,20 +204,20 @@ def _with_version(board: Dashboard, what: str, key: str, then: Callable[[Version
     try:
         manager.check_writable()
     except StateException as error:
-        board.trouble(error)
+        board.show_error(error)
         return
 
     def took(version: Version | None) -> None:
         if version is None:
-            board.tell(f"{key}: there is no such key any more", wrong=True)
+            board.notify_user(f"{key}: there is no such key any more", wrong=True)
         elif board.paused_at is not None and version.revision > board.paused_at:
-            board.tell(
+            board.notify_user(
                 f"{key}: written at r{version.revision}, after what is shown here; p goes on with live", wrong=True
             )
         else:
             then(version)
 
-    board.look_up(what, lambda _stop: manager.backend.get(key), took)
+    board.request(what, lambda _stop: manager.backend.get(key), took)
 
 
 def literal(key: str) -> str:
@@ -254,20 +254,20 @@ def delete(board: Dashboard, keys: Sequence[str]) -> None:
     def ask(found: tuple[list[str], int]) -> None:
         clashes, revision = found
         if clashes:
-            board.tell(f"delete {clashes[0]} by itself: the glob for it is another key's name", wrong=True)
+            board.notify_user(f"delete {clashes[0]} by itself: the glob for it is another key's name", wrong=True)
         else:
             words = [literal(key) if is_glob(key) else key for key in keys]
             _confirm(board, keys, ["--previewed", str(revision), *options_end(*words)])
 
-    board.look_up("delete", clashing, ask)
+    board.request("delete", clashing, ask)
 
 
 def _confirm(board: Dashboard, keys: Sequence[str], words: list[str]) -> None:
     words = ["delete", *words]
-    more = [f"  and {len(keys) - NAMED:,} more"] if len(keys) > NAMED else []
+    more = [f"  and {len(keys) - MAX_NAMED_KEYS:,} more"] if len(keys) > MAX_NAMED_KEYS else []
     question = [
         f"Delete {plural(len(keys), 'key')} of {board.manager.namespace}?",
-        *(f"  {line(key, 200)}" for key in keys[:NAMED]),
+        *(f"  {one_line(key, 200)}" for key in keys[:MAX_NAMED_KEYS]),
         *more,
         "The history stays, and z undoes it.",
     ]

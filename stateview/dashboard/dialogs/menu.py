@@ -13,13 +13,13 @@ from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Label
 
-from ..display.text import Cells, line
+from ..display.text import RowBuilder, one_line
 from ..widgets.virtual_list import VirtualList
 
 T = TypeVar("T")
 
 
-class Choices(VirtualList, inherit_bindings=False):
+class MenuList(VirtualList, inherit_bindings=False):
     """The labels and hints. Letters filter, so that only keys without a letter move."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -38,7 +38,7 @@ class Choices(VirtualList, inherit_bindings=False):
 
     def __init__(self, rows: Sequence[tuple[str, str]]) -> None:
         super().__init__()
-        self._rows = [(line(label), line(hint)) for label, hint in rows]
+        self._rows = [(one_line(label), one_line(hint)) for label, hint in rows]
         self._width = max((len(label) for label, _ in self._rows), default=0)
         self.typed = ""
         self.shown = list(range(len(rows)))
@@ -48,11 +48,11 @@ class Choices(VirtualList, inherit_bindings=False):
         """How many match."""
         return len(self.shown)
 
-    def nothing(self) -> list[str]:
+    def empty_text(self) -> list[str]:
         """What to do where none matches."""
         return ["none matches; backspace takes a letter away"] if self._rows else ["there is nothing to choose from"]
 
-    def paint(self, index: int, cells: Cells) -> None:
+    def render_row(self, index: int, cells: RowBuilder) -> None:
         """A number while numbers choose, the label, and the hint."""
         label, hint = self._rows[self.shown[index]]
         cells.add(f"{index + 1} " if index < 9 and not self.typed else "  ", self.style_of("dim"))
@@ -92,7 +92,7 @@ class Choices(VirtualList, inherit_bindings=False):
         found = [number for number, row in enumerate(self._rows) if wanted in "\n".join(row).casefold()]
         self.shown = sorted(found, key=rank)  # what a label says before what a hint says
         self.cursor = 0
-        self.resized()
+        self.count_changed()
         self.post_message(self.Filtered())
         self.post_message(self.Highlighted(self, 0))
 
@@ -124,7 +124,7 @@ class Menu(ModalScreen[T | None], Generic[T]):
         looked: Callable[[T], None] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self._title = line(title, 60)
+        self._title = one_line(title, 60)
         self._values = [value for _, value, _ in choices]
         self._rows = [(label, hint) for label, _, hint in choices]
         self._start = start
@@ -134,37 +134,37 @@ class Menu(ModalScreen[T | None], Generic[T]):
         """The list, and what is typed."""
         with Vertical() as box:
             box.border_title = self._title.replace("[", r"\[")
-            yield Choices(self._rows)
+            yield MenuList(self._rows)
             yield Label(self._said(""), markup=False)
 
     def on_mount(self) -> None:
         """Begin where asked to."""
-        for choices in self.query(Choices):  # none where the app ends as soon as it is pushed
+        for choices in self.query(MenuList):  # none where the app ends as soon as it is pushed
             choices.set_reactive(VirtualList.cursor, max(0, min(self._start, len(self._rows) - 1)))
 
     def on_resize(self) -> None:
         """The list is as high as there is room beside the border and the line under it."""
-        for choices in self.query(Choices):
+        for choices in self.query(MenuList):
             choices.styles.height = max(1, min(len(self._rows), self.app.size.height - 3))
 
     def _said(self, typed: str) -> str:
-        return f"/{line(typed, 40)}▏" if typed else "type to filter · enter chooses · esc closes"
+        return f"/{one_line(typed, 40)}▏" if typed else "type to filter · enter chooses · esc closes"
 
-    @on(Choices.Filtered)
+    @on(MenuList.Filtered)
     def _filtered(self) -> None:
-        self.query_one(Label).update(self._said(self.query_one(Choices).typed))
+        self.query_one(Label).update(self._said(self.query_one(MenuList).typed))
 
     @on(VirtualList.Highlighted)
     def _moved(self, event: VirtualList.Highlighted) -> None:
         event.stop()
-        choices = self.query_one(Choices)
+        choices = self.query_one(MenuList)
         if type(event) is VirtualList.Highlighted and self._looked is not None and event.index < choices.count:
             self._looked(self._values[choices.shown[event.index]])
 
     @on(VirtualList.Chosen)
     def _chosen(self, event: VirtualList.Chosen) -> None:
         event.stop()
-        self.dismiss(self._values[self.query_one(Choices).shown[event.index]])
+        self.dismiss(self._values[self.query_one(MenuList).shown[event.index]])
 
     def action_leave(self) -> None:
         """Choose none."""

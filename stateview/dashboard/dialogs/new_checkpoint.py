@@ -13,14 +13,14 @@ from textual.widgets import Input, Label
 
 from ...errors import InvalidName
 from ...model import check_checkpoint
-from ..display.text import line
+from ..display.text import one_line
 from ..widgets.line_input import LineInput
 
 if TYPE_CHECKING:
     from ..app import Dashboard
 
 
-class Naming(NamedTuple):
+class CheckpointForm(NamedTuple):
     """What is typed: a name (empty: one is made), and a note."""
 
     name: str = ""
@@ -34,10 +34,10 @@ class Naming(NamedTuple):
         return words + (["--at", at] if at else [])
 
 
-_EMPTY = Naming()
+_EMPTY = CheckpointForm()
 
 
-class NewCheckpoint(ModalScreen[Naming | None]):
+class CheckpointDialog(ModalScreen[CheckpointForm | None]):
     """Ends with what was typed, or None.
 
     Args:
@@ -47,20 +47,20 @@ class NewCheckpoint(ModalScreen[Naming | None]):
     """
 
     DEFAULT_CSS = """
-    NewCheckpoint { align: center middle; }
-    NewCheckpoint > Vertical {
+    CheckpointDialog { align: center middle; }
+    CheckpointDialog > Vertical {
         width: 70; max-width: 100%; height: auto; border: round $accent; background: $surface; padding: 0 1;
     }
-    NewCheckpoint LineInput { margin-bottom: 1; }
-    NewCheckpoint LineInput:focus { background: $primary-muted; }
-    NewCheckpoint #said { color: $text-muted; width: 1fr; height: auto; max-height: 3; }
-    NewCheckpoint #said.-wrong { color: $text-error; }
-    NewCheckpoint #line { color: $text-muted; }
+    CheckpointDialog LineInput { margin-bottom: 1; }
+    CheckpointDialog LineInput:focus { background: $primary-muted; }
+    CheckpointDialog #said { color: $text-muted; width: 1fr; height: auto; max-height: 3; }
+    CheckpointDialog #said.-wrong { color: $text-error; }
+    CheckpointDialog #line { color: $text-muted; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel", id="checkpoint.leave")]
     HELP = "A checkpoint is a name for a state. Naming costs nothing; a name that is there already moves."
 
-    def __init__(self, at: str | None, initial: Naming) -> None:
+    def __init__(self, at: str | None, initial: CheckpointForm) -> None:
         super().__init__()
         self._at = at
         self._initial = initial
@@ -81,8 +81,10 @@ class NewCheckpoint(ModalScreen[Naming | None]):
         """Say what enter would do."""
         self._check()
 
-    def _typed(self) -> Naming:
-        return Naming(self.query_one("#name", Input).value.strip(), self.query_one("#note", Input).value.strip())
+    def _typed(self) -> CheckpointForm:
+        return CheckpointForm(
+            self.query_one("#name", Input).value.strip(), self.query_one("#note", Input).value.strip()
+        )
 
     def _check(self) -> bool:
         app, said, typed = cast("Dashboard", self.app), self.query_one("#said", Label), self._typed()
@@ -94,9 +96,9 @@ class NewCheckpoint(ModalScreen[Naming | None]):
             except InvalidName as error:
                 wrong = str(error)
         moves = f"{name} moves here; what it named stays as {name}@REVISION" if name in known else ""
-        said.update(line(wrong or moves or "enter makes it · esc cancels"))
+        said.update(one_line(wrong or moves or "enter makes it · esc cancels"))
         said.set_class(bool(wrong), "-wrong")
-        self.query_one("#line", Label).update(line(app.command_line(typed.words(self._at))))
+        self.query_one("#line", Label).update(one_line(app.command_line(typed.words(self._at))))
         return not wrong
 
     def on_input_changed(self) -> None:
@@ -113,20 +115,20 @@ class NewCheckpoint(ModalScreen[Naming | None]):
         self.dismiss(None)
 
 
-def new_checkpoint(app: Dashboard, at: str | None, initial: Naming = _EMPTY) -> None:
+def new_checkpoint(app: Dashboard, at: str | None, initial: CheckpointForm = _EMPTY) -> None:
     """Ask for a name, and make the checkpoint; one that cannot be made is asked for again."""
     if app.read_only:
-        app.tell("read-only: a checkpoint would be written", wrong=True)
+        app.notify_user("read-only: a checkpoint would be written", wrong=True)
         return
 
-    def answered(typed: Naming | None) -> None:
+    def answered(typed: CheckpointForm | None) -> None:
         if typed is None:
             return
 
         def failed(error: Exception) -> None:
-            app.trouble(error, act=True)
+            app.show_error(error, act=True)
             new_checkpoint(app, at, typed)
 
         app.acts.run(typed.words(at), failed=failed)
 
-    app.push_screen(NewCheckpoint(at, initial), answered)
+    app.push_screen(CheckpointDialog(at, initial), answered)

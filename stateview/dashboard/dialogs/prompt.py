@@ -12,13 +12,13 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
-from ..display.text import line
+from ..display.text import one_line
 from ..widgets.line_input import LineInput
 
 TAKES = "enter takes it · esc cancels"
 
 
-class Ask(ModalScreen[str | None]):
+class PromptDialog(ModalScreen[str | None]):
     """Ends with the line, or None.
 
     Args:
@@ -31,13 +31,13 @@ class Ask(ModalScreen[str | None]):
     """
 
     DEFAULT_CSS = """
-    Ask { align: center middle; }
-    Ask > Vertical {
+    PromptDialog { align: center middle; }
+    PromptDialog > Vertical {
         width: 76; max-width: 100%; height: auto; max-height: 100%;
         border: round $accent; background: $surface; padding: 0 1;
     }
-    Ask Label { width: 1fr; height: auto; max-height: 4; color: $text-muted; }
-    Ask #said.-wrong { color: $text-error; }
+    PromptDialog Label { width: 1fr; height: auto; max-height: 4; color: $text-muted; }
+    PromptDialog #said.-wrong { color: $text-error; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel", id="ask.leave")]
     HELP = "Enter takes the line, esc leaves everything as it is."
@@ -48,7 +48,7 @@ class Ask(ModalScreen[str | None]):
         hint: str | Callable[[str], str] = TAKES,
     ) -> None:  # fmt: skip
         super().__init__()
-        self._title = line(title, 60)
+        self._title = one_line(title, 60)
         self._initial = initial
         self._check = check or (lambda _text: None)
         self._command = command
@@ -76,10 +76,10 @@ class Ask(ModalScreen[str | None]):
         wrong = refused if text or self._typed else None  # else nobody has typed anything wrong yet
         said = self.query_one("#said", Label)
         hint = self._hint if isinstance(self._hint, str) else self._hint(text)
-        said.update("\n".join(line(one) for one in (wrong or hint).split("\n")))
+        said.update("\n".join(one_line(one) for one in (wrong or hint).split("\n")))
         said.set_class(wrong is not None, "-wrong")
         if self._command is not None:
-            self.query_one("#line", Label).update(line(self._command(text)) if refused is None else "")
+            self.query_one("#line", Label).update(one_line(self._command(text)) if refused is None else "")
         return refused is None
 
     @on(Input.Changed)

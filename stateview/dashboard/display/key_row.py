@@ -11,12 +11,12 @@ from rich.cells import cell_len
 from rich.style import Style
 
 from ... import codec
-from ...backends.protocol import Row
-from ...cli.render import inert
+from ...backends.protocol import KeySummary
+from ...cli.render import escape_control_characters
 from ...errors import Damaged
-from ..data.key_filter import Filter, places
-from .redaction import MASK, masked
-from .text import Cells, cut_start
+from ..data.key_filter import Filter, match_positions
+from .redaction import MASK, is_redacted
+from .text import RowBuilder, cut_start
 
 _NAME = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:')
 
@@ -47,14 +47,16 @@ class Columns(NamedTuple):
         return cls(key, revision, 9, time, left - key)
 
 
-def paint_key(cells: Cells, width: int, key: str, above: str, sought: Filter, style: Callable[[str], Style]) -> None:
+def paint_key(
+    cells: RowBuilder, width: int, key: str, above: str, sought: Filter, style: Callable[[str], Style]
+) -> None:
     """Put a key into `width` columns, cut at its beginning: what the one above shares dim, what was found marked.
 
     O(width), and O(length of the key), which is at most 1,024 bytes.
     """
-    text = inert(key)
+    text = escape_control_characters(key)
     cut = cut_start(text, width)
-    marks = set(places(sought.text, key)) if sought.kind == "fuzzy" else set()
+    marks = set(match_positions(sought.text, key)) if sought.kind == "fuzzy" else set()
     dim = 0 if marks else _shared(key, above)
     used = 0
     if cut:
@@ -82,11 +84,11 @@ def _shared(key: str, above: str) -> int:
     return length
 
 
-def start_of(row: Row, patterns: tuple[str, ...]) -> str:
+def start_of(row: KeySummary, patterns: tuple[str, ...]) -> str:
     """The start of a value as text; from the first name on that is to be masked, none of it."""
     if not patterns:
         return row.start.decode(errors="ignore")
-    if masked(row.key, patterns):
+    if is_redacted(row.key, patterns):
         return MASK
     text = row.start.decode(errors="ignore")
     for name in _NAME.finditer(text):
@@ -101,4 +103,4 @@ def _is_masked(name: str, patterns: tuple[str, ...]) -> bool:
             name = str(codec.decode(f'"{name}"'))
         except Damaged:
             return True  # what cannot be read may be anything
-    return masked(name, patterns)
+    return is_redacted(name, patterns)

@@ -18,7 +18,7 @@ def _pattern(patterns: tuple[str, ...]) -> Pattern[str]:
     return compile("|".join(translate(one) for one in patterns), IGNORECASE)
 
 
-def masked(name: str, patterns: tuple[str, ...]) -> bool:
+def is_redacted(name: str, patterns: tuple[str, ...]) -> bool:
     """Whether what stands under a name, a key or that of an object's member, is not to be shown.
 
     Args:
@@ -36,7 +36,7 @@ def masked_places(value: Any, patterns: tuple[str, ...]) -> Iterator[str]:
         pointer, box = pending.pop()
         if isinstance(box, dict):
             for name, item in box.items():
-                if masked(name, patterns):
+                if is_redacted(name, patterns):
                     yield f"{pointer}/{escape(name)}"
                 elif isinstance(item, (dict, list)):
                     pending.append((f"{pointer}/{escape(name)}", item))
@@ -53,7 +53,8 @@ def without_masked(value: Any, patterns: tuple[str, ...]) -> Any:
         return value
     if isinstance(value, dict):
         return {
-            name: MASK if masked(name, patterns) else without_masked(item, patterns) for name, item in value.items()
+            name: MASK if is_redacted(name, patterns) else without_masked(item, patterns)
+            for name, item in value.items()
         }
     if isinstance(value, list):
         return [without_masked(item, patterns) for item in value]

@@ -8,16 +8,16 @@ from typing import Any
 from msgspec.structs import replace
 
 from ... import codec
-from ...cli.commands.search import text_test
+from ...cli.commands.search import make_matcher
 from ...cli.exit_codes import UsageError
-from ...cli.parser import bind
-from ...cli.results import Changes, Differs, Done, Loaded, Record, Result, Stream, Table
+from ...cli.parser import parse
+from ...cli.results import ActionResult, Changes, DiffResult, Record, Result, Stream, Table, ValueResult
 from ...errors import StateException
 from ...states.json_diff import Change, Diff
-from .redaction import MASK, masked, masked_places
+from .redaction import MASK, is_redacted, masked_places
 
 
-def conceal(result: Result, given: dict[str, Any], patterns: tuple[str, ...]) -> Result:
+def redact_result(result: Result, given: dict[str, Any], patterns: tuple[str, ...]) -> Result:
     """The result with what is not to be seen masked: values of keys, and of names inside values, that a glob matches.
 
     Streams what the result streams.
@@ -25,18 +25,18 @@ def conceal(result: Result, given: dict[str, Any], patterns: tuple[str, ...]) ->
     if not patterns:
         return result
     key = given.get("key")
-    named = isinstance(key, str) and masked(key, patterns)
-    if isinstance(result, Done) and result.shown is not None:
+    named = isinstance(key, str) and is_redacted(key, patterns)
+    if isinstance(result, ActionResult) and result.shown is not None:
         one = result.shown
         if _is_secret(one.key, one.text, patterns) or _hidden_path({"path": one.path}, patterns):
             return replace(result, told=one.told(MASK), shown=None)
         return result
     if isinstance(result, Stream):
         raise UsageError("an export is not shown on the screen where values are masked", "Give a file: 'export FILE'")
-    if isinstance(result, Loaded):
+    if isinstance(result, ValueResult):
         return replace(result, data=_bytes(result.data, named or _hidden_path(given, patterns), patterns))
     if isinstance(result, Record) and "value" in result.data:
-        hidden = named or masked(str(result.data.get("key", "")), patterns)
+        hidden = named or is_redacted(str(result.data.get("key", "")), patterns)
         value = MASK if hidden else _inside(result.data["value"], patterns)
         return replace(result, data={**result.data, "value": value})
     if isinstance(result, Table) and "value" in result.columns:
@@ -45,7 +45,7 @@ def conceal(result: Result, given: dict[str, Any], patterns: tuple[str, ...]) ->
         if given.get("pattern") and given.get("in") != "keys":
             empty += "; masked values are not searched"
         return replace(result, rows=rows, empty=empty)
-    if isinstance(result, Differs) and result.diff is not None:
+    if isinstance(result, DiffResult) and result.diff is not None:
         diff = result.diff
         seen = Diff(diff.before, diff.after, lambda: _changes(diff, patterns))
         return replace(result, diff=seen)
@@ -54,7 +54,7 @@ def conceal(result: Result, given: dict[str, Any], patterns: tuple[str, ...]) ->
     return result
 
 
-def gives_masked(given: dict[str, Any], patterns: tuple[str, ...]) -> bool:
+def reveals_redacted(given: dict[str, Any], patterns: tuple[str, ...]) -> bool:
     """Whether arguments of `save` hold a value that is not to be seen, or one with such a value inside."""
     text = given.get("value")
     return isinstance(text, str) and _is_secret(str(given.get("key")), text, patterns)
@@ -62,7 +62,7 @@ def gives_masked(given: dict[str, Any], patterns: tuple[str, ...]) -> bool:
 
 def _is_secret(key: str, text: str, patterns: tuple[str, ...]) -> bool:
     """Whether the text of a key's value, or the beginning of it, is not to be seen."""
-    if not patterns or masked(key, patterns):
+    if not patterns or is_redacted(key, patterns):
         return bool(patterns)
     try:
         return next(masked_places(codec.decode(text.encode()), patterns), None) is not None
@@ -70,14 +70,14 @@ def _is_secret(key: str, text: str, patterns: tuple[str, ...]) -> bool:
         return text[:1] in ("{", "[") and text.endswith("…")
 
 
-def concealed_words(words: list[str], patterns: tuple[str, ...]) -> list[str]:
+def redacted_words(words: list[str], patterns: tuple[str, ...]) -> list[str]:
     """The words of an act as its command line shows them: the value that `save` gets may be one not to be seen."""
-    given = bind(words).arguments if words[:1] == ["save"] else {}
-    return ["save", given["key"], MASK] if gives_masked(given, patterns) else words
+    given = parse(words).arguments if words[:1] == ["save"] else {}
+    return ["save", given["key"], MASK] if reveals_redacted(given, patterns) else words
 
 
 def _hidden_path(given: dict[str, Any], patterns: tuple[str, ...]) -> bool:
-    return any(masked(step, patterns) for step in str(given.get("path", "")).split("/") if step)
+    return any(is_redacted(step, patterns) for step in str(given.get("path", "")).split("/") if step)
 
 
 def _bytes(data: bytes, hidden: bool, patterns: tuple[str, ...]) -> bytes:
@@ -87,7 +87,7 @@ def _bytes(data: bytes, hidden: bool, patterns: tuple[str, ...]) -> bytes:
 def _inside(value: Any, patterns: tuple[str, ...]) -> Any:
     """Recursive: a value that was read is at most 200 levels deep."""
     if isinstance(value, dict):
-        return {name: MASK if masked(name, patterns) else _inside(one, patterns) for name, one in value.items()}
+        return {name: MASK if is_redacted(name, patterns) else _inside(one, patterns) for name, one in value.items()}
     if isinstance(value, list):
         return [_inside(one, patterns) for one in value]
     return value
@@ -96,11 +96,11 @@ def _inside(value: Any, patterns: tuple[str, ...]) -> Any:
 def _rows(
     table: Table, given: dict[str, Any], named: bool, patterns: tuple[str, ...]
 ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
-    found_by = text_test(given["pattern"], given.get("regex", False)) if given.get("pattern") else None
+    found_by = make_matcher(given["pattern"], given.get("regex", False)) if given.get("pattern") else None
     value, key = table.columns.index("value"), table.columns.index("key") if "key" in table.columns else None
     path = table.columns.index("path") if "path" in table.columns else None
     for row in table.rows:
-        hidden = named or (key is not None and masked(str(row[key]), patterns))
+        hidden = named or (key is not None and is_redacted(str(row[key]), patterns))
         hidden = hidden or (path is not None and _hidden_path({"path": row[path]}, patterns))
         if hidden and found_by is not None and key is not None and not found_by(str(row[key])):
             continue  # `find` found it by its value, which could be guessed so
@@ -112,7 +112,7 @@ def _changes(changes: Iterable[Change], patterns: tuple[str, ...]) -> Iterator[C
     from ...model import ABSENT
 
     for one in changes:
-        if masked(one.key, patterns):
+        if is_redacted(one.key, patterns):
             before = one.before if one.before is ABSENT else MASK
             after = one.after if one.after is ABSENT else MASK if before is ABSENT else f"{MASK} (another)"
         else:

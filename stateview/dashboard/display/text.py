@@ -8,19 +8,19 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 
-from ...cli.render import inert
+from ...cli.render import escape_control_characters
 from ...model import to_datetime
 
-BOUND = 2_000  # characters of one stored text that are looked at to paint one line
+MAX_CHARACTERS = 2_000  # characters of one stored text that are looked at to paint one line
 SIGNS = {"added": "+", "removed": "−", "changed": "~"}
 
 
-def line(text: str, bound: int = BOUND) -> str:
+def one_line(text: str, bound: int = MAX_CHARACTERS) -> str:
     """A stored text as one line that no terminal obeys, and no longer than `bound` characters. O(bound)."""
-    return inert(text if len(text) <= bound else text[:bound] + "…")
+    return escape_control_characters(text if len(text) <= bound else text[:bound] + "…")
 
 
-def fit(text: str, width: int) -> str:
+def pad(text: str, width: int) -> str:
     """A line in exactly `width` columns: cut at its end with `…`, or filled with blanks."""
     if width <= 0:
         return ""
@@ -32,7 +32,7 @@ def fit(text: str, width: int) -> str:
 def fit_end(text: str, width: int) -> str:
     """As `fit`, but what is cut off is the beginning: keys of one family differ at their end."""
     cut = cut_start(text, width)
-    return fit("…" + text[cut:] if cut else text, width)
+    return pad("…" + text[cut:] if cut else text, width)
 
 
 def cut_start(text: str, width: int) -> int:
@@ -45,7 +45,7 @@ def cut_start(text: str, width: int) -> int:
     return start
 
 
-def size(count: int) -> str:
+def format_size(count: int) -> str:
     """A number of bytes in at most seven columns, such as `54 B`, `1.2 kB`, `48.0 MB`."""
     if count < 1000:
         return f"{count} B"
@@ -56,29 +56,29 @@ def size(count: int) -> str:
     return f"{scaled:.1f} {['B', 'kB', 'MB', 'GB'][power]}"
 
 
-def count(number: int | None) -> str:
+def format_count(number: int | None) -> str:
     """A count with its thousands apart; `…` while it is not known."""
     return "…" if number is None else f"{number:,}"
 
 
-def clock(micros: int) -> str:
+def format_clock(micros: int) -> str:
     """A stored time (microseconds, UTC) as a person near here writes it, with the date where it is not today."""
     moment = to_datetime(micros).astimezone()
     today = datetime.now(UTC).astimezone().date()
     return moment.strftime("%H:%M:%S" if moment.date() == today else "%Y-%m-%d %H:%M")
 
 
-def age(micros: int, now: int) -> str:
+def format_age(micros: int, now: int) -> str:
     """How long ago, in the largest whole unit: `3 s`, `12 min`, `5 h`, `9 d`; `now` below a second."""
-    return lasting((now - micros) / 1_000_000)
+    return format_duration((now - micros) / 1_000_000)
 
 
-def ago(micros: int, now: int) -> str:
+def format_ago(micros: int, now: int) -> str:
     """How long ago, in words: `3 s ago`, `just now`."""
-    return "just now" if now - micros < 1_000_000 else f"{age(micros, now)} ago"
+    return "just now" if now - micros < 1_000_000 else f"{format_age(micros, now)} ago"
 
 
-def lasting(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A length of time in the largest whole unit."""
     if seconds < 1:
         return "now"
@@ -88,7 +88,7 @@ def lasting(seconds: float) -> str:
     return f"{timedelta(seconds=seconds).days:,} d"
 
 
-class Cells:
+class RowBuilder:
     """Segments put side by side until a line is full.
 
     Text given to `add` is stored text as it is: it is made inert here, and nowhere else.
@@ -99,13 +99,13 @@ class Cells:
         self.base = base
         self.segments: list[Segment] = []
 
-    def add(self, text: str, style: Style | None = None, width: int | None = None) -> Cells:
+    def add(self, text: str, style: Style | None = None, width: int | None = None) -> RowBuilder:
         """Put a text at the end, in exactly `width` columns if that is given, else in as many as it needs."""
         if self.left > 0:
-            shown = line(text, 4 * self.left + 8)
+            shown = one_line(text, 4 * self.left + 8)
             columns = cell_len(shown) if width is None else width
             columns = min(columns, self.left)
-            self.segments.append(Segment(fit(shown, columns), self.base if style is None else self.base + style))
+            self.segments.append(Segment(pad(shown, columns), self.base if style is None else self.base + style))
             self.left -= columns
         return self
 

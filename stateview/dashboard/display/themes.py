@@ -146,7 +146,7 @@ def choose_theme(app: Dashboard, name: str | None = None) -> None:
     def answered(chosen: str | None) -> None:
         apply(app, chosen or before)
         if chosen:
-            app.tell(f'theme = "{chosen}" in stateview.toml keeps it')
+            app.notify_user(f'theme = "{chosen}" in stateview.toml keeps it')
 
     choices = [(one, one, hints.get(one, "")) for one in all_]
     start = all_.index(before) if before in all_ else 0

@@ -13,24 +13,24 @@ from textual import events
 from textual.app import App
 from textual.message import Message
 
-PATIENCE = 0.3  # seconds after which a key goes on though nothing tells that the one before it is done
+TIMEOUT_SECONDS = 0.3  # seconds after which a key goes on though nothing tells that the one before it is done
 INTERRUPT = "ctrl+c"  # waits for nothing
 
 Input = events.Key | events.Paste
 
 
-class Passed(Message, bubble=True):
+class KeyHandled(Message, bubble=True):
     """Follows a key on its way from widget to app; each of them gets it when it has done with the key."""
 
 
-class Typeahead:
+class KeyQueue:
     """Holds keys and pastes back while an earlier key is at work. What a field takes as text passes at once."""
 
     def __init__(self, app: App[None]) -> None:
         self._app = app
         self._waiting: deque[Input] = deque()
         self._key: events.Key | None = None  # the one that is at work
-        self._passed: Passed | None = None  # what was sent last to follow it
+        self._passed: KeyHandled | None = None  # what was sent last to follow it
         self._acted = False  # the key itself is done, and what it has made others do is followed
 
     def holds(self, event: Input) -> bool:
@@ -48,11 +48,11 @@ class Typeahead:
         if focused is not None and focused.check_consume_key(event.key, event.character):
             return
         self._key, self._acted = event, False
-        asyncio.get_running_loop().call_later(PATIENCE, self._app.call_later, self._go_on, event)
+        asyncio.get_running_loop().call_later(TIMEOUT_SECONDS, self._app.call_later, self._go_on, event)
         self._follow()
 
-    def handled(self, event: events.Key | Passed) -> None:
-        """To be called when the app has handled a key that no widget took, or a `Passed` has come to it."""
+    def handled(self, event: events.Key | KeyHandled) -> None:
+        """To be called when the app has handled a key that no widget took, or a `KeyHandled` has come to it."""
         key = self._key
         if key is None or (event is not key and event is not self._passed) or not self._app.screen_stack:
             return  # no screen is left where the app ends
@@ -64,7 +64,7 @@ class Typeahead:
             self._app.screen.call_later(self._app.call_later, self._go_on, key)
 
     def _follow(self) -> None:
-        self._passed = Passed()
+        self._passed = KeyHandled()
         (self._app.focused or self._app.screen).post_message(self._passed)
 
     async def _go_on(self, key: events.Key) -> None:

@@ -17,7 +17,7 @@ _MODIFIERS = ("ctrl", "shift", "alt", "super", "hyper", "meta")
 _LISTS = "list."  # what every list binds; a list nearly always has the focus, so its keys win over the screen's
 
 
-class Known(NamedTuple):
+class RemappableAction(NamedTuple):
     """An act that a key can be given to: its name, its keys by default, what it does, and the class that binds it."""
 
     id: str
@@ -26,13 +26,15 @@ class Known(NamedTuple):
     owner: type
 
 
-def known() -> list[Known]:
+def known() -> list[RemappableAction]:
     """All acts with a name, by screen. Imports every screen, widget and dialog: some 50 ms, the first time."""
-    found: dict[tuple[str, type], Known] = {}
+    found: dict[tuple[str, type], RemappableAction] = {}
     for owner in _classes():
         for binding in _bindings(owner):
             if binding.id:
-                found.setdefault((binding.id, owner), Known(binding.id, binding.key, binding.description, owner))
+                found.setdefault(
+                    (binding.id, owner), RemappableAction(binding.id, binding.key, binding.description, owner)
+                )
     return list(found.values())
 
 
@@ -104,7 +106,7 @@ def _key(text: str, name: str, where: str) -> str:
     )
 
 
-class Clash(NamedTuple):
+class KeyConflict(NamedTuple):
     """A key that was given to an act while another act of the same place has it."""
 
     key: str
@@ -115,7 +117,7 @@ class Clash(NamedTuple):
         return f"the key {self.key} is both {self.id} and {self.other}: only one of them hears it"
 
 
-def clashes(keymap: Mapping[str, str]) -> list[Clash]:
+def clashes(keymap: Mapping[str, str]) -> list[KeyConflict]:
     """The keys of a keymap that another act of the same class has, or a list that has the focus.
 
     Textual finds these too, each time a key is pressed, and takes an act with two keys for a clash with itself.
@@ -126,7 +128,7 @@ def clashes(keymap: Mapping[str, str]) -> list[Clash]:
         return []
     acts = known()
     keys = {one: set(keymap.get(one.id, _normalize_key_list(one.keys)).split(",")) for one in acts}
-    found: dict[tuple[str, ...], Clash] = {}
+    found: dict[tuple[str, ...], KeyConflict] = {}
     for one in acts:
         for other in acts:
             near = issubclass(one.owner, other.owner) or issubclass(other.owner, one.owner)
@@ -134,7 +136,7 @@ def clashes(keymap: Mapping[str, str]) -> list[Clash]:
             if one.id not in keymap or one.id == other.id or not (near or lists):
                 continue
             for key in keys[one] & keys[other]:
-                found.setdefault((key, *sorted((one.id, other.id))), Clash(key, one.id, other.id))
+                found.setdefault((key, *sorted((one.id, other.id))), KeyConflict(key, one.id, other.id))
     return list(found.values())
 
 
@@ -144,4 +146,4 @@ def apply(app: Dashboard, keymap: Mapping[str, str]) -> None:
         return
     app.set_keymap(keymap)
     for clash in clashes(keymap):
-        app.tell(f"stateview.toml: {clash}", wrong=True)
+        app.notify_user(f"stateview.toml: {clash}", wrong=True)

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from ...cli.render import inert
+from ...cli.render import escape_control_characters
 
 if TYPE_CHECKING:
     from ..app import Dashboard
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-GRACE = 3.0  # seconds to leave the terminal in: one that has gone may take nothing any more
+GRACE_SECONDS = 3.0  # seconds to leave the terminal in: one that has gone may take nothing any more
 
 
-def end_on_signals(app: Dashboard) -> None:
+def install_signal_handlers(app: Dashboard) -> None:
     """Have SIGTERM, and SIGHUP even where it was ignored, end the app, whose loop runs. Main thread only."""
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
@@ -27,9 +27,9 @@ def end_on_signals(app: Dashboard) -> None:
 
 
 def _end(app: Dashboard, number: int) -> None:
-    last = threading.Timer(GRACE, os._exit, (128 + number,))
+    last = threading.Timer(GRACE_SECONDS, os._exit, (128 + number,))
     last.daemon = True
     last.start()
     rescues = [rescue for screen in app.screen_stack if (rescue := getattr(screen, "rescue", None)) is not None]
     said = [line for rescue in rescues if (line := rescue())]
-    app.exit(return_code=128 + number, message=Text("\n".join(map(inert, said))) if said else None)
+    app.exit(return_code=128 + number, message=Text("\n".join(map(escape_control_characters, said))) if said else None)

@@ -10,8 +10,8 @@ from textual.binding import Binding, BindingType
 
 from ...cli.results import plural
 from ..actions.jobs import Job
-from ..actions.runner import Done
-from ..display.text import Cells, lasting
+from ..actions.runner import CompletedAction
+from ..display.text import RowBuilder, format_duration
 from ..widgets.text_list import TextList
 from ..widgets.virtual_list import VirtualList
 from .text_base import TextScreen
@@ -19,27 +19,27 @@ from .text_base import TextScreen
 if TYPE_CHECKING:
     from ..app import Dashboard
 
-PACE = 0.5  # seconds between two looks at what runs
+POLL_SECONDS = 0.5  # seconds between two looks at what runs
 
 
 class DoneList(TextList):
     """What runs, then what was done, newest first. `lines` are the command lines."""
 
-    def __init__(self, rows: list[Job | Done]) -> None:
+    def __init__(self, rows: list[Job | CompletedAction]) -> None:
         super().__init__([], empty="nothing was done yet; each act is listed here with its command line")
-        self.rows: list[Job | Done] = []
+        self.rows: list[Job | CompletedAction] = []
         self.show(rows)
 
-    def show(self, rows: list[Job | Done]) -> None:
+    def show(self, rows: list[Job | CompletedAction]) -> None:
         """Other rows; the cursor stays where it was."""
         self.rows = rows
         self.lines = [row.line for row in rows]
 
-    def paint(self, index: int, cells: Cells) -> None:
+    def render_row(self, index: int, cells: RowBuilder) -> None:
         """When, how it ended, and the command line; what came of it where there is room."""
         row = self.rows[index]
         if isinstance(row, Job):
-            when, sign, role, said = f"{lasting(row.seconds):>8}", "…", "mark", row.told or "running"
+            when, sign, role, said = f"{format_duration(row.seconds):>8}", "…", "mark", row.told or "running"
         else:
             when = time.strftime("%H:%M:%S", time.localtime(row.time))
             sign, role = ("✓", "dim") if row.well else ("✗", "error")
@@ -48,7 +48,7 @@ class DoneList(TextList):
             said = row.said
         cells.add(f"{when} ", self.style_of("dim")).add(f"{sign} ", self.style_of(role))
         wide = cells.left > 60
-        name = cast("Dashboard", self.app).brief(row.line)[self.left :]
+        name = cast("Dashboard", self.app).short_command(row.line)[self.left :]
         cells.add(name, None, cells.left // 2 if wide else None)
         if wide:
             cells.add(f"  {said}", self.style_of("dim"))
@@ -66,7 +66,7 @@ class DoneScreen(TextScreen):
         """What there is now."""
         return DoneList(self._rows())
 
-    def _rows(self) -> list[Job | Done]:
+    def _rows(self) -> list[Job | CompletedAction]:
         acts = self.board.acts
         return [*reversed(acts.jobs.running), *reversed(acts.done)]
 
@@ -76,7 +76,7 @@ class DoneScreen(TextScreen):
 
     def on_mount(self) -> None:
         """Follow what runs."""
-        self.set_interval(PACE, self._look)
+        self.set_interval(POLL_SECONDS, self._look)
 
     def _look(self) -> None:
         shown = self.list
@@ -84,7 +84,7 @@ class DoneScreen(TextScreen):
         rows = self._rows()
         if rows != shown.rows or self.board.acts.jobs.running:
             shown.show(rows)
-            shown.resized()
+            shown.count_changed()
             self._tell()
 
     def state(self) -> str:
@@ -116,7 +116,7 @@ class DoneScreen(TextScreen):
         row = self.query_one(DoneList).rows[event.index]
         job = row if isinstance(row, Job) else row.job
         if job is None:
-            self.board.tell("it printed nothing that is kept")
+            self.board.notify_user("it printed nothing that is kept")
         else:
             self.board.acts.jobs.open(job)
 

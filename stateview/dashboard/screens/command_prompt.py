@@ -12,18 +12,18 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
 from ...cli.definition import BY_NAME
-from ...cli.line_parser import words_before
+from ...cli.line_parser import completion_words
 from ...errors import StateException
-from ..actions.command_line import Offer, commands, offers
-from ..actions.runner import ActContext
-from ..display.text import Cells, line
+from ..actions.command_line import Candidate, commands, offers
+from ..actions.runner import ActionContext
+from ..display.text import RowBuilder, one_line
 from ..widgets.line_input import LineInput
 from ..widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
     from ..app import Dashboard
 
-_NAME = 26  # columns of what is offered
+_NAME_COLUMNS = 26  # columns of what is offered
 
 
 class Candidates(VirtualList, can_focus=False):
@@ -38,7 +38,7 @@ class Candidates(VirtualList, can_focus=False):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rows: list[Offer | str] = []
+        self.rows: list[Candidate | str] = []
         self.set_reactive(VirtualList.cursor, -1)
 
     @property
@@ -47,12 +47,12 @@ class Candidates(VirtualList, can_focus=False):
         return len(self.rows)
 
     @property
-    def chosen(self) -> Offer | None:
+    def chosen(self) -> Candidate | None:
         """The one under the cursor."""
         row = self.rows[self.cursor] if 0 <= self.cursor < self.count else None
-        return row if isinstance(row, Offer) else None
+        return row if isinstance(row, Candidate) else None
 
-    def show(self, found: list[Offer]) -> None:
+    def show(self, found: list[Candidate]) -> None:
         """Other candidates, and no cursor."""
         self.rows = []
         heading = ""
@@ -64,7 +64,7 @@ class Candidates(VirtualList, can_focus=False):
         self.cursor = -1
         self.display = bool(self.rows)
         self.fit()
-        self.resized()
+        self.count_changed()
 
     def fit(self) -> None:
         """Be as high as the rows are, up to the better part of the terminal."""
@@ -77,20 +77,20 @@ class Candidates(VirtualList, can_focus=False):
             cursor += -1 if cursor < self.cursor else 1
         return cursor
 
-    def paint(self, index: int, cells: Cells) -> None:
+    def render_row(self, index: int, cells: RowBuilder) -> None:
         """A heading, or what is offered and what it means."""
         row = self.rows[index]
         if isinstance(row, str):
             cells.add(row, self.style_of("dim"))
         else:
-            cells.add(f" {row.shown}", self.style_of("key"), min(_NAME, cells.left))
+            cells.add(f" {row.shown}", self.style_of("key"), min(_NAME_COLUMNS, cells.left))
             cells.add(f" {row.help}", self.style_of("dim"))
 
     def on_click(self, event: events.Click) -> None:
         """Once is enough to take one."""
         event.prevent_default()
         index = event.y + self.scroll_offset.y
-        if index < self.count and isinstance(self.rows[index], Offer):
+        if index < self.count and isinstance(self.rows[index], Candidate):
             self.cursor = index
             self.action_choose()
 
@@ -159,19 +159,19 @@ class CommandScreen(ModalScreen[None]):
 
     def _offer(self, text: str) -> None:
         board, web = self.board, self.board.is_web
-        found = words_before(text)
+        found = completion_words(text)
         self._hint(text)
         self._wanted = 0
         if found is None:
-            board.reader.stop(self, "offers")
+            board.reader.cancel(self, "offers")
             self._show(text, [], len(text))
         elif len(found[0]) == 1:  # the table is at hand
-            board.reader.stop(self, "offers")
+            board.reader.cancel(self, "offers")
             self._show(text, commands(found[0][0], web), found[1])
         else:
             self.query_one(Candidates).cursor = -1  # none is chosen of those that belong to the text before
-            context = ActContext(board.manager, {**board.options, "read_only": True})
-            board.reader.ask(
+            context = ActionContext(board.manager, {**board.options, "read_only": True})
+            board.reader.submit(
                 self,
                 "offers",
                 lambda _stop: offers(found[0], context),
@@ -179,7 +179,7 @@ class CommandScreen(ModalScreen[None]):
                 lambda error: self._lost(text, error),
             )
 
-    def _show(self, text: str, found: list[Offer], start: int) -> None:
+    def _show(self, text: str, found: list[Candidate], start: int) -> None:
         self._offered, self._start = text, start
         self.query_one(Candidates).show(found)
         wanted, self._wanted = self._wanted, 0
@@ -203,7 +203,7 @@ class CommandScreen(ModalScreen[None]):
 
     def _say(self, said: str, wrong: bool = False) -> None:
         hint = self.query_one("#hint", Label)
-        hint.update("\n".join(line(one) for one in said.split("\n")))
+        hint.update("\n".join(one_line(one) for one in said.split("\n")))
         hint.display = bool(said)
         hint.set_class(wrong, "-wrong")
 
@@ -216,7 +216,7 @@ class CommandScreen(ModalScreen[None]):
             self._say("reading what may come next…")
             return
         candidates = self.query_one(Candidates)
-        found = [row for row in candidates.rows if isinstance(row, Offer)]
+        found = [row for row in candidates.rows if isinstance(row, Candidate)]
         if not found:
             return
         if candidates.cursor < 0 and by > 0:
@@ -269,7 +269,7 @@ class CommandScreen(ModalScreen[None]):
     def _put(self, text: str) -> None:
         self._set(self.query_one(LineInput).value[: self._start] + text)
 
-    def _take(self, offer: Offer) -> None:
+    def _take(self, offer: Candidate) -> None:
         self._put(offer.text + ("" if offer.help == "…" else " "))  # below a part of a key there is more
         self.query_one(LineInput).focus()
 

@@ -13,16 +13,16 @@ from ...manager import StateManager
 from ...model import parse_ref
 from ..actions.patch_export import write_patch
 from ..data.background import Stop
-from ..data.diff_model import NONE, WHOLE, Sides, Walk, side
+from ..data.diff_model import NONE, WHOLE, DiffProgress, DiffSides, side
 from ..dialogs.confirm import Confirm
-from ..dialogs.prompt import Ask
-from .diff_base import ChangesScreen
+from ..dialogs.prompt import PromptDialog
+from .diff_base import DiffBaseScreen
 
 _FOR_A_RESTORE = ("restore", "mark", "mark_all", "mark_none", "invert")  # actions
-_STORE = 30  # characters of what a store is called
+_STORE_CHARACTERS = 30  # characters of what a store is called
 
 
-class DiffScreen(ChangesScreen):
+class DiffScreen(DiffBaseScreen):
     """Compares a state of the app's namespace with another state of it, or of another namespace or store.
 
     Args:
@@ -51,17 +51,17 @@ class DiffScreen(ChangesScreen):
         self._after = after
         self._other = other
         self._store = store
-        self._writing: Walk | None = None
+        self._writing: DiffProgress | None = None
 
-    def sides(self) -> Sides:
-        """See `ChangesScreen.sides`."""
+    def diff_sides(self) -> DiffSides:
+        """See `DiffBaseScreen.diff_sides`."""
         here = self.board.manager
         if self._other is None:
-            return Sides(side(here.backend, self._before), side(here.backend, self._after))
-        return Sides(side(here.backend, self._before), side(self._other.backend, self._after))
+            return DiffSides(side(here.backend, self._before), side(here.backend, self._after))
+        return DiffSides(side(here.backend, self._before), side(self._other.backend, self._after))
 
-    def heading(self) -> str:
-        """See `ChangesScreen.heading`."""
+    def title_text(self) -> str:
+        """See `DiffBaseScreen.title_text`."""
         return f"Diff  {' → '.join(self._states())}"
 
     def _states(self) -> tuple[str, str]:
@@ -86,8 +86,8 @@ class DiffScreen(ChangesScreen):
             return False
         return super().check_action(action, parameters)
 
-    def tally(self) -> str:
-        """See `ChangesScreen.tally`."""
+    def selection_text(self) -> str:
+        """See `DiffBaseScreen.selection_text`."""
         marked = self.found.marked
         if self._writing is not None:
             share = self._writing.share
@@ -97,7 +97,7 @@ class DiffScreen(ChangesScreen):
         return f"{marked:,} of {len(self.found):,} marked" if marked else "space marks keys to restore"
 
     def command(self) -> str:
-        """See `ChangesScreen.command`."""
+        """See `DiffBaseScreen.command`."""
         return self.board.command_line(self._words())
 
     def _words(self) -> list[str]:
@@ -109,8 +109,8 @@ class DiffScreen(ChangesScreen):
                 words += ["--with-store", mask(self._store or self._other.url)]
         return words
 
-    def identical(self) -> list[str]:
-        """See `ChangesScreen.identical`."""
+    def no_difference_text(self) -> list[str]:
+        """See `DiffBaseScreen.no_difference_text`."""
         return [f"{' and '.join(self._states())} are identical", "nothing differs"]
 
     def on_unmount(self) -> None:
@@ -161,22 +161,22 @@ class DiffScreen(ChangesScreen):
     def action_copy(self) -> None:
         """Copy the command line that prints this diff."""
         self.app.copy_to_clipboard(self.command())
-        self.board.tell("copied the command line")
+        self.board.notify_user("copied the command line")
 
     def action_back(self) -> None:
-        """As `ChangesScreen.action_back`; a patch that is being written is stopped first."""
+        """As `DiffBaseScreen.action_back`; a patch that is being written is stopped first."""
         if self._writing is not None:
-            self.board.reader.stop(self, "patch")
+            self.board.reader.cancel(self, "patch")
             self._writing = None
-            self.board.tell("stopped; no file was written")
-            self.retell()
+            self.board.notify_user("stopped; no file was written")
+            self.refresh_labels()
         else:
             super().action_back()
 
     def action_write(self) -> None:
         """Ask where to, and write the diff as a JSON Patch."""
         if self.run.state == "running" or self.compared is None:
-            self.board.tell("still computing: wait, or esc stops it")
+            self.board.notify_user("still computing: wait, or esc stops it")
             return
 
         def said(path: str) -> str:
@@ -189,7 +189,7 @@ class DiffScreen(ChangesScreen):
             if path is not None:
                 self._write(path.strip(), overwrite=False)
 
-        self.app.push_screen(Ask("Write a JSON Patch to", "change.json", check, said), answered)
+        self.app.push_screen(PromptDialog("Write a JSON Patch to", "change.json", check, said), answered)
 
     def _write(self, path: str, *, overwrite: bool) -> None:
         sides, board = self.compared, self.board
@@ -197,27 +197,27 @@ class DiffScreen(ChangesScreen):
         assert sides is not None, "it is written from what was compared"
 
         def write(stop: Stop) -> int:
-            self._writing = walk = Walk(stop)
+            self._writing = walk = DiffProgress(stop)
             return write_patch(path, sides, keys, overwrite, walk)
 
         def written(count: int) -> None:
             self._writing = None
-            self.retell()
-            board.tell(f"wrote {count:,} key{'' if count == 1 else 's'} as a JSON Patch to {path}")
+            self.refresh_labels()
+            board.notify_user(f"wrote {count:,} key{'' if count == 1 else 's'} as a JSON Patch to {path}")
 
         def failed(error: Exception) -> None:
             self._writing = None
-            self.retell()
+            self.refresh_labels()
             if isinstance(error, FileExistsError) and not overwrite:
                 self.app.push_screen(Confirm([f"{path} is there already.", "Write over it?"]), sure)
             else:
-                board.trouble(error)
+                board.show_error(error)
 
         def sure(yes: bool | None) -> None:
             if yes:
                 self._write(path, overwrite=True)
 
-        board.reader.ask(self, "patch", write, written, failed)
+        board.reader.submit(self, "patch", write, written, failed)
 
 
 def told_apart(one: tuple[str, str], other: tuple[str, str]) -> tuple[str, str]:
@@ -246,4 +246,4 @@ def _store_names(store: str, url: str) -> list[str]:
 
 
 def _cut(name: str) -> str:
-    return f"{name if len(name) <= _STORE else '…' + name[1 - _STORE :]}/"
+    return f"{name if len(name) <= _STORE_CHARACTERS else '…' + name[1 - _STORE_CHARACTERS :]}/"

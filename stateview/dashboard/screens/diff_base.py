@@ -17,10 +17,10 @@ from textual.widgets import Input, Label
 from ...model import Kind
 from ...states.json_diff import Change
 from ..data.background import Stop
-from ..data.diff_model import KINDS, NONE, WHOLE, Found, Shown, Sides, Walk, collect
-from ..display.text import SIGNS, count, line
+from ..data.diff_model import KINDS, NONE, WHOLE, DiffFilter, DiffIndex, DiffProgress, DiffSides, collect
+from ..display.text import SIGNS, format_count, one_line
 from ..widgets.diff_list import DiffList
-from ..widgets.diff_view import WIDE, DiffView
+from ..widgets.diff_view import SIDE_BY_SIDE_COLUMNS, DiffView
 from ..widgets.key_bar import KeyBar
 from ..widgets.line_input import LineInput
 from ..widgets.status_bar import Banner
@@ -29,45 +29,45 @@ from ..widgets.virtual_list import VirtualList
 if TYPE_CHECKING:
     from ..app import Dashboard
 
-_TICK = 0.05  # seconds between two looks at what has come
-_STEP = 50_000  # keys that are filtered in one of them
-_REST = 0.05  # seconds for which the cursor must rest before a key's change is read
+_POLL_SECONDS = 0.05  # seconds between two looks at what has come
+_KEYS_PER_TICK = 50_000  # keys that are filtered in one of them
+_DEBOUNCE_SECONDS = 0.05  # seconds for which the cursor must rest before a key's change is read
 
 
-class Run:
+class DiffRun:
     """One going through a diff: written by its thread, read by the screen."""
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: DiffIndex) -> None:
         self.found = found  # what comes of it
-        self.sides: Sides | None = None
-        self.walk = Walk()
+        self.sides: DiffSides | None = None
+        self.walk = DiffProgress()
         self.batches: deque[tuple[list[str], bytes]] = deque()
         self.state: Literal["running", "stopped", "whole", "failed"] = "running"
 
 
-class ChangesScreen(Screen[bool]):
+class DiffBaseScreen(Screen[bool]):
     """Base. A subclass says which two states are compared, and what is done with the keys."""
 
     DEFAULT_CSS = """
-    ChangesScreen Label { width: 1fr; height: 1; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
-    ChangesScreen #title { background: $panel; text-style: bold; }
-    ChangesScreen #note { color: $text-warning; display: none; height: auto; max-height: 4; text-wrap: wrap; }
-    ChangesScreen #note.-said { display: block; }
-    ChangesScreen #note.-wrong { color: $text-error; text-style: bold; }
-    ChangesScreen #panes { height: 1fr; }
-    ChangesScreen #left { width: 2fr; }
-    ChangesScreen #right { width: 3fr; border-left: solid $panel-lighten-1; }
-    ChangesScreen #right:focus-within { border-left: solid $accent; }
-    ChangesScreen #about { color: $text-muted; }
-    ChangesScreen #tally { background: $panel; }
-    ChangesScreen #line { color: $text-muted; }
-    ChangesScreen #filter { display: none; height: 1; border: none; background: $boost; padding: 0 1; }
-    ChangesScreen #filter.-open { display: block; }
-    ChangesScreen.-medium #left { width: 1fr; }
-    ChangesScreen.-medium #right { width: 1fr; }
-    ChangesScreen.-narrow #right { display: none; border-left: none; }
-    ChangesScreen.-narrow.on-change #right { display: block; }
-    ChangesScreen.-narrow.on-change #left { display: none; }
+    DiffBaseScreen Label { width: 1fr; height: 1; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    DiffBaseScreen #title { background: $panel; text-style: bold; }
+    DiffBaseScreen #note { color: $text-warning; display: none; height: auto; max-height: 4; text-wrap: wrap; }
+    DiffBaseScreen #note.-said { display: block; }
+    DiffBaseScreen #note.-wrong { color: $text-error; text-style: bold; }
+    DiffBaseScreen #panes { height: 1fr; }
+    DiffBaseScreen #left { width: 2fr; }
+    DiffBaseScreen #right { width: 3fr; border-left: solid $panel-lighten-1; }
+    DiffBaseScreen #right:focus-within { border-left: solid $accent; }
+    DiffBaseScreen #about { color: $text-muted; }
+    DiffBaseScreen #tally { background: $panel; }
+    DiffBaseScreen #line { color: $text-muted; }
+    DiffBaseScreen #filter { display: none; height: 1; border: none; background: $boost; padding: 0 1; }
+    DiffBaseScreen #filter.-open { display: block; }
+    DiffBaseScreen.-medium #left { width: 1fr; }
+    DiffBaseScreen.-medium #right { width: 1fr; }
+    DiffBaseScreen.-narrow #right { display: none; border-left: none; }
+    DiffBaseScreen.-narrow.on-change #right { display: block; }
+    DiffBaseScreen.-narrow.on-change #left { display: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("right_square_bracket", "step(1)", "Next", key_display="]", id="diff.next"),
@@ -91,9 +91,9 @@ class ChangesScreen(Screen[bool]):
         self._mark = mark  # what a key has as it is listed
         self.keys = DiffList(marking=marking, said=said, id="keys")
         self.view = DiffView(id="change")  # of the key under the cursor
-        self.found = Found(mark)  # what is listed: of `run`, or of the one before it until this one finds something
-        self.run = Run(self.found)
-        self.compared: Sides | None = None  # the states that what is listed is about
+        self.found = DiffIndex(mark)  # what is listed: of `run`, or of the one before it until this one finds something
+        self.run = DiffRun(self.found)
+        self.compared: DiffSides | None = None  # the states that what is listed is about
         self._kinds = frozenset(KINDS)
         self._text = ""
         self._seek: str | None = None  # the key that the cursor is to come back to
@@ -105,19 +105,19 @@ class ChangesScreen(Screen[bool]):
     # --- what a subclass says ----------------------------------------------------------------------------------
 
     @abstractmethod
-    def sides(self) -> Sides:
+    def diff_sides(self) -> DiffSides:
         """The two states; on a thread, each time that they are compared. Raises what the backend raises."""
 
-    def only(self) -> list[str] | None:
+    def restrict_keys(self) -> list[str] | None:
         """The keys that are compared, sorted; None: all."""
         return None
 
     @abstractmethod
-    def heading(self) -> str:
+    def title_text(self) -> str:
         """What is compared, or restored."""
 
     @abstractmethod
-    def tally(self) -> str:
+    def selection_text(self) -> str:
         """What is marked, in words."""
 
     @abstractmethod
@@ -125,7 +125,7 @@ class ChangesScreen(Screen[bool]):
         """The equivalent command line."""
 
     @abstractmethod
-    def identical(self) -> list[str]:
+    def no_difference_text(self) -> list[str]:
         """What is said where nothing differs."""
 
     def finished(self) -> None:
@@ -156,45 +156,45 @@ class ChangesScreen(Screen[bool]):
 
     def on_mount(self) -> None:
         """Begin to compare."""
-        self._ticks = self.set_interval(_TICK, self._tick, pause=True)
+        self._ticks = self.set_interval(_POLL_SECONDS, self._tick, pause=True)
         self.start()
 
     def on_resize(self) -> None:
         """Whether there is room for what was asked for may have changed."""
-        self.retell()
+        self.refresh_labels()
 
     def note(self, text: str, *, wrong: bool = False) -> None:
         """Say something above the keys, until something else is said. The text may hold stored data."""
         label = self.query_one("#note", Label)
-        label.update("\n".join(line(one, 500) for one in text.split("\n")))
+        label.update("\n".join(one_line(one, 500) for one in text.split("\n")))
         label.set_class(bool(text), "-said")
         label.set_class(wrong, "-wrong")
 
-    def retell(self) -> None:
+    def refresh_labels(self) -> None:
         """Say anew what is known: counts, marks and the command line."""
         shown, found, state = self.keys.shown, self.found, self.run.state
         kinds = [
-            f"{SIGNS[kind]}{count(found.count(kind))}"
+            f"{SIGNS[kind]}{format_count(found.count(kind))}"
             if kind in self._kinds
-            else f"({SIGNS[kind]}{count(found.count(kind))})"
+            else f"({SIGNS[kind]}{format_count(found.count(kind))})"
             for kind in KINDS
         ]
-        parts = [f"{self.heading()}   {' '.join(kinds)}"]
+        parts = [f"{self.title_text()}   {' '.join(kinds)}"]
         if state == "running":
             share = self.run.walk.share
             parts.append(f"computing{'…' if share is None else f' {share}%'} (esc stops)")
         elif state == "stopped":
             parts.append("stopped before the end (R looks again)")
         if shown.filtered:
-            parts.append(f"{count(len(shown))}{'' if shown.done else '…'} shown")
+            parts.append(f"{format_count(len(shown))}{'' if shown.done else '…'} shown")
         if self.view.too_narrow:
-            parts.append(f"split needs {WIDE} columns")
-        self.query_one("#title", Label).update(line("   ".join(parts)))
-        self.query_one("#tally", Label).update(line(self.tally()))
+            parts.append(f"split needs {SIDE_BY_SIDE_COLUMNS} columns")
+        self.query_one("#title", Label).update(one_line("   ".join(parts)))
+        self.query_one("#tally", Label).update(one_line(self.selection_text()))
         told = f"CLI: {self.command()}"
         if len(told) > self.size.width:  # what it does is seen, if not all of where
-            told = f"CLI: … {self.board.brief(self.command())}"
-        self.query_one("#line", Label).update(line(told))
+            told = f"CLI: … {self.board.short_command(self.command())}"
+        self.query_one("#line", Label).update(one_line(told))
         self.keys.said = self._nothing()
         self._tell_about()
 
@@ -204,7 +204,9 @@ class ChangesScreen(Screen[bool]):
             return ["no key like this; esc clears" if self._text else "no kind is shown; + - ~ show them"]
         if state == "running":
             return ["comparing…"]
-        return self.identical() if state == "whole" else ["stopped; R looks again" if state == "stopped" else ""]
+        return (
+            self.no_difference_text() if state == "whole" else ["stopped; R looks again" if state == "stopped" else ""]
+        )
 
     def _tell_about(self) -> None:
         view, at = self.view, ""
@@ -213,21 +215,21 @@ class ChangesScreen(Screen[bool]):
             revisions = [f"r{one}" for one in (change.before_revision, change.after_revision) if one]
             stop, stops = view.stop
             at = f"{stop:,} of {stops:,}{'' if view.all_listed else '+'} · {' → '.join(revisions)} · "
-        self.query_one("#about", Label).update(line(f"{at}{view.key or ''}"))
+        self.query_one("#about", Label).update(one_line(f"{at}{view.key or ''}"))
 
     # --- streaming ---------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Compare from the beginning."""
         board, earlier = self.board, self.found
-        self.run = run = Run(Found(earlier.fresh if len(earlier) else self._mark))
+        self.run = run = DiffRun(DiffIndex(earlier.fresh if len(earlier) else self._mark))
         run.found.earlier = earlier if len(earlier) else None
         self.note("")
 
         def compare(stop: Stop) -> None:
-            run.walk = Walk(stop)
-            sides = run.sides = self.sides()
-            keys = self.only()
+            run.walk = DiffProgress(stop)
+            sides = run.sides = self.diff_sides()
+            keys = self.restrict_keys()
             changes = sides.changes(run.walk) if keys is None else sides.among(keys, run.walk)
             collect(changes, put)
 
@@ -244,12 +246,12 @@ class ChangesScreen(Screen[bool]):
             self._end(run, "failed")
             self.note(f"{error}\nR looks again · esc leaves", wrong=True)
 
-        board.reader.ask(self, "diff", compare, whole, failed)
+        board.reader.submit(self, "diff", compare, whole, failed)
         if self._ticks is not None:
             self._ticks.resume()
-        self.retell()
+        self.refresh_labels()
 
-    def _end(self, run: Run, state: Literal["stopped", "whole", "failed"]) -> None:
+    def _end(self, run: DiffRun, state: Literal["stopped", "whole", "failed"]) -> None:
         if run is self.run:
             self._tick()
             run.state = state
@@ -260,7 +262,7 @@ class ChangesScreen(Screen[bool]):
 
     def stop(self) -> None:
         """Compare no further; what was found stays."""
-        self.board.reader.stop(self, "diff")
+        self.board.reader.cancel(self, "diff")
         self._end(self.run, "stopped")
 
     def _tick(self) -> None:
@@ -271,16 +273,16 @@ class ChangesScreen(Screen[bool]):
         empty = not keys.count
         while run.batches:
             self.found.extend(*run.batches.popleft())
-        keys.shown.advance(_STEP)
+        keys.shown.advance(_KEYS_PER_TICK)
         if self._seek is not None:
             self._come_back(self._seek)
-        keys.resized()
+        keys.count_changed()
         if empty and keys.count:
             self.look()
         if run.state != "running" and keys.shown.done and self._ticks is not None:
             self._seek = None
             self._ticks.pause()
-        self.retell()
+        self.refresh_labels()
 
     def _change_over(self) -> None:
         """List what the run finds instead of what was listed: an error leaves that as it was."""
@@ -323,7 +325,7 @@ class ChangesScreen(Screen[bool]):
             return
         if self._resting is not None:
             self._resting.stop()
-        self._resting = self.set_timer(_REST, self._rested)
+        self._resting = self.set_timer(_DEBOUNCE_SECONDS, self._rested)
 
     def _rested(self) -> None:
         if self.keys.key != self.view.key:
@@ -336,7 +338,7 @@ class ChangesScreen(Screen[bool]):
 
     @on(DiffView.Compared)
     def _compared(self) -> None:
-        self.retell()
+        self.refresh_labels()
         if self._steps and self.keys.key == self.view.key:
             steps, self._steps = self._steps, 0
             self.action_step(steps)
@@ -377,23 +379,23 @@ class ChangesScreen(Screen[bool]):
             keys.cursor += by
             self.look()
         else:
-            self.board.tell("this is the last change" if by > 0 else "this is the first change")
+            self.board.notify_user("this is the last change" if by > 0 else "this is the first change")
 
     def action_split(self) -> None:
         """Put before and after side by side, or one under the other."""
         view = self.view
         view.split = not view.split
         if view.too_narrow:
-            self.board.tell(f"side by side needs {WIDE} columns; one under the other until then")
-        self.retell()
+            self.board.notify_user(f"side by side needs {SIDE_BY_SIDE_COLUMNS} columns; one under the other until then")
+        self.refresh_labels()
 
     # --- filters -----------------------------------------------------------------------------------------------
 
     def _refilter(self) -> None:
         keys = self.keys
         self._seek = self._seek or keys.key
-        shown = Shown(self.found, self._kinds, self._text)
-        shown.advance(_STEP)
+        shown = DiffFilter(self.found, self._kinds, self._text)
+        shown.advance(_KEYS_PER_TICK)
         keys.show(self.found, shown)
         if self._seek is not None:
             self._come_back(self._seek)
@@ -401,7 +403,7 @@ class ChangesScreen(Screen[bool]):
             self._ticks.resume()
         if keys.key != self.view.key:
             self.look()
-        self.retell()
+        self.refresh_labels()
 
     def action_kind(self, kind: Kind) -> None:
         """Show the keys of a kind, or leave them out."""
@@ -446,7 +448,7 @@ class ChangesScreen(Screen[bool]):
     def _mark_shown(self, mark: int | None) -> None:
         shown = self.keys.shown
         if shown.filtered and not shown.done:
-            self.board.tell("still filtering: a moment")
+            self.board.notify_user("still filtering: a moment")
             return
         self.found.set_marks(mark, shown if shown.filtered else None)
         self.remarked()
@@ -455,7 +457,7 @@ class ChangesScreen(Screen[bool]):
         """The marks have become others."""
         self.keys.refresh()
         self.view.refresh()
-        self.retell()
+        self.refresh_labels()
 
     def action_mark_all(self) -> None:
         """Mark all keys that are shown."""

@@ -12,21 +12,31 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
-from ...cli.results import Done, Result
+from ...cli.results import ActionResult, Result
 from ...errors import Conflict, StateException
-from ..actions.value_edit import INLINE, Draft, Verdict, in_editor, judge, keep_in_file, read_draft, refusal, save_words
-from ..display.text import lasting, line, size
+from ..actions.value_edit import (
+    INLINE_CHARACTERS,
+    Draft,
+    ValidationResult,
+    in_editor,
+    judge,
+    keep_in_file,
+    read_draft,
+    refusal,
+    save_words,
+)
+from ..display.text import format_duration, format_size, one_line
 from ..widgets.json_editor import JsonEdit
 from ..widgets.key_bar import KeyBar
 from ..widgets.line_input import LineInput
 from ..widgets.status_bar import Banner
-from .edit_conflict import Choice, ConflictScreen, Race, read_race
+from .edit_conflict import Choice, ConflictScreen, EditConflict, read_conflict
 
 if TYPE_CHECKING:
     from ...backends.protocol import Head
     from ..app import Dashboard
 
-CLIPPED = 100_000  # characters that are put into the clipboard; more go into a file
+CLIPBOARD_CHARACTERS = 100_000  # characters that are put into the clipboard; more go into a file
 
 
 def edit(board: Dashboard, key: str, editor: bool = False) -> None:
@@ -39,20 +49,24 @@ def edit(board: Dashboard, key: str, editor: bool = False) -> None:
 
     """
     if why := refusal(board, key):
-        board.tell(why, wrong=True)
+        board.notify_user(why, wrong=True)
         return
 
     def opened(draft: Draft | None) -> None:
-        outside = editor or (draft is not None and len(draft.text) > INLINE)
+        outside = editor or (draft is not None and len(draft.text) > INLINE_CHARACTERS)
         if draft is None:
-            board.tell(f"{key}: there is no such key any more", wrong=True)
+            board.notify_user(f"{key}: there is no such key any more", wrong=True)
         elif outside and board.is_web:
-            why = f"{size(len(draft.text))} are too much to edit here" if not editor else "a browser has no $EDITOR"
-            board.tell(f"{why}; in a terminal: {board.command_line(['edit', key])}", wrong=True)
+            why = (
+                f"{format_size(len(draft.text))} are too much to edit here"
+                if not editor
+                else "a browser has no $EDITOR"
+            )
+            board.notify_user(f"{why}; in a terminal: {board.command_line(['edit', key])}", wrong=True)
         else:
             board.push_screen(EditScreen(key, draft, outside=outside))
 
-    board.look_up("edit", lambda _stop: read_draft(board, key), opened)
+    board.request("edit", lambda _stop: read_draft(board, key), opened)
 
 
 def add(board: Dashboard, key: str = "", text: str = "") -> None:
@@ -65,7 +79,7 @@ def add(board: Dashboard, key: str = "", text: str = "") -> None:
 
     """
     if why := refusal(board, None):
-        board.tell(why, wrong=True)
+        board.notify_user(why, wrong=True)
         return
     board.push_screen(EditScreen(key, Draft(text), new=True))
 
@@ -123,7 +137,7 @@ class EditScreen(ModalScreen[int | None]):
     def compose(self) -> ComposeResult:
         """The key if it is new, the value, what is wrong with it, and the command line that saves it."""
         with Vertical() as box:
-            box.border_title = "New key" if self._new else line(f"Edit {self._key}", 200).replace("[", r"\[")
+            box.border_title = "New key" if self._new else one_line(f"Edit {self._key}", 200).replace("[", r"\[")
             yield Banner()
             if self._new:
                 yield LineInput(self._key, placeholder="the new key", id="key")
@@ -134,15 +148,15 @@ class EditScreen(ModalScreen[int | None]):
             yield KeyBar()
 
     def _field(self) -> JsonEdit | Label:
-        if len(self._text) <= INLINE:
+        if len(self._text) <= INLINE_CHARACTERS:
             return JsonEdit(self._text, id="field")
-        said = f"{size(len(self._text))}: too large to edit here. ctrl+e opens $EDITOR again."
+        said = f"{format_size(len(self._text))}: too large to edit here. ctrl+e opens $EDITOR again."
         return Label(said, id="large", markup=False)
 
     def on_mount(self) -> None:
         """Begin to edit."""
         if self._draft.deadline is not None:
-            self._note(f"it expires in {lasting(self._draft.ttl or 0)}, which a save keeps: --ttl")
+            self._note(f"it expires in {format_duration(self._draft.ttl or 0)}, which a save keeps: --ttl")
         if self._new:
             self.query_one("#key").focus()
         else:
@@ -180,13 +194,13 @@ class EditScreen(ModalScreen[int | None]):
 
     def _note(self, text: str) -> None:
         note = self.query_one("#note", Label)
-        note.update(line(text))
+        note.update(one_line(text))
         note.set_class(not text, "-empty")
 
-    def _say(self, verdict: Verdict) -> None:
+    def _say(self, verdict: ValidationResult) -> None:
         said = self.query_one("#verdict", Label)
         wrong = self._wrong_key() if verdict.data is not None else None
-        said.update(line(wrong or verdict.said))
+        said.update(one_line(wrong or verdict.said))
         said.set_class(verdict.data is None or wrong is not None, "-wrong")
         ready = verdict.data is not None and wrong is None
         words = save_words(self.key, verdict.data or b"", self._base())
@@ -194,7 +208,7 @@ class EditScreen(ModalScreen[int | None]):
 
     def _line(self, text: str) -> None:
         shown = self.query_one("#line", Label)
-        shown.update(line(text))
+        shown.update(one_line(text))
         shown.display = bool(text)
 
     @on(JsonEdit.Judged)
@@ -210,7 +224,7 @@ class EditScreen(ModalScreen[int | None]):
         said, wrong = self.query_one("#verdict", Label), self._wrong_key()
         verdict = self.query_one(JsonEdit).verdict if self.query(JsonEdit) else None
         if wrong is not None:
-            said.update(line(wrong))
+            said.update(one_line(wrong))
             said.add_class("-wrong")
             self._line("")
         elif verdict is not None:
@@ -233,7 +247,7 @@ class EditScreen(ModalScreen[int | None]):
             return
 
         def present(_stop: object) -> int:
-            rows = manager.backend.rows(prefix=key, limit=1)
+            rows = manager.backend.list_keys(prefix=key, limit=1)
             return rows[0].revision if rows and rows[0].key == key else 0
 
         def took(revision: int) -> None:
@@ -241,7 +255,7 @@ class EditScreen(ModalScreen[int | None]):
                 what = "has written this key" if revision else "has deleted this key"
                 self._note(f"another {what} since: a save will show theirs and yours")
 
-        self.board.reader.ask(self, "present", present, took, lambda _error: None)  # the app tells of a lost backend
+        self.board.reader.submit(self, "present", present, took, lambda _error: None)  # the app tells of a lost backend
 
     # --- saving ------------------------------------------------------------------------------------------------
 
@@ -251,11 +265,11 @@ class EditScreen(ModalScreen[int | None]):
         if self._busy:
             return
         self._busy = True
-        self.board.reader.ask(
+        self.board.reader.submit(
             self, "judge", lambda _stop: judge(text), lambda verdict: self._save(verdict, text), self._failed
         )
 
-    def _save(self, verdict: Verdict, text: str) -> None:
+    def _save(self, verdict: ValidationResult, text: str) -> None:
         """Save what the text was when that was asked for; one may have typed on since."""
         self._say(verdict)
         key = self.key
@@ -267,7 +281,7 @@ class EditScreen(ModalScreen[int | None]):
         base, data = self._base(), verdict.data
         if not self._new and text == self._start and base.revision:
             self._busy = False
-            self.board.tell(f"{key}: you changed nothing, and nothing was saved")
+            self.board.notify_user(f"{key}: you changed nothing, and nothing was saved")
             if self.text == text:
                 self._alone(lambda: self.dismiss(None))
             return
@@ -281,14 +295,14 @@ class EditScreen(ModalScreen[int | None]):
                 self._failed(error)
 
         def saved(result: Result) -> None:
-            told = result.data if isinstance(result, Done) else {}
-            self.board.tell(f"saved {told.get('key')} · r{told.get('revision')} · z undoes it")
+            told = result.data if isinstance(result, ActionResult) else {}
+            self.board.notify_user(f"saved {told.get('key')} · r{told.get('revision')} · z undoes it")
             self.board.show_key(str(told.get("key")))
             self._end(key, text, base._replace(revision=int(told.get("revision", 0))))
 
         self.board.acts.run(words, then=saved, failed=failed)
 
-    def _to_error(self, verdict: Verdict) -> None:
+    def _to_error(self, verdict: ValidationResult) -> None:
         for field in self.query(JsonEdit):
             field.verdict = verdict
             field.action_error()
@@ -326,11 +340,11 @@ class EditScreen(ModalScreen[int | None]):
     def _failed(self, error: Exception) -> None:
         """Not saved; what was written stays here."""
         self._busy = False
-        self.board.trouble(error)
+        self.board.show_error(error)
         if self.is_attached:
             self._refused = self.text
             said = self.query_one("#verdict", Label)
-            said.update(line(f"not saved: {error}"))
+            said.update(one_line(f"not saved: {error}"))
             said.add_class("-wrong")
 
     # --- another was first -------------------------------------------------------------------------------------
@@ -338,36 +352,36 @@ class EditScreen(ModalScreen[int | None]):
     def _conflict(self, key: str, mine: bytes, text: str) -> None:
         manager, patterns = self.board.manager, self.board.redact
 
-        def show(race: Race) -> None:
+        def show(race: EditConflict) -> None:
             if race.same:
-                self.board.tell(f"{key}: another has saved the same value")
+                self.board.notify_user(f"{key}: another has saved the same value")
                 self._end(key, text, race.theirs or Draft(""))
             else:
                 self._alone(lambda: ask(race))
 
-        def ask(race: Race) -> None:
+        def ask(race: EditConflict) -> None:
             self.board.push_screen(
                 ConflictScreen(key, mine, race), lambda choice: self._chosen(choice, key, mine, text, race)
             )
 
-        def read(_stop: object) -> Race:
-            return read_race(manager, key, mine, patterns)
+        def read(_stop: object) -> EditConflict:
+            return read_conflict(manager, key, mine, patterns)
 
-        self.board.reader.ask(self, "race", read, show, self._failed)
+        self.board.reader.submit(self, "race", read, show, self._failed)
 
-    def _chosen(self, choice: Choice | None, key: str, mine: bytes, text: str, race: Race) -> None:
+    def _chosen(self, choice: Choice | None, key: str, mine: bytes, text: str, race: EditConflict) -> None:
         self._busy = False
         self._draft, self._based_on = race.theirs or Draft(""), key
         if choice == "mine":
             self._busy = True
-            self._save(Verdict(mine, ""), text)
+            self._save(ValidationResult(mine, ""), text)
         elif choice == "theirs":
             try:
                 kept = self._keep()
             except OSError as error:
                 self._note(f"theirs stays; what you wrote is only here, for it cannot be put into a file: {error}")
                 return
-            self.board.tell(f"theirs stays; {kept}")
+            self.board.notify_user(f"theirs stays; {kept}")
             self._alone(lambda: self.dismiss(None))
         else:
             self._note("a save now writes over what the other wrote, which you have seen")
@@ -375,7 +389,7 @@ class EditScreen(ModalScreen[int | None]):
     def _keep(self) -> str:
         """Put what was written where it can be had again; says where."""
         text = self.text
-        if len(text) <= CLIPPED:
+        if len(text) <= CLIPBOARD_CHARACTERS:
             self.app.copy_to_clipboard(text)
             return "what you wrote is in the clipboard"
         return f"what you wrote is in {keep_in_file(text)}"
@@ -385,9 +399,9 @@ class EditScreen(ModalScreen[int | None]):
         if not self.unsaved:
             return ""
         try:
-            return f"What you wrote for {line(self.key, 200)} is in {keep_in_file(self.text)}"
+            return f"What you wrote for {one_line(self.key, 200)} is in {keep_in_file(self.text)}"
         except OSError as error:
-            return f"What you wrote for {line(self.key, 200)} is lost, for it cannot be put into a file: {error}"
+            return f"What you wrote for {one_line(self.key, 200)} is lost, for it cannot be put into a file: {error}"
 
     # --- elsewhere, and leaving --------------------------------------------------------------------------------
 
@@ -399,17 +413,17 @@ class EditScreen(ModalScreen[int | None]):
             return
         if self.app.is_web:
             other = self.board.command_line(["edit", self.key])
-            self.board.tell(f"a browser has no $EDITOR; in a terminal: {other}", wrong=True)
+            self.board.notify_user(f"a browser has no $EDITOR; in a terminal: {other}", wrong=True)
             return
         try:
             after = in_editor(self.board, before)
         except StateException as error:
-            self.board.trouble(error)
+            self.board.show_error(error)
             if direct:
                 self.dismiss(None)
             return
         if direct and after == before:
-            self.board.tell(f"{self.key} is unchanged")
+            self.board.notify_user(f"{self.key} is unchanged")
             self.dismiss(None)
             return
         self._text = after
@@ -426,12 +440,12 @@ class EditScreen(ModalScreen[int | None]):
             self.action_save()
         elif not isinstance(field, JsonEdit):
             text = self._text
-            self.board.reader.ask(self, "judge", lambda _stop: judge(text), self._say, self._failed)
+            self.board.reader.submit(self, "judge", lambda _stop: judge(text), self._say, self._failed)
 
     def action_leave(self) -> None:
         """Leave; asked about if something would be lost."""
         if self._busy:
-            self.board.tell("saving…")
+            self.board.notify_user("saving…")
         elif self.before_leaving(lambda: self.dismiss(None)):
             self.dismiss(None)
 

@@ -26,10 +26,10 @@ _MOVES = frozenset(
 _EQUALS = {"add": "save", "editor": "edit"}  # the act's name: the command's, where they differ
 _OURS = ("text", "output", "done", "list", "menu", "ask", "confirm", "command", "help")  # no command equals these
 _SCROLLING = ("scroll_", "page_")  # Textual's own, under the keys of every list
-_KEYS = 16  # columns for the keys
+_KEY_COLUMNS = 16  # columns for the keys
 
 
-class Line:
+class HelpRow:
     """An act in the list: its keys, and what is said of it."""
 
     def __init__(self, active: ActiveBinding) -> None:
@@ -101,7 +101,7 @@ class HelpScreen(TextScreen):
         said = getattr(screen, "HELP", "") or (type(screen).__doc__ or "").strip().split("\n")[0]
         width = self.app.size.width
         lines = [f" {one}" for one in wrap(" ".join(said.split()), max(20, width - 4))]
-        room = max(16, min(24, width - _KEYS - 24))
+        room = max(16, min(24, width - _KEY_COLUMNS - 24))
         acts = list(_acts(screen).values())
         for group in GROUPS:
             inside = [one for one in acts if one.group == group]
@@ -116,8 +116,8 @@ class HelpScreen(TextScreen):
         return lines
 
 
-def _acts(screen: Screen[object]) -> dict[tuple[object, ...], Line]:
-    acts: dict[tuple[object, ...], Line] = {}
+def _acts(screen: Screen[object]) -> dict[tuple[object, ...], HelpRow]:
+    acts: dict[tuple[object, ...], HelpRow] = {}
     for active in screen.active_bindings.values():
         binding = active.binding
         if binding.system or (not binding.id and binding.action.startswith(_SCROLLING)):
@@ -126,16 +126,16 @@ def _acts(screen: Screen[object]) -> dict[tuple[object, ...], Line]:
         if key in acts:
             acts[key].keys.append(shown(binding))
         else:
-            acts[key] = Line(active)
+            acts[key] = HelpRow(active)
     return acts
 
 
-def _rows(one: Line, room: int) -> list[str]:
+def _rows(one: HelpRow, room: int) -> list[str]:
     keys = ", ".join(dict.fromkeys(one.keys))
     off = "" if one.enabled else " (not now)"
-    rows = [f"  {keys:<{_KEYS}} {one.description + off:<{room}} {one.id}".rstrip()]
+    rows = [f"  {keys:<{_KEY_COLUMNS}} {one.description + off:<{room}} {one.id}".rstrip()]
     if one.command:
-        rows.append(f"  {'':<{_KEYS}} {one.command}")
+        rows.append(f"  {'':<{_KEY_COLUMNS}} {one.command}")
     return rows
 
 

@@ -16,7 +16,7 @@ from ...model import Commit, now
 from ...states.compare import change
 from ...states.json_diff import Change
 from ..data.background import Stop
-from ..display.text import SIGNS, Cells, age, line, size
+from ..display.text import SIGNS, RowBuilder, format_age, format_size, one_line
 from ..widgets.diff_view import DiffView
 from ..widgets.key_bar import KeyBar
 from ..widgets.status_bar import Banner
@@ -25,11 +25,11 @@ from ..widgets.virtual_list import VirtualList
 if TYPE_CHECKING:
     from ..app import Dashboard
 
-PAGE = 20  # versions that are read at once: their values travel too
-NEAR = 10
+VERSIONS_PER_PAGE = 20  # versions that are read at once: their values travel too
+NEAR_ROWS = 10
 
 
-class Past(NamedTuple):
+class VersionRow(NamedTuple):
     """A version as the list shows it."""
 
     revision: int
@@ -48,7 +48,7 @@ class Versions(VirtualList):
         self._asked: set[int] = set()
         self._asking = False
         self._whole = False
-        self.lines: list[Past] = []
+        self.lines: list[VersionRow] = []
         self.trouble = ""
 
     @property
@@ -69,18 +69,20 @@ class Versions(VirtualList):
         below, down_to = (0, self.at) if again or not self.lines else (self.lines[-1].revision, 0)
         backend, key = self._board.manager.backend, self._key
 
-        def pages(stop: Stop) -> tuple[list[Past], bool]:
-            lines: list[Past] = []
+        def pages(stop: Stop) -> tuple[list[VersionRow], bool]:
+            lines: list[VersionRow] = []
             while True:
-                found = backend.versions(key, PAGE, lines[-1].revision if lines else below)
-                lines += [Past(one.revision, one.time, None if one.value is None else len(one.value)) for one in found]
-                whole = len(found) < PAGE
+                found = backend.versions(key, VERSIONS_PER_PAGE, lines[-1].revision if lines else below)
+                lines += [
+                    VersionRow(one.revision, one.time, None if one.value is None else len(one.value)) for one in found
+                ]
+                whole = len(found) < VERSIONS_PER_PAGE
                 if whole or not down_to or lines[-1].revision <= down_to or stop():
                     return lines, whole
 
-        self._board.reader.ask(self, "page", pages, lambda answer: self._took(*answer, below), self._failed)
+        self._board.reader.submit(self, "page", pages, lambda answer: self._took(*answer, below), self._failed)
 
-    def _took(self, found: list[Past], whole: bool, below: int) -> None:
+    def _took(self, found: list[VersionRow], whole: bool, below: int) -> None:
         at = self.at
         if not below and not whole and found[-1].revision > at > 0:  # the cursor has gone on below what was read
             self.read(again=True)
@@ -90,13 +92,13 @@ class Versions(VirtualList):
         last = max(0, self.count - 1)
         place = next((index for index, one in enumerate(self.lines) if one.revision <= at), last) if at else 0
         with self.prevent(VirtualList.Highlighted):  # the cursor's line moves, its version does not
-            self.resized()
+            self.count_changed()
             self.cursor = place
         self.post_message(self.Highlighted(self, self.cursor))
 
     def _failed(self, error: Exception) -> None:
         self._asking, self.trouble = False, str(error)
-        self._board.trouble(error)
+        self._board.show_error(error)
         self.refresh()
 
     def _ask_commit(self, revision: int) -> None:
@@ -112,26 +114,26 @@ class Versions(VirtualList):
             self._commits[revision] = commit
             self.refresh()
 
-        self._board.reader.ask(self, revision, read, took, lambda _error: self._asked.discard(revision))
+        self._board.reader.submit(self, revision, read, took, lambda _error: self._asked.discard(revision))
 
-    def paint(self, index: int, cells: Cells) -> None:
-        """See `VirtualList.paint`."""
+    def render_row(self, index: int, cells: RowBuilder) -> None:
+        """See `VirtualList.render_row`."""
         one, dim = self.lines[index], self.style_of("dim")
         self._ask_commit(one.revision)
         first = index == self.count - 1 or self.lines[index + 1].size is None
         kind = "removed" if one.size is None else "added" if first and self._whole else "changed"
         cells.add(f"{SIGNS[kind]} ", self.style_of(kind))
         cells.add(f"r{one.revision} ", self.style_of("key"), len(str(self.lines[0].revision)) + 2)
-        cells.add(f"{age(one.time, now()):>6} ", dim)
-        cells.add(f"{'deleted' if one.size is None else size(one.size):>8} ", self.style_of("number"))
+        cells.add(f"{format_age(one.time, now()):>6} ", dim)
+        cells.add(f"{'deleted' if one.size is None else format_size(one.size):>8} ", self.style_of("number"))
         commit = self._commits.get(one.revision)
         if commit is not None:
             cells.add(f"{commit.author}: " if commit.author else "", dim).add(commit.reason)
-        if index >= self.count - NEAR and not self._whole:
+        if index >= self.count - NEAR_ROWS and not self._whole:
             self.read()
 
-    def nothing(self) -> list[str]:
-        """See `VirtualList.nothing`."""
+    def empty_text(self) -> list[str]:
+        """See `VirtualList.empty_text`."""
         if self.trouble:
             return self.trouble.split("\n")
         return ["still reading…" if self._asking else "no version of it is kept"]
@@ -173,7 +175,7 @@ class HistoryScreen(Screen[None]):
         yield Banner()
         with Horizontal():
             with Vertical(id="versions-pane", classes="pane") as pane:
-                pane.border_title = Content(f"History · {line(self._key, 80)}")
+                pane.border_title = Content(f"History · {one_line(self._key, 80)}")
                 yield Versions(self._board, self._key)
             with Vertical(id="change-pane", classes="pane") as pane:
                 pane.border_title = "Change"
@@ -213,13 +215,13 @@ class HistoryScreen(Screen[None]):
             self.query_one("#change-pane").border_title = f"Change {answer[1]}"
             self.query_one(DiffView).show(answer[0])
 
-        self._board.reader.ask(self, "change", read, took, self._board.trouble)
+        self._board.reader.submit(self, "change", read, took, self._board.show_error)
 
     def action_revert(self) -> None:
         """Preview bringing this version back."""
         versions = self.query_one(Versions)
         if not versions.lines:
-            self._board.tell("\n".join(versions.nothing()), wrong=True)
+            self._board.notify_user("\n".join(versions.empty_text()), wrong=True)
             return
         from .restore import RestoreScreen
 
@@ -233,13 +235,13 @@ class HistoryScreen(Screen[None]):
         """Look at the whole namespace as of this version."""
         versions = self.query_one(Versions)
         if versions.lines:
-            self._board.travel(str(versions.at))
+            self._board.show_state(str(versions.at))
             self.dismiss(None)
 
     def action_copy(self) -> None:
         """Copy the command line that lists these versions."""
         self.app.copy_to_clipboard(self._board.command_line(["history", "--", self._key]))
-        self._board.tell("copied the command line")
+        self._board.notify_user("copied the command line")
 
     def action_back(self) -> None:
         """Go back."""

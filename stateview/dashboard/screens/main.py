@@ -20,7 +20,7 @@ from ...model import now
 from ...states.view import resolve
 from ..data.key_filter import Filter
 from ..data.key_source import Prefetch
-from ..display.text import ago, lasting, line, size
+from ..display.text import format_ago, format_duration, format_size, one_line
 from ..widgets.filter_bar import FilterBar
 from ..widgets.job_bar import JobBar
 from ..widgets.json_view import JsonView
@@ -36,8 +36,8 @@ from ..widgets.virtual_list import VirtualList
 if TYPE_CHECKING:
     from ..app import Dashboard
 
-REST = 0.05  # seconds for which a cursor must rest before what it is on is read
-HEAVY = 1_000_000  # bytes of a value for which it must rest longer
+DEBOUNCE_SECONDS = 0.05  # seconds for which a cursor must rest before what it is on is read
+HEAVY_VALUE_BYTES = 1_000_000  # bytes of a value for which it must rest longer
 MEDIUM, WIDE = 80, 120  # columns from which on two panes are seen, and all
 PANES = {"namespaces": "Namespaces", "keys": "Keys", "json": "Value", "timeline": "Timeline"}  # by number
 
@@ -162,7 +162,7 @@ class MainScreen(Screen[None]):
         elif board.lost is not None:
             state, role = "LOST", "paused"
         elif board.paused:
-            behind = plural(board.missed, "commit")
+            behind = plural(board.commits_behind, "commit")
             state, role = f"PAUSED at r{board.paused_at}, {behind} behind · p: go on", "paused"
         else:
             head = board.news.head if board.news else None
@@ -204,13 +204,13 @@ class MainScreen(Screen[None]):
         if key is None:
             self._show_nothing()
             return
-        heavy = event.row is not None and event.row.size > HEAVY
-        self._timer = self.set_timer(5 * REST if heavy else REST, lambda: self._read_value(key))
+        heavy = event.row is not None and event.row.size > HEAVY_VALUE_BYTES
+        self._timer = self.set_timer(5 * DEBOUNCE_SECONDS if heavy else DEBOUNCE_SECONDS, lambda: self._read_value(key))
 
     @on(KeyList.Failed)
     @on(Timeline.Failed)
     def _failed(self, event: KeyList.Failed | Timeline.Failed) -> None:
-        self.board.trouble(event.error)
+        self.board.show_error(event.error)
 
     def _read_value(self, key: str) -> None:
         board = self.board
@@ -231,10 +231,10 @@ class MainScreen(Screen[None]):
             self.query_one(JsonView).show(version.value, key)
             self._show_facts()
 
-        board.reader.ask(self, "value", read, took, self._value_failed)
+        board.reader.submit(self, "value", read, took, self._value_failed)
 
     def _value_failed(self, error: Exception) -> None:
-        self.board.trouble(error)
+        self.board.show_error(error)
         if self._shown is None or self._shown.key != self.keys.key:  # what was read before of this key stays
             self._show_nothing(str(error))
 
@@ -248,10 +248,10 @@ class MainScreen(Screen[None]):
         shown = self._shown
         if shown is None or shown.value is None:
             return
-        self.query_one("#value-pane", Pane).say(Content(f"3 Value · {line(shown.key, 80)}"))
-        facts = [size(len(shown.value)), f"r{shown.revision}", ago(shown.time, now())]
+        self.query_one("#value-pane", Pane).say(Content(f"3 Value · {one_line(shown.key, 80)}"))
+        facts = [format_size(len(shown.value)), f"r{shown.revision}", format_ago(shown.time, now())]
         if shown.expires:
-            facts.insert(1, f"expires in {lasting((shown.expires - now()) / 1_000_000)}")
+            facts.insert(1, f"expires in {format_duration((shown.expires - now()) / 1_000_000)}")
         self.query_one(ValueInfo).show(" · ".join(facts), self.query_one(JsonView).pointer)
 
     def show_key(self, key: str) -> None:
@@ -310,9 +310,9 @@ class MainScreen(Screen[None]):
         if self._travel is not None:
             self._travel.stop()
         timeline = self.timeline
-        self.query_one("#timeline-pane", Pane).say(below=Content(line(timeline.line.told, 80)))
+        self.query_one("#timeline-pane", Pane).say(below=Content(one_line(timeline.line.told, 80)))
         if timeline.has_focus:
-            self._travel = self.set_timer(REST, lambda: self.board.travel(timeline.line.ref))
+            self._travel = self.set_timer(DEBOUNCE_SECONDS, lambda: self.board.show_state(timeline.line.ref))
 
     @on(VirtualList.Chosen, "#timeline")
     @on(KeyList.Chosen)
@@ -324,7 +324,7 @@ class MainScreen(Screen[None]):
         namespaces = self.query_one(Namespaces)
         place = namespaces.place
         if place.namespace is not None:
-            self.board.go(place.store, place.namespace)
+            self.board.switch_to(place.store, place.namespace)
         elif namespaces.is_open(place.store):
             namespaces.close(place.store)
         else:
@@ -343,7 +343,7 @@ class MainScreen(Screen[None]):
             self.timeline.unmark()
         elif self.board.at is not None:
             self.timeline.go_to("live")
-            self.board.travel(None)
+            self.board.show_state(None)
         elif not self.board.acts.jobs.stop():
             self.action_pane("keys")
 
@@ -367,7 +367,7 @@ class MainScreen(Screen[None]):
         elif self.keys.key is None:
             reason = "no key is there; a makes one" if self.keys.known else "the keys are still being read"
         if reason:
-            self.board.tell(reason, wrong=True)
+            self.board.notify_user(reason, wrong=True)
             return None
         return self.keys.key
 
@@ -434,7 +434,7 @@ class MainScreen(Screen[None]):
         """Copy the key, the value or a command line; what the cursor is on inside the value, if that has the focus."""
         view = self.query_one(JsonView)
         if self.keys.key is not None and (self._shown is None or self._shown.key != self.keys.key):
-            self.board.tell(f"the value of {line(self.keys.key, 60)} has not been read yet")
+            self.board.notify_user(f"the value of {one_line(self.keys.key, 60)} has not been read yet")
         else:
             view.action_copy(whole=not view.has_focus)
 
@@ -468,7 +468,7 @@ class MainScreen(Screen[None]):
         if line.revision:
             self.app.push_screen(DiffScreen(str(line.revision - 1), str(line.revision)))
         else:
-            self.board.tell("nothing was saved yet")
+            self.board.notify_user("nothing was saved yet")
 
     def action_diff_elsewhere(self) -> None:
         """Compare the state that is looked at with another namespace, here or in another store."""
@@ -482,11 +482,11 @@ class MainScreen(Screen[None]):
         if self._travel is not None:
             self._travel.stop()
             if self.timeline.has_focus:
-                self.board.travel(self.timeline.line.ref)
+                self.board.show_state(self.timeline.line.ref)
 
     def on_screen_resume(self) -> None:
         """No screen lies over this one any more."""
-        self.board.arrive()
+        self.board.apply_switch()
 
     def action_restore(self) -> None:
         """Preview bringing back the state that is looked at, or one that is asked for; the marked keys, if any are."""

@@ -8,7 +8,7 @@ from textual import on
 from textual.binding import Binding, BindingType
 
 from ...cli.results import plural
-from ..display.text import lasting
+from ..display.text import format_duration
 from ..widgets.filter_bar import FilterBar
 from ..widgets.json_view import JsonView
 from ..widgets.text_list import TextList, by_sign
@@ -16,9 +16,9 @@ from ..widgets.virtual_list import VirtualList
 from .text_base import TextScreen
 
 if TYPE_CHECKING:
-    from ..actions.jobs import Found, Job
+    from ..actions.jobs import Job, OutputTarget
 
-PACE = 0.1  # seconds between two looks at what has come
+POLL_SECONDS = 0.1  # seconds between two looks at what has come
 
 
 class OutputScreen(TextScreen):
@@ -49,11 +49,11 @@ class OutputScreen(TextScreen):
 
     def heading(self) -> str:
         """The command line."""
-        return self.board.brief(self.job.line)
+        return self.board.short_command(self.job.line)
 
     def on_mount(self) -> None:
         """Look at what comes until the job has ended."""
-        self._timer = self.set_interval(PACE, self._look)
+        self._timer = self.set_interval(POLL_SECONDS, self._look)
 
     def on_unmount(self) -> None:
         """What the job says from now on is for a notice."""
@@ -64,7 +64,7 @@ class OutputScreen(TextScreen):
         lines = len(self.job.output.lines)
         if lines != self._seen:
             self._seen = lines
-            self.list.resized()
+            self.list.count_changed()
         if not self.list.sought:
             self.show_state(wrong=not self.job.running and not self.job.well and not self.job.stopped)
         if not self.job.running and not self._told_end:
@@ -79,7 +79,7 @@ class OutputScreen(TextScreen):
             ", and no more are kept: '> FILE' writes all" * job.output.full
         )
         if job.running:
-            return " · ".join(part for part in ("running", lasting(job.seconds), job.told, lines) if part)
+            return " · ".join(part for part in ("running", format_duration(job.seconds), job.told, lines) if part)
         code = f"exit code {job.code}" if job.code and not job.stopped else ""
         return " · ".join(part for part in (job.said, code, lines) if part)
 
@@ -90,15 +90,15 @@ class OutputScreen(TextScreen):
         if found is not None:
             self._go_to(found)
 
-    def _go_to(self, found: Found) -> None:
+    def _go_to(self, found: OutputTarget) -> None:
         """Go to a key on the main screen, and to the place in its value. What runs here goes on."""
         board, job, main = self.board, self.job, self.board.main
         if main is None or (board.manager.url, board.manager.namespace) != (job.url, job.namespace):
-            board.tell("that is of another namespace than the one that is looked at")
+            board.notify_user("that is of another namespace than the one that is looked at")
             return
         over = board.screen_stack[board.screen_stack.index(main) + 1 :]
         if any(hasattr(screen, "before_leaving") for screen in over):
-            board.tell("first end what is edited here")
+            board.notify_user("first end what is edited here")
             return
         for _ in over:
             board.pop_screen()
@@ -106,7 +106,7 @@ class OutputScreen(TextScreen):
         main.keys.filter("")  # now: what clears the bar comes in its turn
         if job.at != (board.at or "live"):
             main.timeline.go_to(job.at)
-            board.travel(job.at)
+            board.show_state(job.at)
         main.keys.go_to(found.key)
         main.query_one(JsonView).expect(*found)
         main.action_pane("json" if found.pointer or found.at is not None else "keys")

@@ -9,25 +9,25 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from ...backends.protocol import Head, Point
+from ...backends.protocol import Head, StateAt
 from ...cli.commands.checkpoints import amount
-from ...cli.results import Differs, Result
+from ...cli.results import DiffResult, Result
 from ...errors import Conflict
 from ...model import Kind
-from ...states.compare import literal
+from ...states.compare import literal_glob
 from ..data.background import Stop
-from ..data.diff_model import NONE, PARTLY, WHOLE, Again, Sides, Walk, check_again, side
+from ..data.diff_model import NONE, PARTLY, WHOLE, DiffProgress, DiffSides, RecheckResult, check_again, side
 from ..dialogs.confirm import Confirm
-from ..display.text import count
-from .diff_base import ChangesScreen
+from ..display.text import format_count
+from .diff_base import DiffBaseScreen
 
 _SAID: dict[Kind, tuple[str, str]] = {"removed": ("will be DELETED", "DELETED"), "added": ("comes back", "back")}
-SEEN = 0.7  # seconds for which a change must have stood on the screen before y can mean it
+SEEN_SECONDS = 0.7  # seconds for which a change must have stood on the screen before y can mean it
 CHANGED = "not restored: what is marked has changed meanwhile. Look at it, then y; Y restores whatever others write"
-_LISTED = 30  # keys of a command line that are shown
+_MAX_LISTED_KEYS = 30  # keys of a command line that are shown
 
 
-class RestoreScreen(ChangesScreen):
+class RestoreScreen(DiffBaseScreen):
     """Previews bringing live back to a ref. Ends with whether that was done.
 
     Args:
@@ -60,22 +60,22 @@ class RestoreScreen(ChangesScreen):
 
     # --- what is compared --------------------------------------------------------------------------------------
 
-    def sides(self) -> Sides:
+    def diff_sides(self) -> DiffSides:
         """Live, and the state to bring back."""
         backend = self.board.manager.backend
         self._lineage = backend.head().lineage
-        return Sides(side(backend, "live"), side(backend, self._ref))
+        return DiffSides(side(backend, "live"), side(backend, self._ref))
 
-    def only(self) -> list[str] | None:
-        """See `ChangesScreen.only`."""
+    def restrict_keys(self) -> list[str] | None:
+        """See `DiffBaseScreen.restrict_keys`."""
         return self._given
 
-    def heading(self) -> str:
-        """See `ChangesScreen.heading`."""
+    def title_text(self) -> str:
+        """See `DiffBaseScreen.title_text`."""
         return f"Restore  {self._ref} → live"
 
-    def identical(self) -> list[str]:
-        """See `ChangesScreen.identical`."""
+    def no_difference_text(self) -> list[str]:
+        """See `DiffBaseScreen.no_difference_text`."""
         where = "" if self._given is None else " in these keys"
         return [f"live is as it was at {self._ref}{where}", "nothing to restore"]
 
@@ -83,13 +83,16 @@ class RestoreScreen(ChangesScreen):
         """Places inside a value are marked too."""
         self.view.marks = self._place_mark
 
-    def tally(self) -> str:
-        """See `ChangesScreen.tally`."""
+    def selection_text(self) -> str:
+        """See `DiffBaseScreen.selection_text`."""
         found = self.found
         deleted = found.count("removed", PARTLY, WHOLE)
-        parts = [f"{count(found.marked)} of {count(len(found))} marked", f"{count(deleted)} will be deleted"]
+        parts = [
+            f"{format_count(found.marked)} of {format_count(len(found))} marked",
+            f"{format_count(deleted)} will be deleted",
+        ]
         if found.partly:
-            parts.append(f"{count(len(found.partly))} in part")
+            parts.append(f"{format_count(len(found.partly))} in part")
         if self._applying:
             parts.append("restoring…")
         elif self.board.manager.read_only:
@@ -111,19 +114,19 @@ class RestoreScreen(ChangesScreen):
         if self._everything:
             return
         for key in self.found.marked_keys(WHOLE):
-            yield from ("--keys", literal(key))
+            yield from ("--keys", literal_glob(key))
         for key in self.found.marked_keys(PARTLY):
             for place in sorted(self.found.partly[key]):
                 yield from ("--path", f"{key}#{place}")
 
     def command(self) -> str:
-        """See `ChangesScreen.command`."""
+        """See `DiffBaseScreen.command`."""
         if not self.found.marked:
             return "(nothing is marked)"
-        shown = list(islice(self.words(self._ref), 2 + 2 * _LISTED))
-        more = 0 if self._everything or len(shown) < 2 + 2 * _LISTED else self.found.marked - _LISTED
+        shown = list(islice(self.words(self._ref), 2 + 2 * _MAX_LISTED_KEYS))
+        more = 0 if self._everything or len(shown) < 2 + 2 * _MAX_LISTED_KEYS else self.found.marked - _MAX_LISTED_KEYS
         text = self.board.command_line(shown)
-        return f"{text} … and {count(more)} more" if more > 0 else text
+        return f"{text} … and {format_count(more)} more" if more > 0 else text
 
     def _place_mark(self, place: int) -> int:
         """How a place of the change that is seen is marked."""
@@ -154,7 +157,9 @@ class RestoreScreen(ChangesScreen):
         if key is None or view.change is None or view.place < 0:
             return
         if not view.whole:
-            self.board.tell("too many places differ to choose among: take the key whole, or not at all", wrong=True)
+            self.board.notify_user(
+                "too many places differ to choose among: take the key whole, or not at all", wrong=True
+            )
             return
         names = view.names
         mark = self.found.mark(index)
@@ -194,15 +199,15 @@ class RestoreScreen(ChangesScreen):
         backend, lineage, only = self.board.manager.backend, self._lineage, self._given
         partly = {key: set(chosen) for key, chosen in self.found.partly.items()}
 
-        def check(stop: Stop) -> Again | None:
+        def check(stop: Stop) -> RecheckResult | None:
             moment, head = backend.now(), backend.head()
             if head.lineage != lineage or head.revision < sides.before.point.revision:
                 return None
             if head.revision == sides.before.point.revision:
-                return Again(sides, {}, partly)
-            return check_again(sides, Point(head.revision, moment), only, partly, Walk(stop))
+                return RecheckResult(sides, {}, partly)
+            return check_again(sides, StateAt(head.revision, moment), only, partly, DiffProgress(stop))
 
-        def checked(again: Again | None) -> None:
+        def checked(again: RecheckResult | None) -> None:
             self._checking = False
             if run is not self.run:
                 return
@@ -216,7 +221,7 @@ class RestoreScreen(ChangesScreen):
             if apply and not marked:
                 self._restore()
             elif apply:
-                self.board.tell(CHANGED, wrong=True)
+                self.board.notify_user(CHANGED, wrong=True)
             elif self._wanted or self._behind:
                 wanted, self._wanted = self._wanted, False
                 self._check(wanted)
@@ -225,9 +230,9 @@ class RestoreScreen(ChangesScreen):
             self._checking = self._wanted = False
             self.note(f"{error}\nThe preview may be out of date · R looks again", wrong=True)
 
-        self.board.reader.ask(self, "check", check, checked, failed)
+        self.board.reader.submit(self, "check", check, checked, failed)
 
-    def _take(self, again: Again) -> int:
+    def _take(self, again: RecheckResult) -> int:
         """Put in what was written since; returns how many of the marked keys that concerns."""
         found, keys, key = self.found, self.keys, self.keys.key
         self.compared = again.sides
@@ -239,13 +244,12 @@ class RestoreScreen(ChangesScreen):
             return 0
         said = []
         if known:
-            said.append(
-                f"{count(len(known))} key{'' if len(known) == 1 else 's'} changed since this preview: checked again"
-            )
+            changed = f"{format_count(len(known))} key{'' if len(known) == 1 else 's'}"
+            said.append(f"{changed} changed since this preview: checked again")
         if gone := sum(again.kinds[key] is None for key in known):
-            said.append(f"{count(gone)} no longer differ{'s' if gone == 1 else ''}")
+            said.append(f"{format_count(gone)} no longer differ{'s' if gone == 1 else ''}")
         if fresh:
-            said.append(f"{count(fresh)} new since this preview, not marked")
+            said.append(f"{format_count(fresh)} new since this preview, not marked")
         self.note("! " + " · ".join(said))
         keys.touched |= {key for key, kind in again.kinds.items() if kind is not None}
         keys.compare(again.sides, again.kinds.__contains__)
@@ -261,13 +265,13 @@ class RestoreScreen(ChangesScreen):
         """Restore what is marked, if nobody has written it since."""
         board = self.board
         if board.manager.read_only:
-            board.tell("read-only: nothing can be restored here. Open the store without --read-only", wrong=True)
+            board.notify_user("read-only: nothing can be restored here. Open the store without --read-only", wrong=True)
         elif self.run.state == "running":
-            board.tell("still computing: wait, or esc stops it; then what is listed can be restored")
+            board.notify_user("still computing: wait, or esc stops it; then what is listed can be restored")
         elif not self.found.marked:
-            board.tell("nothing is marked: space marks a key, a marks all")
-        elif time.monotonic() - self._changed < SEEN:
-            board.tell(CHANGED, wrong=True)
+            board.notify_user("nothing is marked: space marks a key, a marks all")
+        elif time.monotonic() - self._changed < SEEN_SECONDS:
+            board.notify_user(CHANGED, wrong=True)
         elif self._checking:
             self._wanted = True
         elif not self._applying:
@@ -280,7 +284,7 @@ class RestoreScreen(ChangesScreen):
             self.action_apply()  # says why not
         elif not self._applying:
             said = [
-                f"Restore {count(self.found.marked)} marked whatever others have written there since?",
+                f"Restore {format_count(self.found.marked)} marked whatever others have written there since?",
                 "A checkpoint of what is there by then is made first, and z takes it back.",
             ]
             line = self.board.command_line(list(self.words(sides.after.ref)))
@@ -293,26 +297,26 @@ class RestoreScreen(ChangesScreen):
         if not anyway:
             words += ["--previewed", str(sides.before.point.revision)]
         self._applying, self._inside = True, {key: set(chosen) for key, chosen in self.found.partly.items()}
-        self.retell()
+        self.refresh_labels()
         self.board.acts.run(words, then=self._restored, failed=self._refused)
 
     def _restored(self, result: Result) -> None:
         self._applying = False
         if self._given is not None:
             self.board.unmark(self._given)
-        diff = result.diff if isinstance(result, Differs) else None
+        diff = result.diff if isinstance(result, DiffResult) else None
         keys = 0 if diff is None else sum(diff.counts.values())
-        self.board.tell(f"Restored {amount(keys, self._inside)} · z undoes it")
+        self.board.notify_user(f"Restored {amount(keys, self._inside)} · z undoes it")
         if self.app.screen is self:  # `is_current` is true under a dialog too
             self.dismiss(True)
 
     def _refused(self, error: Exception) -> None:
         self._applying = False
         if isinstance(error, Conflict):
-            self.board.tell(f"not restored: {error.message}", wrong=True)
+            self.board.notify_user(f"not restored: {error.message}", wrong=True)
         else:
-            self.board.trouble(error, act=True)
+            self.board.show_error(error, act=True)
         if self.is_attached:  # it may have been left while it restored
             if isinstance(error, Conflict):
                 self._check()
-            self.retell()
+            self.refresh_labels()

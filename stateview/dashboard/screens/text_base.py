@@ -15,7 +15,7 @@ from textual.screen import Screen
 from textual.widgets import Input, Label
 
 from ...cli.results import plural
-from ..display.text import line
+from ..display.text import one_line
 from ..widgets.key_bar import KeyBar
 from ..widgets.line_input import LineInput
 from ..widgets.status_bar import Banner
@@ -24,7 +24,7 @@ from ..widgets.text_list import TextList
 if TYPE_CHECKING:
     from ..app import Dashboard
 
-CLIPBOARD = 1_000_000  # characters that a terminal is given to copy at once
+CLIPBOARD_CHARACTERS = 1_000_000  # characters that a terminal is given to copy at once
 
 
 class TextScreen(Screen[None]):
@@ -68,7 +68,7 @@ class TextScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         """Title, lines, state, and the search where it is asked for."""
         yield Banner()
-        yield Label(line(self.heading()), id="title", markup=False)
+        yield Label(one_line(self.heading()), id="title", markup=False)
         yield self.body()
         yield Label("", id="state", markup=False)
         yield LineInput(placeholder="search", id="search")
@@ -86,7 +86,7 @@ class TextScreen(Screen[None]):
     def show_state(self, said: str = "", wrong: bool = False) -> None:
         """Say something in place of the state, or the state."""
         label = self.query_one("#state", Label)
-        label.update("\n".join(line(one) for one in (said or self.state()).split("\n")))
+        label.update("\n".join(one_line(one) for one in (said or self.state()).split("\n")))
         label.set_class(wrong, "-wrong")
 
     # --- search ------------------------------------------------------------------------------------------------
@@ -151,16 +151,16 @@ class TextScreen(Screen[None]):
         """Copy the line under the cursor."""
         if self.list.count:
             self.app.copy_to_clipboard(self._text()[self.list.cursor])
-            self.board.tell("copied the line")
+            self.board.notify_user("copied the line")
 
     def action_copy_all(self) -> None:
         """Copy all lines."""
         text = "\n".join(self._text())
-        if len(text) > CLIPBOARD:
-            self.board.tell(f"{len(text):,} characters are too many to copy; save them to a file", wrong=True)
+        if len(text) > CLIPBOARD_CHARACTERS:
+            self.board.notify_user(f"{len(text):,} characters are too many to copy; save them to a file", wrong=True)
             return
         self.app.copy_to_clipboard(text)
-        self.board.tell(f"copied {plural(self.list.count, 'line')}")
+        self.board.notify_user(f"copied {plural(self.list.count, 'line')}")
 
     def action_save(self) -> None:
         """Save the lines to a file; in a browser, as a download."""
@@ -168,7 +168,7 @@ class TextScreen(Screen[None]):
         if board.is_web:
             board.deliver_text(io.StringIO(text), save_filename="stateview.txt")
             return
-        from ..dialogs.prompt import Ask
+        from ..dialogs.prompt import PromptDialog
 
         def write(_stop: object, path: str) -> str:
             with open(path, "x", encoding="utf-8", errors="surrogatepass") as file:
@@ -178,12 +178,12 @@ class TextScreen(Screen[None]):
         def answered(path: str | None) -> None:
             if path:
                 path = os.path.expanduser(path)
-                board.reader.ask(board, "save-text", lambda stop: write(stop, path), told, board.trouble)
+                board.reader.submit(board, "save-text", lambda stop: write(stop, path), told, board.show_error)
 
         def told(path: str) -> None:
-            board.tell(f"saved {plural(text.count(chr(10)), 'line')} to {path}")
+            board.notify_user(f"saved {plural(text.count(chr(10)), 'line')} to {path}")
 
-        board.push_screen(Ask("Save the lines to a new file", "", _check_path), answered)
+        board.push_screen(PromptDialog("Save the lines to a new file", "", _check_path), answered)
 
 
 def _check_path(path: str) -> str | None:

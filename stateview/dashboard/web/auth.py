@@ -10,14 +10,14 @@ from typing import NamedTuple, Protocol
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
-class Fields(Protocol):
+class Headers(Protocol):
     """The header fields of a request."""
 
     def get_all(self, key: str) -> Sequence[str]:
         """Every value of a field, whatever the case of its name."""
 
 
-class Refused(Exception):
+class AccessDenied(Exception):
     """A request that is not answered: the HTTP status, and a line for the person who sent it."""
 
     def __init__(self, status: int, text: str) -> None:
@@ -33,7 +33,7 @@ class Entry(NamedTuple):
     cookie: str = ""
 
 
-class Gate:
+class Authenticator:
     """Lets in the one browser that comes with the token.
 
     A page that is open in the same browser may send requests anywhere: by a name of its own that it makes resolve to
@@ -63,7 +63,7 @@ class Gate:
         if self.port == 80:
             yield name.lower()
 
-    def admit(self, fields: Fields, address: str, token: str | None = None, socket: bool = False) -> Entry:
+    def authorize(self, fields: Headers, address: str, token: str | None = None, socket: bool = False) -> Entry:
         """Let a request in.
 
         Args:
@@ -82,15 +82,15 @@ class Gate:
         host = self._host(fields, address)
         origins = fields.get_all("Origin")
         if (socket or origins) and list(origins) != [f"http://{host}"]:
-            raise Refused(403, "Refused: this was asked for by a page of another origin, or of none.")
+            raise AccessDenied(403, "Refused: this was asked for by a page of another origin, or of none.")
         if self._has_session(fields):
             return Entry(host)
         if token is None:
-            raise Refused(403, "Refused: no token. Open the URL that `stateview serve` printed.")
+            raise AccessDenied(403, "Refused: no token. Open the URL that `stateview serve` printed.")
         if not _equal(token, self.token):
-            raise Refused(403, "Refused: this is not the token. Open the URL that `stateview serve` printed last.")
+            raise AccessDenied(403, "Refused: this is not the token. Open the URL that `stateview serve` printed last.")
         if self._used:
-            raise Refused(
+            raise AccessDenied(
                 403,
                 "Refused: this URL was used already, and it is for one browser only. "
                 "For another browser, end `stateview serve` and start it anew: it prints a new URL.",
@@ -98,15 +98,15 @@ class Gate:
         self._used = True
         return Entry(host, f"{self._cookie}={self._session}; Path=/; HttpOnly; SameSite=Strict")
 
-    def _host(self, fields: Fields, address: str) -> str:
+    def _host(self, fields: Headers, address: str) -> str:
         hosts = [host.strip().lower() for host in fields.get_all("Host")]
         if len(hosts) == 1:
             served = self._hosts | set(self._places(address)) if self._every_address else self._hosts
             if hosts[0] in served:
                 return hosts[0]
-        raise Refused(421, "Refused: not served by this name. Use the URL as `stateview serve` printed it.")
+        raise AccessDenied(421, "Refused: not served by this name. Use the URL as `stateview serve` printed it.")
 
-    def _has_session(self, fields: Fields) -> bool:
+    def _has_session(self, fields: Headers) -> bool:
         for field in fields.get_all("Cookie"):
             for pair in field.split(";"):
                 name, _, value = pair.strip().partition("=")

@@ -15,14 +15,14 @@ from typing import Any
 from ...backends import mask
 from ...cli.context import Context
 from ...cli.exit_codes import UsageError
-from ...cli.results import Done, Text
+from ...cli.results import ActionResult, Text
 from ...errors import BackendError
-from ...settings import choose
+from ...settings import resolve_target
 
 PORT = 8642
 
 
-def serve(context: Context, given: dict[str, Any]) -> Done:
+def serve(context: Context, given: dict[str, Any]) -> ActionResult:
     """`serve [STORE] [--host HOST] [--port PORT] [--write] [--open]`, until Ctrl-C, SIGTERM or SIGHUP.
 
     Raises:
@@ -37,7 +37,7 @@ def serve(context: Context, given: dict[str, Any]) -> Done:
     return serve_command(context, given, [sys.executable, "-P", "-m", "stateview", *words])
 
 
-def serve_command(context: Context, given: dict[str, Any], command: list[str]) -> Done:
+def serve_command(context: Context, given: dict[str, Any], command: list[str]) -> ActionResult:
     """`serve`, of any Textual program: one process of `command` for each page that is open.
 
     Raises:
@@ -47,16 +47,18 @@ def serve_command(context: Context, given: dict[str, Any], command: list[str]) -
     options = dict(context.options)
     if "store" in given:
         options["store"] = given["store"]
-    chosen = choose(options.get("store"), options.get("namespace"))  # so that a wrong name is said here, not in a page
-    from .auth import Gate
-    from .server import Served, Server
+    chosen = resolve_target(
+        options.get("store"), options.get("namespace")
+    )  # so that a wrong name is said here, not in a page
+    from .auth import Authenticator
+    from .server import PageServer, ServedProgram
 
     host = given.get("host", "127.0.0.1")
     with _listen(host, given.get("port", PORT)) as listener:
         address, port = listener.getsockname()[:2]
         every_address = ipaddress.ip_address(address).is_unspecified
         name = socket.gethostname() if every_address else f"[{host}]" if ":" in host else host
-        gate = Gate(port, (name,), every_address)
+        gate = Authenticator(port, (name,), every_address)
         url = f"http://{name}:{port}/?token={gate.token}"
         context.show(Text(text=f"{url}\n", told=_narration(address, port, bool(given.get("write")))))
         # In the environment, where other users of the machine do not see the password that a store's URL may hold.
@@ -65,13 +67,13 @@ def serve_command(context: Context, given: dict[str, Any], command: list[str]) -
             for option in ("store", "namespace", "author")
             if options.get(option)
         }
-        served = Served(command, environment, f"{chosen.namespace} · {mask(chosen.store)} · stateview")
+        served = ServedProgram(command, environment, f"{chosen.namespace} · {mask(chosen.store)} · stateview")
         forget = _open_browser(url) if given.get("open") else _nothing
         try:
-            asyncio.run(Server(gate, served, forget).run(listener))
+            asyncio.run(PageServer(gate, served, forget).run(listener))
         finally:
             forget()
-    return Done()
+    return ActionResult()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Literal, TextIO
 from textual import messages
 from textual.drivers.web_driver import WebDriver
 
-LARGEST_FILE = 64 * 1024 * 1024  # bytes; it passes through the memory of the program, the server and the page
+MAX_FILE_BYTES = 64 * 1024 * 1024  # bytes; it passes through the memory of the program, the server and the page
 
 
 class PageDriver(WebDriver):
@@ -45,10 +45,10 @@ class PageDriver(WebDriver):
         """Hand a file to the page, which saves it as its browser saves downloads. O(size), at most LARGEST_FILE."""
         with binary:
             binary.seek(0)
-            data = binary.read(LARGEST_FILE + 1)
+            data = binary.read(MAX_FILE_BYTES + 1)
         content = data.encode(encoding or "utf-8") if isinstance(data, str) else data
-        if len(content) > LARGEST_FILE:
-            error = OSError(f"{save_path.name} is over {LARGEST_FILE // 1024 // 1024} MB, too large for the page")
+        if len(content) > MAX_FILE_BYTES:
+            error = OSError(f"{save_path.name} is over {MAX_FILE_BYTES // 1024 // 1024} MB, too large for the page")
             self._delivery_failed(delivery_key, error, name)
             return
         packed = base64.b64encode(content).decode()

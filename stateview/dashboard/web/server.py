@@ -20,11 +20,11 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from . import session
-from .auth import Entry, Gate, Refused
+from .auth import AccessDenied, Authenticator, Entry
 
-LIMIT = 16  # pages at once: each is a process of some 50 MB
-LARGEST_MESSAGE = 1024 * 1024  # bytes; the page sends a long paste in pieces
-SLOW = 30.0  # seconds within which a request comes and its answer is taken
+MAX_PAGES = 16  # pages at once: each is a process of some 50 MB
+MAX_MESSAGE_BYTES = 1024 * 1024  # bytes; the page sends a long paste in pieces
+REQUEST_SECONDS = 30.0  # seconds within which a request comes and its answer is taken
 _KINDS = {".html": "text/html", ".mjs": "text/javascript", ".css": "text/css"}
 
 logger = logging.getLogger("stateview.serve")
@@ -32,7 +32,7 @@ logger = logging.getLogger("stateview.serve")
 logger.addFilter(lambda record: record.msg != "opening handshake failed")
 
 
-class Served(NamedTuple):
+class ServedProgram(NamedTuple):
     """What is shown: a program, what it finds in its environment besides ours, and the title of the page."""
 
     command: Sequence[str]
@@ -40,7 +40,7 @@ class Served(NamedTuple):
     title: str
 
 
-class Server:
+class PageServer:
     """Answers on one listening socket until it is told to stop.
 
     Args:
@@ -50,7 +50,7 @@ class Server:
 
     """
 
-    def __init__(self, gate: Gate, served: Served, entered: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, gate: Authenticator, served: ServedProgram, entered: Callable[[], None] = lambda: None) -> None:
         self._gate = gate
         self._served = served
         self._entered = entered
@@ -74,9 +74,9 @@ class Server:
             process_request=self._answer,
             compression=None,  # of no use on the loopback
             server_header=None,
-            open_timeout=SLOW,
-            close_timeout=session.GRACE,
-            max_size=LARGEST_MESSAGE,
+            open_timeout=REQUEST_SECONDS,
+            close_timeout=session.GRACE_SECONDS,
+            max_size=MAX_MESSAGE_BYTES,
             logger=logger,
         )
         await stop.wait()
@@ -88,8 +88,8 @@ class Server:
 
     async def _show(self, socket: ServerConnection) -> None:
         """One page, from its WebSocket's first message to its end."""
-        if len(self._open) >= LIMIT:
-            await socket.close(1013, f"{LIMIT} pages are open already, which is the most: close one first")
+        if len(self._open) >= MAX_PAGES:
+            await socket.close(1013, f"{MAX_PAGES} pages are open already, which is the most: close one first")
             return
         page = asyncio.create_task(session.run(socket, self._served.command, self._served.environment))
         self._open[socket] = page
@@ -102,16 +102,16 @@ class Server:
         """The answer to a request; None lets a WebSocket be opened."""
         try:
             return self._route(request, _bracketed(str(connection.local_address[0])))
-        except Refused as refused:
+        except AccessDenied as refused:
             return _response(refused.status, refused.text.encode() + b"\n", "text/plain")
 
     def _route(self, request: Request, address: str) -> Response | None:
         if getattr(request, "method", "GET") != "GET":  # older releases of websockets take no other method
-            raise Refused(405, "Refused: only GET is answered.")
+            raise AccessDenied(405, "Refused: only GET is answered.")
         url = urlsplit(request.path)
         socket = url.path == "/socket"
         tokens = parse_qs(url.query).get("token") if url.path == "/" else None
-        entry = self._gate.admit(request.headers, address, tokens[0] if tokens else None, socket)
+        entry = self._gate.authorize(request.headers, address, tokens[0] if tokens else None, socket)
         if entry.cookie:
             self._entered()
         if tokens:
@@ -121,7 +121,7 @@ class Server:
         if url.path == "/":
             return self._page(entry)
         if url.path not in self._files:
-            raise Refused(404, "There is nothing here. The dashboard is at /")
+            raise AccessDenied(404, "There is nothing here. The dashboard is at /")
         kind, content = self._files[url.path]
         return _response(200, content, kind)
 
@@ -144,7 +144,7 @@ class Server:
 async def _close(socket: ServerConnection) -> None:
     """End a WebSocket, also one whose page takes nothing any more."""
     try:
-        async with asyncio.timeout(session.GRACE):  # its own is counted from when all before has been taken
+        async with asyncio.timeout(session.GRACE_SECONDS):  # its own is counted from when all before has been taken
             await socket.close(1001, "stateview serve has ended")
     except TimeoutError:
         socket.transport.abort()

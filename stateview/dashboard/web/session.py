@@ -16,12 +16,12 @@ from msgspec import Meta, Struct
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from ...cli.render import inert
+from ...cli.render import escape_control_characters
 
-FIRST_SIZE = 10.0  # seconds within which a page says how large it is
-GRACE = 1.5  # seconds that a program has to end by itself
+FIRST_SIZE_SECONDS = 10.0  # seconds within which a page says how large it is
+GRACE_SECONDS = 1.5  # seconds that a program has to end by itself
 _READY = b"__GANGLION__\n"  # what Textual's driver writes before its first packet
-_LAST_WORDS = 4096  # bytes of standard error that are kept
+_STDERR_BYTES = 4096  # bytes of standard error that are kept
 
 
 class Size(Struct, tag="size"):
@@ -54,7 +54,7 @@ async def run(socket: ServerConnection, command: Sequence[str], environment: Map
 
     """
     try:
-        async with asyncio.timeout(FIRST_SIZE):
+        async with asyncio.timeout(FIRST_SIZE_SECONDS):
             size = _read(await socket.recv())
         if not isinstance(size, Size):
             raise BadMessage
@@ -159,9 +159,9 @@ async def _tell(process: Process, kind: bytes, payload: bytes) -> None:
 async def _last_words(stream: asyncio.StreamReader) -> str:
     """The end of what the program wrote to standard error, which says why it ended. It may hold stored data."""
     kept = b""
-    while data := await stream.read(_LAST_WORDS):
-        kept = (kept + data)[-_LAST_WORDS:]
-    return "\n".join(inert(line) for line in kept.decode(errors="replace").splitlines())
+    while data := await stream.read(_STDERR_BYTES):
+        kept = (kept + data)[-_STDERR_BYTES:]
+    return "\n".join(escape_control_characters(line) for line in kept.decode(errors="replace").splitlines())
 
 
 async def _end(process: Process) -> None:
@@ -171,7 +171,7 @@ async def _end(process: Process) -> None:
     ended = False
     try:
         process.stdin.close()  # on which `PageDriver` ends its program
-        async with asyncio.timeout(GRACE):
+        async with asyncio.timeout(GRACE_SECONDS):
             await process.wait()
         ended = True
     except TimeoutError:

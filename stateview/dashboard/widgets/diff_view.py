@@ -14,16 +14,16 @@ from ...model import PathChange
 from ...states.json_diff import Change
 from ..data.background import Stop
 from ..data.diff_model import selectors
-from ..data.diff_rows import INDENT, Layout, Part, Row, places_of, rows_of, stops_of
-from ..display.text import Cells
+from ..data.diff_rows import INDENT_COLUMNS, DiffRow, Layout, StyledSpan, places_of, rows_of, stops_of
+from ..display.text import RowBuilder
 from .diff_list import BOXES, hiding
 from .virtual_list import VirtualList
 
 if TYPE_CHECKING:
     from ..app import Dashboard
 
-WIDE = 100  # columns of the screen from which on before and after can stand side by side
-_PATIENCE = 0.15  # seconds for which the last change stays while the next is compared
+SIDE_BY_SIDE_COLUMNS = 100  # columns of the screen from which on before and after can stand side by side
+_HOLD_SECONDS = 0.15  # seconds for which the last change stays while the next is compared
 
 Ask = Callable[[], Change | None]
 
@@ -33,7 +33,7 @@ class _Seen(NamedTuple):
     places: list[PathChange]
     whole: bool
     layout: Layout
-    rows: list[Row]
+    rows: list[DiffRow]
     stops: list[int]  # see `stops_of`
 
 
@@ -59,7 +59,7 @@ class DiffView(VirtualList):
         self.whole = True  # whether these are all places
         self.marks: Callable[[int], int] | None = None  # how a place is marked, where places can be
         self.trouble = ""
-        self._rows: list[Row] = []
+        self._rows: list[DiffRow] = []
         self._stops: list[int] = []
         self._split = False
         self._number = 0
@@ -109,7 +109,7 @@ class DiffView(VirtualList):
 
         self._ask(compare, took, failed)
         number = self._number
-        self.set_timer(_PATIENCE, lambda: self._forget(number))
+        self.set_timer(_HOLD_SECONDS, lambda: self._forget(number))
 
     @property
     def busy(self) -> bool:
@@ -118,7 +118,7 @@ class DiffView(VirtualList):
 
     def clear(self, trouble: str = "") -> None:
         """Show nothing, or what went wrong."""
-        self._board.reader.stop(self, ("change", self._number))
+        self._board.reader.cancel(self, ("change", self._number))
         self.trouble = trouble
         self.change, self.places, self.whole = None, [], True
         self._take(_Seen(None, [], True, self._layout, [], []), 0)
@@ -131,20 +131,20 @@ class DiffView(VirtualList):
         self, act: Callable[[Stop], _Seen], took: Callable[[_Seen], None], failed: Callable[[Exception], None]
     ) -> None:
         # each has a slot of its own: a large comparison that was given up is not waited for
-        self._board.reader.stop(self, ("change", self._number))
+        self._board.reader.cancel(self, ("change", self._number))
         self._number += 1
         self._asking, self.trouble = True, ""
-        self._board.reader.ask(self, ("change", self._number), act, took, failed)
+        self._board.reader.submit(self, ("change", self._number), act, took, failed)
 
     def _forget(self, number: int) -> None:
         if self._asking and number == self._number:
             self.change, self.places = None, []
             self._rows, self._stops = [], []
-            self.resized()
+            self.count_changed()
 
     def _take(self, seen: _Seen, cursor: int) -> None:
         self._asking, self._rows, self._stops, self._layout = False, seen.rows, seen.stops, seen.layout
-        self.resized()
+        self.count_changed()
         self.cursor = cursor
         self._bring_into_sight()
         if seen.layout != self._fitting() and self.change is not None:
@@ -180,7 +180,7 @@ class DiffView(VirtualList):
     @property
     def too_narrow(self) -> bool:
         """Whether there is no room for what was asked for."""
-        return self._split and self.app.size.width < WIDE
+        return self._split and self.app.size.width < SIDE_BY_SIDE_COLUMNS
 
     def _fitting(self) -> Layout:
         bar = self.styles.scrollbar_size_vertical  # whether it is there or not: else all were wrapped anew for it
@@ -212,7 +212,7 @@ class DiffView(VirtualList):
         """Whether there is a line for every place."""
         return not self._rows or self._rows[-1].place >= 0
 
-    def _same(self, rows: list[Row]) -> int:
+    def _same(self, rows: list[DiffRow]) -> int:
         """Where the line under the cursor is among others: of the same place the same, as nearly as there is one."""
         now = self._rows[self.cursor] if self.cursor < self.count else None
         if now is None:
@@ -251,19 +251,19 @@ class DiffView(VirtualList):
         """See `VirtualList.count`."""
         return len(self._rows)
 
-    def nothing(self) -> list[str]:
-        """See `VirtualList.nothing`."""
+    def empty_text(self) -> list[str]:
+        """See `VirtualList.empty_text`."""
         if self.trouble:
             return [*self.trouble.split("\n"), "R looks again"]
         return ["comparing…"] if self._asking else [] if self.key is None else ["no difference"]
 
-    def paint(self, index: int, cells: Cells) -> None:
-        """See `VirtualList.paint`."""
+    def render_row(self, index: int, cells: RowBuilder) -> None:
+        """See `VirtualList.render_row`."""
         row = self._rows[index]
         if self.marks is not None:
             box = BOXES[self.marks(row.place)] + " " if row.head else "    "
             cells.add(box, self.style_of("mark"))
-        indent = " " * INDENT if row.goes_on else ""
+        indent = " " * INDENT_COLUMNS if row.goes_on else ""
         roles = {"+": "added", "−": "removed", "~": "changed"}
         if row.right is None:
             sign = row.sign + " " if row.head or row.place < 0 else f"  {row.sign} "
@@ -272,7 +272,7 @@ class DiffView(VirtualList):
             return
         half = self._layout.half
         cells.add(row.sign + " ", self.style_of(roles.get(row.sign, "dim")))
-        left = Cells(half, cells.base).add(indent)
+        left = RowBuilder(half, cells.base).add(indent)
         self._parts(row.left, left)
         cells.segments += left.fill()
         cells.left -= half
@@ -280,7 +280,7 @@ class DiffView(VirtualList):
         cells.add(f"{row.right_sign} {indent}", self.style_of(roles.get(row.right_sign, "dim")))
         self._parts(row.right, cells)
 
-    def _parts(self, parts: tuple[Part, ...], cells: Cells) -> None:
+    def _parts(self, parts: tuple[StyledSpan, ...], cells: RowBuilder) -> None:
         for part in parts:
             style = self.style_of(part.role) if part.role else None
             if part.marked:  # reverse is seen without colours too

@@ -11,10 +11,10 @@ from textual.widgets import Input
 
 from ...manager import StateManager
 from ...states.view import Ref
-from ..data.key_source import Source, open_source
+from ..data.key_source import KeySource, open_source
 from .line_input import LineInput
 
-REST = 0.08  # seconds without a key stroke after which what was typed is looked for
+DEBOUNCE_SECONDS = 0.08  # seconds without a key stroke after which what was typed is looked for
 
 if TYPE_CHECKING:
     from ..app import Dashboard
@@ -48,7 +48,7 @@ class FilterBar(LineInput):
         self.text = ""
         self._timer: Timer | None = None
 
-    def source(self, manager: StateManager, at: Ref | None = None) -> Source:
+    def source(self, manager: StateManager, at: Ref | None = None) -> KeySource:
         """What shows the keys that the filter finds."""
         return open_source(manager, at, self.text, redact=cast("Dashboard", self.app).redact)
 
@@ -68,7 +68,7 @@ class FilterBar(LineInput):
         event.stop()
         self._stop_timer()
         if self.value != self.text:
-            self._timer = self.set_timer(REST, self._find)
+            self._timer = self.set_timer(DEBOUNCE_SECONDS, self._find)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter keeps the filter."""

@@ -10,14 +10,14 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from ...model import ProgressMessage
-from ..display.text import Cells, lasting
+from ..display.text import RowBuilder, format_duration
 
 if TYPE_CHECKING:
     from ..actions.jobs import Job
     from ..app import Dashboard
 
-PACE = 0.2  # seconds between two looks at how far it is
-GAUGE = 12  # columns
+POLL_SECONDS = 0.2  # seconds between two looks at how far it is
+GAUGE_COLUMNS = 12  # columns
 
 
 class JobBar(Widget):
@@ -42,7 +42,7 @@ class JobBar(Widget):
 
     def on_mount(self) -> None:
         """Hear of jobs that begin and end; nothing is looked at while none runs."""
-        self._timer = self.set_interval(PACE, self.refresh, pause=True)
+        self._timer = self.set_interval(POLL_SECONDS, self.refresh, pause=True)
         cast("Dashboard", self.app).acts.jobs.watchers.add(self._changed)
         self._changed()
 
@@ -60,12 +60,12 @@ class JobBar(Widget):
     def render_line(self, y: int) -> Strip:  # noqa: ARG002
         """The line: how to stop it is what is seen in any case."""
         width, job = self.size.width, self._job
-        cells = Cells(width, self.rich_style)
+        cells = RowBuilder(width, self.rich_style)
         if job is not None:
             board = cast("Dashboard", self.app)
             more = len(board.acts.jobs.running) - 1
-            end = f" · {lasting(job.seconds)}{f' · and {more} more' if more else ''} · esc stops "
-            name, far = f" {board.brief(job.line)} ", f"· {job.told}" if job.told else ""
+            end = f" · {format_duration(job.seconds)}{f' · and {more} more' if more else ''} · esc stops "
+            name, far = f" {board.short_command(job.line)} ", f"· {job.told}" if job.told else ""
             room = max(0, width - len(end))
             if room > 50 and (gauge := _gauge(job.progress)):
                 cells.add(f" {gauge}", self._style("name"))
@@ -89,5 +89,5 @@ def _gauge(progress: str) -> str:
     """How far something is as a bar, where that is known."""
     if not isinstance(progress, ProgressMessage) or not progress.total:
         return ""
-    full = min(GAUGE, GAUGE * progress.done // progress.total)
-    return "━" * full + "─" * (GAUGE - full)
+    full = min(GAUGE_COLUMNS, GAUGE_COLUMNS * progress.done // progress.total)
+    return "━" * full + "─" * (GAUGE_COLUMNS - full)

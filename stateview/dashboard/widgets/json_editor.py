@@ -12,16 +12,16 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import TextArea
 
-from ...cli.render import inert
-from ..actions.value_edit import Verdict, judge
+from ...cli.render import escape_control_characters
+from ..actions.value_edit import ValidationResult, judge
 
 if TYPE_CHECKING:
     from ..app import Dashboard
 
-REST = 0.15  # seconds after the last key until the text is judged
-AT_ONCE = 100_000  # characters that are judged without a thread
-WRAPPED = 20_000  # characters of the longest line that is wrapped: a longer one would cost a second a key
-_COLOURED = 4_000  # characters of a line
+DEBOUNCE_SECONDS = 0.15  # seconds after the last key until the text is judged
+CHECKED_AT_ONCE_CHARACTERS = 100_000  # characters that are judged without a thread
+WRAPPED_CHARACTERS = 20_000  # characters of the longest line that is wrapped: a longer one would cost a second a key
+_COLOURED_CHARACTERS = 4_000  # characters of a line
 _TOKEN = re.compile(
     r'(?P<key>"(?:[^"\\]|\\.)*+")(?=\s*:)|(?P<string>"(?:[^"\\]|\\.)*+"?)'
     r"|(?P<number>-?\d[\d.eE+-]*)|(?P<word>\b(?:true|false|null)\b)"
@@ -45,7 +45,7 @@ class JsonEdit(TextArea):
     class Judged(Message):
         """The text was looked at after a change."""
 
-        def __init__(self, edit: JsonEdit, verdict: Verdict) -> None:
+        def __init__(self, edit: JsonEdit, verdict: ValidationResult) -> None:
             super().__init__()
             self.edit = edit
             self.verdict = verdict
@@ -58,10 +58,15 @@ class JsonEdit(TextArea):
     def __init__(self, text: str, *, id: str | None = None) -> None:
         longest = max(map(len, text.split("\n")))
         super().__init__(
-            text, soft_wrap=longest <= WRAPPED, tab_behavior="indent", show_line_numbers=True, id=id, compact=True
+            text,
+            soft_wrap=longest <= WRAPPED_CHARACTERS,
+            tab_behavior="indent",
+            show_line_numbers=True,
+            id=id,
+            compact=True,
         )
         self.indent_width = 2
-        self.verdict: Verdict | None = None  # None: not looked at since the last change
+        self.verdict: ValidationResult | None = None  # None: not looked at since the last change
         self._rest: Timer | None = None
 
     def on_mount(self) -> None:
@@ -73,17 +78,17 @@ class JsonEdit(TextArea):
         self.verdict = None
         if self._rest is not None:
             self._rest.stop()
-        self._rest = self.set_timer(REST, self._judge)
+        self._rest = self.set_timer(DEBOUNCE_SECONDS, self._judge)
 
     def _judge(self) -> None:
         text = self.text
-        if len(text) <= AT_ONCE:
+        if len(text) <= CHECKED_AT_ONCE_CHARACTERS:
             self._take(judge(text))
             return
         board = cast("Dashboard", self.app)
-        board.reader.ask(self, "judge", lambda _stop: judge(text), self._take, board.trouble)
+        board.reader.submit(self, "judge", lambda _stop: judge(text), self._take, board.show_error)
 
-    def _take(self, verdict: Verdict) -> None:
+    def _take(self, verdict: ValidationResult) -> None:
         self.verdict = verdict
         self.post_message(self.Judged(self, verdict))
 
@@ -97,8 +102,8 @@ class JsonEdit(TextArea):
         """A line with its colours, and with nothing in it that a terminal would obey."""
         plain = self.document.get_line(line_index)
         tabs = plain.split("\t")  # they are widened later
-        text = Text("\t".join(map(inert, tabs)), end="", no_wrap=True)
-        for match in _TOKEN.finditer(plain, 0, _COLOURED):
+        text = Text("\t".join(map(escape_control_characters, tabs)), end="", no_wrap=True)
+        for match in _TOKEN.finditer(plain, 0, _COLOURED_CHARACTERS):
             assert match.lastgroup is not None, "each alternative is a group"
             style = self.get_component_rich_style(f"json--{match.lastgroup}", partial=True)
             text.stylize(style, match.start(), match.end())

@@ -16,26 +16,26 @@ from textual.timer import Timer
 from ...model import PathChange
 from ...states.json_diff import compare
 from ..data.background import Stop
-from ..data.json_copy import Copied, decoded, load_line, refused, text_of
-from ..data.json_search import HITS, Hit, search
+from ..data.json_copy import CopyOptions, decoded, load_line, refused, text_of
+from ..data.json_search import MAX_HITS, Hit, search
 from ..data.json_tree import (
-    SMALL,
-    TEXT_SHOWN,
+    SMALL_BYTES,
+    TEXT_CHARACTERS,
     Broken,
-    Line,
     LongText,
     Node,
     Path,
+    TextRow,
     Tree,
+    estimate_size,
     label,
     line_at,
     preview,
     scalar,
     start_of,
-    weigh,
 )
-from ..display.redaction import MASK, masked
-from ..display.text import SIGNS, Cells, line, size
+from ..display.redaction import MASK, is_redacted
+from ..display.text import SIGNS, RowBuilder, format_size, one_line
 from .virtual_list import VirtualList
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
     from ..app import Dashboard
 
-COMPARED = 1_000_000  # bytes of a value whose changed places are marked
-OPENED = 10_000  # lines that "open all" adds at most
+COMPARED_BYTES = 1_000_000  # bytes of a value whose changed places are marked
+MAX_OPENED_LINES = 10_000  # lines that "open all" adds at most
 MARKED_SECONDS = 2.0
 
 
@@ -117,7 +117,7 @@ class JsonView(VirtualList):
         same = key == self.key and self._tree is not None
         before, self._shown = self._shown, value
         board = self.board
-        hidden = masked(key, board.redact)
+        hidden = is_redacted(key, board.redact)
         kept = self._tree.state() if same and self._tree is not None else None
         patterns, width = board.redact, self._text_width()
 
@@ -129,14 +129,14 @@ class JsonView(VirtualList):
             if same and not hidden:
                 self._compare(before, value)
 
-        if not isinstance(value, bytes) or len(value) <= SMALL:
-            board.reader.stop(self, "tree")
+        if not isinstance(value, bytes) or len(value) <= SMALL_BYTES:
+            board.reader.cancel(self, "tree")
             took(build(None))
             return
         if not same:
-            self.show_text(f"reading {size(len(value))}…")
+            self.show_text(f"reading {format_size(len(value))}…")
             self._shown = value
-        board.reader.ask(self, "tree", build, took, board.trouble)
+        board.reader.submit(self, "tree", build, took, board.show_error)
 
     def _take(self, tree: Tree, key: str, same: bool) -> None:
         path: Path = self._node.path if same and self._node is not None else ()
@@ -146,7 +146,7 @@ class JsonView(VirtualList):
         self.key, self._tree, self._said = key, tree, ""
         if isinstance(tree.root.value, Broken):
             self._tree, self._said = None, tree.root.value.why
-        self.resized()
+        self.count_changed()
         at = tree.index_of(path) if self._tree is not None else 0
         if same:
             self.scroll_to(y=max(0, at - above), animate=False, force=True, immediate=True)
@@ -164,9 +164,9 @@ class JsonView(VirtualList):
     def show_text(self, text: str) -> None:
         """Show no value but a text, such as why it could not be read."""
         self._forget()
-        self.board.reader.stop(self, "tree")
+        self.board.reader.cancel(self, "tree")
         self._tree, self._shown, self.key, self._said = None, None, "", text
-        self.resized()
+        self.count_changed()
 
     def clear(self) -> None:
         """Show nothing."""
@@ -176,8 +176,8 @@ class JsonView(VirtualList):
         """Nothing is marked or sought any more."""
         self._fade()
         self._wanted, self._hits, self._pattern = "", [], None
-        self.board.reader.stop(self, "search")
-        self.board.reader.stop(self, "compare")
+        self.board.reader.cancel(self, "search")
+        self.board.reader.cancel(self, "compare")
 
     @property
     def _node(self) -> Node | None:
@@ -210,20 +210,20 @@ class JsonView(VirtualList):
 
     def _reveal(self, hit: Hit) -> None:
         if self._tree is not None:
-            at = self._tree.reveal(hit.steps, hit.at)
+            at = self._tree.expand_to(hit.steps, hit.at)
             self._went = hit
-            self.resized()
+            self.count_changed()
             self.cursor = at
 
     # --- what has changed --------------------------------------------------------------------------------------
 
     def _compare(self, before: Any, after: Any) -> None:
         def differ(_stop: Stop) -> list[PathChange]:
-            if not all(_weight(side) <= COMPARED for side in (before, after)):
+            if not all(_weight(side) <= COMPARED_BYTES for side in (before, after)):
                 return []
             return compare(decoded(before), decoded(after))
 
-        self.board.reader.ask(self, "compare", differ, self._mark, lambda _error: None)
+        self.board.reader.submit(self, "compare", differ, self._mark, lambda _error: None)
 
     def _mark(self, changes: list[PathChange]) -> None:
         """Mark what has changed, for a moment. Something removed is marked at what held it."""
@@ -265,13 +265,13 @@ class JsonView(VirtualList):
         """See `VirtualList.count`."""
         return 0 if self._tree is None else len(self._tree.rows)
 
-    def nothing(self) -> list[str]:
+    def empty_text(self) -> list[str]:
         """What was said instead of a value."""
         width = max(10, self.size.width - 2)
-        return [piece for one in self._said.split("\n") for piece in wrap(line(one), width) or [""]]
+        return [piece for one in self._said.split("\n") for piece in wrap(one_line(one), width) or [""]]
 
-    def paint(self, index: int, cells: Cells) -> None:
-        """See `VirtualList.paint`."""
+    def render_row(self, index: int, cells: RowBuilder) -> None:
+        """See `VirtualList.render_row`."""
         assert self._tree is not None
         node, dim = self._tree.rows[index], self.style_of("dim")
         cells.add(self._sign(node), self.style_of("touched"))
@@ -285,14 +285,14 @@ class JsonView(VirtualList):
             return
         self._paint_node(node, cells)
 
-    def _paint_node(self, node: Node, cells: Cells) -> None:
+    def _paint_node(self, node: Node, cells: RowBuilder) -> None:
         dim = self.style_of("dim")
         room = max(4, cells.left // 2)
         indent = "  " * node.depth
         if len(indent) > room:  # very deep: the depth as a number
             indent = f"{node.depth}⋯".rjust(room)
         cells.add(indent, dim)
-        if isinstance(node.value, Line):
+        if isinstance(node.value, TextRow):
             text = node.value
             cells.add("  " if text.said else "┊ " if text.goes_on else "│ ", dim)
             self._add(cells, text.text, dim if text.said else self.style_of("string"))
@@ -309,14 +309,14 @@ class JsonView(VirtualList):
         else:
             self._paint_value(node, cells)
 
-    def _paint_range(self, node: Node, span: range, cells: Cells) -> None:
+    def _paint_range(self, node: Node, span: range, cells: RowBuilder) -> None:
         dim = self.style_of("dim")
         cells.add(f"[{span[0]}…{span[-1]}]", dim)
         if isinstance(node.value, dict) and node.parent is not None:
             names = [label(node.parent.items[at]) for at in (span[0], span[-1])]
             cells.add(f"  {names[0]} … {names[1]}", self.style_of("key"))
 
-    def _paint_value(self, node: Node, cells: Cells) -> None:
+    def _paint_value(self, node: Node, cells: RowBuilder) -> None:
         dim, room = self.style_of("dim"), max(8, cells.left)
         told = preview(node, room, self._tree.patterns if self._tree is not None else ())  # looks into it
         value = node.value
@@ -332,29 +332,29 @@ class JsonView(VirtualList):
         else:
             what = "string" if isinstance(value, Raw) and bytes(memoryview(value)[:1]) == b'"' else "number"
             role = "word" if value is None or isinstance(value, bool) else what
-            after = f" {size(len(memoryview(value)))}" if isinstance(value, Raw) else ""
+            after = f" {format_size(len(memoryview(value)))}" if isinstance(value, Raw) else ""
             text = scalar(value, room - len(after))
             if text[:1] in ("{", "["):
                 role = "dim"
             self._add(cells, text, self.style_of(role), cells.left - len(after))
             cells.add(after, dim)
 
-    def _paint_string(self, value: str | LongText, is_open: bool, cells: Cells) -> None:
+    def _paint_string(self, value: str | LongText, is_open: bool, cells: RowBuilder) -> None:
         dim, room = self.style_of("dim"), max(8, cells.left)
         if isinstance(value, LongText):
-            text, after = value.start, f" {size(value.size)}"
+            text, after = value.start, f" {format_size(value.size)}"
         else:
             text, after = value, f" {len(value):,} characters" if len(value) > room - 2 else ""
-        if "\n" in text[:TEXT_SHOWN]:
-            lines = text[:TEXT_SHOWN].count("\n") + 1
-            after += f" {lines:,}{'+' if len(text) > TEXT_SHOWN or isinstance(value, LongText) else ''} lines"
+        if "\n" in text[:TEXT_CHARACTERS]:
+            lines = text[:TEXT_CHARACTERS].count("\n") + 1
+            after += f" {lines:,}{'+' if len(text) > TEXT_CHARACTERS or isinstance(value, LongText) else ''} lines"
         if is_open:
             cells.add(after.strip() or "string", dim)
             return
         self._add(cells, scalar(text, room), self.style_of("string"), cells.left - len(after))
         cells.add(after, dim)
 
-    def _add(self, cells: Cells, text: str, style: Style, most: int | None = None) -> None:
+    def _add(self, cells: RowBuilder, text: str, style: Style, most: int | None = None) -> None:
         """Put stored text at the end, in at most so many columns, with what is sought in it marked."""
         kept = 0 if most is None else max(0, cells.left - max(0, most))
         cells.left -= kept
@@ -377,8 +377,8 @@ class JsonView(VirtualList):
             if node is None or hit is None or not _shows(node, hit):
                 hit = _line_hit(node)
             self._tree.rewrap(self._text_width())
-            self.resized()
-            self.cursor = self._tree.index_of(path) if hit is None else self._tree.reveal(hit.steps, hit.at)
+            self.count_changed()
+            self.cursor = self._tree.index_of(path) if hit is None else self._tree.expand_to(hit.steps, hit.at)
             if self._wanted:
                 self._look_for(self._wanted, jump=self._hits is None)
 
@@ -395,7 +395,7 @@ class JsonView(VirtualList):
             self.cursor += 1
         else:
             self._tree.open(self.cursor)
-            self.resized()
+            self.count_changed()
 
     def action_fold(self) -> None:
         """Fold the line; one that is not open: go to what holds it."""
@@ -403,10 +403,10 @@ class JsonView(VirtualList):
         if node is None or self._tree is None:
             return
         if node.open:
-            self._tree.fold(self.cursor)
-            self.resized()
+            self._tree.collapse(self.cursor)
+            self.count_changed()
         else:
-            self.cursor = self._tree.above(self.cursor)
+            self.cursor = self._tree.parent(self.cursor)
 
     def action_choose(self) -> None:
         """Open or fold the line; of one that has nothing below it, tell that it was chosen."""
@@ -421,15 +421,15 @@ class JsonView(VirtualList):
     def action_beside(self, by: int) -> None:
         """Go to the next or last thing of the same box."""
         if self._tree is not None and self.count:
-            self.cursor = self._tree.beside(self.cursor, by)
+            self.cursor = self._tree.sibling(self.cursor, by)
 
     def action_open_all(self) -> None:
         """Open all below the line, within bounds."""
         if self._tree is None or self._node is None:
             return
-        if not self._tree.open_all(self.cursor, OPENED):
-            self.board.tell(f"not all was opened: {OPENED:,} lines at most at once")
-        self.resized()
+        if not self._tree.open_all(self.cursor, MAX_OPENED_LINES):
+            self.board.notify_user(f"not all was opened: {MAX_OPENED_LINES:,} lines at most at once")
+        self.count_changed()
 
     def on_click(self, event: events.Click) -> None:
         """A click on the triangle opens or folds."""
@@ -443,7 +443,7 @@ class JsonView(VirtualList):
             self.action_choose()
 
     def _tell_masked(self) -> None:
-        self.board.tell(f"masked on the screen; this prints it: {self._load_line(self.pointer)}")
+        self.board.notify_user(f"masked on the screen; this prints it: {self._load_line(self.pointer)}")
 
     # --- search ------------------------------------------------------------------------------------------------
 
@@ -482,7 +482,7 @@ class JsonView(VirtualList):
 
     def _look_for(self, text: str, jump: bool) -> None:
         tree, board = self._tree, self.board
-        board.reader.stop(self, "search")
+        board.reader.cancel(self, "search")
         self._wanted = text
         self._pattern = None
         if not text or tree is None or tree.root.masked:
@@ -500,11 +500,11 @@ class JsonView(VirtualList):
         def look(stop: Stop) -> list[Hit]:
             return list(search(value, text, patterns, stop, width=width))
 
-        board.reader.ask(self, "search", look, lambda hits: self._found(hits, jump), board.trouble)
+        board.reader.submit(self, "search", look, lambda hits: self._found(hits, jump), board.show_error)
 
     def _found(self, hits: list[Hit], jump: bool) -> None:
         self._hits = hits
-        self._more = len(hits) == HITS or any(hit.more for hit in hits)
+        self._more = len(hits) == MAX_HITS or any(hit.more for hit in hits)
         self._hit = 0 if jump else min(self._hit, max(0, len(hits) - 1))
         if hits and jump:
             self._reveal(hits[0])
@@ -518,7 +518,7 @@ class JsonView(VirtualList):
     def action_hit(self, by: int) -> None:
         """Go to the next or last match."""
         if not self._hits:
-            self.board.tell(self.search_told or "nothing is sought: / searches in the value")
+            self.board.notify_user(self.search_told or "nothing is sought: / searches in the value")
             return
         self._hit = (self._hit + by) % len(self._hits)
         self._reveal(self._hits[self._hit])
@@ -527,13 +527,13 @@ class JsonView(VirtualList):
     # --- copying, blame ----------------------------------------------------------------------------------------
 
     def _load_line(self, pointer: str) -> str:
-        return load_line(self.key, pointer, self.board.at, self.board.where)
+        return load_line(self.key, pointer, self.board.at, self.board.target_options)
 
-    def copied(self, whole: bool = False) -> Copied:
+    def copied(self, whole: bool = False) -> CopyOptions:
         """What can be copied of the line under the cursor, or of the whole value."""
         node = self._tree.root if whole and self._tree is not None else self._node
         if node is None:
-            return Copied([], "no value is shown")
+            return CopyOptions([], "no value is shown")
         pointer = node.pointer
         line = self._load_line(pointer)
         why = refused(node, self.board.redact)
@@ -542,7 +542,7 @@ class JsonView(VirtualList):
         texts += [("command line", line), ("key", self.key)]
         if whole:
             texts.reverse()  # in the list of keys it is the key that is looked at
-        return Copied(texts, f"{why}; this prints it: {line}" if why else "")
+        return CopyOptions(texts, f"{why}; this prints it: {line}" if why else "")
 
     def action_copy(self, whole: bool = False) -> None:
         """Choose what to copy."""
@@ -571,4 +571,4 @@ def _line_hit(node: Node | None) -> Hit | None:
 
 
 def _weight(side: Any) -> int:
-    return len(side) if isinstance(side, bytes) else weigh(side, COMPARED)
+    return len(side) if isinstance(side, bytes) else estimate_size(side, COMPARED_BYTES)

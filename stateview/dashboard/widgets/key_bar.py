@@ -10,7 +10,7 @@ from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
-from ..display.text import Cells
+from ..display.text import RowBuilder
 
 HELP = "help"  # the action that is named however narrow the screen is
 
@@ -86,7 +86,7 @@ class KeyBar(Widget):
             self.get_component_rich_style(f"keys--{role}", partial=True) for role in ("key", "what", "off")
         )
         width = self.size.width
-        cells = Cells(width, self.rich_style)
+        cells = RowBuilder(width, self.rich_style)
         placed, more = self._placed()
         parts = [(at, hint.display, key if hint.enabled else off) for at, hint in placed]
         parts += [(at + cell_len(hint.display), f" {hint.what}", what if hint.enabled else off) for at, hint in placed]

@@ -12,31 +12,31 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.timer import Timer
 
-from ...backends.protocol import Row
+from ...backends.protocol import KeySummary
 from ...model import now
-from ..data.background import Reader, Stop
+from ..data.background import BackgroundExecutor, Stop
 from ..data.key_filter import Filter
-from ..data.key_source import FIRST, ORDERS, Order, Page, Prefetch, Source, open_source
-from ..data.watcher import PAUSES
+from ..data.key_source import FIRST_PAGE_ROWS, ORDERS, KeySource, Order, Page, Prefetch, open_source
+from ..data.watcher import RETRY_SECONDS
 from ..display.key_row import Columns, paint_key, start_of
-from ..display.text import Cells, age, clock, count, lasting, size
+from ..display.text import RowBuilder, format_age, format_clock, format_count, format_duration, format_size
 from .virtual_list import VirtualList
 
-AROUND = 256  # rows that are held above and below what is seen
-EDGE = 96  # rows from the edge of what is held at which more is read
-PACE = 0.25  # seconds between two readings of the same rows at least
-TOUCHED = 2.0  # seconds for which a row that was just written is marked
-TICK = 1.0  # seconds after which ages are painted anew
+AROUND_ROWS = 256  # rows that are held above and below what is seen
+EDGE_ROWS = 96  # rows from the edge of what is held at which more is read
+REREAD_SECONDS = 0.25  # seconds between two readings of the same rows at least
+TOUCHED_SECONDS = 2.0  # seconds for which a row that was just written is marked
+REPAINT_SECONDS = 1.0  # seconds after which ages are painted anew
 
 
-class Host(Protocol):
+class KeyListHost(Protocol):
     """What a list of keys needs of its app."""
 
-    reader: Reader
+    reader: BackgroundExecutor
     redact: tuple[str, ...]
 
 
-class _Answer(NamedTuple):
+class _PageResult(NamedTuple):
     """Rows that were read, by index or around the key `focus`; and those around the cursor's key, if that is another.
 
     `again` says that rows which were held may have changed, `show` that the cursor is to be seen.
@@ -87,11 +87,11 @@ class KeyList(VirtualList):
         super().__init__(id=id)
         self.order: Order = "key"
         self.marked: set[str] = set()
-        self._source: Source | None = None
+        self._source: KeySource | None = None
         self._key: str | None = None  # what the cursor is on; None while that is not known
-        self._row: Row | None = None
+        self._row: KeySummary | None = None
         self._start = 0  # the rows that are held, from which index on, of how many
-        self._rows: list[Row] = []
+        self._rows: list[KeySummary] = []
         self._total: int | None = None
         self._version: int | None = None  # of the source, when they were read; None: they are not of this source
         self._asked = 0.0  # when rows were last asked for, by `time.monotonic()`
@@ -108,7 +108,7 @@ class KeyList(VirtualList):
     # --- what is shown -----------------------------------------------------------------------------------------
 
     @property
-    def source(self) -> Source | None:
+    def source(self) -> KeySource | None:
         """What is listed."""
         return self._source
 
@@ -133,11 +133,11 @@ class KeyList(VirtualList):
         return None if self._row is None else self._key
 
     @property
-    def row(self) -> Row | None:
+    def row(self) -> KeySummary | None:
         """The row of that key."""
         return self._row
 
-    def show(self, source: Source, prefetch: Prefetch | None = None, *, keep: bool = True) -> None:
+    def show(self, source: KeySource, prefetch: Prefetch | None = None, *, keep: bool = True) -> None:
         """List what a source has, in the order that was chosen here; what was listed stays until that has been read.
 
         Args:
@@ -154,7 +154,7 @@ class KeyList(VirtualList):
         if not keep:
             self._key, self._row = None, None
         self._stop_timers()
-        self._host.reader.stop(self, "learn")
+        self._host.reader.cancel(self, "learn")
         self._learning = self._learn_more = self._to_end = False
         self._failures, self._unlearned = 0, None
         self._source, self._version, self._error = source, None, None
@@ -163,9 +163,9 @@ class KeyList(VirtualList):
         if prefetch is None or prefetch.source is not source:
             self._read(show=True)
         elif prefetch.ready is not None:
-            self._take(_Answer(prefetch.ready, show=True))
+            self._take(_PageResult(prefetch.ready, show=True))
         else:
-            self._ask(lambda _stop: _Answer(prefetch.page(), show=True))
+            self._ask(lambda _stop: _PageResult(prefetch.page(), show=True))
 
     def filter(self, text: str) -> None:
         """List the keys that a filter finds, see `Filter.parse`; without one, all, and the cursor stays on its key."""
@@ -177,7 +177,7 @@ class KeyList(VirtualList):
         """Others have written these keys, or may have written any (None). The rows seen are read again soon."""
         if self._source is None or changed == []:
             return
-        self._source.moved(changed)
+        self._source.invalidate(changed)
         self._soon()
         if changed is None and self._failures and self._rest is not None:  # the backend may be back
             self._rest.stop()
@@ -203,12 +203,12 @@ class KeyList(VirtualList):
     # --- reading -----------------------------------------------------------------------------------------------
 
     @property
-    def _host(self) -> Host:
-        return cast(Host, self.app)
+    def _host(self) -> KeyListHost:
+        return cast(KeyListHost, self.app)
 
     def _ask(self, act: object) -> None:
         self._asked = time.monotonic()
-        self._host.reader.ask(self, "rows", act, self._take, self._failed)  # type: ignore[arg-type]
+        self._host.reader.submit(self, "rows", act, self._take, self._failed)  # type: ignore[arg-type]
 
     def _failed(self, error: Exception) -> None:
         self._error = error
@@ -219,7 +219,7 @@ class KeyList(VirtualList):
         """Read the rows again, though not at once where that was just done."""
         if self._again is not None or self._source is None:
             return
-        wait = self._asked + PACE - time.monotonic()
+        wait = self._asked + REREAD_SECONDS - time.monotonic()
         if wait <= 0 or not self._rows:
             self._read()
         else:
@@ -239,16 +239,16 @@ class KeyList(VirtualList):
             self._again.stop()
             self._again = None
         fresh, steady = self._version is None, self._version == source.version
-        top, reach = self.scroll_offset.y, AROUND + self.size.height
+        top, reach = self.scroll_offset.y, AROUND_ROWS + self.size.height
         focus = key if show or fresh else self._eye()
         rank = None if focus is None or not steady else self._index_of(focus)
-        start, limit = (0, FIRST) if fresh else (max(0, top - AROUND), 2 * reach)
+        start, limit = (0, FIRST_PAGE_ROWS) if fresh else (max(0, top - AROUND_ROWS), 2 * reach)
         also = key if key != focus and not steady and not fresh else None
 
-        def read(stop: Stop) -> _Answer:
-            page = source.page(start, limit) if focus is None else source.near(focus, reach, reach, rank)
-            other = None if also is None or stop() else source.near(also, 1, 2)
-            return _Answer(page, focus, also, other, not steady and not fresh, show or fresh)
+        def read(stop: Stop) -> _PageResult:
+            page = source.page(start, limit) if focus is None else source.page_around(focus, reach, reach, rank)
+            other = None if also is None or stop() else source.page_around(also, 1, 2)
+            return _PageResult(page, focus, also, other, not steady and not fresh, show or fresh)
 
         self._ask(read)
 
@@ -263,18 +263,18 @@ class KeyList(VirtualList):
     def _read_on(self) -> None:
         """Read on where what is seen comes near the edge of what is held, or lies elsewhere."""
         top, end = self.scroll_offset.y, self._start + len(self._rows)
-        low, high = max(0, top - EDGE), min(self.count, top + self.size.height + EDGE)
+        low, high = max(0, top - EDGE_ROWS), min(self.count, top + self.size.height + EDGE_ROWS)
         if self._version is not None and (low < self._start or high > end):
             self._read()
 
-    def _take(self, answer: _Answer) -> None:
+    def _take(self, answer: _PageResult) -> None:
         """Rows have been read: they take the place of those that were held, and what was seen stays where it was."""
         page, source = answer.page, self._source
         assert source is not None, "rows are of a source"
         fresh, top, last = self._version is None, self.scroll_offset.y, self.cursor == self.count - 1
         was = None if fresh or answer.focus is None else self._index_of(answer.focus)
         shift = 0 if was is None else page.place - was
-        if answer.again and not source.halting:
+        if answer.again and not source.is_searching:
             self._touch(page.rows)
         self._start, self._rows, self._total, self._version = page.start, page.rows, page.total, page.version
         self._error = None
@@ -298,7 +298,7 @@ class KeyList(VirtualList):
         if self._to_end and page.total is not None:
             self.action_last()
 
-    def _put_cursor(self, answer: _Answer, guess: int, last: bool) -> None:
+    def _put_cursor(self, answer: _PageResult, guess: int, last: bool) -> None:
         """The cursor goes where its key is by now; where that is gone, to the next one.
 
         Args:
@@ -309,7 +309,7 @@ class KeyList(VirtualList):
         """
         page, other, key = answer.page, answer.other, self._key
         before = key, self._row
-        if self._source is not None and self._source.halting and self.cursor == 0:
+        if self._source is not None and self._source.is_searching and self.cursor == 0:
             key = None  # still searching, and still on the best so far
         index = None if key is None else self._index_of(key)
         if key is None:
@@ -331,19 +331,19 @@ class KeyList(VirtualList):
         if (self._key, self._row) != before or answer.show:
             self.post_message(self.Highlighted(self, index))
 
-    def _row_at(self, index: int) -> Row | None:
+    def _row_at(self, index: int) -> KeySummary | None:
         place = index - self._start
         return self._rows[place] if 0 <= place < len(self._rows) else None
 
     def _index_of(self, key: str) -> int | None:
         return next((self._start + place for place, row in enumerate(self._rows) if row.key == key), None)
 
-    def _touch(self, rows: list[Row]) -> None:
+    def _touch(self, rows: list[KeySummary]) -> None:
         """Mark for a moment what has been written since the rows that are held were read."""
         if not self._rows:
             return
         known = {row.key: row.revision for row in self._rows}
-        newest, until = max(known.values()), time.monotonic() + TOUCHED
+        newest, until = max(known.values()), time.monotonic() + TOUCHED_SECONDS
         for row in rows:
             if known.get(row.key, newest) < row.revision:
                 self._touched[row.key] = until
@@ -358,7 +358,7 @@ class KeyList(VirtualList):
         self._learn_more = self._learning
         if not self._learning:
             self._learning = True
-            self._host.reader.ask(self, "learn", source.learn, self._learned, self._learning_failed)
+            self._host.reader.submit(self, "learn", source.work, self._learned, self._learning_failed)
 
     def _learned(self, rest: float | None) -> None:
         self._learning = False
@@ -379,7 +379,7 @@ class KeyList(VirtualList):
         if not self._failures:
             self._unlearned = error
             self._failed(error)
-        pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
+        pause = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
         self._failures += 1
         self._rest = self.set_timer(pause, self._rested)
         self._tell()
@@ -396,7 +396,7 @@ class KeyList(VirtualList):
 
     def on_mount(self) -> None:
         """Ages and marks are of the moment."""
-        self.set_interval(TICK, self._tick)
+        self.set_interval(REPAINT_SECONDS, self._tick)
 
     def _tick(self) -> None:
         moment = time.monotonic()
@@ -454,17 +454,17 @@ class KeyList(VirtualList):
     def action_halt(self) -> None:
         """End a search. What it found stays."""
         if self._source is not None:
-            self._source.halt()
+            self._source.cancel()
             self._tell()
             self.refresh()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002 - Textual's
         """Escape is ours only while there is a search to end."""
-        return action != "halt" or (self._source is not None and self._source.halting)
+        return action != "halt" or (self._source is not None and self._source.is_searching)
 
     # --- painting ----------------------------------------------------------------------------------------------
 
-    def paint(self, index: int, cells: Cells) -> None:
+    def render_row(self, index: int, cells: RowBuilder) -> None:
         """A line; `⋯` while it is being read."""
         row, style, source = self._row_at(index), self.style_of, self._source
         if row is None or source is None:
@@ -478,19 +478,19 @@ class KeyList(VirtualList):
         above = self._row_at(index - 1) if self.order == "key" else None
         paint_key(cells, columns.key, row.key, above.key if above else "", Filter.parse(source.text), style)
         plain = style("touched") if touched else style("dim")
-        left = "" if not row.expires or past else f"⏱ {lasting((row.expires - now()) / 1_000_000)}"
+        left = "" if not row.expires or past else f"⏱ {format_duration((row.expires - now()) / 1_000_000)}"
         if columns.revision:
             cells.add(f" {f'r{row.revision}':>{columns.revision - 1}}", plain, columns.revision)
-        cells.add(f" {size(row.size):>{columns.size - 1}}", style("number"), columns.size)
+        cells.add(f" {format_size(row.size):>{columns.size - 1}}", style("number"), columns.size)
         if columns.time:
-            when = clock(row.time) if past else age(row.time, now())
+            when = format_clock(row.time) if past else format_age(row.time, now())
             cells.add(f" {when:>{columns.time - 1}}", plain, columns.time)
         if columns.value:
             if left:
                 cells.add(f"  {left}", style("word"))
             cells.add("  ").add(start_of(row, self._host.redact), style("string"), cells.left)
 
-    def nothing(self) -> list[str]:
+    def empty_text(self) -> list[str]:
         """Why there is nothing, and what to do."""
         source = self._source
         if source is None:
@@ -499,7 +499,7 @@ class KeyList(VirtualList):
             return ["could not be read:", str(self._error)]
         if self._version is None:
             return ["⋯"]
-        if source.halting:
+        if source.is_searching:
             return ["searching…", "esc stops"]
         sought, manager = Filter.parse(source.text), source.manager
         if source.text:
@@ -529,9 +529,11 @@ class KeyList(VirtualList):
         source = self._source
         if source is None:
             return
-        where = f"{self.cursor + 1:,}/{count(self._total)}" if self.count else "no keys" if self._total == 0 else "…"
+        where = (
+            f"{self.cursor + 1:,}/{format_count(self._total)}" if self.count else "no keys" if self._total == 0 else "…"
+        )
         order = [] if self.order == "key" else [f"{self.order} first"]
         marked = [f"{len(self.marked):,} marked"] if self.marked else []
         waits = ["counting, then to the last"] if self._to_end else []
         failed = ["reading failed, tried again soon"] if self._failures else []
-        self.status = " · ".join([where, *order, *waits, *source.told(), *failed, *marked])
+        self.status = " · ".join([where, *order, *waits, *source.status(), *failed, *marked])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from textual import events
 from textual.widgets import Input
 
-from ...cli.render import inert
+from ...cli.render import escape_control_characters
 
-LONGEST = 100_000  # characters; what is longer belongs into a file
+MAX_CHARACTERS = 100_000  # characters; what is longer belongs into a file
 
 
 class LineInput(Input):
@@ -20,10 +20,10 @@ class LineInput(Input):
 
     def __init__(self, value: str = "", *, placeholder: str = "", id: str | None = None) -> None:
         super().__init__(
-            inert(value[:LONGEST]),
+            escape_control_characters(value[:MAX_CHARACTERS]),
             placeholder=placeholder,
             select_on_focus=False,
-            max_length=LONGEST,
+            max_length=MAX_CHARACTERS,
             compact=True,
             id=id,
         )
@@ -32,5 +32,5 @@ class LineInput(Input):
         """Line ends are blanks, which JSON takes as well; Textual would drop what comes after the first."""
         event.prevent_default()
         event.stop()
-        text = inert(" ".join(event.text.splitlines()))
-        self.replace(text[: LONGEST - len(self.value)], *self.selection)
+        text = escape_control_characters(" ".join(event.text.splitlines()))
+        self.replace(text[: MAX_CHARACTERS - len(self.value)], *self.selection)

@@ -8,13 +8,13 @@ from typing import NamedTuple
 from ...backends.protocol import Head
 from ...manager import StateManager
 from ..data.background import Stop
-from ..display.text import Cells, count
+from ..display.text import RowBuilder, format_count
 from .virtual_list import VirtualList
 
 Opener = Callable[[str | None, str | None], StateManager]
 
 
-class Place(NamedTuple):
+class TreeEntry(NamedTuple):
     """A store (as it is given and as it is shown), or a namespace in it."""
 
     store: str
@@ -41,7 +41,7 @@ class Namespaces(VirtualList):
         self._folded: set[str] = set()  # stores that are not to open of themselves
         self._trouble: dict[str, str] = {}
         self._here = ("", "")
-        self._lines: list[Place] = [Place(*store) for store in stores]
+        self._lines: list[TreeEntry] = [TreeEntry(*store) for store in stores]
 
     @property
     def count(self) -> int:
@@ -49,7 +49,7 @@ class Namespaces(VirtualList):
         return len(self._lines)
 
     @property
-    def place(self) -> Place:
+    def place(self) -> TreeEntry:
         """What the cursor is on."""
         return self._lines[self.cursor]
 
@@ -64,7 +64,7 @@ class Namespaces(VirtualList):
             self.call_after_refresh(self._follow, store)
         if went:
             self._folded.discard(store)
-            self._arrange(Place(store, dict(self._stores)[store], namespace))
+            self._arrange(TreeEntry(store, dict(self._stores)[store], namespace))
         elif head and (known is None or known.count != head.count):
             self.refresh()
 
@@ -89,7 +89,7 @@ class Namespaces(VirtualList):
         def failed(error: Exception) -> None:
             self._trouble[store] = str(error)
             self._names.setdefault(store, [])
-            self.app.trouble(error)  # type: ignore[attr-defined]  # the line has no room for all of it
+            self.app.show_error(error)  # type: ignore[attr-defined]  # the line has no room for all of it
             self.refresh()
 
         self.app.reader.ask(self, ("names", store), names, took, failed)  # type: ignore[attr-defined]
@@ -105,20 +105,20 @@ class Namespaces(VirtualList):
         """Whether a store shows its namespaces."""
         return store in self._names
 
-    def _arrange(self, at: Place) -> None:
+    def _arrange(self, at: TreeEntry) -> None:
         lines = []
         for store, shown in self._stores:
-            lines.append(Place(store, shown))
+            lines.append(TreeEntry(store, shown))
             names = self._names.get(store, [])
             if store == self._here[0] and self._here[1] not in names and store in self._names:
                 names = sorted([*names, self._here[1]])  # one that its first save will make
-            lines += [Place(store, shown, name) for name in names]
+            lines += [TreeEntry(store, shown, name) for name in names]
         self._lines = lines
-        self.resized()
+        self.count_changed()
         if at in lines:
             self.cursor = lines.index(at)
 
-    def _count(self, place: Place) -> None:
+    def _count(self, place: TreeEntry) -> None:
         """Read how many keys a namespace holds: only of those that are seen."""
         assert place.namespace is not None
         key = place.store, place.namespace
@@ -141,8 +141,8 @@ class Namespaces(VirtualList):
 
         self.app.reader.ask(self, key, head, took, failed)  # type: ignore[attr-defined]
 
-    def paint(self, index: int, cells: Cells) -> None:
-        """See `VirtualList.paint`."""
+    def render_row(self, index: int, cells: RowBuilder) -> None:
+        """See `VirtualList.render_row`."""
         place = self._lines[index]
         if place.namespace is None:
             cells.add("▾ " if place.store in self._names else "▸ ", self.style_of("dim"))
@@ -153,12 +153,12 @@ class Namespaces(VirtualList):
         key = place.store, place.namespace
         self._count(place)
         trouble, head = self._trouble.get("\0".join(key)), self._heads.get(key)
-        shown = "!" if trouble else count(head.count if head else None)
+        shown = "!" if trouble else format_count(head.count if head else None)
         here = key == self._here
         cells.add("● " if here else "  ", self.style_of("mark"))
         cells.add(place.namespace, self.style_of("key"), max(4, cells.left - len(shown) - 1))
         cells.add(f" {shown}", self.style_of("error" if trouble else "number"))
 
-    def nothing(self) -> list[str]:
-        """See `VirtualList.nothing`."""
+    def empty_text(self) -> list[str]:
+        """See `VirtualList.empty_text`."""
         return ["no store"]

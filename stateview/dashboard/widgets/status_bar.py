@@ -11,8 +11,8 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ...errors import BackendUnavailable
-from ..data.watcher import Lost
-from ..display.text import Cells, fit_end, lasting, line
+from ..data.watcher import ConnectionLost
+from ..display.text import RowBuilder, fit_end, format_duration, one_line
 
 if TYPE_CHECKING:
     from ..app import Dashboard
@@ -45,13 +45,13 @@ class StatusBar(Widget):
         """The line; the URL gives way first, from its beginning on."""
         namespace, url, state, role, right = self._said
         dim = self.get_component_rich_style("status--dim", partial=True)
-        cells = Cells(self.size.width, self.rich_style)
+        cells = RowBuilder(self.size.width, self.rich_style)
         cells.add(
             f" {namespace} ", None, min(cell_len(namespace) + 2, max(8, cells.left - len(state) - len(right) - 5))
         )
         room = cells.left - len(state) - len(right) - 6
         if room > 8:
-            cells.add(f"{fit_end(line(url), min(cell_len(url), room))} ", dim)
+            cells.add(f"{fit_end(one_line(url), min(cell_len(url), room))} ", dim)
         cells.add(f" {state} ", self.get_component_rich_style(f"status--{role}", partial=True))
         cells.add("", None, max(0, cells.left - len(right) - 2))
         return Strip(cells.add(f" {right} ", dim).fill(), self.size.width)
@@ -68,7 +68,7 @@ class Banner(Widget):
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._lost: Lost | None = None
+        self._lost: ConnectionLost | None = None
 
     def on_mount(self) -> None:
         """The seconds count; on a screen that is opened meanwhile too."""
@@ -84,7 +84,7 @@ class Banner(Widget):
             self._fit()
             self.refresh()
 
-    def show(self, lost: Lost | None) -> None:
+    def show(self, lost: ConnectionLost | None) -> None:
         """Say that the backend is lost; None: that it is not."""
         if lost != self._lost:
             self._lost = lost
@@ -100,17 +100,17 @@ class Banner(Widget):
             return []
         moment = time.monotonic()
         wait = max(0, round(self._lost.again - moment))
-        lost = lasting(max(1.0, moment - self._lost.since))
+        lost = format_duration(max(1.0, moment - self._lost.since))
         width = self.app.size.width - 2
         error = cast("Dashboard", self.app).error_text(self._lost.error)
         gone = f"backend lost {lost} ago" if isinstance(self._lost.error, BackendUnavailable) else "cannot be read"
-        said = line(f"! {gone}, next try in {wait} s, R now · {error}", self.MOST * width)
+        said = one_line(f"! {gone}, next try in {wait} s, R now · {error}", self.MOST * width)
         lines = wrap(said, max(1, width))
         return (lines if all(cell_len(one) <= width for one in lines) else chop_cells(said, max(1, width)))[: self.MOST]
 
     def render_line(self, y: int) -> Strip:
         """A line of it."""
-        cells, lines = Cells(self.size.width, self.rich_style), self._lines()
+        cells, lines = RowBuilder(self.size.width, self.rich_style), self._lines()
         if y < len(lines):
             cells.add(f" {lines[y]}")
         return Strip(cells.fill(), self.size.width)

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from ..display.text import Cells
+from ..display.text import RowBuilder
 from .virtual_list import VirtualList
 
 _SIGNS = {"+": "added", "-": "removed", "~": "changed"}
-_ROWS = 200  # lines seen at most, whose lengths say how far there is to go sideways
+_MEASURED_ROWS = 200  # lines seen at most, whose lengths say how far there is to go sideways
 
 
 def by_sign(text: str) -> str:
@@ -54,11 +54,11 @@ class TextList(VirtualList):
         """How many there are now."""
         return len(self.lines)
 
-    def nothing(self) -> list[str]:
+    def empty_text(self) -> list[str]:
         """What to say where there is none."""
         return self.empty.split("\n") if self.empty else []
 
-    def paint(self, index: int, cells: Cells) -> None:
+    def render_row(self, index: int, cells: RowBuilder) -> None:
         """The line from where we are sideways, with what is sought marked."""
         text = self.lines[index][self.left :][: 4 * cells.left]
         role = self._role(self.lines[index][:200])
@@ -76,7 +76,7 @@ class TextList(VirtualList):
         """Go right or left by half of what is seen."""
         step = max(1, self.size.width // 2)
         top = self.scroll_offset.y
-        longest = max((len(self.lines[at]) for at in range(top, min(self.count, top + _ROWS))), default=0)
+        longest = max((len(self.lines[at]) for at in range(top, min(self.count, top + _MEASURED_ROWS))), default=0)
         self.left = max(0, min(self.left + by * step, max(0, longest - step)))
         self.refresh()
 

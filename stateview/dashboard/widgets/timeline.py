@@ -7,23 +7,23 @@ from typing import ClassVar, NamedTuple
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from ...backends.protocol import Head, Mark
+from ...backends.protocol import CheckpointRecord, Head
 from ...manager import StateManager
 from ...model import Commit, now, to_micros
 from ..data.background import Stop
-from ..display.text import Cells, age, clock, count
+from ..display.text import RowBuilder, format_age, format_clock, format_count
 from .virtual_list import VirtualList
 
-PAGE = 200  # commits that are read at once
-NEAR = 60  # lines before the end of what is read, at which more is read
-HELD = 2 * PAGE  # commits that are held below what one looks at, while others write
+COMMITS_PER_PAGE = 200  # commits that are read at once
+NEAR_ROWS = 60  # lines before the end of what is read, at which more is read
+MAX_COMMITS = 2 * COMMITS_PER_PAGE  # commits that are held below what one looks at, while others write
 
 
-class Line(NamedTuple):
+class TimelineRow(NamedTuple):
     """A line: live, a checkpoint, or a commit."""
 
     revision: int
-    mark: Mark | None = None
+    mark: CheckpointRecord | None = None
     commit: Commit | None = None
     current: bool = True
 
@@ -38,21 +38,23 @@ class Line(NamedTuple):
     def told(self) -> str:
         """What may have no room in the list: of a commit its author and time, of a checkpoint its time and note."""
         if self.mark is not None:
-            return f"{clock(self.mark.time)} · {self.mark.note}" if self.mark.note else clock(self.mark.time)
+            return (
+                f"{format_clock(self.mark.time)} · {self.mark.note}" if self.mark.note else format_clock(self.mark.time)
+            )
         if self.commit is None:
             return ""
-        moment = clock(to_micros(self.commit.time))
+        moment = format_clock(to_micros(self.commit.time))
         return f"{moment} · by {self.commit.author}" if self.commit.author else moment
 
 
-_LIVE = Line(0)
+_LIVE = TimelineRow(0)
 
 
 class Timeline(VirtualList):
     """The states one can go to. Holds what was read of the log, at most the history that is kept."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "mark", "Mark", show=False, id="timeline.mark"),
+        Binding("space", "mark", "CheckpointRecord", show=False, id="timeline.mark"),
     ]
 
     class Failed(Message):
@@ -67,11 +69,11 @@ class Timeline(VirtualList):
         self._manager: StateManager | None = None
         self._head = Head()
         self._known = False  # whether the head is that of the namespace, which may hold nothing
-        self._marks: list[Mark] = []
+        self._marks: list[CheckpointRecord] = []
         self._commits: list[Commit] = []
         self._whole = False  # whether the oldest kept commit has been read
         self._asking = False
-        self._lines: list[Line] = [_LIVE]
+        self._lines: list[TimelineRow] = [_LIVE]
         self.marked: list[str] = []  # refs, at most two, in the order of marking
 
     @property
@@ -80,7 +82,7 @@ class Timeline(VirtualList):
         return len(self._lines)
 
     @property
-    def line(self) -> Line:
+    def line(self) -> TimelineRow:
         """The line under the cursor."""
         return self._lines[self.cursor]
 
@@ -94,7 +96,7 @@ class Timeline(VirtualList):
         self._arrange()
         self.cursor = 0
 
-    def moved(self, head: Head, marks: list[Mark]) -> None:
+    def moved(self, head: Head, marks: list[CheckpointRecord]) -> None:
         """The namespace has moved: read what is new of its log; what is marked stays, and so does the cursor."""
         if head.lineage != self._head.lineage or head.revision < self._head.revision:
             self._stop_reading()
@@ -134,7 +136,7 @@ class Timeline(VirtualList):
         manager, newest = self._manager, self._commits[0].revision if self._commits else 0
         if manager is None:
             return
-        limit = min(PAGE, self._head.revision - newest)
+        limit = min(COMMITS_PER_PAGE, self._head.revision - newest)
 
         def read(stop: Stop) -> tuple[list[Commit], bool]:
             fresh: list[Commit] = []
@@ -142,7 +144,7 @@ class Timeline(VirtualList):
                 fresh += [one for one in page if one.revision > newest]
                 if page[-1].revision <= newest + 1 or not newest:
                     return fresh, bool(newest)
-                if len(fresh) > 4 * PAGE:
+                if len(fresh) > 4 * COMMITS_PER_PAGE:
                     return fresh, False
             return fresh, False
 
@@ -162,7 +164,7 @@ class Timeline(VirtualList):
         """
         places = [index for index, line in enumerate(self._lines) if line.ref in self.marked] if self.marked else []
         seen = max(self.cursor, self.scroll_offset.y, *places)
-        held = HELD + (seen + fresh if seen else 0)
+        held = MAX_COMMITS + (seen + fresh if seen else 0)
         if len(self._commits) > held:
             self._commits, self._whole = self._commits[:held], False
 
@@ -175,7 +177,7 @@ class Timeline(VirtualList):
         def took(older: list[Commit]) -> None:
             self._asking = False
             if self._commits and self._commits[-1].revision == below:
-                self._whole = len(older) < PAGE
+                self._whole = len(older) < COMMITS_PER_PAGE
                 self._commits += older
                 self._arrange()
 
@@ -183,7 +185,7 @@ class Timeline(VirtualList):
             self._asking = False
             self._failed(error)
 
-        self.app.reader.ask(self, "older", lambda _: manager.log(PAGE, below=below), took, failed)  # type: ignore[attr-defined]
+        self.app.reader.ask(self, "older", lambda _: manager.log(COMMITS_PER_PAGE, below=below), took, failed)  # type: ignore[attr-defined]
 
     def _failed(self, error: Exception) -> None:
         self.post_message(self.Failed(error))
@@ -198,14 +200,14 @@ class Timeline(VirtualList):
         for commit in self._commits:
             while marks and marks[-1].revision >= commit.revision:
                 mark = marks.pop()
-                lines.append(Line(mark.revision, mark, None, current[mark.name] is mark))
-            lines.append(Line(commit.revision, None, commit))
-        lines += [Line(mark.revision, mark, None, current[mark.name] is mark) for mark in reversed(marks)]
+                lines.append(TimelineRow(mark.revision, mark, None, current[mark.name] is mark))
+            lines.append(TimelineRow(commit.revision, None, commit))
+        lines += [TimelineRow(mark.revision, mark, None, current[mark.name] is mark) for mark in reversed(marks)]
         self._lines = lines
         refs = {line.ref: index for index, line in enumerate(lines)}
         self.marked = [ref for ref in self.marked if ref in refs]
         with self.prevent(VirtualList.Highlighted):  # the cursor's line moves, its state does not
-            self.resized()
+            self.count_changed()
             if at in refs:
                 self.cursor = refs[at]
         if at not in refs:
@@ -213,12 +215,12 @@ class Timeline(VirtualList):
 
     # --- painting and moving -----------------------------------------------------------------------------------
 
-    def paint(self, index: int, cells: Cells) -> None:
-        """See `VirtualList.paint`."""
+    def render_row(self, index: int, cells: RowBuilder) -> None:
+        """See `VirtualList.render_row`."""
         line, dim = self._lines[index], self.style_of("dim")
         cells.add("✓" if line.ref in self.marked else " ", self.style_of("mark"))
         if line.mark is not None:
-            when = f"{age(line.mark.time, now()):>6}"
+            when = f"{format_age(line.mark.time, now()):>6}"
             role = "key" if line.current else "dim"
             cells.add("○ ", self.style_of("mark"))
             room = max(4, cells.left - len(when) - 1)
@@ -227,8 +229,8 @@ class Timeline(VirtualList):
         elif line.commit is not None:
             commit = line.commit
             cells.add("│ ", dim).add(f"{commit.revision} ", dim)
-            tail = f" {age(to_micros(commit.time), now()):>6}"
-            keys = f" {count(commit.keys)}"
+            tail = f" {format_age(to_micros(commit.time), now()):>6}"
+            keys = f" {format_count(commit.keys)}"
             author = f" {commit.author}" if commit.author and cells.left > 44 else ""
             told = cells.left - len(tail) - len(keys) - len(author)
             cells.add(commit.reason or "-", None, max(4, told)).add(author, dim).add(keys, self.style_of("number"))
@@ -237,7 +239,7 @@ class Timeline(VirtualList):
             cells.add("● ", self.style_of("mark")).add("live", self.style_of("key"))
             empty = "nothing was saved yet" if self._known else "⋯"
             cells.add(f"  r{self._head.revision}" if self._head.revision else f"  {empty}", dim)
-        if index >= self.count - NEAR and not self._whole and self._commits:
+        if index >= self.count - NEAR_ROWS and not self._whole and self._commits:
             self._read_older()
 
     def action_mark(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.strip import Strip
 from textual.widget import Widget
 
-from ..display.text import Cells
+from ..display.text import RowBuilder
 
 
 class ValueInfo(Widget):
@@ -26,7 +26,7 @@ class ValueInfo(Widget):
     def render_line(self, y: int) -> Strip:  # noqa: ARG002
         """The line; the pointer gives way first."""
         width = self.size.width
-        cells = Cells(width, self.rich_style).add(f" {self._facts}")
+        cells = RowBuilder(width, self.rich_style).add(f" {self._facts}")
         room = cells.left - 2
         pointer = self._pointer if len(self._pointer) <= room else "…" + self._pointer[-max(0, room - 1) :]
         if room > 3 and pointer:

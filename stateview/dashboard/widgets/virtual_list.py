@@ -15,7 +15,7 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from ..display.text import Cells
+from ..display.text import RowBuilder
 
 _ROLES = ("cursor", "dim", "key", "string", "number", "word", "added", "removed", "changed", "mark", "touched", "error")
 
@@ -84,10 +84,10 @@ class VirtualList(ScrollView, can_focus=True):
         """How many lines there are."""
 
     @abstractmethod
-    def paint(self, index: int, cells: Cells) -> None:
+    def render_row(self, index: int, cells: RowBuilder) -> None:
         """Put the parts of a line into `cells`, whose width is that of the list less the cursor's column."""
 
-    def nothing(self) -> list[str]:
+    def empty_text(self) -> list[str]:
         """What an empty list says, line by line: that it is empty, and what to do about it."""
         return []
 
@@ -102,7 +102,7 @@ class VirtualList(ScrollView, can_focus=True):
         """Columns of a line: all but that of the scroll bar, which `size` counts too."""
         return self.scrollable_content_region.width
 
-    def resized(self) -> None:
+    def count_changed(self) -> None:
         """To be called when `count` has become another: the scroll bar and the cursor follow."""
         self.virtual_size = Size(self.size.width, self.count)
         self.cursor = self.validate_cursor(self.cursor)
@@ -129,13 +129,13 @@ class VirtualList(ScrollView, can_focus=True):
         """One line of the screen; Textual asks for those that are seen."""
         width, index, base = self.line_width, y + self.scroll_offset.y, self._base
         if index >= self.count:
-            said = self.nothing() if self.count == 0 else []
+            said = self.empty_text() if self.count == 0 else []
             text = f" {said[y]}" if y < len(said) else ""
-            return Strip(Cells(width, base).add(text, self.style_of("dim")).fill(), width)
+            return Strip(RowBuilder(width, base).add(text, self.style_of("dim")).fill(), width)
         at = index == self.cursor
-        cells = Cells(width, base)
+        cells = RowBuilder(width, base)
         cells.add("▌" if at and self.has_focus else "▏" if at else " ", self.style_of("mark"))
-        self.paint(index, cells)
+        self.render_row(index, cells)
         segments = cells.fill()
         if at:  # what the segments say of their colour gives way: Strip.apply_style would lie under them
             segments = list(Segment.apply_style(segments, post_style=self.style_of("cursor")))
@@ -160,7 +160,7 @@ class VirtualList(ScrollView, can_focus=True):
 
     def on_resize(self) -> None:
         """Keep the line under the cursor in sight."""
-        self.resized()
+        self.count_changed()
         self.show_line(self.cursor)
 
     def on_focus(self) -> None:

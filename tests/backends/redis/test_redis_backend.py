@@ -23,8 +23,8 @@ from conftest import REDIS
 
 from stateview import StateManager
 from stateview.backends import open_backend
-from stateview.backends.protocol import Batch, NewMark, Write
-from stateview.backends.redis.backend import HELD, _sha
+from stateview.backends.protocol import CheckpointWrite, CommitRequest, Write
+from stateview.backends.redis.backend import MAX_IDLE_SESSIONS, _sha
 from stateview.backends.redis.scripts import COMMIT as COMMIT_SCRIPT
 from stateview.backends.redis.scripts import NAMES as PARTS
 from stateview.errors import (
@@ -546,13 +546,13 @@ def test_what_was_sent_before_is_known_for_thousands_of_commits(
     state.save("k", 0)
     for number in range(4):
         client.hset("stateview:{main}:tokens", mapping={f"{number}-{other}": "1 1" for other in range(10_000)})
-        revision = state.backend.commit(Batch({"k": Write(b"1")}, token=f"save {number}")).revision
+        revision = state.backend.commit(CommitRequest({"k": Write(b"1")}, token=f"save {number}")).revision
         known = client.hlen("stateview:{main}:tokens"), client.hlen("stateview:{main}:older")
         assert known[0] < 10
         assert known[1] < 10_010
-        state.backend.commit(Batch(marks=(NewMark("c"),), token=f"mark {number}"))
+        state.backend.commit(CommitRequest(marks=(CheckpointWrite("c"),), token=f"mark {number}"))
         for token in (f"save {number}", f"save {max(0, number - 1)}", f"mark {number}", f"mark {max(0, number - 1)}"):
-            state.backend.commit(Batch({"k": Write(b"2")}, token=token))
+            state.backend.commit(CommitRequest({"k": Write(b"2")}, token=token))
         assert (state.revision, state.load("k")) == (revision, 1) == (number + 2, 1)
 
 
@@ -562,9 +562,9 @@ def test_a_commit_that_arrives_after_its_client_went_on_is_not_applied(url: str,
     state.save("k", 2)
     backend = state.backend
     [lane] = backend._lanes
-    late = backend._words(Batch({"k": Write(b"0")}), lane.next())
+    late = backend._commit_args(CommitRequest({"k": Write(b"0")}), lane.next())
     state.save("k", 3)
-    again = backend._words(Batch({"k": Write(b"0")}), (late[2], b"%d" % (int(late[3]) + 1)))
+    again = backend._commit_args(CommitRequest({"k": Write(b"0")}), (late[2], b"%d" % (int(late[3]) + 1)))
     with redis.Redis.from_url(url) as client:
         for words in (late, again):
             try:
@@ -594,7 +594,7 @@ def test_connections_are_given_back(start: Callable[..., Server], manage: Any) -
     for thread in threads:
         thread.join()
     assert many.revision == 30
-    assert sum(lane._connection is not None for lane in many.backend._lanes) <= HELD
+    assert sum(lane._connection is not None for lane in many.backend._lanes) <= MAX_IDLE_SESSIONS
     many.close()
     few.close()
     until(lambda: len(server.client().client_list()) == 1)
@@ -770,10 +770,10 @@ def test_a_close_beside_threads_that_read_and_write_is_no_error_of_the_library(u
     saved = [0]
 
     def save() -> None:
-        backend.commit(Batch({"count": Write(b"%d" % (saved[0] + 1))}))
+        backend.commit(CommitRequest({"count": Write(b"%d" % (saved[0] + 1))}))
         saved[0] += 1
 
-    acts = (backend.dump, backend.scan, save, lambda: backend.wait(1 << 40, 0.01))
+    acts = (backend.versions_page, backend.scan, save, lambda: backend.wait(1 << 40, 0.01))
     threads = [threading.Thread(target=run, args=(act,)) for act in acts]
     for thread in threads:
         thread.start()
@@ -963,7 +963,7 @@ def test_a_reader_sees_all_of_a_large_commit_or_nothing(url: str, manage: Any) -
     thread = threading.Thread(target=look)
     thread.start()
     for value in (b"1", b"2"):
-        state.backend.commit(Batch({key: Write(value) for key in keys}))
+        state.backend.commit(CommitRequest({key: Write(value) for key in keys}))
     done.set()
     thread.join()
     assert all(one in ({0}, {b"1", 11}, {b"2", 11}, {1}, {50_001}) for one in seen)
@@ -979,7 +979,7 @@ def test_a_commit_that_takes_longer_than_a_reply_may_is_applied_once(start: Call
     other.save("count", 0)
     writes = {f"k{number:06}": Write(b"1") for number in range(30_000)}
     thread = threading.Thread(
-        target=state.backend.commit, args=(Batch({**writes, "count": Write(b"1")}, {"count": 1}),)
+        target=state.backend.commit, args=(CommitRequest({**writes, "count": Write(b"1")}, {"count": 1}),)
     )
     thread.start()
     while thread.is_alive():
@@ -1064,9 +1064,9 @@ def test_a_refusal_says_what_to_do_and_changes_nothing(
     before = contents(watcher)
     state = manage(url, "main")
     writes = {name: Write(b"2") for name in ("a", "b", "brief", "new")}
-    acts = [lambda: state.backend.commit(Batch(writes, marks=(NewMark("d"),)))]
+    acts = [lambda: state.backend.commit(CommitRequest(writes, marks=(CheckpointWrite("d"),)))]
     if make.__name__ not in ("hexpiry", "marks", "notes"):  # not every commit has to do with these
-        acts += [lambda: state.backend.commit(Batch(writes)), lambda: state.delete("b") or state.save("b", 1)]
+        acts += [lambda: state.backend.commit(CommitRequest(writes)), lambda: state.delete("b") or state.save("b", 1)]
     for act in acts:
         started = time.monotonic()
         with pytest.raises(kind, match=hint) as caught:

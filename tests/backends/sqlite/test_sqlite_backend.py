@@ -7,10 +7,10 @@ import sqlite3
 import pytest
 
 from stateview import StateException, StateManager
-from stateview.backends.protocol import Batch, Point, Write
+from stateview.backends.protocol import CommitRequest, StateAt, Write
 from stateview.backends.sqlite import backend as sqlite
 from stateview.backends.sqlite import schema as sqlite_schema
-from stateview.backends.sqlite.row_checksums import examine
+from stateview.backends.sqlite.row_checksums import first_corruption
 
 
 def differing(one, other):
@@ -43,13 +43,13 @@ def test_two_connections_and_a_short_history(tmp_path, seed):
     for state in states:
         head = state.backend.head()
         assert head.count == len(now)
-        assert history <= head.revision - head.floor <= history + sqlite.SLACK
+        assert history <= head.revision - head.floor <= history + sqlite.SLACK_REVISIONS
         for name, before in marks.items():
             assert {entry.key for entry in state.diff(name)} == differing(before, now)
             other = chance.choice(list(marks))
             assert {entry.key for entry in state.diff(name, other)} == differing(before, marks[other])
         with state.backend._connection() as db:
-            assert examine(db, sqlite_schema.tables()) == ""
+            assert first_corruption(db, sqlite_schema.tables()) == ""
         state.close()
 
 
@@ -60,7 +60,9 @@ def test_a_save_after_the_store_was_dropped_or_removed(tmp_path, monkeypatch):
     assert ours.save("k", 3) == 1
     assert theirs.load("k") == 3
     shutil.rmtree(tmp_path / "ns")
-    monkeypatch.setattr(sqlite, "LOOK", 0.0)  # who removes files by hand is seen a twentieth of a second later
+    monkeypatch.setattr(
+        sqlite, "FILE_TRUST_SECONDS", 0.0
+    )  # who removes files by hand is seen a twentieth of a second later
     assert ours.save("k", 4) == 1
     ours.close()
     theirs.close()
@@ -72,7 +74,7 @@ def test_a_list_of_what_has_rotted_is_an_error_or_in_order(tmp_path):
     backend = StateManager(f"sqlite:{tmp_path}", "ns").backend
     for step in range(1, 4):
         values = {f"k{n:03}": b'"%s"' % (b"x" * chance.choice([5, 500, 9000])) for n in range(0, 200, step)}
-        backend.commit(Batch({key: Write(value) for key, value in values.items()}))
+        backend.commit(CommitRequest({key: Write(value) for key, value in values.items()}))
     backend.close()
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -84,10 +86,10 @@ def test_a_list_of_what_has_rotted_is_an_error_or_in_order(tmp_path):
             rotten[chance.randrange(100, len(rotten))] = chance.randrange(256)
         path.write_bytes(rotten)
         backend = StateManager(f"sqlite:{tmp_path}", "ns").backend
-        for at in (None, Point(1, backend.now())):
+        for at in (None, StateAt(1, backend.now())):
             for backwards in (False, True):
                 try:
-                    rows = backend.rows(at=at, skip=1, backwards=backwards)
+                    rows = backend.list_keys(at=at, skip=1, backwards=backwards)
                     backend.count("k1", "k2", at)
                 except StateException:
                     refused += 1
@@ -111,9 +113,9 @@ def test_a_list_is_read_from_the_index_in_its_order(tmp_path, at):
         asked = []
         with state.backend._connection() as db:
             db.trace_v2(sqlite.apsw.SQLITE_TRACE_STMT, lambda event: asked.append(event["sql"]))
-        point = None if at is None else Point(at, state.backend.now())
+        point = None if at is None else StateAt(at, state.backend.now())
         for backwards in (False, True):
-            assert len(state.backend.rows(at=point, skip=1, backwards=backwards)) == (at or 3) - 1
+            assert len(state.backend.list_keys(at=point, skip=1, backwards=backwards)) == (at or 3) - 1
         lists = [sql for sql in asked if "ORDER BY key" in sql]
         assert len(lists) == 4
         with state.backend._connection() as db:
