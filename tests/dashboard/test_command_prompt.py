@@ -44,7 +44,7 @@ class Board(Host):
         super().__init__(*given, **options)
         self.went: list[tuple[str | None, str | None]] = []
 
-    def go(self, store: str | None, namespace: str | None) -> None:
+    def switch_to(self, store: str | None, namespace: str | None) -> None:
         self.went.append((store, namespace))
 
     @property

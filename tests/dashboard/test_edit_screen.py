@@ -42,9 +42,9 @@ class Bare(Dashboard):
     def on_ready(self, event):
         event.prevent_default()
 
-    def tell(self, text, *, wrong=False):
+    def notify_user(self, text, *, wrong=False):
         self.told.append(text)
-        super().tell(text, wrong=wrong)
+        super().notify_user(text, wrong=wrong)
 
 
 @pytest.fixture(params=["json", "sqlite"])

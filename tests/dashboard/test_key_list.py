@@ -718,7 +718,9 @@ def test_hostile_keys_and_values_are_inert_and_every_line_fits(here, size):
         async with shown(here, size, redact=("*none*",)) as screen:
             for text in ("", "~e", "*[[]*", "=/"):
                 screen.keys.filter(text)
-                await screen.until(lambda text=text: screen.keys.source.text == text and not screen.keys.source.halting)
+                await screen.until(
+                    lambda text=text: screen.keys.source.text == text and not screen.keys.source.is_searching
+                )
                 await screen.pilot.pause(0.2)
                 for line in screen.lines:
                     assert line.isprintable()

@@ -218,7 +218,7 @@ class Busy:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
-    def dump(self, *given: Any, **options: Any) -> Any:
+    def versions_page(self, *given: Any, **options: Any) -> Any:
         self._write()
         return self._real.versions_page(*given, **options)
 

@@ -92,11 +92,11 @@ class Namespaces(VirtualList):
             self.app.show_error(error)  # type: ignore[attr-defined]  # the line has no room for all of it
             self.refresh()
 
-        self.app.reader.ask(self, ("names", store), names, took, failed)  # type: ignore[attr-defined]
+        self.app.reader.submit(self, ("names", store), names, took, failed)  # type: ignore[attr-defined]
 
     def close(self, store: str) -> None:
         """Show a store without its namespaces."""
-        self.app.reader.stop(self, ("names", store))  # type: ignore[attr-defined]  # else they open it again
+        self.app.reader.cancel(self, ("names", store))  # type: ignore[attr-defined]  # else they open it again
         self._folded.add(store)
         self._names.pop(store, None)
         self._arrange(self.place)
@@ -139,7 +139,7 @@ class Namespaces(VirtualList):
             self._trouble["\0".join(key)] = str(error)
             self.refresh()
 
-        self.app.reader.ask(self, key, head, took, failed)  # type: ignore[attr-defined]
+        self.app.reader.submit(self, key, head, took, failed)  # type: ignore[attr-defined]
 
     def render_row(self, index: int, cells: RowBuilder) -> None:
         """See `VirtualList.render_row`."""

@@ -128,7 +128,7 @@ class Timeline(VirtualList):
     def _stop_reading(self) -> None:
         """What is being read is of another log."""
         for slot in ("newer", "older"):
-            self.app.reader.stop(self, slot)  # type: ignore[attr-defined]
+            self.app.reader.cancel(self, slot)  # type: ignore[attr-defined]
         self._asking = False
 
     def _read_newer(self) -> None:
@@ -148,7 +148,7 @@ class Timeline(VirtualList):
                     return fresh, False
             return fresh, False
 
-        self.app.reader.ask(self, "newer", read, self._took_newer, self._failed)  # type: ignore[attr-defined]
+        self.app.reader.submit(self, "newer", read, self._took_newer, self._failed)  # type: ignore[attr-defined]
 
     def _took_newer(self, answer: tuple[list[Commit], bool]) -> None:
         fresh, joins = answer
@@ -185,7 +185,7 @@ class Timeline(VirtualList):
             self._asking = False
             self._failed(error)
 
-        self.app.reader.ask(self, "older", lambda _: manager.log(COMMITS_PER_PAGE, below=below), took, failed)  # type: ignore[attr-defined]
+        self.app.reader.submit(self, "older", lambda _: manager.log(COMMITS_PER_PAGE, below=below), took, failed)  # type: ignore[attr-defined]
 
     def _failed(self, error: Exception) -> None:
         self.post_message(self.Failed(error))
