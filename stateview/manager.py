@@ -1,4 +1,4 @@
-"""StateManager: all that can be done with a namespace, written once over the primitives of its backend."""
+"""Offer all acts on a namespace, each written once over the primitives of its backend."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from .states.view import Ref, StateView, diff, find_mark, missing_key, missing_m
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from .backends.protocol import ProgressCount
+    from .backends.protocol import ProgressCount, ProgressText
     from .maintenance.prune import PruneReport
     from .maintenance.stats import Stats
     from .transfer.export_import import ExportReport, ImportJob, ImportReport
@@ -56,29 +56,29 @@ if TYPE_CHECKING:
 
 UPDATE_SECONDS = 60.0
 KEYS_PER_FORK_COMMIT = 20_000
-_WAIT_SECONDS = 1.0  # seconds of one wait of `watch`, between which Ctrl-C and a timeout are looked at
+_WAIT_SECONDS = 1.0  # `watch` notices Ctrl-C and its timeout between two waits
 
 
 class StateManager:
-    """The state of one workflow: values under keys, in one namespace of a store.
+    """Keep the state of one workflow: values under keys, in one namespace of a store.
 
     Args:
-        backend: `"json"`, `"sqlite"`, `"redis"`, a store URL, or the name of a store in `stateview.toml`. None: what
-            `stateview init` chose in this folder, else JSON files.
-        namespace: 1 to 128 letters, digits, `.`, `_`, `-`. None: what `init` chose, else `"default"`.
+        backend: `"json"`, `"sqlite"`, `"redis"`, a store URL, or the name of a store in `stateview.toml`. None: the
+            store that `stateview init` chose in this folder, else JSON files.
+        namespace: 1 to 128 letters, digits, `.`, `_`, `-`. None: the namespace that `init` chose, else `"default"`.
         read_only: every write raises `ReadOnly`, and nothing is created.
-        author: who, for the log. None: the environment's `STATEVIEW_AUTHOR`.
-        history: for how many revisions superseded versions are kept at least (10,000); what a checkpoint can see is
-            kept in any case.
-        timeout: seconds to go on trying through faults that can pass (10).
-        durability: for SQLite, `"full"` (default) or `"normal"`, which is faster and may lose the last commits, never
-            half of one, with the power.
+        author: the author that the log names. None: the environment's `STATEVIEW_AUTHOR`.
+        history: the number of revisions whose superseded versions are kept (10,000). Versions that a checkpoint needs
+            are always kept.
+        timeout: seconds for which a call retries faults that can pass (10).
+        durability: for SQLite, `"full"` (default) or `"normal"`. `"normal"` is faster. A loss of power may then take
+            the last commits, each whole.
 
-    Safe to use from several threads, and in a child after `fork()`. Opening costs nothing: files and connections are
-    opened, and an empty namespace is made, when they are first needed.
+    A manager is safe to use from several threads, and in a child process after `fork()`. Opening it is free: the first
+    access opens files and connections. The first write creates the namespace.
 
     Raises:
-        InvalidName: a backend or namespace that cannot be.
+        InvalidName: the backend or the namespace is not valid.
 
     """
 
@@ -92,8 +92,8 @@ class StateManager:
         if backend is not None and (not isinstance(backend, str) or not backend):
             raise InvalidName(f"{backend!r} is not a store", "Use json, sqlite, redis, or a store URL")
         chosen = settings.resolve_target(backend, namespace)
-        given = {"history": history, "timeout": timeout, "durability": durability}
-        options = {name: value for name, value in given.items() if value is not None}
+        optional = {"history": history, "timeout": timeout, "durability": durability}
+        options = {name: value for name, value in optional.items() if value is not None}
         read_only = read_only or chosen.read_only
         if history is not None and history < 1:
             raise ValueError(f"history={history!r}: at least 1 revision is kept")
@@ -122,31 +122,31 @@ class StateManager:
 
     @cached_property
     def backend(self) -> Backend:
-        """What reads and writes the store; made when it is first asked for."""
-        made: Backend = self.__dict__.setdefault("backend", self._make())  # the first of several threads' counts
-        return made
+        """Return the backend that reads and writes the store. The first use makes it."""
+        backend: Backend = self.__dict__.setdefault("backend", self._make())  # several threads get the first one's
+        return backend
 
     @property
     def namespace(self) -> str:
-        """The namespace's name."""
+        """Return the namespace's name."""
         return self._namespace
 
     @property
     def url(self) -> str:
-        """The store's URL, its password masked."""
+        """Return the store's URL, with its password masked."""
         return self._url
 
     @property
     def revision(self) -> int:
-        """The present revision; 0 where nothing was ever written."""
+        """Return the present revision, 0 for a namespace that was never written. O(1)."""
         return self.backend.head().revision
 
     def head(self) -> Head:
-        """The present revision, its time, the number of keys, and how far back the history is kept."""
+        """Return the present revision, its time, the number of keys, and the floor of the history. O(1)."""
         return self.backend.head()
 
     def close(self) -> None:
-        """Let go of files and connections. They are opened again if the manager is used again."""
+        """Close files and connections. A later use of the manager opens them again."""
         if "backend" in self.__dict__:
             self.backend.close()
 
@@ -155,20 +155,20 @@ class StateManager:
     def save(
         self, key: str, value: Any, *, ttl: float | None = None, expected: int | None = None, reason: str = ""
     ) -> int:
-        """Save a value under a key, durably, and return the new revision.
+        """Save a value under a key, durably, and return the new revision. O(log n); JSON files: O(keys).
 
         Args:
             key: any non-empty string without NUL, up to 1,024 bytes of UTF-8.
-            value: what JSON can hold: dict with string keys, list, str, int of any size, finite float, bool, None.
-                Tuples come back as lists. Up to 64 MiB encoded and 200 levels deep.
-            ttl: seconds until it expires; None: never, also where it had an expiry before.
-            expected: the revision that the key must have now, 0 for "only if absent".
-            reason: for the log.
+            value: a JSON value: dict with string keys, list, str, int of any size, finite float, bool, None. Tuples
+                come back as lists. At most 64 MiB encoded and 200 levels deep.
+            ttl: seconds until the entry expires. None: it never expires, even if it had an expiry before.
+            expected: the revision that the key must have now; 0: the key must be absent.
+            reason: the reason that the log shows.
 
         Raises:
-            InvalidName, NotSerializable: nothing was written.
+            InvalidName, NotSerializable: the key or the value is not allowed. Nothing was written.
             Conflict: the key is not at `expected`.
-            ReadOnly, BackendError, BackendUnavailable, Damaged: see each.
+            ReadOnly, BackendError, BackendUnavailable, Damaged: see each class.
 
         """
         data = codec.encode(value)
@@ -180,89 +180,91 @@ class StateManager:
         ).revision
 
     def load(self, key: str, default: Any = ABSENT, *, at: Ref | None = None) -> Any:
-        """The value of a key, fresh: changing it changes nothing stored.
+        """Return the value of a key. Changing the returned value never changes the stored value.
 
         Args:
             key: the key.
-            default: returned where there is no value. None is a default like any other.
-            at: a ref: the state to read. None: live.
+            default: returned if the key has no value. None is a default like any other.
+            at: the state to read, as a ref. None: live.
 
         Raises:
-            KeyNotFound: there is no value, and no default was given.
-            RefNotFound, HistoryPruned: `at` names nothing that is kept.
+            KeyNotFound: the key has no value, and no default was given.
+            RefNotFound, HistoryPruned: `at` names no kept state.
 
         """
         if at is not None:
             return self.at(at).load(key, default)
-        found = self.backend.get(check_key(key))
-        if found is not None and found.value is not None:
-            return codec.decode(found.value, key)
+        version = self.backend.get(check_key(key))
+        if version is not None and version.value is not None:
+            return codec.decode(version.value, key)
         if default is ABSENT:
             raise missing_key(self.backend, key)
         return default
 
     def entry(self, key: str, *, at: Ref | None = None) -> Entry:
-        """The value of a key with its revision, time, expiry and what is left of it.
+        """Return the value of a key with its revision, time, expiry and remaining seconds.
 
         Raises:
-            KeyNotFound: there is none.
+            KeyNotFound: the key has no value.
 
         """
         if at is not None:
             return self.at(at).entry(key)
-        found = self.backend.get(check_key(key))
-        if found is None:
+        version = self.backend.get(check_key(key))
+        if version is None:
             raise missing_key(self.backend, key)
-        return to_entry(found)
+        return to_entry(version)
 
     def delete(self, key: str, *, expected: int | None = None, reason: str = "") -> bool:
-        """Delete a key; its history stays. Returns whether there was a value; nothing is written where not.
+        """Delete a key and return whether it had a value. The key's history stays.
+
+        A key without a value is not written.
 
         Raises:
             Conflict: the key is not at the `expected` revision.
 
         """
         check_expected(expected)
-        found = self.backend.get(check_key(key))
-        if found is None and expected is None:
+        version = self.backend.get(check_key(key))
+        if version is None and expected is None:
             return False
-        expectation = {key: expected if expected is not None else found.revision if found else 0}
+        expectation = {key: expected if expected is not None else version.revision if version else 0}
         try:
             self._commit(CommitRequest({key: Write(None)}, expectation, reason=reason or f"delete {key}"))
         except Conflict:
             if expected is not None:
                 raise
-            return self.delete(key, reason=reason)  # written anew, or deleted, since the look
+            return self.delete(key, reason=reason)  # another writer changed the key since it was read
         return True
 
     def list_keys(
         self, prefix: str = "", *, keys: Iterable[str] | str | None = None, at: Ref | None = None
     ) -> list[str]:
-        """The keys, sorted by code points: those with a prefix, or chosen by names and globs. O(keys listed)."""
+        """List the keys with a prefix, or chosen by names and globs, in code point order. O(keys listed)."""
         return self.at("live" if at is None else at).list_keys(prefix, keys)
 
     def rows(
         self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, skip: int = 0,
         backwards: bool = False, *, at: Ref | None = None,
     ) -> list[KeySummary]:  # fmt: skip
-        """A page of the keys without their values, in code point order, for lists of any length.
+        """Return a page of the keys without their values, in code point order, for lists of any length.
 
         Args:
-            prefix: only keys that start with it.
-            after: only keys above this one. "": from the first.
-            before: only keys below this one. "": to the last.
-            limit: how many at most. Fewer than these are all that there is.
-            skip: how many keys to pass over first.
-            backwards: take the last of these keys instead of the first, having passed over `skip` from the end; they
-                are in ascending order all the same.
-            at: a ref: the state to read. None: live, at the time of the call.
+            prefix: only keys that start with this text.
+            after: only keys above this key. "": from the first.
+            before: only keys below this key. "": to the last.
+            limit: the largest number of rows. A shorter page is the last page.
+            skip: the number of keys to pass over first.
+            backwards: take the last keys instead of the first, after passing over `skip` keys from the end. The page is
+                in ascending order either way.
+            at: the state to read, as a ref. None: live, at the time of the call.
 
         Returns:
-            Of each key its size in bytes, the start of its encoded value (which is not checked against its checksum),
-            revision, time and expiry in microseconds. O(log n + limit), wherever in the namespace.
+            For each key: its size in bytes, the start of its encoded value, its revision, and its time and expiry in
+            microseconds. The start is not checked against the value's checksum. O(log n + limit).
 
         Raises:
-            RefNotFound, HistoryPruned: `at` names nothing that is kept.
+            RefNotFound, HistoryPruned: `at` names no kept state.
 
         """
         if at is not None:
@@ -270,12 +272,12 @@ class StateManager:
         return self.backend.list_keys(prefix, after, before, limit, None, skip, backwards)
 
     def count(self, low: str = "", high: str = "", *, at: Ref | None = None) -> int:
-        """How many keys there are from `low` up to, not including, `high`; "" is no bound.
+        """Count the keys from `low` up to, not including, `high`; "" is no bound.
 
-        Without bounds and a ref it is O(log n), else O(keys counted).
+        Without bounds and a ref it costs O(log n), else O(keys counted).
 
         Raises:
-            RefNotFound, HistoryPruned: `at` names nothing that is kept.
+            RefNotFound, HistoryPruned: `at` names no kept state.
 
         """
         return self.backend.count(low, high) if at is None else self.at(at).count(low, high)
@@ -287,43 +289,45 @@ class StateManager:
         self, key: str, function: Callable[[Any], Any], default: Any = ABSENT, *, ttl: float | None = None,
         reason: str = "",
     ) -> Any:  # fmt: skip
-        """Read, change and write a key with no other write in between; returns the new value.
+        """Read, change and write a key without another write in between, and return the new value.
 
-        `function` gets the value (or `default`) and returns the new one. It may be called more than once, and must
-        have no effect of its own.
+        `function` gets the value (or `default`) and returns the new value. It may be called several times, so it must
+        have no side effects.
 
         Raises:
-            KeyNotFound: there is no value, and no default was given.
-            Conflict: other writers were first for a whole minute.
+            KeyNotFound: the key has no value, and no default was given.
+            Conflict: other writers came first for 60 seconds.
 
         """
 
         def make() -> CommitRequest:
-            found = self.backend.get(check_key(key))
-            if found is None and default is ABSENT:
+            version = self.backend.get(check_key(key))
+            if version is None and default is ABSENT:
                 raise missing_key(self.backend, key)
-            value = function(default if found is None or found.value is None else codec.decode(found.value, key))
+            value = function(default if version is None or version.value is None else codec.decode(version.value, key))
             write = Write(codec.encode(value), check_ttl(ttl))
-            return CommitRequest({key: write}, {key: found.revision if found else 0}, reason=reason or f"update {key}")
+            return CommitRequest(
+                {key: write}, {key: version.revision if version else 0}, reason=reason or f"update {key}"
+            )
 
         batch, _ = self._commit_with_retry(make)
         return codec.decode(batch.writes[key].value or b"null", key)
 
     def rename(self, key: str, new: str, *, expected: int | None = None, reason: str = "") -> int:
-        """Give a key another name, in one commit, and return the new revision. The expiry goes along. O(log n).
+        """Rename a key in one commit, and return the new revision. Its expiry is kept. O(log n).
 
-        The history stays with each name: the earlier versions are those of `key`, whose last one is a delete.
+        The history stays with each name. The versions of the old name end with a delete.
 
         Args:
             key: the key.
-            new: its new name, under which there must be no value.
+            new: its new name, which must have no value.
             expected: the revision that the key must have now.
-            reason: for the log.
+            reason: the reason that the log shows.
 
         Raises:
-            InvalidName: either cannot be a key.
-            KeyNotFound: there is no value under `key`.
-            Conflict: there is one under `new`, the key is not at `expected`, or others were first for a whole minute.
+            InvalidName: either name is not a valid key.
+            KeyNotFound: `key` has no value.
+            Conflict: `new` has a value, the key is not at `expected`, or other writers came first for 60 seconds.
 
         """
         check_expected(expected)
@@ -331,53 +335,53 @@ class StateManager:
 
         def make() -> CommitRequest:
             live = StateAt(self.backend.head().revision, self.backend.now())
-            found = self.backend.read(names, live)
-            if key not in found:
+            present = self.backend.read(names, live)
+            if key not in present:
                 raise missing_key(self.backend, key)
-            if new in found:
-                raise Conflict(f"key {new!r} exists already, since revision {found[new].revision}", "Delete it first")
-            old = found[key]
-            write = Write(old.value, old.expires - live.time if old.expires else 0)
-            expectation = {key: old.revision if expected is None else expected, new: 0}
+            if new in present:
+                raise Conflict(f"key {new!r} exists already, since revision {present[new].revision}", "Delete it first")
+            version = present[key]
+            write = Write(version.value, version.expires - live.time if version.expires else 0)
+            expectation = {key: version.revision if expected is None else expected, new: 0}
             return CommitRequest({key: Write(None), new: write}, expectation, reason=reason or f"rename {key} to {new}")
 
         return self._commit_with_retry(make, once=expected is not None)[1].revision
 
     def expire(self, key: str, ttl: float | None, *, expected: int | None = None, reason: str = "") -> int:
-        """Set or clear when a key expires, and return the new revision. The value stays. O(log n).
+        """Set or clear the expiry of a key, and return the new revision. The value stays. O(log n).
 
         Args:
             key: the key.
             ttl: seconds from now; None: never.
             expected: the revision that the key must have now.
-            reason: for the log.
+            reason: the reason that the log shows.
 
         Raises:
-            KeyNotFound: there is no value.
-            Conflict: the key is not at `expected`, or others were first for a whole minute.
-            ValueError: no positive number of seconds.
+            KeyNotFound: the key has no value.
+            Conflict: the key is not at `expected`, or other writers came first for 60 seconds.
+            ValueError: `ttl` is not a positive number of seconds.
 
         """
         check_expected(expected)
         micros = check_ttl(ttl)
-        said = reason or (f"expire {key} never" if ttl is None else f"expire {key} in {ttl:g} s")
+        title = reason or (f"expire {key} never" if ttl is None else f"expire {key} in {ttl:g} s")
 
         def make() -> CommitRequest:
-            found = self.backend.get(check_key(key))
-            if found is None:
+            version = self.backend.get(check_key(key))
+            if version is None:
                 raise missing_key(self.backend, key)
-            expectation = {key: found.revision if expected is None else expected}
-            return CommitRequest({key: Write(found.value, micros)}, expectation, reason=said)
+            expectation = {key: version.revision if expected is None else expected}
+            return CommitRequest({key: Write(version.value, micros)}, expectation, reason=title)
 
         return self._commit_with_retry(make, once=expected is not None)[1].revision
 
     @contextmanager
     def transaction(self, reason: str = "") -> Iterator[Transaction]:
-        """A block of reads and writes that becomes one commit when it ends, and none if it raises.
+        """Open a block of reads and writes that becomes one commit at its end, or none if it raises.
 
         Raises:
-            Conflict: at the end of the block, if a key that it read has been written by another since. Nothing was
-                written; run the block again.
+            Conflict: at the end of the block, if another writer changed a key that the block read. Nothing was written;
+                run the block again.
 
         """
         transaction = self.begin(reason)
@@ -389,21 +393,26 @@ class StateManager:
         self.commit(transaction)
 
     def begin(self, reason: str = "") -> Transaction:
-        """A transaction that ends with `commit`, or with nothing; for where a `with` block does not fit."""
+        """Begin a transaction that ends with `commit`, where a `with` block does not fit."""
         return Transaction(self.backend, self.at("live"), reason)
 
     def commit(self, transaction: Transaction, reason: str = "") -> int:
-        """Commit a transaction that was begun with `begin`; returns the revision. Raises as `transaction` does."""
+        """Commit a transaction of `begin`, and return the revision. Raises as `transaction` does."""
         batch = transaction.batch(reason)
         return self.revision if batch is None else self._commit(batch).revision
 
     # --- checkpoints and refs ----------------------------------------------------------------------------------
 
     def checkpoint(self, name: str | None = None, *, note: str = "", at: Ref | None = None) -> str:
-        """Name the present state, or the one at a ref, and return the name. O(1); JSON files: O(keys).
+        """Name the present state, or the state at a ref, and return the name. O(1); JSON files: O(keys).
 
-        Without a name it is `auto_YYYYMMDD_HHMMSS`, unique. A name that is there already moves; what it named stays
-        reachable as `NAME@REVISION`.
+        Without a name, the checkpoint is called `auto_YYYYMMDD_HHMMSS`, made unique. An existing name moves to the new
+        state. The earlier state stays reachable as `NAME@REVISION`.
+
+        Raises:
+            InvalidName: the name is not allowed.
+            RefNotFound, HistoryPruned: `at` names no kept state.
+
         """
         if name is not None:
             check_checkpoint(name)
@@ -427,21 +436,21 @@ class StateManager:
         raise AssertionError("unreachable: the names have no end")
 
     def list_checkpoints(self) -> list[str]:
-        """The names of the checkpoints, oldest first."""
+        """List the names of the checkpoints, oldest first."""
         return [mark.name for mark in self.checkpoints()]
 
     def checkpoints(self, *, all: bool = False) -> list[Checkpoint]:
-        """The checkpoints with revision, time and note, oldest first; with `all`, also what moved names were."""
+        """List the checkpoints, oldest first; with `all`, earlier states of moved names too."""
         marks = self.backend.marks()
         current = {mark.name: mark for mark in marks}
-        found = [to_checkpoint(mark, current[mark.name] is mark) for mark in marks]
-        return [one for one in found if all or one.current]
+        checkpoints = [to_checkpoint(mark, current[mark.name] is mark) for mark in marks]
+        return [checkpoint for checkpoint in checkpoints if all or checkpoint.current]
 
     def delete_checkpoint(self, name: str) -> Checkpoint:
-        """Delete a checkpoint (`NAME`, or `NAME@REVISION`), and return what it was. The state itself is untouched.
+        """Delete a checkpoint (`NAME` or `NAME@REVISION`) and return it. The state itself is not touched.
 
         Raises:
-            RefNotFound: there is none.
+            RefNotFound: no checkpoint has this name.
 
         """
         mark = self._mark(name)
@@ -449,10 +458,10 @@ class StateManager:
         return to_checkpoint(mark)
 
     def rename_checkpoint(self, name: str, new: str) -> None:
-        """Give a checkpoint another name, which must be free.
+        """Rename a checkpoint. The new name must be free.
 
         Raises:
-            RefNotFound: there is none.
+            RefNotFound: no checkpoint has this name.
             Conflict: the new name is taken.
 
         """
@@ -471,23 +480,23 @@ class StateManager:
         return mark
 
     def at(self, ref: Ref) -> StateView:
-        """A read-only view of the state that a ref names: many reads of one consistent state.
+        """Return a read-only view of the state that a ref names: many reads of one consistent state.
 
         Args:
             ref: a checkpoint's name, `NAME@REVISION`, a revision number, `live`, or any of these with `~N` steps back.
 
         Raises:
-            InvalidName: it is not a ref.
-            RefNotFound, HistoryPruned: it names nothing that is kept.
+            InvalidName: `ref` is not a ref.
+            RefNotFound, HistoryPruned: the ref names no kept state.
 
         """
         return StateView(self.backend, resolve(self.backend, ref), str(ref))
 
     def diff(self, before: Ref, after: Ref = "live", *, keys: Iterable[str] | str | None = None) -> Diff:
-        """What changed from one ref to another (live), as one `Change` a key. O(changes), streamed.
+        """Compare two refs and return the changes, one `Change` a key. O(changes), streamed.
 
         Raises:
-            RefNotFound, HistoryPruned: a ref names nothing that is kept.
+            RefNotFound, HistoryPruned: a ref names no kept state.
 
         """
         return diff(self.at(before), self.at(after), keys)
@@ -498,31 +507,31 @@ class StateManager:
         self, ref: Ref, keys: Iterable[str] | str | None = None, dry_run: bool = False, *,
         paths: Mapping[str, Iterable[str]] | None = None, expected: int | None = None, previewed: int | None = None,
     ) -> Diff:  # fmt: skip
-        """Make the live state what it was at a ref, as one new commit, and return the diff that was applied.
+        """Bring the live state back to a ref, as one commit, and return the applied diff. O(changes since).
 
-        Keys made since are deleted. A checkpoint `before_restore_…` is made of the state before, in the same commit,
-        which lets go those of its kind (`before_…`) that are neither among the last 20 nor of the last 30 days, or what
-        `[safety]` in `stateview.toml` says. `undo` takes the restore back too. A key with an expiry gets the time that
-        it had left then. O(changes since).
+        Keys made since the ref are deleted. The same commit creates the checkpoint `before_restore_…` of the state
+        before. It also deletes older safety checkpoints, except the last 20 and those of the last 30 days; `[safety]`
+        in `stateview.toml` changes these numbers. `undo` takes the restore back. A key with an expiry gets the seconds
+        that it had left at the ref.
 
         Args:
             ref: the state to bring back.
-            keys: only these, by names and globs.
+            keys: only these keys, by names and globs.
             dry_run: only return the diff that would be applied.
             paths: only these changes: a key to JSON Pointers, as `Change.paths` of the dry run names them. The rest of
-                the value stays as it is live, its expiry too unless all its changes are chosen. Two changes of one
-                array can share a pointer, which means both; `-/1`, `+/1` and `~/1` mean the removed, the added and the
-                changed one alone. With `keys` as well: what either chooses.
-            expected: the revision that must be live. None: whatever it is, consistently.
-            previewed: a revision that was live when someone looked at what this would do. It is done only if no key
-                that it writes was written after that; others may have written other keys.
+                the value stays as it is live. Its expiry stays too, unless all its changes are chosen. Two changes of
+                one array can share a pointer, which then means both. `-/1`, `+/1` and `~/1` mean the removed, the added
+                and the changed element alone. With `keys` as well, a change is applied if either chooses it.
+            expected: the revision that must be live. None: any revision.
+            previewed: a revision that was live when a person looked at the preview. The restore is refused if a key
+                that it writes was written after that revision. Other keys may have been written.
 
         Raises:
-            Conflict: live is not at `expected`, or a key to write was written since `previewed`, or others wrote so
-                often for 30 s that no try came between. With keys given by name or paths, only writes to those count.
-            KeyNotFound: a key given by name is in neither state, or a path is that of no change.
-            RefNotFound, HistoryPruned: the ref names nothing that is kept; or `previewed` is kept no more, and a key
-                has been deleted, so that it cannot be told when.
+            Conflict: live is not at `expected`; a key to write was written after `previewed`; or other writers came
+                first for 30 seconds. With keys given by name or paths, only writes to those keys count.
+            KeyNotFound: a key given by name is in neither state, or a path names no change.
+            RefNotFound, HistoryPruned: the ref names no kept state; or `previewed` is pruned and a key was deleted, so
+                that the time of the delete is not known.
 
         """
         check_expected(expected)
@@ -532,17 +541,17 @@ class StateManager:
 
     @property
     def safety(self) -> settings.CheckpointRetention:
-        """How long the checkpoints that acts make for safety (`before_…`) are kept, by the folder's `stateview.toml`.
+        """Return how long safety checkpoints (`before_…`) are kept, by the folder's `stateview.toml`.
 
         Raises:
-            InvalidName: the file says what is not known.
+            InvalidName: the file holds an unknown setting.
 
         """
         return settings.find().safety()
 
     def revert(self, key: str, revision: int) -> Diff:
-        """Bring one key back to its version of an earlier revision."""
-        return self.restore_checkpoint(revision, keys=[_literal(check_key(key))])
+        """Bring one key back to its version of an earlier revision. Raises as `restore_checkpoint` does."""
+        return self.restore_checkpoint(revision, keys=[comparison.literal_glob(check_key(key))])
 
     def undo(self, *, dry_run: bool = False, expected: int | None = None) -> Diff:
         """Take back the last commit that is not taken back yet, as a new commit; return the diff that was applied.
@@ -552,23 +561,23 @@ class StateManager:
             expected: the revision that must be live.
 
         Raises:
-            RefNotFound: there is nothing to undo.
-            HistoryPruned: what came before is no longer kept.
-            Conflict: another wrote meanwhile, or live is not at `expected`.
+            RefNotFound: no commit is left to undo.
+            HistoryPruned: the state before the commit is pruned.
+            Conflict: another writer came first, or live is not at `expected`.
 
         """
         check_expected(expected)
         return restoring.undo(self.backend, self._commit, expected, dry_run)
 
     def redo(self, *, dry_run: bool = False, expected: int | None = None) -> Diff:
-        """Bring back what the last undo took away; return the diff that was applied.
+        """Bring back the commit that the last undo took back; return the diff that was applied.
 
         Args:
             dry_run: only return the diff that would be applied.
             expected: the revision that must be live.
 
         Raises:
-            RefNotFound: the last commit was no undo, or all is redone.
+            RefNotFound: the last commit was no undo, or every undo is redone.
             Conflict: as in `undo`.
 
         """
@@ -578,21 +587,21 @@ class StateManager:
     # --- looking back ------------------------------------------------------------------------------------------
 
     def history(self, key: str, limit: int = 100) -> list[Entry]:
-        """The kept versions of a key, newest first; a delete has the value `ABSENT`. O(limit)."""
+        """List the kept versions of a key, newest first; a delete has the value `ABSENT`. O(limit)."""
         return [to_entry(version) for version in self.backend.versions(check_key(key), limit)]
 
     def log(self, limit: int = 100, *, below: int = 0) -> list[Commit]:
-        """The kept commits, newest first; those before a revision, if `below` is given. O(limit)."""
+        """List the kept commits, newest first; with `below`, only those before that revision. O(limit)."""
         return self.backend.commits(limit, below)
 
     def blame(self, key: str, path: str = "") -> Commit:
-        """The commit that last changed a key's value, or what a JSON Pointer finds inside it. O(versions passed).
+        """Find the commit that last changed a key's value, or a place inside it. O(versions passed).
 
-        An undo or redo is seen through: it only brings back what another commit wrote.
+        An undo or redo only brings back a version of another commit. The result is that other commit.
 
         Raises:
             KeyNotFound: the key has no value, or nothing is at the path.
-            HistoryPruned: it has not changed for as long as the history is kept.
+            HistoryPruned: the value has not changed since before the history's floor.
             ValueError: the path is not a JSON Pointer.
 
         """
@@ -601,16 +610,16 @@ class StateManager:
         below = 0
         while True:
             last = self._last_change(key, path, below)
-            found = self.backend.commits(1, last.revision + 1)
-            if not found or found[0].revision != last.revision:
+            commits = self.backend.commits(1, last.revision + 1)
+            if not commits or commits[0].revision != last.revision:
                 return Commit(last.revision, to_datetime(last.time))
-            commit = found[0]
+            commit = commits[0]
             if not 0 < commit.position < commit.revision or not self.backend.versions(key, 1, commit.position + 1):
                 return commit
-            below = commit.position + 1  # an undo or a redo only brought back what stood at that revision
+            below = commit.position + 1  # an undo or redo only brought back the version of that revision
 
     def _last_change(self, key: str, path: str, below: int) -> Version:
-        """The version, below a revision if one is given, since which a place inside a value is what it is there."""
+        """Find the version since which the value at a path is the same, below a revision if it is not 0."""
         versions = _all_versions(self.backend, key, below)
         last = next(versions)
         value = resolve_pointer(to_entry(last).value, path) if last.value is not None else ABSENT
@@ -618,8 +627,8 @@ class StateManager:
             raise missing_key(self.backend, key + path)
         wanted = codec.canonical(value)
         for version in versions:
-            found = ABSENT if version.value is None else resolve_pointer(to_entry(version).value, path)
-            if found is ABSENT or codec.canonical(found) != wanted:
+            earlier = ABSENT if version.value is None else resolve_pointer(to_entry(version).value, path)
+            if earlier is ABSENT or codec.canonical(earlier) != wanted:
                 return last
             last = version
         if last.revision <= (floor := self.backend.head().floor):
@@ -632,25 +641,29 @@ class StateManager:
     def watch(
         self, *, since: Ref = "live", keys: Iterable[str] | str | None = None, timeout: float | None = None
     ) -> Iterator[Change]:
-        """The changes as they are committed by anyone, for ever, or until nothing comes for `timeout` seconds.
+        """Yield the changes as anyone commits them, forever, or until no commit comes for `timeout` seconds.
 
-        Several commits between two looks come as one change a key. An entry that expires is seen with the next commit.
+        Several commits between two looks come as one change a key. An expired entry is reported with the next commit.
+
+        Raises:
+            StateException: the namespace was dropped or replaced.
+
         """
         selection = comparison.Selection(keys)
-        known = resolve(self.backend, since)
+        seen = resolve(self.backend, since)
         quiet_since = time.monotonic()
         while True:
             left = _WAIT_SECONDS if timeout is None else min(_WAIT_SECONDS, timeout - (time.monotonic() - quiet_since))
             if left <= 0:
                 return
-            revision = self.backend.wait(known.revision, left)
-            if revision < known.revision:
+            revision = self.backend.wait(seen.revision, left)
+            if revision < seen.revision:
                 raise StateException(f"namespace {self.namespace!r} was dropped or replaced while it was watched")
-            if revision == known.revision:
+            if revision == seen.revision:
                 continue
             latest = resolve(self.backend, revision)
-            yield from comparison.diff_points(self.backend, known, latest, (str(since), "live"), selection)
-            known, quiet_since = latest, time.monotonic()
+            yield from comparison.diff_points(self.backend, seen, latest, (str(since), "live"), selection)
+            seen, quiet_since = latest, time.monotonic()
 
     # --- files -------------------------------------------------------------------------------------------------
 
@@ -658,24 +671,24 @@ class StateManager:
         self, target: str | os.PathLike[str] | IO[bytes], *, layout: str | None = None, at: Ref | None = None,
         keys: Iterable[str] | str | None = None, overwrite: bool = False, progress: ProgressCount | None = None,
     ) -> ExportReport:  # fmt: skip
-        """Write the namespace into a file, of one revision whatever others write meanwhile. O(all that is kept).
+        """Write one revision of the namespace into a file, whatever others write meanwhile. O(all that is kept).
 
-        The file is there whole and durable, or not at all. The same namespace gives the same bytes, from any backend.
+        The file appears whole and durable, or not at all. The same namespace gives the same bytes, from any backend.
 
         Args:
-            target: a path, or a file that is open for writing bytes. One that ends in `.gz` is packed.
+            target: a path, or a file open for writing bytes. A path that ends in `.gz` is compressed.
             layout: `"jsonl"`, JSON Lines with the whole history and the checkpoints, in bounded memory; `"json"`, an
                 object `{key: value}`, sorted. None: by the ending of the path, else `"jsonl"`.
             at: the state to export, for `"json"`. None: live.
-            keys: only these, by names and globs, for `"json"`.
-            overwrite: replace a file that is there.
-            progress: is told how many keys are done, and of how many.
+            keys: only these keys, by names and globs, for `"json"`.
+            overwrite: replace an existing file.
+            progress: called with the number of keys done and the total.
 
         Raises:
-            Conflict: the file is there; or more is written meanwhile than the history keeps.
-            KeyNotFound: there is no such namespace, or no key that is chosen.
-            InvalidName: a path without a known ending, or a choice that the layout cannot hold.
-            HistoryPruned, RefNotFound: `at` names nothing that is kept.
+            Conflict: the file exists, or writers outrun the kept history.
+            KeyNotFound: the namespace does not exist, or no key is chosen.
+            InvalidName: the path's ending is unknown, or the layout does not take these arguments.
+            HistoryPruned, RefNotFound: `at` names no kept state.
 
         """
         from .transfer.export_import import export, no_progress
@@ -687,31 +700,32 @@ class StateManager:
         force: bool = False, layout: str | None = None, pattern: str | None = None, strip_prefix: str = "",
         text: bool = False, skip: bool = False, progress: ProgressCount | None = None,
     ) -> ImportReport:  # fmt: skip
-        """Take in what `export` wrote, a JSON object, data of an older layout, or the strings of any Redis.
+        """Import an export, a JSON object, data of an older layout, or the strings of any Redis. O(its size).
 
-        A namespace that is new is made of it, whole or not at all: of JSON Lines with history, revisions and
-        checkpoints as they were. In one that is there it becomes one commit, which `undo` takes back. The source is
-        never written to. O(all of it); in bounded memory, but for a JSON object and for what is to be written.
+        A new namespace is created from the source, whole or not at all. From JSON Lines it gets the history, revisions
+        and checkpoints too. An existing namespace gets one commit, which `undo` takes back. The source is never
+        written. Memory is bounded, except for a JSON object and for the writes of that commit.
 
         Args:
-            source: a path, a file that is open for reading bytes, or the URL of a Redis.
-            how: for a namespace that is there: `"merge"`, the source's keys are written and all others stay;
-                `"replace"`, all keys become as there, and a checkpoint `before_import_…` is made before.
-            dry_run: only return what it would do; the diff is to be read while the source is as it was.
-            force: also an export of another lineage, or one that is older than what is live.
-            layout: `"jsonl"`, `"json"` or `"state"` (a state.json). None: what it is found to be.
-            pattern: of a Redis the keys that its pattern matches, such as `app:*`, with what is left of their lives.
-                None: the older layout's keys of this namespace.
-            strip_prefix: what to take off the beginning of those keys.
-            text: take those values that are not JSON as text.
-            skip: leave out those keys that are no strings.
-            progress: is told how much is done, and of how much; 0 where that is not known.
+            source: a path, a file open for reading bytes, or the URL of a Redis.
+            how: for an existing namespace. `"merge"` writes the source's keys and keeps all others. `"replace"` makes
+                all keys as in the source, after a checkpoint `before_import_…`.
+            dry_run: only return the report of what would change. Read its diff while the source is unchanged.
+            force: also import an export of another lineage, or an export older than live.
+            layout: `"jsonl"`, `"json"` or `"state"` (a state.json). None: detect it.
+            pattern: for a Redis, import the keys that this pattern matches, such as `app:*`, with their remaining
+                expiry. None: the older layout's keys of this namespace.
+            strip_prefix: a prefix to remove from those keys.
+            text: import values that are not JSON as text.
+            skip: leave out keys that are not strings.
+            progress: called with the amount done and the total, which is 0 if it is not known.
 
         Raises:
-            Conflict: the namespace is there, and `how` is not given; the export is of another lineage, or older.
-            Damaged: the source is not what it seems to be, with line and column, or the key. Nothing was changed.
-            KeyNotFound: there is nothing to import.
-            InvalidName: options that do not go together.
+            Conflict: the namespace exists and `how` is not given; or the export is of another lineage, or older.
+            Damaged: the source does not hold what its layout says, with line and column, or the key. Nothing was
+                changed.
+            KeyNotFound: the source is empty.
+            InvalidName: the arguments do not go together.
 
         """
         work = self.open_import(
@@ -728,7 +742,7 @@ class StateManager:
         layout: str | None = None, pattern: str | None = None, strip_prefix: str = "", text: bool = False,
         skip: bool = False, progress: ProgressCount | None = None,
     ) -> ImportJob:  # fmt: skip
-        """An import in steps, to be looked at before it is done: a context manager. Arguments as of `import_from`."""
+        """Open an import in steps, to preview it before it runs: a context manager. Arguments as of `import_from`."""
         from .transfer.export_import import ImportJob, no_progress
         from .transfer.import_sources import Options
 
@@ -740,14 +754,14 @@ class StateManager:
     # --- the store ---------------------------------------------------------------------------------------------
 
     def namespaces(self) -> list[str]:
-        """The namespaces of the store, sorted."""
+        """List the namespaces of the store, sorted."""
         return self.backend.namespaces()
 
     def fork(self, other: str, *, at: Ref = "live") -> StateManager:
-        """Start a new namespace in this store as this one was at a ref; returns its manager. O(keys).
+        """Copy this namespace, at a ref, into a new namespace of the store; return its manager. O(keys).
 
         Raises:
-            Conflict: it exists already.
+            Conflict: the new namespace exists already.
 
         """
         self.check_writable()
@@ -755,7 +769,7 @@ class StateManager:
         target = StateManager(namespace=check_name(other, "namespace"), **self._opened)
         if other in target.namespaces():
             raise Conflict(f"namespace {other!r} exists already", "Give another name")
-        said = f"forked from {self.namespace} at {at} (revision {view.revision})"
+        reason = f"forked from {self.namespace} at {at} (revision {view.revision})"
         base = 0
         try:
             writes: dict[str, Write] = {}
@@ -763,15 +777,14 @@ class StateManager:
                 ttl = version.expires - view._point.time if version.expires else 0
                 writes[version.key] = Write(version.value, ttl, version.time)
                 if len(writes) == KEYS_PER_FORK_COMMIT and not self.backend.rewrites_state:
-                    target._commit(CommitRequest(writes, base=base, reason=said + ", unfinished"))
+                    target._commit(CommitRequest(writes, base=base, reason=reason + ", unfinished"))
                     writes, base = {}, base + 1
-            mark = (
-                () if writes else (CheckpointWrite("forked", said),)
-            )  # an empty namespace must have something to exist by
-            target._commit(CommitRequest(writes, base=base, reason=said, marks=mark))
+            # A namespace without a commit and a checkpoint does not exist.
+            mark = () if writes else (CheckpointWrite("forked", reason),)
+            target._commit(CommitRequest(writes, base=base, reason=reason, marks=mark))
         except BaseException:
             if base:
-                target.backend.drop()  # half of it is there, made by us
+                target.backend.drop()  # this call created it, and it is incomplete
             raise
         return target
 
@@ -779,33 +792,34 @@ class StateManager:
         self, destination: str, *, dry_run: bool = False, force: bool = False, switch: bool = False,
         progress: OnMigrationProgress | None = None,
     ) -> MigrationReport:  # fmt: skip
-        """Move this namespace into another store: what is live, checkpoints, history, expiry, revisions as they were.
+        """Copy this namespace into another store: live entries, checkpoints, history, expiry and revisions.
 
-        It is copied, then caught up with what is written meanwhile, then the copy is read back and compared, and only
-        then is it there for anyone. Interrupted at any point, or killed, the next call goes on from there. This one is
-        only read, and stays. O(all that is kept), in bounded memory but for JSON files.
+        The migration copies the namespace, then the commits made meanwhile, then reads the copy back and compares it.
+        Only then does the copy become visible. After an interruption or a kill the next call resumes the copy. This
+        namespace is only read, and stays. O(all that is kept), in bounded memory except for JSON files.
 
         Args:
             destination: a store URL, `"json"`, `"sqlite"`, `"redis"`, or the name of a store in `stateview.toml`.
-            dry_run: read everything, and only return what would be moved.
-            force: also over a namespace that is another, or was written to since: a checkpoint `before_migrate_…` is
-                made in it, and all of it is kept aside; the report says where.
-            switch: make the destination the store of this folder's `stateview.toml` afterwards.
-            progress: is called with a `Step` again and again; what it raises ends the copy, to be gone on with.
+            dry_run: read everything, and only return what would be copied.
+            force: also replace another namespace of this name, or a copy that was written to since. It gets a
+                checkpoint `before_migrate_…` and is kept aside; the report says where.
+            switch: afterwards make the destination the store of this folder's `stateview.toml`.
+            progress: called with a `MigrationProgress` repeatedly. An exception from it stops the copy, which can
+                resume.
 
         Raises:
-            KeyNotFound: there is no such namespace.
+            KeyNotFound: this namespace does not exist.
             Conflict: the destination holds another namespace of this name, or a later state of this one; another copy
-                into it is under way; or this one forgets its history faster than that can be read.
-            ReadOnly: the destination may not be written, or this one is of an older layout that is not adopted yet.
-            Damaged: something cannot be read, or what was read back is not what was copied.
+                into it is running; or writers outrun this namespace's kept history.
+            ReadOnly: the destination may not be written, or this namespace has an older layout that is not adopted yet.
+            Damaged: a part cannot be read, or the copy differs from the source.
             BackendError: a store does not answer, or has no space.
 
         """
         from .transfer.migrate import migrate
 
         if switch:
-            settings.find()  # a file that could not be changed in the end is an error at the beginning
+            settings.find()  # an unreadable stateview.toml must fail before the copy, not after it
         opened = {**self._opened, "read_only": True}
         target = StateManager(destination, self.namespace, read_only=dry_run, author=self.author)
         first = StateManager(destination, self.namespace, read_only=True)
@@ -824,14 +838,14 @@ class StateManager:
                 raise
         return report
 
-    def doctor(self, progress: Callable[[str], None] | None = None) -> DoctorReport:
-        """Check all that is stored, without changing anything, and say what each finding means and what to do.
+    def doctor(self, progress: ProgressText | None = None) -> DoctorReport:
+        """Check all stored data, without changing any of it, and report what each finding means and what to do.
 
-        Damage is a finding, not an exception, and so is a check that could not be made. Others may write meanwhile.
-        O(all that is stored, and that every checkpoint shows), in bounded memory.
+        Damage is a finding, not an exception. So is a check that could not finish. Others may write meanwhile. O(all
+        that is stored, and every checkpoint), in bounded memory.
 
         Args:
-            progress: told what is being looked at; what it raises ends the examination.
+            progress: called with the subject of each check. An exception from it stops the checks.
 
         """
         from .maintenance.doctor import diagnose
@@ -841,32 +855,36 @@ class StateManager:
             try:
                 revision = reader.revision
             except (StateException, ValueError):
-                revision = 0  # a finding tells why
+                revision = 0  # a finding says why
         return DoctorReport(self.namespace, revision, findings)
 
     def recover(self) -> RecoveryReport:
-        """Check the namespace, mend from the history what can be mended, and say what was done. O(all that is stored).
+        """Check the namespace, repair from the history what can be repaired, and report it. O(all that is stored).
 
-        Every damaged original is kept beside, and no value is guessed. Safe to call when nothing is wrong.
+        Every damaged original is kept beside the repaired data, and no value is guessed. A sound namespace is not
+        changed.
 
         Raises:
-            ReadOnly: it was opened for reading only.
-            Damaged: something a person must decide, such as an edited file that does not parse.
+            ReadOnly: the manager was opened for reading only.
+            Damaged: a person must decide, such as about an edited file that does not parse.
 
         """
         self.check_writable()
         return self.backend.recover()
 
-    def compact(self, floor: int | None = None, *, progress: Callable[[str], None] | None = None) -> int:
-        """Forget the history before a revision (the present one), save what checkpoints see; give the space back.
+    def compact(self, floor: int | None = None, *, progress: ProgressText | None = None) -> int:
+        """Drop versions that no checkpoint and no revision from `floor` on needs; free their space. O(history).
 
-        With `floor=0` only what nothing can show goes: what deleted checkpoints saw, or lies behind `history=` already.
-        Others may read and write meanwhile, but for SQLite's rewriting of the file at the end. Killed at any instant it
-        has harmed nothing, and done again it goes on. Returns the number of versions dropped. O(history).
+        With `floor=0`, only unreachable versions are dropped: those kept for deleted checkpoints, or older than
+        `history=`. Others may read and write meanwhile, except while SQLite rewrites its file at the end. A killed
+        `compact` has harmed nothing, and the next run resumes it.
 
         Args:
-            floor: the revision; the history behind `history=` goes by itself.
-            progress: told in words, now and then, how far it is; what it raises ends it.
+            floor: the first revision to keep. None: the present revision.
+            progress: called with a text now and then. An exception from it stops the run.
+
+        Returns:
+            The number of versions dropped.
 
         """
         from .maintenance import prune as pruning
@@ -877,30 +895,28 @@ class StateManager:
     def prune(
         self, pattern: Iterable[str] | str | None = None, *, keep: int | None = None,
         older_than: str | float | timedelta | None = None, history: bool = False, dry_run: bool = False,
-        previewed: PruneReport | None = None, progress: Callable[[str], None] | None = None,
+        previewed: PruneReport | None = None, progress: ProgressText | None = None,
     ) -> PruneReport:  # fmt: skip
-        """Forget checkpoints, and the history if asked for, and give the space back; return what went.
+        """Delete checkpoints, and with `history` old revisions; free their space and report it. O(history).
 
-        What another checkpoint, or a revision that is still kept, needs stays. Killed at any instant it has harmed
-        nothing, and done again it goes on. O(history).
+        Data that another checkpoint or a kept revision needs stays. A killed `prune` has harmed nothing, and the next
+        run resumes it.
 
         Args:
-            pattern: the checkpoints to choose from, by name, `NAME@REVISION` or glob. None: the automatic ones
-                (`auto_…`, `before_…` with their time), so that what a person named goes only when it is named. `()`:
-                none.
-            keep: the last so many of these stay.
-            older_than: those that are not older stay: `"30d"` (units s, min or m, h, d, w), seconds, or a timedelta.
-            history: the same goes for the revisions: the last `keep` of them, and those not older, can still be read
-                and undone.
-            dry_run: only return what would go, and about how much would come back.
-            previewed: the report of a dry run: exactly this goes, as far as it is still there, instead of what the
-                other arguments choose by now.
-            progress: told in words, now and then, how far it is; what it raises ends it.
+            pattern: the checkpoints to choose from, by name, `NAME@REVISION` or glob. None: the automatic checkpoints
+                (`auto_…` and `before_…`), so that a person's checkpoint is removed only by its name. `()`: none.
+            keep: always keep the newest `keep` of these.
+            older_than: keep younger ones: `"30d"` (units s, min or m, h, d, w), seconds, or a timedelta.
+            history: apply `keep` and `older_than` to revisions too. The kept revisions can still be read and undone.
+            dry_run: only return what would be removed, and about how many bytes would be freed.
+            previewed: the report of a dry run. Exactly this is removed, as far as it still exists, and the other
+                arguments are not used.
+            progress: called with a text now and then. An exception from it stops the run.
 
         Raises:
-            ValueError: nothing says what is to go, or what says it cannot be read.
-            RefNotFound: there is no checkpoint of a name that was given.
-            Conflict: what was `previewed` was another namespace in this one's place.
+            ValueError: no argument says what to remove, or an argument cannot be read.
+            RefNotFound: a named checkpoint does not exist.
+            Conflict: the namespace is not the one that was previewed.
 
         """
         from .maintenance import prune as pruning
@@ -913,13 +929,14 @@ class StateManager:
             planned = pruning.plan(self.backend, wanted, progress, reckon=dry_run)
         return planned if dry_run else pruning.execute(self.backend, planned, self._commit, progress)
 
-    def stats(self, *, progress: Callable[[str], None] | None = None) -> Stats:
-        """The namespace in numbers: keys, bytes, history, checkpoints, the largest values, growth, size on disk.
+    def stats(self, *, progress: ProgressText | None = None) -> Stats:
+        """Return the namespace in numbers: keys, bytes, history, checkpoints, the largest values, growth, size on disk.
 
-        Reads no values, but on a Redis server. Others may write meanwhile: it is of no single state. O(keys + history).
+        Values are read on a Redis server only. Others may write meanwhile, so the numbers are of no single state.
+        O(keys + history).
 
         Args:
-            progress: told in words, now and then, how far it is; what it raises ends it.
+            progress: called with a text now and then. An exception from it stops the run.
 
         """
         from .maintenance.stats import stats
@@ -927,12 +944,12 @@ class StateManager:
         return stats(self.backend, progress)
 
     def check_writable(self) -> None:
-        """Raise `ReadOnly` where every write would."""
+        """Raise `ReadOnly` if every write would."""
         if self.read_only:
             raise ReadOnly(f"namespace {self.namespace!r} of {self.url} is open for reading only")
 
     def _commit(self, batch: CommitRequest) -> Head:
-        """The only way to the backend's `commit`."""
+        """Commit to the backend. No other code of this class does."""
         self.check_writable()
         if self.author and not batch.author:
             from msgspec.structs import replace
@@ -941,7 +958,7 @@ class StateManager:
         return self.backend.commit(batch)
 
     def _commit_with_retry(self, make: Callable[[], CommitRequest], once: bool = False) -> tuple[CommitRequest, Head]:
-        """Commit what `make` makes of the present state, made anew while other writers are first; or try but `once`."""
+        """Commit the request that `make` builds from the present state; rebuild it while other writers come first."""
         deadline = time.monotonic() + UPDATE_SECONDS
         pause = 0.001
         while True:
@@ -951,7 +968,7 @@ class StateManager:
             except Conflict:
                 if once or time.monotonic() > deadline:
                     raise
-            from random import uniform  # here, since few ever wait
+            from random import uniform  # imported here: few commits ever wait
 
             time.sleep(uniform(0, pause))
             pause = min(0.05, pause * 1.5)
@@ -961,10 +978,10 @@ def migrate(
     source: str, destination: str, *, namespace: str | None = None, all: bool = False, dry_run: bool = False,
     force: bool = False, switch: bool = False, author: str | None = None, progress: OnMigrationProgress | None = None,
 ) -> list[MigrationReport]:  # fmt: skip
-    """Move one namespace, or all, of a store into another store; returns a report on each.
+    """Migrate one namespace of a store, or all of them, into another store; return a report on each.
 
-    With `all`, nothing is moved before it is known that no destination is in the way. The last of them, or the one
-    that the folder uses, is what `switch` names. For the rest see `StateManager.migrate_to`.
+    With `all`, no namespace is copied before every destination is checked. `switch` names the folder's own namespace,
+    or the last one. For the other arguments see `StateManager.migrate_to`.
     """
     from .transfer.migrate import check
 
@@ -973,29 +990,25 @@ def migrate(
         names = first.namespaces() if all else [used]
     if not names:
         raise KeyNotFound(f"there is no namespace in {first.url}", "Look at the path or the URL")
-    names.sort(key=lambda name: name == used)  # the last is what `switch` names
+    names.sort(key=lambda name: name == used)  # `switch` names the last namespace
     managers = [StateManager(source, name, read_only=True, author=author) for name in names]
     if all:
-        for one in managers:
-            with one, StateManager(destination, one.namespace, read_only=True) as target:
-                check(one.backend, target.backend, force)
+        for manager in managers:
+            with manager, StateManager(destination, manager.namespace, read_only=True) as target:
+                check(manager.backend, target.backend, force)
     reports = []
-    for one in managers:
-        with one:
-            switched = switch and one is managers[-1]
-            given = {"dry_run": dry_run, "force": force, "switch": switched}
+    for manager in managers:
+        with manager:
+            switched = switch and manager is managers[-1]
+            options = {"dry_run": dry_run, "force": force, "switch": switched}
             try:
-                reports.append(one.migrate_to(destination, progress=progress, **given))
+                reports.append(manager.migrate_to(destination, progress=progress, **options))
             except StateException as error:
                 if reports and not dry_run:
-                    done = ", ".join(report.namespace for report in reports)
-                    error.next_steps += (f"Moved before it: {done}",)
+                    migrated = ", ".join(report.namespace for report in reports)
+                    error.next_steps += (f"Moved before it: {migrated}",)
                 raise
     return reports
-
-
-def _literal(key: str) -> str:
-    return "".join(f"[{sign}]" if sign in "*?[" else sign for sign in key)
 
 
 def _all_versions(backend: Backend, key: str, below: int = 0) -> Iterator[Version]:
