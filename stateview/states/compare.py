@@ -1,4 +1,4 @@
-"""Which keys differ between two states: over one backend by its revisions, over two by a merge in key order."""
+"""Find the keys that differ between two states: by revisions in one namespace, by a merge in key order over two."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from ..model import ABSENT
 from .json_diff import Change, Diff
 
 KEYS_PER_PAGE = 500
-FIRST_PAGE_KEYS = 8  # keys of a first page, and by how much the pages after it grow or shrink
-LIGHT_PAGE_BYTES = 8_000_000  # bytes of a page after which the next may be larger
-_SIGNS = "[*?"  # what makes a pattern a glob
+FIRST_PAGE_KEYS = 8  # later pages grow or shrink by this factor
+LIGHT_PAGE_BYTES = 8_000_000  # a page below this size lets the next page grow
+_SIGNS = "[*?"  # a pattern with one of these is a glob
 
 Pair = tuple[str, Version | None, Version | None]
 
 
 class Selection:
-    """Keys chosen by name or glob (`*`, `?`, `[…]`); all of them where there is no pattern."""
+    """Choose keys by name or glob (`*`, `?`, `[…]`); without patterns, all keys."""
 
     def __init__(self, patterns: Iterable[str] | str | None = None) -> None:
         self.patterns = None if patterns is None else [patterns] if isinstance(patterns, str) else list(patterns)
-        self._names = frozenset([*(self.patterns or ()), *self.exact()])  # a key may be called as a glob is
-        self._globs = [one for one in self.patterns or () if _name(one) is None]
+        self._names = frozenset([*(self.patterns or ()), *self.exact()])  # a key's own name may look like a glob
+        self._globs = [pattern for pattern in self.patterns or () if _name(pattern) is None]
 
     def __call__(self, key: str) -> bool:
-        """Whether a key is chosen. O(globs), however many names there are."""
-        return self.patterns is None or key in self._names or any(fnmatchcase(key, one) for one in self._globs)
+        """Return whether a key is chosen. O(globs), for any number of names."""
+        return self.patterns is None or key in self._names or any(fnmatchcase(key, pattern) for pattern in self._globs)
 
     def exact(self) -> list[str]:
-        """The names of the patterns that can only be a key's own name: without globs, or as of `literal`."""
-        return [name for one in self.patterns or () if (name := _name(one)) is not None]
+        """List the patterns that name one key: those without glob signs, or of `literal_glob`."""
+        return [name for pattern in self.patterns or () if (name := _name(pattern)) is not None]
 
     def prefix(self) -> str:
-        """What every chosen key starts with, as far as one can see."""
+        """Return a prefix that every chosen key has, as far as the patterns show."""
         if self.patterns is None or len(self.patterns) != 1:
             return ""
         text = self.patterns[0]
@@ -44,34 +44,34 @@ class Selection:
 
 
 def literal_glob(key: str) -> str:
-    """The pattern that chooses one key alone, whatever signs it is made of."""
+    """Escape a key as a glob that matches this key alone."""
     return "".join(f"[{sign}]" if sign in _SIGNS else sign for sign in key)
 
 
 def _name(pattern: str) -> str | None:
-    """The key of which a pattern is the `literal`; None where it is a glob."""
+    """Return the key that a pattern of `literal_glob` names; None for any other glob."""
     if not any(sign in pattern for sign in _SIGNS):
         return pattern
-    import re  # here, since few patterns have brackets
+    import re  # imported here: few patterns have brackets
 
     return re.sub(r"\[([*?[])\]", r"\1", pattern) if re.fullmatch(r"(?:[^*?[]|\[[*?[]\])*", pattern) else None
 
 
-def changed_keys(backend: Backend, one: StateAt, other: StateAt) -> list[str]:
-    """The keys that may differ, whichever of the states is the later."""
-    low, high = (one, other) if one.revision <= other.revision else (other, one)
+def changed_keys(backend: Backend, before: StateAt, after: StateAt) -> list[str]:
+    """List the keys that may differ, in either order of the states."""
+    low, high = (before, after) if before.revision <= after.revision else (after, before)
     return backend.changed_keys(low, high)
 
 
 def read_pairs(backend: Backend, keys: Iterable[str], before: StateAt, after: StateAt) -> Iterator[Pair]:
-    """The versions of keys in two states, read page by page: the first is small, and none of large values grows."""
+    """Yield the versions of keys in two states, page by page: small pages first, and for large values."""
     page: list[str] = []
     limit = FIRST_PAGE_KEYS
 
     def read() -> Iterator[Pair]:
         nonlocal limit
         old, new = backend.read(page, before), backend.read(page, after)
-        weight = sum(len(one.value or b"") for side in (old, new) for one in side.values())
+        weight = sum(len(version.value or b"") for side in (old, new) for version in side.values())
         limit = (
             min(KEYS_PER_PAGE, limit * FIRST_PAGE_KEYS)
             if weight < LIGHT_PAGE_BYTES
@@ -89,7 +89,7 @@ def read_pairs(backend: Backend, keys: Iterable[str], before: StateAt, after: St
 
 
 def change(key: str, old: Version | None, new: Version | None) -> Change | None:
-    """What happened to a key between two versions of it; None where it is the same JSON."""
+    """Return the change of a key between two versions; None if both hold the same JSON."""
     if old is None and new is None:
         return None
     before = ABSENT if old is None or old.value is None else codec.decode(old.value, f"the value of {key[:60]!r}")
@@ -105,13 +105,13 @@ def change(key: str, old: Version | None, new: Version | None) -> Change | None:
 def diff_points(
     backend: Backend, before: StateAt, after: StateAt, labels: tuple[str, str], selection: Callable[[str], bool]
 ) -> Diff:
-    """The diff of two states of one namespace. O(changes)."""
+    """Compare two states of one namespace. O(changes)."""
 
     def source() -> Iterator[Change]:
         keys = filter(selection, changed_keys(backend, before, after))
         for key, old, new in read_pairs(backend, keys, before, after):
-            if (old is None or new is None or old.revision != new.revision) and (found := change(key, old, new)):
-                yield found
+            if (old is None or new is None or old.revision != new.revision) and (difference := change(key, old, new)):
+                yield difference
 
     return Diff(*labels, source)
 
@@ -122,18 +122,18 @@ def diff_stores(
     labels: tuple[str, str],
     selection: Callable[[str], bool],
 ) -> Diff:
-    """The diff of two states of different namespaces or stores. O(keys), streamed in bounded memory."""
+    """Compare two states of different namespaces or stores. O(keys), streamed in bounded memory."""
 
     def source() -> Iterator[Change]:
         for pair in merge_join(left, right):
-            if selection(pair[0]) and (found := change(*pair)):
-                yield found
+            if selection(pair[0]) and (difference := change(*pair)):
+                yield difference
 
     return Diff(*labels, source)
 
 
 def merge_join(left: tuple[Backend, StateAt], right: tuple[Backend, StateAt]) -> Iterator[Pair]:
-    """Each key of two states with its version in both, in key order. O(keys), in bounded memory."""
+    """Yield each key of two states with its version in both, in key order. O(keys), in bounded memory."""
     olds, news = entries(*left), entries(*right)
     old, new = next(olds, None), next(news, None)
     while old is not None or new is not None:
@@ -150,7 +150,7 @@ def merge_join(left: tuple[Backend, StateAt], right: tuple[Backend, StateAt]) ->
 
 
 def entries(backend: Backend, at: StateAt | None, prefix: str = "") -> Iterator[Version]:
-    """All versions of a state in key order, read page by page."""
+    """Yield all versions of a state in key order, read page by page."""
     after = ""
     while True:
         page = backend.scan(prefix, after, KEYS_PER_PAGE, at)
@@ -161,14 +161,14 @@ def entries(backend: Backend, at: StateAt | None, prefix: str = "") -> Iterator[
 
 
 def require_keys(selection: Selection, backend: Backend, *points: StateAt) -> None:
-    """Every key that was given by name must be there in one of the states.
+    """Check that every key given by name exists in one of the states.
 
     Raises:
-        KeyNotFound: one is not.
+        KeyNotFound: a key exists in none of them.
 
     """
     names = selection.exact()
-    found = {key for point in points for key in backend.read(names, point)}
+    existing = {key for point in points for key in backend.read(names, point)}
     for name in names:
-        if name not in found:
+        if name not in existing:
             raise KeyNotFound(f"key {name!r} is in neither of the two states", see("keys"))

@@ -1,4 +1,4 @@
-"""The structural diff of two JSON values, and what a diff of two states is made of. Pure: reads no backend."""
+"""Compare two JSON values by structure, and define the diff of two states. Pure: reads no backend."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..model import ABSENT, Kind, PathChange
 
 Opcode = tuple[str, int, int, int, int]
 SIGNS: dict[Kind, str] = {"added": "+", "removed": "-", "changed": "~"}
-_MAX_MATCHED_PAIRS = 250_000  # pairs of elements that SequenceMatcher may look at; beyond, anchors are sought first
-_MAX_EQUAL_PAIRS = 50_000  # pairs of equal elements, all of which it looks at again and again
+_MAX_MATCHED_PAIRS = 250_000  # more pairs of elements than these go to the patience diff, not to SequenceMatcher
+_MAX_EQUAL_PAIRS = 50_000  # SequenceMatcher visits each pair of equal elements repeatedly
 
 
 class _Edit(NamedTuple):
-    """One difference. `at` is its pointer in a document that is patched left to right, `was` in the one before."""
+    """Hold one difference: `at` is its pointer while patching left to right, `was` its pointer in the value before."""
 
     kind: Kind
     was: str
@@ -31,27 +31,28 @@ class _Edit(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Its pointer for a person: the place in the one of the two values that holds it."""
+        """Return the pointer to show: the place in the value that holds the difference."""
         return self.was if self.kind == "removed" else self.at
 
 
 def compare(before: Any, after: Any) -> list[PathChange]:
-    """The differences inside two JSON values, in document order.
+    """List the differences inside two JSON values, in document order.
 
-    Objects are compared by key and arrays aligned, so that one insertion is one change. A pointer of something removed
-    is its place in `before`, every other its place in `after`. Two values that differ as a whole give one change with
-    the empty pointer. O(size) for what is alike; a differing stretch of an array costs up to its square, bounded.
+    Objects are compared by key. Arrays are aligned, so that one insertion is one change. The pointer of a removed
+    element is its place in `before`; every other pointer is a place in `after`. Two values that differ as a whole give
+    one change with the empty pointer. O(size) for equal parts; a differing stretch of an array costs up to its square,
+    bounded.
     """
     return list(differences(before, after))
 
 
 def differences(before: Any, after: Any) -> Iterator[PathChange]:
-    """As `compare`, streamed: the first is there before the last is sought, and whoever asks may stop."""
+    """Yield the differences of `compare`, one by one, so that a caller may stop early."""
     return (PathChange(step.path, step.kind, step.before, step.after) for step in _steps(before, after))
 
 
 def json_patch(before: Any, after: Any, path: str = "") -> list[dict[str, Any]]:
-    """The RFC 6902 operations that, applied to `before` in order, give `after`. `path` is put before each pointer."""
+    """List the RFC 6902 operations that turn `before` into `after`; `path` prefixes each pointer."""
     operations: list[dict[str, Any]] = []
     for step in _steps(before, after):
         if step.kind == "removed":
@@ -63,19 +64,19 @@ def json_patch(before: Any, after: Any, path: str = "") -> list[dict[str, Any]]:
 
 
 def apply_selected(before: Any, after: Any, chosen: Iterable[str]) -> Any:
-    """What `before` is once only some of its differences to `after` are made; the others stay as they are in `before`.
+    """Apply only some of the differences to `before`; the other places keep their value of `before`.
 
     Args:
         before: a JSON value, or `ABSENT`. It is not changed; the result shares parts with it and with `after`.
         after: the other value.
         chosen: the pointers of the changes to make, as `compare` names them. A removal and another change of one array
-            can share a pointer, which then means both; with the sign of its kind before it (`-/1`, `+/1`, `~/1`) it
-            means the one alone.
+            can share a pointer, which then means both. With the sign of its kind before it (`-/1`, `+/1`, `~/1`) a
+            pointer means that change alone.
 
-    All of them give `after`, none give `before`. O(size), and for each change in an array up to the array's length.
+    All pointers give `after`, none give `before`. O(size), and for each change in an array up to the array's length.
 
     Raises:
-        KeyNotFound: a pointer is that of no change.
+        KeyNotFound: a pointer names no change.
 
     """
     wanted = set(chosen)
@@ -105,10 +106,10 @@ def _whole_or_steps(before: Any, after: Any) -> Iterator[_Edit]:
 
 
 class _PartialPatch:
-    """Makes steps one by one, left to right, on a copy of only what they change.
+    """Apply edits one by one, left to right, and copy only the parts that they change.
 
-    A step's `at` counts with all the steps before it made. For each one left out, the later indices of the same array
-    are one too high (nothing was added) or one too low (nothing was removed).
+    An edit's `at` counts on all edits before it. For each edit left out, the later indices of the same array are one
+    too high (nothing was added) or one too low (nothing was removed).
     """
 
     def __init__(self, value: Any) -> None:
@@ -117,7 +118,7 @@ class _PartialPatch:
         self._copied: set[str] = set()
 
     def make(self, step: _Edit) -> None:
-        """Do what a step does."""
+        """Apply an edit."""
         parent, _, token = step.at.rpartition("/")
         if not step.at:
             self.value = step.after
@@ -135,11 +136,11 @@ class _PartialPatch:
             place[index:end] = [] if step.kind == "removed" else [step.after]
 
     def leave_out(self, step: _Edit) -> None:
-        """Take note that a step is not made."""
+        """Record that an edit is not applied."""
         self._shift[step.at.rpartition("/")[0]] += {"added": -1, "removed": 1, "changed": 0}[step.kind]
 
     def _container(self, pointer: str) -> Any:
-        """The object or array at a pointer, with every one above it, as copies that may be changed."""
+        """Return the object or array at a pointer, copied together with all its parents."""
         if not pointer:
             self.value = self._own("", self.value)
             return self.value
@@ -157,12 +158,12 @@ class _PartialPatch:
 
 
 def escape(token: str | int) -> str:
-    """One step of a JSON Pointer, with `~` and `/` escaped (RFC 6901, section 3)."""
+    """Escape `~` and `/` in one step of a JSON Pointer (RFC 6901, section 3)."""
     return str(token).replace("~", "~0").replace("/", "~1")
 
 
 def resolve_pointer(value: Any, pointer: str) -> Any:
-    """What `pointer` (RFC 6901) finds in `value`, or `ABSENT`.
+    """Return the value at `pointer` (RFC 6901) in `value`, or `ABSENT`.
 
     Raises:
         ValueError: the pointer is neither empty nor starts with `/`.
@@ -220,11 +221,11 @@ def _list_steps(before: list[Any], after: list[Any], was: str, at: str) -> Itera
 
 
 def align(before: Sequence[Any], after: Sequence[Any]) -> list[Opcode]:
-    """Opcodes as of `difflib` (`equal`, `replace`, `delete`, `insert`) that turn one sequence into the other.
+    """Return opcodes as of `difflib` (`equal`, `replace`, `delete`, `insert`) that turn one sequence into the other.
 
-    The common ends are cut off first. A small middle goes to `SequenceMatcher`; a large one is divided at elements
-    that each side holds once, in the longest order they share (patience diff), so that the cost stays near
-    O(n log n). What is still large and shares no such element is one `replace`.
+    The common ends are cut off first. A small middle goes to `SequenceMatcher`. A large middle is divided at elements
+    that each side holds once, in the longest order they share (patience diff), so that the cost stays near O(n log n).
+    A large middle without such elements is one `replace`.
     """
     out: list[Opcode] = []
     pending: list[tuple[int, int, int, int]] = [(0, len(before), 0, len(after))]
@@ -245,7 +246,7 @@ def align(before: Sequence[Any], after: Sequence[Any]) -> list[Opcode]:
             if i1 < i2 or j1 < j2:
                 out.append(("delete" if i1 < i2 else "insert", i1, i2, j1, j2))
         elif (i2 - i1) * (j2 - j1) <= _MAX_MATCHED_PAIRS and _alike(before[i1:i2], after[j1:j2]) <= _MAX_EQUAL_PAIRS:
-            from difflib import SequenceMatcher  # here, since a load needs none
+            from difflib import SequenceMatcher  # imported here: a load needs none
 
             matcher = SequenceMatcher(None, before[i1:i2], after[j1:j2], autojunk=False)
             out += [(tag, i1 + a, i1 + b, j1 + c, j1 + d) for tag, a, b, c, d in matcher.get_opcodes()]
@@ -272,7 +273,7 @@ def _alike(before: Sequence[Any], after: Sequence[Any]) -> int:
 
 
 def _anchors(before: Sequence[Any], after: Sequence[Any]) -> list[tuple[int, int]]:
-    """Index pairs of the elements unique on both sides, the longest run of them that keeps its order."""
+    """Pair the indices of elements unique on both sides, in the longest run that keeps its order."""
     left, right = Counter(before), Counter(after)
     places = {item: j for j, item in enumerate(after) if right[item] == 1}
     pairs = [(i, places[item]) for i, item in enumerate(before) if left[item] == 1 and item in places]
@@ -293,9 +294,9 @@ def _anchors(before: Sequence[Any], after: Sequence[Any]) -> list[tuple[int, int
 
 
 def line_diff(before: str, after: str, context: int = 3) -> list[tuple[str, str]]:
-    """Two texts line by line: pairs of a mark and a line, in order.
+    """Compare two texts line by line: pairs of a mark and a line, in order.
 
-    The mark is `-`, `+`, ` ` for a line of context, or `…` where equal lines were left out (their number as the text).
+    The mark is `-`, `+`, ` ` for a line of context, or `…` for omitted equal lines, with their number as the text.
     """
     old, new = before.split("\n"), after.split("\n")
     out: list[tuple[str, str]] = []
@@ -314,7 +315,7 @@ def line_diff(before: str, after: str, context: int = 3) -> list[tuple[str, str]
 
 
 class Change(Struct, frozen=True, dict=True):
-    """What happened to one key between two states. `ABSENT` stands for no value; the revisions wrote each side."""
+    """Describe the change of one key between two states. `ABSENT` means no value; the revisions wrote each side."""
 
     key: str
     kind: Kind
@@ -325,13 +326,13 @@ class Change(Struct, frozen=True, dict=True):
 
     @cached_property
     def paths(self) -> list[PathChange]:
-        """What differs inside the value, computed when first asked for; see `compare`."""
+        """Return the differences inside the value, computed at the first use; see `compare`."""
         if self.kind == "changed":
             return compare(self.before, self.after)
         return [PathChange("", self.kind, self.before, self.after)]
 
     def as_json_patch(self) -> list[dict[str, Any]]:
-        """RFC 6902 operations on the object `{key: value, …}` that do this change, in order."""
+        """List the RFC 6902 operations on the object `{key: value, …}` that make this change, in order."""
         path = "/" + escape(self.key)
         if self.kind == "removed":
             return [{"op": "remove", "path": path}]
@@ -341,10 +342,10 @@ class Change(Struct, frozen=True, dict=True):
 
 
 class Diff:
-    """The changes between two states, one `Change` a key, in key order.
+    """Hold the changes between two states, one `Change` a key, in key order.
 
-    Iterating streams: the first change is there before the last is sought. `len()` and `counts` go through all of
-    them once. Nothing is kept but the counts, so it can be iterated again, at the same cost.
+    Iterating streams the changes. `len()` and `counts` go through all of them once. Only the counts are kept, so a diff
+    can be iterated again, at the same cost.
     """
 
     def __init__(self, before: str, after: str, source: Callable[[], Iterator[Change]]) -> None:
@@ -362,7 +363,7 @@ class Diff:
 
     @property
     def counts(self) -> dict[Kind, int]:
-        """How many keys were added, removed and changed. O(changes) the first time."""
+        """Count the keys added, removed and changed. O(changes) the first time."""
         if self._counts is None:
             for _ in self:
                 pass
@@ -379,5 +380,5 @@ class Diff:
         return f"Diff({self.before!r} → {self.after!r})"
 
     def as_json_patch(self) -> list[dict[str, Any]]:
-        """RFC 6902 operations on the object `{key: value, …}`: applied to the one state they give the other."""
+        """List the RFC 6902 operations on the object `{key: value, …}` that turn one state into the other."""
         return [operation for change in self for operation in change.as_json_patch()]

@@ -1,4 +1,4 @@
-"""Restore, undo and redo: new commits whose content is that of an earlier state."""
+"""Restore, undo and redo: new commits with the content of an earlier state."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .compare import Selection
 from .json_diff import Change, Diff, apply_selected
 from .view import resolve
 
-DEADLINE_SECONDS = 30.0  # seconds of starting anew because others wrote meanwhile
-MAX_EXPIRED_CHECKPOINTS = 1000  # safety checkpoints that one restore lets go
-_DAY_MICROSECONDS = 86_400_000_000  # microseconds
-_MAX_REASON_CHARACTERS = 500  # characters of a reason for the log
+DEADLINE_SECONDS = 30.0  # a restore retries for so long while other writers come first
+MAX_EXPIRED_CHECKPOINTS = 1000  # safety checkpoints that one restore deletes at most
+_DAY_MICROSECONDS = 86_400_000_000
+_MAX_REASON_CHARACTERS = 500
 
 Committer = Callable[[CommitRequest], Head]
 Pair = tuple[str, Version | None, Version | None]
 
 
 class RestoreRequest:
-    """What a restore is to bring back, and on what condition. See `StateManager.restore_checkpoint`."""
+    """Describe which keys and places to restore, and under which conditions; see `StateManager.restore_checkpoint`."""
 
     def __init__(
         self, ref: str | int, keys: Iterable[str] | str | None, paths: Mapping[str, Iterable[str]] | None,
@@ -35,26 +35,28 @@ class RestoreRequest:
     ) -> None:  # fmt: skip
         self.ref = ref
         self.selection = Selection(() if keys is None and paths is not None else keys)
-        given = (paths or {}).items()
-        self.paths = {check_key(key): {one} if isinstance(one, str) else set(one) for key, one in given}
+        pairs = (paths or {}).items()
+        self.paths = {
+            check_key(key): {pointers} if isinstance(pointers, str) else set(pointers) for key, pointers in pairs
+        }
         self.expected = expected
         self.previewed = previewed
 
     def __call__(self, key: str) -> bool:
-        """Whether a key, or something in it, is to be brought back."""
+        """Return whether a key, or a place in it, is to be restored."""
         return key in self.paths or self.selection(key)
 
     @property
     def names(self) -> list[str] | None:
-        """All the keys that it can be about, where each was given by name: no key made later is one of them."""
+        """List all keys that the restore can touch, if each was given by name; else None."""
         patterns, exact = self.selection.patterns, self.selection.exact()
         if patterns is None or len(exact) < len(patterns):
             return None
-        return sorted({*exact, *patterns, *self.paths})  # a key may also be called as a pattern is written
+        return sorted({*exact, *patterns, *self.paths})  # a key's own name may look like a pattern
 
     @property
     def reason(self) -> str:
-        """The command line that asks for it, for the log."""
+        """Return the command line that asks for the restore, for the log."""
         words = [f"restore {self.ref}"]
         if self.selection.patterns:
             words += ["--keys", *self.selection.patterns]
@@ -64,7 +66,7 @@ class RestoreRequest:
 
 
 class RestoreDiff(Diff):
-    """The diff that a restore applied, the safety checkpoint that it made, and those that it let go."""
+    """Hold the diff that a restore applied, its safety checkpoint, and the safety checkpoints that it deleted."""
 
     def __init__(self, applied: Diff, checkpoint: str, expired: tuple[str, ...]) -> None:
         super().__init__(applied.before, applied.after, applied._source)
@@ -73,7 +75,7 @@ class RestoreDiff(Diff):
 
 
 def restore(backend: Backend, request: RestoreRequest, safety: CheckpointRetention | None, commit: Committer) -> Diff:
-    """See `StateManager.restore_checkpoint`; without the policy of safety checkpoints, as a dry run."""
+    """Restore as `StateManager.restore_checkpoint` does; without a retention policy, as a dry run."""
     work = _Restore(backend, request)
     if safety is None:
         return work.preview()
@@ -86,30 +88,29 @@ def restore(backend: Backend, request: RestoreRequest, safety: CheckpointRetenti
             return comparison.diff_points(backend, work.live, work.live, work.labels, request)
         expired = work.expired(safety)
         try:
-            done = commit(work.batch(name, expired))
+            head = commit(work.batch(name, expired))
         except Conflict:
             if time.monotonic() > deadline:
                 raise
-            if any(known.name == name for known in backend.marks()):
+            if any(checkpoint.name == name for checkpoint in backend.marks()):
                 name = next(names)
             from random import uniform
 
             time.sleep(uniform(0, 0.01))
             continue
-        # Others may have written other keys since the look: the state before is that of the revision before.
-        applied = _applied(backend, StateAt(done.revision - 1, work.live.time), done, work.labels)
+        # Others may have written other keys since: the state before is the revision before this commit.
+        applied = _applied(backend, StateAt(head.revision - 1, work.live.time), head, work.labels)
         return RestoreDiff(applied, name, tuple(mark.name for mark in expired))
 
 
 class _Restore:
-    """The plan of one restore, kept up to what others write meanwhile.
+    """Plan one restore, and keep the plan up to date while others write.
 
-    What makes it hold is the condition of its commit. A choice of keys by names depends on those keys alone: the
-    commit expects each to be at the revision that was looked at (also those that need no write), so the state it makes
-    is as if the whole namespace had stood still, and it succeeds however often others write elsewhere. A key that was
-    absent and is made and deleted again in between is absent all the same. Any other choice, by globs or of all keys,
-    also depends on there being no further key, so the commit expects the namespace's revision. After a conflict only
-    what was written since the last look is planned anew, so that the next try comes before the next writer.
+    The condition of its commit makes the restore atomic. A restore of keys given by name depends on those keys alone.
+    Its commit expects each of them at the revision that was read, so writers of other keys never make it fail. A
+    restore by globs, or of all keys, also depends on no other key having appeared, so its commit expects the
+    namespace's revision. After a conflict only the keys written since the last read are planned again, so that the next
+    try is quick.
     """
 
     def __init__(self, backend: Backend, request: RestoreRequest) -> None:
@@ -122,7 +123,7 @@ class _Restore:
         self._looked = False
 
     def preview(self) -> Diff:
-        """The diff that would be applied, streamed."""
+        """Return the diff that would be applied, streamed."""
         request = self.request
         if request.previewed is None:
             self._go_live()
@@ -132,21 +133,21 @@ class _Restore:
         if not request.paths:
             return comparison.diff_points(self.backend, self.live, self.target, self.labels, request)
         for _ in self._pairs(request.paths):
-            pass  # a path that is not there is an error now, not when someone comes to look
+            pass  # an unknown path must fail now, not when the diff is read
         return _preview(lambda: self._pairs(self._touched()), self.labels)
 
     def look(self) -> None:
-        """Plan for what is live now.
+        """Plan against the present live state.
 
         Raises:
-            Conflict: live is not as expected, or not as previewed.
+            Conflict: live is not at the expected revision, or was written after the preview.
 
         """
         previous = self.live if self._looked else None
         self._go_live()
         try:
             since = None if previous is None else self.backend.changed_keys(previous, self.live)
-        except HistoryPruned:  # so much was written since the last look
+        except HistoryPruned:  # more was written since the last read than the history keeps
             since = None
         if since is None:
             self._require()
@@ -156,37 +157,36 @@ class _Restore:
             keys = list(filter(self.request, since))
             for key in keys:
                 self.writes.pop(key, None)
-        self._check_previewed(self.request.paths, since)  # their pointers are those of what was previewed
+        self._check_previewed(self.request.paths, since)  # their pointers belong to the previewed values
         self.writes.update(_writes(self._pairs(keys), self.target))
         self._check_previewed(self.writes.keys() - self.request.paths.keys(), since)
         self._looked = True
 
     def expired(self, safety: CheckpointRetention) -> list[CheckpointRecord]:
-        """The safety checkpoints that are kept no longer, the oldest first; not what is being restored. O(marks)."""
-        made = [mark for mark in self.backend.marks() if retention.kind_of(mark) == "safety"]
-        found = retention.expired(
-            made, max(0, safety.keep - 1), self.live.time - safety.days * _DAY_MICROSECONDS
-        )  # one is made now
-        return [mark for mark in found if mark.revision != self.target.revision][:MAX_EXPIRED_CHECKPOINTS]
+        """List the safety checkpoints to delete, oldest first, but not the restored one. O(checkpoints)."""
+        existing = [mark for mark in self.backend.marks() if retention.kind_of(mark) == "safety"]
+        keep = max(0, safety.keep - 1)  # this restore makes one more
+        old = retention.expired(existing, keep, self.live.time - safety.days * _DAY_MICROSECONDS)
+        return [mark for mark in old if mark.revision != self.target.revision][:MAX_EXPIRED_CHECKPOINTS]
 
     def batch(self, mark: str, expired: Iterable[CheckpointRecord]) -> CommitRequest:
-        """The commit that was planned. Its mark names the revision before it, whatever that is by then."""
+        """Build the planned commit. Its checkpoint names the revision before it."""
         request, reason, names = self.request, self.request.reason, self.request.names
         marks = (CheckpointWrite(mark, f"made by {reason}", fresh=True, kind="safety"),)
-        unmarks = tuple((one.name, one.revision) for one in expired)
+        unmarks = tuple((checkpoint.name, checkpoint.revision) for checkpoint in expired)
         if names is None or request.expected is not None:
             return CommitRequest(self.writes, base=self.live.revision, reason=reason, marks=marks, unmarks=unmarks)
-        known = dict.fromkeys(names, 0)
+        expected = dict.fromkeys(names, 0)
         for start in range(0, len(names), comparison.KEYS_PER_PAGE):
-            found = self.backend.read(names[start : start + comparison.KEYS_PER_PAGE], self.live)
-            known.update((name, version.revision) for name, version in found.items())
-        return CommitRequest(self.writes, known, reason=reason, marks=marks, unmarks=unmarks)
+            versions = self.backend.read(names[start : start + comparison.KEYS_PER_PAGE], self.live)
+            expected.update((name, version.revision) for name, version in versions.items())
+        return CommitRequest(self.writes, expected, reason=reason, marks=marks, unmarks=unmarks)
 
     def _go_live(self) -> None:
         revision, request = self.backend.head().revision, self.request
         if request.expected not in (None, revision):
             raise base_conflict_error(self.backend.namespace, request.expected or 0, revision)
-        if request.previewed is not None and request.previewed > revision:  # of a namespace that was there before
+        if request.previewed is not None and request.previewed > revision:  # of a namespace that was dropped since
             raise base_conflict_error(self.backend.namespace, request.previewed, revision)
         self.live = StateAt(revision, self.backend.now())
 
@@ -195,19 +195,19 @@ class _Restore:
             comparison.require_keys(self.request.selection, self.backend, self.live, self.target)
 
     def _touched(self) -> list[str]:
-        """The keys to look at: those that may differ, and those that were named with paths."""
-        found = comparison.changed_keys(self.backend, self.live, self.target)
-        return sorted({*filter(self.request, found), *self.request.paths})
+        """List the keys that may differ, and the keys named with paths."""
+        changed = comparison.changed_keys(self.backend, self.live, self.target)
+        return sorted({*filter(self.request, changed), *self.request.paths})
 
     def _pairs(self, keys: Iterable[str]) -> Iterator[Pair]:
-        """The live version of each key, and the one to bring back."""
+        """Yield the live version of each key, and the version to restore."""
         paths, whole = self.request.paths, self.request.selection
         for key, old, new in comparison.read_pairs(self.backend, keys, self.live, self.target):
-            some = self._partly(key, old, new) if key in paths else new
-            yield key, old, new if whole(key) else some
+            partly = self._partly(key, old, new) if key in paths else new
+            yield key, old, new if whole(key) else partly
 
     def _partly(self, key: str, old: Version | None, new: Version | None) -> Version | None:
-        """What a key becomes by the chosen changes inside it. It keeps its expiry unless all of them are chosen."""
+        """Apply the chosen changes inside a key. The key keeps its expiry unless all changes are chosen."""
         pointers, ref = self.request.paths[key], self.request.ref
         if not pointers:
             return old
@@ -226,7 +226,7 @@ class _Restore:
         return Version(key, codec.encode(value), new.revision, new.time, expires)
 
     def _check_previewed(self, keys: Collection[str], since: list[str] | None) -> None:
-        """Refuse if one of these keys was written after what was previewed, or, if known, since the last look."""
+        """Refuse if one of these keys was written after the preview or, if known, since the last read."""
         previewed = self.request.previewed
         if previewed is None or not keys:
             return
@@ -239,40 +239,40 @@ class _Restore:
                 written = self._rewritten(keys, previewed)
         late = sorted(written.intersection(keys))
         if late:
-            some = ", ".join(repr(key[:60]) for key in late[:3]) + (", …" if len(late) > 3 else "")
+            names = ", ".join(repr(key[:60]) for key in late[:3]) + (", …" if len(late) > 3 else "")
             count = "1 key" if len(late) == 1 else f"{len(late):,} keys"
             raise Conflict(
-                f"{count} to restore changed since revision {previewed}, which was previewed: {some}",
+                f"{count} to restore changed since revision {previewed}, which was previewed: {names}",
                 "Look at what would be restored now, and try again",
             )
 
     def _rewritten(self, keys: Iterable[str], revision: int) -> set[str]:
-        """Which keys were written after a revision that the history no longer reaches: a live entry tells by itself."""
+        """Find the keys written after a pruned revision: a live entry has the revision of its write."""
         written = set()
-        for key, found, _ in comparison.read_pairs(self.backend, keys, self.live, self.live):
-            if found is None:
+        for key, version, _ in comparison.read_pairs(self.backend, keys, self.live, self.live):
+            if version is None:
                 raise HistoryPruned(
                     f"revision {revision} is no longer kept, so when key {key[:60]!r} was deleted cannot be told",
                     "Preview it again, and restore soon after",
                 )
-            if found.revision > revision:
+            if version.revision > revision:
                 written.add(key)
         return written
 
 
 def _preview(pairs: Callable[[], Iterator[Pair]], labels: tuple[str, str]) -> Diff:
-    """The diff between the versions of each key, read when it is iterated."""
+    """Return the diff between the versions of each key, read when it is iterated."""
 
     def source() -> Iterator[Change]:
         for pair in pairs():
-            if found := comparison.change(*pair):
-                yield found
+            if difference := comparison.change(*pair):
+                yield difference
 
     return Diff(*labels, source)
 
 
 def _writes(pairs: Iterable[Pair], target: StateAt) -> Iterator[tuple[str, Write]]:
-    """The writes that give keys the value, and the expiry, of another version of each."""
+    """Yield the writes that give keys the value and expiry of another version."""
     for key, old, new in pairs:
         if new is None or new.value is None:
             if old is not None:
@@ -288,7 +288,7 @@ def _alike(key: str, old: Version, new: Version) -> bool:
 
 
 def undo(backend: Backend, commit: Committer, expected: int | None, dry_run: bool) -> Diff:
-    """See `StateManager.undo`."""
+    """Undo as `StateManager.undo` does."""
     head = backend.head()
     last = _commit_at(backend, head, head.revision)
     position = position_of(last)
@@ -304,7 +304,7 @@ def undo(backend: Backend, commit: Committer, expected: int | None, dry_run: boo
 
 
 def redo(backend: Backend, commit: Committer, expected: int | None, dry_run: bool) -> Diff:
-    """See `StateManager.redo`."""
+    """Redo as `StateManager.redo` does."""
     head = backend.head()
     last = _commit_at(backend, head, head.revision) if head.revision > head.floor else Commit(0, to_datetime(0))
     if not last.forward:
@@ -324,7 +324,7 @@ def _go(
     if expected is not None and head.revision != expected:
         raise base_conflict_error(backend.namespace, expected, head.revision)
     live, target = StateAt(head.revision, backend.now()), resolve(backend, revision, head)
-    # Only what was written since is taken back: with equal times, `changed` leaves out what merely expired.
+    # Equal times leave out entries that only expired: undo takes back writes alone.
     low, high = sorted((StateAt(revision, 0), StateAt(head.revision, 0)), key=lambda point: point.revision)
 
     def pairs() -> Iterator[Pair]:
@@ -333,40 +333,40 @@ def _go(
     if dry_run:
         return _preview(pairs, ("live", str(revision)))
     writes = dict(_writes(pairs(), target))
-    if not writes:  # the commit changed nothing that is still there; a commit must say so, for the next undo
+    if not writes:  # nothing is left to change, but the next undo needs a commit that records this one
         key = next(iter(backend.changed_keys(low, high)), None)
         if key is not None:
             writes = {key: _as_is(backend, key, live)}
-    done = commit(CommitRequest(writes, base=head.revision, reason=reason, undo=marks))
-    return _applied(backend, live, done, ("live", str(revision)))
+    result = commit(CommitRequest(writes, base=head.revision, reason=reason, undo=marks))
+    return _applied(backend, live, result, ("live", str(revision)))
 
 
 def _as_is(backend: Backend, key: str, live: StateAt) -> Write:
-    found = backend.read([key], live).get(key)
-    if found is None:
+    version = backend.read([key], live).get(key)
+    if version is None:
         return Write(None)
-    return Write(found.value, found.expires - live.time if found.expires else 0)
+    return Write(version.value, version.expires - live.time if version.expires else 0)
 
 
-def _applied(backend: Backend, before: StateAt, done: Head, labels: tuple[str, str]) -> Diff:
-    after = StateAt(done.revision, before.time)
+def _applied(backend: Backend, before: StateAt, result: Head, labels: tuple[str, str]) -> Diff:
+    after = StateAt(result.revision, before.time)
     return comparison.diff_points(backend, before, after, labels, Selection())
 
 
 def position_of(commit: Commit) -> int:
-    """The revision whose content a commit brought back, 0 for the empty beginning; else its own."""
+    """Return the revision whose content a commit restored (0: the empty beginning), else its own revision."""
     return commit.position if commit.position or commit.forward else commit.revision
 
 
 def _commit_at(backend: Backend, head: Head, revision: int) -> Commit:
     if revision <= 0:
         raise _nothing("undo", backend)
-    found = backend.commits(1, revision + 1)
-    if not found or found[0].revision != revision:
+    commits = backend.commits(1, revision + 1)
+    if not commits or commits[0].revision != revision:
         raise HistoryPruned(
             f"commit {revision} is no longer kept", f"The history reaches back to revision {head.floor}"
         )
-    return found[0]
+    return commits[0]
 
 
 def _title(backend: Backend, head: Head, revision: int) -> str:

@@ -1,8 +1,7 @@
-"""The kinds of checkpoints, their automatic names, and which of them a policy deletes. Pure.
+"""Tell the kinds of checkpoints, make their automatic names, and choose which of them a policy deletes. Pure.
 
-A checkpoint that a person did not name is automatic: `auto_YYYYMMDD_HHMMSS`, and the safety checkpoint
-`before_ACT_YYYYMMDD_HHMMSS` that an act makes of the state before it, so that it can be taken back. Safety checkpoints
-expire.
+A checkpoint that no person named is automatic. It is called `auto_YYYYMMDD_HHMMSS`. An act names the safety checkpoint
+`before_ACT_YYYYMMDD_HHMMSS` of the state before it, so that the act can be taken back. Safety checkpoints expire.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from itertools import count
 from ..backends.protocol import CheckpointRecord
 from ..model import CheckpointKind
 
-# Checkpoints made before kinds were stored are told by name, and safety checkpoints also by how their notes begin.
+# A checkpoint made before kinds were stored shows its kind by its name; a safety checkpoint also by its note's start.
 _UNSTORED_NOTES = ("made by ", "before ")
 _AUTO = r"auto_\d{8}_\d{6}(_\d+)?"
 _SAFETY = r"before_(restore|import|migrate)_\d{8}_\d{6}(_\d+)?"
@@ -25,7 +24,7 @@ _SECOND_MICROSECONDS = 1_000_000
 
 
 def kind_of(mark: CheckpointRecord) -> CheckpointKind:
-    """The kind that was stored with a checkpoint; of an older one, the kind that its name and note show."""
+    """Return the stored kind of a checkpoint; for an older checkpoint, the kind that its name and note show."""
     if mark.kind:
         return mark.kind  # type: ignore[return-value]
     if _is(_AUTO, mark.name):
@@ -34,33 +33,33 @@ def kind_of(mark: CheckpointRecord) -> CheckpointKind:
 
 
 def kind_of_name(name: str) -> str:
-    """The kind to store with a name that a person chose: "" unless the name looks automatic."""
+    """Return the kind to store with a name that a person chose: "" unless the name looks automatic."""
     return "named" if _is(f"{_AUTO}|{_SAFETY}", name) else ""
 
 
 def stamped_name(stem: str) -> str:
-    """The first automatic name that begins with a stem: `STEM_YYYYMMDD_HHMMSS`, UTC."""
+    """Return the automatic name `STEM_YYYYMMDD_HHMMSS`, in UTC."""
     return time.strftime(f"{stem}_%Y%m%d_%H%M%S", time.gmtime())
 
 
 def numbered_names(name: str) -> Iterator[str]:
-    """A name and then, without an end, the names to try where it is taken: `NAME`, `NAME_2`, `NAME_3`."""
+    """Yield a name, then the names to try if it is taken: `NAME_2`, `NAME_3`, without end."""
     yield name
     for number in count(2):
         yield f"{name}_{number}"
 
 
 def _is(pattern: str, name: str) -> bool:
-    import re  # here, since a plain load needs no pattern
+    import re  # imported here: a plain load needs no pattern
 
     return re.fullmatch(pattern, name, re.ASCII) is not None
 
 
 def to_micros(age: str | float | timedelta) -> int:
-    """An age in microseconds: `30d`, `12h`, `90min`, `90m`, `45s`, `2w`; a number of seconds; a timedelta.
+    """Convert an age to microseconds: `30d`, `12h`, `90min`, `90m`, `45s`, `2w`; a number of seconds; a timedelta.
 
     Raises:
-        ValueError: it is none of these, or below zero.
+        ValueError: it is not an age, or is below zero.
 
     """
     import re
@@ -77,7 +76,7 @@ def to_micros(age: str | float | timedelta) -> int:
 
 
 def select(marks: Iterable[CheckpointRecord], patterns: Iterable[str] | None) -> list[CheckpointRecord]:
-    """The checkpoints of these names, by name, NAME@REVISION or glob; the automatic ones where there is no pattern."""
+    """Choose checkpoints by name, NAME@REVISION or glob; without patterns, the automatic ones."""
     if patterns is None:
         return [mark for mark in marks if kind_of(mark) != "named"]
     wanted = list(patterns)
@@ -86,9 +85,13 @@ def select(marks: Iterable[CheckpointRecord], patterns: Iterable[str] | None) ->
 
 
 def expired(marks: Iterable[CheckpointRecord], keep: int | None, before: int | None) -> list[CheckpointRecord]:
-    """Of checkpoints in the order of their making, those that go: not the last `keep`, nor those made since `before`.
+    """Return the checkpoints to delete, from a list in the order of their making.
 
-    None says nothing: without either, all of them go.
+    Args:
+        marks: the checkpoints.
+        keep: the newest `keep` stay. None: no such rule.
+        before: those made at this time (microseconds) or later stay. None: no such rule. Without any rule, all go.
+
     """
     found = list(marks)
     if keep is not None:

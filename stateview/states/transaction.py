@@ -1,4 +1,4 @@
-"""A user's block of reads and writes that ends in one commit, or in none."""
+"""Collect a block of reads and writes that ends in one commit, or in none."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .view import StateView, missing_key
 
 
 def check_ttl(ttl: float | None) -> int:
-    """Seconds as microseconds, 0 for no expiry.
+    """Convert seconds to microseconds, 0 for no expiry.
 
     Raises:
-        ValueError: not a positive, finite number.
+        ValueError: `ttl` is not a positive, finite number.
 
     """
     if ttl is None:
@@ -27,10 +27,10 @@ def check_ttl(ttl: float | None) -> int:
 
 
 def check_expected(expected: int | None, name: str = "expected") -> None:
-    """Check a revision that something must have.
+    """Check a revision that a caller expects.
 
     Raises:
-        ValueError: no revision.
+        ValueError: it is not a revision.
 
     """
     if expected is not None and (isinstance(expected, bool) or not isinstance(expected, int) or expected < 0):
@@ -38,10 +38,10 @@ def check_expected(expected: int | None, name: str = "expected") -> None:
 
 
 class Transaction:
-    """Writes kept in memory until the block ends. Made by `StateManager.transaction`.
+    """Keep writes in memory until the block ends. `StateManager.transaction` makes transactions.
 
-    Its reads show the namespace as it was when the block began, with the block's own writes. The commit is refused
-    with `Conflict` if a key that was read has been written by another meanwhile, so that nothing is lost.
+    Reads show the namespace as it was when the block began, with the block's own writes. The commit is refused with
+    `Conflict` if another writer changed a key that the block read, so that no update is lost.
     """
 
     def __init__(self, backend: Backend, view: StateView, reason: str) -> None:
@@ -53,7 +53,7 @@ class Transaction:
         self._open = True
 
     def load(self, key: str, default: Any = ABSENT) -> Any:
-        """As `StateManager.load`, with the block's own writes."""
+        """Return a value as `StateManager.load` does, with the block's own writes."""
         data = self._data(check_key(key))
         if data is not None:
             return codec.decode(data, f"the value of {key[:60]!r}")
@@ -62,7 +62,7 @@ class Transaction:
         return default
 
     def save(self, key: str, value: Any, *, ttl: float | None = None, expected: int | None = None) -> None:
-        """As `StateManager.save`; written when the block ends."""
+        """Save a value as `StateManager.save` does, when the block ends."""
         self._check_open()
         write = Write(codec.encode(value), check_ttl(ttl))
         check_expected(expected)
@@ -71,26 +71,26 @@ class Transaction:
         self._writes[check_key(key)] = write
 
     def delete(self, key: str) -> bool:
-        """As `StateManager.delete`; done when the block ends. Tells if there is something to delete."""
+        """Delete a key when the block ends, and return whether it has a value."""
         self._check_open()
-        found = self._data(check_key(key)) is not None
-        if found:
+        exists = self._data(check_key(key)) is not None
+        if exists:
             self._writes[key] = Write(None)
-        return found
+        return exists
 
     def revision(self, key: str) -> int:
-        """The revision at which a key that the block has read was written; 0 where there was no value."""
+        """Return the revision that wrote a key, as the block reads it; 0 for no value."""
         self._data(check_key(key))
         return self._read.get(key, 0)
 
     def update(self, key: str, function: Callable[[Any], Any], default: Any = ABSENT) -> Any:
-        """Save what `function` makes of a key's value; returns the new value."""
+        """Save the result of `function` on a key's value, and return it."""
         value = function(self.load(key, default))
         self.save(key, value)
         return value
 
     def list_keys(self, prefix: str = "") -> list[str]:
-        """The keys, sorted, with the block's own writes. Keys that another adds meanwhile are no conflict."""
+        """List the keys, sorted, with the block's own writes. Keys that others add meanwhile are no conflict."""
         keys = set(self._view.list_keys(prefix))
         for key, write in self._writes.items():
             if key.startswith(prefix):
@@ -99,11 +99,11 @@ class Transaction:
 
     @property
     def size(self) -> int:
-        """How many keys it will write or delete."""
+        """Return how many keys the commit will write or delete."""
         return len(self._writes)
 
     def batch(self, reason: str = "") -> CommitRequest | None:
-        """What the block comes to; None where it wrote nothing. Nothing can be added afterwards."""
+        """Return the commit of the block, None without writes. The transaction takes no more writes."""
         self._open = False
         if not self._writes:
             return None
@@ -112,16 +112,16 @@ class Transaction:
         return CommitRequest(self._writes, self._read, reason=reason)
 
     def discard(self) -> None:
-        """The block failed: nothing can be added."""
+        """End the transaction without a commit. It takes no more writes."""
         self._open = False
 
     def _data(self, key: str) -> bytes | None:
         self._check_open()
         if key in self._writes:
             return self._writes[key].value
-        found = self._backend.read([key], self._view._point).get(key)
-        self._read.setdefault(key, found.revision if found is not None else 0)
-        return found.value if found is not None else None
+        version = self._backend.read([key], self._view._point).get(key)
+        self._read.setdefault(key, version.revision if version is not None else 0)
+        return version.value if version is not None else None
 
     def _check_open(self) -> None:
         if not self._open:

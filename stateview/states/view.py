@@ -1,4 +1,4 @@
-"""Refs to states, and a read-only view of one."""
+"""Resolve refs to states, and offer a read-only view of a state."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Ref = str | int
 
 
 def resolve(backend: Backend, ref: Ref, head: Head | None = None) -> StateAt:
-    """The state that a ref names.
+    """Resolve a ref to the state that it names.
 
-    Expiry is judged by the time a checkpoint was made, by the end of a revision, and for live by now.
+    Expiry is judged by the time of a checkpoint, by the end of a revision, and for live by the present time.
 
     Raises:
-        InvalidName: not a ref.
-        RefNotFound: nothing answers to it.
-        HistoryPruned: it is no longer kept.
+        InvalidName: `ref` is not a ref.
+        RefNotFound: no checkpoint or revision has this ref.
+        HistoryPruned: the state is no longer kept.
 
     """
     parsed = parse_ref(ref)
@@ -56,18 +56,18 @@ def resolve(backend: Backend, ref: Ref, head: Head | None = None) -> StateAt:
 
 
 def find_mark(marks: list[CheckpointRecord], name: str, revision: int | None = None) -> CheckpointRecord | None:
-    """The mark that a name means now, or meant at a revision."""
-    found = [mark for mark in marks if mark.name == name and revision in (None, mark.revision)]
-    return found[-1] if found else None
+    """Find the checkpoint that a name means now, or meant at a revision."""
+    matching = [mark for mark in marks if mark.name == name and revision in (None, mark.revision)]
+    return matching[-1] if matching else None
 
 
 def to_checkpoint(mark: CheckpointRecord, current: bool = True) -> Checkpoint:
-    """A stored checkpoint as users see it."""
+    """Convert a stored checkpoint to the public type."""
     return Checkpoint(mark.name, mark.revision, to_datetime(mark.time), mark.note, current, kind_of(mark))
 
 
 def missing_mark(backend: Backend, ref: str, name: str) -> RefNotFound:
-    """No such checkpoint, with the names that are near."""
+    """Build the error for an unknown checkpoint, with similar names."""
     from difflib import get_close_matches
 
     near = get_close_matches(name, {mark.name for mark in backend.marks()}, 3)
@@ -76,14 +76,14 @@ def missing_mark(backend: Backend, ref: str, name: str) -> RefNotFound:
 
 
 def to_entry(version: Version) -> Entry:
-    """A stored version with its value decoded; `ABSENT` for a delete."""
+    """Convert a stored version to an entry, its value decoded; `ABSENT` for a delete."""
     value = ABSENT if version.value is None else codec.decode(version.value, f"the value of {version.key[:60]!r}")
     expires = to_datetime(version.expires) if version.expires else None
     return Entry(version.key, value, version.revision, to_datetime(version.time), expires)
 
 
 def missing_key(backend: Backend, key: str, where: str = "") -> KeyNotFound:
-    """No such key, with the namespace and the next step."""
+    """Build the error for an unknown key, with the namespace and the next step."""
     return KeyNotFound(
         f"there is no key {key[:100]!r}{where} in namespace {backend.namespace!r} of {backend.url}",
         see("keys"),
@@ -91,7 +91,7 @@ def missing_key(backend: Backend, key: str, where: str = "") -> KeyNotFound:
 
 
 class StateView:
-    """A namespace as it is at one state, for reading. What it shows does not change; made by `StateManager.at`."""
+    """Read a namespace as it is at one state. The state never changes. `StateManager.at` makes views."""
 
     def __init__(self, backend: Backend, point: StateAt, label: str) -> None:
         self._backend = backend
@@ -100,66 +100,66 @@ class StateView:
 
     @property
     def namespace(self) -> str:
-        """The namespace that is viewed."""
+        """Return the name of the viewed namespace."""
         return self._backend.namespace
 
     @property
     def revision(self) -> int:
-        """The revision that is viewed."""
+        """Return the viewed revision."""
         return self._point.revision
 
     def __repr__(self) -> str:
         return f"<StateView of {self.namespace!r} at {self.ref!r}, revision {self.revision}>"
 
     def load(self, key: str, default: Any = ABSENT) -> Any:
-        """The value of a key; `default` where it has none.
+        """Return the value of a key, or `default` if the key has no value.
 
         Raises:
-            KeyNotFound: it has none, and no default was given.
+            KeyNotFound: the key has no value, and no default was given.
 
         """
-        found = self._backend.read([check_key(key)], self._point).get(key)
-        if found is not None and found.value is not None:
-            return codec.decode(found.value, f"the value of {key[:60]!r}")
+        version = self._backend.read([check_key(key)], self._point).get(key)
+        if version is not None and version.value is not None:
+            return codec.decode(version.value, f"the value of {key[:60]!r}")
         if default is ABSENT:
             raise missing_key(self._backend, key, f" at {self.ref}")
         return default
 
     def entry(self, key: str) -> Entry:
-        """The value of a key with its revision, time and expiry.
+        """Return the value of a key with its revision, time and expiry.
 
         Raises:
-            KeyNotFound: there is none.
+            KeyNotFound: the key has no value.
 
         """
-        found = self._backend.read([check_key(key)], self._point).get(key)
-        if found is None:
+        version = self._backend.read([check_key(key)], self._point).get(key)
+        if version is None:
             raise missing_key(self._backend, key, f" at {self.ref}")
-        return to_entry(found)
+        return to_entry(version)
 
     def raw_entries(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[Version]:
-        """As `entries`, with the values encoded as they are stored."""
+        """Yield the versions that `entries` shows, their values still encoded."""
         selection = comparison.Selection(keys)
-        found = comparison.entries(self._backend, self._point, prefix or selection.prefix())
-        return (version for version in found if selection(version.key) and version.key.startswith(prefix))
+        versions = comparison.entries(self._backend, self._point, prefix or selection.prefix())
+        return (version for version in versions if selection(version.key) and version.key.startswith(prefix))
 
     def entries(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[Entry]:
-        """All entries in key order, streamed; those with a prefix, or chosen by names and globs."""
+        """Yield all entries in key order; only those with a prefix, or chosen by names and globs."""
         return (to_entry(version) for version in self.raw_entries(prefix, keys))
 
     def list_keys(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> list[str]:
-        """The keys, sorted; those with a prefix, or chosen by names and globs. O(keys listed)."""
+        """List the keys, sorted; only those with a prefix, or chosen by names and globs. O(keys listed)."""
         return [version.key for version in self.raw_entries(prefix, keys)]
 
     def rows(
         self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, skip: int = 0,
         backwards: bool = False,
     ) -> list[KeySummary]:  # fmt: skip
-        """A page of the keys without their values, with size and start of each; see `Backend.list_keys`. O(limit)."""
+        """Return a page of the keys with size and start of each value; see `StateManager.rows`. O(limit)."""
         return self._backend.list_keys(prefix, after, before, limit, self._point, skip, backwards)
 
     def count(self, low: str = "", high: str = "") -> int:
-        """How many keys there are from `low` up to, not including, `high`; "" is no bound. O(keys counted)."""
+        """Count the keys from `low` up to, not including, `high`; "" is no bound. O(keys counted)."""
         return self._backend.count(low, high, self._point)
 
     def __contains__(self, key: object) -> bool:
@@ -167,13 +167,13 @@ class StateView:
 
 
 def diff(before: StateView, after: StateView, keys: Iterable[str] | str | None = None) -> Diff:
-    """The changes from one view to another, of one namespace or of two, in one store or in two.
+    """Compare two views of a namespace, of two namespaces, or of two stores.
 
     O(changes) within a namespace, else O(keys); streamed either way.
     """
     selection = comparison.Selection(keys)
-    one, other = before._backend, after._backend
-    if (one.url, one.namespace) == (other.url, other.namespace):
-        return comparison.diff_points(one, before._point, after._point, (before.ref, after.ref), selection)
-    labels = (f"{one.namespace}:{before.ref}", f"{other.namespace}:{after.ref}")
-    return comparison.diff_stores((one, before._point), (other, after._point), labels, selection)
+    left, right = before._backend, after._backend
+    if (left.url, left.namespace) == (right.url, right.namespace):
+        return comparison.diff_points(left, before._point, after._point, (before.ref, after.ref), selection)
+    labels = (f"{left.namespace}:{before.ref}", f"{right.namespace}:{after.ref}")
+    return comparison.diff_stores((left, before._point), (right, after._point), labels, selection)
