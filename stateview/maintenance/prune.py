@@ -1,4 +1,4 @@
-"""Pruning: forgetting checkpoints and history by a policy, and giving back the space that they took."""
+"""Prune: delete checkpoints and history by a policy, and free their space."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ..backends.protocol import Backend, CheckpointRecord, CommitRequest, Head, SupersededVersion
+from ..backends.protocol import Backend, CheckpointRecord, CommitRequest, Head, ProgressText, SupersededVersion
 from ..errors import Conflict
 from ..model import Checkpoint, ProgressMessage, to_micros
 from ..states import retention
 from ..states.view import missing_mark, to_checkpoint
 
 VERSIONS_PER_PAGE = 5000
-CHECKPOINTS_PER_COMMIT = 1000  # checkpoints deleted in one commit
+CHECKPOINTS_PER_COMMIT = 1000
 _SIGNS = "*?["
 
-Said = Callable[[str], None]
 Committer = Callable[[CommitRequest], Head]
 
 
 class PrunePolicy(NamedTuple):
-    """What is to go. See `StateManager.prune`; `before` is a time in microseconds."""
+    """Say what to remove; see `StateManager.prune`. `before` is a time in microseconds."""
 
     patterns: tuple[str, ...] | None = None
     keep: int | None = None
@@ -34,12 +33,12 @@ class PrunePolicy(NamedTuple):
 
 
 class PruneReport(Struct, frozen=True):
-    """What a prune forgot or, as a dry run, would forget.
+    """Report what a prune removed or, for a dry run, would remove.
 
-    `floor` is the revision back to which the history is kept then, save what checkpoints see, and `revisions` how many
-    it lost. `versions` are those that are dropped. `before` and `after` are the bytes that the namespace took and takes
-    (None where the server does not say), and `freed` what came back; of a dry run, about what would. `lineage` tells
-    the namespace from another that took its place.
+    `floor` is the first revision that is kept then. Older versions stay only for checkpoints. `revisions` counts the
+    revisions removed, `versions` the versions dropped. `before` and `after` are the bytes that the namespace took and
+    takes (None: the server does not say). `freed` is the difference; for a dry run, an estimate. `lineage` identifies
+    the namespace, so that the report does not apply to a later one of its name.
     """
 
     namespace: str
@@ -54,7 +53,7 @@ class PruneReport(Struct, frozen=True):
     lineage: str = ""
 
     def __bool__(self) -> bool:
-        """Whether anything goes, or went, that could be asked for."""
+        """Return whether any checkpoint or revision is removed."""
         return bool(self.checkpoints or self.revisions)
 
 
@@ -62,42 +61,44 @@ def policy(
     backend: Backend, pattern: Iterable[str] | str | None, keep: int | None, older_than: str | float | timedelta | None,
     history: bool,
 ) -> PrunePolicy:  # fmt: skip
-    """The policy that was asked for, checked.
+    """Check the arguments of a prune, and return them as a policy.
 
     Raises:
-        ValueError: nothing says what is to go, or what says it is no number or age.
+        ValueError: no argument says what to remove, or an argument is not a number or an age.
 
     """
     if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 0):
         raise ValueError(f"keep={keep!r}: give a whole number, not below 0")
     patterns = (pattern,) if isinstance(pattern, str) else None if pattern is None else tuple(pattern)
     if keep is None and older_than is None and (patterns is None or history):
-        raise ValueError("nothing says what is to go: give keep, older_than, or the names of checkpoints")
+        raise ValueError("no argument says what to remove: give keep, older_than, or the names of checkpoints")
     before = None if older_than is None else backend.now() - retention.to_micros(older_than)
     return PrunePolicy(patterns, keep, before, history)
 
 
-def plan(backend: Backend, wanted: PrunePolicy, said: Said | None = None, reckon: bool = True) -> PruneReport:
-    """What would go, without a change. O(history), or where it is not to be reckoned up, O(checkpoints).
+def plan(
+    backend: Backend, wanted: PrunePolicy, progress: ProgressText | None = None, reckon: bool = True
+) -> PruneReport:
+    """Report what a prune would remove, without a change. O(history); without `reckon`, O(checkpoints).
 
     Raises:
-        RefNotFound: a checkpoint that is given by name is not there.
+        RefNotFound: a named checkpoint does not exist.
 
     """
     head, marks = backend.head(), backend.marks()
-    for one in wanted.patterns or ():
-        if not any(sign in one for sign in _SIGNS) and not retention.select(marks, [one]):
-            raise missing_mark(backend, one, one.partition("@")[0])
-    gone = retention.expired(retention.select(marks, wanted.patterns), wanted.keep, wanted.before)
+    for pattern in wanted.patterns or ():
+        if not any(sign in pattern for sign in _SIGNS) and not retention.select(marks, [pattern]):
+            raise missing_mark(backend, pattern, pattern.partition("@")[0])
+    expired = retention.expired(retention.select(marks, wanted.patterns), wanted.keep, wanted.before)
     floor = max(head.floor, _floor(backend, head, wanted)) if wanted.history else head.floor
     current = {mark.name: mark for mark in marks}
-    checkpoints = tuple(to_checkpoint(mark, current[mark.name] is mark) for mark in gone)
+    checkpoints = tuple(to_checkpoint(mark, current[mark.name] is mark) for mark in expired)
     report = PruneReport(backend.namespace, True, checkpoints, floor, floor - head.floor, lineage=head.lineage)
-    return _reckoned(backend, report, marks, said) if reckon else report
+    return _reckoned(backend, report, marks, progress) if reckon else report
 
 
 def _floor(backend: Backend, head: Head, wanted: PrunePolicy) -> int:
-    """The revision back to which the policy keeps the history: the lower of what its two halves say."""
+    """Return the first revision that the policy keeps: the lower of what `keep` and `older_than` say."""
     floors = []
     if wanted.keep is not None:
         floors.append(head.revision - wanted.keep)
@@ -105,7 +106,7 @@ def _floor(backend: Backend, head: Head, wanted: PrunePolicy) -> int:
         below = 0
         while page := backend.commits(1000, below):
             below = page[-1].revision
-            old = next((one.revision for one in page if to_micros(one.time) < wanted.before), None)
+            old = next((commit.revision for commit in page if to_micros(commit.time) < wanted.before), None)
             if old is not None:
                 floors.append(old)
                 break
@@ -114,76 +115,81 @@ def _floor(backend: Backend, head: Head, wanted: PrunePolicy) -> int:
     return min(floors)
 
 
-def _reckoned(backend: Backend, report: PruneReport, marks: list[CheckpointRecord], said: Said | None) -> PruneReport:
-    """The report of a dry run with what would come back."""
-    gone = {(one.name, one.revision) for one in report.checkpoints}
-    seen = sorted({mark.revision for mark in marks if (mark.name, mark.revision) not in gone})
-    versions = space = 0
-    for looked, one in enumerate(iter_superseded(backend), 1):
-        if _is_unseen(one, report.floor, seen):
+def _reckoned(
+    backend: Backend, report: PruneReport, marks: list[CheckpointRecord], progress: ProgressText | None
+) -> PruneReport:
+    """Add the number of versions and bytes to the report of a dry run."""
+    deleted = {(checkpoint.name, checkpoint.revision) for checkpoint in report.checkpoints}
+    seen = sorted({mark.revision for mark in marks if (mark.name, mark.revision) not in deleted})
+    versions = bytes_ = 0
+    for count, version in enumerate(iter_superseded(backend), 1):
+        if _is_unseen(version, report.floor, seen):
             versions += 1
-            space += one.space
-        if said is not None and looked % VERSIONS_PER_PAGE == 0:
-            said(f"{looked:,} versions looked at")
-    takes = backend.disk_usage(gone)
-    freed = space + (takes.spare if takes is not None else 0)
-    before = None if takes is None else takes.total
+            bytes_ += version.space
+        if progress is not None and count % VERSIONS_PER_PAGE == 0:
+            progress(f"{count:,} versions read")
+    usage = backend.disk_usage(deleted)
+    freed = bytes_ + (usage.spare if usage is not None else 0)
+    before = None if usage is None else usage.total
     return replace(report, versions=versions, before=before, freed=freed if before is None else min(freed, before))
 
 
-def _is_unseen(one: SupersededVersion, floor: int, seen: list[int]) -> bool:
-    """Whether `Backend.compact` drops a version where only these revisions below the floor are named."""
-    first = bisect_left(seen, one.revision)
-    if 0 < one.until <= floor and (first == len(seen) or seen[first] >= one.until):
+def _is_unseen(version: SupersededVersion, floor: int, seen: list[int]) -> bool:
+    """Return whether `Backend.compact` drops a version, if `seen` are the revisions with checkpoints."""
+    first = bisect_left(seen, version.revision)
+    if 0 < version.until <= floor and (first == len(seen) or seen[first] >= version.until):
         return True
-    return one.deleted and one.revision <= floor and first == 0
+    return version.deleted and version.revision <= floor and first == 0
 
 
 def iter_superseded(backend: Backend) -> Iterator[SupersededVersion]:
-    """All versions that are kept and not live, read page by page."""
+    """Yield all kept versions that are not live, read page by page."""
     after = ("", 0)
     while page := backend.superseded(after, VERSIONS_PER_PAGE):
         yield from page
         after = (page[-1].key, page[-1].revision)
 
 
-def execute(backend: Backend, planned: PruneReport, commit: Committer, said: Said | None = None) -> PruneReport:
-    """Do what was planned, as far as it still is there.
+def execute(
+    backend: Backend, planned: PruneReport, commit: Committer, progress: ProgressText | None = None
+) -> PruneReport:
+    """Remove what was planned, as far as it still exists.
 
-    The checkpoints go first. From then on nothing asks for what only they could see; whatever ends it before that is
-    swept away and its space given back, done again it goes on.
+    The checkpoints go first. Then versions that only they needed are unreachable, and `compact` drops them. An
+    interrupted run leaves unreachable versions, which the next run drops.
 
     Raises:
-        Conflict: it was planned for a namespace that is there no longer.
+        Conflict: the namespace is not the one that was planned for.
 
     """
     if backend.head().lineage != planned.lineage:
-        what = f"namespace {backend.namespace!r} was dropped or replaced since it was looked at"
-        raise Conflict(what, "Look at what would go now, and try again")
+        what = f"namespace {backend.namespace!r} was dropped or replaced since the preview"
+        raise Conflict(what, "Preview it again, then prune")
     before = backend.disk_usage()
     present = {(mark.name, mark.revision) for mark in backend.marks()}
-    going = [one for one in planned.checkpoints if (one.name, one.revision) in present]
-    for start in range(0, len(going), CHECKPOINTS_PER_COMMIT):
-        commit(
-            CommitRequest(
-                unmarks=tuple((one.name, one.revision) for one in going[start : start + CHECKPOINTS_PER_COMMIT])
+    existing = [checkpoint for checkpoint in planned.checkpoints if (checkpoint.name, checkpoint.revision) in present]
+    for start in range(0, len(existing), CHECKPOINTS_PER_COMMIT):
+        page = existing[start : start + CHECKPOINTS_PER_COMMIT]
+        commit(CommitRequest(unmarks=tuple((checkpoint.name, checkpoint.revision) for checkpoint in page)))
+        if progress is not None:
+            progress(
+                ProgressMessage.of(
+                    min(start + CHECKPOINTS_PER_COMMIT, len(existing)), len(existing), "checkpoints deleted"
+                )
             )
-        )
-        if said is not None:
-            said(ProgressMessage.of(min(start + CHECKPOINTS_PER_COMMIT, len(going)), len(going), "checkpoints deleted"))
     head = backend.head()
     floor = max(head.floor, min(planned.floor, head.revision))
-    versions = compact(backend, floor, said)
+    versions = compact(backend, floor, progress)
     after = backend.disk_usage()
-    known: dict[str, Any] = {}
+    usage: dict[str, Any] = {}
     if before is not None and after is not None:
-        known = {"before": before.total, "after": after.total, "freed": before.total - after.total}
-    known["lineage"] = head.lineage
-    return PruneReport(backend.namespace, False, tuple(going), floor, floor - head.floor, versions, **known)
+        usage = {"before": before.total, "after": after.total, "freed": before.total - after.total}
+    usage["lineage"] = head.lineage
+    return PruneReport(backend.namespace, False, tuple(existing), floor, floor - head.floor, versions, **usage)
 
 
-def compact(backend: Backend, floor: int, said: Said | None = None) -> int:
-    """`Backend.compact`, told in words."""
-    if said is None:
+def compact(backend: Backend, floor: int, progress: ProgressText | None = None) -> int:
+    """Run `Backend.compact` with progress as text."""
+    if progress is None:
         return backend.compact(floor)
-    return backend.compact(floor, lambda done, total: said(ProgressMessage.of(done, total, "versions looked at")))
+    return backend.compact(floor, lambda done, total: progress(ProgressMessage.of(done, total, "versions read")))

@@ -1,35 +1,35 @@
-"""What there is in a namespace, in numbers: keys, history, checkpoints, the largest values, and how it grows."""
+"""Measure a namespace: keys, history, checkpoints, the largest values, and growth."""
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Literal
 
 from msgspec import Struct
 
-from ..backends.protocol import Backend, KeySummary
+from ..backends.protocol import Backend, KeySummary, ProgressText
 from ..model import Commit, ProgressMessage, to_datetime
 from ..states import retention
 from .prune import iter_superseded
 
 MAX_LARGEST = 10
 VERSIONS_PER_PAGE = 5000
-HOURLY = timedelta(days=2)  # of kept history, up to which growth is told by the hour
-_KEYS_PER_REPORT = 20_000  # keys or versions between two words of progress
+HOURLY = timedelta(days=2)  # a kept history up to this long is counted by the hour, a longer one by the day
+_KEYS_PER_REPORT = 20_000  # keys or versions between two progress reports
 
 
 class Largest(Struct, frozen=True):
-    """One of the largest live values: its key, and its size in bytes as it is encoded."""
+    """Name a large live value: its key, and its encoded size in bytes."""
 
     key: str
     size: int
 
 
 class GrowthBucket(Struct, frozen=True):
-    """An hour or a day in which there were commits: when it began, and the commits, keys and bytes written in it."""
+    """Count the commits, keys and bytes written in one hour or day, with its start."""
 
     start: datetime
     commits: int
@@ -38,13 +38,13 @@ class GrowthBucket(Struct, frozen=True):
 
 
 class Stats(Struct, frozen=True):
-    """A namespace in numbers. All sizes are bytes of encoded values, but for `space`.
+    """Hold a namespace in numbers. All sizes are bytes of encoded values, except `space`.
 
-    `keys` and `bytes` are of what is live; `versions` and `history` of what is kept beside it: superseded versions and
-    deletes. `commits`, `oldest` and `newest` are of the log, which reaches back to the revision `floor`; what was
-    written before is in no `growth`, which has one entry for each hour or day (`period`) with commits, oldest first.
-    `automatic` counts those of the `checkpoints` that nobody gave a name. `space` is what it takes on the disk or in
-    the server's memory, None where the server does not say.
+    `keys` and `bytes` count the live entries. `versions` and `history` count the kept versions beside them: superseded
+    versions and deletes. `commits`, `oldest` and `newest` describe the log, which reaches back to the revision `floor`.
+    `growth` has one entry for each hour or day (`period`) with commits, oldest first. It leaves out commits below the
+    floor. `automatic` counts the `checkpoints` that no person named. `space` is the size on the disk or in the server's
+    memory, None if the server does not say.
     """
 
     store: str
@@ -66,10 +66,10 @@ class Stats(Struct, frozen=True):
     space: int | None
 
 
-def stats(backend: Backend, said: Callable[[str], None] | None = None) -> Stats:
-    """See `StateManager.stats`."""
+def stats(backend: Backend, progress: ProgressText | None = None) -> Stats:
+    """Measure a namespace as `StateManager.stats` does."""
     head, marks = backend.head(), backend.marks()
-    commits = [one for page in _commits(backend) for one in page]
+    commits = [commit for page in _commits(backend) for commit in page]
     written: Counter[int] = Counter()  # bytes by revision
     keys = size = versions = past = 0
     largest: list[tuple[int, str]] = []
@@ -78,31 +78,31 @@ def stats(backend: Backend, said: Callable[[str], None] | None = None) -> Stats:
         if row.revision > head.floor:
             written[row.revision] += row.size
         _push(largest, (row.size, row.key))
-        if said is not None and keys % _KEYS_PER_REPORT == 0:
-            said(ProgressMessage.of(keys, head.count, "keys looked at"))
-    for one in iter_superseded(backend):
-        versions, past = versions + 1, past + one.size
-        if one.revision > head.floor:
-            written[one.revision] += one.size
-        if said is not None and versions % _KEYS_PER_REPORT == 0:
-            said(f"{versions:,} versions looked at")
+        if progress is not None and keys % _KEYS_PER_REPORT == 0:
+            progress(ProgressMessage.of(keys, head.count, "keys read"))
+    for version in iter_superseded(backend):
+        versions, past = versions + 1, past + version.size
+        if version.revision > head.floor:
+            written[version.revision] += version.size
+        if progress is not None and versions % _KEYS_PER_REPORT == 0:
+            progress(f"{versions:,} versions read")
     period, growth = _growth(commits, written)
-    takes = backend.disk_usage()
+    usage = backend.disk_usage()
     return Stats(
         backend.url, backend.namespace, head.revision, head.floor, keys, size, versions, past, len(marks),
         sum(retention.kind_of(mark) != "named" for mark in marks), len(commits),
-        min((one.time for one in commits), default=None),
+        min((commit.time for commit in commits), default=None),
         to_datetime(head.time) if head.revision else None,
         tuple(Largest(key, size) for size, key in sorted(largest, key=lambda pair: (-pair[0], pair[1]))),
-        period, growth, None if takes is None else takes.total,
+        period, growth, None if usage is None else usage.total,
     )  # fmt: skip
 
 
-def _push(largest: list[tuple[int, str]], one: tuple[int, str]) -> None:
+def _push(largest: list[tuple[int, str]], candidate: tuple[int, str]) -> None:
     if len(largest) < MAX_LARGEST:
-        heapq.heappush(largest, one)
-    elif one > largest[0]:
-        heapq.heapreplace(largest, one)
+        heapq.heappush(largest, candidate)
+    elif candidate > largest[0]:
+        heapq.heapreplace(largest, candidate)
 
 
 def _rows(backend: Backend) -> Iterator[KeySummary]:
@@ -122,12 +122,12 @@ def _commits(backend: Backend) -> Iterator[list[Commit]]:
 
 
 def _growth(commits: list[Commit], written: Counter[int]) -> tuple[Literal["hour", "day"], tuple[GrowthBucket, ...]]:
-    times = [one.time for one in commits]
+    times = [commit.time for commit in commits]
     hourly = not times or max(times) - min(times) <= HOURLY
-    found: dict[datetime, list[int]] = {}
-    for one in commits:
-        start = one.time.replace(minute=0, second=0, microsecond=0)
-        sums = found.setdefault(start if hourly else start.replace(hour=0), [0, 0, 0])
-        for place, number in enumerate((1, one.keys, written[one.revision])):
-            sums[place] += number
-    return "hour" if hourly else "day", tuple(GrowthBucket(start, *sums) for start, sums in sorted(found.items()))
+    buckets: dict[datetime, list[int]] = {}
+    for commit in commits:
+        start = commit.time.replace(minute=0, second=0, microsecond=0)
+        sums = buckets.setdefault(start if hourly else start.replace(hour=0), [0, 0, 0])
+        for column, number in enumerate((1, commit.keys, written[commit.revision])):
+            sums[column] += number
+    return "hour" if hourly else "day", tuple(GrowthBucket(start, *sums) for start, sums in sorted(buckets.items()))
