@@ -1,7 +1,7 @@
-"""`doctor()`: whether a namespace keeps its promises, read through the same primitives as everything else.
+"""Check whether a namespace keeps its promises, through the primitives that all other code reads by.
 
-What only one kind of backend can see is its own `examine`; what is written once over all is here. Nothing is changed.
-Others may write meanwhile: what seems wrong is looked at again, in one state.
+A backend's own `diagnose` reports physical damage. This module holds the checks that are the same for all backends. No
+check changes anything. Others may write meanwhile, so an apparent fault is checked again, in one state.
 """
 
 from __future__ import annotations
@@ -16,100 +16,108 @@ from ..model import Finding, ProgressMessage
 from ..states import compare as comparison
 
 VERSIONS_PER_PAGE = 1000
-_MAX_ATTEMPTS = 5  # looks, while others write
+_MAX_ATTEMPTS = 5  # reads of the live state while others write
 
 
-def diagnose(backend: Backend, say: ProgressText | None = None) -> Iterator[Finding]:
-    """All findings about a namespace, each as it is made.
+def diagnose(backend: Backend, progress: ProgressText | None = None) -> Iterator[Finding]:
+    """Yield all findings about a namespace, each as soon as it is made.
+
+    O(all stored data, and every checkpoint), in bounded memory except for the keys that changed.
 
     Args:
-        backend: opened for reading only, since else to read may adopt older data.
-        say: told what is being looked at; what it raises ends the examination.
-
-    O(all that is stored, and that every checkpoint shows), in bounded memory but for the keys that changed.
+        backend: opened read-only, since a writable backend adopts older data when it reads.
+        progress: called with the subject of each check. An exception from it stops the checks.
 
     """
-    tell = say or (lambda _text: None)
-    wrong: list[str] = []
-    for finding in backend.diagnose(tell):
-        wrong += [finding.subject] if finding.severity == "error" else []
+    report = progress or (lambda _text: None)
+    damaged = False
+    for finding in backend.diagnose(report):
+        damaged = damaged or finding.severity == "error"
         yield finding
     try:
         head = backend.head()
-        there = bool(head.lineage)
     except (StateException, ValueError) as error:
-        if not wrong:  # else it has been said, and better
+        if not damaged:  # the backend's own finding says more
             yield _could_not("the head", error)
         return
-    if there:
-        yield from _Diagnosis(backend, head, tell, wrong).run()
+    if head.lineage:
+        yield from _Diagnosis(backend, head, report, damaged).run()
 
 
 def _could_not(subject: str, error: Exception) -> Finding:
-    """A check that could not be made to its end."""
-    said = error.message if isinstance(error, StateException) else f"it is not what was written: {error}"
+    """Build the finding for a check that could not finish."""
+    found = error.message if isinstance(error, StateException) else f"the stored data is damaged: {error}"
     hint: Hint = error.next_steps if isinstance(error, StateException) else ()
     if not isinstance(error, BackendError) and not names_command(hint, "recover"):
         hint = (run("recover"), *steps(hint))
     if isinstance(error, HistoryPruned):
-        meaning = "its history was forgotten while it was looked at"
-        return Finding("warning", subject, said, meaning, "Run it again")
-    reached = "nothing answers" if isinstance(error, BackendUnavailable) else "it cannot be read, or not all of it"
-    return Finding("error", subject, said, reached, hint)
+        meaning = "its history was pruned during the check"
+        return Finding("warning", subject, found, meaning, run("doctor", after=" again"), "check-outrun")
+    if isinstance(error, BackendUnavailable):
+        return Finding("error", subject, found, "the backend does not answer", hint, "unavailable")
+    return Finding("error", subject, found, "some or all of it cannot be read", hint, "unreadable")
 
 
 class _Diagnosis:
-    def __init__(self, backend: Backend, head: Head, say: ProgressText, wrong: list[str]) -> None:
+    def __init__(self, backend: Backend, head: Head, report: ProgressText, damaged: bool) -> None:
         self.backend = backend
         self.head = head
-        self.say = say
-        self.wrong = wrong  # the files and more that are known to be, of which no check need say so again
-        self.floor = head.floor  # as high as it is known to be
-        self.touched: set[str] = set()  # keys of which a version above the floor is kept
+        self.report = report
+        self.damaged = damaged  # the backend has reported damage, so an unreadable part is no news
+        self.floor = head.floor  # the highest floor seen; others may prune meanwhile
+        self.touched: set[str] = set()  # keys with a kept version above the floor
+        self.unreadable: set[str] = set()  # messages reported already: several checks may read the same part
 
     def run(self) -> Iterator[Finding]:
         checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
             ("the live state", self.live), ("the log", self.commits), ("the versions", self.versions),
-            ("what changed", self.changes), ("the checkpoints", self.checkpoints),
+            ("the change index", self.changes), ("the checkpoints", self.checkpoints),
         )  # fmt: skip
         for subject, check in checks:
-            self.say(subject)
+            self.report(subject)
             try:
                 yield from check()
             except (StateException, ValueError) as error:
                 finding = _could_not(subject, error)
-                if not any(known in finding.found for known in self.wrong):
-                    self.wrong.append(finding.found)
+                known = self.damaged and not isinstance(error, BackendError)
+                if not known and finding.found not in self.unreadable:
+                    self.unreadable.add(finding.found)
                     yield finding
 
-    def error(self, subject: str, found: str, meaning: str) -> Finding:
-        return Finding("error", subject, found, meaning, run("recover"))
+    def error(self, code: str, subject: str, found: str, meaning: str) -> Finding:
+        return Finding("error", subject, found, meaning, run("recover"), code)
+
+    def warning(self, code: str, subject: str, found: str, meaning: str) -> Finding:
+        return Finding("warning", subject, found, meaning, run("doctor", after=" again"), code)
 
     def live(self) -> Iterator[Finding]:
-        """The entries in order, as many as the head says."""
+        """Check that the entries come in order, and are as many as the head says."""
         for _ in range(_MAX_ATTEMPTS):
             before = self.backend.head()
             seen = 0
             last = ""
             for version in comparison.entries(self.backend, None):
                 if version.key <= last:
-                    yield self.error("the live state", f"{version.key[:60]!r} comes after {last[:60]!r}",
+                    yield self.error("entries-out-of-order", "the live state",
+                                     f"key {version.key[:60]!r} comes after key {last[:60]!r}",
                                      "keys are listed twice, or not at all")  # fmt: skip
                     return
                 last, seen = version.key, seen + 1
                 if seen % VERSIONS_PER_PAGE == 0:
-                    self.say(ProgressMessage.of(seen, before.count, "entries", "the live state"))
+                    self.report(ProgressMessage.of(seen, before.count, "entries", "the live state"))
             after = self.backend.head()
             if (before.revision, before.count) == (after.revision, after.count):
                 if seen != before.count:
-                    found = f"{seen:,} entries are listed, and {before.count:,} are counted"
-                    yield self.error("the live state", found, "some are missing, or should not be there")
+                    found = f"{seen:,} entries are listed, but the head counts {before.count:,}"
+                    yield self.error(
+                        "entry-count", "the live state", found, "entries are missing, or there are extra ones"
+                    )
                 return
-        yield Finding("warning", "the live state", "others wrote to it all the time",
-                      "whether its count is right could not be checked", "Run it again")  # fmt: skip
+        yield self.warning("check-outrun", "the live state", "other writers changed it during every check",
+                           "its number of entries could not be checked")  # fmt: skip
 
     def commits(self) -> Iterator[Finding]:
-        """Every revision above the floor has its commit."""
+        """Check that every revision above the floor has its commit."""
         missing, first, expected = 0, 0, self.head.revision
         below = expected + 1
         floor = self.head.floor
@@ -120,15 +128,15 @@ class _Diagnosis:
                 expected = commit.revision - 1
             below = page[-1].revision
             floor = max(floor, self.backend.head().floor)
-            self.say(f"the log: down to revision {below:,}")
+            self.report(f"the log: down to revision {below:,}")
         if expected > floor:
             missing, first = missing + expected - floor, floor + 1
         if missing:
-            found = f"the commits of {missing:,} revisions are missing, from {first} on"
-            yield self.error("the log", found, "what they did, when and why is not known")
+            found = f"the commits of {missing:,} revisions are missing, from revision {first} on"
+            yield self.error("commits-missing", "the log", found, "the time and reason of these revisions are lost")
 
     def versions(self) -> Iterator[Finding]:
-        """Every kept version can be read, and hands over to the next."""
+        """Check that every kept version can be read, and is superseded by the next version of its key."""
         wrong: list[str] = []
         before: StoredVersion | None = None
         seen = 0
@@ -144,56 +152,65 @@ class _Diagnosis:
                 before = version
             after = (page[-1].key, page[-1].revision)
             seen += len(page)
-            self.say(f"the versions: {seen:,}")
+            self.report(f"the versions: {seen:,}")
         if before is not None and not self._follows(before, None):
             wrong.append(before.key)
         wrong = [key for key in wrong if not self._is_chain(key)]
         if wrong:
-            found = f"the versions of {len(wrong):,} keys do not follow each other, such as those of {wrong[0][:60]!r}"
-            yield self.error("the versions", found, "a past state may show what was not there")
+            found = f"the versions of {len(wrong):,} keys do not follow each other, for example {wrong[0][:60]!r}"
+            yield self.error(
+                "versions-broken", "the versions", found, "a past state may show a value that it never had"
+            )
 
-    def _follows(self, one: StoredVersion, other: Version | None) -> bool:
-        """Whether what superseded a version is the next one, or was forgotten since."""
-        if other is None or other.key != one.key:
-            # What superseded it was a delete, and is forgotten: below the floor
-            return one.until == 0 or one.revision < one.until <= self.floor
-        if not one.revision < one.until <= other.revision:
+    def _follows(self, version: StoredVersion, following: Version | None) -> bool:
+        """Return whether the next version superseded this version, or the version that did is pruned."""
+        if following is None or following.key != version.key:
+            # A delete superseded it, and was pruned: it lies below the floor.
+            return version.until == 0 or version.revision < version.until <= self.floor
+        if not version.revision < version.until <= following.revision:
             return False
-        return one.until == other.revision or one.until <= self.floor
+        return version.until == following.revision or version.until <= self.floor
 
     def _is_chain(self, key: str) -> bool:
-        """Looked at again, in one state."""
-        found: list[StoredVersion] = []
-        while not found or found[-1].until:  # one that stands is the last: what comes after it has come since
-            page = self.backend.versions_page((key, found[-1].revision if found else 0), VERSIONS_PER_PAGE, [key])
+        """Check the versions of a key again, in one state."""
+        versions: list[StoredVersion] = []
+        while (
+            not versions or versions[-1].until
+        ):  # a version that stands is the last; later versions came during the check
+            page = self.backend.versions_page((key, versions[-1].revision if versions else 0), VERSIONS_PER_PAGE, [key])
             if not page:
                 break
-            found += page
-        self.floor = self.backend.head().floor  # after that: what was forgotten meanwhile lies below it
-        return all(self._follows(one, other) for one, other in pairwise([*found, None]) if one is not None)
+            versions += page
+        self.floor = self.backend.head().floor  # read last: versions pruned meanwhile lie below it
+        return all(
+            self._follows(version, following)
+            for version, following in pairwise([*versions, None])
+            if version is not None
+        )
 
     def changes(self) -> Iterator[Finding]:
-        """What is said to have changed since the floor is what was written."""
+        """Check that the change index since the floor lists the keys that were written."""
         head = self.head
-        told = set(self.backend.changed_keys(StateAt(head.floor, head.time), StateAt(head.revision, head.time)))
-        if differ := sorted(told ^ self.touched):
+        listed = set(self.backend.changed_keys(StateAt(head.floor, head.time), StateAt(head.revision, head.time)))
+        if differ := sorted(listed ^ self.touched):
             if self.backend.head().floor != head.floor:
-                meaning = "whether diffs tell all could not be checked"
-                yield Finding("warning", "what changed", "history was forgotten meanwhile", meaning, "Run it again")
+                found = "the history was pruned during the check"
+                yield self.warning("check-outrun", "the change index", found, "the index could not be checked")
                 return
-            found = f"of {len(differ):,} keys, such as {differ[0][:60]!r}, it is not known right that they changed"
-            yield self.error("what changed", found, "a diff may leave them out, or show what did not change")
+            found = f"the change index and the stored versions disagree about {len(differ):,} keys, for example"
+            meaning = "a diff may leave out a key that changed, or list a key that did not"
+            yield self.error("changes-disagree", "the change index", f"{found} {differ[0][:60]!r}", meaning)
 
     def checkpoints(self) -> Iterator[Finding]:
-        """Every checkpoint reads back wholly, and what differs from the next is known."""
+        """Check that every checkpoint can be read, and that the change index covers its differences to the next."""
         marks = sorted(self.backend.marks(), key=lambda mark: (mark.revision, mark.time))
         for mark, following in pairwise([*marks, None]):
             assert mark is not None
-            self.say(f"checkpoint {mark.name}")
+            self.report(f"checkpoint {mark.name}")
             subject = f"checkpoint {mark.name!r}"
             if mark.revision > self.backend.head().revision:
                 found = f"it names revision {mark.revision}, which was never written"
-                yield self.error(subject, found, "it shows nothing")
+                yield self.error("checkpoint-unwritten", subject, found, "the checkpoint shows no state")
                 continue
             try:
                 yield from self._checkpoint(subject, mark, following)
@@ -211,18 +228,20 @@ class _Diagnosis:
             return
         high = StateAt(following.revision, following.time)
         if low == high:
-            return  # read with the next
-        told = set(self.backend.changed_keys(low, high))
+            return  # the same state: it is read with the next checkpoint
+        listed = set(self.backend.changed_keys(low, high))
         for key in _differing(self.backend, low, high):
-            if key not in told:
-                found = f"{key[:60]!r} differs in {following.name!r}, and is not known to have changed"
-                yield self.error(subject, found, "a diff of the two leaves it out")
+            if key not in listed:
+                found = (
+                    f"key {key[:60]!r} differs in checkpoint {following.name!r}, but the change index does not list it"
+                )
+                yield self.error("change-unlisted", subject, found, "a diff of the two checkpoints leaves the key out")
                 return
 
 
-def _differing(backend: Backend, one: StateAt, other: StateAt) -> Iterator[str]:
-    """The keys that two states do not show alike, in order."""
-    left, right = comparison.entries(backend, one), comparison.entries(backend, other)
+def _differing(backend: Backend, before: StateAt, after: StateAt) -> Iterator[str]:
+    """Yield the keys that two states show differently, in order."""
+    left, right = comparison.entries(backend, before), comparison.entries(backend, after)
     first, second = next(left, None), next(right, None)
     while first is not None or second is not None:
         if second is None or (first is not None and first.key < second.key):

@@ -594,7 +594,7 @@ REDIS_DAMAGE: dict[str, tuple[Callable[[Any], Any], str]] = {
     "a version's end": (lambda c: c.hset(P + "history", b"k1\0" + b"%016d" % 2, b"7 1 0 V{}"), "do not follow"),
     "no version": (lambda c: (c.hdel(P + "history", b"k1\0" + b"%016d" % 9),
                               c.zrem(P + "hindex", b"k1\0" + b"%016d" % 9)), "do not follow"),
-    "a touch": (lambda c: c.zremrangebylex(P + "touched", "-", "+"), "not known right that they changed"),
+    "a touch": (lambda c: c.zremrangebylex(P + "touched", "-", "+"), "disagree about"),
     "a commit": (lambda c: c.hset(P + "commits", "5", "x"), "records of commits cannot be read"),
     "no commit": (lambda c: c.hdel(P + "commits", "5", "6"), "the commits of 2 revisions are missing"),
     "a mark's place": (lambda c: c.zrem(P + "marks", "two@34"), "not where its revision is"),
