@@ -66,7 +66,7 @@ _default: tuple[tuple[str | None, ...], StateManager] | None = None
 
 
 def _manager() -> StateManager:
-    """The default store's manager: one a working folder and environment."""
+    """Return the default store's manager: one for each working folder and environment."""
     global _default
     where = (os.getcwd(), os.environ.get("STATEVIEW_STORE"), os.environ.get("STATEVIEW_NAMESPACE"))
     if _default is None or _default[0] != where:
@@ -75,7 +75,7 @@ def _manager() -> StateManager:
 
 
 def save_state(key: str, value: Any) -> bool:
-    """Save a value in the default store. True, or False with the reason on stderr."""
+    """Save a value in the default store. Return True, or False with the reason on stderr."""
     try:
         _manager().save(key, value)
     except StateException as error:
@@ -85,22 +85,22 @@ def save_state(key: str, value: Any) -> bool:
 
 
 def load_state(key: str, default: Any = None) -> Any:
-    """The value of a key in the default store, or `default` where there is none.
+    """Return the value of a key in the default store, or `default` if the key has no value.
 
     Raises:
-        StateException: it cannot be read. That is not the same as its not being there.
+        StateException: the value cannot be read. That differs from a key without a value.
 
     """
     return _manager().load(key, default)
 
 
 def checkpoint(name: str | None = None) -> str:
-    """Name the present state of the default store; returns the name."""
+    """Name the present state of the default store, and return the name."""
     return _manager().checkpoint(name)
 
 
 def restore_checkpoint(name: str) -> bool:
-    """Bring back a checkpoint of the default store, exactly. True, or False with the reason on stderr."""
+    """Restore a checkpoint of the default store exactly. Return True, or False with the reason on stderr."""
     try:
         _manager().restore_checkpoint(name)
     except StateException as error:

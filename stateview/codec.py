@@ -1,7 +1,7 @@
-"""The only place that encodes or decodes a value. JSON text in UTF-8, compact, and exact or refused.
+"""Encode and decode values. No other module does. JSON text in UTF-8, compact, and exact or refused.
 
-msgspec does the work; it is trusted with nothing: it writes NaN as null and bytes as base64, so what it wrote is read
-back and compared, and where the two differ a slower walk says why, or encodes what is fine all the same (tuples).
+msgspec does the work. It writes NaN as null and bytes as base64, so the result is decoded again and compared. Where the
+two differ, a slower walk says why, or encodes a value that is allowed all the same (tuples).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .errors import Damaged, NotSerializable, see
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_DEPTH = 200
-_DIGITS = 4000  # below the interpreter's limit on the digits of one int() or str()
+_DIGITS = 4000  # below the interpreter's limit for int() and str()
 
 _INSTEAD = {
     "datetime": "Save value.isoformat()",
@@ -32,13 +32,13 @@ _decode = msgspec.json.decode
 
 
 def encode(value: object) -> bytes:
-    """Encode `value` as compact JSON, so that `decode` gives back its equal. O(size).
+    """Encode `value` as compact JSON, so that `decode` returns an equal value. O(size).
 
     Tuples are written as lists. Integers of any size are exact.
 
     Raises:
-        NotSerializable: NaN, an infinity, a key that is no string, bytes, sets, dates, lone surrogates and all that
-            JSON has not; over 64 MiB encoded; over 200 levels deep. `path` says where.
+        NotSerializable: NaN, an infinity, a key that is not a string, bytes, sets, dates, a lone surrogate or any other
+            type that JSON lacks; over 64 MiB encoded; over 200 levels deep. `path` is the place.
 
     """
     try:
@@ -61,10 +61,10 @@ def encode(value: object) -> bytes:
 
 
 def decode(data: bytes | str, what: str = "value") -> Any:
-    """Decode what `encode` wrote. `what` names it in an error. O(size).
+    """Decode the result of `encode`. `what` names the value in an error. O(size).
 
     Raises:
-        Damaged: not JSON, not UTF-8, or over a limit of this package.
+        Damaged: the data is not JSON, not UTF-8, or over a limit of this package.
 
     """
     _check_size(len(data), what)
@@ -82,13 +82,13 @@ def decode(data: bytes | str, what: str = "value") -> Any:
 
 
 def decode_level(data: bytes | memoryview | msgspec.Raw, what: str = "value") -> Any:
-    """Decode only the outermost array or object; what it holds comes as `msgspec.Raw`, still encoded. O(size).
+    """Decode only the outermost array or object; its members come as `msgspec.Raw`, still encoded. O(size).
 
-    A tenth of the time that `decode` takes, so that a screen can show the start of a large value at once. What is wrong
-    further inside, or nested too deep there, is found when that is decoded.
+    It takes a tenth of the time of `decode`, so that a screen can show the start of a large value at once. Damage
+    further inside is found when that member is decoded.
 
     Raises:
-        Damaged: not JSON, or over the limit of size.
+        Damaged: the data is not JSON, or over the size limit.
 
     """
     _check_size(len(memoryview(data)), what)
@@ -110,7 +110,7 @@ def _check_size(size: int, what: str) -> None:
 
 
 def _decode_long(data: bytes | str, what: str) -> Any:
-    """Decode what msgspec says is out of range: an integer beyond the interpreter's limit on digits is none of it."""
+    """Decode data with an integer that msgspec calls out of range."""
     try:
         value = parse_strict(data if isinstance(data, str) else data.decode())
         encode(value)  # the json module lets lone surrogates through
@@ -126,10 +126,10 @@ def _deep(what: str) -> Damaged:
 
 
 def normal(data: bytes, what: str = "value") -> bytes:
-    """JSON that came from elsewhere as `encode` would write it; refused where it is in doubt what it says. O(size).
+    """Rewrite JSON of another program as `encode` would write it. O(size).
 
     Raises:
-        Damaged: not JSON, not UTF-8, over a limit, or something that JSON leaves open: a key twice in an object.
+        Damaged: the data is not JSON, not UTF-8, over a limit, or ambiguous: a key twice in an object.
 
     """
     value = decode(data, what)
@@ -150,14 +150,14 @@ def normal(data: bytes, what: str = "value") -> bytes:
 
 
 def canonical(value: object) -> bytes:
-    """Bytes that are equal exactly when two values are the same JSON: `1`, `1.0` and `True` differ, key order does not.
+    """Return bytes that are equal exactly if two values are the same JSON. O(size log keys).
 
-    O(size log keys). `value` must be what `decode` returned.
+    `1`, `1.0` and `True` differ; the order of keys does not matter. `value` must come from `decode`.
     """
     try:
         return _encode(value, order="sorted")
     except ValueError:  # an integer of over 4,300 digits
-        import json  # where it is needed: it costs as much time as all of this module
+        import json  # imported here: it takes as long as this whole module
 
         return json.dumps(_spell_long(value), sort_keys=True).encode()
 
@@ -171,21 +171,21 @@ def _spell_long(value: object) -> object:
 
 
 def parse_strict(text: str) -> Any:
-    """Decode JSON that a person or another program wrote: duplicate keys, NaN and overflow are errors.
+    """Decode JSON of a person or another program; duplicate keys, NaN and overflow are errors.
 
     Raises:
-        json.JSONDecodeError: not JSON, with line and column.
-        ValueError: a duplicate key, or a number that JSON has not.
-        RecursionError: nested too deep for the interpreter.
+        json.JSONDecodeError: the text is not JSON, with line and column.
+        ValueError: a duplicate key, or a number that JSON lacks.
+        RecursionError: the text is nested too deep for the interpreter.
 
     """
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) != len(items):
+        members = dict(items)
+        if len(members) != len(items):
             keys = [key for key, _ in items]
             raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is there twice")
-        return found
+        return members
 
     def constant(text: str) -> Any:
         raise ValueError(f"{text} is not JSON")
@@ -202,12 +202,12 @@ def parse_strict(text: str) -> Any:
 
 
 def pretty(data: bytes, indent: int = 2) -> bytes:
-    """Encoded JSON with indentation (below 0: without any space), digits untouched. O(size)."""
+    """Format encoded JSON with indentation (below 0: without spaces), digits unchanged. O(size)."""
     return msgspec.json.format(data, indent=indent)
 
 
 def too_deep(data: bytes | str, value: object) -> bool:
-    """Whether `value`, encoded as `data`, is nested over the limit. O(1) for what has few brackets, else O(nodes)."""
+    """Return whether `value`, encoded as `data`, is nested over the limit. O(1) with few brackets, else O(nodes)."""
     if len(data) <= 2 * MAX_DEPTH:  # each level opens and closes
         return False
     brackets = data.count(b"[") + data.count(b"{") if isinstance(data, bytes) else data.count("[") + data.count("{")
@@ -238,7 +238,7 @@ def _refuse(path: str, why: str, hint: str) -> NotSerializable:
 
 
 def _walk(value: object, path: str, depth: int, out: list[str]) -> None:
-    """Encode by hand, refusing by path. Only reached by what the fast encoder changed or refused."""
+    """Encode a value that the fast encoder changed or refused, and name the place of an error."""
     if depth == MAX_DEPTH and isinstance(value, (dict, list, tuple)):
         raise _depth(path)
     if value is None or value is True or value is False:
@@ -275,7 +275,7 @@ def _walk(value: object, path: str, depth: int, out: list[str]) -> None:
 
 def _text(text: str, path: str) -> str:
     try:
-        return _encode(str.__str__(text)).decode()  # a subclass, such as an Enum, may show itself otherwise
+        return _encode(str.__str__(text)).decode()  # a subclass, such as an Enum, may print differently
     except UnicodeEncodeError:
         raise _refuse(path, "a string with a lone surrogate", "It is not valid Unicode text") from None
 

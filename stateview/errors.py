@@ -1,4 +1,4 @@
-"""The tree of errors. Each is also the built-in that a Python user would catch, and says what to do next."""
+"""Define the errors. Each is also the built-in error that a Python user would catch, and names the next step."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ _ELSEWHERE = ("help", "init")  # commands that take no store and namespace
 
 
 class NextStep(Struct, frozen=True):
-    """A sentence around a stateview command that is worth running next.
+    """Hold a sentence around a stateview command that is worth running next.
+
+    The command is data, so that a face can put the store and namespace into it.
 
     Args:
         before: the words before the command.
         command: the command, word by word, without `stateview`.
         after: the words after it.
 
-    The command is data, so that a face can name the store and namespace that it is about.
     """
 
     before: str
@@ -27,7 +28,7 @@ class NextStep(Struct, frozen=True):
     after: str = ""
 
     def text(self, options: Sequence[str] = ()) -> str:
-        """The sentence; `options`, such as `["-n", "build"]`, are put into the command."""
+        """Return the sentence; `options`, such as `["-n", "build"]`, go into the command."""
         from shlex import join
 
         target = () if self.command[0] in _ELSEWHERE else options
@@ -38,24 +39,24 @@ Hint: TypeAlias = "str | NextStep | tuple[str | NextStep, ...]"
 
 
 def run(*command: str, after: str = "") -> NextStep:
-    """The next step "Run 'stateview COMMAND'"."""
+    """Make the next step "Run 'stateview COMMAND'"."""
     return NextStep("Run ", command, after)
 
 
 def see(*command: str) -> NextStep:
-    """The next step "See 'stateview COMMAND'"."""
+    """Make the next step "See 'stateview COMMAND'"."""
     return NextStep("See ", command)
 
 
 def steps(hint: Hint) -> tuple[str | NextStep, ...]:
-    """A hint as its sentences."""
+    """Split a hint into its sentences."""
     if isinstance(hint, tuple):
         return hint
     return (hint,) if hint else ()
 
 
 def hint_text(hint: Hint, options: Sequence[str] = ()) -> str:
-    """A hint as text, in which commands name the store and namespace of some options."""
+    """Return a hint as text; its commands name the store and namespace of the options."""
     text = ""
     for step in steps(hint):
         text += ("" if not text else " " if text[-1] in ".?!" else ". ") + (
@@ -65,16 +66,16 @@ def hint_text(hint: Hint, options: Sequence[str] = ()) -> str:
 
 
 def names_command(hint: Hint, command: str) -> bool:
-    """Whether a hint names a command, such as `recover`."""
+    """Return whether a hint names a command, such as `recover`."""
     return any(isinstance(step, NextStep) and step.command[0] == command for step in steps(hint))
 
 
 class StateException(Exception):
-    """Base of everything stateview raises on purpose.
+    """Be the base of all errors that stateview raises on purpose.
 
-    `message` says what happened and to what; `hint`, when there is one, what to do next. `str()` gives both.
-    `next_steps` are the sentences of the hint. A face that knows which store and namespace were meant sets `target` to
-    the options that name them, and the commands in the hint name them too.
+    `message` says what happened, and to what. `hint` says what to do next, if there is a next step. `str()` gives both.
+    `next_steps` are the sentences of the hint. A face sets `target` to the options that name the store and namespace,
+    and the commands in the hint then name them too.
     """
 
     target: Sequence[str] = ()
@@ -86,7 +87,7 @@ class StateException(Exception):
 
     @property
     def hint(self) -> str:
-        """What to do next, as text; "" where there is nothing to do."""
+        """Return what to do next, as text; "" without a next step."""
         return hint_text(self.next_steps, self.target)
 
     def __str__(self) -> str:  # KeyError would show the repr
@@ -101,23 +102,23 @@ class StateException(Exception):
 
 
 class KeyNotFound(StateException, KeyError):
-    """The key holds no value at the state that was read."""
+    """The key has no value in the state that was read."""
 
 
 class RefNotFound(StateException, LookupError):
-    """No checkpoint or revision answers to this ref."""
+    """No checkpoint or revision has this ref."""
 
 
 class HistoryPruned(RefNotFound):
-    """The revision existed, but its history is no longer kept."""
+    """The revision existed, but its history is pruned."""
 
 
 class InvalidName(StateException, ValueError):
-    """A namespace, key, checkpoint, ref or store URL that is not allowed."""
+    """A namespace, key, checkpoint, ref or store URL is not allowed."""
 
 
 class NotSerializable(StateException, TypeError):
-    """A value that would not come back equal. `path` says where in it, such as `$.tasks[3].due`."""
+    """A value would not come back equal. `path` is the place in it, such as `$.tasks[3].due`."""
 
     def __init__(self, message: str, hint: Hint = "", path: str = "$") -> None:
         super().__init__(message, hint)
@@ -125,19 +126,19 @@ class NotSerializable(StateException, TypeError):
 
 
 class Conflict(StateException, RuntimeError):
-    """Another writer was there first: an expected revision is not the present one. Nothing was written."""
+    """Another writer came first: the present revision is not the expected one. Nothing was written."""
 
 
 class ReadOnly(StateException, PermissionError):
-    """A write to what was opened, or can only be opened, for reading."""
+    """The store is open for reading only, or can only be read."""
 
 
 class Damaged(StateException, ValueError):
-    """What is stored is not what was written. It is left where it is; `recover()` mends what can be mended."""
+    """The stored data differs from what was written. It stays in place; `recover()` repairs what it can."""
 
 
 class BackendError(StateException, OSError):
-    """The backend answered, and refused: no space, no permission, wrong setting. Trying again would not help."""
+    """The backend refused: no space, no permission, a wrong setting. A retry would not help."""
 
 
 class BackendUnavailable(BackendError, ConnectionError):
@@ -145,4 +146,4 @@ class BackendUnavailable(BackendError, ConnectionError):
 
 
 class CommitUnknown(BackendUnavailable):
-    """The connection was lost after a commit was sent: it may or may not have been applied."""
+    """The connection was lost after a commit was sent. The commit may or may not be applied."""

@@ -1,4 +1,4 @@
-"""What the product talks about: entries, commits, checkpoints, changes, and the names they may have."""
+"""Define the types that users see: entries, commits, checkpoints, changes, reports, and the names they may have."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Absent(Enum):
-    """The type of `ABSENT`. Stands for "no value", since `None` is a value."""
+    """Be the type of `ABSENT`, which means "no value", since `None` is a value."""
 
     ABSENT = "ABSENT"
 
@@ -32,7 +32,7 @@ ABSENT: Final = Absent.ABSENT
 
 
 class Entry(Struct, frozen=True):
-    """A key's value with the revision that wrote it, when, and when it goes (`None`: it stays)."""
+    """Hold a key's value with the revision that wrote it, the time, and the expiry (`None`: it never expires)."""
 
     key: str
     value: Any
@@ -42,16 +42,16 @@ class Entry(Struct, frozen=True):
 
     @property
     def ttl(self) -> float | None:
-        """Seconds left until the entry expires; `None` without an expiry."""
+        """Return the seconds left until the entry expires; `None` without an expiry."""
         return None if self.expires is None else max(0.0, (self.expires - datetime.now(UTC)).total_seconds())
 
 
 class Commit(Struct, frozen=True):
-    """One atomic set of writes and deletes.
+    """Describe one atomic set of writes and deletes.
 
-    `keys` counts the keys it wrote or deleted. The three last fields are there for undo and redo: `position` is the
-    revision whose content this commit brought back, `forward` the one that a redo would bring back, and `behind` the
-    commit that tells what a redo after that would do. All are 0 in an ordinary commit.
+    `keys` counts the keys written or deleted. The last three fields serve undo and redo, and are 0 in an ordinary
+    commit. `position` is the revision whose content this commit restored. `forward` is the revision that a redo would
+    restore. `behind` is the commit that records the redo after that.
     """
 
     revision: int
@@ -64,13 +64,14 @@ class Commit(Struct, frozen=True):
     behind: int = 0
 
 
-CheckpointKind = Literal["named", "auto", "safety"]  # by a person; without a name; by an act, of the state before it
+CheckpointKind = Literal["named", "auto", "safety"]
 
 
 class Checkpoint(Struct, frozen=True):
-    """A name for a revision. `current` is false where the name has since moved on: `name@REVISION` still reads it.
+    """Name a revision.
 
-    `kind` tells who named it: `"named"` a person, `"auto"` nobody, `"safety"` an act, before it changed the state.
+    `current` is false if the name has moved on since: `name@REVISION` still reads this state. `kind` tells who named
+    the checkpoint: `"named"` a person, `"auto"` nobody, `"safety"` an act, before it changed the state.
     """
 
     name: str
@@ -82,7 +83,7 @@ class Checkpoint(Struct, frozen=True):
 
     @property
     def ref(self) -> str:
-        """What `at=` takes to read exactly this one."""
+        """Return the ref that reads exactly this checkpoint."""
         return self.name if self.current else f"{self.name}@{self.revision}"
 
 
@@ -90,7 +91,7 @@ Kind = Literal["added", "removed", "changed"]
 
 
 class PathChange(NamedTuple):
-    """One difference inside a value: where (a JSON Pointer, RFC 6901), what kind, and both sides."""
+    """Describe a difference inside a value: a JSON Pointer (RFC 6901), the kind, and both sides."""
 
     path: str
     kind: Kind
@@ -99,7 +100,7 @@ class PathChange(NamedTuple):
 
 
 class Problem(Struct, frozen=True):
-    """One finding of `recover()`: what it is about, what was found, and what was done about it."""
+    """Describe damage that `recover()` found: the subject, the damage, the action taken, and whether it is repaired."""
 
     subject: str
     found: str
@@ -108,7 +109,7 @@ class Problem(Struct, frozen=True):
 
 
 class RecoveryReport(Struct, frozen=True):
-    """What `recover()` found. `ok` is true when nothing is left that could not be mended."""
+    """Report what `recover()` found and did. `ok` is true if all damage is repaired."""
 
     namespace: str
     revision: int
@@ -117,7 +118,7 @@ class RecoveryReport(Struct, frozen=True):
 
     @property
     def ok(self) -> bool:
-        """Whether the namespace is sound now."""
+        """Return whether the namespace is sound now."""
         return all(problem.mended for problem in self.problems)
 
 
@@ -125,11 +126,10 @@ Severity = Literal["error", "warning", "note"]
 
 
 class Finding(Struct, frozen=True):
-    """One finding of `doctor()`: what it is about, what was found, what that means, and what to do about it.
+    """Describe a finding of `doctor()`: the subject, what was found, what that means, and what to do about it.
 
-    An `error` is damage, or something that could not be read: what is stored may be wrong, or missing. A `warning`
-    is sound as it is and may lose state some day; a `note` is good to know. `code` names the kind of the finding for
-    programs, and stays the same when the words change.
+    An `error` is damage, or data that could not be read. A `warning` is sound data at risk. A `note` is information.
+    `code` names the kind of the finding for programs, and stays the same when the words change.
     """
 
     severity: Severity
@@ -141,12 +141,12 @@ class Finding(Struct, frozen=True):
 
     @property
     def remedy(self) -> str:
-        """What to do about it, as text."""
+        """Return what to do about the finding, as text."""
         return hint_text(self.next_step)
 
 
 class DoctorReport(Struct, frozen=True):
-    """What `doctor()` found. `ok` is true where no finding is an error."""
+    """Report what `doctor()` found. `ok` is true if no finding is an error."""
 
     namespace: str
     revision: int
@@ -154,67 +154,67 @@ class DoctorReport(Struct, frozen=True):
 
     @property
     def ok(self) -> bool:
-        """Whether the namespace is sound."""
+        """Return whether the namespace is sound."""
         return not any(finding.severity == "error" for finding in self.findings)
 
 
 class ProgressMessage(str):
-    """How far a long act is, as text for a person, with the numbers in it: `done` of `total`, 0 where not known."""
+    """Tell the progress of a long act as text, with its numbers: `done` of `total`, 0 if not known."""
 
     __slots__ = ("done", "total")
     done: int
     total: int
 
     def __new__(cls, text: str, done: int = 0, total: int = 0) -> ProgressMessage:
-        """The text, and the numbers in it."""
+        """Make a message of a text and the numbers in it."""
         message = super().__new__(cls, text)
         message.done, message.total = done, total
         return message
 
     @classmethod
     def of(cls, done: int, total: int, what: str, subject: str = "") -> ProgressMessage:
-        """`SUBJECT: 1,000 of 5,000 WHAT`."""
+        """Make the message `SUBJECT: 1,000 of 5,000 WHAT`."""
         return cls(f"{subject}{': ' if subject else ''}{done:,} of {total:,} {what}", done, total)
 
     def about(self, subject: str) -> ProgressMessage:
-        """The same with what it is about before it."""
+        """Return the same message with a subject before it."""
         return ProgressMessage(f"{subject}: {self}", self.done, self.total)
 
 
 def now() -> int:
-    """Microseconds since 1970, UTC: the clock of every stored time."""
+    """Return microseconds since 1970, UTC: the clock of every stored time."""
     return _time.time_ns() // 1000
 
 
 def to_datetime(micros: int) -> datetime:
-    """Microseconds since 1970 as an aware UTC datetime; exact, unlike `fromtimestamp`."""
+    """Convert microseconds since 1970 to an aware UTC datetime; exact, unlike `fromtimestamp`."""
     return _EPOCH + timedelta(microseconds=micros)
 
 
 def to_micros(moment: datetime) -> int:
-    """Reverse of `to_datetime`; a naive time is taken as UTC, as the older formats meant it."""
+    """Convert a datetime to microseconds; a naive time is UTC, as the older formats meant it."""
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def parse_time(text: str) -> int:
-    """ISO 8601 text as microseconds.
+    """Convert ISO 8601 text to microseconds.
 
     Raises:
-        ValueError: not a time.
+        ValueError: the text is not a time.
 
     """
     return to_micros(datetime.fromisoformat(text))
 
 
 def format_time(micros: int) -> str:
-    """Microseconds as ISO 8601 with its zone, such as `2026-01-31T09:00:00.000001+00:00`."""
+    """Format microseconds as ISO 8601 with the zone, such as `2026-01-31T09:00:00.000001+00:00`."""
     return to_datetime(micros).isoformat()
 
 
 def is_name(name: str) -> bool:
-    """Whether a namespace or checkpoint may have this name."""
+    """Return whether a namespace or checkpoint may have this name."""
     return 1 <= len(name) <= 128 and name[0] != "." and _NAME.issuperset(name)
 
 
@@ -222,7 +222,7 @@ def check_name(name: object, what: str) -> str:
     """Return `name` if a namespace or checkpoint may have it.
 
     Raises:
-        InvalidName: it may not; the message says why.
+        InvalidName: the name is not allowed; the message says why.
 
     """
     if not isinstance(name, str):
@@ -236,10 +236,10 @@ def check_name(name: object, what: str) -> str:
 
 
 def check_checkpoint(name: object) -> str:
-    """As `check_name`, and not something that a ref already means.
+    """Return `name` if a checkpoint may have it: a name that is not a ref of its own.
 
     Raises:
-        InvalidName: it may not be a checkpoint's name.
+        InvalidName: the name is not allowed.
 
     """
     text = check_name(name, "checkpoint")
@@ -249,10 +249,10 @@ def check_checkpoint(name: object) -> str:
 
 
 def check_key(key: object) -> str:
-    """Return `key` if it may be one.
+    """Return `key` if it is a valid key.
 
     Raises:
-        InvalidName: not a string, empty, holds NUL or a lone surrogate, or over 1,024 bytes of UTF-8.
+        InvalidName: the key is not a string, is empty, holds NUL or a lone surrogate, or is over 1,024 bytes of UTF-8.
 
     """
     if not isinstance(key, str):
@@ -271,7 +271,7 @@ def check_key(key: object) -> str:
 
 
 def is_key(key: object) -> TypeGuard[str]:
-    """Whether `key` may be one."""
+    """Return whether `key` is a valid key."""
     try:
         check_key(key)
     except InvalidName:
@@ -280,7 +280,7 @@ def is_key(key: object) -> TypeGuard[str]:
 
 
 class ParsedRef(NamedTuple):
-    """A parsed ref: a checkpoint's `name`, or `None` for live and plain numbers; a `revision`; steps `back`."""
+    """Hold a parsed ref: a checkpoint's `name` (`None`: live or a number), a `revision`, and steps `back`."""
 
     name: str | None
     revision: int | None
@@ -291,15 +291,15 @@ _REF = r"(?a)(?P<base>[\w.-]+)(?:@(?P<revision>\d{1,18}))?(?:~(?P<back>\d{1,18})
 
 
 def parse_ref(ref: object) -> ParsedRef:
-    """`live`, `live~3`, `NAME`, `NAME@REVISION` or a revision number.
+    """Parse `live`, `live~3`, `NAME`, `NAME@REVISION` or a revision number.
 
     Raises:
-        InvalidName: it is none of these.
+        InvalidName: it is not a ref.
 
     """
     if isinstance(ref, int) and not isinstance(ref, bool) and ref >= 0:
         return ParsedRef(None, ref, 0)
-    import re  # here, since a plain load needs no pattern
+    import re  # imported here: a plain load needs no pattern
 
     match = re.fullmatch(_REF, ref) if isinstance(ref, str) else None
     if match is None:

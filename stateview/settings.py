@@ -1,24 +1,24 @@
-"""Which store and namespace are meant: what was given, the environment, the folder's `stateview.toml`, or the default.
+"""Choose the store and namespace: by arguments, the environment, the folder's `stateview.toml`, or the default.
 
-    store = "sqlite:.claude/state"       # a URL, or one of the names below
+    store = "sqlite:.claude/state"       # a URL, or a named store below
     namespace = "workflow-123"
     theme = "nord"                       # of the dashboard
-    redact = ["*token*", "*password*"]   # what the dashboard shows masked
+    redact = ["*token*", "*password*"]   # the dashboard masks these
 
-    [keys]                               # of the dashboard: an action and what is pressed for it
+    [keys]                               # of the dashboard: an action and the keys to press for it
     app.quit = "q"
     main.restore = ["r", "f5"]
 
-    [safety]                             # the checkpoints before_… that restore and others make: those go at the
-    keep = 20                            # next restore that are not among the last 20, and
-    days = 30                            # older than 30 days
+    [safety]                             # retention of the before_… checkpoints that restore creates
+    keep = 20                            # always keep the newest 20
+    days = 30                            # and everything younger than 30 days
 
     [stores.prod]
     url = "redis://:${REDIS_PASSWORD}@db.example:6379/0"
-    namespace = "build"                  # for this store, instead of the one above
-    read_only = true                     # refuse every write there
+    namespace = "build"                  # for this store, instead of the namespace above
+    read_only = true                     # refuse every write to this store
 
-A relative path counts from the folder of the file. The file is sought from the working folder upwards.
+A relative path counts from the folder of the file. The file is searched from the working folder upwards.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 class Target(NamedTuple):
-    """A store URL with its passwords in place, a namespace, and whether the file says to write nothing there."""
+    """Hold a store URL with its passwords, a namespace, and whether the file forbids writes."""
 
     store: str
     namespace: str
@@ -52,7 +52,7 @@ class Target(NamedTuple):
 
 
 class CheckpointRetention(NamedTuple):
-    """How long safety checkpoints are kept: the last `keep` of them, and those of the last `days`."""
+    """Say how long safety checkpoints are kept: the last `keep`, and those of the last `days`."""
 
     keep: int = 20
     days: int = 30
@@ -62,24 +62,26 @@ class CheckpointRetention(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """A `stateview.toml`: where it is, and what it says. Empty where there is none."""
+    """Hold a `stateview.toml`: its path, and its values. Empty without a file."""
 
     path: str
     values: dict[str, Any]
 
     @property
     def folder(self) -> str:
-        """The folder that relative paths count from."""
+        """Return the folder that relative paths count from."""
         return os.path.dirname(self.path)
 
     def check(self) -> Settings:
-        """Itself, if it says nothing that is not known: a word that is ignored may have been one about safety."""
+        """Return the settings if every word in them is known. An ignored word could be one about safety."""
         tables = [("", self.values, _TOP)]
         stores = self.values.get("stores")
         if isinstance(safety := self.values.get("safety"), dict):
             tables.append((" in [safety]", safety, _SAFETY))
         if isinstance(stores, dict):
-            tables += [(f" in [stores.{name}]", one, _STORE) for name, one in stores.items() if isinstance(one, dict)]
+            tables += [
+                (f" in [stores.{name}]", store, _STORE) for name, store in stores.items() if isinstance(store, dict)
+            ]
         for where, table, known in tables:
             for name, value in table.items():
                 if name not in known:
@@ -101,42 +103,42 @@ class Settings(NamedTuple):
         return self
 
     def of_store(self, name: str, what: str) -> Any:
-        """What the table of a named store says of something; None where it says nothing."""
+        """Return a setting of a named store; None if it is not set."""
         store = self.values.get("stores", {}).get(name)
         return store.get(what) if isinstance(store, dict) else None
 
     def stores(self) -> dict[str, str]:
-        """The named stores: name to URL, variables not yet put in."""
-        found = self.values.get("stores", {})
-        if not isinstance(found, dict):
+        """Return the named stores: name to URL, without the values of variables."""
+        tables = self.values.get("stores", {})
+        if not isinstance(tables, dict):
             raise InvalidName(f"{self.path}: 'stores' must be a table", 'Write [stores.NAME] with url = "…"')
-        out = {}
-        for name, store in found.items():
+        urls = {}
+        for name, store in tables.items():
             url = store.get("url") if isinstance(store, dict) else store
             if not isinstance(url, str):
                 raise InvalidName(f"{self.path}: store {name!r} has no url", f'Write [stores.{name}] with url = "…"')
-            out[name] = url
-        return out
+            urls[name] = url
+        return urls
 
     def redact(self) -> tuple[str, ...]:
-        """Patterns of what is to be shown masked."""
+        """Return the patterns of keys and members that the dashboard masks."""
         return tuple(self.values.get("redact", ()))
 
     def safety(self) -> CheckpointRetention:
-        """How long safety checkpoints are kept."""
+        """Return how long safety checkpoints are kept."""
         return CheckpointRetention(**self.values.get("safety", {}))
 
     def theme(self) -> str | None:
-        """The name of the dashboard's theme."""
+        """Return the name of the dashboard's theme."""
         return self.text("theme")
 
     def keys(self) -> dict[str, tuple[str, ...]]:
-        """What is pressed for an action, by the action's name."""
-        found = _dotted(self.values.get("keys", {}))
-        return {name: (one,) if isinstance(one, str) else tuple(one) for name, one in found}
+        """Return the keys to press for each action, by the action's name."""
+        bindings = _dotted(self.values.get("keys", {}))
+        return {name: (pressed,) if isinstance(pressed, str) else tuple(pressed) for name, pressed in bindings}
 
     def text(self, name: str) -> str | None:
-        """A top-level string."""
+        """Return a top-level string, None if it is not set."""
         value = self.values.get(name)
         if value is not None and not isinstance(value, str):
             raise InvalidName(f"{self.path}: {name!r} must be a string")
@@ -144,7 +146,7 @@ class Settings(NamedTuple):
 
 
 def _dotted(table: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Names and values, where TOML takes a name with dots that is not quoted for tables in tables."""
+    """Yield names and values; TOML reads a dotted name without quotes as nested tables."""
     for name, value in table.items():
         if isinstance(value, dict):
             yield from _dotted(value, f"{before}{name}.")
@@ -153,14 +155,15 @@ def _dotted(table: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]
 
 
 def _are_strings(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def find(folder: str | None = None) -> Settings:
-    """The nearest `stateview.toml` from a folder upwards.
+    """Find the nearest `stateview.toml` from a folder upwards.
 
     Raises:
-        InvalidName: it is there, and is not valid TOML.
+        InvalidName: the file is not valid TOML, or holds an unknown word.
+        ReadOnly: the file cannot be read.
 
     """
     folder = os.path.abspath(folder or os.getcwd())
@@ -183,10 +186,10 @@ def find(folder: str | None = None) -> Settings:
 
 
 def resolve_target(store: str | None = None, namespace: str | None = None) -> Target:
-    """The store and namespace meant: each as given, else the environment's, else the file's, else the default.
+    """Choose the store and namespace: the argument, else the environment, else the file, else the default.
 
     Raises:
-        InvalidName: a name that is no store, or a variable that is not set.
+        InvalidName: a name is not a store, or a variable is not set.
 
     """
     store = store or os.environ.get("STATEVIEW_STORE")
@@ -194,17 +197,17 @@ def resolve_target(store: str | None = None, namespace: str | None = None) -> Ta
     bare = store is not None and is_bare(store)
     if (bare or (store and ":" in store)) and namespace:
         return Target(str(store), namespace)
-    found = find()
+    settings = find()
     folder, read_only = "", False
     if store is None:
-        store, folder = found.text("store") or f"json:{DEFAULT_ROOT}", found.folder
-    named = found.stores()
+        store, folder = settings.text("store") or f"json:{DEFAULT_ROOT}", settings.folder
+    named = settings.stores()
     if store in named:
-        namespace = namespace or found.of_store(store, "namespace")
-        read_only = bool(found.of_store(store, "read_only"))
-        store, folder = named[store], found.folder
+        namespace = namespace or settings.of_store(store, "namespace")
+        read_only = bool(settings.of_store(store, "read_only"))
+        store, folder = named[store], settings.folder
     elif ":" not in store and not is_bare(store):
-        known = f"; {found.path} names {', '.join(sorted(named))}" if named else ""
+        known = f"; {settings.path} names {', '.join(sorted(named))}" if named else ""
         raise InvalidName(
             f"{store!r} is neither a store URL nor a store of a {FILE}{known}",
             "Use json, sqlite, redis, json:PATH, sqlite:PATH or redis://HOST:PORT/DB",
@@ -213,7 +216,7 @@ def resolve_target(store: str | None = None, namespace: str | None = None) -> Ta
     if folder and kind_of(parse_store(store)).in_folder:
         kind, _, path = store.partition(":")
         store = f"{kind}:{os.path.relpath(os.path.join(folder, os.path.expanduser(path or DEFAULT_ROOT)))}"
-    return Target(store, namespace or found.text("namespace") or "default", read_only)
+    return Target(store, namespace or settings.text("namespace") or "default", read_only)
 
 
 def _value(match: re.Match[str]) -> str:
@@ -226,19 +229,19 @@ def _value(match: re.Match[str]) -> str:
 
 
 def save_target(store: str, namespace: str, folder: str = "") -> str:
-    """Make a store and namespace, as `choose` takes them, those of a folder, by default the working one.
+    """Write a store and namespace into a folder's `stateview.toml`, by default the working folder's; return its path.
 
-    What else its file says, comments included, stays. Returns the file's path.
+    The rest of the file stays, comments included.
 
     Raises:
-        InvalidName: a file that is not TOML.
+        InvalidName: the file is not valid TOML.
 
     """
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
     path = os.path.abspath(os.path.join(folder, FILE))
-    place = os.path.realpath(path)  # a link stays one
+    place = os.path.realpath(path)  # a link stays a link
     text = ""
     try:
         with open(path, encoding="utf-8", newline="") as file:
@@ -254,10 +257,10 @@ def save_target(store: str, namespace: str, folder: str = "") -> str:
     try:
         written = tomlkit.dumps(document)
         if text.count("\r\n") == text.count("\n") > 0:
-            written = re.sub("\r?\n", "\r\n", written)  # the lines that are new, too
+            written = re.sub("\r?\n", "\r\n", written)  # new lines end as the file's other lines do
         new = write_temporary(place, written.encode())
         if text:
-            os.chmod(new, stat.S_IMODE(os.stat(place).st_mode))  # it may hold passwords that not all may read
+            os.chmod(new, stat.S_IMODE(os.stat(place).st_mode))  # the file may hold passwords
         os.replace(new, place)
         fsync_folder(os.path.dirname(place))
     except OSError as error:
@@ -266,14 +269,14 @@ def save_target(store: str, namespace: str, folder: str = "") -> str:
 
 
 def switch_target(store: str, namespace: str) -> str:
-    """Make a store, as it is given in the working folder, that of whichever file counts here; returns its path."""
-    found = find()
-    named = found.stores()
+    """Write a store into the `stateview.toml` that applies here, and return its path."""
+    settings = find()
+    named = settings.stores()
     if store in named:
-        if found.of_store(store, "namespace") not in (None, namespace):  # which is heard before the folder's
+        if settings.of_store(store, "namespace") not in (None, namespace):  # the store's own namespace would win
             store = named[store]
-    elif found.folder and found.folder != os.getcwd():
+    elif settings.folder and settings.folder != os.getcwd():
         parsed = parse_store(store)
         if kind_of(parsed).in_folder:
-            store = f"{parsed.kind}:{os.path.relpath(parsed.place, found.folder)}"
-    return save_target(store, namespace, found.folder)
+            store = f"{parsed.kind}:{os.path.relpath(parsed.place, settings.folder)}"
+    return save_target(store, namespace, settings.folder)
