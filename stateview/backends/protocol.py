@@ -245,6 +245,8 @@ class Backend(Protocol):
     namespace: str
     rewrites_state: bool
     """Whether each commit writes the whole live state, so that many small commits cost more than a large one."""
+    editable_by_hand: bool
+    """Whether a person may edit the live state in a file, so that it can hold an edit that no commit has recorded."""
 
     def identity(self) -> StoreIdentity:
         """Where the namespace lies. Reads, and adopts nothing. O(1)."""

@@ -588,9 +588,9 @@ def test_a_migration_that_is_stopped_is_gone_on_with(
     other = new_store("sqlite")
     reached, go_on = threading.Event(), threading.Event()
 
-    import stateview.transfer.migrate as module
+    import stateview.transfer.staged_copy as module
 
-    original = module._Copy._put
+    original = module.StagedCopy._put
 
     def put(*given: Any, **more: Any) -> None:
         original(*given, **more)
@@ -598,7 +598,7 @@ def test_a_migration_that_is_stopped_is_gone_on_with(
             reached.set()
             go_on.wait(60)
 
-    monkeypatch.setattr(module._Copy, "_put", put)
+    monkeypatch.setattr(module.StagedCopy, "_put", put)
 
     async def flow(pilot: Pilot[None], app: Board) -> None:
         job = app.acts.start(["migrate", url, other])

@@ -29,7 +29,7 @@ from stateview.dashboard.widgets.line_input import LineInput
 from stateview.dashboard.widgets.namespace_list import Namespaces
 from stateview.errors import BackendUnavailable
 
-CALLS = ("commit", "commits", "count", "head", "namespaces", "read", "rows", "scan", "versions")
+CALLS = ("commit", "commits", "count", "head", "namespaces", "read", "list_keys", "scan", "versions")
 
 
 class Gate:

@@ -33,6 +33,7 @@ from stateview.backends.protocol import Backend, Head, StateAt
 from stateview.errors import BackendError, Conflict, Damaged, KeyNotFound, ReadOnly
 from stateview.transfer import migrate as migrating
 from stateview.transfer.migrate import MigrationProgress
+from stateview.transfer.staged_copy import StagedCopy
 
 __all__ = ["opened"]  # a fixture
 PAIRS = [(one, other) for one in KINDS for other in KINDS if one != other]
@@ -161,7 +162,7 @@ def test_all_namespaces(new_store: Stores, here: Path) -> None:
             state.save("k", name)
     with StateManager(target, "b") as state:
         state.save("mine", 1)
-    with pytest.raises(Conflict, match="another one: 1 key"):
+    with pytest.raises(Conflict, match="of another origin: 1 key"):
         stateview.migrate(source, target, all=True)
     assert StateManager(target, "b").namespaces() == ["b"]
     StateManager(target, "b").backend.drop()
@@ -290,13 +291,13 @@ def test_a_source_whose_writers_do_not_pause_is_copied_as_of_a_revision_and_the_
     store, place = new_store("sqlite"), new_store("sqlite")
     with StateManager(store, "main") as state:
         fill(state, 20)
-        original = migrating._Copy._is_still
+        original = StagedCopy._is_still
 
         def restless(copy: Any, head: Head) -> bool:
             state.save("tick", head.revision)
             return original(copy, head)
 
-        monkeypatch.setattr(migrating._Copy, "_is_still", restless)
+        monkeypatch.setattr(StagedCopy, "_is_still", restless)
         report = state.migrate_to(place)
         assert report.behind == state.revision - report.revision > 0
         copied = opened(place, "main")
@@ -308,7 +309,7 @@ def test_a_source_whose_writers_do_not_pause_is_copied_as_of_a_revision_and_the_
         ]
         assert both[0] == both[1]
         assert both[0]["tick"][1] == report.revision
-        monkeypatch.setattr(migrating._Copy, "_is_still", original)
+        monkeypatch.setattr(StagedCopy, "_is_still", original)
         report = state.migrate_to(place)
         assert (report.behind, report.revision) == (0, state.revision)
         assert look(opened(place, "main")) == look(state.backend)
@@ -416,7 +417,7 @@ def test_another_namespace_is_refused_and_forced_aside(target: str, new_store: S
         there.checkpoint("safe")
     with StateManager(store, "main") as state:
         fill(state, 20)
-        with pytest.raises(Conflict, match=r"another one: 1 key, 1 checkpoint, revision 1 of 20.*--force"):
+        with pytest.raises(Conflict, match=r"of another origin: 1 key, 1 checkpoint, revision 1 of 20.*--force"):
             state.migrate_to(place)
         assert opened(place, "main").get("mine") is not None
         report = state.migrate_to(place, force=True)
@@ -442,10 +443,10 @@ def test_a_later_state_of_the_same_is_refused_as_that(new_store: Stores, opened:
             state.migrate_to(place)
         for _ in range(3):
             state.save("k", 2)
-        with pytest.raises(Conflict, match="was this one once, and was written to since"):
+        with pytest.raises(Conflict, match="of the same origin, which seems to have been written to since"):
             state.migrate_to(place)
         other.compact()
-        with pytest.raises(Conflict, match="was this one once, and was written to since"):
+        with pytest.raises(Conflict, match="of the same origin, which seems to have been written to since"):
             state.migrate_to(place)
         assert other.load("k") == 1
         assert state.migrate_to(place, force=True).safety
@@ -496,18 +497,18 @@ def test_the_stage_of_another_source_is_begun_anew(store_url: str, new_store: St
 
 def test_a_source_that_is_not_there_or_is_the_destination(new_store: Stores, here: Path) -> None:
     store = new_store("json")
-    with pytest.raises(KeyNotFound, match=r"no namespace 'main' .*Look at the path"):
+    with pytest.raises(KeyNotFound, match=r"no namespace 'main' .*Check the path"):
         moved(store, new_store("sqlite"))
     with StateManager(store, "other") as state, pytest.raises(KeyNotFound, match="It has other: say which"):
         state.save("k", 1)
         moved(store, new_store("sqlite"))
     with StateManager(store, "main") as state:
         state.save("k", 1)
-    with pytest.raises(Conflict, match="the source itself"):
+    with pytest.raises(Conflict, match="both the source and the destination"):
         moved(store, store, force=True)
     path = store.partition(":")[2]
     os.symlink(path, here / "link")
-    with pytest.raises(Conflict, match="the source itself"):
+    with pytest.raises(Conflict, match="both the source and the destination"):
         moved(store, "json:link", force=True)
 
 
@@ -540,7 +541,7 @@ def test_a_redis_by_another_name_is_the_source_itself(info: str, writing: bool, 
         names = set(admin.keys("*"))
         for other in (store.replace("127.0.0.1", "localhost"), f"{store}?socket_timeout=9"):
             for words in ({"force": True}, {"dry_run": True}, {"dry_run": True, "force": True}, {"switch": True}):
-                with pytest.raises(Conflict, match="the source itself"):
+                with pytest.raises(Conflict, match="both the source and the destination"):
                     moved(store, other, **words)
         ended.set()
         if writing:
@@ -579,9 +580,9 @@ def test_a_node_of_a_cluster_is_the_cluster(here: Path) -> None:
         with StateManager(node, "main") as state:
             fill(state, 20)
         for other in (f"redis+cluster{node[5:]}", node.replace("127.0.0.1", "localhost")):
-            with pytest.raises(Conflict, match="the source itself"):
+            with pytest.raises(Conflict, match="both the source and the destination"):
                 moved(node, other, force=True)
-            with pytest.raises(Conflict, match="the source itself"):
+            with pytest.raises(Conflict, match="both the source and the destination"):
                 moved(other, node, force=True)
 
 
@@ -593,7 +594,7 @@ def test_a_folder_by_another_name_is_the_source_itself(kind: str, here: Path) ->
     (here / "b").mkdir()
     (here / "b" / "main").symlink_to(here / "a" / "main")
     for words in ({"force": True}, {"dry_run": True}):
-        with pytest.raises(Conflict, match="the source itself"):
+        with pytest.raises(Conflict, match="both the source and the destination"):
             moved(f"{kind}:a", f"{kind}:b", **words)
     (here / "c").mkdir()
     mount = ["unshare", "-rm", "sh", "-c", 'mount --bind a c && exec "$@"', "sh"]
@@ -604,7 +605,7 @@ def test_a_folder_by_another_name_is_the_source_itself(kind: str, here: Path) ->
     if allowed:
         words = [*mount, *MIGRATE, f"{kind}:a", f"{kind}:c", "-n", "main", "--force"]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
-        assert (done.returncode, "the source itself" in done.stderr) == (4, True)
+        assert (done.returncode, "both the source and the destination" in done.stderr) == (4, True)
     with StateManager(f"{kind}:a", "main") as state:
         assert look(state.backend) == before
 
@@ -678,7 +679,7 @@ def test_what_is_written_to_the_destination_while_it_is_compared_is_no_damage(ta
     with StateManager(store, "main") as state, StateManager(place, "main") as other:
         fill(state, 20)
         state.migrate_to(place)
-        with pytest.raises(Conflict, match=r"later state of this one.*Go on there") as caught:
+        with pytest.raises(Conflict, match=r"later state.*Go on there") as caught:
             moved(store, place, progress=once("comparing", lambda: other.save("after", "new")))
         assert not isinstance(caught.value, Damaged)
         assert other.load("after") == "new"
@@ -701,7 +702,7 @@ def test_a_source_that_goes_while_it_is_copied_is_said_to_be_gone(
                 for _ in range(20):
                     state.save("another", 1)
 
-        said = "replaced while it was read.*begins anew" if anew else "removed while it was read.*nothing to move"
+        said = "replaced during the migration.*starts over" if anew else "removed during the migration.*No data is left"
         with pytest.raises(Conflict, match=said) as caught:
             moved(store, place, progress=once(doing, go))
         assert "goes on with" not in str(caught.value)
@@ -779,7 +780,7 @@ def test_a_full_disk_is_an_error_after_which_it_goes_on(target: str, new_store: 
     assert done.returncode == 3, done.stderr
     assert "Traceback" not in done.stderr
     assert "othing was changed" not in done.stderr
-    assert "goes on with as much of the copy as is safe" in done.stderr
+    assert "resumes as much of the copy as is safe" in done.stderr
     assert opened(place, "main").namespaces() == []
     moved(store, place)
     assert content(opened(place, "main")) == content(opened(store, "main"))
@@ -796,7 +797,7 @@ def test_a_copy_that_differs_is_found_and_removed(
     store, place = new_store("sqlite"), new_store(target)
     with StateManager(store, "main") as state:
         fill(state, 50)
-        original = migrating._Copy._put
+        original = StagedCopy._put
 
         def put(copy: Any, versions: Any = (), commits: Any = (), marks: Any = None, forget: Any = ()) -> None:
             from msgspec.structs import replace
@@ -820,11 +821,11 @@ def test_a_copy_that_differs_is_found_and_removed(
                 commits[0] = replace(commits[0], author="another")
             original(copy, versions, commits, marks, forget)
 
-        monkeypatch.setattr(migrating._Copy, "_put", put)
+        monkeypatch.setattr(StagedCopy, "_put", put)
         with pytest.raises(Damaged, match=r"read back from .* is not what was copied.*was removed"):
             state.migrate_to(place)
         assert opened(place, "main").namespaces() == []
-        monkeypatch.setattr(migrating._Copy, "_put", original)
+        monkeypatch.setattr(StagedCopy, "_put", original)
         assert not state.migrate_to(place).resumed
         assert look(opened(place, "main")) == look(state.backend)
 
@@ -834,7 +835,7 @@ def test_a_byte_of_the_stage_that_changes_is_found(
     target: str, new_store: Stores, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, place = new_store("sqlite"), new_store(target)
-    original = migrating._Copy._staged
+    original = StagedCopy._staged
 
     def staged(copy: Any, head: Head) -> Backend:
         stage = original(copy, head)
@@ -856,11 +857,11 @@ def test_a_byte_of_the_stage_that_changes_is_found(
     with StateManager(store, "main") as state:
         fill(state, 50)
         state.save("needle", "NEEDLE")
-        monkeypatch.setattr(migrating._Copy, "_staged", staged)
+        monkeypatch.setattr(StagedCopy, "_staged", staged)
         with pytest.raises(Damaged, match="was removed"):
             state.migrate_to(place)
         assert opened(place, "main").namespaces() == []
-        monkeypatch.setattr(migrating._Copy, "_staged", original)
+        monkeypatch.setattr(StagedCopy, "_staged", original)
         assert state.migrate_to(place).keys
         assert look(opened(place, "main")) == look(state.backend)
 
@@ -873,7 +874,7 @@ def test_what_is_there_already_is_compared_too(new_store: Stores, opened: Opened
         with redis.Redis.from_url(place) as client:
             name = "stateview:{main}:live"
             client.hset(name, "after", client.hget(name, "after").replace(b"null", b"true"))
-        with pytest.raises(Damaged, match="at this very revision, but not the same"):
+        with pytest.raises(Damaged, match="at the same revision with other content"):
             state.migrate_to(place)
 
 

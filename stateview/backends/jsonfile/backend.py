@@ -110,6 +110,7 @@ class JSONBackend:
 
     kind = "json"
     rewrites_state = True
+    editable_by_hand = True
 
     def __init__(
         self, root: str, namespace: str, *, read_only: bool = False, history: int = 10_000, timeout: float = 10.0

@@ -97,6 +97,7 @@ class RedisBackend:
 
     kind = "redis"
     rewrites_state = False
+    editable_by_hand = False
 
     def __init__(
         self, url: str, shown: str, namespace: str, *, read_only: bool = False, history: int = 10_000,

@@ -114,6 +114,7 @@ class SQLiteBackend:
 
     kind = "sqlite"
     rewrites_state = False
+    editable_by_hand = False
 
     def __init__(
         self, root: str, namespace: str, *, read_only: bool = False, history: int = 10_000, timeout: float = 10.0,

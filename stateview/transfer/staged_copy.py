@@ -1,0 +1,248 @@
+"""Copy a namespace into the staging area of its destination, catch up with its writers, and compare the copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+
+from ..backends.protocol import Backend, CheckpointRecord, Head, StagedImport, StateAt, StoredVersion
+from ..errors import NOTHING_CHANGED, Conflict, HistoryPruned, StateException
+from ..model import Commit
+from .migration_check import check_same
+from .migration_report import MigrationProgress, OnMigrationProgress, ProgressRate
+from .verify import (
+    KEYS_PER_CALL,
+    PageDigest,
+    Verification,
+    VerificationError,
+    VerificationReport,
+    as_of,
+    page_digest,
+    pages,
+    place,
+    prefetch,
+    reading_back,
+)
+
+FORMAT = 1  # of the resume point
+MAX_CATCH_UP_ROUNDS = 10  # before the comparison
+MAX_TAIL_ROUNDS = 10  # after the comparison, for commits made during it
+MAX_RESTARTS = 3  # of the copy, if the source prunes the history between two rounds
+COMMITS_PER_PAGE = 1000
+
+
+class ResumePoint(Struct):
+    """Say what the staging area holds, as its note.
+
+    It holds all versions of keys up to `after` (None: of all keys), as they were at `revision` or later, and the
+    commits up to `commits`. `floor` is the source's floor when the copy began. `keys` counts the live keys copied.
+    """
+
+    lineage: str
+    revision: int
+    floor: int
+    after: tuple[str, int] | None = ("", 0)
+    commits: int = 0
+    keys: int = 0
+    format: int = FORMAT
+
+
+_STAGE_CHANGED = "No visible data was changed"  # NOTHING_CHANGED is not true of the staging area
+
+
+class StagedCopy:
+    """Build a copy in the destination's staging area."""
+
+    def __init__(self, source: Backend, destination: Backend, report: OnMigrationProgress) -> None:
+        self._source, self._destination, self._tell = source, destination, report
+        self.receiver: StagedImport = destination.open_staging()
+        self.marks: list[CheckpointRecord] = []
+        self._parts: list[PageDigest] = []
+        self._changed: set[str] = set()  # keys whose page digests are out of date
+        self._loose = False  # whether the stage holds versions that the source has pruned
+        self._begun = False
+        self.resumed = False
+        self.moved = False  # whether the source was written to during the comparison
+
+    def __enter__(self) -> StagedCopy:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Release the destination, and add to an error that the copy can resume."""
+        if isinstance(error, StateException) and self._begun and not isinstance(error, VerificationError):
+            kept = tuple(_STAGE_CHANGED if step == NOTHING_CHANGED else step for step in error.next_steps)
+            error.next_steps = (*kept, "Run it again: it resumes as much of the copy as is safe")
+        try:
+            self.receiver.close()
+        except StateException:
+            if error is None:
+                raise  # otherwise the first error says more
+
+    def build(self) -> tuple[Head, VerificationReport]:
+        """Make the staging area equal to the source and compare it, so that only `finish` is left.
+
+        Raises:
+            Conflict: writers outrun the source's kept history. The staging area stays.
+            VerificationError: the copy differs from the source. The copy is removed.
+
+        """
+        for _ in range(MAX_RESTARTS):
+            try:
+                return self._build()
+            except HistoryPruned:  # the changes since the last round are pruned
+                self._begin()
+            except VerificationError as error:
+                self._check_source()
+                self.receiver.drop()
+                error.next_steps = (
+                    "The copy was removed, the source is unchanged", "Check the disk or the server, then try again",
+                )  # fmt: skip
+                raise
+        what = (
+            f"namespace {self._source.namespace!r} of {self._source.url} prunes its history faster than it can be read"
+        )
+        raise Conflict(what, "Stop its writers for a moment, or raise history=, then run it again")
+
+    def _check_source(self) -> None:
+        begun, self._begun = self._begun, False  # if the check fails, the copy cannot resume
+        check_same(self._source, Head(self._note.revision, lineage=self._note.lineage))
+        self._begun = begun
+
+    def _begin(self) -> None:
+        self.receiver.drop()
+        self.receiver = self._destination.open_staging()
+
+    def _build(self) -> tuple[Head, VerificationReport]:
+        self._parts, self._changed, self._loose, self.moved = [], set(), False, False
+        self._note = self._noted()
+        self._copy_all()
+        head = self._follow()
+        compared: VerificationReport | None = None
+        touched: list[str] = []
+        tails = 0
+        while True:
+            stage = self._staged(head)
+            check = Verification(self._source, stage, head, self.marks, self._destination.now())
+            if compared is None:
+                pace = ProgressRate(self._tell, self._source.namespace, "comparing", head.count)
+                compared = check.all(self._parts, sorted(self._changed), pace.reached)
+                forgotten = compared.forgotten
+            else:
+                forgotten = check.some(touched)
+            if forgotten and not self._loose:
+                self._loose, compared = True, None  # prune the stage too, then compare again
+                continue
+            tails += 1
+            if self._is_still(head) or tails == MAX_TAIL_ROUNDS:  # the compared state is whole, even if writers go on
+                return head, compared
+            self.moved = True
+            latest = self._source.head()
+            touched = self._catch_up(latest)
+            head = latest
+
+    def _noted(self) -> ResumePoint:
+        """Return what the staging area holds of this source; remove anything else from it."""
+        head = self._source.head()
+        stored = self.receiver.progress()
+        if stored is not None:
+            if stored.get("format") == FORMAT:
+                note = msgspec.convert(stored, ResumePoint)
+                if note.lineage == head.lineage and note.revision <= head.revision:
+                    self.resumed = self._begun = True
+                    return note
+            self._begin()
+        return ResumePoint(head.lineage, head.revision, head.floor)
+
+    def _put(
+        self, versions: Sequence[StoredVersion] = (), commits: Sequence[Commit] = (),
+        marks: Sequence[CheckpointRecord] | None = None,
+        forget: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        self.receiver.put(versions, commits, marks, note=msgspec.to_builtins(self._note), forget=forget)
+        self._begun = True
+
+    def _copy_all(self) -> None:
+        note = self._note
+        if note.after is None:
+            return
+        pace = ProgressRate(self._tell, self._source.namespace, "copying", self._source.head().count, note.keys)
+        for page in prefetch(pages(self._source, note.after)):
+            before, note.after = note.after, place(page[-1])
+            self._parts.append(page_digest(before, page))
+            note.keys += sum([1 for version in page if not version.until and version.value is not None])
+            # Two pages with versions of one key may be of two states. The key is copied again in the next round.
+            split = page[0].key == before[0]
+            self._put(
+                [version for version in page if version.key != before[0] or version.revision <= note.revision]
+                if split
+                else page
+            )
+            pace.reached(note.keys)
+        note.after = None
+
+    def _follow(self) -> Head:
+        """Catch up until the copy is complete or, with steady writers, nearly complete."""
+        for left in reversed(range(MAX_CATCH_UP_ROUNDS)):
+            head = self._source.head()
+            self._catch_up(head)
+            if self._is_still(head) or not left:
+                break
+        return head
+
+    def _is_still(self, head: Head) -> bool:
+        if self._marks_at(head) != self.marks:
+            return False
+        now = self._source.head()
+        return (now.revision, now.time, now.floor, now.lineage) == (head.revision, head.time, head.floor, head.lineage)
+
+    def _marks_at(self, head: Head) -> list[CheckpointRecord]:
+        return [mark for mark in self._source.marks() if mark.revision <= head.revision]
+
+    def _catch_up(self, head: Head) -> list[str]:
+        """Copy again all keys written since the note, as of a head; return these keys.
+
+        The note stays until the last of them is copied. An interrupted catch-up repeats them all, which is harmless.
+        """
+        note = self._note
+        if head.lineage != note.lineage or head.revision < note.revision:
+            self._check_source()
+        keys = self._source.changed_keys(StateAt(note.revision, 0), StateAt(head.revision, 0))
+        for start in range(0, len(keys), KEYS_PER_CALL):
+            chunk = keys[start : start + KEYS_PER_CALL]
+            forget: Sequence[str] = chunk
+            for page in pages(self._source, keys=chunk):
+                self._put(as_of(page, head.revision), forget=forget)
+                forget = ()
+            if forget:  # the source keeps no version of these keys
+                self._put(forget=forget)
+            done = min(len(keys), start + KEYS_PER_CALL)
+            self._tell(MigrationProgress(self._source.namespace, "catching up with", done, len(keys)))
+        if self._source.head().floor > head.revision:
+            raise HistoryPruned("the state that was just read is pruned")
+        self._put_commits(head)
+        marks = self._marks_at(head)
+        self._loose = self._loose or head.floor > note.floor or not set(self.marks) <= set(marks)
+        self.marks = marks
+        note.revision = head.revision
+        self._put(marks=self.marks)
+        self._changed.update(keys)
+        return keys
+
+    def _put_commits(self, head: Head) -> None:
+        low, below = self._note.commits, head.revision + 1
+        while page := self._source.commits(COMMITS_PER_PAGE, below):
+            if new := [commit for commit in page if commit.revision > low]:
+                self._put(commits=new)
+            below = page[-1].revision
+            if len(new) < len(page):
+                break
+        self._note.commits = head.revision
+
+    def _staged(self, head: Head) -> Backend:
+        with reading_back(self._destination.url):
+            stage = self.receiver.staged(head)
+            if self._loose:
+                stage.compact(head.floor)
+            return stage
