@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import redis
 import redis_servers
+import stress
+from hypothesis import HealthCheck, settings
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -21,9 +23,18 @@ KINDS = ("json", "sqlite", *(REDIS or ("redis",)))
 DATABASES = 16  # of a server; a test may have as many stores at once
 
 
+# Chosen by --hypothesis-profile. In the gate the random tests take the same turns for every change.
+_COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": "CI" in os.environ}
+settings.register_profile("default", max_examples=60, **_COMMON)
+settings.register_profile("stress", max_examples=600, **_COMMON)
+settings.load_profile("default")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, which else run alone at the end."""
-    items.sort(key=lambda item: item.path.stem != "test_machine")
+    """Mark the stress tests, and begin with the longest, which would run alone at the end."""
+    stress.mark(items)
+    items.sort(key=lambda item: item.path.stem != "test_stateful")
 
 
 @pytest.fixture(scope="session")

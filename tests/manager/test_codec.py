@@ -10,7 +10,7 @@ import pickle
 import uuid
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stateview import codec
@@ -41,7 +41,6 @@ def nested(depth, inner=None):
     return value
 
 
-@settings(max_examples=500, deadline=None)
 @given(values)
 def test_what_is_encoded_comes_back_equal_and_of_the_same_types(value):
     data = codec.encode(value)
@@ -51,13 +50,11 @@ def test_what_is_encoded_comes_back_equal_and_of_the_same_types(value):
     assert strict(codec.decode(codec.pretty(data))) == strict(value)
 
 
-@settings(max_examples=300, deadline=None)
 @given(values, values)
 def test_canonical_bytes_are_equal_exactly_for_the_same_json(one, other):
     assert (codec.canonical(one) == codec.canonical(other)) == (strict(one) == strict(other))
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.dictionaries(text, values, max_size=6))
 def test_canonical_bytes_do_not_know_the_order_of_keys(value):
     assert codec.canonical(dict(reversed(value.items()))) == codec.canonical(value)
@@ -340,7 +337,6 @@ def test_hostile_bytes_are_damage_and_no_crash(data):
     assert isinstance(caught.value, ValueError)
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=40) | values.map(codec.encode), st.data())
 def test_any_bytes_are_decoded_or_damage(data, draw):
     if data:

@@ -7,7 +7,7 @@ import time
 
 import jsonpatch
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import stateview
@@ -33,7 +33,6 @@ values = st.recursive(
 lists = st.lists(st.integers(0, 4) | st.lists(st.integers(0, 2), max_size=2), max_size=12)
 
 
-@settings(max_examples=600, deadline=None)
 @given(values | lists, values | lists)
 def test_a_patch_gives_exactly_the_other_value(before, after):
     patch = json_patch(before, after)
@@ -43,7 +42,6 @@ def test_a_patch_gives_exactly_the_other_value(before, after):
     assert (not compare(before, after)) == (not patch) == (kept[0] == kept[1])
 
 
-@settings(max_examples=300, deadline=None)
 @given(values, st.data())
 def test_every_path_points_at_what_it_says(before, data):
     after = data.draw(st.just(copy.deepcopy(before)) | values)
@@ -90,7 +88,6 @@ def merged(before, after, taken, was="", at=""):
 nested = st.lists(st.integers(0, 3) | st.lists(st.integers(0, 3) | st.lists(st.integers(0, 2), max_size=3), max_size=4))
 
 
-@settings(max_examples=800, deadline=None)
 @given(values | lists | nested, values | lists | nested, st.data())
 def test_any_choice_of_the_changes_is_made_and_the_rest_is_left(before, after, data):
     changes = [SIGNS[change.kind] + change.path for change in compare(before, after)]
@@ -105,7 +102,6 @@ def test_any_choice_of_the_changes_is_made_and_the_rest_is_left(before, after, d
     assert (canonical(before), canonical(after)) == kept
 
 
-@settings(max_examples=300, deadline=None)
 @given(values | lists | nested, values | lists | nested, st.integers(0, 20))
 def test_the_first_few_changes_are_the_first_few_operations_of_the_patch(before, after, count):
     chosen = [SIGNS[change.kind] + change.path for change in compare(before, after)][:count]
@@ -151,7 +147,6 @@ def test_a_pointer_of_no_change_is_an_error_that_names_it(pointer):
         apply_selected([1, 2, 3], [1, 3], ["/1", pointer])
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=40), st.lists(st.integers(0, 5), max_size=40))
 def test_align_covers_both_sides_in_order(before, after):
     check_codes(before, after, align(before, after))
@@ -277,7 +272,6 @@ def test_pointers_find_or_are_absent():
             resolve_pointer(value, pointer)
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.text("ab\n\r", max_size=60), st.text("ab\n\r", max_size=60))
 def test_both_texts_can_be_rebuilt_from_a_line_diff(before, after):
     if before != after:
@@ -361,7 +355,6 @@ operations = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
 @given(operations, operations)
 def test_a_patch_of_states_gives_exactly_the_other_state(tmp_path_factory, first, second):
     for kind in ("json", "sqlite"):
