@@ -1,31 +1,46 @@
-"""The form in which values are stored: the seam that every value passes on its way into a store and out of it."""
+"""The stored form of values: every value is packed on its way into a store, and unpacked on its way out."""
 
 from __future__ import annotations
 
 
 class StoredValues:
-    """Turns an encoded value into the form that is stored, and back. This class stores values as they are.
+    """Convert encoded values to their stored form and back. This class stores the encoded value itself.
 
-    A backend has one such object. It calls `pack` for each value that it is about to write, and `unpack` for each
-    stored value before anything outside the backend sees it. Whatever moves inside the store (a live value that becomes
-    a superseded version, a copy, a recovered row) stays in its stored form.
+    A backend has one such object. It calls `pack` for each value that it writes. It calls `unpack` for each stored
+    value before any code outside the backend sees the value. Values that move inside the store keep their stored form:
+    a live value that becomes a superseded version, a copy, a recovered row.
 
-    The stored form is JSON on one line, in UTF-8, since JSON files and SQLite's text hold it. `unpack` of what `pack`
-    gave is the same bytes again. Both are safe to call from several threads.
+    The stored form is compact JSON in UTF-8, spelt as `codec.encode` spells it. JSON files and SQLite store it as text.
+    `unpack(pack(value, key), key, revision)` is `value`. Both methods are safe to call from several threads.
     """
 
     plain = True
     """Whether the stored form is the encoded value itself, so that SQL, Lua and `jq` may look into it."""
 
     def pack(self, value: bytes, key: str) -> bytes:  # noqa: ARG002
-        """The stored form of an encoded value of a key. O(its size)."""
+        """Return the stored form of an encoded value.
+
+        Args:
+            value: the encoded value.
+            key: its key. The stored form may be valid for this key only.
+
+        Cost: O(size of the value).
+
+        """
         return value
 
     def unpack(self, stored: bytes, key: str, revision: int) -> bytes:  # noqa: ARG002
-        """The encoded value of a stored form, which a revision of a key holds. O(its size).
+        """Return the encoded value of a stored form.
+
+        Args:
+            stored: the stored form.
+            key: the key that holds it.
+            revision: the revision that wrote it, for the error message.
 
         Raises:
-            Damaged: it is not what `pack` gave for this key.
+            Damaged: `pack` did not return these bytes for this key.
+
+        Cost: O(size of the value).
 
         """
         return stored

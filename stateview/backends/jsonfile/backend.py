@@ -55,7 +55,9 @@ from ..protocol import (
     StoreIdentity,
     SupersededVersion,
     Version,
+    Write,
 )
+from ..stored_values import PLAIN, StoredValues
 from . import document
 from .history import (
     CheckpointEntry,
@@ -105,7 +107,9 @@ class JSONBackend:
         read_only: never write, not even to adopt older data or take in an edit by hand.
         history: superseded versions are kept for this many revisions at least.
         timeout: seconds to wait for another writer.
+        values: the stored form of values.
 
+    All values in memory and in the files are in their stored form. Methods that take or return values convert them.
     """
 
     kind = "json"
@@ -113,8 +117,9 @@ class JSONBackend:
     editable_by_hand = True
 
     def __init__(
-        self, root: str, namespace: str, *, read_only: bool = False, history: int = 10_000, timeout: float = 10.0
-    ) -> None:
+        self, root: str, namespace: str, *, read_only: bool = False, history: int = 10_000, timeout: float = 10.0,
+        values: StoredValues = PLAIN,
+    ) -> None:  # fmt: skip
         self.root = os.path.abspath(root)
         self.url = f"json:{root}"
         self.namespace = namespace
@@ -124,6 +129,7 @@ class JSONBackend:
         self.read_only = read_only
         self.keep = history
         self.timeout = timeout
+        self.values = values
         self._mutex = threading.RLock()
         self._locked = False
         self._live: _LoadedState | None = None
@@ -164,18 +170,43 @@ class JSONBackend:
         if live is None or live.signature is None or live.signature != self._signature():
             live = self._refresh()
         version = live.entries.get(key)
-        return version if version is not None and (not version.expires or version.visible(now())) else None
+        if version is None or (version.expires and not version.visible(now())):
+            return None
+        return version if self.values.plain else self._unpacked(version)
 
     def read(self, keys: Iterable[str], at: StateAt | None = None) -> dict[str, Version]:
         """See `Backend.read`."""
         if at is None:
             entries, moment = self._refresh().entries, now()
             found = ((key, entries.get(key)) for key in keys)
-            return {key: version for key, version in found if version is not None and version.visible(moment)}
+            return {
+                key: self._unpacked(version)
+                for key, version in found
+                if version is not None and version.visible(moment)
+            }
         with self._mutex:
             history = self._past(at.revision)
             past = ((key, history.version_at(key, at)) for key in keys)
-            return {key: version for key, version in past if version is not None}
+            return {key: self._unpacked(version) for key, version in past if version is not None}
+
+    def _unpacked(self, version: Version) -> Version:
+        """Return a version with its encoded value instead of the stored form."""
+        if self.values.plain or version.value is None:
+            return version
+        value = self.values.unpack(version.value, version.key, version.revision)
+        return msgspec.structs.replace(version, value=value)
+
+    def _packed(self, request: CommitRequest) -> CommitRequest:
+        """Return a request with the stored forms of its values."""
+        if self.values.plain:
+            return request
+        writes = {
+            key: write
+            if write.value is None
+            else msgspec.structs.replace(write, value=self.values.pack(write.value, key))
+            for key, write in request.writes.items()
+        }
+        return msgspec.structs.replace(request, writes=writes)
 
     def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: StateAt | None = None) -> list[Version]:
         """See `Backend.scan`. O(limit), of a past state O(keys passed over); O(keys log keys) after a new key."""
@@ -187,14 +218,14 @@ class JSONBackend:
                     if not key.startswith(prefix) or len(out) == limit:
                         break
                     if (version := live.entries[key]).visible(moment):
-                        out.append(version)
+                        out.append(self._unpacked(version))
                 return out
             history = self._past(at.revision)
             for key in _from(history.sorted_keys(), prefix, after):
                 if not key.startswith(prefix) or len(out) == limit:
                     break
                 if (found := history.version_at(key, at)) is not None:
-                    out.append(found)
+                    out.append(self._unpacked(found))
         return out
 
     def list_keys(
@@ -204,7 +235,7 @@ class JSONBackend:
         """See `Backend.list_keys`. O(skip + limit), of a past state O(keys passed over)."""
         with self._mutex:
             found = self._visible(*key_range(prefix, after, before), at, backwards)
-            page = [_row(version) for version in islice(found, skip, skip + limit)]
+            page = [_row(self._unpacked(version)) for version in islice(found, skip, skip + limit)]
         return page[::-1] if backwards else page
 
     def count(self, low: str = "", high: str = "", at: StateAt | None = None) -> int:
@@ -243,7 +274,8 @@ class JSONBackend:
         """See `Backend.versions`."""
         with self._mutex:
             found = self._past().versions.get(key, [])
-            return [version for version in reversed(found) if not below or version.revision < below][:limit]
+            newest = (version for version in reversed(found) if not below or version.revision < below)
+            return [self._unpacked(version) for version in islice(newest, limit)]
 
     def commits(self, limit: int = 100, below: int = 0) -> list[Commit]:
         """See `Backend.commits`."""
@@ -264,7 +296,7 @@ class JSONBackend:
         from .transfer import dump
 
         with self._mutex:
-            return dump(self._past(), after, limit, keys)
+            return dump(self._past(), after, limit, keys, self.values)
 
     def open_staging(self) -> StagedImport:
         """See `Backend.open_staging`."""
@@ -415,6 +447,7 @@ class JSONBackend:
         head = Head(line.rev, line.time, len(before), line.floor, line.lineage)
         live = _LoadedState(signature, head, dict(before), line)
         batch = CommitRequest(writes=document.edits(before, edited), reason="edited outside")
+        self._check_edits(batch.writes, line.rev + 1)
         if self.read_only:
             for key, write in batch.writes.items():
                 if write.value is None:
@@ -432,11 +465,23 @@ class JSONBackend:
         assert self._live is not None
         return self._live
 
+    def _check_edits(self, writes: dict[str, Write], revision: int) -> None:
+        """Raise `Damaged` if a value that was edited by hand is not in the stored form."""
+        for key, write in writes.items():
+            if write.value is not None:
+                try:
+                    self.values.unpack(write.value, key, revision)
+                except Damaged as error:
+                    raise Damaged(
+                        f"{self.state_path}: the entry {key[:60]!r}: {error.message}", error.next_steps
+                    ) from error
+
     def _adopt(self, data: bytes, signature: Signature | None) -> _LoadedState | None:
         """There is no history: nothing yet, or data of an older format."""
         older = document.legacy_commits(self.root, self.namespace, data if signature is not None else None)
         if not older:
             return _LoadedState(None, Head(), {})
+        older = [self._packed(batch) for batch in older]
         if not self.read_only:
             if not self._locked:
                 return None
@@ -502,6 +547,7 @@ class JSONBackend:
     def commit(self, batch: CommitRequest) -> Head:
         """See `Backend.commit`. O(keys); three fsyncs."""
         self._check_writable()
+        batch = self._packed(batch)
         with self._lock():
             live = self._refresh()
             check_base(batch, self.namespace, live.head.revision)
@@ -708,7 +754,7 @@ class JSONBackend:
         from .maintenance import past
 
         with self._mutex:
-            return past(self._past(), after, limit)
+            return past(self._past(), after, limit, self.values)
 
     def disk_usage(self, gone: Iterable[tuple[str, int]] = ()) -> DiskUsage | None:
         """See `Backend.disk_usage`. O(files)."""

@@ -7,12 +7,13 @@ from bisect import bisect_left
 
 from ..common import file_error, remove
 from ..protocol import CheckpointRecord, DiskUsage, SupersededVersion
+from ..stored_values import StoredValues
 from .history import History, digest
 
 LINE_OVERHEAD_BYTES = 75  # bytes of a version's line in the history, beside its key and value
 
 
-def past(history: History, after: tuple[str, int], limit: int) -> list[SupersededVersion]:
+def past(history: History, after: tuple[str, int], limit: int, values: StoredValues) -> list[SupersededVersion]:
     """See `Backend.superseded`."""
     keys = history.sorted_keys()
     out: list[SupersededVersion] = []
@@ -25,9 +26,10 @@ def past(history: History, after: tuple[str, int], limit: int) -> list[Supersede
                 continue
             if len(out) == limit:
                 return out
-            size = len(version.value or b"")
+            stored = version.value or b""
+            size = len(stored) if values.plain or not stored else len(values.unpack(stored, key, version.revision))
             until = 0 if last else versions[number + 1].revision
-            line = size + len(key.encode()) + LINE_OVERHEAD_BYTES
+            line = len(stored) + len(key.encode()) + LINE_OVERHEAD_BYTES
             out.append(SupersededVersion(key, version.revision, until, size, version.value is None, line))
     return out
 

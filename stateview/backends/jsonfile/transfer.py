@@ -20,6 +20,7 @@ from ...model import Commit, now, to_datetime, to_micros
 from ..common import file_error, fsync_folder, remove, temporary
 from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StateAt, StoredVersion, Version
 from ..staging import StagingFolder, import_underway_error, set_aside
+from ..stored_values import StoredValues
 from . import document
 from .history import (
     BaseVersion,
@@ -52,7 +53,9 @@ class _StagedBatch(Struct, omit_defaults=True):
     marks: list[CheckpointEntry] | None = None
 
 
-def dump(history: History, after: tuple[str, int], limit: int, keys: Iterable[str] | None) -> list[StoredVersion]:
+def dump(
+    history: History, after: tuple[str, int], limit: int, keys: Iterable[str] | None, values: StoredValues
+) -> list[StoredVersion]:
     """See `Backend.versions_page`."""
     names = history.sorted_keys() if keys is None else sorted(set(keys))
     out: list[StoredVersion] = []
@@ -65,10 +68,11 @@ def dump(history: History, after: tuple[str, int], limit: int, keys: Iterable[st
             if len(out) >= limit or size >= PAGE_BYTES:
                 return out
             until = versions[number + 1].revision if number + 1 < len(versions) else 0
-            out.append(
-                StoredVersion(version.key, version.value, version.revision, version.time, version.expires, until)
-            )
-            size += len(version.value or b"")
+            value = version.value
+            if value is not None:
+                value = values.unpack(value, version.key, version.revision)
+                size += len(value)
+            out.append(StoredVersion(version.key, value, version.revision, version.time, version.expires, until))
     return out
 
 
@@ -165,7 +169,7 @@ class JSONReceiver:
         """See `Receiver.put`. O(what is given)."""
         put = _StagedBatch(note, list(forget))
         for one in versions:
-            value = UNSET if one.value is None else Raw(one.value)
+            value = UNSET if one.value is None else Raw(self._backend.values.pack(one.value, one.key))
             put.versions.append(BaseVersion(one.key, one.revision, one.time, one.expires, value))
         for commit in commits:
             line = CommitRecord(commit.revision, to_micros(commit.time), "", reason=commit.reason, author=commit.author)
@@ -195,7 +199,9 @@ class JSONReceiver:
 
         self._settle(head)
         if self._reader is None:
-            self._reader = JSONBackend(self._stage.parent, STAGE, timeout=self._backend.timeout)
+            self._reader = JSONBackend(
+                self._stage.parent, STAGE, timeout=self._backend.timeout, values=self._backend.values
+            )
         return self._reader
 
     def _settle(self, head: Head) -> None:
