@@ -252,7 +252,7 @@ def save_target(store: str, namespace: str, folder: str = "") -> str:
     except (TOMLKitError, UnicodeDecodeError) as error:
         raise InvalidName(f"{path} is not valid TOML: {error}", "Mend it, or remove it") from error
     document["store"], document["namespace"] = store, namespace
-    from .backends.common import file_error, fsync_folder, write_temporary
+    from .backends.durable_files import file_error, fsync_folder, write_temporary
 
     try:
         written = tomlkit.dumps(document)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from .backends import open_backend
+from .backends.key_ranges import prefix_end
 from .backends.protocol import (
     SUMMARY_BYTES,
     Backend,
@@ -30,7 +31,6 @@ from .backends.protocol import (
     StoredVersion,
     Version,
     Write,
-    prefix_end,
 )
 from .errors import Conflict, Damaged, HistoryPruned, ReadOnly
 

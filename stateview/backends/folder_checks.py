@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 
 from ..errors import Hint, NextStep
 from ..model import Finding
-from .common import DAMAGED, TEMPORARY, file_error, is_network_filesystem
+from .durable_files import DAMAGED, TEMPORARY, file_error
+from .namespace_folders import is_network_filesystem
 from .staging import ASIDE, NOT_SHOWN, REPLACED, UNFINISHED
 
 FREE_SPACE_FACTOR = 2  # times the size of the files that should be free on the disk

@@ -17,6 +17,7 @@ from msgspec import Struct
 from ..model import Commit, Finding, RecoveryReport
 
 SUMMARY_BYTES = 160
+MAX_EXPIRED_PER_COMMIT = 100  # expired entries that one commit deletes, so that no commit takes long because of them
 PAGE_BYTES = 8_000_000  # bytes of values, after which a page of `dump` ends
 
 ProgressText = Callable[[str], None]  # what is being done, for a person; what it raises ends the act
@@ -80,15 +81,6 @@ class KeySummary(Struct, frozen=True):
     revision: int
     time: int
     expires: int = 0
-
-
-def prefix_end(prefix: str) -> str:
-    """The first string after all that start with a prefix, in code point order; "" where there is none."""
-    stem = prefix.rstrip("\U0010ffff")
-    if not stem:
-        return ""
-    last = ord(stem[-1]) + 1
-    return stem[:-1] + chr(0xE000 if last == 0xD800 else last)  # past the surrogates, which no key holds
 
 
 class StateAt(Struct, frozen=True):

@@ -7,8 +7,9 @@ import shutil
 import time
 from contextlib import ExitStack
 
-from ..errors import BackendUnavailable, Conflict
-from .common import file_error, file_lock, fsync_folder, temporary
+from ..errors import BackendUnavailable
+from .conflicts import staging_locked_error
+from .durable_files import file_error, file_lock, fsync_folder, temporary
 
 LOCK = "receiver.lock"
 ASIDE = "before-migrate-"
@@ -24,16 +25,6 @@ _OWN = {
 UNFINISHED = "a copy into this namespace that is not finished"
 NOT_SHOWN = "it is under way, or was ended; nobody is shown any of it"
 REPLACED = "what a migration replaced, kept"
-
-
-def namespace_exists_error(url: str, namespace: str, hint: str = "Wait for its end, or end it") -> Conflict:
-    """Another receiver has the destination."""
-    return Conflict(f"a copy into namespace {namespace!r} of {url} is under way", hint)
-
-
-def import_underway_error(url: str, namespace: str, revision: int) -> Conflict:
-    """A namespace is where the copy was to go."""
-    return Conflict(f"namespace {namespace!r} of {url} is there already, at revision {revision}")
 
 
 class StagingFolder:
@@ -53,7 +44,7 @@ class StagingFolder:
         try:
             self._held.enter_context(file_lock(os.path.join(self.folder, LOCK), 0))
         except BackendUnavailable as error:
-            raise namespace_exists_error(url, os.path.basename(folder)) from error
+            raise staging_locked_error(url, os.path.basename(folder)) from error
         except OSError as error:
             raise file_error(error, self.folder) from error
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from .. import codec
-from ..backends.common import base_conflict_error
+from ..backends.conflicts import base_conflict_error
 from ..backends.protocol import Backend, CheckpointRecord, CheckpointWrite, CommitRequest, Head, StateAt, Version, Write
 from ..errors import Conflict, HistoryPruned, KeyNotFound, RefNotFound, see
 from ..model import Commit, check_key, to_datetime

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .. import codec
-from ..backends.common import history_pruned_error
+from ..backends.conflicts import history_pruned_error
 from ..backends.protocol import Backend, CheckpointRecord, Head, KeySummary, StateAt, Version
 from ..errors import KeyNotFound, RefNotFound, see
 from ..model import ABSENT, Checkpoint, Entry, check_key, is_key, parse_ref, to_datetime

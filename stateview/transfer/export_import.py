@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from .. import codec
-from ..backends.common import fsync_folder, remove, temporary
+from ..backends.durable_files import fsync_folder, remove, temporary
 from ..backends.protocol import (
     Backend,
     CheckpointRecord,

@@ -12,7 +12,8 @@ import pytest
 import redis
 from conftest import REDIS
 
-from stateview.backends.protocol import CheckpointWrite, CommitRequest, Write, prefix_end
+from stateview.backends.key_ranges import prefix_end
+from stateview.backends.protocol import CheckpointWrite, CommitRequest, Write
 from stateview.testing import KEYS, BackendContract, Open, save, state
 
 

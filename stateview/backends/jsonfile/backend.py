@@ -7,6 +7,7 @@ moment the line is whole the commit counts: whoever finds state.json one commit 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from bisect import bisect_left, bisect_right
@@ -20,27 +21,21 @@ from msgspec import Raw, Struct
 
 from ...errors import BackendError, Damaged, ReadOnly, StateException
 from ...model import Commit, Finding, RecoveryReport, now
-from ..common import (
-    MAX_EXPIRED_PER_COMMIT,
-    check_base,
-    checkpoint_conflict_error,
-    encodable_bound,
+from ..conflicts import check_preconditions, history_pruned_error
+from ..durable_files import (
     file_error,
     file_lock,
-    folder_identity,
-    folders_with,
     fsync_folder,
-    history_pruned_error,
-    key_conflict_error,
-    key_range,
     makedirs_durable,
     remove,
     remove_stale_temporary_files,
-    warn_user,
-    watch_fork,
     write_temporary,
 )
+from ..fork import watch_fork
+from ..key_ranges import encodable_bound, key_range
+from ..namespace_folders import folder_identity, folders_with
 from ..protocol import (
+    MAX_EXPIRED_PER_COMMIT,
     SUMMARY_BYTES,
     CheckpointRecord,
     CommitRequest,
@@ -378,7 +373,7 @@ class JSONBackend:
             fsync_folder(self.folder)
         except OSError as error:
             raise file_error(error, self.state_path) from error
-        warn_user(f"{self.state_path} did not show revision {line.rev}, whose process was ended; it does now")
+        _warn_user(f"{self.state_path} did not show revision {line.rev}, whose process was ended; it does now")
         return _LoadedState(self._signature(), live.head, live.entries, line, live.keys, live.blocks)
 
     def _read(self) -> _LoadedState | None:
@@ -457,7 +452,7 @@ class JSONBackend:
             return live
         if batch.writes:
             changed = f"{len(batch.writes)} key{'s' if len(batch.writes) > 1 else ''}"
-            warn_user(
+            _warn_user(
                 f"{self.state_path} was edited outside; taken in as revision {line.rev + 1} ({changed})"
                 " - 'stateview undo' takes it back"
             )
@@ -550,24 +545,23 @@ class JSONBackend:
         batch = self._packed(batch)
         with self._lock():
             live = self._refresh()
-            check_base(batch, self.namespace, live.head.revision)
             moment = now()
-            for key, expected in batch.expected.items():
-                found = live.entries.get(key)
-                revision = found.revision if found is not None and found.visible(moment) else 0
-                if revision != expected:
-                    raise key_conflict_error(key, expected, revision)
+
+            def live_revision(key: str) -> int:
+                version = live.entries.get(key)
+                return version.revision if version is not None and version.visible(moment) else 0
+
+            check_preconditions(
+                batch, self.namespace, live.head, live_revision=live_revision,
+                has_checkpoint=lambda name: any(mark.name == name for mark in self._past().marks),
+                is_kept=lambda revision: self._past().is_kept(revision),
+            )  # fmt: skip
             self._apply(live, batch)
             return self.head()
 
     def _apply(self, live: _LoadedState, batch: CommitRequest) -> None:
         """Write a batch that is known to fit, and put the new state in place of `live`."""
         history = self._past() if batch.marks or batch.unmarks else None
-        for mark in batch.marks:
-            if mark.fresh and any(mark.name == old.name for old in self._past().marks):
-                raise checkpoint_conflict_error(mark.name)
-            if mark.revision is not None:
-                self._past(mark.revision)
         moment = max(now(), live.head.time + 1)
         line = self._line(live.line, self._with_expired(live, batch, moment), live.head.revision,
                           live.head.revision + bool(batch.writes), batch.time or moment)  # fmt: skip
@@ -793,6 +787,10 @@ class JSONBackend:
         from .doctor import examine
 
         return examine(self, say)
+
+
+def _warn_user(text: str) -> None:
+    print(f"stateview: {text}", file=sys.stderr, flush=True)
 
 
 def _text_at(history: History, point: StateAt) -> bytes:

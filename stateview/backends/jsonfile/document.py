@@ -12,7 +12,7 @@ from msgspec import Raw, Struct
 from ... import codec
 from ...errors import NOTHING_CHANGED, Damaged, InvalidName, NextStep, NotSerializable, StateException, run
 from ...model import check_checkpoint, check_key, format_time, now, parse_time, to_micros
-from ..common import file_error
+from ..durable_files import file_error
 from ..protocol import CheckpointWrite, CommitRequest, Version, Write
 
 RECOVER = run("recover", after=": it keeps the damaged file and mends from the history")

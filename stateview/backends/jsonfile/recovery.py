@@ -17,7 +17,13 @@ from msgspec import Raw
 
 from ...errors import Damaged, InvalidName
 from ...model import Commit, Problem, RecoveryReport, check_checkpoint, now, to_datetime, to_micros
-from ..common import backup_damaged_file, fsync_folder, makedirs_durable, remove_stale_temporary_files, write_temporary
+from ..durable_files import (
+    backup_damaged_file,
+    fsync_folder,
+    makedirs_durable,
+    remove_stale_temporary_files,
+    write_temporary,
+)
 from ..protocol import CheckpointRecord, StateAt, Version
 from . import document
 from .history import (

@@ -17,9 +17,10 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ...errors import BackendError
 from ...model import Commit, now, to_datetime, to_micros
-from ..common import file_error, fsync_folder, remove, temporary
+from ..conflicts import destination_exists_error
+from ..durable_files import file_error, fsync_folder, remove, temporary
 from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StateAt, StoredVersion, Version
-from ..staging import StagingFolder, import_underway_error, set_aside
+from ..staging import StagingFolder, set_aside
 from ..stored_values import StoredValues
 from . import document
 from .history import (
@@ -253,7 +254,7 @@ class JSONReceiver:
             with backend._lock():
                 there, kept = backend.head(), ""
                 if there.lineage and not over:
-                    raise import_underway_error(backend.url, backend.namespace, there.revision)
+                    raise destination_exists_error(backend.url, backend.namespace, there.revision)
                 if there.lineage or os.path.isdir(os.path.join(stage.parent, "checkpoints")):
                     kept = set_aside(stage.parent, ("state.json", "history.jsonl", "checkpoints"))
                 os.rename(stage.path("history.jsonl"), backend.history_path)

@@ -26,18 +26,16 @@ from redis.exceptions import (
 from ... import codec
 from ...errors import NOTHING_CHANGED, BackendError, CommitUnknown, Damaged, ReadOnly, StateException, run
 from ...model import Commit, Finding, RecoveryReport, check_checkpoint, check_key, now, to_datetime
-from ..common import (
-    LARGE_ROW_BYTES,
-    LargeRowCache,
+from ..conflicts import (
     base_conflict_error,
     check_base,
     checkpoint_conflict_error,
-    encodable_bound,
     history_pruned_error,
     key_conflict_error,
-    key_range,
-    watch_fork,
 )
+from ..fork import watch_fork
+from ..key_ranges import encodable_bound, key_range
+from ..large_rows import LARGE_ROW_BYTES, LargeRowCache
 from ..protocol import (
     SUMMARY_BYTES,
     CheckpointRecord,

@@ -19,8 +19,9 @@ from redis.exceptions import ResponseError
 
 from ...errors import Conflict, Damaged, run
 from ...model import Commit, to_micros
+from ..conflicts import destination_exists_error, staging_locked_error
 from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StoredVersion
-from ..staging import ASIDE, import_underway_error, namespace_exists_error
+from ..staging import ASIDE
 from .client import encode_bulk
 from .scripts import _COMMON, KINDS, NAMES
 
@@ -229,7 +230,7 @@ class RedisReceiver:
         self._open = not held
         if held:
             hint = f"Wait for its end, or end it; if it was killed, another can begin in {held[1]} s"
-            raise namespace_exists_error(backend.url, backend.namespace, hint)
+            raise staging_locked_error(backend.url, backend.namespace, hint)
 
     def _eval(self, script: str, keys: list[str], *arguments: Any) -> Any:
         return self._backend._with_retry(lambda client: client.eval(script, len(keys), *keys, *arguments))
@@ -351,7 +352,7 @@ class RedisReceiver:
             backend._with_retry(lambda client: client.sadd(REGISTRY, backend.namespace))
         status, *said = self._eval(FINISH, keys, self._token, int(over), backend.namespace)
         if status == b"taken":
-            raise import_underway_error(backend.url, backend.namespace, int(said[0]))
+            raise destination_exists_error(backend.url, backend.namespace, int(said[0]))
         if status == b"lost":
             raise self._lost()
         if backend._tracking is not None:

@@ -19,26 +19,14 @@ import apsw
 
 from ...errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged, ReadOnly, StateException
 from ...model import Commit, Finding, RecoveryReport, now, to_datetime
-from ..common import (
-    MAX_EXPIRED_PER_COMMIT,
-    LargeRowCache,
-    check_base,
-    checkpoint_conflict_error,
-    encodable_bound,
-    file_error,
-    file_lock,
-    folder_identity,
-    folders_with,
-    fsync_folder,
-    history_pruned_error,
-    key_conflict_error,
-    key_range,
-    remove,
-    remove_stale_temporary_files,
-    temporary,
-    watch_fork,
-)
+from ..conflicts import check_preconditions, history_pruned_error
+from ..durable_files import file_error, file_lock, fsync_folder, remove, remove_stale_temporary_files, temporary
+from ..fork import watch_fork
+from ..key_ranges import encodable_bound, key_range
+from ..large_rows import LargeRowCache
+from ..namespace_folders import folder_identity, folders_with
 from ..protocol import (
+    MAX_EXPIRED_PER_COMMIT,
     CheckpointRecord,
     CommitRequest,
     DiskUsage,
@@ -498,10 +486,7 @@ class SQLiteBackend:
 
     def _check_kept(self, db: apsw.Connection, revision: int) -> None:
         head = self._head(db)
-        if revision > head.revision or (
-            revision < head.floor
-            and db.execute("SELECT 1 FROM marks WHERE revision = ? LIMIT 1", (revision,)).fetchone() is None
-        ):
+        if not _is_kept(db, head, revision):
             raise history_pruned_error(self.namespace, revision, head.floor)
 
     def _keeps_nothing(self, at: StateAt | None) -> None:
@@ -620,14 +605,14 @@ class SQLiteBackend:
             last, time, count, overdue, floor, lineage = self._stored(db)
             head = Head(last, time, count - overdue, floor, lineage)
             due = 0 if overdue else db.execute(_DUE).get or _TOP
-        check_base(batch, self.namespace, head.revision)
-        moment = max(moment, head.time + 1)
-        for key, expected in batch.expected.items():
-            row = db.execute("SELECT revision, expires FROM entries WHERE key = ?", (key,)).fetchone()
-            revision = 0 if row is None or 0 < row[1] <= moment else row[0]
-            if revision != expected:
-                raise key_conflict_error(key, expected, revision)
-        moment = batch.time or moment
+        clock = max(moment, head.time + 1)
+        check_preconditions(
+            batch, self.namespace, head,
+            live_revision=lambda key: _live_revision(db, key, clock),
+            has_checkpoint=lambda name: bool(db.execute("SELECT count(*) FROM marks WHERE name = ?", (name,)).get),
+            is_kept=lambda revision: _is_kept(db, head, revision),
+        )  # fmt: skip
+        moment = batch.time or clock
         if batch.marks or batch.unmarks:
             self._write_marks(db, batch, head, moment)
         if not batch.writes:
@@ -686,11 +671,6 @@ class SQLiteBackend:
         return 1 - was_there
 
     def _write_marks(self, db: apsw.Connection, batch: CommitRequest, head: Head, moment: int) -> None:
-        for mark in batch.marks:
-            if mark.fresh and db.execute("SELECT 1 FROM marks WHERE name = ?", (mark.name,)).fetchone():
-                raise checkpoint_conflict_error(mark.name)
-            if mark.revision is not None:
-                self._check_kept(db, mark.revision)
         for name, revision in batch.unmarks:
             schema.delete_mark(db, name, revision)
         for mark in batch.marks:
@@ -781,3 +761,17 @@ class SQLiteBackend:
 def _point(head: Head, at: StateAt | None) -> tuple[StateAt, bool]:
     """The state to read, and whether anything was committed after it."""
     return (StateAt(_TOP, now()), False) if at is None else (at, at.revision < head.revision)
+
+
+def _live_revision(db: apsw.Connection, key: str, moment: int) -> int:
+    """Return the revision of a key's live entry; 0 if the key is absent or expired."""
+    row = db.execute("SELECT revision, expires FROM entries WHERE key = ?", (key,)).fetchone()
+    return 0 if row is None or 0 < row[1] <= moment else row[0]
+
+
+def _is_kept(db: apsw.Connection, head: Head, revision: int) -> bool:
+    """Return whether a state can be read at a revision."""
+    if revision > head.revision:
+        return False
+    names = "SELECT 1 FROM marks WHERE revision = ? LIMIT 1"
+    return revision >= head.floor or db.execute(names, (revision,)).fetchone() is not None

@@ -11,8 +11,8 @@ import apsw
 
 from ...errors import BackendUnavailable, Hint, NextStep, StateException, run
 from ...model import Finding
-from ..common import is_network_filesystem
 from ..folder_checks import could_not, examine_folder
+from ..namespace_folders import is_network_filesystem
 from ..protocol import ProgressText
 from . import page_checksums as pages
 from . import schema

@@ -6,7 +6,7 @@ from typing import Any
 
 import apsw
 
-from ..common import LARGE_ROW_BYTES, LargeRowCache
+from ..large_rows import LARGE_ROW_BYTES, LargeRowCache
 from ..protocol import SUMMARY_BYTES, Head, KeySummary, StateAt
 from .row_checksums import select
 

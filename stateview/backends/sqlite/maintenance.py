@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from ...errors import BackendError
-from ..common import file_error
+from ..durable_files import file_error
 from ..protocol import DiskUsage, ProgressCount, SupersededVersion
 from .row_checksums import select
 

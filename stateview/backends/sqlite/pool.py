@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from ...errors import Damaged
-from ..common import check_new
+from ..conflicts import check_new
 from ..protocol import CommitRequest, Head
 from .read_cache import ReadCache, open_cache
 

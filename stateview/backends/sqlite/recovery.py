@@ -12,7 +12,7 @@ import apsw
 
 from ...errors import Damaged, ReadOnly
 from ...model import Problem, RecoveryReport, now
-from ..common import backup_damaged_file, fsync_folder, remove, remove_stale_temporary_files, temporary
+from ..durable_files import backup_damaged_file, fsync_folder, remove, remove_stale_temporary_files, temporary
 from . import page_checksums as pages
 from . import schema
 from .row_checksums import KEY_COLUMN, TABLES, Row, checksum, first_corruption, read, row_checksum, until_checksum

@@ -11,7 +11,7 @@ import apsw
 from ... import codec
 from ...errors import NOTHING_CHANGED, BackendError, Damaged, run
 from ...model import check_checkpoint, check_key, now, parse_time
-from ..common import is_network_filesystem
+from ..namespace_folders import is_network_filesystem
 from ..protocol import CheckpointRecord, CheckpointWrite, CommitRequest, Write
 from . import page_checksums as pages
 from .row_checksums import row_checksum, select

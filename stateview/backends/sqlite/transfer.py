@@ -19,9 +19,10 @@ import msgspec
 
 from ...errors import BackendError, Damaged
 from ...model import Commit, to_micros
-from ..common import backup_damaged_file, file_error, file_lock, fsync_folder, remove
+from ..conflicts import destination_exists_error
+from ..durable_files import backup_damaged_file, file_error, file_lock, fsync_folder, remove
 from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StoredVersion
-from ..staging import StagingFolder, import_underway_error, set_aside
+from ..staging import StagingFolder, set_aside
 from . import page_checksums as pages
 from . import schema
 from .read_cache import TRUST_SECONDS
@@ -238,7 +239,7 @@ class SQLiteReceiver:
                 elif over:
                     kept = self._replace()
                 else:
-                    raise import_underway_error(backend.url, backend.namespace, there.revision)
+                    raise destination_exists_error(backend.url, backend.namespace, there.revision)
         except OSError as error:
             if isinstance(error, BackendError):
                 raise

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
-from ...backends.protocol import KeySummary, StateAt, prefix_end
+from ...backends.key_ranges import prefix_end
+from ...backends.protocol import KeySummary, StateAt
 from ...errors import StateException
 from ...manager import StateManager
 from ...states.view import Ref, resolve

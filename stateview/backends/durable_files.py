@@ -1,0 +1,192 @@
+"""Files that survive a crash: fsync, temporary files, locks, backups of damaged files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
+
+from ..errors import NOTHING_CHANGED, BackendError, BackendUnavailable, ReadOnly, StateException
+
+TEMPORARY = ".tmp-"
+DAMAGED = ".damaged-"
+LOCK_POLL_SECONDS = 0.002
+
+
+def file_error(error: OSError, path: str) -> StateException:
+    """Convert an error of the operating system. The message names the file, the hint gives the next step."""
+    what = f"{path}: {os.strerror(error.errno) if error.errno else error}"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ReadOnly(what, "Check who owns the folder, or open it with read_only=True (--read-only)")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return BackendError(what, (NOTHING_CHANGED, "Free some space and try again"))
+    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+        return BackendError(what, "A store is a folder; check its path")
+    return BackendError(what, NOTHING_CHANGED)
+
+
+def fsync_folder(path: str) -> None:
+    """Make the names in a folder durable. Without this call, a loss of power may undo a rename."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def makedirs_durable(path: str) -> None:
+    """Make a folder and its missing parents durably."""
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path) or "."
+    for folder in reversed(missing):
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            if not os.path.isdir(folder):
+                raise
+        fsync_folder(os.path.dirname(folder) or ".")
+
+
+def temporary(path: str) -> str:
+    """Return a path beside `path` that no other thread or process uses."""
+    return f"{path}{TEMPORARY}{os.getpid()}-{os.urandom(4).hex()}"
+
+
+def write_all(file: FileIO, data: bytes) -> None:
+    """Write all of `data` to an unbuffered file, of which one `write` may take only a part."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
+def write_temporary(path: str, data: bytes, mtime: int | None = None) -> str:
+    """Write `data` durably to a temporary file beside `path` and return its path. Leaves no file after an error.
+
+    Args:
+        path: the path that the caller renames the file to.
+        data: the content.
+        mtime: the modification time, in nanoseconds since 1970.
+
+    """
+    name = temporary(path)
+    try:
+        with open(name, "xb", buffering=0) as file:
+            write_all(file, data)
+            if mtime is not None:
+                os.utime(file.fileno(), ns=(mtime, mtime))
+            os.fsync(file.fileno())
+    except BaseException:
+        remove(name)
+        raise
+    return name
+
+
+def remove(path: str) -> None:
+    """Remove a file if it exists."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def temporary_owner(name: str) -> tuple[bool, str]:
+    """Return whether a file name is that of a temporary file, and the id of its process if this process runs."""
+    _, marker, tail = name.partition(TEMPORARY)
+    owner = tail.partition("-")[0]
+    return bool(marker), owner if owner.isdigit() and os.path.exists(f"/proc/{owner}") else ""
+
+
+def remove_stale_temporary_files(folder: str) -> list[str]:
+    """Remove the temporary files of processes that have ended, and return their names.
+
+    Call it under the folder's lock.
+    """
+    removed = []
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        is_temporary, owner = temporary_owner(name)
+        if is_temporary and not owner:
+            remove(os.path.join(folder, name))
+            removed.append(name)
+    return removed
+
+
+def backup_damaged_file(path: str) -> str:
+    """Give a damaged file a second name that holds the time, and return that. The caller replaces the first."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    name = f"{path}{DAMAGED}{stamp}"
+    while os.path.exists(name):
+        name = f"{path}{DAMAGED}{stamp}-{os.urandom(2).hex()}"
+    try:
+        os.link(path, name)
+    except OSError:  # a file system without links
+        import shutil
+
+        shutil.copy2(path, name)
+    return name
+
+
+@contextmanager
+def file_lock(path: str, timeout: float, create: bool = True) -> Iterator[None]:
+    """Hold the exclusive lock of a folder, by `flock` on a file in the folder that is never replaced.
+
+    Args:
+        path: the path of the lock file.
+        timeout: seconds to wait for the lock.
+        create: make the folder and the lock file if they are missing.
+
+    Raises:
+        BackendUnavailable: another process held the lock for `timeout` seconds.
+
+    """
+    import fcntl  # not on every platform: only where files are locked
+
+    deadline = time.monotonic() + timeout
+    while True:
+        if create:
+            makedirs_durable(os.path.dirname(path))
+        try:
+            flags = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
+            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            if create and time.monotonic() < deadline:  # another process dropped the folder after makedirs_durable
+                continue
+            raise
+        try:
+            _flock(descriptor, path, deadline, timeout)
+            if _is_at(descriptor, path):
+                try:
+                    yield
+                finally:
+                    # Closing alone would leave it locked while a child forked meanwhile holds a copy of the descriptor.
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _flock(descriptor: int, path: str, deadline: float, timeout: float) -> None:
+    import fcntl
+
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise BackendUnavailable(
+                    f"{path} has been locked by another process for {timeout:g} s", "Try again, or end that process"
+                ) from None
+            time.sleep(LOCK_POLL_SECONDS)
+
+
+def _is_at(descriptor: int, path: str) -> bool:
+    """Return whether the open lock file is still at its path. `drop` moves the folder away with its lock file."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,58 @@
+"""Objects that must be told of a fork, such as those that hold locks or connections."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Protocol
+from weakref import WeakSet
+
+
+class ForkAware(Protocol):
+    """An object with state that a child process must not share with its parent."""
+
+    def before_fork(self) -> None:
+        """Wait until no other thread is in a critical section. The forking thread calls this in the parent."""
+
+    def after_fork(self, child: bool) -> None:
+        """Release what `before_fork` acquired in the parent, or make it anew in the child.
+
+        Args:
+            child: whether this process is the child.
+
+        """
+
+
+_watched: WeakSet[ForkAware] = WeakSet()
+_fork_lock = threading.RLock()
+_notified: list[ForkAware] = []  # the objects whose `before_fork` was called for the present fork
+
+
+def watch_fork(watched: ForkAware) -> None:
+    """Call the methods of an object at every fork, for as long as the object lives."""
+    _watched.add(watched)
+
+
+def _before_fork() -> None:
+    _fork_lock.acquire()
+    _notified[:] = _watched
+    for watched in _notified:
+        watched.before_fork()
+
+
+def _after_fork(child: bool) -> None:
+    global _fork_lock
+    for watched in _notified:
+        watched.after_fork(child)
+    _notified.clear()
+    if child:
+        _fork_lock = threading.RLock()
+    else:
+        _fork_lock.release()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=lambda: _after_fork(child=False),
+    after_in_child=lambda: _after_fork(child=True),
+)
