@@ -1,4 +1,4 @@
-"""Findings about a namespace's folder: who may write to it, what is left over in it, who holds its lock, its disk."""
+"""Findings about a namespace's folder: permissions, leftover files, the lock, the disk."""
 
 from __future__ import annotations
 
@@ -6,125 +6,133 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 
-from ..errors import Hint, NextStep
+from ..errors import NextStep
 from ..model import Finding
-from .durable_files import DAMAGED, TEMPORARY, file_error
+from .durable_files import DAMAGED, file_error, temporary_owner
 from .namespace_folders import is_network_filesystem
-from .staging import ASIDE, NOT_SHOWN, REPLACED, UNFINISHED
+from .staging import ASIDE, STAGES, replaced_finding, unfinished_finding
 
-FREE_SPACE_FACTOR = 2  # times the size of the files that should be free on the disk
-_STAGES = ("migrating-json", "migrating-sqlite")
+FREE_SPACE_FACTOR = 2  # the free space on the disk should be this many times the size of the files
+_TAKES_SPACE = "it takes disk space and has no other effect"
+REMOVE_WHEN_UNNEEDED = "Remove it when you need nothing in it any more"
 
 
-def examine_folder(root: str, folder: str, files: Iterable[str]) -> Iterator[Finding]:
-    """Findings about a folder and its files, those that are there."""
+def check_folder(root: str, folder: str, files: Iterable[str]) -> Iterator[Finding]:
+    """Find problems of a namespace's folder.
+
+    Args:
+        root: the store's folder, to which the subjects of findings are relative.
+        folder: the namespace's folder.
+        files: the paths of its files, which may be missing.
+
+    """
     present = [path for path in files if os.path.exists(path)]
     for path in (folder, *present):
-        yield from _permissions(root, path)
-    for place in (folder, os.path.join(folder, "checkpoints")):
-        yield from _left_over(root, place)
-    yield from _lock(root, os.path.join(folder, "lock"))
-    yield from _disk(root, folder, present)
+        yield from _check_permissions(root, path)
+    for path in (folder, os.path.join(folder, "checkpoints")):
+        yield from _check_leftovers(root, path)
+    yield from _check_lock(root, os.path.join(folder, "lock"))
+    yield from _check_disk(root, folder, present)
 
 
-def could_not(root: str, path: str, error: OSError) -> Finding:
-    """What could not be looked at is a finding, not a pass."""
-    what = file_error(error, path)
-    return Finding(
-        "error", os.path.relpath(path, root), what.message, "it could not be checked", "Check who owns it, and the disk"
-    )
+def unreadable_finding(root: str, path: str, error: OSError) -> Finding:
+    """Return the finding for a file or folder that cannot be read, and is therefore not known to be sound."""
+    message = file_error(error, path).message
+    remedy = "Check who owns it, and the disk"
+    return Finding("error", os.path.relpath(path, root), message, "it could not be checked", remedy, "unreadable")
 
 
-def _permissions(root: str, path: str) -> Iterator[Finding]:
-    found = os.stat(path)
-    subject = os.path.relpath(path, root)
-    is_folder = stat.S_ISDIR(found.st_mode)
+def _check_permissions(root: str, path: str) -> Iterator[Finding]:
+    mode = os.stat(path).st_mode
+    subject, owner = os.path.relpath(path, root), "Check who owns it"
+    is_folder = stat.S_ISDIR(mode)
     if not os.access(path, os.R_OK | (os.X_OK if is_folder else 0)):
-        yield Finding(
-            "error", subject, "this user may not read it", "nothing of it can be checked", "Check who owns it"
-        )
+        meaning = "its content cannot be checked"
+        yield Finding("error", subject, "this user may not read it", meaning, owner, "no-read-permission")
     elif not os.access(path, os.W_OK):
-        meaning = "every save fails" if is_folder or path.endswith(".db") else "a save replaces it all the same"
-        yield Finding("warning", subject, "this user may not write to it", meaning, "Check who owns it")
-    if found.st_mode & stat.S_IWOTH and not (is_folder and found.st_mode & stat.S_ISVTX):
-        remedy = f"chmod o-w {path}"
-        yield Finding("warning", subject, "every user of this machine may write to it", "anyone can change it", remedy)
+        meaning = "every save fails" if is_folder or path.endswith(".db") else "a save can still replace it"
+        yield Finding("warning", subject, "this user may not write to it", meaning, owner, "no-write-permission")
+    if mode & stat.S_IWOTH and not (is_folder and mode & stat.S_ISVTX):
+        message, remedy = "every user of this machine may write to it", f"chmod o-w {path}"
+        yield Finding("warning", subject, message, "anyone can change it", remedy, "world-writable")
 
 
-def _left_over(root: str, folder: str) -> Iterator[Finding]:
+def _check_leftovers(root: str, folder: str) -> Iterator[Finding]:
     try:
         names = sorted(os.listdir(folder))
     except FileNotFoundError:
         return
     except OSError as error:
-        yield could_not(root, folder, error)
+        yield unreadable_finding(root, folder, error)
         return
     for name in names:
         subject = os.path.relpath(os.path.join(folder, name), root)
-        _, temporary, tail = name.partition(TEMPORARY)
-        owner = tail.partition("-")[0]
-        if temporary and owner.isdigit() and os.path.exists(f"/proc/{owner}"):
-            yield Finding(
-                "note", subject, f"a temporary file of process {owner}, which runs", "a save may be under way"
-            )
-        elif temporary:
-            meaning = "a save was cut off before it counted; nothing is missing"
-            again: Hint = NextStep("The next save, or ", ("recover",), ", removes it")
-            yield Finding("warning", subject, "a temporary file of a process that is gone", meaning, again)
+        is_temporary, owner = temporary_owner(name)
+        if is_temporary and owner:
+            message = f"a temporary file of process {owner}, which runs"
+            yield Finding("note", subject, message, "a save may be under way", "", "temporary-file")
+        elif is_temporary:
+            message = "a temporary file of a process that is gone"
+            meaning = "a save was interrupted before it was committed; nothing is missing"
+            again = NextStep("The next save, or ", ("recover",), ", removes it")
+            yield Finding("warning", subject, message, meaning, again, "stale-temporary-file")
         elif DAMAGED in name:
-            remedy = "Remove it when nothing in it is missed any more"
-            yield Finding("note", subject, "a damaged file that 'recover' kept", "it takes room, no more", remedy)
-        elif name in _STAGES:
-            remedy = "Run the migration again, which goes on, or the import; or remove the folder"
-            yield Finding("warning", subject, UNFINISHED, NOT_SHOWN, remedy)
+            message = "a damaged file that 'recover' kept"
+            yield Finding("note", subject, message, _TAKES_SPACE, REMOVE_WHEN_UNNEEDED, "damaged-file-kept")
+        elif name in STAGES:
+            remedy = "Run the migration or the import again to continue it, or remove the folder"
+            yield unfinished_finding(subject, remedy)
         elif name.startswith(ASIDE):
-            remedy = "Remove it when nothing in it is missed any more"
-            yield Finding("note", subject, REPLACED, "it takes room, no more", remedy)
+            yield replaced_finding(subject, REMOVE_WHEN_UNNEEDED)
 
 
-def _lock(root: str, path: str) -> Iterator[Finding]:
-    """A lock that is held. The file alone is none: the system lets go of the lock of a process that ends."""
+def _check_lock(root: str, path: str) -> Iterator[Finding]:
+    """Report a lock that is held.
+
+    The lock file alone means nothing: the system releases the lock when its owner ends.
+    """
     import fcntl
 
-    subject = os.path.relpath(path, root)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     except OSError as error:
-        yield could_not(root, path, error)
+        yield unreadable_finding(root, path, error)
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         fcntl.flock(descriptor, fcntl.LOCK_UN)
     except BlockingIOError:
-        owner = _owner(os.fstat(descriptor).st_ino)
-        meaning = "a save or a recovery is under way; it is let go of when that process ends"
+        owner = _lock_owner(os.fstat(descriptor).st_ino)
+        message = f"held by process {owner or 'of an unknown number'}"
+        meaning = "a save or a recovery is under way; the lock is released when that process ends"
         remedy = f"If it stays: look at process {owner}" if owner else "If it stays: look for the process that holds it"
-        yield Finding("note", subject, f"held by process {owner or 'of an unknown number'}", meaning, remedy)
+        yield Finding("note", os.path.relpath(path, root), message, meaning, remedy, "lock-held")
     finally:
         os.close(descriptor)
 
 
-def _owner(inode: int) -> str:
-    """The process that holds a lock on a file, as far as Linux tells."""
+def _lock_owner(inode: int) -> str:
+    """Return the id of the process that holds a lock on a file; "" where Linux does not show it."""
     try:
         with open("/proc/locks", encoding="ascii", errors="replace") as locks:
-            held = (line.split() for line in locks)
-            return next((one[4] for one in held if len(one) > 5 and one[5].rpartition(":")[2] == str(inode)), "")
+            rows = (line.split() for line in locks)
+            return next((row[4] for row in rows if len(row) > 5 and row[5].rpartition(":")[2] == str(inode)), "")
     except OSError:
         return ""
 
 
-def _disk(root: str, folder: str, files: list[str]) -> Iterator[Finding]:
+def _check_disk(root: str, folder: str, files: list[str]) -> Iterator[Finding]:
     subject = os.path.relpath(folder, root)
     if is_network_filesystem(os.path.join(folder, "state")):
-        meaning = "locks and renames may not hold between machines there, and a save waits for the network"
-        yield Finding("warning", subject, "it is on a network file system", meaning, "Keep it on a local disk")
+        meaning = "locks and renames may not work between machines there, and a save waits for the network"
+        remedy = "Keep it on a local disk"
+        yield Finding("warning", subject, "it is on a network file system", meaning, remedy, "network-filesystem")
     size = sum(os.path.getsize(path) for path in files)
     disk = os.statvfs(folder)
     free = disk.f_bavail * disk.f_frsize
     if free < FREE_SPACE_FACTOR * size:
-        found = f"{free // 1_000_000:,} MB are free on its disk, and its files take {size // 1_000_000:,} MB"
-        meaning = "a save, a recovery or a prune may find no room; nothing is lost by that"
-        yield Finding("warning", subject, found, meaning, "Free some space, or prune the history")
+        message = f"{free // 1_000_000:,} MB are free on its disk, and its files take {size // 1_000_000:,} MB"
+        meaning = "a save, a recovery or a prune may fail for lack of space; no data is lost by that"
+        yield Finding("warning", subject, message, meaning, "Free some space, or prune the history", "low-disk-space")

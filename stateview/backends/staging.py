@@ -1,4 +1,4 @@
-"""A namespace's folder, which two kinds of backend may share, and in it the stage of a copy, held by one receiver."""
+"""The staging folder of a copy into a namespace, and a namespace's folder, which JSON files and SQLite may share."""
 
 from __future__ import annotations
 
@@ -7,113 +7,144 @@ import shutil
 import time
 from contextlib import ExitStack
 
-from ..errors import BackendUnavailable
+from ..errors import BackendUnavailable, Hint
+from ..model import Finding
 from .conflicts import staging_locked_error
 from .durable_files import file_error, file_lock, fsync_folder, temporary
 
 LOCK = "receiver.lock"
-ASIDE = "before-migrate-"
+ASIDE = "before-migrate-"  # the start of the name of a folder that holds a replaced namespace
+JSON_STAGE = "migrating-json"
+SQLITE_STAGE = "migrating-sqlite"
+STAGES = (JSON_STAGE, SQLITE_STAGE)
 
-# What each kind has in a namespace's folder, by how its name begins, in the order of going: without the last of JSON,
-# or the first of SQLite, there is no namespace; without the others, `recover` makes them anew
-_OWN = {
-    "json": ("migrating-json", "checkpoints", "state.json", "history.jsonl"),
-    "sqlite": ("state.db", "migrating-sqlite"),
+# The start of the names of each kind's files in a namespace's folder, in the order in which `take_out` moves them. A
+# process that is killed meanwhile leaves no namespace, or one that `recover` completes: without the last file of JSON,
+# or the first of SQLite, there is no namespace.
+_FILES = {
+    "json": (JSON_STAGE, "checkpoints", "state.json", "history.jsonl"),
+    "sqlite": ("state.db", SQLITE_STAGE),
 }
 
-# What doctor says of what is left
-UNFINISHED = "a copy into this namespace that is not finished"
-NOT_SHOWN = "it is under way, or was ended; nobody is shown any of it"
-REPLACED = "what a migration replaced, kept"
+
+def unfinished_finding(subject: str, remedy: Hint) -> Finding:
+    """Return the finding for the stage of a copy that is not finished."""
+    message = "a copy into this namespace that is not finished"
+    meaning = "it is still running or was interrupted; its data is not visible"
+    return Finding("warning", subject, message, meaning, remedy, "unfinished-copy")
+
+
+def replaced_finding(subject: str, remedy: Hint) -> Finding:
+    """Return the finding for a former namespace that `migrate` replaced and kept."""
+    message = "a namespace that a migration replaced, kept"
+    return Finding("note", subject, message, "it takes space and has no other effect", remedy, "replaced-namespace")
 
 
 class StagingFolder:
-    """The folder of a stage, which looks like a namespace of its own to the backend that is to read it.
+    """The folder in which a copy is built. The backend that reads it takes it for a namespace's folder.
+
+    The constructor acquires the folder's lock.
+
+    Args:
+        folder: the folder of the destination's namespace.
+        name: the staging folder's name in it.
+        url: the store's URL, for messages.
 
     Raises:
-        Conflict: another receiver holds it.
+        Conflict: another copy holds the lock.
 
     """
 
     def __init__(self, folder: str, name: str, url: str) -> None:
         self.parent = folder
-        self.name = name
         self.folder = os.path.join(folder, name)
         self._released = False
-        self._held = ExitStack()
+        self._lock = ExitStack()
         try:
-            self._held.enter_context(file_lock(os.path.join(self.folder, LOCK), 0))
+            self._lock.enter_context(file_lock(os.path.join(self.folder, LOCK), 0))
         except BackendUnavailable as error:
             raise staging_locked_error(url, os.path.basename(folder)) from error
         except OSError as error:
             raise file_error(error, self.folder) from error
 
     def path(self, name: str) -> str:
-        """A file in the stage."""
+        """Return the path of a file in the folder."""
         return os.path.join(self.folder, name)
 
     def clear(self) -> None:
-        """Remove all that was staged; the lock stays."""
+        """Remove all that was staged, but not the lock file."""
         for name in os.listdir(self.folder):
             if name != LOCK:
                 _remove(self.path(name))
 
     def release(self) -> None:
-        """Let go of it, and leave no empty folder behind. Once it is let go of, nothing."""
+        """Release the lock, and remove the folder if it is empty. Does nothing the second time."""
         if self._released:
             return
         self._released = True
         if os.path.isdir(self.folder) and os.listdir(self.folder) == [LOCK]:
-            shutil.rmtree(self.folder)  # while it is held: who waits for this lock sees that it is gone
-        self._held.close()
+            shutil.rmtree(self.folder)  # before the release: a process that waits for this lock sees that it is gone
+        self._lock.close()
         try:
             os.rmdir(self.parent)
         except OSError:
-            pass  # what else is in it stays
+            pass  # other files are in it
 
 
 def set_aside(folder: str, names: tuple[str, ...]) -> str:
-    """Give the files and folders of a namespace second names in a new folder in its own; returns that, durable."""
-    place = os.path.join(folder, ASIDE + time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
-    while os.path.exists(place):
-        place += "-" + os.urandom(2).hex()
-    os.mkdir(place)
+    """Give the files and folders of a namespace second names in a new folder, durably, and return its path.
+
+    Args:
+        folder: the namespace's folder, in which the new one is made.
+        names: the files and folders in it; missing ones are left out.
+
+    """
+    aside = os.path.join(folder, ASIDE + time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+    while os.path.exists(aside):
+        aside += "-" + os.urandom(2).hex()
+    os.mkdir(aside)
     for name in names:
-        source, copy = os.path.join(folder, name), os.path.join(place, name)
+        source, copy = os.path.join(folder, name), os.path.join(aside, name)
         if os.path.isdir(source):
             shutil.copytree(source, copy, copy_function=_link)
             fsync_folder(copy)
         elif os.path.exists(source):
             _link(source, copy)
-    fsync_folder(place)
+    fsync_folder(aside)
     fsync_folder(folder)
-    return place
+    return aside
 
 
 def take_out(folder: str, kind: str) -> str:
-    """Take a namespace of a kind out of its folder; where the other kind has none in it, with the folder.
+    """Move the files of one kind of backend out of a namespace's folder, and return the folder that they are in now.
 
-    Returns a folder that no list shows, with all that is to be removed. Call it under the folder's lock.
+    If the other kind has no files in the namespace's folder, the whole folder is moved. `namespaces` does not list the
+    returned folder; the caller removes it. Call it under the folder's lock.
+
+    Args:
+        folder: the namespace's folder.
+        kind: `json` or `sqlite`.
+
     """
-    root, name = os.path.split(folder)
-    place = os.path.join(root, "." + os.path.basename(temporary(name)))
+    root, namespace = os.path.split(folder)
+    out = os.path.join(root, "." + os.path.basename(temporary(namespace)))
     names = sorted(os.listdir(folder))
-    (others,) = (starts for one, starts in _OWN.items() if one != kind)
-    if not any(one.startswith(others) and one != "checkpoints" for one in names):
-        os.rename(folder, place)
-        return place
-    os.mkdir(place)
-    own = [one for start in _OWN[kind] for one in names if one.startswith(start)]
-    own += [one for one in names if one.startswith(ASIDE) and _is_of(os.path.join(folder, one), kind)]
-    for one in own:
-        os.rename(os.path.join(folder, one), os.path.join(place, one))
+    (other_files,) = (starts for other, starts in _FILES.items() if other != kind)
+    if not any(name.startswith(other_files) and name != "checkpoints" for name in names):
+        os.rename(folder, out)
+        return out
+    os.mkdir(out)
+    moved = [name for start in _FILES[kind] for name in names if name.startswith(start)]
+    moved += [name for name in names if name.startswith(ASIDE) and _is_of_kind(os.path.join(folder, name), kind)]
+    for name in moved:
+        os.rename(os.path.join(folder, name), os.path.join(out, name))
     fsync_folder(folder)
-    return place
+    return out
 
 
-def _is_of(folder: str, kind: str) -> bool:
-    """Whether what a migration replaced was of this kind."""
-    return any(one.startswith(_OWN[kind]) for one in os.listdir(folder))
+def _is_of_kind(folder: str, kind: str) -> bool:
+    """Return whether a replaced namespace's folder holds files of a kind of backend."""
+    return any(name.startswith(_FILES[kind]) for name in os.listdir(folder))
 
 
 def _link(source: str, copy: str) -> None:

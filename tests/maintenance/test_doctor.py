@@ -360,7 +360,7 @@ JSON_DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a line": (lambda folder: rot(folder / "history.jsonl", b"k4", b"k9"), "line 6 is not what was written"),
     "its end": (lambda folder: end_otherwise(folder / "history.jsonl"), "end of the last line"),
     "no commit": (lambda folder: (folder / "history.jsonl").write_bytes(b""), "holds no commit"),
-    "no history": (lambda folder: remove(folder, "history.jsonl"), "missing, and state.json tells"),
+    "no history": (lambda folder: remove(folder, "history.jsonl"), "missing, and state.json refers"),
     "rot": (lambda folder: rot(folder / "state.json", b'"n": 2', b'"n": 8'), "was not edited since"),
     "no state": (lambda folder: remove(folder, "state.json"), "state.json: it is missing"),
     "a checkpoint": (lambda folder: rot(folder / "checkpoints" / "two.json", b"k1", b"kX"), "two.json: it is not"),
@@ -426,7 +426,7 @@ def test_json_a_commit_that_was_cut_off_is_a_note_and_is_finished_once(
     assert "does not show revision" in said(report)
     with open(folder / "history.jsonl", "ab") as history:
         history.write(b'{"sum":"0123456789abcdef","rev":7,"time')
-    assert "was cut off" in said(json_state.doctor())
+    assert "is incomplete" in said(json_state.doctor())
     with StateManager(json_state.url, "main") as other:
         other.save("next", 1)
         assert (other.load("last"), other.doctor().findings) == (1, ())

@@ -67,7 +67,6 @@ from .history import (
 )
 
 POLL_SECONDS = 0.05  # seconds between looks of `wait`
-_CLOCK_SLACK_NANOSECONDS = 20_000_000  # nanoseconds by which a file's time may lie behind the clock's
 _MAX_ATTEMPTS = 5  # reads without the lock, while writers rename between two of ours
 
 Signature = tuple[int, ...]  # what stat says of state.json and of the history
@@ -431,14 +430,14 @@ class JSONBackend:
         signature = self._signature()
         if signature is None:
             raise Damaged(f"{self.state_path} is missing, and its history is there", document.RECOVER)
-        if signature[0] == line.mtime or signature[0] < line.mtime - _CLOCK_SLACK_NANOSECONDS:
+        if not document.is_edited(signature[0], line.mtime):
             raise Damaged(f"{self.state_path} is not what was last written, and was not edited since", document.RECOVER)
         with open(self.state_path, "rb") as file:
             data = file.read()
         edited = document.parse_edited(data, self.state_path, now())
         if any(version.revision > line.rev for version in edited.values()):
             raise Damaged(f"{self.history_path} ends at revision {line.rev}, and state.json is later", document.RECOVER)
-        before = {key: versions[-1] for key, versions in history.versions.items() if versions[-1].value is not None}
+        before = history.live()
         head = Head(line.rev, line.time, len(before), line.floor, line.lineage)
         live = _LoadedState(signature, head, dict(before), line)
         batch = CommitRequest(writes=document.edits(before, edited), reason="edited outside")
@@ -490,7 +489,7 @@ class JSONBackend:
             revision = history.revision
             history.add(self._line(history.last, batch, revision, revision + bool(batch.writes), batch.time))
         self._history = history
-        entries = {key: versions[-1] for key, versions in history.versions.items() if versions[-1].value is not None}
+        entries = history.live()
         return _LoadedState(signature, Head(history.revision, now(), len(entries), 0, "older"), entries)
 
     def _past(self, *revisions: int) -> History:
@@ -652,7 +651,7 @@ class JSONBackend:
             shown = {key: version for key, version in live.entries.items() if version.visible(mark.time)}
             return document.serialize(shown, live.blocks if len(shown) == len(live.entries) else {})
         assert history is not None
-        return _text_at(history, StateAt(mark.revision, mark.time))
+        return document.serialize(history.state_at(StateAt(mark.revision, mark.time)), {})
 
     def _append(self, line: CommitRecord) -> int:
         """Append the commit to the history, durably. Returns the size before, for taking it back."""
@@ -704,7 +703,7 @@ class JSONBackend:
         if not earlier:
             remove(path)
             return
-        content = _text_at(history, StateAt(earlier[-1].revision, earlier[-1].time))
+        content = document.serialize(history.state_at(StateAt(earlier[-1].revision, earlier[-1].time)), {})
         os.rename(write_temporary(self._aside(name), content), path)
 
     # --- upkeep ------------------------------------------------------------------------------------------------
@@ -784,18 +783,13 @@ class JSONBackend:
 
     def diagnose(self, say: ProgressText) -> Iterator[Finding]:
         """See `Backend.diagnose`."""
-        from .doctor import examine
+        from .doctor import diagnose
 
-        return examine(self, say)
+        return diagnose(self, say)
 
 
 def _warn_user(text: str) -> None:
     print(f"stateview: {text}", file=sys.stderr, flush=True)
-
-
-def _text_at(history: History, point: StateAt) -> bytes:
-    found = ((key, history.version_at(key, point)) for key in history.versions)
-    return document.serialize({key: version for key, version in found if version is not None}, {})
 
 
 def _sign(stat: os.stat_result) -> Signature:

@@ -1,4 +1,4 @@
-"""`doctor()` of a JSON namespace: whether state.json, its history and the checkpoints' files say the same."""
+"""Findings about a JSON namespace: whether state.json, its history and the checkpoints' files agree."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ...errors import Damaged, Hint, NextStep, StateException, run
-from ...model import Finding, ProgressMessage, now
-from ..folder_checks import could_not, examine_folder
+from ...model import Finding, ProgressMessage, Severity, now
+from ..folder_checks import check_folder, unreadable_finding
 from ..protocol import ProgressText, StateAt, Version
 from . import document
 from .history import History, check_checksum, digest
@@ -18,49 +18,51 @@ if TYPE_CHECKING:
     from .backend import JSONBackend
 
 RECOVER = run("recover")
-_MAX_ATTEMPTS = 5  # looks, while others write between two files
+_MAX_ATTEMPTS = 5  # inspections, while other processes write between the reads of two files
+_LINES_PER_REPORT = 100
 
 
-def examine(backend: JSONBackend, say: ProgressText) -> Iterator[Finding]:
-    """See `Backend.diagnose`."""
+def diagnose(backend: JSONBackend, progress: ProgressText) -> Iterator[Finding]:
+    """Find what is wrong with a namespace, see `Backend.diagnose`."""
     if not os.path.isdir(backend.folder):
         if document.legacy_value_files(backend.root) and backend.namespace == "default":
-            yield _older(backend, backend.root)
+            yield _legacy_finding(backend, backend.root)
         return
-    files = (backend.state_path, backend.history_path)
     try:
-        yield from examine_folder(backend.root, backend.folder, files)
+        yield from check_folder(backend.root, backend.folder, (backend.state_path, backend.history_path))
         for _ in range(_MAX_ATTEMPTS):
             before = backend._signature(), backend._sign_history()
-            found = list(_Inspection(backend, say).run())
+            findings = list(_Inspection(backend, progress).run())
             if before == (backend._signature(), backend._sign_history()):
-                yield from found
+                yield from findings
                 return
         meaning = "whether its files agree could not be checked"
-        yield Finding("warning", backend.namespace, "others wrote to it all the time", meaning, "Run it again")
+        yield Finding("warning", backend.namespace, "others wrote to it all the time", meaning, "Run it again", "busy")
     except StateException as error:
-        yield Finding("error", backend.namespace, error.message, "it could not be checked", error.next_steps)
+        meaning = "it could not be checked"
+        yield Finding("error", backend.namespace, error.message, meaning, error.next_steps, "unreadable")
     except OSError as error:
-        yield could_not(backend.root, error.filename or backend.folder, error)
+        yield unreadable_finding(backend.root, error.filename or backend.folder, error)
 
 
-def _older(backend: JSONBackend, path: str) -> Finding:
+def _legacy_finding(backend: JSONBackend, path: str) -> Finding:
+    meaning = "the first write converts it; until then it has no revisions"
     subject = os.path.relpath(path, backend.root)
-    meaning = "it is taken in as it is at the first write; until then there are no revisions"
-    return Finding("note", subject, "it is of an older layout, without a history", meaning)
+    return Finding("note", subject, "it is of an older layout, without a history", meaning, "", "legacy-layout")
 
 
 class _Inspection:
-    """One look at all files."""
+    """One inspection of all files of a namespace."""
 
-    def __init__(self, backend: JSONBackend, say: ProgressText) -> None:
+    def __init__(self, backend: JSONBackend, progress: ProgressText) -> None:
         self.backend = backend
-        self.say = say
+        self.progress = progress
         self.history = History()
 
-    def finding(self, severity: str, path: str, found: str, meaning: str, remedy: Hint = "") -> Finding:
-        assert severity in ("error", "warning", "note")
-        return Finding(severity, os.path.relpath(path, self.backend.root), found, meaning, remedy)  # type: ignore[arg-type]
+    def finding(
+        self, severity: Severity, code: str, path: str, message: str, meaning: str, remedy: Hint = ""
+    ) -> Finding:  # fmt: skip
+        return Finding(severity, os.path.relpath(path, self.backend.root), message, meaning, remedy, code)
 
     def run(self) -> Iterator[Finding]:
         backend = self.backend
@@ -69,127 +71,145 @@ class _Inspection:
             with open(backend.state_path, "rb") as file:
                 state = file.read()
         if not os.path.exists(backend.history_path):
-            yield from self.without_history(state)
+            yield from self.check_without_history(state)
             return
-        bad = list(self.read_history())
-        yield from bad
-        if not any(finding.severity == "error" for finding in bad):
-            yield from self.look_at_state(state)
-            yield from self.look_at_checkpoints()
+        findings = list(self.read_history())
+        yield from findings
+        if not any(finding.severity == "error" for finding in findings):
+            yield from self.check_state(state)
+            yield from self.check_checkpoints()
 
-    def without_history(self, state: bytes | None) -> Iterator[Finding]:
+    def check_without_history(self, state: bytes | None) -> Iterator[Finding]:
         backend = self.backend
-        if told := document.tells_of_history(backend.root, backend.namespace, state):
-            yield self.finding("error", backend.history_path, f"it is missing, and {told} tells of it",
-                               "past states and the log are gone; the live state may be whole", RECOVER)  # fmt: skip
+        if witness := document.tells_of_history(backend.root, backend.namespace, state):
+            yield self.finding("error", "history-missing", backend.history_path,
+                               f"it is missing, and {witness} refers to its revisions",
+                               "past states and the log are lost; the live state may be complete", RECOVER)  # fmt: skip
         elif state is not None:
-            yield _older(backend, backend.state_path)
+            yield _legacy_finding(backend, backend.state_path)
 
     def read_history(self) -> Iterator[Finding]:
-        """Every line has its checksum, and goes on from the one before."""
+        """Check that every line has the right checksum and continues the line before it."""
         path, history = self.backend.history_path, self.history
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    if check_checksum(line[:-1]) is not None:
-                        yield self.finding("error", path, "the end of the last line is not what was written",
-                                           "nothing is missing, and nothing can be saved", RECOVER)  # fmt: skip
-                    else:
-                        yield self.finding("note", path, "its last line was cut off",
-                                           "of a commit that never counted; the next one takes its place")  # fmt: skip
-                    break
                 sound = check_checksum(line[:-1]) is not None
+                if not line.endswith(b"\n"):
+                    yield from self.check_last_line(sound)
+                    break
                 if not sound or not history.append_line(line[:-1]):
-                    what = "does not follow the one before" if sound else "is not what was written"
-                    meaning = f"what came after revision {history.revision} can only be mended from the other files"
-                    yield self.finding("error", path, f"line {number} {what}", meaning, RECOVER)
+                    code, problem = "history-line-damaged", "is not what was written"
+                    if sound:
+                        code, problem = "history-line-missing", "does not follow the line before it"
+                    meaning = f"only the other files can restore the commits after revision {history.revision}"
+                    yield self.finding("error", code, path, f"line {number} {problem}", meaning, RECOVER)
                     return
                 history.end += len(line)
-                if number % 100 == 0:
-                    self.say(ProgressMessage.of(history.end, size, "bytes", os.path.basename(path)))
+                if number % _LINES_PER_REPORT == 0:
+                    self.progress(ProgressMessage.of(history.end, size, "bytes", os.path.basename(path)))
         if history.last is None:
-            yield self.finding("error", path, "it holds no commit", "it was cut off, or emptied", RECOVER)
+            yield self.finding("error", "history-empty", path, "it holds no commit",
+                               "it was truncated or emptied", RECOVER)  # fmt: skip
         elif not history.last.digest:
-            yield self.finding("error", path, "its last line is missing", "it named the checkpoints", RECOVER)
+            yield self.finding("error", "history-end-missing", path, "its last line is missing",
+                               "that line held the checkpoints", RECOVER)  # fmt: skip
 
-    def look_at_state(self, state: bytes | None) -> Iterator[Finding]:
+    def check_last_line(self, sound: bool) -> Iterator[Finding]:
+        """Report a last line without a newline. If its checksum is right, the newline itself was damaged."""
+        path = self.backend.history_path
+        if sound:
+            yield self.finding("error", "history-end-damaged", path, "the end of the last line is not what was written",
+                               "no data is missing, but no save can succeed", RECOVER)  # fmt: skip
+        else:
+            yield self.finding("note", "history-line-unfinished", path, "its last line is incomplete",
+                               "its commit was never acknowledged; the next commit replaces the line")  # fmt: skip
+
+    def check_state(self, state: bytes | None) -> Iterator[Finding]:
         backend, path, last = self.backend, self.backend.state_path, self.history.last
         assert last is not None
-        live = {key: versions[-1] for key, versions in self.history.versions.items() if versions[-1].value is not None}
-        if (state is None or digest(state) != last.digest) and staged_state(backend.folder, last.digest) is not None:
-            yield self.finding("note", path, "a migration was ended before its last file was in its place",
-                               "nothing is missing; the next save finishes it")  # fmt: skip
+        live = self.history.live()
+        state_digest = None if state is None else digest(state)
+        if state_digest != last.digest and staged_state(backend.folder, last.digest) is not None:
+            yield self.finding("note", "swap-unfinished", path,
+                               "a migration was interrupted before it moved this file into place",
+                               "nothing is missing; the next save completes the migration")  # fmt: skip
         elif state is None:
             if live or last.before:
-                yield self.finding("error", path, "it is missing", "the history has what was in it", RECOVER)
-        elif digest(state) == last.digest:
+                yield self.finding("error", "state-missing", path, "it is missing",
+                                   "the history holds its content", RECOVER)  # fmt: skip
+        elif state_digest == last.digest:
             entries = document.parse(state, path)
             if entries != live or len(entries) != last.count:
-                differ = sorted(key for key in entries.keys() | live.keys() if entries.get(key) != live.get(key))
-                found = f"it and the history differ in {len(differ)} entries, such as {differ[:1]!r:.80}"
-                yield self.finding("error", path, found, "one of the two is not what was written", RECOVER)
-        elif digest(state) == last.before:
-            yield self.finding("note", path, f"it does not show revision {last.rev} yet",
-                               "that commit counts; if its process has ended, the next save finishes it")  # fmt: skip
+                differing = sorted(key for key in entries.keys() | live.keys() if entries.get(key) != live.get(key))
+                message = f"it and the history differ in {len(differing)} entries, such as {differing[:1]!r:.80}"
+                yield self.finding("error", "state-mismatch", path, message,
+                                   "one of the two is not what was written", RECOVER)  # fmt: skip
+        elif state_digest == last.before:
+            yield self.finding("note", "state-behind", path, f"it does not show revision {last.rev} yet",
+                               "that commit is complete; if its process has ended, the next save updates this file"
+                               )  # fmt: skip
         else:
-            yield from self.edited(state, last.mtime)
+            yield from self.check_edited_state(state, last.mtime)
 
-    def edited(self, state: bytes, written: int) -> Iterator[Finding]:
-        """state.json is of another digest: a person's doing, or not."""
+    def check_edited_state(self, state: bytes, written: int) -> Iterator[Finding]:
+        """Check a state.json that is not what was last written: it was edited by hand, or it is damaged."""
         path = self.backend.state_path
-        modified = os.stat(path).st_mtime_ns
-        if modified == written or modified < written - 20_000_000:
-            yield self.finding("error", path, "it is not what was last written, and was not edited since",
-                               "bits have rotted, or a file was put back; the history has what was in it",
+        if not document.is_edited(os.stat(path).st_mtime_ns, written):
+            yield self.finding("error", "state-damaged", path,
+                               "it is not what was last written, and was not edited since",
+                               "bits have rotted, or an older file was put back; the history holds its content",
                                RECOVER)  # fmt: skip
             return
         try:
             edited = document.parse_edited(state, path, now())
         except Damaged as error:
-            yield self.finding("error", path, f"it was edited, and {error.message}",
-                               "nothing can be read or saved until it is mended", error.next_steps)  # fmt: skip
+            yield self.finding("error", "edit-invalid", path, f"it was edited, and {error.message}",
+                               "nothing can be read or saved until it is corrected", error.next_steps)  # fmt: skip
             return
         if any(version.revision > self.history.revision for version in edited.values()):
-            yield self.finding("error", self.backend.history_path,
+            yield self.finding("error", "history-truncated", self.backend.history_path,
                                f"it ends at revision {self.history.revision}, and state.json is later",
                                "its last lines are missing", RECOVER)  # fmt: skip
             return
-        meaning = "the next access takes the edit in as a commit"
-        yield self.finding("warning", path, "it was edited outside", meaning, NextStep("", ("undo",), " takes it back"))
+        yield self.finding("warning", "edited", path, "it was edited outside stateview",
+                           "the next access commits the edit", NextStep("", ("undo",), " takes it back"))  # fmt: skip
 
-    def look_at_checkpoints(self) -> Iterator[Finding]:
-        """The file of each checkpoint that is the current one of its name."""
+    def check_checkpoints(self) -> Iterator[Finding]:
+        """Check the file of each checkpoint that is the current one of its name."""
         backend, history = self.backend, self.history
-        folder = os.path.join(backend.folder, "checkpoints")
-        newest = {mark.name: mark for mark in history.marks}
-        for name, mark in newest.items():
-            self.say(f"checkpoint {name}")
+        current = {mark.name: mark for mark in history.marks}
+        for name, mark in current.items():
+            self.progress(f"checkpoint {name}")
             path = backend._checkpoint_path(name)
-            known = history.digests.get((name, mark.revision))
-            meaning = "the checkpoint itself reads right, from the history"
+            expected = history.digests.get((name, mark.revision))
+            meaning = "the checkpoint itself is sound: it is read from the history"
             try:
                 with open(path, "rb") as file:
                     data = file.read()
             except FileNotFoundError:
-                yield self.finding("error", path, "it is missing", meaning, RECOVER)
+                yield self.finding("error", "checkpoint-file-missing", path, "it is missing", meaning, RECOVER)
                 continue
-            if digest(data) != known if known else not self.shows(data, path, StateAt(mark.revision, mark.time)):
-                yield self.finding("error", path, "it is not what was written", meaning, RECOVER)
+            at = StateAt(mark.revision, mark.time)
+            if digest(data) != expected if expected else not self.shows(data, path, at):
+                yield self.finding("error", "checkpoint-file-damaged", path, "it is not what was written",
+                                   meaning, RECOVER)  # fmt: skip
+        folder = os.path.join(backend.folder, "checkpoints")
         for file_name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
-            stem, end = os.path.splitext(file_name)
-            if end == ".json" and stem not in newest:
-                yield self.finding("warning", os.path.join(folder, file_name), "no checkpoint has this name",
-                                   "it was deleted, or what tells of it was lost: 'recover' would bring it back",
+            name, extension = os.path.splitext(file_name)
+            if extension == ".json" and name not in current:
+                yield self.finding("warning", "checkpoint-unknown", os.path.join(folder, file_name),
+                                   "no checkpoint has this name",
+                                   "it was deleted, or its line was lost; 'recover' would bring it back",
                                    "Remove the file, if the checkpoint was deleted")  # fmt: skip
 
-    def shows(self, data: bytes, path: str, point: StateAt) -> bool:
+    def shows(self, data: bytes, path: str, at: StateAt) -> bool:
+        """Return whether a checkpoint's file shows the same values as the history."""
         try:
             content = document.parse_edited(data, path, now())
         except Damaged:
             return False
-        found = {key: self.history.version_at(key, point) for key in self.history.versions}
-        return _values(content) == _values({key: one for key, one in found.items() if one is not None})
+        return _values(content) == _values(self.history.state_at(at))
 
 
 def _values(entries: dict[str, Version]) -> dict[str, bytes | None]:

@@ -18,6 +18,7 @@ from ..protocol import CheckpointWrite, CommitRequest, Version, Write
 RECOVER = run("recover", after=": it keeps the damaged file and mends from the history")
 _MEND = ("Mend the file", NOTHING_CHANGED, NextStep("Or run ", RECOVER.command, RECOVER.after))
 DELETE = Write(None)
+_CLOCK_SLACK_NANOSECONDS = 20_000_000  # by which a file's time may lie behind the clock's
 
 
 class _Stored(Struct):
@@ -103,6 +104,17 @@ def parse_edited(data: bytes, path: str, moment: int) -> dict[str, Version]:
                 raise
             raise Damaged(f"{path}: the entry {key[:60]!r} has no valid time: {error}", RECOVER) from error
     return out
+
+
+def is_edited(modified: int, written: int) -> bool:
+    """Return whether a state.json was modified since stateview wrote it.
+
+    Args:
+        modified: the file's modification time, in nanoseconds.
+        written: the modification time that stateview gave it.
+
+    """
+    return modified != written and modified >= written - _CLOCK_SLACK_NANOSECONDS
 
 
 def edits(before: dict[str, Version], after: dict[str, Version]) -> dict[str, Write]:

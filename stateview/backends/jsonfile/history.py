@@ -272,6 +272,15 @@ class History:
         found = latest(self.versions.get(key, ()), point.revision)
         return found if found is not None and found.visible(point.time) else None
 
+    def live(self) -> dict[str, Version]:
+        """Return the last version of every key that is not deleted, expired ones included. O(keys)."""
+        return {key: versions[-1] for key, versions in self.versions.items() if versions[-1].value is not None}
+
+    def state_at(self, at: StateAt) -> dict[str, Version]:
+        """Return the visible versions of a state. O(keys log versions of a key)."""
+        found = ((key, self.version_at(key, at)) for key in self.versions)
+        return {key: version for key, version in found if version is not None}
+
     def trim(self, floor: int) -> int:
         """Forget what neither a revision from `floor` on nor a checkpoint can see; return how many versions."""
         self.floor = max(self.floor, min(floor, self.revision))

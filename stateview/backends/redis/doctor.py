@@ -17,7 +17,7 @@ from ... import codec
 from ...errors import StateException, run
 from ...model import Finding, check_key
 from ..protocol import ProgressText
-from ..staging import ASIDE, NOT_SHOWN, REPLACED, UNFINISHED
+from ..staging import ASIDE, replaced_finding, unfinished_finding
 from . import scripts
 
 if TYPE_CHECKING:
@@ -471,9 +471,9 @@ def _migrations(backend: RedisBackend, say: ProgressText) -> Iterator[Finding]:
         remedy = (
             f"Run the migration again, which goes on, or the import; or UNLINK the keys {backend._prefix}migrating:*"
         )
-        yield Finding("warning", receiver, UNFINISHED, NOT_SHOWN, remedy)
+        yield unfinished_finding(receiver, remedy)
     head = "".join("\\" + sign if sign in "*?[]\\" else sign for sign in backend._prefix + ASIDE) + "*:head"
     for name in sorted(backend._with_retry(lambda client: list(client.scan_iter(match=head, count=5000)))):
         kept = name.decode().removesuffix("head") + "*"
         remedy = "UNLINK these keys when nothing in them is missed any more"
-        yield Finding("note", kept, REPLACED, "it takes room, no more", remedy)
+        yield replaced_finding(kept, remedy)

@@ -11,7 +11,7 @@ import apsw
 
 from ...errors import BackendUnavailable, Hint, NextStep, StateException, run
 from ...model import Finding
-from ..folder_checks import could_not, examine_folder
+from ..folder_checks import check_folder, unreadable_finding
 from ..namespace_folders import is_network_filesystem
 from ..protocol import ProgressText
 from . import page_checksums as pages
@@ -39,7 +39,7 @@ def examine(backend: SQLiteBackend, say: ProgressText) -> Iterator[Finding]:
     if not os.path.isdir(backend.folder):
         return
     try:
-        yield from examine_folder(backend.root, backend.folder, (path, f"{path}-wal"))
+        yield from check_folder(backend.root, backend.folder, (path, f"{path}-wal"))
         if not os.path.exists(path):
             yield from _without(backend)
             return
@@ -62,7 +62,7 @@ def examine(backend: SQLiteBackend, say: ProgressText) -> Iterator[Finding]:
             backend, "error", error.message, "nothing that is in what is damaged can be read", error.next_steps
         )
     except OSError as error:
-        yield could_not(backend.root, error.filename or backend.folder, error)
+        yield unreadable_finding(backend.root, error.filename or backend.folder, error)
 
 
 def _keep_on(say: ProgressText) -> bool:
