@@ -1,10 +1,18 @@
-"""The Backend protocol: what keeps one namespace, as primitives that know revisions.
+"""The Backend protocol: one namespace of a store, as primitives that know revisions.
 
-Everything a user does is written once above these. A backend promises: `commit` is atomic and durable once it
-returned; a reader never sees half of one; a read at a revision gives the same answer for as long as that revision is
-kept; writers in any number of threads and processes lose nothing. `stateview.testing.BackendContract` holds it to that.
+To write a backend, implement `Backend` and `StagedImport`, register a `stateview.backends.BackendKind`, and pass
+`stateview.testing.BackendContract`. All commands are written once above these primitives.
 
-Times are microseconds since 1970, UTC. An entry whose `expires` is not 0 and not after the time of a read is absent.
+A backend promises:
+
+- `commit` is atomic, and durable once it has returned.
+- A reader never sees part of a commit.
+- A read at a revision returns the same answer for as long as the revision is kept.
+- Writers in any number of threads and processes lose no update.
+
+All times and durations are in microseconds; a time counts from 1970, UTC. A read at `time` treats an entry as absent if
+its `expires` is neither 0 nor above `time`. Keys are sorted in code point order. Values are encoded JSON, see
+`stateview.codec`. Costs are given for n keys.
 """
 
 from __future__ import annotations
@@ -18,14 +26,26 @@ from ..model import Commit, Finding, RecoveryReport
 
 SUMMARY_BYTES = 160
 MAX_EXPIRED_PER_COMMIT = 100  # expired entries that one commit deletes, so that no commit takes long because of them
-PAGE_BYTES = 8_000_000  # bytes of values, after which a page of `dump` ends
+PAGE_BYTES = 8_000_000  # of values, after which `versions_page` ends a page
 
-ProgressText = Callable[[str], None]  # what is being done, for a person; what it raises ends the act
-ProgressCount = Callable[[int, int], None]  # how much is done, and of how much; what it raises ends the act
+ProgressText = Callable[[str], None]
+"""Receives what is being done, as text for a person. An exception that it raises ends the operation."""
+
+ProgressCount = Callable[[int, int], None]
+"""Receives how much is done, and the total. An exception that it raises ends the operation."""
 
 
 class Version(Struct, frozen=True, gc=False):
-    """An encoded value as one revision wrote it. `value` is None where that revision deleted the key."""
+    """A value as one revision wrote it.
+
+    Attributes:
+        key: the key.
+        value: the encoded value; None if the revision deleted the key.
+        revision: the revision that wrote or deleted the value.
+        time: when it did.
+        expires: when the entry expires; 0 for no expiry.
+
+    """
 
     key: str
     value: bytes | None
@@ -34,21 +54,27 @@ class Version(Struct, frozen=True, gc=False):
     expires: int = 0
 
     def visible(self, time: int) -> bool:
-        """Whether a read at `time` finds it."""
+        """Return whether a read at `time` sees this version."""
         return self.value is not None and (self.expires == 0 or self.expires > time)
 
 
 class StoredVersion(Version, frozen=True, gc=False):
-    """A version that is still kept, and the revision that superseded it (0: none has)."""
+    """A version that is kept. `until` is the revision that superseded it; 0 if no revision has."""
 
     until: int = 0
 
 
 class SupersededVersion(Struct, frozen=True, gc=False):
-    """A kept version that is not live, without its value, of which it has the size in bytes (0 for a delete).
+    """A kept version that is not live, without its value.
 
-    `until` is the revision that superseded it, 0 where it is the delete that still stands; `space` about how many bytes
-    it takes where it is kept.
+    Attributes:
+        key: the key.
+        revision: the revision that wrote the version.
+        until: the revision that superseded it; 0 for the delete of a key that is still absent.
+        size: bytes of the encoded value; 0 for a delete.
+        deleted: whether the revision deleted the key.
+        space: roughly how many bytes the version takes in the store.
+
     """
 
     key: str
@@ -60,9 +86,12 @@ class SupersededVersion(Struct, frozen=True, gc=False):
 
 
 class DiskUsage(Struct, frozen=True):
-    """How many bytes a namespace takes on the disk, or in the server's memory.
+    """The bytes that a namespace takes on the disk, or in the server's memory.
 
-    `spare` is about what of them `compact` gives back beside the versions that it drops.
+    Attributes:
+        total: all its bytes.
+        spare: roughly how many of these bytes `compact` frees in addition to the versions that it removes.
+
     """
 
     total: int
@@ -70,9 +99,16 @@ class DiskUsage(Struct, frozen=True):
 
 
 class KeySummary(Struct, frozen=True):
-    """A visible version as a list shows it: without its value, of which it has the size and the start.
+    """A row in a list of keys: a visible version without its whole value.
 
-    `size` is in bytes of the encoded value; `start` is the first `START` bytes of it, and may end inside a character.
+    Attributes:
+        key: the key.
+        size: bytes of the encoded value.
+        start: the first `SUMMARY_BYTES` bytes of the encoded value. They may end inside a character.
+        revision: the revision that wrote the value.
+        time: when it did.
+        expires: when the entry expires; 0 for no expiry.
+
     """
 
     key: str
@@ -84,14 +120,23 @@ class KeySummary(Struct, frozen=True):
 
 
 class StateAt(Struct, frozen=True):
-    """A state: a revision, and the time by which expiry is judged."""
+    """A state: a revision, and the time by which a read judges expiry."""
 
     revision: int
     time: int
 
 
 class Head(Struct, frozen=True):
-    """Where a namespace stands. Revisions below `floor` are kept only where a checkpoint names them."""
+    """The present state of a namespace, in numbers. All are 0 if the namespace was never written.
+
+    Attributes:
+        revision: the last revision.
+        time: when it was committed.
+        count: the number of live entries, without expired ones.
+        floor: the lowest revision from which on all states are kept. A lower revision is kept if a checkpoint names it.
+        lineage: a random text that tells this namespace from an earlier one of the same name; "" if never written.
+
+    """
 
     revision: int = 0
     time: int = 0
@@ -101,7 +146,7 @@ class Head(Struct, frozen=True):
 
 
 class CheckpointRecord(Struct, frozen=True):
-    """A checkpoint as it is stored. `kind` is a `CheckpointKind`, "" where none was stored: see `retention.kind_of`."""
+    """A stored checkpoint. `kind` is a `CheckpointKind`, or "" for a checkpoint of an older release."""
 
     name: str
     revision: int
@@ -111,10 +156,16 @@ class CheckpointRecord(Struct, frozen=True):
 
 
 class CheckpointWrite(Struct, frozen=True):
-    """A checkpoint to be made by a commit: of the revision before its writes, unless `revision` says another.
+    """A checkpoint that a commit makes.
 
-    `fresh` makes an existing name a conflict; otherwise the name moves and the earlier mark stays. A `time` of 0 is
-    the commit's own.
+    Attributes:
+        name: its name. If a checkpoint of this name exists, the name moves, and the earlier checkpoint stays listed.
+        note: a text for people.
+        revision: the revision that it names; None for the one before this commit's writes.
+        time: when it was made; 0 for the commit's time.
+        fresh: refuse the commit with `Conflict` if the name is taken before the commit.
+        kind: a `CheckpointKind`, or "".
+
     """
 
     name: str
@@ -126,9 +177,13 @@ class CheckpointWrite(Struct, frozen=True):
 
 
 class Write(Struct, frozen=True):
-    """A value to set, or None to delete. `ttl` is in microseconds from the commit's time, 0 for no expiry.
+    """A write to one key.
 
-    `time` is when the value was written where that is not the commit's time: data adopted from elsewhere.
+    Attributes:
+        value: the encoded value; None to delete the key.
+        ttl: the time from the commit to the expiry; 0 for no expiry.
+        time: when the value was written, if that is not the commit's time, as in imported data; else 0.
+
     """
 
     value: bytes | None
@@ -137,11 +192,22 @@ class Write(Struct, frozen=True):
 
 
 class CommitRequest(Struct, frozen=True):
-    """One commit. It is applied whole, or refused with `Conflict` and nothing written.
+    """One commit, which is applied whole or not at all.
 
-    `expected` maps keys to the revision they must have (0: absent), `base` is the revision the namespace must have.
-    `token` is unique to the batch: a second commit with the same token is the same commit. Without writes no
-    revision is made; marks are set and removed all the same.
+    A request with writes makes one revision. A request without writes makes none, but makes and deletes checkpoints.
+
+    Attributes:
+        writes: the writes by key. Deleting a key that is absent counts as a write.
+        expected: the revision that each of these keys must have; 0 for a key that must be absent.
+        base: the revision that the namespace must have; None for any.
+        reason: why, for the log.
+        author: who, for the log.
+        undo: `position`, `forward` and `behind` of the `Commit`.
+        marks: the checkpoints to make.
+        unmarks: the checkpoints to delete, by name and revision, before `marks` are made. Unknown ones are ignored.
+        token: a text unique to this request; "" for none. A request that is sent again with its token is applied once.
+        time: the commit's time; 0 for the backend's clock.
+
     """
 
     writes: dict[str, Write] = {}
@@ -157,10 +223,15 @@ class CommitRequest(Struct, frozen=True):
 
 
 class StoreIdentity(Struct, frozen=True):
-    """Where a namespace lies, however its store is spelt: two backends of one kind with equal places mean the same one.
+    """The identity of a namespace, whatever the spelling of its store URL.
 
-    `store` is empty where the store does not say which it is. The others are for that: the namespace's `revision`, and
-    in `stamp` what its last commit, or the copy that made it, left there and nowhere else.
+    Two backends of one kind with equal identities access the same namespace.
+
+    Attributes:
+        store: identifies the store, and the namespace in it; () if the store cannot be determined.
+        revision: the namespace's revision. Compared only if `store` is ().
+        stamp: values unique to the last commit, or to the copy that made the namespace. Compared only if `store` is ().
+
     """
 
     store: tuple[object, ...]
@@ -169,214 +240,345 @@ class StoreIdentity(Struct, frozen=True):
 
 
 class StagedImport(Protocol):
-    """Where a copy of another namespace is built: a stage, which no list and no read shows before `finish`.
+    """A copy of another namespace while it is built. No list and no read shows it before `finish`.
 
-    Killed at any instant, the stage stays, and `progress` of the next receiver says from where to go on. It holds its
-    destination against every other receiver until it is closed. For one thread at a time.
+    A staged import locks its destination against other staged imports until it is closed. If its process is killed, the
+    staged data stays, and `progress` of the next staged import tells where to continue. For one thread at a time.
     """
 
     def progress(self) -> dict[str, Any] | None:
-        """The `note` of the last put that the stage certainly holds, with all before it; None where it is empty."""
+        """Return the `note` of the last `put` that is durable together with all before it; None if there is none."""
 
     def put(
         self, versions: Iterable[StoredVersion] = (), commits: Iterable[Commit] = (),
         marks: Iterable[CheckpointRecord] | None = None, *,
         note: dict[str, Any], forget: Iterable[str] = (),
     ) -> None:  # fmt: skip
-        """Add what `dump`, `commits` and `marks` of the source gave; all of it is there with its note, or nothing.
+        """Add versions, commits and checkpoints to the staged data, atomically together with a note.
 
-        A crash may take the last puts with their notes, never one without those after it. After an error, go on from
-        `progress()`. O(what is given) and O(log n) for each version.
+        A crash may lose the last calls together with their notes, but never a call before one that was kept. After an
+        error, continue from `progress()`.
 
         Args:
-            versions: kept versions. A version that is there already is not to be put again.
-            commits: kept commits; one that is there is replaced.
-            marks: all checkpoints, in the order of their making, in place of those that are there; None leaves these.
-            note: what JSON can say, for `progress`.
-            forget: keys whose versions all go before any is added: those that were written since they were put.
+            versions: versions, as `versions_page` of the source returns them. None of them may be staged already.
+            commits: commits, as `commits` of the source returns them. They replace staged commits of their revisions.
+            marks: all checkpoints, oldest first, to replace the staged ones; None to keep the staged ones.
+            note: what `progress` returns. It must be encodable as JSON.
+            forget: keys whose staged versions are removed before any version is added.
+
+        Raises:
+            BackendError: the data cannot be written.
+
+        Cost: O(size of the arguments), and O(log n) for each version.
 
         """
 
     def staged(self, head: Head) -> Backend:
-        """The stage as the namespace that it becomes with this head, for looking at it; the receiver closes it.
+        """Return a backend that reads the staged data as the namespace that `finish` makes of it with this head.
 
-        `compact` takes away what the source forgot while it was copied. O(keys + versions) after a put.
+        Its `compact` removes versions that the source has pruned since they were copied. `close` of the staged import
+        closes it.
+
+        Args:
+            head: the head of the source.
+
+        Cost: O(keys + versions) after a `put`, else O(1).
+
         """
 
     def finish(self, head: Head, over: bool = False) -> str:
-        """Put the stage in the place of the namespace, atomically and durably, and let go of the destination.
+        """Turn the staged data into the namespace, atomically and durably, and release the destination.
 
         Args:
-            head: where the source stood when the last of it was put; the next commit is one revision on.
-            over: replace a namespace that is there, and keep that aside.
+            head: the head of the source. The next commit makes the revision after it.
+            over: replace the namespace if it exists, and keep the former one.
 
-        Returns the place where the former namespace is kept; "" where there was none. O(1) after `staged`.
+        Returns:
+            where the former namespace is kept; "" if there was none.
 
         Raises:
-            Conflict: there is a namespace, and `over` is not given. The stage stays.
+            Conflict: the namespace exists, and `over` is false. The staged data stays.
+
+        Cost: O(1) after `staged`.
 
         """
 
     def drop(self) -> None:
-        """Remove the stage, and let go of the destination."""
+        """Remove the staged data, and release the destination."""
 
     def close(self) -> None:
-        """Let go of the destination. The stage stays, with all that was put."""
+        """Release the destination. The staged data stays."""
 
 
 class Backend(Protocol):
-    """One namespace of a store. Opened by `stateview.backends.open_backend`; safe for threads and across fork().
+    """One namespace of a store, safe for threads and across `fork()`. `stateview.backends.open_backend` makes one.
 
-    Every method raises `BackendUnavailable` where the backend does not answer, `BackendError` where it refuses, and
-    `Damaged` where what it holds is not what was written. An `at` of None is live, now; an `at` that is no longer kept
-    raises `HistoryPruned`.
+    Opening a backend reads and writes nothing. A write makes the store and the namespace if they do not exist.
+
+    Every method may raise:
+
+    - `BackendUnavailable`: the backend does not answer, or stays locked until the timeout.
+    - `BackendError`: the backend refuses, as for lack of space or permission.
+    - `Damaged`: the stored data is not what was written.
+    - `ReadOnly`: the method writes, and the backend was opened with `read_only`.
+
+    A method with an argument `at` reads the live state if `at` is None. It raises `HistoryPruned` if the revision of
+    `at` is not kept.
     """
 
     kind: str
+    """The name of its `BackendKind`."""
+
     url: str
+    """Its store URL, without passwords."""
+
     namespace: str
+    """The name of its namespace."""
+
     rewrites_state: bool
-    """Whether each commit writes the whole live state, so that many small commits cost more than a large one."""
+    """Whether each commit writes the whole live state, so that many small commits cost more than one large commit."""
+
     editable_by_hand: bool
     """Whether a person may edit the live state in a file, so that it can hold an edit that no commit has recorded."""
 
     def identity(self) -> StoreIdentity:
-        """Where the namespace lies. Reads, and adopts nothing. O(1)."""
+        """Return the identity of the namespace. Writes nothing, and converts no data of an older layout.
+
+        Cost: O(1).
+
+        """
 
     def head(self) -> Head:
-        """Where the namespace stands; all zero where it was never written. O(1)."""
+        """Return the present head of the namespace; all zero if it was never written.
+
+        Cost: O(1).
+
+        """
 
     def now(self) -> int:
-        """The time by the backend's own clock, by which expiry is judged."""
+        """Return the time of the clock by which the backend judges expiry."""
 
     def get(self, key: str) -> Version | None:
-        """The live version of one key. O(log n), or O(1) from a coherent cache."""
+        """Return the visible live version of a key; None if the key is absent.
+
+        Cost: O(log n), or O(1) from a coherent cache.
+
+        """
 
     def read(self, keys: Iterable[str], at: StateAt | None = None) -> dict[str, Version]:
-        """The visible versions of several keys, all of one state. O(log n) a key."""
+        """Return the visible versions of several keys, all of one state. Absent keys are left out.
+
+        Cost: O(log n) for each key.
+
+        """
 
     def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: StateAt | None = None) -> list[Version]:
-        """Up to `limit` visible versions with the prefix and a key above `after`, in code point order.
+        """Return a page of visible versions, sorted by key.
 
-        A page shorter than `limit` is the last.
+        Args:
+            prefix: only keys that start with it.
+            after: only keys above this one.
+            limit: the most versions to return. A shorter page is the last.
+            at: the state.
+
+        Cost: O(log n + limit).
+
         """
 
     def list_keys(
         self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, at: StateAt | None = None,
         skip: int = 0, backwards: bool = False,
     ) -> list[KeySummary]:  # fmt: skip
-        """A page of the visible keys, without their values, in code point order.
+        """Return a page of the visible keys without their values, sorted by key.
 
-        The values are not read, so that neither is their checksum: a row may tell of an entry of which `get` says that
-        it is `Damaged`. Whatever else writes meanwhile, no key comes twice, and none out of order.
+        Large values are not read. A row may therefore describe an entry whose `get` raises `Damaged`. Even while others
+        write, each key is returned once, in order.
 
         Args:
             prefix: only keys that start with it.
-            after: only keys above this one. "": from the first.
-            before: only keys below this one. "": to the last.
-            limit: how many at most. Fewer than these are all that there is.
-            at: the state; None is live, now.
+            after: only keys above this one; "" for no bound.
+            before: only keys below this one; "" for no bound.
+            limit: the most keys to return. A shorter page holds all of them.
+            at: the state.
             skip: how many visible keys to pass over first.
-            backwards: take the last of these keys instead of the first, having passed over `skip` from the end. They
-                are returned in ascending order all the same: `rows(backwards=True)` is the last page.
+            backwards: return the last keys of the range instead of the first, and pass over `skip` keys from its end.
+                The page is still sorted ascending: `list_keys(backwards=True)` is the last page.
 
-        O(log n + limit), wherever the page lies; O(skip) more, of keys alone, but for Redis, and O(versions passed
-        over) more for a past state.
+        Cost: O(log n + limit + skip), in Redis O(log n + limit). A past state adds O(versions passed over).
+
         """
 
     def count(self, low: str = "", high: str = "", at: StateAt | None = None) -> int:
-        """How many visible keys there are from `low` up to, not including, `high`; "" is no bound.
+        """Return the number of visible keys of a range.
 
-        Those with a prefix are `count(prefix, prefix_end(prefix))`. All that is live is known: O(log n). O(keys
-        counted) otherwise, and O(their versions) more for a past state; of what is live in Redis O(log n).
+        The keys with a prefix are `count(prefix, prefix_end(prefix))`, see `stateview.backends.key_ranges`.
+
+        Args:
+            low: the lowest key; "" for no bound.
+            high: the key that ends the range, itself not counted; "" for no bound.
+            at: the state.
+
+        Cost: O(log n) for all live keys, and for live keys in Redis; else O(keys counted). A past state adds O(their
+        versions).
+
         """
 
     def commit(self, batch: CommitRequest) -> Head:
-        """Apply a batch. Raises `Conflict`, `BackendError`, and `CommitUnknown` where the outcome cannot be known."""
+        """Apply a commit, durably, and return the head after it.
+
+        Args:
+            batch: the commit. `conflicts.check_preconditions` raises the errors that its preconditions call for.
+
+        Raises:
+            Conflict: a precondition is not met. Nothing was written.
+            HistoryPruned: a new checkpoint names a revision that is not kept. Nothing was written.
+            CommitUnknown: the connection was lost, and the commit may or may not have been applied.
+
+        Cost: O(log n) for each write. JSON files: O(n).
+
+        """
 
     def changed_keys(self, low: StateAt, high: StateAt) -> list[str]:
-        """Keys, sorted, that may differ between two states: touched after `low`, up to `high`, or expired meanwhile.
+        """Return the keys that may differ between two states, sorted.
 
-        With equal times, expiry is left out. O(changes); O(keys) for JSON files.
+        These are the keys that were written above the revision of `low` and up to that of `high`, and those that
+        expired between the two times. With equal times, expiry is ignored.
+
+        Raises:
+            HistoryPruned: a revision is not kept.
+
+        Cost: O(changes). JSON files: O(n).
+
         """
 
     def versions(self, key: str, limit: int = 100, below: int = 0) -> list[Version]:
-        """The kept versions of a key, newest first, deletes included; below a revision where `below` is not 0."""
+        """Return the kept versions of a key, newest first, deletes included.
+
+        Args:
+            key: the key.
+            limit: the most versions to return.
+            below: only versions of lower revisions; 0 for all.
+
+        Cost: O(log n + limit).
+
+        """
 
     def commits(self, limit: int = 100, below: int = 0) -> list[Commit]:
-        """The kept commits, newest first; below a revision where `below` is not 0."""
+        """Return the kept commits, newest first.
+
+        Args:
+            limit: the most commits to return.
+            below: only commits of lower revisions; 0 for all.
+
+        Cost: O(log n + limit).
+
+        """
 
     def marks(self) -> list[CheckpointRecord]:
-        """All checkpoints, in the order of their making; the last of a name is the current one."""
+        """Return all checkpoints in the order in which they were made. The last of a name is the current one.
+
+        Cost: O(checkpoints).
+
+        """
 
     def compact(self, floor: int, progress: ProgressCount | None = None) -> int:
-        """Forget the versions that no revision from `floor` on and no checkpoint can see; give the space back.
+        """Remove the versions that no revision from `floor` on and no checkpoint needs, and free their space.
 
-        Others may read and write meanwhile. Killed at any instant, or ended by what `progress` raises, it has forgotten
-        nothing else, and done again it goes on. Returns the number of versions dropped. O(history).
+        Others may read and write meanwhile. An interrupted call loses no other version, and the next call continues.
+
+        Args:
+            floor: the lowest revision from which on all states stay readable.
+            progress: receives the number of versions examined, and the total.
+
+        Returns:
+            the number of versions removed.
+
+        Cost: O(history).
+
         """
 
     def superseded(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[SupersededVersion]:
-        """A page of the versions that are kept and not live, by key and then revision, without their values.
+        """Return a page of the kept versions that are not live, without values, sorted by key and revision.
+
+        A page is of one state. An empty page ends the list.
 
         Args:
-            after: the key and revision of the last one of the page before.
-            limit: how many at most. An empty page: there are no more.
+            after: the key and revision of the last version of the page before.
+            limit: the most versions to return.
 
-        A page is of one state. O(log n + limit), of values only with Redis.
+        Cost: O(log n + limit). Redis, and values in another stored form: O(bytes of the values).
+
         """
 
     def disk_usage(self, gone: Iterable[tuple[str, int]] = ()) -> DiskUsage | None:
-        """What the namespace takes; None where the server does not say.
+        """Return the bytes that the namespace takes; None if the server does not report it.
 
         Args:
-            gone: checkpoints (name, revision) that are taken for deleted in the reckoning of what is spare.
+            gone: checkpoints, by name and revision, that count as deleted for `DiskUsage.spare`.
 
-        O(1), but for Redis, which looks at a thousand members of each of its keys.
+        Cost: O(1). Redis examines a thousand members of each of its keys.
+
         """
 
     def versions_page(
         self, after: tuple[str, int] = ("", 0), limit: int = 1000, keys: Iterable[str] | None = None
     ) -> list[StoredVersion]:
-        """A page of all versions that are kept, deletes and what has expired included, by key and then revision.
+        """Return a page of all kept versions, deletes and expired entries included, sorted by key and revision.
 
-        A page is of one state; between pages others may write, of which `changed` tells. It ends after `limit`
-        versions at most, and soon after `PAGE` bytes of values. An empty page: there are no more.
+        A page is of one state. Others may write between two pages, see `changed_keys`. A page ends soon after
+        `PAGE_BYTES` of values. An empty page ends the list.
 
         Args:
             after: the key and revision of the last version of the page before.
-            limit: how many at most.
-            keys: only the versions of these.
+            limit: the most versions to return.
+            keys: only versions of these keys; None for all keys.
 
-        O(log n + limit); O(keys) more where these are given.
+        Cost: O(log n + limit + keys).
+
         """
 
     def open_staging(self) -> StagedImport:
-        """The place where a copy of another namespace is built, to become this one.
+        """Open the staged import that is to become this namespace.
 
         Raises:
-            Conflict: another receiver has it.
+            Conflict: another process or object has it open.
 
         """
 
     def wait(self, revision: int, timeout: float) -> int:
-        """Wait up to `timeout` seconds until the namespace's revision is above `revision`; return what it is then."""
+        """Wait until the namespace is above a revision, or until a timeout, and return the revision that it is at.
+
+        Args:
+            revision: the last revision that the caller knows.
+            timeout: seconds to wait at most.
+
+        """
 
     def drop(self) -> None:
         """Remove the namespace and everything in it."""
 
     def namespaces(self) -> list[str]:
-        """The namespaces of this store, sorted."""
+        """Return the names of all namespaces of this store, sorted."""
 
     def recover(self) -> RecoveryReport:
-        """Check the namespace, mend from the history what can be mended, and keep every damaged original."""
+        """Check the namespace, repair it from the history where possible, and keep a copy of each damaged original.
 
-    def diagnose(self, say: ProgressText) -> Iterator[Finding]:
-        """What is wrong, or may go wrong, with what lies where this backend keeps the namespace; changes nothing.
+        Cost: O(all stored data).
 
-        What can be seen through the other primitives is left out. Where there is no namespace, nothing. Nothing is
-        raised for damage, or where nothing answers: that is a finding. O(all that is stored), in bounded memory.
+        """
+
+    def diagnose(self, progress: ProgressText) -> Iterator[Finding]:
+        """Find what is wrong, or may go wrong, in the place where this backend stores the namespace. Changes nothing.
+
+        Damage and a server that does not answer are findings, not errors. Findings that the other methods can make are
+        left out: `stateview.maintenance.doctor` makes them for all backends. A namespace that does not exist has none.
+
+        Args:
+            progress: receives what is being examined.
+
+        Cost: O(all stored data), in bounded memory.
+
         """
 
     def close(self) -> None:
-        """Let go of files and connections. The backend is not used again."""
+        """Close files and connections. A later call opens them again."""

@@ -781,11 +781,11 @@ class JSONBackend:
             finally:
                 self._live = self._history = None
 
-    def diagnose(self, say: ProgressText) -> Iterator[Finding]:
+    def diagnose(self, progress: ProgressText) -> Iterator[Finding]:
         """See `Backend.diagnose`."""
         from .doctor import diagnose
 
-        return diagnose(self, say)
+        return diagnose(self, progress)
 
 
 def _warn_user(text: str) -> None:

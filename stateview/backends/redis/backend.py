@@ -692,11 +692,11 @@ class RedisBackend:
         self._check_writable()
         return recover(self)
 
-    def diagnose(self, say: ProgressText) -> Iterator[Finding]:
+    def diagnose(self, progress: ProgressText) -> Iterator[Finding]:
         """See `Backend.diagnose`."""
         from .doctor import examine
 
-        return examine(self, say)
+        return examine(self, progress)
 
 
 _shas: dict[str, str] = {}

@@ -737,11 +737,11 @@ class SQLiteBackend:
         with self._mutex:
             return recover(self, TRUST_SECONDS)
 
-    def diagnose(self, say: ProgressText) -> Iterator[Finding]:
+    def diagnose(self, progress: ProgressText) -> Iterator[Finding]:
         """See `Backend.diagnose`."""
         from .doctor import examine
 
-        return examine(self, say)
+        return examine(self, progress)
 
     def _forget(self) -> bool:
         """Make other processes look at the file again, by a commit; False where it cannot be written."""
