@@ -40,7 +40,9 @@ from .model import (
 )
 from .states import compare as comparison
 from .states import restore as restoring
-from .states.json_diff import Change, Diff, resolve_pointer
+from .states.json_diff import Change, Diff
+from .states.patterns import Selection, escape_glob
+from .states.pointers import resolve_pointer
 from .states.retention import kind_of_name, numbered_names, stamped_name
 from .states.transaction import Transaction, check_expected, check_ttl
 from .states.view import Ref, StateView, diff, find_mark, missing_key, missing_mark, resolve, to_checkpoint, to_entry
@@ -551,7 +553,7 @@ class StateManager:
 
     def revert(self, key: str, revision: int) -> Diff:
         """Bring one key back to its version of an earlier revision. Raises as `restore_checkpoint` does."""
-        return self.restore_checkpoint(revision, keys=[comparison.literal_glob(check_key(key))])
+        return self.restore_checkpoint(revision, keys=[escape_glob(check_key(key))])
 
     def undo(self, *, dry_run: bool = False, expected: int | None = None) -> Diff:
         """Take back the last commit that is not taken back yet, as a new commit; return the diff that was applied.
@@ -649,7 +651,7 @@ class StateManager:
             StateException: the namespace was dropped or replaced.
 
         """
-        selection = comparison.Selection(keys)
+        selection = Selection(keys)
         seen = resolve(self.backend, since)
         quiet_since = time.monotonic()
         while True:

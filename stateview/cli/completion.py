@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import codec, settings
 from ..errors import StateException
-from ..states.json_diff import escape, resolve_pointer
+from ..states.pointers import escape_token, resolve_pointer
 from .conditions import OPERATORS
 from .context import Context
 from .definition import BY_NAME, COMMANDS, GLOBALS, Command
@@ -209,7 +209,7 @@ def _paths(context: Context, key: str, word: str) -> Iterator[Candidate]:
     elif isinstance(value, list):
         items = enumerate(value)
     for step, item in items:
-        path = f"{base}/{escape(step)}"
+        path = f"{base}/{escape_token(step)}"
         if path.startswith(word):
             yield path, type_name(item) if isinstance(item, (dict, list)) else codec.encode(item).decode()[:40]
 

@@ -34,7 +34,7 @@ class Condition(NamedTuple):
 
     def is_true(self, value: Any) -> bool:
         """Whether it is true of a key's value (`ABSENT`: the key has none). What cannot be compared is not true."""
-        from ..states.json_diff import resolve_pointer
+        from ..states.pointers import resolve_pointer
 
         found = ABSENT if value is ABSENT else resolve_pointer(value, self.path)
         if self.operator in _UNARY:

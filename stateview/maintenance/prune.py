@@ -14,11 +14,11 @@ from ..backends.protocol import Backend, CheckpointRecord, CommitRequest, Head, 
 from ..errors import Conflict
 from ..model import Checkpoint, ProgressMessage, to_micros
 from ..states import retention
+from ..states.patterns import is_glob
 from ..states.view import missing_mark, to_checkpoint
 
 VERSIONS_PER_PAGE = 5000
 CHECKPOINTS_PER_COMMIT = 1000
-_SIGNS = "*?["
 
 Committer = Callable[[CommitRequest], Head]
 
@@ -87,7 +87,7 @@ def plan(
     """
     head, marks = backend.head(), backend.marks()
     for pattern in wanted.patterns or ():
-        if not any(sign in pattern for sign in _SIGNS) and not retention.select(marks, [pattern]):
+        if not is_glob(pattern) and not retention.select(marks, [pattern]):
             raise missing_mark(backend, pattern, pattern.partition("@")[0])
     expired = retention.expired(retention.select(marks, wanted.patterns), wanted.keep, wanted.before)
     floor = max(head.floor, _floor(backend, head, wanted)) if wanted.history else head.floor

@@ -3,58 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from fnmatch import fnmatchcase
 
 from .. import codec
 from ..backends.protocol import Backend, StateAt, Version
 from ..errors import KeyNotFound, see
 from ..model import ABSENT
 from .json_diff import Change, Diff
+from .patterns import Selection
 
 KEYS_PER_PAGE = 500
 FIRST_PAGE_KEYS = 8  # later pages grow or shrink by this factor
 LIGHT_PAGE_BYTES = 8_000_000  # a page below this size lets the next page grow
-_SIGNS = "[*?"  # a pattern with one of these is a glob
 
 Pair = tuple[str, Version | None, Version | None]
-
-
-class Selection:
-    """Choose keys by name or glob (`*`, `?`, `[…]`); without patterns, all keys."""
-
-    def __init__(self, patterns: Iterable[str] | str | None = None) -> None:
-        self.patterns = None if patterns is None else [patterns] if isinstance(patterns, str) else list(patterns)
-        self._names = frozenset([*(self.patterns or ()), *self.exact()])  # a key's own name may look like a glob
-        self._globs = [pattern for pattern in self.patterns or () if _name(pattern) is None]
-
-    def __call__(self, key: str) -> bool:
-        """Return whether a key is chosen. O(globs), for any number of names."""
-        return self.patterns is None or key in self._names or any(fnmatchcase(key, pattern) for pattern in self._globs)
-
-    def exact(self) -> list[str]:
-        """List the patterns that name one key: those without glob signs, or of `literal_glob`."""
-        return [name for pattern in self.patterns or () if (name := _name(pattern)) is not None]
-
-    def prefix(self) -> str:
-        """Return a prefix that every chosen key has, as far as the patterns show."""
-        if self.patterns is None or len(self.patterns) != 1:
-            return ""
-        text = self.patterns[0]
-        return text[: min((text.index(sign) for sign in "*?[" if sign in text), default=len(text))]
-
-
-def literal_glob(key: str) -> str:
-    """Escape a key as a glob that matches this key alone."""
-    return "".join(f"[{sign}]" if sign in _SIGNS else sign for sign in key)
-
-
-def _name(pattern: str) -> str | None:
-    """Return the key that a pattern of `literal_glob` names; None for any other glob."""
-    if not any(sign in pattern for sign in _SIGNS):
-        return pattern
-    import re  # imported here: few patterns have brackets
-
-    return re.sub(r"\[([*?[])\]", r"\1", pattern) if re.fullmatch(r"(?:[^*?[]|\[[*?[]\])*", pattern) else None
 
 
 def changed_keys(backend: Backend, before: StateAt, after: StateAt) -> list[str]:

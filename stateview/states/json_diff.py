@@ -13,6 +13,7 @@ from msgspec import Struct
 from ..codec import canonical
 from ..errors import KeyNotFound
 from ..model import ABSENT, Kind, PathChange
+from .pointers import escape_token, unescape_token
 
 Opcode = tuple[str, int, int, int, int]
 SIGNS: dict[Kind, str] = {"added": "+", "removed": "-", "changed": "~"}
@@ -125,7 +126,7 @@ class _PartialPatch:
             return
         place = self._container(parent)
         if isinstance(place, dict):
-            name = _unescape(token)
+            name = unescape_token(token)
             if step.kind == "removed":
                 del place[name]
             else:
@@ -146,7 +147,7 @@ class _PartialPatch:
             return self.value
         parent, _, token = pointer.rpartition("/")
         place = self._container(parent)
-        step = _unescape(token) if isinstance(place, dict) else int(token) + self._shift[parent]
+        step = unescape_token(token) if isinstance(place, dict) else int(token) + self._shift[parent]
         place[step] = self._own(pointer, place[step])
         return place[step]
 
@@ -157,50 +158,17 @@ class _PartialPatch:
         return value.copy()
 
 
-def escape(token: str | int) -> str:
-    """Escape `~` and `/` in one step of a JSON Pointer (RFC 6901, section 3)."""
-    return str(token).replace("~", "~0").replace("/", "~1")
-
-
-def resolve_pointer(value: Any, pointer: str) -> Any:
-    """Return the value at `pointer` (RFC 6901) in `value`, or `ABSENT`.
-
-    Raises:
-        ValueError: the pointer is neither empty nor starts with `/`.
-
-    """
-    if pointer and not pointer.startswith("/"):
-        raise ValueError(f"{pointer!r} is not a JSON Pointer: it starts with '/'")
-    for token in pointer.split("/")[1:]:
-        step = _unescape(token)
-        if isinstance(value, dict) and step in value:
-            value = value[step]
-        elif isinstance(value, list) and _is_index(step) and int(step) < len(value):
-            value = value[int(step)]
-        else:
-            return ABSENT
-    return value
-
-
-def _unescape(token: str) -> str:
-    return token.replace("~1", "/").replace("~0", "~")
-
-
-def _is_index(step: str) -> bool:
-    return step == "0" or (step.isascii() and step.isdigit() and step[0] != "0" and len(step) <= 18)
-
-
 def _steps(before: Any, after: Any, was: str = "", at: str = "") -> Iterator[_Edit]:
     if isinstance(before, dict) and isinstance(after, dict):
         for key, old in before.items():
-            step = "/" + escape(key)
+            step = "/" + escape_token(key)
             if key not in after:
                 yield _Edit("removed", was + step, at + step, old, ABSENT)
             else:
                 yield from _steps(old, after[key], was + step, at + step)
         for key, new in after.items():
             if key not in before:
-                yield _Edit("added", was + "/" + escape(key), at + "/" + escape(key), ABSENT, new)
+                yield _Edit("added", was + "/" + escape_token(key), at + "/" + escape_token(key), ABSENT, new)
     elif isinstance(before, list) and isinstance(after, list):
         yield from _list_steps(before, after, was, at)
     elif canonical(before) != canonical(after):
@@ -333,7 +301,7 @@ class Change(Struct, frozen=True, dict=True):
 
     def as_json_patch(self) -> list[dict[str, Any]]:
         """List the RFC 6902 operations on the object `{key: value, …}` that make this change, in order."""
-        path = "/" + escape(self.key)
+        path = "/" + escape_token(self.key)
         if self.kind == "removed":
             return [{"op": "remove", "path": path}]
         if self.kind == "added":

@@ -13,8 +13,8 @@ from ..model import Commit, check_key, to_datetime
 from ..settings import CheckpointRetention
 from . import compare as comparison
 from . import retention
-from .compare import Selection
 from .json_diff import Change, Diff, apply_selected
+from .patterns import Selection
 from .view import resolve
 
 DEADLINE_SECONDS = 30.0  # a restore retries for so long while other writers come first

@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from fnmatch import fnmatchcase
 from itertools import count
 
 from ..backends.protocol import CheckpointRecord
 from ..model import CheckpointKind
+from .patterns import matches_any
 
 # A checkpoint made before kinds were stored shows its kind by its name; a safety checkpoint also by its note's start.
 _UNSTORED_NOTES = ("made by ", "before ")
@@ -81,7 +81,7 @@ def select(marks: Iterable[CheckpointRecord], patterns: Iterable[str] | None) ->
         return [mark for mark in marks if kind_of(mark) != "named"]
     wanted = list(patterns)
     names = ((mark, (mark.name, f"{mark.name}@{mark.revision}")) for mark in marks)
-    return [mark for mark, both in names if any(fnmatchcase(name, one) for one in wanted for name in both)]
+    return [mark for mark, both in names if any(matches_any(name, wanted) for name in both)]
 
 
 def expired(marks: Iterable[CheckpointRecord], keep: int | None, before: int | None) -> list[CheckpointRecord]:

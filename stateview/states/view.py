@@ -12,6 +12,7 @@ from ..errors import KeyNotFound, RefNotFound, see
 from ..model import ABSENT, Checkpoint, Entry, check_key, is_key, parse_ref, to_datetime
 from . import compare as comparison
 from .json_diff import Diff
+from .patterns import Selection
 from .retention import kind_of
 
 Ref = str | int
@@ -139,7 +140,7 @@ class StateView:
 
     def raw_entries(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[Version]:
         """Yield the versions that `entries` shows, their values still encoded."""
-        selection = comparison.Selection(keys)
+        selection = Selection(keys)
         versions = comparison.entries(self._backend, self._point, prefix or selection.prefix())
         return (version for version in versions if selection(version.key) and version.key.startswith(prefix))
 
@@ -171,7 +172,7 @@ def diff(before: StateView, after: StateView, keys: Iterable[str] | str | None =
 
     O(changes) within a namespace, else O(keys); streamed either way.
     """
-    selection = comparison.Selection(keys)
+    selection = Selection(keys)
     left, right = before._backend, after._backend
     if (left.url, left.namespace) == (right.url, right.namespace):
         return comparison.diff_points(left, before._point, after._point, (before.ref, after.ref), selection)

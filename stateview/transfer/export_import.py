@@ -31,8 +31,9 @@ from ..backends.protocol import (
 from ..errors import Conflict, HistoryPruned, InvalidName, KeyNotFound, StateException, see
 from ..model import Commit, to_micros
 from ..states import compare as comparison
-from ..states.compare import Pair, Selection
+from ..states.compare import Pair
 from ..states.json_diff import Change, Diff
+from ..states.patterns import Selection
 from ..states.retention import numbered_names, stamped_name
 from ..states.view import StateView, resolve
 from . import jsonl as portable

@@ -552,16 +552,14 @@ def _redis(url: str, space: TemporaryStores, options: Options, namespace: str) -
 
 def _older_redis(server: Any, space: TemporaryStores, namespace: str) -> ImportSource:
     """Strings `state:NS:KEY` and `checkpoint:NS:NAME`. What is live goes through a workspace, not through memory."""
+    from ..backends.redis.client import escape_match
     from ..backends.redis.foreign_keys import scan, value
-
-    def literal(text: str) -> str:
-        return "".join("\\" + sign if sign in "*?[]\\" else sign for sign in text)
 
     def parsed(name: str, data: bytes) -> bytes:
         return codec.normal(data, f"{mask(server.url)}: the older {name[:80]!r}")
 
     stem = f"checkpoint:{namespace}:"
-    names = [one.key for page in scan(server, literal(stem) + "*") for one in page if one.type == "string"]
+    names = [one.key for page in scan(server, escape_match(stem) + "*") for one in page if one.type == "string"]
     found = space.open("sqlite", "import")
     previous = ""
     for name in sorted(names):
@@ -578,7 +576,7 @@ def _older_redis(server: Any, space: TemporaryStores, namespace: str) -> ImportS
     marks = (CheckpointWrite(previous, "adopted"),) if previous else ()
     live: set[str] = set()
     reason = "adopted from an older layout"
-    for page in scan(server, literal(stem) + "*"):
+    for page in scan(server, escape_match(stem) + "*"):
         strings = [one for one in page if one.type == "string"]
         some = {check_key(one.key.removeprefix(stem)): Write(parsed(one.key, one.value)) for one in strings}
         live.update(some)

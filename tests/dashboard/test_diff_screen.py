@@ -52,8 +52,8 @@ from stateview.dashboard.screens.diff import DiffScreen, told_apart
 from stateview.dashboard.widgets.diff_view import DiffView
 from stateview.dashboard.widgets.line_input import LineInput
 from stateview.model import ABSENT, Kind
-from stateview.states.compare import literal_glob
 from stateview.states.json_diff import Change, compare
+from stateview.states.patterns import escape_glob
 
 TEXT = "the quick brown fox\njumps over\nthe lazy dog\n" + "\n".join(f"line {n}" for n in range(30))
 FLOWS = conftest.KINDS[:3]  # one of each
@@ -342,10 +342,10 @@ def test_every_place_has_a_line_of_its_own(before: Any, after: Any, width: int, 
 
 
 def test_a_choice_of_many_keys_takes_each_by_its_name_alone() -> None:
-    from stateview.states.compare import Selection
+    from stateview.states.patterns import Selection
 
     keys = [f"a[{n}]*?" for n in range(20_000)]
-    chosen = Selection([literal_glob(key) for key in keys])
+    chosen = Selection([escape_glob(key) for key in keys])
     start = time.monotonic()
     assert all(map(chosen, keys)) and not chosen("a[1]x?")
     assert time.monotonic() - start < 20  # not each pattern for each key

@@ -18,11 +18,12 @@ from stateview.dashboard import app as app_module
 from stateview.dashboard.actions.value_edit import INLINE_CHARACTERS, Draft, as_text, judge, save_words
 from stateview.dashboard.app import Dashboard
 from stateview.dashboard.dialogs.confirm import Confirm
-from stateview.dashboard.dialogs.key_actions import delete, expire, literal, parse_seconds, rename
+from stateview.dashboard.dialogs.key_actions import delete, expire, parse_seconds, rename
 from stateview.dashboard.dialogs.prompt import PromptDialog
 from stateview.dashboard.screens.edit import EditScreen, add, edit
 from stateview.dashboard.screens.edit_conflict import ConflictDiff, ConflictScreen
 from stateview.dashboard.widgets.json_editor import JsonEdit
+from stateview.states.patterns import escape_glob
 
 HOSTILE = "\x1b[31mred\x07 [/bold] \u202eabc\x9b31m\u2028\x7f end"
 
@@ -570,7 +571,7 @@ def test_a_key_that_has_gone_is_no_pattern(state):
 
 def test_a_glob_that_is_another_keys_name_is_not_used(state):
     state.save("a*", 1)
-    state.save(literal("a*"), 1)
+    state.save(escape_glob("a*"), 1)
     state.save("b", 1)
 
     async def scenario():

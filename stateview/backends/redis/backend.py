@@ -59,6 +59,7 @@ from .client import (
     CommitSession,
     NoConnection,
     encode_bulk,
+    escape_match,
     is_transient,
     may_have_applied,
     open_client,
@@ -622,7 +623,7 @@ class RedisBackend:
 
     def _older(self, prefix: str) -> dict[str, bytes]:
         """The strings under a prefix, as far as a short look finds them."""
-        pattern = "".join(f"[{c}]" if c in "*?[]" else c for c in prefix) + "*"
+        pattern = escape_match(prefix) + "*"
 
         def act(client: Any) -> dict[str, bytes]:
             deadline = time.monotonic() + ADOPT_SECONDS

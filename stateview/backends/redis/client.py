@@ -80,6 +80,11 @@ class NoConnection(redis.ConnectionError):
     """There was no connection: what was to be sent was not."""
 
 
+def escape_match(text: str) -> str:
+    """Return the SCAN pattern that matches a text alone: Redis escapes by a backslash, where `fnmatch` uses `[…]`."""
+    return "".join("\\" + sign if sign in "*?[]\\" else sign for sign in text)
+
+
 def encode_bulk(words: list[bytes]) -> bytes:
     """Words of a command in the server's protocol."""
     return b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])

@@ -19,6 +19,7 @@ from ...model import Finding, check_key
 from ..protocol import ProgressText
 from ..staging import ASIDE, replaced_finding, unfinished_finding
 from . import scripts
+from .client import escape_match
 
 if TYPE_CHECKING:
     from .backend import RedisBackend
@@ -472,7 +473,7 @@ def _migrations(backend: RedisBackend, say: ProgressText) -> Iterator[Finding]:
             f"Run the migration again, which goes on, or the import; or UNLINK the keys {backend._prefix}migrating:*"
         )
         yield unfinished_finding(receiver, remedy)
-    head = "".join("\\" + sign if sign in "*?[]\\" else sign for sign in backend._prefix + ASIDE) + "*:head"
+    head = escape_match(backend._prefix + ASIDE) + "*:head"
     for name in sorted(backend._with_retry(lambda client: list(client.scan_iter(match=head, count=5000)))):
         kept = name.decode().removesuffix("head") + "*"
         remedy = "UNLINK these keys when nothing in them is missed any more"

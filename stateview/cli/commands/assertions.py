@@ -52,7 +52,7 @@ def _found(value: Any) -> Any:
 
 
 def _shown(value: Any, condition: Condition) -> str:
-    from ...states.json_diff import resolve_pointer
+    from ...states.pointers import resolve_pointer
 
     found = ABSENT if value is ABSENT else resolve_pointer(value, condition.path)
     if found is ABSENT:

@@ -8,7 +8,7 @@ from typing import Any
 from ... import codec
 from ...errors import Conflict, KeyNotFound, see
 from ...model import ABSENT
-from ...states.compare import Selection
+from ...states.patterns import Selection, is_glob
 from ...states.transaction import Transaction
 from ..context import Context
 from ..exit_codes import UsageError
@@ -47,7 +47,7 @@ def load(context: Context, given: dict[str, Any]) -> ValueResult:
     fallback = ABSENT if default is ABSENT else _Missing
     value = context.reader.load(key, fallback) if at is None else manager.load(key, fallback, at=at)
     if value is not _Missing and path:
-        from ...states.json_diff import resolve_pointer
+        from ...states.pointers import resolve_pointer
 
         try:
             value = resolve_pointer(value, path)
@@ -69,7 +69,7 @@ def delete(context: Context, given: dict[str, Any]) -> ActionResult:
     manager, patterns = context.manager, given["key"]
     if context.transaction is not None:
         return _delete_later(context.transaction, patterns, context)
-    globs = [one for one in patterns if any(sign in one for sign in "*?[")]
+    globs = [one for one in patterns if is_glob(one)]
     names = [one for one in patterns if one not in globs or one in manager]
     globs = [one for one in globs if one not in names]
     expected = given.get("expected")

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from fnmatch import translate
 from itertools import islice
 from typing import Any
 
 from ...errors import see
 from ...model import ProgressMessage
-from ...states.json_diff import escape
+from ...states.patterns import compile_globs, first_literal, is_glob
+from ...states.pointers import escape_token
 from ..context import Context
 from ..exit_codes import UsageError
 from ..results import Table
 
 _KEYS_PER_REPORT = 5000  # keys between two words of progress
-
-_SIGNS = re.compile(r"[*?]|\[.[^]]*\]?")  # of a glob
 
 Test = Callable[[str], bool]
 Span = tuple[int, int]
@@ -73,8 +71,8 @@ def make_matcher(pattern: str, regex: bool = False) -> Test:
         except re.error as error:
             raise UsageError(f"{pattern[:60]!r} is not a regular expression: {error}") from error
         return lambda text: compiled.search(text) is not None
-    if any(sign in pattern for sign in "*?["):
-        glob = re.compile(translate(pattern))
+    if is_glob(pattern):
+        glob = compile_globs(pattern)
         return lambda text: glob.match(text) is not None
     return lambda text: pattern in text
 
@@ -89,7 +87,7 @@ def find_span(pattern: str, regex: bool = False) -> Callable[[str], Span | None]
             return found.span() if found is not None else None
 
         return search
-    plain = next(filter(None, _SIGNS.split(pattern)), "") if any(sign in pattern for sign in "*?[") else pattern
+    plain = first_literal(pattern) if is_glob(pattern) else pattern
 
     def find_plain(text: str) -> Span | None:
         at = text.find(plain) if plain else -1
@@ -150,7 +148,7 @@ def _query(expression: str) -> Callable[[Any], Iterator[tuple[str, Any]]]:
     def run(value: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(value, (dict, list)):
             for match in compiled.finditer(value):
-                yield "".join("/" + escape(part) for part in match.parts), match.obj
+                yield "".join("/" + escape_token(part) for part in match.parts), match.obj
 
     return run
 
@@ -159,7 +157,7 @@ def iter_scalars(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """The values inside a value that hold no others, each with its JSON Pointer. O(nodes)."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from iter_scalars(item, f"{path}/{escape(key)}")
+            yield from iter_scalars(item, f"{path}/{escape_token(key)}")
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from iter_scalars(item, f"{path}/{index}")

@@ -5,12 +5,10 @@ The values are read again, both sides, when a key is looked at. Nothing here kno
 
 from __future__ import annotations
 
-import re
 import time
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from fnmatch import translate
 from typing import NamedTuple
 
 from ...backends.protocol import Backend, StateAt, Version
@@ -19,6 +17,7 @@ from ...model import Kind, PathChange
 from ...states import compare as comparison
 from ...states.json_diff import SIGNS as MARKS
 from ...states.json_diff import Change
+from ...states.patterns import compile_globs, is_glob
 from ...states.view import Ref, resolve
 
 KINDS: tuple[Kind, ...] = ("added", "removed", "changed")
@@ -341,8 +340,8 @@ class DiffFilter:
 
 def _matcher(text: str) -> Callable[[str], object]:
     exact = text != text.lower()
-    if any(sign in text for sign in "*?["):
-        return re.compile(translate(text), 0 if exact else re.IGNORECASE).match
+    if is_glob(text):
+        return compile_globs(text, ignore_case=not exact).match
     return (lambda key: text in key) if exact else (lambda key: text in key.lower())
 
 

@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from ... import codec
 from ...model import ABSENT, PathChange
 from ...states.json_diff import Change, align, differences, line_diff
+from ...states.pointers import split_pointer
 from ..display.redaction import MASK
 from ..display.text import SIGNS, one_line
 
@@ -215,12 +216,8 @@ def _note(text: str) -> DiffRow:
     return DiffRow(-1, False, " ", (StyledSpan(text, "dim"),))
 
 
-def _names(path: str) -> list[str]:
-    return [step.replace("~1", "/").replace("~0", "~") for step in path.split("/")[1:]]
-
-
 def _sides(one: PathChange, bound: int, hidden: Hidden) -> tuple[str, str]:
-    if any(map(hidden, _names(one.path))):
+    if any(map(hidden, split_pointer(one.path))):
         return MASK, MASK
     return brief(one.before, bound, hidden), brief(one.after, bound, hidden)
 

@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from ... import codec
 from ...errors import Damaged
-from ...states.json_diff import escape
+from ...states.pointers import escape_token
 from ..display.redaction import MASK, is_redacted
 from ..display.text import format_size
 
@@ -491,7 +491,7 @@ def shown_of(text: str, width: int) -> int:
 
 def pointer_of(steps: tuple[Step, ...]) -> str:
     """Steps as a JSON Pointer."""
-    return "".join(f"/{escape(step)}" for step in steps)
+    return "".join(f"/{escape_token(step)}" for step in steps)
 
 
 def estimate_size(value: Any, limit: int) -> int:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from fnmatch import translate
 from typing import Literal, NamedTuple
 
-from ...states.compare import Selection
+from ...states.patterns import compile_globs, is_glob, literal_prefix
 
 Kind = Literal["prefix", "glob", "fuzzy", "values"]
 Match = Callable[[str], bool]
@@ -30,10 +28,10 @@ class Filter(NamedTuple):
             return cls("fuzzy", typed[1:])
         if typed[:1] == "=":
             return cls("values", typed[1:])
-        if typed.endswith("*") and not any(sign in typed[:-1] for sign in "*?["):
+        if typed.endswith("*") and not is_glob(typed[:-1]):
             return cls("prefix", typed[:-1], typed[:-1])
-        if any(sign in typed for sign in "*?["):
-            return cls("glob", typed, Selection(typed).prefix())
+        if is_glob(typed):
+            return cls("glob", typed, literal_prefix(typed))
         return cls("prefix", typed, typed)
 
     @property
@@ -44,7 +42,7 @@ class Filter(NamedTuple):
     def match(self) -> Match:
         """Whether a key is to be found, as far as the key says that."""
         if self.kind == "glob":
-            pattern = re.compile(translate(self.text))
+            pattern = compile_globs(self.text)
             return lambda key: pattern.match(key) is not None
         if self.kind == "fuzzy":
             needle = self.text.lower()

@@ -17,6 +17,7 @@ from ...cli.results import Result, plural
 from ...cli.values import parse_seconds
 from ...errors import InvalidName, StateException
 from ...model import check_key, now
+from ...states.patterns import escape_glob, is_glob
 from ..data.background import Stop
 from ..display.redaction import is_redacted
 from ..display.text import format_duration, one_line
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 MAX_NAMED_KEYS = 8  # keys that are named where many are deleted
 DEBOUNCE_SECONDS = 0.15  # seconds after the last key until a search begins
-_GLOB = "*?["
 
 
 class SearchLine(ModalScreen[None]):
@@ -220,16 +220,6 @@ def _with_version(board: Dashboard, what: str, key: str, then: Callable[[Version
     board.request(what, lambda _stop: manager.backend.get(key), took)
 
 
-def literal(key: str) -> str:
-    """The glob that matches this key alone."""
-    return "".join(f"[{sign}]" if sign in _GLOB else sign for sign in key)
-
-
-def is_glob(key: str) -> bool:
-    """Whether a command takes a key, as it is, for a pattern where there is no such key."""
-    return any(sign in key for sign in _GLOB)
-
-
 def delete(board: Dashboard, keys: Sequence[str]) -> None:
     """Ask whether to delete keys, and delete them in one commit.
 
@@ -248,7 +238,7 @@ def delete(board: Dashboard, keys: Sequence[str]) -> None:
 
     def clashing(_stop: Stop) -> tuple[list[str], int]:
         manager.check_writable()
-        clashes = [key for key in keys if is_glob(key) and literal(key) in manager]
+        clashes = [key for key in keys if is_glob(key) and escape_glob(key) in manager]
         return clashes, manager.revision if seen is None else seen
 
     def ask(found: tuple[list[str], int]) -> None:
@@ -256,7 +246,7 @@ def delete(board: Dashboard, keys: Sequence[str]) -> None:
         if clashes:
             board.notify_user(f"delete {clashes[0]} by itself: the glob for it is another key's name", wrong=True)
         else:
-            words = [literal(key) if is_glob(key) else key for key in keys]
+            words = [escape_glob(key) if is_glob(key) else key for key in keys]
             _confirm(board, keys, ["--previewed", str(revision), *options_end(*words)])
 
     board.request("delete", clashing, ask)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fnmatch import translate
 from functools import lru_cache
-from re import IGNORECASE, Pattern, compile
+from re import Pattern
 from typing import Any
 
-from ...states.json_diff import escape
+from ...states.patterns import compile_globs
+from ...states.pointers import escape_token
 
 MASK = "••••••"  # of one length, whatever it stands for
 
 
 @lru_cache(maxsize=8)
 def _pattern(patterns: tuple[str, ...]) -> Pattern[str]:
-    return compile("|".join(translate(one) for one in patterns), IGNORECASE)
+    return compile_globs(*patterns, ignore_case=True)
 
 
 def is_redacted(name: str, patterns: tuple[str, ...]) -> bool:
@@ -37,9 +37,9 @@ def masked_places(value: Any, patterns: tuple[str, ...]) -> Iterator[str]:
         if isinstance(box, dict):
             for name, item in box.items():
                 if is_redacted(name, patterns):
-                    yield f"{pointer}/{escape(name)}"
+                    yield f"{pointer}/{escape_token(name)}"
                 elif isinstance(item, (dict, list)):
-                    pending.append((f"{pointer}/{escape(name)}", item))
+                    pending.append((f"{pointer}/{escape_token(name)}", item))
         elif isinstance(box, list):
             pending += ((f"{pointer}/{at}", item) for at, item in enumerate(box) if isinstance(item, (dict, list)))
 

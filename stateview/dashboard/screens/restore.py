@@ -14,7 +14,7 @@ from ...cli.commands.checkpoints import amount
 from ...cli.results import DiffResult, Result
 from ...errors import Conflict
 from ...model import Kind
-from ...states.compare import literal_glob
+from ...states.patterns import escape_glob
 from ..data.background import Stop
 from ..data.diff_model import NONE, PARTLY, WHOLE, DiffProgress, DiffSides, RecheckResult, check_again, side
 from ..dialogs.confirm import Confirm
@@ -114,7 +114,7 @@ class RestoreScreen(DiffBaseScreen):
         if self._everything:
             return
         for key in self.found.marked_keys(WHOLE):
-            yield from ("--keys", literal_glob(key))
+            yield from ("--keys", escape_glob(key))
         for key in self.found.marked_keys(PARTLY):
             for place in sorted(self.found.partly[key]):
                 yield from ("--path", f"{key}#{place}")

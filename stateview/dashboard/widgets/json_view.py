@@ -15,6 +15,7 @@ from textual.timer import Timer
 
 from ...model import PathChange
 from ...states.json_diff import compare
+from ...states.pointers import split_pointer
 from ..data.background import Stop
 from ..data.json_copy import CopyOptions, decoded, load_line, refused, text_of
 from ..data.json_search import MAX_HITS, Hit, search
@@ -197,8 +198,7 @@ class JsonView(VirtualList):
             at: a character of the text there, whose line is meant.
 
         """
-        steps = [token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:]]
-        self._reveal(Hit(tuple(steps), at))
+        self._reveal(Hit(tuple(split_pointer(pointer)), at))
 
     def expect(self, key: str, pointer: str, at: int | None = None) -> None:
         """As `go_to`, once the value of this key is shown, unless that of another is shown first."""
