@@ -124,8 +124,7 @@ def help_texts() -> Iterator[tuple[str, str]]:
         yield f"help {command.name}", "\n\n".join(part for part in parts if part)
 
 
-# The sources that are checked. To check the help texts too, make this [documents, help_texts].
-CHECKED = [documents]
+CHECKED = [documents, help_texts]  # the sources that are checked
 SOURCES = [source for texts in CHECKED for source in texts()]
 
 

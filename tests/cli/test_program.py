@@ -20,6 +20,7 @@ import pytest
 from terminal import Terminal
 
 from stateview import StateManager
+from stateview.cli.definition import COMMANDS, GROUPS, SHELL
 
 COMMAND = [sys.executable, "-m", "stateview"]
 HOSTILE = "a\x1b[31m\u202eb\n[/c]\x9b0m"
@@ -545,8 +546,6 @@ def test_output_is_utf8_in_any_locale(state: StateManager) -> None:
 def test_version_and_help() -> None:
     assert re.fullmatch(r"stateview \d+\.\d+\.\d+\n", out("--version"))
     listed = out("help")
-    from stateview.cli.definition import COMMANDS
-
     for command in COMMANDS:
         if not command.hidden:
             assert command.help in listed
@@ -555,8 +554,18 @@ def test_version_and_help() -> None:
             assert all(example in text for example in command.examples)
 
 
+def test_help_lists_each_command_under_the_heading_of_its_group() -> None:
+    assert {command.group for command in COMMANDS} == set(GROUPS)
+    assert all(command.shell == (command.group == SHELL) for command in COMMANDS)
+    heading, found = "", {}
+    for line in out("help").splitlines():
+        heading = line.removesuffix(":") if line.endswith(":") else heading
+        if heading in GROUPS and line.startswith("  "):
+            found[line.split()[0]] = heading
+    assert found == {command.name: command.group for command in COMMANDS if not command.hidden}
+
+
 def test_each_command_has_an_example_and_a_handler() -> None:
-    from stateview.cli.definition import COMMANDS
     from stateview.cli.program import load_handler
 
     for command in COMMANDS:

@@ -17,10 +17,10 @@ from textual.containers import Vertical
 from textual.pilot import Pilot
 
 from stateview import StateManager
-from stateview.cli.definition import COMMANDS
+from stateview.cli.definition import COMMANDS, GROUPS
 from stateview.cli.exit_codes import UsageError
 from stateview.dashboard.actions import jobs
-from stateview.dashboard.actions.command_line import _GROUPS, Candidate, group, pipe, take
+from stateview.dashboard.actions.command_line import Candidate, pipe, take
 from stateview.dashboard.dialogs.confirm import Confirm
 from stateview.dashboard.dialogs.menu import Menu
 from stateview.dashboard.dialogs.prompt import PromptDialog
@@ -133,16 +133,11 @@ def test_an_empty_line_lists_every_command_of_the_table_under_headings(url: str,
         assert {one.name for one in COMMANDS if not one.hidden} <= set(names)
         assert len(names) == len(set(names))
         rows = app.screen.query_one(Candidates).rows
-        assert {row for row in rows if isinstance(row, str)} >= {"Keys and values", "States", "Of the shell"}
+        assert {row for row in rows if isinstance(row, str)} >= set(GROUPS)
         assert "Keys and values" in screen_text(app)
         assert lines(app)[-1].startswith(":")
 
     run(url, flow, size=size)
-
-
-def test_every_command_of_the_table_has_its_group() -> None:
-    assert {group(one) for one in COMMANDS if not one.hidden} <= {*_GROUPS.values(), "More"}
-    assert all(group(one) != "More" for one in COMMANDS if one.handler.startswith(("commands.keys", "commands.states")))
 
 
 def test_a_word_finds_commands_by_name_then_by_help(url: str) -> None:

@@ -1,15 +1,16 @@
-"""Handler: help. The texts are those of the table."""
+"""Handler: help. All texts come from the table of commands."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..context import Context
-from ..definition import COMMANDS, GLOBALS, Command, Option
+from ..definition import COMMANDS, GLOBALS, GROUPS, Command, Option
 from ..parser import find
 from ..results import Text
 
-INTRO = "stateview - look into the saved state of a workflow, diff its checkpoints, restore them"
+INTRO = "stateview - inspect, compare and restore the saved state of a workflow"
+_MAX_COLUMN = 30
 
 
 def show(context: Context, given: dict[str, Any]) -> Text:
@@ -18,33 +19,41 @@ def show(context: Context, given: dict[str, Any]) -> Text:
 
 
 def text_of(command: Command | None) -> str:
-    """The help of a command, or the list of all."""
-    if command is None:
-        lines = [INTRO, "", "Usage: stateview [options] COMMAND …", "", "Commands:"]
-        shown = [one for one in COMMANDS if not one.hidden]
-        lines += _columns([(" ".join((one.name, *one.aliases)), one.help) for one in shown if not one.shell])
-        lines += ["", "In the shell also:"]
-        lines += _columns([(" ".join((one.name, *one.aliases)), one.help) for one in shown if one.shell])
-        lines += ["", "Options, before or after the command:", *_options(GLOBALS)]
-        lines += ["", "'stateview help COMMAND' tells more. Exit codes: 0 ok, 1 not there, 2 usage, 3 backend,",
-                  "4 conflict, 5 needs --yes, 130 interrupted."]  # fmt: skip
-        return "\n".join(lines) + "\n"
+    """Return the help of a command; without a command, the list of all commands."""
+    return "\n".join(_overview() if command is None else _details(command)) + "\n"
+
+
+def _overview() -> list[str]:
+    lines = [INTRO, "", "Usage: stateview [options] COMMAND …"]
+    names = {command: " ".join((command.name, *command.aliases)) for command in COMMANDS if not command.hidden}
+    width = max(map(len, names.values()))
+    for group in GROUPS:
+        rows = [(name, command.help) for command, name in names.items() if command.group == group]
+        lines += ["", f"{group}:", *_columns(rows, width)]
+    lines += ["", "Options, before or after the command:", *_options(GLOBALS)]
+    lines += [
+        "",
+        "'stateview help COMMAND' explains a command. Exit codes: 0 success, 1 not found or false, 2 usage,",
+        "3 backend, 4 conflict, 5 needs --yes, 130 interrupted.",
+    ]
+    return lines
+
+
+def _details(command: Command) -> list[str]:
     lines = [f"Usage: stateview {command.usage}", "", command.help[0].upper() + command.help[1:] + "."]
     if command.aliases:
         lines.append(f"Also: {', '.join(command.aliases)}")
     if command.more:
         lines += ["", *command.more.split("\n")]
     if command.args:
-        lines += ["", "Arguments, by position or by name:"]
-        lines += _columns(
-            [(f"{arg.name.upper()}, --{', --'.join((arg.name, *arg.also))}", arg.help) for arg in command.args]
-        )
+        rows = [(f"{arg.name.upper()}, --{', --'.join((arg.name, *arg.also))}", arg.help) for arg in command.args]
+        lines += ["", "Arguments, by position or by name:", *_columns(rows)]
     if command.options:
         lines += ["", "Options:", *_options(command.options)]
     if command.examples:
         prefix = "" if command.shell or command.name == "completion" else "stateview "
         lines += ["", "Examples:", *(f"  {prefix}{example}" for example in command.examples)]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _options(options: tuple[Option, ...]) -> list[str]:
@@ -55,12 +64,12 @@ def _options(options: tuple[Option, ...]) -> list[str]:
     return _columns(rows)
 
 
-def _columns(rows: list[tuple[str, str]]) -> list[str]:
-    width = min(30, max(len(left) for left, _ in rows))
-    out = []
+def _columns(rows: list[tuple[str, str]], width: int = 0) -> list[str]:
+    width = width or min(_MAX_COLUMN, max(len(left) for left, _ in rows))
+    lines = []
     for left, right in rows:
         if len(left) > width:
-            out += [f"  {left}", f"  {'':{width}}  {right}"]
+            lines += [f"  {left}", f"  {'':{width}}  {right}"]
         else:
-            out.append(f"  {left:{width}}  {right}")
-    return out
+            lines.append(f"  {left:{width}}  {right}")
+    return lines

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ...cli.completion import candidates
 from ...cli.context import Context
-from ...cli.definition import COMMANDS, Command
+from ...cli.definition import COMMANDS, GROUPS, Command
 from ...cli.exit_codes import UsageError
 from ...cli.line_parser import ParsedLine, quote, read_line
 from ...cli.parser import find, parse
@@ -30,15 +30,6 @@ _REFUSED = {
     "source": "'shell -f FILE' runs a file",
     "dashboard": "it is here already",
     "serve": "it needs a terminal of its own",
-}
-_GROUPS = {
-    "cli.commands.keys": "Keys and values",
-    "cli.commands.edit": "Keys and values",
-    "cli.commands.search": "Keys and values",
-    "cli.commands.checkpoints": "States",
-    "cli.commands.assertions": "Conditions",
-    "cli.commands.stores": "Stores and namespaces",
-    "shell.commands": "Of the shell",
 }
 
 
@@ -118,11 +109,6 @@ def _check_files(command: Command, arguments: dict[str, Any], web: bool) -> None
             raise UsageError(f"{value[:60]} is refused in a browser: it would be on the server", "Give the value")
 
 
-def group(command: Command) -> str:
-    """What a command is listed under."""
-    return _GROUPS.get(command.handler.partition(":")[0], "More")
-
-
 # --- completion ------------------------------------------------------------------------------------------------------
 
 
@@ -164,14 +150,14 @@ def commands(word: str, web: bool) -> list[Candidate]:
         refused = refusal(command, web)
         help_ = f"not here: {refused}" if refused else command.help
         names = (command.name, *command.aliases)
-        offer = Candidate(command.name, " ".join(names), help_, group(command))
+        offer = Candidate(command.name, " ".join(names), help_, command.group)
         if any(name.startswith(wanted) for name in names):
             begin.append(offer)
         elif wanted in command.name or (len(wanted) > 2 and wanted in command.help.lower()):
             hold.append(offer)
     if word:
         return [offer._replace(heading="") for offer in (*begin, *hold)]
-    order = ["Dashboard", *dict.fromkeys(_GROUPS.values()), "More"]
+    order = ["Dashboard", *GROUPS]
     return sorted(begin, key=lambda offer: order.index(offer.heading))
 
 
