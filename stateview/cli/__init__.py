@@ -1,1 +1,1 @@
-"""One table of commands, from which the CLI is made, and the other faces."""
+"""The table of commands and the command line. The shell and the dashboard run the same commands."""

@@ -1,4 +1,4 @@
-"""What may come next in a command line, and the scripts that ask for it from bash, zsh and fish."""
+"""Complete a command line, and print the completion scripts of bash, zsh and fish."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .parser import options_of
 from .results import Text
 from .values import type_name
 
-MAX_CANDIDATES = 100  # candidates of one question: more help nobody, and cost the menu its speed
-_DIVIDERS = ":/."  # where a key's segments end
-_LAST = "\U0010ffff" * 256  # after every key that starts with a segment
+MAX_CANDIDATES = 100  # more would slow down the menu
+_DIVIDERS = ":/."  # characters that end a segment of a key
+_LAST = "\U0010ffff" * 256  # a segment and this sort after every key that starts with the segment
 
 Candidate = tuple[str, str]
 
@@ -28,7 +28,7 @@ _stateview() {
     COMPREPLY=()
     word=${COMP_LINE:0:COMP_POINT}
     reply=$(stateview _complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null) || return 0
-    # bash takes ':' and '=' for the ends of words; what it has taken already is cut off what is offered.
+    # bash ends words at ':' and '='. It keeps the part before them, so that part is cut off each candidate.
     word=${word##*[[:space:]]}
     local cut=${word%"${COMP_WORDS[COMP_CWORD]}"}
     case ${COMP_WORDS[COMP_CWORD]} in :|=) cut=$word ;; esac
@@ -66,83 +66,91 @@ complete -c stateview -f -a '(__stateview_complete)'
 """
 
 
-def print_script(context: Context, given: dict[str, Any]) -> Text:
+def print_script(context: Context, args: dict[str, Any]) -> Text:
     """`completion SHELL`."""
-    return Text(text={"bash": _BASH, "zsh": _ZSH, "fish": _FISH}[given["shell"]])
+    return Text(text={"bash": _BASH, "zsh": _ZSH, "fish": _FISH}[args["shell"]])
 
 
-def complete(context: Context, given: dict[str, Any]) -> Text:
-    """`_complete -- WORD…`: candidates for the last word, each a line with a tab before what it means."""
-    words = given.get("words", [])
+def complete(context: Context, args: dict[str, Any]) -> Text:
+    """`_complete -- WORD…`: print a line for each candidate, with its help after a tab."""
+    words = args.get("words", [])
     words = words[1:] if words[:1] == ["--"] else words
-    lines = [f"{text}\t{help}\n" for text, help in candidates(_joined(words)) if text.isprintable()]
+    lines = [f"{text}\t{help}\n" for text, help in candidates(_join_split_words(words)) if text.isprintable()]
     return Text(text="".join(lines))
 
 
-def _joined(words: list[str]) -> list[str]:
-    """Undo bash's parting of `wf:93` into `wf`, `:`, `93`, and of `--at=x`."""
-    out: list[str] = []
-    glue = False
+def _join_split_words(words: list[str]) -> list[str]:
+    """Join the words that bash splits at `:` and `=`, such as `wf:93` and `--at=x`."""
+    joined: list[str] = []
+    after_divider = False
     for word in words:
-        if out and (glue or word in (":", "=")):
-            out[-1] += word
+        is_divider = word in (":", "=")
+        if joined and (after_divider or is_divider):
+            joined[-1] += word
         else:
-            out.append(word)
-        glue = word in (":", "=")
-    return out
+            joined.append(word)
+        after_divider = is_divider
+    return joined
 
 
 def candidates(words: list[str], context: Context | None = None) -> list[Candidate]:
-    """What the last of the words may become, with a short help for each. Never raises for a store out of reach.
+    """Return the candidates for the last word, each with a short help.
 
     Args:
-        words: the line's words; the last is the one being typed, perhaps empty.
-        context: the shell's; without one, the store that the words themselves name is opened, and closed again.
+        words: the words of the line; the last one, possibly empty, is being typed.
+        context: the context of the shell. None: open the store that the words name, ignore its errors, and close it.
 
     """
     *before, word = words or [""]
-    known, command, position, pending = _state(before, {})
+    options, command, position, pending = _parse(before)
     if pending:
-        return _offer(pending, word, known, context)
+        return _complete_kind(pending, word, options, context)
     if word.startswith("-"):
-        name, equals, value = word.partition("=")
-        if equals and name in options_of(command):
-            return [
-                (f"{name}={text}", help) for text, help in _offer(options_of(command)[name].kind, value, known, context)
-            ]
-        found = {text: option.help for text, option in options_of(command).items() if text.startswith("--")}
-        return [(text, help) for text, help in sorted(found.items()) if text.startswith(word)]
+        return _complete_option(word, command, options, context)
     if command is None:
         return _commands(word, context is not None)
     if command.args:
         arg = command.args[min(position, len(command.args) - 1)]
         if (arg.kind == "pointer" and position == 1) or (arg.kind == "condition" and word.startswith("/")):
-            return _offer("pointer", word, {**known, "key": before[-1]}, context)
+            return _complete_kind("pointer", word, {**options, "key": before[-1]}, context)
         if arg.kind == "condition" and not (before and before[-1] in OPERATORS):
-            return [(one, "") for one in OPERATORS if one.startswith(word)]
+            return [(sign, "") for sign in OPERATORS if sign.startswith(word)]
         if position < len(command.args) or arg.many:
-            return _offer(arg.kind, word, known, context)
+            return _complete_kind(arg.kind, word, options, context)
     return []
 
 
+def _complete_option(
+    word: str, command: Command | None, options: dict[str, Any], context: Context | None
+) -> list[Candidate]:
+    spellings = options_of(command)
+    name, equals, value = word.partition("=")
+    if equals and name in spellings:
+        values = _complete_kind(spellings[name].kind, value, options, context)
+        return [(f"{name}={text}", help) for text, help in values]
+    helps = {spelling: option.help for spelling, option in spellings.items() if spelling.startswith("--")}
+    return [(spelling, help) for spelling, help in sorted(helps.items()) if spelling.startswith(word)]
+
+
 def _commands(word: str, shell: bool) -> list[Candidate]:
-    shown = (one for one in COMMANDS if not one.hidden and (shell or not one.shell))
-    return [(one.name, one.help) for one in shown if one.name.startswith(word)]
+    commands = (command for command in COMMANDS if not command.hidden and (shell or not command.shell))
+    return [(command.name, command.help) for command in commands if command.name.startswith(word)]
 
 
-def _state(before: list[str], known: dict[str, Any]) -> tuple[dict[str, Any], Command | None, int, str]:
-    """The global options so far, the command, how many arguments it has, and the kind of a value that is due."""
+def _parse(before: list[str]) -> tuple[dict[str, Any], Command | None, int, str]:
+    """Return the options so far, the command, its number of arguments, and the kind of a value that must follow."""
+    options: dict[str, Any] = {}
     command: Command | None = None
     position, pending, pending_name = 0, "", ""
     for word in before:
         if pending:
-            known[pending_name] = word
+            options[pending_name] = word
             pending = ""
         elif word.startswith("-") and len(word) > 1:
             name, equals, value = word.partition("=")
             option = options_of(command).get(name)
             if option is not None and equals:
-                known[option.name] = value
+                options[option.name] = value
             elif option is not None and option.kind != "flag":
                 pending = f"choice:{','.join(option.choices)}" if option.choices else option.kind
                 pending_name = option.name
@@ -150,46 +158,50 @@ def _state(before: list[str], known: dict[str, Any]) -> tuple[dict[str, Any], Co
             command = BY_NAME.get(word)
         else:
             position += 1
-    return known, command, position, pending
+    return options, command, position, pending
 
 
-def _offer(kind: str, word: str, known: dict[str, Any], context: Context | None) -> list[Candidate]:
+def _complete_kind(kind: str, word: str, options: dict[str, Any], context: Context | None) -> list[Candidate]:
     if kind.startswith("choice:"):
-        return [(one, "") for one in kind[7:].split(",") if one.startswith(word)]
+        return [(choice, "") for choice in kind.removeprefix("choice:").split(",") if choice.startswith(word)]
     if kind == "command":
         return _commands(word, shell=True)
-    if kind == "pointer" and "key" in known:
-        return _asked(lambda at: _paths(at, known["key"], word), known, context)
+    if kind == "pointer" and "key" in options:
+        return _query(lambda store: _paths(store, options["key"], word), options, context)
     source = _SOURCES.get(kind)
-    return [] if source is None else _asked(lambda at: source(at, word), known, context)
+    return [] if source is None else _query(lambda store: source(store, word), options, context)
 
 
-def _asked(
-    ask: Callable[[Context], Iterator[Candidate]], known: dict[str, Any], context: Context | None
+def _query(
+    query: Callable[[Context], Iterator[Candidate]], options: dict[str, Any], context: Context | None
 ) -> list[Candidate]:
-    """The answers of a store; the shell hears of one that is out of reach, a line in another shell does not."""
-    names = {option.name for option in GLOBALS}
-    given = {name: value for name, value in known.items() if name in names and name not in ("format", "yes", "help")}
-    if context is not None and not given:
-        return list(islice(ask(context), MAX_CANDIDATES))
-    other = Context({**(context.options if context else {}), **given, "read_only": True})
+    """Query the store of the context, or the store that the line's own options name.
+
+    Errors of the context's store are raised: the shell shows them. Errors of another store give no candidates, since
+    an error would be printed into the line that is being typed.
+    """
+    names = {option.name for option in GLOBALS} - {"format", "yes", "help"}
+    target = {name: value for name, value in options.items() if name in names}
+    if context is not None and not target:
+        return list(islice(query(context), MAX_CANDIDATES))
+    other = Context({**(context.options if context else {}), **target, "read_only": True})
     try:
-        return list(islice(ask(other), MAX_CANDIDATES))
+        return list(islice(query(other), MAX_CANDIDATES))
     except (StateException, OSError):
-        return []  # a person who presses TAB is not helped by an error in the middle of the line
+        return []
     finally:
         other.close()
 
 
 def _keys(context: Context, word: str) -> Iterator[Candidate]:
-    """Keys by segment, like folders: `wf:` offers `wf:93:` once, however many keys are below it. O(offered log n)."""
+    """Yield keys by segment, like folders: `wf:` gives `wf:93:` once for all keys below it. O(candidates log n)."""
     backend, after = context.manager.backend, ""
     for _ in range(MAX_CANDIDATES):
         page = backend.scan(word, after, 2)
         if not page:
             return
         key = page[0].key
-        end = min((place for sign in _DIVIDERS if (place := key.find(sign, len(word))) >= 0), default=-1) + 1
+        end = min((at for sign in _DIVIDERS if (at := key.find(sign, len(word))) >= 0), default=-1) + 1
         segment = key[:end]
         if end and len(page) > 1 and page[1].key.startswith(segment):
             yield segment, "…"
@@ -200,7 +212,7 @@ def _keys(context: Context, word: str) -> Iterator[Candidate]:
 
 
 def _paths(context: Context, key: str, word: str) -> Iterator[Candidate]:
-    """JSON Pointers into a value: the next step below the one that is typed."""
+    """Yield the JSON Pointers one step below the pointer that is being typed."""
     base = word[: word.rfind("/")]
     value = resolve_pointer(context.manager.load(key, None), base)
     items: Iterable[tuple[str | int, Any]] = ()
@@ -215,15 +227,15 @@ def _paths(context: Context, key: str, word: str) -> Iterator[Candidate]:
 
 
 def _refs(context: Context, word: str) -> Iterator[Candidate]:
-    for one in reversed(context.manager.checkpoints(all="@" in word)):
-        if one.ref.startswith(word):
-            yield one.ref, f"{one.time:%Y-%m-%d %H:%M:%S} {one.note}".strip()
+    yield from _checkpoints(context, word)
     if "live".startswith(word):
-        yield "live", "the present state"
+        yield "live", "the current state"
 
 
 def _checkpoints(context: Context, word: str) -> Iterator[Candidate]:
-    return (found for found in _refs(context, word) if found[0] != "live")
+    for mark in reversed(context.manager.checkpoints(all="@" in word)):
+        if mark.ref.startswith(word):
+            yield mark.ref, f"{mark.time:%Y-%m-%d %H:%M:%S} {mark.note}".strip()
 
 
 def _namespaces(context: Context, word: str) -> Iterator[Candidate]:
@@ -234,8 +246,8 @@ def _stores(context: Context, word: str) -> Iterator[Candidate]:
     from ..backends import BUILT_IN, mask, registered
 
     named = {name: mask(url) for name, url in settings.find().stores().items()}
-    known = {kind.name: kind.title for kind in BUILT_IN.values()} | dict.fromkeys(registered(), "") | named
-    return ((name, help) for name, help in known.items() if name.startswith(word))
+    stores = {kind.name: kind.title for kind in BUILT_IN.values()} | dict.fromkeys(registered(), "") | named
+    return ((name, help) for name, help in stores.items() if name.startswith(word))
 
 
 _SOURCES: dict[str, Callable[[Context, str], Iterator[Candidate]]] = {

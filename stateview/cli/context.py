@@ -1,4 +1,4 @@
-"""What a handler works with: the store that is meant, and the person or script that asks."""
+"""The context of a command: the store it works on, and the person or script that runs it."""
 
 from __future__ import annotations
 
@@ -8,26 +8,30 @@ from weakref import WeakSet
 
 from ..errors import NOTHING_CHANGED
 from ..manager import StateManager
+from ..model import ABSENT
 from ..states.transaction import Transaction
+from ..states.view import Ref, StateView
 from .exit_codes import ConfirmationRequired
 from .results import Result
 
+_NO_VALUE = object()  # a default for `load`, where ABSENT would mean "no default"
+
 
 class SupportsClose(Protocol):
-    """Something with an end."""
+    """An object that can be closed."""
 
     def close(self) -> None:
-        """Let go of what it holds."""
+        """Release its resources."""
 
 
 class Context:
-    """A face's side of a command.
+    """The store, the options and the output of a command.
 
     Args:
-        options: the global options that were given.
-        ask: puts a question to a person and returns whether the answer is yes; None where there is no person.
-        show: puts a result before the person at once, such as the preview that a question is about.
-        progress: says how far a long act is, for a person.
+        options: the global options of the command line.
+        ask: asks a person a question, and returns whether the answer is yes; None if there is no person.
+        show: prints a result at once, such as the preview that a question is about.
+        progress: shows how far a long action is.
 
     """
 
@@ -44,33 +48,39 @@ class Context:
         self.progress = progress or (lambda _text: None)
         self.transaction: Transaction | None = None
         self._manager: StateManager | None = None
-        self._kept: WeakSet[SupportsClose] = WeakSet()
+        self._to_close: WeakSet[SupportsClose] = WeakSet()
 
     @property
     def manager(self) -> StateManager:
-        """The manager of the store and namespace that are meant, opened when first asked for."""
+        """The manager of the store and namespace in the options; opened on first use."""
         if self._manager is None:
             self._manager = self.open(self.options.get("store"), self.options.get("namespace"))
         return self._manager
 
-    @property
-    def reader(self) -> StateManager | Transaction:
-        """What `load` reads: the open transaction of a shell, else the manager."""
+    def reader(self, at: Ref | None = None) -> StateManager | StateView | Transaction:
+        """Return the object to load values from: the state `at`, else the shell's open transaction, else live."""
+        if at is not None:
+            return self.manager.at(at)
         return self.manager if self.transaction is None else self.transaction
+
+    def read(self, key: str, at: Ref | None = None) -> Any:
+        """Return the value of a key at a state, or `ABSENT`."""
+        value = self.reader(at).load(key, _NO_VALUE)
+        return ABSENT if value is _NO_VALUE else value
 
     def open(
         self, store: str | None, namespace: str | None, read_only: bool = False, timeout: float | None = None
     ) -> StateManager:
-        """Another manager, with the same settings."""
+        """Open another manager with the same author, and read-only if this context is."""
         read_only = read_only or bool(self.options.get("read_only"))
         author = self.options.get("author")
         return StateManager(store, namespace, read_only=read_only, author=author, timeout=timeout)
 
     def confirm(self, question: str) -> None:
-        """Go on only if a person says yes, or `--yes` was given.
+        """Return if `--yes` was given or a person answers yes.
 
         Raises:
-            NeedsYes: no, or there is nobody to ask.
+            ConfirmationRequired: the answer is no, or there is no terminal to ask at.
 
         """
         if self.options.get("yes"):
@@ -80,15 +90,15 @@ class Context:
         if not self.ask(question):
             raise ConfirmationRequired("not done", NOTHING_CHANGED)
 
-    def close_later(self, one: SupportsClose) -> None:
-        """Have something closed with this context, if it is still there: what a result may go on to read from."""
-        self._kept.add(one)
+    def close_later(self, resource: SupportsClose) -> None:
+        """Close a resource with this context: a result still reads from it while it is printed."""
+        self._to_close.add(resource)
 
     def close(self) -> None:
-        """Let go of what was opened."""
-        for one in self._kept:
-            one.close()
-        self._kept.clear()
+        """Close the manager and the resources of `close_later`."""
+        for resource in self._to_close:
+            resource.close()
+        self._to_close.clear()
         if self._manager is not None:
             self._manager.close()
             self._manager = None

@@ -1,4 +1,4 @@
-"""What a command's end is called: one exit code an outcome, one function from error to code."""
+"""The exit codes, and the exit code of each error."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from ..errors import BackendError, Conflict, Damaged, KeyNotFound, ReadOnly, Ref
 
 
 class ExitCode(IntEnum):
-    """The exit codes of the CLI, and of a script in the shell."""
+    """The exit codes of the command line and of scripts in the shell."""
 
     OK = 0
-    MISSING = 1  # a key or ref is not there; or a diff is not empty, when asked
+    MISSING = 1  # a key or ref does not exist, a condition is false, or `diff --exit-code` found a difference
     USAGE = 2
     BACKEND = 3
     CONFLICT = 4
@@ -20,15 +20,15 @@ class ExitCode(IntEnum):
 
 
 class UsageError(StateException, ValueError):
-    """The command line is not one."""
+    """The command line is wrong."""
 
 
 class ConfirmationRequired(StateException):
-    """Something that is asked about at a terminal, and there is none; or the answer was no."""
+    """A question was answered with no, or there was no terminal to ask at."""
 
 
 def exit_code(error: BaseException) -> ExitCode:
-    """The exit code of an error."""
+    """Return the exit code of an error."""
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
     if isinstance(error, (KeyNotFound, RefNotFound)):

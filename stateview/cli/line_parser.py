@@ -1,9 +1,9 @@
-"""A line of the shell taken apart: words, comment, pipe and redirect. Only the VALUE slot is read as JSON.
+"""Parse a line of the shell into words, comment, pipe and redirect.
 
     command args… [--options] [| shell command] [> FILE | >> FILE]     # comment
 
-`save k {"a": 1, "b": "x | y"} | jq .a` needs no quoting: where the table says that a value comes, JSON is read to its
-own end. Elsewhere words are raw, or quoted with '…' or "…".
+`save k {"a": 1, "b": "x | y"} | jq .a` needs no quotes: where the table of commands has a value, JSON is read up to
+its own end. All other words are raw, or quoted with '…' or "…".
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OPEN = "{["
 
 
 class Word(NamedTuple):
-    """A word: its text, where it stands in the line, and what slot it fills ("command", "option", "key", …)."""
+    """A word: its text, its start and end in the line, and its slot ("command", "option", "key", …)."""
 
     text: str
     start: int
@@ -31,7 +31,10 @@ class Word(NamedTuple):
 
 
 class ParsedLine(NamedTuple):
-    """A line: its words, the shell command that it is piped into, and the file that it is written to."""
+    """A line: its words, the system command it is piped into, and the file its output goes to.
+
+    `append` adds to the file. `bang` is the system command of a line that starts with `!`.
+    """
 
     words: list[Word]
     pipe: str = ""
@@ -41,16 +44,16 @@ class ParsedLine(NamedTuple):
 
     @property
     def texts(self) -> list[str]:
-        """The words as `bind` takes them."""
+        """The words as `parser.parse` takes them."""
         return [word.text for word in self.words]
 
 
 class IncompleteLine(UsageError):
-    """The line goes on: a bracket or a quote is open."""
+    """A bracket or a quote is open, so the next line continues this one."""
 
 
 class LineSyntaxError(UsageError):
-    """The line cannot be read; `position` is where."""
+    """The line is not valid; `position` is the index of the error."""
 
     def __init__(self, message: str, hint: str = "", position: int = 0) -> None:
         super().__init__(message, hint)
@@ -61,15 +64,15 @@ _decoder = json.JSONDecoder()
 
 
 def read_line(text: str) -> ParsedLine:
-    """Take a line apart. O(length).
+    """Parse a line. O(length).
 
     Raises:
-        Incomplete: more lines belong to it.
-        Broken: a quote or JSON that cannot be read, a pipe to nothing, or a NUL.
+        IncompleteLine: the next line continues it.
+        LineSyntaxError: a quote, JSON, a pipe or a redirect is not valid, or the line contains a NUL.
 
     """
-    if "\0" in text:  # no name or value holds one as it is, and no shell command or file can
-        raise LineSyntaxError("the line holds a NUL", 'In JSON it is "\\u0000"', text.index("\0"))
+    if "\0" in text:  # no system command and no file name can contain it
+        raise LineSyntaxError("the line contains a NUL", 'Write "\\u0000" in JSON', text.index("\0"))
     stripped = text.lstrip()
     if stripped.startswith("!"):
         return ParsedLine([], bang=stripped[1:].strip())
@@ -79,28 +82,28 @@ def read_line(text: str) -> ParsedLine:
 class _LineParser:
     def __init__(self, text: str) -> None:
         self.text = text
-        self.place = 0
+        self.index = 0
         self.words: list[Word] = []
         self.command: Command | None = None
         self.position = 0
-        self.pending = ""
-        self.plain = False
+        self.pending_kind = ""
+        self.after_dashes = False
 
     def read(self) -> ParsedLine:
         text = self.text
         while True:
-            while self.place < len(text) and text[self.place] in _SPACE:
-                self.place += 1
-            if self.place == len(text) or text[self.place] == "#":
+            while self.index < len(text) and text[self.index] in _SPACE:
+                self.index += 1
+            if self.index == len(text) or text[self.index] == "#":
                 return ParsedLine(self.words)
-            if text[self.place] == "|":
-                pipe = text[self.place + 1 :].strip()
+            if text[self.index] == "|":
+                pipe = text[self.index + 1 :].strip()
                 if not pipe:
                     raise LineSyntaxError(
-                        "nothing stands after the |", "Give a shell command, such as | jq .name", self.place
+                        "a command is missing after |", "Give a system command, such as | jq .name", self.index
                     )
                 return ParsedLine(self.words, pipe)
-            if text[self.place] == ">" and not self._operator_due():
+            if text[self.index] == ">" and not self._expects_operator():
                 return self._redirect()
             self._word()
 
@@ -108,64 +111,64 @@ class _LineParser:
         args = self.command.args if self.command else ()
         return args[min(self.position, len(args) - 1)].kind if args else "argument"
 
-    def _operator_due(self) -> bool:
-        """In a condition, the first `>` compares and only a later one redirects."""
+    def _expects_operator(self) -> bool:
+        """Return whether `>` is an operator here: in a condition the first `>` compares, and a later `>` redirects."""
         return self._kind() == "condition" and not any(word.text in OPERATORS for word in self.words)
 
     def _redirect(self) -> ParsedLine:
-        start = self.place
+        start = self.index
         append = self.text.startswith(">>", start)
-        self.place = start + (2 if append else 1)
-        while self.place < len(self.text) and self.text[self.place] in _SPACE:
-            self.place += 1
-        file = self._quoted() if self.text[self.place : self.place + 1] in ("'", '"') else self._raw("#")
-        rest = self.text[self.place :].strip()
+        self.index = start + (2 if append else 1)
+        while self.index < len(self.text) and self.text[self.index] in _SPACE:
+            self.index += 1
+        file = self._quoted() if self.text[self.index : self.index + 1] in ("'", '"') else self._raw("#")
+        rest = self.text[self.index :].strip()
         if not file or (rest and not rest.startswith("#")):
-            raise LineSyntaxError("one file name stands after the >", "A > inside a value or name needs quotes", start)
+            raise LineSyntaxError("exactly one file name must follow >", "Quote a value or name that contains >", start)
         return ParsedLine(self.words, file=file, append=append)
 
     def _word(self) -> None:
         slot = self._slot()
-        start = self.place
+        start = self.index
         sign = self.text[start]
         if slot == "value" and (sign in _OPEN or sign == '"'):
             word = self._json()
         elif sign in ("'", '"'):
             word = self._quoted()
         else:
-            word = self._raw("|" if self._operator_due() else "|>")
-        if slot == "argument" and sign not in ("'", '"') and len(word) > 1 and word[0] == "-" and not self.plain:
+            word = self._raw("|" if self._expects_operator() else "|>")
+        if slot == "argument" and sign not in ("'", '"') and len(word) > 1 and word[0] == "-" and not self.after_dashes:
             slot = self._option(word)
-        elif self.pending:
-            self.pending = ""
+        elif self.pending_kind:
+            self.pending_kind = ""
         elif self.command is None:
             self.command = BY_NAME.get(word)
             slot = "command"
         else:
             slot = self._kind() if slot == "argument" else slot
             self.position += 1
-        self.words.append(Word(word, start, self.place, slot))
+        self.words.append(Word(word, start, self.index, slot))
 
     def _slot(self) -> str:
-        """What the next word is, as far as one can know before it is read."""
-        if self.pending:
-            return "value" if self.pending == "value" else self.pending
+        """Return the slot of the next word, as far as the words before it decide it."""
+        if self.pending_kind:
+            return "value" if self.pending_kind == "value" else self.pending_kind
         if self.command is None:
             return "argument"
         kind = self._kind()
         if kind == "condition" and self.words[-1].text in OPERATORS:
             return "value"
-        if kind == "value" and (self.plain or self.text[self.place] != "-" or self._lone_dash()):
+        if kind == "value" and (self.after_dashes or self.text[self.index] != "-" or self._lone_dash()):
             return "value"
         return "argument"
 
     def _lone_dash(self) -> bool:
-        after = self.text[self.place + 1 : self.place + 2]
+        after = self.text[self.index + 1 : self.index + 2]
         return after == "" or after in _SPACE or after.isdigit() or after in ".|>"
 
     def _option(self, word: str) -> str:
         if word == "--":
-            self.plain = True
+            self.after_dashes = True
             return "option"
         if word[1].isdigit() or word[1] == ".":
             self.position += 1
@@ -173,63 +176,65 @@ class _LineParser:
         name, equals, _ = word.partition("=")
         option = options_of(self.command).get(name)
         if option is not None and option.kind != "flag" and not equals:
-            self.pending = option.kind
+            self.pending_kind = option.kind
         return "option"
 
     def _json(self) -> str:
-        start = self.place
+        start = self.index
         try:
             _, end = _decoder.raw_decode(self.text, start)
         except (json.JSONDecodeError, RecursionError, ValueError) as error:
             if _unclosed(self.text, start):
-                raise IncompleteLine("the value is not finished", "Close its brackets and quotes") from None
+                raise IncompleteLine("the value is not complete", "Close its brackets and quotes") from None
             position = getattr(error, "pos", start)
             message = getattr(error, "msg", str(error))
             raise LineSyntaxError(
                 f"not valid JSON: {message}\n{caret_line(self.text, position)}",
-                "To save it as text, use --string",
+                "To save it as a string, use --string",
                 position,
             ) from None
         if end < len(self.text) and self.text[end] not in _SPACE + "|>":
             raise LineSyntaxError(
-                f"something follows the value\n{caret_line(self.text, end)}", "Put a space before it", end
+                f"unexpected text after the value\n{caret_line(self.text, end)}", "Put a space before it", end
             )
-        self.place = end
+        self.index = end
         return self.text[start:end]
 
     def _quoted(self) -> str:
-        quote, start = self.text[self.place], self.place
-        out: list[str] = []
-        place = start + 1
-        while place < len(self.text):
-            sign = self.text[place]
+        quote, start = self.text[self.index], self.index
+        signs: list[str] = []
+        index = start + 1
+        while index < len(self.text):
+            sign = self.text[index]
             if sign == quote:
-                self.place = place + 1
-                if self.place < len(self.text) and self.text[self.place] not in _SPACE + "|>":
-                    raise LineSyntaxError("something follows the closing quote", "Put a space before it", self.place)
-                return "".join(out)
-            if sign == "\\" and quote == '"' and place + 1 < len(self.text):
-                place += 1
-                sign = self.text[place]
-            out.append(sign)
-            place += 1
+                self.index = index + 1
+                if self.index < len(self.text) and self.text[self.index] not in _SPACE + "|>":
+                    raise LineSyntaxError(
+                        "unexpected text after the closing quote", "Put a space before it", self.index
+                    )
+                return "".join(signs)
+            if sign == "\\" and quote == '"' and index + 1 < len(self.text):
+                index += 1
+                sign = self.text[index]
+            signs.append(sign)
+            index += 1
         raise IncompleteLine(f"the {quote} is not closed")
 
     def _raw(self, stops: str) -> str:
-        start = self.place
-        while self.place < len(self.text) and self.text[self.place] not in _SPACE + stops:
-            self.place += 1
-        return self.text[start : self.place]
+        start = self.index
+        while self.index < len(self.text) and self.text[self.index] not in _SPACE + stops:
+            self.index += 1
+        return self.text[start : self.index]
 
 
 def _unclosed(text: str, start: int) -> bool:
-    """Whether the JSON that begins here ends with a bracket or a string open."""
-    depth, quoted, place = 0, False, start
-    while place < len(text):
-        sign = text[place]
+    """Return whether the JSON at an index ends with an open bracket. A string cannot continue in the next line."""
+    depth, quoted, index = 0, False, start
+    while index < len(text):
+        sign = text[index]
         if quoted:
             if sign == "\\":
-                place += 1
+                index += 1
             elif sign == '"':
                 quoted = False
         elif sign == '"':
@@ -240,16 +245,16 @@ def _unclosed(text: str, start: int) -> bool:
             depth -= 1
             if depth <= 0:
                 return False
-        place += 1
+        index += 1
         if depth == 0 and not quoted:
             return False
-    return depth > 0 and not quoted  # a JSON string does not go on in the next line
+    return depth > 0 and not quoted
 
 
 def completion_words(text: str) -> tuple[list[str], int] | None:
-    """For completion: the words of a line up to its end, the last being typed, and where that one starts in it.
+    """Return the words of a line for completion, and the start of the last one, which is being typed.
 
-    None where nothing can be offered: a line that cannot be read yet, a pipe, a redirect, a command of the system.
+    Returns None if nothing can be completed: in a line that is not valid, after a pipe or redirect, and after `!`.
     """
     if text.lstrip().startswith("!"):
         return None
@@ -265,7 +270,7 @@ def completion_words(text: str) -> tuple[list[str], int] | None:
 
 
 def quote(text: str) -> str:
-    """A word as it must stand in a line."""
+    """Quote a word for a line, if it needs quotes."""
     if any(sign in " \t\n|>#'\"" for sign in text):
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return text

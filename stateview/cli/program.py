@@ -1,11 +1,11 @@
-"""The command line: words in, text and an exit code out. All it does itself is to know the terminal."""
+"""The command line: runs one command, prints its result, and returns the exit code."""
 
 from __future__ import annotations
 
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -13,47 +13,49 @@ from typing import TYPE_CHECKING, Any
 from ..errors import StateException, see
 from .context import Context
 from .exit_codes import ExitCode, UsageError, exit_code
-from .parser import parse
+from .parser import ParsedArgs, parse
 
 if TYPE_CHECKING:
     from .definition import Command
     from .results import Result
 
+_PROGRESS_SECONDS = 0.2
+
 
 def main(words: list[str] | None = None) -> int:
-    """Run one command line (the process's own, if none is given) and return its exit code."""
+    """Run one command line (by default that of the process) and return its exit code."""
     words = sys.argv[1:] if words is None else words
     try:
         return _run(words)
     except StateException as error:
-        _tell(_described(error))
+        print_message(f"stateview: {error}")
         return exit_code(error)
     except KeyboardInterrupt:
-        _tell("interrupted")
+        print_message("interrupted")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        _write_no_more()  # whoever read our output has enough
+        _close_stdout()  # the reader of the output has ended
         return ExitCode.OK
     except OSError as error:
-        _write_no_more()
-        _tell(f"stateview: {error.filename or 'standard output'}: {error.strerror or error}")
+        _close_stdout()
+        print_message(f"stateview: {error.filename or 'standard output'}: {error.strerror or error}")
         return exit_code(error)
 
 
 def entry() -> None:
-    """The process's entry: `main`, and an end without the interpreter's tidying up, which costs a tenth of a `load`."""
+    """Run `main` and exit the process at once: the interpreter's cleanup would cost a tenth of a `load`."""
     _open_streams()
     code = main()
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except BrokenPipeError:
-        pass  # nobody reads any more
+        pass
     os._exit(code)
 
 
 class _SafeStderr(io.TextIOWrapper):
-    """Standard error. What cannot be written to it is lost: it changes neither what is done nor the exit code."""
+    """Standard error that ignores write errors, so that they change neither the action nor the exit code."""
 
     def write(self, text: str) -> int:
         with suppress(OSError):
@@ -66,10 +68,10 @@ class _SafeStderr(io.TextIOWrapper):
 
 
 def _open_streams() -> None:
-    """Have all three streams: one that is closed is the null device, in whose place a store's file would be opened."""
+    """Replace closed streams by the null device: otherwise the store's file would get the number of a stream."""
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
-            null = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 - to the process's end
+            null = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 - open until the process ends
             setattr(sys, name, null)
             setattr(sys, f"__{name}__", null)
             if null.fileno() == number:
@@ -77,8 +79,8 @@ def _open_streams() -> None:
     sys.stderr = _SafeStderr(sys.stderr.buffer, sys.stderr.encoding, "backslashreplace", line_buffering=True)
 
 
-def _write_no_more() -> None:
-    """Let nothing be written to standard output any more, at the exit either."""
+def _close_stdout() -> None:
+    """Discard all further output, also that which the interpreter would flush at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -86,45 +88,48 @@ def _run(words: list[str]) -> int:
     if words[:1] == ["--version"]:
         from .. import __version__
 
-        _write([f"stateview {__version__}\n"])
+        write_output([f"stateview {__version__}\n"])
         return ExitCode.OK
-    bound = parse(words)
-    if bound.command is None and "help" not in bound.globals and _at_terminal():
-        bound = parse([*words, "dashboard"])
-    if bound.command is None or "help" in bound.globals:
+    parsed = parse(words)
+    if parsed.command is None and "help" not in parsed.globals and _at_terminal():
+        parsed = parse([*words, "dashboard"])
+    if "help" in parsed.globals:
         from .commands.help import text_of
 
-        if bound.command is None and "help" not in bound.globals:
-            raise UsageError("no command was given", see("help"))
-        _write([text_of(bound.command)])
+        write_output([text_of(parsed.command)])
         return ExitCode.OK
-    if bound.command.shell:
-        raise UsageError(f"'{bound.command.name}' is a command of the shell", see("help", "shell"))
-    at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
-    ask = _ask if at_terminal else None
+    if parsed.command is None:
+        raise UsageError("no command was given", see("help"))
+    if parsed.command.shell:
+        raise UsageError(f"'{parsed.command.name}' is a command of the shell", see("help", "shell"))
+    return _run_command(parsed.command, parsed)
+
+
+def _run_command(command: Command, parsed: ParsedArgs) -> int:
+    options = parsed.globals
 
     def show(result: Result) -> None:
         try:
-            _show(result, bound.globals)
+            print_result(result, options)
         except BrokenPipeError:
-            _write_no_more()  # what is shown on the way is not what was asked for: that is still done
+            _close_stdout()  # only a preview is lost: the action itself is still run
 
-    context = Context(bound.globals, ask, show, TerminalProgress().say)
+    ask = _ask if sys.stdin.isatty() and sys.stderr.isatty() else None
+    context = Context(options, ask, show, TerminalProgress().show)
     try:
-        result: Result = load_handler(bound.command)(context, bound.arguments)
+        result: Result = load_handler(command)(context, parsed.arguments)
         try:
-            _show(result, bound.globals)
+            print_result(result, options)
         except KeyboardInterrupt:
-            if result.told:
-                _tell(result.narration())  # what was done is done, however much of it has been shown
+            if result.summary:
+                print_message(result.message())  # the action is done, even if its output was interrupted
             raise
         return result.code
     except StateException as error:
         from ..backends import mask
 
-        store, namespace = bound.globals.get("store"), bound.globals.get("namespace")
-        where = [*(["-s", mask(store)] if store else []), *(["-n", namespace] if namespace else [])]
-        error.target = where
+        store, namespace = options.get("store"), options.get("namespace")
+        error.target = [*(["-s", mask(store)] if store else []), *(["-n", namespace] if namespace else [])]
         raise
     finally:
         context.close()
@@ -135,59 +140,62 @@ def _at_terminal() -> bool:
 
 
 def load_handler(command: Command) -> Any:
-    """The function of a command, its module imported now."""
+    """Import the handler of a command and return it."""
     module, _, name = command.handler.partition(":")
     return getattr(import_module(f"stateview.{module}"), name)
 
 
-def _show(result: Result, options: dict[str, Any]) -> None:
+def print_result(result: Result, options: dict[str, Any]) -> None:
+    """Print a result to standard output, and its message to standard error."""
     from .render import Style, render
 
     terminal = sys.stdout.isatty()
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     style = Style(options.get("format", ""), terminal, terminal and not plain)
-    wrote = _write(render(result, style), at_once=terminal or hasattr(result, "changes"))
-    if not wrote and (empty := getattr(result, "empty", "")):
-        _tell(empty)
-    if result.told:
-        _tell(result.narration())
+    printed = write_output(render(result, style), at_once=terminal or hasattr(result, "changes"))
+    if not printed and (empty := getattr(result, "empty", "")):
+        print_message(empty)
+    if result.summary:
+        print_message(result.message())
 
 
-def _write(pieces: Iterator[str] | list[str], at_once: bool = False) -> bool:
-    """Write to standard output as UTF-8, whatever the locale says. Whether there was any."""
+def write_output(pieces: Iterable[str], at_once: bool = False) -> bool:
+    """Write to standard output as UTF-8 in every locale, and return whether there was any text.
+
+    Args:
+        pieces: the text.
+        at_once: flush after each piece.
+
+    """
     out = sys.stdout.buffer
-    wrote = False
+    any_text = False
     for piece in pieces:
-        wrote = wrote or bool(piece)
+        any_text = any_text or bool(piece)
         out.write(piece.encode(errors="surrogatepass"))
         if at_once:
             out.flush()
     out.flush()
-    return wrote
+    return any_text
 
 
-def _tell(text: str) -> None:
-    """Narration goes to standard error: standard output is for data."""
-    from .render import escape_control_characters
+def print_message(text: str) -> None:
+    """Print a message to standard error, with control characters escaped; standard output is for data."""
+    from .render import escape_lines
 
-    print("\n".join(escape_control_characters(line) for line in text.split("\n")), file=sys.stderr, flush=True)
-
-
-def _described(error: StateException) -> str:
-    return f"stateview: {error}"
+    print(escape_lines(text), file=sys.stderr, flush=True)
 
 
 class TerminalProgress:
-    """Says how far something is: one line on standard error, where that is a terminal, at the pace of a reader."""
+    """Shows progress in one line on standard error, if that is a terminal."""
 
     def __init__(self) -> None:
         self._last = 0.0
 
-    def say(self, text: str) -> None:
-        """Show it in place of what was said last; nothing clears the line."""
+    def show(self, text: str) -> None:
+        """Replace the line by a text, at most five times a second. An empty text clears the line."""
         import time
 
-        if (not text or time.monotonic() - self._last > 0.2) and sys.stderr.isatty():
+        if (not text or time.monotonic() - self._last > _PROGRESS_SECONDS) and sys.stderr.isatty():
             self._last = time.monotonic()
             print(f"\r{text}\033[K\r", end="", file=sys.stderr, flush=True)
 

@@ -1,8 +1,8 @@
-"""A result as text. Knows no terminal: whether there is one, its colours and width are told by a `Style`."""
+"""Render a result as text. A `Style` says whether there is a terminal, and whether it has colours."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from .. import codec
@@ -12,31 +12,36 @@ from .results import ActionResult, Changes, DiffResult, Record, Result, Stream, 
 
 _COLOURS = {"+": "32", "-": "31", "~": "33", "…": "2"}
 _CELL_CHARACTERS = 60
-_EXCERPT_CHARACTERS = 200  # characters of a value in a pipe, where an excerpt does
-_VALUE_BYTES = 40_000  # bytes of a value at a terminal
-_SIDE_CHARACTERS = 200  # characters of one side of a change
-_MAX_PATHS = 50  # places inside one value
-_MAX_LINES = 40  # lines of one text
-_ROWS_ALIGNED = 1000  # rows that are looked at to align the columns
+_EXCERPT_CHARACTERS = 200  # of a value in a pipe
+_VALUE_BYTES = 40_000  # of a value at a terminal
+_SIDE_CHARACTERS = 200  # of the value before or after a change
+_MAX_PATHS = 50  # changes inside one value
+_MAX_LINES = 40  # of one text
+_ALIGNED_ROWS = 1000  # rows that decide the widths of the columns
 
 
 class Style(NamedTuple):
-    """How to show: a named format or "" for the fitting one; at a terminal or not; with colours or not."""
+    """The format (or "" for the default one), whether the output is a terminal, and whether it has colours."""
 
     format: str = ""
     terminal: bool = False
     colour: bool = False
 
     def paint(self, text: str, sign: str) -> str:
-        """The text in the colour of a sign."""
+        """Return a text in the colour of a sign."""
         return f"\033[{_COLOURS[sign]}m{text}\033[0m" if self.colour and sign in _COLOURS else text
 
 
 def escape_control_characters(text: str) -> str:
-    """A text with whatever a terminal would obey (controls, escapes, bidi marks) as symbols. O(length)."""
+    """Replace everything a terminal would obey (controls, escapes, bidi marks) by symbols. O(length)."""
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() else _symbol(sign) for sign in text)
+
+
+def escape_lines(text: str) -> str:
+    """Escape the control characters of a text and keep its lines. O(length)."""
+    return "\n".join(escape_control_characters(line) for line in text.split("\n"))
 
 
 def _symbol(sign: str) -> str:
@@ -49,7 +54,7 @@ def _symbol(sign: str) -> str:
 
 
 def render(result: Result, style: Style) -> Iterator[str]:
-    """Pieces of text for standard output. Streams what the result streams."""
+    """Yield the text of a result in pieces. Streams if the result streams."""
     if isinstance(result, ValueResult):
         yield _value(result.data, style)
     elif isinstance(result, Table):
@@ -71,7 +76,7 @@ def render(result: Result, style: Style) -> Iterator[str]:
         yield result.text
     elif isinstance(result, Stream):
         for piece in result.pieces:
-            yield "\n".join(escape_control_characters(line) for line in piece.split("\n")) if style.terminal else piece
+            yield escape_lines(piece) if style.terminal else piece
 
 
 def _pretty(style: Style) -> bool:
@@ -82,6 +87,15 @@ def _json(value: Any) -> str:
     return codec.encode(value).decode()
 
 
+def _json_array(items: Iterable[Any]) -> Iterator[str]:
+    """Yield a JSON array, one item a line."""
+    separator = "[\n"
+    for item in items:
+        yield f"{separator}  {_json(item)}"
+        separator = ",\n"
+    yield "[]\n" if separator == "[\n" else "\n]\n"
+
+
 def _value(data: bytes, style: Style) -> str:
     if style.format == "raw" and data.startswith(b'"'):
         return str(codec.decode(data))  # no newline: exactly the string
@@ -89,11 +103,9 @@ def _value(data: bytes, style: Style) -> str:
         return data.decode() + "\n"
     text = codec.pretty(data)
     if style.format or not style.terminal or len(text) <= _VALUE_BYTES:
-        return "\n".join(escape_control_characters(line) for line in text.decode().split("\n")) + "\n"
-    start = "\n".join(
-        escape_control_characters(line) for line in text[:_VALUE_BYTES].decode(errors="ignore").split("\n")
-    )
-    return f"({len(data):,} bytes, of which this is the start; --format json shows all of it)\n{start}…\n"
+        return escape_lines(text.decode()) + "\n"
+    start = escape_lines(text[:_VALUE_BYTES].decode(errors="ignore"))
+    return f"({len(data):,} bytes, only the start is shown; --format json prints all)\n{start}…\n"
 
 
 def _record(result: Record, style: Style) -> Iterator[str]:
@@ -101,21 +113,17 @@ def _record(result: Record, style: Style) -> Iterator[str]:
     if not _pretty(style):
         yield _json(data) + "\n"
         return
-    shown = result.lines or [
+    lines = result.lines or [
         (name, value if isinstance(value, str) and name != "value" else _json(value)) for name, value in data.items()
     ]
-    width = max(len(name) for name, _ in shown)
-    for name, text in shown:
+    width = max(len(name) for name, _ in lines)
+    for name, text in lines:
         yield f"{name:{width}}  {escape_control_characters(text)}\n"
 
 
 def _table(result: Table, style: Style) -> Iterator[str]:
     if style.format == "json":
-        empty = True
-        for row in result.rows:
-            yield ("[\n" if empty else ",\n") + "  " + _json(_as_object(result.columns, row))
-            empty = False
-        yield "[]\n" if empty else "\n]\n"
+        yield from _json_array(_as_object(result.columns, row) for row in result.rows)
     elif style.format == "jsonl":
         for row in result.rows:
             yield _json(_as_object(result.columns, row)) + "\n"
@@ -135,11 +143,11 @@ def _aligned(result: Table, style: Style) -> Iterator[str]:
     head: list[list[str]] = []
     for row in rows:
         head.append([_short(cell) for cell in _cells(result, row, _CELL_CHARACTERS)])
-        if len(head) == _ROWS_ALIGNED:
+        if len(head) == _ALIGNED_ROWS:
             break
     if not head:
         return
-    widths = [max(len(name), *(len(row[place]) for row in head)) for place, name in enumerate(result.columns)]
+    widths = [max(len(name), *(len(row[index]) for row in head)) for index, name in enumerate(result.columns)]
     yield style.paint(_line(list(result.columns), widths), "…") + "\n"
     for cells in head:
         yield _line(cells, widths) + "\n"
@@ -152,7 +160,7 @@ def _line(cells: list[str], widths: list[int]) -> str:
 
 
 def _cells(result: Table, row: tuple[Any, ...], room: int) -> list[str]:
-    """The texts of a row; a value in as many characters as there is room for, if the result can say it so."""
+    """Return the texts of a row. A result with `excerpt` shortens its value to `room` characters; 0: no limit."""
     named = zip(result.columns, row, strict=True)
     if result.excerpt is None or not room:
         return [_cell(cell, name == "value") for name, cell in named]
@@ -160,7 +168,7 @@ def _cells(result: Table, row: tuple[Any, ...], room: int) -> list[str]:
 
 
 def _cell(value: Any, as_json: bool = False) -> str:
-    """A value is shown as JSON, so that "12" and 12 differ; a name or a time as it is."""
+    """Return a value as JSON, so that "12" and 12 differ, and a name or a time as it is."""
     if value is ABSENT:
         return "(deleted)"
     return value if isinstance(value, str) and not as_json else _json(value)
@@ -172,22 +180,22 @@ def _short(text: str) -> str:
 
 
 def _as_object(columns: tuple[str, ...], row: tuple[Any, ...]) -> dict[str, Any]:
-    """A row by its columns. A deleted version has no value, so its object has none."""
+    """Return a row as an object. That of a deleted version has no value."""
     named = {name: cell for name, cell in zip(columns, row, strict=True) if cell is not ABSENT}
     return named if len(named) == len(columns) else {**named, "deleted": True}
 
 
-def _as_data(change: Change, summary: bool = False) -> dict[str, Any]:
+def _as_data(change: Change, keys_only: bool = False) -> dict[str, Any]:
     data: dict[str, Any] = {"key": change.key, "kind": change.kind}
-    if summary:
+    if keys_only:
         return data
     sides = {"before": change.before, "after": change.after}
     data |= {name: side for name, side in sides.items() if side is not ABSENT}
     if change.kind == "changed":
         data["paths"] = [
-            {"path": one.path, "kind": one.kind}
-            | {name: side for name, side in (("before", one.before), ("after", one.after)) if side is not ABSENT}
-            for one in change.paths
+            {"path": inner.path, "kind": inner.kind}
+            | {name: side for name, side in (("before", inner.before), ("after", inner.after)) if side is not ABSENT}
+            for inner in change.paths
         ]
     return data
 
@@ -196,27 +204,23 @@ def _diff(result: DiffResult, diff: Diff, style: Style) -> Iterator[str]:
     if result.patch:
         yield _json(diff.as_json_patch()) + "\n"
     elif style.format == "json":
-        empty = True
-        for change in diff:
-            yield ("[\n" if empty else ",\n") + "  " + _json(_as_data(change, result.summary))
-            empty = False
-        yield "[]\n" if empty else "\n]\n"
+        yield from _json_array(_as_data(change, result.keys_only) for change in diff)
     elif style.format == "jsonl":
         for change in diff:
-            yield _json(_as_data(change, result.summary)) + "\n"
+            yield _json(_as_data(change, result.keys_only)) + "\n"
     else:
-        shown = style._replace(colour=style.colour and style.format != "raw")
+        coloured = style._replace(colour=style.colour and style.format != "raw")
         if diff:
             yield _counts(diff) + "\n"
         for change in diff:
-            yield f"{_headline(change, shown)}\n" if result.summary else "".join(_change(change, shown))
+            yield f"{_headline(change, coloured)}\n" if result.keys_only else "".join(_change(change, coloured))
 
 
 def _counts(diff: Diff) -> str:
     counts = diff.counts
     total = sum(counts.values())
-    said = ", ".join(f"{SIGNS[kind]}{count} {kind}" for kind, count in counts.items() if count)
-    return f"{plural(total, 'key')} differ{'' if total > 1 else 's'}: {said}"
+    kinds = ", ".join(f"{SIGNS[kind]}{count} {kind}" for kind, count in counts.items() if count)
+    return f"{plural(total, 'key')} differ{'' if total > 1 else 's'}: {kinds}"
 
 
 def _headline(change: Change, style: Style) -> str:
@@ -234,23 +238,24 @@ def _change(change: Change, style: Style) -> Iterator[str]:
         yield f"{_headline(change, style)}  {_side(first.before)} → {_side(first.after)}\n"
         return
     yield _headline(change, style) + "\n"
-    for number, one in enumerate(change.paths):
+    for number, inner in enumerate(change.paths):
         if number == _MAX_PATHS:
-            yield f"    … {len(change.paths) - _MAX_PATHS:,} more places\n"
+            yield f"    … {len(change.paths) - _MAX_PATHS:,} more changes\n"
             break
-        sign = SIGNS[one.kind]
-        place = style.paint(f"{sign} {escape_control_characters(one.path) or '(the whole value)'}", sign)
-        if _by_line(one):
-            yield f"    {place}\n"
-            yield from _text_lines(one.before, one.after, style)
-        elif one.kind == "changed":
-            yield f"    {place}  {_side(one.before)} → {_side(one.after)}\n"
+        sign = SIGNS[inner.kind]
+        title = style.paint(f"{sign} {escape_control_characters(inner.path) or '(the whole value)'}", sign)
+        if _by_line(inner):
+            yield f"    {title}\n"
+            yield from _text_lines(inner.before, inner.after, style)
+        elif inner.kind == "changed":
+            yield f"    {title}  {_side(inner.before)} → {_side(inner.after)}\n"
         else:
-            yield f"    {place}  {_side(one.after if one.kind == 'added' else one.before)}\n"
+            yield f"    {title}  {_side(inner.after if inner.kind == 'added' else inner.before)}\n"
 
 
-def _by_line(one: PathChange) -> bool:
-    return isinstance(one.before, str) and isinstance(one.after, str) and "\n" in one.before + one.after
+def _by_line(change: PathChange) -> bool:
+    before, after = change.before, change.after
+    return isinstance(before, str) and isinstance(after, str) and "\n" in before + after
 
 
 def _text_lines(before: str, after: str, style: Style) -> Iterator[str]:

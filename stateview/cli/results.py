@@ -1,4 +1,4 @@
-"""What a handler returns, and `render` turns into text."""
+"""The results that handlers return and `render` turns into text."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from ..states.json_diff import Change, Diff
 
 
 def plural(count: int, word: str) -> str:
-    """`1 key`, `2 keys`, `1,000 keys`."""
+    """Return `1 key`, `2 keys`, `1,000 keys`."""
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def in_bytes(count: int) -> str:
-    """A number of bytes for a person: `54 B`, `1.2 kB`, `48.0 MB`."""
+    """Return a number of bytes for a person: `54 B`, `1.2 kB`, `48.0 MB`."""
     power = min(4, (len(str(abs(count))) - 1) // 3)
     return f"{count / 1000**power:.1f} {['', 'k', 'M', 'G', 'T'][power]}B" if power else f"{count} B"
 
 
 class Result(Struct):
-    """Base.
+    """The base of all results.
 
-    `told` is narration for a person, `code` the exit code. `undo` is the command that takes back what was done, if
-    there is such a command: each face says in its own way how to run it.
+    `summary` says in a line what happened, for standard error. `code` is the exit code. `undo` is the command that
+    undoes the action, or empty; each interface says in its own words how to run it.
     """
 
-    told: str = ""
+    summary: str = ""
     code: int = 0
     undo: str = ""
 
-    def narration(self) -> str:
-        """`told`, and at a command line how to take it back."""
-        return f"{self.told} - 'stateview {self.undo}' takes it back" if self.undo else self.told
+    def message(self) -> str:
+        """Return the summary, with the command line that undoes the action if there is one."""
+        return f"{self.summary} - 'stateview {self.undo}' takes it back" if self.undo else self.summary
 
 
 class Excerpt(Struct):
-    """A value in `told`, or its start: that of a key, or of a place (JSON Pointer) inside it.
+    """A value, or its start, that is quoted in a summary. `before` and `after` are the text around the value.
 
-    `before` and `after` are what `told` says around it, so that a face can put a mask in its place.
+    `key` and `path` (a JSON Pointer) name the value, so that an interface can mask it.
     """
 
     key: str
@@ -49,17 +49,17 @@ class Excerpt(Struct):
     text: str
     after: str = ""
 
-    def told(self, text: str = "") -> str:
-        """The narration, with another text in place of the value where one is given."""
+    def message(self, text: str = "") -> str:
+        """Return the summary; `text`, if given, replaces the value."""
         return f"{self.before}{text or self.text}{self.after}"
 
 
 class ActionResult(Result):
-    """An act: `data` is what a script may want to know of it, `name` what it printed, if anything."""
+    """An action. `data` is what `--format json` prints. `name`, if any, is printed in every other format."""
 
     data: dict[str, Any] = {}
     name: str = ""
-    shown: Excerpt | None = None
+    excerpt: Excerpt | None = None
 
 
 class ValueResult(Result):
@@ -69,10 +69,11 @@ class ValueResult(Result):
 
 
 class Table(Result):
-    """Rows under columns, streamed. `plain` is the column that stands for a row in a pipe; None: all, by tabs.
+    """Rows under columns, streamed.
 
-    `excerpt`, where it is given, makes the text of a column `value` in so many characters, for a person; JSON has all.
-    `place` says of a value which of its characters was looked for, if it is a text that has one.
+    `plain` is the index of the column that a pipe gets; None: all columns, separated by tabs. `empty` is the message if
+    there are no rows. `excerpt` shortens a cell of the column `value` to a number of characters; JSON has it whole.
+    `position` returns the index of the character that was searched for in a value, or None.
     """
 
     columns: tuple[str, ...] = ()
@@ -80,38 +81,38 @@ class Table(Result):
     plain: int | None = None
     empty: str = ""
     excerpt: Callable[[Any, int], str] | None = None
-    place: Callable[[Any], int | None] | None = None
+    position: Callable[[Any], int | None] | None = None
 
 
 class Record(Result):
-    """One thing with named parts; `lines`, if there are any, are what a person is shown of it: a name and a text."""
+    """Named fields. `lines`, if any, are the name and text of each line that a person sees instead."""
 
     data: dict[str, Any] = {}
     lines: tuple[tuple[str, str], ...] = ()
 
 
 class DiffResult(Result):
-    """A diff; `applied` if it has been done. `empty` is said where there is none."""
+    """A diff. `patch` prints it as a JSON Patch, `keys_only` without values. `empty` is the message for no change."""
 
     diff: Diff | None = None
     patch: bool = False
-    summary: bool = False
+    keys_only: bool = False
     empty: str = "no difference"
 
 
 class Changes(Result):
-    """Changes as they come, each shown at once."""
+    """Changes as they arrive; each is printed at once."""
 
     changes: Iterable[Change] = ()
 
 
 class Text(Result):
-    """Text as it is."""
+    """Text, printed unchanged."""
 
     text: str = ""
 
 
 class Stream(Result):
-    """Text in pieces, such as a file's; as it is, but at a terminal inert."""
+    """Text in pieces, such as an exported file. A terminal gets it with control characters escaped."""
 
     pieces: Iterable[str] = ()

@@ -1,4 +1,4 @@
-"""The VALUE slot: what a person types as a value, and what it is called."""
+"""Values and durations as they are typed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 from .. import codec
 from .exit_codes import UsageError
 
-_STARTS = ("{", "[", '"')
-LENGTHS = "90 (seconds), 15m, 2h or 7d"  # how a length of time is typed
+_JSON_STARTS = ("{", "[", '"')
+DURATIONS = "90 (seconds), 15m, 2h or 7d"
 
 
 def read_value(text: str, string: bool = False, json: bool = False) -> Any:
-    """A typed value: JSON where it is valid, else a string. `-` is standard input and `@FILE` a file.
+    """Return a typed value: JSON if it is valid, otherwise a string. `-` reads standard input, `@FILE` reads a file.
 
-    What starts like an object, an array or a string must be valid JSON; `NaN`, `007` and `1e400` are strings.
+    Text that starts like an object, an array or a string must be valid JSON. `NaN`, `007` and `1e400` are strings.
 
     Raises:
-        UsageError: broken JSON (with a caret under the place), or a file that cannot be read.
+        UsageError: the JSON is not valid (with a caret under the position), or the file cannot be read.
 
     """
     if string and json:
@@ -30,47 +30,48 @@ def read_value(text: str, string: bool = False, json: bool = False) -> Any:
 
 def _fetch(text: str) -> str:
     if text == "-":
-        data, where = sys.stdin.buffer.read(), "standard input"
+        data, name = sys.stdin.buffer.read(), "standard input"
     elif text.startswith("@") and len(text) > 1:
-        where = text[1:]
+        name = text[1:]
         try:
-            with open(where, "rb") as file:
+            with open(name, "rb") as file:
                 data = file.read()
         except OSError as error:
-            raise UsageError(f"{where}: {error.strerror}", "For a string that starts with @, use --string") from error
+            raise UsageError(
+                f"{name}: {error.strerror}", "To save a string that starts with @, use --string"
+            ) from error
     else:
         return text
     try:
         return data.decode().rstrip("\n")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{where} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise UsageError(f"{name} is not UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
 def parse_value(text: str, must: bool = False) -> Any:
-    """JSON, or, unless it `must` be or starts like it, the text itself.
+    """Return the JSON value of a text, or the text itself if it is not JSON.
+
+    With `must`, and if the text starts like an object, an array or a string, it has to be valid JSON.
 
     Raises:
-        UsageError: broken JSON.
+        UsageError: the JSON is not valid.
 
     """
     from json import JSONDecodeError
 
     try:
         return codec.parse_strict(text)
-    except JSONDecodeError as error:
-        if not must and not text.lstrip().startswith(_STARTS):
-            return text
-        raise UsageError(
-            f"not valid JSON: {error.msg}\n{caret_line(text, error.pos)}", "To save it as text, use --string"
-        ) from None
     except (ValueError, RecursionError) as error:
-        if not must and not text.lstrip().startswith(_STARTS):
+        if not must and not text.lstrip().startswith(_JSON_STARTS):
             return text
-        raise UsageError(f"not valid JSON: {error}", "To save it as text, use --string") from None
+        reason = str(error)
+        if isinstance(error, JSONDecodeError):
+            reason = f"{error.msg}\n{caret_line(text, error.pos)}"
+        raise UsageError(f"not valid JSON: {reason}", "To save it as a string, use --string") from None
 
 
 def caret_line(text: str, position: int, width: int = 72) -> str:
-    """The line of a text around a position, and a caret under it."""
+    """Return the line around a position of a text, at most `width` columns of it, and a caret under the position."""
     start = text.rfind("\n", 0, position) + 1
     end = text.find("\n", position)
     line = text[start : end if end >= 0 else len(text)]
@@ -81,9 +82,9 @@ def caret_line(text: str, position: int, width: int = 72) -> str:
 
 
 def parse_duration(text: str) -> float | None:
-    """A length of time in seconds: `90`, or with a unit of `retention.to_micros`, such as `15m`, `2h`, `7d`.
+    """Return a duration in seconds: `90`, or with a unit of `retention.to_micros`, such as `15m`, `2h`, `7d`.
 
-    None where it is none, below zero, or longer than a key can have.
+    Returns None if it is not a duration, below zero, or longer than an expiry can be.
     """
     from ..states.retention import to_micros
 
@@ -96,12 +97,12 @@ def parse_duration(text: str) -> float | None:
 
 
 def parse_seconds(text: str) -> float | None:
-    """As `length_of`, and None for zero: in how many seconds a key expires."""
+    """Return the seconds until a key expires, as `parse_duration` does, and None for zero too."""
     return parse_duration(text) or None
 
 
 def type_name(value: Any) -> str:
-    """JSON's word for a value's type."""
+    """Return the JSON name of a value's type."""
     if value is None:
         return "null"
     kinds = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}

@@ -1,1 +1,1 @@
-"""The shell: the table of commands at a prompt (prompt_toolkit), and line by line in scripts."""
+"""The shell: an interactive prompt (prompt_toolkit) and a script runner for the table of commands."""

@@ -1,4 +1,4 @@
-"""Handler: shell. A prompt at a terminal, else a script."""
+"""Handler: shell. Opens a prompt at a terminal, otherwise runs a script."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .script import run_scripts
 from .session import Shell
 
 
-def start(context: Context, given: dict[str, Any]) -> ActionResult:
+def start(context: Context, args: dict[str, Any]) -> ActionResult:
     """`shell [STORE]`."""
     options = dict(context.options)
-    if "store" in given:
-        options["store"] = given["store"]
-    file, commands = given.get("file"), given.get("command", [])
+    if "store" in args:
+        options["store"] = args["store"]
+    file, commands = args.get("file"), args.get("command", [])
     if file is not None or commands or not sys.stdin.isatty():
-        return ActionResult(code=run_scripts(Shell(options), file, commands, given.get("keep_going", False)))
+        return ActionResult(code=run_scripts(Shell(options), file, commands, args.get("keep_going", False)))
     from .prompt import Prompt
 
     return ActionResult(code=Prompt(options).run())

@@ -1,4 +1,4 @@
-"""The lines of earlier sessions, in a file of the user's own that holds no passwords."""
+"""The history of the prompt: a private file without passwords."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _SECRET = re.compile(r"://[^/\s]*:[^/\s]*@|passw(or)?d|secret|api[_-]?key|token\
 
 
 def history_path() -> str:
-    """Where the history is: `$XDG_STATE_HOME/stateview/history`."""
+    """Return the path of the history: `$XDG_STATE_HOME/stateview/history`."""
     base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     return os.path.join(base, "stateview", "history")
 
 
 class PrivateHistory(FileHistory):
-    """A history file of mode 0600; lines that look like they carry a password stay in memory only."""
+    """A history file of mode 0600. Lines that look like they contain a password stay in memory."""
 
     def __init__(self, path: str) -> None:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
@@ -26,6 +26,6 @@ class PrivateHistory(FileHistory):
         super().__init__(path)
 
     def store_string(self, string: str) -> None:
-        """Append a line, unless it carries a secret."""
+        """Append a line, unless it looks like it contains a password."""
         if not _SECRET.search(string):
             super().store_string(string)

@@ -1,4 +1,4 @@
-"""Colours of a line as it is typed: an unknown command or broken JSON shows before Enter."""
+"""Colour a line while it is typed, so that an unknown command or invalid JSON shows before Enter."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ STYLES = {
 }
 _JSON = re.compile(r'(?P<string>"(?:[^"\\]|\\.)*")|(?P<number>-?\d[\d.eE+-]*)|(?P<word>true|false|null)')
 _SLOTS = {"ref": "ref", "checkpoint": "ref", "key": "key", "pattern": "key", "pointer": "path", "condition": "path"}
-_MAX_COLOURED_CHARACTERS = 20_000  # characters that are coloured: a paste of a megabyte is not
+_MAX_COLOURED_CHARACTERS = 20_000  # a longer text, such as a paste of a megabyte, stays plain
 
 
 class ShellLexer(Lexer):
-    """Colours by the table of commands."""
+    """Colours the words of a line by their slots in the table of commands."""
 
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
 
     def lex_document(self, document: Document) -> Callable[[int], StyleAndTextTuples]:
-        """The coloured pieces of each line of the document."""
+        """Return a function that gives the styled characters of a line by its number."""
         text = document.text
         styles = [""] * len(text) if len(text) <= _MAX_COLOURED_CHARACTERS else []
         if styles:
@@ -54,7 +54,7 @@ class ShellLexer(Lexer):
             if not styles:
                 return [("", line)]
             start = starts[number]
-            return [(styles[start + place], sign) for place, sign in enumerate(line)]
+            return [(styles[start + column], sign) for column, sign in enumerate(line)]
 
         return pieces
 
@@ -65,19 +65,19 @@ class ShellLexer(Lexer):
             line = read_line(text)
         except LineSyntaxError as error:
             broken = error.position
-            line = _readable(text, broken)
+            line = _valid_start(text, broken)
         except IncompleteLine:
-            line = _readable(text, len(text))
+            line = _valid_start(text, len(text))
         except UsageError:
             return
 
         def fill(start: int, end: int, name: str) -> None:
             styles[start:end] = [f"class:{name}"] * (min(end, len(text)) - start)
 
-        known = {*BY_NAME, *self._shell.aliases}
+        commands = {*BY_NAME, *self._shell.aliases}
         for word in line.words:
             if word.slot == "command":
-                fill(word.start, word.end, "command" if word.text in known and word.text[:1] != "_" else "unknown")
+                fill(word.start, word.end, "command" if word.text in commands and word.text[:1] != "_" else "unknown")
             elif word.slot == "option":
                 fill(word.start, word.end, "option")
             elif word.slot == "value":
@@ -95,8 +95,8 @@ class ShellLexer(Lexer):
             fill(min(broken, len(text) - 1), len(text), "broken")
 
 
-def _readable(text: str, end: int) -> ParsedLine:
-    """The words before a place that cannot be read."""
+def _valid_start(text: str, end: int) -> ParsedLine:
+    """Return the longest start of a line, up to `end`, that can be parsed."""
     while end > 0:
         try:
             return read_line(text[:end])

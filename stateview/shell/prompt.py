@@ -1,4 +1,4 @@
-"""The prompt: prompt_toolkit around a `Shell`."""
+"""The interactive prompt: prompt_toolkit around a `Shell`."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from prompt_toolkit.styles import Style as PromptStyle
 from ..cli.definition import BY_NAME
 from ..cli.exit_codes import UsageError
 from ..cli.line_parser import IncompleteLine, read_line
-from ..cli.program import TerminalProgress
+from ..cli.program import TerminalProgress, print_message, write_output
 from ..cli.render import Style, escape_control_characters
 from ..errors import StateException
 from .completer import QuietContext, ShellCompleter, error_class
 from .history import PrivateHistory, history_path
 from .lexer import STYLES, ShellLexer
 from .script import whole_lines
-from .session import ExitShell, Shell, print_message, write_out
+from .session import ExitShell, Shell
 
-POLL_SECONDS = 0.5  # seconds between looks at the revision while the prompt waits
+POLL_SECONDS = 0.5  # between two reads of the revision for the prompt
 _BAR = {"bottom-toolbar": "noreverse ansibrightblack", "trouble": "bold ansired", "state": "bold", "mark": "ansiyellow"}
 
 
 class Prompt:
-    """An interactive shell, with global options as on the command line."""
+    """An interactive shell with the global options of the command line."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
         style = Style("", terminal=True, colour=not self.plain)
-        self.shell = Shell(options, self._ask, self._write, style, TerminalProgress().say)
-        self.shell.where  # noqa: B018 - a store or name that cannot be is said now
+        self.shell = Shell(options, self._ask, self._write, style, TerminalProgress().show)
+        self.shell.target  # noqa: B018 - raises now if the store or namespace is not valid
         self.completer = ShellCompleter(self.shell)
         self.revision: int | None = None
         self._stop = threading.Event()
@@ -69,9 +69,9 @@ class Prompt:
         )
 
     def run(self) -> int:
-        """Read and run lines until Ctrl-D or `exit`."""
+        """Read and run lines until Ctrl-D or `exit`; return the exit code."""
         self.session.app.after_render += self._begin_following
-        print_message("stateview shell - 'help' lists the commands, TAB completes, Ctrl-D leaves")
+        print_message("stateview shell - 'help' lists the commands, TAB completes, Ctrl-D exits")
         try:
             while True:
                 self.session.editing_mode = (
@@ -89,24 +89,24 @@ class Prompt:
         finally:
             self._stop.set()
         if self.shell.shutdown():
-            print_message("the open transaction is rolled back")
+            print_message("the open transaction was rolled back")
         return 0
 
     def _run(self, text: str) -> bool:
-        """Run a line; False when the person wants to leave."""
+        """Run the lines of a text; return False after `exit`."""
         try:
             for line in _lines(text):
-                code, said = self.shell.run(line)
-                if said:
-                    print_message(said)
+                code, message = self.shell.run(line)
+                if message:
+                    print_message(message)
                 if code:
-                    break  # the rest of a paste is not for a state that it did not expect
+                    break  # the next lines of a paste expect that this line succeeded
         except ExitShell:
             return False
         except KeyboardInterrupt:
             print_message("interrupted")
         except BrokenPipeError:
-            pass  # the pager was left before the end
+            pass  # the pager was closed before the end
         except (StateException, OSError) as error:
             print_message(str(error))
         return True
@@ -114,9 +114,9 @@ class Prompt:
     # --- what is painted ---------------------------------------------------------------------------------------
 
     def _message(self) -> StyleAndTextTuples:
-        """Store, namespace, revision, and what is out of the ordinary. No I/O here: a thread looks."""
+        """Return the prompt: store, namespace, revision, read-only, transaction. A thread reads the revision."""
         shell = self.shell
-        url, namespace = shell.where
+        url, namespace = shell.target
         revision = "?" if self.revision is None else str(self.revision)
         pieces: StyleAndTextTuples = [
             ("", escape_control_characters(_shortened(url)) + " "), ("class:state", namespace), ("", f"@{revision}"),
@@ -128,7 +128,7 @@ class Prompt:
         return [*pieces, ("", "> ")]
 
     def _toolbar(self) -> StyleAndTextTuples:
-        """A line of help on the command under the cursor, and a word on a store that does not answer."""
+        """Return the help of the command in the line, after the error of a store that does not answer."""
         pieces: StyleAndTextTuples = []
         if self.completer.trouble:
             pieces.append(("class:trouble", f"store: {self.completer.trouble}  "))
@@ -139,29 +139,29 @@ class Prompt:
         return pieces
 
     def _begin_following(self, _: object) -> None:
-        """The first prompt does not wait for a connection, nor for the import of what makes one."""
+        """Start the thread after the first prompt, which must not wait for the import of a backend."""
         self.session.app.after_render -= self._begin_following
         threading.Thread(target=self._follow, daemon=True).start()
 
     def _follow(self) -> None:
-        """Keep the revision in the prompt true, on a connection of its own."""
+        """Update the revision in the prompt, on a connection of its own."""
         context: QuietContext | None = None
-        of: object = None
+        context_target: object = None
         while not self._stop.is_set():
             try:
-                now = self.shell.where
-                if now != of:
+                target = self.shell.target
+                if target != context_target:
                     if context is not None:
                         context.close()
-                    context, of = QuietContext(self.shell), now
+                    context, context_target = QuietContext(self.shell), target
                 assert context is not None
-                found: int | None = context.manager.revision
+                revision: int | None = context.manager.revision
                 self.completer.trouble = ""
             except StateException as error:
-                found = None
+                revision = None
                 self.completer.trouble = error_class(error)
-            if found != self.revision or found is None:
-                self.revision = found
+            if revision != self.revision or revision is None:
+                self.revision = revision
                 self.session.app.invalidate()
             self._stop.wait(POLL_SECONDS)
 
@@ -178,7 +178,7 @@ class Prompt:
         @bindings.add("enter", filter=~chosen & Condition(lambda: not self._searching()))
         def _(event: KeyPressEvent) -> None:
             buffer = event.current_buffer
-            if _open(buffer.text):
+            if _is_incomplete(buffer.text):
                 buffer.newline()
             else:
                 buffer.validate_and_handle()
@@ -197,25 +197,25 @@ class Prompt:
     # --- output ------------------------------------------------------------------------------------------------
 
     def _write(self, pieces: Iterator[str], at_once: bool) -> None:
-        """Print; what is more than a screen goes through a pager, what comes slowly is shown as it comes."""
+        """Print text, through a pager if it is longer than the screen. `at_once` prints each piece when it arrives."""
         if at_once or not self.shell.settings["pager"]:
-            write_out(pieces)
+            write_output(pieces, at_once=True)
             return
         height = shutil.get_terminal_size().lines - 2
-        held: list[str] = []
+        first: list[str] = []
         lines = 0
         for piece in pieces:
-            held.append(piece)
+            first.append(piece)
             lines += piece.count("\n")
             if lines > height:
-                self._page(chain(held, pieces))
+                self._page(chain(first, pieces))
                 return
-        write_out(iter(held))
+        write_output(first)
 
     def _page(self, pieces: Iterator[str]) -> None:
         pager = os.environ.get("PAGER") or ("less -FRX" if shutil.which("less") else "")
         if not pager:
-            write_out(pieces)
+            write_output(pieces, at_once=True)
             return
         child = subprocess.Popen(["/bin/sh", "-c", pager], stdin=subprocess.PIPE)
         assert child.stdin is not None
@@ -224,30 +224,30 @@ class Prompt:
                 for piece in pieces:
                     into.write(piece.encode(errors="surrogatepass"))
         except BrokenPipeError:
-            pass  # enough was read
+            pass  # the pager was closed before the end
         finally:
             while child.returncode is None:
                 try:
                     child.wait()
                 except KeyboardInterrupt:
-                    pass  # it is meant for the pager
+                    pass  # Ctrl-C is for the pager
 
 
 def _history() -> History:
     try:
         return PrivateHistory(history_path())
     except OSError as error:
-        print_message(f"no history is kept: {error.strerror}")
+        print_message(f"the history of this session is not saved: {error.strerror}")
         return InMemoryHistory()
 
 
 def _lines(text: str) -> Iterator[str]:
-    """What was typed or pasted, line by line; lines that go on are joined."""
+    """Yield the lines of a text; lines that continue are joined."""
     return (line for _, line in whole_lines(text.split("\n")))
 
 
-def _open(text: str) -> bool:
-    """Whether Enter begins another line instead of running what is there."""
+def _is_incomplete(text: str) -> bool:
+    """Return whether Enter begins another line instead of running the text."""
     try:
         read_line(list(_lines(text))[-1])
     except IncompleteLine:

@@ -1,4 +1,4 @@
-"""Scripts: lines of a file, of `-c`, or of standard input, run as they come, up to the first error."""
+"""Scripts: run the lines of a file, of `-c`, or of standard input up to the first error."""
 
 from __future__ import annotations
 
@@ -8,79 +8,73 @@ from collections.abc import Iterable, Iterator
 
 from ..cli.exit_codes import ExitCode, UsageError, exit_code
 from ..cli.line_parser import IncompleteLine, read_line
+from ..cli.program import print_message
 from ..errors import BackendError, StateException
-from .session import ExitShell, Shell, print_message
+from .session import ExitShell, Shell
 
 
 class Script:
-    """A run of lines. `where` names them in errors; `keep_going` is `--keep-going`."""
+    """Runs lines. `name` is their source in errors. `keep_going` continues after an error."""
 
-    def __init__(self, shell: Shell, where: str, keep_going: bool = False) -> None:
+    def __init__(self, shell: Shell, name: str, keep_going: bool = False) -> None:
         self.shell = shell
-        self.where = where
+        self.name = name
         self.keep_going = keep_going
 
     def run(self, lines: Iterable[str]) -> int:
-        """Run them; the exit code is that of the first error.
+        """Run the lines and return the exit code of the first error.
 
         Raises:
-            Leave: a line was `exit`.
+            ExitShell: a line was `exit`.
 
         """
         first = ExitCode.OK
         for number, text in whole_lines(lines):
-            code = self._one(number, text)
+            code = self._run_line(number, text)
             if code and not first:
                 first = ExitCode(code)
             if code and not self.keep_going:
                 break
         return first
 
-    def _one(self, number: int, text: str) -> int:
+    def _run_line(self, number: int, text: str) -> int:
         try:
-            code, said = self.shell.run(text)
-        except StateException as error:
-            self._tell(number, text, str(error))
-            return exit_code(error)
+            code, message = self.shell.run(text)
         except BrokenPipeError:
             raise
-        except OSError as error:
-            self._tell(number, text, str(error))
-            return exit_code(error)
-        if said:
-            self._tell(number, text, said)
+        except (StateException, OSError) as error:
+            code, message = exit_code(error), str(error)
+        if message:
+            command = text.split(None, 1)[0] if text.split() else ""
+            print_message(f"{self.name}:{number}: {command}: {message.removeprefix(f'{command}: ')}")
         return code
-
-    def _tell(self, number: int, text: str, message: str) -> None:
-        name = text.split(None, 1)[0] if text.split() else ""
-        print_message(f"{self.where}:{number}: {name}: {message.removeprefix(f'{name}: ')}")
 
 
 def whole_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """The lines with those that go on joined, each with the number of its first."""
-    held: list[str] = []
+    """Join the lines that continue, and yield each line with the number of its first part."""
+    pending: list[str] = []
     start = 0
     for number, line in enumerate(lines, 1):
-        start = start if held else number
-        held.append(line.rstrip("\n"))
-        text = "\n".join(held)
+        start = start if pending else number
+        pending.append(line.rstrip("\n"))
+        text = "\n".join(pending)
         try:
             read_line(text)
         except IncompleteLine:
             continue
         except UsageError:
-            pass  # it is said when it is run
-        held = []
+            pass  # running the line reports the error
+        pending = []
         yield start, text
-    if held:
-        yield start, "\n".join(held)
+    if pending:
+        yield start, "\n".join(pending)
 
 
 def run_file(shell: Shell, path: str, keep_going: bool = False) -> int:
-    """Run a file's lines as they are read.
+    """Run the lines of a file while it is read.
 
     Raises:
-        BackendError: it cannot be read.
+        BackendError: the file cannot be read.
 
     """
     try:
@@ -95,10 +89,10 @@ def run_file(shell: Shell, path: str, keep_going: bool = False) -> int:
 
 
 def run_scripts(shell: Shell, file: str | None, commands: list[str], keep_going: bool) -> int:
-    """What `-f`, `-c` or standard input say, in this order; then a transaction left open is an error.
+    """Run the lines of `-f`, then those of `-c`, or else standard input. A transaction left open is an error.
 
     Raises:
-        StateException: a file that cannot be read.
+        StateException: the file cannot be read.
 
     """
     code: int = ExitCode.OK
@@ -112,7 +106,7 @@ def run_scripts(shell: Shell, file: str | None, commands: list[str], keep_going:
     except ExitShell:
         pass
     if shell.shutdown():
-        print_message("a transaction was left open: it is rolled back; end it with commit")
+        print_message("a transaction was left open and is rolled back; end it with 'commit'")
         code = code or ExitCode.USAGE
     return code
 

@@ -1,4 +1,4 @@
-"""What a shell knows between two lines, and how it runs one: for the prompt and for scripts alike."""
+"""The state of a shell, and how it runs a line. The prompt and scripts share it."""
 
 from __future__ import annotations
 
@@ -16,44 +16,49 @@ from ..cli.definition import BY_NAME, Command
 from ..cli.exit_codes import UsageError
 from ..cli.line_parser import ParsedLine, Word, read_line
 from ..cli.parser import parse
-from ..cli.program import load_handler
-from ..cli.render import Style, escape_control_characters, render
+from ..cli.program import load_handler, print_message, write_output
+from ..cli.render import Style, render
 from ..cli.results import Result
 from ..errors import BackendError, StateException
 from ..model import check_name
 
-_MAX_NESTED_SOURCES = 16  # files that source each other
+_MAX_NESTED_SOURCES = 16
+_END_FIRST = "End it first with 'commit' or 'rollback'"
 _PER_LINE = ("format", "store", "namespace", "read_only", "yes", "author")
 
-_OUTSIDE = {
-    "shell": ("this is the shell already", "Use 'source FILE' to run a file"),
-    "serve": ("serve runs until it is stopped, in a terminal of its own", "Start 'stateview serve' there"),
+_IN_TRANSACTION = (
+    "save", "load", "delete", "keys", "assert", "commit", "rollback", "help", "option", "alias", "source", "exit",
+)  # fmt: skip
+_REFUSED = {  # commands of the command line that the shell does not run: the message and the next step
+    "shell": ("the shell is already open", "Use 'source FILE' to run a file"),
+    "serve": ("serve needs a terminal of its own", "Run 'stateview serve' in another terminal"),
 }
 
 
 class PipeFailed(BackendError):
-    """The command that a line was piped into, or that `!` ran, ended with an error."""
+    """A system command, after `|` or `!`, ended with an error."""
 
 
 class Outcome(NamedTuple):
-    """How a line ended: its exit code, and what it says in failing."""
+    """The exit code of a line, and its error message."""
 
     code: int = 0
-    said: str = ""
+    message: str = ""
 
 
 class ExitShell(Exception):
-    """`exit` was given."""
+    """The line was `exit`."""
 
 
 class Shell(Context):
-    """A context that lasts: store, namespace, transaction, options, aliases.
+    """A context for many lines: it has a transaction, options and aliases.
 
     Args:
-        options: global options as on the command line; they hold for every line.
+        options: the global options of the command line; they apply to every line.
         ask: as of `Context`.
-        write: takes what a line prints on standard output, in pieces, and whether each is to be shown at once.
-        style: how to print where nothing else is said.
+        write: prints the output of a line, in pieces, and flushes after each piece if its second argument is true.
+        style: the default format, terminal and colours.
+        progress: as of `Context`.
 
     """
 
@@ -61,16 +66,16 @@ class Shell(Context):
         self,
         options: dict[str, Any],
         ask: Callable[[str], bool] | None = None,
-        write: Callable[[Iterator[str], bool], None] | None = None,
+        write: Callable[[Iterator[str], bool], object] | None = None,
         style: Style | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__(options, ask, self._show_now, progress)
         self.style = style or Style()
-        self.write = write or write_out
+        self.write = write or write_output
         self.settings: dict[str, Any] = {"format": "", "pager": True, "timing": False, "editing": "emacs"}
         self.aliases: dict[str, list[Word]] = {}
-        self._named: tuple[str, str] | None = None
+        self._target: tuple[str, str] | None = None
         self._depth = 0
 
     # --- state -------------------------------------------------------------------------------------------------
@@ -81,49 +86,54 @@ class Shell(Context):
         return bool(self.options.get("read_only"))
 
     @property
-    def where(self) -> tuple[str, str]:
-        """The store's URL as it may be shown, and the namespace. Opens nothing, and imports no backend.
+    def target(self) -> tuple[str, str]:
+        """The store's URL with its password masked, and the namespace. Opens nothing, and imports no backend.
 
         Raises:
-            InvalidName: a store or namespace that cannot be.
+            InvalidName: the store or namespace is not valid.
 
         """
         if self._manager is not None:
             return self._manager.url, self._manager.namespace
-        if self._named is None:
-            chosen = settings.resolve_target(self.options.get("store"), self.options.get("namespace"))
-            self._named = parse_store(chosen.store).shown, check_name(chosen.namespace, "namespace")
-        return self._named
+        if self._target is None:
+            target = settings.resolve_target(self.options.get("store"), self.options.get("namespace"))
+            self._target = parse_store(target.store).shown, check_name(target.namespace, "namespace")
+        return self._target
 
     def connect(self, store: str | None, namespace: str | None) -> None:
-        """Make another store or namespace the present one, once it has answered."""
+        """Switch to another store or namespace, after it has answered.
+
+        Raises:
+            UsageError: a transaction is open.
+
+        """
         if self.transaction is not None:
-            raise UsageError("a transaction is open", "End it with commit or rollback first")
-        other = self.open(store, namespace)
+            raise UsageError("a transaction is open", _END_FIRST)
+        manager = self.open(store, namespace)
         try:
-            other.head()
+            manager.head()
         except BaseException:
-            other.close()
+            manager.close()
             raise
         self.close()
         self.options.update({name: value for name, value in (("store", store), ("namespace", namespace)) if value})
-        self._manager = other
+        self._manager = manager
 
     def shutdown(self) -> bool:
-        """Let go of everything; whether a transaction was left open, which is rolled back."""
-        left = self.transaction is not None
+        """Close the store. Returns whether a transaction was open; it is rolled back."""
+        was_open = self.transaction is not None
         self.transaction = None
         self.close()
-        return left
+        return was_open
 
     # --- running a line ----------------------------------------------------------------------------------------
 
     def run(self, text: str) -> Outcome:
-        """Run one line and print what it prints. What it says in failing is for the caller to print.
+        """Run a line and print its output. The caller prints errors, and the message of the outcome.
 
         Raises:
-            StateException, OSError: what went wrong; nothing is printed of it here.
-            Leave: the line was `exit`.
+            StateException, OSError: the line failed.
+            ExitShell: the line was `exit`.
 
         """
         line = read_line(text)
@@ -133,72 +143,55 @@ class Shell(Context):
         if not line.words:
             return Outcome()
         started = time.perf_counter()
-        outcome = self._command(self._unalias(line))
+        outcome = self._run_command(self._expand_alias(line))
         if self.settings["timing"]:
             print_message(f"{(time.perf_counter() - started) * 1000:.1f} ms")
         return outcome
 
-    def _unalias(self, line: ParsedLine) -> ParsedLine:
+    def _expand_alias(self, line: ParsedLine) -> ParsedLine:
         first = line.words[0]
         if first.text in self.aliases and first.text not in BY_NAME:
             return line._replace(words=[*self.aliases[first.text], *line.words[1:]])
         return line
 
-    def _command(self, line: ParsedLine) -> Outcome:
-        bound = parse(line.texts)
-        if "help" in bound.globals:
+    def _run_command(self, line: ParsedLine) -> Outcome:
+        parsed = parse(line.texts)
+        command = parsed.command
+        if "help" in parsed.globals:
             from ..cli.commands.help import text_of
 
-            self.write(iter([text_of(bound.command)]), False)
+            self.write(iter([text_of(command)]), False)
             return Outcome()
-        if bound.command is None:
+        if command is None:
             raise UsageError("no command was given", "See 'help'")
-        if bound.command.name in _OUTSIDE:
-            raise UsageError(*_OUTSIDE[bound.command.name])
-        self._check_transaction(bound.command.name)
-        given = {name: value for name, value in bound.globals.items() if name in _PER_LINE}
-        context = self._elsewhere(bound.command, given)
-        sure = self.options.get("yes")
-        self.options["yes"] = sure or given.get("yes")
+        if command.name in _REFUSED:
+            raise UsageError(*_REFUSED[command.name])
+        if self.transaction is not None and command.name not in _IN_TRANSACTION:
+            raise UsageError(f"{command.name} cannot run inside a transaction", _END_FIRST)
+        options = {name: value for name, value in parsed.globals.items() if name in _PER_LINE}
+        context = self._context_for(command, options)
+        yes = self.options.get("yes")
+        self.options["yes"] = yes or options.get("yes")
         try:
-            result: Result = load_handler(bound.command)(context, bound.arguments)
-            self._emit(result, line, given.get("format", ""))
-            return Outcome(result.code, result.narration() if result.code else "")
+            result: Result = load_handler(command)(context, parsed.arguments)
+            self._emit(result, line, options.get("format", ""))
+            return Outcome(result.code, result.message() if result.code else "")
         finally:
-            self.options["yes"] = sure
+            self.options["yes"] = yes
             if context is not self:
                 context.close()
 
-    def _elsewhere(self, command: Command, given: dict[str, Any]) -> Context:
-        """The shell itself, or a context for a line that names another store, namespace or author, or is read-only."""
-        other = [name for name in given if name not in ("format", "yes")]
-        if not other:
+    def _context_for(self, command: Command, options: dict[str, Any]) -> Context:
+        """Return the shell itself, or a context of its own for a line with another store, namespace or author."""
+        names = [name for name in options if name not in ("format", "yes")]
+        if not names:
             return self
+        option = "--" + names[0].replace("_", "-")
         if self.transaction is not None:
-            raise UsageError("a transaction is of one store and namespace", "End it with commit or rollback first")
+            raise UsageError(f"{option} cannot be given inside a transaction", _END_FIRST)
         if command.shell:
-            raise UsageError(f"{command.name} takes no --{other[0].replace('_', '-')}", f"See 'help {command.name}'")
-        return Context({**self.options, **given}, self.ask, self._show_now, self.progress)
-
-    def _check_transaction(self, name: str) -> None:
-        if self.transaction is None:
-            return
-        inside = (
-            "save",
-            "load",
-            "delete",
-            "keys",
-            "assert",
-            "commit",
-            "rollback",
-            "help",
-            "option",
-            "alias",
-            "source",
-            "exit",
-        )
-        if name not in inside:
-            raise UsageError(f"{name} does not go with an open transaction", "End it with commit or rollback first")
+            raise UsageError(f"{command.name} takes no {option}", f"See 'help {command.name}'")
+        return Context({**self.options, **options}, self.ask, self._show_now, self.progress)
 
     # --- output ------------------------------------------------------------------------------------------------
 
@@ -212,19 +205,19 @@ class Shell(Context):
         elif line.file:
             self._to_file(render(result, Style(format_)), line)
         else:
-            wrote = False
+            any_text = False
 
             def pieces() -> Iterator[str]:
-                nonlocal wrote
+                nonlocal any_text
                 for piece in render(result, self.style._replace(format=format_)):
-                    wrote = wrote or bool(piece)
+                    any_text = any_text or bool(piece)
                     yield piece
 
             self.write(pieces(), hasattr(result, "changes"))
-            if not wrote and (empty := getattr(result, "empty", "")):
+            if not any_text and (empty := getattr(result, "empty", "")):
                 print_message(empty)
-        if result.told and not result.code:
-            print_message(result.narration())
+        if result.summary and not result.code:
+            print_message(result.message())
 
     def _pipe(self, pieces: Iterator[str], command: str) -> None:
         sys.stdout.flush()
@@ -234,7 +227,7 @@ class Shell(Context):
             for piece in pieces:
                 child.stdin.write(piece.encode(errors="surrogatepass"))
         except BrokenPipeError:
-            pass  # it has read what it wanted; its exit code says whether that was well
+            pass  # the command may stop reading early; its exit code is checked below
         finally:
             try:
                 child.stdin.close()
@@ -242,7 +235,7 @@ class Shell(Context):
                 pass
             code = child.wait()
         if code:
-            raise PipeFailed(f"'{command[:60]}' ended with {code}")
+            raise PipeFailed(f"'{command[:60]}' ended with exit code {code}")
 
     def _to_file(self, pieces: Iterator[str], line: ParsedLine) -> None:
         path = os.path.expanduser(line.file)
@@ -260,34 +253,19 @@ class Shell(Context):
         stdin = None if self.ask is not None else subprocess.DEVNULL
         code = subprocess.run(["/bin/sh", "-c", command], stdin=stdin, check=False).returncode
         if code:
-            raise PipeFailed(f"'{command[:60]}' ended with {code}")
+            raise PipeFailed(f"'{command[:60]}' ended with exit code {code}")
 
     def enter_source(self) -> None:
-        """Count one file deeper.
+        """Enter a sourced file.
 
         Raises:
-            UsageError: files source each other without end.
+            UsageError: too many files source each other.
 
         """
         self._depth += 1
         if self._depth > _MAX_NESTED_SOURCES:
-            raise UsageError(f"files are sourced {_MAX_NESTED_SOURCES} deep", "Does one source itself?")
+            raise UsageError(f"files are sourced {_MAX_NESTED_SOURCES} deep", "Check whether a file sources itself")
 
     def leave_source(self) -> None:
-        """Count back."""
+        """Leave a sourced file."""
         self._depth -= 1
-
-
-def write_out(pieces: Iterator[str], at_once: bool = True) -> None:
-    """To standard output, as UTF-8; each piece when it comes, unless it is not needed `at_once`."""
-    out = sys.stdout.buffer
-    for piece in pieces:
-        out.write(piece.encode(errors="surrogatepass"))
-        if at_once:
-            out.flush()
-    out.flush()
-
-
-def print_message(text: str) -> None:
-    """Narration, to standard error."""
-    print("\n".join(escape_control_characters(one) for one in text.split("\n")), file=sys.stderr, flush=True)

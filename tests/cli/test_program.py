@@ -138,8 +138,8 @@ def test_broken_json_gets_a_caret(state: StateManager) -> None:
         (["load", "k", "--nothing"], 2, "no option --nothing"),
         (["load", "k", "--at"], 2, "needs a value"),
         (["load", "k", "--format", "xml"], 2, "pretty, json"),
-        (["save", "k", "1", "--ttl", "0"], 2, "positive"),
-        (["save", "k", "1", "--ttl", "soon"], 2, "must be a length of time"),
+        (["save", "k", "1", "--ttl", "0"], 2, "must be more than 0"),
+        (["save", "k", "1", "--ttl", "soon"], 2, "must be a duration"),
         (["save", "k", "1", "--ttl", "1y"], 2, "such as 90 (seconds), 15m, 2h or 7d"),
         (["expire", "k", "soon"], 2, "such as 90 (seconds), 15m, 2h or 7d; or never"),
         (["save", "k", "1", "--expected", "x"], 2, "whole number"),
@@ -498,7 +498,7 @@ def test_the_dashboard_opens_from_the_shell_and_comes_back(state: StateManager) 
     try:
         terminal.until("default@1>")
         terminal.type("serve\n")
-        terminal.until("in a terminal of its own")
+        terminal.until("needs a terminal of its own")
         terminal.type("dashboard\n")
         terminal.until("some:key")
         terminal.type("q")

@@ -182,7 +182,7 @@ def test_the_command_says_what_to_do_and_exits_with_3(folder: Path, capsys: pyte
     assert "stateview recover" in capsys.readouterr().out
     for words in (["doctor"], ["recover"], ["prune", "--keep", "1"], ["compact"]):
         assert main([*words, "-s", "json:store", "-n", "nothing"]) == 1
-        assert "is not there; it has main: say which" in capsys.readouterr().err
+        assert "does not exist; the store has main: choose one by --namespace" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("data", [b"", b"this is no database\n" * 500, b"\0" * 8192], ids=["empty", "text", "zeros"])

@@ -686,7 +686,7 @@ def test_a_script_needs_yes_and_shows_what_would_go(filled: StateManager) -> Non
     assert "3 checkpoints" in run("prune", "--keep", "2", code=5)[1]
     assert len(names(filled)) == 10
     out, err = run("prune", "--keep", "2", "--yes")
-    assert "3 checkpoints forgotten" in err
+    assert "3 checkpoints deleted" in err
     assert len(names(filled)) == 7
     assert "nothing to prune" in run("prune", "--keep", "2")[1]
 
@@ -694,16 +694,16 @@ def test_a_script_needs_yes_and_shows_what_would_go(filled: StateManager) -> Non
 def test_at_a_terminal_it_shows_what_goes_and_asks(filled: StateManager) -> None:
     for answer, left in (("n", 10), ("y", 7)):
         terminal = Terminal("prune", "--keep", "2", columns=110)
-        assert dated("restore", 2) in terminal.until("cannot come back")
+        assert dated("restore", 2) in terminal.until("cannot be undone")
         terminal.type(answer + "\r")
-        terminal.until("Nothing was changed" if left == 10 else "forgotten")
+        terminal.until("Nothing was changed" if left == 10 else "checkpoints deleted")
         terminal.end()
         assert len(names(filled)) == left
 
 
 def test_compact_alone_forgets_nothing_that_can_be_asked_for(filled: StateManager) -> None:
     before = everything(filled)
-    assert "nothing could show" in run("compact")[1]
+    assert "unreachable version" in run("compact")[1]
     assert everything(filled) == before
     assert "4 revisions of history" in run("compact", "--keep", "1", code=5)[1]
     run("compact", "--keep", "1", "--yes")

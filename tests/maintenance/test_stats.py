@@ -213,7 +213,7 @@ def test_all_namespaces_are_a_table(folder: Path) -> None:
 
 
 def test_what_is_not_known_is_said_to_be(folder: Path) -> None:
-    from stateview.cli.commands.maintenance import _told
+    from stateview.cli.commands.maintenance import _stats_lines
     from stateview.cli.results import Record
 
     with StateManager("json", "main") as state:
@@ -221,5 +221,5 @@ def test_what_is_not_known_is_said_to_be(folder: Path) -> None:
         from msgspec.structs import replace
 
         unknown = replace(found, space=None, store="redis://localhost:6379/0")
-        text = "".join(render(Record(data={}, lines=_told(state, unknown)), Style("pretty")))
-    assert "not known: redis://localhost:6379/0 does not say" in text
+        text = "".join(render(Record(data={}, lines=_stats_lines(state, unknown)), Style("pretty")))
+    assert "unknown: redis://localhost:6379/0 does not report it" in text

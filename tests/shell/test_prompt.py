@@ -136,7 +136,7 @@ def test_a_transaction_shows_in_the_prompt(shell: Callable[..., Terminal]) -> No
     terminal.type("save a 1\r")
     terminal.until(lambda text: "transaction:1>" in text and at_prompt(text))
     terminal.type("\x04")
-    terminal.until("the open transaction is rolled back")
+    terminal.until("the open transaction was rolled back")
     assert terminal.end() == 0
 
 
@@ -251,7 +251,7 @@ def test_a_value_of_fifty_megabytes_shows_its_start_and_size(shell: Callable[...
     terminal.until("flow@63>")
     terminal.type("load huge\r")
     terminal.until(lambda text: text.rstrip().endswith(">") and "xxxx…" in text)
-    assert b"(50,150,001 bytes, of which this is the start; --format json shows all of it)" in terminal.raw
+    assert b"(50,150,001 bytes, only the start is shown; --format json prints all)" in terminal.raw
     assert len(terminal.raw) < 200_000
 
 

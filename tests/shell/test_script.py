@@ -46,11 +46,11 @@ def test_a_script_from_standard_input(state: StateManager) -> None:
         ("load nothing", 1, "s.sv:3: load: there is no key 'nothing'"),
         ("diff 0 nowhere", 1, "s.sv:3: diff: there is no checkpoint 'nowhere'"),
         ("diff 0 --exit-code", 1, ""),
-        ("assert k == 2", 1, "s.sv:3: assert: assertion failed: k == 2; it is 1"),
-        ("assert nothing exists", 1, "it is not there"),
+        ("assert k == 2", 1, "s.sv:3: assert: assertion failed: k == 2; the value is 1"),
+        ("assert nothing exists", 1, "the value is missing"),
         ("assert live == 0", 1, "live and 0 differ; 'diff 0 live' shows how"),
         ("wait k == 2 --timeout 0.1", 1, "s.sv:3: wait: waited 0.1 s"),
-        ("bisect k == 5", 1, "is not true at revision 1"),
+        ("bisect k == 5", 1, "is false at revision 1"),
         ("lod k", 2, "s.sv:3: lod: there is no command 'lod'. Did you mean load"),
         ("save k {bad}", 2, "s.sv:3: save: not valid JSON"),
         ("save k", 2, "VALUE is missing"),
@@ -58,13 +58,13 @@ def test_a_script_from_standard_input(state: StateManager) -> None:
         ("find '[' --regex", 2, "not a regular expression"),
         ("find --jsonpath '$['", 2, "not a JSONPath"),
         ("assert k ~ 5", 2, "Choose one of =="),
-        ("shell", 2, "this is the shell already"),
+        ("shell", 2, "the shell is already open"),
         ("begin -n other", 2, "begin takes no --namespace"),
         ("option format xml", 2, "Choose one of auto"),
         ("source nowhere.sv", 3, "nowhere.sv"),
         ("save k 1 --read-only", 3, "reading only"),
-        ("load k | false", 3, "s.sv:3: load: 'false' ended with 1"),
-        ("! exit 7", 3, "ended with 7"),
+        ("load k | false", 3, "s.sv:3: load: 'false' ended with exit code 1"),
+        ("! exit 7", 3, "ended with exit code 7"),
         ("load k > /nowhere/x", 3, "/nowhere/x"),
         ("connect redis://:hunter2@127.0.0.1:1", 3, "redis://:***@127.0.0.1:1"),
         ("save k 1 --expected 9", 4, "not at revision 9"),
@@ -110,9 +110,9 @@ def test_transactions(state: StateManager) -> None:
     assert "committed 2 keys, revision 1" in err
     assert state.log()[0].reason == "both"
     run("begin\nsave c 3\nrollback\n")
-    assert "does not go with an open transaction" in run("begin\ndiff 0\n", code=2)[1]
+    assert "cannot run inside a transaction" in run("begin\ndiff 0\n", code=2)[1]
     _, err = run("begin\nsave d 4\n", code=2)
-    assert "a transaction was left open: it is rolled back" in err
+    assert "a transaction was left open and is rolled back" in err
     assert state.list_keys() == ["b"]
 
 

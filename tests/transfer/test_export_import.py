@@ -1086,9 +1086,7 @@ def test_the_commands(folder: Path) -> None:
     assert "overwrite x.jsonl.gz?" in run("export", "x.jsonl.gz", code=5)[1]
     run("export", "x.jsonl.gz", "--yes", **more)
     assert json.loads(run("export", "--as", "json", "--keys", "a", **more)[0]) == {"a": 1}
-    assert (
-        "made namespace copy of it: 2 keys, 0 checkpoints, revision 2" in run("import", "x.jsonl.gz", "-n", "copy")[1]
-    )
+    assert "created namespace copy: 2 keys, 0 checkpoints, revision 2" in run("import", "x.jsonl.gz", "-n", "copy")[1]
     assert run("export", "-n", "copy", **more)[0].splitlines()[1:-1] == printed.splitlines()[1:-1]
     assert "--merge" in run("import", "x.jsonl.gz", code=4, **more)[1]
     run("import", "x.jsonl.gz", "--merge", "--replace", code=2)
@@ -1096,12 +1094,12 @@ def test_the_commands(folder: Path) -> None:
     printed, said = run("import", "-", "--merge", "--dry-run", "--format", "json", stdin=stdin, **more)
     assert [one["key"] for one in json.loads(printed)] == ["a", "c"]
     assert "dry run" in said
-    assert "would make namespace new: 2 keys" in run("import", "-", "-n", "new", "--dry-run", stdin=stdin, **more)[1]
+    assert "would create namespace new: 2 keys" in run("import", "-", "-n", "new", "--dry-run", stdin=stdin, **more)[1]
     printed, said = run("import", "-", "--replace", stdin=stdin, **more)
     assert "the state before is checkpoint before_import_" in said
     assert "'stateview undo' takes it back" in said
     assert json.loads(run("export", "--as", "json")[0]) == {"a": 2, "c": None}
-    assert "live is as it is there" in run("import", "-", "--replace", stdin=stdin, **more)[1]
+    assert "live already equals the source" in run("import", "-", "--replace", stdin=stdin, **more)[1]
     assert "older than what is live" in run("import", "x.jsonl.gz", "--merge", code=4, **more)[1]
     assert "line 1 column 2" in run("import", "-", "--merge", code=3, stdin=b"{", **more)[1]
     assert "read" in run("import", "x.jsonl.gz", "-n", "new", "--read-only", code=3, **more)[1]
@@ -1128,7 +1126,7 @@ def test_an_import_that_is_interrupted_says_what_it_has_done(kind: str, folder: 
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)
         assert process.returncode == 130, said
-        assert f"imported by then, revision {before + 1}" in said or "imported: 5,001 keys" in said, said
+        assert f"already committed, revision {before + 1}" in said or "imported: 5,001 keys" in said, said
         assert "'stateview undo' takes it back" in said
         assert "interrupted" in said
         assert "Traceback" not in said
@@ -1217,7 +1215,7 @@ def test_an_import_that_changes_only_when_keys_expire_says_so(folder: Path) -> N
     run("save", "a", "1")
     run("save", "b", "1")
     run("export", "x.jsonl")
-    sentence = "no value differs, only when 2 keys expire"
+    sentence = "no value differs, only the expiry of 2 keys"
     for how in ("--merge", "--replace"):
         for more in ((), ("--format", "json"), ("--format", "jsonl")):
             run("save", "a", "1", "--ttl", "1000")
@@ -1237,7 +1235,7 @@ def test_an_import_that_changes_only_when_keys_expire_says_so(folder: Path) -> N
     run("save", "a", "1", "--ttl", "1000")
     terminal = Terminal("import", "x.jsonl", "--replace", "--force")
     try:
-        assert terminal.until("[y/N]").count("no value differs, only when 1 key expires") == 1
+        assert terminal.until("[y/N]").count("no value differs, only the expiry of 1 key") == 1
         terminal.type("y\r")
         assert terminal.end() == 0
     finally:

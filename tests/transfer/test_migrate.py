@@ -367,7 +367,7 @@ sys.exit(program.main(sys.argv[1:]))
             said = child.communicate()[1]
             there = opened(place, "main").head()
             if child.returncode == 0:
-                resumed += "went on" in said
+                resumed += "continued" in said
                 break
             assert child.returncode == -signal.SIGKILL, said
             cut += 1
@@ -379,7 +379,7 @@ sys.exit(program.main(sys.argv[1:]))
         assert content(opened(place, "main")) == expected
         assert opened(place, "main").marks() == opened(origin, "main").marks()
         assert opened(place, "main").recover().problems == ()
-        assert "there already" in subprocess.run(command, check=True, capture_output=True, text=True).stderr
+        assert "already copied" in subprocess.run(command, check=True, capture_output=True, text=True).stderr
     print(f"{source} to {target}: {cut} kills, {resumed} gone on with")
 
 
@@ -909,7 +909,7 @@ def test_switch_makes_scripts_carry_on_there(here: Path) -> None:
     below.mkdir(parents=True)
     os.chdir(below)
     said = run("migrate", "json:../../.claude/state", "sqlite:../../db", "--switch").stderr
-    assert "stateview.toml names it from now on" in said
+    assert "stateview.toml now names the destination" in said
     assert list(below.iterdir()) == []
     run("save", "k", "2")
     os.chdir(here)
@@ -950,7 +950,7 @@ def test_what_a_namespace_that_was_removed_left_is_said_to_be_kept(here: Path) -
         fill(state, 5)
         (here / "b" / "main" / "checkpoints").mkdir(parents=True)
         said = cli("sqlite:a", "json:b", "-n", "main").stderr
-    assert "what was there of a namespace that was no more is kept in" in said
+    assert "data of a deleted namespace is kept in" in said
     assert "()" not in said
 
 
@@ -986,9 +986,9 @@ def test_what_would_be_replaced_is_said(here: Path) -> None:
             state.save("k", store)
     words = ("json:a", "sqlite:b", "-n", "main", "--force")
     said = cli(*words, "--dry-run").stderr
-    assert "the namespace that is there (1 key, 0 checkpoints, revision 1 of 20" in said
+    assert "the existing namespace (1 key, 0 checkpoints, revision 1 of 20" in said
     assert "would be kept aside" in said
-    assert "what was there before (1 key, 0 checkpoints, revision 1 of 20" in cli(*words).stderr
+    assert "the replaced namespace (1 key, 0 checkpoints, revision 1 of 20" in cli(*words).stderr
 
 
 def test_what_was_moved_before_an_error_is_said(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1011,8 +1011,8 @@ def test_within_one_folder_it_says_what_not_to_remove(here: Path) -> None:
     with StateManager("json", "main") as state:
         state.save("k", 1)
     said = cli("--from", "json", "--to", "sqlite", "-n", "main").stderr
-    assert "remove state.json, history.jsonl, checkpoints in it, never the folder" in said
-    assert "never the folder" not in cli("json", "sqlite:elsewhere", "-n", "main").stderr
+    assert "delete state.json, history.jsonl, checkpoints there, not the folder" in said
+    assert "not the folder" not in cli("json", "sqlite:elsewhere", "-n", "main").stderr
 
 
 @pytest.mark.parametrize(("first", "second"), [("json", "sqlite"), ("sqlite", "json")])

@@ -1,1 +1,1 @@
-"""One handler per command; `cli.definition` says which."""
+"""The handlers of the commands. `cli.definition` names the handler of each command."""

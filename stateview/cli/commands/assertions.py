@@ -14,100 +14,94 @@ from ..exit_codes import ExitCode, UsageError
 from ..results import ActionResult, Excerpt, Record
 
 WAIT_SECONDS = 30.0
+_POLL_SECONDS = 1.0
 _MAX_CHARACTERS = 80
 
 
-def check(context: Context, given: dict[str, Any]) -> ActionResult:
+def check(context: Context, args: dict[str, Any]) -> ActionResult:
     """`assert SUBJECT CONDITION`."""
-    manager, subject = context.manager, given["subject"]
-    condition = parse_condition(given["condition"])
-    value = _found(
-        context.reader.load(subject, _NONE) if "at" not in given else manager.load(subject, _NONE, at=given["at"])
-    )
+    subject = args["subject"]
+    condition = parse_condition(args["condition"])
+    value = context.read(subject, args.get("at"))
     if value is ABSENT and condition.operator in ("==", "!=") and not condition.path:
-        try:
-            differs = bool(manager.diff(condition.text, subject))
-        except (RefNotFound, InvalidName):
-            differs = None
-        if differs is not None:
-            if differs == (condition.operator == "!="):
-                return ActionResult()
-            is_now = "differ" if differs else "are the same"
-            hint = f"; 'diff {condition.text} {subject}' shows how" if differs else ""
-            told = f"assertion failed: {subject} and {condition.text} {is_now}{hint}"
-            return ActionResult(told, ExitCode.MISSING, data={"assert": False})
+        result = _compare_states(context, subject, condition)
+        if result is not None:
+            return result
     if condition.is_true(value):
         return ActionResult()
-    before = f"assertion failed: {subject} {condition}; it is "
-    shown = Excerpt(subject, condition.path, before, _shown(value, condition))
-    return ActionResult(told=shown.told(), code=ExitCode.MISSING, data={"assert": False}, shown=shown)
+    return _failed(f"assertion failed: {subject} {condition}", subject, condition, value, {"assert": False})
 
 
-class _NONE:
-    """A default that no key holds."""
+def _compare_states(context: Context, subject: str, condition: Condition) -> ActionResult | None:
+    """Compare two states; None if one of the two names is not a ref."""
+    try:
+        differ = bool(context.manager.diff(condition.text, subject))
+    except (RefNotFound, InvalidName):
+        return None
+    if differ == (condition.operator == "!="):
+        return ActionResult()
+    outcome = f"differ; 'diff {condition.text} {subject}' shows how" if differ else "are the same"
+    summary = f"assertion failed: {subject} and {condition.text} {outcome}"
+    return ActionResult(summary, ExitCode.MISSING, data={"assert": False})
 
 
-def _found(value: Any) -> Any:
-    return ABSENT if value is _NONE else value
+def _failed(start: str, key: str, condition: Condition, value: Any, data: dict[str, Any]) -> ActionResult:
+    excerpt = Excerpt(key, condition.path, f"{start}; the value is ", _excerpt(value, condition))
+    return ActionResult(excerpt.message(), ExitCode.MISSING, data=data, excerpt=excerpt)
 
 
-def _shown(value: Any, condition: Condition) -> str:
+def _excerpt(value: Any, condition: Condition) -> str:
     from ...states.pointers import resolve_pointer
 
-    found = ABSENT if value is ABSENT else resolve_pointer(value, condition.path)
-    if found is ABSENT:
-        return "not there"
-    text = codec.encode(found).decode()
+    part = ABSENT if value is ABSENT else resolve_pointer(value, condition.path)
+    if part is ABSENT:
+        return "missing"
+    text = codec.encode(part).decode()
     return text if len(text) <= _MAX_CHARACTERS else text[: _MAX_CHARACTERS - 1] + "…"
 
 
-def wait(context: Context, given: dict[str, Any]) -> ActionResult:
+def wait(context: Context, args: dict[str, Any]) -> ActionResult:
     """`wait KEY CONDITION`."""
-    manager, key = context.manager, given["key"]
-    condition = parse_condition(given["condition"])
-    seconds = given.get("timeout", WAIT_SECONDS)
+    manager, key = context.manager, args["key"]
+    condition = parse_condition(args["condition"])
+    seconds = args.get("timeout", WAIT_SECONDS)
     deadline = time.monotonic() + seconds
     while True:
         revision = manager.revision
-        value = _found(manager.load(key, _NONE))
+        value = context.read(key)
         if condition.is_true(value):
             return ActionResult(f"{key} {condition}, revision {revision}", data={"revision": revision})
         left = deadline - time.monotonic()
         if left <= 0:
-            before = f"waited {seconds:g} s for {key} {condition}; it is "
-            shown = Excerpt(key, condition.path, before, _shown(value, condition))
-            return ActionResult(told=shown.told(), code=ExitCode.MISSING, data={"wait": False}, shown=shown)
-        manager.backend.wait(revision, min(left, 1.0))
+            return _failed(f"waited {seconds:g} s for {key} {condition}", key, condition, value, {"wait": False})
+        manager.backend.wait(revision, min(left, _POLL_SECONDS))
 
 
-def bisect(context: Context, given: dict[str, Any]) -> Record | ActionResult:
+def bisect(context: Context, args: dict[str, Any]) -> Record | ActionResult:
     """`bisect KEY CONDITION`."""
-    manager, key = context.manager, given["key"]
-    condition = parse_condition(given["condition"])
+    manager, key = context.manager, args["key"]
+    condition = parse_condition(args["condition"])
     head = manager.head()
-    low = manager.at(given["since"]).revision if "since" in given else head.floor
-    high = manager.at(given.get("until", "live")).revision
+    low = manager.at(args["since"]).revision if "since" in args else head.floor
+    high = manager.at(args.get("until", "live")).revision
     if low > high:
-        raise UsageError(f"--since {given.get('since')} is later than --until {given.get('until', 'live')}")
+        raise UsageError(f"--since {args.get('since')} is later than --until {args.get('until', 'live')}")
     reads = 0
 
-    def holds(revision: int) -> bool:
+    def is_true_at(revision: int) -> bool:
         nonlocal reads
         reads += 1
-        return condition.is_true(_found(manager.load(key, _NONE, at=revision)))
+        return condition.is_true(context.read(key, revision))
 
-    if not holds(high):
-        return ActionResult(
-            f"{key} {condition} is not true at revision {high}; --until names a state in which it is",
-            ExitCode.MISSING,
-            data={"bisect": None},
-        )
-    if low == high or holds(low):
-        told = f"{key} {condition} is true already at revision {low}, the earliest looked at"
-        return ActionResult(told, ExitCode.MISSING, data={"bisect": None})
+    if not is_true_at(high):
+        summary = f"{key} {condition} is false at revision {high}; give --until a state in which it is true"
+        return ActionResult(summary, ExitCode.MISSING, data={"bisect": None})
+    if low == high or is_true_at(low):
+        summary = f"{key} {condition} is already true at revision {low}, the earliest in the range"
+        return ActionResult(summary, ExitCode.MISSING, data={"bisect": None})
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle, high)
+        low, high = (low, middle) if is_true_at(middle) else (middle, high)
     (commit,) = manager.log(1, below=high + 1)
     data = {
         "revision": high,

@@ -1,4 +1,4 @@
-"""Handler: demo. A workflow that goes wrong after a checkpoint, and how it is found and mended."""
+"""Handler: demo. A workflow fails after a checkpoint; the demo finds the cause and restores the state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..exit_codes import UsageError
 from ..results import DiffResult, Result, Text
 
 FOLDER = "stateview-demo"
-_MADE = "# made by stateview demo; 'stateview demo' makes this folder anew\n"
+_FIRST_LINE = "# made by stateview demo; 'stateview demo' makes this folder anew\n"
 _TASKS = ("scout", "plan", "build", "test", "release")
 _SPEC = """Import the customers' orders.
 Take only orders of the last 30 days.
@@ -24,21 +24,21 @@ Write one row for each order.
 Stop at the first error."""
 
 
-def demo(context: Context, given: dict[str, Any]) -> Text:
+def demo(context: Context, args: dict[str, Any]) -> Text:
     """`demo [FOLDER]`."""
-    folder = given.get("folder", FOLDER)
+    folder = args.get("folder", FOLDER)
     if context.options.get("read_only"):
-        raise ReadOnly("demo makes a store, and --read-only was given")
+        raise ReadOnly("demo creates a store, but --read-only was given")
     _clear(folder)
     os.makedirs(folder)
     store = f"sqlite:{os.path.join(folder, 'state')}"
     with open(os.path.join(folder, settings.FILE), "w", encoding="utf-8") as file:
-        file.write(_MADE + 'store = "sqlite:state"\nnamespace = "import-orders"\n')
-    say = _Narrator(context)
+        file.write(_FIRST_LINE + 'store = "sqlite:state"\nnamespace = "import-orders"\n')
+    narrator = _Narrator(context)
     with StateManager(store, "nightly-report", author="cron") as state:
         _nightly(state)
     with StateManager(store, "import-orders", author="agent-7") as state:
-        _walk(state, say)
+        _walk(state, narrator)
     program = "stateview" if shutil.which("stateview") else os.path.join(os.path.dirname(sys.executable), "stateview")
     return Text(text=_END.format(folder=folder, program=program))
 
@@ -49,26 +49,28 @@ def _clear(folder: str) -> None:
         return
     try:
         with open(path, encoding="utf-8") as file:
-            ours = file.read().startswith(_MADE)
+            is_demo = file.read().startswith(_FIRST_LINE)
     except OSError:
-        ours = False
-    if not ours:
-        raise UsageError(f"{folder} exists, and is no demo", "Give another folder: stateview demo FOLDER")
+        is_demo = False
+    if not is_demo:
+        raise UsageError(f"{folder} exists and was not made by demo", "Give another folder: stateview demo FOLDER")
     shutil.rmtree(folder)
 
 
 class _Narrator:
-    """Shows a step: a sentence, the line of Python, and what came of it."""
+    """Prints each step: a sentence, the line of Python, and its result."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.number = 0
 
-    def __call__(self, sentence: str, line: str) -> None:
+    def step(self, sentence: str, line: str) -> None:
+        """Print the number of the next step, its sentence and its line of Python."""
         self.number += 1
         self.context.show(Text(text=f"\n{self.number}. {sentence}\n   >>> {line}\n"))
 
     def show(self, result: Result) -> None:
+        """Print the result of a step."""
         self.context.show(result)
 
 
@@ -80,8 +82,8 @@ def _nightly(state: StateManager) -> None:
         state.checkpoint(f"day-{day}", note="sent")
 
 
-def _walk(state: StateManager, say: _Narrator) -> None:
-    say("A workflow saves its state under keys as it goes.", 'state.save("phase", "planning")')
+def _walk(state: StateManager, narrator: _Narrator) -> None:
+    narrator.step("A workflow saves its state under keys as it goes.", 'state.save("phase", "planning")')
     state.save("phase", "planning")
     with state.transaction("plan") as transaction:
         transaction.save("spec", _SPEC)
@@ -91,33 +93,34 @@ def _walk(state: StateManager, say: _Narrator) -> None:
         transaction.save(
             "job", {"user": "dev", "limits": {"tokens": 200_000, "errors": 3}, "files": ["orders.csv", "rates.csv"]}
         )
-    say("Before the risky part it names that state: a checkpoint.", 'state.checkpoint("after_planning")')
+    narrator.step("Before the risky part it names the state: a checkpoint.", 'state.checkpoint("after_planning")')
     state.checkpoint("after_planning", note="plan approved by dev")
-    say("Then it goes wrong: a retry storm, a lost file, a plan rewritten by mistake.", 'state.update("job", …)')
-    _go_wrong(state)
-    say("What changed since the checkpoint, down to the place inside a value?", 'state.diff("after_planning")')
-    say.show(DiffResult(diff=state.diff("after_planning")))
+    narrator.step(
+        "Then it fails: too many retries, a lost file, a plan rewritten by mistake.", 'state.update("job", …)'
+    )
+    _fail(state)
+    narrator.step(
+        "What has changed since the checkpoint, down to single fields of a value?", 'state.diff("after_planning")'
+    )
+    narrator.show(DiffResult(diff=state.diff("after_planning")))
     blamed = state.blame("job", "/limits/tokens")
-    say(
-        f"Who set the limit? Commit {blamed.revision}, {blamed.reason!r}, by {blamed.author}.",
+    narrator.step(
+        f"Who raised the limit? Commit {blamed.revision}, {blamed.reason!r}, by {blamed.author}.",
         'state.blame("job", "/limits/tokens")',
     )
-    say(
-        "Bring back the job and the plan, and leave the tasks.",
+    narrator.step(
+        "Restore the job and the plan, and keep the tasks.",
         'state.restore_checkpoint("after_planning", keys=["job", "spec"])',
     )
-    say.show(DiffResult(diff=state.restore_checkpoint("after_planning", keys=["job", "spec"])))
-    say("On second thoughts: take that back. Every act can be.", "state.undo()")
+    narrator.show(DiffResult(diff=state.restore_checkpoint("after_planning", keys=["job", "spec"])))
+    narrator.step("Undo the restore. Every action can be undone.", "state.undo()")
     undone = state.undo()
-    state_after = len(state.diff("after_planning"))
-    say.show(
-        Text(
-            text=f"{len(undone)} keys are as before; {state_after} differ from the checkpoint again, for you to mend.\n"
-        )
-    )
+    differing = len(state.diff("after_planning"))
+    changed = f"{len(undone)} keys are as before the restore"
+    narrator.show(Text(text=f"{changed}. {differing} keys differ from the checkpoint: you can repair them.\n"))
 
 
-def _go_wrong(state: StateManager) -> None:
+def _fail(state: StateManager) -> None:
     state.save("phase", "building", reason="start build")
     for _ in range(3):
         state.update("task:03", _failed_again, reason="build failed, retry")
@@ -139,7 +142,7 @@ def _failed_again(task: dict[str, Any]) -> dict[str, Any]:
 
 
 _END = """
-The store is left for you in {folder}. Go on with:
+The store is kept in {folder}. Try:
 
   cd {folder}
   {program} namespaces

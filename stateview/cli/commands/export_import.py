@@ -9,11 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
+from ...errors import see
 from ...model import ProgressMessage
 from ..context import Context
 from ..exit_codes import ExitCode, UsageError
 from ..results import ActionResult, DiffResult, Result, Stream, plural
-from .checkpoints import tally
+from .checkpoints import DRY_RUN, tally
 
 if TYPE_CHECKING:
     from ...states.json_diff import Diff
@@ -22,27 +23,27 @@ if TYPE_CHECKING:
 _PIECE_BYTES = 1 << 16
 
 
-def export(context: Context, given: dict[str, Any]) -> Result:
+def export(context: Context, args: dict[str, Any]) -> Result:
     """`export [FILE]`."""
-    target = given.get("file", "-")
-    chosen: dict[str, Any] = {"layout": given.get("as"), "at": given.get("at"), "keys": given.get("keys")}
+    target = args.get("file", "-")
+    selection: dict[str, Any] = {"layout": args.get("as"), "at": args.get("at"), "keys": args.get("keys")}
 
-    def progress(done: int, all: int) -> None:
-        context.progress(ProgressMessage.of(done, all, "keys"))
+    def progress(done: int, total: int) -> None:
+        context.progress(ProgressMessage.of(done, total, "keys"))
 
     if target == "-":
-        spool = tempfile.TemporaryFile()  # noqa: SIM115 - read after the handler's end
-        done = context.manager.export(spool, progress=progress, **chosen)
-        return Stream(_told(done, "standard output"), pieces=_pieces(spool))
+        spool = tempfile.TemporaryFile()  # noqa: SIM115 - read while the result is printed
+        report = context.manager.export(spool, progress=progress, **selection)
+        return Stream(_export_summary(report, "standard output"), pieces=_pieces(spool))
     overwrite = os.path.isfile(target)
     if overwrite:
         context.confirm(f"overwrite {target}?")
-    done = context.manager.export(target, overwrite=overwrite, progress=progress, **chosen)
+    report = context.manager.export(target, overwrite=overwrite, progress=progress, **selection)
     data = {
-        "file": target, "layout": done.layout, "namespace": done.namespace, "revision": done.revision,
-        "bytes": done.bytes,
+        "file": target, "layout": report.layout, "namespace": report.namespace, "revision": report.revision,
+        "bytes": report.bytes,
     }  # fmt: skip
-    return ActionResult(_told(done, target), data=data)
+    return ActionResult(_export_summary(report, target), data=data)
 
 
 def _pieces(spool: IO[bytes]) -> Iterator[str]:
@@ -52,115 +53,115 @@ def _pieces(spool: IO[bytes]) -> Iterator[str]:
             yield piece
 
 
-def _told(done: ExportReport, target: str) -> str:
-    where = f"{done.namespace} at revision {done.revision} to {target} ({done.bytes:,} bytes)"
-    if done.layout == "json":
-        return f"exported {plural(done.versions, 'key')} of {where}"
-    held = [plural(done.versions, "version"), plural(done.commits, "commit"), plural(done.checkpoints, "checkpoint")]
-    return f"exported {', '.join(held)} of {where}"
+def _export_summary(report: ExportReport, target: str) -> str:
+    counts = [plural(report.versions, "key" if report.layout == "json" else "version")]
+    if report.layout != "json":
+        counts += [plural(report.commits, "commit"), plural(report.checkpoints, "checkpoint")]
+    state = f"{report.namespace} at revision {report.revision}"
+    return f"exported {', '.join(counts)} of {state} to {target} ({report.bytes:,} bytes)"
 
 
-def import_(context: Context, given: dict[str, Any]) -> Result:
+def import_(context: Context, args: dict[str, Any]) -> Result:
     """`import SOURCE`."""
-    source = given["source"]
-    if given.get("merge") and given.get("replace"):
-        raise UsageError("--merge and --replace exclude each other")
+    source = args["source"]
+    if args.get("merge") and args.get("replace"):
+        raise UsageError("--merge and --replace exclude each other", see("help", "import"))
     if source == "-" and sys.stdin.isatty():
         raise UsageError("standard input is a terminal", "Give a file, or 'stateview import - < FILE'")
-    if not given.get("dry_run"):
+    if not args.get("dry_run"):
         context.manager.check_writable()
 
-    def progress(done: int, all: int) -> None:
-        text = f"{done * 100 // all}% read" if all else f"{done:,} read"
-        context.progress(ProgressMessage(text, done, all))
+    def progress(done: int, total: int) -> None:
+        text = f"{done * 100 // total}% read" if total else f"{done:,} read"
+        context.progress(ProgressMessage(text, done, total))
 
-    work = context.manager.open_import(
-        source, how="merge" if given.get("merge") else "replace" if given.get("replace") else None,
-        force=given.get("force", False), layout=given.get("as"), pattern=given.get("pattern"),
-        strip_prefix=given.get("strip_prefix", ""), text=given.get("string", False), skip=given.get("skip", False),
+    job = context.manager.open_import(
+        source, how="merge" if args.get("merge") else "replace" if args.get("replace") else None,
+        force=args.get("force", False), layout=args.get("as"), pattern=args.get("pattern"),
+        strip_prefix=args.get("strip_prefix", ""), text=args.get("string", False), skip=args.get("skip", False),
         progress=progress,
     )  # fmt: skip
-    context.close_later(work)  # a preview reads from it when it is shown
-    if given.get("dry_run"):
-        return _plan(context, work)
+    context.close_later(job)  # the diff of a preview reads from the job while it is printed
+    if args.get("dry_run"):
+        return _plan(context, job)
     try:
-        with work:
-            if work.is_new:
-                return _new(context, work.execute())
-            return _into(context, work)
+        with job:
+            if job.is_new:
+                return _import_new(context, job)
+            return _import_into(context, job)
     except KeyboardInterrupt:
-        return _interrupted(work)
+        return _interrupted(job)
 
 
-def _plan(context: Context, work: ImportJob) -> Result:
-    plan = work.plan()
-    found = _found(plan)
+def _plan(context: Context, job: ImportJob) -> Result:
+    plan = job.plan()
+    source = _source(plan)
     if plan.diff is None:
-        told = f"{found}; it would make namespace {context.manager.namespace}: {_held(plan)}"
-        return ActionResult(f"{told}; dry run: nothing was changed", data=_data(plan, dry_run=True))
-    if work.writes and not plan.diff:
-        found = f"{found}; {_expiry(work)}"
-    return DiffResult(
-        f"{found}; dry run: nothing was changed", diff=plan.diff, empty="" if work.writes else _same(plan)
-    )
+        summary = f"{source}; it would create namespace {context.manager.namespace}: {_counts(plan)}"
+        return ActionResult(f"{summary}; {DRY_RUN}", data=_data(plan, dry_run=True))
+    if job.writes and not plan.diff:
+        source = f"{source}; {_expiry(job)}"
+    return DiffResult(f"{source}; {DRY_RUN}", diff=plan.diff, empty="" if job.writes else _no_change(plan))
 
 
-def _new(context: Context, done: ImportReport) -> Result:
-    told = f"{_found(done)}; made namespace {context.manager.namespace} of it: {_held(done)}"
-    return ActionResult(told, data=_data(done))
+def _import_new(context: Context, job: ImportJob) -> Result:
+    report = job.execute()
+    summary = f"{_source(report)}; created namespace {context.manager.namespace}: {_counts(report)}"
+    return ActionResult(summary, data=_data(report))
 
 
-def _interrupted(work: ImportJob) -> Result:
-    made = work.committed_revision()
-    told = "nothing was changed" if made is None else f"it was imported by then, revision {made}"
-    undo = "" if made is None or work.is_new else "undo"
-    data = {"event": "interrupted", "revision": made}
-    return ActionResult(told=f"interrupted: {told}", code=ExitCode.INTERRUPTED, undo=undo, data=data)
+def _interrupted(job: ImportJob) -> Result:
+    revision = job.committed_revision()
+    outcome = "nothing was changed" if revision is None else f"the import was already committed, revision {revision}"
+    undo = "" if revision is None or job.is_new else "undo"
+    data = {"event": "interrupted", "revision": revision}
+    return ActionResult(f"interrupted: {outcome}", ExitCode.INTERRUPTED, undo, data=data)
 
 
-def _into(context: Context, work: ImportJob) -> Result:
-    asked = context.ask is not None and not context.options.get("yes")
-    if asked:
-        plan = work.plan()
+def _import_into(context: Context, job: ImportJob) -> Result:
+    asks = context.ask is not None and not context.options.get("yes")
+    if asks:
+        plan = job.plan()
         assert plan.diff is not None
-        if work.writes:
-            context.show(DiffResult(_found(plan), diff=plan.diff, empty=""))
-            context.confirm(f"import {work.source.name} ({work.how}): {_changed(work, plan.diff)}?")
-    done = work.execute(seen=asked)
-    if done.diff is None or not work.writes:
-        return DiffResult(_found(done), diff=done.diff, empty=_same(done))
-    kept = f"; the state before is checkpoint {done.checkpoint}" if done.checkpoint else ""
-    history = "; the history in the file was not taken" if work.source.head is not None else ""
-    told = f"{_found(done)}; imported: {_changed(work, done.diff)}{kept}{history}"
-    if asked:
-        return ActionResult(told=told, undo="undo", data=_data(done))
-    return DiffResult(told=told, undo="undo", diff=done.diff, empty="")
+        if job.writes:
+            context.show(DiffResult(_source(plan), diff=plan.diff, empty=""))
+            context.confirm(f"import {job.source.name} ({job.how}): {_changed(job, plan.diff)}?")
+    report = job.execute(seen=asks)
+    if report.diff is None or not job.writes:
+        return DiffResult(_source(report), diff=report.diff, empty=_no_change(report))
+    safety = f"; the state before is checkpoint {report.checkpoint}" if report.checkpoint else ""
+    history = "; the history in the file was not imported" if job.source.head is not None else ""
+    summary = f"{_source(report)}; imported: {_changed(job, report.diff)}{safety}{history}"
+    if asks:
+        return ActionResult(summary, undo="undo", data=_data(report))
+    return DiffResult(summary, undo="undo", diff=report.diff, empty="")
 
 
-def _changed(work: ImportJob, diff: Diff) -> str:
-    return tally(diff) if diff else _expiry(work)
+def _changed(job: ImportJob, diff: Diff) -> str:
+    return tally(diff) if diff else _expiry(job)
 
 
-def _expiry(work: ImportJob) -> str:
-    return f"no value differs, only when {plural(len(work.writes), 'key')} expire{'s' * (len(work.writes) == 1)}"
+def _expiry(job: ImportJob) -> str:
+    return f"no value differs, only the expiry of {plural(len(job.writes), 'key')}"
 
 
-def _found(done: ImportReport) -> str:
-    left = f"; left out {plural(done.left_out, 'key')}: {', '.join(done.skipped)}" if done.left_out else ""
-    more = ", …" if done.left_out > len(done.skipped) else ""
-    return f"found {done.found}{left}{more}"
+def _source(report: ImportReport) -> str:
+    """Return what was found in the source, and the keys that are left out."""
+    more = ", …" if report.left_out > len(report.skipped) else ""
+    left_out = f"; left out {plural(report.left_out, 'key')}: {', '.join(report.skipped)}" if report.left_out else ""
+    return f"found {report.found}{left_out}{more}"
 
 
-def _held(done: ImportReport) -> str:
-    return f"{plural(done.keys, 'key')}, {plural(done.checkpoints, 'checkpoint')}, revision {done.revision}"
+def _counts(report: ImportReport) -> str:
+    return f"{plural(report.keys, 'key')}, {plural(report.checkpoints, 'checkpoint')}, revision {report.revision}"
 
 
-def _same(done: ImportReport) -> str:
-    return "live has all of it already" if done.how == "merge" else "live is as it is there"
+def _no_change(report: ImportReport) -> str:
+    return "live already has all of it" if report.how == "merge" else "live already equals the source"
 
 
-def _data(done: ImportReport, **more: bool) -> dict[str, Any]:
+def _data(report: ImportReport, **more: bool) -> dict[str, Any]:
     return {
-        "found": done.found, "how": done.how, "revision": done.revision, "keys": done.keys,
-        "checkpoints": done.checkpoints, "checkpoint": done.checkpoint, "left_out": done.left_out, **more,
+        "found": report.found, "how": report.how, "revision": report.revision, "keys": report.keys,
+        "checkpoints": report.checkpoints, "checkpoint": report.checkpoint, "left_out": report.left_out, **more,
     }  # fmt: skip

@@ -12,56 +12,63 @@ from ..results import Table, plural
 if TYPE_CHECKING:
     from ...manager import StateManager
 
-_MAX_NAMED_NAMESPACES = 10  # namespaces
+_MAX_NAMED_NAMESPACES = 10
 
 
-def doctor(context: Context, given: dict[str, Any]) -> Table:
+def doctor(context: Context, args: dict[str, Any]) -> Table:
     """`doctor [STORE]`."""
-    if "store" in given:
-        with context.open(given["store"], context.options.get("namespace"), read_only=True) as manager:
-            report = manager.doctor(context.progress)
-    else:
-        manager = context.manager
-        report = manager.doctor(context.progress)
-    rows = [(one.severity, one.subject, one.found, one.meaning, one.remedy) for one in report.findings]
-    counts = Counter(one.severity for one in report.findings)
-    state = f"is sound, revision {report.revision}" if report.ok else "is damaged, or cannot be read"
-    nothing = missing(manager) if report.ok and not report.revision else ""
-    held = ", ".join(plural(counts[one], one) for one in ("error", "warning", "note") if counts[one])
-    told = nothing or f"namespace {report.namespace} of {manager.url} {state}"
-    code = ExitCode.MISSING if nothing else ExitCode.OK if report.ok else ExitCode.BACKEND
+    if "store" in args:
+        with context.open(args["store"], context.options.get("namespace"), read_only=True) as manager:
+            return _diagnose(context, manager)
+    return _diagnose(context, context.manager)
+
+
+def _diagnose(context: Context, manager: StateManager) -> Table:
+    report = manager.doctor(context.progress)
+    rows = [
+        (finding.severity, finding.subject, finding.found, finding.meaning, finding.remedy)
+        for finding in report.findings
+    ]
+    counts = Counter(finding.severity for finding in report.findings)
+    verdict = f"is sound, revision {report.revision}" if report.ok else "is damaged, or cannot be read"
+    missing = missing_namespace(manager) if report.ok and not report.revision else ""
+    total = ", ".join(
+        plural(counts[severity], severity) for severity in ("error", "warning", "note") if counts[severity]
+    )
+    summary = missing or f"namespace {report.namespace} of {manager.url} {verdict}"
     return Table(
-        f"{told}{f' ({held})' if held else ''}",
-        code,
+        f"{summary}{f' ({total})' if total else ''}",
+        ExitCode.MISSING if missing else ExitCode.OK if report.ok else ExitCode.BACKEND,
         columns=("severity", "subject", "found", "meaning", "remedy"),
         rows=rows,
     )
 
 
-def recover(context: Context, given: dict[str, Any]) -> Table:
+def recover(context: Context, args: dict[str, Any]) -> Table:
     """`recover`."""
     manager = context.manager
     report = manager.recover()
-    rows = [(one.subject, one.found, one.done, one.mended) for one in report.problems]
-    nothing = missing(manager) if not rows and not report.revision else ""
-    if nothing:
-        told = nothing
+    rows = [(problem.subject, problem.found, problem.done, problem.mended) for problem in report.problems]
+    missing = missing_namespace(manager) if not rows and not report.revision else ""
+    if missing:
+        summary = missing
     elif not rows:
-        told = f"namespace {report.namespace} is sound, revision {report.revision}"
+        summary = f"namespace {report.namespace} is sound, revision {report.revision}"
     else:
-        lost = sum(1 for one in report.problems if not one.mended)
-        told = (
-            f"namespace {report.namespace}: {len(rows) - lost} mended, {lost} could not be; revision {report.revision}"
+        failed = sum(1 for problem in report.problems if not problem.mended)
+        summary = (
+            f"namespace {report.namespace}: {len(rows) - failed} repaired, {failed} not repaired; "
+            f"revision {report.revision}"
         )
-    code = ExitCode.MISSING if nothing else ExitCode.OK if report.ok else ExitCode.BACKEND
-    return Table(told, code, columns=("subject", "found", "done", "mended"), rows=rows)
+    code = ExitCode.MISSING if missing else ExitCode.OK if report.ok else ExitCode.BACKEND
+    return Table(summary, code, columns=("subject", "found", "done", "mended"), rows=rows)
 
 
-def missing(manager: StateManager) -> str:
-    """That the namespace is not there, and which are; empty where it is."""
-    found = manager.namespaces()
-    if manager.namespace in found:
+def missing_namespace(manager: StateManager) -> str:
+    """Return the message that the namespace does not exist, with the names of those that do; empty if it exists."""
+    names = manager.namespaces()
+    if manager.namespace in names:
         return ""
-    others = ", ".join(found[:_MAX_NAMED_NAMESPACES]) + (" …" if len(found) > _MAX_NAMED_NAMESPACES else "")
-    held = f"; it has {others}: say which by --namespace" if found else ""
-    return f"namespace {manager.namespace} of {manager.url} is not there{held}"
+    listed = ", ".join(names[:_MAX_NAMED_NAMESPACES]) + (" …" if len(names) > _MAX_NAMED_NAMESPACES else "")
+    hint = f"; the store has {listed}: choose one by --namespace" if names else ""
+    return f"namespace {manager.namespace} of {manager.url} does not exist{hint}"

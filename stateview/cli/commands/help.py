@@ -13,9 +13,9 @@ INTRO = "stateview - inspect, compare and restore the saved state of a workflow"
 _MAX_COLUMN = 30
 
 
-def show(context: Context, given: dict[str, Any]) -> Text:
+def show(context: Context, args: dict[str, Any]) -> Text:
     """`help [COMMAND]`."""
-    return Text(text=text_of(find(given["command"]) if "command" in given else None))
+    return Text(text=text_of(find(args["command"]) if "command" in args else None))
 
 
 def text_of(command: Command | None) -> str:

@@ -7,125 +7,120 @@ from typing import Any
 
 from ... import codec
 from ...errors import Conflict, KeyNotFound, see
-from ...model import ABSENT
+from ...model import ABSENT, format_time
 from ...states.patterns import Selection, is_glob
 from ...states.transaction import Transaction
 from ..context import Context
 from ..exit_codes import UsageError
 from ..results import ActionResult, Excerpt, Record, Table, ValueResult, plural
-from ..values import LENGTHS, parse_seconds, read_value, type_name
+from ..values import DURATIONS, parse_seconds, read_value, type_name
+
+_EXCERPT_CHARACTERS = 60
+_REASON_CHARACTERS = 500
 
 
-def save(context: Context, given: dict[str, Any]) -> ActionResult:
+def save(context: Context, args: dict[str, Any]) -> ActionResult:
     """`save KEY VALUE`."""
-    value = read_value(given["value"], given.get("string", False), given.get("json", False))
-    key, ttl = given["key"], given.get("ttl")
+    value = read_value(args["value"], args.get("string", False), args.get("json", False))
+    key, ttl, expected = args["key"], args.get("ttl"), args.get("expected")
     if ttl == 0:
-        raise UsageError("--ttl must be a positive length of time", f"Give one such as {LENGTHS}")
+        raise UsageError("--ttl must be more than 0", f"Give a time such as {DURATIONS}")
+    kind = type_name(value)
     if context.transaction is not None:
-        if given.get("reason"):
-            raise UsageError("--reason goes with 'commit' inside a transaction")
-        context.transaction.save(key, value, ttl=ttl, expected=given.get("expected"))
-        return ActionResult(f"will save {key} ({type_name(_plain(value))})", data={"key": key})
-    revision = context.manager.save(key, value, ttl=ttl, expected=given.get("expected"), reason=given.get("reason", ""))
+        if args.get("reason"):
+            raise UsageError("save takes no --reason inside a transaction", "Give --reason to 'commit'")
+        context.transaction.save(key, value, ttl=ttl, expected=expected)
+        return ActionResult(f"will save {key} ({kind})", data={"key": key})
+    revision = context.manager.save(key, value, ttl=ttl, expected=expected, reason=args.get("reason", ""))
     text = codec.encode(value).decode()
-    start = text if len(text) <= 60 else text[:59] + "…"
-    shown = Excerpt(key, "", f"saved {key} = ", start, f" ({type_name(_plain(value))}), revision {revision}")
-    data = {"key": key, "revision": revision, "type": type_name(_plain(value))}
-    return ActionResult(told=shown.told(), data=data, shown=shown)
+    start = text if len(text) <= _EXCERPT_CHARACTERS else text[: _EXCERPT_CHARACTERS - 1] + "…"
+    excerpt = Excerpt(key, "", f"saved {key} = ", start, f" ({kind}), revision {revision}")
+    return ActionResult(excerpt.message(), data={"key": key, "revision": revision, "type": kind}, excerpt=excerpt)
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def load(context: Context, given: dict[str, Any]) -> ValueResult:
+def load(context: Context, args: dict[str, Any]) -> ValueResult:
     """`load KEY [PATH]`."""
-    key, path, at = given["key"], given.get("path", ""), given.get("at")
-    manager = context.manager
-    default = read_value(given["default"]) if "default" in given else ABSENT
-    fallback = ABSENT if default is ABSENT else _Missing
-    value = context.reader.load(key, fallback) if at is None else manager.load(key, fallback, at=at)
-    if value is not _Missing and path:
+    key, path, at = args["key"], args.get("path", ""), args.get("at")
+    default = read_value(args["default"]) if "default" in args else ABSENT
+    value = context.reader(at).load(key) if default is ABSENT else context.read(key, at)
+    if value is not ABSENT and path:
         from ...states.pointers import resolve_pointer
 
         try:
             value = resolve_pointer(value, path)
         except ValueError as error:
             raise UsageError(str(error)) from error
-        if value is ABSENT:
-            if default is ABSENT:
-                raise KeyNotFound(f"there is nothing at {path} in the value of {key!r}", see("load", key))
-            value = _Missing
-    return ValueResult(data=codec.encode(default if value is _Missing else value))
+        if value is ABSENT and default is ABSENT:
+            raise KeyNotFound(f"the value of {key!r} has nothing at {path}", see("load", key))
+    return ValueResult(data=codec.encode(default if value is ABSENT else value))
 
 
-class _Missing:
-    """Stands for "not there" where a default was given."""
-
-
-def delete(context: Context, given: dict[str, Any]) -> ActionResult:
+def delete(context: Context, args: dict[str, Any]) -> ActionResult:
     """`delete KEY…`."""
-    manager, patterns = context.manager, given["key"]
+    manager, patterns = context.manager, args["key"]
     if context.transaction is not None:
         return _delete_later(context.transaction, patterns, context)
-    globs = [one for one in patterns if is_glob(one)]
-    names = [one for one in patterns if one not in globs or one in manager]
-    globs = [one for one in globs if one not in names]
-    expected = given.get("expected")
+    names = [pattern for pattern in patterns if not is_glob(pattern) or pattern in manager]
+    globs = [pattern for pattern in patterns if pattern not in names]
+    expected = args.get("expected")
     if expected is not None and (globs or len(names) > 1):
-        raise UsageError("--expected goes with one key", "--previewed REVISION guards many")
+        raise UsageError("--expected takes one key", "For several keys use --previewed REVISION")
     for name in names:
         if name not in manager:
-            manager.entry(name)  # raises the KeyNotFound that says where it was sought
-    found = sorted({*names, *(manager.list_keys(keys=globs) if globs else ())})
+            manager.entry(name)  # raises the KeyNotFound that names the store and namespace
+    keys = sorted({*names, *(manager.list_keys(keys=globs) if globs else ())})
     if globs:
-        if not found:
+        if not keys:
             raise KeyNotFound(f"no key matches {' '.join(globs)!r}", see("keys"))
-        context.confirm(f"delete {plural(len(found), 'key')} of {manager.namespace}?")
-    reason = given.get("reason") or f"delete {' '.join(patterns)}"
+        context.confirm(f"delete {plural(len(keys), 'key')} of {manager.namespace}?")
+    reason = args.get("reason") or f"delete {' '.join(patterns)}"
     if expected is not None:
-        manager.delete(found[0], expected=expected, reason=reason)
+        manager.delete(keys[0], expected=expected, reason=reason)
     else:
-        with manager.transaction(reason[:500]) as transaction:
-            for key in found:
+        with manager.transaction(reason[:_REASON_CHARACTERS]) as transaction:
+            for key in keys:
                 transaction.delete(key)
-            newer = [key for key in found if transaction.revision(key) > given.get("previewed", 1 << 62)]
-            if newer:
-                since = f"since revision {given['previewed']}"
-                raise Conflict(f"key {newer[0]!r} was written {since}", "Nothing was deleted: look at it, then again")
-    told = f"deleted {found[0] if len(found) == 1 else f'{len(found)} keys'}"
-    return ActionResult(told=told, undo="undo", data={"deleted": found})
+            if "previewed" in args:
+                _check_previewed(transaction, keys, args["previewed"])
+    summary = f"deleted {keys[0] if len(keys) == 1 else f'{len(keys)} keys'}"
+    return ActionResult(summary, undo="undo", data={"deleted": keys})
+
+
+def _check_previewed(transaction: Transaction, keys: list[str], previewed: int) -> None:
+    for key in keys:
+        if transaction.revision(key) > previewed:
+            raise Conflict(
+                f"key {key!r} was written since revision {previewed}", "Nothing was deleted. Load the key and try again"
+            )
 
 
 def _delete_later(transaction: Transaction, patterns: list[str], context: Context) -> ActionResult:
-    chosen = Selection(patterns)
-    found = [key for key in transaction.list_keys() if chosen(key)]
-    missing = [name for name in chosen.exact() if name not in found]
-    if missing or not found:
+    selection = Selection(patterns)
+    keys = [key for key in transaction.list_keys() if selection(key)]
+    missing = [name for name in selection.exact() if name not in keys]
+    if missing or not keys:
         raise KeyNotFound(f"there is no key {(missing or patterns)[0]!r} in this transaction", "See 'keys'")
-    if len(found) > len(chosen.exact()):
-        context.confirm(f"delete {plural(len(found), 'key')}?")
-    for key in found:
+    if len(keys) > len(selection.exact()):
+        context.confirm(f"delete {plural(len(keys), 'key')}?")
+    for key in keys:
         transaction.delete(key)
-    return ActionResult(f"will delete {plural(len(found), 'key')}", data={"deleted": found})
+    return ActionResult(f"will delete {plural(len(keys), 'key')}", data={"deleted": keys})
 
 
-def rename(context: Context, given: dict[str, Any]) -> ActionResult:
+def rename(context: Context, args: dict[str, Any]) -> ActionResult:
     """`rename KEY NEW`."""
-    key, new = given["key"], given["new"]
-    revision = context.manager.rename(key, new, expected=given.get("expected"), reason=given.get("reason", ""))
+    key, new = args["key"], args["new"]
+    revision = context.manager.rename(key, new, expected=args.get("expected"), reason=args.get("reason", ""))
     return ActionResult(f"renamed {key} to {new}, revision {revision}", data={"key": new, "revision": revision})
 
 
-def expire(context: Context, given: dict[str, Any]) -> ActionResult:
+def expire(context: Context, args: dict[str, Any]) -> ActionResult:
     """`expire KEY DURATION|never`."""
-    key, ttl = given["key"], _expiry(given["duration"])
-    revision = context.manager.expire(key, ttl, expected=given.get("expected"), reason=given.get("reason", ""))
+    key, ttl = args["key"], _expiry(args["duration"])
+    revision = context.manager.expire(key, ttl, expected=args.get("expected"), reason=args.get("reason", ""))
     when = "never" if ttl is None else f"in {ttl:,.12g} s"
-    return ActionResult(
-        f"{key} expires {when}, revision {revision}", data={"key": key, "revision": revision, "ttl": ttl}
-    )
+    data = {"key": key, "revision": revision, "ttl": ttl}
+    return ActionResult(f"{key} expires {when}, revision {revision}", data=data)
 
 
 def _expiry(text: str) -> float | None:
@@ -133,49 +128,41 @@ def _expiry(text: str) -> float | None:
         return None
     seconds = parse_seconds(text)
     if seconds is None:
-        raise UsageError(f"{text[:40]!r} is no time to expire in", f"Give one such as {LENGTHS}; or never")
+        raise UsageError(f"{text[:40]!r} is not a time to expire in", f"Give such as {DURATIONS}; or never")
     return seconds
 
 
-def keys(context: Context, given: dict[str, Any]) -> Table:
+def keys(context: Context, args: dict[str, Any]) -> Table:
     """`keys [PATTERN]`."""
-    if context.transaction is not None and "at" not in given:
-        chosen = Selection(given.get("pattern"))
-        listed = [key for key in context.transaction.list_keys(given.get("prefix", "")) if chosen(key)]
-        return Table(
-            columns=("key",), rows=[(key,) for key in listed[: given.get("limit")]], plain=0, empty="no key matches"
-        )
-    view = context.manager.at(given.get("at", "live"))
-    pattern, prefix, limit = given.get("pattern"), given.get("prefix", ""), given.get("limit")
+    pattern, prefix, limit = args.get("pattern"), args.get("prefix", ""), args.get("limit")
+    if context.transaction is not None and "at" not in args:
+        selection = Selection(pattern)
+        names = [key for key in context.transaction.list_keys(prefix) if selection(key)]
+        return Table(columns=("key",), rows=[(name,) for name in names[:limit]], plain=0, empty="no key matches")
+    view = context.manager.at(args.get("at", "live"))
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for number, entry in enumerate(view.raw_entries(prefix, pattern)):
             if limit is not None and number >= limit:
                 return
             assert entry.value is not None
-            yield entry.key, entry.revision, len(entry.value), _time(entry.time)
+            yield entry.key, entry.revision, len(entry.value), format_time(entry.time)
 
-    where = f"namespace {view.namespace!r} of {context.manager.url}"
-    empty = f"no key matches in {where}" if pattern or prefix else f"{where} has no keys"
+    namespace = f"namespace {view.namespace!r} of {context.manager.url}"
+    empty = f"no key matches in {namespace}" if pattern or prefix else f"{namespace} has no keys"
     if not context.manager.head().lineage:
-        empty = f"there is no {where} yet; the first save makes it"
+        empty = f"{namespace} does not exist yet; the first save creates it"
     return Table(columns=("key", "revision", "bytes", "time"), rows=rows(), plain=0, empty=empty)
 
 
-def _time(micros: int) -> str:
-    from ...model import format_time
-
-    return format_time(micros)
-
-
-def entry(context: Context, given: dict[str, Any]) -> Record:
+def entry(context: Context, args: dict[str, Any]) -> Record:
     """`entry KEY`."""
-    found = context.manager.entry(given["key"], at=given.get("at"))
+    entry = context.manager.entry(args["key"], at=args.get("at"))
     data: dict[str, Any] = {
-        "key": found.key, "value": found.value, "type": type_name(found.value), "revision": found.revision,
-        "time": found.time.isoformat(),
+        "key": entry.key, "value": entry.value, "type": type_name(entry.value), "revision": entry.revision,
+        "time": entry.time.isoformat(),
     }  # fmt: skip
-    if found.expires is not None:
-        data["expires"] = found.expires.isoformat()
-        data["ttl"] = round(found.ttl or 0.0, 3)
+    if entry.expires is not None:
+        data["expires"] = entry.expires.isoformat()
+        data["ttl"] = round(entry.ttl or 0.0, 3)
     return Record(data=data)

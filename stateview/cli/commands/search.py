@@ -1,4 +1,4 @@
-"""Handler: find. Streams what it finds, and says how far it is."""
+"""Handler: find. Streams the matches and reports its progress."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+from ... import codec
 from ...errors import see
 from ...model import ProgressMessage
 from ...states.patterns import compile_globs, first_literal, is_glob
@@ -15,54 +16,56 @@ from ..context import Context
 from ..exit_codes import UsageError
 from ..results import Table
 
-_KEYS_PER_REPORT = 5000  # keys between two words of progress
+_KEYS_PER_REPORT = 5000
 
-Test = Callable[[str], bool]
+Matcher = Callable[[str], bool]
 Span = tuple[int, int]
+FindSpan = Callable[[str], Span | None]
 
 
-def find(context: Context, given: dict[str, Any]) -> Table:
-    """`find [PATTERN]`. A person is shown the place in a value where it was found, JSON has the whole value."""
-    pattern, where = given.get("pattern"), given.get("in", "both")
-    if pattern is None and "jsonpath" not in given:
+def find(context: Context, args: dict[str, Any]) -> Table:
+    """`find [PATTERN]`. A person sees each value shortened around the match; JSON has it whole."""
+    pattern, where, regex = args.get("pattern"), args.get("in", "both"), args.get("regex", False)
+    if pattern is None and "jsonpath" not in args:
         raise UsageError("find: PATTERN or --jsonpath is missing", see("help", "find"))
-    test = make_matcher(pattern, given.get("regex", False)) if pattern is not None else None
-    query = _query(given["jsonpath"]) if "jsonpath" in given else None
+    matches = make_matcher(pattern, regex) if pattern is not None else None
+    query = _compile_query(args["jsonpath"]) if "jsonpath" in args else None
     manager = context.manager
-    view = manager.at(given.get("at", "live"))
+    view = manager.at(args.get("at", "live"))
     total = manager.head().count
 
     def rows() -> Iterator[tuple[Any, ...]]:
-        for number, entry in enumerate(view.entries(keys=given.get("keys")), 1):
+        for number, entry in enumerate(view.entries(keys=args.get("keys")), 1):
             if number % _KEYS_PER_REPORT == 0:
                 context.progress(ProgressMessage.of(number, total, "keys searched"))
             if query is not None:
                 for path, value in query(entry.value):
-                    if test is None or (isinstance(value, str) and test(value)):
+                    if matches is None or (isinstance(value, str) and matches(value)):
                         yield entry.key, path, value
                 continue
-            assert test is not None
-            if where != "values" and test(entry.key):
+            assert matches is not None
+            if where != "values" and matches(entry.key):
                 yield entry.key, "", entry.value
             elif where != "keys":
                 yield from (
-                    (entry.key, path, value) for path, value in iter_scalars(entry.value) if test(leaf_text(value))
+                    (entry.key, path, value) for path, value in iter_scalars(entry.value) if matches(leaf_text(value))
                 )
 
-    limit = given.get("limit")
-    empty = f"nothing found in namespace {view.namespace!r}"
-    place = find_span(pattern, given.get("regex", False)) if pattern is not None else lambda _text: None
+    span_of = find_span(pattern, regex) if pattern is not None else lambda _text: None
     return Table(
-        columns=("key", "path", "value"), rows=islice(rows(), limit), empty=empty,
-        excerpt=lambda value, room: excerpt(value, place, room), place=lambda value: _start(value, place),
+        columns=("key", "path", "value"), rows=islice(rows(), args.get("limit")),
+        empty=f"nothing found in namespace {view.namespace!r}",
+        excerpt=lambda value, room: excerpt(value, span_of, room), position=lambda value: _position(value, span_of),
     )  # fmt: skip
 
 
-def make_matcher(pattern: str, regex: bool = False) -> Test:
-    """Whether a text holds a pattern; with `*?[`, whether all of it is like it; as a regex, whether that is found.
+def make_matcher(pattern: str, regex: bool = False) -> Matcher:
+    """Return a test for a text: whether it contains the pattern.
+
+    A pattern with `*`, `?` or `[` is a glob for the whole text. With `regex` it is a regular expression.
 
     Raises:
-        UsageError: not a regular expression.
+        UsageError: it is not a regular expression.
 
     """
     if regex:
@@ -77,67 +80,66 @@ def make_matcher(pattern: str, regex: bool = False) -> Test:
     return lambda text: pattern in text
 
 
-def find_span(pattern: str, regex: bool = False) -> Callable[[str], Span | None]:
-    """Where a text that passed `text_test` is like a pattern, as far as that is one place: from, and to before."""
+def find_span(pattern: str, regex: bool = False) -> FindSpan:
+    """Return a function that finds the start and end of the match in a text that `make_matcher` accepts.
+
+    The match of a glob is the first text between its wildcards. The function returns None if there is none.
+    """
     if regex:
         compiled = re.compile(pattern)
 
         def search(text: str) -> Span | None:
-            found = compiled.search(text)
-            return found.span() if found is not None else None
+            match = compiled.search(text)
+            return match.span() if match is not None else None
 
         return search
-    plain = first_literal(pattern) if is_glob(pattern) else pattern
+    literal = first_literal(pattern)
 
-    def find_plain(text: str) -> Span | None:
-        at = text.find(plain) if plain else -1
-        return (at, at + len(plain)) if at >= 0 else None
+    def find_literal(text: str) -> Span | None:
+        start = text.find(literal) if literal else -1
+        return (start, start + len(literal)) if start >= 0 else None
 
-    return find_plain
+    return find_literal
 
 
-def _start(value: Any, place: Callable[[str], Span | None]) -> int | None:
-    span = place(value) if isinstance(value, str) else None
+def _position(value: Any, span_of: FindSpan) -> int | None:
+    span = span_of(value) if isinstance(value, str) else None
     return span[0] if span is not None else None
 
 
-def excerpt(value: Any, place: Callable[[str], Span | None], room: int) -> str:
-    """A value as JSON in at most `room` characters: what is around a place in it, with `…` for what is left out.
+def excerpt(value: Any, span_of: FindSpan, room: int) -> str:
+    """Return a value as JSON in at most `room` characters: the text around the match, with `…` where it is cut.
 
-    Of a text with many lines it is from the line where the place begins, whose number stands before it. O(size).
+    Of a text with many lines it returns the line where the match begins, after the number of that line. O(size).
     """
-    from ... import codec
-
-    whole, is_text = leaf_text(value), isinstance(value, str)
-    span = None if isinstance(value, (dict, list)) else place(whole)
-    if span is None or not is_text or "\n" not in whole:
-        if len(whole) <= room:
-            shown = codec.encode(whole).decode() if is_text else whole
-            if len(shown) <= room:
-                return shown
-        return _around(whole, span or (0, 0), 0, len(whole), room, is_text)
-    start, end = whole.rfind("\n", 0, span[0]) + 1, whole.find("\n", span[0])
-    number = f"line {whole.count(chr(10), 0, start) + 1:,}: "
-    return number + _around(whole, span, start, len(whole) if end < 0 else end, room - len(number), True)
+    text, is_text = leaf_text(value), isinstance(value, str)
+    span = None if isinstance(value, (dict, list)) else span_of(text)
+    if span is None or not is_text or "\n" not in text:
+        if len(text) <= room:
+            encoded = codec.encode(text).decode() if is_text else text
+            if len(encoded) <= room:
+                return encoded
+        return _around(text, span or (0, 0), 0, len(text), room, is_text)
+    start, end = text.rfind("\n", 0, span[0]) + 1, text.find("\n", span[0])
+    number = f"line {text.count(chr(10), 0, start) + 1:,}: "
+    return number + _around(text, span, start, len(text) if end < 0 else end, room - len(number), True)
 
 
 def _around(text: str, span: Span, start: int, end: int, room: int, is_text: bool) -> str:
-    """A part of a text between two places, around another, as a JSON string if it is one. O(room)."""
-    from ... import codec
-
-    size = max(1, room - 4)  # quotes, and what marks that it goes on
+    """Return the part of `text[start:end]` around a span, as a JSON string if `is_text`. O(room)."""
+    size = max(1, room - 4)  # two quotes and two `…`
     while True:
         before = max(0, min(size // 3, size - (span[1] - span[0])))
         first = max(start, min(span[0] - before, end - size))
         last = min(end, first + size)
         part = ("…" if first > 0 else "") + text[first:last] + ("…" if last < len(text) else "")
-        shown = codec.encode(part).decode() if is_text else part
-        if len(shown) <= room or size == 1:  # what is escaped takes more
-            return shown
-        size = max(1, size * room // len(shown) - 1)
+        encoded = codec.encode(part).decode() if is_text else part
+        if len(encoded) <= room or size == 1:
+            return encoded
+        size = max(1, size * room // len(encoded) - 1)  # escapes made it longer than `room`
 
 
-def _query(expression: str) -> Callable[[Any], Iterator[tuple[str, Any]]]:
+def _compile_query(expression: str) -> Callable[[Any], Iterator[tuple[str, Any]]]:
     import jsonpath
 
     try:
@@ -154,7 +156,7 @@ def _query(expression: str) -> Callable[[Any], Iterator[tuple[str, Any]]]:
 
 
 def iter_scalars(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The values inside a value that hold no others, each with its JSON Pointer. O(nodes)."""
+    """Yield the JSON Pointer and the value of each scalar inside a value. O(nodes)."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from iter_scalars(item, f"{path}/{escape_token(key)}")
@@ -166,7 +168,5 @@ def iter_scalars(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def leaf_text(value: Any) -> str:
-    """What is searched of a leaf: a string as it is, anything else as JSON."""
-    from ... import codec
-
+    """Return the text that is searched in a value: a string itself, any other value as JSON."""
     return value if isinstance(value, str) else codec.encode(value).decode()

@@ -14,58 +14,54 @@ from ..context import Context
 from ..results import ActionResult, Changes, Table, plural
 
 
-def init(context: Context, given: dict[str, Any]) -> ActionResult:
+def init(context: Context, args: dict[str, Any]) -> ActionResult:
     """`init [STORE] [NAMESPACE]`."""
-    found = settings.find()
-    before = found.text("store"), found.text("namespace")
-    wanted = (
-        given.get("backend") or context.options.get("store"),
-        given.get("namespace") or context.options.get("namespace"),
-    )
-    if not any(wanted) and any(before):
-        shown = mask(before[0] or "json")
-        told = f"{found.path} says: {shown}, namespace {before[1] or 'default'}; give a store or namespace to change it"
-        return ActionResult(told, data={"store": shown, "namespace": before[1] or "default", "path": found.path})
+    present = settings.find()
+    old_store, old_namespace = mask(present.text("store") or "json"), present.text("namespace") or "default"
+    exists = bool(present.text("store") or present.text("namespace"))
+    store = args.get("backend") or context.options.get("store")
+    namespace = args.get("namespace") or context.options.get("namespace")
+    if not (store or namespace) and exists:
+        summary = f"{present.path} says: {old_store}, namespace {old_namespace}"
+        data = {"store": old_store, "namespace": old_namespace, "path": present.path}
+        return ActionResult(f"{summary}; give a store or namespace to change it", data=data)
     if context.options.get("read_only"):
-        raise ReadOnly("init writes a stateview.toml, and --read-only was given")
-    store = given.get("backend") or context.options.get("store") or "json"
-    namespace = given.get("namespace") or context.options.get("namespace") or "default"
-    chosen = settings.resolve_target(store, namespace)
-    manager = context.open(chosen.store, chosen.namespace)
-    manager.head()  # a server that is not there is better known now
-    manager.close()
+        raise ReadOnly("init writes stateview.toml, but --read-only was given")
+    store, namespace = store or "json", namespace or "default"
+    target = settings.resolve_target(store, namespace)
+    with context.open(target.store, target.namespace) as manager:
+        manager.head()  # fails if a server does not answer, before the file names it
     path = settings.save_target(store, namespace)
-    shown = mask(store)
-    was = f"; before: {mask(before[0] or 'json')}, namespace {before[1] or 'default'}" if any(before) else ""
-    told = f"this folder uses {shown}, namespace {namespace} ({path}){was}"
-    return ActionResult(told, data={"store": shown, "namespace": namespace, "path": path})
+    before = f"; before: {old_store}, namespace {old_namespace}" if exists else ""
+    summary = f"this folder uses {mask(store)}, namespace {namespace} ({path}){before}"
+    return ActionResult(summary, data={"store": mask(store), "namespace": namespace, "path": path})
 
 
-def namespaces(context: Context, given: dict[str, Any]) -> Table:
+def namespaces(context: Context, args: dict[str, Any]) -> Table:
     """`namespaces`."""
     manager = context.manager
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for name in manager.namespaces():
-            with context.open(context.options.get("store"), name, read_only=True) as one:
-                head = one.head()
-                yield name, head.count, head.revision, len(one.list_checkpoints())
+            with context.open(context.options.get("store"), name, read_only=True) as namespace:
+                head = namespace.head()
+                yield name, head.count, head.revision, len(namespace.list_checkpoints())
 
     columns = ("namespace", "keys", "revision", "checkpoints")
     return Table(columns=columns, rows=rows(), plain=0, empty=f"no namespaces in {manager.url}")
 
 
-def fork(context: Context, given: dict[str, Any]) -> ActionResult:
+def fork(context: Context, args: dict[str, Any]) -> ActionResult:
     """`fork NAMESPACE`."""
-    at = given.get("at", "live")
-    made = context.manager.fork(given["to"], at=at)
-    told = f"forked {context.manager.namespace} at {at} into {made.namespace}: {plural(made.head().count, 'key')}"
-    return ActionResult(told, data={"namespace": made.namespace}, name=made.namespace)
+    manager, at = context.manager, args.get("at", "live")
+    copy = manager.fork(args["to"], at=at)
+    summary = f"forked {manager.namespace} at {at} into {copy.namespace}: {plural(copy.head().count, 'key')}"
+    return ActionResult(summary, data={"namespace": copy.namespace}, name=copy.namespace)
 
 
-def watch(context: Context, given: dict[str, Any]) -> Changes:
+def watch(context: Context, args: dict[str, Any]) -> Changes:
     """`watch`."""
-    found: Iterator[Change] = context.manager.watch(
-        since=given.get("since", "live"), keys=given.get("keys"), timeout=given.get("timeout")
+    changes: Iterator[Change] = context.manager.watch(
+        since=args.get("since", "live"), keys=args.get("keys"), timeout=args.get("timeout")
     )
-    return Changes(changes=islice(found, given["count"]) if "count" in given else found)
+    return Changes(changes=islice(changes, args["count"]) if "count" in args else changes)

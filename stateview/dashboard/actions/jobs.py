@@ -67,7 +67,7 @@ class JobOutput:
 
     def note(self, table: Table) -> None:
         """Note what the lines of a table are about, as they come: after one of titles, each is a row."""
-        place, first = table.place, len(self.lines) + 1
+        place, first = table.position, len(self.lines) + 1
 
         def rows(given: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
             for number, row in enumerate(given, first):
@@ -220,7 +220,7 @@ class Jobs:
             try:
                 result = perform(job, context)
                 if result is not None:
-                    job.said, job.code = result.narration(), result.code
+                    job.said, job.code = result.message(), result.code
             except Stopped:
                 pass  # `job.heard` tells
             except BaseException as raised:

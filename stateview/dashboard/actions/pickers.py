@@ -185,7 +185,7 @@ def fork(board: Dashboard, initial: str = "") -> None:
             fork(board, name)
 
         def forked(result: Result) -> None:
-            board.notify_user(f"{result.told}; here it is")
+            board.notify_user(f"{result.summary}; here it is")
             board.switch_to(None, name)
 
         board.acts.start(["fork", name, *at], then=forked, failed=failed)

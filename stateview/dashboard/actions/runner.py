@@ -119,11 +119,11 @@ class ActionRunner:
 
         def end(result: Result) -> None:
             self._next()
-            self._keep(line, result.narration(), result.code == 0)
+            self._keep(line, result.message(), result.code == 0)
             if then is not None:
                 then(result)
             else:
-                app.notify_user(result.narration() or getattr(result, "empty", "") or "done")
+                app.notify_user(result.message() or getattr(result, "empty", "") or "done")
 
         def fail(error: Exception) -> None:
             self._next()

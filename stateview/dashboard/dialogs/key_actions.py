@@ -195,7 +195,7 @@ def _ask(
 
 def done(board: Dashboard, result: Result) -> None:
     """Tell what was done, and how to take it back."""
-    board.notify_user(f"{result.told} · z undoes it")
+    board.notify_user(f"{result.summary} · z undoes it")
 
 
 def _with_version(board: Dashboard, what: str, key: str, then: Callable[[Version], None]) -> None:

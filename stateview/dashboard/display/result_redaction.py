@@ -26,10 +26,10 @@ def redact_result(result: Result, given: dict[str, Any], patterns: tuple[str, ..
         return result
     key = given.get("key")
     named = isinstance(key, str) and is_redacted(key, patterns)
-    if isinstance(result, ActionResult) and result.shown is not None:
-        one = result.shown
+    if isinstance(result, ActionResult) and result.excerpt is not None:
+        one = result.excerpt
         if _is_secret(one.key, one.text, patterns) or _hidden_path({"path": one.path}, patterns):
-            return replace(result, told=one.told(MASK), shown=None)
+            return replace(result, summary=one.message(MASK), excerpt=None)
         return result
     if isinstance(result, Stream):
         raise UsageError("an export is not shown on the screen where values are masked", "Give a file: 'export FILE'")

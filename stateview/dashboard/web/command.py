@@ -60,7 +60,7 @@ def serve_command(context: Context, given: dict[str, Any], command: list[str]) -
         name = socket.gethostname() if every_address else f"[{host}]" if ":" in host else host
         gate = Authenticator(port, (name,), every_address)
         url = f"http://{name}:{port}/?token={gate.token}"
-        context.show(Text(text=f"{url}\n", told=_narration(address, port, bool(given.get("write")))))
+        context.show(Text(text=f"{url}\n", summary=_narration(address, port, bool(given.get("write")))))
         # In the environment, where other users of the machine do not see the password that a store's URL may hold.
         environment = {
             f"STATEVIEW_{option.upper()}": str(options[option])

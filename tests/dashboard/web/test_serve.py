@@ -36,7 +36,7 @@ command, options, given = json.loads(sys.argv[1])
 
 def show(result):
     print(result.text, end="", flush=True)
-    print(result.told, file=sys.stderr, flush=True)
+    print(result.summary, file=sys.stderr, flush=True)
 
 try:
     context = Context(options, show=show)
