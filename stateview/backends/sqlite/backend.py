@@ -53,12 +53,23 @@ from ..protocol import (
     SupersededVersion,
     Version,
 )
-from . import listing as sqlite_rows
+from ..stored_values import PLAIN, StoredValues
+from . import listing, schema
 from . import page_checksums as pages
-from . import schema
+from .listing import KeyRange, SummaryReader
 from .pool import Connection, Pool, PooledConnection, inherited
 from .read_cache import TRUST_SECONDS
-from .row_checksums import KEY_COLUMN, checksum, first_corruption, row_checksum, select, until_checksum
+from .row_checksums import (
+    KEY_COLUMN,
+    RECOVER,
+    checksum,
+    damaged_entry_error,
+    first_corruption,
+    is_sound,
+    row_checksum,
+    select,
+    until_checksum,
+)
 
 POLL_SECONDS = 0.02  # seconds between looks of `wait`
 SMALL_FILE_BYTES = (
@@ -109,6 +120,7 @@ class SQLiteBackend:
         timeout: seconds to wait for another writer.
         durability: `full` (an acknowledged commit survives a loss of power) or `normal` (it survives a crash of the
             process; a loss of power may take the last ones, never half of one).
+        values: the form in which values are stored.
 
     """
 
@@ -118,7 +130,7 @@ class SQLiteBackend:
 
     def __init__(
         self, root: str, namespace: str, *, read_only: bool = False, history: int = 10_000, timeout: float = 10.0,
-        durability: str = "full",
+        durability: str = "full", values: StoredValues = PLAIN,
     ) -> None:  # fmt: skip
         if durability not in ("full", "normal"):
             raise BackendError(f"durability={durability!r} is not known", "Use 'full' or 'normal'")
@@ -131,6 +143,7 @@ class SQLiteBackend:
         self.keep = history
         self.timeout = timeout
         self.durability = durability
+        self.values = values
         self._examined = False
         self._pool = Pool()
         self._huge = LargeRowCache()
@@ -192,7 +205,7 @@ class SQLiteBackend:
         except OSError as error:
             raise file_error(error, self.path) from error
         if size == 0:
-            raise Damaged(f"{self.path} is empty, which no database of stateview is", schema.RECOVER)
+            raise Damaged(f"{self.path} is empty, which no database of stateview is", RECOVER)
         cut_off = size % 4096 and not self._has_log()  # else the log holds what the file itself does not yet
         flags = apsw.SQLITE_OPEN_READONLY if self.read_only else apsw.SQLITE_OPEN_READWRITE
         name = self.path
@@ -212,11 +225,11 @@ class SQLiteBackend:
             schema.check(connection, self.path)
             if cut_off and size % int(connection.pragma("page_size")):
                 connection.close()  # SQLite takes what is missing of a page for zeros
-                raise Damaged(f"{self.path} is cut off in the middle of a page", schema.RECOVER)
+                raise Damaged(f"{self.path} is cut off in the middle of a page", RECOVER)
             if not self._examined and size <= SMALL_FILE_BYTES:
                 if found := first_corruption(connection, set()):
                     connection.close()
-                    raise Damaged(f"{self.path}: {found}", schema.RECOVER)
+                    raise Damaged(f"{self.path}: {found}", RECOVER)
                 self._examined = True
         return connection
 
@@ -256,7 +269,7 @@ class SQLiteBackend:
         if isinstance(error, (apsw.BusyError, apsw.LockedError)):
             return BackendUnavailable(f"{self.path} was locked by another writer for {self.timeout:g} s", "Try again")
         if isinstance(error, (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, UnicodeDecodeError)):
-            return Damaged(what, schema.RECOVER)  # an SQLError: our statements are right, so the tables are not
+            return Damaged(what, RECOVER)  # an SQLError: our statements are right, so the tables are not
         if isinstance(error, apsw.FullError):
             return BackendError(f"{what}: no space left", (NOTHING_CHANGED, "Free some space and try again"))
         if getattr(error, "extendedresult", 0) == apsw.SQLITE_READONLY_ROLLBACK:
@@ -271,7 +284,7 @@ class SQLiteBackend:
         if isinstance(error, apsw.IOError):
             if pages.is_fault(error):
                 what = f"{self.path}: a page is not what was written, or was written by another program"
-                return Damaged(what, schema.RECOVER)
+                return Damaged(what, RECOVER)
             return BackendError(what, "Check the disk, and its free space")
         return BackendError(what)
 
@@ -345,7 +358,7 @@ class SQLiteBackend:
             meta = db.execute("SELECT floor, lineage FROM meta").fetchone()
             row = (0, 0, 0, 0, *(meta or (None, None)))
         if row[4] is None:
-            raise Damaged(f"{self.path}: the table meta is empty, or the namespace is being dropped", schema.RECOVER)
+            raise Damaged(f"{self.path}: the table meta is empty, or the namespace is being dropped", RECOVER)
         return tuple(row)
 
     def get(self, key: str) -> Version | None:
@@ -375,45 +388,52 @@ class SQLiteBackend:
             self._check_gap(key)
             return None
         value, revision, moment, expires, sum_ = row
-        data = value.encode()
-        if checksum(key, data, revision, moment, expires) != sum_:
-            raise self._rotten(key)
-        version = Version(key, data, revision, moment, expires)
+        stored = value.encode()
+        if checksum(key, stored, revision, moment, expires) != sum_:
+            raise damaged_entry_error(self.path, key)
+        version = Version(key, self.values.unpack(stored, key, revision), revision, moment, expires)
         if memory is not None:
             memory.put(version, stamp, looked)
         return version if not expires or version.visible(now()) else None
 
     def _check_gap(self, key: str) -> None:
-        """A key that is not found may be one whose bytes have rotted: then it is a neighbour, with a wrong checksum."""
+        """Check the neighbours of a key that has no entry: the key may have rotted into another one.
+
+        Raises:
+            Damaged: a neighbour has another checksum.
+
+        """
         with self._connection() as db:
             assert db is not None
             for where in ("key < ? ORDER BY key DESC", "key > ? ORDER BY key"):
-                row = db.execute(
-                    f"SELECT key, value, revision, time, expires, sum FROM entries WHERE {where} LIMIT 1", (key,)
-                ).fetchone()
-                if row is not None:
-                    self._version(*row)
+                row = db.execute(f"SELECT * FROM entries WHERE {where} LIMIT 1", (key,)).fetchone()
+                if row is not None and not is_sound("entries", row):
+                    raise damaged_entry_error(self.path, row[0])
 
     def _check_past_gap(self, db: apsw.Connection, key: str, revision: int) -> None:
-        """As `_check_gap`, of a state that is past."""
+        """Do as `_check_gap`, for a key that has no version at a past revision."""
         for where, order in (("<=", "DESC"), (">", "ASC")):
             row = db.execute(
-                f"""SELECT key, value, revision, time, expires, sum, until FROM versions
-                WHERE (key, revision) {where} (?, ?) ORDER BY key {order}, revision {order} LIMIT 1""",
+                f"""SELECT * FROM versions WHERE (key, revision) {where} (?, ?)
+                ORDER BY key {order}, revision {order} LIMIT 1""",
                 (key, revision),
             ).fetchone()
-            if row is not None:
-                self._version(*row)
-
-    def _rotten(self, key: str) -> Damaged:
-        return Damaged(f"{self.path}: the entry {key[:60]!r} is not what was written", schema.RECOVER)
+            if row is not None and not is_sound("versions", row):
+                raise damaged_entry_error(self.path, row[0])
 
     def _version(
         self, key: str, value: str | None, revision: int, time: int, expires: int, sum: int, until: int = 0
     ) -> Version:
-        data = None if value is None else value.encode()
-        if checksum(key, data, revision, time, expires) + until_checksum(until) != sum:
-            raise self._rotten(key)
+        """Make a version of a row.
+
+        Raises:
+            Damaged: the row has another checksum.
+
+        """
+        stored = None if value is None else value.encode()
+        if checksum(key, stored, revision, time, expires) + (until and until_checksum(until)) != sum:
+            raise damaged_entry_error(self.path, key)
+        data = None if stored is None else self.values.unpack(stored, key, revision)
         return Version(key, data, revision, time, expires)
 
     def read(self, keys: Iterable[str], at: StateAt | None = None) -> dict[str, Version]:
@@ -465,11 +485,8 @@ class SQLiteBackend:
                 return []
             with self._snapshot(db, at):
                 head = self._head(db)
-                point, past = _point(head, at)
-                low, high = key_range(prefix, after, before)
-                page = sqlite_rows.page(db, low, high, point, past, limit, skip, backwards, head, self._huge)
-            if isinstance(page, str):
-                raise self._rotten(page)
+                keys = KeyRange(*key_range(prefix, after, before), *_point(head, at))
+                page = SummaryReader(db, self.path, self.values, self._huge, head).page(keys, limit, skip, backwards)
         return page[::-1] if backwards else page
 
     def count(self, low: str = "", high: str = "", at: StateAt | None = None) -> int:
@@ -481,7 +498,8 @@ class SQLiteBackend:
             if at is None and not low and not high:
                 return self._head(db).count
             with self._snapshot(db, at):
-                return sqlite_rows.count(db, encodable_bound(low), encodable_bound(high), *_point(self._head(db), at))
+                point = _point(self._head(db), at)
+                return listing.count(db, KeyRange(encodable_bound(low), encodable_bound(high), *point))
 
     @contextmanager
     def _snapshot(self, db: apsw.Connection, *points: StateAt | None) -> Iterator[None]:
@@ -536,7 +554,7 @@ class SQLiteBackend:
             rows = select(db, _COMMITS, (below or _TOP, limit))
         for row in rows:
             if row_checksum(*row[:-1]) != row[-1]:
-                raise Damaged(f"{self.path}: commit {row[0]} is not what was written", schema.RECOVER)
+                raise Damaged(f"{self.path}: commit {row[0]} is not what was written", RECOVER)
         return [Commit(row[0], to_datetime(row[1]), *row[3:KEY_COLUMN], *row[KEY_COLUMN + 1 : -1]) for row in rows]
 
     def marks(self) -> list[CheckpointRecord]:
@@ -548,7 +566,7 @@ class SQLiteBackend:
             kinds = schema.read_kinds(db)
         for row in rows:
             if row_checksum(*row[:-1]) != row[-1]:
-                raise Damaged(f"{self.path}: checkpoint {row[0]!r:.60} is not what was written", schema.RECOVER)
+                raise Damaged(f"{self.path}: checkpoint {row[0]!r:.60} is not what was written", RECOVER)
         return [
             CheckpointRecord(name, at, moment, note, kinds.get((name, at), "")) for name, at, moment, note, _ in rows
         ]
@@ -563,7 +581,7 @@ class SQLiteBackend:
             if db is None:
                 return []
             with self._snapshot(db):
-                return dump(db, self.path, after, limit, keys)
+                return dump(db, self.path, self.values, after, limit, keys)
 
     def open_staging(self) -> StagedImport:
         """See `Backend.open_staging`."""
@@ -672,8 +690,9 @@ class SQLiteBackend:
                 "UPDATE versions SET until = ?2, sum = sum + ?4 WHERE key = ?1 AND value IS NULL AND until = ?3",
                 (key, revision, _TOP, until_checksum(revision) - until_checksum(_TOP)),
             )
-        sum_ = checksum(key, value, revision, moment, expires)
-        if value is None:
+        stored = None if value is None else self.values.pack(value, key)
+        sum_ = checksum(key, stored, revision, moment, expires)
+        if stored is None:
             db.execute("DELETE FROM entries WHERE key = ?", (key,))
             row = (key, revision, _TOP, moment, sum_ + until_checksum(_TOP))
             db.execute("INSERT INTO versions VALUES (?, ?, ?, NULL, ?, 0, ?)", row)
@@ -681,7 +700,7 @@ class SQLiteBackend:
         db.execute(
             """INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value,
             revision = excluded.revision, time = excluded.time, expires = excluded.expires, sum = excluded.sum""",
-            (key, value.decode(), revision, moment, expires, sum_),
+            (key, stored.decode(), revision, moment, expires, sum_),
         )
         return 1 - was_there
 
@@ -722,7 +741,7 @@ class SQLiteBackend:
         from .maintenance import past
 
         with self._connection() as db:
-            return [] if db is None else past(db, after, limit)
+            return [] if db is None else past(db, self.values, after, limit)
 
     def disk_usage(self, gone: Iterable[tuple[str, int]] = ()) -> DiskUsage | None:  # noqa: ARG002
         """See `Backend.disk_usage`."""

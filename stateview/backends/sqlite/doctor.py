@@ -17,7 +17,7 @@ from ..protocol import ProgressText
 from . import page_checksums as pages
 from . import schema
 from . import wal as sqlite_log
-from .row_checksums import find_corruption
+from .row_checksums import RECOVER, find_corruption
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
@@ -169,4 +169,4 @@ def _log(backend: SQLiteBackend, db: apsw.Connection) -> Iterator[Finding]:
 def _content(backend: SQLiteBackend, db: apsw.Connection, say: ProgressText) -> Iterator[Finding]:
     meaning = "what is stored is not what was written, or not all of it"
     for found in find_corruption(db, schema.tables(), say):
-        yield _finding(backend, "error", found, meaning, schema.RECOVER)
+        yield _finding(backend, "error", found, meaning, RECOVER)

@@ -8,6 +8,7 @@ from zlib import crc32
 
 import apsw
 
+from ...errors import Damaged, run
 from ...model import ProgressMessage
 
 Row = tuple[Any, ...]
@@ -37,6 +38,7 @@ _TOLD = f"""SELECT revision, key FROM touched WHERE {{0}}
 _MISSING = f"SELECT * FROM ({_WRITTEN.format(_OLDEST)}) EXCEPT SELECT * FROM ({_TOLD.format(_OLDEST)}) LIMIT 1"
 _EXTRA = f"SELECT * FROM ({_TOLD.format(_FLOOR)}) EXCEPT SELECT * FROM ({_WRITTEN.format(_FLOOR)}) LIMIT 1"
 _ROWS_PER_REPORT = 20_000  # rows
+RECOVER = run("recover", after=": it keeps the damaged file and mends what can be mended")
 KEY_COLUMN = 6  # the place in `commits` of the one key that a commit wrote
 
 
@@ -45,14 +47,23 @@ def select(db: apsw.Connection, query: str, given: tuple[Any, ...] = ()) -> list
     return db.execute(query, given).fetchall()
 
 
-def checksum(key: str, value: bytes | None, revision: int, moment: int, expires: int) -> int:
-    """CRC-32 over all that a row says."""
-    return crc32(b"\0" if value is None else value, crc32(f"{key}\0{revision}\0{moment}\0{expires}".encode()))
+def checksum(key: str, stored: bytes | None, revision: int, moment: int, expires: int) -> int:
+    """Compute the CRC-32 of a row of `entries` or `versions`.
+
+    `stored` is the value in its stored form, see `StoredValues`; None for a delete. Over the stored form, `doctor` and
+    `recover` check every row without the key of sealed values, and the checksum tells nothing of a sealed value.
+    """
+    return crc32(b"\0" if stored is None else stored, crc32(f"{key}\0{revision}\0{moment}\0{expires}".encode()))
 
 
 def until_checksum(until: int) -> int:
     """What is added to the checksum of a version for the revision that superseded it; 0 for an entry."""
     return crc32(b"%d" % until) if until else 0
+
+
+def damaged_entry_error(path: str, key: str) -> Damaged:
+    """Make the error for a row of a value that is not what was written."""
+    return Damaged(f"{path}: the entry {key[:60]!r} is not what was written", RECOVER)
 
 
 def row_checksum(*fields: object) -> int:
@@ -71,12 +82,13 @@ def read(db: apsw.Connection, table: str, direction: str = "") -> Iterator[Row |
     for raw in db.execute(f"SELECT {_COLUMNS[table]} FROM {table} ORDER BY {order}"):
         try:
             row = tuple(field.decode() if isinstance(field, bytes) else field for field in raw)
-            yield row if _sound(table, row) else None
+            yield row if is_sound(table, row) else None
         except (UnicodeDecodeError, TypeError, AttributeError):  # no text, or of another type than the column's
             yield None
 
 
-def _sound(table: str, row: Row) -> bool:
+def is_sound(table: str, row: Row) -> bool:
+    """Return whether a row, with its columns in the order of the table, is what was written."""
     if table == "entries":
         key, value, revision, moment, expires, expected = row
         return bool(checksum(key, value.encode(), revision, moment, expires) == expected)

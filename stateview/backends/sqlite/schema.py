@@ -9,16 +9,15 @@ from typing import Any
 import apsw
 
 from ... import codec
-from ...errors import NOTHING_CHANGED, BackendError, Damaged, run
+from ...errors import NOTHING_CHANGED, BackendError, Damaged
 from ...model import check_checkpoint, check_key, now, parse_time
 from ..common import is_network_filesystem
 from ..protocol import CheckpointRecord, CheckpointWrite, CommitRequest, Write
 from . import page_checksums as pages
-from .row_checksums import row_checksum, select
+from .row_checksums import RECOVER, row_checksum, select
 
 FORMAT = 2  # 1: without checksums of the pages
 APPLICATION_ID = 0x73747677  # "stvw": what `file` and SQLite know the database by
-RECOVER = run("recover", after=": it keeps the damaged file and mends what can be mended")
 
 TABLES = f"""
 CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), lineage TEXT NOT NULL, floor INTEGER NOT NULL) STRICT;

@@ -22,10 +22,11 @@ from ...model import Commit, to_micros
 from ..common import backup_damaged_file, file_error, file_lock, fsync_folder, remove
 from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StoredVersion
 from ..staging import StagingFolder, import_underway_error, set_aside
+from ..stored_values import StoredValues
 from . import page_checksums as pages
 from . import schema
 from .read_cache import TRUST_SECONDS
-from .row_checksums import checksum, row_checksum, until_checksum
+from .row_checksums import RECOVER, checksum, row_checksum, until_checksum
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
@@ -48,14 +49,16 @@ _TOUCHED = """INSERT INTO touched SELECT revision, key FROM entries WHERE revisi
 
 
 def dump(
-    db: apsw.Connection, path: str, after: tuple[str, int], limit: int, keys: Iterable[str] | None
-) -> list[StoredVersion]:
+    db: apsw.Connection, path: str, values: StoredValues, after: tuple[str, int], limit: int,
+    keys: Iterable[str] | None,
+) -> list[StoredVersion]:  # fmt: skip
     """See `Backend.versions_page`; within a transaction of the caller's."""
     out: list[StoredVersion] = []
-    size = 0
-    for key, value, revision, moment, expires, sum_, until in _rows(db, after, limit, keys):
-        if checksum(key, value, revision, moment, expires) + (until and until_checksum(until)) != sum_:
-            raise Damaged(f"{path}: revision {revision} of {key[:60]!r} is not what was written", schema.RECOVER)
+    size, unpack = 0, values.unpack
+    for key, stored, revision, moment, expires, sum_, until in _rows(db, after, limit, keys):
+        if checksum(key, stored, revision, moment, expires) + (until and until_checksum(until)) != sum_:
+            raise Damaged(f"{path}: revision {revision} of {key[:60]!r} is not what was written", RECOVER)
+        value = None if stored is None else unpack(stored, key, revision)
         out.append(StoredVersion(key, value, revision, moment, expires, 0 if until == _TOP else until))
         if value is not None:
             size += len(value)
@@ -167,12 +170,14 @@ class SQLiteReceiver:
         live: list[tuple[Any, ...]] = []
         past: list[tuple[Any, ...]] = []
         size = 0
+        pack = self._backend.values.pack
         for one in versions:
             key, value, revision, moment, expires = one.key, one.value, one.revision, one.time, one.expires
-            sum_ = checksum(key, value, revision, moment, expires)
-            if value is not None:
-                size += len(value)
-                text = value.decode()
+            stored = None if value is None else pack(value, key)
+            sum_ = checksum(key, stored, revision, moment, expires)
+            if stored is not None:
+                size += len(stored)
+                text = stored.decode()
                 if not one.until:
                     live.append((key, text, revision, moment, expires, sum_))
                     continue
@@ -192,7 +197,8 @@ class SQLiteReceiver:
 
         self._settle(head)
         if self._reader is None:
-            self._reader = SQLiteBackend(self._stage.parent, STAGE, timeout=self._backend.timeout)
+            former = self._backend
+            self._reader = SQLiteBackend(self._stage.parent, STAGE, timeout=former.timeout, values=former.values)
         return self._reader
 
     def _settle(self, head: Head) -> None:
