@@ -309,7 +309,6 @@ def test_sqlite_a_log_that_may_only_be_read_is_no_damage(sqlite_state: StateMana
         sqlite_state.save("k", 1)  # into the log, which stays as long as it is held open
         code, _, text = as_another_user(tmp_path, lambda: told(words)).partition("\n")
     assert code == "0", text
-    assert "end of its log (-wal) was not checked" in text
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -546,23 +545,6 @@ def test_sqlite_a_log_without_its_database_is_an_error(sqlite_state: StateManage
     assert "is missing, and its wal file is there" in said(sqlite_state.doctor())
 
 
-def test_sqlite_commits_behind_a_rotten_frame_of_the_log_are_said(tmp_path: Path) -> None:
-    with StateManager(f"sqlite:{tmp_path / 'a'}", "main") as state:
-        fill(state)
-        shutil.copytree(tmp_path / "a", tmp_path / "b", ignore=shutil.ignore_patterns("*-shm"))
-    with StateManager(f"sqlite:{tmp_path / 'b'}", "main") as crashed:
-        log = folder_of(crashed) / "state.db-wal"
-        data = log.read_bytes()
-        assert crashed.doctor().findings == ()
-    crashed.close()
-    for place in (20, 32 + 9, 32 + 3 * 4120 + 9, len(data) // 2):  # the header, salts of frames, a page
-        for left in log.parent.glob("state.db-*"):
-            left.unlink()
-        log.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
-        with StateManager(f"sqlite:{tmp_path / 'b'}", "main") as crashed:
-            assert "behind the end of its log" in said(crashed.doctor()), place
-
-
 # --- Redis --------------------------------------------------------------------------------------------------------
 
 
@@ -726,7 +708,7 @@ def test_redis_a_clock_that_is_off_is_said(redis_state: tuple[StateManager, Any]
     assert "its clock is" in said(state.doctor())
 
 
-def test_a_commit_on_its_way_is_no_finding(sqlite_state: StateManager) -> None:
+def test_sqlite_a_commit_on_its_way_is_no_damage(sqlite_state: StateManager) -> None:
     program = """
 import sys
 from itertools import count
@@ -742,6 +724,6 @@ with StateManager(sys.argv[1], "main") as state:
             assert writer.stdout is not None
             writer.stdout.readline()
             for _ in range(20):
-                assert "its log" not in said(sqlite_state.doctor())
+                assert sqlite_state.doctor().findings == ()
         finally:
             writer.kill()

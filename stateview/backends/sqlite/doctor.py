@@ -16,7 +16,6 @@ from ..folder_checks import could_not, examine_folder
 from ..protocol import ProgressText
 from . import page_checksums as pages
 from . import schema
-from . import wal as sqlite_log
 from .row_checksums import RECOVER, find_corruption
 
 if TYPE_CHECKING:
@@ -138,32 +137,11 @@ def _settings(backend: SQLiteBackend, db: apsw.Connection) -> Iterator[Finding]:
         yield _finding(backend, "note", "its pages have no checksums",
                        "it was made by a build without them; a flipped bit that hides a row may go unnoticed",
                        NextStep("", ("migrate",), " it to a new place"))  # fmt: skip
-    yield from _log(backend, db)
     total, free = (int(db.execute(f"PRAGMA {name}").get) for name in ("page_count", "freelist_count"))
     if free > MAX_FREE_SHARE * total and free > 256:
         size = int(db.execute("PRAGMA page_size").get)
         yield _finding(backend, "note", f"{free / total:.0%} of its pages are free, {free * size // 1_000_000:,} MB",
                        "they are used again; the file does not shrink by itself", run("compact"))  # fmt: skip
-
-
-def _log(backend: SQLiteBackend, db: apsw.Connection) -> Iterator[Finding]:
-    try:
-        found = sqlite_log.frames_after_end(db, backend.path)
-    except apsw.ReadOnlyError:
-        yield _finding(backend, "note", "whether something lies behind the end of its log (-wal) was not checked",
-                       "only who may write to it is told where that is", "Run it as that user")  # fmt: skip
-        return
-    if found.commits > 1:
-        yield _finding(backend, "warning", f"behind the end of its log (-wal) lie {found.commits} commits",
-                       f"bits have rotted at byte {found.place} of it or after, and these commits are not seen; or"
-                       " processes were killed in the middle of them")  # fmt: skip
-    elif found.commits:
-        yield _finding(backend, "note", "the last commit in its log (-wal) is not whole",
-                       "it was cut off before it was acknowledged, by a loss of power; or it has rotted")  # fmt: skip
-    elif not found.is_log:
-        yield _finding(backend, "warning", "its log (-wal) holds nothing that SQLite wrote there",
-                       "the database is read without it, and the next access that may write begins it anew; if it was"
-                       " overwritten, commits that were only in it are gone")  # fmt: skip
 
 
 def _content(backend: SQLiteBackend, db: apsw.Connection, say: ProgressText) -> Iterator[Finding]:
