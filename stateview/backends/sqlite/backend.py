@@ -778,9 +778,9 @@ class SQLiteBackend:
 
     def diagnose(self, say: ProgressText) -> Iterator[Finding]:
         """See `Backend.diagnose`."""
-        from .doctor import examine
+        from .doctor import diagnose
 
-        return examine(self, say)
+        return diagnose(self, say)
 
     def _forget(self) -> bool:
         """Make other processes look at the file again, by a commit; False where it cannot be written."""
