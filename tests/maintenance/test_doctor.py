@@ -478,7 +478,7 @@ def test_sqlite_damage_is_an_error_that_recover_mends(
     sqlite_state: StateManager, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stateview.backends.sqlite.backend.TRUST_SECONDS", 0.0)
-    monkeypatch.setattr("stateview.backends.sqlite.backend.SMALL_FILE_BYTES", 0)
+    monkeypatch.setattr("stateview.backends.sqlite.database.SMALL_FILE_BYTES", 0)
     statements, words = SQLITE_DAMAGE[what]
     edit(sqlite_state, *statements)
     report = sqlite_state.doctor()

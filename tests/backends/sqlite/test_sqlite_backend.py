@@ -4,12 +4,12 @@ import random
 import shutil
 import sqlite3
 
+import apsw
 import pytest
 
 from stateview import StateException, StateManager
 from stateview.backends.protocol import CommitRequest, StateAt, Write
-from stateview.backends.sqlite import backend as sqlite
-from stateview.backends.sqlite import schema as sqlite_schema
+from stateview.backends.sqlite import schema, writer
 from stateview.backends.sqlite.row_checksums import first_corruption
 
 
@@ -43,13 +43,13 @@ def test_two_connections_and_a_short_history(tmp_path, seed):
     for state in states:
         head = state.backend.head()
         assert head.count == len(now)
-        assert history <= head.revision - head.floor <= history + sqlite.SLACK_REVISIONS
+        assert history <= head.revision - head.floor <= history + writer.SLACK_REVISIONS
         for name, before in marks.items():
             assert {entry.key for entry in state.diff(name)} == differing(before, now)
             other = chance.choice(list(marks))
             assert {entry.key for entry in state.diff(name, other)} == differing(before, marks[other])
         with state.backend._connection() as db:
-            assert first_corruption(db, sqlite_schema.tables()) == ""
+            assert first_corruption(db, schema.tables()) == ""
         state.close()
 
 
@@ -61,7 +61,7 @@ def test_a_save_after_the_store_was_dropped_or_removed(tmp_path, monkeypatch):
     assert theirs.load("k") == 3
     shutil.rmtree(tmp_path / "ns")
     monkeypatch.setattr(
-        sqlite, "FILE_TRUST_SECONDS", 0.0
+        writer, "FILE_TRUST_SECONDS", 0.0
     )  # who removes files by hand is seen a twentieth of a second later
     assert ours.save("k", 4) == 1
     ours.close()
@@ -112,7 +112,7 @@ def test_a_list_is_read_from_the_index_in_its_order(tmp_path, at):
             state.save(f"k{number}", number)
         asked = []
         with state.backend._connection() as db:
-            db.trace_v2(sqlite.apsw.SQLITE_TRACE_STMT, lambda event: asked.append(event["sql"]))
+            db.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: asked.append(event["sql"]))
         point = None if at is None else StateAt(at, state.backend.now())
         for backwards in (False, True):
             assert len(state.backend.list_keys(at=point, skip=1, backwards=backwards)) == (at or 3) - 1

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from stateview import StateManager
-from stateview.backends.sqlite import backend as sqlite_backend
-from stateview.backends.sqlite import doctor, page_checksums
+from stateview.backends.sqlite import database, doctor, page_checksums
 from stateview.backends.sqlite.backend import SQLiteBackend
 
 DAMAGE = {
@@ -30,7 +29,7 @@ DAMAGE = {
 
 @pytest.fixture
 def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SQLiteBackend:
-    monkeypatch.setattr(sqlite_backend, "SMALL_FILE_BYTES", 0)  # else a small damaged file is not opened at all
+    monkeypatch.setattr(database, "SMALL_FILE_BYTES", 0)  # else a small damaged file is not opened at all
     with StateManager(f"sqlite:{tmp_path}", "ns") as state:
         with state.transaction() as many:
             many.save("a", 1)
