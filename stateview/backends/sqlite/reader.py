@@ -106,7 +106,8 @@ class Reader(Database):
     def get(self, key: str) -> Version | None:
         """Return the live version of a key. O(log n), or O(1) from the cache if nobody committed since the last get.
 
-        It takes a connection from the pool by itself: `_connection` would add a tenth to the time of a load.
+        For speed it takes a connection from the pool by itself, and checks the row by itself: `_connection` would add a
+        tenth to the time of a load, and `_version` a twentieth.
         """
         pool = self._pool
         if pool.read_cache is not None and (cached := pool.read_cache.get(key)) is not None:
@@ -132,10 +133,14 @@ class Reader(Database):
         if row is None:
             self._check_gap(key)
             return None
-        version = self._version(key, *row)
+        value, revision, moment, expires, sum_ = row
+        stored = value.encode()
+        if checksum(key, stored, revision, moment, expires) != sum_:
+            raise damaged_entry_error(self.path, key)
+        version = Version(key, self.values.unpack(stored, key, revision), revision, moment, expires)
         if cache is not None:
             cache.put(version, header, checked_at)
-        return version if not version.expires or version.visible(self.now()) else None
+        return version if not expires or version.visible(self.now()) else None
 
     def _version(
         self, key: str, value: str | None, revision: int, time: int, expires: int, sum: int, until: int = 0

@@ -55,14 +55,15 @@ def versions_page(
 ) -> list[StoredVersion]:  # fmt: skip
     """Return a page of versions, see `Backend.versions_page`, in the caller's transaction."""
     out: list[StoredVersion] = []
-    size, unpack = 0, values.unpack
+    size, unpack, top = 0, values.unpack, schema.MAX_REVISION
     for key, stored, revision, moment, expires, sum_, until in _rows(db, after, limit, keys):
         if checksum(key, stored, revision, moment, expires) + (until and until_checksum(until)) != sum_:
             raise Damaged(f"{path}: revision {revision} of {key[:60]!r} is not what was written", RECOVER)
-        value = None if stored is None else unpack(stored, key, revision)
-        out.append(StoredVersion(key, value, revision, moment, expires, 0 if until == schema.MAX_REVISION else until))
-        if value is not None:
+        value = None
+        if stored is not None:
+            value = unpack(stored, key, revision)
             size += len(value)
+        out.append(StoredVersion(key, value, revision, moment, expires, 0 if until == top else until))
         if size >= PAGE_BYTES or len(out) >= limit:
             break
     return out
