@@ -35,7 +35,6 @@ from .row_checksums import (
     RECOVER,
     checksum,
     damaged_entry_error,
-    is_sound,
     row_checksum,
     select,
     until_checksum,
@@ -131,7 +130,6 @@ class Reader(Database):
         finally:
             pool.append(db)
         if row is None:
-            self._check_gap(key)
             return None
         value, revision, moment, expires, sum_ = row
         stored = value.encode()
@@ -157,48 +155,18 @@ class Reader(Database):
         data = None if stored is None else self.values.unpack(stored, key, revision)
         return Version(key, data, revision, time, expires)
 
-    def _check_gap(self, key: str) -> None:
-        """Check the neighbours of a key that has no entry: the key may have rotted into another one.
-
-        Raises:
-            Damaged: a neighbour has another checksum.
-
-        """
-        with self._connection() as db:
-            assert db is not None
-            for where in ("key < ? ORDER BY key DESC", "key > ? ORDER BY key"):
-                row = db.execute(f"SELECT * FROM entries WHERE {where} LIMIT 1", (key,)).fetchone()
-                if row is not None and not is_sound("entries", row):
-                    raise damaged_entry_error(self.path, row[0])
-
-    def _check_past_gap(self, db: apsw.Connection, key: str, revision: int) -> None:
-        """Do as `_check_gap`, for a key that has no version at a past revision."""
-        for where, order in (("<=", "DESC"), (">", "ASC")):
-            row = db.execute(
-                f"""SELECT * FROM versions WHERE (key, revision) {where} (?, ?)
-                ORDER BY key {order}, revision {order} LIMIT 1""",
-                (key, revision),
-            ).fetchone()
-            if row is not None and not is_sound("versions", row):
-                raise damaged_entry_error(self.path, row[0])
-
     def read(self, keys: Iterable[str], at: StateAt | None = None) -> dict[str, Version]:
         with self._connection() as db:
             if db is None:
                 self._check_unwritten(at)
                 return {}
             out = {}
-            keys, gap = list(keys), ""
             moment = self.now() if at is None else at.time
             with self._snapshot(db, at):
                 for key in keys:
                     row = db.execute(_AT, (key, schema.MAX_REVISION if at is None else at.revision)).fetchone()
-                    if row is None:
-                        gap = key
-                    elif (version := self._version(key, *row)).visible(moment):
+                    if row is not None and (version := self._version(key, *row)).visible(moment):
                         out[key] = version
-                if gap and at is not None and len(keys) == 1:  # of many keys, as a diff reads them, not worth it
-                    self._check_past_gap(db, gap, at.revision)
         return out
 
     def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: StateAt | None = None) -> list[Version]:

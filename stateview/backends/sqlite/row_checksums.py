@@ -91,12 +91,12 @@ def read(db: apsw.Connection, table: str, direction: str = "") -> Iterator[Row |
     for raw in db.execute(f"SELECT {_COLUMNS[table]} FROM {table} ORDER BY {order}"):
         try:
             row = tuple(field.decode() if isinstance(field, bytes) else field for field in raw)
-            yield row if is_sound(table, row) else None
+            yield row if _is_sound(table, row) else None
         except (UnicodeDecodeError, TypeError, AttributeError):  # not UTF-8, or not of the column's type
             yield None
 
 
-def is_sound(table: str, row: Row) -> bool:
+def _is_sound(table: str, row: Row) -> bool:
     """Return whether a row, with its columns in the order of the table, is what was written."""
     if table == "entries":
         key, value, revision, moment, expires, expected = row
