@@ -120,6 +120,7 @@ class Database(ABC):
         with self._mutex:
             connection = self._connect() if pool.inode else None
             if connection is not None:
+                connection.inode = pool.inode
                 pool.opened.add(connection)
             return connection
 

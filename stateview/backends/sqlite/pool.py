@@ -26,6 +26,7 @@ class Connection(apsw.Connection):
     """
 
     last_commit: tuple[int, Head, int] = (-1, Head(), 0)
+    inode = 0  # of its file
     path_checked_at = -1.0  # `monotonic` seconds: when its file was last seen at the path
 
 

@@ -60,7 +60,7 @@ class Writer(Reader):
         moment = time.monotonic()
         if moment - db.path_checked_at < FILE_TRUST_SECONDS and db.last_commit[0] == db.data_version():
             return True
-        if self._inode() != self._pool.inode:
+        if self._inode() != db.inode:  # not the pool's, which another thread may have replaced meanwhile
             return False
         db.path_checked_at = moment
         return True

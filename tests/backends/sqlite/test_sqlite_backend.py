@@ -1,5 +1,6 @@
 """What only SQLite's backend remembers from one commit to the next, and what its trimming moves between tables."""
 
+import contextlib
 import random
 import shutil
 import sqlite3
@@ -64,6 +65,32 @@ def test_a_save_after_the_store_was_dropped_or_removed(tmp_path, monkeypatch):
         writer, "FILE_TRUST_SECONDS", 0.0
     )  # who removes files by hand is seen a twentieth of a second later
     assert ours.save("k", 4) == 1
+    ours.close()
+    theirs.close()
+
+
+def test_a_commit_of_a_thread_whose_connection_is_to_a_file_that_was_replaced(tmp_path, monkeypatch):
+    """Another thread notices the new file first: the commit must not go into the old one, and be lost."""
+    ours, theirs = (StateManager(f"sqlite:{tmp_path}", "ns").backend for _ in range(2))
+    ours.commit(CommitRequest({"k": Write(b"1")}))
+    path, copy = tmp_path / "ns" / "state.db", tmp_path / "copy.db"
+    connect = ours._connection
+
+    def connect_late(new=None):
+        connection = connect(new)
+        enter = connection.__enter__()
+        monkeypatch.undo()
+        shutil.copyfile(path, copy)
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink()
+        copy.rename(path)
+        assert ours.get("k").value == b"1"  # the other thread
+        return contextlib.nullcontext(enter)
+
+    ours.close()
+    monkeypatch.setattr(ours, "_connection", connect_late)
+    assert ours.commit(CommitRequest({"k": Write(b"2")})).revision == 2
+    assert theirs.get("k").value == ours.get("k").value == b"2"
     ours.close()
     theirs.close()
 
