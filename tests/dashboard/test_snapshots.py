@@ -40,7 +40,7 @@ def store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         nonlocal moment
         moment += MINUTE
 
-    for name in (*CLOCKS, "stateview.backends.sqlite.backend.now"):
+    for name in (*CLOCKS, "stateview.backends.sqlite.reader.now"):
         monkeypatch.setattr(name, lambda: moment)
     with StateManager("sqlite:state", "orders", author="agent-7") as state:
         state.save("job", {"user": "dev", "limits": {"tokens": 200_000, "errors": 3}, "files": ["a.csv", "b.csv"]})

@@ -1,4 +1,4 @@
-"""`doctor()` of a SQLite namespace: the file, its pages, rows and log, and what SQLite it is in the hands of."""
+"""Findings about a SQLite namespace: the SQLite library, the database file, its settings, pages and rows."""
 
 from __future__ import annotations
 
@@ -10,163 +10,145 @@ from typing import TYPE_CHECKING
 import apsw
 
 from ...errors import BackendUnavailable, Hint, NextStep, StateException, run
-from ...model import Finding
+from ...model import Finding, Severity
 from ..folder_checks import check_folder, unreadable_finding
 from ..namespace_folders import is_network_filesystem
 from ..protocol import ProgressText
 from . import page_checksums as pages
 from . import schema
-from . import wal as sqlite_log
-from .row_checksums import find_corruption
+from .row_checksums import RECOVER, find_corruption
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
 
-MAX_FREE_SHARE = 0.25  # of the pages that are free, from which on it is worth saying
-LARGE_WAL_BYTES = 64 * 1024 * 1024  # bytes of a log
-_JOURNAL = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"  # what it begins with
-_INSTRUCTIONS_PER_REPORT = 100_000  # instructions of SQLite between two looks whether to stop
+MIN_FREE_SHARE = 0.25  # the share of free pages from which on they are reported
+MIN_FREE_PAGES = 256
+LARGE_WAL_BYTES = 64 * 1024 * 1024
+_JOURNAL_MAGIC = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"  # the first bytes of a rollback journal
+_INSTRUCTIONS_PER_REPORT = 100_000  # instructions of SQLite between two calls of `progress`
 
-# The WAL-reset bug: a write that meets a checkpoint of another connection can lose a commit, or damage the file
-_SOUND = ((3, 44, 6), (3, 50, 7))
-_BAD = ((3, 7, 0), (3, 51, 2))
+# Versions with the WAL-reset bug: a write during another connection's checkpoint can lose a commit, or damage the file.
+_UNSAFE_SINCE = (3, 7, 0)
+_UNSAFE_UNTIL = (3, 51, 2)
+_BACKPORTS = ((3, 44, 6), (3, 50, 7))  # from here on a release of the same minor version has the fix
 
 
-def examine(backend: SQLiteBackend, say: ProgressText) -> Iterator[Finding]:
-    """See `Backend.diagnose`."""
+def diagnose(backend: SQLiteBackend, progress: ProgressText) -> Iterator[Finding]:
+    """Find what is wrong with a namespace, see `Backend.diagnose`."""
     path = backend.path
-    yield from _version(apsw.sqlite_lib_version())
+    yield from _check_library(apsw.sqlite_lib_version())
     if not os.path.isdir(backend.folder):
         return
     try:
         yield from check_folder(backend.root, backend.folder, (path, f"{path}-wal"))
         if not os.path.exists(path):
-            yield from _without(backend)
+            yield from _check_leftovers(backend)
             return
-        yield from _files(backend)
+        yield from _check_wal_size(backend)
         with backend._connection() as db:
             if db is not None:
-                db.set_progress_handler(partial(_keep_on, say), _INSTRUCTIONS_PER_REPORT)
+                db.set_progress_handler(partial(_report, progress), _INSTRUCTIONS_PER_REPORT)
                 try:
-                    yield from _settings(backend, db)
-                    yield from _content(backend, db, say)
+                    yield from _check_settings(backend, db)
+                    yield from _check_content(backend, db, progress)
                 finally:
                     db.set_progress_handler(None)
     except BackendUnavailable as error:
-        yield _finding(backend, "error", error.message, "it could not be checked", error.next_steps)
+        yield _finding(backend, "error", "database-locked", error.message, "it could not be checked", error.next_steps)
     except StateException as error:
         if getattr(error.__cause__, "extendedresult", 0) == apsw.SQLITE_READONLY_ROLLBACK:
-            yield _journal(backend)
+            yield _describe_journal(backend)
             return
-        yield _finding(
-            backend, "error", error.message, "nothing that is in what is damaged can be read", error.next_steps
-        )
+        meaning = "nothing that is in what is damaged can be read"
+        yield _finding(backend, "error", "database-unreadable", error.message, meaning, error.next_steps)
     except OSError as error:
         yield unreadable_finding(backend.root, error.filename or backend.folder, error)
 
 
-def _keep_on(say: ProgressText) -> bool:
-    """What SQLite calls in the middle of a statement: who wants it to end raises."""
-    say("within SQLite")
+def _report(progress: ProgressText) -> bool:
+    """Report progress from inside a statement: what `progress` raises ends the statement."""
+    progress("within SQLite")
     return False
 
 
-def _finding(backend: SQLiteBackend, severity: str, found: str, meaning: str, remedy: Hint = "") -> Finding:
-    assert severity in ("error", "warning", "note")
-    subject = os.path.relpath(backend.path, backend.root)
-    return Finding(severity, subject, found, meaning, remedy)  # type: ignore[arg-type]
+def _finding(
+    backend: SQLiteBackend, severity: Severity, code: str, found: str, meaning: str, remedy: Hint = ""
+) -> Finding:  # fmt: skip
+    return Finding(severity, os.path.relpath(backend.path, backend.root), found, meaning, remedy, code)
 
 
-def _version(text: str) -> Iterator[Finding]:
+def _check_library(text: str) -> Iterator[Finding]:
     version = tuple(int(part) for part in text.split("."))[:3]
-    low, high = _BAD
-    if low <= version <= high and not any(version[:2] == good[:2] and version >= good for good in _SOUND):
+    has_fix = any(version[:2] == fixed[:2] and version >= fixed for fixed in _BACKPORTS)
+    if _UNSAFE_SINCE <= version <= _UNSAFE_UNTIL and not has_fix:
         meaning = "in WAL mode it can lose an acknowledged commit, or damage the file"
         remedy = "Upgrade apsw, which carries SQLite: pip install -U apsw"
-        yield Finding("warning", "SQLite", f"version {text}", meaning, remedy)
+        yield Finding("warning", "SQLite", f"version {text}", meaning, remedy, "unsafe-sqlite")
     if pages.vfs() is None:
         meaning = "a flipped bit in a new database may go unnoticed where it hides a row"
         remedy = "Install apsw from a wheel: pip install --only-binary apsw apsw"
-        yield Finding("warning", "SQLite", "this build of apsw is without checksums of pages", meaning, remedy)
+        found = "this build of apsw is without checksums of pages"
+        yield Finding("warning", "SQLite", found, meaning, remedy, "no-checksum-vfs")
 
 
-def _without(backend: SQLiteBackend) -> Iterator[Finding]:
-    """There is no database, and there may have been one."""
+def _check_leftovers(backend: SQLiteBackend) -> Iterator[Finding]:
+    """Report a WAL or a journal without its database."""
     for suffix in ("-wal", "-journal"):
         if os.path.exists(backend.path + suffix):
-            yield _finding(backend, "error", f"it is missing, and its {suffix[1:]} file is there",
+            yield _finding(backend, "error", "database-missing",
+                           f"it is missing, and its {suffix[1:]} file is there",
                            "the file was removed by other means: its content is lost, but for what was kept elsewhere",
                            "Put the file back, beside that one")  # fmt: skip
 
 
-def _journal(backend: SQLiteBackend) -> Finding:
-    """A rollback journal keeps the database from all who may not write, as `doctor` does not."""
+def _describe_journal(backend: SQLiteBackend) -> Finding:
+    """Describe the file in the place of a rollback journal, which keeps a read-only connection from the database."""
     try:
         with open(f"{backend.path}-journal", "rb") as file:
-            is_one = file.read(len(_JOURNAL)) == _JOURNAL
+            is_journal = file.read(len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC
     except FileNotFoundError:
-        is_one = True  # it was taken back just now
-    found, does = "a rollback journal lies beside it", "a write was cut off; the next access for writing takes it back"
-    if not is_one:
-        found = "a file lies beside it in the place of a rollback journal, and is none"
-        does = "it says nothing of the database; the next access for writing removes it"
-    meaning = f"{does}. Until then who may not write cannot read either, so that nothing more was checked"
-    return _finding(backend, "error", found, meaning, run("recover", after=", which does so, and checks all"))
+        is_journal = True  # another process has rolled it back meanwhile
+    code, found = "rollback-journal", "a rollback journal lies beside it"
+    effect = "a write was cut off; the next access for writing takes it back"
+    if not is_journal:
+        code, found = "stray-journal", "a file lies beside it in the place of a rollback journal, and is none"
+        effect = "it says nothing of the database; the next access for writing removes it"
+    meaning = f"{effect}. Until then a read-only connection cannot read the database, and nothing more was checked"
+    return _finding(backend, "error", code, found, meaning, run("recover", after=", which does so, and checks all"))
 
 
-def _files(backend: SQLiteBackend) -> Iterator[Finding]:
+def _check_wal_size(backend: SQLiteBackend) -> Iterator[Finding]:
     path = backend.path
-    log = f"{path}-wal"
-    size = os.path.getsize(log) if os.path.exists(log) else 0
+    wal = f"{path}-wal"
+    size = os.path.getsize(wal) if os.path.exists(wal) else 0
     if size > max(LARGE_WAL_BYTES, os.path.getsize(path) // 2):
-        yield _finding(backend, "warning", f"its log (-wal) has grown to {size // 1_000_000:,} MB",
-                       "a process that reads for long keeps it from being folded in; reads get slower",
-                       "End that process; the last one to close the database folds it in")  # fmt: skip
+        yield _finding(backend, "warning", "large-wal", f"its log (-wal) has grown to {size // 1_000_000:,} MB",
+                       "a process with a long read keeps SQLite from checkpointing it; reads get slower",
+                       "End that process; the last process to close the database checkpoints it")  # fmt: skip
 
 
-def _settings(backend: SQLiteBackend, db: apsw.Connection) -> Iterator[Finding]:
+def _check_settings(backend: SQLiteBackend, db: apsw.Connection) -> Iterator[Finding]:
     mode, network = db.pragma("journal_mode"), is_network_filesystem(backend.path)
     if mode == "wal" and network:
-        yield _finding(backend, "error", "it is in WAL mode on a network file system",
+        yield _finding(backend, "error", "wal-on-network", "it is in WAL mode on a network file system",
                        "writers on two machines do not see each other, and damage it",
                        NextStep("Move it to a local disk, or ", ("migrate",), " it there"))  # fmt: skip
-    elif mode != "wal" and not network and os.access(backend.folder, os.W_OK):  # else it is opened as it lies
-        yield _finding(backend, "warning", f"its journal mode is {mode}, not WAL",
+    elif mode != "wal" and not network and os.access(backend.folder, os.W_OK):  # a read-only folder allows no WAL
+        yield _finding(backend, "warning", "journal-mode", f"its journal mode is {mode}, not WAL",
                        "it is sound, but slow, and readers and writers wait for each other",
                        NextStep("", ("migrate",), " it to a new place"))  # fmt: skip
     if not pages.has_checksums(db):
-        yield _finding(backend, "note", "its pages have no checksums",
+        yield _finding(backend, "note", "no-page-checksums", "its pages have no checksums",
                        "it was made by a build without them; a flipped bit that hides a row may go unnoticed",
                        NextStep("", ("migrate",), " it to a new place"))  # fmt: skip
-    yield from _log(backend, db)
     total, free = (int(db.execute(f"PRAGMA {name}").get) for name in ("page_count", "freelist_count"))
-    if free > MAX_FREE_SHARE * total and free > 256:
-        size = int(db.execute("PRAGMA page_size").get)
-        yield _finding(backend, "note", f"{free / total:.0%} of its pages are free, {free * size // 1_000_000:,} MB",
+    if free > MIN_FREE_SHARE * total and free > MIN_FREE_PAGES:
+        megabytes = free * int(db.execute("PRAGMA page_size").get) // 1_000_000
+        yield _finding(backend, "note", "free-pages", f"{free / total:.0%} of its pages are free, {megabytes:,} MB",
                        "they are used again; the file does not shrink by itself", run("compact"))  # fmt: skip
 
 
-def _log(backend: SQLiteBackend, db: apsw.Connection) -> Iterator[Finding]:
-    try:
-        found = sqlite_log.frames_after_end(db, backend.path)
-    except apsw.ReadOnlyError:
-        yield _finding(backend, "note", "whether something lies behind the end of its log (-wal) was not checked",
-                       "only who may write to it is told where that is", "Run it as that user")  # fmt: skip
-        return
-    if found.commits > 1:
-        yield _finding(backend, "warning", f"behind the end of its log (-wal) lie {found.commits} commits",
-                       f"bits have rotted at byte {found.place} of it or after, and these commits are not seen; or"
-                       " processes were killed in the middle of them")  # fmt: skip
-    elif found.commits:
-        yield _finding(backend, "note", "the last commit in its log (-wal) is not whole",
-                       "it was cut off before it was acknowledged, by a loss of power; or it has rotted")  # fmt: skip
-    elif not found.is_log:
-        yield _finding(backend, "warning", "its log (-wal) holds nothing that SQLite wrote there",
-                       "the database is read without it, and the next access that may write begins it anew; if it was"
-                       " overwritten, commits that were only in it are gone")  # fmt: skip
-
-
-def _content(backend: SQLiteBackend, db: apsw.Connection, say: ProgressText) -> Iterator[Finding]:
+def _check_content(backend: SQLiteBackend, db: apsw.Connection, progress: ProgressText) -> Iterator[Finding]:
     meaning = "what is stored is not what was written, or not all of it"
-    for found in find_corruption(db, schema.tables(), say):
-        yield _finding(backend, "error", found, meaning, schema.RECOVER)
+    for code, text in find_corruption(db, schema.tables(), progress):
+        yield _finding(backend, "error", code, text, meaning, RECOVER)

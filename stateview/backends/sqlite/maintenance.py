@@ -1,4 +1,4 @@
-"""Upkeep of a SQLite namespace: what is kept beside what is live, what it takes on the disk, and forgetting it."""
+"""Maintenance of a SQLite namespace: superseded versions, disk usage, and `compact`."""
 
 from __future__ import annotations
 
@@ -11,46 +11,44 @@ import apsw
 from ...errors import BackendError
 from ..durable_files import file_error
 from ..protocol import DiskUsage, ProgressCount, SupersededVersion
-from .row_checksums import select
+from ..stored_values import StoredValues
+from . import schema
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
 
-ROWS_PER_TRANSACTION = 5000  # rows of one transaction, between which others write
-PAUSE_SECONDS = 0.005  # seconds between these: who waits for a lock does not hear of its end, but looks again and again
-ROW_OVERHEAD_BYTES = (
-    58  # bytes of a row of `versions`, of its place in the index and of `touched`, beside its value and three keys
-)
+ROWS_PER_TRANSACTION = 5000  # others write between two transactions
+PAUSE_SECONDS = 0.005  # between two transactions, since a waiting writer only polls for the lock
+ROW_OVERHEAD_BYTES = 58  # a row of `versions`, its index entry and its row of `touched`, without value and three keys
 
-_PAST = """SELECT key, revision, until, coalesce(octet_length(value), 0), value IS NULL FROM versions
+_SUPERSEDED = """SELECT key, revision, until, coalesce(octet_length(value), 0), value IS NULL, {value} FROM versions
     WHERE (key, revision) > (?, ?) ORDER BY key, revision LIMIT ?"""
-_OPEN = 1 << 62  # `until` of a delete that still stands
 _NEXT = """SELECT key, revision FROM versions WHERE (key, revision) > (?, ?)
     ORDER BY key, revision LIMIT 1 OFFSET ?"""
-_DROP = """DELETE FROM versions AS v WHERE (key, revision) > (?1, ?2) AND (key, revision) <= (?3, ?4) AND (
+_DELETE_UNREACHABLE = """DELETE FROM versions AS v
+    WHERE (key, revision) > (?1, ?2) AND (key, revision) <= (?3, ?4) AND (
     (until <= ?5 AND NOT EXISTS (SELECT 1 FROM marks WHERE marks.revision >= v.revision AND marks.revision < v.until))
     OR (value IS NULL AND revision <= ?5 AND NOT EXISTS (SELECT 1 FROM marks WHERE marks.revision < v.revision)))
     RETURNING revision, key"""
-_LAST = ("\U0010ffff" * 257, 0)  # above every key
+_ABOVE_ALL_KEYS = ("\U0010ffff" * 257, 0)
 
 
-def past(db: apsw.Connection, after: tuple[str, int], limit: int) -> list[SupersededVersion]:
-    """See `Backend.superseded`."""
-    return [
-        SupersededVersion(
-            key,
-            revision,
-            0 if until == _OPEN else until,
-            size,
-            bool(deleted),
-            size + 3 * len(key.encode()) + ROW_OVERHEAD_BYTES,
-        )
-        for key, revision, until, size, deleted in select(db, _PAST, (*after, limit))
-    ]
+def superseded(
+    db: apsw.Connection, values: StoredValues, after: tuple[str, int], limit: int
+) -> list[SupersededVersion]:  # fmt: skip
+    """List superseded versions, see `Backend.superseded`. Where values are not plain, O(their bytes)."""
+    query = _SUPERSEDED.format(value="NULL" if values.plain else "CAST(value AS BLOB)")
+    rows = []
+    for key, revision, until, stored_size, deleted, stored in db.execute(query, (*after, limit)):
+        size = stored_size if stored is None else len(values.unpack(stored, key, revision))
+        space = stored_size + 3 * len(key.encode()) + ROW_OVERHEAD_BYTES
+        by = 0 if until == schema.MAX_REVISION else until
+        rows.append(SupersededVersion(key, revision, by, size, bool(deleted), space))
+    return rows
 
 
-def space(db: apsw.Connection, path: str) -> DiskUsage:
-    """See `Backend.disk_usage`: the database with its WAL. The pages that are free, and the WAL, are spare."""
+def disk_usage(db: apsw.Connection, path: str) -> DiskUsage:
+    """Measure the database and its WAL. Free pages, and the WAL, are spare."""
     total = 0
     for name in (path, path + "-wal"):
         try:
@@ -59,72 +57,74 @@ def space(db: apsw.Connection, path: str) -> DiskUsage:
             continue
         except OSError as error:
             raise file_error(error, name) from error
-    pages = (int(db.execute(f"PRAGMA {name}").get) for name in ("page_count", "freelist_count"))
-    count, free = pages
-    return DiskUsage(total, max(0, total - (count - free) * int(db.execute("PRAGMA page_size").get)))
+    count, free, size = (
+        int(db.execute(f"PRAGMA {name}").get) for name in ("page_count", "freelist_count", "page_size")
+    )
+    return DiskUsage(total, max(0, total - (count - free) * size))
 
 
 def compact(backend: SQLiteBackend, db: apsw.Connection, floor: int, progress: ProgressCount | None) -> int:
-    """See `Backend.compact`. Many short transactions; then VACUUM, through which other writers wait, rewrites the file.
+    """Prune in many short transactions, then VACUUM, see `Backend.compact`. Other writers wait for the VACUUM.
 
-    From the first on, nothing asks for what lies before the floor; what is swept away after that is no one's.
+    The first transaction raises the floor. Everything that later transactions delete is unreachable from then on.
     """
     goal = _raise_floor(backend, db, floor)
     total = int(db.execute("SELECT count(*) FROM versions").get)
-    dropped = looked = 0
-    at: tuple[str, int] | None = ("", 0)
-    while at is not None:
+    deleted = seen = 0
+    after: tuple[str, int] | None = ("", 0)
+    while after is not None:
         if progress is not None:
-            progress(looked, total)
-        if at[0]:
+            progress(seen, total)
+        if after[0]:
             time.sleep(PAUSE_SECONDS)
-        at, gone = _sweep(db, at, goal)
-        dropped += gone
-        looked = min(total, looked + ROWS_PER_TRANSACTION)
-    _forget_touched(db, goal)
-    if dropped or db.execute("PRAGMA freelist_count").get:
+        after, count = _delete_unreachable(db, after, goal)
+        deleted += count
+        seen = min(total, seen + ROWS_PER_TRANSACTION)
+    _delete_touched(db, goal)
+    if deleted or db.execute("PRAGMA freelist_count").get:
         try:
             db.execute("VACUUM")
         except apsw.FullError as error:
-            what = f"{backend.path}: {dropped} versions were dropped, but there is no space left to rewrite the file"
+            what = f"{backend.path}: {deleted} versions were dropped, but there is no space left to rewrite the file"
             raise BackendError(what, "Free some space, and compact again") from error
     deadline = time.monotonic() + backend.timeout
     while db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0] and time.monotonic() < deadline:
-        time.sleep(PAUSE_SECONDS)  # another connection is at the same, which the busy handler does not wait for
-    return dropped
+        time.sleep(PAUSE_SECONDS)  # the busy handler does not wait for another connection's WAL checkpoint
+    return deleted
 
 
 def _raise_floor(backend: SQLiteBackend, db: apsw.Connection, floor: int) -> int:
+    """Raise the floor, and list in `touched` the keys that commits below it held. Return the new floor."""
     db.execute("BEGIN IMMEDIATE")
     head = backend._head(db)
     goal = max(head.floor, min(floor, head.revision))
-    # Above the floor a commit of one key names it itself; below, only `touched` does.
-    told = "SELECT revision, key FROM commits WHERE revision > ? AND revision <= ? AND key != ''"
-    db.execute(f"INSERT OR IGNORE INTO touched {told}", (head.floor, goal))
-    db.execute("DELETE FROM commits WHERE revision <= ? AND revision < (SELECT max(revision) FROM commits)", (goal,))
-    db.execute("UPDATE meta SET floor = max(floor, ?)", (goal,))
+    commits = "SELECT revision, key FROM commits WHERE revision > ? AND revision <= ? AND key != ''"
+    db.execute(f"INSERT OR IGNORE INTO touched {commits}", (head.floor, goal))
+    schema.raise_floor(db, goal)
     db.execute("COMMIT")
     return goal
 
 
-def _sweep(db: apsw.Connection, after: tuple[str, int], floor: int) -> tuple[tuple[str, int] | None, int]:
-    """Drop some of what cannot be seen. Returns where to go on, None at the end, and how many versions went."""
+def _delete_unreachable(
+    db: apsw.Connection, after: tuple[str, int], floor: int
+) -> tuple[tuple[str, int] | None, int]:  # fmt: skip
+    """Delete the unreachable ones of the next versions. Return the last of these, None at the end, and a count."""
     db.execute("BEGIN IMMEDIATE")
     last = db.execute(_NEXT, (*after, ROWS_PER_TRANSACTION - 1)).fetchone()
-    gone = db.execute(_DROP, (*after, *(last or _LAST), floor)).fetchall()
-    db.executemany("DELETE FROM touched WHERE revision = ? AND key = ?", gone)
+    deleted = db.execute(_DELETE_UNREACHABLE, (*after, *(last or _ABOVE_ALL_KEYS), floor)).fetchall()
+    db.executemany("DELETE FROM touched WHERE revision = ? AND key = ?", deleted)
     db.execute("COMMIT")
-    return last, len(gone)
+    return last, len(deleted)
 
 
-def _forget_touched(db: apsw.Connection, floor: int) -> None:
-    """Forget which keys the revisions wrote that come before all that is kept."""
+def _delete_touched(db: apsw.Connection, floor: int) -> None:
+    """Delete from `touched` the revisions up to the first that is kept."""
     while True:
         db.execute("BEGIN IMMEDIATE")
         oldest = db.execute("SELECT min(revision) FROM marks").get
-        low = floor if oldest is None else min(floor, oldest)
-        some = "SELECT revision, key FROM touched WHERE revision <= ? LIMIT ?"
-        db.execute(f"DELETE FROM touched WHERE (revision, key) IN ({some})", (low, ROWS_PER_TRANSACTION))
+        first_kept = floor if oldest is None else min(floor, oldest)
+        rows = "SELECT revision, key FROM touched WHERE revision <= ? LIMIT ?"
+        db.execute(f"DELETE FROM touched WHERE (revision, key) IN ({rows})", (first_kept, ROWS_PER_TRANSACTION))
         count = db.changes()
         db.execute("COMMIT")
         if count < ROWS_PER_TRANSACTION:

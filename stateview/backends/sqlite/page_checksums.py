@@ -1,7 +1,7 @@
-"""A checksum in every page of a database, by SQLite's own VFS for that, which apsw's wheels carry as an extension.
+"""Page checksums, by SQLite's checksum VFS, which apsw's wheels include as an extension.
 
-SQLite does not notice a bit that has flipped in a page, and the checksums of our rows do not tell where a row is no
-longer found. With this, to read such a page is an error. What is in the WAL has checksums of SQLite's own.
+SQLite does not notice a flipped bit in a page. Row checksums do not help where the bit hides a row. With page checksums
+reading such a page is an error. Frames in the WAL have SQLite's own checksums.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ from threading import Lock
 
 import apsw
 
-RESERVED_BYTES = 8  # bytes at the end of every page: by this SQLite knows that it has a checksum
+RESERVED_BYTES = 8  # at the end of every page: this number tells the VFS that the page has a checksum
 _NAME = "cksmvfs"
 _mutex = Lock()
 
 
 @cache
 def vfs() -> str | None:
-    """The name of the VFS; None where this build of apsw is without it. It does nothing to other databases."""
+    """Load the checksum VFS and return its name; None where this build of apsw has none.
+
+    Databases without page checksums work with it as well.
+    """
     with _mutex:
         if _NAME in apsw.vfs_names():
             return _NAME
@@ -33,30 +36,30 @@ def vfs() -> str | None:
             return None
         finally:
             loader.close()
-        apsw.set_default_vfs(before)  # it has made itself that of the whole process
+        apsw.set_default_vfs(before)  # the extension makes its VFS the default of the whole process
         return _NAME
 
 
 def connect(path: str) -> apsw.Connection:
-    """A connection that verifies the checksum of each page it reads, and writes them."""
+    """Open a connection that verifies the checksum of each page it reads, and writes checksums."""
     return apsw.Connection(path, vfs=vfs())
 
 
 def connect_trusting(path: str) -> apsw.Connection:
-    """A connection that writes the checksums, and reads what is there, whatever they say."""
+    """Open a connection that writes checksums, and reads pages without verifying them."""
     connection = connect(path)
     verify(connection, False)
     return connection
 
 
 def verify(connection: apsw.Connection, on: bool) -> None:
-    """Whether a page that is read from now on, which this connection has not read before, must be what was written."""
+    """Turn verification on or off for pages that the connection reads from the file from now on."""
     connection.pragma("checksum_verification", "ON" if on else "OFF")
-    connection.execute("PRAGMA shrink_memory")  # else pages that it has read before would count as verified
+    connection.execute("PRAGMA shrink_memory")  # drops cached pages, which would not be verified again
 
 
 def protect(connection: apsw.Connection) -> bool:
-    """Give the pages of a database that is still empty, or is vacuumed next, their checksums; False where it cannot."""
+    """Turn page checksums on for a database that is empty, or vacuumed next; False where there is no VFS for it."""
     if vfs() is None:
         return False
     connection.reserve_bytes("main", RESERVED_BYTES)
@@ -64,10 +67,10 @@ def protect(connection: apsw.Connection) -> bool:
 
 
 def has_checksums(connection: apsw.Connection) -> bool:
-    """Whether its pages have room for them."""
+    """Return whether the pages of a database have checksums."""
     return connection.reserve_bytes("main", -1) == RESERVED_BYTES
 
 
 def is_fault(error: apsw.Error) -> bool:
-    """Whether it says that a page is not what its checksum is of."""
+    """Return whether an error says that a page has a wrong checksum."""
     return getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA

@@ -1,4 +1,4 @@
-"""Connections to one SQLite database, what each knows, and their use for the length of a block."""
+"""Connections to one database, and the use of a connection for the length of a block."""
 
 from __future__ import annotations
 
@@ -13,47 +13,48 @@ from ..protocol import CommitRequest, Head
 from .read_cache import ReadCache, open_cache
 
 if TYPE_CHECKING:
-    from .backend import SQLiteBackend
+    from .database import Database
 
-_LOADS_BEFORE_CACHING = 3  # loads after which a process is one that loads again and again
+_LOADS_BEFORE_CACHING = 3  # a process that loads once or twice needs no cache
 
 
 class Connection(apsw.Connection):
-    """A connection that knows what its own last commit left: SQLite's count of changes, the head, the next expiry.
+    """A connection that remembers its own last commit, so that the next commit need not read the head.
 
-    The count, SQLITE_FCNTL_DATA_VERSION, moves with each commit of this connection, and where a transaction begins
-    after another connection's.
+    `last_commit` is SQLITE_FCNTL_DATA_VERSION after that commit, the head, and when the next entry expires. The data
+    version changes with each commit of this connection, and when a transaction begins after another one's commit.
     """
 
-    known: tuple[int, Head, int] = (-1, Head(), 0)
-    looked = -1.0  # when the file was last seen to be at its path
+    last_commit: tuple[int, Head, int] = (-1, Head(), 0)
+    inode = 0  # of its file
+    path_checked_at = -1.0  # `monotonic` seconds: when its file was last seen at the path
 
 
 class PooledConnection:
-    """A connection of the pool for the length of a block; a plain class, since it is on the way of every save."""
+    """A connection of the pool for the length of a block. A plain class, since every save enters it."""
 
-    __slots__ = ("_backend", "_connection", "_new", "_pool")
+    __slots__ = ("_connection", "_database", "_new", "_pool")
 
-    def __init__(self, backend: SQLiteBackend, new: CommitRequest | None) -> None:
-        self._backend = backend
+    def __init__(self, database: Database, new: CommitRequest | None) -> None:
+        self._database = database
         self._new = new
 
     def __enter__(self) -> Connection | None:
-        backend = self._backend
-        pool = backend._pool
-        if self._new is None or not pool:  # a commit looks whether it is the right file once it has the lock
-            pool = backend._current_pool()
+        database = self._database
+        pool = database._pool
+        if self._new is None or not pool:  # a commit checks the file again once it has the lock
+            pool = database._current_pool()
         self._pool = pool
         try:
             connection: Connection | None = pool.pop()
         except IndexError:
-            connection = backend._open(pool)
+            connection = database._open(pool)
             if connection is None and self._new is not None:
-                check_new(self._new, backend.namespace)
-                with backend._mutex:
-                    backend._create()
-                self._pool = backend._current_pool()
-                connection = backend._open(self._pool)
+                check_new(self._new, database.namespace)
+                with database._mutex:
+                    database._create()
+                self._pool = database._current_pool()
+                connection = database._open(self._pool)
         self._connection = connection
         return connection
 
@@ -66,9 +67,9 @@ class PooledConnection:
             return
         translated = error
         if isinstance(error, (apsw.Error, UnicodeDecodeError)):
-            translated = self._backend._translate(error)
+            translated = self._database._translate(error)
         if isinstance(translated, Damaged):
-            self._pool.close_all(connection)
+            self._pool.close_connection(connection)
         else:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -78,26 +79,26 @@ class PooledConnection:
 
 
 class Pool(deque[Connection]):
-    """Connections that wait for their next use, all to one file; `opened` are these and those in use."""
+    """The connections to one file that are not in use. `opened` holds these and those in use."""
 
     def __init__(self, inode: int = 0) -> None:
         super().__init__()
         self.inode = inode
         self.opened: set[Connection] = set()
-        self.memory: ReadCache | None = None
-        self._recalls = 0
+        self.read_cache: ReadCache | None = None
+        self._loads = 0
 
-    def cache(self, path: str) -> ReadCache | None:
-        """The memory of what is read again and again, made at the third read: a process that loads once needs none."""
-        self._recalls += 1
-        if self._recalls == _LOADS_BEFORE_CACHING:
-            self.memory = open_cache(path)
-        return self.memory
+    def count_load(self, path: str) -> ReadCache | None:
+        """Count a load from the database, and return the cache, which the third load opens."""
+        self._loads += 1
+        if self._loads == _LOADS_BEFORE_CACHING:
+            self.read_cache = open_cache(path)
+        return self.read_cache
 
-    def close_all(self, connection: Connection) -> None:
-        """Close a connection. With the last one the WAL index may go, and what it vouched for."""
+    def close_connection(self, connection: Connection) -> None:
+        """Close a connection and drop the cache: with the last connection the WAL index may go."""
         self.opened.discard(connection)
-        self.memory, self._recalls = None, 0
+        self.read_cache, self._loads = None, 0
         connection.close()
 
 

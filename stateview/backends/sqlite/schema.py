@@ -1,4 +1,4 @@
-"""The tables of a state.db, what may be forgotten from them, and the adoption of the older layout."""
+"""The tables of a state.db, how they are created and pruned, and the adoption of the older layout."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 import apsw
 
 from ... import codec
-from ...errors import NOTHING_CHANGED, BackendError, Damaged, run
+from ...errors import NOTHING_CHANGED, BackendError, Damaged
 from ...model import check_checkpoint, check_key, now, parse_time
 from ..namespace_folders import is_network_filesystem
 from ..protocol import CheckpointRecord, CheckpointWrite, CommitRequest, Write
 from . import page_checksums as pages
-from .row_checksums import row_checksum, select
+from .row_checksums import RECOVER, row_checksum, select
 
 FORMAT = 2  # 1: without checksums of the pages
-APPLICATION_ID = 0x73747677  # "stvw": what `file` and SQLite know the database by
-RECOVER = run("recover", after=": it keeps the damaged file and mends what can be mended")
+APPLICATION_ID = 0x73747677  # "stvw", by which `file` and SQLite recognise the database
+MAX_REVISION = 1 << 62  # above every revision; `until` of a delete that nothing has superseded
 
 TABLES = f"""
 CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), lineage TEXT NOT NULL, floor INTEGER NOT NULL) STRICT;
@@ -41,13 +41,13 @@ CREATE TABLE marks (
 CREATE INDEX marks_revision ON marks (revision);
 PRAGMA application_id = {APPLICATION_ID};
 """
-# Made when the first kind is stored: a database without this table holds none.
-_KINDS = """CREATE TABLE IF NOT EXISTS checkpoint_kinds (
+# Created with the first kind, so that the schema of older databases stays valid. Without the table there is no kind.
+_CREATE_KINDS = """CREATE TABLE IF NOT EXISTS checkpoint_kinds (
     name TEXT NOT NULL, revision INTEGER NOT NULL, kind TEXT NOT NULL, PRIMARY KEY (name, revision)) STRICT"""
 
 
 def tables() -> set[tuple[Any, ...]]:
-    """The names and texts that the schema of every database of ours holds."""
+    """Return the names and SQL texts that the schema of every database of stateview holds."""
     connection = apsw.Connection(":memory:")
     try:
         connection.execute(TABLES)
@@ -57,21 +57,21 @@ def tables() -> set[tuple[Any, ...]]:
 
 
 def uri_path(path: str) -> str:
-    """A path as it stands in a SQLite URI."""
+    """Escape a path for a SQLite URI."""
     return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
 def prepare(connection: apsw.Connection, durability: str) -> None:
-    """The settings of every connection."""
-    # Else SQLite looks at the times that are bound, for the partial indexes, and prepares each statement anew
+    """Set what every connection needs."""
+    # Otherwise SQLite compares bound times with the partial indexes, and prepares each statement again.
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-    # EXTRA is FULL in WAL mode; in rollback mode it alone survives a loss of power after the acknowledgement
+    # In WAL mode EXTRA is FULL. With a rollback journal only EXTRA survives a loss of power after the acknowledgement.
     level = "EXTRA" if durability == "full" else "NORMAL"
     connection.execute(f"PRAGMA synchronous = {level}; PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF")
 
 
 def create(path: str) -> None:
-    """Make an empty database at `path`, durable and closed."""
+    """Create an empty database at `path`, durable and closed."""
     connection = begin(path)
     try:
         set_mode(connection, path)
@@ -82,14 +82,14 @@ def create(path: str) -> None:
 
 
 def begin(path: str) -> apsw.Connection:
-    """A connection to a database that is not there yet, whose pages will have checksums."""
+    """Open a connection that creates a database with checksums in its pages."""
     connection = pages.connect(path)
     pages.protect(connection)
     return connection
 
 
 def set_mode(connection: apsw.Connection, path: str) -> None:
-    """WAL, or where the file system cannot hold that, the rollback mode that survives a loss of power."""
+    """Set WAL mode, or on a network file system the rollback mode that survives a loss of power."""
     network = is_network_filesystem(path)
     connection.pragma("journal_mode", "TRUNCATE" if network else "WAL")
     connection.pragma("synchronous", "EXTRA" if network else "FULL")
@@ -101,13 +101,19 @@ def _make_tables(connection: apsw.Connection) -> None:
 
 
 def make_tables(connection: apsw.Connection) -> None:
-    """The tables, all empty, and the number of their format; within a transaction of the caller's."""
+    """Create the empty tables and set the format's number, in the caller's transaction."""
     connection.execute(TABLES)
     connection.pragma("user_version", FORMAT if pages.has_checksums(connection) else 1)
 
 
 def check(connection: apsw.Connection, path: str) -> None:
-    """Refuse a database that is not ours, or of a later format."""
+    """Refuse a database that is not of stateview, or cannot be used by this version.
+
+    Raises:
+        Damaged: another application's database, or a damaged header.
+        BackendError: a later format, or page checksums without the VFS that writes them.
+
+    """
     application = connection.pragma("application_id")
     version = connection.pragma("user_version")
     if application != APPLICATION_ID:
@@ -182,7 +188,7 @@ def _parse(text: str, what: str) -> Any:
 
 
 def read_kinds(db: apsw.Connection) -> dict[tuple[str, int], str]:
-    """The kinds of checkpoints, by name and revision, of those that were stored."""
+    """Return the stored kinds of checkpoints, by name and revision."""
     if not _has_kinds(db):
         return {}
     rows = db.execute("SELECT name, revision, kind FROM checkpoint_kinds")
@@ -190,24 +196,22 @@ def read_kinds(db: apsw.Connection) -> dict[tuple[str, int], str]:
 
 
 def put_mark(db: apsw.Connection, mark: CheckpointRecord) -> None:
-    """Store a checkpoint, in place of an earlier one of the same name and revision."""
+    """Store a checkpoint, in place of an earlier checkpoint of the same name and revision."""
     delete_mark(db, mark.name, mark.revision)
-    told = (mark.name, mark.revision, mark.time, mark.note)
-    db.execute(
-        "INSERT INTO marks (name, revision, time, note, sum) VALUES (?, ?, ?, ?, ?)", (*told, row_checksum(*told))
-    )
+    row = (mark.name, mark.revision, mark.time, mark.note)
+    db.execute("INSERT INTO marks (name, revision, time, note, sum) VALUES (?, ?, ?, ?, ?)", (*row, row_checksum(*row)))
     put_kind(db, mark.name, mark.revision, mark.kind)
 
 
 def put_kind(db: apsw.Connection, name: str, revision: int, kind: str) -> None:
-    """Store the kind of a checkpoint; "" is not stored."""
+    """Store the kind of a checkpoint, unless it is ""."""
     if kind:
-        db.execute(_KINDS)
+        db.execute(_CREATE_KINDS)
         db.execute("INSERT INTO checkpoint_kinds VALUES (?, ?, ?)", (name, revision, kind))
 
 
 def delete_mark(db: apsw.Connection, name: str, revision: int) -> None:
-    """Delete a checkpoint, if it is there."""
+    """Delete a checkpoint if it exists."""
     db.execute("DELETE FROM marks WHERE name = ? AND revision = ?", (name, revision))
     if _has_kinds(db):
         db.execute("DELETE FROM checkpoint_kinds WHERE name = ? AND revision = ?", (name, revision))
@@ -225,33 +229,41 @@ def _has_kinds(db: apsw.Connection) -> bool:
 
 
 NEW_COMMIT = "INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-# Which keys the revisions after ?1, up to ?2, wrote. Above the floor a commit of one key names it itself.
+# The keys that the revisions after ?1, up to ?2, wrote. Above the floor a commit of one key holds the key itself.
 TOUCHED = """SELECT revision, key FROM touched WHERE revision > ?1 AND revision <= ?2
     UNION SELECT revision, key FROM commits
     WHERE revision > max(?1, (SELECT floor FROM meta)) AND revision <= ?2 AND key != '' ORDER BY 1, 2"""
-_UNSEEN = "NOT EXISTS (SELECT 1 FROM marks WHERE marks.revision >= v.revision AND marks.revision < v.until)"
+_NO_CHECKPOINT = "NOT EXISTS (SELECT 1 FROM marks WHERE marks.revision >= v.revision AND marks.revision < v.until)"
 
 
-def trim(db: apsw.Connection, low: int, goal: int) -> None:
-    """Raise the floor to `goal`: forget versions superseded after `low`, up to `goal`, that no checkpoint sees.
+def prune(db: apsw.Connection, low: int, goal: int) -> None:
+    """Raise the floor to `goal`: delete the versions superseded after `low`, up to `goal`, that no checkpoint needs.
 
-    `touched` must still tell what differs between two checkpoints, or between one and the floor. Of the revisions
-    between two neighbours of these, the last touch of a key says as much as all: the earlier go. O(rows looked at).
+    `touched` must still list the keys that differ between two checkpoints, or between a checkpoint and the floor.
+    Between two neighbours of these the last touch of a key suffices, so the earlier touches are deleted.
+    O(rows of `touched` between `low` and `goal`).
     """
     oldest = db.execute("SELECT min(revision) FROM marks").get
     for revision, key in db.execute(TOUCHED, (low, goal)).fetchall():
-        gone = db.execute(
-            f"DELETE FROM versions AS v WHERE key = ? AND until = ? AND {_UNSEEN} RETURNING revision", (key, revision)
+        deleted = db.execute(
+            f"DELETE FROM versions AS v WHERE key = ? AND until = ? AND {_NO_CHECKPOINT} RETURNING revision",
+            (key, revision),
         ).fetchall()
         if oldest is None or oldest >= revision:
-            # A checkpoint that is gone may have left older ones: without the delete they would seem to be the newest.
-            gone += db.execute(
+            # A deleted checkpoint may have kept older versions. Without their delete they would seem the newest.
+            deleted += db.execute(
                 "DELETE FROM versions WHERE key = ? AND revision <= ? AND (revision < ? OR value IS NULL)"
                 " RETURNING revision", (key, revision, revision),
             ).fetchall()  # fmt: skip
-            gone.append((revision,))
+            deleted.append((revision,))
         else:
-            db.execute("INSERT OR IGNORE INTO touched VALUES (?, ?)", (revision, key))  # its commit will not tell
-        db.executemany("DELETE FROM touched WHERE revision = ? AND key = ?", [(first, key) for (first,) in gone])
+            # Below the floor the commit no longer lists its key.
+            db.execute("INSERT OR IGNORE INTO touched VALUES (?, ?)", (revision, key))
+        db.executemany("DELETE FROM touched WHERE revision = ? AND key = ?", [(first, key) for (first,) in deleted])
+    raise_floor(db, goal)
+
+
+def raise_floor(db: apsw.Connection, goal: int) -> None:
+    """Raise the floor to `goal`, and delete the commits up to it, except the newest commit."""
     db.execute("DELETE FROM commits WHERE revision <= ? AND revision < (SELECT max(revision) FROM commits)", (goal,))
     db.execute("UPDATE meta SET floor = max(floor, ?)", (goal,))

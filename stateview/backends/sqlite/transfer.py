@@ -1,9 +1,11 @@
-"""Copies of a SQLite namespace: what it keeps, page by page, and the stage in which another becomes one.
+"""Copies of a SQLite namespace: its versions page by page, and the staging database that becomes a namespace.
 
-The stage is the folder `migrating-sqlite` in the namespace's own, with a `state.db` of one table more: the note of
-the last put. Puts are gathered in large transactions with a rollback journal, since what is appended need not be
-journaled; in the end the file is renamed.
+The staging database is `migrating-sqlite/state.db` in the namespace's folder. Its extra table `receiver` holds the note
+of the last put. Puts are collected in large transactions with a rollback journal, which does not journal appended
+pages. The finished file is renamed.
 """
+
+# ruff: noqa: D102 - `Backend` and `StagedImport` document these methods
 
 from __future__ import annotations
 
@@ -23,43 +25,46 @@ from ..conflicts import destination_exists_error
 from ..durable_files import backup_damaged_file, file_error, file_lock, fsync_folder, remove
 from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StoredVersion
 from ..staging import StagingFolder, set_aside
+from ..stored_values import StoredValues
 from . import page_checksums as pages
 from . import schema
 from .read_cache import TRUST_SECONDS
-from .row_checksums import checksum, row_checksum, until_checksum
+from .row_checksums import RECOVER, checksum, row_checksum, until_checksum
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
 
 STAGE = "migrating-sqlite"
-SYNC_BYTES = 32_000_000  # bytes of values of one transaction
-TRANSACTION_SECONDS = 5.0  # that one transaction is open at most, while puts come
-CACHE_KIB = 48_000  # KiB of pages, so that few are written before the transaction ends
+TRANSACTION_BYTES = 32_000_000  # of values in one transaction
+TRANSACTION_SECONDS = 5.0  # a put ends a transaction that is older
+PAGE_CACHE_KIB = 48_000  # large enough that few pages are written before the transaction ends
 
-_TOP = 1 << 62
 _ENTRIES = "SELECT key, CAST(value AS BLOB), revision, time, expires, sum, 0 FROM entries WHERE"
 _VERSIONS = "SELECT key, CAST(value AS BLOB), revision, time, expires, sum, until FROM versions WHERE"
 _AFTER = "(key, revision) > (?1, ?2)"
 _DUMP = f"{_ENTRIES} {_AFTER} UNION ALL {_VERSIONS} {_AFTER} ORDER BY 1, 3 LIMIT ?3"
 _DUMP_KEY = f"""{_ENTRIES} key = ?1 AND revision > ?2 UNION ALL {_VERSIONS} key = ?1 AND revision > ?2
     ORDER BY 3 LIMIT ?3"""
-_COMMIT = schema.NEW_COMMIT.replace("INSERT", "INSERT OR REPLACE")
-_TOUCHED = """INSERT INTO touched SELECT revision, key FROM entries WHERE revision > ?1
+_PUT_COMMIT = schema.NEW_COMMIT.replace("INSERT", "INSERT OR REPLACE")
+_FILL_TOUCHED = """INSERT INTO touched SELECT revision, key FROM entries WHERE revision > ?1
     UNION ALL SELECT revision, key FROM versions ORDER BY 1, 2"""
 
 
-def dump(
-    db: apsw.Connection, path: str, after: tuple[str, int], limit: int, keys: Iterable[str] | None
-) -> list[StoredVersion]:
-    """See `Backend.versions_page`; within a transaction of the caller's."""
+def versions_page(
+    db: apsw.Connection, path: str, values: StoredValues, after: tuple[str, int], limit: int,
+    keys: Iterable[str] | None,
+) -> list[StoredVersion]:  # fmt: skip
+    """Return a page of versions, see `Backend.versions_page`, in the caller's transaction."""
     out: list[StoredVersion] = []
-    size = 0
-    for key, value, revision, moment, expires, sum_, until in _rows(db, after, limit, keys):
-        if checksum(key, value, revision, moment, expires) + (until and until_checksum(until)) != sum_:
-            raise Damaged(f"{path}: revision {revision} of {key[:60]!r} is not what was written", schema.RECOVER)
-        out.append(StoredVersion(key, value, revision, moment, expires, 0 if until == _TOP else until))
-        if value is not None:
+    size, unpack, top = 0, values.unpack, schema.MAX_REVISION
+    for key, stored, revision, moment, expires, sum_, until in _rows(db, after, limit, keys):
+        if checksum(key, stored, revision, moment, expires) + (until and until_checksum(until)) != sum_:
+            raise Damaged(f"{path}: revision {revision} of {key[:60]!r} is not what was written", RECOVER)
+        value = None
+        if stored is not None:
+            value = unpack(stored, key, revision)
             size += len(value)
+        out.append(StoredVersion(key, value, revision, moment, expires, 0 if until == top else until))
         if size >= PAGE_BYTES or len(out) >= limit:
             break
     return out
@@ -76,7 +81,7 @@ def _rows(
 
 
 class SQLiteReceiver:
-    """See `Receiver`."""
+    """The `StagedImport` of SQLite."""
 
     def __init__(self, backend: SQLiteBackend) -> None:
         self._backend = backend
@@ -96,7 +101,7 @@ class SQLiteReceiver:
             raise
 
     def _open(self) -> bool:
-        """Go on with what is there; False where that is nothing, or was about to be renamed."""
+        """Open the staging database; False where there is none, or where it was complete and about to be renamed."""
         if not os.path.exists(self._path):
             return False
         try:
@@ -108,9 +113,9 @@ class SQLiteReceiver:
 
     def _connect(self) -> None:
         db = self._db = pages.connect(self._path)
-        db.set_busy_timeout(int(self._backend.timeout * 1000))  # the namespace that `staged` gave is open as well
+        db.set_busy_timeout(int(self._backend.timeout * 1000))  # the backend that `staged` gave has it open as well
         schema.prepare(db, "full")
-        db.execute(f"PRAGMA journal_mode = TRUNCATE; PRAGMA cache_size = -{CACHE_KIB}")
+        db.execute(f"PRAGMA journal_mode = TRUNCATE; PRAGMA cache_size = -{PAGE_CACHE_KIB}")
         self._note = db.execute("SELECT note FROM receiver").get
 
     def _create(self) -> None:
@@ -135,51 +140,52 @@ class SQLiteReceiver:
         return self._db
 
     def progress(self) -> dict[str, Any] | None:
-        """See `Receiver.progress`."""
         with self._backend._errors():
-            note = self._writable().execute("SELECT note FROM receiver").get
-            found: dict[str, Any] | None = msgspec.json.decode(note)
-            return found
+            text = self._writable().execute("SELECT note FROM receiver").get
+            note: dict[str, Any] | None = msgspec.json.decode(text)
+            return note
 
     def put(
         self, versions: Iterable[StoredVersion] = (), commits: Iterable[Commit] = (),
         marks: Iterable[CheckpointRecord] | None = None, *,
         note: dict[str, Any], forget: Iterable[str] = (),
     ) -> None:  # fmt: skip
-        """See `Receiver.put`."""
         db = self._writable()
         self._settled = None
         if not db.in_transaction:
             self._size, self._since = 0, time.monotonic()
         with self._backend._errors():
             with _transaction(db):
-                if gone := [(key,) for key in forget]:
-                    db.executemany("DELETE FROM entries WHERE key = ?", gone)
-                    db.executemany("DELETE FROM versions WHERE key = ?", gone)
+                if keys := [(key,) for key in forget]:
+                    db.executemany("DELETE FROM entries WHERE key = ?", keys)
+                    db.executemany("DELETE FROM versions WHERE key = ?", keys)
                 self._put_versions(db, versions)
                 _put_commits(db, commits)
                 if marks is not None:
                     _put_marks(db, marks)
                 db.execute("UPDATE receiver SET note = ?", (msgspec.json.encode(note).decode(),))
-            if self._size >= SYNC_BYTES or time.monotonic() - self._since >= TRANSACTION_SECONDS:
+            if self._size >= TRANSACTION_BYTES or time.monotonic() - self._since >= TRANSACTION_SECONDS:
                 db.execute("COMMIT")
 
     def _put_versions(self, db: apsw.Connection, versions: Iterable[StoredVersion]) -> None:
         live: list[tuple[Any, ...]] = []
         past: list[tuple[Any, ...]] = []
         size = 0
-        for one in versions:
-            key, value, revision, moment, expires = one.key, one.value, one.revision, one.time, one.expires
-            sum_ = checksum(key, value, revision, moment, expires)
-            if value is not None:
-                size += len(value)
-                text = value.decode()
-                if not one.until:
+        pack = self._backend.values.pack
+        for version in versions:
+            key, value, revision = version.key, version.value, version.revision
+            moment, expires = version.time, version.expires
+            stored = None if value is None else pack(value, key)
+            sum_ = checksum(key, stored, revision, moment, expires)
+            if stored is not None:
+                size += len(stored)
+                text = stored.decode()
+                if not version.until:
                     live.append((key, text, revision, moment, expires, sum_))
                     continue
             else:
                 text = None
-            until = one.until or _TOP
+            until = version.until or schema.MAX_REVISION
             past.append((key, revision, until, text, moment, expires, sum_ + until_checksum(until)))
         if live:
             db.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", live)
@@ -188,16 +194,16 @@ class SQLiteReceiver:
         self._size += size
 
     def staged(self, head: Head) -> Backend:
-        """See `Receiver.staged`."""
         from .backend import SQLiteBackend
 
         self._settle(head)
         if self._reader is None:
-            self._reader = SQLiteBackend(self._stage.parent, STAGE, timeout=self._backend.timeout)
+            timeout, values = self._backend.timeout, self._backend.values
+            self._reader = SQLiteBackend(self._stage.parent, STAGE, timeout=timeout, values=values)
         return self._reader
 
     def _settle(self, head: Head) -> None:
-        """Write what only the whole can say: the head, and which revisions touched which keys."""
+        """Write what follows from all puts: the head, and the keys that each revision touched."""
         if self._settled == head:
             return
         db = self._writable()
@@ -208,28 +214,28 @@ class SQLiteReceiver:
                 if head.revision:
                     self._count(db, head)
                 oldest = db.execute("SELECT min(revision) FROM marks").get
-                # Of what was before the floor and every checkpoint nobody can ask what changed; `compact` asks for
-                # what of the past is left there all the same
+                # Nobody can diff below both the floor and the oldest checkpoint, so those `touched` rows are not needed
+                # for entries. `compact` needs them for the superseded versions that are left there.
                 low = head.floor if oldest is None else min(head.floor, oldest)
                 db.execute("DELETE FROM touched")
-                db.execute(_TOUCHED, (low,))
+                db.execute(_FILL_TOUCHED, (low,))
             db.execute("COMMIT")
         self._settled = head
 
     def _count(self, db: apsw.Connection, head: Head) -> None:
-        """Say in the last commit how many entries there are, by which the namespace knows it."""
+        """Store the number of entries in the last commit, where the backend reads the number."""
         count = db.execute("SELECT count(*) FROM entries").get
         row = db.execute("SELECT * FROM commits WHERE revision = ?", (head.revision,)).fetchone()
-        told = (head.revision, head.time, count, "", "", 0, "", 0, 0, 0)
+        commit = (head.revision, head.time, count, "", "", 0, "", 0, 0, 0)
         if row is not None:
-            told = (*row[:2], count, *row[3:-1])
-        db.execute(_COMMIT, (*told, row_checksum(*told)))
+            commit = (*row[:2], count, *row[3:-1])
+        db.execute(_PUT_COMMIT, (*commit, row_checksum(*commit)))
 
     def finish(self, head: Head, over: bool = False) -> str:
-        """See `Receiver.finish`. The former namespace is kept in a folder of its own in the namespace's."""
+        """Rename the staging database. A former namespace is kept in a folder of its own in the namespace's folder."""
         backend, folder = self._backend, self._stage.parent
         self._settle(head)
-        there = backend.head()  # adopts what is of an older layout
+        existing = backend.head()  # adopts a database of the older layout
         kept = ""
         try:
             with file_lock(os.path.join(folder, "lock"), backend.timeout):
@@ -239,7 +245,7 @@ class SQLiteReceiver:
                 elif over:
                     kept = self._replace()
                 else:
-                    raise destination_exists_error(backend.url, backend.namespace, there.revision)
+                    raise destination_exists_error(backend.url, backend.namespace, existing.revision)
         except OSError as error:
             if isinstance(error, BackendError):
                 raise
@@ -248,7 +254,7 @@ class SQLiteReceiver:
         return kept
 
     def _seal(self) -> None:
-        """Make of the stage's file a database like any other, durable and closed."""
+        """Make the staging database a database like any other, durable and closed."""
         with self._backend._errors():
             if self._reader is not None:
                 self._reader.close()
@@ -262,7 +268,7 @@ class SQLiteReceiver:
 
     def _rename(self) -> None:
         path = self._backend.path
-        for suffix in ("-wal", "-journal"):  # of a database that is gone: SQLite would take it for this one's
+        for suffix in ("-wal", "-journal"):  # of a database that is gone: SQLite would apply it to this database
             if os.path.exists(path + suffix):
                 backup_damaged_file(path + suffix)
                 remove(path + suffix)
@@ -270,7 +276,7 @@ class SQLiteReceiver:
         fsync_folder(self._stage.parent)
 
     def _replace(self) -> str:
-        """Put the stage's file where another database is in use, and keep that."""
+        """Replace a database that is in use, and keep it aside."""
         backend = self._backend
         backend.close()
         with backend._errors():
@@ -278,26 +284,24 @@ class SQLiteReceiver:
             try:
                 former.set_busy_handler(backend._busy_handler())
                 former.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                former.execute("BEGIN IMMEDIATE")  # no one writes to it from here on
+                former.execute("BEGIN IMMEDIATE")  # from here on nobody writes to it
                 self._seal()
                 kept = set_aside(self._stage.parent, ("state.db",))
                 for suffix in ("-wal", "-shm"):
                     remove(backend.path + suffix)
                 self._rename()
-                time.sleep(TRUST_SECONDS)  # who commits after this looks at the file again
+                time.sleep(TRUST_SECONDS)  # whoever commits after this checks the file again
             finally:
                 former.close()
         return kept
 
     def drop(self) -> None:
-        """See `Receiver.drop`."""
         self._close()
         if os.path.isdir(self._stage.folder):
             self._stage.clear()
         self._stage.release()
 
     def close(self) -> None:
-        """See `Receiver.close`."""
         if self._db is not None:
             with self._backend._errors():
                 if self._db.in_transaction:
@@ -310,7 +314,7 @@ class SQLiteReceiver:
 
 @contextmanager
 def _transaction(db: apsw.Connection) -> Iterator[None]:
-    """In the transaction that is open, or a new one, which stays open; on an error all of it is undone."""
+    """Run the block in the open transaction, or begin one. It stays open; an error rolls all of it back."""
     try:
         if not db.in_transaction:
             db.execute("BEGIN IMMEDIATE")
@@ -323,15 +327,15 @@ def _transaction(db: apsw.Connection) -> Iterator[None]:
 
 def _put_commits(db: apsw.Connection, commits: Iterable[Commit]) -> None:
     rows = []
-    for one in commits:
-        told = (one.revision, to_micros(one.time), 0, one.reason, one.author, one.keys, "", one.position,
-                one.forward, one.behind)  # fmt: skip
-        rows.append((*told, row_checksum(*told)))
+    for commit in commits:
+        row = (commit.revision, to_micros(commit.time), 0, commit.reason, commit.author, commit.keys, "",
+               commit.position, commit.forward, commit.behind)  # fmt: skip
+        rows.append((*row, row_checksum(*row)))
     if rows:
-        db.executemany(_COMMIT, rows)
+        db.executemany(_PUT_COMMIT, rows)
 
 
 def _put_marks(db: apsw.Connection, marks: Iterable[CheckpointRecord]) -> None:
     schema.delete_marks(db)
-    for one in marks:
-        schema.put_mark(db, one)
+    for mark in marks:
+        schema.put_mark(db, mark)

@@ -1,15 +1,16 @@
 """What only SQLite's backend remembers from one commit to the next, and what its trimming moves between tables."""
 
+import contextlib
 import random
 import shutil
 import sqlite3
 
+import apsw
 import pytest
 
 from stateview import StateException, StateManager
 from stateview.backends.protocol import CommitRequest, StateAt, Write
-from stateview.backends.sqlite import backend as sqlite
-from stateview.backends.sqlite import schema as sqlite_schema
+from stateview.backends.sqlite import schema, writer
 from stateview.backends.sqlite.row_checksums import first_corruption
 
 
@@ -43,13 +44,13 @@ def test_two_connections_and_a_short_history(tmp_path, seed):
     for state in states:
         head = state.backend.head()
         assert head.count == len(now)
-        assert history <= head.revision - head.floor <= history + sqlite.SLACK_REVISIONS
+        assert history <= head.revision - head.floor <= history + writer.SLACK_REVISIONS
         for name, before in marks.items():
             assert {entry.key for entry in state.diff(name)} == differing(before, now)
             other = chance.choice(list(marks))
             assert {entry.key for entry in state.diff(name, other)} == differing(before, marks[other])
         with state.backend._connection() as db:
-            assert first_corruption(db, sqlite_schema.tables()) == ""
+            assert first_corruption(db, schema.tables()) == ""
         state.close()
 
 
@@ -61,9 +62,35 @@ def test_a_save_after_the_store_was_dropped_or_removed(tmp_path, monkeypatch):
     assert theirs.load("k") == 3
     shutil.rmtree(tmp_path / "ns")
     monkeypatch.setattr(
-        sqlite, "FILE_TRUST_SECONDS", 0.0
+        writer, "FILE_TRUST_SECONDS", 0.0
     )  # who removes files by hand is seen a twentieth of a second later
     assert ours.save("k", 4) == 1
+    ours.close()
+    theirs.close()
+
+
+def test_a_commit_of_a_thread_whose_connection_is_to_a_file_that_was_replaced(tmp_path, monkeypatch):
+    """Another thread notices the new file first: the commit must not go into the old one, and be lost."""
+    ours, theirs = (StateManager(f"sqlite:{tmp_path}", "ns").backend for _ in range(2))
+    ours.commit(CommitRequest({"k": Write(b"1")}))
+    path, copy = tmp_path / "ns" / "state.db", tmp_path / "copy.db"
+    connect = ours._connection
+
+    def connect_late(new=None):
+        connection = connect(new)
+        enter = connection.__enter__()
+        monkeypatch.undo()
+        shutil.copyfile(path, copy)
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink()
+        copy.rename(path)
+        assert ours.get("k").value == b"1"  # the other thread
+        return contextlib.nullcontext(enter)
+
+    ours.close()
+    monkeypatch.setattr(ours, "_connection", connect_late)
+    assert ours.commit(CommitRequest({"k": Write(b"2")})).revision == 2
+    assert theirs.get("k").value == ours.get("k").value == b"2"
     ours.close()
     theirs.close()
 
@@ -112,7 +139,7 @@ def test_a_list_is_read_from_the_index_in_its_order(tmp_path, at):
             state.save(f"k{number}", number)
         asked = []
         with state.backend._connection() as db:
-            db.trace_v2(sqlite.apsw.SQLITE_TRACE_STMT, lambda event: asked.append(event["sql"]))
+            db.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: asked.append(event["sql"]))
         point = None if at is None else StateAt(at, state.backend.now())
         for backwards in (False, True):
             assert len(state.backend.list_keys(at=point, skip=1, backwards=backwards)) == (at or 3) - 1

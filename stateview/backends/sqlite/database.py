@@ -1,0 +1,254 @@
+"""The database file of a namespace: how it is created and opened, its connections, and its errors as ours."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import apsw
+
+from ...errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged, ReadOnly, StateException
+from ..durable_files import file_error, file_lock, fsync_folder, remove, remove_stale_temporary_files, temporary
+from ..fork import watch_fork
+from ..protocol import CommitRequest
+from . import page_checksums as pages
+from . import schema
+from .pool import Connection, Pool, PooledConnection, inherited
+from .row_checksums import RECOVER, first_corruption
+
+SMALL_FILE_BYTES = 64 * 1024  # up to this size a database is checked whole when it is first opened; takes about 1 ms
+_SMALLEST_PAGE_BYTES = 4096
+_MIN_BACKOFF_SECONDS = 0.0002
+_BACKOFF_STEP_SECONDS = 0.0005
+_MAX_BACKOFF_SECONDS = 0.02
+
+
+class Database(ABC):
+    """The file `ROOT/NAMESPACE/state.db` and this process's connections to it.
+
+    Args:
+        root: the folder of the store. The namespace is a folder in it, which the first commit creates.
+        namespace: a checked name.
+        read_only: open the database for reading only, and never create it.
+        timeout: seconds to wait for another writer.
+        durability: `full` or `normal`, see `SQLiteBackend`.
+
+    """
+
+    def __init__(self, root: str, namespace: str, read_only: bool, timeout: float, durability: str) -> None:
+        if durability not in ("full", "normal"):
+            raise BackendError(f"durability={durability!r} is not known", "Use 'full' or 'normal'")
+        self.root = os.path.abspath(root)
+        self.url = f"sqlite:{root}"
+        self.namespace = namespace
+        self.folder = os.path.join(self.root, namespace)
+        self.path = os.path.join(self.folder, "state.db")
+        self.read_only = read_only
+        self.timeout = timeout
+        self.durability = durability
+        self._checked = False  # whether a small database was checked whole
+        self._pool = Pool()
+        self._mutex = threading.RLock()  # held while a connection is opened
+        watch_fork(self)
+
+    @abstractmethod
+    def _adopt(self) -> None:
+        """Convert a database of the older layout in place."""
+
+    # --- forks -------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Close all connections: SQLite's own record of who holds which lock would be wrong in the child."""
+        self._mutex.acquire()
+        deadline = time.monotonic() + self.timeout
+        while True:
+            self.close()
+            if not self._pool.opened or time.monotonic() > deadline:
+                return
+            time.sleep(0.001)  # another thread uses a connection
+
+    def after_fork(self, child: bool) -> None:
+        """Let parent and child open connections anew."""
+        if not child:
+            self._mutex.release()
+            return
+        inherited.append(self._pool)  # connections that another thread still used: the child never closes them
+        self._pool = Pool()
+        self._mutex = threading.RLock()
+
+    # --- connections -------------------------------------------------------------------------------------------
+
+    def _connection(self, new: CommitRequest | None = None) -> PooledConnection:
+        """Return a context manager that gives this thread a connection.
+
+        It gives None where there is no database, unless `new` is a commit that creates the database.
+        """
+        return PooledConnection(self, new)
+
+    def _current_pool(self) -> Pool:
+        """Return the pool of the file that is at the path now: another process may have dropped or replaced it."""
+        inode = self._inode()
+        if inode != self._pool.inode:
+            with self._mutex:
+                if inode != self._pool.inode:
+                    self.close()
+                    self._pool = Pool(inode)
+        return self._pool
+
+    def _inode(self) -> int:
+        """Return the inode of the file at the path, 0 where there is none."""
+        try:
+            return os.stat(self.path).st_ino
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise file_error(error, self.path) from error
+
+    def _open(self, pool: Pool) -> Connection | None:
+        """Open a connection for a pool; None where the namespace has no database."""
+        with self._mutex:
+            connection = self._connect() if pool.inode else None
+            if connection is not None:
+                connection.inode = pool.inode
+                pool.opened.add(connection)
+            return connection
+
+    def _connect(self) -> Connection | None:
+        try:
+            size = os.stat(self.path).st_size
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise file_error(error, self.path) from error
+        if size == 0:
+            raise Damaged(f"{self.path} is empty, which no database of stateview is", RECOVER)
+        may_be_cut_off = size % _SMALLEST_PAGE_BYTES and not self._has_log()  # pages may still be in the log alone
+        with self._errors():
+            connection = self._new_connection()
+            if schema.needs_adoption(connection):
+                if self.read_only:
+                    raise ReadOnly(f"{self.path} is of an older format", "Open it once for writing, which adopts it")
+                connection.close()
+                self._adopt()
+                return self._connect()
+            schema.check(connection, self.path)
+            if may_be_cut_off and size % int(connection.pragma("page_size")):
+                connection.close()  # SQLite would read the missing part of the last page as zeros
+                raise Damaged(f"{self.path} is cut off in the middle of a page", RECOVER)
+            if not self._checked and size <= SMALL_FILE_BYTES:
+                if corruption := first_corruption(connection, set()):
+                    connection.close()
+                    raise Damaged(f"{self.path}: {corruption}", RECOVER)
+                self._checked = True
+        return connection
+
+    def _new_connection(self) -> Connection:
+        name = self.path
+        flags = apsw.SQLITE_OPEN_READONLY if self.read_only else apsw.SQLITE_OPEN_READWRITE
+        if self.read_only and not os.access(self.folder, os.W_OK) and not os.path.exists(self.path + "-wal"):
+            # Even a reader creates the -wal and -shm files, unless the database is said to be immutable.
+            name = f"file:{schema.uri_path(self.path)}?immutable=1"
+            flags |= apsw.SQLITE_OPEN_URI
+        connection = Connection(name, flags=flags, vfs=pages.vfs())
+        connection.set_busy_handler(self._busy_handler())  # before the settings, which can meet a lock
+        schema.prepare(connection, self.durability)
+        return connection
+
+    def _has_log(self) -> bool:
+        return any(os.path.exists(self.path + suffix) for suffix in ("-wal", "-journal"))
+
+    def _busy_handler(self) -> Callable[[int], bool]:
+        """Return SQLite's busy handler: wait with growing, random pauses until `timeout` is over."""
+        started = 0.0
+
+        def wait(attempt: int) -> bool:
+            nonlocal started
+            if attempt == 0:
+                started = time.monotonic()
+            elif time.monotonic() - started > self.timeout:
+                return False
+            from random import uniform  # here, since few processes ever wait
+
+            longest = min(_MAX_BACKOFF_SECONDS, _BACKOFF_STEP_SECONDS * (attempt + 1))
+            time.sleep(uniform(_MIN_BACKOFF_SECONDS, longest))
+            return True
+
+        return wait
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        pool = self._pool
+        while pool:
+            pool.close_connection(pool.pop())
+
+    # --- files -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """Hold the folder's lock, under which files are created and moved; errors of the system become ours."""
+        try:
+            with file_lock(os.path.join(self.folder, "lock"), self.timeout):
+                yield
+        except OSError as error:
+            if isinstance(error, StateException):
+                raise
+            raise file_error(error, error.filename or self.folder) from error
+
+    def _create(self) -> None:
+        """Create the database under a temporary name and rename it, so that nobody opens half of a database."""
+        with self._lock():
+            remove_stale_temporary_files(self.folder)
+            if os.path.exists(self.path):
+                return
+            name = temporary(self.path)
+            try:
+                with self._errors():
+                    schema.create(name)
+                os.rename(name, self.path)
+            finally:
+                for leftover in (name, f"{name}-wal", f"{name}-shm", f"{name}-journal"):
+                    remove(leftover)
+            fsync_folder(self.folder)
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise ReadOnly(f"{self.path} is open for reading only")
+
+    # --- errors ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raise errors of SQLite as ours."""
+        try:
+            yield
+        except (apsw.Error, UnicodeDecodeError) as error:
+            raise self._translate(error) from error
+
+    def _translate(self, error: apsw.Error | UnicodeDecodeError) -> StateException:
+        """Make our error of SQLite's, with the path and the next step."""
+        what = f"{self.path}: {error}"
+        if isinstance(error, (apsw.BusyError, apsw.LockedError)):
+            return BackendUnavailable(f"{self.path} was locked by another writer for {self.timeout:g} s", "Try again")
+        if isinstance(error, (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, UnicodeDecodeError)):
+            return Damaged(what, RECOVER)  # an SQLError means that the tables are not ours, since our statements are
+        if isinstance(error, apsw.FullError):
+            return BackendError(f"{what}: no space left", (NOTHING_CHANGED, "Free some space and try again"))
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_READONLY_ROLLBACK:
+            what = f"{self.path}: a rollback journal lies beside it, and only who may write can take that back"
+            return ReadOnly(what, "Open it once for writing")
+        alternative = "" if self.read_only else ", or open it with read_only=True (--read-only)"
+        if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError)):
+            return ReadOnly(what, f"Check who owns the file and its folder{alternative}")
+        if isinstance(error, apsw.CantOpenError):
+            hint = "Check the folder's permissions and free space: a WAL database writes beside itself even to be read"
+            return BackendError(what, f"{hint}{alternative}")
+        if isinstance(error, apsw.IOError):
+            if pages.is_fault(error):
+                what = f"{self.path}: a page is not what was written, or was written by another program"
+                return Damaged(what, RECOVER)
+            return BackendError(what, "Check the disk, and its free space")
+        return BackendError(what)

@@ -1,0 +1,171 @@
+"""Commits to a namespace's database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Container
+
+import apsw
+
+from ..conflicts import check_preconditions
+from ..protocol import MAX_EXPIRED_PER_COMMIT, CheckpointRecord, CommitRequest, Head
+from . import schema
+from .pool import Connection
+from .reader import Reader
+from .row_checksums import checksum, row_checksum, select, until_checksum
+
+FILE_TRUST_SECONDS = 0.05  # for this long a connection that commits alone trusts that its file is still at the path
+SLACK_REVISIONS = 64  # revisions that may be overdue before they are pruned: together they cost fewer pages
+MAX_PRUNED_TOUCHES = 200  # rows of `touched` that one commit looks at to prune what is overdue
+
+_NEXT_EXPIRY = "SELECT min(expires) FROM entries WHERE expires > 0"
+_EXPIRED = "SELECT key FROM entries WHERE expires > 0 AND expires <= ? LIMIT ?"
+_COUNT_EXPIRED = "SELECT count(*) FROM entries WHERE expires > 0 AND expires <= ?"
+_SUPERSEDE_ENTRY = """INSERT INTO versions SELECT key, revision, ?2, value, time, expires, sum + ?3 FROM entries
+    WHERE key = ?1"""
+_SUPERSEDE_DELETE = """UPDATE versions SET until = ?2, sum = sum + ?4
+    WHERE key = ?1 AND value IS NULL AND until = ?3"""
+_PUT_ENTRY = """INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value,
+    revision = excluded.revision, time = excluded.time, expires = excluded.expires, sum = excluded.sum"""
+_PUT_DELETE = "INSERT INTO versions VALUES (?, ?, ?, NULL, ?, 0, ?)"
+
+
+class Writer(Reader):
+    """The commits of the `Backend` protocol."""
+
+    keep: int  # revisions whose versions are kept at least
+
+    def commit(self, batch: CommitRequest) -> Head:
+        """Commit. One transaction, O(writes log n), and one fsync."""
+        self._check_writable()
+        with self._connection(batch) as db:
+            assert db is not None
+            db.execute("BEGIN IMMEDIATE")
+            if self._is_current(db):
+                head, next_expiry = self._write(db, batch)
+                db.execute("COMMIT")
+                db.last_commit = (db.data_version(), head, next_expiry)
+                return head
+            db.execute("ROLLBACK")
+        self._current_pool()
+        return self.commit(batch)  # another process dropped or replaced the file of this connection
+
+    def _is_current(self, db: Connection) -> bool:
+        """Return whether the connection's file is still at the path. To be called under the write lock.
+
+        A stat after an fsync takes as long as half a save, so a connection that commits alone trusts its file for
+        `FILE_TRUST_SECONDS`. `recover` holds the write lock for longer than that once the new file is at the path, and
+        `drop` commits before it removes the file.
+        """
+        moment = time.monotonic()
+        if moment - db.path_checked_at < FILE_TRUST_SECONDS and db.last_commit[0] == db.data_version():
+            return True
+        if self._inode() != db.inode:  # not the pool's, which another thread may have replaced meanwhile
+            return False
+        db.path_checked_at = moment
+        return True
+
+    def _write(self, db: Connection, batch: CommitRequest) -> tuple[Head, int]:
+        """Apply a commit in the caller's transaction. Return the new head, and the time of the next expiry."""
+        moment = self.now()
+        head, expired, next_expiry = self._head_before(db, moment)
+        clock = max(moment, head.time + 1)
+        check_preconditions(
+            batch, self.namespace, head,
+            live_revision=lambda key: _live_revision(db, key, clock),
+            has_checkpoint=lambda name: db.execute("SELECT 1 FROM marks WHERE name = ?", (name,)).fetchone() is not None,
+            is_kept=lambda revision: self._is_kept(db, head, revision),
+        )  # fmt: skip
+        moment = batch.time or clock
+        if batch.marks or batch.unmarks:
+            self._write_marks(db, batch, head, moment)
+        if not batch.writes:
+            return head, next_expiry
+        revision = head.revision + 1
+        rows = head.count + expired
+        for key, write in batch.writes.items():
+            expires = moment + write.ttl if write.ttl else 0
+            if expires and expires < next_expiry:
+                next_expiry = expires
+            rows += self._put(db, key, write.value, revision, write.time or moment, expires)
+        touched, left = list(batch.writes), 0
+        if expired:
+            removed, left = self._remove_expired(db, batch.writes, revision, moment)
+            touched += removed
+            rows -= len(removed)
+        if len(touched) > 1:
+            db.executemany("INSERT INTO touched VALUES (?, ?)", [(revision, key) for key in touched])
+        only_key = touched[0] if len(touched) == 1 else ""
+        row = (revision, moment, rows, batch.reason, batch.author, len(batch.writes), only_key, *batch.undo)
+        db.execute(schema.NEW_COMMIT, (*row, row_checksum(*row)))
+        floor = head.floor
+        if revision - floor > self.keep + min(SLACK_REVISIONS, self.keep // 16):
+            floor = self._prune(db, floor, revision)
+        return Head(revision, moment, rows - left, floor, head.lineage), next_expiry
+
+    def _head_before(self, db: Connection, moment: int) -> tuple[Head, int, int]:
+        """Return the head, how many rows of `entries` have expired, and the time of the next expiry.
+
+        Where the last commit was this connection's own, and nothing has expired since, it remembers all three. While
+        expired rows are left the time is 0, so that the next commit counts them again.
+        """
+        version, head, next_expiry = db.last_commit
+        if version == db.data_version() and moment < next_expiry:
+            return head, 0, next_expiry
+        revision, time, rows, expired, floor, lineage = self._head_row(db)
+        next_expiry = 0 if expired else db.execute(_NEXT_EXPIRY).get or schema.MAX_REVISION
+        return Head(revision, time, rows - expired, floor, lineage), expired, next_expiry
+
+    def _remove_expired(
+        self, db: apsw.Connection, written: Container[str], revision: int, moment: int
+    ) -> tuple[list[str], int]:  # fmt: skip
+        """Delete expired entries, but for those just written. Return their keys, and how many are left."""
+        expired = select(db, _EXPIRED, (moment, MAX_EXPIRED_PER_COMMIT))
+        removed = [key for (key,) in expired if key not in written]
+        for key in removed:
+            self._put(db, key, None, revision, moment, 0)
+        if len(expired) < MAX_EXPIRED_PER_COMMIT:
+            return removed, 0
+        return removed, int(db.execute(_COUNT_EXPIRED, (moment,)).get)
+
+    def _put(self, db: apsw.Connection, key: str, value: bytes | None, revision: int, moment: int, expires: int) -> int:
+        """Write or delete a key. Return by how much the number of rows of `entries` changes."""
+        db.execute(_SUPERSEDE_ENTRY, (key, revision, until_checksum(revision)))
+        superseded = db.changes()
+        if not superseded:
+            change = until_checksum(revision) - until_checksum(schema.MAX_REVISION)
+            db.execute(_SUPERSEDE_DELETE, (key, revision, schema.MAX_REVISION, change))
+        stored = None if value is None else self.values.pack(value, key)
+        sum_ = checksum(key, stored, revision, moment, expires)
+        if stored is None:
+            db.execute("DELETE FROM entries WHERE key = ?", (key,))
+            until = schema.MAX_REVISION
+            db.execute(_PUT_DELETE, (key, revision, until, moment, sum_ + until_checksum(until)))
+            return -superseded
+        db.execute(_PUT_ENTRY, (key, stored.decode(), revision, moment, expires, sum_))
+        return 1 - superseded
+
+    def _write_marks(self, db: apsw.Connection, batch: CommitRequest, head: Head, moment: int) -> None:
+        for name, revision in batch.unmarks:
+            schema.delete_mark(db, name, revision)
+        for mark in batch.marks:
+            revision = head.revision if mark.revision is None else mark.revision
+            schema.put_mark(db, CheckpointRecord(mark.name, revision, mark.time or moment, mark.note, mark.kind))
+
+    def _prune(self, db: apsw.Connection, floor: int, revision: int) -> int:
+        """Prune some of what lies before the last `keep` revisions. Return the new floor.
+
+        A revision is pruned whole or not at all. One commit of more than `MAX_PRUNED_TOUCHES` keys is pruned at once.
+        """
+        goal = revision - self.keep
+        rows = select(db, f"{schema.TOUCHED} LIMIT ?3", (floor, goal, MAX_PRUNED_TOUCHES + 1))
+        if len(rows) > MAX_PRUNED_TOUCHES:
+            goal = max(floor + 1, rows[-1][0] - 1)
+        schema.prune(db, floor, goal)
+        return goal
+
+
+def _live_revision(db: apsw.Connection, key: str, moment: int) -> int:
+    """Return the revision of the live entry of a key; 0 for an absent or expired key."""
+    row = db.execute("SELECT revision, expires FROM entries WHERE key = ?", (key,)).fetchone()
+    return 0 if row is None or 0 < row[1] <= moment else int(row[0])
