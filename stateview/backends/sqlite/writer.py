@@ -73,7 +73,7 @@ class Writer(Reader):
         check_preconditions(
             batch, self.namespace, head,
             live_revision=lambda key: _live_revision(db, key, clock),
-            has_checkpoint=lambda name: db.execute("SELECT 1 FROM marks WHERE name = ?", (name,)).fetchone() is not None,
+            has_checkpoint=lambda name: bool(db.execute("SELECT count(*) FROM marks WHERE name = ?", (name,)).get),
             is_kept=lambda revision: self._is_kept(db, head, revision),
         )  # fmt: skip
         moment = batch.time or clock
