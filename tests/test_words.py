@@ -1,12 +1,14 @@
 """Hold the user's texts to plain words: banned phrases, and sentences that are too long.
 
 Each source is a name and a text. `documents` yields the Markdown files; `help_texts` yields the help of each command.
+`messages` yields the user messages in the source code. It is checked for banned phrases only.
 """
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,13 +94,18 @@ def sentences(text: str) -> list[str]:
     return [found for found in _SENTENCE_END.split(plain(text)) if found.strip()]
 
 
+def banned(name: str, line: int, text: str) -> list[str]:
+    """List each banned phrase of a text as `NAME:LINE: fault`."""
+    words = " ".join(text.split())
+    phrases = [phrase for phrase in BANNED if re.search(rf"\b{re.escape(phrase)}\b", words, re.IGNORECASE)]
+    return [f"{name}:{line}: banned phrase {phrase!r} in {words[:80]!r}" for phrase in phrases]
+
+
 def faults(name: str, text: str, limit: int = MAX_SENTENCE_WORDS) -> list[str]:
     """List each banned phrase and each long sentence as `NAME:LINE: fault`."""
     found = []
     for block in blocks(text):
-        words = " ".join(block.text.split())
-        used = [phrase for phrase in BANNED if re.search(rf"\b{re.escape(phrase)}\b", words, re.IGNORECASE)]
-        found += [f"{name}:{block.line}: banned phrase {phrase!r} in {words[:80]!r}" for phrase in used]
+        found += banned(name, block.line, block.text)
         if block.code:
             continue
         for sentence in sentences(block.text):
@@ -124,7 +131,72 @@ def help_texts() -> Iterator[tuple[str, str]]:
         yield f"help {command.name}", "\n\n".join(part for part in parts if part)
 
 
-CHECKED = [documents, help_texts]  # the sources that are checked
+class Message(NamedTuple):
+    """A string literal that a user can see, and its line. `{}` stands for each replacement field."""
+
+    line: int
+    text: str
+
+
+# The classes whose arguments are user messages, besides all errors, and the variables that hold a message.
+MESSAGE_CLASSES = {
+    "ActionResult", "Binding", "DashboardCommand", "DiffResult", "Excerpt", "Finding", "NextStep", "Problem", "Table",
+}  # fmt: skip
+MESSAGE_VARIABLES = {"empty", "hint", "message", "summary"}
+
+
+def error_classes(trees: Iterable[ast.Module]) -> set[str]:
+    """Return the names of `StateException` and of all classes derived from it in the package."""
+    bases = {
+        node.name: {base.id for base in node.bases if isinstance(base, ast.Name)}
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+    errors, more = {"StateException"}, True
+    while more:
+        derived = {name for name, its_bases in bases.items() if its_bases & errors} - errors
+        errors |= derived
+        more = bool(derived)
+    return errors
+
+
+def literals(node: ast.AST) -> Iterator[Message]:
+    """Yield the string literals inside a node; an f-string is one of them."""
+    if isinstance(node, ast.JoinedStr):
+        parts = [part.value if isinstance(part, ast.Constant) else "{}" for part in node.values]
+        yield Message(node.lineno, "".join(map(str, parts)))
+        for part in node.values:
+            if isinstance(part, ast.FormattedValue):
+                yield from literals(part.value)
+    elif isinstance(node, ast.Constant):
+        if isinstance(node.value, str):
+            yield Message(node.lineno, node.value)
+    else:
+        for child in ast.iter_child_nodes(node):
+            yield from literals(child)
+
+
+def messages(tree: ast.Module, classes: Set[str]) -> Iterator[Message]:
+    """Yield the user messages of a module: arguments of some classes, and the values of some variables."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+            if name in classes:
+                yield from (message for part in (*node.args, *node.keywords) for message in literals(part))
+        elif isinstance(node, ast.Assign) and MESSAGE_VARIABLES & {getattr(at, "id", "") for at in node.targets}:
+            yield from literals(node.value)
+
+
+MODULES = {
+    str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in sorted((ROOT / "stateview").rglob("*.py"))
+}
+CLASSES = MESSAGE_CLASSES | error_classes(MODULES.values())
+
+# Modules whose messages still have banned phrases. Remove a module here when its messages are plain.
+NOT_YET_PLAIN = {"stateview/backends/jsonfile/document.py", "stateview/transfer/export_import.py"}
+
+CHECKED = [documents, help_texts]  # the sources that are checked for phrases and for the length of sentences
 SOURCES = [source for texts in CHECKED for source in texts()]
 
 
@@ -132,6 +204,31 @@ SOURCES = [source for texts in CHECKED for source in texts()]
 def test_texts_use_plain_words_and_short_sentences(name: str, text: str) -> None:
     found = faults(name, text)
     assert not found, "\n".join(["plain words, please (see CONTRIBUTING.md, Words):", *found])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.xfail if name in NOT_YET_PLAIN else ())
+        for name, tree in MODULES.items()
+        if any(messages(tree, CLASSES))
+    ],
+)
+def test_messages_use_plain_words(name: str) -> None:
+    found = {fault for line, text in messages(MODULES[name], CLASSES) for fault in banned(name, line, text)}
+    assert not found, "\n".join(["plain words, please (see CONTRIBUTING.md, Words):", *sorted(found)])
+
+
+def test_messages_are_found_in_errors_results_and_variables() -> None:
+    source = """
+raise UsageError(f"the {name} " "is told", see("help"))
+return ActionResult(summary=f"{'all the same'}")
+hint = "as of there" if x else ""
+print("nothing")
+"""
+    found = [text for _, text in messages(ast.parse(source), CLASSES)]
+    assert found == ["as of there", "", "the {} is told", "help", "{}", "all the same"]
+    assert {"UsageError", "KeyNotFound", "PipeFailed"} <= CLASSES
 
 
 def test_every_command_has_a_help_text() -> None:

@@ -1095,7 +1095,7 @@ def test_ctrl_c_lets_go_and_the_next_goes_on(here: Path, new_store: Stores) -> N
     child.stdout.readline()
     child.send_signal(signal.SIGINT)
     out, said = child.communicate(timeout=20)
-    assert (child.returncode, said) == (130, "interrupted: run the same again, and it goes on with what was copied\n")
+    assert (child.returncode, said) == (130, "interrupted: run the same command again to continue the copy\n")
     assert json.loads(out.splitlines()[-1]) == {"event": "interrupted"}
     assert moved("sqlite:a", place).resumed
 

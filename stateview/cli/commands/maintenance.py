@@ -35,7 +35,7 @@ def prune(context: Context, args: dict[str, Any]) -> Record | ActionResult:
         if history:
             raise UsageError("prune: --history needs a limit", "Give --keep or --older-than")
         if pattern is None:
-            raise UsageError("prune: no checkpoints were chosen", "Give --keep, --older-than, or names of checkpoints")
+            raise UsageError("prune: nothing was chosen", "Give --keep, --older-than, or the names of checkpoints")
     return _prune(context, args, {"pattern": pattern, "history": history})
 
 
