@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.pilot import Pilot
 
-from stateview import StateManager
+from stateview import StateManager, codec
 from stateview.cli.commands.search import excerpt, find_span, make_matcher
 from stateview.cli.render import Style, render
-from stateview.cli.results import Table
+from stateview.cli.results import Table, ValueResult
 from stateview.dashboard.app import Dashboard
 from stateview.dashboard.display.redaction import MASK
 from stateview.dashboard.display.result_redaction import redact_result
@@ -28,6 +28,7 @@ from stateview.dashboard.screens.output import OutputScreen
 from stateview.dashboard.widgets.filter_bar import FilterBar
 from stateview.dashboard.widgets.json_view import JsonView
 from stateview.dashboard.widgets.text_list import TextList
+from stateview.states.pointers import escape_token
 
 LONG = "x" * 20_000 + "needle" + "y" * 20_000
 LINES = "\n".join(f"line {n} of the report{' RED alert' * (n in (57, 90))}" for n in range(1, 301))
@@ -105,6 +106,14 @@ def test_an_excerpt_is_made_of_what_is_masked_already() -> None:
         shown = "".join(render(redact_result(table, {}, ("*token*",)), style))
         assert "hunter2" not in shown
         assert MASK in shown and "say public" in shown
+
+
+@pytest.mark.parametrize("name", ["api/token", "~key"])
+def test_a_name_with_escaped_signs_is_masked_by_its_path(name: str) -> None:
+    args = {"key": "conf", "path": "/" + escape_token(name)}
+    result = redact_result(ValueResult(data=b'"hunter2"'), args, (name,))
+    assert isinstance(result, ValueResult)
+    assert result.data == codec.encode(MASK)
 
 
 @pytest.mark.parametrize("room", [60, 200])

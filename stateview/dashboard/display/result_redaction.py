@@ -14,6 +14,7 @@ from ...cli.parser import parse
 from ...cli.results import ActionResult, Changes, DiffResult, Record, Result, Stream, Table, ValueResult
 from ...errors import StateException
 from ...states.json_diff import Change, Diff
+from ...states.pointers import split_pointer
 from .redaction import MASK, is_redacted, masked_places
 
 
@@ -77,7 +78,7 @@ def redacted_words(words: list[str], patterns: tuple[str, ...]) -> list[str]:
 
 
 def _hidden_path(given: dict[str, Any], patterns: tuple[str, ...]) -> bool:
-    return any(is_redacted(step, patterns) for step in str(given.get("path", "")).split("/") if step)
+    return any(is_redacted(name, patterns) for name in split_pointer(str(given.get("path", ""))) if name)
 
 
 def _bytes(data: bytes, hidden: bool, patterns: tuple[str, ...]) -> bytes:
