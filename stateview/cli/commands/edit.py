@@ -10,7 +10,7 @@ import tempfile
 from typing import Any
 
 from ... import codec
-from ...errors import Conflict, NextStep
+from ...errors import NextStep, StateException
 from ...model import ABSENT
 from ..context import Context
 from ..exit_codes import UsageError
@@ -34,7 +34,7 @@ def edit(context: Context, args: dict[str, Any]) -> ActionResult:
         return ActionResult(f"{key} is unchanged")
     try:
         revision = manager.save(key, value, expected=before.revision if before else 0, reason=f"edit {key}")
-    except Conflict as error:
+    except StateException as error:
         error.next_steps += (f"Your text is kept in {path}",)
         raise
     os.unlink(path)
