@@ -854,8 +854,10 @@ class StateManager:
             Damaged: something a person must decide, such as an edited file that does not parse.
 
         """
+        from .maintenance.recovery import recover
+
         self.check_writable()
-        return self.backend.recover()
+        return recover(self.backend)
 
     def compact(self, floor: int | None = None, *, progress: Callable[[str], None] | None = None) -> int:
         """Forget the history before a revision (the present one), save what checkpoints see; give the space back.

@@ -99,12 +99,17 @@ class PathChange(NamedTuple):
 
 
 class Problem(Struct, frozen=True):
-    """One finding of `recover()`: what it is about, what was found, and what was done about it."""
+    """One finding of `recover()`: its subject, the damage, and the repair or the loss.
+
+    `mended` is false where something is lost, or a person must look. `code` names the kind of the finding for programs,
+    and stays the same when the words change.
+    """
 
     subject: str
     found: str
     done: str
     mended: bool = True
+    code: str = ""
 
 
 class RecoveryReport(Struct, frozen=True):

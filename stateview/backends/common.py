@@ -257,13 +257,19 @@ def remove(path: str) -> None:
 
 
 def remove_stale_temporary_files(folder: str) -> list[str]:
-    """Remove temporary files whose process is gone; return their names. Call it under the folder's lock."""
+    """Remove temporary files and folders whose process is gone; return their names. Call it under the folder's lock."""
     swept = []
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         _, found, tail = name.partition(TEMPORARY)
         owner = tail.partition("-")[0]
         if found and not (owner.isdigit() and os.path.exists(f"/proc/{owner}")):
-            remove(os.path.join(folder, name))
+            path = os.path.join(folder, name)
+            if os.path.isdir(path):
+                import shutil  # here, since a recovery was killed seldom
+
+                shutil.rmtree(path)
+            else:
+                remove(path)
             swept.append(name)
     return swept
 

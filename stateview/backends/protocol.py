@@ -10,11 +10,12 @@ Times are microseconds since 1970, UTC. An entry whose `expires` is not 0 and no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from ..model import Commit, Finding, RecoveryReport
+from ..model import Commit, Finding, Problem
 
 SUMMARY_BYTES = 160
 PAGE_BYTES = 8_000_000  # bytes of values, after which a page of `dump` ends
@@ -232,6 +233,101 @@ class StagedImport(Protocol):
         """Let go of the destination. The stage stays, with all that was put."""
 
 
+class Salvage(Struct, kw_only=True):
+    """Everything sound that a damaged namespace still holds. A backend fills it in and decides nothing.
+
+    `maintenance.recovery` decides by it which values, checkpoints and commits are lost.
+    """
+
+    subject: str  # the file or the key that is damaged, as the report names it
+    damage: str
+    head: Head = Head()
+    """Revision, time and count as the last sound commit has them; lineage "" and floor -1 where they are lost."""
+    versions: list[StoredVersion] = []
+    commits: list[Commit] = []
+    marks: list[CheckpointRecord] = []
+    written: set[tuple[str, int]] = set()
+    """Keys and revisions of which something says that they were written, whether or not the version is there."""
+    checkpoint_names: set[str] = set()
+    """Names of checkpoints of which something says that they exist."""
+    unread: set[str] = set()
+    """The parts that could not be read to their end: `entries`, `versions`, `touched`, `commits`, `marks`."""
+    losses: list[Problem] = []
+    """Losses that the backend alone can see."""
+
+
+class WholeState(Struct, frozen=True):
+    """All entries that a state shows, known apart from the versions: by a checkpoint's own file, or the live file.
+
+    `proven` tells whether a digest confirms that `checkpoint` is a checkpoint of these entries. Otherwise only the name
+    and the time of `checkpoint` are known.
+    """
+
+    entries: dict[str, Version]
+    checkpoint: CheckpointRecord
+    proven: bool
+
+
+class LogSalvage(Salvage, kw_only=True):
+    """The salvage of a namespace whose commits are the lines of a log, so that of a lost commit nothing is known.
+
+    `versions`, `commits` and `marks` are those of the sound lines; `head.revision` is that of the last of them.
+    """
+
+    gaps: list[tuple[int, int]] = []
+    """The revisions before and after unreadable commits; (-1, floor) for versions kept from before the floor."""
+    unread_end: int = 0
+    """How many unreadable lines follow the last sound one."""
+    end_missing: bool = False
+    """Whether the last sound commit is not the last one that was written."""
+    live_subject: str = ""
+    """The live file, as the report names it."""
+    checkpoints_lost: bool = False
+    """Whether an unreadable line may have made or deleted checkpoints."""
+    live: dict[str, Version] | None = None
+    """The live entries by the live file; None where that cannot be read."""
+    live_proof: Literal["", "digest", "next"] = ""
+    """A digest confirms that `live` is the state of `head.revision`, or (`next`) of the first unreadable commit."""
+    digests: frozenset[int] = frozenset()
+    """Revisions of whose live state a digest is known."""
+    confirms: Callable[[int, dict[str, Version]], bool] = lambda _revision, _entries: False
+    """Whether these entries have the digest that is known of a revision's live state."""
+    states: list[WholeState] = []
+    """The states that the checkpoints' files hold."""
+
+
+class Restored(Struct, frozen=True):
+    """What a namespace holds after a recovery, as it is to be stored."""
+
+    head: Head
+    versions: list[StoredVersion]
+    commits: list[Commit]
+    marks: list[CheckpointRecord]
+
+
+class RecoverySession(Protocol):
+    """A namespace while it is recovered: no other process writes to it until the session ends."""
+
+    problems: list[Problem]
+    """What `repair` mended on its own."""
+    kept: list[str]
+    """The damaged originals that were kept, as paths or as names of keys."""
+
+    def repair(self) -> None:
+        """Mend what needs no decision about states: leftover files, derived data."""
+
+    def salvage(self) -> Salvage | None:
+        """Read everything that is sound; None where nothing is damaged.
+
+        Raises:
+            Damaged: a person must decide, such as about a file of another program.
+
+        """
+
+    def rewrite(self, restored: Restored) -> None:
+        """Replace the namespace atomically, and keep the damaged original."""
+
+
 class Backend(Protocol):
     """One namespace of a store. Opened by `stateview.backends.open_backend`; safe for threads and across fork().
 
@@ -374,8 +470,8 @@ class Backend(Protocol):
     def namespaces(self) -> list[str]:
         """The namespaces of this store, sorted."""
 
-    def recover(self) -> RecoveryReport:
-        """Check the namespace, mend from the history what can be mended, and keep every damaged original."""
+    def open_recovery(self) -> AbstractContextManager[RecoverySession]:
+        """Lock the namespace for a recovery: see `maintenance.recovery`. A namespace that is missing is not created."""
 
     def diagnose(self, say: ProgressText) -> Iterator[Finding]:
         """What is wrong, or may go wrong, with what lies where this backend keeps the namespace; changes nothing.

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from ...errors import BackendError, Damaged, ReadOnly, StateException
-from ...model import Commit, Finding, RecoveryReport, now
+from ...model import Commit, Finding, now
 from ..common import (
     MAX_EXPIRED_PER_COMMIT,
     check_base,
@@ -49,6 +49,7 @@ from ..protocol import (
     KeySummary,
     ProgressCount,
     ProgressText,
+    RecoverySession,
     StagedImport,
     StateAt,
     StoredVersion,
@@ -730,14 +731,15 @@ class JSONBackend:
             self._live = self._history = None
         shutil.rmtree(moved)
 
-    def recover(self) -> RecoveryReport:
-        """See `Backend.recover`."""
-        from .recovery import recover
+    @contextmanager
+    def open_recovery(self) -> Iterator[RecoverySession]:
+        """See `Backend.open_recovery`."""
+        from .recovery import _Recovery
 
         with self._lock():
             self._live = self._history = None
             try:
-                return recover(self)
+                yield _Recovery(self)
             finally:
                 self._live = self._history = None
 

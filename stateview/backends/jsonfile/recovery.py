@@ -16,9 +16,9 @@ import msgspec
 from msgspec import Raw
 
 from ...errors import Damaged, InvalidName
-from ...model import Commit, Problem, RecoveryReport, check_checkpoint, now, to_datetime, to_micros
+from ...model import Commit, Problem, check_checkpoint, now, to_datetime, to_micros
 from ..common import backup_damaged_file, fsync_folder, makedirs_durable, remove_stale_temporary_files, write_temporary
-from ..protocol import CheckpointRecord, StateAt, Version
+from ..protocol import CheckpointRecord, Restored, Salvage, StateAt, Version
 from . import document
 from .history import (
     BaseVersion,
@@ -38,14 +38,6 @@ if TYPE_CHECKING:
 
 Entries = dict[str, Version]
 MARKS = "checkpoints that it told of are taken from their files, and of those without one nothing is known"
-
-
-def recover(backend: JSONBackend) -> RecoveryReport:
-    """Check and mend; call it under the lock. See `Backend.recover`."""
-    places = (backend.state_path, backend.history_path, os.path.join(backend.folder, "checkpoints"))
-    if not any(map(os.path.exists, places)):
-        return RecoveryReport(backend.namespace, 0)
-    return _Recovery(backend).run()
 
 
 def _live(history: History) -> Entries:
@@ -74,6 +66,8 @@ def _lead(line: CommitRecord, shown: Entries, content: Entries) -> None:
 
 
 class _Recovery:
+    """See `RecoverySession`."""
+
     def __init__(self, backend: JSONBackend) -> None:
         self.backend = backend
         self.problems: list[Problem] = []
@@ -102,8 +96,20 @@ class _Recovery:
         self.kept.append(backup_damaged_file(path))
         return f"the damaged file is kept as {os.path.basename(self.kept[-1])}"
 
-    def run(self) -> RecoveryReport:
+    def salvage(self) -> Salvage | None:
+        """Nothing: `repair` has decided and written all."""
+        return None
+
+    def rewrite(self, restored: Restored) -> None:
+        """Never called: `salvage` returns nothing."""
+        raise NotImplementedError
+
+    def repair(self) -> None:
+        """Mend the files."""
         backend = self.backend
+        places = (backend.state_path, backend.history_path, os.path.join(backend.folder, "checkpoints"))
+        if not any(map(os.path.exists, places)):
+            return
         folder = os.path.join(backend.folder, "checkpoints")  # the lock has seen to the other one
         for name in remove_stale_temporary_files(folder):
             self.note(os.path.join(folder, name), "left over from a process that is gone", "removed")
@@ -120,8 +126,7 @@ class _Recovery:
                     self.put_in_order()
                 self.mend_state()
             self.mend_checkpoints()
-        revision = backend._refresh().head.revision  # without a history: adopts, or says where the file is wrong
-        return RecoveryReport(backend.namespace, revision, tuple(self.problems), tuple(self.kept))
+        backend._refresh()  # without a history: adopts, or says where the file is wrong
 
     # --- the history -------------------------------------------------------------------------------------------
 
@@ -234,7 +239,7 @@ class _Recovery:
         history.lineage = history.lineage or os.urandom(16).hex()
         for mark, content in self.files():
             self.learn(mark.revision, content, mark.time)
-        live = self.salvage()
+        live = self.find_live()
         if self.proven:
             self.learn(self.reached, live, 0)
         closed = [after - before < 2 and self.proves(after) for before, after in self.gaps]
@@ -355,7 +360,7 @@ class _Recovery:
         above = [commit.revision for commit in history.commits if commit.revision > history.floor]
         return above == list(range(history.floor + 1, history.revision + 1))
 
-    def salvage(self) -> Entries:
+    def find_live(self) -> Entries:
         """The live state, of state.json and the sound lines; `proven` where a digest says that it is right."""
         backend, history = self.backend, self.history
         try:

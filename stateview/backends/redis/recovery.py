@@ -13,8 +13,8 @@ from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 from ...errors import Conflict
-from ...model import Problem, RecoveryReport, check_key
-from ..protocol import CommitRequest, StoredVersion, Write
+from ...model import Problem, check_key
+from ..protocol import CommitRequest, Restored, Salvage, StoredVersion, Write
 from . import recovery_scripts as mends
 from . import scripts
 from .doctor import (
@@ -42,11 +42,6 @@ NAMED_IN_REPORT = 10  # names that one line of the report tells
 DELETES_PER_COMMIT = 10_000  # of one commit
 _HEAD = re.compile(rb"stateview:\{([A-Za-z0-9_-][A-Za-z0-9._-]{0,127})\}:head")
 _LOST = "recovered: what was said of this commit is lost"
-
-
-def recover(backend: RedisBackend) -> RecoveryReport:
-    """Check and mend. See `Backend.recover`."""
-    return _Recovery(backend).run()
 
 
 def _chunks(items: Iterable[Any], size: int = MEMBERS_PER_SCRIPT) -> Iterator[list[Any]]:
@@ -89,6 +84,8 @@ def _is_version(field: bytes) -> bool:
 
 
 class _Recovery:
+    """See `RecoverySession`."""
+
     def __init__(self, backend: RedisBackend) -> None:
         self.backend = backend
         self.problems: list[Problem] = []
@@ -101,7 +98,16 @@ class _Recovery:
     def note(self, subject: str, found: str, done: str, mended: bool = True) -> None:
         self.problems.append(Problem(subject, found, done, mended))
 
-    def run(self) -> RecoveryReport:
+    def salvage(self) -> Salvage | None:
+        """Nothing: `repair` has decided and written all."""
+        return None
+
+    def rewrite(self, restored: Restored) -> None:
+        """Never called: `salvage` returns nothing."""
+        raise NotImplementedError
+
+    def repair(self) -> None:
+        """Mend the keys."""
         backend = self.backend
         self.mend_registry()
         self.mend_types()
@@ -123,7 +129,6 @@ class _Recovery:
                 self.note(f"namespace {backend.namespace!r}", f"it was not in {REGISTRY}", "added")
         if backend._tracking is not None:
             backend._tracking.forget()
-        return RecoveryReport(backend.namespace, backend.head().revision, tuple(self.problems), tuple(self.kept))
 
     def place(self, name: str) -> str:
         """A key of the same slot under which nothing lies, for what was found in one of ours."""

@@ -18,7 +18,7 @@ from typing import Any
 import apsw
 
 from ...errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged, ReadOnly, StateException
-from ...model import Commit, Finding, RecoveryReport, now, to_datetime
+from ...model import Commit, Finding, now, to_datetime
 from ..common import (
     MAX_EXPIRED_PER_COMMIT,
     LargeRowCache,
@@ -46,6 +46,7 @@ from ..protocol import (
     KeySummary,
     ProgressCount,
     ProgressText,
+    RecoverySession,
     StagedImport,
     StateAt,
     StoredVersion,
@@ -748,13 +749,14 @@ class SQLiteBackend:
                 time.sleep(TRUST_SECONDS)
         shutil.rmtree(moved)
 
-    def recover(self) -> RecoveryReport:
-        """See `Backend.recover`."""
-        from .recovery import recover
+    @contextmanager
+    def open_recovery(self) -> Iterator[RecoverySession]:
+        """See `Backend.open_recovery`. No thread opens a connection meanwhile."""
+        from .recovery import open_recovery
 
         self.close()
-        with self._mutex:
-            return recover(self, TRUST_SECONDS)
+        with self._mutex, open_recovery(self, TRUST_SECONDS) as session:
+            yield session
 
     def diagnose(self, say: ProgressText) -> Iterator[Finding]:
         """See `Backend.diagnose`."""

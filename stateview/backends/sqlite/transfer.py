@@ -77,9 +77,9 @@ def _rows(
 class SQLiteReceiver:
     """See `Receiver`."""
 
-    def __init__(self, backend: SQLiteBackend) -> None:
+    def __init__(self, backend: SQLiteBackend, stage: str = STAGE) -> None:
         self._backend = backend
-        self._stage = StagingFolder(backend.folder, STAGE, backend.url)
+        self._stage = StagingFolder(backend.folder, stage, backend.url)
         self._path = self._stage.path("state.db")
         self._settled: Head | None = None
         self._reader: SQLiteBackend | None = None
@@ -195,7 +195,13 @@ class SQLiteReceiver:
             self._reader = SQLiteBackend(self._stage.parent, STAGE, timeout=self._backend.timeout)
         return self._reader
 
-    def _settle(self, head: Head) -> None:
+    def build(self, head: Head) -> str:
+        """Finish the database in the stage, with its whole log, and close it; return its path."""
+        self._settle(head, prune_log=False)
+        self._seal()
+        return self._path
+
+    def _settle(self, head: Head, prune_log: bool = True) -> None:
         """Write what only the whole can say: the head, and which revisions touched which keys."""
         if self._settled == head:
             return
@@ -203,7 +209,8 @@ class SQLiteReceiver:
         with self._backend._errors():
             with _transaction(db):
                 db.execute("UPDATE meta SET lineage = ?, floor = ?", (head.lineage, head.floor))
-                db.execute("DELETE FROM commits WHERE revision <= ? AND revision < ?", (head.floor, head.revision))
+                if prune_log:
+                    db.execute("DELETE FROM commits WHERE revision <= ? AND revision < ?", (head.floor, head.revision))
                 if head.revision:
                     self._count(db, head)
                 oldest = db.execute("SELECT min(revision) FROM marks").get
