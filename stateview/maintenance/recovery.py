@@ -1,28 +1,23 @@
 """`recover()`: decide what a damaged namespace lost, have the rest stored again, and report both.
 
-A backend reads what is sound (`RecoverySession.salvage`) and stores the result (`RecoverySession.rewrite`). All
-decisions about states are made here, once:
+A backend reads what is sound (`RecoverySession.salvage`) and stores the result (`RecoverySession.rewrite`). The
+decisions are made here, by `lost_versions` where single values are missing, and by `lost_commits` where commits are
+unreadable. Both follow the same rules:
 
 - The namespace goes on after the highest revision that anything names, so no revision number is used twice.
-- A version that was written and is missing is lost. Its key is absent in every state that showed this version.
-- If anything is lost, the floor rises to the new revision: incomplete states are read only through a checkpoint, and
-  the report names each checkpoint that shows less than it did.
+- No value is guessed. A lost value is absent in every state that showed it.
+- The floor rises above every incomplete state. An incomplete state is readable only through a checkpoint, and the
+  report names each checkpoint that shows less than it did.
 """
 
 from __future__ import annotations
 
 import os
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
 
-from msgspec.structs import replace
-
-from ..backends.protocol import Backend, Head, Restored, Salvage, StoredVersion
-from ..model import Commit, Problem, RecoveryReport, now, to_datetime, to_micros
-
-MAX_NAMED_KEYS = 2000  # keys that the report names one by one; of more it names a few and counts the rest
-NAMES_PER_LINE = 10  # names in one line of the report
-NO_COPY = "lost: no other copy exists"
+from ..backends.protocol import Backend, LogSalvage, Salvage
+from ..model import Problem, RecoveryReport
+from .lost_commits import LostCommits
+from .lost_versions import LostVersions
 
 
 def recover(backend: Backend) -> RecoveryReport:
@@ -36,217 +31,18 @@ def recover(backend: Backend) -> RecoveryReport:
     """
     with backend.open_recovery() as session:
         session.repair()
-        problems = session.problems
+        problems: list[Problem] = []
         if (salvage := session.salvage()) is not None:
-            decision = _Decision(salvage)
-            session.rewrite(decision.restored)
-            problems = [*problems, _summary(salvage, decision, session.kept), *decision.lost]
+            decision = LostCommits(salvage) if isinstance(salvage, LogSalvage) else LostVersions(salvage)
+            session.rewrite(decision.restored())
+            problems = [_summary(salvage, decision, session.kept), *decision.problems]
+        problems = [*session.problems, *problems]
         return RecoveryReport(backend.namespace, backend.head().revision, tuple(problems), tuple(session.kept))
 
 
-def _summary(salvage: Salvage, decision: _Decision, kept: list[str]) -> Problem:
+def _summary(salvage: Salvage, decision: LostVersions | LostCommits, kept: list[str]) -> Problem:
     """Summarize the recovery: the damage, how much was sound, and where the damaged original is kept."""
-    past = sum(version.value is None or version.until > 0 for version in salvage.versions)
-    parts = (
-        (len(salvage.versions) - past, "entry", "entries"), (past, "past version", "past versions"),
-        (len(salvage.commits), "commit", "commits"), (len(salvage.marks), "checkpoint", "checkpoints"),
-    )  # fmt: skip
-    counts = ", ".join(f"{count:,} {one if count == 1 else many}" for count, one, many in parts)
-    done = f"rebuilt from what is sound ({counts})"
-    if decision.is_empty:
-        done = "nothing in it could be read, and the namespace is empty now"
-    done += f"; the damaged original is kept as {os.path.basename(kept[0])}"
-    return Problem(salvage.subject, salvage.damage, done, not decision.lost, "damaged")
-
-
-class _KeyHistory:
-    """The revisions of one key that are known to have been written, and the versions of those that are sound."""
-
-    __slots__ = ("gone", "known", "sound")
-
-    def __init__(self, sound: dict[int, StoredVersion], written: Iterable[int]) -> None:
-        self.sound = sound
-        self.gone = sorted(set(written) - sound.keys())
-        self.known = sorted([*sound, *self.gone]) if self.gone else sorted(sound)
-
-    def after(self, revision: int) -> int:
-        """Return the next known revision of the key, 0 where there is none."""
-        place = bisect_right(self.known, revision)
-        return self.known[place] if place < len(self.known) else 0
-
-    def is_live_lost(self) -> bool:
-        """Whether the newest version is one of those that are gone."""
-        return bool(self.gone) and self.gone[-1] == self.known[-1]
-
-    def is_live(self) -> bool:
-        """Whether the key has a value now."""
-        newest = self.sound.get(self.known[-1])
-        return newest is not None and newest.value is not None
-
-    def shows_gap(self, revision: int) -> bool:
-        """Whether a state at a revision showed a version that is gone."""
-        place = bisect_right(self.known, revision) - 1
-        return place >= 0 and self.known[place] not in self.sound
-
-
-class _Decision:
-    """What a damaged namespace still is, and what it lost."""
-
-    def __init__(self, salvage: Salvage) -> None:
-        head = salvage.head
-        self.salvage = salvage
-        self.lost: list[Problem] = []
-        self.commits = {commit.revision: commit for commit in salvage.commits}
-        self.floor = head.floor if head.floor >= 0 else min(self.commits, default=1) - 1
-        self.seen = sorted({mark.revision for mark in salvage.marks})
-        self.keys = self._histories()
-        newest = (history.known[-1] for history in self.keys.values())
-        self.top = max([self.floor, *newest, *self.commits], default=0)
-        self.missing = sorted(key for key, history in self.keys.items() if history.is_live_lost())
-        self.live = sum(history.is_live() for history in self.keys.values())
-        self.is_empty = not salvage.versions and not salvage.commits and bool(salvage.unread)
-        self._report()
-        self.restored = self._restore()
-
-    def _histories(self) -> dict[str, _KeyHistory]:
-        sound: dict[str, dict[int, StoredVersion]] = {}
-        for version in self.salvage.versions:
-            versions = sound.setdefault(version.key, {})
-            if version.until or version.revision not in versions:
-                versions[version.revision] = version
-        written: dict[str, set[int]] = {}
-        for key, revision in self.salvage.written:
-            if revision > self.floor or self._is_uncovered(sound.get(key, {}), revision):
-                written.setdefault(key, set()).add(revision)
-        for version in self.salvage.versions:
-            if version.until > self.floor:
-                written.setdefault(version.key, set()).add(version.until)
-        return {key: _KeyHistory(sound.get(key, {}), written.get(key, ())) for key in sound.keys() | written.keys()}
-
-    def _is_uncovered(self, sound: dict[int, StoredVersion], revision: int) -> bool:
-        """Whether a checkpoint below the floor may show a version of which only the mention is left."""
-        place = bisect_left(self.seen, revision)
-        if revision in sound or place == len(self.seen):
-            return False
-        seen = self.seen[place]
-        return not any(start <= seen and not 0 < version.until <= seen for start, version in sound.items())
-
-    # --- the report --------------------------------------------------------------------------------------------
-
-    def _lose(self, subject: str, code: str, found: str = "it is missing, or not what was written") -> None:
-        self.lost.append(Problem(subject, found, NO_COPY, False, code))
-
-    def _report(self) -> None:
-        self.lost += self.salvage.losses
-        self._report_names()
-        if self.is_empty:
-            self._lose("everything", "lost-everything")
-            return
-        self._report_values()
-        self._report_checkpoints()
-        self._report_unknown()
-        self._report_log()
-
-    def _report_names(self) -> None:
-        names = self.salvage.checkpoint_names
-        if "marks" not in self.salvage.unread:
-            return
-        for name in sorted(names - {mark.name for mark in self.salvage.marks}):
-            self._lose(f"checkpoint {name!r}", "lost-checkpoint")
-        if not names:
-            self._lose("checkpoints, whose names are not known", "lost-checkpoint")
-
-    def _report_values(self) -> None:
-        past = sorted(
-            (revision, key)
-            for key, history in self.keys.items()
-            for revision in history.gone
-            if revision > self.floor and revision != history.known[-1]
-        )
-        if len(self.missing) > MAX_NAMED_KEYS:
-            self._lose(f"the values of {len(self.missing):,} keys: {_some(self.missing)}", "lost-value")
-        else:
-            for key in self.missing:
-                self._lose(f"the value of key {key[:60]!r}", "lost-value")
-        if len(past) > MAX_NAMED_KEYS:
-            names = _some(key for _, key in past)
-            self._lose(f"past values of {len(past):,} revisions of keys: {names}", "lost-version")
-        else:
-            for revision, key in past:
-                self._lose(f"the value of key {key[:60]!r} of revision {revision}", "lost-version")
-
-    def _report_checkpoints(self) -> None:
-        damaged = {key: history for key, history in self.keys.items() if any(n > self.floor for n in history.gone)}
-        for mark in self.salvage.marks:
-            if absent := sorted(key for key, history in damaged.items() if history.shows_gap(mark.revision)):
-                subject = f"in checkpoint {mark.name!r} the value of {_some(absent)}"
-                self._lose(subject, "lost-in-checkpoint")
-
-    def _report_unknown(self) -> None:
-        """Losses of which not even the keys are known."""
-        head, unread = self.salvage.head, self.salvage.unread
-        counted = head.revision == self.top and head.count >= 0
-        if counted and not 0 <= head.count - self.live <= len(self.missing):
-            self._lose(f"{abs(head.count - self.live)} entries, whose keys are not known", "lost-unknown")
-        elif "entries" in unread and (not counted or "commits" in unread):
-            self._lose("perhaps entries, whose keys are not known", "lost-unknown")
-        if "versions" in unread and unread & {"touched", "commits"}:
-            self._lose("perhaps past versions, whose keys are not known", "lost-unknown")
-        elif "versions" in unread:  # what was written before the floor is not all mentioned
-            for mark in self.salvage.marks:
-                if mark.revision < self.floor:
-                    subject = f"perhaps values in checkpoint {mark.name!r} (revision {mark.revision})"
-                    self._lose(f"{subject}, whose keys are not known", "lost-unknown")
-
-    def _report_log(self) -> None:
-        silent = [revision for revision in range(self.floor + 1, self.top + 1) if revision not in self.commits]
-        if silent:
-            plural = "s" if len(silent) > 1 else ""
-            self._lose(f"the log of {len(silent)} commit{plural}, from {silent[0]} on", "lost-log")
-
-    # --- the result --------------------------------------------------------------------------------------------
-
-    def _restore(self) -> Restored:
-        revision, time = self.top + 1, now()
-        floor = revision if self.lost else self.floor
-        lineage = self.salvage.head.lineage or os.urandom(16).hex()
-        commit = Commit(revision, to_datetime(time), "recovered", "", len(self.missing))
-        versions = [
-            version
-            for key, history in sorted(self.keys.items())
-            for version in self._chain(key, history, Head(revision, time, floor=floor))
-        ]
-        head = Head(revision, time, self.live, floor, lineage)
-        return Restored(head, versions, [*self.salvage.commits, commit], self.salvage.marks)
-
-    def _chain(self, key: str, history: _KeyHistory, head: Head) -> Iterator[StoredVersion]:
-        """All versions of a key, each superseded by the next; a delete stands for each one that a state needs."""
-        end = head.revision if history.is_live_lost() else 0
-        written = head.time
-        for revision in history.known:
-            following = history.after(revision) or end
-            version = history.sound.get(revision)
-            if version is None:
-                commit = self.commits.get(revision)
-                written = to_micros(commit.time) if commit is not None else written
-                delete = StoredVersion(key, None, revision, written, 0, following)
-                if not 0 < following <= head.floor or self._is_seen(delete):
-                    yield delete
-                continue
-            written = version.time
-            pruned = revision < version.until <= self.floor and (not following or version.until <= following)
-            yield version if pruned or version.until == following else replace(version, until=following)
-        if end:
-            yield StoredVersion(key, None, end, head.time, 0, 0)
-
-    def _is_seen(self, version: StoredVersion) -> bool:
-        """Whether a checkpoint shows a version that was superseded."""
-        place = bisect_left(self.seen, version.revision)
-        return place < len(self.seen) and self.seen[place] < version.until
-
-
-def _some(keys: Iterable[str]) -> str:
-    """Name the first keys, and count the rest."""
-    names = list(keys)
-    shown = ", ".join(repr(name[:60]) for name in names[:NAMES_PER_LINE])
-    return shown if len(names) <= NAMES_PER_LINE else f"{shown}, and {len(names) - NAMES_PER_LINE:,} more"
+    name = os.path.basename(salvage.subject)
+    originals = [os.path.basename(path) for path in kept if os.path.basename(path).startswith(name)]
+    where = f"; the damaged original is kept as {originals[0]}" if originals else ""
+    return Problem(salvage.subject, salvage.damage, decision.summary() + where, decision.is_whole(), "damaged")

@@ -319,7 +319,7 @@ def test_json_a_history_that_is_missing_is_damage_and_revisions_go_on(json_store
             assert any("state.json" in one.subject for one in report.problems if not one.mended)
         elif ref == "live" or not gone or "state.json" in gone:
             assert content(json_store.url, ref) == json_store.right[ref]
-            assert any(repr(ref) in one.found or ref == "live" for one in report.problems)
+            assert any(repr(ref) in one.subject or ref == "live" for one in report.problems)
     with StateManager(json_store.url, "ns") as state:
         assert state.recover().problems == ()
 

@@ -734,12 +734,12 @@ class JSONBackend:
     @contextmanager
     def open_recovery(self) -> Iterator[RecoverySession]:
         """See `Backend.open_recovery`."""
-        from .recovery import _Recovery
+        from .recovery import JSONRecovery
 
         with self._lock():
             self._live = self._history = None
             try:
-                yield _Recovery(self)
+                yield JSONRecovery(self)
             finally:
                 self._live = self._history = None
 
