@@ -239,8 +239,10 @@ class Salvage(Struct, kw_only=True):
     `maintenance.recovery` decides by it which values, checkpoints and commits are lost.
     """
 
-    subject: str  # the file or the key that is damaged, as the report names it
+    subject: str
+    """The damaged file, as the report names it."""
     damage: str
+    """What is wrong with it; "" where no file as a whole is damaged."""
     head: Head = Head()
     """Revision, time and count as the last sound commit has them; lineage "" and floor -1 where they are lost."""
     versions: list[StoredVersion] = []
@@ -248,12 +250,18 @@ class Salvage(Struct, kw_only=True):
     marks: list[CheckpointRecord] = []
     written: set[tuple[str, int]] = set()
     """Keys and revisions of which something says that they were written, whether or not the version is there."""
+    past: set[tuple[str, int]] = set()
+    """Those of `written` that were not live any more: only a delete has no later version of its key."""
+    listed: set[str] = set()
+    """Keys of which something says that they have a live value, and the value is missing."""
     checkpoint_names: set[str] = set()
     """Names of checkpoints of which something says that they exist."""
     unread: set[str] = set()
     """The parts that could not be read to their end: `entries`, `versions`, `touched`, `commits`, `marks`."""
     losses: list[Problem] = []
     """Losses that the backend alone can see."""
+    in_place: bool = False
+    """Whether `versions` are those of some keys only, which `rewrite` mends while others write; the floor stays."""
 
 
 class WholeState(Struct, frozen=True):
@@ -303,10 +311,12 @@ class Restored(Struct, frozen=True):
     versions: list[StoredVersion]
     commits: list[Commit]
     marks: list[CheckpointRecord]
+    missing: list[str] = []
+    """Keys whose live value is lost. If `Salvage.in_place`, `rewrite` deletes them by a commit."""
 
 
 class RecoverySession(Protocol):
-    """A namespace while it is recovered: no other process writes to it until the session ends."""
+    """A namespace while it is recovered. No other process writes to files until the session ends."""
 
     problems: list[Problem]
     """What `repair` mended on its own."""
@@ -319,13 +329,15 @@ class RecoverySession(Protocol):
     def salvage(self) -> Salvage | None:
         """Read everything that is sound; None where nothing is damaged.
 
+        Called again after each `rewrite`, until it returns None.
+
         Raises:
             Damaged: a person must decide, such as about a file of another program.
 
         """
 
     def rewrite(self, restored: Restored) -> None:
-        """Replace the namespace atomically, and keep the damaged original."""
+        """Make the namespace what was decided, and keep the damaged original."""
 
 
 class Backend(Protocol):

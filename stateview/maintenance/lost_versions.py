@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from msgspec.structs import replace
 
@@ -23,29 +23,37 @@ NO_COPY = "lost: no other copy exists"
 class _KeyHistory:
     """The revisions of one key that are known to have been written, and the versions of those that are sound."""
 
-    __slots__ = ("gone", "known", "sound")
+    __slots__ = ("gone", "known", "lost_from", "sound")
 
-    def __init__(self, sound: dict[int, StoredVersion], written: Iterable[int]) -> None:
+    def __init__(self, sound: dict[int, StoredVersion], gone: Iterable[int], lacks_live: bool = False) -> None:
         self.sound = sound
-        self.gone = sorted(set(written) - sound.keys())
+        self.gone = sorted(gone)
         self.known = sorted([*sound, *self.gone]) if self.gone else sorted(sound)
+        # A lost live value of unknown revision was written after all else that is known of the key
+        self.lost_from = max((version.until for version in sound.values()), default=0) if lacks_live else -1
 
     def after(self, revision: int) -> int:
         """Return the next known revision of the key, 0 where there is none."""
         place = bisect_right(self.known, revision)
         return self.known[place] if place < len(self.known) else 0
 
-    def is_live_lost(self) -> bool:
-        """Whether the newest version is one of those that are gone."""
+    def is_newest_gone(self) -> bool:
+        """Whether the newest known version is one of those that are gone."""
         return bool(self.gone) and self.gone[-1] == self.known[-1]
+
+    def is_live_lost(self) -> bool:
+        """Whether the live value is lost."""
+        return self.lost_from >= 0 or self.is_newest_gone()
 
     def is_live(self) -> bool:
         """Whether the key has a value now."""
-        newest = self.sound.get(self.known[-1])
+        newest = self.sound.get(self.known[-1]) if self.known else None
         return newest is not None and newest.value is not None
 
     def shows_gap(self, revision: int) -> bool:
         """Whether a state at a revision showed a version that is gone."""
+        if 0 <= self.lost_from <= revision:
+            return True
         place = bisect_right(self.known, revision) - 1
         return place >= 0 and self.known[place] not in self.sound
 
@@ -59,9 +67,11 @@ class LostVersions:
         self.problems: list[Problem] = []
         self.commits = {commit.revision: commit for commit in salvage.commits}
         self.floor = head.floor if head.floor >= 0 else min(self.commits, default=1) - 1
+        # Up to here a write may be mentioned whose version was pruned
+        self.pruned_to = 0 if salvage.in_place else self.floor
         self.seen = sorted({mark.revision for mark in salvage.marks})
         self.keys = self._histories()
-        newest = (history.known[-1] for history in self.keys.values())
+        newest = (history.known[-1] for history in self.keys.values() if history.known)
         self.top = max([self.floor, *newest, *self.commits], default=0)
         self.missing = sorted(key for key, history in self.keys.items() if history.is_live_lost())
         self.live = sum(history.is_live() for history in self.keys.values())
@@ -70,7 +80,7 @@ class LostVersions:
 
     def is_whole(self) -> bool:
         """Whether nothing is lost."""
-        return not self.problems
+        return all(problem.mended for problem in self.problems)
 
     def summary(self) -> str:
         """Say how much was sound."""
@@ -91,14 +101,35 @@ class LostVersions:
             versions = sound.setdefault(version.key, {})
             if version.until or version.revision not in versions:
                 versions[version.revision] = version
-        written: dict[str, set[int]] = {}
+        gone: dict[str, set[int]] = {}
         for key, revision in self.salvage.written:
-            if revision > self.floor or self._is_uncovered(sound.get(key, {}), revision):
-                written.setdefault(key, set()).add(revision)
+            versions = sound.get(key, {})
+            if revision not in versions and (revision > self.pruned_to or self._is_uncovered(versions, revision)):
+                gone.setdefault(key, set()).add(revision)
         for version in self.salvage.versions:
-            if version.until > self.floor:
-                written.setdefault(version.key, set()).add(version.until)
-        return {key: _KeyHistory(sound.get(key, {}), written.get(key, ())) for key in sound.keys() | written.keys()}
+            if version.until > self.floor and version.until not in sound[version.key]:
+                gone.setdefault(version.key, set()).add(version.until)
+        for key, revision in sorted(self.salvage.past):
+            if key not in self.salvage.listed and gone.get(key) and revision == max([*sound.get(key, ()), *gone[key]]):
+                gone[key].remove(revision)
+                sound.setdefault(key, {})[revision] = self._restore_delete(key, revision)
+        keys = sound.keys() | gone.keys() | self.salvage.listed
+        return {key: self._history(key, sound.get(key, {}), gone.get(key, ())) for key in keys}
+
+    def _history(self, key: str, sound: dict[int, StoredVersion], gone: Collection[int]) -> _KeyHistory:
+        """Make the history of a key. A listed live value has the newest revision that is gone, unless that is past."""
+        if key not in self.salvage.listed:
+            return _KeyHistory(sound, gone)
+        newest = max(gone, default=0)
+        is_known = newest > max(sound, default=0) and (key, newest) not in self.salvage.past
+        return _KeyHistory(sound, gone, not is_known)
+
+    def _restore_delete(self, key: str, revision: int) -> StoredVersion:
+        """Make anew a past version that has no later one, while no live value is lost: it was a delete."""
+        subject = f"the delete of key {key[:60]!r} of revision {revision}"
+        done = "restored: a past version without a later one was a delete"
+        self.problems.append(Problem(subject, "it is missing", done, True, "delete-restored"))
+        return StoredVersion(key, None, revision, 0)
 
     def _is_uncovered(self, sound: dict[int, StoredVersion], revision: int) -> bool:
         """Whether a checkpoint below the floor may show a version of which only the mention is left."""
@@ -110,7 +141,7 @@ class LostVersions:
 
     # --- the report --------------------------------------------------------------------------------------------
 
-    def _lose(self, subject: str, code: str, found: str = "it is missing, or not what was written") -> None:
+    def _lose(self, subject: str, code: str, found: str = "missing, or not what was written") -> None:
         self.problems.append(Problem(subject, found, NO_COPY, False, code))
 
     def _report(self) -> None:
@@ -138,13 +169,15 @@ class LostVersions:
             (revision, key)
             for key, history in self.keys.items()
             for revision in history.gone
-            if revision > self.floor and revision != history.known[-1]
+            if revision > self.pruned_to and (revision != history.known[-1] or history.lost_from >= 0)
         )
         if len(self.missing) > MAX_NAMED_KEYS:
             self._lose(f"the values of {len(self.missing):,} keys: {_some(self.missing)}", "lost-value")
         else:
             for key in self.missing:
-                self._lose(f"the value of key {key[:60]!r}", "lost-value")
+                history = self.keys[key]
+                which = f"revision {history.gone[-1]} is " if history.is_newest_gone() else ""
+                self._lose(f"the value of key {key[:60]!r}", "lost-value", f"{which}missing, or not what was written")
         if len(past) > MAX_NAMED_KEYS:
             names = _some(key for _, key in past)
             self._lose(f"past values of {len(past):,} revisions of keys: {names}", "lost-version")
@@ -153,7 +186,11 @@ class LostVersions:
                 self._lose(f"the value of key {key[:60]!r} of revision {revision}", "lost-version")
 
     def _report_checkpoints(self) -> None:
-        damaged = {key: history for key, history in self.keys.items() if any(n > self.floor for n in history.gone)}
+        damaged = {
+            key: history
+            for key, history in self.keys.items()
+            if history.lost_from >= 0 or any(revision > self.pruned_to for revision in history.gone)
+        }
         for mark in self.salvage.marks:
             if absent := sorted(key for key, history in damaged.items() if history.shows_gap(mark.revision)):
                 subject = f"in checkpoint {mark.name!r} the value of {_some(absent)}"
@@ -176,6 +213,8 @@ class LostVersions:
                     self._lose(f"{subject}, whose keys are not known", "lost-unknown")
 
     def _report_log(self) -> None:
+        if self.salvage.in_place:
+            return  # the backend has put a record in the place of each that is missing
         silent = [revision for revision in range(self.floor + 1, self.top + 1) if revision not in self.commits]
         if silent:
             plural = "s" if len(silent) > 1 else ""
@@ -186,20 +225,18 @@ class LostVersions:
     def restored(self) -> Restored:
         """Return the namespace as it is to be stored. A new commit deletes the keys whose live value is lost."""
         revision, time = self.top + 1, now()
-        floor = revision if self.problems else self.floor
+        floor = self.floor if self.is_whole() or self.salvage.in_place else revision
         lineage = self.salvage.head.lineage or os.urandom(16).hex()
         commit = Commit(revision, to_datetime(time), "recovered", "", len(self.missing))
-        versions = [
-            version
-            for key, history in sorted(self.keys.items())
-            for version in self._chain(key, history, Head(revision, time, floor=floor))
-        ]
         head = Head(revision, time, self.live, floor, lineage)
-        return Restored(head, versions, [*self.salvage.commits, commit], self.salvage.marks)
+        versions = [
+            version for key, history in sorted(self.keys.items()) for version in self._chain(key, history, head)
+        ]
+        return Restored(head, versions, [*self.salvage.commits, commit], self.salvage.marks, self.missing)
 
     def _chain(self, key: str, history: _KeyHistory, head: Head) -> Iterator[StoredVersion]:
         """All versions of a key, each superseded by the next; a delete stands for each one that a state needs."""
-        end = head.revision if history.is_live_lost() else 0
+        end = head.revision if history.is_live_lost() and not self.salvage.in_place else 0
         written = head.time
         for revision in history.known:
             following = history.after(revision) or end

@@ -32,10 +32,11 @@ def recover(backend: Backend) -> RecoveryReport:
     with backend.open_recovery() as session:
         session.repair()
         problems: list[Problem] = []
-        if (salvage := session.salvage()) is not None:
+        while (salvage := session.salvage()) is not None:
             decision = LostCommits(salvage) if isinstance(salvage, LogSalvage) else LostVersions(salvage)
             session.rewrite(decision.restored())
-            problems = [_summary(salvage, decision, session.kept), *decision.problems]
+            problems += [_summary(salvage, decision, session.kept)] if salvage.damage else []
+            problems += decision.problems
         problems = [*session.problems, *problems]
         return RecoveryReport(backend.namespace, backend.head().revision, tuple(problems), tuple(session.kept))
 

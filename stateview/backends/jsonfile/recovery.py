@@ -41,6 +41,7 @@ class JSONRecovery:
         self.problems: list[Problem] = []
         self.kept: list[str] = []
         self._backend = backend
+        self._is_rewritten = False
         self._history = History()  # the sound lines
         self._lines: list[CommitRecord] = []  # the commits among them
         self._sound: list[bytes] = []  # these lines, each once, in their order
@@ -74,7 +75,7 @@ class JSONRecovery:
 
     def salvage(self) -> LogSalvage | None:
         """Return the sound lines and files, if the history is damaged."""
-        if not self._salvage.damage:
+        if self._is_rewritten or not self._salvage.damage:
             return None
         salvage, history = self._salvage, self._history
         salvage.head = Head(history.revision, 0, -1, history.floor, history.lineage)
@@ -98,6 +99,7 @@ class JSONRecovery:
             self._replace(stage.build(restored.head))
         finally:
             stage.drop()
+            self._is_rewritten = True
             self._backend._live = self._backend._history = None
 
     def _relative(self, path: str) -> str:

@@ -691,10 +691,10 @@ class RedisBackend:
     @contextmanager
     def open_recovery(self) -> Iterator[RecoverySession]:
         """See `Backend.open_recovery`. Others may write meanwhile: there is no lock."""
-        from .recovery import _Recovery
+        from .recovery import RedisRecovery
 
         self._check_writable()
-        yield _Recovery(self)
+        yield RedisRecovery(self)
 
     def diagnose(self, say: ProgressText) -> Iterator[Finding]:
         """See `Backend.diagnose`."""

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ...errors import Conflict
 from ...model import Problem, check_key
 from ..protocol import CommitRequest, Restored, Salvage, StoredVersion, Write
@@ -83,52 +85,107 @@ def _is_version(field: bytes) -> bool:
     return bool(nul) and _is_key(key) and len(digits) == 16 and digits.isdigit() and int(digits) > 0
 
 
-class _Recovery:
-    """See `RecoverySession`."""
+class RedisRecovery:
+    """See `RecoverySession`. Others may write meanwhile: each step is a script that looks again before it changes."""
 
     def __init__(self, backend: RedisBackend) -> None:
-        self.backend = backend
         self.problems: list[Problem] = []
         self.kept: list[str] = []
+        self.backend = backend
         self.aside = backend._keys[13]
-        self.gone: dict[bytes, int] = {}  # keys whose entry is lost, and which revision wrote it, 0 if unknown
-        self.holes: list[tuple[bytes, int, int]] = []  # versions that are lost: key, revision, and until which one
-        self.strange: list[bytes] = []  # members of touched that are none of ours
+        self.held: dict[tuple[bytes, int], int] = {}  # until which revision the versions of a salvage were live
+        self.steps = self.mend()
 
-    def note(self, subject: str, found: str, done: str, mended: bool = True) -> None:
-        self.problems.append(Problem(subject, found, done, mended))
-
-    def salvage(self) -> Salvage | None:
-        """Nothing: `repair` has decided and written all."""
-        return None
-
-    def rewrite(self, restored: Restored) -> None:
-        """Never called: `salvage` returns nothing."""
-        raise NotImplementedError
+    def note(self, subject: str, found: str, done: str, mended: bool = True, code: str = "") -> None:
+        """Add a line to the report."""
+        self.problems.append(Problem(subject, found, done, mended, code))
 
     def repair(self) -> None:
-        """Mend the keys."""
-        backend = self.backend
+        """Mend the list of namespaces, the types of the keys, and the head: without them no script runs."""
         self.mend_registry()
         self.mend_types()
         self.mend_head()
+
+    def salvage(self) -> Salvage | None:
+        """Go on to the next keys of which something is missing."""
+        return next(self.steps, None)
+
+    def rewrite(self, restored: Restored) -> None:
+        """Put deletes in the place of lost versions, correct where versions end, and delete keys that are lost."""
+        absent: list[tuple[bytes, int]] = []
+        for version in restored.versions:
+            name = version.key.encode()
+            until = self.held.get((name, version.revision))
+            if until is None:
+                absent.append((name, version.revision))
+            elif until != version.until:
+                self.close(name, version.revision, version.until)
+        for chunk in _chunks(sorted(absent, reverse=True)):
+            self.backend._eval(mends.HOLE, *(word for pair in chunk for word in pair))
+        self.delete(restored.missing)
+
+    def mend(self) -> Iterator[Salvage]:
+        """All that is mended while there is a head. Yields what must be decided about states."""
+        backend = self.backend
         if backend._with_retry(lambda client: client.exists(backend._keys[0])):
             self.mend_lists(bare=False)
-            listed = self.find_bare()
-            self.set_aside_versions()
-            self.set_aside_entries()
-            self.find_lost(listed)
-            self.mend_lists(bare=True)
             self.mend_marks()
-            self.mend_chains()
+            damaged = self.find_damaged()
+            if damaged.written or damaged.listed:
+                yield self.fill(damaged, damaged.listed | {key for key, _ in damaged.written})
+            self.mend_lists(bare=True)
+            dangling = self.mend_chains()
+            damaged = self.find_unended(dangling)
+            if keys := damaged.listed | {one.key for one in dangling}:
+                yield self.fill(damaged, keys)
             self.mend_touched()
             self.mend_commits()
-            self.tell_marks()
-            self.delete_gone()
             if backend._registry(lambda client: client.sadd(REGISTRY, backend.namespace)):
                 self.note(f"namespace {backend.namespace!r}", f"it was not in {REGISTRY}", "added")
         if backend._tracking is not None:
             backend._tracking.forget()
+
+    def fill(self, salvage: Salvage, keys: set[str]) -> Salvage:
+        """Add to a salvage the head, the checkpoints, and what is held of some keys, without the values."""
+        self.held = {}
+        for chunk in _chunks(sorted(key.encode() for key in keys)):
+            reply = self.backend._eval(mends.VERSIONS_OF, *chunk)
+            for name, revision, until, moment, kind in zip(*[iter(reply)] * 5, strict=True):
+                value = None if kind == b"D" else b""
+                version = StoredVersion(name.decode(), value, int(revision), int(moment), 0, int(until))
+                salvage.versions.append(version)
+                self.held[name, version.revision] = version.until
+        salvage.head = msgspec.structs.replace(self.backend.head(), count=-1)
+        salvage.marks = self.backend.marks()
+        return salvage
+
+    def find_damaged(self) -> Salvage:
+        """Set unreadable entries and versions aside, and find all that is mentioned and not held."""
+        entries, fields = self.find_bare()
+        last = self.backend.head().revision
+        past = {(field[:-17], int(field[-16:])) for field in fields}
+        past |= self.set_aside_versions()
+        entries |= self.set_aside_entries()
+        written = self.find_unmet()
+        entries |= self.set_aside_older(_newest(past | written))
+        salvage = Salvage(subject="", damage="", in_place=True)
+        salvage.past = {(key.decode(), revision) for key, revision in past if revision <= last}
+        salvage.written = salvage.past | {(key.decode(), revision) for key, revision in written}
+        salvage.listed = {key.decode() for key in entries}
+        return salvage
+
+    def find_unmet(self) -> set[tuple[bytes, int]]:
+        """The writes that `touched` mentions and of which there is no version."""
+        last = self.backend.head().revision
+        written = set()
+        self.strange: list[bytes] = []  # members that no commit wrote
+        for chunk in _chunks(row for row, _ in scan(self.backend, 7)):
+            for row in self.backend._eval(UNMET, *chunk):
+                if _is_version(row[16:] + b"\0" + row[:16]) and int(row[:16]) <= last:
+                    written.add((row[16:], int(row[:16])))
+                else:
+                    self.strange.append(row)
+        return written
 
     def place(self, name: str) -> str:
         """A key of the same slot under which nothing lies, for what was found in one of ours."""
@@ -196,40 +253,36 @@ class _Recovery:
         self.note(backend._keys[0], "it was not what was written", said if whole else
                   f"{said}; older states are read only where a checkpoint names them", whole)  # fmt: skip
 
-    def set_aside_entries(self) -> None:
-        """Take out the entries that cannot be read."""
+    def set_aside_entries(self) -> set[bytes]:
+        """Take out the entries that cannot be read; return their keys."""
         backend = self.backend
         last = backend.head().revision
         bad = {name: (packed, wrong) for name, packed in backend._entries()
                if (wrong := unreadable_entry(backend, name, packed, last))}  # fmt: skip
+        keys = set()
         for name, (packed, wrong) in sorted(bad.items()):
-            if not backend._eval(mends.SET_ASIDE, "live", name, packed):
-                continue
-            done = f"set aside in {self.aside}; its earlier versions are in its history"
-            self.note(f"key {_shown(name)}", wrong, done, False)
-            if _is_key(name):
-                self.gone[name] = 0
+            if backend._eval(mends.SET_ASIDE, "live", name, packed):
+                done = f"set aside in {self.aside}; its earlier versions are in its history"
+                self.note(f"key {_shown(name)}", wrong, done, False, "set-aside")
+                keys |= {name} if _is_key(name) else set()
         self.keep_aside(bool(bad))
+        return keys
 
-    def set_aside_older(self, newest: dict[bytes, int]) -> None:
-        """Take out the entries that say to be older than what was written to their keys: which of both is not known."""
-        backend, used = self.backend, False
-        newest = dict(newest)
+    def set_aside_older(self, newest: dict[bytes, int]) -> set[bytes]:
+        """Take out the entries that are not newer than the last write of their key; return their keys."""
+        backend, keys = self.backend, set()
         for chunk in _chunks(name for name, _ in scan(backend, 1)):
             for key in backend._eval(mends.STALE, *chunk):
                 newest[key] = max(newest.get(key, 0), self.kept_newest(key))
         for key, revision in newest.items():
             packed = backend._with_retry(lambda client, key=key: client.hget(backend._keys[1], key))  # type: ignore[misc]
-            if (
-                packed
-                and int(packed.split(b" ", 1)[0]) <= revision
-                and backend._eval(mends.SET_ASIDE, "live", key, packed)
-            ):
-                found = f"it is of revision {int(packed.split(b' ', 1)[0])}, and was written by {revision}"
-                self.note(f"key {_shown(key)}", found, f"set aside in {self.aside}", False)
-                self.gone[key] = 0
-                used = True
-        self.keep_aside(used)
+            held = int(packed.split(b" ", 1)[0]) if packed else revision + 1
+            if held <= revision and backend._eval(mends.SET_ASIDE, "live", key, packed):
+                found = f"its entry is of revision {held}, and revision {revision} wrote it last"
+                self.note(f"key {_shown(key)}", found, f"set aside in {self.aside}", False, "set-aside")
+                keys.add(key)
+        self.keep_aside(bool(keys))
+        return keys
 
     def kept_newest(self, key: bytes) -> int:
         """The newest revision of a key in the history, 0 where there is none."""
@@ -238,23 +291,24 @@ class _Recovery:
         return int(found[0][-16:]) if found else 0
 
     def keep_aside(self, used: bool) -> None:
+        """Report the hash of what was set aside among the originals, once."""
         if used and self.aside not in self.kept:
             self.kept.append(self.aside)
 
-    def set_aside_versions(self) -> None:
-        """Take out the past versions that cannot be read."""
+    def set_aside_versions(self) -> set[tuple[bytes, int]]:
+        """Take out the past versions that cannot be read; return their keys and revisions."""
         backend = self.backend
         bad = {name: (packed, wrong) for name, packed in scan(backend, 4)
                if (wrong := unreadable_version(name, packed))}  # fmt: skip
-        lost = []
+        lost = set()
         for name, (packed, wrong) in sorted(bad.items()):
             if backend._eval(mends.SET_ASIDE, "history", name, packed):
                 key, _, revision = name.rpartition(b"\0")
                 subject = f"revision {int(revision)} of key {_shown(key)}" if revision.isdigit() else _shown(name)
-                self.note(subject, wrong, f"set aside in {self.aside}", False)
-                lost += [(key, int(revision))] if _is_version(name) else []
+                self.note(subject, wrong, f"set aside in {self.aside}", False, "set-aside")
+                lost |= {(key, int(revision))} if _is_version(name) else set()
         self.keep_aside(bool(bad))
-        self.fill_holes(lost)
+        return lost
 
     def mend_lists(self, bare: bool) -> None:
         """Make indexes and expiries say what is held; `bare`: only where it is not held, else only where it is."""
@@ -295,45 +349,6 @@ class _Recovery:
             found.append(names)
         return found[0], found[1]
 
-    def find_lost(self, listed: tuple[set[bytes], set[bytes]]) -> None:
-        """Tell which entries and versions are missing: those that are listed, and those that were written."""
-        backend, last = self.backend, self.backend.head().revision
-        entries, fields = listed
-        pasts = {(field[:-17], int(field[-16:])) for field in fields if int(field[-16:]) <= last}
-        written = set()
-        for chunk in _chunks(row for row, _ in scan(backend, 7)):
-            for row in backend._eval(UNMET, *chunk):
-                if _is_version(row[16:] + b"\0" + row[:16]) and int(row[:16]) <= last:
-                    written.add((row[16:], int(row[:16])))
-                else:
-                    self.strange.append(row)
-        self.set_aside_older(_newest(pasts | written))
-        newest = _newest(written - pasts)
-        lives = {key: newest.get(key, 0) for key in entries | self.gone.keys()}
-        ends = self.fill_holes(pasts | written | {(key, revision) for key, revision in lives.items() if revision})
-        deletes = {(key, revision) for key, revision in pasts & ends.keys()
-                   if not ends[key, revision] and key not in lives}  # fmt: skip
-        self.holes = [hole for hole in self.holes if hole[:2] not in deletes]
-        self.tell_lost(entries, sorted(ends.keys() - lives.items() - deletes), deletes)
-        self.gone = lives
-
-    def tell_lost(
-        self, entries: set[bytes], versions: list[tuple[bytes, int]], deletes: set[tuple[bytes, int]]
-    ) -> None:
-        if entries:
-            found = (
-                f"{_counted(len(entries), 'key')} listed, and without an entry: {_some(map(_shown, sorted(entries)))}"
-            )
-            self.note("the live state", found, "lost; what is left of earlier versions is in the history", False)
-        if versions:
-            said = _some(f"{_shown(key)} at revision {revision}" for key, revision in versions)
-            found = f"{_counted(len(versions), 'version')} missing: {said}"
-            self.note("the history", found, "lost; a state that showed them is without these keys now", False)
-        if deletes:
-            said = _some(f"of {_shown(key)} at revision {revision}" for key, revision in sorted(deletes))
-            found = f"{_counted(len(deletes), 'delete')} missing: {said}"
-            self.note("the history", found, "put back: nothing but a delete is in the history with nothing after it")
-
     def mend_marks(self) -> None:
         """Give checkpoints their places back; those of which nothing is known any more are lost."""
         backend = self.backend
@@ -354,8 +369,8 @@ class _Recovery:
         if backend._eval(mends.COUNT):
             self.note(backend._keys[10], "how many checkpoints have a name was not right", "counted anew")
 
-    def mend_chains(self) -> None:
-        """A version was superseded by the next one of its key, where that is still there."""
+    def mend_chains(self) -> list[StoredVersion]:
+        """End each version where the next of its key begins; return last versions that end where nothing begins."""
         backend, mended = self.backend, 0
         doubtful: list[str] = []
         before: StoredVersion | None = None
@@ -368,51 +383,52 @@ class _Recovery:
         doubtful += [one.key for one, _ in _breaks([before] if before else [], floor, whole=True)]
         dangling: list[StoredVersion] = []
         for key in dict.fromkeys(doubtful):  # again, since others may have written between two pages
-            versions = self.kept_of(key.encode())
-            floor = backend.head().floor  # after that: what was forgotten meanwhile lies below it
-            for one, other in _breaks(versions, floor, whole=True):
-                if other is None:
+            versions = self.kept_of(key)
+            floor = backend.head().floor  # after that: a version that was pruned meanwhile lies below it
+            for one, following in _breaks(versions, floor, whole=True):
+                if following is None:
                     dangling.append(one)
                 else:
-                    mended += self.close(one, other.revision)
+                    mended += self.close(one.key.encode(), one.revision, following.revision)
         if mended:
-            found = f"{mended} versions did not hand over to the next"
-            self.note("the history", found, "made to end where the next begins")
-        self.mend_ends(dangling)
+            found = f"{mended} versions did not end where the next begins"
+            self.note("the history", found, "corrected from the next version", code="chains")
+        return dangling
 
-    def mend_ends(self, dangling: list[StoredVersion]) -> None:
-        """The last versions of keys that were superseded by what is not there, and is not forgotten either."""
+    def find_unended(self, dangling: list[StoredVersion]) -> Salvage:
+        """Of last versions that end where nothing begins, those whose end was never written."""
         last = self.backend.head().revision
-        lost = [one for one in dangling if one.revision < one.until <= last]
-        ends = self.fill_holes((one.key.encode(), one.until) for one in lost)
-        self.tell_lost(set(), sorted(ends), set())
-        for one in dangling:
-            if one in lost or not self.close(one, 0):
+        salvage = Salvage(subject="", damage="", in_place=True)
+        for one in list(dangling):
+            if one.revision < one.until <= last:
+                continue  # the version that superseded it is lost
+            dangling.remove(one)
+            if not self.close(one.key.encode(), one.revision, 0):
                 continue
-            subject, found = f"key {_shown(one.key.encode())}", "what superseded its last version was never written"
+            subject = f"key {_shown(one.key.encode())}"
+            found = f"its last version ends at revision {one.until}, which was never written"
             if one.value is None:
-                self.note(subject, found, "it is deleted still")
+                self.note(subject, found, "it is deleted still", code="chains")
             else:
-                self.gone[one.key.encode()] = 0
-                self.note(
-                    subject, found, f"since when it is gone is lost: until now it shows revision {one.revision}", False
-                )
+                done = f"when it was deleted is lost: until now it shows revision {one.revision}"
+                self.note(subject, found, done, False, "chains")
+                salvage.listed.add(one.key)
+        return salvage
 
-    def kept_of(self, key: bytes) -> list[StoredVersion]:
+    def kept_of(self, key: str) -> list[StoredVersion]:
         """All versions of a key."""
         found: list[StoredVersion] = []
-        while not found or found[-1].until:  # one that stands is the last
-            page = self.backend.versions_page(
-                (key.decode(), found[-1].revision if found else 0), MEMBERS_PER_SCRIPT, [key.decode()]
-            )
+        while not found or found[-1].until:  # a version without an end is the last
+            page = self.backend.versions_page((key, found[-1].revision if found else 0), MEMBERS_PER_SCRIPT, [key])
             if not page:
                 break
             found += page
         return found
 
-    def close(self, one: StoredVersion, until: int) -> int:
+    def close(self, key: bytes, revision: int, until: int) -> int:
+        """Correct the revision that superseded a version; 0 where the version is not in the history."""
         backend = self.backend
-        name = one.key.encode() + b"\0%016d" % one.revision
+        name = key + b"\0%016d" % revision
         packed = backend._with_retry(lambda client: client.hget(backend._keys[4], name))
         if packed is None:
             return 0
@@ -461,29 +477,9 @@ class _Recovery:
             self.note(backend._keys[8], f"the {what} {some} could not be read, or were missing",
                       "who did them and why is lost; what they wrote is there", False)  # fmt: skip
 
-    def fill_holes(self, lost: Iterable[tuple[bytes, int]]) -> dict[tuple[bytes, int], int]:
-        """In states that showed what is lost the key is absent. Of each that is: what superseded it, 0 if nothing."""
-        found = {}
-        for chunk in _chunks(sorted(lost, reverse=True)):
-            ends = self.backend._eval(mends.HOLE, *(word for pair in chunk for word in pair))
-            found.update({pair: int(end) for pair, end in zip(chunk, ends, strict=True) if end >= 0})
-        self.holes += [(key, revision, end) for (key, revision), end in found.items()]
-        return found
-
-    def tell_marks(self) -> None:
-        """Which checkpoints showed what is lost, as far as what is left tells."""
-        for key, revision in self.gone.items():
-            if not revision:  # written before all that is known of what was written, and after what is in the history
-                self.holes.append((key, max((one.until for one in self.kept_of(key)), default=0), 0))
-        for mark in self.backend.marks() if self.holes else ():
-            seen = {key for key, low, end in self.holes if low <= mark.revision and (not end or mark.revision < end)}
-            if seen:
-                found = f"it showed, as far as is known, {_some(map(_shown, sorted(seen)))}"
-                self.note(f"checkpoint {mark.name!r}", found, "lost there: no other copy of it exists", False)
-
-    def delete_gone(self) -> None:
-        """Say so in the log, where that does not take away what was saved meanwhile."""
-        for chunk in _chunks(sorted(key.decode() for key in self.gone), DELETES_PER_COMMIT):
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete keys that are lost by a commit, where that does not delete what was saved meanwhile."""
+        for chunk in _chunks(sorted(keys), DELETES_PER_COMMIT):
             while absent := sorted(set(chunk) - self.backend.read(chunk).keys()):
                 batch = CommitRequest(dict.fromkeys(absent, Write(None)), expected=dict.fromkeys(absent, 0),
                               reason="recover: deleted what is lost")  # fmt: skip

@@ -132,24 +132,39 @@ return out
 """
 
 HOLE = _COMMON + """
--- Where a version is lost, the key is absent. ARGV: keys, each with a revision, of which the higher come first. Returns
--- of each which revision superseded it: 0 where none did, -1 where the version is there.
-local out = {}
+-- Put a delete in the place of each version that is missing. ARGV: keys, each with a revision, the higher first.
 for i = 1, #ARGV, 2 do
   local key, r = ARGV[i], tonumber(ARGV[i + 1])
   local field = key .. '\\0' .. pad(r)
   local own = tonumber(string.match(call('HGET', live, key) or '', '^(%d+) ') or 0)
-  if own == r or call('HEXISTS', history, field) == 1 then
-    out[#out + 1] = -1
-  else
-    local later = call('ZRANGEBYLEX', hindex, '(' .. field, '(' .. key .. '\\0:', 'LIMIT', 0, 1)[1]
+  if own ~= r and call('HEXISTS', history, field) == 0 then
+    local later = nil
+    for _, member in ipairs(call('ZRANGEBYLEX', hindex, '(' .. field, '(' .. key .. '\\0:')) do
+      if call('HEXISTS', history, member) == 1 then later = member; break end
+    end
     local until_ = later and tonumber(string.sub(later, -16)) or (own > r and own) or 0
     local time = string.match(call('HGET', commits, int(r)) or '', '^(%d+) ') or '0'
     call('HSET', history, field, int(until_) .. ' ' .. time .. ' 0 D')
     call('ZADD', hindex, '0', field)
     call('ZREM', hexpiry, field)
-    out[#out + 1] = until_
   end
+end
+"""
+
+VERSIONS_OF = _COMMON + """
+-- What is held of some keys. ARGV: keys. Returns of each version its key, its revision, which revision superseded it,
+-- its time, and L for an entry, V or D for a past version.
+local out = {}
+local function add(key, r, until_, time, kind)
+  for _, word in ipairs({key, r, until_, time, kind}) do out[#out + 1] = word end
+end
+for _, key in ipairs(ARGV) do
+  for _, member in ipairs(call('ZRANGEBYLEX', hindex, '[' .. key .. '\\0', '(' .. key .. '\\0:')) do
+    local until_, time, kind = string.match(call('HGET', history, member) or '', '^(%d+) (%d+) %d+ (.)')
+    if until_ then add(key, string.sub(member, -16), until_, time, kind) end
+  end
+  local r, time = string.match(call('HGET', live, key) or '', '^(%d+) (%d+) ')
+  if r then add(key, r, '0', time, 'L') end
 end
 return out
 """

@@ -82,7 +82,7 @@ class SQLiteRecovery:
 
     def salvage(self) -> Salvage | None:
         """Read the sound rows, from the file itself or, if its schema is damaged, from a copy with a new schema."""
-        if not os.path.exists(self._path):
+        if self.kept or not os.path.exists(self._path):
             return None
         damage = self._find_damage()
         if not damage:
