@@ -283,14 +283,14 @@ def test_what_was_saved_again_meanwhile_is_not_deleted(
     url: str, state: StateManager, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.hdel(P + "live", "still", "a")
-    delete = redis_recovery.RedisRecovery.delete
+    delete = redis_recovery.RedisRecovery._delete
 
     def save_first(self: Any, keys: list[str]) -> None:
         with StateManager(url, "main") as other:
             other.save("still", "new")
         delete(self, keys)
 
-    monkeypatch.setattr(redis_recovery.RedisRecovery, "delete", save_first)
+    monkeypatch.setattr(redis_recovery.RedisRecovery, "_delete", save_first)
     assert not state.recover().ok
     assert state.load("still") == "new"
     assert "a" not in state.list_keys()
