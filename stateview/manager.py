@@ -871,8 +871,10 @@ class StateManager:
             Damaged: a person must decide, such as about an edited file that does not parse.
 
         """
+        from .maintenance.recovery import recover
+
         self.check_writable()
-        return self.backend.recover()
+        return recover(self.backend)
 
     def compact(self, floor: int | None = None, *, progress: ProgressText | None = None) -> int:
         """Drop versions that no checkpoint and no revision from `floor` on needs; free their space. O(history).

@@ -100,12 +100,17 @@ class PathChange(NamedTuple):
 
 
 class Problem(Struct, frozen=True):
-    """Describe damage that `recover()` found: the subject, the damage, the action taken, and whether it is repaired."""
+    """One finding of `recover()`: its subject, the damage, and the repair or the loss.
+
+    `mended` is false where something is lost, or a person must look. `code` names the kind of the finding for programs,
+    and stays the same when the words change.
+    """
 
     subject: str
     found: str
     done: str
     mended: bool = True
+    code: str = ""
 
 
 class RecoveryReport(Struct, frozen=True):

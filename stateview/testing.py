@@ -33,6 +33,7 @@ from .backends.protocol import (
     Write,
 )
 from .errors import Conflict, Damaged, HistoryPruned, ReadOnly
+from .maintenance.recovery import recover
 
 Open = Callable[..., Backend]
 
@@ -1173,12 +1174,12 @@ class BackendContract(ABC):
                 read()
 
     def test_recover_finds_nothing_wrong_with_what_is_right(self, backend: Backend) -> None:
-        assert backend.recover().ok
+        assert recover(backend).ok
         backend.commit(CommitRequest({key: Write(b"1", 60 * SECOND) for key in KEYS}))
         mark(backend, "m")
         delete(backend, KEYS[0])
         before = backend.head(), state(backend), backend.marks(), backend.versions("a")
-        report = backend.recover()
+        report = recover(backend)
         assert (report.ok, report.problems, report.revision) == (True, (), 2)
         assert before == (backend.head(), state(backend), backend.marks(), backend.versions("a"))
 
@@ -1201,7 +1202,7 @@ class BackendContract(ABC):
 
         with pytest.raises(KeyboardInterrupt):
             list(backend.diagnose(stop))
-        assert backend.recover().ok
+        assert recover(backend).ok
 
     def test_a_closed_backend_opens_again(self, backend: Backend) -> None:
         save(backend, "k", b"1")

@@ -102,7 +102,7 @@ def temporary_owner(name: str) -> tuple[bool, str]:
 
 
 def remove_stale_temporary_files(folder: str) -> list[str]:
-    """Remove the temporary files of processes that have ended, and return their names.
+    """Remove the temporary files and folders of processes that have ended, and return their names.
 
     Call it under the folder's lock.
     """
@@ -110,7 +110,13 @@ def remove_stale_temporary_files(folder: str) -> list[str]:
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         is_temporary, owner = temporary_owner(name)
         if is_temporary and not owner:
-            remove(os.path.join(folder, name))
+            path = os.path.join(folder, name)
+            if os.path.isdir(path):
+                import shutil  # imported here: only a killed recovery leaves a folder
+
+                shutil.rmtree(path)
+            else:
+                remove(path)
             removed.append(name)
     return removed
 

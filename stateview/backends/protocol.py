@@ -18,11 +18,12 @@ its `expires` is neither 0 nor above `time`. Keys are sorted in code point order
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from ..model import Commit, Finding, RecoveryReport
+from ..model import Commit, Finding, Problem
 
 SUMMARY_BYTES = 160
 MAX_EXPIRED_PER_COMMIT = 100  # expired entries that one commit deletes, so that no commit takes long because of them
@@ -310,6 +311,113 @@ class StagedImport(Protocol):
         """Release the destination. The staged data stays."""
 
 
+class Salvage(Struct, kw_only=True):
+    """Everything sound that a damaged namespace still holds. A backend fills it in and decides nothing.
+
+    `maintenance.recovery` decides by it which values, checkpoints and commits are lost.
+    """
+
+    subject: str
+    """The damaged file, as the report names it."""
+    damage: str
+    """What is wrong with it; "" where no file as a whole is damaged."""
+    head: Head = Head()
+    """Revision, time and count as the last sound commit has them; lineage "" and floor -1 where they are lost."""
+    versions: list[StoredVersion] = []
+    commits: list[Commit] = []
+    marks: list[CheckpointRecord] = []
+    written: set[tuple[str, int]] = set()
+    """Keys and revisions of which something says that they were written, whether or not the version is there."""
+    past: set[tuple[str, int]] = set()
+    """Those of `written` that were not live any more: only a delete has no later version of its key."""
+    listed: set[str] = set()
+    """Keys of which something says that they have a live value, and the value is missing."""
+    checkpoint_names: set[str] = set()
+    """Names of checkpoints of which something says that they exist."""
+    unread: set[str] = set()
+    """The parts that could not be read to their end: `entries`, `versions`, `touched`, `commits`, `marks`."""
+    losses: list[Problem] = []
+    """Losses that the backend alone can see."""
+    in_place: bool = False
+    """Whether `versions` are those of some keys only, which `rewrite` mends while others write; the floor stays."""
+
+
+class WholeState(Struct, frozen=True):
+    """All entries that a state shows, known apart from the versions: by a checkpoint's own file, or the live file.
+
+    `proven` tells whether a digest confirms that `checkpoint` is a checkpoint of these entries. Otherwise only the name
+    and the time of `checkpoint` are known.
+    """
+
+    entries: dict[str, Version]
+    checkpoint: CheckpointRecord
+    proven: bool
+
+
+class LogSalvage(Salvage, kw_only=True):
+    """The salvage of a namespace whose commits are the lines of a log, so that of a lost commit nothing is known.
+
+    `versions`, `commits` and `marks` are those of the sound lines; `head.revision` is that of the last of them.
+    """
+
+    gaps: list[tuple[int, int]] = []
+    """The revisions before and after unreadable commits; (-1, floor) for versions kept from before the floor."""
+    unread_end: int = 0
+    """How many unreadable lines follow the last sound one."""
+    end_missing: bool = False
+    """Whether the last sound commit is not the last one that was written."""
+    live_subject: str = ""
+    """The live file, as the report names it."""
+    checkpoints_lost: bool = False
+    """Whether an unreadable line may have made or deleted checkpoints."""
+    live: dict[str, Version] | None = None
+    """The live entries by the live file; None where that cannot be read."""
+    live_proof: Literal["", "digest", "next"] = ""
+    """A digest confirms that `live` is the state of `head.revision`, or (`next`) of the first unreadable commit."""
+    digests: frozenset[int] = frozenset()
+    """Revisions of whose live state a digest is known."""
+    confirms: Callable[[int, dict[str, Version]], bool] = lambda _revision, _entries: False
+    """Whether these entries have the digest that is known of a revision's live state."""
+    states: list[WholeState] = []
+    """The states that the checkpoints' files hold."""
+
+
+class Restored(Struct, frozen=True):
+    """What a namespace holds after a recovery, as it is to be stored."""
+
+    head: Head
+    versions: list[StoredVersion]
+    commits: list[Commit]
+    marks: list[CheckpointRecord]
+    missing: list[str] = []
+    """Keys whose live value is lost. If `Salvage.in_place`, `rewrite` deletes them by a commit."""
+
+
+class RecoverySession(Protocol):
+    """A namespace while it is recovered. No other process writes to files until the session ends."""
+
+    problems: list[Problem]
+    """What `repair` mended on its own."""
+    kept: list[str]
+    """The damaged originals that were kept, as paths or as names of keys."""
+
+    def repair(self) -> None:
+        """Mend what needs no decision about states: leftover files, derived data."""
+
+    def salvage(self) -> Salvage | None:
+        """Read everything that is sound; None where nothing is damaged.
+
+        Called again after each `rewrite`, until it returns None.
+
+        Raises:
+            Damaged: a person must decide, such as about a file of another program.
+
+        """
+
+    def rewrite(self, restored: Restored) -> None:
+        """Make the namespace what was decided, and keep the damaged original."""
+
+
 class Backend(Protocol):
     """One namespace of a store, safe for threads and across `fork()`. `stateview.backends.open_backend` makes one.
 
@@ -560,12 +668,8 @@ class Backend(Protocol):
     def namespaces(self) -> list[str]:
         """Return the names of all namespaces of this store, sorted."""
 
-    def recover(self) -> RecoveryReport:
-        """Check the namespace, repair it from the history where possible, and keep a copy of each damaged original.
-
-        Cost: O(all stored data).
-
-        """
+    def open_recovery(self) -> AbstractContextManager[RecoverySession]:
+        """Lock the namespace for a recovery: see `maintenance.recovery`. A namespace that is missing is not created."""
 
     def diagnose(self, progress: ProgressText) -> Iterator[Finding]:
         """Find what is wrong, or may go wrong, in the place where this backend stores the namespace. Changes nothing.

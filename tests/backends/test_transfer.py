@@ -31,6 +31,7 @@ from stateview.backends.protocol import (
     Write,
 )
 from stateview.errors import Conflict, Damaged
+from stateview.maintenance.recovery import recover
 from stateview.states.view import resolve
 from stateview.testing import KEYS, VALUES
 
@@ -318,7 +319,7 @@ def test_what_is_put_again_replaces_what_was_forgotten(store_url: str, opened: O
     receiver.put(dumped(source, 1000, keys), new, source.marks(), note={}, forget=keys)
     receiver.finish(head)
     assert look(target) == look(source)
-    assert target.recover().problems == ()
+    assert recover(target).problems == ()
 
 
 def test_what_the_source_forgets_meanwhile_can_be_forgotten(store_url: str, opened: Opened, source: Backend) -> None:
@@ -412,7 +413,7 @@ def test_over_a_namespace_that_is_kept(kind: str, store_url: str, opened: Opened
     for backend in (target, reader, opened(store_url, "main")):
         assert look(backend) == look(source)
         assert backend.get("mine") is None
-    assert target.recover().problems == ()
+    assert recover(target).problems == ()
     head = reader.commit(CommitRequest({"new": Write(b"1")}))
     assert head.revision == source.head().revision + 1
     assert target.namespaces() == ["main"]
@@ -568,7 +569,7 @@ def test_killed_before_every_step(
         again = opened(store, "main")
         assert look(again) == expected, step
         assert again.commit(CommitRequest({"more": Write(b"1")})).revision == source.head().revision + 1
-        assert again.recover().problems == (), step
+        assert recover(again).problems == (), step
         again.close()
     assert step > 5
     print(f"{kind}: {step} steps")

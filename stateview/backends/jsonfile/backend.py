@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from ...errors import BackendError, Damaged, ReadOnly, StateException
-from ...model import Commit, Finding, RecoveryReport, now
+from ...model import Commit, Finding, now
 from ..conflicts import check_preconditions, history_pruned_error
 from ..durable_files import (
     file_error,
@@ -44,6 +44,7 @@ from ..protocol import (
     KeySummary,
     ProgressCount,
     ProgressText,
+    RecoverySession,
     StagedImport,
     StateAt,
     StoredVersion,
@@ -770,14 +771,15 @@ class JSONBackend:
             self._live = self._history = None
         shutil.rmtree(moved)
 
-    def recover(self) -> RecoveryReport:
-        """See `Backend.recover`."""
-        from .recovery import recover
+    @contextmanager
+    def open_recovery(self) -> Iterator[RecoverySession]:
+        """See `Backend.open_recovery`."""
+        from .recovery import JSONRecovery
 
         with self._lock():
             self._live = self._history = None
             try:
-                return recover(self)
+                yield JSONRecovery(self)
             finally:
                 self._live = self._history = None
 

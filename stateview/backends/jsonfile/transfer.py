@@ -104,9 +104,9 @@ def finish_swap(folder: str) -> None:
 class JSONReceiver:
     """See `Receiver`. All that is put is in memory as well, as a JSON namespace is."""
 
-    def __init__(self, backend: JSONBackend) -> None:
+    def __init__(self, backend: JSONBackend, stage: str = STAGE) -> None:
         self._backend = backend
-        self._stage = StagingFolder(backend.folder, STAGE, backend.url)
+        self._stage = StagingFolder(backend.folder, stage, backend.url)
         self._versions: dict[str, list[Version]] = {}
         self._commits: dict[int, Commit] = {}
         self._marks: list[CheckpointRecord] = []
@@ -205,7 +205,12 @@ class JSONReceiver:
             )
         return self._reader
 
-    def _settle(self, head: Head) -> None:
+    def build(self, head: Head) -> str:
+        """Finish the files in the stage, with their whole log; return their folder."""
+        self._settle(head, prune_log=False)
+        return self._stage.folder
+
+    def _settle(self, head: Head, prune_log: bool = True) -> None:
         """Make the files of the namespace in the stage, durable."""
         if self._settled == head:
             return
@@ -214,7 +219,8 @@ class JSONReceiver:
         history = History(head.lineage)
         history.floor, history.revision = head.floor, head.revision
         history.versions, history.marks = self._versions, self._marks
-        history.commits = [self._commits[revision] for revision in sorted(self._commits) if revision > head.floor]
+        lowest = head.floor if prune_log else -1
+        history.commits = [self._commits[revision] for revision in sorted(self._commits) if revision > lowest]
         live = {key: versions[-1] for key, versions in self._versions.items() if versions[-1].value is not None}
         blocks: dict[str, bytes] = {}
         data = document.serialize(live, blocks)

@@ -11,6 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from hashlib import sha1
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ from redis.exceptions import (
 
 from ... import codec
 from ...errors import NOTHING_CHANGED, BackendError, CommitUnknown, Damaged, ReadOnly, StateException, run
-from ...model import Commit, Finding, RecoveryReport, check_checkpoint, check_key, now, to_datetime
+from ...model import Commit, Finding, check_checkpoint, check_key, now, to_datetime
 from ..conflicts import (
     base_conflict_error,
     check_base,
@@ -46,6 +47,7 @@ from ..protocol import (
     KeySummary,
     ProgressCount,
     ProgressText,
+    RecoverySession,
     StagedImport,
     StateAt,
     StoredVersion,
@@ -686,12 +688,13 @@ class RedisBackend:
             if not cursor:
                 return
 
-    def recover(self) -> RecoveryReport:
-        """See `Backend.recover`. What cannot be read is set aside, in the hash `damaged` of the namespace. O(keys)."""
-        from .recovery import recover
+    @contextmanager
+    def open_recovery(self) -> Iterator[RecoverySession]:
+        """See `Backend.open_recovery`. Others may write meanwhile: there is no lock."""
+        from .recovery import RedisRecovery
 
         self._check_writable()
-        return recover(self)
+        yield RedisRecovery(self)
 
     def diagnose(self, progress: ProgressText) -> Iterator[Finding]:
         """See `Backend.diagnose`."""

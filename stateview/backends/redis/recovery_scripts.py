@@ -1,12 +1,12 @@
-"""The scripts of `recover()` of a Redis namespace: each looks at what is there again, and mends it in one step."""
+"""The scripts of the recovery of a Redis namespace: each checks the data again, and repairs it in one step."""
 
 from __future__ import annotations
 
 from .scripts import _COMMON
 
 # fmt: off
-MEND = _COMMON + """
--- Make the index and the expiries say what the hash does. ARGV: 'live' or 'history', then names. Returns how many.
+REPAIR_INDEX = _COMMON + """
+-- Make the index and the expiries agree with the hash. ARGV: 'live' or 'history', names. Returns how many did not.
 local where, order, times = live, index, expiry
 if ARGV[1] == 'history' then where, order, times = history, hindex, hexpiry end
 local mended = 0
@@ -31,7 +31,7 @@ return mended
 """
 
 SET_ASIDE = _COMMON + """
--- ARGV: 'live' or 'history', a name, and what was found under it.
+-- Move a value to `damaged`, if it is unchanged. ARGV: 'live' or 'history', a name, the value.
 local where, order, times = live, index, expiry
 if ARGV[1] == 'history' then where, order, times = history, hindex, hexpiry end
 if call('HGET', where, ARGV[2]) ~= ARGV[3] then return call('HGET', damaged, ARGV[2]) == ARGV[3] and 1 or 0 end
@@ -41,7 +41,7 @@ return call('HDEL', where, ARGV[2])
 """
 
 STALE = _COMMON + """
--- Of some keys those whose entry is not newer than all of their history.
+-- Return those of some keys whose entry is older than a version in their history. ARGV: keys.
 local out = {}
 for _, key in ipairs(ARGV) do
   local r = tonumber(string.match(call('HGET', live, key) or '', '^(%d+) '))
@@ -51,9 +51,9 @@ end
 return out
 """
 
-SHORT = _COMMON + """
--- Which revisions say to have written more keys than is known. ARGV: revisions whose records can be read. Such a record
--- is set aside, and says from now on what is known. Returns them, each with how many keys are not known any more.
+UNNAMED_KEYS = _COMMON + """
+-- Find records of commits that count more keys than `touched` names. ARGV: revisions with readable records. Such a
+-- record is set aside, and its count corrected. Returns each such revision and how many of its keys are unknown.
 local out = {}
 for _, revision in ipairs(ARGV) do
   local packed = call('HGET', commits, revision)
@@ -73,8 +73,8 @@ return out
 """
 
 TOUCH = _COMMON + """
--- Note for keys and fields of the history which revision wrote them, where that is after the floor, or after the oldest
--- checkpoint. Returns how many.
+-- Add versions to `touched`, if they are newer than the floor or the oldest checkpoint. ARGV: 'live' or 'history', then
+-- keys or fields of the history. Returns how many were missing.
 local floor, added = tonumber(call('HGET', head, 'floor') or 0), 0
 floor = math.min(floor, tonumber(call('ZRANGE', marks, 0, 0, 'WITHSCORES')[2]) or floor)
 for i = 2, #ARGV do
@@ -91,7 +91,7 @@ return added
 """
 
 UNTOUCH = _COMMON + """
--- Forget what is said to be written above the floor, and is not there. Returns how many.
+-- Remove members of `touched` above the floor that have no version. ARGV: members. Returns how many.
 local floor, gone = tonumber(call('HGET', head, 'floor') or 0), 0
 for _, row in ipairs(ARGV) do
   local r, key = tonumber(string.sub(row, 1, 16)), string.sub(row, 17)
@@ -104,9 +104,9 @@ end
 return gone
 """
 
-FILL = _COMMON + """
--- Records for the revisions that have none, or one that cannot be read. ARGV: the start and the end of what is written,
--- between which comes how many keys it touched; then a revision and what is known to be wrong there, or nothing.
+FILL_RECORDS = _COMMON + """
+-- Write records for revisions without a readable one. ARGV: the start and the end of a record, between which its number
+-- of keys comes; then pairs of a revision and its unreadable record, which may be empty. Returns the revisions.
 local floor, last = tonumber(call('HGET', head, 'floor') or 0), tonumber(call('HGET', head, 'revision') or 0)
 local out = {}
 for i = 3, #ARGV, 2 do
@@ -131,31 +131,46 @@ end
 return out
 """
 
-HOLE = _COMMON + """
--- Where a version is lost, the key is absent. ARGV: keys, each with a revision, of which the higher come first. Returns
--- of each which revision superseded it: 0 where none did, -1 where the version is there.
-local out = {}
+PUT_DELETES = _COMMON + """
+-- Put a delete in the place of each missing version. ARGV: pairs of a key and a revision, the highest revision first.
 for i = 1, #ARGV, 2 do
   local key, r = ARGV[i], tonumber(ARGV[i + 1])
   local field = key .. '\\0' .. pad(r)
   local own = tonumber(string.match(call('HGET', live, key) or '', '^(%d+) ') or 0)
-  if own == r or call('HEXISTS', history, field) == 1 then
-    out[#out + 1] = -1
-  else
-    local later = call('ZRANGEBYLEX', hindex, '(' .. field, '(' .. key .. '\\0:', 'LIMIT', 0, 1)[1]
+  if own ~= r and call('HEXISTS', history, field) == 0 then
+    local later = nil
+    for _, member in ipairs(call('ZRANGEBYLEX', hindex, '(' .. field, '(' .. key .. '\\0:')) do
+      if call('HEXISTS', history, member) == 1 then later = member; break end
+    end
     local until_ = later and tonumber(string.sub(later, -16)) or (own > r and own) or 0
     local time = string.match(call('HGET', commits, int(r)) or '', '^(%d+) ') or '0'
     call('HSET', history, field, int(until_) .. ' ' .. time .. ' 0 D')
     call('ZADD', hindex, '0', field)
     call('ZREM', hexpiry, field)
-    out[#out + 1] = until_
   end
+end
+"""
+
+VERSIONS_OF = _COMMON + """
+-- Return all versions of some keys, without their values. ARGV: keys. Each version is five words: key, revision, the
+-- revision that superseded it, time, and L for an entry, V or D for a past version.
+local out = {}
+local function add(key, r, until_, time, kind)
+  for _, word in ipairs({key, r, until_, time, kind}) do out[#out + 1] = word end
+end
+for _, key in ipairs(ARGV) do
+  for _, member in ipairs(call('ZRANGEBYLEX', hindex, '[' .. key .. '\\0', '(' .. key .. '\\0:')) do
+    local until_, time, kind = string.match(call('HGET', history, member) or '', '^(%d+) (%d+) %d+ (.)')
+    if until_ then add(key, string.sub(member, -16), until_, time, kind) end
+  end
+  local r, time = string.match(call('HGET', live, key) or '', '^(%d+) (%d+) ')
+  if r then add(key, r, '0', time, 'L') end
 end
 return out
 """
 
-MARK = _COMMON + """
--- Put a checkpoint in its place, or remove it where that is -1. ARGV: its member, what is said of it, the place.
+PLACE_CHECKPOINT = _COMMON + """
+-- Correct the score of a checkpoint, or remove it if the score is -1. ARGV: its member, its record, the score.
 if (call('HGET', notes, ARGV[1]) or '') ~= ARGV[2] then return 0 end
 if ARGV[3] ~= '-1' then
   call('ZADD', marks, ARGV[3], ARGV[1])
@@ -166,8 +181,8 @@ end
 return 1
 """
 
-COUNT = _COMMON + """
--- Count the checkpoints of each name, and take the sequence on where it is behind. Returns whether anything was wrong.
+COUNT_CHECKPOINTS = _COMMON + """
+-- Count the checkpoints of each name, and raise the sequence if it is behind. Returns 1 if anything was wrong.
 local names, wrong, last = {}, 0, 0
 local all = call('HGETALL', notes)
 for i = 1, #all, 2 do
@@ -197,8 +212,8 @@ end
 return wrong
 """
 
-CLOSE = _COMMON + """
--- The revision that superseded a version. ARGV: a field of the history, what is there, what is to be there.
+SET_END = _COMMON + """
+-- Replace a version by one with another end, if it is unchanged. ARGV: a field of the history, old and new value.
 if call('HGET', history, ARGV[1]) ~= ARGV[2] then return 0 end
 call('HSET', history, ARGV[1], ARGV[3])
 return 1

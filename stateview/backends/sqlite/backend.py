@@ -12,11 +12,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ...errors import StateException
-from ...model import Finding, RecoveryReport
+from ...model import Finding
 from ..large_rows import LargeRowCache
-from ..protocol import ProgressCount, ProgressText, StagedImport
+from ..protocol import ProgressCount, ProgressText, RecoverySession, StagedImport
 from ..stored_values import PLAIN, StoredValues
 from . import page_checksums as pages
 from . import schema
@@ -93,12 +94,14 @@ class SQLiteBackend(Writer):
             return False
         return True
 
-    def recover(self) -> RecoveryReport:
-        from .recovery import recover
+    @contextmanager
+    def open_recovery(self) -> Iterator[RecoverySession]:
+        """Lock the namespace for a recovery. No thread opens a connection meanwhile."""
+        from .recovery import open_recovery
 
         self.close()
-        with self._mutex:
-            return recover(self, TRUST_SECONDS)
+        with self._mutex, open_recovery(self, TRUST_SECONDS) as session:
+            yield session
 
     def diagnose(self, say: ProgressText) -> Iterator[Finding]:
         from .doctor import diagnose

@@ -1,4 +1,4 @@
-"""`recover()` of a SQLite namespace: every row that is what was written goes into a new database."""
+"""The recovery of a SQLite namespace: read every sound row, and put a new database in place of the damaged one."""
 
 from __future__ import annotations
 
@@ -6,124 +6,132 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import apsw
 
 from ...errors import Damaged, ReadOnly
-from ...model import Problem, RecoveryReport, now
+from ...model import Commit, Problem, to_datetime
 from ..durable_files import backup_damaged_file, fsync_folder, remove, remove_stale_temporary_files, temporary
+from ..protocol import CheckpointRecord, Head, Restored, Salvage, StoredVersion
 from . import page_checksums as pages
 from . import schema
-from .row_checksums import KEY_COLUMN, TABLES, Row, checksum, first_corruption, read, row_checksum, until_checksum
+from .row_checksums import TABLES, Row, first_corruption, read
+from .transfer import SQLiteReceiver
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
 
 _DEFAULT_PAGE_BYTES = 4096
 _TOP = 1 << 62
-_SAVED = {
-    "entries": ("entry", "entries"), "versions": ("past version", "past versions"), "commits": ("commit", "commits"),
-    "marks": ("checkpoint", "checkpoints"),
-}  # fmt: skip
-_UNREADABLE = (apsw.Error, UnicodeDecodeError)  # the text of an error, too, may hold what is no UTF-8
+_UNREADABLE = (apsw.Error, UnicodeDecodeError)  # an error's own text may be invalid UTF-8
 
 
-def recover(backend: SQLiteBackend, trust: float) -> RecoveryReport:
-    """Check and mend. See `Backend.recover`. `trust` is for how long others believe that the file is the same."""
-    if not os.path.exists(backend.path):
-        return RecoveryReport(backend.namespace, 0, tuple(_without_database(backend)))
+@contextmanager
+def open_recovery(backend: SQLiteBackend, trust_seconds: float) -> Iterator[SQLiteRecovery]:
+    """See `Backend.open_recovery`.
+
+    Other processes rely on an open database file for up to `trust_seconds` after it was replaced.
+    """
+    session = SQLiteRecovery(backend, trust_seconds)
+    if not os.path.exists(backend.path):  # an unlocked look: the lock would create the folder
+        yield session
+        return
     if not os.access(backend.folder, os.W_OK):
-        hint = "Run it as who owns the folder: what is mended is written there, beside what is damaged"
+        hint = "Run it as the owner of the folder: the repaired database is written beside the damaged one"
         raise ReadOnly(f"{backend.folder}: this user may not write to it", hint)
     with backend._lock():
-        problems = [
-            Problem(name, "left over from a process that is gone", "removed")
-            for name in remove_stale_temporary_files(backend.folder)
-        ]
-        kept: tuple[str, ...] = ()
-        if found := _examine(backend):
-            backend.close()
-            kept = _Rebuild(backend, found, problems, trust).run()
-        return RecoveryReport(backend.namespace, backend.head().revision, tuple(problems), kept)
-
-
-def _without_database(backend: SQLiteBackend) -> Iterator[Problem]:
-    """Of a file that someone removed, or is moving, nothing can be mended, and its log is of use only beside it."""
-    if os.path.exists(backend.path + "-wal"):
-        place = os.path.relpath(backend.path, backend.root)
-        done = "nothing was changed: put the file back beside that one, or remove that one as well"
-        yield Problem(place, "it is missing, and its wal file is there", done, False)
-
-
-def _examine(backend: SQLiteBackend) -> str:
-    """What is wrong with the database as it is, or nothing."""
-    try:
-        with backend._connection() as db:
-            assert db is not None
-            if found := first_corruption(db, schema.tables()):
-                return found
-            # Two bytes of the header say whether a database may be written.
-            may = os.access(backend.path, os.W_OK) and os.access(backend.folder, os.W_OK)
-            return "its header says that it may not be written" if may and db.readonly("main") else ""
-    except Damaged as error:
-        return error.message
-
-
-class _Rebuild:
-    def __init__(self, backend: SQLiteBackend, found: str, problems: list[Problem], trust: float) -> None:
-        self.trust = trust
-        self.backend = backend
-        self.path = backend.path
-        self.found = found
-        self.problems = problems
-        self.good: dict[str, dict[Row, Row]] = {table: {} for table in TABLES}  # by what identifies a row
-        self.lost: list[str] = []
-        self.unread: set[str] = set()  # tables that could not be read to the end
-        self.named: set[str] = set()  # checkpoints, as an index lists them
-        self.kinds: dict[tuple[str, int], str] = {}  # of checkpoints, where they can be read
-
-    def run(self) -> tuple[str, ...]:
-        original = self.lock()
-        if original is not None and self.is_foreign(original):
-            original.close()
-            raise Damaged(f"{self.path}: {self.found}", "Move it away, or give another store")
-        name, copy = temporary(self.path), temporary(self.path)
         try:
-            if original is not None and self.has_tables(original):
-                self.copy(original)
-            else:
-                self.mend_schema(copy)
-                mended = pages.connect_trusting(copy)
-                self.copy(mended)
-                mended.close()
-            schema.create(name)
-            self.write(name)
-            kept = self.replace(name, original)
+            yield session
         finally:
-            if original is not None:
-                original.close()
-            for path in (name, copy):
-                for suffix in ("", "-wal", "-shm", "-journal"):
-                    remove(path + suffix)
-        place = os.path.relpath(self.path, self.backend.root)
-        held = any(self.good[table] for table in ("entries", "versions", "commits"))
-        saved = {names: len(self.good[table]) for table, names in _SAVED.items()}
-        counts = ", ".join(f"{count:,} {one if count == 1 else many}" for (one, many), count in saved.items())
-        done = f"built anew from the rows that are sound ({counts}); it is kept as {os.path.basename(kept[0])}"
-        if not held and (self.unread or os.path.getsize(kept[0]) == 0):
-            done = f"nothing in it could be read; it is kept as {os.path.basename(kept[0])}, and the namespace is empty"
-            self.lost.append("everything")
-        self.problems.append(Problem(place, self.found, done, not self.lost))
-        self.problems += [Problem(what, "not what was written", "lost: no other copy of it exists", False)
-                          for what in self.lost]  # fmt: skip
-        return kept
+            session.close()
 
-    def lock(self) -> apsw.Connection | None:
-        """The damaged database, kept from all writers until another is in its place; None where it cannot be opened."""
-        connection = pages.connect_trusting(self.path)
+
+class SQLiteRecovery:
+    """See `RecoverySession`."""
+
+    def __init__(self, backend: SQLiteBackend, trust_seconds: float) -> None:
+        self.problems: list[Problem] = []
+        self.kept: list[str] = []
+        self._backend = backend
+        self._path = backend.path
+        self._trust_seconds = trust_seconds
+        self._original: apsw.Connection | None = None
+        self._copy = temporary(backend.path)
+        self._rows: dict[str, dict[Row, Row]] = {table: {} for table in TABLES}  # sound rows, by their identity
+        self._kinds: dict[tuple[str, int], str] = {}
+        self._salvage = Salvage(subject=os.path.relpath(self._path, backend.root), damage="")
+
+    def close(self) -> None:
+        """Release the damaged database, and remove what was only needed to read it."""
+        if self._original is not None:
+            self._original.close()
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            remove(self._copy + suffix)
+
+    def repair(self) -> None:
+        """Remove leftover files; report a WAL file without its database, which only a person can bring back."""
+        if os.path.exists(self._path):
+            for name in remove_stale_temporary_files(self._backend.folder):
+                self.problems.append(Problem(name, "left over from a process that is gone", "removed", code="leftover"))
+        elif os.path.exists(self._path + "-wal"):
+            done = "nothing was changed: put the database file back beside the -wal file, or remove the -wal file too"
+            found = "it is missing, and its -wal file exists"
+            self.problems.append(Problem(self._salvage.subject, found, done, False, "no-database"))
+
+    def salvage(self) -> Salvage | None:
+        """Read the sound rows, from the file itself or, if its schema is damaged, from a copy with a new schema."""
+        if self.kept or not os.path.exists(self._path):
+            return None
+        damage = self._find_damage()
+        if not damage:
+            return None
+        self._backend.close()
+        self._salvage.damage = damage
+        self._original = self._lock()
+        if self._original is not None and self._is_foreign(self._original):
+            raise Damaged(f"{self._path}: {damage}", "Move it away, or give another store")
+        if self._original is not None and self._has_tables(self._original):
+            self._read_tables(self._original)
+        else:
+            self._replace_schema(self._copy)
+            database = pages.connect_trusting(self._copy)
+            self._read_tables(database)
+            database.close()
+        self._fill_salvage()
+        return self._salvage
+
+    def rewrite(self, restored: Restored) -> None:
+        """Write a new database, and rename it into place while the damaged one is locked."""
+        stage = SQLiteReceiver(self._backend, os.path.basename(temporary(self._path)))
         try:
-            connection.set_busy_timeout(int(self.backend.timeout * 1000))
+            stage.put(restored.versions, restored.commits, restored.marks, note={})
+            self._replace(stage.build(restored.head))
+        finally:
+            stage.drop()
+
+    # --- the damaged file --------------------------------------------------------------------------------------
+
+    def _find_damage(self) -> str:
+        """Describe what is wrong with the database; "" where it is sound."""
+        backend = self._backend
+        try:
+            with backend._connection() as db:
+                assert db is not None
+                if damage := first_corruption(db, schema.tables()):
+                    return damage
+                # Two bytes of the header say whether a database may be written
+                writable = os.access(backend.path, os.W_OK) and os.access(backend.folder, os.W_OK)
+                return "its header says that it may not be written" if writable and db.readonly("main") else ""
+        except Damaged as error:
+            return error.message
+
+    def _lock(self) -> apsw.Connection | None:
+        """Open the damaged database and lock it against writers; None where it cannot be opened."""
+        connection = pages.connect_trusting(self._path)
+        try:
+            connection.set_busy_timeout(int(self._backend.timeout * 1000))
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             connection.execute("BEGIN IMMEDIATE")
         except _UNREADABLE:
@@ -131,33 +139,33 @@ class _Rebuild:
             return None
         return connection
 
-    def is_foreign(self, db: apsw.Connection) -> bool:
-        """Whether it is a sound database of something else, which is not ours to replace."""
+    def _is_foreign(self, db: apsw.Connection) -> bool:
+        """Whether this is a sound database of another program, which must not be replaced."""
         try:
             names = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
             return bool(names) and not names & set(TABLES) and db.pragma("quick_check") == "ok"
         except _UNREADABLE:
             return False
 
-    def has_tables(self, db: apsw.Connection) -> bool:
-        """Whether the tables can be read where they lie."""
+    def _has_tables(self, db: apsw.Connection) -> bool:
+        """Whether the schema is sound, so that the tables can be read in place."""
         try:
-            if os.path.getsize(self.path) % _DEFAULT_PAGE_BYTES and db.pragma("page_size") == _DEFAULT_PAGE_BYTES:
-                return False  # SQLite takes what is missing of a page for zeros, and does not ask for its checksum
+            if os.path.getsize(self._path) % _DEFAULT_PAGE_BYTES and db.pragma("page_size") == _DEFAULT_PAGE_BYTES:
+                return False  # SQLite reads the missing bytes of a page as zeros, and does not verify its checksum
             return schema.tables() <= set(db.execute("SELECT name, sql FROM sqlite_schema"))
         except _UNREADABLE:
             return False
 
-    def mend_schema(self, copy: str) -> None:
-        """A copy of the database with the first page of a new one, which knows where the tables begin.
+    def _replace_schema(self, copy: str) -> None:
+        """Copy the database, and give the copy the first page of a new database, with the root pages of the tables.
 
-        It is filled up with zeros to where they begin: of a file that lacks one of these pages SQLite reads nothing.
+        The copy is padded with zeros up to the last root page: SQLite reads nothing from a file that lacks one.
         """
-        shutil.copyfile(self.path, copy)
-        if os.path.exists(self.path + "-wal"):
-            shutil.copyfile(self.path + "-wal", copy + "-wal")
-        roots = self.roots(copy)
-        new = temporary(self.path)
+        shutil.copyfile(self._path, copy)
+        if os.path.exists(self._path + "-wal"):
+            shutil.copyfile(self._path + "-wal", copy + "-wal")
+        roots = self._root_pages(copy)
+        new = temporary(self._path)
         try:
             schema.create(new)
             with open(new, "rb") as file:
@@ -165,10 +173,11 @@ class _Rebuild:
         finally:
             remove(new)
         with open(copy, "r+b") as file:
-            told = int.from_bytes(file.read(_DEFAULT_PAGE_BYTES)[28:32], "big")
-            there = -(-os.path.getsize(copy) // _DEFAULT_PAGE_BYTES)
-            count = max(there, int.from_bytes(first[28:32], "big"), *(root for root in roots.values() if root <= told))
-            first[28:32], first[32:40] = count.to_bytes(4, "big"), bytes(8)  # no free pages: none will be needed
+            stated = int.from_bytes(file.read(_DEFAULT_PAGE_BYTES)[28:32], "big")
+            present = -(-os.path.getsize(copy) // _DEFAULT_PAGE_BYTES)
+            needed = [root for root in roots.values() if root <= stated]
+            count = max(present, int.from_bytes(first[28:32], "big"), *needed)
+            first[28:32], first[32:40] = count.to_bytes(4, "big"), bytes(8)  # no free pages: the copy is only read
             first[92:96] = first[24:28]
             file.seek(0)
             file.write(first)
@@ -181,16 +190,16 @@ class _Rebuild:
                 if 1 < root <= count:
                     db.execute("UPDATE sqlite_schema SET rootpage = ? WHERE name = ?", (root, name))
         except _UNREADABLE:
-            pass  # a table that begins elsewhere is not found; what is read is checked row by row
+            pass  # a table with another root page is not found; every row that is read has its own checksum
         finally:
             db.close()
 
-    def roots(self, path: str) -> dict[str, int]:
-        """Where the damaged schema says that each table begins, as far as it can be read."""
+    def _root_pages(self, path: str) -> dict[str, int]:
+        """Read the root page of each table from the damaged schema, as far as it is readable."""
         out: dict[str, int] = {}
         db = apsw.Connection(path)
         try:
-            db.execute("PRAGMA writable_schema = ON")  # goes on past what is malformed
+            db.execute("PRAGMA writable_schema = ON")  # reads on after a malformed row
             for name, root in db.execute("SELECT CAST(name AS BLOB), rootpage FROM sqlite_schema"):
                 if isinstance(root, int) and root not in out.values():
                     out[name.decode(errors="replace")] = root
@@ -200,44 +209,44 @@ class _Rebuild:
             db.close()
         return out
 
-    def copy(self, db: apsw.Connection) -> None:
-        """Take all rows that are sound.
+    def _read_tables(self, db: apsw.Connection) -> None:
+        """Read all sound rows.
 
-        A table of which every page is what its checksum is of, is whole. Of another the pages are read as they are:
-        what is a row then, its own checksum says. The rows of `touched` have none, and what they tell can be done
-        without: of it only sound pages are read.
+        A table whose pages all have the right checksum is complete. Otherwise its pages are read unverified, and each
+        row is verified by its own checksum. The rows of `touched` have no checksum and can be derived from the
+        versions, so only its verified pages are read.
         """
         for table in TABLES:
             pages.verify(db, True)
-            whole = self.take(db, table)
+            complete = self._read_table(db, table)
             pages.verify(db, False)
-            if not whole:
-                self.unread.add(table)
+            if not complete:
+                self._salvage.unread.add(table)
                 if table != "touched":
-                    self.take(db, table)
-        if len(self.good["meta"]) != 1:  # more are rows of another table, whose page is in the place of this one
-            self.good["meta"] = {}
-            self.lost.append("1 row of the table meta")
-        last = max(self.good["commits"], default=(0,))
-        if "commits" not in self.unread and any(row[:1] > last for row in self.good["touched"]):
-            self.good["touched"] = {}  # another page is in the place of one of its own
-            self.unread.add("touched")
+                    self._read_table(db, table)
+        if len(self._rows["meta"]) != 1:  # two rows come from a page of another table in this place
+            self._rows["meta"] = {}
+            self._lose_rows(1, "meta")
+        last = max(self._rows["commits"], default=(0,))
+        if "commits" not in self._salvage.unread and any(row[:1] > last for row in self._rows["touched"]):
+            self._rows["touched"] = {}  # one of its pages was replaced by another page
+            self._salvage.unread.add("touched")
         pages.verify(db, True)
         try:
             named = [name for (name,) in db.execute("SELECT name FROM marks INDEXED BY sqlite_autoindex_marks_1")]
         except _UNREADABLE:
             return
         try:
-            self.kinds = schema.read_kinds(db)
+            self._kinds = schema.read_kinds(db)
         except _UNREADABLE:
-            pass  # a checkpoint without its kind is told by its name, as an older one is
+            pass  # the kind of a checkpoint without a stored kind follows from its name
         if all(isinstance(name, str) and "\0" not in name for name in named):
-            self.named = set(named)
-        if len(named) > len(self.good["marks"]):  # a page that says it holds fewer rows than it does
-            self.unread.add("marks")
+            self._salvage.checkpoint_names = set(named)
+        if len(named) > len(self._rows["marks"]):  # the header of a page counts too few rows
+            self._salvage.unread.add("marks")
 
-    def take(self, db: apsw.Connection, table: str) -> bool:
-        """Take the sound rows, forwards to where a table breaks off, and backwards to there; whether it does not."""
+    def _read_table(self, db: apsw.Connection, table: str) -> bool:
+        """Read the sound rows from the start and, if a page is unreadable, from the end; whether all could be read."""
         for direction in ("ASC", "DESC"):
             bad = 0
             try:
@@ -245,113 +254,57 @@ class _Rebuild:
                     if row is None:
                         bad += 1
                     else:
-                        self.good[table][_identity(table, row)] = row
+                        self._rows[table][_identity(table, row)] = row
             except _UNREADABLE:
                 continue
             if bad and table == "commits":
-                self.lost.append(f"{bad} row{'s' if bad > 1 else ''} of the table commits")
+                self._lose_rows(bad, table)
             elif bad:
-                self.unread.add(table)
+                self._salvage.unread.add(table)
             return True
         return False
 
-    def write(self, name: str) -> None:
-        good = self.good
-        commits, marks = good["commits"], good["marks"]
-        written: dict[tuple[int, str], int] = {(row[2], row[0]): 0 for row in good["entries"].values()}
-        written |= {(row[1], row[0]): row[2] for row in good["versions"].values()}
-        metas = list(good["meta"].values())
-        floor = metas[0][2] if metas else min((row[0] for row in commits.values()), default=1) - 1
-        lineage = metas[0][1] if metas else os.urandom(16).hex()
-        told = {(row[0], row[KEY_COLUMN]) for row in commits.values() if row[0] > floor and row[KEY_COLUMN]}
-        told |= set(good["touched"].values())
-        told |= {(row[2], row[0]) for row in good["versions"].values() if row[2] != _TOP}  # what superseded it
-        gone = {row for row in told if row[0] > floor and row not in written}
-        touched = told | written.keys()  # all, since of `touched` itself rows may be missing below the floor as well
-        turns: dict[str, list[int]] = {key: [] for _, key in gone}
-        for revision, key in sorted(touched):
-            if key in turns:
-                turns[key].append(revision)
-        live = {row[0] for row in good["entries"].values()}
-        missing = sorted(key for revision, key in gone if turns[key][-1] == revision)
-        for key in live & set(missing):  # it was written again since, as is told: what is there is not the last of it
-            _, value, revision, moment, expires, sum_ = good["entries"].pop((key,))
-            until = next(turn for turn in turns[key] if turn > revision)
-            row = key, revision, until, value, moment, expires, sum_ + until_checksum(until)
-            good["versions"][_identity("versions", row)] = row
-        live -= set(missing)
-        if "marks" in self.unread:
-            self.lost += [f"checkpoint {mark!r}" for mark in sorted(self.named - {row[1] for row in marks.values()})]
-            self.lost += [] if self.named else ["checkpoints, whose names are not known"]
-        self.lost += [f"the value of key {key[:60]!r}" for key in missing]
-        self.lost += [f"the value of key {key[:60]!r} of revision {revision}"
-                      for revision, key in sorted(gone) if turns[key][-1] != revision]  # fmt: skip
-        for _, mark, revision, *_ in marks.values():
-            seen = {key: [turn for turn in turns[key] if turn <= revision] for key in turns}
-            holes = sorted(key for key, before in seen.items() if before and (before[-1], key) in gone)
-            if holes:
-                names = ", ".join(repr(key[:60]) for key in holes[:10])
-                self.lost.append(f"in checkpoint {mark!r} the value of {names}")
-        top = max([floor, *(row[0] for row in touched), *(key[0] for key in commits)], default=0)
-        last = commits[max(commits)] if commits else None
-        if last is not None and last[0] == top and not 0 <= last[2] - len(live) <= len(missing):
-            self.lost.append(f"{abs(last[2] - len(live))} entries, whose keys are not known")
-        elif "entries" in self.unread and (last is None or last[0] != top or "commits" in self.unread):
-            self.lost.append("perhaps entries, whose keys are not known")
-        if "versions" in self.unread and self.unread & {"touched", "commits"}:
-            self.lost.append("perhaps past versions, whose keys are not known")
-        elif "versions" in self.unread:  # `touched` does not tell all that was written before the floor
-            self.lost += [f"perhaps values in checkpoint {mark[1]!r} (revision {mark[2]}), whose keys are not known"
-                          for mark in marks.values() if mark[2] < floor]  # fmt: skip
-        if silent := top - floor - sum(floor < turn for (turn,) in commits):
-            first = next(turn for turn in range(floor + 1, top + 1) if (turn,) not in commits)
-            self.lost.append(f"the log of {silent} commit{'s' if silent > 1 else ''}, from {first} on")
-        revision, moment = top + 1, now()
-        if self.lost:
-            floor = revision  # states in which something is missing are read only where a checkpoint names them
-        said = (revision, moment, len(live), "recovered", "", len(missing), "", 0, 0, 0)
-        touched |= {(revision, key) for key in missing}
-        self.fill(name, (lineage, floor), said, missing, sorted(touched))
+    def _lose_rows(self, count: int, table: str) -> None:
+        rows = f"{count} row{'s' if count > 1 else ''} of the table {table}"
+        found, done = "not what was written", "lost: no other copy exists"
+        self._salvage.losses.append(Problem(rows, found, done, False, "lost-rows"))
 
-    def fill(self, name: str, meta: Row, said: Row, missing: list[str], touched: list[Row]) -> None:
-        """Put what could be read into a new database, with a commit, `said`, that deletes what is missing."""
-        revision, moment = said[:2]
-        fresh = pages.connect(name)
-        try:
-            with fresh:
-                fresh.execute("DELETE FROM meta; INSERT INTO meta VALUES (1, ?, ?)", meta)
-                for table in ("entries", "versions", "commits", "marks"):
-                    rows = list(self.good[table].values())
-                    if rows:
-                        places = ",".join("?" * len(rows[0]))
-                        fresh.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({places})", rows)
-                for _, mark, at, *_ in self.good["marks"].values():
-                    schema.put_kind(fresh, mark, at, self.kinds.get((mark, at), ""))
-                for key in missing:
-                    sum_ = checksum(key, None, revision, moment, 0) + until_checksum(_TOP)
-                    fresh.execute(
-                        "INSERT INTO versions VALUES (?, ?, ?, NULL, ?, 0, ?)", (key, revision, _TOP, moment, sum_)
-                    )
-                fresh.executemany("INSERT OR IGNORE INTO touched VALUES (?, ?)", touched)
-                fresh.execute(schema.NEW_COMMIT, (*said, row_checksum(*said)))
-            fresh.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        finally:
-            fresh.close()
+    def _fill_salvage(self) -> None:
+        """Put the rows into the salvage."""
+        rows, salvage = self._rows, self._salvage
+        _, lineage, floor = next(iter(rows["meta"].values()), (1, "", -1))
+        salvage.head = Head(0, 0, -1, floor, lineage)
+        commits = rows["commits"]
+        if commits:
+            revision, moment, count, *_ = commits[max(commits)]
+            salvage.head = Head(revision, moment, count, floor, lineage)
+        for row in commits.values():
+            revision, moment, _, reason, author, keys, key, *undo, _ = row
+            salvage.commits.append(Commit(revision, to_datetime(moment), reason, author, keys, *undo))
+            if key and revision > floor:
+                salvage.written.add((key, revision))
+        for key, value, revision, moment, expires, _ in rows["entries"].values():
+            salvage.versions.append(StoredVersion(key, value.encode(), revision, moment, expires))
+        for key, revision, until, value, moment, expires, _ in rows["versions"].values():
+            data = None if value is None else value.encode()
+            salvage.versions.append(StoredVersion(key, data, revision, moment, expires, 0 if until == _TOP else until))
+        salvage.written |= {(key, revision) for revision, key in rows["touched"].values()}
+        for _, name, revision, moment, note, _ in rows["marks"].values():
+            salvage.marks.append(CheckpointRecord(name, revision, moment, note, self._kinds.get((name, revision), "")))
+        if os.path.getsize(self._path) == 0:
+            salvage.unread.update(TABLES)
 
-    def replace(self, name: str, original: apsw.Connection | None) -> tuple[str, ...]:
-        kept = [backup_damaged_file(self.path)]
-        if original is None:  # no one could write; what is left of a log belongs to the damaged file
-            for suffix in ("-wal", "-shm"):
-                if os.path.exists(self.path + suffix):
-                    kept.append(backup_damaged_file(self.path + suffix))
-                    remove(self.path + suffix)
-        else:  # its log is empty
-            for suffix in ("-wal", "-shm"):
-                remove(self.path + suffix)
-        os.rename(name, self.path)
-        fsync_folder(self.backend.folder)
-        time.sleep(self.trust)  # before it lets go of the lock: who commits after this looks at the file again
-        return tuple(kept)
+    def _replace(self, new: str) -> None:
+        """Keep the damaged file, and put another in its place. The damaged file's log is of no use to the new one."""
+        self.kept.append(backup_damaged_file(self._path))
+        for suffix in ("-wal", "-shm"):
+            path = self._path + suffix
+            if self._original is None and os.path.exists(path):  # else the log was written back, and is empty
+                self.kept.append(backup_damaged_file(path))
+            remove(path)
+        os.rename(new, self._path)
+        fsync_folder(self._backend.folder)
+        time.sleep(self._trust_seconds)  # before the lock is released: later commits look at the file again
 
 
 def _identity(table: str, row: Row) -> Row:

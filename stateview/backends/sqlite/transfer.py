@@ -83,9 +83,9 @@ def _rows(
 class SQLiteReceiver:
     """The `StagedImport` of SQLite."""
 
-    def __init__(self, backend: SQLiteBackend) -> None:
+    def __init__(self, backend: SQLiteBackend, stage: str = STAGE) -> None:
         self._backend = backend
-        self._stage = StagingFolder(backend.folder, STAGE, backend.url)
+        self._stage = StagingFolder(backend.folder, stage, backend.url)
         self._path = self._stage.path("state.db")
         self._settled: Head | None = None
         self._reader: SQLiteBackend | None = None
@@ -202,7 +202,13 @@ class SQLiteReceiver:
             self._reader = SQLiteBackend(self._stage.parent, STAGE, timeout=timeout, values=values)
         return self._reader
 
-    def _settle(self, head: Head) -> None:
+    def build(self, head: Head) -> str:
+        """Finish the database in the stage, with its whole log, and close it; return its path."""
+        self._settle(head, prune_log=False)
+        self._seal()
+        return self._path
+
+    def _settle(self, head: Head, prune_log: bool = True) -> None:
         """Write what follows from all puts: the head, and the keys that each revision touched."""
         if self._settled == head:
             return
@@ -210,7 +216,8 @@ class SQLiteReceiver:
         with self._backend._errors():
             with _transaction(db):
                 db.execute("UPDATE meta SET lineage = ?, floor = ?", (head.lineage, head.floor))
-                db.execute("DELETE FROM commits WHERE revision <= ? AND revision < ?", (head.floor, head.revision))
+                if prune_log:
+                    db.execute("DELETE FROM commits WHERE revision <= ? AND revision < ?", (head.floor, head.revision))
                 if head.revision:
                     self._count(db, head)
                 oldest = db.execute("SELECT min(revision) FROM marks").get

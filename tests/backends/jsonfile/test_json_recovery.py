@@ -119,7 +119,7 @@ def test_lines_doubled_or_swapped_cost_nothing(rounds: Store, change: Callable[[
 def test_a_bad_line_costs_its_revision_and_what_may_show_it(rounds: Store, how: str) -> None:
     rounds.damage(lambda lines: lines[:6] + ([flip(lines[6])] if how == "flipped" else []) + lines[7:])
     report = rounds.recover()
-    assert "revision 6 lay in what is not sound: lost: what was written" in lost(report)
+    assert "commit of revision 6 is unreadable: lost: what was written" in lost(report)
     assert "from revision 16 on" in lost(report)  # when the key that it may have written was written again
     assert rounds.readable() == set(range(16, 61))
     with rounds.open() as state:
@@ -134,7 +134,7 @@ def test_a_bad_line_costs_its_revision_and_what_may_show_it(rounds: Store, how: 
 def test_a_lost_commit_that_is_still_live_costs_only_its_reason(rounds: Store) -> None:
     rounds.damage(lambda lines: lines[:57] + lines[58:])
     report = rounds.recover()
-    assert "revision 57 lay in what is not sound: lost: its time, reason and author" in lost(report)
+    assert "commit of revision 57 is unreadable: lost: its time, reason and author" in lost(report)
     assert rounds.readable() == set(range(61))
     with rounds.open() as state:
         (commit,) = [commit for commit in state.log(100) if commit not in rounds.log]
@@ -144,14 +144,14 @@ def test_a_lost_commit_that_is_still_live_costs_only_its_reason(rounds: Store) -
 def test_the_last_line_costs_no_state_where_state_json_is_what_it_led_to(rounds: Store) -> None:
     rounds.damage(lambda lines: [*lines[:-1], flip(lines[-1], len(lines[-1]) - 8)])
     report = rounds.recover()
-    assert "revision 60 lay in what is not sound: lost: its time, reason and author" in lost(report)
+    assert "commit of revision 60 is unreadable: lost: its time, reason and author" in lost(report)
     assert rounds.readable() == set(range(61))
 
 
 def test_the_last_line_missing_costs_the_past_states_but_no_log(rounds: Store) -> None:
     rounds.damage(lambda lines: lines[:-1])
     report = rounds.recover()
-    assert "revision 60 lay in what is not sound: lost: what was written" in lost(report)
+    assert "commit of revision 60 is unreadable: lost: what was written" in lost(report)
     assert "'k9'" in lost(report)
     with rounds.open() as state:
         assert {one.key: one.value for one in state.at("live").entries()} == rounds.right[60]

@@ -101,15 +101,15 @@ def drop_version(c: Any) -> None:
 LOSSES: dict[str, tuple[Callable[[Any], Any], list[str], list[str]]] = {
     "an entry": (lambda c: c.hdel(P + "live", "still"), ["'still'", "checkpoint 'one'", "checkpoint 'two'"], ["index"]),
     "an entry that expires": (lambda c: c.hdel(P + "live", "b"), ["'b'", "checkpoint 'two'"], ["index", "expiry"]),
-    "all entries": (lambda c: c.delete(P + "live"), ["'a', 'b', 'still'", "checkpoint 'two'"], ["index", "expiry"]),
-    "entries, and their lists": (lambda c: c.delete(*parts("live", "index", "expiry")), ["'still' at revision 4"], []),
-    "an entry, listed nowhere": (drop_key, ["'still' at revision 4", "checkpoint 'one'"], []),
+    "all entries": (lambda c: c.delete(P + "live"), ["key 'a'", "'b'", "'still'", "'two'"], ["index", "expiry"]),
+    "entries, and their lists": (lambda c: c.delete(*parts("live", "index", "expiry")), ["'still': revision 4"], []),
+    "an entry, listed nowhere": (drop_key, ["'still': revision 4", "checkpoint 'one'"], []),
     "entries that nothing tells when": (lambda c: c.delete(P + "live", P + "touched"), ["'still'", "'two'"], ["index"]),
-    "the first version": (lambda c: c.hdel(P + "history", field("a", 1)), ["'a' at revision 1", "'one'"], []),
-    "a version": (lambda c: c.hdel(P + "history", field("a", 5)), ["'a' at revision 5", "checkpoint 'two'"], []),
-    "a version, not listed": (drop_version, ["'a' at revision 5", "checkpoint 'two'"], []),
-    "the history": (lambda c: c.delete(P + "history"), ["'a' at revision 5", "'gone' at revision 3", "'one'"], []),
-    "the history and its index": (lambda c: c.delete(P + "history", P + "hindex"), ["'a' at revision 1", "'one'"], []),
+    "the first version": (lambda c: c.hdel(P + "history", field("a", 1)), ["'a' of revision 1", "'one'"], []),
+    "a version": (lambda c: c.hdel(P + "history", field("a", 5)), ["'a' of revision 5", "checkpoint 'two'"], []),
+    "a version, not listed": (drop_version, ["'a' of revision 5", "checkpoint 'two'"], []),
+    "the history": (lambda c: c.delete(P + "history"), ["'a' of revision 5", "'gone' of revision 3", "'one'"], []),
+    "the history and its index": (lambda c: c.delete(P + "history", P + "hindex"), ["'a' of revision 1", "'one'"], []),
     "the live state's type": (lambda c: c.set(P + "live", "x"), ["'still'", "checkpoint 'two'"], ["live", "index"]),
     "all but the log": (lambda c: c.delete(*parts("head", "live", "index", "expiry")), ["'still'"], []),
 }  # fmt: skip
@@ -211,7 +211,7 @@ def test_of_many_that_are_lost_some_are_named_and_the_rest_counted(url: str, cli
         state.checkpoint("c")
         client.delete(P + "live")
         report = state.recover()
-        assert "2,500 keys are listed" in lost(report)
+        assert "the values of 2,500 keys" in lost(report)
         assert "'k0009', and 2,490 more" in lost(report)
         assert len(lost(report)) < 1000
         assert client.zcard(report.kept[0]) == 2500
@@ -283,14 +283,14 @@ def test_what_was_saved_again_meanwhile_is_not_deleted(
     url: str, state: StateManager, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.hdel(P + "live", "still", "a")
-    tell = redis_recovery._Recovery.tell_marks
+    delete = redis_recovery.RedisRecovery._delete
 
-    def save_first(self: Any) -> None:
-        tell(self)
+    def save_first(self: Any, keys: list[str]) -> None:
         with StateManager(url, "main") as other:
             other.save("still", "new")
+        delete(self, keys)
 
-    monkeypatch.setattr(redis_recovery._Recovery, "tell_marks", save_first)
+    monkeypatch.setattr(redis_recovery.RedisRecovery, "_delete", save_first)
     assert not state.recover().ok
     assert state.load("still") == "new"
     assert "a" not in state.list_keys()

@@ -1,0 +1,49 @@
+"""`recover()`: decide what a damaged namespace lost, have the rest stored again, and report both.
+
+A backend reads what is sound (`RecoverySession.salvage`) and stores the result (`RecoverySession.rewrite`). The
+decisions are made here, by `lost_versions` where single values are missing, and by `lost_commits` where commits are
+unreadable. Both follow the same rules:
+
+- The namespace goes on after the highest revision that anything names, so no revision number is used twice.
+- No value is guessed. A lost value is absent in every state that showed it.
+- The floor rises above every incomplete state. An incomplete state is readable only through a checkpoint, and the
+  report names each checkpoint that shows less than it did.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..backends.protocol import Backend, LogSalvage, Salvage
+from ..model import Problem, RecoveryReport
+from .lost_commits import LostCommits
+from .lost_versions import LostVersions
+
+
+def recover(backend: Backend) -> RecoveryReport:
+    """Check a namespace, repair it, and report what was repaired and what is lost.
+
+    Every damaged original is kept. A sound namespace is not written to. O(all that is stored).
+
+    Raises:
+        Damaged: a person must decide, such as about a file of another program.
+
+    """
+    with backend.open_recovery() as session:
+        session.repair()
+        problems: list[Problem] = []
+        while (salvage := session.salvage()) is not None:
+            decision = LostCommits(salvage) if isinstance(salvage, LogSalvage) else LostVersions(salvage)
+            session.rewrite(decision.restored())
+            problems += [_summary(salvage, decision, session.kept)] if salvage.damage else []
+            problems += decision.problems
+        problems = [*session.problems, *problems]
+        return RecoveryReport(backend.namespace, backend.head().revision, tuple(problems), tuple(session.kept))
+
+
+def _summary(salvage: Salvage, decision: LostVersions | LostCommits, kept: list[str]) -> Problem:
+    """Summarize the recovery: the damage, how much was sound, and where the damaged original is kept."""
+    name = os.path.basename(salvage.subject)
+    originals = [os.path.basename(path) for path in kept if os.path.basename(path).startswith(name)]
+    where = f"; the damaged original is kept as {originals[0]}" if originals else ""
+    return Problem(salvage.subject, salvage.damage, decision.summary() + where, decision.is_whole(), "damaged")
