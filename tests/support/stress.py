@@ -1,15 +1,18 @@
 """Which tests the default run leaves out: they are marked `stress`, and `.ci/run` runs them after it.
 
-A family of cases keeps its first cases of each kind of store in the default run. A family that kills processes again
-and again, or cuts a file at every byte, is left out whole or but for a case. Every behaviour stays in the default run.
+A test whose length is a parameter marks the long cases itself, with `stressed`, `first` or `only`. Any other family of
+cases is listed in `CASES`, and keeps its first cases of each kind of store in the default run. Every behaviour stays in
+the default run.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pytest
+from hypothesis import settings
 
 SECOND_SERVER = "redis-8.2"  # the default run needs one Redis server
 KINDS = ("json", "sqlite", "redis")
@@ -69,8 +72,34 @@ ROTATED = (
 )
 
 
+def stressed(*values: Any) -> list[Any]:
+    """Cases of `parametrize` that the default run leaves out; a tuple is of as many arguments."""
+    return [
+        pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.stress) for value in values
+    ]
+
+
+def first(values: Iterable[Any], number: int = 1) -> list[Any]:
+    """Cases of `parametrize`: the default run takes so many, and leaves out the rest."""
+    every = list(values)
+    return [*every[:number], *stressed(*every[number:])]
+
+
+def only(values: Iterable[Any], *chosen: Any) -> list[Any]:
+    """Cases of `parametrize`: the default run takes those that are chosen, and leaves out the rest."""
+    every = list(values)
+    assert all(one in every for one in chosen), "a case that is chosen is not among the cases"
+    return [case for value in every for case in ([value] if value in chosen else stressed(value))]
+
+
+def examples(number: int) -> int:
+    """The `max_examples` of a test of slow steps: so many under the profile `stress`, a tenth of them by default."""
+    return max(number * settings().max_examples // 600, 2)
+
+
 def mark(items: Sequence[pytest.Item]) -> None:
     """Mark the cases that the default run leaves out."""
+    themselves = {_family(item) for item in items if item.get_closest_marker("stress")}
     kinds: dict[str, list[str]] = {}
     for item in items:
         if (kind := _kind(item)) and SECOND_SERVER not in item.name and kind not in kinds.setdefault(_family(item), []):
@@ -79,8 +108,10 @@ def mark(items: Sequence[pytest.Item]) -> None:
     for item in items:
         family, kind, name = _family(item), _kind(item), item.name.partition("[")[0]
         seen[family, kind] += 1
-        left_out = SECOND_SERVER in item.name or seen[family, kind] > CASES.get(name, len(items))
-        if family.startswith(ROTATED) and name not in CASES and (of := kinds.get(family)):
+        left_out = SECOND_SERVER in item.name
+        if family not in themselves:
+            left_out = left_out or seen[family, kind] > CASES.get(name, len(items))
+        if family.startswith(ROTATED) and family not in themselves and name not in CASES and (of := kinds.get(family)):
             left_out = left_out or kind not in ("", of[len(family) % len(of)])
         if left_out:
             item.add_marker(pytest.mark.stress)
