@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -110,15 +111,22 @@ def look(backend: Backend) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def undated(ref: str) -> str:
+    """A ref without the second that the name of a safety checkpoint holds."""
+    return re.sub(r"_\d{8}_\d{6}[^@]*", "", ref)
+
+
 def behaviour(state: StateManager) -> dict[str, Any]:
     """All that does not depend on when it was written."""
     backend = state.backend
     states = points(backend)
     return {
         "head": (backend.head().revision, backend.head().count, backend.head().floor),
-        "marks": [(mark.name, mark.revision, mark.note) for mark in backend.marks()],
+        "marks": [(undated(mark.name), mark.revision, mark.note) for mark in backend.marks()],
         "commits": [(one.revision, one.position, one.forward, one.behind) for one in state.log(1000)],
-        "states": {ref: [(v.key, v.value, v.revision) for v in backend.scan(at=at)] for ref, at in states.items()},
+        "states": {
+            undated(ref): [(v.key, v.value, v.revision) for v in backend.scan(at=at)] for ref, at in states.items()
+        },
         "live": [(v.key, v.value, v.revision) for v in backend.scan()],
     }
 
