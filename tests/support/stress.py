@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-SECOND_SERVER = "redis-8.2"  # the default run needs one Redis server
 KINDS = ("json", "sqlite", "redis")
 CASES: dict[str, int] = {  # of a test's function: how many cases of each kind of store stay in the default run
     # Kill loops
@@ -77,18 +76,19 @@ def examples(number: int) -> int:
     return max(number * settings().max_examples // 600, 2)
 
 
-def mark(items: Sequence[pytest.Item]) -> None:
-    """Mark the cases that the default run leaves out."""
+def mark(items: Sequence[pytest.Item], servers: Sequence[str]) -> None:
+    """Mark the cases that the default run leaves out, among them those on a Redis server other than the first."""
+    second = servers[1:]
     themselves = {_family(item) for item in items if item.get_closest_marker("stress")}
     kinds: dict[str, list[str]] = {}
     for item in items:
-        if (kind := _kind(item)) and SECOND_SERVER not in item.name and kind not in kinds.setdefault(_family(item), []):
+        if (kind := _kind(item)) and not _names(item, second) and kind not in kinds.setdefault(_family(item), []):
             kinds[_family(item)].append(kind)
     seen: Counter[tuple[str, str]] = Counter()
     for item in items:
         family, kind, name = _family(item), _kind(item), item.name.partition("[")[0]
         seen[family, kind] += 1
-        left_out = SECOND_SERVER in item.name
+        left_out = _names(item, second)
         if family not in themselves:
             left_out = left_out or seen[family, kind] > CASES.get(name, len(items))
         if family.startswith(ROTATED) and family not in themselves and name not in CASES and (of := kinds.get(family)):
@@ -99,6 +99,10 @@ def mark(items: Sequence[pytest.Item]) -> None:
 
 def _family(item: pytest.Item) -> str:
     return item.nodeid.partition("[")[0]
+
+
+def _names(item: pytest.Item, servers: Sequence[str]) -> bool:
+    return any(server in item.name for server in servers)
 
 
 def _kind(item: pytest.Item) -> str:
