@@ -33,7 +33,7 @@ settings.load_profile("default")
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the stress tests, and begin with the longest, which would run alone at the end."""
-    stress.mark(items)
+    stress.mark(items, list(REDIS))
     items.sort(key=lambda item: item.path.stem != "test_stateful")
 
 

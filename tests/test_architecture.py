@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import stress
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ["textual", "prompt_toolkit", "rich", "redis", "tomlkit", "click", "apsw", "sqlite3", "asyncio", "ssl", "http"]
@@ -59,3 +60,8 @@ def test_imports_point_down():
     done = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "kept" in done.stdout
+
+
+def test_the_table_of_stress_tests_names_tests_that_there_are():
+    texts = [path.read_text() for folder in ("tests", "stateview") for path in (ROOT / folder).rglob("*.py")]
+    assert [name for name in stress.CASES if not any(f"def {name}(" in text for text in texts)] == []

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from stress import first, stressed
 
 from stateview import BackendError, Damaged, KeyNotFound, ReadOnly, RefNotFound, StateManager
 from stateview.codec import canonical
@@ -194,10 +195,10 @@ def test_leftovers_of_a_process_that_is_gone(tmp_path, kind):
 
 # --- JSON files ---------------------------------------------------------------------------------------------------
 
-PARTS = range(4)
+PARTS = range(12)
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", first(PARTS))
 @pytest.mark.parametrize("name", ["state.json", "history.jsonl"])
 def test_json_cut_off_at_every_byte(json_store, name, part):
     data = json_store.files[json_store.path(name)][0]
@@ -207,11 +208,12 @@ def test_json_cut_off_at_every_byte(json_store, name, part):
         json_store.check(name, data[:cut], gone=gone)
 
 
+@pytest.mark.parametrize("flips", [40, *stressed(250)])
 @pytest.mark.parametrize("name", ["state.json", "history.jsonl"])
-def test_json_bits_flipped(json_store, name):
+def test_json_bits_flipped(json_store, name, flips):
     data = json_store.files[json_store.path(name)][0]
     chance = random.Random(name)
-    for _ in range(250):
+    for _ in range(flips):
         report = json_store.check(name, flipped(data, chance.randrange(len(data)), chance.randrange(8)), rot=True)
         assert len(report.problems) > 0
 
@@ -342,12 +344,12 @@ def test_json_older_data_whose_values_speak_of_revisions_is_adopted(tmp_path):
 DB = "state.db"
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", first(PARTS))
 def test_sqlite_bits_flipped(sqlite_store, alone, part):
     data = sqlite_store.files[sqlite_store.path(DB)][0]
     chance = random.Random(part)
     used = [place for place, byte in enumerate(data) if byte or chance.random() < 0.01]
-    for place in chance.sample(used, 200):
+    for place in chance.sample(used, 67):
         damaged = flipped(data, place, chance.randrange(8))
         sqlite_store.damage(DB, damaged)
         try:

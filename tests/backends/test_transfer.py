@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import redis
 from conftest import REDIS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stress import stressed
 
 from stateview import StateException, StateManager
 from stateview.backends import open_backend
@@ -38,7 +40,6 @@ from stateview.testing import KEYS, VALUES
 KINDS = ("json", "sqlite", next(iter(REDIS), "redis"))
 PAIRS = [(source, target) for source in KINDS for target in KINDS]
 BRIEF = 0.02  # seconds to live: gone before anything is compared
-EXAMPLES = 10
 
 Opened = Callable[[str, str], Backend]
 
@@ -111,15 +112,22 @@ def look(backend: Backend) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def undated(ref: str) -> str:
+    """A ref without the second that the name of a safety checkpoint holds."""
+    return re.sub(r"_\d{8}_\d{6}[^@]*", "", ref)
+
+
 def behaviour(state: StateManager) -> dict[str, Any]:
     """All that does not depend on when it was written."""
     backend = state.backend
     states = points(backend)
     return {
         "head": (backend.head().revision, backend.head().count, backend.head().floor),
-        "marks": [(mark.name, mark.revision, mark.note) for mark in backend.marks()],
+        "marks": [(undated(mark.name), mark.revision, mark.note) for mark in backend.marks()],
         "commits": [(one.revision, one.position, one.forward, one.behind) for one in state.log(1000)],
-        "states": {ref: [(v.key, v.value, v.revision) for v in backend.scan(at=at)] for ref, at in states.items()},
+        "states": {
+            undated(ref): [(v.key, v.value, v.revision) for v in backend.scan(at=at)] for ref, at in states.items()
+        },
         "live": [(v.key, v.value, v.revision) for v in backend.scan()],
     }
 
@@ -167,14 +175,14 @@ def act(state: StateManager, how: str, *given: Any) -> str:
     return "done"
 
 
+@pytest.mark.parametrize("rounds", [2, *stressed(10)])
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_a_copy_is_what_its_source_is_and_goes_on_as_it(
-    source: str, target: str, new_store: Callable[[str], str]
+    source: str, target: str, rounds: int, new_store: Callable[[str], str]
 ) -> None:
     stores, numbers = (new_store(source), new_store(target)), count()
 
-    @settings(max_examples=EXAMPLES, deadline=None, derandomize="CI" in os.environ, database=None,
-              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @settings(max_examples=rounds, database=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(ACTS, min_size=1, max_size=20), st.lists(ACTS, max_size=8), st.integers(1, 5))
     def check(acts: list[tuple[Any, ...]], more: list[tuple[Any, ...]], limit: int) -> None:
         number = next(numbers)
@@ -427,7 +435,6 @@ def test_over_a_namespace_that_is_kept(kind: str, store_url: str, opened: Opened
 
 # --- killed at any instant ----------------------------------------------------------------------------------------
 
-KILLS = 12
 TEST_PATHS = ":".join(str(Path(__file__).parents[1] / name) for name in ("", "support", "backends"))
 COPY = """
 import sys
@@ -452,9 +459,10 @@ def going_on(source: Backend, target: Backend, over: bool = False) -> None:
     receiver.finish(head, over)
 
 
+@pytest.mark.parametrize("kills", [2, *stressed(12)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_at_any_instant_and_gone_on_with(
-    kind: str, new_store: Callable[[str], str], tmp_path: Path, opened: Opened
+    kind: str, kills: int, new_store: Callable[[str], str], tmp_path: Path, opened: Opened
 ) -> None:
     place = f"sqlite:{tmp_path / 'source'}"
     source = opened(place, "source")
@@ -473,7 +481,7 @@ def test_killed_at_any_instant_and_gone_on_with(
     length = time.monotonic() - started
     assert look(opened(whole, "main")) == expected
     before_end = 0
-    for number in range(KILLS):
+    for number in range(kills):
         store = new_store(kind)
         for attempt in range(2):
             child = subprocess.Popen(
@@ -484,7 +492,7 @@ def test_killed_at_any_instant_and_gone_on_with(
                 ],
                 stderr=subprocess.DEVNULL,
             )
-            time.sleep(length * (0.4 + 0.6 * (number + attempt / 2) / KILLS))
+            time.sleep(length * (0.2 + 0.8 * (number + attempt / 2) / kills))
             child.send_signal(signal.SIGKILL)
             child.wait()
             target = opened(store, "main")
@@ -529,10 +537,11 @@ def dying(step: int, source: str, target: str, over: bool) -> bool:
         os._exit(1)
 
 
+@pytest.mark.parametrize("every", [4, *stressed(1)])
 @pytest.mark.parametrize("over", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_before_every_step(
-    kind: str, over: bool, new_store: Callable[[str], str], tmp_path: Path, opened: Opened
+    kind: str, over: bool, every: int, new_store: Callable[[str], str], tmp_path: Path, opened: Opened
 ) -> None:
     place = f"sqlite:{tmp_path / 'source'}"
     source = opened(place, "source")
@@ -545,7 +554,7 @@ def test_killed_before_every_step(
     expected, former = look(source), None
     finished, step = False, 0
     while not finished:
-        step += 1
+        step += every
         store = new_store(kind)
         if over:
             first = opened(store, "main")

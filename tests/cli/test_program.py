@@ -17,6 +17,7 @@ from typing import Any
 
 import jsonpatch
 import pytest
+from stress import stressed
 from terminal import Terminal
 
 from stateview import StateManager
@@ -213,14 +214,14 @@ def test_a_reader_that_has_enough_ends_it_quietly(state: StateManager) -> None:
 @pytest.mark.parametrize(
     ("typed", "seconds"),
     [
-        ("90", 90),
         ("1.5", 1.5),
-        ("90s", 90),
-        ("15m", 900),
+        pytest.param("90", 90, marks=pytest.mark.stress),
+        pytest.param("90s", 90, marks=pytest.mark.stress),
+        pytest.param("15m", 900, marks=pytest.mark.stress),
         ("15min", 900),
-        ("2h", 7200),
-        ("7d", 604_800),
-        ("2w", 1_209_600),
+        pytest.param("2h", 7200, marks=pytest.mark.stress),
+        pytest.param("7d", 604_800, marks=pytest.mark.stress),
+        pytest.param("2w", 1_209_600, marks=pytest.mark.stress),
     ],
 )
 def test_a_length_of_time_is_typed_in_one_way_everywhere(state: StateManager, typed: str, seconds: float) -> None:
@@ -543,12 +544,15 @@ def test_output_is_utf8_in_any_locale(state: StateManager) -> None:
     assert out("load", "ü→", LC_ALL="C", PYTHONIOENCODING="ascii") == '"ä"\n'
 
 
-def test_version_and_help() -> None:
+@pytest.mark.parametrize("every", [9, *stressed(1)])
+def test_version_and_help(every: int) -> None:
     assert re.fullmatch(r"stateview \d+\.\d+\.\d+\n", out("--version"))
     listed = out("help")
-    for command in COMMANDS:
+    for number, command in enumerate(COMMANDS):
         if not command.hidden:
             assert command.help in listed
+            if number % every:
+                continue
             text = out("help", command.name)
             assert text == out(command.name, "--help")
             assert all(example in text for example in command.examples)

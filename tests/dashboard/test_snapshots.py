@@ -29,6 +29,10 @@ CLOCKS = (
     "stateview.dashboard.widgets.timeline.now",
     "stateview.dashboard.widgets.key_list.now",
 )
+FADING = (  # for how long what was just touched is marked
+    "stateview.dashboard.widgets.key_list.TOUCHED_SECONDS",
+    "stateview.dashboard.widgets.json_view.MARKED_SECONDS",
+)
 
 
 @pytest.fixture
@@ -42,6 +46,8 @@ def store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
     for name in (*CLOCKS, "stateview.backends.sqlite.reader.now"):
         monkeypatch.setattr(name, lambda: moment)
+    for name in FADING:
+        monkeypatch.setattr(name, 0.1)
     with StateManager("sqlite:state", "orders", author="agent-7") as state:
         state.save("job", {"user": "dev", "limits": {"tokens": 200_000, "errors": 3}, "files": ["a.csv", "b.csv"]})
         later()
@@ -127,8 +133,8 @@ def test_a_screen_looks_as_it_did(store: str, flow, size: tuple[int, int]) -> No
             await flow(pilot)
             for field in app.screen.query(Input):
                 field.cursor_blink = False
-            for _ in range(8):
-                await pilot.pause(2.5)  # marks of what was just touched are gone, on a machine with time for it
+            for _ in range(40):
+                await pilot.pause(0.5 if expected else 2.5)  # until marks of what was just touched are gone
                 taken = plain(app.export_screenshot(title="stateview"))
                 if expected in ("", taken):
                     return

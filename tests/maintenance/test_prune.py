@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -20,6 +19,7 @@ import redis
 from conftest import REDIS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stress import examples, stressed
 from terminal import Terminal
 
 from stateview import Conflict, HistoryPruned, InvalidName, ReadOnly, RefNotFound, StateManager
@@ -283,9 +283,9 @@ prune = st.tuples(
 acts = st.lists(st.one_of(write, mark, write, prune, unmark), min_size=8, max_size=40)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), derandomize="CI" in os.environ)
+@settings(max_examples=examples(100), suppress_health_check=list(HealthCheck))
 @given(acts=acts)
-def test_what_stays_reads_as_before_whatever_was_pruned(store_url: str, acts: list[Any]) -> None:
+def test_prune_keeps_remaining_states_readable(store_url: str, acts: list[Any]) -> None:
     state = StateManager(store_url, f"n{random.randrange(1 << 60)}")
     number = 0
     for how, *given_ in acts:
@@ -531,11 +531,12 @@ print("done", flush=True)
 """
 
 
-def test_killed_at_any_point_what_stays_reads_as_before(store_url: str, folder: Path) -> None:
+@pytest.mark.parametrize("rounds", [3, *stressed(8)])
+def test_prune_killed_at_any_point_keeps_remaining_states(store_url: str, rounds: int, folder: Path) -> None:
     chance = random.Random(7)
     took = 0.1
     killed = 0
-    for round_ in range(8):
+    for round_ in range(rounds):
         namespace = f"n{round_}"
         with StateManager(store_url, namespace) as state:
             for number in range(5):
@@ -567,7 +568,7 @@ def test_killed_at_any_point_what_stays_reads_as_before(store_url: str, folder: 
             assert {one.revision for one in iter_superseded(state.backend)} == {4}
             assert state.save("more", 1) == 6
             assert state.recover().problems == ()
-    assert killed >= 3
+    assert killed >= rounds // 3
 
 
 # --- safety checkpoints --------------------------------------------------------------------------------------------

@@ -1,55 +1,37 @@
 """Which tests the default run leaves out: they are marked `stress`, and `.ci/run` runs them after it.
 
-A family of cases keeps its first cases of each kind of store in the default run. A family that kills processes again
-and again, or cuts a file at every byte, is left out whole or but for a case. Every behaviour stays in the default run.
+A test whose length is a parameter marks the long cases itself, with `stressed`, `first` or `only`. Any other family of
+cases is listed in `CASES`, and keeps its first cases of each kind of store in the default run. Every behaviour stays in
+the default run.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pytest
+from hypothesis import settings
 
-SECOND_SERVER = "redis-8.2"  # the default run needs one Redis server
 KINDS = ("json", "sqlite", "redis")
 CASES: dict[str, int] = {  # of a test's function: how many cases of each kind of store stay in the default run
     # Kill loops
-    "test_killed_and_run_again_until_it_is_done": 0,
-    "test_killed_at_any_instant_and_gone_on_with": 0,
-    "test_killed_before_every_step": 1,
-    "test_killed_at_any_point_what_stays_reads_as_before": 0,
-    "test_kill_in_saves": 0,
-    "test_kill_in_checkpoints": 0,
-    "test_kill_in_restores": 0,
     "test_an_import_that_was_killed_leaves_nothing_and_can_be_done_again": 1,
     # Files that are damaged in every way
-    "test_a_flipped_bit_is_never_a_wrong_answer": 1,
-    "test_a_file_cut_off_anywhere_is_never_a_wrong_answer": 0,
-    "test_json_cut_off_at_every_byte": 1,
-    "test_json_bits_flipped": 1,
-    "test_sqlite_bits_flipped": 1,
     "test_sqlite_a_bit_of_the_header": 4,
     "test_each_single_thing_that_is_missing_is_mended_or_named": 1,
-    "test_a_small_database_cut_off_at_every_byte_is_an_error": 1,
     # Random steps and seeds
     "test_forgetting_keeps_what_checkpoints_see": 1,
     # Writers that race
-    "test_what_is_written_meanwhile_comes_along": 1,
-    "test_meddling_at_any_step": 3,
     "test_many_writers_leave_the_list_whole": 1,
-    "test_scan_gives_keys_more_than_once_and_each_is_taken_once": 0,
-    "test_round_trips_give_the_same_bytes": 0,
     # Waits for clocks
-    "test_a_length_of_time_is_typed_in_one_way_everywhere": 3,
-    "test_an_import_that_changes_only_when_keys_expire_says_so": 0,
     "test_a_program_that_does_not_end_is_killed": 1,
     # Large data
     "test_a_value_of_many_megabytes_is_compared_aside_and_given_up_when_one_goes_on": 0,
     "test_a_hundred_thousand_changes_come_in_while_one_looks_and_can_be_stopped": 0,
     "test_a_hundred_thousand_keys_are_walked_and_few_are_held": 0,
     "test_of_a_string_of_50_megabytes_the_start_is_shown": 0,
-    "test_memory_is_bounded_by_pages_not_by_the_namespace": 0,
     "test_a_paste_of_ten_thousand_lines": 1,
     # Screens: each theme, size and kind of store
     "test_every_theme_shows_all_our_screens": 2,
@@ -69,18 +51,47 @@ ROTATED = (
 )
 
 
-def mark(items: Sequence[pytest.Item]) -> None:
-    """Mark the cases that the default run leaves out."""
+def stressed(*values: Any) -> list[Any]:
+    """Cases of `parametrize` that the default run leaves out; a tuple is of as many arguments."""
+    return [
+        pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.stress) for value in values
+    ]
+
+
+def first(values: Iterable[Any], number: int = 1) -> list[Any]:
+    """Cases of `parametrize`: the default run takes so many, and leaves out the rest."""
+    every = list(values)
+    return [*every[:number], *stressed(*every[number:])]
+
+
+def only(values: Iterable[Any], *chosen: Any) -> list[Any]:
+    """Cases of `parametrize`: the default run takes those that are chosen, and leaves out the rest."""
+    every = list(values)
+    assert all(one in every for one in chosen), "a case that is chosen is not among the cases"
+    return [case for value in every for case in ([value] if value in chosen else stressed(value))]
+
+
+def examples(number: int) -> int:
+    """The `max_examples` of a test of slow steps: so many under the profile `stress`, a tenth of them by default."""
+    return max(number * settings().max_examples // 600, 2)
+
+
+def mark(items: Sequence[pytest.Item], servers: Sequence[str]) -> None:
+    """Mark the cases that the default run leaves out, among them those on a Redis server other than the first."""
+    second = servers[1:]
+    themselves = {_family(item) for item in items if item.get_closest_marker("stress")}
     kinds: dict[str, list[str]] = {}
     for item in items:
-        if (kind := _kind(item)) and SECOND_SERVER not in item.name and kind not in kinds.setdefault(_family(item), []):
+        if (kind := _kind(item)) and not _names(item, second) and kind not in kinds.setdefault(_family(item), []):
             kinds[_family(item)].append(kind)
     seen: Counter[tuple[str, str]] = Counter()
     for item in items:
         family, kind, name = _family(item), _kind(item), item.name.partition("[")[0]
         seen[family, kind] += 1
-        left_out = SECOND_SERVER in item.name or seen[family, kind] > CASES.get(name, len(items))
-        if family.startswith(ROTATED) and name not in CASES and (of := kinds.get(family)):
+        left_out = _names(item, second)
+        if family not in themselves:
+            left_out = left_out or seen[family, kind] > CASES.get(name, len(items))
+        if family.startswith(ROTATED) and family not in themselves and name not in CASES and (of := kinds.get(family)):
             left_out = left_out or kind not in ("", of[len(family) % len(of)])
         if left_out:
             item.add_marker(pytest.mark.stress)
@@ -88,6 +99,10 @@ def mark(items: Sequence[pytest.Item]) -> None:
 
 def _family(item: pytest.Item) -> str:
     return item.nodeid.partition("[")[0]
+
+
+def _names(item: pytest.Item, servers: Sequence[str]) -> bool:
+    return any(server in item.name for server in servers)
 
 
 def _kind(item: pytest.Item) -> str:

@@ -26,6 +26,7 @@ import redis
 from conftest import REDIS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stress import only, stressed
 from terminal import Terminal
 from test_transfer import ACTS, act, look, many
 
@@ -130,11 +131,13 @@ def test_an_export_holds_all_and_makes_the_same_namespace(
         assert other.save("more", 1) == state.revision + 1
 
 
-def test_round_trips_over_all_backends_give_equal_bytes(new_store: Callable[[str], str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("rounds", [3, *stressed(20)])
+def test_round_trips_over_all_backends_give_equal_bytes(
+    new_store: Callable[[str], str], tmp_path: Path, rounds: int
+) -> None:
     stores, numbers = [new_store(kind) for kind in (*KINDS, "json")], count()
 
-    @settings(max_examples=20, deadline=None, derandomize="CI" in os.environ, database=None,
-              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @settings(max_examples=rounds, database=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(ACTS, min_size=1, max_size=25))
     def check(acts: list[tuple[Any, ...]]) -> None:
         name = f"n{next(numbers)}"
@@ -1007,16 +1010,17 @@ def test_what_is_no_json_string_is_named_and_taken_or_left_out_when_asked(state:
         state.import_from(server.place, skip=True, how="merge")
 
 
-def test_scan_gives_keys_more_than_once_and_each_is_taken_once(state: StateManager, server: Any) -> None:
-    server.mset({f"k{number}": str(number) for number in range(20_000)})
+@pytest.mark.parametrize("keys", [4000, *stressed(20_000)])
+def test_scan_gives_keys_more_than_once_and_each_is_taken_once(state: StateManager, server: Any, keys: int) -> None:
+    server.mset({f"k{number}": str(number) for number in range(keys)})
     ended = threading.Event()
 
     def grow() -> None:  # a table that grows and shrinks makes SCAN begin parts anew
         while not ended.is_set():
             with redis.Redis.from_url(server.place) as client, client.pipeline(transaction=False) as pipe:
-                for number in range(20_000):
+                for number in range(keys):
                     pipe.set(f"other{number}", "x")
-                pipe.delete(*(f"other{number}" for number in range(20_000)))
+                pipe.delete(*(f"other{number}" for number in range(keys)))
                 pipe.execute()
 
     thread = threading.Thread(target=grow)
@@ -1026,7 +1030,7 @@ def test_scan_gives_keys_more_than_once_and_each_is_taken_once(state: StateManag
     finally:
         ended.set()
         thread.join()
-    assert live(state) == {f"k{number}": number for number in range(20_000)}
+    assert live(state) == {f"k{number}": number for number in range(keys)}
     assert state.recover().problems == ()
 
 
@@ -1111,12 +1115,15 @@ def start(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.parametrize("waits", [[0], *stressed([0, 0, 1.5])])
 @pytest.mark.parametrize("kind", ["json", "sqlite"])
-def test_an_import_that_is_interrupted_says_what_it_has_done(kind: str, folder: Path, make: Make) -> None:
+def test_an_import_that_is_interrupted_says_what_it_has_done(
+    kind: str, waits: list[float], folder: Path, make: Make
+) -> None:
     state = make(f"{kind}:store")
     state.save("a", 1)
     (folder / "x.json").write_text(json.dumps({f"k{number}": "x" * 50 for number in range(5000)}))
-    for wait in (0, 0, 1.5):  # of the diff, the pipe takes but the beginning
+    for wait in waits:  # of the diff, the pipe takes but the beginning
         before = state.revision
         process = start("import", "x.json", "--replace", "-s", state.url, "-n", "main")
         deadline = time.monotonic() + 20
@@ -1157,7 +1164,10 @@ def in_bash(line: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("stream", [">&-", "2>&-", "2>/dev/full", "2> >(true)", ">&- 2>&-", "<&- >&- 2>&-"])
+STREAMS = [">&-", "2>&-", "2>/dev/full", "2> >(true)", ">&- 2>&-", "<&- >&- 2>&-"]
+
+
+@pytest.mark.parametrize("stream", only(STREAMS, ">&-", "2>/dev/full"))
 def test_a_stream_that_is_closed_or_full_changes_nothing(stream: str, folder: Path) -> None:
     run("save", "a", "1")
     (folder / "x.json").write_text('{"b": 2}')
@@ -1211,27 +1221,34 @@ def test_at_a_terminal_the_diff_is_shown_and_asked_about(folder: Path) -> None:
         terminal.kill()
 
 
-def test_an_import_that_changes_only_when_keys_expire_says_so(folder: Path) -> None:
+FORMATS = [
+    (how, more) for how in ("--merge", "--replace") for more in ((), ("--format", "json"), ("--format", "jsonl"))
+]
+
+
+@pytest.mark.parametrize("formats", [FORMATS[1::3], *stressed(FORMATS)], ids=len)
+def test_an_import_that_changes_only_when_keys_expire_says_so(
+    folder: Path, formats: list[tuple[str, tuple[str, ...]]]
+) -> None:
     run("save", "a", "1")
     run("save", "b", "1")
     run("export", "x.jsonl")
     sentence = "no value differs, only the expiry of 2 keys"
-    for how in ("--merge", "--replace"):
-        for more in ((), ("--format", "json"), ("--format", "jsonl")):
-            run("save", "a", "1", "--ttl", "1000")
-            run("save", "b", "1", "--ttl", "1000")
-            words = ["import", "x.jsonl", how, "--force", *more]
-            before = run("log")[0]
-            printed, said = run(*words, "--dry-run")
-            assert sentence in said
-            assert "live" not in said
-            assert printed == ("[]\n" if "json" in more else "")
-            assert run("log")[0] == before
-            printed, said = run(*words)
-            assert f"imported: {sentence}" in said
-            assert "takes it back" in said
-            assert run("log")[0] != before
-            assert sentence not in run(*words)[1]
+    for how, more in formats:
+        run("save", "a", "1", "--ttl", "1000")
+        run("save", "b", "1", "--ttl", "1000")
+        words = ["import", "x.jsonl", how, "--force", *more]
+        before = run("log")[0]
+        printed, said = run(*words, "--dry-run")
+        assert sentence in said
+        assert "live" not in said
+        assert printed == ("[]\n" if "json" in more else "")
+        assert run("log")[0] == before
+        printed, said = run(*words)
+        assert f"imported: {sentence}" in said
+        assert "takes it back" in said
+        assert run("log")[0] != before
+        assert sentence not in run(*words)[1]
     run("save", "a", "1", "--ttl", "1000")
     terminal = Terminal("import", "x.jsonl", "--replace", "--force")
     try:
@@ -1245,6 +1262,7 @@ def test_an_import_that_changes_only_when_keys_expire_says_so(folder: Path) -> N
 # --- size -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.stress
 def test_memory_is_bounded_by_pages_not_by_the_namespace(tmp_path: Path) -> None:
     store = f"sqlite:{tmp_path / 'store'}"
     with StateManager(store, "main") as state:

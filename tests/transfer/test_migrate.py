@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import redis_servers
 from conftest import REDIS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stress import only, stressed
 from terminal import Terminal
 from test_transfer import BRIEF, KINDS, Opened, act, dumped, look, opened
 
@@ -40,6 +41,9 @@ PAIRS = [(one, other) for one in KINDS for other in KINDS if one != other]
 MIGRATE = [sys.executable, "-m", "stateview", "migrate"]
 KILLS = int(os.environ.get("STATEVIEW_TEST_KILLS", "3"))
 EXAMPLES = int(os.environ.get("STATEVIEW_TEST_EXAMPLES", "12"))
+ONCE = only(
+    PAIRS, ("json", "sqlite"), ("sqlite", KINDS[2]), (KINDS[2], "json")
+)  # each kind read once, and written once
 
 Stores = Callable[[str], str]
 
@@ -113,12 +117,12 @@ def test_all_that_can_be_seen_is_the_same(source: str, target: str, new_store: S
         assert other.revision == report.revision + 1
 
 
-def test_round_trips_give_the_same_bytes(new_store: Stores) -> None:
+@pytest.mark.parametrize("rounds", [2, *stressed(EXAMPLES)])
+def test_round_trips_give_the_same_bytes(new_store: Stores, rounds: int) -> None:
     stores = [new_store(kind) for kind in KINDS]
     numbers = count()
 
-    @settings(max_examples=EXAMPLES, deadline=None, derandomize="CI" in os.environ, database=None,
-              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @settings(max_examples=rounds, database=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def check(data: st.DataObject) -> None:
         name = f"n{next(numbers)}"
@@ -178,7 +182,7 @@ def test_all_namespaces(new_store: Stores, here: Path) -> None:
 # --- others write meanwhile -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("source", "target"), PAIRS)
+@pytest.mark.parametrize(("source", "target"), ONCE)
 def test_what_is_written_meanwhile_comes_along(
     source: str, target: str, new_store: Stores, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,9 +251,11 @@ class Meddling:
         return getattr(self._backend, name)
 
 
-@pytest.mark.parametrize("target", KINDS)
-@pytest.mark.parametrize("when", [("dump", 2), ("dump", 6), ("commits", 1), ("commits", 3), ("marks", 2), ("marks", 3)])
-@pytest.mark.parametrize("what", ["write", "forget", "delete all", "unmark"])
+WHEN = [("dump", 2), ("dump", 6), ("commits", 1), ("commits", 3), ("marks", 2), ("marks", 3)]
+MEDDLING = list(product(["write", "forget", "delete all", "unmark"], WHEN, KINDS))
+
+
+@pytest.mark.parametrize(("what", "when", "target"), only(MEDDLING, *MEDDLING[::4]))
 def test_meddling_at_any_step(
     what: str, when: tuple[str, int], target: str, new_store: Stores, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,13 +345,16 @@ def large(store: str, keys: int = 3000) -> None:
 
 
 @pytest.mark.timeout(300 + 10 * KILLS)
-@pytest.mark.parametrize(("source", "target"), PAIRS)
-def test_killed_and_run_again_until_it_is_done(source: str, target: str, new_store: Stores, opened: Opened) -> None:
+@pytest.mark.parametrize("kills", [1, *stressed(KILLS)])
+@pytest.mark.parametrize(("source", "target"), ONCE)
+def test_killed_and_run_again_until_it_is_done(
+    source: str, target: str, kills: int, new_store: Stores, opened: Opened
+) -> None:
     origin = new_store(source)
     large(origin)
     code = """
 import sys, stateview.cli.program as program, stateview.transfer.verify as verify
-verify.PAGE = 100
+verify.VERSIONS_PER_PAGE = 100
 sys.exit(program.main(sys.argv[1:]))
 """
     command = [sys.executable, "-c", code, "migrate", origin, "", "-n", "main"]  # many pages to be cut off between
@@ -356,7 +365,7 @@ sys.exit(program.main(sys.argv[1:]))
     expected = content(opened(origin, "main"))
     chance = random.Random(f"{source} {target}")
     cut = resumed = 0
-    while cut < KILLS:
+    while cut < kills:
         command[-3] = place = new_store(target)
         for _ in range(4):
             child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stress import first
 
 from stateview import Damaged, HistoryPruned, RecoveryReport, RefNotFound, StateManager
 from stateview.model import Commit
@@ -287,7 +288,7 @@ def build(store: Store, chance: random.Random) -> None:
         store.remember(state)
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("STATEVIEW_TEST_SEEDS", "60"))))
+@pytest.mark.parametrize("seed", first(range(int(os.environ.get("STATEVIEW_TEST_SEEDS", "60"))), 10))
 def test_whatever_lines_are_damaged_no_state_is_made_up(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     store = Store(tmp_path)
