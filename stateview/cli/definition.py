@@ -1,7 +1,8 @@
 """The table of commands: name, group, handler, help, arguments, options and examples.
 
-A single command imports this module, so it imports nothing else of the package. An argument can be given by position
-or as an option of its name. Its `kind` decides how it is parsed and completed.
+Every command line imports this module, so it imports nothing else of the package. The table is one file: a search for
+a command's name finds all of it, and one import loads it. An argument can be given by position or as an option of its
+name. Its `kind` decides how it is parsed and completed.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def test_broken_json_gets_a_caret(state: StateManager) -> None:
         (["--read-only", "restore", "cp"], 3, "reading only"),
         (["undo", "--read-only"], 3, "reading only"),
         (["-s", "redis://user:secret@127.0.0.1:1/0", "load", "k"], 3, "redis://user:***@127.0.0.1:1/0 does not answer"),
-        (["migrate", "json", "json"], 4, "already"),
+        (["migrate", "json", "json"], 4, "is both the source and the destination"),
         ([], 2, "no command"),
     ],
 )  # fmt: skip
