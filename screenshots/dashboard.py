@@ -52,7 +52,7 @@ async def take(name: str, pilot: Pilot[None]) -> None:
 
 
 async def walk() -> None:
-    """The four pictures, in one session."""
+    """Take the four pictures, in one session."""
     app = Dashboard(StateManager(author="you"))
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, "task:04", "after_planning")

@@ -25,7 +25,7 @@ COLUMNS, ROWS = 96, 34
 
 
 def picture(terminal: Terminal, title: str) -> str:
-    """What the screen shows, as SVG."""
+    """Return the screen as SVG."""
     with open(os.devnull, "w") as nowhere:
         console = Console(width=COLUMNS, record=True, file=nowhere, force_terminal=True, color_system="truecolor")
         for row in range(ROWS):
@@ -38,7 +38,7 @@ def picture(terminal: Terminal, title: str) -> str:
 
 
 def style(front: str, back: str, bold: bool, reverse: bool) -> Style:
-    """A terminal's cell in rich's words."""
+    """Return the style of a terminal's cell for rich."""
 
     def colour(name: str) -> str | None:
         if name == "default":

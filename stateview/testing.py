@@ -5,7 +5,6 @@ stored: `stored`, `damage` and `size`. `tests/test_contract.py` of this package 
 """
 
 # ruff: noqa: D102 - a test's name says what must hold
-
 from __future__ import annotations
 
 import random
@@ -84,7 +83,7 @@ def page_of(
     keys: list[str], prefix: str = "", after: str = "", before: str = "", limit: int = 1000, skip: int = 0,
     backwards: bool = False,
 ) -> list[str]:  # fmt: skip
-    """The keys that `rows` gives where these are visible, by looking at every one of them."""
+    """Return the keys that `rows` gives where these are visible, by looking at every one of them."""
     found = [key for key in sorted(keys) if key.startswith(prefix) and key > after and (not before or key < before)]
     if backwards:
         return found[::-1][skip : skip + limit][::-1]
@@ -92,7 +91,7 @@ def page_of(
 
 
 def check_lists(backend: Backend, keys: list[str], at: StateAt | None, chance: random.Random, times: int = 100) -> None:
-    """That pages and counts of a state with these visible keys are right, with bounds of all kinds."""
+    """Check that pages and counts of a state with these visible keys are right, with bounds of all kinds."""
     prefixes = ["", "absent", "\x02", "a\0", "\ud800", "a\udfff", *{key[:n] for key in KEYS for n in (1, 2, 256)}]
     bounds = [*KEYS, "aa\x01", "a\0", "a\0b", "k\ud800", "\udbff", "zz", "\U0010ffff" * 257]
     assert keys_of(backend.list_keys(at=at)) == keys_of(backend.list_keys(at=at, backwards=True)) == sorted(keys)
@@ -115,7 +114,7 @@ def check_lists(backend: Backend, keys: list[str], at: StateAt | None, chance: r
 
 
 def keys_of(rows: list[KeySummary]) -> list[str]:
-    """The keys of rows."""
+    """Return the keys of rows."""
     return [row.key for row in rows]
 
 
@@ -144,15 +143,18 @@ class BackendContract(ABC):
     @pytest.fixture
     @abstractmethod
     def store(self) -> str:
-        """The URL of an empty store."""
+        """Return the URL of an empty store."""
 
     def open(self, store: str, namespace: str, **options: Any) -> Backend:
-        """A new instance of the backend, for one namespace."""
+        """Return a new instance of the backend, for one namespace."""
         return open_backend(store, namespace, **options)
 
     @abstractmethod
     def stored(self, store: str, namespace: str, key: str) -> bytes | None:
-        """The encoded live value of a key as it lies in the storage, expired or not; None where there is none."""
+        """Return the encoded live value of a key as it lies in the storage, expired or not.
+
+        None where there is none.
+        """
 
     @abstractmethod
     def damage(self, store: str, namespace: str, key: str) -> None:
@@ -164,7 +166,7 @@ class BackendContract(ABC):
 
     @pytest.fixture
     def opened(self, store: str) -> Iterator[Open]:
-        """Opens backends, and closes them with the test."""
+        """Open backends, and close them with the test."""
         backends: list[Backend] = []
 
         def open_one(namespace: str = "main", **options: Any) -> Backend:
@@ -177,7 +179,7 @@ class BackendContract(ABC):
 
     @pytest.fixture
     def backend(self, opened: Open) -> Backend:
-        """The namespace `main`, never written."""
+        """Return the namespace `main`, never written."""
         return opened()
 
     # --- a new namespace ---------------------------------------------------------------------------------------
@@ -513,7 +515,7 @@ class BackendContract(ABC):
     # --- lists -------------------------------------------------------------------------------------------------
 
     def check_not_listed(self, backend: Backend, at: StateAt) -> None:
-        """A state that is not kept is refused, also where there is nothing to be listed of it."""
+        """Refuse a state that is not kept, even if it would list nothing."""
         for given in ({}, {"limit": 0}, {"prefix": "absent", "backwards": True}, {"after": "b", "before": "a"}):
             with pytest.raises(HistoryPruned):
                 backend.list_keys(at=at, **given)
@@ -840,7 +842,7 @@ class BackendContract(ABC):
     # --- forgetting --------------------------------------------------------------------------------------------
 
     def check_kept(self, backend: Backend, states: dict[int, dict[str, bytes | None]]) -> None:
-        """What is kept reads as it was, and `changed` tells what differs; the rest is refused."""
+        """Read kept states as they were, and refuse the rest."""
         floor, last = backend.head().floor, backend.head().revision
         kept = {m.revision for m in backend.marks()} | {*range(floor, last + 1)}
         for revision, content in states.items():

@@ -98,14 +98,17 @@ _BY_SCHEME = {scheme: kind for kind in BUILT_IN.values() for scheme in kind.sche
 
 
 def registered() -> list[str]:
-    """The kinds that other packages registered, by name; nothing of them is imported."""
+    """Return the kinds that other packages registered, by name; nothing of them is imported."""
     from importlib.metadata import entry_points
 
     return sorted({point.name for point in entry_points(group=GROUP)} - _BY_SCHEME.keys())
 
 
 def find_kind(scheme: str) -> BackendKind | None:
-    """The kind with a URL scheme, or None. Looks at other packages' entry points only where no built-in one has it."""
+    """Return the kind with a URL scheme, or None.
+
+    Looks at other packages' entry points only where no built-in one has it.
+    """
     if scheme in _BY_SCHEME:
         return _BY_SCHEME[scheme]
     from importlib.metadata import entry_points
@@ -133,7 +136,7 @@ def is_bare(store: str) -> bool:
 
 
 def mask(url: str) -> str:
-    """A store URL with its password hidden."""
+    """Return a store URL with its password hidden."""
     import re  # here, since a store of files needs no pattern
 
     masked = re.sub(r"(?<=://)([^/@:]*):.*@", r"\1:***@", url)
@@ -141,7 +144,7 @@ def mask(url: str) -> str:
 
 
 def kind_of(store: Store) -> BackendKind:
-    """The kind of a parsed store."""
+    """Return the kind of a parsed store."""
     kind = find_kind(store.kind)
     assert kind is not None, "a store is parsed by its kind"
     return kind
@@ -180,7 +183,7 @@ def _no_store(url: str) -> InvalidName:
 
 
 def open_backend(url: str, namespace: str, **options: Any) -> Backend:
-    """The backend of one namespace at a store URL. Touches neither disk nor network yet.
+    """Return the backend of one namespace at a store URL. Touches neither disk nor network yet.
 
     Args:
         url: a store URL, or `json`, `sqlite`, `redis`.

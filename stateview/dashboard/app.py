@@ -99,7 +99,7 @@ class Dashboard(App[None]):
         themes.apply(self, theme)
 
     def get_default_screen(self) -> MainScreen:
-        """The main screen lies under all others."""
+        """Return the main screen lies under all others."""
         from .screens.main import MainScreen
 
         self.main = MainScreen(self._prefetch)
@@ -201,7 +201,7 @@ class Dashboard(App[None]):
         self.reader.submit(self, what, act, lambda found: answered(lambda: then(found)), trouble)
 
     def open(self, store: str | None, namespace: str | None, read_only: bool = True) -> StateManager:
-        """A manager of another store or namespace with the same options; `None` is the one that is looked at."""
+        """Return a manager of another store or namespace with the same options; `None` is the one that is looked at."""
         return Context(self.options).open(store or self.store, namespace, read_only, TIMEOUT_SECONDS)
 
     def switch_to(self, store: str | None, namespace: str | None) -> None:
@@ -263,7 +263,10 @@ class Dashboard(App[None]):
             self.main.keys.unmark(keys)
 
     def command_line(self, words: list[str]) -> str:
-        """What to type for an act in a terminal, where the store and the namespace are those that are looked at."""
+        """Return the command line of an act for a terminal.
+
+        Where the store and the namespace are those that are looked at.
+        """
         from .actions.runner import command_line
 
         if self.redact:
@@ -273,7 +276,7 @@ class Dashboard(App[None]):
         return command_line(words, self.target_options)
 
     def short_command(self, line: str) -> str:
-        """A command line without the program, and without the store and the namespace if they are looked at."""
+        """Return a command line without the program, and without the store and the namespace if they are looked at."""
         for prefix in (self.command_line([]), "stateview"):
             if line.startswith(f"{prefix} "):
                 return line[len(prefix) + 1 :]
@@ -402,7 +405,7 @@ class Dashboard(App[None]):
         self.notify_user(told, wrong=True)
 
     def error_text(self, error: Exception) -> str:
-        """An error as text, its next step for the store and the namespace that are looked at."""
+        """Return an error as text, its next step for the store and the namespace that are looked at."""
         if isinstance(error, StateException):
             error.target = self.target_options
         return str(error)
@@ -458,7 +461,10 @@ class Dashboard(App[None]):
         back(self, self._backs[0], self._backed)
 
     def _backed(self, well: bool) -> None:
-        """An undo or redo has ended; those that were asked for meanwhile follow it, unless it was not done."""
+        """Note that an undo or redo has ended.
+
+        Those that were asked for meanwhile follow it, unless it was not done.
+        """
         self._backs.popleft()
         if not well:
             self._backs.clear()

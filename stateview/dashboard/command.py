@@ -53,7 +53,7 @@ def _collect() -> None:
 
 
 def _check_ref(manager: StateManager, ref: str) -> None:
-    """A ref that is not there is told before the screen is taken over; that the backend is not, the dashboard shows."""
+    """Refuse an unknown ref before the screen is taken over; that the backend is not, the dashboard shows."""
     try:
         manager.at(ref)
     except BackendError:
@@ -61,7 +61,7 @@ def _check_ref(manager: StateManager, ref: str) -> None:
 
 
 def _stores(store: str, manager: StateManager, found: settings.Settings) -> list[tuple[str, str]]:
-    """What can be gone to: what to open it by, and what to show of it."""
+    """Return what can be gone to: what to open it by, and what to show of it."""
     named = [(name, f"{name}  {mask(url)}") for name, url in sorted(found.stores().items())]
     if store in dict(named):
         return named

@@ -87,7 +87,7 @@ def no_progress(done: int, all: int) -> None:
 
 
 def layout_of(name: str, layout: str | None, some: bool) -> str:
-    """The layout of an export: what was asked for, else what the file's name says; `jsonl` where nothing does.
+    """Return the layout of an export: what was asked for, else what the file's name says; `jsonl` where nothing does.
 
     Args:
         name: the file's name; "" where there is none.
@@ -157,7 +157,7 @@ def _exists(path: str) -> Conflict:
 
 @contextmanager
 def _errors(path: str) -> Iterator[None]:
-    """The operating system's errors as ours, where they are of a file that was named."""
+    """Hold the operating system's errors as ours, where they are of a file that was named."""
     try:
         yield
     except OSError as error:
@@ -168,7 +168,10 @@ def _errors(path: str) -> Iterator[None]:
 
 @contextmanager
 def _scratch(path: str) -> Iterator[str]:
-    """The name of a file to write: beside `path`, or in a folder of its own. Gone in the end, if it is still there."""
+    """Hold the name of a file to write.
+
+    Beside `path`, or in a folder of its own. Gone in the end, if it is still there.
+    """
     if not path:
         with tempfile.TemporaryDirectory(prefix="stateview-") as folder:
             yield os.path.join(folder, "export")
@@ -182,7 +185,7 @@ def _scratch(path: str) -> Iterator[str]:
 
 @contextmanager
 def _writing(name: str, zipped: bool) -> Iterator[IO[bytes]]:
-    """A new file, packed if need be, durable when it is closed."""
+    """Hold a new file, packed if need be, durable when it is closed."""
     with open(name, "wb") as file:
         if zipped:
             with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
@@ -464,7 +467,7 @@ class ImportJob:
         self._looked = True
 
     def _pairs(self, keys: list[str] | None, target: StateAt) -> Iterator[Pair]:
-        """The live version and the source's, of all keys or of some."""
+        """Yield the live version and the source's, of all keys or of some."""
         one, other = (self.backend, self._live), (self._there(), target)
         if keys is None:
             yield from comparison.merge_join(one, other)
@@ -491,7 +494,7 @@ class ImportJob:
         return not (old.expires and new.expires) or abs(old.expires - new.expires) > slack
 
     def preview(self) -> Diff:
-        """What it would change in what was live at the last look, streamed; to be read before it is closed."""
+        """Return what it would change in what was live at the last look, streamed; to be read before it is closed."""
         target = StateAt(self._there().head().revision, self._live.time)
 
         def source(held: ImportJob = self) -> Iterator[Change]:
@@ -542,7 +545,7 @@ class ImportJob:
         return self._imported(self.backend.head(), Diff("live", self.source.name, lambda: iter(())))
 
     def committed_revision(self) -> int | None:
-        """The revision that it made, for who interrupted it: None if it came to nothing. O(1)."""
+        """Return the revision that it made, for who interrupted it: None if it came to nothing. O(1)."""
         if self.is_new:
             head = self.backend.head()
             return head.revision if head.lineage else None
@@ -583,7 +586,7 @@ class ImportJob:
         return self._imported(self.backend.head())
 
     def plan(self) -> ImportReport:
-        """What it would do: as `preview`, or of a new namespace how much it would hold. Reads all of it."""
+        """Return what it would do: as `preview`, or of a new namespace how much it would hold. Reads all of it."""
         if self.is_new:
             other = self._there()
             return self._imported(other.head(), None, "", len(other.marks()))

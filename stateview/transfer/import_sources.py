@@ -70,13 +70,13 @@ class TemporaryStores:
         self._end = weakref.finalize(self, _clear, self.folder, self._opened)
 
     def open(self, kind: str, namespace: str, name: str = "store") -> Backend:
-        """A namespace in it."""
+        """Return a namespace in it."""
         backend = open_backend(f"{kind}:{os.path.join(self.folder, name)}", namespace)
         self._opened.append(backend)
         return backend
 
     def path(self, *names: str) -> str:
-        """A place in it, whose folder is there."""
+        """Return a place in it, whose folder is there."""
         path = os.path.join(self.folder, *names)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return path
@@ -139,7 +139,6 @@ class JsonlSource(ImportSource):
         super().__init__(file.name, f"an export (JSON Lines) of {where}")
 
     def fill(self, receiver: StagedImport, reason: str, author: str, progress: ProgressCount) -> Head:  # noqa: ARG002
-        """See `ImportSource.fill`."""
         with self._file.open() as opened:
             reader = JsonlReader(opened, self.name)
             if reader.head != self.head:
@@ -162,7 +161,7 @@ def _sort(
     marks: list[CheckpointRecord],
     flush: Callable[[], None],
 ) -> Iterator[Version]:
-    """The versions; the commits, flushed now and then, and the marks go into lists."""
+    """Yield the versions; the commits, flushed now and then, and the marks go into lists."""
     for one in records:
         if isinstance(one, Version):
             yield one
@@ -196,13 +195,13 @@ def _put(
 
 
 def _first(count: int, moment: int, reason: str, author: str) -> tuple[Commit, Head]:
-    """The first commit of a namespace, and where it stands then."""
+    """Return the first commit of a namespace, and where it stands then."""
     commit = Commit(1, to_datetime(moment), reason, author, count)
     return commit, Head(1, moment, count, 0, os.urandom(16).hex())
 
 
 def _layout_of(found: dict[str, Any], name: str) -> str:
-    """The layout of a document: by its name where its entries all look like those of a state.json.
+    """Return the layout of a document: by its name where its entries all look like those of a state.json.
 
     Values may have that form too: which is meant, only who has the file can say.
     """
@@ -236,7 +235,6 @@ class JsonSource(ImportSource):
         super().__init__(name, f"{words} with {len(self._versions):,} keys")
 
     def fill(self, receiver: StagedImport, reason: str, author: str, progress: ProgressCount) -> Head:
-        """See `ImportSource.fill`."""
         commit, head = _first(len(self._versions), now(), reason, author)
         rest = iter(self._versions)
         done = 0
@@ -259,11 +257,9 @@ class LegacySource(ImportSource):
         super().__init__(name, f"{words}: {head.count:,} keys, {len(found.marks()):,} checkpoints")
 
     def backend(self, space: TemporaryStores) -> Backend:  # noqa: ARG002
-        """See `ImportSource.backend`."""
         return self._found
 
     def fill(self, receiver: StagedImport, reason: str, author: str, progress: ProgressCount) -> Head:  # noqa: ARG002
-        """See `ImportSource.fill`."""
         found, head = self._found, self._found.head()
         after, done = ("", 0), 0
         while page := found.versions_page(after):
@@ -339,7 +335,7 @@ class RedisStringsSource(ImportSource):
 
 
 def file_error(error: OSError, name: str) -> BackendError:
-    """What the operating system says of a file that is read or written."""
+    """Return what the operating system says of a file that is read or written."""
     hints: dict[int, Hint] = {
         errno.ENOENT: "Check its path: the folder must be there",
         errno.EACCES: "Check who may read and write it", errno.EPERM: "Check who may read and write it",
@@ -440,7 +436,7 @@ class ImportFile:
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """It, from its beginning, unpacked."""
+        """Open the file from its beginning, unpacked."""
         with self._errors():
             opener: Any = gzip.open if self._zipped else open
             with opener(self.path, "rb") as file:
@@ -465,7 +461,7 @@ def _standard_input() -> IO[bytes]:
 
 
 def _folder(path: str, space: TemporaryStores) -> ImportSource:
-    """A folder of one of the older layouts."""
+    """Return a folder of one of the older layouts."""
     from ..backends.jsonfile.document import legacy_value_files
 
     try:

@@ -18,7 +18,7 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+', re.DOTALL)
 
 
 def parse(data: bytes, name: str) -> dict[str, Any]:
-    """A JSON object, exactly. O(size), and about ten times as much memory.
+    """Return a JSON object, exactly. O(size), and about ten times as much memory.
 
     Raises:
         Damaged: no JSON object, no UTF-8, a key twice, NaN, nested too deep; with line and column.
@@ -52,7 +52,7 @@ def is_state(found: dict[str, Any]) -> bool:
 
 
 def plain(found: dict[str, Any], name: str, moment: int) -> Iterator[Version]:
-    """The entries of `{key: value}`. Takes them out of the document, so that both are not in memory.
+    """Yield the entries of `{key: value}`. Takes them out of the document, so that both are not in memory.
 
     Raises:
         Damaged: a key or value that no save would take.
@@ -68,7 +68,7 @@ def plain(found: dict[str, Any], name: str, moment: int) -> Iterator[Version]:
 
 
 def versions(data: bytes, name: str, moment: int) -> list[Version]:
-    """The entries of a state.json.
+    """Return the entries of a state.json.
 
     Raises:
         Damaged: it is not one.

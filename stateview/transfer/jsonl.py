@@ -241,7 +241,7 @@ class JsonlReader:
         return Head(header.revision, header.time, 0, header.floor, header.lineage)
 
     def records(self) -> Iterator[Record]:
-        """The commits, the checkpoints and the versions, in the order of the file. To be called once.
+        """Yield the commits, the checkpoints and the versions, in the order of the file. To be called once.
 
         What came is certain only when it has ended: the digest that proves it comes later in the file.
 
@@ -275,7 +275,7 @@ class JsonlReader:
         self._end(line, counts)
 
     def _record(self, found: Any, last: Any) -> tuple[Record, Any]:
-        """A line as what it stands for, and what the next one must come after."""
+        """Return a line as what it stands for, and what the next one must come after."""
         header = self.header
         if isinstance(found, _Commit):
             self._bound(header.floor + 1 <= found.commit <= header.revision, "commit", found.commit)
@@ -316,7 +316,7 @@ class JsonlReader:
     # --- lines ---------------------------------------------------------------------------------------------------
 
     def _line(self) -> bytes:
-        """The next line, without its end."""
+        """Return the next line, without its end."""
         try:
             line = self._file.readline(MAX_LINE + 1)
         except EOFError as error:  # of what was compressed
@@ -338,7 +338,7 @@ class JsonlReader:
         raise self._wrong(f"it {what}: the file is cut off there", "Export, or copy the file, once more")
 
     def _parse(self, line: bytes, kind: type[Any]) -> Any:
-        """A line as one of ours: of just the bytes that an export writes, but for the inside of a value."""
+        """Return a line as one of ours: of just the bytes that an export writes, but for the inside of a value."""
         try:
             found = msgspec.json.decode(line, type=kind)
             if _encode(found) == line:

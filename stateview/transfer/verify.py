@@ -67,12 +67,12 @@ def place(version: StoredVersion) -> VersionId:
 
 
 def size(page: Sequence[StoredVersion]) -> int:
-    """The bytes of all values."""
+    """Return the bytes of all values."""
     return sum(map(len, filter(None, map(_value, page))))
 
 
 def page_digest(after: VersionId, page: list[StoredVersion]) -> PageDigest:
-    """What is remembered of a page that was copied."""
+    """Return what is remembered of a page that was copied."""
     return PageDigest(after, place(page[-1]), len(page), _digest(page))
 
 
@@ -91,7 +91,7 @@ def pages(
 
 
 def prefetch(items: Iterator[T]) -> Iterator[T]:
-    """The same items, each made on a thread of its own while the one before it is worked with."""
+    """Yield the same items, each made on a thread of its own while the one before it is worked with."""
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(next, items, None)
         while (item := following.result()) is not None:
@@ -146,7 +146,7 @@ class StateHasher:
         return self._counts[0]
 
     def content(self) -> tuple[StateDigest, dict[str, StateDigest]]:
-        """What live shows, and what each checkpoint does."""
+        """Return what live shows, and what each checkpoint does."""
         found = [
             StateDigest(*pair) for pair in zip(self._counts, (one.hexdigest() for one in self._hashes), strict=True)
         ]
@@ -161,7 +161,7 @@ def _line(one: StoredVersion) -> bytes:
 def summarize(
     backend: Backend, at: StateAt, marks: Sequence[CheckpointRecord], tell: Callable[[int], None] = lambda _: None
 ) -> VerificationReport:  # fmt: skip
-    """What a namespace holds, and live, at a point, and each checkpoint show. All of it is read. O(versions)."""
+    """Return what a namespace holds, and live, at a point, and each checkpoint show. All of it is read. O(versions)."""
     found = StateHasher(at, marks)
     versions = total = 0
     for page in prefetch(pages(backend)):
@@ -210,7 +210,7 @@ def reading_back(url: str) -> Iterator[None]:
 
 
 def differs(url: str, what: str) -> VerificationError:
-    """What was read back is not what was copied."""
+    """Return what was read back is not what was copied."""
     return VerificationError(f"what was read back from {url} is not what was copied: {what}")
 
 

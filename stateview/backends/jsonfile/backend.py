@@ -136,7 +136,7 @@ class JSONBackend:
         self._mutex.acquire()
 
     def after_fork(self, child: bool) -> None:
-        """The child starts with a mutex of its own."""
+        """Give the child a mutex of its own."""
         if child:
             self._mutex = threading.RLock()
         else:
@@ -149,7 +149,7 @@ class JSONBackend:
         return folder_identity(self.folder)
 
     def now(self) -> int:
-        """The machine's clock."""
+        """Return the machine's clock."""
         return now()
 
     def head(self) -> Head:
@@ -170,7 +170,6 @@ class JSONBackend:
         return version if self.values.plain else self._unpacked(version)
 
     def read(self, keys: Iterable[str], at: StateAt | None = None) -> dict[str, Version]:
-        """See `Backend.read`."""
         if at is None:
             entries, moment = self._refresh().entries, now()
             found = ((key, entries.get(key)) for key in keys)
@@ -239,7 +238,7 @@ class JSONBackend:
             return sum(1 for _ in self._visible(encodable_bound(low), encodable_bound(high), at))
 
     def _visible(self, low: str, high: str, at: StateAt | None, backwards: bool = False) -> Iterator[Version]:
-        """The visible versions of a range of keys. To be used up while the mutex is held."""
+        """Yield the visible versions of a range of keys. To be used up while the mutex is held."""
         find: Callable[[str], Version | None]
         if at is None:
             live, moment = self._refresh(), now()
@@ -266,35 +265,30 @@ class JSONBackend:
         return sorted(out)
 
     def versions(self, key: str, limit: int = 100, below: int = 0) -> list[Version]:
-        """See `Backend.versions`."""
         with self._mutex:
             found = self._past().versions.get(key, [])
             newest = (version for version in reversed(found) if not below or version.revision < below)
             return [self._unpacked(version) for version in islice(newest, limit)]
 
     def commits(self, limit: int = 100, below: int = 0) -> list[Commit]:
-        """See `Backend.commits`."""
         with self._mutex:
             commits = self._past().commits
             end = bisect_left(commits, below, key=lambda commit: commit.revision) if below else len(commits)
             return commits[max(0, end - limit) : end][::-1]
 
     def marks(self) -> list[CheckpointRecord]:
-        """See `Backend.marks`."""
         with self._mutex:
             return list(self._past().marks)
 
     def versions_page(
         self, after: tuple[str, int] = ("", 0), limit: int = 1000, keys: Iterable[str] | None = None
     ) -> list[StoredVersion]:
-        """See `Backend.versions_page`."""
         from .transfer import dump
 
         with self._mutex:
             return dump(self._past(), after, limit, keys, self.values)
 
     def open_staging(self) -> StagedImport:
-        """See `Backend.open_staging`."""
         from .transfer import JSONReceiver
 
         self._check_writable()
@@ -308,7 +302,6 @@ class JSONBackend:
         return head
 
     def namespaces(self) -> list[str]:
-        """See `Backend.namespaces`."""
         found = set(folders_with(self.root, ("state.json", "history.jsonl")))
         if document.legacy_value_files(self.root):
             found.add("default")
@@ -335,7 +328,7 @@ class JSONBackend:
             return ()
 
     def _refresh(self) -> _LoadedState:
-        """The present state, read again only if a file is another one than was read last.
+        """Return the present state, read again only if a file is another one than was read last.
 
         state.json alone does not tell: a commit counts from its line in the history, whether or not its process lived
         to rename, and one that deletes what is not there leaves state.json as it was.
@@ -377,7 +370,7 @@ class JSONBackend:
         return _LoadedState(self._signature(), live.head, live.entries, line, live.keys, live.blocks)
 
     def _read(self) -> _LoadedState | None:
-        """The present state without the lock; None where the two files do not fit together (yet)."""
+        """Return the present state without the lock; None where the two files do not fit together (yet)."""
         signature, data = None, b""
         try:
             with open(self.state_path, "rb", buffering=0) as file:
@@ -494,7 +487,7 @@ class JSONBackend:
         return _LoadedState(signature, Head(history.revision, now(), len(entries), 0, "older"), entries)
 
     def _past(self, *revisions: int) -> History:
-        """The history, up to date, checked to keep these revisions."""
+        """Return the history, up to date, checked to keep these revisions."""
         history = self._history
         if history is None or history.lineage != "older":
             if self._live is None:
@@ -519,7 +512,7 @@ class JSONBackend:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """The folder's lock; where this process may not write, only one that is there already."""
+        """Hold the folder's lock; where this process may not write, only one that is there already."""
         with self._mutex:
             path = os.path.join(self.folder, "lock")
             if self._locked or (self.read_only and not os.path.exists(path)):
@@ -606,7 +599,7 @@ class JSONBackend:
         return line
 
     def _with_expired(self, live: _LoadedState, batch: CommitRequest, moment: int) -> CommitRequest:
-        """The batch with some of what has expired as deletes, so that it does not stay in the file for ever."""
+        """Return the batch with some of what has expired as deletes, so that it does not stay in the file for ever."""
         if not batch.writes:
             return batch
         gone = [key for key, version in live.entries.items() if version.expires and version.expires <= moment]
@@ -691,7 +684,7 @@ class JSONBackend:
         return os.path.join(self.folder, "checkpoints", f"{name}.json")
 
     def _aside(self, name: str) -> str:
-        """A checkpoint's file is begun in the namespace's own folder, in which what is left over is swept."""
+        """Return a checkpoint's file is begun in the namespace's own folder, in which what is left over is swept."""
         return os.path.join(self.folder, f"{name}.json")
 
     def _forget_file(self, name: str, line: CommitRecord) -> None:
@@ -744,7 +737,6 @@ class JSONBackend:
             return dropped
 
     def superseded(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[SupersededVersion]:
-        """See `Backend.superseded`."""
         from .maintenance import past
 
         with self._mutex:
@@ -758,7 +750,6 @@ class JSONBackend:
             return space(self.folder, self._past().marks, set(gone))
 
     def drop(self) -> None:
-        """See `Backend.drop`."""
         self._check_writable()
         if not os.path.isdir(self.folder):
             return
@@ -773,7 +764,6 @@ class JSONBackend:
 
     @contextmanager
     def open_recovery(self) -> Iterator[RecoverySession]:
-        """See `Backend.open_recovery`."""
         from .recovery import JSONRecovery
 
         with self._lock():
@@ -784,7 +774,6 @@ class JSONBackend:
                 self._live = self._history = None
 
     def diagnose(self, progress: ProgressText) -> Iterator[Finding]:
-        """See `Backend.diagnose`."""
         from .doctor import diagnose
 
         return diagnose(self, progress)

@@ -29,7 +29,7 @@ class _Stored(Struct):
 
 
 def parse(data: bytes, path: str) -> dict[str, Version]:
-    """A state.json that this package wrote and whose digest is right. O(size)."""
+    """Return a state.json that this package wrote and whose digest is right. O(size)."""
     try:
         found = msgspec.json.decode(data, type=dict[str, _Stored])
     except (msgspec.MsgspecError, RecursionError, ValueError):
@@ -43,7 +43,10 @@ def parse(data: bytes, path: str) -> dict[str, Version]:
 
 
 def serialize(entries: dict[str, Version], blocks: dict[str, bytes]) -> bytes:
-    """The text of a state.json, keys sorted, two spaces of indentation. `blocks` caches the text of each entry."""
+    """Return the text of a state.json, keys sorted, two spaces of indentation.
+
+    `blocks` caches the text of each entry.
+    """
     for key, version in entries.items():
         if key not in blocks:
             assert version.value is not None
@@ -62,7 +65,7 @@ def serialize(entries: dict[str, Version], blocks: dict[str, bytes]) -> bytes:
 
 
 def parse_edited(data: bytes, path: str, moment: int) -> dict[str, Version]:
-    """A state.json that a person or an older version wrote, read with suspicion.
+    """Return a state.json that a person or an older version wrote, read with suspicion.
 
     Raises:
         Damaged: not JSON (with line and column), a key twice, not the layout, or something that no save would take.
@@ -118,7 +121,7 @@ def is_edited(modified: int, written: int) -> bool:
 
 
 def edits(before: dict[str, Version], after: dict[str, Version]) -> dict[str, Write]:
-    """The writes that make `before` what a person made of it."""
+    """Return the writes that make `before` what a person made of it."""
     moment = now()
     out = dict.fromkeys(before.keys() - after.keys(), DELETE)
     for key, version in after.items():
@@ -130,7 +133,7 @@ def edits(before: dict[str, Version], after: dict[str, Version]) -> dict[str, Wr
 
 
 def legacy_commits(root: str, namespace: str, state: bytes | None) -> list[CommitRequest]:
-    """Commits that bring in data of an older layout: a state.json without history, or the MVP's KEY.json files.
+    """Return commits that bring in data of an older layout: a state.json without history, or the MVP's KEY.json files.
 
     Checkpoints come first, oldest first, each as a commit that is named; then the present state. Empty where there is
     nothing to bring in.
@@ -179,7 +182,10 @@ def legacy_commits(root: str, namespace: str, state: bytes | None) -> list[Commi
 
 
 def tells_of_history(root: str, namespace: str, state: bytes | None) -> str:
-    """The file that says of an entry which revision wrote it, as no older layout does; "" where there is none."""
+    """Return the file that says of an entry which revision wrote it, as no older layout does.
+
+    "" where there is none.
+    """
     folder = os.path.join(root, namespace)
     saved = [os.path.join("checkpoints", name) for name in _list(os.path.join(folder, "checkpoints"))]
     for name in ["state.json", *(name for name in saved if name.endswith(".json"))]:
@@ -195,7 +201,7 @@ def tells_of_history(root: str, namespace: str, state: bytes | None) -> str:
 
 
 def legacy_value_files(folder: str) -> dict[str, str]:
-    """The `KEY.json` files of the MVP layout in a folder, by key. Looks only at names and first characters."""
+    """Return the `KEY.json` files of the MVP layout in a folder, by key. Looks only at names and first characters."""
     out = {}
     for name in _list(folder):
         path = os.path.join(folder, name)

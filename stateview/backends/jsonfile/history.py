@@ -66,12 +66,12 @@ class CheckpointEntry(Struct, omit_defaults=True):
     kind: str = ""
 
     def stored(self) -> CheckpointRecord:
-        """The checkpoint without the digest of its file."""
+        """Return the checkpoint without the digest of its file."""
         return CheckpointRecord(self.name, self.revision, self.time, self.note, self.kind)
 
 
 def checkpoint_entry(mark: CheckpointRecord, digest: str = "") -> CheckpointEntry:
-    """A checkpoint as a line of the history tells it."""
+    """Return a checkpoint as a line of the history tells it."""
     return CheckpointEntry(mark.name, mark.revision, mark.time, mark.note, digest, mark.kind)
 
 
@@ -101,18 +101,18 @@ class CommitRecord(Struct, omit_defaults=True):
 
 
 def digest(data: bytes) -> str:
-    """The digest that history keeps of a file."""
+    """Return the digest that history keeps of a file."""
     return blake2b(data, digest_size=16).hexdigest()
 
 
 def add_checksum(record: Struct) -> bytes:
-    """A record as a line with its checksum."""
+    """Return a record as a line with its checksum."""
     rest = msgspec.json.encode(record)[1:]
     return _OPEN + blake2b(rest, digest_size=_CHECKSUM_DIGITS // 2).hexdigest().encode() + b'",' + rest + b"\n"
 
 
 def check_checksum(line: bytes) -> bytes | None:
-    """The JSON of a sealed line (without its newline), or None if the checksum is wrong."""
+    """Return the JSON of a sealed line (without its newline), or None if the checksum is wrong."""
     rest = line[_START:]
     if line[: len(_OPEN)] != _OPEN or line[_START - 2 : _START] != b'",':
         return None
@@ -125,7 +125,7 @@ def check_checksum(line: bytes) -> bytes | None:
 
 
 def last_line(path: str) -> tuple[CommitRecord | None, int, int]:
-    """The last whole commit of a history file, where its line ends, and the file's size. O(size of that line).
+    """Return the last whole commit of a history file, where its line ends, and the file's size. O(size of that line).
 
     The line is None where the file holds no commit yet.
 
@@ -177,7 +177,7 @@ class History:
         self._keys: list[str] = []
 
     def sorted_keys(self) -> list[str]:
-        """The keys of all versions. O(keys log keys) after one came or went, else O(1)."""
+        """Return the keys of all versions. O(keys log keys) after one came or went, else O(1)."""
         if len(self._keys) != len(self.versions):
             self._keys = sorted(self.versions)
         return self._keys
@@ -268,7 +268,7 @@ class History:
         return revision >= self.floor or any(mark.revision == revision for mark in self.marks)
 
     def version_at(self, key: str, point: StateAt) -> Version | None:
-        """The version of a key that a state shows. O(log versions of the key)."""
+        """Return the version of a key that a state shows. O(log versions of the key)."""
         found = latest(self.versions.get(key, ()), point.revision)
         return found if found is not None and found.visible(point.time) else None
 
@@ -307,7 +307,7 @@ class History:
         return dropped
 
     def to_lines(self, last: CommitRecord) -> list[bytes]:
-        """The lines of a fresh file that holds all this. `last` tells of the present state.json."""
+        """Return the lines of a fresh file that holds all this. `last` tells of the present state.json."""
         lines = [add_checksum(Header(1, self.lineage, self.floor, now()))]
         by_revision: dict[int, list[Version]] = {}
         for versions in self.versions.values():
@@ -332,7 +332,7 @@ _NANOSECONDS_PER_MICROSECOND = to_datetime(1) - to_datetime(0)
 
 
 def _commit_line(commit: Commit, versions: list[Version]) -> CommitRecord:
-    """A commit and what it wrote as a line of a file that is written anew: without digests."""
+    """Return a commit and what it wrote as a line of a file that is written anew: without digests."""
     micros = (commit.time - to_datetime(0)) // _NANOSECONDS_PER_MICROSECOND
     line = CommitRecord(commit.revision, micros, "", reason=commit.reason, author=commit.author, keys=commit.keys)
     line.undo = (commit.position, commit.forward, commit.behind)
@@ -345,7 +345,7 @@ def _commit_line(commit: Commit, versions: list[Version]) -> CommitRecord:
 
 
 def written(line: CommitRecord) -> list[Version]:
-    """The versions that a commit made."""
+    """Return the versions that a commit made."""
     out = [
         Version(key, bytes(item.value), line.rev, item.time or line.time, item.expires)
         for key, item in line.set.items()
@@ -355,6 +355,6 @@ def written(line: CommitRecord) -> list[Version]:
 
 
 def latest(versions: list[Version] | tuple[()], revision: int) -> Version | None:
-    """The last of ascending versions that is not after a revision."""
+    """Return the last of ascending versions that is not after a revision."""
     place = bisect_right(versions, revision, key=lambda version: version.revision)
     return versions[place - 1] if place else None

@@ -14,7 +14,7 @@ LINE_OVERHEAD_BYTES = 75  # bytes of a version's line in the history, beside its
 
 
 def past(history: History, after: tuple[str, int], limit: int, values: StoredValues) -> list[SupersededVersion]:
-    """See `Backend.superseded`."""
+    """Return a page of the superseded versions."""
     keys = history.sorted_keys()
     out: list[SupersededVersion] = []
     for place in range(bisect_left(keys, after[0]), len(keys)):

@@ -57,7 +57,7 @@ class _StagedBatch(Struct, omit_defaults=True):
 def dump(
     history: History, after: tuple[str, int], limit: int, keys: Iterable[str] | None, values: StoredValues
 ) -> list[StoredVersion]:
-    """See `Backend.versions_page`."""
+    """Return a page of the stored versions."""
     names = history.sorted_keys() if keys is None else sorted(set(keys))
     out: list[StoredVersion] = []
     size = 0
@@ -78,7 +78,10 @@ def dump(
 
 
 def staged_state(folder: str, expected: str) -> bytes | None:
-    """The state.json with this digest, where it is still in the stage of a copy that is finished but for renames."""
+    """Return the state.json with this digest.
+
+    Where it is still in the stage of a copy that is finished but for renames.
+    """
     try:
         with open(os.path.join(folder, STAGE, "state.json"), "rb") as file:
             data = file.read()
@@ -159,7 +162,6 @@ class JSONReceiver:
         self._note = put.note
 
     def progress(self) -> dict[str, Any] | None:
-        """See `Receiver.progress`."""
         return self._note
 
     def put(
@@ -275,13 +277,11 @@ class JSONReceiver:
         return kept
 
     def drop(self) -> None:
-        """See `Receiver.drop`."""
         if not self._log.closed:
             self._stage.clear()
             self.close()
 
     def close(self) -> None:
-        """See `Receiver.close`."""
         if self._log.closed:
             return
         if self._reader is not None:

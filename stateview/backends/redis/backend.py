@@ -131,7 +131,7 @@ class RedisBackend:
         self._commit_words = len(named), encode_bulk(named)
 
     def _sibling(self, name: str) -> RedisBackend:
-        """What lies under a longer prefix of this namespace, as a namespace of its own."""
+        """Return what lies under a longer prefix of this namespace, as a namespace of its own."""
         other = RedisBackend(self._address, self.url, self.namespace, history=self.keep, timeout=self.timeout)
         other._set_prefix(self._prefix + name)
         return other
@@ -141,7 +141,7 @@ class RedisBackend:
         self._mutex.acquire()
 
     def after_fork(self, child: bool) -> None:
-        """The child opens its own connections."""
+        """Let the child open its own connections."""
         if not child:
             self._mutex.release()
             return
@@ -259,7 +259,7 @@ class RedisBackend:
         )  # fmt: skip
 
     def now(self) -> int:
-        """The server's clock, as far as this one's difference to it is known."""
+        """Return the server's clock, as far as this one's difference to it is known."""
         self._handshake()
         return now() + self._skew
 
@@ -348,7 +348,7 @@ class RedisBackend:
     def _rows(
         self, low: str, high: str, backwards: bool, skip: int, limit: int, at: StateAt | None
     ) -> tuple[int, str, list[KeySummary]]:
-        """Some of a page: how many are still to be passed over, the key to go on after, and rows."""
+        """Return some of a page: how many are still to be passed over, the key to go on after, and rows."""
         revision, moment = (-1, 0) if at is None else (at.revision, at.time)
         remembered = self._huge
         known = [text for row, seen in remembered.rows.values() for text in (row.key, row.revision, seen)]
@@ -466,7 +466,6 @@ class RedisBackend:
         return dump(self, after, limit, keys)
 
     def open_staging(self) -> StagedImport:
-        """See `Backend.open_staging`."""
         from .transfer import RedisReceiver
 
         self._check_writable()
@@ -489,7 +488,6 @@ class RedisBackend:
                 tracking.sleep(min(left, 1.0), generation)
 
     def namespaces(self) -> list[str]:
-        """See `Backend.namespaces`."""
         self._handshake()
         return sorted(name.decode() for name in self._registry(lambda client: client.smembers(REGISTRY)))
 
@@ -502,7 +500,6 @@ class RedisBackend:
             raise Damaged(what, run("recover")) from error
 
     def close(self) -> None:
-        """See `Backend.close`."""
         with self._mutex:
             if self._tracking is not None:
                 self._tracking.close()
@@ -544,7 +541,7 @@ class RedisBackend:
             raise ReadOnly(f"{self.url} is open for reading only")
 
     def _commit_args(self, batch: CommitRequest, number: tuple[bytes, bytes], new: bool = False) -> list[bytes]:
-        """What COMMIT is given. `number` is the lane and the number in it, for where the batch has no token."""
+        """Return what COMMIT is given. `number` is the lane and the number in it, for where the batch has no token."""
         writes = batch.writes
         rare: dict[str, Any] = {}
         if new:
@@ -624,7 +621,7 @@ class RedisBackend:
         self._with_retry(act, commit=True)
 
     def _older(self, prefix: str) -> dict[str, bytes]:
-        """The strings under a prefix, as far as a short look finds them."""
+        """Return the strings under a prefix, as far as a short look finds them."""
         pattern = escape_match(prefix) + "*"
 
         def act(client: Any) -> dict[str, bytes]:
@@ -657,7 +654,6 @@ class RedisBackend:
         return compact(self, floor, progress)
 
     def superseded(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[SupersededVersion]:
-        """See `Backend.superseded`."""
         from .maintenance import past
 
         return past(self, after, limit)
@@ -670,7 +666,6 @@ class RedisBackend:
         return space(self)
 
     def drop(self) -> None:
-        """See `Backend.drop`."""
         self._check_writable()
         self._with_retry(lambda client: client.unlink(*self._keys))
         self._registry(lambda client: client.srem(REGISTRY, self.namespace))
@@ -697,7 +692,6 @@ class RedisBackend:
         yield RedisRecovery(self)
 
     def diagnose(self, progress: ProgressText) -> Iterator[Finding]:
-        """See `Backend.diagnose`."""
         from .doctor import examine
 
         return examine(self, progress)

@@ -42,7 +42,7 @@ def is_transient(error: Exception) -> bool:
 
 
 def reason(error: Exception) -> str:
-    """What the library says, without its own objects, which some versions show with their passwords."""
+    """Return what the library says, without its own objects, which some versions show with their passwords."""
     return re.split(r" : (?:Redis)?<", str(error))[0]
 
 
@@ -54,7 +54,7 @@ def may_have_applied(error: Exception) -> bool:
 
 
 def to_state_error(error: Exception, url: str, namespace: str) -> StateException:
-    """What a server's or the library's error means, in our words, with the next step."""
+    """Return what a server's or the library's error means, in our words, with the next step."""
     what, text = f"{url}: {error}", str(error)
     if is_transient(error):
         what = f"{url} does not answer: {reason(error)}"
@@ -107,7 +107,7 @@ class CommitSession:
         self._poll: Any = None
 
     def next(self) -> tuple[bytes, bytes]:
-        """The name, and the number of the next commit."""
+        """Return the name, and the number of the next commit."""
         self._number += 1
         return self._name, b"%d" % self._number
 
@@ -160,7 +160,7 @@ class CommitSession:
 
 
 def _plain_socket(connection: Any) -> socket.socket | None:
-    """The socket of a connection without TLS, as far as this version of the library shows it."""
+    """Return the socket of a connection without TLS, as far as this version of the library shows it."""
     found = getattr(connection, "_sock", None)
     return found if type(found) is socket.socket else None
 
@@ -174,7 +174,10 @@ def _poll(plain: socket.socket | None) -> Any:
 
 
 def _short_answer(connection: Any) -> bytes | None:
-    """The answer, if it is one string that has come whole, as for almost every commit; else it is left to be read."""
+    """Return the answer, if it is one string that has come whole, as for almost every commit.
+
+    Else it is left to be read.
+    """
     plain = _plain_socket(connection)
     if plain is None:
         return None
@@ -214,7 +217,7 @@ def server_of(client: Any, key: str) -> tuple[object, ...]:
 
 
 def open_client(url: str, timeout: float) -> Any:
-    """A client for a store URL. The library's own retries are off: one layer tries again, ours.
+    """Return a client for a store URL. The library's own retries are off: one layer tries again, ours.
 
     No single answer is waited for longer than `timeout`, the deadline of all tries.
     """

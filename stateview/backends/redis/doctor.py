@@ -94,7 +94,7 @@ _WRONG = {
 
 
 def examine(backend: RedisBackend, say: ProgressText) -> Iterator[Finding]:
-    """See `Backend.diagnose`."""
+    """Yield the findings about a namespace on a server."""
     try:
         server = _ServerChecks(backend)
         yield from server.run()
@@ -144,7 +144,7 @@ class _ServerChecks:
             yield from self.memory(str(policy), limit, int((info or {}).get("used_memory", 0)))
 
     def clock(self) -> Iterator[Finding]:
-        """The server's clock, which is asked for with the head."""
+        """Yield the server's clock, which is asked for with the head."""
         self.backend._handshake()
         if abs(skew := self.backend._skew) > MAX_SKEW_MICROSECONDS:
             found = f"its clock is {abs(skew) / 1e6:.1f} s {'ahead' if skew > 0 else 'behind'}"
@@ -155,7 +155,7 @@ class _ServerChecks:
         return Finding("warning", self.backend.url, found, meaning, remedy)
 
     def ask(self, what: str, act: Callable[[Any], Any]) -> Any:
-        """The answer; a finding, and None, where this login may not ask."""
+        """Return the answer; a finding, and None, where this login may not ask."""
 
         def asked(client: Any) -> Any:
             try:
@@ -244,7 +244,7 @@ def types(backend: RedisBackend) -> Iterator[Finding]:
 
 
 def read_head(backend: RedisBackend) -> dict[bytes, bytes] | None:
-    """The head, empty where there is no namespace; None where it is missing, and something is there."""
+    """Return the head, empty where there is no namespace; None where it is missing, and something is there."""
     parts = [backend._keys[place] for place in scripts.PARTS]
     there = backend._with_retry(lambda client: client.exists(*parts))  # before: the first commit writes all of them
     head: dict[bytes, bytes] = backend._with_retry(lambda client: client.hgetall(backend._keys[0]))
@@ -375,7 +375,7 @@ def unreadable_mark(member: bytes, packed: bytes | None, score: float | None) ->
 
 
 def read_marks(backend: RedisBackend) -> tuple[dict[bytes, float], dict[bytes, bytes]]:
-    """The places of the checkpoints, and what is said of them, in one state."""
+    """Return the places of the checkpoints, and what is said of them, in one state."""
     placed, said = backend._eval(MARKS)
     scores = {name: float(score) for name, score in zip(placed[::2], placed[1::2], strict=True)}
     return scores, dict(zip(said[::2], said[1::2], strict=True))
@@ -425,7 +425,7 @@ def _touched(backend: RedisBackend, say: ProgressText) -> Iterator[Finding]:
 
 
 def newest_commit(backend: RedisBackend) -> tuple[int, list[bytes]]:
-    """The highest revision of which there is a record (0: none), and those whose record cannot be read."""
+    """Return the highest revision of which there is a record (0: none), and those whose record cannot be read."""
     newest, bad = 0, set()
     for name, packed in scan(backend, 8):
         if unreadable_commit(name, packed):
@@ -447,13 +447,13 @@ def _commits(backend: RedisBackend, say: ProgressText) -> Iterator[Finding]:
 
 
 def registry_type(backend: RedisBackend) -> str:
-    """What the list of namespaces is instead of a set; nothing where it is one, or is not there."""
+    """Return what the list of namespaces is instead of a set; nothing where it is one, or is not there."""
     kind: str = backend._with_retry(lambda client: client.type(REGISTRY)).decode()
     return "" if kind in ("set", "none") else kind
 
 
 def _beside(backend: RedisBackend) -> Iterator[Finding]:
-    """What lies beside the namespace, and is not of it."""
+    """Yield what lies beside the namespace, and is not of it."""
     if not registry_type(backend) and not backend._with_retry(
         lambda client: client.sismember(REGISTRY, backend.namespace)
     ):
@@ -465,7 +465,7 @@ def _beside(backend: RedisBackend) -> Iterator[Finding]:
 
 
 def _migrations(backend: RedisBackend, say: ProgressText) -> Iterator[Finding]:
-    """What copies into the namespace left: a stage, and what was replaced. O(keys of the server), by SCAN."""
+    """Yield what copies into the namespace left: a stage, and what was replaced. O(keys of the server), by SCAN."""
     say("what migrations left")
     receiver = f"{backend._prefix}migrating:receiver"
     if backend._with_retry(lambda client: client.exists(receiver)):

@@ -26,7 +26,7 @@ class ForeignKey(NamedTuple):
 
 
 def scan(backend: RedisBackend, pattern: str) -> Iterator[list[ForeignKey]]:
-    """The keys that a pattern of the server's matches, page by page, each once; those of namespaces are left out.
+    """Yield the keys that a pattern of the server's matches, page by page, each once; those of namespaces are left out.
 
     What is written meanwhile may be in it or not, as with every SCAN. O(keys of the server), and the names that match
     in memory; each page's values besides, some megabytes of them.
@@ -55,7 +55,7 @@ def scan(backend: RedisBackend, pattern: str) -> Iterator[list[ForeignKey]]:
 
 
 def value(backend: RedisBackend, key: str) -> bytes | None:
-    """The string under a key; None where there is none."""
+    """Return the string under a key; None where there is none."""
     found: bytes | None = backend._with_retry(lambda client: client.get(key))
     return found
 
@@ -99,7 +99,7 @@ def _values(backend: RedisBackend, some: list[tuple[bytes, int]]) -> list[Foreig
 
 
 def _pipe(backend: RedisBackend, commands: list[tuple[str, bytes]]) -> list[Any]:
-    """The replies to commands of one key each, errors among them."""
+    """Return the replies to commands of one key each, errors among them."""
     if not commands:
         return []
 

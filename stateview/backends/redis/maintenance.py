@@ -129,7 +129,7 @@ def _usage(client: Any, key: str) -> int:
 
 
 def compact(backend: RedisBackend, floor: int, progress: ProgressCount | None) -> int:
-    """See `Backend.compact`."""
+    """Drop the versions that nothing needs, and return how many; see `Backend.compact`."""
     reached = -1
     while (now := int(backend._eval(RAISE, floor, COMMITS_PER_SCRIPT))) > reached:
         reached = now

@@ -34,7 +34,7 @@ class InvalidationCache:
         self._off_until = 0.0
 
     def get(self, key: str) -> tuple[Version | None] | None:
-        """What is remembered of a key (which may be that it is absent), if it is certain to be true still."""
+        """Return what is remembered of a key (which may be that it is absent), if it is certain to be true still."""
         with self._mutex:
             if self._connection is None or not self._quiet():
                 return None

@@ -184,7 +184,7 @@ return {'ok', former and '1' or ''}
 
 
 def dump(backend: RedisBackend, after: tuple[str, int], limit: int, keys: Iterable[str] | None) -> list[StoredVersion]:
-    """See `Backend.versions_page`."""
+    """Return a page of the stored versions."""
     given = (after[0], f"{after[1]:016}", min(limit, VERSIONS_PER_PAGE), PAGE_BYTES)
     if keys is None:
         return _parse(backend, backend._eval(DUMP, *given))
@@ -241,7 +241,6 @@ class RedisReceiver:
         return Conflict(what, "This one was without a sign of life for too long, or was closed")
 
     def progress(self) -> dict[str, Any] | None:
-        """See `Receiver.progress`."""
         note = self._backend._with_retry(lambda client: client.hget(self._own[0], "note"))
         return None if note is None else msgspec.json.decode(note, type=dict[str, Any])
 
@@ -362,11 +361,9 @@ class RedisReceiver:
         return f"{aside}*" if said[0] else ""
 
     def drop(self) -> None:
-        """See `Receiver.drop`."""
         self._release(stage=True)
 
     def close(self) -> None:
-        """See `Receiver.close`."""
         self._release(stage=False)
 
     def _release(self, stage: bool) -> None:
@@ -377,7 +374,9 @@ class RedisReceiver:
 
 
 def _process(pid: int) -> str:
-    """What no other process was or will be called, as seen from this machine and container; "" where that is unknown.
+    """Return a name that no other process has or will have, as seen from this machine and container.
+
+    "" where that is unknown.
 
     Times of a start are of one boot, and numbers of processes of one namespace of them.
     """
@@ -409,7 +408,7 @@ def _command(words: list[bytes]) -> _Command:
 
 
 def _versions(names: dict[str, bytes], versions: Iterable[StoredVersion]) -> list[_Command]:
-    """What adds versions to the stage: one command for each of its keys, of members in the server's protocol."""
+    """Return what adds versions to the stage: one command for each of its keys, of members in the server's protocol."""
     pieces: dict[str, list[bytes]] = {
         name: [] for name in ("live", "index", "expiry", "history", "hindex", "hexpiry", "touched")
     }
@@ -442,7 +441,7 @@ def _versions(names: dict[str, bytes], versions: Iterable[StoredVersion]) -> lis
 
 
 def _marks(names: dict[str, bytes], marks: Iterable[CheckpointRecord]) -> list[list[bytes]]:
-    """What puts checkpoints in place of those of the stage."""
+    """Return what puts checkpoints in place of those of the stage."""
     revisions, notes = [b"ZADD", names["marks"]], [b"HSET", names["notes"]]
     counts: dict[str, int] = {}
     for one in marks:

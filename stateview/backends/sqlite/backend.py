@@ -5,8 +5,6 @@ the revision and the number of entries. A commit of one key stores its key there
 them in `touched`. So a save writes few pages. Every row of a value has a checksum, see `row_checksums`.
 """
 
-# ruff: noqa: D102 - `Backend` documents these methods
-
 from __future__ import annotations
 
 import os

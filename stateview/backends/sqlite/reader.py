@@ -1,7 +1,5 @@
 """Reads of a namespace's database, live and at a revision."""
 
-# ruff: noqa: D102 - `Backend` documents these methods
-
 from __future__ import annotations
 
 import os

@@ -5,8 +5,6 @@ of the last put. Puts are collected in large transactions with a rollback journa
 pages. The finished file is renamed.
 """
 
-# ruff: noqa: D102 - `Backend` and `StagedImport` document these methods
-
 from __future__ import annotations
 
 import os

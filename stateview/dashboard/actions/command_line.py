@@ -95,7 +95,7 @@ def refusal(command: Command, web: bool) -> str:
 
 
 def _check_files(command: Command, arguments: dict[str, Any], web: bool) -> None:
-    """A value may be `-` or `@FILE`: standard input is the dashboard's, and files are the server's."""
+    """Refuse `-` and `@FILE` as a value: standard input is the dashboard's, and files are the server's."""
     if arguments.get("string") and arguments.get("value") != "-":
         return
     kinds = {**{arg.name: arg.kind for arg in command.args}, **{one.name: one.kind for one in command.options}}
@@ -122,7 +122,7 @@ class Candidate(NamedTuple):
 
 
 def offers(words: list[str], context: Context) -> list[Candidate]:
-    """What the last word of a line may become, where it is not the command. Asks the store: for a thread.
+    """Return what the last word of a line may become, where it is not the command. Asks the store: for a thread.
 
     Raises:
         StateException, OSError: the store does not answer.

@@ -172,7 +172,6 @@ class JobContext(Context):
     def open(
         self, store: str | None, namespace: str | None, read_only: bool = False, timeout: float | None = None
     ) -> StateManager:
-        """See `Context.open`."""
         return observe(super().open(store, namespace, read_only, timeout), self._committed, self._job.check)
 
     def close(self) -> None:

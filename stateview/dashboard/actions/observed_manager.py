@@ -33,7 +33,7 @@ class _ObservedBackend:
 def observe(
     manager: StateManager, committed: Committed, before: Callable[[], None] = lambda: None
 ) -> StateManager:  # fmt: skip
-    """A manager on the backend of another.
+    """Return a manager on the backend of another.
 
     Args:
         manager: the other; it stays as it is, and closing either closes the backend.

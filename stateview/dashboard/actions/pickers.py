@@ -147,7 +147,7 @@ def _type_store(board: Dashboard, ref: str, initial: str = "") -> None:
 
 
 def _namespaces(board: Dashboard, stores: list[str]) -> list[StoreNamespace]:
-    """The namespaces of some stores. To be called on a thread: it reads."""
+    """Return the namespaces of some stores. To be called on a thread: it reads."""
     found = []
     for store in stores:
         with board.open(store, None) as manager:

@@ -58,12 +58,15 @@ class ActionContext(Context):
         self._manager = manager
 
     def close(self) -> None:
-        """The manager is not ours to close."""
+        """Keep the borrowed manager open."""
         self._manager = None
 
 
 def command_line(words: list[str], where: Iterable[str] = ()) -> str:
-    """What to type for an act in a terminal, on one line; a long value is cut, and marked so; so are many words."""
+    """Return what to type for an act in a terminal, on one line.
+
+    A long value is cut, and marked so; so are many words.
+    """
     shown = [
         shlex.quote(word if len(word) <= _WORD_CHARACTERS else word[:_WORD_CHARACTERS] + "…")
         for word in words[:_MAX_WORDS]
@@ -307,7 +310,7 @@ class ActionRunner:
 
 
 def _told_seen(result: Result, given: dict[str, Any], patterns: tuple[str, ...]) -> Result:
-    """A result that tells of an act, with the value that it tells of masked if need be; any other as it is."""
+    """Return a result that tells of an act, with the value that it tells of masked if need be; any other as it is."""
     if not patterns or not isinstance(result, ResultDone):
         return result
     from ..display.result_redaction import redact_result

@@ -59,7 +59,7 @@ class Draft(NamedTuple):
 
 
 def as_text(data: bytes) -> str:
-    """An encoded value as indented JSON, with what a person would not see, or a terminal would obey, escaped."""
+    """Return an encoded value as indented JSON, with what a person would not see, or a terminal would obey, escaped."""
     return _UNSEEN.sub(_spelled, codec.pretty(data).decode())
 
 
@@ -110,7 +110,7 @@ def refusal(board: Dashboard, key: str | None) -> str:
 
 
 def read_draft(board: Dashboard, key: str) -> Draft | None:
-    """The live value of a key as text; None where there is none. Reads the backend.
+    """Return the live value of a key as text; None where there is none. Reads the backend.
 
     Raises:
         UsageError: there are masked values in it.
@@ -132,14 +132,14 @@ def read_draft(board: Dashboard, key: str) -> Draft | None:
 
 
 def draft_of(manager: StateManager, version: Version) -> Draft:
-    """A version as text."""
+    """Return a version as text."""
     data = version.value or b"null"
     left = (version.expires - manager.backend.now()) / 1_000_000 if version.expires else 0.0
     return Draft(as_text(data), version.revision, time.monotonic() + left if version.expires else None)
 
 
 def save_words(key: str, data: bytes, draft: Draft) -> list[str]:
-    """The command that saves a value, if the key is still as it was read; its expiry goes along."""
+    """Return the command that saves a value, if the key is still as it was read; its expiry goes along."""
     ttl = [] if draft.ttl is None else ["--ttl", f"{draft.ttl:.3f}"]
     text = data.decode()
     plain = ["--"] if key.startswith("-") or text.startswith("-") else []
@@ -147,7 +147,7 @@ def save_words(key: str, data: bytes, draft: Draft) -> list[str]:
 
 
 def in_editor(app: Dashboard, text: str) -> str:
-    """A text as it comes back from `$VISUAL`, `$EDITOR` or vi, which gets the terminal until it ends.
+    """Return a text as it comes back from `$VISUAL`, `$EDITOR` or vi, which gets the terminal until it ends.
 
     The file is readable by this user alone, and gone afterwards, as is what the editor left beside it.
 

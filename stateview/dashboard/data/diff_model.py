@@ -38,7 +38,7 @@ class DiffSide(NamedTuple):
 
 
 def side(backend: Backend, ref: Ref) -> DiffSide:
-    """The state that a ref names now. Raises what `resolve` raises."""
+    """Return the state that a ref names now. Raises what `resolve` raises."""
     point = resolve(backend, ref)
     text = str(ref)
     named = text.partition("@")[0]
@@ -94,12 +94,12 @@ class DiffSides(NamedTuple):
                 yield key, old.pop(key, None), new.pop(key, None)
 
     def change(self, key: str) -> Change | None:
-        """What happened to one key, read now; None where both sides are the same."""
+        """Return what happened to one key, read now; None where both sides are the same."""
         _, old, new = next(self.pairs([key]))
         return comparison.change(key, old, new)
 
     def among(self, keys: Sequence[str], walk: DiffProgress) -> Iterator[Change]:
-        """The changes of these keys. O(keys given)."""
+        """Yield the changes of these keys. O(keys given)."""
         walk.total = len(keys)
         for key, old, new in self.pairs(keys):
             if walk.stopped():
@@ -150,7 +150,10 @@ def collect(changes: Iterable[Change], found: Callable[[list[str], bytes], None]
 
 
 def selectors(paths: Sequence[PathChange]) -> list[str]:
-    """What `restore --path` takes for each change: its pointer, with the sign before it where two have the same."""
+    """Return what `restore --path` takes for each change.
+
+    Its pointer, with the sign before it where two have the same.
+    """
     seen: dict[str, int] = {}
     for one in paths:
         seen[one.path] = seen.get(one.path, 0) + 1
@@ -199,7 +202,7 @@ class DiffIndex:
         return bisect_left(self.keys, key)
 
     def kind(self, index: int) -> Kind:
-        """What happened to a key."""
+        """Return what happened to a key."""
         return KINDS[self._flags[index] & _KIND]
 
     def mark(self, index: int) -> int:
@@ -245,7 +248,7 @@ class DiffIndex:
         return self.count(None, PARTLY, WHOLE)
 
     def marked_keys(self, mark: int) -> Iterator[str]:
-        """The keys with a mark, in key order. Finding the next costs next to nothing."""
+        """Yield the keys with a mark, in key order. Finding the next costs next to nothing."""
         marks = self._flags.translate(bytes(flag // _MARK for flag in range(256)))
         place = marks.find(mark)
         while place >= 0:

@@ -85,7 +85,7 @@ class Layout(NamedTuple):
 
 
 def places_of(change: Change, stopped: Callable[[], bool]) -> tuple[list[PathChange], bool]:
-    """What differs inside a value, the first `PLACES` of it, and whether that is all. O(size)."""
+    """Return what differs inside a value, the first `PLACES` of it, and whether that is all. O(size)."""
     if change.kind != "changed":
         return [PathChange("", change.kind, change.before, change.after)], True
     found: list[PathChange] = []
@@ -99,7 +99,7 @@ def places_of(change: Change, stopped: Callable[[], bool]) -> tuple[list[PathCha
 
 
 def rows_of(key: str, places: list[PathChange], whole: bool, layout: Layout, hidden: Hidden) -> list[DiffRow]:
-    """The lines of a change. O(what is shown), but for texts, which are compared line by line."""
+    """Return the lines of a change. O(what is shown), but for texts, which are compared line by line."""
     out: list[DiffRow] = []
     for number, one in enumerate(places):
         out += islice(_place(key, number, one, layout, hidden), MAX_ROWS - len(out) + 1)
@@ -127,7 +127,7 @@ def stops_of(rows: list[DiffRow]) -> list[int]:
 
 
 def summary(change: Change, hidden: Hidden) -> str:
-    """A change in a few words, for a list. O(size) at worst: it is for values that are not large."""
+    """Return a change in a few words, for a list. O(size) at worst: it is for values that are not large."""
     if hidden(change.key):
         return MASK
     if change.kind != "changed":
@@ -154,7 +154,7 @@ def summary(change: Change, hidden: Hidden) -> str:
 
 
 def brief(value: Any, bound: int, hidden: Hidden) -> str:
-    """The start of a value as JSON, with its size where that is not all of it. O(bound)."""
+    """Return the start of a value as JSON, with its size where that is not all of it. O(bound)."""
     parts: list[str] = []
     room = bound
     for piece in _pieces(value, bound, hidden):
@@ -261,7 +261,7 @@ def _place(key: str, number: int, one: PathChange, layout: Layout, hidden: Hidde
 
 
 def _end(text: str, room: int) -> str:
-    """The end of a pointer says most."""
+    """Return the end of a pointer says most."""
     room = max(room, 20)
     return text if len(text) <= room else "…" + text[1 - room :]
 
@@ -402,7 +402,9 @@ def words(before: str, after: str) -> tuple[Parts, Parts]:
 
 
 def wrap(parts: Parts, width: int, indent: int = 0) -> list[Parts]:
-    """A line as lines of at most `width` columns, made inert; all but the first have `indent` columns less. O(length).
+    """Return a line as lines of at most `width` columns, made inert.
+
+    All but the first have `indent` columns less. O(length).
 
     They are parted behind a blank where there is one in the last third, else wherever the width ends.
     """
@@ -418,7 +420,7 @@ def wrap(parts: Parts, width: int, indent: int = 0) -> list[Parts]:
 
 
 def _cut_at(parts: list[StyledSpan], ends: list[int]) -> list[Parts]:
-    """The parts as lines that end behind so many characters each."""
+    """Return the parts as lines that end behind so many characters each."""
     out: list[Parts] = []
     now: list[StyledSpan] = []
     start = 0  # of what is left of the part, in the whole

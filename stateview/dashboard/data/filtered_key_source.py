@@ -30,7 +30,7 @@ _first = itemgetter(0)
 
 
 def _by(order: Order, needle: str | None) -> Callable[[KeySummary], SortKey]:
-    """What puts rows into an order; fuzzy matches into that of their quality where no other is asked for."""
+    """Return what puts rows into an order; fuzzy matches into that of their quality where no other is asked for."""
     orders: dict[Order, Callable[[KeySummary], SortKey]] = {
         "newest": lambda row: (-row.time, -row.revision, row.key),
         "oldest": lambda row: (row.time, row.revision, row.key),
@@ -76,7 +76,10 @@ class _Matches:
             del self.entries[self.limit :]
 
     def change(self, key: str, row: KeySummary | None) -> None:
-        """A key was written: its row as it is now, or None where it is not to be found any more. O(log n)."""
+        """Return the row of a written key: its row as it is now, or None where it is not to be found any more.
+
+        O(log n).
+        """
         place = self.places.pop(key, None)
         if place is not None:
             del self.entries[self.index(place)]
@@ -228,7 +231,7 @@ class FilteredKeys:
         return [row for row in rows if row.key in found]
 
     def _read(self, keys: list[str]) -> list[Version]:
-        """The versions of keys; of what is damaged, all but these."""
+        """Return the versions of keys; of what is damaged, all but these."""
         try:
             return list(self.manager.backend.read(keys, self._state()).values())
         except Damaged:
@@ -286,7 +289,7 @@ class FilteredKeys:
         return True
 
     def _rows_of(self, keys: list[str]) -> dict[str, KeySummary]:
-        """The rows of those keys that are to be found."""
+        """Return the rows of those keys that are to be found."""
         found: dict[str, KeySummary] = {}
         self._damaged.difference_update(keys)
         for start in range(0, len(keys), 100):
@@ -306,15 +309,12 @@ class FilteredKeys:
 
     @property
     def is_searching(self) -> bool:
-        """See `Source.halting`."""
         return not self._shown.ended and not self._halted
 
     def cancel(self) -> None:
-        """See `Source.halt`."""
         self._halted = True
 
     def status(self) -> list[str]:
-        """See `Source.told`."""
         shown = self._shown
         said = []
         if not shown.ended:

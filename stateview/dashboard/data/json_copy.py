@@ -39,7 +39,7 @@ def refused(node: Node, patterns: tuple[str, ...]) -> str:
 
 
 def text_of(node: Node) -> str:
-    """The value of a line as text: a string as it is, all else as JSON."""
+    """Return the value of a line as text: a string as it is, all else as JSON."""
     value = decoded(_whole(node))
     if isinstance(value, str):
         return value
@@ -47,7 +47,7 @@ def text_of(node: Node) -> str:
 
 
 def load_line(key: str, pointer: str, at: str | None = None, where: Iterable[str] = ()) -> str:
-    """The command line that prints a place inside a value.
+    """Return the command line that prints a place inside a value.
 
     Args:
         key: of the value.
@@ -68,7 +68,10 @@ def load_line(key: str, pointer: str, at: str | None = None, where: Iterable[str
 
 
 def shell_word(word: str) -> str:
-    """A word as a shell (bash, zsh, ksh) reads it; what a terminal would obey is spelled out in it. O(length)."""
+    """Return a word as a shell (bash, zsh, ksh) reads it.
+
+    What a terminal would obey is spelled out in it. O(length).
+    """
     if word.isprintable():
         return shlex.quote(word)
     plain = word.replace("\\", "\\\\").replace("'", "\\'")
@@ -80,14 +83,14 @@ def _spelled(sign: str) -> str:
 
 
 def _whole(node: Node) -> Any:
-    """The value that a line shows, or is a part of."""
+    """Return the value that a line shows, or is a part of."""
     while (node.is_line or node.is_range) and node.parent is not None:
         node = node.parent
     return node.value
 
 
 def decoded(value: Any) -> Any:
-    """A value, or its bytes, with nothing left encoded in it. O(size)."""
+    """Return a value, or its bytes, with nothing left encoded in it. O(size)."""
     if isinstance(value, (bytes, Raw)):
         return codec.decode(bytes(value))
     if isinstance(value, dict):

@@ -79,7 +79,10 @@ def _search(
 def _in_lines(
     steps: tuple[Step, ...], text: str, needle: str, exact: bool, stop: Callable[[], bool], width: int, shown: int
 ) -> Iterator[Hit]:  # fmt: skip
-    """A hit for each line of the screen in which a text begins to hold another, as far as it is shown, and one more."""
+    """Yield a hit for each line of the screen in which a text begins to hold another, as far as it is shown.
+
+    And one more.
+    """
     top = text[:shown]
     line_end, after, left_out = -1, 0, -1
     places = _places(text, needle, exact, stop)
@@ -100,7 +103,10 @@ def _in_lines(
 
 
 def _places(text: str, needle: str, exact: bool, stop: Callable[[], bool]) -> Iterator[int]:
-    """The characters at which a text holds another; looked for in pieces, so that other threads have their turns."""
+    """Yield the characters at which a text holds another.
+
+    Looked for in pieces, so that other threads have their turns.
+    """
     for start in range(0, len(text), _PIECE_CHARACTERS):
         if stop():
             return

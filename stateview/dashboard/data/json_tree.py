@@ -110,7 +110,7 @@ class Node:
         return tuple(reversed(out))
 
     def decode(self, limit: float = float("inf")) -> Any:
-        """The value with its outermost level decoded, if that is no longer than `limit` bytes; else `Raw`."""
+        """Return the value with its outermost level decoded, if that is no longer than `limit` bytes; else `Raw`."""
         if isinstance(self.value, Raw) and len(memoryview(self.value)) <= limit:
             text = start_of_text(self.value)
             self.value = look_into(self.value, self.depth) if text is None else text
@@ -179,7 +179,10 @@ class Node:
 
 
 def look_into(raw: Raw, depth: int) -> Any:
-    """What is encoded in `raw`: all of it if it is small, else its outermost level; a long number stays as it is."""
+    """Return what is encoded in `raw`.
+
+    All of it if it is small, else its outermost level; a long number stays as it is.
+    """
     view = memoryview(raw)
     if depth >= codec.MAX_DEPTH:
         return Broken(f"nested over {codec.MAX_DEPTH} levels deep; not shown")
@@ -192,7 +195,7 @@ def look_into(raw: Raw, depth: int) -> Any:
 
 
 def start_of_text(raw: Raw) -> LongText | None:
-    """The start of a string that is too long to be shown whole; None for all else. O(TEXT_SHOWN)."""
+    """Return the start of a string that is too long to be shown whole; None for all else. O(TEXT_SHOWN)."""
     view = memoryview(raw)
     if len(view) <= 4 * TEXT_CHARACTERS or view[0] != ord('"'):
         return None
@@ -233,7 +236,7 @@ class Tree:
             self._grow_leaf(kept or {})
 
     def _grow_leaf(self, kept: dict[Path, bool]) -> None:
-        """A value that is no box has a line of its own."""
+        """Show a value that is no box on a line of its own."""
         self.root.depth = 0
         self.rows = [self.root]
         if self.root.can_open() and kept.get((), True):
@@ -283,7 +286,7 @@ class Tree:
         self.rows = ([self.root] if self.root.depth == 0 else []) + list(_below(self.root))
 
     def index_of(self, path: Path) -> int:
-        """The index of a line by its path, or of the nearest above it that is there and visible."""
+        """Return the index of a line by its path, or of the nearest above it that is there and visible."""
         node = self.root
         for step in path:
             found = next((child for child in node.children or () if child.step == step), None) if node.open else None
@@ -307,7 +310,7 @@ class Tree:
             node.open = False
 
     def end(self, index: int) -> int:
-        """The index after the last line that is below one."""
+        """Return the index after the last line that is below one."""
         depth = self.rows[index].depth
         return next((at for at in range(index + 1, len(self.rows)) if self.rows[at].depth <= depth), len(self.rows))
 
@@ -331,7 +334,10 @@ class Tree:
         return every
 
     def sibling(self, index: int, by: int) -> int:
-        """The index of the next (`by` 1) or the last (-1) line of the same box; the same index where there is none."""
+        """Return the index of the next (`by` 1) or the last (-1) line of the same box.
+
+        The same index where there is none.
+        """
         depth = self.rows[index].depth
         at = index + by
         while 0 <= at < len(self.rows) and self.rows[at].depth > depth:
@@ -339,7 +345,7 @@ class Tree:
         return at if 0 <= at < len(self.rows) and self.rows[at].depth == depth else index
 
     def parent(self, index: int) -> int:
-        """The index of the line that holds this one; the same index at the top."""
+        """Return the index of the line that holds this one; the same index at the top."""
         parent = self.rows[index].parent
         at = index
         while at >= 0 and self.rows[at] is not parent:
@@ -378,7 +384,7 @@ class Tree:
 
 
 def _below(node: Node) -> Iterator[Node]:
-    """The visible lines below an open one."""
+    """Yield the visible lines below an open one."""
     pending = list(reversed(node.children or ())) if node.open else []
     while pending:
         one = pending.pop()
@@ -402,7 +408,7 @@ def _children(node: Node) -> float:
 
 
 def _step_into(node: Node, step: Step, tree: Tree) -> list[Node] | None:
-    """The lines, from a box's down to that of what it holds at a step."""
+    """Return the lines, from a box's down to that of what it holds at a step."""
     if node.masked or not isinstance(node.decode(), (dict, list)):
         return None
     children = _peek(node, tree)
@@ -424,7 +430,7 @@ def _step_into(node: Node, step: Step, tree: Tree) -> list[Node] | None:
 
 
 def _peek(node: Node, tree: Tree) -> list[Node]:
-    """The children of a node, which is left open or closed as it is."""
+    """Return the children of a node, which is left open or closed as it is."""
     was = node.open
     children = node.children_of(tree.width, tree.patterns)
     node.open = was
@@ -432,7 +438,7 @@ def _peek(node: Node, tree: Tree) -> list[Node]:
 
 
 def text_lines(text: str, width: int, whole: str = "") -> list[TextRow]:
-    """A text in lines, those that are too long in pieces; and what of it is left out. O(TEXT_SHOWN).
+    """Return a text in lines, those that are too long in pieces; and what of it is left out. O(TEXT_SHOWN).
 
     Args:
         text: the text, or its start.
@@ -466,7 +472,10 @@ def room_of(line: str, width: int) -> int:
 
 
 def line_at(lines: list[TextRow], at: int) -> int:
-    """The index of the line that shows a character of a text, or else of the last, which says what is left out."""
+    """Return the index of the line that shows a character of a text, or else of the last.
+
+    Which says what is left out.
+    """
     end = 0
     for index, line in enumerate(lines):
         end += 0 if line.goes_on or not index else 1  # the line end between them
@@ -477,7 +486,7 @@ def line_at(lines: list[TextRow], at: int) -> int:
 
 
 def start_of(lines: list[TextRow], index: int) -> int:
-    """The character of a text with which a line begins."""
+    """Return the character of a text with which a line begins."""
     return sum(len(line.text) for line in lines[:index]) + sum(not line.goes_on for line in lines[1 : index + 1])
 
 
@@ -490,7 +499,7 @@ def shown_of(text: str, width: int) -> int:
 
 
 def pointer_of(steps: tuple[Step, ...]) -> str:
-    """Steps as a JSON Pointer."""
+    """Return steps as a JSON Pointer."""
     return "".join(f"/{escape_token(step)}" for step in steps)
 
 
@@ -525,7 +534,7 @@ def estimate_size(value: Any, limit: int) -> int:
 
 
 def scalar(value: Any, room: int) -> str:
-    """What a value is in at most about `room` characters of JSON; a box is `{…}` or `[…]`. O(room)."""
+    """Return what a value is in at most about `room` characters of JSON; a box is `{…}` or `[…]`. O(room)."""
     if isinstance(value, Raw):
         view = memoryview(value)
         start = bytes(view[: room + 1])
@@ -551,14 +560,14 @@ def _empty(start: bytes) -> str:
 
 
 def label(step: Step) -> str:
-    """A member's name, or an index. A name that could be taken for something else is in quotes."""
+    """Return a member's name, or an index. A name that could be taken for something else is in quotes."""
     if isinstance(step, int):
         return str(step)
     return step if len(step) < _LONG_CHARACTERS and _PLAIN.fullmatch(step) else codec.encode(step).decode()
 
 
 def preview(node: Node, room: int, patterns: tuple[str, ...]) -> str:
-    """The first things that a folded box holds, in at most `room` characters."""
+    """Return the first things that a folded box holds, in at most `room` characters."""
     value = node.decode(_GLANCE_BYTES)
     parts: list[str] = []
     if isinstance(value, dict):

@@ -23,7 +23,10 @@ class Filter(NamedTuple):
 
     @classmethod
     def parse(cls, typed: str) -> Filter:
-        """What was typed: `~text` fuzzy, `=text` in values, a glob where there is one of `*?[`, else a prefix."""
+        """Return what was typed.
+
+        `~text` fuzzy, `=text` in values, a glob where there is one of `*?[`, else a prefix.
+        """
         if typed[:1] == "~":
             return cls("fuzzy", typed[1:])
         if typed[:1] == "=":

@@ -72,13 +72,13 @@ class KeySource(Protocol):
         """Whether there is a search that `halt` would end."""
 
     def status(self) -> list[str]:
-        """What to know of it, in words, beside how many rows there are. Holds no stored text."""
+        """Return what to know of it, in words, beside how many rows there are. Holds no stored text."""
 
 
 def open_source(
     manager: StateManager, at: Ref | None = None, text: str = "", order: Order = "key", redact: tuple[str, ...] = ()
 ) -> KeySource:  # fmt: skip
-    """What shows the keys that a filter finds, in an order. Reads nothing.
+    """Return what shows the keys that a filter finds, in an order. Reads nothing.
 
     Args:
         manager: of the namespace.
@@ -114,7 +114,7 @@ class RankIndex:
         return max(0, bisect_left(self.lows, key) - 1)
 
     def starts(self) -> list[int]:
-        """The rank of the first key of each gap. O(gaps)."""
+        """Return the rank of the first key of each gap. O(gaps)."""
         return [0, *accumulate(size or 0 for size in self.sizes[:-1])]
 
     def total(self) -> int | None:
@@ -130,14 +130,17 @@ class RankIndex:
             self.doubtful.update(self.lows[self.index(key)] for key in changed)
 
     def high(self, low: str) -> str | None:
-        """The anchor after a gap; None for the last gap, "" where there is no such gap any more."""
+        """Return the anchor after a gap; None for the last gap, "" where there is no such gap any more."""
         index = bisect_left(self.lows, low)
         if index == len(self.lows) or self.lows[index] != low:
             return ""
         return self.lows[index + 1] if index + 1 < len(self.lows) else None
 
     def set(self, low: str, high: str | None, size: int) -> bool:
-        """The size of a gap was counted. Left out where it has been divided since. Whether ranks have changed by it."""
+        """Return the size of a gap was counted.
+
+        Left out where it has been divided since. Whether ranks have changed by it.
+        """
         index = bisect_left(self.lows, low)
         if self.high(low) != high or self.sizes[index] == size:
             return False
@@ -270,7 +273,7 @@ class KeyRange:
             return self._gaps.total()
 
     def _from(self, rank: int) -> tuple[str, int]:
-        """The anchor to begin at in order to come to a rank, and how many keys to pass over."""
+        """Return the anchor to begin at in order to come to a rank, and how many keys to pass over."""
         if self._ranked():
             return "", rank
         with self._mutex:
@@ -356,7 +359,6 @@ class KeyRange:
         """See `KeySource.cancel`: nothing is searched here."""
 
     def status(self) -> list[str]:
-        """See `KeySource.status`."""
         return []
 
 

@@ -59,7 +59,7 @@ class Confirm(ModalScreen[bool]):
         self._destructive = destructive
 
     def compose(self) -> ComposeResult:
-        """The question, its command line, and both answers for the mouse."""
+        """Return the question, its command line, and both answers for the mouse."""
         with Vertical() as box:
             box.border_title = self._title.replace("[", r"\[")
             with VerticalScroll():
@@ -74,7 +74,10 @@ class Confirm(ModalScreen[bool]):
                     yield button
 
     def on_resize(self) -> None:
-        """What is asked may take what the rest leaves: the border, the command line, a blank line, and the answers."""
+        """Give the question the rows that the rest leaves.
+
+        The border, the command line, a blank line, and the answers.
+        """
         for asked in self.query(VerticalScroll):  # none where it is dismissed as soon as it is pushed
             asked.styles.max_height = max(1, self.app.size.height - 2 - _COMMAND_LINES - 2)
 
@@ -91,6 +94,6 @@ class Confirm(ModalScreen[bool]):
         self.dismiss(True)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        """The mouse answers too."""
+        """Answer by a click."""
         event.stop()
         self.dismiss(event.button.id == "yes")

@@ -57,7 +57,7 @@ class SearchLine(ModalScreen[None]):
         self._text = ""
 
     def compose(self) -> ComposeResult:
-        """What is sought, and how many there are."""
+        """Return what is sought, and how many there are."""
         with Horizontal():
             yield Label("/", markup=False)
             yield LineInput()
@@ -160,7 +160,7 @@ def rename(board: Dashboard, key: str) -> None:
 
 
 def wrong_key(text: str) -> str | None:
-    """What is wrong with a text as a key; None where it may be one."""
+    """Return what is wrong with a text as a key; None where it may be one."""
     try:
         check_key(text)
     except InvalidName as error:

@@ -49,11 +49,11 @@ class MenuList(VirtualList, inherit_bindings=False):
         return len(self.shown)
 
     def empty_text(self) -> list[str]:
-        """What to do where none matches."""
+        """Return what to do where none matches."""
         return ["none matches; backspace takes a letter away"] if self._rows else ["there is nothing to choose from"]
 
     def render_row(self, index: int, cells: RowBuilder) -> None:
-        """A number while numbers choose, the label, and the hint."""
+        """Return the number while numbers choose, the label, and the hint."""
         label, hint = self._rows[self.shown[index]]
         cells.add(f"{index + 1} " if index < 9 and not self.typed else "  ", self.style_of("dim"))
         cells.add(label, width=min(self._width, max(10, cells.left * 2 // 3)))
@@ -64,7 +64,7 @@ class MenuList(VirtualList, inherit_bindings=False):
         return character is not None and character.isprintable()
 
     def on_key(self, event: events.Key) -> None:
-        """A digit chooses, where nothing else is typed; all else filters."""
+        """Choose by a digit if nothing else is typed; filter by any other key."""
         sign = event.character
         if sign is None or not sign.isprintable():
             return
@@ -131,7 +131,7 @@ class Menu(ModalScreen[T | None], Generic[T]):
         self._looked = looked
 
     def compose(self) -> ComposeResult:
-        """The list, and what is typed."""
+        """Return the list, and what is typed."""
         with Vertical() as box:
             box.border_title = self._title.replace("[", r"\[")
             yield MenuList(self._rows)
@@ -143,7 +143,7 @@ class Menu(ModalScreen[T | None], Generic[T]):
             choices.set_reactive(VirtualList.cursor, max(0, min(self._start, len(self._rows) - 1)))
 
     def on_resize(self) -> None:
-        """The list is as high as there is room beside the border and the line under it."""
+        """Fit the list into the room beside its border and the line under it."""
         for choices in self.query(MenuList):
             choices.styles.height = max(1, min(len(self._rows), self.app.size.height - 3))
 

@@ -27,7 +27,7 @@ class CheckpointForm(NamedTuple):
     note: str = ""
 
     def words(self, at: str | None) -> list[str]:
-        """The command that names a ref so; None is live."""
+        """Return the command that names a ref so; None is live."""
         words = ["checkpoint", *([self.name] if self.name else [])]
         if self.note:
             words += ["--note", self.note]
@@ -66,7 +66,7 @@ class CheckpointDialog(ModalScreen[CheckpointForm | None]):
         self._initial = initial
 
     def compose(self) -> ComposeResult:
-        """A name, a note, and what they come to."""
+        """Return a name, a note, and what they come to."""
         with Vertical() as box:
             box.border_title = f"Checkpoint of {self._at or 'live'}"
             yield Label("Name (empty: auto_ and the time)")
@@ -102,7 +102,7 @@ class CheckpointDialog(ModalScreen[CheckpointForm | None]):
         return not wrong
 
     def on_input_changed(self) -> None:
-        """Checked as typed."""
+        """Check the name while it is typed."""
         self._check()
 
     def on_input_submitted(self) -> None:

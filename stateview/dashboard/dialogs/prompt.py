@@ -56,7 +56,7 @@ class PromptDialog(ModalScreen[str | None]):
         self._typed = False
 
     def compose(self) -> ComposeResult:
-        """The line, what is wrong with it, and what it comes to."""
+        """Return the line, what is wrong with it, and what it comes to."""
         with Vertical() as box:
             box.border_title = self._title.replace("[", r"\[")
             yield LineInput(self._initial)

@@ -32,7 +32,7 @@ class Columns(NamedTuple):
 
     @classmethod
     def of(cls, width: int, past: bool) -> Columns:
-        """What fits: the key and its size always, then the start of the value, the time, and the revision.
+        """Return what fits: the key and its size always, then the start of the value, the time, and the revision.
 
         Args:
             width: columns of the line, two of which are for signs.
@@ -85,7 +85,7 @@ def _shared(key: str, above: str) -> int:
 
 
 def start_of(row: KeySummary, patterns: tuple[str, ...]) -> str:
-    """The start of a value as text; from the first name on that is to be masked, none of it."""
+    """Return the start of a value as text; from the first name on that is to be masked, none of it."""
     if not patterns:
         return row.start.decode(errors="ignore")
     if is_redacted(row.key, patterns):

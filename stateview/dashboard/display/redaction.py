@@ -30,7 +30,7 @@ def is_redacted(name: str, patterns: tuple[str, ...]) -> bool:
 
 
 def masked_places(value: Any, patterns: tuple[str, ...]) -> Iterator[str]:
-    """The JSON Pointers of the masked members inside a decoded value; none is inside another. O(size)."""
+    """Yield the JSON Pointers of the masked members inside a decoded value; none is inside another. O(size)."""
     pending: list[tuple[str, Any]] = [("", value)] if patterns else []
     while pending:
         pointer, box = pending.pop()
@@ -45,7 +45,9 @@ def masked_places(value: Any, patterns: tuple[str, ...]) -> Iterator[str]:
 
 
 def without_masked(value: Any, patterns: tuple[str, ...]) -> Any:
-    """A decoded value with `••••••` in the place of each masked member; the value itself where none can be. O(size).
+    """Return a decoded value with `••••••` in the place of each masked member.
+
+    The value itself where none can be. O(size).
 
     For what is compared or previewed on a screen; never for what is saved.
     """

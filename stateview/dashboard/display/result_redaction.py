@@ -19,7 +19,9 @@ from .redaction import MASK, is_redacted, masked_places
 
 
 def redact_result(result: Result, given: dict[str, Any], patterns: tuple[str, ...]) -> Result:
-    """The result with what is not to be seen masked: values of keys, and of names inside values, that a glob matches.
+    """Return the result with what is not to be seen masked.
+
+    Values of keys, and of names inside values, that a glob matches.
 
     Streams what the result streams.
     """
@@ -72,7 +74,10 @@ def _is_secret(key: str, text: str, patterns: tuple[str, ...]) -> bool:
 
 
 def redacted_words(words: list[str], patterns: tuple[str, ...]) -> list[str]:
-    """The words of an act as its command line shows them: the value that `save` gets may be one not to be seen."""
+    """Return the words of an act as its command line shows them.
+
+    The value that `save` gets may be one not to be seen.
+    """
     given = parse(words).arguments if words[:1] == ["save"] else {}
     return ["save", given["key"], MASK] if reveals_redacted(given, patterns) else words
 
@@ -109,7 +114,7 @@ def _rows(
 
 
 def _changes(changes: Iterable[Change], patterns: tuple[str, ...]) -> Iterator[Change]:
-    """A masked side says whether it is there, and nothing else; both differ, so that it is still a change."""
+    """Yield a masked side says whether it is there, and nothing else; both differ, so that it is still a change."""
     from ...model import ABSENT
 
     for one in changes:

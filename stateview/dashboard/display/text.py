@@ -16,12 +16,12 @@ SIGNS = {"added": "+", "removed": "−", "changed": "~"}
 
 
 def one_line(text: str, bound: int = MAX_CHARACTERS) -> str:
-    """A stored text as one line that no terminal obeys, and no longer than `bound` characters. O(bound)."""
+    """Return a stored text as one line that no terminal obeys, and no longer than `bound` characters. O(bound)."""
     return escape_control_characters(text if len(text) <= bound else text[:bound] + "…")
 
 
 def pad(text: str, width: int) -> str:
-    """A line in exactly `width` columns: cut at its end with `…`, or filled with blanks."""
+    """Return a line in exactly `width` columns: cut at its end with `…`, or filled with blanks."""
     if width <= 0:
         return ""
     if text.isascii():
@@ -46,7 +46,7 @@ def cut_start(text: str, width: int) -> int:
 
 
 def format_size(count: int) -> str:
-    """A number of bytes in at most seven columns, such as `54 B`, `1.2 kB`, `48.0 MB`."""
+    """Return a number of bytes in at most seven columns, such as `54 B`, `1.2 kB`, `48.0 MB`."""
     if count < 1000:
         return f"{count} B"
     power = min(3, (len(str(count)) - 1) // 3)
@@ -57,12 +57,12 @@ def format_size(count: int) -> str:
 
 
 def format_count(number: int | None) -> str:
-    """A count with its thousands apart; `…` while it is not known."""
+    """Return a count with its thousands apart; `…` while it is not known."""
     return "…" if number is None else f"{number:,}"
 
 
 def format_clock(micros: int) -> str:
-    """A stored time (microseconds, UTC) as a person near here writes it, with the date where it is not today."""
+    """Return a stored time (microseconds, UTC) as a person near here writes it, with the date where it is not today."""
     moment = to_datetime(micros).astimezone()
     today = datetime.now(UTC).astimezone().date()
     return moment.strftime("%H:%M:%S" if moment.date() == today else "%Y-%m-%d %H:%M")
@@ -79,7 +79,7 @@ def format_ago(micros: int, now: int) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A length of time in the largest whole unit."""
+    """Return a length of time in the largest whole unit."""
     if seconds < 1:
         return "now"
     for limit, step, unit in ((60, 1, "s"), (3600, 60, "min"), (172_800, 3600, "h")):
@@ -110,7 +110,7 @@ class RowBuilder:
         return self
 
     def fill(self) -> list[Segment]:
-        """The segments, with blanks up to the full width."""
+        """Return the segments, with blanks up to the full width."""
         if self.left > 0:
             self.segments.append(Segment(" " * self.left, self.base))
             self.left = 0

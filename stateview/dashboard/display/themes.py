@@ -19,7 +19,7 @@ TERMINAL = "terminal"
 
 
 def _own(name: str, dark: bool, **colours: str) -> Theme:
-    """A theme whose text colours are as given; Textual would mix them towards white or black.
+    """Return a theme whose text colours are as given; Textual would mix them towards white or black.
 
     Added is blue, removed orange, changed pale yellow or plum: every kind of colour-blindness tells these apart.
     """
@@ -89,7 +89,7 @@ def names() -> list[str]:
 
 
 def theme_of(given: str | None, found: Settings) -> str:
-    """The theme that is meant: as given, the file's, the environment's TEXTUAL_THEME, or ours.
+    """Return the theme that is meant: as given, the file's, the environment's TEXTUAL_THEME, or ours.
 
     Under NO_COLOR it is the terminal's, of which then nothing but bold and reverse is left.
 

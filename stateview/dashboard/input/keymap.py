@@ -58,7 +58,7 @@ def _bindings(owner: type) -> list[Binding]:
 
 
 def keymap_of(found: Settings) -> dict[str, str]:
-    """The `[keys]` of a stateview.toml as Textual takes them: act to keys. Costs nothing where there are none.
+    """Return the `[keys]` of a stateview.toml as Textual takes them: act to keys. Costs nothing where there are none.
 
     Raises:
         InvalidName: an act that is not known, or something that is no key; the message names what is near.
@@ -88,7 +88,7 @@ def check(keys: Mapping[str, Sequence[str]], where: str) -> dict[str, str]:
 
 
 def _key(text: str, name: str, where: str) -> str:
-    """A key as Textual names it."""
+    """Return a key as Textual names it."""
     from textual.keys import Keys, _character_to_key, key_to_character
 
     *modifiers, key = text.split("+") if len(text) > 1 else [text]
@@ -118,7 +118,7 @@ class KeyConflict(NamedTuple):
 
 
 def clashes(keymap: Mapping[str, str]) -> list[KeyConflict]:
-    """The keys of a keymap that another act of the same class has, or a list that has the focus.
+    """Return the keys of a keymap that another act of the same class has, or a list that has the focus.
 
     Textual finds these too, each time a key is pressed, and takes an act with two keys for a clash with itself.
     """

@@ -63,7 +63,7 @@ class DoneScreen(TextScreen):
     HELP = "What runs, and what was done here, newest first. Enter shows what was printed; y copies the command line."
 
     def body(self) -> TextList:
-        """What there is now."""
+        """Return what there is now."""
         return DoneList(self._rows())
 
     def _rows(self) -> list[Job | CompletedAction]:
@@ -71,7 +71,7 @@ class DoneScreen(TextScreen):
         return [*reversed(acts.jobs.running), *reversed(acts.done)]
 
     def heading(self) -> str:
-        """The title."""
+        """Return the title."""
         return "Done in this session"
 
     def on_mount(self) -> None:
@@ -88,7 +88,7 @@ class DoneScreen(TextScreen):
             self._tell()
 
     def state(self) -> str:
-        """What came of the act under the cursor."""
+        """Return what came of the act under the cursor."""
         shown = self.query_one(DoneList)
         done = f"{plural(len(self.board.acts.done), 'act')} · z undoes the last commit, Z does it again"
         if not shown.count:

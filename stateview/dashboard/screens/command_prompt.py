@@ -78,7 +78,7 @@ class Candidates(VirtualList, can_focus=False):
         return cursor
 
     def render_row(self, index: int, cells: RowBuilder) -> None:
-        """A heading, or what is offered and what it means."""
+        """Return a heading, or a candidate and its meaning."""
         row = self.rows[index]
         if isinstance(row, str):
             cells.add(row, self.style_of("dim"))
@@ -147,7 +147,7 @@ class CommandScreen(ModalScreen[None]):
         self._offer(self._text)
 
     def on_resize(self) -> None:
-        """The list follows the terminal."""
+        """Resize the list with the terminal."""
         self.query_one(Candidates).fit()
 
     # --- what is offered ---------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ class CommandScreen(ModalScreen[None]):
 
 
 def _common(texts: list[str]) -> str:
-    """What all begin with."""
+    """Return what all begin with."""
     first, last = min(texts), max(texts)
     size = next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), None)
     return first if size is None and len(first) <= len(last) else first[:size]

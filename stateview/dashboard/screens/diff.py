@@ -65,7 +65,10 @@ class DiffScreen(DiffBaseScreen):
         return f"Diff  {' → '.join(self._states())}"
 
     def _states(self) -> tuple[str, str]:
-        """What the two sides are called: with the namespace where there are two, and the store where these differ."""
+        """Return what the two sides are called.
+
+        With the namespace where there are two, and the store where these differ.
+        """
         board, other = self.board, self._other
         if other is None:
             return self._before, self._after
@@ -138,7 +141,7 @@ class DiffScreen(DiffBaseScreen):
         self.start()
 
     def came_back(self) -> None:
-        """The backend is there again: what is listed stays; what could not be compared is."""
+        """Compare what could not be compared while the backend was lost; keep the list."""
         if self.run.state == "failed":
             self.start()
 

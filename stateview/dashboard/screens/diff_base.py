@@ -106,27 +106,27 @@ class DiffBaseScreen(Screen[bool]):
 
     @abstractmethod
     def diff_sides(self) -> DiffSides:
-        """The two states; on a thread, each time that they are compared. Raises what the backend raises."""
+        """Return the two states; on a thread, each time that they are compared. Raises what the backend raises."""
 
     def restrict_keys(self) -> list[str] | None:
-        """The keys that are compared, sorted; None: all."""
+        """Return the keys that are compared, sorted; None: all."""
         return None
 
     @abstractmethod
     def title_text(self) -> str:
-        """What is compared, or restored."""
+        """Return what is compared, or restored."""
 
     @abstractmethod
     def selection_text(self) -> str:
-        """What is marked, in words."""
+        """Return what is marked, in words."""
 
     @abstractmethod
     def command(self) -> str:
-        """The equivalent command line."""
+        """Return the equivalent command line."""
 
     @abstractmethod
     def no_difference_text(self) -> list[str]:
-        """What is said where nothing differs."""
+        """Return what is said where nothing differs."""
 
     def finished(self) -> None:
         """All keys are there."""
@@ -454,7 +454,7 @@ class DiffBaseScreen(Screen[bool]):
         self.remarked()
 
     def remarked(self) -> None:
-        """The marks have become others."""
+        """Show the marks after they changed."""
         self.keys.refresh()
         self.view.refresh()
         self.refresh_labels()

@@ -135,7 +135,7 @@ class EditScreen(ModalScreen[int | None]):
         return cast("Dashboard", self.app)
 
     def compose(self) -> ComposeResult:
-        """The key if it is new, the value, what is wrong with it, and the command line that saves it."""
+        """Return the key if it is new, the value, what is wrong with it, and the command line that saves it."""
         with Vertical() as box:
             box.border_title = "New key" if self._new else one_line(f"Edit {self._key}", 200).replace("[", r"\[")
             yield Banner()
@@ -189,7 +189,7 @@ class EditScreen(ModalScreen[int | None]):
         return wrong_key(self.key) if self._new else None
 
     def _base(self) -> Draft:
-        """What a save is based on: the key as it was read; a new one must not be there."""
+        """Return what a save is based on: the key as it was read; a new one must not be there."""
         return self._draft if self.key == self._based_on else Draft("")
 
     def _note(self, text: str) -> None:
@@ -308,7 +308,7 @@ class EditScreen(ModalScreen[int | None]):
             field.action_error()
 
     def _end(self, key: str, text: str, stored: Draft) -> None:
-        """What the text was at ctrl+s is stored, as this draft: leave, unless one has typed on since."""
+        """Leave after a save, unless the user has typed on since."""
         self._busy = False
         if not self.is_attached:
             return

@@ -43,7 +43,7 @@ class HelpRow:
 
 
 def shown(binding: Binding) -> str:
-    """A key as a person writes it, such as `ctrl+d`, `?`, `↓`."""
+    """Return a key as a person writes it, such as `ctrl+d`, `?`, `↓`."""
     from textual.keys import format_key
 
     modifiers, key = binding.parse_key()
@@ -86,7 +86,7 @@ class HelpScreen(TextScreen):
         return stack[max(0, place - 1)]
 
     def heading(self) -> str:
-        """The title."""
+        """Return the title."""
         return "Help: the keys that work here"
 
     def body(self) -> TextList:

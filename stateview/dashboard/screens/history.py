@@ -171,7 +171,7 @@ class HistoryScreen(Screen[None]):
         return cast("Dashboard", self.app)
 
     def compose(self) -> ComposeResult:
-        """The versions, and the change of the one under the cursor."""
+        """Return the versions, and the change of the one under the cursor."""
         yield Banner()
         with Horizontal():
             with Vertical(id="versions-pane", classes="pane") as pane:

@@ -135,7 +135,7 @@ class MainScreen(Screen[None]):
         return self.query_one(Timeline)
 
     def show_namespace(self) -> None:
-        """The app looks at another namespace: show everything of it."""
+        """Show everything of the namespace that the app has switched to."""
         board = self.board
         self.query_one(Namespaces).here(board.store, board.manager.namespace)
         self.timeline.show(board.manager)
@@ -143,7 +143,7 @@ class MainScreen(Screen[None]):
         self.show_state()
 
     def show_state(self) -> None:
-        """The app looks at another state of the namespace: keys and value are as of there."""
+        """Show keys and value of the state that the app has switched to."""
         board, prefetch = self.board, self._prefetch
         self._prefetch = None
         self.set_class(board.at is not None, "-past")
@@ -354,7 +354,7 @@ class MainScreen(Screen[None]):
     # --- acts --------------------------------------------------------------------------------------------------
 
     def _one_key(self, what: str) -> str | None:
-        """The key under the cursor, if something may be done to it now; else the reason is told."""
+        """Return the key under the cursor, if something may be done to it now; else the reason is told."""
         reason = ""
         if self.query_one(Namespaces).has_focus:
             reason = f"{what} is for keys and checkpoints: 2 goes to the keys, 4 to the timeline"
@@ -478,7 +478,7 @@ class MainScreen(Screen[None]):
         choose_namespace(self.board, self.board.at or "live")
 
     def _settle(self) -> None:
-        """The cursor of the timeline has just moved: the act is meant for where it is."""
+        """Switch to the state under the timeline's cursor before an act on it."""
         if self._travel is not None:
             self._travel.stop()
             if self.timeline.has_focus:

@@ -41,14 +41,14 @@ class OutputScreen(TextScreen):
         self._told_end = False
 
     def body(self) -> TextList:
-        """The lines so far."""
+        """Return the lines so far."""
         return TextList(self.job.output.lines, self._role)
 
     def _role(self, text: str) -> str:
         return by_sign(text) if self.job.output.signs else ""
 
     def heading(self) -> str:
-        """The command line."""
+        """Return the command line."""
         return self.board.short_command(self.job.line)
 
     def on_mount(self) -> None:
@@ -56,7 +56,7 @@ class OutputScreen(TextScreen):
         self._timer = self.set_interval(POLL_SECONDS, self._look)
 
     def on_unmount(self) -> None:
-        """What the job says from now on is for a notice."""
+        """Let later messages of the job become notices."""
         if self.job.screen is self:
             self.job.screen = None
 

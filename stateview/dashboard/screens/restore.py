@@ -109,7 +109,7 @@ class RestoreScreen(DiffBaseScreen):
         return self._given is None and self.run.state == "whole" and found.count(None, WHOLE) == len(found) > 0
 
     def words(self, ref: str) -> Iterator[str]:
-        """The command that does what is marked. O(marked), as far as it is asked for."""
+        """Yield the command that does what is marked. O(marked), as far as it is asked for."""
         yield from ("restore", ref)
         if self._everything:
             return
@@ -172,7 +172,7 @@ class RestoreScreen(DiffBaseScreen):
     # --- live --------------------------------------------------------------------------------------------------
 
     def finished(self) -> None:
-        """What was written while it was computed is looked at too."""
+        """Check the keys written while the diff was computed, too."""
         if self._behind:
             self._check()
 

@@ -55,11 +55,11 @@ class TextScreen(Screen[None]):
 
     @abstractmethod
     def body(self) -> TextList:
-        """The list."""
+        """Return the list."""
 
     @abstractmethod
     def heading(self) -> str:
-        """The title."""
+        """Return the title."""
 
     def state(self) -> str:
         """How it stands, in a line."""

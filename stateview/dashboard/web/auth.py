@@ -58,7 +58,7 @@ class Authenticator:
         self._hosts = {place for name in (*LOOPBACK, *names) for place in self._places(name)}
 
     def _places(self, name: str) -> Iterator[str]:
-        """A host as browsers write it in `Host` and `Origin`: without the port where that is HTTP's own."""
+        """Yield a host as browsers write it in `Host` and `Origin`: without the port where that is HTTP's own."""
         yield f"{name.lower()}:{self.port}"
         if self.port == 80:
             yield name.lower()

@@ -77,7 +77,7 @@ def serve_command(context: Context, given: dict[str, Any], command: list[str]) -
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket bound to the first address of a host, an IPv4 one if there is one."""
+    """Return a socket bound to the first address of a host, an IPv4 one if there is one."""
     if not 0 <= port <= 65535:
         raise UsageError(f"{port} is not a port", "Give --port a number up to 65535, or 0 for any that is free")
     try:

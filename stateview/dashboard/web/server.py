@@ -99,7 +99,7 @@ class PageServer:
             del self._open[socket]
 
     def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
-        """The answer to a request; None lets a WebSocket be opened."""
+        """Return the answer to a request; None lets a WebSocket be opened."""
         try:
             return self._route(request, _bracketed(str(connection.local_address[0])))
         except AccessDenied as refused:
@@ -184,7 +184,10 @@ def _response(
 
 
 def _files() -> dict[str, tuple[str, bytes]]:
-    """The path of every file that is served, its media type and its content: no path of a request is ever opened."""
+    """Return the path of every file that is served, its media type and its content.
+
+    No path of a request is ever opened.
+    """
     found = {}
     for file in files(__package__).joinpath("static").iterdir():
         kind = _KINDS.get(file.name[file.name.rfind(".") :])

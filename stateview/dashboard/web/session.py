@@ -102,7 +102,7 @@ def _read(message: str | bytes) -> Size | Attention:
 
 
 def _surroundings(size: Size) -> dict[str, str]:
-    """What makes a Textual program speak to a page."""
+    """Return what makes a Textual program speak to a page."""
     return {
         "TEXTUAL_DRIVER": "stateview.dashboard.web.driver:PageDriver",
         "TEXTUAL_COLOR_SYSTEM": "truecolor",
@@ -157,7 +157,7 @@ async def _tell(process: Process, kind: bytes, payload: bytes) -> None:
 
 
 async def _last_words(stream: asyncio.StreamReader) -> str:
-    """The end of what the program wrote to standard error, which says why it ended. It may hold stored data."""
+    """Return the end of what the program wrote to standard error, which says why it ended. It may hold stored data."""
     kept = b""
     while data := await stream.read(_STDERR_BYTES):
         kept = (kept + data)[-_STDERR_BYTES:]

@@ -147,7 +147,7 @@ class DiffList(VirtualList):
         self.refresh()
 
     def _failed(self, error: Exception) -> None:
-        """The change pane says it of the key under the cursor; here it is seen, and not tried at every paint."""
+        """Remember that a summary could not be read, so that it is not tried at every paint."""
         self._sides = None
         self.said = str(error).split("\n")
         self.refresh()

@@ -49,7 +49,7 @@ class FilterBar(LineInput):
         self._timer: Timer | None = None
 
     def source(self, manager: StateManager, at: Ref | None = None) -> KeySource:
-        """What shows the keys that the filter finds."""
+        """Return what shows the keys that the filter finds."""
         return open_source(manager, at, self.text, redact=cast("Dashboard", self.app).redact)
 
     def open(self) -> None:
@@ -64,7 +64,7 @@ class FilterBar(LineInput):
         self.remove_class("-used")
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """What was typed is looked for once no more keys come."""
+        """Search for the text once typing pauses."""
         event.stop()
         self._stop_timer()
         if self.value != self.text:

@@ -58,7 +58,7 @@ class JobBar(Widget):
         self.refresh()
 
     def render_line(self, y: int) -> Strip:  # noqa: ARG002
-        """The line: how to stop it is what is seen in any case."""
+        """Return the line: how to stop it is what is seen in any case."""
         width, job = self.size.width, self._job
         cells = RowBuilder(width, self.rich_style)
         if job is not None:

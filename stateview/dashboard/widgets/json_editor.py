@@ -99,7 +99,7 @@ class JsonEdit(TextArea):
             self.focus()
 
     def get_line(self, line_index: int) -> Text:
-        """A line with its colours, and with nothing in it that a terminal would obey."""
+        """Return a line with its colours, and with nothing in it that a terminal would obey."""
         plain = self.document.get_line(line_index)
         tabs = plain.split("\t")  # they are widened later
         text = Text("\t".join(map(escape_control_characters, tabs)), end="", no_wrap=True)

@@ -247,7 +247,7 @@ class JsonView(VirtualList):
         self.refresh()
 
     def _sign(self, node: Node) -> str:
-        """The sign of a line's change, or a blank. A folded box has that of what is in it."""
+        """Return the sign of a line's change, or a blank. A folded box has that of what is in it."""
         if not self._touched or node.is_line:
             return " "
         pointer = node.pointer
@@ -266,7 +266,7 @@ class JsonView(VirtualList):
         return 0 if self._tree is None else len(self._tree.rows)
 
     def empty_text(self) -> list[str]:
-        """What was said instead of a value."""
+        """Return what was said instead of a value."""
         width = max(10, self.size.width - 2)
         return [piece for one in self._said.split("\n") for piece in wrap(one_line(one), width) or [""]]
 
@@ -432,7 +432,7 @@ class JsonView(VirtualList):
         self.count_changed()
 
     def on_click(self, event: events.Click) -> None:
-        """A click on the triangle opens or folds."""
+        """Open or fold by a click on the triangle."""
         index = event.y + self.scroll_offset.y
         if self._tree is None or index >= self.count:
             return
@@ -530,7 +530,7 @@ class JsonView(VirtualList):
         return load_line(self.key, pointer, self.board.at, self.board.target_options)
 
     def copied(self, whole: bool = False) -> CopyOptions:
-        """What can be copied of the line under the cursor, or of the whole value."""
+        """Return what can be copied of the line under the cursor, or of the whole value."""
         node = self._tree.root if whole and self._tree is not None else self._node
         if node is None:
             return CopyOptions([], "no value is shown")

@@ -65,7 +65,7 @@ class KeyBar(Widget):
             self.refresh()
 
     def _placed(self) -> tuple[list[tuple[int, Hint]], int]:
-        """What is shown from which column on; and the column of a `…` for what is not, -1 where all is."""
+        """Return what is shown from which column on; and the column of a `…` for what is not, -1 where all is."""
         width = self.size.width
         gap = next((gap for gap in (2, 1) if sum(hint.width + gap for hint in self._hints) <= width + gap), 0)
         last = [] if gap else [hint for hint in self._hints if hint.action == HELP]
@@ -81,7 +81,7 @@ class KeyBar(Widget):
         return [*placed, *((at + 2, hint) for hint in last)], -1 if gap else at
 
     def render_line(self, y: int) -> Strip:  # noqa: ARG002
-        """The line."""
+        """Return the line."""
         key, what, off = (
             self.get_component_rich_style(f"keys--{role}", partial=True) for role in ("key", "what", "off")
         )

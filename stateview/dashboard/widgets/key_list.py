@@ -253,7 +253,7 @@ class KeyList(VirtualList):
         self._ask(read)
 
     def _eye(self) -> str | None:
-        """The key whose line is to stay where it is on the screen: the cursor's, or the first that is seen."""
+        """Return the key whose line is to stay where it is on the screen: the cursor's, or the first that is seen."""
         top, height, end = self.scroll_offset.y, max(1, self.size.height), self._start + len(self._rows)
         if top <= self.cursor < top + height and self._row_at(self.cursor) is not None:
             return self._key
@@ -299,7 +299,7 @@ class KeyList(VirtualList):
             self.action_last()
 
     def _put_cursor(self, answer: _PageResult, guess: int, last: bool) -> None:
-        """The cursor goes where its key is by now; where that is gone, to the next one.
+        """Move the cursor to its key's present row, or to the next key if it is gone.
 
         Args:
             answer: what was read.
@@ -411,7 +411,7 @@ class KeyList(VirtualList):
     # --- moving ------------------------------------------------------------------------------------------------
 
     def watch_cursor(self, old: int, new: int) -> None:
-        """The cursor is on another key."""
+        """Report that the cursor is on another key."""
         self._to_end = False
         self._row = self._row_at(new)
         self._key = None if self._row is None else self._row.key
@@ -465,7 +465,7 @@ class KeyList(VirtualList):
     # --- painting ----------------------------------------------------------------------------------------------
 
     def render_row(self, index: int, cells: RowBuilder) -> None:
-        """A line; `⋯` while it is being read."""
+        """Return a line; `⋯` while it is being read."""
         row, style, source = self._row_at(index), self.style_of, self._source
         if row is None or source is None:
             cells.add("  ⋯", style("dim"))

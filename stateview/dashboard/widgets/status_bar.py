@@ -42,7 +42,7 @@ class StatusBar(Widget):
             self.refresh()
 
     def render_line(self, y: int) -> Strip:  # noqa: ARG002
-        """The line; the URL gives way first, from its beginning on."""
+        """Return the line; the URL gives way first, from its beginning on."""
         namespace, url, state, role, right = self._said
         dim = self.get_component_rich_style("status--dim", partial=True)
         cells = RowBuilder(self.size.width, self.rich_style)
@@ -71,7 +71,7 @@ class Banner(Widget):
         self._lost: ConnectionLost | None = None
 
     def on_mount(self) -> None:
-        """The seconds count; on a screen that is opened meanwhile too."""
+        """Count the seconds, also on a screen that is opened meanwhile."""
         self.show(cast("Dashboard", self.app).lost)
         self.set_interval(1.0, self._tick)
 
@@ -109,7 +109,7 @@ class Banner(Widget):
         return (lines if all(cell_len(one) <= width for one in lines) else chop_cells(said, max(1, width)))[: self.MOST]
 
     def render_line(self, y: int) -> Strip:
-        """A line of it."""
+        """Return a line of it."""
         cells, lines = RowBuilder(self.size.width, self.rich_style), self._lines()
         if y < len(lines):
             cells.add(f" {lines[y]}")

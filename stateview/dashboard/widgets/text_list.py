@@ -15,7 +15,7 @@ _MEASURED_ROWS = 200  # lines seen at most, whose lengths say how far there is t
 
 
 def by_sign(text: str) -> str:
-    """The role of a line of a diff."""
+    """Return the role of a line of a diff."""
     return _SIGNS.get(text.lstrip(" ")[:1], "")
 
 
@@ -55,11 +55,11 @@ class TextList(VirtualList):
         return len(self.lines)
 
     def empty_text(self) -> list[str]:
-        """What to say where there is none."""
+        """Return what to say where there is none."""
         return self.empty.split("\n") if self.empty else []
 
     def render_row(self, index: int, cells: RowBuilder) -> None:
-        """The line from where we are sideways, with what is sought marked."""
+        """Return the line from the sideways position on, with the search text marked."""
         text = self.lines[index][self.left :][: 4 * cells.left]
         role = self._role(self.lines[index][:200])
         style = self.style_of(role) if role else None
@@ -101,7 +101,7 @@ class TextList(VirtualList):
 
 
 def _parts(text: str, sought: str) -> list[tuple[str, bool]]:
-    """A text in parts, each with whether it is what is sought."""
+    """Return a text in parts, each with whether it is what is sought."""
     within = text.lower() if sought == sought.lower() else text
     if len(within) != len(text):  # some letters become two: places would not fit
         return [(text, False)]

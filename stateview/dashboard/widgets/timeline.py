@@ -97,7 +97,7 @@ class Timeline(VirtualList):
         self.cursor = 0
 
     def moved(self, head: Head, marks: list[CheckpointRecord]) -> None:
-        """The namespace has moved: read what is new of its log; what is marked stays, and so does the cursor."""
+        """Read the new part of the log; the marks and the cursor stay."""
         if head.lineage != self._head.lineage or head.revision < self._head.revision:
             self._stop_reading()
             self._commits, self._whole = [], False
@@ -126,7 +126,7 @@ class Timeline(VirtualList):
         self.refresh()
 
     def _stop_reading(self) -> None:
-        """What is being read is of another log."""
+        """Cancel the reads of another log."""
         for slot in ("newer", "older"):
             self.app.reader.cancel(self, slot)  # type: ignore[attr-defined]
         self._asking = False

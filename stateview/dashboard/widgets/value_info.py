@@ -24,7 +24,7 @@ class ValueInfo(Widget):
         self.refresh()
 
     def render_line(self, y: int) -> Strip:  # noqa: ARG002
-        """The line; the pointer gives way first."""
+        """Return the line; the pointer gives way first."""
         width = self.size.width
         cells = RowBuilder(width, self.rich_style).add(f" {self._facts}")
         room = cells.left - 2

@@ -88,13 +88,13 @@ class VirtualList(ScrollView, can_focus=True):
         """Put the parts of a line into `cells`, whose width is that of the list less the cursor's column."""
 
     def empty_text(self) -> list[str]:
-        """What an empty list says, line by line: that it is empty, and what to do about it."""
+        """Return what an empty list says, line by line: that it is empty, and what to do about it."""
         return []
 
     # --- for subclasses ----------------------------------------------------------------------------------------
 
     def style_of(self, role: str) -> Style:
-        """The style of one of the roles, such as `key`, `dim`, `added`; to be put over the base."""
+        """Return the style of one of the roles, such as `key`, `dim`, `added`; to be put over the base."""
         return self.get_component_rich_style(f"list--{role}", partial=True)
 
     @property
@@ -121,7 +121,10 @@ class VirtualList(ScrollView, can_focus=True):
     # --- painting ----------------------------------------------------------------------------------------------
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """The lines that are to be painted. Textual works out the style of a widget each time it is asked for it."""
+        """Return the lines that are to be painted.
+
+        Textual works out the style of a widget each time it is asked for it.
+        """
         self._base = self.rich_style
         return super().render_lines(crop)
 
@@ -164,7 +167,7 @@ class VirtualList(ScrollView, can_focus=True):
         self.show_line(self.cursor)
 
     def on_focus(self) -> None:
-        """The cursor shows where the focus is."""
+        """Show the cursor where the focus is."""
         self.refresh_line(self.cursor)
 
     def on_blur(self) -> None:
