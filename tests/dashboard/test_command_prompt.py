@@ -777,7 +777,7 @@ def test_what_is_redacted_is_in_no_notice_export_search_or_list_of_acts(url: str
             told = app.acts.done[-1].said + "".join(app.told()) + screen_text(app)
             assert "secret" not in told.replace(line, ""), (line, told)
             if line.startswith(("assert", "wait")):
-                assert "it is ••••••" in told
+                assert "the value is ••••••" in told
             if line.startswith("export"):
                 assert "Give a file" in told
             await pilot.press("escape")
