@@ -1,10 +1,11 @@
-"""BackendContract: what any backend must pass. A test suite to subclass; it needs pytest.
+"""BackendContract: the test suite that every backend must pass. It needs pytest.
 
-A subclass gives `store` (a fixture: where an empty store is), `open`, and three ways past the backend to what is
-stored: `stored`, `damage` and `size`. `tests/test_contract.py` of this package has three of them.
+A subclass provides the fixture `store`, the URL of an empty store, and three methods that access the stored data
+without the backend: `stored`, `damage` and `size`. `tests/backends/test_contract.py` has three examples.
 """
 
 # ruff: noqa: D102 - a test's name says what must hold
+
 from __future__ import annotations
 
 import random
@@ -37,7 +38,7 @@ from .maintenance.recovery import recover
 Open = Callable[..., Backend]
 
 SECOND = 1_000_000
-BRIEF = 50_000  # microseconds: a time to live that a test sleeps through
+BRIEF = 50_000  # microseconds: a time to live that is shorter than a test
 KEYS = [
     "\x01", "\x01\x01", " ", "*", "*?[]:", "0", ":", "?", "A", "[a-z]", "\\", "a", "a\x01", "a b", "a*", "a/b", "a:b",
     "aa", "b" * 1024, "foo", "foo\x01", "foobar", "fop", "k\n", "k\r\n", "naïve", "{a}", "~", "\x7f", "é", "日本",
@@ -60,12 +61,12 @@ def delete(backend: Backend, key: str) -> Head:
 
 
 def mark(backend: Backend, name: str, **fields: Any) -> Head:
-    """Commit one mark."""
+    """Commit one checkpoint."""
     return backend.commit(CommitRequest(marks=(CheckpointWrite(name, **fields),)))
 
 
 def pages(backend: Backend, prefix: str = "", at: StateAt | None = None, limit: int = 7) -> list[Version]:
-    """All of a scan, page by page."""
+    """Scan all pages of a state."""
     found: list[Version] = []
     while True:
         page = backend.scan(prefix, found[-1].key if found else "", limit, at)
@@ -75,7 +76,7 @@ def pages(backend: Backend, prefix: str = "", at: StateAt | None = None, limit: 
 
 
 def state(backend: Backend, at: StateAt | None = None) -> dict[str, bytes | None]:
-    """All values of a state."""
+    """Return all values of a state."""
     return {version.key: version.value for version in pages(backend, at=at)}
 
 
@@ -83,7 +84,7 @@ def page_of(
     keys: list[str], prefix: str = "", after: str = "", before: str = "", limit: int = 1000, skip: int = 0,
     backwards: bool = False,
 ) -> list[str]:  # fmt: skip
-    """Return the keys that `rows` gives where these are visible, by looking at every one of them."""
+    """Compute the page that `list_keys` must return if these keys are visible."""
     found = [key for key in sorted(keys) if key.startswith(prefix) and key > after and (not before or key < before)]
     if backwards:
         return found[::-1][skip : skip + limit][::-1]
@@ -91,7 +92,7 @@ def page_of(
 
 
 def check_lists(backend: Backend, keys: list[str], at: StateAt | None, chance: random.Random, times: int = 100) -> None:
-    """Check that pages and counts of a state with these visible keys are right, with bounds of all kinds."""
+    """Check pages and counts of a state that has these visible keys, with bounds of all kinds."""
     prefixes = ["", "absent", "\x02", "a\0", "\ud800", "a\udfff", *{key[:n] for key in KEYS for n in (1, 2, 256)}]
     bounds = [*KEYS, "aa\x01", "a\0", "a\0b", "k\ud800", "\udbff", "zz", "\U0010ffff" * 257]
     assert keys_of(backend.list_keys(at=at)) == keys_of(backend.list_keys(at=at, backwards=True)) == sorted(keys)
@@ -118,18 +119,18 @@ def keys_of(rows: list[KeySummary]) -> list[str]:
     return [row.key for row in rows]
 
 
-def _told(one: KeySummary | Version) -> tuple[int, int, int]:
-    return one.revision, one.time, one.expires
+def _metadata(row: KeySummary | Version) -> tuple[int, int, int]:
+    return row.revision, row.time, row.expires
 
 
 def sleep_until(backend: Backend, moment: int) -> None:
-    """Until the backend's own clock is past a moment."""
+    """Sleep until the backend's clock is past a moment."""
     while backend.now() <= moment:
         time.sleep(0.005)
 
 
 def dumped(backend: Backend, limit: int = 7, keys: list[str] | None = None) -> list[StoredVersion]:
-    """All of a dump, page by page."""
+    """Read all pages of versions."""
     found: list[StoredVersion] = []
     while page := backend.versions_page((found[-1].key, found[-1].revision) if found else ("", 0), limit, keys):
         assert len(page) <= limit
@@ -138,35 +139,32 @@ def dumped(backend: Backend, limit: int = 7, keys: list[str] | None = None) -> l
 
 
 class BackendContract(ABC):
-    """Subclass it, and give a `store`, `open`, and three ways past the backend to what is stored."""
+    """The contract of a backend. Subclass it, and provide `store`, `stored`, `damage` and `size`."""
 
     @pytest.fixture
     @abstractmethod
     def store(self) -> str:
-        """Return the URL of an empty store."""
+        """Provide the URL of an empty store."""
 
     def open(self, store: str, namespace: str, **options: Any) -> Backend:
-        """Return a new instance of the backend, for one namespace."""
+        """Open a new instance of the backend. Override this to open it in another way."""
         return open_backend(store, namespace, **options)
 
     @abstractmethod
     def stored(self, store: str, namespace: str, key: str) -> bytes | None:
-        """Return the encoded live value of a key as it lies in the storage, expired or not.
-
-        None where there is none.
-        """
+        """Return the encoded live value of a key from the storage, expired or not; None if there is none."""
 
     @abstractmethod
     def damage(self, store: str, namespace: str, key: str) -> None:
-        """Change the stored live entry of a key, past the backend, so that it is not what was written."""
+        """Change the stored live entry of a key without the backend, so that it is not what was written."""
 
     @abstractmethod
     def size(self, store: str, namespace: str) -> int:
-        """Bytes that the namespace takes in the storage; 0 where nothing was made."""
+        """Return the bytes that the namespace takes in the storage; 0 if nothing was made."""
 
     @pytest.fixture
     def opened(self, store: str) -> Iterator[Open]:
-        """Open backends, and close them with the test."""
+        """Open backends, and close them after the test."""
         backends: list[Backend] = []
 
         def open_one(namespace: str = "main", **options: Any) -> Backend:
@@ -179,7 +177,7 @@ class BackendContract(ABC):
 
     @pytest.fixture
     def backend(self, opened: Open) -> Backend:
-        """Return the namespace `main`, never written."""
+        """Open the namespace `main`, which was never written."""
         return opened()
 
     # --- a new namespace ---------------------------------------------------------------------------------------
@@ -515,7 +513,7 @@ class BackendContract(ABC):
     # --- lists -------------------------------------------------------------------------------------------------
 
     def check_not_listed(self, backend: Backend, at: StateAt) -> None:
-        """Refuse a state that is not kept, even if it would list nothing."""
+        """Check that lists of a state that is not kept are refused, even if the list would be empty."""
         for given in ({}, {"limit": 0}, {"prefix": "absent", "backwards": True}, {"after": "b", "before": "a"}):
             with pytest.raises(HistoryPruned):
                 backend.list_keys(at=at, **given)
@@ -550,7 +548,7 @@ class BackendContract(ABC):
                 check_lists(reader, [*states[revision]], StateAt(revision, reader.now()), chance, 12)
             check_lists(reader, [*states[-1]], None, chance)
 
-    def test_a_row_tells_what_its_entry_is(self, backend: Backend, opened: Open) -> None:
+    def test_a_row_describes_its_entry(self, backend: Backend, opened: Open) -> None:
         values = [*VALUES, *(b'"' + "é😀".encode() * n + b'"' for n in (26, 27, 1366)), b'"%s"' % (b"x" * 3_000_000)]
         values += [
             b'"%s"' % (b"x" * (size - 2))
@@ -574,7 +572,7 @@ class BackendContract(ABC):
             (len(value), value[:SUMMARY_BYTES]) for value in values
         ]
 
-    def test_what_has_expired_is_not_listed(self, backend: Backend, opened: Open) -> None:
+    def test_expired_entries_are_not_listed(self, backend: Backend, opened: Open) -> None:
         writes = {f"k{number:04}": Write(b"1", BRIEF if number % 3 else 0) for number in range(3300)}
         writes |= {f"l{number:04}": Write(b"1", BRIEF) for number in range(4100)}
         writes["m"] = Write(b"1", 60 * SECOND)
@@ -621,9 +619,9 @@ class BackendContract(ABC):
                 StateAt(max(live.floor, live.revision - 1), other.now()),
             ):
                 listed = pages(other, at=at)
-                told = [(v.key, len(v.value or b""), (v.value or b"")[:SUMMARY_BYTES], *_told(v)) for v in listed]
+                told = [(v.key, len(v.value or b""), (v.value or b"")[:SUMMARY_BYTES], *_metadata(v)) for v in listed]
                 for reader in (backend, other):
-                    assert [(row.key, row.size, row.start, *_told(row)) for row in reader.list_keys(at=at)] == told
+                    assert [(row.key, row.size, row.start, *_metadata(row)) for row in reader.list_keys(at=at)] == told
                     assert keys_of(reader.list_keys(skip=1, limit=1, at=at)) == [version.key for version in listed[1:2]]
                     assert reader.count(at=at) == len(listed)
 
@@ -842,7 +840,7 @@ class BackendContract(ABC):
     # --- forgetting --------------------------------------------------------------------------------------------
 
     def check_kept(self, backend: Backend, states: dict[int, dict[str, bytes | None]]) -> None:
-        """Read kept states as they were, and refuse the rest."""
+        """Check that kept states read as they were, and differ as `changed_keys` says, and that others are refused."""
         floor, last = backend.head().floor, backend.head().revision
         kept = {m.revision for m in backend.marks()} | {*range(floor, last + 1)}
         for revision, content in states.items():
@@ -932,7 +930,7 @@ class BackendContract(ABC):
         assert backend.head().floor > 15
         self.check_kept(backend, states)
 
-    def test_compact_forgets_and_says_how_much(self, backend: Backend, opened: Open) -> None:
+    def test_compact_counts_the_versions_that_it_removes(self, backend: Backend, opened: Open) -> None:
         for number in range(1, 11):
             save(backend, "k", b"%d" % number)
         mark(backend, "m", revision=3)
@@ -959,7 +957,7 @@ class BackendContract(ABC):
         assert [(m.name, m.revision) for m in backend.marks()] == [("b", 2)]
         assert state(backend, StateAt(2, 0)) == {"k": b"2"}
 
-    def test_compact_gives_the_space_back(self, store: str, backend: Backend) -> None:
+    def test_compact_frees_space(self, store: str, backend: Backend) -> None:
         chance = random.Random(1)
         for _ in range(40):
             save(backend, "k", b'"%s"' % chance.randbytes(25_000).hex().encode())
@@ -967,7 +965,7 @@ class BackendContract(ABC):
         backend.compact(40)
         assert 0 < self.size(store, "main") < before / 4
 
-    def test_compact_tells_how_far_it_is_and_can_be_ended(self, backend: Backend) -> None:
+    def test_compact_reports_progress_and_can_be_ended(self, backend: Backend) -> None:
         for number in range(1, 11):
             save(backend, "k", b"%d" % number)
         mark(backend, "m", revision=3)
@@ -983,7 +981,7 @@ class BackendContract(ABC):
         backend.compact(8)
         assert [v.revision for v in backend.versions("k")] == [10, 9, 8, 3]
 
-    def test_what_is_past_is_what_is_kept_and_not_live(self, backend: Backend) -> None:
+    def test_superseded_versions_are_kept_and_not_live(self, backend: Backend) -> None:
         assert backend.superseded() == []
         self.fill(backend)
         found = []
@@ -997,7 +995,7 @@ class BackendContract(ABC):
         assert told == [(one.key, one.revision, one.until, len(one.value or b""), one.value is None) for one in kept]
         assert all(one.space > one.size for one in found)
 
-    def test_the_space_is_known_and_what_is_spare_comes_back(self, backend: Backend) -> None:
+    def test_compact_frees_what_disk_usage_calls_spare(self, backend: Backend) -> None:
         chance = random.Random(1)
         for _ in range(40):
             save(backend, "k", b'"%s"' % chance.randbytes(25_000).hex().encode())
@@ -1015,7 +1013,7 @@ class BackendContract(ABC):
     # --- copies ------------------------------------------------------------------------------------------------
 
     def fill(self, backend: Backend) -> None:
-        """Values, deletes, what has expired, moved checkpoints, and a floor."""
+        """Commit values, deletes, an expired entry and moved checkpoints, and raise the floor."""
         backend.commit(
             CommitRequest({key: Write(VALUES[at % len(VALUES)]) for at, key in enumerate(KEYS)}, reason="all")
         )
@@ -1027,7 +1025,7 @@ class BackendContract(ABC):
         save(backend, "brief", b"3", 1)
         backend.compact(3)
 
-    def test_a_dump_is_all_that_is_kept(self, backend: Backend) -> None:
+    def test_pages_of_versions_hold_all_kept_versions(self, backend: Backend) -> None:
         assert backend.versions_page() == []
         self.fill(backend)
         found = dumped(backend)
@@ -1167,7 +1165,7 @@ class BackendContract(ABC):
         save(writer, "k", b"2")
         assert state(reader) == {"k": b"2"}
 
-    def test_what_is_damaged_is_an_error(self, store: str, backend: Backend, opened: Open) -> None:
+    def test_a_damaged_entry_is_an_error(self, store: str, backend: Backend, opened: Open) -> None:
         backend.commit(CommitRequest({"k": Write(b'"value"'), "l": Write(b"1")}))
         backend.close()
         self.damage(store, "main", "k")
@@ -1175,7 +1173,7 @@ class BackendContract(ABC):
             with pytest.raises(Damaged):
                 read()
 
-    def test_recover_finds_nothing_wrong_with_what_is_right(self, backend: Backend) -> None:
+    def test_recover_finds_no_problem_in_a_sound_namespace(self, backend: Backend) -> None:
         assert recover(backend).ok
         backend.commit(CommitRequest({key: Write(b"1", 60 * SECOND) for key in KEYS}))
         mark(backend, "m")
@@ -1185,7 +1183,7 @@ class BackendContract(ABC):
         assert (report.ok, report.problems, report.revision) == (True, (), 2)
         assert before == (backend.head(), state(backend), backend.marks(), backend.versions("a"))
 
-    def test_examine_finds_no_error_in_what_is_right_and_changes_nothing(self, backend: Backend) -> None:
+    def test_diagnose_finds_no_error_in_a_sound_namespace_and_changes_nothing(self, backend: Backend) -> None:
         assert [one for one in backend.diagnose(print) if one.severity == "error"] == []
         backend.commit(CommitRequest({key: Write(b"1", 60 * SECOND) for key in KEYS}))
         mark(backend, "m")
@@ -1194,7 +1192,7 @@ class BackendContract(ABC):
         assert [one for one in backend.diagnose(print) if one.severity == "error"] == []
         assert before == (backend.head(), state(backend), backend.marks(), backend.versions("a"))
 
-    def test_examine_is_ended_by_who_is_told(self, backend: Backend) -> None:
+    def test_progress_can_end_diagnose(self, backend: Backend) -> None:
         for number in range(3):
             save(backend, "k", b"%d" % number)
         mark(backend, "m")

@@ -1,7 +1,7 @@
-"""Store URL to backend, each imported only when it is asked for.
+"""Store URLs and backends. A backend is imported only when it is used.
 
-A package of someone else's adds a backend by an entry point of the group `stateview.backends`: its name is the kind
-and URL scheme, its object a `BackendKind`. `CONTRIBUTING.md` says what a backend has to do.
+Another package adds a backend by an entry point of the group `stateview.backends`. The entry point's name is the kind
+and the URL scheme, and its object is a `BackendKind`. `CONTRIBUTING.md` describes what a backend must do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ GROUP = "stateview.backends"
 
 
 class Store(NamedTuple):
-    """A parsed store URL: the backend's kind, the folder or the server's URL, and the URL as it may be shown."""
+    """A parsed store URL.
+
+    Attributes:
+        kind: the kind of backend.
+        place: the folder, or the server's URL.
+        shown: the URL without passwords.
+
+    """
 
     kind: str
     place: str
@@ -30,19 +37,19 @@ class Store(NamedTuple):
 
 
 class BackendKind(Struct, frozen=True):
-    """A kind of backend, before anything of it is imported.
+    """A kind of backend, which can be described before its code is imported.
 
     Args:
-        name: the kind, such as `json`; also the scheme of its URLs.
-        title: what a person calls it, such as `JSON files`.
-        make: imports the backend and makes that of one namespace: `make(store, namespace, **options)`. Touches neither
-            disk nor network.
+        name: the kind, such as `json`, and the scheme of its URLs.
+        title: its name in texts for people, such as `JSON files`.
+        make: imports the backend and makes the one of a namespace: `make(store, namespace, **options)`. It accesses
+            neither disk nor network.
         schemes: all schemes of its URLs.
-        bare: the URL that the kind's bare name stands for; None where it needs a URL.
-        files: what it keeps of a namespace in the folder `PLACE/NAMESPACE`, by names and globs; `()` where the place is
-            no folder.
-        options: the options that it takes beside `read_only`, `history` and `timeout`. The others are left out.
-        slow_import: its client takes long to import, so that a manager waits with it until the first access.
+        bare: returns the URL that the kind's bare name stands for; None if the kind needs a URL.
+        files: the names and globs of a namespace's files in the folder `PLACE/NAMESPACE`; `()` if a store is no folder.
+        options: the options that it takes in addition to `read_only`, `history`, `timeout` and `values`. Others are
+            left out.
+        slow_import: whether its client takes long to import. A manager then imports it at the first access.
 
     """
 
@@ -98,17 +105,14 @@ _BY_SCHEME = {scheme: kind for kind in BUILT_IN.values() for scheme in kind.sche
 
 
 def registered() -> list[str]:
-    """Return the kinds that other packages registered, by name; nothing of them is imported."""
+    """List the names of the kinds that other packages registered, without importing them."""
     from importlib.metadata import entry_points
 
     return sorted({point.name for point in entry_points(group=GROUP)} - _BY_SCHEME.keys())
 
 
 def find_kind(scheme: str) -> BackendKind | None:
-    """Return the kind with a URL scheme, or None.
-
-    Looks at other packages' entry points only where no built-in one has it.
-    """
+    """Return the kind that has a URL scheme, or None. The entry points of other packages are the last to be read."""
     if scheme in _BY_SCHEME:
         return _BY_SCHEME[scheme]
     from importlib.metadata import entry_points
@@ -123,14 +127,14 @@ def _loaded(point: Any) -> BackendKind:
         kind = point.load()
     except Exception as error:  # another package's import can fail in any way
         what = f"the backend {point.name!r} ({point.value}) cannot be loaded: {error}"
-        raise InvalidName(what, "Install the package that registers it again, or remove it") from error
+        raise InvalidName(what, "Reinstall the package that registers it, or remove the package") from error
     if not isinstance(kind, BackendKind) or kind.name != point.name:
         raise InvalidName(f"the backend {point.name!r} ({point.value}) is no BackendKind of that name")
     return kind
 
 
 def is_bare(store: str) -> bool:
-    """Whether a store is named by a backend's bare name, such as `sqlite`."""
+    """Return whether a store is given by a backend's bare name, such as `sqlite`."""
     kind = None if ":" in store else find_kind(store)
     return kind is not None and kind.name == store and kind.bare is not None
 
@@ -151,7 +155,11 @@ def kind_of(store: Store) -> BackendKind:
 
 
 def parse_store(url: str, folder: str = "") -> Store:
-    """Take a store URL or a backend's bare name apart. A relative path is taken from `folder`.
+    """Parse a store URL or a backend's bare name.
+
+    Args:
+        url: the URL or the name.
+        folder: the folder that a relative path starts from.
 
     Raises:
         InvalidName: it is neither.
@@ -183,7 +191,7 @@ def _no_store(url: str) -> InvalidName:
 
 
 def open_backend(url: str, namespace: str, **options: Any) -> Backend:
-    """Return the backend of one namespace at a store URL. Touches neither disk nor network yet.
+    """Make the backend of one namespace at a store URL. It accesses neither disk nor network yet.
 
     Args:
         url: a store URL, or `json`, `sqlite`, `redis`.
@@ -191,14 +199,14 @@ def open_backend(url: str, namespace: str, **options: Any) -> Backend:
         options: `read_only`, `history`, `timeout`; `values`, the form of stored values; for SQLite `durability`.
 
     Raises:
-        InvalidName: the URL or the namespace may not be.
+        InvalidName: the URL or the namespace's name is not valid.
 
     """
     return make_backend(parse_store(url), check_name(namespace, "namespace"), **options)
 
 
 def make_backend(store: Store, namespace: str, **options: Any) -> Backend:
-    """As `open_backend`, of a store that was parsed and a name that was checked."""
+    """Make the backend of a store that was parsed and a name that was checked, see `open_backend`."""
     kind = kind_of(store)
-    known = ("read_only", "history", "timeout", "values", *kind.options)
-    return kind.make(store, namespace, **{name: value for name, value in options.items() if name in known})
+    accepted = ("read_only", "history", "timeout", "values", *kind.options)
+    return kind.make(store, namespace, **{name: value for name, value in options.items() if name in accepted})

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from .protocol import Version
+
+V = TypeVar("V", bound=Version)
+
 
 class StoredValues:
     """Convert encoded values to their stored form and back. This class stores the encoded value itself.
@@ -44,6 +52,23 @@ class StoredValues:
 
         """
         return stored
+
+    def pack_version(self, version: V) -> V:
+        """Return a version with the stored form of its value. A delete stays as it is."""
+        if self.plain or version.value is None:
+            return version
+        return replace(version, value=self.pack(version.value, version.key))
+
+    def unpack_version(self, version: V) -> V:
+        """Return a version with its encoded value instead of the stored form. A delete stays as it is.
+
+        Raises:
+            Damaged: the value is not in the stored form.
+
+        """
+        if self.plain or version.value is None:
+            return version
+        return replace(version, value=self.unpack(version.value, version.key, version.revision))
 
 
 PLAIN = StoredValues()

@@ -21,11 +21,12 @@ from conftest import REDIS
 from stateview import StateManager
 from stateview.backends import make_backend, open_backend
 from stateview.backends.jsonfile.backend import JSONBackend
-from stateview.backends.protocol import Backend
+from stateview.backends.protocol import Backend, CheckpointWrite, CommitRequest
 from stateview.backends.redis.backend import RedisBackend
 from stateview.backends.sqlite.backend import SQLiteBackend
 from stateview.backends.stored_values import StoredValues
 from stateview.errors import Damaged
+from stateview.maintenance.recovery import recover
 from stateview.testing import save, state
 from stateview.transfer.migrate import migrate
 
@@ -204,4 +205,24 @@ def test_data_of_an_older_layout_is_packed_when_it_is_taken_in(tmp_path: Path) -
         backend = JSONBackend(str(tmp_path), "main", values=WRAPPED, read_only=read_only)
         assert state(backend) == {"visible": b'"unmistakable"'}
     save(backend, "k", b"1")
+    check_hidden(f"json:{tmp_path}")
+
+
+def test_recovered_values_keep_their_stored_form(tmp_path: Path) -> None:
+    backend = JSONBackend(str(tmp_path), "main", values=WRAPPED)
+    for number in range(6):
+        save(backend, "visible", b'"unmistakable %d"' % number)
+        save(backend, f"k{number}", b"1")
+    backend.commit(CommitRequest(marks=(CheckpointWrite("one"),)))
+    path = Path(backend.history_path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[4] = lines[4].replace(b'"rev"', b'"rex"')
+    path.write_bytes(b"".join(lines))
+    before = state(backend)
+    recover(backend)
+    for reader in (backend, JSONBackend(str(tmp_path), "main", values=WRAPPED)):
+        assert state(reader) == before
+        values = [version.value for version in reader.versions("visible")]
+        assert values[0] == b'"unmistakable 5"'
+        assert all(value is None or value.startswith(b'"unmistakable') for value in values)
     check_hidden(f"json:{tmp_path}")

@@ -429,7 +429,7 @@ def test_json_a_commit_that_was_cut_off_is_a_note_and_is_finished_once(
     with StateManager(json_state.url, "main") as other:
         other.save("next", 1)
         assert (other.load("last"), other.doctor().findings) == (1, ())
-    assert capsys.readouterr().err.count("whose process was ended; it does now") == 1
+    assert capsys.readouterr().err.count("was missing revision") == 1
 
 
 # --- SQLite -------------------------------------------------------------------------------------------------------

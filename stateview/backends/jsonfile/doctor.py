@@ -11,7 +11,8 @@ from ...model import Finding, ProgressMessage, Severity, now
 from ..folder_checks import check_folder, unreadable_finding
 from ..protocol import ProgressText, StateAt, Version
 from . import document
-from .history import History, check_checksum, digest
+from .history import History
+from .records import check_checksum, digest
 from .transfer import staged_state
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""state.json and what came before it: `{key: {"value": …, "timestamp": …, "revision": …}}`, and the older layouts."""
+"""The format of state.json, `{key: {"value": …, "timestamp": …, "revision": …}}`, and the older layouts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..durable_files import file_error
 from ..protocol import CheckpointWrite, CommitRequest, Version, Write
 
 RECOVER = run("recover", after=": it keeps the damaged file and mends from the history")
-_MEND = ("Mend the file", NOTHING_CHANGED, NextStep("Or run ", RECOVER.command, RECOVER.after))
+_CORRECT_IT = ("Correct the file", NOTHING_CHANGED, NextStep("Or run ", RECOVER.command, RECOVER.after))
 DELETE = Write(None)
 _CLOCK_SLACK_NANOSECONDS = 20_000_000  # by which a file's time may lie behind the clock's
 
@@ -29,23 +29,26 @@ class _Stored(Struct):
 
 
 def parse(data: bytes, path: str) -> dict[str, Version]:
-    """Return a state.json that this package wrote and whose digest is right. O(size)."""
+    """Parse a state.json whose digest is right. O(size)."""
     try:
-        found = msgspec.json.decode(data, type=dict[str, _Stored])
+        stored = msgspec.json.decode(data, type=dict[str, _Stored])
     except (msgspec.MsgspecError, RecursionError, ValueError):
-        # The digest is right, so a file of an older layout was adopted as it lay.
+        # The digest is right, so this is a file of an older layout that was adopted unchanged.
         return parse_edited(data, path, now())
-    out = {}
-    for key, item in found.items():
-        expires = parse_time(item.expires) if item.expires else 0
-        out[key] = Version(key, codec.pretty(bytes(item.value), -1), item.revision, parse_time(item.timestamp), expires)
-    return out
+    entries = {}
+    for key, item in stored.items():
+        expires, value = parse_time(item.expires) if item.expires else 0, codec.pretty(bytes(item.value), -1)
+        entries[key] = Version(key, value, item.revision, parse_time(item.timestamp), expires)
+    return entries
 
 
 def serialize(entries: dict[str, Version], blocks: dict[str, bytes]) -> bytes:
-    """Return the text of a state.json, keys sorted, two spaces of indentation.
+    """Return the text of a state.json, with sorted keys and an indentation of two spaces.
 
-    `blocks` caches the text of each entry.
+    Args:
+        entries: the entries, without deletes.
+        blocks: a cache of the text of each entry, which this function completes and cleans up.
+
     """
     for key, version in entries.items():
         if key not in blocks:
@@ -65,29 +68,32 @@ def serialize(entries: dict[str, Version], blocks: dict[str, bytes]) -> bytes:
 
 
 def parse_edited(data: bytes, path: str, moment: int) -> dict[str, Version]:
-    """Return a state.json that a person or an older version wrote, read with suspicion.
+    """Parse and check a state.json that a person or an older version wrote.
+
+    Args:
+        data: the content.
+        path: the path, for messages.
+        moment: the time of entries without a timestamp.
 
     Raises:
-        Damaged: not JSON (with line and column), a key twice, not the layout, or something that no save would take.
+        Damaged: the content is not JSON (with line and column), has a key twice, is not of this layout, or holds a key
+            or a value that `save` would refuse.
 
     """
-    import json  # here, since it is slow to import and seldom needed
+    import json  # slow to import, and rarely needed
 
     try:
-        found = codec.parse_strict(data.decode())
+        document = codec.parse_strict(data.decode())
     except json.JSONDecodeError as error:
-        raise Damaged(
-            f"{path}, line {error.lineno} column {error.colno}: {error.msg}",
-            _MEND,
-        ) from error
-    except (ValueError, RecursionError) as error:
-        deep = isinstance(error, RecursionError)
-        said = f"a value is nested over {codec.MAX_DEPTH} levels deep" if deep else str(error)
-        raise Damaged(f"{path}: {said}", _MEND) from error
-    if not isinstance(found, dict):
+        raise Damaged(f"{path}, line {error.lineno} column {error.colno}: {error.msg}", _CORRECT_IT) from error
+    except RecursionError as error:
+        raise Damaged(f"{path}: a value is nested over {codec.MAX_DEPTH} levels deep", _CORRECT_IT) from error
+    except ValueError as error:
+        raise Damaged(f"{path}: {error}", _CORRECT_IT) from error
+    if not isinstance(document, dict):
         raise Damaged(f"{path} holds no JSON object", RECOVER)
-    out = {}
-    for key, item in found.items():
+    entries = {}
+    for key, item in document.items():
         try:
             check_key(key)
             if not isinstance(item, dict) or "value" not in item:
@@ -96,7 +102,7 @@ def parse_edited(data: bytes, path: str, moment: int) -> dict[str, Version]:
             time = parse_time(stamp) if isinstance(stamp, str) else moment
             expires = item.get("expires")
             revision = item.get("revision")
-            out[key] = Version(
+            entries[key] = Version(
                 key, codec.encode(item["value"]), revision if isinstance(revision, int) else 0, time,
                 parse_time(expires) if isinstance(expires, str) else 0,
             )  # fmt: skip
@@ -106,7 +112,7 @@ def parse_edited(data: bytes, path: str, moment: int) -> dict[str, Version]:
             if isinstance(error, Damaged):
                 raise
             raise Damaged(f"{path}: the entry {key[:60]!r} has no valid time: {error}", RECOVER) from error
-    return out
+    return entries
 
 
 def is_edited(modified: int, written: int) -> bool:
@@ -121,19 +127,19 @@ def is_edited(modified: int, written: int) -> bool:
 
 
 def edits(before: dict[str, Version], after: dict[str, Version]) -> dict[str, Write]:
-    """Return the writes that make `before` what a person made of it."""
+    """Return the writes of an edit, by key."""
     moment = now()
-    out = dict.fromkeys(before.keys() - after.keys(), DELETE)
+    writes = dict.fromkeys(before.keys() - after.keys(), DELETE)
     for key, version in after.items():
         old = before.get(key)
         if old is None or old.value != version.value or old.expires != version.expires:
             assert version.value is not None
-            out[key] = Write(version.value, max(1, version.expires - moment) if version.expires else 0)
-    return dict(sorted(out.items()))
+            writes[key] = Write(version.value, max(1, version.expires - moment) if version.expires else 0)
+    return dict(sorted(writes.items()))
 
 
 def legacy_commits(root: str, namespace: str, state: bytes | None) -> list[CommitRequest]:
-    """Return commits that bring in data of an older layout: a state.json without history, or the MVP's KEY.json files.
+    """Return the commits that adopt an older layout: a state.json without history, or KEY.json files.
 
     Checkpoints come first, oldest first, each as a commit that is named; then the present state. Empty where there is
     nothing to bring in.
@@ -182,26 +188,23 @@ def legacy_commits(root: str, namespace: str, state: bytes | None) -> list[Commi
 
 
 def tells_of_history(root: str, namespace: str, state: bytes | None) -> str:
-    """Return the file that says of an entry which revision wrote it, as no older layout does.
-
-    "" where there is none.
-    """
+    """Return the first file whose entries have revisions, which only a namespace with a history has; "" if none has."""
     folder = os.path.join(root, namespace)
     saved = [os.path.join("checkpoints", name) for name in _list(os.path.join(folder, "checkpoints"))]
     for name in ["state.json", *(name for name in saved if name.endswith(".json"))]:
         path = os.path.join(folder, name)
         try:
             data = state if name == "state.json" else _read(path)
-            found = parse_edited(data, path, 0) if data is not None else {}
+            entries = parse_edited(data, path, 0) if data is not None else {}
         except StateException:
-            continue  # who reads it for what it holds says what is wrong with it
-        if any(version.revision for version in found.values()):
+            continue  # the code that reads this file for its content reports the error
+        if any(version.revision for version in entries.values()):
             return name
     return ""
 
 
 def legacy_value_files(folder: str) -> dict[str, str]:
-    """Return the `KEY.json` files of the MVP layout in a folder, by key. Looks only at names and first characters."""
+    """Find the `KEY.json` files of the MVP layout in a folder, by key, from names and first characters alone."""
     out = {}
     for name in _list(folder):
         path = os.path.join(folder, name)
@@ -239,5 +242,5 @@ def _read(path: str) -> bytes:
 
 
 def modified(path: str) -> int:
-    """When a file was last written to, in microseconds."""
+    """Return the modification time of a file, in microseconds since 1970."""
     return to_micros(datetime.fromtimestamp(os.stat(path).st_mtime, UTC))

@@ -24,9 +24,11 @@ from ..durable_files import (
 )
 from ..protocol import CheckpointRecord, Head, LogSalvage, Restored, StateAt, StoredVersion, Version, WholeState
 from ..state_match import matching_revisions
+from ..stored_values import PLAIN
 from . import document
-from .history import BaseVersion, CommitRecord, History, check_checksum, digest, written
-from .transfer import JSONReceiver
+from .history import History
+from .records import BaseVersion, CommitRecord, check_checksum, digest, written
+from .transfer import JSONStagedImport
 
 if TYPE_CHECKING:
     from .backend import JSONBackend
@@ -93,7 +95,8 @@ class JSONRecovery:
 
     def rewrite(self, restored: Restored) -> None:
         """Build the files beside the namespace, and rename them into it: the history last, which makes them count."""
-        stage = JSONReceiver(self._backend, os.path.basename(temporary(self._backend.history_path)))
+        name = os.path.basename(temporary(self._backend.history_path))
+        stage = JSONStagedImport(self._backend, name, PLAIN)  # the versions are in their stored form already
         try:
             stage.put(restored.versions, restored.commits, restored.marks, note={})
             self._replace(stage.build(restored.head))

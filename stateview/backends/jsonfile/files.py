@@ -1,0 +1,518 @@
+"""The files of one JSON namespace: load the state, take in edits and older layouts, write commits.
+
+A commit writes the new state.json to a temporary file, appends its line to the history, and renames. The commit counts
+from the moment that the line is complete. If state.json is one commit behind, the next writer completes the rename.
+All values are in their stored form.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+from msgspec import Raw, Struct
+
+from ...errors import BackendError, Damaged, ReadOnly, StateException
+from ...model import now
+from ..conflicts import history_pruned_error
+from ..durable_files import (
+    file_error,
+    file_lock,
+    fsync_folder,
+    makedirs_durable,
+    remove,
+    remove_stale_temporary_files,
+    write_temporary,
+)
+from ..fork import watch_fork
+from ..protocol import MAX_EXPIRED_PER_COMMIT, CommitRequest, Head, ProgressCount, StateAt, Version, Write
+from ..stored_values import StoredValues
+from . import document
+from .history import History
+from .records import (
+    CheckpointEntry,
+    CommitRecord,
+    ValueRecord,
+    append_record,
+    digest,
+    last_line,
+    truncate_history,
+    written,
+)
+
+_MAX_ATTEMPTS = 5  # reads without the lock, while writers rename between the reads of two files
+_LEGACY_LINEAGE = "older"  # of data of an older layout that is read but not converted
+_MIN_OVERDUE_REVISIONS = 16
+
+Signature = tuple[int, ...]
+"""Modification time, size and inode of state.json, then of the history. Another signature means other content."""
+
+
+class LoadedState(Struct):
+    """The live state in memory.
+
+    Attributes:
+        signature: the signature of the files that it was read from; None if there are none.
+        head: the head; its `count` includes expired entries.
+        entries: the last version of every key that is not deleted, expired ones included.
+        line: the record of the last commit; None without a history.
+        keys: the sorted keys, once they are needed.
+        blocks: the text of each entry in state.json, as far as it is known.
+        behind: whether state.json is still that of the commit before `line`.
+
+    """
+
+    signature: Signature | None
+    head: Head
+    entries: dict[str, Version]
+    line: CommitRecord | None = None
+    keys: list[str] | None = None
+    blocks: dict[str, bytes] = {}
+    behind: bool = False
+
+    def sorted_keys(self) -> list[str]:
+        """Return the keys of the entries, sorted. O(keys log keys) the first time."""
+        if self.keys is None:
+            self.keys = sorted(self.entries)
+        return self.keys
+
+
+class NamespaceFiles:
+    """The files of one namespace, read into memory and written as commits. Safe for threads, processes and forks."""
+
+    def __init__(
+        self, root: str, namespace: str, read_only: bool, history: int, timeout: float, values: StoredValues
+    ) -> None:
+        self.root = os.path.abspath(root)
+        self.namespace = namespace
+        self.folder = os.path.join(self.root, namespace)
+        self.state_path = os.path.join(self.folder, "state.json")
+        self.history_path = os.path.join(self.folder, "history.jsonl")
+        self.read_only = read_only
+        self.keep = history
+        self.timeout = timeout
+        self.values = values
+        self._mutex = threading.RLock()
+        self._locked = False
+        self._live: LoadedState | None = None
+        self._history: History | None = None
+        watch_fork(self)
+
+    def before_fork(self) -> None:
+        """Acquire the mutex, so that the child copies the state of no unfinished call."""
+        self._mutex.acquire()
+
+    def after_fork(self, child: bool) -> None:
+        """Release the mutex, or give the child its own."""
+        if child:
+            self._mutex = threading.RLock()
+        else:
+            self._mutex.release()
+
+    # --- loading -----------------------------------------------------------------------------------------------
+
+    def _signature(self) -> Signature | None:
+        try:
+            return _sign(os.stat(self.state_path)) + self._sign_history()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise file_error(error, self.state_path) from error
+
+    def _sign_history(self) -> Signature:
+        try:
+            return _sign(os.stat(self.history_path))
+        except FileNotFoundError:
+            return ()
+
+    def _refresh(self) -> LoadedState:
+        """Return the live state. Reads the files again only if their signature has changed.
+
+        The signature includes the history: a commit counts from its line on, even if its process was killed before it
+        renamed state.json. A commit that deletes an absent key leaves state.json as it was.
+        """
+        with self._mutex:
+            live = self._live
+            if live is None or live.signature is None or live.signature != self._signature():
+                live = self._read_patiently()
+            if live.behind and self._locked and not self.read_only:
+                live = self._complete_rename(live)
+            self._live = live
+            return live
+
+    def _read_patiently(self) -> LoadedState:
+        for _ in range(_MAX_ATTEMPTS):
+            if (live := self._read()) is not None:
+                return live
+        with self._lock():
+            return self._read() or self._settle()
+
+    def _read(self) -> LoadedState | None:
+        """Read the live state without the lock; None if the two files do not fit together (yet)."""
+        signature, data = None, b""
+        try:
+            with open(self.state_path, "rb", buffering=0) as file:
+                signature = _sign(os.fstat(file.fileno())) + self._sign_history()
+                data = file.readall() or b""
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise file_error(error, self.state_path) from error
+        try:
+            line = last_line(self.history_path)[0]
+        except FileNotFoundError:
+            return self._adopt(data, signature)
+        except OSError as error:
+            raise file_error(error, self.history_path) from error
+        if line is None:
+            return LoadedState(None, Head(), {}) if signature is None else None
+        state_digest = digest(data) if signature is not None else ""
+        if behind := state_digest != line.digest:
+            from .transfer import staged_state
+
+            if (staged := staged_state(self.folder, line.digest)) is not None:
+                entries = document.parse(staged, self.state_path)
+                self._check_count(entries, line)
+                return LoadedState(None, _head(line), entries, line, behind=True)
+        if state_digest not in (line.digest, line.before) or (signature is None and line.before):
+            return None
+        entries = document.parse(data, self.state_path) if signature is not None else {}
+        if behind:  # a commit between its line and its rename, now or before a crash
+            _apply_writes(entries, line)
+        else:
+            self._check_count(entries, line)
+        return LoadedState(signature, _head(line), entries, line, behind=behind)
+
+    def _check_count(self, entries: dict[str, Version], line: CommitRecord) -> None:
+        if len(entries) != line.count:
+            raise Damaged(f"{self.state_path} holds {len(entries)} entries instead of {line.count}")
+
+    def _complete_rename(self, live: LoadedState) -> LoadedState:
+        """Write the state.json of a commit whose process was killed before its rename. Call it under the lock."""
+        line = live.line
+        assert line is not None
+        from .transfer import finish_swap, staged_state
+
+        if staged_state(self.folder, line.digest) is not None:
+            finish_swap(self.folder)
+        else:
+            data = document.serialize(live.entries, live.blocks)
+            if digest(data) != line.digest:
+                what = f"{self.state_path} is one commit behind, and its content does not lead to that commit"
+                raise Damaged(what, document.RECOVER)
+            try:
+                os.rename(write_temporary(self.state_path, data, line.mtime), self.state_path)
+                fsync_folder(self.folder)
+            except OSError as error:
+                raise file_error(error, self.state_path) from error
+            what = f"{self.state_path} was missing revision {line.rev}"
+            _warn(f"{what}: the process that wrote it was killed. It has been completed.")
+        return LoadedState(self._signature(), live.head, live.entries, line, live.keys, live.blocks)
+
+    def _settle(self) -> LoadedState:
+        """Take in an edit by hand, under the lock.
+
+        state.json is neither that of the last commit nor that of the one before.
+
+        Raises:
+            Damaged: the file was not edited but damaged, or the edit is not valid.
+
+        """
+        history = self._read_history()
+        line = history.last
+        if line is None:
+            raise Damaged(f"{self.history_path} holds no commit, but there is a {self.state_path}", document.RECOVER)
+        signature = self._signature()
+        if signature is None:
+            raise Damaged(f"{self.state_path} is missing, and its history exists", document.RECOVER)
+        if not document.is_edited(signature[0], line.mtime):
+            raise Damaged(f"{self.state_path} is not what was last written, and was not edited since", document.RECOVER)
+        with open(self.state_path, "rb") as file:
+            data = file.read()
+        edited = document.parse_edited(data, self.state_path, now())
+        if any(version.revision > line.rev for version in edited.values()):
+            raise Damaged(f"{self.history_path} ends at revision {line.rev}, and state.json is later", document.RECOVER)
+        before = history.live()
+        head = Head(line.rev, line.time, len(before), line.floor, line.lineage)
+        live = LoadedState(signature, head, dict(before), line)
+        request = CommitRequest(writes=document.edits(before, edited), reason="edited outside")
+        self._check_edits(request.writes, line.rev + 1)
+        if self.read_only:
+            for key, write in request.writes.items():
+                if write.value is None:
+                    del live.entries[key]
+                else:
+                    live.entries[key] = Version(key, write.value, line.rev, write.time or now())
+            return live
+        if request.writes:
+            keys = f"{len(request.writes)} key{'s' if len(request.writes) > 1 else ''}"
+            _warn(
+                f"{self.state_path} was edited outside; taken in as revision {line.rev + 1} ({keys})"
+                " - 'stateview undo' takes it back"
+            )
+        return self._apply(live, request)
+
+    def _check_edits(self, writes: dict[str, Write], revision: int) -> None:
+        """Raise `Damaged` if a value that was edited by hand is not in the stored form."""
+        for key, write in writes.items():
+            if write.value is not None:
+                try:
+                    self.values.unpack(write.value, key, revision)
+                except Damaged as error:
+                    what = f"{self.state_path}: the entry {key[:60]!r}: {error.message}"
+                    raise Damaged(what, error.next_steps) from error
+
+    def _adopt(self, data: bytes, signature: Signature | None) -> LoadedState | None:
+        """Load a namespace without a history: a new one, or data of an older layout, which is converted under the lock.
+
+        Returns None if the lock is needed.
+        """
+        legacy = document.legacy_commits(self.root, self.namespace, data if signature is not None else None)
+        if not legacy:
+            return LoadedState(None, Head(), {})
+        requests = [self._packed(request) for request in legacy]
+        if not self.read_only:
+            if not self._locked:
+                return None
+            self._live = self._history = None
+            live = LoadedState(None, Head(), {})
+            for request in requests:
+                live = self._apply(live, request)
+            return live
+        history = History(_LEGACY_LINEAGE)
+        for request in requests:
+            revision = history.revision
+            history.add(self._record(history.last, request, revision, revision + bool(request.writes), request.time))
+        self._history = history
+        entries = history.live()
+        return LoadedState(signature, Head(history.revision, now(), len(entries), 0, _LEGACY_LINEAGE), entries)
+
+    def _past(self, *revisions: int) -> History:
+        """Return the history, up to date.
+
+        Raises:
+            HistoryPruned: one of the revisions is not kept.
+
+        """
+        history = self._history
+        if history is None or history.lineage != _LEGACY_LINEAGE:
+            if self._live is None:
+                self._refresh()
+            history = self._read_history()
+        for revision in revisions:
+            if not history.is_kept(revision):
+                raise history_pruned_error(self.namespace, revision, history.floor)
+        return history
+
+    def _read_history(self) -> History:
+        try:
+            self._history = History.load(self.history_path, self._history)
+        except FileNotFoundError:
+            if self._history is None or self._history.lineage != _LEGACY_LINEAGE:
+                self._history = History()
+        except OSError as error:
+            raise file_error(error, self.history_path) from error
+        return self._history
+
+    # --- writing -----------------------------------------------------------------------------------------------
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise ReadOnly(f"{self.folder} is open for reading only")
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """Hold the folder's lock. A read-only backend makes no lock file, and goes on without a lock if none exists."""
+        with self._mutex:
+            path = os.path.join(self.folder, "lock")
+            if self._locked or (self.read_only and not os.path.exists(path)):
+                yield
+                return
+            try:
+                with file_lock(path, self.timeout, create=not self.read_only):
+                    self._locked = True
+                    try:
+                        if not self.read_only:
+                            remove_stale_temporary_files(self.folder)
+                        yield
+                    finally:
+                        self._locked = False
+            except OSError as error:
+                if isinstance(error, StateException):
+                    raise
+                raise file_error(error, self.folder) from error
+
+    def _packed(self, request: CommitRequest) -> CommitRequest:
+        """Return a request with the stored forms of its values."""
+        if self.values.plain:
+            return request
+        pack, replace = self.values.pack, msgspec.structs.replace
+        writes = {
+            key: write if write.value is None else replace(write, value=pack(write.value, key))
+            for key, write in request.writes.items()
+        }
+        return replace(request, writes=writes)
+
+    def _apply(self, live: LoadedState, request: CommitRequest) -> LoadedState:
+        """Commit a request whose preconditions are met and whose values are packed; return the new state."""
+        history = self._past() if request.marks or request.unmarks else None
+        moment = max(now(), live.head.time + 1)
+        revision = live.head.revision
+        request = _with_expired(live, request, moment)
+        line = self._record(live.line, request, revision, revision + bool(request.writes), request.time or moment)
+        entries, blocks = dict(live.entries), dict(live.blocks)
+        for key in _apply_writes(entries, line):
+            blocks.pop(key, None)
+        data = document.serialize(entries, blocks)
+        line.count, line.digest = len(entries), digest(data)
+        line.lineage = live.head.lineage or os.urandom(16).hex()
+        line.floor = live.head.floor
+        self._write(live, line, data, history)
+        keys = live.keys if live.keys is not None and entries.keys() == live.entries.keys() else None
+        self._live = LoadedState(self._signature(), _head(line), entries, line, keys, blocks)
+        if line.rev - line.floor > self.keep + max(_MIN_OVERDUE_REVISIONS, self.keep // 4):
+            try:
+                self._compact(line.rev - self.keep)
+            except BackendError:
+                pass  # the commit is complete, and the next one tries again
+        return self._live or self._refresh()
+
+    def _record(
+        self, last: CommitRecord | None, request: CommitRequest, revision: int, new: int, moment: int
+    ) -> CommitRecord:
+        """Make the record of a commit, still without what the new state.json and the checkpoints' files determine."""
+        record = CommitRecord(new, moment, "", reason=request.reason, author=request.author, undo=request.undo)
+        record.keys = len(request.writes)
+        record.before = last.digest if last is not None else ""
+        record.mtime = max(now() * 1000, last.mtime + 1 if last is not None else 0)
+        for key, write in request.writes.items():
+            if write.value is None:
+                record.delete.append(key)
+            else:
+                record.set[key] = ValueRecord(Raw(write.value), moment + write.ttl if write.ttl else 0, write.time)
+        for mark in request.marks:
+            at = revision if mark.revision is None else mark.revision
+            record.marks.append(CheckpointEntry(mark.name, at, mark.time or moment, mark.note, "", mark.kind))
+        record.unmarks = list(request.unmarks)
+        return record
+
+    def _write(self, live: LoadedState, line: CommitRecord, data: bytes, history: History | None) -> None:
+        """Write a commit: temporary files, then the history's line, then the renames."""
+        renames: list[tuple[str, str]] = []
+        size = None
+        changed = live.line is None or line.digest != live.line.digest
+        try:
+            for mark in line.marks:
+                content = self._checkpoint_content(live, mark, history)
+                mark.digest = digest(content)
+                path = self._checkpoint_path(mark.name)
+                makedirs_durable(os.path.dirname(path))
+                renames.append((write_temporary(self._temporary_stem(mark.name), content), path))
+            if changed:
+                renames.append((write_temporary(self.state_path, data, line.mtime), self.state_path))
+            else:
+                line.mtime = live.line.mtime if live.line is not None else 0
+            size = append_record(self.history_path, line, now())
+            for name, path in renames:
+                os.rename(name, path)
+            fsync_folder(self.folder)
+            for folder in {os.path.dirname(path) for _, path in renames} - {self.folder}:
+                fsync_folder(folder)
+        except BaseException as error:
+            # Once state.json was renamed, other processes may have read the commit, so it stands.
+            if size is not None and not (changed and (self._signature() or (0,))[0] == line.mtime):
+                truncate_history(self.history_path, size)
+            for name, _ in renames:
+                remove(name)
+            self._live = self._history = None
+            if isinstance(error, OSError):
+                raise file_error(error, self.folder) from error
+            raise
+        for name in {name for name, _ in line.unmarks} - {mark.name for mark in line.marks}:
+            self._update_checkpoint_file(name)
+
+    def _checkpoint_content(self, live: LoadedState, mark: CheckpointEntry, history: History | None) -> bytes:
+        if mark.revision == live.head.revision:
+            entries = {key: version for key, version in live.entries.items() if version.visible(mark.time)}
+            return document.serialize(entries, live.blocks if len(entries) == len(live.entries) else {})
+        assert history is not None
+        return document.serialize(history.state_at(StateAt(mark.revision, mark.time)), {})
+
+    def _checkpoint_path(self, name: str) -> str:
+        return os.path.join(self.folder, "checkpoints", f"{name}.json")
+
+    def _temporary_stem(self, name: str) -> str:
+        """Return the path beside which a checkpoint's file is begun: in the folder whose stale files are removed."""
+        return os.path.join(self.folder, f"{name}.json")
+
+    def _update_checkpoint_file(self, name: str) -> None:
+        """Remove the file of a deleted checkpoint, or write that of the earlier checkpoint of its name."""
+        history = self._past()
+        earlier = [mark for mark in history.marks if mark.name == name]
+        path = self._checkpoint_path(name)
+        if not earlier:
+            remove(path)
+            return
+        content = document.serialize(history.state_at(StateAt(earlier[-1].revision, earlier[-1].time)), {})
+        os.rename(write_temporary(self._temporary_stem(name), content), path)
+
+    def _compact(self, floor: int, progress: ProgressCount | None = None) -> int:
+        """Rewrite the history without the versions that `Backend.compact` removes; return how many these are."""
+        with self._lock():
+            live = self._refresh()
+            history = self._past()
+            if live.line is None or history.last is None:
+                return 0
+            if progress is not None:
+                progress(0, sum(map(len, history.versions.values())))
+            from .maintenance import remove_leftover_checkpoints
+
+            removed = history.trim(floor)
+            last = msgspec.structs.replace(live.line, floor=history.floor, lineage=history.lineage)
+            data = b"".join(history.to_lines(last))
+            try:
+                remove_leftover_checkpoints(self.folder, history)
+                os.rename(write_temporary(self.history_path, data), self.history_path)
+                fsync_folder(self.folder)
+            except OSError as error:
+                raise file_error(error, self.history_path) from error
+            finally:
+                self._history = self._live = None
+            return removed
+
+
+def _sign(stat: os.stat_result) -> Signature:
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def _head(line: CommitRecord) -> Head:
+    return Head(line.rev, line.time, line.count, line.floor, line.lineage)
+
+
+def _apply_writes(entries: dict[str, Version], line: CommitRecord) -> list[str]:
+    """Apply a commit to the entries before it, and return the keys that it wrote."""
+    versions = written(line)
+    for version in versions:
+        if version.value is None:
+            entries.pop(version.key, None)
+        else:
+            entries[version.key] = version
+    return [version.key for version in versions]
+
+
+def _with_expired(live: LoadedState, request: CommitRequest, moment: int) -> CommitRequest:
+    """Return a request that also deletes some expired entries, so that they do not stay in state.json."""
+    if not request.writes:
+        return request
+    expired = [key for key, version in live.entries.items() if version.expires and version.expires <= moment]
+    deletes = {key: document.DELETE for key in expired[:MAX_EXPIRED_PER_COMMIT] if key not in request.writes}
+    return msgspec.structs.replace(request, writes={**deletes, **request.writes}) if deletes else request
+
+
+def _warn(text: str) -> None:
+    """Print a warning for the person at the terminal."""
+    print(f"stateview: {text}", file=sys.stderr, flush=True)

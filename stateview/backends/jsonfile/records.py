@@ -1,0 +1,245 @@
+"""The lines of `history.jsonl`: records with checksums, read and appended one by one.
+
+A line is a JSON object. Its first member `sum` is the BLAKE2b digest of the rest of the line. The first line is a
+`Header`. A `BaseVersion` is a version that was kept without its commit, and a `CommitRecord` is a commit. A commit
+counts from the moment that its line is complete. An incomplete last line is a commit that was never acknowledged.
+"""
+
+from __future__ import annotations
+
+import os
+
+try:
+    from _blake2 import blake2b  # not hashlib, which loads OpenSSL
+except ImportError:
+    from hashlib import blake2b
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from ...errors import Damaged, run
+from ...model import Commit, to_datetime, to_micros
+from ..durable_files import fsync_folder, remove, write_all
+from ..protocol import CheckpointRecord, Version
+
+_CHECKSUM_START = b'{"sum":"'
+_CHECKSUM_END = b'",'
+_CHECKSUM_DIGITS = 16  # hexadecimal
+_REST_START = len(_CHECKSUM_START) + _CHECKSUM_DIGITS + len(_CHECKSUM_END)
+_TAIL_BYTES = 8192  # read at the end of a file at first, to find its last line
+
+
+class Header(Struct, omit_defaults=True):
+    """The first line. `made` is when the file was begun, which distinguishes it from the file that it replaced."""
+
+    format: int
+    lineage: str
+    floor: int = 0
+    made: int = 0
+
+
+class BaseVersion(Struct, omit_defaults=True):
+    """A version that is kept without its commit. A delete has no `value`."""
+
+    key: str
+    revision: int
+    time: int
+    expires: int = 0
+    value: Raw | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, version: Version) -> BaseVersion:
+        """Make the record of a version."""
+        value = UNSET if version.value is None else Raw(version.value)
+        return cls(version.key, version.revision, version.time, version.expires, value)
+
+    def version(self) -> Version:
+        """Return the version of the record."""
+        value = None if isinstance(self.value, UnsetType) else bytes(self.value)
+        return Version(self.key, value, self.revision, self.time, self.expires)
+
+
+class ValueRecord(Struct, omit_defaults=True):
+    """A value that a commit wrote. `time` is 0 for the commit's time."""
+
+    value: Raw
+    expires: int = 0
+    time: int = 0
+
+
+class CheckpointEntry(Struct, omit_defaults=True):
+    """A checkpoint, and the digest of its file."""
+
+    name: str
+    revision: int
+    time: int
+    note: str = ""
+    digest: str = ""
+    kind: str = ""
+
+    def stored(self) -> CheckpointRecord:
+        """Return the checkpoint without the digest of its file."""
+        return CheckpointRecord(self.name, self.revision, self.time, self.note, self.kind)
+
+
+def checkpoint_entry(mark: CheckpointRecord, digest: str = "") -> CheckpointEntry:
+    """Make the record of a checkpoint."""
+    return CheckpointEntry(mark.name, mark.revision, mark.time, mark.note, digest, mark.kind)
+
+
+class CommitRecord(Struct, omit_defaults=True):
+    """A commit. `digest` and `mtime` are those of state.json after it, `before` is the digest before it."""
+
+    rev: int
+    time: int
+    digest: str
+    before: str = ""
+    mtime: int = 0
+    count: int = 0
+    floor: int = 0
+    lineage: str = ""
+    reason: str = ""
+    author: str = ""
+    keys: int = 0
+    undo: tuple[int, int, int] = (0, 0, 0)
+    set: dict[str, ValueRecord] = {}
+    delete: list[str] = []
+    marks: list[CheckpointEntry] = []
+    unmarks: list[tuple[str, int]] = []
+
+    @classmethod
+    def of(cls, commit: Commit) -> CommitRecord:
+        """Make a record with a commit's metadata, without writes and digests."""
+        record = cls(commit.revision, to_micros(commit.time), "", reason=commit.reason, author=commit.author)
+        record.keys, record.undo = commit.keys, (commit.position, commit.forward, commit.behind)
+        return record
+
+    def commit(self) -> Commit:
+        """Return the commit's metadata."""
+        return Commit(self.rev, to_datetime(self.time), self.reason, self.author, self.keys, *self.undo)
+
+    def writes(self) -> bool:
+        """Return whether the commit made a revision, not only checkpoints."""
+        return bool(self.set or self.delete)
+
+
+def written(record: CommitRecord) -> list[Version]:
+    """Return the versions that a commit made."""
+    versions = [
+        Version(key, bytes(item.value), record.rev, item.time or record.time, item.expires)
+        for key, item in record.set.items()
+    ]
+    versions += [Version(key, None, record.rev, record.time) for key in record.delete]
+    return versions
+
+
+def digest(data: bytes) -> str:
+    """Return the digest of a file that the history keeps."""
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+def _checksum(rest: bytes) -> bytes:
+    return blake2b(rest, digest_size=_CHECKSUM_DIGITS // 2).hexdigest().encode()
+
+
+def add_checksum(record: Struct) -> bytes:
+    """Encode a record as a line with its checksum and a newline."""
+    rest = msgspec.json.encode(record)[1:]
+    return b"".join((_CHECKSUM_START, _checksum(rest), _CHECKSUM_END, rest, b"\n"))
+
+
+def check_checksum(line: bytes) -> bytes | None:
+    """Return the JSON of a record from its line without the newline; None if the checksum is wrong."""
+    rest = line[_REST_START:]
+    if line[:_REST_START] != _CHECKSUM_START + _checksum(rest) + _CHECKSUM_END:
+        return None
+    return b"{" + rest
+
+
+def is_commit(data: bytes) -> bool:
+    """Return whether the JSON of a record is that of a commit."""
+    return data.startswith(b'{"rev"')
+
+
+def last_line(path: str) -> tuple[CommitRecord | None, int, int]:
+    """Read the last complete line of a history file, from the end of the file.
+
+    Returns:
+        the commit, or None if the file holds no commit; the offset at which its line ends; the file's size.
+
+    Raises:
+        FileNotFoundError: there is no file.
+        Damaged: the last complete line is not what was written.
+
+    Cost: O(size of the line).
+
+    """
+    with open(path, "rb", buffering=0) as file:
+        size = offset = file.seek(0, os.SEEK_END)
+        tail = b""
+        while True:
+            step = min(offset, max(_TAIL_BYTES, len(tail)))
+            file.seek(offset - step)
+            tail = file.read(step) + tail
+            offset -= step
+            stop = tail.rfind(b"\n")
+            start = tail.rfind(b"\n", 0, stop) if stop > 0 else -1
+            if start >= 0 or offset == 0:
+                break
+    if check_checksum(tail[stop + 1 : -1]) is not None:
+        raise Damaged(f"{path}: the end of the last line is not what was written", run("recover"))
+    if stop < 0:  # an empty file, or the incomplete first line of a first commit that was never acknowledged
+        return None, 0, size
+    data = check_checksum(tail[start + 1 : stop])
+    if data is None:
+        raise Damaged(f"{path}: the last line is not what was written", run("recover"))
+    record = msgspec.json.decode(data, type=CommitRecord) if is_commit(data) else None
+    if record is not None and not record.digest:  # a rewritten file ends with a line that has a digest
+        raise Damaged(f"{path}: the last line is missing", run("recover"))
+    return record, offset + stop + 1, size
+
+
+def append_record(path: str, record: CommitRecord, made: int) -> int:
+    """Append a commit to a history file, durably, and make the file if it does not exist.
+
+    An incomplete last line is overwritten: its commit was never acknowledged.
+
+    Args:
+        path: the history file.
+        record: the commit.
+        made: the time for the header of a new file.
+
+    Returns:
+        the size to give to `truncate_history`, which takes the commit back.
+
+    """
+    with open(path, "ab", buffering=0) as file:
+        size = file.tell()
+        if size:
+            last, end, _ = last_line(path)
+            end = end if last is not None else 0
+            if end < size:
+                os.ftruncate(file.fileno(), end)
+                size = end
+        data = add_checksum(record)
+        if not size:
+            data = add_checksum(Header(1, record.lineage, made=made)) + data
+        try:
+            write_all(file, data)
+            os.fsync(file.fileno())
+        except BaseException:
+            os.ftruncate(file.fileno(), size)
+            raise
+    if not size:
+        fsync_folder(os.path.dirname(path))
+    return size
+
+
+def truncate_history(path: str, size: int) -> None:
+    """Cut a history file to a size, durably. Removes the file if the size is 0."""
+    if not size:
+        remove(path)
+        return
+    with open(path, "ab", buffering=0) as file:
+        os.ftruncate(file.fileno(), size)
+        os.fsync(file.fileno())
