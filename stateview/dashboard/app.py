@@ -147,7 +147,7 @@ class Dashboard(App[None]):
             await super().on_event(event)
             self._typeahead.sent(event)
 
-    def on_passed(self, event: KeyHandled) -> None:
+    def on_key_handled(self, event: KeyHandled) -> None:
         """See `KeyQueue`."""
         self._typeahead.handled(event)
 
