@@ -860,7 +860,7 @@ def test_a_first_page_that_cannot_be_read_is_told(new_store):
 APART = """
 import sys
 from stateview import StateException, StateManager
-from stateview.dashboard.data.forked_read import read_apart
+from stateview.dashboard.data.forked_read import read_in_fork
 from stateview.dashboard.data.key_source import Page, Prefetch
 
 url, nowhere = sys.argv[1:]
@@ -869,8 +869,8 @@ page = Prefetch(manager, apart=True).page()
 assert "redis" not in sys.modules, "it was imported here"
 assert page == Prefetch(manager).page() and len(page.rows) == 256 and page.total == 1000
 assert "redis" in sys.modules
-assert read_apart(lambda: Page(0, [], 0, 0, 0), Page)() == Page(0, [], 0, 0, 0)
-assert read_apart(lambda: 1 / 0, int)() is None
+assert read_in_fork(lambda: Page(0, [], 0, 0, 0), Page)() == Page(0, [], 0, 0, 0)
+assert read_in_fork(lambda: 1 / 0, int)() is None
 try:
     Prefetch(StateManager(nowhere, "one", timeout=0.3), apart=True).page()
 except StateException as error:

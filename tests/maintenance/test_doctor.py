@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -706,6 +707,27 @@ def test_redis_a_clock_that_is_off_is_said(redis_state: tuple[StateManager, Any]
     state, _ = redis_state
     monkeypatch.setattr("stateview.backends.redis.backend.now", lambda: 1_000_000)
     assert "its clock is" in said(state.doctor())
+
+
+def test_json_a_checkpoint_whose_file_is_still_being_written_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    appended, rename = threading.Event(), os.rename
+
+    def late(old: str, new: str) -> None:
+        if new.endswith("one.json"):
+            appended.set()
+            time.sleep(0.15)  # the inspection comes first
+        rename(old, new)
+
+    with StateManager(f"json:{tmp_path}", "main") as state, StateManager(f"json:{tmp_path}", "main") as writer:
+        writer.save("k", 1)
+        monkeypatch.setattr(os, "rename", late)
+        thread = threading.Thread(target=writer.checkpoint, args=("one",))
+        thread.start()
+        assert appended.wait(20)
+        assert errors(state.doctor()) == []
+        thread.join()
 
 
 def test_sqlite_a_commit_on_its_way_is_no_damage(sqlite_state: StateManager) -> None:

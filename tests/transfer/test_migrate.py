@@ -44,6 +44,7 @@ EXAMPLES = int(os.environ.get("STATEVIEW_TEST_EXAMPLES", "12"))
 ONCE = only(
     PAIRS, ("json", "sqlite"), ("sqlite", KINDS[2]), (KINDS[2], "json")
 )  # each kind read once, and written once
+ONE = only(PAIRS, ("sqlite", KINDS[2]))
 
 Stores = Callable[[str], str]
 
@@ -346,7 +347,7 @@ def large(store: str, keys: int = 3000) -> None:
 
 @pytest.mark.timeout(300 + 10 * KILLS)
 @pytest.mark.parametrize("kills", [1, *stressed(KILLS)])
-@pytest.mark.parametrize(("source", "target"), ONCE)
+@pytest.mark.parametrize(("source", "target"), ONE)
 def test_killed_and_run_again_until_it_is_done(
     source: str, target: str, kills: int, new_store: Stores, opened: Opened
 ) -> None:
@@ -1086,8 +1087,9 @@ def test_output_that_has_no_room_is_an_error_without_a_traceback(here: Path) -> 
         assert (done.returncode, done.stderr) == (3, "stateview: standard output: No space left on device\n"), words
 
 
-def test_a_terminal_sees_a_line_of_progress(here: Path) -> None:
-    large("sqlite:a", 120_000)
+@pytest.mark.parametrize("keys", [40_000, *stressed(120_000)])
+def test_a_terminal_sees_a_line_of_progress(here: Path, keys: int) -> None:
+    large("sqlite:a", keys)
     terminal = Terminal("migrate", "sqlite:a", "sqlite:b", "-n", "main")
     text = terminal.until("read back and compared")
     assert terminal.end() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 RECOVER = run("recover")
 _MAX_ATTEMPTS = 5  # inspections, while other processes write between the reads of two files
+_COMMIT_SECONDS = 0.1  # seconds between two inspections, while a commit has its line and not yet all of its files
 _LINES_PER_REPORT = 100
 
 
@@ -31,10 +33,14 @@ def diagnose(backend: JSONBackend, progress: ProgressText) -> Iterator[Finding]:
         return
     try:
         yield from check_folder(backend.root, backend.folder, (backend.state_path, backend.history_path))
-        for _ in range(_MAX_ATTEMPTS):
+        for attempt in range(_MAX_ATTEMPTS):
             before = backend._signature(), backend._sign_history()
-            findings = list(_Inspection(backend, progress).run())
+            inspection = _Inspection(backend, progress)
+            findings = list(inspection.run())
             if before == (backend._signature(), backend._sign_history()):
+                if inspection.commit_may_be_under_way and attempt < _MAX_ATTEMPTS - 1:
+                    time.sleep(_COMMIT_SECONDS)
+                    continue
                 yield from findings
                 return
         meaning = "whether its files agree could not be checked"
@@ -59,6 +65,7 @@ class _Inspection:
         self.backend = backend
         self.progress = progress
         self.history = History()
+        self.commit_may_be_under_way = False  # its checkpoint's file is written after its line
 
     def finding(
         self, severity: Severity, code: str, path: str, message: str, meaning: str, remedy: Hint = ""
@@ -180,6 +187,7 @@ class _Inspection:
         """Check the file of each checkpoint that is the current one of its name."""
         backend, history = self.backend, self.history
         current = {mark.name: mark for mark in history.marks}
+        latest = set() if history.last is None else {mark.name for mark in history.last.marks}
         for name, mark in current.items():
             self.progress(f"checkpoint {name}")
             path = backend._checkpoint_path(name)
@@ -189,10 +197,12 @@ class _Inspection:
                 with open(path, "rb") as file:
                     data = file.read()
             except FileNotFoundError:
+                self.commit_may_be_under_way |= name in latest
                 yield self.finding("error", "checkpoint-file-missing", path, "it is missing", meaning, RECOVER)
                 continue
             at = StateAt(mark.revision, mark.time)
             if digest(data) != expected if expected else not self.shows(data, path, at):
+                self.commit_may_be_under_way |= name in latest
                 yield self.finding("error", "checkpoint-file-damaged", path, "it is not what was written",
                                    meaning, RECOVER)  # fmt: skip
         folder = os.path.join(backend.folder, "checkpoints")
