@@ -15,6 +15,7 @@ from ...errors import Damaged, ReadOnly
 from ...model import Commit, Problem, to_datetime
 from ..durable_files import backup_damaged_file, fsync_folder, remove, remove_stale_temporary_files, temporary
 from ..protocol import CheckpointRecord, Head, Restored, Salvage, StoredVersion
+from ..stored_values import PLAIN
 from . import page_checksums as pages
 from . import schema
 from .row_checksums import TABLES, Row, first_corruption, read
@@ -104,7 +105,8 @@ class SQLiteRecovery:
 
     def rewrite(self, restored: Restored) -> None:
         """Write a new database, and rename it into place while the damaged one is locked."""
-        stage = SQLiteReceiver(self._backend, os.path.basename(temporary(self._path)))
+        # PLAIN leaves each value in its stored form, which is the form that the salvage has
+        stage = SQLiteReceiver(self._backend, os.path.basename(temporary(self._path)), PLAIN)
         try:
             stage.put(restored.versions, restored.commits, restored.marks, note={})
             self._replace(stage.build(restored.head))

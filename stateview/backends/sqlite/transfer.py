@@ -81,8 +81,9 @@ def _rows(
 class SQLiteReceiver:
     """The `StagedImport` of SQLite."""
 
-    def __init__(self, backend: SQLiteBackend, stage: str = STAGE) -> None:
+    def __init__(self, backend: SQLiteBackend, stage: str = STAGE, values: StoredValues | None = None) -> None:
         self._backend = backend
+        self._values = values or backend.values
         self._stage = StagingFolder(backend.folder, stage, backend.url)
         self._path = self._stage.path("state.db")
         self._settled: Head | None = None
@@ -169,7 +170,7 @@ class SQLiteReceiver:
         live: list[tuple[Any, ...]] = []
         past: list[tuple[Any, ...]] = []
         size = 0
-        pack = self._backend.values.pack
+        pack = self._values.pack
         for version in versions:
             key, value, revision = version.key, version.value, version.revision
             moment, expires = version.time, version.expires
