@@ -221,7 +221,7 @@ def test_the_commands() -> None:
         assert command("expire", "new", "never", "--format", "json")[0] == '{"key":"new","revision":5,"ttl":null}\n'
         assert state.entry("new").ttl is None
         for text in ("soon", "-5", "0", "nan", "inf"):
-            assert "no time to expire in" in command("expire", "new", text, code=2)[1]
+            assert "is not a time to expire in" in command("expire", "new", text, code=2)[1]
         assert command("expire", "new", "5", "--expected", "1", code=4)
         assert "undo would change no value" in command("undo", "--dry-run")[1]  # it would give the expiry back
         state.save("k", 3)
