@@ -1,7 +1,7 @@
 """Store URL to backend, each imported only when it is asked for.
 
 A package of someone else's adds a backend by an entry point of the group `stateview.backends`: its name is the kind
-and URL scheme, its object a `BackendKind`. `CONTRIBUTING.md` says what a backend has to do.
+and URL scheme, its object a `BackendKind`. `references/writing-a-backend.md` says what a backend has to do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GROUP = "stateview.backends"
 
 
 class Store(NamedTuple):
-    """A parsed store URL: the backend's kind, the folder or the server's URL, and the URL as it may be shown."""
+    """A parsed store URL: the backend's kind, the folder or else the whole URL, and the URL as it may be shown."""
 
     kind: str
     place: str
@@ -43,6 +43,7 @@ class BackendKind(Struct, frozen=True):
             no folder.
         options: the options that it takes beside `read_only`, `history` and `timeout`. The others are left out.
         slow_import: its client takes long to import, so that a manager waits with it until the first access.
+        server: its URLs name a server: `SCHEME://…`, and nothing else.
 
     """
 
@@ -54,6 +55,7 @@ class BackendKind(Struct, frozen=True):
     files: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     slow_import: bool = False
+    server: bool = False
 
     @property
     def in_folder(self) -> bool:
@@ -91,7 +93,7 @@ BUILT_IN = {
         BackendKind("sqlite", "SQLite", _sqlite, ("sqlite",), lambda: f"sqlite:{DEFAULT_ROOT}", ("state.db*",),
                     ("durability",)),
         BackendKind("redis", "Redis", _redis, ("redis", "rediss", "redis+cluster", "redis+sentinel", "unix"),
-                    _default_redis, slow_import=True),
+                    _default_redis, slow_import=True, server=True),
     )
 }  # fmt: skip
 _BY_SCHEME = {scheme: kind for kind in BUILT_IN.values() for scheme in kind.schemes}
@@ -159,7 +161,7 @@ def parse_store(url: str, folder: str = "") -> Store:
         url = kind.bare()
     scheme, _, rest = url.partition(":")
     kind = find_kind(scheme)
-    if kind is None or not rest or not (kind.in_folder or rest.startswith("//")):
+    if kind is None or not rest or (kind.server and not rest.startswith("//")):
         raise _no_store(url)
     if not kind.in_folder:
         return Store(kind.name, url, mask(url))
