@@ -1,7 +1,11 @@
 """BackendContract: the test suite that every backend must pass. It needs pytest.
 
-A subclass provides the fixture `store`, the URL of an empty store, and three methods that access the stored data
-without the backend: `stored`, `damage` and `size`. `tests/backends/test_contract.py` has three examples.
+A subclass gives `store` (a fixture: where an empty store is), `open`, and three ways past the backend to what is
+stored: `stored`, `damage` and `size`. `tests/backends/` has one for each backend: `test_contract.py` for those of this
+package, and `test_sample_backend.py` for a backend of another package.
+
+The suite runs in one process, so a store in its memory passes too. That a commit survives `kill -9`, and that writers
+in several processes lose no update, is for a backend's own tests.
 """
 
 # ruff: noqa: D102 - a test's name says what must hold

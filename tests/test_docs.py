@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TEXTS = ["README.md", "SKILL.md", "references/backends.md", "references/formats.md", "references/migration.md"]
+TEXTS = [
+    "README.md",
+    "SKILL.md",
+    "references/backends.md",
+    "references/formats.md",
+    "references/migration.md",
+    "references/writing-a-backend.md",
+]
 
 
 def blocks(name: str, language: str) -> list[str]:

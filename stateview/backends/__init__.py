@@ -1,7 +1,7 @@
 """Store URLs and backends. A backend is imported only when it is used.
 
 Another package adds a backend by an entry point of the group `stateview.backends`. The entry point's name is the kind
-and the URL scheme, and its object is a `BackendKind`. `CONTRIBUTING.md` describes what a backend must do.
+and the URL scheme, and its object is a `BackendKind`. `references/writing-a-backend.md` describes a backend's duties.
 """
 
 from __future__ import annotations
@@ -22,14 +22,7 @@ GROUP = "stateview.backends"
 
 
 class Store(NamedTuple):
-    """A parsed store URL.
-
-    Attributes:
-        kind: the kind of backend.
-        place: the folder, or the server's URL.
-        shown: the URL without passwords.
-
-    """
+    """A parsed store URL: the backend's kind, the folder or else the whole URL, and the URL as it may be shown."""
 
     kind: str
     place: str
@@ -50,6 +43,7 @@ class BackendKind(Struct, frozen=True):
         options: the options that it takes in addition to `read_only`, `history`, `timeout` and `values`. Others are
             left out.
         slow_import: whether its client takes long to import. A manager then imports it at the first access.
+        server: whether each of its URLs names a server, as `SCHEME://…`.
 
     """
 
@@ -61,6 +55,7 @@ class BackendKind(Struct, frozen=True):
     files: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     slow_import: bool = False
+    server: bool = False
 
     @property
     def in_folder(self) -> bool:
@@ -98,7 +93,7 @@ BUILT_IN = {
         BackendKind("sqlite", "SQLite", _sqlite, ("sqlite",), lambda: f"sqlite:{DEFAULT_ROOT}", ("state.db*",),
                     ("durability",)),
         BackendKind("redis", "Redis", _redis, ("redis", "rediss", "redis+cluster", "redis+sentinel", "unix"),
-                    _default_redis, slow_import=True),
+                    _default_redis, slow_import=True, server=True),
     )
 }  # fmt: skip
 _BY_SCHEME = {scheme: kind for kind in BUILT_IN.values() for scheme in kind.schemes}
@@ -170,7 +165,7 @@ def parse_store(url: str, folder: str = "") -> Store:
         url = kind.bare()
     scheme, _, rest = url.partition(":")
     kind = find_kind(scheme)
-    if kind is None or not rest or not (kind.in_folder or rest.startswith("//")):
+    if kind is None or not rest or (kind.server and not rest.startswith("//")):
         raise _no_store(url)
     if not kind.in_folder:
         return Store(kind.name, url, mask(url))

@@ -65,7 +65,7 @@ class _Diagnosis:
         self.report = report
         self.damaged = damaged  # the backend has reported damage, so an unreadable part is no news
         self.floor = head.floor  # the highest floor seen; others may prune meanwhile
-        self.touched: set[str] = set()  # keys with a kept version above the floor
+        self.touched: set[str] | None = None  # keys with a kept version above the floor; None: not all could be read
         self.unreadable: set[str] = set()  # messages reported already: several checks may read the same part
 
     def run(self) -> Iterator[Finding]:
@@ -138,6 +138,7 @@ class _Diagnosis:
     def versions(self) -> Iterator[Finding]:
         """Check that every kept version can be read, and is superseded by the next version of its key."""
         wrong: list[str] = []
+        touched: set[str] = set()
         before: StoredVersion | None = None
         seen = 0
         after = ("", 0)
@@ -148,11 +149,12 @@ class _Diagnosis:
                 if version.value is not None:
                     codec.decode(version.value, f"revision {version.revision} of {version.key[:60]!r}")
                 if self.head.floor < version.revision <= self.head.revision:
-                    self.touched.add(version.key)
+                    touched.add(version.key)
                 before = version
             after = (page[-1].key, page[-1].revision)
             seen += len(page)
             self.report(f"the versions: {seen:,}")
+        self.touched = touched
         if before is not None and not self._follows(before, None):
             wrong.append(before.key)
         wrong = [key for key in wrong if not self._is_chain(key)]
@@ -192,6 +194,8 @@ class _Diagnosis:
         """Check that the change index since the floor lists the keys that were written."""
         head = self.head
         listed = set(self.backend.changed_keys(StateAt(head.floor, head.time), StateAt(head.revision, head.time)))
+        if self.touched is None:
+            return  # the versions are unreadable, and that is a finding already
         if differ := sorted(listed ^ self.touched):
             if self.backend.head().floor != head.floor:
                 found = "the history was pruned during the check"
