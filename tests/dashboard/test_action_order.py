@@ -118,7 +118,7 @@ def test_paused_is_one_revision_and_acts_are_for_it(url: str) -> None:
         await pilot.press("c")
         await shown(pilot, "Checkpoint of 4")
         await pilot.press(*"held", "enter")
-        await shown(pilot, "checkpoint held = revision 4")
+        await shown(pilot, "checkpoint held is revision 4")
         assert board(pilot).paused  # a name is no commit
         await pilot.press("j", "T")
         await shown(pilot, "Expiry of a2")

@@ -226,7 +226,7 @@ def test_checkpoints_are_made_renamed_and_deleted(sqlite: str) -> None:
         await shown(pilot, "checkpoint name 'a b' is not allowed")
         await pilot.press("enter")  # does nothing while it is wrong
         await pilot.press("backspace", "backspace", "backspace", *"mine", "tab", *"why", "enter")
-        await shown(pilot, "checkpoint mine = revision 2")
+        await shown(pilot, "checkpoint mine is revision 2")
         with StateManager(sqlite, "work") as state:
             assert [(one.name, one.note) for one in state.checkpoints()] == [("before", ""), ("mine", "why")]
         await pilot.press("4")

@@ -32,6 +32,7 @@ import stateview
 from stateview import StateManager
 from stateview.backends.protocol import Backend, Head, StateAt
 from stateview.errors import BackendError, Conflict, Damaged, KeyNotFound, ReadOnly
+from stateview.maintenance.recovery import recover
 from stateview.transfer import migrate as migrating
 from stateview.transfer.migrate import MigrationProgress
 from stateview.transfer.staged_copy import StagedCopy
@@ -388,7 +389,7 @@ sys.exit(program.main(sys.argv[1:]))
             subprocess.run(command, check=True, capture_output=True)
         assert content(opened(place, "main")) == expected
         assert opened(place, "main").marks() == opened(origin, "main").marks()
-        assert opened(place, "main").recover().problems == ()
+        assert recover(opened(place, "main")).problems == ()
         assert "already copied" in subprocess.run(command, check=True, capture_output=True, text=True).stderr
     print(f"{source} to {target}: {cut} kills, {resumed} gone on with")
 
@@ -509,7 +510,7 @@ def test_a_source_that_is_not_there_or_is_the_destination(new_store: Stores, her
     store = new_store("json")
     with pytest.raises(KeyNotFound, match=r"no namespace 'main' .*Check the path"):
         moved(store, new_store("sqlite"))
-    with StateManager(store, "other") as state, pytest.raises(KeyNotFound, match="It has other: say which"):
+    with StateManager(store, "other") as state, pytest.raises(KeyNotFound, match="It has other: choose"):
         state.save("k", 1)
         moved(store, new_store("sqlite"))
     with StateManager(store, "main") as state:
