@@ -56,6 +56,7 @@ from ..protocol import (
     Version,
     Write,
 )
+from ..stored_values import PLAIN, StoredValues
 from . import scripts
 from .client import (
     CommitSession,
@@ -76,6 +77,7 @@ _encode = msgspec.json.Encoder().encode
 REGISTRY = "stateview:namespaces"
 FIRST_CONTACT_SECONDS = 1.0  # seconds of trying to reach a server that refuses the very first connection
 CACHE_BYTES = 32 * 1024 * 1024
+WHOLE_VALUE_BYTES = 1 << 40  # more than any value has: a script then cuts nothing off
 ADOPT_SECONDS = 2.0  # how long to look for data of the older layout before a new namespace is made
 LARGEST_COMMIT_BYTES = 768 * 1024 * 1024  # bytes of one commit: a server ends the connection at 1 GiB, told of nothing
 MAX_IDLE_SESSIONS = 4  # connections that commits keep between them
@@ -93,6 +95,7 @@ class RedisBackend:
         read_only: never write.
         history: superseded versions are kept for this many revisions at least.
         timeout: seconds to go on trying through faults that can pass.
+        values: the form in which the server keeps values.
 
     """
 
@@ -102,13 +105,14 @@ class RedisBackend:
 
     def __init__(
         self, url: str, shown: str, namespace: str, *, read_only: bool = False, history: int = 10_000,
-        timeout: float = 10.0,
+        timeout: float = 10.0, values: StoredValues = PLAIN,
     ) -> None:  # fmt: skip
         self.url = shown
         self.namespace = namespace
         self.read_only = read_only
         self.keep = history
         self.timeout = timeout
+        self.values = values
         self._address = url
         self._prefix = f"stateview:{{{namespace}}}:"
         self._keys = [self._prefix + name for name in scripts.NAMES]
@@ -132,7 +136,9 @@ class RedisBackend:
 
     def _sibling(self, name: str) -> RedisBackend:
         """Return what lies under a longer prefix of this namespace, as a namespace of its own."""
-        other = RedisBackend(self._address, self.url, self.namespace, history=self.keep, timeout=self.timeout)
+        other = RedisBackend(
+            self._address, self.url, self.namespace, history=self.keep, timeout=self.timeout, values=self.values
+        )
         other._set_prefix(self._prefix + name)
         return other
 
@@ -277,17 +283,23 @@ class RedisBackend:
         else:
             generation = tracking.generation() if tracking is not None else None
             packed = self._with_retry(lambda client: client.hget(self._keys[1], key))
-            version = None if packed is None else self._unpack(key, packed)
+            version = None if packed is None else self._version(key, packed)
             if tracking is not None and generation is not None:
                 tracking.put(key, version, generation)
         if version is not None and version.expires and not version.visible(now() + self._skew):
             return None
         return version
 
-    def _unpack(self, key: str, packed: bytes) -> Version:
+    def _version(self, key: str, packed: bytes) -> Version:
+        """Parse an entry, and unpack its value."""
+        revision, moment, expires, stored = self._split(key, packed)
+        return Version(key, self.values.unpack(stored, key, revision), revision, moment, expires)
+
+    def _split(self, key: str, packed: bytes) -> tuple[int, int, int, bytes]:
+        """Return revision, time, expiry and stored value of an entry."""
         try:
-            revision, moment, expires, value = packed.split(b" ", 3)
-            return Version(key, value, int(revision), int(moment), int(expires))
+            revision, moment, expires, stored = packed.split(b" ", 3)
+            return int(revision), int(moment), int(expires), stored
         except ValueError as error:
             raise Damaged(f"{self.url}: the entry {key[:60]!r} is not what was written", run("recover")) from error
 
@@ -305,7 +317,7 @@ class RedisBackend:
     def _versions(self, flat: list[bytes]) -> dict[str, Version]:
         pairs = zip(flat[::2], flat[1::2], strict=True)
         return {
-            key: self._unpack(key, packed) for key, packed in ((self._name(name), packed) for name, packed in pairs)
+            key: self._version(key, packed) for key, packed in ((self._name(name), packed) for name, packed in pairs)
         }
 
     def _check(self, reply: Any, revision: int) -> None:
@@ -352,19 +364,24 @@ class RedisBackend:
         revision, moment = (-1, 0) if at is None else (at.revision, at.time)
         remembered = self._huge
         known = [text for row, seen in remembered.rows.values() for text in (row.key, row.revision, seen)]
-        walk = (low, high, int(backwards), skip, min(KEYS_PER_READ, limit), revision, moment, SUMMARY_BYTES)
+        start = SUMMARY_BYTES if self.values.plain else WHOLE_VALUE_BYTES
+        walk = (low, high, int(backwards), skip, min(KEYS_PER_READ, limit), revision, moment, start)
         reply = self._eval(scripts.ROWS, *walk, LARGE_ROW_BYTES, remembered.lineage, *known)
         self._check(reply, revision)
         _, left, last, number, floor, lineage, *flat = reply
         head = Head(int(number), 0, 0, int(floor), lineage.decode())
         page = []
-        for name, size, packed in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
+        for name, stored_size, packed in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
             key = self._name(name)
             found = remembered.find(key, head) if not packed else None
             if found is None:
-                cut = self._unpack(key, packed)
-                found = KeySummary(key, size, cut.value or b"", cut.revision, cut.time, cut.expires)
-                if size > LARGE_ROW_BYTES and revision in (-1, head.revision):
+                written, when, expires, value = self._split(key, packed)
+                size = stored_size
+                if not self.values.plain:
+                    value = self.values.unpack(value, key, written)
+                    size = len(value)
+                found = KeySummary(key, size, value[:SUMMARY_BYTES], written, when, expires)
+                if stored_size > LARGE_ROW_BYTES and revision in (-1, head.revision):
                     remembered.put(found, head)
             page.append(found)
         return left, self._name(last), page
@@ -425,7 +442,7 @@ class RedisBackend:
         rows = self._eval(scripts.VERSIONS, key, limit, below or 1 << 52)
         out = []
         for revision, moment, expires, packed in rows[:limit]:
-            value = packed[1:] if packed[:1] == b"V" else None
+            value = self.values.unpack(packed[1:], key, int(revision)) if packed[:1] == b"V" else None
             out.append(Version(key, value, int(revision), int(moment), int(expires)))
         return out
 
@@ -513,15 +530,16 @@ class RedisBackend:
     def commit(self, batch: CommitRequest) -> Head:
         """See `Backend.commit`. One round trip; one more for the first commit of a namespace."""
         self._check_writable()
-        if (size := sum([len(write.value or b"") for write in batch.writes.values()])) > LARGEST_COMMIT_BYTES:
-            what = f"{self.url}: {size >> 20} MiB of values are more than a server takes in one commit"
-            raise BackendError(what, (NOTHING_CHANGED, "Save them in several"))
         try:
             lane = self._lanes.pop()  # another thread's commit has another
         except IndexError:
             lane = CommitSession()
         try:
-            reply = self._send(lane, self._commit_args(batch, lane.next()))
+            words = self._commit_args(batch, lane.next())
+            if (size := sum(map(len, words))) > LARGEST_COMMIT_BYTES:
+                what = f"{self.url}: {size >> 20} MiB of values are more than a server takes in one commit"
+                raise BackendError(what, (NOTHING_CHANGED, "Save them in several"))
+            reply = self._send(lane, words)
             if reply == [b"register"]:
                 self._registry(lambda client: client.sadd(REGISTRY, self.namespace))
                 reply = self._send(lane, self._commit_args(batch, lane.next(), new=True))
@@ -565,13 +583,14 @@ class RedisBackend:
             number = batch.token.encode(), b"1"
         told = _encode([batch.reason, batch.author, len(writes), *batch.undo])
         words = [_encode(rare) if rare else b"", told, *number, b"%d" % self.keep]
+        pack = self.values.pack
         for key, write in writes.items():
             if write.value is None:
                 words += (key.encode(), b"D", b"")
             elif write.ttl or write.time:
-                words += (key.encode(), b"%d %d" % (write.ttl, write.time), write.value)
+                words += (key.encode(), b"%d %d" % (write.ttl, write.time), pack(write.value, key))
             else:
-                words += (key.encode(), b"", write.value)
+                words += (key.encode(), b"", pack(write.value, key))
         return words
 
     def _raise_conflict(self, reply: Any, batch: CommitRequest) -> None:

@@ -316,7 +316,7 @@ def unreadable_entry(backend: RedisBackend, name: bytes, packed: bytes, last: in
     """Why an entry cannot be read; nothing where it can. `last` is a revision that there is."""
     try:
         key = check_key(name.decode())
-        version = backend._unpack(key, packed)
+        version = backend._version(key, packed)
         codec.decode(version.value or b"", f"the value of {key[:60]!r}")
         if version.revision > last and version.revision > (now := backend.head().revision):
             return f"{key[:60]!r} says to be of revision {version.revision}, and {now} is the last"
@@ -327,7 +327,7 @@ def unreadable_entry(backend: RedisBackend, name: bytes, packed: bytes, last: in
     return ""
 
 
-def unreadable_version(name: bytes, packed: bytes) -> str:
+def unreadable_version(backend: RedisBackend, name: bytes, packed: bytes) -> str:
     """As `unreadable_entry`, for a field of the history."""
     key, nul, revision = name.rpartition(b"\0")
     try:
@@ -337,7 +337,8 @@ def unreadable_version(name: bytes, packed: bytes) -> str:
         until, moment, expires, rest = packed.split(b" ", 3)
         int(until), int(moment), int(expires)
         if rest[:1] == b"V":
-            codec.decode(rest[1:], f"a version of {key.decode()[:60]!r}")
+            value = backend.values.unpack(rest[1:], key.decode(), int(revision))
+            codec.decode(value, f"a version of {key.decode()[:60]!r}")
         elif rest != b"D":
             raise ValueError
     except StateException as error:
@@ -350,7 +351,7 @@ def unreadable_version(name: bytes, packed: bytes) -> str:
 def _history(backend: RedisBackend, say: ProgressText) -> Iterator[Finding]:
     bad, example = 0, ""
     for name, packed in scan(backend, 4):
-        if wrong := unreadable_version(name, packed):
+        if wrong := unreadable_version(backend, name, packed):
             bad += 1
             example = example or wrong
     if bad:

@@ -23,7 +23,8 @@ MEMBER_OVERHEAD_BYTES = 290  # bytes of a version in `history`, `hindex` and `to
 
 # fmt: off
 PAST = _COMMON + """
--- ARGV: the member to go on after; how many. Returns member, size of the value, until, and whether it is a delete.
+-- ARGV: the member to go on after; how many; how many bytes; 1 to return the stored values. Returns for each version
+-- member, size of the stored value, until, whether it is a delete, and the stored value or nothing.
 local from = '-'
 if ARGV[1] ~= '' then from = '(' .. ARGV[1] end
 local out, read = {}, 0
@@ -36,6 +37,7 @@ for _, member in ipairs(call('ZRANGEBYLEX', hindex, from, '+', 'LIMIT', 0, tonum
   out[#out + 1] = #packed - at
   out[#out + 1] = tonumber(until_)
   out[#out + 1] = deleted
+  out[#out + 1] = ARGV[4] == '1' and not deleted and string.sub(packed, at + 1) or ''
   read = read + #packed
   if read > tonumber(ARGV[3]) then break end
 end
@@ -95,12 +97,17 @@ return count
 def past(backend: RedisBackend, after: tuple[str, int], limit: int) -> list[SupersededVersion]:
     """See `Backend.superseded`. One round trip; a page ends soon after `PAGE` bytes of values."""
     member = f"{after[0]}\0{after[1]:016}" if after[0] else ""
-    flat = msgspec.msgpack.decode(backend._eval(PAST, member, min(limit, MEMBERS_PER_SCRIPT), PAGE_BYTES))
+    plain = backend.values.plain
+    reply = backend._eval(PAST, member, min(limit, MEMBERS_PER_SCRIPT), PAGE_BYTES, int(not plain))
+    flat = msgspec.msgpack.decode(reply)
     out = []
-    for member, size, until, deleted in zip(*(flat[place::4] for place in range(4)), strict=True):
+    for member, stored_size, until, deleted, stored in zip(*[iter(flat)] * 5, strict=True):
         key, _, revision = member.rpartition("\0")
-        takes = size + 3 * len(key.encode()) + MEMBER_OVERHEAD_BYTES
-        out.append(SupersededVersion(key, int(revision), int(until), 0 if deleted else size, deleted, takes))
+        takes = stored_size + 3 * len(key.encode()) + MEMBER_OVERHEAD_BYTES
+        size = 0 if deleted else stored_size
+        if size and not plain:
+            size = len(backend.values.unpack(stored.encode(), key, int(revision)))
+        out.append(SupersededVersion(key, int(revision), int(until), size, deleted, takes))
     return out
 
 

@@ -303,7 +303,7 @@ class RedisRecovery:
         """Move unreadable past versions aside; return their keys and revisions."""
         backend = self._backend
         bad = {name: (packed, wrong) for name, packed in scan(backend, 4)
-               if (wrong := unreadable_version(name, packed))}  # fmt: skip
+               if (wrong := unreadable_version(backend, name, packed))}  # fmt: skip
         lost = set()
         for name, (packed, wrong) in sorted(bad.items()):
             if backend._eval(repairs.SET_ASIDE, "history", name, packed):

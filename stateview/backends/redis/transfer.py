@@ -22,6 +22,7 @@ from ...model import Commit, to_micros
 from ..conflicts import destination_exists_error, staging_locked_error
 from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StoredVersion
 from ..staging import ASIDE
+from ..stored_values import StoredValues
 from .client import encode_bulk
 from .scripts import _COMMON, KINDS, NAMES
 
@@ -198,16 +199,21 @@ def dump(backend: RedisBackend, after: tuple[str, int], limit: int, keys: Iterab
 def _parse(backend: RedisBackend, reply: bytes) -> list[StoredVersion]:
     out = []
     name = ""
+    value: bytes | None
+    unpack = backend.values.unpack
     try:
         flat = msgspec.msgpack.decode(reply, type=list[str])
         for name, packed in zip(flat[::2], flat[1::2], strict=True):
             first, moment, expires, rest = packed.split(" ", 3)
             key, nul, revision = name.partition("\0")
             if not nul:
-                out.append(StoredVersion(key, rest.encode(), int(first), int(moment), int(expires)))
+                value = unpack(rest.encode(), key, int(first))
+                out.append(StoredVersion(key, value, int(first), int(moment), int(expires)))
             else:
-                value = None if rest == "D" else rest[1:].encode()
+                value = None if rest == "D" else unpack(rest[1:].encode(), key, int(revision))
                 out.append(StoredVersion(key, value, int(revision), int(moment), int(expires), int(first)))
+    except Damaged:
+        raise  # from `unpack`, which says more
     except ValueError as error:  # msgspec's errors and UnicodeDecodeError are too
         what = f"{backend.url}: the entry {name[:60]!r} is not what was written"
         raise Damaged(what, run("recover")) from error
@@ -257,7 +263,7 @@ class RedisReceiver:
         for start in range(0, len(gone), VERSIONS_PER_PAGE):
             words = [b"EVAL", FORGET.encode(), b"%d" % len(self._keys), *names.values()]
             commands.append(_command([*words, *gone[start : start + VERSIONS_PER_PAGE]]))
-        commands += _versions(names, versions)
+        commands += _versions(names, versions, self._backend.values)
         told = [b"HSET", names["commits"]]
         for one in commits:
             fields = [one.reason, one.author, one.keys, one.position, one.forward, one.behind]
@@ -407,25 +413,26 @@ def _command(words: list[bytes]) -> _Command:
     return len(words), encode_bulk(words)
 
 
-def _versions(names: dict[str, bytes], versions: Iterable[StoredVersion]) -> list[_Command]:
+def _versions(names: dict[str, bytes], versions: Iterable[StoredVersion], values: StoredValues) -> list[_Command]:
     """Return what adds versions to the stage: one command for each of its keys, of members in the server's protocol."""
     pieces: dict[str, list[bytes]] = {
         name: [] for name in ("live", "index", "expiry", "history", "hindex", "hexpiry", "touched")
     }
     live, index, expiry, history, hindex, hexpiry, touched = pieces.values()
     for one in versions:
-        key, value, revision, expires = one.key.encode(), one.value, one.revision, one.expires
+        key, revision, expires = one.key.encode(), one.revision, one.expires
+        stored = None if one.value is None else values.pack(one.value, one.key)
         size = len(key)
         touched.append(b"$1\r\n0\r\n$%d\r\n%016d%b\r\n" % (size + 16, revision, key))
-        if value is not None and not one.until:
-            packed = b"%d %d %d %b" % (revision, one.time, expires, value)
+        if stored is not None and not one.until:
+            packed = b"%d %d %d %b" % (revision, one.time, expires, stored)
             live.append(_PAIR % (size, key, len(packed), packed))
             index.append(_BARE % (size, key))
             if expires:
                 expiry.append(encode_bulk([b"%d" % expires, key]))
             continue
         member = b"%b\0%016d" % (key, revision)
-        packed = b"%d %d %d %b" % (one.until, one.time, expires, b"D" if value is None else b"V" + value)
+        packed = b"%d %d %d %b" % (one.until, one.time, expires, b"D" if stored is None else b"V" + stored)
         history.append(_PAIR % (len(member), member, len(packed), packed))
         hindex.append(_BARE % (len(member), member))
         if expires:
