@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import ResponseError
 
 from ... import codec
 from ...errors import StateException, run
@@ -20,6 +20,8 @@ from ..protocol import ProgressText
 from ..staging import ASIDE, replaced_finding, unfinished_finding
 from . import scripts
 from .client import escape_match
+from .errors import is_unsupported
+from .server import REGISTRY
 
 if TYPE_CHECKING:
     from .backend import RedisBackend
@@ -30,7 +32,6 @@ MEMBERS_PER_SCRIPT = 500  # members of one script: what is long keeps all other 
 MAX_SKEW_MICROSECONDS = 1_000_000  # microseconds between two clocks, from which on it is worth saying
 FULL_SHARE = 0.9  # of maxmemory
 OLDEST = (6, 2)
-REGISTRY = "stateview:namespaces"
 TYPES = dict.fromkeys(scripts.NAMES, "zset") | dict.fromkeys(
     ("head", "live", "history", "commits", "notes", "tokens", "older", "damaged"), "hash"
 )
@@ -93,7 +94,7 @@ _WRONG = {
 }
 
 
-def examine(backend: RedisBackend, say: ProgressText) -> Iterator[Finding]:
+def diagnose(backend: RedisBackend, say: ProgressText) -> Iterator[Finding]:
     """Yield the findings about a namespace on a server."""
     try:
         server = _ServerChecks(backend)
@@ -160,8 +161,8 @@ class _ServerChecks:
         def asked(client: Any) -> Any:
             try:
                 return _of_one(client, self.backend, act)
-            except (NoPermissionError, ResponseError) as error:
-                if isinstance(error, NoPermissionError) or "unknown command" in str(error).lower():
+            except ResponseError as error:
+                if is_unsupported(error):
                     return error
                 raise
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import ResponseError
 
 from ..protocol import PAGE_BYTES, DiskUsage, ProgressCount, SupersededVersion
+from .errors import is_unsupported
 from .scripts import _COMMON
 
 if TYPE_CHECKING:
-    from .backend import RedisBackend
+    from .reader import Reader
 
 MEMBERS_PER_SCRIPT = 1000  # members of one script
 COMMITS_PER_SCRIPT = 10_000  # of one script
@@ -94,7 +95,7 @@ return count
 # fmt: on
 
 
-def past(backend: RedisBackend, after: tuple[str, int], limit: int) -> list[SupersededVersion]:
+def superseded(backend: Reader, after: tuple[str, int], limit: int) -> list[SupersededVersion]:
     """See `Backend.superseded`. One round trip; a page ends soon after `PAGE` bytes of values."""
     member = f"{after[0]}\0{after[1]:016}" if after[0] else ""
     plain = backend.values.plain
@@ -111,7 +112,7 @@ def past(backend: RedisBackend, after: tuple[str, int], limit: int) -> list[Supe
     return out
 
 
-def space(backend: RedisBackend) -> DiskUsage | None:
+def disk_usage(backend: Reader) -> DiskUsage | None:
     """See `Backend.disk_usage`: what the server says that the keys take."""
     try:
         found = [backend._with_retry(lambda client, key=key: _usage(client, key)) for key in backend._keys]  # type: ignore[misc]
@@ -127,15 +128,13 @@ class MemoryUsageUnavailable(Exception):
 def _usage(client: Any, key: str) -> int:
     try:
         return int(client.memory_usage(key, samples=MEMORY_SAMPLES) or 0)
-    except NoPermissionError:
-        raise MemoryUsageUnavailable from None
     except ResponseError as error:
-        if "unknown command" in str(error).lower():  # renamed away, as hosted servers do
+        if is_unsupported(error):  # hosted servers rename the command
             raise MemoryUsageUnavailable from None
         raise
 
 
-def compact(backend: RedisBackend, floor: int, progress: ProgressCount | None) -> int:
+def compact(backend: Reader, floor: int, progress: ProgressCount | None) -> int:
     """Drop the versions that nothing needs, and return how many; see `Backend.compact`."""
     reached = -1
     while (now := int(backend._eval(RAISE, floor, COMMITS_PER_SCRIPT))) > reached:

@@ -22,7 +22,6 @@ from . import recovery_scripts as repairs
 from . import scripts
 from .doctor import (
     MEMBERS_PER_SCRIPT,
-    REGISTRY,
     UNMET,
     WRONG_TYPE,
     disagreements,
@@ -37,6 +36,7 @@ from .doctor import (
     unreadable_mark,
     unreadable_version,
 )
+from .server import REGISTRY
 
 if TYPE_CHECKING:
     from .backend import RedisBackend

@@ -25,9 +25,11 @@ from ..staging import ASIDE
 from ..stored_values import StoredValues
 from .client import encode_bulk
 from .scripts import _COMMON, KINDS, NAMES
+from .server import REGISTRY
 
 if TYPE_CHECKING:
     from .backend import RedisBackend
+    from .reader import Reader
 
 LEASE_SECONDS = 120  # seconds without a put after which another receiver may take over
 VERSIONS_PER_PAGE = 1000  # versions of a page, keys of a script: what is long keeps all other clients waiting
@@ -184,7 +186,9 @@ return {'ok', former and '1' or ''}
 # fmt: on
 
 
-def dump(backend: RedisBackend, after: tuple[str, int], limit: int, keys: Iterable[str] | None) -> list[StoredVersion]:
+def versions_page(
+    backend: Reader, after: tuple[str, int], limit: int, keys: Iterable[str] | None
+) -> list[StoredVersion]:
     """Return a page of the stored versions."""
     given = (after[0], f"{after[1]:016}", min(limit, VERSIONS_PER_PAGE), PAGE_BYTES)
     if keys is None:
@@ -196,7 +200,7 @@ def dump(backend: RedisBackend, after: tuple[str, int], limit: int, keys: Iterab
     return []
 
 
-def _parse(backend: RedisBackend, reply: bytes) -> list[StoredVersion]:
+def _parse(backend: Reader, reply: bytes) -> list[StoredVersion]:
     out = []
     name = ""
     value: bytes | None
@@ -220,7 +224,7 @@ def _parse(backend: RedisBackend, reply: bytes) -> list[StoredVersion]:
     return out
 
 
-class RedisReceiver:
+class RedisStagedImport:
     """See `Receiver`. Another may take over where no put comes for `LEASE` seconds, or sees that this one is gone."""
 
     def __init__(self, backend: RedisBackend) -> None:
@@ -344,8 +348,6 @@ class RedisReceiver:
 
     def finish(self, head: Head, over: bool = False) -> str:
         """See `Receiver.finish`. The former namespace is kept under another prefix in the same slot."""
-        from .backend import REGISTRY
-
         backend = self._backend
         self._settle(head)
         backend.head()  # adopts what is of an older layout

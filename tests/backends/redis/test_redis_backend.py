@@ -24,9 +24,9 @@ from conftest import REDIS
 from stateview import StateManager
 from stateview.backends import open_backend
 from stateview.backends.protocol import CheckpointWrite, CommitRequest, Write
-from stateview.backends.redis.backend import MAX_IDLE_SESSIONS, _sha
 from stateview.backends.redis.scripts import COMMIT as COMMIT_SCRIPT
 from stateview.backends.redis.scripts import NAMES as PARTS
+from stateview.backends.redis.server import MAX_IDLE_SESSIONS, script_hash
 from stateview.errors import (
     BackendError,
     BackendUnavailable,
@@ -40,7 +40,7 @@ from stateview.errors import (
 PASSWORD = "p@ss:w/rd?"
 QUOTED = "p%40ss%3Aw%2Frd%3F"
 START_SECONDS = 20.0
-COMMIT = _sha(COMMIT_SCRIPT).encode()
+COMMIT = script_hash(COMMIT_SCRIPT).encode()
 FIRST = next(iter(REDIS.values()), "")  # where one server is enough
 each_server = pytest.mark.parametrize("path", REDIS.values() or [""], ids=REDIS)
 
@@ -561,8 +561,8 @@ def test_a_commit_that_arrives_after_its_client_went_on_is_not_applied(url: str,
     state.save("k", 1)
     state.save("k", 2)
     backend = state.backend
-    [lane] = backend._lanes
-    late = backend._commit_args(CommitRequest({"k": Write(b"0")}), lane.next())
+    [session] = backend._sessions
+    late = backend._commit_args(CommitRequest({"k": Write(b"0")}), session.next())
     state.save("k", 3)
     again = backend._commit_args(CommitRequest({"k": Write(b"0")}), (late[2], b"%d" % (int(late[3]) + 1)))
     with redis.Redis.from_url(url) as client:
@@ -594,7 +594,7 @@ def test_connections_are_given_back(start: Callable[..., Server], manage: Any) -
     for thread in threads:
         thread.join()
     assert many.revision == 30
-    assert sum(lane._connection is not None for lane in many.backend._lanes) <= MAX_IDLE_SESSIONS
+    assert sum(session.has_connection for session in many.backend._sessions) <= MAX_IDLE_SESSIONS
     many.close()
     few.close()
     until(lambda: len(server.client().client_list()) == 1)
@@ -1041,7 +1041,7 @@ REFUSALS: list[tuple[Callable[[Server], None], type[StateException], str]] = [
     (no_disk, BackendError, "disk"),
     (replica, ReadOnly, "primary"),
     (damaged, Damaged, "recover"),
-    *((planted(name), Damaged, "Something else wrote") for name in PARTS if name != "damaged"),
+    *((planted(name), Damaged, "Another program wrote") for name in PARTS if name != "damaged"),
 ]
 
 

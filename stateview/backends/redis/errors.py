@@ -1,0 +1,124 @@
+"""The errors of a Redis server and of redis-py: their codes, which of them pass, and what they mean to a user."""
+
+from __future__ import annotations
+
+import re
+import ssl
+
+import redis
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterDownError,
+    MaxConnectionsError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    SlotNotCoveredError,
+    TryAgainError,
+)
+
+from ...errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged, Hint, ReadOnly, StateException, run
+
+_TRANSIENT = (
+    redis.ConnectionError, redis.TimeoutError, BusyLoadingError, ClusterDownError, TryAgainError, SlotNotCoveredError,
+)  # fmt: skip
+_REFUSED = (AuthenticationError, AuthorizationError, NoPermissionError)
+
+# redis-py removes the code from a reply for which it has a class. It leaves all other codes in the text.
+_CODE_OF_CLASS: dict[type[Exception], str] = {
+    OutOfMemoryError: "OOM", ReadOnlyError: "READONLY", NoPermissionError: "NOPERM",
+    AuthenticationError: "WRONGPASS", AuthorizationError: "WRONGPASS",
+}  # fmt: skip
+_LOGIN: tuple[type[StateException], Hint] = (BackendError, "Check the user and password of the store URL")
+_MEANINGS: dict[str, tuple[type[StateException], Hint]] = {
+    "OOM": (BackendError, ("The server is full", NOTHING_CHANGED, "Raise maxmemory or free some memory")),
+    "READONLY": (ReadOnly, "This server is a replica; give the address of the primary"),
+    "MISCONF": (BackendError, ("The server cannot save to its disk and refuses writes", NOTHING_CHANGED)),
+    "NOAUTH": _LOGIN, "NOPERM": _LOGIN, "WRONGPASS": _LOGIN,
+}  # fmt: skip
+_OTHER_CODES = ("DAMAGED", "WRONGTYPE", "BUSY")
+
+# The line of a script comes before the code where Lua's `error` was called, and before Redis 7 in every error.
+_IN_SCRIPT = re.compile(r"user_script: ?\d+: -?([A-Z]+)\b")
+_AT_START = re.compile(r"([A-Z]+)\b")
+
+
+def error_code(error: Exception) -> str:
+    """Return the code of an error that a server replied, such as `OOM`; `ERR` for a reply without a code of its own.
+
+    Returns "" for an error that is no reply of a server. `DAMAGED` is the code of this package's own scripts.
+    """
+    for kind, code in _CODE_OF_CLASS.items():
+        if isinstance(error, kind):
+            return code
+    if not isinstance(error, ResponseError):
+        return ""
+    text = str(error)
+    match = _IN_SCRIPT.search(text) or _AT_START.match(text)
+    return match[1] if match and (match[1] in _MEANINGS or match[1] in _OTHER_CODES) else "ERR"
+
+
+def is_unsupported(error: Exception) -> bool:
+    """Return whether a server, a proxy or its rules for this user lack the command that the error is about."""
+    return error_code(error) in ("ERR", "NOPERM")
+
+
+def os_error(error: BaseException, handled: BaseException | None = None) -> OSError | None:
+    """Return the error of the system that made redis-py raise an error, such as `ssl.SSLError`; None if none did.
+
+    Args:
+        error: an error of redis-py.
+        handled: the error that the caller is handling, if any. Python chains it to `error`, but it caused nothing.
+
+    """
+    cause: BaseException | None = error
+    while isinstance(cause, (RedisError, RedisClusterException)):
+        cause = cause.__cause__ or cause.__context__
+        if cause is handled:
+            return None
+    return cause if isinstance(cause, OSError) else None
+
+
+def is_transient(error: Exception, cause: OSError | None = None) -> bool:
+    """Return whether the same call may succeed a moment later. `cause` is the `os_error` of the error."""
+    if isinstance(error, (*_REFUSED, MaxConnectionsError)) or isinstance(cause, ssl.SSLError):
+        return False
+    if isinstance(error, _TRANSIENT):
+        return True
+    if isinstance(error, RedisClusterException):  # redis-py has no classes for these two
+        return "cannot be connected" in str(error) or "not covered" in str(error)
+    return error_code(error) == "BUSY"
+
+
+def may_have_applied(error: Exception, cause: OSError | None = None) -> bool:
+    """Return whether the server may have run a command that failed with this error. `cause` is its `os_error`."""
+    if isinstance(error, (ResponseError, BusyLoadingError, RedisClusterException, *_REFUSED)):
+        return False
+    return not isinstance(cause, ConnectionRefusedError)
+
+
+def reason(error: Exception) -> str:
+    """Return the text of an error without redis-py's own objects: some versions print them with their passwords."""
+    return re.split(r" : (?:Redis)?<", str(error))[0]
+
+
+def to_state_error(error: Exception, url: str, namespace: str, cause: OSError | None = None) -> StateException:
+    """Convert an error of the server or of redis-py to one of this package, with the next step."""
+    if is_transient(error, cause):
+        message = f"{url} does not answer: {reason(error)}"
+        return BackendUnavailable(message, "Check that the server runs and the address is right")
+    message = f"{url}: {error}"
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return BackendError(message, "Give the file of the CA that signed it: add ?ssl_ca_certs=PATH to the store URL")
+    code = error_code(error)
+    if code == "DAMAGED":
+        return Damaged(f"{url}: an entry of {namespace!r} is not what was written", run("recover"))
+    if code == "WRONGTYPE":
+        return Damaged(message, f"Another program wrote to the keys stateview:{{{namespace}}}:*")
+    kind, hint = _MEANINGS.get(code, (BackendError, ""))
+    return kind(message, hint)

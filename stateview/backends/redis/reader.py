@@ -1,0 +1,328 @@
+"""Read a namespace of a Redis server."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from ...errors import Damaged, run
+from ...model import Commit, now, to_datetime
+from ..conflicts import history_pruned_error
+from ..key_ranges import encodable_bound, key_range
+from ..large_rows import LARGE_ROW_BYTES, LargeRowCache
+from ..protocol import (
+    SUMMARY_BYTES,
+    CheckpointRecord,
+    DiskUsage,
+    Head,
+    KeySummary,
+    StateAt,
+    StoredVersion,
+    StoreIdentity,
+    SupersededVersion,
+    Version,
+)
+from ..stored_values import StoredValues
+from . import scripts
+from .client import server_of
+from .server import REGISTRY, Server
+
+KEYS_PER_READ = 1000  # keys of one script: a script that runs long keeps all other clients waiting
+TOUCHES_PER_READ = 10_000  # the limit in the script CHANGED
+WHOLE_VALUE_BYTES = 1 << 40  # more than any value has: a script then returns values whole
+POLL_SECONDS = 0.2  # between two looks at the revision where the server announces no commits
+MAX_SLEEP_SECONDS = 1.0  # of waiting for an announcement; then the revision is read anyway
+ENDLESS = 1 << 52  # more than any number of keys, and above every revision
+LIVE = -1  # stands for the revision of the live state in the arguments of scripts
+
+
+class Reader(Server, ABC):
+    """The reading half of a backend. Each method makes one round trip, unless its docstring says otherwise."""
+
+    def __init__(
+        self, address: str, shown: str, namespace: str, read_only: bool, history: int, timeout: float,
+        values: StoredValues,
+    ) -> None:  # fmt: skip
+        super().__init__(address, shown, namespace, read_only, history, timeout, values)
+        self._large_rows = LargeRowCache()
+
+    # --- the namespace -----------------------------------------------------------------------------------------
+
+    def identity(self) -> StoreIdentity:
+        """Make two round trips. A replica has the identity of its primary."""
+        head = self._with_retry(lambda client: client.hgetall(self._keys[0]))
+        revision = head.get(b"revision", b"")
+        server = self._with_retry(lambda client: server_of(client, self._keys[0]))
+        return StoreIdentity(server, int(revision) if revision.isdigit() else 0, tuple(sorted(head.items())))
+
+    def now(self) -> int:
+        """Return the time of the server's clock, by its difference to the local clock at the first contact."""
+        self._handshake()
+        return now() + self._skew
+
+    def head(self) -> Head:
+        revision, moment, count, floor, lineage, _ = self._eval(scripts.HEAD)
+        return Head(int(revision), int(moment), int(count), int(floor), lineage.decode())
+
+    def namespaces(self) -> list[str]:
+        self._handshake()
+        return sorted(name.decode() for name in self._registry(lambda client: client.smembers(REGISTRY)))
+
+    def wait(self, revision: int, timeout: float) -> int:
+        """Sleep until the server announces a commit. Poll where the server does not announce commits."""
+        deadline = time.monotonic() + timeout
+        while True:
+            self._handshake()
+            tracking = self._tracking
+            generation = tracking.generation() if tracking is not None else None
+            current = self.head().revision
+            left = deadline - time.monotonic()
+            if current > revision or left <= 0:
+                return current
+            if tracking is None or generation is None:
+                time.sleep(min(left, POLL_SECONDS))
+            else:
+                tracking.sleep(min(left, MAX_SLEEP_SECONDS), generation)
+
+    # --- values ------------------------------------------------------------------------------------------------
+
+    def get(self, key: str) -> Version | None:
+        """Make no round trip for a key that was read before, if no commit came since."""
+        self._handshake()
+        tracking = self._tracking
+        if tracking is not None and (cached := tracking.get(key)) is not None:
+            version = cached[0]
+        else:
+            generation = tracking.generation() if tracking is not None else None
+            packed = self._with_retry(lambda client: client.hget(self._keys[1], key))
+            version = None if packed is None else self._version(key, packed)
+            if tracking is not None and generation is not None:
+                tracking.put(key, version, generation)
+        if version is not None and version.expires and not version.visible(now() + self._skew):
+            return None
+        return version
+
+    def read(self, keys: Iterable[str], at: StateAt | None = None) -> dict[str, Version]:
+        """Make a round trip for each thousand keys. Without `at`, each thousand keys are of one state."""
+        wanted = list(keys)
+        versions: dict[str, Version] = {}
+        revision, moment = _arguments(at)
+        for start in range(0, len(wanted), KEYS_PER_READ):
+            reply = self._eval(scripts.READ, revision, moment, *wanted[start : start + KEYS_PER_READ])
+            self._check_kept(reply, revision)
+            versions.update(self._versions(reply[1:]))
+        return versions
+
+    def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: StateAt | None = None) -> list[Version]:
+        """Make a round trip for each thousand keys passed over."""
+        page: list[Version] = []
+        revision, moment = _arguments(at)
+        while len(page) < limit:
+            size = max(16, min(KEYS_PER_READ, limit - len(page)))
+            reply = self._eval(scripts.SCAN, prefix, after, size, revision, moment)
+            self._check_kept(reply, revision)
+            page += self._versions(reply[2:]).values()
+            after = reply[1].decode()
+            if not after:
+                break
+        return page[:limit]
+
+    def _versions(self, flat: list[bytes]) -> dict[str, Version]:
+        """Parse a reply of keys and their entries, in turn."""
+        names = map(self._key, flat[::2])
+        return {key: self._version(key, packed) for key, packed in zip(names, flat[1::2], strict=True)}
+
+    def _version(self, key: str, packed: bytes) -> Version:
+        """Parse an entry, and unpack its value."""
+        revision, moment, expires, stored = self._split(key, packed)
+        return Version(key, self.values.unpack(stored, key, revision), revision, moment, expires)
+
+    def _split(self, key: str, packed: bytes) -> tuple[int, int, int, bytes]:
+        """Return revision, time, expiry and stored value of an entry."""
+        try:
+            revision, moment, expires, stored = packed.split(b" ", 3)
+            return int(revision), int(moment), int(expires), stored
+        except ValueError as error:
+            raise Damaged(f"{self.url}: the entry {key[:60]!r} is not what was written", run("recover")) from error
+
+    def _key(self, name: bytes) -> str:
+        try:
+            return name.decode()
+        except UnicodeDecodeError as error:
+            raise Damaged(f"{self.url}: {name[:60]!r} is not a key", run("recover")) from error
+
+    def _check_kept(self, reply: Any, revision: int) -> None:
+        """Raise the error for a script's reply that a revision is pruned."""
+        if reply[0] == b"pruned":
+            raise history_pruned_error(self.namespace, revision, int(reply[-1]))
+
+    # --- lists of keys -----------------------------------------------------------------------------------------
+
+    def list_keys(
+        self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, at: StateAt | None = None,
+        skip: int = 0, backwards: bool = False,
+    ) -> list[KeySummary]:  # fmt: skip
+        """Make a round trip for each thousand keys, or 8 MB of values, which stay on the server if they are plain.
+
+        O(skip) while expired entries are not deleted yet. The server can read a value only whole: O(size) for a value
+        of more than a megabyte (0.2 s for 50 MB), in the live state only when it is first listed.
+        """
+        low, high = key_range(prefix, after, before)
+        page: list[KeySummary] = []
+        while True:
+            skip, last, rows = self._rows(low, high, backwards, skip, limit - len(page), at)
+            page += rows
+            if not last or len(page) == limit:
+                return page[::-1] if backwards else page
+            low, high = (low, last) if backwards else (last + "\0", high)
+
+    def _rows(
+        self, low: str, high: str, backwards: bool, skip: int, limit: int, at: StateAt | None
+    ) -> tuple[int, str, list[KeySummary]]:
+        """Return how many keys are still to be passed over, the key to continue after, and rows of a page."""
+        revision, moment = _arguments(at)
+        cache = self._large_rows
+        cached = [text for row, seen in cache.rows.values() for text in (row.key, row.revision, seen)]
+        start = SUMMARY_BYTES if self.values.plain else WHOLE_VALUE_BYTES
+        walk = (low, high, int(backwards), skip, min(KEYS_PER_READ, limit), revision, moment, start)
+        reply = self._eval(scripts.ROWS, *walk, LARGE_ROW_BYTES, cache.lineage, *cached)
+        self._check_kept(reply, revision)
+        _, left, last, current, floor, lineage, *flat = reply
+        head = Head(int(current), 0, 0, int(floor), lineage.decode())
+        rows = []
+        for name, stored_size, packed in zip(*[iter(flat)] * 3, strict=True):
+            key = self._key(name)
+            row = cache.find(key, head) if not packed else None
+            if row is None:
+                row = self._summary(key, stored_size, packed)
+                if stored_size > LARGE_ROW_BYTES and revision in (LIVE, head.revision):
+                    cache.put(row, head)
+            rows.append(row)
+        return left, self._key(last), rows
+
+    def _summary(self, key: str, stored_size: int, packed: bytes) -> KeySummary:
+        """Summarize an entry. A plain value comes without its end."""
+        revision, moment, expires, stored = self._split(key, packed)
+        if self.values.plain:
+            return KeySummary(key, stored_size, stored, revision, moment, expires)
+        value = self.values.unpack(stored, key, revision)
+        return KeySummary(key, len(value), value[:SUMMARY_BYTES], revision, moment, expires)
+
+    def count(self, low: str = "", high: str = "", at: StateAt | None = None) -> int:
+        """Make a round trip for each thousand keys of a past state, or for each 5,000 expired entries not deleted."""
+        low, high = encodable_bound(low), encodable_bound(high)
+        revision, moment = _arguments(at)
+        expired = position = 0
+        while position >= 0:
+            reply = self._eval(scripts.COUNT, low, high, revision, moment, position)
+            self._check_kept(reply, revision)
+            if reply[0] == b"past":
+                return self._count_past(low, high, at)
+            _, total, seen, position = reply
+            expired += seen
+        return int(total - expired)
+
+    def _count_past(self, low: str, high: str, at: StateAt | None) -> int:
+        left = ENDLESS
+        while True:
+            left, last, _ = self._rows(low, high, False, left, 0, at)
+            if not last:
+                return ENDLESS - left
+            low = last + "\0"
+
+    # --- the history -------------------------------------------------------------------------------------------
+
+    def changed_keys(self, low: StateAt, high: StateAt) -> list[str]:
+        """Make a round trip for each ten thousand writes."""
+        keys: set[bytes] = set()
+        last = b""
+        while True:
+            reply = self._eval(scripts.CHANGED, low.revision, high.revision, last)
+            if reply[0] == b"pruned":
+                raise history_pruned_error(self.namespace, int(reply[1]), int(reply[2]))
+            keys.update(member[16:] for member in reply[1])
+            if len(reply[1]) < TOUCHES_PER_READ:
+                break
+            last = reply[1][-1]
+        before, after = sorted((low.time, high.time))
+        if before != after:
+            _, _, _, expiry, _, _, hexpiry, *_ = self._keys
+            keys.update(self._with_retry(lambda client: client.zrangebyscore(expiry, f"({before}", after)))
+            past = self._with_retry(lambda client: client.zrangebyscore(hexpiry, f"({before}", after))
+            keys.update(member[:-17] for member in past)
+        return sorted(key.decode() for key in keys)
+
+    def versions(self, key: str, limit: int = 100, below: int = 0) -> list[Version]:
+        versions = []
+        for revision, moment, expires, packed in self._eval(scripts.VERSIONS, key, limit, below or ENDLESS)[:limit]:
+            deleted = packed[:1] != b"V"
+            value = None if deleted else self.values.unpack(packed[1:], key, int(revision))
+            versions.append(Version(key, value, int(revision), int(moment), int(expires)))
+        return versions
+
+    def commits(self, limit: int = 100, below: int = 0) -> list[Commit]:
+        """Make two round trips, or more for more than a thousand commits."""
+        head = self.head()
+        top = min(below - 1 if below else head.revision, head.revision)
+        revisions = range(top, max(head.floor, top - limit), -1)
+        commits = []
+        for start in range(0, len(revisions), KEYS_PER_READ):
+            names = [str(revision) for revision in revisions[start : start + KEYS_PER_READ]]
+            records = self._with_retry(lambda client, names=names: client.hmget(self._keys[8], names))  # type: ignore[misc]
+            for revision, record in zip(names, records, strict=True):
+                if record is not None:
+                    moment, _, fields = record.partition(b" ")
+                    commits.append(Commit(int(revision), to_datetime(int(moment)), *msgspec.json.decode(fields)))
+        return commits
+
+    def marks(self) -> list[CheckpointRecord]:
+        self._handshake()
+        notes = self._with_retry(lambda client: client.hgetall(self._keys[10]))
+        marks = []
+        for member, packed in notes.items():
+            if b"@" in member:
+                order, moment, kind, note = packed.split(b" ", 3)
+                name, _, revision = member.decode().rpartition("@")
+                record = CheckpointRecord(name, int(revision), int(moment), note.decode(), scripts.KINDS[int(kind)])
+                marks.append((int(order), record))
+        return [record for _, record in sorted(marks, key=lambda mark: mark[0])]
+
+    def versions_page(
+        self, after: tuple[str, int] = ("", 0), limit: int = 1000, keys: Iterable[str] | None = None
+    ) -> list[StoredVersion]:
+        """Make one round trip, or one for each thousand keys."""
+        from . import transfer
+
+        return transfer.versions_page(self, after, limit, keys)
+
+    def superseded(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[SupersededVersion]:
+        from . import maintenance
+
+        return maintenance.superseded(self, after, limit)
+
+    def disk_usage(self, gone: Iterable[tuple[str, int]] = ()) -> DiskUsage | None:  # noqa: ARG002
+        """Make one round trip for each of the namespace's fourteen keys."""
+        from . import maintenance
+
+        self._handshake()
+        return maintenance.disk_usage(self)
+
+    def _entries(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield all live entries as they are stored, some of them twice."""
+        cursor = 0
+        while True:
+            cursor, entries = self._with_retry(
+                lambda client, at=cursor: client.hscan(self._keys[1], at, count=KEYS_PER_READ)  # type: ignore[misc]
+            )
+            yield from entries.items()
+            if not cursor:
+                return
+
+
+def _arguments(at: StateAt | None) -> tuple[int, int]:
+    """Return the revision and the time of a state, as scripts take them."""
+    return (LIVE, 0) if at is None else (at.revision, at.time)

@@ -1,0 +1,247 @@
+"""The server that keeps a namespace: this process's connections to it, retries, and the first contact."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cache
+from hashlib import sha1
+from typing import Any, TypeVar
+
+import redis
+from redis.exceptions import BusyLoadingError, NoScriptError, RedisClusterException, RedisError
+
+from ...errors import BackendError, CommitUnknown, Damaged, ReadOnly, StateException, run
+from ...model import now
+from ..fork import watch_fork
+from ..retries import Backoff
+from ..stored_values import StoredValues
+from . import scripts
+from .client import CommitSession, NoConnection, encode_bulk, open_client
+from .errors import is_transient, may_have_applied, os_error, reason, to_state_error
+from .read_cache import InvalidationCache
+
+T = TypeVar("T")
+REGISTRY = "stateview:namespaces"
+FIRST_CONTACT_SECONDS = 1.0  # how long to retry while the server has never answered
+MIN_BACKOFF_SECONDS = 0.01
+MAX_BACKOFF_SECONDS = 1.0
+CACHE_BYTES = 32 * 1024 * 1024
+MAX_IDLE_SESSIONS = 4  # commit sessions that keep their connection
+WORDS_PER_SECOND = 30_000  # words of a commit that a slow server runs in a second; a large commit gets more time
+NEWEST_FORMAT = 1
+
+
+@cache
+def script_hash(script: str) -> str:
+    """Return the hash by which EVALSHA names a script."""
+    return sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
+class Server(ABC):
+    """The Redis server of one namespace.
+
+    Args:
+        address: the store URL.
+        shown: the store URL without its password, for messages.
+        namespace: a checked name.
+        read_only: never write.
+        history: how many revisions superseded versions are kept for.
+        timeout: seconds to retry through transient errors.
+        values: the stored form of values.
+
+    """
+
+    def __init__(
+        self, address: str, shown: str, namespace: str, read_only: bool, history: int, timeout: float,
+        values: StoredValues,
+    ) -> None:  # fmt: skip
+        self.url = shown
+        self.namespace = namespace
+        self.read_only = read_only
+        self.keep = history
+        self.timeout = timeout
+        self.values = values
+        self._address = address
+        self._mutex = threading.RLock()  # held while the client is opened or closed, and during the handshake
+        self._client: Any = None
+        self._tracking: InvalidationCache | None = None
+        self._set_prefix(f"stateview:{{{namespace}}}:")
+        self._max_idle = 0 if "max_connections" in address else MAX_IDLE_SESSIONS
+        self._sessions: list[CommitSession] = []  # those that no commit uses now
+        self._skew = 0  # microseconds by which the server's clock is ahead
+        self._answered = False  # whether the server has ever answered
+        self._met = False  # whether the handshake is done
+        watch_fork(self)
+
+    @abstractmethod
+    def _adopt(self) -> None:
+        """Convert data of an older layout."""
+
+    def _set_prefix(self, prefix: str) -> None:
+        """Set what the names of all keys of the namespace begin with."""
+        self._prefix = prefix
+        self._keys = [prefix + name for name in scripts.NAMES]
+        words = [b"EVALSHA", script_hash(scripts.COMMIT).encode(), b"%d" % len(self._keys)]
+        words += map(str.encode, self._keys)
+        self._commit_command = len(words), encode_bulk(words)
+
+    # --- forks -------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Wait until no other thread opens a connection."""
+        self._mutex.acquire()
+
+    def after_fork(self, child: bool) -> None:
+        """Let the child open connections of its own."""
+        if not child:
+            self._mutex.release()
+            return
+        self._mutex = threading.RLock()
+        self._client = None
+        self._tracking = None
+        self._sessions = []
+
+    # --- calls -------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> Any:
+        """Return the client. It connects with its first command."""
+        with self._mutex:
+            if self._client is None:
+                try:
+                    self._client = open_client(self._address, self.timeout)
+                except (ValueError, TypeError) as error:
+                    raise BackendError(f"{self.url} is not a usable Redis URL: {error}") from error
+                if isinstance(self._client, redis.Redis):
+                    self._tracking = InvalidationCache(self._client.connection_pool, self._keys[0], CACHE_BYTES)
+            return self._client
+
+    def _with_retry(self, act: Callable[[Any], T], commit: bool = False, extra: float = 0.0) -> T:
+        """Call `act` with the client, and retry it through transient errors up to the deadline.
+
+        Args:
+            act: the call.
+            commit: whether the server may have applied the call although its reply is lost.
+            extra: seconds to add to the timeout.
+
+        Raises:
+            BackendUnavailable: the server does not answer.
+            CommitUnknown: the same, after an attempt that the server may have applied.
+            BackendError, Damaged, ReadOnly: the server refused.
+
+        """
+        timeout = self.timeout if self._answered else min(self.timeout, FIRST_CONTACT_SECONDS)
+        backoff = Backoff(timeout + extra, MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS)
+        handled = sys.exc_info()[1]
+        sent = False
+        while True:
+            client: Any = None
+            try:
+                client = self._connect()
+                result = act(client)
+                self._answered = True
+                return result
+            except (RedisError, RedisClusterException, AttributeError, OSError, ValueError) as caught:
+                error = self._server_error(caught, client)
+                cause = os_error(error, handled)
+                sent = sent or (commit and not isinstance(caught, NoConnection) and may_have_applied(error, cause))
+                self._answered = self._answered or isinstance(error, (BusyLoadingError, redis.TimeoutError))
+                if is_transient(error, cause) and backoff.wait():
+                    continue
+                if sent:
+                    hint = "The commit may or may not have been applied: load the keys before you try again"
+                    raise CommitUnknown(f"{self.url} does not answer: {reason(error)}", hint) from error
+                raise to_state_error(error, self.url, self.namespace, cause) from error
+
+    def _server_error(self, caught: Exception, client: Any) -> Exception:
+        """Return the error that a call met on the server or on its way there; raise any other error again."""
+        error = caught.__cause__ if isinstance(caught.__cause__, RedisError) else caught
+        if isinstance(error, (RedisError, RedisClusterException)):
+            return error
+        if isinstance(caught, StateException) or self._client is client:
+            raise caught
+        # `close` on another thread took the connection from redis-py while it read
+        return redis.ConnectionError("the connection was closed")
+
+    def _eval(self, script: str, *arguments: Any) -> Any:
+        """Run a script on the keys of the namespace, and return its reply. One round trip."""
+
+        def act(client: Any) -> Any:
+            try:
+                return client.evalsha(script_hash(script), len(self._keys), *self._keys, *arguments)
+            except NoScriptError:
+                return client.eval(script, len(self._keys), *self._keys, *arguments)
+
+        self._handshake()
+        return self._with_retry(act)
+
+    def _send_commit(self, session: CommitSession, words: list[bytes]) -> Any:
+        """Run a commit once: the same words that the same session sends again are the same commit."""
+
+        def act(client: Any) -> Any:
+            try:
+                if isinstance(client, redis.Redis):
+                    return session.send(client.connection_pool, self._commit_command, words)
+                return client.evalsha(script_hash(scripts.COMMIT), len(self._keys), *self._keys, *words)
+            except NoScriptError:
+                return client.eval(scripts.COMMIT, len(self._keys), *self._keys, *words)
+
+        if not self._met:
+            self._handshake()
+        return self._with_retry(act, commit=True, extra=len(words) / WORDS_PER_SECOND)
+
+    def _registry(self, act: Callable[[Any], T]) -> T:
+        """Call `act`, which reads or changes the list of namespaces: a key outside this namespace."""
+        try:
+            return self._with_retry(act)
+        except Damaged as error:
+            message = f"{self.url}: the list of namespaces, the key {REGISTRY}, is not a set: another program wrote it"
+            raise Damaged(message, run("recover")) from error
+
+    # --- the first contact -------------------------------------------------------------------------------------
+
+    def _handshake(self) -> None:
+        """Learn the server's clock, check the head, and convert older data if the namespace is new. Once."""
+        if self._met:
+            return
+        with self._mutex:
+            if self._met:
+                return
+            head = self._with_retry(lambda client: client.hgetall(self._keys[0]))
+            started = now()  # not before: the first command also connects, which takes longer than TIME
+            parts = 0
+            if not head:  # the parts before the head: the first commit writes all of them at once
+                names = [self._keys[place] for place in scripts.PARTS]
+                parts = self._with_retry(lambda client: client.exists(*names))
+                head = self._with_retry(lambda client: client.hgetall(self._keys[0]))
+            seconds, micros = self._with_retry(lambda client: client.time())
+            self._skew = seconds * 1_000_000 + micros - (started + now()) // 2
+            if head.get(b"format", b"").isdigit() and int(head[b"format"]) > NEWEST_FORMAT:
+                raise BackendError(f"{self.url}: namespace {self.namespace!r} has a later format", "Upgrade stateview")
+            if scripts.unreadable_head(head) or (not head and parts):
+                raise Damaged(f"{self.url}: {self._keys[0]} is not what was written", run("recover"))
+            if not head:
+                self._adopt()
+            self._met = True
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise ReadOnly(f"{self.url} is open for reading only")
+
+    def _forget_reads(self) -> None:
+        """Empty the cache after a write of this process."""
+        if self._tracking is not None:
+            self._tracking.forget()
+
+    def close(self) -> None:
+        """Close all connections. A later call opens them again."""
+        with self._mutex:
+            client, tracking = self._client, self._tracking
+            self._client = self._tracking = None  # first: a thread that uses the client sees why its call fails
+            self._sessions = []
+            if tracking is not None:
+                tracking.close()
+            if client is not None:
+                client.close()

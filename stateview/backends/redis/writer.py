@@ -1,0 +1,140 @@
+"""Write a namespace of a Redis server: commits, pruning, copies into it."""
+
+from __future__ import annotations
+
+import secrets
+from abc import ABC
+from typing import Any
+
+import msgspec
+
+from ...errors import NOTHING_CHANGED, BackendError
+from ..conflicts import (
+    base_conflict_error,
+    check_base,
+    checkpoint_conflict_error,
+    history_pruned_error,
+    key_conflict_error,
+)
+from ..protocol import CheckpointWrite, CommitRequest, Head, ProgressCount
+from . import scripts
+from .client import CommitSession
+from .reader import Reader
+from .server import REGISTRY
+
+LARGEST_COMMIT_BYTES = 768 * 1024 * 1024  # a server closes the connection at 1 GiB, without a reply
+_encode = msgspec.json.Encoder().encode
+
+
+class Writer(Reader, ABC):
+    """The writing half of a backend."""
+
+    def commit(self, batch: CommitRequest) -> Head:
+        """Make one round trip. The first commit of a namespace makes three."""
+        self._check_writable()
+        try:
+            session = self._sessions.pop()  # commits of other threads use other sessions
+        except IndexError:
+            session = CommitSession()
+        try:
+            reply = self._send_commit(session, self._checked_arguments(batch, session))
+            if reply == [b"register"]:
+                self._registry(lambda client: client.sadd(REGISTRY, self.namespace))
+                reply = self._send_commit(session, self._commit_args(batch, session.next(), new=True))
+        finally:
+            if len(self._sessions) >= self._max_idle:
+                session.release()
+            self._sessions.append(session)
+        if not isinstance(reply, bytes):
+            self._raise_conflict(reply, batch)
+        if self._tracking is not None:
+            self._tracking.forget()
+        revision, moment, count, floor, lineage = reply.split()
+        return Head(int(revision), int(moment), int(count), int(floor), lineage.decode())
+
+    def _checked_arguments(self, batch: CommitRequest, session: CommitSession) -> list[bytes]:
+        words = self._commit_args(batch, session.next())
+        if (size := sum(map(len, words))) > LARGEST_COMMIT_BYTES:
+            message = f"{self.url}: {size >> 20} MiB of values are more than a server takes in one commit"
+            raise BackendError(message, (NOTHING_CHANGED, "Save them in several commits"))
+        return words
+
+    def _commit_args(self, batch: CommitRequest, number: tuple[bytes, bytes], new: bool = False) -> list[bytes]:
+        """Return the arguments of the script COMMIT.
+
+        Args:
+            batch: the commit.
+            number: the session's name, and the number of the commit in it. A token of the commit takes their place.
+            new: whether the commit may make the namespace.
+
+        """
+        options = _options(batch)
+        if new:
+            options["lineage"] = secrets.token_hex(16)
+        if batch.token:
+            number = batch.token.encode(), b"1"
+        record = _encode([batch.reason, batch.author, len(batch.writes), *batch.undo])
+        words = [_encode(options) if options else b"", record, *number, b"%d" % self.keep]
+        pack = self.values.pack
+        for key, write in batch.writes.items():
+            if write.value is None:
+                words += (key.encode(), b"D", b"")
+            elif write.ttl or write.time:
+                words += (key.encode(), b"%d %d" % (write.ttl, write.time), pack(write.value, key))
+            else:
+                words += (key.encode(), b"", pack(write.value, key))
+        return words
+
+    def _raise_conflict(self, reply: Any, batch: CommitRequest) -> None:
+        """Raise the error for a reply of COMMIT that a precondition is not met."""
+        status = reply[0]
+        if status == b"base":
+            check_base(batch, self.namespace, int(reply[1]))
+            raise base_conflict_error(self.namespace, batch.base or 0, int(reply[1]))
+        if status == b"key":
+            raise key_conflict_error(reply[1].decode(), int(reply[2]), int(reply[3]))
+        if status == b"mark":
+            raise checkpoint_conflict_error(reply[1].decode())
+        if status == b"pruned":
+            raise history_pruned_error(self.namespace, int(reply[1]), int(reply[2]))
+
+    def compact(self, floor: int, progress: ProgressCount | None = None) -> int:
+        """Prune in steps: the server answers other clients between two of them."""
+        from . import maintenance
+
+        self._check_writable()
+        return maintenance.compact(self, floor, progress)
+
+    def drop(self) -> None:
+        self._check_writable()
+        self._with_retry(lambda client: client.unlink(*self._keys))
+        self._registry(lambda client: client.srem(REGISTRY, self.namespace))
+        self._forget_reads()
+
+
+def _options(batch: CommitRequest) -> dict[str, Any]:
+    """Return what only some commits ask for, as COMMIT takes it."""
+    options: dict[str, Any] = {}
+    if batch.base is not None:
+        options["base"] = batch.base
+    if batch.expected:
+        options["expected"] = batch.expected
+    if batch.time:
+        options["time"] = batch.time
+    if batch.marks:
+        options["marks"] = [_mark(mark) for mark in batch.marks]
+    if batch.unmarks:
+        options["unmarks"] = batch.unmarks
+    return options
+
+
+def _mark(mark: CheckpointWrite) -> dict[str, Any]:
+    fields: dict[str, Any] = {"name": mark.name}
+    if mark.revision is not None:
+        fields["revision"] = mark.revision
+    for name in ("note", "time", "fresh"):
+        if value := getattr(mark, name):
+            fields[name] = value
+    if mark.kind:
+        fields["kind"] = scripts.KINDS.index(mark.kind)
+    return fields
