@@ -559,31 +559,31 @@ def redis_state(request: pytest.FixtureRequest, new_store: Callable[[str], str])
 
 P = "stateview:{main}:"
 REDIS_DAMAGE: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "a type": (lambda c: (c.delete(P + "hindex"), c.set(P + "hindex", "x")), "it is a string, not a zset"),
-    "the history's type": (lambda c: (c.delete(P + "history"), c.set(P + "history", "x")), "a string, not a hash"),
-    "an expiry of all": (lambda c: c.expire(P + "live", 1000), "the server will remove it"),
-    "the head": (lambda c: c.hset(P + "head", "revision", "x"), "head: it is not what was written"),
-    "no head at all": (lambda c: c.delete(P + "head"), "head: it is not what was written"),
-    "the head's type": (lambda c: (c.delete(P + "head"), c.set(P + "head", "x")), "it is a string, not a hash"),
-    "no head": (lambda c: c.hdel(P + "head", "lineage"), "head: it is not what was written"),
-    "an entry": (lambda c: c.hset(P + "live", "k1", "rotten"), "entries cannot be read"),
-    "a value": (lambda c: c.hset(P + "live", "k1", b"30 1 0 {"), "entries cannot be read"),
+    "a type": (lambda c: (c.delete(P + "hindex"), c.set(P + "hindex", "x")), "wrong-type"),
+    "the history's type": (lambda c: (c.delete(P + "history"), c.set(P + "history", "x")), "wrong-type"),
+    "an expiry of all": (lambda c: c.expire(P + "live", 1000), "expiry-set"),
+    "the head": (lambda c: c.hset(P + "head", "revision", "x"), "head-unreadable"),
+    "no head at all": (lambda c: c.delete(P + "head"), "head-unreadable"),
+    "the head's type": (lambda c: (c.delete(P + "head"), c.set(P + "head", "x")), "wrong-type"),
+    "no head": (lambda c: c.hdel(P + "head", "lineage"), "head-unreadable"),
+    "an entry": (lambda c: c.hset(P + "live", "k1", "rotten"), "entries-unreadable"),
+    "a value": (lambda c: c.hset(P + "live", "k1", b"30 1 0 {"), "entries-unreadable"),
     "a name": (lambda c: (c.hset(P + "live", b"\xff", "1 1 0 1"), c.zadd(P + "index", {b"\xff": 0})), "not a key"),
-    "an index": (lambda c: c.zrem(P + "index", "k1"), "that no list shows"),
-    "a bare name": (lambda c: c.zadd(P + "index", {"bare": 0}), "names without what they name"),
-    "an expiry": (lambda c: c.zadd(P + "expiry", {"k1": 5}), "whose expiry"),
-    "a version": (lambda c: c.hset(P + "history", b"k1\0" + b"%016d" % 2, "rotten"), "versions cannot be read"),
-    "a version's index": (lambda c: c.zrem(P + "hindex", b"k1\0" + b"%016d" % 2), "that no list shows"),
+    "an index": (lambda c: c.zrem(P + "index", "k1"), "not-indexed"),
+    "a bare name": (lambda c: c.zadd(P + "index", {"bare": 0}), "value-missing"),
+    "an expiry": (lambda c: c.zadd(P + "expiry", {"k1": 5}), "wrong-expiry"),
+    "a version": (lambda c: c.hset(P + "history", b"k1\0" + b"%016d" % 2, "rotten"), "versions-unreadable"),
+    "a version's index": (lambda c: c.zrem(P + "hindex", b"k1\0" + b"%016d" % 2), "not-indexed"),
     "a version's end": (lambda c: c.hset(P + "history", b"k1\0" + b"%016d" % 2, b"7 1 0 V{}"), "do not follow"),
     "no version": (lambda c: (c.hdel(P + "history", b"k1\0" + b"%016d" % 9),
                               c.zrem(P + "hindex", b"k1\0" + b"%016d" % 9)), "do not follow"),
     "a touch": (lambda c: c.zremrangebylex(P + "touched", "-", "+"), "disagree about"),
-    "a commit": (lambda c: c.hset(P + "commits", "5", "x"), "records of commits cannot be read"),
+    "a commit": (lambda c: c.hset(P + "commits", "5", "x"), "commits-unreadable"),
     "no commit": (lambda c: c.hdel(P + "commits", "5", "6"), "the commits of 2 revisions are missing"),
-    "a mark's place": (lambda c: c.zrem(P + "marks", "two@34"), "not where its revision is"),
-    "a mark's note": (lambda c: c.hset(P + "notes", "two@34", "x"), "not what was written"),
-    "how many marks": (lambda c: c.hdel(P + "notes", "name:two"), "how many checkpoints"),
-    "the registry": (lambda c: c.srem("stateview:namespaces", "main"), "no list of namespaces"),
+    "a mark's place": (lambda c: c.zrem(P + "marks", "two@34"), "checkpoint-misplaced"),
+    "a mark's note": (lambda c: c.hset(P + "notes", "two@34", "x"), "checkpoint-unreadable"),
+    "how many marks": (lambda c: c.hdel(P + "notes", "name:two"), "checkpoint-count"),
+    "the registry": (lambda c: c.srem("stateview:namespaces", "main"), "not-registered"),
 }  # fmt: skip
 
 
@@ -597,8 +597,8 @@ def test_redis_damage_is_an_error_that_recover_mends_or_names(redis_state: tuple
     damage(client)
     report = state.doctor()
     assert not report.ok
-    assert words in said(report) + "".join(one.meaning for one in report.findings)
-    assert all(one.meaning and "recover" in one.remedy for one in errors(report)), report
+    assert words in said(report) + " ".join(one.code for one in report.findings)
+    assert all(one.code and one.meaning and "recover" in one.remedy for one in errors(report)), report
     mended = state.recover()
     assert mended.problems
     assert errors(state.doctor()) == []
@@ -646,6 +646,7 @@ def test_redis_settings_that_would_lose_state_are_said(
             assert report.findings == ()
         else:
             assert any(one.severity == severity and words in one.found for one in report.findings), report
+            assert all(one.code for one in report.findings)
         if "volatile-lru" in options:
             assert len(report.findings) == 1
 
