@@ -1127,7 +1127,7 @@ def test_after_a_kill_redis_need_not_be_waited_for(here: Path, new_store: Stores
         held = client.get(name)
         assert held is not None
         client.set(name, held.replace(b"@", b"@elsewhere-"), ex=100)  # as of another machine
-        with pytest.raises(Conflict, match=r"if it was killed, another can begin in \d+ s"):
+        with pytest.raises(Conflict, match=r"if it was killed, another copy can begin in \d+ s"):
             moved("sqlite:a", place)
         client.set(name, held, ex=100)
     assert moved("sqlite:a", place).resumed

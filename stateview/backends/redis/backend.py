@@ -61,7 +61,7 @@ class RedisBackend(Writer):
         return backend
 
     def open_staging(self) -> StagedImport:
-        from .transfer import RedisStagedImport
+        from .staged_import import RedisStagedImport
 
         self._check_writable()
         return RedisStagedImport(self)

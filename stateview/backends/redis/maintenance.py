@@ -1,6 +1,6 @@
-"""Upkeep of a Redis namespace: what is kept beside what is live, what it takes of the memory, and forgetting it.
+"""The maintenance of a Redis namespace: list superseded versions, measure memory, prune.
 
-All of it in steps, so that the server answers others meanwhile.
+Each script does one step, so that the server answers other clients between two steps.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from .scripts import _COMMON
 if TYPE_CHECKING:
     from .reader import Reader
 
-MEMBERS_PER_SCRIPT = 1000  # members of one script
-COMMITS_PER_SCRIPT = 10_000  # of one script
-MEMORY_SAMPLES = 1000  # members of a key by which the server reckons what all of them take
-MEMBER_OVERHEAD_BYTES = 290  # bytes of a version in `history`, `hindex` and `touched`, beside its value and three keys
+MEMBERS_PER_SCRIPT = 1000
+COMMITS_PER_SCRIPT = 10_000
+MEMORY_SAMPLES = 1000  # members of a key by which the server estimates the memory of the key
+MEMBER_OVERHEAD_BYTES = 290  # of a version in `history`, `hindex` and `touched`, beside its value and three keys
 
 # fmt: off
-PAST = _COMMON + """
--- ARGV: the member to go on after; how many; how many bytes; 1 to return the stored values. Returns for each version
--- member, size of the stored value, until, whether it is a delete, and the stored value or nothing.
+SUPERSEDED = _COMMON + """
+-- A page of superseded versions. ARGV: the member to continue after; how many versions; how many bytes; 1 to return
+-- stored values. Returns for each version: member, size of the stored value, until, whether it is a delete, and the
+-- stored value or nothing.
 local from = '-'
 if ARGV[1] ~= '' then from = '(' .. ARGV[1] end
 local out, read = {}, 0
@@ -46,7 +47,7 @@ return cmsgpack.pack(out)
 """
 
 RAISE = _COMMON + """
--- A step of raising the floor. ARGV: to where; by how much at most. Returns the floor.
+-- Raise the floor by a step. ARGV: the goal; by how many revisions at most. Returns the floor.
 local f = call('HMGET', head, 'revision', 'floor')
 local floor = tonumber(f[2] or 0)
 local goal = math.min(tonumber(ARGV[1]), tonumber(f[1] or 0), floor + tonumber(ARGV[2]))
@@ -61,30 +62,31 @@ return int(goal)
 """
 
 SWEEP = _COMMON + """
--- A step of dropping what cannot be seen. ARGV: the floor, the last member looked at, how many to take.
+-- Remove versions that no kept state shows. ARGV: the floor; the member to continue after; how many members to examine.
+-- Returns how many were removed, and the last member examined; nothing at the end.
 local goal = tonumber(ARGV[1])
 local from = '-'
 if ARGV[2] ~= '' then from = '(' .. ARGV[2] end
-local members, dropped, read = call('ZRANGEBYLEX', hindex, from, '+', 'LIMIT', 0, tonumber(ARGV[3])), 0, 0
+local members, removed, read = call('ZRANGEBYLEX', hindex, from, '+', 'LIMIT', 0, tonumber(ARGV[3])), 0, 0
 local last = ''
 for _, member in ipairs(members) do
   local u, _, _, rest = split(call('HGET', history, member))
   local first, key = tonumber(string.sub(member, -16)), string.sub(member, 1, -18)
-  local unseen = u ~= 0 and u <= goal and call('ZCOUNT', marks, int(first), '(' .. int(u)) == 0
-  local bare = rest == 'D' and first <= goal and call('ZCOUNT', marks, '-inf', '(' .. int(first)) == 0
-  if unseen or bare then
+  local unneeded = u ~= 0 and u <= goal and call('ZCOUNT', marks, int(first), '(' .. int(u)) == 0
+  local bare_delete = rest == 'D' and first <= goal and call('ZCOUNT', marks, '-inf', '(' .. int(first)) == 0
+  if unneeded or bare_delete then
     call('HDEL', history, member); call('ZREM', hindex, member); call('ZREM', hexpiry, member)
     call('ZREM', touched, pad(first) .. key)
-    dropped = dropped + 1
+    removed = removed + 1
   end
   last, read = member, read + #rest
   if read > 8000000 then break end
 end
-return {dropped, last}
+return {removed, last}
 """
 
 UNTOUCH = _COMMON + """
--- A step of forgetting which keys the revisions wrote that come before all that is kept. ARGV: how many to take.
+-- Remove writes from touched that are older than every kept state. ARGV: how many. Returns how many there were.
 local low = tonumber(call('HGET', head, 'floor') or 0)
 local oldest = tonumber(call('ZRANGE', marks, 0, 0, 'WITHSCORES')[2])
 if oldest and oldest < low then low = oldest end
@@ -96,60 +98,58 @@ return count
 
 
 def superseded(backend: Reader, after: tuple[str, int], limit: int) -> list[SupersededVersion]:
-    """See `Backend.superseded`. One round trip; a page ends soon after `PAGE` bytes of values."""
+    """Return a page of superseded versions. One round trip; a page ends soon after `PAGE_BYTES` of stored values."""
     member = f"{after[0]}\0{after[1]:016}" if after[0] else ""
     plain = backend.values.plain
-    reply = backend._eval(PAST, member, min(limit, MEMBERS_PER_SCRIPT), PAGE_BYTES, int(not plain))
+    reply = backend._eval(SUPERSEDED, member, min(limit, MEMBERS_PER_SCRIPT), PAGE_BYTES, int(not plain))
     flat = msgspec.msgpack.decode(reply)
-    out = []
+    page = []
     for member, stored_size, until, deleted, stored in zip(*[iter(flat)] * 5, strict=True):
         key, _, revision = member.rpartition("\0")
-        takes = stored_size + 3 * len(key.encode()) + MEMBER_OVERHEAD_BYTES
+        space = stored_size + 3 * len(key.encode()) + MEMBER_OVERHEAD_BYTES
         size = 0 if deleted else stored_size
         if size and not plain:
             size = len(backend.values.unpack(stored.encode(), key, int(revision)))
-        out.append(SupersededVersion(key, int(revision), int(until), size, deleted, takes))
-    return out
+        page.append(SupersededVersion(key, int(revision), int(until), size, deleted, space))
+    return page
 
 
 def disk_usage(backend: Reader) -> DiskUsage | None:
-    """See `Backend.disk_usage`: what the server says that the keys take."""
-    try:
-        found = [backend._with_retry(lambda client, key=key: _usage(client, key)) for key in backend._keys]  # type: ignore[misc]
-    except MemoryUsageUnavailable:
-        return None
-    return DiskUsage(sum(found))
+    """Return the bytes that the server reports for the keys; None if it does not report them to this user."""
+    total = 0
+    for key in backend._keys:
+        size = backend._with_retry(lambda client, key=key: _memory_usage(client, key))  # type: ignore[misc]
+        if size is None:
+            return None
+        total += size
+    return DiskUsage(total)
 
 
-class MemoryUsageUnavailable(Exception):
-    """The server does not let this user ask what a key takes."""
-
-
-def _usage(client: Any, key: str) -> int:
+def _memory_usage(client: Any, key: str) -> int | None:
     try:
         return int(client.memory_usage(key, samples=MEMORY_SAMPLES) or 0)
     except ResponseError as error:
         if is_unsupported(error):  # hosted servers rename the command
-            raise MemoryUsageUnavailable from None
+            return None
         raise
 
 
 def compact(backend: Reader, floor: int, progress: ProgressCount | None) -> int:
-    """Drop the versions that nothing needs, and return how many; see `Backend.compact`."""
+    """Raise the floor, remove the versions that nothing needs, and return how many."""
     reached = -1
-    while (now := int(backend._eval(RAISE, floor, COMMITS_PER_SCRIPT))) > reached:
-        reached = now
+    while (current := int(backend._eval(RAISE, floor, COMMITS_PER_SCRIPT))) > reached:
+        reached = current
     total = int(backend._with_retry(lambda client: client.zcard(backend._keys[5])))
-    dropped = looked = 0
+    removed = examined = 0
     last = b""
     while True:
         if progress is not None:
-            progress(min(looked, total), total)
-        gone, last = backend._eval(SWEEP, reached, last, MEMBERS_PER_SCRIPT)
-        dropped += int(gone)
-        looked += MEMBERS_PER_SCRIPT
+            progress(min(examined, total), total)
+        count, last = backend._eval(SWEEP, reached, last, MEMBERS_PER_SCRIPT)
+        removed += int(count)
+        examined += MEMBERS_PER_SCRIPT
         if not last:
             break
     while int(backend._eval(UNTOUCH, COMMITS_PER_SCRIPT)) > COMMITS_PER_SCRIPT:
         pass
-    return dropped
+    return removed

@@ -1,4 +1,4 @@
-"""A memory of what was read from Redis, kept coherent by the server's invalidation messages (Redis 6, RESP3)."""
+"""A cache of versions that were read, which the server's invalidation messages keep coherent (Redis 6, RESP3)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,24 @@ from redis.exceptions import RedisError
 
 from ..protocol import Version
 
-ALIVE_SECONDS = 1.0  # seconds for which a quiet connection is believed; then it must answer a PING
-POLL_SECONDS = 0.02  # seconds between two looks at the connection while waiting for a commit
+ALIVE_SECONDS = 1.0  # a connection that was quiet for so long must answer a PING before the cache is used again
+POLL_SECONDS = 0.02  # between two looks at the connection while waiting for a commit
+REFUSED_SECONDS = 30.0  # between two attempts to track where a server, a proxy or a rule refuses it
+ROW_OVERHEAD_BYTES = 200  # of a cached version, beside its value
 
 
 class InvalidationCache:
-    """Versions by key, all dropped when the head key changes on the server or the connection is lost.
+    """Versions by key, with values as they are encoded, not as they are stored.
 
-    Only one head key is tracked, so any commit of the namespace empties it. Where the server or its rules do not let
-    a client track, it stays empty, and every read asks the server.
+    The server announces every change of the head key, so a commit of any client empties the cache. So does the loss of
+    the connection. If the server does not let this client track keys, the cache stays empty, and every read asks the
+    server.
+
+    Args:
+        pool: the pool whose options the connection has.
+        head: the name of the head key.
+        limit: bytes of cached versions.
+
     """
 
     def __init__(self, pool: Any, head: str, limit: int) -> None:
@@ -30,29 +39,29 @@ class InvalidationCache:
         self._cache: dict[str, Version | None] = {}
         self._size = 0
         self._generation = 0
-        self._checked = 0.0
-        self._off_until = 0.0
+        self._checked = 0.0  # when the server last answered on the connection
+        self._refused_until = 0.0
 
     def get(self, key: str) -> tuple[Version | None] | None:
-        """Return what is remembered of a key (which may be that it is absent), if it is certain to be true still."""
+        """Return the cached version of a key in a tuple, or `(None,)` for an absent key; None if nothing is cached."""
         with self._mutex:
-            if self._connection is None or not self._quiet():
+            if self._connection is None or not self._read_announcements():
                 return None
             return (self._cache[key],) if key in self._cache else None
 
     def generation(self) -> int | None:
-        """To be taken before a read, and given to `put` after it; None where nothing can be remembered."""
+        """Return a number to take before a read, and to give to `put` after it; None if nothing can be cached."""
         with self._mutex:
             if self._connection is None:
                 self._connect()
             return self._generation if self._connection is not None else None
 
     def put(self, key: str, version: Version | None, generation: int) -> None:
-        """Remember what was read, unless something was forgotten since `generation`."""
+        """Cache a version that was read, unless the cache was emptied since `generation`."""
         with self._mutex:
             if generation != self._generation or self._connection is None:
                 return
-            size = len(version.value or b"") + 200 if version is not None else 200
+            size = ROW_OVERHEAD_BYTES + (len(version.value or b"") if version is not None else 0)
             if self._size + size > self._limit:
                 self._clear()
             if size <= self._limit:
@@ -60,16 +69,16 @@ class InvalidationCache:
                 self._size += size
 
     def forget(self) -> None:
-        """Remember nothing: this process has written."""
+        """Empty the cache after a write of this process."""
         with self._mutex:
             self._clear()
 
     def sleep(self, seconds: float, generation: int) -> None:
-        """Wait up to `seconds` for anything that was announced since `generation`, or for the connection to be lost."""
+        """Wait up to `seconds` until a commit was announced since `generation`, or the connection is lost."""
         deadline = time.monotonic() + seconds
         while True:
-            with self._mutex:  # only in turns: two threads that read one connection would take it apart
-                if self._connection is None or not self._quiet() or self._generation != generation:
+            with self._mutex:  # redis-py allows one thread at a time on a connection
+                if self._connection is None or not self._read_announcements() or self._generation != generation:
                     return
             left = deadline - time.monotonic()
             if left <= 0:
@@ -77,7 +86,7 @@ class InvalidationCache:
             time.sleep(min(left, POLL_SECONDS))
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         with self._mutex:
             self._disconnect()
 
@@ -93,7 +102,7 @@ class InvalidationCache:
             self._connection = None
 
     def _connect(self) -> None:
-        if time.monotonic() < self._off_until:
+        if time.monotonic() < self._refused_until:
             return
         connection = None
         try:
@@ -105,14 +114,14 @@ class InvalidationCache:
         except (RedisError, OSError):
             if connection is not None:
                 connection.disconnect()
-            self._off_until = time.monotonic() + 30.0  # an old server, a proxy, a rule: ask again, but not each time
+            self._refused_until = time.monotonic() + REFUSED_SECONDS
             return
         self._clear()
         self._connection = connection
         self._checked = time.monotonic()
 
-    def _quiet(self) -> bool:
-        """Whether no commit was announced; takes in what was. The connection is checked once a second."""
+    def _read_announcements(self) -> bool:
+        """Read all announcements; return False if the connection is lost. Check a quiet connection once a second."""
         try:
             while self._connection.can_read(timeout=0):
                 self._connection.read_response(push_request=True)

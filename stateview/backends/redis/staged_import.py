@@ -1,0 +1,302 @@
+"""The staged import of a Redis namespace: a copy of another namespace while it is built.
+
+The staged data is a namespace under a longer prefix, `stateview:{NS}:migrating:`, in the same slot. One script renames
+its keys at the end. Two more keys belong to the import. `lock` expires if the process is killed. The hash `receiver`
+holds the note of the last `put`, and the token of the last import that acquired the lock. Only that import may write.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import redis
+from redis.exceptions import ResponseError
+
+from ...errors import Conflict
+from ...model import Commit, to_micros
+from ..conflicts import destination_exists_error, staging_locked_error
+from ..protocol import Backend, CheckpointRecord, Head, StoredVersion
+from ..staging import ASIDE
+from ..stored_values import StoredValues
+from .client import encode_bulk
+from .scripts import KINDS, NAMES
+from .server import REGISTRY
+from .transfer_scripts import ACQUIRE, FINISH, FORGET, RELEASE
+
+if TYPE_CHECKING:
+    from .backend import RedisBackend
+
+LEASE_SECONDS = 120  # after so long without a `put`, another import may take over
+MEMBERS_PER_COMMAND = 1000  # a command that runs long keeps all other clients waiting
+TOUCHES_PER_COMMAND = 10_000
+
+_PAIR = b"$%d\r\n%b\r\n$%d\r\n%b\r\n"  # two words in the server's protocol
+_MEMBER = b"$1\r\n0\r\n$%d\r\n%b\r\n"  # the score 0, and a member
+_Command = tuple[int, bytes]  # the number of its words, and the words in the server's protocol
+
+
+class RedisStagedImport:
+    """A staged import, see `StagedImport`.
+
+    Another import may take over after `LEASE_SECONDS` without a `put`, or as soon as it sees that the process of this
+    import has ended.
+    """
+
+    def __init__(self, backend: RedisBackend) -> None:
+        self._backend = backend
+        self._token = f"{secrets.token_hex(16)}@{_process_identity(os.getpid())}"
+        self._reader = backend._sibling("migrating:")
+        self._keys = self._reader._keys
+        self._lock_keys = [self._reader._prefix + "receiver", self._reader._prefix + "lock"]
+        self._settled: Head | None = None  # the head that was written last, if no `put` came since
+        holder = self._eval(ACQUIRE, self._lock_keys, self._token, LEASE_SECONDS, "")
+        if holder and _has_ended(holder[0].decode()):
+            holder = self._eval(ACQUIRE, self._lock_keys, self._token, LEASE_SECONDS, holder[0])
+        self._open = not holder
+        if holder:
+            hint = f"Wait until it ends, or end its process; if it was killed, another copy can begin in {holder[1]} s"
+            raise staging_locked_error(backend.url, backend.namespace, hint)
+
+    def progress(self) -> dict[str, Any] | None:
+        note = self._backend._with_retry(lambda client: client.hget(self._lock_keys[0], "note"))
+        return None if note is None else msgspec.json.decode(note, type=dict[str, Any])
+
+    def put(
+        self, versions: Iterable[StoredVersion] = (), commits: Iterable[Commit] = (),
+        marks: Iterable[CheckpointRecord] | None = None, *,
+        note: dict[str, Any], forget: Iterable[str] = (),
+    ) -> None:  # fmt: skip
+        """Send one transaction of plain commands with many members each."""
+        self._settled = None
+        names = dict(zip(NAMES, map(str.encode, self._keys), strict=True))
+        forgotten = [key.encode() for key in forget]
+        words = [b"EVAL", FORGET.encode(), b"%d" % len(self._keys), *names.values()]
+        commands = [
+            _command([*words, *forgotten[start : start + MEMBERS_PER_COMMAND]])
+            for start in range(0, len(forgotten), MEMBERS_PER_COMMAND)
+        ]
+        commands += _version_commands(names, versions, self._backend.values)
+        records = [b"HSET", names["commits"]]
+        for commit in commits:
+            fields = [commit.reason, commit.author, commit.keys, commit.position, commit.forward, commit.behind]
+            records += (b"%d" % commit.revision, b"%d " % to_micros(commit.time) + msgspec.json.encode(fields))
+        receiver, lock = (name.encode() for name in self._lock_keys)
+        others = [
+            records,
+            *([] if marks is None else _mark_commands(names, marks)),
+            [b"HSET", receiver, b"note", msgspec.json.encode(note)],
+            [b"SET", lock, self._token.encode(), b"EX", b"%d" % LEASE_SECONDS],
+        ]
+        self._run([*commands, *(_command(words) for words in others if len(words) > 2)])
+
+    def staged(self, head: Head) -> Backend:
+        """Return the reader of the staged data. O(1), and O(what the source has pruned meanwhile)."""
+        self._settle(head)
+        return self._reader
+
+    def finish(self, head: Head, over: bool = False) -> str:
+        """Rename the keys. The former namespace is kept under another prefix in the same slot."""
+        backend = self._backend
+        self._settle(head)
+        backend.head()  # converts data of an older layout
+        aside = f"{backend._prefix}{ASIDE}{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{self._token[:4]}:"
+        keys = [*self._lock_keys, *self._keys, *backend._keys, *(aside + name for name in NAMES)]
+        if isinstance(backend._connect(), redis.Redis):
+            keys.append(REGISTRY)
+        else:  # a cluster may keep it in another slot
+            backend._with_retry(lambda client: client.sadd(REGISTRY, backend.namespace))
+        status, *detail = self._eval(FINISH, keys, self._token, int(over), backend.namespace)
+        if status == b"taken":
+            raise destination_exists_error(backend.url, backend.namespace, int(detail[0]))
+        if status == b"lost":
+            raise self._lost_error()
+        backend._forget_reads()
+        self._open = False
+        self._reader.close()
+        return f"{aside}*" if detail[0] else ""
+
+    def drop(self) -> None:
+        self._release(remove=True)
+
+    def close(self) -> None:
+        self._release(remove=False)
+
+    def _release(self, remove: bool) -> None:
+        if self._open:
+            self._open = False
+            self._reader.close()
+            self._eval(RELEASE, [*self._lock_keys, *self._keys], self._token, int(remove))
+
+    def _lost_error(self) -> Conflict:
+        backend = self._backend
+        message = f"another copy has taken over the staged data of namespace {backend.namespace!r} of {backend.url}"
+        return Conflict(message, "This copy sent nothing for too long, or was closed; run it again")
+
+    # --- calls -------------------------------------------------------------------------------------------------
+
+    def _eval(self, script: str, keys: list[str], *arguments: Any) -> Any:
+        return self._backend._with_retry(lambda client: client.eval(script, len(keys), *keys, *arguments))
+
+    def _run(self, commands: list[_Command]) -> None:
+        """Run commands as one transaction, if this import still holds the staged data."""
+        packed = b"".join([b"*%d\r\n%b" % command for command in commands])
+        self._backend._with_retry(lambda client: self._send(client, packed, len(commands)))
+
+    def _send(self, client: Any, packed: bytes, count: int) -> None:
+        if not isinstance(client, redis.Redis):
+            client = client.get_redis_connection(client.get_node_from_key(self._keys[0]))
+        pool = client.connection_pool
+        connection = pool.get_connection()
+        try:
+            connection.send_command("WATCH", self._lock_keys[0])
+            connection.read_response()
+            connection.send_command("HGET", self._lock_keys[0], "owner")
+            if connection.read_response() != self._token.encode():
+                raise self._lost_error()
+            connection.send_packed_command([b"*1\r\n$5\r\nMULTI\r\n", packed, b"*1\r\n$4\r\nEXEC\r\n"])
+            for _ in range(count + 1):
+                connection.read_response()
+            replies = connection.read_response()
+            if replies is None:
+                raise self._lost_error()
+            for reply in replies:
+                if isinstance(reply, ResponseError):
+                    raise reply
+        except BaseException:
+            connection.disconnect()  # replies may still come
+            raise
+        finally:
+            pool.release(connection)
+
+    # --- the head ----------------------------------------------------------------------------------------------
+
+    def _settle(self, head: Head) -> None:
+        """Write the head, and remove the writes and commits that it makes unreachable."""
+        if self._settled == head:
+            return
+        names = dict(zip(NAMES, self._keys, strict=True))
+        fields = {
+            "revision": head.revision, "time": head.time, "floor": head.floor, "lineage": head.lineage, "format": 1,
+            "touch": self._token,
+        }  # fmt: skip
+        words = [str(word).encode() for field in fields.items() for word in field]
+        self._run([_command([b"HSET", names["head"].encode(), *words])])
+        oldest = self._backend._with_retry(lambda client: client.zrange(names["marks"], 0, 0, withscores=True))
+        self._remove_touches(names["touched"], min([head.floor, *(int(revision) for _, revision in oldest)]))
+        if head.floor:
+            self._remove_commits(names["commits"], head.floor)
+        self._settled = head
+
+    def _remove_touches(self, name: str, revision: int) -> None:
+        """Remove the writes of all revisions up to this one."""
+        end = f"({revision + 1:016}"
+        while count := self._backend._with_retry(lambda client: client.zlexcount(name, "-", end)):
+            last = min(count, TOUCHES_PER_COMMAND) - 1
+            self._backend._with_retry(lambda client, last=last: client.zremrangebyrank(name, 0, last))  # type: ignore[misc]
+
+    def _remove_commits(self, name: str, revision: int) -> None:
+        """Remove the commits of all revisions up to this one."""
+        cursor = 0
+        while True:
+            cursor, page = self._backend._with_retry(
+                lambda client, at=cursor: client.hscan(name, at, count=MEMBERS_PER_COMMAND)  # type: ignore[misc]
+            )
+            if old := [number for number in page if int(number) <= revision]:
+                self._backend._with_retry(lambda client, old=old: client.hdel(name, *old))  # type: ignore[misc]
+            if not cursor:
+                return
+
+
+# --- the process of an import ------------------------------------------------------------------------------------
+
+
+def _process_identity(pid: int) -> str:
+    """Return a text that no other process has or will have, as seen from this machine and container.
+
+    It is made of the boot, the namespace of process numbers, the number, and the time of the start. "" if the process
+    does not exist, or the system does not tell.
+    """
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            boot = file.read().strip()
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        if fields[0] in (b"Z", b"X"):  # it has ended; in a container its parent may never ask for its exit code
+            return ""
+        start = fields[19].decode()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}/{pid}/{start}"
+    except OSError:  # no such process, or not Linux
+        return ""
+
+
+def _has_ended(token: str) -> bool:
+    """Return whether the process of an import certainly has ended: it ran on this machine, in this container."""
+    identity = token.partition("@")[2]
+    machine, _, pid = identity.rpartition("/")[0].rpartition("/")
+    own_machine = _process_identity(os.getpid()).rpartition("/")[0].rpartition("/")[0]
+    if not machine or machine != own_machine:
+        return False
+    return _process_identity(int(pid)) != identity
+
+
+# --- commands ----------------------------------------------------------------------------------------------------
+
+
+def _command(words: list[bytes]) -> _Command:
+    return len(words), encode_bulk(words)
+
+
+def _version_commands(
+    names: dict[str, bytes], versions: Iterable[StoredVersion], values: StoredValues
+) -> list[_Command]:
+    """Return the commands that add versions: one for each key of the stage, of members in the server's protocol."""
+    members: dict[str, list[bytes]] = {
+        name: [] for name in ("live", "index", "expiry", "history", "hindex", "hexpiry", "touched")
+    }
+    live, index, expiry, history, hindex, hexpiry, touched = members.values()
+    for version in versions:
+        key, revision, expires = version.key.encode(), version.revision, version.expires
+        stored = None if version.value is None else values.pack(version.value, version.key)
+        size = len(key)
+        touched.append(b"$1\r\n0\r\n$%d\r\n%016d%b\r\n" % (size + 16, revision, key))
+        if stored is not None and not version.until:
+            packed = b"%d %d %d %b" % (revision, version.time, expires, stored)
+            live.append(_PAIR % (size, key, len(packed), packed))
+            index.append(_MEMBER % (size, key))
+            if expires:
+                expiry.append(encode_bulk([b"%d" % expires, key]))
+            continue
+        field = b"%b\0%016d" % (key, revision)
+        packed = b"%d %d %d %b" % (version.until, version.time, expires, b"D" if stored is None else b"V" + stored)
+        history.append(_PAIR % (len(field), field, len(packed), packed))
+        hindex.append(_MEMBER % (len(field), field))
+        if expires:
+            hexpiry.append(encode_bulk([b"%d" % expires, field]))
+    commands = []
+    for name, added in members.items():
+        if added:
+            start = encode_bulk([b"HSET" if name in ("live", "history") else b"ZADD", names[name]])
+            commands.append((2 + 2 * len(added), start + b"".join(added)))
+    return commands
+
+
+def _mark_commands(names: dict[str, bytes], marks: Iterable[CheckpointRecord]) -> list[list[bytes]]:
+    """Return the commands that replace the checkpoints of the stage."""
+    revisions, notes = [b"ZADD", names["marks"]], [b"HSET", names["notes"]]
+    counts: dict[str, int] = {}
+    for mark in marks:
+        member = f"{mark.name}@{mark.revision}".encode()
+        revisions += (b"%d" % mark.revision, member)
+        counts[mark.name] = counts.get(mark.name, 0) + 1
+        order = sum(counts.values())
+        notes += (member, b"%d %d %d %b" % (order, mark.time, KINDS.index(mark.kind), mark.note.encode()))
+    for name, count in counts.items():
+        notes += (b"name:" + name.encode(), b"%d" % count)
+    if counts:
+        notes += (b"sequence", b"%d" % sum(counts.values()))
+    return [[b"DEL", names["marks"], names["notes"]], revisions, notes]
