@@ -27,7 +27,7 @@ from ..protocol import (
     Version,
 )
 from ..stored_values import StoredValues
-from . import scripts
+from . import read_scripts, scripts
 from .client import server_of
 from .server import REGISTRY, Server
 
@@ -65,7 +65,7 @@ class Reader(Server, ABC):
         return now() + self._skew
 
     def head(self) -> Head:
-        revision, moment, count, floor, lineage, _ = self._eval(scripts.HEAD)
+        revision, moment, count, floor, lineage, _ = self._eval(read_scripts.HEAD)
         return Head(int(revision), int(moment), int(count), int(floor), lineage.decode())
 
     def namespaces(self) -> list[str]:
@@ -112,7 +112,7 @@ class Reader(Server, ABC):
         versions: dict[str, Version] = {}
         revision, moment = _arguments(at)
         for start in range(0, len(wanted), KEYS_PER_READ):
-            reply = self._eval(scripts.READ, revision, moment, *wanted[start : start + KEYS_PER_READ])
+            reply = self._eval(read_scripts.READ, revision, moment, *wanted[start : start + KEYS_PER_READ])
             self._check_kept(reply, revision)
             versions.update(self._versions(reply[1:]))
         return versions
@@ -123,7 +123,7 @@ class Reader(Server, ABC):
         revision, moment = _arguments(at)
         while len(page) < limit:
             size = max(16, min(KEYS_PER_READ, limit - len(page)))
-            reply = self._eval(scripts.SCAN, prefix, after, size, revision, moment)
+            reply = self._eval(read_scripts.SCAN, prefix, after, size, revision, moment)
             self._check_kept(reply, revision)
             page += self._versions(reply[2:]).values()
             after = reply[1].decode()
@@ -189,7 +189,7 @@ class Reader(Server, ABC):
         cached = [text for row, seen in cache.rows.values() for text in (row.key, row.revision, seen)]
         start = SUMMARY_BYTES if self.values.plain else WHOLE_VALUE_BYTES
         walk = (low, high, int(backwards), skip, min(KEYS_PER_READ, limit), revision, moment, start)
-        reply = self._eval(scripts.ROWS, *walk, LARGE_ROW_BYTES, cache.lineage, *cached)
+        reply = self._eval(read_scripts.ROWS, *walk, LARGE_ROW_BYTES, cache.lineage, *cached)
         self._check_kept(reply, revision)
         _, left, last, current, floor, lineage, *flat = reply
         head = Head(int(current), 0, 0, int(floor), lineage.decode())
@@ -218,7 +218,7 @@ class Reader(Server, ABC):
         revision, moment = _arguments(at)
         expired = position = 0
         while position >= 0:
-            reply = self._eval(scripts.COUNT, low, high, revision, moment, position)
+            reply = self._eval(read_scripts.COUNT, low, high, revision, moment, position)
             self._check_kept(reply, revision)
             if reply[0] == b"past":
                 return self._count_past(low, high, at)
@@ -241,7 +241,7 @@ class Reader(Server, ABC):
         keys: set[bytes] = set()
         last = b""
         while True:
-            reply = self._eval(scripts.CHANGED, low.revision, high.revision, last)
+            reply = self._eval(read_scripts.CHANGED, low.revision, high.revision, last)
             if reply[0] == b"pruned":
                 raise history_pruned_error(self.namespace, int(reply[1]), int(reply[2]))
             keys.update(member[16:] for member in reply[1])
@@ -258,7 +258,9 @@ class Reader(Server, ABC):
 
     def versions(self, key: str, limit: int = 100, below: int = 0) -> list[Version]:
         versions = []
-        for revision, moment, expires, packed in self._eval(scripts.VERSIONS, key, limit, below or ENDLESS)[:limit]:
+        for revision, moment, expires, packed in self._eval(read_scripts.VERSIONS, key, limit, below or ENDLESS)[
+            :limit
+        ]:
             deleted = packed[:1] != b"V"
             value = None if deleted else self.values.unpack(packed[1:], key, int(revision))
             versions.append(Version(key, value, int(revision), int(moment), int(expires)))

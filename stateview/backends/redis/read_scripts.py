@@ -1,0 +1,264 @@
+"""The scripts that read a namespace."""
+
+from __future__ import annotations
+
+from .scripts import _COMMON
+
+# fmt: off
+HEAD = _COMMON + """
+local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage', 'format')
+if not (f[1] and f[4]) and call('EXISTS', head, live, index, history, commits) > 0 then
+  error('DAMAGED: the head is not what was written')
+end
+return {f[1] or '0', f[2] or '0', count(), f[3] or '0', f[4] or '', f[5] or '0'}
+"""
+
+READ = _COMMON + """
+-- The entries of some keys. ARGV: the state; keys. Returns keys and entries of those that the state shows.
+local revision, time = tonumber(ARGV[1]), tonumber(ARGV[2])
+if revision < 0 then
+  revision, time = 2 ^ 53, clock()
+else
+  local ok, low = kept(revision)
+  if not ok then return {'pruned', low} end
+end
+local out = {'ok'}
+for i = 3, #ARGV do
+  local packed = at(ARGV[i], revision, time)
+  if packed then out[#out + 1] = ARGV[i]; out[#out + 1] = packed end
+end
+return out
+"""
+
+SCAN = _COMMON + """
+-- A page of entries. ARGV: prefix; the key to continue after; how many keys to examine; the state. Returns the key to
+-- continue after (nothing at the end), then keys and entries.
+local prefix, after, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local revision, time = tonumber(ARGV[4]), tonumber(ARGV[5])
+local past = revision >= 0
+if past then
+  local ok, low = kept(revision)
+  if not ok then return {'pruned', low} end
+  past = revision ~= tonumber(call('HGET', head, 'revision') or 0)  -- the live state needs no history
+else
+  revision, time = 2 ^ 53, clock()
+end
+local low = '[' .. prefix
+if after ~= '' and not less(after, prefix) then low = '(' .. after end
+local high = '(' .. prefix .. '\\255'
+local live_keys = call('ZRANGEBYLEX', index, low, high, 'LIMIT', 0, limit)
+local last = nil  -- the keys after this one are not complete
+if #live_keys == limit then last = live_keys[#live_keys] end
+local keys, seen = {}, {}
+for _, key in ipairs(live_keys) do keys[#keys + 1] = key; seen[key] = true end
+if past then
+  local from = low
+  if string.sub(low, 1, 1) == '(' then from = '(' .. after .. '\\0:' end
+  local members = call('ZRANGEBYLEX', hindex, from, high, 'LIMIT', 0, limit)
+  for _, member in ipairs(members) do
+    local key = string.sub(member, 1, -18)
+    if not seen[key] then keys[#keys + 1] = key; seen[key] = true end
+  end
+  if #members == limit then
+    local end_ = string.sub(members[#members], 1, -18)
+    if not last or less(end_, last) then last = end_ end
+  end
+  table.sort(keys, less)
+end
+local out = {'ok', last or ''}
+for _, key in ipairs(keys) do
+  if not last or not less(last, key) then
+    local packed = at(key, revision, time)
+    if packed then out[#out + 1] = key; out[#out + 1] = packed end
+  end
+end
+return out
+"""
+
+_PLACE = """
+local function ranks(low, high)  -- the rank of the first key of a range, and the rank after the last
+  local first, last = 0, call('ZCARD', index)
+  if low ~= '' then first = call('ZLEXCOUNT', index, '-', '(' .. low) end
+  if high ~= '' then last = call('ZLEXCOUNT', index, '-', '(' .. high) end
+  return first, last
+end
+local function state(revision, time)  -- whether a state is past, not live; and the time that expiry is judged by
+  if revision < 0 then return false, clock() end
+  return revision < tonumber(call('HGET', head, 'revision') or 0), time
+end
+"""
+
+ROWS = _COMMON + _PLACE + """
+-- Rows of a page. ARGV: the first key; the key that ends the range; 1 for backwards; how many keys to pass over; how
+-- many rows to return; the state; how many bytes of a value; then what the client has cached of large values: the bytes
+-- of a large value, the lineage, and for each row its key, its revision and the revision at which it was last seen.
+-- Returns how many keys are still to be passed over, the key to continue after (nothing at the end), the head, and for
+-- each row its key, the size of the stored value and the entry, cut; nothing for the entry if the cached row is valid.
+local low, high, backwards = ARGV[1], ARGV[2], ARGV[3] == '1'
+local skip, limit, revision, start = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[8])
+local large, cached = tonumber(ARGV[9]), {}
+if revision >= 0 then
+  local ok, floor = kept(revision)
+  if not ok then return {'pruned', floor} end
+end
+local past, time = state(revision, tonumber(ARGV[7]))
+local f = call('HMGET', head, 'revision', 'floor', 'lineage')
+if f[3] == ARGV[10] then
+  for i = 11, #ARGV, 3 do  -- below the floor, the history may not hold the version that superseded a cached one
+    if tonumber(ARGV[i + 2]) >= tonumber(f[2]) then cached[ARGV[i]] = ARGV[i + 1] end
+  end
+end
+local keys, edge = {}, nil  -- in the order of the walk; more keys may come after the edge, if it is set
+
+local function find_live()
+  local first, last = ranks(low, high)
+  if skip > 0 and call('ZCOUNT', expiry, '-inf', int(time)) == 0 then
+    if backwards then last = last - skip else first = first + skip end
+    skip = 0
+  end
+  local size = math.min(1000, skip + limit)
+  if first >= last or size == 0 then return end
+  if backwards then
+    local page = call('ZRANGE', index, math.max(first, last - size), last - 1)
+    for i = #page, 1, -1 do keys[#keys + 1] = page[i] end
+  else
+    keys = call('ZRANGE', index, first, math.min(last, first + size) - 1)
+  end
+  if last - first > size then edge = keys[#keys] end
+end
+
+local function find_past()
+  local size = math.min(1000, skip + limit)
+  local function find(set, tail)  -- a bound that ends in NUL lies after all versions of its key
+    local from, to = '-', '+'
+    if low ~= '' then from = '[' .. low .. (string.sub(low, -1) == '\\0' and tail or '') end
+    if high ~= '' then to = '(' .. high .. (string.sub(high, -1) == '\\0' and tail or '') end
+    if backwards then return call('ZREVRANGEBYLEX', set, to, from, 'LIMIT', 0, size) end
+    return call('ZRANGEBYLEX', set, from, to, 'LIMIT', 0, size)
+  end
+  local function before(a, b)
+    if backwards then return less(b, a) end
+    return less(a, b)
+  end
+  local current, former = find(index, ''), find(hindex, ':')
+  for i, member in ipairs(former) do former[i] = string.sub(member, 1, -18) end
+  if size > 0 then
+    edge = current[size]
+    if former[size] and (not edge or before(former[size], edge)) then edge = former[size] end
+  end
+  local i, j = 1, 1
+  while current[i] or former[j] do
+    local key = current[i]
+    if not key or (former[j] and before(former[j], key)) then key = former[j] end
+    if edge and before(edge, key) then break end
+    keys[#keys + 1] = key
+    if current[i] == key then i = i + 1 end
+    while former[j] == key do j = j + 1 end
+  end
+end
+
+if past then find_past() else find_live() end
+local function is_unexpired(key)  -- by the index: the entry is not read
+  local expires = call('ZSCORE', expiry, key)
+  return not expires or tonumber(expires) > time
+end
+local out, count, read = {'ok', 0, edge or '', f[1] or '0', f[2] or '0', f[3] or ''}, 0, 0
+for i, key in ipairs(keys) do
+  local r = tonumber(cached[key])
+  local is_valid = r and (not past or r <= revision) and call('HSTRLEN', live, key) > large and
+    not call('ZSCORE', hindex, key .. '\\0' .. pad(r))
+  if skip > 0 and not past then
+    if is_unexpired(key) then skip = skip - 1 end
+  elseif is_valid then
+    if is_unexpired(key) then
+      if skip > 0 then
+        skip = skip - 1
+      else
+        out[#out + 1] = key; out[#out + 1] = 0; out[#out + 1] = ''
+        count = count + 1
+      end
+    end
+  else
+    local packed
+    if past then packed = at(key, revision, time) else packed = call('HGET', live, key) end
+    if packed or not past then
+      local expires, from = string.match(packed or '', '^%d+ %d+ (%d+) ()')
+      if not from then error('DAMAGED: an entry is not what was written') end
+      if not past and expires ~= '0' and tonumber(expires) <= time then
+        read = read + #packed
+      elseif skip > 0 then
+        skip = skip - 1
+        read = read + #packed
+      else
+        out[#out + 1] = key
+        out[#out + 1] = #packed - from + 1
+        out[#out + 1] = string.sub(packed, 1, from - 1 + start)
+        count = count + 1
+        read = read + #packed
+      end
+    end
+  end
+  if count == limit and skip == 0 or read > 8000000 then  -- a long script keeps other clients waiting
+    if i < #keys then out[3] = key end
+    break
+  end
+end
+out[2] = skip
+return out
+"""
+
+COUNT = _COMMON + _PLACE + """
+-- Count the live keys of a range. ARGV: the first key; the key that ends the range; the state; the position among the
+-- expired entries to continue at. Returns how many keys are indexed, how many of the examined expired entries are among
+-- them, and the position to continue at (-1 at the end); or 'past' for a past state.
+local low, high, revision, from = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[5])
+if revision >= 0 then
+  local ok, floor = kept(revision)
+  if not ok then return {'pruned', floor} end
+end
+local past, time = state(revision, tonumber(ARGV[4]))
+if past then return {'past'} end
+local first, last = ranks(low, high)
+local total = math.max(0, last - first)
+local all_expired = call('ZCOUNT', expiry, '-inf', int(time))
+if low == '' and high == '' then return {'ok', total, all_expired, -1} end
+local to, expired = math.min(all_expired, from + 5000), 0
+if from < to then
+  for _, key in ipairs(call('ZRANGE', expiry, from, to - 1)) do
+    local rank = call('ZRANK', index, key)
+    if rank and rank >= first and rank < last then expired = expired + 1 end
+  end
+end
+return {'ok', total, expired, to < all_expired and to or -1}
+"""
+
+CHANGED = _COMMON + """
+-- The writes between two revisions. ARGV: the revisions; the member of touched to continue after, or nothing.
+for i = 1, 2 do
+  local revision = tonumber(ARGV[i])
+  local ok, low = kept(revision)
+  if not ok then return {'pruned', int(revision), low} end
+end
+local from = '[' .. pad(tonumber(ARGV[1]) + 1)
+if ARGV[3] ~= '' then from = '(' .. ARGV[3] end
+return {'ok', call('ZRANGEBYLEX', touched, from, '(' .. pad(tonumber(ARGV[2]) + 1), 'LIMIT', 0, 10000)}
+"""
+
+VERSIONS = _COMMON + """
+-- The versions of a key, newest first. ARGV: the key; how many; only revisions below this one.
+local key, limit, below = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local out = {}
+local packed = call('HGET', live, key)
+if packed then
+  local r, t, e, v = split(packed)
+  if r < below then out[1] = {int(r), int(t), int(e), 'V' .. v} end
+end
+local low, high = '[' .. key .. '\\0', '(' .. key .. '\\0' .. pad(below)
+local members = call('ZREVRANGEBYLEX', hindex, high, low, 'LIMIT', 0, limit)
+for _, member in ipairs(members) do
+  local u, t, e, rest = split(call('HGET', history, member))
+  out[#out + 1] = {int(tonumber(string.sub(member, -16))), int(t), int(e), rest}
+end
+return out
+"""
+# fmt: on
