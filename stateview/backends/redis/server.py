@@ -73,7 +73,7 @@ class Server(ABC):
         self._sessions: list[CommitSession] = []  # those that no commit uses now
         self._skew = 0  # microseconds by which the server's clock is ahead
         self._answered = False  # whether the server has ever answered
-        self._met = False  # whether the handshake is done
+        self._ready = False  # whether the handshake is done
         watch_fork(self)
 
     @abstractmethod
@@ -188,7 +188,7 @@ class Server(ABC):
             except NoScriptError:
                 return client.eval(scripts.COMMIT, len(self._keys), *self._keys, *words)
 
-        if not self._met:
+        if not self._ready:
             self._handshake()
         return self._with_retry(act, commit=True, extra=len(words) / WORDS_PER_SECOND)
 
@@ -204,10 +204,10 @@ class Server(ABC):
 
     def _handshake(self) -> None:
         """Learn the server's clock, check the head, and convert older data if the namespace is new. Once."""
-        if self._met:
+        if self._ready:
             return
         with self._mutex:
-            if self._met:
+            if self._ready:
                 return
             head = self._with_retry(lambda client: client.hgetall(self._keys[0]))
             started = now()  # not before: the first command also connects, which takes longer than TIME
@@ -224,7 +224,7 @@ class Server(ABC):
                 raise Damaged(f"{self.url}: {self._keys[0]} is not what was written", run("recover"))
             if not head:
                 self._adopt()
-            self._met = True
+            self._ready = True
 
     def _check_writable(self) -> None:
         if self.read_only:

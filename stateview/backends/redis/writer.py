@@ -47,8 +47,7 @@ class Writer(Reader, ABC):
             self._sessions.append(session)
         if not isinstance(reply, bytes):
             self._raise_conflict(reply, batch)
-        if self._tracking is not None:
-            self._tracking.forget()
+        self._forget_reads()
         revision, moment, count, floor, lineage = reply.split()
         return Head(int(revision), int(moment), int(count), int(floor), lineage.decode())
 
