@@ -193,9 +193,6 @@ MODULES = {
 }
 CLASSES = MESSAGE_CLASSES | error_classes(MODULES.values())
 
-# Modules whose messages still have banned phrases. Remove a module here when its messages are plain.
-NOT_YET_PLAIN = {"stateview/backends/jsonfile/document.py", "stateview/transfer/export_import.py"}
-
 CHECKED = [documents, help_texts]  # the sources that are checked for phrases and for the length of sentences
 SOURCES = [source for texts in CHECKED for source in texts()]
 
@@ -206,14 +203,7 @@ def test_texts_use_plain_words_and_short_sentences(name: str, text: str) -> None
     assert not found, "\n".join(["plain words, please (see CONTRIBUTING.md, Words):", *found])
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail if name in NOT_YET_PLAIN else ())
-        for name, tree in MODULES.items()
-        if any(messages(tree, CLASSES))
-    ],
-)
+@pytest.mark.parametrize("name", [name for name, tree in MODULES.items() if any(messages(tree, CLASSES))])
 def test_messages_use_plain_words(name: str) -> None:
     found = {fault for line, text in messages(MODULES[name], CLASSES) for fault in banned(name, line, text)}
     assert not found, "\n".join(["plain words, please (see CONTRIBUTING.md, Words):", *sorted(found)])

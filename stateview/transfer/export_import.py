@@ -28,7 +28,7 @@ from ..backends.protocol import (
     Version,
     Write,
 )
-from ..errors import Conflict, HistoryPruned, InvalidName, KeyNotFound, StateException, see
+from ..errors import Conflict, HistoryPruned, InvalidName, KeyNotFound, NextStep, StateException, see
 from ..model import Commit, to_micros
 from ..states import compare as comparison
 from ..states.compare import Pair
@@ -42,6 +42,7 @@ from .import_sources import ImportSource, Options, TemporaryStores, file_error, 
 MAX_ATTEMPTS = 5  # of an export while more is written than the history keeps
 DEADLINE_SECONDS = 30.0  # seconds of starting anew because others wrote meanwhile
 VERSIONS_PER_PAGE = 4000
+_FORCE = "Give force=True (--force) to take its values"
 _NO_REVISION = 10**15  # a revision that no namespace comes to
 
 Committer = Callable[[CommitRequest], Head]
@@ -406,22 +407,21 @@ class ImportJob:
             raise Conflict(
                 f"namespace {name!r} of {self.backend.url} is there already: {head.count:,} keys at revision"
                 f" {head.revision}; {self.source.name} is {words}",
-                "Say how='merge' (--merge: its keys are written, all others stay) or how='replace' (--replace: all keys"
-                " are as there), or give another namespace",
+                "Give how='merge' (--merge: write its keys, keep all others) or how='replace' (--replace: make all keys"
+                " as in the source), or another namespace",
             )
         if found is None or force:
             return
         if found.lineage != head.lineage:
             raise Conflict(
-                f"{self.source.name} is {words}, which is of another lineage ({found.lineage[:8]}) than namespace"
-                f" {name!r} ({head.lineage[:8]}): it is no earlier or later state of this one",
-                "With force=True (--force) its values are taken all the same",
+                f"{self.source.name} is {words} of another lineage ({found.lineage[:8]}) than namespace"
+                f" {name!r} ({head.lineage[:8]}): it is no earlier or later state of this namespace",
+                _FORCE,
             )
         if found.revision < head.revision:
             raise Conflict(
-                f"{self.source.name} is {words}: older than what is live, at revision {head.revision}",
-                "With force=True (--force) its values are taken all the same; 'stateview restore"
-                f" {found.revision}' may do it from the history",
+                f"{self.source.name} is {words}: older than the live state, revision {head.revision}",
+                (_FORCE, NextStep("Or restore that state from the history with ", ("restore", str(found.revision)))),
             )
         self._check_commit()
 
@@ -432,9 +432,9 @@ class ImportJob:
         theirs = [one for one in self._there().commits(1, revision + 1) if one.revision == revision]
         if mine and theirs and (mine[0].time, mine[0].reason) != (theirs[0].time, theirs[0].reason):
             raise Conflict(
-                f"{self.source.name} is {self.source.words}, and both went on by themselves: revision {revision} is"
-                " another commit there",
-                "With force=True (--force) its values are taken all the same",
+                f"{self.source.name} is {self.source.words}, and its history diverged from this namespace: revision"
+                f" {revision} is another commit in each",
+                _FORCE,
             )
 
     def _there(self) -> Backend:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import sqlite3
@@ -22,8 +21,6 @@ from stateview import StateManager
 from stateview.backends import make_backend, open_backend
 from stateview.backends.jsonfile.backend import JSONBackend
 from stateview.backends.protocol import Backend, CheckpointWrite, CommitRequest
-from stateview.backends.redis.backend import RedisBackend
-from stateview.backends.sqlite.backend import SQLiteBackend
 from stateview.backends.stored_values import StoredValues
 from stateview.errors import Damaged
 from stateview.maintenance.recovery import recover
@@ -52,12 +49,6 @@ class WrappedValues(StoredValues):
 WRAPPED = WrappedValues()
 
 
-def not_yet(backend: type) -> pytest.MarkDecorator:
-    """Expect failure from a backend that does not take `values`."""
-    missing = "values" not in inspect.signature(backend).parameters
-    return pytest.mark.xfail(missing, reason=f"{backend.__name__} does not take values yet", run=False, strict=False)
-
-
 class _Wrapped:
     def open(self, store: str, namespace: str, **options: Any) -> Backend:
         return open_backend(store, namespace, values=WRAPPED, **options)
@@ -75,26 +66,17 @@ class TestJSON(_Wrapped, test_contract.TestJSON):
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
-@not_yet(SQLiteBackend)
 class TestSQLite(_Wrapped, test_contract.TestSQLite):
     def damage(self, store: str, namespace: str, key: str) -> None:
         with sqlite3.connect(test_contract.folder(store, namespace) / "state.db") as db:
             db.execute("UPDATE entries SET value = replace(value, 'e', 'f') WHERE key = ?", (key,))
 
 
-@not_yet(RedisBackend)
 class TestRedis(_Wrapped, test_contract.TestRedis):
     pass
 
 
-kinds = pytest.mark.parametrize(
-    "kind",
-    [
-        "json",
-        pytest.param("sqlite", marks=not_yet(SQLiteBackend)),
-        *(pytest.param(server, marks=not_yet(RedisBackend)) for server in REDIS or ["redis"]),
-    ],
-)
+kinds = pytest.mark.parametrize("kind", ["json", "sqlite", *(REDIS or ["redis"])])
 
 
 def everything(url: str) -> Iterator[tuple[str, bytes]]:

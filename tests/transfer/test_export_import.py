@@ -472,7 +472,7 @@ def test_an_export_of_another_lineage_or_an_older_one_is_refused_unless_forced(
     state.export(tmp_path / "old.jsonl")
     state.save("job", 5)
     for how in ("merge", "replace"):
-        with pytest.raises(Conflict, match=r"older than what is live, at revision 8"):
+        with pytest.raises(Conflict, match=r"older than the live state, revision 8"):
             state.import_from(tmp_path / "old.jsonl", how=how)
     stranger = make(new_store("json"))
     stranger.save("z", 1)
@@ -484,7 +484,9 @@ def test_an_export_of_another_lineage_or_an_older_one_is_refused_unless_forced(
     twin.save("job", 6)
     twin.save("job", 7)
     twin.export(tmp_path / "twin.jsonl")
-    with pytest.raises(Conflict, match="both went on by themselves: revision 8 is another commit there"):
+    with pytest.raises(
+        Conflict, match="its history diverged from this namespace: revision 8 is another commit in each"
+    ):
         state.import_from(tmp_path / "twin.jsonl", how="replace")
     assert (state.revision, state.load("job")) == (8, 5)
     state.export(tmp_path / "mine.jsonl")
@@ -1104,7 +1106,7 @@ def test_the_commands(folder: Path) -> None:
     assert "'stateview undo' takes it back" in said
     assert json.loads(run("export", "--as", "json")[0]) == {"a": 2, "c": None}
     assert "live already equals the source" in run("import", "-", "--replace", stdin=stdin, **more)[1]
-    assert "older than what is live" in run("import", "x.jsonl.gz", "--merge", code=4, **more)[1]
+    assert "older than the live state" in run("import", "x.jsonl.gz", "--merge", code=4, **more)[1]
     assert "line 1 column 2" in run("import", "-", "--merge", code=3, stdin=b"{", **more)[1]
     assert "read" in run("import", "x.jsonl.gz", "-n", "new", "--read-only", code=3, **more)[1]
     assert list(temporary.iterdir()) == []

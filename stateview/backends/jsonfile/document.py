@@ -145,12 +145,12 @@ def legacy_commits(root: str, namespace: str, state: bytes | None) -> list[Commi
     nothing to bring in.
 
     Raises:
-        Damaged: a file of it does not parse, or tells of a history, which is not there.
+        Damaged: a file does not parse, or refers to a history that is missing.
 
     """
     folder = os.path.join(root, namespace, "checkpoints")
     if told := tells_of_history(root, namespace, state):
-        raise Damaged(f"{os.path.join(root, namespace, 'history.jsonl')} is missing, of which {told} tells", RECOVER)
+        raise Damaged(f"{os.path.join(root, namespace, 'history.jsonl')} is missing, but {told} refers to it", RECOVER)
     if state is not None:
         saved = [(name[:-5], os.path.join(folder, name)) for name in _list(folder) if name.endswith(".json")]
         path = os.path.join(root, namespace, "state.json")
