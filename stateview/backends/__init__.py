@@ -99,6 +99,11 @@ BUILT_IN = {
 _BY_SCHEME = {scheme: kind for kind in BUILT_IN.values() for scheme in kind.schemes}
 
 
+def folder_kinds() -> list[str]:
+    """List the names of the built-in kinds whose stores are folders."""
+    return [kind.name for kind in BUILT_IN.values() if kind.in_folder]
+
+
 def registered() -> list[str]:
     """List the names of the kinds that other packages registered, without importing them."""
     from importlib.metadata import entry_points

@@ -449,6 +449,9 @@ class Backend(Protocol):
     editable_by_hand: bool
     """Whether a person may edit the live state in a file, so that it can hold an edit that no commit has recorded."""
 
+    ranks_keys: bool
+    """Whether it finds the position of any live key in O(log n), so that counting or skipping live keys costs that."""
+
     def identity(self) -> StoreIdentity:
         """Return the identity of the namespace. Writes nothing, and converts no data of an older layout.
 
@@ -526,8 +529,8 @@ class Backend(Protocol):
             high: the key that ends the range, itself not counted; "" for no bound.
             at: the state.
 
-        Cost: O(log n) for all live keys, and for live keys in Redis; else O(keys counted). A past state adds O(their
-        versions).
+        Cost: O(log n) for all live keys, and for any live keys if `ranks_keys`; else O(keys counted). A past state adds
+        O(their versions).
 
         """
 

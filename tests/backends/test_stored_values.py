@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import zlib
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,37 +14,16 @@ import pytest
 import redis
 import test_contract
 from conftest import REDIS
+from wrapped_values import WRAPPED
 
 from stateview import StateManager
 from stateview.backends import make_backend, open_backend
 from stateview.backends.jsonfile.backend import JSONBackend
 from stateview.backends.protocol import Backend, CheckpointWrite, CommitRequest
-from stateview.backends.stored_values import StoredValues
 from stateview.errors import Damaged
 from stateview.maintenance.recovery import recover
 from stateview.testing import save, state
 from stateview.transfer.migrate import migrate
-
-
-class WrappedValues(StoredValues):
-    """A stored form that hides the value and belongs to one key."""
-
-    plain = False
-
-    def pack(self, value: bytes, key: str) -> bytes:
-        return b'"%s"' % b64encode(zlib.compress(key.encode() + b"\0" + value, 1))
-
-    def unpack(self, stored: bytes, key: str, revision: int) -> bytes:
-        try:
-            owner, _, value = zlib.decompress(b64decode(stored[1:-1], validate=True)).partition(b"\0")
-        except (ValueError, zlib.error) as error:
-            raise Damaged(f"revision {revision} of {key!r} is not in the stored form") from error
-        if owner != key.encode() or stored[:1] + stored[-1:] != b'""':
-            raise Damaged(f"revision {revision} of {key!r} is not the value of this key")
-        return value
-
-
-WRAPPED = WrappedValues()
 
 
 class _Wrapped:

@@ -56,6 +56,7 @@ class JSONBackend(NamespaceFiles):
     kind = "json"
     rewrites_state = True
     editable_by_hand = True
+    ranks_keys = False
 
     def __init__(
         self, root: str, namespace: str, *, read_only: bool = False, history: int = 10_000, timeout: float = 10.0,

@@ -45,6 +45,7 @@ class RedisBackend(Writer):
     kind = "redis"
     rewrites_state = False
     editable_by_hand = False
+    ranks_keys = True
 
     def __init__(
         self, url: str, shown: str, namespace: str, *, read_only: bool = False, history: int = 10_000,

@@ -42,6 +42,7 @@ class SQLiteBackend(Writer):
     kind = "sqlite"
     rewrites_state = False
     editable_by_hand = False
+    ranks_keys = False
 
     def __init__(
         self, root: str, namespace: str, *, read_only: bool = False, history: int = 10_000, timeout: float = 10.0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...backends import is_bare, mask, parse_store
+from ...backends import folder_kinds, is_bare, mask, parse_store
 from ...errors import InvalidName
 from ...manager import StateManager
 from ...model import check_checkpoint, check_name, now
@@ -123,7 +123,7 @@ def _type_store(board: Dashboard, ref: str, initial: str = "") -> None:
         if not text:
             return
         known = ":" in text or is_bare(text) or text in dict(board.stores)
-        stores = [text] if known else [f"{kind}:{text}" for kind in ("sqlite", "json")]
+        stores = [text] if known else [f"{kind}:{text}" for kind in folder_kinds()]
 
         def took(found: list[StoreNamespace]) -> None:
             here = StoreNamespace(board.store, board.manager.namespace)

@@ -258,8 +258,8 @@ class KeyRange:
         return self.manager.backend.count(low, self._end if high is None else high, self._state())
 
     def _ranked(self) -> bool:
-        """Whether the backend itself knows the rank of any key."""
-        return self.at is None and self.manager.backend.kind == "redis"
+        """Whether the backend itself finds the rank of any key of the state."""
+        return self.at is None and self.manager.backend.ranks_keys
 
     def _total(self) -> int | None:
         if self.at is None and (self._ranked() or not self.prefix):

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from ...backends import mask
+from ...backends import is_bare, mask
 from ...backends.protocol import Head
 from ...manager import StateManager
 from ...model import parse_ref
@@ -238,7 +238,7 @@ def told_apart(one: tuple[str, str], other: tuple[str, str]) -> tuple[str, str]:
 
 
 def _store_names(store: str, url: str) -> list[str]:
-    if ":" not in store and store not in ("json", "sqlite", "redis"):  # the name that stateview.toml gives it
+    if ":" not in store and not is_bare(store):  # the name that stateview.toml gives it
         return [store, url]
     scheme, colon, place = url.partition("://")
     if colon:

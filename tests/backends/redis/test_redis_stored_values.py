@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 from conftest import REDIS
-from test_stored_values import WRAPPED, WrappedValues
+from wrapped_values import WRAPPED, WrappedValues
 
 from stateview import StateManager
 from stateview.backends import make_backend

@@ -2,79 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import zlib
-from base64 import b64decode, b64encode
-from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
+from wrapped_values import WRAPPED
 
 from stateview import Damaged, StateManager
 from stateview.backends import open_backend
-from stateview.backends.protocol import SUMMARY_BYTES, Backend, CommitRequest, StateAt, Write
-from stateview.backends.sqlite import page_checksums
+from stateview.backends.protocol import SUMMARY_BYTES, CommitRequest, StateAt, Write
 from stateview.backends.sqlite.backend import SQLiteBackend
-from stateview.backends.stored_values import StoredValues
-from stateview.testing import BackendContract, save
+from stateview.testing import save
 
 SECRET = b"an-unmistakable-text"
 
 
-class Wrapped(StoredValues):
-    """A value as the text of base64 of the compressed key and value."""
-
-    plain = False
-
-    def pack(self, value: bytes, key: str) -> bytes:
-        """Wrap a value."""
-        return b'"%s"' % b64encode(zlib.compress(key.encode() + b"\0" + value, 1))
-
-    def unpack(self, stored: bytes, key: str, revision: int) -> bytes:
-        """Unwrap a value."""
-        try:
-            name, _, value = zlib.decompress(b64decode(stored[1:-1], validate=True)).partition(b"\0")
-        except (ValueError, zlib.error) as error:
-            raise Damaged(f"revision {revision} of {key!r} cannot be unwrapped") from error
-        if name != key.encode():
-            raise Damaged(f"revision {revision} of {key!r} is the value of another key")
-        return value
-
-
-WRAPPED = Wrapped()
-
-
 def database(store: str, namespace: str) -> Path:
     return Path(store.partition(":")[2]) / namespace / "state.db"
-
-
-class TestWrappedValues(BackendContract):
-    """The whole contract, with every value wrapped."""
-
-    @pytest.fixture
-    def store(self, new_store: Callable[[str], str]) -> str:
-        return new_store("sqlite")
-
-    def open(self, store: str, namespace: str, **options: Any) -> Backend:
-        return open_backend(store, namespace, values=WRAPPED, **options)
-
-    def stored(self, store: str, namespace: str, key: str) -> bytes | None:
-        with closing(page_checksums.connect(str(database(store, namespace)))) as db:
-            row = db.execute("SELECT value FROM entries WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            return None
-        json.loads(row[0])
-        return WRAPPED.unpack(row[0].encode(), key, 0)
-
-    def damage(self, store: str, namespace: str, key: str) -> None:
-        with closing(page_checksums.connect(str(database(store, namespace)))) as db:
-            db.execute("UPDATE entries SET value = upper(value) WHERE key = ?", (key,))
-
-    def size(self, store: str, namespace: str) -> int:
-        folder = database(store, namespace).parent
-        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def opened(store: str, namespace: str = "main") -> SQLiteBackend:

@@ -58,6 +58,7 @@ class MemoryBackend:
     kind = "memory"
     rewrites_state = True  # a commit copies the tables of the namespace
     editable_by_hand = False
+    ranks_keys = False
 
     def __init__(
         self, store: str, namespace: str, *, read_only: bool = False, history: int = 10_000, timeout: float = 10.0,
