@@ -39,6 +39,7 @@ from .records import (
     ValueRecord,
     append_record,
     digest,
+    is_last,
     last_line,
     truncate_history,
     written,
@@ -417,23 +418,33 @@ class NamespaceFiles:
             else:
                 line.mtime = live.line.mtime if live.line is not None else 0
             size = append_record(self.history_path, line, now())
-            for name, path in renames:
-                os.rename(name, path)
-            fsync_folder(self.folder)
-            for folder in {os.path.dirname(path) for _, path in renames} - {self.folder}:
-                fsync_folder(folder)
-        except BaseException as error:
+            self._rename(renames)
+        except OSError as error:
             # Once state.json was renamed, other processes may have read the commit, so it stands.
             if size is not None and not (changed and (self._signature() or (0,))[0] == line.mtime):
                 truncate_history(self.history_path, size)
-            for name, _ in renames:
-                remove(name)
-            self._live = self._history = None
-            if isinstance(error, OSError):
-                raise file_error(error, self.folder) from error
+            self._abandon(renames)
+            raise file_error(error, self.folder) from error
+        except BaseException:  # Ctrl-C: a commit whose line is complete stands, since others may have read it
+            if is_last(self.history_path, line):
+                self._rename([pair for pair in renames if os.path.exists(pair[0])])
+            self._abandon(renames)
             raise
         for name in {name for name, _ in line.unmarks} - {mark.name for mark in line.marks}:
             self._update_checkpoint_file(name)
+
+    def _rename(self, renames: list[tuple[str, str]]) -> None:
+        """Give the temporary files of a commit their names, durably."""
+        for name, path in renames:
+            os.rename(name, path)
+        for folder in {self.folder, *(os.path.dirname(path) for _, path in renames)}:
+            fsync_folder(folder)
+
+    def _abandon(self, renames: list[tuple[str, str]]) -> None:
+        """Remove the temporary files of a commit that failed, and forget the state that was read before it."""
+        for name, _ in renames:
+            remove(name)
+        self._live = self._history = None
 
     def _checkpoint_content(self, live: LoadedState, mark: CheckpointEntry, history: History | None) -> bytes:
         if mark.revision == live.head.revision:

@@ -227,12 +227,24 @@ def append_record(path: str, record: CommitRecord, made: int) -> int:
         try:
             write_all(file, data)
             os.fsync(file.fileno())
-        except BaseException:
+        except OSError:
             os.ftruncate(file.fileno(), size)
+            raise
+        except BaseException:  # Ctrl-C: the line may be complete, and others may have read it
+            os.fsync(file.fileno())
             raise
     if not size:
         fsync_folder(os.path.dirname(path))
     return size
+
+
+def is_last(path: str, record: CommitRecord) -> bool:
+    """Return whether a record is the last complete line of a history file."""
+    try:
+        last = last_line(path)[0]
+    except FileNotFoundError:
+        return False
+    return last is not None and add_checksum(last) == add_checksum(record)
 
 
 def truncate_history(path: str, size: int) -> None:
