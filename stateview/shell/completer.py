@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from asyncio import get_running_loop
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from typing import Any
 
-from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.application import get_app
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, ThreadedCompleter
 from prompt_toolkit.document import Document
 
 from ..cli.completion import candidates
@@ -88,6 +92,33 @@ class ShellCompleter(Completer):
     def _pause(self, error: Exception) -> None:
         self.trouble = error_class(error)
         self._quiet_until = time.monotonic() + RETRY_SECONDS
+
+
+class PromptCompleter(ThreadedCompleter):
+    """Runs a completer on a thread, and runs it again for a line that was typed meanwhile.
+
+    prompt_toolkit by itself does so only if the new line continues the old one. After Ctrl-U and another line the menu
+    would stay away until the next key.
+    """
+
+    async def get_completions_async(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> AsyncGenerator[Completion, None]:
+        """Yield the candidates, as the completer finds them."""
+        buffer = get_app().current_buffer
+        try:
+            async with aclosing(super().get_completions_async(document, complete_event)) as completions:
+                async for completion in completions:
+                    yield completion
+        finally:
+            # The buffer starts no second completion before this one has ended.
+            get_running_loop().call_soon(_complete_again, buffer, document.text_before_cursor)
+
+
+def _complete_again(buffer: Buffer, completed: str) -> None:
+    text = buffer.document.text_before_cursor
+    if not get_app().is_done and not buffer.complete_state and not completed.startswith(text):
+        buffer.start_completion(complete_event=CompleteEvent(text_inserted=True))
 
 
 def error_class(error: Exception) -> str:

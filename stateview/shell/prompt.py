@@ -12,7 +12,6 @@ from typing import Any
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
-from prompt_toolkit.completion import ThreadedCompleter
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import Condition, completion_is_selected, has_completions
 from prompt_toolkit.formatted_text import StyleAndTextTuples
@@ -28,7 +27,7 @@ from ..cli.line_parser import IncompleteLine, read_line
 from ..cli.program import TerminalProgress, print_message, write_output
 from ..cli.render import Style, escape_control_characters
 from ..errors import StateException
-from .completer import QuietContext, ShellCompleter, error_class
+from .completer import PromptCompleter, QuietContext, ShellCompleter, error_class
 from .history import PrivateHistory, history_path
 from .lexer import STYLES, ShellLexer
 from .script import whole_lines
@@ -53,7 +52,7 @@ class Prompt:
             message=self._message,
             history=_history(),
             auto_suggest=AutoSuggestFromHistory(),
-            completer=ThreadedCompleter(self.completer),
+            completer=PromptCompleter(self.completer),
             complete_while_typing=True,
             lexer=ShellLexer(self.shell),
             multiline=True,

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
 import redis_servers
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import PipeInput, create_pipe_input
+from prompt_toolkit.output import DummyOutput
 from terminal import Terminal
 
 from stateview import StateManager
+from stateview.cli.completion import candidates
+from stateview.cli.context import Context
+from stateview.shell import completer
+from stateview.shell.prompt import Prompt
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +89,39 @@ def test_completion_of_what_is_there(shell: Callable[..., Terminal]) -> None:
     terminal.type("y\r")
     terminal.until("'stateview undo' takes it back")
     terminal.until("flow@63>")
+
+
+def test_the_menu_is_for_the_line_typed_while_another_was_completed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys that replace a line while its completion still runs get the menu of the new line."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def slow(words: list[str], context: Context | None = None) -> list[tuple[str, str]]:
+        if words == ["load", "w"]:
+            asked.set()
+            assert answer.wait(10)
+        return candidates(words, context)
+
+    monkeypatch.setattr(completer, "candidates", slow)
+
+    async def type_and_look(prompt: Prompt, keys: PipeInput) -> None:
+        reading = asyncio.ensure_future(prompt.session.prompt_async())
+        buffer = prompt.session.default_buffer
+        keys.send_text("load w")
+        await asyncio.to_thread(asked.wait, 10)
+        keys.send_text("\x15restore aft")
+        while buffer.text != "restore aft":
+            await asyncio.sleep(0.01)
+        answer.set()
+        while not (buffer.complete_state and buffer.complete_state.completions):
+            await asyncio.sleep(0.01)
+        assert [completion.text for completion in buffer.complete_state.completions] == ["after_planning"]
+        keys.send_text("\x15\x04")
+        with pytest.raises(EOFError):
+            await reading
+
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        prompt = Prompt({"store": "sqlite:st", "namespace": "flow"})
+        asyncio.run(asyncio.wait_for(type_and_look(prompt, keys), 20))
 
 
 def test_several_lines_while_a_bracket_is_open(shell: Callable[..., Terminal]) -> None:
