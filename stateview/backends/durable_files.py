@@ -17,8 +17,15 @@ LOCK_POLL_SECONDS = 0.002
 
 
 def file_error(error: OSError, path: str) -> StateException:
-    """Convert an error of the operating system. The message names the file, the hint gives the next step."""
-    what = f"{path}: {os.strerror(error.errno) if error.errno else error}"
+    """Convert an error of the operating system. The message names the file, the hint gives the next step.
+
+    Raises:
+        OSError: the error itself, if it is none of the operating system: ours, or a signal handler's.
+
+    """
+    if error.errno is None:
+        raise error
+    what = f"{path}: {os.strerror(error.errno)}"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ReadOnly(what, "Check who owns the folder, or open it with read_only=True (--read-only)")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -26,6 +33,11 @@ def file_error(error: OSError, path: str) -> StateException:
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
         return BackendError(what, "A store is a folder; check its path")
     return BackendError(what, NOTHING_CHANGED)
+
+
+def is_system_error(error: BaseException) -> bool:
+    """Return whether the operating system refused a call. A signal handler's exception, even OSError, has no errno."""
+    return isinstance(error, OSError) and error.errno is not None
 
 
 def fsync_folder(path: str) -> None:

@@ -16,13 +16,14 @@ from contextlib import contextmanager
 import msgspec
 from msgspec import Raw, Struct
 
-from ...errors import BackendError, Damaged, ReadOnly, StateException
+from ...errors import BackendError, Damaged, ReadOnly
 from ...model import now
 from ..conflicts import history_pruned_error
 from ..durable_files import (
     file_error,
     file_lock,
     fsync_folder,
+    is_system_error,
     makedirs_durable,
     remove,
     remove_stale_temporary_files,
@@ -343,8 +344,6 @@ class NamespaceFiles:
                     finally:
                         self._locked = False
             except OSError as error:
-                if isinstance(error, StateException):
-                    raise
                 raise file_error(error, self.folder) from error
 
     def _packed(self, request: CommitRequest) -> CommitRequest:
@@ -419,16 +418,18 @@ class NamespaceFiles:
                 line.mtime = live.line.mtime if live.line is not None else 0
             size = append_record(self.history_path, line, now())
             self._rename(renames)
-        except OSError as error:
-            # Once state.json was renamed, other processes may have read the commit, so it stands.
-            if size is not None and not (changed and (self._signature() or (0,))[0] == line.mtime):
-                truncate_history(self.history_path, size)
-            self._abandon(renames)
-            raise file_error(error, self.folder) from error
-        except BaseException:  # Ctrl-C: a commit whose line is complete stands, since others may have read it
-            if is_last(self.history_path, line):
-                self._rename([pair for pair in renames if os.path.exists(pair[0])])
-            self._abandon(renames)
+        except BaseException as error:
+            try:
+                # Other processes may have read a complete line, or the renamed state.json: then the commit stands.
+                if not is_system_error(error):  # Ctrl-C, or the exception of another signal's handler
+                    if is_last(self.history_path, line):
+                        self._rename([pair for pair in renames if os.path.exists(pair[0])])
+                elif size is not None and not (changed and (self._signature() or (0,))[0] == line.mtime):
+                    truncate_history(self.history_path, size)
+            finally:
+                self._abandon(renames)
+            if isinstance(error, OSError):
+                raise file_error(error, self.folder) from error
             raise
         for name in {name for name, _ in line.unmarks} - {mark.name for mark in line.marks}:
             self._update_checkpoint_file(name)

@@ -19,7 +19,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ...errors import Damaged, run
 from ...model import Commit, to_datetime, to_micros
-from ..durable_files import fsync_folder, remove, write_all
+from ..durable_files import fsync_folder, is_system_error, remove, write_all
 from ..protocol import CheckpointRecord, Version
 
 _CHECKSUM_START = b'{"sum":"'
@@ -227,11 +227,11 @@ def append_record(path: str, record: CommitRecord, made: int) -> int:
         try:
             write_all(file, data)
             os.fsync(file.fileno())
-        except OSError:
-            os.ftruncate(file.fileno(), size)
-            raise
-        except BaseException:  # Ctrl-C: the line may be complete, and others may have read it
-            os.fsync(file.fileno())
+        except BaseException as error:
+            if is_system_error(error):
+                os.ftruncate(file.fileno(), size)
+            else:  # Ctrl-C or a signal's exception: the line may be complete, and others may have read it
+                os.fsync(file.fileno())
             raise
     if not size:
         fsync_folder(os.path.dirname(path))
@@ -244,7 +244,7 @@ def is_last(path: str, record: CommitRecord) -> bool:
         last = last_line(path)[0]
     except FileNotFoundError:
         return False
-    return last is not None and add_checksum(last) == add_checksum(record)
+    return last == record
 
 
 def truncate_history(path: str, size: int) -> None:

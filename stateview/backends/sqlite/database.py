@@ -194,8 +194,6 @@ class Database(ABC):
             with file_lock(os.path.join(self.folder, "lock"), self.timeout):
                 yield
         except OSError as error:
-            if isinstance(error, StateException):
-                raise
             raise file_error(error, error.filename or self.folder) from error
 
     def _create(self) -> None:

@@ -32,6 +32,7 @@ def test_an_edit_by_hand_is_taken_in_when_history_is_due_to_be_pruned(tmp_path: 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("step", range(6))
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, TimeoutError])  # the second as a signal handler raises it
 @pytest.mark.parametrize("new", [True, False], ids=["first", "second"])
 def test_an_interrupt_takes_back_no_commit_that_others_have_read(
     tmp_path: Path,
@@ -40,6 +41,7 @@ def test_an_interrupt_takes_back_no_commit_that_others_have_read(
     step: int,
     after: bool,
     new: bool,
+    interrupt: type[BaseException],
 ) -> None:
     """Ctrl-C beside any fsync or rename of a commit: the commit is whole or absent, and what was read stays."""
     backend = JSONBackend(str(tmp_path), "main")
@@ -48,17 +50,17 @@ def test_an_interrupt_takes_back_no_commit_that_others_have_read(
     before, seen, steps = backend.head().revision, [], [step]
 
     def interrupting(call: Callable[..., Any]) -> Callable[..., Any]:
-        def interrupt() -> None:
+        def read_and_raise() -> None:
             seen.append(JSONBackend(str(tmp_path), "main", read_only=True).head().revision)
-            raise KeyboardInterrupt
+            raise interrupt
 
         def interrupted(*args: Any, **options: Any) -> Any:
             steps[0] -= 1
             if steps[0] == -1 and not after:
-                interrupt()
+                read_and_raise()
             result = call(*args, **options)
             if steps[0] == -1 and after:
-                interrupt()
+                read_and_raise()
             return result
 
         return interrupted
@@ -66,7 +68,7 @@ def test_an_interrupt_takes_back_no_commit_that_others_have_read(
     with monkeypatch.context() as patch:
         for name in ("fsync", "rename"):
             patch.setattr(os, name, interrupting(getattr(os, name)))
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(interrupt):
             backend.commit(CommitRequest({"k": Write(b"2")}, marks=(CheckpointWrite("c", ""),)))
     found = backend.head().revision
     assert found >= seen[0]
