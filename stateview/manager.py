@@ -23,6 +23,7 @@ from .backends.protocol import (
     Version,
     Write,
 )
+from .backends.retries import Backoff
 from .errors import Conflict, HistoryPruned, InvalidName, KeyNotFound, ReadOnly, StateException
 from .model import (
     ABSENT,
@@ -963,19 +964,14 @@ class StateManager:
 
     def _commit_with_retry(self, make: Callable[[], CommitRequest], once: bool = False) -> tuple[CommitRequest, Head]:
         """Commit the request that `make` builds from the present state; rebuild it while other writers come first."""
-        deadline = time.monotonic() + UPDATE_SECONDS
-        pause = 0.001
+        backoff = Backoff(UPDATE_SECONDS, first=0.001, longest=0.005)
         while True:
             batch = make()
             try:
                 return batch, self._commit(batch)
             except Conflict:
-                if once or time.monotonic() > deadline:
+                if once or not backoff.wait():
                     raise
-            from random import uniform  # imported here: few commits ever wait
-
-            time.sleep(uniform(0, pause))
-            pause = min(0.05, pause * 1.5)
 
 
 def migrate(

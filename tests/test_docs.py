@@ -48,7 +48,7 @@ def test_every_command_runs(name: str) -> None:
     assert len(lines) > 2
     for line in lines:
         done = subprocess.run(
-            f"timeout 10 {line}" if "watch" in line else line, shell=True, capture_output=True, text=True, check=False
+            f"timeout 3 {line}" if "watch" in line else line, shell=True, capture_output=True, text=True, check=False
         )
         allowed = {0, 1} if "--exit-code" in line else {0, 124} if "watch" in line else {0}
         assert done.returncode in allowed, (line, done.stderr)

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from io import FileIO
 
 from ..errors import NOTHING_CHANGED, BackendError, BackendUnavailable, ReadOnly, StateException
+from .retries import Backoff
 
 TEMPORARY = ".tmp-"
 DAMAGED = ".damaged-"
-LOCK_POLL_SECONDS = 0.002
+_LOCK_PAUSE_SECONDS = 0.002
 
 
 def file_error(error: OSError, path: str) -> StateException:
@@ -163,7 +164,7 @@ def file_lock(path: str, timeout: float, create: bool = True) -> Iterator[None]:
     """
     import fcntl  # not on every platform: only where files are locked
 
-    deadline = time.monotonic() + timeout
+    backoff = Backoff(timeout, _LOCK_PAUSE_SECONDS, _LOCK_PAUSE_SECONDS)
     while True:
         if create:
             makedirs_durable(os.path.dirname(path))
@@ -171,11 +172,11 @@ def file_lock(path: str, timeout: float, create: bool = True) -> Iterator[None]:
             flags = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
             descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
         except FileNotFoundError:
-            if create and time.monotonic() < deadline:  # another process dropped the folder after makedirs_durable
+            if create and backoff.wait():  # another process dropped the folder after makedirs_durable
                 continue
             raise
         try:
-            _flock(descriptor, path, deadline, timeout)
+            _flock(descriptor, path, backoff, timeout)
             if _is_at(descriptor, path):
                 try:
                     yield
@@ -187,7 +188,7 @@ def file_lock(path: str, timeout: float, create: bool = True) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _flock(descriptor: int, path: str, deadline: float, timeout: float) -> None:
+def _flock(descriptor: int, path: str, backoff: Backoff, timeout: float) -> None:
     import fcntl
 
     while True:
@@ -195,11 +196,10 @@ def _flock(descriptor: int, path: str, deadline: float, timeout: float) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if time.monotonic() >= deadline:
+            if not backoff.wait():
                 raise BackendUnavailable(
                     f"{path} has been locked by another process for {timeout:g} s", "Try again, or end that process"
                 ) from None
-            time.sleep(LOCK_POLL_SECONDS)
 
 
 def _is_at(descriptor: int, path: str) -> bool:

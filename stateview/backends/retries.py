@@ -1,8 +1,9 @@
-"""Wait between two attempts: growing, random pauses up to a deadline."""
+"""How every part of stateview waits: for the next attempt up to a deadline, and for a later revision."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 
 class Backoff:
@@ -34,3 +35,19 @@ class Backoff:
         time.sleep(uniform(self._pause / 2, self._pause))
         self._pause = min(self._longest, self._pause * self._growth)
         return True
+
+
+def poll_revision(read: Callable[[], int], revision: int, timeout: float, pause: float) -> int:
+    """Read the revision again and again until it is later than `revision`; return the revision of the last read.
+
+    Args:
+        read: returns the present revision of a namespace.
+        revision: the revision that the caller knows.
+        timeout: seconds to wait at most.
+        pause: seconds between two reads.
+
+    """
+    deadline = time.monotonic() + timeout
+    while (current := read()) <= revision and (left := deadline - time.monotonic()) > 0:
+        time.sleep(min(pause, left))
+    return current

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from .. import codec
 from ..backends.conflicts import base_conflict_error
 from ..backends.protocol import Backend, CheckpointRecord, CheckpointWrite, CommitRequest, Head, StateAt, Version, Write
+from ..backends.retries import Backoff
 from ..errors import Conflict, HistoryPruned, KeyNotFound, RefNotFound, see
 from ..model import Commit, check_key, to_datetime
 from ..settings import CheckpointRetention
@@ -79,7 +79,7 @@ def restore(backend: Backend, request: RestoreRequest, safety: CheckpointRetenti
     work = _Restore(backend, request)
     if safety is None:
         return work.preview()
-    deadline = time.monotonic() + DEADLINE_SECONDS
+    backoff = Backoff(DEADLINE_SECONDS, first=0.01, longest=0.01)
     names = retention.numbered_names(retention.stamped_name("before_restore"))
     name = next(names)
     while True:
@@ -90,13 +90,10 @@ def restore(backend: Backend, request: RestoreRequest, safety: CheckpointRetenti
         try:
             head = commit(work.batch(name, expired))
         except Conflict:
-            if time.monotonic() > deadline:
+            if not backoff.wait():
                 raise
             if any(checkpoint.name == name for checkpoint in backend.marks()):
                 name = next(names)
-            from random import uniform
-
-            time.sleep(uniform(0, 0.01))
             continue
         # Others may have written other keys since: the state before is the revision before this commit.
         applied = _applied(backend, StateAt(head.revision - 1, work.live.time), head, work.labels)

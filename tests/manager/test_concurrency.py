@@ -224,6 +224,7 @@ def test_fork_while_other_threads_write(store_url: str) -> None:
             state.update("count", lambda value: value + 1)
             state.load(f"t{number}", None)
             written[number] += 1
+            time.sleep(random.uniform(0, 0.002))  # else the children's updates wait for seconds beside busy threads
 
     def child(turn: int) -> None:
         assert state.load("count") >= 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from ..protocol import (
     SupersededVersion,
     Version,
 )
+from ..retries import poll_revision
 from ..stored_values import PLAIN, StoredValues
 from . import document
 from .files import NamespaceFiles
@@ -181,11 +181,8 @@ class JSONBackend(NamespaceFiles):
         return JSONStagedImport(self)
 
     def wait(self, revision: int, timeout: float) -> int:
-        """Wait for a revision, by a look at the files every `POLL_SECONDS`."""
-        deadline = time.monotonic() + timeout
-        while (head := self._refresh().head.revision) <= revision and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(POLL_SECONDS, left))
-        return head
+        """Look at the files every `POLL_SECONDS`."""
+        return poll_revision(lambda: self._refresh().head.revision, revision, timeout, POLL_SECONDS)
 
     def namespaces(self) -> list[str]:
         names = set(folders_with(self.root, ("state.json", "history.jsonl")))

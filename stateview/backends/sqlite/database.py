@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from ...errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged
 from ..durable_files import file_error, file_lock, fsync_folder, remove, remove_stale_temporary_files, temporary
 from ..fork import watch_fork
 from ..protocol import CommitRequest
+from ..retries import Backoff
 from . import page_checksums as pages
 from . import schema
 from .pool import Connection, Pool, PooledConnection, inherited
@@ -22,9 +22,8 @@ from .row_checksums import RECOVER, first_corruption
 
 SMALL_FILE_BYTES = 64 * 1024  # up to this size a database is checked whole when it is first opened; takes about 1 ms
 _SMALLEST_PAGE_BYTES = 4096
-_MIN_BACKOFF_SECONDS = 0.0002
-_BACKOFF_STEP_SECONDS = 0.0005
-_MAX_BACKOFF_SECONDS = 0.02
+_MIN_BACKOFF_SECONDS = 0.001
+_MAX_BACKOFF_SECONDS = 0.005  # beside busy writers a waiter with long pauses comes too late again and again
 
 
 class Database(ABC):
@@ -51,7 +50,7 @@ class Database(ABC):
         self.timeout = timeout
         self.durability = durability
         self._checked = False  # whether a small database was checked whole
-        self._pool = Pool()
+        self._pool = self._pool_before_fork = Pool()
         self._mutex = threading.RLock()  # held while a connection is opened
         watch_fork(self)
 
@@ -64,20 +63,21 @@ class Database(ABC):
     def before_fork(self) -> None:
         """Close all connections: SQLite's own record of who holds which lock would be wrong in the child."""
         self._mutex.acquire()
-        deadline = time.monotonic() + self.timeout
-        while True:
-            self.close()
-            if not self._pool.opened or time.monotonic() > deadline:
-                return
-            time.sleep(0.001)  # another thread uses a connection
+        # With an empty pool a thread must open a connection, and waits for the mutex. It would not wait for `close`.
+        self._pool_before_fork, self._pool = self._pool, Pool()
+        backoff = Backoff(self.timeout, _MIN_BACKOFF_SECONDS, _MIN_BACKOFF_SECONDS)
+        self._pool_before_fork.close_idle()
+        while self._pool_before_fork.opened and backoff.wait():  # another thread uses a connection
+            self._pool_before_fork.close_idle()
 
     def after_fork(self, child: bool) -> None:
         """Let parent and child open connections anew."""
         if not child:
+            self._pool = self._pool_before_fork
             self._mutex.release()
             return
-        inherited.append(self._pool)  # connections that another thread still used: the child never closes them
-        self._pool = Pool()
+        inherited.append(self._pool_before_fork)  # another thread still used connections: the child never closes them
+        self._pool = self._pool_before_fork = Pool()
         self._mutex = threading.RLock()
 
     # --- connections -------------------------------------------------------------------------------------------
@@ -163,27 +163,19 @@ class Database(ABC):
 
     def _busy_handler(self) -> Callable[[int], bool]:
         """Return SQLite's busy handler: wait with growing, random pauses until `timeout` is over."""
-        started = 0.0
+        backoff: Backoff | None = None
 
         def wait(attempt: int) -> bool:
-            nonlocal started
-            if attempt == 0:
-                started = time.monotonic()
-            elif time.monotonic() - started > self.timeout:
-                return False
-            from random import uniform  # here, since few processes ever wait
-
-            longest = min(_MAX_BACKOFF_SECONDS, _BACKOFF_STEP_SECONDS * (attempt + 1))
-            time.sleep(uniform(_MIN_BACKOFF_SECONDS, longest))
-            return True
+            nonlocal backoff
+            if backoff is None or attempt == 0:
+                backoff = Backoff(self.timeout, _MIN_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS)
+            return backoff.wait()
 
         return wait
 
     def close(self) -> None:
         """Close the connections that are not in use."""
-        pool = self._pool
-        while pool:
-            pool.close_connection(pool.pop())
+        self._pool.close_idle()
 
     # --- files -------------------------------------------------------------------------------------------------
 

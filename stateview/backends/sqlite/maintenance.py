@@ -11,6 +11,7 @@ import apsw
 from ...errors import BackendError
 from ..durable_files import file_error
 from ..protocol import DiskUsage, ProgressCount, SupersededVersion
+from ..retries import Backoff
 from ..stored_values import StoredValues
 from . import schema
 
@@ -87,9 +88,9 @@ def compact(backend: SQLiteBackend, db: apsw.Connection, floor: int, progress: P
         except apsw.FullError as error:
             what = f"{backend.path}: {deleted} versions were dropped, but there is no space left to rewrite the file"
             raise BackendError(what, "Free some space, and compact again") from error
-    deadline = time.monotonic() + backend.timeout
-    while db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0] and time.monotonic() < deadline:
-        time.sleep(PAUSE_SECONDS)  # the busy handler does not wait for another connection's WAL checkpoint
+    backoff = Backoff(backend.timeout, PAUSE_SECONDS, PAUSE_SECONDS)
+    while db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0] and backoff.wait():
+        pass  # the busy handler does not wait for another connection's WAL checkpoint
     return deleted
 
 

@@ -95,6 +95,11 @@ class Pool(deque[Connection]):
             self.read_cache = open_cache(path)
         return self.read_cache
 
+    def close_idle(self) -> None:
+        """Close the connections that are not in use."""
+        while self:
+            self.close_connection(self.pop())
+
     def close_connection(self, connection: Connection) -> None:
         """Close a connection and drop the cache: with the last connection the WAL index may go."""
         self.opened.discard(connection)

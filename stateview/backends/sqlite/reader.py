@@ -27,6 +27,7 @@ from ..protocol import (
     SupersededVersion,
     Version,
 )
+from ..retries import poll_revision
 from ..stored_values import StoredValues
 from . import listing, schema
 from .database import Database
@@ -330,11 +331,8 @@ class Reader(Database):
     # --- the rest ----------------------------------------------------------------------------------------------
 
     def wait(self, revision: int, timeout: float) -> int:
-        """Wait for a later revision by reading the head fifty times a second."""
-        deadline = time.monotonic() + timeout
-        while (head := self.head().revision) <= revision and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(POLL_SECONDS, left))
-        return head
+        """Read the head every `POLL_SECONDS`."""
+        return poll_revision(lambda: self.head().revision, revision, timeout, POLL_SECONDS)
 
     def namespaces(self) -> list[str]:
         return folders_with(self.root, ("state.db",))
