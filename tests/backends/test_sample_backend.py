@@ -98,6 +98,7 @@ class TestMemory(BackendContract):
         return sum(100 + len(one.value or b"") for versions in kept.values() for one in versions)
 
 
+@pytest.mark.stress
 class TestSealedMemory(TestMemory):
     """The whole contract once more: every value passes the seam on its way in and out."""
 
