@@ -28,17 +28,14 @@ from ..backends.protocol import (
     PAGE_BYTES,
     Backend,
     CheckpointRecord,
-    CheckpointWrite,
-    CommitRequest,
     Head,
     ProgressCount,
     StagedImport,
     StoredVersion,
     Version,
-    Write,
 )
 from ..errors import NOTHING_CHANGED, BackendError, Damaged, Hint, InvalidName, KeyNotFound, StateException
-from ..model import Commit, check_checkpoint, check_key, now, to_datetime
+from ..model import Commit, check_key, now, to_datetime
 from ..states.compare import entries
 from . import json_documents as documents
 from .jsonl import FIRST, JsonlReader, with_superseded_by
@@ -462,7 +459,7 @@ def _standard_input() -> IO[bytes]:
 
 def _folder(path: str, space: TemporaryStores) -> ImportSource:
     """Return a folder of one of the older layouts."""
-    from ..backends.jsonfile.document import legacy_value_files
+    from ..backends.legacy.json_files import find_key_files
 
     try:
         names = os.listdir(path)
@@ -480,7 +477,7 @@ def _folder(path: str, space: TemporaryStores) -> ImportSource:
         _copy_files([os.path.join(path, "state.json")], space, "older", "import")
         _copy_files(_json_files(saved), space, "older", "import", "checkpoints")
         return LegacySource(path, "an older state.json", space.open("json", "import", "older"))
-    if loose := legacy_value_files(path):
+    if loose := find_key_files(path):
         _copy_files(loose.values(), space, "older")
         for name in sorted(os.listdir(saved)) if os.path.isdir(saved) else ():
             folder = os.path.join(saved, name)
@@ -547,44 +544,31 @@ def _redis(url: str, space: TemporaryStores, options: Options, namespace: str) -
 
 
 def _older_redis(server: Any, space: TemporaryStores, namespace: str) -> ImportSource:
-    """Strings `state:NS:KEY` and `checkpoint:NS:NAME`. What is live goes through a workspace, not through memory."""
+    """Return the older layout in a Redis, adopted into a temporary store: the live state is not held in memory."""
+    from ..backends.legacy.adoption import adopt
+    from ..backends.legacy.redis_strings import read_strings
     from ..backends.redis.client import escape_match
-    from ..backends.redis.foreign_keys import scan, value
+    from ..backends.redis.foreign_keys import scan
 
-    def parsed(name: str, data: bytes) -> bytes:
-        return codec.normal(data, f"{mask(server.url)}: the older {name[:80]!r}")
+    def find(prefix: str) -> Iterator[dict[str, bytes]]:
+        for page in scan(server, escape_match(prefix) + "*"):
+            yield {item.key: item.value for item in page if item.type == "string"}
 
-    stem = f"checkpoint:{namespace}:"
-    names = [one.key for page in scan(server, escape_match(stem) + "*") for one in page if one.type == "string"]
-    found = space.open("sqlite", "import")
-    previous = ""
-    for name in sorted(names):
-        data = value(server, name)
-        content = documents.plain(documents.parse(data or b"{}", name), name, now())
-        wanted = {one.key: one.value for one in content}
-        writes = {one.key: Write(None) for one in entries(found, None) if one.key not in wanted}
-        writes |= {key: Write(one) for key, one in wanted.items()}
-        label = check_checkpoint(name.removeprefix(stem))
-        marks = (CheckpointWrite(previous, "adopted"),) if previous else ()
-        found.commit(CommitRequest(writes, reason=f"adopted checkpoint {label}", marks=marks))
-        previous = label
-    stem = f"state:{namespace}:"
-    marks = (CheckpointWrite(previous, "adopted"),) if previous else ()
-    live: set[str] = set()
-    reason = "adopted from an older layout"
-    for page in scan(server, escape_match(stem) + "*"):
-        strings = [one for one in page if one.type == "string"]
-        some = {check_key(one.key.removeprefix(stem)): Write(parsed(one.key, one.value)) for one in strings}
-        live.update(some)
-        known = found.read(some)
-        some = {key: one for key, one in some.items() if key not in known or known[key].value != one.value}
-        if some:
-            found.commit(CommitRequest(some, reason=reason, marks=marks))
-            marks = ()
-    gone = {one.key: Write(None) for one in entries(found, None) if one.key not in live}
-    if gone or marks:
-        found.commit(CommitRequest(gone, reason=reason, marks=marks))
-    if not found.head().lineage:
+    store = space.open("sqlite", "import")
+    adopt(read_strings(find, namespace, mask(server.url)), _AdoptingStore(store))
+    if not store.head().lineage:
         hint = "For other keys give --pattern; for a namespace of stateview's see 'stateview migrate'"
         raise KeyNotFound(f"{server.url} has no keys state:{namespace}:* or checkpoint:{namespace}:*", hint)
-    return LegacySource(server.url, "the older layout in Redis", found)
+    return LegacySource(server.url, "the older layout in Redis", store)
+
+
+class _AdoptingStore:
+    """A store as the target of `adopt`."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.read = backend.read
+        self.commit = backend.commit
+
+    def all_keys(self) -> Iterator[str]:
+        return (version.key for version in entries(self._backend, None))
