@@ -931,7 +931,7 @@ class StateManager:
         planned = previewed
         if planned is None:
             wanted = pruning.policy(self.backend, pattern, keep, older_than, history)
-            planned = pruning.plan(self.backend, wanted, progress, reckon=dry_run)
+            planned = pruning.plan(self.backend, wanted, progress, estimate=dry_run)
         return planned if dry_run else pruning.execute(self.backend, planned, self._commit, progress)
 
     def stats(self, *, progress: ProgressText | None = None) -> Stats:
