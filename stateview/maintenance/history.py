@@ -19,6 +19,12 @@ def iter_commits(backend: Backend, below: int = 0) -> Iterator[Commit]:
         below = page[-1].revision
 
 
+def commit_of(backend: Backend, revision: int) -> Commit | None:
+    """Return the commit of a revision; None if it is not kept."""
+    commits = backend.commits(1, revision + 1)
+    return commits[0] if commits and commits[0].revision == revision else None
+
+
 def iter_superseded(backend: Backend) -> Iterator[SupersededVersion]:
     """Yield all kept versions that are not live."""
     after = ("", 0)
