@@ -50,7 +50,7 @@ def export(
     if target == "":
         raise InvalidName("the name of the file is empty", "Give a name that ends in .jsonl or .json")
     layout = _choose_layout(path, layout, at is not None or keys is not None)
-    zipped = bool(path) and os.path.realpath(path).endswith(".gz")
+    zipped = path.endswith(".gz")
     report = progress or (lambda _done, _total: None)
     with output_file(target, overwrite) as name:
         if layout == "jsonl":

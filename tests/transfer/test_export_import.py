@@ -349,6 +349,17 @@ def test_a_file_that_is_there_is_not_overwritten_unasked(state: StateManager, tm
     assert not [name for name in os.listdir(tmp_path) if ".tmp-" in name]
 
 
+def test_the_name_that_was_given_decides_on_compression_and_not_the_file_behind_a_link(
+    state: StateManager, tmp_path: Path
+) -> None:
+    fill(state)
+    for name, target in (("x.jsonl.gz", "packed"), ("y.jsonl", "plain.gz")):
+        (tmp_path / name).symlink_to(tmp_path / target)
+        state.export(tmp_path / name, overwrite=True)
+    assert gzip.decompress((tmp_path / "packed").read_bytes()) == text_of(state)
+    assert (tmp_path / "plain.gz").read_bytes() == text_of(state)
+
+
 def test_what_an_export_cannot_write_is_said(state: StateManager, tmp_path: Path) -> None:
     with pytest.raises(KeyNotFound, match="no namespace 'main'"):
         state.export(tmp_path / "x.jsonl")
