@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice, takewhile
 
 import msgspec
 from msgspec import Struct
 
 from ..backends.protocol import Backend, CheckpointRecord, Head, StagedImport, StateAt, StoredVersion
 from ..errors import NOTHING_CHANGED, Conflict, HistoryPruned, StateException
-from ..maintenance.history import COMMITS_PER_PAGE
+from ..maintenance.history import COMMITS_PER_PAGE, iter_commits
 from ..model import Commit
 from .migration_check import check_same
 from .migration_report import MigrationProgress, OnMigrationProgress, ProgressRate
@@ -162,14 +163,12 @@ class StagedCopy:
         for page in prefetch(iter_pages(self._source, note.after)):
             before, note.after = note.after, version_id(page[-1])
             self._page_digests.append(page_digest(before, page))
-            note.keys += sum([1 for version in page if not version.until and version.value is not None])
-            # Two pages with versions of one key may be of two states. The key is copied again in the next round.
-            split = page[0].key == before[0]
-            self._put(
-                [version for version in page if version.key != before[0] or version.revision <= note.revision]
-                if split
-                else page
-            )
+            note.keys += sum(not version.until and version.value is not None for version in page)
+            versions = page
+            if page[0].key == before[0]:
+                # Two pages with versions of one key may be of two states. The key is copied again in the next round.
+                versions = [each for each in page if each.key != before[0] or each.revision <= note.revision]
+            self._put(versions)
             pace.reached(note.keys)
         note.after = None
 
@@ -222,13 +221,10 @@ class StagedCopy:
         return keys
 
     def _put_commits(self, head: Head) -> None:
-        low, below = self._note.commits, head.revision + 1
-        while page := self._source.commits(COMMITS_PER_PAGE, below):
-            if new := [commit for commit in page if commit.revision > low]:
-                self._put(commits=new)
-            below = page[-1].revision
-            if len(new) < len(page):
-                break
+        copied_to = self._note.commits
+        commits = takewhile(lambda commit: commit.revision > copied_to, iter_commits(self._source, head.revision + 1))
+        while page := list(islice(commits, COMMITS_PER_PAGE)):
+            self._put(commits=page)
         self._note.commits = head.revision
 
     def _staged(self, head: Head) -> Backend:
