@@ -38,13 +38,13 @@ def diagnose(backend: Backend, progress: ProgressText | None = None) -> Iterator
         head = backend.head()
     except (StateException, ValueError) as error:
         if not damaged:  # the backend's own finding says more
-            yield _could_not("the head", error)
+            yield _failed_check("the head", error)
         return
     if head.lineage:
         yield from _Diagnosis(backend, head, report, damaged).run()
 
 
-def _could_not(subject: str, error: Exception) -> Finding:
+def _failed_check(subject: str, error: Exception) -> Finding:
     """Build the finding for a check that could not finish."""
     found = error.message if isinstance(error, StateException) else f"the stored data is damaged: {error}"
     hint: Hint = error.next_steps if isinstance(error, StateException) else ()
@@ -78,7 +78,7 @@ class _Diagnosis:
             try:
                 yield from check()
             except (StateException, ValueError) as error:
-                finding = _could_not(subject, error)
+                finding = _failed_check(subject, error)
                 reported = self.damaged and not isinstance(error, BackendError)
                 if not reported and finding.found not in self.unreadable:
                     self.unreadable.add(finding.found)
@@ -218,7 +218,7 @@ class _Diagnosis:
                 yield from self._checkpoint(subject, mark, following)
             except (StateException, ValueError) as error:
                 if mark in self.backend.marks():  # not deleted meanwhile
-                    yield _could_not(subject, error)
+                    yield _failed_check(subject, error)
 
     def _checkpoint(
         self, subject: str, mark: CheckpointRecord, following: CheckpointRecord | None

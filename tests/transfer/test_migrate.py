@@ -450,7 +450,9 @@ def test_a_later_state_of_the_same_is_refused_as_that(new_store: Stores, opened:
         fill(state, 5)
         revision = state.migrate_to(place).revision
         other.save("k", 1)
-        with pytest.raises(Conflict, match=f"migrated before, and written to since .revision {revision + 1}.*Continue there"):
+        with pytest.raises(
+            Conflict, match=f"migrated before, and written to since .revision {revision + 1}.*Continue there"
+        ):
             state.migrate_to(place)
         for _ in range(3):
             state.save("k", 2)
