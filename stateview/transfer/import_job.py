@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from msgspec import Struct
 
 from ..backends.protocol import Backend, CheckpointWrite, CommitRequest, Head, ProgressCount, StateAt, Version, Write
+from ..backends.retries import Backoff
 from ..errors import Conflict, HistoryPruned, InvalidName, NextStep
 from ..maintenance.history import commit_of
 from ..states import compare as comparison
@@ -19,7 +19,8 @@ from ..states.retention import numbered_names, stamped_name
 from .import_sources import ImportSource, Options, open_source
 from .temporary_stores import TemporaryStores
 
-RETRY_SECONDS = 30.0  # how long an import retries while others write to its keys
+RETRY_SECONDS = 30.0  # how long an import retries while others write to the namespace
+PAUSE_SECONDS = 0.01  # between two attempts
 MAX_REASON = 400  # characters of the source in the log
 MAX_NOTE = 500  # characters of the note of the safety checkpoint
 MAX_NAMED_KEYS = 3  # keys that an error names
@@ -215,7 +216,7 @@ class ImportJob:
             return self._create()
         if not self._is_planned:
             self.refresh()
-        deadline = time.monotonic() + RETRY_SECONDS
+        backoff = Backoff(RETRY_SECONDS, first=PAUSE_SECONDS, longest=PAUSE_SECONDS)
         names = numbered_names(stamped_name("before_import"))
         name = next(names)
         while self.writes:
@@ -226,7 +227,7 @@ class ImportJob:
                     CommitRequest(self.writes, base=self._live.revision, reason=self.reason, marks=marks)
                 )
             except Conflict:
-                if time.monotonic() > deadline:
+                if not backoff.wait():
                     raise
                 if any(mark.name == name for mark in self.backend.marks()):
                     name = next(names)
