@@ -208,8 +208,8 @@ class ImportJob:
             seen: a user has approved the preview, so a new plan with other keys is an error.
 
         Raises:
-            Conflict: others wrote to the planned keys after the preview, or during 30 seconds of retries; or others
-                created the namespace; or a migration into it is not finished.
+            Conflict: the preview was approved and would now change other keys; or others wrote during all retries.
+                For a new namespace: others created it, or a migration into it is not finished.
 
         """
         if self.is_new:

@@ -27,7 +27,7 @@ MAX_RESTARTS = 3  # of the copy, if the source prunes the history between two ro
 class ResumePoint(Struct):
     """Describe what the staging area holds, as its note.
 
-    It holds all versions of keys up to `after` (None: of all keys), as they were at `revision` or later, and the
+    It holds all versions of keys up to `after` (None: of all keys), as they were at `revision` or later. It holds the
     commits up to `commits`. `floor` is the source's floor when the copy began. `keys` counts the live keys copied.
     """
 
