@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from textual.message_pump import MessagePump
@@ -122,20 +123,17 @@ class NamespaceWatcher:
         moment = backend.now()
         head, marks = backend.head(), backend.marks()
         now = StateAt(head.revision, moment)
-        last, self._last = self._last, (now, head, marks)
-        if last is None:  # the namespace may have changed since the first page was read
-            self._report(self._moved, NamespaceChange(head, None, marks))
-            return
-        then, old_head, old_marks = last
-        if head.lineage != old_head.lineage or head.revision < old_head.revision:  # the namespace was dropped
-            self._report(self._moved, NamespaceChange(head, None, marks))
-            return
-        changed: list[str] | None = []
-        if head.revision != old_head.revision or head.count != old_head.count:
-            try:
-                changed = backend.changed_keys(then, now)
-            except HistoryPruned:  # the history no longer says which keys changed
-                changed = None
+        changed: list[str] | None = None  # at the first check, keys may have changed since the first page was read
+        old_marks = marks
+        if self._last is not None:
+            then, old_head, old_marks = self._last
+            replaced = head.lineage != old_head.lineage or head.revision < old_head.revision
+            if not replaced and (head.revision, head.count) == (old_head.revision, old_head.count):
+                changed = []
+            elif not replaced:
+                with suppress(HistoryPruned):
+                    changed = backend.changed_keys(then, now)
+        self._last = now, head, marks  # only now: if a read failed, the next check reports these changes
         if changed or changed is None or marks != old_marks:
             self._report(self._moved, NamespaceChange(head, changed, marks))
 
