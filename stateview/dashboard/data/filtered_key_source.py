@@ -172,8 +172,11 @@ class FilteredKeys:
 
     def work(self, stop: Stop) -> float | None:
         """O(keys) for a search, or O(their values); then O(changes)."""
-        step = lambda: self._apply_writes() or self._search_page(stop) or self._search_again()  # noqa: E731
-        return self._pace.run(step, stop, correcting=self._listed.ended)
+        return self._pace.run(
+            lambda: self._apply_writes() or self._search_page(stop) or self._search_again(),
+            stop,
+            correcting=self._listed.ended,
+        )
 
     def _search_again(self) -> bool:
         """Start a new search if the rows in memory no longer suffice, or the count is not exact."""
