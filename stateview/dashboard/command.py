@@ -29,8 +29,8 @@ def start(context: Context, given: dict[str, Any]) -> ActionResult:
     store = options["store"] or os.environ.get("STATEVIEW_STORE") or found.text("store") or "json"
     manager = context.open(options["store"], options.get("namespace"), timeout=TIMEOUT_SECONDS)
     manager.author = manager.author or "dashboard"  # so that the log tells a person's acts from the script's
-    apart = "at" not in given and kind_of(parse_store(manager.url)).slow_import
-    prefetch = Prefetch(manager, given.get("at"), apart=apart)
+    fork = "at" not in given and kind_of(parse_store(manager.url)).slow_import
+    prefetch = Prefetch(manager, given.get("at"), fork=fork)
     if "at" in given:
         _check_ref(manager, given["at"])
     from .app import Dashboard

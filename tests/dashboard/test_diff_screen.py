@@ -36,17 +36,8 @@ from stateview.dashboard.data.diff_model import (
     selectors,
     side,
 )
-from stateview.dashboard.data.diff_rows import (
-    LINE_CHARACTERS,
-    MAX_ROWS,
-    Layout,
-    StyledSpan,
-    places_of,
-    rows_of,
-    stops_of,
-    words,
-    wrap,
-)
+from stateview.dashboard.data.diff_rows import MAX_ROWS, Layout, places_of, rows_of, stops_of
+from stateview.dashboard.data.diff_spans import LINE_CHARACTERS, StyledSpan, words, wrap
 from stateview.dashboard.dialogs.prompt import PromptDialog
 from stateview.dashboard.screens.diff import DiffScreen, told_apart
 from stateview.dashboard.widgets.diff_view import DiffView

@@ -72,7 +72,7 @@ def numbered(count):
 def learn(found):
     """Let a source do all its work in the background, without its rests."""
     while found.work(lambda: False) is not None:
-        found._rested = 0.0
+        found._pace.rest_until = 0.0
 
 
 def check(found, keys):
@@ -145,7 +145,7 @@ def test_a_namespace_that_grows_gets_anchors_where_it_grew(manager, monkeypatch)
         fill(manager, keys[start : start + 50])
         found.invalidate(keys[start : start + 50])
         check(found, keys[: start + 50])
-    assert manager.backend.kind == "redis" or max(found._gaps.sizes) <= 64
+    assert manager.backend.kind == "redis" or len(found._anchors) == len(keys) // 16
 
 
 def test_a_past_state_is_listed_as_it_was(manager, monkeypatch):
@@ -171,9 +171,9 @@ def test_pages_read_before_anything_is_learnt_are_true_at_a_hundred_thousand_key
     for start in (0, 99_950, 50_000, 73_211):
         page = found.page(start, 100)
         assert [row.key for row in page.rows] == keys[page.start : page.start + 100]
-    assert len(found._gaps.lows) == 1
+    assert not found._anchors
     learn(found)
-    assert len(found._gaps.lows) == 100_000 // source.KEYS_PER_ANCHOR
+    assert len(found._anchors) == 100_000 // source.KEYS_PER_ANCHOR
     assert [row.key for row in found.page(73_211, 3).rows] == keys[73_211:73_214]
 
 
@@ -277,7 +277,7 @@ def test_what_others_write_is_put_in_and_taken_out(here, text, order, limit):
         rows = rows_of(found)
         assert rows == expected[: len(rows)]
         assert len(rows) > 0.9 * min(limit, len(expected)) - 1
-        assert found._shown.count == len(expected)
+        assert found._listed.count == len(expected)
         if len(expected) > len(rows):
             assert found.status() == [f"first {len(rows):,} of {len(expected):,}"]
 
@@ -290,11 +290,10 @@ def test_a_list_holds_the_first_ten_thousand_and_counts_all(here):
 
 
 def test_a_search_says_how_far_it_is_and_can_be_ended(here, monkeypatch):
-    monkeypatch.setattr(list_source, "WORK_SECONDS", 0.0)
+    monkeypatch.setattr(list_source, "SEARCH_SECONDS", 1e-9)
     fill(here, numbered(5000), lambda _: 1)
     found = open_source(here, None, "*1:step")
     assert found.is_searching
-    monkeypatch.setattr(list_source, "WORK_SECONDS", 1e-9)
     while not found.page(0, 10).rows:
         assert found.work(lambda: False) == 0.0
     assert found.status() == ["20% searched, esc stops"]
@@ -312,7 +311,7 @@ def test_a_search_says_how_far_it_is_and_can_be_ended(here, monkeypatch):
 
 @pytest.mark.parametrize("limit", [50, 10_000])
 def test_what_changes_while_it_is_searched_is_found_once(here, monkeypatch, limit):
-    monkeypatch.setattr(list_source, "WORK_SECONDS", 1e-9)
+    monkeypatch.setattr(list_source, "SEARCH_SECONDS", 1e-9)
     fill(here, numbered(3000), lambda _: 1)
     found = FilteredKeys(here, None, "*9:*", "newest", limit)
     found.work(lambda: False)  # the first thousand
@@ -325,7 +324,7 @@ def test_what_changes_while_it_is_searched_is_found_once(here, monkeypatch, limi
     rows = rows_of(found)
     assert rows[:3] == ["run:000009:new", ahead, behind]
     assert len(rows) == len(set(rows)) == min(limit, 300)
-    assert found._shown.count == 300
+    assert found._listed.count == 300
 
 
 def test_a_damaged_value_does_not_end_a_search_and_is_told(new_store):
@@ -735,7 +734,7 @@ def test_hostile_keys_and_values_are_inert_and_every_line_fits(here, size):
 
 def test_a_key_keeps_its_end_and_a_narrow_line_its_size(here):
     fill(here, ["k" * 100 + ":end"], lambda _: "x" * 2000)
-    here.save("short", 1, ttl=7200.5)
+    here.save("short", 1, ttl=7300)
 
     async def look():
         async with shown(here, (40, 15)) as screen:
@@ -865,14 +864,14 @@ from stateview.dashboard.data.key_source import Page, Prefetch
 
 url, nowhere = sys.argv[1:]
 manager = StateManager(url, "one")
-page = Prefetch(manager, apart=True).page()
+page = Prefetch(manager, fork=True).page()
 assert "redis" not in sys.modules, "it was imported here"
 assert page == Prefetch(manager).page() and len(page.rows) == 256 and page.total == 1000
 assert "redis" in sys.modules
 assert read_in_fork(lambda: Page(0, [], 0, 0, 0), Page)() == Page(0, [], 0, 0, 0)
 assert read_in_fork(lambda: 1 / 0, int)() is None
 try:
-    Prefetch(StateManager(nowhere, "one", timeout=0.3), apart=True).page()
+    Prefetch(StateManager(nowhere, "one", timeout=0.3), fork=True).page()
 except StateException as error:
     print(error)
 """

@@ -29,7 +29,7 @@ from stateview.dashboard.widgets.line_input import LineInput
 from stateview.dashboard.widgets.namespace_list import Namespaces
 from stateview.errors import BackendUnavailable
 
-CALLS = ("commit", "commits", "count", "head", "namespaces", "read", "list_keys", "scan", "versions")
+CALLS = ("changed_keys", "commit", "commits", "count", "head", "namespaces", "read", "list_keys", "scan", "versions")
 
 
 class Gate:
@@ -412,6 +412,20 @@ def test_nothing_is_said_to_be_saved_only_once_that_has_been_read(url: str, gate
         app.main.timeline.show(app.manager)
         await shown(pilot, "live  ⋯")
         assert "nothing was saved yet" not in screen_text(app)
+
+    run(url, flow)
+
+
+# --- the watcher -----------------------------------------------------------------------------------------------------
+
+
+def test_a_change_that_could_not_be_read_is_reported_by_the_next_check(url: str, gate: Gate) -> None:
+    async def flow(pilot: Pilot[None], app: Dashboard) -> None:
+        gate.fail("changed_keys")
+        write(url, a1=9)
+        await until(pilot, lambda: app.lost is not None)
+        app.action_look()
+        await until(pilot, lambda: app.lost is None and app.news is not None and app.news.changed == ["a1"])
 
     run(url, flow)
 

@@ -10,8 +10,8 @@ from textual.binding import Binding, BindingType
 from ...model import Kind
 from ...states.compare import change
 from ..data.background import Stop
+from ..data.diff_excerpts import Hidden, summary
 from ..data.diff_model import NONE, PARTLY, WHOLE, DiffFilter, DiffIndex, DiffSides
-from ..data.diff_rows import Hidden, summary
 from ..display.text import SIGNS, RowBuilder, fit_end, format_size, one_line
 from .virtual_list import VirtualList
 

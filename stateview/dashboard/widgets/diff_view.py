@@ -14,7 +14,8 @@ from ...model import PathChange
 from ...states.json_diff import Change
 from ..data.background import Stop
 from ..data.diff_model import selectors
-from ..data.diff_rows import INDENT_COLUMNS, DiffRow, Layout, StyledSpan, places_of, rows_of, stops_of
+from ..data.diff_rows import DiffRow, Layout, places_of, rows_of, stops_of
+from ..data.diff_spans import INDENT_COLUMNS, StyledSpan
 from ..display.text import RowBuilder
 from .diff_list import BOXES, hiding
 from .virtual_list import VirtualList

@@ -18,23 +18,11 @@ from ...states.json_diff import compare
 from ...states.pointers import split_pointer
 from ..data.background import Stop
 from ..data.json_copy import CopyOptions, decoded, load_line, refused, text_of
+from ..data.json_excerpts import label, preview, scalar
+from ..data.json_nodes import SMALL_BYTES, Broken, LongText, Node, Path, estimate_size
 from ..data.json_search import MAX_HITS, Hit, search
-from ..data.json_tree import (
-    SMALL_BYTES,
-    TEXT_CHARACTERS,
-    Broken,
-    LongText,
-    Node,
-    Path,
-    TextRow,
-    Tree,
-    estimate_size,
-    label,
-    line_at,
-    preview,
-    scalar,
-    start_of,
-)
+from ..data.json_text import TEXT_CHARACTERS, TextRow, line_at, start_of
+from ..data.json_tree import Tree
 from ..display.redaction import MASK, is_redacted
 from ..display.text import SIGNS, RowBuilder, format_size, one_line
 from .virtual_list import VirtualList
@@ -294,8 +282,8 @@ class JsonView(VirtualList):
         cells.add(indent, dim)
         if isinstance(node.value, TextRow):
             text = node.value
-            cells.add("  " if text.said else "┊ " if text.goes_on else "│ ", dim)
-            self._add(cells, text.text, dim if text.said else self.style_of("string"))
+            cells.add("  " if text.note else "┊ " if text.goes_on else "│ ", dim)
+            self._add(cells, text.text, dim if text.note else self.style_of("string"))
             return
         cells.add("▾ " if node.open else "▸ " if node.can_open() else "  ", dim)
         if isinstance(node.step, range):
