@@ -313,9 +313,8 @@ class Jobs:
             if not job.output.write(piece):
                 break
         job.output.end()
-        empty = getattr(result, "empty", "")
-        if len(job.output.lines) == before and empty:
-            job.output.write(f"{empty}\n")
+        if len(job.output.lines) == before and result.empty:
+            job.output.write(f"{result.empty}\n")
 
     def open(self, job: Job) -> None:
         """Open a screen on a job's output, in the app's turn, unless there is one or it would be in the way."""

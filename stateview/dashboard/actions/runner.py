@@ -126,7 +126,7 @@ class ActionRunner:
             if then is not None:
                 then(result)
             else:
-                app.notify_user(result.message() or getattr(result, "empty", "") or "done")
+                app.notify_user(result.message() or result.empty or "done")
 
         def fail(error: Exception) -> None:
             self._next()

@@ -43,5 +43,5 @@ def _flags(options: dict[str, Any]) -> list[str]:
 
 
 def _environment(app: Dashboard) -> dict[str, str]:
-    store = app.options.get("store") or getattr(app, "store", "")
+    store = app.options.get("store") or app.store
     return {"STATEVIEW_NAMESPACE": app.manager.namespace, **({"STATEVIEW_STORE": store} if store else {})}
