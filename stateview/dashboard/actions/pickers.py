@@ -202,7 +202,7 @@ def fork(app: Dashboard, initial: str = "") -> None:
 
 def delete_checkpoint(app: Dashboard, line: TimelineRow) -> None:
     """Ask whether to delete the checkpoint of a row of the timeline. The state stays as long as the history."""
-    if (reason := _no_checkpoint(app, line, "delete")) is not None:
+    if (reason := _checkpoint_refusal(app, line, "delete")) is not None:
         app.notify_user(reason, wrong=True)
         return
     words = ["checkpoint", line.ref, "--delete"]
@@ -217,7 +217,7 @@ def rename_checkpoint(app: Dashboard, line: TimelineRow, initial: str = "") -> N
 
     If that fails, show the error and ask again. `initial` is the name to edit, by default the present name.
     """
-    if (reason := _no_checkpoint(app, line, "rename")) is not None:
+    if (reason := _checkpoint_refusal(app, line, "rename")) is not None:
         app.notify_user(reason, wrong=True)
         return
 
@@ -241,7 +241,7 @@ def rename_checkpoint(app: Dashboard, line: TimelineRow, initial: str = "") -> N
     app.push_screen(dialog, named)
 
 
-def _no_checkpoint(app: Dashboard, line: TimelineRow, what: str) -> str | None:
+def _checkpoint_refusal(app: Dashboard, line: TimelineRow, action: str) -> str | None:
     if app.read_only:
-        return f"read-only: {what} would write"
-    return None if line.mark is not None else f"this row is no checkpoint to {what}; c names this state"
+        return f"read-only: {action} would write"
+    return None if line.mark is not None else "this row is not a checkpoint: c creates a checkpoint of this state"

@@ -66,9 +66,9 @@ class TextList(VirtualList):
         if not self.search_text:
             cells.add(text, style)
             return
-        mark = self.style_of("found")
+        match_style = self.style_of("found")
         for part, matches in _split(text, self.search_text):
-            cells.add(part, mark if matches else style)
+            cells.add(part, match_style if matches else style)
 
     def action_sideways(self, by: int) -> None:
         """Scroll right or left by half the width."""
