@@ -54,7 +54,7 @@ class Timeline(VirtualList):
     """Lists the states of a namespace. Older commits are read as the user scrolls down."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "mark", "CheckpointRecord", show=False, id="timeline.mark"),
+        Binding("space", "mark", "Mark", show=False, id="timeline.mark"),
     ]
 
     class Failed(Message):
