@@ -207,9 +207,8 @@ class MainScreen(Screen[None]):
         heavy = event.row is not None and event.row.size > HEAVY_VALUE_BYTES
         self._timer = self.set_timer(5 * DEBOUNCE_SECONDS if heavy else DEBOUNCE_SECONDS, lambda: self._read_value(key))
 
-    @on(KeyList.Failed)
-    @on(Timeline.Failed)
-    def _failed(self, event: KeyList.Failed | Timeline.Failed) -> None:
+    @on(VirtualList.Failed)
+    def _failed(self, event: VirtualList.Failed) -> None:
         self.board.show_error(event.error)
 
     def _read_value(self, key: str) -> None:

@@ -8,7 +8,6 @@ from typing import ClassVar, NamedTuple, cast
 
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
-from textual.message import Message
 from textual.reactive import reactive
 from textual.timer import Timer
 
@@ -70,13 +69,6 @@ class KeyList(VirtualList):
 
     class Chosen(Highlighted, VirtualList.Chosen):
         """Enter was pressed on a key, or the key was double-clicked."""
-
-    class Failed(Message):
-        """Rows could not be read. The earlier rows are still shown."""
-
-        def __init__(self, error: Exception) -> None:
-            super().__init__()
-            self.error = error
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar, NamedTuple
 
 from textual.binding import Binding, BindingType
-from textual.message import Message
 
 from ...backends.protocol import CheckpointRecord, Head
 from ...manager import StateManager
@@ -56,13 +55,6 @@ class Timeline(VirtualList):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "Mark", show=False, id="timeline.mark"),
     ]
-
-    class Failed(Message):
-        """The log could not be read."""
-
-        def __init__(self, error: Exception) -> None:
-            super().__init__()
-            self.error = error
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)

@@ -79,6 +79,13 @@ class VirtualList(ScrollView, can_focus=True):
     class Chosen(Highlighted):
         """Enter was pressed on a row, or the row was double-clicked."""
 
+    class Failed(Message):
+        """Rows could not be read. The earlier rows are still shown."""
+
+        def __init__(self, error: Exception) -> None:
+            super().__init__()
+            self.error = error
+
     # --- what a subclass defines -------------------------------------------------------------------------------
 
     @property
