@@ -104,7 +104,7 @@ def refusal(app: Dashboard, key: str | None) -> str:
     except StateException as error:
         return str(error)
     if app.at is not None:
-        return f"the past state {one_line(app.at)} cannot be edited: esc goes back to live"
+        return f"the state as of {one_line(app.at)} cannot be edited: esc goes back to live"
     if key is not None and is_redacted(key, app.redact):
         return f"masked values cannot be edited on the screen; in a terminal: {app.command_line(['edit', key])}"
     return ""
