@@ -434,7 +434,7 @@ def test_a_search_that_failed_once_says_so_and_goes_on(many: str, gate: Gate) ->
         gate.fail("read", 1_000_000)
         await pilot.press("slash")
         await typed(pilot, "=8999")
-        await until(pilot, lambda: "reading failed, tried again soon" in keys.status and keys.source.text == "=8999")
+        await until(pilot, lambda: "reading failed, retrying soon" in keys.status and keys.source.text == "=8999")
         gate.failures.clear()
         await until(pilot, lambda: keys.key == "k8999" and keys.status == "1/1")
 
@@ -454,7 +454,7 @@ def test_the_last_key_of_a_past_state_is_gone_to_once_it_is_known_how_many_there
         app.show_state("before")
         await until(pilot, lambda: gate.waiting["count"] and keys.total is None and keys.key == "a1")
         await pilot.press("G")
-        await until(pilot, lambda: "counting, then to the last" in keys.status)
+        await until(pilot, lambda: "counting keys to find the last" in keys.status)
         gate.let_go("count")
         await until(pilot, lambda: keys.key == "phase" and keys.status == "9,003/9,003")
 

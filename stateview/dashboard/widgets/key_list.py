@@ -442,9 +442,9 @@ class KeyList(VirtualList):
         position = f"{self.cursor + 1:,}/{format_count(self.total)}"
         parts = [position if self.count else "no keys" if self.total == 0 else "…"]
         parts += [] if self.order == "key" else [f"{self.order} first"]
-        parts += ["counting, then to the last"] if self._to_end else []
+        parts += ["counting keys to find the last"] if self._to_end else []
         parts += source.status()
-        parts += ["reading failed, tried again soon"] if self._worker.failing else []
+        parts += ["reading failed, retrying soon"] if self._worker.failing else []
         parts += [f"{len(self.marked):,} marked"] if self.marked else []
         self.status = " · ".join(parts)
 

@@ -104,7 +104,7 @@ class Banner(Widget):
         width = self.app.size.width - 2
         error = cast("Dashboard", self.app).error_text(self._lost.error)
         reason = f"backend lost {lost} ago" if isinstance(self._lost.error, BackendUnavailable) else "cannot be read"
-        text = one_line(f"! {reason}, next try in {wait} s, R now · {error}", self.MAX_LINES * width)
+        text = one_line(f"! {reason}, next try in {wait} s, R retries now · {error}", self.MAX_LINES * width)
         lines = wrap(text, max(1, width))
         if any(cell_len(line) > width for line in lines):  # wide characters: `wrap` counts characters, not columns
             lines = chop_cells(text, max(1, width))
