@@ -23,7 +23,7 @@ _LARGE_VALUE_BYTES = 64_000  # the summary of larger values is their size
 _MIN_KEY_COLUMNS = 10  # the summary leaves so much room to the key
 _MAX_SUMMARIES = 5_000  # summaries in memory
 _SUMMARIES_PER_READ = 100
-_READ_SECONDS = 0.03  # how often summaries are read
+_READ_SECONDS = 0.03  # the delay that collects missing summaries into one read
 
 
 class DiffList(VirtualList):
