@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,11 +16,10 @@ from ...states.json_diff import compare
 from ...states.pointers import split_pointer
 from ..data.background import Stop
 from ..data.json_copy import CopyOptions, decoded, load_line, refused, text_of
-from ..data.json_search import MAX_HITS, Hit, search
+from ..data.json_search import Hit
 from ..data.json_tree import (
     SMALL_BYTES,
     Broken,
-    LongText,
     Node,
     Path,
     Tree,
@@ -32,6 +30,7 @@ from ..data.json_tree import (
 from ..display.json_row import ChangeSigns, RowPainter
 from ..display.redaction import is_redacted
 from ..display.text import RowBuilder, format_size, one_line
+from .value_search import ValueSearch
 from .virtual_list import VirtualList
 
 if TYPE_CHECKING:
@@ -81,13 +80,8 @@ class JsonView(VirtualList):
         self._target: tuple[str, str, int | None] | None = None  # key, pointer and character to go to, see `expect`
         self._signs = ChangeSigns()
         self._sign_timer: Timer | None = None
-        self._search_text = ""
-        self._pattern: re.Pattern[str] | None = None
-        self._hits: list[Hit] | None = None  # None while the search runs
-        self._more_hits = False  # whether the search stopped at `MAX_HITS`
-        self._hit = 0
+        self._search = ValueSearch(self, self._reveal)
         self._last_target: Hit | None = None  # where the cursor was put last
-        self._report: Callable[[str], None] | None = None
 
     # --- what is shown -----------------------------------------------------------------------------------------
 
@@ -143,8 +137,7 @@ class JsonView(VirtualList):
         target, self._target = self._target, None
         if target is not None and target[0] == key:
             self.go_to(*target[1:])
-        if self._search_text:
-            self._search(self._search_text, jump=self._hits is None)
+        self._search.restart(tree, self._value)
 
     def show_text(self, text: str) -> None:
         """Show a text instead of a value, such as the error of a read."""
@@ -160,8 +153,7 @@ class JsonView(VirtualList):
     def _end_search(self) -> None:
         """End the search, and remove the marks of changes."""
         self._fade()
-        self._search_text, self._hits, self._pattern = "", [], None
-        self.dashboard.reader.cancel(self, "search")
+        self._search.cancel()
         self.dashboard.reader.cancel(self, "compare")
 
     @property
@@ -237,10 +229,11 @@ class JsonView(VirtualList):
 
     def render_row(self, index: int, cells: RowBuilder) -> None:
         assert self._tree is not None
-        node, painter = self._tree.rows[index], RowPainter(self.style_of, self._tree.patterns, self._pattern)
+        node, painter = self._tree.rows[index], RowPainter(self.style_of, self._tree.patterns, self._search.pattern)
         cells.add(self._signs.of(node), self.style_of("touched"))
-        if index == self.cursor and self._hits and _shows(node, self._hits[self._hit]):
-            status = f" {self.search_status}"
+        hit = self._search.hit
+        if index == self.cursor and hit is not None and _shows(node, hit):
+            status = f" {self._search.status}"
             cells.left -= len(status)
             painter.paint(node, cells)
             cells.add("", None, cells.left)
@@ -262,8 +255,7 @@ class JsonView(VirtualList):
             self._tree.rewrap(self._text_width())
             self.count_changed()
             self.cursor = self._tree.index_of(path) if hit is None else self._tree.expand_to(hit.steps, hit.at)
-            if self._search_text:
-                self._search(self._search_text, jump=self._hits is None)
+            self._search.restart(self._tree, self._value)
 
     # --- opening and moving ------------------------------------------------------------------------------------
 
@@ -330,14 +322,8 @@ class JsonView(VirtualList):
 
     @property
     def search_status(self) -> str:
-        """The number of the match, such as `3/17`, or the state of the search; empty without a search."""
-        if not self._search_text:
-            return ""
-        if self._hits is None:
-            return "searching…"
-        if not self._hits:
-            return "no match"
-        return f"{self._hit + 1:,}/{len(self._hits):,}{'+' if self._more_hits else ''}"
+        """See `ValueSearch.status`."""
+        return self._search.status
 
     def action_search(self) -> None:
         """Ask for a text and search while it is typed."""
@@ -355,54 +341,18 @@ class JsonView(VirtualList):
 
         """
         self.report_search_to(report)
-        self._search(text, jump=True)
+        self._search.start(text, self._tree, self._value)
 
     def report_search_to(self, report: Callable[[str], None] | None) -> None:
         """Replace the function that is called with `search_status`."""
-        self._report = report
-
-    def _search(self, text: str, jump: bool) -> None:
-        tree, dashboard = self._tree, self.dashboard
-        dashboard.reader.cancel(self, "search")
-        self._search_text = text
-        self._pattern = None
-        if not text or tree is None or tree.root.masked:
-            self._take_hits([], False)
-            return
-        exact = any(letter.isupper() for letter in text)
-        self._pattern = re.compile(re.escape(text), 0 if exact else re.IGNORECASE)
-        if jump:
-            self._hits = None
-            self._report_search()
-        value, patterns, width = tree.root.value, tree.patterns, tree.width
-        if isinstance(value, LongText):
-            value = Raw(self._value)  # the tree holds only the start of the text
-
-        def find(stop: Stop) -> list[Hit]:
-            return list(search(value, text, patterns, stop, width=width))
-
-        dashboard.reader.submit(self, "search", find, lambda hits: self._take_hits(hits, jump), dashboard.show_error)
-
-    def _take_hits(self, hits: list[Hit], jump: bool) -> None:
-        self._hits = hits
-        self._more_hits = len(hits) == MAX_HITS or any(hit.more for hit in hits)
-        self._hit = 0 if jump else min(self._hit, max(0, len(hits) - 1))
-        if hits and jump:
-            self._reveal(hits[0])
-        self._report_search()
-        self.refresh()
-
-    def _report_search(self) -> None:
-        if self._report is not None:
-            self._report(self.search_status)
+        self._search.report = report
 
     def action_hit(self, by: int) -> None:
         """Go to the next or previous match."""
-        if not self._hits:
-            self.dashboard.notify_user(self.search_status or "no search yet: / searches the value")
+        if self._search.hit is None:
+            self.dashboard.notify_user(self._search.status or "no search yet: / searches the value")
             return
-        self._hit = (self._hit + by) % len(self._hits)
-        self._reveal(self._hits[self._hit])
+        self._search.step(by)
         self.refresh()
 
     # --- copying, blame ----------------------------------------------------------------------------------------
