@@ -231,7 +231,7 @@ class Jobs:
                 error = raised
             context.close()
             if manager is not None and manager is not self._app.manager:
-                manager.close()  # the app has switched, and its own close left open what the job was using
+                manager.close()  # the app closed it when it switched, while the job still used it
             job.output.end()
             self._app.call_later(self._end, job, error, ended)
 
