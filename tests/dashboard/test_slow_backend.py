@@ -386,7 +386,7 @@ def test_a_log_that_comes_late_is_not_that_of_the_namespace_gone_to(url: str, ga
     async def flow(pilot: Pilot[None], app: Dashboard) -> None:
         assert app.main is not None
         timeline = app.main.timeline
-        await until(pilot, lambda: len(timeline._lines) == 4 and timeline._whole)
+        await until(pilot, lambda: len(timeline._rows) == 4 and timeline._whole)
         gate.hold("commits", only="work")
         write(url, a1=2)
         await until(pilot, lambda: gate.waiting["commits"])
@@ -401,7 +401,7 @@ def test_a_log_that_comes_late_is_not_that_of_the_namespace_gone_to(url: str, ga
         for _ in range(3):
             app.action_look()
             await pilot.pause(0.1)
-        assert [line.ref for line in timeline._lines] == ["live"]
+        assert [line.ref for line in timeline._rows] == ["live"]
 
     run(url, flow)
 
