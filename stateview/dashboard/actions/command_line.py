@@ -89,14 +89,14 @@ def parse_line(text: str, web: bool) -> ParsedCommand:
 
 
 def refusal(command: Command, web: bool) -> str:
-    """Return why a command cannot be run here; empty if it can."""
+    """Return why a command cannot be run here. Empty if it can."""
     if command.name in TERMINAL and web:
         return "it needs a terminal, not a browser"
     return _REFUSED.get(command.name, "")
 
 
 def _check_files(command: Command, arguments: dict[str, Any], web: bool) -> None:
-    """Refuse `-` as a value, because the dashboard reads standard input; in a browser also refuse `@FILE`."""
+    """Refuse `-` as a value, because the dashboard reads standard input. In a browser also refuse `@FILE`."""
     if arguments.get("string") and arguments.get("value") != "-":
         return
     kinds = [(arg.name, arg.kind) for arg in command.args] + [(option.name, option.kind) for option in command.options]
@@ -212,7 +212,7 @@ def pipe(command: str, pieces: Iterator[str], job: Job) -> None:
             stdin.write(piece.encode(errors="surrogatepass"))
         stdin.close()
     except BrokenPipeError:
-        pass  # the command reads no more; its exit code tells whether that is an error
+        pass  # the command reads no more. Its exit code tells whether that is an error
     except BaseException:
         os.killpg(child.pid, signal.SIGKILL)
         raise

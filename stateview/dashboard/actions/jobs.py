@@ -125,7 +125,7 @@ class Job:
 
     @property
     def progress_text(self) -> str:
-        """The progress to show; empty if there was no report."""
+        """The progress to show. Empty if there was no report."""
         return "stopping…" if self.stopping and self.running else self.progress
 
     @property
@@ -148,7 +148,7 @@ class Job:
             raise Stopped
 
     def report(self, text: str) -> None:
-        """Report progress; raises Stopped if the handler should stop."""
+        """Report progress. Raises Stopped if the handler should stop."""
         self.check()
         self.progress = text
 
@@ -160,7 +160,7 @@ class JobContext(Context):
         options: the global options.
         job: the job.
         jobs: asks questions and shows results for the job.
-        manager: the manager to use; None opens a manager by the options, and closes it at the end.
+        manager: the manager to use. None opens a manager by the options, and closes it at the end.
 
     """
 
@@ -327,7 +327,7 @@ class Jobs:
 
         app = self._app
         if job.screen is not None or (isinstance(app.screen, ModalScreen) and job.seconds > 1):
-            return  # keys that are typed now are for the dialog; the list of actions opens the output later
+            return  # keys that are typed now are for the dialog. The list of actions opens the output later
         from ..screens.output import OutputScreen
 
         job.screen = OutputScreen(job)

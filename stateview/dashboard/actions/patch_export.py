@@ -22,7 +22,7 @@ def write_patch(
     Args:
         path: the path of the file.
         sides: the two states.
-        keys: the keys that differ; None computes them.
+        keys: the keys that differ. None computes them.
         overwrite: whether an existing file is replaced.
         progress: counts the keys, and can stop the export.
 

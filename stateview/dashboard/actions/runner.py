@@ -83,7 +83,7 @@ class ActionRunner:
         self._commits: set[tuple[str, str, int]] = set()  # store URL, namespace and revision
         self.done: list[CompletedAction] = []
         self.jobs = Jobs(app, self._committed)
-        self._waiting: deque[Callable[[], None]] = deque()  # actions in order; the first is running
+        self._waiting: deque[Callable[[], None]] = deque()  # actions in order. The first is running
         self.typed: list[str] = []  # the typed lines, oldest first
 
     def _committed(self, url: str, namespace: str, revision: int) -> None:
@@ -103,8 +103,8 @@ class ActionRunner:
 
         Args:
             words: the command line, word by word, without `stateview`.
-            then: takes the result, in the app's thread; without it, a notice shows the message of the result.
-            failed: takes the error; without it, the error is shown.
+            then: takes the result, in the app's thread. Without it, a notice shows the message of the result.
+            failed: takes the error. Without it, the error is shown.
 
         """
         app, line = self._app, self._app.command_line(words)
@@ -150,8 +150,8 @@ class ActionRunner:
 
         Args:
             words: the command line, word by word, without `stateview`.
-            then: takes the result, in the app's thread, unless the job was stopped; without it, a notice reports it.
-            failed: takes the error; without it, the error is shown.
+            then: takes the result, in the app's thread, unless the job was stopped. Without it, a notice reports it.
+            failed: takes the error. Without it, the error is shown.
 
         """
         parsed = parse(words)

@@ -46,7 +46,7 @@ class ValidationResult(NamedTuple):
 class Draft(NamedTuple):
     """A value to edit, as it was read: its text, the revision of its key, and its expiry.
 
-    `revision` is 0 if there is no such key. `deadline` is on the clock of `time.monotonic()`; None: no expiry.
+    `revision` is 0 if there is no such key. `deadline` is on the clock of `time.monotonic()`, or None without expiry.
     """
 
     text: str
@@ -55,7 +55,7 @@ class Draft(NamedTuple):
 
     @property
     def ttl(self) -> float | None:
-        """The seconds until the key expires, more than 0; None: no expiry."""
+        """The seconds until the key expires, more than 0. None without expiry."""
         return None if self.deadline is None else max(0.001, self.deadline - time.monotonic())
 
 
@@ -98,7 +98,7 @@ def _kind(value: Any) -> str:
 
 
 def refusal(app: Dashboard, key: str | None) -> str:
-    """Return why a key cannot be edited now, with the next step; empty if it can. Does not read the backend."""
+    """Return why a key cannot be edited now, with the next step. Empty if it can. Does not read the backend."""
     try:
         app.manager.check_writable()
     except StateException as error:
@@ -111,7 +111,7 @@ def refusal(app: Dashboard, key: str | None) -> str:
 
 
 def read_draft(app: Dashboard, key: str) -> Draft | None:
-    """Read the live value of a key as a draft; None if there is no such key.
+    """Read the live value of a key as a draft. None if there is no such key.
 
     Raises:
         UsageError: the value holds masked values.

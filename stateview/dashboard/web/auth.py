@@ -69,7 +69,7 @@ class Authenticator:
             fields: the header fields of the request.
             address: the address of this machine at which the request arrived, an IPv6 address in brackets.
             token: the token in the URL, or None.
-            socket: whether the request opens a WebSocket; it must have an `Origin`.
+            socket: whether the request opens a WebSocket. It must have an `Origin`.
 
         Returns:
             The host, and the session cookie if the token was used.

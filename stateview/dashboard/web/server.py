@@ -101,7 +101,7 @@ class PageServer:
             del self._open[socket]
 
     def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Return the response to a request; None opens a WebSocket."""
+        """Return the response to a request, or None to open a WebSocket."""
         try:
             return self._route(request, _bracketed(str(connection.local_address[0])))
         except AccessDenied as denial:

@@ -154,7 +154,7 @@ async def _write_packet(process: Process, kind: bytes, payload: bytes) -> None:
         process.stdin.write(kind + len(payload).to_bytes(4, "big") + payload)
         await process.stdin.drain()
     except (BrokenPipeError, ConnectionResetError):
-        pass  # the program is ending; `_send_output` notices
+        pass  # the program is ending, and `_send_output` ends, too
 
 
 async def _read_errors(stream: asyncio.StreamReader) -> str:

@@ -54,7 +54,7 @@ class DiffView(VirtualList):
         self.places: list[PathChange] = []
         self.names: list[str] = []  # the selectors of the places, see `selectors`
         self.whole = True  # whether `places` are all places
-        self.marks: Callable[[int], int] | None = None  # returns the mark of a place; None: places have no marks
+        self.marks: Callable[[int], int] | None = None  # returns the mark of a place, or None if places have no marks
         self.error_text = ""
         self._rows: list[DiffRow] = []
         self._stops: list[int] = []
@@ -66,7 +66,7 @@ class DiffView(VirtualList):
     # --- what is shown -----------------------------------------------------------------------------------------
 
     def show(self, change: Change | None) -> None:
-        """Show a change that has been read; None: there is no difference."""
+        """Show a change that has been read. None shows that there is no difference."""
         self.load(change.key if change is not None else None, lambda: change)
 
     def load(
@@ -199,7 +199,7 @@ class DiffView(VirtualList):
 
     @property
     def place(self) -> int:
-        """The index of the place under the cursor; -1 if the row belongs to no place."""
+        """The index of the place under the cursor, or -1 if the row belongs to no place."""
         return self._rows[self.cursor].place if self.cursor < self.count else -1
 
     @property

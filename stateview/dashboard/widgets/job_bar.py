@@ -89,7 +89,7 @@ class JobBar(Widget):
 
 
 def _gauge(progress: str) -> str:
-    """Return the progress as a bar; empty while the total is unknown."""
+    """Return the progress as a bar, or an empty text while the total is unknown."""
     if not isinstance(progress, ProgressMessage) or not progress.total:
         return ""
     full = min(GAUGE_COLUMNS, GAUGE_COLUMNS * progress.done // progress.total)

@@ -163,7 +163,7 @@ class JsonView(VirtualList):
 
     @property
     def pointer(self) -> str:
-        """The JSON Pointer (RFC 6901) of the node under the cursor; empty for the whole value."""
+        """The JSON Pointer (RFC 6901) of the node under the cursor. Empty for the whole value."""
         return self._node.pointer if self._node is not None else ""
 
     def go_to(self, pointer: str, at: int | None = None) -> None:
@@ -171,7 +171,7 @@ class JsonView(VirtualList):
 
         Args:
             pointer: the JSON Pointer of the place.
-            at: the index of a character of the text at that place; the cursor moves to the line of the character.
+            at: the index of a character of the text at that place. The cursor moves to its line.
 
         """
         self._reveal(Hit(tuple(split_pointer(pointer)), at))
@@ -395,7 +395,7 @@ def _shows(node: Node, hit: Hit) -> bool:
 
 
 def _line_hit(node: Node | None) -> Hit | None:
-    """Return the start of a line of text; None for other nodes."""
+    """Return the start of a line of text, or None for other nodes."""
     if node is None or not node.is_line or node.parent is None or not isinstance(node.step, int):
         return None
     return Hit(node.steps, start_of(node.parent.items, node.step))

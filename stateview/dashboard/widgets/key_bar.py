@@ -34,8 +34,8 @@ class Hint(NamedTuple):
 class KeyBar(Widget):
     """Shows as many bindings of its screen as fit into one line. A click presses the key.
 
-    Textual's Footer is not used: it makes new widgets for all keys whenever a binding changes, and it cuts off the last
-    hint, which is the help.
+    Textual's Footer is not used. It makes new widgets for all keys whenever a binding changes, and it cuts off the
+    last hint, which is the help.
     """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"keys--key", "keys--what", "keys--off"}
@@ -66,7 +66,7 @@ class KeyBar(Widget):
             self.refresh()
 
     def _placed(self) -> tuple[list[tuple[int, Hint]], int]:
-        """Return the hints that fit, each with its first column, and the column of the `…`; -1 if all hints fit."""
+        """Return the hints that fit, each with its first column, and the column of the `…` (-1 if all hints fit)."""
         width = self.size.width
         gap = next((gap for gap in (2, 1) if sum(hint.width + gap for hint in self._hints) <= width + gap), 0)
         last = [] if gap else [hint for hint in self._hints if hint.action == HELP]

@@ -77,7 +77,7 @@ class KeyList(VirtualList):
         self._source: KeySource | None = None
         self._window = KeyWindow()
         self._worker = SourceWorker(self, self._source_worked, self._source_failed)
-        self._key: str | None = None  # the key under the cursor; None while it is not known
+        self._key: str | None = None  # the key under the cursor, or None while it is not known
         self._row: KeySummary | None = None
         self._last_read = 0.0  # when rows were last requested, by `time.monotonic()`
         self._reread_timer: Timer | None = None
@@ -98,7 +98,7 @@ class KeyList(VirtualList):
 
     @property
     def total(self) -> int | None:
-        """The number of keys; None while it is not known."""
+        """The number of keys, or None while it is not known."""
         return self._window.total
 
     @property
@@ -108,7 +108,7 @@ class KeyList(VirtualList):
 
     @property
     def key(self) -> str | None:
-        """The key under the cursor; None while its row is being read, and in an empty list."""
+        """The key under the cursor. None while its row is being read, and in an empty list."""
         return None if self._row is None else self._key
 
     @property
@@ -127,7 +127,7 @@ class KeyList(VirtualList):
         Args:
             source: see `open_source`.
             prefetch: the read of the first page of this source, if it has been started.
-            keep: leave the cursor on its key, or on the next key; False moves it to the first key. Marks stay within
+            keep: leave the cursor on its key, or on the next key. False moves it to the first key. Marks stay within
                 a namespace.
 
         """
@@ -161,7 +161,7 @@ class KeyList(VirtualList):
             self.show(source, keep=not text)
 
     def invalidate(self, changed: list[str] | None) -> None:
-        """Read the visible rows again soon, because these keys were written; None: any key may have been."""
+        """Read the visible rows again soon, because these keys were written. None stands for any keys."""
         if self._source is None or changed == []:
             return
         self._source.invalidate(changed)
@@ -176,7 +176,7 @@ class KeyList(VirtualList):
         self._read(show=True)
 
     def unmark(self, keys: Iterable[str] | None = None) -> None:
-        """Remove the marks of these keys; None: all marks."""
+        """Remove the marks of these keys, or with None all marks."""
         self.marked -= set(self.marked if keys is None else keys)
         self.refresh()
         self._update_status()
@@ -396,7 +396,7 @@ class KeyList(VirtualList):
     # --- painting ----------------------------------------------------------------------------------------------
 
     def render_row(self, index: int, cells: RowBuilder) -> None:
-        """Paint a key; `⋯` while its row is being read."""
+        """Paint a key, or `⋯` while its row is being read."""
         window, source, style = self._window, self._source, self.style_of
         row = window.row_at(index)
         if row is None or source is None:

@@ -15,7 +15,7 @@ class Pane(Vertical):
     _titles_only = False  # whether a refresh concerns only the lines with the titles
 
     def set_titles(self, title: ContentType | None = None, below: ContentType | None = None) -> None:
-        """Replace the title and the text in the lower border; None leaves the present text."""
+        """Replace the title and the text in the lower border. None leaves the present text."""
         self._titles_only = True
         if title is not None:
             self.border_title = title

@@ -26,7 +26,7 @@ class SourceWorker:
     Args:
         owner: the widget whose timers and app are used.
         worked: called after each piece, with the error of the pieces before it, or None.
-        failed: called with the first error of a series; retries that fail are not reported again.
+        failed: called with the first error of a series. Retries that fail are not reported again.
 
     """
 

@@ -35,7 +35,7 @@ class StatusBar(Widget):
         self._content = ("", "", "", "live", "")
 
     def show(self, namespace: str, url: str, state: str, role: str, right: str) -> None:
-        """Show other contents. `role` is `live`, `past` or `paused`; `right` is the text at the right end."""
+        """Show other contents. `role` is `live`, `past` or `paused`. `right` stands at the right end."""
         content = namespace, url, state, role, right
         if content != self._content:
             self._content = content
@@ -85,7 +85,7 @@ class Banner(Widget):
             self.refresh()
 
     def show(self, lost: ConnectionLost | None) -> None:
-        """Show that the backend is lost; None hides the banner."""
+        """Show that the backend is lost. None hides the banner."""
         if lost != self._lost:
             self._lost = lost
             self.set_class(lost is not None, "-shown")

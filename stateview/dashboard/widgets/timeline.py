@@ -60,7 +60,7 @@ class Timeline(VirtualList):
         super().__init__(id=id)
         self._manager: StateManager | None = None
         self._head = Head()
-        self._has_head = False  # whether `_head` has been read; an empty namespace has a head, too
+        self._has_head = False  # whether `_head` has been read. Also an empty namespace has a head
         self._marks: list[CheckpointRecord] = []
         self._commits: list[Commit] = []
         self._whole = False  # whether the oldest retained commit has been read

@@ -18,7 +18,7 @@ class ValueInfo(Widget):
         self._facts, self._pointer = "", ""
 
     def show(self, facts: str | None = None, pointer: str | None = None) -> None:
-        """Replace the facts and the pointer; None leaves the present text."""
+        """Replace the facts and the pointer. None leaves the present text."""
         self._facts = self._facts if facts is None else facts
         self._pointer = self._pointer if pointer is None else pointer
         self.refresh()

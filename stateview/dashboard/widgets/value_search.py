@@ -16,7 +16,7 @@ from .virtual_list import VirtualList
 class ValueSearch:
     """Searches names and values of a tree on a thread.
 
-    `pattern` matches the text; None: there is no search. `report`, if set, is called with each new `status`.
+    `pattern` matches the text, and is None without a search. `report`, if set, is called with each new `status`.
 
     Args:
         owner: the list that shows the tree.
@@ -41,7 +41,7 @@ class ValueSearch:
 
     @property
     def status(self) -> str:
-        """The number of the current match, such as `3/17`, or the state of the search; empty without a search."""
+        """The number of the current match, such as `3/17`, or the state of the search. Empty without a search."""
         if not self.text:
             return ""
         if self._hits is None:

@@ -114,7 +114,7 @@ class VirtualList(ScrollView, can_focus=True):
 
     @property
     def line_width(self) -> int:
-        """The columns of a row; `size` includes the column of the scroll bar."""
+        """The columns of a row. `size` includes the column of the scroll bar."""
         return self.scrollable_content_region.width
 
     def count_changed(self) -> None:
@@ -211,7 +211,7 @@ class VirtualList(ScrollView, can_focus=True):
             self.post_message(self.Chosen(self, self.cursor))
 
     def on_click(self, event: events.Click) -> None:
-        """Move the cursor to the clicked row; a double click chooses it."""
+        """Move the cursor to the clicked row. A double click chooses it."""
         index = event.y + self.scroll_offset.y
         if index < self.count:
             self.cursor = index
