@@ -23,7 +23,7 @@ class TextList(VirtualList):
     """Shows lines of text, with control characters escaped.
 
     Args:
-        lines: the lines. Another thread may append to them, and calls `count_changed` afterwards.
+        lines: the lines. Another thread may append to them. `count_changed` shows the new lines.
         role: returns the role of a line, or "".
         empty: the text of an empty list.
 
