@@ -412,7 +412,7 @@ class Host(App):
     def on_key_list_chosen(self, event):
         self.chosen.append(event.key)
 
-    def on_key_list_failed(self, event):
+    def on_virtual_list_failed(self, event):
         self.failures.append(event.error)
 
     def action_search(self):
@@ -735,7 +735,7 @@ def test_hostile_keys_and_values_are_inert_and_every_line_fits(here, size):
 
 def test_a_key_keeps_its_end_and_a_narrow_line_its_size(here):
     fill(here, ["k" * 100 + ":end"], lambda _: "x" * 2000)
-    here.save("short", 1, ttl=7200.5)
+    here.save("short", 1, ttl=7300)
 
     async def look():
         async with shown(here, (40, 15)) as screen:
