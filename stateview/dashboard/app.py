@@ -456,9 +456,9 @@ class Dashboard(App[None]):
             self._next_back()
 
     def _next_back(self) -> None:
-        from .actions.undo import back
+        from .actions.undo import undo_or_redo
 
-        back(self, self._backs[0], self._backed)
+        undo_or_redo(self, self._backs[0], self._backed)
 
     def _backed(self, well: bool) -> None:
         """Note that an undo or redo has ended.

@@ -511,7 +511,7 @@ def test_kinds_are_shown_or_left_out_and_a_filter_finds_keys(url: str) -> None:
         await until(pilot, lambda: screen.keys.count == 4)
         await compared(pilot)
         await pilot.press("~")
-        assert [screen.found.keys[place] for place in screen.keys.shown] == ["fresh", "gone"]
+        assert [screen.found.keys[place] for place in screen.keys.filter] == ["fresh", "gone"]
         await shown(pilot, "(~2)", "2 shown")
         await pilot.press("+", "-")
         await shown(pilot, "no kind is shown; + - ~ show them")
@@ -521,7 +521,7 @@ def test_kinds_are_shown_or_left_out_and_a_filter_finds_keys(url: str) -> None:
         await until(pilot, lambda: screen.keys.count == 0)
         await pilot.press("backspace", "backspace")
         await until(
-            pilot, lambda: [screen.found.keys[place] for place in screen.keys.shown] == ["gone", "job", "notes"]
+            pilot, lambda: [screen.found.keys[place] for place in screen.keys.filter] == ["gone", "job", "notes"]
         )
         await pilot.press("enter")
         assert screen.focused is screen.keys
@@ -694,7 +694,7 @@ def test_a_store_that_is_lost_and_back_is_said_and_the_old_rows_stay(new_store: 
         path.rename(path.with_name("away"))
         path.write_text("not a folder")
         await pilot.press("j", "j")
-        await until(pilot, lambda: screen.view.trouble)
+        await until(pilot, lambda: screen.view.error_text)
         assert screen.keys.count == 4
         await pilot.press("space")
         screen.look_again()
@@ -969,7 +969,7 @@ def test_a_hundred_thousand_changes_come_in_while_one_looks_and_can_be_stopped(
         await pilot.press("G")
         await shown(pilot, "run:0099999")
         await pilot.press("/", *"777")
-        await until(pilot, lambda: screen.keys.shown.done)
+        await until(pilot, lambda: screen.keys.filter.done)
         assert screen.keys.count == sum("777" in f"{number:07}" for number in range(100_000))
         await pilot.press("escape", "escape")
         assert pilot.app.screen is not screen

@@ -39,13 +39,13 @@ class DoneList(TextList):
         """When, how it ended, and the command line; what came of it where there is room."""
         row = self.rows[index]
         if isinstance(row, Job):
-            when, sign, role, said = f"{format_duration(row.seconds):>8}", "…", "mark", row.told or "running"
+            when, sign, role, said = f"{format_duration(row.seconds):>8}", "…", "mark", row.progress_text or "running"
         else:
             when = time.strftime("%H:%M:%S", time.localtime(row.time))
-            sign, role = ("✓", "dim") if row.well else ("✗", "error")
+            sign, role = ("✓", "dim") if row.succeeded else ("✗", "error")
             if row.stopped:
                 sign, role = "■", "mark"
-            said = row.said
+            said = row.outcome
         cells.add(f"{when} ", self.style_of("dim")).add(f"{sign} ", self.style_of(role))
         wide = cells.left > 60
         name = cast("Dashboard", self.app).short_command(row.line)[self.left :]
@@ -95,12 +95,12 @@ class DoneScreen(TextScreen):
             return done
         row = shown.rows[shown.cursor]
         if isinstance(row, Job):
-            return f"{row.told or 'running'} · x stops it · enter shows what it prints"
+            return f"{row.progress_text or 'running'} · x stops it · enter shows what it prints"
         printed = " · enter shows what it printed" if row.job is not None else ""
-        return f"{row.said[:400]}{printed}\n{done}"
+        return f"{row.outcome[:400]}{printed}\n{done}"
 
     def _tell(self) -> None:
-        if not self.list.sought:
+        if not self.list.search_text:
             self.show_state()
         self.refresh_bindings()
 

@@ -14,7 +14,7 @@ from textual.widgets import Input, Label
 from ...cli.definition import BY_NAME
 from ...cli.line_parser import completion_words
 from ...errors import StateException
-from ..actions.command_line import Candidate, commands, offers
+from ..actions.command_line import Candidate, argument_candidates, command_candidates
 from ..actions.runner import ActionContext
 from ..display.text import RowBuilder, one_line
 from ..widgets.line_input import LineInput
@@ -167,14 +167,14 @@ class CommandScreen(ModalScreen[None]):
             self._show(text, [], len(text))
         elif len(found[0]) == 1:  # the table is at hand
             board.reader.cancel(self, "offers")
-            self._show(text, commands(found[0][0], web), found[1])
+            self._show(text, command_candidates(found[0][0], web), found[1])
         else:
             self.query_one(Candidates).cursor = -1  # none is chosen of those that belong to the text before
             context = ActionContext(board.manager, {**board.options, "read_only": True})
             board.reader.submit(
                 self,
                 "offers",
-                lambda _stop: offers(found[0], context),
+                lambda _stop: argument_candidates(found[0], context),
                 lambda some: self._show(text, some, found[1]),
                 lambda error: self._lost(text, error),
             )

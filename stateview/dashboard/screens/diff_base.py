@@ -89,7 +89,7 @@ class DiffBaseScreen(Screen[bool]):
     def __init__(self, mark: int, *, marking: bool, said: dict[Kind, tuple[str, str]] | None = None) -> None:
         super().__init__()
         self._mark = mark  # what a key has as it is listed
-        self.keys = DiffList(marking=marking, said=said, id="keys")
+        self.keys = DiffList(marking=marking, mark_labels=said, id="keys")
         self.view = DiffView(id="change")  # of the key under the cursor
         self.found = DiffIndex(mark)  # what is listed: of `run`, or of the one before it until this one finds something
         self.run = DiffRun(self.found)
@@ -172,7 +172,7 @@ class DiffBaseScreen(Screen[bool]):
 
     def refresh_labels(self) -> None:
         """Say anew what is known: counts, marks and the command line."""
-        shown, found, state = self.keys.shown, self.found, self.run.state
+        shown, found, state = self.keys.filter, self.found, self.run.state
         kinds = [
             f"{SIGNS[kind]}{format_count(found.count(kind))}"
             if kind in self._kinds
@@ -195,7 +195,7 @@ class DiffBaseScreen(Screen[bool]):
         if len(told) > self.size.width:  # what it does is seen, if not all of where
             told = f"CLI: … {self.board.short_command(self.command())}"
         self.query_one("#line", Label).update(one_line(told))
-        self.keys.said = self._nothing()
+        self.keys.empty_lines = self._nothing()
         self._tell_about()
 
     def _nothing(self) -> list[str]:
@@ -273,13 +273,13 @@ class DiffBaseScreen(Screen[bool]):
         empty = not keys.count
         while run.batches:
             self.found.extend(*run.batches.popleft())
-        keys.shown.advance(_KEYS_PER_TICK)
+        keys.filter.advance(_KEYS_PER_TICK)
         if self._seek is not None:
             self._come_back(self._seek)
         keys.count_changed()
         if empty and keys.count:
             self.look()
-        if run.state != "running" and keys.shown.done and self._ticks is not None:
+        if run.state != "running" and keys.filter.done and self._ticks is not None:
             self._seek = None
             self._ticks.pause()
         self.refresh_labels()
@@ -296,7 +296,7 @@ class DiffBaseScreen(Screen[bool]):
     def _come_back(self, key: str) -> None:
         """Put the cursor on a key once it is listed, or where it would be."""
         place, keys = self.found.find(key), self.keys
-        index = keys.shown.find(place)
+        index = keys.filter.find(place)
         if index < keys.count:
             self._seek = None
             keys.cursor = index
@@ -315,7 +315,7 @@ class DiffBaseScreen(Screen[bool]):
         def read() -> Change | None:
             return sides.change(key)
 
-        view.look(key, read, land, stay=stay)
+        view.load(key, read, land, stay=stay)
         self._tell_about()
 
     @on(VirtualList.Highlighted, "#keys")
@@ -440,13 +440,13 @@ class DiffBaseScreen(Screen[bool]):
         """Mark the key under the cursor, or take its mark away."""
         keys = self.keys
         if keys.key is not None:
-            place = keys.shown[keys.cursor]
+            place = keys.filter[keys.cursor]
             self.found.set_mark(place, WHOLE if self.found.mark(place) == NONE else NONE)
             keys.cursor += 1
             self.remarked()
 
     def _mark_shown(self, mark: int | None) -> None:
-        shown = self.keys.shown
+        shown = self.keys.filter
         if shown.filtered and not shown.done:
             self.board.notify_user("still filtering: a moment")
             return

@@ -19,11 +19,11 @@ from ..actions.value_edit import (
     Draft,
     ValidationResult,
     in_editor,
-    judge,
     keep_in_file,
     read_draft,
     refusal,
     save_words,
+    validate,
 )
 from ..display.text import format_duration, format_size, one_line
 from ..widgets.json_editor import JsonEdit
@@ -200,7 +200,7 @@ class EditScreen(ModalScreen[int | None]):
     def _say(self, verdict: ValidationResult) -> None:
         said = self.query_one("#verdict", Label)
         wrong = self._wrong_key() if verdict.data is not None else None
-        said.update(one_line(wrong or verdict.said))
+        said.update(one_line(wrong or verdict.message))
         said.set_class(verdict.data is None or wrong is not None, "-wrong")
         ready = verdict.data is not None and wrong is None
         words = save_words(self.key, verdict.data or b"", self._base())
@@ -211,8 +211,8 @@ class EditScreen(ModalScreen[int | None]):
         shown.update(one_line(text))
         shown.display = bool(text)
 
-    @on(JsonEdit.Judged)
-    def _judged(self, event: JsonEdit.Judged) -> None:
+    @on(JsonEdit.Validated)
+    def _judged(self, event: JsonEdit.Validated) -> None:
         event.stop()
         if self._refused != self.text:  # a verdict that comes late does not hide why it was not saved
             self._refused = None
@@ -266,7 +266,7 @@ class EditScreen(ModalScreen[int | None]):
             return
         self._busy = True
         self.board.reader.submit(
-            self, "judge", lambda _stop: judge(text), lambda verdict: self._save(verdict, text), self._failed
+            self, "judge", lambda _stop: validate(text), lambda verdict: self._save(verdict, text), self._failed
         )
 
     def _save(self, verdict: ValidationResult, text: str) -> None:
@@ -440,7 +440,7 @@ class EditScreen(ModalScreen[int | None]):
             self.action_save()
         elif not isinstance(field, JsonEdit):
             text = self._text
-            self.board.reader.submit(self, "judge", lambda _stop: judge(text), self._say, self._failed)
+            self.board.reader.submit(self, "judge", lambda _stop: validate(text), self._say, self._failed)
 
     def action_leave(self) -> None:
         """Leave; asked about if something would be lost."""

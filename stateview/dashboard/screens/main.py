@@ -115,7 +115,7 @@ class MainScreen(Screen[None]):
         self._show_facts()
 
     def _status_changed(self, status: str) -> None:
-        self.query_one("#keys-pane", Pane).say(below=status)
+        self.query_one("#keys-pane", Pane).set_titles(below=status)
 
     # --- what is shown -----------------------------------------------------------------------------------------
 
@@ -137,7 +137,7 @@ class MainScreen(Screen[None]):
     def show_namespace(self) -> None:
         """Show everything of the namespace that the app has switched to."""
         board = self.board
-        self.query_one(Namespaces).here(board.store, board.manager.namespace)
+        self.query_one(Namespaces).set_current(board.store, board.manager.namespace)
         self.timeline.show(board.manager)
         self.query_one(FilterBar).clear()
         self.show_state()
@@ -176,10 +176,10 @@ class MainScreen(Screen[None]):
         """Somebody committed: the lists follow, and the value, unless a past state is looked at."""
         board = self.board
         assert board.news is not None
-        self.query_one(Namespaces).here(board.store, board.manager.namespace, head)
-        self.timeline.moved(head, board.news.marks)
+        self.query_one(Namespaces).set_current(board.store, board.manager.namespace, head)
+        self.timeline.update_head(head, board.news.marks)
         if board.at is None:
-            self.keys.moved(changed)
+            self.keys.invalidate(changed)
             if self.keys.key is not None and (changed is None or self.keys.key in changed):
                 self._read_value(self.keys.key)
         self.show_status()
@@ -189,8 +189,8 @@ class MainScreen(Screen[None]):
         namespaces = self.query_one(Namespaces)
         namespaces.read(self.board.store)
         if self.board.news is not None:
-            self.timeline.moved(self.board.news.head, self.board.news.marks)  # the log may not have been read
-        self.keys.moved(None)
+            self.timeline.update_head(self.board.news.head, self.board.news.marks)  # the log may not have been read
+        self.keys.invalidate(None)
         if self.keys.key is not None:
             self._read_value(self.keys.key)
 
@@ -207,9 +207,8 @@ class MainScreen(Screen[None]):
         heavy = event.row is not None and event.row.size > HEAVY_VALUE_BYTES
         self._timer = self.set_timer(5 * DEBOUNCE_SECONDS if heavy else DEBOUNCE_SECONDS, lambda: self._read_value(key))
 
-    @on(KeyList.Failed)
-    @on(Timeline.Failed)
-    def _failed(self, event: KeyList.Failed | Timeline.Failed) -> None:
+    @on(VirtualList.Failed)
+    def _failed(self, event: VirtualList.Failed) -> None:
         self.board.show_error(event.error)
 
     def _read_value(self, key: str) -> None:
@@ -240,7 +239,7 @@ class MainScreen(Screen[None]):
 
     def _show_nothing(self, said: str = "") -> None:
         self._shown = None
-        self.query_one("#value-pane", Pane).say("3 Value")
+        self.query_one("#value-pane", Pane).set_titles("3 Value")
         self.query_one(JsonView).show_text(said)
         self.query_one(ValueInfo).show("", "")
 
@@ -248,7 +247,7 @@ class MainScreen(Screen[None]):
         shown = self._shown
         if shown is None or shown.value is None:
             return
-        self.query_one("#value-pane", Pane).say(Content(f"3 Value · {one_line(shown.key, 80)}"))
+        self.query_one("#value-pane", Pane).set_titles(Content(f"3 Value · {one_line(shown.key, 80)}"))
         facts = [format_size(len(shown.value)), f"r{shown.revision}", format_ago(shown.time, now())]
         if shown.expires:
             facts.insert(1, f"expires in {format_duration((shown.expires - now()) / 1_000_000)}")
@@ -310,7 +309,7 @@ class MainScreen(Screen[None]):
         if self._travel is not None:
             self._travel.stop()
         timeline = self.timeline
-        self.query_one("#timeline-pane", Pane).say(below=Content(one_line(timeline.line.told, 80)))
+        self.query_one("#timeline-pane", Pane).set_titles(below=Content(one_line(timeline.line.details, 80)))
         if timeline.has_focus:
             self._travel = self.set_timer(DEBOUNCE_SECONDS, lambda: self.board.show_state(timeline.line.ref))
 
@@ -322,7 +321,7 @@ class MainScreen(Screen[None]):
     @on(VirtualList.Chosen, "#namespaces")
     def _place_chosen(self) -> None:
         namespaces = self.query_one(Namespaces)
-        place = namespaces.place
+        place = namespaces.entry
         if place.namespace is not None:
             self.board.switch_to(place.store, place.namespace)
         elif namespaces.is_open(place.store):
@@ -365,7 +364,7 @@ class MainScreen(Screen[None]):
         elif self.board.lost is not None:
             reason = f"the backend is lost: {what} has to wait until it is back"
         elif self.keys.key is None:
-            reason = "no key is there; a makes one" if self.keys.known else "the keys are still being read"
+            reason = "no key is there; a makes one" if self.keys.is_loaded else "the keys are still being read"
         if reason:
             self.board.notify_user(reason, wrong=True)
             return None

@@ -103,7 +103,7 @@ class TextScreen(Screen[None]):
         if event.value:
             self._seek(event.value, 1, self.list.cursor)
         else:
-            self.list.sought = ""
+            self.list.search_text = ""
             self.list.refresh()
 
     @on(Input.Submitted, "#search")
@@ -116,13 +116,13 @@ class TextScreen(Screen[None]):
         self.list.focus()
 
     def _seek(self, text: str, step: int, start: int) -> None:
-        found = self.list.seek(text, step, start)
+        found = self.list.find(text, step, start)
         self.show_state("" if found else f"{text!r} is not in here", not found)
 
     def action_again(self, step: int) -> None:
         """Go to the next or previous match."""
-        if self.list.sought:
-            self._seek(self.list.sought, step, self.list.cursor + step)
+        if self.list.search_text:
+            self._seek(self.list.search_text, step, self.list.cursor + step)
 
     def action_back(self) -> None:
         """Leave the search, else the screen."""
@@ -131,8 +131,8 @@ class TextScreen(Screen[None]):
             search.value = ""
             self._close_search()
             self.show_state()
-        elif self.list.sought:
-            self.list.sought = ""
+        elif self.list.search_text:
+            self.list.search_text = ""
             self.list.refresh()
             self.show_state()
         else:
