@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import redis
 from conftest import REDIS
+from plain_sqlite import plain_sqlite
 
 from stateview.backends.key_ranges import prefix_end
 from stateview.backends.protocol import CheckpointWrite, CommitRequest, Write
@@ -61,12 +61,12 @@ class TestSQLite(BackendContract):
         return new_store("sqlite")
 
     def stored(self, store: str, namespace: str, key: str) -> bytes | None:
-        with sqlite3.connect(folder(store, namespace) / "state.db") as db:
-            row = db.execute("SELECT value FROM entries WHERE key = ?", (key,)).fetchone()
-        return None if row is None else row[0].encode()
+        with plain_sqlite(folder(store, namespace) / "state.db") as db:
+            value = db.execute("SELECT value FROM entries WHERE key = ?", (key,)).get
+        return None if value is None else value.encode()
 
     def damage(self, store: str, namespace: str, key: str) -> None:
-        with sqlite3.connect(folder(store, namespace) / "state.db") as db:
+        with plain_sqlite(folder(store, namespace) / "state.db") as db:
             db.execute("UPDATE entries SET value = replace(value, 'u', 'v') WHERE key = ?", (key,))
 
     size = staticmethod(size_of_files)

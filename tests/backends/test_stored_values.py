@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import redis
 import test_contract
 from conftest import REDIS
+from plain_sqlite import plain_sqlite
 from wrapped_values import WRAPPED
 
 from stateview import StateManager
@@ -45,7 +45,7 @@ class TestJSON(_Wrapped, test_contract.TestJSON):
 
 class TestSQLite(_Wrapped, test_contract.TestSQLite):
     def damage(self, store: str, namespace: str, key: str) -> None:
-        with sqlite3.connect(test_contract.folder(store, namespace) / "state.db") as db:
+        with plain_sqlite(test_contract.folder(store, namespace) / "state.db") as db:
             db.execute("UPDATE entries SET value = replace(value, 'e', 'f') WHERE key = ?", (key,))
 
 

@@ -8,7 +8,6 @@ import json
 import os
 import random
 import shutil
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ import redis
 import redis_servers
 from conftest import REDIS
 from other_user import as_another_user, told
+from plain_sqlite import plain_sqlite
 
 from stateview import DoctorReport, Finding, StateException, StateManager
 from stateview.backends.sqlite import doctor as sqlite_doctor
@@ -453,10 +453,9 @@ def edit(state: StateManager, *statements: str, checksums: bool = True) -> None:
             db.execute(statement)
         db.close()
         return
-    with sqlite3.connect(path) as plain:
+    with plain_sqlite(Path(path)) as plain:
         for statement in statements:
             plain.execute(statement)
-    plain.close()
 
 
 SQLITE_DAMAGE = {

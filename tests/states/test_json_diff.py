@@ -2,13 +2,13 @@
 
 import copy
 import random
-import sqlite3
 import time
 
 import jsonpatch
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plain_sqlite import plain_sqlite
 
 import stateview
 from stateview import ABSENT, Damaged, KeyNotFound, RefNotFound, StateManager
@@ -392,7 +392,7 @@ def test_the_first_change_comes_before_the_last_is_read(tmp_path):
         with state.transaction() as block:
             for number in range(2000):
                 block.save(f"k{number:04}", number)
-        with sqlite3.connect(tmp_path / "one" / "state.db") as db:
+        with plain_sqlite(tmp_path / "one" / "state.db") as db:
             db.execute("UPDATE entries SET sum = sum + 1 WHERE key = 'k1999'")
         changes = iter(state.diff(0))
         assert next(changes).key == "k0000"
