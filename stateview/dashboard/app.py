@@ -18,6 +18,7 @@ from ..cli.render import escape_control_characters
 from ..errors import BackendError, BackendUnavailable, StateException
 from ..manager import StateManager
 from .actions.runner import ActionRunner
+from .base_screen import DashboardScreen
 from .data.background import BackgroundExecutor, Stop
 from .data.watcher import ConnectionLost, NamespaceChange, NamespaceWatcher
 from .display import themes
@@ -152,6 +153,11 @@ class Dashboard(App[None]):
         self._typeahead.handled(event)
 
     # --- what is looked at -------------------------------------------------------------------------------------
+
+    @property
+    def dashboard_screens(self) -> list[DashboardScreen]:
+        """The screens of the stack that follow events, the top one last. Dialogs do not."""
+        return [screen for screen in self.screen_stack if isinstance(screen, DashboardScreen)]
 
     @property
     def read_only(self) -> bool:
@@ -302,10 +308,8 @@ class Dashboard(App[None]):
                 f" r{moved.head.revision:,} now: it was dropped, or the server has lost it",
                 wrong=True, seconds=60,
             )  # fmt: skip
-        for screen in self.screen_stack:
-            told = getattr(screen, "moved", None)
-            if told is not None:
-                told(moved.head, moved.changed)
+        for screen in self.dashboard_screens:
+            screen.namespace_changed(moved.head, moved.changed)
 
     def _lost(self, lost: ConnectionLost | None) -> None:
         back = self.lost is not None and lost is None
@@ -313,10 +317,8 @@ class Dashboard(App[None]):
         self._tell_status()
         if back:
             self.notify_user("the backend is back")
-            for screen in self.screen_stack:
-                came_back = getattr(screen, "came_back", None) or getattr(screen, "look_again", None)
-                if came_back is not None:
-                    came_back()
+            for screen in self.dashboard_screens:
+                screen.backend_returned()
 
     def _tell_status(self) -> None:
         from .widgets.status_bar import Banner
@@ -358,10 +360,8 @@ class Dashboard(App[None]):
         """Look at once whether the backend is there and what is new, and read everything again."""
         if self.live is not None:
             self.live.look()
-        for screen in self.screen_stack:
-            again = getattr(screen, "look_again", None)
-            if again is not None:
-                again()
+        for screen in self.dashboard_screens:
+            screen.reload()
 
     # --- what is said ------------------------------------------------------------------------------------------
 
@@ -414,11 +414,8 @@ class Dashboard(App[None]):
 
     def action_leave(self) -> None:
         """End at once: reads and acts are on daemon threads. A screen that holds what would be lost asks first."""
-        for screen in reversed(self.screen_stack):
-            ask = getattr(screen, "before_leaving", None)
-            if ask is not None and not ask(self.exit):
-                return
-        self.exit()
+        if all(screen.may_leave(self.exit) for screen in reversed(self.dashboard_screens)):
+            self.exit()
 
     async def action_quit(self) -> None:
         """Textual's own binding, ctrl+q, is no way around."""

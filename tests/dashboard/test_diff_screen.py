@@ -671,7 +671,7 @@ def test_a_state_that_is_not_there_is_said_with_the_next_step_and_sought_again(u
         await shown(pilot, "there is no checkpoint 'later'", "R looks again")
         with StateManager(url, "work") as other:
             other.checkpoint("later", at="before-fix")
-        screen.look_again()
+        screen.reload()
         await shown(pilot, "+1 −1 ~2")
         assert "there is no checkpoint" not in screen_text(pilot.app)
 
@@ -706,13 +706,13 @@ def test_a_store_that_is_lost_and_back_is_said_and_the_old_rows_stay(new_store: 
         await until(pilot, lambda: screen.view.trouble)
         assert screen.keys.count == 4
         await pilot.press("space")
-        screen.look_again()
+        screen.reload()
         await shown(pilot, "R looks again · esc leaves", "+ fresh")
-        screen.look_again()
+        screen.reload()
         await until(pilot, lambda: screen.run.state == "failed")
         path.unlink()
         path.with_name("away").rename(path)
-        screen.look_again()
+        screen.reload()
         await until(pilot, lambda: screen.run.state == "whole")
         assert "R looks again" not in screen_text(pilot.app)
         assert screen.keys.key == "notes" and list(screen.found.marked_keys(WHOLE)) == ["job"]
@@ -728,9 +728,9 @@ def test_when_live_has_moved_on_it_is_said_and_the_list_stays_until_it_is_looked
         pilot.app.push_screen(screen)
         await until(pilot, lambda: screen.keys.count == 4 and screen.run.state == "whole")
         write(url, another=1, fresh=ABSENT)
-        screen.moved(manager.head(), ["another", "fresh"])
+        screen.namespace_changed(manager.head(), ["another", "fresh"])
         await shown(pilot, "live has moved on (2 commits): R looks again", "+1 −1 ~2", "[1,2]")
-        screen.look_again()
+        screen.reload()
         await until(pilot, lambda: screen.found.keys == ["another", "gone", "job", "notes"])
         assert "moved on" not in screen_text(pilot.app)
 
@@ -759,7 +759,7 @@ def test_another_namespace_or_store_is_compared_and_closed_with_the_screen(
         ends = [one[ends[0][1] != ends[1][1] :] for one in ends]  # no more of them than tells them apart
         await shown(pilot, f"Diff  {'/'.join(ends[0])}/work:before-fix → {'/'.join(ends[1])}/work:live ")
         write(url, same=3)
-        screen.moved(manager.head())
+        screen.namespace_changed(manager.head())
         assert "moved on" not in screen_text(pilot.app)  # neither side is live here
 
     run(manager, flow)
@@ -971,7 +971,7 @@ def test_a_hundred_thousand_changes_come_in_while_one_looks_and_can_be_stopped(
         await pilot.pause(0.3)
         assert screen.keys.count == stopped
         await pilot.press("j")
-        screen.look_again()
+        screen.reload()
         await until(pilot, lambda: screen.run.state == "whole")
         assert len(screen.found) == screen.found.count("added") == 100_000
         assert screen.keys.key == "run:0000001"

@@ -445,14 +445,14 @@ def test_what_another_writes_is_told_while_one_edits(state):
         async with running(state) as (app, pilot):
             screen = await opened(app, pilot, "k")
             state.save("other", 1)
-            screen.moved(state.head(), ["other"])
+            screen.namespace_changed(state.head(), ["other"])
             await pilot.pause()
             assert said(screen, "note") == ""
             state.save("k", 2)
-            screen.moved(state.head(), ["k"])
+            screen.namespace_changed(state.head(), ["k"])
             await until(pilot, lambda: "another has written" in said(screen, "note"))
             state.delete("k")
-            screen.moved(state.head(), None)
+            screen.namespace_changed(state.head(), None)
             await until(pilot, lambda: "another has deleted" in said(screen, "note"))
 
     run(scenario)

@@ -35,6 +35,7 @@ from textual.screen import Screen
 
 from stateview import StateManager
 from stateview.codec import MAX_DEPTH
+from stateview.dashboard.base_screen import DashboardScreen
 from stateview.dashboard.dialogs.confirm import Confirm
 from stateview.dashboard.dialogs.key_actions import SearchLine
 from stateview.dashboard.dialogs.menu import Menu
@@ -60,6 +61,11 @@ each_screen = pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.__nam
 
 def test_every_screen_and_dialog_is_looked_at() -> None:
     assert set(CASES) == all_screens()
+
+
+@each_screen
+def test_every_screen_follows_the_events_of_the_app_and_no_dialog_does(kind: Kind) -> None:
+    assert issubclass(kind, DashboardScreen) == (".screens." in kind.__module__)
 
 
 # --- a backend that is killed, and back -----------------------------------------------------------------------------

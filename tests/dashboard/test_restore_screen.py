@@ -251,7 +251,7 @@ def test_keys_that_others_wrote_are_checked_again_and_the_marks_stay(url: str) -
         await pilot.press("k")
         await shown(pilot, "512 → 347")
         write(url, job={"tokens": 600, "tags": ["a", "x", "b"]}, notes="old", other=1, same=1)
-        screen.moved(manager.head(), ["job"])
+        screen.namespace_changed(manager.head(), ["job"])
         await shown(pilot, "! 2 keys changed since this preview: checked again · 1 no longer differs · 1 new")
         await shown(pilot, "600 → 347")
         assert marks(screen) == {"fresh": NONE, "gone": WHOLE, "job": WHOLE, "other": NONE}
@@ -276,11 +276,11 @@ def test_what_was_chosen_inside_a_value_stays_chosen_as_far_as_it_is_there(url: 
         await pilot.press("enter", "space")
         assert screen.found.partly == {"job": {"/tokens"}}
         write(url, job={"tokens": 600, "tags": ["a", "x", "b"]})
-        screen.moved(manager.head(), None)
+        screen.namespace_changed(manager.head(), None)
         await shown(pilot, "600 → 347")
         assert screen.found.partly == {"job": {"/tokens"}}
         write(url, job={"tokens": 347, "tags": ["a", "x", "b"]})
-        screen.moved(manager.head(), None)
+        screen.namespace_changed(manager.head(), None)
         await until(pilot, lambda: not screen.found.partly)
         assert marks(screen)["job"] == NONE
 
@@ -332,7 +332,7 @@ def test_a_change_that_nobody_can_have_seen_yet_is_not_confirmed(url: str) -> No
     async def flow(pilot: Pilot[None]) -> None:
         screen = await opened(pilot)
         write(url, notes="newer")
-        screen.moved(manager.head())
+        screen.namespace_changed(manager.head())
         await shown(pilot, "! 1 key changed since this preview: checked again")
         screen._changed = time.monotonic()  # just now, however slow this machine is
         await pilot.press("y")
@@ -421,7 +421,7 @@ def test_a_namespace_that_was_dropped_and_made_anew_is_looked_at_from_the_beginn
         with StateManager(url, "work") as other:
             other.checkpoint("before-fix")
         write(url, only=2)
-        screen.look_again()
+        screen.reload()
         await until(pilot, lambda: screen.found.keys == ["only"])
 
     run(manager, flow)
@@ -439,7 +439,7 @@ def test_an_error_while_looking_again_is_said_and_the_marks_stay(url: str) -> No
             other.compact()
         await pilot.press("y")
         await until(pilot, lambda: len(pilot.app.told()) or "R looks again" in screen_text(pilot.app))
-        screen.look_again()
+        screen.reload()
         await pilot.pause(0.3)
         assert marks(screen)["fresh"] == NONE and marks(screen)["gone"] == WHOLE
 

@@ -96,22 +96,22 @@ class SearchLine(ModalScreen[None]):
         self.dismiss(None)
 
 
-def copy_menu(board: Dashboard, copied: CopyOptions) -> None:
+def copy_menu(app: Dashboard, copied: CopyOptions) -> None:
     """Choose what to copy, and copy it."""
     choices = copied.texts
     if copied.refused:
-        board.notify_user(copied.refused, wrong=not choices)
+        app.notify_user(copied.refused, wrong=not choices)
     if not choices:
         return
 
     def chosen(number: int | None) -> None:
         if number is not None:
             label, text = choices[number]
-            board.copy_to_clipboard(text)
-            board.notify_user(f"copied the {label}: {text if len(text) <= 60 else text[:60] + '…'}")
+            app.copy_to_clipboard(text)
+            app.notify_user(f"copied the {label}: {text if len(text) <= 60 else text[:60] + '…'}")
 
     rows = [(label, number, text[:200]) for number, (label, text) in enumerate(choices)]
-    board.push_screen(Menu("Copy", rows), chosen)
+    app.push_screen(Menu("Copy", rows), chosen)
 
 
 def options_end(*words: str) -> list[str]:
@@ -119,7 +119,7 @@ def options_end(*words: str) -> list[str]:
     return ["--", *words] if any(word.startswith("-") for word in words) else list(words)
 
 
-def expire(board: Dashboard, key: str) -> None:
+def expire(app: Dashboard, key: str) -> None:
     """Ask when a key expires, and set it."""
 
     def words(text: str) -> list[str]:
@@ -132,12 +132,12 @@ def expire(board: Dashboard, key: str) -> None:
     def ask(version: Version) -> None:
         left = (version.expires - now()) / 1_000_000
         present = f"in {format_duration(left)}" if version.expires else "never"
-        _ask(board, f"Expiry of {one_line(key, 40)}, now {present}", "", check, words)
+        _ask(app, f"Expiry of {one_line(key, 40)}, now {present}", "", check, words)
 
-    _with_version(board, "expire", key, ask)
+    _with_version(app, "expire", key, ask)
 
 
-def rename(board: Dashboard, key: str) -> None:
+def rename(app: Dashboard, key: str) -> None:
     """Ask for a key's new name, and give it."""
 
     def check(text: str) -> str | None:
@@ -147,16 +147,16 @@ def rename(board: Dashboard, key: str) -> None:
 
     def ask(_version: Version) -> None:
         initial = key if key.isprintable() else ""  # what is shown of it would be another name
-        _ask(board, f"Rename {one_line(key, 50)}", initial, check, words, hint)
+        _ask(app, f"Rename {one_line(key, 50)}", initial, check, words, hint)
 
     def words(text: str) -> list[str]:
         return ["rename", *options_end(key, text)]
 
     def hint(text: str) -> str:
-        shows = is_redacted(key, board.redact) and not is_redacted(text, board.redact)
+        shows = is_redacted(key, app.redact) and not is_redacted(text, app.redact)
         return f"{TAKES}\nnot masked under this name: its value will be shown" if shows else TAKES
 
-    _with_version(board, "rename", key, ask)
+    _with_version(app, "rename", key, ask)
 
 
 def wrong_key(text: str) -> str | None:
@@ -169,7 +169,7 @@ def wrong_key(text: str) -> str | None:
 
 
 def _ask(
-    board: Dashboard, title: str, initial: str, check: Callable[[str], str | None],
+    app: Dashboard, title: str, initial: str, check: Callable[[str], str | None],
     words: Callable[[str], list[str]], hint: str | Callable[[str], str] = TAKES,
 ) -> None:  # fmt: skip
     """Ask for a line and run the command that it makes; one that fails is asked for again."""
@@ -179,48 +179,48 @@ def _ask(
             return
 
         def failed(error: Exception) -> None:
-            board.show_error(error, act=True)
-            _ask(board, title, text, check, words, hint)
+            app.show_error(error, act=True)
+            _ask(app, title, text, check, words, hint)
 
         def made(result: Result) -> None:
-            done(board, result)
+            done(app, result)
             if words(text)[0] == "rename":
-                board.show_key(text)
+                app.show_key(text)
 
-        board.acts.run(words(text), then=made, failed=failed)
+        app.acts.run(words(text), then=made, failed=failed)
 
-    asked = PromptDialog(title, initial, check, lambda text: board.command_line(words(text)), hint=hint)
-    board.push_screen(asked, answered)
+    asked = PromptDialog(title, initial, check, lambda text: app.command_line(words(text)), hint=hint)
+    app.push_screen(asked, answered)
 
 
-def done(board: Dashboard, result: Result) -> None:
+def done(app: Dashboard, result: Result) -> None:
     """Tell what was done, and how to take it back."""
-    board.notify_user(f"{result.summary} · z undoes it")
+    app.notify_user(f"{result.summary} · z undoes it")
 
 
-def _with_version(board: Dashboard, what: str, key: str, then: Callable[[Version], None]) -> None:
+def _with_version(app: Dashboard, what: str, key: str, then: Callable[[Version], None]) -> None:
     """Read the live version of a key on a thread; refused where nothing can be written."""
-    manager = board.manager
+    manager = app.manager
     try:
         manager.check_writable()
     except StateException as error:
-        board.show_error(error)
+        app.show_error(error)
         return
 
     def took(version: Version | None) -> None:
         if version is None:
-            board.notify_user(f"{key}: there is no such key any more", wrong=True)
-        elif board.paused_at is not None and version.revision > board.paused_at:
-            board.notify_user(
+            app.notify_user(f"{key}: there is no such key any more", wrong=True)
+        elif app.paused_at is not None and version.revision > app.paused_at:
+            app.notify_user(
                 f"{key}: written at r{version.revision}, after what is shown here; p goes on with live", wrong=True
             )
         else:
             then(version)
 
-    board.request(what, lambda _stop: manager.backend.get(key), took)
+    app.request(what, lambda _stop: manager.backend.get(key), took)
 
 
-def delete(board: Dashboard, keys: Sequence[str]) -> None:
+def delete(app: Dashboard, keys: Sequence[str]) -> None:
     """Ask whether to delete keys, and delete them in one commit.
 
     Only if none was written meanwhile. Of several, the names with `*`, `?` or `[` in them are given as globs that match
@@ -229,12 +229,12 @@ def delete(board: Dashboard, keys: Sequence[str]) -> None:
     if len(keys) == 1:
         key = keys[0]
         _with_version(
-            board, "delete", key,
-            lambda version: _confirm(board, keys, ["--expected", str(version.revision), *options_end(key)]),
+            app, "delete", key,
+            lambda version: _confirm(app, keys, ["--expected", str(version.revision), *options_end(key)]),
         )  # fmt: skip
         return
-    manager = board.manager
-    seen = board.paused_at if board.paused_at is not None or board.news is None else board.news.head.revision
+    manager = app.manager
+    seen = app.paused_at if app.paused_at is not None or app.news is None else app.news.head.revision
 
     def clashing(_stop: Stop) -> tuple[list[str], int]:
         manager.check_writable()
@@ -244,30 +244,30 @@ def delete(board: Dashboard, keys: Sequence[str]) -> None:
     def ask(found: tuple[list[str], int]) -> None:
         clashes, revision = found
         if clashes:
-            board.notify_user(f"delete {clashes[0]} by itself: the glob for it is another key's name", wrong=True)
+            app.notify_user(f"delete {clashes[0]} by itself: the glob for it is another key's name", wrong=True)
         else:
             words = [escape_glob(key) if is_glob(key) else key for key in keys]
-            _confirm(board, keys, ["--previewed", str(revision), *options_end(*words)])
+            _confirm(app, keys, ["--previewed", str(revision), *options_end(*words)])
 
-    board.request("delete", clashing, ask)
+    app.request("delete", clashing, ask)
 
 
-def _confirm(board: Dashboard, keys: Sequence[str], words: list[str]) -> None:
+def _confirm(app: Dashboard, keys: Sequence[str], words: list[str]) -> None:
     words = ["delete", *words]
     more = [f"  and {len(keys) - MAX_NAMED_KEYS:,} more"] if len(keys) > MAX_NAMED_KEYS else []
     question = [
-        f"Delete {plural(len(keys), 'key')} of {board.manager.namespace}?",
+        f"Delete {plural(len(keys), 'key')} of {app.manager.namespace}?",
         *(f"  {one_line(key, 200)}" for key in keys[:MAX_NAMED_KEYS]),
         *more,
         "The history stays, and z undoes it.",
     ]
 
     def deleted(result: Result) -> None:
-        board.unmark(keys)
-        done(board, result)
+        app.unmark(keys)
+        done(app, result)
 
     def answered(sure: bool | None) -> None:
         if sure:
-            board.acts.run(words, then=deleted)
+            app.acts.run(words, then=deleted)
 
-    board.push_screen(Confirm(question, board.command_line(words), title="Delete"), answered)
+    app.push_screen(Confirm(question, app.command_line(words), title="Delete"), answered)

@@ -30,6 +30,6 @@ def _end(app: Dashboard, number: int) -> None:
     last = threading.Timer(GRACE_SECONDS, os._exit, (128 + number,))
     last.daemon = True
     last.start()
-    rescues = [rescue for screen in app.screen_stack if (rescue := getattr(screen, "rescue", None)) is not None]
-    said = [line for rescue in rescues if (line := rescue())]
-    app.exit(return_code=128 + number, message=Text("\n".join(map(escape_control_characters, said))) if said else None)
+    lines = [line for screen in app.dashboard_screens if (line := screen.keep_unsaved_text())]
+    text = "\n".join(map(escape_control_characters, lines))
+    app.exit(return_code=128 + number, message=Text(text) if text else None)

@@ -67,7 +67,7 @@ class DoneScreen(TextScreen):
         return DoneList(self._rows())
 
     def _rows(self) -> list[Job | CompletedAction]:
-        acts = self.board.acts
+        acts = self.dashboard.acts
         return [*reversed(acts.jobs.running), *reversed(acts.done)]
 
     def heading(self) -> str:
@@ -82,7 +82,7 @@ class DoneScreen(TextScreen):
         shown = self.list
         assert isinstance(shown, DoneList)
         rows = self._rows()
-        if rows != shown.rows or self.board.acts.jobs.running:
+        if rows != shown.rows or self.dashboard.acts.jobs.running:
             shown.show(rows)
             shown.count_changed()
             self._tell()
@@ -90,7 +90,7 @@ class DoneScreen(TextScreen):
     def state(self) -> str:
         """Return what came of the act under the cursor."""
         shown = self.query_one(DoneList)
-        done = f"{plural(len(self.board.acts.done), 'act')} · z undoes the last commit, Z does it again"
+        done = f"{plural(len(self.dashboard.acts.done), 'act')} · z undoes the last commit, Z does it again"
         if not shown.count:
             return done
         row = shown.rows[shown.cursor]
@@ -116,9 +116,9 @@ class DoneScreen(TextScreen):
         row = self.query_one(DoneList).rows[event.index]
         job = row if isinstance(row, Job) else row.job
         if job is None:
-            self.board.notify_user("it printed nothing that is kept")
+            self.dashboard.notify_user("it printed nothing that is kept")
         else:
-            self.board.acts.jobs.open(job)
+            self.dashboard.acts.jobs.open(job)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
         """Only what runs can be stopped."""
@@ -132,5 +132,5 @@ class DoneScreen(TextScreen):
         """Stop the job under the cursor."""
         row = self.query_one(DoneList).rows[self.list.cursor]
         if isinstance(row, Job):
-            self.board.acts.jobs.stop(row)
+            self.dashboard.acts.jobs.stop(row)
             self._look()

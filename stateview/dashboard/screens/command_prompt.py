@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -16,12 +16,10 @@ from ...cli.line_parser import completion_words
 from ...errors import StateException
 from ..actions.command_line import Candidate, commands, offers
 from ..actions.runner import ActionContext
+from ..base_screen import DashboardScreen
 from ..display.text import RowBuilder, one_line
 from ..widgets.line_input import LineInput
 from ..widgets.virtual_list import VirtualList
-
-if TYPE_CHECKING:
-    from ..app import Dashboard
 
 _NAME_COLUMNS = 26  # columns of what is offered
 
@@ -95,7 +93,7 @@ class Candidates(VirtualList, can_focus=False):
             self.action_choose()
 
 
-class CommandScreen(ModalScreen[None]):
+class CommandScreen(DashboardScreen, ModalScreen[None]):
     """The line, and above it what it may become."""
 
     DEFAULT_CSS = """
@@ -128,11 +126,6 @@ class CommandScreen(ModalScreen[None]):
         self._older = 0  # how many lines back
         self._draft = ""  # what was typed before going back
 
-    @property
-    def board(self) -> Dashboard:
-        """The app."""
-        return cast("Dashboard", self.app)
-
     def compose(self) -> ComposeResult:
         """List, hint, line."""
         with Vertical():
@@ -158,20 +151,20 @@ class CommandScreen(ModalScreen[None]):
         self._offer(event.value)
 
     def _offer(self, text: str) -> None:
-        board, web = self.board, self.board.is_web
+        app, web = self.dashboard, self.dashboard.is_web
         found = completion_words(text)
         self._hint(text)
         self._wanted = 0
         if found is None:
-            board.reader.cancel(self, "offers")
+            app.reader.cancel(self, "offers")
             self._show(text, [], len(text))
         elif len(found[0]) == 1:  # the table is at hand
-            board.reader.cancel(self, "offers")
+            app.reader.cancel(self, "offers")
             self._show(text, commands(found[0][0], web), found[1])
         else:
             self.query_one(Candidates).cursor = -1  # none is chosen of those that belong to the text before
-            context = ActionContext(board.manager, {**board.options, "read_only": True})
-            board.reader.submit(
+            context = ActionContext(app.manager, {**app.options, "read_only": True})
+            app.reader.submit(
                 self,
                 "offers",
                 lambda _stop: offers(found[0], context),
@@ -241,7 +234,7 @@ class CommandScreen(ModalScreen[None]):
 
     def action_older(self) -> None:
         """Up in the list; from its top, or outside, to the line typed before."""
-        candidates, typed = self.query_one(Candidates), self.board.acts.typed
+        candidates, typed = self.query_one(Candidates), self.dashboard.acts.typed
         if candidates.cursor >= 0:
             candidates.cursor -= 1
             return
@@ -259,7 +252,7 @@ class CommandScreen(ModalScreen[None]):
                 self.query_one(Candidates).cursor += 1
             return
         self._older -= 1
-        self._set(self.board.acts.typed[-self._older] if self._older else self._draft)
+        self._set(self.dashboard.acts.typed[-self._older] if self._older else self._draft)
 
     def _set(self, text: str) -> None:
         line_ = self.query_one(LineInput)
@@ -299,10 +292,10 @@ class CommandScreen(ModalScreen[None]):
     def _run(self, text: str) -> None:
         """In the app's turn, with the line gone: what the command opens is not above it."""
         try:
-            self.board.acts.submit(text)
+            self.dashboard.acts.submit(text)
         except StateException as error:
             again = CommandScreen(text)
-            self.board.push_screen(again)
+            self.dashboard.push_screen(again)
             again.call_after_refresh(again._say, str(error), True)
 
     def action_leave(self) -> None:

@@ -55,7 +55,7 @@ class DiffScreen(DiffBaseScreen):
 
     def diff_sides(self) -> DiffSides:
         """See `DiffBaseScreen.diff_sides`."""
-        here = self.board.manager
+        here = self.dashboard.manager
         if self._other is None:
             return DiffSides(side(here.backend, self._before), side(here.backend, self._after))
         return DiffSides(side(here.backend, self._before), side(self._other.backend, self._after))
@@ -69,13 +69,13 @@ class DiffScreen(DiffBaseScreen):
 
         With the namespace where there are two, and the store where these differ.
         """
-        board, other = self.board, self._other
+        app, other = self.dashboard, self._other
         if other is None:
             return self._before, self._after
         here = there = ""
-        if board.manager.url != other.url:
-            here, there = told_apart((board.store, board.manager.url), (self._store or other.url, other.url))
-        return f"{here}{board.manager.namespace}:{self._before}", f"{there}{other.namespace}:{self._after}"
+        if app.manager.url != other.url:
+            here, there = told_apart((app.store, app.manager.url), (self._store or other.url, other.url))
+        return f"{here}{app.manager.namespace}:{self._before}", f"{there}{other.namespace}:{self._after}"
 
     @property
     def _earlier(self) -> str | None:
@@ -101,14 +101,14 @@ class DiffScreen(DiffBaseScreen):
 
     def command(self) -> str:
         """See `DiffBaseScreen.command`."""
-        return self.board.command_line(self._words())
+        return self.dashboard.command_line(self._words())
 
     def _words(self) -> list[str]:
         words = ["diff", self._before, self._after]
         if self._other is not None:
-            if self._other.namespace != self.board.manager.namespace:
+            if self._other.namespace != self.dashboard.manager.namespace:
                 words += ["--with-namespace", self._other.namespace]
-            if self._store or self._other.url != self.board.manager.url:
+            if self._store or self._other.url != self.dashboard.manager.url:
                 words += ["--with-store", mask(self._store or self._other.url)]
         return words
 
@@ -123,7 +123,7 @@ class DiffScreen(DiffBaseScreen):
 
     # --- live --------------------------------------------------------------------------------------------------
 
-    def moved(self, head: Head, changed: list[str] | None = None) -> None:  # noqa: ARG002
+    def namespace_changed(self, head: Head, changed: list[str] | None = None) -> None:  # noqa: ARG002
         """Another wrote to the app's namespace. What is listed stays as it was."""
         sides = self.compared
         if sides is None:
@@ -136,11 +136,11 @@ class DiffScreen(DiffBaseScreen):
                 if commits > 0:
                     self.note(f"live has moved on ({commits:,} commit{'' if commits == 1 else 's'}): R looks again")
 
-    def look_again(self) -> None:
+    def reload(self) -> None:
         """Compare anew."""
         self.start()
 
-    def came_back(self) -> None:
+    def backend_returned(self) -> None:
         """Compare what could not be compared while the backend was lost; keep the list."""
         if self.run.state == "failed":
             self.start()
@@ -157,21 +157,21 @@ class DiffScreen(DiffBaseScreen):
 
         def done(restored: bool | None) -> None:
             if restored:
-                self.look_again()
+                self.reload()
 
         self.app.push_screen(RestoreScreen(ref, keys), done)
 
     def action_copy(self) -> None:
         """Copy the command line that prints this diff."""
         self.app.copy_to_clipboard(self.command())
-        self.board.notify_user("copied the command line")
+        self.dashboard.notify_user("copied the command line")
 
     def action_back(self) -> None:
         """As `DiffBaseScreen.action_back`; a patch that is being written is stopped first."""
         if self._writing is not None:
-            self.board.reader.cancel(self, "patch")
+            self.dashboard.reader.cancel(self, "patch")
             self._writing = None
-            self.board.notify_user("stopped; no file was written")
+            self.dashboard.notify_user("stopped; no file was written")
             self.refresh_labels()
         else:
             super().action_back()
@@ -179,11 +179,11 @@ class DiffScreen(DiffBaseScreen):
     def action_write(self) -> None:
         """Ask where to, and write the diff as a JSON Patch."""
         if self.run.state == "running" or self.compared is None:
-            self.board.notify_user("still computing: wait, or esc stops it")
+            self.dashboard.notify_user("still computing: wait, or esc stops it")
             return
 
         def said(path: str) -> str:
-            return f"{self.board.command_line([*self._words(), '--patch'])} > {path}"
+            return f"{self.dashboard.command_line([*self._words(), '--patch'])} > {path}"
 
         def check(path: str) -> str | None:
             return "a path, such as change.json" if not path.strip() else None
@@ -195,7 +195,7 @@ class DiffScreen(DiffBaseScreen):
         self.app.push_screen(PromptDialog("Write a JSON Patch to", "change.json", check, said), answered)
 
     def _write(self, path: str, *, overwrite: bool) -> None:
-        sides, board = self.compared, self.board
+        sides, app = self.compared, self.dashboard
         keys = list(self.found.keys) if self.run.state == "whole" else None
         assert sides is not None, "it is written from what was compared"
 
@@ -206,7 +206,7 @@ class DiffScreen(DiffBaseScreen):
         def written(count: int) -> None:
             self._writing = None
             self.refresh_labels()
-            board.notify_user(f"wrote {count:,} key{'' if count == 1 else 's'} as a JSON Patch to {path}")
+            app.notify_user(f"wrote {count:,} key{'' if count == 1 else 's'} as a JSON Patch to {path}")
 
         def failed(error: Exception) -> None:
             self._writing = None
@@ -214,13 +214,13 @@ class DiffScreen(DiffBaseScreen):
             if isinstance(error, FileExistsError) and not overwrite:
                 self.app.push_screen(Confirm([f"{path} is there already.", "Write over it?"]), sure)
             else:
-                board.show_error(error)
+                app.show_error(error)
 
         def sure(yes: bool | None) -> None:
             if yes:
                 self._write(path, overwrite=True)
 
-        board.reader.submit(self, "patch", write, written, failed)
+        app.reader.submit(self, "patch", write, written, failed)
 
 
 def told_apart(one: tuple[str, str], other: tuple[str, str]) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 from textual import on
 from textual.app import ComposeResult
@@ -16,6 +16,7 @@ from textual.widgets import Input, Label
 
 from ...model import Kind
 from ...states.json_diff import Change
+from ..base_screen import DashboardScreen
 from ..data.background import Stop
 from ..data.diff_model import KINDS, NONE, WHOLE, DiffFilter, DiffIndex, DiffProgress, DiffSides, collect
 from ..display.text import SIGNS, format_count, one_line
@@ -25,9 +26,6 @@ from ..widgets.key_bar import KeyBar
 from ..widgets.line_input import LineInput
 from ..widgets.status_bar import Banner
 from ..widgets.virtual_list import VirtualList
-
-if TYPE_CHECKING:
-    from ..app import Dashboard
 
 _POLL_SECONDS = 0.05  # seconds between two looks at what has come
 _KEYS_PER_TICK = 50_000  # keys that are filtered in one of them
@@ -45,7 +43,7 @@ class DiffRun:
         self.state: Literal["running", "stopped", "whole", "failed"] = "running"
 
 
-class DiffBaseScreen(Screen[bool]):
+class DiffBaseScreen(DashboardScreen, Screen[bool]):
     """Base. A subclass says which two states are compared, and what is done with the keys."""
 
     DEFAULT_CSS = """
@@ -133,11 +131,6 @@ class DiffBaseScreen(Screen[bool]):
 
     # --- the screen --------------------------------------------------------------------------------------------
 
-    @property
-    def board(self) -> Dashboard:
-        """The app."""
-        return cast("Dashboard", self.app)
-
     def compose(self) -> ComposeResult:
         """Keys beside the change of one of them; under 80 columns one or the other."""
         yield Banner()
@@ -193,7 +186,7 @@ class DiffBaseScreen(Screen[bool]):
         self.query_one("#tally", Label).update(one_line(self.selection_text()))
         told = f"CLI: {self.command()}"
         if len(told) > self.size.width:  # what it does is seen, if not all of where
-            told = f"CLI: … {self.board.short_command(self.command())}"
+            told = f"CLI: … {self.dashboard.short_command(self.command())}"
         self.query_one("#line", Label).update(one_line(told))
         self.keys.said = self._nothing()
         self._tell_about()
@@ -221,7 +214,7 @@ class DiffBaseScreen(Screen[bool]):
 
     def start(self) -> None:
         """Compare from the beginning."""
-        board, earlier = self.board, self.found
+        app, earlier = self.dashboard, self.found
         self.run = run = DiffRun(DiffIndex(earlier.fresh if len(earlier) else self._mark))
         run.found.earlier = earlier if len(earlier) else None
         self.note("")
@@ -246,7 +239,7 @@ class DiffBaseScreen(Screen[bool]):
             self._end(run, "failed")
             self.note(f"{error}\nR looks again · esc leaves", wrong=True)
 
-        board.reader.submit(self, "diff", compare, whole, failed)
+        app.reader.submit(self, "diff", compare, whole, failed)
         if self._ticks is not None:
             self._ticks.resume()
         self.refresh_labels()
@@ -262,7 +255,7 @@ class DiffBaseScreen(Screen[bool]):
 
     def stop(self) -> None:
         """Compare no further; what was found stays."""
-        self.board.reader.cancel(self, "diff")
+        self.dashboard.reader.cancel(self, "diff")
         self._end(self.run, "stopped")
 
     def _tick(self) -> None:
@@ -379,14 +372,16 @@ class DiffBaseScreen(Screen[bool]):
             keys.cursor += by
             self.look()
         else:
-            self.board.notify_user("this is the last change" if by > 0 else "this is the first change")
+            self.dashboard.notify_user("this is the last change" if by > 0 else "this is the first change")
 
     def action_split(self) -> None:
         """Put before and after side by side, or one under the other."""
         view = self.view
         view.split = not view.split
         if view.too_narrow:
-            self.board.notify_user(f"side by side needs {SIDE_BY_SIDE_COLUMNS} columns; one under the other until then")
+            self.dashboard.notify_user(
+                f"side by side needs {SIDE_BY_SIDE_COLUMNS} columns; one under the other until then"
+            )
         self.refresh_labels()
 
     # --- filters -----------------------------------------------------------------------------------------------
@@ -448,7 +443,7 @@ class DiffBaseScreen(Screen[bool]):
     def _mark_shown(self, mark: int | None) -> None:
         shown = self.keys.shown
         if shown.filtered and not shown.done:
-            self.board.notify_user("still filtering: a moment")
+            self.dashboard.notify_user("still filtering: a moment")
             return
         self.found.set_marks(mark, shown if shown.filtered else None)
         self.remarked()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -25,6 +25,7 @@ from ..actions.value_edit import (
     refusal,
     save_words,
 )
+from ..base_screen import DashboardScreen
 from ..display.text import format_duration, format_size, one_line
 from ..widgets.json_editor import JsonEdit
 from ..widgets.key_bar import KeyBar
@@ -39,52 +40,52 @@ if TYPE_CHECKING:
 CLIPBOARD_CHARACTERS = 100_000  # characters that are put into the clipboard; more go into a file
 
 
-def edit(board: Dashboard, key: str, editor: bool = False) -> None:
+def edit(app: Dashboard, key: str, editor: bool = False) -> None:
     """Read a key's live value and edit it; refused, with the reason, where that cannot be.
 
     Args:
-        board: the app.
+        app: the app.
         key: the key.
         editor: edit it in `$EDITOR` at once. Large values are in any case.
 
     """
-    if why := refusal(board, key):
-        board.notify_user(why, wrong=True)
+    if why := refusal(app, key):
+        app.notify_user(why, wrong=True)
         return
 
     def opened(draft: Draft | None) -> None:
         outside = editor or (draft is not None and len(draft.text) > INLINE_CHARACTERS)
         if draft is None:
-            board.notify_user(f"{key}: there is no such key any more", wrong=True)
-        elif outside and board.is_web:
+            app.notify_user(f"{key}: there is no such key any more", wrong=True)
+        elif outside and app.is_web:
             why = (
                 f"{format_size(len(draft.text))} are too much to edit here"
                 if not editor
                 else "a browser has no $EDITOR"
             )
-            board.notify_user(f"{why}; in a terminal: {board.command_line(['edit', key])}", wrong=True)
+            app.notify_user(f"{why}; in a terminal: {app.command_line(['edit', key])}", wrong=True)
         else:
-            board.push_screen(EditScreen(key, draft, outside=outside))
+            app.push_screen(EditScreen(key, draft, outside=outside))
 
-    board.request("edit", lambda _stop: read_draft(board, key), opened)
+    app.request("edit", lambda _stop: read_draft(app, key), opened)
 
 
-def add(board: Dashboard, key: str = "", text: str = "") -> None:
+def add(app: Dashboard, key: str = "", text: str = "") -> None:
     """Make a new key; refused, with the reason, where that cannot be.
 
     Args:
-        board: the app.
+        app: the app.
         key: a name to begin with.
         text: a value to begin with.
 
     """
-    if why := refusal(board, None):
-        board.notify_user(why, wrong=True)
+    if why := refusal(app, None):
+        app.notify_user(why, wrong=True)
         return
-    board.push_screen(EditScreen(key, Draft(text), new=True))
+    app.push_screen(EditScreen(key, Draft(text), new=True))
 
 
-class EditScreen(ModalScreen[int | None]):
+class EditScreen(DashboardScreen, ModalScreen[int | None]):
     """Edits one value; ends with the revision that was saved, or None.
 
     Args:
@@ -128,11 +129,6 @@ class EditScreen(ModalScreen[int | None]):
         self._refused: str | None = None  # the text that could not be saved
         self._later: Callable[[], object] | None = None  # to be done once no other screen lies over this one
         self._question: ModalScreen[bool] | None = None  # whether to leave what is not saved
-
-    @property
-    def board(self) -> Dashboard:
-        """The app."""
-        return cast("Dashboard", self.app)
 
     def compose(self) -> ComposeResult:
         """Return the key if it is new, the value, what is wrong with it, and the command line that saves it."""
@@ -204,7 +200,7 @@ class EditScreen(ModalScreen[int | None]):
         said.set_class(verdict.data is None or wrong is not None, "-wrong")
         ready = verdict.data is not None and wrong is None
         words = save_words(self.key, verdict.data or b"", self._base())
-        self._line(self.board.command_line(words) if ready else "")
+        self._line(self.dashboard.command_line(words) if ready else "")
 
     def _line(self, text: str) -> None:
         shown = self.query_one("#line", Label)
@@ -240,9 +236,9 @@ class EditScreen(ModalScreen[int | None]):
         for field in self.query(JsonEdit):
             field.action_error()
 
-    def moved(self, _head: Head, changed: list[str] | None) -> None:
+    def namespace_changed(self, _head: Head, changed: list[str] | None) -> None:
         """Somebody committed: if it was this key, a save will show both."""
-        key, based, manager = self.key, self._base().revision, self.board.manager
+        key, based, manager = self.key, self._base().revision, self.dashboard.manager
         if not based or self._busy or (changed is not None and key not in changed):
             return
 
@@ -255,7 +251,9 @@ class EditScreen(ModalScreen[int | None]):
                 what = "has written this key" if revision else "has deleted this key"
                 self._note(f"another {what} since: a save will show theirs and yours")
 
-        self.board.reader.submit(self, "present", present, took, lambda _error: None)  # the app tells of a lost backend
+        self.dashboard.reader.submit(
+            self, "present", present, took, lambda _error: None
+        )  # the app tells of a lost backend
 
     # --- saving ------------------------------------------------------------------------------------------------
 
@@ -265,7 +263,7 @@ class EditScreen(ModalScreen[int | None]):
         if self._busy:
             return
         self._busy = True
-        self.board.reader.submit(
+        self.dashboard.reader.submit(
             self, "judge", lambda _stop: judge(text), lambda verdict: self._save(verdict, text), self._failed
         )
 
@@ -281,7 +279,7 @@ class EditScreen(ModalScreen[int | None]):
         base, data = self._base(), verdict.data
         if not self._new and text == self._start and base.revision:
             self._busy = False
-            self.board.notify_user(f"{key}: you changed nothing, and nothing was saved")
+            self.dashboard.notify_user(f"{key}: you changed nothing, and nothing was saved")
             if self.text == text:
                 self._alone(lambda: self.dismiss(None))
             return
@@ -296,11 +294,11 @@ class EditScreen(ModalScreen[int | None]):
 
         def saved(result: Result) -> None:
             told = result.data if isinstance(result, ActionResult) else {}
-            self.board.notify_user(f"saved {told.get('key')} · r{told.get('revision')} · z undoes it")
-            self.board.show_key(str(told.get("key")))
+            self.dashboard.notify_user(f"saved {told.get('key')} · r{told.get('revision')} · z undoes it")
+            self.dashboard.show_key(str(told.get("key")))
             self._end(key, text, base._replace(revision=int(told.get("revision", 0))))
 
-        self.board.acts.run(words, then=saved, failed=failed)
+        self.dashboard.acts.run(words, then=saved, failed=failed)
 
     def _to_error(self, verdict: ValidationResult) -> None:
         for field in self.query(JsonEdit):
@@ -340,7 +338,7 @@ class EditScreen(ModalScreen[int | None]):
     def _failed(self, error: Exception) -> None:
         """Not saved; what was written stays here."""
         self._busy = False
-        self.board.show_error(error)
+        self.dashboard.show_error(error)
         if self.is_attached:
             self._refused = self.text
             said = self.query_one("#verdict", Label)
@@ -350,24 +348,24 @@ class EditScreen(ModalScreen[int | None]):
     # --- another was first -------------------------------------------------------------------------------------
 
     def _conflict(self, key: str, mine: bytes, text: str) -> None:
-        manager, patterns = self.board.manager, self.board.redact
+        manager, patterns = self.dashboard.manager, self.dashboard.redact
 
         def show(race: EditConflict) -> None:
             if race.same:
-                self.board.notify_user(f"{key}: another has saved the same value")
+                self.dashboard.notify_user(f"{key}: another has saved the same value")
                 self._end(key, text, race.theirs or Draft(""))
             else:
                 self._alone(lambda: ask(race))
 
         def ask(race: EditConflict) -> None:
-            self.board.push_screen(
+            self.dashboard.push_screen(
                 ConflictScreen(key, mine, race), lambda choice: self._chosen(choice, key, mine, text, race)
             )
 
         def read(_stop: object) -> EditConflict:
             return read_conflict(manager, key, mine, patterns)
 
-        self.board.reader.submit(self, "race", read, show, self._failed)
+        self.dashboard.reader.submit(self, "race", read, show, self._failed)
 
     def _chosen(self, choice: Choice | None, key: str, mine: bytes, text: str, race: EditConflict) -> None:
         self._busy = False
@@ -381,7 +379,7 @@ class EditScreen(ModalScreen[int | None]):
             except OSError as error:
                 self._note(f"theirs stays; what you wrote is only here, for it cannot be put into a file: {error}")
                 return
-            self.board.notify_user(f"theirs stays; {kept}")
+            self.dashboard.notify_user(f"theirs stays; {kept}")
             self._alone(lambda: self.dismiss(None))
         else:
             self._note("a save now writes over what the other wrote, which you have seen")
@@ -394,7 +392,7 @@ class EditScreen(ModalScreen[int | None]):
             return "what you wrote is in the clipboard"
         return f"what you wrote is in {keep_in_file(text)}"
 
-    def rescue(self) -> str:
+    def keep_unsaved_text(self) -> str:
         """Put what is not saved into a file, since the program ends; what to say of it, empty where all is saved."""
         if not self.unsaved:
             return ""
@@ -412,18 +410,18 @@ class EditScreen(ModalScreen[int | None]):
         if self._busy:
             return
         if self.app.is_web:
-            other = self.board.command_line(["edit", self.key])
-            self.board.notify_user(f"a browser has no $EDITOR; in a terminal: {other}", wrong=True)
+            other = self.dashboard.command_line(["edit", self.key])
+            self.dashboard.notify_user(f"a browser has no $EDITOR; in a terminal: {other}", wrong=True)
             return
         try:
-            after = in_editor(self.board, before)
+            after = in_editor(self.dashboard, before)
         except StateException as error:
-            self.board.show_error(error)
+            self.dashboard.show_error(error)
             if direct:
                 self.dismiss(None)
             return
         if direct and after == before:
-            self.board.notify_user(f"{self.key} is unchanged")
+            self.dashboard.notify_user(f"{self.key} is unchanged")
             self.dismiss(None)
             return
         self._text = after
@@ -440,16 +438,16 @@ class EditScreen(ModalScreen[int | None]):
             self.action_save()
         elif not isinstance(field, JsonEdit):
             text = self._text
-            self.board.reader.submit(self, "judge", lambda _stop: judge(text), self._say, self._failed)
+            self.dashboard.reader.submit(self, "judge", lambda _stop: judge(text), self._say, self._failed)
 
     def action_leave(self) -> None:
         """Leave; asked about if something would be lost."""
         if self._busy:
-            self.board.notify_user("saving…")
-        elif self.before_leaving(lambda: self.dismiss(None)):
+            self.dashboard.notify_user("saving…")
+        elif self.may_leave(lambda: self.dismiss(None)):
             self.dismiss(None)
 
-    def before_leaving(self, leave: Callable[[], object]) -> bool:
+    def may_leave(self, leave: Callable[[], object]) -> bool:
         """Whether nothing would be lost. Otherwise it is asked about, and `leave` called on a yes."""
         if not self.unsaved:
             return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -15,6 +15,7 @@ from ...manager import StateManager
 from ...model import ABSENT, PathChange, now
 from ...states.json_diff import compare, line_diff
 from ..actions.value_edit import Draft, draft_of, save_words
+from ..base_screen import DashboardScreen
 from ..display.redaction import without_masked
 from ..display.text import SIGNS, RowBuilder, format_age, one_line
 from ..widgets.key_bar import KeyBar
@@ -23,7 +24,6 @@ from ..widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
     from ...backends.protocol import Version
-    from ..app import Dashboard
 
 Choice = Literal["mine", "theirs", "edit"]
 COMPARED_BYTES = 1_000_000  # bytes of both sides together
@@ -104,7 +104,7 @@ class ConflictDiff(VirtualList):
         cells.add(f"{SIGNS.get(role, ' ')} {text}", self.style_of(role))
 
 
-class ConflictScreen(ModalScreen[Choice]):
+class ConflictScreen(DashboardScreen, ModalScreen[Choice]):
     """Shows the race, and ends with what to do.
 
     Args:
@@ -149,7 +149,7 @@ class ConflictScreen(ModalScreen[Choice]):
             )
             yield ConflictDiff(self._race.rows)
             words = save_words(self._key, self._mine, self._race.theirs or Draft(""))
-            yield Label(one_line(f"m: {cast('Dashboard', self.app).command_line(words)}"), id="line", markup=False)
+            yield Label(one_line(f"m: {self.dashboard.command_line(words)}"), id="line", markup=False)
             yield KeyBar()
 
     def action_choose(self, choice: Choice) -> None:

@@ -98,7 +98,7 @@ class HelpScreen(TextScreen):
         return 'other keys: [keys] "NAME" = "KEY" in stateview.toml'
 
     def _lines(self, screen: Screen[object]) -> list[str]:
-        said = getattr(screen, "HELP", "") or (type(screen).__doc__ or "").strip().split("\n")[0]
+        said = screen.HELP or (type(screen).__doc__ or "").strip().split("\n")[0]  # a screen of Textual has no help
         width = self.app.size.width
         lines = [f" {one}" for one in wrap(" ".join(said.split()), max(20, width - 4))]
         room = max(16, min(24, width - _KEY_COLUMNS - 24))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from textual import on
 from textual.app import ComposeResult
@@ -11,10 +11,11 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import Screen
 
-from ...backends.protocol import Version
+from ...backends.protocol import Head, Version
 from ...model import Commit, now
 from ...states.compare import change
 from ...states.json_diff import Change
+from ..base_screen import DashboardScreen
 from ..data.background import Stop
 from ..display.text import SIGNS, RowBuilder, format_age, format_size, one_line
 from ..widgets.diff_view import DiffView
@@ -42,7 +43,7 @@ class Versions(VirtualList):
 
     def __init__(self, app: Dashboard, key: str) -> None:
         super().__init__(id="versions")
-        self._board = app
+        self._dashboard = app
         self._key = key
         self._commits: dict[int, Commit | None] = {}
         self._asked: set[int] = set()
@@ -67,7 +68,7 @@ class Versions(VirtualList):
             return
         self._asking = True
         below, down_to = (0, self.at) if again or not self.lines else (self.lines[-1].revision, 0)
-        backend, key = self._board.manager.backend, self._key
+        backend, key = self._dashboard.manager.backend, self._key
 
         def pages(stop: Stop) -> tuple[list[VersionRow], bool]:
             lines: list[VersionRow] = []
@@ -80,7 +81,7 @@ class Versions(VirtualList):
                 if whole or not down_to or lines[-1].revision <= down_to or stop():
                     return lines, whole
 
-        self._board.reader.submit(self, "page", pages, lambda answer: self._took(*answer, below), self._failed)
+        self._dashboard.reader.submit(self, "page", pages, lambda answer: self._took(*answer, below), self._failed)
 
     def _took(self, found: list[VersionRow], whole: bool, below: int) -> None:
         at = self.at
@@ -98,7 +99,7 @@ class Versions(VirtualList):
 
     def _failed(self, error: Exception) -> None:
         self._asking, self.trouble = False, str(error)
-        self._board.show_error(error)
+        self._dashboard.show_error(error)
         self.refresh()
 
     def _ask_commit(self, revision: int) -> None:
@@ -107,14 +108,14 @@ class Versions(VirtualList):
         self._asked.add(revision)
 
         def read(_stop: Stop) -> Commit | None:
-            found = self._board.manager.log(1, below=revision + 1)
+            found = self._dashboard.manager.log(1, below=revision + 1)
             return found[0] if found and found[0].revision == revision else None
 
         def took(commit: Commit | None) -> None:
             self._commits[revision] = commit
             self.refresh()
 
-        self._board.reader.submit(self, revision, read, took, lambda _error: self._asked.discard(revision))
+        self._dashboard.reader.submit(self, revision, read, took, lambda _error: self._asked.discard(revision))
 
     def render_row(self, index: int, cells: RowBuilder) -> None:
         """See `VirtualList.render_row`."""
@@ -139,7 +140,7 @@ class Versions(VirtualList):
         return ["still reading…" if self._asking else "no version of it is kept"]
 
 
-class HistoryScreen(Screen[None]):
+class HistoryScreen(DashboardScreen, Screen[None]):
     """Steps through the versions of a key; each beside what it changed.
 
     Args:
@@ -166,17 +167,13 @@ class HistoryScreen(Screen[None]):
         super().__init__()
         self._key = key
 
-    @property
-    def _board(self) -> Dashboard:
-        return cast("Dashboard", self.app)
-
     def compose(self) -> ComposeResult:
         """Return the versions, and the change of the one under the cursor."""
         yield Banner()
         with Horizontal():
             with Vertical(id="versions-pane", classes="pane") as pane:
                 pane.border_title = Content(f"History · {one_line(self._key, 80)}")
-                yield Versions(self._board, self._key)
+                yield Versions(self.dashboard, self._key)
             with Vertical(id="change-pane", classes="pane") as pane:
                 pane.border_title = "Change"
                 yield DiffView(id="change")
@@ -188,12 +185,12 @@ class HistoryScreen(Screen[None]):
         versions.read()
         self.set_interval(1.0, versions.refresh)
 
-    def moved(self, _head: Any, changed: list[str] | None) -> None:
+    def namespace_changed(self, _head: Head, changed: list[str] | None) -> None:
         """Another wrote; if it is this key, there is a new version."""
         if changed is None or self._key in changed:
             self.query_one(Versions).read(again=True)
 
-    def look_again(self) -> None:
+    def reload(self) -> None:
         """Read everything anew."""
         self.query_one(Versions).read(again=True)
 
@@ -203,7 +200,7 @@ class HistoryScreen(Screen[None]):
         if not versions.lines:
             return
         revision = versions.at
-        backend, key = self._board.manager.backend, self._key
+        backend, key = self.dashboard.manager.backend, self._key
 
         def read(_stop: Stop) -> tuple[Change | None, str]:
             found: list[Version] = backend.versions(key, 2, revision + 1)
@@ -215,13 +212,13 @@ class HistoryScreen(Screen[None]):
             self.query_one("#change-pane").border_title = f"Change {answer[1]}"
             self.query_one(DiffView).show(answer[0])
 
-        self._board.reader.submit(self, "change", read, took, self._board.show_error)
+        self.dashboard.reader.submit(self, "change", read, took, self.dashboard.show_error)
 
     def action_revert(self) -> None:
         """Preview bringing this version back."""
         versions = self.query_one(Versions)
         if not versions.lines:
-            self._board.notify_user("\n".join(versions.empty_text()), wrong=True)
+            self.dashboard.notify_user("\n".join(versions.empty_text()), wrong=True)
             return
         from .restore import RestoreScreen
 
@@ -235,13 +232,13 @@ class HistoryScreen(Screen[None]):
         """Look at the whole namespace as of this version."""
         versions = self.query_one(Versions)
         if versions.lines:
-            self._board.show_state(str(versions.at))
+            self.dashboard.show_state(str(versions.at))
             self.dismiss(None)
 
     def action_copy(self) -> None:
         """Copy the command line that lists these versions."""
-        self.app.copy_to_clipboard(self._board.command_line(["history", "--", self._key]))
-        self._board.notify_user("copied the command line")
+        self.app.copy_to_clipboard(self.dashboard.command_line(["history", "--", self._key]))
+        self.dashboard.notify_user("copied the command line")
 
     def action_back(self) -> None:
         """Go back."""

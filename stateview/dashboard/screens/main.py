@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -18,6 +18,7 @@ from ...backends.protocol import Head, Version
 from ...cli.results import plural
 from ...model import now
 from ...states.view import resolve
+from ..base_screen import DashboardScreen
 from ..data.key_filter import Filter
 from ..data.key_source import Prefetch
 from ..display.text import format_ago, format_duration, format_size, one_line
@@ -33,16 +34,13 @@ from ..widgets.timeline import Timeline
 from ..widgets.value_info import ValueInfo
 from ..widgets.virtual_list import VirtualList
 
-if TYPE_CHECKING:
-    from ..app import Dashboard
-
 DEBOUNCE_SECONDS = 0.05  # seconds for which a cursor must rest before what it is on is read
 HEAVY_VALUE_BYTES = 1_000_000  # bytes of a value for which it must rest longer
 MEDIUM, WIDE = 80, 120  # columns from which on two panes are seen, and all
 PANES = {"namespaces": "Namespaces", "keys": "Keys", "json": "Value", "timeline": "Timeline"}  # by number
 
 
-class MainScreen(Screen[None]):
+class MainScreen(DashboardScreen, Screen[None]):
     """Looks at the app's namespace, live or at its ref."""
 
     HELP = (
@@ -88,7 +86,7 @@ class MainScreen(Screen[None]):
             with Vertical(id="side"):
                 with Pane(id="namespaces-pane", classes="pane") as pane:
                     pane.border_title = "1 Namespaces"
-                    yield Namespaces(self.board.stores, self.board.open, id="namespaces")
+                    yield Namespaces(self.dashboard.stores, self.dashboard.open, id="namespaces")
                 with Pane(id="timeline-pane", classes="pane") as pane:
                     pane.border_title = "4 Timeline"
                     yield Timeline(id="timeline")
@@ -120,11 +118,6 @@ class MainScreen(Screen[None]):
     # --- what is shown -----------------------------------------------------------------------------------------
 
     @property
-    def board(self) -> Dashboard:
-        """The app."""
-        return cast("Dashboard", self.app)
-
-    @property
     def keys(self) -> KeyList:
         """The list of keys."""
         return self.query_one(KeyList)
@@ -136,18 +129,18 @@ class MainScreen(Screen[None]):
 
     def show_namespace(self) -> None:
         """Show everything of the namespace that the app has switched to."""
-        board = self.board
-        self.query_one(Namespaces).here(board.store, board.manager.namespace)
-        self.timeline.show(board.manager)
+        app = self.dashboard
+        self.query_one(Namespaces).here(app.store, app.manager.namespace)
+        self.timeline.show(app.manager)
         self.query_one(FilterBar).clear()
         self.show_state()
 
     def show_state(self) -> None:
         """Show keys and value of the state that the app has switched to."""
-        board, prefetch = self.board, self._prefetch
+        app, prefetch = self.dashboard, self._prefetch
         self._prefetch = None
-        self.set_class(board.at is not None, "-past")
-        source = prefetch.source if prefetch is not None else self.query_one(FilterBar).source(board.manager, board.ref)
+        self.set_class(app.at is not None, "-past")
+        source = prefetch.source if prefetch is not None else self.query_one(FilterBar).source(app.manager, app.ref)
         self.keys.show(source, prefetch)
         if self._shown is not None:
             self._read_value(self._shown.key)
@@ -155,41 +148,41 @@ class MainScreen(Screen[None]):
 
     def show_status(self) -> None:
         """Say where we are."""
-        board = self.board
-        right = "read-only" if board.read_only else "RW"
-        if board.at is not None:
-            state, role = f"AS OF {board.at}, NOT LIVE · esc: live", "past"
-        elif board.lost is not None:
+        app = self.dashboard
+        right = "read-only" if app.read_only else "RW"
+        if app.at is not None:
+            state, role = f"AS OF {app.at}, NOT LIVE · esc: live", "past"
+        elif app.lost is not None:
             state, role = "LOST", "paused"
-        elif board.paused:
-            behind = plural(board.commits_behind, "commit")
-            state, role = f"PAUSED at r{board.paused_at}, {behind} behind · p: go on", "paused"
+        elif app.paused:
+            behind = plural(app.commits_behind, "commit")
+            state, role = f"PAUSED at r{app.paused_at}, {behind} behind · p: go on", "paused"
         else:
-            head = board.news.head if board.news else None
+            head = app.news.head if app.news else None
             state, role = f"LIVE ● r{head.revision}" if head else "LIVE ●", "live"
             if head is not None and not head.lineage:
                 state = "LIVE ● NOT THERE YET"
-        self.query_one(StatusBar).show(board.manager.namespace, board.manager.url, state, role, right)
-        self.query_one(Banner).show(board.lost)
+        self.query_one(StatusBar).show(app.manager.namespace, app.manager.url, state, role, right)
+        self.query_one(Banner).show(app.lost)
 
-    def moved(self, head: Head, changed: list[str] | None) -> None:
+    def namespace_changed(self, head: Head, changed: list[str] | None) -> None:
         """Somebody committed: the lists follow, and the value, unless a past state is looked at."""
-        board = self.board
-        assert board.news is not None
-        self.query_one(Namespaces).here(board.store, board.manager.namespace, head)
-        self.timeline.moved(head, board.news.marks)
-        if board.at is None:
+        app = self.dashboard
+        assert app.news is not None
+        self.query_one(Namespaces).here(app.store, app.manager.namespace, head)
+        self.timeline.moved(head, app.news.marks)
+        if app.at is None:
             self.keys.moved(changed)
             if self.keys.key is not None and (changed is None or self.keys.key in changed):
                 self._read_value(self.keys.key)
         self.show_status()
 
-    def look_again(self) -> None:
+    def reload(self) -> None:
         """Read everything again."""
         namespaces = self.query_one(Namespaces)
-        namespaces.read(self.board.store)
-        if self.board.news is not None:
-            self.timeline.moved(self.board.news.head, self.board.news.marks)  # the log may not have been read
+        namespaces.read(self.dashboard.store)
+        if self.dashboard.news is not None:
+            self.timeline.moved(self.dashboard.news.head, self.dashboard.news.marks)  # the log may not have been read
         self.keys.moved(None)
         if self.keys.key is not None:
             self._read_value(self.keys.key)
@@ -210,11 +203,11 @@ class MainScreen(Screen[None]):
     @on(KeyList.Failed)
     @on(Timeline.Failed)
     def _failed(self, event: KeyList.Failed | Timeline.Failed) -> None:
-        self.board.show_error(event.error)
+        self.dashboard.show_error(event.error)
 
     def _read_value(self, key: str) -> None:
-        board = self.board
-        backend, at = board.manager.backend, board.ref
+        app = self.dashboard
+        backend, at = app.manager.backend, app.ref
 
         def read(_stop: object) -> Version | None:
             if at is None:
@@ -222,7 +215,7 @@ class MainScreen(Screen[None]):
             return backend.read([key], resolve(backend, at)).get(key)
 
         def took(version: Version | None) -> None:
-            if key != self.keys.key or (backend, at) != (board.manager.backend, board.ref):
+            if key != self.keys.key or (backend, at) != (app.manager.backend, app.ref):
                 return  # the cursor, or what is looked at, has moved on
             if version is None or version.value is None:
                 self._show_nothing()
@@ -231,10 +224,10 @@ class MainScreen(Screen[None]):
             self.query_one(JsonView).show(version.value, key)
             self._show_facts()
 
-        board.reader.submit(self, "value", read, took, self._value_failed)
+        app.reader.submit(self, "value", read, took, self._value_failed)
 
     def _value_failed(self, error: Exception) -> None:
-        self.board.show_error(error)
+        self.dashboard.show_error(error)
         if self._shown is None or self._shown.key != self.keys.key:  # what was read before of this key stays
             self._show_nothing(str(error))
 
@@ -277,7 +270,7 @@ class MainScreen(Screen[None]):
     @on(JsonView.Blame)
     def _blame(self, event: JsonView.Blame) -> None:
         if self._shown is not None:
-            self.board.acts.start(["blame", "--", self._shown.key, event.pointer])
+            self.dashboard.acts.start(["blame", "--", self._shown.key, event.pointer])
 
     # --- moving between panes, states and namespaces -----------------------------------------------------------
 
@@ -312,7 +305,7 @@ class MainScreen(Screen[None]):
         timeline = self.timeline
         self.query_one("#timeline-pane", Pane).say(below=Content(one_line(timeline.line.told, 80)))
         if timeline.has_focus:
-            self._travel = self.set_timer(DEBOUNCE_SECONDS, lambda: self.board.show_state(timeline.line.ref))
+            self._travel = self.set_timer(DEBOUNCE_SECONDS, lambda: self.dashboard.show_state(timeline.line.ref))
 
     @on(VirtualList.Chosen, "#timeline")
     @on(KeyList.Chosen)
@@ -324,7 +317,7 @@ class MainScreen(Screen[None]):
         namespaces = self.query_one(Namespaces)
         place = namespaces.place
         if place.namespace is not None:
-            self.board.switch_to(place.store, place.namespace)
+            self.dashboard.switch_to(place.store, place.namespace)
         elif namespaces.is_open(place.store):
             namespaces.close(place.store)
         else:
@@ -341,10 +334,10 @@ class MainScreen(Screen[None]):
         elif self.keys.marked or self.timeline.marked:
             self.keys.unmark()
             self.timeline.unmark()
-        elif self.board.at is not None:
+        elif self.dashboard.at is not None:
             self.timeline.go_to("live")
-            self.board.show_state(None)
-        elif not self.board.acts.jobs.stop():
+            self.dashboard.show_state(None)
+        elif not self.dashboard.acts.jobs.stop():
             self.action_pane("keys")
 
     def action_search(self) -> None:
@@ -358,16 +351,18 @@ class MainScreen(Screen[None]):
         reason = ""
         if self.query_one(Namespaces).has_focus:
             reason = f"{what} is for keys and checkpoints: 2 goes to the keys, 4 to the timeline"
-        elif self.board.read_only:
+        elif self.dashboard.read_only:
             reason = f"read-only: {what} would write"
-        elif self.board.at is not None:
-            reason = f"{what} changes live, and this is {self.board.at}: esc goes back to live, r restores from here"
-        elif self.board.lost is not None:
+        elif self.dashboard.at is not None:
+            reason = (
+                f"{what} changes live, and this is {self.dashboard.at}: esc goes back to live, r restores from here"
+            )
+        elif self.dashboard.lost is not None:
             reason = f"the backend is lost: {what} has to wait until it is back"
         elif self.keys.key is None:
             reason = "no key is there; a makes one" if self.keys.known else "the keys are still being read"
         if reason:
-            self.board.notify_user(reason, wrong=True)
+            self.dashboard.notify_user(reason, wrong=True)
             return None
         return self.keys.key
 
@@ -376,52 +371,52 @@ class MainScreen(Screen[None]):
         if (key := self._one_key("edit")) is not None:
             from .edit import edit
 
-            edit(self.board, key)
+            edit(self.dashboard, key)
 
     def action_editor(self) -> None:
         """Edit the value in `$EDITOR`."""
         if (key := self._one_key("edit")) is not None:
             from .edit import edit
 
-            edit(self.board, key, editor=True)
+            edit(self.dashboard, key, editor=True)
 
     def action_add(self) -> None:
         """Make a new key."""
-        if self.board.read_only or self.board.at is not None:
+        if self.dashboard.read_only or self.dashboard.at is not None:
             self._one_key("a new key")
             return
         from .edit import add
 
-        add(self.board)
+        add(self.dashboard)
 
     def action_rename(self) -> None:
         """Give the key another name; on the timeline, the checkpoint."""
         if self.timeline.has_focus:
             from ..actions.pickers import rename_checkpoint
 
-            rename_checkpoint(self.board, self.timeline.line)
+            rename_checkpoint(self.dashboard, self.timeline.line)
         elif (key := self._one_key("rename")) is not None:
             from ..dialogs.key_actions import rename
 
-            rename(self.board, key)
+            rename(self.dashboard, key)
 
     def action_expire(self) -> None:
         """Set when the key goes."""
         if (key := self._one_key("expire")) is not None:
             from ..dialogs.key_actions import expire
 
-            expire(self.board, key)
+            expire(self.dashboard, key)
 
     def action_delete(self) -> None:
         """Delete the marked keys, or the one under the cursor; on the timeline, the checkpoint."""
         if self.timeline.has_focus:
             from ..actions.pickers import delete_checkpoint
 
-            delete_checkpoint(self.board, self.timeline.line)
+            delete_checkpoint(self.dashboard, self.timeline.line)
         elif (key := self._one_key("delete")) is not None:
             from ..dialogs.key_actions import delete
 
-            delete(self.board, sorted(self.keys.marked) or [key])
+            delete(self.dashboard, sorted(self.keys.marked) or [key])
 
     def action_history(self) -> None:
         """Step through the versions of the key."""
@@ -434,7 +429,7 @@ class MainScreen(Screen[None]):
         """Copy the key, the value or a command line; what the cursor is on inside the value, if that has the focus."""
         view = self.query_one(JsonView)
         if self.keys.key is not None and (self._shown is None or self._shown.key != self.keys.key):
-            self.board.notify_user(f"the value of {one_line(self.keys.key, 60)} has not been read yet")
+            self.dashboard.notify_user(f"the value of {one_line(self.keys.key, 60)} has not been read yet")
         else:
             view.action_copy(whole=not view.has_focus)
 
@@ -443,14 +438,14 @@ class MainScreen(Screen[None]):
         from ..dialogs.new_checkpoint import new_checkpoint
 
         self._settle()
-        new_checkpoint(self.board, self.board.ref)
+        new_checkpoint(self.dashboard, self.dashboard.ref)
 
     def action_diff(self) -> None:
         """Compare the two marked states, or the one that is looked at with live; else ask which."""
         from .diff import DiffScreen
 
         marked = self.timeline.marked
-        here = self.timeline.line.ref if self.timeline.has_focus else self.board.at or "live"
+        here = self.timeline.line.ref if self.timeline.has_focus else self.dashboard.at or "live"
         if len(marked) == 2:
             self.app.push_screen(DiffScreen(*self.timeline.in_order(*marked)))
         elif marked and marked[0] != here:
@@ -468,32 +463,32 @@ class MainScreen(Screen[None]):
         if line.revision:
             self.app.push_screen(DiffScreen(str(line.revision - 1), str(line.revision)))
         else:
-            self.board.notify_user("nothing was saved yet")
+            self.dashboard.notify_user("nothing was saved yet")
 
     def action_diff_elsewhere(self) -> None:
         """Compare the state that is looked at with another namespace, here or in another store."""
         from ..actions.pickers import choose_namespace
 
         self._settle()
-        choose_namespace(self.board, self.board.at or "live")
+        choose_namespace(self.dashboard, self.dashboard.at or "live")
 
     def _settle(self) -> None:
         """Switch to the state under the timeline's cursor before an act on it."""
         if self._travel is not None:
             self._travel.stop()
             if self.timeline.has_focus:
-                self.board.show_state(self.timeline.line.ref)
+                self.dashboard.show_state(self.timeline.line.ref)
 
     def on_screen_resume(self) -> None:
         """No screen lies over this one any more."""
-        self.board.apply_switch()
+        self.dashboard.apply_switch()
 
     def action_restore(self) -> None:
         """Preview bringing back the state that is looked at, or one that is asked for; the marked keys, if any are."""
         from .restore import RestoreScreen
 
         keys = sorted(self.keys.marked) or None
-        here = self.timeline.line.ref if self.timeline.has_focus else self.board.at or "live"
+        here = self.timeline.line.ref if self.timeline.has_focus else self.dashboard.at or "live"
         if here != "live":
             self.app.push_screen(RestoreScreen(here, keys))
         else:
@@ -502,11 +497,11 @@ class MainScreen(Screen[None]):
     def _choose_state(self, title: str, then: Callable[[str], object]) -> None:
         from ..actions.pickers import choose_state
 
-        choose_state(self.board, title, then)
+        choose_state(self.dashboard, title, then)
 
     def action_fork(self) -> None:
         """Start a new namespace as the one that is looked at is, or was."""
         from ..actions.pickers import fork
 
         self._settle()
-        fork(self.board)
+        fork(self.dashboard)

@@ -49,7 +49,7 @@ class OutputScreen(TextScreen):
 
     def heading(self) -> str:
         """Return the command line."""
-        return self.board.short_command(self.job.line)
+        return self.dashboard.short_command(self.job.line)
 
     def on_mount(self) -> None:
         """Look at what comes until the job has ended."""
@@ -92,21 +92,23 @@ class OutputScreen(TextScreen):
 
     def _go_to(self, found: OutputTarget) -> None:
         """Go to a key on the main screen, and to the place in its value. What runs here goes on."""
-        board, job, main = self.board, self.job, self.board.main
-        if main is None or (board.manager.url, board.manager.namespace) != (job.url, job.namespace):
-            board.notify_user("that is of another namespace than the one that is looked at")
+        app, job, main = self.dashboard, self.job, self.dashboard.main
+        if main is None or (app.manager.url, app.manager.namespace) != (job.url, job.namespace):
+            app.notify_user("that is of another namespace than the one that is looked at")
             return
-        over = board.screen_stack[board.screen_stack.index(main) + 1 :]
-        if any(hasattr(screen, "before_leaving") for screen in over):
-            board.notify_user("first end what is edited here")
+        from .edit import EditScreen
+
+        over = app.screen_stack[app.screen_stack.index(main) + 1 :]
+        if any(isinstance(screen, EditScreen) for screen in over):
+            app.notify_user("first end what is edited here")
             return
         for _ in over:
-            board.pop_screen()
+            app.pop_screen()
         main.query_one(FilterBar).clear()
         main.keys.filter("")  # now: what clears the bar comes in its turn
-        if job.at != (board.at or "live"):
+        if job.at != (app.at or "live"):
             main.timeline.go_to(job.at)
-            board.show_state(job.at)
+            app.show_state(job.at)
         main.keys.go_to(found.key)
         main.query_one(JsonView).expect(*found)
         main.action_pane("json" if found.pointer or found.at is not None else "keys")
@@ -118,7 +120,7 @@ class OutputScreen(TextScreen):
     def leave(self) -> None:
         """Stop the job; once it has ended, leave."""
         if self.job.running and not self.job.stopping:
-            self.board.acts.jobs.stop(self.job)
+            self.dashboard.acts.jobs.stop(self.job)
             self.show_state()
         else:
             self.dismiss(None)

@@ -62,7 +62,7 @@ class RestoreScreen(DiffBaseScreen):
 
     def diff_sides(self) -> DiffSides:
         """Live, and the state to bring back."""
-        backend = self.board.manager.backend
+        backend = self.dashboard.manager.backend
         self._lineage = backend.head().lineage
         return DiffSides(side(backend, "live"), side(backend, self._ref))
 
@@ -95,7 +95,7 @@ class RestoreScreen(DiffBaseScreen):
             parts.append(f"{format_count(len(found.partly))} in part")
         if self._applying:
             parts.append("restoring…")
-        elif self.board.manager.read_only:
+        elif self.dashboard.manager.read_only:
             parts.append("read-only: to look at · esc leaves")
         elif found.marked:
             parts.append("y restores, after a checkpoint before_restore_… · esc cancels")
@@ -125,7 +125,7 @@ class RestoreScreen(DiffBaseScreen):
             return "(nothing is marked)"
         shown = list(islice(self.words(self._ref), 2 + 2 * _MAX_LISTED_KEYS))
         more = 0 if self._everything or len(shown) < 2 + 2 * _MAX_LISTED_KEYS else self.found.marked - _MAX_LISTED_KEYS
-        text = self.board.command_line(shown)
+        text = self.dashboard.command_line(shown)
         return f"{text} … and {format_count(more)} more" if more > 0 else text
 
     def _place_mark(self, place: int) -> int:
@@ -157,7 +157,7 @@ class RestoreScreen(DiffBaseScreen):
         if key is None or view.change is None or view.place < 0:
             return
         if not view.whole:
-            self.board.notify_user(
+            self.dashboard.notify_user(
                 "too many places differ to choose among: take the key whole, or not at all", wrong=True
             )
             return
@@ -176,13 +176,13 @@ class RestoreScreen(DiffBaseScreen):
         if self._behind:
             self._check()
 
-    def moved(self, head: Head, changed: list[str] | None = None) -> None:  # noqa: ARG002
+    def namespace_changed(self, head: Head, changed: list[str] | None = None) -> None:  # noqa: ARG002
         """Another wrote. What was written since the preview, and not since the app looked last, is looked at again."""
         sides = self.compared
         if sides is not None and head.revision != sides.before.point.revision:
             self._check()
 
-    def look_again(self) -> None:
+    def reload(self) -> None:
         """Look at what was written since, or, where that is not known, at everything."""
         if self.run.state == "whole":
             self._check()
@@ -196,7 +196,7 @@ class RestoreScreen(DiffBaseScreen):
             self._behind = True
             return
         self._checking, self._behind = True, False
-        backend, lineage, only = self.board.manager.backend, self._lineage, self._given
+        backend, lineage, only = self.dashboard.manager.backend, self._lineage, self._given
         partly = {key: set(chosen) for key, chosen in self.found.partly.items()}
 
         def check(stop: Stop) -> RecheckResult | None:
@@ -221,7 +221,7 @@ class RestoreScreen(DiffBaseScreen):
             if apply and not marked:
                 self._restore()
             elif apply:
-                self.board.notify_user(CHANGED, wrong=True)
+                self.dashboard.notify_user(CHANGED, wrong=True)
             elif self._wanted or self._behind:
                 wanted, self._wanted = self._wanted, False
                 self._check(wanted)
@@ -230,7 +230,7 @@ class RestoreScreen(DiffBaseScreen):
             self._checking = self._wanted = False
             self.note(f"{error}\nThe preview may be out of date · R looks again", wrong=True)
 
-        self.board.reader.submit(self, "check", check, checked, failed)
+        self.dashboard.reader.submit(self, "check", check, checked, failed)
 
     def _take(self, again: RecheckResult) -> int:
         """Put in what was written since; returns how many of the marked keys that concerns."""
@@ -263,15 +263,15 @@ class RestoreScreen(DiffBaseScreen):
 
     def action_apply(self) -> None:
         """Restore what is marked, if nobody has written it since."""
-        board = self.board
-        if board.manager.read_only:
-            board.notify_user("read-only: nothing can be restored here. Open the store without --read-only", wrong=True)
+        app = self.dashboard
+        if app.manager.read_only:
+            app.notify_user("read-only: nothing can be restored here. Open the store without --read-only", wrong=True)
         elif self.run.state == "running":
-            board.notify_user("still computing: wait, or esc stops it; then what is listed can be restored")
+            app.notify_user("still computing: wait, or esc stops it; then what is listed can be restored")
         elif not self.found.marked:
-            board.notify_user("nothing is marked: space marks a key, a marks all")
+            app.notify_user("nothing is marked: space marks a key, a marks all")
         elif time.monotonic() - self._changed < SEEN_SECONDS:
-            board.notify_user(CHANGED, wrong=True)
+            app.notify_user(CHANGED, wrong=True)
         elif self._checking:
             self._wanted = True
         elif not self._applying:
@@ -279,15 +279,15 @@ class RestoreScreen(DiffBaseScreen):
 
     def action_apply_anyway(self) -> None:
         """Restore what is marked, also where others write it without end: asked about, since it was not all seen."""
-        board, sides = self.board, self.compared
-        if board.manager.read_only or self.run.state == "running" or not self.found.marked or sides is None:
+        app, sides = self.dashboard, self.compared
+        if app.manager.read_only or self.run.state == "running" or not self.found.marked or sides is None:
             self.action_apply()  # says why not
         elif not self._applying:
             said = [
                 f"Restore {format_count(self.found.marked)} marked whatever others have written there since?",
                 "A checkpoint of what is there by then is made first, and z takes it back.",
             ]
-            line = self.board.command_line(list(self.words(sides.after.ref)))
+            line = self.dashboard.command_line(list(self.words(sides.after.ref)))
             self.app.push_screen(Confirm(said, line), lambda sure: self._restore(anyway=True) if sure else None)
 
     def _restore(self, anyway: bool = False) -> None:
@@ -298,24 +298,24 @@ class RestoreScreen(DiffBaseScreen):
             words += ["--previewed", str(sides.before.point.revision)]
         self._applying, self._inside = True, {key: set(chosen) for key, chosen in self.found.partly.items()}
         self.refresh_labels()
-        self.board.acts.run(words, then=self._restored, failed=self._refused)
+        self.dashboard.acts.run(words, then=self._restored, failed=self._refused)
 
     def _restored(self, result: Result) -> None:
         self._applying = False
         if self._given is not None:
-            self.board.unmark(self._given)
+            self.dashboard.unmark(self._given)
         diff = result.diff if isinstance(result, DiffResult) else None
         keys = 0 if diff is None else sum(diff.counts.values())
-        self.board.notify_user(f"Restored {amount(keys, self._inside)} · z undoes it")
+        self.dashboard.notify_user(f"Restored {amount(keys, self._inside)} · z undoes it")
         if self.app.screen is self:  # `is_current` is true under a dialog too
             self.dismiss(True)
 
     def _refused(self, error: Exception) -> None:
         self._applying = False
         if isinstance(error, Conflict):
-            self.board.notify_user(f"not restored: {error.message}", wrong=True)
+            self.dashboard.notify_user(f"not restored: {error.message}", wrong=True)
         else:
-            self.board.show_error(error, act=True)
+            self.dashboard.show_error(error, act=True)
         if self.is_attached:  # it may have been left while it restored
             if isinstance(error, Conflict):
                 self._check()

@@ -6,7 +6,7 @@ import io
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -15,19 +15,17 @@ from textual.screen import Screen
 from textual.widgets import Input, Label
 
 from ...cli.results import plural
+from ..base_screen import DashboardScreen
 from ..display.text import one_line
 from ..widgets.key_bar import KeyBar
 from ..widgets.line_input import LineInput
 from ..widgets.status_bar import Banner
 from ..widgets.text_list import TextList
 
-if TYPE_CHECKING:
-    from ..app import Dashboard
-
 CLIPBOARD_CHARACTERS = 1_000_000  # characters that a terminal is given to copy at once
 
 
-class TextScreen(Screen[None]):
+class TextScreen(DashboardScreen, Screen[None]):
     """A title, lines, and a line that says how it stands. A subclass gives the list in `body`."""
 
     DEFAULT_CSS = """
@@ -47,11 +45,6 @@ class TextScreen(Screen[None]):
         Binding("s", "save", "Save to a file", id="text.save"),
     ]
     AUTO_FOCUS = "TextList"
-
-    @property
-    def board(self) -> Dashboard:
-        """The app."""
-        return cast("Dashboard", self.app)
 
     @abstractmethod
     def body(self) -> TextList:
@@ -151,22 +144,24 @@ class TextScreen(Screen[None]):
         """Copy the line under the cursor."""
         if self.list.count:
             self.app.copy_to_clipboard(self._text()[self.list.cursor])
-            self.board.notify_user("copied the line")
+            self.dashboard.notify_user("copied the line")
 
     def action_copy_all(self) -> None:
         """Copy all lines."""
         text = "\n".join(self._text())
         if len(text) > CLIPBOARD_CHARACTERS:
-            self.board.notify_user(f"{len(text):,} characters are too many to copy; save them to a file", wrong=True)
+            self.dashboard.notify_user(
+                f"{len(text):,} characters are too many to copy; save them to a file", wrong=True
+            )
             return
         self.app.copy_to_clipboard(text)
-        self.board.notify_user(f"copied {plural(self.list.count, 'line')}")
+        self.dashboard.notify_user(f"copied {plural(self.list.count, 'line')}")
 
     def action_save(self) -> None:
         """Save the lines to a file; in a browser, as a download."""
-        board, text = self.board, "\n".join(self._text()) + "\n"
-        if board.is_web:
-            board.deliver_text(io.StringIO(text), save_filename="stateview.txt")
+        app, text = self.dashboard, "\n".join(self._text()) + "\n"
+        if app.is_web:
+            app.deliver_text(io.StringIO(text), save_filename="stateview.txt")
             return
         from ..dialogs.prompt import PromptDialog
 
@@ -178,12 +173,12 @@ class TextScreen(Screen[None]):
         def answered(path: str | None) -> None:
             if path:
                 path = os.path.expanduser(path)
-                board.reader.submit(board, "save-text", lambda stop: write(stop, path), told, board.show_error)
+                app.reader.submit(app, "save-text", lambda stop: write(stop, path), told, app.show_error)
 
         def told(path: str) -> None:
-            board.notify_user(f"saved {plural(text.count(chr(10)), 'line')} to {path}")
+            app.notify_user(f"saved {plural(text.count(chr(10)), 'line')} to {path}")
 
-        board.push_screen(PromptDialog("Save the lines to a new file", "", _check_path), answered)
+        app.push_screen(PromptDialog("Save the lines to a new file", "", _check_path), answered)
 
 
 def _check_path(path: str) -> str | None:
