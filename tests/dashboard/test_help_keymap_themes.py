@@ -184,7 +184,7 @@ def test_without_keys_nothing_is_imported() -> None:
     [
         ("app.hlep", "f1", "Did you mean app.help"),
         ("down", "n", "list.down"),
-        ("nothing at all", "n", "ends with a list of all"),
+        ("nothing at all", "n", "lists all actions at its end"),
         ("app.help", "crtl+h", "'crtl+h' is no key"),
         ("app.help", "", "'' is no key"),
         ("app.help", "F99", "'F99' is no key"),
