@@ -48,7 +48,7 @@ from stateview.dashboard.data.diff_rows import (
     wrap,
 )
 from stateview.dashboard.dialogs.prompt import PromptDialog
-from stateview.dashboard.screens.diff import DiffScreen, told_apart
+from stateview.dashboard.screens.diff import DiffScreen, distinct_names
 from stateview.dashboard.widgets.diff_view import DiffView
 from stateview.dashboard.widgets.line_input import LineInput
 from stateview.model import ABSENT, Kind
@@ -520,17 +520,17 @@ def test_kinds_are_shown_or_left_out_and_a_filter_finds_keys(url: str) -> None:
         await until(pilot, lambda: screen.keys.count == 4)
         await compared(pilot)
         await pilot.press("~")
-        assert [screen.found.keys[place] for place in screen.keys.shown] == ["fresh", "gone"]
+        assert [screen.index.keys[place] for place in screen.keys.shown] == ["fresh", "gone"]
         await shown(pilot, "(~2)", "2 shown")
         await pilot.press("+", "-")
-        await shown(pilot, "no kind is shown; + - ~ show them")
+        await shown(pilot, "all kinds are hidden; + - ~ show them")
         await pilot.press("+", "-", "~", "j", "j", "/", *"O")
-        await shown(pilot, "no key like this; esc clears")
+        await shown(pilot, "no key matches; esc clears")
         await pilot.press("backspace", *"o?*")
         await until(pilot, lambda: screen.keys.count == 0)
         await pilot.press("backspace", "backspace")
         await until(
-            pilot, lambda: [screen.found.keys[place] for place in screen.keys.shown] == ["gone", "job", "notes"]
+            pilot, lambda: [screen.index.keys[place] for place in screen.keys.shown] == ["gone", "job", "notes"]
         )
         await pilot.press("enter")
         assert screen.focused is screen.keys
@@ -610,7 +610,7 @@ def test_bringing_back_is_offered_only_where_there_is_an_earlier_state_of_the_na
         await shown(pilot, "Diff  work:live → copy:live", "w Write patch")
         await pilot.press("space", "a", "i", "r")
         await pilot.pause(0.1)
-        assert pilot.app.screen is screen and not screen.found.marked and screen.keys.cursor == 0
+        assert pilot.app.screen is screen and not screen.index.marked and screen.keys.cursor == 0
         text = screen_text(pilot.app)
         assert "marks keys" not in text and "Restore" not in text and "Mark" not in text
         await pilot.press("escape")
@@ -652,13 +652,13 @@ def test_the_command_line_is_copied_and_the_footer_and_the_help_say_so(url: str)
         (("s", "json:/a/s"), ("json:/b/s", "json:/b/s"), "json:/a/s/ b/s/"),
     ],
 )
-def test_stores_are_told_apart_in_few_words(one: tuple[str, str], other: tuple[str, str], said: str) -> None:
-    assert " ".join(told_apart(one, other)) == said
+def test_stores_are_distinct_names_in_few_words(one: tuple[str, str], other: tuple[str, str], said: str) -> None:
+    assert " ".join(distinct_names(one, other)) == said
 
 
 def test_what_a_store_is_called_is_short_and_holds_no_password() -> None:
     url = "redis://:se@c/ret@" + "h" * 100 + "/0"
-    for name in told_apart((url, url), ("json", "json:/" + "p" * 100)):
+    for name in distinct_names((url, url), ("json", "json:/" + "p" * 100)):
         assert len(name) <= 31 and "se@c" not in name and name.startswith("…")
 
 
@@ -668,7 +668,7 @@ def test_a_state_that_is_not_there_is_said_with_the_next_step_and_sought_again(u
     async def flow(pilot: Pilot[None]) -> None:
         screen = DiffScreen("later")
         pilot.app.push_screen(screen)
-        await shown(pilot, "there is no checkpoint 'later'", "R looks again")
+        await shown(pilot, "there is no checkpoint 'later'", "R reloads")
         with StateManager(url, "work") as other:
             other.checkpoint("later", at="before-fix")
         screen.reload()
@@ -684,7 +684,7 @@ def test_history_that_is_no_longer_kept_is_said(url: str) -> None:
 
     async def flow(pilot: Pilot[None]) -> None:
         pilot.app.push_screen(DiffScreen("1", "live"))
-        await shown(pilot, "R looks again")
+        await shown(pilot, "R reloads")
         assert "kept" in screen_text(pilot.app)
 
     run(manager, flow)
@@ -707,15 +707,15 @@ def test_a_store_that_is_lost_and_back_is_said_and_the_old_rows_stay(new_store: 
         assert screen.keys.count == 4
         await pilot.press("space")
         screen.reload()
-        await shown(pilot, "R looks again · esc leaves", "+ fresh")
+        await shown(pilot, "R reloads · esc leaves", "+ fresh")
         screen.reload()
         await until(pilot, lambda: screen.run.state == "failed")
         path.unlink()
         path.with_name("away").rename(path)
         screen.reload()
         await until(pilot, lambda: screen.run.state == "whole")
-        assert "R looks again" not in screen_text(pilot.app)
-        assert screen.keys.key == "notes" and list(screen.found.marked_keys(WHOLE)) == ["job"]
+        assert "R reloads" not in screen_text(pilot.app)
+        assert screen.keys.key == "notes" and list(screen.index.marked_keys(WHOLE)) == ["job"]
 
     run(manager, flow)
 
@@ -729,9 +729,9 @@ def test_when_live_has_moved_on_it_is_said_and_the_list_stays_until_it_is_looked
         await until(pilot, lambda: screen.keys.count == 4 and screen.run.state == "whole")
         write(url, another=1, fresh=ABSENT)
         screen.namespace_changed(manager.head(), ["another", "fresh"])
-        await shown(pilot, "live has moved on (2 commits): R looks again", "+1 −1 ~2", "[1,2]")
+        await shown(pilot, "live has 2 new commits: R reloads", "+1 −1 ~2", "[1,2]")
         screen.reload()
-        await until(pilot, lambda: screen.found.keys == ["another", "gone", "job", "notes"])
+        await until(pilot, lambda: screen.index.keys == ["another", "gone", "job", "notes"])
         assert "moved on" not in screen_text(pilot.app)
 
     run(manager, flow)
@@ -822,7 +822,7 @@ def test_the_password_of_a_typed_store_is_not_shown(url: str, new_store: Callabl
     async def flow(pilot: Pilot[None]) -> None:
         store = "redis://:s3cret@localhost:1/0"
         pilot.app.push_screen(DiffScreen("live", other=StateManager(store, "work", timeout=0.1), store=store))
-        await shown(pilot, "--with-store 'redis://:***@localhost:1/0'", "localhost:1/0/work:live", "R looks again")
+        await shown(pilot, "--with-store 'redis://:***@localhost:1/0'", "localhost:1/0/work:live", "R reloads")
         assert "s3cret" not in screen_text(pilot.app)
 
     run(seed(url), flow)
@@ -875,13 +875,13 @@ def test_a_patch_is_written_and_nothing_is_overwritten_unasked(
         assert os.stat("change.json").st_mode & 0o077 == 0
         Path("change.json").write_text("mine")
         await pilot.press("w", "enter")
-        await shown(pilot, "is there already")
+        await shown(pilot, "exists already")
         await pilot.press("enter")
         await pilot.press("n")
         await until(pilot, lambda: pilot.app.screen is screen)
         assert Path("change.json").read_text() == "mine"
         await pilot.press("w", "enter")
-        await shown(pilot, "is there already")
+        await shown(pilot, "exists already")
         await pilot.press("y")
         await until(pilot, lambda: Path("change.json").read_text() not in ("mine", ""))
         await answered(pilot)
@@ -923,7 +923,7 @@ def test_marked_keys_are_what_a_restore_previews(url: str) -> None:
         assert "notes" not in screen_text(pilot.app)
         await compared(pilot)
         await pilot.press("y")
-        await until(pilot, lambda: pilot.app.screen is screen and screen.found.keys == ["gone", "notes"])
+        await until(pilot, lambda: pilot.app.screen is screen and screen.index.keys == ["gone", "notes"])
 
     run(seed(url), flow)
 
@@ -966,14 +966,14 @@ def test_a_hundred_thousand_changes_come_in_while_one_looks_and_can_be_stopped(
         await pilot.press("escape")
         stopped = screen.keys.count
         assert screen.run.state == "stopped" and pilot.app.screen is screen and stopped < 100_000
-        await shown(pilot, "stopped before the end (R looks again)")
+        await shown(pilot, "stopped before the end (R reloads)")
         looked.set()
         await pilot.pause(0.3)
         assert screen.keys.count == stopped
         await pilot.press("j")
         screen.reload()
         await until(pilot, lambda: screen.run.state == "whole")
-        assert len(screen.found) == screen.found.count("added") == 100_000
+        assert len(screen.index) == screen.index.count("added") == 100_000
         assert screen.keys.key == "run:0000001"
         await pilot.press("G")
         await shown(pilot, "run:0099999")
