@@ -240,7 +240,11 @@ def test_nothing_is_opened_that_may_not_be_written(state):
                 await until(pilot, lambda: app.told)
                 assert "reading only" in app.told[-1] and app.screen is before
         async with running(state, redact=("*token*",)) as (app, pilot):
-            for key, why in (("api_token", "edit api_token"), ("conf", "/list/0/Token"), ("gone", "no such key")):
+            for key, why in (
+                ("api_token", "edit api_token"),
+                ("conf", "/list/0/Token"),
+                ("gone", "does not exist any more"),
+            ):
                 app.told.clear()
                 edit(app, key)
                 await until(pilot, lambda: app.told)
@@ -450,10 +454,10 @@ def test_what_another_writes_is_told_while_one_edits(state):
             assert said(screen, "note") == ""
             state.save("k", 2)
             screen.namespace_changed(state.head(), ["k"])
-            await until(pilot, lambda: "another has written" in said(screen, "note"))
+            await until(pilot, lambda: "another process has written" in said(screen, "note"))
             state.delete("k")
             screen.namespace_changed(state.head(), None)
-            await until(pilot, lambda: "another has deleted" in said(screen, "note"))
+            await until(pilot, lambda: "another process has deleted" in said(screen, "note"))
 
     run(scenario)
 

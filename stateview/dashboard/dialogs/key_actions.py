@@ -143,7 +143,7 @@ def rename(app: Dashboard, key: str) -> None:
     def check(text: str) -> str | None:
         if text == key:
             return "that is its name"
-        return wrong_key(text)
+        return key_error(text)
 
     def ask(_version: Version) -> None:
         initial = key if key.isprintable() else ""  # what is shown of it would be another name
@@ -159,7 +159,7 @@ def rename(app: Dashboard, key: str) -> None:
     _with_version(app, "rename", key, ask)
 
 
-def wrong_key(text: str) -> str | None:
+def key_error(text: str) -> str | None:
     """Return what is wrong with a text as a key; None where it may be one."""
     try:
         check_key(text)
