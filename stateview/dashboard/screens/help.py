@@ -89,12 +89,12 @@ class HelpScreen(TextScreen):
         return "Help: the keys that work here"
 
     def body(self) -> TextList:
-        return TextList(self._lines(self._under()), _role)
+        return TextList(self._help_lines(self._under()), _role)
 
     def state(self) -> str:
         return 'to change a key: [keys] "NAME" = "KEY" in stateview.toml'
 
-    def _lines(self, screen: Screen[object]) -> list[str]:
+    def _help_lines(self, screen: Screen[object]) -> list[str]:
         text = screen.HELP or (type(screen).__doc__ or "").strip().split("\n")[0]  # a screen of Textual has no help
         width = self.app.size.width
         lines = [f" {line}" for line in wrap(" ".join(text.split()), max(20, width - 4))]
