@@ -860,7 +860,7 @@ def test_a_menu_is_chosen_from_by_digit_filter_cursor_and_mouse(url: str, size: 
         await pilot.press("down", "down", "up", "enter")
         await menu()
         await pilot.press(*"zzz")
-        await shown(pilot, "none matches")
+        await shown(pilot, "no row matches")
         await pilot.press("enter", "backspace", "backspace", "backspace", "escape")
         await menu()
         await pilot.double_click("MenuList", offset=(4, 5))

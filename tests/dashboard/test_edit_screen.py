@@ -473,7 +473,7 @@ def test_a_key_is_renamed_and_a_name_that_is_taken_is_asked_for_again(state):
         async with running(state) as (app, pilot):
             rename(app, "old")
             await until(pilot, on(app, PromptDialog))
-            assert "its name" in said(app.screen, "said")
+            assert "the present name" in said(app.screen, "said")
             app.screen.query_one(Input).value = "taken"
             await pilot.press("enter")
             await until(pilot, lambda: app.told and isinstance(app.screen, PromptDialog))
@@ -497,7 +497,7 @@ def test_a_name_under_which_a_masked_value_would_be_shown_is_said(state):
             for name, told in (("api-key", True), ("old-token", False)):
                 app.screen.query_one(Input).value = name
                 await pilot.pause()
-                assert ("its value will be shown" in said(app.screen, "said")) is told
+                assert ("the screen will show its value" in said(app.screen, "said")) is told
 
     run(scenario)
 
@@ -582,7 +582,7 @@ def test_a_glob_that_is_another_keys_name_is_not_used(state):
         async with running(state) as (app, pilot):
             delete(app, ["a*", "b"])
             await until(pilot, lambda: app.told)
-            assert "by itself" in app.told[-1] and not isinstance(app.screen, Confirm)
+            assert "on its own" in app.told[-1] and not isinstance(app.screen, Confirm)
 
     run(scenario)
 

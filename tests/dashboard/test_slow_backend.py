@@ -353,9 +353,9 @@ def test_tab_waits_for_the_candidates_of_what_is_typed(url: str, gate: Gate, mor
         gate.hold("scan")
         await typed(pilot, more)
         await pilot.press("tab")
-        await shown(pilot, f"load{more}", "reading what may come next")
+        await shown(pilot, f"load{more}", "reading the candidates")
         gate.let_go("scan")
-        await until(pilot, lambda: "reading what may" not in screen_text(app))
+        await until(pilot, lambda: "reading the candidates" not in screen_text(app))
         assert app.screen.query_one(LineInput).value == becomes
 
     run(url, flow)
