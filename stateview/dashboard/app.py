@@ -65,7 +65,7 @@ class Dashboard(App[None]):
         Binding("z", "undo", "Undo", show=False, id="app.undo"),
         Binding("Z", "redo", "Redo", show=False, id="app.redo"),
         Binding("p", "pause", "Pause live", show=False, id="app.pause"),
-        Binding("R", "look", "Reload", show=False, id="app.look"),
+        Binding("R", "reload", "Reload", show=False, id="app.look"),
         Binding("ctrl+z", "suspend_process", "Suspend", show=False, id="app.suspend"),
     ]
 
@@ -353,7 +353,7 @@ class Dashboard(App[None]):
         if self.paused:
             self.action_pause()
 
-    def action_look(self) -> None:
+    def action_reload(self) -> None:
         """Check the connection now, and reload every screen."""
         if self.live is not None:
             self.live.look()

@@ -114,7 +114,7 @@ def test_paused_is_one_revision_and_acts_are_for_it(url: str) -> None:
         await until(pilot, lambda: main(pilot).keys.total == 3)
         assert "unseen" not in screen_text(board(pilot))
         await pilot.press("g", "X")
-        await shown(pilot, "a1: written at r5, after what is shown here")
+        await shown(pilot, "a1 was written at r5, after the pause")
         await pilot.press("c")
         await shown(pilot, "Checkpoint of 4")
         await pilot.press(*"held", "enter")

@@ -473,7 +473,7 @@ def test_a_key_is_renamed_and_a_name_that_is_taken_is_asked_for_again(state):
         async with running(state) as (app, pilot):
             rename(app, "old")
             await until(pilot, on(app, PromptDialog))
-            assert "the present name" in said(app.screen, "said")
+            assert "the present name" in said(app.screen, "message")
             app.screen.query_one(Input).value = "taken"
             await pilot.press("enter")
             await until(pilot, lambda: app.told and isinstance(app.screen, PromptDialog))
@@ -497,7 +497,7 @@ def test_a_name_under_which_a_masked_value_would_be_shown_is_said(state):
             for name, told in (("api-key", True), ("old-token", False)):
                 app.screen.query_one(Input).value = name
                 await pilot.pause()
-                assert ("the screen will show its value" in said(app.screen, "said")) is told
+                assert ("the screen will show its value" in said(app.screen, "message")) is told
 
     run(scenario)
 
@@ -511,7 +511,7 @@ def test_an_expiry_is_set_and_taken_away(state):
                 expire(app, "k")
                 await until(pilot, on(app, PromptDialog))
                 await pilot.press("x", "enter")
-                assert "90 (seconds)" in said(app.screen, "said")
+                assert "90 (seconds)" in said(app.screen, "message")
                 await pilot.press("backspace", *typed)
                 assert said(app.screen, "line") == f"stateview expire k {typed}"
                 app.told.clear()

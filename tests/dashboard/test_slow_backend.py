@@ -399,7 +399,7 @@ def test_a_log_that_comes_late_is_not_that_of_the_namespace_gone_to(url: str, ga
         gate.let_go("commits")
         await until(pilot, lambda: gate.ended["commits"])
         for _ in range(3):
-            app.action_look()
+            app.action_reload()
             await pilot.pause(0.1)
         assert [line.ref for line in timeline._lines] == ["live"]
 

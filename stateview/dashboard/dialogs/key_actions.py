@@ -15,7 +15,7 @@ from textual.widgets import Input, Label
 from ...backends.protocol import Version
 from ...cli.results import Result, plural
 from ...cli.values import parse_seconds
-from ...errors import InvalidName, StateException
+from ...errors import StateException
 from ...model import check_key, now
 from ...states.patterns import escape_glob, is_glob
 from ..data.background import Stop
@@ -24,7 +24,7 @@ from ..display.text import format_duration, one_line
 from ..widgets.line_input import LineInput
 from .confirm import Confirm
 from .menu import Menu
-from .prompt import DEFAULT_HINT, PromptDialog
+from .prompt import DEFAULT_HINT, PromptDialog, validator
 
 if TYPE_CHECKING:
     from ..app import Dashboard
@@ -157,13 +157,7 @@ def rename(app: Dashboard, key: str) -> None:
     _with_version(app, "rename", key, ask)
 
 
-def key_error(text: str) -> str | None:
-    """Return why a text is no valid key; None if it is one."""
-    try:
-        check_key(text)
-    except InvalidName as error:
-        return str(error)
-    return None
+key_error = validator(check_key)
 
 
 def _ask(

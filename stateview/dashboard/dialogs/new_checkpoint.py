@@ -11,10 +11,10 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
-from ...errors import InvalidName
 from ...model import check_checkpoint
 from ..display.text import one_line
 from ..widgets.line_input import LineInput
+from .prompt import validator
 
 if TYPE_CHECKING:
     from ..app import Dashboard
@@ -35,6 +35,7 @@ class CheckpointForm(NamedTuple):
 
 
 _EMPTY = CheckpointForm()
+_name_error = validator(check_checkpoint)
 
 
 class CheckpointDialog(ModalScreen[CheckpointForm | None]):
@@ -53,8 +54,8 @@ class CheckpointDialog(ModalScreen[CheckpointForm | None]):
     }
     CheckpointDialog LineInput { margin-bottom: 1; }
     CheckpointDialog LineInput:focus { background: $primary-muted; }
-    CheckpointDialog #said { color: $text-muted; width: 1fr; height: auto; max-height: 3; }
-    CheckpointDialog #said.-wrong { color: $text-error; }
+    CheckpointDialog #message { color: $text-muted; width: 1fr; height: auto; max-height: 3; }
+    CheckpointDialog #message.-wrong { color: $text-error; }
     CheckpointDialog #line { color: $text-muted; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel", id="checkpoint.leave")]
@@ -74,7 +75,7 @@ class CheckpointDialog(ModalScreen[CheckpointForm | None]):
             yield LineInput(self._initial.name, id="name", placeholder=auto)
             yield Label("Note")
             yield LineInput(self._initial.note, id="note", placeholder="a short description")
-            yield Label("", id="said", markup=False)
+            yield Label("", id="message", markup=False)
             yield Label("", id="line", markup=False)
 
     def on_mount(self) -> None:
@@ -89,15 +90,11 @@ class CheckpointDialog(ModalScreen[CheckpointForm | None]):
     def _check(self) -> bool:
         app, form = cast("Dashboard", self.app), self._form()
         existing = {mark.name for mark in app.news.marks} if app.news else set()
-        name, error = form.name, ""
-        if name:
-            try:
-                check_checkpoint(name)
-            except InvalidName as raised:
-                error = str(raised)
+        name = form.name
+        error = _name_error(name) if name else None
         replaces = f"{name} exists: it moves here, and the earlier one stays as {name}@REVISION"
         hint = replaces if name in existing else "enter creates it · esc cancels"
-        label = self.query_one("#said", Label)
+        label = self.query_one("#message", Label)
         label.update(one_line(error or hint))
         label.set_class(bool(error), "-wrong")
         self.query_one("#line", Label).update(one_line(app.command_line(form.words(self._at))))

@@ -12,10 +12,24 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
+from ...errors import InvalidName
 from ..display.text import one_line
 from ..widgets.line_input import LineInput
 
 DEFAULT_HINT = "enter confirms · esc cancels"
+
+
+def validator(check: Callable[[str], object]) -> Callable[[str], str | None]:
+    """Turn a function that raises `InvalidName` into a function that returns the error text, or None."""
+
+    def error_of(text: str) -> str | None:
+        try:
+            check(text)
+        except InvalidName as error:
+            return str(error)
+        return None
+
+    return error_of
 
 
 class PromptDialog(ModalScreen[str | None]):
@@ -37,7 +51,7 @@ class PromptDialog(ModalScreen[str | None]):
         border: round $accent; background: $surface; padding: 0 1;
     }
     PromptDialog Label { width: 1fr; height: auto; max-height: 4; color: $text-muted; }
-    PromptDialog #said.-wrong { color: $text-error; }
+    PromptDialog #message.-wrong { color: $text-error; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel", id="ask.leave")]
     HELP = "Enter confirms the line, esc cancels."
@@ -60,7 +74,7 @@ class PromptDialog(ModalScreen[str | None]):
         with Vertical() as box:
             box.border_title = self._title.replace("[", r"\[")
             yield LineInput(self._initial)
-            yield Label("", id="said", markup=False)
+            yield Label("", id="message", markup=False)
             if self._command is not None:
                 yield Label("", id="line", markup=False)
 
@@ -75,7 +89,7 @@ class PromptDialog(ModalScreen[str | None]):
         error = self._check(text)
         shown_error = error if text or self._typed else None  # an empty field is no error until the user has typed
         hint = self._hint if isinstance(self._hint, str) else self._hint(text)
-        label = self.query_one("#said", Label)
+        label = self.query_one("#message", Label)
         label.update("\n".join(one_line(line) for line in (shown_error or hint).split("\n")))
         label.set_class(shown_error is not None, "-wrong")
         if self._command is not None:

@@ -75,7 +75,7 @@ class DiffScreen(DiffBaseScreen):
 
     @property
     def _restorable(self) -> str | None:
-        """The state that can be restored in the present namespace; None: both states are live, or in another one."""
+        """The ref to restore in the present namespace; None if that would be live."""
         ref = self._before if self._before != "live" or self._other is not None else self._after
         return None if ref == "live" else ref
 

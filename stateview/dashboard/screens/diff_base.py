@@ -78,7 +78,7 @@ class DiffBaseScreen(DiffStreamScreen):
         if 0 <= keys.cursor + by < keys.count:
             self._land = "first" if by > 0 else "last"
             keys.cursor += by
-            self.look()
+            self.show_change()
         else:
             self.dashboard.notify_user("this is the last change" if by > 0 else "this is the first change")
 

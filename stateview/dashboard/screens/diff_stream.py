@@ -258,7 +258,7 @@ class DiffStreamScreen(DashboardScreen, Screen[bool]):
             self._return_to(self._seek)
         keys.count_changed()
         if empty and keys.count:
-            self.look()
+            self.show_change()
         if run.state != "running" and keys.shown.done and self._ticks is not None:
             self._seek = None
             self._ticks.pause()
@@ -284,7 +284,7 @@ class DiffStreamScreen(DashboardScreen, Screen[bool]):
         if self._ticks is not None:
             self._ticks.resume()
         if keys.key != self.view.key:
-            self.look()
+            self.show_change()
         self.refresh_labels()
 
     def _return_to(self, key: str) -> None:
@@ -296,7 +296,7 @@ class DiffStreamScreen(DashboardScreen, Screen[bool]):
 
     # --- the change of the selected key ------------------------------------------------------------------------
 
-    def look(self, *, stay: bool = False) -> None:
+    def show_change(self, *, stay: bool = False) -> None:
         """Read and show the change of the selected key. `stay` keeps the cursor and the scroll position in it."""
         sides, key, view, land = self.compared, self.keys.key, self.view, self._land
         self._land = "first"
@@ -322,7 +322,7 @@ class DiffStreamScreen(DashboardScreen, Screen[bool]):
 
     def _cursor_rested(self) -> None:
         if self.keys.key != self.view.key:
-            self.look()
+            self.show_change()
 
     @on(VirtualList.Highlighted, "#change")
     def _place_highlighted(self, event: VirtualList.Highlighted) -> None:

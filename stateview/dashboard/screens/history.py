@@ -61,17 +61,17 @@ class Versions(VirtualList):
         """The revision of the selected version; 0 in an empty list."""
         return self.lines[self.cursor].revision if self.lines else 0
 
-    def read(self, again: bool = False) -> None:
+    def read(self, restart: bool = False) -> None:
         """Read the next page of older versions.
 
         Args:
-            again: read from the newest version on instead, down to the selected version.
+            restart: read from the newest version on instead, down to the selected version.
 
         """
-        if self._reading and not again:
+        if self._reading and not restart:
             return
         self._reading = True
-        below, down_to = (0, self.at) if again or not self.lines else (self.lines[-1].revision, 0)
+        below, down_to = (0, self.at) if restart or not self.lines else (self.lines[-1].revision, 0)
         backend, key = self._dashboard.manager.backend, self._key
 
         def read_pages(stop: Stop) -> tuple[list[VersionRow], bool]:
@@ -93,7 +93,7 @@ class Versions(VirtualList):
     def _add_rows(self, rows: list[VersionRow], whole: bool, below: int) -> None:
         at = self.at
         if not below and not whole and rows[-1].revision > at > 0:  # meanwhile the cursor moved below these rows
-            self.read(again=True)
+            self.read(restart=True)
             return
         self._reading, self._whole, self.error = False, whole, ""
         self.lines = rows if not below else self.lines + rows
@@ -193,11 +193,11 @@ class HistoryScreen(DashboardScreen, Screen[None]):
     def namespace_changed(self, _head: Head, changed: list[str] | None) -> None:
         """Read the new versions, if this key may have changed."""
         if changed is None or self._key in changed:
-            self.query_one(Versions).read(again=True)
+            self.query_one(Versions).read(restart=True)
 
     def reload(self) -> None:
         """Read the versions again."""
-        self.query_one(Versions).read(again=True)
+        self.query_one(Versions).read(restart=True)
 
     @on(VirtualList.Highlighted, "#versions")
     def _highlighted(self) -> None:

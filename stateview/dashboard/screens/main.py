@@ -44,7 +44,7 @@ class MainScreen(PanesScreen):
         Binding("y", "copy", "Copy", show=False, id="main.copy"),
         Binding("c", "checkpoint", "Checkpoint", id="main.checkpoint"),
         Binding("d", "diff", "Diff", id="main.diff"),
-        Binding("w", "what", "What the commit changed", show=False, id="main.what"),
+        Binding("w", "commit_changes", "What the commit changed", show=False, id="main.what"),
         Binding("D", "diff_elsewhere", "Diff with another namespace", show=False, id="main.diff-elsewhere"),
         Binding("r", "restore", "Restore", id="main.restore"),
         Binding("F", "fork", "Fork", show=False, id="main.fork"),
@@ -240,7 +240,7 @@ class MainScreen(PanesScreen):
         else:
             self._choose_state("Diff of live with", lambda ref: self.app.push_screen(DiffScreen(ref)))
 
-    def action_what(self) -> None:
+    def action_commit_changes(self) -> None:
         """Show the changes of the selected commit; on live, of the last commit."""
         from .diff import DiffScreen
 

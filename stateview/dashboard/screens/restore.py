@@ -254,7 +254,7 @@ class RestoreScreen(DiffBaseScreen):
         self._seek = key
         self._refilter()
         if self.view.key in result.kinds:
-            self.look(stay=True)
+            self.show_change(stay=True)
         return changed_marks
 
     # --- the restore -------------------------------------------------------------------------------------------
