@@ -157,7 +157,7 @@ def rename(app: Dashboard, key: str) -> None:
     _with_version(app, "rename", key, ask)
 
 
-key_error = validator(check_key)
+key_error = validator(check_key)  # returns why a text is no valid key, or None
 
 
 def _ask(
