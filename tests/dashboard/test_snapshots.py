@@ -1,5 +1,6 @@
-"""The main screens as pictures. `SNAPSHOTS=write pytest tests/test_dashboard_snapshots.py` makes them anew.
+"""The main screens as pictures.
 
+`SNAPSHOTS=write pytest -m "stress or not stress" tests/dashboard/test_snapshots.py` makes them anew.
 A picture that differs is left beside the old one as NAME.new.svg: open both.
 """
 
