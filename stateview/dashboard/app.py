@@ -19,6 +19,7 @@ from ..manager import StateManager
 from .actions.runner import ActionRunner
 from .actions.undo_queue import UndoQueue
 from .base_screen import DashboardScreen
+from .command import TIMEOUT_SECONDS
 from .data.background import BackgroundExecutor, Stop
 from .data.watcher import ConnectionLost, NamespaceChange, NamespaceWatcher
 from .display import themes
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 NOTICE_SECONDS = 0.5  # a notice this recent stays when a dialog opens: it explains the dialog
-TIMEOUT_SECONDS = 3.0  # a read retries no longer, so that the user sees the error instead of waiting
 
 
 class Dashboard(App[None]):
@@ -153,7 +153,7 @@ class Dashboard(App[None]):
         """Tell the `KeyQueue` that a key has passed all widgets."""
         self._typeahead.handled(event)
 
-    # --- the namespace and the state on the screen --------------------------------------------------------------
+    # --- the namespace and the state on the screen -------------------------------------------------------------
 
     @property
     def dashboard_screens(self) -> list[DashboardScreen]:
@@ -411,7 +411,7 @@ class Dashboard(App[None]):
             error.target = self.target_options
         return str(error)
 
-    # --- actions of every screen ----------------------------------------------------------------
+    # --- actions of every screen -------------------------------------------------------------------------------
 
     def action_leave(self) -> None:
         """End the program without waiting for threads, which are daemons. A screen with unsaved text asks first."""
