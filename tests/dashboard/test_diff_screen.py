@@ -652,7 +652,7 @@ def test_the_command_line_is_copied_and_the_footer_and_the_help_say_so(url: str)
         (("s", "json:/a/s"), ("json:/b/s", "json:/b/s"), "json:/a/s/ b/s/"),
     ],
 )
-def test_stores_are_distinct_names_in_few_words(one: tuple[str, str], other: tuple[str, str], said: str) -> None:
+def test_stores_get_short_distinct_names(one: tuple[str, str], other: tuple[str, str], said: str) -> None:
     assert " ".join(distinct_names(one, other)) == said
 
 
