@@ -956,7 +956,7 @@ def test_a_hundred_thousand_changes_come_in_while_one_looks_and_can_be_stopped(
 
         collect(changes, pause)
 
-    monkeypatch.setattr("stateview.dashboard.screens.diff_base.collect", collect_while_looked_at)
+    monkeypatch.setattr("stateview.dashboard.screens.diff_stream.collect", collect_while_looked_at)
 
     async def flow(pilot: Pilot[None]) -> None:
         screen = DiffScreen("start")
