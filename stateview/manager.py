@@ -54,7 +54,8 @@ if TYPE_CHECKING:
     from .backends.protocol import ProgressCount, ProgressText
     from .maintenance.prune import PruneReport
     from .maintenance.stats import Stats
-    from .transfer.export_import import ExportReport, ImportJob, ImportReport
+    from .transfer.export import ExportReport
+    from .transfer.import_job import ImportJob, ImportReport
     from .transfer.migrate import MigrationReport, OnMigrationProgress
 
 UPDATE_SECONDS = 60.0
@@ -694,9 +695,9 @@ class StateManager:
             HistoryPruned, RefNotFound: `at` names no kept state.
 
         """
-        from .transfer.export_import import export, no_progress
+        from .transfer.export import export
 
-        return export(self.backend, target, layout, at, keys, overwrite, progress or no_progress)
+        return export(self.backend, target, layout, at, keys, overwrite, progress)
 
     def import_from(
         self, source: str | os.PathLike[str] | IO[bytes], *, how: str | None = None, dry_run: bool = False,
@@ -746,13 +747,11 @@ class StateManager:
         skip: bool = False, progress: ProgressCount | None = None,
     ) -> ImportJob:  # fmt: skip
         """Open an import in steps, to preview it before it runs: a context manager. Arguments as of `import_from`."""
-        from .transfer.export_import import ImportJob, no_progress
+        from .transfer.import_job import ImportJob
         from .transfer.import_sources import Options
 
         options = Options(layout, pattern, strip_prefix, text, skip)
-        return ImportJob(
-            self.backend, self._commit, source, options, how, force, self.author, progress=progress or no_progress
-        )
+        return ImportJob(self.backend, self._commit, source, options, how, force, self.author, progress)
 
     # --- the store ---------------------------------------------------------------------------------------------
 
@@ -931,7 +930,7 @@ class StateManager:
         planned = previewed
         if planned is None:
             wanted = pruning.policy(self.backend, pattern, keep, older_than, history)
-            planned = pruning.plan(self.backend, wanted, progress, reckon=dry_run)
+            planned = pruning.plan(self.backend, wanted, progress, estimate=dry_run)
         return planned if dry_run else pruning.execute(self.backend, planned, self._commit, progress)
 
     def stats(self, *, progress: ProgressText | None = None) -> Stats:

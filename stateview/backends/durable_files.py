@@ -41,6 +41,15 @@ def is_system_error(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno is not None
 
 
+def read_file(path: str) -> bytes:
+    """Return the content of a file."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise file_error(error, path) from error
+
+
 def fsync_folder(path: str) -> None:
     """Make the names in a folder durable. Without this call, a loss of power may undo a rename."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -153,8 +153,8 @@ def print_result(result: Result, options: dict[str, Any]) -> None:
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     style = Style(options.get("format", ""), terminal, terminal and not plain)
     printed = write_output(render(result, style), at_once=terminal or hasattr(result, "changes"))
-    if not printed and (empty := getattr(result, "empty", "")):
-        print_message(empty)
+    if not printed and result.empty:
+        print_message(result.empty)
     if result.summary:
         print_message(result.message())
 

@@ -25,12 +25,14 @@ class Result(Struct):
     """The base of all results.
 
     `summary` says in a line what happened, for standard error. `code` is the exit code. `undo` is the command that
-    undoes the action, or empty; each interface says in its own words how to run it.
+    undoes the action, or empty; each interface says in its own words how to run it. `empty` is the message if the
+    result prints nothing.
     """
 
     summary: str = ""
     code: int = 0
     undo: str = ""
+    empty: str = ""
 
     def message(self) -> str:
         """Return the summary, with the command line that undoes the action if there is one."""
@@ -71,15 +73,14 @@ class ValueResult(Result):
 class Table(Result):
     """Rows under columns, streamed.
 
-    `plain` is the index of the column that a pipe gets; None: all columns, separated by tabs. `empty` is the message if
-    there are no rows. `excerpt` shortens a cell of the column `value` to a number of characters; JSON has it whole.
-    `position` returns the index of the character that was searched for in a value, or None.
+    `plain` is the index of the column that a pipe gets; None: all columns, separated by tabs. `excerpt`
+    shortens a cell of the column `value` to a number of characters; JSON has it whole. `position` returns the index of
+    the character that was searched for in a value, or None.
     """
 
     columns: tuple[str, ...] = ()
     rows: Iterable[tuple[Any, ...]] = ()
     plain: int | None = None
-    empty: str = ""
     excerpt: Callable[[Any, int], str] | None = None
     position: Callable[[Any], int | None] | None = None
 
@@ -92,7 +93,7 @@ class Record(Result):
 
 
 class DiffResult(Result):
-    """A diff. `patch` prints it as a JSON Patch, `keys_only` without values. `empty` is the message for no change."""
+    """A diff. `patch` prints it as a JSON Patch, `keys_only` without values."""
 
     diff: Diff | None = None
     patch: bool = False

@@ -29,8 +29,8 @@ def start(context: Context, args: dict[str, Any]) -> ActionResult:
     store = options["store"] or os.environ.get("STATEVIEW_STORE") or config.text("store") or "json"
     manager = context.open(options["store"], options.get("namespace"), timeout=TIMEOUT_SECONDS)
     manager.author = manager.author or "dashboard"  # tells the user's commits from those of scripts in the log
-    apart = "at" not in args and kind_of(parse_store(manager.url)).slow_import
-    prefetch = Prefetch(manager, args.get("at"), apart=apart)
+    fork = "at" not in args and kind_of(parse_store(manager.url)).slow_import
+    prefetch = Prefetch(manager, args.get("at"), fork=fork)
     if "at" in args:
         _check_ref(manager, args["at"])
     from .app import Dashboard

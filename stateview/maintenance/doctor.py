@@ -1,4 +1,4 @@
-"""Check whether a namespace keeps its promises, through the primitives that all other code reads by.
+"""Check whether a namespace keeps its promises, through the `Backend` protocol.
 
 A backend's own `diagnose` reports physical damage. This module holds the checks that are the same for all backends. No
 check changes anything. Others may write meanwhile, so an apparent fault is checked again, in one state.
@@ -38,13 +38,13 @@ def diagnose(backend: Backend, progress: ProgressText | None = None) -> Iterator
         head = backend.head()
     except (StateException, ValueError) as error:
         if not damaged:  # the backend's own finding says more
-            yield _could_not("the head", error)
+            yield _failed_check("the head", error)
         return
     if head.lineage:
         yield from _Diagnosis(backend, head, report, damaged).run()
 
 
-def _could_not(subject: str, error: Exception) -> Finding:
+def _failed_check(subject: str, error: Exception) -> Finding:
     """Build the finding for a check that could not finish."""
     found = error.message if isinstance(error, StateException) else f"the stored data is damaged: {error}"
     hint: Hint = error.next_steps if isinstance(error, StateException) else ()
@@ -78,9 +78,9 @@ class _Diagnosis:
             try:
                 yield from check()
             except (StateException, ValueError) as error:
-                finding = _could_not(subject, error)
-                known = self.damaged and not isinstance(error, BackendError)
-                if not known and finding.found not in self.unreadable:
+                finding = _failed_check(subject, error)
+                reported = self.damaged and not isinstance(error, BackendError)
+                if not reported and finding.found not in self.unreadable:
                     self.unreadable.add(finding.found)
                     yield finding
 
@@ -176,9 +176,7 @@ class _Diagnosis:
     def _is_chain(self, key: str) -> bool:
         """Check the versions of a key again, in one state."""
         versions: list[StoredVersion] = []
-        while (
-            not versions or versions[-1].until
-        ):  # a version that stands is the last; later versions came during the check
+        while not versions or versions[-1].until:  # a version that is not superseded is the last in this state
             page = self.backend.versions_page((key, versions[-1].revision if versions else 0), VERSIONS_PER_PAGE, [key])
             if not page:
                 break
@@ -220,7 +218,7 @@ class _Diagnosis:
                 yield from self._checkpoint(subject, mark, following)
             except (StateException, ValueError) as error:
                 if mark in self.backend.marks():  # not deleted meanwhile
-                    yield _could_not(subject, error)
+                    yield _failed_check(subject, error)
 
     def _checkpoint(
         self, subject: str, mark: CheckpointRecord, following: CheckpointRecord | None
@@ -234,28 +232,11 @@ class _Diagnosis:
         if low == high:
             return  # the same state: it is read with the next checkpoint
         listed = set(self.backend.changed_keys(low, high))
-        for key in _differing(self.backend, low, high):
-            if key not in listed:
+        for key, old, new in comparison.merge_join((self.backend, low), (self.backend, high)):
+            differs = old is None or new is None or old.revision != new.revision
+            if differs and key not in listed:
                 found = (
                     f"key {key[:60]!r} differs in checkpoint {following.name!r}, but the change index does not list it"
                 )
                 yield self.error("change-unlisted", subject, found, "a diff of the two checkpoints leaves the key out")
                 return
-
-
-def _differing(backend: Backend, before: StateAt, after: StateAt) -> Iterator[str]:
-    """Yield the keys that two states show differently, in order."""
-    left, right = comparison.entries(backend, before), comparison.entries(backend, after)
-    first, second = next(left, None), next(right, None)
-    while first is not None or second is not None:
-        if second is None or (first is not None and first.key < second.key):
-            assert first is not None
-            yield first.key
-            first = next(left, None)
-        elif first is None or second.key < first.key:
-            yield second.key
-            second = next(right, None)
-        else:
-            if first.revision != second.revision:
-                yield first.key
-            first, second = next(left, None), next(right, None)

@@ -1,8 +1,8 @@
-"""What a namespace still is after commits of its log became unreadable.
+"""Decide what a namespace lost when commits of its log became unreadable.
 
-Of an unreadable commit nothing is known but its revision: any key may have changed in it. What the namespace shows
-elsewhere limits the loss. A checkpoint's own file is a whole state, and so is the live file. A digest that a sound
-commit names confirms the state before or after that commit, even if it had to be put together from versions.
+Only the revision of an unreadable commit is known: it may have changed any key. Other files limit the loss. The file of
+a checkpoint holds a whole state, and so does the live file. A sound commit stores a digest of its state. The digest
+confirms that state, even if the state was rebuilt from versions.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
-from itertools import pairwise
 from operator import attrgetter
 
 from msgspec.structs import replace
@@ -18,15 +17,16 @@ from msgspec.structs import replace
 from ..backends.protocol import CheckpointRecord, Head, LogSalvage, Restored, StoredVersion, Version, WholeState
 from ..backends.state_match import matching_revisions
 from ..model import Commit, Problem, now, to_datetime, to_micros
+from .history import with_superseded_by
+from .lost_versions import some_keys
 
 Entries = dict[str, Version]
 _REVISION = attrgetter("revision")
-_NAMES_PER_LINE = 10  # keys that one line of the report names
-_FROM_FILES = "checkpoints that only it named are taken from their files; those without a file are lost"
+_FROM_FILES = "checkpoints that only it named are restored from their files; a checkpoint without a file is lost"
 
 
 class LostCommits:
-    """Decides which revisions stay readable, and makes the namespace's versions, commits and checkpoints."""
+    """Decide which revisions stay readable, and make the namespace's versions, commits and checkpoints."""
 
     def __init__(self, salvage: LogSalvage) -> None:
         self.salvage = salvage
@@ -55,7 +55,8 @@ class LostCommits:
                 self._add_record(after)
         floor = self._find_floor(closed)
         self.open_gaps = [gap for gap, is_closed in zip(self.gaps, closed, strict=True) if not is_closed]
-        self.known = self.open_gaps[0][0] if self.open_gaps else self.revision  # up to here every state is known
+        # The last revision up to which every state is known
+        self.known_to = self.open_gaps[0][0] if self.open_gaps else self.revision
         lowest, self.floor = self.floor, self.revision + 1 if floor is None else floor
         self._restore_checkpoints(lowest)
         unknown = 0 if self.live_is_proven else 1 if self.is_next else salvage.unread_end
@@ -73,18 +74,14 @@ class LostCommits:
         return Restored(head, list(self._stored()), self.commits, self.marks)
 
     def _stored(self) -> Iterator[StoredVersion]:
-        for _, versions in sorted(self.versions.items()):
-            for version, following in pairwise([*versions, None]):
-                assert version is not None
-                until = following.revision if following is not None else 0
-                yield StoredVersion(version.key, version.value, version.revision, version.time, version.expires, until)
+        return with_superseded_by(version for _, versions in sorted(self.versions.items()) for version in versions)
 
     def is_whole(self) -> bool:
-        """Whether the first line of the report tells of no loss: the other lines tell each loss."""
+        """Return true: the first line of the report names no loss, since each loss has a line of its own."""
         return True
 
     def summary(self) -> str:
-        """Say how far the log is sound, and where the namespace goes on."""
+        """Summarize how far the log is sound, and where the namespace continues."""
         firsts = [before for before, _ in self.gaps] + [self.reached] * (self.end > self.reached)
         first = max(min(firsts, default=self.reached), 0)
         kept = f"sound up to revision {first}" + (", and the sound commits after it are kept" if self.gaps else "")
@@ -97,24 +94,24 @@ class LostCommits:
 
     def _state(self, revision: int) -> Entries:
         """Return the last version of every key up to a revision, deletes and expired versions included."""
-        found = ((key, _latest(versions, revision)) for key, versions in self.versions.items())
-        return {key: version for key, version in found if version is not None}
+        latest = ((key, _latest(versions, revision)) for key, versions in self.versions.items())
+        return {key: version for key, version in latest if version is not None}
 
     def _shown(self, revision: int, time: int) -> Entries:
         return {key: version for key, version in self._state(revision).items() if version.visible(time)}
 
     def _is_confirmed(self, revision: int) -> bool:
-        """Whether a digest confirms a revision's state, put together from what is known. O(versions)."""
+        """Return whether a digest confirms a revision's state, rebuilt from the known versions. O(versions)."""
         if revision not in self.salvage.digests:
             return False
         entries = {key: version for key, version in self._state(revision).items() if version.value is not None}
         return self.salvage.confirms(revision, entries)
 
     def _learn(self, revision: int, entries: Entries, time: int) -> None:
-        """Add what a whole state tells about unreadable commits: versions, and the deletes of keys that it lacks."""
+        """Add what a whole state shows of unreadable commits: its versions, and the deletes of keys that it lacks."""
         for key, version in entries.items():
             versions = self.versions.setdefault(key, [])
-            if version.revision not in {known.revision for known in versions}:
+            if version.revision not in {existing.revision for existing in versions}:
                 insort(versions, version, key=_REVISION)
         lost = [number for before, after in self.gaps for number in range(before + 1, after + 1) if number <= revision]
         if not lost:
@@ -124,15 +121,18 @@ class LostCommits:
             if key not in entries and last is not None and last.visible(time) and lost[-1] > last.revision:
                 insort(versions, Version(key, None, lost[-1], self._time_of(lost[-1])), key=_REVISION)
 
+    def _written_by(self, revision: int) -> list[Version]:
+        return [version for versions in self.versions.values() for version in versions if version.revision == revision]
+
     def _time_of(self, revision: int) -> int:
         """Date an unreadable commit by a version that it wrote, or else by the commit before it."""
-        times = [one.time for versions in self.versions.values() for one in versions if one.revision == revision]
+        times = [version.time for version in self._written_by(revision)]
         before = (to_micros(commit.time) for commit in self.commits if commit.revision <= revision)
         return max(times or before, default=0)
 
     def _add_record(self, revision: int) -> None:
-        """Put a record into the log for a commit whose state is known, but not its reason and author."""
-        keys = sum(one.revision == revision for versions in self.versions.values() for one in versions)
+        """Add a commit to the log whose state is known, but whose reason and author are lost."""
+        keys = len(self._written_by(revision))
         commit = Commit(revision, to_datetime(self._time_of(revision)), "recovered: its line was lost", "", keys)
         insort(self.commits, commit, key=_REVISION)
 
@@ -152,7 +152,7 @@ class LostCommits:
     # --- the live state ----------------------------------------------------------------------------------------
 
     def _find_live(self) -> Entries:
-        """Take the live state from its file, or put it together from the sound commits."""
+        """Take the live state from its file, or rebuild it from the sound commits."""
         salvage = self.salvage
         if salvage.live is not None:
             if salvage.live_proof == "":
@@ -177,7 +177,8 @@ class LostCommits:
             (version.key, version.revision): version for versions in self.versions.values() for version in versions
         }
         logged = {commit.revision for commit in self.commits}
-        unsure = self.floor if any(before < 0 for before, _ in self.gaps) else 0  # up to here any version may be lost
+        # Up to this revision, any version may be lost
+        unsure = self.floor if any(before < 0 for before, _ in self.gaps) else 0
         entries: Entries = {}
         doubtful, wrong = [], []
         for key, version in live.items():
@@ -195,17 +196,17 @@ class LostCommits:
                 doubtful.append(key)
         subject = self.salvage.live_subject
         if wrong:
-            done = f"keys taken from the history: {_names(wrong)}; the damaged original is kept"
+            done = f"these keys are restored from the history: {some_keys(wrong)}; the damaged original is kept"
             found = "not what was written, as is the history"
             self.problems.append(Problem(subject, found, done, False, "live-wrong"))
         if doubtful:
-            found = f"nothing confirms the keys {_names(doubtful)}"
-            done = "they stay as the live state has them: look at them"
+            found = f"nothing confirms the keys {some_keys(doubtful)}"
+            done = "they stay as the live state has them: check them"
             self.problems.append(Problem(subject, found, done, False, "live-doubtful"))
         return entries
 
     def _commit_live(self, live: Entries) -> None:
-        """Add a commit that leads to the live state, where one is needed."""
+        """Add a commit that leads to the live state, unless the last commit leads to it."""
         before, time = self._live(), now()
         differs = any(before.get(key) != version for key, version in live.items()) or before.keys() - live.keys()
         if self.is_next and self.revision == self.reached:
@@ -220,7 +221,7 @@ class LostCommits:
         return above == list(range(self.floor + 1, self.revision + 1))
 
     def _find_floor(self, closed: list[bool]) -> int | None:
-        """Find the first revision from which every state is known; None where not even the last one is.
+        """Find the first revision from which every state is known; None if not even the last state is known.
 
         From a confirmed state the sound commits lead to all later states, up to the next gap.
         """
@@ -239,12 +240,12 @@ class LostCommits:
     # --- checkpoints -------------------------------------------------------------------------------------------
 
     def _restore_checkpoints(self, lowest: int) -> None:
-        """Checkpoints of a state that may be lost, or whose commit is: from their files. `lowest`: the former floor."""
+        """Restore from their files the checkpoints whose state or commit may be lost. `lowest` is the former floor."""
         files = {state.checkpoint: state for state in self.salvage.states if state.proven}
         lost = [
             mark
             for mark in self.marks
-            if self.known < mark.revision < self.floor
+            if self.known_to < mark.revision < self.floor
             and (mark not in files or self._shown(mark.revision, mark.time) != files[mark].entries)
         ]
         self.marks = [mark for mark in self.marks if mark not in lost]
@@ -254,7 +255,7 @@ class LostCommits:
         for state in sorted(self.salvage.states, key=lambda state: state.checkpoint.name):
             if not state.proven:
                 same = self._revisions_of(state, lowest)
-                if same or state.checkpoint.name not in names:  # a name that is taken may as well have a damaged file
+                if same or state.checkpoint.name not in names:  # else the file of a known checkpoint may be damaged
                     self._adopt_checkpoint(state, same)
 
     def _restore_checkpoint(self, mark: CheckpointRecord, state: WholeState | None) -> None:
@@ -274,10 +275,10 @@ class LostCommits:
         """Restore a checkpoint that no sound commit names."""
         name, time = state.checkpoint.name, state.checkpoint.time
         subject, found = f"checkpoint {name!r}", "its file exists, but no sound commit names it"
-        lost = "lost are its note, if it had one, and its time: the file's time stands for it"
+        lost = "its note and its time are lost; it has the time of its file"
         if not same:
             revision = self._add_state(state.checkpoint, state.entries)
-            done = f"restored from its file, as revision {revision}, which nothing confirms: look at it; {lost}"
+            done = f"restored from its file, as revision {revision}, which nothing confirms: check it; {lost}"
             self.problems.append(Problem(subject, found, done, False, "checkpoint-doubtful"))
             return
         times = {commit.revision: to_micros(commit.time) for commit in self.commits}
@@ -301,12 +302,12 @@ class LostCommits:
     def _revisions_of(self, state: WholeState, lowest: int) -> list[int]:
         """Return the known revisions whose states have the entries of a checkpoint's file."""
         same = matching_revisions(self.versions, state.entries, state.checkpoint.time, self.reached)
-        return [revision for revision in same if lowest <= revision <= self.known or revision >= self.floor]
+        return [revision for revision in same if lowest <= revision <= self.known_to or revision >= self.floor]
 
     # --- the report --------------------------------------------------------------------------------------------
 
     def _report(self) -> None:
-        """Say which revisions are lost, and how much of each."""
+        """Report which revisions are lost, and what of each."""
         subject = self.salvage.subject
         after_end = [(self.reached, self.end)] if self.end > self.reached else []
         for gap in [*self.gaps, *after_end]:
@@ -316,7 +317,7 @@ class LostCommits:
             found = f"the commit of revision {after} is" if after == before + 1 else "commits are"
             found = f"{found} unreadable" + (f": revisions {before + 1} to {after}" if after > before + 1 else "")
             if before < 0:
-                found = "versions that were kept from before the floor are unreadable"
+                found = "versions from before the floor are unreadable"
             elif after == before:
                 found = f"the commit after revision {before} does not follow it"
             if gap in self.gaps and gap not in self.open_gaps:
@@ -325,7 +326,7 @@ class LostCommits:
                 done = "lost: its time, reason and author; a digest confirms the live state"
             else:
                 done = "lost: what was written, when and why; states are known "
-                done += f"from revision {self.floor} on, earlier ones only through a checkpoint"
+                done += f"from revision {self.floor} on, and earlier states only through a checkpoint"
             self.problems.append(Problem(subject, found, f"{done}; {_FROM_FILES}", False, "lost-commit"))
         if self.salvage.checkpoints_lost and not self.gaps and not after_end:
             found = "the unreadable lines wrote no revision, but made or deleted checkpoints"
@@ -333,11 +334,6 @@ class LostCommits:
 
 
 def _latest(versions: list[Version], revision: int) -> Version | None:
-    """Return the last of ascending versions that is not after a revision."""
+    """Return the last version up to a revision, from versions in ascending order."""
     place = bisect_right(versions, revision, key=_REVISION)
     return versions[place - 1] if place else None
-
-
-def _names(keys: list[str]) -> str:
-    shown = ", ".join(repr(key[:60]) for key in keys[:_NAMES_PER_LINE])
-    return shown if len(keys) <= _NAMES_PER_LINE else f"{shown} and {len(keys) - _NAMES_PER_LINE} more"

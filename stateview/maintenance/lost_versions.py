@@ -1,7 +1,7 @@
-"""What a namespace still is after some of its values became unreadable.
+"""Decide what a namespace lost when some of its values became unreadable.
 
-Other records tell which revisions wrote which keys. A version that was written and is missing is lost. In the states
-that showed it the key is absent; a delete stands for the version, where a checkpoint still shows such a state.
+Other records list which revisions wrote which keys. A version that was written and is missing is lost. Its key is then
+absent in every state that showed the version. If a checkpoint shows such a state, a delete replaces the version.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from msgspec.structs import replace
 
 from ..backends.protocol import Head, Restored, Salvage, StoredVersion
 from ..model import Commit, Problem, now, to_datetime, to_micros
+from .history import any_within
 
-MAX_NAMED_KEYS = 2000  # keys that the report names one by one; of more it names a few and counts the rest
+MAX_NAMED_KEYS = 2000  # above this number, the report names a few keys and counts the rest
 NAMES_PER_LINE = 10  # names in one line of the report
 NO_COPY = "lost: no other copy exists"
 
 
 class _KeyHistory:
-    """The revisions of one key that are known to have been written, and the versions of those that are sound."""
+    """Hold the revisions that are known to have written a key, and its sound versions by revision."""
 
     __slots__ = ("gone", "known", "lost_from", "sound")
 
@@ -29,29 +30,29 @@ class _KeyHistory:
         self.sound = sound
         self.gone = sorted(gone)
         self.known = sorted([*sound, *self.gone]) if self.gone else sorted(sound)
-        # A lost live value of unknown revision was written after all else that is known of the key
+        # A lost live value of unknown revision was written after all known versions of the key
         self.lost_from = max((version.until for version in sound.values()), default=0) if lacks_live else -1
 
     def after(self, revision: int) -> int:
-        """Return the next known revision of the key, 0 where there is none."""
+        """Return the next known revision of the key; 0 if no later revision is known."""
         place = bisect_right(self.known, revision)
         return self.known[place] if place < len(self.known) else 0
 
     def is_newest_gone(self) -> bool:
-        """Whether the newest known version is one of those that are gone."""
+        """Return whether the newest known version is gone."""
         return bool(self.gone) and self.gone[-1] == self.known[-1]
 
     def is_live_lost(self) -> bool:
-        """Whether the live value is lost."""
+        """Return whether the live value is lost."""
         return self.lost_from >= 0 or self.is_newest_gone()
 
     def is_live(self) -> bool:
-        """Whether the key has a value now."""
+        """Return whether the key has a live value that is sound."""
         newest = self.sound.get(self.known[-1]) if self.known else None
         return newest is not None and newest.value is not None
 
     def shows_gap(self, revision: int) -> bool:
-        """Whether a state at a revision showed a version that is gone."""
+        """Return whether the state at a revision showed a version that is gone."""
         if 0 <= self.lost_from <= revision:
             return True
         place = bisect_right(self.known, revision) - 1
@@ -59,7 +60,7 @@ class _KeyHistory:
 
 
 class LostVersions:
-    """Decides which values are lost, and makes the namespace's versions, commits and checkpoints."""
+    """Decide which values are lost, and make the namespace's versions, commits and checkpoints."""
 
     def __init__(self, salvage: Salvage) -> None:
         head = salvage.head
@@ -67,7 +68,7 @@ class LostVersions:
         self.problems: list[Problem] = []
         self.commits = {commit.revision: commit for commit in salvage.commits}
         self.floor = head.floor if head.floor >= 0 else min(self.commits, default=1) - 1
-        # Up to here a write may be mentioned whose version was pruned
+        # Up to this revision, a listed write may belong to a version that was pruned
         self.pruned_to = 0 if salvage.in_place else self.floor
         self.seen = sorted({mark.revision for mark in salvage.marks})
         self.keys = self._histories()
@@ -79,11 +80,11 @@ class LostVersions:
         self._report()
 
     def is_whole(self) -> bool:
-        """Whether nothing is lost."""
+        """Return whether no data is lost."""
         return all(problem.mended for problem in self.problems)
 
     def summary(self) -> str:
-        """Say how much was sound."""
+        """Summarize how much was sound."""
         if self.is_empty:
             return "nothing in it could be read, and the namespace is empty now"
         salvage = self.salvage
@@ -92,7 +93,7 @@ class LostVersions:
             (len(salvage.versions) - past, "entry", "entries"), (past, "past version", "past versions"),
             (len(salvage.commits), "commit", "commits"), (len(salvage.marks), "checkpoint", "checkpoints"),
         )  # fmt: skip
-        counts = ", ".join(f"{count:,} {one if count == 1 else many}" for count, one, many in parts)
+        counts = ", ".join(f"{count:,} {singular if count == 1 else plural}" for count, singular, plural in parts)
         return f"rebuilt from what is sound ({counts})"
 
     def _histories(self) -> dict[str, _KeyHistory]:
@@ -117,7 +118,7 @@ class LostVersions:
         return {key: self._history(key, sound.get(key, {}), gone.get(key, ())) for key in keys}
 
     def _history(self, key: str, sound: dict[int, StoredVersion], gone: Collection[int]) -> _KeyHistory:
-        """Make the history of a key. A listed live value has the newest revision that is gone, unless that is past."""
+        """Make the history of a key. A listed live value has the newest gone revision, unless that version is past."""
         if key not in self.salvage.listed:
             return _KeyHistory(sound, gone)
         newest = max(gone, default=0)
@@ -125,14 +126,14 @@ class LostVersions:
         return _KeyHistory(sound, gone, not is_known)
 
     def _restore_delete(self, key: str, revision: int) -> StoredVersion:
-        """Make anew a past version that has no later one, while no live value is lost: it was a delete."""
+        """Restore the last version of a key that has no live value: such a version was a delete."""
         subject = f"the delete of key {key[:60]!r} of revision {revision}"
-        done = "restored: a past version without a later one was a delete"
+        done = "restored: a past version without a later version was a delete"
         self.problems.append(Problem(subject, "it is missing", done, True, "delete-restored"))
         return StoredVersion(key, None, revision, 0)
 
     def _is_uncovered(self, sound: dict[int, StoredVersion], revision: int) -> bool:
-        """Whether a checkpoint below the floor may show a version of which only the mention is left."""
+        """Return whether a checkpoint below the floor may show a version that is listed, but missing."""
         place = bisect_left(self.seen, revision)
         if revision in sound or place == len(self.seen):
             return False
@@ -172,14 +173,14 @@ class LostVersions:
             if revision > self.pruned_to and (revision != history.known[-1] or history.lost_from >= 0)
         )
         if len(self.missing) > MAX_NAMED_KEYS:
-            self._lose(f"the values of {len(self.missing):,} keys: {_some(self.missing)}", "lost-value")
+            self._lose(f"the values of {len(self.missing):,} keys: {some_keys(self.missing)}", "lost-value")
         else:
             for key in self.missing:
                 history = self.keys[key]
                 which = f"revision {history.gone[-1]} is " if history.is_newest_gone() else ""
                 self._lose(f"the value of key {key[:60]!r}", "lost-value", f"{which}missing, or not what was written")
         if len(past) > MAX_NAMED_KEYS:
-            names = _some(key for _, key in past)
+            names = some_keys(key for _, key in past)
             self._lose(f"past values of {len(past):,} revisions of keys: {names}", "lost-version")
         else:
             for revision, key in past:
@@ -193,20 +194,20 @@ class LostVersions:
         }
         for mark in self.salvage.marks:
             if absent := sorted(key for key, history in damaged.items() if history.shows_gap(mark.revision)):
-                subject = f"in checkpoint {mark.name!r} the value of {_some(absent)}"
+                subject = f"in checkpoint {mark.name!r} the value of {some_keys(absent)}"
                 self._lose(subject, "lost-in-checkpoint")
 
     def _report_unknown(self) -> None:
-        """Losses of which not even the keys are known."""
+        """Report losses whose keys are not known."""
         head, unread = self.salvage.head, self.salvage.unread
         counted = head.revision == self.top and head.count >= 0
         if counted and not 0 <= head.count - self.live <= len(self.missing):
-            self._lose(f"{abs(head.count - self.live)} entries, whose keys are not known", "lost-unknown")
+            self._lose(f"{abs(head.count - self.live)} entries whose keys are not known", "lost-unknown")
         elif "entries" in unread and (not counted or "commits" in unread):
-            self._lose("perhaps entries, whose keys are not known", "lost-unknown")
+            self._lose("perhaps entries whose keys are not known", "lost-unknown")
         if "versions" in unread and unread & {"touched", "commits"}:
-            self._lose("perhaps past versions, whose keys are not known", "lost-unknown")
-        elif "versions" in unread:  # what was written before the floor is not all mentioned
+            self._lose("perhaps past versions whose keys are not known", "lost-unknown")
+        elif "versions" in unread:  # writes before the floor are not all listed
             for mark in self.salvage.marks:
                 if mark.revision < self.floor:
                     subject = f"perhaps values in checkpoint {mark.name!r} (revision {mark.revision})"
@@ -214,7 +215,7 @@ class LostVersions:
 
     def _report_log(self) -> None:
         if self.salvage.in_place:
-            return  # the backend has put a record in the place of each that is missing
+            return  # the backend has replaced each missing commit by a record
         silent = [revision for revision in range(self.floor + 1, self.top + 1) if revision not in self.commits]
         if silent:
             plural = "s" if len(silent) > 1 else ""
@@ -235,7 +236,7 @@ class LostVersions:
         return Restored(head, versions, [*self.salvage.commits, commit], self.salvage.marks, self.missing)
 
     def _chain(self, key: str, history: _KeyHistory, head: Head) -> Iterator[StoredVersion]:
-        """All versions of a key, each superseded by the next; a delete stands for each one that a state needs."""
+        """Yield all versions of a key, each superseded by the next; a delete replaces a lost version that is needed."""
         end = head.revision if history.is_live_lost() and not self.salvage.in_place else 0
         written = head.time
         for revision in history.known:
@@ -255,12 +256,11 @@ class LostVersions:
             yield StoredVersion(key, None, end, head.time, 0, 0)
 
     def _is_seen(self, version: StoredVersion) -> bool:
-        """Whether a checkpoint shows a version that was superseded."""
-        place = bisect_left(self.seen, version.revision)
-        return place < len(self.seen) and self.seen[place] < version.until
+        """Return whether a checkpoint shows a superseded version."""
+        return any_within(self.seen, version.revision, version.until)
 
 
-def _some(keys: Iterable[str]) -> str:
+def some_keys(keys: Iterable[str]) -> str:
     """Name the first keys, and count the rest."""
     names = list(keys)
     shown = ", ".join(repr(name[:60]) for name in names[:NAMES_PER_LINE])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -16,8 +15,9 @@ from ..model import Checkpoint, ProgressMessage, to_micros
 from ..states import retention
 from ..states.patterns import is_glob
 from ..states.view import missing_mark, to_checkpoint
+from .history import any_within, iter_commits, iter_superseded
 
-VERSIONS_PER_PAGE = 5000
+VERSIONS_PER_REPORT = 5000
 CHECKPOINTS_PER_COMMIT = 1000
 
 Committer = Callable[[CommitRequest], Head]
@@ -38,7 +38,7 @@ class PruneReport(Struct, frozen=True):
     `floor` is the first revision that is kept then. Older versions stay only for checkpoints. `revisions` counts the
     revisions removed, `versions` the versions dropped. `before` and `after` are the bytes that the namespace took and
     takes (None: the server does not say). `freed` is the difference; for a dry run, an estimate. `lineage` identifies
-    the namespace, so that the report does not apply to a later one of its name.
+    the namespace, so that the report does not apply to a later namespace of the same name.
     """
 
     namespace: str
@@ -77,45 +77,38 @@ def policy(
 
 
 def plan(
-    backend: Backend, wanted: PrunePolicy, progress: ProgressText | None = None, reckon: bool = True
+    backend: Backend, policy: PrunePolicy, progress: ProgressText | None = None, estimate: bool = True
 ) -> PruneReport:
-    """Report what a prune would remove, without a change. O(history); without `reckon`, O(checkpoints).
+    """Report what a prune would remove, without a change. O(history); without `estimate`, O(checkpoints).
 
     Raises:
         RefNotFound: a named checkpoint does not exist.
 
     """
     head, marks = backend.head(), backend.marks()
-    for pattern in wanted.patterns or ():
+    for pattern in policy.patterns or ():
         if not is_glob(pattern) and not retention.select(marks, [pattern]):
             raise missing_mark(backend, pattern, pattern.partition("@")[0])
-    expired = retention.expired(retention.select(marks, wanted.patterns), wanted.keep, wanted.before)
-    floor = max(head.floor, _floor(backend, head, wanted)) if wanted.history else head.floor
+    expired = retention.expired(retention.select(marks, policy.patterns), policy.keep, policy.before)
+    floor = max(head.floor, _floor(backend, head, policy)) if policy.history else head.floor
     current = {mark.name: mark for mark in marks}
     checkpoints = tuple(to_checkpoint(mark, current[mark.name] is mark) for mark in expired)
     report = PruneReport(backend.namespace, True, checkpoints, floor, floor - head.floor, lineage=head.lineage)
-    return _reckoned(backend, report, marks, progress) if reckon else report
+    return _with_estimate(backend, report, marks, progress) if estimate else report
 
 
-def _floor(backend: Backend, head: Head, wanted: PrunePolicy) -> int:
+def _floor(backend: Backend, head: Head, policy: PrunePolicy) -> int:
     """Return the first revision that the policy keeps: the lower of what `keep` and `older_than` say."""
     floors = []
-    if wanted.keep is not None:
-        floors.append(head.revision - wanted.keep)
-    if wanted.before is not None:
-        below = 0
-        while page := backend.commits(1000, below):
-            below = page[-1].revision
-            old = next((commit.revision for commit in page if to_micros(commit.time) < wanted.before), None)
-            if old is not None:
-                floors.append(old)
-                break
-        else:
-            floors.append(head.floor)
+    if policy.keep is not None:
+        floors.append(head.revision - policy.keep)
+    if policy.before is not None:
+        older = (commit.revision for commit in iter_commits(backend) if to_micros(commit.time) < policy.before)
+        floors.append(next(older, head.floor))
     return min(floors)
 
 
-def _reckoned(
+def _with_estimate(
     backend: Backend, report: PruneReport, marks: list[CheckpointRecord], progress: ProgressText | None
 ) -> PruneReport:
     """Add the number of versions and bytes to the report of a dry run."""
@@ -126,7 +119,7 @@ def _reckoned(
         if _is_unseen(version, report.floor, seen):
             versions += 1
             bytes_ += version.space
-        if progress is not None and count % VERSIONS_PER_PAGE == 0:
+        if progress is not None and count % VERSIONS_PER_REPORT == 0:
             progress(f"{count:,} versions read")
     usage = backend.disk_usage(deleted)
     freed = bytes_ + (usage.spare if usage is not None else 0)
@@ -136,18 +129,9 @@ def _reckoned(
 
 def _is_unseen(version: SupersededVersion, floor: int, seen: list[int]) -> bool:
     """Return whether `Backend.compact` drops a version, if `seen` are the revisions with checkpoints."""
-    first = bisect_left(seen, version.revision)
-    if 0 < version.until <= floor and (first == len(seen) or seen[first] >= version.until):
+    if 0 < version.until <= floor and not any_within(seen, version.revision, version.until):
         return True
-    return version.deleted and version.revision <= floor and first == 0
-
-
-def iter_superseded(backend: Backend) -> Iterator[SupersededVersion]:
-    """Yield all kept versions that are not live, read page by page."""
-    after = ("", 0)
-    while page := backend.superseded(after, VERSIONS_PER_PAGE):
-        yield from page
-        after = (page[-1].key, page[-1].revision)
+    return version.deleted and version.revision <= floor and not any_within(seen, 0, version.revision)
 
 
 def execute(
@@ -159,7 +143,7 @@ def execute(
     interrupted run leaves unreachable versions, which the next run drops.
 
     Raises:
-        Conflict: the namespace is not the one that was planned for.
+        Conflict: another namespace of this name has replaced the planned one.
 
     """
     if backend.head().lineage != planned.lineage:
@@ -172,11 +156,7 @@ def execute(
         page = existing[start : start + CHECKPOINTS_PER_COMMIT]
         commit(CommitRequest(unmarks=tuple((checkpoint.name, checkpoint.revision) for checkpoint in page)))
         if progress is not None:
-            progress(
-                ProgressMessage.of(
-                    min(start + CHECKPOINTS_PER_COMMIT, len(existing)), len(existing), "checkpoints deleted"
-                )
-            )
+            progress(ProgressMessage.of(start + len(page), len(existing), "checkpoints deleted"))
     head = backend.head()
     floor = max(head.floor, min(planned.floor, head.revision))
     versions = compact(backend, floor, progress)

@@ -1,10 +1,9 @@
-"""`recover()`: decide what a damaged namespace lost, have the rest stored again, and report both.
+"""Recover a damaged namespace: decide what is lost, have the rest stored again, and report both.
 
-A backend reads what is sound (`RecoverySession.salvage`) and stores the result (`RecoverySession.rewrite`). The
-decisions are made here, by `lost_versions` where single values are missing, and by `lost_commits` where commits are
-unreadable. Both follow the same rules:
+A backend reads the sound data (`RecoverySession.salvage`) and stores the result (`RecoverySession.rewrite`). If single
+values are missing, `lost_versions` decides. If commits are unreadable, `lost_commits` decides. Both follow these rules:
 
-- The namespace goes on after the highest revision that anything names, so no revision number is used twice.
+- The namespace continues after the highest revision that any record names, so no revision number is used twice.
 - No value is guessed. A lost value is absent in every state that showed it.
 - The floor rises above every incomplete state. An incomplete state is readable only through a checkpoint, and the
   report names each checkpoint that shows less than it did.

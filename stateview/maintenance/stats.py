@@ -13,10 +13,10 @@ from msgspec import Struct
 from ..backends.protocol import Backend, KeySummary, ProgressText
 from ..model import Commit, ProgressMessage, to_datetime
 from ..states import retention
-from .prune import iter_superseded
+from .history import iter_commits, iter_superseded
 
 MAX_LARGEST = 10
-VERSIONS_PER_PAGE = 5000
+KEYS_PER_PAGE = 5000
 HOURLY = timedelta(days=2)  # a kept history up to this long is counted by the hour, a longer one by the day
 _KEYS_PER_REPORT = 20_000  # keys or versions between two progress reports
 
@@ -69,7 +69,7 @@ class Stats(Struct, frozen=True):
 def stats(backend: Backend, progress: ProgressText | None = None) -> Stats:
     """Measure a namespace as `StateManager.stats` does."""
     head, marks = backend.head(), backend.marks()
-    commits = [commit for page in _commits(backend) for commit in page]
+    commits = list(iter_commits(backend))
     written: Counter[int] = Counter()  # bytes by revision
     keys = size = versions = past = 0
     largest: list[tuple[int, str]] = []
@@ -107,18 +107,11 @@ def _push(largest: list[tuple[int, str]], candidate: tuple[int, str]) -> None:
 
 def _rows(backend: Backend) -> Iterator[KeySummary]:
     after = ""
-    while page := backend.list_keys(after=after, limit=VERSIONS_PER_PAGE):
+    while page := backend.list_keys(after=after, limit=KEYS_PER_PAGE):
         yield from page
-        if len(page) < VERSIONS_PER_PAGE:
+        if len(page) < KEYS_PER_PAGE:
             return
         after = page[-1].key
-
-
-def _commits(backend: Backend) -> Iterator[list[Commit]]:
-    below = 0
-    while page := backend.commits(1000, below):
-        yield page
-        below = page[-1].revision
 
 
 def _growth(commits: list[Commit], written: Counter[int]) -> tuple[Literal["hour", "day"], tuple[GrowthBucket, ...]]:

@@ -214,8 +214,8 @@ class Shell(Context):
                     yield piece
 
             self.write(pieces(), hasattr(result, "changes"))
-            if not any_text and (empty := getattr(result, "empty", "")):
-                print_message(empty)
+            if not any_text and result.empty:
+                print_message(result.empty)
         if result.summary and not result.code:
             print_message(result.message())
 

@@ -1,22 +1,15 @@
-"""What can be imported: an export, a plain JSON document, the older layouts, and the strings of any Redis.
+"""Read what can be imported: an export, a plain JSON document, the older layouts, and the strings of any Redis.
 
-Each is told by what it is, not by its name, and none is ever written to. `fill` gives what it holds to a receiver.
+`open_source` detects the kind of a source by its content. A source is never written to. `fill` copies its data into a
+staged import.
 """
 
 from __future__ import annotations
 
-import errno
-import gzip
 import os
 import shutil
-import stat
-import sys
-import tempfile
-import weakref
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from itertools import islice
 from typing import IO, Any
 
@@ -28,31 +21,34 @@ from ..backends.protocol import (
     PAGE_BYTES,
     Backend,
     CheckpointRecord,
-    CheckpointWrite,
-    CommitRequest,
     Head,
     ProgressCount,
     StagedImport,
     StoredVersion,
     Version,
-    Write,
 )
-from ..errors import NOTHING_CHANGED, BackendError, Damaged, Hint, InvalidName, KeyNotFound, StateException
-from ..model import Commit, check_checkpoint, check_key, now, to_datetime
+from ..errors import NOTHING_CHANGED, Damaged, InvalidName, KeyNotFound
+from ..maintenance.history import with_superseded_by
+from ..model import Commit, check_key, now, to_datetime
 from ..states.compare import entries
 from . import json_documents as documents
-from .jsonl import FIRST, JsonlReader, with_superseded_by
+from .files import ImportFile, file_error
+from .jsonl import FIRST
+from .jsonl_reader import JsonlReader, Record
+from .temporary_stores import TemporaryStores
 
 LAYOUTS = ("jsonl", "json", "state")
 SCHEMES = ("redis://", "rediss://", "redis+cluster://", "redis+sentinel://", "unix://")
-MAX_DOCUMENT_BYTES = 1 << 30  # bytes of a document, which is taken into memory whole
+MAX_DOCUMENT_BYTES = 1 << 30  # a JSON document is read into memory whole
+VERSIONS_PER_PUT = 1000
+COMMITS_PER_PUT = 1000
 SECOND_MICROSECONDS = 1_000_000
 _SQLITE = b"SQLite format 3\0"
-_MAX_NAMED_KEYS = 20  # names of what was passed over
+_MAX_NAMED_KEYS = 20  # the report names this many keys that were left out
 
 
 class Options(Struct, frozen=True):
-    """How a source is to be read. See `StateManager.import_from`."""
+    """Say how to read a source; see `StateManager.import_from`."""
 
     layout: str | None = None
     pattern: str | None = None
@@ -61,115 +57,84 @@ class Options(Struct, frozen=True):
     skip: bool = False
 
 
-class TemporaryStores:
-    """A temporary folder, which goes with `close`, with the last reference to it, or with the process."""
-
-    def __init__(self) -> None:
-        self.folder = tempfile.mkdtemp(prefix="stateview-")
-        self._opened: list[Backend] = []
-        self._end = weakref.finalize(self, _clear, self.folder, self._opened)
-
-    def open(self, kind: str, namespace: str, name: str = "store") -> Backend:
-        """Return a namespace in it."""
-        backend = open_backend(f"{kind}:{os.path.join(self.folder, name)}", namespace)
-        self._opened.append(backend)
-        return backend
-
-    def path(self, *names: str) -> str:
-        """Return a place in it, whose folder is there."""
-        path = os.path.join(self.folder, *names)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        return path
-
-    def close(self) -> None:
-        """Remove it."""
-        self._end()
-
-
-def _clear(folder: str, opened: list[Backend]) -> None:
-    for backend in opened:
-        backend.close()
-    shutil.rmtree(folder)
-
-
 class ImportSource(ABC):
-    """What something that is imported has in common with the rest.
+    """A source of an import.
 
-    `name` is what the user calls it, `words` what it was found to be. `slack` is by how many microseconds expiries may
-    differ and be the same all the same; None: it knows nothing of expiry. `skipped` names what was passed over.
+    Attributes:
+        name: the user's name for it.
+        description: what it contains, for a person.
+        head: the head of the exported namespace; None if the source is not an export.
+        expiry_slack: microseconds by which equal expiries may differ; None if the source stores no expiry.
+        skipped: a text for each key that was left out; "" for all but the first.
+
     """
 
-    slack: int | None = 0
-    head: Head | None = None  # of what tells its revision and lineage
+    head: Head | None = None
+    expiry_slack: int | None = 0
 
-    def __init__(self, name: str, words: str) -> None:
+    def __init__(self, name: str, description: str) -> None:
         self.name = name
-        self.words = words
+        self.description = description
         self.skipped: list[str] = []
 
     @abstractmethod
     def fill(self, receiver: StagedImport, reason: str, author: str, progress: ProgressCount) -> Head:
-        """Put all of it into a receiver; returns the head to finish with. O(all of it), in bounded memory.
+        """Copy all data into a staged import, and return the head to finish it with. O(size), in bounded memory.
 
         Raises:
-            Damaged: it is not what it seemed to be. What was put is to be dropped.
+            Damaged: the source does not hold what its layout says. The caller drops the staged data.
 
         """
 
     def backend(self, space: TemporaryStores) -> Backend:
-        """All of it as a namespace of its own, in a workspace."""
-        found = space.open("sqlite", "import")
-        receiver = found.open_staging()
+        """Return the source as a namespace of its own, in a temporary store."""
+        namespace = space.open("sqlite", "import")
+        receiver = namespace.open_staging()
         try:
-            receiver.finish(self.fill(receiver, "", "", lambda _done, _all: None))
+            receiver.finish(self.fill(receiver, "", "", lambda _done, _total: None))
         finally:
             receiver.close()
-        return found
+        return namespace
 
 
 class JsonlSource(ImportSource):
-    """An export as JSON Lines, with its history."""
+    """An export in JSON Lines, with its history."""
 
     def __init__(self, file: ImportFile) -> None:
         self._file = file
         with file.open() as opened:
-            header = JsonlReader(opened, file.name)
-            self.head = header.head
-        where = f"namespace {header.header.namespace!r} at revision {self.head.revision}"
-        super().__init__(file.name, f"an export (JSON Lines) of {where}")
+            reader = JsonlReader(opened, file.name)
+        self.head = reader.head
+        exported = f"namespace {reader.header.namespace!r} at revision {self.head.revision}"
+        super().__init__(file.name, f"an export (JSON Lines) of {exported}")
 
     def fill(self, receiver: StagedImport, reason: str, author: str, progress: ProgressCount) -> Head:  # noqa: ARG002
         with self._file.open() as opened:
             reader = JsonlReader(opened, self.name)
             if reader.head != self.head:
-                raise Damaged(f"{self.name} was replaced while it was read", (NOTHING_CHANGED, "Try again"))
+                raise Damaged(f"{self.name} was replaced during the import", (NOTHING_CHANGED, "Try again"))
             marks: list[CheckpointRecord] = []
             commits: list[Commit] = []
-            versions = with_superseded_by(
-                _sort(reader.records(), commits, marks, lambda: _put(receiver, commits=commits))
-            )
-            for page in _pages(versions):
+            versions = _versions(reader.records(), commits, marks, lambda: _put(receiver, commits=commits))
+            for page in _pages(with_superseded_by(versions)):
                 _put(receiver, page)
                 progress(reader.bytes, self._file.size)
             _put(receiver, commits=commits, marks=marks)
             return reader.head
 
 
-def _sort(
-    records: Iterable[Commit | CheckpointRecord | Version],
-    commits: list[Commit],
-    marks: list[CheckpointRecord],
-    flush: Callable[[], None],
+def _versions(
+    records: Iterable[Record], commits: list[Commit], marks: list[CheckpointRecord], flush: Callable[[], None]
 ) -> Iterator[Version]:
-    """Yield the versions; the commits, flushed now and then, and the marks go into lists."""
-    for one in records:
-        if isinstance(one, Version):
-            yield one
-        elif isinstance(one, CheckpointRecord):
-            marks.append(one)
+    """Yield the versions. Add the checkpoints and commits to lists; `flush` takes the commits when there are many."""
+    for record in records:
+        if isinstance(record, Version):
+            yield record
+        elif isinstance(record, CheckpointRecord):
+            marks.append(record)
         else:
-            commits.append(one)
-            if len(commits) >= 1000:
+            commits.append(record)
+            if len(commits) >= COMMITS_PER_PUT:
                 flush()
                 commits.clear()
 
@@ -177,10 +142,10 @@ def _sort(
 def _pages(versions: Iterable[StoredVersion]) -> Iterator[list[StoredVersion]]:
     page: list[StoredVersion] = []
     size = 0
-    for one in versions:
-        page.append(one)
-        size += len(one.value or b"")
-        if len(page) >= 1000 or size >= PAGE_BYTES:
+    for version in versions:
+        page.append(version)
+        size += len(version.value or b"")
+        if len(page) >= VERSIONS_PER_PUT or size >= PAGE_BYTES:
             yield page
             page, size = [], 0
     if page:
@@ -194,56 +159,58 @@ def _put(
     receiver.put(versions, commits, marks, note={"import": True})
 
 
-def _first(count: int, moment: int, reason: str, author: str) -> tuple[Commit, Head]:
-    """Return the first commit of a namespace, and where it stands then."""
-    commit = Commit(1, to_datetime(moment), reason, author, count)
-    return commit, Head(1, moment, count, 0, os.urandom(16).hex())
+def _put_first_commit(receiver: StagedImport, count: int, time: int, reason: str, author: str) -> Head:
+    """Add the commit that wrote all `count` keys, as revision 1; return the head."""
+    _put(receiver, commits=[Commit(1, to_datetime(time), reason, author, count)], marks=[])
+    return Head(1, time, count, 0, os.urandom(16).hex())
 
 
-def _layout_of(found: dict[str, Any], name: str) -> str:
-    """Return the layout of a document: by its name where its entries all look like those of a state.json.
+def _layout_of(document: dict[str, Any], name: str) -> str:
+    """Return the layout of a document.
 
-    Values may have that form too: which is meant, only who has the file can say.
+    If all its values look like entries of a state.json, its name decides.
+
+    Raises:
+        InvalidName: the values look like entries, but the file has another name. They may be the values themselves.
+
     """
-    if not documents.is_state(found):
+    if not documents.is_state(document):
         return "json"
     if os.path.basename(name) == "state.json":
         return "state"
     raise InvalidName(
-        f"{name} can be read in two ways: every entry is an object with a value and a timestamp, as in a state.json",
-        "Give --as json to take these objects as the values, or --as state to take what is in their 'value'"
-        " (layout='json', layout='state')",
+        f"{name} can be read in two ways: every value is an object with a value and a timestamp, as in a state.json",
+        "Give --as json (layout='json') to import these objects as the values, or --as state (layout='state') to import"
+        " the 'value' of each",
     )
 
 
 class JsonSource(ImportSource):
-    """A JSON document in memory: `{key: value}`, or a state.json, whose entries tell their times."""
+    """A JSON document in memory: an object `{key: value}`, or a state.json, whose entries have times."""
 
     def __init__(self, name: str, data: bytes, layout: str | None) -> None:
-        found = documents.parse(data, name)
+        document = documents.parse(data, name)
         if layout is None:
-            layout = _layout_of(found, name)
-        moment = now()
+            layout = _layout_of(document, name)
         if layout == "state":
-            versions: Iterable[Version] = documents.versions(data, name, moment)
-            words = "the entries of a state.json"
+            versions: Iterable[Version] = documents.state_versions(data, name, now())
+            kind = "the entries of a state.json"
         else:
-            self.slack = None
-            versions = documents.plain(found, name, moment)
-            words = "a plain JSON object"
-        self._versions = sorted(versions, key=lambda one: one.key)
-        super().__init__(name, f"{words} with {len(self._versions):,} keys")
+            self.expiry_slack = None
+            versions = documents.plain(document, name, now())
+            kind = "a plain JSON object"
+        self._versions = sorted(versions, key=lambda version: version.key)
+        super().__init__(name, f"{kind} with {len(self._versions):,} keys")
 
     def fill(self, receiver: StagedImport, reason: str, author: str, progress: ProgressCount) -> Head:
-        commit, head = _first(len(self._versions), now(), reason, author)
-        rest = iter(self._versions)
-        done = 0
-        while page := list(islice(rest, 1000)):
-            _put(receiver, [StoredVersion(one.key, one.value, 1, one.time, one.expires) for one in page])
+        total, done = len(self._versions), 0
+        time = now()
+        rest = (StoredVersion(each.key, each.value, 1, each.time, each.expires) for each in self._versions)
+        while page := list(islice(rest, VERSIONS_PER_PUT)):
+            _put(receiver, page)
             done += len(page)
-            progress(done, len(self._versions))
-        _put(receiver, commits=[commit], marks=[])
-        return head
+            progress(done, total)
+        return _put_first_commit(receiver, total, time, reason, author)
 
 
 class LegacySource(ImportSource):
@@ -272,9 +239,9 @@ class LegacySource(ImportSource):
 
 
 class RedisStringsSource(ImportSource):
-    """The strings of a Redis whose keys match a pattern. Not read before they are wanted."""
+    """The strings of a Redis whose keys match a pattern. They are read by `fill`."""
 
-    slack = SECOND_MICROSECONDS  # what is left of a life is told in milliseconds, at a time that is not quite known
+    expiry_slack = SECOND_MICROSECONDS  # Redis reports the remaining milliseconds, at a time that is not known exactly
 
     def __init__(self, server: Any, options: Options) -> None:
         self._server = server
@@ -282,41 +249,39 @@ class RedisStringsSource(ImportSource):
         super().__init__(server.url, f"the strings {options.pattern!r} of {server.url}")
 
     def fill(self, receiver: StagedImport, reason: str, author: str, progress: ProgressCount) -> Head:
-        """See `ImportSource.fill`. The names of the keys are in memory."""
+        """Copy the strings. The names of the keys are kept in memory."""
         from ..backends.redis.foreign_keys import scan
 
-        moment, done = now(), 0
-        stripped: dict[str, str] = {}
+        time, done = now(), 0
+        stripped: dict[str, str] = {}  # the names by their keys
         for page in scan(self._server, self._options.pattern or "*"):
-            put = []
-            for one in page:
-                if one.type != "string":
-                    self._pass_over(one.key, one.type)
+            versions = []
+            for foreign in page:
+                if foreign.type != "string":
+                    self._skip(foreign.key, foreign.type)
                     continue
-                key = one.key
-                if self._options.strip_prefix:
-                    key = self._strip(one.key, stripped)
-                put.append(StoredVersion(check_key(key), self._value(one.key, one.value), 1, moment, one.expires))
-            _put(receiver, put)
-            done += len(put)
+                key = self._strip(foreign.key, stripped) if self._options.strip_prefix else foreign.key
+                value = self._value(foreign.key, foreign.value)
+                versions.append(StoredVersion(check_key(key), value, 1, time, foreign.expires))
+            _put(receiver, versions)
+            done += len(versions)
             progress(done, 0)
         if not done:
-            raise KeyNotFound(f"{self.words}: there are none", "The pattern is one of Redis's KEYS, such as 'app:*'")
-        commit, head = _first(done, moment, reason, author)
-        _put(receiver, commits=[commit], marks=[])
-        return head
+            hint = "A pattern is as in Redis's KEYS, such as 'app:*'"
+            raise KeyNotFound(f"{self._server.url} has no string that matches {self._options.pattern!r}", hint)
+        return _put_first_commit(receiver, done, time, reason, author)
 
-    def _strip(self, name: str, known: dict[str, str]) -> str:
+    def _strip(self, name: str, stripped: dict[str, str]) -> str:
         key = name.removeprefix(self._options.strip_prefix)
         if not key:
             raise InvalidName(f"nothing is left of the key {name!r} without the prefix", "Give a shorter prefix")
-        if known.setdefault(key, name) != name:
-            raise InvalidName(f"the keys {known[key]!r} and {name!r} are the same without the prefix")
+        if stripped.setdefault(key, name) != name:
+            raise InvalidName(f"the keys {stripped[key]!r} and {name!r} are the same without the prefix")
         return key
 
-    def _pass_over(self, key: str, kind: str) -> None:
+    def _skip(self, key: str, kind: str) -> None:
         if not self._options.skip:
-            hint = "Give --skip (skip=True) to leave out what is no string, or a narrower pattern"
+            hint = "Give --skip (skip=True) to leave out keys that are not strings, or a narrower pattern"
             raise Damaged(f"{self._server.url}: the key {key[:60]!r} is a {kind}, not a string", hint)
         self.skipped.append(f"{key[:60]} ({kind})" if len(self.skipped) < _MAX_NAMED_KEYS else "")
 
@@ -325,57 +290,46 @@ class RedisStringsSource(ImportSource):
         try:
             return codec.normal(data, what)
         except Damaged as error:
-            hint = "Give --string (text=True) to take what is not JSON as text"
+            hint = "Give --string (text=True) to import values that are not JSON as text"
             if not self._options.text:
                 raise Damaged(error.message, hint) from error
         try:
             return codec.encode(data.decode())
         except UnicodeDecodeError:
-            raise Damaged(f"{what} is not UTF-8 text", "Give a pattern that leaves it out") from None
-
-
-def file_error(error: OSError, name: str) -> BackendError:
-    """Return what the operating system says of a file that is read or written."""
-    hints: dict[int, Hint] = {
-        errno.ENOENT: "Check its path: the folder must be there",
-        errno.EACCES: "Check who may read and write it", errno.EPERM: "Check who may read and write it",
-        errno.ENOSPC: (NOTHING_CHANGED, "Free some space and try again"),
-    }  # fmt: skip
-    said = os.strerror(error.errno) if error.errno else str(error)
-    return BackendError(f"{name}: {said}", hints.get(error.errno or 0, NOTHING_CHANGED))
+            raise Damaged(f"{what} is not UTF-8 text", "Give a pattern that leaves out this key") from None
 
 
 def open_source(
-    given: str | os.PathLike[str] | IO[bytes], space: TemporaryStores, options: Options, namespace: str
+    source: str | os.PathLike[str] | IO[bytes], space: TemporaryStores, options: Options, namespace: str
 ) -> ImportSource:
-    """Find out what something is.
+    """Open a source, and detect its kind.
 
     Args:
-        given: a path, a file that is open for reading bytes, the URL of a Redis, or `-` for standard input.
-        space: where copies may lie.
-        options: how to read it.
-        namespace: whose keys to look for in a Redis of the older layout.
+        source: a path, a file open for reading bytes, the URL of a Redis, or `-` for standard input.
+        space: where copies are made.
+        options: how to read the source.
+        namespace: the namespace of the older layout to look for in a Redis.
 
     Raises:
-        KeyNotFound: there is nothing, or nothing known.
-        Damaged: it cannot be read as what it is.
-        InvalidName: options that do not go with it.
+        KeyNotFound: the source does not exist, or holds no known data.
+        Damaged: the source does not hold what its layout says.
+        InvalidName: the options do not fit the source.
 
     """
     if options.layout not in (None, *LAYOUTS):
-        raise InvalidName(f"there is no layout {options.layout!r}", f"It is one of {', '.join(LAYOUTS)}")
-    given = given if hasattr(given, "read") else os.fspath(given)
-    if isinstance(given, str) and given.startswith(SCHEMES):
-        return _redis(given, space, options, namespace)
+        raise InvalidName(f"there is no layout {options.layout!r}", f"The layouts are {', '.join(LAYOUTS)}")
+    source = source if hasattr(source, "read") else os.fspath(source)
+    if isinstance(source, str) and source.startswith(SCHEMES):
+        return _redis(source, space, options, namespace)
     if options.pattern is not None or options.strip_prefix or options.text or options.skip:
-        raise InvalidName("pattern, strip-prefix, string and skip go with the URL of a Redis")
-    if isinstance(given, str) and given != "-":
-        scheme, colon, rest = given.partition(":")
-        if colon and scheme in ("json", "sqlite") and not os.path.exists(given):
-            raise InvalidName(f"{given!r} is a store, not a file", f"See 'stateview migrate {scheme}:{rest} …'")
-        if os.path.isdir(given):
-            return _folder(given, space)
-    file = ImportFile(given, space)
+        raise InvalidName("pattern, strip-prefix, string and skip need the URL of a Redis as the source")
+    if isinstance(source, str) and source != "-":
+        scheme, colon, path = source.partition(":")
+        if colon and scheme in ("json", "sqlite") and not os.path.exists(source):
+            raise InvalidName(f"{source!r} is a store, not a file", f"See 'stateview migrate {scheme}:{path} …'")
+        if os.path.isdir(source):
+            return _folder(source, space)
+    file = ImportFile(source, space)
     with file.open() as opened:
         start = opened.read(16)
     if start == _SQLITE:
@@ -384,85 +338,20 @@ def open_source(
         return JsonlSource(file)
     if options.layout is None and os.path.basename(file.path) == "state.json" and file.is_plain:
         folder = os.path.dirname(os.path.abspath(file.path))
-        if not os.path.exists(os.path.join(folder, "history.jsonl")) and os.path.isdir(
-            os.path.join(folder, "checkpoints")
-        ):
+        is_adopted = os.path.exists(os.path.join(folder, "history.jsonl"))
+        if not is_adopted and os.path.isdir(os.path.join(folder, "checkpoints")):
             return _folder(folder, space)
     with file.open() as opened:
         data = opened.read(MAX_DOCUMENT_BYTES + 1)
     if len(data) > MAX_DOCUMENT_BYTES:
         what = f"{file.name} is a document of over {MAX_DOCUMENT_BYTES:,} bytes"
-        raise Damaged(what, "JSON Lines (stateview export FILE.jsonl) can be of any size")
+        raise Damaged(what, "JSON Lines ('stateview export FILE.jsonl') have no such limit")
     return JsonSource(file.name, data, options.layout)
-
-
-class ImportFile:
-    """A file that can be read more than once: as it lies, or a copy of what came through a pipe.
-
-    Raises:
-        Damaged, KeyNotFound: it is none.
-
-    """
-
-    def __init__(self, given: Any, space: TemporaryStores) -> None:
-        self.is_plain = False
-        self.name = "standard input" if given == "-" else str(getattr(given, "name", "the file"))
-        if isinstance(given, str) and given != "-":
-            self.name = self.path = given
-            try:
-                kind = os.stat(given).st_mode
-            except FileNotFoundError as error:
-                raise KeyNotFound(f"there is no file {given!r}") from error
-            except OSError as error:
-                raise file_error(error, given) from error
-            if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):
-                raise Damaged(f"{given} is a device, not a file", "For standard input give -")
-            self.is_plain = stat.S_ISREG(kind)
-        if not self.is_plain:
-            self._copy(given, space)
-        with self._errors(), open(self.path, "rb") as file:
-            self._zipped = file.read(2) == b"\x1f\x8b"
-            # How much there is to read where it is compressed is not known
-            self.size = 0 if self._zipped else os.fstat(file.fileno()).st_size
-
-    def _copy(self, given: Any, space: TemporaryStores) -> None:
-        self.path = space.path("input")
-        with self._errors(), open(self.path, "wb") as copy:
-            if isinstance(given, str) and given != "-":
-                with open(given, "rb") as source:
-                    shutil.copyfileobj(source, copy, 1 << 20)
-            else:
-                shutil.copyfileobj(_standard_input() if given == "-" else given, copy, 1 << 20)
-
-    @contextmanager
-    def open(self) -> Iterator[IO[bytes]]:
-        """Open the file from its beginning, unpacked."""
-        with self._errors():
-            opener: Any = gzip.open if self._zipped else open
-            with opener(self.path, "rb") as file:
-                yield file
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise Damaged(f"{self.name}: what is packed in it (gzip) is cut off, or altered: {error}") from error
-        except OSError as error:
-            if isinstance(error, StateException):
-                raise
-            raise file_error(error, self.name) from error
-
-
-def _standard_input() -> IO[bytes]:
-    if sys.stdin is None or getattr(sys.stdin, "name", "") == os.devnull:  # which the command line has in its place
-        raise InvalidName("standard input is closed", "Give a file, or 'stateview import - < FILE'")
-    return sys.stdin.buffer
 
 
 def _folder(path: str, space: TemporaryStores) -> ImportSource:
     """Return a folder of one of the older layouts."""
-    from ..backends.jsonfile.document import legacy_value_files
+    from ..backends.legacy.json_files import find_key_files
 
     try:
         names = os.listdir(path)
@@ -480,7 +369,7 @@ def _folder(path: str, space: TemporaryStores) -> ImportSource:
         _copy_files([os.path.join(path, "state.json")], space, "older", "import")
         _copy_files(_json_files(saved), space, "older", "import", "checkpoints")
         return LegacySource(path, "an older state.json", space.open("json", "import", "older"))
-    if loose := legacy_value_files(path):
+    if loose := find_key_files(path):
         _copy_files(loose.values(), space, "older")
         for name in sorted(os.listdir(saved)) if os.path.isdir(saved) else ():
             folder = os.path.join(saved, name)
@@ -547,44 +436,31 @@ def _redis(url: str, space: TemporaryStores, options: Options, namespace: str) -
 
 
 def _older_redis(server: Any, space: TemporaryStores, namespace: str) -> ImportSource:
-    """Strings `state:NS:KEY` and `checkpoint:NS:NAME`. What is live goes through a workspace, not through memory."""
+    """Return the older layout in a Redis, adopted into a temporary store: the live state is not held in memory."""
+    from ..backends.legacy.adoption import adopt
+    from ..backends.legacy.redis_strings import read_strings
     from ..backends.redis.client import escape_match
-    from ..backends.redis.foreign_keys import scan, value
+    from ..backends.redis.foreign_keys import scan
 
-    def parsed(name: str, data: bytes) -> bytes:
-        return codec.normal(data, f"{mask(server.url)}: the older {name[:80]!r}")
+    def find(prefix: str) -> Iterator[dict[str, bytes]]:
+        for page in scan(server, escape_match(prefix) + "*"):
+            yield {item.key: item.value for item in page if item.type == "string"}
 
-    stem = f"checkpoint:{namespace}:"
-    names = [one.key for page in scan(server, escape_match(stem) + "*") for one in page if one.type == "string"]
-    found = space.open("sqlite", "import")
-    previous = ""
-    for name in sorted(names):
-        data = value(server, name)
-        content = documents.plain(documents.parse(data or b"{}", name), name, now())
-        wanted = {one.key: one.value for one in content}
-        writes = {one.key: Write(None) for one in entries(found, None) if one.key not in wanted}
-        writes |= {key: Write(one) for key, one in wanted.items()}
-        label = check_checkpoint(name.removeprefix(stem))
-        marks = (CheckpointWrite(previous, "adopted"),) if previous else ()
-        found.commit(CommitRequest(writes, reason=f"adopted checkpoint {label}", marks=marks))
-        previous = label
-    stem = f"state:{namespace}:"
-    marks = (CheckpointWrite(previous, "adopted"),) if previous else ()
-    live: set[str] = set()
-    reason = "adopted from an older layout"
-    for page in scan(server, escape_match(stem) + "*"):
-        strings = [one for one in page if one.type == "string"]
-        some = {check_key(one.key.removeprefix(stem)): Write(parsed(one.key, one.value)) for one in strings}
-        live.update(some)
-        known = found.read(some)
-        some = {key: one for key, one in some.items() if key not in known or known[key].value != one.value}
-        if some:
-            found.commit(CommitRequest(some, reason=reason, marks=marks))
-            marks = ()
-    gone = {one.key: Write(None) for one in entries(found, None) if one.key not in live}
-    if gone or marks:
-        found.commit(CommitRequest(gone, reason=reason, marks=marks))
-    if not found.head().lineage:
+    store = space.open("sqlite", "import")
+    adopt(read_strings(find, namespace, mask(server.url)), _AdoptingStore(store))
+    if not store.head().lineage:
         hint = "For other keys give --pattern; for a namespace of stateview's see 'stateview migrate'"
         raise KeyNotFound(f"{server.url} has no keys state:{namespace}:* or checkpoint:{namespace}:*", hint)
-    return LegacySource(server.url, "the older layout in Redis", found)
+    return LegacySource(server.url, "the older layout in Redis", store)
+
+
+class _AdoptingStore:
+    """A store as the target of `adopt`."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.read = backend.read
+        self.commit = backend.commit
+
+    def all_keys(self) -> Iterator[str]:
+        return (version.key for version in entries(self._backend, None))

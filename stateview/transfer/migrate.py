@@ -15,7 +15,8 @@ from ..states.retention import numbered_names, stamped_name
 from .migration_check import check, check_edits, check_same, check_source, inspect, judge, judge_read_only
 from .migration_report import MigrationProgress, MigrationReport, OnMigrationProgress, ProgressRate
 from .staged_copy import StagedCopy
-from .verify import Verification, VerificationError, VerificationReport, summarize
+from .state_digests import VerificationReport, summarize
+from .verify import Verification, VerificationError
 
 __all__ = ["MigrationProgress", "MigrationReport", "OnMigrationProgress", "check", "migrate"]
 
@@ -34,31 +35,31 @@ def migrate(
     head = check_source(source)
     if first is not None:
         judge_read_only(source, head, first, force)
-    there = judge(source, head, destination, force)
+    target = judge(source, head, destination, force)
     if dry_run:
         pace = ProgressRate(report, source.namespace, "reading", head.count)
         marks = [mark for mark in source.marks() if mark.revision <= head.revision]
         verified = summarize(source, StateAt(head.revision, source.now()), marks, pace.reached)
-        outcome: dict[str, Any] = {"already": True} if there.already else {"replaces": there.held}
+        outcome: dict[str, Any] = {"already": True} if target.already else {"replaces": target.contents}
         return _report(source, destination, head, verified, started, dry_run=True, **outcome)
-    if there.already:
-        verified = _compare_whole(source, destination, head, there.head, report)
+    if target.already:
+        verified = _compare_whole(source, destination, head, target.head, report)
         return _report(source, destination, head, verified, started, already=True, behind=_behind(source, head))
     with StagedCopy(source, destination, report) as copy:
         head, verified = copy.build()
         check_edits(source, source.head())
         safety = ""
-        if there.head.lineage:
-            there = inspect(source, head, destination)  # others may have written to the destination meanwhile
-            if there.refusal is not None and not force:
-                raise there.refusal
-            safety = _mark_safe(destination, source, author) if there.refusal is not None else ""
-        kept = copy.receiver.finish(head, over=bool(there.head.lineage))
+        if target.head.lineage:
+            target = inspect(source, head, destination)  # others may have written to the destination meanwhile
+            if target.refusal is not None and not force:
+                raise target.refusal
+            safety = _add_safety_checkpoint(destination, source, author) if target.refusal is not None else ""
+        kept = copy.receiver.finish(head, over=bool(target.head.lineage))
     if copy.moved:  # the counts of the comparison are older than the copy
         verified = summarize(destination, StateAt(head.revision, destination.now()), copy.marks)
     return _report(
         source, destination, head, verified, started, resumed=copy.resumed, behind=_behind(source, head),
-        replaces=there.held, kept=kept, safety=safety,
+        replaces=target.contents, kept=kept, safety=safety,
     )  # fmt: skip
 
 
@@ -78,28 +79,28 @@ def _report(
 
 
 def _compare_whole(
-    source: Backend, destination: Backend, head: Head, there: Head, report: OnMigrationProgress
+    source: Backend, destination: Backend, head: Head, copied: Head, report: OnMigrationProgress
 ) -> VerificationReport:
     """Compare a copy that exists already with the source."""
     pace = ProgressRate(report, source.namespace, "comparing", head.count)
-    check = Verification(source, destination, head, destination.marks(), destination.now(), there.floor)
+    check = Verification(source, destination, head, destination.marks(), destination.now(), copied.floor)
     try:
-        verified = check.all((), (), pace.reached)
+        verified = check.compare_all((), (), pace.reached)
         check_edits(source, source.head())
         return verified
     except VerificationError as error:
         check_same(source, head)
         now = destination.head()
-        if (now.lineage, now.revision, now.time) != (there.lineage, there.revision, there.time):
+        if (now.lineage, now.revision, now.time) != (copied.lineage, copied.revision, copied.time):
             if refusal := inspect(source, source.head(), destination).refusal:
                 raise refusal from error
             what = f"namespace {destination.namespace!r} of {destination.url} was written to during the comparison"
             raise Conflict(what, "Run the migration again") from error
         what = f"{destination.url} holds this namespace at the same revision with other content: {error.message}"
-        raise VerificationError(what, run("recover", after=" there")) from error
+        raise VerificationError(what, run("recover", after=" for the destination")) from error
 
 
-def _mark_safe(destination: Backend, source: Backend, author: str) -> str:
+def _add_safety_checkpoint(destination: Backend, source: Backend, author: str) -> str:
     taken = {mark.name for mark in destination.marks()}
     name = next(candidate for candidate in numbered_names(stamped_name("before_migrate")) if candidate not in taken)
     mark = CheckpointWrite(name, f"before {source.namespace} of {source.url} was put in its place", kind="safety")

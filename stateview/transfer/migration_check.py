@@ -6,8 +6,9 @@ from itertools import zip_longest
 
 from msgspec import Struct
 
-from ..backends.protocol import Backend, Head, StateAt
+from ..backends.protocol import Backend, CheckpointRecord, Head, StateAt
 from ..errors import Conflict, KeyNotFound, NextStep, ReadOnly
+from ..maintenance.history import commit_of
 from ..model import format_time
 from ..states.compare import entries
 
@@ -16,13 +17,14 @@ EDITED_KEYS_PER_PAGE = 10_000
 OLDER = "older"  # the lineage of an older layout that is not adopted yet
 BRIEF_TTL_MICROSECONDS = 60_000_000  # entries that expire sooner are not compared
 _MAX_NAMED_NAMESPACES = 10
+_MAX_NAMED_CHECKPOINTS = 5
 
 
 class DestinationState(Struct, frozen=True):
     """Describe what the destination holds, whether it is the source's state, and why it must not be replaced."""
 
     head: Head
-    held: str = ""
+    contents: str = ""
     already: bool = False
     refusal: Conflict | None = None
 
@@ -63,10 +65,10 @@ def judge(source: Backend, head: Head, destination: Backend, force: bool) -> Des
             f"namespace {source.namespace!r} of {source.url} is both the source and the destination",
             "Give another store or namespace",
         )
-    there = inspect(source, head, destination)
-    if there.refusal is not None and not force:
-        raise there.refusal
-    return there
+    target = inspect(source, head, destination)
+    if target.refusal is not None and not force:
+        raise target.refusal
+    return target
 
 
 def check_source(source: Backend) -> Head:
@@ -100,7 +102,7 @@ def check_edits(source: Backend, head: Head) -> None:
     after = ""
     while True:
         shown, kept = (source.scan("", after, EDITED_KEYS_PER_PAGE, when) for when in (None, at))
-        if shown != kept:  # expired entries shift the pages, and an edit may spell a value in another way
+        if shown != kept:  # compared entry by entry below: an entry may have expired, or a value be spelled otherwise
             break
         if len(shown) < EDITED_KEYS_PER_PAGE:
             return
@@ -120,64 +122,65 @@ def is_same_place(source: Backend, destination: Backend) -> bool:
     if (source.kind, source.namespace) != (destination.kind, destination.namespace):
         return False
     for _ in range(MAX_IDENTITY_CHECKS):
-        first, target, again = source.identity(), destination.identity(), source.identity()
-        if first.store and target.store:
-            return first.store == target.store
-        if first.stamp == target.stamp:
+        before, target, after = source.identity(), destination.identity(), source.identity()
+        if before.store and target.store:
+            return before.store == target.store
+        if before.stamp == target.stamp:
             return True
-        if first.stamp == again.stamp or not first.revision <= target.revision <= again.revision:
-            return False  # the other backend was seen at another state
+        if before.stamp == after.stamp or not before.revision <= target.revision <= after.revision:
+            return False  # the destination's state is none that the source passed between its two identities
     return True  # both advanced together through every check
 
 
 def inspect(source: Backend, head: Head, destination: Backend) -> DestinationState:
     """Describe what the destination holds, and why the source must not replace it, if so."""
-    there = destination.head()
-    if not there.lineage:
-        return DestinationState(there)
-    marks = destination.marks()
-    where = f"{destination.url} already holds a namespace {destination.namespace!r}"
-    counts = f"{_count(there.count, 'key')}, {_count(len(marks), 'checkpoint')}"
-    held = f"{counts}, revision {there.revision:,} of {format_time(there.time)}"
-    if there.lineage != head.lineage:
-        hint = "Give another namespace or store; or --force, which keeps that namespace aside with a checkpoint"
-        return DestinationState(there, held, refusal=Conflict(f"{where} of another origin: {held}", hint))
-    force = "Go on there; or --force to replace it, which keeps it aside with a checkpoint"
-    if there.revision > head.revision:
-        return DestinationState(there, held, refusal=Conflict(
-            f"{where} in a later state: it was migrated before, and written to since (revision"
-            f" {there.revision:,} there, {head.revision:,} in {source.url})", force,
-        ))  # fmt: skip
-    if not _leads_to(source, destination, head, there):
-        return DestinationState(there, held, refusal=Conflict(
-            f"{where} of the same origin, which seems to have been written to since (revision"
-            f" {there.revision:,} there, {head.revision:,} in {source.url})", force,
-        ))  # fmt: skip
-    theirs = source.marks()
-    renewed = {(mark.name, mark.revision): mark.time for mark in theirs}
-    if extra := [
-        mark for mark in marks if mark not in theirs and mark.time >= renewed.get((mark.name, mark.revision), 0)
-    ]:
-        names = ", ".join(f"{mark.name}@{mark.revision}" for mark in extra[:5])
-        what = f"{where} in an earlier state, with checkpoints that the source does not have: {names}"
-        return DestinationState(there, held, refusal=Conflict(what, force))
-    same = there.revision == head.revision and marks == theirs
-    return DestinationState(there, held, already=same)
+    present = destination.head()
+    if not present.lineage:
+        return DestinationState(present)
+    marks, source_marks = destination.marks(), source.marks()
+    counts = f"{_count(present.count, 'key')}, {_count(len(marks), 'checkpoint')}"
+    contents = f"{counts}, revision {present.revision:,} of {format_time(present.time)}"
+    holds = f"{destination.url} already holds a namespace {destination.namespace!r}"
+    revisions = f"revision {present.revision:,} at the destination, {head.revision:,} in {source.url}"
+    hint = "Continue there, or give --force to replace that namespace: it is kept aside, with a checkpoint"
+    refusal = None
+    if present.lineage != head.lineage:
+        hint = "Give another namespace or store, or --force: that namespace is then kept aside, with a checkpoint"
+        refusal = Conflict(f"{holds} of another origin: {contents}", hint)
+    elif present.revision > head.revision:
+        what = f"{holds} in a later state: it was migrated before, and written to since ({revisions})"
+        refusal = Conflict(what, hint)
+    elif not _is_ancestor(source, destination, head, present):
+        what = f"{holds} of the same origin, which seems to have been written to since ({revisions})"
+        refusal = Conflict(what, hint)
+    elif extra := _extra_marks(marks, source_marks):
+        names = ", ".join(f"{mark.name}@{mark.revision}" for mark in extra[:_MAX_NAMED_CHECKPOINTS])
+        what = f"{holds} in an earlier state, with checkpoints that the source does not have: {names}"
+        refusal = Conflict(what, hint)
+    already = refusal is None and present.revision == head.revision and marks == source_marks
+    return DestinationState(present, contents, already, refusal)
 
 
 def _count(number: int, word: str) -> str:
     return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
-def _leads_to(source: Backend, destination: Backend, head: Head, there: Head) -> bool:
+def _extra_marks(marks: list[CheckpointRecord], source_marks: list[CheckpointRecord]) -> list[CheckpointRecord]:
+    """Return the destination's checkpoints that the source does not have, and did not renew after the migration."""
+    renewed = {(mark.name, mark.revision): mark.time for mark in source_marks}
+    return [
+        mark for mark in marks if mark not in source_marks and mark.time >= renewed.get((mark.name, mark.revision), 0)
+    ]
+
+
+def _is_ancestor(source: Backend, destination: Backend, head: Head, present: Head) -> bool:
     """Return whether the destination holds the state that the source had at that revision."""
-    if not there.revision:
+    if not present.revision:
         return True
-    latest = [commit for backend in (destination, source) for commit in backend.commits(1, there.revision + 1)]
-    same = [commit for commit in latest if commit.revision == there.revision]
-    if len(same) == 2:
-        return same[0] == same[1]
-    return there.revision == head.revision  # the whole copy is compared next
+    copied, original = commit_of(destination, present.revision), commit_of(source, present.revision)
+    if copied is not None and original is not None:
+        return copied == original
+    return present.revision == head.revision  # the whole copy is compared next
 
 
 def check_same(source: Backend, head: Head) -> None:

@@ -1,4 +1,4 @@
-"""Tell the progress and the outcome of a migration."""
+"""Report the progress and the outcome of a migration."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from ..model import ProgressMessage
-from .verify import StateDigest
+from .state_digests import StateDigest
 
 
 class MigrationProgress(Struct, frozen=True):
-    """Tell the progress of a migration: the act, and how many of `total` keys are `done`; `rate` in keys per second."""
+    """Report the progress of a migration: the step, and how many of `total` keys are `done`; `rate` in keys/s."""
 
     namespace: str
     doing: str
@@ -22,12 +22,12 @@ class MigrationProgress(Struct, frozen=True):
 
     @property
     def left(self) -> float | None:
-        """Return about how many seconds this act still takes; None if it is not known yet."""
+        """Return roughly how many seconds are left in this step; None if it is not known yet."""
         return max(0, self.total - self.done) / self.rate if self.rate else None
 
     @property
     def percent(self) -> int:
-        """Return the share of this act that is done."""
+        """Return how much of this step is done."""
         return min(100, 100 * self.done // self.total) if self.total else 0
 
     def message(self) -> ProgressMessage:
@@ -79,14 +79,14 @@ OnMigrationProgress = Callable[[MigrationProgress], None]
 
 
 class ProgressRate:
-    """Report the progress of one act, with its rate."""
+    """Report the progress of one step, with its rate."""
 
     def __init__(self, report: OnMigrationProgress, namespace: str, doing: str, total: int, before: int = 0) -> None:
-        self._tell, self._namespace, self._doing = report, namespace, doing
+        self._report, self._namespace, self._doing = report, namespace, doing
         self._total, self._before, self._started = total, before, time.monotonic()
 
     def reached(self, done: int) -> None:
         """Report the number of keys done."""
         seconds = time.monotonic() - self._started
         rate = (done - self._before) / seconds if seconds > 0.05 else 0.0
-        self._tell(MigrationProgress(self._namespace, self._doing, done, max(done, self._total), rate))
+        self._report(MigrationProgress(self._namespace, self._doing, done, max(done, self._total), rate))

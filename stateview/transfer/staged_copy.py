@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice, takewhile
 
 import msgspec
 from msgspec import Struct
 
 from ..backends.protocol import Backend, CheckpointRecord, Head, StagedImport, StateAt, StoredVersion
 from ..errors import NOTHING_CHANGED, Conflict, HistoryPruned, StateException
+from ..maintenance.history import COMMITS_PER_PAGE, iter_commits
 from ..model import Commit
 from .migration_check import check_same
 from .migration_report import MigrationProgress, OnMigrationProgress, ProgressRate
-from .verify import (
-    KEYS_PER_CALL,
-    PageDigest,
-    Verification,
-    VerificationError,
-    VerificationReport,
-    as_of,
-    page_digest,
-    pages,
-    place,
-    prefetch,
-    reading_back,
-)
+from .state_digests import VerificationReport
+from .verify import Verification, VerificationError, reading_back
+from .version_pages import KEYS_PER_CALL, PageDigest, as_of, iter_pages, page_digest, prefetch, version_id
 
 FORMAT = 1  # of the resume point
 MAX_CATCH_UP_ROUNDS = 10  # before the comparison
 MAX_TAIL_ROUNDS = 10  # after the comparison, for commits made during it
 MAX_RESTARTS = 3  # of the copy, if the source prunes the history between two rounds
-COMMITS_PER_PAGE = 1000
 
 
 class ResumePoint(Struct):
-    """Say what the staging area holds, as its note.
+    """Describe what the staging area holds, as its note.
 
-    It holds all versions of keys up to `after` (None: of all keys), as they were at `revision` or later, and the
+    It holds all versions of keys up to `after` (None: of all keys), as they were at `revision` or later. It holds the
     commits up to `commits`. `floor` is the source's floor when the copy began. `keys` counts the live keys copied.
     """
 
@@ -56,12 +47,12 @@ class StagedCopy:
     """Build a copy in the destination's staging area."""
 
     def __init__(self, source: Backend, destination: Backend, report: OnMigrationProgress) -> None:
-        self._source, self._destination, self._tell = source, destination, report
+        self._source, self._destination, self._report = source, destination, report
         self.receiver: StagedImport = destination.open_staging()
         self.marks: list[CheckpointRecord] = []
-        self._parts: list[PageDigest] = []
+        self._page_digests: list[PageDigest] = []
         self._changed: set[str] = set()  # keys whose page digests are out of date
-        self._loose = False  # whether the stage holds versions that the source has pruned
+        self._keeps_pruned = False  # whether the stage holds versions that the source has pruned
         self._begun = False
         self.resumed = False
         self.moved = False  # whether the source was written to during the comparison
@@ -84,7 +75,7 @@ class StagedCopy:
         """Make the staging area equal to the source and compare it, so that only `finish` is left.
 
         Raises:
-            Conflict: writers outrun the source's kept history. The staging area stays.
+            Conflict: writers outrun the source's kept history. The staged data stays.
             VerificationError: the copy differs from the source. The copy is removed.
 
         """
@@ -92,7 +83,7 @@ class StagedCopy:
             try:
                 return self._build()
             except HistoryPruned:  # the changes since the last round are pruned
-                self._begin()
+                self._restart()
             except VerificationError as error:
                 self._check_source()
                 self.receiver.drop()
@@ -100,23 +91,24 @@ class StagedCopy:
                     "The copy was removed, the source is unchanged", "Check the disk or the server, then try again",
                 )  # fmt: skip
                 raise
-        what = (
-            f"namespace {self._source.namespace!r} of {self._source.url} prunes its history faster than it can be read"
+        name = f"namespace {self._source.namespace!r} of {self._source.url}"
+        raise Conflict(
+            f"{name} prunes its history faster than it can be read",
+            "Stop its writers for a moment, or raise history=, then run it again",
         )
-        raise Conflict(what, "Stop its writers for a moment, or raise history=, then run it again")
 
     def _check_source(self) -> None:
         begun, self._begun = self._begun, False  # if the check fails, the copy cannot resume
         check_same(self._source, Head(self._note.revision, lineage=self._note.lineage))
         self._begun = begun
 
-    def _begin(self) -> None:
+    def _restart(self) -> None:
         self.receiver.drop()
         self.receiver = self._destination.open_staging()
 
     def _build(self) -> tuple[Head, VerificationReport]:
-        self._parts, self._changed, self._loose, self.moved = [], set(), False, False
-        self._note = self._noted()
+        self._page_digests, self._changed, self._keeps_pruned, self.moved = [], set(), False, False
+        self._note = self._load_note()
         self._copy_all()
         head = self._follow()
         compared: VerificationReport | None = None
@@ -126,13 +118,13 @@ class StagedCopy:
             stage = self._staged(head)
             check = Verification(self._source, stage, head, self.marks, self._destination.now())
             if compared is None:
-                pace = ProgressRate(self._tell, self._source.namespace, "comparing", head.count)
-                compared = check.all(self._parts, sorted(self._changed), pace.reached)
-                forgotten = compared.forgotten
+                pace = ProgressRate(self._report, self._source.namespace, "comparing", head.count)
+                compared = check.compare_all(self._page_digests, sorted(self._changed), pace.reached)
+                pruned = compared.pruned
             else:
-                forgotten = check.some(touched)
-            if forgotten and not self._loose:
-                self._loose, compared = True, None  # prune the stage too, then compare again
+                pruned = check.compare_keys(touched)
+            if pruned and not self._keeps_pruned:
+                self._keeps_pruned, compared = True, None  # prune the stage too, then compare again
                 continue
             tails += 1
             if self._is_still(head) or tails == MAX_TAIL_ROUNDS:  # the compared state is whole, even if writers go on
@@ -142,7 +134,7 @@ class StagedCopy:
             touched = self._catch_up(latest)
             head = latest
 
-    def _noted(self) -> ResumePoint:
+    def _load_note(self) -> ResumePoint:
         """Return what the staging area holds of this source; remove anything else from it."""
         head = self._source.head()
         stored = self.receiver.progress()
@@ -152,7 +144,7 @@ class StagedCopy:
                 if note.lineage == head.lineage and note.revision <= head.revision:
                     self.resumed = self._begun = True
                     return note
-            self._begin()
+            self._restart()
         return ResumePoint(head.lineage, head.revision, head.floor)
 
     def _put(
@@ -167,18 +159,16 @@ class StagedCopy:
         note = self._note
         if note.after is None:
             return
-        pace = ProgressRate(self._tell, self._source.namespace, "copying", self._source.head().count, note.keys)
-        for page in prefetch(pages(self._source, note.after)):
-            before, note.after = note.after, place(page[-1])
-            self._parts.append(page_digest(before, page))
-            note.keys += sum([1 for version in page if not version.until and version.value is not None])
-            # Two pages with versions of one key may be of two states. The key is copied again in the next round.
-            split = page[0].key == before[0]
-            self._put(
-                [version for version in page if version.key != before[0] or version.revision <= note.revision]
-                if split
-                else page
-            )
+        pace = ProgressRate(self._report, self._source.namespace, "copying", self._source.head().count, note.keys)
+        for page in prefetch(iter_pages(self._source, note.after)):
+            before, note.after = note.after, version_id(page[-1])
+            self._page_digests.append(page_digest(before, page))
+            note.keys += sum(not version.until and version.value is not None for version in page)
+            versions = page
+            if page[0].key == before[0]:
+                # Two pages with versions of one key may be of two states. The key is copied again in the next round.
+                versions = [each for each in page if each.key != before[0] or each.revision <= note.revision]
+            self._put(versions)
             pace.reached(note.keys)
         note.after = None
 
@@ -212,18 +202,18 @@ class StagedCopy:
         for start in range(0, len(keys), KEYS_PER_CALL):
             chunk = keys[start : start + KEYS_PER_CALL]
             forget: Sequence[str] = chunk
-            for page in pages(self._source, keys=chunk):
+            for page in iter_pages(self._source, keys=chunk):
                 self._put(as_of(page, head.revision), forget=forget)
                 forget = ()
             if forget:  # the source keeps no version of these keys
                 self._put(forget=forget)
             done = min(len(keys), start + KEYS_PER_CALL)
-            self._tell(MigrationProgress(self._source.namespace, "catching up with", done, len(keys)))
+            self._report(MigrationProgress(self._source.namespace, "catching up with", done, len(keys)))
         if self._source.head().floor > head.revision:
             raise HistoryPruned("the state that was just read is pruned")
         self._put_commits(head)
         marks = self._marks_at(head)
-        self._loose = self._loose or head.floor > note.floor or not set(self.marks) <= set(marks)
+        self._keeps_pruned = self._keeps_pruned or head.floor > note.floor or not set(self.marks) <= set(marks)
         self.marks = marks
         note.revision = head.revision
         self._put(marks=self.marks)
@@ -231,18 +221,15 @@ class StagedCopy:
         return keys
 
     def _put_commits(self, head: Head) -> None:
-        low, below = self._note.commits, head.revision + 1
-        while page := self._source.commits(COMMITS_PER_PAGE, below):
-            if new := [commit for commit in page if commit.revision > low]:
-                self._put(commits=new)
-            below = page[-1].revision
-            if len(new) < len(page):
-                break
+        copied_to = self._note.commits
+        commits = takewhile(lambda commit: commit.revision > copied_to, iter_commits(self._source, head.revision + 1))
+        while page := list(islice(commits, COMMITS_PER_PAGE)):
+            self._put(commits=page)
         self._note.commits = head.revision
 
     def _staged(self, head: Head) -> Backend:
         with reading_back(self._destination.url):
             stage = self.receiver.staged(head)
-            if self._loose:
+            if self._keeps_pruned:
                 stage.compact(head.floor)
             return stage

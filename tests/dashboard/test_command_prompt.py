@@ -20,7 +20,7 @@ from stateview import StateManager
 from stateview.cli.definition import COMMANDS, GROUPS
 from stateview.cli.exit_codes import UsageError
 from stateview.dashboard.actions import jobs
-from stateview.dashboard.actions.command_line import Candidate, pipe, take
+from stateview.dashboard.actions.command_line import Candidate, parse_line, pipe
 from stateview.dashboard.dialogs.confirm import Confirm
 from stateview.dashboard.dialogs.menu import Menu
 from stateview.dashboard.dialogs.prompt import PromptDialog
@@ -245,8 +245,8 @@ def test_an_act_is_told_in_a_notice_and_listed(url: str) -> None:
         assert 'saved phase = {"a":[1,2]}' in app.told()[-1]
         assert app.manager.load("phase") == {"a": [1, 2]}
         assert app.acts.done[-1].line == f'stateview -s {url} -n work save phase {{"a": [1, 2]}}'
-        assert app.acts.made(app.manager.log(1)[0])
-        assert not app.acts.made(app.manager.log(2)[1])
+        assert app.acts.was_made_here(app.manager.log(1)[0])
+        assert not app.acts.was_made_here(app.manager.log(2)[1])
 
     run(url, flow)
 
@@ -256,7 +256,7 @@ def test_an_error_is_told_with_its_hint(url: str) -> None:
         await enter_line(pilot, app, "load phas")
         await ended(pilot, app)
         assert "phas" in app.told()[-1]
-        assert not app.acts.done[-1].well
+        assert not app.acts.done[-1].succeeded
 
     run(url, flow)
 
@@ -268,9 +268,9 @@ def test_an_error_is_told_with_its_hint(url: str) -> None:
         ("load", "KEY is missing"),
         ('save k {"a" 1}', "not valid JSON"),
         ('save k {"a": 1', "the value is not complete"),
-        ("begin", "a transaction is of a shell"),
-        ("dashboard", "it is here already"),
-        ("serve", "a terminal of its own"),
+        ("begin", "transactions are for the shell"),
+        ("dashboard", "it is open already"),
+        ("serve", "its own terminal"),
         ("save k -", "standard input"),
         ("load phase |", "a command is missing after |"),
         ("theme nope", "there is no theme 'nope'"),
@@ -344,7 +344,7 @@ def test_read_only_holds_for_typed_lines(url: str) -> None:
             for number, line in enumerate(("save k 1", "save k 1 -n other", "checkpoint x"), 1):
                 await enter_line(pilot, app, line)
                 await ended(pilot, app, number)
-                assert not app.acts.done[-1].well
+                assert not app.acts.done[-1].succeeded
 
     asyncio.run(go())
     with StateManager(url, "work") as state:
@@ -408,7 +408,7 @@ def test_a_job_that_is_stopped_while_it_asks_does_nothing(url: str) -> None:
         await ended(pilot, app)
         await until(pilot, lambda: not isinstance(app.screen, Confirm))
         assert len(app.manager.list_keys("task:")) == 20
-        assert app.acts.done[-1].said.startswith("stopped")
+        assert app.acts.done[-1].outcome.startswith("stopped")
 
     run(url, flow)
 
@@ -453,21 +453,21 @@ def test_wait_is_stopped_while_it_waits(url: str) -> None:
         await until(pilot, lambda: app.acts.jobs.running)
         app.acts.jobs.stop()
         await ended(pilot, app)
-        assert app.acts.done[-1].said.startswith("stopped")
+        assert app.acts.done[-1].outcome.startswith("stopped")
 
     run(url, flow)
 
 
 def test_a_search_says_how_far_it_is_and_is_stopped_between_keys(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stateview.cli.commands.search._KEYS_PER_REPORT", 1)
-    original, rest = jobs.Job.say, threading.Event()
+    original, rest = jobs.Job.report, threading.Event()
 
-    def say(job: jobs.Job, text: str) -> None:
+    def report(job: jobs.Job, text: str) -> None:
         original(job, text)
-        while not text.startswith(("0 ", "1 ", "2 ")) and not job.unwanted:  # far from its end, however slow we are
+        while not text.startswith(("0 ", "1 ", "2 ")) and not job.should_stop:  # far from its end, however slow we are
             rest.wait(0.02)
 
-    monkeypatch.setattr(jobs.Job, "say", say)
+    monkeypatch.setattr(jobs.Job, "report", report)
 
     class Barred(Board):
         def compose(self) -> Iterator[Any]:
@@ -488,7 +488,7 @@ def test_a_search_says_how_far_it_is_and_is_stopped_between_keys(url: str, monke
         await until(pilot, lambda: not isinstance(app.screen, OutputScreen))
         assert app.acts.jobs.stop()
         await ended(pilot, app)
-        assert app.acts.done[-1].said.startswith("stopped")
+        assert app.acts.done[-1].outcome.startswith("stopped")
         assert "stopped" in app.told()[-1]
         assert "esc stops" not in screen_text(app)
 
@@ -499,7 +499,7 @@ def test_a_job_that_ends_in_the_background_is_told_and_its_output_can_be_looked_
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()
-    monkeypatch.setattr(jobs.Job, "say", lambda job, text: go_on.wait(60))
+    monkeypatch.setattr(jobs.Job, "report", lambda job, text: go_on.wait(60))
     monkeypatch.setattr("stateview.cli.commands.search._KEYS_PER_REPORT", 5)
 
     async def flow(pilot: Pilot[None], app: Board) -> None:
@@ -602,7 +602,7 @@ def test_a_migration_that_is_stopped_is_gone_on_with(
         go_on.set()
         await ended(pilot, app)
         assert job.stopped
-        assert app.acts.done[-1].said.startswith("stopped")
+        assert app.acts.done[-1].outcome.startswith("stopped")
 
     run(url, flow)
     with StateManager(other, "work") as state:
@@ -710,7 +710,7 @@ def test_a_pipe_that_is_stopped_is_killed(url: str) -> None:
         await pilot.press("escape")
         await ended(pilot, app)
         assert time.monotonic() - started < 40  # not when the 60 s are over
-        assert app.acts.done[-1].said.startswith("stopped")
+        assert app.acts.done[-1].outcome.startswith("stopped")
 
     run(url, flow)
 
@@ -737,9 +737,9 @@ def test_in_a_browser_nothing_of_the_server_is_reached(url: str, line: str, fold
 
 
 def test_a_string_that_begins_with_an_at_is_a_string_in_a_browser_too() -> None:
-    assert take("save k --string @name", True).arguments["value"] == "@name"
+    assert parse_line("save k --string @name", True).arguments["value"] == "@name"
     with pytest.raises(UsageError):
-        take("save k @name", True)
+        parse_line("save k @name", True)
 
 
 def test_a_value_that_is_redacted_is_saved_and_not_told(url: str) -> None:
@@ -747,14 +747,16 @@ def test_a_value_that_is_redacted_is_saved_and_not_told(url: str) -> None:
         for number, line in enumerate(('save api_token "secret1"', 'save conf {"a":{"Token":"secret2"}}'), 1):
             await enter_line(pilot, app, line)
             await ended(pilot, app, number)
-            assert not any("secret" in one for one in [app.acts.done[-1].line, app.acts.done[-1].said, *app.acts.typed])
+            assert not any(
+                "secret" in one for one in [app.acts.done[-1].line, app.acts.done[-1].outcome, *app.acts.typed]
+            )
             assert not any("secret" in text for text in app.told())
             await pilot.press("escape")
         assert app.acts.done[-1].line == f"stateview -s {url} -n work save conf '••••••'"
-        assert "revision" in app.acts.done[-1].said
+        assert "revision" in app.acts.done[-1].outcome
         await enter_line(pilot, app, 'save plain "seen"')
         await ended(pilot, app, 3)
-        assert "seen" in app.acts.done[-1].line + app.acts.done[-1].said
+        assert "seen" in app.acts.done[-1].line + app.acts.done[-1].outcome
 
     run(url, flow, redact=("*token*",))
     found = state_of(url)
@@ -774,7 +776,7 @@ def test_what_is_redacted_is_in_no_notice_export_search_or_list_of_acts(url: str
         for number, line in enumerate(lines, 1):
             await enter_line(pilot, app, line)
             await ended(pilot, app, number)
-            told = app.acts.done[-1].said + "".join(app.told()) + screen_text(app)
+            told = app.acts.done[-1].outcome + "".join(app.told()) + screen_text(app)
             assert "secret" not in told.replace(line, ""), (line, told)
             if line.startswith(("assert", "wait")):
                 assert "the value is ••••••" in told
@@ -783,7 +785,7 @@ def test_what_is_redacted_is_in_no_notice_export_search_or_list_of_acts(url: str
             await pilot.press("escape")
         app.acts.run(["save", "--json", "other", '{"token":"secret3"}'])
         await until(pilot, lambda: len(app.acts.done) > len(lines))
-        assert "secret" not in app.acts.done[-1].line + app.acts.done[-1].said + "".join(app.told())
+        assert "secret" not in app.acts.done[-1].line + app.acts.done[-1].outcome + "".join(app.told())
         assert app.manager.load("other") == {"token": "secret3"}
 
     run(url, flow, redact=("*token*",))

@@ -36,17 +36,8 @@ from stateview.dashboard.data.diff_model import (
     selectors,
     side,
 )
-from stateview.dashboard.data.diff_rows import (
-    LINE_CHARACTERS,
-    MAX_ROWS,
-    Layout,
-    StyledSpan,
-    places_of,
-    rows_of,
-    stops_of,
-    words,
-    wrap,
-)
+from stateview.dashboard.data.diff_rows import MAX_ROWS, Layout, places_of, rows_of, stops_of
+from stateview.dashboard.data.diff_spans import LINE_CHARACTERS, StyledSpan, words, wrap
 from stateview.dashboard.dialogs.prompt import PromptDialog
 from stateview.dashboard.screens.diff import DiffScreen, distinct_names
 from stateview.dashboard.widgets.diff_view import DiffView
@@ -703,7 +694,7 @@ def test_a_store_that_is_lost_and_back_is_said_and_the_old_rows_stay(new_store: 
         path.rename(path.with_name("away"))
         path.write_text("not a folder")
         await pilot.press("j", "j")
-        await until(pilot, lambda: screen.view.trouble)
+        await until(pilot, lambda: screen.view.error_text)
         assert screen.keys.count == 4
         await pilot.press("space")
         screen.reload()
@@ -978,7 +969,7 @@ def test_a_hundred_thousand_changes_come_in_while_one_looks_and_can_be_stopped(
         await pilot.press("G")
         await shown(pilot, "run:0099999")
         await pilot.press("/", *"777")
-        await until(pilot, lambda: screen.keys.shown.done)
+        await until(pilot, lambda: screen.keys.filter.done)
         assert screen.keys.count == sum("777" in f"{number:07}" for number in range(100_000))
         await pilot.press("escape", "escape")
         assert pilot.app.screen is not screen

@@ -15,7 +15,7 @@ from textual.widgets import Input, Label
 
 from stateview import StateManager, codec
 from stateview.dashboard import app as app_module
-from stateview.dashboard.actions.value_edit import INLINE_CHARACTERS, Draft, as_text, judge, save_words
+from stateview.dashboard.actions.value_edit import INLINE_CHARACTERS, Draft, as_text, save_words, validate
 from stateview.dashboard.app import Dashboard
 from stateview.dashboard.dialogs.confirm import Confirm
 from stateview.dashboard.dialogs.key_actions import delete, expire, parse_seconds, rename
@@ -106,18 +106,18 @@ def run(scenario):
 def test_a_value_as_text_comes_back_equal_and_holds_nothing_unseen(value):
     text = as_text(codec.encode(value))
     assert text.replace("\n", "").isprintable()
-    assert codec.decode(judge(text).data) == value
+    assert codec.decode(validate(text).data) == value
 
 
 def test_what_is_wrong_with_a_text_is_said_with_its_place():
-    assert judge('{"a": 1,\n "b": }').place == (1, 6)
-    assert "line 2, column 7" in judge('{"a": 1,\n "b": }').said
-    assert judge(" ").said == 'a JSON value is missing; a text stands in "quotes"'
-    assert "twice" in judge('{"a": 1, "a": 2}').said
-    assert judge("NaN").data is None and judge('"\\ud800"').data is None and judge("1e999").data is None
-    assert judge("[" * 300 + "]" * 300).data is None and judge("[" * 100_000).data is None
-    assert judge('{"a": [1, 2]}').said == "object of 1 · 11 B"
-    assert judge("9" * 5000).data == b"9" * 5000
+    assert validate('{"a": 1,\n "b": }').place == (1, 6)
+    assert "line 2, column 7" in validate('{"a": 1,\n "b": }').message
+    assert validate(" ").message == 'a JSON value is missing; write a string in "quotes"'
+    assert "twice" in validate('{"a": 1, "a": 2}').message
+    assert validate("NaN").data is None and validate('"\\ud800"').data is None and validate("1e999").data is None
+    assert validate("[" * 300 + "]" * 300).data is None and validate("[" * 100_000).data is None
+    assert validate('{"a": [1, 2]}').message == "object of 1 · 11 B"
+    assert validate("9" * 5000).data == b"9" * 5000
 
 
 def test_the_command_that_saves_takes_any_key_and_value():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -82,6 +83,11 @@ def line_of(rows: list[str], text: str) -> str:
 
 
 # --- help ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_help_of_a_key_is_in_words() -> None:
+    names = {action.description for action in keymap.known() if re.search(r"[a-z][A-Z]", action.description)}
+    assert not names  # such as the name of a class
 
 
 def test_help_lists_the_keys_that_work_on_the_screen_under_it_in_groups(url: str) -> None:

@@ -15,7 +15,8 @@ from stateview.dashboard import app as app_module
 from stateview.dashboard.app import Dashboard
 from stateview.dashboard.data.json_copy import load_line, shell_word
 from stateview.dashboard.data.json_search import search
-from stateview.dashboard.data.json_tree import Tree, line_at, text_lines
+from stateview.dashboard.data.json_text import line_at, text_lines
+from stateview.dashboard.data.json_tree import Tree
 from stateview.dashboard.dialogs.key_actions import SearchLine
 from stateview.dashboard.display.redaction import MASK, is_redacted, masked_places, without_masked
 from stateview.dashboard.widgets.json_view import JsonView
@@ -195,7 +196,7 @@ def test_search_opens_the_way_to_each_match(tmp_path):
             await pilot.press("g", "h", "slash")
             assert isinstance(app.screen, SearchLine)
             await pilot.press(*"needle")
-            await settled(pilot, until=lambda: view.search_told == "1/4")
+            await settled(pilot, until=lambda: view.search_status == "1/4")
             await pilot.pause()
             assert app.screen.query_one("#matches").render().plain == "1/4"
             await pilot.press("enter")
@@ -209,10 +210,10 @@ def test_search_opens_the_way_to_each_match(tmp_path):
             assert view.pointer == "/list/2999"
             view.search("Needle")
             await settled(pilot)
-            assert view.search_told == "1/3"
+            assert view.search_status == "1/3"
             view.search("not there")
             await settled(pilot)
-            assert view.search_told == "no match"
+            assert view.search_status == "no match"
 
     run(scenario)
 
@@ -248,7 +249,7 @@ def test_a_search_stops_at_each_line_of_a_long_text(tmp_path):
         long = "\n".join(f"line {n}{' RED, and RED' * (n in red)}" for n in range(300))
         async with shown(tmp_path, codec.encode({"a": "RED", "report": long, "z": 1})) as (_app, view, pilot):
             await pilot.press("slash", *"RED")
-            await settled(pilot, until=lambda: view.search_told == "1/5")
+            await settled(pilot, until=lambda: view.search_status == "1/5")
             await pilot.press("enter")
             assert lines(view)[view.cursor].split()[1:] == ["a:", '"RED"', "1/5"]
             for number, line in enumerate(red, 2):
@@ -273,9 +274,9 @@ def test_a_search_stops_at_each_line_that_a_long_line_is_shown_in(tmp_path, sign
         async with shown(tmp_path, long) as (_, view, pilot):
             view.search("RED")
             await settled(pilot)
-            assert view.search_told in ("1/2", "1/3")
+            assert view.search_status in ("1/2", "1/3")
             seen = []
-            for _ in range(int(view.search_told[-1])):
+            for _ in range(int(view.search_status[-1])):
                 seen.append(lines(view)[view.cursor - view.scroll_offset.y])
                 await pilot.press("n")
             assert all("RED" in row and "┊" in row for row in seen) and len(set(seen)) == len(seen)
@@ -328,12 +329,12 @@ def test_what_a_search_finds_in_what_is_not_shown_is_one_stop(tmp_path):
         async with shown(tmp_path, codec.encode({"t": given})) as (_, view, pilot):
             view.search("RED")
             await settled(pilot)
-            assert view.search_told == "1/2+"
+            assert view.search_status == "1/2+"
             await pilot.press("n")
             assert "the start is shown, of" in text(view) and "2/2+" in text(view)
             view.search("x")  # each line, as far as they are shown
             await settled(pilot)
-            assert view.search_told == "1/10,000+"
+            assert view.search_status == "1/10,000+"
 
     run(scenario)
 
@@ -386,23 +387,23 @@ def test_masked_members_are_not_shown_opened_found_or_copied(tmp_path):
             assert f"API_Token: {MASK} masked" in text(view)
             await pilot.press("j", "l", "space")
             assert view.pointer == "/API_Token" and "s3cret" not in text(view)
-            assert "stateview load k /API_Token" in view.copied().refused
-            assert "s3cret" not in str(view.copied().texts)
+            assert "stateview load k /API_Token" in view.copy_options().refused
+            assert "s3cret" not in str(view.copy_options().texts)
             await pilot.press("j")
-            assert view.pointer == "/list" and "/list/0/api_token" in view.copied().refused
+            assert view.pointer == "/list" and "/list/0/api_token" in view.copy_options().refused
             await pilot.press("h")
             assert "s3cret" not in text(view)
             await pilot.press("k", "k")
-            assert not view.copied().refused
+            assert not view.copy_options().refused
             view.search("s3cret")
             await settled(pilot)
-            assert view.search_told == "no match"
+            assert view.search_status == "no match"
             view.show("s3cret", "MY_TOKEN")
             await settled(pilot)
             assert text(view).strip("▌ ") == f"{MASK} masked"
             view.search("s3")
             await settled(pilot)
-            assert view.search_told == "no match" and view.copied().refused
+            assert view.search_status == "no match" and view.copy_options().refused
 
     run(scenario)
 
@@ -418,7 +419,7 @@ def test_masks():
 def test_copies(tmp_path):
     async def scenario():
         async with shown(tmp_path, {"a": {"b": "line\n"}}, key="-k'\x1b*") as (app, view, pilot):
-            choices = dict(view.copied().texts)
+            choices = dict(view.copy_options().texts)
             assert json.loads(choices["value"]) == {"b": "line\n"}
             assert choices["JSON Pointer"] == "/a" and choices["key"] == "-k'\x1b*"
             assert choices["command line"] == r"stateview load -- $'-k\'\x1b*' /a"
@@ -427,7 +428,9 @@ def test_copies(tmp_path):
             assert app.clipboard == "line\n"
             view.show("x" * 2_000_000, "big")
             await settled(pilot)
-            assert "value" not in dict(view.copied().texts) and "stateview load big" in view.copied().refused
+            assert (
+                "value" not in dict(view.copy_options().texts) and "stateview load big" in view.copy_options().refused
+            )
 
     run(scenario)
 
@@ -451,7 +454,7 @@ def test_nothing_that_a_terminal_obeys_is_painted(tmp_path):
                 await pilot.press("h", "j", "l", "j")
             view.search("bold")
             await settled(pilot)
-            assert view.search_told != "no match"
+            assert view.search_status != "no match"
             assert text(view).replace("\n", "").isprintable()
             view.show_text(HOSTILE)
             assert text(view).replace("\n", "").isprintable() and "red" in text(view)
@@ -464,7 +467,7 @@ def test_integers_of_thousands_of_digits_are_shown(tmp_path):
         number = 7**20_000  # over 16,000 digits
         async with shown(tmp_path, {"n": number, "m": -number}) as (_, view, pilot):
             assert f"n: {codec.encode(number).decode()[:20]}" in text(view)
-            assert json.loads("[1]") and len(dict(view.copied().texts)["value"]) > 16_000
+            assert json.loads("[1]") and len(dict(view.copy_options().texts)["value"]) > 16_000
             view.show(codec.encode([number] * 10), "k")
             await settled(pilot)
             assert "0: 77" not in text(view) and "0: " + codec.encode(number).decode()[:10] in text(view)
@@ -528,10 +531,10 @@ def test_of_a_string_of_50_megabytes_the_start_is_shown(tmp_path):
             assert "50.0 MB" in text(view)
             await pilot.press("G")
             assert "the start is shown, of 50.0 MB" in text(view)
-            assert view.copied().refused
+            assert view.copy_options().refused
             view.search("the end")
             await settled(pilot)
-            assert view.search_told == "1/1"
+            assert view.search_status == "1/1"
             for sign in ("\n", "é", "\U0001f600", "\x01"):  # where the start ends, a character or escape must not
                 view.show(codec.encode({"a": "x" + sign * 5_000_000}), f"key {sign}")
                 await settled(pilot)

@@ -72,7 +72,7 @@ def numbered(count):
 def learn(found):
     """Let a source do all its work in the background, without its rests."""
     while found.work(lambda: False) is not None:
-        found._rested = 0.0
+        found._pace.rest_until = 0.0
 
 
 def check(found, keys):
@@ -145,7 +145,7 @@ def test_a_namespace_that_grows_gets_anchors_where_it_grew(manager, monkeypatch)
         fill(manager, keys[start : start + 50])
         found.invalidate(keys[start : start + 50])
         check(found, keys[: start + 50])
-    assert manager.backend.kind == "redis" or max(found._gaps.sizes) <= 64
+    assert manager.backend.kind == "redis" or len(found._anchors) == len(keys) // 16
 
 
 def test_a_past_state_is_listed_as_it_was(manager, monkeypatch):
@@ -171,9 +171,9 @@ def test_pages_read_before_anything_is_learnt_are_true_at_a_hundred_thousand_key
     for start in (0, 99_950, 50_000, 73_211):
         page = found.page(start, 100)
         assert [row.key for row in page.rows] == keys[page.start : page.start + 100]
-    assert len(found._gaps.lows) == 1
+    assert not found._anchors
     learn(found)
-    assert len(found._gaps.lows) == 100_000 // source.KEYS_PER_ANCHOR
+    assert len(found._anchors) == 100_000 // source.KEYS_PER_ANCHOR
     assert [row.key for row in found.page(73_211, 3).rows] == keys[73_211:73_214]
 
 
@@ -277,7 +277,7 @@ def test_what_others_write_is_put_in_and_taken_out(here, text, order, limit):
         rows = rows_of(found)
         assert rows == expected[: len(rows)]
         assert len(rows) > 0.9 * min(limit, len(expected)) - 1
-        assert found._shown.count == len(expected)
+        assert found._listed.count == len(expected)
         if len(expected) > len(rows):
             assert found.status() == [f"first {len(rows):,} of {len(expected):,}"]
 
@@ -290,11 +290,10 @@ def test_a_list_holds_the_first_ten_thousand_and_counts_all(here):
 
 
 def test_a_search_says_how_far_it_is_and_can_be_ended(here, monkeypatch):
-    monkeypatch.setattr(list_source, "WORK_SECONDS", 0.0)
+    monkeypatch.setattr(list_source, "SEARCH_SECONDS", 1e-9)
     fill(here, numbered(5000), lambda _: 1)
     found = open_source(here, None, "*1:step")
     assert found.is_searching
-    monkeypatch.setattr(list_source, "WORK_SECONDS", 1e-9)
     while not found.page(0, 10).rows:
         assert found.work(lambda: False) == 0.0
     assert found.status() == ["20% searched, esc stops"]
@@ -312,7 +311,7 @@ def test_a_search_says_how_far_it_is_and_can_be_ended(here, monkeypatch):
 
 @pytest.mark.parametrize("limit", [50, 10_000])
 def test_what_changes_while_it_is_searched_is_found_once(here, monkeypatch, limit):
-    monkeypatch.setattr(list_source, "WORK_SECONDS", 1e-9)
+    monkeypatch.setattr(list_source, "SEARCH_SECONDS", 1e-9)
     fill(here, numbered(3000), lambda _: 1)
     found = FilteredKeys(here, None, "*9:*", "newest", limit)
     found.work(lambda: False)  # the first thousand
@@ -325,7 +324,7 @@ def test_what_changes_while_it_is_searched_is_found_once(here, monkeypatch, limi
     rows = rows_of(found)
     assert rows[:3] == ["run:000009:new", ahead, behind]
     assert len(rows) == len(set(rows)) == min(limit, 300)
-    assert found._shown.count == 300
+    assert found._listed.count == 300
 
 
 def test_a_damaged_value_does_not_end_a_search_and_is_told(new_store):
@@ -412,7 +411,7 @@ class Host(App):
     def on_key_list_chosen(self, event):
         self.chosen.append(event.key)
 
-    def on_key_list_failed(self, event):
+    def on_virtual_list_failed(self, event):
         self.failures.append(event.error)
 
     def action_search(self):
@@ -462,7 +461,7 @@ async def shown(manager, size=(100, 20), **given):
     app = Host(manager, **given)
     async with app.run_test(size=size) as pilot:
         screen = Screen(app, pilot)
-        await screen.until(lambda: screen.keys._version is not None)
+        await screen.until(lambda: screen.keys._window.version is not None)
         yield screen
 
 
@@ -487,7 +486,7 @@ def test_a_hundred_thousand_keys_are_walked_and_few_are_held(here):
             for _ in range(40):
                 await screen.press("pagedown")
             await screen.until(lambda: screen.keys.key == names[screen.keys.cursor])
-            assert len(screen.keys._rows) < 1000
+            assert len(screen.keys._window.rows) < 1000
             await screen.press("j")
             await screen.at(names[screen.keys.cursor])
 
@@ -524,26 +523,26 @@ def test_the_cursor_stays_on_its_key_and_its_line_while_others_write(manager):
             above, below = screen.lines[line - 1][3:40], screen.lines[line + 1][3:40]
             for key in ["a", "b", "run:000010:x", "zz"]:
                 manager.save(key, 1)
-            screen.keys.moved(["a", "b", "run:000010:x", "zz"])
+            screen.keys.invalidate(["a", "b", "run:000010:x", "zz"])
             await screen.status("304/604")
             assert screen.keys.key == "run:000300:step"
             assert screen.line_of_cursor() == line
             assert (screen.lines[line - 1][3:40], screen.lines[line + 1][3:40]) == (above, below)
             for key in ["a", "b", "run:000000:step", "run:000001:step", "zz"]:
                 manager.delete(key)
-            screen.keys.moved(None)
+            screen.keys.invalidate(None)
             await screen.status("300/599")
             assert screen.keys.key == "run:000300:step"
             assert screen.line_of_cursor() == line
             manager.delete("run:000300:step")
-            screen.keys.moved(["run:000300:step"])
+            screen.keys.invalidate(["run:000300:step"])
             await screen.at("run:000301:step")
             assert screen.line_of_cursor() == line
             await screen.until(lambda: screen.app.seen[-1] == "run:000301:step")
             await screen.press("end")
             await screen.at("run:000599:step")
             manager.delete("run:000599:step")
-            screen.keys.moved(["run:000599:step"])
+            screen.keys.invalidate(["run:000599:step"])
             await screen.at("run:000598:step")
             await screen.status("597/597")
 
@@ -560,12 +559,12 @@ def test_a_cursor_out_of_sight_stays_on_its_key_too(manager):
             screen.keys.scroll_to(y=2000, animate=False)
             await screen.until(lambda: "run:002000" in screen.lines[0])
             manager.save("aa", 1)
-            screen.keys.moved(["aa"])
+            screen.keys.invalidate(["aa"])
             await screen.status("102/3,001")
             assert "run:002000" in screen.lines[0], "what is seen stays"
             assert screen.keys.key == "run:000100:step"
             manager.delete("run:000100:step")
-            screen.keys.moved(None)
+            screen.keys.invalidate(None)
             await screen.at("run:000101:step")
             await screen.press("j")
             await screen.at("run:000102:step")
@@ -582,7 +581,7 @@ def test_a_row_that_was_just_written_is_marked_for_a_moment(here):
             assert not any("•" in line for line in screen.lines)
             here.save("run:000003:step", "new")
             here.save("run:000003:x", 1)
-            screen.keys.moved(["run:000003:step", "run:000003:x"])
+            screen.keys.invalidate(["run:000003:step", "run:000003:x"])
             await screen.until(lambda: "•" in screen.lines[3] and "•" in screen.lines[4])
             assert '"new"' in screen.lines[3]
             assert sum("•" in line for line in screen.lines) == 2
@@ -601,7 +600,7 @@ def test_keys_are_marked_and_marks_are_by_key(here):
             assert [("✓" in line) for line in screen.lines[:4]] == [True, False, True, False]
             await screen.status("4/10 · 2 marked")
             here.save("a", 1)
-            screen.keys.moved(["a"])
+            screen.keys.invalidate(["a"])
             await screen.until(lambda: "✓" in screen.lines[3])
             await screen.press("k", "space")
             assert screen.keys.marked == {"run:000000:step"}
@@ -675,14 +674,14 @@ def test_the_order_goes_round_and_follows_what_is_written(manager):
                 await screen.status(f"1/4 · {word} first")
                 assert screen.keys.key == keys[0]
             manager.save("d", "")
-            screen.keys.moved(["d"])
+            screen.keys.invalidate(["d"])
             await screen.until(lambda: order(screen) == "bdca")
             await screen.press("s")
             await screen.status("1/4") if screen.keys.key == "a" else await screen.at("b")
             await screen.press("s")
             await screen.until(lambda: order(screen) == "dcab")
             manager.save("a", "again")
-            screen.keys.moved(["a"])
+            screen.keys.invalidate(["a"])
             await screen.until(lambda: order(screen) == "adcb")
             assert screen.keys.key == "d", "the cursor stays on its key"
 
@@ -735,7 +734,7 @@ def test_hostile_keys_and_values_are_inert_and_every_line_fits(here, size):
 
 def test_a_key_keeps_its_end_and_a_narrow_line_its_size(here):
     fill(here, ["k" * 100 + ":end"], lambda _: "x" * 2000)
-    here.save("short", 1, ttl=7200.5)
+    here.save("short", 1, ttl=7300)
 
     async def look():
         async with shown(here, (40, 15)) as screen:
@@ -770,8 +769,8 @@ def test_a_past_state_does_not_move(manager):
     async def look():
         async with shown(manager, at="before") as screen:
             await screen.status("1/50")
-            screen.keys.moved(["a"])
-            screen.keys.moved(None)
+            screen.keys.invalidate(["a"])
+            screen.keys.invalidate(None)
             await screen.pilot.pause(0.4)
             assert screen.keys.status == "1/50"
             await screen.press("j", "j")
@@ -791,7 +790,7 @@ def test_an_empty_namespace_says_where_it_is_and_how_to_begin(manager):
             code = "\n".join(line.strip() for line in screen.lines[first : first + 3])
             if manager.backend.kind != "redis":  # whose URL is shown without its password
                 exec(code, {})
-                screen.keys.moved(["greeting"])
+                screen.keys.invalidate(["greeting"])
                 await screen.at("greeting")
 
     asyncio.run(look())
@@ -809,7 +808,7 @@ def test_a_read_that_fails_keeps_the_rows_and_tells(new_store):
             os.rename(folder, f"{folder}-kept")  # with what is in the WAL
             folder.mkdir()
             (folder / "state.db").write_bytes(b"not a database at all" * 500)
-            screen.keys.moved(None)
+            screen.keys.invalidate(None)
             await screen.until(lambda: screen.app.failures)
             assert all(isinstance(error, StateException) for error in screen.app.failures)
             assert [line[:40] for line in screen.lines] == rows
@@ -817,7 +816,7 @@ def test_a_read_that_fails_keeps_the_rows_and_tells(new_store):
             await screen.until(lambda: "⋯" in screen.lines[0])
             os.rename(folder, f"{folder}-bad")
             os.rename(f"{folder}-kept", folder)
-            screen.keys.moved(None)
+            screen.keys.invalidate(None)
             await screen.at("run:004999:step")
 
     asyncio.run(lose())
@@ -832,7 +831,7 @@ def test_the_first_page_that_was_read_meanwhile_is_shown_at_once(here):
         here.save("a", 1)  # after it was read
         async with shown(here, prefetch=prefetch) as screen:
             assert "run:000000" in screen.lines[0]
-            screen.keys.moved(["a"])
+            screen.keys.invalidate(["a"])
             await screen.status("2/1,001")
 
     asyncio.run(look())
@@ -865,14 +864,14 @@ from stateview.dashboard.data.key_source import Page, Prefetch
 
 url, nowhere = sys.argv[1:]
 manager = StateManager(url, "one")
-page = Prefetch(manager, apart=True).page()
+page = Prefetch(manager, fork=True).page()
 assert "redis" not in sys.modules, "it was imported here"
 assert page == Prefetch(manager).page() and len(page.rows) == 256 and page.total == 1000
 assert "redis" in sys.modules
 assert read_in_fork(lambda: Page(0, [], 0, 0, 0), Page)() == Page(0, [], 0, 0, 0)
 assert read_in_fork(lambda: 1 / 0, int)() is None
 try:
-    Prefetch(StateManager(nowhere, "one", timeout=0.3), apart=True).page()
+    Prefetch(StateManager(nowhere, "one", timeout=0.3), fork=True).page()
 except StateException as error:
     print(error)
 """
@@ -915,18 +914,18 @@ def test_many_writers_leave_the_list_whole(manager):
                 manager.backend.commit(
                     CommitRequest({key: Write(b"1" if dice.random() < 0.7 else None) for key in keys})
                 )
-                screen.keys.moved(sorted(set(keys)))
+                screen.keys.invalidate(sorted(set(keys)))
                 await screen.press(dice.choice(["pagedown", "pageup", "end", "home", "j", "ctrl+d"]))
                 if turn % 5 == 0:
                     screen.keys.scroll_to(y=dice.randrange(2000), animate=False)
-                rows = [row.key for row in screen.keys._rows]
+                rows = [row.key for row in screen.keys._window.rows]
                 assert rows == sorted(set(rows))
             names = manager.list_keys()
-            screen.keys.moved(None)
+            screen.keys.invalidate(None)
             await screen.until(lambda: screen.keys.total == len(names) and screen.keys.key == names[screen.keys.cursor])
             top = screen.keys.scroll_offset.y
             await screen.until(lambda: names[top] in screen.lines[0])
-            rows, start = screen.keys._rows, screen.keys._start
+            rows, start = screen.keys._window.rows, screen.keys._window.start
             assert [row.key for row in rows] == names[start : start + len(rows)]
 
     asyncio.run(move())

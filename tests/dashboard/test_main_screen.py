@@ -111,7 +111,7 @@ def test_what_another_process_writes_appears_by_itself(url: str) -> None:
             other.checkpoint("theirs")
             other.delete("late")
         await shown(pilot, "theirs", "delete late")
-        await until(pilot, lambda: "late" not in [row.key for row in main(pilot).query_one(KeyList)._rows])
+        await until(pilot, lambda: "late" not in [row.key for row in main(pilot).query_one(KeyList)._window.rows])
 
     look(StateManager(url, "work"), flow)
 
@@ -274,13 +274,13 @@ def test_namespaces_and_stores_are_gone_to(sqlite: str, new_store: Callable[[str
         await until(pilot, lambda: line_with(board(pilot), "second").split("│")[1].split()[-1] == "2")  # its true count
         await pilot.press("1")
         names = main(pilot).query_one(Namespaces)
-        names.cursor = [one.namespace for one in names._lines].index("second")
+        names.cursor = [one.namespace for one in names._entries].index("second")
         await pilot.press("enter")
         await shown(pilot, "beside2")
-        names.cursor = [one.store for one in names._lines].index(other)
+        names.cursor = [one.store for one in names._entries].index(other)
         await pilot.press("enter")
         await shown(pilot, "elsewhere")
-        names.cursor = [one.namespace for one in names._lines].index("elsewhere")
+        names.cursor = [one.namespace for one in names._entries].index("elsewhere")
         await pilot.press("enter")
         await shown(pilot, "away", "json:")
 
@@ -294,7 +294,7 @@ def test_a_store_that_does_not_answer_says_so_and_nothing_else_stops(sqlite: str
         await shown(pilot, "phase")
         await pilot.press("1")
         names = main(pilot).query_one(Namespaces)
-        names.cursor = [one.store for one in names._lines].index(dead)
+        names.cursor = [one.store for one in names._entries].index(dead)
         await pilot.press("enter")
         await shown(pilot, "dead", "!")
         await pilot.press("2", "j")
@@ -306,7 +306,7 @@ def test_a_store_that_does_not_answer_says_so_and_nothing_else_stops(sqlite: str
 def test_paused_shows_nothing_new_and_then_all_of_it(sqlite: str) -> None:
     async def flow(pilot: Pilot[None]) -> None:
         await shown(pilot, "LIVE ● r2")
-        await until(pilot, lambda: main(pilot).keys._again is None)  # what was read first is read once more
+        await until(pilot, lambda: main(pilot).keys._reread_timer is None)  # what was read first is read once more
         await answered(pilot)
         await pilot.press("p")
         await shown(pilot, "PAUSED")

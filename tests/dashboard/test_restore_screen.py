@@ -462,7 +462,7 @@ def test_thousands_of_marked_keys_are_restored_and_the_command_line_is_shown_sho
     async def flow(pilot: Pilot[None]) -> None:
         screen = await opened(pilot)
         await pilot.press("/", *"k0", "enter", "n", "escape")
-        await until(pilot, lambda: screen.keys.shown.done)
+        await until(pilot, lambda: screen.keys.filter.done)
         text = screen.command()
         assert text.endswith("… and 9,970 more") and len(text) < 2_000
         await pilot.press("y")

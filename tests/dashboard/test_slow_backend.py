@@ -29,7 +29,7 @@ from stateview.dashboard.widgets.line_input import LineInput
 from stateview.dashboard.widgets.namespace_list import Namespaces
 from stateview.errors import BackendUnavailable
 
-CALLS = ("commit", "commits", "count", "head", "namespaces", "read", "list_keys", "scan", "versions")
+CALLS = ("changed_keys", "commit", "commits", "count", "head", "namespaces", "read", "list_keys", "scan", "versions")
 
 
 class Gate:
@@ -386,7 +386,7 @@ def test_a_log_that_comes_late_is_not_that_of_the_namespace_gone_to(url: str, ga
     async def flow(pilot: Pilot[None], app: Dashboard) -> None:
         assert app.main is not None
         timeline = app.main.timeline
-        await until(pilot, lambda: len(timeline._lines) == 4 and timeline._whole)
+        await until(pilot, lambda: len(timeline._rows) == 4 and timeline._whole)
         gate.hold("commits", only="work")
         write(url, a1=2)
         await until(pilot, lambda: gate.waiting["commits"])
@@ -401,7 +401,7 @@ def test_a_log_that_comes_late_is_not_that_of_the_namespace_gone_to(url: str, ga
         for _ in range(3):
             app.action_reload()
             await pilot.pause(0.1)
-        assert [line.ref for line in timeline._lines] == ["live"]
+        assert [line.ref for line in timeline._rows] == ["live"]
 
     run(url, flow)
 
@@ -412,6 +412,20 @@ def test_nothing_is_said_to_be_saved_only_once_that_has_been_read(url: str, gate
         app.main.timeline.show(app.manager)
         await shown(pilot, "live  ⋯")
         assert "nothing was saved yet" not in screen_text(app)
+
+    run(url, flow)
+
+
+# --- the watcher -----------------------------------------------------------------------------------------------------
+
+
+def test_a_change_that_could_not_be_read_is_reported_by_the_next_check(url: str, gate: Gate) -> None:
+    async def flow(pilot: Pilot[None], app: Dashboard) -> None:
+        gate.fail("changed_keys")
+        write(url, a1=9)
+        await until(pilot, lambda: app.lost is not None)
+        app.action_look()
+        await until(pilot, lambda: app.lost is None and app.news is not None and app.news.changed == ["a1"])
 
     run(url, flow)
 
@@ -434,7 +448,7 @@ def test_a_search_that_failed_once_says_so_and_goes_on(many: str, gate: Gate) ->
         gate.fail("read", 1_000_000)
         await pilot.press("slash")
         await typed(pilot, "=8999")
-        await until(pilot, lambda: "reading failed, tried again soon" in keys.status and keys.source.text == "=8999")
+        await until(pilot, lambda: "reading failed, retrying soon" in keys.status and keys.source.text == "=8999")
         gate.failures.clear()
         await until(pilot, lambda: keys.key == "k8999" and keys.status == "1/1")
 
@@ -454,7 +468,7 @@ def test_the_last_key_of_a_past_state_is_gone_to_once_it_is_known_how_many_there
         app.show_state("before")
         await until(pilot, lambda: gate.waiting["count"] and keys.total is None and keys.key == "a1")
         await pilot.press("G")
-        await until(pilot, lambda: "counting, then to the last" in keys.status)
+        await until(pilot, lambda: "counting keys to find the last" in keys.status)
         gate.let_go("count")
         await until(pilot, lambda: keys.key == "phase" and keys.status == "9,003/9,003")
 

@@ -24,7 +24,8 @@ from terminal import Terminal
 
 from stateview import Conflict, HistoryPruned, InvalidName, ReadOnly, RefNotFound, StateManager
 from stateview.backends.protocol import CheckpointRecord, CheckpointWrite, CommitRequest
-from stateview.maintenance.prune import PruneReport, iter_superseded
+from stateview.maintenance.history import iter_superseded
+from stateview.maintenance.prune import PruneReport
 from stateview.states.retention import kind_of
 from stateview.states.retention import to_micros as micros
 

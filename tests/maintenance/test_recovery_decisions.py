@@ -84,7 +84,7 @@ def test_a_live_value_of_unknown_revision_is_missed_by_every_later_checkpoint() 
 
 def test_entries_that_only_the_count_knows_are_reported() -> None:
     decision = decide(version("a", 9), count=3)
-    assert lost(decision) == ["2 entries, whose keys are not known"]
+    assert lost(decision) == ["2 entries whose keys are not known"]
 
 
 def test_of_many_lost_keys_the_report_names_some() -> None:

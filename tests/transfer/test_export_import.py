@@ -31,11 +31,12 @@ from terminal import Terminal
 from test_transfer import ACTS, act, look, many
 
 from stateview import StateManager
-from stateview.backends.protocol import Backend, CheckpointWrite, CommitRequest, Head, Write
+from stateview.backends.protocol import Backend, CheckpointWrite, CommitRequest, Head, Version, Write
 from stateview.errors import BackendError, Conflict, Damaged, InvalidName, KeyNotFound, ReadOnly, StateException
-from stateview.transfer import export_import as exchange
+from stateview.transfer import export as exporting
 from stateview.transfer import import_sources as sources
-from stateview.transfer import jsonl as portable
+from stateview.transfer import jsonl
+from stateview.transfer.jsonl_reader import JsonlReader, Record
 
 REDIS_KIND = next(iter(REDIS), "redis")
 KINDS = ("json", "sqlite", REDIS_KIND)
@@ -83,8 +84,8 @@ def text_of(state: StateManager) -> bytes:
     return out.getvalue()
 
 
-def read(data: bytes) -> list[portable.Record]:
-    return list(portable.JsonlReader(io.BytesIO(data), "file").records())
+def read(data: bytes) -> list[Record]:
+    return list(JsonlReader(io.BytesIO(data), "file").records())
 
 
 def live(state: StateManager) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def sealed(lines: list[bytes]) -> bytes:
         total += 1
         for place, start in enumerate((b'{"commit":', b'{"checkpoint":', b'{"key":')):
             kinds[place] += line.startswith(start)
-        if total % portable.LINES_PER_DIGEST == 0:
+        if total % jsonl.LINES_PER_DIGEST == 0:
             out += b'{"lines":%d,"sha256":"%s"}\n' % (total, hashlib.sha256(out).hexdigest().encode())
             total += 1
     digest = hashlib.sha256(out).hexdigest().encode()
@@ -180,7 +181,7 @@ def test_what_a_backend_has_not_tidied_up_yet_is_not_exported(new_store: Callabl
         assert text_of(state) == before
         state.compact(25)
         records = read(text_of(state))
-        versions.append([(one.revision, one.value) for one in records if isinstance(one, portable.Version)])
+        versions.append([(one.revision, one.value) for one in records if isinstance(one, Version)])
     assert versions[0] == versions[1] == versions[2]
     assert [one for one, _ in versions[0]] == [11, 25, 26, 27, 28, 29, 30]
 
@@ -231,7 +232,7 @@ def test_an_export_is_of_one_revision_whatever_is_written_meanwhile(
     state: StateManager, new_store: Callable[[str], str], make: Make, monkeypatch: pytest.MonkeyPatch, keep: int,
     writes: int, store_url: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(exchange, "VERSIONS_PER_PAGE", 10)
+    monkeypatch.setattr(exporting, "VERSIONS_PER_PAGE", 10)
     writer = make(store_url, history=keep)
     chance = random.Random(keep)
     states: dict[int, dict[str, Any]] = {0: {}}
@@ -258,7 +259,7 @@ def test_an_export_is_of_one_revision_whatever_is_written_meanwhile(
     stop[0] = 60
     before = writer.revision
     out = io.BytesIO()
-    done = exchange.export(Busy(writer.backend, write), out)  # type: ignore[arg-type]
+    done = exporting.export(Busy(writer.backend, write), out)  # type: ignore[arg-type]
     assert writer.revision > before
     copy = make(new_store("sqlite"))
     copy.import_from(io.BytesIO(out.getvalue()))
@@ -287,7 +288,7 @@ def test_an_export_that_writers_outrun_gives_up(
         writer.compact()
 
     with pytest.raises(Conflict, match="than its history keeps"):
-        exchange.export(Busy(writer.backend, write), tmp_path / "x.jsonl")  # type: ignore[arg-type]
+        exporting.export(Busy(writer.backend, write), tmp_path / "x.jsonl")  # type: ignore[arg-type]
     assert os.listdir(tmp_path) == (["store"] if (tmp_path / "store").exists() else [])
 
 
@@ -335,7 +336,7 @@ def test_a_file_that_is_there_is_not_overwritten_unasked(state: StateManager, tm
     fill(state)
     path = tmp_path / "x.jsonl"
     path.write_text("mine")
-    with pytest.raises(Conflict, match="is there already"):
+    with pytest.raises(Conflict, match="exists already"):
         state.export(path)
     assert path.read_text() == "mine"
     path.chmod(0o600)
@@ -346,6 +347,17 @@ def test_a_file_that_is_there_is_not_overwritten_unasked(state: StateManager, tm
     assert path.read_bytes() == text_of(state)
     assert path.stat().st_mode & 0o777 == 0o600
     assert not [name for name in os.listdir(tmp_path) if ".tmp-" in name]
+
+
+def test_the_name_that_was_given_decides_on_compression_and_not_the_file_behind_a_link(
+    state: StateManager, tmp_path: Path
+) -> None:
+    fill(state)
+    for name, target in (("x.jsonl.gz", "packed"), ("y.jsonl", "plain.gz")):
+        (tmp_path / name).symlink_to(tmp_path / target)
+        state.export(tmp_path / name, overwrite=True)
+    assert gzip.decompress((tmp_path / "packed").read_bytes()) == text_of(state)
+    assert (tmp_path / "plain.gz").read_bytes() == text_of(state)
 
 
 def test_what_an_export_cannot_write_is_said(state: StateManager, tmp_path: Path) -> None:
@@ -413,7 +425,7 @@ def test_a_namespace_that_is_there_is_changed_only_as_asked(state: StateManager,
     state.save("b", {"x": 1}, ttl=1000)
     state.export(tmp_path / "x.json")
     (tmp_path / "x.json").write_text('{"b": {"x": 2}, "c": 1e2}')
-    with pytest.raises(Conflict, match=r"is there already: 2 keys at revision 2; .* a plain JSON object with 2 keys"):
+    with pytest.raises(Conflict, match=r"exists already: 2 keys at revision 2; .* a plain JSON object with 2 keys"):
         state.import_from(tmp_path / "x.json")
     plan = state.import_from(tmp_path / "x.json", how="replace", dry_run=True)
     assert plan.diff is not None
@@ -477,7 +489,7 @@ def test_an_export_of_another_lineage_or_an_older_one_is_refused_unless_forced(
     stranger = make(new_store("json"))
     stranger.save("z", 1)
     stranger.export(tmp_path / "stranger.jsonl")
-    with pytest.raises(Conflict, match="of another lineage"):
+    with pytest.raises(Conflict, match="which has another lineage"):
         state.import_from(tmp_path / "stranger.jsonl", how="merge")
     twin = make(new_store("sqlite"))
     twin.import_from(tmp_path / "old.jsonl")
@@ -485,7 +497,7 @@ def test_an_export_of_another_lineage_or_an_older_one_is_refused_unless_forced(
     twin.save("job", 7)
     twin.export(tmp_path / "twin.jsonl")
     with pytest.raises(
-        Conflict, match="its history diverged from this namespace: revision 8 is another commit in each"
+        Conflict, match="its history diverged from this namespace: revision 8 is a different commit in each"
     ):
         state.import_from(tmp_path / "twin.jsonl", how="replace")
     assert (state.revision, state.load("job")) == (8, 5)
@@ -682,18 +694,18 @@ WRONG: list[tuple[int, bytes, str]] = [
     (0, HEAD.replace(b"main", b"../main"), "not allowed"),
     (0, HEAD.replace(b'"floor":4', b'"floor":6'), "floor 6"),
     (0, HEAD.replace(b'"floor":4', b'"floor":1'), "3 of the commits 2 to 5 are missing"),
-    (0, HEAD.replace(b'"revision":5', b'"revision":99999999999999999999'), "cannot stand"),
-    (0, HEAD.replace(b'"revision":5', b'"revision":9999999999999999'), "revision 9999999999999999"),
+    (0, HEAD.replace(b'"revision":5', b'"revision":99999999999999999999'), r"`\$.revision`"),
+    (0, HEAD.replace(b'"revision":5', b'"revision":9999999999999999'), r"`int` <= 1000000000000000 - at `\$.revision`"),
     (0, HEAD.replace(b'"time":7', b'"time":1e300'), "int"),
-    (0, HEAD.replace(b'{"stateview":1', b'{"stateview":2'), "format 2, this stateview knows 1"),
-    (0, b"\xef\xbb\xbf" + HEAD, "does not begin as an export"),
+    (0, HEAD.replace(b'{"stateview":1', b'{"stateview":2'), "format 2, and this stateview reads formats up to 1"),
+    (0, b"\xef\xbb\xbf" + HEAD, "not the first line of an export"),
     (0, HEAD + b"\r", "CRLF"),
     (1, b'{"commit":6,"time":7,"keys":1}', "commit 6"),
     (1, b'{"commit":4,"time":7,"keys":1}', "commit 4"),
     (1, b'{"checkpoint":"n","revision":3,"time":4}', "1 of the commits 5 to 5 are missing"),
     (1, b'{"commit":1,"time":7,"keys":1}', "commit 1"),
-    (1, b'{"commit":5,"time":-7,"keys":1}', "time -7"),
-    (1, b'{"commit":5,"time":253402300800000000,"keys":1}', "time 2534"),
+    (1, b'{"commit":5,"time":-7,"keys":1}', r"`\$.time`"),
+    (1, b'{"commit":5,"time":253402300800000000,"keys":1}', r"`\$.time`"),
     (1, b'{"commit":5,"time":7,"keys":1,"keys":2}', "not as an export writes it"),
     (1, b'{"commit":5,"time":7,"keys":1,"more":2}', "unknown field"),
     (1, b'{"commit":5,"time":7,"keys":1,"undo":[1,2]}', "length 3"),
@@ -716,9 +728,9 @@ WRONG: list[tuple[int, bytes, str]] = [
     (3, b'{"key":"a","revision":2,"time":3,"deleted":true,"value":1}', "either"),
     (3, b'{"key":"a","revision":2,"time":3}', "either"),
     (3, b'{"key":"a","revision":6,"time":3,"value":1}', "revision 6"),
-    (3, b'{"key":"b","revision":2,"time":3,"value":1}', "line 5: its key comes after"),
-    (3, b'{"key":"a","revision":5,"time":3,"value":1}', "line 5: its key comes after"),
-    (3, b'{"key":"a","revision":2,"time":3,"expires":-1,"value":1}', "time -1"),
+    (3, b'{"key":"b","revision":2,"time":3,"value":1}', "line 5: the versions are not sorted"),
+    (3, b'{"key":"a","revision":5,"time":3,"value":1}', "line 5: the versions are not sorted"),
+    (3, b'{"key":"a","revision":2,"time":3,"expires":-1,"value":1}', r"`\$.expires`"),
     (3, b'{"commit":4,"time":7,"keys":1}', "out of order"),
     (3, b'{"what":4}', "no line of an export"),
     (3, b"", "no line of an export"),
@@ -759,8 +771,8 @@ DOCUMENTS: list[tuple[bytes, str]] = [
     (b"[1]", "not an object"),
     (b"\xef\xbb\xbf{}", "line 1 column 1: a byte order mark"),
     (b'{"a": 1,\r\n "b": \xff}', "line 2 column 7: not UTF-8"),
-    (b'{"a": 1,\n "b": 2,\n "a": 3}', "line 3 column 2: the key 'a' is there twice"),
-    (b'{"a": [1,\n {"x": 1, "x": "\\""}]}', "line 2 column 11: the key 'x' is there twice"),
+    (b'{"a": 1,\n "b": 2,\n "a": 3}', "line 3 column 2: the key 'a' occurs twice"),
+    (b'{"a": [1,\n {"x": 1, "x": "\\""}]}', "line 2 column 11: the key 'x' occurs twice"),
     (b'{"a": "NaN",\n "b": [NaN]}', "line 2 column 8: NaN is not JSON"),
     (b'{"a": -Infinity}', "line 1 column 7: -Infinity is not JSON"),
     (b'{"a": 1,\n "b": 1e999}', "line 2 column 7: the number 1e999 is too large"),
@@ -807,7 +819,7 @@ def test_packed_files_are_bounded_and_checked(text: bytes, tmp_path: Path, monke
                 state.import_from(io.BytesIO(bytes(altered)))
         bomb = gzip.compress(HEAD + b"\n" + b'{"key":"' + bytes(200 << 20), 1)
         assert len(bomb) < 2_000_000
-        with pytest.raises(Damaged, match="line 2: it is longer than"):
+        with pytest.raises(Damaged, match="line 2: the line is longer than"):
             state.import_from(io.BytesIO(bomb))
         monkeypatch.setattr(sources, "MAX_DOCUMENT_BYTES", 1_000_000)
         with pytest.raises(Damaged, match="a document of over 1,000,000 bytes"):
@@ -847,7 +859,7 @@ def test_a_pipe_is_read_to_its_end(state: StateManager, text: bytes, tmp_path: P
         if data == text:
             state.import_from(pipe)
         else:
-            with pytest.raises(Damaged, match="cut off there"):
+            with pytest.raises(Damaged, match="cut off here"):
                 state.import_from(pipe)
         thread.join()
     assert text_of(state) == text
@@ -1006,7 +1018,7 @@ def test_what_is_no_json_string_is_named_and_taken_or_left_out_when_asked(state:
     server.delete("c:")
     with pytest.raises(InvalidName, match="are the same without the prefix"):
         state.import_from(server.place, pattern="*x", strip_prefix="c:", how="merge")
-    with pytest.raises(KeyNotFound, match="there are none"):
+    with pytest.raises(KeyNotFound, match=r"has no string that matches 'none:"):
         state.import_from(server.place, pattern="none:*", how="merge")
     with pytest.raises(InvalidName, match="go with a pattern"):
         state.import_from(server.place, skip=True, how="merge")

@@ -188,7 +188,7 @@ def test_all_namespaces(new_store: Stores, here: Path) -> None:
 def test_what_is_written_meanwhile_comes_along(
     source: str, target: str, new_store: Stores, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stateview.transfer.verify.VERSIONS_PER_PAGE", 20)
+    monkeypatch.setattr("stateview.transfer.version_pages.VERSIONS_PER_PAGE", 20)
     stores = new_store(source), new_store(target)
     with StateManager(stores[0], "main") as state:
         fill(state, 300)
@@ -261,7 +261,7 @@ MEDDLING = list(product(["write", "forget", "delete all", "unmark"], WHEN, KINDS
 def test_meddling_at_any_step(
     what: str, when: tuple[str, int], target: str, new_store: Stores, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stateview.transfer.verify.VERSIONS_PER_PAGE", 20)
+    monkeypatch.setattr("stateview.transfer.version_pages.VERSIONS_PER_PAGE", 20)
     store, place = new_store("sqlite"), new_store(target)
     state = StateManager(store, "main", history=1000)
     fill(state, 60)
@@ -355,8 +355,8 @@ def test_killed_and_run_again_until_it_is_done(
     origin = new_store(source)
     large(origin)
     code = """
-import sys, stateview.cli.program as program, stateview.transfer.verify as verify
-verify.VERSIONS_PER_PAGE = 100
+import sys, stateview.cli.program as program, stateview.transfer.version_pages as version_pages
+version_pages.VERSIONS_PER_PAGE = 100
 sys.exit(program.main(sys.argv[1:]))
 """
     command = [sys.executable, "-c", code, "migrate", origin, "", "-n", "main"]  # many pages to be cut off between
@@ -450,7 +450,9 @@ def test_a_later_state_of_the_same_is_refused_as_that(new_store: Stores, opened:
         fill(state, 5)
         revision = state.migrate_to(place).revision
         other.save("k", 1)
-        with pytest.raises(Conflict, match=f"migrated before, and written to since .revision {revision + 1}.*Go on"):
+        with pytest.raises(
+            Conflict, match=f"migrated before, and written to since .revision {revision + 1}.*Continue there"
+        ):
             state.migrate_to(place)
         for _ in range(3):
             state.save("k", 2)
@@ -690,7 +692,7 @@ def test_what_is_written_to_the_destination_while_it_is_compared_is_no_damage(ta
     with StateManager(store, "main") as state, StateManager(place, "main") as other:
         fill(state, 20)
         state.migrate_to(place)
-        with pytest.raises(Conflict, match=r"later state.*Go on there") as caught:
+        with pytest.raises(Conflict, match=r"later state.*Continue there") as caught:
             moved(store, place, progress=once("comparing", lambda: other.save("after", "new")))
         assert not isinstance(caught.value, Damaged)
         assert other.load("after") == "new"
@@ -702,7 +704,7 @@ def test_what_is_written_to_the_destination_while_it_is_compared_is_no_damage(ta
 def test_a_source_that_goes_while_it_is_copied_is_said_to_be_gone(
     kind: str, doing: str, anew: bool, new_store: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stateview.transfer.verify.VERSIONS_PER_PAGE", 20)
+    monkeypatch.setattr("stateview.transfer.version_pages.VERSIONS_PER_PAGE", 20)
     store, place = new_store(kind), new_store("sqlite" if kind != "sqlite" else "json")
     with StateManager(store, "main") as state:
         fill(state, 100)
@@ -1033,7 +1035,7 @@ def test_within_one_folder_to_drop_one_leaves_the_other(first: str, second: str,
         state.migrate_to(second)
         other.save("since", 1)
         other.recover()
-        with pytest.raises(Conflict, match="Go on there"):
+        with pytest.raises(Conflict, match="Continue there"):
             state.migrate_to(second)
         state.migrate_to(second, force=True)  # so that something is kept aside
         before = look(other.backend)

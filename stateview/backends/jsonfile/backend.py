@@ -14,6 +14,7 @@ import msgspec
 from ...model import Commit, Finding, now
 from ..conflicts import check_preconditions
 from ..key_ranges import encodable_bound, key_range
+from ..legacy import json_files
 from ..namespace_folders import folder_identity, folders_with
 from ..protocol import (
     SUMMARY_BYTES,
@@ -34,7 +35,6 @@ from ..protocol import (
 )
 from ..retries import poll_revision
 from ..stored_values import PLAIN, StoredValues
-from . import document
 from .files import NamespaceFiles
 
 POLL_SECONDS = 0.05
@@ -186,7 +186,7 @@ class JSONBackend(NamespaceFiles):
 
     def namespaces(self) -> list[str]:
         names = set(folders_with(self.root, ("state.json", "history.jsonl")))
-        if document.legacy_value_files(self.root):
+        if json_files.find_key_files(self.root):
             names.add("default")
         return sorted(names)
 

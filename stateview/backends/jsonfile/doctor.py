@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ...errors import Damaged, Hint, NextStep, StateException, run
 from ...model import Finding, ProgressMessage, Severity, now
 from ..folder_checks import check_folder, unreadable_finding
+from ..legacy import json_files
 from ..protocol import ProgressText, StateAt, Version
 from . import document
 from .history import History
@@ -28,7 +29,7 @@ _LINES_PER_REPORT = 100
 def diagnose(backend: JSONBackend, progress: ProgressText) -> Iterator[Finding]:
     """Find what is wrong with a namespace, see `Backend.diagnose`."""
     if not os.path.isdir(backend.folder):
-        if document.legacy_value_files(backend.root) and backend.namespace == "default":
+        if json_files.find_key_files(backend.root) and backend.namespace == "default":
             yield _legacy_finding(backend, backend.root)
         return
     try:
@@ -89,7 +90,7 @@ class _Inspection:
 
     def check_without_history(self, state: bytes | None) -> Iterator[Finding]:
         backend = self.backend
-        if witness := document.tells_of_history(backend.root, backend.namespace, state):
+        if witness := json_files.refers_to_history(backend.folder, state):
             yield self.finding("error", "history-missing", backend.history_path,
                                f"it is missing, and {witness} refers to its revisions",
                                "past states and the log are lost; the live state may be complete", RECOVER)  # fmt: skip

@@ -1,19 +1,16 @@
-"""The format of state.json, `{key: {"value": …, "timestamp": …, "revision": …}}`, and the older layouts."""
+"""The format of state.json, `{key: {"value": …, "timestamp": …, "revision": …}}`."""
 
 from __future__ import annotations
 
-import os
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
 from ... import codec
-from ...errors import NOTHING_CHANGED, Damaged, InvalidName, NextStep, NotSerializable, StateException, run
-from ...model import check_checkpoint, check_key, format_time, now, parse_time, to_micros
-from ..durable_files import file_error
-from ..protocol import CheckpointWrite, CommitRequest, Version, Write
+from ...errors import NOTHING_CHANGED, Damaged, InvalidName, NextStep, NotSerializable, run
+from ...model import check_key, format_time, now, parse_time
+from ..protocol import Version, Write
 
 RECOVER = run("recover", after=": it keeps the damaged file and mends from the history")
 _CORRECT_IT = ("Correct the file", NOTHING_CHANGED, NextStep("Or run ", RECOVER.command, RECOVER.after))
@@ -136,111 +133,3 @@ def edits(before: dict[str, Version], after: dict[str, Version]) -> dict[str, Wr
             assert version.value is not None
             writes[key] = Write(version.value, max(1, version.expires - moment) if version.expires else 0)
     return dict(sorted(writes.items()))
-
-
-def legacy_commits(root: str, namespace: str, state: bytes | None) -> list[CommitRequest]:
-    """Return the commits that adopt an older layout: a state.json without history, or KEY.json files.
-
-    Checkpoints come first, oldest first, each as a commit that is named; then the present state. Empty where there is
-    nothing to bring in.
-
-    Raises:
-        Damaged: a file does not parse, or refers to a history that is missing.
-
-    """
-    folder = os.path.join(root, namespace, "checkpoints")
-    if told := tells_of_history(root, namespace, state):
-        raise Damaged(f"{os.path.join(root, namespace, 'history.jsonl')} is missing, but {told} refers to it", RECOVER)
-    if state is not None:
-        saved = [(name[:-5], os.path.join(folder, name)) for name in _list(folder) if name.endswith(".json")]
-        path = os.path.join(root, namespace, "state.json")
-        states = [(name, modified(file), parse_edited(_read(file), file, modified(file))) for name, file in saved]
-        live = parse_edited(state, path, modified(path))
-    elif namespace == "default" and (files := legacy_value_files(root)):
-        live = _loose(files)
-        folder = os.path.join(root, "checkpoints")
-        names = [name for name in _list(folder) if os.path.isdir(os.path.join(folder, name))]
-        states = [
-            (name, modified(os.path.join(folder, name)), _loose(legacy_value_files(os.path.join(folder, name))))
-            for name in names
-        ]
-    else:
-        return []
-    for name, _, _ in states:
-        check_checkpoint(name)
-    batches: list[CommitRequest] = []
-    before: dict[str, Version] = {}
-    previous: tuple[str, int] | None = None
-    for label, moment, content in [*sorted(states, key=lambda item: item[1]), ("", now(), live)]:
-        writes = dict.fromkeys(before.keys() - content.keys(), DELETE)
-        for key, version in content.items():
-            old = before.get(key)
-            if old is None or (old.value, old.time) != (version.value, version.time):
-                ttl = version.expires - moment if version.expires else 0
-                writes[key] = Write(version.value, max(1, ttl) if version.expires else 0, version.time)
-        marks = (CheckpointWrite(previous[0], "adopted", None, previous[1]),) if previous else ()
-        if writes or marks:
-            reason = f"adopted checkpoint {label}" if label else "adopted from an older format"
-            batches.append(CommitRequest(writes, reason=reason, marks=marks, time=moment))
-        previous = (label, moment) if label else None
-        before = content
-    return batches
-
-
-def tells_of_history(root: str, namespace: str, state: bytes | None) -> str:
-    """Return the first file whose entries have revisions, which only a namespace with a history has; "" if none has."""
-    folder = os.path.join(root, namespace)
-    saved = [os.path.join("checkpoints", name) for name in _list(os.path.join(folder, "checkpoints"))]
-    for name in ["state.json", *(name for name in saved if name.endswith(".json"))]:
-        path = os.path.join(folder, name)
-        try:
-            data = state if name == "state.json" else _read(path)
-            entries = parse_edited(data, path, 0) if data is not None else {}
-        except StateException:
-            continue  # the code that reads this file for its content reports the error
-        if any(version.revision for version in entries.values()):
-            return name
-    return ""
-
-
-def legacy_value_files(folder: str) -> dict[str, str]:
-    """Find the `KEY.json` files of the MVP layout in a folder, by key, from names and first characters alone."""
-    out = {}
-    for name in _list(folder):
-        path = os.path.join(folder, name)
-        if name.endswith(".json") and len(name) > 5 and os.path.isfile(path) and _has_envelope(path):
-            out[name[:-5]] = path
-    return out
-
-
-def _has_envelope(path: str) -> bool:
-    with open(path, "rb") as file:
-        return file.read(64).replace(b" ", b"").replace(b"\n", b"").startswith(b'{"value":')
-
-
-def _loose(files: dict[str, str]) -> dict[str, Version]:
-    out = {}
-    for key, path in files.items():
-        text = _read(path)
-        out.update(parse_edited(msgspec.json.encode(key).join((b"{", b":")) + text + b"}", path, modified(path)))
-    return out
-
-
-def _list(folder: str) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise file_error(error, path) from error
-
-
-def modified(path: str) -> int:
-    """Return the modification time of a file, in microseconds since 1970."""
-    return to_micros(datetime.fromtimestamp(os.stat(path).st_mtime, UTC))

@@ -30,6 +30,8 @@ from ..durable_files import (
     write_temporary,
 )
 from ..fork import watch_fork
+from ..legacy import json_files
+from ..legacy.adoption import LegacyState, adoption_requests
 from ..protocol import MAX_EXPIRED_PER_COMMIT, CommitRequest, Head, ProgressCount, StateAt, Version, Write
 from ..stored_values import StoredValues
 from . import document
@@ -273,10 +275,16 @@ class NamespaceFiles:
 
         Returns None if the lock is needed.
         """
-        legacy = document.legacy_commits(self.root, self.namespace, data if signature is not None else None)
-        if not legacy:
+        states: list[LegacyState] = []
+        if file := json_files.refers_to_history(self.folder, data if signature is not None else None):
+            raise Damaged(f"{self.history_path} is missing, but {file} refers to it", document.RECOVER)
+        if signature is not None:
+            states = json_files.read_state_file(self.folder, data)
+        elif self.namespace == "default":
+            states = json_files.read_key_files(self.root)
+        if not states:
             return LoadedState(None, Head(), {})
-        requests = [self._packed(request) for request in legacy]
+        requests = [self._packed(request) for request in adoption_requests(states)]
         if not self.read_only:
             if not self._locked:
                 return None

@@ -22,6 +22,7 @@ from ..durable_files import (
     temporary,
     write_temporary,
 )
+from ..legacy import json_files
 from ..protocol import CheckpointRecord, Head, LogSalvage, Restored, StateAt, StoredVersion, Version, WholeState
 from ..state_match import matching_revisions
 from ..stored_values import PLAIN
@@ -124,7 +125,7 @@ class JSONRecovery:
         if os.path.exists(backend.state_path):
             with open(backend.state_path, "rb") as file:
                 state = file.read()
-        return bool(document.tells_of_history(backend.root, backend.namespace, state))
+        return bool(json_files.refers_to_history(backend.folder, state))
 
     def _read_history(self) -> None:
         """Read every sound line, in the order in which they were written, and find gaps between them."""
@@ -288,7 +289,7 @@ class JSONRecovery:
             if mark is not None and history.digests.get((name, mark.revision)) == found:
                 states.append(WholeState(entries, mark, True))
             elif found not in {known for (other, _), known in history.digests.items() if other == name}:
-                states.append(WholeState(entries, CheckpointRecord(name, 0, document.modified(path)), False))
+                states.append(WholeState(entries, CheckpointRecord(name, 0, json_files.modified(path)), False))
         return states
 
     def _repair_state(self) -> None:

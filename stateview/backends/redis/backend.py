@@ -14,10 +14,9 @@ from typing import Any
 
 import redis
 
-from ... import codec
-from ...errors import NOTHING_CHANGED, Damaged, ReadOnly
-from ...model import Finding, check_checkpoint, check_key
-from ..protocol import CheckpointWrite, CommitRequest, ProgressText, RecoverySession, StagedImport, Write
+from ...errors import ReadOnly
+from ...model import Finding
+from ..protocol import CommitRequest, ProgressText, RecoverySession, StagedImport
 from ..stored_values import PLAIN, StoredValues
 from . import scripts
 from .client import escape_match
@@ -84,26 +83,20 @@ class RedisBackend(Writer):
 
     def _adopt(self) -> None:
         """Take in the older layout: strings `state:NS:KEY` and `checkpoint:NS:NAME`, which stay where they are."""
-        live = self._older(f"state:{self.namespace}:")
-        states = self._older(f"checkpoint:{self.namespace}:")
-        if not live and not states:
+        from msgspec.structs import replace
+
+        from ..legacy.adoption import adoption_requests
+        from ..legacy.redis_strings import read_strings
+
+        requests = adoption_requests(read_strings(self._find_strings, self.namespace, self.url))
+        if not requests:
             return
         if self.read_only:
             raise ReadOnly(f"{self.url}: {self.namespace!r} is of an older layout", "Open it once for writing")
         batches: list[CommitRequest] = []
-        before: dict[str, bytes] = {}
-        previous = ""
-        parsed = {check_checkpoint(name): self._parse(text, f"checkpoint {name}") for name, text in states.items()}
-        present = {check_key(key): self._parse(text, f"entry {key}") for key, text in live.items()}
-        for label, content in [*sorted(parsed.items()), ("", present)]:
-            data = {check_key(key): codec.encode(value) for key, value in content.items()}
-            writes = {key: Write(None) for key in before.keys() - data.keys()}
-            writes |= {key: Write(value) for key, value in data.items() if before.get(key) != value}
-            marks = (CheckpointWrite(previous, "adopted"),) if previous else ()
-            reason = f"adopted checkpoint {label}" if label else "adopted from an older layout"
+        for request in requests:
             base = sum(1 for batch in batches if batch.writes)
-            batches.append(CommitRequest(writes, base=base, reason=reason, marks=marks, token=secrets.token_hex(8)))
-            previous, before = label, data
+            batches.append(replace(request, base=base, token=secrets.token_hex(8)))
         self._registry(lambda client: client.sadd(REGISTRY, self.namespace))
 
         def act(client: Any) -> Any:
@@ -116,26 +109,20 @@ class RedisBackend(Writer):
 
         self._with_retry(act, commit=True)
 
-    def _older(self, prefix: str) -> dict[str, bytes]:
-        """Return the strings under a prefix, as far as a short look finds them."""
+    def _find_strings(self, prefix: str) -> list[dict[str, bytes]]:
+        """Return the strings whose names start with a prefix, as far as a short search finds them, in one page."""
         pattern = escape_match(prefix) + "*"
 
         def act(client: Any) -> dict[str, bytes]:
             deadline = time.monotonic() + ADOPT_SECONDS
-            found = {}
+            strings = {}
             for name in client.scan_iter(match=pattern, count=5000, _type="string"):
                 value = client.get(name)
                 if value is not None:
-                    found[name[len(prefix) :].decode()] = value
+                    strings[name.decode()] = value
                 if time.monotonic() > deadline:
                     break
-            return found
+            return strings
 
-        return self._with_retry(act)
-
-    def _parse(self, text: bytes, what: str) -> Any:
-        try:
-            return codec.parse_strict(text.decode())
-        except (ValueError, RecursionError) as error:
-            said = f"{self.url}: the older {what[:80]} is not valid JSON: {error}"
-            raise Damaged(said, NOTHING_CHANGED) from error
+        strings = self._with_retry(act)
+        return [strings] if strings else []

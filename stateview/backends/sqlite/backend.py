@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from ...errors import StateException
 from ...model import Finding
 from ..large_rows import LargeRowCache
+from ..legacy import sqlite_table
 from ..protocol import ProgressCount, ProgressText, RecoverySession, StagedImport
 from ..stored_values import PLAIN, StoredValues
 from . import page_checksums as pages
@@ -117,7 +118,7 @@ class SQLiteBackend(Writer):
                 schema.prepare(connection, self.durability)
                 schema.set_mode(connection, self.path)
                 connection.execute("BEGIN IMMEDIATE")
-                if schema.needs_adoption(connection):
+                if sqlite_table.has_tables(connection):
                     schema.adopt(connection, self.path, self._write)
                 connection.execute("COMMIT")
             finally:

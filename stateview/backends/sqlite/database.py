@@ -13,6 +13,7 @@ import apsw
 from ...errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged, ReadOnly, StateException
 from ..durable_files import file_error, file_lock, fsync_folder, remove, remove_stale_temporary_files, temporary
 from ..fork import watch_fork
+from ..legacy import sqlite_table
 from ..protocol import CommitRequest
 from ..retries import Backoff
 from . import page_checksums as pages
@@ -129,7 +130,7 @@ class Database(ABC):
         may_be_cut_off = size % _SMALLEST_PAGE_BYTES and not self._has_log()  # pages may still be in the log alone
         with self._errors():
             connection = self._new_connection()
-            if schema.needs_adoption(connection):
+            if sqlite_table.has_tables(connection):
                 if self.read_only:
                     raise ReadOnly(f"{self.path} is of an older format", "Open it once for writing, which adopts it")
                 connection.close()

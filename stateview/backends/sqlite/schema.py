@@ -8,11 +8,11 @@ from typing import Any
 
 import apsw
 
-from ... import codec
-from ...errors import NOTHING_CHANGED, BackendError, Damaged
-from ...model import check_checkpoint, check_key, now, parse_time
+from ...errors import BackendError, Damaged
+from ..legacy import sqlite_table
+from ..legacy.adoption import adoption_requests
 from ..namespace_folders import is_network_filesystem
-from ..protocol import CheckpointRecord, CheckpointWrite, CommitRequest, Write
+from ..protocol import CheckpointRecord, CommitRequest, Version
 from . import page_checksums as pages
 from .row_checksums import RECOVER, row_checksum, select
 
@@ -127,17 +127,12 @@ def check(connection: apsw.Connection, path: str) -> None:
         raise BackendError(f"{path} has checksums in its pages, which this build of apsw cannot write", hint)
 
 
-def needs_adoption(connection: apsw.Connection) -> bool:
-    """Whether the older layout's table `state(key, value, timestamp)` is there."""
-    return [row[1] for row in connection.execute("PRAGMA table_info(state)")] == ["key", "value", "timestamp"]
-
-
 def add_checksums(path: str, busy: Callable[[int], bool]) -> None:
     """Write a database of the older layout anew, so that its pages have checksums. O(size)."""
     connection = pages.connect(path)
     try:
         connection.set_busy_handler(busy)
-        if needs_adoption(connection) and pages.protect(connection):
+        if sqlite_table.has_tables(connection) and pages.protect(connection):
             connection.pragma("journal_mode", "DELETE")
             connection.execute("VACUUM")
     finally:
@@ -145,46 +140,19 @@ def add_checksums(path: str, busy: Callable[[int], bool]) -> None:
 
 
 def adopt(connection: apsw.Connection, path: str, write: Callable[[Any, CommitRequest], object]) -> None:
-    """Bring the older layout's rows into ours as commits, checkpoints first; within the caller's transaction.
+    """Turn the tables of the older layout into commits, within the caller's transaction.
 
     Raises:
-        Damaged: a row that does not parse, named. The caller rolls back.
+        Damaged: a row does not parse. The caller rolls back.
 
     """
-    live = {row[0]: (row[1], row[2]) for row in connection.execute("SELECT key, value, timestamp FROM state")}
-    states: list[tuple[str, int, dict[str, tuple[str, str]]]] = []
-    saved = [row[1] for row in connection.execute("PRAGMA table_info(checkpoints)")] == ["name", "state", "created_at"]
-    if saved:
-        for name, text, created in connection.execute("SELECT name, state, created_at FROM checkpoints"):
-            check_checkpoint(name)
-            rows = _parse(text, f"{path}: checkpoint {name!r}")
-            states.append((name, parse_time(created), {row[0]: (row[1], row[2]) for row in rows}))
+    states = sqlite_table.read_tables(connection, path)
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
         _make_tables(connection)
-    old = select(connection, "SELECT key, value FROM entries")
-    before: dict[str, tuple[str, str]] = {key: (value, "") for key, value in old}
-    previous: tuple[str, int] | None = None
-    for label, moment, content in [*sorted(states, key=lambda state: state[1]), ("", now(), live)]:
-        writes = {key: Write(None) for key in before.keys() - content.keys()}
-        for key, (text, stamp) in content.items():
-            if before.get(key) != (text, stamp):
-                value = codec.encode(_parse(text, f"{path}: the entry {check_key(key)!r}"))
-                writes[key] = Write(value, 0, parse_time(stamp))
-        marks = (CheckpointWrite(previous[0], "adopted", None, previous[1]),) if previous else ()
-        reason = f"adopted checkpoint {label}" if label else "adopted from an older format"
-        write(connection, CommitRequest(writes, reason=reason, marks=marks, time=moment))
-        previous = (label, moment) if label else None
-        before = content
-    connection.execute("DROP TABLE state")
-    if saved:
-        connection.execute("DROP TABLE checkpoints")
-
-
-def _parse(text: str, what: str) -> Any:
-    try:
-        return codec.parse_strict(text)
-    except (ValueError, RecursionError) as error:
-        raise Damaged(f"{what} is not valid JSON: {error}", NOTHING_CHANGED) from error
+    rows = select(connection, "SELECT key, value FROM entries")
+    for request in adoption_requests(states, [Version(key, value.encode(), 0, 0) for key, value in rows]):
+        write(connection, request)
+    sqlite_table.drop_tables(connection)
 
 
 def read_kinds(db: apsw.Connection) -> dict[tuple[str, int], str]:

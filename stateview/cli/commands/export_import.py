@@ -18,7 +18,8 @@ from .checkpoints import DRY_RUN, tally
 
 if TYPE_CHECKING:
     from ...states.json_diff import Diff
-    from ...transfer.export_import import ExportReport, ImportJob, ImportReport
+    from ...transfer.export import ExportReport
+    from ...transfer.import_job import ImportJob, ImportReport
 
 _PIECE_BYTES = 1 << 16
 

@@ -1,4 +1,4 @@
-"""A line typed into the dashboard: taken apart as the shell does, refused with a reason where it has no place here."""
+"""Command lines typed into the dashboard: parsing, completion, and pipes to system commands."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from ...cli.parser import find, parse
 from ...errors import BackendError
 from .jobs import Job
 
-TERMINAL = ("edit", "shell")  # they need the terminal for themselves
-_SHELL = "a transaction is of a shell; here each act is a commit of its own"
+TERMINAL = ("edit", "shell")  # commands that run in the terminal, while the dashboard is suspended
+_SHELL = "transactions are for the shell; here each action is its own commit"
 _REFUSED = {
     "begin": _SHELL,
     "commit": _SHELL,
     "rollback": _SHELL,
-    "option": "it is about the shell",
-    "alias": "it is about the shell",
+    "option": "it sets up the shell",
+    "alias": "it sets up the shell",
     "source": "'shell -f FILE' runs a file",
-    "dashboard": "it is here already",
-    "serve": "it needs a terminal of its own",
+    "dashboard": "it is open already",
+    "serve": "it needs its own terminal",
 }
 
 
 class DashboardCommand(NamedTuple):
-    """What can be typed here and is no command of the table."""
+    """A command that exists only in the dashboard."""
 
     name: str
     help: str
@@ -42,12 +42,12 @@ class DashboardCommand(NamedTuple):
 
 DASHBOARD_COMMANDS = (
     DashboardCommand("theme", "choose the colours"),
-    DashboardCommand("done", "list what was done here"),
+    DashboardCommand("done", "list the actions of this session"),
 )
 
 
 class ParsedCommand(NamedTuple):
-    """A line that can be run: the command with its arguments and global options, or a command of the system."""
+    """A parsed line: a command with its arguments and global options. `command` is None for a system command."""
 
     text: str
     line: ParsedLine
@@ -56,55 +56,56 @@ class ParsedCommand(NamedTuple):
     options: dict[str, Any]
 
 
-def take(text: str, web: bool) -> ParsedCommand:
-    """Take a line apart.
+def parse_line(text: str, web: bool) -> ParsedCommand:
+    """Parse a line.
 
     Args:
         text: the line.
-        web: whether the dashboard is shown by a browser.
+        web: whether a browser shows the dashboard.
 
     Raises:
-        UsageError: it cannot be read, or has no place here; the hint says what to do instead.
+        UsageError: the line is malformed, or the command is not available here. The hint names an alternative.
 
     """
     line = read_line(text)
-    for there, what in ((line.pipe, "a pipe"), (line.bang, "a command of the system"), (line.file, "a file")):
-        if there and web:
-            raise UsageError(f"{what} is refused in a browser: it would be on the server", "Use a terminal there")
+    for part, name in ((line.pipe, "a pipe"), (line.bang, "a system command"), (line.file, "a file")):
+        if part and web:
+            raise UsageError(f"{name} is refused in a browser: it would be on the server", "Use a terminal there")
     if line.bang:
         return ParsedCommand(text, line, None, {}, {})
     if not line.words:
         raise UsageError("nothing was typed", "An empty line lists the commands")
-    if line.words[0].text in {own.name for own in DASHBOARD_COMMANDS}:
+    if line.words[0].text in {command.name for command in DASHBOARD_COMMANDS}:
         return ParsedCommand(text, line, None, {}, {})
-    bound = parse(line.texts)
-    if "help" in bound.globals or bound.command is None:
-        return ParsedCommand(text, line, find("help"), {"command": bound.command.name} if bound.command else {}, {})
-    refused = refusal(bound.command, web)
-    if refused:
-        raise UsageError(f"{bound.command.name} has no place here: {refused}")
-    _check_files(bound.command, bound.arguments, web)
-    return ParsedCommand(text, line, bound.command, bound.arguments, bound.globals)
+    parsed = parse(line.texts)
+    command = parsed.command
+    if "help" in parsed.globals or command is None:
+        return ParsedCommand(text, line, find("help"), {"command": command.name} if command else {}, {})
+    reason = refusal(command, web)
+    if reason:
+        raise UsageError(f"{command.name} is not available here: {reason}")
+    _check_files(command, parsed.arguments, web)
+    return ParsedCommand(text, line, command, parsed.arguments, parsed.globals)
 
 
 def refusal(command: Command, web: bool) -> str:
-    """Why a command cannot be run here; empty if it can."""
+    """Return why a command cannot be run here. Empty if it can."""
     if command.name in TERMINAL and web:
-        return "it needs a terminal, and a browser is none"
+        return "it needs a terminal, not a browser"
     return _REFUSED.get(command.name, "")
 
 
 def _check_files(command: Command, arguments: dict[str, Any], web: bool) -> None:
-    """Refuse `-` and `@FILE` as a value: standard input is the dashboard's, and files are the server's."""
+    """Refuse `-` as a value, because the dashboard reads standard input. In a browser also refuse `@FILE`."""
     if arguments.get("string") and arguments.get("value") != "-":
         return
-    kinds = {**{arg.name: arg.kind for arg in command.args}, **{one.name: one.kind for one in command.options}}
-    for name, kind in kinds.items():
+    kinds = [(arg.name, arg.kind) for arg in command.args] + [(option.name, option.kind) for option in command.options]
+    for name, kind in kinds:
         value = arguments.get(name.replace("-", "_"))
         if kind != "value" or not isinstance(value, str):
             continue
         if value == "-":
-            raise UsageError("standard input is the dashboard's own", "Give the value, or @FILE")
+            raise UsageError("the dashboard itself reads standard input", "Give the value, or @FILE")
         if web and value.startswith("@") and len(value) > 1:
             raise UsageError(f"{value[:60]} is refused in a browser: it would be on the server", "Give the value")
 
@@ -113,7 +114,7 @@ def _check_files(command: Command, arguments: dict[str, Any], web: bool) -> None
 
 
 class Candidate(NamedTuple):
-    """A candidate: what is put into the line, what is shown, and what it means; under a heading, if it has one."""
+    """A completion: the text for the line, the text to show, its meaning, and the heading of its group."""
 
     text: str
     shown: str
@@ -121,88 +122,97 @@ class Candidate(NamedTuple):
     heading: str = ""
 
 
-def offers(words: list[str], context: Context) -> list[Candidate]:
-    """Return what the last word of a line may become, where it is not the command. Asks the store: for a thread.
+def argument_candidates(words: list[str], context: Context) -> list[Candidate]:
+    """Return the completions of the last word of a line, which is an argument. Reads the store, so call it on a thread.
 
     Raises:
-        StateException, OSError: the store does not answer.
+        StateException, OSError: the store cannot be read.
 
     """
     if words[0] == "theme":
         from ..display.themes import names
 
         return [Candidate(name, name, "") for name in names() if name.startswith(words[-1])]
-    found = candidates(words, context)
-    return [Candidate(quote(text), text, help) for text, help in found if text.isprintable() and text != "--help"]
+    return [
+        Candidate(quote(text), text, help)
+        for text, help in candidates(words, context)
+        if text.isprintable() and text != "--help"
+    ]
 
 
-def commands(word: str, web: bool) -> list[Candidate]:
-    """All commands that begin with a word, then those that hold it in their name or help; grouped if it is empty."""
-    begin: list[Candidate] = []
-    hold: list[Candidate] = []
-    wanted = word.lower()
-    for own in DASHBOARD_COMMANDS:
-        offer = Candidate(own.name, own.name, own.help, "Dashboard")
-        (begin if own.name.startswith(wanted) else hold if len(wanted) > 2 and wanted in own.help else []).append(offer)
-    for command in COMMANDS:
-        if command.hidden:
-            continue
-        refused = refusal(command, web)
-        help_ = f"not here: {refused}" if refused else command.help
-        names = (command.name, *command.aliases)
-        offer = Candidate(command.name, " ".join(names), help_, command.group)
-        if any(name.startswith(wanted) for name in names):
-            begin.append(offer)
-        elif wanted in command.name or (len(wanted) > 2 and wanted in command.help.lower()):
-            hold.append(offer)
+def command_candidates(word: str, web: bool) -> list[Candidate]:
+    """Return the commands whose name begins with a word, then those with the word inside their name or help.
+
+    An empty word returns all commands, by groups.
+    """
+    at_start: list[Candidate] = []
+    inside: list[Candidate] = []
+    word = word.lower()
+    for candidate, names, help in _all_commands(web):
+        if any(name.startswith(word) for name in names):
+            at_start.append(candidate)
+        elif word in names[0] or (len(word) > 2 and word in help.lower()):
+            inside.append(candidate)
     if word:
-        return [offer._replace(heading="") for offer in (*begin, *hold)]
+        return [candidate._replace(heading="") for candidate in (*at_start, *inside)]
     order = ["Dashboard", *GROUPS]
-    return sorted(begin, key=lambda offer: order.index(offer.heading))
+    return sorted(at_start, key=lambda candidate: order.index(candidate.heading))
 
 
-# --- the system ------------------------------------------------------------------------------------------------------
+def _all_commands(web: bool) -> Iterator[tuple[Candidate, tuple[str, ...], str]]:
+    """Yield the candidate of each command, with the names and the help to search."""
+    for own in DASHBOARD_COMMANDS:
+        yield Candidate(own.name, own.name, own.help, "Dashboard"), (own.name,), own.help
+    for command in COMMANDS:
+        if not command.hidden:
+            reason = refusal(command, web)
+            help = f"not here: {reason}" if reason else command.help
+            names = (command.name, *command.aliases)
+            yield Candidate(command.name, " ".join(names), help, command.group), names, command.help
+
+
+# --- system commands ------------------------------------------------------------------------------------------------
 
 
 def pipe(command: str, pieces: Iterator[str], job: Job) -> None:
-    """Run a command of the system with pieces of text as its input; what it prints is the job's output.
+    """Run a system command with pieces of text as its input. What it prints becomes the output of the job.
 
     Raises:
-        BackendError: it ended with an error.
-        Stopped: the job was stopped, and so was it.
+        BackendError: the command ended with an error.
+        Stopped: the job was stopped. The command has been killed.
 
     """
     child = subprocess.Popen(
         ["/bin/sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=True,  # so that all it has started can be ended, and nothing of it writes on the screen
+        start_new_session=True,  # its children can be killed with it, and none can write on the terminal
     )  # fmt: skip
     assert child.stdin is not None and child.stdout is not None
-    into, printed, ended = child.stdin, child.stdout, threading.Event()
+    stdin, stdout, ended = child.stdin, child.stdout, threading.Event()
 
-    def kill() -> None:
+    def kill_when_stopped() -> None:
         while not ended.wait(0.1):
-            if job.unwanted:
+            if job.should_stop:
                 try:
                     os.killpg(child.pid, signal.SIGKILL)
                 except ProcessLookupError:
-                    pass  # it has just ended
+                    pass  # the command has just ended
                 return
 
     def read() -> None:
         decoder = getincrementaldecoder("utf-8")("replace")
-        while data := os.read(printed.fileno(), 65536):
+        while data := os.read(stdout.fileno(), 65536):
             job.output.write(decoder.decode(data))
 
     reader = threading.Thread(target=read, name="pipe", daemon=True)
     reader.start()
-    threading.Thread(target=kill, name="pipe-stop", daemon=True).start()
+    threading.Thread(target=kill_when_stopped, name="pipe-stop", daemon=True).start()
     try:
         for piece in pieces:
             job.check()
-            into.write(piece.encode(errors="surrogatepass"))
-        into.close()
+            stdin.write(piece.encode(errors="surrogatepass"))
+        stdin.close()
     except BrokenPipeError:
-        pass  # it has read what it wanted; its exit code says whether that was well
+        pass  # the command reads no more. Its exit code tells whether that is an error
     except BaseException:
         os.killpg(child.pid, signal.SIGKILL)
         raise

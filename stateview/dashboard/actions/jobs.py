@@ -1,7 +1,7 @@
-"""Commands that may take long: each on a daemon thread of its own, with progress, stoppable, its output kept.
+"""Commands that may take long. Each runs on its own daemon thread, reports progress, and can be stopped.
 
-A job is told to stop; its handler hears of it in the next call to the backend, in the next word of progress, or between
-two pieces of its result. A commit is one call, so it is whole or not at all.
+A request to stop takes effect at the next call to the backend, at the next progress report, or between two pieces of
+the result. A commit is one call, so a job never stops inside a commit.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
     from ..app import Dashboard
 
-MAX_LINES = 100_000  # of one output that are kept
-MAX_CHARACTERS = 16_000_000  # of one output that are kept
-LINE_CHARACTERS = 20_000  # characters of one line that are kept
-MAX_OUTPUTS = 3  # of ended jobs that are kept
-WHOLE_VALUE_BYTES = 4_000_000  # bytes of a value that is shown whole
-_BY_LINES = ("", "pretty", "table", "json")  # formats of a table with a line for each row, after one of titles
-POLL_SECONDS = 0.1  # seconds between two looks whether a question is still wanted
+MAX_LINES = 100_000  # an output keeps no more lines
+MAX_CHARACTERS = 16_000_000  # an output keeps no more characters
+LINE_CHARACTERS = 20_000  # longer lines are cut
+MAX_OUTPUTS = 3  # outputs of ended jobs in memory
+WHOLE_VALUE_BYTES = 4_000_000  # larger values are not indented
+_BY_LINES = ("", "pretty", "table", "json")  # the formats with a line of titles, and then a line for each row
+POLL_SECONDS = 0.1  # how often a question checks whether its job was stopped
 
 
 class Stopped(Exception):
-    """Raised inside a handler, once, after its job was told to stop."""
+    """Raised once inside a handler whose job was stopped."""
 
 
 class OutputTarget(NamedTuple):
-    """What a line is about: a key, a place in its value (JSON Pointer), and a character of the text there."""
+    """The place that a line shows: a key, a JSON Pointer into its value, and the index of a character of the text."""
 
     key: str
     pointer: str
@@ -46,49 +46,49 @@ class OutputTarget(NamedTuple):
 
 
 class JobOutput:
-    """The lines that a job has printed. One thread writes, another may read at any time."""
+    """The lines that a job has printed. One thread writes, and another may read at any time."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.found: dict[int, OutputTarget] = {}  # what lines are about, by their numbers, where they are of a search
+        self.targets: dict[int, OutputTarget] = {}  # by line number, for the result of a search
         self.full = False
-        self.signs = False  # whether a line's first sign says what changed
-        self._left = MAX_CHARACTERS
-        self._open = ""
+        self.signs = False  # whether each line begins with the sign of a change
+        self._characters_left = MAX_CHARACTERS
+        self._partial = ""  # the last line, until its end is written
 
     def write(self, piece: str) -> bool:
-        """Take a piece of text; False if no more is kept. O(length)."""
-        *whole, last = piece.split("\n")
-        for part in whole:
-            self._add(self._open + part)
-            self._open = ""
-        self._open = (self._open + last)[: LINE_CHARACTERS + 1]
+        """Add a piece of text, and return whether the output takes more. O(length)."""
+        *ended, last = piece.split("\n")
+        for part in ended:
+            self._add(self._partial + part)
+            self._partial = ""
+        self._partial = (self._partial + last)[: LINE_CHARACTERS + 1]
         return not self.full
 
-    def note(self, table: Table) -> None:
-        """Note what the lines of a table are about, as they come: after one of titles, each is a row."""
-        place, first = table.position, len(self.lines) + 1
+    def record_targets(self, table: Table) -> None:
+        """Record the target of each row of a table while the rows are printed below a line of titles."""
+        position, first = table.position, len(self.lines) + 1
 
-        def rows(given: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-            for number, row in enumerate(given, first):
+        def record(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+            for number, row in enumerate(rows, first):
                 key, pointer, value = row
-                self.found[number] = OutputTarget(key, pointer, None if place is None else place(value))
+                self.targets[number] = OutputTarget(key, pointer, None if position is None else position(value))
                 yield row
 
-        table.rows = rows(table.rows)
+        table.rows = record(table.rows)
 
     def end(self) -> None:
-        """Keep the last line, which had no line end."""
-        if self._open:
-            self._add(self._open)
-            self._open = ""
+        """Add the last line if it has no line end."""
+        if self._partial:
+            self._add(self._partial)
+            self._partial = ""
 
-    def _add(self, text: str) -> None:
-        if len(self.lines) >= MAX_LINES or self._left <= 0:
+    def _add(self, line: str) -> None:
+        if len(self.lines) >= MAX_LINES or self._characters_left <= 0:
             self.full = True
             return
-        kept = text if len(text) <= LINE_CHARACTERS else f"{text[:LINE_CHARACTERS]}…"
-        self._left -= len(kept)
+        kept = line if len(line) <= LINE_CHARACTERS else f"{line[:LINE_CHARACTERS]}…"
+        self._characters_left -= len(kept)
         self.lines.append(kept)
 
 
@@ -96,8 +96,8 @@ class Job:
     """A command that runs, or has run.
 
     Args:
-        line: the command line that it equals.
-        wanted: whether anyone is still there for whom it runs.
+        line: the command line of the job.
+        wanted: returns whether the app still runs.
 
     """
 
@@ -108,61 +108,66 @@ class Job:
         self.ended: float | None = None
         self.output = JobOutput()
         self.progress = ""
-        self.said = ""
+        self.outcome = ""  # the message of the result, or the error
         self.code = 0
-        self.well = True
-        self.stopping = False
+        self.succeeded = True
+        self.stopping = False  # whether the user has stopped the job
         self.stopped = False
-        self.screen: Screen[Any] | None = None  # where its output is shown
+        self.screen: Screen[Any] | None = None  # the screen that shows the output
         self.question: Screen[Any] | None = None
-        self.url, self.namespace, self.at = "", "", "live"  # what it looks at, if that is what the app did
-        self.heard = False  # whether the handler has been told to stop
+        self.url, self.namespace, self.at = "", "", "live"  # the state that the job reads, if it is the app's
+        self.stop_raised = False  # whether the handler has got `Stopped`
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the job has not ended."""
         return self.ended is None
 
     @property
-    def told(self) -> str:
-        """How far it is, in words."""
+    def progress_text(self) -> str:
+        """The progress to show. Empty if there was no report."""
         return "stopping…" if self.stopping and self.running else self.progress
 
     @property
     def seconds(self) -> float:
-        """How long it has run, or ran."""
+        """The time since the start, or between start and end."""
         return (self.ended or time.monotonic()) - self.started
 
     @property
-    def unwanted(self) -> bool:
-        """Whether it is to stop."""
+    def should_stop(self) -> bool:
+        """Whether the handler should stop."""
         return self.stopping or not self._wanted()
 
     def check(self) -> None:
-        """Raise Stopped if the job is to stop; once, so that a handler can clean up after itself."""
-        if not self.heard and self.unwanted:
-            self.heard = True
+        """Raise Stopped if the handler should stop.
+
+        Later calls do not raise, so that the handler can use the backend to clean up.
+        """
+        if not self.stop_raised and self.should_stop:
+            self.stop_raised = True
             raise Stopped
 
-    def say(self, text: str) -> None:
-        """`progress` of a context."""
+    def report(self, text: str) -> None:
+        """Report progress. Raises Stopped if the handler should stop."""
         self.check()
         self.progress = text
 
 
 class JobContext(Context):
-    """What the handler of a job works with.
+    """The context of a job's handler.
 
     Args:
         options: the global options.
         job: the job.
-        jobs: asks and shows for it.
-        manager: what to look with; None: one is opened as the options say, and closed at the end.
+        jobs: asks questions and shows results for the job.
+        manager: the manager to use. None opens a manager by the options, and closes it at the end.
 
     """
 
     def __init__(self, options: dict[str, Any], job: Job, jobs: Jobs, manager: StateManager | None) -> None:
-        super().__init__(options, lambda question: jobs.ask(job, question), lambda one: jobs.show(job, one), job.say)
+        super().__init__(
+            options, lambda question: jobs.ask(job, question), lambda result: jobs.show(job, result), job.report
+        )
         self._job = job
         self._committed = jobs.committed
         self._borrowed = manager is not None
@@ -175,7 +180,7 @@ class JobContext(Context):
         return observe(super().open(store, namespace, read_only, timeout), self._committed, self._job.check)
 
     def close(self) -> None:
-        """Let go of what was opened here."""
+        """Close the manager, unless it was passed to the context."""
         if self._borrowed:
             self._manager = None
         super().close()
@@ -186,26 +191,26 @@ Ended = Callable[[Job, Exception | None], None]
 
 
 class Jobs:
-    """The jobs of an app. `committed` is told of what they commit, on their threads."""
+    """The jobs of an app. `committed` is called after each commit of a job, on the thread of the job."""
 
     def __init__(self, app: Dashboard, committed: Committed) -> None:
         self._app = app
         self.committed = committed
         self.running: list[Job] = []
-        self.watchers: set[Callable[[], None]] = set()  # told when a job begins or ends
+        self.watchers: set[Callable[[], None]] = set()  # called when a job starts, stops or ends
 
     def start(
         self, line: str, perform: Perform, ended: Ended, *,
         options: dict[str, Any], manager: StateManager | None,
     ) -> Job:  # fmt: skip
-        """Run something on a thread of its own.
+        """Start a job on its own thread.
 
         Args:
-            line: the command line that it equals.
-            perform: runs there. A result that it returns is shown; None shows nothing.
-            ended: told, in the app's turn, that the job has ended, and of its error. `job.stopped`: it was stopped.
-            options: of its context.
-            manager: of its context.
+            line: the command line of the job.
+            perform: runs on the thread. Its result, if any, gives the job its outcome and exit code.
+            ended: called in the app's thread with the ended job and its error. `job.stopped` tells of a stop.
+            options: the options of the context.
+            manager: the manager of the context.
 
         """
         job = Job(line, lambda: self._app.is_running)
@@ -219,18 +224,18 @@ class Jobs:
             try:
                 result = perform(job, context)
                 if result is not None:
-                    job.said, job.code = result.message(), result.code
+                    job.outcome, job.code = result.message(), result.code
             except Stopped:
-                pass  # `job.heard` tells
+                pass  # `job.stop_raised` is set
             except BaseException as raised:
                 error = raised
             context.close()
             if manager is not None and manager is not self._app.manager:
-                manager.close()  # the app has gone elsewhere, and closed it while it was in use here
+                manager.close()  # the app closed it when it switched, while the job still used it
             job.output.end()
             self._app.call_later(self._end, job, error, ended)
 
-        self._tell()
+        self._notify_watchers()
         threading.Thread(target=work, name="job", daemon=True).start()
         return job
 
@@ -239,46 +244,46 @@ class Jobs:
             return
         job.ended = time.monotonic()
         self.running.remove(job)
-        job.stopped = (error is None and job.heard) or (job.stopping and isinstance(error, ConfirmationRequired))
+        job.stopped = (error is None and job.stop_raised) or (job.stopping and isinstance(error, ConfirmationRequired))
         if job.stopped:
-            job.said, job.code, error = f"stopped at {job.progress}" if job.progress else "stopped", 130, None
+            job.outcome, job.code, error = f"stopped at {job.progress}" if job.progress else "stopped", 130, None
         if error is not None and not isinstance(error, (StateException, OSError, ValueError)):
-            raise error  # a fault of ours ends the program with its traceback
+            raise error  # a bug ends the program with its traceback
         if isinstance(error, Exception):
-            job.said, job.code = str(error), int(exit_code(error))
-        job.well = job.code == 0
-        self._tell()
+            job.outcome, job.code = str(error), int(exit_code(error))
+        job.succeeded = job.code == 0
+        self._notify_watchers()
         ended(job, error if isinstance(error, Exception) else None)
 
     def stop(self, job: Job | None = None) -> bool:
-        """Tell a job to stop, by default the newest; whether there was one. Waits for nothing."""
+        """Stop a job, by default the newest, and return whether there was a job to stop. Does not wait."""
         if job is None:
-            job = next((one for one in reversed(self.running) if not one.stopping), None)
+            job = next((running for running in reversed(self.running) if not running.stopping), None)
         if job is None or not job.running:
             return False
         job.stopping = True
         if job.question is not None and self._app.screen is job.question:
             job.question.dismiss(False)
-        self._tell()
+        self._notify_watchers()
         return True
 
-    def _tell(self) -> None:
+    def _notify_watchers(self) -> None:
         for watcher in list(self.watchers):
             watcher()
 
     # --- called on a job's thread ------------------------------------------------------------------------------
 
     def ask(self, job: Job, question: str) -> bool:
-        """Put a question to the person, and wait; no, if the job is stopped or the app ends meanwhile."""
+        """Ask the user, and wait for the answer. Returns False if the job is stopped or the app ends before."""
         answered = threading.Event()
         answers: list[bool | None] = []
 
-        def settle(answer: bool | None) -> None:
+        def take_answer(answer: bool | None) -> None:
             job.question = None
             answers.append(answer)
             answered.set()
 
-        def put() -> None:
+        def open_dialog() -> None:
             from textual.screen import ModalScreen
             from textual.widgets import Input
 
@@ -288,42 +293,41 @@ class Jobs:
                 return
             app = self._app
             if isinstance(app.screen, ModalScreen) or isinstance(app.focused, Input):
-                app.set_timer(POLL_SECONDS, put)  # what a person types just now is not meant for it
+                app.set_timer(POLL_SECONDS, open_dialog)  # keys that are typed now are not an answer
                 return
             job.question = Confirm(question.split("\n"), job.line)
-            app.push_screen(job.question, settle)
+            app.push_screen(job.question, take_answer)
 
-        self._app.call_later(put)
+        self._app.call_later(open_dialog)
         while not answered.wait(POLL_SECONDS):
             if job.stopping or not self._app.is_running:
                 return False
         return bool(answers[0])
 
     def show(self, job: Job, result: Result, format_: str = "") -> None:
-        """Print a result into the job's output, and open a screen that shows it."""
+        """Print a result into the job's output, and open the screen of the output."""
         self._app.call_later(self.open, job)
         job.output.signs = isinstance(result, (DiffResult, Changes))
         if isinstance(result, ValueResult) and not format_ and len(result.data) <= WHOLE_VALUE_BYTES:
             format_ = "pretty"
         before = len(job.output.lines)
         if isinstance(result, Table) and result.columns == ("key", "path", "value") and format_ in _BY_LINES:
-            job.output.note(result)
+            job.output.record_targets(result)
         for piece in render(result, Style(format_, terminal=True)):
             job.check()
             if not job.output.write(piece):
                 break
         job.output.end()
-        empty = getattr(result, "empty", "")
-        if len(job.output.lines) == before and empty:
-            job.output.write(f"{empty}\n")
+        if len(job.output.lines) == before and result.empty:
+            job.output.write(f"{result.empty}\n")
 
     def open(self, job: Job) -> None:
-        """Open a screen on a job's output, in the app's turn, unless there is one or it would be in the way."""
+        """Open the screen of a job's output, unless it is open or would hide a dialog. Runs in the app's thread."""
         from textual.screen import ModalScreen
 
         app = self._app
         if job.screen is not None or (isinstance(app.screen, ModalScreen) and job.seconds > 1):
-            return  # what a person types now is not meant for it; the list of what was done has it
+            return  # keys that are typed now are for the dialog. The list of actions opens the output later
         from ..screens.output import OutputScreen
 
         job.screen = OutputScreen(job)

@@ -1,4 +1,4 @@
-"""A manager that looks through another's eyes: on the same backend, telling of each call and of what was committed."""
+"""A copy of a manager whose calls to the backend can be stopped, and whose commits are reported."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ Committed = Callable[[str, str, int], None]  # store URL, namespace, revision
 
 
 class _ObservedBackend:
+    """Passes each call on to a backend. `__getattr__` keeps the class independent of the protocol's methods."""
+
     def __init__(self, backend: Backend, before: Callable[[], None], committed: Committed) -> None:
         self._backend = backend
         self._before = before
@@ -25,7 +27,7 @@ class _ObservedBackend:
     def commit(self, batch: CommitRequest) -> Head:
         self._before()
         head = self._backend.commit(batch)
-        if batch.writes:  # else the revision is that of whoever wrote last
+        if batch.writes:  # a commit without writes returns the revision of the last writer
             self._committed(self._backend.url, self._backend.namespace, head.revision)
         return head
 
@@ -33,14 +35,14 @@ class _ObservedBackend:
 def observe(
     manager: StateManager, committed: Committed, before: Callable[[], None] = lambda: None
 ) -> StateManager:  # fmt: skip
-    """Return a manager on the backend of another.
+    """Return a copy of a manager that shares its backend. Closing either closes the backend.
 
     Args:
-        manager: the other; it stays as it is, and closing either closes the backend.
-        committed: told of each commit that wrote something, on the thread that made it.
-        before: called before each call to the backend; what it raises ends the call.
+        manager: the manager to copy.
+        committed: called after each commit that wrote something, on the thread of the commit.
+        before: called before each call to the backend. An exception that it raises cancels the call.
 
     """
-    other = copy.copy(manager)
-    other.backend = cast(Backend, _ObservedBackend(manager.backend, before, committed))
-    return other
+    observed = copy.copy(manager)
+    observed.backend = cast(Backend, _ObservedBackend(manager.backend, before, committed))
+    return observed

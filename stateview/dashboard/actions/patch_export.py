@@ -1,4 +1,4 @@
-"""A diff written to a file as a JSON Patch, change by change."""
+"""Write a diff to a file as a JSON Patch."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from ...errors import StateException
 from ..data.diff_model import DiffProgress, DiffSides
 
 
-def write_patch(path: str, sides: DiffSides, keys: Sequence[str] | None, overwrite: bool, walk: DiffProgress) -> int:
-    """Write RFC 6902 operations that turn one state into the other, and return how many keys they change.
+def write_patch(
+    path: str, sides: DiffSides, keys: Sequence[str] | None, overwrite: bool, progress: DiffProgress
+) -> int:
+    """Write the RFC 6902 operations that turn one state into the other, and return the number of changed keys.
 
-    The file has its name only once it is whole, and can be read by its owner alone: it holds state.
+    The file appears under its name when it is complete. Only its owner can read it, because it holds state.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         sides: the two states.
-        keys: those that differ, if they are known; None finds them again.
-        overwrite: whether a file that is there may be replaced.
-        walk: told how far it is; may stop it.
+        keys: the keys that differ. None computes them.
+        overwrite: whether an existing file is replaced.
+        progress: counts the keys, and can stop the export.
 
     Raises:
-        FileExistsError: there is a file, and it may not be replaced.
-        StateException: it was stopped; nothing is left of it.
-        OSError: it cannot be written.
+        FileExistsError: the file exists, and `overwrite` is false.
+        StateException: the export was stopped. No file is left.
+        OSError: the file cannot be written.
 
     """
     path = os.path.realpath(os.path.expanduser(path))
     if not overwrite:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # the name is ours from here on
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # reserves the name
     temporary = ""
     try:
         handle, temporary = tempfile.mkstemp(prefix=".patch-", dir=os.path.dirname(path))
@@ -40,25 +42,28 @@ def write_patch(path: str, sides: DiffSides, keys: Sequence[str] | None, overwri
             count = 0
             file.write(b"[")
             first = True
-            for change in sides.changes(walk) if keys is None else sides.among(keys, walk):
+            for change in sides.changes(progress) if keys is None else sides.among(keys, progress):
                 count += 1
                 for operation in change.as_json_patch():
                     file.write(b"\n" if first else b",\n")
                     file.write(_encode(operation))
                     first = False
             file.write(b"\n]\n")
-        if walk.stopped():
-            raise StateException("writing the patch was stopped; there is no file")
+        if progress.stopped():
+            raise StateException("writing the patch was stopped; no file was written")
         os.replace(temporary, path)
     except BaseException:
-        for left in (temporary, "" if overwrite else path):
-            if left and os.path.exists(left):
-                os.unlink(left)
+        for leftover in (temporary, "" if overwrite else path):
+            if leftover and os.path.exists(leftover):
+                os.unlink(leftover)
         raise
     return count
 
 
 def _encode(operation: dict[str, Any]) -> bytes:
-    """Member by member: a value may be as deep as a value can be, and then an object that holds it is too deep."""
+    """Encode an operation member by member.
+
+    Its value may have the greatest allowed depth, and an object around such a value would be too deep to encode.
+    """
     members = (codec.encode(name) + b":" + codec.encode(value) for name, value in operation.items())
     return b"{" + b",".join(members) + b"}"

@@ -1,4 +1,4 @@
-"""Acts of the main screen that first ask which: a state, a namespace, a name."""
+"""Actions of the main screen that first ask for a state, a namespace or a name."""
 
 from __future__ import annotations
 
@@ -22,30 +22,32 @@ if TYPE_CHECKING:
     from ..widgets.timeline import TimelineRow
 
 
-_TYPED = ""  # instead of a store: one is to be typed
+_TYPED = ""  # the choice of a menu that asks for a store
 _ANOTHER = "another store…"
 
 
 class StoreNamespace(NamedTuple):
-    """A store, by what opens it, and a namespace there."""
+    """A store, as `Dashboard.open` takes it, and a namespace of the store."""
 
     store: str
     namespace: str
 
 
-def choose_state(board: Dashboard, title: str, then: Callable[[str], object]) -> None:
-    """Ask for a checkpoint of the namespace, or a state a few commits back; `then` gets its ref."""
-    if board.news is not None:
-        _offer(board, title, then, board.news.head.revision, board.news.marks)
+def choose_state(app: Dashboard, title: str, then: Callable[[str], object]) -> None:
+    """Ask for a checkpoint of the namespace, or for one of the last states. `then` takes the ref."""
+    if app.news is not None:
+        _open_state_menu(app, title, then, app.news.head.revision, app.news.marks)
         return
-    backend = board.manager.backend  # not told yet how it stands: at the start, or while paused or lost
-    board.request(
-        title, lambda _: (backend.head().revision, backend.marks()), lambda found: _offer(board, title, then, *found)
+    backend = app.manager.backend  # there is no news at the start, while paused, and while the backend is lost
+    app.request(
+        title,
+        lambda _: (backend.head().revision, backend.marks()),
+        lambda head_and_marks: _open_state_menu(app, title, then, *head_and_marks),
     )
 
 
-def _offer(
-    board: Dashboard, title: str, then: Callable[[str], object], revision: int, marks: list[CheckpointRecord]
+def _open_state_menu(
+    app: Dashboard, title: str, then: Callable[[str], object], revision: int, marks: list[CheckpointRecord]
 ) -> None:
     current = {mark.name: mark for mark in marks}
     choices = [
@@ -57,62 +59,60 @@ def _offer(
         (f"live~{back}", str(revision - back), f"r{revision - back}") for back in range(1, min(9, revision) + 1)
     ]
     if not choices:
-        board.notify_user("there is no other state yet: c makes a checkpoint")
+        app.notify_user("there is no other state yet: c creates a checkpoint")
         return
 
     def chosen(ref: str | None) -> None:
         if ref is not None:
             then(ref)
 
-    board.push_screen(Menu(title, choices), chosen)
+    app.push_screen(Menu(title, choices), chosen)
 
 
-def choose_namespace(board: Dashboard, ref: str) -> None:
-    """Ask for a store and then for a namespace, and compare a ref of the present one with its live state."""
+def choose_namespace(app: Dashboard, ref: str) -> None:
+    """Ask for a store and a namespace, and compare a ref of the present namespace with the live state there."""
 
-    def chosen(store: str | None) -> None:
+    def store_chosen(store: str | None) -> None:
         if store == _TYPED:
-            _type_store(board, ref)
+            _ask_for_store(app, ref)
         elif store is not None:
-            board.request("diff", lambda _: _namespaces(board, [store]), lambda found: ask(store, found))
+            app.request("diff", lambda _: _other_namespaces(app, [store]), lambda names: choose(store, names))
 
-    def ask(store: str, found: list[StoreNamespace]) -> None:
-        here = StoreNamespace(board.store, board.manager.namespace)
-        found = [place for place in found if place != here]
-        if len(board.stores) == 1:
-            hint = "a URL or a path" if found else "a URL or a path; here is no other namespace: F forks this one"
-            _choose_among(board, ref, found, [(_ANOTHER, StoreNamespace(_TYPED, ""), hint)])
-        elif found:
-            _choose_among(board, ref, found)
+    def choose(store: str, namespaces: list[StoreNamespace]) -> None:
+        if len(app.stores) == 1:
+            hint = "a URL or a path" if namespaces else "a URL or a path; here is no other namespace: F forks this one"
+            _choose_among(app, ref, namespaces, [(_ANOTHER, StoreNamespace(_TYPED, ""), hint)])
+        elif namespaces:
+            _choose_among(app, ref, namespaces)
         else:
-            board.notify_user(f"there is no other namespace in {mask(store)}; F forks this one")
+            app.notify_user(f"there is no other namespace in {mask(store)}; F forks this one")
 
-    if len(board.stores) == 1:
-        chosen(board.store)
+    if len(app.stores) == 1:
+        store_chosen(app.store)
     else:
-        choices = [(shown, store, "") for store, shown in board.stores]
-        board.push_screen(Menu("Store", [*choices, (_ANOTHER, _TYPED, "a URL or a path")]), chosen)
+        choices = [(shown, store, "") for store, shown in app.stores]
+        app.push_screen(Menu("Store", [*choices, (_ANOTHER, _TYPED, "a URL or a path")]), store_chosen)
 
 
 def _choose_among(
-    board: Dashboard, ref: str, found: list[StoreNamespace], more: Sequence[tuple[str, StoreNamespace, str]] = ()
+    app: Dashboard, ref: str, namespaces: list[StoreNamespace], more: Sequence[tuple[str, StoreNamespace, str]] = ()
 ) -> None:  # fmt: skip
-    def compare(place: StoreNamespace | None) -> None:
-        if place is None:
+    def compare(chosen: StoreNamespace | None) -> None:
+        if chosen is None:
             return
-        if place.store == _TYPED:
-            _type_store(board, ref)
+        if chosen.store == _TYPED:
+            _ask_for_store(app, ref)
             return
-        other: StateManager = board.open(*place)
-        board.push_screen(DiffScreen(ref, other=other, store="" if place.store == board.store else place.store))
+        other: StateManager = app.open(*chosen)
+        app.push_screen(DiffScreen(ref, other=other, store="" if chosen.store == app.store else chosen.store))
 
-    several = len({place.store for place in found}) > 1
-    choices = [(place.namespace, place, mask(place.store) if several else "") for place in found]
-    board.push_screen(Menu(f"Diff of {ref} with", [*choices, *more]), compare)
+    several = len({namespace.store for namespace in namespaces}) > 1
+    choices = [(choice.namespace, choice, mask(choice.store) if several else "") for choice in namespaces]
+    app.push_screen(Menu(f"Diff of {ref} with", [*choices, *more]), compare)
 
 
-def _type_store(board: Dashboard, ref: str, initial: str = "") -> None:
-    """Ask for a store that no list holds, by URL or path; why one cannot be read is told, and it is asked again."""
+def _ask_for_store(app: Dashboard, ref: str, initial: str = "") -> None:
+    """Ask for the URL or path of a store. If the store cannot be read, show the error and ask again."""
 
     def check(text: str) -> None:
         if ":" in text:
@@ -122,104 +122,103 @@ def _type_store(board: Dashboard, ref: str, initial: str = "") -> None:
         text = (text or "").strip()
         if not text:
             return
-        known = ":" in text or is_bare(text) or text in dict(board.stores)
-        stores = [text] if known else [f"{kind}:{text}" for kind in folder_kinds()]
+        complete = ":" in text or is_bare(text) or text in dict(app.stores)
+        stores = [text] if complete else [f"{kind}:{text}" for kind in folder_kinds()]
 
-        def took(found: list[StoreNamespace]) -> None:
-            here = StoreNamespace(board.store, board.manager.namespace)
-            found = [place for place in found if place != here]
-            if found:
-                _choose_among(board, ref, found)
+        def choose(namespaces: list[StoreNamespace]) -> None:
+            if namespaces:
+                _choose_among(app, ref, namespaces)
             else:
-                again(f"there is no other namespace in {mask(text)}")
+                app.notify_user(f"there is no other namespace in {mask(text)}", wrong=True)
+                _ask_for_store(app, ref, text)
 
-        def again(said: str | Exception) -> None:
-            if isinstance(said, Exception):
-                board.show_error(said, act=True)
-            else:
-                board.notify_user(said, wrong=True)
-            _type_store(board, ref, text)
+        def failed(error: Exception) -> None:
+            app.show_error(error, act=True)
+            _ask_for_store(app, ref, text)
 
-        board.request("diff", lambda _: _namespaces(board, stores), took, failed=again)
+        app.request("diff", lambda _: _other_namespaces(app, stores), choose, failed=failed)
 
     hint = "such as sqlite:PATH, redis://HOST:PORT/DB, or a folder · esc cancels"
-    board.push_screen(PromptDialog(f"Store to compare {ref} with", initial, _wrong(check), hint=hint), typed)
+    app.push_screen(PromptDialog(f"Store to compare {ref} with", initial, _name_error(check), hint=hint), typed)
 
 
-def _namespaces(board: Dashboard, stores: list[str]) -> list[StoreNamespace]:
-    """Return the namespaces of some stores. To be called on a thread: it reads."""
-    found = []
+def _other_namespaces(app: Dashboard, stores: list[str]) -> list[StoreNamespace]:
+    """Return the namespaces of some stores, without the present one. Reads the stores, so call it on a thread."""
+    namespaces = []
     for store in stores:
-        with board.open(store, None) as manager:
-            found += [StoreNamespace(store, name) for name in manager.namespaces()]
-    return found
+        with app.open(store, None) as manager:
+            namespaces += [StoreNamespace(store, name) for name in manager.namespaces()]
+    present = StoreNamespace(app.store, app.manager.namespace)
+    return [namespace for namespace in namespaces if namespace != present]
 
 
-def _wrong(check: Callable[[str], object]) -> Callable[[str], str | None]:
-    def wrong(text: str) -> str | None:
+def _name_error(check: Callable[[str], object]) -> Callable[[str], str | None]:
+    """Return a function that returns the error of `check` as text, or None."""
+
+    def error_of(text: str) -> str | None:
         try:
             check(text)
         except InvalidName as error:
             return str(error)
         return None
 
-    return wrong
+    return error_of
 
 
-def fork(board: Dashboard, initial: str = "") -> None:
-    """Ask for the name of a namespace that starts as the one that is looked at is, or was; then go there.
+def fork(app: Dashboard, initial: str = "") -> None:
+    """Ask for a name, copy the state that is shown into a new namespace of that name, and switch to it.
 
-    What cannot be done is told, and the name asked for again. `initial` is a name to begin with.
+    If the copy fails, show the error and ask again. `initial` is the name to edit.
     """
-    if board.read_only:
-        board.notify_user("read-only: fork would write", wrong=True)
+    if app.read_only:
+        app.notify_user("read-only: fork would write", wrong=True)
         return
-    at = ["--at", board.ref] if board.ref else []
+    at = ["--at", app.ref] if app.ref else []
 
     def named(name: str | None) -> None:
         if name is None:
             return
 
         def failed(error: Exception) -> None:
-            board.show_error(error, act=True)
-            fork(board, name)
+            app.show_error(error, act=True)
+            fork(app, name)
 
         def forked(result: Result) -> None:
-            board.notify_user(f"{result.summary}; here it is")
-            board.switch_to(None, name)
+            app.notify_user(f"{result.summary}; it is shown now")
+            app.switch_to(None, name)
 
-        board.acts.start(["fork", name, *at], then=forked, failed=failed)
+        app.acts.start(["fork", name, *at], then=forked, failed=failed)
 
-    board.push_screen(
+    app.push_screen(
         PromptDialog(
-            f"Fork {board.manager.namespace} at {board.ref or 'live'} into",
+            f"Fork {app.manager.namespace} at {app.ref or 'live'} into",
             initial,
-            check=_wrong(lambda text: check_name(text, "namespace")),
-            command=lambda text: board.command_line(["fork", text, *at]),
+            check=_name_error(lambda text: check_name(text, "namespace")),
+            command=lambda text: app.command_line(["fork", text, *at]),
         ),
         named,
     )
 
 
-def delete_checkpoint(board: Dashboard, line: TimelineRow) -> None:
-    """Ask whether to delete the checkpoint of a line of the timeline. The state itself stays as long as the history."""
-    if (reason := _no_checkpoint(board, line, "delete")) is not None:
-        board.notify_user(reason, wrong=True)
+def delete_checkpoint(app: Dashboard, line: TimelineRow) -> None:
+    """Ask whether to delete the checkpoint of a row of the timeline. The state stays as long as the history."""
+    if (reason := _checkpoint_refusal(app, line, "delete")) is not None:
+        app.notify_user(reason, wrong=True)
         return
     words = ["checkpoint", line.ref, "--delete"]
     note = ["--note", line.mark.note] if line.mark is not None and line.mark.note else []
-    again = board.command_line(["checkpoint", line.ref.partition("@")[0], "--at", str(line.revision), *note])
-    said = [f"Delete the checkpoint {line.ref}, revision {line.revision}?", f"{again} would name it again."]
-    board.push_screen(Confirm(said, board.command_line(words)), lambda sure: board.acts.run(words) if sure else None)
+    recreate = app.command_line(["checkpoint", line.ref.partition("@")[0], "--at", str(line.revision), *note])
+    question = [f"Delete the checkpoint {line.ref}, revision {line.revision}?", f"{recreate} creates it again."]
+    app.push_screen(Confirm(question, app.command_line(words)), lambda sure: app.acts.run(words) if sure else None)
 
 
-def rename_checkpoint(board: Dashboard, line: TimelineRow, initial: str = "") -> None:
-    """Ask for another name for the checkpoint of a line of the timeline; one that cannot be given is asked for again.
+def rename_checkpoint(app: Dashboard, line: TimelineRow, initial: str = "") -> None:
+    """Ask for another name for the checkpoint of a row of the timeline, and rename it.
 
-    `initial` is a name to begin with, if not with its own.
+    If that fails, show the error and ask again. `initial` is the name to edit, by default the present name.
     """
-    if (reason := _no_checkpoint(board, line, "rename")) is not None:
-        board.notify_user(reason, wrong=True)
+    if (reason := _checkpoint_refusal(app, line, "rename")) is not None:
+        app.notify_user(reason, wrong=True)
         return
 
     def words(name: str) -> list[str]:
@@ -230,19 +229,19 @@ def rename_checkpoint(board: Dashboard, line: TimelineRow, initial: str = "") ->
             return
 
         def failed(error: Exception) -> None:
-            board.show_error(error, act=True)
-            rename_checkpoint(board, line, name)
+            app.show_error(error, act=True)
+            rename_checkpoint(app, line, name)
 
-        board.acts.run(words(name), failed=failed)
+        app.acts.run(words(name), failed=failed)
 
-    asked = PromptDialog(
-        f"Rename the checkpoint {line.ref}", initial or line.ref.partition("@")[0], check=_wrong(check_checkpoint),
-        command=lambda text: board.command_line(words(text)),
+    dialog = PromptDialog(
+        f"Rename the checkpoint {line.ref}", initial or line.ref.partition("@")[0], check=_name_error(check_checkpoint),
+        command=lambda text: app.command_line(words(text)),
     )  # fmt: skip
-    board.push_screen(asked, named)
+    app.push_screen(dialog, named)
 
 
-def _no_checkpoint(board: Dashboard, line: TimelineRow, what: str) -> str | None:
-    if board.read_only:
-        return f"read-only: {what} would write"
-    return None if line.mark is not None else f"no checkpoint is here to {what}; c names this state"
+def _checkpoint_refusal(app: Dashboard, line: TimelineRow, action: str) -> str | None:
+    if app.read_only:
+        return f"read-only: {action} would write"
+    return None if line.mark is not None else "this row is not a checkpoint: c creates a checkpoint of this state"

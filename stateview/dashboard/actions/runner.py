@@ -1,4 +1,4 @@
-"""Commands of the table, run from a screen: on a thread, told when they end, and kept with their command lines."""
+"""Run commands for the screens on threads, and keep their command lines and outcomes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from ...cli.exit_codes import ConfirmationRequired
 from ...cli.parser import parse
 from ...cli.program import load_handler
 from ...cli.render import Style, render
-from ...cli.results import ActionResult as ResultDone
-from ...cli.results import Result, plural
+from ...cli.results import ActionResult, Result, plural
 from ...errors import BackendError, StateException
 from ...manager import StateManager
 from ...model import Commit
@@ -28,30 +27,30 @@ if TYPE_CHECKING:
     from ..app import Dashboard
     from .command_line import ParsedCommand
 
-MAX_ACTIONS = 500  # acts that are remembered
-_MAX_WORDS = 100  # words of a command line that are shown
-_WORD_CHARACTERS = 400  # characters of one word of a command line
-_LINE_CHARACTERS = 4_000  # characters of a line that was typed
-_NOTICE_LINES = 6  # lines of a report that a notice shows
+MAX_ACTIONS = 500  # completed actions in memory
+_MAX_WORDS = 100  # a command line shows no more words
+_WORD_CHARACTERS = 400  # longer words of a command line are cut
+_LINE_CHARACTERS = 4_000  # longer command lines are cut
+_NOTICE_LINES = 6  # a message with more lines opens the output screen
 
 
 class CompletedAction(NamedTuple):
-    """An act that has ended.
+    """An action that has ended.
 
-    When (seconds since 1970), its command line, what came of it, whether that was well, its output, if it is kept, and
-    whether the person stopped it.
+    `time` is in seconds since 1970, `line` the command line, `outcome` the message or the error. `job` has the output
+    while it is in memory. `stopped` says whether the user stopped the action.
     """
 
     time: float
     line: str
-    said: str
-    well: bool
+    outcome: str
+    succeeded: bool
     job: Job | None = None
     stopped: bool = False
 
 
 class ActionContext(Context):
-    """A context of the manager that the dashboard looks with, which it leaves open."""
+    """A context that uses the dashboard's manager and leaves it open."""
 
     def __init__(self, manager: StateManager, options: dict[str, Any]) -> None:
         super().__init__(options)
@@ -63,9 +62,9 @@ class ActionContext(Context):
 
 
 def command_line(words: list[str], where: Iterable[str] = ()) -> str:
-    """Return what to type for an act in a terminal, on one line.
+    """Return the command line of an action for a terminal, on one line.
 
-    A long value is cut, and marked so; so are many words.
+    Long words end in `…`, and many words are replaced by their number.
     """
     shown = [
         shlex.quote(word if len(word) <= _WORD_CHARACTERS else word[:_WORD_CHARACTERS] + "…")
@@ -77,60 +76,58 @@ def command_line(words: list[str], where: Iterable[str] = ()) -> str:
 
 
 class ActionRunner:
-    """Runs commands for the screens of an app, and remembers what was done."""
+    """Runs commands for the screens of an app, and records the completed actions."""
 
     def __init__(self, app: Dashboard) -> None:
         self._app = app
-        self._made: set[tuple[str, str, int]] = set()
+        self._commits: set[tuple[str, str, int]] = set()  # store URL, namespace and revision
         self.done: list[CompletedAction] = []
         self.jobs = Jobs(app, self._committed)
-        self._waiting: deque[Callable[[], None]] = deque()  # acts in their order, the first of them at work
-        self.typed: list[str] = []  # the lines that were typed, oldest first
+        self._waiting: deque[Callable[[], None]] = deque()  # actions in order. The first is running
+        self.typed: list[str] = []  # the typed lines, oldest first
 
     def _committed(self, url: str, namespace: str, revision: int) -> None:
-        self._made.add((url, namespace, revision))
+        self._commits.add((url, namespace, revision))
         self._app.call_later(self._app.resume)
 
-    def made(self, commit: Commit) -> bool:
-        """Whether a commit of the namespace that is looked at was made here, in this session."""
+    def was_made_here(self, commit: Commit) -> bool:
+        """Whether this session made a commit of the present namespace."""
         manager = self._app.manager
-        return (manager.url, manager.namespace, commit.revision) in self._made
+        return (manager.url, manager.namespace, commit.revision) in self._commits
 
     def run(
         self, words: list[str], *, then: Callable[[Result], None] | None = None,
         failed: Callable[[Exception], None] | None = None,
     ) -> None:  # fmt: skip
-        """Run a command that changes something, as if its words were typed with `--yes`; nothing is asked here.
-
-        One after the other, in the order in which they were asked for.
+        """Run a short command that writes, with `--yes`. Commands run one after the other, in the order of the calls.
 
         Args:
             words: the command line, word by word, without `stateview`.
-            then: gets the result, in the app's turn; without it, what the result tells is shown as a notice.
-            failed: gets the error; without it, the error is shown.
+            then: takes the result, in the app's thread. Without it, a notice shows the message of the result.
+            failed: takes the error. Without it, the error is shown.
 
         """
         app, line = self._app, self._app.command_line(words)
-        bound = parse(words)
-        assert bound.command is not None, "an act is a command"
-        handler, manager = load_handler(bound.command), app.manager
+        parsed = parse(words)
+        assert parsed.command is not None, "an action is a command"
+        handler, manager = load_handler(parsed.command), app.manager
 
         def act(_stop: object) -> Result:
             context = ActionContext(observe(manager, self._committed), {**app.options, "yes": True})
-            result: Result = handler(context, bound.arguments)
-            return _told_seen(result, bound.arguments, app.redact)
+            result: Result = handler(context, parsed.arguments)
+            return _redact_message(result, parsed.arguments, app.redact)
 
         def end(result: Result) -> None:
-            self._next()
-            self._keep(line, result.message(), result.code == 0)
+            self._run_next()
+            self._record(line, result.message(), result.code == 0)
             if then is not None:
                 then(result)
             else:
-                app.notify_user(result.message() or getattr(result, "empty", "") or "done")
+                app.notify_user(result.message() or result.empty or "done")
 
         def fail(error: Exception) -> None:
-            self._next()
-            self._keep(line, str(error), False)
+            self._run_next()
+            self._record(line, str(error), False)
             if failed is not None:
                 failed(error)
             else:
@@ -140,7 +137,7 @@ class ActionRunner:
         if len(self._waiting) == 1:
             self._waiting[0]()
 
-    def _next(self) -> None:
+    def _run_next(self) -> None:
         self._waiting.popleft()
         if self._waiting:
             self._waiting[0]()
@@ -149,17 +146,17 @@ class ActionRunner:
         self, words: list[str], *, then: Callable[[Result], None] | None = None,
         failed: Callable[[Exception], None] | None = None,
     ) -> Job:  # fmt: skip
-        """As `run`, for what may take long: with progress and a bar, and it can be stopped. Ends in a report.
+        """Run a command that may take long as a job, with progress, and with `--yes`. The user can stop the job.
 
         Args:
-            words: as of `run`.
-            then: gets the result, in the app's turn, if the job was not stopped; without it, a notice tells of it.
-            failed: gets the error; without it, the error is shown.
+            words: the command line, word by word, without `stateview`.
+            then: takes the result, in the app's thread, unless the job was stopped. Without it, a notice reports it.
+            failed: takes the error. Without it, the error is shown.
 
         """
-        bound = parse(words)
-        assert bound.command is not None, "an act is a command"
-        handler, arguments, results = load_handler(bound.command), bound.arguments, []
+        parsed = parse(words)
+        assert parsed.command is not None, "an action is a command"
+        handler, arguments, results = load_handler(parsed.command), parsed.arguments, []
 
         def perform(job: Job, context: JobContext) -> Result:
             result: Result = handler(context, arguments)
@@ -179,26 +176,30 @@ class ActionRunner:
         app = self._app
         return self._start(app.command_line(words), perform, ended, {**app.options, "yes": True}, app.manager)
 
-    # --- lines that are typed ----------------------------------------------------------------------------------
+    # --- typed lines -------------------------------------------------------------------------------------------
 
     def submit(self, text: str) -> None:
-        """Run a line as the shell would, asking what is to be asked.
+        """Run a typed line as the shell does, with its questions.
 
         Raises:
-            StateException: it cannot be read, or has no place here; nothing was done.
+            StateException: the line is malformed, or the command is not available here. Nothing was done.
 
         """
         from ..display.result_redaction import reveals_redacted
-        from .command_line import TERMINAL, take
+        from .command_line import TERMINAL, parse_line
 
         app = self._app
-        typed = take(text, app.is_web)
+        typed = parse_line(text, app.is_web)
         if self.typed[-1:] != [text] and not reveals_redacted(typed.arguments, app.redact):
             self.typed.append(text)
             del self.typed[:-MAX_ACTIONS]
         name = typed.command.name if typed.command is not None else typed.line.texts[0] if typed.line.words else ""
-        if name in ("theme", "done"):
-            self._own(name, typed.line.texts[1:])
+        if name == "theme":
+            from ..display.themes import choose_theme
+
+            choose_theme(app, next(iter(typed.line.texts[1:]), None))
+        elif name == "done":
+            app.action_done()
         elif name == "exit":
             app.exit()
         elif name in ("use", "connect"):
@@ -206,26 +207,18 @@ class ActionRunner:
         elif name in TERMINAL:
             from .suspend import run_in_terminal
 
-            said, well = run_in_terminal(app, typed.line.texts)
-            self._keep(text, said, well)
-            if not well:
-                app.notify_user(said, wrong=True)
+            outcome, succeeded = run_in_terminal(app, typed.line.texts)
+            self._record(text, outcome, succeeded)
+            if not succeeded:
+                app.notify_user(outcome, wrong=True)
         else:
-            self._submit(typed)
+            self._start_typed(typed)
 
-    def _own(self, name: str, words: list[str]) -> None:
-        if name == "done":
-            self._app.action_done()
-            return
-        from ..display.themes import choose_theme
-
-        choose_theme(self._app, words[0] if words else None)
-
-    def _submit(self, typed: ParsedCommand) -> None:
+    def _start_typed(self, typed: ParsedCommand) -> None:
         from ..display.result_redaction import reveals_redacted
 
         app, line = self._app, typed.line
-        elsewhere = {name: value for name, value in typed.options.items() if name not in ("format", "yes", "help")}
+        elsewhere = not typed.options.keys() <= {"format", "yes", "help"}  # options such as --store need a new manager
         options = {**app.options, **typed.options}
         handler = load_handler(typed.command) if typed.command is not None else None
 
@@ -237,7 +230,7 @@ class ActionRunner:
                 pipe(line.bang, iter(()), job)
                 return None
             result: Result = handler(context, typed.arguments)
-            result = _told_seen(result, typed.arguments, app.redact)
+            result = _redact_message(result, typed.arguments, app.redact)
             self._print(job, result, typed.arguments, typed.options.get("format", ""), line)
             return result
 
@@ -253,7 +246,7 @@ class ActionRunner:
     def _print(
         self, job: Job, result: Result, arguments: dict[str, Any], format_: str = "", line: ParsedLine | None = None
     ) -> None:
-        """On a job's thread: what a result prints, to where the line says."""
+        """Print a result to the file, the pipe or the screen that the line names. Runs on the job's thread."""
         from ..display.result_redaction import redact_result
 
         job.at = arguments.get("at", "live")
@@ -265,7 +258,7 @@ class ActionRunner:
 
             self._app.call_later(self.jobs.open, job)
             pipe(line.pipe, render(redact_result(result, arguments, self._app.redact), Style(format_)), job)
-        elif not isinstance(result, ResultDone) or format_ in ("json", "jsonl"):
+        elif not isinstance(result, ActionResult) or format_ in ("json", "jsonl"):
             self.jobs.show(job, redact_result(result, arguments, self._app.redact), format_)
 
     def _start(
@@ -274,18 +267,18 @@ class ActionRunner:
         shown = line if len(line) <= _LINE_CHARACTERS else line[:_LINE_CHARACTERS] + "…"
 
         def end(job: Job, error: Exception | None) -> None:
-            if error is None and job.said.count("\n") >= _NOTICE_LINES:
-                job.output.write(job.said + "\n")
+            if error is None and job.outcome.count("\n") >= _NOTICE_LINES:
+                job.output.write(job.outcome + "\n")
                 self.jobs.open(job)
             lines = len(job.output.lines)
-            said = job.said or (plural(lines, "line") if lines else "done")
-            self._keep(shown, said, job.well, job if lines else None, job.stopped)
+            outcome = job.outcome or (plural(lines, "line") if lines else "done")
+            self._record(shown, outcome, job.succeeded, job if lines else None, job.stopped)
             ended(job, error)
 
         return self.jobs.start(shown, perform, end, options=options, manager=manager)
 
     def _report(self, job: Job, error: Exception | None) -> None:
-        """Say what came of a job, unless a screen that shows its output says it."""
+        """Show a notice with the outcome of a job, unless the screen of its output is open."""
         app, lines = self._app, len(job.output.lines)
         if job.screen is not None and job.screen.is_attached:
             return
@@ -294,35 +287,35 @@ class ActionRunner:
         elif error is not None:
             app.show_error(error, act=True)
         else:
-            kept = f"{plural(lines, 'line')} printed: the list of what was done shows them" if lines else ""
+            kept = f"{plural(lines, 'line')} printed: the list of actions shows them" if lines else ""
             code = f"exit code {job.code}" if job.code and not job.stopped else ""
-            parts = [part for part in (job.said or ("" if kept else "done"), code, kept) if part]
+            parts = [part for part in (job.outcome or ("" if kept else "done"), code, kept) if part]
             app.notify_user(
-                f"{app.short_command(job.line)}\n" + " · ".join(parts), wrong=not job.well and not job.stopped
+                f"{app.short_command(job.line)}\n" + " · ".join(parts), wrong=not job.succeeded and not job.stopped
             )
 
-    def _keep(self, line: str, said: str, well: bool, job: Job | None = None, stopped: bool = False) -> None:
-        self.done.append(CompletedAction(time.time(), line, said, well, job, stopped))
+    def _record(self, line: str, outcome: str, succeeded: bool, job: Job | None = None, stopped: bool = False) -> None:
+        self.done.append(CompletedAction(time.time(), line, outcome, succeeded, job, stopped))
         del self.done[:-MAX_ACTIONS]
-        kept = [number for number, one in enumerate(self.done) if one.job is not None]
-        for number in kept[:-MAX_OUTPUTS]:
-            self.done[number] = self.done[number]._replace(job=None)
+        with_output = [index for index, action in enumerate(self.done) if action.job is not None]
+        for index in with_output[:-MAX_OUTPUTS]:
+            self.done[index] = self.done[index]._replace(job=None)
 
 
-def _told_seen(result: Result, given: dict[str, Any], patterns: tuple[str, ...]) -> Result:
-    """Return a result that tells of an act, with the value that it tells of masked if need be; any other as it is."""
-    if not patterns or not isinstance(result, ResultDone):
+def _redact_message(result: Result, arguments: dict[str, Any], patterns: tuple[str, ...]) -> Result:
+    """Mask the value in the message of an action. Other results are masked where they are printed."""
+    if not patterns or not isinstance(result, ActionResult):
         return result
     from ..display.result_redaction import redact_result
 
-    return redact_result(result, given, patterns)
+    return redact_result(result, arguments, patterns)
 
 
 def write_file(path: str, append: bool, pieces: Iterator[str], job: Job) -> None:
-    """Write pieces of text to a file, as the shell's `>` and `>>`.
+    """Write pieces of text to a file, as `>` and `>>` of the shell do.
 
     Raises:
-        BackendError: it cannot be written.
+        BackendError: the file cannot be written.
 
     """
     path = os.path.expanduser(path)

@@ -1,4 +1,4 @@
-"""Commands that need the terminal for themselves run in a process of their own, while the dashboard steps aside."""
+"""Run commands that need the terminal, while the dashboard is suspended."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def run_in_terminal(app: Dashboard, words: list[str]) -> tuple[str, bool]:
-    """Run a command line in the terminal, and come back; what came of it, and whether that was well.
+    """Run a command line in the terminal, and return its outcome and whether it succeeded.
 
-    Waits until it ends, as does the app. The store is handed over in the environment: its URL may hold a password,
-    which the words of a process show to everyone.
+    The app is suspended until the command ends. The store is passed in the environment, because its URL may hold a
+    password, and other users can see the arguments of a process.
 
     Raises:
-        UsageError: there is no terminal to give away.
+        UsageError: the app has no terminal.
 
     """
     try:
@@ -33,7 +33,7 @@ def run_in_terminal(app: Dashboard, words: list[str]) -> tuple[str, bool]:
                 print(f"\nended with {code}; press enter to go back", end="", flush=True)
                 sys.stdin.readline()
     except SuspendNotSupported:
-        raise UsageError("there is no terminal here to give away", f"Run 'stateview {words[0]}' in one") from None
+        raise UsageError("there is no terminal here", f"Run 'stateview {words[0]}' in a terminal") from None
     return (f"ended with {code}" if code else "done"), not code
 
 
@@ -43,5 +43,5 @@ def _flags(options: dict[str, Any]) -> list[str]:
 
 
 def _environment(app: Dashboard) -> dict[str, str]:
-    store = app.options.get("store") or getattr(app, "store", "")
+    store = app.options.get("store") or app.store
     return {"STATEVIEW_NAMESPACE": app.manager.namespace, **({"STATEVIEW_STORE": store} if store else {})}

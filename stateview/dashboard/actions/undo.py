@@ -1,4 +1,4 @@
-"""Undo and redo from any screen: at once where the last commit was made here, else asked, with what it would do."""
+"""Undo and redo from any screen. A commit of another program is undone only after a question."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ if TYPE_CHECKING:
     from ..app import Dashboard
 
 
-def back(app: Dashboard, act: str, ended: Callable[[bool], None]) -> None:
-    """Undo or redo (`act`) in the live state, provided that nobody commits between the look and the act.
+def undo_or_redo(app: Dashboard, act: str, ended: Callable[[bool], None]) -> None:
+    """Undo or redo in the live state, unless another commit comes after the preview.
 
-    `ended` is told whether it was done.
+    Args:
+        app: the app.
+        act: `undo` or `redo`.
+        ended: called at the end with whether it was done.
+
     """
     manager = app.manager
     if app.read_only:
@@ -26,48 +30,49 @@ def back(app: Dashboard, act: str, ended: Callable[[bool], None]) -> None:
         ended(False)
         return
 
-    def look(_stop: object) -> tuple[Diff, Commit, Commit]:
+    def preview_commit(_stop: object) -> tuple[Diff, Commit, Commit]:
         last = manager.log(1)[0] if manager.revision else None
         preview = manager.undo(dry_run=True) if act == "undo" else manager.redo(dry_run=True)
-        assert last is not None, "else there was nothing to undo or redo"
-        preview.counts  # noqa: B018 - computed here, on the thread
-        meant = position_of(last) if act == "undo" else last.forward
-        return preview, last, next(iter(manager.log(1, below=meant + 1)), last)
+        assert last is not None, "without a commit the preview raises"
+        preview.counts  # noqa: B018 - computes the diff here, on the thread
+        revision = position_of(last) if act == "undo" else last.forward
+        return preview, last, next(iter(manager.log(1, below=revision + 1)), last)
 
-    def decide(found: tuple[Diff, Commit, Commit]) -> None:
-        preview, last, meant = found
+    def decide(result: tuple[Diff, Commit, Commit]) -> None:
+        preview, last, commit = result
         words = [act, "--expected", str(last.revision)]
 
         def run() -> None:
-            done, way = ("undone", "Z brings it back") if act == "undo" else ("redone", "z takes it back")
-            told = f"{done} {meant.revision}: {meant.reason} · {way}"
+            done, way_back = ("undone", "Z brings it back") if act == "undo" else ("redone", "z takes it back")
 
             def then(_result: object) -> None:
-                app.notify_user(told)
+                app.notify_user(f"{done} {commit.revision}: {commit.reason} · {way_back}")
                 ended(True)
 
             app.acts.run(words, then=then, failed=failed)
 
-        done = app.acts.done[-1].line if app.acts.done else ""
-        about_checkpoint = done.startswith(app.command_line(["checkpoint"]) + " ")
-        if app.acts.made(meant) and not about_checkpoint:
+        last_line = app.acts.done[-1].line if app.acts.done else ""
+        after_checkpoint = last_line.startswith(app.command_line(["checkpoint"]) + " ")
+        made_here = app.acts.was_made_here(commit)
+        if made_here and not after_checkpoint:
             run()
             return
         from ..dialogs.confirm import Confirm
 
-        by = f" by {meant.author}" if meant.author else ""
-        whose = "" if app.acts.made(meant) else ", which was not made here"
-        said = [
-            f"{act.capitalize()} commit {meant.revision}{by}, {format_ago(to_micros(meant.time), now())}{whose}?",
-            f"  {meant.reason}",
+        author = f" by {commit.author}" if commit.author else ""
+        age = format_ago(to_micros(commit.time), now())
+        origin = "" if made_here else ", which was not made here"
+        question = [
+            f"{act.capitalize()} commit {commit.revision}{author}, {age}{origin}?",
+            f"  {commit.reason}",
             f"It would change {tally(preview)}.",
         ]
-        if about_checkpoint:
-            said.append(f"(The last act, '{done}', is no commit: undo does not concern checkpoints.)")
-        app.push_screen(Confirm(said, app.command_line(words)), lambda sure: run() if sure else ended(False))
+        if after_checkpoint:
+            question.append(f"(Your last action, '{last_line}', made no commit: {act} does not affect checkpoints.)")
+        app.push_screen(Confirm(question, app.command_line(words)), lambda sure: run() if sure else ended(False))
 
     def failed(error: Exception) -> None:
         app.show_error(error, act=True)
         ended(False)
 
-    app.request(act, look, decide, dropped=lambda: ended(False))
+    app.request(act, preview_commit, decide, dropped=lambda: ended(False))

@@ -23,9 +23,9 @@ class UndoQueue:
             self._start()
 
     def _start(self) -> None:
-        from .undo import back
+        from .undo import undo_or_redo
 
-        back(self._app, self._queue[0], self._ended)
+        undo_or_redo(self._app, self._queue[0], self._ended)
 
     def _ended(self, well: bool) -> None:
         self._queue.popleft()

@@ -1,4 +1,4 @@
-"""A value as text that a person edits: how it is written for that, judged, edited elsewhere, and saved. No widgets."""
+"""Edit a value as text: read, validate, edit in `$EDITOR`, and save. Uses no widgets."""
 
 from __future__ import annotations
 
@@ -27,25 +27,26 @@ from ..display.text import format_size, one_line
 if TYPE_CHECKING:
     from ..app import Dashboard
 
-INLINE_CHARACTERS = 256_000  # characters that are edited on the screen; above, only in an editor
-_UNSEEN = re.compile(r"[^\n -~]")
+INLINE_CHARACTERS = 256_000  # longer texts are edited only in an external editor
+_QUOTES = 'write a string in "quotes"'
+_UNSAFE = re.compile(r"[^\n -~]")
 
 
 class ValidationResult(NamedTuple):
-    """What a text is as JSON: its bytes as they would be stored (None: it is none), and what to say of it.
+    """The validation of a text as JSON: the bytes to store (None for an error), and a message for the user.
 
-    `place` is the line and column of an error, both from 0, where they are known.
+    `place` is the line and column of an error, both from 0, if they are known.
     """
 
     data: bytes | None
-    said: str
+    message: str
     place: tuple[int, int] | None = None
 
 
 class Draft(NamedTuple):
-    """A value to be edited, as it was read: its text, the revision of its key (0: no such key), its expiry.
+    """A value to edit, as it was read: its text, the revision of its key, and its expiry.
 
-    `deadline` is on the clock of `time.monotonic()`; None: it does not expire.
+    `revision` is 0 if there is no such key. `deadline` is on the clock of `time.monotonic()`, or None without expiry.
     """
 
     text: str
@@ -54,38 +55,38 @@ class Draft(NamedTuple):
 
     @property
     def ttl(self) -> float | None:
-        """Seconds until it expires, more than none; None: it does not."""
+        """The seconds until the key expires, more than 0. None without expiry."""
         return None if self.deadline is None else max(0.001, self.deadline - time.monotonic())
 
 
 def as_text(data: bytes) -> str:
-    """Return an encoded value as indented JSON, with what a person would not see, or a terminal would obey, escaped."""
-    return _UNSEEN.sub(_spelled, codec.pretty(data).decode())
+    """Return an encoded value as indented JSON. Invisible and control characters are escaped."""
+    return _UNSAFE.sub(_escape, codec.pretty(data).decode())
 
 
-def _spelled(match: re.Match[str]) -> str:
-    sign = match[0]
-    if sign.isprintable():
-        return sign
-    units = sign.encode("utf-16-be")
+def _escape(match: re.Match[str]) -> str:
+    character = match[0]
+    if character.isprintable():
+        return character
+    units = character.encode("utf-16-be")
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
-def judge(text: str) -> ValidationResult:
-    """Whether a text is a value that can be saved. O(length)."""
+def validate(text: str) -> ValidationResult:
+    """Check whether a text is a JSON value that can be saved. O(length)."""
     try:
         value = codec.parse_strict(text)
         data = codec.encode(value)
     except JSONDecodeError as error:
         if not text.strip():
-            return ValidationResult(None, 'a JSON value is missing; a text stands in "quotes"', (0, 0))
-        said = error.msg[:1].lower() + error.msg[1:]
+            return ValidationResult(None, f"a JSON value is missing; {_QUOTES}", (0, 0))
+        message = error.msg[:1].lower() + error.msg[1:]
         if error.msg == "Expecting value":
-            said += '; a text stands in "quotes"'
+            message += f"; {_QUOTES}"
         where = f"line {error.lineno:,}, column {error.colno:,}"
-        return ValidationResult(None, f"{where}: {said}", (error.lineno - 1, error.colno - 1))
+        return ValidationResult(None, f"{where}: {message}", (error.lineno - 1, error.colno - 1))
     except RecursionError:
-        return ValidationResult(None, f"it is nested over {codec.MAX_DEPTH} levels deep")
+        return ValidationResult(None, f"the value is nested more than {codec.MAX_DEPTH} levels deep")
     except (ValueError, NotSerializable) as error:
         return ValidationResult(None, str(error))
     return ValidationResult(data, f"{_kind(value)} · {format_size(len(data))}")
@@ -96,50 +97,50 @@ def _kind(value: Any) -> str:
     return f"{name} of {len(value):,}" if isinstance(value, (dict, list)) else name
 
 
-def refusal(board: Dashboard, key: str | None) -> str:
-    """Why nothing can be edited now, and what to do about it; empty where it can. Reads nothing."""
+def refusal(app: Dashboard, key: str | None) -> str:
+    """Return why a key cannot be edited now, with the next step. Empty if it can. Does not read the backend."""
     try:
-        board.manager.check_writable()
+        app.manager.check_writable()
     except StateException as error:
         return str(error)
-    if board.at is not None:
-        return f"this is the state as of {one_line(board.at)}, which stays as it is: esc goes back to live"
-    if key is not None and is_redacted(key, board.redact):
-        return f"masked values are not edited on the screen; in a terminal: {board.command_line(['edit', key])}"
+    if app.at is not None:
+        return f"the state as of {one_line(app.at)} cannot be edited: esc goes back to live"
+    if key is not None and is_redacted(key, app.redact):
+        return f"masked values cannot be edited on the screen; in a terminal: {app.command_line(['edit', key])}"
     return ""
 
 
-def read_draft(board: Dashboard, key: str) -> Draft | None:
-    """Return the live value of a key as text; None where there is none. Reads the backend.
+def read_draft(app: Dashboard, key: str) -> Draft | None:
+    """Read the live value of a key as a draft. None if there is no such key.
 
     Raises:
-        UsageError: there are masked values in it.
-        Damaged: it cannot be decoded.
+        UsageError: the value holds masked values.
+        Damaged: the value cannot be decoded.
 
     """
-    manager = board.manager
+    manager = app.manager
     version = manager.backend.get(key)
     if version is None:
         return None
     value = codec.decode(version.value or b"null", f"the value of {key[:60]!r}")
-    place = next(masked_places(value, board.redact), None)
+    place = next(masked_places(value, app.redact), None)
     if place is not None:
         raise UsageError(
-            f"it holds a masked value at {place}, so it is not edited on the screen",
-            f"In a terminal: {board.command_line(['edit', key])}",
+            f"the value holds a masked value at {place}, so it cannot be edited on the screen",
+            f"In a terminal: {app.command_line(['edit', key])}",
         )
     return draft_of(manager, version)
 
 
 def draft_of(manager: StateManager, version: Version) -> Draft:
-    """Return a version as text."""
+    """Return a draft of a version."""
     data = version.value or b"null"
-    left = (version.expires - manager.backend.now()) / 1_000_000 if version.expires else 0.0
-    return Draft(as_text(data), version.revision, time.monotonic() + left if version.expires else None)
+    seconds = (version.expires - manager.backend.now()) / 1_000_000 if version.expires else 0.0
+    return Draft(as_text(data), version.revision, time.monotonic() + seconds if version.expires else None)
 
 
 def save_words(key: str, data: bytes, draft: Draft) -> list[str]:
-    """Return the command that saves a value, if the key is still as it was read; its expiry goes along."""
+    """Return the command that saves a value with the expiry of its draft, unless the key has changed since."""
     ttl = [] if draft.ttl is None else ["--ttl", f"{draft.ttl:.3f}"]
     text = data.decode()
     plain = ["--"] if key.startswith("-") or text.startswith("-") else []
@@ -147,12 +148,12 @@ def save_words(key: str, data: bytes, draft: Draft) -> list[str]:
 
 
 def in_editor(app: Dashboard, text: str) -> str:
-    """Return a text as it comes back from `$VISUAL`, `$EDITOR` or vi, which gets the terminal until it ends.
+    """Edit a text in `$VISUAL`, `$EDITOR` or vi, and return the result. The dashboard is suspended meanwhile.
 
-    The file is readable by this user alone, and gone afterwards, as is what the editor left beside it.
+    The file is in a folder that only this user can read. The folder is removed afterwards with all its files.
 
     Raises:
-        UsageError: there is no terminal to give away, no such editor, or it ended with an error: nothing is taken.
+        UsageError: there is no terminal, the editor cannot be started, or the editor ended with an error.
         BackendError: the file cannot be written or read.
 
     """
@@ -160,7 +161,7 @@ def in_editor(app: Dashboard, text: str) -> str:
     try:
         command = shlex.split(editor)
     except ValueError as error:
-        raise UsageError(f"{editor}: {error}", "Mend EDITOR") from error
+        raise UsageError(f"{editor}: {error}", "Correct EDITOR") from error
     folder = ""
     try:
         folder = tempfile.mkdtemp(prefix="stateview-")  # mode 0700
@@ -172,13 +173,13 @@ def in_editor(app: Dashboard, text: str) -> str:
         if isinstance(ended, OSError):
             raise UsageError(f"{editor}: {ended.strerror}", "Set EDITOR to an editor that is installed")
         if ended:
-            raise UsageError(f"{editor} ended with {ended}: what was written in it is not taken")
+            raise UsageError(f"{editor} ended with {ended}: its text was not used")
         with open(path, "rb") as file:
             return file.read().decode().removesuffix("\n")
     except SuspendNotSupported:
-        raise UsageError("there is no terminal here to give to an editor", "Run 'stateview edit' in one") from None
+        raise UsageError("there is no terminal here for an editor", "Run 'stateview edit' in a terminal") from None
     except UnicodeDecodeError as error:
-        raise UsageError(f"what the editor wrote is not UTF-8 text, at byte {error.start}; it is not taken") from error
+        raise UsageError(f"the text of the editor is not UTF-8 at byte {error.start}; it was not used") from error
     except OSError as error:
         raise BackendError(f"{error.filename or folder}: {error.strerror or error}") from error
     finally:
@@ -187,11 +188,11 @@ def in_editor(app: Dashboard, text: str) -> str:
 
 
 def _wait_for(command: list[str]) -> int | OSError:
-    """Run a program, for which alone Ctrl-C is. Its exit code, or why it did not start.
+    """Run a program that alone gets Ctrl-C, and return its exit code, or the error that kept it from starting.
 
-    Nothing may be raised while the app steps aside: it would not come back.
+    Raises nothing: an exception inside `App.suspend` would leave the app suspended.
     """
-    before = signal.signal(signal.SIGINT, lambda _number, _frame: None)  # not SIG_IGN, which it would inherit
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: None)  # the program would inherit SIG_IGN
     try:
         return subprocess.run(command, check=False).returncode
     except OSError as error:
@@ -201,10 +202,10 @@ def _wait_for(command: list[str]) -> int | OSError:
 
 
 def keep_in_file(text: str) -> str:
-    """Put a text that would be lost into a file for this user alone; returns its path.
+    """Write a text that would be lost to a temporary file that only this user can read, and return its path.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
 
     """
     descriptor, path = tempfile.mkstemp(prefix="stateview-", suffix=".json")  # mode 0600

@@ -1,1 +1,1 @@
-"""What is shown, without widgets: key sources, diffs, JSON trees, watching."""
+"""The data of the screens: key sources, diffs, JSON trees and the watcher. No widgets."""

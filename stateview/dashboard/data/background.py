@@ -1,4 +1,4 @@
-"""Reads and acts on daemon threads: neither a slow backend nor quitting waits for the other."""
+"""An executor on daemon threads. The program can quit while a slow backend still answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...errors import StateException
 T = TypeVar("T")
 MAX_THREADS = 4
 
-Stop = Callable[[], bool]  # whether the answer is not wanted any more
+Stop = Callable[[], bool]  # whether the request was cancelled
 
 
 class _Request:
@@ -32,15 +32,15 @@ class _Request:
 
 
 class BackgroundExecutor:
-    """Runs what is asked, the newest first. A *slot* holds one request: a newer one takes the place of an older.
+    """Runs requests on threads, the newest first. A slot holds one request, and a newer request replaces it.
 
-    So what was scrolled past is never read, and an answer that comes late is dropped.
+    So rows that were scrolled past are not read, and a late result is dropped.
     """
 
     def __init__(self) -> None:
         self._waiting: dict[Any, _Request] = {}  # the newest at the end
         self._running: dict[Any, _Request] = {}
-        self._done: dict[Any, _Request] = {}  # whose answer is on its way
+        self._done: dict[Any, _Request] = {}  # the result is in the owner's message queue
         self._changed = threading.Condition()
         self._threads = 0
         self._idle = 0
@@ -50,15 +50,15 @@ class BackgroundExecutor:
         self, owner: MessagePump, slot: Any, act: Callable[[Stop], T], then: Callable[[T], None],
         failed: Callable[[Exception], None],
     ) -> None:  # fmt: skip
-        """Run `act` on a thread, then `then` with its result, or `failed` with its error, in the owner's messages.
+        """Run `act` on a thread, then `then` or `failed` as a message of the owner.
 
         Args:
-            owner: the widget or app in whose turn `then` and `failed` run; neither does once it has gone.
-            slot: what the request is about; a newer request of the same owner and slot replaces this one.
-            act: gets a function that says whether to stop early.
-            then: takes the result.
-            failed: takes a `StateException`, an `OSError`, or a `ValueError`. Anything else is a fault of ours, and
-                ends the program with its traceback.
+            owner: the widget or app. If it has been removed, neither `then` nor `failed` is called.
+            slot: the subject of the request. A newer request of the same owner and slot replaces this one.
+            act: the work. Its argument is a function that returns whether to stop early.
+            then: is called with the result.
+            failed: is called with a `StateException`, an `OSError` or a `ValueError`. Any other exception is a bug, and
+                ends the program with a traceback.
 
         """
         request = _Request(owner, act, then, failed)
@@ -72,12 +72,12 @@ class BackgroundExecutor:
             self._changed.notify()
 
     def cancel(self, owner: MessagePump, slot: Any) -> None:
-        """Forget a request: it is not run, or told to stop, and not answered."""
+        """Cancel a request. If it runs already, its `Stop` returns True, and its result is dropped."""
         with self._changed:
             self._stop((id(owner), slot))
 
     def close(self) -> None:
-        """Answer nothing any more. Does not wait."""
+        """Cancel all requests. Does not wait."""
         with self._changed:
             self._closed = True
             for key in [*self._waiting, *self._running, *self._done]:
@@ -95,7 +95,7 @@ class BackgroundExecutor:
             while True:
                 if self._closed:
                     return None
-                # one of a slot at a time: what runs there has been told to stop
+                # a slot runs one request at a time: the older one has been cancelled
                 key = next((key for key in reversed(self._waiting) if key not in self._running), None)
                 if key is not None:
                     self._running[key] = self._waiting.pop(key)
@@ -107,28 +107,28 @@ class BackgroundExecutor:
     def _work(self) -> None:
         while (taken := self._take()) is not None:
             key, request = taken
-            answer: Callable[..., None]
+            callback: Callable[..., None]
             try:
-                result, answer = request.act(request.is_stopped), request.then
+                result, callback = request.act(request.is_stopped), request.then
             except (StateException, OSError, ValueError) as error:
-                result, answer = error, request.failed
+                result, callback = error, request.failed
             except BaseException as error:
-                result, answer = error, _raise
+                result, callback = error, _raise
             with self._changed:
                 del self._running[key]
                 if not request.stopped:
                     self._done[key] = request
                 self._changed.notify()
-            if not request.stopped and not request.owner.call_later(self._answer, key, request, answer, result):
-                self.cancel(request.owner, key[1])  # it has gone
+            if not request.stopped and not request.owner.call_later(self._deliver, key, request, callback, result):
+                self.cancel(request.owner, key[1])  # the owner has been removed
 
-    def _answer(self, key: Any, request: _Request, answer: Callable[..., None], result: Any) -> None:
+    def _deliver(self, key: Any, request: _Request, callback: Callable[..., None], result: Any) -> None:
         with self._changed:
             if request.stopped:
                 return
             del self._done[key]
-        if request.owner.app.is_running:  # else its screens are being taken down
-            answer(result)
+        if request.owner.app.is_running:  # while the app ends, its widgets cannot take a result
+            callback(result)
 
 
 def _raise(error: BaseException) -> None:

@@ -1,6 +1,6 @@
-"""A streamed diff of two states as a screen holds it: which keys differ and how, a hundred bytes a key, no values.
+"""The streamed diff of two states: which keys differ and how, without their values. No terminal code.
 
-The values are read again, both sides, when a key is looked at. Nothing here knows the terminal.
+The index takes about a hundred bytes a key. Both values of a key are read again when a screen shows the key.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from array import array
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -22,15 +23,21 @@ from ...states.view import Ref, resolve
 
 KINDS: tuple[Kind, ...] = ("added", "removed", "changed")
 KEYS_PER_PAGE = 200  # keys whose two sides are read at once
-KEYS_PER_REPORT = 2_000  # keys that are told of at once
-REPORT_SECONDS = 0.05  # seconds after which what was found is told, however little it is
+KEYS_PER_REPORT = 2_000  # keys of one report, at most
+REPORT_SECONDS = 0.05  # seconds after which keys are reported, however few they are
 
 NONE, PARTLY, WHOLE = 0, 1, 2  # how a key is marked
-_KIND, _MARK = 3, 4  # a flag is a kind plus four times a mark
 
 
 class DiffSide(NamedTuple):
-    """One of the two states: where it is, which it is, and a ref that names this very one when live has moved on."""
+    """One of the two states of a diff.
+
+    Attributes:
+        backend: the backend that keeps the state.
+        point: the state.
+        ref: a ref that still names the state after live has moved on.
+
+    """
 
     backend: Backend
     point: StateAt
@@ -41,13 +48,13 @@ def side(backend: Backend, ref: Ref) -> DiffSide:
     """Return the state that a ref names now. Raises what `resolve` raises."""
     point = resolve(backend, ref)
     text = str(ref)
-    named = text.partition("@")[0]
+    name = text.partition("@")[0]
     moves = text.startswith("live") or text.isdigit() or "~" in text
-    return DiffSide(backend, point, str(point.revision) if moves else f"{named}@{point.revision}")
+    return DiffSide(backend, point, str(point.revision) if moves else f"{name}@{point.revision}")
 
 
 class DiffProgress:
-    """How far a diff has come: keys looked at, and how many there are about; 0 until that is known."""
+    """The progress of a diff: keys compared so far, and the estimated number of keys; 0 while that is not known."""
 
     def __init__(self, stopped: Callable[[], bool] = lambda: False) -> None:
         self.done = 0
@@ -56,28 +63,24 @@ class DiffProgress:
 
     @property
     def share(self) -> int | None:
-        """Percent, below 100."""
+        """The progress in percent, below 100; None while it is not known."""
         return min(99, 100 * self.done // self.total) if self.total else None
 
 
-class _StoppedError(Exception):
-    pass
-
-
 class DiffSides(NamedTuple):
-    """The two states that are compared."""
+    """The two states of a diff."""
 
     before: DiffSide
     after: DiffSide
 
     @property
     def one_history(self) -> bool:
-        """Whether both are states of one namespace, so that the diff costs what changed and not what there is."""
-        one, other = self.before.backend, self.after.backend
-        return (one.url, one.namespace) == (other.url, other.namespace)
+        """Whether both states belong to one namespace, so that the diff costs O(changes) instead of O(keys)."""
+        before, after = self.before.backend, self.after.backend
+        return (before.url, before.namespace) == (after.url, after.namespace)
 
     def pairs(self, keys: Iterable[str]) -> Iterator[tuple[str, Version | None, Version | None]]:
-        """Both versions of each key, read page by page."""
+        """Yield each key with its version before and after, read page by page."""
         page: list[str] = []
         for key in keys:
             page.append(key)
@@ -94,203 +97,191 @@ class DiffSides(NamedTuple):
                 yield key, old.pop(key, None), new.pop(key, None)
 
     def change(self, key: str) -> Change | None:
-        """Return what happened to one key, read now; None where both sides are the same."""
+        """Read both versions of a key, and return the change; None if they are equal."""
         _, old, new = next(self.pairs([key]))
         return comparison.change(key, old, new)
 
-    def among(self, keys: Sequence[str], walk: DiffProgress) -> Iterator[Change]:
+    def among(self, keys: Sequence[str], progress: DiffProgress) -> Iterator[Change]:
         """Yield the changes of these keys. O(keys given)."""
-        walk.total = len(keys)
+        progress.total = len(keys)
         for key, old, new in self.pairs(keys):
-            if walk.stopped():
+            if progress.stopped():
                 return
-            walk.done += 1
+            progress.done += 1
             if self.one_history and old is not None and new is not None and old.revision == new.revision:
                 continue
-            if found := comparison.change(key, old, new):
-                yield found
+            if change := comparison.change(key, old, new):
+                yield change
 
-    def changes(self, walk: DiffProgress) -> Iterator[Change]:
-        """All changes in key order: O(changes) in one namespace, else O(keys) and streamed."""
+    def changes(self, progress: DiffProgress) -> Iterator[Change]:
+        """Yield all changes in key order. O(changes) in one namespace, else O(keys), streamed."""
+        before, after = self
         if self.one_history:
-            yield from self.among(
-                comparison.changed_keys(self.before.backend, self.before.point, self.after.point), walk
-            )
+            yield from self.among(comparison.changed_keys(before.backend, before.point, after.point), progress)
             return
-        # a key of both sides counts once: the larger side is the better guess
-        walk.total = max(self.before.backend.head().count, self.after.backend.head().count)
-
-        def pass_by(_key: str) -> bool:
-            walk.done += 1
-            if walk.stopped():
-                raise _StoppedError
-            return True
-
-        (left, one, _), (right, other, _) = self
-        try:
-            yield from comparison.diff_stores((left, one), (right, other), ("", ""), pass_by)
-        except _StoppedError:
-            return
+        # the larger side is the better estimate, since a key of both sides is compared once
+        progress.total = max(before.backend.head().count, after.backend.head().count)
+        for pair in comparison.merge_join((before.backend, before.point), (after.backend, after.point)):
+            if progress.stopped():
+                return
+            progress.done += 1
+            if change := comparison.change(*pair):
+                yield change
 
 
-def collect(changes: Iterable[Change], found: Callable[[list[str], bytes], None]) -> None:
-    """Go through changes, and hand on keys and kinds (places in `KINDS`): the first at once, then in batches."""
+def collect(changes: Iterable[Change], report: Callable[[list[str], bytes], None]) -> None:
+    """Report the keys and kinds of changes, each kind as its index in `KINDS`: the first at once, then in batches."""
     keys: list[str] = []
     kinds = bytearray()
-    told = 0.0
+    reported_at = 0.0
     for change in changes:
         keys.append(change.key)
         kinds.append(KINDS.index(change.kind))
         moment = time.monotonic()
-        if len(keys) >= KEYS_PER_REPORT or moment - told >= REPORT_SECONDS:
-            found(keys, bytes(kinds))
-            keys, kinds, told = [], bytearray(), moment
+        if len(keys) >= KEYS_PER_REPORT or moment - reported_at >= REPORT_SECONDS:
+            report(keys, bytes(kinds))
+            keys, kinds, reported_at = [], bytearray(), moment
     if keys:
-        found(keys, bytes(kinds))
+        report(keys, bytes(kinds))
 
 
-def selectors(paths: Sequence[PathChange]) -> list[str]:
-    """Return what `restore --path` takes for each change.
-
-    Its pointer, with the sign before it where two have the same.
-    """
-    seen: dict[str, int] = {}
-    for one in paths:
-        seen[one.path] = seen.get(one.path, 0) + 1
-    return [one.path if seen[one.path] == 1 else MARKS[one.kind] + one.path for one in paths]
+def selectors(changes: Sequence[PathChange]) -> list[str]:
+    """Return the argument of `restore --path` for each change: its pointer, after its sign if two changes share it."""
+    uses = Counter(change.path for change in changes)
+    return [change.path if uses[change.path] == 1 else MARKS[change.kind] + change.path for change in changes]
 
 
 class DiffIndex:
-    """The keys that differ, in key order, each with its kind and whether it is marked. For one thread.
+    """The keys that differ, in key order, each with its kind and its mark. For one thread.
 
-    A million of them take the strings and nine bytes each; counts are kept as they change.
+    A million keys take their strings and ten bytes each.
     """
 
     def __init__(self, mark: int = NONE) -> None:
         self.keys: list[str] = []
-        self.partly: dict[str, set[str]] = {}  # of a key marked partly, the chosen changes: see `selectors`
-        self.fresh = mark  # the mark of what is yet to come
-        self.earlier: DiffIndex | None = (
-            None  # whose marks are taken over: what was listed before it was looked at again
-        )
-        self._flags = bytearray()
-        self._tally = [0] * 16
+        self.partly: dict[str, set[str]] = {}  # the chosen changes of each key marked `PARTLY`, see `selectors`
+        self.fresh = mark  # the mark of keys that `extend` adds
+        self.earlier: DiffIndex | None = None  # the index of an earlier diff, whose marks `extend` takes over
+        self._kinds = bytearray()  # for each key, an index in `KINDS`
+        self._marks = bytearray()  # for each key, `NONE`, `PARTLY` or `WHOLE`
+        self._counts = [[0, 0, 0] for _ in KINDS]  # by kind and mark, the number of keys
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def extend(self, keys: list[str], kinds: bytes) -> None:
-        """Take a batch, all above what is there."""
-        flags = kinds.translate(bytes((flag + _MARK * self.fresh) % 256 for flag in range(256)))
+        """Add keys, all above the last key, with their kinds."""
         start = len(self.keys)
         self.keys += keys
-        self._flags += flags
-        for flag in set(flags):
-            self._tally[flag] += flags.count(flag)
+        self._kinds += kinds
+        self._marks += bytes([self.fresh]) * len(keys)
+        for kind in range(len(KINDS)):
+            self._counts[kind][self.fresh] += kinds.count(kind)
         if self.earlier is not None:
-            self._mark_as(self.earlier, start)
+            self._copy_marks(self.earlier, start)
 
-    def _mark_as(self, earlier: DiffIndex, start: int) -> None:
-        for place in range(start, len(self.keys)):
-            key = self.keys[place]
-            index = earlier.find(key)
-            if index < len(earlier) and earlier.keys[index] == key and earlier.mark(index) != self.mark(place):
-                self.set_mark(place, earlier.mark(index), earlier.partly.get(key))
+    def _copy_marks(self, earlier: DiffIndex, start: int) -> None:
+        for index in range(start, len(self.keys)):
+            key = self.keys[index]
+            index_before = earlier.find(key)
+            if index_before < len(earlier) and earlier.keys[index_before] == key:
+                self.set_mark(index, earlier.mark(index_before), earlier.partly.get(key))
 
     def find(self, key: str) -> int:
-        """Where a key is, or would be. O(log n)."""
+        """Return the index of a key, or of the first key after it. O(log n)."""
         return bisect_left(self.keys, key)
 
     def kind(self, index: int) -> Kind:
-        """Return what happened to a key."""
-        return KINDS[self._flags[index] & _KIND]
+        """Return the kind of a key's change."""
+        return KINDS[self._kinds[index]]
 
     def mark(self, index: int) -> int:
-        """`NONE`, `PARTLY` or `WHOLE`."""
-        return self._flags[index] // _MARK
+        """Return the mark of a key: `NONE`, `PARTLY` or `WHOLE`."""
+        return self._marks[index]
 
     def set_mark(self, index: int, mark: int, chosen: set[str] | None = None) -> None:
-        """Mark a key; partly, with the changes that are chosen."""
-        flag = self._flags[index]
-        self._tally[flag] -= 1
-        self._flags[index] = flag & _KIND | mark * _MARK
-        self._tally[self._flags[index]] += 1
+        """Mark a key. With `PARTLY`, `chosen` holds the selectors of the chosen changes."""
+        counts = self._counts[self._kinds[index]]
+        counts[self._marks[index]] -= 1
+        counts[mark] += 1
+        self._marks[index] = mark
         if mark == PARTLY and chosen:
             self.partly[self.keys[index]] = chosen
         else:
             self.partly.pop(self.keys[index], None)
 
     def set_marks(self, mark: int | None, shown: Iterable[int] | None = None) -> None:
-        """Mark all keys, or those shown; None marks those that are not, and takes the mark of the others."""
-        marks = {old: mark if mark is not None else NONE if old else WHOLE for old in (NONE, PARTLY, WHOLE)}
-        table = bytes((flag & _KIND | marks.get(flag // _MARK, 0) * _MARK) % 256 for flag in range(256))
-        if shown is None:
-            self._flags = bytearray(self._flags.translate(table))
-            self.fresh = marks[self.fresh]
-            self.partly.clear()
-        else:
+        """Mark all keys, or the keys at the indexes `shown`. With `None` as the mark, invert the marks. O(keys)."""
+        new = {old: mark if mark is not None else NONE if old else WHOLE for old in (NONE, PARTLY, WHOLE)}
+        if shown is not None:
             for index in shown:
-                self._flags[index] = table[self._flags[index]]
-                self.partly.pop(self.keys[index], None)
-        self._count()
-
-    def _count(self) -> None:
-        self._tally = [self._flags.count(flag) for flag in range(16)]
+                self.set_mark(index, new[self.mark(index)])
+            return
+        self._marks = self._marks.translate(bytes.maketrans(bytes(new), bytes(new.values())))
+        for counts in self._counts:
+            before = counts.copy()
+            counts[:] = [sum(before[old] for old in new if new[old] == after) for after in (NONE, PARTLY, WHOLE)]
+        self.fresh = new[self.fresh]
+        self.partly.clear()
 
     def count(self, kind: Kind | None = None, *marks: int) -> int:
-        """How many keys there are of a kind, or of any, with one of these marks, or with any. O(1)."""
-        kinds = range(len(KINDS)) if kind is None else (KINDS.index(kind),)
-        return sum(self._tally[one + mark * _MARK] for one in kinds for mark in marks or (NONE, PARTLY, WHOLE))
+        """Return the number of keys of a kind (None: any) with one of these marks (none given: any). O(1)."""
+        rows = self._counts if kind is None else [self._counts[KINDS.index(kind)]]
+        return sum(counts[mark] for counts in rows for mark in marks or (NONE, PARTLY, WHOLE))
 
     @property
     def marked(self) -> int:
-        """How many keys are marked, partly ones too."""
+        """The number of marked keys, with those marked `PARTLY`."""
         return self.count(None, PARTLY, WHOLE)
 
     def marked_keys(self, mark: int) -> Iterator[str]:
-        """Yield the keys with a mark, in key order. Finding the next costs next to nothing."""
-        marks = self._flags.translate(bytes(flag // _MARK for flag in range(256)))
-        place = marks.find(mark)
-        while place >= 0:
-            yield self.keys[place]
-            place = marks.find(mark, place + 1)
+        """Yield the keys with a mark, in key order."""
+        index = self._marks.find(mark)
+        while index >= 0:
+            yield self.keys[index]
+            index = self._marks.find(mark, index + 1)
 
-    def merge(self, again: RecheckResult) -> int:
-        """Put in what keys are now: another kind, no difference any more, or one that was not there.
+    def merge(self, recheck: RecheckResult) -> int:
+        """Apply the new kinds of keys that were compared again, and return the number of keys that were added.
 
-        A mark stays as it is, but what was not there before is not marked. Returns how many of these there are.
-        O(keys) to copy, O(log n) for each that is given.
+        Keys keep their marks; added keys are not marked. O(keys) to copy, and O(log n) for each key compared again.
         """
         keys: list[str] = []
-        flags = bytearray()
-        start = fresh = 0
-        self.partly = dict(again.partly)
-        for key in sorted(again.kinds):
-            index, kind = self.find(key), again.kinds[key]
-            known = index < len(self.keys) and self.keys[index] == key
-            keys += self.keys[start:index]
-            flags += self._flags[start:index]
-            start = index + known
-            mark = self._flags[index] // _MARK if known else NONE
-            if mark == PARTLY and key not in self.partly:  # nothing of what was chosen inside is there any more
+        kinds, marks = bytearray(), bytearray()
+        copied = added = 0
+        self.partly = dict(recheck.partly)
+        for key, kind in sorted(recheck.kinds.items()):
+            index = self.find(key)
+            listed = index < len(self.keys) and self.keys[index] == key
+            keys += self.keys[copied:index]
+            kinds += self._kinds[copied:index]
+            marks += self._marks[copied:index]
+            copied = index + listed
+            mark = NONE
+            if listed:
+                mark = self._marks[index]
+                self._counts[self._kinds[index]][mark] -= 1
+            if mark == PARTLY and key not in self.partly:  # no chosen change inside the value is left
                 mark = NONE
             if kind is not None:
                 keys.append(key)
-                flags.append(KINDS.index(kind) + mark * _MARK)
-                fresh += not known
-        self.keys = keys + self.keys[start:]
-        self._flags = flags + self._flags[start:]
-        self._count()
-        return fresh
+                kinds.append(KINDS.index(kind))
+                marks.append(mark)
+                self._counts[kinds[-1]][mark] += 1
+                added += not listed
+        self.keys = keys + self.keys[copied:]
+        self._kinds = kinds + self._kinds[copied:]
+        self._marks = marks + self._marks[copied:]
+        return added
 
 
 class DiffFilter:
-    """The places in `DiffIndex` of those that a filter lets through. Computed step by step, as `DiffIndex` grows too.
+    """The indexes in a `DiffIndex` of the keys that pass a filter. `advance` computes them step by step.
 
     Args:
-        found: what is filtered.
+        found: the keys to filter. More may be added at any time.
         kinds: which kinds to show.
-        text: a glob if it holds `*`, `?` or `[`, else what a key must hold; with a capital letter it must be exact.
+        text: a glob if it holds `*`, `?` or `[`, else a part of the key. A capital letter makes it case-sensitive.
 
     """
 
@@ -300,45 +291,45 @@ class DiffFilter:
         self.text = text
         self._seen = 0
         self._all = len(kinds) == len(KINDS) and not text
-        self._places = array("L")
+        self._indexes = array("L")
         self._match = None if self._all or not text else _matcher(text)
 
     def __len__(self) -> int:
-        return len(self.found) if self._all else len(self._places)
+        return len(self.found) if self._all else len(self._indexes)
 
     def __getitem__(self, index: int) -> int:
         if self._all:
             return range(len(self.found))[index]
-        return self._places[index]
+        return self._indexes[index]
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(len(self.found)) if self._all else self._places)
+        return iter(range(len(self.found)) if self._all else self._indexes)
 
     @property
     def filtered(self) -> bool:
-        """Whether the filter keeps anything back."""
+        """Whether the filter can hide any key."""
         return not self._all
 
     @property
     def done(self) -> bool:
-        """Whether all that was found has been looked at."""
+        """Whether all keys of the index have been filtered."""
         return self._all or self._seen >= len(self.found)
 
     def advance(self, limit: int) -> None:
-        """Look at so many more keys."""
+        """Filter the next `limit` keys."""
         if self._all:
             return
         start, end = self._seen, min(len(self.found), self._seen + limit)
         self._seen = end
-        places: Iterable[int] = range(start, end)
+        indexes: Iterable[int] = range(start, end)
         if len(self.kinds) < len(KINDS):
-            places = [place for place in places if self.found.kind(place) in self.kinds]
+            indexes = [index for index in indexes if self.found.kind(index) in self.kinds]
         match, keys = self._match, self.found.keys
-        self._places.extend(places if match is None else [place for place in places if match(keys[place])])
+        self._indexes.extend(indexes if match is None else [index for index in indexes if match(keys[index])])
 
     def find(self, place: int) -> int:
-        """Which of those shown is at a place in `DiffIndex`, or the first after it. O(log n)."""
-        return min(place, len(self.found)) if self._all else bisect_left(self._places, place)
+        """Return the position in this filter of an index, or of the first one after it. O(log n)."""
+        return min(place, len(self.found)) if self._all else bisect_left(self._indexes, place)
 
 
 def _matcher(text: str) -> Callable[[str], object]:
@@ -349,7 +340,14 @@ def _matcher(text: str) -> Callable[[str], object]:
 
 
 class RecheckResult(NamedTuple):
-    """What keys are that were written since a preview: a kind or None, and what is left of the choice inside them."""
+    """The result of comparing keys again that were written after a preview.
+
+    Attributes:
+        sides: the diff, now from the present live state.
+        kinds: the new kind of each key's change; None if the key no longer differs.
+        partly: the chosen changes that still exist, of each key marked `PARTLY`.
+
+    """
 
     sides: DiffSides
     kinds: dict[str, Kind | None]
@@ -357,33 +355,33 @@ class RecheckResult(NamedTuple):
 
 
 def check_again(
-    sides: DiffSides, now: StateAt, only: Sequence[str] | None, partly: dict[str, set[str]], walk: DiffProgress
+    sides: DiffSides, now: StateAt, only: Sequence[str] | None, partly: dict[str, set[str]], progress: DiffProgress
 ) -> RecheckResult:  # fmt: skip
-    """Look again at the keys written since a diff that begins at live. O(what was written since).
+    """Compare the keys again that were written after a diff from live was made. O(keys written).
 
     Args:
-        sides: the diff, whose `before` is live as it was.
-        now: live as it is.
-        only: the keys that the diff is limited to.
-        partly: the changes chosen inside keys.
-        walk: where to stop.
+        sides: the diff. Its `before` is the live state of that time.
+        now: the present live state.
+        only: the keys that the diff is limited to; None for all.
+        partly: the chosen changes of each key marked `PARTLY`.
+        progress: says when to stop.
 
     Raises:
-        HistoryPruned: it is no longer known what was written since.
+        HistoryPruned: the history no longer says which keys were written.
         StateException: it was stopped.
 
     """
     written = comparison.changed_keys(sides.before.backend, sides.before.point, now)
     if only is not None:
-        wanted = set(only)
-        written = [key for key in written if key in wanted]
-    fresh = sides._replace(before=sides.before._replace(point=now))
+        limit = set(only)
+        written = [key for key in written if key in limit]
+    sides_now = sides._replace(before=sides.before._replace(point=now))
     kinds: dict[str, Kind | None] = dict.fromkeys(written)
     left = {key: chosen for key, chosen in partly.items() if key not in kinds}
-    for change in fresh.among(written, walk):
+    for change in sides_now.among(written, progress):
         kinds[change.key] = change.kind
         if change.key in partly and change.kind == "changed":
             left[change.key] = partly[change.key].intersection(selectors(change.paths))
-    if walk.stopped():
+    if progress.stopped():
         raise StateException("looking again was stopped", "R looks again")
-    return RecheckResult(fresh, kinds, {key: chosen for key, chosen in left.items() if chosen})
+    return RecheckResult(sides_now, kinds, {key: chosen for key, chosen in left.items() if chosen})

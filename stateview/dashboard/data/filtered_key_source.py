@@ -1,9 +1,8 @@
-"""Keys that do not lie together: what a filter finds, and what is sorted by time or size; found while one looks."""
+"""A source of keys that a filter finds, or that are sorted by time or size. It searches in the background."""
 
 from __future__ import annotations
 
 import threading
-import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
@@ -17,20 +16,21 @@ from ...manager import StateManager
 from ...states.view import Ref, resolve
 from ..display.redaction import is_redacted, without_masked
 from .key_filter import Filter, score
-from .key_source import REST_FACTOR, WORK_SECONDS, Order, Page, Stop
+from .key_source import Order, Page, Stop, WorkPace
 
-MAX_ROWS = 10_000  # rows that are held
+SEARCH_SECONDS = 0.05  # seconds of one piece of the search
+MAX_ROWS = 10_000  # rows in memory
 KEYS_PER_PAGE = 1000  # keys read at once
 BATCH_BYTES = 4_000_000  # bytes of values read at once
-MAX_PENDING_KEYS = 20_000  # changed keys that are looked at one by one; after more everything is searched again
-MAX_GONE_KEYS = 1000  # keys that went, whose places are remembered
+MAX_PENDING_KEYS = 20_000  # written keys that are read one by one; after more, the search starts again
+MAX_GONE_KEYS = 1000  # keys that left the list, and whose sort keys are remembered
 
-SortKey = tuple[Any, ...]  # what rows are sorted by; no two rows have the same
-_first = itemgetter(0)
+SortKey = tuple[Any, ...]  # unique for each row
+_sort_key_of = itemgetter(0)
 
 
-def _by(order: Order, needle: str | None) -> Callable[[KeySummary], SortKey]:
-    """Return what puts rows into an order; fuzzy matches into that of their quality where no other is asked for."""
+def _sorter(order: Order, needle: str | None) -> Callable[[KeySummary], SortKey]:
+    """Return the function that gives a row's sort key. With a fuzzy needle, the order "key" sorts by score."""
     orders: dict[Order, Callable[[KeySummary], SortKey]] = {
         "newest": lambda row: (-row.time, -row.revision, row.key),
         "oldest": lambda row: (row.time, row.revision, row.key),
@@ -43,79 +43,79 @@ def _by(order: Order, needle: str | None) -> Callable[[KeySummary], SortKey]:
 
 
 class _Matches:
-    """The first rows of all that were found, in their order, while keys are passed one after the other."""
+    """The result of one search: the first `limit` matching rows in their order, and the number of all matches.
 
-    def __init__(self, by: Callable[[KeySummary], SortKey], limit: int) -> None:
-        self.by = by
+    The search reads the keys in key order and adds the matches page by page.
+    """
+
+    def __init__(self, sorter: Callable[[KeySummary], SortKey], limit: int) -> None:
+        self.sorter = sorter
         self.limit = limit
         self.entries: list[tuple[SortKey, KeySummary]] = []
-        self.places: dict[str, SortKey] = {}
-        self.gone: dict[str, SortKey] = {}  # the latest at the end
-        self.count = 0  # of all that was found, held or not
-        self.bound: SortKey | None = None  # rows from here on are not all held
-        self.after = ""  # the last key that was passed
-        self.seen = 0  # keys passed
-        self.sure = True  # whether the count is exact
+        self.sort_keys: dict[str, SortKey] = {}  # of the rows in `entries`
+        self.gone: dict[str, SortKey] = {}  # of keys that left the list, the latest at the end
+        self.count = 0  # all matches, in `entries` or not
+        self.bound: SortKey | None = None  # `entries` lacks rows from this sort key on; None: it lacks none
+        self.after = ""  # the last key that was read
+        self.seen = 0  # keys read
+        self.exact = True  # whether `count` is exact
         self.ended = False
 
     def add(self, rows: Iterable[KeySummary]) -> None:
-        """Take rows in that are new. O(rows held), of few rows O(log) and a move in memory."""
-        new = [(self.by(row), row) for row in rows]
+        """Add rows of keys that have none yet. O(rows in memory)."""
+        new = [(self.sorter(row), row) for row in rows]
         self.count += len(new)
         if self.bound is not None:
-            new = [one for one in new if one[0] < self.bound]
+            new = [entry for entry in new if entry[0] < self.bound]
         if not new:
             return
         self.entries += new
-        self.entries.sort(key=_first)  # two runs, nearly: linear
-        self.places.update((row.key, place) for place, row in new)
+        self.entries.sort(key=_sort_key_of)  # linear, for the list is two sorted runs
+        self.sort_keys.update((row.key, sort_key) for sort_key, row in new)
         if len(self.entries) > self.limit:
             for _, row in self.entries[self.limit :]:
-                del self.places[row.key]
+                del self.sort_keys[row.key]
             self.bound = self.entries[self.limit][0]
             del self.entries[self.limit :]
 
-    def change(self, key: str, row: KeySummary | None) -> None:
-        """Return the row of a written key: its row as it is now, or None where it is not to be found any more.
-
-        O(log n).
-        """
-        place = self.places.pop(key, None)
-        if place is not None:
-            del self.entries[self.index(place)]
+    def replace(self, key: str, row: KeySummary | None) -> None:
+        """Replace the row of a written key; None if the key no longer matches. O(rows in memory)."""
+        sort_key = self.sort_keys.pop(key, None)
+        if sort_key is not None:
+            del self.entries[self.index(sort_key)]
             self.count -= 1
-            self.gone[key] = place
+            self.gone[key] = sort_key
             if len(self.gone) > MAX_GONE_KEYS:
                 del self.gone[next(iter(self.gone))]
         elif self.bound is not None:
-            self.sure = False  # it may have been counted, or not
+            self.exact = False  # nobody knows whether the key was counted before
             self.count -= row is not None
         if row is not None:
             self.add([row])
 
-    def index(self, place: SortKey) -> int:
-        """How many rows come before a place. O(log n)."""
-        return bisect_left(self.entries, place, key=_first)
+    def index(self, sort_key: SortKey) -> int:
+        """Return the number of rows before a sort key. O(log n)."""
+        return bisect_left(self.entries, sort_key, key=_sort_key_of)
 
     def index_of(self, key: str) -> int:
-        """Where a key is, or what follows where it was; 0 for one that was never held."""
-        place = self.places.get(key, self.gone.get(key))
-        return 0 if place is None else self.index(place)
+        """Return the index of a key, or the index where it was; 0 for a key that never had a row."""
+        sort_key = self.sort_keys.get(key, self.gone.get(key))
+        return 0 if sort_key is None else self.index(sort_key)
 
 
 class FilteredKeys:
-    """What a filter finds, in an order: at most 10,000 rows, the first of that order, and the count of all.
+    """The keys that match a filter, in an order: the first 10,000 rows, and the number of all matches.
 
-    `learn` passes all keys in pages; what it has found so far is there at once. What others write later is put in or
-    taken out. Where rows beyond the held ones matter for that, everything is searched again, at a tenth of a core.
+    `work` reads all keys in pages, and pages of the list show what it has found so far. Later writes are then applied
+    to the rows. If they would need rows that are not in memory, the search starts again, at a tenth of a core.
 
     Args:
         manager: of the namespace.
-        at: the state; None is live. It is looked up once, when first read.
+        at: the state; None is live. The ref is resolved once, at the first read.
         text: the filter, see `Filter.parse`.
         order: one of `ORDERS`.
-        limit: rows that are held.
-        redact: globs; what they mask is not searched.
+        limit: rows in memory.
+        redact: globs. Masked values are not searched.
 
     """
 
@@ -128,40 +128,40 @@ class FilteredKeys:
         self.text = text
         self.order = order
         self.version = 0
-        self._damaged: set[str] = set()  # whether these values hold what is sought cannot be told
-        self._sought = Filter.parse(text)
-        self._match = self._sought.match()
-        self._by = _by(order, self._sought.text.lower() if self._sought.kind == "fuzzy" else None)
-        searching = self._sought.kind == "values" and self._sought.text
-        self._in_values = make_matcher(self._sought.text) if searching else None
+        self._damaged: set[str] = set()  # keys whose values could not be searched
+        self._filter = Filter.parse(text)
+        self._match = self._filter.match()
+        self._sorter = _sorter(order, self._filter.text.lower() if self._filter.kind == "fuzzy" else None)
+        in_values = self._filter.kind == "values" and self._filter.text
+        self._match_text = make_matcher(self._filter.text) if in_values else None
         self._limit = limit
         self._redact = redact
         self._point: StateAt | None = None
-        self._total: int | None = None  # keys there are, to say how far the search is
+        self._total: int | None = None  # the number of keys, for the percentage of the search
         self._mutex = threading.Lock()
-        self._shown = _Matches(self._by, limit)
-        self._scan: _Matches | None = self._shown
-        self._pending: set[str] | None = set()
-        self._halted = False
-        self._rested = 0.0  # by `time.monotonic()`: no correcting before
+        self._listed = _Matches(self._sorter, limit)
+        self._search: _Matches | None = self._listed  # the search under way; later ones replace `_listed` at their end
+        self._pending: set[str] | None = set()  # written keys to read again; None: search again
+        self._cancelled = False
+        self._pace = WorkPace(SEARCH_SECONDS)
 
     # --- reading -----------------------------------------------------------------------------------------------
 
     def page(self, start: int, limit: int) -> Page:
-        """See `Source.page`. O(limit)."""
+        """O(limit)."""
         with self._mutex:
-            start = max(0, min(start, len(self._shown.entries) - limit))
-            return self._cut(start, start + limit, start)
+            start = max(0, min(start, len(self._listed.entries) - limit))
+            return self._page(start, start + limit, start)
 
-    def page_around(self, key: str, above: int, below: int, rank: int | None = None) -> Page:  # noqa: ARG002 - places are known here
-        """See `Source.near`. O(log n + above + below)."""
+    def page_around(self, key: str, above: int, below: int, rank: int | None = None) -> Page:  # noqa: ARG002 - the index is in memory
+        """O(log n + above + below)."""
         with self._mutex:
-            place = self._shown.index_of(key)
-            return self._cut(max(0, place - above), place + below, place)
+            index = self._listed.index_of(key)
+            return self._page(max(0, index - above), index + below, index)
 
-    def _cut(self, start: int, end: int, place: int) -> Page:
-        rows = [row for _, row in self._shown.entries[start:end]]
-        return Page(start, rows, len(self._shown.entries), place, self.version)
+    def _page(self, start: int, end: int, place: int) -> Page:
+        rows = [row for _, row in self._listed.entries[start:end]]
+        return Page(start, rows, len(self._listed.entries), place, self.version)
 
     def _state(self) -> StateAt | None:
         if self.at is not None and self._point is None:
@@ -171,67 +171,58 @@ class FilteredKeys:
     # --- searching ---------------------------------------------------------------------------------------------
 
     def work(self, stop: Stop) -> float | None:
-        """See `Source.learn`. O(keys) for all of it, or their values; O(changes) after that."""
-        started = time.monotonic()
-        if started < self._rested:
-            return self._rested - started
-        correcting = self._shown.ended
-        more = True
-        while more and not stop():
-            more = self._apply() or self._search(stop)
-            if time.monotonic() - started >= WORK_SECONDS:
-                break
-        if correcting:
-            self._rested = time.monotonic() + REST_FACTOR * (time.monotonic() - started)
-        if not more and self._lacks():
-            with self._mutex:
-                self._scan, more = _Matches(self._by, self._limit), True
-        return max(0.0, self._rested - time.monotonic()) if more else None
+        """O(keys) for a search, or O(their values); then O(changes)."""
+        return self._pace.run(
+            lambda: self._apply_writes() or self._search_page(stop) or self._search_again(),
+            stop,
+            correcting=self._listed.ended,
+        )
 
-    def _lacks(self) -> bool:
-        """Whether rows that are not held, or the count of them, matter by now."""
-        shown = self._shown
-        whole = shown.bound is None or (shown.sure and len(shown.entries) > 0.9 * self._limit)
-        return self._scan is None and not whole
-
-    def _search(self, stop: Stop) -> bool:
-        """Pass one page of keys; false where all were passed, or this was stopped."""
-        scan = self._scan
-        if scan is None or self._halted:
+    def _search_again(self) -> bool:
+        """Start a new search if the rows in memory no longer suffice, or the count is not exact."""
+        listed = self._listed
+        suffices = listed.bound is None or (listed.exact and len(listed.entries) > 0.9 * self._limit)
+        if self._search is not None or suffices:
             return False
-        if not scan.seen and self.at is None:
-            self._total = self.manager.head().count
-        rows = self.manager.backend.list_keys(self._sought.prefix, scan.after, "", KEYS_PER_PAGE, self._state())
-        found = [row for row in rows if self._match(row.key)]
-        if self._in_values is not None:
-            holding = self._holding(found, lambda: self._halted or stop())
-            if holding is None:
-                return False
-            found = holding
         with self._mutex:
-            scan.add(found)
-            scan.seen += len(rows)
-            scan.after = rows[-1].key if rows else scan.after
+            self._search = _Matches(self._sorter, self._limit)
+        return True
+
+    def _search_page(self, stop: Stop) -> bool:
+        """Search one page of keys. Returns False if the search has ended or was stopped."""
+        search = self._search
+        if search is None or self._cancelled:
+            return False
+        if not search.seen and self.at is None:
+            self._total = self.manager.head().count
+        rows = self.manager.backend.list_keys(self._filter.prefix, search.after, "", KEYS_PER_PAGE, self._state())
+        matching = [row for row in rows if self._match(row.key)]
+        if self._match_text is not None:
+            searched = self._search_values(matching, lambda: self._cancelled or stop())
+            if searched is None:
+                return False
+            matching = searched
+        with self._mutex:
+            search.add(matching)
+            search.seen += len(rows)
+            search.after = rows[-1].key if rows else search.after
             if len(rows) < KEYS_PER_PAGE:
-                scan.ended = True
-                self._shown, self._scan = scan, None
+                search.ended = True
+                self._listed, self._search = search, None
             self.version += 1
-        return not scan.ended
+        return not search.ended
 
-    def _holding(self, rows: list[KeySummary], stop: Stop) -> list[KeySummary] | None:
-        """Those whose values hold what is sought; None where this was stopped.
-
-        Few megabytes are read at once, however large the values are.
-        """
-        found: set[str] = set()
+    def _search_values(self, rows: list[KeySummary], stop: Stop) -> list[KeySummary] | None:
+        """Return the rows whose values match; None if stopped. Reads `BATCH_BYTES` of values at once."""
+        matching: set[str] = set()
         for keys in _batches(rows):
             if stop():
                 return None
-            found.update(version.key for version in self._read(keys) if self._holds(version))
-        return [row for row in rows if row.key in found]
+            matching.update(version.key for version in self._read(keys) if self._matches_value(version))
+        return [row for row in rows if row.key in matching]
 
     def _read(self, keys: list[str]) -> list[Version]:
-        """Return the versions of keys; of what is damaged, all but these."""
+        """Return the versions of keys. Damaged values are left out and noted."""
         try:
             return list(self.manager.backend.read(keys, self._state()).values())
         except Damaged:
@@ -240,8 +231,8 @@ class FilteredKeys:
             self._damaged.update(keys)
             return []
 
-    def _holds(self, version: Version) -> bool:
-        assert self._in_values is not None and version.value is not None, "asked of a visible version"
+    def _matches_value(self, version: Version) -> bool:
+        assert self._match_text is not None and version.value is not None, "only visible versions are read"
         try:
             value = codec.decode(version.value)
         except Damaged:
@@ -249,12 +240,12 @@ class FilteredKeys:
             return False
         if is_redacted(version.key, self._redact):
             return False
-        return any(self._in_values(leaf_text(leaf)) for _, leaf in iter_scalars(without_masked(value, self._redact)))
+        return any(self._match_text(leaf_text(leaf)) for _, leaf in iter_scalars(without_masked(value, self._redact)))
 
-    # --- what others write -------------------------------------------------------------------------------------
+    # --- writes of others --------------------------------------------------------------------------------------
 
     def invalidate(self, changed: list[str] | None) -> None:
-        """See `Source.moved`. O(changes)."""
+        """O(changes)."""
         if self.at is not None:
             return
         with self._mutex:
@@ -263,78 +254,80 @@ class FilteredKeys:
             else:
                 self._pending.update(changed)
 
-    def _apply(self) -> bool:
-        """Take in some of what others wrote; false where there is nothing."""
+    def _apply_writes(self) -> bool:
+        """Apply some pending writes to the rows. Returns False if there are none."""
         with self._mutex:
             if self._pending is None:
                 self._pending = set()
-                if not self._halted:
-                    self._scan = _Matches(self._by, self._limit)
+                if not self._cancelled:
+                    self._search = _Matches(self._sorter, self._limit)
                 return False
             keys = sorted(self._pending)[:KEYS_PER_PAGE]
             self._pending.difference_update(keys)
         if not keys:
             return False
-        keys = [key for key in keys if self._match(key) or key in self._shown.places]
+        keys = [key for key in keys if self._match(key) or key in self._listed.sort_keys]
         rows = self._rows_of(keys)
         count = self.manager.head().count if not self.text else None
         with self._mutex:
-            for found in {id(one): one for one in (self._shown, self._scan) if one is not None}.values():
+            results = [self._listed]
+            if self._search is not None and self._search is not self._listed:
+                results.append(self._search)
+            for matches in results:
                 for key in keys:
-                    if found.ended or key <= found.after:  # what lies ahead will be met
-                        found.change(key, rows.get(key))
-                if count is not None and found.ended:
-                    found.count, found.sure = count, True
+                    if matches.ended or key <= matches.after:  # the search will read the keys after these
+                        matches.replace(key, rows.get(key))
+                if count is not None and matches.ended:
+                    matches.count, matches.exact = count, True
             self.version += 1
         return True
 
     def _rows_of(self, keys: list[str]) -> dict[str, KeySummary]:
-        """Return the rows of those keys that are to be found."""
-        found: dict[str, KeySummary] = {}
+        """Return the rows of those keys that match."""
+        rows: dict[str, KeySummary] = {}
         self._damaged.difference_update(keys)
         for start in range(0, len(keys), 100):
             for version in self._read(keys[start : start + 100]):
                 value = version.value or b""
-                if self._in_values is None or self._holds(version):
-                    row = KeySummary(
+                if self._match_text is None or self._matches_value(version):
+                    rows[version.key] = KeySummary(
                         version.key, len(value), value[:SUMMARY_BYTES], version.revision, version.time, version.expires
                     )
-                    found[row.key] = row
-        if self._in_values is None:  # a damaged value has its row all the same
+        if self._match_text is None:  # `list_keys` gives the row of a damaged value
             for key in self._damaged.intersection(keys):
-                found.update((row.key, row) for row in self.manager.backend.list_keys(key, limit=1) if row.key == key)
-        return found
+                rows.update((row.key, row) for row in self.manager.backend.list_keys(key, limit=1) if row.key == key)
+        return rows
 
-    # --- what is told ------------------------------------------------------------------------------------------
+    # --- status ------------------------------------------------------------------------------------------------
 
     @property
     def is_searching(self) -> bool:
-        return not self._shown.ended and not self._halted
+        return not self._listed.ended and not self._cancelled
 
     def cancel(self) -> None:
-        self._halted = True
+        self._cancelled = True
 
     def status(self) -> list[str]:
-        shown = self._shown
-        said = []
-        if not shown.ended:
-            share = f"{shown.seen * 100 // max(1, self._total)}%" if self._total else f"{shown.seen:,} keys"
-            said.append(f"stopped at {share}" if self._halted else f"{share} searched, esc stops")
-        if shown.count > len(shown.entries):
-            said.append(f"first {len(shown.entries):,} of {'' if shown.sure else '~'}{shown.count:,}")
-        if self._in_values is not None and self._damaged:
-            said.append(f"{len(self._damaged):,} damaged, not searched")
-        return said
+        listed = self._listed
+        remarks = []
+        if not listed.ended:
+            share = f"{listed.seen * 100 // max(1, self._total)}%" if self._total else f"{listed.seen:,} keys"
+            remarks.append(f"stopped at {share}" if self._cancelled else f"{share} searched, esc stops")
+        if listed.count > len(listed.entries):
+            remarks.append(f"first {len(listed.entries):,} of {'' if listed.exact else '~'}{listed.count:,}")
+        if self._match_text is not None and self._damaged:
+            remarks.append(f"{len(self._damaged):,} damaged, not searched")
+        return remarks
 
 
 def _batches(rows: list[KeySummary]) -> Iterator[list[str]]:
     batch: list[str] = []
-    held = 0
+    size = 0
     for row in rows:
-        if batch and held + row.size > BATCH_BYTES:
+        if batch and size + row.size > BATCH_BYTES:
             yield batch
-            batch, held = [], 0
+            batch, size = [], 0
         batch.append(row.key)
-        held += row.size
+        size += row.size
     if batch:
         yield batch

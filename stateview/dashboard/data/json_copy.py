@@ -1,4 +1,4 @@
-"""What can be copied of a line of a JSON value, as text that is safe to paste."""
+"""The texts that can be copied from a row of a JSON value. All are safe to paste."""
 
 from __future__ import annotations
 
@@ -11,35 +11,41 @@ from msgspec import Raw
 from ... import codec
 from ..display.redaction import masked_places
 from ..display.text import format_size
-from .json_tree import Broken, Node, estimate_size
+from .json_nodes import Broken, Node, estimate_size
 
-CLIPBOARD_BYTES = 1_000_000  # bytes of a value that can be put into a clipboard
+CLIPBOARD_BYTES = 1_000_000  # bytes of a value that is copied, at most
 
 
 class CopyOptions(NamedTuple):
-    """What can be copied, as labels and texts; and why the value cannot, and how to get it, if it cannot."""
+    """The texts that can be copied.
+
+    Attributes:
+        texts: a label and a text each.
+        refused: why the value is not among them, and the command that prints it; "" if it is.
+
+    """
 
     texts: list[tuple[str, str]]
     refused: str
 
 
 def refused(node: Node, patterns: tuple[str, ...]) -> str:
-    """Why the value of a line is not copied; empty where it can be. O(COPIED)."""
+    """Return why the value of a row cannot be copied; "" if it can. O(CLIPBOARD_BYTES)."""
     value = _whole(node)
     if node.masked:
         return "masked values are not copied"
     if isinstance(value, Broken):
-        return "it cannot be decoded"
+        return "the value cannot be decoded"
     if estimate_size(value, CLIPBOARD_BYTES) > CLIPBOARD_BYTES:
-        return f"over {format_size(CLIPBOARD_BYTES)} are too much for a clipboard"
+        return f"values over {format_size(CLIPBOARD_BYTES)} are not copied"
     if not patterns:
         return ""
     place = next(masked_places(decoded(value), patterns), None)
-    return "" if place is None else f"it holds a masked value at {node.pointer}{place}"
+    return "" if place is None else f"the value holds a masked value at {node.pointer}{place}"
 
 
 def text_of(node: Node) -> str:
-    """Return the value of a line as text: a string as it is, all else as JSON."""
+    """Return the value of a row as text: a string without quotes, any other value as JSON."""
     value = decoded(_whole(node))
     if isinstance(value, str):
         return value
@@ -47,12 +53,12 @@ def text_of(node: Node) -> str:
 
 
 def load_line(key: str, pointer: str, at: str | None = None, where: Iterable[str] = ()) -> str:
-    """Return the command line that prints a place inside a value.
+    """Return the command line that prints a value, or a part of it.
 
     Args:
-        key: of the value.
-        pointer: of the place.
-        at: the ref that is looked at; None is live.
+        key: its key.
+        pointer: the JSON Pointer of the part; "" for all.
+        at: the ref of the state; None is live.
         where: the options that name the store and the namespace.
 
     """
@@ -68,29 +74,26 @@ def load_line(key: str, pointer: str, at: str | None = None, where: Iterable[str
 
 
 def shell_word(word: str) -> str:
-    """Return a word as a shell (bash, zsh, ksh) reads it.
-
-    What a terminal would obey is spelled out in it. O(length).
-    """
+    """Quote a word for a shell (bash, zsh, ksh). Control characters are written as escapes. O(length)."""
     if word.isprintable():
         return shlex.quote(word)
     plain = word.replace("\\", "\\\\").replace("'", "\\'")
-    return "$'" + "".join(sign if sign.isprintable() else _spelled(sign) for sign in plain) + "'"
+    return "$'" + "".join(sign if sign.isprintable() else _escape(sign) for sign in plain) + "'"
 
 
-def _spelled(sign: str) -> str:
+def _escape(sign: str) -> str:
     return f"\\x{ord(sign):02x}" if ord(sign) < 0x80 else f"\\U{ord(sign):08x}"
 
 
 def _whole(node: Node) -> Any:
-    """Return the value that a line shows, or is a part of."""
+    """Return the value of a row. A range, and a row of a text, have the value of their parent."""
     while (node.is_line or node.is_range) and node.parent is not None:
         node = node.parent
     return node.value
 
 
 def decoded(value: Any) -> Any:
-    """Return a value, or its bytes, with nothing left encoded in it. O(size)."""
+    """Decode a value with all encoded parts inside it. O(size)."""
     if isinstance(value, (bytes, Raw)):
         return codec.decode(bytes(value))
     if isinstance(value, dict):

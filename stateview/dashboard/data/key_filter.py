@@ -1,4 +1,4 @@
-"""What is typed to filter keys, and how well a key answers to it."""
+"""The filter of a list of keys, and the score of a fuzzy match."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ Match = Callable[[str], bool]
 
 
 class Filter(NamedTuple):
-    """What is looked for: keys that start with `text`, are like it, or hold its letters; or values that hold it.
+    """A filter of keys.
 
-    `prefix` is what every key found starts with.
+    Attributes:
+        kind: how keys are matched: by `prefix`, by `glob`, by letters in order (`fuzzy`), or by text in their `values`.
+        text: the prefix, the glob, the letters or the text.
+        prefix: a prefix of all matching keys.
+
     """
 
     kind: Kind
@@ -23,10 +27,7 @@ class Filter(NamedTuple):
 
     @classmethod
     def parse(cls, typed: str) -> Filter:
-        """Return what was typed.
-
-        `~text` fuzzy, `=text` in values, a glob where there is one of `*?[`, else a prefix.
-        """
+        """Parse a filter as typed: `~text` is fuzzy, `=text` searches values, `*?[` make a glob; else a prefix."""
         if typed[:1] == "~":
             return cls("fuzzy", typed[1:])
         if typed[:1] == "=":
@@ -39,11 +40,11 @@ class Filter(NamedTuple):
 
     @property
     def ranged(self) -> bool:
-        """Whether what is found lies together in key order, so that nothing needs to be searched."""
+        """Whether the matching keys follow each other in key order, so that they need no search."""
         return self.kind == "prefix" or not self.text
 
     def match(self) -> Match:
-        """Whether a key is to be found, as far as the key says that."""
+        """Return the function that matches keys. With the kind `values` it matches all keys."""
         if self.kind == "glob":
             pattern = compile_globs(self.text)
             return lambda key: pattern.match(key) is not None
@@ -59,46 +60,46 @@ def _lower(text: str) -> str:
 
 
 def is_subsequence(needle: str, text: str) -> bool:
-    """Whether a text has the characters of a needle in lower case, in their order. O(length)."""
-    lowered, place = _lower(text), -1
+    """Whether a text has the characters of a lower-case needle in order. O(length)."""
+    lowered, position = _lower(text), -1
     for sign in needle:
-        place = lowered.find(sign, place + 1)
-        if place < 0:
+        position = lowered.find(sign, position + 1)
+        if position < 0:
             return False
     return True
 
 
 def match_positions(needle: str, text: str) -> list[int]:
-    """Where the characters of a needle stand in a text that holds them: together if they can, else close. O(length)."""
+    """Return the positions of a needle's characters in a text: adjacent, or else close together. O(length)."""
     lowered, needle = _lower(text), needle.lower()
     start = lowered.find(needle)
-    while start > 0 and lowered[start - 1].isalnum():  # rather at the start of a word, if there is one
-        other = lowered.find(needle, start + 1)
-        if other < 0:
+    while start > 0 and lowered[start - 1].isalnum():  # prefer a later match at the start of a word
+        later = lowered.find(needle, start + 1)
+        if later < 0:
             break
-        start = other
+        start = later
     if start >= 0:
         return list(range(start, start + len(needle)))
     end = -1
     for sign in needle:
         end = lowered.find(sign, end + 1)
-    found = []
+    positions = []
     end += 1
     for sign in reversed(needle):
         end = lowered.rfind(sign, 0, end)
-        found.append(end)
-    return found[::-1]
+        positions.append(end)
+    return positions[::-1]
 
 
 def score(needle: str, text: str) -> int:
-    """How well a text that holds a needle answers to it: letters together, and at the starts of words. O(length)."""
+    """Return the score of a fuzzy match. Adjacent letters and letters at the start of words raise it. O(length)."""
     score, last = 0, -1
-    for place in match_positions(needle, text):
-        if place == last + 1 and last >= 0:
+    for position in match_positions(needle, text):
+        if position == last + 1 and last >= 0:
             score += 6
-        elif place == 0 or not text[place - 1].isalnum():
+        elif position == 0 or not text[position - 1].isalnum():
             score += 8
         if last >= 0:
-            score -= min(10, place - last - 1)
-        last = place
+            score -= min(10, position - last - 1)
+        last = position
     return score * 16 - min(len(text), 255)

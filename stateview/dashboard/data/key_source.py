@@ -1,4 +1,4 @@
-"""Where a list of keys gets its rows: any part of a range of any length, read by key, without holding it."""
+"""Sources of the rows in a list of keys. A source reads pages on demand and never holds all keys."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable
-from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 from ...backends.key_ranges import prefix_end
@@ -17,10 +16,9 @@ from ...manager import StateManager
 from ...states.view import Ref, resolve
 from .key_filter import Filter
 
-KEYS_PER_ANCHOR = 4096  # keys between two anchors
-WORK_SECONDS = 0.05  # seconds of one piece of work in the background
-REST_FACTOR = 14.0  # a piece that only corrects is followed by so many times its own length of rest
-RECOUNTS_PER_READ = 8  # gaps that a read counts again itself, in about half a millisecond each
+KEYS_PER_ANCHOR = 4096  # keys from one anchor to the next
+COUNT_SECONDS = 0.5  # seconds of one piece of counting. A pass over a million keys takes half of it.
+REST_FACTOR = 14.0  # a piece that corrects earlier results is followed by a rest of this many times its length
 FIRST_PAGE_ROWS = 256  # rows of the page that is read before there is a screen
 
 Order = str
@@ -30,10 +28,15 @@ Stop = Callable[[], bool]
 
 
 class Page(NamedTuple):
-    """Rows that follow each other: the index of the first, how many there are in all (None: not known yet).
+    """Consecutive rows of a list of keys.
 
-    `place` is the index of the key that was asked for, or of what follows where it is gone. `version` is that of the
-    source when it was read.
+    Attributes:
+        start: the index of the first row in the list.
+        rows: the rows.
+        total: the number of rows in the list; None while it is not known.
+        place: the index of the requested key, or of the next key if the list does not have it.
+        version: the source's version when it read the page.
+
     """
 
     start: int
@@ -44,130 +47,104 @@ class Page(NamedTuple):
 
 
 class KeySource(Protocol):
-    """What a list of keys shows. Methods that read run on threads, and raise what the backend raises."""
+    """The rows of one list of keys. Methods that read run on threads, and raise what the backend raises."""
 
     manager: StateManager
     at: Ref | None
     text: str
     order: Order
-    version: int  # rises when pages that were read may not be right any more
+    version: int  # rises when pages that were read may no longer be right
 
     def page(self, start: int, limit: int) -> Page:
-        """Rows from an index on; the last ones where it is beyond the end."""
+        """Return the rows from index `start`, or the last rows if the list is shorter."""
 
     def page_around(self, key: str, above: int, below: int, rank: int | None = None) -> Page:
-        """Rows around a key: some above it, and some from it on. `rank` is its index where that is known."""
+        """Return `above` rows before a key, and `below` rows from the key on. `rank` is the key's index, if known."""
 
     def invalidate(self, changed: list[str] | None) -> None:
-        """Others may have written these keys, or any. Reads nothing."""
+        """Note that other processes may have written these keys; None for any key. Reads nothing."""
 
     def work(self, stop: Stop) -> float | None:
-        """Do some work in the background. Returns the seconds to rest before there is more; None: there is no more."""
+        """Do a piece of background work. Returns the seconds until the next piece; None if no work is left."""
 
     def cancel(self) -> None:
-        """Find no more than was found."""
+        """End the search. The rows found so far stay."""
 
     @property
     def is_searching(self) -> bool:
-        """Whether there is a search that `halt` would end."""
+        """Whether a search is under way that `cancel` would end."""
 
     def status(self) -> list[str]:
-        """Return what to know of it, in words, beside how many rows there are. Holds no stored text."""
+        """Return remarks for the status line. They hold no stored text."""
 
 
 def open_source(
     manager: StateManager, at: Ref | None = None, text: str = "", order: Order = "key", redact: tuple[str, ...] = ()
 ) -> KeySource:  # fmt: skip
-    """Return what shows the keys that a filter finds, in an order. Reads nothing.
+    """Return the source of the keys that match a filter. Reads nothing.
 
     Args:
         manager: of the namespace.
         at: the state; None is live.
-        text: the filter as it is typed, see `Filter.parse`.
-        order: one of `ORDERS`; fuzzy matches that are not sorted otherwise come best first.
-        redact: globs; what they mask is not searched, as it could be guessed so.
+        text: the filter as typed, see `Filter.parse`.
+        order: one of `ORDERS`. In the order "key", fuzzy matches are sorted by score.
+        redact: globs. Masked values are not searched, because a search would let a user guess them.
 
     """
-    sought = Filter.parse(text)
-    if order == "key" and sought.ranged:
-        return KeyRange(manager, at, sought.prefix, text)
+    key_filter = Filter.parse(text)
+    if order == "key" and key_filter.ranged:
+        return KeyRange(manager, at, key_filter.prefix, text)
     from .filtered_key_source import FilteredKeys
 
     return FilteredKeys(manager, at, text, order, redact=redact)
 
 
-class RankIndex:
-    """Where the keys of a long range lie: anchors far apart, and how many keys there are between two of them.
+class WorkPace:
+    """Divides background work into pieces, and rests after each piece that corrects earlier results.
 
-    A gap is known by its anchor `low`: it holds the keys above that, up to the next anchor. The size of the last may be
-    None, not known. Sizes in `doubtful` are from before a change. Not safe for threads.
+    The rest bounds the load while other processes keep writing: corrections take a tenth of a core at most.
     """
 
-    def __init__(self) -> None:
-        self.lows = [""]
-        self.sizes: list[int | None] = [None]
-        self.whole = False  # whether there are anchors up to the end
-        self.doubtful: set[str] = set()
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds  # of one piece
+        self.rest_until = 0.0  # by `time.monotonic()`
 
-    def index(self, key: str) -> int:
-        """Which gap a key lies in. O(log gaps)."""
-        return max(0, bisect_left(self.lows, key) - 1)
+    def run(self, step: Callable[[], bool], stop: Stop, *, correcting: bool) -> float | None:
+        """Repeat a step for one piece. Returns what `KeySource.work` returns.
 
-    def starts(self) -> list[int]:
-        """Return the rank of the first key of each gap. O(gaps)."""
-        return [0, *accumulate(size or 0 for size in self.sizes[:-1])]
+        Args:
+            step: returns whether more work is left.
+            stop: whether to end early.
+            correcting: whether the work corrects earlier results.
 
-    def total(self) -> int | None:
-        """How many keys there are, if that is known."""
-        last = self.sizes[-1]
-        return None if last is None else self.starts()[-1] + last
-
-    def doubt(self, changed: list[str] | None) -> None:
-        """Keys, or any, were written: the sizes of their gaps may not be right."""
-        if changed is None or len(changed) >= 64 * len(self.lows):
-            self.doubtful.update(self.lows)
-        else:
-            self.doubtful.update(self.lows[self.index(key)] for key in changed)
-
-    def high(self, low: str) -> str | None:
-        """Return the anchor after a gap; None for the last gap, "" where there is no such gap any more."""
-        index = bisect_left(self.lows, low)
-        if index == len(self.lows) or self.lows[index] != low:
-            return ""
-        return self.lows[index + 1] if index + 1 < len(self.lows) else None
-
-    def set(self, low: str, high: str | None, size: int) -> bool:
-        """Return the size of a gap was counted.
-
-        Left out where it has been divided since. Whether ranks have changed by it.
         """
-        index = bisect_left(self.lows, low)
-        if self.high(low) != high or self.sizes[index] == size:
-            return False
-        known, self.sizes[index] = self.sizes[index], size
-        return known is not None  # none lies above the last gap, the one whose size was not known
-
-    def divide(self, low: str, anchor: str, size: int) -> None:
-        """Put an anchor into a gap, `size` keys above its beginning."""
-        index = bisect_left(self.lows, low)
-        rest = self.sizes[index]
-        self.lows.insert(index + 1, anchor)
-        self.sizes[index : index + 1] = [size, None if rest is None else max(0, rest - size)]
+        started = time.monotonic()
+        if started < self.rest_until:
+            return self.rest_until - started
+        more = True
+        while more and not stop():
+            more = step()
+            if time.monotonic() - started >= self.seconds:
+                break
+        ended = time.monotonic()
+        if correcting:
+            self.rest_until = ended + REST_FACTOR * (ended - started)
+        return max(0.0, self.rest_until - ended) if more else None
 
 
 class KeyRange:
-    """The keys with a prefix, in their order.
+    """The keys with a prefix, in key order.
 
-    Pages are read by key. Any rank is reached from an anchor at most 4,096 keys away; the anchors are found in the
-    background by `learn`, and until then ranks are counted from the nearest end. What others write is counted again
-    gap by gap: few gaps when a page is read, many in the background, at a tenth of one core at most. Redis knows the
-    ranks of what is live itself. Memory: one key in 4,096.
+    Pages are read by key. To turn an index into a key and back, `work` finds anchors: every 4,096th key. Until the
+    anchors are known, an index costs O(keys before it). After a write the anchors from the lowest written key on are
+    found again in the background. Until then an index or the total can be off by the number of keys written or
+    deleted. Redis ranks live keys itself and needs no anchors. Memory: one key in 4,096.
 
     Args:
         manager: of the namespace.
-        at: the state; None is live. It is looked up once, when first read.
+        at: the state; None is live. The ref is resolved once, at the first read.
         prefix: of the keys.
-        text: the filter as it was typed, if not the prefix itself.
+        text: the filter as typed, if it is not the prefix itself.
 
     """
 
@@ -182,33 +159,32 @@ class KeyRange:
         self.version = 0
         self._end = prefix_end(prefix)
         self._point: StateAt | None = None
-        self._gaps = RankIndex()
-        self._rested = 0.0  # by `time.monotonic()`: no correcting before
+        self._anchors: list[str] = []  # the keys with the ranks 4095, 8191, … as last found
+        self._counted: int | None = None  # the number of keys as last counted
+        self._next_anchors: list[str] | None = None  # the anchors that the present pass has found
+        self._lowest_written: str | None = ""  # the lowest key written since the present pass began
         self._mutex = threading.Lock()
+        self._pace = WorkPace(COUNT_SECONDS)
 
     # --- reading -----------------------------------------------------------------------------------------------
 
     def page(self, start: int, limit: int) -> Page:
-        """See `KeySource.page`. O(log n + limit) where ranks are known, else O(distance to the nearest end) more."""
+        """O(log n + limit), and O(4,096 keys of the index) more without ranks."""
         version, total = self.version, self._total()
         if total is not None and start + limit >= total:
             rows = self._rows(limit=max(1, min(limit, total - start)), backwards=True)
-            return self._told(total - len(rows), rows, total, version)
-        low, skip = self._from(start)
-        back = None if total is None else total - start - limit
-        if back is not None and back < skip:
-            rows = self._rows(limit=limit, skip=back, backwards=True)
-        else:
-            rows = self._rows(after=low, limit=limit, skip=skip)
-        if not rows and start:  # fewer than was thought: the last ones
+            return self._page(total - len(rows), rows, total, version)
+        anchor, skip = self._anchor_before(start)
+        rows = self._rows(after=anchor, limit=limit, skip=skip)
+        if not rows and start:  # the list is shorter than `start`
             rows = self._rows(limit=limit, backwards=True)
         if len(rows) < limit:
             total = start + len(rows) if total is None else total
             start = max(0, total - len(rows))
-        return self._told(start, rows, total, version)
+        return self._page(start, rows, total, version)
 
     def page_around(self, key: str, above: int, below: int, rank: int | None = None) -> Page:
-        """See `KeySource.page_around`. O(log n + above + below); O(4,096 keys of the index) more without a rank."""
+        """O(log n + above + below), and O(4,096 keys of the index) more without `rank`."""
         version, total = self.version, self._total()
         up = self._rows(before=key, limit=max(1, above), backwards=True)
         down = self._rows(after=up[-1].key if up else "", limit=below)
@@ -221,23 +197,23 @@ class KeyRange:
             start = max(0, (self.rank(key) if rank is None else rank) - len(up))
         if len(down) < below:
             total = start + len(rows)
-        return self._told(start, rows, total, version, start + len(up))
+        return self._page(start, rows, total, version, start + len(up))
 
     def rank(self, key: str) -> int:
-        """How many keys of the range lie below a key. Exact, unless what others wrote is being counted in `learn`."""
+        """Return the number of keys of the range below a key. Not exact while `work` follows what others wrote."""
         if self._ranked():
             return self._count(self.prefix, key)
         with self._mutex:
-            index = self._gaps.index(key)
-            low, start = self._gaps.lows[index], self._gaps.starts()[index]
-        return start + self._count(low + "\0" if low else self.prefix, key)
+            index = bisect_left(self._anchors, key)
+            anchor = self._anchors[index - 1] if index else ""
+        return index * KEYS_PER_ANCHOR + self._count(anchor + "\0" if anchor else self.prefix, key)
 
     @property
     def total(self) -> int | None:
-        """How many keys there are; None while that is not known. Reads."""
+        """The number of keys; None while it is not known. Reads."""
         return self._total()
 
-    def _told(
+    def _page(
         self, start: int, rows: list[KeySummary], total: int | None, version: int, place: int | None = None
     ) -> Page:
         if total is not None:
@@ -258,139 +234,99 @@ class KeyRange:
         return self.manager.backend.count(low, self._end if high is None else high, self._state())
 
     def _ranked(self) -> bool:
-        """Whether the backend itself finds the rank of any key of the state."""
+        """Whether the backend itself ranks the keys of the state."""
         return self.at is None and self.manager.backend.ranks_keys
 
     def _total(self) -> int | None:
         if self.at is None and (self._ranked() or not self.prefix):
             return self._count(self.prefix, None)
-        with self._mutex:
-            doubtful = list(self._gaps.doubtful)
-        if len(doubtful) <= RECOUNTS_PER_READ:
-            for low in doubtful:
-                self._count_gap(low)
-        with self._mutex:
-            return self._gaps.total()
+        return self._counted
 
-    def _from(self, rank: int) -> tuple[str, int]:
-        """Return the anchor to begin at in order to come to a rank, and how many keys to pass over."""
+    def _anchor_before(self, rank: int) -> tuple[str, int]:
+        """Return the last anchor before a rank, and the number of keys between the two."""
         if self._ranked():
             return "", rank
         with self._mutex:
-            starts = self._gaps.starts()
-            index = max(0, bisect_left(starts, rank + 1) - 1)
-            return self._gaps.lows[index], rank - starts[index]
+            index = min(rank // KEYS_PER_ANCHOR, len(self._anchors))
+            return self._anchors[index - 1] if index else "", rank - index * KEYS_PER_ANCHOR
 
-    # --- learning ----------------------------------------------------------------------------------------------
+    # --- background work ---------------------------------------------------------------------------------------
 
     def invalidate(self, changed: list[str] | None) -> None:
-        """See `KeySource.invalidate`. O(changes)."""
+        """O(changes)."""
         if self.at is not None:
             return
+        lowest = min(changed, default=None) if changed is not None else ""
         with self._mutex:
-            self._gaps.doubt(changed)
+            if lowest is not None and (self._lowest_written is None or lowest < self._lowest_written):
+                self._lowest_written = lowest
         self.version += 1
 
     def work(self, stop: Stop) -> float | None:
-        """See `KeySource.work`. O(keys of the index) once, and then O(4,096 keys) for each gap that was written to."""
+        """O(keys of the index above the lowest written key)."""
         if self._ranked():
             return None
-        started, correcting = time.monotonic(), self._gaps.whole
-        if started < self._rested:
-            return self._rested - started
-        more = True
-        while more and not stop():
-            more = self._learn_one()
-            if time.monotonic() - started >= WORK_SECONDS:
-                break
-        if correcting:
-            self._rested = time.monotonic() + REST_FACTOR * (time.monotonic() - started)
-        return max(0.0, self._rested - time.monotonic()) if more else None
+        return self._pace.run(self._find_anchor, stop, correcting=self._counted is not None)
 
-    def _learn_one(self) -> bool:
-        """Count or divide one gap; false where nothing is left to do."""
-        gaps = self._gaps
+    def _find_anchor(self) -> bool:
+        """Find the next anchor of a pass. Returns False if nobody has written since the last pass began.
+
+        A write below the found anchors does not restart the pass, or a busy writer would keep it from ever ending.
+        """
         with self._mutex:
-            doubtful = next(iter(gaps.doubtful), None)
-            wide = next(
-                (low for low, size in zip(gaps.lows, gaps.sizes, strict=True) if (size or 0) > 2 * KEYS_PER_ANCHOR),
-                None,
-            )
-            whole, last = gaps.whole, gaps.lows[-1]
-            counted = gaps.sizes[-1] is not None
-        if not whole and not counted:
-            self._count_gap(last)  # how many there are is wanted first: the scroll bar waits for it
-        elif doubtful is not None:
-            self._count_gap(doubtful)
-        elif wide is not None:
-            self._divide(wide)
-        else:
-            with self._mutex:
-                gaps.whole = True
-            return False
+            if self._next_anchors is None:
+                if self._lowest_written is None:
+                    return False
+                self._next_anchors = self._anchors[: bisect_left(self._anchors, self._lowest_written)]
+                self._lowest_written = None
+        anchors = self._next_anchors
+        last = anchors[-1] if anchors else ""
+        if rows := self._rows(after=last, skip=KEYS_PER_ANCHOR - 1):
+            anchors.append(rows[0].key)
+            return True
+        counted = len(anchors) * KEYS_PER_ANCHOR + self._count(last + "\0" if last else self.prefix, None)
+        with self._mutex:
+            if self._counted is not None and (anchors, counted) != (self._anchors, self._counted):
+                self.version += 1
+            self._anchors, self._counted, self._next_anchors = anchors, counted, None
         return True
 
-    def _count_gap(self, low: str) -> None:
-        with self._mutex:
-            self._gaps.doubtful.discard(low)  # before it is counted: what is written from now on is doubted anew
-            high = self._gaps.high(low)
-        if high == "":
-            return
-        try:
-            size = self._count(low + "\0" if low else self.prefix, None if high is None else high + "\0")
-        except (StateException, OSError):
-            with self._mutex:
-                self._gaps.doubtful.add(low)
-            raise
-        with self._mutex:
-            self.version += self._gaps.set(low, high, size)
-
-    def _divide(self, low: str) -> None:
-        """Put an anchor into a gap that is wide."""
-        found = self._rows(after=low, skip=KEYS_PER_ANCHOR - 1, limit=1)
-        with self._mutex:
-            high = self._gaps.high(low)
-            if found and high != "" and (high is None or found[0].key < high):
-                self._gaps.divide(low, found[0].key, KEYS_PER_ANCHOR)
-            else:  # it has become smaller since it was counted
-                self._gaps.doubtful.add(low)
-
     def cancel(self) -> None:
-        """See `KeySource.cancel`: nothing is searched here."""
+        """Do nothing: a range is not searched."""
 
     def status(self) -> list[str]:
         return []
 
 
 class Prefetch:
-    """Begins to read the first page on a thread of its own, while there is nothing yet to show it on.
+    """Reads the first page in the background, before there is a screen to show it.
 
     Args:
         manager: of the namespace.
         at: the state; None is live.
-        apart: in a process of its own, since the library of the backend takes long to import. There must be no other
-            thread yet.
+        fork: read in a forked process, see `read_in_fork`. No other thread may run yet.
 
     """
 
-    def __init__(self, manager: StateManager, at: Ref | None = None, *, apart: bool = False) -> None:
+    def __init__(self, manager: StateManager, at: Ref | None = None, *, fork: bool = False) -> None:
         self.source = KeyRange(manager, at)
         self._page: Page | None = None
         self._error: Exception | None = None
         self._ended = threading.Event()
-        self._apart: Callable[[], Page | None] = lambda: None
-        if apart and hasattr(os, "fork"):
+        self._forked: Callable[[], Page | None] | None = None
+        if fork and hasattr(os, "fork"):
             from .forked_read import read_in_fork
 
-            self._apart = read_in_fork(self._first, Page)
-        threading.Thread(target=self._read, name="prefetch", daemon=True).start()
+            self._forked = read_in_fork(self._read, Page)
+        threading.Thread(target=self._run, name="prefetch", daemon=True).start()
 
-    def _first(self) -> Page:
+    def _read(self) -> Page:
         return self.source.page(0, FIRST_PAGE_ROWS)
 
-    def _read(self) -> None:
+    def _run(self) -> None:
         try:
-            self._page = self._apart() or self._first()
+            page = self._forked() if self._forked is not None else None
+            self._page = page or self._read()
         except (StateException, OSError, ValueError) as error:
             self._error = error
         finally:
@@ -398,18 +334,18 @@ class Prefetch:
 
     @property
     def ready(self) -> Page | None:
-        """The page, if it has been read. Does not wait."""
+        """The page; None until it has been read."""
         return self._page
 
     def page(self) -> Page:
         """Wait for the page.
 
         Raises:
-            StateException, OSError, ValueError: it could not be read.
+            StateException, OSError, ValueError: the page could not be read.
 
         """
         self._ended.wait()
         if self._error is not None:
             raise self._error
-        assert self._page is not None, "either was read, or failed"
+        assert self._page is not None, "the thread sets the page or the error"
         return self._page

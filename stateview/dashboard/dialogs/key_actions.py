@@ -82,13 +82,13 @@ class SearchLine(ModalScreen[None]):
     def _submitted(self, event: Input.Submitted) -> None:
         event.stop()
         self._search(event.value)
-        self._view.listen(None)
+        self._view.report_search_to(None)
         self.dismiss(None)
 
     def action_hit(self, by: int) -> None:
         """Select the next or previous match."""
         self._view.action_hit(by)
-        self._show_matches(self._view.search_told)
+        self._show_matches(self._view.search_status)
 
     def action_leave(self) -> None:
         """End the search."""

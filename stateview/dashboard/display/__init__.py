@@ -1,1 +1,1 @@
-"""How stored data becomes safe, styled text."""
+"""Stored data as safe, styled text."""

@@ -1,4 +1,4 @@
-"""The parts of a key's line: where they go, how the key is cut and marked, what is seen of the value."""
+"""The columns of a row in the list of keys, and what they show of the key and its value."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAME = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:')
 
 
 class Columns(NamedTuple):
-    """Widths of the parts of a line, each with the blank before it; 0 where there is no room for one."""
+    """The widths of a row's columns, each with the blank before it; 0 for a column that has no room."""
 
     key: int
     revision: int
@@ -32,15 +32,16 @@ class Columns(NamedTuple):
 
     @classmethod
     def of(cls, width: int, past: bool) -> Columns:
-        """Return what fits: the key and its size always, then the start of the value, the time, and the revision.
+        """Return the columns that fit: always key and size, then the value, the time, and the revision.
 
         Args:
-            width: columns of the line, two of which are for signs.
-            past: whether times are shown as dates, not as ages.
+            width: the columns of the row, two of which are for signs.
+            past: whether times are shown as dates instead of ages.
 
         """
-        moment = 17 if past else 8
-        time = moment if width >= 66 + moment else 0
+        time = 17 if past else 8
+        if width < 66 + time:
+            time = 0
         revision = 10 if width >= 92 else 0
         left = width - 2 - revision - time - 9
         key = max(20, min(72, left * 45 // 100)) if width >= 46 else left
@@ -48,15 +49,15 @@ class Columns(NamedTuple):
 
 
 def paint_key(
-    cells: RowBuilder, width: int, key: str, above: str, sought: Filter, style: Callable[[str], Style]
+    cells: RowBuilder, width: int, key: str, above: str, key_filter: Filter, style: Callable[[str], Style]
 ) -> None:
-    """Put a key into `width` columns, cut at its beginning: what the one above shares dim, what was found marked.
+    """Add a key in `width` columns, cut at its start. Fuzzy matches are marked. O(width + length).
 
-    O(width), and O(length of the key), which is at most 1,024 bytes.
+    Without a match, the prefix that the key shares with the key above is dim.
     """
     text = escape_control_characters(key)
     cut = cut_start(text, width)
-    marks = set(match_positions(sought.text, key)) if sought.kind == "fuzzy" else set()
+    marks = set(match_positions(key_filter.text, key)) if key_filter.kind == "fuzzy" else set()
     dim = 0 if marks else _shared(key, above)
     used = 0
     if cut:
@@ -70,14 +71,14 @@ def paint_key(
 
 
 def _runs(start: int, end: int, dim: int, marks: set[int]) -> list[tuple[int, int]]:
-    """Neighbouring characters that look the same."""
-    edges = {start, end, *(place for mark in marks for place in (mark, mark + 1)), dim}
+    """Return the stretches of characters that have one style."""
+    edges = {start, end, *marks, *(mark + 1 for mark in marks), dim}
     inside = sorted(edge for edge in edges if start <= edge <= end)
     return list(pairwise(inside))
 
 
 def _shared(key: str, above: str) -> int:
-    """How much of the beginning is that of the key above, by whole words."""
+    """Return the length of the prefix, in whole words, that a key shares with the key above."""
     length = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(key, above, strict=False)))
     while length and key[length - 1].isalnum():
         length -= 1
@@ -85,7 +86,7 @@ def _shared(key: str, above: str) -> int:
 
 
 def start_of(row: KeySummary, patterns: tuple[str, ...]) -> str:
-    """Return the start of a value as text; from the first name on that is to be masked, none of it."""
+    """Return the start of a value as text, up to the first masked name."""
     if not patterns:
         return row.start.decode(errors="ignore")
     if is_redacted(row.key, patterns):
@@ -102,5 +103,5 @@ def _is_masked(name: str, patterns: tuple[str, ...]) -> bool:
         try:
             name = str(codec.decode(f'"{name}"'))
         except Damaged:
-            return True  # what cannot be read may be anything
+            return True  # the name cannot be decoded, so it may be a masked one
     return is_redacted(name, patterns)

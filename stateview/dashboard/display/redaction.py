@@ -1,4 +1,4 @@
-"""What the screen does not show: values whose key, or whose name inside an object, matches a redaction pattern."""
+"""Redaction: the screen masks each value whose key, or whose name inside an object, matches a glob."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from ...states.patterns import compile_globs
 from ...states.pointers import escape_token
 
-MASK = "••••••"  # of one length, whatever it stands for
+MASK = "••••••"  # of one length, so that it does not give away the length of a value
 
 
 @lru_cache(maxsize=8)
@@ -19,18 +19,18 @@ def _pattern(patterns: tuple[str, ...]) -> Pattern[str]:
 
 
 def is_redacted(name: str, patterns: tuple[str, ...]) -> bool:
-    """Whether what stands under a name, a key or that of an object's member, is not to be shown.
+    """Return whether the value of a name is masked.
 
     Args:
-        name: the name.
-        patterns: globs such as `*token*`; the case of letters makes no difference.
+        name: a key, or the name of an object's member.
+        patterns: globs such as `*token*`. Case is ignored.
 
     """
     return bool(patterns) and _pattern(patterns).match(name) is not None
 
 
 def masked_places(value: Any, patterns: tuple[str, ...]) -> Iterator[str]:
-    """Yield the JSON Pointers of the masked members inside a decoded value; none is inside another. O(size)."""
+    """Yield the JSON Pointers of the masked members of a decoded value, not those inside masked members. O(size)."""
     pending: list[tuple[str, Any]] = [("", value)] if patterns else []
     while pending:
         pointer, box = pending.pop()
@@ -45,11 +45,9 @@ def masked_places(value: Any, patterns: tuple[str, ...]) -> Iterator[str]:
 
 
 def without_masked(value: Any, patterns: tuple[str, ...]) -> Any:
-    """Return a decoded value with `••••••` in the place of each masked member.
+    """Return a decoded value with each masked member replaced by `••••••`. O(size).
 
-    The value itself where none can be. O(size).
-
-    For what is compared or previewed on a screen; never for what is saved.
+    Use the result on a screen only. Never save it.
     """
     if not patterns:
         return value

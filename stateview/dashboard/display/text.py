@@ -1,4 +1,4 @@
-"""How stored text comes onto the screen: inert, bounded, and cut by the columns it takes."""
+"""Stored text for the screen: inert, bounded, and cut to columns. Also numbers and times as text."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from rich.style import Style
 from ...cli.render import escape_control_characters
 from ...model import to_datetime
 
-MAX_CHARACTERS = 2_000  # characters of one stored text that are looked at to paint one line
+MAX_CHARACTERS = 2_000  # characters of one stored text that are read to paint one row
 SIGNS = {"added": "+", "removed": "−", "changed": "~"}
 
 
 def one_line(text: str, bound: int = MAX_CHARACTERS) -> str:
-    """Return a stored text as one line that no terminal obeys, and no longer than `bound` characters. O(bound)."""
+    """Return the first `bound` characters of a stored text as one inert line. O(bound)."""
     return escape_control_characters(text if len(text) <= bound else text[:bound] + "…")
 
 
 def pad(text: str, width: int) -> str:
-    """Return a line in exactly `width` columns: cut at its end with `…`, or filled with blanks."""
+    """Return a line in exactly `width` columns: cut at its end, or filled with blanks."""
     if width <= 0:
         return ""
     if text.isascii():
@@ -30,13 +30,13 @@ def pad(text: str, width: int) -> str:
 
 
 def fit_end(text: str, width: int) -> str:
-    """As `fit`, but what is cut off is the beginning: keys of one family differ at their end."""
+    """Return a line in exactly `width` columns: cut at its start, or filled with blanks."""
     cut = cut_start(text, width)
     return pad("…" + text[cut:] if cut else text, width)
 
 
 def cut_start(text: str, width: int) -> int:
-    """How many characters must go from the beginning for the rest to fit behind a `…`; 0 where all of it fits."""
+    """Return how many characters to cut from the start so that the rest fits after a `…`; 0 if the text fits."""
     if cell_len(text) <= width:
         return 0
     start = max(0, len(text) - width + 1)
@@ -57,29 +57,29 @@ def format_size(count: int) -> str:
 
 
 def format_count(number: int | None) -> str:
-    """Return a count with its thousands apart; `…` while it is not known."""
+    """Return a count with separated thousands; `…` for None, a count that is not known yet."""
     return "…" if number is None else f"{number:,}"
 
 
 def format_clock(micros: int) -> str:
-    """Return a stored time (microseconds, UTC) as a person near here writes it, with the date where it is not today."""
+    """Return a stored time (microseconds, UTC) as local time, or as date and time if it is not today."""
     moment = to_datetime(micros).astimezone()
     today = datetime.now(UTC).astimezone().date()
     return moment.strftime("%H:%M:%S" if moment.date() == today else "%Y-%m-%d %H:%M")
 
 
 def format_age(micros: int, now: int) -> str:
-    """How long ago, in the largest whole unit: `3 s`, `12 min`, `5 h`, `9 d`; `now` below a second."""
+    """Return the age of a time in the largest whole unit: `3 s`, `12 min`, `5 h`, `9 d`; `now` below a second."""
     return format_duration((now - micros) / 1_000_000)
 
 
 def format_ago(micros: int, now: int) -> str:
-    """How long ago, in words: `3 s ago`, `just now`."""
+    """Return the age of a time in words: `3 s ago`, `just now`."""
     return "just now" if now - micros < 1_000_000 else f"{format_age(micros, now)} ago"
 
 
 def format_duration(seconds: float) -> str:
-    """Return a length of time in the largest whole unit."""
+    """Return a duration in the largest whole unit; `now` below a second."""
     if seconds < 1:
         return "now"
     for limit, step, unit in ((60, 1, "s"), (3600, 60, "min"), (172_800, 3600, "h")):
@@ -89,10 +89,7 @@ def format_duration(seconds: float) -> str:
 
 
 class RowBuilder:
-    """Segments put side by side until a line is full.
-
-    Text given to `add` is stored text as it is: it is made inert here, and nowhere else.
-    """
+    """Builds a row from segments until its width is full. `add` makes stored text inert; no caller does."""
 
     def __init__(self, width: int, base: Style) -> None:
         self.left = width
@@ -100,17 +97,17 @@ class RowBuilder:
         self.segments: list[Segment] = []
 
     def add(self, text: str, style: Style | None = None, width: int | None = None) -> RowBuilder:
-        """Put a text at the end, in exactly `width` columns if that is given, else in as many as it needs."""
+        """Append a text in exactly `width` columns, or in as many as it needs."""
         if self.left > 0:
-            shown = one_line(text, 4 * self.left + 8)
-            columns = cell_len(shown) if width is None else width
+            line = one_line(text, 4 * self.left + 8)
+            columns = cell_len(line) if width is None else width
             columns = min(columns, self.left)
-            self.segments.append(Segment(pad(shown, columns), self.base if style is None else self.base + style))
+            self.segments.append(Segment(pad(line, columns), self.base if style is None else self.base + style))
             self.left -= columns
         return self
 
     def fill(self) -> list[Segment]:
-        """Return the segments, with blanks up to the full width."""
+        """Return the segments, filled with blanks to the full width."""
         if self.left > 0:
             self.segments.append(Segment(" " * self.left, self.base))
             self.left = 0

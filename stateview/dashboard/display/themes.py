@@ -1,4 +1,4 @@
-"""The colours: Textual's themes, two of our own that are told apart by people who see few colours, the terminal's."""
+"""The themes: Textual's, two of our own that suit every kind of colour-blindness, and the terminal's colours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TERMINAL = "terminal"
 
 
 def _own(name: str, dark: bool, **colours: str) -> Theme:
-    """Return a theme whose text colours are as given; Textual would mix them towards white or black.
+    """Return a theme with exactly these text colours, which Textual would mix towards white or black.
 
     Added is blue, removed orange, changed pale yellow or plum: every kind of colour-blindness tells these apart.
     """
@@ -71,34 +71,38 @@ OWN = (
         muted="#525b66", primary="#0b4fa8", secondary="#3d5170", accent="#7a2fb5", success="#0a53c7",
         warning="#5c0f45", error="#b23600", cursor="#173a63", on_cursor="#ffffff", blurred="#dce6f1",
     ),
-    # Of the sixteen, those that are read on black and on white alike; fore- and background are the terminal's.
+    # The ANSI colours that can be read on black and on white. Foreground and background are the terminal's.
     Theme(
         name=TERMINAL, ansi=True, primary="ansi_bright_blue", secondary="ansi_default", warning="ansi_magenta",
         error="ansi_red", success="ansi_bright_blue", accent="ansi_magenta", foreground="ansi_default",
         background="ansi_default", surface="ansi_default", panel="ansi_default", boost="ansi_default", variables=_ANSI,
     ),
 )  # fmt: skip
-# Textual's app takes its first theme from TEXTUAL_THEME before one can be registered with it.
+# An app reads TEXTUAL_THEME before a theme can be registered with it, so our themes must be among the built-in ones.
 BUILTIN_THEMES.update({theme.name: theme for theme in OWN})
 
 
 def names() -> list[str]:
-    """All themes, ours first."""
+    """Return the names of all themes, ours first."""
     own = [theme.name for theme in OWN]
-    return [*own, *sorted(name for name in BUILTIN_THEMES if name not in own)]
+    return [*own, *sorted(set(BUILTIN_THEMES).difference(own))]
 
 
-def theme_of(given: str | None, found: Settings) -> str:
-    """Return the theme that is meant: as given, the file's, the environment's TEXTUAL_THEME, or ours.
+def theme_of(option: str | None, settings: Settings) -> str:
+    """Return the name of the theme to use: of the option, the settings file, TEXTUAL_THEME, or ours.
 
-    Under NO_COLOR it is the terminal's, of which then nothing but bold and reverse is left.
+    With NO_COLOR it is the terminal's theme, which then shows only bold and reverse.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is no theme of that name.
 
     """
-    said = ((given, "--theme"), (found.theme(), f"{found.path}: theme"))
-    for name, where in (*said, (os.environ.get("TEXTUAL_THEME"), "TEXTUAL_THEME")):
+    sources = (
+        (option, "--theme"),
+        (settings.theme(), f"{settings.path}: theme"),
+        (os.environ.get("TEXTUAL_THEME"), "TEXTUAL_THEME"),
+    )
+    for name, where in sources:
         if name:
             check(name, where)
             return TERMINAL if "NO_COLOR" in os.environ else name
@@ -106,10 +110,14 @@ def theme_of(given: str | None, found: Settings) -> str:
 
 
 def check(name: str, where: str) -> None:
-    """Whether there is such a theme.
+    """Check that a theme exists.
+
+    Args:
+        name: the name of the theme.
+        where: the option or setting that names it, for the error.
 
     Raises:
-        UsageError: there is none; all are named.
+        UsageError: there is no theme of that name. The hint lists all names.
 
     """
     if name not in names():
@@ -117,19 +125,19 @@ def check(name: str, where: str) -> None:
 
 
 def apply(app: Dashboard, name: str) -> None:
-    """Put a theme on."""
+    """Set the theme of the app."""
     if app.no_color:
-        # Textual chooses its filter before the theme is known, and the one for RGB paints the terminal's colours black.
-        app._filters = [NoColor() if isinstance(one, Monochrome) else one for one in app._filters]
+        # Textual chooses its filter before the theme is set. Its filter for RGB paints the terminal's colours black.
+        app._filters = [NoColor() if isinstance(filter, Monochrome) else filter for filter in app._filters]
         name = TERMINAL
     app.theme = name
 
 
 def choose_theme(app: Dashboard, name: str | None = None) -> None:
-    """Put a theme on, or let one be chosen from a list that shows each as the cursor comes to it.
+    """Set the theme of the app; without a name, open a menu that previews the theme under the cursor.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is no theme of that name, or NO_COLOR is set.
 
     """
     if app.no_color:
@@ -148,6 +156,6 @@ def choose_theme(app: Dashboard, name: str | None = None) -> None:
         if chosen:
             app.notify_user(f'theme = "{chosen}" in stateview.toml keeps it')
 
-    choices = [(one, one, hints.get(one, "")) for one in all_]
+    choices = [(theme, theme, hints.get(theme, "")) for theme in all_]
     start = all_.index(before) if before in all_ else 0
-    app.push_screen(Menu("Theme", choices, start=start, looked=lambda one: apply(app, one)), answered)
+    app.push_screen(Menu("Theme", choices, start=start, looked=lambda theme: apply(app, theme)), answered)

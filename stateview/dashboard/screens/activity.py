@@ -39,13 +39,18 @@ class DoneList(TextList):
         """Show the time, the result sign and the command line; in a wide terminal, also the message."""
         row = self.rows[index]
         if isinstance(row, Job):
-            when, sign, role, message = f"{format_duration(row.seconds):>8}", "…", "mark", row.told or "running"
+            when, sign, role, message = (
+                f"{format_duration(row.seconds):>8}",
+                "…",
+                "mark",
+                row.progress_text or "running",
+            )
         else:
             when = time.strftime("%H:%M:%S", time.localtime(row.time))
-            sign, role = ("✓", "dim") if row.well else ("✗", "error")
+            sign, role = ("✓", "dim") if row.succeeded else ("✗", "error")
             if row.stopped:
                 sign, role = "■", "mark"
-            message = row.said
+            message = row.outcome
         cells.add(f"{when} ", self.style_of("dim")).add(f"{sign} ", self.style_of(role))
         wide = cells.left > 60
         name = cast("Dashboard", self.app).short_command(row.line)[self.left :]
@@ -92,12 +97,12 @@ class DoneScreen(TextScreen):
             return done
         row = shown.rows[shown.cursor]
         if isinstance(row, Job):
-            return f"{row.told or 'running'} · x stops it · enter shows its output"
+            return f"{row.progress_text or 'running'} · x stops it · enter shows its output"
         printed = " · enter shows its output" if row.job is not None else ""
-        return f"{row.said[:400]}{printed}\n{done}"
+        return f"{row.outcome[:400]}{printed}\n{done}"
 
     def _show_selected(self) -> None:
-        if not self.list.sought:
+        if not self.list.search_text:
             self.show_state()
         self.refresh_bindings()
 

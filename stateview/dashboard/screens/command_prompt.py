@@ -14,7 +14,7 @@ from textual.widgets import Input, Label
 from ...cli.definition import BY_NAME
 from ...cli.line_parser import completion_words
 from ...errors import StateException
-from ..actions.command_line import Candidate, commands, offers
+from ..actions.command_line import Candidate, argument_candidates, command_candidates
 from ..actions.runner import ActionContext
 from ..base_screen import DashboardScreen
 from ..display.text import RowBuilder, one_line
@@ -160,14 +160,14 @@ class CommandScreen(DashboardScreen, ModalScreen[None]):
             self._list(text, [], len(text))
         elif len(words[0]) == 1:  # the names of commands need no read
             app.reader.cancel(self, "offers")
-            self._list(text, commands(words[0][0], app.is_web), words[1])
+            self._list(text, command_candidates(words[0][0], app.is_web), words[1])
         else:
             self.query_one(Candidates).cursor = -1  # the listed candidates are those of the text before
             context = ActionContext(app.manager, {**app.options, "read_only": True})
             app.reader.submit(
                 self,
                 "offers",
-                lambda _stop: offers(words[0], context),
+                lambda _stop: argument_candidates(words[0], context),
                 lambda candidates: self._list(text, candidates, words[1]),
                 lambda error: self._offers_failed(text, error),
             )

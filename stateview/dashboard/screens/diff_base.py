@@ -129,13 +129,13 @@ class DiffBaseScreen(DiffStreamScreen):
         """Mark or unmark the selected key."""
         keys = self.keys
         if keys.key is not None:
-            place = keys.shown[keys.cursor]
+            place = keys.filter[keys.cursor]
             self.index.set_mark(place, WHOLE if self.index.mark(place) == NONE else NONE)
             keys.cursor += 1
             self.marks_changed()
 
     def _mark_shown(self, mark: int | None) -> None:
-        shown = self.keys.shown
+        shown = self.keys.filter
         if shown.filtered and not shown.done:
             self.dashboard.notify_user("still filtering the keys; try again in a moment")
             return

@@ -79,7 +79,7 @@ class DiffStreamScreen(DashboardScreen, Screen[bool]):
     def __init__(self, mark: int, *, marking: bool, said: dict[Kind, tuple[str, str]] | None = None) -> None:
         super().__init__()
         self._mark = mark
-        self.keys = DiffList(marking=marking, said=said, id="keys")
+        self.keys = DiffList(marking=marking, mark_labels=said, id="keys")
         self.view = DiffView(id="change")  # the change of the selected key
         self.index = DiffIndex(mark)  # the keys in the list; of the run before, until this run has a first batch
         self.run = DiffRun(self.index)
@@ -162,11 +162,11 @@ class DiffStreamScreen(DashboardScreen, Screen[bool]):
         if len(line) > self.size.width:  # cut the store and the namespace, so that the command itself is visible
             line = f"CLI: … {self.dashboard.short_command(self.command())}"
         self.query_one("#line", Label).update(one_line(line))
-        self.keys.said = self._empty_text()
+        self.keys.empty_lines = self._empty_text()
         self._show_position()
 
     def _title_parts(self) -> list[str]:
-        shown, state = self.keys.shown, self.run.state
+        shown, state = self.keys.filter, self.run.state
         counts = [(kind, f"{SIGNS[kind]}{format_count(self.index.count(kind))}") for kind in KINDS]
         kinds = " ".join(count if kind in self._kinds else f"({count})" for kind, count in counts)
         parts = [f"{self.title_text()}   {kinds}"]
@@ -253,13 +253,13 @@ class DiffStreamScreen(DashboardScreen, Screen[bool]):
         empty = not keys.count
         while run.batches:
             self.index.extend(*run.batches.popleft())
-        keys.shown.advance(_KEYS_PER_TICK)
+        keys.filter.advance(_KEYS_PER_TICK)
         if self._seek is not None:
             self._return_to(self._seek)
         keys.count_changed()
         if empty and keys.count:
             self.show_change()
-        if run.state != "running" and keys.shown.done and self._ticks is not None:
+        if run.state != "running" and keys.filter.done and self._ticks is not None:
             self._seek = None
             self._ticks.pause()
         self.refresh_labels()
@@ -289,7 +289,7 @@ class DiffStreamScreen(DashboardScreen, Screen[bool]):
 
     def _return_to(self, key: str) -> None:
         """Move the cursor to a key, or to the next key after it, once that is listed."""
-        row = self.keys.shown.find(self.index.find(key))
+        row = self.keys.filter.find(self.index.find(key))
         if row < self.keys.count:
             self._seek = None
             self.keys.cursor = row
@@ -308,7 +308,7 @@ class DiffStreamScreen(DashboardScreen, Screen[bool]):
         def read() -> Change | None:
             return sides.change(key)
 
-        view.look(key, read, land, stay=stay)
+        view.load(key, read, land, stay=stay)
         self._show_position()
 
     @on(VirtualList.Highlighted, "#keys")

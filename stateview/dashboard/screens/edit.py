@@ -16,11 +16,11 @@ from ..actions.value_edit import (
     Draft,
     ValidationResult,
     in_editor,
-    judge,
     keep_in_file,
     read_draft,
     refusal,
     save_words,
+    validate,
 )
 from ..display.text import format_size, one_line
 from ..widgets.json_editor import JsonEdit
@@ -116,7 +116,7 @@ class EditScreen(EditFormScreen):
             return
         self._busy = True
         self.dashboard.reader.submit(
-            self, "judge", lambda _stop: judge(text), lambda verdict: self._save(verdict, text), self._failed
+            self, "judge", lambda _stop: validate(text), lambda verdict: self._save(verdict, text), self._failed
         )
 
     def _save(self, verdict: ValidationResult, text: str) -> None:
@@ -287,7 +287,7 @@ class EditScreen(EditFormScreen):
             self.action_save()
         elif not isinstance(field, JsonEdit):
             text = self._text
-            self.dashboard.reader.submit(self, "judge", lambda _stop: judge(text), self._show_verdict, self._failed)
+            self.dashboard.reader.submit(self, "judge", lambda _stop: validate(text), self._show_verdict, self._failed)
 
     def action_leave(self) -> None:
         """Leave. Ask first if text is unsaved."""

@@ -125,7 +125,7 @@ class EditFormScreen(DashboardScreen, ModalScreen[int | None]):
     def _show_verdict(self, verdict: ValidationResult) -> None:
         key_error = self._key_error() if verdict.data is not None else None
         ready = verdict.data is not None and key_error is None
-        self._show_message(key_error or verdict.said, wrong=not ready)
+        self._show_message(key_error or verdict.message, wrong=not ready)
         words = save_words(self.key, verdict.data or b"", self._base())
         self._show_command(self.dashboard.command_line(words) if ready else "")
 
@@ -134,8 +134,8 @@ class EditFormScreen(DashboardScreen, ModalScreen[int | None]):
         label.update(one_line(line))
         label.display = bool(line)
 
-    @on(JsonEdit.Judged)
-    def _judged(self, event: JsonEdit.Judged) -> None:
+    @on(JsonEdit.Validated)
+    def _validated(self, event: JsonEdit.Validated) -> None:
         event.stop()
         if self._refused != self.text:  # else a late verdict would hide why the save failed
             self._refused = None

@@ -75,7 +75,7 @@ class MainScreen(PanesScreen):
         if self._state_timer is not None:
             self._state_timer.stop()
         timeline = self.timeline
-        self.query_one("#timeline-pane", Pane).say(below=Content(one_line(timeline.line.told, 80)))
+        self.query_one("#timeline-pane", Pane).set_titles(below=Content(one_line(timeline.line.details, 80)))
         if timeline.has_focus:
             show = self.dashboard.show_state
             self._state_timer = self.set_timer(DEBOUNCE_SECONDS, lambda: show(timeline.line.ref))
@@ -95,7 +95,7 @@ class MainScreen(PanesScreen):
     @on(VirtualList.Chosen, "#namespaces")
     def _namespace_chosen(self) -> None:
         namespaces = self.query_one(Namespaces)
-        entry = namespaces.place
+        entry = namespaces.entry
         if entry.namespace is not None:
             self.dashboard.switch_to(entry.store, entry.namespace)
         elif namespaces.is_open(entry.store):
@@ -142,7 +142,7 @@ class MainScreen(PanesScreen):
         elif app.lost is not None:
             reason = f"the backend is lost: {action} has to wait until it is back"
         elif self.keys.key is None:
-            reason = "no key is selected; a adds a key" if self.keys.known else "the keys are still being read"
+            reason = "no key is selected; a adds a key" if self.keys.is_loaded else "the keys are still being read"
         if reason:
             app.notify_user(reason, wrong=True)
             return None

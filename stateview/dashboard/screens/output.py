@@ -63,8 +63,8 @@ class OutputScreen(TextScreen):
         if lines != self._shown_lines:
             self._shown_lines = lines
             self.list.count_changed()
-        if not self.list.sought:
-            self.show_state(wrong=not self.job.running and not self.job.well and not self.job.stopped)
+        if not self.list.search_text:
+            self.show_state(wrong=not self.job.running and not self.job.succeeded and not self.job.stopped)
         if not self.job.running and not self._ended:
             self._ended = True
             self._timer.stop()
@@ -76,14 +76,16 @@ class OutputScreen(TextScreen):
         if job.output.full:
             lines += " kept, further ones dropped: '> FILE' writes all"
         if job.running:
-            return " · ".join(part for part in ("running", format_duration(job.seconds), job.told, lines) if part)
+            return " · ".join(
+                part for part in ("running", format_duration(job.seconds), job.progress_text, lines) if part
+            )
         code = f"exit code {job.code}" if job.code and not job.stopped else ""
-        return " · ".join(part for part in (job.said, code, lines) if part)
+        return " · ".join(part for part in (job.outcome, code, lines) if part)
 
     @on(VirtualList.Chosen)
     def _chosen(self, event: VirtualList.Chosen) -> None:
         event.stop()
-        target = self.job.output.found.get(event.index)
+        target = self.job.output.targets.get(event.index)
         if target is not None:
             self._go_to(target)
 

@@ -81,7 +81,7 @@ class PanesScreen(DashboardScreen, Screen[None]):
         self._show_facts()
 
     def _status_changed(self, status: str) -> None:
-        self.query_one("#keys-pane", Pane).say(below=status)
+        self.query_one("#keys-pane", Pane).set_titles(below=status)
 
     # --- namespace and state -----------------------------------------------------------------------------------
 
@@ -98,7 +98,7 @@ class PanesScreen(DashboardScreen, Screen[None]):
     def show_namespace(self) -> None:
         """Fill all panes after the app has switched to another namespace."""
         app = self.dashboard
-        self.query_one(Namespaces).here(app.store, app.manager.namespace)
+        self.query_one(Namespaces).set_current(app.store, app.manager.namespace)
         self.timeline.show(app.manager)
         self.query_one(FilterBar).clear()
         self.show_state()
@@ -137,10 +137,10 @@ class PanesScreen(DashboardScreen, Screen[None]):
         """Update the lists. Update keys and value only if they show live."""
         app = self.dashboard
         assert app.news is not None
-        self.query_one(Namespaces).here(app.store, app.manager.namespace, head)
-        self.timeline.moved(head, app.news.marks)
+        self.query_one(Namespaces).set_current(app.store, app.manager.namespace, head)
+        self.timeline.update_head(head, app.news.marks)
         if app.at is None:
-            self.keys.moved(changed)
+            self.keys.invalidate(changed)
             if self.keys.key is not None and (changed is None or self.keys.key in changed):
                 self._read_value(self.keys.key)
         self.show_status()
@@ -150,8 +150,8 @@ class PanesScreen(DashboardScreen, Screen[None]):
         app = self.dashboard
         self.query_one(Namespaces).read(app.store)
         if app.news is not None:
-            self.timeline.moved(app.news.head, app.news.marks)  # an earlier read of the log may have failed
-        self.keys.moved(None)
+            self.timeline.update_head(app.news.head, app.news.marks)  # an earlier read of the log may have failed
+        self.keys.invalidate(None)
         if self.keys.key is not None:
             self._read_value(self.keys.key)
 
@@ -169,9 +169,8 @@ class PanesScreen(DashboardScreen, Screen[None]):
         seconds = 5 * DEBOUNCE_SECONDS if heavy else DEBOUNCE_SECONDS
         self._value_timer = self.set_timer(seconds, lambda: self._read_value(key))
 
-    @on(KeyList.Failed)
-    @on(Timeline.Failed)
-    def _failed(self, event: KeyList.Failed | Timeline.Failed) -> None:
+    @on(VirtualList.Failed)
+    def _failed(self, event: VirtualList.Failed) -> None:
         self.dashboard.show_error(event.error)
 
     def _read_value(self, key: str) -> None:
@@ -202,7 +201,7 @@ class PanesScreen(DashboardScreen, Screen[None]):
 
     def _clear_value(self, text: str = "") -> None:
         self._shown = None
-        self.query_one("#value-pane", Pane).say("3 Value")
+        self.query_one("#value-pane", Pane).set_titles("3 Value")
         self.query_one(JsonView).show_text(text)
         self.query_one(ValueInfo).show("", "")
 
@@ -210,7 +209,7 @@ class PanesScreen(DashboardScreen, Screen[None]):
         shown = self._shown
         if shown is None or shown.value is None:
             return
-        self.query_one("#value-pane", Pane).say(Content(f"3 Value · {one_line(shown.key, 80)}"))
+        self.query_one("#value-pane", Pane).set_titles(Content(f"3 Value · {one_line(shown.key, 80)}"))
         facts = [format_size(len(shown.value)), f"r{shown.revision}", format_ago(shown.time, now())]
         if shown.expires:
             facts.insert(1, f"expires in {format_duration((shown.expires - now()) / 1_000_000)}")

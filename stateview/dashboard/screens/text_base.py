@@ -99,7 +99,7 @@ class TextScreen(DashboardScreen, Screen[None]):
             self._clear_search()
 
     def _clear_search(self) -> None:
-        self.list.sought = ""
+        self.list.search_text = ""
         self.list.refresh()
 
     @on(Input.Submitted, "#search")
@@ -112,13 +112,13 @@ class TextScreen(DashboardScreen, Screen[None]):
         self.list.focus()
 
     def _seek(self, text: str, step: int, start: int) -> None:
-        matched = self.list.seek(text, step, start)
+        matched = self.list.find(text, step, start)
         self.show_state("" if matched else f"no line contains {text!r}", not matched)
 
     def action_search_step(self, step: int) -> None:
         """Go to the next match, or to the previous one."""
-        if self.list.sought:
-            self._seek(self.list.sought, step, self.list.cursor + step)
+        if self.list.search_text:
+            self._seek(self.list.search_text, step, self.list.cursor + step)
 
     def action_back(self) -> None:
         """Close the search, or leave the screen."""
@@ -127,7 +127,7 @@ class TextScreen(DashboardScreen, Screen[None]):
             search.value = ""
             self._close_search()
             self.show_state()
-        elif self.list.sought:
+        elif self.list.search_text:
             self._clear_search()
             self.show_state()
         else:

@@ -1,1 +1,1 @@
-"""The dashboard as a web page: who is let in, what is sent, and one program for each page that is open."""
+"""The dashboard as a web page: access control, the server, and one program for each open page."""

@@ -1,4 +1,4 @@
-"""Who is let in: the name that the server was asked by, the page that asks, a token for one use, and a session."""
+"""Access control of the web server: host name, origin, a token for one use, and a session cookie."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Headers(Protocol):
     """The header fields of a request."""
 
     def get_all(self, key: str) -> Sequence[str]:
-        """Every value of a field, whatever the case of its name."""
+        """Return every value of a field. The case of the name does not matter."""
 
 
 class AccessDenied(Exception):
-    """A request that is not answered: the HTTP status, and a line for the person who sent it."""
+    """A refused request, with the HTTP status and a line for the user."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -27,24 +27,23 @@ class AccessDenied(Exception):
 
 
 class Entry(NamedTuple):
-    """A request that was let in: the host it named, and the cookie to set if it came with the token."""
+    """An authorized request: the host it names, and the cookie to set if it came with the token."""
 
     host: str
     cookie: str = ""
 
 
 class Authenticator:
-    """Lets in the one browser that comes with the token.
+    """Authorizes the one browser that has the token.
 
-    A page that is open in the same browser may send requests anywhere: by a name of its own that it makes resolve to
-    this machine, or as a foreign page. So each request must name a host that is served, and none may come from
-    another origin. A cookie is sent to every port of a host; its name holds the port so that two servers on one
-    machine do not put each other out.
+    Other pages in the same browser can send requests to this server, for example by a name that they let resolve to
+    this machine. So each request must name a served host, and must not come from another origin. Browsers send a cookie
+    to all ports of a host. The name of the cookie contains the port, so that two servers keep their sessions apart.
 
     Args:
-        port: the port that is listened on.
-        names: the hosts it is served as besides those of the loopback, an IPv6 address in brackets.
-        every_address: also by whichever address of this machine the request arrived at.
+        port: the port of the server.
+        names: the served hosts besides the loopback hosts, an IPv6 address in brackets.
+        every_address: whether the address at which a request arrives is served, too.
 
     """
 
@@ -55,45 +54,45 @@ class Authenticator:
         self._cookie = f"stateview_{port}"
         self._used = False
         self._every_address = every_address
-        self._hosts = {place for name in (*LOOPBACK, *names) for place in self._places(name)}
+        self._hosts = {host for name in (*LOOPBACK, *names) for host in self._spellings(name)}
 
-    def _places(self, name: str) -> Iterator[str]:
-        """Yield a host as browsers write it in `Host` and `Origin`: without the port where that is HTTP's own."""
+    def _spellings(self, name: str) -> Iterator[str]:
+        """Yield a host as browsers write it in `Host` and `Origin`: with the port, and for port 80 also without."""
         yield f"{name.lower()}:{self.port}"
         if self.port == 80:
             yield name.lower()
 
     def authorize(self, fields: Headers, address: str, token: str | None = None, socket: bool = False) -> Entry:
-        """Let a request in.
+        """Authorize a request.
 
         Args:
-            fields: its header fields.
-            address: of this machine, at which it arrived; an IPv6 address in brackets.
-            token: the one in its URL; None where there is none.
-            socket: whether it opens a WebSocket, which must say where it comes from.
+            fields: the header fields of the request.
+            address: the address of this machine at which the request arrived, an IPv6 address in brackets.
+            token: the token in the URL, or None.
+            socket: whether the request opens a WebSocket. It must have an `Origin`.
 
         Returns:
-            the host, and the cookie that stands for the token from now on.
+            The host, and the session cookie if the token was used.
 
         Raises:
-            Refused: it is not let in.
+            AccessDenied: the request is refused.
 
         """
         host = self._host(fields, address)
         origins = fields.get_all("Origin")
         if (socket or origins) and list(origins) != [f"http://{host}"]:
-            raise AccessDenied(403, "Refused: this was asked for by a page of another origin, or of none.")
+            raise AccessDenied(403, "Refused: the request comes from a page of another origin.")
         if self._has_session(fields):
             return Entry(host)
         if token is None:
             raise AccessDenied(403, "Refused: no token. Open the URL that `stateview serve` printed.")
         if not _equal(token, self.token):
-            raise AccessDenied(403, "Refused: this is not the token. Open the URL that `stateview serve` printed last.")
+            raise AccessDenied(403, "Refused: wrong token. Open the URL that `stateview serve` printed last.")
         if self._used:
             raise AccessDenied(
                 403,
-                "Refused: this URL was used already, and it is for one browser only. "
-                "For another browser, end `stateview serve` and start it anew: it prints a new URL.",
+                "Refused: this URL was used already, and it works in one browser only. "
+                "For another browser, restart `stateview serve`: it prints a new URL.",
             )
         self._used = True
         return Entry(host, f"{self._cookie}={self._session}; Path=/; HttpOnly; SameSite=Strict")
@@ -101,10 +100,10 @@ class Authenticator:
     def _host(self, fields: Headers, address: str) -> str:
         hosts = [host.strip().lower() for host in fields.get_all("Host")]
         if len(hosts) == 1:
-            served = self._hosts | set(self._places(address)) if self._every_address else self._hosts
+            served = self._hosts | set(self._spellings(address)) if self._every_address else self._hosts
             if hosts[0] in served:
                 return hosts[0]
-        raise AccessDenied(421, "Refused: not served by this name. Use the URL as `stateview serve` printed it.")
+        raise AccessDenied(421, "Refused: not served by this name. Use the URL that `stateview serve` printed.")
 
     def _has_session(self, fields: Headers) -> bool:
         for field in fields.get_all("Cookie"):
@@ -115,6 +114,6 @@ class Authenticator:
         return False
 
 
-def _equal(given: str, secret: str) -> bool:
-    """Whether two texts are the same, in a time that does not tell how much of them is."""
-    return hmac.compare_digest(given.encode(errors="surrogatepass"), secret.encode())
+def _equal(text: str, secret: str) -> bool:
+    """Compare a text with a secret in constant time, so that the time reveals nothing about the secret."""
+    return hmac.compare_digest(text.encode(errors="surrogatepass"), secret.encode())

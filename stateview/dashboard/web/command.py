@@ -1,4 +1,4 @@
-"""Handler: serve. The dashboard as a web page, for the one browser that opens the URL that is printed."""
+"""Handler: serve. Shows the dashboard in the browser that opens the printed URL."""
 
 from __future__ import annotations
 
@@ -22,69 +22,66 @@ from ...settings import resolve_target
 PORT = 8642
 
 
-def serve(context: Context, given: dict[str, Any]) -> ActionResult:
-    """`serve [STORE] [--host HOST] [--port PORT] [--write] [--open]`, until Ctrl-C, SIGTERM or SIGHUP.
+def serve(context: Context, args: dict[str, Any]) -> ActionResult:
+    """Run `serve [STORE] [--host HOST] [--port PORT] [--write] [--open]` until Ctrl-C, SIGTERM or SIGHUP.
 
     Raises:
-        UsageError: options that do not go together, a host that has no address, a port that is none.
-        BackendError: the host or port cannot be listened on.
+        UsageError: options exclude each other, the host has no address, or the port is invalid.
+        BackendError: the server cannot listen on the host and port.
 
     """
-    read_only = bool(context.options.get("read_only"))
-    if read_only and given.get("write"):
+    if context.options.get("read_only") and args.get("write"):
         raise UsageError("--write and --read-only were both given", "Leave one out")
-    words = ["dashboard"] if given.get("write") else ["--read-only", "dashboard"]
-    return serve_command(context, given, [sys.executable, "-P", "-m", "stateview", *words])
+    words = ["dashboard"] if args.get("write") else ["--read-only", "dashboard"]
+    return serve_command(context, args, [sys.executable, "-P", "-m", "stateview", *words])
 
 
-def serve_command(context: Context, given: dict[str, Any], command: list[str]) -> ActionResult:
-    """`serve`, of any Textual program: one process of `command` for each page that is open.
+def serve_command(context: Context, args: dict[str, Any], command: list[str]) -> ActionResult:
+    """Serve any Textual program. Each open page has its own process of `command`.
 
     Raises:
         UsageError, BackendError: as `serve`.
 
     """
     options = dict(context.options)
-    if "store" in given:
-        options["store"] = given["store"]
-    chosen = resolve_target(
-        options.get("store"), options.get("namespace")
-    )  # so that a wrong name is said here, not in a page
+    if "store" in args:
+        options["store"] = args["store"]
+    target = resolve_target(options.get("store"), options.get("namespace"))  # reports a wrong name here, not in a page
     from .auth import Authenticator
     from .server import PageServer, ServedProgram
 
-    host = given.get("host", "127.0.0.1")
-    with _listen(host, given.get("port", PORT)) as listener:
+    host = args.get("host", "127.0.0.1")
+    with _listen(host, args.get("port", PORT)) as listener:
         address, port = listener.getsockname()[:2]
         every_address = ipaddress.ip_address(address).is_unspecified
         name = socket.gethostname() if every_address else f"[{host}]" if ":" in host else host
-        gate = Authenticator(port, (name,), every_address)
-        url = f"http://{name}:{port}/?token={gate.token}"
-        context.show(Text(text=f"{url}\n", summary=_narration(address, port, bool(given.get("write")))))
-        # In the environment, where other users of the machine do not see the password that a store's URL may hold.
+        authenticator = Authenticator(port, (name,), every_address)
+        url = f"http://{name}:{port}/?token={authenticator.token}"
+        context.show(Text(text=f"{url}\n", summary=_summary(address, port, bool(args.get("write")))))
+        # A store's URL may hold a password. Other users see the arguments of a process, but not its environment.
         environment = {
             f"STATEVIEW_{option.upper()}": str(options[option])
             for option in ("store", "namespace", "author")
             if options.get(option)
         }
-        served = ServedProgram(command, environment, f"{chosen.namespace} · {mask(chosen.store)} · stateview")
-        forget = _open_browser(url) if given.get("open") else _nothing
+        program = ServedProgram(command, environment, f"{target.namespace} · {mask(target.store)} · stateview")
+        remove_file = _open_browser(url) if args.get("open") else _do_nothing
         try:
-            asyncio.run(PageServer(gate, served, forget).run(listener))
+            asyncio.run(PageServer(authenticator, program, remove_file).run(listener))
         finally:
-            forget()
+            remove_file()
     return ActionResult()
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Return a socket bound to the first address of a host, an IPv4 one if there is one."""
+    """Return a socket that listens on the first IPv4 address of a host, or else on its first address."""
     if not 0 <= port <= 65535:
-        raise UsageError(f"{port} is not a port", "Give --port a number up to 65535, or 0 for any that is free")
+        raise UsageError(f"{port} is not a port", "Give --port a number up to 65535, or 0 for any free port")
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
         raise UsageError(f"{host!r} has no address", "Give --host a name or address of this machine") from error
-    family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+    family, _, _, _, address = min(addresses, key=lambda info: info[0] != socket.AF_INET)
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -94,41 +91,42 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise BackendError(
             f"cannot listen on port {port} of {host}: {error.strerror}",
-            "Give another by --port (0: any that is free), or another --host",
+            "Choose another --port (0: any free port), or another --host",
         ) from error
     return listener
 
 
-def _narration(address: str, port: int, write: bool) -> str:
+def _summary(address: str, port: int, write: bool) -> str:
     lines = ["writes are allowed" if write else "read-only; --write allows writes"]
     if not ipaddress.ip_address(address).is_loopback:
         lines.append(
-            "warning: other machines can connect, and the traffic is not encrypted: whoever sees it can do what this "
-            f"page can. Without --host, `ssh -L {port}:127.0.0.1:{port} HERE` from the other machine is encrypted"
+            "warning: other machines can connect, and the traffic is not encrypted. Anyone who can read the traffic "
+            "can use the page. For an encrypted connection, leave out --host, and run "
+            f"`ssh -L {port}:127.0.0.1:{port} HOST` on the other machine"
         )
-    lines.append("Open the URL in a browser: it works once. Ctrl-C ends this and every page")
+    lines.append("Open the URL in a browser: it works once. Ctrl-C ends the server and every page")
     return "\n".join(lines)
 
 
 def _open_browser(url: str) -> Callable[[], None]:
-    """Open a URL by a file that only this user can read; returns what removes it.
+    """Open a URL by means of a file that only this user can read, and return a function that removes the file.
 
-    The browser's command line, which every user of the machine sees, then holds the name of the file, not the token.
+    Every user of the machine can see the command line of the browser. It holds the name of the file, not the token.
     """
     import webbrowser
 
     handle, path = tempfile.mkstemp(prefix="stateview-", suffix=".html")
     with os.fdopen(handle, "w") as file:
         file.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={url}"><title>stateview</title>')
-    # Some browsers stay in the foreground: a thread of its own, which does not hold up the end.
+    # Some browsers stay in the foreground, so they must not block the server or its end.
     Thread(target=webbrowser.open, args=(f"file://{path}",), daemon=True).start()
 
-    def forget() -> None:
+    def remove_file() -> None:
         if os.path.exists(path):
             os.unlink(path)
 
-    return forget
+    return remove_file
 
 
-def _nothing() -> None:
-    """Nothing was opened."""
+def _do_nothing() -> None:
+    """Stand in for the function that removes the file."""

@@ -1,4 +1,4 @@
-"""What the dashboard's program writes to and reads from when a page shows it, in place of a terminal."""
+"""The Textual driver of a dashboard that is shown in a page."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from typing import Any, BinaryIO, Literal, TextIO
 from textual import messages
 from textual.drivers.web_driver import WebDriver
 
-MAX_FILE_BYTES = 64 * 1024 * 1024  # bytes; it passes through the memory of the program, the server and the page
+MAX_FILE_BYTES = 64 * 1024 * 1024  # the program, the server and the page each hold a file in memory
 
 
 class PageDriver(WebDriver):
-    """Textual's driver for the web, that also ends with its server, and hands files to the page."""
+    """Textual's web driver. Ends with its server, and delivers files to the page."""
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
-        # What anything else writes to standard output, such as a process that is started, must not get among the
-        # packets: it goes where errors go.
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Standard output carries packets. Other writers, such as child processes, are redirected to standard error.
         output = os.dup(self.fileno)
         os.dup2(2, self.fileno)
         self._write = partial(os.write, output)
 
     def run_input_thread(self) -> None:
-        """Read until the server ends, even if it is killed: nobody is there to look at the program any more."""
+        """Read until the input ends, then end the program: the server has ended or was killed."""
         super().run_input_thread()
         if not self.exit_event.is_set():
             self._app.post_message(messages.ExitApp())
@@ -42,7 +41,7 @@ class PageDriver(WebDriver):
         mime_type: str | None = None,
         name: str | None = None,
     ) -> None:
-        """Hand a file to the page, which saves it as its browser saves downloads. O(size), at most LARGEST_FILE."""
+        """Send a file of at most `MAX_FILE_BYTES` to the page, which saves it as a download. O(size)."""
         with binary:
             binary.seek(0)
             data = binary.read(MAX_FILE_BYTES + 1)

@@ -1,4 +1,4 @@
-"""The web server: a page, its few files, and a WebSocket for each page that is open."""
+"""The web server: the files of the page, and a WebSocket for each open page."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from websockets.http11 import Request, Response
 from . import session
 from .auth import AccessDenied, Authenticator, Entry
 
-MAX_PAGES = 16  # pages at once: each is a process of some 50 MB
-MAX_MESSAGE_BYTES = 1024 * 1024  # bytes; the page sends a long paste in pieces
-REQUEST_SECONDS = 30.0  # seconds within which a request comes and its answer is taken
+MAX_PAGES = 16  # each page is a process of about 50 MB
+MAX_MESSAGE_BYTES = 1024 * 1024  # the page splits longer pastes
+REQUEST_SECONDS = 30.0  # the limit for receiving a request and sending its response
 _KINDS = {".html": "text/html", ".mjs": "text/javascript", ".css": "text/css"}
 
 logger = logging.getLogger("stateview.serve")
-# What is no HTTP is dropped; older releases of websockets print a traceback for each.
+# Older releases of websockets print a traceback for each request that is not HTTP.
 logger.addFilter(lambda record: record.msg != "opening handshake failed")
 
 
 class ServedProgram(NamedTuple):
-    """What is shown: a program, what it finds in its environment besides ours, and the title of the page."""
+    """The program of the pages: its command, its extra environment variables, and the title of the page."""
 
     command: Sequence[str]
     environment: Mapping[str, str]
@@ -41,27 +41,29 @@ class ServedProgram(NamedTuple):
 
 
 class PageServer:
-    """Answers on one listening socket until it is told to stop.
+    """Serves one listening socket until a signal.
 
     Args:
-        gate: lets requests in.
-        served: what is shown.
+        authenticator: authorizes requests.
+        program: the program of the pages.
         entered: called when the token has been used.
 
     """
 
-    def __init__(self, gate: Authenticator, served: ServedProgram, entered: Callable[[], None] = lambda: None) -> None:
-        self._gate = gate
-        self._served = served
+    def __init__(
+        self, authenticator: Authenticator, program: ServedProgram, entered: Callable[[], None] = lambda: None
+    ) -> None:
+        self._authenticator = authenticator
+        self._program = program
         self._entered = entered
         self._files = _files()
         self._open: dict[ServerConnection, asyncio.Task[None]] = {}
 
     async def run(self, listener: Socket) -> None:
-        """Serve until SIGINT, SIGTERM or SIGHUP; then end every program, within `session.GRACE` seconds or so.
+        """Serve until SIGINT, SIGTERM or SIGHUP, then end every program within about `session.GRACE_SECONDS`.
 
         Args:
-            listener: bound, and not listening yet.
+            listener: the listening socket.
 
         """
         stop = asyncio.Event()
@@ -72,7 +74,7 @@ class PageServer:
             self._show,
             sock=listener,
             process_request=self._answer,
-            compression=None,  # of no use on the loopback
+            compression=None,  # useless on the loopback
             server_header=None,
             open_timeout=REQUEST_SECONDS,
             close_timeout=session.GRACE_SECONDS,
@@ -80,18 +82,18 @@ class PageServer:
             logger=logger,
         )
         await stop.wait()
-        # Not wait_closed(): it waits for connections that browsers open ahead and say nothing on.
+        # wait_closed() is not used: it waits for idle connections that browsers open in advance.
         server.close(close_connections=False)
         ends = [loop.create_task(_close(socket)) for socket in self._open]
         if ends:
             await asyncio.wait([*ends, *self._open.values()])
 
     async def _show(self, socket: ServerConnection) -> None:
-        """One page, from its WebSocket's first message to its end."""
+        """Run the program of a page until the WebSocket is closed."""
         if len(self._open) >= MAX_PAGES:
-            await socket.close(1013, f"{MAX_PAGES} pages are open already, which is the most: close one first")
+            await socket.close(1013, f"{MAX_PAGES} pages are open already, the maximum: close one first")
             return
-        page = asyncio.create_task(session.run(socket, self._served.command, self._served.environment))
+        page = asyncio.create_task(session.run(socket, self._program.command, self._program.environment))
         self._open[socket] = page
         try:
             await page
@@ -99,19 +101,19 @@ class PageServer:
             del self._open[socket]
 
     def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Return the answer to a request; None lets a WebSocket be opened."""
+        """Return the response to a request, or None to open a WebSocket."""
         try:
             return self._route(request, _bracketed(str(connection.local_address[0])))
-        except AccessDenied as refused:
-            return _response(refused.status, refused.text.encode() + b"\n", "text/plain")
+        except AccessDenied as denial:
+            return _response(denial.status, denial.text.encode() + b"\n", "text/plain")
 
     def _route(self, request: Request, address: str) -> Response | None:
-        if getattr(request, "method", "GET") != "GET":  # older releases of websockets take no other method
+        if getattr(request, "method", "GET") != "GET":  # websockets before 16 has no `method`, and accepts only GET
             raise AccessDenied(405, "Refused: only GET is answered.")
         url = urlsplit(request.path)
         socket = url.path == "/socket"
         tokens = parse_qs(url.query).get("token") if url.path == "/" else None
-        entry = self._gate.authorize(request.headers, address, tokens[0] if tokens else None, socket)
+        entry = self._authenticator.authorize(request.headers, address, tokens[0] if tokens else None, socket)
         if entry.cookie:
             self._entered()
         if tokens:
@@ -121,13 +123,13 @@ class PageServer:
         if url.path == "/":
             return self._page(entry)
         if url.path not in self._files:
-            raise AccessDenied(404, "There is nothing here. The dashboard is at /")
+            raise AccessDenied(404, "Not found. The dashboard is at /")
         kind, content = self._files[url.path]
         return _response(200, content, kind)
 
     def _page(self, entry: Entry) -> Response:
         kind, content = self._files["/page.html"]
-        title = html.escape(self._served.title).encode(errors="replace")
+        title = html.escape(self._program.title).encode(errors="replace")
         policy = (
             "default-src 'none'",
             "script-src 'self'",
@@ -142,18 +144,18 @@ class PageServer:
 
 
 async def _close(socket: ServerConnection) -> None:
-    """End a WebSocket, also one whose page takes nothing any more."""
+    """Close a WebSocket, even if its page receives nothing any more."""
     try:
-        async with asyncio.timeout(session.GRACE_SECONDS):  # its own is counted from when all before has been taken
+        async with asyncio.timeout(session.GRACE_SECONDS):  # close_timeout starts only after all data has been sent
             await socket.close(1001, "stateview serve has ended")
     except TimeoutError:
         socket.transport.abort()
 
 
 def _enter(entry: Entry, site: Sequence[str]) -> Response:
-    """To the page without the token, so that it is not in the history; with the cookie, if it is to be set."""
+    """Lead to the page without the token, to keep it out of the browser's history, and set the cookie."""
     if "cross-site" in site:
-        # A link in another page, or the file of `--open`: what a redirect leads to would get no SameSite=Strict cookie.
+        # After a link in another page, or the file of `--open`, a redirect would not send a SameSite=Strict cookie.
         page = b'<!doctype html><meta http-equiv="refresh" content="0; url=/"><title>stateview</title>'
         response = _response(200, page, "text/html")
     else:
@@ -184,16 +186,16 @@ def _response(
 
 
 def _files() -> dict[str, tuple[str, bytes]]:
-    """Return the path of every file that is served, its media type and its content.
+    """Return the media type and content of each file of the page, by URL path.
 
-    No path of a request is ever opened.
+    All files are read at the start, so that no path of a request is ever opened.
     """
-    found = {}
+    contents = {}
     for file in files(__package__).joinpath("static").iterdir():
         kind = _KINDS.get(file.name[file.name.rfind(".") :])
         if kind:
-            found[f"/{file.name}"] = kind, file.read_bytes()
-    return found
+            contents[f"/{file.name}"] = kind, file.read_bytes()
+    return contents
 
 
 def _bracketed(address: str) -> str:

@@ -1,4 +1,4 @@
-"""One page that is open: a program of its own behind a WebSocket, for as long as both are there."""
+"""One open page: a WebSocket and its own program. When one ends, the other is ended."""
 
 from __future__ import annotations
 
@@ -18,39 +18,40 @@ from websockets.exceptions import ConnectionClosed
 
 from ...cli.render import escape_control_characters
 
-FIRST_SIZE_SECONDS = 10.0  # seconds within which a page says how large it is
-GRACE_SECONDS = 1.5  # seconds that a program has to end by itself
-_READY = b"__GANGLION__\n"  # what Textual's driver writes before its first packet
-_STDERR_BYTES = 4096  # bytes of standard error that are kept
+FIRST_SIZE_SECONDS = 10.0  # a page must send its size within this time
+GRACE_SECONDS = 1.5  # a program that has not ended after this time is killed
+_READY = b"__GANGLION__\n"  # Textual's driver writes this before its first packet
+_STDERR_BYTES = 4096  # the end of standard error that is shown
 
 
 class Size(Struct, tag="size"):
-    """The page shows so many columns and rows."""
+    """The size of the page in columns and rows."""
 
     columns: Annotated[int, Meta(ge=1, le=1000)]
     rows: Annotated[int, Meta(ge=1, le=500)]
 
 
-class Attention(Struct, tag="attention"):
-    """The page is looked at now, or no longer."""
+class FocusChange(Struct, tag="attention"):
+    """The page has got or lost the focus."""
 
     what: Literal["focus", "blur"]
 
 
-_decoder: msgspec.json.Decoder[Size | Attention] = msgspec.json.Decoder(Size | Attention)
+_decoder: msgspec.json.Decoder[Size | FocusChange] = msgspec.json.Decoder(Size | FocusChange)
 
 
 class BadMessage(Exception):
-    """What came is nothing that our page sends."""
+    """A message that the page never sends."""
 
 
 async def run(socket: ServerConnection, command: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Show a program in a page until either ends; then end the other.
+    """Show a program in a page until the program or the page ends, then end the other.
 
     Args:
-        socket: of the page. It sends keys as bytes, the rest as JSON; the program's output goes to it as bytes.
-        command: of a Textual program.
-        environment: what it finds in its environment besides ours.
+        socket: the WebSocket of the page. The page sends keys as bytes, and all else as JSON. It gets the output as
+            bytes.
+        command: the command of a Textual program.
+        environment: the extra environment variables of the program.
 
     """
     try:
@@ -68,31 +69,31 @@ async def run(socket: ServerConnection, command: Sequence[str], environment: Map
         stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,
-        env={**os.environ, **environment, **_surroundings(size)},
-        start_new_session=True,  # Ctrl-C at the server's terminal is for the server, which ends its programs itself
+        env={**os.environ, **environment, **_driver_environment(size)},
+        start_new_session=True,  # Ctrl-C reaches only the server, which ends its programs itself
     )
     assert process.stderr is not None
-    errors = asyncio.create_task(_last_words(process.stderr))
-    ways = {asyncio.create_task(_show(process, socket)), asyncio.create_task(_listen(process, socket))}
+    errors = asyncio.create_task(_read_errors(process.stderr))
+    tasks = {asyncio.create_task(_send_output(process, socket)), asyncio.create_task(_forward_input(process, socket))}
     try:
-        done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await _end(process)
     try:
-        for way in done:
-            way.result()
+        for task in done:
+            task.result()
         await socket.send(json.dumps({"type": "ended", "code": process.returncode, "text": await errors}))
         await socket.close()
     except BadMessage:
         await socket.close(1008, "not a message of this page")
     except ConnectionClosed:
-        pass  # the page is gone, as it may at any time
+        pass  # the user has closed the page
 
 
-def _read(message: str | bytes) -> Size | Attention:
+def _read(message: str | bytes) -> Size | FocusChange:
     if isinstance(message, bytes):
         raise BadMessage
     try:
@@ -101,8 +102,8 @@ def _read(message: str | bytes) -> Size | Attention:
         raise BadMessage from error
 
 
-def _surroundings(size: Size) -> dict[str, str]:
-    """Return what makes a Textual program speak to a page."""
+def _driver_environment(size: Size) -> dict[str, str]:
+    """Return the environment variables that make a Textual program use `PageDriver`."""
     return {
         "TEXTUAL_DRIVER": "stateview.dashboard.web.driver:PageDriver",
         "TEXTUAL_COLOR_SYSTEM": "truecolor",
@@ -112,8 +113,8 @@ def _surroundings(size: Size) -> dict[str, str]:
     }
 
 
-async def _show(process: Process, socket: ServerConnection) -> None:
-    """Send on what the program writes, until it ends. A page that does not keep up holds the program up."""
+async def _send_output(process: Process, socket: ServerConnection) -> None:
+    """Send the output of the program to the page until the program ends. A slow page slows the program down."""
     assert process.stdout is not None
     read = process.stdout.readexactly
     try:
@@ -124,40 +125,40 @@ async def _show(process: Process, socket: ServerConnection) -> None:
             if kind == b"D":
                 await socket.send(payload)
             elif kind == b"M":
-                what = json.loads(payload)["type"]
-                if what == "exit":
+                message_type = json.loads(payload)["type"]
+                if message_type == "exit":
                     return
-                if what == "file":
+                if message_type == "file":
                     await socket.send(payload.decode())
     except asyncio.IncompleteReadError:
         pass  # the program has ended
 
 
-async def _listen(process: Process, socket: ServerConnection) -> None:
-    """Send on what the page says, until it is gone."""
-    async for message in socket:
-        if isinstance(message, bytes):
-            await _tell(process, b"D", message)
+async def _forward_input(process: Process, socket: ServerConnection) -> None:
+    """Pass the messages of the page to the program until the page is closed."""
+    async for data in socket:
+        if isinstance(data, bytes):
+            await _write_packet(process, b"D", data)
             continue
-        said = _read(message)
-        if isinstance(said, Size):
-            about: dict[str, str | int] = {"type": "resize", "width": said.columns, "height": said.rows}
+        message = _read(data)
+        if isinstance(message, Size):
+            packet: dict[str, str | int] = {"type": "resize", "width": message.columns, "height": message.rows}
         else:
-            about = {"type": said.what}
-        await _tell(process, b"M", json.dumps(about).encode())
+            packet = {"type": message.what}
+        await _write_packet(process, b"M", json.dumps(packet).encode())
 
 
-async def _tell(process: Process, kind: bytes, payload: bytes) -> None:
+async def _write_packet(process: Process, kind: bytes, payload: bytes) -> None:
     assert process.stdin is not None
     try:
         process.stdin.write(kind + len(payload).to_bytes(4, "big") + payload)
         await process.stdin.drain()
     except (BrokenPipeError, ConnectionResetError):
-        pass  # it is ending, as its output will say
+        pass  # the program is ending, and `_send_output` ends, too
 
 
-async def _last_words(stream: asyncio.StreamReader) -> str:
-    """Return the end of what the program wrote to standard error, which says why it ended. It may hold stored data."""
+async def _read_errors(stream: asyncio.StreamReader) -> str:
+    """Return the end of the program's standard error, escaped, because it may hold stored data."""
     kept = b""
     while data := await stream.read(_STDERR_BYTES):
         kept = (kept + data)[-_STDERR_BYTES:]
@@ -165,12 +166,12 @@ async def _last_words(stream: asyncio.StreamReader) -> str:
 
 
 async def _end(process: Process) -> None:
-    """Ask a program to end, and kill it if it does not within its grace: commits are whole or not at all."""
+    """Ask a program to end, and kill it after `GRACE_SECONDS`. Commits are atomic, so killing damages no data."""
     assert process.stdin is not None and process.stdout is not None
-    drained = asyncio.create_task(_drain(process.stdout))  # else it could wait for us to read
+    drained = asyncio.create_task(_drain(process.stdout))  # a full pipe would block the program
     ended = False
     try:
-        process.stdin.close()  # on which `PageDriver` ends its program
+        process.stdin.close()  # makes `PageDriver` end the program
         async with asyncio.timeout(GRACE_SECONDS):
             await process.wait()
         ended = True
@@ -179,8 +180,8 @@ async def _end(process: Process) -> None:
     finally:
         if not ended:
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # and what it started, which may hold its output open
-    await process.wait()  # which asyncio answers at the end of the output: it has to be read until then
+                os.killpg(process.pid, signal.SIGKILL)  # also its children, which may hold its output open
+    await process.wait()  # asyncio returns only after the output has been read to its end
     await drained
 
 

@@ -1,1 +1,1 @@
-"""What the dashboard's screens are made of."""
+"""The widgets of the dashboard's screens: lists, bars, panes and fields."""

@@ -1,10 +1,10 @@
-"""The change of one key: its places, each with sign, JSON Pointer, before and after."""
+"""The change of one key: each place that differs, with sign, JSON Pointer, before and after."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, cast
+from typing import ClassVar, Literal, NamedTuple
 
 from rich.style import Style
 from textual.binding import Binding, BindingType
@@ -14,21 +14,19 @@ from ...model import PathChange
 from ...states.json_diff import Change
 from ..data.background import Stop
 from ..data.diff_model import selectors
-from ..data.diff_rows import INDENT_COLUMNS, DiffRow, Layout, StyledSpan, places_of, rows_of, stops_of
+from ..data.diff_rows import DiffRow, Layout, places_of, rows_of, stops_of
+from ..data.diff_spans import INDENT_COLUMNS, StyledSpan
 from ..display.text import RowBuilder
-from .diff_list import BOXES, hiding
+from .diff_list import BOXES, redaction_test
 from .virtual_list import VirtualList
 
-if TYPE_CHECKING:
-    from ..app import Dashboard
-
-SIDE_BY_SIDE_COLUMNS = 100  # columns of the screen from which on before and after can stand side by side
-_HOLD_SECONDS = 0.15  # seconds for which the last change stays while the next is compared
-
-Ask = Callable[[], Change | None]
+SIDE_BY_SIDE_COLUMNS = 100  # the width of the screen that before and after need side by side
+_HOLD_SECONDS = 0.15  # how long the last change stays while the next is compared
 
 
-class _Seen(NamedTuple):
+class _Comparison(NamedTuple):
+    """A change with the places that differ, laid out in rows. `whole` says whether `places` are all places."""
+
     change: Change | None
     places: list[PathChange]
     whole: bool
@@ -38,138 +36,144 @@ class _Seen(NamedTuple):
 
 
 class DiffView(VirtualList):
-    """Shows a `Change`. What differs inside it is sought on a thread, and can be given up."""
+    """Shows a `Change`. The places that differ are computed on a thread, and the computation can be cancelled."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("h,left", "leave", "To the keys", show=False, id="diff.keys"),
     ]
 
     class Compared(Message):
-        """Another change is seen, or why there is none."""
+        """Another change is shown, or an error."""
 
     class Left(Message):
-        """The list of keys is asked for."""
+        """The user goes back to the list of keys."""
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.key: str | None = None  # of what is shown, or sought
+        self.key: str | None = None  # the key of the change that is shown or being computed
         self.change: Change | None = None
         self.places: list[PathChange] = []
-        self.names: list[str] = []  # of the places: see `selectors`
-        self.whole = True  # whether these are all places
-        self.marks: Callable[[int], int] | None = None  # how a place is marked, where places can be
-        self.trouble = ""
+        self.names: list[str] = []  # the selectors of the places, see `selectors`
+        self.whole = True  # whether `places` are all places
+        self.marks: Callable[[int], int] | None = None  # returns the mark of a place, or None if places have no marks
+        self.error_text = ""
         self._rows: list[DiffRow] = []
         self._stops: list[int] = []
         self._split = False
-        self._number = 0
-        self._asking = False
+        self._request = 0  # the number of the last request
+        self._computing = False
         self._layout = Layout(0)
 
     # --- what is shown -----------------------------------------------------------------------------------------
 
     def show(self, change: Change | None) -> None:
-        """Show a change that has been read; None: there is no difference."""
-        self.look(change.key if change is not None else None, lambda: change)
+        """Show a change that has been read. None shows that there is no difference."""
+        self.load(change.key if change is not None else None, lambda: change)
 
-    def look(self, key: str | None, ask: Ask, land: Literal["first", "last"] = "first", *, stay: bool = False) -> None:
-        """Read and compare on a thread, then show. What was asked before is given up.
+    def load(
+        self,
+        key: str | None,
+        read: Callable[[], Change | None],
+        land: Literal["first", "last"] = "first",
+        *,
+        stay: bool = False,
+    ) -> None:
+        """Read and compare on a thread, then show the change. Cancels the request before.
 
         Args:
-            key: the key that it is about.
-            ask: reads the change.
-            land: the place where the cursor is put.
-            stay: leave the cursor where it is: it is the same key, looked at again.
+            key: the key of the change.
+            read: reads the change.
+            land: the place that the cursor moves to.
+            stay: leave the cursor where it is, because the same key is loaded again.
 
         """
         self.key = key
-        layout, hidden = self._fitting(), hiding(self._board)
+        layout, hidden = self._fitting(), redaction_test(self.dashboard)
 
-        def compare(stop: Stop) -> _Seen:
-            change = ask()
+        def compare(stop: Stop) -> _Comparison:
+            change = read()
             if change is None:
-                return _Seen(None, [], True, layout, [], [])
+                return _Comparison(None, [], True, layout, [], [])
             places, whole = places_of(change, stop)
             rows = [] if stop() else rows_of(change.key, places, whole, layout, hidden)
-            return _Seen(change, places, whole, layout, rows, stops_of(rows))
+            return _Comparison(change, places, whole, layout, rows, stops_of(rows))
 
-        def took(seen: _Seen) -> None:
-            at = self.cursor
-            self.change, self.places, self.whole = seen.change, seen.places, seen.whole
-            self.names = selectors(seen.places)
+        def show(result: _Comparison) -> None:
+            cursor = self.cursor
+            self.change, self.places, self.whole = result.change, result.places, result.whole
+            self.names = selectors(result.places)
             if not stay:
-                at = 0 if not seen.stops else seen.stops[-1] if land == "last" else seen.stops[0]
+                cursor = 0 if not result.stops else result.stops[-1] if land == "last" else result.stops[0]
                 self.scroll_to(y=0, animate=False, force=True, immediate=True)
-            self._take(seen, at)
+            self._take(result, cursor)
             self.post_message(self.Compared())
 
         def failed(error: Exception) -> None:
             self.clear(str(error))
             self.post_message(self.Compared())
 
-        self._ask(compare, took, failed)
-        number = self._number
-        self.set_timer(_HOLD_SECONDS, lambda: self._forget(number))
+        self._submit(compare, show, failed)
+        request = self._request
+        self.set_timer(_HOLD_SECONDS, lambda: self._clear_while_computing(request))
 
     @property
     def busy(self) -> bool:
-        """Whether the change is still being sought."""
-        return self._asking
+        """Whether the change is still being computed."""
+        return self._computing
 
-    def clear(self, trouble: str = "") -> None:
-        """Show nothing, or what went wrong."""
-        self._board.reader.cancel(self, ("change", self._number))
-        self.trouble = trouble
+    def clear(self, error_text: str = "") -> None:
+        """Show no change, or an error."""
+        self.dashboard.reader.cancel(self, ("change", self._request))
+        self.error_text = error_text
         self.change, self.places, self.whole = None, [], True
-        self._take(_Seen(None, [], True, self._layout, [], []), 0)
+        self._take(_Comparison(None, [], True, self._layout, [], []), 0)
 
-    @property
-    def _board(self) -> Dashboard:
-        return cast("Dashboard", self.app)
-
-    def _ask(
-        self, act: Callable[[Stop], _Seen], took: Callable[[_Seen], None], failed: Callable[[Exception], None]
+    def _submit(
+        self,
+        compute: Callable[[Stop], _Comparison],
+        show: Callable[[_Comparison], None],
+        failed: Callable[[Exception], None],
     ) -> None:
-        # each has a slot of its own: a large comparison that was given up is not waited for
-        self._board.reader.cancel(self, ("change", self._number))
-        self._number += 1
-        self._asking, self.trouble = True, ""
-        self._board.reader.submit(self, ("change", self._number), act, took, failed)
+        # Each request has its own slot: in one slot it would wait until a cancelled comparison has ended.
+        self.dashboard.reader.cancel(self, ("change", self._request))
+        self._request += 1
+        self._computing, self.error_text = True, ""
+        self.dashboard.reader.submit(self, ("change", self._request), compute, show, failed)
 
-    def _forget(self, number: int) -> None:
-        if self._asking and number == self._number:
+    def _clear_while_computing(self, request: int) -> None:
+        if self._computing and request == self._request:
             self.change, self.places = None, []
             self._rows, self._stops = [], []
             self.count_changed()
 
-    def _take(self, seen: _Seen, cursor: int) -> None:
-        self._asking, self._rows, self._stops, self._layout = False, seen.rows, seen.stops, seen.layout
+    def _take(self, result: _Comparison, cursor: int) -> None:
+        self._computing, self._rows, self._stops, self._layout = False, result.rows, result.stops, result.layout
         self.count_changed()
         self.cursor = cursor
-        self._bring_into_sight()
-        if seen.layout != self._fitting() and self.change is not None:
+        self._show_change()
+        if result.layout != self._fitting() and self.change is not None:
             self._lay_out()
 
     def _lay_out(self) -> None:
         change, places, whole = self.change, self.places, self.whole
-        if change is None or self._asking:
+        if change is None or self._computing:
             return
-        layout, hidden = self._fitting(), hiding(self._board)
+        layout, hidden = self._fitting(), redaction_test(self.dashboard)
 
-        def arrange(_stop: Stop) -> _Seen:
+        def lay_out(_stop: Stop) -> _Comparison:
             rows = rows_of(change.key, places, whole, layout, hidden)
-            return _Seen(change, places, whole, layout, rows, stops_of(rows))
+            return _Comparison(change, places, whole, layout, rows, stops_of(rows))
 
-        def took(seen: _Seen) -> None:
-            self._take(seen, self._same(seen.rows))
+        def show(result: _Comparison) -> None:
+            self._take(result, self._cursor_in(result.rows))
 
-        self._ask(arrange, took, lambda error: self.clear(str(error)))
+        self._submit(lay_out, show, lambda error: self.clear(str(error)))
 
     # --- side by side ------------------------------------------------------------------------------------------
 
     @property
     def split(self) -> bool:
-        """Whether before and after are to stand side by side, where there is room."""
+        """Whether before and after are shown side by side on a screen that is wide enough."""
         return self._split
 
     @split.setter
@@ -179,16 +183,16 @@ class DiffView(VirtualList):
 
     @property
     def too_narrow(self) -> bool:
-        """Whether there is no room for what was asked for."""
+        """Whether the screen is too narrow for before and after side by side."""
         return self._split and self.app.size.width < SIDE_BY_SIDE_COLUMNS
 
     def _fitting(self) -> Layout:
-        bar = self.styles.scrollbar_size_vertical  # whether it is there or not: else all were wrapped anew for it
+        bar = self.styles.scrollbar_size_vertical  # always reserved, so that the bar does not change the layout
         width = max(20, self.size.width - bar - 1 - (4 if self.marks else 0))
         return Layout(width, self._split and not self.too_narrow)
 
     def on_resize(self) -> None:
-        """Wrap the lines anew."""
+        """Wrap the rows again."""
         if self._layout != self._fitting():
             self._lay_out()
 
@@ -196,44 +200,49 @@ class DiffView(VirtualList):
 
     @property
     def place(self) -> int:
-        """The place under the cursor; -1 where there is none."""
+        """The index of the place under the cursor, or -1 if the row belongs to no place."""
         return self._rows[self.cursor].place if self.cursor < self.count else -1
 
     @property
     def stop(self) -> tuple[int, int]:
-        """Which stop of `step` the cursor is at or behind, from 1, and how many there are."""
-        at = bisect_right(self._stops, self.cursor)
-        if at < len(self._stops) and (not at or self._rows[self._stops[at - 1]].place != self.place):
-            at += 1  # on a text's title, before its first stop
-        return at, len(self._stops)
+        """The number of the last stop of `step` at or before the cursor, from 1, and the number of stops."""
+        number = bisect_right(self._stops, self.cursor)
+        if number < len(self._stops) and (not number or self._rows[self._stops[number - 1]].place != self.place):
+            number += 1  # the cursor is on the title of a text, before its first stop
+        return number, len(self._stops)
 
     @property
     def all_listed(self) -> bool:
-        """Whether there is a line for every place."""
+        """Whether every place has a row."""
         return not self._rows or self._rows[-1].place >= 0
 
-    def _same(self, rows: list[DiffRow]) -> int:
-        """Where the line under the cursor is among others: of the same place the same, as nearly as there is one."""
-        now = self._rows[self.cursor] if self.cursor < self.count else None
-        if now is None:
+    def _cursor_in(self, rows: list[DiffRow]) -> int:
+        """Return the index of the row under the cursor in another layout, or of the nearest row of its place."""
+        row = self._rows[self.cursor] if self.cursor < self.count else None
+        if row is None:
             return 0
-        number = max((row.number for row in rows if row.place == now.place and row.number <= now.number), default=0)
-        near = [at for at, row in enumerate(rows) if (row.place, row.number) == (now.place, number)]
-        return next((at for at in near if rows[at].sign == now.sign), near[0] if near else 0)
+        number = max(
+            (other.number for other in rows if other.place == row.place and other.number <= row.number), default=0
+        )
+        near = [index for index, other in enumerate(rows) if (other.place, other.number) == (row.place, number)]
+        return next((index for index in near if rows[index].sign == row.sign), near[0] if near else 0)
 
     def step(self, by: int) -> bool:
-        """Move to the next change, or the one before; in a long text each stretch is one. Whether there is one."""
-        if self._asking:
+        """Move to the next or previous change, and return whether there is one.
+
+        Each changed stretch of a long text counts as a change.
+        """
+        if self._computing:
             return False
-        at = bisect_right(self._stops, self.cursor) if by > 0 else bisect_left(self._stops, self.cursor) - 1
-        if not 0 <= at < len(self._stops):
+        index = bisect_right(self._stops, self.cursor) if by > 0 else bisect_left(self._stops, self.cursor) - 1
+        if not 0 <= index < len(self._stops):
             return False
-        self.cursor = self._stops[at]
-        self._bring_into_sight()
+        self.cursor = self._stops[index]
+        self._show_change()
         return True
 
-    def _bring_into_sight(self) -> None:
-        """Scroll so that the change under the cursor is seen, with the line above it, as far as there is room."""
+    def _show_change(self) -> None:
+        """Scroll to the change under the cursor, with the row above it, as far as there is room."""
         end = self.cursor
         while end + 1 < self.count and self._rows[end + 1].differs and not self._rows[end + 1].head:
             end += 1
@@ -241,24 +250,21 @@ class DiffView(VirtualList):
         self.show_line(max(0, self.cursor - 1))
 
     def action_leave(self) -> None:
-        """Go to the keys."""
+        """Go back to the list of keys."""
         self.post_message(self.Left())
 
     # --- painting ----------------------------------------------------------------------------------------------
 
     @property
     def count(self) -> int:
-        """See `VirtualList.count`."""
         return len(self._rows)
 
     def empty_text(self) -> list[str]:
-        """See `VirtualList.empty_text`."""
-        if self.trouble:
-            return [*self.trouble.split("\n"), "R looks again"]
-        return ["comparing…"] if self._asking else [] if self.key is None else ["no difference"]
+        if self.error_text:
+            return [*self.error_text.split("\n"), "R looks again"]
+        return ["comparing…"] if self._computing else [] if self.key is None else ["no difference"]
 
     def render_row(self, index: int, cells: RowBuilder) -> None:
-        """See `VirtualList.render_row`."""
         row = self._rows[index]
         if self.marks is not None:
             box = BOXES[self.marks(row.place)] + " " if row.head else "    "
@@ -268,21 +274,21 @@ class DiffView(VirtualList):
         if row.right is None:
             sign = row.sign + " " if row.head or row.place < 0 else f"  {row.sign} "
             cells.add(sign + indent, self.style_of(roles.get(row.sign, "dim")))
-            self._parts(row.left, cells)
+            self._add_spans(row.left, cells)
             return
         half = self._layout.half
         cells.add(row.sign + " ", self.style_of(roles.get(row.sign, "dim")))
         left = RowBuilder(half, cells.base).add(indent)
-        self._parts(row.left, left)
+        self._add_spans(row.left, left)
         cells.segments += left.fill()
         cells.left -= half
         cells.add("│", self.style_of("dim"))
         cells.add(f"{row.right_sign} {indent}", self.style_of(roles.get(row.right_sign, "dim")))
-        self._parts(row.right, cells)
+        self._add_spans(row.right, cells)
 
-    def _parts(self, parts: tuple[StyledSpan, ...], cells: RowBuilder) -> None:
-        for part in parts:
-            style = self.style_of(part.role) if part.role else None
-            if part.marked:  # reverse is seen without colours too
+    def _add_spans(self, spans: tuple[StyledSpan, ...], cells: RowBuilder) -> None:
+        for span in spans:
+            style = self.style_of(span.role) if span.role else None
+            if span.marked:  # reverse is visible without colours
                 style = (style or Style()) + Style(reverse=True)
-            cells.add(part.text, style)
+            cells.add(span.text, style)

@@ -1,4 +1,4 @@
-"""The line in which the keys' filter is typed."""
+"""The line for the filter of the key list."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ...states.view import Ref
 from ..data.key_source import KeySource, open_source
 from .line_input import LineInput
 
-DEBOUNCE_SECONDS = 0.08  # seconds without a key stroke after which what was typed is looked for
+DEBOUNCE_SECONDS = 0.08  # the pause in typing that starts a search
 
 if TYPE_CHECKING:
     from ..app import Dashboard
 
 
 class FilterBar(LineInput):
-    """Seen while it is typed in, and while there is a filter. See `Filter.parse` for what can be typed."""
+    """Visible while it has the focus or a filter. See `Filter.parse` for the syntax."""
 
     DEFAULT_CSS = """
     FilterBar { height: 1; border: none; padding: 0 1; background: $surface; display: none; }
@@ -34,14 +34,14 @@ class FilterBar(LineInput):
     ]
 
     class Typed(Message):
-        """The filter has become another."""
+        """The filter has changed."""
 
         def __init__(self, text: str) -> None:
             super().__init__()
             self.text = text
 
     class Left(Message):
-        """The list is to have the focus again."""
+        """The user goes back to the list."""
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(placeholder="prefix   *glob*   ~fuzzy   =in values", id=id)
@@ -49,18 +49,18 @@ class FilterBar(LineInput):
         self._timer: Timer | None = None
 
     def source(self, manager: StateManager, at: Ref | None = None) -> KeySource:
-        """Return what shows the keys that the filter finds."""
+        """Return a source of the keys that match the filter."""
         return open_source(manager, at, self.text, redact=cast("Dashboard", self.app).redact)
 
     def open(self) -> None:
-        """Begin to type."""
+        """Show the line and give it the focus."""
         self.add_class("-used")
         self.focus()
 
     def clear(self) -> None:
-        """Take the filter away."""
+        """Remove the filter."""
         self.value = ""
-        self._find()
+        self._apply()
         self.remove_class("-used")
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -68,21 +68,21 @@ class FilterBar(LineInput):
         event.stop()
         self._stop_timer()
         if self.value != self.text:
-            self._timer = self.set_timer(DEBOUNCE_SECONDS, self._find)
+            self._timer = self.set_timer(DEBOUNCE_SECONDS, self._apply)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Enter keeps the filter."""
+        """Apply the filter, and go back to the list."""
         event.stop()
-        self._find()
+        self._apply()
         self.set_class(bool(self.text), "-used")
         self.post_message(self.Left())
 
     def action_clear_filter(self) -> None:
-        """Take the filter away, and go back to the list."""
+        """Remove the filter, and go back to the list."""
         self.clear()
         self.post_message(self.Left())
 
-    def _find(self) -> None:
+    def _apply(self) -> None:
         self._stop_timer()
         if self.value != self.text:
             self.text = self.value

@@ -1,4 +1,4 @@
-"""A line for the job that runs; not there while none does."""
+"""The line that shows the running job. It is hidden while no job runs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ...model import ProgressMessage
 from ..display.text import RowBuilder, format_duration
 
 if TYPE_CHECKING:
-    from ..actions.jobs import Job
+    from ..actions.jobs import Job, Jobs
     from ..app import Dashboard
 
-POLL_SECONDS = 0.2  # seconds between two looks at how far it is
-GAUGE_COLUMNS = 12  # columns
+POLL_SECONDS = 0.2  # how often the progress is painted
+GAUGE_COLUMNS = 12
 
 
 class JobBar(Widget):
-    """What runs, how far it is, for how long, and how to stop it. Place it on any screen; a click opens the output."""
+    """Shows the newest running job: command, progress, time, and the key that stops it. A click opens the output."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"job--name", "job--dim"}
     DEFAULT_CSS = """
@@ -36,19 +36,22 @@ class JobBar(Widget):
         self._timer: Timer | None = None
 
     @property
+    def _jobs(self) -> Jobs:
+        return cast("Dashboard", self.app).acts.jobs
+
+    @property
     def _job(self) -> Job | None:
-        running = cast("Dashboard", self.app).acts.jobs.running
-        return running[-1] if running else None
+        return self._jobs.running[-1] if self._jobs.running else None
 
     def on_mount(self) -> None:
-        """Hear of jobs that begin and end; nothing is looked at while none runs."""
+        """Watch jobs start and end. The timer runs only while a job runs."""
         self._timer = self.set_interval(POLL_SECONDS, self.refresh, pause=True)
-        cast("Dashboard", self.app).acts.jobs.watchers.add(self._changed)
+        self._jobs.watchers.add(self._changed)
         self._changed()
 
     def on_unmount(self) -> None:
-        """Hear no more."""
-        cast("Dashboard", self.app).acts.jobs.watchers.discard(self._changed)
+        """Stop watching jobs."""
+        self._jobs.watchers.discard(self._changed)
 
     def _changed(self) -> None:
         shown = self._job is not None
@@ -58,20 +61,20 @@ class JobBar(Widget):
         self.refresh()
 
     def render_line(self, y: int) -> Strip:  # noqa: ARG002
-        """Return the line: how to stop it is what is seen in any case."""
+        """Paint the line. The key that stops the job is visible at any width."""
         width, job = self.size.width, self._job
         cells = RowBuilder(width, self.rich_style)
         if job is not None:
-            board = cast("Dashboard", self.app)
-            more = len(board.acts.jobs.running) - 1
+            more = len(self._jobs.running) - 1
             end = f" · {format_duration(job.seconds)}{f' · and {more} more' if more else ''} · esc stops "
-            name, far = f" {board.short_command(job.line)} ", f"· {job.told}" if job.told else ""
+            name = f" {cast('Dashboard', self.app).short_command(job.line)} "
+            progress = f"· {job.progress_text}" if job.progress_text else ""
             room = max(0, width - len(end))
             if room > 50 and (gauge := _gauge(job.progress)):
                 cells.add(f" {gauge}", self._style("name"))
                 room -= len(gauge) + 1
-            cells.add(name, self._style("name"), min(len(name), max(room // 2, room - len(far))))
-            cells.add(far, self._style("dim"), max(0, cells.left - len(end)))
+            cells.add(name, self._style("name"), min(len(name), max(room // 2, room - len(progress))))
+            cells.add(progress, self._style("dim"), max(0, cells.left - len(end)))
             cells.add(end, self._style("dim"))
         return Strip(cells.fill(), width)
 
@@ -79,14 +82,14 @@ class JobBar(Widget):
         return self.get_component_rich_style(f"job--{role}", partial=True)
 
     def on_click(self) -> None:
-        """Show what it prints."""
+        """Open the output of the job."""
         job = self._job
         if job is not None and job.screen is None:
-            cast("Dashboard", self.app).acts.jobs.open(job)
+            self._jobs.open(job)
 
 
 def _gauge(progress: str) -> str:
-    """How far something is as a bar, where that is known."""
+    """Return the progress as a bar, or an empty text while the total is unknown."""
     if not isinstance(progress, ProgressMessage) or not progress.total:
         return ""
     full = min(GAUGE_COLUMNS, GAUGE_COLUMNS * progress.done // progress.total)

@@ -1,4 +1,4 @@
-"""A text field for JSON: coloured line by line as it is seen, judged as one types. Imported only to edit."""
+"""A text field for JSON with colours and validation. Imported only when a value is edited."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from textual.timer import Timer
 from textual.widgets import TextArea
 
 from ...cli.render import escape_control_characters
-from ..actions.value_edit import ValidationResult, judge
+from ..actions.value_edit import ValidationResult, validate
 
 if TYPE_CHECKING:
     from ..app import Dashboard
 
-DEBOUNCE_SECONDS = 0.15  # seconds after the last key until the text is judged
-CHECKED_AT_ONCE_CHARACTERS = 100_000  # characters that are judged without a thread
-WRAPPED_CHARACTERS = 20_000  # characters of the longest line that is wrapped: a longer one would cost a second a key
-_COLOURED_CHARACTERS = 4_000  # characters of a line
+DEBOUNCE_SECONDS = 0.15  # the pause in typing that starts the validation
+CHECKED_AT_ONCE_CHARACTERS = 100_000  # longer texts are validated on a thread
+WRAPPED_CHARACTERS = 20_000  # a text with a longer line is not wrapped: wrapping would take a second a key press
+_COLOURED_CHARACTERS = 4_000  # colours end here in a longer line
 _TOKEN = re.compile(
     r'(?P<key>"(?:[^"\\]|\\.)*+")(?=\s*:)|(?P<string>"(?:[^"\\]|\\.)*+"?)'
     r"|(?P<number>-?\d[\d.eE+-]*)|(?P<word>\b(?:true|false|null)\b)"
@@ -42,8 +42,8 @@ class JsonEdit(TextArea):
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+g", "error", "To the error", id="edit.error")]
 
-    class Judged(Message):
-        """The text was looked at after a change."""
+    class Validated(Message):
+        """The text was validated after a change."""
 
         def __init__(self, edit: JsonEdit, verdict: ValidationResult) -> None:
             super().__init__()
@@ -52,7 +52,7 @@ class JsonEdit(TextArea):
 
         @property
         def control(self) -> JsonEdit:
-            """The field."""
+            """The field that sent the message."""
             return self.edit
 
     def __init__(self, text: str, *, id: str | None = None) -> None:
@@ -66,43 +66,42 @@ class JsonEdit(TextArea):
             compact=True,
         )
         self.indent_width = 2
-        self.verdict: ValidationResult | None = None  # None: not looked at since the last change
-        self._rest: Timer | None = None
+        self.verdict: ValidationResult | None = None  # None: not validated since the last change
+        self._timer: Timer | None = None
 
     def on_mount(self) -> None:
-        """Judge what is there to begin with."""
-        self._judge()
+        """Validate the initial text."""
+        self._validate()
 
     @on(TextArea.Changed)
     def _changed(self) -> None:
         self.verdict = None
-        if self._rest is not None:
-            self._rest.stop()
-        self._rest = self.set_timer(DEBOUNCE_SECONDS, self._judge)
+        if self._timer is not None:
+            self._timer.stop()
+        self._timer = self.set_timer(DEBOUNCE_SECONDS, self._validate)
 
-    def _judge(self) -> None:
+    def _validate(self) -> None:
         text = self.text
         if len(text) <= CHECKED_AT_ONCE_CHARACTERS:
-            self._take(judge(text))
+            self._take(validate(text))
             return
-        board = cast("Dashboard", self.app)
-        board.reader.submit(self, "judge", lambda _stop: judge(text), self._take, board.show_error)
+        app = cast("Dashboard", self.app)
+        app.reader.submit(self, "validate", lambda _stop: validate(text), self._take, app.show_error)
 
     def _take(self, verdict: ValidationResult) -> None:
         self.verdict = verdict
-        self.post_message(self.Judged(self, verdict))
+        self.post_message(self.Validated(self, verdict))
 
     def action_error(self) -> None:
-        """Put the caret where the text stops being JSON."""
+        """Move the caret to the error."""
         if self.verdict is not None and self.verdict.place is not None:
             self.move_cursor(self.verdict.place, center=True)
             self.focus()
 
     def get_line(self, line_index: int) -> Text:
-        """Return a line with its colours, and with nothing in it that a terminal would obey."""
+        """Return a line with its colours. Control characters are escaped, except tabs, which Textual expands."""
         plain = self.document.get_line(line_index)
-        tabs = plain.split("\t")  # they are widened later
-        text = Text("\t".join(map(escape_control_characters, tabs)), end="", no_wrap=True)
+        text = Text("\t".join(map(escape_control_characters, plain.split("\t"))), end="", no_wrap=True)
         for match in _TOKEN.finditer(plain, 0, _COLOURED_CHARACTERS):
             assert match.lastgroup is not None, "each alternative is a group"
             style = self.get_component_rich_style(f"json--{match.lastgroup}", partial=True)

@@ -1,4 +1,4 @@
-"""One line to type in, into which nothing gets that a terminal would obey."""
+"""An input line that accepts no control characters."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from textual.widgets import Input
 
 from ...cli.render import escape_control_characters
 
-MAX_CHARACTERS = 100_000  # characters; what is longer belongs into a file
+MAX_CHARACTERS = 100_000  # longer text belongs in a file
 
 
 class LineInput(Input):
-    """Textual's input, flat, and taking a pasted text of several lines as one."""
+    """Textual's input without a border. Pasted lines are joined into one."""
 
     DEFAULT_CSS = """
     LineInput, LineInput:focus { border: none; height: 1; background: $boost; }
@@ -29,7 +29,7 @@ class LineInput(Input):
         )
 
     def _on_paste(self, event: events.Paste) -> None:
-        """Line ends are blanks, which JSON takes as well; Textual would drop what comes after the first."""
+        """Replace line ends by blanks, which are valid in JSON. Textual would drop all lines after the first."""
         event.prevent_default()
         event.stop()
         text = escape_control_characters(" ".join(event.text.splitlines()))

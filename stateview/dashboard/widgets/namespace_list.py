@@ -1,4 +1,4 @@
-"""Stores and their namespaces, with how many keys each holds; the open store's namespaces below it."""
+"""The list of stores and their namespaces, each with its number of keys."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Opener = Callable[[str | None, str | None], StateManager]
 
 
 class TreeEntry(NamedTuple):
-    """A store (as it is given and as it is shown), or a namespace in it."""
+    """A row: a store (what opens it and what is shown), or a namespace of the store."""
 
     store: str
     shown: str
@@ -23,11 +23,11 @@ class TreeEntry(NamedTuple):
 
 
 class Namespaces(VirtualList):
-    """The stores of `stateview.toml` and the one that was given. A store is read when it is opened.
+    """Lists the stores of `stateview.toml` and of the command line. Opening a store reads its namespaces.
 
     Args:
-        stores: what to give to `open`, and what to show (no password), of each store.
-        open: makes a manager for reading only, which is closed here.
+        stores: for each store, the argument of `open` and the text to show, which holds no password.
+        open: returns a read-only manager of a store and a namespace. The list closes it.
 
     """
 
@@ -35,130 +35,125 @@ class Namespaces(VirtualList):
         super().__init__(id=id)
         self._stores = stores
         self._open = open
-        self._names: dict[str, list[str]] = {}  # of the stores that are open
+        self._names: dict[str, list[str]] = {}  # the namespaces of each open store
         self._heads: dict[tuple[str, str], Head] = {}
-        self._asked: set[tuple[str, str]] = set()
-        self._folded: set[str] = set()  # stores that are not to open of themselves
-        self._trouble: dict[str, str] = {}
-        self._here = ("", "")
-        self._lines: list[TreeEntry] = [TreeEntry(*store) for store in stores]
+        self._counted: set[tuple[str, str]] = set()  # namespaces whose head was requested
+        self._folded: set[str] = set()  # stores that the user has closed
+        self._errors: dict[str | tuple[str, str], str] = {}  # by store, or by store and namespace
+        self._current = ("", "")
+        self._entries: list[TreeEntry] = [TreeEntry(*store) for store in stores]
 
     @property
     def count(self) -> int:
-        """See `VirtualList.count`."""
-        return len(self._lines)
+        return len(self._entries)
 
     @property
-    def place(self) -> TreeEntry:
-        """What the cursor is on."""
-        return self._lines[self.cursor]
+    def entry(self) -> TreeEntry:
+        """The entry under the cursor."""
+        return self._entries[self.cursor]
 
-    def here(self, store: str, namespace: str, head: Head | None = None) -> None:
-        """Say which namespace the dashboard is in, and how it stands if that is known; its store is opened."""
-        went = self._here != (store, namespace)
-        self._here = store, namespace
-        known = self._heads.get(self._here)
+    def set_current(self, store: str, namespace: str, head: Head | None = None) -> None:
+        """Mark the namespace that the dashboard shows, and open its store. `head` updates its number of keys."""
+        switched = self._current != (store, namespace)
+        self._current = store, namespace
+        earlier = self._heads.get(self._current)
         if head is not None:
-            self._heads[self._here] = head
+            self._heads[self._current] = head
         if store not in self._names or (head and head.lineage and namespace not in self._names[store]):
-            self.call_after_refresh(self._follow, store)
-        if went:
+            self.call_after_refresh(self._open_current, store)
+        if switched:
             self._folded.discard(store)
-            self._arrange(TreeEntry(store, dict(self._stores)[store], namespace))
-        elif head and (known is None or known.count != head.count):
+            self._rebuild(TreeEntry(store, dict(self._stores)[store], namespace))
+        elif head and (earlier is None or earlier.count != head.count):
             self.refresh()
 
-    def _follow(self, store: str) -> None:
+    def _open_current(self, store: str) -> None:
         if store not in self._folded:
             self.read(store)
 
     def read(self, store: str) -> None:
-        """Read, or read again, which namespaces a store has, and how many keys each."""
+        """Read the namespaces of a store, and their numbers of keys."""
         self._folded.discard(store)
 
-        def names(_stop: Stop) -> list[str]:
+        def read_names(_stop: Stop) -> list[str]:
             with self._open(store, None) as manager:
                 return manager.namespaces()
 
-        def took(found: list[str]) -> None:
-            self._trouble.pop(store, None)
-            self._names[store] = found
-            self._asked = {asked for asked in self._asked if asked[0] != store}
-            self._arrange(self.place)
+        def show_names(names: list[str]) -> None:
+            self._errors.pop(store, None)
+            self._names[store] = names
+            self._counted = {namespace for namespace in self._counted if namespace[0] != store}
+            self._rebuild(self.entry)
 
         def failed(error: Exception) -> None:
-            self._trouble[store] = str(error)
+            self._errors[store] = str(error)
             self._names.setdefault(store, [])
-            self.app.show_error(error)  # type: ignore[attr-defined]  # the line has no room for all of it
+            self.dashboard.show_error(error)  # the row has no room for the whole message
             self.refresh()
 
-        self.app.reader.submit(self, ("names", store), names, took, failed)  # type: ignore[attr-defined]
+        self.dashboard.reader.submit(self, ("names", store), read_names, show_names, failed)
 
     def close(self, store: str) -> None:
-        """Show a store without its namespaces."""
-        self.app.reader.cancel(self, ("names", store))  # type: ignore[attr-defined]  # else they open it again
+        """Hide the namespaces of a store."""
+        self.dashboard.reader.cancel(self, ("names", store))  # its result would open the store again
         self._folded.add(store)
         self._names.pop(store, None)
-        self._arrange(self.place)
+        self._rebuild(self.entry)
 
     def is_open(self, store: str) -> bool:
         """Whether a store shows its namespaces."""
         return store in self._names
 
-    def _arrange(self, at: TreeEntry) -> None:
-        lines = []
+    def _rebuild(self, cursor: TreeEntry) -> None:
+        """Build the entries again, and leave the cursor on its entry."""
+        entries = []
         for store, shown in self._stores:
-            lines.append(TreeEntry(store, shown))
+            entries.append(TreeEntry(store, shown))
             names = self._names.get(store, [])
-            if store == self._here[0] and self._here[1] not in names and store in self._names:
-                names = sorted([*names, self._here[1]])  # one that its first save will make
-            lines += [TreeEntry(store, shown, name) for name in names]
-        self._lines = lines
+            if store == self._current[0] and self._current[1] not in names and store in self._names:
+                names = sorted([*names, self._current[1]])  # it exists from its first save on
+            entries += [TreeEntry(store, shown, name) for name in names]
+        self._entries = entries
         self.count_changed()
-        if at in lines:
-            self.cursor = lines.index(at)
+        if cursor in entries:
+            self.cursor = entries.index(cursor)
 
-    def _count(self, place: TreeEntry) -> None:
-        """Read how many keys a namespace holds: only of those that are seen."""
-        assert place.namespace is not None
-        key = place.store, place.namespace
-        if key in self._asked or key == self._here:
+    def _count_keys(self, namespace: tuple[str, str]) -> None:
+        """Read the number of keys of a namespace. Called for visible rows only."""
+        if namespace in self._counted or namespace == self._current:
             return
-        self._asked.add(key)
+        self._counted.add(namespace)
 
-        def head(_stop: Stop) -> Head:
-            with self._open(*key) as manager:
+        def read_head(_stop: Stop) -> Head:
+            with self._open(*namespace) as manager:
                 return manager.head()
 
-        def took(found: Head) -> None:
-            self._heads[key] = found
-            self._trouble.pop("\0".join(key), None)
+        def show_head(head: Head) -> None:
+            self._heads[namespace] = head
+            self._errors.pop(namespace, None)
             self.refresh()
 
         def failed(error: Exception) -> None:
-            self._trouble["\0".join(key)] = str(error)
+            self._errors[namespace] = str(error)
             self.refresh()
 
-        self.app.reader.submit(self, key, head, took, failed)  # type: ignore[attr-defined]
+        self.dashboard.reader.submit(self, namespace, read_head, show_head, failed)
 
     def render_row(self, index: int, cells: RowBuilder) -> None:
-        """See `VirtualList.render_row`."""
-        place = self._lines[index]
-        if place.namespace is None:
-            cells.add("▾ " if place.store in self._names else "▸ ", self.style_of("dim"))
-            cells.add(place.shown, self.style_of("word"))
-            if trouble := self._trouble.get(place.store):
-                cells.add(f"  ! {trouble}", self.style_of("error"))
+        entry = self._entries[index]
+        if entry.namespace is None:
+            cells.add("▾ " if entry.store in self._names else "▸ ", self.style_of("dim"))
+            cells.add(entry.shown, self.style_of("word"))
+            if error := self._errors.get(entry.store):
+                cells.add(f"  ! {error}", self.style_of("error"))
             return
-        key = place.store, place.namespace
-        self._count(place)
-        trouble, head = self._trouble.get("\0".join(key)), self._heads.get(key)
-        shown = "!" if trouble else format_count(head.count if head else None)
-        here = key == self._here
-        cells.add("● " if here else "  ", self.style_of("mark"))
-        cells.add(place.namespace, self.style_of("key"), max(4, cells.left - len(shown) - 1))
-        cells.add(f" {shown}", self.style_of("error" if trouble else "number"))
+        namespace = entry.store, entry.namespace
+        self._count_keys(namespace)
+        failed, head = namespace in self._errors, self._heads.get(namespace)
+        count = "!" if failed else format_count(head.count if head else None)
+        cells.add("● " if namespace == self._current else "  ", self.style_of("mark"))
+        cells.add(entry.namespace, self.style_of("key"), max(4, cells.left - len(count) - 1))
+        cells.add(f" {count}", self.style_of("error" if failed else "number"))
 
     def empty_text(self) -> list[str]:
-        """See `VirtualList.empty_text`."""
         return ["no store"]

@@ -1,4 +1,4 @@
-"""The line at the top: which store and namespace, at which state, and whether it can be written; and what is wrong."""
+"""The line at the top with namespace, store and state, and the banner of a lost backend."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class StatusBar(Widget):
-    """One line. The state that is looked at stands in words, so that it is known without colours."""
+    """Shows namespace, store and state in one line. The state is in words, so that it is known without colours."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"status--live", "status--past", "status--paused", "status--dim"}
     DEFAULT_CSS = """
@@ -32,18 +32,18 @@ class StatusBar(Widget):
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._said = ("", "", "", "live", "")
+        self._content = ("", "", "", "live", "")
 
     def show(self, namespace: str, url: str, state: str, role: str, right: str) -> None:
-        """Say where we are, at which state (`role`: `live`, `past`, `paused`), and what stands at the right."""
-        said = namespace, url, state, role, right
-        if said != self._said:
-            self._said = said
+        """Show other contents. `role` is `live`, `past` or `paused`. `right` stands at the right end."""
+        content = namespace, url, state, role, right
+        if content != self._content:
+            self._content = content
             self.refresh()
 
     def render_line(self, y: int) -> Strip:  # noqa: ARG002
-        """Return the line; the URL gives way first, from its beginning on."""
-        namespace, url, state, role, right = self._said
+        """Paint the line. In a narrow line the beginning of the URL is cut off."""
+        namespace, url, state, role, right = self._content
         dim = self.get_component_rich_style("status--dim", partial=True)
         cells = RowBuilder(self.size.width, self.rich_style)
         cells.add(
@@ -58,25 +58,25 @@ class StatusBar(Widget):
 
 
 class Banner(Widget):
-    """Lines that are there while the backend is lost: one, and as many more as the error takes."""
+    """Shows the error while the backend is lost, in at most `MAX_LINES` lines."""
 
     DEFAULT_CSS = """
     Banner { height: 1; display: none; background: $error; color: $background; text-style: bold; }
     Banner.-shown { display: block; }
     """
-    MOST = 3  # lines
+    MAX_LINES = 3
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self._lost: ConnectionLost | None = None
 
     def on_mount(self) -> None:
-        """Count the seconds, also on a screen that is opened meanwhile."""
+        """Show the present error on a new screen, and count the seconds."""
         self.show(cast("Dashboard", self.app).lost)
         self.set_interval(1.0, self._tick)
 
     def on_resize(self) -> None:
-        """In another width the error takes other lines."""
+        """Wrap the error to the new width."""
         self._fit()
 
     def _tick(self) -> None:
@@ -85,7 +85,7 @@ class Banner(Widget):
             self.refresh()
 
     def show(self, lost: ConnectionLost | None) -> None:
-        """Say that the backend is lost; None: that it is not."""
+        """Show that the backend is lost. None hides the banner."""
         if lost != self._lost:
             self._lost = lost
             self.set_class(lost is not None, "-shown")
@@ -103,13 +103,15 @@ class Banner(Widget):
         lost = format_duration(max(1.0, moment - self._lost.since))
         width = self.app.size.width - 2
         error = cast("Dashboard", self.app).error_text(self._lost.error)
-        gone = f"backend lost {lost} ago" if isinstance(self._lost.error, BackendUnavailable) else "cannot be read"
-        said = one_line(f"! {gone}, next try in {wait} s, R now · {error}", self.MOST * width)
-        lines = wrap(said, max(1, width))
-        return (lines if all(cell_len(one) <= width for one in lines) else chop_cells(said, max(1, width)))[: self.MOST]
+        reason = f"backend lost {lost} ago" if isinstance(self._lost.error, BackendUnavailable) else "cannot be read"
+        text = one_line(f"! {reason}, next try in {wait} s, R retries now · {error}", self.MAX_LINES * width)
+        lines = wrap(text, max(1, width))
+        if any(cell_len(line) > width for line in lines):  # wide characters: `wrap` counts characters, not columns
+            lines = chop_cells(text, max(1, width))
+        return lines[: self.MAX_LINES]
 
     def render_line(self, y: int) -> Strip:
-        """Return a line of it."""
+        """Paint a line."""
         cells, lines = RowBuilder(self.size.width, self.rich_style), self._lines()
         if y < len(lines):
             cells.add(f" {lines[y]}")

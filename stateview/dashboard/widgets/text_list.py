@@ -1,4 +1,4 @@
-"""Lines of text to scroll through, sideways too, with a search."""
+"""A list of text lines that scrolls in both directions and can be searched."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ..display.text import RowBuilder
 from .virtual_list import VirtualList
 
 _SIGNS = {"+": "added", "-": "removed", "~": "changed"}
-_MEASURED_ROWS = 200  # lines seen at most, whose lengths say how far there is to go sideways
+_MEASURED_ROWS = 200  # the longest of so many lines limits scrolling to the right
 
 
 def by_sign(text: str) -> str:
-    """Return the role of a line of a diff."""
+    """Return the role of a line of a diff, by its first character."""
     return _SIGNS.get(text.lstrip(" ")[:1], "")
 
 
 class TextList(VirtualList):
-    """Lines as they are; they may hold anything, and more may come at any time.
+    """Shows lines of text, with control characters escaped.
 
     Args:
-        lines: the lines; another thread may add to them, `resized` shows it.
-        role: the role of a line, or "".
-        empty: said where there is none.
+        lines: the lines. Another thread may append to them. `count_changed` shows the new lines.
+        role: returns the role of a line, or "".
+        empty: the text of an empty list.
 
     """
 
@@ -45,69 +45,74 @@ class TextList(VirtualList):
         super().__init__(id=id)
         self.lines = lines
         self.left = 0
-        self.sought = ""
+        self.search_text = ""
         self.empty = empty
         self._role = role or (lambda _text: "")
 
     @property
     def count(self) -> int:
-        """How many there are now."""
         return len(self.lines)
 
     def empty_text(self) -> list[str]:
-        """Return what to say where there is none."""
         return self.empty.split("\n") if self.empty else []
 
     def render_row(self, index: int, cells: RowBuilder) -> None:
-        """Return the line from the sideways position on, with the search text marked."""
+        """Paint a line from column `left` on, with the search text marked."""
         text = self.lines[index][self.left :][: 4 * cells.left]
         role = self._role(self.lines[index][:200])
         style = self.style_of(role) if role else None
         if self.left:
             cells.add("‹", self.style_of("dim"))
-        if not self.sought:
+        if not self.search_text:
             cells.add(text, style)
             return
-        mark = self.style_of("found")
-        for part, marked in _parts(text, self.sought):
-            cells.add(part, mark if marked else style)
+        match_style = self.style_of("found")
+        for part, matches in _split(text, self.search_text):
+            cells.add(part, match_style if matches else style)
 
     def action_sideways(self, by: int) -> None:
-        """Go right or left by half of what is seen."""
+        """Scroll right or left by half the width."""
         step = max(1, self.size.width // 2)
         top = self.scroll_offset.y
-        longest = max((len(self.lines[at]) for at in range(top, min(self.count, top + _MEASURED_ROWS))), default=0)
+        longest = max(map(len, self.lines[top : top + _MEASURED_ROWS]), default=0)
         self.left = max(0, min(self.left + by * step, max(0, longest - step)))
         self.refresh()
 
-    def seek(self, text: str, step: int, start: int) -> bool:
-        """Go to the next line (`step` 1, or -1) from a line on that holds a text, around the end; whether there is one.
+    def find(self, text: str, step: int, start: int) -> bool:
+        """Move to the next line with a text, and return whether there is one. O(lines).
 
-        Capital letters count where there is one in the text. O(lines).
+        Args:
+            text: the text to find. Without capital letters, case is ignored.
+            step: 1 searches forwards, -1 backwards, around the end of the list.
+            start: the index of the first line that is searched.
+
         """
-        self.sought = text
+        self.search_text = text
         self.refresh()
-        folded = text == text.lower()
         for number in range(self.count):
             index = (start + step * number) % self.count
-            line = self.lines[index]
-            if text in (line.lower() if folded else line):
+            position = _fold(self.lines[index], text).find(text)
+            if position >= 0:
                 self.cursor = index
-                place = (line.lower() if folded else line).find(text)
-                if not self.left <= place < self.left + self.size.width - len(text) - 2:
-                    self.left = max(0, place - self.size.width // 2)
+                if not self.left <= position < self.left + self.size.width - len(text) - 2:
+                    self.left = max(0, position - self.size.width // 2)
                 return True
         return False
 
 
-def _parts(text: str, sought: str) -> list[tuple[str, bool]]:
-    """Return a text in parts, each with whether it is what is sought."""
-    within = text.lower() if sought == sought.lower() else text
-    if len(within) != len(text):  # some letters become two: places would not fit
+def _fold(line: str, search_text: str) -> str:
+    """Return a line in lower case, unless the search text has capital letters."""
+    return line.lower() if search_text == search_text.lower() else line
+
+
+def _split(text: str, search_text: str) -> list[tuple[str, bool]]:
+    """Split a text into parts. The flag of a part says whether it matches the search text."""
+    folded = _fold(text, search_text)
+    if len(folded) != len(text):  # lower case can be longer, then positions in `folded` are not those of `text`
         return [(text, False)]
     parts: list[tuple[str, bool]] = []
-    place = 0
-    while (found := within.find(sought, place)) >= 0:
-        parts += [(text[place:found], False), (text[found : found + len(sought)], True)]
-        place = found + len(sought)
-    return [*(part for part in parts if part[0]), (text[place:], False)]
+    end = 0
+    while (start := folded.find(search_text, end)) >= 0:
+        parts += [(text[end:start], False), (text[start : start + len(search_text)], True)]
+        end = start + len(search_text)
+    return [*(part for part in parts if part[0]), (text[end:], False)]

@@ -1,11 +1,10 @@
-"""Commits and checkpoints of a namespace as one list, the newest first; the line under the cursor is a state."""
+"""The list of the commits and checkpoints of a namespace, newest first. Each row is a state."""
 
 from __future__ import annotations
 
 from typing import ClassVar, NamedTuple
 
 from textual.binding import Binding, BindingType
-from textual.message import Message
 
 from ...backends.protocol import CheckpointRecord, Head
 from ...manager import StateManager
@@ -14,13 +13,13 @@ from ..data.background import Stop
 from ..display.text import RowBuilder, format_age, format_clock, format_count
 from .virtual_list import VirtualList
 
-COMMITS_PER_PAGE = 200  # commits that are read at once
-NEAR_ROWS = 60  # lines before the end of what is read, at which more is read
-MAX_COMMITS = 2 * COMMITS_PER_PAGE  # commits that are held below what one looks at, while others write
+COMMITS_PER_PAGE = 200
+NEAR_ROWS = 60  # painting a row this close to the end reads older commits
+MAX_COMMITS = 2 * COMMITS_PER_PAGE  # commits in memory below the last visible row
 
 
 class TimelineRow(NamedTuple):
-    """A line: live, a checkpoint, or a commit."""
+    """A row: live, a checkpoint, or a commit. `current` is false for a checkpoint whose name has moved on."""
 
     revision: int
     mark: CheckpointRecord | None = None
@@ -29,221 +28,218 @@ class TimelineRow(NamedTuple):
 
     @property
     def ref(self) -> str:
-        """What names this state in a command."""
+        """The ref of the state, as commands take it."""
         if self.mark is not None:
             return self.mark.name if self.current else f"{self.mark.name}@{self.mark.revision}"
         return "live" if self.commit is None else str(self.revision)
 
     @property
-    def told(self) -> str:
-        """What may have no room in the list: of a commit its author and time, of a checkpoint its time and note."""
+    def details(self) -> str:
+        """The time of the row, with the note of a checkpoint or the author of a commit."""
         if self.mark is not None:
-            return (
-                f"{format_clock(self.mark.time)} · {self.mark.note}" if self.mark.note else format_clock(self.mark.time)
-            )
-        if self.commit is None:
+            clock, more = format_clock(self.mark.time), self.mark.note
+        elif self.commit is not None:
+            clock = format_clock(to_micros(self.commit.time))
+            more = self.commit.author and f"by {self.commit.author}"
+        else:
             return ""
-        moment = format_clock(to_micros(self.commit.time))
-        return f"{moment} · by {self.commit.author}" if self.commit.author else moment
+        return f"{clock} · {more}" if more else clock
 
 
 _LIVE = TimelineRow(0)
 
 
 class Timeline(VirtualList):
-    """The states one can go to. Holds what was read of the log, at most the history that is kept."""
+    """Lists the states of a namespace. Older commits are read as the user scrolls down."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "mark", "CheckpointRecord", show=False, id="timeline.mark"),
+        Binding("space", "mark", "Mark", show=False, id="timeline.mark"),
     ]
-
-    class Failed(Message):
-        """The log could not be read."""
-
-        def __init__(self, error: Exception) -> None:
-            super().__init__()
-            self.error = error
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self._manager: StateManager | None = None
         self._head = Head()
-        self._known = False  # whether the head is that of the namespace, which may hold nothing
+        self._has_head = False  # whether `_head` has been read. Also an empty namespace has a head
         self._marks: list[CheckpointRecord] = []
         self._commits: list[Commit] = []
-        self._whole = False  # whether the oldest kept commit has been read
-        self._asking = False
-        self._lines: list[TimelineRow] = [_LIVE]
-        self.marked: list[str] = []  # refs, at most two, in the order of marking
+        self._whole = False  # whether the oldest retained commit has been read
+        self._reading_older = False
+        self._rows: list[TimelineRow] = [_LIVE]
+        self.marked: list[str] = []  # at most two refs, in the order of marking
 
     @property
     def count(self) -> int:
-        """See `VirtualList.count`."""
-        return len(self._lines)
+        return len(self._rows)
 
     @property
     def line(self) -> TimelineRow:
-        """The line under the cursor."""
-        return self._lines[self.cursor]
+        """The row under the cursor."""
+        return self._rows[self.cursor]
 
     # --- what is shown -----------------------------------------------------------------------------------------
 
     def show(self, manager: StateManager) -> None:
-        """Look at another namespace."""
-        self._manager, self._known = manager, False
+        """Show another namespace."""
+        self._manager, self._has_head = manager, False
         self._stop_reading()
         self._commits, self._marks, self._head, self._whole, self.marked = [], [], Head(), False, []
-        self._arrange()
+        self._rebuild()
         self.cursor = 0
 
-    def moved(self, head: Head, marks: list[CheckpointRecord]) -> None:
-        """Read the new part of the log; the marks and the cursor stay."""
+    def update_head(self, head: Head, marks: list[CheckpointRecord]) -> None:
+        """Show a new head and the present checkpoints, and read the new commits. Marks and cursor stay."""
         if head.lineage != self._head.lineage or head.revision < self._head.revision:
             self._stop_reading()
             self._commits, self._whole = [], False
         newer = head.revision > (self._commits[0].revision if self._commits else 0)
-        self._head, self._marks, self._known = head, marks, True
+        self._head, self._marks, self._has_head = head, marks, True
         if newer:
-            self._read_newer()  # and arrange with what was read: once, not twice
+            self._read_newer()  # rebuilds the rows afterwards
         else:
-            self._arrange()
+            self._rebuild()
 
     def go_to(self, ref: str) -> None:
-        """Put the cursor on the line of a ref, if it is there."""
-        for index, line in enumerate(self._lines):
-            if line.ref == ref:
+        """Move the cursor to the row of a ref, if the list has such a row."""
+        for index, row in enumerate(self._rows):
+            if row.ref == ref:
                 self.cursor = index
                 return
 
-    def in_order(self, one: str, other: str) -> tuple[str, str]:
-        """Two refs, the earlier state first, as far as the list knows them."""
-        places = {line.ref: index for index, line in enumerate(self._lines)}
-        return (one, other) if places.get(one, 0) >= places.get(other, 0) else (other, one)
+    def in_order(self, first: str, second: str) -> tuple[str, str]:
+        """Return two refs with the earlier state first. A ref without a row counts as live."""
+        indexes = {row.ref: index for index, row in enumerate(self._rows)}
+        return (first, second) if indexes.get(first, 0) >= indexes.get(second, 0) else (second, first)
 
     def unmark(self) -> None:
-        """Mark no state any more."""
+        """Remove all marks."""
         self.marked = []
         self.refresh()
 
     def _stop_reading(self) -> None:
-        """Cancel the reads of another log."""
+        """Cancel all reads of the log."""
         for slot in ("newer", "older"):
-            self.app.reader.cancel(self, slot)  # type: ignore[attr-defined]
-        self._asking = False
+            self.dashboard.reader.cancel(self, slot)
+        self._reading_older = False
 
     def _read_newer(self) -> None:
-        """Read the log down to what is known; where that is far, only its newest part, and forget what was known."""
+        """Read the commits after those in memory. If there are too many, the newest replace those in memory."""
         manager, newest = self._manager, self._commits[0].revision if self._commits else 0
         if manager is None:
             return
         limit = min(COMMITS_PER_PAGE, self._head.revision - newest)
 
         def read(stop: Stop) -> tuple[list[Commit], bool]:
-            fresh: list[Commit] = []
-            while not stop() and (page := manager.log(limit, below=fresh[-1].revision if fresh else 0)):
-                fresh += [one for one in page if one.revision > newest]
+            commits: list[Commit] = []
+            while not stop() and (page := manager.log(limit, below=commits[-1].revision if commits else 0)):
+                commits += [commit for commit in page if commit.revision > newest]
                 if page[-1].revision <= newest + 1 or not newest:
-                    return fresh, bool(newest)
-                if len(fresh) > 4 * COMMITS_PER_PAGE:
-                    return fresh, False
-            return fresh, False
+                    return commits, bool(newest)
+                if len(commits) > 4 * COMMITS_PER_PAGE:
+                    return commits, False
+            return commits, False
 
-        self.app.reader.submit(self, "newer", read, self._took_newer, self._failed)  # type: ignore[attr-defined]
+        self.dashboard.reader.submit(self, "newer", read, self._take_newer, self._failed)
 
-    def _took_newer(self, answer: tuple[list[Commit], bool]) -> None:
-        fresh, joins = answer
-        self._commits = fresh + self._commits if joins else fresh
+    def _take_newer(self, result: tuple[list[Commit], bool]) -> None:
+        commits, joins = result
+        self._commits = commits + self._commits if joins else commits
         self._whole = self._whole and joins
-        self._forget(len(fresh))
-        self._arrange()
+        self._drop_oldest(len(commits))
+        self._rebuild()
 
-    def _forget(self, fresh: int) -> None:
-        """Let go of commits far below what one looks at: while others write, they would become ever more.
+    def _drop_oldest(self, new: int) -> None:
+        """Drop commits far below the visible rows, so that a busy writer does not fill the memory.
 
-        So their number stays as it is while one looks at live, and nothing is laid out anew.
+        At the top of the list their number then stays constant, and new commits change no layout.
         """
-        places = [index for index, line in enumerate(self._lines) if line.ref in self.marked] if self.marked else []
-        seen = max(self.cursor, self.scroll_offset.y, *places)
-        held = MAX_COMMITS + (seen + fresh if seen else 0)
-        if len(self._commits) > held:
-            self._commits, self._whole = self._commits[:held], False
+        marked = [index for index, row in enumerate(self._rows) if row.ref in self.marked] if self.marked else []
+        lowest = max(self.cursor, self.scroll_offset.y, *marked)
+        limit = MAX_COMMITS + (lowest + new if lowest else 0)
+        if len(self._commits) > limit:
+            self._commits, self._whole = self._commits[:limit], False
 
     def _read_older(self) -> None:
         manager = self._manager
-        if manager is None or self._asking:
+        if manager is None or self._reading_older:
             return
-        self._asking, below = True, self._commits[-1].revision
+        self._reading_older, below = True, self._commits[-1].revision
 
-        def took(older: list[Commit]) -> None:
-            self._asking = False
+        def read(_stop: Stop) -> list[Commit]:
+            return manager.log(COMMITS_PER_PAGE, below=below)
+
+        def append(commits: list[Commit]) -> None:
+            self._reading_older = False
             if self._commits and self._commits[-1].revision == below:
-                self._whole = len(older) < COMMITS_PER_PAGE
-                self._commits += older
-                self._arrange()
+                self._whole = len(commits) < COMMITS_PER_PAGE
+                self._commits += commits
+                self._rebuild()
 
         def failed(error: Exception) -> None:
-            self._asking = False
+            self._reading_older = False
             self._failed(error)
 
-        self.app.reader.submit(self, "older", lambda _: manager.log(COMMITS_PER_PAGE, below=below), took, failed)  # type: ignore[attr-defined]
+        self.dashboard.reader.submit(self, "older", read, append, failed)
 
     def _failed(self, error: Exception) -> None:
         self.post_message(self.Failed(error))
 
-    def _arrange(self) -> None:
-        """Build the lines anew; the cursor stays on its state. O(commits held)."""
-        self._commits = [one for one in self._commits if one.revision > self._head.floor]
-        at = self._lines[self.cursor].ref if self._lines else "live"
+    def _rebuild(self) -> None:
+        """Build the rows again. The cursor stays on its state. O(commits in memory)."""
+        self._commits = [commit for commit in self._commits if commit.revision > self._head.floor]
+        cursor_ref = self._rows[self.cursor].ref if self._rows else "live"
         current = {mark.name: mark for mark in self._marks}
-        marks = sorted(self._marks, key=lambda mark: mark.revision)  # stable: the later made of one revision last
-        lines = [_LIVE._replace(revision=self._head.revision)]
+        marks = sorted(self._marks, key=lambda mark: mark.revision)  # stable: of one revision, the newest mark is last
+        rows = [_LIVE._replace(revision=self._head.revision)]
         for commit in self._commits:
             while marks and marks[-1].revision >= commit.revision:
                 mark = marks.pop()
-                lines.append(TimelineRow(mark.revision, mark, None, current[mark.name] is mark))
-            lines.append(TimelineRow(commit.revision, None, commit))
-        lines += [TimelineRow(mark.revision, mark, None, current[mark.name] is mark) for mark in reversed(marks)]
-        self._lines = lines
-        refs = {line.ref: index for index, line in enumerate(lines)}
-        self.marked = [ref for ref in self.marked if ref in refs]
-        with self.prevent(VirtualList.Highlighted):  # the cursor's line moves, its state does not
+                rows.append(TimelineRow(mark.revision, mark, None, current[mark.name] is mark))
+            rows.append(TimelineRow(commit.revision, None, commit))
+        rows += [TimelineRow(mark.revision, mark, None, current[mark.name] is mark) for mark in reversed(marks)]
+        self._rows = rows
+        indexes = {row.ref: index for index, row in enumerate(rows)}
+        self.marked = [ref for ref in self.marked if ref in indexes]
+        with self.prevent(VirtualList.Highlighted):  # only the index of the cursor changes, not its state
             self.count_changed()
-            if at in refs:
-                self.cursor = refs[at]
-        if at not in refs:
+            if cursor_ref in indexes:
+                self.cursor = indexes[cursor_ref]
+        if cursor_ref not in indexes:
             self.post_message(self.Highlighted(self, self.cursor))
 
     # --- painting and moving -----------------------------------------------------------------------------------
 
     def render_row(self, index: int, cells: RowBuilder) -> None:
-        """See `VirtualList.render_row`."""
-        line, dim = self._lines[index], self.style_of("dim")
-        cells.add("✓" if line.ref in self.marked else " ", self.style_of("mark"))
-        if line.mark is not None:
-            when = f"{format_age(line.mark.time, now()):>6}"
-            role = "key" if line.current else "dim"
+        row, dim = self._rows[index], self.style_of("dim")
+        cells.add("✓" if row.ref in self.marked else " ", self.style_of("mark"))
+        if row.mark is not None:
+            age = f"{format_age(row.mark.time, now()):>6}"
+            role = "key" if row.current else "dim"
             cells.add("○ ", self.style_of("mark"))
-            room = max(4, cells.left - len(when) - 1)
-            cells.add(line.ref + (f"  {line.mark.note}" if line.mark.note else ""), self.style_of(role), room)
-            cells.add(f" {when}", dim)
-        elif line.commit is not None:
-            commit = line.commit
+            room = max(4, cells.left - len(age) - 1)
+            cells.add(row.ref + (f"  {row.mark.note}" if row.mark.note else ""), self.style_of(role), room)
+            cells.add(f" {age}", dim)
+        elif row.commit is not None:
+            commit = row.commit
             cells.add("│ ", dim).add(f"{commit.revision} ", dim)
-            tail = f" {format_age(to_micros(commit.time), now()):>6}"
+            age = f" {format_age(to_micros(commit.time), now()):>6}"
             keys = f" {format_count(commit.keys)}"
             author = f" {commit.author}" if commit.author and cells.left > 44 else ""
-            told = cells.left - len(tail) - len(keys) - len(author)
-            cells.add(commit.reason or "-", None, max(4, told)).add(author, dim).add(keys, self.style_of("number"))
-            cells.add(tail, dim)
+            room = cells.left - len(age) - len(keys) - len(author)
+            cells.add(commit.reason or "-", None, max(4, room)).add(author, dim).add(keys, self.style_of("number"))
+            cells.add(age, dim)
         else:
             cells.add("● ", self.style_of("mark")).add("live", self.style_of("key"))
-            empty = "nothing was saved yet" if self._known else "⋯"
+            empty = "nothing was saved yet" if self._has_head else "⋯"
             cells.add(f"  r{self._head.revision}" if self._head.revision else f"  {empty}", dim)
         if index >= self.count - NEAR_ROWS and not self._whole and self._commits:
             self._read_older()
 
     def action_mark(self) -> None:
-        """Mark the state under the cursor, or take its mark away; the third mark drops the first."""
+        """Mark the state under the cursor, or remove its mark. A third mark removes the first."""
         ref = self.line.ref
-        self.marked = [one for one in self.marked if one != ref] if ref in self.marked else [*self.marked, ref][-2:]
+        if ref in self.marked:
+            self.marked.remove(ref)
+        else:
+            self.marked = [*self.marked, ref][-2:]
         self.refresh()

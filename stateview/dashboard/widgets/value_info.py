@@ -1,4 +1,4 @@
-"""The line under a value: how large it is, which revision wrote it and when, when it goes, and where in it one is."""
+"""The line under a value: size, revision, time and expiry, and the place of the cursor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..display.text import RowBuilder
 
 
 class ValueInfo(Widget):
-    """One line of facts, and the JSON Pointer of the cursor at its right."""
+    """Shows facts about the value at the left, and the JSON Pointer of the cursor at the right."""
 
     DEFAULT_CSS = "ValueInfo { height: 1; color: $text-muted; background: $surface; }"
 
@@ -18,13 +18,13 @@ class ValueInfo(Widget):
         self._facts, self._pointer = "", ""
 
     def show(self, facts: str | None = None, pointer: str | None = None) -> None:
-        """Say the facts, or where the cursor is, or both; None leaves what stands there."""
+        """Replace the facts and the pointer. None leaves the present text."""
         self._facts = self._facts if facts is None else facts
         self._pointer = self._pointer if pointer is None else pointer
         self.refresh()
 
     def render_line(self, y: int) -> Strip:  # noqa: ARG002
-        """Return the line; the pointer gives way first."""
+        """Paint the line. In a narrow line the beginning of the pointer is cut off."""
         width = self.size.width
         cells = RowBuilder(width, self.rich_style).add(f" {self._facts}")
         room = cells.left - 2

@@ -1,9 +1,9 @@
-"""A list of any length: each line is painted when it is seen, and a cursor moves over it."""
+"""A list of any length with a cursor. Only visible rows are painted."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.segment import Segment
 from rich.style import Style
@@ -17,13 +17,16 @@ from textual.strip import Strip
 
 from ..display.text import RowBuilder
 
+if TYPE_CHECKING:
+    from ..app import Dashboard
+
 _ROLES = ("cursor", "dim", "key", "string", "number", "word", "added", "removed", "changed", "mark", "touched", "error")
 
 
 class VirtualList(ScrollView, can_focus=True):
-    """Base of every list here. A subclass says `count` and paints one line with `paint`.
+    """The base of all lists. A subclass defines `count` and paints one row in `render_row`.
 
-    The first column of each line is left to the cursor, so that it is seen without colour too.
+    The first column of each row shows the cursor, so that it is visible without colours.
     """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"list--{role}" for role in _ROLES}
@@ -61,7 +64,7 @@ class VirtualList(ScrollView, can_focus=True):
     _base = Style()
 
     class Highlighted(Message):
-        """The cursor is on another line, or the line under it has become another."""
+        """The cursor is on another row, or its row has changed."""
 
         def __init__(self, list_: VirtualList, index: int) -> None:
             super().__init__()
@@ -70,46 +73,58 @@ class VirtualList(ScrollView, can_focus=True):
 
         @property
         def control(self) -> VirtualList:
-            """The list it is about."""
+            """The list that sent the message."""
             return self.list
 
     class Chosen(Highlighted):
-        """Enter was pressed on a line, or it was clicked twice."""
+        """Enter was pressed on a row, or the row was double-clicked."""
 
-    # --- what a subclass says ----------------------------------------------------------------------------------
+    class Failed(Message):
+        """Rows could not be read. The earlier rows are still shown."""
+
+        def __init__(self, error: Exception) -> None:
+            super().__init__()
+            self.error = error
+
+    # --- what a subclass defines -------------------------------------------------------------------------------
 
     @property
     @abstractmethod
     def count(self) -> int:
-        """How many lines there are."""
+        """The number of rows."""
 
     @abstractmethod
     def render_row(self, index: int, cells: RowBuilder) -> None:
-        """Put the parts of a line into `cells`, whose width is that of the list less the cursor's column."""
+        """Paint a row into `cells`, which is as wide as the list without the cursor's column."""
 
     def empty_text(self) -> list[str]:
-        """Return what an empty list says, line by line: that it is empty, and what to do about it."""
+        """Return the lines that an empty list shows: why it is empty, and the next step."""
         return []
 
     # --- for subclasses ----------------------------------------------------------------------------------------
 
+    @property
+    def dashboard(self) -> Dashboard:
+        """The app."""
+        return cast("Dashboard", self.app)
+
     def style_of(self, role: str) -> Style:
-        """Return the style of one of the roles, such as `key`, `dim`, `added`; to be put over the base."""
+        """Return the style of a role, such as `key`, `dim` or `added`, to be combined with the base style."""
         return self.get_component_rich_style(f"list--{role}", partial=True)
 
     @property
     def line_width(self) -> int:
-        """Columns of a line: all but that of the scroll bar, which `size` counts too."""
+        """The columns of a row. `size` includes the column of the scroll bar."""
         return self.scrollable_content_region.width
 
     def count_changed(self) -> None:
-        """To be called when `count` has become another: the scroll bar and the cursor follow."""
+        """Adapt the scroll bar and the cursor. A subclass calls this after each change of `count`."""
         self.virtual_size = Size(self.size.width, self.count)
         self.cursor = self.validate_cursor(self.cursor)
         self.refresh()
 
     def show_line(self, index: int) -> None:
-        """Scroll as little as needed for a line to be seen."""
+        """Scroll the least distance that makes a row visible."""
         height, top = self.size.height, self.scroll_offset.y
         if height <= 0:
             return
@@ -121,38 +136,38 @@ class VirtualList(ScrollView, can_focus=True):
     # --- painting ----------------------------------------------------------------------------------------------
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Return the lines that are to be painted.
+        """Paint the visible rows.
 
-        Textual works out the style of a widget each time it is asked for it.
+        The base style is read once, because Textual computes the style of a widget at each access.
         """
         self._base = self.rich_style
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
-        """One line of the screen; Textual asks for those that are seen."""
+        """Paint one line of the screen."""
         width, index, base = self.line_width, y + self.scroll_offset.y, self._base
         if index >= self.count:
-            said = self.empty_text() if self.count == 0 else []
-            text = f" {said[y]}" if y < len(said) else ""
+            lines = self.empty_text() if self.count == 0 else []
+            text = f" {lines[y]}" if y < len(lines) else ""
             return Strip(RowBuilder(width, base).add(text, self.style_of("dim")).fill(), width)
-        at = index == self.cursor
+        has_cursor = index == self.cursor
         cells = RowBuilder(width, base)
-        cells.add("▌" if at and self.has_focus else "▏" if at else " ", self.style_of("mark"))
+        cells.add("▌" if has_cursor and self.has_focus else "▏" if has_cursor else " ", self.style_of("mark"))
         self.render_row(index, cells)
         segments = cells.fill()
-        if at:  # what the segments say of their colour gives way: Strip.apply_style would lie under them
+        if has_cursor:  # `post_style` overrides the colours of the segments, Strip.apply_style would not
             segments = list(Segment.apply_style(segments, post_style=self.style_of("cursor")))
         return Strip(segments, width)
 
     # --- moving ------------------------------------------------------------------------------------------------
 
     def validate_cursor(self, cursor: int) -> int:
-        """Keep the cursor on a line."""
+        """Keep the cursor inside the list."""
         return max(0, min(cursor, self.count - 1))
 
     def watch_cursor(self, old: int, new: int) -> None:
-        """Scroll to the cursor, and say where it is."""
-        if self.size.height <= 0:  # watchers run before the first layout too
+        """Scroll to the cursor, and report its row."""
+        if self.size.height <= 0:  # watchers also run before the first layout
             return
         top = self.scroll_offset.y
         self.show_line(new)
@@ -162,41 +177,41 @@ class VirtualList(ScrollView, can_focus=True):
         self.post_message(self.Highlighted(self, new))
 
     def on_resize(self) -> None:
-        """Keep the line under the cursor in sight."""
+        """Keep the row under the cursor visible."""
         self.count_changed()
         self.show_line(self.cursor)
 
     def on_focus(self) -> None:
-        """Show the cursor where the focus is."""
+        """Paint the cursor of a list with the focus."""
         self.refresh_line(self.cursor)
 
     def on_blur(self) -> None:
-        """As `on_focus`."""
+        """Paint the cursor of a list without the focus."""
         self.refresh_line(self.cursor)
 
     def action_move(self, by: int) -> None:
-        """Move the cursor by lines."""
+        """Move the cursor by a number of rows."""
         self.cursor += by
 
     def action_half(self, by: int) -> None:
-        """Move the cursor by halves of what is seen."""
+        """Move the cursor by half pages."""
         self.cursor += by * max(1, self.size.height // 2)
 
     def action_first(self) -> None:
-        """Move to the first line."""
+        """Move to the first row."""
         self.cursor = 0
 
     def action_last(self) -> None:
-        """Move to the last line."""
+        """Move to the last row."""
         self.cursor = self.count - 1
 
     def action_choose(self) -> None:
-        """Open the line under the cursor."""
+        """Report that the row under the cursor was chosen."""
         if self.count:
             self.post_message(self.Chosen(self, self.cursor))
 
     def on_click(self, event: events.Click) -> None:
-        """Put the cursor where the mouse is; twice opens."""
+        """Move the cursor to the clicked row. A double click chooses it."""
         index = event.y + self.scroll_offset.y
         if index < self.count:
             self.cursor = index

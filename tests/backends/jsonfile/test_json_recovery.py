@@ -205,7 +205,7 @@ def test_of_a_checkpoint_whose_line_is_lost_the_report_says_what_is_not_known(ma
     marked.damage(lambda lines: lines[:place] + lines[place + 1 :])
     report = marked.recover()
     assert f"checkpoint {name!r}" in lost(report)
-    assert "lost are its note, if it had one, and its time" in lost(report)
+    assert "its note and its time are lost" in lost(report)
     assert ("or another of 6 to 8 that shows the same" in lost(report)) == (name in ("three", "four"))
     with marked.open() as state:
         found = {mark.name: mark for mark in state.checkpoints()}

@@ -286,7 +286,7 @@ def test_nothing_is_answered_without_the_token_or_its_cookie(serving: Serving) -
 def test_a_wrong_token_is_refused_and_leaves_the_right_one_as_it_was(serving: Serving) -> None:
     for token in ("a" * 43, serving.token[:-1], serving.token + "a", "%ff", "é".encode().hex()):
         status, text, fields = serving.get(f"/?token={token}")
-        assert status == 403 and "not the token" in text and "Set-Cookie" not in fields
+        assert status == 403 and "wrong token" in text and "Set-Cookie" not in fields
     serving.enter()
 
 
@@ -297,7 +297,7 @@ def test_the_token_is_exchanged_once_for_a_cookie_of_that_browser(serving: Servi
     assert sorted(attributes) == ["HttpOnly", "Path=/", "SameSite=Strict"]
     assert serving.token not in name
     status, text, fields = serving.get(f"/?token={serving.token}")
-    assert status == 403 and "used already" in text and "start it anew" in text and "Set-Cookie" not in fields
+    assert status == 403 and "used already" in text and "restart" in text and "Set-Cookie" not in fields
     # In the browser that used it, the same URL leads to the page.
     status, _, fields = serving.get(f"/?token={serving.token}", Cookie=f"other=1; {name}")
     assert (status, fields["Location"]) == (303, "/")
@@ -494,7 +494,7 @@ def test_a_title_is_text(plain: list[str]) -> None:
 
 def test_a_port_in_use_is_an_error_that_says_what_to_do(serving: Serving, plain: list[str]) -> None:
     for given, words in (
-        ({"port": serving.port}, (f"port {serving.port} of 127.0.0.1", "--port", "0: any that is free")),
+        ({"port": serving.port}, (f"port {serving.port} of 127.0.0.1", "--port", "0: any free port")),
         ({"port": 65536}, ("65536", "--port")),
         ({"host": "no such host"}, ("no such host", "--host")),
         ({"host": "192.0.2.1"}, ("192.0.2.1", "--host")),

@@ -1,0 +1,1 @@
+"""Data of the older layouts: one module reads each layout, and `adoption` turns it into commits."""
