@@ -511,7 +511,7 @@ def test_kinds_are_shown_or_left_out_and_a_filter_finds_keys(url: str) -> None:
         await until(pilot, lambda: screen.keys.count == 4)
         await compared(pilot)
         await pilot.press("~")
-        assert [screen.index.keys[place] for place in screen.keys.shown] == ["fresh", "gone"]
+        assert [screen.index.keys[place] for place in screen.keys.filter] == ["fresh", "gone"]
         await shown(pilot, "(~2)", "2 shown")
         await pilot.press("+", "-")
         await shown(pilot, "all kinds are hidden; + - ~ show them")
@@ -521,7 +521,7 @@ def test_kinds_are_shown_or_left_out_and_a_filter_finds_keys(url: str) -> None:
         await until(pilot, lambda: screen.keys.count == 0)
         await pilot.press("backspace", "backspace")
         await until(
-            pilot, lambda: [screen.index.keys[place] for place in screen.keys.shown] == ["gone", "job", "notes"]
+            pilot, lambda: [screen.index.keys[place] for place in screen.keys.filter] == ["gone", "job", "notes"]
         )
         await pilot.press("enter")
         assert screen.focused is screen.keys

@@ -86,7 +86,7 @@ def line_of(rows: list[str], text: str) -> str:
 
 
 def test_the_help_of_a_key_is_in_words() -> None:
-    names = {action.description for action in keymap.known() if re.search(r"[a-z][A-Z]", action.description)}
+    names = {action.description for action in keymap.actions() if re.search(r"[a-z][A-Z]", action.description)}
     assert not names  # such as the name of a class
 
 
