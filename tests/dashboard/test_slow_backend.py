@@ -424,7 +424,7 @@ def test_a_change_that_could_not_be_read_is_reported_by_the_next_check(url: str,
         gate.fail("changed_keys")
         write(url, a1=9)
         await until(pilot, lambda: app.lost is not None)
-        app.action_look()
+        app.action_reload()
         await until(pilot, lambda: app.lost is None and app.news is not None and app.news.changed == ["a1"])
 
     run(url, flow)
