@@ -1,9 +1,8 @@
-"""The dashboard's program: the namespace it looks at, at which state, and what holds on every screen."""
+"""The Textual application: the namespace and the state that it shows, and the actions of every screen."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -18,6 +17,9 @@ from ..cli.render import escape_control_characters
 from ..errors import BackendError, BackendUnavailable, StateException
 from ..manager import StateManager
 from .actions.runner import ActionRunner
+from .actions.undo_queue import UndoQueue
+from .base_screen import DashboardScreen
+from .command import TIMEOUT_SECONDS
 from .data.background import BackgroundExecutor, Stop
 from .data.watcher import ConnectionLost, NamespaceChange, NamespaceWatcher
 from .display import themes
@@ -29,42 +31,41 @@ if TYPE_CHECKING:
     from .screens.main import MainScreen
 
 T = TypeVar("T")
-NOTICE_SECONDS = 0.5  # seconds in which a notice belongs to the dialog that opens
-TIMEOUT_SECONDS = 3.0  # seconds that a read goes on trying: a person is better told than kept waiting
+NOTICE_SECONDS = 0.5  # a notice this recent stays when a dialog opens: it explains the dialog
 
 
 class Dashboard(App[None]):
-    """Looks at one namespace at a time, live or at a ref.
+    """Show one namespace at a time, live or at a ref.
 
     Args:
-        manager: of the namespace to begin with; closed at the end.
-        options: the global options that were given, as for a `Context`.
-        at: a ref to look at instead of live.
-        store: what names the manager's store in `stores`.
-        stores: of each store that can be gone to, what to open it by and what to show.
-        redact: globs; what has a name that matches one is masked on the screen.
-        prefetch: what has begun to read the first page of keys.
-        theme: its name.
-        keys: the keys that acts have instead of their own.
-        opened: called once, when there is something to see.
+        manager: the manager of the first namespace; closed at the end.
+        options: the global options of the command line, as for a `Context`.
+        at: the ref to show first; None is live.
+        store: the name of the manager's store in `stores`.
+        stores: the stores that the user can switch to: a name or URL to open, and the text to show.
+        redact: globs; the screen masks each key and field whose name matches one.
+        prefetch: the read of the first page of keys, already under way.
+        theme: the name of the theme.
+        keys: the key bindings that replace the default ones, by action id.
+        opened: called once, when the first screen is painted.
 
     """
 
     TITLE = "stateview"
     CSS_PATH = "app.tcss"
-    ENABLE_COMMAND_PALETTE = False  # ours is the table of commands
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-medium"), (120, "-wide")]  # noqa: RUF012 - Textual's own type
+    ENABLE_COMMAND_PALETTE = False  # the command prompt takes its place
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-medium"), (120, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "leave", "Quit", id="app.quit"),
         Binding("ctrl+c", "leave", "Quit", show=False, priority=True, id="app.interrupt"),
         Binding("question_mark", "help", "Help", key_display="?", id="app.help"),
         Binding("colon,ctrl+p", "command", "Command", key_display=":", id="app.command"),
-        Binding("at", "done", "What was done", show=False, key_display="@", id="app.done"),
+        Binding("at", "done", "Actions of this session", show=False, key_display="@", id="app.done"),
         Binding("z", "undo", "Undo", show=False, id="app.undo"),
         Binding("Z", "redo", "Redo", show=False, id="app.redo"),
         Binding("p", "pause", "Pause live", show=False, id="app.pause"),
-        Binding("R", "look", "Look again", show=False, id="app.look"),
+        Binding("R", "reload", "Reload", show=False, id="app.look"),
         Binding("ctrl+z", "suspend_process", "Suspend", show=False, id="app.suspend"),
     ]
 
@@ -81,17 +82,17 @@ class Dashboard(App[None]):
         self.store = store or manager.url
         self.stores = stores or [(self.store, manager.url)]
         self.redact = redact
-        self._told_at = 0.0
+        self._notified_at = 0.0  # the time of the newest notice, by `time.monotonic()`
         self.reader = BackgroundExecutor()
         self.acts = ActionRunner(self)
         self._typeahead = KeyQueue(self)
         self.live: NamespaceWatcher | None = None
         self.lost: ConnectionLost | None = None
-        self.paused_at: int | None = None  # the revision at which live is held, if it is
-        self.news: NamespaceChange | None = None  # how the namespace stood when the app was last told
-        self._held: NamespaceChange | None = None  # what came while paused
-        self._coming: tuple[str, StateManager] | None = None  # is gone to when no other screen is open
-        self._backs: deque[str] = deque()  # undo and redo that were asked for, the first of them at work
+        self.paused_at: int | None = None  # the revision that stays on the screen; None: not paused
+        self.news: NamespaceChange | None = None  # the newest change that the screens show; None before the first read
+        self._paused_change: NamespaceChange | None = None  # all changes since the pause began, as one
+        self._next_target: tuple[str, StateManager] | None = None  # opened once no other screen covers the main one
+        self._undo_queue = UndoQueue(self)
         self._prefetch = prefetch
         self._remapped = keys or {}
         self._opened = opened
@@ -99,17 +100,18 @@ class Dashboard(App[None]):
         themes.apply(self, theme)
 
     def get_default_screen(self) -> MainScreen:
-        """Return the main screen lies under all others."""
+        """Build the main screen. All other screens lie above it."""
         from .screens.main import MainScreen
 
         self.main = MainScreen(self._prefetch)
         sizes = ((self.size.width, self.HORIZONTAL_BREAKPOINTS), (self.size.height, self.VERTICAL_BREAKPOINTS))
         for extent, steps in sizes:
-            self.main.add_class([name for least, name in steps if extent >= least][-1])  # else it is laid out twice
+            # Textual would set the class after a first layout, and lay out the screen twice.
+            self.main.add_class([name for least, name in steps if extent >= least][-1])
         return self.main
 
     def on_mount(self) -> None:
-        """Give keys to acts, and heed signals."""
+        """Apply the configured key bindings, and install the signal handlers."""
         keymap.apply(self, self._remapped)
         if not self.is_headless:
             from .input.signals import install_signal_handlers
@@ -117,29 +119,29 @@ class Dashboard(App[None]):
             install_signal_handlers(self)
 
     def on_ready(self) -> None:
-        """There is something to see: begin to watch."""
+        """Start watching the namespace, now that the first screen is painted."""
         self._opened()
         self._watch()
 
     def _watch(self) -> None:
         if self.live is not None:
             self.live.close()
-        self.live = NamespaceWatcher(self, self.manager, self._moved, self._lost)
+        self.live = NamespaceWatcher(self, self.manager, self._apply_change, self._set_lost)
 
     def on_unmount(self) -> None:
-        """Answer nothing any more, and let go of the store."""
+        """Drop all pending reads, and close the store."""
         if self.live is not None:
             self.live.close()
         self.reader.close()
         self.manager.close()
-        if self._coming is not None:
-            self._coming[1].close()
+        if self._next_target is not None:
+            self._next_target[1].close()
 
     async def on_event(self, event: events.Event) -> None:
-        """See `KeyQueue`."""
+        """Pass keys and pastes through the `KeyQueue`."""
         if not isinstance(event, events.Key | events.Paste):
             await super().on_event(event)
-        elif event.is_forwarded:  # and has come back, since nobody took it
+        elif event.is_forwarded:  # no widget handled the key, and Textual returned it
             await super().on_event(event)
             if isinstance(event, events.Key):
                 self._typeahead.handled(event)
@@ -148,103 +150,106 @@ class Dashboard(App[None]):
             self._typeahead.sent(event)
 
     def on_key_handled(self, event: KeyHandled) -> None:
-        """See `KeyQueue`."""
+        """Tell the `KeyQueue` that a key has passed all widgets."""
         self._typeahead.handled(event)
 
-    # --- what is looked at -------------------------------------------------------------------------------------
+    # --- the namespace and the state on the screen -------------------------------------------------------------
+
+    @property
+    def dashboard_screens(self) -> list[DashboardScreen]:
+        """The screens of the stack that take events, the top one last. Dialogs are left out."""
+        return [screen for screen in self.screen_stack if isinstance(screen, DashboardScreen)]
 
     @property
     def read_only(self) -> bool:
-        """Whether every write is refused, by the manager."""
+        """Whether the manager refuses every write."""
         return self.manager.read_only
 
     @property
     def ref(self) -> str | None:
-        """The state that the main screen shows: a ref, or the revision at which live is paused; None is live."""
+        """The state on the main screen: a ref, or the revision of the pause; None is live."""
         return self.at if self.at is not None or self.paused_at is None else str(self.paused_at)
 
     @property
     def paused(self) -> bool:
-        """Whether what others write is held back."""
+        """Whether the screens ignore new commits for now."""
         return self.paused_at is not None
 
     def request(
         self, what: str, act: Callable[[Stop], T], then: Callable[[T], None], *,
         failed: Callable[[Exception], None] | None = None, dropped: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
-        """Read what a key press asks about; the answer counts only where the person still is when it comes.
+        """Read data for a key press. Drop the answer if the namespace, the screen or the focus has changed meanwhile.
 
         Args:
-            what: names the act, in words: it is said if the answer is dropped.
-            act: reads, on a thread. A newer request of the same name takes its place.
-            then: opens a dialog, or acts.
-            failed: takes an error of reading; without it, the error is shown.
-            dropped: told that neither is called.
+            what: the name of the action, for the notice about a dropped answer.
+            act: reads the data, on a thread. A newer request of the same name cancels it.
+            then: takes the data; opens a dialog, or runs a command.
+            failed: takes the error of a failed read. By default, the app shows the error.
+            dropped: called if neither `then` nor `failed` is called.
 
         """
-        manager, screen, focused = self.manager, self.screen, self.focused
+        asked_at = self.manager, self.screen, self.focused
 
-        def answered(take: Callable[[], None]) -> None:
-            if (manager, screen, focused) == (self.manager, self.screen, self.focused):
+        def answer(take: Callable[[], None]) -> None:
+            if asked_at == (self.manager, self.screen, self.focused):
                 take()
             else:
-                self.notify_user(f"{what}: the answer came too late, after other keys; nothing was done")
+                self.notify_user(f"{what} was canceled: you pressed other keys before the data was read")
                 dropped()
 
-        def trouble(error: Exception) -> None:
+        def fail(error: Exception) -> None:
             if failed is not None:
-                answered(lambda: failed(error))
+                answer(lambda: failed(error))
             else:
                 self.show_error(error, act=True)
                 dropped()
 
-        self.reader.submit(self, what, act, lambda found: answered(lambda: then(found)), trouble)
+        self.reader.submit(self, what, act, lambda data: answer(lambda: then(data)), fail)
 
     def open(self, store: str | None, namespace: str | None, read_only: bool = True) -> StateManager:
-        """Return a manager of another store or namespace with the same options; `None` is the one that is looked at."""
+        """Open another store or namespace with the same options; None is the present one."""
         return Context(self.options).open(store or self.store, namespace, read_only, TIMEOUT_SECONDS)
 
     def switch_to(self, store: str | None, namespace: str | None) -> None:
-        """Look at another store or namespace, once it has answered; None stays with the present one."""
+        """Open another store or namespace, and show it once its backend answers; None keeps the present one."""
         store = store or self.store
 
-        def reach(_stop: object) -> StateManager:
-            other = self.open(store, namespace or self.manager.namespace, bool(self.options.get("read_only")))
+        def connect(_stop: object) -> StateManager:
+            manager = self.open(store, namespace or self.manager.namespace, bool(self.options.get("read_only")))
             try:
-                other.head()
+                manager.head()
             except BaseException:
-                other.close()
+                manager.close()
                 raise
-            return other
+            return manager
 
-        self.reader.submit(
-            self, "go", reach, lambda other: self._reached(store, other), lambda error: self.show_error(error, act=True)
-        )
+        def connected(manager: StateManager) -> None:
+            if self._next_target is not None:
+                self._next_target[1].close()
+            self._next_target = store, manager
+            self.apply_switch()
 
-    def _reached(self, store: str, manager: StateManager) -> None:
-        if self._coming is not None:
-            self._coming[1].close()
-        self._coming = store, manager
-        self.apply_switch()
+        self.reader.submit(self, "go", connect, connected, lambda error: self.show_error(error, act=True))
 
     def apply_switch(self) -> None:
-        """Go where one wanted to, unless a screen lies over the main one: its acts are for the namespace here."""
-        if self._coming is None or len(self.screen_stack) > 1:
+        """Show the namespace that `switch_to` opened. While a screen covers the main one, wait: it acts on this one."""
+        if self._next_target is None or len(self.screen_stack) > 1:
             return
-        (store, manager), self._coming = self._coming, None
+        (store, manager), self._next_target = self._next_target, None
         self.manager.close()
-        self.manager, self.at, self.store, self.news, self._held = manager, None, store, None, None
+        self.manager, self.at, self.store, self.news, self._paused_change = manager, None, store, None, None
         self.paused_at = self.lost = None
         if store not in dict(self.stores):
             self.stores.append((store, manager.url))
         self.options.update(store=store, namespace=manager.namespace)
-        self._tell_status()
+        self._refresh_status()
         self._watch()
         if self.main is not None:
             self.main.show_namespace()
 
     def show_state(self, ref: str | None) -> None:
-        """Look at the namespace as of a ref; None is live."""
+        """Show the namespace at a ref; None is live."""
         if ref == "live":
             ref = None
         if ref != self.at:
@@ -253,20 +258,17 @@ class Dashboard(App[None]):
                 self.main.show_state()
 
     def show_key(self, key: str) -> None:
-        """Put the cursor of the main screen on a key that was just made: the next act is meant for it."""
+        """Move the cursor of the main screen to a new key, so that the next action applies to it."""
         if self.main is not None and self.at is None:
             self.main.show_key(key)
 
     def unmark(self, keys: Iterable[str]) -> None:
-        """Keys that may be marked on the main screen have been dealt with: the next act is not meant for them."""
+        """Unmark keys of the main screen after an action on them, so that the next action spares them."""
         if self.main is not None:
             self.main.keys.unmark(keys)
 
     def command_line(self, words: list[str]) -> str:
-        """Return the command line of an act for a terminal.
-
-        Where the store and the namespace are those that are looked at.
-        """
+        """Build the command line of an action on the present store and namespace, for a terminal."""
         from .actions.runner import command_line
 
         if self.redact:
@@ -276,7 +278,7 @@ class Dashboard(App[None]):
         return command_line(words, self.target_options)
 
     def short_command(self, line: str) -> str:
-        """Return a command line without the program, and without the store and the namespace if they are looked at."""
+        """Cut the program from a command line, and the options of the present store and namespace."""
         for prefix in (self.command_line([]), "stateview"):
             if line.startswith(f"{prefix} "):
                 return line[len(prefix) + 1 :]
@@ -284,41 +286,38 @@ class Dashboard(App[None]):
 
     @property
     def target_options(self) -> list[str]:
-        """The options that name the store and the namespace, if a terminal in this folder would take others."""
+        """The options that name the store and the namespace, if a terminal in this folder would open others."""
         store, namespace = self.options.get("store"), self.options.get("namespace")
         return [*(["-s", mask(store)] if store else []), *(["-n", namespace] if namespace else [])]
 
-    # --- what others do ----------------------------------------------------------------------------------------
+    # --- changes by other processes ----------------------------------------------------------------------------
 
-    def _moved(self, moved: NamespaceChange) -> None:
+    def _apply_change(self, change: NamespaceChange) -> None:
         if self.paused:
-            self._held = moved.after(self._held)
-            self._tell_status()
+            self._paused_change = change.after(self._paused_change)
+            self._refresh_status()
             return
-        before, self.news = self.news.head if self.news is not None else moved.head, moved
-        if before.revision and (before.lineage != moved.head.lineage or moved.head.revision < before.revision):
+        head = change.head
+        before, self.news = self.news.head if self.news is not None else head, change
+        if before.revision and (before.lineage != head.lineage or head.revision < before.revision):
             self.notify_user(
-                f"{self.manager.namespace} was at r{before.revision:,} with {before.count:,} keys and is at"
-                f" r{moved.head.revision:,} now: it was dropped, or the server has lost it",
+                f"{self.manager.namespace} went back from r{before.revision:,} with {before.count:,} keys"
+                f" to r{head.revision:,}: it was dropped, or the server lost its data",
                 wrong=True, seconds=60,
             )  # fmt: skip
-        for screen in self.screen_stack:
-            told = getattr(screen, "moved", None)
-            if told is not None:
-                told(moved.head, moved.changed)
+        for screen in self.dashboard_screens:
+            screen.namespace_changed(head, change.changed)
 
-    def _lost(self, lost: ConnectionLost | None) -> None:
-        back = self.lost is not None and lost is None
+    def _set_lost(self, lost: ConnectionLost | None) -> None:
+        returned = self.lost is not None and lost is None
         self.lost = lost
-        self._tell_status()
-        if back:
+        self._refresh_status()
+        if returned:
             self.notify_user("the backend is back")
-            for screen in self.screen_stack:
-                came_back = getattr(screen, "came_back", None) or getattr(screen, "look_again", None)
-                if came_back is not None:
-                    came_back()
+            for screen in self.dashboard_screens:
+                screen.backend_returned()
 
-    def _tell_status(self) -> None:
+    def _refresh_status(self) -> None:
         from .widgets.status_bar import Banner
 
         if self.main is not None:
@@ -329,144 +328,122 @@ class Dashboard(App[None]):
 
     @property
     def commits_behind(self) -> int:
-        """How many commits came while paused."""
-        if self._held is None or self.paused_at is None:
+        """The number of commits since the pause began."""
+        if self._paused_change is None or self.paused_at is None:
             return 0
-        return max(0, self._held.head.revision - self.paused_at)
+        return max(0, self._paused_change.head.revision - self.paused_at)
 
     def action_pause(self) -> None:
-        """Hold all panes at the revision they show, or go on with live."""
+        """Keep all panes at their revision, or continue with live."""
         if self.paused:
-            held, self.paused_at, self._held = self._held, None, None
-            if held is not None:
-                self._moved(held)
+            change, self.paused_at, self._paused_change = self._paused_change, None, None
+            if change is not None:
+                self._apply_change(change)
         elif self.news is None:
-            self.notify_user("nothing has been read yet that could be held")
+            self.notify_user("not paused: the namespace has not been read yet")
             return
         else:
             self.paused_at = self.news.head.revision
         if self.main is not None and self.at is None:
             self.main.show_state()
-        self._tell_status()
+        self._refresh_status()
 
     def resume(self) -> None:
-        """Something was written here: it is to be seen, and the next act is meant for what comes of it."""
+        """End a pause after a commit of this dashboard, so that the screens show it."""
         if self.paused:
             self.action_pause()
 
-    def action_look(self) -> None:
-        """Look at once whether the backend is there and what is new, and read everything again."""
+    def action_reload(self) -> None:
+        """Check the connection now, and reload every screen."""
         if self.live is not None:
             self.live.look()
-        for screen in self.screen_stack:
-            again = getattr(screen, "look_again", None)
-            if again is not None:
-                again()
+        for screen in self.dashboard_screens:
+            screen.reload()
 
-    # --- what is said ------------------------------------------------------------------------------------------
+    # --- notices and errors ------------------------------------------------------------------------------------
 
     def notify_user(self, text: str, *, wrong: bool = False, seconds: float = 0) -> None:
-        """Show a notice for a moment, or for so many seconds; the same one again takes its own place.
-
-        The text may hold stored data.
-        """
-        self._told_at = time.monotonic()
-        shown = "\n".join(escape_control_characters(line) for line in text[:2000].split("\n"))
-        for earlier in [one for one in self._notifications if one.message == shown]:
-            self._unnotify(earlier, refresh=False)
-        seconds = seconds or (8 if wrong else 5)
-        self.notify(shown, severity="error" if wrong else "information", markup=False, timeout=seconds)
-
-    def push_screen(self, screen: Any, *given: Any, **more: Any) -> Any:
-        """See `App.push_screen`. Notices of what was done before are not to lie over a dialog."""
-        if isinstance(screen, ModalScreen) and time.monotonic() - self._told_at > NOTICE_SECONDS:
-            self.clear_notifications()
-        return super().push_screen(screen, *given, **more)
-
-    def show_error(self, error: Exception, *, act: bool = False) -> None:
-        """Show what went wrong, and its next step.
+        """Show a notice. A notice with the same text is replaced.
 
         Args:
-            error: what was raised.
-            act: something was to be done, and that it was not is shown in any case; of a read that failed, the banner
-                tells while the backend is lost.
+            text: the notice; control characters of stored data in it are escaped.
+            wrong: show it as an error.
+            seconds: how long it stays; 0 is 5 s, or 8 s for an error.
+
+        """
+        self._notified_at = time.monotonic()
+        message = "\n".join(escape_control_characters(line) for line in text[:2000].split("\n"))
+        for earlier in [notice for notice in self._notifications if notice.message == message]:
+            self._unnotify(earlier, refresh=False)
+        seconds = seconds or (8 if wrong else 5)
+        self.notify(message, severity="error" if wrong else "information", markup=False, timeout=seconds)
+
+    def push_screen(self, screen: Any, *args: Any, **options: Any) -> Any:
+        """Open a screen as `App.push_screen` does. Remove earlier notices first, because they would cover a dialog."""
+        if isinstance(screen, ModalScreen) and time.monotonic() - self._notified_at > NOTICE_SECONDS:
+            self.clear_notifications()
+        return super().push_screen(screen, *args, **options)
+
+    def show_error(self, error: Exception, *, act: bool = False) -> None:
+        """Show an error and its next step.
+
+        Args:
+            error: the error.
+            act: an action of the user failed, so show the error in any case. By default, a read failed: while the
+                banner shows the same error, a notice would repeat it.
 
         """
         if isinstance(error, BackendError | OSError) and self.live is not None:
             self.live.look()
-            known = self.lost is not None and (
+            in_banner = self.lost is not None and (
                 isinstance(error, BackendUnavailable) or str(error) == str(self.lost.error)
             )
-            if known and not act:
+            if in_banner and not act:
                 return
-        told = self.error_text(error)
+        text = self.error_text(error)
         if isinstance(error, OSError) and not isinstance(error, StateException) and error.filename:
-            told = f"{error.filename}: {error.strerror}"
-        self.notify_user(told, wrong=True)
+            text = f"{error.filename}: {error.strerror}"
+        self.notify_user(text, wrong=True)
 
     def error_text(self, error: Exception) -> str:
-        """Return an error as text, its next step for the store and the namespace that are looked at."""
+        """Format an error. The commands in its hint name the present store and namespace."""
         if isinstance(error, StateException):
             error.target = self.target_options
         return str(error)
 
-    # --- acts that are the same on every screen ----------------------------------------------------------------
+    # --- actions of every screen -------------------------------------------------------------------------------
 
     def action_leave(self) -> None:
-        """End at once: reads and acts are on daemon threads. A screen that holds what would be lost asks first."""
-        for screen in reversed(self.screen_stack):
-            ask = getattr(screen, "before_leaving", None)
-            if ask is not None and not ask(self.exit):
-                return
-        self.exit()
+        """End the program without waiting for threads, which are daemons. A screen with unsaved text asks first."""
+        if all(screen.may_leave(self.exit) for screen in reversed(self.dashboard_screens)):
+            self.exit()
 
     async def action_quit(self) -> None:
-        """Textual's own binding, ctrl+q, is no way around."""
+        """End through `action_leave`, so that Textual's own key, ctrl+q, also asks about unsaved text."""
         self.action_leave()
 
     def action_help(self) -> None:
-        """Explain the screen one is on."""
+        """Open the help of the top screen."""
         from .screens.help import HelpScreen
 
         self.push_screen(HelpScreen())
 
     def action_command(self) -> None:
-        """Type a command, or choose one."""
+        """Open the command prompt."""
         from .screens.command_prompt import CommandScreen
 
         self.push_screen(CommandScreen())
 
     def action_done(self) -> None:
-        """List what was done here."""
+        """List the actions of this session."""
         from .screens.activity import DoneScreen
 
         self.push_screen(DoneScreen())
 
     def action_undo(self) -> None:
-        """Take back the last commit; asked about first where it is another's."""
-        self._back("undo")
+        """Undo the last commit. Ask first if another process made it."""
+        self._undo_queue.add("undo")
 
     def action_redo(self) -> None:
-        """Bring back what the last undo took away."""
-        self._back("redo")
-
-    def _back(self, act: str) -> None:
-        self._backs.append(act)
-        if len(self._backs) == 1:
-            self._next_back()
-
-    def _next_back(self) -> None:
-        from .actions.undo import undo_or_redo
-
-        undo_or_redo(self, self._backs[0], self._backed)
-
-    def _backed(self, well: bool) -> None:
-        """Note that an undo or redo has ended.
-
-        Those that were asked for meanwhile follow it, unless it was not done.
-        """
-        self._backs.popleft()
-        if not well:
-            self._backs.clear()
-        if self._backs:
-            self._next_back()
+        """Redo the commit that the last undo reverted."""
+        self._undo_queue.add("redo")

@@ -58,7 +58,7 @@ def test_a_dialog_is_about_the_namespace_in_which_it_was_opened(url: str) -> Non
         await pilot.press("space", "space", "X")
         await shown(pilot, "Delete 2 keys of work?")
         board(pilot).switch_to(None, "other")
-        await until(pilot, lambda: board(pilot)._coming is not None)
+        await until(pilot, lambda: board(pilot)._next_target is not None)
         await pilot.press("y")
         await until(pilot, lambda: board(pilot).manager.namespace == "other")
         await until(pilot, lambda: keys(url) == ["b"])
@@ -72,7 +72,7 @@ def test_an_answer_that_comes_when_one_types_elsewhere_opens_nothing(url: str, m
         await read(pilot)
         slow(monkeypatch, "get")
         await pilot.press("X", "slash", "y")
-        await shown(pilot, "delete: the answer came too late")
+        await shown(pilot, "delete was canceled")
         assert len(pilot.app.screen_stack) == 1
 
     look(StateManager(url, "work"), flow)
@@ -84,7 +84,7 @@ def test_a_list_of_namespaces_that_comes_late_opens_nothing(url: str, monkeypatc
         await read(pilot)
         slow(monkeypatch, "namespaces")
         await pilot.press("D", "slash", "1")
-        await shown(pilot, "diff: the answer came too late")
+        await shown(pilot, "diff was canceled")
         assert len(pilot.app.screen_stack) == 1
 
     look(StateManager(url, "work"), flow)
@@ -114,7 +114,7 @@ def test_paused_is_one_revision_and_acts_are_for_it(url: str) -> None:
         await until(pilot, lambda: main(pilot).keys.total == 3)
         assert "unseen" not in screen_text(board(pilot))
         await pilot.press("g", "X")
-        await shown(pilot, "a1: written at r5, after what is shown here")
+        await shown(pilot, "a1 was written at r5, after the pause")
         await pilot.press("c")
         await shown(pilot, "Checkpoint of 4")
         await pilot.press(*"held", "enter")
@@ -161,9 +161,7 @@ def test_a_namespace_that_is_not_what_it_was_is_told(url: str) -> None:
         await read(pilot)
         with StateManager(url, "work") as state:
             state.backend.drop()
-        await shown(
-            pilot, "work was at r4 with 3 keys and is at r0 now", "dropped, or the server has lost it", "NOT THERE YET"
-        )
+        await shown(pilot, "work went back from r4 with 3 keys to r0", "or the server lost its data", "NOT CREATED YET")
 
     look(StateManager(url, "work"), flow)
 

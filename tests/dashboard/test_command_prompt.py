@@ -101,7 +101,7 @@ async def ended(pilot: Pilot[None], app: Board, count: int = 1) -> None:
     await until(pilot, lambda: len(app.acts.done) >= count and not app.acts.jobs.running)
     screen = app.screen
     if isinstance(screen, OutputScreen):
-        await until(pilot, lambda: screen._told_end)
+        await until(pilot, lambda: screen._ended)
     await pilot.pause()
 
 
@@ -623,7 +623,7 @@ def test_output_is_bounded_and_says_so(url: str, monkeypatch: pytest.MonkeyPatch
     async def flow(pilot: Pilot[None], app: Board) -> None:
         await enter_line(pilot, app, "keys")
         await ended(pilot, app)
-        await shown(pilot, "7 lines, and no more are kept")
+        await shown(pilot, "7 lines kept, further ones dropped")
         assert len(app.screen.job.output.lines) == 7
         await pilot.press("escape")
         await enter_line(pilot, app, "load long --format json")
@@ -640,7 +640,7 @@ def test_output_is_searched_copied_and_saved(url: str, tmp_path: Path) -> None:
         screen = app.screen
         assert isinstance(screen, TextScreen)
         await pilot.press("slash", *"TASK")
-        await shown(pilot, "'TASK' is not in here")
+        await shown(pilot, "no line contains 'TASK'")
         await pilot.press("ctrl+u", *"task:1", "enter", "n")
         assert screen.list.lines[screen.list.cursor] == "task:11"
         await pilot.press("N", "y")
@@ -651,7 +651,7 @@ def test_output_is_searched_copied_and_saved(url: str, tmp_path: Path) -> None:
         await until(pilot, lambda: isinstance(app.screen, PromptDialog))
         app.screen.query_one(LineInput).value = str(tmp_path)
         await pilot.pause()
-        await shown(pilot, "there is such a file already")
+        await shown(pilot, "this file exists already")
         app.screen.query_one(LineInput).value = str(tmp_path / "out.txt")
         await pilot.press("enter")
         await until(pilot, (tmp_path / "out.txt").exists)
@@ -862,7 +862,7 @@ def test_a_menu_is_chosen_from_by_digit_filter_cursor_and_mouse(url: str, size: 
         await pilot.press("down", "down", "up", "enter")
         await menu()
         await pilot.press(*"zzz")
-        await shown(pilot, "none matches")
+        await shown(pilot, "no row matches")
         await pilot.press("enter", "backspace", "backspace", "backspace", "escape")
         await menu()
         await pilot.double_click("MenuList", offset=(4, 5))

@@ -39,7 +39,7 @@ from stateview.dashboard.data.diff_model import (
 from stateview.dashboard.data.diff_rows import MAX_ROWS, Layout, places_of, rows_of, stops_of
 from stateview.dashboard.data.diff_spans import LINE_CHARACTERS, StyledSpan, words, wrap
 from stateview.dashboard.dialogs.prompt import PromptDialog
-from stateview.dashboard.screens.diff import DiffScreen, told_apart
+from stateview.dashboard.screens.diff import DiffScreen, distinct_names
 from stateview.dashboard.widgets.diff_view import DiffView
 from stateview.dashboard.widgets.line_input import LineInput
 from stateview.model import ABSENT, Kind
@@ -511,17 +511,17 @@ def test_kinds_are_shown_or_left_out_and_a_filter_finds_keys(url: str) -> None:
         await until(pilot, lambda: screen.keys.count == 4)
         await compared(pilot)
         await pilot.press("~")
-        assert [screen.found.keys[place] for place in screen.keys.filter] == ["fresh", "gone"]
+        assert [screen.index.keys[place] for place in screen.keys.filter] == ["fresh", "gone"]
         await shown(pilot, "(~2)", "2 shown")
         await pilot.press("+", "-")
-        await shown(pilot, "no kind is shown; + - ~ show them")
+        await shown(pilot, "all kinds are hidden; + - ~ show them")
         await pilot.press("+", "-", "~", "j", "j", "/", *"O")
-        await shown(pilot, "no key like this; esc clears")
+        await shown(pilot, "no key matches; esc clears")
         await pilot.press("backspace", *"o?*")
         await until(pilot, lambda: screen.keys.count == 0)
         await pilot.press("backspace", "backspace")
         await until(
-            pilot, lambda: [screen.found.keys[place] for place in screen.keys.filter] == ["gone", "job", "notes"]
+            pilot, lambda: [screen.index.keys[place] for place in screen.keys.filter] == ["gone", "job", "notes"]
         )
         await pilot.press("enter")
         assert screen.focused is screen.keys
@@ -601,7 +601,7 @@ def test_bringing_back_is_offered_only_where_there_is_an_earlier_state_of_the_na
         await shown(pilot, "Diff  work:live → copy:live", "w Write patch")
         await pilot.press("space", "a", "i", "r")
         await pilot.pause(0.1)
-        assert pilot.app.screen is screen and not screen.found.marked and screen.keys.cursor == 0
+        assert pilot.app.screen is screen and not screen.index.marked and screen.keys.cursor == 0
         text = screen_text(pilot.app)
         assert "marks keys" not in text and "Restore" not in text and "Mark" not in text
         await pilot.press("escape")
@@ -643,13 +643,13 @@ def test_the_command_line_is_copied_and_the_footer_and_the_help_say_so(url: str)
         (("s", "json:/a/s"), ("json:/b/s", "json:/b/s"), "json:/a/s/ b/s/"),
     ],
 )
-def test_stores_are_told_apart_in_few_words(one: tuple[str, str], other: tuple[str, str], said: str) -> None:
-    assert " ".join(told_apart(one, other)) == said
+def test_stores_get_short_distinct_names(one: tuple[str, str], other: tuple[str, str], said: str) -> None:
+    assert " ".join(distinct_names(one, other)) == said
 
 
 def test_what_a_store_is_called_is_short_and_holds_no_password() -> None:
     url = "redis://:se@c/ret@" + "h" * 100 + "/0"
-    for name in told_apart((url, url), ("json", "json:/" + "p" * 100)):
+    for name in distinct_names((url, url), ("json", "json:/" + "p" * 100)):
         assert len(name) <= 31 and "se@c" not in name and name.startswith("…")
 
 
@@ -659,10 +659,10 @@ def test_a_state_that_is_not_there_is_said_with_the_next_step_and_sought_again(u
     async def flow(pilot: Pilot[None]) -> None:
         screen = DiffScreen("later")
         pilot.app.push_screen(screen)
-        await shown(pilot, "there is no checkpoint 'later'", "R looks again")
+        await shown(pilot, "there is no checkpoint 'later'", "R reloads")
         with StateManager(url, "work") as other:
             other.checkpoint("later", at="before-fix")
-        screen.look_again()
+        screen.reload()
         await shown(pilot, "+1 −1 ~2")
         assert "there is no checkpoint" not in screen_text(pilot.app)
 
@@ -675,7 +675,7 @@ def test_history_that_is_no_longer_kept_is_said(url: str) -> None:
 
     async def flow(pilot: Pilot[None]) -> None:
         pilot.app.push_screen(DiffScreen("1", "live"))
-        await shown(pilot, "R looks again")
+        await shown(pilot, "R reloads")
         assert "kept" in screen_text(pilot.app)
 
     run(manager, flow)
@@ -697,16 +697,16 @@ def test_a_store_that_is_lost_and_back_is_said_and_the_old_rows_stay(new_store: 
         await until(pilot, lambda: screen.view.error_text)
         assert screen.keys.count == 4
         await pilot.press("space")
-        screen.look_again()
-        await shown(pilot, "R looks again · esc leaves", "+ fresh")
-        screen.look_again()
+        screen.reload()
+        await shown(pilot, "R reloads · esc leaves", "+ fresh")
+        screen.reload()
         await until(pilot, lambda: screen.run.state == "failed")
         path.unlink()
         path.with_name("away").rename(path)
-        screen.look_again()
+        screen.reload()
         await until(pilot, lambda: screen.run.state == "whole")
-        assert "R looks again" not in screen_text(pilot.app)
-        assert screen.keys.key == "notes" and list(screen.found.marked_keys(WHOLE)) == ["job"]
+        assert "R reloads" not in screen_text(pilot.app)
+        assert screen.keys.key == "notes" and list(screen.index.marked_keys(WHOLE)) == ["job"]
 
     run(manager, flow)
 
@@ -719,10 +719,10 @@ def test_when_live_has_moved_on_it_is_said_and_the_list_stays_until_it_is_looked
         pilot.app.push_screen(screen)
         await until(pilot, lambda: screen.keys.count == 4 and screen.run.state == "whole")
         write(url, another=1, fresh=ABSENT)
-        screen.moved(manager.head(), ["another", "fresh"])
-        await shown(pilot, "live has moved on (2 commits): R looks again", "+1 −1 ~2", "[1,2]")
-        screen.look_again()
-        await until(pilot, lambda: screen.found.keys == ["another", "gone", "job", "notes"])
+        screen.namespace_changed(manager.head(), ["another", "fresh"])
+        await shown(pilot, "live has 2 new commits: R reloads", "+1 −1 ~2", "[1,2]")
+        screen.reload()
+        await until(pilot, lambda: screen.index.keys == ["another", "gone", "job", "notes"])
         assert "moved on" not in screen_text(pilot.app)
 
     run(manager, flow)
@@ -750,7 +750,7 @@ def test_another_namespace_or_store_is_compared_and_closed_with_the_screen(
         ends = [one[ends[0][1] != ends[1][1] :] for one in ends]  # no more of them than tells them apart
         await shown(pilot, f"Diff  {'/'.join(ends[0])}/work:before-fix → {'/'.join(ends[1])}/work:live ")
         write(url, same=3)
-        screen.moved(manager.head())
+        screen.namespace_changed(manager.head())
         assert "moved on" not in screen_text(pilot.app)  # neither side is live here
 
     run(manager, flow)
@@ -813,7 +813,7 @@ def test_the_password_of_a_typed_store_is_not_shown(url: str, new_store: Callabl
     async def flow(pilot: Pilot[None]) -> None:
         store = "redis://:s3cret@localhost:1/0"
         pilot.app.push_screen(DiffScreen("live", other=StateManager(store, "work", timeout=0.1), store=store))
-        await shown(pilot, "--with-store 'redis://:***@localhost:1/0'", "localhost:1/0/work:live", "R looks again")
+        await shown(pilot, "--with-store 'redis://:***@localhost:1/0'", "localhost:1/0/work:live", "R reloads")
         assert "s3cret" not in screen_text(pilot.app)
 
     run(seed(url), flow)
@@ -866,13 +866,13 @@ def test_a_patch_is_written_and_nothing_is_overwritten_unasked(
         assert os.stat("change.json").st_mode & 0o077 == 0
         Path("change.json").write_text("mine")
         await pilot.press("w", "enter")
-        await shown(pilot, "is there already")
+        await shown(pilot, "exists already")
         await pilot.press("enter")
         await pilot.press("n")
         await until(pilot, lambda: pilot.app.screen is screen)
         assert Path("change.json").read_text() == "mine"
         await pilot.press("w", "enter")
-        await shown(pilot, "is there already")
+        await shown(pilot, "exists already")
         await pilot.press("y")
         await until(pilot, lambda: Path("change.json").read_text() not in ("mine", ""))
         await answered(pilot)
@@ -914,7 +914,7 @@ def test_marked_keys_are_what_a_restore_previews(url: str) -> None:
         assert "notes" not in screen_text(pilot.app)
         await compared(pilot)
         await pilot.press("y")
-        await until(pilot, lambda: pilot.app.screen is screen and screen.found.keys == ["gone", "notes"])
+        await until(pilot, lambda: pilot.app.screen is screen and screen.index.keys == ["gone", "notes"])
 
     run(seed(url), flow)
 
@@ -947,7 +947,7 @@ def test_a_hundred_thousand_changes_come_in_while_one_looks_and_can_be_stopped(
 
         collect(changes, pause)
 
-    monkeypatch.setattr("stateview.dashboard.screens.diff_base.collect", collect_while_looked_at)
+    monkeypatch.setattr("stateview.dashboard.screens.diff_stream.collect", collect_while_looked_at)
 
     async def flow(pilot: Pilot[None]) -> None:
         screen = DiffScreen("start")
@@ -957,14 +957,14 @@ def test_a_hundred_thousand_changes_come_in_while_one_looks_and_can_be_stopped(
         await pilot.press("escape")
         stopped = screen.keys.count
         assert screen.run.state == "stopped" and pilot.app.screen is screen and stopped < 100_000
-        await shown(pilot, "stopped before the end (R looks again)")
+        await shown(pilot, "stopped before the end (R reloads)")
         looked.set()
         await pilot.pause(0.3)
         assert screen.keys.count == stopped
         await pilot.press("j")
-        screen.look_again()
+        screen.reload()
         await until(pilot, lambda: screen.run.state == "whole")
-        assert len(screen.found) == screen.found.count("added") == 100_000
+        assert len(screen.index) == screen.index.count("added") == 100_000
         assert screen.keys.key == "run:0000001"
         await pilot.press("G")
         await shown(pilot, "run:0099999")

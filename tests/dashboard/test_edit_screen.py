@@ -240,7 +240,11 @@ def test_nothing_is_opened_that_may_not_be_written(state):
                 await until(pilot, lambda: app.told)
                 assert "reading only" in app.told[-1] and app.screen is before
         async with running(state, redact=("*token*",)) as (app, pilot):
-            for key, why in (("api_token", "edit api_token"), ("conf", "/list/0/Token"), ("gone", "no such key")):
+            for key, why in (
+                ("api_token", "edit api_token"),
+                ("conf", "/list/0/Token"),
+                ("gone", "does not exist any more"),
+            ):
                 app.told.clear()
                 edit(app, key)
                 await until(pilot, lambda: app.told)
@@ -445,15 +449,15 @@ def test_what_another_writes_is_told_while_one_edits(state):
         async with running(state) as (app, pilot):
             screen = await opened(app, pilot, "k")
             state.save("other", 1)
-            screen.moved(state.head(), ["other"])
+            screen.namespace_changed(state.head(), ["other"])
             await pilot.pause()
             assert said(screen, "note") == ""
             state.save("k", 2)
-            screen.moved(state.head(), ["k"])
-            await until(pilot, lambda: "another has written" in said(screen, "note"))
+            screen.namespace_changed(state.head(), ["k"])
+            await until(pilot, lambda: "another process has written" in said(screen, "note"))
             state.delete("k")
-            screen.moved(state.head(), None)
-            await until(pilot, lambda: "another has deleted" in said(screen, "note"))
+            screen.namespace_changed(state.head(), None)
+            await until(pilot, lambda: "another process has deleted" in said(screen, "note"))
 
     run(scenario)
 
@@ -469,7 +473,7 @@ def test_a_key_is_renamed_and_a_name_that_is_taken_is_asked_for_again(state):
         async with running(state) as (app, pilot):
             rename(app, "old")
             await until(pilot, on(app, PromptDialog))
-            assert "its name" in said(app.screen, "said")
+            assert "the present name" in said(app.screen, "message")
             app.screen.query_one(Input).value = "taken"
             await pilot.press("enter")
             await until(pilot, lambda: app.told and isinstance(app.screen, PromptDialog))
@@ -493,7 +497,7 @@ def test_a_name_under_which_a_masked_value_would_be_shown_is_said(state):
             for name, told in (("api-key", True), ("old-token", False)):
                 app.screen.query_one(Input).value = name
                 await pilot.pause()
-                assert ("its value will be shown" in said(app.screen, "said")) is told
+                assert ("the screen will show its value" in said(app.screen, "message")) is told
 
     run(scenario)
 
@@ -507,7 +511,7 @@ def test_an_expiry_is_set_and_taken_away(state):
                 expire(app, "k")
                 await until(pilot, on(app, PromptDialog))
                 await pilot.press("x", "enter")
-                assert "90 (seconds)" in said(app.screen, "said")
+                assert "90 (seconds)" in said(app.screen, "message")
                 await pilot.press("backspace", *typed)
                 assert said(app.screen, "line") == f"stateview expire k {typed}"
                 app.told.clear()
@@ -578,7 +582,7 @@ def test_a_glob_that_is_another_keys_name_is_not_used(state):
         async with running(state) as (app, pilot):
             delete(app, ["a*", "b"])
             await until(pilot, lambda: app.told)
-            assert "by itself" in app.told[-1] and not isinstance(app.screen, Confirm)
+            assert "on its own" in app.told[-1] and not isinstance(app.screen, Confirm)
 
     run(scenario)
 

@@ -35,6 +35,7 @@ from textual.screen import Screen
 
 from stateview import StateManager
 from stateview.codec import MAX_DEPTH
+from stateview.dashboard.base_screen import DashboardScreen
 from stateview.dashboard.dialogs.confirm import Confirm
 from stateview.dashboard.dialogs.key_actions import SearchLine
 from stateview.dashboard.dialogs.menu import Menu
@@ -62,6 +63,11 @@ def test_every_screen_and_dialog_is_looked_at() -> None:
     assert set(CASES) == all_screens()
 
 
+@each_screen
+def test_every_screen_follows_the_events_of_the_app_and_no_dialog_does(kind: Kind) -> None:
+    assert issubclass(kind, DashboardScreen) == (".screens." in kind.__module__)
+
+
 # --- a backend that is killed, and back -----------------------------------------------------------------------------
 
 TYPED: dict[Kind, str] = {  # into the field of a screen, while the backend is lost
@@ -82,9 +88,9 @@ ACT: dict[Kind, str] = {  # what saves, on a screen that does
 }
 SAID: dict[Kind, str] = {  # of what another wrote while the backend was lost
     HistoryScreen: "r3 ",
-    DiffScreen: "live has moved on (2 commits)",
+    DiffScreen: "live has 2 new commits",
     RestoreScreen: "changed since this preview",
-    EditScreen: "another has written this key since",
+    EditScreen: "another process has written this key since",
 }
 
 
@@ -122,7 +128,7 @@ def refused(pilot: Pilot[None], kind: Kind) -> bool:
     if kind in (EditScreen, ConflictScreen):
         return "not saved: redis" in screen_text(board(pilot))
     if kind is RestoreScreen:
-        return "does not answer" in screen_text(board(pilot)) and "R looks again" in screen_text(board(pilot))
+        return "does not answer" in screen_text(board(pilot)) and "R reloads" in screen_text(board(pilot))
     return any("does not answer" in one for one in toasts(pilot))
 
 
@@ -301,13 +307,13 @@ USABLE: dict[Kind, tuple[str, ...]] = {  # seen at 60×15
     DiffScreen: ("Diff  start → live", "phase", "space marks"),
     RestoreScreen: ("Restore  start → live", "phase", "1 of 1 marked"),
     EditScreen: ("Edit phase", '"building"', "object of 2"),
-    ConflictScreen: ("another was first", "theirs", "mine"),
+    ConflictScreen: ("another process was first", "theirs", "mine"),
     CommandScreen: ("a command, as in the shell",),
     OutputScreen: ("diff start", "phase"),
     HelpScreen: ("Help: the keys", "Move"),
     DoneScreen: ("Done in this session", "nothing was done yet"),
-    PromptDialog: ("Rename phase", "that is its name"),
-    CheckpointDialog: ("Checkpoint of live", "enter makes it"),
+    PromptDialog: ("Rename phase", "the present name"),
+    CheckpointDialog: ("Checkpoint of live", "enter creates it"),
     Confirm: ("Delete 1 key", "phase", "y  yes", "n  no"),
     Menu: ("Diff of live with", "start", "esc closes"),
     SearchLine: ("/", "more"),
@@ -367,11 +373,11 @@ def test_of_two_dashboards_that_edit_one_key_the_second_is_told_and_nothing_is_l
         first.until("41")
         first.type("\x13")  # ctrl+s
         first.until("saved count")
-        second.until("another has written this key since")
+        second.until("another process has written this key since")
         second.type("5")
         second.until("51")
         second.type("\x13")
-        second.until(lambda text: "another was first" in text and "41 → 51" in text)
+        second.until(lambda text: "another process was first" in text and "41 → 51" in text)
         assert state.load("count") == 41
         second.type("m")
         second.until("saved count")

@@ -86,7 +86,7 @@ def line_of(rows: list[str], text: str) -> str:
 
 
 def test_the_help_of_a_key_is_in_words() -> None:
-    names = {action.description for action in keymap.known() if re.search(r"[a-z][A-Z]", action.description)}
+    names = {action.description for action in keymap.actions() if re.search(r"[a-z][A-Z]", action.description)}
     assert not names  # such as the name of a class
 
 
@@ -190,7 +190,7 @@ def test_without_keys_nothing_is_imported() -> None:
     [
         ("app.hlep", "f1", "Did you mean app.help"),
         ("down", "n", "list.down"),
-        ("nothing at all", "n", "ends with a list of all"),
+        ("nothing at all", "n", "lists all actions at its end"),
         ("app.help", "crtl+h", "'crtl+h' is no key"),
         ("app.help", "", "'' is no key"),
         ("app.help", "F99", "'F99' is no key"),

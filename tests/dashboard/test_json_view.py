@@ -198,7 +198,7 @@ def test_search_opens_the_way_to_each_match(tmp_path):
             await pilot.press(*"needle")
             await settled(pilot, until=lambda: view.search_status == "1/4")
             await pilot.pause()
-            assert app.screen.query_one("#told").render().plain == "1/4"
+            assert app.screen.query_one("#matches").render().plain == "1/4"
             await pilot.press("enter")
             assert view.pointer == "/a/b/0/c" and "1/4" in text(view)
             await pilot.press("n", "n", "n")

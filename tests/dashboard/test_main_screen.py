@@ -337,7 +337,7 @@ def test_acts_on_a_past_state_say_how_to_go_on(sqlite: str) -> None:
     async def flow(pilot: Pilot[None]) -> None:
         await shown(pilot, "AS OF before")
         await pilot.press("e")
-        await shown(pilot, "edit changes live", "restores from here")
+        await shown(pilot, "edit changes live", "r restores before")
 
     look(StateManager(sqlite, "work"), flow, at="before")
 

@@ -47,7 +47,7 @@ async def opened(pilot: Pilot[None], ref: str = "before-fix", keys: list[str] | 
 
 
 def marks(screen: RestoreScreen) -> dict[str, int]:
-    return {key: screen.found.mark(at) for at, key in enumerate(screen.found.keys)}
+    return {key: screen.index.mark(at) for at, key in enumerate(screen.index.keys)}
 
 
 def command_of(pilot: Pilot[None]) -> list[str]:
@@ -103,9 +103,9 @@ def test_only_what_is_marked_is_restored_and_the_command_line_says_the_same(url:
         assert marks(screen) == {"fresh": WHOLE, "gone": NONE, "job": NONE, "notes": NONE}
         await shown(pilot, "1 of 4 marked · 1 will be deleted")
         await pilot.press("n")
-        await shown(pilot, "0 of 4 marked", "(nothing is marked)")
+        await shown(pilot, "0 of 4 marked", "(no key is marked)")
         await pilot.press("y")
-        assert any("nothing is marked" in text for text in pilot.app.told())
+        assert any("no key is marked" in text for text in pilot.app.told())
         await pilot.press("a", "/", *"o", "enter", "n", "escape")  # gone, job, notes: all with an o
         assert marks(screen) == {"fresh": WHOLE, "gone": NONE, "job": NONE, "notes": NONE}
         await pilot.press("i", "G", "space")
@@ -155,7 +155,7 @@ def test_single_places_inside_a_value_are_restored(url: str) -> None:
     assert state_of(url) == restored
 
 
-def test_a_removed_and_an_added_element_of_one_pointer_are_told_apart(url: str) -> None:
+def test_a_removed_and_an_added_element_of_one_pointer_are_distinct_names(url: str) -> None:
     write(url, job=[2, 3, 5, "come", 6])
     manager = StateManager(url, "work")
     manager.checkpoint("before-fix")
@@ -187,8 +187,8 @@ def test_keys_that_look_like_globs_options_or_pointers_are_restored_alone(url: s
         screen = await opened(pilot)
         await pilot.press("n")
         for key in ("a*", "a[1]", "-x", "a?", "\x1b[31m"):
-            screen.found.set_mark(screen.found.find(key), WHOLE)
-        screen.found.set_mark(screen.found.find("k#/p"), PARTLY, {"/q"})
+            screen.index.set_mark(screen.index.find(key), WHOLE)
+        screen.index.set_mark(screen.index.find("k#/p"), PARTLY, {"/q"})
         await pilot.press("y")
         await until(pilot, lambda: "Restored 5 keys and 1 path of 1 key · z undoes it" in pilot.app.told())
 
@@ -215,7 +215,7 @@ def test_only_the_keys_that_were_given_are_previewed(url: str) -> None:
 def test_nothing_to_restore_is_said(url: str) -> None:
     async def flow(pilot: Pilot[None]) -> None:
         screen = await opened(pilot, "live")
-        await shown(pilot, "live is as it was at live", "nothing to restore", "0 of 0 marked")
+        await shown(pilot, "live equals live", "nothing to restore", "0 of 0 marked")
         await pilot.press("y")
         assert pilot.app.screen is screen
         await pilot.press("escape")
@@ -230,9 +230,9 @@ def test_read_only_is_to_look_at_and_y_says_why(url: str) -> None:
 
     async def flow(pilot: Pilot[None]) -> None:
         await opened(pilot)
-        await shown(pilot, "read-only: to look at", "will be DELETED")
+        await shown(pilot, "read-only: no restore", "will be DELETED")
         await pilot.press("y")
-        assert any("read-only: nothing can be restored" in text for text in pilot.app.told())
+        assert any("opened without write access" in text for text in pilot.app.told())
 
     run(manager, flow)
     assert state_of(url) == AFTER
@@ -251,7 +251,7 @@ def test_keys_that_others_wrote_are_checked_again_and_the_marks_stay(url: str) -
         await pilot.press("k")
         await shown(pilot, "512 → 347")
         write(url, job={"tokens": 600, "tags": ["a", "x", "b"]}, notes="old", other=1, same=1)
-        screen.moved(manager.head(), ["job"])
+        screen.namespace_changed(manager.head(), ["job"])
         await shown(pilot, "! 2 keys changed since this preview: checked again · 1 no longer differs · 1 new")
         await shown(pilot, "600 → 347")
         assert marks(screen) == {"fresh": NONE, "gone": WHOLE, "job": WHOLE, "other": NONE}
@@ -274,14 +274,14 @@ def test_what_was_chosen_inside_a_value_stays_chosen_as_far_as_it_is_there(url: 
         await pilot.press("n", "j", "j")
         await shown(pilot, "512 → 347")
         await pilot.press("enter", "space")
-        assert screen.found.partly == {"job": {"/tokens"}}
+        assert screen.index.partly == {"job": {"/tokens"}}
         write(url, job={"tokens": 600, "tags": ["a", "x", "b"]})
-        screen.moved(manager.head(), None)
+        screen.namespace_changed(manager.head(), None)
         await shown(pilot, "600 → 347")
-        assert screen.found.partly == {"job": {"/tokens"}}
+        assert screen.index.partly == {"job": {"/tokens"}}
         write(url, job={"tokens": 347, "tags": ["a", "x", "b"]})
-        screen.moved(manager.head(), None)
-        await until(pilot, lambda: not screen.found.partly)
+        screen.namespace_changed(manager.head(), None)
+        await until(pilot, lambda: not screen.index.partly)
         assert marks(screen)["job"] == NONE
 
     run(manager, flow)
@@ -332,7 +332,7 @@ def test_a_change_that_nobody_can_have_seen_yet_is_not_confirmed(url: str) -> No
     async def flow(pilot: Pilot[None]) -> None:
         screen = await opened(pilot)
         write(url, notes="newer")
-        screen.moved(manager.head())
+        screen.namespace_changed(manager.head())
         await shown(pilot, "! 1 key changed since this preview: checked again")
         screen._changed = time.monotonic()  # just now, however slow this machine is
         await pilot.press("y")
@@ -350,9 +350,9 @@ def test_beside_a_writer_without_end_it_is_restored_when_asked_for_twice(url: st
         write(url, notes="newer")
         screen._changed = time.monotonic() + 60  # it has just changed, and will have again
         await pilot.press("y")
-        await until(pilot, lambda: any("Y restores whatever others write" in text for text in pilot.app.told()))
+        await until(pilot, lambda: any("press Y to restore in any case" in text for text in pilot.app.told()))
         await pilot.press("Y")
-        await shown(pilot, "whatever others have written there since?")
+        await shown(pilot, "even if others have changed them since the preview?")
         await pilot.press("y")
         await until(pilot, lambda: any("z undoes it" in text for text in pilot.app.told()))
 
@@ -401,7 +401,7 @@ def test_so_many_steps_back_from_live_is_the_state_that_was_previewed(url: str) 
     async def flow(pilot: Pilot[None]) -> None:
         screen = await opened(pilot, "live~1")
         await shown(pilot, "+ gone")
-        assert screen.found.keys == ["gone"]
+        assert screen.index.keys == ["gone"]
         write(url, unrelated=1)
         await pilot.press("y")
         await until(pilot, lambda: "Restored 1 key · z undoes it" in pilot.app.told())
@@ -421,8 +421,8 @@ def test_a_namespace_that_was_dropped_and_made_anew_is_looked_at_from_the_beginn
         with StateManager(url, "work") as other:
             other.checkpoint("before-fix")
         write(url, only=2)
-        screen.look_again()
-        await until(pilot, lambda: screen.found.keys == ["only"])
+        screen.reload()
+        await until(pilot, lambda: screen.index.keys == ["only"])
 
     run(manager, flow)
 
@@ -438,8 +438,8 @@ def test_an_error_while_looking_again_is_said_and_the_marks_stay(url: str) -> No
         with StateManager(url, "work") as other:
             other.compact()
         await pilot.press("y")
-        await until(pilot, lambda: len(pilot.app.told()) or "R looks again" in screen_text(pilot.app))
-        screen.look_again()
+        await until(pilot, lambda: len(pilot.app.told()) or "R reloads" in screen_text(pilot.app))
+        screen.reload()
         await pilot.pause(0.3)
         assert marks(screen)["fresh"] == NONE and marks(screen)["gone"] == WHOLE
 

@@ -213,7 +213,7 @@ def test_what_is_typed_while_it_saves_is_kept_and_can_be_saved(url: str, gate: G
         screen = await saving(pilot, app, gate)
         await typed(pilot, "77")
         gate.let_go("commit")
-        await shown(pilot, "saved what was there at ctrl+s; what was typed since is not", "--expected 4")
+        await shown(pilot, "saved the text of ctrl+s; later changes are not saved yet", "--expected 4")
         assert app.screen is screen and screen.text == "5771" and screen.unsaved
         assert state_of(url)["a1"] == 51
         await pilot.press("ctrl+s")
@@ -235,7 +235,7 @@ def test_a_new_key_that_is_typed_on_while_it_saves_is_based_on_what_was_saved(ur
         await until(pilot, lambda: gate.waiting["commit"])
         await typed(pilot, "2")
         gate.let_go("commit")
-        await shown(pilot, "what was typed since is not")
+        await shown(pilot, "later changes are not saved yet")
         await pilot.press("backspace")
         screen = app.screen
         assert isinstance(screen, EditScreen) and not screen.unsaved
@@ -252,9 +252,9 @@ def test_what_is_typed_while_another_turns_out_to_be_first_is_kept(url: str, gat
         await saving(pilot, app, gate, lambda: write(url, a1="theirs"))
         await typed(pilot, "77")
         gate.let_go("commit")
-        await shown(pilot, "another was first")
+        await shown(pilot, "another process was first")
         await pilot.press("m")
-        await shown(pilot, "what was typed since is not")
+        await shown(pilot, "later changes are not saved yet")
         assert state_of(url)["a1"] == 51
         assert isinstance(app.screen, EditScreen) and app.screen.text == "5771"
 
@@ -265,7 +265,7 @@ def test_the_question_whether_to_leave_goes_with_the_save_that_answers_it(url: s
     async def flow(pilot: Pilot[None], app: Dashboard) -> None:
         await saving(pilot, app, gate)
         await pilot.press("ctrl+c")
-        await shown(pilot, "What you wrote is not saved.")
+        await shown(pilot, "Your text is not saved.")
         gate.let_go("commit")
         await until(pilot, lambda: names(app) == ["MainScreen"] and "saved a1 · r4" in told(app))
         assert app.is_running
@@ -291,12 +291,12 @@ def test_a_race_is_shown_once_the_question_above_has_its_answer(url: str, gate: 
     async def flow(pilot: Pilot[None], app: Dashboard) -> None:
         await saving(pilot, app, gate, lambda: write(url, a1="theirs"))
         await pilot.press("ctrl+c")
-        await shown(pilot, "What you wrote is not saved.")
+        await shown(pilot, "Your text is not saved.")
         gate.let_go("commit")
-        await until(pilot, lambda: isinstance(app.screen_stack[1], EditScreen) and app.screen_stack[1]._later)
+        await until(pilot, lambda: isinstance(app.screen_stack[1], EditScreen) and app.screen_stack[1]._when_on_top)
         assert names(app)[2:] == ["Confirm"]
         await pilot.press("n")
-        await shown(pilot, "another was first")
+        await shown(pilot, "another process was first")
         await pilot.press("t")
         await until(pilot, lambda: names(app) == ["MainScreen"])
         assert state_of(url)["a1"] == "theirs"
@@ -353,9 +353,9 @@ def test_tab_waits_for_the_candidates_of_what_is_typed(url: str, gate: Gate, mor
         gate.hold("scan")
         await typed(pilot, more)
         await pilot.press("tab")
-        await shown(pilot, f"load{more}", "reading what may come next")
+        await shown(pilot, f"load{more}", "reading the candidates")
         gate.let_go("scan")
-        await until(pilot, lambda: "reading what may" not in screen_text(app))
+        await until(pilot, lambda: "reading the candidates" not in screen_text(app))
         assert app.screen.query_one(LineInput).value == becomes
 
     run(url, flow)
@@ -399,7 +399,7 @@ def test_a_log_that_comes_late_is_not_that_of_the_namespace_gone_to(url: str, ga
         gate.let_go("commits")
         await until(pilot, lambda: gate.ended["commits"])
         for _ in range(3):
-            app.action_look()
+            app.action_reload()
             await pilot.pause(0.1)
         assert [line.ref for line in timeline._rows] == ["live"]
 
@@ -424,7 +424,7 @@ def test_a_change_that_could_not_be_read_is_reported_by_the_next_check(url: str,
         gate.fail("changed_keys")
         write(url, a1=9)
         await until(pilot, lambda: app.lost is not None)
-        app.action_look()
+        app.action_reload()
         await until(pilot, lambda: app.lost is None and app.news is not None and app.news.changed == ["a1"])
 
     run(url, flow)

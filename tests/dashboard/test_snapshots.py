@@ -1,5 +1,6 @@
-"""The main screens as pictures. `SNAPSHOTS=write pytest tests/test_dashboard_snapshots.py` makes them anew.
+"""The main screens as pictures.
 
+`SNAPSHOTS=write pytest -m "stress or not stress" tests/dashboard/test_snapshots.py` makes them anew.
 A picture that differs is left beside the old one as NAME.new.svg: open both.
 """
 
@@ -24,7 +25,7 @@ BEGAN = 1_769_850_000_000_000  # 2026-01-31 09:00 UTC
 MINUTE = 60_000_000
 SIZES = [(80, 24), (160, 50)]
 CLOCKS = (
-    "stateview.dashboard.screens.main.now",
+    "stateview.dashboard.screens.panes.now",
     "stateview.dashboard.screens.history.now",
     "stateview.dashboard.widgets.timeline.now",
     "stateview.dashboard.widgets.key_list.now",

@@ -1,1 +1,1 @@
-"""What is asked in front of a screen."""
+"""The dialogs of the dashboard: confirmations, menus, and input fields in front of a screen."""

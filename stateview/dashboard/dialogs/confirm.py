@@ -1,4 +1,4 @@
-"""A question that is answered by yes or no."""
+"""A dialog with a yes-or-no question."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from textual.widgets import Button, Label
 from ..display.text import one_line
 
 _MAX_LINES = 200  # of a question
-_COMMAND_LINES = 3  # lines that a command line takes at most
-_LINE_CHARACTERS = 2_000  # characters of one of them
+_COMMAND_LINES = 3  # of a command line, at most
+_LINE_CHARACTERS = 2_000  # of each line
 
 
 class Confirm(ModalScreen[bool]):
-    """Ends with whether the answer was yes.
+    """Asks a question. The result of the dialog is whether the answer was yes.
 
     Args:
-        question: what is asked, line by line; may hold stored data.
-        command: the command line that the act equals.
-        title: stands in the border.
-        destructive: Enter does nothing; else it is a yes.
+        question: the lines of the question. Control characters of stored data in them are escaped.
+        command: the equivalent command line.
+        title: the title in the border.
+        destructive: whether Enter does nothing; else it means yes.
 
     """
 
@@ -47,53 +47,50 @@ class Confirm(ModalScreen[bool]):
         Binding("n,escape", "answer(False)", "No", id="confirm.no"),
         Binding("enter", "enter", "Yes", show=False, id="confirm.enter"),
     ]
-    HELP = "A question before an act. What destroys something is confirmed by y, never by Enter."
+    HELP = "y confirms, n or esc cancels. Enter confirms only a question that destroys nothing."
 
     def __init__(
         self, question: Sequence[str], command: str = "", *, title: str = "Sure?", destructive: bool = True
     ) -> None:
         super().__init__()
-        self._question = [one_line(one, _LINE_CHARACTERS) for one in question[:_MAX_LINES]]
+        self._question = [one_line(line, _LINE_CHARACTERS) for line in question[:_MAX_LINES]]
         self._command = one_line(command, _LINE_CHARACTERS)
         self._title = one_line(title, 60)
         self._destructive = destructive
 
     def compose(self) -> ComposeResult:
-        """Return the question, its command line, and both answers for the mouse."""
+        """Show the question, its command line, and both answers as buttons for the mouse."""
         with Vertical() as box:
             box.border_title = self._title.replace("[", r"\[")
             with VerticalScroll():
-                for one in self._question:
-                    yield Label(one or " ", markup=False)
+                for line in self._question:
+                    yield Label(line or " ", markup=False)
             if self._command:
                 yield Label(self._command, classes="command", markup=False)
             with Horizontal():
                 for name, label in (("yes", "y  yes"), ("no", "n  no")):
                     button = Button(label, id=name, compact=True)
-                    button.can_focus = False  # else Enter would press it
+                    button.can_focus = False  # with the focus, Enter would press it
                     yield button
 
     def on_resize(self) -> None:
-        """Give the question the rows that the rest leaves.
-
-        The border, the command line, a blank line, and the answers.
-        """
-        for asked in self.query(VerticalScroll):  # none where it is dismissed as soon as it is pushed
-            asked.styles.max_height = max(1, self.app.size.height - 2 - _COMMAND_LINES - 2)
+        """Give the question all rows except those of border, command line, blank line and answers."""
+        for question in self.query(VerticalScroll):  # empty if the dialog is dismissed before it is composed
+            question.styles.max_height = max(1, self.app.size.height - 2 - _COMMAND_LINES - 2)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        """Enter is no answer to what destroys."""
+        """Disable Enter for a destructive question."""
         return not (action == "enter" and self._destructive)
 
     def action_answer(self, sure: bool) -> None:
-        """Answer, and go."""
+        """Close the dialog with an answer."""
         self.dismiss(sure)
 
     def action_enter(self) -> None:
-        """Yes to what destroys nothing."""
+        """Answer yes to a question that destroys nothing."""
         self.dismiss(True)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        """Answer by a click."""
+        """Answer with the button."""
         event.stop()
         self.dismiss(event.button.id == "yes")

@@ -1,4 +1,4 @@
-"""What is asked about one key or value: what to copy or search, when it expires, its new name, whether to delete it."""
+"""The dialogs about a key or value: copy, search, expiry, rename and delete."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from textual.widgets import Input, Label
 from ...backends.protocol import Version
 from ...cli.results import Result, plural
 from ...cli.values import parse_seconds
-from ...errors import InvalidName, StateException
+from ...errors import StateException
 from ...model import check_key, now
 from ...states.patterns import escape_glob, is_glob
 from ..data.background import Stop
@@ -24,19 +24,19 @@ from ..display.text import format_duration, one_line
 from ..widgets.line_input import LineInput
 from .confirm import Confirm
 from .menu import Menu
-from .prompt import TAKES, PromptDialog
+from .prompt import DEFAULT_HINT, PromptDialog, validator
 
 if TYPE_CHECKING:
     from ..app import Dashboard
     from ..data.json_copy import CopyOptions
     from ..widgets.json_view import JsonView
 
-MAX_NAMED_KEYS = 8  # keys that are named where many are deleted
-DEBOUNCE_SECONDS = 0.15  # seconds after the last key until a search begins
+MAX_NAMED_KEYS = 8  # in the question before a delete
+DEBOUNCE_SECONDS = 0.15  # a search begins this long after the last key press
 
 
 class SearchLine(ModalScreen[None]):
-    """One line at the bottom, over the value that is searched as one types."""
+    """The search field of a value, at the bottom of the screen. Searches while the user types."""
 
     DEFAULT_CSS = """
     SearchLine { align: left bottom; background: transparent; }
@@ -47,9 +47,9 @@ class SearchLine(ModalScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "End the search", id="search.leave"),
         Binding("down", "hit(1)", "Next match", show=False, id="search.next"),
-        Binding("up", "hit(-1)", "Last match", show=False, id="search.last"),
+        Binding("up", "hit(-1)", "Previous match", show=False, id="search.last"),
     ]
-    HELP = "Type to search names and values; down and up go through the matches, Enter stays, esc ends the search."
+    HELP = "Type to search names and values. Down and up go to the next or previous match, Enter stays there, esc ends."
 
     def __init__(self, view: JsonView) -> None:
         super().__init__()
@@ -57,15 +57,15 @@ class SearchLine(ModalScreen[None]):
         self._text = ""
 
     def compose(self) -> ComposeResult:
-        """Return what is sought, and how many there are."""
+        """Show the search field and the number of matches."""
         with Horizontal():
             yield Label("/", markup=False)
             yield LineInput()
-            yield Label("", id="told", markup=False)
+            yield Label("", id="matches", markup=False)
 
-    def _told(self, text: str) -> None:
+    def _show_matches(self, text: str) -> None:
         if self.is_attached:
-            self.query_one("#told", Label).update(text)
+            self.query_one("#matches", Label).update(text)
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
@@ -76,7 +76,7 @@ class SearchLine(ModalScreen[None]):
     def _search(self, text: str) -> None:
         if text == self.query_one(LineInput).value and text != self._text:
             self._text = text
-            self._view.search(text, self._told)
+            self._view.search(text, self._show_matches)
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
@@ -86,188 +86,179 @@ class SearchLine(ModalScreen[None]):
         self.dismiss(None)
 
     def action_hit(self, by: int) -> None:
-        """Go through the matches."""
+        """Select the next or previous match."""
         self._view.action_hit(by)
-        self._told(self._view.search_status)
+        self._show_matches(self._view.search_status)
 
     def action_leave(self) -> None:
-        """Search no more."""
+        """End the search."""
         self._view.search("")
         self.dismiss(None)
 
 
-def copy_menu(board: Dashboard, copied: CopyOptions) -> None:
-    """Choose what to copy, and copy it."""
-    choices = copied.texts
-    if copied.refused:
-        board.notify_user(copied.refused, wrong=not choices)
-    if not choices:
+def copy_menu(app: Dashboard, options: CopyOptions) -> None:
+    """Ask which text to copy, and copy it."""
+    texts = options.texts
+    if options.refused:
+        app.notify_user(options.refused, wrong=not texts)
+    if not texts:
         return
 
-    def chosen(number: int | None) -> None:
+    def copy(number: int | None) -> None:
         if number is not None:
-            label, text = choices[number]
-            board.copy_to_clipboard(text)
-            board.notify_user(f"copied the {label}: {text if len(text) <= 60 else text[:60] + '…'}")
+            label, text = texts[number]
+            app.copy_to_clipboard(text)
+            app.notify_user(f"copied the {label}: {text if len(text) <= 60 else text[:60] + '…'}")
 
-    rows = [(label, number, text[:200]) for number, (label, text) in enumerate(choices)]
-    board.push_screen(Menu("Copy", rows), chosen)
+    rows = [(label, number, text[:200]) for number, (label, text) in enumerate(texts)]
+    app.push_screen(Menu("Copy", rows), copy)
 
 
 def options_end(*words: str) -> list[str]:
-    """Words that are no options: with `--` before them where one looks like one."""
+    """Return arguments of a command, after `--` if one of them begins like an option."""
     return ["--", *words] if any(word.startswith("-") for word in words) else list(words)
 
 
-def expire(board: Dashboard, key: str) -> None:
-    """Ask when a key expires, and set it."""
+def expire(app: Dashboard, key: str) -> None:
+    """Ask for the expiry of a key, and set it."""
 
     def words(text: str) -> list[str]:
         return ["expire", *options_end(key, text.strip())]
 
     def check(text: str) -> str | None:
-        good = text.strip() == "never" or parse_seconds(text) is not None
-        return None if good else "a time such as 90 (seconds), 15m, 2h or 7d; or never"
+        valid = text.strip() == "never" or parse_seconds(text) is not None
+        return None if valid else "type a time, such as 90 (seconds), 15m, 2h or 7d, or never"
 
     def ask(version: Version) -> None:
-        left = (version.expires - now()) / 1_000_000
-        present = f"in {format_duration(left)}" if version.expires else "never"
-        _ask(board, f"Expiry of {one_line(key, 40)}, now {present}", "", check, words)
+        seconds = (version.expires - now()) / 1_000_000
+        present = f"in {format_duration(seconds)}" if version.expires else "never"
+        _ask(app, f"Expiry of {one_line(key, 40)}, now {present}", "", check, words)
 
-    _with_version(board, "expire", key, ask)
+    _with_version(app, "expire", key, ask)
 
 
-def rename(board: Dashboard, key: str) -> None:
-    """Ask for a key's new name, and give it."""
+def rename(app: Dashboard, key: str) -> None:
+    """Ask for the new name of a key, and rename it."""
 
     def check(text: str) -> str | None:
-        if text == key:
-            return "that is its name"
-        return wrong_key(text)
+        return "this is the present name" if text == key else key_error(text)
 
     def ask(_version: Version) -> None:
-        initial = key if key.isprintable() else ""  # what is shown of it would be another name
-        _ask(board, f"Rename {one_line(key, 50)}", initial, check, words, hint)
+        initial = key if key.isprintable() else ""  # the field shows other characters of an unprintable key
+        _ask(app, f"Rename {one_line(key, 50)}", initial, check, words, hint)
 
     def words(text: str) -> list[str]:
         return ["rename", *options_end(key, text)]
 
     def hint(text: str) -> str:
-        shows = is_redacted(key, board.redact) and not is_redacted(text, board.redact)
-        return f"{TAKES}\nnot masked under this name: its value will be shown" if shows else TAKES
+        reveals = is_redacted(key, app.redact) and not is_redacted(text, app.redact)
+        return f"{DEFAULT_HINT}\nthis name is not masked: the screen will show its value" if reveals else DEFAULT_HINT
 
-    _with_version(board, "rename", key, ask)
+    _with_version(app, "rename", key, ask)
 
 
-def wrong_key(text: str) -> str | None:
-    """Return what is wrong with a text as a key; None where it may be one."""
-    try:
-        check_key(text)
-    except InvalidName as error:
-        return str(error)
-    return None
+key_error = validator(check_key)  # returns why a text is no valid key, or None
 
 
 def _ask(
-    board: Dashboard, title: str, initial: str, check: Callable[[str], str | None],
-    words: Callable[[str], list[str]], hint: str | Callable[[str], str] = TAKES,
+    app: Dashboard, title: str, initial: str, check: Callable[[str], str | None],
+    words: Callable[[str], list[str]], hint: str | Callable[[str], str] = DEFAULT_HINT,
 ) -> None:  # fmt: skip
-    """Ask for a line and run the command that it makes; one that fails is asked for again."""
+    """Ask for a line, and run the command that `words` makes of the line. After an error, ask again."""
 
-    def answered(text: str | None) -> None:
+    def run(text: str | None) -> None:
         if text is None:
             return
 
         def failed(error: Exception) -> None:
-            board.show_error(error, act=True)
-            _ask(board, title, text, check, words, hint)
+            app.show_error(error, act=True)
+            _ask(app, title, text, check, words, hint)
 
-        def made(result: Result) -> None:
-            done(board, result)
+        def succeeded(result: Result) -> None:
+            _notify_result(app, result)
             if words(text)[0] == "rename":
-                board.show_key(text)
+                app.show_key(text)
 
-        board.acts.run(words(text), then=made, failed=failed)
+        app.acts.run(words(text), then=succeeded, failed=failed)
 
-    asked = PromptDialog(title, initial, check, lambda text: board.command_line(words(text)), hint=hint)
-    board.push_screen(asked, answered)
-
-
-def done(board: Dashboard, result: Result) -> None:
-    """Tell what was done, and how to take it back."""
-    board.notify_user(f"{result.summary} · z undoes it")
+    dialog = PromptDialog(title, initial, check, lambda text: app.command_line(words(text)), hint=hint)
+    app.push_screen(dialog, run)
 
 
-def _with_version(board: Dashboard, what: str, key: str, then: Callable[[Version], None]) -> None:
-    """Read the live version of a key on a thread; refused where nothing can be written."""
-    manager = board.manager
+def _notify_result(app: Dashboard, result: Result) -> None:
+    app.notify_user(f"{result.summary} · z undoes it")
+
+
+def _with_version(app: Dashboard, action: str, key: str, then: Callable[[Version], None]) -> None:
+    """Read the live version of a key on a thread, and pass it on. If the key cannot be changed, show the reason."""
+    manager = app.manager
     try:
         manager.check_writable()
     except StateException as error:
-        board.show_error(error)
+        app.show_error(error)
         return
 
-    def took(version: Version | None) -> None:
+    def check(version: Version | None) -> None:
         if version is None:
-            board.notify_user(f"{key}: there is no such key any more", wrong=True)
-        elif board.paused_at is not None and version.revision > board.paused_at:
-            board.notify_user(
-                f"{key}: written at r{version.revision}, after what is shown here; p goes on with live", wrong=True
+            app.notify_user(f"{key} does not exist any more", wrong=True)
+        elif app.paused_at is not None and version.revision > app.paused_at:
+            app.notify_user(
+                f"{key} was written at r{version.revision}, after the pause: press p to show it first", wrong=True
             )
         else:
             then(version)
 
-    board.request(what, lambda _stop: manager.backend.get(key), took)
+    app.request(action, lambda _stop: manager.backend.get(key), check)
 
 
-def delete(board: Dashboard, keys: Sequence[str]) -> None:
-    """Ask whether to delete keys, and delete them in one commit.
+def delete(app: Dashboard, keys: Sequence[str]) -> None:
+    """Ask whether to delete keys, and delete them in one commit, unless one is written meanwhile.
 
-    Only if none was written meanwhile. Of several, the names with `*`, `?` or `[` in them are given as globs that match
-    them alone, so that nothing else goes where one of them has gone meanwhile.
+    The command `delete` reads several arguments as globs, so a key that contains `*`, `?` or `[` is escaped. If the
+    escaped key is the name of another key, the command would delete that key. The dialog refuses such a key.
     """
     if len(keys) == 1:
         key = keys[0]
         _with_version(
-            board, "delete", key,
-            lambda version: _confirm(board, keys, ["--expected", str(version.revision), *options_end(key)]),
+            app, "delete", key,
+            lambda version: _confirm(app, keys, ["--expected", str(version.revision), *options_end(key)]),
         )  # fmt: skip
         return
-    manager = board.manager
-    seen = board.paused_at if board.paused_at is not None or board.news is None else board.news.head.revision
+    manager = app.manager
+    seen = app.paused_at if app.paused_at is not None or app.news is None else app.news.head.revision
 
-    def clashing(_stop: Stop) -> tuple[list[str], int]:
+    def find_clashes(_stop: Stop) -> tuple[list[str], int]:
         manager.check_writable()
         clashes = [key for key in keys if is_glob(key) and escape_glob(key) in manager]
         return clashes, manager.revision if seen is None else seen
 
-    def ask(found: tuple[list[str], int]) -> None:
-        clashes, revision = found
+    def ask(answer: tuple[list[str], int]) -> None:
+        clashes, revision = answer
         if clashes:
-            board.notify_user(f"delete {clashes[0]} by itself: the glob for it is another key's name", wrong=True)
+            app.notify_user(f"delete {clashes[0]} on its own: escaped as a glob it would match another key", wrong=True)
         else:
             words = [escape_glob(key) if is_glob(key) else key for key in keys]
-            _confirm(board, keys, ["--previewed", str(revision), *options_end(*words)])
+            _confirm(app, keys, ["--previewed", str(revision), *options_end(*words)])
 
-    board.request("delete", clashing, ask)
+    app.request("delete", find_clashes, ask)
 
 
-def _confirm(board: Dashboard, keys: Sequence[str], words: list[str]) -> None:
-    words = ["delete", *words]
+def _confirm(app: Dashboard, keys: Sequence[str], arguments: list[str]) -> None:
+    words = ["delete", *arguments]
     more = [f"  and {len(keys) - MAX_NAMED_KEYS:,} more"] if len(keys) > MAX_NAMED_KEYS else []
     question = [
-        f"Delete {plural(len(keys), 'key')} of {board.manager.namespace}?",
+        f"Delete {plural(len(keys), 'key')} of {app.manager.namespace}?",
         *(f"  {one_line(key, 200)}" for key in keys[:MAX_NAMED_KEYS]),
         *more,
-        "The history stays, and z undoes it.",
+        "The history keeps the values. z undoes the delete.",
     ]
 
     def deleted(result: Result) -> None:
-        board.unmark(keys)
-        done(board, result)
+        app.unmark(keys)
+        _notify_result(app, result)
 
-    def answered(sure: bool | None) -> None:
+    def run(sure: bool | None) -> None:
         if sure:
-            board.acts.run(words, then=deleted)
+            app.acts.run(words, then=deleted)
 
-    board.push_screen(Confirm(question, board.command_line(words), title="Delete"), answered)
+    app.push_screen(Confirm(question, app.command_line(words), title="Delete"), run)

@@ -1,4 +1,4 @@
-"""A short list to choose from: by its number, by typing a part of it, or by moving to it."""
+"""A menu: the user chooses a row by its number, by typing a part of it, or with the cursor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class MenuList(VirtualList, inherit_bindings=False):
-    """The labels and hints. Letters filter, so that only keys without a letter move."""
+    """The rows of a menu. Letters filter, so the cursor moves with other keys only."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down", "move(1)", "Down", show=False, id="menu.down"),
@@ -30,11 +30,11 @@ class MenuList(VirtualList, inherit_bindings=False):
         Binding("home", "first", "First", show=False, id="menu.first"),
         Binding("end", "last", "Last", show=False, id="menu.last"),
         Binding("enter", "choose", "Choose", show=False, id="menu.choose"),
-        Binding("backspace", "erase", "Erase the filter's last letter", show=False, id="menu.erase"),
+        Binding("backspace", "erase", "Erase the last letter of the filter", show=False, id="menu.erase"),
     ]
 
     class Filtered(Message):
-        """What is typed has changed."""
+        """The text of the filter has changed."""
 
     def __init__(self, rows: Sequence[tuple[str, str]]) -> None:
         super().__init__()
@@ -45,52 +45,51 @@ class MenuList(VirtualList, inherit_bindings=False):
 
     @property
     def count(self) -> int:
-        """How many match."""
+        """The number of matching rows."""
         return len(self.shown)
 
     def empty_text(self) -> list[str]:
-        """Return what to do where none matches."""
-        return ["none matches; backspace takes a letter away"] if self._rows else ["there is nothing to choose from"]
+        return ["no row matches; backspace erases a letter"] if self._rows else ["the menu is empty"]
 
     def render_row(self, index: int, cells: RowBuilder) -> None:
-        """Return the number while numbers choose, the label, and the hint."""
+        """Paint label and hint. The number in front disappears once a digit would filter instead of choose."""
         label, hint = self._rows[self.shown[index]]
         cells.add(f"{index + 1} " if index < 9 and not self.typed else "  ", self.style_of("dim"))
         cells.add(label, width=min(self._width, max(10, cells.left * 2 // 3)))
         cells.add("  " + hint, self.style_of("dim"))
 
     def check_consume_key(self, key: str, character: str | None) -> bool:  # noqa: ARG002
-        """Whatever can be typed is taken."""
+        """Take every printable key, so that it filters."""
         return character is not None and character.isprintable()
 
     def on_key(self, event: events.Key) -> None:
-        """Choose by a digit if nothing else is typed; filter by any other key."""
-        sign = event.character
-        if sign is None or not sign.isprintable():
+        """Choose with a digit while the filter is empty; filter with any other printable key."""
+        character = event.character
+        if character is None or not character.isprintable():
             return
         event.stop()
         event.prevent_default()
-        if not self.typed and sign in "123456789":
-            if int(sign) <= self.count:
-                self.cursor = int(sign) - 1
+        if not self.typed and character in "123456789":
+            if int(character) <= self.count:
+                self.cursor = int(character) - 1
                 self.action_choose()
             return
-        self._type(self.typed + sign)
+        self._filter(self.typed + character)
 
     def action_erase(self) -> None:
-        """Take the last letter away."""
-        self._type(self.typed[:-1])
+        """Erase the last letter of the filter."""
+        self._filter(self.typed[:-1])
 
-    def _type(self, text: str) -> None:
+    def _filter(self, text: str) -> None:
         self.typed = text
-        wanted = text.casefold()
+        part = text.casefold()
 
         def rank(number: int) -> int:
             label = self._rows[number][0].casefold()
-            return 0 if label.startswith(wanted) else 1 if wanted in label else 2
+            return 0 if label.startswith(part) else 1 if part in label else 2
 
-        found = [number for number, row in enumerate(self._rows) if wanted in "\n".join(row).casefold()]
-        self.shown = sorted(found, key=rank)  # what a label says before what a hint says
+        matches = [number for number, row in enumerate(self._rows) if part in "\n".join(row).casefold()]
+        self.shown = sorted(matches, key=rank)  # matches in the label before matches in the hint
         self.cursor = 0
         self.count_changed()
         self.post_message(self.Filtered())
@@ -98,13 +97,13 @@ class MenuList(VirtualList, inherit_bindings=False):
 
 
 class Menu(ModalScreen[T | None], Generic[T]):
-    """Ends with the value that was chosen, or None.
+    """Shows a menu. The result of the dialog is the value of the chosen row, or None.
 
     Args:
-        title: stands in the border.
-        choices: label, value and hint of each; labels and hints may hold stored data.
-        start: the number of the one that the cursor is on.
-        looked: called with the value under the cursor as it moves.
+        title: the title in the border.
+        choices: label, value and hint of each row. Control characters of stored data in the texts are escaped.
+        start: the number of the row under the cursor at first.
+        looked: called with the value under the cursor when the cursor moves.
 
     """
 
@@ -131,28 +130,25 @@ class Menu(ModalScreen[T | None], Generic[T]):
         self._looked = looked
 
     def compose(self) -> ComposeResult:
-        """Return the list, and what is typed."""
+        """Show the rows and the filter."""
         with Vertical() as box:
             box.border_title = self._title.replace("[", r"\[")
             yield MenuList(self._rows)
-            yield Label(self._said(""), markup=False)
+            yield Label(_filter_text(""), markup=False)
 
     def on_mount(self) -> None:
-        """Begin where asked to."""
-        for choices in self.query(MenuList):  # none where the app ends as soon as it is pushed
+        """Move the cursor to its first row."""
+        for choices in self.query(MenuList):  # empty if the app ends before the dialog is composed
             choices.set_reactive(VirtualList.cursor, max(0, min(self._start, len(self._rows) - 1)))
 
     def on_resize(self) -> None:
-        """Fit the list into the room beside its border and the line under it."""
+        """Fit the list between the border and the line of the filter."""
         for choices in self.query(MenuList):
             choices.styles.height = max(1, min(len(self._rows), self.app.size.height - 3))
 
-    def _said(self, typed: str) -> str:
-        return f"/{one_line(typed, 40)}▏" if typed else "type to filter · enter chooses · esc closes"
-
     @on(MenuList.Filtered)
     def _filtered(self) -> None:
-        self.query_one(Label).update(self._said(self.query_one(MenuList).typed))
+        self.query_one(Label).update(_filter_text(self.query_one(MenuList).typed))
 
     @on(VirtualList.Highlighted)
     def _moved(self, event: VirtualList.Highlighted) -> None:
@@ -167,5 +163,9 @@ class Menu(ModalScreen[T | None], Generic[T]):
         self.dismiss(self._values[self.query_one(MenuList).shown[event.index]])
 
     def action_leave(self) -> None:
-        """Choose none."""
+        """Close the menu without a choice."""
         self.dismiss(None)
+
+
+def _filter_text(typed: str) -> str:
+    return f"/{one_line(typed, 40)}▏" if typed else "type to filter · enter chooses · esc closes"

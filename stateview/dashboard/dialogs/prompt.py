@@ -1,4 +1,4 @@
-"""Asks for one line."""
+"""A dialog with one input field."""
 
 from __future__ import annotations
 
@@ -12,21 +12,35 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
+from ...errors import InvalidName
 from ..display.text import one_line
 from ..widgets.line_input import LineInput
 
-TAKES = "enter takes it · esc cancels"
+DEFAULT_HINT = "enter confirms · esc cancels"
+
+
+def validator(check: Callable[[str], object]) -> Callable[[str], str | None]:
+    """Turn a function that raises `InvalidName` into a function that returns the error text, or None."""
+
+    def error_of(text: str) -> str | None:
+        try:
+            check(text)
+        except InvalidName as error:
+            return str(error)
+        return None
+
+    return error_of
 
 
 class PromptDialog(ModalScreen[str | None]):
-    """Ends with the line, or None.
+    """Asks for a line of text. The result of the dialog is the line, or None.
 
     Args:
-        title: stands in the border.
-        initial: what is there to begin with.
-        check: called with the line as it is typed; returns what is wrong with it, or None. It must not wait.
-        command: called with the line as it is typed; returns the command line that Enter equals.
-        hint: said while nothing is wrong: a text, or what says it of the line.
+        title: the title in the border.
+        initial: the first text of the field.
+        check: returns the error of a line, or None. It runs at each key press, so it must not wait.
+        command: returns the equivalent command line of a line.
+        hint: the text below a valid line, or a function that returns the text for a line.
 
     """
 
@@ -37,15 +51,15 @@ class PromptDialog(ModalScreen[str | None]):
         border: round $accent; background: $surface; padding: 0 1;
     }
     PromptDialog Label { width: 1fr; height: auto; max-height: 4; color: $text-muted; }
-    PromptDialog #said.-wrong { color: $text-error; }
+    PromptDialog #message.-wrong { color: $text-error; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel", id="ask.leave")]
-    HELP = "Enter takes the line, esc leaves everything as it is."
+    HELP = "Enter confirms the line, esc cancels."
 
     def __init__(
         self, title: str, initial: str = "", check: Callable[[str], str | None] | None = None,
         command: Callable[[str], str] | None = None, *,
-        hint: str | Callable[[str], str] = TAKES,
+        hint: str | Callable[[str], str] = DEFAULT_HINT,
     ) -> None:  # fmt: skip
         super().__init__()
         self._title = one_line(title, 60)
@@ -56,45 +70,45 @@ class PromptDialog(ModalScreen[str | None]):
         self._typed = False
 
     def compose(self) -> ComposeResult:
-        """Return the line, what is wrong with it, and what it comes to."""
+        """Show the field, its error or hint, and the command line."""
         with Vertical() as box:
             box.border_title = self._title.replace("[", r"\[")
             yield LineInput(self._initial)
-            yield Label("", id="said", markup=False)
+            yield Label("", id="message", markup=False)
             if self._command is not None:
                 yield Label("", id="line", markup=False)
 
     def on_mount(self) -> None:
-        """Judge what is there to begin with."""
-        self._judge()
+        """Check the first text."""
+        self._check_line()
 
-    def _judge(self) -> bool:
-        if not self.query(LineInput):  # it ended before it had parts
+    def _check_line(self) -> bool:
+        if not self.query(LineInput):  # the dialog was dismissed before it was composed
             return False
         text = self.query_one(LineInput).value
-        refused = self._check(text)
-        wrong = refused if text or self._typed else None  # else nobody has typed anything wrong yet
-        said = self.query_one("#said", Label)
+        error = self._check(text)
+        shown_error = error if text or self._typed else None  # an empty field is no error until the user has typed
         hint = self._hint if isinstance(self._hint, str) else self._hint(text)
-        said.update("\n".join(one_line(one) for one in (wrong or hint).split("\n")))
-        said.set_class(wrong is not None, "-wrong")
+        label = self.query_one("#message", Label)
+        label.update("\n".join(one_line(line) for line in (shown_error or hint).split("\n")))
+        label.set_class(shown_error is not None, "-wrong")
         if self._command is not None:
-            self.query_one("#line", Label).update(one_line(self._command(text)) if refused is None else "")
-        return refused is None
+            self.query_one("#line", Label).update(one_line(self._command(text)) if error is None else "")
+        return error is None
 
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:
         event.stop()
         self._typed = self._typed or bool(event.value)
-        self._judge()
+        self._check_line()
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
         event.stop()
         self._typed = True
-        if self._judge():
+        if self._check_line():
             self.dismiss(event.value)
 
     def action_leave(self) -> None:
-        """Take nothing."""
+        """Close the dialog without a line."""
         self.dismiss(None)

@@ -1,1 +1,1 @@
-"""Key bindings, type-ahead, signals."""
+"""Key bindings, the key queue, and signal handlers."""

@@ -1,4 +1,4 @@
-"""Other keys for the acts of the dashboard: `[keys]` in stateview.toml, checked before anything is shown."""
+"""The `[keys]` table of stateview.toml: key bindings by action id, checked before the first screen opens."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from ..app import Dashboard
 
 _MODIFIERS = ("ctrl", "shift", "alt", "super", "hyper", "meta")
-_LISTS = "list."  # what every list binds; a list nearly always has the focus, so its keys win over the screen's
+_LISTS = "list."  # actions of every list: a list usually has the focus, so its keys win over those of the screen
 
 
 class RemappableAction(NamedTuple):
-    """An act that a key can be given to: its name, its keys by default, what it does, and the class that binds it."""
+    """An action that keys can be bound to: its id, default keys, description, and the class that binds it."""
 
     id: str
     keys: str
@@ -26,124 +26,125 @@ class RemappableAction(NamedTuple):
     owner: type
 
 
-def known() -> list[RemappableAction]:
-    """All acts with a name, by screen. Imports every screen, widget and dialog: some 50 ms, the first time."""
-    found: dict[tuple[str, type], RemappableAction] = {}
+def actions() -> list[RemappableAction]:
+    """List all actions with an id, by class. The first call imports every screen, widget and dialog: about 50 ms."""
+    by_id: dict[tuple[str, type], RemappableAction] = {}
     for owner in _classes():
         for binding in _bindings(owner):
             if binding.id:
-                found.setdefault(
+                by_id.setdefault(
                     (binding.id, owner), RemappableAction(binding.id, binding.key, binding.description, owner)
                 )
-    return list(found.values())
+    return list(by_id.values())
 
 
 def _classes() -> Iterator[type]:
     from importlib import import_module
     from pkgutil import iter_modules
 
-    parts = [import_module(f"stateview.dashboard.{name}") for name in ("screens", "widgets", "dialogs")]
-    modules = [f"{part.__name__}.{one.name}" for part in parts for one in iter_modules(part.__path__)]
+    packages = [import_module(f"stateview.dashboard.{name}") for name in ("screens", "widgets", "dialogs")]
+    modules = [f"{package.__name__}.{info.name}" for package in packages for info in iter_modules(package.__path__)]
     for name in ("stateview.dashboard.app", *modules):
         module = import_module(name)
-        for one in vars(module).values():
-            if isinstance(one, type) and one.__module__ == name and "BINDINGS" in vars(one):
-                yield one
+        for member in vars(module).values():
+            if isinstance(member, type) and member.__module__ == name and "BINDINGS" in vars(member):
+                yield member
 
 
 def _bindings(owner: type) -> list[Binding]:
     from textual.binding import Binding
 
-    return [one for one in vars(owner)["BINDINGS"] if isinstance(one, Binding)]
+    return [binding for binding in vars(owner)["BINDINGS"] if isinstance(binding, Binding)]
 
 
-def keymap_of(found: Settings) -> dict[str, str]:
-    """Return the `[keys]` of a stateview.toml as Textual takes them: act to keys. Costs nothing where there are none.
+def keymap_of(config: Settings) -> dict[str, str]:
+    """Return the `[keys]` of a stateview.toml as a Textual keymap: action id to keys. An empty table costs nothing.
 
     Raises:
-        InvalidName: an act that is not known, or something that is no key; the message names what is near.
+        InvalidName: an unknown action id or an unknown key; the message names similar ids.
 
     """
-    keys = found.keys()
-    return check(keys, found.path) if keys else {}
+    keys = config.keys()
+    return check(keys, config.path) if keys else {}
 
 
-def check(keys: Mapping[str, Sequence[str]], where: str) -> dict[str, str]:
-    """See `keymap_of`; `where` is the file."""
+def check(keys: Mapping[str, Sequence[str]], path: str) -> dict[str, str]:
+    """Convert the `[keys]` of the file at `path`. Raises as `keymap_of`."""
     from difflib import get_close_matches
 
-    names = {one.id for one in known()}
-    out = {}
-    for name, listed in keys.items():
-        if name not in names:
-            near = get_close_matches(name, names, 3, 0.5) or sorted(one for one in names if name in one)[:3]
+    ids = {action.id for action in actions()}
+    keymap = {}
+    for name, texts in keys.items():
+        if name not in ids:
+            near = get_close_matches(name, ids, 3, 0.5) or sorted(id_ for id_ in ids if name in id_)[:3]
             hint = f"Did you mean {' or '.join(near)}? " if near else ""
             raise InvalidName(
-                f"{where}: [keys] {name[:60]!r} is no act", f"{hint}'?' in the dashboard ends with a list of all"
+                f"{path}: [keys] {name[:60]!r} is no action", f"{hint}'?' in the dashboard lists all actions at its end"
             )
-        # a lone comma is the key, elsewhere it parts keys
-        parts = [part.strip() for one in listed for part in ([one] if one == "," else one.split(","))]
-        out[name] = ",".join(_key(part, name, where) for part in parts)
-    return out
+        # a comma separates keys, but a text that is a single comma is the comma key
+        parts = [part.strip() for text in texts for part in ([text] if text == "," else text.split(","))]
+        keymap[name] = ",".join(_key(part, name, path) for part in parts)
+    return keymap
 
 
-def _key(text: str, name: str, where: str) -> str:
-    """Return a key as Textual names it."""
+def _key(text: str, name: str, path: str) -> str:
+    """Convert a key to Textual's name for it."""
     from textual.keys import Keys, _character_to_key, key_to_character
 
     *modifiers, key = text.split("+") if len(text) > 1 else [text]
-    wrong = [one for one in modifiers if one not in _MODIFIERS]
+    wrong = [modifier for modifier in modifiers if modifier not in _MODIFIERS]
     if len(key) == 1 and key.isprintable() and not wrong:
         if modifiers and key.isupper():
             hint = "+".join([*modifiers, key.lower()])
-            raise InvalidName(f"{where}: [keys] {name}: no terminal sends {text!r}", f"Write {hint!r}")
+            raise InvalidName(f"{path}: [keys] {name}: no terminal sends {text!r}", f"Write {hint!r}")
         return "+".join([*modifiers, _character_to_key(key)])
-    named = {one.value for one in Keys} | {f"f{number}" for number in range(1, 25)}
+    named = {member.value for member in Keys} | {f"f{number}" for number in range(1, 25)}
     if key and not wrong and (key in named or text in named or key_to_character(key) is not None):
         return text
     raise InvalidName(
-        f"{where}: [keys] {name}: {text[:40]!r} is no key", "Write a letter, or such as ctrl+e, f5, space, pagedown"
+        f"{path}: [keys] {name}: {text[:40]!r} is no key",
+        "Write a letter, or a key such as ctrl+e, f5, space, pagedown",
     )
 
 
 class KeyConflict(NamedTuple):
-    """A key that was given to an act while another act of the same place has it."""
+    """A key that is bound to two actions of one class, or to an action and a list."""
 
     key: str
     id: str
     other: str
 
     def __str__(self) -> str:
-        return f"the key {self.key} is both {self.id} and {self.other}: only one of them hears it"
+        return f"the key {self.key} is both {self.id} and {self.other}: only one of them gets it"
 
 
 def clashes(keymap: Mapping[str, str]) -> list[KeyConflict]:
-    """Return the keys of a keymap that another act of the same class has, or a list that has the focus.
+    """List the keys of a keymap that another action of the same class has, or a list that may have the focus.
 
-    Textual finds these too, each time a key is pressed, and takes an act with two keys for a clash with itself.
+    Textual's own check runs at each key press, and reports an action with two keys as a conflict with itself.
     """
     from textual.keys import _normalize_key_list
 
     if not keymap:
         return []
-    acts = known()
-    keys = {one: set(keymap.get(one.id, _normalize_key_list(one.keys)).split(",")) for one in acts}
-    found: dict[tuple[str, ...], KeyConflict] = {}
-    for one in acts:
-        for other in acts:
-            near = issubclass(one.owner, other.owner) or issubclass(other.owner, one.owner)
-            lists = _LISTS in (one.id[: len(_LISTS)], other.id[: len(_LISTS)])
-            if one.id not in keymap or one.id == other.id or not (near or lists):
+    all_actions = actions()
+    keys = {action: set(keymap.get(action.id, _normalize_key_list(action.keys)).split(",")) for action in all_actions}
+    conflicts: dict[tuple[str, ...], KeyConflict] = {}
+    for action in all_actions:
+        for other in all_actions:
+            related = issubclass(action.owner, other.owner) or issubclass(other.owner, action.owner)
+            lists = _LISTS in (action.id[: len(_LISTS)], other.id[: len(_LISTS)])
+            if action.id not in keymap or action.id == other.id or not (related or lists):
                 continue
-            for key in keys[one] & keys[other]:
-                found.setdefault((key, *sorted((one.id, other.id))), KeyConflict(key, one.id, other.id))
-    return list(found.values())
+            for key in keys[action] & keys[other]:
+                conflicts.setdefault((key, *sorted((action.id, other.id))), KeyConflict(key, action.id, other.id))
+    return list(conflicts.values())
 
 
 def apply(app: Dashboard, keymap: Mapping[str, str]) -> None:
-    """Give the keys to the acts, once the app runs, and tell of those that clash."""
+    """Bind the keys in a running app, and show a notice for each conflict."""
     if not keymap:
         return
     app.set_keymap(keymap)
-    for clash in clashes(keymap):
-        app.notify_user(f"stateview.toml: {clash}", wrong=True)
+    for conflict in clashes(keymap):
+        app.notify_user(f"stateview.toml: {conflict}", wrong=True)

@@ -1,4 +1,4 @@
-"""A signal ends the dashboard as `q` does: the terminal is left as it was, and what was being written is in a file."""
+"""Signal handlers: restore the terminal, write unsaved text to a file, and end the dashboard."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from ..app import Dashboard
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-GRACE_SECONDS = 3.0  # seconds to leave the terminal in: one that has gone may take nothing any more
+GRACE_SECONDS = 3.0  # then the process ends without restoring the terminal, which may accept no more output
 
 
 def install_signal_handlers(app: Dashboard) -> None:
-    """Have SIGTERM, and SIGHUP even where it was ignored, end the app, whose loop runs. Main thread only."""
+    """End the app on SIGTERM and SIGHUP, even if SIGHUP was ignored. Call on the main thread, in the running loop."""
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
         loop.add_signal_handler(number, _end, app, number)
 
 
 def _end(app: Dashboard, number: int) -> None:
-    last = threading.Timer(GRACE_SECONDS, os._exit, (128 + number,))
-    last.daemon = True
-    last.start()
-    rescues = [rescue for screen in app.screen_stack if (rescue := getattr(screen, "rescue", None)) is not None]
-    said = [line for rescue in rescues if (line := rescue())]
-    app.exit(return_code=128 + number, message=Text("\n".join(map(escape_control_characters, said))) if said else None)
+    deadline = threading.Timer(GRACE_SECONDS, os._exit, (128 + number,))
+    deadline.daemon = True
+    deadline.start()
+    lines = [line for screen in app.dashboard_screens if (line := screen.keep_unsaved_text())]
+    text = "\n".join(map(escape_control_characters, lines))
+    app.exit(return_code=128 + number, message=Text(text) if text else None)

@@ -1,1 +1,1 @@
-"""The dashboard's full screens."""
+"""The full screens of the dashboard."""

@@ -1,4 +1,4 @@
-"""What was done in this session, with the command line of each."""
+"""The activity screen: the running jobs and the actions of this session, with their command lines."""
 
 from __future__ import annotations
 
@@ -19,87 +19,89 @@ from .text_base import TextScreen
 if TYPE_CHECKING:
     from ..app import Dashboard
 
-POLL_SECONDS = 0.5  # seconds between two looks at what runs
+POLL_SECONDS = 0.5  # between two looks at the running jobs
 
 
 class DoneList(TextList):
-    """What runs, then what was done, newest first. `lines` are the command lines."""
+    """Lists the running jobs, then the actions, the newest first. `lines` are the command lines."""
 
     def __init__(self, rows: list[Job | CompletedAction]) -> None:
-        super().__init__([], empty="nothing was done yet; each act is listed here with its command line")
+        super().__init__([], empty="nothing was done yet; each action is listed here with its command line")
         self.rows: list[Job | CompletedAction] = []
         self.show(rows)
 
     def show(self, rows: list[Job | CompletedAction]) -> None:
-        """Other rows; the cursor stays where it was."""
+        """Replace the rows. The cursor stays on its row number."""
         self.rows = rows
         self.lines = [row.line for row in rows]
 
     def render_row(self, index: int, cells: RowBuilder) -> None:
-        """When, how it ended, and the command line; what came of it where there is room."""
+        """Show the time, the result sign and the command line; in a wide terminal, also the message."""
         row = self.rows[index]
         if isinstance(row, Job):
-            when, sign, role, said = f"{format_duration(row.seconds):>8}", "…", "mark", row.progress_text or "running"
+            when, sign, role, message = (
+                f"{format_duration(row.seconds):>8}",
+                "…",
+                "mark",
+                row.progress_text or "running",
+            )
         else:
             when = time.strftime("%H:%M:%S", time.localtime(row.time))
             sign, role = ("✓", "dim") if row.succeeded else ("✗", "error")
             if row.stopped:
                 sign, role = "■", "mark"
-            said = row.outcome
+            message = row.outcome
         cells.add(f"{when} ", self.style_of("dim")).add(f"{sign} ", self.style_of(role))
         wide = cells.left > 60
         name = cast("Dashboard", self.app).short_command(row.line)[self.left :]
         cells.add(name, None, cells.left // 2 if wide else None)
         if wide:
-            cells.add(f"  {said}", self.style_of("dim"))
+            cells.add(f"  {message}", self.style_of("dim"))
 
 
 class DoneScreen(TextScreen):
-    """The list, newest first."""
+    """Shows the list, and the message of the selected row."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("x", "stop", "Stop", id="done.stop"),
     ]
-    HELP = "What runs, and what was done here, newest first. Enter shows what was printed; y copies the command line."
+    HELP = "The running jobs and the actions of this session, newest first. Enter shows the output, y copies the line."
 
     def body(self) -> TextList:
-        """Return what there is now."""
         return DoneList(self._rows())
 
     def _rows(self) -> list[Job | CompletedAction]:
-        acts = self.board.acts
+        acts = self.dashboard.acts
         return [*reversed(acts.jobs.running), *reversed(acts.done)]
 
     def heading(self) -> str:
-        """Return the title."""
         return "Done in this session"
 
     def on_mount(self) -> None:
-        """Follow what runs."""
-        self.set_interval(POLL_SECONDS, self._look)
+        """Update the list while jobs run."""
+        self.set_interval(POLL_SECONDS, self._update)
 
-    def _look(self) -> None:
+    def _update(self) -> None:
         shown = self.list
         assert isinstance(shown, DoneList)
         rows = self._rows()
-        if rows != shown.rows or self.board.acts.jobs.running:
+        if rows != shown.rows or self.dashboard.acts.jobs.running:
             shown.show(rows)
             shown.count_changed()
-            self._tell()
+            self._show_selected()
 
     def state(self) -> str:
-        """Return what came of the act under the cursor."""
         shown = self.query_one(DoneList)
-        done = f"{plural(len(self.board.acts.done), 'act')} · z undoes the last commit, Z does it again"
+        done = f"{plural(len(self.dashboard.acts.done), 'action')} · z undoes the last commit, Z redoes it"
         if not shown.count:
             return done
         row = shown.rows[shown.cursor]
         if isinstance(row, Job):
-            return f"{row.progress_text or 'running'} · x stops it · enter shows what it prints"
-        printed = " · enter shows what it printed" if row.job is not None else ""
+            return f"{row.progress_text or 'running'} · x stops it · enter shows its output"
+        printed = " · enter shows its output" if row.job is not None else ""
         return f"{row.outcome[:400]}{printed}\n{done}"
 
-    def _tell(self) -> None:
+    def _show_selected(self) -> None:
         if not self.list.search_text:
             self.show_state()
         self.refresh_bindings()
@@ -108,7 +110,7 @@ class DoneScreen(TextScreen):
     def _moved(self, event: VirtualList.Highlighted) -> None:
         event.stop()
         if type(event) is VirtualList.Highlighted:
-            self._tell()
+            self._show_selected()
 
     @on(VirtualList.Chosen)
     def _chosen(self, event: VirtualList.Chosen) -> None:
@@ -116,12 +118,12 @@ class DoneScreen(TextScreen):
         row = self.query_one(DoneList).rows[event.index]
         job = row if isinstance(row, Job) else row.job
         if job is None:
-            self.board.notify_user("it printed nothing that is kept")
+            self.dashboard.notify_user("no output of this action is kept")
         else:
-            self.board.acts.jobs.open(job)
+            self.dashboard.acts.jobs.open(job)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        """Only what runs can be stopped."""
+        """Hide the stop action, unless a running job is selected."""
         if action != "stop":
             return True
         shown = self.query(DoneList)
@@ -129,8 +131,8 @@ class DoneScreen(TextScreen):
         return bool(rows) and isinstance(rows[min(shown.first().cursor, len(rows) - 1)], Job)
 
     def action_stop(self) -> None:
-        """Stop the job under the cursor."""
+        """Stop the selected job."""
         row = self.query_one(DoneList).rows[self.list.cursor]
         if isinstance(row, Job):
-            self.board.acts.jobs.stop(row)
-            self._look()
+            self.dashboard.acts.jobs.stop(row)
+            self._update()

@@ -1,8 +1,8 @@
-"""A command line at the bottom: every command of the table, completed as typed. Empty, it lists them all."""
+"""The command prompt at the bottom: runs any command, and lists candidates while the user types."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -16,18 +16,16 @@ from ...cli.line_parser import completion_words
 from ...errors import StateException
 from ..actions.command_line import Candidate, argument_candidates, command_candidates
 from ..actions.runner import ActionContext
+from ..base_screen import DashboardScreen
 from ..display.text import RowBuilder, one_line
 from ..widgets.line_input import LineInput
 from ..widgets.virtual_list import VirtualList
 
-if TYPE_CHECKING:
-    from ..app import Dashboard
-
-_NAME_COLUMNS = 26  # columns of what is offered
+_NAME_COLUMNS = 26  # of the name of a candidate; its help stands beside it
 
 
 class Candidates(VirtualList, can_focus=False):
-    """What may come next, under headings; no cursor (-1) until one moves into it. The focus stays in the line."""
+    """Lists the candidates under headings. The cursor is -1 until the user moves into the list."""
 
     DEFAULT_CSS = """
     Candidates { background: $panel; }
@@ -43,42 +41,42 @@ class Candidates(VirtualList, can_focus=False):
 
     @property
     def count(self) -> int:
-        """How many lines, headings included."""
+        """The number of rows, headings included."""
         return len(self.rows)
 
     @property
     def chosen(self) -> Candidate | None:
-        """The one under the cursor."""
+        """The candidate under the cursor."""
         row = self.rows[self.cursor] if 0 <= self.cursor < self.count else None
         return row if isinstance(row, Candidate) else None
 
-    def show(self, found: list[Candidate]) -> None:
-        """Other candidates, and no cursor."""
+    def show(self, candidates: list[Candidate]) -> None:
+        """Replace the candidates, and hide the cursor."""
         self.rows = []
         heading = ""
-        for one in found:
-            if one.heading != heading:
-                heading = one.heading
+        for candidate in candidates:
+            if candidate.heading != heading:
+                heading = candidate.heading
                 self.rows.append(heading)
-            self.rows.append(one)
+            self.rows.append(candidate)
         self.cursor = -1
         self.display = bool(self.rows)
         self.fit()
         self.count_changed()
 
     def fit(self) -> None:
-        """Be as high as the rows are, up to the better part of the terminal."""
+        """Set the height to the number of rows, up to three fifths of the terminal."""
         self.styles.height = min(len(self.rows), max(3, self.app.size.height * 3 // 5))
 
     def validate_cursor(self, cursor: int) -> int:
-        """Pass over headings in the direction one goes; -1 is none."""
+        """Skip headings in the direction of the move; -1 hides the cursor."""
         cursor = max(-1, min(cursor, self.count - 1))
         if cursor >= 0 and isinstance(self.rows[cursor], str):
             cursor += -1 if cursor < self.cursor else 1
         return cursor
 
     def render_row(self, index: int, cells: RowBuilder) -> None:
-        """Return a heading, or a candidate and its meaning."""
+        """Paint a heading, or a candidate and its help."""
         row = self.rows[index]
         if isinstance(row, str):
             cells.add(row, self.style_of("dim"))
@@ -87,7 +85,7 @@ class Candidates(VirtualList, can_focus=False):
             cells.add(f" {row.help}", self.style_of("dim"))
 
     def on_click(self, event: events.Click) -> None:
-        """Once is enough to take one."""
+        """Take the candidate at a single click."""
         event.prevent_default()
         index = event.y + self.scroll_offset.y
         if index < self.count and isinstance(self.rows[index], Candidate):
@@ -95,8 +93,8 @@ class Candidates(VirtualList, can_focus=False):
             self.action_choose()
 
 
-class CommandScreen(ModalScreen[None]):
-    """The line, and above it what it may become."""
+class CommandScreen(DashboardScreen, ModalScreen[None]):
+    """Shows the command line, a hint, and the candidates above them."""
 
     DEFAULT_CSS = """
     CommandScreen { background: transparent; align: center bottom; }
@@ -112,29 +110,24 @@ class CommandScreen(ModalScreen[None]):
         Binding("tab", "complete(1)", "Complete", id="command.complete"),
         Binding("shift+tab", "complete(-1)", "Previous", show=False, id="command.complete-back"),
         Binding("up", "older", "Earlier line", show=False, id="command.older"),
-        Binding("down", "newer", "Later line, or into the list", show=False, id="command.newer"),
-        Binding("pageup", "page(-1)", "A page up in the list", show=False, id="command.page-up"),
-        Binding("pagedown", "page(1)", "A page down in the list", show=False, id="command.page-down"),
+        Binding("down", "newer", "Later line, or first candidate", show=False, id="command.newer"),
+        Binding("pageup", "page(-1)", "Page up in the list", show=False, id="command.page-up"),
+        Binding("pagedown", "page(1)", "Page down in the list", show=False, id="command.page-down"),
     ]
-    HELP = "Any command of 'stateview help'. tab completes, up and down go through earlier lines, enter runs it."
+    HELP = "Runs any command of 'stateview help'. tab completes, up and down recall earlier lines, enter runs the line."
     AUTO_FOCUS = "LineInput"
 
     def __init__(self, text: str = "") -> None:
         super().__init__()
         self._text = text
-        self._start = 0  # where the word that is completed begins
-        self._offered: str | None = None  # the text that the candidates are of
-        self._wanted = 0  # how it is to be completed once they are there
-        self._older = 0  # how many lines back
-        self._draft = ""  # what was typed before going back
-
-    @property
-    def board(self) -> Dashboard:
-        """The app."""
-        return cast("Dashboard", self.app)
+        self._word_start = 0  # the position of the word that is completed
+        self._candidates_of: str | None = None  # the text that the listed candidates complete
+        self._pending_complete = 0  # a `complete` action that waits for candidates; 0 is none
+        self._recalled = 0  # how many lines back the user has gone; 0 is the new line
+        self._new_line = ""  # the text of the new line while an earlier one is recalled
 
     def compose(self) -> ComposeResult:
-        """List, hint, line."""
+        """Show the candidates, the hint, and the line."""
         with Vertical():
             yield Candidates()
             yield Label("", id="hint", markup=False)
@@ -143,14 +136,14 @@ class CommandScreen(ModalScreen[None]):
                 yield LineInput(self._text, placeholder="a command, as in the shell; tab completes")
 
     def on_mount(self) -> None:
-        """Offer what there is to begin with."""
+        """List the first candidates."""
         self._offer(self._text)
 
     def on_resize(self) -> None:
-        """Resize the list with the terminal."""
+        """Fit the list to the new height."""
         self.query_one(Candidates).fit()
 
-    # --- what is offered ---------------------------------------------------------------------------------------
+    # --- candidates --------------------------------------------------------------------------------------------
 
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:
@@ -158,127 +151,128 @@ class CommandScreen(ModalScreen[None]):
         self._offer(event.value)
 
     def _offer(self, text: str) -> None:
-        board, web = self.board, self.board.is_web
-        found = completion_words(text)
+        app = self.dashboard
+        words = completion_words(text)
         self._hint(text)
-        self._wanted = 0
-        if found is None:
-            board.reader.cancel(self, "offers")
-            self._show(text, [], len(text))
-        elif len(found[0]) == 1:  # the table is at hand
-            board.reader.cancel(self, "offers")
-            self._show(text, command_candidates(found[0][0], web), found[1])
+        self._pending_complete = 0
+        if words is None:
+            app.reader.cancel(self, "offers")
+            self._list(text, [], len(text))
+        elif len(words[0]) == 1:  # the names of commands need no read
+            app.reader.cancel(self, "offers")
+            self._list(text, command_candidates(words[0][0], app.is_web), words[1])
         else:
-            self.query_one(Candidates).cursor = -1  # none is chosen of those that belong to the text before
-            context = ActionContext(board.manager, {**board.options, "read_only": True})
-            board.reader.submit(
+            self.query_one(Candidates).cursor = -1  # the listed candidates are those of the text before
+            context = ActionContext(app.manager, {**app.options, "read_only": True})
+            app.reader.submit(
                 self,
                 "offers",
-                lambda _stop: argument_candidates(found[0], context),
-                lambda some: self._show(text, some, found[1]),
-                lambda error: self._lost(text, error),
+                lambda _stop: argument_candidates(words[0], context),
+                lambda candidates: self._list(text, candidates, words[1]),
+                lambda error: self._offers_failed(text, error),
             )
 
-    def _show(self, text: str, found: list[Candidate], start: int) -> None:
-        self._offered, self._start = text, start
-        self.query_one(Candidates).show(found)
-        wanted, self._wanted = self._wanted, 0
-        if wanted:
+    def _list(self, text: str, candidates: list[Candidate], word_start: int) -> None:
+        self._candidates_of, self._word_start = text, word_start
+        self.query_one(Candidates).show(candidates)
+        pending, self._pending_complete = self._pending_complete, 0
+        if pending:
             self._hint(text)
-            self.action_complete(wanted)
+            self.action_complete(pending)
 
-    def _lost(self, text: str, error: Exception) -> None:
-        self._wanted = 0
-        self._show(text, [], 0)
-        self._say(str(error), True)
+    def _offers_failed(self, text: str, error: Exception) -> None:
+        self._pending_complete = 0
+        self._list(text, [], 0)
+        self._show_hint(str(error), True)
 
     @property
     def _current(self) -> bool:
-        """Whether the candidates are those of what is typed; those of the text before are seen until they come."""
-        return self._offered == self.query_one(LineInput).value
+        """Whether the candidates complete the present text. Until new ones are read, the list shows earlier ones."""
+        return self._candidates_of == self.query_one(LineInput).value
 
     def _hint(self, text: str) -> None:
         command = BY_NAME.get(text.split(None, 1)[0]) if text.strip() else None
-        self._say(f"{command.usage}: {command.help}" if command is not None and not command.hidden else "")
+        self._show_hint(f"{command.usage}: {command.help}" if command is not None and not command.hidden else "")
 
-    def _say(self, said: str, wrong: bool = False) -> None:
+    def _show_hint(self, text: str, wrong: bool = False) -> None:
         hint = self.query_one("#hint", Label)
-        hint.update("\n".join(one_line(one) for one in said.split("\n")))
-        hint.display = bool(said)
+        hint.update("\n".join(one_line(line) for line in text.split("\n")))
+        hint.display = bool(text)
         hint.set_class(wrong, "-wrong")
 
     # --- keys --------------------------------------------------------------------------------------------------
 
     def action_complete(self, by: int) -> None:
-        """Complete what is sure; else go through what is offered; what is still being read, once it is there."""
+        """Complete the common start of the candidates, or select the next one, once the candidates are read."""
         if not self._current:
-            self._wanted = by
-            self._say("reading what may come next…")
+            self._pending_complete = by
+            self._show_hint("reading the candidates…")
             return
-        candidates = self.query_one(Candidates)
-        found = [row for row in candidates.rows if isinstance(row, Candidate)]
-        if not found:
+        listed = self.query_one(Candidates)
+        candidates = [row for row in listed.rows if isinstance(row, Candidate)]
+        if not candidates:
             return
-        if candidates.cursor < 0 and by > 0:
-            if len(found) == 1:
-                self._take(found[0])
+        if listed.cursor < 0 and by > 0:
+            if len(candidates) == 1:
+                self._take(candidates[0])
                 return
-            word = self.query_one(LineInput).value[self._start :]
-            common = _common([one.text for one in found])
+            word = self.query_one(LineInput).value[self._word_start :]
+            common = _common_start([candidate.text for candidate in candidates])
             if len(common) > len(word) and common.startswith(word):
-                self._put(common)
+                self._replace_word(common)
                 return
-        last = candidates.count - 1
-        at = candidates.cursor + by
-        candidates.cursor = last if at < 0 else 0 if at > last else at
+        last = listed.count - 1
+        row = listed.cursor + by
+        listed.cursor = last if row < 0 else 0 if row > last else row
 
     def action_page(self, by: int) -> None:
-        """Go through the list by what is seen of it."""
+        """Move the cursor of the list by a page."""
         if not self._current:
             return
         candidates = self.query_one(Candidates)
         candidates.cursor = max(0, candidates.cursor + by * max(1, candidates.size.height - 1))
 
     def action_older(self) -> None:
-        """Up in the list; from its top, or outside, to the line typed before."""
-        candidates, typed = self.query_one(Candidates), self.board.acts.typed
+        """Move up in the list. From its top, or outside it, recall the earlier line."""
+        candidates, typed = self.query_one(Candidates), self.dashboard.acts.typed
         if candidates.cursor >= 0:
             candidates.cursor -= 1
             return
-        if self._older == len(typed):
+        if self._recalled == len(typed):
             return
-        if not self._older:
-            self._draft = self.query_one(LineInput).value
-        self._older += 1
-        self._set(typed[-self._older])
+        if not self._recalled:
+            self._new_line = self.query_one(LineInput).value
+        self._recalled += 1
+        self._set_line(typed[-self._recalled])
 
     def action_newer(self) -> None:
-        """Back to the line typed after; from the last one into the list."""
-        if not self._older:
+        """Recall the later line. From the new line, move into the list."""
+        if not self._recalled:
             if self._current:
                 self.query_one(Candidates).cursor += 1
             return
-        self._older -= 1
-        self._set(self.board.acts.typed[-self._older] if self._older else self._draft)
+        self._recalled -= 1
+        self._set_line(self.dashboard.acts.typed[-self._recalled] if self._recalled else self._new_line)
 
-    def _set(self, text: str) -> None:
-        line_ = self.query_one(LineInput)
-        line_.value = text
-        line_.cursor_position = len(text)
+    def _set_line(self, text: str) -> None:
+        field = self.query_one(LineInput)
+        field.value = text
+        field.cursor_position = len(text)
 
-    def _put(self, text: str) -> None:
-        self._set(self.query_one(LineInput).value[: self._start] + text)
+    def _replace_word(self, text: str) -> None:
+        self._set_line(self.query_one(LineInput).value[: self._word_start] + text)
 
-    def _take(self, offer: Candidate) -> None:
-        self._put(offer.text + ("" if offer.help == "…" else " "))  # below a part of a key there is more
+    def _take(self, candidate: Candidate) -> None:
+        is_prefix = candidate.help == "…"  # the first segments of keys: the user goes on with the next segment
+        self._replace_word(candidate.text + ("" if is_prefix else " "))
         self.query_one(LineInput).focus()
 
     @on(VirtualList.Chosen)
     def _chosen(self, event: VirtualList.Chosen) -> None:
         event.stop()
-        offer = self.query_one(Candidates).chosen
-        if offer is not None and self._current:
-            self._take(offer)
+        candidate = self.query_one(Candidates).chosen
+        if candidate is not None and self._current:
+            self._take(candidate)
 
     @on(VirtualList.Highlighted)
     def _moved(self, event: VirtualList.Highlighted) -> None:
@@ -286,32 +280,31 @@ class CommandScreen(ModalScreen[None]):
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
-        """Take what the cursor is on into the line; else run the line, which stays to be mended if it cannot be."""
+        """Take the candidate under the cursor. Without one, run the line."""
         event.stop()
-        offer = self.query_one(Candidates).chosen
+        candidate = self.query_one(Candidates).chosen
         text = event.value.strip()
-        if offer is not None and self._current:
-            self._take(offer)
+        if candidate is not None and self._current:
+            self._take(candidate)
         elif text:
             self.dismiss(None)
             self.app.call_later(self._run, text)
 
     def _run(self, text: str) -> None:
-        """In the app's turn, with the line gone: what the command opens is not above it."""
+        """Run a line after this screen has closed. An invalid line opens a new prompt with the line and the error."""
         try:
-            self.board.acts.submit(text)
+            self.dashboard.acts.submit(text)
         except StateException as error:
-            again = CommandScreen(text)
-            self.board.push_screen(again)
-            again.call_after_refresh(again._say, str(error), True)
+            prompt = CommandScreen(text)
+            self.dashboard.push_screen(prompt)
+            prompt.call_after_refresh(prompt._show_hint, str(error), True)
 
     def action_leave(self) -> None:
-        """Run nothing."""
+        """Close the prompt."""
         self.dismiss(None)
 
 
-def _common(texts: list[str]) -> str:
-    """Return what all begin with."""
+def _common_start(texts: list[str]) -> str:
     first, last = min(texts), max(texts)
-    size = next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), None)
-    return first if size is None and len(first) <= len(last) else first[:size]
+    length = next((at for at, sign in enumerate(first) if last[at : at + 1] != sign), len(first))
+    return first[:length]

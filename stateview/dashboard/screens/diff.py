@@ -9,6 +9,7 @@ from textual.binding import Binding, BindingType
 
 from ...backends import is_bare, mask
 from ...backends.protocol import Head
+from ...cli.results import plural
 from ...manager import StateManager
 from ...model import parse_ref
 from ..actions.patch_export import write_patch
@@ -18,26 +19,26 @@ from ..dialogs.confirm import Confirm
 from ..dialogs.prompt import PromptDialog
 from .diff_base import DiffBaseScreen
 
-_FOR_A_RESTORE = ("restore", "mark", "mark_all", "mark_none", "invert")  # actions
-_STORE_CHARACTERS = 30  # characters of what a store is called
+_RESTORE_ACTIONS = ("restore", "mark", "mark_all", "mark_none", "invert")
+_STORE_CHARACTERS = 30  # of the name of a store in the title
 
 
 class DiffScreen(DiffBaseScreen):
-    """Compares a state of the app's namespace with another state of it, or of another namespace or store.
+    """Compares a state of the present namespace with another state of it, or with a state of another namespace.
 
     Args:
-        before: a ref of the app's namespace.
-        after: a ref of it, or of `other`.
-        other: another namespace, opened for reading only; closed with the screen.
-        store: how the command line names its store; "" where that is the app's.
+        before: a ref of the present namespace.
+        after: a ref of the same namespace, or of `other`.
+        other: another namespace, opened read-only; closed with the screen.
+        store: the name or URL of the other store on the command line; "" is the present store.
 
     """
 
     HELP = (
-        "What differs between two states. ] and [ go from change to change, inside a value and on to the next key;\n"
-        "+ - ~ show or leave out a kind, / filters keys, t puts before and after side by side, w writes a JSON Patch,\n"
-        "r previews bringing back the earlier state, if there is one: of the marked keys, or all. y copies the\n"
-        "command line that prints this diff."
+        "The keys that differ between two states. ] and [ jump to the next or previous change, also inside a value.\n"
+        "+ - ~ show or hide a kind, / filters keys, t shows before and after side by side, w writes a JSON Patch.\n"
+        "r previews a restore of the earlier state: of the marked keys, or of all keys. y copies the command line\n"
+        "that prints this diff."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "restore", "Restore", id="diff.restore"),
@@ -51,139 +52,131 @@ class DiffScreen(DiffBaseScreen):
         self._after = after
         self._other = other
         self._store = store
-        self._writing: DiffProgress | None = None
+        self._writing: DiffProgress | None = None  # the progress of the patch while it is written
 
     def diff_sides(self) -> DiffSides:
-        """See `DiffBaseScreen.diff_sides`."""
-        here = self.board.manager
+        here = self.dashboard.manager
         if self._other is None:
             return DiffSides(side(here.backend, self._before), side(here.backend, self._after))
         return DiffSides(side(here.backend, self._before), side(self._other.backend, self._after))
 
     def title_text(self) -> str:
-        """See `DiffBaseScreen.title_text`."""
         return f"Diff  {' → '.join(self._states())}"
 
     def _states(self) -> tuple[str, str]:
-        """Return what the two sides are called.
-
-        With the namespace where there are two, and the store where these differ.
-        """
-        board, other = self.board, self._other
+        """Name the two states. The names include the namespace and the store, where these differ."""
+        app, other = self.dashboard, self._other
         if other is None:
             return self._before, self._after
-        here = there = ""
-        if board.manager.url != other.url:
-            here, there = told_apart((board.store, board.manager.url), (self._store or other.url, other.url))
-        return f"{here}{board.manager.namespace}:{self._before}", f"{there}{other.namespace}:{self._after}"
+        store = other_store = ""
+        if app.manager.url != other.url:
+            store, other_store = distinct_names((app.store, app.manager.url), (self._store or other.url, other.url))
+        return f"{store}{app.manager.namespace}:{self._before}", f"{other_store}{other.namespace}:{self._after}"
 
     @property
-    def _earlier(self) -> str | None:
-        """The state that can be brought back; None where there is none in the app's namespace but live."""
+    def _restorable(self) -> str | None:
+        """The ref to restore in the present namespace; None if that would be live."""
         ref = self._before if self._before != "live" or self._other is not None else self._after
         return None if ref == "live" else ref
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Nothing is offered that is about bringing back a state where there is none."""
-        if action in _FOR_A_RESTORE and self._earlier is None:
+        """Hide the restore and the marks if no state can be restored."""
+        if action in _RESTORE_ACTIONS and self._restorable is None:
             return False
         return super().check_action(action, parameters)
 
     def selection_text(self) -> str:
-        """See `DiffBaseScreen.selection_text`."""
-        marked = self.found.marked
+        marked = self.index.marked
         if self._writing is not None:
-            share = self._writing.share
-            return f"writing the patch… {'' if share is None else f'{share}% '}(esc stops)"
-        if self._earlier is None:
+            percent = self._writing.share
+            return f"writing the patch… {'' if percent is None else f'{percent}% '}(esc stops)"
+        if self._restorable is None:
             return ""
-        return f"{marked:,} of {len(self.found):,} marked" if marked else "space marks keys to restore"
+        return f"{marked:,} of {len(self.index):,} marked" if marked else "space marks keys to restore"
 
     def command(self) -> str:
-        """See `DiffBaseScreen.command`."""
-        return self.board.command_line(self._words())
+        return self.dashboard.command_line(self._words())
 
     def _words(self) -> list[str]:
         words = ["diff", self._before, self._after]
         if self._other is not None:
-            if self._other.namespace != self.board.manager.namespace:
+            if self._other.namespace != self.dashboard.manager.namespace:
                 words += ["--with-namespace", self._other.namespace]
-            if self._store or self._other.url != self.board.manager.url:
+            if self._store or self._other.url != self.dashboard.manager.url:
                 words += ["--with-store", mask(self._store or self._other.url)]
         return words
 
     def no_difference_text(self) -> list[str]:
-        """See `DiffBaseScreen.no_difference_text`."""
         return [f"{' and '.join(self._states())} are identical", "nothing differs"]
 
     def on_unmount(self) -> None:
-        """Let go of the other store; what reads it still is not answered any more."""
+        """Close the other store. Reads that still run there are dropped."""
         if self._other is not None:
             self._other.close()
 
-    # --- live --------------------------------------------------------------------------------------------------
+    # --- changes by other processes ----------------------------------------------------------------------------
 
-    def moved(self, head: Head, changed: list[str] | None = None) -> None:  # noqa: ARG002
-        """Another wrote to the app's namespace. What is listed stays as it was."""
+    def namespace_changed(self, head: Head, changed: list[str] | None = None) -> None:  # noqa: ARG002
+        """Note the new commits if the diff shows live. The list stays, so that the user can go on reading it."""
         sides = self.compared
         if sides is None:
             return
-        for ref, one in ((self._before, sides.before), (self._after, sides.after)):
+        for ref, state in ((self._before, sides.before), (self._after, sides.after)):
             parsed = parse_ref(ref)
-            here = one is sides.before or self._other is None
-            if here and parsed.name is None and parsed.revision is None:  # live, or so many steps back from it
-                commits = head.revision - one.point.revision - parsed.back
+            in_namespace = state is sides.before or self._other is None
+            if in_namespace and parsed.name is None and parsed.revision is None:  # live, or live~N
+                commits = head.revision - state.point.revision - parsed.back
                 if commits > 0:
-                    self.note(f"live has moved on ({commits:,} commit{'' if commits == 1 else 's'}): R looks again")
+                    self.note(f"live has {plural(commits, 'new commit')}: R reloads")
 
-    def look_again(self) -> None:
-        """Compare anew."""
+    def reload(self) -> None:
+        """Compute the diff again."""
         self.start()
 
-    def came_back(self) -> None:
-        """Compare what could not be compared while the backend was lost; keep the list."""
+    def backend_returned(self) -> None:
+        """Compute the diff again if the lost connection interrupted it. Otherwise keep the list."""
         if self.run.state == "failed":
             self.start()
 
-    # --- acts --------------------------------------------------------------------------------------------------
+    # --- actions -----------------------------------------------------------------------------------------------
 
     def action_restore(self) -> None:
-        """Preview bringing back the earlier state."""
+        """Preview a restore of the earlier state."""
         from .restore import RestoreScreen
 
-        ref = self._earlier
+        ref = self._restorable
         assert ref is not None, "see `check_action`"
-        keys = list(self.found.marked_keys(WHOLE)) if self.found.marked else None
+        keys = list(self.index.marked_keys(WHOLE)) if self.index.marked else None
 
         def done(restored: bool | None) -> None:
             if restored:
-                self.look_again()
+                self.reload()
 
         self.app.push_screen(RestoreScreen(ref, keys), done)
 
     def action_copy(self) -> None:
         """Copy the command line that prints this diff."""
         self.app.copy_to_clipboard(self.command())
-        self.board.notify_user("copied the command line")
+        self.dashboard.notify_user("copied the command line")
 
     def action_back(self) -> None:
-        """As `DiffBaseScreen.action_back`; a patch that is being written is stopped first."""
+        """Stop a patch that is being written; otherwise go back as `DiffBaseScreen.action_back`."""
         if self._writing is not None:
-            self.board.reader.cancel(self, "patch")
+            self.dashboard.reader.cancel(self, "patch")
             self._writing = None
-            self.board.notify_user("stopped; no file was written")
+            self.dashboard.notify_user("stopped; no file was written")
             self.refresh_labels()
         else:
             super().action_back()
 
     def action_write(self) -> None:
-        """Ask where to, and write the diff as a JSON Patch."""
+        """Ask for a path, and write the diff to it as a JSON Patch."""
         if self.run.state == "running" or self.compared is None:
-            self.board.notify_user("still computing: wait, or esc stops it")
+            self.dashboard.notify_user("still computing: wait, or stop with esc")
             return
 
-        def said(path: str) -> str:
-            return f"{self.board.command_line([*self._words(), '--patch'])} > {path}"
+        def command(path: str) -> str:
+            return f"{self.dashboard.command_line([*self._words(), '--patch'])} > {path}"
 
         def check(path: str) -> str | None:
             return "a path, such as change.json" if not path.strip() else None
@@ -192,58 +185,65 @@ class DiffScreen(DiffBaseScreen):
             if path is not None:
                 self._write(path.strip(), overwrite=False)
 
-        self.app.push_screen(PromptDialog("Write a JSON Patch to", "change.json", check, said), answered)
+        self.app.push_screen(PromptDialog("Write a JSON Patch to", "change.json", check, command), answered)
 
     def _write(self, path: str, *, overwrite: bool) -> None:
-        sides, board = self.compared, self.board
-        keys = list(self.found.keys) if self.run.state == "whole" else None
-        assert sides is not None, "it is written from what was compared"
+        sides, app = self.compared, self.dashboard
+        keys = list(self.index.keys) if self.run.state == "whole" else None
+        assert sides is not None, "`action_write` checks this"
 
         def write(stop: Stop) -> int:
-            self._writing = walk = DiffProgress(stop)
-            return write_patch(path, sides, keys, overwrite, walk)
+            self._writing = progress = DiffProgress(stop)
+            return write_patch(path, sides, keys, overwrite, progress)
 
         def written(count: int) -> None:
             self._writing = None
             self.refresh_labels()
-            board.notify_user(f"wrote {count:,} key{'' if count == 1 else 's'} as a JSON Patch to {path}")
+            app.notify_user(f"wrote {plural(count, 'key')} as a JSON Patch to {path}")
 
         def failed(error: Exception) -> None:
             self._writing = None
             self.refresh_labels()
             if isinstance(error, FileExistsError) and not overwrite:
-                self.app.push_screen(Confirm([f"{path} is there already.", "Write over it?"]), sure)
+                self.app.push_screen(Confirm([f"{path} exists already.", "Overwrite it?"]), overwrite_if)
             else:
-                board.show_error(error)
+                app.show_error(error)
 
-        def sure(yes: bool | None) -> None:
+        def overwrite_if(yes: bool | None) -> None:
             if yes:
                 self._write(path, overwrite=True)
 
-        board.reader.submit(self, "patch", write, written, failed)
+        app.reader.submit(self, "patch", write, written, failed)
 
 
-def told_apart(one: tuple[str, str], other: tuple[str, str]) -> tuple[str, str]:
-    """Two stores, each by what opens it and its URL: what they are called before a namespace, as short as it can be.
+def distinct_names(first: tuple[str, str], second: tuple[str, str]) -> tuple[str, str]:
+    """Choose the shortest pair of different names for two stores, as a prefix for a namespace.
 
-    A store with a name has that, another the end of its path, or its server without user and password.
+    A store with a name in stateview.toml is called by that name. Another store is called by the end of its path, or by
+    its server without user and password.
+
+    Args:
+        first: the name or URL that opens the store, and its URL.
+        second: the same of the other store.
+
     """
-    names, others = _store_names(*one), _store_names(*other)
+    names, others = _store_names(*first), _store_names(*second)
     pairs = [
-        (names[min(step, len(names) - 1)], others[min(step, len(others) - 1)])
-        for step in range(max(len(names), len(others)))
+        (names[min(length, len(names) - 1)], others[min(length, len(others) - 1)])
+        for length in range(max(len(names), len(others)))
     ]
-    first, second = next((pair for pair in pairs if pair[0] != pair[1]), pairs[-1])
-    return _cut(first), _cut(second)
+    name, other = next((pair for pair in pairs if pair[0] != pair[1]), pairs[-1])
+    return _cut(name), _cut(other)
 
 
 def _store_names(store: str, url: str) -> list[str]:
-    if ":" not in store and not is_bare(store):  # the name that stateview.toml gives it
+    """List the names of a store, the shortest first."""
+    if ":" not in store and not is_bare(store):  # a name in stateview.toml
         return [store, url]
-    scheme, colon, place = url.partition("://")
-    if colon:
-        where = place.rpartition("@")[2]
-        return [where.partition("?")[0], where, f"{scheme}://{where}"]
+    scheme, is_server, address = url.partition("://")
+    if is_server:
+        server = address.rpartition("@")[2]
+        return [server.partition("?")[0], server, f"{scheme}://{server}"]
     steps = os.path.abspath(url.partition(":")[2]).strip("/").split("/")
     return ["/".join(steps[-last:]) for last in range(1, len(steps) + 1)] + [url]
 

@@ -1,4 +1,4 @@
-"""What can be done on the screen one is on: every key that works there, and the command line that each act equals."""
+"""The help screen: every key that works on the screen below, and the command that each action runs."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _ACTS = frozenset(
 _MOVES = frozenset(
     "down up half page first last open left right pane next previous parent child sibling enter back focus".split()  # noqa: SIM905
 )
-_EQUALS = {"add": "save", "editor": "edit"}  # the act's name: the command's, where they differ
-_OURS = ("text", "output", "done", "list", "menu", "ask", "confirm", "command", "help")  # no command equals these
-_SCROLLING = ("scroll_", "page_")  # Textual's own, under the keys of every list
-_KEY_COLUMNS = 16  # columns for the keys
+_EQUALS = {"add": "save", "editor": "edit"}  # name of the action: name of its command, where they differ
+_OURS = ("text", "output", "done", "list", "menu", "ask", "confirm", "command", "help")  # actions without a command
+_SCROLLING = ("scroll_", "page_")  # Textual's own actions, which every list has on the same keys
+_KEY_COLUMNS = 16
 
 
 class HelpRow:
-    """An act in the list: its keys, and what is said of it."""
+    """An action in the list, with all its keys."""
 
     def __init__(self, active: ActiveBinding) -> None:
         binding = active.binding
@@ -43,7 +43,7 @@ class HelpRow:
 
 
 def shown(binding: Binding) -> str:
-    """Return a key as a person writes it, such as `ctrl+d`, `?`, `↓`."""
+    """Format a key as users write it, such as `ctrl+d`, `?`, `↓`."""
     from textual.keys import format_key
 
     modifiers, key = binding.parse_key()
@@ -73,70 +73,68 @@ def _command(binding: Binding) -> str:
 
 
 class HelpScreen(TextScreen):
-    """The help of the screen under it."""
+    """Lists the keys of the screen below it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark,q", "back", "Back", show=False, id="help.back"),
     ]
-    HELP = "The keys of the screen you came from. / searches, esc goes back."
+    HELP = "The keys of the screen below. / searches, esc goes back."
 
     def _under(self) -> Screen[object]:
         stack = self.app.screen_stack
-        place = stack.index(self) if self in stack else len(stack)
-        return stack[max(0, place - 1)]
+        index = stack.index(self) if self in stack else len(stack)
+        return stack[max(0, index - 1)]
 
     def heading(self) -> str:
-        """Return the title."""
         return "Help: the keys that work here"
 
     def body(self) -> TextList:
-        """All of it."""
-        return TextList(self._lines(self._under()), _role)
+        return TextList(self._help_lines(self._under()), _role)
 
     def state(self) -> str:
-        """How keys are changed."""
-        return 'other keys: [keys] "NAME" = "KEY" in stateview.toml'
+        return 'to change a key: [keys] "NAME" = "KEY" in stateview.toml'
 
-    def _lines(self, screen: Screen[object]) -> list[str]:
-        said = getattr(screen, "HELP", "") or (type(screen).__doc__ or "").strip().split("\n")[0]
+    def _help_lines(self, screen: Screen[object]) -> list[str]:
+        text = screen.HELP or (type(screen).__doc__ or "").strip().split("\n")[0]  # a screen of Textual has no help
         width = self.app.size.width
-        lines = [f" {one}" for one in wrap(" ".join(said.split()), max(20, width - 4))]
-        room = max(16, min(24, width - _KEY_COLUMNS - 24))
-        acts = list(_acts(screen).values())
+        lines = [f" {line}" for line in wrap(" ".join(text.split()), max(20, width - 4))]
+        description_columns = max(16, min(24, width - _KEY_COLUMNS - 24))
+        rows = list(_help_rows(screen).values())
         for group in GROUPS:
-            inside = [one for one in acts if one.group == group]
-            if inside:
+            in_group = [row for row in rows if row.group == group]
+            if in_group:
                 lines += ["", group]
-            for one in inside:
-                lines += _rows(one, room)
+            for row in in_group:
+                lines += _row_lines(row, description_columns)
         lines += ["", "Names for [keys], on every screen"]
-        for name, keys, description in sorted({(one.id, one.keys, one.description) for one in keymap.known()}):
-            keys_ = self.app._keymap.get(name, keys)
-            lines.append(f"  {name:<24} {keys_.replace(',', ', '):<16} {description}")
+        names = {(action.id, action.keys, action.description) for action in keymap.actions()}
+        for id_, default, description in sorted(names):
+            keys = self.app._keymap.get(id_, default)
+            lines.append(f"  {id_:<24} {keys.replace(',', ', '):<16} {description}")
         return lines
 
 
-def _acts(screen: Screen[object]) -> dict[tuple[object, ...], HelpRow]:
-    acts: dict[tuple[object, ...], HelpRow] = {}
+def _help_rows(screen: Screen[object]) -> dict[tuple[object, ...], HelpRow]:
+    rows: dict[tuple[object, ...], HelpRow] = {}
     for active in screen.active_bindings.values():
         binding = active.binding
         if binding.system or (not binding.id and binding.action.startswith(_SCROLLING)):
             continue
-        key = binding.id or binding.action, id(active.node)
-        if key in acts:
-            acts[key].keys.append(shown(binding))
+        action = binding.id or binding.action, id(active.node)
+        if action in rows:
+            rows[action].keys.append(shown(binding))
         else:
-            acts[key] = HelpRow(active)
-    return acts
-
-
-def _rows(one: HelpRow, room: int) -> list[str]:
-    keys = ", ".join(dict.fromkeys(one.keys))
-    off = "" if one.enabled else " (not now)"
-    rows = [f"  {keys:<{_KEY_COLUMNS}} {one.description + off:<{room}} {one.id}".rstrip()]
-    if one.command:
-        rows.append(f"  {'':<{_KEY_COLUMNS}} {one.command}")
+            rows[action] = HelpRow(active)
     return rows
+
+
+def _row_lines(row: HelpRow, description_columns: int) -> list[str]:
+    keys = ", ".join(dict.fromkeys(row.keys))
+    off = "" if row.enabled else " (not now)"
+    lines = [f"  {keys:<{_KEY_COLUMNS}} {row.description + off:<{description_columns}} {row.id}".rstrip()]
+    if row.command:
+        lines.append(f"  {'':<{_KEY_COLUMNS}} {row.command}")
+    return lines
 
 
 def _role(text: str) -> str:

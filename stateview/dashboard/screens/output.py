@@ -1,4 +1,4 @@
-"""What a command prints, as it comes."""
+"""The output screen: what a command prints, while it runs."""
 
 from __future__ import annotations
 
@@ -18,66 +18,63 @@ from .text_base import TextScreen
 if TYPE_CHECKING:
     from ..actions.jobs import Job, OutputTarget
 
-POLL_SECONDS = 0.1  # seconds between two looks at what has come
+POLL_SECONDS = 0.1  # between two looks at the output
 
 
 class OutputScreen(TextScreen):
-    """The output of a job; leaving it while it runs needs two steps, so that nothing goes on unseen by mistake."""
+    """Shows the output of a job. While the job runs, escape stops it; only a second escape leaves the screen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Stop / back", id="output.back"),
-        Binding("b", "background", "Go on in the background", id="output.background"),
+        Binding("b", "background", "Continue in the background", id="output.background"),
     ]
     HELP = (
-        "What a command prints, as it comes. While it runs, esc stops it and b leaves it running: its progress stays\n"
-        "on the main screen, and the list of what was done shows its output. Kept are the first 100,000 lines.\n"
-        "Enter on a line of 'find' goes to what was found."
+        "The output of a command. While it runs, esc stops it, and b leaves it running: its progress stays on the\n"
+        "main screen, and @ lists it with its output. The first 100,000 lines are kept. Enter on a line of 'find'\n"
+        "goes to its key and place."
     )
 
     def __init__(self, job: Job) -> None:
         super().__init__()
         self.job = job
-        self._seen = -1
-        self._told_end = False
+        self._shown_lines = -1
+        self._ended = False  # the screen shows the end of the job
 
     def body(self) -> TextList:
-        """Return the lines so far."""
         return TextList(self.job.output.lines, self._role)
 
     def _role(self, text: str) -> str:
         return by_sign(text) if self.job.output.signs else ""
 
     def heading(self) -> str:
-        """Return the command line."""
-        return self.board.short_command(self.job.line)
+        return self.dashboard.short_command(self.job.line)
 
     def on_mount(self) -> None:
-        """Look at what comes until the job has ended."""
-        self._timer = self.set_interval(POLL_SECONDS, self._look)
+        """Update the screen until the job has ended."""
+        self._timer = self.set_interval(POLL_SECONDS, self._update)
 
     def on_unmount(self) -> None:
-        """Let later messages of the job become notices."""
+        """Detach the screen from the job, so that the app shows the later messages of the job as notices."""
         if self.job.screen is self:
             self.job.screen = None
 
-    def _look(self) -> None:
+    def _update(self) -> None:
         lines = len(self.job.output.lines)
-        if lines != self._seen:
-            self._seen = lines
+        if lines != self._shown_lines:
+            self._shown_lines = lines
             self.list.count_changed()
         if not self.list.search_text:
             self.show_state(wrong=not self.job.running and not self.job.succeeded and not self.job.stopped)
-        if not self.job.running and not self._told_end:
-            self._told_end = True
+        if not self.job.running and not self._ended:
+            self._ended = True
             self._timer.stop()
             self.refresh_bindings()
 
     def state(self) -> str:
-        """How far it is, or how it ended."""
         job = self.job
-        lines = plural(len(job.output.lines), "line") + (
-            ", and no more are kept: '> FILE' writes all" * job.output.full
-        )
+        lines = plural(len(job.output.lines), "line")
+        if job.output.full:
+            lines += " kept, further ones dropped: '> FILE' writes all"
         if job.running:
             return " · ".join(
                 part for part in ("running", format_duration(job.seconds), job.progress_text, lines) if part
@@ -88,43 +85,45 @@ class OutputScreen(TextScreen):
     @on(VirtualList.Chosen)
     def _chosen(self, event: VirtualList.Chosen) -> None:
         event.stop()
-        found = self.job.output.targets.get(event.index)
-        if found is not None:
-            self._go_to(found)
+        target = self.job.output.targets.get(event.index)
+        if target is not None:
+            self._go_to(target)
 
-    def _go_to(self, found: OutputTarget) -> None:
-        """Go to a key on the main screen, and to the place in its value. What runs here goes on."""
-        board, job, main = self.board, self.job, self.board.main
-        if main is None or (board.manager.url, board.manager.namespace) != (job.url, job.namespace):
-            board.notify_user("that is of another namespace than the one that is looked at")
+    def _go_to(self, target: OutputTarget) -> None:
+        """Select a key on the main screen, and a place in its value. The job continues."""
+        app, job, main = self.dashboard, self.job, self.dashboard.main
+        if main is None or (app.manager.url, app.manager.namespace) != (job.url, job.namespace):
+            app.notify_user(f"this line is about {job.namespace}; the dashboard shows {app.manager.namespace}")
             return
-        over = board.screen_stack[board.screen_stack.index(main) + 1 :]
-        if any(hasattr(screen, "before_leaving") for screen in over):
-            board.notify_user("first end what is edited here")
+        from .edit import EditScreen
+
+        above = app.screen_stack[app.screen_stack.index(main) + 1 :]
+        if any(isinstance(screen, EditScreen) for screen in above):
+            app.notify_user("a value is being edited; save it or leave it first")
             return
-        for _ in over:
-            board.pop_screen()
+        for _ in above:
+            app.pop_screen()
         main.query_one(FilterBar).clear()
-        main.keys.filter("")  # now: what clears the bar comes in its turn
-        if job.at != (board.at or "live"):
+        main.keys.filter("")  # at once; the message of the cleared bar would come after `go_to`
+        if job.at != (app.at or "live"):
             main.timeline.go_to(job.at)
-            board.show_state(job.at)
-        main.keys.go_to(found.key)
-        main.query_one(JsonView).expect(*found)
-        main.action_pane("json" if found.pointer or found.at is not None else "keys")
+            app.show_state(job.at)
+        main.keys.go_to(target.key)
+        main.query_one(JsonView).expect(*target)
+        main.action_pane("json" if target.pointer or target.at is not None else "keys")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        """There is nothing to leave running once it has ended."""
+        """Hide the background action once the job has ended."""
         return action != "background" or self.job.running
 
     def leave(self) -> None:
-        """Stop the job; once it has ended, leave."""
+        """Stop the job, or leave if it has ended or is stopping."""
         if self.job.running and not self.job.stopping:
-            self.board.acts.jobs.stop(self.job)
+            self.dashboard.acts.jobs.stop(self.job)
             self.show_state()
         else:
             self.dismiss(None)
 
     def action_background(self) -> None:
-        """Leave, and let it go on."""
+        """Leave the screen. The job continues."""
         self.dismiss(None)

@@ -1,4 +1,4 @@
-"""The restore preview: what would become of live, key by key and place by place, before anything does."""
+"""The restore preview: the changes that a restore would make to live, to be marked key by key and place by place."""
 
 from __future__ import annotations
 
@@ -21,183 +21,182 @@ from ..dialogs.confirm import Confirm
 from ..display.text import format_count
 from .diff_base import DiffBaseScreen
 
-_SAID: dict[Kind, tuple[str, str]] = {"removed": ("will be DELETED", "DELETED"), "added": ("comes back", "back")}
-SEEN_SECONDS = 0.7  # seconds for which a change must have stood on the screen before y can mean it
-CHANGED = "not restored: what is marked has changed meanwhile. Look at it, then y; Y restores whatever others write"
-_MAX_LISTED_KEYS = 30  # keys of a command line that are shown
+_EFFECTS: dict[Kind, tuple[str, str]] = {"removed": ("will be DELETED", "DELETED"), "added": ("comes back", "back")}
+SEEN_SECONDS = 0.7  # a change must be on the screen this long before y restores it: the user may not have seen it
+CHANGED = "not restored: marked keys have just changed. Check them and press y, or press Y to restore in any case"
+_MAX_LISTED_KEYS = 30  # in the command line at the bottom
 
 
 class RestoreScreen(DiffBaseScreen):
-    """Previews bringing live back to a ref. Ends with whether that was done.
+    """Previews a restore. The result of the screen is whether the user restored.
 
     Args:
-        ref: the state to bring back.
-        keys: only these; None: all that differ.
+        ref: the state to restore.
+        keys: the keys to restore; None is all keys that differ.
 
     """
 
     HELP = (
-        "What a restore would do to live: + comes back, - will be DELETED, ~ becomes what it was. space marks the key\n"
-        "or, in its change, the place under the cursor; a marks all, n none, i the others. y does it in one commit,\n"
-        "after a checkpoint of what is there now; z takes it back."
+        "The changes that a restore would make: + adds a key again, - DELETES a key, ~ changes a value back. space\n"
+        "marks a key or, inside a value, a place. a marks all keys, n none, i inverts the marks. y creates a\n"
+        "checkpoint of live, and restores the marked keys in one commit. z undoes the restore."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "apply", "Restore", id="restore.apply"),
-        Binding("Y", "apply_anyway", "Restore whatever is written meanwhile", show=False, id="restore.anyway"),
+        Binding("Y", "apply_anyway", "Restore in any case", show=False, id="restore.anyway"),
     ]
 
     def __init__(self, ref: str, keys: list[str] | None = None) -> None:
-        super().__init__(WHOLE, marking=True, said=_SAID)
+        super().__init__(WHOLE, marking=True, said=_EFFECTS)
         self._ref = ref
-        self._given = None if keys is None else sorted(set(keys))
-        self._lineage = ""
-        self._checking = False
-        self._behind = False  # live has moved while it was looked at
-        self._wanted = False  # y was pressed while it was looked at
+        self._only = None if keys is None else sorted(set(keys))
+        self._lineage = ""  # of the namespace at the preview
+        self._checking = False  # a check for newer commits runs
+        self._check_again = False  # live changed during a check, or while no check could run
+        self._apply_wanted = False  # y was pressed during a check
         self._applying = False
-        self._inside: dict[str, set[str]] = {}  # of the keys that are being restored in part: what of them
-        self._changed = 0.0  # when something that is marked was last seen to have changed, by `time.monotonic()`
+        self._applied_places: dict[str, set[str]] = {}  # the places of each partly marked key that are being restored
+        self._changed = 0.0  # the time of the newest change to a marked key, by `time.monotonic()`
 
-    # --- what is compared --------------------------------------------------------------------------------------
+    # --- the diff ----------------------------------------------------------------------------------------------
 
     def diff_sides(self) -> DiffSides:
-        """Live, and the state to bring back."""
-        backend = self.board.manager.backend
+        """Compare live with the state to restore."""
+        backend = self.dashboard.manager.backend
         self._lineage = backend.head().lineage
         return DiffSides(side(backend, "live"), side(backend, self._ref))
 
     def restrict_keys(self) -> list[str] | None:
-        """See `DiffBaseScreen.restrict_keys`."""
-        return self._given
+        return self._only
 
     def title_text(self) -> str:
-        """See `DiffBaseScreen.title_text`."""
         return f"Restore  {self._ref} → live"
 
     def no_difference_text(self) -> list[str]:
-        """See `DiffBaseScreen.no_difference_text`."""
-        where = "" if self._given is None else " in these keys"
-        return [f"live is as it was at {self._ref}{where}", "nothing to restore"]
+        where = "" if self._only is None else " in these keys"
+        return [f"live equals {self._ref}{where}", "nothing to restore"]
 
     def on_mount(self) -> None:
-        """Places inside a value are marked too."""
+        """Show the marks of the places inside a value."""
         self.view.marks = self._place_mark
 
     def selection_text(self) -> str:
-        """See `DiffBaseScreen.selection_text`."""
-        found = self.found
-        deleted = found.count("removed", PARTLY, WHOLE)
+        index = self.index
         parts = [
-            f"{format_count(found.marked)} of {format_count(len(found))} marked",
-            f"{format_count(deleted)} will be deleted",
+            f"{format_count(index.marked)} of {format_count(len(index))} marked",
+            f"{format_count(index.count('removed', PARTLY, WHOLE))} will be deleted",
         ]
-        if found.partly:
-            parts.append(f"{format_count(len(found.partly))} in part")
+        if index.partly:
+            parts.append(f"{format_count(len(index.partly))} in part")
         if self._applying:
             parts.append("restoring…")
-        elif self.board.manager.read_only:
-            parts.append("read-only: to look at · esc leaves")
-        elif found.marked:
+        elif self.dashboard.manager.read_only:
+            parts.append("read-only: no restore · esc leaves")
+        elif index.marked:
             parts.append("y restores, after a checkpoint before_restore_… · esc cancels")
         return " · ".join(parts)
 
-    # --- what is chosen ----------------------------------------------------------------------------------------
+    # --- marks -------------------------------------------------------------------------------------------------
 
     @property
-    def _everything(self) -> bool:
-        found = self.found
-        return self._given is None and self.run.state == "whole" and found.count(None, WHOLE) == len(found) > 0
+    def _all_marked(self) -> bool:
+        index = self.index
+        return self._only is None and self.run.state == "whole" and index.count(None, WHOLE) == len(index) > 0
 
     def words(self, ref: str) -> Iterator[str]:
-        """Yield the command that does what is marked. O(marked), as far as it is asked for."""
+        """Yield the words of the restore command. O(marked keys), as far as the caller reads."""
         yield from ("restore", ref)
-        if self._everything:
+        if self._all_marked:
             return
-        for key in self.found.marked_keys(WHOLE):
+        for key in self.index.marked_keys(WHOLE):
             yield from ("--keys", escape_glob(key))
-        for key in self.found.marked_keys(PARTLY):
-            for place in sorted(self.found.partly[key]):
+        for key in self.index.marked_keys(PARTLY):
+            for place in sorted(self.index.partly[key]):
                 yield from ("--path", f"{key}#{place}")
 
     def command(self) -> str:
-        """See `DiffBaseScreen.command`."""
-        if not self.found.marked:
-            return "(nothing is marked)"
+        if not self.index.marked:
+            return "(no key is marked)"
         shown = list(islice(self.words(self._ref), 2 + 2 * _MAX_LISTED_KEYS))
-        more = 0 if self._everything or len(shown) < 2 + 2 * _MAX_LISTED_KEYS else self.found.marked - _MAX_LISTED_KEYS
-        text = self.board.command_line(shown)
+        more = 0 if self._all_marked or len(shown) < 2 + 2 * _MAX_LISTED_KEYS else self.index.marked - _MAX_LISTED_KEYS
+        text = self.dashboard.command_line(shown)
         return f"{text} … and {format_count(more)} more" if more > 0 else text
 
     def _place_mark(self, place: int) -> int:
-        """How a place of the change that is seen is marked."""
-        index, key = self._index()
+        """Return the mark of a place in the change on the screen."""
+        index, key = self._viewed_key()
         if key is None:
             return NONE
-        mark = self.found.mark(index)
+        mark = self.index.mark(index)
         if mark == PARTLY and place >= 0:
-            return WHOLE if self.view.names[place] in self.found.partly[key] else NONE
+            return WHOLE if self.view.names[place] in self.index.partly[key] else NONE
         return mark
 
-    def _index(self) -> tuple[int, str | None]:
-        """Where the key of the change that is seen is listed."""
+    def _viewed_key(self) -> tuple[int, str | None]:
+        """Return the key of the change on the screen and its position in the index; None: no longer listed."""
         key = self.view.key
-        index = self.found.find(key or "")
-        known = key is not None and index < len(self.found) and self.found.keys[index] == key
-        return index, key if known else None
+        index = self.index.find(key or "")
+        listed = key is not None and index < len(self.index) and self.index.keys[index] == key
+        return index, key if listed else None
 
     def action_mark(self) -> None:
-        """Mark or unmark the key under the cursor; in its change, the place under the cursor."""
+        """Mark or unmark the selected key; with the focus in its change, the selected place."""
         if self.focused is self.view:
-            self._mark_place()
+            self._toggle_place()
         else:
             super().action_mark()
 
-    def _mark_place(self) -> None:
-        (index, key), view = self._index(), self.view
+    def _toggle_place(self) -> None:
+        (index, key), view = self._viewed_key(), self.view
         if key is None or view.change is None or view.place < 0:
             return
         if not view.whole:
-            self.board.notify_user(
-                "too many places differ to choose among: take the key whole, or not at all", wrong=True
+            self.dashboard.notify_user(
+                "too many places differ to mark single ones: mark the whole key, or leave it out", wrong=True
             )
             return
         names = view.names
-        mark = self.found.mark(index)
-        chosen = set(names) if mark == WHOLE else set() if mark == NONE else set(self.found.partly[key])
+        mark = self.index.mark(index)
+        chosen = set(names) if mark == WHOLE else set() if mark == NONE else set(self.index.partly[key])
         chosen ^= {names[view.place]}
         mark = NONE if not chosen else WHOLE if len(chosen) == len(names) else PARTLY
-        self.found.set_mark(index, mark, chosen)
-        self.remarked()
+        self.index.set_mark(index, mark, chosen)
+        self.marks_changed()
 
-    # --- live --------------------------------------------------------------------------------------------------
+    # --- changes by other processes ----------------------------------------------------------------------------
 
     def finished(self) -> None:
-        """Check the keys written while the diff was computed, too."""
-        if self._behind:
+        """Check the keys that others wrote during the run."""
+        if self._check_again:
             self._check()
 
-    def moved(self, head: Head, changed: list[str] | None = None) -> None:  # noqa: ARG002
-        """Another wrote. What was written since the preview, and not since the app looked last, is looked at again."""
+    def namespace_changed(self, head: Head, changed: list[str] | None = None) -> None:  # noqa: ARG002
+        """Check the keys that others wrote since the preview or the check before."""
         sides = self.compared
         if sides is not None and head.revision != sides.before.point.revision:
             self._check()
 
-    def look_again(self) -> None:
-        """Look at what was written since, or, where that is not known, at everything."""
+    def reload(self) -> None:
+        """Check the keys that others wrote; without a complete preview, compute it again."""
         if self.run.state == "whole":
             self._check()
         else:
             self.start()
 
     def _check(self, apply: bool = False) -> None:
-        """Look again at the keys that were written since; then restore, if none of those listed was."""
+        """Compare the keys again that were written since the preview.
+
+        Args:
+            apply: restore afterwards, unless a marked key has changed.
+
+        """
         sides, run = self.compared, self.run
         if self._checking or sides is None or run.state == "running" or self._applying:
-            self._behind = True
+            self._check_again = True
             return
-        self._checking, self._behind = True, False
-        backend, lineage, only = self.board.manager.backend, self._lineage, self._given
-        partly = {key: set(chosen) for key, chosen in self.found.partly.items()}
+        self._checking, self._check_again = True, False
+        backend, lineage, only = self.dashboard.manager.backend, self._lineage, self._only
+        partly = {key: set(chosen) for key, chosen in self.index.partly.items()}
 
         def check(stop: Stop) -> RecheckResult | None:
             moment, head = backend.now(), backend.head()
@@ -207,116 +206,128 @@ class RestoreScreen(DiffBaseScreen):
                 return RecheckResult(sides, {}, partly)
             return check_again(sides, StateAt(head.revision, moment), only, partly, DiffProgress(stop))
 
-        def checked(again: RecheckResult | None) -> None:
+        def checked(result: RecheckResult | None) -> None:
             self._checking = False
             if run is not self.run:
                 return
-            if again is None:
+            if result is None:
                 self.start()
-                self.note("another namespace is in its place: everything was looked at again", wrong=True)
+                self.note("the namespace was dropped and created again: the preview is computed again", wrong=True)
                 return
-            marked = self._take(again)
-            if marked:
+            changed_marks = self._merge(result)
+            if changed_marks:
                 self._changed = time.monotonic()
-            if apply and not marked:
+            if apply and not changed_marks:
                 self._restore()
             elif apply:
-                self.board.notify_user(CHANGED, wrong=True)
-            elif self._wanted or self._behind:
-                wanted, self._wanted = self._wanted, False
-                self._check(wanted)
+                self.dashboard.notify_user(CHANGED, wrong=True)
+            elif self._apply_wanted or self._check_again:
+                apply_wanted, self._apply_wanted = self._apply_wanted, False
+                self._check(apply_wanted)
 
         def failed(error: Exception) -> None:
-            self._checking = self._wanted = False
-            self.note(f"{error}\nThe preview may be out of date · R looks again", wrong=True)
+            self._checking = self._apply_wanted = False
+            self.note(f"{error}\nThe preview may be out of date · R reloads", wrong=True)
 
-        self.board.reader.submit(self, "check", check, checked, failed)
+        self.dashboard.reader.submit(self, "check", check, checked, failed)
 
-    def _take(self, again: RecheckResult) -> int:
-        """Put in what was written since; returns how many of the marked keys that concerns."""
-        found, keys, key = self.found, self.keys, self.keys.key
-        self.compared = again.sides
-        places = {key: found.find(key) for key in again.kinds}
-        known = {key: at for key, at in places.items() if at < len(found) and found.keys[at] == key}
-        marked = sum(found.mark(at) != NONE for at in known.values())
-        fresh = found.merge(again)
-        if not known and not fresh:
+    def _merge(self, result: RecheckResult) -> int:
+        """List the keys as a check found them. Returns the number of marked keys that have changed."""
+        index, keys, key = self.index, self.keys, self.keys.key
+        self.compared = result.sides
+        positions = {written: index.find(written) for written in result.kinds}
+        listed = {written: at for written, at in positions.items() if at < len(index) and index.keys[at] == written}
+        changed_marks = sum(index.mark(at) != NONE for at in listed.values())
+        added = index.merge(result)
+        if not listed and not added:
             return 0
-        said = []
-        if known:
-            changed = f"{format_count(len(known))} key{'' if len(known) == 1 else 's'}"
-            said.append(f"{changed} changed since this preview: checked again")
-        if gone := sum(again.kinds[key] is None for key in known):
-            said.append(f"{format_count(gone)} no longer differ{'s' if gone == 1 else ''}")
-        if fresh:
-            said.append(f"{format_count(fresh)} new since this preview, not marked")
-        self.note("! " + " · ".join(said))
-        keys.touched |= {key for key, kind in again.kinds.items() if kind is not None}
-        keys.compare(again.sides, again.kinds.__contains__)
+        parts = []
+        if listed:
+            parts.append(f"{_keys(len(listed))} changed since this preview: checked again")
+        if gone := sum(result.kinds[written] is None for written in listed):
+            parts.append(f"{format_count(gone)} no longer differ{'s' if gone == 1 else ''}")
+        if added:
+            parts.append(f"{format_count(added)} new since this preview, not marked")
+        self.note("! " + " · ".join(parts))
+        keys.touched |= {written for written, kind in result.kinds.items() if kind is not None}
+        keys.compare(result.sides, result.kinds.__contains__)
         self._seek = key
         self._refilter()
-        if self.view.key in again.kinds:
-            self.look(stay=True)
-        return marked
+        if self.view.key in result.kinds:
+            self.show_change(stay=True)
+        return changed_marks
 
-    # --- doing it ----------------------------------------------------------------------------------------------
+    # --- the restore -------------------------------------------------------------------------------------------
+
+    def _cannot_apply(self) -> bool:
+        """Show why the restore cannot start, if so."""
+        reason, wrong = "", False
+        if self.dashboard.manager.read_only:
+            reason, wrong = "read-only: the store was opened without write access. Open it without --read-only", True
+        elif self.run.state == "running":
+            reason = "still computing: wait, or stop with esc and restore the keys in the list"
+        elif not self.index.marked:
+            reason = "no key is marked: space marks a key, a marks all"
+        if reason:
+            self.dashboard.notify_user(reason, wrong=wrong)
+        return bool(reason)
 
     def action_apply(self) -> None:
-        """Restore what is marked, if nobody has written it since."""
-        board = self.board
-        if board.manager.read_only:
-            board.notify_user("read-only: nothing can be restored here. Open the store without --read-only", wrong=True)
-        elif self.run.state == "running":
-            board.notify_user("still computing: wait, or esc stops it; then what is listed can be restored")
-        elif not self.found.marked:
-            board.notify_user("nothing is marked: space marks a key, a marks all")
-        elif time.monotonic() - self._changed < SEEN_SECONDS:
-            board.notify_user(CHANGED, wrong=True)
+        """Restore the marked keys, if nobody has written them since the preview."""
+        if self._cannot_apply():
+            return
+        if time.monotonic() - self._changed < SEEN_SECONDS:
+            self.dashboard.notify_user(CHANGED, wrong=True)
         elif self._checking:
-            self._wanted = True
+            self._apply_wanted = True
         elif not self._applying:
             self._check(apply=True)
 
     def action_apply_anyway(self) -> None:
-        """Restore what is marked, also where others write it without end: asked about, since it was not all seen."""
-        board, sides = self.board, self.compared
-        if board.manager.read_only or self.run.state == "running" or not self.found.marked or sides is None:
-            self.action_apply()  # says why not
-        elif not self._applying:
-            said = [
-                f"Restore {format_count(self.found.marked)} marked whatever others have written there since?",
-                "A checkpoint of what is there by then is made first, and z takes it back.",
-            ]
-            line = self.board.command_line(list(self.words(sides.after.ref)))
-            self.app.push_screen(Confirm(said, line), lambda sure: self._restore(anyway=True) if sure else None)
+        """Restore the marked keys even if others write them. Ask first, because the user has not seen all changes."""
+        sides = self.compared
+        if self._cannot_apply() or sides is None or self._applying:
+            return
+        marked = _keys(self.index.marked)
+        question = [
+            f"Restore {marked}, even if others have changed them since the preview?",
+            "A checkpoint of the present state is created first. z undoes the restore.",
+        ]
+        line = self.dashboard.command_line(list(self.words(sides.after.ref)))
+        self.app.push_screen(Confirm(question, line), lambda sure: self._restore(anyway=True) if sure else None)
 
     def _restore(self, anyway: bool = False) -> None:
         sides = self.compared
-        assert sides is not None, "it was compared"
+        assert sides is not None, "the actions check this"
         words = list(self.words(sides.after.ref))
         if not anyway:
             words += ["--previewed", str(sides.before.point.revision)]
-        self._applying, self._inside = True, {key: set(chosen) for key, chosen in self.found.partly.items()}
+        self._applying = True
+        self._applied_places = {key: set(chosen) for key, chosen in self.index.partly.items()}
         self.refresh_labels()
-        self.board.acts.run(words, then=self._restored, failed=self._refused)
+        self.dashboard.acts.run(words, then=self._restored, failed=self._restore_failed)
 
     def _restored(self, result: Result) -> None:
         self._applying = False
-        if self._given is not None:
-            self.board.unmark(self._given)
+        if self._only is not None:
+            self.dashboard.unmark(self._only)
         diff = result.diff if isinstance(result, DiffResult) else None
         keys = 0 if diff is None else sum(diff.counts.values())
-        self.board.notify_user(f"Restored {amount(keys, self._inside)} · z undoes it")
-        if self.app.screen is self:  # `is_current` is true under a dialog too
+        self.dashboard.notify_user(f"Restored {amount(keys, self._applied_places)} · z undoes it")
+        if self.app.screen is self:  # `is_current` is also true below a dialog
             self.dismiss(True)
 
-    def _refused(self, error: Exception) -> None:
+    def _restore_failed(self, error: Exception) -> None:
         self._applying = False
         if isinstance(error, Conflict):
-            self.board.notify_user(f"not restored: {error.message}", wrong=True)
+            self.dashboard.notify_user(f"not restored: {error.message}", wrong=True)
         else:
-            self.board.show_error(error, act=True)
-        if self.is_attached:  # it may have been left while it restored
+            self.dashboard.show_error(error, act=True)
+        if self.is_attached:  # the user may have left during the restore
             if isinstance(error, Conflict):
                 self._check()
             self.refresh_labels()
+
+
+def _keys(count: int) -> str:
+    return f"{format_count(count)} key{'' if count == 1 else 's'}"

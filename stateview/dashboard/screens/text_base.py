@@ -1,4 +1,4 @@
-"""Base of the screens that show lines: search, copy, save."""
+"""Base of the screens that show lines of text, with search, copy and save."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -15,20 +15,18 @@ from textual.screen import Screen
 from textual.widgets import Input, Label
 
 from ...cli.results import plural
+from ..base_screen import DashboardScreen
 from ..display.text import one_line
 from ..widgets.key_bar import KeyBar
 from ..widgets.line_input import LineInput
 from ..widgets.status_bar import Banner
 from ..widgets.text_list import TextList
 
-if TYPE_CHECKING:
-    from ..app import Dashboard
-
-CLIPBOARD_CHARACTERS = 1_000_000  # characters that a terminal is given to copy at once
+CLIPBOARD_CHARACTERS = 1_000_000  # terminals drop a longer text that is sent to their clipboard
 
 
-class TextScreen(Screen[None]):
-    """A title, lines, and a line that says how it stands. A subclass gives the list in `body`."""
+class TextScreen(DashboardScreen, Screen[None]):
+    """Shows lines between a title and a line of state. A subclass supplies `heading`, `body` and `state`."""
 
     DEFAULT_CSS = """
     TextScreen #title { width: 1fr; height: 1; background: $panel; color: $foreground; text-style: bold; padding: 0 1; }
@@ -40,33 +38,28 @@ class TextScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Back", id="text.back"),
         Binding("slash", "search", "Search", key_display="/", id="text.search"),
-        Binding("n", "again(1)", "Next match", show=False, id="text.next"),
-        Binding("N", "again(-1)", "Previous match", show=False, id="text.previous"),
+        Binding("n", "search_step(1)", "Next match", show=False, id="text.next"),
+        Binding("N", "search_step(-1)", "Previous match", show=False, id="text.previous"),
         Binding("y", "copy", "Copy line", id="text.copy"),
         Binding("Y", "copy_all", "Copy all", show=False, id="text.copy-all"),
         Binding("s", "save", "Save to a file", id="text.save"),
     ]
     AUTO_FOCUS = "TextList"
 
-    @property
-    def board(self) -> Dashboard:
-        """The app."""
-        return cast("Dashboard", self.app)
-
     @abstractmethod
     def body(self) -> TextList:
-        """Return the list."""
+        """Build the list of lines."""
 
     @abstractmethod
     def heading(self) -> str:
         """Return the title."""
 
     def state(self) -> str:
-        """How it stands, in a line."""
+        """Return the line of state below the list."""
         return ""
 
     def compose(self) -> ComposeResult:
-        """Title, lines, state, and the search where it is asked for."""
+        """Show title, lines and state. The search field appears with its key."""
         yield Banner()
         yield Label(one_line(self.heading()), id="title", markup=False)
         yield self.body()
@@ -75,39 +68,42 @@ class TextScreen(Screen[None]):
         yield KeyBar()
 
     def on_mount(self) -> None:
-        """Say how it stands."""
+        """Show the state."""
         self.show_state()
 
     @property
     def list(self) -> TextList:
-        """The list that is shown."""
+        """The list of lines."""
         return self.query_one(TextList)
 
-    def show_state(self, said: str = "", wrong: bool = False) -> None:
-        """Say something in place of the state, or the state."""
+    def show_state(self, message: str = "", wrong: bool = False) -> None:
+        """Show a message in place of the state; without a message, show the state."""
         label = self.query_one("#state", Label)
-        label.update("\n".join(one_line(one) for one in (said or self.state()).split("\n")))
+        label.update("\n".join(one_line(line) for line in (message or self.state()).split("\n")))
         label.set_class(wrong, "-wrong")
 
     # --- search ------------------------------------------------------------------------------------------------
 
     def action_search(self) -> None:
-        """Ask for what to search."""
+        """Open the search field."""
         search = self.query_one("#search", LineInput)
         search.add_class("-shown")
         search.focus()
 
     @on(Input.Changed, "#search")
-    def _sought(self, event: Input.Changed) -> None:
+    def _search_changed(self, event: Input.Changed) -> None:
         event.stop()
         if event.value:
             self._seek(event.value, 1, self.list.cursor)
         else:
-            self.list.search_text = ""
-            self.list.refresh()
+            self._clear_search()
+
+    def _clear_search(self) -> None:
+        self.list.search_text = ""
+        self.list.refresh()
 
     @on(Input.Submitted, "#search")
-    def _found(self, event: Input.Submitted) -> None:
+    def _search_submitted(self, event: Input.Submitted) -> None:
         event.stop()
         self._close_search()
 
@@ -116,81 +112,82 @@ class TextScreen(Screen[None]):
         self.list.focus()
 
     def _seek(self, text: str, step: int, start: int) -> None:
-        found = self.list.find(text, step, start)
-        self.show_state("" if found else f"{text!r} is not in here", not found)
+        matched = self.list.find(text, step, start)
+        self.show_state("" if matched else f"no line contains {text!r}", not matched)
 
-    def action_again(self, step: int) -> None:
-        """Go to the next or previous match."""
+    def action_search_step(self, step: int) -> None:
+        """Go to the next match, or to the previous one."""
         if self.list.search_text:
             self._seek(self.list.search_text, step, self.list.cursor + step)
 
     def action_back(self) -> None:
-        """Leave the search, else the screen."""
+        """Close the search, or leave the screen."""
         search = self.query_one("#search", LineInput)
         if search.has_class("-shown"):
             search.value = ""
             self._close_search()
             self.show_state()
         elif self.list.search_text:
-            self.list.search_text = ""
-            self.list.refresh()
+            self._clear_search()
             self.show_state()
         else:
             self.leave()
 
     def leave(self) -> None:
-        """Go back to the screen before."""
+        """Return to the screen below."""
         self.dismiss(None)
 
-    # --- taking lines away -------------------------------------------------------------------------------------
+    # --- copy and save -----------------------------------------------------------------------------------------
 
-    def _text(self) -> Sequence[str]:
+    def _lines(self) -> Sequence[str]:
         return self.list.lines
 
     def action_copy(self) -> None:
         """Copy the line under the cursor."""
         if self.list.count:
-            self.app.copy_to_clipboard(self._text()[self.list.cursor])
-            self.board.notify_user("copied the line")
+            self.app.copy_to_clipboard(self._lines()[self.list.cursor])
+            self.dashboard.notify_user("copied the line")
 
     def action_copy_all(self) -> None:
         """Copy all lines."""
-        text = "\n".join(self._text())
+        text = "\n".join(self._lines())
         if len(text) > CLIPBOARD_CHARACTERS:
-            self.board.notify_user(f"{len(text):,} characters are too many to copy; save them to a file", wrong=True)
+            self.dashboard.notify_user(
+                f"{len(text):,} characters are too many to copy; s saves them to a file", wrong=True
+            )
             return
         self.app.copy_to_clipboard(text)
-        self.board.notify_user(f"copied {plural(self.list.count, 'line')}")
+        self.dashboard.notify_user(f"copied {plural(self.list.count, 'line')}")
 
     def action_save(self) -> None:
         """Save the lines to a file; in a browser, as a download."""
-        board, text = self.board, "\n".join(self._text()) + "\n"
-        if board.is_web:
-            board.deliver_text(io.StringIO(text), save_filename="stateview.txt")
+        app, text = self.dashboard, "\n".join(self._lines()) + "\n"
+        if app.is_web:
+            app.deliver_text(io.StringIO(text), save_filename="stateview.txt")
             return
         from ..dialogs.prompt import PromptDialog
 
-        def write(_stop: object, path: str) -> str:
+        def write(path: str) -> str:
             with open(path, "x", encoding="utf-8", errors="surrogatepass") as file:
                 file.write(text)
             return path
 
-        def answered(path: str | None) -> None:
+        def save_to(path: str | None) -> None:
             if path:
                 path = os.path.expanduser(path)
-                board.reader.submit(board, "save-text", lambda stop: write(stop, path), told, board.show_error)
+                app.reader.submit(app, "save-text", lambda _stop: write(path), saved, app.show_error)
 
-        def told(path: str) -> None:
-            board.notify_user(f"saved {plural(text.count(chr(10)), 'line')} to {path}")
+        def saved(path: str) -> None:
+            app.notify_user(f"saved {plural(text.count(chr(10)), 'line')} to {path}")
 
-        board.push_screen(PromptDialog("Save the lines to a new file", "", _check_path), answered)
+        app.push_screen(PromptDialog("Save the lines to a new file", "", _path_error), save_to)
 
 
-def _check_path(path: str) -> str | None:
+def _path_error(path: str) -> str | None:
     if not path:
-        return "the name of a file"
+        return "type the name of a file"
     path = os.path.expanduser(path)
     if os.path.lexists(path):
-        return "there is such a file already; give another name"
+        return "this file exists already; type another name"
     folder = os.path.dirname(path) or "."
-    return None if os.path.isdir(folder) else f"there is no folder {folder}"
+    return None if os.path.isdir(folder) else f"the folder {folder} does not exist"

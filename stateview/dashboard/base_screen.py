@@ -1,0 +1,55 @@
+"""Base of the full screens: the events that the app reports to every screen it has opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from textual.screen import Screen
+
+if TYPE_CHECKING:
+    from ..backends.protocol import Head
+    from .app import Dashboard
+
+
+class DashboardScreen:
+    """Mixin for a Textual screen. The app calls these methods on each screen of its stack, also below the top one.
+
+    A subclass derives from this class first, then from `Screen` or `ModalScreen`. Dialogs need none of the events and
+    do not derive from it.
+    """
+
+    @property
+    def dashboard(self) -> Dashboard:
+        """The app, with its own type."""
+        assert isinstance(self, Screen)
+        return cast("Dashboard", self.app)
+
+    def namespace_changed(self, head: Head, changed: list[str] | None) -> None:
+        """Follow a change of the namespace: commits, expired keys or checkpoints. By default, do nothing.
+
+        Args:
+            head: the present head of the namespace.
+            changed: the keys that may differ; None: any key may differ.
+
+        """
+
+    def reload(self) -> None:
+        """Read everything again, for the key R. By default, do nothing."""
+
+    def backend_returned(self) -> None:
+        """Follow the end of a lost connection. By default, reload."""
+        self.reload()
+
+    def may_leave(self, leave: Callable[[], object]) -> bool:  # noqa: ARG002 - for subclasses
+        """Return whether nothing typed here would be lost. Otherwise ask, and call `leave` after a yes."""
+        return True
+
+    def keep_unsaved_text(self) -> str:
+        """Write unsaved text to a file, because a signal ends the program.
+
+        Returns:
+            A line that names the file, or "" if nothing was unsaved.
+
+        """
+        return ""

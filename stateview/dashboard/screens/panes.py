@@ -1,0 +1,250 @@
+"""The four panes of the main screen: namespaces, timeline, keys and the selected value, all of one state."""
+
+from __future__ import annotations
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.events import DescendantFocus, Resize
+from textual.screen import Screen
+from textual.timer import Timer
+
+from ...backends.protocol import Head, Version
+from ...cli.results import plural
+from ...model import now
+from ...states.view import resolve
+from ..base_screen import DashboardScreen
+from ..data.key_filter import Filter
+from ..data.key_source import Prefetch
+from ..display.text import format_ago, format_duration, format_size, one_line
+from ..widgets.filter_bar import FilterBar
+from ..widgets.job_bar import JobBar
+from ..widgets.json_view import JsonView
+from ..widgets.key_bar import KeyBar
+from ..widgets.key_list import KeyList
+from ..widgets.namespace_list import Namespaces
+from ..widgets.pane import Pane
+from ..widgets.status_bar import Banner, StatusBar
+from ..widgets.timeline import Timeline
+from ..widgets.value_info import ValueInfo
+from ..widgets.virtual_list import VirtualList
+
+DEBOUNCE_SECONDS = 0.05  # a cursor must rest this long before its row is read
+HEAVY_VALUE_BYTES = 1_000_000  # above this size of the value, it must rest five times as long
+MEDIUM, WIDE = 80, 120  # columns: from MEDIUM on the screen has two columns of panes, from WIDE on all three
+
+
+class PanesScreen(DashboardScreen, Screen[None]):
+    """Shows the namespace of the app, live or at its ref. A subclass adds the keys and their actions."""
+
+    AUTO_FOCUS = "#keys"
+
+    def __init__(self, prefetch: Prefetch | None = None) -> None:
+        super().__init__(classes="on-keys")
+        self._prefetch = prefetch
+        self._shown: Version | None = None  # the version in the value pane
+        self._value_timer: Timer | None = None  # reads the value once the cursor rests
+        self._state_timer: Timer | None = None  # shows the state once the cursor of the timeline rests
+
+    def compose(self) -> ComposeResult:
+        """Arrange the panes in three columns. The stylesheet hides columns of a narrow terminal."""
+        yield StatusBar()
+        yield Banner()
+        with Horizontal(id="panes"):
+            with Vertical(id="side"):
+                with Pane(id="namespaces-pane", classes="pane") as pane:
+                    pane.border_title = "1 Namespaces"
+                    yield Namespaces(self.dashboard.stores, self.dashboard.open, id="namespaces")
+                with Pane(id="timeline-pane", classes="pane") as pane:
+                    pane.border_title = "4 Timeline"
+                    yield Timeline(id="timeline")
+            with Pane(id="keys-pane", classes="pane") as pane:
+                pane.border_title = "2 Keys"
+                yield FilterBar(id="filter")
+                yield KeyList(id="keys")
+            with Pane(id="value-pane", classes="pane") as pane:
+                pane.border_title = "3 Value"
+                yield JsonView(id="json")
+                yield ValueInfo(id="value-info")
+        yield JobBar()
+        yield KeyBar()
+
+    def on_mount(self) -> None:
+        """Show the namespace, and follow the status of the key list."""
+        self.watch(self.keys, "status", self._status_changed)
+        self.set_interval(1.0, self._refresh_ages)
+        self.show_namespace()
+
+    def _refresh_ages(self) -> None:
+        self.timeline.refresh()
+        self._show_facts()
+
+    def _status_changed(self, status: str) -> None:
+        self.query_one("#keys-pane", Pane).set_titles(below=status)
+
+    # --- namespace and state -----------------------------------------------------------------------------------
+
+    @property
+    def keys(self) -> KeyList:
+        """The list of keys."""
+        return self.query_one(KeyList)
+
+    @property
+    def timeline(self) -> Timeline:
+        """The list of states."""
+        return self.query_one(Timeline)
+
+    def show_namespace(self) -> None:
+        """Fill all panes after the app has switched to another namespace."""
+        app = self.dashboard
+        self.query_one(Namespaces).set_current(app.store, app.manager.namespace)
+        self.timeline.show(app.manager)
+        self.query_one(FilterBar).clear()
+        self.show_state()
+
+    def show_state(self) -> None:
+        """Fill keys and value after the app has switched to another state."""
+        app, prefetch = self.dashboard, self._prefetch
+        self._prefetch = None
+        self.set_class(app.at is not None, "-past")
+        source = prefetch.source if prefetch is not None else self.query_one(FilterBar).source(app.manager, app.ref)
+        self.keys.show(source, prefetch)
+        if self._shown is not None:
+            self._read_value(self._shown.key)
+        self.show_status()
+
+    def show_status(self) -> None:
+        """Show namespace, store and state in the status bar, and a lost connection in the banner."""
+        app = self.dashboard
+        right = "read-only" if app.read_only else "RW"
+        if app.at is not None:
+            state, role = f"AS OF {app.at}, NOT LIVE · esc: live", "past"
+        elif app.lost is not None:
+            state, role = "LOST", "paused"
+        elif app.paused:
+            behind = plural(app.commits_behind, "commit")
+            state, role = f"PAUSED at r{app.paused_at}, {behind} behind · p: continue", "paused"
+        else:
+            head = app.news.head if app.news else None
+            state, role = f"LIVE ● r{head.revision}" if head else "LIVE ●", "live"
+            if head is not None and not head.lineage:
+                state = "LIVE ● NOT CREATED YET"
+        self.query_one(StatusBar).show(app.manager.namespace, app.manager.url, state, role, right)
+        self.query_one(Banner).show(app.lost)
+
+    def namespace_changed(self, head: Head, changed: list[str] | None) -> None:
+        """Update the lists. Update keys and value only if they show live."""
+        app = self.dashboard
+        assert app.news is not None
+        self.query_one(Namespaces).set_current(app.store, app.manager.namespace, head)
+        self.timeline.update_head(head, app.news.marks)
+        if app.at is None:
+            self.keys.invalidate(changed)
+            if self.keys.key is not None and (changed is None or self.keys.key in changed):
+                self._read_value(self.keys.key)
+        self.show_status()
+
+    def reload(self) -> None:
+        """Read all panes again."""
+        app = self.dashboard
+        self.query_one(Namespaces).read(app.store)
+        if app.news is not None:
+            self.timeline.update_head(app.news.head, app.news.marks)  # an earlier read of the log may have failed
+        self.keys.invalidate(None)
+        if self.keys.key is not None:
+            self._read_value(self.keys.key)
+
+    # --- the value ---------------------------------------------------------------------------------------------
+
+    @on(KeyList.Highlighted)
+    def _key_highlighted(self, event: KeyList.Highlighted) -> None:
+        if self._value_timer is not None:
+            self._value_timer.stop()
+        key = event.key
+        if key is None:
+            self._clear_value()
+            return
+        heavy = event.row is not None and event.row.size > HEAVY_VALUE_BYTES
+        seconds = 5 * DEBOUNCE_SECONDS if heavy else DEBOUNCE_SECONDS
+        self._value_timer = self.set_timer(seconds, lambda: self._read_value(key))
+
+    @on(VirtualList.Failed)
+    def _failed(self, event: VirtualList.Failed) -> None:
+        self.dashboard.show_error(event.error)
+
+    def _read_value(self, key: str) -> None:
+        app = self.dashboard
+        backend, at = app.manager.backend, app.ref
+
+        def read(_stop: object) -> Version | None:
+            if at is None:
+                return backend.get(key)
+            return backend.read([key], resolve(backend, at)).get(key)
+
+        def show(version: Version | None) -> None:
+            if key != self.keys.key or (backend, at) != (app.manager.backend, app.ref):
+                return  # the cursor or the state has changed since the read began
+            if version is None or version.value is None:
+                self._clear_value()
+                return
+            self._shown = version
+            self.query_one(JsonView).show(version.value, key)
+            self._show_facts()
+
+        app.reader.submit(self, "value", read, show, self._value_failed)
+
+    def _value_failed(self, error: Exception) -> None:
+        self.dashboard.show_error(error)
+        if self._shown is None or self._shown.key != self.keys.key:  # else the earlier value of this key stays
+            self._clear_value(str(error))
+
+    def _clear_value(self, text: str = "") -> None:
+        self._shown = None
+        self.query_one("#value-pane", Pane).set_titles("3 Value")
+        self.query_one(JsonView).show_text(text)
+        self.query_one(ValueInfo).show("", "")
+
+    def _show_facts(self) -> None:
+        shown = self._shown
+        if shown is None or shown.value is None:
+            return
+        self.query_one("#value-pane", Pane).set_titles(Content(f"3 Value · {one_line(shown.key, 80)}"))
+        facts = [format_size(len(shown.value)), f"r{shown.revision}", format_ago(shown.time, now())]
+        if shown.expires:
+            facts.insert(1, f"expires in {format_duration((shown.expires - now()) / 1_000_000)}")
+        self.query_one(ValueInfo).show(" · ".join(facts), self.query_one(JsonView).pointer)
+
+    def show_key(self, key: str) -> None:
+        """Move the cursor to a new key. Clear a filter that would hide the key."""
+        bar = self.query_one(FilterBar)
+        if bar.text and not Filter.parse(bar.text).match()(key):
+            self.keys.filter("")
+            bar.clear()
+        self.keys.go_to(key)
+
+    @on(VirtualList.Highlighted, "#json")
+    def _place_highlighted(self) -> None:
+        self.query_one(ValueInfo).show(pointer=self.query_one(JsonView).pointer)
+
+    # --- columns of a narrow terminal --------------------------------------------------------------------------
+
+    def on_resize(self, event: Resize) -> None:
+        """Name the hidden panes in the title of the keys."""
+        self._name_hidden_panes(event.size.width)
+
+    def _name_hidden_panes(self, width: int) -> None:
+        hidden = ""
+        if width < MEDIUM:
+            hidden = " · 3 Value · 4 Timeline"
+        elif width < WIDE:
+            hidden = " · 3 Value" if self.has_class("on-side") else " · 4 Timeline · 1 Namespaces"
+        self.query_one("#keys-pane").border_title = f"2 Keys{hidden}"
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        """Show the column with the focus, if there is no room for all columns."""
+        inside = {node.id for node in event.widget.ancestors_with_self}
+        column = "side" if "side" in inside else "value" if "value-pane" in inside else "keys"
+        for name in ("side", "keys", "value"):
+            self.set_class(name == column, f"on-{name}")
+        self._name_hidden_panes(self.app.size.width)
