@@ -7,7 +7,6 @@ staged import.
 from __future__ import annotations
 
 import os
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -16,7 +15,7 @@ from typing import IO, Any
 from msgspec import Struct
 
 from .. import codec
-from ..backends import mask, open_backend
+from ..backends import open_backend
 from ..backends.protocol import (
     PAGE_BYTES,
     Backend,
@@ -30,9 +29,8 @@ from ..backends.protocol import (
 from ..errors import NOTHING_CHANGED, Damaged, InvalidName, KeyNotFound
 from ..maintenance.history import with_superseded_by
 from ..model import Commit, check_key, now, to_datetime
-from ..states.compare import entries
 from . import json_documents as documents
-from .files import ImportFile, file_error
+from .files import ImportFile
 from .jsonl import FIRST
 from .jsonl_reader import JsonlReader, Record
 from .temporary_stores import TemporaryStores
@@ -43,7 +41,6 @@ MAX_DOCUMENT_BYTES = 1 << 30  # a JSON document is read into memory whole
 VERSIONS_PER_PUT = 1000
 COMMITS_PER_PUT = 1000
 SECOND_MICROSECONDS = 1_000_000
-_SQLITE = b"SQLite format 3\0"
 _MAX_NAMED_KEYS = 20  # the report names this many keys that were left out
 
 
@@ -115,11 +112,11 @@ class JsonlSource(ImportSource):
                 raise Damaged(f"{self.name} was replaced during the import", (NOTHING_CHANGED, "Try again"))
             marks: list[CheckpointRecord] = []
             commits: list[Commit] = []
-            versions = _versions(reader.records(), commits, marks, lambda: _put(receiver, commits=commits))
+            versions = _versions(reader.records(), commits, marks, lambda: put(receiver, commits=commits))
             for page in _pages(with_superseded_by(versions)):
-                _put(receiver, page)
+                put(receiver, page)
                 progress(reader.bytes, self._file.size)
-            _put(receiver, commits=commits, marks=marks)
+            put(receiver, commits=commits, marks=marks)
             return reader.head
 
 
@@ -152,16 +149,17 @@ def _pages(versions: Iterable[StoredVersion]) -> Iterator[list[StoredVersion]]:
         yield page
 
 
-def _put(
+def put(
     receiver: StagedImport, versions: Iterable[StoredVersion] = (), commits: Iterable[Commit] = (),
     marks: Iterable[CheckpointRecord] | None = None,
 ) -> None:  # fmt: skip
+    """Put data into a staged import, with the note that tells an import from a migration."""
     receiver.put(versions, commits, marks, note={"import": True})
 
 
 def _put_first_commit(receiver: StagedImport, count: int, time: int, reason: str, author: str) -> Head:
     """Add the commit that wrote all `count` keys, as revision 1; return the head."""
-    _put(receiver, commits=[Commit(1, to_datetime(time), reason, author, count)], marks=[])
+    put(receiver, commits=[Commit(1, to_datetime(time), reason, author, count)], marks=[])
     return Head(1, time, count, 0, os.urandom(16).hex())
 
 
@@ -207,35 +205,10 @@ class JsonSource(ImportSource):
         time = now()
         rest = (StoredVersion(each.key, each.value, 1, each.time, each.expires) for each in self._versions)
         while page := list(islice(rest, VERSIONS_PER_PUT)):
-            _put(receiver, page)
+            put(receiver, page)
             done += len(page)
             progress(done, total)
         return _put_first_commit(receiver, total, time, reason, author)
-
-
-class LegacySource(ImportSource):
-    """A namespace in a workspace, as which data of an older layout was taken in."""
-
-    def __init__(self, name: str, words: str, found: Backend) -> None:
-        self._found = found
-        head = found.head()
-        if not head.lineage:
-            raise KeyNotFound(f"{name} holds nothing to import")
-        super().__init__(name, f"{words}: {head.count:,} keys, {len(found.marks()):,} checkpoints")
-
-    def backend(self, space: TemporaryStores) -> Backend:  # noqa: ARG002
-        return self._found
-
-    def fill(self, receiver: StagedImport, reason: str, author: str, progress: ProgressCount) -> Head:  # noqa: ARG002
-        found, head = self._found, self._found.head()
-        after, done = ("", 0), 0
-        while page := found.versions_page(after):
-            _put(receiver, page)
-            after = page[-1].key, page[-1].revision
-            done += sum(1 for one in page if not one.until and one.value is not None)
-            progress(done, head.count)
-        _put(receiver, commits=found.commits(1 << 30), marks=found.marks())
-        return head
 
 
 class RedisStringsSource(ImportSource):
@@ -263,7 +236,7 @@ class RedisStringsSource(ImportSource):
                 key = self._strip(foreign.key, stripped) if self._options.strip_prefix else foreign.key
                 value = self._value(foreign.key, foreign.value)
                 versions.append(StoredVersion(check_key(key), value, 1, time, foreign.expires))
-            _put(receiver, versions)
+            put(receiver, versions)
             done += len(versions)
             progress(done, 0)
         if not done:
@@ -316,6 +289,8 @@ def open_source(
         InvalidName: the options do not fit the source.
 
     """
+    from .legacy_sources import SQLITE_MAGIC, legacy_database, legacy_folder
+
     if options.layout not in (None, *LAYOUTS):
         raise InvalidName(f"there is no layout {options.layout!r}", f"The layouts are {', '.join(LAYOUTS)}")
     source = source if hasattr(source, "read") else os.fspath(source)
@@ -328,19 +303,19 @@ def open_source(
         if colon and scheme in ("json", "sqlite") and not os.path.exists(source):
             raise InvalidName(f"{source!r} is a store, not a file", f"See 'stateview migrate {scheme}:{path} …'")
         if os.path.isdir(source):
-            return _folder(source, space)
+            return legacy_folder(source, space)
     file = ImportFile(source, space)
     with file.open() as opened:
         start = opened.read(16)
-    if start == _SQLITE:
-        return _sqlite(file, space)
+    if start == SQLITE_MAGIC:
+        return legacy_database(file, space)
     if options.layout == "jsonl" or (options.layout is None and start.startswith(FIRST)):
         return JsonlSource(file)
     if options.layout is None and os.path.basename(file.path) == "state.json" and file.is_plain:
         folder = os.path.dirname(os.path.abspath(file.path))
         is_adopted = os.path.exists(os.path.join(folder, "history.jsonl"))
         if not is_adopted and os.path.isdir(os.path.join(folder, "checkpoints")):
-            return _folder(folder, space)
+            return legacy_folder(folder, space)
     with file.open() as opened:
         data = opened.read(MAX_DOCUMENT_BYTES + 1)
     if len(data) > MAX_DOCUMENT_BYTES:
@@ -349,118 +324,13 @@ def open_source(
     return JsonSource(file.name, data, options.layout)
 
 
-def _folder(path: str, space: TemporaryStores) -> ImportSource:
-    """Return a folder of one of the older layouts."""
-    from ..backends.legacy.json_files import find_key_files
-
-    try:
-        names = os.listdir(path)
-    except OSError as error:
-        raise file_error(error, path) from error
-    if "history.jsonl" in names or _is_ours(os.path.join(path, "state.db")):
-        root, name = os.path.split(os.path.abspath(path))
-        kind = "json" if "history.jsonl" in names else "sqlite"
-        hint = f"It is no file to import: see 'stateview migrate {kind}:{root} …'"
-        raise InvalidName(f"{path} is the namespace {name!r} of a store", hint)
-    if "state.db" in names:
-        return _sqlite(ImportFile(os.path.join(path, "state.db"), space), space)
-    saved = os.path.join(path, "checkpoints")
-    if "state.json" in names:
-        _copy_files([os.path.join(path, "state.json")], space, "older", "import")
-        _copy_files(_json_files(saved), space, "older", "import", "checkpoints")
-        return LegacySource(path, "an older state.json", space.open("json", "import", "older"))
-    if loose := find_key_files(path):
-        _copy_files(loose.values(), space, "older")
-        for name in sorted(os.listdir(saved)) if os.path.isdir(saved) else ():
-            folder = os.path.join(saved, name)
-            if os.path.isdir(folder):
-                os.makedirs(space.path("older", "checkpoints", name), exist_ok=True)
-                _copy_files(_json_files(folder), space, "older", "checkpoints", name)
-                shutil.copystat(folder, space.path("older", "checkpoints", name))
-        return LegacySource(path, "files KEY.json of the older layout", space.open("json", "default", "older"))
-    hint = "A folder holds KEY.json files, or an older state.json or state.db; of a store see 'stateview migrate'"
-    raise KeyNotFound(f"{path} holds nothing that can be imported", hint)
-
-
-def _json_files(folder: str) -> list[str]:
-    if not os.path.isdir(folder):
-        return []
-    paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".json")]
-    return [path for path in paths if os.path.isfile(path)]
-
-
-def _copy_files(paths: Iterable[str], space: TemporaryStores, *folder: str) -> None:
-    for path in paths:
-        try:
-            shutil.copy2(path, space.path(*folder, os.path.basename(path)))
-        except OSError as error:
-            raise file_error(error, path) from error
-
-
-def _is_ours(path: str) -> bool:
-    """Whether a file is a SQLite database of this package's, by the number in its header."""
-    from ..backends.sqlite.schema import APPLICATION_ID
-
-    if not os.path.isfile(path):
-        return False
-    with open(path, "rb") as file:
-        start = file.read(100)
-    return start.startswith(_SQLITE) and int.from_bytes(start[68:72], "big") == APPLICATION_ID
-
-
-def _sqlite(file: ImportFile, space: TemporaryStores) -> ImportSource:
-    if _is_ours(file.path):
-        folder = os.path.dirname(os.path.abspath(file.path))
-        hint = f"It is no file to import: see 'stateview migrate sqlite:{os.path.dirname(folder)} …'"
-        raise InvalidName(f"{file.name} is the namespace {os.path.basename(folder)!r} of a store", hint)
-    copy = space.path("older", "import", "state.db")
-    for suffix in ("", "-wal", "-journal"):
-        if os.path.exists(file.path + suffix):
-            with file._errors():
-                shutil.copyfile(file.path + suffix, copy + suffix)
-    found = space.open("sqlite", "import", "older")
-    try:
-        return LegacySource(file.name, "an older state.db", found)
-    except Damaged as error:
-        raise Damaged(error.message.replace(copy, file.name), NOTHING_CHANGED) from error
-
-
 def _redis(url: str, space: TemporaryStores, options: Options, namespace: str) -> ImportSource:
+    from .legacy_sources import legacy_strings
+
     server: Any = open_backend(url, "default", read_only=True)
-    space._opened.append(server)
+    space.close_too(server)
     if options.pattern is not None:
         return RedisStringsSource(server, options)
     if options.strip_prefix or options.text or options.skip:
         raise InvalidName("strip-prefix, string and skip go with a pattern", "Give such as --pattern 'app:*'")
-    return _older_redis(server, space, namespace)
-
-
-def _older_redis(server: Any, space: TemporaryStores, namespace: str) -> ImportSource:
-    """Return the older layout in a Redis, adopted into a temporary store: the live state is not held in memory."""
-    from ..backends.legacy.adoption import adopt
-    from ..backends.legacy.redis_strings import read_strings
-    from ..backends.redis.client import escape_match
-    from ..backends.redis.foreign_keys import scan
-
-    def find(prefix: str) -> Iterator[dict[str, bytes]]:
-        for page in scan(server, escape_match(prefix) + "*"):
-            yield {item.key: item.value for item in page if item.type == "string"}
-
-    store = space.open("sqlite", "import")
-    adopt(read_strings(find, namespace, mask(server.url)), _AdoptingStore(store))
-    if not store.head().lineage:
-        hint = "For other keys give --pattern; for a namespace of stateview's see 'stateview migrate'"
-        raise KeyNotFound(f"{server.url} has no keys state:{namespace}:* or checkpoint:{namespace}:*", hint)
-    return LegacySource(server.url, "the older layout in Redis", store)
-
-
-class _AdoptingStore:
-    """A store as the target of `adopt`."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self.read = backend.read
-        self.commit = backend.commit
-
-    def all_keys(self) -> Iterator[str]:
-        return (version.key for version in entries(self._backend, None))
+    return legacy_strings(server, space, namespace)

@@ -25,6 +25,10 @@ class TemporaryStores:
         self._opened.append(backend)
         return backend
 
+    def close_too(self, backend: Backend) -> None:
+        """Let `close` close another backend as well."""
+        self._opened.append(backend)
+
     def path(self, *names: str) -> str:
         """Return a path in the folder, and make its parents."""
         path = os.path.join(self.folder, *names)
