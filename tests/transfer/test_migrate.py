@@ -184,7 +184,7 @@ def test_all_namespaces(new_store: Stores, here: Path) -> None:
 # --- others write meanwhile -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("source", "target"), ONCE)
+@pytest.mark.parametrize(("source", "target"), only(PAIRS, ("json", "sqlite")))
 def test_what_is_written_meanwhile_comes_along(
     source: str, target: str, new_store: Stores, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
