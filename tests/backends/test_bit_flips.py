@@ -17,7 +17,7 @@ from stress import first, stressed
 
 from stateview import BackendError, Damaged, HistoryPruned, RefNotFound, StateException, StateManager
 
-PLACES = 1000
+PLACES = 600
 PARTS = 40
 SHARES = 7  # of the cuts of a small database: no divisor of the bytes between two cuts, so that each has many kinds
 STEP = int(os.environ.get("STATEVIEW_TEST_STEP", "5"))  # bytes between two cuts

@@ -22,7 +22,7 @@ from stateview.backends.jsonfile.backend import JSONBackend
 from stateview.backends.protocol import Backend, CheckpointWrite, CommitRequest
 from stateview.errors import Damaged
 from stateview.maintenance.recovery import recover
-from stateview.testing import save, state
+from stateview.testing import Open, save, state
 from stateview.transfer.migrate import migrate
 
 
@@ -33,6 +33,10 @@ class _Wrapped:
     def stored(self, store: str, namespace: str, key: str) -> bytes | None:
         stored = super().stored(store, namespace, key)  # type: ignore[misc]
         return None if stored is None else WRAPPED.unpack(stored, key, 0)
+
+    @pytest.mark.parametrize("seed", [0])  # the other seeds try the history, on plain values
+    def test_forgetting_keeps_what_checkpoints_see(self, backend: Backend, opened: Open, seed: int) -> None:
+        super().test_forgetting_keeps_what_checkpoints_see(backend, opened, seed)  # type: ignore[misc]
 
 
 class TestJSON(_Wrapped, test_contract.TestJSON):

@@ -26,7 +26,7 @@ from stateview.backends.protocol import SUMMARY_BYTES
 
 LENGTH = 50
 # Runs for a kind of store, and how many steps they come to at least: Hypothesis ends some runs early.
-RUNS = [pytest.param(6, 150, id="short"), pytest.param(80, 2550, id="long", marks=pytest.mark.stress)]
+RUNS, LEAST_STEPS = 80, 2550
 
 KEYS = st.sampled_from(["a", "a/b", "a~b", "ab", "b*", "b", "é", "😀", "[x]"])
 LITERALS = {"b[*]": "b*", "[[]x]": "[x]", "é": "é"}  # patterns that can only be a key's own name
@@ -447,17 +447,17 @@ class Machine(RuleBasedStateMachine):
         assert self.state.recover().problems == ()
 
 
-@pytest.mark.parametrize(("examples", "least"), RUNS)
-def test_machine(kind: str, new_store: Callable[[str], str], examples: int, least: int) -> None:
+@pytest.mark.stress
+def test_machine(kind: str, new_store: Callable[[str], str]) -> None:
     class Run(Machine):
         store = new_store(kind)
         numbers = count()
         steps = 0
 
     checks = settings(
-        max_examples=examples, stateful_step_count=LENGTH, deadline=None, derandomize="CI" in os.environ, database=None,
+        max_examples=RUNS, stateful_step_count=LENGTH, deadline=None, derandomize="CI" in os.environ, database=None,
         suppress_health_check=list(HealthCheck), print_blob=False,
     )  # fmt: skip
     run_state_machine_as_test(Run, settings=checks)
     print(f"{kind}: {Run.steps} steps")
-    assert Run.steps >= least
+    assert Run.steps >= LEAST_STEPS

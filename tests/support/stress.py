@@ -18,8 +18,6 @@ KINDS = ("json", "sqlite", "redis")
 CASES: dict[str, int] = {  # of a test's function: how many cases of each kind of store stay in the default run
     # Kill loops
     "test_an_import_that_was_killed_leaves_nothing_and_can_be_done_again": 1,
-    "test_killed_and_run_again_until_it_is_done": 0,
-    "test_killed_at_any_instant_and_gone_on_with": 0,
     "test_killed_before_every_step": 1,
     # Files that are damaged in every way
     "test_a_file_cut_off_anywhere_is_never_a_wrong_answer": 1,
@@ -28,12 +26,9 @@ CASES: dict[str, int] = {  # of a test's function: how many cases of each kind o
     "test_sqlite_a_bit_of_the_header": 4,
     # Random steps and seeds
     "test_forgetting_keeps_what_checkpoints_see": 1,
-    "test_machine": 0,
     # Processes and threads that race
-    "test_many_processes_open_a_new_store_at_once": 0,
     "test_many_writers_leave_the_list_whole": 1,
     "test_of_two_dashboards_that_edit_one_key_the_second_is_told_and_nothing_is_lost": 0,
-    "test_readers_never_see_half_of_a_commit": 0,
     # Waits for clocks
     "test_a_commit_that_takes_longer_than_a_reply_may_is_applied_once": 0,
     "test_a_program_that_does_not_end_is_killed": 1,

@@ -347,7 +347,7 @@ def large(store: str, keys: int = 3000) -> None:
 
 
 @pytest.mark.timeout(300 + 10 * KILLS)
-@pytest.mark.parametrize("kills", [1, *stressed(KILLS)])
+@pytest.mark.parametrize("kills", stressed(KILLS))
 @pytest.mark.parametrize(("source", "target"), ONE)
 def test_killed_and_run_again_until_it_is_done(
     source: str, target: str, kills: int, new_store: Stores, opened: Opened
