@@ -24,6 +24,7 @@ from stateview.dashboard.display import themes
 from stateview.dashboard.input import keymap
 from stateview.dashboard.screens.help import HelpScreen
 from stateview.dashboard.widgets.text_list import TextList
+from stateview.dashboard.widgets.virtual_list import VirtualList
 from stateview.errors import InvalidName
 from stateview.settings import Settings
 
@@ -364,6 +365,29 @@ def test_every_theme_shows_all_our_screens(url: str, name: str) -> None:
         await pilot.pause()
         await look_around(pilot, app)
         assert app.theme == name
+
+    run(url, flow)
+
+
+def test_dim_text_can_be_read_in_every_theme(url: str) -> None:
+    """WCAG's contrast of 4.5 at least, against the background of the list."""
+
+    def luminance(color: Color) -> float:
+        parts = [part / 255 for part in color.rgb]
+        linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    async def flow(pilot: Pilot[None], app: Host) -> None:
+        await app.push_screen(HelpScreen())
+        shown = app.screen.query_one(VirtualList)
+        for name in themes.names():
+            themes.apply(app, name)
+            await pilot.pause()
+            if not app.current_theme.ansi:
+                dim = themes.component_style(shown, "list--dim").color
+                assert dim is not None
+                light, dark = sorted(map(luminance, (Color.from_rich_color(dim), shown.background_colors[1])))[::-1]
+                assert (light + 0.05) / (dark + 0.05) > 4.5, name
 
     run(url, flow)
 

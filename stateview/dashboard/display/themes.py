@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from rich.style import Style
 from textual.filter import Monochrome, NoColor
 from textual.theme import BUILTIN_THEMES, Theme
 
 from ...cli.exit_codes import UsageError
 
 if TYPE_CHECKING:
+    from textual.widget import Widget
+
     from ...settings import Settings
     from ..app import Dashboard
 
@@ -80,6 +83,21 @@ OWN = (
 )  # fmt: skip
 # An app reads TEXTUAL_THEME before a theme can be registered with it, so our themes must be among the built-in ones.
 BUILTIN_THEMES.update({theme.name: theme for theme in OWN})
+
+
+def component_style(widget: Widget, name: str) -> Style:
+    """Return the style of a component class, without the background of the widget.
+
+    Textual's own partial style takes an automatic colour, such as `$text-muted` of its themes, for white, and a
+    transparent colour for an opaque one.
+    """
+    style, rules = widget.get_component_rich_style(name, partial=True), widget.get_component_styles(name)
+    whole = widget.get_component_rich_style(name)
+    if rules.auto_color or 0 < rules.color.a < 1:
+        style += Style(color=whole.color)
+    if 0 < rules.background.a < 1:
+        style += Style(bgcolor=whole.bgcolor)
+    return style
 
 
 def names() -> list[str]:

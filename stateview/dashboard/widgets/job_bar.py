@@ -11,6 +11,7 @@ from textual.widget import Widget
 
 from ...model import ProgressMessage
 from ..display.text import RowBuilder, format_duration
+from ..display.themes import component_style
 
 if TYPE_CHECKING:
     from ..actions.jobs import Job, Jobs
@@ -79,7 +80,7 @@ class JobBar(Widget):
         return Strip(cells.fill(), width)
 
     def _style(self, role: str) -> Style:
-        return self.get_component_rich_style(f"job--{role}", partial=True)
+        return component_style(self, f"job--{role}")
 
     def on_click(self) -> None:
         """Open the output of the job."""

@@ -14,6 +14,7 @@ from textual.widgets import TextArea
 
 from ...cli.render import escape_control_characters
 from ..actions.value_edit import ValidationResult, validate
+from ..display.themes import component_style
 
 if TYPE_CHECKING:
     from ..app import Dashboard
@@ -104,6 +105,6 @@ class JsonEdit(TextArea):
         text = Text("\t".join(map(escape_control_characters, plain.split("\t"))), end="", no_wrap=True)
         for match in _TOKEN.finditer(plain, 0, _COLOURED_CHARACTERS):
             assert match.lastgroup is not None, "each alternative is a group"
-            style = self.get_component_rich_style(f"json--{match.lastgroup}", partial=True)
+            style = component_style(self, f"json--{match.lastgroup}")
             text.stylize(style, match.start(), match.end())
         return text

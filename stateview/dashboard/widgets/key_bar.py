@@ -12,6 +12,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..display.text import RowBuilder
+from ..display.themes import component_style
 
 HELP = "help"  # the action that is shown at any width
 
@@ -83,9 +84,7 @@ class KeyBar(Widget):
 
     def render_line(self, y: int) -> Strip:  # noqa: ARG002
         """Paint the line."""
-        key, what, off = (
-            self.get_component_rich_style(f"keys--{role}", partial=True) for role in ("key", "what", "off")
-        )
+        key, what, off = (component_style(self, f"keys--{role}") for role in ("key", "what", "off"))
         width = self.size.width
         cells = RowBuilder(width, self.rich_style)
         placed, ellipsis = self._placed()

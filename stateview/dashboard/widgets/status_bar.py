@@ -13,6 +13,7 @@ from textual.widget import Widget
 from ...errors import BackendUnavailable
 from ..data.watcher import ConnectionLost
 from ..display.text import RowBuilder, fit_end, format_duration, one_line
+from ..display.themes import component_style
 
 if TYPE_CHECKING:
     from ..app import Dashboard
@@ -44,7 +45,7 @@ class StatusBar(Widget):
     def render_line(self, y: int) -> Strip:  # noqa: ARG002
         """Paint the line. In a narrow line the beginning of the URL is cut off."""
         namespace, url, state, role, right = self._content
-        dim = self.get_component_rich_style("status--dim", partial=True)
+        dim = component_style(self, "status--dim")
         cells = RowBuilder(self.size.width, self.rich_style)
         cells.add(
             f" {namespace} ", None, min(cell_len(namespace) + 2, max(8, cells.left - len(state) - len(right) - 5))
@@ -52,7 +53,7 @@ class StatusBar(Widget):
         room = cells.left - len(state) - len(right) - 6
         if room > 8:
             cells.add(f"{fit_end(one_line(url), min(cell_len(url), room))} ", dim)
-        cells.add(f" {state} ", self.get_component_rich_style(f"status--{role}", partial=True))
+        cells.add(f" {state} ", component_style(self, f"status--{role}"))
         cells.add("", None, max(0, cells.left - len(right) - 2))
         return Strip(cells.add(f" {right} ", dim).fill(), self.size.width)
 

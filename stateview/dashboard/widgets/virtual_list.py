@@ -16,6 +16,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from ..display.text import RowBuilder
+from ..display.themes import component_style
 
 if TYPE_CHECKING:
     from ..app import Dashboard
@@ -110,7 +111,7 @@ class VirtualList(ScrollView, can_focus=True):
 
     def style_of(self, role: str) -> Style:
         """Return the style of a role, such as `key`, `dim` or `added`, to be combined with the base style."""
-        return self.get_component_rich_style(f"list--{role}", partial=True)
+        return component_style(self, f"list--{role}")
 
     @property
     def line_width(self) -> int:
