@@ -40,7 +40,6 @@ from .model import (
     to_datetime,
 )
 from .states import compare as comparison
-from .states import restore as restoring
 from .states.json_diff import Change, Diff
 from .states.patterns import Selection, escape_glob
 from .states.pointers import resolve_pointer
@@ -540,6 +539,8 @@ class StateManager:
         """
         check_expected(expected)
         check_expected(previewed, "previewed")
+        from .states import restore as restoring
+
         request = restoring.RestoreRequest(ref, keys, paths, expected, previewed)
         return restoring.restore(self.backend, request, None if dry_run else self.safety, self._commit)
 
@@ -571,7 +572,9 @@ class StateManager:
 
         """
         check_expected(expected)
-        return restoring.undo(self.backend, self._commit, expected, dry_run)
+        from .states.restore import undo
+
+        return undo(self.backend, self._commit, expected, dry_run)
 
     def redo(self, *, dry_run: bool = False, expected: int | None = None) -> Diff:
         """Bring back the commit that the last undo took back; return the diff that was applied.
@@ -586,7 +589,9 @@ class StateManager:
 
         """
         check_expected(expected)
-        return restoring.redo(self.backend, self._commit, expected, dry_run)
+        from .states.restore import redo
+
+        return redo(self.backend, self._commit, expected, dry_run)
 
     # --- looking back ------------------------------------------------------------------------------------------
 

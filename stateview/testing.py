@@ -877,10 +877,10 @@ class BackendContract(ABC):
         assert backend.head().count == len(states[last])
         assert [commit.revision for commit in backend.commits()] == [*range(last, floor, -1)]
 
-    @pytest.mark.parametrize("seed", range(6))
+    @pytest.mark.parametrize("seed", range(3))
     def test_forgetting_keeps_what_checkpoints_see(self, backend: Backend, opened: Open, seed: int) -> None:
         """A small history, marks that come, move and go, and `compact`, against a record of all states."""
-        keep = (4, 10, 1)[seed % 3]
+        keep = (4, 10, 1)[seed]
         chance, backend = random.Random(seed), opened(history=keep)
         states: dict[int, dict[str, bytes | None]] = {0: {}}
         compacted = 0

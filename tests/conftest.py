@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
@@ -18,6 +19,10 @@ from hypothesis import HealthCheck, settings
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The tests start hundreds of Python processes. Without bytecode on the disk each compiles the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 REDIS = redis_servers.find()
 KINDS = ("json", "sqlite", *(REDIS or ("redis",)))
 DATABASES = 16  # of a server; a test may have as many stores at once
@@ -25,8 +30,8 @@ DATABASES = 16  # of a server; a test may have as many stores at once
 
 # Chosen by --hypothesis-profile. In the gate the random tests take the same turns for every change.
 _COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": "CI" in os.environ}
-settings.register_profile("default", max_examples=60, **_COMMON)
-settings.register_profile("stress", max_examples=600, **_COMMON)
+settings.register_profile("default", max_examples=40, **_COMMON)
+settings.register_profile("stress", max_examples=400, **_COMMON)
 settings.load_profile("default")
 
 

@@ -21,7 +21,7 @@ from stateview import StateManager
 
 PROCESSES = 8
 updates = pytest.mark.parametrize("updates", [40, *stressed(250)])  # of each process
-rounds = pytest.mark.parametrize("rounds", stressed(20))
+rounds = pytest.mark.parametrize("rounds", stressed(12))
 kills = pytest.mark.parametrize("kills", [20, *stressed(80)])  # of each kind of work, on each kind of store
 SECONDS = 0.04  # that a process has at most until it is killed, after it has told what it is to tell
 SPAWN = multiprocessing.get_context("spawn")

@@ -101,7 +101,7 @@ def only(values: Iterable[Any], *chosen: Any) -> list[Any]:
 
 def examples(number: int) -> int:
     """The `max_examples` of a test of slow steps: so many under the profile `stress`, a tenth of them by default."""
-    return max(number * settings().max_examples // 600, 2)
+    return max(number * settings().max_examples // 400, 2)
 
 
 def mark(items: Sequence[pytest.Item], servers: Sequence[str]) -> None:

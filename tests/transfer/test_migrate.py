@@ -40,7 +40,7 @@ from stateview.transfer.staged_copy import StagedCopy
 __all__ = ["opened"]  # a fixture
 PAIRS = [(one, other) for one in KINDS for other in KINDS if one != other]
 MIGRATE = [sys.executable, "-m", "stateview", "migrate"]
-KILLS = int(os.environ.get("STATEVIEW_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("STATEVIEW_TEST_KILLS", "2"))
 EXAMPLES = int(os.environ.get("STATEVIEW_TEST_EXAMPLES", "12"))
 ONCE = only(
     PAIRS, ("json", "sqlite"), ("sqlite", KINDS[2]), (KINDS[2], "json")

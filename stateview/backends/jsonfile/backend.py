@@ -14,7 +14,6 @@ import msgspec
 from ...model import Commit, Finding, now
 from ..conflicts import check_preconditions
 from ..key_ranges import encodable_bound, key_range
-from ..legacy import json_files
 from ..namespace_folders import folder_identity, folders_with
 from ..protocol import (
     SUMMARY_BYTES,
@@ -185,8 +184,10 @@ class JSONBackend(NamespaceFiles):
         return poll_revision(lambda: self._refresh().head.revision, revision, timeout, POLL_SECONDS)
 
     def namespaces(self) -> list[str]:
+        from ..legacy.json_files import find_key_files
+
         names = set(folders_with(self.root, ("state.json", "history.jsonl")))
-        if json_files.find_key_files(self.root):
+        if find_key_files(self.root):
             names.add("default")
         return sorted(names)
 

@@ -30,8 +30,6 @@ from ..durable_files import (
     write_temporary,
 )
 from ..fork import watch_fork
-from ..legacy import json_files
-from ..legacy.adoption import LegacyState, adoption_requests
 from ..protocol import MAX_EXPIRED_PER_COMMIT, CommitRequest, Head, ProgressCount, StateAt, Version, Write
 from ..stored_values import StoredValues
 from . import document
@@ -275,6 +273,9 @@ class NamespaceFiles:
 
         Returns None if the lock is needed.
         """
+        from ..legacy import json_files
+        from ..legacy.adoption import LegacyState, adoption_requests
+
         states: list[LegacyState] = []
         if file := json_files.refers_to_history(self.folder, data if signature is not None else None):
             raise Damaged(f"{self.history_path} is missing, but {file} refers to it", document.RECOVER)

@@ -29,9 +29,8 @@ from ..protocol import (
 )
 from ..retries import poll_revision
 from ..stored_values import StoredValues
-from . import listing, schema
+from . import schema
 from .database import Database
-from .listing import KeyRange, SummaryReader
 from .row_checksums import (
     KEY_COLUMN,
     RECOVER,
@@ -197,19 +196,23 @@ class Reader(Database):
         For a value of more than a megabyte O(size) more: 12 ms for 50 MB. A live value is cached at the first listing.
         Where values are not plain, every value is read and unpacked.
         """
+        from . import listing
+
         with self._connection() as db:
             if db is None:
                 self._check_unwritten(at)
                 return []
             with self._snapshot(db, at):
                 head = self._head(db)
-                keys = KeyRange(*key_range(prefix, after, before), *self._range_state(head, at))
-                reader = SummaryReader(db, self.path, self.values, self._large_rows, head)
+                keys = listing.KeyRange(*key_range(prefix, after, before), *self._range_state(head, at))
+                reader = listing.SummaryReader(db, self.path, self.values, self._large_rows, head)
                 page = reader.page(keys, limit, skip, backwards)
         return page[::-1] if backwards else page
 
     def count(self, low: str = "", high: str = "", at: StateAt | None = None) -> int:
         """Count visible keys. An index of a million keys takes about a tenth of a second."""
+        from . import listing
+
         with self._connection() as db:
             if db is None:
                 self._check_unwritten(at)
@@ -218,7 +221,7 @@ class Reader(Database):
                 return self._head(db).count
             with self._snapshot(db, at):
                 state = self._range_state(self._head(db), at)
-                return listing.count(db, KeyRange(encodable_bound(low), encodable_bound(high), *state))
+                return listing.count(db, listing.KeyRange(encodable_bound(low), encodable_bound(high), *state))
 
     def _range_state(self, head: Head, at: StateAt | None) -> tuple[StateAt, bool]:
         """Return the state that a `KeyRange` reads, and whether anything was committed after that state."""

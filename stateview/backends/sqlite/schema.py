@@ -10,7 +10,6 @@ import apsw
 
 from ...errors import BackendError, Damaged
 from ..legacy import sqlite_table
-from ..legacy.adoption import adoption_requests
 from ..namespace_folders import is_network_filesystem
 from ..protocol import CheckpointRecord, CommitRequest, Version
 from . import page_checksums as pages
@@ -146,6 +145,8 @@ def adopt(connection: apsw.Connection, path: str, write: Callable[[Any, CommitRe
         Damaged: a row does not parse. The caller rolls back.
 
     """
+    from ..legacy.adoption import adoption_requests
+
     states = sqlite_table.read_tables(connection, path)
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
         _make_tables(connection)

@@ -256,10 +256,12 @@ def use_all(state: StateManager) -> None:
     assert state.recover().ok
     assert state.compact() > 0
     assert state.load("a", at="first") == {"n": 1}
-    threading.Timer(0.1, state.save, ("late", 1)).start()
+    timer = threading.Timer(0.1, state.save, ("late", 1))
+    timer.start()
     revision, started = state.revision, time.monotonic()
     assert state.backend.wait(revision, 20.0) == revision + 1
     assert time.monotonic() - started < 15
+    timer.join()  # it has its reply before the server ends
 
 
 # --- the store URL -------------------------------------------------------------------------------------------------
@@ -841,8 +843,10 @@ def test_wait_is_woken_by_another_client(path: str, start: Callable[..., Server]
     started = time.monotonic()
     assert state.backend.wait(11, 0.3) == 11
     assert time.monotonic() - started > 0.25
-    threading.Timer(0.05, other.save, ("k", "seen")).start()
+    timer = threading.Timer(0.05, other.save, ("k", "seen"))
+    timer.start()
     assert [change.after for change in state.watch(timeout=0.5)] == ["seen"]
+    timer.join()
 
 
 # --- names, and what is asked of the server ------------------------------------------------------------------------
