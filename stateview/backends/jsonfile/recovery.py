@@ -38,7 +38,7 @@ Entries = dict[str, Version]
 
 
 class JSONRecovery:
-    """See `RecoverySession`. To be used under the folder's lock."""
+    """A `RecoverySession` of a folder. The caller holds the lock of the folder."""
 
     def __init__(self, backend: JSONBackend) -> None:
         self.problems: list[Problem] = []

@@ -88,7 +88,7 @@ def _is_version(field: bytes) -> bool:
 
 
 class RedisRecovery:
-    """See `RecoverySession`. Others may write meanwhile: each step is a script that looks again before it changes."""
+    """A `RecoverySession` that repairs a namespace in place, step by step, while other clients write to it."""
 
     def __init__(self, backend: RedisBackend) -> None:
         self.problems: list[Problem] = []
@@ -115,7 +115,7 @@ class RedisRecovery:
         return next(self._steps, None)
 
     def rewrite(self, restored: Restored) -> None:
-        """Put a delete in the place of each lost version, and correct which revision superseded each other one."""
+        """Replace each lost version by a delete, and correct which revision superseded the other versions."""
         absent: list[tuple[bytes, int]] = []
         for version in restored.versions:
             name = version.key.encode()
@@ -140,7 +140,7 @@ class RedisRecovery:
             self._repair_lists(bare=True)
             dangling = self._repair_chains()
             damaged = self._find_unended(dangling)
-            if keys := damaged.listed | {one.key for one in dangling}:
+            if keys := damaged.listed | {version.key for version in dangling}:
                 yield self._fill(damaged, keys)
             self._repair_touched()
             self._repair_commits()
@@ -280,9 +280,9 @@ class RedisRecovery:
                 newest[key] = max(newest.get(key, 0), self._newest_past(key))
         for key, revision in newest.items():
             packed = backend._with_retry(lambda client, key=key: client.hget(backend._keys[1], key))  # type: ignore[misc]
-            held = int(packed.split(b" ", 1)[0]) if packed else revision + 1
-            if held <= revision and backend._eval(repairs.SET_ASIDE, "live", key, packed):
-                found = f"its entry is of revision {held}, and revision {revision} wrote it last"
+            entry_revision = int(packed.split(b" ", 1)[0]) if packed else revision + 1
+            if entry_revision <= revision and backend._eval(repairs.SET_ASIDE, "live", key, packed):
+                found = f"its entry is of revision {entry_revision}, and revision {revision} wrote it last"
                 self._note(f"key {_shown(key)}", found, f"set aside in {self._aside}", False, "set-aside")
                 keys.add(key)
         self._note_aside(bool(keys))
@@ -315,14 +315,14 @@ class RedisRecovery:
         return lost
 
     def _repair_lists(self, bare: bool) -> None:
-        """Make indexes agree with their hash: with `bare` about names that it lacks, else about those it holds."""
+        """Make indexes agree with their hash: with `bare` names that the hash lacks, else names that it holds."""
         backend = self._backend
         for kind, places, what in (("live", (1, 2, 3), "the key index"), ("history", (4, 5, 6), "the history's index")):
             mended, kept = 0, ""
             for place in places:
                 for chunk in _chunks(name for name, _ in scan(backend, place)):
-                    wrong = [name for name, said in disagreements(backend, kind, chunk).items()
-                             if (said == "bare") == bare]  # fmt: skip
+                    wrong = [name for name, difference in disagreements(backend, kind, chunk).items()
+                             if (difference == "bare") == bare]  # fmt: skip
                     if wrong and bare and not kept:
                         kept = self._copy_lists(places[1:])
                     if wrong:
@@ -348,7 +348,11 @@ class RedisRecovery:
             names: set[bytes] = set()
             for place in places:
                 for chunk in _chunks(name for name, _ in scan(self._backend, place)):
-                    bare = (name for name, said in disagreements(self._backend, kind, chunk).items() if said == "bare")
+                    bare = (
+                        name
+                        for name, difference in disagreements(self._backend, kind, chunk).items()
+                        if difference == "bare"
+                    )
                     names.update(name for name in bare if is_ours(name))
             found.append(names)
         return found[0], found[1]
@@ -356,14 +360,14 @@ class RedisRecovery:
     def _repair_checkpoints(self) -> None:
         """Correct the revisions of checkpoints; remove checkpoints whose record is lost, and report them."""
         backend = self._backend
-        scores, said = read_marks(backend)
-        for member in sorted(scores.keys() | {name for name in said if b"@" in name}):
-            if not unreadable_mark(member, said.get(member), scores.get(member)):
+        scores, records = read_marks(backend)
+        for member in sorted(scores.keys() | {name for name in records if b"@" in name}):
+            if not unreadable_mark(member, records.get(member), scores.get(member)):
                 continue
             name, _, revision = (part.decode(errors="replace") for part in member.rpartition(b"@"))
             score = int(revision) if revision.isdigit() else -1
-            placed = not unreadable_mark(member, said.get(member), score)
-            if not backend._eval(repairs.PLACE_CHECKPOINT, member, said.get(member, b""), score if placed else -1):
+            placed = not unreadable_mark(member, records.get(member), score)
+            if not backend._eval(repairs.PLACE_CHECKPOINT, member, records.get(member, b""), score if placed else -1):
                 continue  # changed meanwhile
             if placed:
                 self._note(f"checkpoint {name[:128]!r}", "it had another place than its revision", "corrected")
@@ -381,19 +385,19 @@ class RedisRecovery:
         after = ("", 0)
         floor = backend.head().floor
         while page := backend.versions_page(after, MEMBERS_PER_SCRIPT):
-            doubtful += [one.key for one, _ in _breaks([before, *page] if before else page, floor)]
+            doubtful += [version.key for version, _ in _breaks([before, *page] if before else page, floor)]
             before = page[-1]
             after = (before.key, before.revision)
-        doubtful += [one.key for one, _ in _breaks([before] if before else [], floor, whole=True)]
+        doubtful += [version.key for version, _ in _breaks([before] if before else [], floor, whole=True)]
         dangling: list[StoredVersion] = []
         for key in dict.fromkeys(doubtful):  # again, since others may have written between two pages
             versions = self._versions_of(key)
             floor = backend.head().floor  # after that: a version that was pruned meanwhile lies below it
-            for one, following in _breaks(versions, floor, whole=True):
+            for version, following in _breaks(versions, floor, whole=True):
                 if following is None:
-                    dangling.append(one)
+                    dangling.append(version)
                 else:
-                    mended += self._close(one.key.encode(), one.revision, following.revision)
+                    mended += self._close(version.key.encode(), version.revision, following.revision)
         if mended:
             found = f"{mended} versions did not end where the next begins"
             self._note("the history", found, "corrected from the next version", code="chains")
@@ -403,20 +407,20 @@ class RedisRecovery:
         """Correct dangling versions that no revision superseded, and take them from the list."""
         last = self._backend.head().revision
         salvage = Salvage(subject="", damage="", in_place=True)
-        for one in list(dangling):
-            if one.revision < one.until <= last:
+        for version in list(dangling):
+            if version.revision < version.until <= last:
                 continue  # the version that superseded it is lost
-            dangling.remove(one)
-            if not self._close(one.key.encode(), one.revision, 0):
+            dangling.remove(version)
+            if not self._close(version.key.encode(), version.revision, 0):
                 continue
-            subject = f"key {_shown(one.key.encode())}"
-            found = f"its last version ends at revision {one.until}, which was never written"
-            if one.value is None:
+            subject = f"key {_shown(version.key.encode())}"
+            found = f"its last version ends at revision {version.until}, which was never written"
+            if version.value is None:
                 self._note(subject, found, "it is deleted still", code="chains")
             else:
-                done = f"when it was deleted is lost: until now it shows revision {one.revision}"
+                done = f"when it was deleted is lost: until now it shows revision {version.revision}"
                 self._note(subject, found, done, False, "chains")
-                salvage.listed.add(one.key)
+                salvage.listed.add(version.key)
         return salvage
 
     def _versions_of(self, key: str) -> list[StoredVersion]:
@@ -457,7 +461,7 @@ class RedisRecovery:
             self._note("what changed", found, "rebuilt from the versions")
 
     def _repair_commits(self) -> None:
-        """Put a record that says so in the place of each lost record, with the time of a written value."""
+        """Replace each lost record by a record that says so, with the time of a written value."""
         backend, head = self._backend, self._backend.head()
         bad = {name: packed for name, packed in scan(backend, 8) if unreadable_commit(name, packed)}
         start, end = f'[{json.dumps(_LOST)},"",', ",0,0,0]"
@@ -498,14 +502,16 @@ class RedisRecovery:
 def _breaks(
     versions: list[StoredVersion], floor: int, whole: bool = False
 ) -> Iterator[tuple[StoredVersion, StoredVersion | None]]:
-    """Yield the versions that were superseded neither by the next version of their key nor by a pruned one.
+    """Yield the versions that were superseded neither by the next version of their key nor by a pruned version.
 
-    Each comes with the next version. `whole`: no version follows the last one.
+    Each comes with the next version. `whole`: no version follows the last version.
     """
-    for one, other in pairwise([*versions, None] if whole else versions):
-        assert one is not None
-        if other is None or one.key != other.key:
-            if one.until and not one.revision < one.until <= floor:
-                yield one, None
-        elif one.until != other.revision and not one.revision < one.until <= min(floor, other.revision):
-            yield one, other
+    for version, following in pairwise([*versions, None] if whole else versions):
+        assert version is not None
+        if following is None or version.key != following.key:
+            if version.until and not version.revision < version.until <= floor:
+                yield version, None
+        elif version.until != following.revision and not version.revision < version.until <= min(
+            floor, following.revision
+        ):
+            yield version, following

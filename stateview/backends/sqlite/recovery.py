@@ -31,7 +31,7 @@ _UNREADABLE = (apsw.Error, UnicodeDecodeError)  # an error's own text may be inv
 
 @contextmanager
 def open_recovery(backend: SQLiteBackend, trust_seconds: float) -> Iterator[SQLiteRecovery]:
-    """See `Backend.open_recovery`.
+    """Open a recovery session of a database, under the lock of its folder.
 
     Other processes rely on an open database file for up to `trust_seconds` after it was replaced.
     """
@@ -50,7 +50,7 @@ def open_recovery(backend: SQLiteBackend, trust_seconds: float) -> Iterator[SQLi
 
 
 class SQLiteRecovery:
-    """See `RecoverySession`."""
+    """A `RecoverySession` that writes a new database beside the damaged one."""
 
     def __init__(self, backend: SQLiteBackend, trust_seconds: float) -> None:
         self.problems: list[Problem] = []

@@ -315,7 +315,7 @@ class JsonView(VirtualList):
 
     @property
     def search_status(self) -> str:
-        """See `ValueSearch.status`."""
+        """The state of the search, such as the number of the match, for the title."""
         return self._search.status
 
     def action_search(self) -> None:
