@@ -184,7 +184,7 @@ def parse_strict(text: str) -> Any:
         members = dict(items)
         if len(members) != len(items):
             keys = [key for key, _ in items]
-            raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is there twice")
+            raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice")
         return members
 
     def constant(text: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time as _time
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Final, Literal, NamedTuple, TypeGuard
@@ -10,6 +11,8 @@ from typing import Any, Final, Literal, NamedTuple, TypeGuard
 from msgspec import Struct
 
 from .errors import Hint, InvalidName, hint_text
+
+NAMES_PER_LINE = 10  # names in one line of a report
 
 MAX_KEY_BYTES = 1024
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")  # compiling a pattern costs 1 ms
@@ -97,6 +100,13 @@ class PathChange(NamedTuple):
     kind: Kind
     before: Any
     after: Any
+
+
+def name_first(names: Iterable[str]) -> str:
+    """Name the first `NAMES_PER_LINE` of some names, and count the rest."""
+    listed = list(names)
+    shown = ", ".join(listed[:NAMES_PER_LINE])
+    return shown if len(listed) <= NAMES_PER_LINE else f"{shown}, and {len(listed) - NAMES_PER_LINE:,} more"
 
 
 class Problem(Struct, frozen=True):

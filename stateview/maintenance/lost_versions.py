@@ -13,11 +13,10 @@ from collections.abc import Collection, Iterable, Iterator
 from msgspec.structs import replace
 
 from ..backends.protocol import Head, Restored, Salvage, StoredVersion
-from ..model import Commit, Problem, now, to_datetime, to_micros
+from ..model import Commit, Problem, name_first, now, to_datetime, to_micros
 from .history import any_within
 
 MAX_NAMED_KEYS = 2000  # above this number, the report names a few keys and counts the rest
-NAMES_PER_LINE = 10  # names in one line of the report
 NO_COPY = "lost: no other copy exists"
 
 
@@ -262,6 +261,4 @@ class LostVersions:
 
 def some_keys(keys: Iterable[str]) -> str:
     """Name the first keys, and count the rest."""
-    names = list(keys)
-    shown = ", ".join(repr(name[:60]) for name in names[:NAMES_PER_LINE])
-    return shown if len(names) <= NAMES_PER_LINE else f"{shown}, and {len(names) - NAMES_PER_LINE:,} more"
+    return name_first(repr(key[:60]) for key in keys)

@@ -218,18 +218,26 @@ def _check_index(
 
 
 def _check_entries(backend: RedisBackend, progress: ProgressText) -> Iterator[Finding]:
-    count, example = 0, ""
     last = backend.head().revision
-    for name, packed in backend._entries():
-        if problem := unreadable_entry(backend, name, packed, last):
-            current = backend._with_retry(lambda client, name=name: client.hget(backend._keys[1], name))  # type: ignore[misc]
-            if current == packed:
-                count, example = count + 1, example or problem
-    if count:
-        found = f"{count} entries cannot be read, for example: {example}"
-        subject = f"{backend._prefix}live"
-        yield Finding("error", subject, found, "another program wrote it", RECOVER, "entries-unreadable")
+
+    def problems() -> Iterator[str]:
+        for name, packed in backend._entries():
+            if problem := unreadable_entry(backend, name, packed, last):
+                current = backend._with_retry(lambda client, name=name: client.hget(backend._keys[1], name))  # type: ignore[misc]
+                if current == packed:
+                    yield problem
+
+    yield from _unreadable(backend, "live", "entries", problems())
     yield from _check_index(backend, "live", (1, 2, 3), progress)
+
+
+def _unreadable(backend: RedisBackend, name: str, what: str, problems: Iterator[str]) -> Iterator[Finding]:
+    """Count the problems of a hash in one finding, with the first problem as the example."""
+    if example := next(problems, ""):
+        count = 1 + sum(1 for _ in problems)
+        found = f"{count} {what} cannot be read, for example: {example}"
+        subject, meaning = f"{backend._prefix}{name}", "another program wrote it"
+        yield Finding("error", subject, found, meaning, RECOVER, f"{what}-unreadable")
 
 
 def unreadable_entry(backend: RedisBackend, name: bytes, packed: bytes, last: int) -> str:
@@ -256,14 +264,8 @@ def unreadable_entry(backend: RedisBackend, name: bytes, packed: bytes, last: in
 
 
 def _check_history(backend: RedisBackend, progress: ProgressText) -> Iterator[Finding]:
-    count, example = 0, ""
-    for name, packed in scan(backend, 4):
-        if problem := unreadable_version(backend, name, packed):
-            count, example = count + 1, example or problem
-    if count:
-        found = f"{count} versions cannot be read, for example: {example}"
-        subject = f"{backend._prefix}history"
-        yield Finding("error", subject, found, "another program wrote it", RECOVER, "versions-unreadable")
+    problems = (unreadable_version(backend, name, packed) for name, packed in scan(backend, 4))
+    yield from _unreadable(backend, "history", "versions", filter(None, problems))
     yield from _check_index(backend, "history", (4, 5, 6), progress)
 
 

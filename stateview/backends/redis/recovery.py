@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ...errors import Conflict
-from ...model import Problem, check_key
+from ...model import Problem, check_key, name_first
 from ..protocol import CommitRequest, Restored, Salvage, StoredVersion, Write
 from . import recovery_scripts as repairs
 from . import scripts
@@ -41,7 +41,6 @@ from .server import REGISTRY
 if TYPE_CHECKING:
     from .backend import RedisBackend
 
-NAMES_PER_LINE = 10  # revisions that one line of the report names
 DELETES_PER_COMMIT = 10_000
 _HEAD = re.compile(rb"stateview:\{([A-Za-z0-9_-][A-Za-z0-9._-]{0,127})\}:head")
 _LOST = "recovered: the record of this commit is lost"
@@ -55,13 +54,6 @@ def _chunks(items: Iterable[Any], size: int = MEMBERS_PER_SCRIPT) -> Iterator[li
 
 def _shown(name: bytes) -> str:
     return repr(name.decode(errors="replace")[:60])
-
-
-def _some(names: Iterable[str]) -> str:
-    """Name the first of many, and count the rest."""
-    listed = list(names)
-    more = f", and {len(listed) - NAMES_PER_LINE:,} more" if len(listed) > NAMES_PER_LINE else ""
-    return ", ".join(listed[:NAMES_PER_LINE]) + more
 
 
 def _newest(versions: Iterable[tuple[bytes, int]]) -> dict[bytes, int]:
@@ -478,10 +470,10 @@ class RedisRecovery:
         if short:
             found = f"{_counted(sum(short.values()), 'key')} left without a name, written by revision "
             done = f"lost, and so in the checkpoints that come after; what the log said is set aside in {self._aside}"
-            self._note("keys that are not known", found + _some(map(str, sorted(short))), done, False)
+            self._note("keys that are not known", found + name_first(map(str, sorted(short))), done, False)
             self._note_aside(True)
         if filled:
-            some = ", ".join(map(str, sorted(filled)[:10])) + (" …" if len(filled) > 10 else "")
+            some = name_first(map(str, sorted(filled)))
             what = f"commits of {len(filled)} revisions" if len(filled) > 1 else "commit of revision"
             self._note(backend._keys[8], f"the {what} {some} could not be read, or were missing",
                       "lost: author and reason; the values are intact", False)  # fmt: skip

@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...backends import folder_kinds, is_bare, mask, parse_store
-from ...errors import InvalidName
 from ...manager import StateManager
 from ...model import check_checkpoint, check_name, now
 from ..dialogs.confirm import Confirm
 from ..dialogs.menu import Menu
-from ..dialogs.prompt import PromptDialog
+from ..dialogs.prompt import PromptDialog, validator
 from ..display.text import format_ago
 from ..screens.diff import DiffScreen
 
@@ -139,7 +138,7 @@ def _ask_for_store(app: Dashboard, ref: str, initial: str = "") -> None:
         app.request("diff", lambda _: _other_namespaces(app, stores), choose, failed=failed)
 
     hint = "such as sqlite:PATH, redis://HOST:PORT/DB, or a folder · esc cancels"
-    app.push_screen(PromptDialog(f"Store to compare {ref} with", initial, _name_error(check), hint=hint), typed)
+    app.push_screen(PromptDialog(f"Store to compare {ref} with", initial, validator(check), hint=hint), typed)
 
 
 def _other_namespaces(app: Dashboard, stores: list[str]) -> list[StoreNamespace]:
@@ -150,19 +149,6 @@ def _other_namespaces(app: Dashboard, stores: list[str]) -> list[StoreNamespace]
             namespaces += [StoreNamespace(store, name) for name in manager.namespaces()]
     present = StoreNamespace(app.store, app.manager.namespace)
     return [namespace for namespace in namespaces if namespace != present]
-
-
-def _name_error(check: Callable[[str], object]) -> Callable[[str], str | None]:
-    """Return a function that returns the error of `check` as text, or None."""
-
-    def error_of(text: str) -> str | None:
-        try:
-            check(text)
-        except InvalidName as error:
-            return str(error)
-        return None
-
-    return error_of
 
 
 def fork(app: Dashboard, initial: str = "") -> None:
@@ -193,7 +179,7 @@ def fork(app: Dashboard, initial: str = "") -> None:
         PromptDialog(
             f"Fork {app.manager.namespace} at {app.ref or 'live'} into",
             initial,
-            check=_name_error(lambda text: check_name(text, "namespace")),
+            check=validator(lambda text: check_name(text, "namespace")),
             command=lambda text: app.command_line(["fork", text, *at]),
         ),
         named,
@@ -235,7 +221,7 @@ def rename_checkpoint(app: Dashboard, line: TimelineRow, initial: str = "") -> N
         app.acts.run(words(name), failed=failed)
 
     dialog = PromptDialog(
-        f"Rename the checkpoint {line.ref}", initial or line.ref.partition("@")[0], check=_name_error(check_checkpoint),
+        f"Rename the checkpoint {line.ref}", initial or line.ref.partition("@")[0], check=validator(check_checkpoint),
         command=lambda text: app.command_line(words(text)),
     )  # fmt: skip
     app.push_screen(dialog, named)

@@ -152,3 +152,15 @@ def test_a_list_is_read_from_the_index_in_its_order(tmp_path, at):
                 assert not any("TEMP B-TREE" in line or "SCAN" in line for line in plan), plan
                 if at is None and sql.startswith("SELECT key FROM"):
                     assert any("COVERING INDEX sqlite_autoindex_entries_1" in line for line in plan), plan
+
+
+def test_a_connection_that_is_used_during_a_fork_is_closed_with_the_others(tmp_path):
+    backend = StateManager(f"sqlite:{tmp_path}", "ns").backend
+    backend.commit(CommitRequest({"k": Write(b"1")}))
+    backend.timeout = 0.0  # the fork waits no longer for it
+    with backend._connection() as used:
+        assert used is not None
+        backend.before_fork()
+        backend.after_fork(child=False)
+    backend.close()
+    assert not (tmp_path / "ns" / "state.db-wal").exists()  # the last connection removes it
