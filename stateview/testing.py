@@ -683,7 +683,7 @@ class BackendContract(ABC):
         thread = threading.Thread(target=work)
         thread.start()
         try:
-            chance, until = random.Random(2), time.monotonic() + 1.5
+            chance, until = random.Random(2), time.monotonic() + 0.5
             while time.monotonic() < until:
                 limit, backwards = chance.choice([10, 300, 1500, 5000]), chance.random() < 0.5
                 skip, bound = chance.choice([0, 0, 100]), chance.choice(["", *lasting])
