@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Any
 
+from .backends import working_folder
 from .errors import (
     BackendError,
     BackendUnavailable,
@@ -13,6 +14,7 @@ from .errors import (
     Conflict,
     Damaged,
     HistoryPruned,
+    InvalidArgument,
     InvalidName,
     KeyNotFound,
     NotSerializable,
@@ -42,6 +44,7 @@ __all__ = [
     "Entry",
     "Finding",
     "HistoryPruned",
+    "InvalidArgument",
     "InvalidName",
     "KeyNotFound",
     "NotSerializable",
@@ -68,7 +71,7 @@ _default: tuple[tuple[str | None, ...], StateManager] | None = None
 def _manager() -> StateManager:
     """Return the default store's manager: one for each working folder and environment."""
     global _default
-    where = (os.getcwd(), os.environ.get("STATEVIEW_STORE"), os.environ.get("STATEVIEW_NAMESPACE"))
+    where = (working_folder(), os.environ.get("STATEVIEW_STORE"), os.environ.get("STATEVIEW_NAMESPACE"))
     if _default is None or _default[0] != where:
         _default = (where, StateManager())
     return _default[1]

@@ -113,7 +113,11 @@ class HistoryPruned(RefNotFound):
     """The revision existed, but its history is pruned."""
 
 
-class InvalidName(StateException, ValueError):
+class InvalidArgument(StateException, ValueError, TypeError):
+    """An argument has the wrong type, or a value that is not allowed. Nothing was read or written."""
+
+
+class InvalidName(InvalidArgument):
     """A namespace, key, checkpoint, ref or store URL is not allowed."""
 
 

@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from . import codec, settings
-from .backends import kind_of, make_backend, parse_store
+from .arguments import check_text, checked, checked_methods
+from .backends import absolute_url, kind_of, make_backend, parse_store
 from .backends.protocol import (
     Backend,
     CheckpointRecord,
@@ -24,7 +25,16 @@ from .backends.protocol import (
     Write,
 )
 from .backends.retries import Backoff
-from .errors import Conflict, HistoryPruned, InvalidName, KeyNotFound, ReadOnly, StateException
+from .errors import (
+    BackendError,
+    Conflict,
+    HistoryPruned,
+    InvalidArgument,
+    InvalidName,
+    KeyNotFound,
+    ReadOnly,
+    StateException,
+)
 from .model import (
     ABSENT,
     Checkpoint,
@@ -44,7 +54,7 @@ from .states.json_diff import Change, Diff
 from .states.patterns import Selection, escape_glob
 from .states.pointers import resolve_pointer
 from .states.retention import kind_of_name, numbered_names, stamped_name
-from .states.transaction import Transaction, check_expected, check_ttl
+from .states.transaction import Transaction, to_ttl
 from .states.view import Ref, StateView, diff, find_mark, missing_key, missing_mark, resolve, to_checkpoint, to_entry
 
 if TYPE_CHECKING:
@@ -62,6 +72,7 @@ KEYS_PER_FORK_COMMIT = 20_000
 _WAIT_SECONDS = 1.0  # `watch` notices Ctrl-C and its timeout between two waits
 
 
+@checked_methods
 class StateManager:
     """Keep the state of one workflow: values under keys, in one namespace of a store.
 
@@ -79,6 +90,9 @@ class StateManager:
 
     A manager is safe to use from several threads, and in a child process after `fork()`. Opening it is free: the first
     access opens files and connections. The first write creates the namespace.
+
+    A manager is pickled and copied as its arguments. The copy opens the same namespace with connections of its own. A
+    pickle holds the password of a store URL in plain text.
 
     Raises:
         InvalidName: the backend or the namespace is not valid.
@@ -98,19 +112,22 @@ class StateManager:
         optional = {"history": history, "timeout": timeout, "durability": durability}
         options = {name: value for name, value in optional.items() if value is not None}
         read_only = read_only or chosen.read_only
-        if history is not None and history < 1:
-            raise ValueError(f"history={history!r}: at least 1 revision is kept")
+        if history == 0:
+            raise InvalidArgument("history=0: at least 1 revision is kept")
         self.read_only = read_only
-        self.author = author if author is not None else os.environ.get("STATEVIEW_AUTHOR", "")
+        if author is None:
+            author = check_text(os.environ.get("STATEVIEW_AUTHOR", ""), "STATEVIEW_AUTHOR")
+        self.author = author
         store, name = parse_store(chosen.store), check_name(chosen.namespace, "namespace")
         self._url, self._namespace = store.shown, name
-        self._make = partial(make_backend, store, name, read_only=read_only, **options)
-        if not kind_of(store).slow_import:
-            self.backend = self._make()
         self._opened: dict[str, Any] = {
             "backend": chosen.store, "read_only": read_only, "author": author, "history": history, "timeout": timeout,
             "durability": durability,
         }  # fmt: skip
+        self._absolute_url = absolute_url(store)
+        self._make = partial(make_backend, store, name, read_only=read_only, **options)
+        if not kind_of(store).slow_import:
+            self.backend = self._make()
 
     def __enter__(self) -> StateManager:
         return self
@@ -120,8 +137,20 @@ class StateManager:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return partial(StateManager, namespace=self.namespace, **{**self._opened, "backend": self._absolute_url}), ()
+
     def __repr__(self) -> str:
         return f"<StateManager {self.url} namespace {self.namespace!r}{' read-only' if self.read_only else ''}>"
+
+    def _reopen(self, namespace: str, **changes: Any) -> StateManager:
+        """Return a manager of a namespace of the same store, wherever the working folder is by now."""
+        options = {**self._opened, **changes}
+        try:
+            moved = absolute_url(parse_store(options["backend"])) != self._absolute_url
+        except BackendError:
+            moved = True
+        return StateManager(namespace=namespace, **(options | {"backend": self._absolute_url} if moved else options))
 
     @cached_property
     def backend(self) -> Backend:
@@ -175,9 +204,8 @@ class StateManager:
 
         """
         data = codec.encode(value)
-        check_expected(expected)
         expectation = {} if expected is None else {check_key(key): expected}
-        write = Write(data, check_ttl(ttl))
+        write = Write(data, to_ttl(ttl))
         return self._commit(
             CommitRequest({check_key(key): write}, expectation, reason=reason or f"save {key}")
         ).revision
@@ -227,7 +255,6 @@ class StateManager:
             Conflict: the key is not at the `expected` revision.
 
         """
-        check_expected(expected)
         version = self.backend.get(check_key(key))
         if version is None and expected is None:
             return False
@@ -308,7 +335,7 @@ class StateManager:
             if version is None and default is ABSENT:
                 raise missing_key(self.backend, key)
             value = function(default if version is None or version.value is None else codec.decode(version.value, key))
-            write = Write(codec.encode(value), check_ttl(ttl))
+            write = Write(codec.encode(value), to_ttl(ttl))
             return CommitRequest(
                 {key: write}, {key: version.revision if version else 0}, reason=reason or f"update {key}"
             )
@@ -333,7 +360,6 @@ class StateManager:
             Conflict: `new` has a value, the key is not at `expected`, or other writers came first for 60 seconds.
 
         """
-        check_expected(expected)
         names = [check_key(key), check_key(new)]
 
         def make() -> CommitRequest:
@@ -362,11 +388,10 @@ class StateManager:
         Raises:
             KeyNotFound: the key has no value.
             Conflict: the key is not at `expected`, or other writers came first for 60 seconds.
-            ValueError: `ttl` is not a positive number of seconds.
+            InvalidArgument: `ttl` is not a positive number of seconds.
 
         """
-        check_expected(expected)
-        micros = check_ttl(ttl)
+        micros = to_ttl(ttl)
         title = reason or (f"expire {key} never" if ttl is None else f"expire {key} in {ttl:g} s")
 
         def make() -> CommitRequest:
@@ -537,8 +562,6 @@ class StateManager:
                 that the time of the delete is not known.
 
         """
-        check_expected(expected)
-        check_expected(previewed, "previewed")
         from .states import restore as restoring
 
         request = restoring.RestoreRequest(ref, keys, paths, expected, previewed)
@@ -571,7 +594,6 @@ class StateManager:
             Conflict: another writer came first, or live is not at `expected`.
 
         """
-        check_expected(expected)
         from .states.restore import undo
 
         return undo(self.backend, self._commit, expected, dry_run)
@@ -588,7 +610,6 @@ class StateManager:
             Conflict: as in `undo`.
 
         """
-        check_expected(expected)
         from .states.restore import redo
 
         return redo(self.backend, self._commit, expected, dry_run)
@@ -773,7 +794,7 @@ class StateManager:
         """
         self.check_writable()
         view = self.at(at)
-        target = StateManager(namespace=check_name(other, "namespace"), **self._opened)
+        target = self._reopen(check_name(other, "namespace"))
         if other in target.namespaces():
             raise Conflict(f"namespace {other!r} exists already", "Give another name")
         reason = f"forked from {self.namespace} at {at} (revision {view.revision})"
@@ -827,10 +848,9 @@ class StateManager:
 
         if switch:
             settings.find()  # an unreadable stateview.toml must fail before the copy, not after it
-        opened = {**self._opened, "read_only": True}
         target = StateManager(destination, self.namespace, read_only=dry_run, author=self.author)
         first = StateManager(destination, self.namespace, read_only=True)
-        with target, first, StateManager(namespace=self.namespace, **opened) as source:
+        with target, first, self._reopen(self.namespace, read_only=True) as source:
             report = migrate(
                 source.backend, target.backend, dry_run=dry_run, force=force, author=self.author, progress=progress,
                 first=None if dry_run else first.backend,
@@ -857,7 +877,7 @@ class StateManager:
         """
         from .maintenance.doctor import diagnose
 
-        with StateManager(namespace=self.namespace, **{**self._opened, "read_only": True}) as reader:
+        with self._reopen(self.namespace, read_only=True) as reader:
             findings = tuple(diagnose(reader.backend, progress))
             try:
                 revision = reader.revision
@@ -978,6 +998,7 @@ class StateManager:
                     raise
 
 
+@checked
 def migrate(
     source: str, destination: str, *, namespace: str | None = None, all: bool = False, dry_run: bool = False,
     force: bool = False, switch: bool = False, author: str | None = None, progress: OnMigrationProgress | None = None,

@@ -29,7 +29,7 @@ import stat
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from .backends import DEFAULT_ROOT, is_bare, kind_of, parse_store
+from .backends import DEFAULT_ROOT, is_bare, kind_of, parse_store, working_folder
 from .errors import InvalidName, ReadOnly
 
 FILE = "stateview.toml"
@@ -166,7 +166,7 @@ def find(folder: str | None = None) -> Settings:
         ReadOnly: the file cannot be read.
 
     """
-    folder = os.path.abspath(folder or os.getcwd())
+    folder = os.path.abspath(folder or working_folder())
     while True:
         path = os.path.join(folder, FILE)
         if os.path.isfile(path):
@@ -275,7 +275,7 @@ def switch_target(store: str, namespace: str) -> str:
     if store in named:
         if settings.of_store(store, "namespace") not in (None, namespace):  # the store's own namespace would win
             store = named[store]
-    elif settings.folder and settings.folder != os.getcwd():
+    elif settings.folder and settings.folder != working_folder():
         parsed = parse_store(store)
         if kind_of(parsed).in_folder:
             store = f"{parsed.kind}:{os.path.relpath(parsed.place, settings.folder)}"

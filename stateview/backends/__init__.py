@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from ..errors import InvalidName
+from ..errors import BackendError, InvalidName
 from ..model import check_name
 from .protocol import Backend
 
@@ -179,6 +179,32 @@ def parse_store(url: str, folder: str = "") -> Store:
         raise InvalidName("the path of a store holds a NUL character", "Give another path")
     path = os.path.join(folder, os.path.expanduser(path))
     return Store(kind.name, path, f"{scheme}:{path}")
+
+
+def absolute_url(store: Store) -> str:
+    """Return the URL of a store, password included, which names the same store in every working folder.
+
+    Raises:
+        BackendError: the path is relative, and the working folder was removed.
+
+    """
+    if not kind_of(store).in_folder:
+        return store.place
+    path = store.place if os.path.isabs(store.place) else os.path.join(working_folder(), store.place)
+    return f"{store.shown.partition(':')[0]}:{os.path.normpath(path)}"
+
+
+def working_folder() -> str:
+    """Return the path of the working folder.
+
+    Raises:
+        BackendError: it was removed.
+
+    """
+    try:
+        return os.getcwd()
+    except FileNotFoundError as error:
+        raise BackendError("the working folder was removed", "Change to a folder that exists") from error
 
 
 def _no_store(url: str) -> InvalidName:

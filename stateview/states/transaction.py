@@ -6,37 +6,28 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import codec
+from ..arguments import checked_methods
 from ..backends.protocol import Backend, CommitRequest, Write
-from ..errors import StateException
+from ..errors import InvalidArgument, StateException
 from ..model import ABSENT, check_key
 from .view import StateView, missing_key
 
 
-def check_ttl(ttl: float | None) -> int:
+def to_ttl(seconds: float | None) -> int:
     """Convert seconds to microseconds, 0 for no expiry.
 
     Raises:
-        ValueError: `ttl` is not a positive, finite number.
+        InvalidArgument: they are 0.
 
     """
-    if ttl is None:
+    if seconds is None:
         return 0
-    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 0 < ttl < 1e10:
-        raise ValueError(f"ttl={ttl!r}: give a positive number of seconds, or None for no expiry")
-    return max(1, round(ttl * 1_000_000))
+    if not seconds:
+        raise InvalidArgument("ttl=0: give a positive number of seconds, or None for no expiry")
+    return max(1, round(seconds * 1_000_000))
 
 
-def check_expected(expected: int | None, name: str = "expected") -> None:
-    """Check a revision that a caller expects.
-
-    Raises:
-        ValueError: it is not a revision.
-
-    """
-    if expected is not None and (isinstance(expected, bool) or not isinstance(expected, int) or expected < 0):
-        raise ValueError(f"{name}={expected!r}: give a revision, 0 for what must be absent, or None")
-
-
+@checked_methods
 class Transaction:
     """Keep writes in memory until the block ends. `StateManager.transaction` makes transactions.
 
@@ -64,8 +55,7 @@ class Transaction:
     def save(self, key: str, value: Any, *, ttl: float | None = None, expected: int | None = None) -> None:
         """Save a value as `StateManager.save` does, when the block ends."""
         self._check_open()
-        write = Write(codec.encode(value), check_ttl(ttl))
-        check_expected(expected)
+        write = Write(codec.encode(value), to_ttl(ttl))
         if expected is not None:
             self._read[check_key(key)] = expected
         self._writes[check_key(key)] = write

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .. import codec
+from ..arguments import checked_methods
 from ..backends.conflicts import history_pruned_error
 from ..backends.protocol import Backend, CheckpointRecord, Head, KeySummary, StateAt, Version
 from ..errors import KeyNotFound, RefNotFound, see
@@ -91,6 +92,7 @@ def missing_key(backend: Backend, key: str, where: str = "") -> KeyNotFound:
     )
 
 
+@checked_methods
 class StateView:
     """Read a namespace as it is at one state. The state never changes. `StateManager.at` makes views."""
 

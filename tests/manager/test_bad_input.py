@@ -235,7 +235,7 @@ def test_expected(state, expected):
             block.save("k", 1, expected=expected)
 
 
-@pytest.mark.parametrize("expected", [0, 1, 3, 10**30], ids=repr)
+@pytest.mark.parametrize("expected", [0, 1, 3, 2**63 - 1], ids=repr)
 def test_expected_of_another_revision(state, expected):
     with nothing_changes(state):
         for act in (
@@ -296,7 +296,7 @@ def test_reasons_and_notes_are_kept_or_refused(state, reason):
     if reason == "\ud800":
         with nothing_changes(state):
             for act in (lambda: state.save("k", 1, reason=reason), lambda: state.checkpoint("new", note=reason)):
-                with pytest.raises(ValueError, match="surrogate"):
+                with pytest.raises(ValueError, match="is not Unicode text"):
                     act()
     else:
         state.save("k", 1, reason=reason)
