@@ -15,6 +15,8 @@ from .errors import InvalidArgument
 MAX_INTEGER = 2**63 - 1  # the largest number that each backend can store
 MAX_SECONDS = 1e10  # 317 years
 
+StoreURL = str  # its path may hold bytes that are not UTF-8
+
 _T = TypeVar("_T")
 _NAMED = ("key", "new", "name", "other", "namespace", "backend")  # checked where the name is parsed
 
@@ -26,20 +28,31 @@ def check_text(value: object, name: str) -> str:
         InvalidArgument: it is no string, or holds a lone surrogate: Python's form of a byte that is not UTF-8.
 
     """
-    if not isinstance(value, str):
-        raise InvalidArgument(f"{name}={value!r}: give a string, not {type(value).__name__}")
-    if not value.isascii():
+    text = check_string(value, name)
+    if not text.isascii():
         try:
-            value.encode()
+            text.encode()
         except UnicodeEncodeError:
-            shown = f"{value[:60]!r}{'…' if len(value) > 60 else ''}"
+            shown = f"{text[:60]!r}{'…' if len(text) > 60 else ''}"
             raise InvalidArgument(f"{name}={shown}: this is not Unicode text", "Write it in UTF-8") from None
-    return str(to_exact(value))
+    return text
 
 
 def to_exact(value: Any, _name: str = "") -> Any:
     """Return a `str` for a string of a subclass, which the encoders refuse, and any other value as it is."""
     return str.__str__(value) if isinstance(value, str) and type(value) is not str else value
+
+
+def check_string(value: object, name: str) -> str:
+    """Return a string as an exact `str`. It may hold the bytes of a path that are not UTF-8.
+
+    Raises:
+        InvalidArgument: it is no string.
+
+    """
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{name}={value!r}: give a string, not {type(value).__name__}")
+    return str(to_exact(value))
 
 
 def check_integer(value: Any, name: str) -> int:
@@ -120,6 +133,7 @@ def check_callable(value: _T, name: str) -> _T:
 
 _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "str": check_text,
+    "StoreURL": check_string,
     "int": check_integer,
     "float": check_seconds,
     "Iterable[str] | str": check_texts,

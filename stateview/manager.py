@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from . import codec, settings
-from .arguments import check_text, checked, checked_methods
+from .arguments import StoreURL, check_text, checked, checked_methods
 from .backends import absolute_url, kind_of, make_backend, parse_store
 from .backends.protocol import (
     Backend,
@@ -817,7 +817,7 @@ class StateManager:
         return target
 
     def migrate_to(
-        self, destination: str, *, dry_run: bool = False, force: bool = False, switch: bool = False,
+        self, destination: StoreURL, *, dry_run: bool = False, force: bool = False, switch: bool = False,
         progress: OnMigrationProgress | None = None,
     ) -> MigrationReport:  # fmt: skip
         """Copy this namespace into another store: live entries, checkpoints, history, expiry and revisions.
@@ -1000,7 +1000,7 @@ class StateManager:
 
 @checked
 def migrate(
-    source: str, destination: str, *, namespace: str | None = None, all: bool = False, dry_run: bool = False,
+    source: StoreURL, destination: StoreURL, *, namespace: str | None = None, all: bool = False, dry_run: bool = False,
     force: bool = False, switch: bool = False, author: str | None = None, progress: OnMigrationProgress | None = None,
 ) -> list[MigrationReport]:  # fmt: skip
     """Migrate one namespace of a store, or all of them, into another store; return a report on each.

@@ -29,6 +29,7 @@ import stat
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from .arguments import check_text
 from .backends import DEFAULT_ROOT, is_bare, kind_of, parse_store, working_folder
 from .errors import InvalidName, ReadOnly
 
@@ -235,6 +236,7 @@ def save_target(store: str, namespace: str, folder: str = "") -> str:
 
     Raises:
         InvalidName: the file is not valid TOML.
+        InvalidArgument: the store's path is not UTF-8, which TOML requires.
 
     """
     import tomlkit
@@ -251,7 +253,7 @@ def save_target(store: str, namespace: str, folder: str = "") -> str:
         document = tomlkit.parse("# The store and namespace that stateview uses in this folder and below.\n")
     except (TOMLKitError, UnicodeDecodeError) as error:
         raise InvalidName(f"{path} is not valid TOML: {error}", "Mend it, or remove it") from error
-    document["store"], document["namespace"] = store, namespace
+    document["store"], document["namespace"] = check_text(store, "store"), namespace
     from .backends.durable_files import file_error, fsync_folder, write_temporary
 
     try:

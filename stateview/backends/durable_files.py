@@ -15,6 +15,8 @@ from .retries import Backoff
 TEMPORARY = ".tmp-"
 DAMAGED = ".damaged-"
 _LOCK_PAUSE_SECONDS = 0.002
+OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
+CLOSE_FILES = "Close files that this process holds open, or raise its limit (ulimit -n)"
 
 
 def file_error(error: OSError, path: str) -> StateException:
@@ -31,6 +33,8 @@ def file_error(error: OSError, path: str) -> StateException:
         return ReadOnly(what, "Check who owns the folder, or open it with read_only=True (--read-only)")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return BackendError(what, (NOTHING_CHANGED, "Free some space and try again"))
+    if error.errno in OUT_OF_FILES:
+        return BackendError(f"{path}: too many files are open", CLOSE_FILES)
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
         return BackendError(what, "A store is a folder; check its path")
     return BackendError(what, NOTHING_CHANGED)
@@ -39,6 +43,20 @@ def file_error(error: OSError, path: str) -> StateException:
 def is_system_error(error: BaseException) -> bool:
     """Return whether the operating system refused a call. A signal handler's exception, even OSError, has no errno."""
     return isinstance(error, OSError) and error.errno is not None
+
+
+def is_out_of_files(needed: int) -> bool:
+    """Return whether the process, or the system, cannot open so many files more."""
+    descriptors: list[int] = []
+    try:
+        while len(descriptors) < needed:
+            descriptors += [os.open(os.devnull, os.O_RDONLY)]
+    except OSError as error:
+        return error.errno in OUT_OF_FILES
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    return False
 
 
 def read_file(path: str) -> bytes:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, NamedTuple
 
+from ..arguments import MAX_INTEGER, check_text
 from ..errors import see
 from .definition import BY_NAME, GLOBALS, Command, Option
 from .exit_codes import UsageError
+
+_BYTES = ("path", "store", "value", "values", "raw")  # they can name a file, whose name need not be UTF-8
 
 
 class ParsedArgs(NamedTuple):
@@ -159,7 +162,10 @@ def _convert(kind: str, text: str, name: str, choices: tuple[str, ...] = ()) -> 
         if not text.isdecimal() or not text.isascii():
             wanted = "0 or more" if text.startswith("-") and text[1:].isdecimal() else "a whole number"
             raise UsageError(f"{name} must be {wanted}, not {text[:40]!r}")
-        return int(text[:19])
+        number = int(text[:20])
+        if number > MAX_INTEGER:
+            raise UsageError(f"{name} must be at most {MAX_INTEGER:,}, not {text[:40]}")
+        return number
     if kind == "duration":
         from .values import DURATIONS, parse_duration
 
@@ -167,4 +173,4 @@ def _convert(kind: str, text: str, name: str, choices: tuple[str, ...] = ()) -> 
         if seconds is None:
             raise UsageError(f"{name} must be a duration, not {text[:40]!r}", f"Give such as {DURATIONS}")
         return seconds
-    return text
+    return text if kind in _BYTES else check_text(text, name)

@@ -37,8 +37,11 @@ def main(words: list[str] | None = None) -> int:
         _close_stdout()  # the reader of the output has ended
         return ExitCode.OK
     except OSError as error:
+        from ..backends.durable_files import CLOSE_FILES, OUT_OF_FILES
+
         _close_stdout()
-        print_message(f"stateview: {error.filename or 'standard output'}: {error.strerror or error}")
+        subject = f"stateview: {error.filename or 'standard output'}: {error.strerror or error}"
+        print_message(f"stateview: too many files are open. {CLOSE_FILES}" if error.errno in OUT_OF_FILES else subject)
         return exit_code(error)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from .. import codec
+from ..errors import NotSerializable
 from ..model import ABSENT, PathChange
 from ..states.json_diff import SIGNS, Change, Diff, line_diff
 from .results import ActionResult, Changes, DiffResult, Record, Result, Stream, Table, Text, ValueResult, plural
@@ -84,7 +85,18 @@ def _pretty(style: Style) -> bool:
 
 
 def _json(value: Any) -> str:
-    return codec.encode(value).decode()
+    try:
+        return codec.encode(value).decode()
+    except NotSerializable:  # a path whose bytes are not UTF-8
+        return codec.encode(_replace_surrogates(value)).decode()
+
+
+def _replace_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, dict):
+        return {key: _replace_surrogates(item) for key, item in value.items()}
+    return [_replace_surrogates(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _json_array(items: Iterable[Any]) -> Iterator[str]:

@@ -6,6 +6,8 @@ import inspect
 import math
 import multiprocessing
 import pickle
+import subprocess
+import sys
 from fractions import Fraction
 
 import pytest
@@ -22,6 +24,7 @@ NO_PATHS = [5, "k", ["k"], {"k": 5}, {"k": [5]}, {5: ["/a"]}, {"k": "\udcff"}]
 NO_FUNCTION = [5, "f", True]
 WRONG = {
     "str": NO_TEXT,
+    "StoreURL": [value for value in NO_TEXT if not isinstance(value, str)],
     "str | None": [value for value in NO_TEXT if value is not None],
     "int": [*NO_INTEGER, None],
     "int | None": NO_INTEGER,
@@ -216,3 +219,114 @@ def test_a_working_folder_that_was_removed_is_named(tmp_path, monkeypatch, capsy
     assert main(["--store", lasting.url, "-n", "ns", "load", "k"]) == 0
     with lasting as state:
         assert state.fork("forked").load("k") == 1
+
+
+OUT_OF_FILES = """
+import os, resource, sys
+from stateview import BackendError, StateManager
+import stateview.maintenance.doctor, stateview.states.restore
+url = sys.argv[1]
+with StateManager(url, "ns") as state:
+    state.save("k", 1); state.checkpoint("c"); state.save("k", 2)
+    state.restore_checkpoint("c")
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+held = []
+while len(held) < 99:
+    try: held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError: break
+for free in range(3):
+    for act in ("save", "checkpoint", "list_keys", "namespaces", "restore_checkpoint"):
+        with StateManager(url, "ns") as state:
+            args = {"save": ("k", 3), "checkpoint": ("d",), "restore_checkpoint": ("c",)}.get(act, ())
+            try: getattr(state, act)(*args)
+            except BackendError as error:
+                assert ": too many files are open. Close files" in str(error), error
+            else: print(act, free)
+    os.close(held.pop())
+for descriptor in held: os.close(descriptor)
+with StateManager(url, "ns") as state:
+    assert state.doctor().ok and state.load("k") == 1, state.load("k")
+"""
+
+
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_a_process_without_free_descriptors_is_told_so_and_nothing_is_harmed(tmp_path, kind):
+    words = [sys.executable, "-c", OUT_OF_FILES, f"{kind}:{tmp_path}"]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "save" not in done.stdout and "list_keys 0" not in done.stdout.splitlines()
+
+
+BYTES = "\udcff"
+
+
+def test_words_of_the_command_line_that_are_no_unicode(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "json", "n"]) == 0 and main(["save", "k", "1"]) == 0
+    head = StateManager().head()
+    capsys.readouterr()
+    for words in (
+        *(["checkpoint", "c", "--note", BYTES], ["save", "k", "1", "--reason", BYTES], ["save", BYTES, "1"]),
+        *(["--author", BYTES, "save", "k", "1"], ["save", "k", BYTES], ["find", BYTES], ["find", "--regex", BYTES]),
+        *(["keys", BYTES], ["keys", f"{BYTES}*"], ["load", "k", "--at", BYTES], ["diff", "live", BYTES], [BYTES]),
+        *(
+            ["restore", "1", "--keys", BYTES, "--yes"],
+            ["prune", BYTES, "--yes"],
+            ["fork", BYTES],
+            ["expire", "k", BYTES],
+        ),
+        *(
+            ["rename", "k", BYTES],
+            ["blame", "k", f"/{BYTES}"],
+            ["assert", "k", "==", BYTES],
+            ["-n", BYTES, "load", "k"],
+        ),
+        *(
+            ["-n", BYTES, "load", "k"],
+            ["log", "--limit", BYTES],
+            ["-s", f"sqlite:{BYTES}", "load", "k"],
+            ["-s", f"json:{BYTES}", "init"],
+        ),
+    ):
+        assert main(words) == 2, words
+        error = capsys.readouterr().err
+        assert error.startswith("stateview: ") and error.count("\n") == 1, error
+    assert StateManager().head() == head
+
+
+def test_a_store_in_a_folder_whose_name_is_not_utf8(tmp_path, monkeypatch, capsysbinary):
+    monkeypatch.chdir(tmp_path)
+    store = ["-s", f"json:{BYTES}", "-n", "ns"]
+    for words in (
+        ["save", "k", "1"],
+        ["checkpoint", "c"],
+        ["log"],
+        ["stats"],
+        ["doctor"],
+        ["namespaces"],
+        ["diff", "c"],
+    ):
+        for style in ("pretty", "json"):
+            assert main([*store, *words, "--format", style]) == 0, words
+    assert main(["migrate", f"json:{BYTES}", f"json:other{BYTES}", "-n", "ns"]) == 0
+    assert (
+        main([*store, "export", f"{BYTES}.jsonl"]) == 0 and main([*store, "import", f"{BYTES}.jsonl", "--merge"]) == 0
+    )
+    with StateManager(f"json:other{BYTES}", "ns", author="me") as state:
+        assert (
+            state.load("k") == 1
+            and state.fork("two").load("k") == 1
+            and pickle.loads(pickle.dumps(state)).load("k") == 1
+        )
+
+
+@pytest.mark.parametrize("number", [2**63, 10**40])
+def test_a_limit_beyond_what_a_store_counts(tmp_path, monkeypatch, capsys, number):
+    monkeypatch.chdir(tmp_path)
+    main(["save", "k", "1"])
+    capsys.readouterr()
+    for words in (["log"], ["history", "k"], ["keys"], ["find", "k"]):
+        assert main([*words, "--limit", str(number)]) == 2
+        assert "--limit must be at most 9,223,372,036,854,775,807" in capsys.readouterr().err
+        assert main([*words, "--limit", str(2**63 - 1)]) == 0

@@ -10,8 +10,17 @@ from contextlib import contextmanager
 
 import apsw
 
-from ...errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged, ReadOnly, StateException
-from ..durable_files import file_error, file_lock, fsync_folder, remove, remove_stale_temporary_files, temporary
+from ...errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged, InvalidName, ReadOnly, StateException
+from ..durable_files import (
+    CLOSE_FILES,
+    file_error,
+    file_lock,
+    fsync_folder,
+    is_out_of_files,
+    remove,
+    remove_stale_temporary_files,
+    temporary,
+)
 from ..fork import watch_fork
 from ..legacy import sqlite_table
 from ..protocol import CommitRequest
@@ -23,6 +32,7 @@ from .row_checksums import RECOVER, first_corruption
 
 SMALL_FILE_BYTES = 64 * 1024  # up to this size a database is checked whole when it is first opened; takes about 1 ms
 _SMALLEST_PAGE_BYTES = 4096
+_FILES_OF_CONNECTION = 4  # the database, its -wal and -shm, and their folder
 _MIN_BACKOFF_SECONDS = 0.001
 _MAX_BACKOFF_SECONDS = 0.005  # beside busy writers a waiter with long pauses comes too late again and again
 
@@ -47,6 +57,11 @@ class Database(ABC):
         self.namespace = namespace
         self.folder = os.path.join(self.root, namespace)
         self.path = os.path.join(self.folder, "state.db")
+        try:
+            self.path.encode()
+        except UnicodeEncodeError:
+            what = f"{self.path!r}: SQLite opens no file whose path is not UTF-8"
+            raise InvalidName(what, "Rename the folder, or use JSON files") from None
         self.read_only = read_only
         self.timeout = timeout
         self.durability = durability
@@ -235,6 +250,8 @@ class Database(ABC):
         if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError)):
             return ReadOnly(what, f"Check who owns the file and its folder{alternative}")
         if isinstance(error, apsw.CantOpenError):
+            if is_out_of_files(_FILES_OF_CONNECTION):
+                return BackendError(f"{self.path}: too many files are open", CLOSE_FILES)
             hint = "Check the folder's permissions and free space: a WAL database writes beside itself even to be read"
             return BackendError(what, f"{hint}{alternative}")
         if isinstance(error, apsw.IOError):
