@@ -19,6 +19,7 @@ from .errors import (
     KeyNotFound,
     NotSerializable,
     ReadOnly,
+    Reentered,
     RefNotFound,
     StateException,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "Problem",
     "ReadOnly",
     "RecoveryReport",
+    "Reentered",
     "RefNotFound",
     "StateException",
     "StateManager",

@@ -145,6 +145,13 @@ class BackendError(StateException, OSError):
     """The backend refused: no space, no permission, a wrong setting. A retry would not help."""
 
 
+class Reentered(BackendError):
+    """The call came in the middle of another call of its own thread, which holds a lock. Nothing was read or written.
+
+    Such a call comes from a signal handler, a finalizer or a callback.
+    """
+
+
 class BackendUnavailable(BackendError, ConnectionError):
     """The backend does not answer, or stayed busy until the deadline."""
 

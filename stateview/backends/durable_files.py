@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
+from weakref import WeakValueDictionary
 
 from ..errors import NOTHING_CHANGED, BackendError, BackendUnavailable, ReadOnly, StateException
+from .reentry import reentry_error
 from .retries import Backoff
 
 TEMPORARY = ".tmp-"
@@ -17,6 +20,10 @@ DAMAGED = ".damaged-"
 _LOCK_PAUSE_SECONDS = 0.002
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 CLOSE_FILES = "Close files that this process holds open, or raise its limit (ulimit -n)"
+
+
+_lock_files: WeakValueDictionary[tuple[int, str], FileIO] = WeakValueDictionary()  # by thread and path
+os.register_at_fork(after_in_child=_lock_files.clear)  # the parent's threads do not exist in the child
 
 
 def file_error(error: OSError, path: str) -> StateException:
@@ -187,32 +194,41 @@ def file_lock(path: str, timeout: float, create: bool = True) -> Iterator[None]:
 
     Raises:
         BackendUnavailable: another process held the lock for `timeout` seconds.
+        Reentered: this thread holds the lock, and `timeout` is not 0.
 
     """
     import fcntl  # not on every platform: only where files are locked
 
+    holder = threading.get_ident(), path
+    if timeout and holds_lock(path):
+        raise reentry_error(path)
     backoff = Backoff(timeout, _LOCK_PAUSE_SECONDS, _LOCK_PAUSE_SECONDS)
     while True:
         if create:
             makedirs_durable(os.path.dirname(path))
         try:
             flags = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
-            descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
+            file = FileIO(os.open(path, flags | os.O_CLOEXEC, 0o666))
         except FileNotFoundError:
             if create and backoff.wait():  # another process dropped the folder after makedirs_durable
                 continue
             raise
-        try:
-            _flock(descriptor, path, backoff, timeout)
-            if _is_at(descriptor, path):
+        with file:  # the exception of a signal handler can end a `finally` before its first call, but not this
+            _lock_files[holder] = file
+            _flock(file.fileno(), path, backoff, timeout)
+            if _is_at(file.fileno(), path):
                 try:
                     yield
                 finally:
                     # Closing alone would leave it locked while a child forked meanwhile holds a copy of the descriptor.
-                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+                    fcntl.flock(file.fileno(), fcntl.LOCK_UN)
                 return
-        finally:
-            os.close(descriptor)
+
+
+def holds_lock(path: str) -> bool:
+    """Return whether this thread holds the lock file at a path, or waits for it."""
+    file = _lock_files.get((threading.get_ident(), path))
+    return file is not None and not file.closed
 
 
 def _flock(descriptor: int, path: str, backoff: Backoff, timeout: float) -> None:

@@ -37,7 +37,7 @@ def recover(backend: Backend) -> RecoveryReport:
             problems += [_summary(salvage, decision, session.kept)] if salvage.damage else []
             problems += decision.problems
         problems = [*session.problems, *problems]
-        return RecoveryReport(backend.namespace, backend.head().revision, tuple(problems), tuple(session.kept))
+    return RecoveryReport(backend.namespace, backend.head().revision, tuple(problems), tuple(session.kept))
 
 
 def _summary(salvage: Salvage, decision: LostVersions | LostCommits, kept: list[str]) -> Problem:

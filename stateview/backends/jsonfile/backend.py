@@ -34,7 +34,7 @@ from ..protocol import (
 )
 from ..retries import poll_revision
 from ..stored_values import PLAIN, StoredValues
-from .files import NamespaceFiles
+from .files import LoadedState, NamespaceFiles
 
 POLL_SECONDS = 0.05
 
@@ -74,7 +74,10 @@ class JSONBackend(NamespaceFiles):
 
     def head(self) -> Head:
         """Return the present head. O(keys)."""
-        live = self._refresh()
+        with self._call():
+            return self._head(self._refresh())
+
+    def _head(self, live: LoadedState) -> Head:
         moment = now()
         expired = sum(1 for version in live.entries.values() if version.expires and version.expires <= moment)
         return msgspec.structs.replace(live.head, count=len(live.entries) - expired)
@@ -83,14 +86,15 @@ class JSONBackend(NamespaceFiles):
         """Return the live version of a key. Two calls of `stat`; O(keys) after a commit of another process."""
         live = self._live
         if live is None or live.signature is None or live.signature != self._signature():
-            live = self._refresh()
+            with self._call():
+                live = self._refresh()
         version = live.entries.get(key)
         if version is None or (version.expires and not version.visible(now())):
             return None
         return version if self.values.plain else self.values.unpack_version(version)
 
     def read(self, keys: Iterable[str], at: StateAt | None = None) -> dict[str, Version]:
-        with self._mutex:
+        with self._call():
             find, moment, _ = self._state(at)
             versions = ((key, find(key)) for key in keys)
             return {
@@ -101,7 +105,7 @@ class JSONBackend(NamespaceFiles):
 
     def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: StateAt | None = None) -> list[Version]:
         """Return a page of visible versions. O(limit); of a past state O(keys passed over)."""
-        with self._mutex:
+        with self._call():
             versions = self._visible(*key_range(prefix, after, ""), at)
             return [self.values.unpack_version(version) for version in islice(versions, limit)]
 
@@ -110,14 +114,14 @@ class JSONBackend(NamespaceFiles):
         skip: int = 0, backwards: bool = False,
     ) -> list[KeySummary]:  # fmt: skip
         """Return a page of keys. O(skip + limit); of a past state O(keys passed over)."""
-        with self._mutex:
+        with self._call():
             versions = self._visible(*key_range(prefix, after, before), at, backwards)
             page = [_summary(self.values.unpack_version(version)) for version in islice(versions, skip, skip + limit)]
         return page[::-1] if backwards else page
 
     def count(self, low: str = "", high: str = "", at: StateAt | None = None) -> int:
         """Return the number of visible keys of a range. O(keys counted)."""
-        with self._mutex:
+        with self._call():
             return sum(1 for _ in self._visible(encodable_bound(low), encodable_bound(high), at))
 
     def _state(self, at: StateAt | None) -> tuple[Callable[[str], Version | None], int, Callable[[], list[str]]]:
@@ -138,7 +142,7 @@ class JSONBackend(NamespaceFiles):
         return (version for version in versions if version is not None and version.visible(moment))
 
     def changed_keys(self, low: StateAt, high: StateAt) -> list[str]:
-        with self._mutex:
+        with self._call():
             history = self._past(low.revision, high.revision)
             earlier, later = sorted((low.time, high.time))
             changed = []
@@ -150,19 +154,19 @@ class JSONBackend(NamespaceFiles):
         return sorted(changed)
 
     def versions(self, key: str, limit: int = 100, below: int = 0) -> list[Version]:
-        with self._mutex:
+        with self._call():
             versions = self._past().versions.get(key, [])
             newest = (version for version in reversed(versions) if not below or version.revision < below)
             return [self.values.unpack_version(version) for version in islice(newest, limit)]
 
     def commits(self, limit: int = 100, below: int = 0) -> list[Commit]:
-        with self._mutex:
+        with self._call():
             commits = self._past().commits
             end = bisect_left(commits, below, key=lambda commit: commit.revision) if below else len(commits)
             return commits[max(0, end - limit) : end][::-1]
 
     def marks(self) -> list[CheckpointRecord]:
-        with self._mutex:
+        with self._call():
             return list(self._past().marks)
 
     def versions_page(
@@ -170,7 +174,7 @@ class JSONBackend(NamespaceFiles):
     ) -> list[StoredVersion]:
         from .transfer import versions_page
 
-        with self._mutex:
+        with self._call():
             return versions_page(self._past(), after, limit, keys, self.values)
 
     def open_staging(self) -> StagedImport:
@@ -181,7 +185,12 @@ class JSONBackend(NamespaceFiles):
 
     def wait(self, revision: int, timeout: float) -> int:
         """Look at the files every `POLL_SECONDS`."""
-        return poll_revision(lambda: self._refresh().head.revision, revision, timeout, POLL_SECONDS)
+
+        def current() -> int:
+            with self._call():
+                return self._refresh().head.revision
+
+        return poll_revision(current, revision, timeout, POLL_SECONDS)
 
     def namespaces(self) -> list[str]:
         from ..legacy.json_files import find_key_files
@@ -201,7 +210,7 @@ class JSONBackend(NamespaceFiles):
         """Apply a commit. O(keys); three fsyncs."""
         self._check_writable()
         batch = self._packed(batch)
-        with self._lock():
+        with self._call(), self._lock():
             live = self._refresh()
             moment = now()
 
@@ -214,27 +223,27 @@ class JSONBackend(NamespaceFiles):
                 has_checkpoint=lambda name: any(mark.name == name for mark in self._past().marks),
                 is_kept=lambda revision: self._past().is_kept(revision),
             )  # fmt: skip
-            self._apply(live, batch)
-            return self.head()
+            return self._head(self._apply(live, batch))
 
     # --- maintenance -------------------------------------------------------------------------------------------
 
     def compact(self, floor: int, progress: ProgressCount | None = None) -> int:
         """Remove versions, by writing a new history file."""
         self._check_writable()
-        return self._compact(floor, progress) if os.path.isdir(self.folder) else 0
+        with self._call():
+            return self._compact(floor, progress) if os.path.isdir(self.folder) else 0
 
     def superseded(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[SupersededVersion]:
         from .maintenance import superseded
 
-        with self._mutex:
+        with self._call():
             return superseded(self._past(), after, limit, self.values)
 
     def disk_usage(self, gone: Iterable[tuple[str, int]] = ()) -> DiskUsage | None:
         """Return the size of all files. O(files)."""
         from .maintenance import disk_usage
 
-        with self._mutex:
+        with self._call():
             return disk_usage(self.folder, self._past().marks, set(gone))
 
     def drop(self) -> None:
@@ -245,7 +254,7 @@ class JSONBackend(NamespaceFiles):
 
         from ..staging import take_out
 
-        with self._lock():
+        with self._call(), self._lock():
             moved = take_out(self.folder, "json")
             self._live = self._history = None
         shutil.rmtree(moved)
@@ -254,7 +263,7 @@ class JSONBackend(NamespaceFiles):
     def open_recovery(self) -> Iterator[RecoverySession]:
         from .recovery import JSONRecovery
 
-        with self._lock():
+        with self._call(), self._lock():
             self._live = self._history = None
             try:
                 yield JSONRecovery(self)

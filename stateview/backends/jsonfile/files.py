@@ -31,6 +31,7 @@ from ..durable_files import (
 )
 from ..fork import watch_fork
 from ..protocol import MAX_EXPIRED_PER_COMMIT, CommitRequest, Head, ProgressCount, StateAt, Version, Write
+from ..reentry import is_owned
 from ..stored_values import StoredValues
 from . import document
 from .history import History
@@ -114,6 +115,26 @@ class NamespaceFiles:
             self._mutex = threading.RLock()
         else:
             self._mutex.release()
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        """Run a public call alone in this process.
+
+        A call in the middle of another call of its thread sees the files only: what is in memory may be half updated.
+        """
+        reentered = is_owned(self._mutex)
+        with self._mutex:
+            if not reentered:
+                self._locked = False  # an exception of a signal handler can end a call anywhere
+                yield
+                return
+            memory = self._live, self._history, self._locked
+            self._live = self._history = None
+            self._locked = False
+            try:
+                yield
+            finally:
+                self._live, self._history, self._locked = memory
 
     # --- loading -----------------------------------------------------------------------------------------------
 

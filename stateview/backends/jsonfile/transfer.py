@@ -137,7 +137,7 @@ class JSONStagedImport:
         path = self._stage.path(PUTS)
         if not os.path.exists(path):
             if os.path.exists(self._stage.path("state.json")):
-                with self._backend._lock():
+                with self._backend._call(), self._backend._lock():
                     self._backend._refresh()  # completes an interrupted swap
             self._stage.clear()
         log = open(path, "a+b", buffering=0)  # noqa: SIM115 - open as long as this object
@@ -255,8 +255,8 @@ class JSONStagedImport:
         backend, stage = self._backend, self._stage
         self._settle(head)
         try:
-            with backend._lock():
-                former, kept = backend.head(), ""
+            with backend._call(), backend._lock():
+                former, kept = backend._refresh().head, ""
                 if former.lineage and not over:
                     raise destination_exists_error(backend.url, backend.namespace, former.revision)
                 if former.lineage or os.path.isdir(os.path.join(stage.parent, "checkpoints")):

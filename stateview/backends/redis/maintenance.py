@@ -80,8 +80,9 @@ for _, member in ipairs(members) do
     removed = removed + 1
   end
   last, read = member, read + #rest
-  if read > 8000000 then break end
+  if read > 8000000 then return {removed, last} end
 end
+if #members < tonumber(ARGV[3]) then last = '' end  -- the end, also while others add versions behind it
 return {removed, last}
 """
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from ...model import ABSENT
 from ..protocol import Version
+from ..reentry import is_owned
 
 ALIVE_SECONDS = 1.0  # a connection that was quiet for so long must answer a PING before the cache is used again
 POLL_SECONDS = 0.02  # between two looks at the connection while waiting for a commit
@@ -34,7 +36,7 @@ class InvalidationCache:
         self._pool = pool
         self._head = head
         self._limit = limit
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
         self._connection: Any = None
         self._cache: dict[str, Version | None] = {}
         self._size = 0
@@ -44,13 +46,18 @@ class InvalidationCache:
 
     def get(self, key: str) -> tuple[Version | None] | None:
         """Return the cached version of a key in a tuple, or `(None,)` for an absent key; None if nothing is cached."""
+        if is_owned(self._mutex):  # its connection may be in the middle of a reply
+            return None
         with self._mutex:
             if self._connection is None or not self._read_announcements():
                 return None
-            return (self._cache[key],) if key in self._cache else None
+            version = self._cache.get(key, ABSENT)  # a call in the middle of this one can empty the cache
+            return None if version is ABSENT else (version,)
 
     def generation(self) -> int | None:
         """Return a number to take before a read, and to give to `put` after it; None if nothing can be cached."""
+        if is_owned(self._mutex):
+            return None
         with self._mutex:
             if self._connection is None:
                 self._connect()
@@ -67,6 +74,8 @@ class InvalidationCache:
             if size <= self._limit:
                 self._cache[key] = version
                 self._size += size
+            if generation != self._generation:  # a call in the middle of this one has written
+                self._clear()
 
     def forget(self) -> None:
         """Empty the cache after a write of this process."""
@@ -122,14 +131,15 @@ class InvalidationCache:
 
     def _read_announcements(self) -> bool:
         """Read all announcements; return False if the connection is lost. Check a quiet connection once a second."""
+        connection = self._connection
         try:
-            while self._connection.can_read(timeout=0):
-                self._connection.read_response(push_request=True)
+            while connection.can_read(timeout=0):
+                connection.read_response(push_request=True)
                 self._clear()
             moment = time.monotonic()
             if moment - self._checked > ALIVE_SECONDS:
-                self._connection.send_command("PING")
-                while self._connection.read_response(push_request=True) not in (b"PONG", "PONG"):
+                connection.send_command("PING")
+                while connection.read_response(push_request=True) not in (b"PONG", "PONG"):
                     self._clear()
                 self._checked = moment
         except (RedisError, OSError):

@@ -16,6 +16,7 @@ from ..durable_files import (
     file_error,
     file_lock,
     fsync_folder,
+    holds_lock,
     is_out_of_files,
     remove,
     remove_stale_temporary_files,
@@ -24,10 +25,11 @@ from ..durable_files import (
 from ..fork import watch_fork
 from ..legacy import sqlite_table
 from ..protocol import CommitRequest
+from ..reentry import reentry_error
 from ..retries import Backoff
 from . import page_checksums as pages
 from . import schema
-from .pool import Connection, Pool, PooledConnection, inherited
+from .pool import Connection, Pool, PooledConnection, connections, inherited, make_way
 from .row_checksums import RECOVER, first_corruption
 
 SMALL_FILE_BYTES = 64 * 1024  # up to this size a database is checked whole when it is first opened; takes about 1 ms
@@ -131,6 +133,7 @@ class Database(ABC):
             if connection is not None:
                 connection.inode = pool.inode
                 pool.opened.add(connection)
+                connections.add(connection)
             return connection
 
     def _connect(self) -> Connection | None:
@@ -170,24 +173,37 @@ class Database(ABC):
             name = f"file:{schema.uri_path(self.path)}?immutable=1"
             flags |= apsw.SQLITE_OPEN_URI
         connection = Connection(name, flags=flags, vfs=pages.vfs())
-        connection.set_busy_handler(self._busy_handler())  # before the settings, which can meet a lock
+        connection.set_busy_handler(self._busy_handler(pooled=True))  # before the settings, which can meet a lock
         schema.prepare(connection, self.durability)
         return connection
 
     def _has_log(self) -> bool:
         return any(os.path.exists(self.path + suffix) for suffix in ("-wal", "-journal"))
 
-    def _busy_handler(self) -> Callable[[int], bool]:
-        """Return SQLite's busy handler: wait with growing, random pauses until `timeout` is over."""
+    def _busy_handler(self, pooled: bool = False) -> Callable[[int], bool]:
+        """Return SQLite's busy handler: wait with growing, random pauses until `timeout` is over.
+
+        Args:
+            pooled: whether it is for a connection of the pool, which can meet a lock of its own thread.
+
+        """
         backoff: Backoff | None = None
 
         def wait(attempt: int) -> bool:
             nonlocal backoff
+            if attempt == 0 and pooled and self._make_way():
+                return True
             if backoff is None or attempt == 0:
                 backoff = Backoff(self.timeout, _MIN_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS)
             return backoff.wait()
 
         return wait
+
+    def _make_way(self) -> bool:
+        """Roll back the commit in the middle of which this call came, see `make_way`."""
+        if holds_lock(os.path.join(self.folder, "lock")):
+            raise reentry_error(self.path)
+        return make_way(self._inode(), self.path)
 
     def close(self) -> None:
         """Close the connections that are not in use."""

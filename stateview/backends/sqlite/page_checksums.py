@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from threading import Lock
+from threading import RLock
 
 import apsw
 
 RESERVED_BYTES = 8  # at the end of every page: this number tells the VFS that the page has a checksum
 _NAME = "cksmvfs"
-_mutex = Lock()
+_mutex = RLock()  # a signal handler can open a database in the middle of another opening
 
 
 @cache

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import apsw
 
 from ...errors import Damaged
 from ..conflicts import check_new
 from ..protocol import CommitRequest, Head
+from ..reentry import reentry_error
 from .read_cache import ReadCache, open_cache
 
 if TYPE_CHECKING:
@@ -26,8 +29,44 @@ class Connection(apsw.Connection):
     """
 
     last_commit: tuple[int, Head, int] = (-1, Head(), 0)
+    thread = 0  # the thread that uses it, or used it last
+    restartable = False  # whether its transaction is a commit, which can be run again from the start
+    preempted = False  # whether a call in the middle of that commit has closed it
     inode = 0  # of its file
     path_checked_at = -1.0  # `monotonic` seconds: when its file was last seen at the path
+
+
+class Preempted(Exception):
+    """A call in the middle of a commit, on the same thread, has rolled the commit back to make its own."""
+
+
+def make_way(inode: int, path: str) -> bool:
+    """Roll back the commit of this thread that holds the write lock of a file; return whether there was one.
+
+    A signal handler or a finalizer runs between two statements of a commit, and its own commit would wait for the lock
+    for ever. Closing the connection rolls the commit back, and its next statement fails, so that it runs again.
+
+    Raises:
+        Reentered: this thread holds the lock for another purpose than a commit, or inside SQLite.
+
+    """
+    thread = threading.get_ident()
+    for connection in list(connections):
+        if connection.inode != inode or connection.thread != thread:
+            continue
+        try:
+            if not connection.in_transaction:
+                continue
+            if not connection.restartable:
+                raise reentry_error(path)
+            connection.close()
+        except apsw.ConnectionClosedError:
+            continue
+        except apsw.ThreadingViolationError as error:
+            raise reentry_error(path) from error
+        connection.preempted = True
+        return True
+    return False
 
 
 class PooledConnection:
@@ -55,12 +94,20 @@ class PooledConnection:
                     database._create()
                 self._pool = database._current_pool()
                 connection = database._open(self._pool)
+        if connection is not None:
+            connection.thread = threading.get_ident()
+            connection.restartable = self._new is not None
         self._connection = connection
         return connection
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         connection = self._connection
         if connection is None:
+            return
+        if connection.preempted:
+            self._pool.opened.discard(connection)
+            if isinstance(error, apsw.Error):
+                raise Preempted from error
             return
         if error is None:
             self._pool.append(connection)
@@ -107,4 +154,5 @@ class Pool(deque[Connection]):
         connection.close()
 
 
+connections: WeakSet[Connection] = WeakSet()  # of all databases, for `make_way`
 inherited: list[Pool] = []

@@ -10,7 +10,7 @@ import apsw
 from ..conflicts import check_preconditions
 from ..protocol import MAX_EXPIRED_PER_COMMIT, CheckpointRecord, CommitRequest, Head
 from . import schema
-from .pool import Connection
+from .pool import Connection, Preempted
 from .reader import Reader
 from .row_checksums import checksum, row_checksum, select, until_checksum
 
@@ -38,6 +38,13 @@ class Writer(Reader):
     def commit(self, batch: CommitRequest) -> Head:
         """Commit. One transaction, O(writes log n), and one fsync."""
         self._check_writable()
+        while True:
+            try:
+                return self._commit(batch)
+            except Preempted:
+                pass  # a call in the middle of this one committed first
+
+    def _commit(self, batch: CommitRequest) -> Head:
         with self._connection(batch) as db:
             assert db is not None
             db.execute("BEGIN IMMEDIATE")
@@ -48,7 +55,7 @@ class Writer(Reader):
                 return head
             db.execute("ROLLBACK")
         self._current_pool()
-        return self.commit(batch)  # another process dropped or replaced the file of this connection
+        return self._commit(batch)  # another process dropped or replaced the file of this connection
 
     def _is_current(self, db: Connection) -> bool:
         """Return whether the connection's file is still at the path. To be called under the write lock.

@@ -1,0 +1,23 @@
+"""Calls that come in the middle of another call of the same thread: from signal handlers, finalizers and callbacks.
+
+Such a call must not wait for a lock that its own thread holds, since the thread would never release the lock.
+"""
+
+from __future__ import annotations
+
+from threading import RLock
+
+from ..errors import Reentered
+
+
+def is_owned(lock: RLock) -> bool:
+    """Return whether this thread holds a lock. It is read from the lock, so no exception leaves a wrong mark behind."""
+    return bool(lock._is_owned())  # type: ignore[attr-defined]
+
+
+def reentry_error(path: str) -> Reentered:
+    """Return the error for a call that would wait for its own thread."""
+    return Reentered(
+        f"{path} is locked by another call of this thread, and this call came in the middle of it",
+        "In a signal handler, finalizer or callback, set a flag, and save after the other call",
+    )
