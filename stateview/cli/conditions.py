@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .. import codec
 from ..model import ABSENT
 from .exit_codes import UsageError
+from .regular_expressions import RegularExpression
 from .values import parse_value
 
 OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "contains", "matches", "exists", "missing")
@@ -47,7 +47,7 @@ class Condition(NamedTuple):
         if self.operator == "contains":
             return _contains(part, self.value)
         if self.operator == "matches":
-            return isinstance(part, str) and re.search(self.value, part) is not None
+            return isinstance(part, str) and RegularExpression(self.value).search(part) is not None
         return _ordered(part, self.value) and _ORDER[self.operator](part, self.value)
 
 
@@ -86,9 +86,6 @@ def parse_condition(words: list[str]) -> Condition:
         raise UsageError(f"expected one value after {sign}, not {len(rest)}", "Quote a value that contains spaces")
     value = parse_value(rest[0])
     if sign == "matches":
-        try:
-            value = rest[0] if not isinstance(value, str) else value
-            re.compile(value)
-        except re.error as error:
-            raise UsageError(f"{rest[0][:60]!r} is not a regular expression: {error}") from error
+        value = rest[0] if not isinstance(value, str) else value
+        RegularExpression(value)
     return Condition(path, sign, value, rest[0])

@@ -10,7 +10,7 @@ from typing import Any
 
 from ... import codec
 from ...backends.protocol import SUMMARY_BYTES, KeySummary, StateAt, Version
-from ...cli.commands.search import iter_scalars, leaf_text, make_matcher
+from ...cli.commands.search import find_parts, make_matcher
 from ...errors import Damaged
 from ...manager import StateManager
 from ...states.view import Ref, resolve
@@ -240,7 +240,7 @@ class FilteredKeys:
             return False
         if is_redacted(version.key, self._redact):
             return False
-        return any(self._match_text(leaf_text(leaf)) for _, leaf in iter_scalars(without_masked(value, self._redact)))
+        return next(find_parts(without_masked(value, self._redact), self._match_text), None) is not None
 
     # --- writes of others --------------------------------------------------------------------------------------
 
