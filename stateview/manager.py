@@ -52,7 +52,7 @@ from .model import (
 from .states import compare as comparison
 from .states.json_diff import Change, Diff
 from .states.patterns import Selection, escape_glob
-from .states.pointers import resolve_pointer
+from .states.pointers import resolve_pointer, split_pointer
 from .states.retention import kind_of_name, numbered_names, stamped_name
 from .states.transaction import Transaction, to_ttl
 from .states.view import Ref, StateView, diff, find_mark, missing_key, missing_mark, resolve, to_checkpoint, to_entry
@@ -632,9 +632,10 @@ class StateManager:
         Raises:
             KeyNotFound: the key has no value, or nothing is at the path.
             HistoryPruned: the value has not changed since before the history's floor.
-            ValueError: the path is not a JSON Pointer.
+            InvalidName: the path is not a JSON Pointer.
 
         """
+        split_pointer(path)
         if check_key(key) not in self:
             raise missing_key(self.backend, key + path)
         below = 0

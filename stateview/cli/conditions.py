@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from .. import codec
 from ..model import ABSENT
+from ..states.pointers import resolve_pointer, split_pointer
 from .exit_codes import UsageError
 from .regular_expressions import RegularExpression
 from .values import parse_value
@@ -35,8 +36,6 @@ class Condition(NamedTuple):
 
     def is_true(self, value: Any) -> bool:
         """Return whether the condition is true for a value or `ABSENT`. Values that cannot be ordered make it false."""
-        from ..states.pointers import resolve_pointer
-
         part = ABSENT if value is ABSENT else resolve_pointer(value, self.path)
         if self.operator in _UNARY:
             return (part is ABSENT) == (self.operator == "missing")
@@ -69,11 +68,13 @@ def parse_condition(words: list[str]) -> Condition:
     """Parse the words of a condition.
 
     Raises:
+        InvalidName: the path is not a JSON Pointer.
         UsageError: they are not a condition; the message names the missing part.
 
     """
     rest = list(words)
     path = rest.pop(0) if rest and (rest[0].startswith("/") or rest[0] == "") else ""
+    split_pointer(path)
     if not rest or rest[0] not in OPERATORS:
         instead = f", not {rest[0][:40]!r}" if rest else ""
         raise UsageError(f"expected an operator{instead}", f"Choose one of {' '.join(OPERATORS)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain
 
 from .. import codec
 from ..backends.conflicts import base_conflict_error
@@ -13,8 +14,9 @@ from ..model import Commit, check_key, to_datetime
 from ..settings import CheckpointRetention
 from . import compare as comparison
 from . import retention
-from .json_diff import Change, Diff, apply_selected
+from .json_diff import SIGNS, Change, Diff, apply_selected
 from .patterns import Selection
+from .pointers import split_pointer
 from .view import resolve
 
 DEADLINE_SECONDS = 30.0  # a restore retries for so long while other writers come first
@@ -39,6 +41,8 @@ class RestoreRequest:
         self.paths = {
             check_key(key): {pointers} if isinstance(pointers, str) else set(pointers) for key, pointers in pairs
         }
+        for pointer in chain.from_iterable(self.paths.values()):
+            split_pointer(pointer[1:] if pointer.startswith(tuple(SIGNS.values())) else pointer)
         self.expected = expected
         self.previewed = previewed
 

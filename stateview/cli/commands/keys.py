@@ -41,15 +41,14 @@ def save(context: Context, args: dict[str, Any]) -> ActionResult:
 def load(context: Context, args: dict[str, Any]) -> ValueResult:
     """`load KEY [PATH]`."""
     key, path, at = args["key"], args.get("path", ""), args.get("at")
+    if path:
+        from ...states.pointers import resolve_pointer, split_pointer
+
+        split_pointer(path)  # whether or not there is a value
     default = read_value(args["default"]) if "default" in args else ABSENT
     value = context.reader(at).load(key) if default is ABSENT else context.read(key, at)
     if value is not ABSENT and path:
-        from ...states.pointers import resolve_pointer
-
-        try:
-            value = resolve_pointer(value, path)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+        value = resolve_pointer(value, path)
         if value is ABSENT and default is ABSENT:
             raise KeyNotFound(f"the value of {key!r} has nothing at {path}", see("load", key))
     return ValueResult(data=codec.encode(default if value is ABSENT else value))
