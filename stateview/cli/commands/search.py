@@ -31,7 +31,6 @@ def find(context: Context, args: dict[str, Any]) -> Table:
     pattern, where, regex = args.get("pattern"), args.get("in", "both"), args.get("regex", False)
     if pattern is None and "jsonpath" not in args:
         raise UsageError("find: PATTERN or --jsonpath is missing", see("help", "find"))
-    matches = make_matcher(pattern, regex) if pattern is not None else None
     if "jsonpath" in args:
         from ..json_queries import compile_query  # imported here: 40 ms
 
@@ -41,6 +40,8 @@ def find(context: Context, args: dict[str, Any]) -> Table:
     manager = context.manager
     view = manager.at(args.get("at", "live"))
     total = manager.head().count
+    as_text = not regex and pattern is not None and is_glob(pattern) and pattern in view  # a key of this name wins
+    matches = make_matcher(pattern, regex, as_text) if pattern is not None else None
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for number, entry in enumerate(view.entries(keys=args.get("keys")), 1):
@@ -55,7 +56,7 @@ def find(context: Context, args: dict[str, Any]) -> Table:
             elif where != "keys":
                 yield from ((entry.key, path, value) for path, value in find_parts(entry.value, matches))
 
-    span_of = find_span(pattern, regex) if pattern is not None else lambda _text: None
+    span_of = find_span(pattern, regex, as_text) if pattern is not None else lambda _text: None
     return Table(
         columns=("key", "path", "value"), rows=islice(rows(), args.get("limit")),
         empty=f"nothing found in namespace {view.namespace!r}",
@@ -63,10 +64,11 @@ def find(context: Context, args: dict[str, Any]) -> Table:
     )  # fmt: skip
 
 
-def make_matcher(pattern: str, regex: bool = False) -> Matcher:
+def make_matcher(pattern: str, regex: bool = False, as_text: bool = False) -> Matcher:
     """Return a test for a text: whether it contains the pattern.
 
-    A pattern with `*`, `?` or `[` is a glob for the whole text. With `regex` it is a regular expression.
+    A pattern with `*`, `?` or `[` is a glob for the whole text, unless `as_text`. With `regex` it is a regular
+    expression.
 
     Raises:
         UsageError: it is not a regular expression; or, from the test, its searches took too long.
@@ -75,20 +77,20 @@ def make_matcher(pattern: str, regex: bool = False) -> Matcher:
     if regex:
         search = RegularExpression(pattern).search
         return lambda text: search(text) is not None
-    if is_glob(pattern):
+    if is_glob(pattern) and not as_text:
         glob = compile_globs(pattern)
         return lambda text: glob.match(text) is not None
     return lambda text: pattern in text
 
 
-def find_span(pattern: str, regex: bool = False) -> FindSpan:
+def find_span(pattern: str, regex: bool = False, as_text: bool = False) -> FindSpan:
     """Return a function that finds the start and end of the match in a text that `make_matcher` accepts.
 
     The match of a glob is the first text between its wildcards. The function returns None if there is none.
     """
     if regex:
         return RegularExpression(pattern).search
-    literal = first_literal(pattern)
+    literal = pattern if as_text else first_literal(pattern)
 
     def find_literal(text: str) -> Span | None:
         start = text.find(literal) if literal else -1

@@ -104,7 +104,7 @@ def _rows(
             masked = True
             box, _, name = str(row[path]).rpartition("/")
             visible += [] if _path_masked(box, patterns) else [unescape_token(name)]
-        if masked and matches is not None and visible and not any(map(matches, visible)):
+        if masked and matches is not None and visible and pattern not in visible and not any(map(matches, visible)):
             continue  # `find` matched the masked value, which a user could guess by searching
         yield *row[:value], MASK if masked else without_masked(row[value], patterns), *row[value + 1 :]
 
