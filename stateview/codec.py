@@ -236,9 +236,17 @@ def text_fault(error: UnicodeDecodeError) -> str:
     return f"is not plain UTF-8 text: {error.reason} at byte {error.start}"
 
 
-def pretty(data: bytes, indent: int = 2) -> bytes:
-    """Format encoded JSON with indentation (below 0: without spaces), digits unchanged. O(size)."""
-    return msgspec.json.format(data, indent=indent)
+def pretty(data: bytes, indent: int = 2, what: str = "a value") -> bytes:
+    """Format encoded JSON with indentation (below 0: without spaces), digits unchanged. O(size).
+
+    Raises:
+        Damaged: it is nested too deep for the interpreter, so `encode` did not make it.
+
+    """
+    try:
+        return msgspec.json.format(data, indent=indent)
+    except RecursionError:
+        raise _deep(what) from None
 
 
 def too_deep(data: bytes | str, value: object) -> bool:

@@ -179,8 +179,10 @@ def find(folder: str | None = None) -> Settings:
                     return Settings(path, tomllib.loads(codec.decode_text(file.read()))).check()
             except UnicodeDecodeError as error:
                 raise InvalidName(f"{path} {codec.text_fault(error)}", codec.SAVE_AS_UTF8) from error
-            except (tomllib.TOMLDecodeError, RecursionError) as error:
+            except tomllib.TOMLDecodeError as error:
                 raise InvalidName(f"{path} is not valid TOML: {error}", "Mend it, or remove it") from error
+            except RecursionError as error:
+                raise InvalidName(f"{path} is nested too deep", "Mend it, or remove it") from error
             except OSError as error:
                 raise ReadOnly(f"{path} cannot be read: {error.strerror}") from error
         parent = os.path.dirname(folder)
@@ -256,8 +258,10 @@ def save_target(store: str, namespace: str, folder: str = "") -> str:
         document = tomlkit.parse("# The store and namespace that stateview uses in this folder and below.\n")
     except UnicodeDecodeError as error:
         raise InvalidName(f"{path} {codec.text_fault(error)}", codec.SAVE_AS_UTF8) from error
-    except (TOMLKitError, RecursionError) as error:
+    except TOMLKitError as error:
         raise InvalidName(f"{path} is not valid TOML: {error}", "Mend it, or remove it") from error
+    except RecursionError as error:
+        raise InvalidName(f"{path} is nested too deep", "Mend it, or remove it") from error
     document["store"], document["namespace"] = check_text(store, "store"), namespace
     from .backends.durable_files import file_error, fsync_folder, write_temporary
 

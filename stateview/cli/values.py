@@ -8,6 +8,7 @@ from .. import codec
 from .exit_codes import UsageError
 
 _JSON_STARTS = ("{", "[", '"')
+USE_STRING = "To save it as a string, use --string"
 DURATIONS = "90 (seconds), 15m, 2h or 7d"
 
 
@@ -64,13 +65,15 @@ def parse_value(text: str, must: bool = False) -> Any:
         raise UsageError("the value starts with a byte order mark", "Remove it, or use --string to save it as text")
     try:
         return codec.parse_strict(text)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise UsageError(f"the value is nested over {codec.MAX_DEPTH} levels deep", USE_STRING) from None
+    except ValueError as error:
         if not must and not text.lstrip().startswith(_JSON_STARTS):
             return text
         reason = str(error)
         if isinstance(error, JSONDecodeError):
             reason = f"{error.msg}\n{caret_line(text, error.pos)}"
-        raise UsageError(f"not valid JSON: {reason}", "To save it as a string, use --string") from None
+        raise UsageError(f"not valid JSON: {reason}", USE_STRING) from None
 
 
 def caret_line(text: str, position: int, width: int = 72) -> str:
