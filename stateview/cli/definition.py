@@ -213,7 +213,7 @@ COMMANDS = (
         ),
         more="In values, the names of members are searched too. A match is shown with its JSON Pointer, for\n"
         "'load KEY PATH'. Long values are shortened around the match; --format json, jsonl or raw prints them whole.\n"
-        "A regular expression that backtracks for over 2 seconds is stopped, with exit code 2.",
+        "A regular expression that backtracks for over a second of CPU time is stopped, with exit code 2.",
     ),
     Command(
         "edit",

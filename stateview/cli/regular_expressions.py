@@ -7,7 +7,8 @@ from time import thread_time
 
 from .exit_codes import UsageError
 
-MAX_SECONDS = 2.0  # CPU time that the searches of one expression may take above LINEAR_RATE, in total
+MAX_SECONDS = 1.0  # CPU time that the search of one text may take above LINEAR_RATE
+MAX_TOTAL_SECONDS = 10.0  # the same for all searches of one expression
 LINEAR_RATE = 5_000_000  # characters a second: a search of an ordinary expression is faster
 _MAX_SIZE = 200_000  # items of a compiled expression: the library needs up to 300 bytes for each
 _TOKEN = re.compile(
@@ -40,7 +41,7 @@ class RegularExpression:
         except (RecursionError, MemoryError) as error:
             raise UsageError(f"the regular expression {pattern[:60]!r} is too large or nested too deep") from error
         self._search = compiled.fullmatch if whole else compiled.search
-        self._seconds = MAX_SECONDS
+        self._spent = 0.0  # seconds above LINEAR_RATE
 
     def search(self, text: str) -> tuple[int, int] | None:
         """Return the start and end of the first match, or None.
@@ -49,20 +50,18 @@ class RegularExpression:
             UsageError: the searches of this expression took too long.
 
         """
-        start = thread_time()
+        allowed = min(MAX_SECONDS, MAX_TOTAL_SECONDS - self._spent)
         linear = 0.01 + len(text) / LINEAR_RATE
+        start = thread_time()
         try:
-            match = self._search(text, timeout=linear + max(0.0, self._seconds))
+            match = self._search(text, timeout=linear + allowed)
         except TimeoutError:
-            self._seconds = -1.0
-            match = None
-        self._seconds -= max(0.0, thread_time() - start - linear)
-        if self._seconds < 0:
             raise UsageError(
-                f"the regular expression {self.pattern[:60]!r} was stopped after {MAX_SECONDS:g} s of backtracking,"
-                f" in a text of {len(text):,} characters",
+                f"the regular expression {self.pattern[:60]!r} was stopped after {self._spent + allowed:.1f} s of"
+                f" backtracking, in a text of {len(text):,} characters",
                 "Simplify repeats that can match one text in several ways, such as (a+)+",
-            )
+            ) from None
+        self._spent += min(allowed, max(0.0, thread_time() - start - linear))
         return None if match is None else match.span()
 
 

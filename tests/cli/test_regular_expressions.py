@@ -67,15 +67,14 @@ def test_a_search_that_backtracks_ends_wherever_an_expression_is_given(soon: Non
         list(compile_query("$.x[?match(@, $.y)]")({"x": [TEXT], "y": SLOW}))
 
 
-def test_many_slow_searches_share_one_bound(soon: None) -> None:
+def test_many_slow_searches_share_one_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regular_expressions, "MAX_TOTAL_SECONDS", 0.1)
     expression = RegularExpression(SLOW)
     start = time.thread_time()
-    with pytest.raises(UsageError, match="stopped after"):
-        for length in range(20, 60):
-            expression.search("a" * length + "b")
+    with pytest.raises(UsageError, match=r"stopped after 0\.1 s"):
+        for _ in range(1000):
+            expression.search("a" * 24 + "b")
     assert time.thread_time() - start < 5
-    with pytest.raises(UsageError, match="stopped after"):
-        expression.search("a")
 
 
 def test_other_threads_run_during_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,4 +106,4 @@ def test_a_process_ends(folder: Any) -> None:
             [sys.executable, "-m", "stateview", *words], capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 2, done
-        assert "stopped after 2 s" in done.stderr and done.stderr.count("\n") == 1
+        assert "stopped after 1.0 s" in done.stderr and done.stderr.count("\n") == 1
