@@ -17,6 +17,15 @@ MAX_BYTES = 64 * 1024 * 1024
 MAX_DEPTH = 200
 _DIGITS = 4000  # below the interpreter's limit for int() and str()
 
+SAVE_AS_UTF8 = "Save it as UTF-8 without a byte order mark"
+_MARKS = {  # UTF-32 first: its mark begins like that of UTF-16
+    b"\xef\xbb\xbf": "UTF-8",
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+
 _INSTEAD = {
     "datetime": "Save value.isoformat()",
     "date": "Save value.isoformat()",
@@ -201,9 +210,43 @@ def parse_strict(text: str) -> Any:
     return json.loads(text, object_pairs_hook=pairs, parse_constant=constant, parse_float=number, parse_int=_long_int)
 
 
-def pretty(data: bytes, indent: int = 2) -> bytes:
-    """Format encoded JSON with indentation (below 0: without spaces), digits unchanged. O(size)."""
-    return msgspec.json.format(data, indent=indent)
+def decode_text(data: bytes) -> str:
+    """Decode the text of a file, or of standard input, that a person names.
+
+    Raises:
+        UnicodeDecodeError: it is not plain UTF-8; `text_fault` says why. Nobody sees a byte order mark in a file, so it
+            is refused and not dropped: data would change on the way.
+
+    """
+    check_text_start(data[:64])
+    return data.decode()
+
+
+def check_text_start(start: bytes) -> None:
+    """Raise `UnicodeDecodeError` if a text that starts like this has a byte order mark, or is UTF-16 or UTF-32."""
+    for mark, encoding in _MARKS.items():
+        if start.startswith(mark):
+            raise UnicodeDecodeError("utf-8", start, 0, len(mark), f"a byte order mark ({encoding})")
+    if len(start) > 1 and any(start[::2]) != any(start[1::2]):  # every second byte is zero
+        raise UnicodeDecodeError("utf-8", start, 0, 2, "text in UTF-16")
+
+
+def text_fault(error: UnicodeDecodeError) -> str:
+    """Return what `decode_text` found, as the rest of a sentence about the file."""
+    return f"is not plain UTF-8 text: {error.reason} at byte {error.start}"
+
+
+def pretty(data: bytes, indent: int = 2, what: str = "a value") -> bytes:
+    """Format encoded JSON with indentation (below 0: without spaces), digits unchanged. O(size).
+
+    Raises:
+        Damaged: it is nested too deep for the interpreter, so `encode` did not make it.
+
+    """
+    try:
+        return msgspec.json.format(data, indent=indent)
+    except RecursionError:
+        raise _deep(what) from None
 
 
 def too_deep(data: bytes | str, value: object) -> bool:

@@ -51,8 +51,8 @@ from .model import (
 )
 from .states import compare as comparison
 from .states.json_diff import Change, Diff
-from .states.patterns import Selection, escape_glob
-from .states.pointers import resolve_pointer
+from .states.patterns import KeyName, Selection
+from .states.pointers import resolve_pointer, split_pointer
 from .states.retention import kind_of_name, numbered_names, stamped_name
 from .states.transaction import Transaction, to_ttl
 from .states.view import Ref, StateView, diff, find_mark, missing_key, missing_mark, resolve, to_checkpoint, to_entry
@@ -544,7 +544,7 @@ class StateManager:
 
         Args:
             ref: the state to bring back.
-            keys: only these keys, by names and globs.
+            keys: only these keys, by names and globs. A pattern that is the name of a key means that key alone.
             dry_run: only return the diff that would be applied.
             paths: only these changes: a key to JSON Pointers, as `Change.paths` of the dry run names them. The rest of
                 the value stays as it is live. Its expiry stays too, unless all its changes are chosen. Two changes of
@@ -579,7 +579,7 @@ class StateManager:
 
     def revert(self, key: str, revision: int) -> Diff:
         """Bring one key back to its version of an earlier revision. Raises as `restore_checkpoint` does."""
-        return self.restore_checkpoint(revision, keys=[escape_glob(check_key(key))])
+        return self.restore_checkpoint(revision, keys=[KeyName(check_key(key))])
 
     def undo(self, *, dry_run: bool = False, expected: int | None = None) -> Diff:
         """Take back the last commit that is not taken back yet, as a new commit; return the diff that was applied.
@@ -632,9 +632,10 @@ class StateManager:
         Raises:
             KeyNotFound: the key has no value, or nothing is at the path.
             HistoryPruned: the value has not changed since before the history's floor.
-            ValueError: the path is not a JSON Pointer.
+            InvalidName: the path is not a JSON Pointer.
 
         """
+        split_pointer(path)
         if check_key(key) not in self:
             raise missing_key(self.backend, key + path)
         below = 0
@@ -679,7 +680,7 @@ class StateManager:
             StateException: the namespace was dropped or replaced.
 
         """
-        selection = Selection(keys)
+        wanted = Selection(keys)
         seen = resolve(self.backend, since)
         quiet_since = time.monotonic()
         while True:
@@ -692,6 +693,7 @@ class StateManager:
             if revision == seen.revision:
                 continue
             latest = resolve(self.backend, revision)
+            selection = comparison.select(wanted, (self.backend, seen), (self.backend, latest))
             yield from comparison.diff_points(self.backend, seen, latest, (str(since), "live"), selection)
             seen, quiet_since = latest, time.monotonic()
 

@@ -29,6 +29,7 @@ import stat
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from . import codec
 from .arguments import check_text
 from .backends import DEFAULT_ROOT, is_bare, kind_of, parse_store, working_folder
 from .errors import InvalidName, ReadOnly
@@ -175,9 +176,13 @@ def find(folder: str | None = None) -> Settings:
 
             try:
                 with open(path, "rb") as file:
-                    return Settings(path, tomllib.load(file)).check()
-            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+                    return Settings(path, tomllib.loads(codec.decode_text(file.read()))).check()
+            except UnicodeDecodeError as error:
+                raise InvalidName(f"{path} {codec.text_fault(error)}", codec.SAVE_AS_UTF8) from error
+            except tomllib.TOMLDecodeError as error:
                 raise InvalidName(f"{path} is not valid TOML: {error}", "Mend it, or remove it") from error
+            except RecursionError as error:
+                raise InvalidName(f"{path} is nested too deep", "Mend it, or remove it") from error
             except OSError as error:
                 raise ReadOnly(f"{path} cannot be read: {error.strerror}") from error
         parent = os.path.dirname(folder)
@@ -246,13 +251,17 @@ def save_target(store: str, namespace: str, folder: str = "") -> str:
     place = os.path.realpath(path)  # a link stays a link
     text = ""
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            text = file.read()
+        with open(path, "rb") as file:
+            text = codec.decode_text(file.read())
         document = tomlkit.parse(text)
     except FileNotFoundError:
         document = tomlkit.parse("# The store and namespace that stateview uses in this folder and below.\n")
-    except (TOMLKitError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise InvalidName(f"{path} {codec.text_fault(error)}", codec.SAVE_AS_UTF8) from error
+    except TOMLKitError as error:
         raise InvalidName(f"{path} is not valid TOML: {error}", "Mend it, or remove it") from error
+    except RecursionError as error:
+        raise InvalidName(f"{path} is nested too deep", "Mend it, or remove it") from error
     document["store"], document["namespace"] = check_text(store, "store"), namespace
     from .backends.durable_files import file_error, fsync_folder, write_temporary
 

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from .. import codec, settings
-from ..errors import StateException
+from ..errors import InvalidName, StateException
 from ..states.pointers import escape_token, resolve_pointer
 from .conditions import OPERATORS
 from .context import Context
@@ -214,7 +214,10 @@ def _keys(context: Context, word: str) -> Iterator[Candidate]:
 def _paths(context: Context, key: str, word: str) -> Iterator[Candidate]:
     """Yield the JSON Pointers one step below the pointer that is being typed."""
     base = word[: word.rfind("/")]
-    value = resolve_pointer(context.manager.load(key, None), base)
+    try:
+        value = resolve_pointer(context.manager.load(key, None), base)
+    except InvalidName:
+        return  # nothing starts with what is typed
     items: Iterable[tuple[str | int, Any]] = ()
     if isinstance(value, dict):
         items = value.items()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .. import codec
 from ..model import ABSENT
+from ..states.pointers import resolve_pointer, split_pointer
 from .exit_codes import UsageError
+from .regular_expressions import RegularExpression
 from .values import parse_value
 
 OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "contains", "matches", "exists", "missing")
@@ -35,8 +36,6 @@ class Condition(NamedTuple):
 
     def is_true(self, value: Any) -> bool:
         """Return whether the condition is true for a value or `ABSENT`. Values that cannot be ordered make it false."""
-        from ..states.pointers import resolve_pointer
-
         part = ABSENT if value is ABSENT else resolve_pointer(value, self.path)
         if self.operator in _UNARY:
             return (part is ABSENT) == (self.operator == "missing")
@@ -47,7 +46,7 @@ class Condition(NamedTuple):
         if self.operator == "contains":
             return _contains(part, self.value)
         if self.operator == "matches":
-            return isinstance(part, str) and re.search(self.value, part) is not None
+            return isinstance(part, str) and RegularExpression(self.value).search(part) is not None
         return _ordered(part, self.value) and _ORDER[self.operator](part, self.value)
 
 
@@ -69,11 +68,13 @@ def parse_condition(words: list[str]) -> Condition:
     """Parse the words of a condition.
 
     Raises:
+        InvalidName: the path is not a JSON Pointer.
         UsageError: they are not a condition; the message names the missing part.
 
     """
     rest = list(words)
     path = rest.pop(0) if rest and (rest[0].startswith("/") or rest[0] == "") else ""
+    split_pointer(path)
     if not rest or rest[0] not in OPERATORS:
         instead = f", not {rest[0][:40]!r}" if rest else ""
         raise UsageError(f"expected an operator{instead}", f"Choose one of {' '.join(OPERATORS)}")
@@ -86,9 +87,6 @@ def parse_condition(words: list[str]) -> Condition:
         raise UsageError(f"expected one value after {sign}, not {len(rest)}", "Quote a value that contains spaces")
     value = parse_value(rest[0])
     if sign == "matches":
-        try:
-            value = rest[0] if not isinstance(value, str) else value
-            re.compile(value)
-        except re.error as error:
-            raise UsageError(f"{rest[0][:60]!r} is not a regular expression: {error}") from error
+        value = rest[0] if not isinstance(value, str) else value
+        RegularExpression(value)
     return Condition(path, sign, value, rest[0])

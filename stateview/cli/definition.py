@@ -88,7 +88,7 @@ _KEY = Arg("key", "key", "the key")
 _REF = Arg("ref", "ref", "a checkpoint, NAME@REVISION, a revision, live or live~N", also=("checkpoint",))
 _STORE = Arg("store", "store", "the store (default: as for every command)", required=False)
 _AT = Option("at", "ref", "the state to read: a checkpoint, a revision, live~N (default: live)")
-_KEYS = Option("keys", "pattern", "only these keys, by name or glob; may be repeated", "-k", many=True)
+_KEYS = Option("keys", "pattern", "only these keys, by name or else by glob; may be repeated", "-k", many=True)
 _LIMIT = Option("limit", "int", "list at most N (default: 100)", "-l")
 _EXPECTED = Option("expected", "int", "fail unless live is at this revision")
 _PREVIEWED = Option("previewed", "int", "fail if any key it would write has changed since this revision")
@@ -143,7 +143,7 @@ COMMANDS = (
         KEYS,
         "cli.commands.keys:delete",
         "delete keys and keep their history",
-        (Arg("key", "key", "keys or globs", many=True),),
+        (Arg("key", "key", "keys, else globs", many=True),),
         (_AT_REVISION, _PREVIEWED, _REASON),
         ("del",),
         ("delete phase", "delete 'tmp:*' --yes"),
@@ -211,7 +211,9 @@ COMMANDS = (
             "find '^task:0[1-3]$' --regex --in keys",
             "find --jsonpath '$..state' --keys 'task:*'",
         ),
-        more="Long values are shortened around the match; --format json, jsonl or raw prints them whole.",
+        more="In values, the names of members are searched too. A match is shown with its JSON Pointer, for\n"
+        "'load KEY PATH'. Long values are shortened around the match; --format json, jsonl or raw prints them whole.\n"
+        "A regular expression that backtracks for over a second of CPU time is stopped, with exit code 2.",
     ),
     Command(
         "edit",

@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
+from ..codec import MAX_DEPTH
 from .conditions import OPERATORS
 from .definition import BY_NAME, Command
 from .exit_codes import UsageError
 from .parser import options_of
-from .values import caret_line
+from .values import USE_STRING, caret_line
 
 _SPACE = " \t\r\n"
 _OPEN = "{["
@@ -187,12 +188,10 @@ class _LineParser:
             if _unclosed(self.text, start):
                 raise IncompleteLine("the value is not complete", "Close its brackets and quotes") from None
             position = getattr(error, "pos", start)
-            message = getattr(error, "msg", str(error))
-            raise LineSyntaxError(
-                f"not valid JSON: {message}\n{caret_line(self.text, position)}",
-                "To save it as a string, use --string",
-                position,
-            ) from None
+            message = f"not valid JSON: {getattr(error, 'msg', error)}\n{caret_line(self.text, position)}"
+            if isinstance(error, RecursionError):
+                message = f"the value is nested over {MAX_DEPTH} levels deep"
+            raise LineSyntaxError(message, USE_STRING, position) from None
         if end < len(self.text) and self.text[end] not in _SPACE + "|>":
             raise LineSyntaxError(
                 f"unexpected text after the value\n{caret_line(self.text, end)}", "Put a space before it", end

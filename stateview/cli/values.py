@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from .. import codec
 from .exit_codes import UsageError
 
 _JSON_STARTS = ("{", "[", '"')
+USE_STRING = "To save it as a string, use --string"
 DURATIONS = "90 (seconds), 15m, 2h or 7d"
 
 
@@ -30,7 +30,9 @@ def read_value(text: str, string: bool = False, json: bool = False) -> Any:
 
 def _fetch(text: str) -> str:
     if text == "-":
-        data, name = sys.stdin.buffer.read(), "standard input"
+        from ..transfer.standard_input import standard_input
+
+        data, name = standard_input("Give the value, or @FILE").read(), "standard input"
     elif text.startswith("@") and len(text) > 1:
         name = text[1:]
         try:
@@ -43,9 +45,9 @@ def _fetch(text: str) -> str:
     else:
         return text
     try:
-        return data.decode().rstrip("\n")
+        return codec.decode_text(data).rstrip("\n")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{name} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise UsageError(f"{name} {codec.text_fault(error)}", codec.SAVE_AS_UTF8) from error
 
 
 def parse_value(text: str, must: bool = False) -> Any:
@@ -54,20 +56,24 @@ def parse_value(text: str, must: bool = False) -> Any:
     With `must`, and if the text starts like an object, an array or a string, it has to be valid JSON.
 
     Raises:
-        UsageError: the JSON is not valid.
+        UsageError: the JSON is not valid, or the text starts with a byte order mark.
 
     """
     from json import JSONDecodeError
 
+    if text.startswith("\ufeff"):
+        raise UsageError("the value starts with a byte order mark", "Remove it, or use --string to save it as text")
     try:
         return codec.parse_strict(text)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise UsageError(f"the value is nested over {codec.MAX_DEPTH} levels deep", USE_STRING) from None
+    except ValueError as error:
         if not must and not text.lstrip().startswith(_JSON_STARTS):
             return text
         reason = str(error)
         if isinstance(error, JSONDecodeError):
             reason = f"{error.msg}\n{caret_line(text, error.pos)}"
-        raise UsageError(f"not valid JSON: {reason}", "To save it as a string, use --string") from None
+        raise UsageError(f"not valid JSON: {reason}", USE_STRING) from None
 
 
 def caret_line(text: str, position: int, width: int = 72) -> str:

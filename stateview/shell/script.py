@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator
+from io import TextIOWrapper
 
+from .. import codec
 from ..cli.exit_codes import ExitCode, UsageError, exit_code
 from ..cli.line_parser import IncompleteLine, read_line
 from ..cli.program import print_message
 from ..errors import BackendError, StateException
+from ..transfer.standard_input import standard_input
 from .session import ExitShell, Shell
 
 
@@ -78,10 +80,11 @@ def run_file(shell: Shell, path: str, keep_going: bool = False) -> int:
 
     """
     try:
-        with open(os.path.expanduser(path), encoding="utf-8", errors="strict") as file:
-            return Script(shell, path, keep_going).run(file)
+        with open(os.path.expanduser(path), "rb") as file:
+            codec.check_text_start(file.peek(64)[:64])
+            return Script(shell, path, keep_going).run(TextIOWrapper(file, encoding="utf-8", errors="strict"))
     except UnicodeDecodeError as error:
-        raise BackendError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise BackendError(f"{path} {codec.text_fault(error)}", codec.SAVE_AS_UTF8) from error
     except OSError as error:
         if isinstance(error, (StateException, BrokenPipeError)):
             raise
@@ -112,5 +115,10 @@ def run_scripts(shell: Shell, file: str | None, commands: list[str], keep_going:
 
 
 def _stdin() -> Iterator[str]:
-    for line in sys.stdin.buffer:
+    file = standard_input("Give the lines with -c, or a file with -f")
+    try:
+        codec.check_text_start(file.peek(64)[:64])  # type: ignore[attr-defined]
+    except UnicodeDecodeError as error:
+        raise BackendError(f"standard input {codec.text_fault(error)}", codec.SAVE_AS_UTF8) from error
+    for line in file:
         yield line.decode("utf-8", "surrogateescape")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from .. import codec
 from ..backends.protocol import Backend, StateAt, Version
 from ..errors import KeyNotFound, see
-from ..model import ABSENT
+from ..model import ABSENT, is_key
 from .json_diff import Change, Diff
 from .patterns import Selection
 
@@ -61,6 +61,21 @@ def change(key: str, old: Version | None, new: Version | None) -> Change | None:
     if old.value == new.value or codec.canonical(before) == codec.canonical(after):
         return None
     return Change(key, "changed", before, after, old.revision, new.revision)
+
+
+def select(selection: Selection, *states: tuple[Backend, StateAt | None]) -> Selection:
+    """Return a selection in which patterns that are names of keys, in one of the states, mean those keys alone.
+
+    One read for each state, and only if a pattern has wildcards.
+    """
+
+    def existing(patterns: list[str]) -> Iterator[str]:
+        names = list(filter(is_key, patterns))
+        for start in range(0, len(names), KEYS_PER_PAGE):
+            for backend, point in states:
+                yield from backend.read(names[start : start + KEYS_PER_PAGE], point)
+
+    return selection.among(existing)
 
 
 def diff_points(

@@ -1,9 +1,13 @@
-"""Globs over the names of keys and checkpoints: `*`, `?` and `[…]`, as `fnmatch` reads them."""
+"""Globs over the names of keys and checkpoints: `*`, `?` and `[…]`, as `fnmatch` reads them.
+
+A key may hold these signs too. A pattern that is the whole name of a key, in a state that is looked at, means that key
+alone, wherever keys are chosen: `Selection.among` decides it. `a[[]0]` means the key `a[0]`, whether it exists or not.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase, translate
 
 _SIGNS = "*?["
@@ -49,23 +53,48 @@ def matches_any(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
+class KeyName(str):
+    """A key's name where patterns are taken: never a glob."""
+
+    __slots__ = ()
+
+
 class Selection:
     """Select keys by name or glob. Without patterns it selects every key."""
 
     def __init__(self, patterns: Iterable[str] | str | None = None) -> None:
         self.patterns = None if patterns is None else [patterns] if isinstance(patterns, str) else list(patterns)
-        # A key can be spelled like a glob, so each pattern is also compared as a name.
         self._names = frozenset([*(self.patterns or ()), *self.exact()])
-        self._globs = [pattern for pattern in self.patterns or () if unescape_glob(pattern) is None]
+        self._globs = [pattern for pattern in self.patterns or () if _name_of(pattern) is None]
 
     def __call__(self, key: str) -> bool:
         """Return whether a key is selected. O(globs); the number of names does not matter."""
         return self.patterns is None or key in self._names or matches_any(key, self._globs)
 
+    def among(self, existing: Callable[[list[str]], Iterable[str]]) -> Selection:
+        """Return the selection for states whose keys are known: a pattern that is a key's name means that key alone.
+
+        Args:
+            existing: returns those of some names that are keys. It is called if a pattern has wildcards.
+
+        """
+        doubtful = [pattern for pattern in self.patterns or () if is_glob(pattern) and type(pattern) is not KeyName]
+        if not doubtful or not (found := set(existing(doubtful))):
+            return self
+        return Selection(KeyName(pattern) if pattern in found else pattern for pattern in self.patterns or ())
+
     def exact(self) -> list[str]:
         """Return the names among the patterns: those without wildcards, and those made by `escape_glob`."""
-        return [name for pattern in self.patterns or () if (name := unescape_glob(pattern)) is not None]
+        return [name for pattern in self.patterns or () if (name := _name_of(pattern)) is not None]
 
     def prefix(self) -> str:
         """Return a prefix that every selected key has; it is empty if none is known."""
-        return literal_prefix(self.patterns[0]) if self.patterns is not None and len(self.patterns) == 1 else ""
+        if self.patterns is None or len(self.patterns) != 1:
+            return ""
+        (pattern,) = self.patterns
+        return pattern if type(pattern) is KeyName else literal_prefix(pattern)
+
+
+def _name_of(pattern: str) -> str | None:
+    """Return the one name that a pattern matches; None if it is a real glob."""
+    return pattern if type(pattern) is KeyName else unescape_glob(pattern)

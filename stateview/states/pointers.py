@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import InvalidName
 from ..model import ABSENT
 
 
@@ -18,19 +19,23 @@ def unescape_token(token: str) -> str:
 
 
 def split_pointer(pointer: str) -> list[str]:
-    """Return the unescaped tokens of a pointer; the empty pointer has none."""
+    """Return the unescaped tokens of a pointer; the empty pointer has none.
+
+    Raises:
+        InvalidName: the pointer is neither empty nor starts with `/`, or holds a `~` that is not part of `~0` or `~1`.
+
+    """
+    if pointer and not pointer.startswith("/"):
+        raise InvalidName(f"{pointer[:100]!r} is not a JSON Pointer: it must start with '/'")
+    if "~" in pointer.replace("~0", ".").replace("~1", "."):
+        raise InvalidName(
+            f"{pointer[:100]!r} is not a JSON Pointer: ~ is not followed by 0 or 1", "Write ~0 for ~, and ~1 for /"
+        )
     return [unescape_token(token) for token in pointer.split("/")[1:]]
 
 
 def resolve_pointer(value: Any, pointer: str) -> Any:
-    """Return the part of a value that a pointer names, or `ABSENT`.
-
-    Raises:
-        ValueError: the pointer is neither empty nor starts with `/`.
-
-    """
-    if pointer and not pointer.startswith("/"):
-        raise ValueError(f"{pointer!r} is not a JSON Pointer: it must start with '/'")
+    """Return the part of a value that a pointer names, or `ABSENT`. Raises what `split_pointer` raises."""
     for token in split_pointer(pointer):
         if isinstance(value, dict) and token in value:
             value = value[token]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain
 
 from .. import codec
 from ..backends.conflicts import base_conflict_error
@@ -13,8 +14,9 @@ from ..model import Commit, check_key, to_datetime
 from ..settings import CheckpointRetention
 from . import compare as comparison
 from . import retention
-from .json_diff import Change, Diff, apply_selected
+from .json_diff import SIGNS, Change, Diff, apply_selected
 from .patterns import Selection
+from .pointers import split_pointer
 from .view import resolve
 
 DEADLINE_SECONDS = 30.0  # a restore retries for so long while other writers come first
@@ -34,13 +36,21 @@ class RestoreRequest:
         expected: int | None, previewed: int | None,
     ) -> None:  # fmt: skip
         self.ref = ref
-        self.selection = Selection(() if keys is None and paths is not None else keys)
+        self.selection = self._given = Selection(() if keys is None and paths is not None else keys)
         pairs = (paths or {}).items()
         self.paths = {
             check_key(key): {pointers} if isinstance(pointers, str) else set(pointers) for key, pointers in pairs
         }
+        for pointer in chain.from_iterable(self.paths.values()):
+            split_pointer(pointer[1:] if pointer.startswith(tuple(SIGNS.values())) else pointer)
         self.expected = expected
         self.previewed = previewed
+
+    def look(self, backend: Backend, *states: StateAt) -> bool:
+        """Decide which patterns are names of keys in these states. Returns whether that differs from the last look."""
+        before = self.selection.exact()
+        self.selection = comparison.select(self._given, *((backend, state) for state in states))
+        return self.selection.exact() != before
 
     def __call__(self, key: str) -> bool:
         """Return whether a key, or a place in it, is to be restored."""
@@ -52,7 +62,7 @@ class RestoreRequest:
         patterns, exact = self.selection.patterns, self.selection.exact()
         if patterns is None or len(exact) < len(patterns):
             return None
-        return sorted({*exact, *patterns, *self.paths})  # a key's own name may look like a pattern
+        return sorted({*exact, *patterns, *self.paths})  # `a[[]0]` can become the name of a key too
 
     @property
     def reason(self) -> str:
@@ -141,9 +151,9 @@ class _Restore:
 
         """
         previous = self.live if self._looked else None
-        self._go_live()
+        renamed = self._go_live()
         try:
-            since = None if previous is None else self.backend.changed_keys(previous, self.live)
+            since = None if previous is None or renamed else self.backend.changed_keys(previous, self.live)
         except HistoryPruned:  # more was written since the last read than the history keeps
             since = None
         if since is None:
@@ -179,13 +189,15 @@ class _Restore:
             expected.update((name, version.revision) for name, version in versions.items())
         return CommitRequest(self.writes, expected, reason=reason, marks=marks, unmarks=unmarks)
 
-    def _go_live(self) -> None:
+    def _go_live(self) -> bool:
+        """Take the present live state. Returns whether other patterns than before are names of keys."""
         revision, request = self.backend.head().revision, self.request
         if request.expected not in (None, revision):
             raise base_conflict_error(self.backend.namespace, request.expected or 0, revision)
         if request.previewed is not None and request.previewed > revision:  # of a namespace that was dropped since
             raise base_conflict_error(self.backend.namespace, request.previewed, revision)
         self.live = StateAt(revision, self.backend.now())
+        return request.look(self.backend, self.live, self.target)
 
     def _require(self) -> None:
         if self.request.selection.patterns:

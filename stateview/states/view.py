@@ -142,7 +142,7 @@ class StateView:
 
     def raw_entries(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[Version]:
         """Yield the versions that `entries` shows, their values still encoded."""
-        selection = Selection(keys)
+        selection = comparison.select(Selection(keys), (self._backend, self._point))
         versions = comparison.entries(self._backend, self._point, prefix or selection.prefix())
         return (version for version in versions if selection(version.key) and version.key.startswith(prefix))
 
@@ -174,8 +174,8 @@ def diff(before: StateView, after: StateView, keys: Iterable[str] | str | None =
 
     O(changes) within a namespace, else O(keys); streamed either way.
     """
-    selection = Selection(keys)
     left, right = before._backend, after._backend
+    selection = comparison.select(Selection(keys), (left, before._point), (right, after._point))
     if (left.url, left.namespace) == (right.url, right.namespace):
         return comparison.diff_points(left, before._point, after._point, (before.ref, after.ref), selection)
     labels = (f"{left.namespace}:{before.ref}", f"{right.namespace}:{after.ref}")

@@ -199,7 +199,9 @@ def _export_json(
     with write_durable(name, zipped) as out:
         for version in StateView(backend, point, str(ref)).raw_entries(keys=keys):
             assert version.value is not None
-            block = codec.pretty(msgspec.json.encode({version.key: Raw(version.value)}))
+            block = codec.pretty(
+                msgspec.json.encode({version.key: Raw(version.value)}), what=f"the value of {version.key[:60]!r}"
+            )
             out.write((b",\n" if count else b"{\n") + block[2:-2])  # without the braces and their line ends
             count += 1
             if count % KEYS_PER_REPORT == 0:

@@ -7,7 +7,6 @@ import gzip
 import os
 import shutil
 import stat
-import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import IO, Any
 
 from ..backends.durable_files import fsync_folder, remove, temporary
 from ..errors import NOTHING_CHANGED, BackendError, Conflict, Damaged, Hint, InvalidName, KeyNotFound, StateException
+from .standard_input import standard_input
 from .temporary_stores import TemporaryStores
 
 COPY_BYTES = 1 << 20
@@ -103,7 +103,8 @@ class ImportFile:
                 with open(source, "rb") as pipe:
                     shutil.copyfileobj(pipe, copy, COPY_BYTES)
             else:
-                shutil.copyfileobj(_standard_input() if source == "-" else source, copy, COPY_BYTES)
+                hint = "Give a file, or 'stateview import - < FILE'"
+                shutil.copyfileobj(standard_input(hint) if source == "-" else source, copy, COPY_BYTES)
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -115,13 +116,6 @@ class ImportFile:
 
     def _errors(self) -> AbstractContextManager[None]:
         return file_errors(self.name)
-
-
-def _standard_input() -> IO[bytes]:
-    # If standard input is closed, the command line opens devnull as its file descriptor
-    if sys.stdin is None or getattr(sys.stdin, "name", "") == os.devnull:
-        raise InvalidName("standard input is closed", "Give a file, or 'stateview import - < FILE'")
-    return sys.stdin.buffer
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

@@ -309,6 +309,10 @@ def open_source(
         start = opened.read(16)
     if start == SQLITE_MAGIC:
         return legacy_database(file, space)
+    try:
+        codec.check_text_start(start)
+    except UnicodeDecodeError as error:
+        raise Damaged(f"{file.name}, line 1 column 1: {error.reason}", codec.SAVE_AS_UTF8) from error
     if options.layout == "jsonl" or (options.layout is None and start.startswith(FIRST)):
         return JsonlSource(file)
     if options.layout is None and os.path.basename(file.path) == "state.json" and file.is_plain:

@@ -25,10 +25,8 @@ def parse(data: bytes, name: str) -> dict[str, Any]:
         Damaged: the data is not a JSON object in UTF-8, has a key twice or NaN, or is nested too deep.
 
     """
-    if data.startswith(b"\xef\xbb\xbf"):
-        raise Damaged(f"{name}, line 1 column 1: a byte order mark", "Save the file as UTF-8 without it")
     try:
-        text = data.decode()
+        text = codec.decode_text(data)
     except UnicodeDecodeError as error:
         place = _place(data[: error.start].decode(errors="replace"))
         raise Damaged(f"{name}, {place}: not UTF-8 ({error.reason})", NOTHING_CHANGED) from error

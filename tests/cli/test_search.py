@@ -9,6 +9,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +19,13 @@ from hypothesis import strategies as st
 from textual.pilot import Pilot
 
 from stateview import StateManager, codec
-from stateview.cli.commands.search import excerpt, find_span, make_matcher
+from stateview.cli.commands.keys import load
+from stateview.cli.commands.search import excerpt, find, find_span, make_matcher
+from stateview.cli.context import Context
 from stateview.cli.render import Style, render
 from stateview.cli.results import Table, ValueResult
 from stateview.dashboard.app import Dashboard
+from stateview.dashboard.data.filtered_key_source import FilteredKeys
 from stateview.dashboard.display.redaction import MASK
 from stateview.dashboard.display.result_redaction import redact_result
 from stateview.dashboard.screens.output import OutputScreen
@@ -134,6 +138,83 @@ def test_what_is_found_has_an_excerpt(text: str, pattern: str) -> None:
         shown = excerpt(text, find_span(pattern), 60)
         assert len(shown) <= 60
         assert shown.startswith("line ") == ("\n" in text and find_span(pattern)(text) is not None)
+
+
+# --- names of members, JSONPath and regular expressions ---------------------------------------------------------------
+
+NAMED = {"timeout_s": 30, "a/b": {"~": [{"timeout": None}]}, "list": ["timeout of 3 s"], "": {"": 1}, "0": True}
+
+
+def places(manager: StateManager, pattern: str | None = None, **args: Any) -> list[str]:
+    """Return the pointers that `find` prints of the key `m`; each can be loaded, and is what is printed."""
+    context = Context({"store": manager.backend.url, "namespace": "default"})
+    try:
+        rows = list(find(context, args if pattern is None else {"pattern": pattern, **args}).rows)
+        for key, path, value in rows:
+            assert load(context, {"key": key, "path": path}).data == codec.encode(value)
+        return [path for key, path, _ in rows if key == "m"]
+    finally:
+        context.close()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "args", "found"),
+    [
+        ("timeout", {}, ["/timeout_s", "/a~1b/~0/0/timeout", "/list/0"]),
+        ("timeout", {"in": "values"}, ["/timeout_s", "/a~1b/~0/0/timeout", "/list/0"]),
+        ("timeout", {"in": "keys"}, []),
+        ("time*", {}, ["/timeout_s", "/a~1b/~0/0/timeout", "/list/0"]),
+        ("*_s", {}, ["/timeout_s"]),
+        ("^t.*_s$", {"regex": True}, ["/timeout_s"]),
+        ("a/b", {}, ["/a~1b"]),
+        ("~", {}, ["/a~1b/~0"]),
+        ("30", {"jsonpath": "$.*"}, ["/timeout_s"]),
+        ("timeout", {"jsonpath": "$['a/b']"}, ["/a~1b/~0/0/timeout"]),
+        ("timeout", {"jsonpath": "$..*"}, ["/timeout_s", "/a~1b/~0/0/timeout", "/list/0"]),
+        (None, {"jsonpath": "$"}, [""]),
+        (None, {"jsonpath": "$..['']"}, ["/", "//"]),
+        (None, {"jsonpath": "$.list[-1]"}, ["/list/0"]),
+    ],
+)
+def test_names_of_members_are_found_and_each_pointer_loads(
+    folder: Path, pattern: str | None, args: dict[str, Any], found: list[str]
+) -> None:
+    with StateManager("json", "default") as manager:
+        manager.save("m", NAMED)
+        manager.save("other", "text")
+        assert places(manager, pattern, **args) == found
+
+
+@pytest.mark.parametrize("value", [1, None, True, "text", '{"a": [1]}', "[1]", "[", ""])
+def test_the_root_of_a_query_is_any_value(folder: Path, value: Any) -> None:
+    with StateManager("json", "default") as manager:
+        manager.save("m", value)
+        assert places(manager, jsonpath="$") == [""]
+        assert places(manager, jsonpath="$..*") == []
+
+
+def test_a_name_is_found_in_the_key_list_and_what_is_masked_is_not(state: StateManager) -> None:
+    state.save("conf", {"token_name": {"hidden": "hunter2"}, "open": 1})
+    for redact, text, keys in (
+        ((), "=hidden", ["conf"]),
+        ((), "=token", ["conf"]),
+        (("*token*",), "=token", ["conf"]),
+        (("*token*",), "=hidden", []),
+        (("*token*",), "=hunter2", []),
+    ):
+        source = FilteredKeys(state, text=text, redact=redact)
+        while source.work(lambda: False) is not None and source.is_searching:
+            pass
+        assert [row.key for row in source.page(0, 10).rows] == keys, (redact, text)
+    shown: list[tuple[Any, ...]] = []
+    for pattern in ("token", "hidden", "hunter2", "open"):
+        args = {"pattern": pattern}
+        context = Context({"store": state.backend.url, "namespace": "default"})
+        result = redact_result(find(context, args), args, ("*token*",))
+        assert isinstance(result, Table)
+        shown += result.rows
+        context.close()
+    assert shown == [("conf", "/token_name", MASK), ("conf", "/open", 1)]
 
 
 # --- in the dashboard ------------------------------------------------------------------------------------------------

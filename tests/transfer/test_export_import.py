@@ -698,7 +698,7 @@ WRONG: list[tuple[int, bytes, str]] = [
     (0, HEAD.replace(b'"revision":5', b'"revision":9999999999999999'), r"`int` <= 1000000000000000 - at `\$.revision`"),
     (0, HEAD.replace(b'"time":7', b'"time":1e300'), "int"),
     (0, HEAD.replace(b'{"stateview":1', b'{"stateview":2'), "format 2, and this stateview reads formats up to 1"),
-    (0, b"\xef\xbb\xbf" + HEAD, "not the first line of an export"),
+    (0, b"\xef\xbb\xbf" + HEAD, "line 1 column 1: a byte order mark"),
     (0, HEAD + b"\r", "CRLF"),
     (1, b'{"commit":6,"time":7,"keys":1}', "commit 6"),
     (1, b'{"commit":4,"time":7,"keys":1}', "commit 4"),

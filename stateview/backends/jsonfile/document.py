@@ -64,6 +64,14 @@ def serialize(entries: dict[str, Version], blocks: dict[str, bytes]) -> bytes:
     return b"{\n" + b",\n".join(blocks[key] for key in sorted(entries)) + b"\n}\n"
 
 
+def decode_edited(data: bytes, path: str) -> str:
+    """Return the text of a file that a person edits; `Damaged` names the path if it is not plain UTF-8."""
+    try:
+        return codec.decode_text(data)
+    except UnicodeDecodeError as error:
+        raise Damaged(f"{path} {codec.text_fault(error)}", (codec.SAVE_AS_UTF8, *_CORRECT_IT[1:])) from error
+
+
 def parse_edited(data: bytes, path: str, moment: int) -> dict[str, Version]:
     """Parse and check a state.json that a person or an older version wrote.
 
@@ -79,8 +87,9 @@ def parse_edited(data: bytes, path: str, moment: int) -> dict[str, Version]:
     """
     import json  # slow to import, and rarely needed
 
+    text = decode_edited(data, path)
     try:
-        document = codec.parse_strict(data.decode())
+        document = codec.parse_strict(text)
     except json.JSONDecodeError as error:
         raise Damaged(f"{path}, line {error.lineno} column {error.colno}: {error.msg}", _CORRECT_IT) from error
     except RecursionError as error:

@@ -19,6 +19,7 @@ from .records import (
     add_checksum,
     check_checksum,
     checkpoint_entry,
+    decode_record,
     is_commit,
     written,
 )
@@ -102,18 +103,18 @@ class History:
         if data is None:
             return False
         if is_commit(data):
-            record = msgspec.json.decode(data, type=CommitRecord)
+            record = decode_record(data, CommitRecord)
             if not self.is_next(record):
                 return False
             self.add(record)
         elif data.startswith(b'{"key"'):
-            version = msgspec.json.decode(data, type=BaseVersion).version()
+            version = decode_record(data, BaseVersion).version()
             versions = self.versions.setdefault(version.key, [])
             if versions and versions[-1].revision >= version.revision:  # a doubled line, or lines out of order
                 return False
             versions.append(version)
         else:
-            header = msgspec.json.decode(data, type=Header)
+            header = decode_record(data, Header)
             self.lineage, self.floor = header.lineage, header.floor
             self.revision = max(self.revision, header.floor)
         return True

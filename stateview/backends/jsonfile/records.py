@@ -8,6 +8,7 @@ counts from the moment that its line is complete. An incomplete last line is a c
 from __future__ import annotations
 
 import os
+from typing import TypeVar
 
 try:
     from _blake2 import blake2b  # not hashlib, which loads OpenSSL
@@ -17,6 +18,7 @@ except ImportError:
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from ...codec import MAX_DEPTH
 from ...errors import Damaged, run
 from ...model import Commit, to_datetime, to_micros
 from ..durable_files import fsync_folder, is_system_error, remove, write_all
@@ -26,6 +28,7 @@ _CHECKSUM_START = b'{"sum":"'
 _CHECKSUM_END = b'",'
 _CHECKSUM_DIGITS = 16  # hexadecimal
 _REST_START = len(_CHECKSUM_START) + _CHECKSUM_DIGITS + len(_CHECKSUM_END)
+_Record = TypeVar("_Record", bound=Struct)
 _TAIL_BYTES = 8192  # read at the end of a file at first, to find its last line
 
 
@@ -156,6 +159,14 @@ def check_checksum(line: bytes) -> bytes | None:
     return b"{" + rest
 
 
+def decode_record(data: bytes, kind: type[_Record]) -> _Record:
+    """Decode the JSON of a record whose checksum is right. `Damaged` if it holds a value that is nested too deep."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except RecursionError:
+        raise Damaged(f"a value in the history is nested over {MAX_DEPTH} levels deep", run("recover")) from None
+
+
 def is_commit(data: bytes) -> bool:
     """Return whether the JSON of a record is that of a commit."""
     return data.startswith(b'{"rev"')
@@ -193,7 +204,7 @@ def last_line(path: str) -> tuple[CommitRecord | None, int, int]:
     data = check_checksum(tail[start + 1 : stop])
     if data is None:
         raise Damaged(f"{path}: the last line is not what was written", run("recover"))
-    record = msgspec.json.decode(data, type=CommitRecord) if is_commit(data) else None
+    record = decode_record(data, CommitRecord) if is_commit(data) else None
     if record is not None and not record.digest:  # a rewritten file ends with a line that has a digest
         raise Damaged(f"{path}: the last line is missing", run("recover"))
     return record, offset + stop + 1, size

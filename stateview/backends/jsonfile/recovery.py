@@ -28,7 +28,7 @@ from ..state_match import matching_revisions
 from ..stored_values import PLAIN
 from . import document
 from .history import History
-from .records import BaseVersion, CommitRecord, check_checksum, digest, written
+from .records import BaseVersion, CommitRecord, check_checksum, decode_record, digest, written
 from .transfer import JSONStagedImport
 
 if TYPE_CHECKING:
@@ -373,7 +373,7 @@ def _is_same(path: str, other: str) -> bool:
 def _commit_record(text: bytes) -> CommitRecord | None:
     """Decode a sound line, if it is a commit's."""
     data = check_checksum(text)
-    return msgspec.json.decode(data, type=CommitRecord) if data is not None and data.startswith(b'{"rev"') else None
+    return decode_record(data, CommitRecord) if data is not None and data.startswith(b'{"rev"') else None
 
 
 def _order(text: bytes) -> tuple[int, int, int]:
@@ -382,7 +382,7 @@ def _order(text: bytes) -> tuple[int, int, int]:
         return line.rev, 2 if line.digest else 1, line.time
     data = check_checksum(text)
     if data is not None and data.startswith(b'{"key"'):
-        return msgspec.json.decode(data, type=BaseVersion).revision, 0, 0
+        return decode_record(data, BaseVersion).revision, 0, 0
     return -1, 0, 0
 
 

@@ -15,11 +15,12 @@ import msgspec
 from ...errors import StateException
 from ...model import check_checkpoint, now, to_micros
 from ..durable_files import read_file
-from ..jsonfile.document import parse_edited
+from ..jsonfile.document import decode_edited, parse_edited
 from ..protocol import Version
 from .adoption import LegacyState
 
 _ENVELOPE = b'{"value":'
+_BYTE_ORDER_MARKS = b"\xef\xbb\xbf\xff\xfe"
 
 
 def read_state_file(folder: str, content: bytes) -> list[LegacyState]:
@@ -93,13 +94,15 @@ def _ordered(
 def _read_key_files(folder: str) -> dict[str, Version]:
     entries: dict[str, Version] = {}
     for key, path in find_key_files(folder).items():
-        entries.update(parse_edited(b"{%b:%b}" % (msgspec.json.encode(key), read_file(path)), path, modified(path)))
+        text = decode_edited(read_file(path), path)
+        entries.update(parse_edited(b"{%b:%b}" % (msgspec.json.encode(key), text.encode()), path, modified(path)))
     return entries
 
 
 def _has_envelope(path: str) -> bool:
     with open(path, "rb") as file:
-        return file.read(64).replace(b" ", b"").replace(b"\n", b"").startswith(_ENVELOPE)
+        start = file.read(128).lstrip(_BYTE_ORDER_MARKS).replace(b"\0", b"")  # reading the file refuses such text
+    return b"".join(start.split()).startswith(_ENVELOPE)
 
 
 def _names(folder: str) -> Iterable[str]:

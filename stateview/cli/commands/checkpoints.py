@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from ...errors import KeyNotFound, StateException, see
+from ...errors import KeyNotFound, see
 from ...manager import StateManager
 from ...model import Commit
 from ...states.json_diff import Diff
@@ -227,12 +227,7 @@ def history(context: Context, args: dict[str, Any]) -> Table:
 
 def blame(context: Context, args: dict[str, Any]) -> Record:
     """`blame KEY [PATH]`."""
-    try:
-        commit: Commit = context.manager.blame(args["key"], args.get("path", ""))
-    except ValueError as error:
-        if isinstance(error, StateException):
-            raise
-        raise UsageError(str(error)) from error
+    commit: Commit = context.manager.blame(args["key"], args.get("path", ""))
     data = {
         "revision": commit.revision,
         "time": commit.time.isoformat(),

@@ -61,14 +61,14 @@ def _edit_until_valid(context: Context, path: str, key: str) -> Any:
             raise UsageError(
                 f"{editor} ended with exit code {ended.returncode}; nothing was saved", f"Your text is kept in {path}"
             )
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            text = file.read()
         try:
-            value = parse_value(text.strip(), must=True)
+            with open(path, "rb") as file:
+                value = parse_value(codec.decode_text(file.read()).strip(), must=True)
             codec.encode(value)
             return value
         except (ValueError, TypeError) as error:
-            print(f"{key}: {error}", file=sys.stderr)
+            fault = f"the text {codec.text_fault(error)}" if isinstance(error, UnicodeDecodeError) else error
+            print(f"{key}: {fault}", file=sys.stderr)
             assert context.ask is not None
             if not context.ask("edit it again?"):
                 return ABSENT

@@ -41,15 +41,14 @@ def save(context: Context, args: dict[str, Any]) -> ActionResult:
 def load(context: Context, args: dict[str, Any]) -> ValueResult:
     """`load KEY [PATH]`."""
     key, path, at = args["key"], args.get("path", ""), args.get("at")
+    if path:
+        from ...states.pointers import resolve_pointer, split_pointer
+
+        split_pointer(path)  # whether or not there is a value
     default = read_value(args["default"]) if "default" in args else ABSENT
     value = context.reader(at).load(key) if default is ABSENT else context.read(key, at)
     if value is not ABSENT and path:
-        from ...states.pointers import resolve_pointer
-
-        try:
-            value = resolve_pointer(value, path)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+        value = resolve_pointer(value, path)
         if value is ABSENT and default is ABSENT:
             raise KeyNotFound(f"the value of {key!r} has nothing at {path}", see("load", key))
     return ValueResult(data=codec.encode(default if value is ABSENT else value))
@@ -95,8 +94,9 @@ def _check_previewed(transaction: Transaction, keys: list[str], previewed: int) 
 
 
 def _delete_later(transaction: Transaction, patterns: list[str], context: Context) -> ActionResult:
-    selection = Selection(patterns)
-    keys = [key for key in transaction.list_keys() if selection(key)]
+    present = transaction.list_keys()
+    selection = Selection(patterns).among(set(present).intersection)
+    keys = [key for key in present if selection(key)]
     missing = [name for name in selection.exact() if name not in keys]
     if missing or not keys:
         raise KeyNotFound(f"there is no key {(missing or patterns)[0]!r} in this transaction", "See 'keys'")
@@ -136,8 +136,9 @@ def keys(context: Context, args: dict[str, Any]) -> Table:
     """`keys [PATTERN]`."""
     pattern, prefix, limit = args.get("pattern"), args.get("prefix", ""), args.get("limit")
     if context.transaction is not None and "at" not in args:
-        selection = Selection(pattern)
-        names = [key for key in context.transaction.list_keys(prefix) if selection(key)]
+        present = context.transaction.list_keys()
+        selection = Selection(pattern).among(set(present).intersection)
+        names = [key for key in present if key.startswith(prefix) and selection(key)]
         return Table(columns=("key",), rows=[(name,) for name in names[:limit]], plain=0, empty="no key matches")
     view = context.manager.at(args.get("at", "live"))
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ... import codec
 from ...errors import see
@@ -14,7 +13,11 @@ from ...states.patterns import compile_globs, first_literal, is_glob
 from ...states.pointers import escape_token
 from ..context import Context
 from ..exit_codes import UsageError
+from ..regular_expressions import RegularExpression
 from ..results import Table
+
+if TYPE_CHECKING:
+    from ..json_queries import Steps
 
 _KEYS_PER_REPORT = 5000
 
@@ -28,30 +31,32 @@ def find(context: Context, args: dict[str, Any]) -> Table:
     pattern, where, regex = args.get("pattern"), args.get("in", "both"), args.get("regex", False)
     if pattern is None and "jsonpath" not in args:
         raise UsageError("find: PATTERN or --jsonpath is missing", see("help", "find"))
-    matches = make_matcher(pattern, regex) if pattern is not None else None
-    query = _compile_query(args["jsonpath"]) if "jsonpath" in args else None
+    if "jsonpath" in args:
+        from ..json_queries import compile_query  # rarely used
+
+        query = compile_query(args["jsonpath"])
+    else:
+        query = None
     manager = context.manager
     view = manager.at(args.get("at", "live"))
     total = manager.head().count
+    as_text = not regex and pattern is not None and is_glob(pattern) and pattern in view  # a key of this name wins
+    matches = make_matcher(pattern, regex, as_text) if pattern is not None else None
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for number, entry in enumerate(view.entries(keys=args.get("keys")), 1):
             if number % _KEYS_PER_REPORT == 0:
                 context.progress(ProgressMessage.of(number, total, "keys searched"))
             if query is not None:
-                for path, value in query(entry.value):
-                    if matches is None or (isinstance(value, str) and matches(value)):
-                        yield entry.key, path, value
+                yield from ((entry.key, path, value) for path, value in _selected(query(entry.value), matches))
                 continue
             assert matches is not None
             if where != "values" and matches(entry.key):
                 yield entry.key, "", entry.value
             elif where != "keys":
-                yield from (
-                    (entry.key, path, value) for path, value in iter_scalars(entry.value) if matches(leaf_text(value))
-                )
+                yield from ((entry.key, path, value) for path, value in find_parts(entry.value, matches))
 
-    span_of = find_span(pattern, regex) if pattern is not None else lambda _text: None
+    span_of = find_span(pattern, regex, as_text) if pattern is not None else lambda _text: None
     return Table(
         columns=("key", "path", "value"), rows=islice(rows(), args.get("limit")),
         empty=f"nothing found in namespace {view.namespace!r}",
@@ -59,41 +64,33 @@ def find(context: Context, args: dict[str, Any]) -> Table:
     )  # fmt: skip
 
 
-def make_matcher(pattern: str, regex: bool = False) -> Matcher:
+def make_matcher(pattern: str, regex: bool = False, as_text: bool = False) -> Matcher:
     """Return a test for a text: whether it contains the pattern.
 
-    A pattern with `*`, `?` or `[` is a glob for the whole text. With `regex` it is a regular expression.
+    A pattern with `*`, `?` or `[` is a glob for the whole text, unless `as_text`. With `regex` it is a regular
+    expression.
 
     Raises:
-        UsageError: it is not a regular expression.
+        UsageError: it is not a regular expression; or, from the test, its searches took too long.
 
     """
     if regex:
-        try:
-            compiled = re.compile(pattern)
-        except re.error as error:
-            raise UsageError(f"{pattern[:60]!r} is not a regular expression: {error}") from error
-        return lambda text: compiled.search(text) is not None
-    if is_glob(pattern):
+        search = RegularExpression(pattern).search
+        return lambda text: search(text) is not None
+    if is_glob(pattern) and not as_text:
         glob = compile_globs(pattern)
         return lambda text: glob.match(text) is not None
     return lambda text: pattern in text
 
 
-def find_span(pattern: str, regex: bool = False) -> FindSpan:
+def find_span(pattern: str, regex: bool = False, as_text: bool = False) -> FindSpan:
     """Return a function that finds the start and end of the match in a text that `make_matcher` accepts.
 
     The match of a glob is the first text between its wildcards. The function returns None if there is none.
     """
     if regex:
-        compiled = re.compile(pattern)
-
-        def search(text: str) -> Span | None:
-            match = compiled.search(text)
-            return match.span() if match is not None else None
-
-        return search
-    literal = first_literal(pattern)
+        return RegularExpression(pattern).search
+    literal = pattern if as_text else first_literal(pattern)
 
     def find_literal(text: str) -> Span | None:
         start = text.find(literal) if literal else -1
@@ -139,32 +136,38 @@ def _around(text: str, span: Span, start: int, end: int, room: int, is_text: boo
         size = max(1, size * room // len(encoded) - 1)  # escapes made it longer than `room`
 
 
-def _compile_query(expression: str) -> Callable[[Any], Iterator[tuple[str, Any]]]:
-    import jsonpath
-
-    try:
-        compiled = jsonpath.compile(expression)
-    except jsonpath.JSONPathError as error:
-        raise UsageError(f"{expression[:60]!r} is not a JSONPath: {error}") from error
-
-    def run(value: Any) -> Iterator[tuple[str, Any]]:
-        if isinstance(value, (dict, list)):
-            for match in compiled.finditer(value):
-                yield "".join("/" + escape_token(part) for part in match.parts), match.obj
-
-    return run
+def _selected(places: Iterator[tuple[Steps, Any]], matches: Matcher | None) -> Iterator[tuple[str, Any]]:
+    """Yield the JSON Pointer and the value of each selected place; with a matcher, of each match in them, once."""
+    found: set[str] = set()
+    for steps, value in places:
+        path = "".join("/" + escape_token(step) for step in steps)
+        if matches is None:
+            yield path, value
+            continue
+        for part in find_parts(value, matches, path, steps[-1] if steps else None):
+            if part[0] not in found:
+                found.add(part[0])
+                yield part
 
 
-def iter_scalars(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the JSON Pointer and the value of each scalar inside a value. O(nodes)."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from iter_scalars(item, f"{path}/{escape_token(key)}")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from iter_scalars(item, f"{path}/{index}")
-    else:
+def find_parts(
+    value: Any, matches: Matcher, path: str = "", name: int | str | None = None
+) -> Iterator[tuple[str, Any]]:
+    """Yield the JSON Pointer and the value of each scalar that matches, and of each member whose name does. O(nodes).
+
+    Args:
+        value: a decoded value.
+        matches: the test for a text.
+        path: the pointer of the value.
+        name: the step to the value, if it is a part of another.
+
+    """
+    is_box = isinstance(value, (dict, list))
+    if (isinstance(name, str) and matches(name)) or (not is_box and matches(leaf_text(value))):
         yield path, value
+    if is_box:
+        for step, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from find_parts(item, matches, f"{path}/{escape_token(step)}", step)
 
 
 def leaf_text(value: Any) -> str:

@@ -175,11 +175,11 @@ def in_editor(app: Dashboard, text: str) -> str:
         if ended:
             raise UsageError(f"{editor} ended with {ended}: its text was not used")
         with open(path, "rb") as file:
-            return file.read().decode().removesuffix("\n")
+            return codec.decode_text(file.read()).removesuffix("\n")
     except SuspendNotSupported:
         raise UsageError("there is no terminal here for an editor", "Run 'stateview edit' in a terminal") from None
     except UnicodeDecodeError as error:
-        raise UsageError(f"the text of the editor is not UTF-8 at byte {error.start}; it was not used") from error
+        raise UsageError(f"the text of the editor {codec.text_fault(error)}; it was not used") from error
     except OSError as error:
         raise BackendError(f"{error.filename or folder}: {error.strerror or error}") from error
     finally:

@@ -187,6 +187,10 @@ class DiffIndex:
             if index_before < len(earlier) and earlier.keys[index_before] == key:
                 self.set_mark(index, earlier.mark(index_before), earlier.partly.get(key))
 
+    def __contains__(self, key: str) -> bool:
+        """Return whether a key differs. O(log n)."""
+        return self.keys[self.find(key) : self.find(key) + 1] == [key]
+
     def find(self, key: str) -> int:
         """Return the index of a key, or of the first key after it. O(log n)."""
         return bisect_left(self.keys, key)
@@ -335,7 +339,8 @@ class DiffFilter:
 def _matcher(text: str) -> Callable[[str], object]:
     exact = text != text.lower()
     if is_glob(text):
-        return compile_globs(text, ignore_case=not exact).match
+        glob = compile_globs(text, ignore_case=not exact)
+        return lambda key: key == text or glob.match(key)  # a key can be named like a glob
     return (lambda key: text in key) if exact else (lambda key: text in key.lower())
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from ... import codec
 from ...backends.protocol import SUMMARY_BYTES, KeySummary, StateAt, Version
-from ...cli.commands.search import iter_scalars, leaf_text, make_matcher
+from ...cli.commands.search import find_parts, make_matcher
 from ...errors import Damaged
 from ...manager import StateManager
+from ...model import is_key
 from ...states.view import Ref, resolve
 from ..display.redaction import is_redacted, without_masked
 from .key_filter import Filter, score
@@ -193,8 +194,12 @@ class FilteredKeys:
         search = self._search
         if search is None or self._cancelled:
             return False
-        if not search.seen and self.at is None:
-            self._total = self.manager.head().count
+        if not search.seen:
+            self._total = self.manager.head().count if self.at is None else None
+            if self._filter.kind == "glob":
+                name = self._filter.text
+                named = is_key(name) and self.manager.backend.read([name], self._state())
+                self._match = name.__eq__ if named else self._filter.match()
         rows = self.manager.backend.list_keys(self._filter.prefix, search.after, "", KEYS_PER_PAGE, self._state())
         matching = [row for row in rows if self._match(row.key)]
         if self._match_text is not None:
@@ -240,7 +245,7 @@ class FilteredKeys:
             return False
         if is_redacted(version.key, self._redact):
             return False
-        return any(self._match_text(leaf_text(leaf)) for _, leaf in iter_scalars(without_masked(value, self._redact)))
+        return next(find_parts(without_masked(value, self._redact), self._match_text), None) is not None
 
     # --- writes of others --------------------------------------------------------------------------------------
 
@@ -257,6 +262,8 @@ class FilteredKeys:
     def _apply_writes(self) -> bool:
         """Apply some pending writes to the rows. Returns False if there are none."""
         with self._mutex:
+            if self._pending is not None and self._filter.kind == "glob" and self._filter.text in self._pending:
+                self._pending = None  # the key that is named like the glob came or went: other keys match
             if self._pending is None:
                 self._pending = set()
                 if not self._cancelled:

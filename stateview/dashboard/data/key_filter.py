@@ -44,10 +44,13 @@ class Filter(NamedTuple):
         return self.kind == "prefix" or not self.text
 
     def match(self) -> Match:
-        """Return the function that matches keys. With the kind `values` it matches all keys."""
+        """Return the function that matches keys. With the kind `values` it matches all keys.
+
+        A glob matches the key of its own name too. `FilteredKeys` knows whether there is one: it then matches no other.
+        """
         if self.kind == "glob":
             pattern = compile_globs(self.text)
-            return lambda key: pattern.match(key) is not None
+            return lambda key: key == self.text or pattern.match(key) is not None
         if self.kind == "fuzzy":
             needle = self.text.lower()
             return lambda key: is_subsequence(needle, key)

@@ -15,7 +15,7 @@ from ...cli.results import ActionResult, Changes, DiffResult, Record, Result, St
 from ...errors import StateException
 from ...model import ABSENT
 from ...states.json_diff import Change, Diff
-from ...states.pointers import split_pointer
+from ...states.pointers import split_pointer, unescape_token
 from .redaction import MASK, is_redacted, masked_places, without_masked
 
 
@@ -99,8 +99,12 @@ def _rows(
     path = table.columns.index("path") if "path" in table.columns else None
     for row in table.rows:
         masked = key_masked or (key is not None and is_redacted(str(row[key]), patterns))
-        masked = masked or (path is not None and _path_masked(row[path], patterns))
-        if masked and matches is not None and key is not None and not matches(str(row[key])):
+        visible = [str(row[key])] if key is not None else []  # the key, and the name of a member that is masked itself
+        if path is not None and not masked and _path_masked(row[path], patterns):
+            masked = True
+            box, _, name = str(row[path]).rpartition("/")
+            visible += [] if _path_masked(box, patterns) else [unescape_token(name)]
+        if masked and matches is not None and visible and pattern not in visible and not any(map(matches, visible)):
             continue  # `find` matched the masked value, which a user could guess by searching
         yield *row[:value], MASK if masked else without_masked(row[value], patterns), *row[value + 1 :]
 

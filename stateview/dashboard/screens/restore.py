@@ -109,7 +109,7 @@ class RestoreScreen(DiffBaseScreen):
         if self._all_marked:
             return
         for key in self.index.marked_keys(WHOLE):
-            yield from ("--keys", escape_glob(key))
+            yield from ("--keys", key if escape_glob(key) in self.index else escape_glob(key))
         for key in self.index.marked_keys(PARTLY):
             for place in sorted(self.index.partly[key]):
                 yield from ("--path", f"{key}#{place}")
