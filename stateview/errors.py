@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -75,15 +75,27 @@ class StateException(Exception):
 
     `message` says what happened, and to what. `hint` says what to do next, if there is a next step. `str()` gives both.
     `next_steps` are the sentences of the hint. A face sets `target` to the options that name the store and namespace,
-    and the commands in the hint then name them too.
+    and the commands in the hint then name them too. A hint that takes reads, such as similar names, is a function: it
+    is called when somebody asks for the hint, so that raising and catching the error costs nothing.
     """
 
     target: Sequence[str] = ()
 
-    def __init__(self, message: str, hint: Hint = "") -> None:
+    def __init__(self, message: str, hint: Hint | Callable[[], Hint] = "") -> None:
         super().__init__(message)
         self.message = message
-        self.next_steps = steps(hint)
+        self._steps: tuple[str | NextStep, ...] | Callable[[], Hint] = hint if callable(hint) else steps(hint)
+
+    @property
+    def next_steps(self) -> tuple[str | NextStep, ...]:
+        """Return the sentences of the hint. The first use looks up what the hint needs."""
+        if callable(self._steps):
+            self._steps = steps(self._steps())
+        return self._steps
+
+    @next_steps.setter
+    def next_steps(self, value: tuple[str | NextStep, ...]) -> None:
+        self._steps = value
 
     @property
     def hint(self) -> str:
@@ -98,7 +110,7 @@ class StateException(Exception):
         return f"{self.message}{'' if self.message[-1:] in '.?!' else '.'} {self.hint}"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.message,), self.__dict__
+        return type(self), (self.message,), {**self.__dict__, "_steps": self.next_steps}
 
 
 class KeyNotFound(StateException, KeyError):
@@ -107,6 +119,10 @@ class KeyNotFound(StateException, KeyError):
 
 class RefNotFound(StateException, LookupError):
     """No checkpoint or revision has this ref."""
+
+
+class NamespaceNotFound(KeyNotFound, RefNotFound):
+    """The namespace was never written, so it has no keys and no checkpoints."""
 
 
 class HistoryPruned(RefNotFound):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from . import codec, settings
 from .arguments import StoreURL, check_text, checked, checked_methods
-from .backends import absolute_url, kind_of, make_backend, parse_store
+from .backends import absolute_url, full_url, kind_of, make_backend, parse_store
 from .backends.protocol import (
     Backend,
     CheckpointRecord,
@@ -31,7 +32,6 @@ from .errors import (
     HistoryPruned,
     InvalidArgument,
     InvalidName,
-    KeyNotFound,
     ReadOnly,
     StateException,
 )
@@ -51,11 +51,22 @@ from .model import (
 )
 from .states import compare as comparison
 from .states.json_diff import Change, Diff
+from .states.missing import check_exists, empty_store
 from .states.patterns import KeyName, Selection
 from .states.pointers import resolve_pointer, split_pointer
 from .states.retention import kind_of_name, numbered_names, stamped_name
 from .states.transaction import Transaction, to_ttl
-from .states.view import Ref, StateView, diff, find_mark, missing_key, missing_mark, resolve, to_checkpoint, to_entry
+from .states.view import (
+    Ref,
+    StateView,
+    diff,
+    find_mark,
+    missing_key,
+    missing_mark,
+    resolve,
+    to_checkpoint,
+    to_entry,
+)
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -70,6 +81,7 @@ if TYPE_CHECKING:
 UPDATE_SECONDS = 60.0
 KEYS_PER_FORK_COMMIT = 20_000
 _WAIT_SECONDS = 1.0  # `watch` notices Ctrl-C and its timeout between two waits
+_said: set[str] = set()  # notes for the person at the terminal, each of which a process prints once
 
 
 @checked_methods
@@ -78,7 +90,8 @@ class StateManager:
 
     Args:
         backend: `"json"`, `"sqlite"`, `"redis"`, a store URL, or the name of a store in `stateview.toml`. None: the
-            store that `stateview init` chose in this folder, else JSON files.
+            store that `stateview init` chose in this folder or above, else JSON files. Below a `stateview.toml` a bare
+            kind means the file's store, if that is of this kind, else `.claude/state` beside the file.
         namespace: 1 to 128 letters, digits, `.`, `_`, `-`. None: the namespace that `init` chose, else `"default"`.
         read_only: every write raises `ReadOnly`, and nothing is created.
         author: the author that the log names. None: the environment's `STATEVIEW_AUTHOR`.
@@ -87,6 +100,9 @@ class StateManager:
         timeout: seconds for which a call retries faults that can pass (10).
         durability: for SQLite, `"full"` (default) or `"normal"`. `"normal"` is faster. A loss of power may then take
             the last commits, each whole.
+        quiet: print no note on standard error. Without it a manager says once if its first write makes a store at a
+            place that nobody chose, and if a bare kind means another store than the one that the file names. None:
+            false, unless the environment's `STATEVIEW_QUIET` is set.
 
     A manager is safe to use from several threads, and in a child process after `fork()`. Opening it is free: the first
     access opens files and connections. The first write creates the namespace.
@@ -102,7 +118,7 @@ class StateManager:
     def __init__(
         self, backend: str | None = None, namespace: str | None = None, *, read_only: bool = False,
         author: str | None = None, history: int | None = None, timeout: float | None = None,
-        durability: str | None = None,
+        durability: str | None = None, quiet: bool | None = None,
     ) -> None:  # fmt: skip
         if namespace is not None:
             check_name(namespace, "namespace")
@@ -122,8 +138,12 @@ class StateManager:
         self._url, self._namespace = store.shown, name
         self._opened: dict[str, Any] = {
             "backend": chosen.store, "read_only": read_only, "author": author, "history": history, "timeout": timeout,
-            "durability": durability,
+            "durability": durability, "quiet": quiet,
         }  # fmt: skip
+        quiet = bool(os.environ.get("STATEVIEW_QUIET")) if quiet is None else quiet
+        self._announces = chosen.by_default and not quiet and kind_of(store).in_folder
+        if chosen.warning and not quiet:
+            _say_once(chosen.warning)
         self._absolute_url = absolute_url(store)
         self._make = partial(make_backend, store, name, read_only=read_only, **options)
         if not kind_of(store).slow_import:
@@ -766,7 +786,7 @@ class StateManager:
         )  # fmt: skip
         if dry_run:
             return work.plan()
-        with work:
+        with work, self._announced():
             return work.execute()
 
     def open_import(
@@ -791,10 +811,12 @@ class StateManager:
         """Copy this namespace, at a ref, into a new namespace of the store; return its manager. O(keys).
 
         Raises:
+            NamespaceNotFound: this namespace was never written.
             Conflict: the new namespace exists already.
 
         """
         self.check_writable()
+        self.check_exists()
         view = self.at(at)
         target = self._reopen(check_name(other, "namespace"))
         if other in target.namespaces():
@@ -850,8 +872,8 @@ class StateManager:
 
         if switch:
             settings.find()  # an unreadable stateview.toml must fail before the copy, not after it
-        target = StateManager(destination, self.namespace, read_only=dry_run, author=self.author)
-        first = StateManager(destination, self.namespace, read_only=True)
+        target = StateManager(destination, self.namespace, read_only=dry_run, author=self.author, quiet=True)
+        first = StateManager(destination, self.namespace, read_only=True, quiet=True)
         with target, first, self._reopen(self.namespace, read_only=True) as source:
             report = migrate(
                 source.backend, target.backend, dry_run=dry_run, force=force, author=self.author, progress=progress,
@@ -974,6 +996,10 @@ class StateManager:
 
         return stats(self.backend, progress)
 
+    def check_exists(self) -> None:
+        """Raise `NamespaceNotFound` if the namespace was never written. An empty namespace exists. O(1)."""
+        check_exists(self.backend)
+
     def check_writable(self) -> None:
         """Raise `ReadOnly` if every write would."""
         if self.read_only:
@@ -986,7 +1012,23 @@ class StateManager:
             from msgspec.structs import replace
 
             batch = replace(batch, author=self.author)
+        if self._announces:
+            with self._announced():
+                return self.backend.commit(batch)
         return self.backend.commit(batch)
+
+    @contextmanager
+    def _announced(self) -> Iterator[None]:
+        """Say after the first write if it has made the store, at a place that nobody chose."""
+        try:
+            new = self._announces and not self.backend.head().lineage and not self.backend.namespaces()
+        except StateException:
+            new = False  # the write itself tells what is wrong, if it fails too
+        yield
+        if new:
+            reason = settings.choice(self.url)
+            _say_once(f"{full_url(self.url)} is a new store{f'. {reason}' if reason else ''}")
+        self._announces = False
 
     def _commit_with_retry(self, make: Callable[[], CommitRequest], once: bool = False) -> tuple[CommitRequest, Head]:
         """Commit the request that `make` builds from the present state; rebuild it while other writers come first."""
@@ -1012,16 +1054,16 @@ def migrate(
     """
     from .transfer.migrate import check
 
-    with StateManager(source, namespace, read_only=True, author=author) as first:
+    with StateManager(source, namespace, read_only=True, author=author, quiet=True) as first:
         used = first.namespace
         names = first.namespaces() if all else [used]
     if not names:
-        raise KeyNotFound(f"there is no namespace in {first.url}", "Look at the path or the URL")
+        raise empty_store(first.backend)
     names.sort(key=lambda name: name == used)  # `switch` names the last namespace
-    managers = [StateManager(source, name, read_only=True, author=author) for name in names]
+    managers = [StateManager(source, name, read_only=True, author=author, quiet=True) for name in names]
     if all:
         for manager in managers:
-            with manager, StateManager(destination, manager.namespace, read_only=True) as target:
+            with manager, StateManager(destination, manager.namespace, read_only=True, quiet=True) as target:
                 check(manager.backend, target.backend, force)
     reports = []
     for manager in managers:
@@ -1036,6 +1078,14 @@ def migrate(
                     error.next_steps += (f"Moved before it: {migrated}",)
                 raise
     return reports
+
+
+def _say_once(text: str) -> None:
+    """Print a note for the person at the terminal, once in this process, with control characters escaped."""
+    if text not in _said and sys.stderr is not None:
+        _said.add(text)
+        shown = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+        print(f"stateview: {shown}", file=sys.stderr, flush=True)
 
 
 def _all_versions(backend: Backend, key: str, below: int = 0) -> Iterator[Version]:

@@ -13,6 +13,7 @@ from msgspec import Struct
 from .errors import Hint, InvalidName, hint_text
 
 NAMES_PER_LINE = 10  # names in one line of a report
+_SIMILAR_CHARACTERS = 200  # the time of a comparison grows with the square of the length
 
 MAX_KEY_BYTES = 1024
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")  # compiling a pattern costs 1 ms
@@ -107,6 +108,22 @@ def name_first(names: Iterable[str]) -> str:
     listed = list(names)
     shown = ", ".join(listed[:NAMES_PER_LINE])
     return shown if len(listed) <= NAMES_PER_LINE else f"{shown}, and {len(listed) - NAMES_PER_LINE:,} more"
+
+
+def did_you_mean(name: str, names: Iterable[str], quoted: bool = False) -> str:
+    """Return the question whether one of the names most similar to a name was meant; "" if none is similar.
+
+    O(names). Longer names than `_SIMILAR_CHARACTERS` are not compared.
+    """
+    from difflib import get_close_matches
+
+    folded: dict[str, list[str]] = {}
+    for other in names:
+        if len(other) <= _SIMILAR_CHARACTERS:
+            folded.setdefault(other.casefold(), []).append(other)
+    near = get_close_matches(name.casefold(), folded, 3) if len(name) <= _SIMILAR_CHARACTERS else []
+    found = [repr(other) if quoted else other for fold in near for other in folded[fold]][:3]
+    return f"Did you mean {' or '.join(found)}?" if found else ""
 
 
 class Problem(Struct, frozen=True):

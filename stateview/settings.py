@@ -19,6 +19,15 @@
     read_only = true                     # refuse every write to this store
 
 A relative path counts from the folder of the file. The file is searched from the working folder upwards.
+
+A bare kind (`sqlite`), in a program or after `--store`, is anchored at the file, so that a program finds its state from
+any folder below:
+
+1. A store that the file names `[stores.sqlite]` is meant first.
+2. If `store` is of that kind, this store is meant. A `redis` is the one of `STATEVIEW_REDIS_URL`, if that is set.
+3. Otherwise `.claude/state` in the folder of the file is meant. Without a file, it is that of the working folder.
+
+Other stores of the file are never meant by a bare kind.
 """
 
 from __future__ import annotations
@@ -31,8 +40,20 @@ from typing import Any, NamedTuple
 
 from . import codec
 from .arguments import check_text
-from .backends import DEFAULT_ROOT, is_bare, kind_of, parse_store, working_folder
+from .backends import (
+    DEFAULT_ROOT,
+    Store,
+    find_kind,
+    folder_kinds,
+    full_url,
+    is_bare,
+    kind_of,
+    mask,
+    parse_store,
+    working_folder,
+)
 from .errors import InvalidName, ReadOnly
+from .model import did_you_mean
 
 FILE = "stateview.toml"
 _TOP: dict[str, type] = {
@@ -46,11 +67,17 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 class Target(NamedTuple):
-    """Hold a store URL with its passwords, a namespace, and whether the file forbids writes."""
+    """Hold a store URL with its passwords, a namespace, and whether the file forbids writes.
+
+    `by_default` tells that neither a URL nor a file chose the place. `warning` says that the namespace is in another
+    store too, which could be meant.
+    """
 
     store: str
     namespace: str
     read_only: bool = False
+    by_default: bool = False
+    warning: str = ""
 
 
 class CheckpointRetention(NamedTuple):
@@ -194,20 +221,27 @@ def find(folder: str | None = None) -> Settings:
 def resolve_target(store: str | None = None, namespace: str | None = None) -> Target:
     """Choose the store and namespace: the argument, else the environment, else the file, else the default.
 
+    A bare kind is anchored at the file, see above.
+
     Raises:
         InvalidName: a name is not a store, or a variable is not set.
 
     """
     store = store or os.environ.get("STATEVIEW_STORE")
     namespace = namespace or os.environ.get("STATEVIEW_NAMESPACE")
-    bare = store is not None and is_bare(store)
-    if (bare or (store and ":" in store)) and namespace:
-        return Target(str(store), namespace)
+    if store and ":" in store and namespace:
+        return Target(store, namespace)
     settings = find()
     folder, read_only = "", False
+    named, own = settings.stores(), settings.text("store")
+    kind = store if store is not None and store not in named and is_bare(store) else None
+    if kind is not None and _is_of_kind(named.get(own or "", own), kind):
+        store = None
+    by_default = own is None if store is None else kind is not None
     if store is None:
-        store, folder = settings.text("store") or f"json:{DEFAULT_ROOT}", settings.folder
-    named = settings.stores()
+        store, folder = own or f"json:{DEFAULT_ROOT}", settings.folder
+    elif kind is not None:
+        folder = settings.folder
     if store in named:
         namespace = namespace or settings.of_store(store, "namespace")
         read_only = bool(settings.of_store(store, "read_only"))
@@ -216,13 +250,69 @@ def resolve_target(store: str | None = None, namespace: str | None = None) -> Ta
         known = f"; {settings.path} names {', '.join(sorted(named))}" if named else ""
         raise InvalidName(
             f"{store!r} is neither a store URL nor a store of a {FILE}{known}",
-            "Use json, sqlite, redis, json:PATH, sqlite:PATH or redis://HOST:PORT/DB",
+            did_you_mean(store, [*named, *folder_kinds(), "redis"])
+            or "Use json, sqlite, redis, json:PATH, sqlite:PATH or redis://HOST:PORT/DB",
         )
     store = _VARIABLE.sub(_value, store)
     if folder and kind_of(parse_store(store)).in_folder:
-        kind, _, path = store.partition(":")
-        store = f"{kind}:{os.path.relpath(os.path.join(folder, os.path.expanduser(path or DEFAULT_ROOT)))}"
-    return Target(store, namespace or settings.text("namespace") or "default", read_only)
+        scheme, _, path = store.partition(":")
+        store = f"{scheme}:{os.path.relpath(os.path.join(folder, os.path.expanduser(path or DEFAULT_ROOT)))}"
+    namespace = namespace or settings.text("namespace") or "default"
+    warning = _other_copy(settings, kind, store, namespace) if kind is not None and settings.path else ""
+    return Target(store, namespace, read_only, by_default, warning)
+
+
+def _is_of_kind(store: str | None, kind: str) -> bool:
+    """Return whether a store of the file is what a bare kind means."""
+    if store is None or (kind == "redis" and os.environ.get("STATEVIEW_REDIS_URL")):
+        return False
+    known = find_kind(_VARIABLE.sub(lambda match: os.environ.get(match[1], ""), store).partition(":")[0])
+    return known is not None and known.name == kind
+
+
+def _other_copy(settings: Settings, kind: str, store: str, namespace: str) -> str:
+    """Return a warning if a bare kind may have meant another store than the one it is anchored at.
+
+    That is the file's store, such as after `migrate --switch`, and the working folder's `.claude/state`, which the kind
+    meant before the file was there. Folders are looked at, servers are not asked.
+    """
+    means = f"{kind!r} means {full_url(mask(store))}"
+    own = settings.text("store")
+    if own is not None and not _is_of_kind(settings.stores().get(own, own), kind):
+        try:
+            target = parse_store(_VARIABLE.sub(_value, settings.stores().get(own, own)), settings.folder)
+        except InvalidName:  # the file's store needs a variable, which this program does not use
+            target = None
+        if target is None or not kind_of(target).in_folder or _holds(target, namespace):
+            named = full_url(target.shown) if target is not None else mask(own)
+            return f"{means}, but {settings.path} names {named}. To use this store on purpose, give its URL"
+    here = parse_store(kind)
+    if kind_of(here).in_folder and not _same(here.place, parse_store(store).place) and _holds(here, namespace):
+        place = full_url(here.shown)
+        return f"{means}, by {settings.path}; {place} has a namespace {namespace!r} too. To use that, give its URL"
+    return ""
+
+
+def _same(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _holds(store: Store, namespace: str) -> bool:
+    """Return whether the folder of a store has files of a namespace."""
+    from glob import escape, glob
+
+    return any(glob(os.path.join(escape(store.place), namespace, file)) for file in kind_of(store).files)
+
+
+def choice(url: str) -> str:
+    """Say in a sentence what chose the store of a URL, if no argument did; "" otherwise."""
+    settings, place = find(), full_url(url)
+    folder = settings.folder or working_folder()
+    if settings.text("store") is None and place.partition(":")[2] == os.path.join(folder, DEFAULT_ROOT):
+        return f"{settings.path} names no store" if settings.path else f"There is no {FILE} in {folder} or above it"
+    if full_url(parse_store(resolve_target().store).shown) != place:
+        return ""
+    return f"{'STATEVIEW_STORE' if os.environ.get('STATEVIEW_STORE') else settings.path} names this store"
 
 
 def _value(match: re.Match[str]) -> str:
@@ -282,10 +372,13 @@ def save_target(store: str, namespace: str, folder: str = "") -> str:
 def switch_target(store: str, namespace: str) -> str:
     """Write a store into the `stateview.toml` that applies here, and return its path."""
     settings = find()
-    named = settings.stores()
+    named, own = settings.stores(), settings.text("store")
     if store in named:
         if settings.of_store(store, "namespace") not in (None, namespace):  # the store's own namespace would win
             store = named[store]
+    elif is_bare(store):
+        if own is not None and _is_of_kind(named.get(own, own), store):
+            store = own
     elif settings.folder and settings.folder != working_folder():
         parsed = parse_store(store)
         if kind_of(parsed).in_folder:

@@ -194,6 +194,13 @@ def absolute_url(store: Store) -> str:
     return f"{store.shown.partition(':')[0]}:{os.path.normpath(path)}"
 
 
+def full_url(url: str) -> str:
+    """Return the URL of a backend for a message: with the full path, if its store is a folder."""
+    scheme, _, path = url.partition(":")
+    kind = _BY_SCHEME.get(scheme)
+    return f"{scheme}:{os.path.abspath(path)}" if kind is not None and kind.in_folder else url
+
+
 def working_folder() -> str:
     """Return the path of the working folder.
 

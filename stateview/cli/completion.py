@@ -180,11 +180,11 @@ def _query(
     Errors of the context's store are raised: the shell shows them. Errors of another store give no candidates, since
     an error would be printed into the line that is being typed.
     """
-    names = {option.name for option in GLOBALS} - {"format", "yes", "help"}
+    names = {option.name for option in GLOBALS} - {"format", "yes", "help", "quiet"}
     target = {name: value for name, value in options.items() if name in names}
     if context is not None and not target:
         return list(islice(query(context), MAX_CANDIDATES))
-    other = Context({**(context.options if context else {}), **target, "read_only": True})
+    other = Context({**(context.options if context else {}), **target, "read_only": True, "quiet": True})
     try:
         return list(islice(query(other), MAX_CANDIDATES))
     except (StateException, OSError):

@@ -57,6 +57,17 @@ class Context:
             self._manager = self.open(self.options.get("store"), self.options.get("namespace"))
         return self._manager
 
+    @property
+    def existing(self) -> StateManager:
+        """The manager, for a command that only reads.
+
+        Raises:
+            NamespaceNotFound: the namespace was never written.
+
+        """
+        self.manager.check_exists()
+        return self.manager
+
     def reader(self, at: Ref | None = None) -> StateManager | StateView | Transaction:
         """Return the object to load values from: the state `at`, else the shell's open transaction, else live."""
         if at is not None:
@@ -73,8 +84,8 @@ class Context:
     ) -> StateManager:
         """Open another manager with the same author, and read-only if this context is."""
         read_only = read_only or bool(self.options.get("read_only"))
-        author = self.options.get("author")
-        return StateManager(store, namespace, read_only=read_only, author=author, timeout=timeout)
+        author, quiet = self.options.get("author"), self.options.get("quiet")
+        return StateManager(store, namespace, read_only=read_only, author=author, timeout=timeout, quiet=quiet)
 
     def confirm(self, question: str) -> None:
         """Return if `--yes` was given or a person answers yes.

@@ -145,7 +145,16 @@ def _at_terminal() -> bool:
 def load_handler(command: Command) -> Any:
     """Import the handler of a command and return it."""
     module, _, name = command.handler.partition(":")
-    return getattr(import_module(f"stateview.{module}"), name)
+    handler = getattr(import_module(f"stateview.{module}"), name)
+
+    def run(context: Context, arguments: dict[str, Any]) -> Any:
+        try:
+            return handler(context, arguments)
+        except StateException as error:
+            _ = error.next_steps  # similar names are looked up now, on this thread, while the store is open
+            raise
+
+    return run
 
 
 def print_result(result: Result, options: dict[str, Any]) -> None:

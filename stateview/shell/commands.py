@@ -11,6 +11,7 @@ from ..cli.exit_codes import UsageError
 from ..cli.line_parser import read_line
 from ..cli.results import ActionResult, Table, plural
 from ..errors import Conflict
+from ..model import did_you_mean
 from .session import ExitShell, Shell
 
 _SWITCH = {"on": True, "off": False}
@@ -31,10 +32,16 @@ def use(context: Context, args: dict[str, Any]) -> ActionResult:
     """`use NAMESPACE`."""
     shell = _shell(context)
     shell.connect(shell.options.get("store"), args["namespace"])
-    head = shell.manager.head()
     name = shell.manager.namespace
-    keys = plural(head.count, "key") if head.lineage else "which the first save creates"
-    return ActionResult(f"namespace {name}, {keys}", data={"namespace": name})
+    return ActionResult(f"namespace {name}, {_contents(shell)}", data={"namespace": name})
+
+
+def _contents(shell: Shell) -> str:
+    head, manager = shell.manager.head(), shell.manager
+    if head.lineage:
+        return plural(head.count, "key")
+    near = did_you_mean(manager.namespace, manager.namespaces())
+    return f"which the first save creates{f'. {near}' if near else ''}"
 
 
 def connect(context: Context, args: dict[str, Any]) -> ActionResult:
@@ -42,7 +49,7 @@ def connect(context: Context, args: dict[str, Any]) -> ActionResult:
     shell = _shell(context)
     shell.connect(args["store"], shell.options.get("namespace"))
     return ActionResult(
-        f"connected to {shell.manager.url}, namespace {shell.manager.namespace}",
+        f"connected to {shell.manager.url}, namespace {shell.manager.namespace}, {_contents(shell)}",
         data={"store": mask(shell.manager.url)},
     )
 

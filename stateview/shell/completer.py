@@ -132,5 +132,5 @@ class QuietContext(Context):
     """A read-only context of the shell's store with a short timeout."""
 
     def __init__(self, shell: Shell) -> None:
-        super().__init__({**shell.options, "read_only": True})
+        super().__init__({**shell.options, "read_only": True, "quiet": True})
         self._manager = self.open(shell.options.get("store"), shell.options.get("namespace"), timeout=TIMEOUT_SECONDS)

@@ -24,7 +24,7 @@ from ..model import check_name
 
 _MAX_NESTED_SOURCES = 16
 _END_FIRST = "End it first with 'commit' or 'rollback'"
-_PER_LINE = ("format", "store", "namespace", "read_only", "yes", "author")
+_PER_LINE = ("format", "store", "namespace", "read_only", "yes", "author", "quiet")
 
 _IN_TRANSACTION = (
     "save", "load", "delete", "keys", "assert", "commit", "rollback", "help", "option", "alias", "source", "exit",

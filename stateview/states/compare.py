@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 from .. import codec
 from ..backends.protocol import Backend, StateAt, Version
-from ..errors import KeyNotFound, see
+from ..errors import KeyNotFound
 from ..model import ABSENT, is_key
 from .json_diff import Change, Diff
+from .missing import near_key_hint
 from .patterns import Selection
 
 KEYS_PER_PAGE = 500
@@ -147,4 +148,5 @@ def require_keys(selection: Selection, backend: Backend, *points: StateAt) -> No
     existing = {key for point in points for key in backend.read(names, point)}
     for name in names:
         if name not in existing:
-            raise KeyNotFound(f"key {name!r} is in neither of the two states", see("keys"))
+            hint = near_key_hint(name, *((backend, point) for point in points))
+            raise KeyNotFound(f"key {name!r} is in neither of the two states", hint)

@@ -15,6 +15,7 @@ from ..settings import CheckpointRetention
 from . import compare as comparison
 from . import retention
 from .json_diff import SIGNS, Change, Diff, apply_selected
+from .missing import check_exists
 from .patterns import Selection
 from .pointers import split_pointer
 from .view import resolve
@@ -123,6 +124,7 @@ class _Restore:
     def __init__(self, backend: Backend, request: RestoreRequest) -> None:
         self.backend = backend
         self.request = request
+        check_exists(backend)
         self.target = resolve(backend, request.ref)
         self.labels = ("live", str(request.ref))
         self.live = StateAt(0, 0)
@@ -384,4 +386,5 @@ def _title(backend: Backend, head: Head, revision: int) -> str:
 
 
 def _nothing(act: str, backend: Backend) -> RefNotFound:
+    check_exists(backend)
     return RefNotFound(f"there is nothing to {act} in namespace {backend.namespace!r}", see("log"))

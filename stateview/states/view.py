@@ -13,6 +13,7 @@ from ..errors import KeyNotFound, RefNotFound, see
 from ..model import ABSENT, Checkpoint, Entry, check_key, is_key, parse_ref, to_datetime
 from . import compare as comparison
 from .json_diff import Diff
+from .missing import check_exists, missing_namespace, near_hint, near_key_hint
 from .patterns import Selection
 from .retention import kind_of
 
@@ -34,7 +35,7 @@ def resolve(backend: Backend, ref: Ref, head: Head | None = None) -> StateAt:
     if parsed.name is not None:
         mark = find_mark(backend.marks(), parsed.name, parsed.revision)
         if mark is None:
-            raise missing_mark(backend, str(ref), parsed.name)
+            raise missing_mark(backend, str(ref), parsed.name, ("live",))
         if not parsed.back:
             return StateAt(mark.revision, mark.time)
         base = mark.revision
@@ -43,6 +44,7 @@ def resolve(backend: Backend, ref: Ref, head: Head | None = None) -> StateAt:
         base = head.revision if parsed.revision is None else parsed.revision
     revision = base - parsed.back
     if not 0 <= revision <= head.revision:
+        check_exists(backend, head)
         raise RefNotFound(
             f"there is no revision {ref} in namespace {backend.namespace!r}", f"The last is {head.revision}"
         )
@@ -68,13 +70,17 @@ def to_checkpoint(mark: CheckpointRecord, current: bool = True) -> Checkpoint:
     return Checkpoint(mark.name, mark.revision, to_datetime(mark.time), mark.note, current, kind_of(mark))
 
 
-def missing_mark(backend: Backend, ref: str, name: str) -> RefNotFound:
-    """Build the error for an unknown checkpoint, with similar names."""
-    from difflib import get_close_matches
+def missing_mark(backend: Backend, ref: str, name: str, more: tuple[str, ...] = ()) -> RefNotFound:
+    """Build the error for an unknown checkpoint, with similar names. `more` are other refs that may be meant."""
+    if not backend.head().lineage:
+        return missing_namespace(backend)
 
-    near = get_close_matches(name, {mark.name for mark in backend.marks()}, 3)
-    hint = f"Did you mean {' or '.join(near)}?" if near else see("checkpoints")
-    return RefNotFound(f"there is no checkpoint {ref!r} in namespace {backend.namespace!r}", hint)
+    def names() -> set[str]:
+        marks = backend.marks()
+        return {f"{name}@{mark.revision}" for mark in marks if mark.name == name} or {mark.name for mark in marks}
+
+    what = f"there is no checkpoint {ref!r} in namespace {backend.namespace!r}"
+    return RefNotFound(what, near_hint(ref if "@" in ref else name, lambda: {*names(), *more}, see("checkpoints")))
 
 
 def to_entry(version: Version) -> Entry:
@@ -84,12 +90,12 @@ def to_entry(version: Version) -> Entry:
     return Entry(version.key, value, version.revision, to_datetime(version.time), expires)
 
 
-def missing_key(backend: Backend, key: str, where: str = "") -> KeyNotFound:
-    """Build the error for an unknown key, with the namespace and the next step."""
-    return KeyNotFound(
-        f"there is no key {key[:100]!r}{where} in namespace {backend.namespace!r} of {backend.url}",
-        see("keys"),
-    )
+def missing_key(backend: Backend, key: str, where: str = "", at: StateAt | None = None) -> KeyNotFound:
+    """Build the error for a key without a value, with similar keys; or for a namespace that was never written."""
+    if not backend.head().lineage:
+        return missing_namespace(backend)
+    what = f"there is no key {key[:100]!r}{where} in namespace {backend.namespace!r} of {backend.url}"
+    return KeyNotFound(what, near_key_hint(key, (backend, at)))
 
 
 @checked_methods
@@ -125,7 +131,7 @@ class StateView:
         if version is not None and version.value is not None:
             return codec.decode(version.value, f"the value of {key[:60]!r}")
         if default is ABSENT:
-            raise missing_key(self._backend, key, f" at {self.ref}")
+            raise missing_key(self._backend, key, f" at {self.ref}", self._point)
         return default
 
     def entry(self, key: str) -> Entry:
@@ -137,7 +143,7 @@ class StateView:
         """
         version = self._backend.read([check_key(key)], self._point).get(key)
         if version is None:
-            raise missing_key(self._backend, key, f" at {self.ref}")
+            raise missing_key(self._backend, key, f" at {self.ref}", self._point)
         return to_entry(version)
 
     def raw_entries(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[Version]:
@@ -173,10 +179,16 @@ def diff(before: StateView, after: StateView, keys: Iterable[str] | str | None =
     """Compare two views of a namespace, of two namespaces, or of two stores.
 
     O(changes) within a namespace, else O(keys); streamed either way.
+
+    Raises:
+        NamespaceNotFound: one of two namespaces was never written.
+
     """
     left, right = before._backend, after._backend
     selection = comparison.select(Selection(keys), (left, before._point), (right, after._point))
     if (left.url, left.namespace) == (right.url, right.namespace):
         return comparison.diff_points(left, before._point, after._point, (before.ref, after.ref), selection)
+    check_exists(left)
+    check_exists(right)
     labels = (f"{left.namespace}:{before.ref}", f"{right.namespace}:{after.ref}")
     return comparison.diff_stores((left, before._point), (right, after._point), labels, selection)

@@ -17,6 +17,7 @@ from ..backends.protocol import Backend, CheckpointRecord, Head, ProgressCount, 
 from ..errors import Conflict, InvalidName, KeyNotFound, see
 from ..maintenance.history import commit_of, iter_commits
 from ..model import Commit, to_micros
+from ..states.missing import check_exists
 from ..states.view import StateView, resolve
 from . import jsonl
 from .files import OutputFile, output_file, write_durable
@@ -91,8 +92,7 @@ def _choose_layout(path: str, layout: str | None, is_selection: bool) -> str:
 
 def _require_head(backend: Backend) -> Head:
     head = backend.head()
-    if not head.lineage:
-        raise KeyNotFound(f"there is no namespace {backend.namespace!r} in {backend.url}", see("namespaces"))
+    check_exists(backend, head)
     return head
 
 

@@ -7,16 +7,16 @@ from itertools import zip_longest
 from msgspec import Struct
 
 from ..backends.protocol import Backend, CheckpointRecord, Head, StateAt
-from ..errors import Conflict, KeyNotFound, NextStep, ReadOnly
+from ..errors import Conflict, NextStep, ReadOnly
 from ..maintenance.history import commit_of
 from ..model import format_time
 from ..states.compare import entries
+from ..states.missing import check_exists
 
 MAX_IDENTITY_CHECKS = 100
 EDITED_KEYS_PER_PAGE = 10_000
 OLDER = "older"  # the lineage of an older layout that is not adopted yet
 BRIEF_TTL_MICROSECONDS = 60_000_000  # entries that expire sooner are not compared
-_MAX_NAMED_NAMESPACES = 10
 _MAX_NAMED_CHECKPOINTS = 5
 
 
@@ -33,7 +33,7 @@ def check(source: Backend, destination: Backend, force: bool) -> None:
     """Check whether a migration may begin, with the destination opened read-only.
 
     Raises:
-        KeyNotFound: the source does not exist.
+        NamespaceNotFound: the source does not exist.
         ReadOnly: the source has an older layout; or the destination has, and `force` is not given.
         Conflict: the destination holds another namespace.
 
@@ -75,7 +75,7 @@ def check_source(source: Backend) -> Head:
     """Check that the source can be migrated, and return its head.
 
     Raises:
-        KeyNotFound: the source does not exist.
+        NamespaceNotFound: the source does not exist.
         ReadOnly: the source has an older layout.
         Conflict: state.json was edited by hand, and no commit has recorded the edit.
 
@@ -84,11 +84,7 @@ def check_source(source: Backend) -> Head:
     if head.lineage == OLDER:
         what = f"namespace {source.namespace!r} of {source.url} is of an older layout"
         raise ReadOnly(what, NextStep("Open it once for writing, such as with ", ("log",), ": it converts the layout"))
-    if not head.lineage:
-        names = ", ".join(source.namespaces()[:_MAX_NAMED_NAMESPACES])
-        what = f"there is no namespace {source.namespace!r} in {source.url}"
-        hint = f"It has {names}: choose with --namespace, or --all" if names else "Check the path or the URL"
-        raise KeyNotFound(what, hint)
+    check_exists(source, head)
     check_edits(source, head)
     return head
 

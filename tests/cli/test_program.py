@@ -180,8 +180,8 @@ def test_errors_are_one_line_with_the_code_and_change_nothing(
 
 def test_reading_what_is_not_there_makes_nothing(folder: Path) -> None:
     err("load", "k", code=1)
-    err("keys", code=0)
-    err("log", code=0)
+    err("keys", code=1)
+    err("log", code=1)
     assert list(folder.iterdir()) == []
 
 

@@ -398,7 +398,9 @@ def test_the_first_change_comes_before_the_last_is_read(tmp_path):
         assert next(changes).key == "k0000"
         with pytest.raises(Damaged, match="k1999"):
             list(changes)
-        across = stateview.diff(StateManager(f"json:{tmp_path}", "empty").at("live"), state.at("live"))
+        empty = StateManager(f"json:{tmp_path}", "empty")
+        empty.checkpoint("beginning")
+        across = stateview.diff(empty.at("live"), state.at("live"))
         assert next(iter(across)).key == "k0000"
         with pytest.raises(Damaged, match="k1999"):
             list(across)

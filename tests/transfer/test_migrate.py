@@ -510,9 +510,9 @@ def test_the_stage_of_another_source_is_begun_anew(store_url: str, new_store: St
 
 def test_a_source_that_is_not_there_or_is_the_destination(new_store: Stores, here: Path) -> None:
     store = new_store("json")
-    with pytest.raises(KeyNotFound, match=r"no namespace 'main' .*Check the path"):
+    with pytest.raises(KeyNotFound, match=r"namespace 'main' .*check its path"):
         moved(store, new_store("sqlite"))
-    with StateManager(store, "other") as state, pytest.raises(KeyNotFound, match="It has other: choose"):
+    with StateManager(store, "other") as state, pytest.raises(KeyNotFound, match="The store has other: choose"):
         state.save("k", 1)
         moved(store, new_store("sqlite"))
     with StateManager(store, "main") as state:

@@ -12,6 +12,7 @@ from ..conditions import Condition, parse_condition
 from ..context import Context
 from ..exit_codes import ExitCode, UsageError
 from ..results import ActionResult, Excerpt, Record
+from .health import missing_namespace
 
 WAIT_SECONDS = 30.0
 _POLL_SECONDS = 1.0
@@ -23,6 +24,8 @@ def check(context: Context, args: dict[str, Any]) -> ActionResult:
     subject = args["subject"]
     condition = parse_condition(args["condition"])
     value = context.read(subject, args.get("at"))
+    if value is ABSENT and context.transaction is None:
+        context.manager.check_exists()
     if value is ABSENT and condition.operator in ("==", "!=") and not condition.path:
         result = _compare_states(context, subject, condition)
         if result is not None:
@@ -73,13 +76,16 @@ def wait(context: Context, args: dict[str, Any]) -> ActionResult:
             return ActionResult(f"{key} {condition}, revision {revision}", data={"revision": revision})
         left = deadline - time.monotonic()
         if left <= 0:
+            if missing := missing_namespace(manager):
+                summary = f"waited {seconds:g} s for {key} {condition}; {missing}"
+                return ActionResult(summary, ExitCode.MISSING, data={"wait": False})
             return _failed(f"waited {seconds:g} s for {key} {condition}", key, condition, value, {"wait": False})
         manager.backend.wait(revision, min(left, _POLL_SECONDS))
 
 
 def bisect(context: Context, args: dict[str, Any]) -> Record | ActionResult:
     """`bisect KEY CONDITION`."""
-    manager, key = context.manager, args["key"]
+    manager, key = context.existing, args["key"]
     condition = parse_condition(args["condition"])
     head = manager.head()
     low = manager.at(args["since"]).revision if "since" in args else head.floor

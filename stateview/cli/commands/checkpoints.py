@@ -9,6 +9,7 @@ from ...errors import KeyNotFound, see
 from ...manager import StateManager
 from ...model import Commit
 from ...states.json_diff import Diff
+from ...states.missing import near_key_hint
 from ...states.restore import RestoreDiff
 from ...states.view import StateView
 from ..context import Context
@@ -49,7 +50,7 @@ def _change_checkpoint(manager: StateManager, name: str | None, args: dict[str, 
 
 def checkpoints(context: Context, args: dict[str, Any]) -> Table:
     """`checkpoints`."""
-    manager = context.manager
+    manager = context.existing
     marks = manager.checkpoints(all=args.get("all", False))
     rows = [(mark.ref, mark.revision, mark.time.isoformat(), mark.note) for mark in marks]
     empty = f"no checkpoints in namespace {manager.namespace!r} - 'stateview checkpoint NAME' creates one"
@@ -62,7 +63,7 @@ def diff(context: Context, args: dict[str, Any]) -> DiffResult:
     """`diff BEFORE [AFTER]`."""
     from ...states.view import diff as compare
 
-    manager, before, after, keys = context.manager, args["before"], args.get("after", "live"), args.get("keys")
+    manager, before, after, keys = context.existing, args["before"], args.get("after", "live"), args.get("keys")
     later = manager
     if "with_namespace" in args or "with_store" in args:
         store = args.get("with_store", context.options.get("store"))
@@ -78,7 +79,7 @@ def diff(context: Context, args: dict[str, Any]) -> DiffResult:
 
 def restore(context: Context, args: dict[str, Any]) -> DiffResult | ActionResult:
     """`restore REF`."""
-    manager, ref, keys = context.manager, args["ref"], args.get("keys")
+    manager, ref, keys = context.existing, args["ref"], args.get("keys")
     empty = f"live already equals {ref}; nothing to restore"
     guards = {name: args[name] for name in ("expected", "previewed") if name in args}
     paths = _paths(manager, ref, args["path"]) if "path" in args else None
@@ -146,7 +147,8 @@ def _check_matches(patterns: list[str] | None, changes: Diff, *views: StateView)
         return
     for pattern in patterns:
         if not any(next(view.raw_entries(keys=pattern), None) for view in views):
-            raise KeyNotFound(f"no key matches {pattern!r} in either state", see("keys"))
+            hint = near_key_hint(pattern, *((view._backend, view._point) for view in views))
+            raise KeyNotFound(f"no key matches {pattern!r} in either state", hint)
 
 
 def undo(context: Context, args: dict[str, Any]) -> DiffResult:
@@ -197,7 +199,7 @@ def amount(keys: int, paths: Mapping[str, Collection[str]]) -> str:
 
 def log(context: Context, args: dict[str, Any]) -> Table:
     """`log`."""
-    manager = context.manager
+    manager = context.existing
     commits = manager.log(args.get("limit", 100), below=args.get("below", 0))
     names: dict[int, list[str]] = {}
     for mark in manager.checkpoints(all=True):

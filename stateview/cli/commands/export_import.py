@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
+from ...backends import full_url
 from ...errors import see
 from ...model import ProgressMessage
 from ..context import Context
@@ -107,7 +108,8 @@ def _plan(context: Context, job: ImportJob) -> Result:
 
 def _import_new(context: Context, job: ImportJob) -> Result:
     report = job.execute()
-    summary = f"{_source(report)}; created namespace {context.manager.namespace}: {_counts(report)}"
+    manager = context.manager
+    summary = f"{_source(report)}; created namespace {manager.namespace}: {_counts(report)}, in {full_url(manager.url)}"
     return ActionResult(summary, data=_data(report))
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from ...errors import NamespaceNotFound
 from ..context import Context
 from ..exit_codes import ExitCode
 from ..results import Table, plural
 
 if TYPE_CHECKING:
     from ...manager import StateManager
-
-_MAX_NAMED_NAMESPACES = 10
 
 
 def doctor(context: Context, args: dict[str, Any]) -> Table:
@@ -65,10 +64,9 @@ def recover(context: Context, args: dict[str, Any]) -> Table:
 
 
 def missing_namespace(manager: StateManager) -> str:
-    """Return the message that the namespace does not exist, with the names of those that do; empty if it exists."""
-    names = manager.namespaces()
-    if manager.namespace in names:
-        return ""
-    listed = ", ".join(names[:_MAX_NAMED_NAMESPACES]) + (" …" if len(names) > _MAX_NAMED_NAMESPACES else "")
-    hint = f"; the store has {listed}: choose one by --namespace" if names else ""
-    return f"namespace {manager.namespace} of {manager.url} does not exist{hint}"
+    """Return the message that the namespace was never written; empty if it exists."""
+    try:
+        manager.check_exists()
+    except NamespaceNotFound as error:
+        return str(error)
+    return ""

@@ -14,6 +14,7 @@ from ..context import Context
 from ..exit_codes import UsageError
 from ..results import ActionResult, Excerpt, Record, Table, ValueResult, plural
 from ..values import DURATIONS, parse_seconds, read_value, type_name
+from .health import missing_namespace
 
 _EXCERPT_CHARACTERS = 60
 _REASON_CHARACTERS = 500
@@ -51,6 +52,8 @@ def load(context: Context, args: dict[str, Any]) -> ValueResult:
         value = resolve_pointer(value, path)
         if value is ABSENT and default is ABSENT:
             raise KeyNotFound(f"the value of {key!r} has nothing at {path}", see("load", key))
+    if value is ABSENT and context.transaction is None and (missing := missing_namespace(context.manager)):
+        return ValueResult(missing, data=codec.encode(default))
     return ValueResult(data=codec.encode(default if value is ABSENT else value))
 
 
@@ -70,6 +73,7 @@ def delete(context: Context, args: dict[str, Any]) -> ActionResult:
     keys = sorted({*names, *(manager.list_keys(keys=globs) if globs else ())})
     if globs:
         if not keys:
+            manager.check_exists()
             raise KeyNotFound(f"no key matches {' '.join(globs)!r}", see("keys"))
         context.confirm(f"delete {plural(len(keys), 'key')} of {manager.namespace}?")
     reason = args.get("reason") or f"delete {' '.join(patterns)}"
@@ -140,7 +144,7 @@ def keys(context: Context, args: dict[str, Any]) -> Table:
         selection = Selection(pattern).among(set(present).intersection)
         names = [key for key in present if key.startswith(prefix) and selection(key)]
         return Table(columns=("key",), rows=[(name,) for name in names[:limit]], plain=0, empty="no key matches")
-    view = context.manager.at(args.get("at", "live"))
+    view = context.existing.at(args.get("at", "live"))
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for number, entry in enumerate(view.raw_entries(prefix, pattern)):
@@ -151,8 +155,6 @@ def keys(context: Context, args: dict[str, Any]) -> Table:
 
     namespace = f"namespace {view.namespace!r} of {context.manager.url}"
     empty = f"no key matches in {namespace}" if pattern or prefix else f"{namespace} has no keys"
-    if not context.manager.head().lineage:
-        empty = f"{namespace} does not exist yet; the first save creates it"
     return Table(columns=("key", "revision", "bytes", "time"), rows=rows(), plain=0, empty=empty)
 
 

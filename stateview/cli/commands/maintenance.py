@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ...errors import KeyNotFound, ReadOnly, StateException, see
+from ...errors import ReadOnly, StateException, see
 from ...model import ProgressMessage
 from ..context import Context
 from ..exit_codes import UsageError
 from ..results import ActionResult, Record, Table, in_bytes, plural
 from .checkpoints import DRY_RUN
-from .health import missing_namespace
+from .stores import names_of_store
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -50,8 +50,7 @@ def _prune(context: Context, args: dict[str, Any], policy: dict[str, Any], ask: 
     policy |= {name: args[name] for name in ("keep", "older_than") if name in args}
 
     def run(manager: StateManager, **more: Any) -> PruneReport:
-        if not manager.revision and (missing := missing_namespace(manager)):
-            raise KeyNotFound(missing)
+        manager.check_exists()
         try:
             return manager.prune(**policy, **more, progress=context.progress)
         except ValueError as error:
@@ -133,7 +132,7 @@ def stats(context: Context, args: dict[str, Any]) -> Record | Table:
     """`stats`."""
     if args.get("all"):
         return _stats_of_all(context)
-    manager = context.manager
+    manager = context.existing
     report = _read(context, lambda manager: manager.stats(progress=context.progress))
     return Record(data=_stats_data(report), lines=_stats_lines(manager, report))
 
@@ -141,13 +140,15 @@ def stats(context: Context, args: dict[str, Any]) -> Record | Table:
 def _stats_of_all(context: Context) -> Table:
     columns = ("namespace", "keys", "bytes", "versions", "history", "checkpoints", "revision", "newest", "space")
 
+    names = names_of_store(context)
+
     def rows() -> Iterator[tuple[Any, ...]]:
-        for name in context.manager.namespaces():
+        for name in names:
             with context.open(context.options.get("store"), name, read_only=True) as manager:
                 data = _stats_data(manager.stats(progress=partial(_progress_of, context, name)))
             yield tuple(data[column] for column in columns)
 
-    return Table(columns=columns, rows=rows(), empty=f"no namespaces in {context.manager.url}")
+    return Table(columns=columns, rows=rows())
 
 
 def _progress_of(context: Context, namespace: str, text: str) -> None:

@@ -37,7 +37,7 @@ def find(context: Context, args: dict[str, Any]) -> Table:
         query = compile_query(args["jsonpath"])
     else:
         query = None
-    manager = context.manager
+    manager = context.existing
     view = manager.at(args.get("at", "live"))
     total = manager.head().count
     as_text = not regex and pattern is not None and is_glob(pattern) and pattern in view  # a key of this name wins

@@ -7,11 +7,14 @@ from itertools import islice
 from typing import Any
 
 from ... import settings
-from ...backends import mask
+from ...backends import absolute_url, is_bare, mask, parse_store
 from ...errors import ReadOnly
+from ...manager import StateManager
 from ...states.json_diff import Change
+from ...states.missing import empty_store
 from ..context import Context
-from ..results import ActionResult, Changes, Table, plural
+from ..results import ActionResult, Changes, Table, Text, plural
+from .health import missing_namespace
 
 
 def init(context: Context, args: dict[str, Any]) -> ActionResult:
@@ -28,8 +31,10 @@ def init(context: Context, args: dict[str, Any]) -> ActionResult:
     if context.options.get("read_only"):
         raise ReadOnly("init writes stateview.toml, but --read-only was given")
     store, namespace = store or "json", namespace or "default"
-    target = settings.resolve_target(store, namespace)
-    with context.open(target.store, target.namespace) as manager:
+    # A bare kind is going to mean the default place of this folder, whatever a stateview.toml above says.
+    bare = is_bare(store) and store not in present.stores()
+    url = absolute_url(parse_store(store)) if bare else settings.resolve_target(store, namespace).store
+    with context.open(url, namespace) as manager:
         manager.head()  # fails if a server does not answer, before the file names it
     path = settings.save_target(store, namespace)
     before = f"; before: {old_store}, namespace {old_namespace}" if exists else ""
@@ -39,16 +44,29 @@ def init(context: Context, args: dict[str, Any]) -> ActionResult:
 
 def namespaces(context: Context, args: dict[str, Any]) -> Table:
     """`namespaces`."""
-    manager = context.manager
+    names = names_of_store(context)
 
     def rows() -> Iterator[tuple[Any, ...]]:
-        for name in manager.namespaces():
+        for name in names:
             with context.open(context.options.get("store"), name, read_only=True) as namespace:
                 head = namespace.head()
                 yield name, head.count, head.revision, len(namespace.list_checkpoints())
 
     columns = ("namespace", "keys", "revision", "checkpoints")
-    return Table(columns=columns, rows=rows(), plain=0, empty=f"no namespaces in {manager.url}")
+    return Table(columns=columns, rows=rows(), plain=0)
+
+
+def names_of_store(context: Context) -> list[str]:
+    """List the namespaces of the store.
+
+    Raises:
+        NamespaceNotFound: it has none.
+
+    """
+    names = context.manager.namespaces()
+    if not names:
+        raise empty_store(context.manager.backend)
+    return names
 
 
 def fork(context: Context, args: dict[str, Any]) -> ActionResult:
@@ -61,7 +79,17 @@ def fork(context: Context, args: dict[str, Any]) -> ActionResult:
 
 def watch(context: Context, args: dict[str, Any]) -> Changes:
     """`watch`."""
-    changes: Iterator[Change] = context.manager.watch(
+    manager = context.manager
+    changes: Iterator[Change] = manager.watch(
         since=args.get("since", "live"), keys=args.get("keys"), timeout=args.get("timeout")
     )
+    if missing := missing_namespace(manager):
+        context.show(Text(empty=f"{missing}. Waiting for its first commit"))
+        changes = _until_written(manager, changes)
     return Changes(changes=islice(changes, args["count"]) if "count" in args else changes)
+
+
+def _until_written(manager: StateManager, changes: Iterator[Change]) -> Iterator[Change]:
+    """Yield the changes; at their end the namespace must have been written."""
+    yield from changes
+    manager.check_exists()

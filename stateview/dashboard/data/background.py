@@ -112,6 +112,8 @@ class BackgroundExecutor:
                 result, callback = request.act(request.is_stopped), request.then
             except (StateException, OSError, ValueError) as error:
                 result, callback = error, request.failed
+                if isinstance(error, StateException):
+                    _ = error.next_steps  # similar names are looked up here, not in the app's thread
             except BaseException as error:
                 result, callback = error, _raise
             with self._changed:

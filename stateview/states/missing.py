@@ -1,0 +1,79 @@
+"""Build the errors for what is not there: name it, and look up what may be meant when somebody reads the error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from .. import settings
+from ..backends import full_url
+from ..backends.protocol import Backend, Head, StateAt
+from ..errors import Hint, NamespaceNotFound, StateException, see
+from ..model import did_you_mean, name_first
+
+_NEAR_KEYS = 1000  # keys before and after a missing key, in order, among which similar ones are looked for
+
+
+def near_hint(
+    name: str, names: Callable[[], Iterable[str]], otherwise: Hint, quoted: bool = False
+) -> Callable[[], Hint]:
+    """Return a hint that looks up similar names when it is read. `otherwise` is the hint if there are none."""
+
+    def hint() -> Hint:
+        try:
+            return did_you_mean(name, names(), quoted) or otherwise
+        except (StateException, OSError):
+            return otherwise  # the error is about the name: a store that cannot be read by now does not replace it
+
+    return hint
+
+
+def near_key_hint(key: str, *states: tuple[Backend, StateAt | None]) -> Callable[[], Hint]:
+    """Return the hint for a missing key: the similar ones among the keys around its place in each of the states."""
+
+    def names() -> set[str]:
+        rows = [
+            row
+            for backend, at in states
+            for row in (
+                *backend.list_keys(before=key, limit=_NEAR_KEYS, at=at, backwards=True),
+                *backend.list_keys(after=key, limit=_NEAR_KEYS, at=at),
+            )
+        ]
+        return {row.key for row in rows}
+
+    return near_hint(key, names, see("keys"), quoted=True)
+
+
+def check_exists(backend: Backend, head: Head | None = None) -> None:
+    """Check that a namespace was written once. It may be empty.
+
+    Raises:
+        NamespaceNotFound: it was never written.
+
+    """
+    if not (head or backend.head()).lineage:
+        raise missing_namespace(backend)
+
+
+def missing_namespace(backend: Backend) -> NamespaceNotFound:
+    """Build the error for a namespace that was never written, with those of the store, and what chose the store."""
+
+    def hint() -> Hint:
+        try:
+            names, chosen = backend.namespaces(), settings.choice(backend.url)
+        except (StateException, OSError):
+            return ""
+        listed = (
+            f"The store has {name_first(names)}: choose one by --namespace"
+            if names
+            else "The store has no namespace: check its path or URL"
+        )
+        return tuple(filter(None, (did_you_mean(backend.namespace, names) or listed, chosen)))
+
+    return NamespaceNotFound(f"namespace {backend.namespace!r} of {full_url(backend.url)} does not exist", hint)
+
+
+def empty_store(backend: Backend) -> NamespaceNotFound:
+    """Build the error for a store without any namespace."""
+    return NamespaceNotFound(f"{full_url(backend.url)} has no namespace", partial(settings.choice, backend.url))
