@@ -27,6 +27,7 @@ from ..protocol import CommitRequest
 from ..retries import Backoff
 from . import page_checksums as pages
 from . import schema
+from .file_locks import renew_inherited_descriptors
 from .pool import Connection, Pool, PooledConnection, inherited
 from .row_checksums import RECOVER, first_corruption
 
@@ -92,7 +93,9 @@ class Database(ABC):
             self._pool = self._pool_before_fork
             self._mutex.release()
             return
-        inherited.append(self._pool_before_fork)  # another thread still used connections: the child never closes them
+        if self._pool_before_fork.opened:  # another thread still used connections: the child never closes them
+            inherited.append(self._pool_before_fork)
+            renew_inherited_descriptors(self.path)
         self._pool = self._pool_before_fork = Pool()
         self._mutex = threading.RLock()
 
@@ -169,7 +172,7 @@ class Database(ABC):
             # Even a reader creates the -wal and -shm files, unless the database is said to be immutable.
             name = f"file:{schema.uri_path(self.path)}?immutable=1"
             flags |= apsw.SQLITE_OPEN_URI
-        connection = Connection(name, flags=flags, vfs=pages.vfs())
+        connection = Connection.open(name, flags=flags, vfs=pages.vfs())
         connection.set_busy_handler(self._busy_handler())  # before the settings, which can meet a lock
         schema.prepare(connection, self.durability)
         return connection

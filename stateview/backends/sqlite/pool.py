@@ -10,6 +10,7 @@ import apsw
 from ...errors import Damaged
 from ..conflicts import check_new
 from ..protocol import CommitRequest, Head
+from .file_locks import LockedConnection
 from .read_cache import ReadCache, open_cache
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _LOADS_BEFORE_CACHING = 3  # a process that loads once or twice needs no cache
 
 
-class Connection(apsw.Connection):
+class Connection(LockedConnection):
     """A connection that remembers its own last commit, so that the next commit need not read the head.
 
     `last_commit` is SQLITE_FCNTL_DATA_VERSION after that commit, the head, and when the next entry expires. The data
