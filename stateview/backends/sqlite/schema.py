@@ -9,6 +9,7 @@ from typing import Any
 import apsw
 
 from ...errors import BackendError, Damaged
+from ..durable_files import file_error
 from ..legacy import sqlite_table
 from ..namespace_folders import is_network_filesystem
 from ..protocol import CheckpointRecord, CommitRequest, Version
@@ -81,7 +82,14 @@ def create(path: str) -> None:
 
 
 def begin(path: str) -> apsw.Connection:
-    """Open a connection that creates a database with checksums in its pages."""
+    """Open a connection that creates a database with checksums in its pages.
+
+    The umask decides who may use it, its -wal and -shm files. SQLite itself would create it with mode 644.
+    """
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+    except OSError as error:
+        raise file_error(error, path) from error
     connection = pages.connect(path)
     pages.protect(connection)
     return connection
