@@ -56,8 +56,8 @@ _PAST = """SELECT key, value, revision, time, expires, sum, 0 FROM entries
       AND (expires = 0 OR expires > ?4)
     ORDER BY key LIMIT ?5"""
 _AT = """SELECT value, revision, time, expires, sum, 0 FROM entries WHERE key = ?1 AND revision <= ?2
-    UNION ALL SELECT value, revision, time, expires, sum, until FROM versions
-    WHERE key = ?1 AND revision <= ?2 AND until > ?2 LIMIT 1"""
+    UNION ALL SELECT * FROM (SELECT value, revision, time, expires, sum, until FROM versions
+    WHERE key = ?1 AND revision <= ?2 ORDER BY revision DESC LIMIT 1) WHERE until > ?2 LIMIT 1"""
 _VERSIONS = """SELECT value, revision, time, expires, sum, 0 FROM entries WHERE key = ?1 AND revision < ?2
     UNION ALL SELECT value, revision, time, expires, sum, until FROM versions WHERE key = ?1 AND revision < ?2
     ORDER BY revision DESC LIMIT ?3"""
