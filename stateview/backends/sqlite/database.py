@@ -149,7 +149,7 @@ class Database(ABC):
         with self._errors():
             connection = self._new_connection()
             if sqlite_table.has_tables(connection):
-                if self.read_only:
+                if connection.readonly("main"):
                     raise ReadOnly(f"{self.path} is of an older format", "Open it once for writing, which adopts it")
                 connection.close()
                 self._adopt()
@@ -166,16 +166,33 @@ class Database(ABC):
         return connection
 
     def _new_connection(self) -> Connection:
-        name = self.path
-        flags = apsw.SQLITE_OPEN_READONLY if self.read_only else apsw.SQLITE_OPEN_READWRITE
-        if self.read_only and not os.access(self.folder, os.W_OK) and not os.path.exists(self.path + "-wal"):
+        name, signature = self.path, None
+        may_write = not self.read_only and self._may_write()
+        flags = apsw.SQLITE_OPEN_READWRITE if may_write else apsw.SQLITE_OPEN_READONLY
+        if not may_write and not os.access(self.folder, os.W_OK) and not os.path.exists(self.path + "-wal"):
             # Even a reader creates the -wal and -shm files, unless the database is said to be immutable.
+            signature = self._signature()
             name = f"file:{schema.uri_path(self.path)}?immutable=1"
             flags |= apsw.SQLITE_OPEN_URI
         connection = Connection.open(name, flags=flags, vfs=pages.vfs())
+        connection.signature = signature
         connection.set_busy_handler(self._busy_handler())  # before the settings, which can meet a lock
         schema.prepare(connection, self.durability)
         return connection
+
+    def _may_write(self) -> bool:
+        """Return whether this user may write the database and the files beside it. Who may not can still read."""
+        beside = [path for path in (f"{self.path}-wal", f"{self.path}-shm") if os.path.exists(path)]
+        needed = [self.path, *beside] if len(beside) == 2 else [self.path, *beside, self.folder]
+        return all(os.access(path, os.W_OK) for path in needed)
+
+    def _signature(self) -> tuple[int, int, int, bool] | None:
+        """Return what changes with any write to the database; None where there is no database."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size, os.path.exists(self.path + "-wal")
 
     def _has_log(self) -> bool:
         return any(os.path.exists(self.path + suffix) for suffix in ("-wal", "-journal"))
@@ -249,14 +266,14 @@ class Database(ABC):
         if getattr(error, "extendedresult", 0) == apsw.SQLITE_READONLY_ROLLBACK:
             what = f"{self.path}: a rollback journal lies beside it, and only who may write can take that back"
             return ReadOnly(what, "Open it once for writing")
-        alternative = "" if self.read_only else ", or open it with read_only=True (--read-only)"
         if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError)):
-            return ReadOnly(what, f"Check who owns the file and its folder{alternative}")
+            what = f"{self.path}: this user may not write to it, or to its folder"
+            return ReadOnly(what, "Ask who owns them for the right to write to the folder and all files in it")
         if isinstance(error, apsw.CantOpenError):
             if is_out_of_files(_FILES_OF_CONNECTION):
                 return BackendError(f"{self.path}: too many files are open", CLOSE_FILES)
             hint = "Check the folder's permissions and free space: a WAL database writes beside itself even to be read"
-            return BackendError(what, f"{hint}{alternative}")
+            return BackendError(what, hint)
         if isinstance(error, apsw.IOError):
             if pages.is_fault(error):
                 what = f"{self.path}: a page is not what was written, or was written by another program"

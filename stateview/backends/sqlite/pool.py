@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from ...errors import Damaged
+from ...errors import BackendUnavailable, Damaged, ReadOnly
 from ..conflicts import check_new
 from ..protocol import CommitRequest, Head
 from .file_locks import LockedConnection
@@ -28,6 +28,7 @@ class Connection(LockedConnection):
 
     last_commit: tuple[int, Head, int] = (-1, Head(), 0)
     inode = 0  # of its file
+    signature: tuple[int, int, int, bool] | None = None  # of a file that is read as if nobody wrote to it
     path_checked_at = -1.0  # `monotonic` seconds: when its file was last seen at the path
 
 
@@ -46,8 +47,12 @@ class PooledConnection:
         if self._new is None or not pool:  # a commit checks the file again once it has the lock
             pool = database._current_pool()
         self._pool = pool
+        connection: Connection | None
         try:
-            connection: Connection | None = pool.pop()
+            connection = pool.pop()
+            if connection.signature is not None and connection.signature != database._signature():
+                pool.close_connection(connection)
+                raise IndexError
         except IndexError:
             connection = database._open(pool)
             if connection is None and self._new is not None:
@@ -63,13 +68,17 @@ class PooledConnection:
         connection = self._connection
         if connection is None:
             return
+        if connection.signature is not None and connection.signature != self._database._signature():
+            self._pool.close_connection(connection)
+            what = f"{self._database.path} was written to while this user, who may not write to it, read it"
+            raise BackendUnavailable(what, "Try again") from error
         if error is None:
             self._pool.append(connection)
             return
         translated = error
         if isinstance(error, (apsw.Error, UnicodeDecodeError)):
             translated = self._database._translate(error)
-        if isinstance(translated, Damaged):
+        if isinstance(translated, (Damaged, ReadOnly)):  # who gets the right to write needs another connection
             self._pool.close_connection(connection)
         else:
             if connection.in_transaction:

@@ -122,6 +122,9 @@ class Reader(Database):
                 if opened is None:
                     return None
             return self.get(key)
+        if db.signature is not None:
+            pool.append(db)
+            return self.read([key]).get(key)
         try:
             cache = pool.count_load(self.path)
             header = cache.header() if cache is not None else b""
