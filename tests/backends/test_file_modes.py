@@ -4,12 +4,13 @@ import os
 import stat
 
 import pytest
+import stress
 
 from stateview import StateManager
 
 
 @pytest.mark.parametrize("kind", ["json", "sqlite"])
-@pytest.mark.parametrize("mask", [0o002, 0o077])
+@pytest.mark.parametrize("mask", stress.first([0o002, 0o077]))
 def test_what_the_umask_says(tmp_path, kind, mask):
     def wrong():
         modes = {path: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}

@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import stress
 from other_user import as_another_user, told
 
 from stateview import StateManager
@@ -21,7 +22,9 @@ def by_another(url: str, folder: Path, *words: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("kind", FILES)
-@pytest.mark.parametrize("is_killed", [False, True])  # a process that is killed leaves SQLite's -wal and -shm files
+@pytest.mark.parametrize(
+    "is_killed", stress.first([False, True])
+)  # a process that is killed leaves SQLite's -wal and -shm files
 def test_another_user_reads_what_a_write_is_refused(kind: str, is_killed: bool, tmp_path: Path) -> None:
     url = f"{kind}:{tmp_path}/s"
     with StateManager(url, "n") as state:

@@ -468,7 +468,7 @@ SQLITE_DAMAGE = {
     "no version": (["DELETE FROM versions WHERE key = 'k1' AND revision = 2"], "what the commits touched"),
     "no touch": (["DELETE FROM touched WHERE key = 'k0'"], "what the commits touched"),
     "no meta": (["DELETE FROM meta"], "the table meta is empty"),
-    "no table": (["DROP TABLE touched"], "not those of stateview"),
+    "no table": (["DROP TABLE touched"], "touched is missing"),
     "an index": (["PRAGMA writable_schema = ON", "DELETE FROM sqlite_schema WHERE name = 'marks_revision'"], ""),
 }
 

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+import stress
 
 from stateview import StateManager
 from stateview.maintenance.doctor import diagnose
@@ -38,7 +39,7 @@ def calls(kind, folder, number):
     return counts
 
 
-@pytest.mark.parametrize("kind", ["json", "sqlite"])
+@pytest.mark.parametrize("kind", stress.first(["sqlite", "json"]))
 def test_the_work_grows_with_the_number_of_checkpoints(tmp_path, kind):
     calls(kind, tmp_path / "first", 2)  # imports
     few, many = calls(kind, tmp_path / "few", 20), calls(kind, tmp_path / "many", 80)

@@ -67,6 +67,7 @@ class Database(ABC):
         self.timeout = timeout
         self.durability = durability
         self._checked = False  # whether a small database was checked whole
+        self._complete_inode = 0  # of the database that was found to have all its parts
         self._pool = self._pool_before_fork = Pool()
         self._mutex = threading.RLock()  # held while a connection is opened
         watch_fork(self)
@@ -163,6 +164,14 @@ class Database(ABC):
                     connection.close()
                     raise Damaged(f"{self.path}: {corruption}", RECOVER)
                 self._checked = True
+            elif self._complete_inode != (inode := self._inode()):
+                connection.execute("BEGIN")
+                missing = schema.find_missing(connection)
+                connection.execute("COMMIT")
+                if missing:
+                    connection.close()
+                    raise Damaged(f"{self.path}: {missing}", RECOVER)
+                self._complete_inode = inode
         return connection
 
     def _new_connection(self) -> Connection:
