@@ -37,7 +37,9 @@ def file_error(error: OSError, path: str) -> StateException:
         raise error
     what = f"{path}: {os.strerror(error.errno)}"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return ReadOnly(what, "Check who owns the folder, or open it with read_only=True (--read-only)")
+        return ReadOnly(
+            what, "Check who owns the folder and its files: a write needs the right to write to all of them"
+        )
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return BackendError(what, (NOTHING_CHANGED, "Free some space and try again"))
     if error.errno in OUT_OF_FILES:

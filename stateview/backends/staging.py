@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
-from ..errors import BackendUnavailable, Hint
+from ..errors import BackendError, BackendUnavailable, Hint
 from ..model import Finding
 from .conflicts import staging_locked_error
-from .durable_files import file_error, file_lock, fsync_folder, temporary
+from .durable_files import file_error, file_lock, fsync_folder, is_system_error, temporary
 
 LOCK = "receiver.lock"
 ASIDE = "before-migrate-"  # the start of the name of a folder that holds a replaced namespace
@@ -73,22 +74,36 @@ class StagingFolder:
 
     def clear(self) -> None:
         """Remove all that was staged, but not the lock file."""
-        for name in os.listdir(self.folder):
-            if name != LOCK:
-                _remove(self.path(name))
+        with self._removing():
+            for name in os.listdir(self.folder):
+                if name != LOCK:
+                    _remove(self.path(name))
 
     def release(self) -> None:
         """Release the lock, and remove the folder if it is empty. Does nothing the second time."""
         if self._released:
             return
         self._released = True
-        if os.path.isdir(self.folder) and os.listdir(self.folder) == [LOCK]:
-            shutil.rmtree(self.folder)  # before the release: a process that waits for this lock sees that it is gone
-        self._lock.close()
+        with self._removing(), self._lock:
+            if os.path.isdir(self.folder) and os.listdir(self.folder) == [LOCK]:
+                shutil.rmtree(
+                    self.folder
+                )  # before the release: a process that waits for this lock sees that it is gone
         try:
             os.rmdir(self.parent)
         except OSError:
             pass  # other files are in it
+
+    @contextmanager
+    def _removing(self) -> Iterator[None]:
+        """Say of an error of the system that only staged data is left, whatever became of the namespace."""
+        try:
+            yield
+        except OSError as error:
+            if not is_system_error(error):
+                raise
+            what = f"{self.folder}: {os.strerror(error.errno or 0)}: staged data could not be removed"
+            raise BackendError(what, "Remove the folder if no import or migration runs") from error
 
 
 def set_aside(folder: str, names: tuple[str, ...]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from itertools import pairwise
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -44,6 +46,8 @@ class StateHasher:
 
     def __init__(self, at: StateAt, marks: Sequence[CheckpointRecord]) -> None:
         self._states = [at, *(StateAt(mark.revision, mark.time) for mark in marks)]
+        self._order = sorted(range(len(self._states)), key=lambda number: self._states[number].revision)
+        self._revisions = [self._states[number].revision for number in self._order]
         self._names = [f"{mark.name}@{mark.revision}" for mark in marks]
         self._oldest = min(state.revision for state in self._states)
         self._hashes = [blake2b(digest_size=DIGEST_BYTES) for _ in self._states]
@@ -65,11 +69,30 @@ class StateHasher:
             (version.revision, version.until or ENDLESS, version.expires or ENDLESS, _encode(version))
             for version in page if version.value is not None
         ]  # fmt: skip
-        for number, state in enumerate(self._states):
-            at, time = state.revision, state.time
-            shown = [line for low, high, expires, line in lines if low <= at < high and expires > time]
-            self._hashes[number].update(b"".join(shown))
-            self._counts[number] += len(shown)
+        starts: dict[int, list[int]] = {}
+        ends: dict[int, list[int]] = {}
+        for index, (low, high, _, _) in enumerate(lines):
+            first, end = bisect_left(self._revisions, low), bisect_left(self._revisions, high)
+            if first < end:
+                starts.setdefault(first, []).append(index)
+                ends.setdefault(end, []).append(index)
+        shown: set[int] = set()  # the lines that the states from `first` to before `end` show, unless they expired
+        for first, end in pairwise(sorted({*starts, *ends})):
+            shown.difference_update(ends.get(first, ()))
+            shown.update(starts.get(first, ()))
+            self._add_lines([lines[index] for index in sorted(shown)], first, end)
+
+    def _add_lines(self, lines: Sequence[tuple[int, int, int, bytes]], first: int, end: int) -> None:
+        """Add lines to a range of the states, each of them to the states in which it has not expired."""
+        if not lines:
+            return
+        expires = min(line[2] for line in lines)
+        block = b"".join(line[3] for line in lines)
+        for number in self._order[first:end]:
+            time = self._states[number].time
+            left = lines if expires > time else [line for line in lines if line[2] > time]
+            self._hashes[number].update(block if left is lines else b"".join(line[3] for line in left))
+            self._counts[number] += len(left)
 
     @property
     def keys(self) -> int:

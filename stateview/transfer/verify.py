@@ -9,8 +9,9 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 
-from ..backends.protocol import Backend, CheckpointRecord, Head, StateAt, StoredVersion
+from ..backends.protocol import Backend, CheckpointRecord, Head, StateAt, StoredVersion, Version
 from ..errors import Damaged
 from ..maintenance.history import COMMITS_PER_PAGE, any_within
 from .state_digests import ENDLESS, SAMPLED_KEYS, StateHasher, VerificationReport
@@ -26,6 +27,9 @@ from .version_pages import (
     version_id,
 )
 
+SCANNED_STATES = 100
+MIN_SAMPLED_KEYS = 10
+_revision = attrgetter("revision")
 _MAX_SHOWN_KEY = 60  # characters of a key in an error
 
 
@@ -233,22 +237,46 @@ class Verification:
                 raise difference(self._copy.url, f"its commits below revision {start}")
 
     def _check_reads(self) -> None:
-        """Read a sample of each state by the methods that users read by."""
+        """Read a sample of each state by the methods that users read by, and scan up to `SCANNED_STATES` states."""
         live = self._states.digests()[0]
-        for at, keys in [(self._at, live.keys), *((StateAt(mark.revision, mark.time), None) for mark in self._marks)]:
+        states = [(self._at, live.keys), *((StateAt(mark.revision, mark.time), None) for mark in self._marks)]
+        limit = max(MIN_SAMPLED_KEYS, SAMPLED_KEYS * SCANNED_STATES // max(SCANNED_STATES, len(states)))
+        step = -(-len(states) // SCANNED_STATES)
+        kept: dict[str, list[StoredVersion]] = {}
+        scanned: list[Version] = []
+        for number, (at, keys) in enumerate(states):
             with reading_back(self._copy.url):
-                scanned = self._copy.scan(limit=SAMPLED_KEYS, at=at)
-                sample = sorted({*(version.key for version in scanned), *self._states.sample[:SAMPLED_KEYS]})
+                is_scanned = number % step == 0
+                if is_scanned:
+                    scanned = self._copy.scan(limit=limit, at=at)
+                sample = sorted({*(version.key for version in scanned), *self._states.sample[:limit]})
                 read = self._copy.read(sample, at)
-                kept = [version for page in iter_pages(self._copy, keys=sample) for version in page]
+                self._add_versions(kept, sample)
                 count = None if keys is None else self._copy.count(at=at)
-            expected = {
-                version.key: (version.value, version.revision) for version in kept
-                if version.revision <= at.revision < (version.until or ENDLESS) and version.visible(at.time)
-            }  # fmt: skip
+            shown = (_shown(kept[key], at) for key in sample)
+            expected = {version.key: (version.value, version.revision) for version in shown if version is not None}
             by_read, by_scan = (
                 {version.key: (version.value, version.revision) for version in versions}
-                for versions in (read.values(), scanned)
+                for versions in (read.values(), scanned if is_scanned else ())
             )
             if expected != by_read or not by_scan.items() <= expected.items() or count != keys:
                 raise difference(self._copy.url, f"its state at revision {at.revision}")
+
+    def _add_versions(self, kept: dict[str, list[StoredVersion]], keys: Sequence[str]) -> None:
+        """Read all versions of the keys of the copy that were not read before."""
+        if len(kept) > 2 * SAMPLED_KEYS:
+            kept.clear()
+        if missing := [key for key in keys if key not in kept]:
+            kept.update((key, []) for key in missing)
+            for page in iter_pages(self._copy, keys=missing):
+                for version in page:
+                    kept[version.key].append(version)
+
+
+def _shown(versions: Sequence[StoredVersion], at: StateAt) -> StoredVersion | None:
+    """Return the version, of those of a key by ascending revision, that a state shows."""
+    count = bisect_right(versions, at.revision, key=_revision)
+    version = versions[count - 1] if count else None
+    if version is None or (version.until or ENDLESS) <= at.revision or not version.visible(at.time):
+        return None
+    return version

@@ -183,7 +183,7 @@ def test_the_command_says_what_to_do_and_exits_with_3(folder: Path, capsys: pyte
     assert "stateview recover" in capsys.readouterr().out
     for words in (["doctor"], ["recover"], ["prune", "--keep", "1"], ["compact"]):
         assert main([*words, "-s", "json:store", "-n", "nothing"]) == 1
-        assert "does not exist; the store has main: choose one by --namespace" in capsys.readouterr().err
+        assert "does not exist. The store has main: choose one by --namespace" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("data", [b"", b"this is no database\n" * 500, b"\0" * 8192], ids=["empty", "text", "zeros"])
@@ -468,7 +468,7 @@ SQLITE_DAMAGE = {
     "no version": (["DELETE FROM versions WHERE key = 'k1' AND revision = 2"], "what the commits touched"),
     "no touch": (["DELETE FROM touched WHERE key = 'k0'"], "what the commits touched"),
     "no meta": (["DELETE FROM meta"], "the table meta is empty"),
-    "no table": (["DROP TABLE touched"], "not those of stateview"),
+    "no table": (["DROP TABLE touched"], "touched is missing"),
     "an index": (["PRAGMA writable_schema = ON", "DELETE FROM sqlite_schema WHERE name = 'marks_revision'"], ""),
 }
 

@@ -13,7 +13,7 @@ import apsw
 def plain_sqlite(path: Path) -> Iterator[apsw.Connection]:
     """Open a database without the checksums of its pages, by the library that stateview uses.
 
-    The standard module is another copy of SQLite. Where it closes a file, this process loses the locks on the file.
+    The standard module is another copy of SQLite, and may have no locks that last while this process closes files.
     """
     db = apsw.Connection(str(path), vfs="unix")
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -143,15 +143,7 @@ class JSONBackend(NamespaceFiles):
 
     def changed_keys(self, low: StateAt, high: StateAt) -> list[str]:
         with self._call():
-            history = self._past(low.revision, high.revision)
-            earlier, later = sorted((low.time, high.time))
-            changed = []
-            for key, versions in history.versions.items():
-                old = bisect_right(versions, low.revision, key=_revision)
-                new = bisect_right(versions, high.revision, key=_revision)
-                if old != new or (new and earlier < versions[new - 1].expires <= later):
-                    changed.append(key)
-        return sorted(changed)
+            return self._past(low.revision, high.revision).changed_keys(low, high)
 
     def versions(self, key: str, limit: int = 100, below: int = 0) -> list[Version]:
         with self._call():

@@ -162,7 +162,7 @@ class NamespaceFiles:
             live = self._live
             if live is None or live.signature is None or live.signature != self._signature():
                 live = self._read_patiently()
-            if live.behind and self._locked and not self.read_only:
+            if live.behind and self._locked and self._may_write():
                 live = self._complete_rename(live)
             self._live = live
             return live
@@ -264,7 +264,7 @@ class NamespaceFiles:
         live = LoadedState(signature, head, dict(before), line)
         request = CommitRequest(writes=document.edits(before, edited), reason="edited outside")
         self._check_edits(request.writes, line.rev + 1)
-        if self.read_only:
+        if not self._may_write():
             for key, write in request.writes.items():
                 if write.value is None:
                     del live.entries[key]
@@ -307,7 +307,7 @@ class NamespaceFiles:
         if not states:
             return LoadedState(None, Head(), {})
         requests = [self._packed(request) for request in adoption_requests(states)]
-        if not self.read_only:
+        if self._may_write():
             if not self._locked:
                 return None
             self._live = self._history = None
@@ -355,20 +355,28 @@ class NamespaceFiles:
     def _check_writable(self) -> None:
         if self.read_only:
             raise ReadOnly(f"{self.folder} is open for reading only")
+        if not self._may_write():
+            hint = "Ask who owns it for the right to write to the folder and all files in it"
+            raise ReadOnly(f"{self.folder}: this user may not write to it", hint)
+
+    def _may_write(self) -> bool:
+        """Return whether this process may write. Who may not can still read, as with `read_only`."""
+        return not self.read_only and (os.access(self.folder, os.W_OK) or not os.path.isdir(self.folder))
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """Hold the folder's lock. A read-only backend makes no lock file, and goes on without a lock if none exists."""
         with self._mutex:
             path = os.path.join(self.folder, "lock")
-            if self._locked or (self.read_only and not os.path.exists(path)):
+            may_write = self._may_write()
+            if self._locked or (not may_write and not os.path.exists(path)):
                 yield
                 return
             try:
-                with file_lock(path, self.timeout, create=not self.read_only):
+                with file_lock(path, self.timeout, create=may_write):
                     self._locked = True
                     try:
-                        if not self.read_only:
+                        if may_write:
                             remove_stale_temporary_files(self.folder)
                         yield
                     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import Any
 
 import msgspec
@@ -54,6 +54,8 @@ class History:
         self.end = 0
         self.first = b""
         self._keys: list[str] = []
+        self._marked: tuple[list[CheckpointRecord], int, set[int]] = ([], 0, set())
+        self._index: tuple[list[tuple[int, str]], set[str]] | None = None  # all writes in order; keys with an expiry
 
     def sorted_keys(self) -> list[str]:
         """Return the keys of all versions. O(keys log keys) after a key was added or removed, else O(1)."""
@@ -109,10 +111,10 @@ class History:
             self.add(record)
         elif data.startswith(b'{"key"'):
             version = decode_record(data, BaseVersion).version()
-            versions = self.versions.setdefault(version.key, [])
+            versions = self.versions.get(version.key)
             if versions and versions[-1].revision >= version.revision:  # a doubled line, or lines out of order
                 return False
-            versions.append(version)
+            self._append(version)
         else:
             header = decode_record(data, Header)
             self.lineage, self.floor = header.lineage, header.floor
@@ -135,12 +137,13 @@ class History:
     def add(self, line: CommitRecord) -> None:
         """Add a commit."""
         for version in written(line):
-            self.versions.setdefault(version.key, []).append(version)
+            self._append(version)
         if line.writes() or not line.digest:
             self.commits.append(line.commit())
         self.revision = max(self.revision, line.rev)
         replaced = {tuple(mark) for mark in line.unmarks} | {(mark.name, mark.revision) for mark in line.marks}
-        self.marks = [mark for mark in self.marks if (mark.name, mark.revision) not in replaced]
+        if any(mark in self.digests for mark in replaced):
+            self.marks = [mark for mark in self.marks if (mark.name, mark.revision) not in replaced]
         for mark in line.marks:
             self.marks.append(mark.stored())
             self.digests[mark.name, mark.revision] = mark.digest
@@ -150,7 +153,42 @@ class History:
         """Return whether a state can be read at a revision."""
         if revision > self.revision:
             return False
-        return revision >= self.floor or any(mark.revision == revision for mark in self.marks)
+        return revision >= self.floor or revision in self._marked_revisions()
+
+    def _marked_revisions(self) -> set[int]:
+        """Return the revisions of the checkpoints. O(checkpoints) after one was added or removed, else O(1)."""
+        marks, count, revisions = self._marked
+        if marks is not self.marks or count != len(marks):
+            revisions = {mark.revision for mark in self.marks}
+            self._marked = (self.marks, len(self.marks), revisions)
+        return revisions
+
+    def changed_keys(self, low: StateAt, high: StateAt) -> list[str]:
+        """Return the keys that changed between two states. O(changes, and keys that ever had an expiry)."""
+        if self._index is None:
+            versions = [version for of_key in self.versions.values() for version in of_key]
+            writes = sorted((version.revision, version.key) for version in versions)
+            self._index = writes, {version.key for version in versions if version.expires}
+        writes, expiring = self._index
+        earlier, later = sorted((low.time, high.time))
+        changed = {
+            key
+            for _, key in writes[bisect_left(writes, (low.revision + 1,)) : bisect_left(writes, (high.revision + 1,))]
+        }
+        for key in expiring:
+            version = latest(self.versions.get(key, ()), high.revision)
+            if version is not None and earlier < version.expires <= later:
+                changed.add(key)
+        return sorted(changed)
+
+    def _append(self, version: Version) -> None:
+        """Add a version that is newer than all others."""
+        self.versions.setdefault(version.key, []).append(version)
+        if self._index is not None:
+            writes, expiring = self._index
+            writes.append((version.revision, version.key))
+            if version.expires:
+                expiring.add(version.key)
 
     def version_at(self, key: str, point: StateAt) -> Version | None:
         """Return the visible version of a key at a state. O(log versions of the key)."""
@@ -187,7 +225,7 @@ class History:
                 self.versions[key] = kept
             else:
                 del self.versions[key]
-        self._keys = []
+        self._keys, self._index = [], None
         self.commits = [commit for commit in self.commits if commit.revision > self.floor]
         return removed
 

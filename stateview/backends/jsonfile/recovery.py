@@ -207,13 +207,14 @@ class JSONRecovery:
         if last is not None and ahead:
             salvage.damage = salvage.damage or f"it ends at revision {last.rev}, before state.json"
         salvage.end_missing = last is None or not last.digest or ahead
-        if not salvage.damage and any(map(self._is_unnamed, self._checkpoint_states())):
+        names = {mark.name for mark in self._history.marks}
+        if not salvage.damage and any(self._is_unnamed(state, names) for state in self._checkpoint_states()):
             salvage.damage = "it does not name all checkpoints that have files"
 
-    def _is_unnamed(self, state: WholeState) -> bool:
+    def _is_unnamed(self, state: WholeState, names: set[str]) -> bool:
         """Whether a checkpoint's file belongs to a checkpoint that the history does not name, or no longer names."""
         history, mark = self._history, state.checkpoint
-        if state.proven or mark.name not in {known.name for known in history.marks}:
+        if state.proven or mark.name not in names:
             return not state.proven
         return any(
             revision >= history.floor

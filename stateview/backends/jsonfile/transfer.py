@@ -20,7 +20,7 @@ from msgspec import Struct
 from ...errors import BackendError
 from ...model import Commit, now
 from ..conflicts import destination_exists_error
-from ..durable_files import file_error, fsync_folder, remove, temporary, write_all
+from ..durable_files import file_error, fsync_folder, is_system_error, remove, temporary, write_all
 from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StateAt, StoredVersion, Version
 from ..staging import JSON_STAGE, StagingFolder, set_aside
 from ..stored_values import StoredValues
@@ -124,6 +124,7 @@ class JSONStagedImport:
         self._unsynced = 0  # bytes
         self._settled: Head | None = None  # the head for which the staged files were written
         self._reader: JSONBackend | None = None
+        self._is_committed = False  # the history was moved, and the other files follow
         try:
             self._log = self._load()
         except BaseException as error:
@@ -262,9 +263,8 @@ class JSONStagedImport:
                 if former.lineage or os.path.isdir(os.path.join(stage.parent, "checkpoints")):
                     kept = set_aside(stage.parent, ("state.json", "history.jsonl", "checkpoints"))
                 os.rename(stage.path("history.jsonl"), backend.history_path)
-                fsync_folder(stage.parent)
-                finish_swap(stage.parent)
-                backend._live = backend._history = None
+                self._is_committed, backend._live, backend._history = True, None, None
+                self._complete()
         except OSError as error:
             if isinstance(error, BackendError):
                 raise
@@ -272,9 +272,22 @@ class JSONStagedImport:
         self.drop()
         return kept
 
+    def _complete(self) -> None:
+        """Move the other files, after the history."""
+        try:
+            fsync_folder(self._stage.parent)
+            finish_swap(self._stage.parent)
+        except OSError as error:
+            if not is_system_error(error):
+                raise
+            what = f"{self._stage.folder}: {os.strerror(error.errno or 0)}: not all files were moved out of it"
+            raise BackendError(what, "The namespace is complete; its next commit moves them") from error
+        self._is_committed = False
+
     def drop(self) -> None:
         if not self._log.closed:
-            self._stage.clear()
+            if not self._is_committed:
+                self._stage.clear()
             self.close()
 
     def close(self) -> None:
@@ -282,7 +295,7 @@ class JSONStagedImport:
             return
         if self._reader is not None:
             self._reader.close()
-        if not os.fstat(self._log.fileno()).st_size:
+        if not self._is_committed and not os.fstat(self._log.fileno()).st_size:
             self._stage.clear()
         self._log.close()
         self._stage.release()

@@ -14,7 +14,7 @@ import msgspec
 
 from ...errors import StateException
 from ...model import check_checkpoint, now, to_micros
-from ..durable_files import read_file
+from ..durable_files import file_error, read_file
 from ..jsonfile.document import decode_edited, parse_edited
 from ..protocol import Version
 from .adoption import LegacyState
@@ -110,3 +110,5 @@ def _names(folder: str) -> Iterable[str]:
         return sorted(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return ()
+    except OSError as error:
+        raise file_error(error, folder) from error

@@ -112,7 +112,7 @@ class SQLiteBackend(Writer):
         with self._lock(), self._errors():
             if os.path.exists(self.path):
                 schema.add_checksums(self.path, self._busy_handler())
-            connection = Connection(self.path, vfs=pages.vfs())
+            connection = Connection.open(self.path, vfs=pages.vfs())
             try:
                 connection.set_busy_handler(self._busy_handler())
                 schema.prepare(connection, self.durability)

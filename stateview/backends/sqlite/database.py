@@ -29,6 +29,7 @@ from ..reentry import reentry_error
 from ..retries import Backoff
 from . import page_checksums as pages
 from . import schema
+from .file_locks import renew_inherited_descriptors
 from .pool import Connection, Pool, PooledConnection, connections, inherited, make_way
 from .row_checksums import RECOVER, first_corruption
 
@@ -68,6 +69,7 @@ class Database(ABC):
         self.timeout = timeout
         self.durability = durability
         self._checked = False  # whether a small database was checked whole
+        self._complete_inode = 0  # of the database that was found to have all its parts
         self._pool = self._pool_before_fork = Pool()
         self._mutex = threading.RLock()  # held while a connection is opened
         watch_fork(self)
@@ -94,7 +96,9 @@ class Database(ABC):
             self._pool = self._pool_before_fork
             self._mutex.release()
             return
-        inherited.append(self._pool_before_fork)  # another thread still used connections: the child never closes them
+        if self._pool_before_fork.opened:  # another thread still used connections: the child never closes them
+            inherited.append(self._pool_before_fork)
+            renew_inherited_descriptors(self.path)
         self._pool = self._pool_before_fork = Pool()
         self._mutex = threading.RLock()
 
@@ -149,7 +153,7 @@ class Database(ABC):
         with self._errors():
             connection = self._new_connection()
             if sqlite_table.has_tables(connection):
-                if self.read_only:
+                if connection.readonly("main"):
                     raise ReadOnly(f"{self.path} is of an older format", "Open it once for writing, which adopts it")
                 connection.close()
                 self._adopt()
@@ -163,19 +167,44 @@ class Database(ABC):
                     connection.close()
                     raise Damaged(f"{self.path}: {corruption}", RECOVER)
                 self._checked = True
+            elif self._complete_inode != (inode := self._inode()):
+                connection.execute("BEGIN")
+                missing = schema.find_missing(connection)
+                connection.execute("COMMIT")
+                if missing:
+                    connection.close()
+                    raise Damaged(f"{self.path}: {missing}", RECOVER)
+                self._complete_inode = inode
         return connection
 
     def _new_connection(self) -> Connection:
-        name = self.path
-        flags = apsw.SQLITE_OPEN_READONLY if self.read_only else apsw.SQLITE_OPEN_READWRITE
-        if self.read_only and not os.access(self.folder, os.W_OK) and not os.path.exists(self.path + "-wal"):
+        name, signature = self.path, None
+        may_write = not self.read_only and self._may_write()
+        flags = apsw.SQLITE_OPEN_READWRITE if may_write else apsw.SQLITE_OPEN_READONLY
+        if not may_write and not os.access(self.folder, os.W_OK) and not os.path.exists(self.path + "-wal"):
             # Even a reader creates the -wal and -shm files, unless the database is said to be immutable.
+            signature = self._signature()
             name = f"file:{schema.uri_path(self.path)}?immutable=1"
             flags |= apsw.SQLITE_OPEN_URI
-        connection = Connection(name, flags=flags, vfs=pages.vfs())
+        connection = Connection.open(name, flags=flags, vfs=pages.vfs())
+        connection.signature = signature
         connection.set_busy_handler(self._busy_handler(pooled=True))  # before the settings, which can meet a lock
         schema.prepare(connection, self.durability)
         return connection
+
+    def _may_write(self) -> bool:
+        """Return whether this user may write the database and the files beside it. Who may not can still read."""
+        beside = [path for path in (f"{self.path}-wal", f"{self.path}-shm") if os.path.exists(path)]
+        needed = [self.path, *beside] if len(beside) == 2 else [self.path, *beside, self.folder]
+        return all(os.access(path, os.W_OK) for path in needed)
+
+    def _signature(self) -> tuple[int, int, int, bool] | None:
+        """Return what changes with any write to the database; None where there is no database."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size, os.path.exists(self.path + "-wal")
 
     def _has_log(self) -> bool:
         return any(os.path.exists(self.path + suffix) for suffix in ("-wal", "-journal"))
@@ -262,14 +291,14 @@ class Database(ABC):
         if getattr(error, "extendedresult", 0) == apsw.SQLITE_READONLY_ROLLBACK:
             what = f"{self.path}: a rollback journal lies beside it, and only who may write can take that back"
             return ReadOnly(what, "Open it once for writing")
-        alternative = "" if self.read_only else ", or open it with read_only=True (--read-only)"
         if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError)):
-            return ReadOnly(what, f"Check who owns the file and its folder{alternative}")
+            what = f"{self.path}: this user may not write to it, or to its folder"
+            return ReadOnly(what, "Ask who owns them for the right to write to the folder and all files in it")
         if isinstance(error, apsw.CantOpenError):
             if is_out_of_files(_FILES_OF_CONNECTION):
                 return BackendError(f"{self.path}: too many files are open", CLOSE_FILES)
             hint = "Check the folder's permissions and free space: a WAL database writes beside itself even to be read"
-            return BackendError(what, f"{hint}{alternative}")
+            return BackendError(what, hint)
         if isinstance(error, apsw.IOError):
             if pages.is_fault(error):
                 what = f"{self.path}: a page is not what was written, or was written by another program"

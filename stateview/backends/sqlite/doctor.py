@@ -14,8 +14,8 @@ from ...model import Finding, Severity
 from ..folder_checks import check_folder, unreadable_finding
 from ..namespace_folders import is_network_filesystem
 from ..protocol import ProgressText
+from . import file_locks, schema
 from . import page_checksums as pages
-from . import schema
 from .row_checksums import RECOVER, find_corruption
 
 if TYPE_CHECKING:
@@ -89,6 +89,11 @@ def _check_library(text: str) -> Iterator[Finding]:
         remedy = "Install apsw from a wheel: pip install --only-binary apsw apsw"
         found = "this build of apsw is without checksums of pages"
         yield Finding("warning", "SQLite", found, meaning, remedy, "no-checksum-vfs")
+    if file_locks.TABLE is None:
+        found = "this system only has locks that a process loses when it closes the locked file"
+        meaning = "a program that saves, and copies the store's files meanwhile, can damage the database"
+        elsewhere = NextStep("Copy the files in another process, or use ", ("export",))
+        yield Finding("note", "SQLite", found, meaning, elsewhere, "droppable-locks")
 
 
 def _check_leftovers(backend: SQLiteBackend) -> Iterator[Finding]:

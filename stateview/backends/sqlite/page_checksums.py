@@ -12,6 +12,8 @@ from threading import RLock
 
 import apsw
 
+from .file_locks import LockedConnection
+
 RESERVED_BYTES = 8  # at the end of every page: this number tells the VFS that the page has a checksum
 _NAME = "cksmvfs"
 _mutex = RLock()  # a signal handler can open a database in the middle of another opening
@@ -42,7 +44,7 @@ def vfs() -> str | None:
 
 def connect(path: str) -> apsw.Connection:
     """Open a connection that verifies the checksum of each page it reads, and writes checksums."""
-    return apsw.Connection(path, vfs=vfs())
+    return LockedConnection.open(path, vfs=vfs())
 
 
 def connect_trusting(path: str) -> apsw.Connection:

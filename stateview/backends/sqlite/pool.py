@@ -9,10 +9,11 @@ from weakref import WeakSet
 
 import apsw
 
-from ...errors import Damaged
+from ...errors import BackendUnavailable, Damaged, ReadOnly
 from ..conflicts import check_new
 from ..protocol import CommitRequest, Head
 from ..reentry import reentry_error
+from .file_locks import LockedConnection
 from .read_cache import ReadCache, open_cache
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _LOADS_BEFORE_CACHING = 3  # a process that loads once or twice needs no cache
 
 
-class Connection(apsw.Connection):
+class Connection(LockedConnection):
     """A connection that remembers its own last commit, so that the next commit need not read the head.
 
     `last_commit` is SQLITE_FCNTL_DATA_VERSION after that commit, the head, and when the next entry expires. The data
@@ -33,6 +34,7 @@ class Connection(apsw.Connection):
     restartable = False  # whether its transaction is a commit, which can be run again from the start
     preempted = False  # whether a call in the middle of that commit has closed it
     inode = 0  # of its file
+    signature: tuple[int, int, int, bool] | None = None  # of a file that is read as if nobody wrote to it
     path_checked_at = -1.0  # `monotonic` seconds: when its file was last seen at the path
 
 
@@ -84,8 +86,12 @@ class PooledConnection:
         if self._new is None or not pool:  # a commit checks the file again once it has the lock
             pool = database._current_pool()
         self._pool = pool
+        connection: Connection | None
         try:
-            connection: Connection | None = pool.pop()
+            connection = pool.pop()
+            if connection.signature is not None and connection.signature != database._signature():
+                pool.close_connection(connection)
+                raise IndexError
         except IndexError:
             connection = database._open(pool)
             if connection is None and self._new is not None:
@@ -109,13 +115,17 @@ class PooledConnection:
             if isinstance(error, apsw.Error):
                 raise Preempted from error
             return
+        if connection.signature is not None and connection.signature != self._database._signature():
+            self._pool.close_connection(connection)
+            what = f"{self._database.path} was written to while this user, who may not write to it, read it"
+            raise BackendUnavailable(what, "Try again") from error
         if error is None:
             self._pool.append(connection)
             return
         translated = error
         if isinstance(error, (apsw.Error, UnicodeDecodeError)):
             translated = self._database._translate(error)
-        if isinstance(translated, Damaged):
+        if isinstance(translated, (Damaged, ReadOnly)):  # who gets the right to write needs another connection
             self._pool.close_connection(connection)
         else:
             if connection.in_transaction:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import apsw
@@ -43,7 +44,11 @@ from .row_checksums import (
 
 POLL_SECONDS = 0.02  # between two looks of `wait` at the head
 
-_GET = "SELECT value, revision, time, expires, sum FROM entries WHERE key = ?"
+# A second row says that the last value was superseded, though neither a live value nor a delete followed. Below the
+# floor that delete may have been pruned. The first row is returned before the second is looked for.
+_GET = """SELECT value, revision, time, expires, sum FROM entries WHERE key = ?1
+    UNION ALL SELECT NULL, 0, 0, 0, 0 FROM (SELECT value, until FROM versions WHERE key = ?1
+        ORDER BY revision DESC LIMIT 1) WHERE value IS NOT NULL AND until > (SELECT floor FROM meta)"""
 _LAST_COMMIT = "SELECT revision, time, count FROM commits ORDER BY revision DESC LIMIT 1"
 _HEAD = f"""SELECT * FROM ({_LAST_COMMIT}) LEFT JOIN (SELECT count(*) FROM entries WHERE expires > 0 AND expires <= ?)
     LEFT JOIN (SELECT floor, lineage FROM meta)"""
@@ -56,8 +61,8 @@ _PAST = """SELECT key, value, revision, time, expires, sum, 0 FROM entries
       AND (expires = 0 OR expires > ?4)
     ORDER BY key LIMIT ?5"""
 _AT = """SELECT value, revision, time, expires, sum, 0 FROM entries WHERE key = ?1 AND revision <= ?2
-    UNION ALL SELECT value, revision, time, expires, sum, until FROM versions
-    WHERE key = ?1 AND revision <= ?2 AND until > ?2 LIMIT 1"""
+    UNION ALL SELECT * FROM (SELECT value, revision, time, expires, sum, until FROM versions
+    WHERE key = ?1 AND revision <= ?2 ORDER BY revision DESC LIMIT 1) WHERE until > ?2 LIMIT 1"""
 _VERSIONS = """SELECT value, revision, time, expires, sum, 0 FROM entries WHERE key = ?1 AND revision < ?2
     UNION ALL SELECT value, revision, time, expires, sum, until FROM versions WHERE key = ?1 AND revision < ?2
     ORDER BY revision DESC LIMIT ?3"""
@@ -67,6 +72,14 @@ _CHANGED = """SELECT key FROM touched WHERE revision > ?1 AND revision <= ?2
     UNION SELECT key FROM versions WHERE expires > 0 AND expires > ?3 AND expires <= ?4 ORDER BY 1"""
 _COMMITS = """SELECT revision, time, count, reason, author, keys, key, position, forward, behind, sum FROM commits
     WHERE revision < ? AND revision > (SELECT floor FROM meta) ORDER BY revision DESC LIMIT ?"""
+_HAS_VALUES = "SELECT EXISTS (SELECT 1 FROM entries) OR EXISTS (SELECT 1 FROM versions)"
+_COUNT_COMMITS = """SELECT count(*), max(?1, (SELECT floor FROM meta)) FROM commits
+    WHERE revision > max(?1, (SELECT floor FROM meta)) AND revision <= ?2"""
+# Commits of several keys that list none of them, though one of the keys has a value of that revision
+_UNLISTED = """SELECT 1 FROM commits AS c WHERE revision > max(?1, (SELECT floor FROM meta)) AND revision <= ?2
+    AND key = '' AND keys > 0 AND NOT EXISTS (SELECT 1 FROM touched WHERE touched.revision = c.revision)
+    AND (EXISTS (SELECT 1 FROM entries WHERE entries.revision = c.revision)
+        OR EXISTS (SELECT 1 FROM versions WHERE versions.revision = c.revision)) LIMIT 1"""
 _MARKS = "SELECT name, revision, time, note, sum FROM marks ORDER BY id"
 
 
@@ -91,12 +104,14 @@ class Reader(Database):
         revision, moment, count, expired, floor, lineage = self._head_row(db)
         return Head(revision, moment, count - expired, floor, lineage)
 
-    def _head_row(self, db: apsw.Connection) -> tuple[Any, ...]:
-        """Return revision, time, rows of `entries`, expired rows among them, floor and lineage."""
-        row = db.execute(_HEAD, (self.now(),)).fetchone()
+    def _head_row(self, db: apsw.Connection, moment: int | None = None) -> tuple[Any, ...]:
+        """Return revision, time, rows of `entries`, rows among them that expired by a moment, floor and lineage."""
+        row = db.execute(_HEAD, (self.now() if moment is None else moment,)).fetchone()
         if row is None:
             meta = db.execute("SELECT floor, lineage FROM meta").fetchone()
             row = (0, 0, 0, 0, *(meta or (None, None)))
+            if meta is not None and (meta[0] or db.execute(_HAS_VALUES).get):
+                raise Damaged(f"{self.path}: the commits are missing", RECOVER)
         if row[4] is None:
             raise Damaged(f"{self.path}: the table meta is empty, or the namespace is being dropped", RECOVER)
         return tuple(row)
@@ -122,6 +137,9 @@ class Reader(Database):
                 if opened is None:
                     return None
             return self.get(key)
+        if db.signature is not None:
+            pool.append(db)
+            return self.read([key]).get(key)
         try:
             cache = pool.count_load(self.path)
             header = cache.header() if cache is not None else b""
@@ -133,6 +151,8 @@ class Reader(Database):
         if row is None:
             return None
         value, revision, moment, expires, sum_ = row
+        if value is None:
+            raise Damaged(f"{self.path}: the entry {key[:60]!r} is missing, and was not deleted", RECOVER)
         stored = value.encode()
         if checksum(key, stored, revision, moment, expires) != sum_:
             raise damaged_entry_error(self.path, key)
@@ -179,8 +199,12 @@ class Reader(Database):
             low = max(prefix, after + "\0") if after else prefix  # one lower bound, since SQLite seeks by one only
             high = prefix + "\U0010ffff" * 257  # longer than a key may be, so above every key with the prefix
             with self._snapshot(db, at):
-                if at is None or at.revision == self._head(db).revision:  # else versions are read and skipped
-                    rows = select(db, _LIVE, (low, high, self.now() if at is None else at.time, limit))
+                moment = self.now() if at is None else at.time
+                revision, _, count, expired, *_ = self._head_row(db, moment)
+                if at is None or at.revision == revision:  # else versions are read and skipped
+                    rows = select(db, _LIVE, (low, high, moment, limit))
+                    if not low and len(rows) < min(limit, count - expired):
+                        raise Damaged(f"{self.path}: {len(rows)} entries instead of {count - expired}", RECOVER)
                 else:
                     rows = select(db, _PAST, (low, high, at.revision, at.time, limit))
             return [self._version(*row) for row in rows]
@@ -207,6 +231,8 @@ class Reader(Database):
                 keys = listing.KeyRange(*key_range(prefix, after, before), *self._range_state(head, at))
                 reader = listing.SummaryReader(db, self.path, self.values, self._large_rows, head)
                 page = reader.page(keys, limit, skip, backwards)
+                if at is None and not (prefix or after or before or skip) and len(page) < min(limit, head.count):
+                    raise Damaged(f"{self.path}: {len(page)} entries instead of {head.count}", RECOVER)
         return page[::-1] if backwards else page
 
     def count(self, low: str = "", high: str = "", at: StateAt | None = None) -> int:
@@ -235,6 +261,10 @@ class Reader(Database):
                 self._check_unwritten(high)
                 return []
             with self._snapshot(db, low, high):
+                count, floor = select(db, _COUNT_COMMITS, (low.revision, high.revision))[0]
+                unlisted = db.execute(_UNLISTED, (low.revision, high.revision)).get
+                if floor is None or unlisted or count != max(0, high.revision - floor):
+                    raise Damaged(f"{self.path}: what the commits touched is missing", RECOVER)
                 before, after = sorted((low.time, high.time))
                 rows = select(db, _CHANGED, (low.revision, high.revision, before, after))
         return [key for (key,) in rows]
@@ -289,6 +319,11 @@ class Reader(Database):
             if db is None:
                 return []
             rows = select(db, _COMMITS, (below or schema.MAX_REVISION, limit))
+            if not rows:
+                self._head_row(db)  # raises `Damaged` if the floor or all commits are missing
+        for row, following in pairwise(rows):
+            if row[0] != following[0] + 1:
+                raise Damaged(f"{self.path}: the commit of revision {row[0] - 1} is missing", RECOVER)
         for row in rows:
             if row_checksum(*row[:-1]) != row[-1]:
                 raise Damaged(f"{self.path}: commit {row[0]} is not what was written", RECOVER)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
 import apsw
 
 from ...errors import BackendError, Damaged
+from ..durable_files import file_error
 from ..legacy import sqlite_table
 from ..namespace_folders import is_network_filesystem
 from ..protocol import CheckpointRecord, CommitRequest, Version
@@ -76,12 +78,26 @@ def create(path: str) -> None:
         set_mode(connection, path)
         with connection:
             _make_tables(connection)
+        write_back_log(connection)
     finally:
         connection.close()
 
 
+def write_back_log(connection: apsw.Connection) -> None:
+    """Write all pages from the WAL into the database, durably. The WAL checkpoint of a close does not report errors."""
+    if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0]:
+        raise apsw.BusyError("the log is in use")
+
+
 def begin(path: str) -> apsw.Connection:
-    """Open a connection that creates a database with checksums in its pages."""
+    """Open a connection that creates a database with checksums in its pages.
+
+    The umask decides who may use it, its -wal and -shm files. SQLite itself would create it with mode 644.
+    """
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+    except OSError as error:
+        raise file_error(error, path) from error
     connection = pages.connect(path)
     pages.protect(connection)
     return connection
@@ -124,6 +140,35 @@ def check(connection: apsw.Connection, path: str) -> None:
     if version == FORMAT and pages.vfs() is None:
         hint = "Install apsw from a wheel: pip install --only-binary apsw apsw"
         raise BackendError(f"{path} has checksums in its pages, which this build of apsw cannot write", hint)
+
+
+_NAMES = frozenset(re.findall(r"CREATE (?:TABLE|INDEX) (\w+)", TABLES))
+_NEWEST = """SELECT max(revision) FROM (
+    SELECT max(revision) AS revision FROM touched
+    UNION ALL SELECT revision FROM (SELECT revision FROM entries ORDER BY rowid DESC LIMIT 1)
+    UNION ALL SELECT revision FROM (SELECT iif(until = ?, revision, until) AS revision FROM versions
+        ORDER BY rowid DESC LIMIT 1))"""
+
+
+def find_missing(connection: apsw.Connection) -> str:
+    """Describe a part that is missing, or "", as far as a few look-ups tell. O(log n), in the caller's transaction."""
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+    if missing := sorted(_NAMES - names):
+        return f"the table or index {missing[0]} is missing"
+    floor = connection.execute("SELECT floor FROM meta").get
+    if floor is None:
+        return "the table meta is empty, or the namespace is being dropped"
+    row = connection.execute("SELECT revision, count FROM commits ORDER BY revision DESC LIMIT 1").fetchone()
+    revision, count = row or (0, 0)
+    if max(floor, connection.execute(_NEWEST, (MAX_REVISION,)).get or 0) > revision:
+        return "the last commits are missing"
+    has_entries, has_versions = (
+        bool(connection.execute(f"SELECT EXISTS (SELECT 1 FROM {table})").get) for table in ("entries", "versions")
+    )
+    if has_entries != bool(count):
+        return f"the table entries does not hold {count} entries"
+    # Without a superseded version each commit since the floor wrote other keys
+    return "superseded versions are missing" if not has_versions and count < revision - floor else ""
 
 
 def add_checksums(path: str, busy: Callable[[int], bool]) -> None:

@@ -267,7 +267,7 @@ class SQLiteReceiver:
             db = self._writable()
             db.execute("DROP TABLE receiver")
             schema.set_mode(db, self._path)
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            schema.write_back_log(db)
             self._close()
         with open(self._path, "rb") as file:
             os.fsync(file.fileno())
