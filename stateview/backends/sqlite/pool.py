@@ -115,7 +115,8 @@ class PooledConnection:
             if isinstance(error, apsw.Error):
                 raise Preempted from error
             return
-        if connection.signature is not None and connection.signature != self._database._signature():
+        is_stale = connection.signature is not None and connection.signature != self._database._signature()
+        if is_stale and (error is None or isinstance(error, Exception)):
             self._pool.close_connection(connection)
             what = f"{self._database.path} was written to while this user, who may not write to it, read it"
             raise BackendUnavailable(what, "Try again") from error
