@@ -44,7 +44,8 @@ import apsw
 
 from ...errors import BackendError
 
-# The function above, assembled. The addresses of `fcntl`, `fstat` and the table follow it, and `early`.
+# The function above, assembled from tests/backends/sqlite/file_locks/*.S. The addresses of `fcntl`, `fstat` and the
+# table follow it, and `early`.
 _CODE = {
     "x86_64": (
         "8d46fb83f8020f87b4000000534154415541564881ec980000004189fc4189f54989d689fb48837a1000740a"

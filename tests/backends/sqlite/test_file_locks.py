@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import apsw
 import pytest
@@ -204,3 +205,18 @@ def test_databases_that_are_closed_leave_neither_a_descriptor_nor_an_entry(tmp_p
     assert len(stores) == 3 and not stores & set(file_locks._files)
     opened = [os.fstat(int(name)) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")]
     assert not stores & {(status.st_dev, status.st_ino) for status in opened}
+
+
+@pytest.mark.parametrize(("machine", "prefix"), [("x86_64", ""), ("aarch64", "aarch64-linux-gnu-")])
+def test_the_machine_code_is_what_its_source_assembles_to(machine, prefix, tmp_path):
+    if os.uname().machine == machine:
+        prefix = ""
+    elif not prefix:
+        pytest.skip("the assembler here is for another machine")
+    if not shutil.which(f"{prefix}as"):
+        pytest.skip(f"there is no {prefix}as")
+    source, object_file, out = Path(__file__).parent / "file_locks" / f"{machine}.S", tmp_path / "o", tmp_path / "out"
+    subprocess.run([f"{prefix}as", "-o", object_file, source], check=True)
+    subprocess.run([f"{prefix}objcopy", "-O", "binary", "-j", ".text", object_file, out], check=True)
+    code = bytes.fromhex(file_locks._CODE[machine])
+    assert out.read_bytes() == code + bytes(32)
