@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from textual import events
+from textual import constants, events
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
@@ -27,6 +27,8 @@ from .input import keymap
 from .input.key_queue import KeyHandled, KeyQueue
 
 if TYPE_CHECKING:
+    from textual.driver import Driver
+
     from .data.key_source import Prefetch
     from .screens.main import MainScreen
 
@@ -109,6 +111,14 @@ class Dashboard(App[None]):
             # Textual would set the class after a first layout, and lay out the screen twice.
             self.main.add_class([name for least, name in steps if extent >= least][-1])
         return self.main
+
+    def get_driver_class(self) -> type[Driver]:
+        """Return the driver of a terminal, unless TEXTUAL_DRIVER names another one."""
+        if constants.DRIVER is not None:
+            return super().get_driver_class()
+        from .input.terminal_driver import TerminalDriver
+
+        return TerminalDriver
 
     def on_mount(self) -> None:
         """Apply the configured key bindings, and install the signal handlers."""

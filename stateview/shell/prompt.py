@@ -32,6 +32,7 @@ from .history import PrivateHistory, history_path
 from .lexer import STYLES, ShellLexer
 from .script import whole_lines
 from .session import ExitShell, Shell
+from .suspend import repainted_after_stops, suspend
 
 POLL_SECONDS = 0.5  # between two reads of the revision for the prompt
 _BAR = {"bottom-toolbar": "noreverse ansibrightblack", "trouble": "bold ansired", "state": "bold", "mark": "ansiyellow"}
@@ -77,7 +78,7 @@ class Prompt:
                     EditingMode.VI if self.shell.settings["editing"] == "vi" else EditingMode.EMACS
                 )
                 try:
-                    with patch_stdout(raw=True):
+                    with patch_stdout(raw=True), repainted_after_stops(self.session.app):
                         text = self.session.prompt()
                 except KeyboardInterrupt:
                     continue
@@ -181,6 +182,10 @@ class Prompt:
                 buffer.newline()
             else:
                 buffer.validate_and_handle()
+
+        @bindings.add("c-z")
+        def _(_event: KeyPressEvent) -> None:
+            suspend()
 
         return bindings
 

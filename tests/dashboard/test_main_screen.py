@@ -135,6 +135,80 @@ def test_moving_along_the_timeline_shows_every_pane_as_of_there(url: str) -> Non
     look(StateManager(url, "work"), flow)
 
 
+def is_at(pilot: Pilot[None], ref: str) -> bool:
+    """Whether every place that holds a state holds this one."""
+    app, timeline = board(pilot), main(pilot).timeline
+    source = main(pilot).keys._source
+    shown_at = None if source is None else source.at or "live"
+    return (app.at or "live") == timeline.line.ref == shown_at == ref
+
+
+def test_history_timeline_and_diff_have_one_position(url: str) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: main(pilot).keys.key == "job")
+        await pilot.press("H")
+        await shown(pilot, "Change r2 → r4")
+        await pilot.press("j", "enter")
+        await until(pilot, lambda: is_at(pilot, "2"))
+        for keys, title in (("w", "Diff  1 → 2"), ("d", "Diff  2 → live")):
+            await pilot.press(*keys)
+            await shown(pilot, title)
+            await compared(pilot)
+            await pilot.press("escape")
+            await until(pilot, lambda: pilot.app.screen is main(pilot))
+        await pilot.press("H")
+        await shown(pilot, "Change r2", "▌+ r2")
+        await pilot.press("escape")
+        await until(pilot, lambda: pilot.app.screen is main(pilot))
+        assert is_at(pilot, "2")
+        await pilot.press("4", "k", "escape")  # at once: the move has been followed by nothing yet
+        await until(pilot, lambda: is_at(pilot, "live"))
+
+    look(StateManager(url, "work"), flow)
+
+
+def test_a_position_stays_on_its_state_whatever_becomes_of_its_name(sqlite: str) -> None:
+    async def flow(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: is_at(pilot, "1"))  # later commits change what `live~1` names
+        board(pilot).show_state("before")
+        await until(pilot, lambda: is_at(pilot, "before"))
+        with StateManager(sqlite, "work") as other:
+            other.checkpoint("before")
+            await until(pilot, lambda: is_at(pilot, "before@1"))
+            other.delete_checkpoint("before@1")
+            await until(pilot, lambda: is_at(pilot, "1"))
+            await shown(pilot, "AS OF 1", '"planning"')
+            other.checkpoint("again", at=1)
+            await shown(pilot, "○ again")
+            assert is_at(pilot, "1")
+        with StateManager(sqlite, "work") as other:
+            other.backend.drop()
+            other.save("phase", "new")
+            await until(pilot, lambda: is_at(pilot, "live"))
+
+    look(StateManager(sqlite, "work"), flow, at="live~1")
+
+
+@pytest.mark.stress
+def test_a_position_below_the_commits_that_were_read_has_a_row(sqlite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stateview.dashboard.widgets.timeline.COMMITS_PER_PAGE", 2)
+    monkeypatch.setattr("stateview.dashboard.widgets.timeline.NEAR_ROWS", 0)
+    write(sqlite, "work", a=1, b=2, c=3, d=4)
+
+    async def flow(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: is_at(pilot, "2"))
+        await shown(pilot, "◇ 2", "AS OF 2")
+        assert [row.ref for row in main(pilot).timeline._rows] == ["live", "6", "5", "2", "before"]
+        await pilot.press("w")
+        await shown(pilot, "Diff  1 → 2")
+        await pilot.press("escape", "4", "j")
+        await until(pilot, lambda: is_at(pilot, "before"))
+        await pilot.press("escape")
+        await until(pilot, lambda: is_at(pilot, "live"))
+
+    look(StateManager(sqlite, "work"), flow, at="2")
+
+
 def test_it_opens_at_a_ref(url: str) -> None:
     async def flow(pilot: Pilot[None]) -> None:
         await shown(pilot, "AS OF before, NOT LIVE", "tokens: 200000")

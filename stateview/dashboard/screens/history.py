@@ -41,9 +41,10 @@ class VersionRow(NamedTuple):
 class Versions(VirtualList):
     """Lists the versions of a key. It keeps no values: the value of a version is read when the version is selected."""
 
-    def __init__(self, app: Dashboard, key: str) -> None:
+    def __init__(self, app: Dashboard, key: str, start: int) -> None:
         super().__init__(id="versions")
         self._dashboard = app
+        self._start = start
         self._key = key
         self._commits: dict[int, Commit | None] = {}
         self._requested: set[int] = set()  # revisions whose commits are read, or have been
@@ -58,8 +59,8 @@ class Versions(VirtualList):
 
     @property
     def at(self) -> int:
-        """The revision of the selected version; 0 in an empty list."""
-        return self.lines[self.cursor].revision if self.lines else 0
+        """The revision of the selected version. Before any is read, the revision to begin at, or 0."""
+        return self.lines[self.cursor].revision if self.lines else self._start
 
     def read(self, restart: bool = False) -> None:
         """Read the next page of older versions.
@@ -150,6 +151,7 @@ class HistoryScreen(DashboardScreen, Screen[None]):
 
     Args:
         key: the key; it may be deleted.
+        at: the revision on the main screen, whose version is selected first. 0 is live.
 
     """
 
@@ -168,9 +170,10 @@ class HistoryScreen(DashboardScreen, Screen[None]):
     ]
     AUTO_FOCUS = "#versions"
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, at: int = 0) -> None:
         super().__init__()
         self._key = key
+        self._at = at
 
     def compose(self) -> ComposeResult:
         """Put the versions beside the change."""
@@ -178,7 +181,7 @@ class HistoryScreen(DashboardScreen, Screen[None]):
         with Horizontal():
             with Vertical(id="versions-pane", classes="pane") as pane:
                 pane.border_title = Content(f"History · {one_line(self._key, 80)}")
-                yield Versions(self.dashboard, self._key)
+                yield Versions(self.dashboard, self._key, self._at)
             with Vertical(id="change-pane", classes="pane") as pane:
                 pane.border_title = "Change"
                 yield DiffView(id="change")

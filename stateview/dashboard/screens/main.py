@@ -15,6 +15,7 @@ from ..widgets.json_view import JsonView
 from ..widgets.key_list import KeyList
 from ..widgets.namespace_list import Namespaces
 from ..widgets.pane import Pane
+from ..widgets.timeline import UNRESOLVED
 from ..widgets.virtual_list import VirtualList
 from .panes import DEBOUNCE_SECONDS, PanesScreen
 
@@ -76,16 +77,14 @@ class MainScreen(PanesScreen):
             self._state_timer.stop()
         timeline = self.timeline
         self.query_one("#timeline-pane", Pane).set_titles(below=Content(one_line(timeline.line.details, 80)))
-        if timeline.has_focus:
-            show = self.dashboard.show_state
-            self._state_timer = self.set_timer(DEBOUNCE_SECONDS, lambda: show(timeline.line.ref))
+        show = self.dashboard.show_state
+        self._state_timer = self.set_timer(DEBOUNCE_SECONDS, lambda: show(timeline.line.ref))
 
     def _show_highlighted_state(self) -> None:
         """Show the selected state now: the action that follows applies to it."""
         if self._state_timer is not None:
             self._state_timer.stop()
-            if self.timeline.has_focus:
-                self.dashboard.show_state(self.timeline.line.ref)
+        self.dashboard.show_state(self.timeline.line.ref)
 
     @on(VirtualList.Chosen, "#timeline")
     @on(KeyList.Chosen)
@@ -105,8 +104,7 @@ class MainScreen(PanesScreen):
 
     def action_back(self) -> None:
         """Do the first that applies: leave the value, clear the filter, unmark, return to live, stop the newest job."""
-        if self._state_timer is not None:
-            self._state_timer.stop()
+        self._show_highlighted_state()
         if self.query_one(JsonView).has_focus:
             self.action_pane("keys")
         elif self.query_one(FilterBar).text:
@@ -115,7 +113,6 @@ class MainScreen(PanesScreen):
             self.keys.unmark()
             self.timeline.unmark()
         elif self.dashboard.at is not None:
-            self.timeline.go_to("live")
             self.dashboard.show_state(None)
         elif not self.dashboard.acts.jobs.stop():
             self.action_pane("keys")
@@ -202,7 +199,8 @@ class MainScreen(PanesScreen):
         if self.keys.key is not None:
             from .history import HistoryScreen
 
-            self.app.push_screen(HistoryScreen(self.keys.key))
+            at = 0 if self.timeline.line.ref == "live" else self.timeline.line.revision
+            self.app.push_screen(HistoryScreen(self.keys.key, max(at, 0)))
 
     def action_copy(self) -> None:
         """Copy the key, the value or a command line; with the focus in the value, the selected place."""
@@ -213,11 +211,6 @@ class MainScreen(PanesScreen):
             view.action_copy(whole=not view.has_focus)
 
     # --- actions on a state ------------------------------------------------------------------------------------
-
-    @property
-    def _selected_ref(self) -> str:
-        """The state under the cursor of the timeline, if it has the focus; else the state on the screen."""
-        return self.timeline.line.ref if self.timeline.has_focus else self.dashboard.at or "live"
 
     def action_checkpoint(self) -> None:
         """Create a checkpoint of the state on the screen."""
@@ -230,7 +223,7 @@ class MainScreen(PanesScreen):
         """Diff the two marked states; otherwise diff the selected state with live; on live, ask for a state."""
         from .diff import DiffScreen
 
-        marked, selected = self.timeline.marked, self._selected_ref
+        marked, selected = self.timeline.marked, self.timeline.line.ref
         if len(marked) == 2:
             self.app.push_screen(DiffScreen(*self.timeline.in_order(*marked)))
         elif marked and marked[0] != selected:
@@ -245,7 +238,9 @@ class MainScreen(PanesScreen):
         from .diff import DiffScreen
 
         line = self.timeline.line
-        if line.revision:
+        if line.revision == UNRESOLVED:
+            self.dashboard.notify_user(f"the revision of {line.ref} has not been read yet")
+        elif line.revision:
             self.app.push_screen(DiffScreen(str(line.revision - 1), str(line.revision)))
         else:
             self.dashboard.notify_user("nothing was saved yet")
@@ -262,7 +257,7 @@ class MainScreen(PanesScreen):
         from .restore import RestoreScreen
 
         keys = sorted(self.keys.marked) or None
-        selected = self._selected_ref
+        selected = self.timeline.line.ref
         if selected != "live":
             self.app.push_screen(RestoreScreen(selected, keys))
         else:

@@ -105,9 +105,7 @@ class OutputScreen(TextScreen):
             app.pop_screen()
         main.query_one(FilterBar).clear()
         main.keys.filter("")  # at once; the message of the cleared bar would come after `go_to`
-        if job.at != (app.at or "live"):
-            main.timeline.go_to(job.at)
-            app.show_state(job.at)
+        app.show_state(job.at)
         main.keys.go_to(target.key)
         main.query_one(JsonView).expect(*target)
         main.action_pane("json" if target.pointer or target.at is not None else "keys")

@@ -104,10 +104,11 @@ class PanesScreen(DashboardScreen, Screen[None]):
         self.show_state()
 
     def show_state(self) -> None:
-        """Fill keys and value after the app has switched to another state."""
+        """Show keys and value, and the cursor of the timeline, after the app has switched to another state."""
         app, prefetch = self.dashboard, self._prefetch
         self._prefetch = None
         self.set_class(app.at is not None, "-past")
+        self.timeline.go_to(app.at or "live")
         source = prefetch.source if prefetch is not None else self.query_one(FilterBar).source(app.manager, app.ref)
         self.keys.show(source, prefetch)
         if self._shown is not None:

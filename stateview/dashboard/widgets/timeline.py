@@ -6,9 +6,10 @@ from typing import ClassVar, NamedTuple
 
 from textual.binding import Binding, BindingType
 
-from ...backends.protocol import CheckpointRecord, Head
+from ...backends.protocol import CheckpointRecord, Head, StateAt
 from ...manager import StateManager
 from ...model import Commit, now, to_micros
+from ...states.view import resolve
 from ..data.background import Stop
 from ..display.text import RowBuilder, format_age, format_clock, format_count
 from .virtual_list import VirtualList
@@ -19,19 +20,24 @@ MAX_COMMITS = 2 * COMMITS_PER_PAGE  # commits in memory below the last visible r
 
 
 class TimelineRow(NamedTuple):
-    """A row: live, a checkpoint, or a commit. `current` is false for a checkpoint whose name has moved on."""
+    """A row: live, a checkpoint, or a commit. `current` is false for a checkpoint whose name has moved on.
+
+    `other` is the ref of a state that the screen shows, but that is none of these, or not among the rows yet. Its
+    revision is `UNRESOLVED` at first.
+    """
 
     revision: int
     mark: CheckpointRecord | None = None
     commit: Commit | None = None
     current: bool = True
+    other: str = ""
 
     @property
     def ref(self) -> str:
         """The ref of the state, as commands take it."""
         if self.mark is not None:
             return self.mark.name if self.current else f"{self.mark.name}@{self.mark.revision}"
-        return "live" if self.commit is None else str(self.revision)
+        return self.other or ("live" if self.commit is None else str(self.revision))
 
     @property
     def details(self) -> str:
@@ -46,6 +52,7 @@ class TimelineRow(NamedTuple):
         return f"{clock} · {more}" if more else clock
 
 
+UNRESOLVED = -1
 _LIVE = TimelineRow(0)
 
 
@@ -84,14 +91,15 @@ class Timeline(VirtualList):
         self._manager, self._has_head = manager, False
         self._stop_reading()
         self._commits, self._marks, self._head, self._whole, self.marked = [], [], Head(), False, []
-        self._rebuild()
-        self.cursor = 0
+        self._rebuild(_LIVE)
 
     def update_head(self, head: Head, marks: list[CheckpointRecord]) -> None:
         """Show a new head and the present checkpoints, and read the new commits. Marks and cursor stay."""
         if head.lineage != self._head.lineage or head.revision < self._head.revision:
             self._stop_reading()
             self._commits, self._whole = [], False
+            if self._has_head:
+                self._rebuild(_LIVE)  # the states that were listed are gone
         newer = head.revision > (self._commits[0].revision if self._commits else 0)
         self._head, self._marks, self._has_head = head, marks, True
         if newer:
@@ -100,11 +108,9 @@ class Timeline(VirtualList):
             self._rebuild()
 
     def go_to(self, ref: str) -> None:
-        """Move the cursor to the row of a ref, if the list has such a row."""
-        for index, row in enumerate(self._rows):
-            if row.ref == ref:
-                self.cursor = index
-                return
+        """Move the cursor to the state of a ref. A state without a row gets one."""
+        if ref != self.line.ref:
+            self._rebuild(TimelineRow(int(ref) if ref.isdecimal() else UNRESOLVED, other=ref))
 
     def in_order(self, first: str, second: str) -> tuple[str, str]:
         """Return two refs with the earlier state first. A ref without a row counts as live."""
@@ -118,7 +124,7 @@ class Timeline(VirtualList):
 
     def _stop_reading(self) -> None:
         """Cancel all reads of the log."""
-        for slot in ("newer", "older"):
+        for slot in ("newer", "older", "position"):
             self.dashboard.reader.cancel(self, slot)
         self._reading_older = False
 
@@ -184,10 +190,10 @@ class Timeline(VirtualList):
     def _failed(self, error: Exception) -> None:
         self.post_message(self.Failed(error))
 
-    def _rebuild(self) -> None:
-        """Build the rows again. The cursor stays on its state. O(commits in memory)."""
+    def _rebuild(self, at: TimelineRow | None = None) -> None:
+        """Build the rows again, with the cursor on a state, by default on the same one. O(commits in memory)."""
         self._commits = [commit for commit in self._commits if commit.revision > self._head.floor]
-        cursor_ref = self._rows[self.cursor].ref if self._rows else "live"
+        before, at = self.line.ref, at or self.line
         current = {mark.name: mark for mark in self._marks}
         marks = sorted(self._marks, key=lambda mark: mark.revision)  # stable: of one revision, the newest mark is last
         rows = [_LIVE._replace(revision=self._head.revision)]
@@ -197,15 +203,35 @@ class Timeline(VirtualList):
                 rows.append(TimelineRow(mark.revision, mark, None, current[mark.name] is mark))
             rows.append(TimelineRow(commit.revision, None, commit))
         rows += [TimelineRow(mark.revision, mark, None, current[mark.name] is mark) for mark in reversed(marks)]
+        for row in self._rows:
+            if row.other and row.ref in self.marked and row is not at:
+                _insert(rows, row)
+        cursor = _index_of(rows, at) or _insert(rows, at)
         self._rows = rows
         indexes = {row.ref: index for index, row in enumerate(rows)}
         self.marked = [ref for ref in self.marked if ref in indexes]
         with self.prevent(VirtualList.Highlighted):  # only the index of the cursor changes, not its state
             self.count_changed()
-            if cursor_ref in indexes:
-                self.cursor = indexes[cursor_ref]
-        if cursor_ref not in indexes:
+            self.cursor = cursor
+        if self.line.ref != before:
             self.post_message(self.Highlighted(self, self.cursor))
+        if self.line.revision == UNRESOLVED and self._has_head:
+            self._resolve(self.line.other)
+
+    def _resolve(self, ref: str) -> None:
+        """Find the revision of a ref such as `@2h`, so that later commits do not change which state it names."""
+        manager = self._manager
+        if manager is None:
+            return
+
+        def resolved(state: StateAt) -> None:
+            if self.line.ref == ref:
+                self._rebuild(TimelineRow(state.revision, other=str(state.revision)))
+
+        # If it fails, the list of keys, which needs it too, shows the error.
+        self.dashboard.reader.submit(
+            self, "position", lambda _: resolve(manager.backend, ref), resolved, lambda _error: None
+        )
 
     # --- painting and moving -----------------------------------------------------------------------------------
 
@@ -228,11 +254,14 @@ class Timeline(VirtualList):
             room = cells.left - len(age) - len(keys) - len(author)
             cells.add(commit.reason or "-", None, max(4, room)).add(author, dim).add(keys, self.style_of("number"))
             cells.add(age, dim)
+        elif row.other:
+            cells.add("◇ ", self.style_of("mark")).add(row.other, self.style_of("key"))
         else:
             cells.add("● ", self.style_of("mark")).add("live", self.style_of("key"))
             empty = "nothing was saved yet" if self._has_head else "⋯"
             cells.add(f"  r{self._head.revision}" if self._head.revision else f"  {empty}", dim)
-        if index >= self.count - NEAR_ROWS and not self._whole and self._commits:
+        # A state far below the rows in memory is no reason to read all rows in between.
+        if index >= self.count - NEAR_ROWS and not self._whole and self._commits and not self.line.other:
             self._read_older()
 
     def action_mark(self) -> None:
@@ -243,3 +272,28 @@ class Timeline(VirtualList):
         else:
             self.marked = [*self.marked, ref][-2:]
         self.refresh()
+
+
+def _index_of(rows: list[TimelineRow], at: TimelineRow) -> int:
+    """Return the index of a state; 0 is live, or that no row has the state.
+
+    A checkpoint may have been moved, renamed or deleted: then its state is that of another row of the same revision.
+    """
+    if at.ref == "live":
+        return 0
+    known = at.revision != UNRESOLVED
+    of_ref = (
+        index for index, row in enumerate(rows) if row.ref == at.ref and (row.revision == at.revision or not known)
+    )
+    of_revision = (index for index, row in enumerate(rows) if index and row.revision == at.revision)
+    return next(of_ref, 0) or next(of_revision, 0)
+
+
+def _insert(rows: list[TimelineRow], at: TimelineRow) -> int:
+    """Insert a state without a row in the order of revisions; return its index, or 0 for live."""
+    if at.ref == "live":
+        return 0
+    older = (index for index, row in enumerate(rows) if index and row.revision < at.revision)
+    index = 1 if at.revision == UNRESOLVED else next(older, len(rows))
+    rows.insert(index, at if at.other else TimelineRow(at.revision, other=str(at.revision)))
+    return index
