@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from io import FileIO
 from weakref import WeakValueDictionary
 
-from ..errors import NOTHING_CHANGED, BackendError, BackendUnavailable, ReadOnly, StateException
+from ..errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged, ReadOnly, StateException
 from .reentry import reentry_error
 from .retries import Backoff
 
@@ -170,6 +170,37 @@ def remove_stale_temporary_files(folder: str) -> list[str]:
     return removed
 
 
+def replaced_path(path: str, folder: str) -> str:
+    """Return the path to rename a temporary file to: the path itself, or the file that a symbolic link leads to.
+
+    Args:
+        path: the path of a file that is to be replaced, or made.
+        folder: the folder of the temporary file.
+
+    Raises:
+        BackendError: the path leads to another file system, to which no file can be renamed.
+
+    """
+    target = os.path.realpath(path) if os.path.islink(path) else path
+    if os.stat(os.path.dirname(target)).st_dev != os.stat(folder).st_dev:
+        what = f"{path} leads to another file system, {os.path.dirname(target)}"
+        raise BackendError(what, (NOTHING_CHANGED, f"Make {folder} itself a link to a folder there"))
+    return target
+
+
+def check_links(*paths: str) -> None:
+    """Check that no path is a symbolic link that leads nowhere: what it led to is missing, and not new.
+
+    Raises:
+        Damaged: a link leads nowhere.
+
+    """
+    for path in paths:
+        if os.path.islink(path) and not os.path.exists(path):
+            what = f"{path} is a symbolic link to {os.readlink(path)}, which does not exist"
+            raise Damaged(what, "Bring back what it leads to, or remove the link")
+
+
 def backup_damaged_file(path: str) -> str:
     """Give a damaged file a second name that holds the time, and return that. The caller replaces the first."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
@@ -177,7 +208,7 @@ def backup_damaged_file(path: str) -> str:
     while os.path.exists(name):
         name = f"{path}{DAMAGED}{stamp}-{os.urandom(2).hex()}"
     try:
-        os.link(path, name)
+        os.link(os.path.realpath(path), name)  # the file itself: the symbolic link would lead to what replaces it
     except OSError:  # a file system without links
         import shutil
 
@@ -212,7 +243,8 @@ def file_lock(path: str, timeout: float, create: bool = True) -> Iterator[None]:
             flags = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
             file = FileIO(os.open(path, flags | os.O_CLOEXEC, 0o666))
         except FileNotFoundError:
-            if create and backoff.wait():  # another process dropped the folder after makedirs_durable
+            # Another process may have dropped the folder after makedirs_durable
+            if create and not os.path.islink(path) and backoff.wait():
                 continue
             raise
         with file:  # the exception of a signal handler can end a `finally` before its first call, but not this

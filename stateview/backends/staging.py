@@ -11,7 +11,15 @@ from contextlib import ExitStack, contextmanager
 from ..errors import BackendError, BackendUnavailable, Hint
 from ..model import Finding
 from .conflicts import staging_locked_error
-from .durable_files import file_error, file_lock, fsync_folder, is_system_error, temporary
+from .durable_files import (
+    TEMPORARY,
+    file_error,
+    file_lock,
+    fsync_folder,
+    is_system_error,
+    temporary,
+    temporary_owner,
+)
 
 LOCK = "receiver.lock"
 ASIDE = "before-migrate-"  # the start of the name of a folder that holds a replaced namespace
@@ -141,12 +149,18 @@ def take_out(folder: str, kind: str) -> str:
         kind: `json` or `sqlite`.
 
     """
+    place, folder = folder, os.path.realpath(folder)
     root, namespace = os.path.split(folder)
     out = os.path.join(root, "." + os.path.basename(temporary(namespace)))
+    for name in os.listdir(root):  # of a process that was killed while it dropped this namespace
+        if name.startswith(f".{namespace}{TEMPORARY}") and not temporary_owner(name)[1]:
+            shutil.rmtree(os.path.join(root, name))
     names = sorted(os.listdir(folder))
     (other_files,) = (starts for other, starts in _FILES.items() if other != kind)
     if not any(name.startswith(other_files) and name != "checkpoints" for name in names):
         os.rename(folder, out)
+        if os.path.islink(place):
+            os.unlink(place)
         return out
     os.mkdir(out)
     moved = [name for start in _FILES[kind] for name in names if name.startswith(start)]
@@ -164,7 +178,7 @@ def _is_of_kind(folder: str, kind: str) -> bool:
 
 def _link(source: str, copy: str) -> None:
     try:
-        os.link(source, copy)
+        os.link(os.path.realpath(source), copy)
     except OSError:  # a file system without links
         shutil.copy2(source, copy)
         with open(copy, "rb") as file:

@@ -364,7 +364,6 @@ JSON_DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "rot": (lambda folder: rot(folder / "state.json", b'"n": 2', b'"n": 8'), "was not edited since"),
     "no state": (lambda folder: remove(folder, "state.json"), "state.json: it is missing"),
     "a checkpoint": (lambda folder: rot(folder / "checkpoints" / "two.json", b"k1", b"kX"), "two.json: it is not"),
-    "no checkpoint": (lambda folder: remove(folder, "checkpoints/one.json"), "one.json: it is missing"),
 }  # fmt: skip
 
 

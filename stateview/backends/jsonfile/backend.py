@@ -212,7 +212,7 @@ class JSONBackend(NamespaceFiles):
 
             check_preconditions(
                 batch, self.namespace, live.head, live_revision=live_revision,
-                has_checkpoint=lambda name: any(mark.name == name for mark in self._past().marks),
+                has_checkpoint=lambda name: self._past().marks.newest(name) is not None,
                 is_kept=lambda revision: self._past().is_kept(revision),
             )  # fmt: skip
             return self._head(self._apply(live, batch))

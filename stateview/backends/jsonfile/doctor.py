@@ -14,7 +14,7 @@ from ..legacy import json_files
 from ..protocol import ProgressText, StateAt, Version
 from . import document
 from .history import History
-from .records import check_checksum, digest
+from .records import check_checksum, digest, marked
 from .transfer import staged_state
 
 if TYPE_CHECKING:
@@ -75,17 +75,17 @@ class _Inspection:
 
     def run(self) -> Iterator[Finding]:
         backend = self.backend
-        state = None
+        state, mtime = None, 0
         if os.path.exists(backend.state_path):
             with open(backend.state_path, "rb") as file:
-                state = file.read()
+                state, mtime = file.read(), os.fstat(file.fileno()).st_mtime_ns
         if not os.path.exists(backend.history_path):
             yield from self.check_without_history(state)
             return
-        findings = list(self.read_history())
+        findings = list(self.read_history(state))
         yield from findings
-        if not any(finding.severity == "error" for finding in findings):
-            yield from self.check_state(state)
+        if self.history.last is not None and not any(finding.severity == "error" for finding in findings):
+            yield from self.check_state(state, mtime)
             yield from self.check_checkpoints()
 
     def check_without_history(self, state: bytes | None) -> Iterator[Finding]:
@@ -97,7 +97,7 @@ class _Inspection:
         elif state is not None:
             yield _legacy_finding(backend, backend.state_path)
 
-    def read_history(self) -> Iterator[Finding]:
+    def read_history(self, state: bytes | None) -> Iterator[Finding]:
         """Check that every line has the right checksum and continues the line before it."""
         path, history = self.backend.history_path, self.history
         with open(path, "rb") as file:
@@ -117,7 +117,12 @@ class _Inspection:
                 history.end += len(line)
                 if number % _LINES_PER_REPORT == 0:
                     self.progress(ProgressMessage.of(history.end, size, "bytes", os.path.basename(path)))
-        if history.last is None:
+        if history.last is None and state is None and not json_files.refers_to_history(self.backend.folder, None):
+            if history.end == size:
+                yield self.finding("note", "history-line-unfinished", path, "it holds no commit yet",
+                                   "its first commit was never acknowledged; the next commit replaces the file"
+                                   )  # fmt: skip
+        elif history.last is None:
             yield self.finding("error", "history-empty", path, "it holds no commit",
                                "it was truncated or emptied", RECOVER)  # fmt: skip
         elif not history.last.digest:
@@ -134,7 +139,7 @@ class _Inspection:
             yield self.finding("note", "history-line-unfinished", path, "its last line is incomplete",
                                "its commit was never acknowledged; the next commit replaces the line")  # fmt: skip
 
-    def check_state(self, state: bytes | None) -> Iterator[Finding]:
+    def check_state(self, state: bytes | None, mtime: int) -> Iterator[Finding]:
         backend, path, last = self.backend, self.backend.state_path, self.history.last
         assert last is not None
         live = self.history.live()
@@ -143,28 +148,27 @@ class _Inspection:
             yield self.finding("note", "swap-unfinished", path,
                                "a migration was interrupted before it moved this file into place",
                                "nothing is missing; the next save completes the migration")  # fmt: skip
-        elif state is None:
-            if live or last.before:
-                yield self.finding("error", "state-missing", path, "it is missing",
-                                   "the history holds its content", RECOVER)  # fmt: skip
-        elif state_digest == last.digest:
+        elif state is not None and state_digest == last.digest:
             entries = document.parse(state, path)
             if entries != live or len(entries) != last.count:
                 differing = sorted(key for key in entries.keys() | live.keys() if entries.get(key) != live.get(key))
                 message = f"it and the history differ in {len(differing)} entries, such as {differing[:1]!r:.80}"
                 yield self.finding("error", "state-mismatch", path, message,
                                    "one of the two is not what was written", RECOVER)  # fmt: skip
-        elif state_digest == last.before:
+        elif last.is_before(state_digest or "", mtime):
             yield self.finding("note", "state-behind", path, f"it does not show revision {last.rev} yet",
                                "that commit is complete; if its process has ended, the next save updates this file"
                                )  # fmt: skip
+        elif state is None:
+            yield self.finding("error", "state-missing", path, "it is missing",
+                               "the history holds its content", RECOVER)  # fmt: skip
         else:
-            yield from self.check_edited_state(state, last.mtime)
+            yield from self.check_edited_state(state, mtime, last.mtime)
 
-    def check_edited_state(self, state: bytes, written: int) -> Iterator[Finding]:
+    def check_edited_state(self, state: bytes, mtime: int, written: int) -> Iterator[Finding]:
         """Check a state.json that is not what was last written: it was edited by hand, or it is damaged."""
         path = self.backend.state_path
-        if not document.is_edited(os.stat(path).st_mtime_ns, written):
+        if not document.is_edited(mtime, written):
             yield self.finding("error", "state-damaged", path,
                                "it is not what was last written, and was not edited since",
                                "bits have rotted, or an older file was put back; the history holds its content",
@@ -185,11 +189,15 @@ class _Inspection:
                            "the next access commits the edit", NextStep("", ("undo",), " takes it back"))  # fmt: skip
 
     def check_checkpoints(self) -> Iterator[Finding]:
-        """Check the file of each checkpoint that is the current one of its name."""
-        backend, history = self.backend, self.history
-        current = {mark.name: mark for mark in history.marks}
-        latest = set() if history.last is None else {mark.name for mark in history.last.marks}
-        for name, mark in current.items():
+        """Check the file of each checkpoint that is the current one of its name.
+
+        These files are copies: the checkpoints are read from the history. So a missing one is only a note.
+        """
+        backend, history, last = self.backend, self.history, self.history.last
+        latest = frozenset[str]() if last is None or last.settled else marked(last)
+        for name in dict.fromkeys(mark.name for mark in history.marks):
+            mark = history.marks.newest(name)
+            assert mark is not None
             self.progress(f"checkpoint {name}")
             path = backend._checkpoint_path(name)
             expected = history.digests.get((name, mark.revision))
@@ -199,17 +207,31 @@ class _Inspection:
                     data = file.read()
             except FileNotFoundError:
                 self.commit_may_be_under_way |= name in latest
-                yield self.finding("error", "checkpoint-file-missing", path, "it is missing", meaning, RECOVER)
+                yield self.finding("note", "checkpoint-file-missing", path, "it is missing", meaning, RECOVER)
                 continue
-            at = StateAt(mark.revision, mark.time)
-            if digest(data) != expected if expected else not self.shows(data, path, at):
+            at, found = StateAt(mark.revision, mark.time), digest(data)
+            if found == expected if expected else self.shows(data, path, at):
+                continue
+            if history.wrote(name, found):
                 self.commit_may_be_under_way |= name in latest
+                yield self.finding("note", "checkpoint-file-behind", path,
+                                   "it shows an earlier checkpoint of this name", meaning, RECOVER)  # fmt: skip
+            else:
                 yield self.finding("error", "checkpoint-file-damaged", path, "it is not what was written",
                                    meaning, RECOVER)  # fmt: skip
         folder = os.path.join(backend.folder, "checkpoints")
         for file_name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
             name, extension = os.path.splitext(file_name)
-            if extension == ".json" and name not in current:
+            if extension != ".json" or history.marks.newest(name) is not None:
+                continue
+            with open(os.path.join(folder, file_name), "rb") as file:
+                is_leftover = history.wrote(name, digest(file.read()))
+            if is_leftover:
+                self.commit_may_be_under_way |= name in latest
+                yield self.finding("note", "checkpoint-file-left", os.path.join(folder, file_name),
+                                   "it is of a checkpoint that was deleted", "the process that deleted it was killed",
+                                   run("compact", after=" removes it"))  # fmt: skip
+            else:
                 yield self.finding("warning", "checkpoint-unknown", os.path.join(folder, file_name),
                                    "no checkpoint has this name",
                                    "it was deleted, or its line was lost; 'recover' would bring it back",

@@ -20,6 +20,8 @@ from ...errors import BackendError, Damaged, ReadOnly
 from ...model import now
 from ..conflicts import history_pruned_error
 from ..durable_files import (
+    backup_damaged_file,
+    check_links,
     file_error,
     file_lock,
     fsync_folder,
@@ -27,6 +29,7 @@ from ..durable_files import (
     makedirs_durable,
     remove,
     remove_stale_temporary_files,
+    replaced_path,
     write_temporary,
 )
 from ..fork import watch_fork
@@ -43,6 +46,7 @@ from .records import (
     digest,
     is_last,
     last_line,
+    marked,
     truncate_history,
     written,
 )
@@ -50,6 +54,7 @@ from .records import (
 _MAX_ATTEMPTS = 5  # reads without the lock, while writers rename between the reads of two files
 _LEGACY_LINEAGE = "older"  # of data of an older layout that is read but not converted
 _MIN_OVERDUE_REVISIONS = 16
+_NO_DIGEST = "-"  # of a state that never was in a state.json
 
 Signature = tuple[int, ...]
 """Modification time, size and inode of state.json, then of the history. Another signature means other content."""
@@ -66,6 +71,8 @@ class LoadedState(Struct):
         keys: the sorted keys, once they are needed.
         blocks: the text of each entry in state.json, as far as it is known.
         behind: whether state.json is still that of the commit before `line`.
+        unchecked: names of checkpoints that `line` made or deleted, whose files may be those from before it.
+        replaced: the digest of a state.json that no commit wrote: it was edited by hand, or is of an older layout.
 
     """
 
@@ -76,6 +83,8 @@ class LoadedState(Struct):
     keys: list[str] | None = None
     blocks: dict[str, bytes] = {}
     behind: bool = False
+    unchecked: frozenset[str] = frozenset()
+    replaced: str = ""
 
     def sorted_keys(self) -> list[str]:
         """Return the keys of the entries, sorted. O(keys log keys) the first time."""
@@ -162,8 +171,13 @@ class NamespaceFiles:
             live = self._live
             if live is None or live.signature is None or live.signature != self._signature():
                 live = self._read_patiently()
-            if live.behind and self._locked and self._may_write():
-                live = self._complete_rename(live)
+            if self._locked and self._may_write():
+                if live.behind:
+                    live = self._complete_rename(live)
+                if live.unchecked:
+                    names, live.unchecked, self._live = live.unchecked, frozenset(), live
+                    for name in names:
+                        self._update_checkpoint_file(name)
             self._live = live
             return live
 
@@ -192,8 +206,9 @@ class NamespaceFiles:
         except OSError as error:
             raise file_error(error, self.history_path) from error
         if line is None:
-            return LoadedState(None, Head(), {}) if signature is None else None
+            return self._adopt(data, signature) if signature is None else None
         state_digest = digest(data) if signature is not None else ""
+        unchecked = frozenset[str]() if line.settled else marked(line)
         if behind := state_digest != line.digest:
             from .transfer import staged_state
 
@@ -201,14 +216,17 @@ class NamespaceFiles:
                 entries = document.parse(staged, self.state_path)
                 self._check_count(entries, line)
                 return LoadedState(None, _head(line), entries, line, behind=True)
-        if state_digest not in (line.digest, line.before) or (signature is None and line.before):
+        if behind and not line.is_before(state_digest, signature[0] if signature is not None else 0):
             return None
-        entries = document.parse(data, self.state_path) if signature is not None else {}
+        if behind and (line.replaced or not line.writes()):
+            entries = self._read_history().live()
+        else:
+            entries = document.parse(data, self.state_path) if signature is not None else {}
         if behind:  # a commit between its line and its rename, now or before a crash
             _apply_writes(entries, line)
         else:
             self._check_count(entries, line)
-        return LoadedState(signature, _head(line), entries, line, behind=behind)
+        return LoadedState(signature, _head(line), entries, line, behind=behind, unchecked=unchecked)
 
     def _check_count(self, entries: dict[str, Version], line: CommitRecord) -> None:
         if len(entries) != line.count:
@@ -228,13 +246,14 @@ class NamespaceFiles:
                 what = f"{self.state_path} is one commit behind, and its content does not lead to that commit"
                 raise Damaged(what, document.RECOVER)
             try:
-                os.rename(write_temporary(self.state_path, data, line.mtime), self.state_path)
-                fsync_folder(self.folder)
+                path = replaced_path(self.state_path, self.folder)
+                self._rename([(write_temporary(self.state_path, data, line.mtime), path)])
             except OSError as error:
                 raise file_error(error, self.state_path) from error
             what = f"{self.state_path} was missing revision {line.rev}"
             _warn(f"{what}: the process that wrote it was killed. It has been completed.")
-        return LoadedState(self._signature(), live.head, live.entries, line, live.keys, live.blocks)
+        live.signature, live.behind = self._signature(), False
+        return live
 
     def _settle(self) -> LoadedState:
         """Take in an edit by hand, under the lock.
@@ -264,12 +283,16 @@ class NamespaceFiles:
         live = LoadedState(signature, head, dict(before), line)
         request = CommitRequest(writes=document.edits(before, edited), reason="edited outside")
         self._check_edits(request.writes, line.rev + 1)
-        if not self._may_write():
-            for key, write in request.writes.items():
-                if write.value is None:
-                    del live.entries[key]
-                else:
-                    live.entries[key] = Version(key, write.value, line.rev, write.time or now())
+        if (
+            not self._may_write()
+        ):  # show the commit that the edit will be, in a history that is read anew after this one
+            moment = max(now(), line.time + 1)
+            record = self._record(line, request, line.rev, line.rev + bool(request.writes), moment)
+            record.digest = _NO_DIGEST
+            history.add(record)
+            history.first, history.signature = b"", signature[3:]
+            live.entries = history.live()
+            live.head = Head(history.revision, moment, len(live.entries), line.floor, line.lineage)
             return live
         if request.writes:
             keys = f"{len(request.writes)} key{'s' if len(request.writes) > 1 else ''}"
@@ -277,6 +300,7 @@ class NamespaceFiles:
                 f"{self.state_path} was edited outside; taken in as revision {line.rev + 1} ({keys})"
                 " - 'stateview undo' takes it back"
             )
+        live.replaced = digest(data)
         return self._apply(live, request)
 
     def _check_edits(self, writes: dict[str, Write], revision: int) -> None:
@@ -297,6 +321,8 @@ class NamespaceFiles:
         from ..legacy import json_files
         from ..legacy.adoption import LegacyState, adoption_requests
 
+        if signature is None:
+            check_links(self.root, self.folder, self.state_path, self.history_path)
         states: list[LegacyState] = []
         if file := json_files.refers_to_history(self.folder, data if signature is not None else None):
             raise Damaged(f"{self.history_path} is missing, but {file} refers to it", document.RECOVER)
@@ -306,22 +332,54 @@ class NamespaceFiles:
             states = json_files.read_key_files(self.root)
         if not states:
             return LoadedState(None, Head(), {})
+        may_write = self._may_write()
+        if may_write and not self._locked:
+            return None
         requests = [self._packed(request) for request in adoption_requests(states)]
-        if self._may_write():
-            if not self._locked:
-                return None
-            self._live = self._history = None
-            live = LoadedState(None, Head(), {})
-            for request in requests:
-                live = self._apply(live, request)
-            return live
-        history = History(_LEGACY_LINEAGE)
+        history = History(os.urandom(16).hex() if may_write else _LEGACY_LINEAGE)
         for request in requests:
-            revision = history.revision
-            history.add(self._record(history.last, request, revision, revision + bool(request.writes), request.time))
+            revision, moment = history.revision, request.time or now()
+            record = self._record(history.last, request, revision, revision + bool(request.writes), moment)
+            record.digest = _NO_DIGEST
+            history.add(record)
+        if may_write:
+            return self._convert(history, data, signature)
         self._history = history
         entries = history.live()
         return LoadedState(signature, Head(history.revision, now(), len(entries), 0, _LEGACY_LINEAGE), entries)
+
+    def _convert(self, history: History, data: bytes, signature: Signature | None) -> LoadedState | None:
+        """Write the files of a namespace of an older layout, of which `history` was made. Call it under the lock.
+
+        The history comes first, and at once: only the older files hold the later states until then.
+        """
+        replaced = digest(data) if signature is not None else ""
+        if history.last is None:
+            return LoadedState(signature, Head(), {}, replaced=replaced)
+        renames = []
+        entries = history.live()
+        content = document.serialize(entries, {})
+        last = msgspec.structs.replace(history.last, digest=digest(content), before="", count=len(entries))
+        last.replaced, last.before_mtime = replaced, signature[0] if signature is not None else 0
+        try:
+            for mark in {mark.name: mark for mark in history.marks}.values():
+                state = document.serialize(history.state_at(StateAt(mark.revision, mark.time)), {})
+                history.digests[mark.name, mark.revision] = digest(state)
+                path = self._checkpoint_path(mark.name)
+                makedirs_durable(os.path.dirname(path))
+                if (former := _file_digest(path)) is not None:
+                    last.left.append((mark.name, former))
+                path = replaced_path(path, self.folder)
+                renames.append((write_temporary(self._temporary_stem(mark.name), state), path))
+            path = replaced_path(self.state_path, self.folder)
+            renames.append((write_temporary(self.state_path, content, last.mtime), path))
+            lines = b"".join(history.to_lines(last, settled=False))
+            path = replaced_path(self.history_path, self.folder)
+            self._rename([(write_temporary(self.history_path, lines), path)])
+            self._rename(renames)
+        finally:
+            self._abandon(renames)
+        return self._read()
 
     def _past(self, *revisions: int) -> History:
         """Return the history, up to date.
@@ -330,11 +388,13 @@ class NamespaceFiles:
             HistoryPruned: one of the revisions is not kept.
 
         """
-        history = self._history
-        if history is None or history.lineage != _LEGACY_LINEAGE:
-            if self._live is None:
-                self._refresh()
-            history = self._read_history()
+        live, history = self._refresh(), self._history
+        if history is None or live.head.lineage != _LEGACY_LINEAGE:
+            signature = () if live.signature is None else live.signature[3:]
+            revision = live.head.revision  # a history that shows an edit is one ahead of the file
+            if history is None or not signature or (history.signature, history.revision) != (signature, revision):
+                history = self._read_history()
+                history.signature = signature
         for revision in revisions:
             if not history.is_kept(revision):
                 raise history_pruned_error(self.namespace, revision, history.floor)
@@ -343,7 +403,7 @@ class NamespaceFiles:
     def _read_history(self) -> History:
         try:
             self._history = History.load(self.history_path, self._history)
-        except FileNotFoundError:
+        except FileNotFoundError:  # there is no namespace: `_refresh` raises an error if the history alone is missing
             if self._history is None or self._history.lineage != _LEGACY_LINEAGE:
                 self._history = History()
         except OSError as error:
@@ -409,15 +469,17 @@ class NamespaceFiles:
         line.count, line.digest = len(entries), digest(data)
         line.lineage = live.head.lineage or os.urandom(16).hex()
         line.floor = live.head.floor
+        line.replaced, line.before_mtime = live.replaced, live.signature[0] if live.signature is not None else 0
         self._write(live, line, data, history)
         keys = live.keys if live.keys is not None and entries.keys() == live.entries.keys() else None
-        self._live = LoadedState(self._signature(), _head(line), entries, line, keys, blocks)
+        unchecked = frozenset(name for name, _ in line.unmarks) - {mark.name for mark in line.marks}
+        self._live = LoadedState(self._signature(), _head(line), entries, line, keys, blocks, unchecked=unchecked)
         if line.rev - line.floor > self.keep + max(_MIN_OVERDUE_REVISIONS, self.keep // 4):
             try:
                 self._compact(line.rev - self.keep)
             except BackendError:
                 pass  # the commit is complete, and the next one tries again
-        return self._live or self._refresh()
+        return self._refresh()
 
     def _record(
         self, last: CommitRecord | None, request: CommitRequest, revision: int, new: int, moment: int
@@ -442,16 +504,20 @@ class NamespaceFiles:
         """Write a commit: temporary files, then the history's line, then the renames."""
         renames: list[tuple[str, str]] = []
         size = None
-        changed = live.line is None or line.digest != live.line.digest
+        changed = live.line is None or line.digest != live.line.digest or line.replaced != ""
         try:
             for mark in line.marks:
                 content = self._checkpoint_content(live, mark, history)
                 mark.digest = digest(content)
                 path = self._checkpoint_path(mark.name)
                 makedirs_durable(os.path.dirname(path))
+                if history is not None:
+                    self._keep_edited(path, mark.name, history)
+                path = replaced_path(path, self.folder)
                 renames.append((write_temporary(self._temporary_stem(mark.name), content), path))
             if changed:
-                renames.append((write_temporary(self.state_path, data, line.mtime), self.state_path))
+                path = replaced_path(self.state_path, self.folder)
+                renames.append((write_temporary(self.state_path, data, line.mtime), path))
             else:
                 line.mtime = live.line.mtime if live.line is not None else 0
             size = append_record(self.history_path, line, now())
@@ -469,8 +535,6 @@ class NamespaceFiles:
             if isinstance(error, OSError):
                 raise file_error(error, self.folder) from error
             raise
-        for name in {name for name, _ in line.unmarks} - {mark.name for mark in line.marks}:
-            self._update_checkpoint_file(name)
 
     def _rename(self, renames: list[tuple[str, str]]) -> None:
         """Give the temporary files of a commit their names, durably."""
@@ -500,15 +564,30 @@ class NamespaceFiles:
         return os.path.join(self.folder, f"{name}.json")
 
     def _update_checkpoint_file(self, name: str) -> None:
-        """Remove the file of a deleted checkpoint, or write that of the earlier checkpoint of its name."""
+        """Make the file of a name that of its newest checkpoint, or remove it if there is none."""
         history = self._past()
-        earlier = [mark for mark in history.marks if mark.name == name]
+        mark = history.marks.newest(name)
         path = self._checkpoint_path(name)
-        if not earlier:
+        found = self._keep_edited(path, name, history)
+        if mark is None:
             remove(path)
-            return
-        content = document.serialize(history.state_at(StateAt(earlier[-1].revision, earlier[-1].time)), {})
-        os.rename(write_temporary(self._temporary_stem(name), content), path)
+        elif found is None or found != history.digests.get((name, mark.revision)):
+            content = document.serialize(history.state_at(StateAt(mark.revision, mark.time)), {})
+            makedirs_durable(os.path.dirname(path))
+            path = replaced_path(path, self.folder)
+            os.rename(write_temporary(self._temporary_stem(name), content), path)
+
+    def _keep_edited(self, path: str, name: str, history: History) -> str | None:
+        """Keep a checkpoint's file that is to be replaced under a second name, if a person has edited it.
+
+        Returns:
+            the file's digest, None if there is no file.
+
+        """
+        found = _file_digest(path)
+        if found is not None and not history.wrote(name, found):
+            _warn(f"{path} was not what was last written; it is kept as {backup_damaged_file(path)}")
+        return found
 
     def _compact(self, floor: int, progress: ProgressCount | None = None) -> int:
         """Rewrite the history without the versions that `Backend.compact` removes; return how many these are."""
@@ -526,8 +605,8 @@ class NamespaceFiles:
             data = b"".join(history.to_lines(last))
             try:
                 remove_leftover_checkpoints(self.folder, history)
-                os.rename(write_temporary(self.history_path, data), self.history_path)
-                fsync_folder(self.folder)
+                path = replaced_path(self.history_path, self.folder)
+                self._rename([(write_temporary(self.history_path, data), path)])
             except OSError as error:
                 raise file_error(error, self.history_path) from error
             finally:
@@ -537,6 +616,15 @@ class NamespaceFiles:
 
 def _sign(stat: os.stat_result) -> Signature:
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def _file_digest(path: str) -> str | None:
+    """Return the digest of a file, None if there is none."""
+    try:
+        with open(path, "rb") as file:
+            return digest(file.read())
+    except FileNotFoundError:
+        return None
 
 
 def _head(line: CommitRecord) -> Head:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left, bisect_right
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 import msgspec
 from msgspec import Raw
@@ -12,6 +15,7 @@ from ...errors import Damaged, run
 from ...model import Commit, now
 from ..protocol import CheckpointRecord, StateAt, Version
 from .records import (
+    LINE_START_BYTES,
     BaseVersion,
     CommitRecord,
     Header,
@@ -23,6 +27,43 @@ from .records import (
     is_commit,
     written,
 )
+
+
+class Checkpoints:
+    """The checkpoints of a history, oldest first."""
+
+    def __init__(self) -> None:
+        self._all: dict[tuple[str, int], CheckpointRecord] = {}
+        self._names: dict[str, dict[int, None]] = {}
+        self._revisions: Counter[int] = Counter()
+
+    def __iter__(self) -> Iterator[CheckpointRecord]:
+        return iter(self._all.values())
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def add(self, mark: CheckpointRecord) -> None:
+        """Add a checkpoint as the newest, in place of one of the same name and revision."""
+        self.remove(mark.name, mark.revision)
+        self._all[mark.name, mark.revision] = mark
+        self._names.setdefault(mark.name, {})[mark.revision] = None
+        self._revisions[mark.revision] += 1
+
+    def remove(self, name: str, revision: int) -> None:
+        """Remove a checkpoint, if it exists."""
+        if self._all.pop((name, revision), None) is not None:
+            del self._names[name][revision]
+            self._revisions[revision] -= 1
+
+    def newest(self, name: str) -> CheckpointRecord | None:
+        """Return the newest checkpoint of a name. O(1)."""
+        revisions = self._names.get(name)
+        return self._all[name, next(reversed(revisions))] if revisions else None
+
+    def is_at(self, revision: int) -> bool:
+        """Return whether a checkpoint names a revision. O(1)."""
+        return self._revisions[revision] > 0
 
 
 class History:
@@ -39,6 +80,9 @@ class History:
         last: the record of the last commit.
         end: the offset at which the last line that was read ends.
         first: the first line of the file, which identifies the file.
+        last_start: the offset of the last line that was read, and the line's first bytes, with its checksum.
+        files: each name of a checkpoint with each digest that its file had.
+        signature: that of the file before it was last read.
 
     """
 
@@ -48,13 +92,15 @@ class History:
         self.revision = 0
         self.versions: dict[str, list[Version]] = {}
         self.commits: list[Commit] = []
-        self.marks: list[CheckpointRecord] = []
+        self.marks = Checkpoints()
         self.digests: dict[tuple[str, int], str] = {}
         self.last: CommitRecord | None = None
         self.end = 0
         self.first = b""
+        self.last_start = 0, b""
+        self.signature: tuple[int, ...] = ()
+        self.files: set[tuple[str, str]] = set()
         self._keys: list[str] = []
-        self._marked: tuple[list[CheckpointRecord], int, set[int]] = ([], 0, set())
         self._index: tuple[list[tuple[int, str]], set[str]] | None = None  # all writes in order; keys with an expiry
 
     def sorted_keys(self) -> list[str]:
@@ -80,12 +126,13 @@ class History:
         """
         with open(path, "rb") as file:
             first = file.readline()
-            history = known if known is not None and known.first == first else cls()
+            history = known if known is not None and known.first == first and known.is_in(file) else cls()
             history.first = first
             file.seek(history.end)
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     break
+                history.last_start = history.end, line[:LINE_START_BYTES]
                 if not history.append_line(line[:-1]):
                     raise Damaged(
                         f"{path}: line {number} after byte {history.end} is not what was written",
@@ -93,6 +140,12 @@ class History:
                     )
                 history.end += len(line)
         return history
+
+    def is_in(self, file: BinaryIO) -> bool:
+        """Return whether the last line that was read is still in the file, which an older one may have replaced."""
+        offset, start = self.last_start
+        file.seek(offset)
+        return file.read(len(start)) == start and os.fstat(file.fileno()).st_size >= self.end
 
     def append_line(self, line: bytes) -> bool:
         """Add the record of a line without its newline.
@@ -141,27 +194,20 @@ class History:
         if line.writes() or not line.digest:
             self.commits.append(line.commit())
         self.revision = max(self.revision, line.rev)
-        replaced = {tuple(mark) for mark in line.unmarks} | {(mark.name, mark.revision) for mark in line.marks}
-        if any(mark in self.digests for mark in replaced):
-            self.marks = [mark for mark in self.marks if (mark.name, mark.revision) not in replaced]
+        self.files.update(line.left)
+        for name, revision in line.unmarks:
+            self.marks.remove(name, revision)
         for mark in line.marks:
-            self.marks.append(mark.stored())
+            self.marks.add(mark.stored())
             self.digests[mark.name, mark.revision] = mark.digest
+            self.files.add((mark.name, mark.digest))
         self.last = line
 
     def is_kept(self, revision: int) -> bool:
         """Return whether a state can be read at a revision."""
         if revision > self.revision:
             return False
-        return revision >= self.floor or revision in self._marked_revisions()
-
-    def _marked_revisions(self) -> set[int]:
-        """Return the revisions of the checkpoints. O(checkpoints) after one was added or removed, else O(1)."""
-        marks, count, revisions = self._marked
-        if marks is not self.marks or count != len(marks):
-            revisions = {mark.revision for mark in self.marks}
-            self._marked = (self.marks, len(self.marks), revisions)
-        return revisions
+        return revision >= self.floor or self.marks.is_at(revision)
 
     def changed_keys(self, low: StateAt, high: StateAt) -> list[str]:
         """Return the keys that changed between two states. O(changes, and keys that ever had an expiry)."""
@@ -189,6 +235,10 @@ class History:
             writes.append((version.revision, version.key))
             if version.expires:
                 expiring.add(version.key)
+
+    def wrote(self, name: str, digest: str) -> bool:
+        """Return whether a checkpoint's file was written, not edited; true where a digest of the name is not known."""
+        return (name, digest) in self.files or (name, "") in self.files
 
     def version_at(self, key: str, point: StateAt) -> Version | None:
         """Return the visible version of a key at a state. O(log versions of the key)."""
@@ -229,11 +279,12 @@ class History:
         self.commits = [commit for commit in self.commits if commit.revision > self.floor]
         return removed
 
-    def to_lines(self, last: CommitRecord) -> list[bytes]:
+    def to_lines(self, last: CommitRecord, settled: bool = True) -> list[bytes]:
         """Return the lines of a new file that holds this history.
 
         Args:
             last: the record of the last commit, for the digest and the time of the present state.json.
+            settled: the files of the checkpoints are in place.
 
         """
         lines = [add_checksum(Header(1, self.lineage, self.floor, now()))]
@@ -250,6 +301,7 @@ class History:
                 lines += [add_checksum(BaseVersion.of(version)) for version in versions]
         marks = [checkpoint_entry(mark, self.digests.get((mark.name, mark.revision), "")) for mark in self.marks]
         fields: dict[str, Any] = {"rev": self.revision, "marks": marks, "set": {}, "delete": [], "unmarks": []}
+        fields["settled"] = settled
         lines.append(add_checksum(msgspec.structs.replace(last, floor=self.floor, lineage=self.lineage, **fields)))
         return lines
 

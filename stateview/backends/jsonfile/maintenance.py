@@ -6,9 +6,9 @@ import os
 from bisect import bisect_left
 
 from ..durable_files import file_error, remove
-from ..protocol import CheckpointRecord, DiskUsage, SupersededVersion
+from ..protocol import DiskUsage, SupersededVersion
 from ..stored_values import StoredValues
-from .history import History
+from .history import Checkpoints, History
 from .records import digest
 
 LINE_OVERHEAD_BYTES = 75  # of a version's line in the history, in addition to its key and value
@@ -47,20 +47,18 @@ def remove_leftover_checkpoints(folder: str, history: History) -> None:
         OSError: a file cannot be read or removed.
 
     """
-    current = {mark.name for mark in history.marks}
-    deleted = {(name, expected) for (name, _), expected in history.digests.items() if name not in current}
-    for name in {name for name, _ in deleted}:
+    for name in {name for name, _ in history.files if history.marks.newest(name) is None}:
         path = os.path.join(folder, "checkpoints", f"{name}.json")
         try:
             with open(path, "rb") as file:
-                is_unchanged = (name, digest(file.read())) in deleted
+                is_unchanged = history.wrote(name, digest(file.read()))
         except FileNotFoundError:
             continue
         if is_unchanged:
             remove(path)
 
 
-def disk_usage(folder: str, marks: list[CheckpointRecord], gone: set[tuple[str, int]]) -> DiskUsage:
+def disk_usage(folder: str, marks: Checkpoints, gone: set[tuple[str, int]]) -> DiskUsage:
     """Return the size of a namespace's files, see `Backend.disk_usage`. Files of gone checkpoints are spare."""
     remaining = {mark.name for mark in marks if (mark.name, mark.revision) not in gone}
     files = {name: _size(os.path.join(folder, "checkpoints", f"{name}.json")) for name in {mark.name for mark in marks}}

@@ -27,7 +27,7 @@ from ..protocol import CheckpointRecord, Version
 _CHECKSUM_START = b'{"sum":"'
 _CHECKSUM_END = b'",'
 _CHECKSUM_DIGITS = 16  # hexadecimal
-_REST_START = len(_CHECKSUM_START) + _CHECKSUM_DIGITS + len(_CHECKSUM_END)
+LINE_START_BYTES = len(_CHECKSUM_START) + _CHECKSUM_DIGITS + len(_CHECKSUM_END)  # before the rest of the line
 _Record = TypeVar("_Record", bound=Struct)
 _TAIL_BYTES = 8192  # read at the end of a file at first, to find its last line
 
@@ -91,7 +91,14 @@ def checkpoint_entry(mark: CheckpointRecord, digest: str = "") -> CheckpointEntr
 
 
 class CommitRecord(Struct, omit_defaults=True):
-    """A commit. `digest` and `mtime` are those of state.json after it, `before` is the digest before it."""
+    """A commit.
+
+    `digest` and `mtime` are those of state.json after it, and `before` is the digest after the commit before it. If it
+    replaces another state.json, one edited by hand or of an older layout, `replaced` is the digest of that.
+    `before_mtime` is the modification time of the file that it replaces. `settled` says that the checkpoints' files
+    were in place before the line, as in a rewritten history. `left` are the names of checkpoints with the digests of
+    files of an older layout, which this commit replaces.
+    """
 
     rev: int
     time: int
@@ -109,6 +116,10 @@ class CommitRecord(Struct, omit_defaults=True):
     delete: list[str] = []
     marks: list[CheckpointEntry] = []
     unmarks: list[tuple[str, int]] = []
+    replaced: str = ""
+    before_mtime: int = 0
+    settled: bool = False
+    left: list[tuple[str, str]] = []
 
     @classmethod
     def of(cls, commit: Commit) -> CommitRecord:
@@ -124,6 +135,29 @@ class CommitRecord(Struct, omit_defaults=True):
     def writes(self) -> bool:
         """Return whether the commit made a revision, not only checkpoints."""
         return bool(self.set or self.delete)
+
+    def is_before(self, digest: str, mtime: int) -> bool:
+        """Return whether a state.json is the one that this commit was to replace, left by a process that was killed.
+
+        The same content with a later modification time is an edit by hand.
+
+        Args:
+            digest: the digest of the file; "" if there is none.
+            mtime: its modification time, in nanoseconds.
+
+        """
+        if digest != (self.replaced or self.before):
+            return False
+        if not digest:
+            return True
+        if not self.before_mtime:  # a line of an earlier release
+            return mtime <= self.mtime
+        return mtime in (self.before_mtime, self.mtime)
+
+
+def marked(line: CommitRecord) -> frozenset[str]:
+    """Return the names of the checkpoints that a commit made or deleted."""
+    return frozenset(mark.name for mark in line.marks) | {name for name, _ in line.unmarks}
 
 
 def written(record: CommitRecord) -> list[Version]:
@@ -153,8 +187,8 @@ def add_checksum(record: Struct) -> bytes:
 
 def check_checksum(line: bytes) -> bytes | None:
     """Return the JSON of a record from its line without the newline; None if the checksum is wrong."""
-    rest = line[_REST_START:]
-    if line[:_REST_START] != _CHECKSUM_START + _checksum(rest) + _CHECKSUM_END:
+    rest = line[LINE_START_BYTES:]
+    if line[:LINE_START_BYTES] != _CHECKSUM_START + _checksum(rest) + _CHECKSUM_END:
         return None
     return b"{" + rest
 

@@ -19,6 +19,7 @@ from ..durable_files import (
     fsync_folder,
     makedirs_durable,
     remove_stale_temporary_files,
+    replaced_path,
     temporary,
     write_temporary,
 )
@@ -65,6 +66,9 @@ class JSONRecovery:
             self._note(os.path.join(folder, name), "left over from a process that is gone", "removed", "leftover")
         if os.path.exists(backend.history_path):
             self._read_history()
+            if self._history.last is None and not os.path.exists(backend.state_path) and not self._is_history_missing():
+                self._salvage.damage = ""  # a first commit that was never acknowledged
+                return
         elif self._is_history_missing():
             self._salvage.damage = "it is missing"
         if self._salvage.damage:
@@ -87,7 +91,7 @@ class JSONRecovery:
             for versions in history.versions.values()
             for one in versions
         ]
-        salvage.commits, salvage.marks = history.commits, history.marks
+        salvage.commits, salvage.marks = history.commits, list(history.marks)
         salvage.states = self._checkpoint_states()
         salvage.digests = frozenset(self._digests)
         salvage.confirms = self._confirms
@@ -207,14 +211,13 @@ class JSONRecovery:
         if last is not None and ahead:
             salvage.damage = salvage.damage or f"it ends at revision {last.rev}, before state.json"
         salvage.end_missing = last is None or not last.digest or ahead
-        names = {mark.name for mark in self._history.marks}
-        if not salvage.damage and any(self._is_unnamed(state, names) for state in self._checkpoint_states()):
+        if not salvage.damage and any(map(self._is_unnamed, self._checkpoint_states())):
             salvage.damage = "it does not name all checkpoints that have files"
 
-    def _is_unnamed(self, state: WholeState, names: set[str]) -> bool:
+    def _is_unnamed(self, state: WholeState) -> bool:
         """Whether a checkpoint's file belongs to a checkpoint that the history does not name, or no longer names."""
         history, mark = self._history, state.checkpoint
-        if state.proven or mark.name not in names:
+        if state.proven or history.marks.newest(mark.name) is None:
             return not state.proven
         return any(
             revision >= history.floor
@@ -228,9 +231,8 @@ class JSONRecovery:
         self._note(self._backend.history_path, self._disorder, f"put in order, nothing is lost; {done}", "disorder")
 
     def _write_history(self, lines: list[bytes]) -> None:
-        path = self._backend.history_path
-        os.rename(write_temporary(path, b"".join(lines)), path)
-        fsync_folder(self._backend.folder)
+        path, folder = self._backend.history_path, self._backend.folder
+        self._backend._rename([(write_temporary(path, b"".join(lines)), replaced_path(path, folder))])
 
     # --- the other files ---------------------------------------------------------------------------------------
 
@@ -274,7 +276,6 @@ class JSONRecovery:
     def _checkpoint_states(self) -> list[WholeState]:
         """Read the states of all checkpoint files, except those of a name's former checkpoints."""
         history, folder = self._history, os.path.join(self._backend.folder, "checkpoints")
-        newest = {mark.name: mark for mark in history.marks}
         states = []
         for file_name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
             name, end = os.path.splitext(file_name)
@@ -284,12 +285,12 @@ class JSONRecovery:
                 found, entries = self._load(path) if end == ".json" else ("", None)
             except (InvalidName, IsADirectoryError):
                 continue
-            mark = newest.get(name)
+            mark = history.marks.newest(name)
             if entries is None:
                 continue
             if mark is not None and history.digests.get((name, mark.revision)) == found:
                 states.append(WholeState(entries, mark, True))
-            elif found not in {known for (other, _), known in history.digests.items() if other == name}:
+            elif (name, found) not in history.files:
                 states.append(WholeState(entries, CheckpointRecord(name, 0, json_files.modified(path)), False))
         return states
 
@@ -306,8 +307,8 @@ class JSONRecovery:
         live = {key: versions[-1] for key, versions in history.versions.items() if versions[-1].value is not None}
         done = self._keep(backend.state_path) if os.path.exists(backend.state_path) else "it was missing"
         data = document.serialize(live, {})
-        os.rename(write_temporary(backend.state_path, data, last.mtime + 1), backend.state_path)
-        fsync_folder(backend.folder)
+        path = replaced_path(backend.state_path, backend.folder)
+        backend._rename([(write_temporary(backend.state_path, data, last.mtime + 1), path)])
         if digest(data) != last.digest:
             self._keep(backend.history_path)
             last = msgspec.structs.replace(last, digest=digest(data), mtime=last.mtime + 1, count=len(live))
@@ -330,12 +331,16 @@ class JSONRecovery:
         found, done = "missing", "rebuilt from the history"
         if os.path.exists(path):
             with open(path, "rb") as file:
-                if digest(file.read()) == expected:
-                    return
-            found, done = "not what was written", f"{done}; {self._keep(path)}"
-        shown = ((key, history.version_at(key, StateAt(mark.revision, mark.time))) for key in history.versions)
-        data = document.serialize({key: version for key, version in shown if version is not None}, {})
-        os.rename(write_temporary(path, data), path)
+                present = digest(file.read())
+            if present == expected:
+                return
+            found = "not what was written"
+            if history.wrote(mark.name, present):
+                found = "of an earlier checkpoint of this name"
+            else:
+                done = f"{done}; {self._keep(path)}"
+        data = document.serialize(history.state_at(StateAt(mark.revision, mark.time)), {})
+        os.rename(write_temporary(path, data), replaced_path(path, self._backend.folder))
         self._note(path, found, done, "checkpoint-file")
 
     # --- the new files -----------------------------------------------------------------------------------------
@@ -354,16 +359,14 @@ class JSONRecovery:
                 self._note(path, "not what was written", done, "checkpoint-file")
             elif not os.path.exists(path):
                 self._note(path, "missing", "rebuilt from the history", "checkpoint-file")
-            os.rename(new, path)
+            os.rename(new, replaced_path(path, stage))
         state = os.path.join(stage, "state.json")
         live = self._salvage.live
         if live is not None and not self._salvage.live_proof and self._load(state)[1] != live:
             self._keep(backend.state_path)
         fsync_folder(folder)
-        os.rename(state, backend.state_path)
-        fsync_folder(backend.folder)
-        os.rename(os.path.join(stage, "history.jsonl"), backend.history_path)
-        fsync_folder(backend.folder)
+        backend._rename([(state, replaced_path(backend.state_path, stage))])
+        backend._rename([(os.path.join(stage, "history.jsonl"), replaced_path(backend.history_path, stage))])
 
 
 def _is_same(path: str, other: str) -> bool:

@@ -20,7 +20,7 @@ from msgspec import Struct
 from ...errors import BackendError
 from ...model import Commit, now
 from ..conflicts import destination_exists_error
-from ..durable_files import file_error, fsync_folder, is_system_error, remove, temporary, write_all
+from ..durable_files import file_error, fsync_folder, is_system_error, remove, replaced_path, temporary, write_all
 from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StateAt, StoredVersion, Version
 from ..staging import JSON_STAGE, StagingFolder, set_aside
 from ..stored_values import StoredValues
@@ -89,17 +89,18 @@ def staged_state(folder: str, expected: str) -> bytes | None:
 
 def finish_swap(folder: str) -> None:
     """Move the staged files to their places, after the history was moved. Call it under the folder's lock."""
-    stage, checkpoints = os.path.join(folder, JSON_STAGE), os.path.join(folder, "checkpoints")
+    stage, checkpoints = os.path.join(folder, JSON_STAGE), os.path.realpath(os.path.join(folder, "checkpoints"))
     remove(os.path.join(stage, PUTS))
     staged = os.path.join(stage, "checkpoints")
     if os.path.isdir(staged):
         if os.path.isdir(checkpoints):  # of the former namespace, which has second names in the folder set aside
             os.rename(checkpoints, temporary(os.path.join(stage, "former")))
         os.rename(staged, checkpoints)
-        fsync_folder(folder)
+        fsync_folder(os.path.dirname(checkpoints))
     # The last rename: while state.json is in the staging folder, an interrupted swap is continued.
-    os.rename(os.path.join(stage, "state.json"), os.path.join(folder, "state.json"))
-    fsync_folder(folder)
+    path = replaced_path(os.path.join(folder, "state.json"), folder)
+    os.rename(os.path.join(stage, "state.json"), path)
+    fsync_folder(os.path.dirname(path))
 
 
 class JSONStagedImport:
@@ -215,7 +216,9 @@ class JSONStagedImport:
             self._reader.close()
         history = History(head.lineage)
         history.floor, history.revision = head.floor, head.revision
-        history.versions, history.marks = self._versions, self._marks
+        history.versions = self._versions
+        for mark in self._marks:
+            history.marks.add(mark)
         lowest = head.floor if prune_log else -1
         history.commits = [self._commits[revision] for revision in sorted(self._commits) if revision > lowest]
         try:
@@ -262,9 +265,12 @@ class JSONStagedImport:
                     raise destination_exists_error(backend.url, backend.namespace, former.revision)
                 if former.lineage or os.path.isdir(os.path.join(stage.parent, "checkpoints")):
                     kept = set_aside(stage.parent, ("state.json", "history.jsonl", "checkpoints"))
-                os.rename(stage.path("history.jsonl"), backend.history_path)
+                for name in ("state.json", "checkpoints"):
+                    replaced_path(os.path.join(stage.parent, name), stage.folder)  # before the first rename
+                path = replaced_path(backend.history_path, stage.folder)
+                os.rename(stage.path("history.jsonl"), path)
                 self._is_committed, backend._live, backend._history = True, None, None
-                self._complete()
+                self._complete(os.path.dirname(path))
         except OSError as error:
             if isinstance(error, BackendError):
                 raise
@@ -272,10 +278,10 @@ class JSONStagedImport:
         self.drop()
         return kept
 
-    def _complete(self) -> None:
-        """Move the other files, after the history."""
+    def _complete(self, folder: str) -> None:
+        """Move the other files, after the history, which is in `folder`."""
         try:
-            fsync_folder(self._stage.parent)
+            fsync_folder(folder)
             finish_swap(self._stage.parent)
         except OSError as error:
             if not is_system_error(error):

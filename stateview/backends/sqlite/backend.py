@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from ...errors import StateException
 from ...model import Finding
@@ -76,20 +76,21 @@ class SQLiteBackend(Writer):
 
         from ..staging import take_out
 
-        committed = self._empty_meta()
         self.close()
         with self._lock():
-            removed = take_out(self.folder, "sqlite")
-            if not committed:
+            removed = take_out(self.folder, "sqlite")  # first: a process that is killed after it has dropped all
+            if not self._empty_meta(os.path.join(removed, "state.db")):
                 time.sleep(TRUST_SECONDS)
         shutil.rmtree(removed)
 
-    def _empty_meta(self) -> bool:
+    def _empty_meta(self, path: str) -> bool:
         """Make the caches of other processes invalid by a commit. Return False where the database cannot be written."""
+        if not os.path.exists(path):
+            return True
         try:
-            with self._connection() as db:
-                if db is not None:
-                    db.execute("DELETE FROM meta")
+            with self._errors(), closing(pages.connect(path)) as db:
+                db.set_busy_handler(self._busy_handler())
+                db.execute("DELETE FROM meta")
         except StateException:
             return False
         return True

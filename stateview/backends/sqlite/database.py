@@ -13,6 +13,7 @@ import apsw
 from ...errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged, InvalidName, ReadOnly, StateException
 from ..durable_files import (
     CLOSE_FILES,
+    check_links,
     file_error,
     file_lock,
     fsync_folder,
@@ -59,7 +60,8 @@ class Database(ABC):
         self.url = f"sqlite:{root}"
         self.namespace = namespace
         self.folder = os.path.join(self.root, namespace)
-        self.path = os.path.join(self.folder, "state.db")
+        path = os.path.join(self.folder, "state.db")
+        self.path = os.path.realpath(path) if os.path.islink(path) else path  # SQLite puts the -wal beside the file
         try:
             self.path.encode()
         except UnicodeEncodeError:
@@ -126,6 +128,7 @@ class Database(ABC):
         try:
             return os.stat(self.path).st_ino
         except FileNotFoundError:
+            check_links(self.root, self.folder, os.path.join(self.folder, "state.db"))
             return 0
         except OSError as error:
             raise file_error(error, self.path) from error

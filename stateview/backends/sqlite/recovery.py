@@ -13,7 +13,14 @@ import apsw
 
 from ...errors import Damaged, ReadOnly
 from ...model import Commit, Problem, to_datetime
-from ..durable_files import backup_damaged_file, fsync_folder, remove, remove_stale_temporary_files, temporary
+from ..durable_files import (
+    backup_damaged_file,
+    fsync_folder,
+    remove,
+    remove_stale_temporary_files,
+    replaced_path,
+    temporary,
+)
 from ..protocol import CheckpointRecord, Head, Restored, Salvage, StoredVersion
 from ..stored_values import PLAIN
 from . import page_checksums as pages
@@ -298,6 +305,7 @@ class SQLiteRecovery:
 
     def _replace(self, new: str) -> None:
         """Keep the damaged file, and put another in its place. The damaged file's log is of no use to the new one."""
+        replaced_path(self._path, os.path.dirname(new))  # before anything is changed
         self.kept.append(backup_damaged_file(self._path))
         for suffix in ("-wal", "-shm"):
             path = self._path + suffix
@@ -305,7 +313,7 @@ class SQLiteRecovery:
                 self.kept.append(backup_damaged_file(path))
             remove(path)
         os.rename(new, self._path)
-        fsync_folder(self._backend.folder)
+        fsync_folder(os.path.dirname(self._path))
         time.sleep(self._trust_seconds)  # before the lock is released: later commits look at the file again
 
 

@@ -20,7 +20,7 @@ import msgspec
 from ...errors import BackendError, Damaged
 from ...model import Commit, to_micros
 from ..conflicts import destination_exists_error
-from ..durable_files import backup_damaged_file, file_error, file_lock, fsync_folder, remove
+from ..durable_files import backup_damaged_file, file_error, file_lock, fsync_folder, remove, replaced_path
 from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StoredVersion
 from ..staging import StagingFolder, set_aside
 from ..stored_values import StoredValues
@@ -244,6 +244,7 @@ class SQLiteReceiver:
         existing = backend.head()  # adopts a database of the older layout
         kept = ""
         try:
+            replaced_path(backend.path, self._stage.folder)
             with file_lock(os.path.join(folder, "lock"), backend.timeout):
                 if not os.path.exists(backend.path):
                     self._seal()
@@ -279,7 +280,7 @@ class SQLiteReceiver:
                 backup_damaged_file(path + suffix)
                 remove(path + suffix)
         os.rename(self._path, path)
-        fsync_folder(self._stage.parent)
+        fsync_folder(os.path.dirname(path))
 
     def _replace(self) -> str:
         """Replace a database that is in use, and keep it aside."""
