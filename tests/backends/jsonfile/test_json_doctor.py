@@ -5,15 +5,19 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from stateview import StateManager
 from stateview.backends import folder_checks
 from stateview.backends.jsonfile.backend import JSONBackend
+from stateview.backends.jsonfile.history import History
+from stateview.backends.jsonfile.records import CheckpointEntry, CommitRecord, ValueRecord, add_checksum
 
 
 @pytest.fixture
@@ -124,3 +128,20 @@ def test_a_namespace_that_others_write_to_all_the_time_has_a_code(backend: JSONB
     writer = StateManager(f"json:{backend.root}", "main")
     findings = backend.diagnose(lambda text: text.startswith("checkpoint") and writer.save("a", 1))  # type: ignore[arg-type, func-returns-value]
     assert [finding.code for finding in findings] == ["busy"]
+
+
+def test_a_history_is_read_in_time_that_grows_with_its_checkpoints_not_with_their_square() -> None:
+    def seconds(many: int) -> float:
+        """Processor time to read that many checkpoints, and to look each up."""
+        lines = [
+            add_checksum(CommitRecord(1, number, "d", "d", marks=[CheckpointEntry(f"c{number}", 1, number)]))[:-1]
+            for number in range(many)
+        ]
+        lines.insert(0, add_checksum(CommitRecord(1, 0, "d", count=1, set={"k": ValueRecord(Raw(b"1"))}))[:-1])
+        begun, history = time.process_time(), History()
+        assert all(map(history.append_line, lines))
+        assert all(history.marks.newest(f"c{number}") and history.is_kept(1) for number in range(many))
+        return time.process_time() - begun
+
+    few, many = (min(seconds(number) for _ in range(3)) for number in (1500, 6000))
+    assert many < 9 * few  # four times as many take about four times as long
