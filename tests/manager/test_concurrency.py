@@ -20,9 +20,9 @@ from stress import stressed
 from stateview import StateManager
 
 PROCESSES = 8
-updates = pytest.mark.parametrize("updates", [40, *stressed(250)])  # of each process
-rounds = pytest.mark.parametrize("rounds", stressed(12))
-kills = pytest.mark.parametrize("kills", [20, *stressed(80)])  # of each kind of work, on each kind of store
+updates = pytest.mark.parametrize("updates", [40, *stressed(150)])  # of each process
+rounds = pytest.mark.parametrize("rounds", stressed(7))
+kills = pytest.mark.parametrize("kills", [20, *stressed(50)])  # of each kind of work, on each kind of store
 SECONDS = 0.04  # that a process has at most until it is killed, after it has told what it is to tell
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -123,7 +123,7 @@ def read_pairs(store: str, read_only: bool, changes: int) -> None:
     assert seen == changes
 
 
-@pytest.mark.parametrize("changes", stressed(300))
+@pytest.mark.parametrize("changes", stressed(150))
 def test_readers_never_see_half_of_a_commit(store_url: str, tmp_path: Path, changes: int) -> None:
     writer = SPAWN.Process(target=write_pairs, args=(store_url, str(tmp_path)))
     writer.start()
