@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, partial
+from itertools import islice
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ from .errors import (
     ReadOnly,
     StateException,
 )
+from .maintenance.history import CommitFilter, commits_of, find_commits, versions_of
 from .model import (
     ABSENT,
     Checkpoint,
@@ -57,6 +59,7 @@ from .states.pointers import resolve_pointer, split_pointer
 from .states.retention import kind_of_name, numbered_names, stamped_name
 from .states.transaction import Transaction, to_ttl
 from .states.view import (
+    Moment,
     Ref,
     StateView,
     diff,
@@ -64,6 +67,7 @@ from .states.view import (
     missing_key,
     missing_mark,
     resolve,
+    resolve_moment,
     to_checkpoint,
     to_entry,
 )
@@ -81,6 +85,7 @@ if TYPE_CHECKING:
 UPDATE_SECONDS = 60.0
 KEYS_PER_FORK_COMMIT = 20_000
 _WAIT_SECONDS = 1.0  # `watch` notices Ctrl-C and its timeout between two waits
+_END = StateAt(-1, 1 << 62)  # no revision, and after every time
 _said: set[str] = set()  # notes for the person at the terminal, each of which a process prints once
 
 
@@ -640,48 +645,92 @@ class StateManager:
         """List the kept versions of a key, newest first; a delete has the value `ABSENT`. O(limit)."""
         return [to_entry(version) for version in self.backend.versions(check_key(key), limit)]
 
-    def log(self, limit: int = 100, *, below: int = 0) -> list[Commit]:
-        """List the kept commits, newest first; with `below`, only those before that revision. O(limit)."""
-        return self.backend.commits(limit, below)
+    def log(
+        self, limit: int = 100, *, below: int = 0, by: Iterable[str] | str | None = None,
+        key: Iterable[str] | str | None = None, since: Moment | None = None, until: Moment | None = None,
+        grep: str | None = None,
+    ) -> list[Commit]:  # fmt: skip
+        """List the kept commits, newest first. O(limit); with filters O(commits read).
+
+        The revision of the last one is the `below` of the next page.
+
+        Args:
+            limit: the largest number of commits.
+            below: only commits before this revision. 0: all.
+            by: only commits of these authors, by names and globs.
+            key: only commits that wrote or deleted one of these keys, by names and globs. Names cost
+                O(log n + versions). For a glob the keys of each commit are read; JSON files: O(keys) a commit.
+            since: only commits after this: a ref; a time, as a datetime or as text such as `2026-11-28T10:00` (UTC,
+                unless it says otherwise); or an age, such as `2h` or a timedelta. A checkpoint's name comes first.
+            until: only commits up to and including this.
+            grep: only commits with this text in their reason.
+
+        Raises:
+            RefNotFound: `since` or `until` is none of these.
+
+        """
+        if by is key is since is until is grep is None:
+            return self.backend.commits(limit, below)
+        wanted = CommitFilter(
+            Selection(by), Selection(key), grep or "",
+            StateAt(0, 0) if since is None else resolve_moment(self.backend, since, StateAt(0, 0)),
+            _END if until is None else resolve_moment(self.backend, until, _END),
+        )  # fmt: skip
+        return list(islice(find_commits(self.backend, wanted, below), limit))
+
+    def commits(self, revisions: Iterable[int]) -> dict[int, Commit]:
+        """Return the kept commits of some revisions, by revision. O(log n) each."""
+        return {commit.revision: commit for commit in commits_of(self.backend, sorted({*revisions}, reverse=True))}
 
     def blame(self, key: str, path: str = "") -> Commit:
         """Find the commit that last changed a key's value, or a place inside it. O(versions passed).
 
-        An undo or redo only brings back a version of another commit. The result is that other commit.
+        Of a key that was deleted, or a place that was removed, it is the commit that did so. Of a key that expired, it
+        is the commit that set the expiry. An undo or redo only brings back a version of another commit. The result is
+        that other commit.
 
         Raises:
-            KeyNotFound: the key has no value, or nothing is at the path.
+            KeyNotFound: the key never had a value, or nothing was ever at the path, as far as the history is kept.
             HistoryPruned: the value has not changed since before the history's floor.
             InvalidName: the path is not a JSON Pointer.
 
         """
         split_pointer(path)
-        if check_key(key) not in self:
+        last = self._last_change(check_key(key), path, 0)
+        if last is None:
             raise missing_key(self.backend, key + path)
-        below = 0
         while True:
-            last = self._last_change(key, path, below)
             commits = self.backend.commits(1, last.revision + 1)
             if not commits or commits[0].revision != last.revision:
                 return Commit(last.revision, to_datetime(last.time))
             commit = commits[0]
             if not 0 < commit.position < commit.revision or not self.backend.versions(key, 1, commit.position + 1):
                 return commit
-            below = commit.position + 1  # an undo or redo only brought back the version of that revision
+            # An undo or redo only brought back the version of that revision.
+            last = self._last_change(key, path, commit.position + 1)
+            if last is None:
+                return commit
 
-    def _last_change(self, key: str, path: str, below: int) -> Version:
-        """Find the version since which the value at a path is the same, below a revision if it is not 0."""
-        versions = _all_versions(self.backend, key, below)
-        last = next(versions)
-        value = resolve_pointer(to_entry(last).value, path) if last.value is not None else ABSENT
-        if value is ABSENT:
-            raise missing_key(self.backend, key + path)
-        wanted = codec.canonical(value)
+    def _last_change(self, key: str, path: str, below: int) -> Version | None:
+        """Find the version since which the value at a path is the same, below a revision if it is not 0.
+
+        Returns None if no kept version has anything at the path.
+        """
+        versions = versions_of(self.backend, key, below)
+        last = next(versions, None)
+        if last is None:
+            return None
+        wanted = _canonical_part(last, path)
+        if not below and wanted is not None and not last.visible(self.backend.now()):
+            return last  # expired
         for version in versions:
-            earlier = ABSENT if version.value is None else resolve_pointer(to_entry(version).value, path)
-            if earlier is ABSENT or codec.canonical(earlier) != wanted:
+            if last.value is None and 0 < version.expires <= last.time:
+                return version  # it had expired when a later commit cleared it away
+            if _canonical_part(version, path) != wanted:
                 return last
             last = version
+        if wanted is None:
+            return None
         if last.revision <= (floor := self.backend.head().floor):
             raise HistoryPruned(
                 f"{key + path!r} has not changed since revision {last.revision}, or earlier",
@@ -1088,7 +1137,7 @@ def _say_once(text: str) -> None:
         print(f"stateview: {shown}", file=sys.stderr, flush=True)
 
 
-def _all_versions(backend: Backend, key: str, below: int = 0) -> Iterator[Version]:
-    while page := backend.versions(key, 100, below):
-        yield from page
-        below = page[-1].revision
+def _canonical_part(version: Version, path: str) -> bytes | None:
+    """Return the value at a path of a version, for comparison; None if nothing is there."""
+    part = ABSENT if version.value is None else resolve_pointer(to_entry(version).value, path)
+    return None if part is ABSENT else codec.canonical(part)

@@ -128,7 +128,12 @@ def _complete_option(
     if equals and name in spellings:
         values = _complete_kind(spellings[name].kind, value, options, context)
         return [(f"{name}={text}", help) for text, help in values]
-    helps = {spelling: option.help for spelling, option in spellings.items() if spelling.startswith("--")}
+    refused = command.refuses if command is not None else ()
+    helps = {
+        spelling: option.help
+        for spelling, option in spellings.items()
+        if spelling.startswith("--") and option.name not in refused
+    }
     return [(spelling, help) for spelling, help in sorted(helps.items()) if spelling.startswith(word)]
 
 

@@ -37,6 +37,8 @@ class Command(NamedTuple):
 
     `group` is its heading in lists of commands. `handler` is `MODULE:FUNCTION` in this package; it is imported when the
     command runs, and called with a context and the parsed arguments. `shell` marks a command that only the shell has.
+    `refuses` names the global options that could not change what the command does; `excludes` the pairs of options of
+    which one would be ignored, each with the options that make both count. No option is ignored in silence.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Command(NamedTuple):
     more: str = ""
     hidden: bool = False
     shell: bool = False
+    refuses: tuple[str, ...] = ()
+    excludes: tuple[tuple[str, ...], ...] = ()
 
     @property
     def usage(self) -> str:
@@ -85,6 +89,7 @@ GLOBALS = (
     Option("help", "flag", "print the help of the command", "-h"),
 )
 
+_READS = ("author",)  # the command makes no commit that could have an author
 _KEY = Arg("key", "key", "the key")
 _REF = Arg("ref", "ref", "a checkpoint, NAME@REVISION, a revision, live or live~N", also=("checkpoint",))
 _STORE = Arg("store", "store", "the store (default: as for every command)", required=False)
@@ -138,6 +143,7 @@ COMMANDS = (
         (_AT, Option("default", "value", "print this if there is no value")),
         ("get",),
         ("load job", "load job /tasks/0/name", "load phase --at after_planning"),
+        refuses=_READS,
     ),
     Command(
         "delete",
@@ -148,6 +154,7 @@ COMMANDS = (
         (_AT_REVISION, _PREVIEWED, _REASON),
         ("del",),
         ("delete phase", "delete 'tmp:*' --yes"),
+        excludes=(("expected", "previewed"),),
     ),
     Command(
         "rename",
@@ -181,6 +188,7 @@ COMMANDS = (
         ),
         ("ls",),
         ("keys", "keys 'task:*' --at before_build", "keys --format table"),
+        refuses=_READS,
     ),
     Command(
         "entry",
@@ -190,6 +198,7 @@ COMMANDS = (
         (_KEY,),
         (_AT,),
         examples=("entry phase", "entry phase --format json"),
+        refuses=_READS,
     ),
     Command(
         "find",
@@ -215,6 +224,8 @@ COMMANDS = (
         more="In values, the names of members are searched too. A match is shown with its JSON Pointer, for\n"
         "'load KEY PATH'. Long values are shortened around the match; --format json, jsonl or raw prints them whole.\n"
         "A regular expression that backtracks for over a second of CPU time is stopped, with exit code 2.",
+        refuses=_READS,
+        excludes=(("in", "jsonpath"),),
     ),
     Command(
         "edit",
@@ -242,6 +253,7 @@ COMMANDS = (
         ("cp",),
         ("checkpoint after_planning --note 'plan approved'", "checkpoint early --at 12", "checkpoint early --delete"),
         more="An existing name moves to the new state. The earlier state stays reachable as NAME@REVISION.",
+        excludes=(("delete", "rename"), ("delete", "note"), ("delete", "at"), ("rename", "note"), ("rename", "at")),
     ),
     Command(
         "checkpoints",
@@ -250,6 +262,7 @@ COMMANDS = (
         "list the checkpoints, oldest first",
         options=(Option("all", "flag", "also list the earlier states of moved checkpoints, as NAME@REVISION"),),
         examples=("checkpoints", "checkpoints --all --format table"),
+        refuses=_READS,
     ),
     Command(
         "diff",
@@ -274,6 +287,8 @@ COMMANDS = (
             "diff live --with-namespace staging",
             "diff after_planning --patch > change.json",
         ),
+        refuses=_READS,
+        excludes=(("patch", "summary"),),
     ),
     Command(
         "restore",
@@ -319,8 +334,20 @@ COMMANDS = (
         STATES,
         "cli.commands.checkpoints:log",
         "list the commits, newest first",
-        options=(_LIMIT, Option("below", "int", "only revisions below this one")),
-        examples=("log --limit 20",),
+        options=(
+            _LIMIT,
+            Option("below", "int", "only revisions below this one"),
+            Option("by", "text", "only commits of this author, by name or glob; may be repeated", many=True),
+            Option("key", "pattern", "only commits that wrote this key, by name or glob; may be repeated", "-k", True),
+            Option(
+                "since", "ref", "only commits after this state, or this time: 2h (ago), 2026-11-28, 2026-11-28T10:00"
+            ),
+            Option("until", "ref", "only commits up to this state or time"),
+            Option("grep", "text", "only commits with this text in their reason"),
+        ),
+        examples=("log --limit 20", "log --by 'agent-*' --since 2h", "log --key job --grep build"),
+        more="A checkpoint's name comes before a time of the same spelling. A time without a zone is UTC.",
+        refuses=_READS,
     ),
     Command(
         "history",
@@ -330,6 +357,7 @@ COMMANDS = (
         (_KEY,),
         (_LIMIT,),
         examples=("history phase",),
+        refuses=_READS,
     ),
     Command(
         "blame",
@@ -338,6 +366,8 @@ COMMANDS = (
         "show the commit that last changed a value, or a part of it",
         (_KEY, Arg("path", "pointer", "a JSON Pointer into the value", required=False)),
         examples=("blame job /tasks/0/state",),
+        more="Of what was deleted it shows the commit that deleted it, and says so: deleted true.",
+        refuses=_READS,
     ),
     # --- conditions --------------------------------------------------------------------------------------------------
     Command(
@@ -354,6 +384,7 @@ COMMANDS = (
             "assert error missing",
         ),
         more=_OPERATORS,
+        refuses=_READS,
     ),
     Command(
         "wait",
@@ -364,6 +395,7 @@ COMMANDS = (
         (Option("timeout", "duration", "wait at most this time: 90 (seconds), 15m, 2h (default: 30)"),),
         examples=("wait phase == done --timeout 60", "wait job /tasks/0/state != running"),
         more=_OPERATORS,
+        refuses=_READS,
     ),
     Command(
         "bisect",
@@ -377,6 +409,7 @@ COMMANDS = (
         ),
         examples=("bisect job /limits/tokens '>' 1000000", "bisect error exists"),
         more="It reads O(log n) states, and assumes that the condition stays true once it is true.\n" + _OPERATORS,
+        refuses=_READS,
     ),
     # --- stores and namespaces ---------------------------------------------------------------------------------------
     Command(
@@ -390,6 +423,7 @@ COMMANDS = (
         ),
         examples=("init json workflow-123", "init sqlite:./state --namespace build"),
         more="It writes stateview.toml into this folder. Commands in this folder and below use that file.",
+        refuses=_READS,
     ),
     Command(
         "namespaces",
@@ -397,6 +431,7 @@ COMMANDS = (
         "cli.commands.stores:namespaces",
         "list the namespaces of the store",
         examples=("namespaces",),
+        refuses=("namespace", *_READS),
     ),
     Command(
         "fork",
@@ -419,6 +454,7 @@ COMMANDS = (
             Option("count", "int", "stop after N changes"),
         ),
         examples=("watch", "watch --keys 'task:*' --format jsonl"),
+        refuses=_READS,
     ),
     Command(
         "migrate",
@@ -445,6 +481,8 @@ COMMANDS = (
         more="The source is not changed, and other programs may write to it meanwhile. The copy becomes visible after\n"
         "it has been read back and compared. If the migration is interrupted, run it again: it continues.\n"
         "With --format json each line is progress or a report.",
+        refuses=("store",),
+        excludes=(("namespace", "all", "switch"),),
     ),
     Command(
         "export",
@@ -473,6 +511,7 @@ COMMANDS = (
         ),
         more="The export is of one revision, even if others write meanwhile. The file is written whole or not at all.\n"
         "An existing file is overwritten only with --yes, or after a yes at the terminal.",
+        refuses=_READS,
     ),
     Command(
         "import",
@@ -512,6 +551,7 @@ COMMANDS = (
         examples=("doctor", "doctor --format json", "doctor redis://localhost:6379/0 -n build"),
         more="Each finding says what it means and what to do. An error is damage, or data that cannot be read: exit\n"
         "code 3. A warning is a risk to data that is intact now. A note is information. Both exit with 0.",
+        refuses=_READS,
     ),
     Command(
         "recover",
@@ -573,6 +613,8 @@ COMMANDS = (
         options=(Option("all", "flag", "print a table of all namespaces of the store"),),
         examples=("stats", "stats --format json", "stats --all --format table"),
         more="Sizes are in bytes, of the encoded values. It lists all keys, and does not read their values.",
+        refuses=_READS,
+        excludes=(("namespace", "all"),),
     ),
     # --- interfaces --------------------------------------------------------------------------------------------------
     Command(
@@ -602,6 +644,7 @@ COMMANDS = (
         ("ui",),
         ("dashboard", "dashboard sqlite:./state -n staging", "ui prod --read-only", "dashboard --at after_planning"),
         more="At a terminal, 'stateview' alone opens it too. '?' lists its keys. Each action shows its command line.",
+        refuses=("format",),
     ),
     Command(
         "serve",
@@ -618,6 +661,7 @@ COMMANDS = (
         examples=("serve", "serve --open", "serve prod --port 0", "serve --write"),
         more="It prints a URL with a token, and runs until Ctrl-C. Whoever has the URL can read the state, and with\n"
         "--write change it. The connection is not encrypted: use --host only in a network that you trust.",
+        refuses=("format",),
     ),
     # --- help --------------------------------------------------------------------------------------------------------
     Command(
@@ -635,6 +679,7 @@ COMMANDS = (
         "create a small example store and show the main commands on it",
         (Arg("folder", "path", "the folder to create (default: stateview-demo)", required=False),),
         examples=("demo",),
+        refuses=("store", "namespace", "read-only", *_READS),
     ),
     Command(
         "completion",

@@ -6,7 +6,7 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from ..arguments import MAX_INTEGER, check_text
-from ..errors import see
+from ..errors import Hint, see
 from .definition import BY_NAME, GLOBALS, Command, Option
 from .exit_codes import UsageError
 
@@ -54,7 +54,21 @@ def parse(words: list[str]) -> ParsedArgs:
         return ParsedArgs(command, {}, globals_)
     arguments = {name: value for name, value in values.items() if name not in names}
     _assign_positional(command, positional, arguments)
+    _check_options(command, {*globals_, *arguments})
     return ParsedArgs(command, {name.replace("-", "_"): value for name, value in arguments.items()}, globals_)
+
+
+def _check_options(command: Command, given: set[str]) -> None:
+    """Refuse an option that the command would ignore."""
+    for name in command.refuses:
+        if name.replace("-", "_") in given:
+            hint: Hint = see("help", command.name)
+            if name == "author":
+                hint = "It makes no commit that could have an author. 'log --by NAME' lists the commits of an author"
+            raise UsageError(f"{command.name} takes no --{name}", hint)
+    for one, other, *both_count in command.excludes:
+        if {one, other} <= given and given.isdisjoint(both_count):
+            raise UsageError(f"{command.name}: --{one} and --{other} exclude each other", see("help", command.name))
 
 
 def _takes_all(command: Command, position: int) -> bool:

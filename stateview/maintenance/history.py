@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
 
-from ..backends.protocol import Backend, StoredVersion, SupersededVersion, Version
-from ..model import Commit
+from ..backends.protocol import Backend, StateAt, StoredVersion, SupersededVersion, Version
+from ..model import Commit, to_micros
+from ..states.patterns import Selection
 
 COMMITS_PER_PAGE = 1000
 VERSIONS_PER_PAGE = 5000
+_COMMITS_NEARBY = 50  # commits that are read at once, if the commits of certain revisions are wanted
 
 
 def iter_commits(backend: Backend, below: int = 0) -> Iterator[Commit]:
@@ -23,6 +28,61 @@ def commit_of(backend: Backend, revision: int) -> Commit | None:
     """Return the commit of a revision; None if it is not kept."""
     commits = backend.commits(1, revision + 1)
     return commits[0] if commits and commits[0].revision == revision else None
+
+
+def commits_of(backend: Backend, revisions: Iterable[int]) -> Iterator[Commit]:
+    """Yield the kept commits of some revisions, newest first. O(log n) each; close ones are read in one page."""
+    page: dict[int, Commit] = {}
+    for revision in revisions:
+        if not page or revision < min(page):
+            page = {commit.revision: commit for commit in backend.commits(_COMMITS_NEARBY, revision + 1)}
+        if revision in page:
+            yield page[revision]
+
+
+def versions_of(backend: Backend, key: str, below: int = 0) -> Iterator[Version]:
+    """Yield the kept versions of a key below a revision, newest first; with 0, all of them."""
+    while page := backend.versions(key, 100, below):
+        yield from page
+        below = page[-1].revision
+
+
+class CommitFilter(NamedTuple):
+    """Say which commits to list; see `StateManager.log`. The boundaries are revisions, and times in microseconds."""
+
+    by: Selection
+    keys: Selection
+    text: str
+    after: StateAt
+    until: StateAt
+
+
+def find_commits(backend: Backend, wanted: CommitFilter, below: int = 0) -> Iterator[Commit]:
+    """Yield the commits that a filter selects, newest first, and stop at the first one before its beginning.
+
+    O(commits read). Keys given by name cost O(log n + their versions). With a glob, the keys of each commit are read.
+    """
+    below = min(filter(None, (below, wanted.until.revision + 1)), default=0)
+    keys = wanted.keys.among(lambda names: [name for name in names if backend.versions(name, 1)])
+    names, globs = keys.exact(), keys.patterns is not None and len(keys.exact()) < len(keys.patterns)
+    commits = iter_commits(backend, below)
+    if keys.patterns is not None and not globs:
+        each = (versions_of(backend, name, below) for name in names)
+        revisions = (version.revision for version in heapq.merge(*each, key=lambda version: -version.revision))
+        commits = commits_of(backend, (revision for revision, _ in groupby(revisions)))
+    for commit in commits:
+        time = to_micros(commit.time)
+        if commit.revision <= wanted.after.revision or time < wanted.after.time:
+            return
+        if time > wanted.until.time or not wanted.by(commit.author) or wanted.text not in commit.reason:
+            continue
+        if not globs or any(map(keys, keys_of(backend, commit.revision))):
+            yield commit
+
+
+def keys_of(backend: Backend, revision: int) -> list[str]:
+    """List the keys that the commit of a kept revision wrote or deleted. O(its keys). JSON files: O(n)."""
+    return backend.changed_keys(StateAt(revision - 1, 0), StateAt(revision, 0))  # equal times ignore expiry
 
 
 def iter_superseded(backend: Backend) -> Iterator[SupersededVersion]:

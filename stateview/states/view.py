@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 
 from .. import codec
 from ..arguments import checked_methods
 from ..backends.conflicts import history_pruned_error
 from ..backends.protocol import Backend, CheckpointRecord, Head, KeySummary, StateAt, Version
-from ..errors import KeyNotFound, RefNotFound, see
-from ..model import ABSENT, Checkpoint, Entry, check_key, is_key, parse_ref, to_datetime
+from ..errors import InvalidName, KeyNotFound, RefNotFound, see
+from ..model import ABSENT, Checkpoint, Entry, check_key, is_key, parse_ref, parse_time, to_datetime, to_micros
 from . import compare as comparison
 from .json_diff import Diff
 from .missing import check_exists, missing_namespace, near_hint, near_key_hint
 from .patterns import Selection
 from .retention import kind_of
+from .retention import to_micros as to_age
 
 Ref = str | int
+Moment = Ref | datetime | timedelta
 
 
 def resolve(backend: Backend, ref: Ref, head: Head | None = None) -> StateAt:
@@ -57,6 +61,34 @@ def resolve(backend: Backend, ref: Ref, head: Head | None = None) -> StateAt:
     if not ending:  # forgotten since the head was read
         raise history_pruned_error(backend.namespace, revision, backend.head().floor)
     return StateAt(revision, (ending[0].time - to_datetime(0)) // (to_datetime(1) - to_datetime(0)))
+
+
+def resolve_moment(backend: Backend, moment: Moment, otherwise: StateAt) -> StateAt:
+    """Resolve a ref, a time or an age to a revision or a time; the other half is that of `otherwise`.
+
+    Raises:
+        RefNotFound: it is none of these.
+        InvalidName: it is not even spelled like one.
+
+    """
+    if isinstance(moment, timedelta):
+        return StateAt(otherwise.revision, backend.now() - to_age(moment))
+    if isinstance(moment, datetime):
+        return StateAt(otherwise.revision, to_micros(moment))
+    if isinstance(moment, str) and not _is_known_ref(backend, moment):
+        with suppress(ValueError):
+            return StateAt(otherwise.revision, backend.now() - to_age(moment))
+        with suppress(ValueError):
+            return StateAt(otherwise.revision, parse_time(moment))
+    return StateAt(resolve(backend, moment).revision, otherwise.time)
+
+
+def _is_known_ref(backend: Backend, text: str) -> bool:
+    try:
+        parsed = parse_ref(text)
+    except InvalidName:
+        return False
+    return parsed.name is None or find_mark(backend.marks(), parsed.name, parsed.revision) is not None
 
 
 def find_mark(marks: list[CheckpointRecord], name: str, revision: int | None = None) -> CheckpointRecord | None:

@@ -41,7 +41,7 @@ def prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["assert", "job", "/l"], ["/limits"]),
         (["assert", "job", "ex"], ["exists"]),
         (["load", "j"], ["job"]),
-        (["load", "job", "--a"], ["--at", "--author"]),
+        (["load", "job", "--a"], ["--at"]),
         (["load", "job", "--at", "a"], ["after_planning"]),
         (["load", "job", "--at=a"], ["--at=after_planning"]),
         (["restore", ""], ["after_planning", "live"]),

@@ -27,7 +27,7 @@ def check(context: Context, args: dict[str, Any]) -> ActionResult:
     if value is ABSENT and context.transaction is None:
         context.manager.check_exists()
     if value is ABSENT and condition.operator in ("==", "!=") and not condition.path:
-        result = _compare_states(context, subject, condition)
+        result = _compare_states(context, subject, condition, args.get("at"))
         if result is not None:
             return result
     if condition.is_true(value):
@@ -35,12 +35,14 @@ def check(context: Context, args: dict[str, Any]) -> ActionResult:
     return _failed(f"assertion failed: {subject} {condition}", subject, condition, value, {"assert": False})
 
 
-def _compare_states(context: Context, subject: str, condition: Condition) -> ActionResult | None:
+def _compare_states(context: Context, subject: str, condition: Condition, at: str | None) -> ActionResult | None:
     """Compare two states; None if one of the two names is not a ref."""
     try:
         differ = bool(context.manager.diff(condition.text, subject))
     except (RefNotFound, InvalidName):
         return None
+    if at is not None:
+        raise UsageError("assert: --at does not go with two states", "Name the states themselves")
     if differ == (condition.operator == "!="):
         return ActionResult()
     outcome = f"differ; 'diff {condition.text} {subject}' shows how" if differ else "are the same"

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import KeyNotFound, see
 from ...manager import StateManager
-from ...model import Commit
+from ...model import ABSENT, Commit
 from ...states.json_diff import Diff
 from ...states.missing import near_key_hint
 from ...states.restore import RestoreDiff
@@ -36,8 +36,6 @@ def checkpoint(context: Context, args: dict[str, Any]) -> ActionResult:
 def _change_checkpoint(manager: StateManager, name: str | None, args: dict[str, Any]) -> ActionResult:
     if name is None:
         raise UsageError("checkpoint: NAME is missing", see("help", "checkpoint"))
-    if args.get("delete") and "rename" in args:
-        raise UsageError("--delete and --rename exclude each other", see("help", "checkpoint"))
     if args.get("delete"):
         deleted = manager.delete_checkpoint(name)
         again = f"'stateview checkpoint {deleted.name} --at {deleted.revision}' creates it again"
@@ -200,7 +198,8 @@ def amount(keys: int, paths: Mapping[str, Collection[str]]) -> str:
 def log(context: Context, args: dict[str, Any]) -> Table:
     """`log`."""
     manager = context.existing
-    commits = manager.log(args.get("limit", 100), below=args.get("below", 0))
+    filters = {name: args[name] for name in ("by", "key", "since", "until", "grep") if name in args}
+    commits = manager.log(args.get("limit", 100), below=args.get("below", 0), **filters)
     names: dict[int, list[str]] = {}
     for mark in manager.checkpoints(all=True):
         names.setdefault(mark.revision, []).append(mark.name)
@@ -210,7 +209,8 @@ def log(context: Context, args: dict[str, Any]) -> Table:
         for commit in commits
     ]  # fmt: skip
     columns = ("revision", "time", "author", "keys", "checkpoints", "reason")
-    return Table(columns=columns, rows=rows, empty=f"no commits in namespace {manager.namespace!r}")
+    none = "no commit matches" if filters else "no commits"
+    return Table(columns=columns, rows=rows, empty=f"{none} in namespace {manager.namespace!r}")
 
 
 def history(context: Context, args: dict[str, Any]) -> Table:
@@ -220,20 +220,31 @@ def history(context: Context, args: dict[str, Any]) -> Table:
     if not versions:
         context.manager.entry(key)  # raises the KeyNotFound that names the store and namespace
 
+    commits = context.manager.commits(version.revision for version in versions)
+
     def rows() -> Iterator[tuple[Any, ...]]:
         for version in versions:
-            yield version.revision, version.time.isoformat(), version.value
+            commit = commits.get(version.revision)
+            author, reason = (commit.author, commit.reason) if commit is not None else ("", "")
+            yield version.revision, version.time.isoformat(), version.value, author, reason
 
-    return Table(columns=("revision", "time", "value"), rows=rows())
+    return Table(columns=("revision", "time", "value", "author", "reason"), rows=rows())
 
 
 def blame(context: Context, args: dict[str, Any]) -> Record:
     """`blame KEY [PATH]`."""
-    commit: Commit = context.manager.blame(args["key"], args.get("path", ""))
-    data = {
+    from ...states.pointers import resolve_pointer
+
+    key, path = args["key"], args.get("path", "")
+    commit: Commit = context.manager.blame(key, path)
+    value = context.read(key)
+    deleted = value is ABSENT or resolve_pointer(value, path) is ABSENT
+    data: dict[str, Any] = {
         "revision": commit.revision,
         "time": commit.time.isoformat(),
         "reason": commit.reason,
         "author": commit.author,
     }
+    if deleted:
+        data["deleted"] = True
     return Record(data={name: value for name, value in data.items() if value != ""})

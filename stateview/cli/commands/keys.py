@@ -61,6 +61,9 @@ def delete(context: Context, args: dict[str, Any]) -> ActionResult:
     """`delete KEY…`."""
     manager, patterns = context.manager, args["key"]
     if context.transaction is not None:
+        if ignored := next((name for name in ("reason", "expected", "previewed") if name in args), ""):
+            hint = "Give --reason to 'commit', which also checks the keys that were read"
+            raise UsageError(f"delete takes no --{ignored} inside a transaction", hint)
         return _delete_later(context.transaction, patterns, context)
     names = [pattern for pattern in patterns if not is_glob(pattern) or pattern in manager]
     globs = [pattern for pattern in patterns if pattern not in names]

@@ -31,6 +31,8 @@ def find(context: Context, args: dict[str, Any]) -> Table:
     pattern, where, regex = args.get("pattern"), args.get("in", "both"), args.get("regex", False)
     if pattern is None and "jsonpath" not in args:
         raise UsageError("find: PATTERN or --jsonpath is missing", see("help", "find"))
+    if regex and pattern is None:
+        raise UsageError("find: --regex is about PATTERN, which is missing", see("help", "find"))
     if "jsonpath" in args:
         from ..json_queries import compile_query  # rarely used
 
