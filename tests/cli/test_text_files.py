@@ -107,4 +107,4 @@ def test_an_editor_that_writes_a_mark_loses_no_text(folder: Path) -> None:
         ["script", "-qec", line, "/dev/null"], input="n\n", capture_output=True, text=True, env=environment, check=False
     )
     assert "a byte order mark (UTF-8)" in done.stdout
-    assert [file.read_bytes() for file in folder.glob("stateview-*.json")] == [b"\xef\xbb\xbf[7]"]
+    assert [file.read_bytes() for file in folder.glob("stateview-*/value.json")] == [b"\xef\xbb\xbf[7]"]

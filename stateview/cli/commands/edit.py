@@ -1,9 +1,10 @@
-"""Handler: edit. Opens a value in `$EDITOR`; text that could not be saved is kept in its file."""
+"""Handler: edit. Opens a value in `$EDITOR`; an edited text that could not be saved is kept in its file."""
 
 from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,47 +26,81 @@ def edit(context: Context, args: dict[str, Any]) -> ActionResult:
         raise UsageError("edit needs a terminal", NextStep("Use ", ("save", key, "VALUE")))
     before = manager.entry(key) if key in manager else None
     old = b"" if before is None else codec.encode(before.value)
-    path = _write_temporary(codec.pretty(old) if old else b"null")
-    value = _edit_until_valid(context, path, key)
-    if value is ABSENT:
-        return ActionResult(f"nothing was saved; your text is kept in {path}")
-    if codec.encode(value) == old:
-        os.unlink(path)
-        return ActionResult(f"{key} is unchanged")
-    try:
+    with EditorFile((codec.pretty(old) if old else b"null") + b"\n") as file:
+        value = _edit_until_valid(context, file.path, key)
+        if value is ABSENT:
+            return ActionResult(f"nothing was saved{file.keep_edit()}")
+        if codec.encode(value) == old:
+            return ActionResult(f"{key} is unchanged")
         revision = manager.save(key, value, expected=before.revision if before else 0, reason=f"edit {key}")
-    except StateException as error:
-        error.next_steps += (f"Your text is kept in {path}",)
-        raise
-    os.unlink(path)
     summary = f"saved {key} ({type_name(value)}), revision {revision}"
     return ActionResult(summary, data={"key": key, "revision": revision})
 
 
-def _write_temporary(data: bytes) -> str:
-    descriptor, path = tempfile.mkstemp(prefix="stateview-", suffix=".json")  # mode 0600
-    with open(descriptor, "wb") as file:
-        file.write(data + b"\n")
-    return path
+class EditorFile:
+    """A file for an editor, in a folder that only this user can read, for use in a `with` block.
+
+    The folder is removed at the end of the block, with all files that the editor left in it. If the block fails and the
+    text was edited, the file stays, and the error names it.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._kept = False
+        self._folder = tempfile.mkdtemp(prefix="stateview-")  # mode 0700
+        self.path = os.path.join(self._folder, "value.json")
+
+    def __enter__(self) -> EditorFile:
+        try:
+            with open(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(self._data)
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        note = self.keep_edit() if error is not None else ""
+        if note and isinstance(error, StateException):
+            error.next_steps += (f"Your text is kept in {self.path}",)
+        elif note:
+            print(note.removeprefix("; "), file=sys.stderr)
+        if not self._kept:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def keep_edit(self) -> str:
+        """Keep the file if its text was edited, and return the words that name it; "" if it was not."""
+        try:
+            with open(self.path, "rb") as file:
+                self._kept = file.read() != self._data
+        except FileNotFoundError:
+            self._kept = False
+        except OSError:
+            self._kept = True  # it may hold the text
+        return f"; your text is kept in {self.path}" if self._kept else ""
 
 
 def _edit_until_valid(context: Context, path: str, key: str) -> Any:
     """Run the editor until the file holds valid JSON, and return the value; ABSENT if the person gives up."""
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    try:
+        command = shlex.split(editor)
+    except ValueError as error:
+        raise UsageError(f"{editor}: {error}", "Correct EDITOR") from error
     while True:
         try:
-            ended = subprocess.run([*shlex.split(editor), path], check=False)
+            ended = subprocess.run([*command, path], check=False)
         except OSError as error:
             raise UsageError(f"{editor}: {error.strerror}", "Set EDITOR to an editor that is installed") from error
         if ended.returncode:
-            raise UsageError(
-                f"{editor} ended with exit code {ended.returncode}; nothing was saved", f"Your text is kept in {path}"
-            )
+            raise UsageError(f"{editor} ended with exit code {ended.returncode}; nothing was saved")
         try:
             with open(path, "rb") as file:
                 value = parse_value(codec.decode_text(file.read()).strip(), must=True)
             codec.encode(value)
             return value
+        except FileNotFoundError as error:
+            raise UsageError(f"{editor} removed its file {path}; nothing was saved") from error
         except (ValueError, TypeError) as error:
             fault = f"the text {codec.text_fault(error)}" if isinstance(error, UnicodeDecodeError) else error
             print(f"{key}: {fault}", file=sys.stderr)
