@@ -36,7 +36,6 @@ from .errors import (
     ReadOnly,
     StateException,
 )
-from .maintenance.history import CommitFilter, commits_of, find_commits, versions_of
 from .model import (
     ABSENT,
     Checkpoint,
@@ -671,6 +670,8 @@ class StateManager:
         """
         if by is key is since is until is grep is None:
             return self.backend.commits(limit, below)
+        from .maintenance.history import CommitFilter, find_commits
+
         wanted = CommitFilter(
             Selection(by), Selection(key), grep or "",
             StateAt(0, 0) if since is None else resolve_moment(self.backend, since, StateAt(0, 0)),
@@ -680,6 +681,8 @@ class StateManager:
 
     def commits(self, revisions: Iterable[int]) -> dict[int, Commit]:
         """Return the kept commits of some revisions, by revision. O(log n) each."""
+        from .maintenance.history import commits_of
+
         return {commit.revision: commit for commit in commits_of(self.backend, sorted({*revisions}, reverse=True))}
 
     def blame(self, key: str, path: str = "") -> Commit:
@@ -716,6 +719,8 @@ class StateManager:
 
         Returns None if no kept version has anything at the path.
         """
+        from .maintenance.history import versions_of
+
         versions = versions_of(self.backend, key, below)
         last = next(versions, None)
         if last is None:
@@ -787,7 +792,7 @@ class StateManager:
 
         Raises:
             Conflict: the file exists, or writers outrun the kept history.
-            KeyNotFound: the namespace does not exist, or no key is chosen.
+            KeyNotFound: the namespace does not exist, a key given by name does not exist, or no key is chosen.
             InvalidName: the path's ending is unknown, or the layout does not take these arguments.
             HistoryPruned, RefNotFound: `at` names no kept state.
 
@@ -975,24 +980,25 @@ class StateManager:
         return recover(self.backend)
 
     def compact(self, floor: int | None = None, *, progress: ProgressText | None = None) -> int:
-        """Drop versions that no checkpoint and no revision from `floor` on needs; free their space. O(history).
+        """Drop versions that nothing needs, free their space, and return the number of versions. O(history).
 
-        With `floor=0`, only unreachable versions are dropped: those kept for deleted checkpoints, or older than
-        `history=`. Others may read and write meanwhile, except while SQLite rewrites its file at the end. A killed
-        `compact` has harmed nothing, and the next run resumes it.
+        Without `floor` only unreachable versions are dropped, as by the command `compact`: those kept for deleted
+        checkpoints, or older than `history=`. No state that can be read is lost. With `floor`, versions that no
+        checkpoint and no revision from `floor` on needs are dropped too: `floor=state.revision` forgets all history,
+        as calls without `floor` once did.
+
+        Others may read and write meanwhile, except while SQLite rewrites its file at the end. A killed `compact` has
+        harmed nothing, and the next run resumes it.
 
         Args:
-            floor: the first revision to keep. None: the present revision.
+            floor: the first revision to keep. None: every revision that is kept now.
             progress: called with a text now and then. An exception from it stops the run.
-
-        Returns:
-            The number of versions dropped.
 
         """
         from .maintenance import prune as pruning
 
         self.check_writable()
-        return pruning.compact(self.backend, self.revision if floor is None else floor, progress)
+        return pruning.compact(self.backend, floor or 0, progress)
 
     def prune(
         self, pattern: Iterable[str] | str | None = None, *, keep: int | None = None,

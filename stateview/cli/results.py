@@ -15,6 +15,11 @@ def plural(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
+def no_match(globs: Iterable[str], where: str = "") -> str:
+    """Return the note that globs match nothing. It is no error: only a missing name is."""
+    return f"no key matches {', '.join(map(repr, globs))}{where}"
+
+
 def in_bytes(count: int) -> str:
     """Return a number of bytes for a person: `54 B`, `1.2 kB`, `48.0 MB`."""
     power = min(4, (len(str(abs(count))) - 1) // 3)

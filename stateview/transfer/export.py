@@ -18,7 +18,8 @@ from ..errors import Conflict, InvalidName, KeyNotFound, see
 from ..maintenance.history import commit_of, iter_commits
 from ..model import Commit, to_micros
 from ..states.missing import check_exists
-from ..states.view import StateView, resolve
+from ..states.patterns import Selection
+from ..states.view import StateView, missing_key, resolve
 from . import jsonl
 from .files import OutputFile, output_file, write_durable
 from .jsonl_reader import JsonlReader
@@ -193,11 +194,14 @@ def _export_json(
     head = _require_head(backend)
     ref = "live" if at is None else at
     point = resolve(backend, ref, head)
+    view = StateView(backend, point, str(ref))
     if keys is not None:
         keys = [keys] if isinstance(keys, str) else list(keys)
+        for missing in (name for name in Selection(keys).exact() if name not in view):
+            raise missing_key(backend, missing, f" at {ref}", point)
     count = 0
     with write_durable(name, zipped) as out:
-        for version in StateView(backend, point, str(ref)).raw_entries(keys=keys):
+        for version in view.raw_entries(keys=keys):
             assert version.value is not None
             block = codec.pretty(
                 msgspec.json.encode({version.key: Raw(version.value)}), what=f"the value of {version.key[:60]!r}"

@@ -107,7 +107,7 @@ def test_no_stored_byte_shows_a_value(
             assert forked.load("visible") == {"text": "unmistakable second"}
             forked.delete("visible")
         check_hidden(store_url)
-        manager.compact()
+        manager.compact(manager.revision)
         with StateManager(other_url, "main") as copy:
             migrate(manager.backend, copy.backend)
         check_hidden(store_url)

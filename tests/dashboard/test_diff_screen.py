@@ -671,7 +671,7 @@ def test_a_state_that_is_not_there_is_said_with_the_next_step_and_sought_again(u
 
 def test_history_that_is_no_longer_kept_is_said(url: str) -> None:
     manager = seed(url)
-    manager.compact()
+    manager.compact(manager.revision)
 
     async def flow(pilot: Pilot[None]) -> None:
         pilot.app.push_screen(DiffScreen("1", "live"))

@@ -436,7 +436,7 @@ def test_an_error_while_looking_again_is_said_and_the_marks_stay(url: str) -> No
         for number in range(3):
             write(url, other=number)
         with StateManager(url, "work") as other:
-            other.compact()
+            other.compact(other.revision)
         await pilot.press("y")
         await until(pilot, lambda: len(pilot.app.told()) or "R reloads" in screen_text(pilot.app))
         screen.reload()

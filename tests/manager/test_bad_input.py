@@ -458,7 +458,7 @@ def test_a_full_disk(tmp_path, kind):
                 state.delete(key)
                 del right[key]
             revision = state.revision
-            state.compact()
+            state.compact(state.revision)
         check()
         with StateManager(url, "ns") as state:
             state.save("after", [1])

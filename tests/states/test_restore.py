@@ -227,7 +227,7 @@ def test_a_preview_that_the_history_no_longer_reaches(job: StateManager) -> None
     seen = job.revision
     job.save("other", 1)
     job.save("other", 2)
-    job.compact()
+    job.compact(job.revision)
     with pytest.raises(HistoryPruned, match="'gone' was deleted"):
         job.restore_checkpoint("cp", previewed=seen)
     job.save("made", 2)
@@ -333,7 +333,7 @@ def test_more_in_between_than_the_history_keeps(store_url: str) -> None:
         def much(other: StateManager) -> None:
             for number in range(120):
                 other.save("b", number)
-            other.compact()
+            other.compact(other.revision)
 
         Meanwhile(state, much)
         state.restore_checkpoint("cp")

@@ -285,7 +285,7 @@ def test_an_export_that_writers_outrun_gives_up(
     def write() -> None:
         for turn in range(3):
             writer.save("a", turn)
-        writer.compact()
+        writer.compact(writer.revision)
 
     with pytest.raises(Conflict, match="than its history keeps"):
         exporting.export(Busy(writer.backend, write), tmp_path / "x.jsonl")  # type: ignore[arg-type]

@@ -276,7 +276,7 @@ def test_meddling_at_any_step(
             state.delete_checkpoint("two")
             state.delete_checkpoint("one@1")
             state.save("large", 3)
-            state.compact()
+            state.compact(state.revision)
         elif what == "delete all":
             with state.transaction() as tx:
                 for key in state.list_keys():
@@ -458,7 +458,7 @@ def test_a_later_state_of_the_same_is_refused_as_that(new_store: Stores, opened:
             state.save("k", 2)
         with pytest.raises(Conflict, match="of the same origin, which seems to have been written to since"):
             state.migrate_to(place)
-        other.compact()
+        other.compact(other.revision)
         with pytest.raises(Conflict, match="of the same origin, which seems to have been written to since"):
             state.migrate_to(place)
         assert other.load("k") == 1

@@ -10,11 +10,12 @@ from ...manager import StateManager
 from ...model import ABSENT, Commit
 from ...states.json_diff import Diff
 from ...states.missing import near_key_hint
+from ...states.patterns import Selection
 from ...states.restore import RestoreDiff
 from ...states.view import StateView
 from ..context import Context
 from ..exit_codes import ExitCode, UsageError
-from ..results import ActionResult, DiffResult, Record, Table, plural
+from ..results import ActionResult, DiffResult, Record, Table, no_match, plural
 
 DRY_RUN = "dry run: nothing was changed"
 
@@ -66,12 +67,13 @@ def diff(context: Context, args: dict[str, Any]) -> DiffResult:
     if "with_namespace" in args or "with_store" in args:
         store = args.get("with_store", context.options.get("store"))
         later = context.open(store, args.get("with_namespace", manager.namespace), read_only=True)
-    changes = compare(manager.at(before), later.at(after), keys)
-    _check_matches(keys, changes, manager.at(before), later.at(after))
+    views = manager.at(before), later.at(after)
+    changes = compare(*views, keys)
+    _check_names(keys, *views)
     code = ExitCode.MISSING if args.get("exit_code") and changes else ExitCode.OK
     return DiffResult(
         code=code, diff=changes, patch=args.get("patch", False), keys_only=args.get("summary", False),
-        empty=f"no difference between {changes.before} and {changes.after}",
+        empty=_note_globs(keys, f"no difference between {changes.before} and {changes.after}", changes, *views),
     )  # fmt: skip
 
 
@@ -82,22 +84,21 @@ def restore(context: Context, args: dict[str, Any]) -> DiffResult | ActionResult
     guards = {name: args[name] for name in ("expected", "previewed") if name in args}
     paths = _paths(manager, ref, args["path"]) if "path" in args else None
 
-    def preview() -> Diff:
+    def preview() -> tuple[Diff, str]:
         planned = manager.restore_checkpoint(ref, keys, dry_run=True, paths=paths, **guards)
-        _check_matches(keys, planned, manager.at(ref), manager.at("live"))
-        return planned
+        return planned, _note_globs(keys, empty, planned, manager.at(ref), manager.at("live"))
 
     if args.get("dry_run"):
-        planned = preview()
+        planned, empty = preview()
         return DiffResult(DRY_RUN if planned else "", diff=planned, empty=empty)
     if context.ask is None or context.options.get("yes"):
         applied = manager.restore_checkpoint(ref, keys, paths=paths, **guards)
-        _check_matches(keys, applied, manager.at(ref), manager.at("live"))
+        empty = _note_globs(keys, empty, applied, manager.at(ref), manager.at("live"))
         result = _applied(applied, f"restored {ref}", empty, paths=paths)
         result.summary += _deleted_checkpoints(manager, applied)
         return result
     guards.setdefault("previewed", manager.revision)
-    planned = preview()
+    planned, empty = preview()
     if not planned:
         return DiffResult(diff=planned, empty=empty)
     context.show(DiffResult(diff=planned))
@@ -134,19 +135,25 @@ def _paths(manager: StateManager, ref: str, words: list[str]) -> dict[str, set[s
     return paths
 
 
-def _check_matches(patterns: list[str] | None, changes: Diff, *views: StateView) -> None:
-    """Tell "no difference" from "no such key". O(keys) if there is no difference.
+def _check_names(patterns: list[str] | None, *views: StateView) -> None:
+    """Check that each key given by name is in one of the states.
 
     Raises:
-        KeyNotFound: there is no difference, and a pattern matches no key of any state.
+        KeyNotFound: a key is in none of them.
 
     """
-    if not patterns or changes:
-        return
-    for pattern in patterns:
-        if not any(next(view.raw_entries(keys=pattern), None) for view in views):
-            hint = near_key_hint(pattern, *((view._backend, view._point) for view in views))
-            raise KeyNotFound(f"no key matches {pattern!r} in either state", hint)
+    for name in Selection(patterns).exact():
+        if not any(name in view for view in views):
+            hint = near_key_hint(name, *((view._backend, view._point) for view in views))
+            raise KeyNotFound(f"key {name!r} is in neither state", hint)
+
+
+def _note_globs(patterns: list[str] | None, empty: str, changes: Diff, *views: StateView) -> str:
+    """Return the message for no difference. It names the globs that match no key of any state, in O(keys)."""
+    if changes:
+        return empty
+    globs = [glob for glob in patterns or () if not any(next(view.raw_entries(keys=glob), None) for view in views)]
+    return f"{no_match(globs, ' in either state')}; {empty}" if globs else empty
 
 
 def undo(context: Context, args: dict[str, Any]) -> DiffResult:

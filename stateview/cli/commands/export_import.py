@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 from ...backends import full_url
-from ...errors import see
+from ...errors import KeyNotFound, NamespaceNotFound, see
 from ...model import ProgressMessage
+from ...states.patterns import Selection, is_glob
 from ..context import Context
 from ..exit_codes import ExitCode, UsageError
 from ..results import ActionResult, DiffResult, Result, Stream, plural
@@ -28,19 +29,24 @@ _PIECE_BYTES = 1 << 16
 def export(context: Context, args: dict[str, Any]) -> Result:
     """`export [FILE]`."""
     target = args.get("file", "-")
-    selection: dict[str, Any] = {"layout": args.get("as"), "at": args.get("at"), "keys": args.get("keys")}
+    keys = args.get("keys")
+    selection: dict[str, Any] = {"layout": args.get("as"), "at": args.get("at"), "keys": keys}
 
     def progress(done: int, total: int) -> None:
         context.progress(ProgressMessage.of(done, total, "keys"))
 
-    if target == "-":
-        spool = tempfile.TemporaryFile()  # noqa: SIM115 - read while the result is printed
-        report = context.manager.export(spool, progress=progress, **selection)
-        return Stream(_export_summary(report, "standard output"), pieces=_pieces(spool))
-    overwrite = os.path.isfile(target)
+    overwrite = target != "-" and os.path.isfile(target)
     if overwrite:
         context.confirm(f"overwrite {target}?")
-    report = context.manager.export(target, overwrite=overwrite, progress=progress, **selection)
+    spool = tempfile.TemporaryFile() if target == "-" else None  # noqa: SIM115 - read while the result is printed
+    try:
+        report = context.manager.export(spool or target, overwrite=overwrite, progress=progress, **selection)
+    except KeyNotFound as error:
+        if isinstance(error, NamespaceNotFound) or Selection(keys).exact():
+            raise
+        return ActionResult(f"{error.message}; nothing was exported", data={"file": None})
+    if spool is not None:
+        return Stream(_export_summary(report, "standard output"), pieces=_pieces(spool))
     data = {
         "file": target, "layout": report.layout, "namespace": report.namespace, "revision": report.revision,
         "bytes": report.bytes,
@@ -84,15 +90,19 @@ def import_(context: Context, args: dict[str, Any]) -> Result:
         progress=progress,
     )  # fmt: skip
     context.close_later(job)  # the diff of a preview reads from the job while it is printed
-    if args.get("dry_run"):
-        return _plan(context, job)
     try:
+        if args.get("dry_run"):
+            return _plan(context, job)
         with job:
             if job.is_new:
                 return _import_new(context, job)
             return _import_into(context, job)
     except KeyboardInterrupt:
         return _interrupted(job)
+    except KeyNotFound as error:
+        if not is_glob(args.get("pattern", "")):
+            raise
+        return ActionResult(f"{error.message}; nothing was imported", data={"keys": 0})
 
 
 def _plan(context: Context, job: ImportJob) -> Result:

@@ -7,12 +7,12 @@ from typing import Any
 
 from ... import codec
 from ...errors import Conflict, KeyNotFound, see
-from ...model import ABSENT, format_time
+from ...model import ABSENT, did_you_mean, format_time
 from ...states.patterns import Selection, is_glob
 from ...states.transaction import Transaction
 from ..context import Context
 from ..exit_codes import UsageError
-from ..results import ActionResult, Excerpt, Record, Table, ValueResult, plural
+from ..results import ActionResult, Excerpt, Record, Table, ValueResult, no_match, plural
 from ..values import DURATIONS, parse_seconds, read_value, type_name
 from .health import missing_namespace
 
@@ -74,10 +74,11 @@ def delete(context: Context, args: dict[str, Any]) -> ActionResult:
         if name not in manager:
             manager.entry(name)  # raises the KeyNotFound that names the store and namespace
     keys = sorted({*names, *(manager.list_keys(keys=globs) if globs else ())})
+    unmatched = [glob for glob in globs if not any(map(Selection(glob), keys))]
+    if not keys:
+        manager.check_exists()
+        return ActionResult(no_match(unmatched), data={"deleted": []})
     if globs:
-        if not keys:
-            manager.check_exists()
-            raise KeyNotFound(f"no key matches {' '.join(globs)!r}", see("keys"))
         context.confirm(f"delete {plural(len(keys), 'key')} of {manager.namespace}?")
     reason = args.get("reason") or f"delete {' '.join(patterns)}"
     if expected is not None:
@@ -89,6 +90,8 @@ def delete(context: Context, args: dict[str, Any]) -> ActionResult:
             if "previewed" in args:
                 _check_previewed(transaction, keys, args["previewed"])
     summary = f"deleted {keys[0] if len(keys) == 1 else f'{len(keys)} keys'}"
+    if unmatched:
+        summary += f"; {no_match(unmatched)}"
     return ActionResult(summary, undo="undo", data={"deleted": keys})
 
 
@@ -105,8 +108,11 @@ def _delete_later(transaction: Transaction, patterns: list[str], context: Contex
     selection = Selection(patterns).among(set(present).intersection)
     keys = [key for key in present if selection(key)]
     missing = [name for name in selection.exact() if name not in keys]
-    if missing or not keys:
-        raise KeyNotFound(f"there is no key {(missing or patterns)[0]!r} in this transaction", "See 'keys'")
+    if missing:
+        hint = did_you_mean(missing[0], present, quoted=True)
+        raise KeyNotFound(f"there is no key {missing[0]!r} in this transaction", hint)
+    if not keys:
+        return ActionResult(no_match(patterns), data={"deleted": []})
     if len(keys) > len(selection.exact()):
         context.confirm(f"delete {plural(len(keys), 'key')}?")
     for key in keys:

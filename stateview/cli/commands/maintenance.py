@@ -132,9 +132,13 @@ def stats(context: Context, args: dict[str, Any]) -> Record | Table:
     """`stats`."""
     if args.get("all"):
         return _stats_of_all(context)
-    manager = context.existing
-    report = _read(context, lambda manager: manager.stats(progress=context.progress))
-    return Record(data=_stats_data(report), lines=_stats_lines(manager, report))
+
+    def measure(manager: StateManager) -> Stats:
+        manager.check_exists()
+        return manager.stats(progress=context.progress)
+
+    report = _read(context, measure)
+    return Record(data=_stats_data(report), lines=_stats_lines(context.manager, report))
 
 
 def _stats_of_all(context: Context) -> Table:

@@ -254,7 +254,7 @@ def use_all(state: StateManager) -> None:
         assert fork.namespaces() == state.namespaces() == sorted([state.namespace, "other"])
     assert state.load("a") == {"n": 1}
     assert state.recover().ok
-    assert state.compact() > 0
+    assert state.compact(state.revision) > 0
     assert state.load("a", at="first") == {"n": 1}
     timer = threading.Timer(0.1, state.save, ("late", 1))
     timer.start()
@@ -865,7 +865,7 @@ def test_neighbours_do_not_meet(path: str, start: Callable[..., Server], manage:
                 tx.save(key, [name, key])
         state.checkpoint("full")
     managers["a"].backend.drop()
-    managers["ab"].compact()
+    managers["ab"].compact(managers["ab"].revision)
     for key in KEYS:
         managers["A"].delete(key)
     assert managers["A"].list_keys() == managers["a"].list_keys() == managers["a"].list_checkpoints() == []
@@ -943,7 +943,7 @@ def test_history_is_trimmed_in_portions_and_all_that_is_kept_is_right(url: str, 
     ]:
         view = state.at(ref)
         assert {key: view.load(key) for key in view.list_keys()} == states[revision]
-    state.compact()
+    state.compact(state.revision)
     for ref, revision in marked.items():
         assert {key: state.load(key, at=ref) for key in state.list_keys(at=ref)} == states[revision]
 

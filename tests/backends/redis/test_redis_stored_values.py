@@ -83,7 +83,7 @@ def test_no_dump_shows_a_value(
         with manager.fork("other", at="before") as forked:
             forked.save("visible", text(5))
         migrate(manager.backend, copy.backend)
-        manager.compact()
+        manager.compact(manager.revision)
         assert manager.load("visible") == copy.load("visible", at="before") == text(2)
         assert [entry.value for entry in copy.history("visible")] == [text(n) for n in (2, 3, 2, 3, 2, 1)]
     check(url)
