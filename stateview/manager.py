@@ -55,14 +55,17 @@ from .states.missing import check_exists, empty_store
 from .states.patterns import KeyName, Selection
 from .states.pointers import resolve_pointer, split_pointer
 from .states.retention import kind_of_name, numbered_names, stamped_name
+from .states.steady import again, snapshot
 from .states.transaction import Transaction, to_ttl
 from .states.view import (
     Ref,
     StateView,
     diff,
     find_mark,
+    is_live,
     missing_key,
     missing_mark,
+    renew_points,
     resolve,
     to_checkpoint,
     to_entry,
@@ -291,7 +294,8 @@ class StateManager:
         self, prefix: str = "", *, keys: Iterable[str] | str | None = None, at: Ref | None = None
     ) -> list[str]:
         """List the keys with a prefix, or chosen by names and globs, in code point order. O(keys listed)."""
-        return self.at("live" if at is None else at).list_keys(prefix, keys)
+        view = self.at("live" if at is None else at)
+        return [version.key for version in view.steady_entries(prefix, keys)]
 
     def rows(
         self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, skip: int = 0,
@@ -383,14 +387,13 @@ class StateManager:
         names = [check_key(key), check_key(new)]
 
         def make() -> CommitRequest:
-            live = StateAt(self.backend.head().revision, self.backend.now())
-            present = self.backend.read(names, live)
+            present = self.backend.read(names)
             if key not in present:
                 raise missing_key(self.backend, key)
             if new in present:
                 raise Conflict(f"key {new!r} exists already, since revision {present[new].revision}", "Delete it first")
             version = present[key]
-            write = Write(version.value, version.expires - live.time if version.expires else 0)
+            write = Write(version.value, max(1, version.expires - self.backend.now()) if version.expires else 0)
             expectation = {key: version.revision if expected is None else expected, new: 0}
             return CommitRequest({key: Write(None), new: write}, expectation, reason=reason or f"rename {key} to {new}")
 
@@ -672,7 +675,9 @@ class StateManager:
     def _last_change(self, key: str, path: str, below: int) -> Version:
         """Find the version since which the value at a path is the same, below a revision if it is not 0."""
         versions = _all_versions(self.backend, key, below)
-        last = next(versions)
+        last = next(versions, None)
+        if last is None:  # deleted since, and pruned
+            raise missing_key(self.backend, key + path)
         value = resolve_pointer(to_entry(last).value, path) if last.value is not None else ABSENT
         if value is ABSENT:
             raise missing_key(self.backend, key + path)
@@ -698,6 +703,7 @@ class StateManager:
 
         Raises:
             StateException: the namespace was dropped or replaced.
+            HistoryPruned: it fell behind: the state of its last look is pruned.
 
         """
         wanted = Selection(keys)
@@ -712,10 +718,15 @@ class StateManager:
                 raise StateException(f"namespace {self.namespace!r} was dropped or replaced while it was watched")
             if revision == seen.revision:
                 continue
-            latest = resolve(self.backend, revision)
-            selection = comparison.select(wanted, (self.backend, seen), (self.backend, latest))
-            yield from comparison.diff_points(self.backend, seen, latest, (str(since), "live"), selection)
-            seen, quiet_since = latest, time.monotonic()
+            points = [seen, resolve(self.backend, "live")]
+            renew = renew_points([seen.revision, "live"], points)
+            labels = str(since), "live"
+            try:
+                yield from comparison.diff_points(self.backend, points[0], points[1], labels, wanted, renew)
+            except HistoryPruned as error:
+                what = f"the watch of namespace {self.namespace!r} fell behind: revision {seen.revision}, which it saw"
+                raise HistoryPruned(f"{what} last, is pruned", ("Watch it again", *error.next_steps)) from error
+            seen, quiet_since = points[1], time.monotonic()
 
     # --- files -------------------------------------------------------------------------------------------------
 
@@ -817,20 +828,25 @@ class StateManager:
         """
         self.check_writable()
         self.check_exists()
-        view = self.at(at)
         target = self._reopen(check_name(other, "namespace"))
         if other in target.namespaces():
             raise Conflict(f"namespace {other!r} exists already", "Give another name")
-        reason = f"forked from {self.namespace} at {at} (revision {view.revision})"
+        again(is_live(at), lambda: self._fork_into(target, at))
+        return target
+
+    def _fork_into(self, target: StateManager, at: Ref) -> None:
         base = 0
         try:
-            writes: dict[str, Write] = {}
-            for version in comparison.entries(self.backend, view._point):
-                ttl = version.expires - view._point.time if version.expires else 0
-                writes[version.key] = Write(version.value, ttl, version.time)
-                if len(writes) == KEYS_PER_FORK_COMMIT and not self.backend.rewrites_state:
-                    target._commit(CommitRequest(writes, base=base, reason=reason + ", unfinished"))
-                    writes, base = {}, base + 1
+            with snapshot(self.backend, whole=True) as state:
+                point = resolve(state, at)
+                reason = f"forked from {self.namespace} at {at} (revision {point.revision})"
+                writes: dict[str, Write] = {}
+                for version in comparison.entries(state, point):
+                    ttl = version.expires - point.time if version.expires else 0
+                    writes[version.key] = Write(version.value, ttl, version.time)
+                    if len(writes) == KEYS_PER_FORK_COMMIT and not self.backend.rewrites_state:
+                        target._commit(CommitRequest(writes, base=base, reason=reason + ", unfinished"))
+                        writes, base = {}, base + 1
             # A namespace without a commit and a checkpoint does not exist.
             mark = () if writes else (CheckpointWrite("forked", reason),)
             target._commit(CommitRequest(writes, base=base, reason=reason, marks=mark))
@@ -838,7 +854,6 @@ class StateManager:
             if base:
                 target.backend.drop()  # this call created it, and it is incomplete
             raise
-        return target
 
     def migrate_to(
         self, destination: StoreURL, *, dry_run: bool = False, force: bool = False, switch: bool = False,

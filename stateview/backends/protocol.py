@@ -689,3 +689,20 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Close files and connections. A later call opens them again."""
+
+
+class TakesSnapshots(Protocol):
+    """What a backend may offer in addition. Without it, long reads begin again when their state is pruned."""
+
+    def snapshot(self, whole: bool = False) -> AbstractContextManager[Backend]:
+        """Open a backend that reads the present state, and all states kept now, until the block ends.
+
+        Others may write meanwhile; no read of the snapshot sees that. It takes no writes. Where it is not possible, the
+        backend gives itself.
+
+        Args:
+            whole: whether nearly everything will be read, so that a copy in memory is worth its cost.
+
+        Cost: O(1). JSON files: O(n).
+
+        """

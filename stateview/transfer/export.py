@@ -18,7 +18,8 @@ from ..errors import Conflict, InvalidName, KeyNotFound, see
 from ..maintenance.history import commit_of, iter_commits
 from ..model import Commit, to_micros
 from ..states.missing import check_exists
-from ..states.view import StateView, resolve
+from ..states.steady import again, snapshot
+from ..states.view import StateView, is_live, resolve
 from . import jsonl
 from .files import OutputFile, output_file, write_durable
 from .jsonl_reader import JsonlReader
@@ -51,13 +52,16 @@ def export(
     if target == "":
         raise InvalidName("the name of the file is empty", "Give a name that ends in .jsonl or .json")
     layout = _choose_layout(path, layout, at is not None or keys is not None)
+    if keys is not None:
+        keys = [keys] if isinstance(keys, str) else list(keys)
     zipped = path.endswith(".gz")
     report = progress or (lambda _done, _total: None)
     with output_file(target, overwrite) as name:
         if layout == "jsonl":
-            exported = _export_jsonl(backend, name, zipped, report)
+            exported = again(True, lambda: _export_jsonl(backend, name, zipped, report))
         else:
-            exported = _export_json(backend, name, zipped, at, keys, report)
+            live = at is None or is_live(at)
+            exported = again(live, lambda: _export_json(backend, name, zipped, at, keys, report))
         size = os.path.getsize(name)
     return msgspec.structs.replace(exported, bytes=size)
 
@@ -102,9 +106,15 @@ def _require_head(backend: Backend) -> Head:
 def _export_jsonl(backend: Backend, name: str, zipped: bool, progress: ProgressCount) -> ExportReport:
     """Write everything that is kept as of one revision, while others may write.
 
-    Later versions are left out. The versions that they superseded are kept until the floor passes them. If the floor
-    rises during the export, the file is written again with the last floor: all states from it on were kept throughout.
+    Where the backend has no snapshot, later versions are left out. The versions that they superseded are kept until the
+    floor passes them. If the floor rises during the export, the file is written again with the last floor: all states
+    from it on were kept throughout.
     """
+    with snapshot(backend, whole=True) as state:
+        return _export_state(state, name, zipped, progress)
+
+
+def _export_state(backend: Backend, name: str, zipped: bool, progress: ProgressCount) -> ExportReport:
     for _ in range(MAX_ATTEMPTS):
         head = _require_head(backend)
         marks = [mark for mark in backend.marks() if mark.revision <= head.revision]
@@ -153,7 +163,7 @@ def _raise_floor(name: str, zipped: bool, floor: int) -> jsonl.Counts:
     """Write an export again with a higher floor, without the versions that are unreachable from it."""
     opener: Any = gzip.open if zipped else open
     with opener(name, "rb") as file:
-        reader = JsonlReader(file, name)
+        reader = JsonlReader(file, name, floor)
         header = msgspec.structs.replace(reader.header, floor=floor)
         commits: list[Commit] = []
         marks: list[CheckpointRecord] = []
@@ -190,14 +200,12 @@ def _export_json(
     progress: ProgressCount,
 ) -> ExportReport:
     """Write `{key: value}` with sorted keys, indented by two spaces, so that a git diff shows each changed line."""
-    head = _require_head(backend)
     ref = "live" if at is None else at
-    point = resolve(backend, ref, head)
-    if keys is not None:
-        keys = [keys] if isinstance(keys, str) else list(keys)
     count = 0
-    with write_durable(name, zipped) as out:
-        for version in StateView(backend, point, str(ref)).raw_entries(keys=keys):
+    with snapshot(backend, whole=True) as state, write_durable(name, zipped) as out:
+        head = _require_head(state)
+        point = resolve(state, ref)
+        for version in StateView(state, point, str(ref)).raw_entries(keys=keys):
             assert version.value is not None
             block = codec.pretty(
                 msgspec.json.encode({version.key: Raw(version.value)}), what=f"the value of {version.key[:60]!r}"

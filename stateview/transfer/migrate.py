@@ -12,6 +12,7 @@ from typing import Any
 from ..backends.protocol import Backend, CheckpointWrite, CommitRequest, Head, StateAt
 from ..errors import Conflict, run
 from ..states.retention import numbered_names, stamped_name
+from ..states.steady import snapshot
 from .migration_check import check, check_edits, check_same, check_source, inspect, judge, judge_read_only
 from .migration_report import MigrationProgress, MigrationReport, OnMigrationProgress, ProgressRate
 from .staged_copy import StagedCopy
@@ -37,9 +38,11 @@ def migrate(
         judge_read_only(source, head, first, force)
     target = judge(source, head, destination, force)
     if dry_run:
-        pace = ProgressRate(report, source.namespace, "reading", head.count)
-        marks = [mark for mark in source.marks() if mark.revision <= head.revision]
-        verified = summarize(source, StateAt(head.revision, source.now()), marks, pace.reached)
+        with snapshot(source, whole=True) as state:
+            head = state.head()
+            pace = ProgressRate(report, source.namespace, "reading", head.count)
+            marks = [mark for mark in state.marks() if mark.revision <= head.revision]
+            verified = summarize(state, StateAt(head.revision, state.now()), marks, pace.reached)
         outcome: dict[str, Any] = {"already": True} if target.already else {"replaces": target.contents}
         return _report(source, destination, head, verified, started, dry_run=True, **outcome)
     if target.already:
@@ -83,13 +86,17 @@ def _compare_whole(
 ) -> VerificationReport:
     """Compare a copy that exists already with the source."""
     pace = ProgressRate(report, source.namespace, "comparing", head.count)
-    check = Verification(source, destination, head, destination.marks(), destination.now(), copied.floor)
     try:
-        verified = check.compare_all((), (), pace.reached)
+        with snapshot(source, whole=True) as state:
+            check = Verification(state, destination, head, destination.marks(), destination.now(), copied.floor)
+            verified = check.compare_all((), (), pace.reached)
         check_edits(source, source.head())
         return verified
     except VerificationError as error:
         check_same(source, head)
+        if source.head().floor > head.revision:
+            what = f"namespace {source.namespace!r} of {source.url} prunes its history faster than it can be compared"
+            raise Conflict(what, "Run the migration again") from error
         now = destination.head()
         if (now.lineage, now.revision, now.time) != (copied.lineage, copied.revision, copied.time):
             if refusal := inspect(source, source.head(), destination).refusal:

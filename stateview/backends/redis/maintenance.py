@@ -119,14 +119,15 @@ def disk_usage(backend: Reader) -> DiskUsage | None:
     """Return the bytes that the server reports for the keys; None if it does not report them to this user."""
     total = 0
     for key in backend._keys:
-        size = backend._with_retry(lambda client, key=key: _memory_usage(client, key))  # type: ignore[misc]
+        size = backend._with_retry(lambda client, key=key: memory_usage(client, key))  # type: ignore[misc]
         if size is None:
             return None
         total += size
     return DiskUsage(total)
 
 
-def _memory_usage(client: Any, key: str) -> int | None:
+def memory_usage(client: Any, key: str) -> int | None:
+    """Return roughly how many bytes a key takes; None if the server does not say."""
     try:
         return int(client.memory_usage(key, samples=MEMORY_SAMPLES) or 0)
     except ResponseError as error:

@@ -16,7 +16,7 @@ from ...errors import StateException
 from ...model import Finding
 from ..large_rows import LargeRowCache
 from ..legacy import sqlite_table
-from ..protocol import ProgressCount, ProgressText, RecoverySession, StagedImport
+from ..protocol import Backend, ProgressCount, ProgressText, RecoverySession, StagedImport
 from ..stored_values import PLAIN, StoredValues
 from . import page_checksums as pages
 from . import schema
@@ -53,6 +53,23 @@ class SQLiteBackend(Writer):
         self.keep = history
         self.values = values
         self._large_rows = LargeRowCache()
+
+    @contextmanager
+    def snapshot(self, whole: bool = False) -> Iterator[Backend]:  # noqa: ARG002
+        """Open a read transaction. With a rollback journal, as on a network file system, it would stop all writers."""
+        from .snapshot import Snapshot
+
+        with self._mutex, self._errors():
+            self._current_pool()
+            connection = self._connect()
+        if connection is None:
+            yield self
+            return
+        reads = Snapshot(self, connection)
+        try:
+            yield reads if reads.begin() else self  # type: ignore[misc]  # it takes no writes
+        finally:
+            reads.close()
 
     def open_staging(self) -> StagedImport:
         from .transfer import SQLiteReceiver
