@@ -163,7 +163,7 @@ class CheckpointWrite(Struct, frozen=True):
         name: its name. If a checkpoint of this name exists, the name moves, and the earlier checkpoint stays listed.
         note: a text for people.
         revision: the revision that it names; None for the one before this commit's writes.
-        time: when it was made; 0 for the commit's time.
+        time: when it was made; 0 for the request's time, or the clock's.
         fresh: refuse the commit with `Conflict` if the name is taken before the commit.
         kind: a `CheckpointKind`, or "".
 
@@ -182,7 +182,7 @@ class Write(Struct, frozen=True):
 
     Attributes:
         value: the encoded value; None to delete the key.
-        ttl: the time from the commit to the expiry; 0 for no expiry.
+        ttl: the time from now, by the clock, to the expiry; 0 for no expiry.
         time: when the value was written, if that is not the commit's time, as in imported data; else 0.
 
     """

@@ -53,7 +53,8 @@ def resolve(backend: Backend, ref: Ref, head: Head | None = None) -> StateAt:
         return StateAt(revision, backend.now())
     ending = backend.commits(limit=1, below=revision + 2) if revision >= head.floor else []
     if ending:
-        return StateAt(revision, to_micros(ending[0].time))
+        # The clock may have been set back since: then the commit's time judges no expiry
+        return StateAt(revision, min(to_micros(ending[0].time), backend.now()))
     named = [mark for mark in backend.marks() if mark.revision == revision]
     if not named:
         floor = backend.head().floor

@@ -55,6 +55,7 @@ _MAX_ATTEMPTS = 5  # reads without the lock, while writers rename between the re
 _LEGACY_LINEAGE = "older"  # of data of an older layout that is read but not converted
 _MIN_OVERDUE_REVISIONS = 16
 _NO_DIGEST = "-"  # of a state that never was in a state.json
+_CLOCK_STEP_NANOSECONDS = 1_000_000_000  # a clock that is further behind was set: state.json gets its time, too
 
 Signature = tuple[int, ...]
 """Modification time, size and inode of state.json, then of the history. Another signature means other content."""
@@ -287,7 +288,7 @@ class NamespaceFiles:
             not self._may_write()
         ):  # show the commit that the edit will be, in a history that is read anew after this one
             moment = max(now(), line.time + 1)
-            record = self._record(line, request, line.rev, line.rev + bool(request.writes), moment)
+            record = self._record(line, request, line.rev, line.rev + bool(request.writes), moment, moment)
             record.digest = _NO_DIGEST
             history.add(record)
             history.first, history.signature = b"", signature[3:]
@@ -339,7 +340,7 @@ class NamespaceFiles:
         history = History(os.urandom(16).hex() if may_write else _LEGACY_LINEAGE)
         for request in requests:
             revision, moment = history.revision, request.time or now()
-            record = self._record(history.last, request, revision, revision + bool(request.writes), moment)
+            record = self._record(history.last, request, revision, revision + bool(request.writes), moment, moment)
             record.digest = _NO_DIGEST
             history.add(record)
         if may_write:
@@ -458,10 +459,11 @@ class NamespaceFiles:
     def _apply(self, live: LoadedState, request: CommitRequest) -> LoadedState:
         """Commit a request whose preconditions are met and whose values are packed; return the new state."""
         history = self._past() if request.marks or request.unmarks else None
-        moment = max(now(), live.head.time + 1)
+        clock = now()
+        moment, start = request.time or max(clock, live.head.time + 1), request.time or clock
         revision = live.head.revision
-        request = _with_expired(live, request, moment)
-        line = self._record(live.line, request, revision, revision + bool(request.writes), request.time or moment)
+        request = _with_expired(live, request, clock)
+        line = self._record(live.line, request, revision, revision + bool(request.writes), moment, start)
         entries, blocks = dict(live.entries), dict(live.blocks)
         for key in _apply_writes(entries, line):
             blocks.pop(key, None)
@@ -482,21 +484,26 @@ class NamespaceFiles:
         return self._refresh()
 
     def _record(
-        self, last: CommitRecord | None, request: CommitRequest, revision: int, new: int, moment: int
+        self, last: CommitRecord | None, request: CommitRequest, revision: int, new: int, moment: int, start: int
     ) -> CommitRecord:
-        """Make the record of a commit, still without what the new state.json and the checkpoints' files determine."""
+        """Make the record of a commit, still without what the new state.json and the checkpoints' files determine.
+
+        Its time is `moment`, which rises even if the clock steps back. Durations begin at `start`, by the clock.
+        """
         record = CommitRecord(new, moment, "", reason=request.reason, author=request.author, undo=request.undo)
         record.keys = len(request.writes)
         record.before = last.digest if last is not None else ""
-        record.mtime = max(now() * 1000, last.mtime + 1 if last is not None else 0)
+        record.mtime = now() * 1000
+        if last is not None and record.mtime <= last.mtime < record.mtime + _CLOCK_STEP_NANOSECONDS:
+            record.mtime = last.mtime + 1
         for key, write in request.writes.items():
             if write.value is None:
                 record.delete.append(key)
             else:
-                record.set[key] = ValueRecord(Raw(write.value), moment + write.ttl if write.ttl else 0, write.time)
+                record.set[key] = ValueRecord(Raw(write.value), start + write.ttl if write.ttl else 0, write.time)
         for mark in request.marks:
             at = revision if mark.revision is None else mark.revision
-            record.marks.append(CheckpointEntry(mark.name, at, mark.time or moment, mark.note, "", mark.kind))
+            record.marks.append(CheckpointEntry(mark.name, at, mark.time or start, mark.note, "", mark.kind))
         record.unmarks = list(request.unmarks)
         return record
 

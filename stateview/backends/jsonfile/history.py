@@ -114,7 +114,10 @@ class History:
         """Return a copy that later lines do not change. O(keys)."""
         other = copy(self)
         other.versions = {key: versions[:] for key, versions in self.versions.items()}
-        other.commits, other.marks, other.digests = self.commits[:], self.marks[:], dict(self.digests)
+        other.commits, other.digests, other.files = self.commits[:], dict(self.digests), set(self.files)
+        other.marks, other._index = Checkpoints(), None
+        for mark in self.marks:
+            other.marks.add(mark)
         return other
 
     @classmethod
