@@ -34,6 +34,7 @@ from .errors import (
     InvalidName,
     ReadOnly,
     StateException,
+    tells_what_was_done,
 )
 from .model import (
     ABSENT,
@@ -852,7 +853,9 @@ class StateManager:
             target._commit(CommitRequest(writes, base=base, reason=reason, marks=mark))
         except BaseException:
             if base:
-                target.backend.drop()  # this call created it, and it is incomplete
+                what = f"Namespace {target.namespace!r} is unfinished: remove it"
+                with tells_what_was_done(lambda: what):
+                    target.backend.drop()  # this call created it, and it is incomplete
             raise
 
     def migrate_to(
@@ -897,11 +900,8 @@ class StateManager:
         if switch and not dry_run:
             from msgspec.structs import replace
 
-            try:
+            with tells_what_was_done(lambda: "The migration is done; run it again to switch"):
                 return replace(report, switched=settings.switch_target(destination, self.namespace))
-            except StateException as error:
-                error.next_steps += ("The migration is done; run it again to switch",)
-                raise
         return report
 
     def doctor(self, progress: ProgressText | None = None) -> DoctorReport:
@@ -1080,18 +1080,14 @@ def migrate(
         for manager in managers:
             with manager, StateManager(destination, manager.namespace, read_only=True, quiet=True) as target:
                 check(manager.backend, target.backend, force)
-    reports = []
+    reports: list[MigrationReport] = []
     for manager in managers:
         with manager:
             switched = switch and manager is managers[-1]
             options = {"dry_run": dry_run, "force": force, "switch": switched}
-            try:
+            moved = "" if dry_run or not reports else f"Moved before it: {', '.join(one.namespace for one in reports)}"
+            with tells_what_was_done(partial(str, moved)):
                 reports.append(manager.migrate_to(destination, progress=progress, **options))
-            except StateException as error:
-                if reports and not dry_run:
-                    migrated = ", ".join(report.namespace for report in reports)
-                    error.next_steps += (f"Moved before it: {migrated}",)
-                raise
     return reports
 
 

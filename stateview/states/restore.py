@@ -99,9 +99,9 @@ def restore(backend: Backend, request: RestoreRequest, safety: CheckpointRetenti
     while True:
         try:
             expired, batch = work.plan(name, safety)
-        except HistoryPruned:  # the live state that was read is pruned already, or the one to restore is
-            if not backoff.wait():
-                raise
+        except HistoryPruned:
+            if backend.head().floor <= work.live.revision or not backoff.wait():
+                raise  # not the live state that was read is pruned, but another
             work.begin_again()
             continue
         if not work.writes:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from ..backends.protocol import Backend, CheckpointWrite, CommitRequest, Head, ProgressCount, StateAt, Version, Write
 from ..backends.retries import Backoff
-from ..errors import Conflict, HistoryPruned, InvalidName, NextStep
+from ..errors import Conflict, HistoryPruned, InvalidName, NextStep, tells_what_was_done
 from ..maintenance.history import commit_of
 from ..states import compare as comparison
 from ..states.compare import Pair
@@ -19,6 +19,7 @@ from ..states.restore import applied_diff
 from ..states.retention import numbered_names, stamped_name
 from ..states.steady import again, snapshot
 from .import_sources import ImportSource, Options, open_source
+from .staged_copy import in_place
 from .temporary_stores import TemporaryStores
 
 RETRY_SECONDS = 30.0  # how long an import retries while others write to the namespace
@@ -276,7 +277,8 @@ class ImportJob:
             receiver = self.backend.open_staging()
         try:
             head = self.source.fill(receiver, self.reason, self.author, self._progress)
-            receiver.finish(head)
+            with tells_what_was_done(lambda: in_place(self.backend, head)):
+                receiver.finish(head)
         except BaseException:
             receiver.drop()
             raise

@@ -10,12 +10,12 @@ import time
 from typing import Any
 
 from ..backends.protocol import Backend, CheckpointWrite, CommitRequest, Head, StateAt
-from ..errors import Conflict, run
+from ..errors import Conflict, run, tells_what_was_done
 from ..states.retention import numbered_names, stamped_name
 from ..states.steady import snapshot
 from .migration_check import check, check_edits, check_same, check_source, inspect, judge, judge_read_only
 from .migration_report import MigrationProgress, MigrationReport, OnMigrationProgress, ProgressRate
-from .staged_copy import StagedCopy
+from .staged_copy import StagedCopy, in_place
 from .state_digests import VerificationReport, summarize
 from .verify import Verification, VerificationError
 
@@ -57,13 +57,16 @@ def migrate(
             if target.refusal is not None and not force:
                 raise target.refusal
             safety = _add_safety_checkpoint(destination, source, author) if target.refusal is not None else ""
-        kept = copy.receiver.finish(head, over=bool(target.head.lineage))
-    if copy.moved:  # the counts of the comparison are older than the copy
-        verified = summarize(destination, StateAt(head.revision, destination.now()), copy.marks)
-    return _report(
-        source, destination, head, verified, started, resumed=copy.resumed, behind=_behind(source, head),
-        replaces=target.contents, kept=kept, safety=safety,
-    )  # fmt: skip
+        made = f"The destination got the checkpoint {safety}" if safety else ""
+        with tells_what_was_done(lambda: in_place(destination, head) or made):
+            kept = copy.receiver.finish(head, over=bool(target.head.lineage))
+    with tells_what_was_done(lambda: "The migration is done"):
+        if copy.moved:  # the counts of the comparison are older than the copy
+            verified = summarize(destination, StateAt(head.revision, destination.now()), copy.marks)
+        return _report(
+            source, destination, head, verified, started, resumed=copy.resumed, behind=_behind(source, head),
+            replaces=target.contents, kept=kept, safety=safety,
+        )  # fmt: skip
 
 
 def _behind(source: Backend, head: Head) -> int:

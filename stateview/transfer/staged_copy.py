@@ -48,6 +48,16 @@ def _marks_at(source: Backend, head: Head) -> list[CheckpointRecord]:
     return [mark for mark in source.marks() if mark.revision <= head.revision]
 
 
+def in_place(destination: Backend, head: Head) -> str:
+    """Return what is done where `StagedImport.finish` failed: its copy may be in place already; "" if it is not."""
+    try:
+        present = destination.head()
+    except StateException:
+        return f"Whether the copy is in place cannot be told: look at {destination.url}"
+    is_copy = (present.lineage, present.revision) == (head.lineage, head.revision)
+    return f"The copy is in place in {destination.url}" if is_copy else ""
+
+
 class StagedCopy:
     """Build a copy in the destination's staging area."""
 

@@ -175,7 +175,7 @@ class JSONBackend(NamespaceFiles):
     @contextmanager
     def snapshot(self, whole: bool = False) -> Iterator[Backend]:  # noqa: ARG002
         """Copy what is in memory. O(keys)."""
-        with self._mutex:
+        with self._call():
             self._refresh()
             frozen = _Snapshot(self, self._past(), self._live)
         yield frozen
@@ -253,14 +253,12 @@ class JSONBackend(NamespaceFiles):
         self._check_writable()
         if not os.path.isdir(self.folder):
             return
-        import shutil
-
-        from ..staging import take_out
+        from ..staging import remove_taken_out, take_out
 
         with self._call(), self._lock():
             moved = take_out(self.folder, "json")
             self._live = self._history = None
-        shutil.rmtree(moved)
+        remove_taken_out(moved, self.namespace)
 
     @contextmanager
     def open_recovery(self) -> Iterator[RecoverySession]:
@@ -292,6 +290,11 @@ class _Snapshot(JSONBackend):
             known = Head(line.rev, line.time, 0, lineage=history.lineage) if line is not None else Head()
             live = LoadedState(None, known, history.live(), line)  # another process wrote between the two reads
         self._live = msgspec.structs.replace(live, head=msgspec.structs.replace(known, floor=history.floor))
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        with self._mutex:
+            yield
 
     def _refresh(self) -> LoadedState:
         assert self._live is not None

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from redis.exceptions import ResponseError
 
+from ...errors import tells_what_was_done
 from ..protocol import PAGE_BYTES, DiskUsage, ProgressCount, SupersededVersion
+from ..prune_progress import PruneProgress
 from .errors import is_unsupported
 from .scripts import _COMMON
 
@@ -138,9 +140,15 @@ def memory_usage(client: Any, key: str) -> int | None:
 
 def compact(backend: Reader, floor: int, progress: ProgressCount | None) -> int:
     """Raise the floor, remove the versions that nothing needs, and return how many."""
+    done = PruneProgress(before=backend.head().floor)
+    with tells_what_was_done(done.text):
+        return _compact(backend, floor, progress, done)
+
+
+def _compact(backend: Reader, floor: int, progress: ProgressCount | None, done: PruneProgress) -> int:
     reached = -1
     while (current := int(backend._eval(RAISE, floor, COMMITS_PER_SCRIPT))) > reached:
-        reached = current
+        reached = done.floor = current
     total = int(backend._with_retry(lambda client: client.zcard(backend._keys[5])))
     removed = examined = 0
     last = b""
@@ -149,6 +157,7 @@ def compact(backend: Reader, floor: int, progress: ProgressCount | None) -> int:
             progress(min(examined, total), total)
         count, last = backend._eval(SWEEP, reached, last, MEMBERS_PER_SCRIPT)
         removed += int(count)
+        done.versions = removed
         examined += MEMBERS_PER_SCRIPT
         if not last:
             break

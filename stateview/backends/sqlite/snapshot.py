@@ -33,9 +33,9 @@ class Snapshot(Reader):
         watch_fork(self)
 
     def begin(self) -> bool:
-        """Begin the read transaction. Return False with a rollback journal: a reader would keep all writers waiting."""
+        """Begin the read transaction. Return False where there is no WAL: it would keep all writers waiting."""
         with self._connection() as db:
-            if not self.read_only and db.pragma("journal_mode") != "wal":
+            if db.signature is not None or db.pragma("journal_mode") != "wal":
                 return False
             db.execute("BEGIN")
             self._head(db)  # the first read decides which state is read
