@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -111,6 +112,25 @@ class StateException(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.message,), {**self.__dict__, "_steps": self.next_steps}
+
+
+@contextmanager
+def tells_what_was_done(done: Callable[[], str]) -> Iterator[None]:
+    """Say in an error of the block what an act of several steps has done, in place of `NOTHING_CHANGED`.
+
+    A call that fails knows only itself: "Nothing was changed" is not true of an act whose earlier steps succeeded.
+
+    Args:
+        done: returns what was done until the error, as a sentence without its full stop; "" for nothing.
+
+    """
+    try:
+        yield
+    except StateException as error:
+        if text := done():
+            steps = error.next_steps if NOTHING_CHANGED in error.next_steps else (*error.next_steps, NOTHING_CHANGED)
+            error.next_steps = tuple(text if step == NOTHING_CHANGED else step for step in steps)
+        raise
 
 
 class KeyNotFound(StateException, KeyError):

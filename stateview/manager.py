@@ -35,6 +35,7 @@ from .errors import (
     InvalidName,
     ReadOnly,
     StateException,
+    tells_what_was_done,
 )
 from .model import (
     ABSENT,
@@ -56,6 +57,7 @@ from .states.missing import check_exists, empty_store
 from .states.patterns import KeyName, Selection
 from .states.pointers import resolve_pointer, split_pointer
 from .states.retention import kind_of_name, numbered_names, stamped_name
+from .states.steady import again, snapshot
 from .states.transaction import Transaction, to_ttl
 from .states.view import (
     Moment,
@@ -63,8 +65,10 @@ from .states.view import (
     StateView,
     diff,
     find_mark,
+    is_live,
     missing_key,
     missing_mark,
+    renew_points,
     resolve,
     resolve_moment,
     to_checkpoint,
@@ -295,7 +299,8 @@ class StateManager:
         self, prefix: str = "", *, keys: Iterable[str] | str | None = None, at: Ref | None = None
     ) -> list[str]:
         """List the keys with a prefix, or chosen by names and globs, in code point order. O(keys listed)."""
-        return self.at("live" if at is None else at).list_keys(prefix, keys)
+        view = self.at("live" if at is None else at)
+        return [version.key for version in view.steady_entries(prefix, keys)]
 
     def rows(
         self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, skip: int = 0,
@@ -387,14 +392,13 @@ class StateManager:
         names = [check_key(key), check_key(new)]
 
         def make() -> CommitRequest:
-            live = StateAt(self.backend.head().revision, self.backend.now())
-            present = self.backend.read(names, live)
+            present = self.backend.read(names)
             if key not in present:
                 raise missing_key(self.backend, key)
             if new in present:
                 raise Conflict(f"key {new!r} exists already, since revision {present[new].revision}", "Delete it first")
             version = present[key]
-            write = Write(version.value, version.expires - live.time if version.expires else 0)
+            write = Write(version.value, max(1, version.expires - self.backend.now()) if version.expires else 0)
             expectation = {key: version.revision if expected is None else expected, new: 0}
             return CommitRequest({key: Write(None), new: write}, expectation, reason=reason or f"rename {key} to {new}")
 
@@ -752,6 +756,7 @@ class StateManager:
 
         Raises:
             StateException: the namespace was dropped or replaced.
+            HistoryPruned: it fell behind: the state of its last look is pruned.
 
         """
         wanted = Selection(keys)
@@ -766,10 +771,15 @@ class StateManager:
                 raise StateException(f"namespace {self.namespace!r} was dropped or replaced while it was watched")
             if revision == seen.revision:
                 continue
-            latest = resolve(self.backend, revision)
-            selection = comparison.select(wanted, (self.backend, seen), (self.backend, latest))
-            yield from comparison.diff_points(self.backend, seen, latest, (str(since), "live"), selection)
-            seen, quiet_since = latest, time.monotonic()
+            points = [seen, resolve(self.backend, "live")]
+            renew = renew_points([seen.revision, "live"], points)
+            labels = str(since), "live"
+            try:
+                yield from comparison.diff_points(self.backend, points[0], points[1], labels, wanted, renew)
+            except HistoryPruned as error:
+                what = f"the watch of namespace {self.namespace!r} fell behind: revision {seen.revision}, which it saw"
+                raise HistoryPruned(f"{what} last, is pruned", ("Watch it again", *error.next_steps)) from error
+            seen, quiet_since = points[1], time.monotonic()
 
     # --- files -------------------------------------------------------------------------------------------------
 
@@ -871,28 +881,34 @@ class StateManager:
         """
         self.check_writable()
         self.check_exists()
-        view = self.at(at)
         target = self._reopen(check_name(other, "namespace"))
         if other in target.namespaces():
             raise Conflict(f"namespace {other!r} exists already", "Give another name")
-        reason = f"forked from {self.namespace} at {at} (revision {view.revision})"
+        again(is_live(at), lambda: self._fork_into(target, at))
+        return target
+
+    def _fork_into(self, target: StateManager, at: Ref) -> None:
         base = 0
         try:
-            writes: dict[str, Write] = {}
-            for version in comparison.entries(self.backend, view._point):
-                ttl = version.expires - view._point.time if version.expires else 0
-                writes[version.key] = Write(version.value, ttl, version.time)
-                if len(writes) == KEYS_PER_FORK_COMMIT and not self.backend.rewrites_state:
-                    target._commit(CommitRequest(writes, base=base, reason=reason + ", unfinished"))
-                    writes, base = {}, base + 1
+            with snapshot(self.backend, whole=True) as state:
+                point = resolve(state, at)
+                reason = f"forked from {self.namespace} at {at} (revision {point.revision})"
+                writes: dict[str, Write] = {}
+                for version in comparison.entries(state, point):
+                    ttl = version.expires - point.time if version.expires else 0
+                    writes[version.key] = Write(version.value, ttl, version.time)
+                    if len(writes) == KEYS_PER_FORK_COMMIT and not self.backend.rewrites_state:
+                        target._commit(CommitRequest(writes, base=base, reason=reason + ", unfinished"))
+                        writes, base = {}, base + 1
             # A namespace without a commit and a checkpoint does not exist.
             mark = () if writes else (CheckpointWrite("forked", reason),)
             target._commit(CommitRequest(writes, base=base, reason=reason, marks=mark))
         except BaseException:
             if base:
-                target.backend.drop()  # this call created it, and it is incomplete
+                what = f"Namespace {target.namespace!r} is unfinished: remove it"
+                with tells_what_was_done(lambda: what):
+                    target.backend.drop()  # this call created it, and it is incomplete
             raise
-        return target
 
     def migrate_to(
         self, destination: StoreURL, *, dry_run: bool = False, force: bool = False, switch: bool = False,
@@ -936,11 +952,8 @@ class StateManager:
         if switch and not dry_run:
             from msgspec.structs import replace
 
-            try:
+            with tells_what_was_done(lambda: "The migration is done; run it again to switch"):
                 return replace(report, switched=settings.switch_target(destination, self.namespace))
-            except StateException as error:
-                error.next_steps += ("The migration is done; run it again to switch",)
-                raise
         return report
 
     def doctor(self, progress: ProgressText | None = None) -> DoctorReport:
@@ -1120,18 +1133,14 @@ def migrate(
         for manager in managers:
             with manager, StateManager(destination, manager.namespace, read_only=True, quiet=True) as target:
                 check(manager.backend, target.backend, force)
-    reports = []
+    reports: list[MigrationReport] = []
     for manager in managers:
         with manager:
             switched = switch and manager is managers[-1]
             options = {"dry_run": dry_run, "force": force, "switch": switched}
-            try:
+            moved = "" if dry_run or not reports else f"Moved before it: {', '.join(one.namespace for one in reports)}"
+            with tells_what_was_done(partial(str, moved)):
                 reports.append(manager.migrate_to(destination, progress=progress, **options))
-            except StateException as error:
-                if reports and not dry_run:
-                    migrated = ", ".join(report.namespace for report in reports)
-                    error.next_steps += (f"Moved before it: {migrated}",)
-                raise
     return reports
 
 

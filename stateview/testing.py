@@ -345,6 +345,17 @@ class BackendContract(ABC):
             assert reader.marks() == [CheckpointRecord("m", 0, 5000)]
         assert save(backend, "a", b"2").time > 5000
 
+    def test_durations_are_measured_by_the_clock(self, backend: Backend, opened: Open) -> None:
+        ahead = backend.now() + 1000 * SECOND
+        backend.commit(CommitRequest({"a": Write(b"1")}, time=ahead))
+        assert save(backend, "lease", b"1", 100 * SECOND).time > ahead
+        backend.commit(CommitRequest(marks=(CheckpointWrite("m"),)))
+        assert save(backend, "other", b"1").time > ahead + 1
+        for reader in (backend, opened()):
+            assert reader.read(["lease"])["lease"].expires <= reader.now() + 100 * SECOND
+            assert reader.marks()[0].time <= reader.now()
+        backend.commit(CommitRequest({"lease": Write(b"2")}, {"lease": 2}))
+
     def test_commits_tell_what_was_said(self, backend: Backend, opened: Open) -> None:
         save(backend, "a", b"1")
         reason = 'because\n\x1b[31m "é😀"'

@@ -163,7 +163,7 @@ class CheckpointWrite(Struct, frozen=True):
         name: its name. If a checkpoint of this name exists, the name moves, and the earlier checkpoint stays listed.
         note: a text for people.
         revision: the revision that it names; None for the one before this commit's writes.
-        time: when it was made; 0 for the commit's time.
+        time: when it was made; 0 for the request's time, or the clock's.
         fresh: refuse the commit with `Conflict` if the name is taken before the commit.
         kind: a `CheckpointKind`, or "".
 
@@ -182,7 +182,7 @@ class Write(Struct, frozen=True):
 
     Attributes:
         value: the encoded value; None to delete the key.
-        ttl: the time from the commit to the expiry; 0 for no expiry.
+        ttl: the time from now, by the clock, to the expiry; 0 for no expiry.
         time: when the value was written, if that is not the commit's time, as in imported data; else 0.
 
     """
@@ -689,3 +689,20 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Close files and connections. A later call opens them again."""
+
+
+class TakesSnapshots(Protocol):
+    """What a backend may offer in addition. Without it, long reads begin again when their state is pruned."""
+
+    def snapshot(self, whole: bool = False) -> AbstractContextManager[Backend]:
+        """Open a backend that reads the present state, and all states kept now, until the block ends.
+
+        Others may write meanwhile; no read of the snapshot sees that. It takes no writes. Where it is not possible, the
+        backend gives itself.
+
+        Args:
+            whole: whether nearly everything will be read, so that a copy in memory is worth its cost.
+
+        Cost: O(1). JSON files: O(n).
+
+        """

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from ..errors import BackendError, BackendUnavailable, Hint
+from ..errors import BackendError, BackendUnavailable, Hint, tells_what_was_done
 from ..model import Finding
 from .conflicts import staging_locked_error
 from .durable_files import (
@@ -169,6 +169,15 @@ def take_out(folder: str, kind: str) -> str:
         os.rename(os.path.join(folder, name), os.path.join(out, name))
     fsync_folder(folder)
     return out
+
+
+def remove_taken_out(folder: str, namespace: str) -> None:
+    """Remove the folder that `take_out` returned."""
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        with tells_what_was_done(lambda: f"Namespace {namespace!r} was removed, but its files are still in {folder}"):
+            raise file_error(error, folder) from error
 
 
 def _is_of_kind(folder: str, kind: str) -> bool:

@@ -131,6 +131,7 @@ class _Diagnosis:
             below = page[-1].revision
             floor = max(floor, self.backend.head().floor)
             self.report(f"the log: down to revision {below:,}")
+        floor = max(floor, self.backend.head().floor)
         if expected > floor:
             missing, first = missing + expected - floor, floor + 1
         if missing:

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..backends.protocol import Backend, CheckpointRecord, CommitRequest, Head, ProgressText, SupersededVersion
-from ..errors import Conflict
+from ..errors import Conflict, tells_what_was_done
 from ..model import Checkpoint, ProgressMessage, to_micros
 from ..states import retention
 from ..states.patterns import is_glob
@@ -149,12 +149,21 @@ def execute(
     if backend.head().lineage != planned.lineage:
         what = f"namespace {backend.namespace!r} was dropped or replaced since the preview"
         raise Conflict(what, "Preview it again, then prune")
+    gone: list[Checkpoint] = []
+    with tells_what_was_done(lambda: f"Checkpoints deleted so far: {len(gone):,}" if gone else ""):
+        return _execute(backend, planned, commit, progress, gone)
+
+
+def _execute(
+    backend: Backend, planned: PruneReport, commit: Committer, progress: ProgressText | None, gone: list[Checkpoint]
+) -> PruneReport:
     before = backend.disk_usage()
     present = {(mark.name, mark.revision) for mark in backend.marks()}
     existing = [checkpoint for checkpoint in planned.checkpoints if (checkpoint.name, checkpoint.revision) in present]
     for start in range(0, len(existing), CHECKPOINTS_PER_COMMIT):
         page = existing[start : start + CHECKPOINTS_PER_COMMIT]
         commit(CommitRequest(unmarks=tuple((checkpoint.name, checkpoint.revision) for checkpoint in page)))
+        gone += page
         if progress is not None:
             progress(ProgressMessage.of(start + len(page), len(existing), "checkpoints deleted"))
     head = backend.head()

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import os
 
-from ..backends.protocol import Backend, LogSalvage, Salvage
+from ..backends.protocol import Backend, LogSalvage, RecoverySession, Salvage
+from ..errors import tells_what_was_done
 from ..model import Problem, RecoveryReport
 from .lost_commits import LostCommits
 from .lost_versions import LostVersions
@@ -28,7 +29,7 @@ def recover(backend: Backend) -> RecoveryReport:
         Damaged: a person must decide, such as about a file of another program.
 
     """
-    with backend.open_recovery() as session:
+    with backend.open_recovery() as session, tells_what_was_done(lambda: _done(session)):
         session.repair()
         problems: list[Problem] = []
         while (salvage := session.salvage()) is not None:
@@ -38,6 +39,14 @@ def recover(backend: Backend) -> RecoveryReport:
             problems += decision.problems
         problems = [*session.problems, *problems]
     return RecoveryReport(backend.namespace, backend.head().revision, tuple(problems), tuple(session.kept))
+
+
+def _done(session: RecoverySession) -> str:
+    """Return what an interrupted recovery has done; "" for nothing."""
+    mended = f"Mended so far: {len(session.problems):,}" if session.problems else ""
+    kept = f"kept aside: {', '.join(session.kept)}" if session.kept else ""
+    done = "; ".join(filter(None, (mended, kept)))
+    return done and f"{done[0].upper()}{done[1:]}; 'recover' does the rest"
 
 
 def _summary(salvage: Salvage, decision: LostVersions | LostCommits, kept: list[str]) -> Problem:

@@ -11,12 +11,22 @@ from ..model import ABSENT, is_key
 from .json_diff import Change, Diff
 from .missing import near_key_hint
 from .patterns import Selection
+from .steady import Renew, steady
 
 KEYS_PER_PAGE = 500
 FIRST_PAGE_KEYS = 8  # later pages grow or shrink by this factor
 LIGHT_PAGE_BYTES = 8_000_000  # a page below this size lets the next page grow
 
 Pair = tuple[str, Version | None, Version | None]
+
+
+def weigh(version: Version | None) -> int:
+    """Return the bytes of a value."""
+    return 0 if version is None or version.value is None else len(version.value)
+
+
+def _weigh_pair(pair: Pair) -> int:
+    return weigh(pair[1]) + weigh(pair[2])
 
 
 def changed_keys(backend: Backend, before: StateAt, after: StateAt) -> list[str]:
@@ -80,13 +90,17 @@ def select(selection: Selection, *states: tuple[Backend, StateAt | None]) -> Sel
 
 
 def diff_points(
-    backend: Backend, before: StateAt, after: StateAt, labels: tuple[str, str], selection: Callable[[str], bool]
-) -> Diff:
-    """Compare two states of one namespace. O(changes)."""
+    backend: Backend, before: StateAt, after: StateAt, labels: tuple[str, str], selection: Callable[[str], bool],
+    renew: Renew | None = None,
+) -> Diff:  # fmt: skip
+    """Compare two states of one namespace. O(changes). For `renew` see `steady`."""
+
+    def pairs(state: Backend, low: StateAt, high: StateAt) -> Iterator[Pair]:
+        chosen = select(selection, (state, low), (state, high)) if isinstance(selection, Selection) else selection
+        return read_pairs(state, filter(chosen, changed_keys(state, low, high)), low, high)
 
     def source() -> Iterator[Change]:
-        keys = filter(selection, changed_keys(backend, before, after))
-        for key, old, new in read_pairs(backend, keys, before, after):
+        for key, old, new in steady(backend, (before, after), renew, pairs, _weigh_pair):
             if (old is None or new is None or old.revision != new.revision) and (difference := change(key, old, new)):
                 yield difference
 
@@ -94,15 +108,15 @@ def diff_points(
 
 
 def diff_stores(
-    left: tuple[Backend, StateAt],
-    right: tuple[Backend, StateAt],
+    before: Callable[[], Iterator[Version]],
+    after: Callable[[], Iterator[Version]],
     labels: tuple[str, str],
     selection: Callable[[str], bool],
 ) -> Diff:
-    """Compare two states of different namespaces or stores. O(keys), streamed in bounded memory."""
+    """Compare the entries of two namespaces or stores. O(keys), streamed in bounded memory."""
 
     def source() -> Iterator[Change]:
-        for pair in merge_join(left, right):
+        for pair in _merge(before(), after()):
             if selection(pair[0]) and (difference := change(*pair)):
                 yield difference
 
@@ -111,7 +125,10 @@ def diff_stores(
 
 def merge_join(left: tuple[Backend, StateAt], right: tuple[Backend, StateAt]) -> Iterator[Pair]:
     """Yield each key of two states with its version in both, in key order. O(keys), in bounded memory."""
-    olds, news = entries(*left), entries(*right)
+    return _merge(entries(*left), entries(*right))
+
+
+def _merge(olds: Iterator[Version], news: Iterator[Version]) -> Iterator[Pair]:
     old, new = next(olds, None), next(news, None)
     while old is not None or new is not None:
         if new is None or (old is not None and old.key < new.key):

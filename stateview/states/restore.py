@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import chain
 
 from .. import codec
@@ -18,7 +20,8 @@ from .json_diff import SIGNS, Change, Diff, apply_selected
 from .missing import check_exists
 from .patterns import Selection
 from .pointers import split_pointer
-from .view import resolve
+from .steady import snapshot
+from .view import renew_points, resolve
 
 DEADLINE_SECONDS = 30.0  # a restore retries for so long while other writers come first
 MAX_EXPIRED_CHECKPOINTS = 1000  # safety checkpoints that one restore deletes at most
@@ -94,12 +97,17 @@ def restore(backend: Backend, request: RestoreRequest, safety: CheckpointRetenti
     names = retention.numbered_names(retention.stamped_name("before_restore"))
     name = next(names)
     while True:
-        work.look()
-        if not work.writes:
-            return comparison.diff_points(backend, work.live, work.live, work.labels, request)
-        expired = work.expired(safety)
         try:
-            head = commit(work.batch(name, expired))
+            expired, batch = work.plan(name, safety)
+        except HistoryPruned:
+            if backend.head().floor <= work.live.revision or not backoff.wait():
+                raise  # not the live state that was read is pruned, but another
+            work.begin_again()
+            continue
+        if not work.writes:
+            return Diff(*work.labels, lambda: iter(()))
+        try:
+            head = commit(batch)
         except Conflict:
             if not backoff.wait():
                 raise
@@ -107,7 +115,8 @@ def restore(backend: Backend, request: RestoreRequest, safety: CheckpointRetenti
                 name = next(names)
             continue
         # Others may have written other keys since: the state before is the revision before this commit.
-        applied = _applied(backend, StateAt(head.revision - 1, work.live.time), head, work.labels)
+        before = partial(backend.read, at=StateAt(head.revision - 1, work.live.time))
+        applied = applied_diff(before, work.writes, head, work.labels)
         return RestoreDiff(applied, name, tuple(mark.name for mark in expired))
 
 
@@ -130,6 +139,28 @@ class _Restore:
         self.live = StateAt(0, 0)
         self.writes: dict[str, Write] = {}
         self._looked = False
+        self._begun_again = False
+
+    def begin_again(self) -> None:
+        """Plan from the beginning next time, from one snapshot.
+
+        Raises:
+            HistoryPruned: the state to restore is pruned.
+
+        """
+        self.target = resolve(self.backend, self.request.ref)
+        self._looked, self._begun_again = False, True
+
+    def plan(self, mark: str, safety: CheckpointRetention) -> tuple[list[CheckpointRecord], CommitRequest]:
+        """Plan against the present live state; return the checkpoints to delete, and the commit."""
+        backend = self.backend
+        try:
+            with snapshot(backend) if self._begun_again else nullcontext(backend) as self.backend:
+                self.look()
+                expired = self.expired(safety) if self.writes else []
+                return expired, self.batch(mark, expired) if self.writes else CommitRequest()
+        finally:
+            self.backend = backend
 
     def preview(self) -> Diff:
         """Return the diff that would be applied, streamed."""
@@ -140,7 +171,9 @@ class _Restore:
         else:
             self.look()
         if not request.paths:
-            return comparison.diff_points(self.backend, self.live, self.target, self.labels, request)
+            points = [self.live, self.target]
+            renew = renew_points(["live", request.ref], points) if request.expected is None else None
+            return comparison.diff_points(self.backend, points[0], points[1], self.labels, request, renew)
         for _ in self._pairs(request.paths):
             pass  # an unknown path must fail now, not when the diff is read
         return _preview(lambda: self._pairs(self._touched()), self.labels)
@@ -300,7 +333,11 @@ def _alike(key: str, old: Version, new: Version) -> bool:
 
 def undo(backend: Backend, commit: Committer, expected: int | None, dry_run: bool) -> Diff:
     """Undo as `StateManager.undo` does."""
-    head = backend.head()
+    with _unless_overtaken(backend) as head:
+        return _undo(backend, head, commit, expected, dry_run)
+
+
+def _undo(backend: Backend, head: Head, commit: Committer, expected: int | None, dry_run: bool) -> Diff:
     last = _commit_at(backend, head, head.revision)
     position = position_of(last)
     if position <= 0:
@@ -316,7 +353,24 @@ def undo(backend: Backend, commit: Committer, expected: int | None, dry_run: boo
 
 def redo(backend: Backend, commit: Committer, expected: int | None, dry_run: bool) -> Diff:
     """Redo as `StateManager.redo` does."""
+    with _unless_overtaken(backend) as head:
+        return _redo(backend, head, commit, expected, dry_run)
+
+
+@contextmanager
+def _unless_overtaken(backend: Backend) -> Iterator[Head]:
+    """Give the head. If the block finds something pruned since then, another writer came first: raise `Conflict`."""
     head = backend.head()
+    try:
+        yield head
+    except HistoryPruned as error:
+        present = backend.head()
+        if present.floor == head.floor:
+            raise
+        raise base_conflict_error(backend.namespace, head.revision, present.revision) from error
+
+
+def _redo(backend: Backend, head: Head, commit: Committer, expected: int | None, dry_run: bool) -> Diff:
     last = _commit_at(backend, head, head.revision) if head.revision > head.floor else Commit(0, to_datetime(0))
     if not last.forward:
         raise _nothing("redo", backend)
@@ -343,13 +397,15 @@ def _go(
 
     if dry_run:
         return _preview(pairs, ("live", str(revision)))
-    writes = dict(_writes(pairs(), target))
+    planned = {key: (old, new) for key, old, new in pairs()}
+    writes = dict(_writes(((key, old, new) for key, (old, new) in planned.items()), target))
     if not writes:  # nothing is left to change, but the next undo needs a commit that records this one
         key = next(iter(backend.changed_keys(low, high)), None)
         if key is not None:
             writes = {key: _as_is(backend, key, live)}
     result = commit(CommitRequest(writes, base=head.revision, reason=reason, undo=marks))
-    return _applied(backend, live, result, ("live", str(revision)))
+    olds = {key: planned[key][0] for key in writes if key in planned}
+    return applied_diff(olds, writes, result, ("live", str(revision)))
 
 
 def _as_is(backend: Backend, key: str, live: StateAt) -> Write:
@@ -359,9 +415,34 @@ def _as_is(backend: Backend, key: str, live: StateAt) -> Write:
     return Write(version.value, version.expires - live.time if version.expires else 0)
 
 
-def _applied(backend: Backend, before: StateAt, result: Head, labels: tuple[str, str]) -> Diff:
-    after = StateAt(result.revision, before.time)
-    return comparison.diff_points(backend, before, after, labels, Selection())
+def applied_diff(
+    before: Mapping[str, Version | None] | Callable[[list[str]], Mapping[str, Version | None]],
+    writes: Mapping[str, Write],
+    head: Head,
+    labels: tuple[str, str],
+) -> Diff:
+    """Return what a commit changed. Its own state is not read: others may have pruned that already.
+
+    Args:
+        before: the versions of the keys before the commit, or returns those of some keys.
+        writes: what the commit wrote.
+        head: the head after the commit.
+        labels: what to call the two states.
+
+    """
+
+    def source() -> Iterator[Change]:
+        keys = sorted(writes)
+        for start in range(0, len(keys), comparison.KEYS_PER_PAGE):
+            page = keys[start : start + comparison.KEYS_PER_PAGE]
+            olds = before(page) if callable(before) else before
+            for key in page:
+                value = writes[key].value
+                new = None if value is None else Version(key, value, head.revision, head.time)
+                if difference := comparison.change(key, olds.get(key), new):
+                    yield difference
+
+    return Diff(*labels, source)
 
 
 def position_of(commit: Commit) -> int:

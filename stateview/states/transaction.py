@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .. import codec
 from ..arguments import checked_methods
 from ..backends.protocol import Backend, CommitRequest, Write
-from ..errors import InvalidArgument, StateException
+from ..errors import Conflict, HistoryPruned, InvalidArgument, StateException
 from ..model import ABSENT, check_key
 from .view import StateView, missing_key
 
@@ -81,7 +82,8 @@ class Transaction:
 
     def list_keys(self, prefix: str = "") -> list[str]:
         """List the keys, sorted, with the block's own writes. Keys that others add meanwhile are no conflict."""
-        keys = set(self._view.list_keys(prefix))
+        with self._whose_state_is_kept():
+            keys = set(self._view.list_keys(prefix))
         for key, write in self._writes.items():
             if key.startswith(prefix):
                 (keys.discard if write.value is None else keys.add)(key)
@@ -109,9 +111,19 @@ class Transaction:
         self._check_open()
         if key in self._writes:
             return self._writes[key].value
-        version = self._backend.read([key], self._view._point).get(key)
+        with self._whose_state_is_kept():
+            version = self._backend.read([key], self._view._point).get(key)
         self._read.setdefault(key, version.revision if version is not None else 0)
         return version.value if version is not None else None
+
+    @contextmanager
+    def _whose_state_is_kept(self) -> Iterator[None]:
+        """Raise `Conflict` if others have pruned the state that the block reads: run again, it reads a later one."""
+        try:
+            yield
+        except HistoryPruned as error:
+            what = f"others wrote so much since revision {self._view.revision} that the transaction cannot read on"
+            raise Conflict(what, "Run it again") from error
 
     def _check_open(self) -> None:
         if not self._open:

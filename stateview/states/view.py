@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from .missing import check_exists, missing_namespace, near_hint, near_key_hint
 from .patterns import Selection
 from .retention import kind_of
 from .retention import to_micros as to_age
+from .steady import Renew, steady
 
 Ref = str | int
 Moment = Ref | datetime | timedelta
@@ -54,13 +55,38 @@ def resolve(backend: Backend, ref: Ref, head: Head | None = None) -> StateAt:
         )
     if revision == head.revision:
         return StateAt(revision, backend.now())
-    if revision < head.floor:
-        named = [mark for mark in backend.marks() if mark.revision == revision]
-        return StateAt(revision, named[-1].time if named else 0)
-    ending = backend.commits(limit=1, below=revision + 2)
-    if not ending:  # forgotten since the head was read
-        raise history_pruned_error(backend.namespace, revision, backend.head().floor)
-    return StateAt(revision, (ending[0].time - to_datetime(0)) // (to_datetime(1) - to_datetime(0)))
+    ending = backend.commits(limit=1, below=revision + 2) if revision >= head.floor else []
+    if ending:
+        # The clock may have been set back since: then the commit's time judges no expiry
+        return StateAt(revision, min(to_micros(ending[0].time), backend.now()))
+    named = [mark for mark in backend.marks() if mark.revision == revision]
+    if not named:
+        floor = backend.head().floor
+        if floor > head.floor and is_live(ref):  # the head is one of the past by now
+            return resolve(backend, ref)
+        raise history_pruned_error(backend.namespace, revision, floor)
+    return StateAt(revision, named[-1].time)
+
+
+def renew_points(refs: Sequence[Ref], points: list[StateAt]) -> Renew | None:
+    """Return how to replace the states of live refs by later ones, None if all refs are fixed."""
+    if not any(map(is_live, refs)):
+        return None
+
+    def renew(state: Backend) -> tuple[StateAt, ...]:
+        for ref, point in zip(refs, points, strict=True):
+            if not is_live(ref):
+                state.changed_keys(point, point)  # raises `HistoryPruned` if it is no longer kept
+        points[:] = [resolve(state, ref) if is_live(ref) else at for ref, at in zip(refs, points, strict=True)]
+        return tuple(points)
+
+    return renew
+
+
+def is_live(ref: Ref) -> bool:
+    """Return whether a ref names a state of the moment: `live`, or `live~3`."""
+    parsed = parse_ref(ref)
+    return parsed.name is None and parsed.revision is None
 
 
 def resolve_moment(backend: Backend, moment: Moment, otherwise: StateAt) -> StateAt:
@@ -180,9 +206,26 @@ class StateView:
 
     def raw_entries(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[Version]:
         """Yield the versions that `entries` shows, their values still encoded."""
-        selection = comparison.select(Selection(keys), (self._backend, self._point))
-        versions = comparison.entries(self._backend, self._point, prefix or selection.prefix())
+        return self._select(self._backend, self._point, prefix, keys)
+
+    def _select(
+        self, state: Backend, point: StateAt, prefix: str, keys: Iterable[str] | str | None
+    ) -> Iterator[Version]:
+        selection = comparison.select(Selection(keys), (state, point))
+        versions = comparison.entries(state, point, prefix or selection.prefix())
         return (version for version in versions if selection(version.key) and version.key.startswith(prefix))
+
+    def steady_entries(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[Version]:
+        """Yield as `raw_entries` does. If a view of live is pruned meanwhile, begin again with a later live state.
+
+        For acts that read the view once, and that a user did not ask to read at a revision.
+        """
+        keys = keys if keys is None or isinstance(keys, str) else list(keys)
+        renew = renew_points([self.ref], [self._point])
+        return steady(
+            self._backend, (self._point,), renew, lambda state, at: self._select(state, at, prefix, keys),
+            comparison.weigh,
+        )  # fmt: skip
 
     def entries(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[Entry]:
         """Yield all entries in key order; only those with a prefix, or chosen by names and globs."""
@@ -217,10 +260,12 @@ def diff(before: StateView, after: StateView, keys: Iterable[str] | str | None =
 
     """
     left, right = before._backend, after._backend
-    selection = comparison.select(Selection(keys), (left, before._point), (right, after._point))
     if (left.url, left.namespace) == (right.url, right.namespace):
-        return comparison.diff_points(left, before._point, after._point, (before.ref, after.ref), selection)
+        renew = renew_points([before.ref, after.ref], [before._point, after._point])
+        labels = (before.ref, after.ref)
+        return comparison.diff_points(left, before._point, after._point, labels, Selection(keys), renew)
     check_exists(left)
     check_exists(right)
+    selection = comparison.select(Selection(keys), (left, before._point), (right, after._point))
     labels = (f"{left.namespace}:{before.ref}", f"{right.namespace}:{after.ref}")
-    return comparison.diff_stores((left, before._point), (right, after._point), labels, selection)
+    return comparison.diff_stores(before.steady_entries, after.steady_entries, labels, selection)

@@ -19,7 +19,8 @@ from ..maintenance.history import commit_of, iter_commits
 from ..model import Commit, to_micros
 from ..states.missing import check_exists
 from ..states.patterns import Selection
-from ..states.view import StateView, missing_key, resolve
+from ..states.steady import again, snapshot
+from ..states.view import StateView, is_live, missing_key, resolve
 from . import jsonl
 from .files import OutputFile, output_file, write_durable
 from .jsonl_reader import JsonlReader
@@ -52,13 +53,16 @@ def export(
     if target == "":
         raise InvalidName("the name of the file is empty", "Give a name that ends in .jsonl or .json")
     layout = _choose_layout(path, layout, at is not None or keys is not None)
+    if keys is not None:
+        keys = [keys] if isinstance(keys, str) else list(keys)
     zipped = path.endswith(".gz")
     report = progress or (lambda _done, _total: None)
     with output_file(target, overwrite) as name:
         if layout == "jsonl":
-            exported = _export_jsonl(backend, name, zipped, report)
+            exported = again(True, lambda: _export_jsonl(backend, name, zipped, report))
         else:
-            exported = _export_json(backend, name, zipped, at, keys, report)
+            live = at is None or is_live(at)
+            exported = again(live, lambda: _export_json(backend, name, zipped, at, keys, report))
         size = os.path.getsize(name)
     return msgspec.structs.replace(exported, bytes=size)
 
@@ -103,9 +107,15 @@ def _require_head(backend: Backend) -> Head:
 def _export_jsonl(backend: Backend, name: str, zipped: bool, progress: ProgressCount) -> ExportReport:
     """Write everything that is kept as of one revision, while others may write.
 
-    Later versions are left out. The versions that they superseded are kept until the floor passes them. If the floor
-    rises during the export, the file is written again with the last floor: all states from it on were kept throughout.
+    Where the backend has no snapshot, later versions are left out. The versions that they superseded are kept until the
+    floor passes them. If the floor rises during the export, the file is written again with the last floor: all states
+    from it on were kept throughout.
     """
+    with snapshot(backend, whole=True) as state:
+        return _export_state(state, name, zipped, progress)
+
+
+def _export_state(backend: Backend, name: str, zipped: bool, progress: ProgressCount) -> ExportReport:
     for _ in range(MAX_ATTEMPTS):
         head = _require_head(backend)
         marks = [mark for mark in backend.marks() if mark.revision <= head.revision]
@@ -154,7 +164,7 @@ def _raise_floor(name: str, zipped: bool, floor: int) -> jsonl.Counts:
     """Write an export again with a higher floor, without the versions that are unreachable from it."""
     opener: Any = gzip.open if zipped else open
     with opener(name, "rb") as file:
-        reader = JsonlReader(file, name)
+        reader = JsonlReader(file, name, floor)
         header = msgspec.structs.replace(reader.header, floor=floor)
         commits: list[Commit] = []
         marks: list[CheckpointRecord] = []
@@ -191,16 +201,16 @@ def _export_json(
     progress: ProgressCount,
 ) -> ExportReport:
     """Write `{key: value}` with sorted keys, indented by two spaces, so that a git diff shows each changed line."""
-    head = _require_head(backend)
     ref = "live" if at is None else at
-    point = resolve(backend, ref, head)
-    view = StateView(backend, point, str(ref))
     if keys is not None:
         keys = [keys] if isinstance(keys, str) else list(keys)
-        for missing in (name for name in Selection(keys).exact() if name not in view):
-            raise missing_key(backend, missing, f" at {ref}", point)
     count = 0
-    with write_durable(name, zipped) as out:
+    with snapshot(backend, whole=True) as state, write_durable(name, zipped) as out:
+        head = _require_head(state)
+        point = resolve(state, ref)
+        view = StateView(state, point, str(ref))
+        for missing in (name for name in Selection(keys).exact() if name not in view):
+            raise missing_key(state, missing, f" at {ref}", point)
         for version in view.raw_entries(keys=keys):
             assert version.value is not None
             block = codec.pretty(

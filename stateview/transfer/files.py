@@ -14,7 +14,17 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Any
 
 from ..backends.durable_files import fsync_folder, remove, temporary
-from ..errors import NOTHING_CHANGED, BackendError, Conflict, Damaged, Hint, InvalidName, KeyNotFound, StateException
+from ..errors import (
+    NOTHING_CHANGED,
+    BackendError,
+    Conflict,
+    Damaged,
+    Hint,
+    InvalidName,
+    KeyNotFound,
+    StateException,
+    tells_what_was_done,
+)
 from .standard_input import standard_input
 from .temporary_stores import TemporaryStores
 
@@ -201,7 +211,11 @@ def _place(name: str, path: str, overwrite: bool) -> None:
             if os.path.exists(path):
                 raise _exists_error(path) from None
             os.rename(name, path)
-    fsync_folder(os.path.dirname(path))
+    try:
+        fsync_folder(os.path.dirname(path))
+    except OSError as error:
+        with tells_what_was_done(lambda: "The file is complete, though a loss of power may still undo it"):
+            raise file_error(error, path) from error
 
 
 def _exists_error(path: str) -> Conflict:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 from msgspec import Struct
 
 from ..backends.protocol import Backend, CheckpointWrite, CommitRequest, Head, ProgressCount, StateAt, Version, Write
 from ..backends.retries import Backoff
-from ..errors import Conflict, HistoryPruned, InvalidName, NextStep
+from ..errors import Conflict, HistoryPruned, InvalidName, NextStep, tells_what_was_done
 from ..maintenance.history import commit_of
 from ..states import compare as comparison
 from ..states.compare import Pair
-from ..states.json_diff import Change, Diff
-from ..states.patterns import Selection
+from ..states.json_diff import Diff
+from ..states.restore import applied_diff
 from ..states.retention import numbered_names, stamped_name
+from ..states.steady import again, snapshot
 from .import_sources import ImportSource, Options, open_source
+from .staged_copy import in_place
 from .temporary_stores import TemporaryStores
 
 RETRY_SECONDS = 30.0  # how long an import retries while others write to the namespace
@@ -75,6 +78,8 @@ class ImportJob:
         self.backend = backend
         self.author = author
         self.writes: dict[str, Write] = {}
+        self._olds: dict[str, Version | None] = {}  # what each of them replaces
+        self._outrun = False  # whether the live state was pruned while the writes were planned
         self._commit = commit
         self._progress = progress or (lambda _done, _total: None)
         self._live = StateAt(0, 0)  # the state that the writes were planned for
@@ -148,38 +153,45 @@ class ImportJob:
             Damaged: the source does not hold what its layout says.
 
         """
-        source = self._open_source()
-        before = self._live
-        self._live = StateAt(self.backend.head().revision, self.backend.now())
-        target = StateAt(source.head().revision, self._live.time)
-        changed: list[str] | None = None
-        if self._is_planned:
+        self._outrun = False
+        again(True, self._refresh)
+
+    def _refresh(self) -> None:
+        source, before = self._open_source(), self._live
+        with snapshot(self.backend, whole=True) if self._outrun else nullcontext(self.backend) as state:
+            self._live = StateAt(state.head().revision, state.now())
+            target = StateAt(source.head().revision, self._live.time)
+            changed: list[str] | None = None
             try:
-                changed = self.backend.changed_keys(StateAt(before.revision, 0), StateAt(self._live.revision, 0))
+                if self._is_planned:
+                    changed = state.changed_keys(StateAt(before.revision, 0), StateAt(self._live.revision, 0))
             except HistoryPruned:
-                self.writes.clear()
-        for key in changed or ():
-            self.writes.pop(key, None)
-        self.writes.update(self._plan_writes(self._pairs(changed, target)))
+                self._is_planned = False
+            self._outrun, was_planned, self._is_planned = True, self._is_planned, False  # if it is not read to its end
+            for key in changed if was_planned and changed is not None else list(self.writes):
+                self.writes.pop(key, None)
+            self.writes.update(self._plan_writes(self._pairs(state, changed, target)))
         self._is_planned = True
 
-    def _pairs(self, keys: list[str] | None, target: StateAt) -> Iterator[Pair]:
+    def _pairs(self, state: Backend, keys: list[str] | None, target: StateAt) -> Iterator[Pair]:
         """Yield the live version and the source's version of some keys; with None, of all keys."""
         source = self._open_source()
         if keys is None:
-            yield from comparison.merge_join((self.backend, self._live), (source, target))
+            yield from comparison.merge_join((state, self._live), (source, target))
             return
         for start in range(0, len(keys), comparison.KEYS_PER_PAGE):
             page = keys[start : start + comparison.KEYS_PER_PAGE]
-            old, new = self.backend.read(page, self._live), source.read(page, target)
+            old, new = state.read(page, self._live), source.read(page, target)
             yield from ((key, old.get(key), new.get(key)) for key in page)
 
     def _plan_writes(self, pairs: Iterable[Pair]) -> Iterator[tuple[str, Write]]:
         for key, old, new in pairs:
             if new is None:
                 if self.how == "replace" and old is not None:
+                    self._olds[key] = old
                     yield key, Write(None)
             elif old is None or self._differ(key, old, new):
+                self._olds[key] = old
                 yield key, Write(new.value, max(1, new.expires - self._live.time) if new.expires else 0)
 
     def _differ(self, key: str, old: Version, new: Version) -> bool:
@@ -192,14 +204,7 @@ class ImportJob:
 
     def preview(self) -> Diff:
         """Return the changes that the planned writes make, streamed. Read them before the job is closed."""
-        target = StateAt(self._open_source().head().revision, self._live.time)
-
-        def changes() -> Iterator[Change]:
-            for pair in self._pairs(sorted(self.writes), target):
-                if change := comparison.change(*pair):
-                    yield change
-
-        return Diff("live", self.source.name, changes)
+        return applied_diff(self._olds, self.writes, self.head, ("live", self.source.name))
 
     def execute(self, seen: bool = False) -> ImportReport:
         """Run the import: create the namespace, or commit the planned writes. If others write, plan again and retry.
@@ -233,9 +238,7 @@ class ImportJob:
                     name = next(names)
                 self._plan_again(seen)
                 continue
-            before, after = (StateAt(revision, self._live.time) for revision in (head.revision - 1, head.revision))
-            labels = ("live", self.source.name)
-            applied = comparison.diff_points(self.backend, before, after, labels, Selection())
+            applied = applied_diff(self._olds, self.writes, head, ("live", self.source.name))
             return self._report(head, applied, name if marks else "")
         return self._report(self.backend.head(), Diff("live", self.source.name, lambda: iter(())))
 
@@ -274,7 +277,8 @@ class ImportJob:
             receiver = self.backend.open_staging()
         try:
             head = self.source.fill(receiver, self.reason, self.author, self._progress)
-            receiver.finish(head)
+            with tells_what_was_done(lambda: in_place(self.backend, head)):
+                receiver.finish(head)
         except BaseException:
             receiver.drop()
             raise

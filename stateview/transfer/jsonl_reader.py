@@ -45,14 +45,16 @@ class JsonlReader:
     Args:
         file: the export, open at its beginning.
         name: the file's name, for errors.
+        floor: commits up to this revision may be missing, though the header has a lower floor.
 
     Raises:
         Damaged: the first line is not the header of an export.
 
     """
 
-    def __init__(self, file: IO[bytes], name: str) -> None:
+    def __init__(self, file: IO[bytes], name: str, floor: int = 0) -> None:
         self.name = name
+        self._floor = floor
         self.counts = Counts()
         self.bytes = 0
         self._file = file
@@ -226,8 +228,8 @@ class JsonlReader:
             raise self._damaged(f"{field} {number} is out of range")
 
     def _check_commits(self, commits: int) -> None:
-        first, last = self.header.floor + 1, self.header.revision
-        if missing := last - first + 1 - commits:
+        first, last = max(self.header.floor, self._floor) + 1, self.header.revision
+        if (missing := last - first + 1 - commits) > 0:
             raise self._damaged(f"{missing:,} of the commits {first} to {last} are missing before this line")
 
     def _check_name(self, check: Callable[[str], object], name: str) -> None:

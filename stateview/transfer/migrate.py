@@ -10,11 +10,12 @@ import time
 from typing import Any
 
 from ..backends.protocol import Backend, CheckpointWrite, CommitRequest, Head, StateAt
-from ..errors import Conflict, run
+from ..errors import Conflict, run, tells_what_was_done
 from ..states.retention import numbered_names, stamped_name
+from ..states.steady import snapshot
 from .migration_check import check, check_edits, check_same, check_source, inspect, judge, judge_read_only
 from .migration_report import MigrationProgress, MigrationReport, OnMigrationProgress, ProgressRate
-from .staged_copy import StagedCopy
+from .staged_copy import StagedCopy, in_place
 from .state_digests import VerificationReport, summarize
 from .verify import Verification, VerificationError
 
@@ -37,9 +38,11 @@ def migrate(
         judge_read_only(source, head, first, force)
     target = judge(source, head, destination, force)
     if dry_run:
-        pace = ProgressRate(report, source.namespace, "reading", head.count)
-        marks = [mark for mark in source.marks() if mark.revision <= head.revision]
-        verified = summarize(source, StateAt(head.revision, source.now()), marks, pace.reached)
+        with snapshot(source, whole=True) as state:
+            head = state.head()
+            pace = ProgressRate(report, source.namespace, "reading", head.count)
+            marks = [mark for mark in state.marks() if mark.revision <= head.revision]
+            verified = summarize(state, StateAt(head.revision, state.now()), marks, pace.reached)
         outcome: dict[str, Any] = {"already": True} if target.already else {"replaces": target.contents}
         return _report(source, destination, head, verified, started, dry_run=True, **outcome)
     if target.already:
@@ -54,13 +57,16 @@ def migrate(
             if target.refusal is not None and not force:
                 raise target.refusal
             safety = _add_safety_checkpoint(destination, source, author) if target.refusal is not None else ""
-        kept = copy.receiver.finish(head, over=bool(target.head.lineage))
-    if copy.moved:  # the counts of the comparison are older than the copy
-        verified = summarize(destination, StateAt(head.revision, destination.now()), copy.marks)
-    return _report(
-        source, destination, head, verified, started, resumed=copy.resumed, behind=_behind(source, head),
-        replaces=target.contents, kept=kept, safety=safety,
-    )  # fmt: skip
+        made = f"The destination got the checkpoint {safety}" if safety else ""
+        with tells_what_was_done(lambda: in_place(destination, head) or made):
+            kept = copy.receiver.finish(head, over=bool(target.head.lineage))
+    with tells_what_was_done(lambda: "The migration is done"):
+        if copy.moved:  # the counts of the comparison are older than the copy
+            verified = summarize(destination, StateAt(head.revision, destination.now()), copy.marks)
+        return _report(
+            source, destination, head, verified, started, resumed=copy.resumed, behind=_behind(source, head),
+            replaces=target.contents, kept=kept, safety=safety,
+        )  # fmt: skip
 
 
 def _behind(source: Backend, head: Head) -> int:
@@ -83,13 +89,17 @@ def _compare_whole(
 ) -> VerificationReport:
     """Compare a copy that exists already with the source."""
     pace = ProgressRate(report, source.namespace, "comparing", head.count)
-    check = Verification(source, destination, head, destination.marks(), destination.now(), copied.floor)
     try:
-        verified = check.compare_all((), (), pace.reached)
+        with snapshot(source, whole=True) as state:
+            check = Verification(state, destination, head, destination.marks(), destination.now(), copied.floor)
+            verified = check.compare_all((), (), pace.reached)
         check_edits(source, source.head())
         return verified
     except VerificationError as error:
         check_same(source, head)
+        if source.head().floor > head.revision:
+            what = f"namespace {source.namespace!r} of {source.url} prunes its history faster than it can be compared"
+            raise Conflict(what, "Run the migration again") from error
         now = destination.head()
         if (now.lineage, now.revision, now.time) != (copied.lineage, copied.revision, copied.time):
             if refusal := inspect(source, source.head(), destination).refusal:

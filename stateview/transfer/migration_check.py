@@ -147,7 +147,10 @@ def inspect(source: Backend, head: Head, destination: Backend) -> DestinationSta
         what = f"{holds} in a later state: it was migrated before, and written to since ({revisions})"
         refusal = Conflict(what, hint)
     elif not _is_ancestor(source, destination, head, present):
-        what = f"{holds} of the same origin, which seems to have been written to since ({revisions})"
+        may = "seems to have been written to since"
+        if commit_of(source, present.revision) is None:
+            may = "may have been written to since: that commit is pruned at the source"
+        what = f"{holds} of the same origin, which {may} ({revisions})"
         refusal = Conflict(what, hint)
     elif extra := _extra_marks(marks, source_marks):
         names = ", ".join(f"{mark.name}@{mark.revision}" for mark in extra[:_MAX_NAMED_CHECKPOINTS])

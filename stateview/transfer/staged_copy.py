@@ -12,6 +12,7 @@ from ..backends.protocol import Backend, CheckpointRecord, Head, StagedImport, S
 from ..errors import NOTHING_CHANGED, Conflict, HistoryPruned, StateException
 from ..maintenance.history import COMMITS_PER_PAGE, iter_commits
 from ..model import Commit
+from ..states.steady import snapshot
 from .migration_check import check_same
 from .migration_report import MigrationProgress, OnMigrationProgress, ProgressRate
 from .state_digests import VerificationReport
@@ -43,11 +44,25 @@ class ResumePoint(Struct):
 _STAGE_CHANGED = "No visible data was changed"  # NOTHING_CHANGED is not true of the staging area
 
 
+def _marks_at(source: Backend, head: Head) -> list[CheckpointRecord]:
+    return [mark for mark in source.marks() if mark.revision <= head.revision]
+
+
+def in_place(destination: Backend, head: Head) -> str:
+    """Return what is done where `StagedImport.finish` failed: its copy may be in place already; "" if it is not."""
+    try:
+        present = destination.head()
+    except StateException:
+        return f"Whether the copy is in place cannot be told: look at {destination.url}"
+    is_copy = (present.lineage, present.revision) == (head.lineage, head.revision)
+    return f"The copy is in place in {destination.url}" if is_copy else ""
+
+
 class StagedCopy:
     """Build a copy in the destination's staging area."""
 
     def __init__(self, source: Backend, destination: Backend, report: OnMigrationProgress) -> None:
-        self._source, self._destination, self._report = source, destination, report
+        self._origin, self._source, self._destination, self._report = source, source, destination, report
         self.receiver: StagedImport = destination.open_staging()
         self.marks: list[CheckpointRecord] = []
         self._page_digests: list[PageDigest] = []
@@ -79,13 +94,16 @@ class StagedCopy:
             VerificationError: the copy differs from the source. The copy is removed.
 
         """
-        for _ in range(MAX_RESTARTS):
+        for attempt in range(MAX_RESTARTS):
             try:
-                return self._build()
+                return self._build(again=not attempt)
             except HistoryPruned:  # the changes since the last round are pruned
                 self._restart()
             except VerificationError as error:
                 self._check_source()
+                if self._origin.head().floor > self._note.revision:  # compared with what was pruned meanwhile
+                    self._restart()
+                    continue
                 self.receiver.drop()
                 error.next_steps = (
                     "The copy was removed, the source is unchanged", "Check the disk or the server, then try again",
@@ -99,21 +117,40 @@ class StagedCopy:
 
     def _check_source(self) -> None:
         begun, self._begun = self._begun, False  # if the check fails, the copy cannot resume
-        check_same(self._source, Head(self._note.revision, lineage=self._note.lineage))
+        check_same(self._origin, Head(self._note.revision, lineage=self._note.lineage))
         self._begun = begun
 
     def _restart(self) -> None:
         self.receiver.drop()
         self.receiver = self._destination.open_staging()
 
-    def _build(self) -> tuple[Head, VerificationReport]:
+    def _build(self, again: bool) -> tuple[Head, VerificationReport]:
+        """Copy, compare and catch up. If writers outrun the last, begin again or, unless `again`, leave it at that."""
         self._page_digests, self._changed, self._keeps_pruned, self.moved = [], set(), False, False
-        self._note = self._load_note()
-        self._copy_all()
-        head = self._follow()
-        compared: VerificationReport | None = None
-        touched: list[str] = []
-        tails = 0
+        with snapshot(self._origin, whole=True) as self._source:
+            self._note = self._load_note()
+            self._copy_all()
+            head = self._follow()
+            compared = self._compare(head, None, [])
+        for left in reversed(range(MAX_TAIL_ROUNDS)):
+            if self._is_still(head) or not left:  # the compared state is whole, even if writers go on
+                break
+            with snapshot(self._origin, whole=True) as self._source:
+                latest = self._source.head()
+                try:
+                    touched = self._changed_since(latest)
+                except HistoryPruned:
+                    if again:
+                        raise
+                    break
+                self.moved = True
+                self._catch_up(latest, touched)
+                head = latest
+                compared = self._compare(head, compared, touched)
+        return head, compared
+
+    def _compare(self, head: Head, compared: VerificationReport | None, touched: list[str]) -> VerificationReport:
+        """Compare the copy with the source; where all was compared already, only the keys touched since."""
         while True:
             stage = self._staged(head)
             check = Verification(self._source, stage, head, self.marks, self._destination.now())
@@ -123,16 +160,9 @@ class StagedCopy:
                 pruned = compared.pruned
             else:
                 pruned = check.compare_keys(touched)
-            if pruned and not self._keeps_pruned:
-                self._keeps_pruned, compared = True, None  # prune the stage too, then compare again
-                continue
-            tails += 1
-            if self._is_still(head) or tails == MAX_TAIL_ROUNDS:  # the compared state is whole, even if writers go on
-                return head, compared
-            self.moved = True
-            latest = self._source.head()
-            touched = self._catch_up(latest)
-            head = latest
+            if not pruned or self._keeps_pruned:
+                return compared
+            self._keeps_pruned, compared = True, None  # prune the stage too, then compare again
 
     def _load_note(self) -> ResumePoint:
         """Return what the staging area holds of this source; remove anything else from it."""
@@ -176,29 +206,30 @@ class StagedCopy:
         """Catch up until the copy is complete or, with steady writers, nearly complete."""
         for left in reversed(range(MAX_CATCH_UP_ROUNDS)):
             head = self._source.head()
-            self._catch_up(head)
-            if self._is_still(head) or not left:
+            self._catch_up(head, self._changed_since(head))
+            if self._source is not self._origin or self._is_still(head) or not left:
                 break
         return head
 
     def _is_still(self, head: Head) -> bool:
-        if self._marks_at(head) != self.marks:
+        if _marks_at(self._origin, head) != self.marks:
             return False
-        now = self._source.head()
+        now = self._origin.head()
         return (now.revision, now.time, now.floor, now.lineage) == (head.revision, head.time, head.floor, head.lineage)
 
-    def _marks_at(self, head: Head) -> list[CheckpointRecord]:
-        return [mark for mark in self._source.marks() if mark.revision <= head.revision]
+    def _changed_since(self, head: Head) -> list[str]:
+        """Return the keys written since the note, as of a head."""
+        note = self._note
+        if head.lineage != note.lineage or head.revision < note.revision:
+            self._check_source()
+        return self._source.changed_keys(StateAt(note.revision, 0), StateAt(head.revision, 0))
 
-    def _catch_up(self, head: Head) -> list[str]:
-        """Copy again all keys written since the note, as of a head; return these keys.
+    def _catch_up(self, head: Head, keys: list[str]) -> None:
+        """Copy again all keys written since the note, as of a head.
 
         The note stays until the last of them is copied. An interrupted catch-up repeats them all, which is harmless.
         """
         note = self._note
-        if head.lineage != note.lineage or head.revision < note.revision:
-            self._check_source()
-        keys = self._source.changed_keys(StateAt(note.revision, 0), StateAt(head.revision, 0))
         for start in range(0, len(keys), KEYS_PER_CALL):
             chunk = keys[start : start + KEYS_PER_CALL]
             forget: Sequence[str] = chunk
@@ -212,13 +243,12 @@ class StagedCopy:
         if self._source.head().floor > head.revision:
             raise HistoryPruned("the state that was just read is pruned")
         self._put_commits(head)
-        marks = self._marks_at(head)
+        marks = _marks_at(self._source, head)
         self._keeps_pruned = self._keeps_pruned or head.floor > note.floor or not set(self.marks) <= set(marks)
         self.marks = marks
         note.revision = head.revision
         self._put(marks=self.marks)
         self._changed.update(keys)
-        return keys
 
     def _put_commits(self, head: Head) -> None:
         copied_to = self._note.commits

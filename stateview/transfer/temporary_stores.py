@@ -8,6 +8,7 @@ import tempfile
 import weakref
 
 from ..backends import open_backend
+from ..backends.durable_files import file_error
 from ..backends.protocol import Backend
 
 
@@ -15,7 +16,10 @@ class TemporaryStores:
     """A temporary folder for stores and files. `close`, the garbage collector or the end of the process removes it."""
 
     def __init__(self) -> None:
-        self.folder = tempfile.mkdtemp(prefix="stateview-")
+        try:
+            self.folder = tempfile.mkdtemp(prefix="stateview-")
+        except OSError as error:
+            raise file_error(error, tempfile.gettempdir()) from error
         self._opened: list[Backend] = []
         self._end = weakref.finalize(self, _clear, self.folder, self._opened)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from ..key_ranges import encodable_bound, key_range
 from ..namespace_folders import folder_identity, folders_with
 from ..protocol import (
     SUMMARY_BYTES,
+    Backend,
     CheckpointRecord,
     CommitRequest,
     DiskUsage,
@@ -35,6 +37,7 @@ from ..protocol import (
 from ..retries import poll_revision
 from ..stored_values import PLAIN, StoredValues
 from .files import LoadedState, NamespaceFiles
+from .history import History
 
 POLL_SECONDS = 0.05
 
@@ -169,6 +172,14 @@ class JSONBackend(NamespaceFiles):
         with self._call():
             return versions_page(self._past(), after, limit, keys, self.values)
 
+    @contextmanager
+    def snapshot(self, whole: bool = False) -> Iterator[Backend]:  # noqa: ARG002
+        """Copy what is in memory. O(keys)."""
+        with self._call():
+            self._refresh()
+            frozen = _Snapshot(self, self._past(), self._live)
+        yield frozen
+
     def open_staging(self) -> StagedImport:
         from .transfer import JSONStagedImport
 
@@ -242,14 +253,12 @@ class JSONBackend(NamespaceFiles):
         self._check_writable()
         if not os.path.isdir(self.folder):
             return
-        import shutil
-
-        from ..staging import take_out
+        from ..staging import remove_taken_out, take_out
 
         with self._call(), self._lock():
             moved = take_out(self.folder, "json")
             self._live = self._history = None
-        shutil.rmtree(moved)
+        remove_taken_out(moved, self.namespace)
 
     @contextmanager
     def open_recovery(self) -> Iterator[RecoverySession]:
@@ -266,6 +275,37 @@ class JSONBackend(NamespaceFiles):
         from .doctor import diagnose
 
         return diagnose(self, progress)
+
+
+class _Snapshot(JSONBackend):
+    """The reads of a backend, of a copy of its history. It reads no file."""
+
+    def __init__(self, backend: JSONBackend, history: History, live: LoadedState | None) -> None:
+        self.__dict__.update(vars(backend))
+        self._mutex = threading.RLock()
+        self.read_only = True
+        self._history = history.copy()
+        line, known = history.last, None if live is None else live.head
+        if live is None or known is None or (known.revision, known.lineage) != (history.revision, history.lineage):
+            known = Head(line.rev, line.time, 0, lineage=history.lineage) if line is not None else Head()
+            live = LoadedState(None, known, history.live(), line)  # another process wrote between the two reads
+        self._live = msgspec.structs.replace(live, head=msgspec.structs.replace(known, floor=history.floor))
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        with self._mutex:
+            yield
+
+    def _refresh(self) -> LoadedState:
+        assert self._live is not None
+        return self._live
+
+    def _read_history(self) -> History:
+        assert self._history is not None
+        return self._history
+
+    def get(self, key: str) -> Version | None:
+        return self.read([key]).get(key)
 
 
 def _revision(version: Version) -> int:

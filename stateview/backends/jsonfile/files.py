@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import msgspec
 from msgspec import Raw, Struct
 
-from ...errors import BackendError, Damaged, ReadOnly
+from ...errors import BackendError, Damaged, ReadOnly, tells_what_was_done
 from ...model import now
 from ..conflicts import history_pruned_error
 from ..durable_files import (
@@ -34,6 +34,7 @@ from ..durable_files import (
 )
 from ..fork import watch_fork
 from ..protocol import MAX_EXPIRED_PER_COMMIT, CommitRequest, Head, ProgressCount, StateAt, Version, Write
+from ..prune_progress import PruneProgress
 from ..reentry import is_owned
 from ..stored_values import StoredValues
 from . import document
@@ -52,9 +53,11 @@ from .records import (
 )
 
 _MAX_ATTEMPTS = 5  # reads without the lock, while writers rename between the reads of two files
+_COMMITTED = "The commit was made"
 _LEGACY_LINEAGE = "older"  # of data of an older layout that is read but not converted
 _MIN_OVERDUE_REVISIONS = 16
 _NO_DIGEST = "-"  # of a state that never was in a state.json
+_CLOCK_STEP_NANOSECONDS = 1_000_000_000  # a clock that is further behind was set: state.json gets its time, too
 
 Signature = tuple[int, ...]
 """Modification time, size and inode of state.json, then of the history. Another signature means other content."""
@@ -287,7 +290,7 @@ class NamespaceFiles:
             not self._may_write()
         ):  # show the commit that the edit will be, in a history that is read anew after this one
             moment = max(now(), line.time + 1)
-            record = self._record(line, request, line.rev, line.rev + bool(request.writes), moment)
+            record = self._record(line, request, line.rev, line.rev + bool(request.writes), moment, moment)
             record.digest = _NO_DIGEST
             history.add(record)
             history.first, history.signature = b"", signature[3:]
@@ -339,7 +342,7 @@ class NamespaceFiles:
         history = History(os.urandom(16).hex() if may_write else _LEGACY_LINEAGE)
         for request in requests:
             revision, moment = history.revision, request.time or now()
-            record = self._record(history.last, request, revision, revision + bool(request.writes), moment)
+            record = self._record(history.last, request, revision, revision + bool(request.writes), moment, moment)
             record.digest = _NO_DIGEST
             history.add(record)
         if may_write:
@@ -458,10 +461,11 @@ class NamespaceFiles:
     def _apply(self, live: LoadedState, request: CommitRequest) -> LoadedState:
         """Commit a request whose preconditions are met and whose values are packed; return the new state."""
         history = self._past() if request.marks or request.unmarks else None
-        moment = max(now(), live.head.time + 1)
+        clock = now()
+        moment, start = request.time or max(clock, live.head.time + 1), request.time or clock
         revision = live.head.revision
-        request = _with_expired(live, request, moment)
-        line = self._record(live.line, request, revision, revision + bool(request.writes), request.time or moment)
+        request = _with_expired(live, request, clock)
+        line = self._record(live.line, request, revision, revision + bool(request.writes), moment, start)
         entries, blocks = dict(live.entries), dict(live.blocks)
         for key in _apply_writes(entries, line):
             blocks.pop(key, None)
@@ -474,29 +478,42 @@ class NamespaceFiles:
         keys = live.keys if live.keys is not None and entries.keys() == live.entries.keys() else None
         unchecked = frozenset(name for name, _ in line.unmarks) - {mark.name for mark in line.marks}
         self._live = LoadedState(self._signature(), _head(line), entries, line, keys, blocks, unchecked=unchecked)
+        with tells_what_was_done(lambda: _COMMITTED):
+            try:
+                self._trim(line)
+                return self._refresh()
+            except OSError as error:
+                raise file_error(error, self.folder) from error
+
+    def _trim(self, line: CommitRecord) -> None:
+        """Prune, after a commit, if enough revisions are overdue."""
         if line.rev - line.floor > self.keep + max(_MIN_OVERDUE_REVISIONS, self.keep // 4):
             try:
                 self._compact(line.rev - self.keep)
             except BackendError:
                 pass  # the commit is complete, and the next one tries again
-        return self._refresh()
 
     def _record(
-        self, last: CommitRecord | None, request: CommitRequest, revision: int, new: int, moment: int
+        self, last: CommitRecord | None, request: CommitRequest, revision: int, new: int, moment: int, start: int
     ) -> CommitRecord:
-        """Make the record of a commit, still without what the new state.json and the checkpoints' files determine."""
+        """Make the record of a commit, still without what the new state.json and the checkpoints' files determine.
+
+        Its time is `moment`, which rises even if the clock steps back. Durations begin at `start`, by the clock.
+        """
         record = CommitRecord(new, moment, "", reason=request.reason, author=request.author, undo=request.undo)
         record.keys = len(request.writes)
         record.before = last.digest if last is not None else ""
-        record.mtime = max(now() * 1000, last.mtime + 1 if last is not None else 0)
+        record.mtime = now() * 1000
+        if last is not None and record.mtime <= last.mtime < record.mtime + _CLOCK_STEP_NANOSECONDS:
+            record.mtime = last.mtime + 1
         for key, write in request.writes.items():
             if write.value is None:
                 record.delete.append(key)
             else:
-                record.set[key] = ValueRecord(Raw(write.value), moment + write.ttl if write.ttl else 0, write.time)
+                record.set[key] = ValueRecord(Raw(write.value), start + write.ttl if write.ttl else 0, write.time)
         for mark in request.marks:
             at = revision if mark.revision is None else mark.revision
-            record.marks.append(CheckpointEntry(mark.name, at, mark.time or moment, mark.note, "", mark.kind))
+            record.marks.append(CheckpointEntry(mark.name, at, mark.time or start, mark.note, "", mark.kind))
         record.unmarks = list(request.unmarks)
         return record
 
@@ -504,6 +521,7 @@ class NamespaceFiles:
         """Write a commit: temporary files, then the history's line, then the renames."""
         renames: list[tuple[str, str]] = []
         size = None
+        stands = False  # whether the commit counts although it failed
         changed = live.line is None or line.digest != live.line.digest or line.replaced != ""
         try:
             for mark in line.marks:
@@ -528,12 +546,17 @@ class NamespaceFiles:
                 if not is_system_error(error):  # Ctrl-C, or the exception of another signal's handler
                     if is_last(self.history_path, line):
                         self._rename([pair for pair in renames if os.path.exists(pair[0])])
-                elif size is not None and not (changed and (self._signature() or (0,))[0] == line.mtime):
-                    truncate_history(self.history_path, size)
+                elif size is not None:
+                    stands = True
+                    if not (changed and (self._signature() or (0,))[0] == line.mtime):
+                        truncate_history(self.history_path, size)
+                        stands = False
             finally:
                 self._abandon(renames)
-            if isinstance(error, OSError):
-                raise file_error(error, self.folder) from error
+                if isinstance(error, OSError):
+                    made = f"{_COMMITTED}, though a loss of power may undo it" if stands else ""
+                    with tells_what_was_done(lambda: made):
+                        raise file_error(error, self.folder) from error
             raise
 
     def _rename(self, renames: list[tuple[str, str]]) -> None:
@@ -600,15 +623,22 @@ class NamespaceFiles:
                 progress(0, sum(map(len, history.versions.values())))
             from .maintenance import remove_leftover_checkpoints
 
+            done = PruneProgress(history.floor, history.floor)
             removed = history.trim(floor)
             last = msgspec.structs.replace(live.line, floor=history.floor, lineage=history.lineage)
             data = b"".join(history.to_lines(last))
             try:
                 remove_leftover_checkpoints(self.folder, history)
                 path = replaced_path(self.history_path, self.folder)
-                self._rename([(write_temporary(self.history_path, data), path)])
+                new = write_temporary(self.history_path, data)
+                try:
+                    self._rename([(new, path)])
+                finally:
+                    if not os.path.exists(new):
+                        done.floor, done.versions = history.floor, removed
             except OSError as error:
-                raise file_error(error, self.history_path) from error
+                with tells_what_was_done(done.text):
+                    raise file_error(error, self.history_path) from error
             finally:
                 self._history = self._live = None
             return removed

@@ -6,6 +6,7 @@ import os
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator
+from copy import copy
 from typing import Any, BinaryIO
 
 import msgspec
@@ -108,6 +109,16 @@ class History:
         if len(self._keys) != len(self.versions):
             self._keys = sorted(self.versions)
         return self._keys
+
+    def copy(self) -> History:
+        """Return a copy that later lines do not change. O(keys)."""
+        other = copy(self)
+        other.versions = {key: versions[:] for key, versions in self.versions.items()}
+        other.commits, other.digests, other.files = self.commits[:], dict(self.digests), set(self.files)
+        other.marks, other._index = Checkpoints(), None
+        for mark in self.marks:
+            other.marks.add(mark)
+        return other
 
     @classmethod
     def load(cls, path: str, known: History | None = None) -> History:

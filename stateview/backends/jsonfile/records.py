@@ -272,14 +272,16 @@ def append_record(path: str, record: CommitRecord, made: int) -> int:
         try:
             write_all(file, data)
             os.fsync(file.fileno())
+            if not size:
+                fsync_folder(os.path.dirname(path))
         except BaseException as error:
             if is_system_error(error):
                 os.ftruncate(file.fileno(), size)
+                if not size:
+                    remove(path)  # an empty history would be listed as a namespace
             else:  # Ctrl-C or a signal's exception: the line may be complete, and others may have read it
                 os.fsync(file.fileno())
             raise
-    if not size:
-        fsync_folder(os.path.dirname(path))
     return size
 
 

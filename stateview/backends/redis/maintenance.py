@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from redis.exceptions import ResponseError
 
+from ...errors import tells_what_was_done
 from ..protocol import PAGE_BYTES, DiskUsage, ProgressCount, SupersededVersion
+from ..prune_progress import PruneProgress
 from .errors import is_unsupported
 from .scripts import _COMMON
 
@@ -119,14 +121,15 @@ def disk_usage(backend: Reader) -> DiskUsage | None:
     """Return the bytes that the server reports for the keys; None if it does not report them to this user."""
     total = 0
     for key in backend._keys:
-        size = backend._with_retry(lambda client, key=key: _memory_usage(client, key))  # type: ignore[misc]
+        size = backend._with_retry(lambda client, key=key: memory_usage(client, key))  # type: ignore[misc]
         if size is None:
             return None
         total += size
     return DiskUsage(total)
 
 
-def _memory_usage(client: Any, key: str) -> int | None:
+def memory_usage(client: Any, key: str) -> int | None:
+    """Return roughly how many bytes a key takes; None if the server does not say."""
     try:
         return int(client.memory_usage(key, samples=MEMORY_SAMPLES) or 0)
     except ResponseError as error:
@@ -137,9 +140,15 @@ def _memory_usage(client: Any, key: str) -> int | None:
 
 def compact(backend: Reader, floor: int, progress: ProgressCount | None) -> int:
     """Raise the floor, remove the versions that nothing needs, and return how many."""
+    done = PruneProgress(before=backend.head().floor)
+    with tells_what_was_done(done.text):
+        return _compact(backend, floor, progress, done)
+
+
+def _compact(backend: Reader, floor: int, progress: ProgressCount | None, done: PruneProgress) -> int:
     reached = -1
     while (current := int(backend._eval(RAISE, floor, COMMITS_PER_SCRIPT))) > reached:
-        reached = current
+        reached = done.floor = current
     total = int(backend._with_retry(lambda client: client.zcard(backend._keys[5])))
     removed = examined = 0
     last = b""
@@ -148,6 +157,7 @@ def compact(backend: Reader, floor: int, progress: ProgressCount | None) -> int:
             progress(min(examined, total), total)
         count, last = backend._eval(SWEEP, reached, last, MEMBERS_PER_SCRIPT)
         removed += int(count)
+        done.versions = removed
         examined += MEMBERS_PER_SCRIPT
         if not last:
             break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from ..key_ranges import encodable_bound, key_range
 from ..large_rows import LARGE_ROW_BYTES, LargeRowCache
 from ..protocol import (
     SUMMARY_BYTES,
+    Backend,
     CheckpointRecord,
     DiskUsage,
     Head,
@@ -277,13 +279,19 @@ class Reader(Server, ABC):
             records = self._with_retry(lambda client, names=names: client.hmget(self._keys[8], names))  # type: ignore[misc]
             for revision, record in zip(names, records, strict=True):
                 if record is not None:
-                    moment, _, fields = record.partition(b" ")
-                    commits.append(Commit(int(revision), to_datetime(int(moment)), *msgspec.json.decode(fields)))
+                    commits.append(self._commit(revision, record))
         return commits
+
+    def _commit(self, revision: str | bytes, record: bytes) -> Commit:
+        moment, _, fields = record.partition(b" ")
+        return Commit(int(revision), to_datetime(int(moment)), *msgspec.json.decode(fields))
 
     def marks(self) -> list[CheckpointRecord]:
         self._handshake()
-        notes = self._with_retry(lambda client: client.hgetall(self._keys[10]))
+        return self._checkpoints(self._with_retry(lambda client: client.hgetall(self._keys[10])))
+
+    def _checkpoints(self, notes: dict[bytes, bytes]) -> list[CheckpointRecord]:
+        """Parse the hash `notes`."""
         marks = []
         for member, packed in notes.items():
             if b"@" in member:
@@ -292,6 +300,15 @@ class Reader(Server, ABC):
                 record = CheckpointRecord(name, int(revision), int(moment), note.decode(), scripts.KINDS[int(kind)])
                 marks.append((int(order), record))
         return [record for _, record in sorted(marks, key=lambda mark: mark[0])]
+
+    @contextmanager
+    def snapshot(self, whole: bool = False) -> Iterator[Backend]:
+        """Copy a small namespace into memory, if `whole`. A larger one is read page by page."""
+        from .snapshot import take
+
+        self._handshake()
+        copied = take(self) if whole else None
+        yield self if copied is None else copied  # type: ignore[misc]
 
     def versions_page(
         self, after: tuple[str, int] = ("", 0), limit: int = 1000, keys: Iterable[str] | None = None

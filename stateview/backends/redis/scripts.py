@@ -198,7 +198,9 @@ if token then
   if tonumber(done) > number then error('the client has given up this commit and sent later ones') end
 end
 if options.base and options.base ~= revision then return {'base', int(revision)} end
-local now = math.max(tonumber(clock()), last + 1)
+local clock_time = clock()
+local since = tonumber(clock_time)  -- of durations; the times of commits rise, even if the clock steps back
+local now, expired_count = math.max(since, last + 1), call('ZCOUNT', expiry, '-inf', clock_time)
 if options.expected then
   for key, expected in pairs(options.expected) do
     local packed = call('HGET', live, key)
@@ -207,7 +209,7 @@ if options.expected then
       local a, _, c = split(packed)
       r, e = tonumber(a), tonumber(c)
     end
-    if e ~= 0 and e <= now then r = 0 end
+    if e ~= 0 and e <= since then r = 0 end
     if r ~= expected then return {'key', key, expected, r} end
   end
 end
@@ -221,7 +223,7 @@ if options.marks then
     end
   end
 end
-if options.time then now = options.time end
+if options.time then now, since = options.time, options.time end
 if not lineage then
   if not options.lineage then return {'register'} end
   lineage = options.lineage
@@ -230,7 +232,7 @@ end
 -- size of a key is read so that a key of a wrong type fails here. Keys that only some commits write are checked by
 -- those commits only. `commits` is not checked: it is written first.
 local writes, stamp = #ARGV > 5, int(now)
-local expired_count, keep = call('ZCOUNT', expiry, '-inf', stamp), tonumber(ARGV[5])
+local keep = tonumber(ARGV[5])
 local due = writes and revision - floor >= keep + math.floor(keep / 100)  -- trimming 1 % at once costs less
 if options.marks or options.unmarks or due then call('ZCARD', marks); call('HLEN', notes) end
 local plan, old_expires = {}, false
@@ -268,7 +270,7 @@ if writes then
     if written then written[key] = true end
   end
   if written then  -- delete expired entries too
-    for _, key in ipairs(call('ZRANGEBYSCORE', expiry, '-inf', stamp, 'LIMIT', 0, 100)) do
+    for _, key in ipairs(call('ZRANGEBYSCORE', expiry, '-inf', clock_time, 'LIMIT', 0, 100)) do
       if not written[key] then add(key) end
     end
   end
@@ -299,7 +301,7 @@ if options.marks then
     local member = mark.name .. '@' .. r
     if call('ZADD', marks, r, member) == 1 then call('HINCRBY', notes, 'name:' .. mark.name, 1) end
     local order = int(call('HINCRBY', notes, 'sequence', 1))
-    local record = order .. ' ' .. int(mark.time or now) .. ' ' .. int(mark.kind or 0)
+    local record = order .. ' ' .. int(mark.time or since) .. ' ' .. int(mark.kind or 0)
     call('HSET', notes, member, record .. ' ' .. (mark.note or ''))
   end
 end
@@ -322,7 +324,7 @@ for _, p in ipairs(plan) do
     call('HSET', history, p.member, start .. p.old)
   end
   if p.value then
-    local expires = p.ttl and int(now + p.ttl) or '0'
+    local expires = p.ttl and int(since + p.ttl) or '0'
     call('HSET', live, key, start .. (p.time or stamp) .. ' ' .. expires .. ' ' .. p.value)
     if not p.revision then
       call('ZADD', index, '0', key)

@@ -32,13 +32,21 @@ def versions_page(
 
 
 def _parse(backend: Reader, reply: bytes) -> list[StoredVersion]:
+    try:
+        flat = msgspec.msgpack.decode(reply, type=list[str])
+    except ValueError as error:
+        raise _damaged(backend, "") from error
+    return parse_versions(backend, zip(flat[::2], flat[1::2], strict=True))
+
+
+def parse_versions(backend: Reader, pairs: Iterable[tuple[str, str]]) -> list[StoredVersion]:
+    """Parse keys with their entries, and fields of the history with their versions."""
     versions = []
     name = ""
     value: bytes | None
     unpack = backend.values.unpack
     try:
-        flat = msgspec.msgpack.decode(reply, type=list[str])
-        for name, packed in zip(flat[::2], flat[1::2], strict=True):
+        for name, packed in pairs:
             first, moment, expires, rest = packed.split(" ", 3)
             key, nul, revision = name.partition("\0")
             if not nul:  # a live entry, which begins with its revision; else a version, which begins with `until`
@@ -50,6 +58,9 @@ def _parse(backend: Reader, reply: bytes) -> list[StoredVersion]:
     except Damaged:
         raise  # of `unpack`, which names the version
     except ValueError as error:  # also msgspec's errors and UnicodeDecodeError
-        message = f"{backend.url}: the entry {name[:60]!r} is not what was written"
-        raise Damaged(message, run("recover")) from error
+        raise _damaged(backend, name) from error
     return versions
+
+
+def _damaged(backend: Reader, name: str) -> Damaged:
+    return Damaged(f"{backend.url}: the entry {name[:60]!r} is not what was written", run("recover"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ...errors import NOTHING_CHANGED, BackendError
+from ...errors import NOTHING_CHANGED, BackendError, tells_what_was_done
 from ..conflicts import (
     base_conflict_error,
     check_base,
@@ -107,8 +107,9 @@ class Writer(Reader, ABC):
     def drop(self) -> None:
         self._check_writable()
         self._with_retry(lambda client: client.unlink(*self._keys))
-        self._registry(lambda client: client.srem(REGISTRY, self.namespace))
         self._forget_reads()
+        with tells_what_was_done(lambda: f"Namespace {self.namespace!r} was removed, but is still listed"):
+            self._registry(lambda client: client.srem(REGISTRY, self.namespace))
 
 
 def _options(batch: CommitRequest) -> dict[str, Any]:

@@ -12,11 +12,12 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from ...errors import StateException
+from ...errors import StateException, tells_what_was_done
 from ...model import Finding
 from ..large_rows import LargeRowCache
 from ..legacy import sqlite_table
-from ..protocol import ProgressCount, ProgressText, RecoverySession, StagedImport
+from ..protocol import Backend, ProgressCount, ProgressText, RecoverySession, StagedImport
+from ..prune_progress import PruneProgress
 from ..stored_values import PLAIN, StoredValues
 from . import page_checksums as pages
 from . import schema
@@ -54,6 +55,23 @@ class SQLiteBackend(Writer):
         self.values = values
         self._large_rows = LargeRowCache()
 
+    @contextmanager
+    def snapshot(self, whole: bool = False) -> Iterator[Backend]:  # noqa: ARG002
+        """Open a read transaction. With a rollback journal, as on a network file system, it would stop all writers."""
+        from .snapshot import Snapshot
+
+        with self._mutex, self._errors():
+            self._current_pool()
+            connection = self._connect()
+        if connection is None:
+            yield self
+            return
+        reads = Snapshot(self, connection)
+        try:
+            yield reads if reads.begin() else self  # type: ignore[misc]  # it takes no writes
+        finally:
+            reads.close()
+
     def open_staging(self) -> StagedImport:
         from .transfer import SQLiteReceiver
 
@@ -65,23 +83,22 @@ class SQLiteBackend(Writer):
         from .maintenance import compact
 
         self._check_writable()
-        with self._connection() as db:
-            return 0 if db is None else compact(self, db, floor, progress)
+        done = PruneProgress()
+        with tells_what_was_done(done.text), self._connection() as db:
+            return 0 if db is None else compact(self, db, floor, progress, done)
 
     def drop(self) -> None:
         self._check_writable()
         if not os.path.isdir(self.folder):
             return
-        import shutil
-
-        from ..staging import take_out
+        from ..staging import remove_taken_out, take_out
 
         self.close()
         with self._lock():
             removed = take_out(self.folder, "sqlite")  # first: a process that is killed after it has dropped all
             if not self._empty_meta(os.path.join(removed, "state.db")):
                 time.sleep(TRUST_SECONDS)
-        shutil.rmtree(removed)
+        remove_taken_out(removed, self.namespace)
 
     def _empty_meta(self, path: str) -> bool:
         """Make the caches of other processes invalid by a commit. Return False where the database cannot be written."""

@@ -11,6 +11,7 @@ import apsw
 from ...errors import BackendError
 from ..durable_files import file_error
 from ..protocol import DiskUsage, ProgressCount, SupersededVersion
+from ..prune_progress import PruneProgress
 from ..retries import Backoff
 from ..stored_values import StoredValues
 from . import schema
@@ -64,12 +65,14 @@ def disk_usage(db: apsw.Connection, path: str) -> DiskUsage:
     return DiskUsage(total, max(0, total - (count - free) * size))
 
 
-def compact(backend: SQLiteBackend, db: apsw.Connection, floor: int, progress: ProgressCount | None) -> int:
+def compact(
+    backend: SQLiteBackend, db: apsw.Connection, floor: int, progress: ProgressCount | None, done: PruneProgress
+) -> int:
     """Prune in many short transactions, then VACUUM, see `Backend.compact`. Other writers wait for the VACUUM.
 
     The first transaction raises the floor. Everything that later transactions delete is unreachable from then on.
     """
-    goal = _raise_floor(backend, db, floor)
+    goal = done.floor = _raise_floor(backend, db, floor, done)
     total = int(db.execute("SELECT count(*) FROM versions").get)
     deleted = seen = 0
     after: tuple[str, int] | None = ("", 0)
@@ -80,13 +83,14 @@ def compact(backend: SQLiteBackend, db: apsw.Connection, floor: int, progress: P
             time.sleep(PAUSE_SECONDS)
         after, count = _delete_unreachable(db, after, goal)
         deleted += count
+        done.versions = deleted
         seen = min(total, seen + ROWS_PER_TRANSACTION)
     _delete_touched(db, goal)
     if deleted or db.execute("PRAGMA freelist_count").get:
         try:
             db.execute("VACUUM")
         except apsw.FullError as error:
-            what = f"{backend.path}: {deleted} versions were dropped, but there is no space left to rewrite the file"
+            what = f"{backend.path}: there is no space left to rewrite the file without what was removed"
             raise BackendError(what, "Free some space, and compact again") from error
     backoff = Backoff(backend.timeout, PAUSE_SECONDS, PAUSE_SECONDS)
     while db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0] and backoff.wait():
@@ -94,10 +98,11 @@ def compact(backend: SQLiteBackend, db: apsw.Connection, floor: int, progress: P
     return deleted
 
 
-def _raise_floor(backend: SQLiteBackend, db: apsw.Connection, floor: int) -> int:
+def _raise_floor(backend: SQLiteBackend, db: apsw.Connection, floor: int, done: PruneProgress) -> int:
     """Raise the floor, and list in `touched` the keys that commits below it held. Return the new floor."""
     db.execute("BEGIN IMMEDIATE")
     head = backend._head(db)
+    done.before = head.floor
     goal = max(head.floor, min(floor, head.revision))
     commits = "SELECT revision, key FROM commits WHERE revision > ? AND revision <= ? AND key != ''"
     db.execute(f"INSERT OR IGNORE INTO touched {commits}", (head.floor, goal))

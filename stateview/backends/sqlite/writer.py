@@ -74,30 +74,30 @@ class Writer(Reader):
 
     def _write(self, db: Connection, batch: CommitRequest) -> tuple[Head, int]:
         """Apply a commit in the caller's transaction. Return the new head, and the time of the next expiry."""
-        moment = self.now()
-        head, expired, next_expiry = self._head_before(db, moment)
-        clock = max(moment, head.time + 1)
+        clock = self.now()
+        head, expired, next_expiry = self._head_before(db, clock)
         check_preconditions(
             batch, self.namespace, head,
             live_revision=lambda key: _live_revision(db, key, clock),
             has_checkpoint=lambda name: bool(db.execute("SELECT count(*) FROM marks WHERE name = ?", (name,)).get),
             is_kept=lambda revision: self._is_kept(db, head, revision),
         )  # fmt: skip
-        moment = batch.time or clock
+        moment = batch.time or max(clock, head.time + 1)
+        start = batch.time or clock  # of durations: the times of commits rise, even if the clock steps back
         if batch.marks or batch.unmarks:
-            self._write_marks(db, batch, head, moment)
+            self._write_marks(db, batch, head, start)
         if not batch.writes:
             return head, next_expiry
         revision = head.revision + 1
         rows = head.count + expired
         for key, write in batch.writes.items():
-            expires = moment + write.ttl if write.ttl else 0
+            expires = start + write.ttl if write.ttl else 0
             if expires and expires < next_expiry:
                 next_expiry = expires
             rows += self._put(db, key, write.value, revision, write.time or moment, expires)
         touched, left = list(batch.writes), 0
         if expired:
-            removed, left = self._remove_expired(db, batch.writes, revision, moment)
+            removed, left = self._remove_expired(db, batch.writes, revision, moment, clock)
             touched += removed
             rows -= len(removed)
         if len(touched) > 1:
@@ -124,16 +124,16 @@ class Writer(Reader):
         return Head(revision, time, rows - expired, floor, lineage), expired, next_expiry
 
     def _remove_expired(
-        self, db: apsw.Connection, written: Container[str], revision: int, moment: int
-    ) -> tuple[list[str], int]:  # fmt: skip
-        """Delete expired entries, but for those just written. Return their keys, and how many are left."""
-        expired = select(db, _EXPIRED, (moment, MAX_EXPIRED_PER_COMMIT))
+        self, db: apsw.Connection, written: Container[str], revision: int, moment: int, clock: int
+    ) -> tuple[list[str], int]:
+        """Delete entries expired by the clock, but for those just written. Return their keys, and how many are left."""
+        expired = select(db, _EXPIRED, (clock, MAX_EXPIRED_PER_COMMIT))
         removed = [key for (key,) in expired if key not in written]
         for key in removed:
             self._put(db, key, None, revision, moment, 0)
         if len(expired) < MAX_EXPIRED_PER_COMMIT:
             return removed, 0
-        return removed, int(db.execute(_COUNT_EXPIRED, (moment,)).get)
+        return removed, int(db.execute(_COUNT_EXPIRED, (clock,)).get)
 
     def _put(self, db: apsw.Connection, key: str, value: bytes | None, revision: int, moment: int, expires: int) -> int:
         """Write or delete a key. Return by how much the number of rows of `entries` changes."""

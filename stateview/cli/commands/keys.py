@@ -156,7 +156,7 @@ def keys(context: Context, args: dict[str, Any]) -> Table:
     view = context.existing.at(args.get("at", "live"))
 
     def rows() -> Iterator[tuple[Any, ...]]:
-        for number, entry in enumerate(view.raw_entries(prefix, pattern)):
+        for number, entry in enumerate(view.steady_entries(prefix, pattern)):
             if limit is not None and number >= limit:
                 return
             assert entry.value is not None

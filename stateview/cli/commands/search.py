@@ -11,6 +11,7 @@ from ...errors import see
 from ...model import ProgressMessage
 from ...states.patterns import compile_globs, first_literal, is_glob
 from ...states.pointers import escape_token
+from ...states.view import to_entry
 from ..context import Context
 from ..exit_codes import UsageError
 from ..regular_expressions import RegularExpression
@@ -46,7 +47,7 @@ def find(context: Context, args: dict[str, Any]) -> Table:
     matches = make_matcher(pattern, regex, as_text) if pattern is not None else None
 
     def rows() -> Iterator[tuple[Any, ...]]:
-        for number, entry in enumerate(view.entries(keys=args.get("keys")), 1):
+        for number, entry in enumerate(map(to_entry, view.steady_entries(keys=args.get("keys"))), 1):
             if number % _KEYS_PER_REPORT == 0:
                 context.progress(ProgressMessage.of(number, total, "keys searched"))
             if query is not None:

@@ -248,7 +248,7 @@ class MemoryBackend:
         self.check_writable()
         with self.locked() as namespaces:
             draft = self.present().draft()
-            clock = max(now(), draft.head.time + 1)  # commit times must rise, even if the clock steps back
+            clock = now()
             self._check(batch, draft, clock)
             if not draft.head.lineage:
                 draft.head = Head(lineage=uuid4().hex)
@@ -282,12 +282,13 @@ class MemoryBackend:
 
     def _write(self, batch: CommitRequest, draft: Namespace, clock: int) -> None:
         """Add the versions and the record of a commit. Delete expired keys, and prune history that is too long."""
-        revision, time = draft.head.revision + 1, batch.time or clock
+        revision, start = draft.head.revision + 1, batch.time or clock
+        time = batch.time or max(clock, draft.head.time + 1)  # commit times must rise, even if the clock steps back
         for key in draft.expired(clock)[:MAX_EXPIRED_PER_COMMIT]:
             if key not in batch.writes:
-                draft.add(self.pack(Version(key, None, revision, clock)))
+                draft.add(self.pack(Version(key, None, revision, time)))
         for key, write in batch.writes.items():
-            expires = time + write.ttl if write.ttl else 0
+            expires = start + write.ttl if write.ttl else 0
             draft.add(self.pack(Version(key, write.value, revision, write.time or time, expires)))
         draft.commits[revision] = Commit(
             revision, to_datetime(time), batch.reason, batch.author, len(batch.writes), *batch.undo
