@@ -136,6 +136,7 @@ class Head(Struct, frozen=True):
         count: the number of live entries, without expired ones.
         floor: the lowest revision from which on all states are kept. A lower revision is kept if a checkpoint names it.
         lineage: a random text that tells this namespace from an earlier one of the same name; "" if never written.
+        is_edited: whether the last revision is an edit by hand that is shown, and that the next writer commits.
 
     """
 
@@ -144,6 +145,7 @@ class Head(Struct, frozen=True):
     count: int = 0
     floor: int = 0
     lineage: str = ""
+    is_edited: bool = False
 
 
 class CheckpointRecord(Struct, frozen=True):
@@ -445,9 +447,6 @@ class Backend(Protocol):
 
     rewrites_state: bool
     """Whether each commit writes the whole live state, so that many small commits cost more than one large commit."""
-
-    editable_by_hand: bool
-    """Whether a person may edit the live state in a file, so that it can hold an edit that no commit has recorded."""
 
     ranks_keys: bool
     """Whether it finds the position of any live key in O(log n), so that counting or skipping live keys costs that."""

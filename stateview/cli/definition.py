@@ -431,7 +431,7 @@ COMMANDS = (
         "cli.commands.stores:namespaces",
         "list the namespaces of the store",
         examples=("namespaces",),
-        refuses=("namespace", *_READS),
+        refuses=_READS,
     ),
     Command(
         "fork",

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import zip_longest
-
 from msgspec import Struct
 
-from ..backends.protocol import Backend, CheckpointRecord, Head, StateAt
+from ..backends.protocol import Backend, CheckpointRecord, Head
 from ..errors import Conflict, NextStep, ReadOnly
 from ..maintenance.history import commit_of
 from ..model import format_time
-from ..states.compare import entries
 from ..states.missing import check_exists
 
 MAX_IDENTITY_CHECKS = 100
@@ -91,26 +88,9 @@ def check_source(source: Backend) -> Head:
 
 def check_edits(source: Backend, head: Head) -> None:
     """Refuse if state.json was edited by hand since the last commit: the history does not hold the edit."""
-    if not source.editable_by_hand:
-        return
-    at = StateAt(head.revision, source.now())
-    late = at.time + BRIEF_TTL_MICROSECONDS
-    after = ""
-    while True:
-        shown, kept = (source.scan("", after, EDITED_KEYS_PER_PAGE, when) for when in (None, at))
-        if shown != kept:  # compared entry by entry below: an entry may have expired, or a value be spelled otherwise
-            break
-        if len(shown) < EDITED_KEYS_PER_PAGE:
-            return
-        after = shown[-1].key
-    fingerprints = (
-        ((version.key, version.revision, version.time) for version in entries(source, when) if version.visible(late))
-        for when in (None, at)
-    )
-    if all(version == live for version, live in zip_longest(*fingerprints)) or source.head().revision != head.revision:
-        return  # no edit, or another writer has committed it
-    what = f"{source.url}: state.json of {source.namespace!r} was edited by hand since its last commit"
-    raise Conflict(what, NextStep("Run a command that may write, such as ", ("log",), ": it commits the edit"))
+    if head.is_edited:
+        what = f"{source.url}: state.json of {source.namespace!r} was edited by hand since its last commit"
+        raise Conflict(what, NextStep("Run a command that may write, such as ", ("log",), ": it commits the edit"))
 
 
 def is_same_place(source: Backend, destination: Backend) -> bool:

@@ -13,7 +13,7 @@ from ..errors import NOTHING_CHANGED, Conflict, HistoryPruned, StateException
 from ..maintenance.history import COMMITS_PER_PAGE, iter_commits
 from ..model import Commit
 from ..states.steady import snapshot
-from .migration_check import check_same
+from .migration_check import check_edits, check_same
 from .migration_report import MigrationProgress, OnMigrationProgress, ProgressRate
 from .state_digests import VerificationReport
 from .verify import Verification, VerificationError, reading_back
@@ -229,6 +229,7 @@ class StagedCopy:
 
         The note stays until the last of them is copied. An interrupted catch-up repeats them all, which is harmless.
         """
+        check_edits(self._origin, head)
         note = self._note
         for start in range(0, len(keys), KEYS_PER_CALL):
             chunk = keys[start : start + KEYS_PER_CALL]

@@ -197,7 +197,7 @@ def test_no_reading_command_ignores_an_author(run: Callable[..., tuple[int, str,
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        ("namespaces -n x", "--namespace"), ("stats --all -n x", "--namespace"), ("demo -s json", "--store"),
+        ("stats --all -n x", "--namespace"), ("demo -s json", "--store"),
         ("migrate json sqlite -s json", "--store"), ("migrate json sqlite --all -n x", "--namespace"),
         ("checkpoint c --delete --note x", "--note"), ("checkpoint c --rename d --at 1", "--at"),
         ("checkpoint c --delete --rename d", "--rename"), ("delete k --expected 1 --previewed 1", "--previewed"),

@@ -33,6 +33,8 @@ WRONG = {
     "Mapping[str, Iterable[str]] | None": NO_PATHS,
     "Ref": [b"x", None, 1.5, True, -1, ["x"], "\udcff"],
     "Ref | None": [b"x", 1.5, True, -1, ["x"], "\udcff"],
+    "Moment | None": [b"x", 1.5, True, -1, ["x"], "\udcff"],
+    "Iterable[int]": [5, None, "1", [True], [-1], [None], [2**63]],
     "Callable[[Any], Any]": NO_FUNCTION,
     "ProgressCount | None": NO_FUNCTION,
     "ProgressText | None": NO_FUNCTION,
@@ -41,7 +43,7 @@ WRONG = {
 VALID = {  # of the parameters without a default
     "key": "k", "value": 1, "function": lambda value: value, "new": "other", "ttl": 5, "name": "cp", "ref": "cp",
     "before": "cp", "revision": 1, "target": "unused.jsonl", "source": "unused.jsonl", "other": "fork",
-    "destination": "json:unused",
+    "destination": "json:unused", "revisions": [1],
 }  # fmt: skip
 # Texts that are one word of a few: a wrong word is refused, and so is everything that is no word.
 UNCHECKED = ("bool", "Any", "str | os.PathLike[str] | IO[bytes]", "Transaction", "PruneReport | None", "Backend",

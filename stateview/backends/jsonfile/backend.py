@@ -57,7 +57,6 @@ class JSONBackend(NamespaceFiles):
 
     kind = "json"
     rewrites_state = True
-    editable_by_hand = True
     ranks_keys = False
 
     def __init__(

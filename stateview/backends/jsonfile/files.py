@@ -54,6 +54,7 @@ from .records import (
 
 _MAX_ATTEMPTS = 5  # reads without the lock, while writers rename between the reads of two files
 _COMMITTED = "The commit was made"
+_CONVERTED = "The older layout was converted, and the next call completes its files"
 _LEGACY_LINEAGE = "older"  # of data of an older layout that is read but not converted
 _MIN_OVERDUE_REVISIONS = 16
 _NO_DIGEST = "-"  # of a state that never was in a state.json
@@ -286,16 +287,15 @@ class NamespaceFiles:
         live = LoadedState(signature, head, dict(before), line)
         request = CommitRequest(writes=document.edits(before, edited), reason="edited outside")
         self._check_edits(request.writes, line.rev + 1)
-        if (
-            not self._may_write()
-        ):  # show the commit that the edit will be, in a history that is read anew after this one
+        if not self._may_write():  # show the commit of the edit, in a history that is read anew after this one
             moment = max(now(), line.time + 1)
             record = self._record(line, request, line.rev, line.rev + bool(request.writes), moment, moment)
             record.digest = _NO_DIGEST
             history.add(record)
             history.first, history.signature = b"", signature[3:]
             live.entries = history.live()
-            live.head = Head(history.revision, moment, len(live.entries), line.floor, line.lineage)
+            is_edited = history.revision > line.rev
+            live.head = Head(history.revision, moment, len(live.entries), line.floor, line.lineage, is_edited)
             return live
         if request.writes:
             keys = f"{len(request.writes)} key{'s' if len(request.writes) > 1 else ''}"
@@ -378,8 +378,12 @@ class NamespaceFiles:
             renames.append((write_temporary(self.state_path, content, last.mtime), path))
             lines = b"".join(history.to_lines(last, settled=False))
             path = replaced_path(self.history_path, self.folder)
-            self._rename([(write_temporary(self.history_path, lines), path)])
-            self._rename(renames)
+            with tells_what_was_done(lambda: _CONVERTED if os.path.exists(path) else ""):
+                try:
+                    self._rename([(write_temporary(self.history_path, lines), path)])
+                    self._rename(renames)
+                except OSError as error:
+                    raise file_error(error, self.folder) from error
         finally:
             self._abandon(renames)
         return self._read()

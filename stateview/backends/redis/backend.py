@@ -43,7 +43,6 @@ class RedisBackend(Writer):
 
     kind = "redis"
     rewrites_state = False
-    editable_by_hand = False
     ranks_keys = True
 
     def __init__(

@@ -43,7 +43,6 @@ class SQLiteBackend(Writer):
 
     kind = "sqlite"
     rewrites_state = False
-    editable_by_hand = False
     ranks_keys = False
 
     def __init__(

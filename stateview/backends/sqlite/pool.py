@@ -57,7 +57,7 @@ def make_way(inode: int, path: str) -> bool:
         if connection.inode != inode or connection.thread != thread:
             continue
         try:
-            if not connection.in_transaction:
+            if connection.txn_state("main") != apsw.SQLITE_TXN_WRITE:
                 continue
             if not connection.restartable:
                 raise reentry_error(path)

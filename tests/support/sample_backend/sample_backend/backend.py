@@ -57,7 +57,6 @@ class MemoryBackend:
 
     kind = "memory"
     rewrites_state = True  # a commit copies the tables of the namespace
-    editable_by_hand = False
     ranks_keys = False
 
     def __init__(
