@@ -103,6 +103,18 @@ def check_texts(value: Any, name: str) -> list[str] | str:
     return [check_text(item, f"{name}[{index}]") for index, item in enumerate(value)]
 
 
+def check_integers(value: Any, name: str) -> list[int]:
+    """Return a list of the whole numbers of an iterable.
+
+    Raises:
+        InvalidArgument: it is no iterable, or an item is no whole number.
+
+    """
+    if isinstance(value, str | bytes | bytearray | memoryview) or not isinstance(value, Iterable):
+        raise InvalidArgument(f"{name}={value!r}: give a list of whole numbers")
+    return [check_integer(item, f"{name}[{index}]") for index, item in enumerate(value)]
+
+
 def check_paths(value: Any, name: str) -> dict[str, list[str]]:
     """Return a mapping of a key to the list of its JSON Pointers; one pointer alone may be a string.
 
@@ -137,6 +149,7 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "int": check_integer,
     "float": check_seconds,
     "Iterable[str] | str": check_texts,
+    "Iterable[int]": check_integers,
     "Mapping[str, Iterable[str]]": check_paths,
     "Callable[[Any], Any]": check_callable,
     "ProgressCount": check_callable,
@@ -183,7 +196,8 @@ def checked_methods(cls: type[_T]) -> type[_T]:
 
 
 def _check_of(name: str, annotation: str) -> Callable[[Any, str], Any] | None:
-    check = to_exact if name in _NAMED else _CHECKS.get(annotation.removesuffix(" | None"))
+    check = _CHECKS.get(annotation.removesuffix(" | None"))
+    check = to_exact if name in _NAMED and check is not check_texts else check
     if check is None or not annotation.endswith(" | None"):
         return check
     return lambda value, name: None if value is None else check(value, name)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from ..arguments import MAX_INTEGER
 from ..backends.protocol import Backend, StateAt, StoredVersion, SupersededVersion, Version
 from ..model import Commit, to_micros
 from ..states.patterns import Selection
@@ -35,7 +36,8 @@ def commits_of(backend: Backend, revisions: Iterable[int]) -> Iterator[Commit]:
     page: dict[int, Commit] = {}
     for revision in revisions:
         if not page or revision < min(page):
-            page = {commit.revision: commit for commit in backend.commits(_COMMITS_NEARBY, revision + 1)}
+            below = min(revision + 1, MAX_INTEGER)
+            page = {commit.revision: commit for commit in backend.commits(_COMMITS_NEARBY, below)}
         if revision in page:
             yield page[revision]
 

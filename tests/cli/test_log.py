@@ -78,7 +78,10 @@ def test_the_filters_of_the_log(state: StateManager) -> None:
     assert revisions(log(since=moment.isoformat(), key="a")) == [6, 4]
     with pytest.raises(RefNotFound, match=r"'hlaf'.*half"):
         log(since="hlaf")
-    assert {number: commit.author for number, commit in state.commits([1, 6, 99, 6]).items()} == {1: "ann", 6: "bob"}
+    assert {number: commit.author for number, commit in state.commits([1, 6, 99, 6, 2**63 - 1]).items()} == {
+        1: "ann",
+        6: "bob",
+    }
 
 
 def test_a_checkpoint_comes_before_a_time_of_the_same_spelling(state: StateManager) -> None:
