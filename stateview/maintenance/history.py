@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ..arguments import MAX_INTEGER
 from ..backends.protocol import Backend, StateAt, StoredVersion, SupersededVersion, Version
+from ..errors import HistoryPruned
 from ..model import Commit, to_micros
 from ..states.patterns import Selection
 
@@ -78,8 +79,11 @@ def find_commits(backend: Backend, wanted: CommitFilter, below: int = 0) -> Iter
             return
         if time > wanted.until.time or not wanted.by(commit.author) or wanted.text not in commit.reason:
             continue
-        if not globs or any(map(keys, keys_of(backend, commit.revision))):
-            yield commit
+        try:
+            if not globs or any(map(keys, keys_of(backend, commit.revision))):
+                yield commit
+        except HistoryPruned:
+            return  # the floor has risen above the commit since its page was read: it is in the log no longer
 
 
 def keys_of(backend: Backend, revision: int) -> list[str]:
