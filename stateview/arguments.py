@@ -104,13 +104,13 @@ def check_texts(value: Any, name: str) -> list[str] | str:
 
 
 def check_integers(value: Any, name: str) -> list[int]:
-    """Return the whole numbers of an iterable as a list.
+    """Return a list of the whole numbers of an iterable.
 
     Raises:
-        InvalidArgument: it is no iterable, or an item is no whole number from 0 to `MAX_INTEGER`.
+        InvalidArgument: it is no iterable, or an item is no whole number.
 
     """
-    if not isinstance(value, Iterable):
+    if isinstance(value, str | bytes | bytearray | memoryview) or not isinstance(value, Iterable):
         raise InvalidArgument(f"{name}={value!r}: give a list of whole numbers")
     return [check_integer(item, f"{name}[{index}]") for index, item in enumerate(value)]
 

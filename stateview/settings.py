@@ -304,6 +304,13 @@ def _holds(store: Store, namespace: str) -> bool:
     return any(glob(os.path.join(escape(store.place), namespace, file)) for file in kind_of(store).files)
 
 
+def other_kinds(url: str) -> list[str]:
+    """List the URLs of stores of other kinds that have namespaces in the folder of a store."""
+    scheme, _, place = full_url(url).partition(":")
+    others = [parse_store(f"{kind}:{place}") for kind in folder_kinds() if kind != scheme]
+    return [store.shown for store in others if scheme in folder_kinds() and _holds(store, "*")]
+
+
 def choice(url: str) -> str:
     """Say in a sentence what chose the store of a URL, if no argument did; "" otherwise."""
     settings, place = find(), full_url(url)

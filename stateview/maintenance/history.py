@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from ..arguments import MAX_INTEGER
 from ..backends.protocol import Backend, StateAt, StoredVersion, SupersededVersion, Version
+from ..errors import HistoryPruned
 from ..model import Commit, to_micros
 from ..states.patterns import Selection
 
@@ -35,7 +37,8 @@ def commits_of(backend: Backend, revisions: Iterable[int]) -> Iterator[Commit]:
     page: dict[int, Commit] = {}
     for revision in revisions:
         if not page or revision < min(page):
-            page = {commit.revision: commit for commit in backend.commits(_COMMITS_NEARBY, revision + 1)}
+            below = min(revision + 1, MAX_INTEGER)
+            page = {commit.revision: commit for commit in backend.commits(_COMMITS_NEARBY, below)}
         if revision in page:
             yield page[revision]
 
@@ -76,8 +79,11 @@ def find_commits(backend: Backend, wanted: CommitFilter, below: int = 0) -> Iter
             return
         if time > wanted.until.time or not wanted.by(commit.author) or wanted.text not in commit.reason:
             continue
-        if not globs or any(map(keys, keys_of(backend, commit.revision))):
-            yield commit
+        try:
+            if not globs or any(map(keys, keys_of(backend, commit.revision))):
+                yield commit
+        except HistoryPruned:
+            return  # the floor has risen above the commit since its page was read: it is in the log no longer
 
 
 def keys_of(backend: Backend, revision: int) -> list[str]:

@@ -58,22 +58,22 @@ def check_exists(backend: Backend, head: Head | None = None) -> None:
 
 def missing_namespace(backend: Backend) -> NamespaceNotFound:
     """Build the error for a namespace that was never written, with those of the store, and what chose the store."""
-
-    def hint() -> Hint:
-        try:
-            names, chosen = backend.namespaces(), settings.choice(backend.url)
-        except (StateException, OSError):
-            return ""
-        listed = (
-            f"The store has {name_first(names)}: choose one by --namespace"
-            if names
-            else "The store has no namespace: check its path or URL"
-        )
-        return tuple(filter(None, (did_you_mean(backend.namespace, names) or listed, chosen)))
-
-    return NamespaceNotFound(f"namespace {backend.namespace!r} of {full_url(backend.url)} does not exist", hint)
+    what = f"namespace {backend.namespace!r} of {full_url(backend.url)} does not exist"
+    return NamespaceNotFound(what, partial(_store_hint, backend, "The store has no namespace: check its path or URL"))
 
 
 def empty_store(backend: Backend) -> NamespaceNotFound:
     """Build the error for a store without any namespace."""
-    return NamespaceNotFound(f"{full_url(backend.url)} has no namespace", partial(settings.choice, backend.url))
+    what = f"{full_url(backend.url)} has no namespace"
+    return NamespaceNotFound(what, partial(_store_hint, backend, "Check its path or URL"))
+
+
+def _store_hint(backend: Backend, if_empty: str) -> Hint:
+    try:
+        names, chosen = backend.namespaces(), settings.choice(backend.url)
+        others = [] if names else settings.other_kinds(backend.url)
+    except (StateException, OSError):
+        return ""
+    listed = f"The store has {name_first(names)}: choose one by --namespace" if names else if_empty
+    listed = f"But {' and '.join(others)} has namespaces" if others else listed
+    return tuple(filter(None, (did_you_mean(backend.namespace, names) or listed, chosen)))

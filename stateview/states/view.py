@@ -11,7 +11,7 @@ from .. import codec
 from ..arguments import checked_methods
 from ..backends.conflicts import history_pruned_error
 from ..backends.protocol import Backend, CheckpointRecord, Head, KeySummary, StateAt, Version
-from ..errors import InvalidName, KeyNotFound, RefNotFound, see
+from ..errors import InvalidArgument, InvalidName, KeyNotFound, RefNotFound, see
 from ..model import ABSENT, Checkpoint, Entry, check_key, is_key, parse_ref, parse_time, to_datetime, to_micros
 from . import compare as comparison
 from .json_diff import Diff
@@ -94,11 +94,14 @@ def resolve_moment(backend: Backend, moment: Moment, otherwise: StateAt) -> Stat
 
     Raises:
         RefNotFound: it is none of these.
-        InvalidName: it is not even spelled like one.
+        InvalidArgument: it is not even spelled like one, or is an age below zero.
 
     """
     if isinstance(moment, timedelta):
-        return StateAt(otherwise.revision, backend.now() - to_age(moment))
+        try:
+            return StateAt(otherwise.revision, backend.now() - to_age(moment))
+        except ValueError as error:
+            raise InvalidArgument(str(error)) from error
     if isinstance(moment, datetime):
         return StateAt(otherwise.revision, to_micros(moment))
     if isinstance(moment, str) and not _is_known_ref(backend, moment):

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from stateview import Commit, KeyNotFound, RefNotFound, StateManager
+from stateview.backends.protocol import StateAt
 from stateview.cli.definition import COMMANDS, GLOBALS
 from stateview.cli.program import main
+from stateview.maintenance.history import CommitFilter, find_commits
+from stateview.states.patterns import Selection
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -78,7 +81,10 @@ def test_the_filters_of_the_log(state: StateManager) -> None:
     assert revisions(log(since=moment.isoformat(), key="a")) == [6, 4]
     with pytest.raises(RefNotFound, match=r"'hlaf'.*half"):
         log(since="hlaf")
-    assert {number: commit.author for number, commit in state.commits([1, 6, 99, 6]).items()} == {1: "ann", 6: "bob"}
+    assert {number: commit.author for number, commit in state.commits([1, 6, 99, 6, 2**63 - 1]).items()} == {
+        1: "ann",
+        6: "bob",
+    }
 
 
 def test_a_checkpoint_comes_before_a_time_of_the_same_spelling(state: StateManager) -> None:
@@ -110,6 +116,19 @@ def test_the_log_stops_early_and_reads_in_pages(monkeypatch: pytest.MonkeyPatch)
         assert len(state.log(3, grep="save")) == 3 and sum(read) == 10
         read.clear()
         assert revisions(state.log(key="k4")) == [25, 15, 5] and len(read) == 1, "near commits come in one page"
+
+
+@pytest.mark.parametrize("url", ["json:s", "sqlite:s"])
+def test_the_log_ends_where_others_commits_have_raised_the_floor(url: str) -> None:
+    with StateManager(url, "w", history=5) as state:
+        for number in range(8):
+            state.save(f"k{number}", number)
+        wanted = CommitFilter(Selection(), Selection("k*"), "", StateAt(0, 0), StateAt(-1, 1 << 62))
+        found = find_commits(state.backend, wanted)
+        assert next(found).revision == 8
+        for number in range(20):
+            state.save("other", number)
+        assert revisions(list(found)) == []
 
 
 def test_the_command_lists_by_the_same_filters(

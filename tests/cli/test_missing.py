@@ -139,6 +139,21 @@ def test_a_wrong_folder_names_the_store_and_the_file_that_is_missing(folder: Pat
     assert sorted(path.name for path in folder.iterdir()) == ["stateview.toml"]
 
 
+def test_a_store_of_another_kind_in_the_same_folder_is_named(folder: Path, run: Run) -> None:
+    StateManager("sqlite", "w", quiet=True).save("k", 1)
+    for words in (["load", "k", "-n", "w"], ["namespaces"]):
+        code, _, err = run(*words)
+        assert code == 1 and f"But sqlite:{folder}/.claude/state has namespaces" in err, err
+
+
+def test_an_error_can_always_be_shown(folder: Path) -> None:
+    state = StateManager("json:s", "w")
+    with pytest.raises(NamespaceNotFound) as caught:
+        state.load("k")
+    (folder / "stateview.toml").write_text("store = \n")
+    assert str(caught.value).endswith("does not exist")
+
+
 def test_the_shell_says_that_a_namespace_is_new(run: Run) -> None:
     StateManager("json:s", "build").save("k", 1)
     code, _, err = run("-s", "json:s", "shell", "-c", "use biuld")

@@ -8,6 +8,7 @@ import multiprocessing
 import pickle
 import subprocess
 import sys
+from datetime import date, timedelta
 from fractions import Fraction
 
 import pytest
@@ -30,11 +31,11 @@ WRONG = {
     "int | None": NO_INTEGER,
     "float | None": NO_SECONDS,
     "Iterable[str] | str | None": NO_TEXTS,
+    "Iterable[int]": [5, None, b"x", "1", ["1"], [None], [-1], [2**63], [1.0]],
+    "Moment | None": [b"x", 1.5, True, -1, ["x"], "\udcff", "a b", timedelta(-1), date(2026, 11, 28)],
     "Mapping[str, Iterable[str]] | None": NO_PATHS,
     "Ref": [b"x", None, 1.5, True, -1, ["x"], "\udcff"],
     "Ref | None": [b"x", 1.5, True, -1, ["x"], "\udcff"],
-    "Moment | None": [b"x", 1.5, True, -1, ["x"], "\udcff"],
-    "Iterable[int]": [5, None, "1", [True], [-1], [None], [2**63]],
     "Callable[[Any], Any]": NO_FUNCTION,
     "ProgressCount | None": NO_FUNCTION,
     "ProgressText | None": NO_FUNCTION,
@@ -310,7 +311,8 @@ def test_a_store_in_a_folder_whose_name_is_not_utf8(tmp_path, monkeypatch, capsy
         ["diff", "c"],
     ):
         for style in ("pretty", "json"):
-            assert main([*store, *words, "--format", style]) == 0, words
+            of_store = store[:2] if words == ["namespaces"] else store
+            assert main([*of_store, *words, "--format", style]) == 0, words
     assert main(["migrate", f"json:{BYTES}", f"json:other{BYTES}", "-n", "ns"]) == 0
     assert (
         main([*store, "export", f"{BYTES}.jsonl"]) == 0 and main([*store, "import", f"{BYTES}.jsonl", "--merge"]) == 0

@@ -142,8 +142,10 @@ def _check_names(patterns: list[str] | None, *views: StateView) -> None:
         KeyNotFound: a key is in none of them.
 
     """
-    for name in Selection(patterns).exact():
-        if not any(name in view for view in views):
+    names = Selection(patterns).exact()
+    existing = {key for view in views if names for key in view._backend.read(names, view._point)}
+    for name in names:
+        if name not in existing:
             hint = near_key_hint(name, *((view._backend, view._point) for view in views))
             raise KeyNotFound(f"key {name!r} is in neither state", hint)
 
