@@ -71,11 +71,13 @@ class RedisBackend(Writer):
         from .recovery import RedisRecovery
 
         self._check_writable()
-        yield RedisRecovery(self)
+        yield RedisRecovery(self._unchecked())
 
     def diagnose(self, progress: ProgressText) -> Iterator[Finding]:
         from .doctor import diagnose
 
+        if self.read_only:  # opened to be examined: the checks of `maintenance.doctor` look at what is left, too
+            self._checked = False
         return diagnose(self, progress)
 
     # --- data of an older layout -------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from ..protocol import ProgressText
 from ..staging import ASIDE, replaced_finding, unfinished_finding
 from . import scripts
 from .client import escape_match
+from .read_scripts import MARKS, MISSING
 from .server import REGISTRY
 from .server_checks import check_clock, check_server
 
@@ -76,9 +77,6 @@ end
 return out
 """
 
-MARKS = scripts._COMMON + """
-return {call('ZRANGE', marks, 0, -1, 'WITHSCORES'), call('HGETALL', notes)}
-"""
 # fmt: on
 
 # By the word of the script LOOK: the code of the finding, and what was found.
@@ -97,6 +95,7 @@ _MARK_PROBLEMS = {
 
 def diagnose(backend: RedisBackend, progress: ProgressText) -> Iterator[Finding]:
     """Yield the findings about a namespace and its server."""
+    backend = backend._unchecked()
     try:
         yield from check_server(backend)
         if kind := registry_type(backend):
@@ -115,6 +114,7 @@ def diagnose(backend: RedisBackend, progress: ProgressText) -> Iterator[Finding]
         yield from _check_migrations(backend, progress)
         if not head:
             return
+        yield from _check_parts(backend)
         yield from _check_entries(backend, progress)
         yield from _check_history(backend, progress)
         yield from _check_touched(backend, progress)
@@ -155,8 +155,9 @@ def types(backend: RedisBackend) -> Iterator[Finding]:
 
 def read_head(backend: RedisBackend) -> dict[bytes, bytes] | None:
     """Return the head, empty if the namespace does not exist; None if the head is missing and other keys exist."""
-    parts = [backend._keys[place] for place in scripts.PARTS]
-    existing = backend._with_retry(lambda client: client.exists(*parts))  # first: a first commit writes all of them
+    existing = backend._with_retry(
+        lambda client: client.exists(*backend._keys[1:])
+    )  # first: a first commit writes all of them
     head: dict[bytes, bytes] = backend._with_retry(lambda client: client.hgetall(backend._keys[0]))
     return head if head or not existing else None
 
@@ -179,6 +180,24 @@ def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
     rest = iter(items)
     while chunk := list(islice(rest, MEMBERS_PER_SCRIPT)):
         yield chunk
+
+
+def missing_parts(backend: RedisBackend) -> list[str]:
+    """Return the names of the parts that lack members which they had."""
+    return [
+        scripts.NAMES[place - 1]
+        for place in backend._with_retry(lambda client: client.eval(MISSING, len(backend._keys), *backend._keys))
+    ]
+
+
+def _check_parts(backend: RedisBackend) -> Iterator[Finding]:
+    for name in missing_parts(backend):
+        key = backend._prefix + name
+        count = "HLEN" if TYPES[name] == "hash" else "ZCARD"
+        left = backend._with_retry(lambda client, key=key, count=count: client.execute_command(count, key))  # type: ignore[misc]
+        found = f"it lacks members that it had; {left:,} are left" if left else "it is gone"
+        meaning = "the server evicted it, or another program deleted it; what needs it is an error"
+        yield Finding("error", key, found, meaning, RECOVER, "part-missing")
 
 
 # --- indexes -----------------------------------------------------------------------------------------------------
@@ -310,7 +329,7 @@ def unreadable_mark(member: bytes, packed: bytes | None, score: float | None) ->
 
 def read_marks(backend: RedisBackend) -> tuple[dict[bytes, float], dict[bytes, bytes]]:
     """Return the revisions of the checkpoints by the index, and their records, of one state."""
-    indexed, records = backend._eval(MARKS)
+    _, indexed, records = backend._eval(MARKS)
     scores = {name: float(score) for name, score in zip(indexed[::2], indexed[1::2], strict=True)}
     return scores, dict(zip(records[::2], records[1::2], strict=True))
 

@@ -41,17 +41,18 @@ _MEANINGS: dict[str, tuple[type[StateException], Hint]] = {
     "MISCONF": (BackendError, ("The server cannot save to its disk and refuses writes", NOTHING_CHANGED)),
     "NOAUTH": _LOGIN, "NOPERM": _LOGIN, "WRONGPASS": _LOGIN,
 }  # fmt: skip
-_OTHER_CODES = ("DAMAGED", "WRONGTYPE", "BUSY")
+_OTHER_CODES = ("DAMAGED", "MISSING", "WRONGTYPE", "BUSY")
 
 # The line of a script comes before the code where Lua's `error` was called, and before Redis 7 in every error.
-_IN_SCRIPT = re.compile(r"user_script: ?\d+: -?([A-Z]+)\b")
+_IN_SCRIPT = re.compile(r"user_script: ?\d+: -?([A-Z]+)\b(?: (\w+))?")
 _AT_START = re.compile(r"([A-Z]+)\b")
 
 
 def error_code(error: Exception) -> str:
     """Return the code of an error that a server replied, such as `OOM`; `ERR` for a reply without a code of its own.
 
-    Returns "" for an error that is no reply of a server. `DAMAGED` is the code of this package's own scripts.
+    Returns "" for an error that is no reply of a server. `DAMAGED`, and `MISSING` before the name of a part, are codes
+    of this package's own scripts.
     """
     for kind, code in _CODE_OF_CLASS.items():
         if isinstance(error, kind):
@@ -118,7 +119,15 @@ def to_state_error(error: Exception, url: str, namespace: str, cause: OSError | 
     code = error_code(error)
     if code == "DAMAGED":
         return Damaged(f"{url}: an entry of {namespace!r} is not what was written", run("recover"))
+    if code == "MISSING" and (match := _IN_SCRIPT.search(str(error))):
+        return missing_part_error(url, namespace, match[2])
     if code == "WRONGTYPE":
         return Damaged(message, f"Another program wrote to the keys stateview:{{{namespace}}}:*")
     kind, hint = _MEANINGS.get(code, (BackendError, ""))
     return kind(message, hint)
+
+
+def missing_part_error(url: str, namespace: str, part: str) -> Damaged:
+    """Return the error for a key of a namespace that is gone, or that lacks members which it had."""
+    message = f"{url}: the key stateview:{{{namespace}}}:{part} is gone, or lacks a part: it was evicted or deleted"
+    return Damaged(message, run("recover"))

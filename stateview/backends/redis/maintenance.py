@@ -14,7 +14,7 @@ from ...errors import tells_what_was_done
 from ..protocol import PAGE_BYTES, DiskUsage, ProgressCount, SupersededVersion
 from ..prune_progress import PruneProgress
 from .errors import is_unsupported
-from .scripts import _COMMON
+from .scripts import _COMMON, _RECORD
 
 if TYPE_CHECKING:
     from .reader import Reader
@@ -29,6 +29,7 @@ SUPERSEDED = _COMMON + """
 -- A page of superseded versions. ARGV: the member to continue after; how many versions; how many bytes; 1 to return
 -- stored values. Returns for each version: member, size of the stored value, until, whether it is a delete, and the
 -- stored value or nothing.
+whole(5, 7)
 local from = '-'
 if ARGV[1] ~= '' then from = '(' .. ARGV[1] end
 local out, read = {}, 0
@@ -48,24 +49,27 @@ end
 return cmsgpack.pack(out)
 """
 
-RAISE = _COMMON + """
+RAISE = _COMMON + _RECORD + """
 -- Raise the floor by a step. ARGV: the goal; by how many revisions at most. Returns the floor.
 local f = call('HMGET', head, 'revision', 'floor')
 local floor = tonumber(f[2] or 0)
 local goal = math.min(tonumber(ARGV[1]), tonumber(f[1] or 0), floor + tonumber(ARGV[2]))
 if goal <= floor then return int(floor) end
+whole(2, 13)
 for low = floor + 1, goal, 1000 do
   local gone = {}
   for r = low, math.min(low + 999, goal) do gone[#gone + 1] = int(r) end
   call('HDEL', commits, unpack(gone))
 end
 call('HSET', head, 'floor', int(goal))
+record()
 return int(goal)
 """
 
-SWEEP = _COMMON + """
+SWEEP = _COMMON + _RECORD + """
 -- Remove versions that no kept state shows. ARGV: the floor; the member to continue after; how many members to examine.
 -- Returns how many were removed, and the last member examined; nothing at the end.
+whole(2, 13)
 local goal = tonumber(ARGV[1])
 local from = '-'
 if ARGV[2] ~= '' then from = '(' .. ARGV[2] end
@@ -85,16 +89,21 @@ for _, member in ipairs(members) do
   if read > 8000000 then return {removed, last} end
 end
 if #members < tonumber(ARGV[3]) then last = '' end  -- the end, also while others add versions behind it
+if removed > 0 then record() end
 return {removed, last}
 """
 
-UNTOUCH = _COMMON + """
+UNTOUCH = _COMMON + _RECORD + """
 -- Remove writes from touched that are older than every kept state. ARGV: how many. Returns how many there were.
+whole(2, 13)
 local low = tonumber(call('HGET', head, 'floor') or 0)
 local oldest = tonumber(call('ZRANGE', marks, 0, 0, 'WITHSCORES')[2])
 if oldest and oldest < low then low = oldest end
 local count = call('ZLEXCOUNT', touched, '-', '(' .. pad(low + 1))
-if count > 0 then call('ZREMRANGEBYRANK', touched, 0, math.min(count, tonumber(ARGV[1])) - 1) end
+if count > 0 then
+  call('ZREMRANGEBYRANK', touched, 0, math.min(count, tonumber(ARGV[1])) - 1)
+  record()
+end
 return count
 """
 # fmt: on

@@ -7,10 +7,15 @@ from .scripts import _COMMON
 # fmt: off
 HEAD = _COMMON + """
 local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage', 'format')
-if not (f[1] and f[4]) and call('EXISTS', head, live, index, history, commits) > 0 then
-  error('DAMAGED: the head is not what was written')
-end
+if not (f[1] and f[4]) and call('EXISTS', unpack(KEYS)) > 0 then error('DAMAGED: the head is not what was written') end
+whole(2, 4)
 return {f[1] or '0', f[2] or '0', count(), f[3] or '0', f[4] or '', f[5] or '0'}
+"""
+
+GET = _COMMON + """
+-- The entry of a key in the live state, after it was not found. ARGV: the key. Returns the revision, and the entry.
+whole(2, 3)
+return {call('HMGET', head, 'revision')[1] or '0', call('HMGET', live, ARGV[1])[1]}
 """
 
 READ = _COMMON + """
@@ -21,12 +26,14 @@ if revision < 0 then
 else
   local ok, low = kept(revision)
   if not ok then return {'pruned', low} end
+  whole(2, 7)
 end
 local out = {'ok'}
 for i = 3, #ARGV do
   local packed = at(ARGV[i], revision, time)
   if packed then out[#out + 1] = ARGV[i]; out[#out + 1] = packed end
 end
+if #out < 2 * #ARGV - 3 then whole(2, 4) end
 return out
 """
 
@@ -43,6 +50,7 @@ if past then
 else
   revision, time = 2 ^ 53, clock()
 end
+whole(2, past and 7 or 4)
 local low = '[' .. prefix
 if after ~= '' and not less(after, prefix) then low = '(' .. after end
 local high = '(' .. prefix .. '\\255'
@@ -102,6 +110,7 @@ if revision >= 0 then
   if not ok then return {'pruned', floor} end
 end
 local past, time = state(revision, tonumber(ARGV[7]))
+whole(2, past and 7 or 4)
 local f = call('HMGET', head, 'revision', 'floor', 'lineage')
 if f[3] == ARGV[10] then
   for i = 11, #ARGV, 3 do  -- below the floor, the history may not hold the version that superseded a cached one
@@ -218,6 +227,7 @@ if revision >= 0 then
 end
 local past, time = state(revision, tonumber(ARGV[4]))
 if past then return {'past'} end
+whole(2, 4)
 local first, last = ranks(low, high)
 local total = math.max(0, last - first)
 local all_expired = call('ZCOUNT', expiry, '-inf', int(time))
@@ -239,6 +249,7 @@ for i = 1, 2 do
   local ok, low = kept(revision)
   if not ok then return {'pruned', int(revision), low} end
 end
+whole(2, 8)
 local from = '[' .. pad(tonumber(ARGV[1]) + 1)
 if ARGV[3] ~= '' then from = '(' .. ARGV[3] end
 return {'ok', call('ZRANGEBYLEX', touched, from, '(' .. pad(tonumber(ARGV[2]) + 1), 'LIMIT', 0, 10000)}
@@ -248,6 +259,7 @@ VERSIONS = _COMMON + """
 -- The versions of a key, newest first. ARGV: the key; how many; only revisions below this one.
 local key, limit, below = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local out = {}
+whole(2, 7)
 local packed = call('HGET', live, key)
 if packed then
   local r, t, e, v = split(packed)
@@ -260,5 +272,36 @@ for _, member in ipairs(members) do
   out[#out + 1] = {int(tonumber(string.sub(member, -16))), int(t), int(e), rest}
 end
 return out
+"""
+
+LOG = _COMMON + """
+-- The records of commits, newest first. ARGV: how many, 1,000 at most; only revisions below this one. Returns the
+-- present revision, then revisions and records.
+local f = call('HMGET', head, 'revision', 'floor')
+whole(9, 9)
+local revision, out = tonumber(f[1] or 0), {f[1] or '0'}
+local top = math.min(revision, tonumber(ARGV[2]) - 1)
+local names = {}
+for r = top, math.max(tonumber(f[2] or 0) + 1, top - tonumber(ARGV[1]) + 1), -1 do names[#names + 1] = int(r) end
+if #names == 0 then return out end
+for i, record in ipairs(call('HMGET', commits, unpack(names))) do
+  if record then
+    out[#out + 1] = names[i]; out[#out + 1] = record
+  else
+    lost('commits')
+  end
+end
+return out
+"""
+
+MARKS = _COMMON + """
+-- The present revision, and the checkpoints: names with revisions, and records.
+whole(10, 11)
+return {call('HGET', head, 'revision') or '0', call('ZRANGE', marks, 0, -1, 'WITHSCORES'), call('HGETALL', notes)}
+"""
+
+MISSING = _COMMON + """
+-- The places in KEYS of all parts that lack members.
+return missing(2, 13)
 """
 # fmt: on

@@ -72,7 +72,10 @@ class Reader(Server, ABC):
 
     def namespaces(self) -> list[str]:
         self._handshake()
-        return sorted(name.decode() for name in self._registry(lambda client: client.smembers(REGISTRY)))
+        names = {name.decode() for name in self._registry(lambda client: client.smembers(REGISTRY))}
+        if self.namespace not in names and self._with_retry(lambda client: client.exists(self._keys[0])):
+            raise Damaged(f"{self.url}: {REGISTRY}, the list of namespaces, lacks {self.namespace!r}", run("recover"))
+        return sorted(names)
 
     def wait(self, revision: int, timeout: float) -> int:
         """Sleep until the server announces a commit. Poll where the server does not announce commits."""
@@ -93,7 +96,7 @@ class Reader(Server, ABC):
     # --- values ------------------------------------------------------------------------------------------------
 
     def get(self, key: str) -> Version | None:
-        """Make no round trip for a key that was read before, if no commit came since."""
+        """Make no round trip for a key that was read before, if no commit came since; two for a key without a value."""
         self._handshake()
         tracking = self._tracking
         if tracking is not None and (cached := tracking.get(key)) is not None:
@@ -101,6 +104,8 @@ class Reader(Server, ABC):
         else:
             generation = tracking.generation() if tracking is not None else None
             packed = self._with_retry(lambda client: client.hget(self._keys[1], key))
+            if packed is None:
+                _, packed = self._eval(read_scripts.GET, key)
             version = None if packed is None else self._version(key, packed)
             if tracking is not None and generation is not None:
                 tracking.put(key, version, generation)
@@ -149,7 +154,10 @@ class Reader(Server, ABC):
             revision, moment, expires, stored = packed.split(b" ", 3)
             return int(revision), int(moment), int(expires), stored
         except ValueError as error:
-            raise Damaged(f"{self.url}: the entry {key[:60]!r} is not what was written", run("recover")) from error
+            raise self._damaged(f"the entry {key[:60]!r}") from error
+
+    def _damaged(self, what: str) -> Damaged:
+        return Damaged(f"{self.url}: {what} is not what was written", run("recover"))
 
     def _key(self, name: bytes) -> str:
         try:
@@ -269,36 +277,40 @@ class Reader(Server, ABC):
         return versions
 
     def commits(self, limit: int = 100, below: int = 0) -> list[Commit]:
-        """Make two round trips, or more for more than a thousand commits."""
-        head = self.head()
-        top = min(below - 1 if below else head.revision, head.revision)
-        revisions = range(top, max(head.floor, top - limit), -1)
-        commits = []
-        for start in range(0, len(revisions), KEYS_PER_READ):
-            names = [str(revision) for revision in revisions[start : start + KEYS_PER_READ]]
-            records = self._with_retry(lambda client, names=names: client.hmget(self._keys[8], names))  # type: ignore[misc]
-            for revision, record in zip(names, records, strict=True):
-                if record is not None:
-                    commits.append(self._commit(revision, record))
+        """Make a round trip for each thousand commits."""
+        commits: list[Commit] = []
+        while len(commits) < limit:
+            size = min(KEYS_PER_READ, limit - len(commits))
+            _, *flat = self._eval(read_scripts.LOG, size, below or ENDLESS)
+            commits += map(self._commit, flat[::2], flat[1::2])
+            if len(flat) < 2 * size:
+                break
+            below = commits[-1].revision
         return commits
 
-    def _commit(self, revision: str | bytes, record: bytes) -> Commit:
+    def _commit(self, revision: bytes, record: bytes) -> Commit:
         moment, _, fields = record.partition(b" ")
-        return Commit(int(revision), to_datetime(int(moment)), *msgspec.json.decode(fields))
+        try:
+            return Commit(int(revision), to_datetime(int(moment)), *msgspec.json.decode(fields))
+        except (ValueError, TypeError) as error:
+            raise self._damaged(f"the commit of revision {int(revision)}") from error
 
     def marks(self) -> list[CheckpointRecord]:
-        self._handshake()
-        return self._checkpoints(self._with_retry(lambda client: client.hgetall(self._keys[10])))
+        _, _, notes = self._eval(read_scripts.MARKS)
+        return self._checkpoints(dict(zip(notes[::2], notes[1::2], strict=True)))
 
     def _checkpoints(self, notes: dict[bytes, bytes]) -> list[CheckpointRecord]:
         """Parse the hash `notes`."""
         marks = []
         for member, packed in notes.items():
             if b"@" in member:
-                order, moment, kind, note = packed.split(b" ", 3)
-                name, _, revision = member.decode().rpartition("@")
-                record = CheckpointRecord(name, int(revision), int(moment), note.decode(), scripts.KINDS[int(kind)])
-                marks.append((int(order), record))
+                try:
+                    order, moment, kind, note = packed.split(b" ", 3)
+                    name, _, revision = member.decode().rpartition("@")
+                    record = CheckpointRecord(name, int(revision), int(moment), note.decode(), scripts.KINDS[int(kind)])
+                    marks.append((int(order), record))
+                except (ValueError, IndexError) as error:
+                    raise self._damaged(f"the checkpoint {member[:140]!r}") from error
         return [record for _, record in sorted(marks, key=lambda mark: mark[0])]
 
     @contextmanager

@@ -25,6 +25,7 @@ from .doctor import (
     UNMET,
     WRONG_TYPE,
     disagreements,
+    missing_parts,
     newest_commit,
     read_head,
     read_marks,
@@ -37,12 +38,19 @@ from .doctor import (
     unreadable_version,
 )
 from .server import REGISTRY
+from .transfer_scripts import RECORD
 
 if TYPE_CHECKING:
     from .backend import RedisBackend
 
 DELETES_PER_COMMIT = 10_000
 _HEAD = re.compile(rb"stateview:\{([A-Za-z0-9_-][A-Za-z0-9._-]{0,127})\}:head")
+_CONTENTS = {  # what a part holds that nothing else tells
+    "live": "the values", "index": "the values", "expiry": "when entries expire",
+    "history": "the earlier versions", "hindex": "the earlier versions", "hexpiry": "when earlier versions expired",
+    "touched": "which keys each revision wrote", "commits": "author and reason of the commits",
+    "marks": "the checkpoints", "notes": "the checkpoints",
+}  # fmt: skip
 _LOST = "recovered: the record of this commit is lost"
 
 
@@ -136,6 +144,7 @@ class RedisRecovery:
                 yield self._fill(damaged, keys)
             self._repair_touched()
             self._repair_commits()
+            self._count_parts()
             self._delete(self._missing)
             if backend._registry(lambda client: client.sadd(REGISTRY, backend.namespace)):
                 self._note(f"namespace {backend.namespace!r}", f"it was not in {REGISTRY}", "added")
@@ -477,6 +486,20 @@ class RedisRecovery:
             what = f"commits of {len(filled)} revisions" if len(filled) > 1 else "commit of revision"
             self._note(backend._keys[8], f"the {what} {some} could not be read, or were missing",
                       "lost: author and reason; the values are intact", False)  # fmt: skip
+
+    def _count_parts(self) -> None:
+        """Report the parts of which nothing is left and that nothing else tells of, and count what there is."""
+        backend = self._backend
+        for name in missing_parts(backend):
+            key = backend._prefix + name
+            if backend._with_retry(lambda client, key=key: client.exists(key)):  # type: ignore[misc]
+                continue  # what it lacks is reported one by one
+            if name in ("tokens", "older"):
+                done = "made anew; a commit that a client sends again just now may be applied twice"
+                self._note(key, "it was gone", done, code="part-missing")
+            else:
+                self._note(key, "it is gone", f"lost: {_CONTENTS[name]}", False, "part-missing")
+        backend._eval(RECORD)
 
     def _delete(self, keys: Iterable[str]) -> None:
         """Delete lost keys by a commit, except keys that were saved meanwhile."""

@@ -5,7 +5,7 @@ their stored form, see `stored_values`: no script looks into a value.
 
 The keys, below the prefix `stateview:{NS}:`:
 
-    head      hash     revision, time, floor, lineage, format
+    head      hash     revision, time, floor, lineage, format, touch
     live      hash     key -> "REVISION TIME EXPIRES VALUE"
     index     zset     the live keys, in byte order, for pages without a scan
     expiry    zset     the live keys with an expiry, by expiry
@@ -24,6 +24,11 @@ A client sends commits in a session, one after the other, and numbers them. A co
 last commit was applied already. With a lower number, the client has given it up. A token of the caller is a session of
 its own.
 
+The head's `touch` is "TOKEN FLAGS@REVISION FLOOR": the last commit without writes, and for each part from `live` to
+`older` whether it has members. A part that had members and has none was evicted, or deleted by another program. An
+earlier release writes no flags, so they hold only at that revision and floor. In any case the parts must agree: `live`
+with `index`, `history` with `hindex`, `marks` with `notes`, and `commits` with the revisions above the floor.
+
 Revisions inside a member have 16 digits. A key holds no NUL, so a NUL separates, and sorts first.
 """
 
@@ -34,8 +39,11 @@ NAMES = (
     "older", "damaged",
 )  # fmt: skip
 
-# The keys that the first commit writes beside the head, by their places in NAMES.
-PARTS = (1, 2, 4, 8)
+_FLAGGED = NAMES[1:13]  # the parts for which the head has a flag, in this order
+_HASHES = ("live", "history", "commits", "notes", "tokens", "older")
+_FLAGS = " .. ".join(
+    f"(call('{'HLEN' if name in _HASHES else 'ZCARD'}', {name}) > 0 and '1' or '0')" for name in _FLAGGED
+)
 
 
 def unreadable_head(head: dict[bytes, bytes]) -> bool:
@@ -69,10 +77,61 @@ local function split(packed)  -- three numbers as text, and the position of the 
 end
 """
 
+WHOLE = """
+local function lost(name) error('MISSING ' .. name) end
+local function missing(first, last)
+  -- The places of the parts that are gone or lack members, of those from one place in KEYS to another. See above.
+  local f = call('HMGET', head, 'revision', 'floor', 'touch')
+  if not f[1] then
+    if call('EXISTS', unpack(KEYS)) > 0 then error('DAMAGED: the head is not what was written') end
+    return {}
+  end
+  local flags, tag = string.match(f[3] or '', '^%S* ([01]+)@(.*)$')
+  if tag ~= f[1] .. ' ' .. (f[2] or '') then flags = nil end
+  local n, out, hash = {}, {}, {[2] = 1, [5] = 1, [9] = 1, [11] = 1, [12] = 1, [13] = 1}
+  for i = first, last do
+    n[i] = call(hash[i] and 'HLEN' or 'ZCARD', KEYS[i])
+    if n[i] == 0 and flags and string.byte(flags, i - 1) == 49 then out[#out + 1] = i end
+  end
+  local function compare(a, b)
+    if n[a] and n[b] and n[a] ~= n[b] then out[#out + 1] = n[a] < n[b] and a or b end
+  end
+  compare(2, 3)
+  compare(5, 6)
+  local revisions = tonumber(f[1]) - tonumber(f[2] or 0)
+  if n[8] == 0 and not flags and revisions > 0 then out[#out + 1] = 8 end
+  if n[9] and n[9] < revisions then out[#out + 1] = 9 end
+  if n[10] and n[11] then  -- a record for each mark, a count for each name, and the sequence
+    if n[10] == 0 and n[11] > 1 then out[#out + 1] = 10 end
+    if n[10] > 0 and n[11] < n[10] + 2 then out[#out + 1] = 11 end
+  end
+  return out
+end
+local function whole(first, last)
+  local place = missing(first, last)[1]
+  if place then lost(string.match(KEYS[place], '[^:]+$')) end
+end
+"""
+
+# In place of WHOLE, for `doctor` and `recover`: they read what is left.
+UNCHECKED = """
+local function lost() end
+local function whole() end
+"""
+
+_RECORD = """
+local function record()  -- note which parts have members
+  local f = call('HMGET', head, 'revision', 'floor', 'touch')
+  if not f[1] then return end
+  local token, flags = string.match(f[3] or '', '^%S*'), """ + _FLAGS + """
+  call('HSET', head, 'touch', token .. ' ' .. flags .. '@' .. f[1] .. ' ' .. (f[2] or ''))
+end
+"""
+
 _KEPT = """
 local function kept(revision)
   local f = call('HMGET', head, 'revision', 'floor')
-  if not f[1] and call('EXISTS', head) == 1 then error('DAMAGED: the head is not what was written') end
+  if not f[1] and call('EXISTS', unpack(KEYS)) > 0 then error('DAMAGED: the head is not what was written') end
   if revision > tonumber(f[1] or 0) then return false, f[2] or '0' end
   return revision >= tonumber(f[2] or 0) or call('ZCOUNT', marks, int(revision), int(revision)) > 0, f[2] or '0'
 end
@@ -118,7 +177,7 @@ local function at(key, revision, time)  -- the entry of a key in a state, packed
   local r = tonumber(string.sub(member, -16))
   return int(r) .. ' ' .. int(t) .. ' ' .. int(e) .. ' ' .. string.sub(rest, 2)
 end
-"""
+""" + WHOLE
 
 _TRIM = """
 local function each(command, name, members)  -- call a command on many members; Lua passes 1,000 at once
@@ -179,13 +238,12 @@ COMMIT = _KEYS + _TEXT + """
 -- the value. Returns the head after the commit as text, or a table that says why it was refused.
 local options = ARGV[1] ~= '' and cjson.decode(ARGV[1]) or {}
 local session, number = ARGV[3], tonumber(ARGV[4])
-local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage')
+local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage', 'touch')
 local revision, last, floor, lineage = tonumber(f[1] or 0), tonumber(f[2] or 0), tonumber(f[3] or 0), f[4]
-if not (revision and last and floor) or
-  not (f[1] and lineage) and call('EXISTS', head, live, index, history, commits) > 0 then
+if not (revision and last and floor) or not (f[1] and lineage) and call('EXISTS', unpack(KEYS)) > 0 then
   error('DAMAGED: the head is not what was written')
 end
-local size = call('ZCARD', index)
+local writes, keep, size = #ARGV > 5, tonumber(ARGV[5]), call('ZCARD', index)
 local token = call('HGET', tokens, session)
 local new_session = not token
 if new_session then token = call('HGET', older, session) end
@@ -197,10 +255,26 @@ if token then
   end
   if tonumber(done) > number then error('the client has given up this commit and sent later ones') end
 end
+local due = writes and revision - floor >= keep + math.floor(keep / 100)  -- trimming 1 % at once costs less
+-- A part that this commit meets must hold what it held. The flag of another part is kept as it is.
+local touch, flags, tag = string.match(f[5] or '', '^(%S*) ([01]+)@(.*)$')
+if not flags or tag ~= f[1] .. ' ' .. (f[3] or '') then touch, flags = string.match(f[5] or '', '^%S*'), nil end
+local function had(i) return string.byte(flags, i) == 49 end
+local versions, sessions = call('HLEN', history), new_session and call('HLEN', tokens)
+if not flags or call('HLEN', live) ~= size or size == 0 and had(1) or call('ZCARD', hindex) ~= versions or
+  versions == 0 and had(4) or call('ZCARD', touched) == 0 and had(7) or call('HLEN', commits) < revision - floor or
+  had(3) and call('ZCARD', expiry) == 0 or (options.marks or options.unmarks or due) and
+    (call('ZCARD', marks) == 0 and had(9) or call('HLEN', notes) == 0 and had(10)) or
+  sessions and (sessions == 0 and had(11) or had(12) and call('HLEN', older) == 0) then
+""" + WHOLE + """
+  whole(2, 13)
+  flags = nil
+end
 if options.base and options.base ~= revision then return {'base', int(revision)} end
 local clock_time = clock()
 local since = tonumber(clock_time)  -- of durations; the times of commits rise, even if the clock steps back
-local now, expired_count = math.max(since, last + 1), call('ZCOUNT', expiry, '-inf', clock_time)
+local now = math.max(since, last + 1)
+local expired_count = (not flags or had(3)) and call('ZCOUNT', expiry, '-inf', clock_time) or 0
 if options.expected then
   for key, expected in pairs(options.expected) do
     local packed = call('HGET', live, key)
@@ -229,15 +303,9 @@ if not lineage then
   lineage = options.lineage
 end
 -- All reads and checks come before the first write, because Redis does not undo the writes of a script that fails. The
--- size of a key is read so that a key of a wrong type fails here. Keys that only some commits write are checked by
--- those commits only. `commits` is not checked: it is written first.
-local writes, stamp = #ARGV > 5, int(now)
-local keep = tonumber(ARGV[5])
-local due = writes and revision - floor >= keep + math.floor(keep / 100)  -- trimming 1 % at once costs less
-if options.marks or options.unmarks or due then call('ZCARD', marks); call('HLEN', notes) end
-local plan, old_expires = {}, false
+-- size of each key that is written was read, so that a key of a wrong type fails before.
+local stamp, plan, old_expires, new_expires, supersedes = int(now), {}, false, false, false
 if writes then
-  call('ZCARD', hindex); call('ZCARD', touched); call('HLEN', history)
   local written
   local function add(key, value, ttl, time)
     local old = call('HGET', live, key)
@@ -265,6 +333,7 @@ if writes then
     elseif how == 'D' then add(key)
     else
       local ttl, time = string.match(how, '^(%d+) (%d+)$')
+      new_expires = new_expires or ttl ~= '0'
       add(key, value, ttl ~= '0' and tonumber(ttl), time ~= '0' and time)
     end
     if written then written[key] = true end
@@ -275,10 +344,11 @@ if writes then
     end
   end
 end
-if old_expires or due then call('ZCARD', hexpiry) end
-if new_session and call('HLEN', tokens) >= 10000 then  -- the first write: not every user may call RENAME
-  call('HLEN', commits)
+if new_expires then call('ZCARD', expiry) end
+if (old_expires or due) and call('ZCARD', hexpiry) == 0 and flags and had(6) then error('MISSING hexpiry') end
+if sessions and sessions >= 10000 then  -- the first write: not every user may call RENAME
   call('RENAME', tokens, older)
+  flags = nil
 end
 local r
 if writes then
@@ -305,16 +375,19 @@ if options.marks then
     call('HSET', notes, member, record .. ' ' .. (mark.note or ''))
   end
 end
+call('HSET', tokens, session, ARGV[4] .. ' ' .. (r or int(revision)))
+-- The flags stay as they are if no part can have become empty, or got its first members.
+if flags and (options.unmarks or options.marks and not (had(9) and had(10)) or not had(11)) then flags = nil end
 if not writes then
-  call('HSET', tokens, session, ARGV[4] .. ' ' .. int(revision))
-  call('HSET', head, 'touch', session .. ARGV[4])
+  flags = flags or """ + _FLAGS + """
+  call('HSET', head, 'touch', session .. ARGV[4] .. ' ' .. flags .. '@' .. int(revision) .. ' ' .. int(floor))
   return table.concat({int(revision), int(last), size - expired_count, int(floor), lineage}, ' ')
 end
-call('HSET', tokens, session, ARGV[4] .. ' ' .. r)
 revision = revision + 1
 local padded, start = pad(revision), r .. ' '
 for _, p in ipairs(plan) do
   local key, expired = p.key, p.revision and p.e ~= '0'
+  supersedes = supersedes or p.revision or not p.value
   if p.revision then
     local member = key .. '\\0' .. pad(p.revision)
     call('HSET', history, member, start .. p.old)
@@ -331,7 +404,7 @@ for _, p in ipairs(plan) do
       size = size + 1
     end
     if p.ttl then call('ZADD', expiry, expires, key)
-    elseif expired then call('ZREM', expiry, key) end
+    elseif expired then call('ZREM', expiry, key); flags = nil end
   else
     local member = key .. '\\0' .. padded
     call('HSET', history, member, '0 ' .. stamp .. ' 0 D')
@@ -339,17 +412,24 @@ for _, p in ipairs(plan) do
     if p.revision then
       call('HDEL', live, key); call('ZREM', index, key)
       size = size - 1
-      if expired then call('ZREM', expiry, key) end
+      if expired then call('ZREM', expiry, key); flags = nil end
     end
   end
   call('ZADD', touched, '0', padded .. key)
 end
-call('HSET', head, 'revision', r, 'time', stamp)
 if due then
+  call('HSET', head, 'revision', r, 'time', stamp)
 """ + _BEFORE + _TRIM + """
   floor = trim(floor, revision - keep, 200)
+  flags = nil
 end
+local low = due and int(floor) or f[3] or '0'
+if size == 0 or not (flags and (had(3) or not new_expires) and (had(6) or not old_expires) and
+    (string.find(flags, '^11.11.11') or not supersedes and string.find(flags, '^11.00.11'))) then
+  flags = """ + _FLAGS + """
+end
+call('HSET', head, 'revision', r, 'time', stamp, 'touch', touch .. ' ' .. flags .. '@' .. r .. ' ' .. low)
 -- One commit deletes 100 expired entries. The others are still in the index.
-return r .. ' ' .. stamp .. ' ' .. (size - math.max(0, expired_count - 100)) .. ' ' .. int(floor) .. ' ' .. lineage
+return r .. ' ' .. stamp .. ' ' .. (size - math.max(0, expired_count - 100)) .. ' ' .. low .. ' ' .. lineage
 """
 # fmt: on

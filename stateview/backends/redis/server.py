@@ -6,6 +6,7 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from copy import copy
 from functools import cache
 from hashlib import sha1
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ from .errors import is_transient, may_have_applied, os_error, reason, to_state_e
 from .read_cache import InvalidationCache
 
 T = TypeVar("T")
+B = TypeVar("B", bound="Server")
 REGISTRY = "stateview:namespaces"
 FIRST_CONTACT_SECONDS = 1.0  # how long to retry while the server has never answered
 MIN_BACKOFF_SECONDS = 0.01
@@ -74,6 +76,7 @@ class Server(ABC):
         self._skew = 0  # microseconds by which the server's clock is ahead
         self._answered = False  # whether the server has ever answered
         self._ready = False  # whether the handshake is done
+        self._checked = True  # whether scripts raise an error for a part that lacks members
         watch_fork(self)
 
     @abstractmethod
@@ -167,6 +170,8 @@ class Server(ABC):
 
     def _eval(self, script: str, *arguments: Any) -> Any:
         """Run a script on the keys of the namespace, and return its reply. One round trip."""
+        if not self._checked:
+            script = script.replace(scripts.WHOLE, scripts.UNCHECKED)
 
         def act(client: Any) -> Any:
             try:
@@ -213,8 +218,7 @@ class Server(ABC):
             started = now()  # not before: the first command also connects, which takes longer than TIME
             parts = 0
             if not head:  # the parts before the head: the first commit writes all of them at once
-                names = [self._keys[place] for place in scripts.PARTS]
-                parts = self._with_retry(lambda client: client.exists(*names))
+                parts = self._with_retry(lambda client: client.exists(*self._keys[1:]))
                 head = self._with_retry(lambda client: client.hgetall(self._keys[0]))
             seconds, micros = self._with_retry(lambda client: client.time())
             self._skew = seconds * 1_000_000 + micros - (started + now()) // 2
@@ -225,6 +229,13 @@ class Server(ABC):
             if not head:
                 self._adopt()
             self._ready = True
+
+    def _unchecked(self: B) -> B:
+        """Return this backend for `doctor` and `recover`, which read what is left of a namespace without a part."""
+        self._connect()
+        other = copy(self)
+        other._checked = False
+        return other
 
     def _check_writable(self) -> None:
         if self.read_only:

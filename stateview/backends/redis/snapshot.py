@@ -6,10 +6,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import redis
+
 from ...model import Commit
 from ..conflicts import history_pruned_error
 from ..protocol import PAGE_BYTES, CheckpointRecord, Head, StateAt, StoredVersion, Version
 from .maintenance import memory_usage
+from .read_scripts import MISSING
 from .scripts import unreadable_head
 from .transfer import parse_versions
 
@@ -22,7 +25,7 @@ MAX_BYTES = 16_000_000
 
 def take(reader: Reader) -> Snapshot | None:
     """Copy a namespace; None if it is too large, is not there, or its parts do not fit together."""
-    head, live, index, _, history, hindex, _, _, commits, _, notes, *_ = reader._keys
+    head, live, _, _, history, _, _, _, commits, _, notes, *_ = reader._keys
     sizes = [reader._with_retry(lambda client, key=key: client.hlen(key)) for key in (live, history, commits)]  # type: ignore[misc]
     for key in (live, history):
         used = reader._with_retry(lambda client, key=key: memory_usage(client, key))  # type: ignore[misc]
@@ -30,15 +33,16 @@ def take(reader: Reader) -> Snapshot | None:
             return None
 
     def read(client: Any) -> list[Any]:
+        if not isinstance(client, redis.Redis):  # a cluster: its own pipelines take no scripts
+            client = client.get_redis_connection(client.get_node_from_key(head))
         pipe = client.pipeline(transaction=True)
         for key in (head, live, history, commits, notes):
             pipe.hgetall(key)
-        for key in (index, hindex):
-            pipe.zcard(key)
+        pipe.eval(MISSING, len(reader._keys), *reader._keys)
         return list(pipe.execute())
 
-    fields, entries, past, records, marks, live_count, past_count = reader._with_retry(read)
-    if not fields or unreadable_head(fields) or (live_count, past_count) != (len(entries), len(past)):
+    fields, entries, past, records, marks, missing = reader._with_retry(read)
+    if not fields or unreadable_head(fields) or missing:
         return None
     return Snapshot(reader, fields, [*entries.items(), *past.items()], records, marks)
 

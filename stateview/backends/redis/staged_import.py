@@ -26,7 +26,7 @@ from ..stored_values import StoredValues
 from .client import encode_bulk
 from .scripts import KINDS, NAMES
 from .server import REGISTRY
-from .transfer_scripts import ACQUIRE, FINISH, FORGET, RELEASE
+from .transfer_scripts import ACQUIRE, FINISH, FORGET, RECORD, RELEASE
 
 if TYPE_CHECKING:
     from .backend import RedisBackend
@@ -190,6 +190,7 @@ class RedisStagedImport:
         self._remove_touches(names["touched"], min([head.floor, *(int(revision) for _, revision in oldest)]))
         if head.floor:
             self._remove_commits(names["commits"], head.floor)
+        self._eval(RECORD, self._keys)
         self._settled = head
 
     def _remove_touches(self, name: str, revision: int) -> None:

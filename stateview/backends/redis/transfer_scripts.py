@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .scripts import _COMMON
+from .scripts import _COMMON, _RECORD
 
 # fmt: off
 DUMP = _COMMON + """
@@ -10,9 +10,7 @@ DUMP = _COMMON + """
 -- keys, for versions of these keys only. Returns keys with entries, and fields of the history with versions, as
 -- MessagePack, which the client reads faster.
 local key, revision, limit, room = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-if call('HLEN', live) ~= call('ZCARD', index) or call('HLEN', history) ~= call('ZCARD', hindex) then
-  error('DAMAGED: the key index is not that of the entries')
-end
+whole(2, 7)
 local out, count, read = {}, 0, 0
 local function add(name, packed)  -- whether the page is full
   if not packed then error('DAMAGED: an entry is not what was written') end
@@ -111,6 +109,11 @@ end
 return 1
 """
 
+RECORD = _COMMON + _RECORD + """
+-- Count the members of the parts anew.
+record()
+"""
+
 ACQUIRE = """
 -- Acquire the lock. ARGV: the token; the lease in seconds; the token of an import whose process ended, or nothing.
 -- Returns nothing, or the token that holds the lock and the seconds until its lease ends.
@@ -138,7 +141,8 @@ local call, token = redis.call, ARGV[1]
 local count = math.floor((#KEYS - 2) / 3)
 local target, registry = 2 + count, KEYS[2 + 3 * count + 1]
 if call('HGET', KEYS[1], 'owner') ~= token then
-  if call('HGET', KEYS[target + 1], 'touch') == token then return {'ok', ''} end  -- done; the reply was lost
+  local done = string.match(call('HGET', KEYS[target + 1], 'touch') or '', '^%S*')
+  if done == token then return {'ok', ''} end  -- the reply was lost
   return {'lost'}
 end
 local former = call('EXISTS', unpack(KEYS, target + 1, target + count)) > 0
