@@ -38,15 +38,21 @@ class ShellCompleter(Completer):
         self._quiet_until = 0.0
         self.trouble = ""
 
-    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:  # noqa: ARG002
-        """Yield the candidates for the word before the cursor. Raises nothing: an error would end the prompt."""
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+        """Yield the candidates for the word before the cursor. Raises nothing: an error would end the prompt.
+
+        The query of Tab is never given up for a later one, and asks a store again that did not answer.
+        """
+        requested = complete_event.completion_requested
         try:
             text = document.text_before_cursor
             parsed = completion_words(text)
-            if parsed is None or not self._acquire():
+            if parsed is None or not self._acquire(requested):
                 return
             words, start = parsed
             try:
+                if requested:
+                    self._quiet_until = 0.0
                 offered = self._candidates(words)
             finally:
                 self._busy.release()
@@ -60,11 +66,11 @@ class ShellCompleter(Completer):
         except Exception as error:
             self._pause(error)
 
-    def _acquire(self) -> bool:
+    def _acquire(self, requested: bool) -> bool:
         """Wait for the query of an earlier key. Returns False if a later key has queried meanwhile."""
         self._newest = mine = self._newest + 1
         while not self._busy.acquire(timeout=_POLL_SECONDS):
-            if mine != self._newest:
+            if mine != self._newest and not requested:
                 return False
         return True
 

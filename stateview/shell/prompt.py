@@ -33,8 +33,10 @@ from .lexer import STYLES, ShellLexer
 from .script import whole_lines
 from .session import ExitShell, Shell
 from .suspend import repainted_after_stops, suspend
+from .tab_completion import TabCompletion
 
 POLL_SECONDS = 0.5  # between two reads of the revision for the prompt
+_REVISION_SECONDS = 0.1  # a store that takes longer is shown as "?" until it answers
 _BAR = {"bottom-toolbar": "noreverse ansibrightblack", "trouble": "bold ansired", "state": "bold", "mark": "ansiyellow"}
 
 
@@ -47,8 +49,12 @@ class Prompt:
         self.shell = Shell(options, self._ask, self._write, style, TerminalProgress().show)
         self.shell.target  # noqa: B018 - raises now if the store or namespace is not valid
         self.completer = ShellCompleter(self.shell)
-        self.revision: int | None = None
-        self._stop = threading.Event()
+        self.revision: int | None = None  # None: not read since the last line, or the store does not answer
+        self._line = 0  # the number of lines that have ended
+        self._line_lock = threading.Lock()  # of the revision and the number of the line that it follows
+        self._line_ended = threading.Event()
+        self._revision_read = threading.Event()  # since the last line
+        self._stopped = False
         self.session: PromptSession[str] = PromptSession(
             message=self._message,
             history=_history(),
@@ -86,8 +92,10 @@ class Prompt:
                     break
                 if not self._run(text):
                     break
+                self._read_revision()
         finally:
-            self._stop.set()
+            self._stopped = True
+            self._line_ended.set()
         if self.shell.shutdown():
             print_message("the open transaction was rolled back")
         return 0
@@ -147,7 +155,9 @@ class Prompt:
         """Update the revision in the prompt, on a connection of its own."""
         context: QuietContext | None = None
         context_target: object = None
-        while not self._stop.is_set():
+        while not self._stopped:
+            self._line_ended.clear()
+            line = self._line
             try:
                 target = self.shell.target
                 if target != context_target:
@@ -160,16 +170,30 @@ class Prompt:
             except StateException as error:
                 revision = None
                 self.completer.trouble = error_class(error)
-            if revision != self.revision or revision is None:
-                self.revision = revision
+            with self._line_lock:
+                if line != self._line:
+                    continue  # it may be of an earlier state, or of another namespace
+                changed, self.revision = revision != self.revision, revision
+                self._revision_read.set()
+            if changed or revision is None:
                 self.session.app.invalidate()
-            self._stop.wait(POLL_SECONDS)
+            self._line_ended.wait(POLL_SECONDS)
+
+    def _read_revision(self) -> None:
+        """Have the revision read again after a line. Wait for it, but not long: a slow store must not hold up keys."""
+        with self._line_lock:
+            self._revision_read.clear()
+            self.revision = None
+            self._line += 1
+        self._line_ended.set()
+        self._revision_read.wait(_REVISION_SECONDS)
 
     # --- keys --------------------------------------------------------------------------------------------------
 
     def _bindings(self) -> KeyBindings:
         bindings = KeyBindings()
-        chosen = has_completions & completion_is_selected
+        TabCompletion(self.completer).add_to(bindings)
+        chosen = has_completions & completion_is_selected & Condition(self._has_several_candidates)
 
         @bindings.add("enter", filter=chosen)
         def _(event: KeyPressEvent) -> None:
@@ -188,6 +212,10 @@ class Prompt:
             suspend()
 
         return bindings
+
+    def _has_several_candidates(self) -> bool:
+        state = self.session.default_buffer.complete_state
+        return state is not None and len(state.completions) > 1
 
     def _searching(self) -> bool:
         return bool(self.session.app.layout.is_searching)

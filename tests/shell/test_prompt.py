@@ -18,7 +18,7 @@ from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 from terminal import Terminal
 
-from stateview import StateManager
+from stateview import BackendUnavailable, StateManager
 from stateview.cli.completion import candidates
 from stateview.cli.context import Context
 from stateview.shell import completer
@@ -80,15 +80,86 @@ def test_completion_of_what_is_there(shell: Callable[..., Terminal]) -> None:
     terminal.until("/tasks ")
     terminal.type("\x15restore aft")
     terminal.until("approved")
-    terminal.type("\t")
-    terminal.until("restore after_planning\n")
-    terminal.type("\r")  # takes what the menu has chosen
-    terminal.until(lambda text: "approved" not in text)
-    terminal.type("\r")
+    terminal.type("\t\r")
     terminal.until("restore after_planning: 1 key (1 changed)? [y/N]")
     terminal.type("y\r")
     terminal.until("'stateview undo' takes it back")
     terminal.until("flow@63>")
+
+
+def test_tab_completes_before_the_keys_that_follow_it_however_fast_they_come(shell: Callable[..., Terminal]) -> None:
+    terminal = ready(shell())
+
+    def runs(number: int) -> bool:
+        return terminal.raw.count(b'"limit": 6') == number
+
+    terminal.type("load jo\t\r")
+    terminal.until(lambda text: runs(1) and at_prompt(text))
+    terminal.type("load jo")
+    terminal.until("revision 62, 38 bytes")  # the menu
+    terminal.type("\t")
+    terminal.until(lambda _: terminal.screen.cursor.x == len("sqlite:st flow@62> load job"))
+    terminal.type("\r")
+    terminal.until(lambda text: runs(2) and at_prompt(text))
+    terminal.type("load wf:0\t\t\r\rload jo\t /li\t\r")  # of several Tab selects the first, then the next
+    terminal.until(lambda text: "\n6\n" in text)
+    assert "> load wf:01:step" in terminal.text and "> load job /limit" in terminal.text
+    assert b"there is no key" not in terminal.raw
+
+
+def test_tab_with_a_store_that_does_not_answer_runs_no_other_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keys wait for a slow store. Without an answer the line is left as it was typed, and Ctrl-C stops waiting."""
+    answers: list[object] = []
+
+    def slow(words: list[str], context: Context | None = None) -> list[tuple[str, str]]:
+        if words != ["delete", "jo"]:
+            return []
+        threading.Event().wait(0.4)
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return [(str(answer), "")]
+
+    monkeypatch.setattr(completer, "candidates", slow)
+
+    async def lines(prompt: Prompt, keys: PipeInput) -> None:
+        buffer = prompt.session.default_buffer
+        prompt.session.default_buffer.complete_while_typing = lambda: False  # type: ignore[assignment]
+        for answer, typed, expected in (
+            ("job", "delete jo\t --reason x\r", "delete job --reason x"),
+            (BackendUnavailable("gone"), "delete jo\t --reason x\rload y\r", "delete jo --reason x"),
+            ("job", "delete jo\tX\r\x03", "delete jo"),
+        ):
+            answers.append(answer)
+            reading = asyncio.ensure_future(prompt.session.prompt_async())
+            keys.send_text(typed)
+            if answer == "job" and "\x03" not in typed:
+                assert await reading == expected
+                continue
+            await asyncio.sleep(0.6)  # longer than the answer takes
+            assert buffer.text == expected and not reading.done()
+            keys.send_text("\x15\x04")
+            with pytest.raises(EOFError):
+                await reading
+
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        prompt = Prompt({"store": "sqlite:st", "namespace": "flow"})
+        asyncio.run(asyncio.wait_for(lines(prompt, keys), 20))
+
+
+def test_the_prompt_never_shows_the_revision_of_another_line(shell: Callable[..., Terminal]) -> None:
+    with StateManager("sqlite:st", "other") as state:
+        state.save("k", 1)
+    terminal = ready(shell())
+    terminal.type("use other\r")
+    terminal.until("other@1>")
+    terminal.type("save k 2\r")
+    terminal.until("other@2>")
+    terminal.type("use flow\r")
+    terminal.until(lambda text: text.count("flow@62>") == 2)
+    shown = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", terminal.raw)
+    assert not re.search(rb"other@(?!1>|2>|\?>)|flow@(?!62>|\?>)", shown)
+    assert shown.index(b"other@2>") > shown.index(b"saved k") > shown.rindex(b"other@1>")
 
 
 def test_the_menu_is_for_the_line_typed_while_another_was_completed(monkeypatch: pytest.MonkeyPatch) -> None:
