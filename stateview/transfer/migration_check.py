@@ -7,7 +7,7 @@ from itertools import zip_longest
 from msgspec import Struct
 
 from ..backends.protocol import Backend, CheckpointRecord, Head, StateAt
-from ..errors import Conflict, NextStep, ReadOnly
+from ..errors import Conflict, HistoryPruned, NextStep, ReadOnly
 from ..maintenance.history import commit_of
 from ..model import format_time
 from ..states.compare import entries
@@ -93,6 +93,16 @@ def check_edits(source: Backend, head: Head) -> None:
     """Refuse if state.json was edited by hand since the last commit: the history does not hold the edit."""
     if not source.editable_by_hand:
         return
+    try:
+        is_edited = _is_edited(source, head)
+    except HistoryPruned:  # other writers have committed since, and any edit with it
+        return
+    if is_edited:
+        what = f"{source.url}: state.json of {source.namespace!r} was edited by hand since its last commit"
+        raise Conflict(what, NextStep("Run a command that may write, such as ", ("log",), ": it commits the edit"))
+
+
+def _is_edited(source: Backend, head: Head) -> bool:
     at = StateAt(head.revision, source.now())
     late = at.time + BRIEF_TTL_MICROSECONDS
     after = ""
@@ -101,16 +111,15 @@ def check_edits(source: Backend, head: Head) -> None:
         if shown != kept:  # compared entry by entry below: an entry may have expired, or a value be spelled otherwise
             break
         if len(shown) < EDITED_KEYS_PER_PAGE:
-            return
+            return False
         after = shown[-1].key
     fingerprints = (
         ((version.key, version.revision, version.time) for version in entries(source, when) if version.visible(late))
         for when in (None, at)
     )
-    if all(version == live for version, live in zip_longest(*fingerprints)) or source.head().revision != head.revision:
-        return  # no edit, or another writer has committed it
-    what = f"{source.url}: state.json of {source.namespace!r} was edited by hand since its last commit"
-    raise Conflict(what, NextStep("Run a command that may write, such as ", ("log",), ": it commits the edit"))
+    if all(version == live for version, live in zip_longest(*fingerprints)):
+        return False
+    return source.head().revision == head.revision  # else another writer has committed it
 
 
 def is_same_place(source: Backend, destination: Backend) -> bool:

@@ -380,6 +380,10 @@ class NamespaceFiles:
             path = replaced_path(self.history_path, self.folder)
             self._rename([(write_temporary(self.history_path, lines), path)])
             self._rename(renames)
+        except OSError as error:
+            converted = "The older layout was converted" if os.path.exists(self.history_path) else ""
+            with tells_what_was_done(lambda: converted):
+                raise file_error(error, self.folder) from error
         finally:
             self._abandon(renames)
         return self._read()
