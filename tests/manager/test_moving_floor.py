@@ -241,7 +241,7 @@ def seen(backend: Any) -> list[Any]:
 
 
 def test_a_snapshot_stays_as_it_is(store_url: str) -> None:
-    with StateManager(store_url, "n") as state:
+    with StateManager(store_url, "n", timeout=0.2) as state:  # for so long SQLite's `compact` waits for the snapshot
         for number in range(5):
             state.save("a", number, ttl=None if number else 3600)
             state.save(f"b{number % 2}", [number])
