@@ -88,4 +88,5 @@ def test_json_an_edit_by_hand_is_shown_to_who_may_not_commit_it(tmp_path: Path) 
     path = tmp_path / "s/n/state.json"
     path.write_text(path.read_text().replace("written", "edited"))
     assert by_another(url, tmp_path, "load", "k") == ("0", '"edited"')
-    assert len(StateManager(url, "n", read_only=True).log()) == 1
+    assert [commit.reason for commit in StateManager(url, "n", read_only=True).log()] == ["edited outside", "save k"]
+    assert '"rev":2' not in (path.parent / "history.jsonl").read_text(), "nobody has committed it"

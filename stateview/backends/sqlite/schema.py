@@ -167,8 +167,11 @@ def find_missing(connection: apsw.Connection) -> str:
     )
     if has_entries != bool(count):
         return f"the table entries does not hold {count} entries"
-    # Without a superseded version each commit since the floor wrote other keys
-    return "superseded versions are missing" if not has_versions and count < revision - floor else ""
+    if has_versions or count >= revision - floor:
+        return ""
+    # Without a superseded version each commit that wrote since the floor wrote other keys; a recovery writes none
+    writing = connection.execute("SELECT count(*) FROM commits WHERE revision > ? AND keys > 0", (floor,)).get
+    return "superseded versions are missing" if count < writing else ""
 
 
 def add_checksums(path: str, busy: Callable[[int], bool]) -> None:
