@@ -238,13 +238,16 @@ class StateManager:
             CommitRequest({check_key(key): write}, expectation, reason=reason or f"save {key}")
         ).revision
 
-    def load(self, key: str, default: Any = ABSENT, *, at: Ref | None = None) -> Any:
+    def load(self, key: str, default: Any = ABSENT, *, at: Ref | None = None, fresh: bool = False) -> Any:
         """Return the value of a key. Changing the returned value never changes the stored value.
 
         Args:
             key: the key.
             default: returned if the key has no value. None is a default like any other.
             at: the state to read, as a ref. None: live.
+            fresh: ask the store itself. Only Redis answers otherwise: a value that was loaded before may be half a
+                second older than another process's last save. A load is never older than a write of this process, or
+                than what this manager returned before. JSON files and SQLite always read the present value.
 
         Raises:
             KeyNotFound: the key has no value, and no default was given.
@@ -253,15 +256,21 @@ class StateManager:
         """
         if at is not None:
             return self.at(at).load(key, default)
-        version = self.backend.get(check_key(key))
+        version = self._latest(key) if fresh else self.backend.get(check_key(key))
         if version is not None and version.value is not None:
             return codec.decode(version.value, key)
         if default is ABSENT:
             raise missing_key(self.backend, key)
         return default
 
+    def _latest(self, key: str) -> Version | None:
+        """Return the live version of a key by the store itself: `get` may answer from memory."""
+        return self.backend.read([check_key(key)]).get(key)
+
     def entry(self, key: str, *, at: Ref | None = None) -> Entry:
         """Return the value of a key with its revision, time, expiry and remaining seconds.
+
+        It is as new as `load` without `fresh`.
 
         Raises:
             KeyNotFound: the key has no value.
@@ -283,7 +292,7 @@ class StateManager:
             Conflict: the key is not at the `expected` revision.
 
         """
-        version = self.backend.get(check_key(key))
+        version = self.backend.get(check_key(key)) or self._latest(key)
         if version is None and expected is None:
             return False
         expectation = {key: expected if expected is not None else version.revision if version else 0}
@@ -360,7 +369,7 @@ class StateManager:
         """
 
         def make() -> CommitRequest:
-            version = self.backend.get(check_key(key))
+            version = self.backend.get(check_key(key)) or self._latest(key)
             if version is None and default is ABSENT:
                 raise missing_key(self.backend, key)
             value = function(default if version is None or version.value is None else codec.decode(version.value, key))
@@ -423,7 +432,7 @@ class StateManager:
         title = reason or (f"expire {key} never" if ttl is None else f"expire {key} in {ttl:g} s")
 
         def make() -> CommitRequest:
-            version = self.backend.get(check_key(key))
+            version = self.backend.get(check_key(key)) or self._latest(key)
             if version is None:
                 raise missing_key(self.backend, key)
             expectation = {key: version.revision if expected is None else expected}

@@ -471,7 +471,10 @@ class Backend(Protocol):
     def get(self, key: str) -> Version | None:
         """Return the visible live version of a key; None if the key is absent.
 
-        Cost: O(log n), or O(1) from a coherent cache.
+        It may answer from memory, up to half a second late, but never later than any answer before, or than a commit of
+        this process. `read` never does.
+
+        Cost: O(log n), or O(1) from memory.
 
         """
 

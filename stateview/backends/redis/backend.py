@@ -1,7 +1,7 @@
 """Redis: the keys of a namespace share the hash tag `{NS}`, so they lie in one slot. One script makes a commit.
 
 Scripts use core commands only, no modules. Repeated loads come from memory for as long as a second connection is quiet
-and alive. On it the server announces every commit: CLIENT TRACKING, broadcast, on the head key.
+and alive, see `read_cache`. On it the server announces every commit: CLIENT TRACKING, broadcast, on the head key.
 """
 
 from __future__ import annotations

@@ -6,9 +6,12 @@ from .scripts import _COMMON
 
 # fmt: off
 HEAD = _COMMON + """
-local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage', 'format')
+local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage', 'format', 'touch')
 if not (f[1] and f[4]) and call('EXISTS', unpack(KEYS)) > 0 then error('DAMAGED: the head is not what was written') end
-whole(2, 4)
+local expires = string.match(f[6] or '', '^%S* ..1')
+if call('HLEN', live) == 0 or call('HLEN', live) ~= call('ZCARD', index) or expires and call('ZCARD', expiry) == 0 then
+  whole(2, 4)
+end
 return {f[1] or '0', f[2] or '0', count(), f[3] or '0', f[4] or '', f[5] or '0'}
 """
 
@@ -19,7 +22,8 @@ return {call('HMGET', head, 'revision')[1] or '0', call('HMGET', live, ARGV[1])[
 """
 
 READ = _COMMON + """
--- The entries of some keys. ARGV: the state; keys. Returns keys and entries of those that the state shows.
+-- The entries of some keys. ARGV: the state; keys. Returns the present revision, then keys and entries of those that
+-- the state shows.
 local revision, time = tonumber(ARGV[1]), tonumber(ARGV[2])
 if revision < 0 then
   revision, time = 2 ^ 53, clock()
@@ -28,12 +32,12 @@ else
   if not ok then return {'pruned', low} end
   whole(2, 7)
 end
-local out = {'ok'}
+local out = {'ok', call('HMGET', head, 'revision')[1] or '0'}
 for i = 3, #ARGV do
   local packed = at(ARGV[i], revision, time)
   if packed then out[#out + 1] = ARGV[i]; out[#out + 1] = packed end
 end
-if #out < 2 * #ARGV - 3 then whole(2, 4) end
+if #out < 2 * #ARGV - 2 then whole(2, 4) end
 return out
 """
 

@@ -68,6 +68,7 @@ class Reader(Server, ABC):
 
     def head(self) -> Head:
         revision, moment, count, floor, lineage, _ = self._eval(read_scripts.HEAD)
+        self._saw(int(revision))
         return Head(int(revision), int(moment), int(count), int(floor), lineage.decode())
 
     def namespaces(self) -> list[str]:
@@ -96,7 +97,11 @@ class Reader(Server, ABC):
     # --- values ------------------------------------------------------------------------------------------------
 
     def get(self, key: str) -> Version | None:
-        """Make no round trip for a key that was read before, if no commit came since; two for a key without a value."""
+        """Make no round trip for a key that was read before, if no commit came since; two for a key without a value.
+
+        The answer may be `read_cache.MAX_STALE_SECONDS` old where it was read before. It is not older than any answer
+        before, nor than a commit of this process.
+        """
         self._handshake()
         tracking = self._tracking
         if tracking is not None and (cached := tracking.get(key)) is not None:
@@ -104,11 +109,16 @@ class Reader(Server, ABC):
         else:
             generation = tracking.generation() if tracking is not None else None
             packed = self._with_retry(lambda client: client.hget(self._keys[1], key))
+            revision = 0
             if packed is None:
-                _, packed = self._eval(read_scripts.GET, key)
+                current, packed = self._eval(read_scripts.GET, key)
+                revision = int(current)
             version = None if packed is None else self._version(key, packed)
+            revision = revision if version is None else version.revision
             if tracking is not None and generation is not None:
-                tracking.put(key, version, generation)
+                tracking.put(key, version, revision, generation)
+            else:
+                self._saw(revision)
         if version is not None and version.expires and not version.visible(now() + self._skew):
             return None
         return version
@@ -121,7 +131,8 @@ class Reader(Server, ABC):
         for start in range(0, len(wanted), KEYS_PER_READ):
             reply = self._eval(read_scripts.READ, revision, moment, *wanted[start : start + KEYS_PER_READ])
             self._check_kept(reply, revision)
-            versions.update(self._versions(reply[1:]))
+            self._saw(int(reply[1]))
+            versions.update(self._versions(reply[2:]))
         return versions
 
     def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: StateAt | None = None) -> list[Version]:
@@ -133,6 +144,7 @@ class Reader(Server, ABC):
             reply = self._eval(read_scripts.SCAN, prefix, after, size, revision, moment)
             self._check_kept(reply, revision)
             page += self._versions(reply[2:]).values()
+            self._saw(max((version.revision for version in page), default=0))
             after = reply[1].decode()
             if not after:
                 break
@@ -203,6 +215,7 @@ class Reader(Server, ABC):
         self._check_kept(reply, revision)
         _, left, last, current, floor, lineage, *flat = reply
         head = Head(int(current), 0, 0, int(floor), lineage.decode())
+        self._saw(head.revision)
         rows = []
         for name, stored_size, packed in zip(*[iter(flat)] * 3, strict=True):
             key = self._key(name)
@@ -274,6 +287,7 @@ class Reader(Server, ABC):
             deleted = packed[:1] != b"V"
             value = None if deleted else self.values.unpack(packed[1:], key, int(revision))
             versions.append(Version(key, value, int(revision), int(moment), int(expires)))
+        self._saw(max((version.revision for version in versions), default=0))
         return versions
 
     def commits(self, limit: int = 100, below: int = 0) -> list[Commit]:
@@ -281,7 +295,8 @@ class Reader(Server, ABC):
         commits: list[Commit] = []
         while len(commits) < limit:
             size = min(KEYS_PER_READ, limit - len(commits))
-            _, *flat = self._eval(read_scripts.LOG, size, below or ENDLESS)
+            current, *flat = self._eval(read_scripts.LOG, size, below or ENDLESS)
+            self._saw(int(current))
             commits += map(self._commit, flat[::2], flat[1::2])
             if len(flat) < 2 * size:
                 break
@@ -296,7 +311,8 @@ class Reader(Server, ABC):
             raise self._damaged(f"the commit of revision {int(revision)}") from error
 
     def marks(self) -> list[CheckpointRecord]:
-        _, _, notes = self._eval(read_scripts.MARKS)
+        current, _, notes = self._eval(read_scripts.MARKS)
+        self._saw(int(current))
         return self._checkpoints(dict(zip(notes[::2], notes[1::2], strict=True)))
 
     def _checkpoints(self, notes: dict[bytes, bytes]) -> list[CheckpointRecord]:

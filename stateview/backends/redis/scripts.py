@@ -304,14 +304,18 @@ if not lineage then
 end
 -- All reads and checks come before the first write, because Redis does not undo the writes of a script that fails. The
 -- size of each key that is written was read, so that a key of a wrong type fails before.
-local stamp, plan, old_expires, new_expires, supersedes = int(now), {}, false, false, false
+local stamp, plan = int(now), {}
+-- What the writes do: an expiring entry ends, another begins, one ends for good, a version is superseded.
+local old_expires, new_expires, drops_expiry, supersedes, deleted = false, false, false, false, 0
 if writes then
   local written
   local function add(key, value, ttl, time)
     local old = call('HGET', live, key)
+    supersedes, new_expires = supersedes or old or not value, new_expires or ttl
     if old then
       local r, t, e, at = split(old)
-      old_expires = old_expires or e ~= '0'
+      old_expires, drops_expiry = old_expires or e ~= '0', drops_expiry or e ~= '0' and not ttl
+      if not value then deleted = deleted + 1 end
       plan[#plan + 1] = {key = key, value = value, ttl = ttl, time = time, revision = r, e = e,
         old = t .. ' ' .. e .. ' V' .. string.sub(old, at)}
     else
@@ -333,7 +337,6 @@ if writes then
     elseif how == 'D' then add(key)
     else
       local ttl, time = string.match(how, '^(%d+) (%d+)$')
-      new_expires = new_expires or ttl ~= '0'
       add(key, value, ttl ~= '0' and tonumber(ttl), time ~= '0' and time)
     end
     if written then written[key] = true end
@@ -344,12 +347,16 @@ if writes then
     end
   end
 end
-if new_expires then call('ZCARD', expiry) end
-if (old_expires or due) and call('ZCARD', hexpiry) == 0 and flags and had(6) then error('MISSING hexpiry') end
-if sessions and sessions >= 10000 then  -- the first write: not every user may call RENAME
-  call('RENAME', tokens, older)
+local full = sessions and sessions >= 10000
+-- The flags are as they were, unless a part may become empty or get its first member. Then all parts are looked at.
+if flags and (full or due or options.unmarks or options.marks and not (had(9) and had(10)) or not had(11) or
+    writes and (size <= deleted or not (had(7) and had(8)) or supersedes and not had(4) or new_expires and not had(3) or
+      drops_expiry or old_expires and (not had(6) or call('ZCARD', hexpiry) == 0))) then
+""" + WHOLE + """
+  whole(2, 13)
   flags = nil
 end
+if full then call('RENAME', tokens, older) end  -- the first write: not every user may call it
 local r
 if writes then
   r = int(revision + 1)
@@ -376,8 +383,6 @@ if options.marks then
   end
 end
 call('HSET', tokens, session, ARGV[4] .. ' ' .. (r or int(revision)))
--- The flags stay as they are if no part can have become empty, or got its first members.
-if flags and (options.unmarks or options.marks and not (had(9) and had(10)) or not had(11)) then flags = nil end
 if not writes then
   flags = flags or """ + _FLAGS + """
   call('HSET', head, 'touch', session .. ARGV[4] .. ' ' .. flags .. '@' .. int(revision) .. ' ' .. int(floor))
@@ -387,7 +392,6 @@ revision = revision + 1
 local padded, start = pad(revision), r .. ' '
 for _, p in ipairs(plan) do
   local key, expired = p.key, p.revision and p.e ~= '0'
-  supersedes = supersedes or p.revision or not p.value
   if p.revision then
     local member = key .. '\\0' .. pad(p.revision)
     call('HSET', history, member, start .. p.old)
@@ -404,7 +408,7 @@ for _, p in ipairs(plan) do
       size = size + 1
     end
     if p.ttl then call('ZADD', expiry, expires, key)
-    elseif expired then call('ZREM', expiry, key); flags = nil end
+    elseif expired then call('ZREM', expiry, key) end
   else
     local member = key .. '\\0' .. padded
     call('HSET', history, member, '0 ' .. stamp .. ' 0 D')
@@ -412,7 +416,7 @@ for _, p in ipairs(plan) do
     if p.revision then
       call('HDEL', live, key); call('ZREM', index, key)
       size = size - 1
-      if expired then call('ZREM', expiry, key); flags = nil end
+      if expired then call('ZREM', expiry, key) end
     end
   end
   call('ZADD', touched, '0', padded .. key)
@@ -421,13 +425,9 @@ if due then
   call('HSET', head, 'revision', r, 'time', stamp)
 """ + _BEFORE + _TRIM + """
   floor = trim(floor, revision - keep, 200)
-  flags = nil
 end
 local low = due and int(floor) or f[3] or '0'
-if size == 0 or not (flags and (had(3) or not new_expires) and (had(6) or not old_expires) and
-    (string.find(flags, '^11.11.11') or not supersedes and string.find(flags, '^11.00.11'))) then
-  flags = """ + _FLAGS + """
-end
+flags = flags or """ + _FLAGS + """
 call('HSET', head, 'revision', r, 'time', stamp, 'touch', touch .. ' ' .. flags .. '@' .. r .. ' ' .. low)
 -- One commit deletes 100 expired entries. The others are still in the index.
 return r .. ' ' .. stamp .. ' ' .. (size - math.max(0, expired_count - 100)) .. ' ' .. low .. ' ' .. lineage

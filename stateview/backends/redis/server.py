@@ -241,6 +241,11 @@ class Server(ABC):
         if self.read_only:
             raise ReadOnly(f"{self.url} is open for reading only")
 
+    def _saw(self, revision: int) -> None:
+        """Empty the cache if a reply was of a later revision than any before."""
+        if self._tracking is not None:
+            self._tracking.saw(revision)
+
     def _forget_reads(self) -> None:
         """Empty the cache after a write of this process."""
         if self._tracking is not None:

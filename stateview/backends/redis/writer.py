@@ -42,12 +42,12 @@ class Writer(Reader, ABC):
                 self._registry(lambda client: client.sadd(REGISTRY, self.namespace))
                 reply = self._send_commit(session, self._commit_args(batch, session.next(), new=True))
         finally:
+            self._forget_reads()  # a refusal, too, tells of commits that the cache knows nothing of
             if len(self._sessions) >= self._max_idle:
                 session.release()
             self._sessions.append(session)
         if not isinstance(reply, bytes):
             self._raise_conflict(reply, batch)
-        self._forget_reads()
         revision, moment, count, floor, lineage = reply.split()
         return Head(int(revision), int(moment), int(count), int(floor), lineage.decode())
 

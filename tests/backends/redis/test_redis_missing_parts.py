@@ -161,6 +161,9 @@ def test_a_commit_that_does_not_meet_a_lost_part_does_not_hide_the_loss(url: str
         client.delete(P + "marks", P + "notes")
         for number in range(3):
             assert state.save("k1", number)
+        for act in (lambda: state.delete("brief"), lambda: state.save("brief", 1), lambda: state.save("k2", 1, ttl=60)):
+            with suppress(Damaged):
+                act()
         for act in (state.list_checkpoints, lambda: state.checkpoint("c"), lambda: state.backend.compact(9)):
             with pytest.raises(Damaged, match="marks"):
                 act()

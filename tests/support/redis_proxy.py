@@ -1,0 +1,115 @@
+"""A network between clients and a Redis server, which delays, freezes, swallows or cuts what goes through it.
+
+Connections on which a server announces commits (`CLIENT TRACKING`), and those for data, have links of their own:
+
+    with RedisProxy("redis://127.0.0.1:6379") as proxy:
+        proxy.announcements.delay = 0.03      # seconds, in each direction
+        proxy.announcements.frozen = True     # nothing goes through until it is False again; nothing is lost
+        proxy.data.swallows = True            # nothing goes through, and it is lost
+        proxy.cut(proxy.announcements)        # ends the connections; new ones may be opened
+"""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+import time
+from types import TracebackType
+
+import redis
+
+LOOK_SECONDS = 0.002  # between two looks whether a frozen link goes on
+
+
+class Link:
+    """What becomes of the bytes of some connections."""
+
+    def __init__(self) -> None:
+        self.delay = 0.0
+        self.frozen = False
+        self.swallows = False
+
+
+class _Connection:
+    def __init__(self, proxy: RedisProxy, client: socket.socket, server: socket.socket) -> None:
+        self.link = proxy.data  # until it asks for announcements
+        self._proxy = proxy
+        self._ends = (client, server)
+        for source, target in (self._ends, self._ends[::-1]):
+            chunks: queue.Queue[tuple[float, bytes]] = queue.Queue()
+            threading.Thread(target=self._receive, args=(source, source is client, chunks), daemon=True).start()
+            threading.Thread(target=self._send, args=(target, chunks), daemon=True).start()
+
+    def _receive(self, source: socket.socket, asks: bool, chunks: queue.Queue[tuple[float, bytes]]) -> None:
+        try:
+            while chunk := source.recv(1 << 20):
+                if asks and b"TRACKING" in chunk:
+                    self.link = self._proxy.announcements
+                chunks.put((time.monotonic() + self.link.delay, chunk))
+        except OSError:
+            pass  # it was cut
+        chunks.put((0.0, b""))
+
+    def _send(self, target: socket.socket, chunks: queue.Queue[tuple[float, bytes]]) -> None:
+        try:
+            while (item := chunks.get())[1]:
+                while self.link.frozen or time.monotonic() < item[0]:
+                    time.sleep(LOOK_SECONDS)
+                if not self.link.swallows:
+                    target.sendall(item[1])
+        except OSError:
+            pass  # it was cut
+        self.close()
+
+    def close(self) -> None:
+        for end in self._ends:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # the other side was first
+            end.close()
+
+
+class RedisProxy:
+    """Listens on a loopback port, and connects each client with the server."""
+
+    def __init__(self, server: str) -> None:
+        self.data, self.announcements = Link(), Link()
+        self._target = redis.connection.parse_url(server)
+        self._connections: list[_Connection] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/{self._target.get('db', 0)}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client = self._listener.accept()[0]
+                server = socket.create_connection((self._target["host"], self._target["port"]))
+            except OSError:
+                return
+            for end in (client, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._connections.append(_Connection(self, client, server))
+
+    def count(self, link: Link) -> int:
+        """How many connections were ever opened over a link."""
+        return sum(connection.link is link for connection in self._connections)
+
+    def cut(self, link: Link) -> None:
+        for connection in self._connections:
+            if connection.link is link:
+                connection.close()
+
+    def __enter__(self) -> RedisProxy:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.data.frozen = self.announcements.frozen = False
+        for connection in self._connections:
+            connection.close()
