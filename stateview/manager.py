@@ -698,8 +698,8 @@ class StateManager:
 
         return {commit.revision: commit for commit in commits_of(self.backend, sorted({*revisions}, reverse=True))}
 
-    def blame(self, key: str, path: str = "") -> Commit:
-        """Find the commit that last changed a key's value, or a place inside it. O(versions passed).
+    def blame(self, key: str, path: str = "", *, at: Ref = "live") -> Commit:
+        """Find the commit that last changed a key's value, or a place inside it, before a state. O(versions passed).
 
         Of a key that was deleted, or a place that was removed, it is the commit that did so. Of a key that expired, it
         is the commit that set the expiry. An undo or redo only brings back a version of another commit. The result is
@@ -709,10 +709,13 @@ class StateManager:
             KeyNotFound: the key never had a value, or nothing was ever at the path, as far as the history is kept.
             HistoryPruned: the value has not changed since before the history's floor.
             InvalidName: the path is not a JSON Pointer.
+            RefNotFound: there is no state `at`.
 
         """
         split_pointer(path)
-        last = self._last_change(check_key(key), path, 0)
+        check_key(key)
+        state = StateAt(-1, self.backend.now()) if at == "live" else resolve(self.backend, at)
+        last = self._last_change(key, path, state.revision + 1, state.time)
         if last is None:
             raise missing_key(self.backend, key + path)
         while True:
@@ -727,10 +730,10 @@ class StateManager:
             if last is None:
                 return commit
 
-    def _last_change(self, key: str, path: str, below: int) -> Version | None:
+    def _last_change(self, key: str, path: str, below: int, now: int | None = None) -> Version | None:
         """Find the version since which the value at a path is the same, below a revision if it is not 0.
 
-        Returns None if no kept version has anything at the path.
+        Returns None if no kept version has anything at the path. `now` is when the newest may have expired.
         """
         from .maintenance.history import versions_of
 
@@ -739,7 +742,7 @@ class StateManager:
         if last is None:
             return None
         wanted = _canonical_part(last, path)
-        if not below and wanted is not None and not last.visible(self.backend.now()):
+        if now is not None and wanted is not None and not last.visible(now):
             return last  # expired
         for version in versions:
             if last.value is None and 0 < version.expires <= last.time:

@@ -365,6 +365,7 @@ COMMANDS = (
         "cli.commands.checkpoints:blame",
         "show the commit that last changed a value, or a part of it",
         (_KEY, Arg("path", "pointer", "a JSON Pointer into the value", required=False)),
+        (_AT,),
         examples=("blame job /tasks/0/state",),
         more="Of what was deleted it shows the commit that deleted it, and says so: deleted true.",
         refuses=_READS,

@@ -138,6 +138,11 @@ def _run_command(command: Command, parsed: ParsedArgs) -> int:
         context.close()
 
 
+def is_dumb_terminal() -> bool:
+    """Return whether the terminal can only print lines, as inside an editor: it obeys no escape sequence."""
+    return os.environ.get("TERM", "") in ("dumb", "unknown")
+
+
 def _at_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()
 
@@ -162,7 +167,7 @@ def print_result(result: Result, options: dict[str, Any]) -> None:
     from .render import Style, render
 
     terminal = sys.stdout.isatty()
-    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    plain = bool(os.environ.get("NO_COLOR")) or is_dumb_terminal()
     style = Style(options.get("format", ""), terminal, terminal and not plain)
     printed = write_output(render(result, style), at_once=terminal or hasattr(result, "changes"))
     if not printed and result.empty:
@@ -207,6 +212,8 @@ class TerminalProgress:
         """Replace the line by a text, at most five times a second. An empty text clears the line."""
         import time
 
+        if is_dumb_terminal():
+            return
         if (not text or time.monotonic() - self._last > _PROGRESS_SECONDS) and sys.stderr.isatty():
             self._last = time.monotonic()
             print(f"\r{text}\033[K\r", end="", file=sys.stderr, flush=True)

@@ -11,8 +11,9 @@ from ..model import ABSENT, PathChange
 from ..states.json_diff import SIGNS, Change, Diff, line_diff
 from .results import ActionResult, Changes, DiffResult, Record, Result, Stream, Table, Text, ValueResult, plural
 
+_WITHOUT_SELECTORS = dict.fromkeys((0xFE0E, 0xFE0F), "\u034f")
 _COLOURS = {"+": "32", "-": "31", "~": "33", "…": "2"}
-_CELL_CHARACTERS = 60
+_CELL_COLUMNS = 60
 _EXCERPT_CHARACTERS = 200  # of a value in a pipe
 _VALUE_BYTES = 40_000  # of a value at a terminal
 _SIDE_CHARACTERS = 200  # of the value before or after a change
@@ -38,6 +39,35 @@ def escape_control_characters(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() else _symbol(sign) for sign in text)
+
+
+def escape_cell(text: str) -> str:
+    """Escape a text for a place in a row: also the signs whose width differs between terminals. O(length).
+
+    The selectors that make a character an emoji, or text, become a sign of no width. Positions in the text stay.
+    """
+    text = escape_control_characters(text)
+    return text if text.isascii() else text.translate(_WITHOUT_SELECTORS)
+
+
+def columns_of(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len  # the dashboard paints by it; an import that most commands do not need
+
+    return cell_len(text)
+
+
+def pad(text: str, width: int) -> str:
+    """Return a line in exactly `width` columns: cut at its end, or filled with blanks."""
+    if width <= 0:
+        return ""
+    if text.isascii():
+        return text.ljust(width) if len(text) <= width else text[: width - 1] + "…"
+    from rich.cells import set_cell_size
+
+    return set_cell_size(text, width) if columns_of(text) <= width else set_cell_size(text, width - 1) + "…"
 
 
 def escape_lines(text: str) -> str:
@@ -128,9 +158,10 @@ def _record(result: Record, style: Style) -> Iterator[str]:
     lines = result.lines or [
         (name, value if isinstance(value, str) and name != "value" else _json(value)) for name, value in data.items()
     ]
-    width = max(len(name) for name, _ in lines)
+    lines = [(escape_cell(name), text) for name, text in lines]
+    width = max(columns_of(name) for name, _ in lines)
     for name, text in lines:
-        yield f"{name:{width}}  {escape_control_characters(text)}\n"
+        yield f"{pad(name, width)}  {escape_control_characters(text)}\n"
 
 
 def _table(result: Table, style: Style) -> Iterator[str]:
@@ -154,21 +185,22 @@ def _aligned(result: Table, style: Style) -> Iterator[str]:
     rows = iter(result.rows)
     head: list[list[str]] = []
     for row in rows:
-        head.append([_short(cell) for cell in _cells(result, row, _CELL_CHARACTERS)])
+        head.append([_short(cell) for cell in _cells(result, row, _CELL_COLUMNS)])
         if len(head) == _ALIGNED_ROWS:
             break
     if not head:
         return
-    widths = [max(len(name), *(len(row[index]) for row in head)) for index, name in enumerate(result.columns)]
+    widths = [max(len(name), *(columns_of(row[index]) for row in head)) for index, name in enumerate(result.columns)]
     yield style.paint(_line(list(result.columns), widths), "…") + "\n"
     for cells in head:
         yield _line(cells, widths) + "\n"
     for row in rows:
-        yield _line([_short(cell) for cell in _cells(result, row, _CELL_CHARACTERS)], widths) + "\n"
+        yield _line([_short(cell) for cell in _cells(result, row, _CELL_COLUMNS)], widths) + "\n"
 
 
 def _line(cells: list[str], widths: list[int]) -> str:
-    return "  ".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
+    filled = (pad(cell, max(width, columns_of(cell))) for cell, width in zip(cells, widths, strict=True))
+    return "  ".join(filled).rstrip()
 
 
 def _cells(result: Table, row: tuple[Any, ...], room: int) -> list[str]:
@@ -187,8 +219,8 @@ def _cell(value: Any, as_json: bool = False) -> str:
 
 
 def _short(text: str) -> str:
-    text = escape_control_characters(text[: _CELL_CHARACTERS + 1])
-    return text if len(text) <= _CELL_CHARACTERS else text[: _CELL_CHARACTERS - 1] + "…"
+    text = escape_cell(text[: _CELL_COLUMNS + 1])
+    return text if columns_of(text) <= _CELL_COLUMNS else pad(text, _CELL_COLUMNS)
 
 
 def _as_object(columns: tuple[str, ...], row: tuple[Any, ...]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from .. import settings
 from ..backends import kind_of, mask, parse_store
 from ..cli.context import Context
 from ..cli.exit_codes import UsageError
+from ..cli.program import is_dumb_terminal
 from ..cli.results import ActionResult
 from ..errors import BackendError
 from ..manager import StateManager
@@ -21,8 +22,14 @@ TIMEOUT_SECONDS = 3.0  # a read retries no longer, so that the user sees the err
 
 def start(context: Context, args: dict[str, Any]) -> ActionResult:
     """Run `dashboard [STORE]`."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()) and "TEXTUAL_DRIVER" not in os.environ:
-        raise UsageError("the dashboard needs a terminal", "Use the commands: 'stateview help' lists them")
+    if "TEXTUAL_DRIVER" not in os.environ:
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            raise UsageError("the dashboard needs a terminal", "Use the commands: 'stateview help' lists them")
+        if is_dumb_terminal():
+            raise UsageError(
+                f"the dashboard needs a terminal that can move its cursor, and TERM is {os.environ['TERM']}",
+                "Use 'stateview shell', or the commands: 'stateview help' lists them",
+            )
     gc.disable()  # until `_enable_gc`: collections during the imports free nothing and cost a tenth of the start
     options = {**context.options, "store": args.get("store") or context.options.get("store")}
     config = settings.find()

@@ -17,7 +17,7 @@ from prompt_toolkit.document import Document
 from ..cli.completion import candidates
 from ..cli.context import Context
 from ..cli.line_parser import completion_words, quote
-from ..cli.render import escape_control_characters
+from ..cli.render import escape_cell
 from ..errors import StateException
 from .session import Shell
 
@@ -60,8 +60,8 @@ class ShellCompleter(Completer):
                 yield Completion(
                     quote(word),
                     start - len(text),
-                    display=escape_control_characters(word),
-                    display_meta=escape_control_characters(help_)[:60],
+                    display=escape_cell(word),
+                    display_meta=escape_cell(help_)[:60],
                 )
         except Exception as error:
             self._pause(error)

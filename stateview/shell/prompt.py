@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from itertools import chain
@@ -18,13 +19,14 @@ from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output.color_depth import ColorDepth
+from prompt_toolkit.output.plain_text import PlainTextOutput
 from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.styles import Style as PromptStyle
 
 from ..cli.definition import BY_NAME
 from ..cli.exit_codes import UsageError
 from ..cli.line_parser import IncompleteLine, read_line
-from ..cli.program import TerminalProgress, print_message, write_output
+from ..cli.program import TerminalProgress, is_dumb_terminal, print_message, write_output
 from ..cli.render import Style, escape_control_characters
 from ..errors import StateException
 from .completer import PromptCompleter, QuietContext, ShellCompleter, error_class
@@ -44,7 +46,8 @@ class Prompt:
     """An interactive shell with the global options of the command line."""
 
     def __init__(self, options: dict[str, Any]) -> None:
-        self.plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+        self.dumb = is_dumb_terminal()
+        self.plain = bool(os.environ.get("NO_COLOR")) or self.dumb
         style = Style("", terminal=True, colour=not self.plain)
         self.shell = Shell(options, self._ask, self._write, style, TerminalProgress().show)
         self.shell.target  # noqa: B018 - raises now if the store or namespace is not valid
@@ -72,21 +75,28 @@ class Prompt:
             style=PromptStyle.from_dict({**STYLES, **_BAR}),
             color_depth=ColorDepth.DEPTH_1_BIT if self.plain else None,
             reserve_space_for_menu=6,
+            output=PlainTextOutput(sys.stdout) if self.dumb else None,  # which paints nothing
         )
 
     def run(self) -> int:
         """Read and run lines until Ctrl-D or `exit`; return the exit code."""
-        self.session.app.after_render += self._begin_following
-        print_message("stateview shell - 'help' lists the commands, TAB completes, Ctrl-D exits")
+        if self.dumb:
+            threading.Thread(target=self._follow, daemon=True).start()
+            self._revision_read.wait(_REVISION_SECONDS)  # the prompt is printed once, and then not painted again
+        else:
+            self.session.app.after_render += self._begin_following
+        tab = "" if self.dumb else " TAB completes,"
+        print_message(f"stateview shell - 'help' lists the commands,{tab} Ctrl-D exits")
         try:
             while True:
                 self.session.editing_mode = (
                     EditingMode.VI if self.shell.settings["editing"] == "vi" else EditingMode.EMACS
                 )
                 try:
-                    with patch_stdout(raw=True), repainted_after_stops(self.session.app):
-                        text = self.session.prompt()
+                    text = self._read()
                 except KeyboardInterrupt:
+                    if self.dumb:
+                        print_message("")  # ends the line
                     continue
                 except EOFError:
                     break
@@ -99,6 +109,15 @@ class Prompt:
         if self.shell.shutdown():
             print_message("the open transaction was rolled back")
         return 0
+
+    def _read(self) -> str:
+        if self.dumb:  # the terminal, or the editor around it, edits the line
+            text = input("".join(piece[1] for piece in self._message()))
+            while _is_incomplete(text):
+                text += "\n" + input("… ")
+            return text
+        with patch_stdout(raw=True), repainted_after_stops(self.session.app):
+            return self.session.prompt()
 
     def _run(self, text: str) -> bool:
         """Run the lines of a text; return False after `exit`."""
@@ -230,7 +249,7 @@ class Prompt:
 
     def _write(self, pieces: Iterator[str], at_once: bool) -> None:
         """Print text, through a pager if it is longer than the screen. `at_once` prints each piece when it arrives."""
-        if at_once or not self.shell.settings["pager"]:
+        if at_once or self.dumb or not self.shell.settings["pager"]:
             write_output(pieces, at_once=True)
             return
         height = shutil.get_terminal_size().lines - 2

@@ -171,6 +171,14 @@ def test_blame_of_what_was_deleted_is_the_commit_that_deleted_it(
     assert [state.blame("job", path).revision for path in ("/x", "/tasks/1", "/tasks/0", "/y")] == [11, 10, 9, 11]
     state.delete("job")  # 12
     assert [state.blame("job", path).revision for path in ("", "/x", "/tasks/1", "/y")] == [12, 11, 10, 12]
+    assert [state.blame("a", at=at).revision for at in (5, "half", "live~7", 6)] == [4, 1, 4, 6]
+    assert [state.blame("job", path, at="live~1").revision for path in ("/x", "/tasks/1", "/y")] == [11, 10, 11]
+    record = json.loads(run("-s", store_url, "-n", "w", "blame", "a", "--at", "half", "--format", "json")[1])
+    assert (record["revision"], record["author"], "deleted" in record) == (1, "ann", False)
+    with pytest.raises(KeyNotFound, match="job"):
+        state.blame("job", at="half")
+    with pytest.raises(RefNotFound, match="nope"):
+        state.blame("a", at="nope")
     for key, path in (("job", "/never"), ("never", ""), ("never", "/x")):
         with pytest.raises(KeyNotFound, match="never"):
             state.blame(key, path)

@@ -17,6 +17,8 @@ from typing import Any
 
 import jsonpatch
 import pytest
+import wcwidth
+from rich.cells import cell_len
 from stress import stressed
 from terminal import Terminal
 
@@ -490,6 +492,47 @@ def test_at_a_terminal_no_command_is_the_dashboard(state: StateManager, words: l
 def test_without_a_terminal_no_command_is_an_error() -> None:
     assert "no command was given" in err(code=2)
     assert "needs a terminal" in err("dashboard", code=2)
+
+
+def test_a_terminal_without_a_cursor_gets_lines(state: StateManager) -> None:
+    state.save("some:key", 1)
+    for words in ([], ["dashboard"]):
+        terminal = Terminal(*words, TERM="dumb")
+        assert terminal.end() == 2
+        assert b"needs a terminal that can move its cursor, and TERM is dumb" in terminal.raw
+        assert b"\x1b" not in terminal.raw
+    terminal = Terminal("shell", TERM="unknown")
+    terminal.until("default@1>")
+    terminal.type("load some:key\r")
+    terminal.until("\n1\n")
+    terminal.type("\x03")
+    terminal.until(lambda text: text.count("default@1>") == 3)
+    terminal.type("save n [1,\r2]\r")
+    terminal.until("default@2>")
+    terminal.type("\x04")
+    assert terminal.end() == 0 and state.load("n") == [1, 2]
+    assert b"\x1b" not in terminal.raw
+
+
+def test_tables_are_aligned_in_every_terminal(state: StateManager) -> None:
+    """The first counts an emoji by its variation selector, as new terminals do; the last does not, as older ones."""
+    keys = [
+        "plain",
+        "\u26a0\ufe0f alert",
+        "\u26a0x",
+        "\u2764\ufe0f",
+        "1\ufe0f\u20e3 key",
+        "\u8868" * 3,
+        "e\u0301",
+        "\u231a\ufe0e",
+    ]
+    for key in keys:
+        state.save(key, 1)
+    table = out("keys", "--format", "table").splitlines()
+    assert len(table) == len(keys) + 1
+    for columns_of in (cell_len, wcwidth.wcswidth, lambda text: sum(map(wcwidth.wcwidth, text))):
+        columns = [columns_of(row[: re.search(r"  (revision|\d+ )", row).start(1)]) for row in table]
+        assert len(set(columns)) == 1, table
 
 
 def test_the_dashboard_opens_from_the_shell_and_comes_back(state: StateManager) -> None:

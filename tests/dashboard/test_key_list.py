@@ -14,7 +14,9 @@ from pathlib import Path
 import conftest
 import pytest
 from rich.cells import cell_len
+from rich.style import Style
 from textual.app import App
+from wcwidth import wcwidth
 
 from stateview import StateManager
 from stateview.backends.protocol import CommitRequest, KeySummary, Write
@@ -25,7 +27,8 @@ from stateview.dashboard.data.background import BackgroundExecutor
 from stateview.dashboard.data.filtered_key_source import FilteredKeys
 from stateview.dashboard.data.key_filter import Filter, is_subsequence, match_positions, score
 from stateview.dashboard.data.key_source import KeyRange, Prefetch, open_source
-from stateview.dashboard.display.key_row import Columns, start_of
+from stateview.dashboard.display.key_row import Columns, paint_key, start_of
+from stateview.dashboard.display.text import RowBuilder
 from stateview.dashboard.widgets.filter_bar import FilterBar
 from stateview.dashboard.widgets.key_list import KeyList
 from stateview.errors import Damaged, StateException
@@ -929,3 +932,29 @@ def test_many_writers_leave_the_list_whole(manager):
             assert [row.key for row in rows] == names[start : start + len(rows)]
 
     asyncio.run(move())
+
+
+def test_no_emoji_shifts_a_row_wherever_its_style_changes():
+    keys = [
+        "\u26a0\ufe0f ab",
+        "\u26a0x",
+        "\u26a0",
+        "a\ufe0fb",
+        "1\ufe0f\u20e3",
+        "\U0001f44d\U0001f3fd b",
+        "\U0001f44d",
+        "e\u0301x",
+        "\u8868\u26a0\ufe0f" * 9,
+    ]
+    for key in keys:
+        for above in keys:
+            for typed in ("", "~b", "~x"):
+                for width in (12, 30):
+                    cells = RowBuilder(width, Style())
+                    paint_key(cells, width, key, above, Filter.parse(typed), lambda _: Style())
+                    segments = cells.fill()
+                    text = "".join(segment.text for segment in segments)
+                    apart = sum(cell_len(segment.text) for segment in segments)
+                    assert (apart, cell_len(text)) == (width, width), (key, above, typed, segments)
+                    if "\U0001f3fd" not in text:  # older terminals paint a skin tone as a character of its own
+                        assert sum(map(wcwidth, text)) == width, (key, above, segments)

@@ -160,6 +160,10 @@ def test_history_timeline_and_diff_have_one_position(url: str) -> None:
         await shown(pilot, "Change r2", "▌+ r2")
         await pilot.press("escape")
         await until(pilot, lambda: pilot.app.screen is main(pilot))
+        await pilot.press("3", "b")
+        await shown(pilot, "blame --at 2 -- job", "revision  2")
+        await pilot.press("escape")
+        await until(pilot, lambda: pilot.app.screen is main(pilot))
         assert is_at(pilot, "2")
         await pilot.press("4", "k", "escape")  # at once: the move has been followed by nothing yet
         await until(pilot, lambda: is_at(pilot, "live"))

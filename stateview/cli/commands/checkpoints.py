@@ -244,9 +244,9 @@ def blame(context: Context, args: dict[str, Any]) -> Record:
     """`blame KEY [PATH]`."""
     from ...states.pointers import resolve_pointer
 
-    key, path = args["key"], args.get("path", "")
-    commit: Commit = context.manager.blame(key, path)
-    value = context.read(key)
+    key, path, at = args["key"], args.get("path", ""), args.get("at")
+    commit: Commit = context.manager.blame(key, path, at=at or "live")
+    value = context.read(key, at)
     deleted = value is ABSENT or resolve_pointer(value, path) is ABSENT
     data: dict[str, Any] = {
         "revision": commit.revision,

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from itertools import pairwise, takewhile
 from typing import NamedTuple
 
-from rich.cells import cell_len
+from rich.cells import cell_len, split_graphemes
 from rich.style import Style
 
 from ... import codec
 from ...backends.protocol import KeySummary
-from ...cli.render import escape_control_characters
+from ...cli.render import escape_cell
 from ...errors import Damaged
 from ..data.key_filter import Filter, match_positions
 from .redaction import MASK, is_redacted
@@ -55,7 +55,7 @@ def paint_key(
 
     Without a match, the prefix that the key shares with the key above is dim.
     """
-    text = escape_control_characters(key)
+    text = escape_cell(key)
     cut = cut_start(text, width)
     marks = set(match_positions(key_filter.text, key)) if key_filter.kind == "fuzzy" else set()
     dim = 0 if marks else _shared(key, above)
@@ -63,17 +63,20 @@ def paint_key(
     if cut:
         cells.add("…", style("dim"))
         used = 1
-    for start, end in _runs(cut, len(text), dim, marks):
+    for start, end in _runs(text, cut, dim, marks):
         role = "mark" if start in marks else "dim" if start < dim else "key"
         cells.add(text[start:end], style(role))
         used += cell_len(text[start:end])
     cells.add(" " * (width - used))
 
 
-def _runs(start: int, end: int, dim: int, marks: set[int]) -> list[tuple[int, int]]:
-    """Return the stretches of characters that have one style."""
-    edges = {start, end, *marks, *(mark + 1 for mark in marks), dim}
-    inside = sorted(edge for edge in edges if start <= edge <= end)
+def _runs(text: str, start: int, dim: int, marks: set[int]) -> list[tuple[int, int]]:
+    """Return the stretches of characters that have one style. None begins inside what a terminal shows as one sign."""
+    end = len(text)
+    edges = {*marks, *(mark + 1 for mark in marks), dim}
+    if not text.isascii():
+        edges &= {first for first, _, _ in split_graphemes(text)[0]}
+    inside = sorted({start, end, *(edge for edge in edges if start < edge < end)})
     return list(pairwise(inside))
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from ...cli.render import escape_control_characters
+from ...cli.render import escape_cell, pad
 from ...model import to_datetime
 
 MAX_CHARACTERS = 2_000  # characters of one stored text that are read to paint one row
@@ -17,16 +17,7 @@ SIGNS = {"added": "+", "removed": "−", "changed": "~"}
 
 def one_line(text: str, bound: int = MAX_CHARACTERS) -> str:
     """Return the first `bound` characters of a stored text as one inert line. O(bound)."""
-    return escape_control_characters(text if len(text) <= bound else text[:bound] + "…")
-
-
-def pad(text: str, width: int) -> str:
-    """Return a line in exactly `width` columns: cut at its end, or filled with blanks."""
-    if width <= 0:
-        return ""
-    if text.isascii():
-        return text.ljust(width) if len(text) <= width else text[: width - 1] + "…"
-    return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
+    return escape_cell(text if len(text) <= bound else text[:bound] + "…")
 
 
 def fit_end(text: str, width: int) -> str:

@@ -65,7 +65,8 @@ class MainScreen(PanesScreen):
     @on(JsonView.Blame)
     def _blame(self, event: JsonView.Blame) -> None:
         if self._shown is not None:
-            self.dashboard.acts.start(["blame", "--", self._shown.key, event.pointer])
+            at = ["--at", ref] if (ref := self.dashboard.ref) else []
+            self.dashboard.acts.start(["blame", *at, "--", self._shown.key, event.pointer])
 
     def action_pane(self, name: str) -> None:
         """Move the focus to a pane."""
