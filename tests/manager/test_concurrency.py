@@ -20,7 +20,7 @@ from stress import stressed
 from stateview import StateManager
 
 PROCESSES = 8
-updates = pytest.mark.parametrize("updates", [40, *stressed(150)])  # of each process
+updates = pytest.mark.parametrize("updates", [20, *stressed(150)])  # of each process
 rounds = pytest.mark.parametrize("rounds", stressed(7))
 kills = pytest.mark.parametrize("kills", [20, *stressed(50)])  # of each kind of work, on each kind of store
 SECONDS = 0.04  # that a process has at most until it is killed, after it has told what it is to tell

@@ -38,6 +38,10 @@ CASES: dict[str, int] = {  # of a test's function: how many cases of each kind o
     "test_a_browser_says_why_the_program_ended_and_opens_it_again": 0,
     "test_a_cluster_of_three_nodes": 0,
     "test_the_dashboard_itself_is_served_and_writes_only_where_that_was_asked_for": 0,
+    # Random values, each compared with Python's answer
+    "test_a_search_finds_what_python_finds": 0,
+    # A full disk at one more place
+    "test_a_full_disk_is_an_error_after_which_it_goes_on": 0,
     # Large data
     "test_a_file_that_was_nested_far_beyond_the_limit_by_hand_is_an_error_on_every_screen_that_reads": 0,
     "test_a_hundred_thousand_changes_come_in_while_one_looks_and_can_be_stopped": 0,
@@ -72,9 +76,14 @@ REPEATED = ("tests/backends/test_stored_values.py::Test",)
 # A test in these runs on one kind of store by default, and the next test on the next kind. A test of the dashboard runs
 # in one size of its terminal, the first.
 ROTATED = (
+    "tests/cli/test_search.py",
     "tests/dashboard/",
-    "tests/maintenance/test_prune.py",
+    "tests/maintenance/",
+    "tests/manager/test_clock.py",
     "tests/manager/test_concurrency.py",
+    "tests/manager/test_moving_floor.py",
+    "tests/manager/test_reentry.py",
+    "tests/manager/test_told_outcome.py",
     "tests/states/test_restore.py",
     "tests/transfer/",
 )
