@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from . import codec, settings
 from .arguments import StoreURL, check_text, checked, checked_methods
-from .backends import absolute_url, full_url, kind_of, make_backend, parse_store
+from .backends import absolute_url, kind_of, make_backend, parse_store
 from .backends.protocol import (
     Backend,
     CheckpointRecord,
@@ -1107,7 +1107,7 @@ class StateManager:
         yield
         if new:
             reason = settings.choice(self.url)
-            _say_once(f"{full_url(self.url)} is a new store{f'. {reason}' if reason else ''}")
+            _say_once(f"{self._absolute_url} is a new store{f'. {reason}' if reason else ''}")
         self._announces = False
 
     def _commit_with_retry(self, make: Callable[[], CommitRequest], once: bool = False) -> tuple[CommitRequest, Head]:

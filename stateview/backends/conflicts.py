@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..errors import Conflict, HistoryPruned
+from ..errors import Conflict, HistoryPruned, see
 from .protocol import CommitRequest, Head
 
 
@@ -82,7 +82,10 @@ def checkpoint_conflict_error(name: str) -> Conflict:
 
 
 def history_pruned_error(namespace: str, revision: int, floor: int) -> HistoryPruned:
-    """Return the error for a revision that is no longer kept."""
+    """Return the error for a revision that is no longer kept, or is none of a namespace that keeps all of its own."""
+    if not floor:
+        what = f"namespace {namespace!r} has no revision {revision} any more: it was removed or replaced"
+        return HistoryPruned(what, see("namespaces"))
     return HistoryPruned(
         f"revision {revision} of namespace {namespace!r} is no longer kept",
         f"Its history reaches back to revision {floor}; older states are kept where a checkpoint names them",

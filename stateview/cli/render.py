@@ -11,7 +11,7 @@ from ..model import ABSENT, PathChange
 from ..states.json_diff import SIGNS, Change, Diff, line_diff
 from .results import ActionResult, Changes, DiffResult, Record, Result, Stream, Table, Text, ValueResult, plural
 
-_WITHOUT_SELECTORS = dict.fromkeys((0xFE0E, 0xFE0F), "\u034f")
+_NO_WIDTH = "\u034f"
 _COLOURS = {"+": "32", "-": "31", "~": "33", "…": "2"}
 _CELL_COLUMNS = 60
 _EXCERPT_CHARACTERS = 200  # of a value in a pipe
@@ -46,8 +46,7 @@ def escape_cell(text: str) -> str:
 
     The selectors that make a character an emoji, or text, become a sign of no width. Positions in the text stay.
     """
-    text = escape_control_characters(text)
-    return text if text.isascii() else text.translate(_WITHOUT_SELECTORS)
+    return escape_control_characters(text).replace("\ufe0e", _NO_WIDTH).replace("\ufe0f", _NO_WIDTH)
 
 
 def columns_of(text: str) -> int:

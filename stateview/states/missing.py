@@ -58,14 +58,20 @@ def check_exists(backend: Backend, head: Head | None = None) -> None:
 
 def missing_namespace(backend: Backend) -> NamespaceNotFound:
     """Build the error for a namespace that was never written, with those of the store, and what chose the store."""
-    what = f"namespace {backend.namespace!r} of {full_url(backend.url)} does not exist"
+    what = f"namespace {backend.namespace!r} of {_place(backend)} does not exist"
     return NamespaceNotFound(what, partial(_store_hint, backend, "The store has no namespace: check its path or URL"))
 
 
 def empty_store(backend: Backend) -> NamespaceNotFound:
     """Build the error for a store without any namespace."""
-    what = f"{full_url(backend.url)} has no namespace"
+    what = f"{_place(backend)} has no namespace"
     return NamespaceNotFound(what, partial(_store_hint, backend, "Check its path or URL"))
+
+
+def _place(backend: Backend) -> str:
+    """Return the URL of a store with its full path. The working folder may have changed since it was opened."""
+    root = getattr(backend, "root", "")
+    return f"{backend.url.partition(':')[0]}:{root}" if root else full_url(backend.url)
 
 
 def _store_hint(backend: Backend, if_empty: str) -> Hint:

@@ -23,6 +23,7 @@ from redis.exceptions import (
 )
 
 from ...errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged, Hint, ReadOnly, StateException, run
+from ..durable_files import CLOSE_FILES, OUT_OF_FILES
 
 _TRANSIENT = (
     redis.ConnectionError, redis.TimeoutError, BusyLoadingError, ClusterDownError, TryAgainError, SlotNotCoveredError,
@@ -87,7 +88,11 @@ def os_error(error: BaseException, handled: BaseException | None = None) -> OSEr
 
 def is_transient(error: Exception, cause: OSError | None = None) -> bool:
     """Return whether the same call may succeed a moment later. `cause` is the `os_error` of the error."""
-    if isinstance(error, (*_REFUSED, MaxConnectionsError)) or isinstance(cause, ssl.SSLError):
+    if (
+        isinstance(error, (*_REFUSED, MaxConnectionsError))
+        or isinstance(cause, ssl.SSLError)
+        or lacks_descriptors(cause)
+    ):
         return False
     if isinstance(error, _TRANSIENT):
         return True
@@ -100,7 +105,12 @@ def may_have_applied(error: Exception, cause: OSError | None = None) -> bool:
     """Return whether the server may have run a command that failed with this error. `cause` is its `os_error`."""
     if isinstance(error, (ResponseError, BusyLoadingError, RedisClusterException, *_REFUSED)):
         return False
-    return not isinstance(cause, ConnectionRefusedError)
+    return not isinstance(cause, ConnectionRefusedError) and not lacks_descriptors(cause)
+
+
+def lacks_descriptors(cause: BaseException | None) -> bool:
+    """Return whether the process, or the system, has too many files open."""
+    return isinstance(cause, OSError) and cause.errno in OUT_OF_FILES
 
 
 def reason(error: Exception) -> str:
@@ -113,6 +123,8 @@ def to_state_error(error: Exception, url: str, namespace: str, cause: OSError | 
     if is_transient(error, cause):
         message = f"{url} does not answer: {reason(error)}"
         return BackendUnavailable(message, "Check that the server runs and the address is right")
+    if lacks_descriptors(cause):
+        return BackendError(f"{url}: too many files are open", CLOSE_FILES)
     message = f"{url}: {error}"
     if isinstance(cause, ssl.SSLCertVerificationError):
         return BackendError(message, "Give the file of the CA that signed it: add ?ssl_ca_certs=PATH to the store URL")

@@ -21,7 +21,7 @@ from ..retries import Backoff
 from ..stored_values import StoredValues
 from . import scripts
 from .client import CommitSession, NoConnection, encode_bulk, open_client
-from .errors import is_transient, may_have_applied, os_error, reason, to_state_error
+from .errors import is_transient, lacks_descriptors, may_have_applied, os_error, reason, to_state_error
 from .read_cache import InvalidationCache
 
 T = TypeVar("T")
@@ -163,6 +163,8 @@ class Server(ABC):
         error = caught.__cause__ if isinstance(caught.__cause__, RedisError) else caught
         if isinstance(error, (RedisError, RedisClusterException)):
             return error
+        if isinstance(caught, OSError) and lacks_descriptors(caught):  # redis-py reads its version from a file
+            raise to_state_error(caught, self.url, self.namespace, caught) from caught
         if isinstance(caught, StateException) or self._client is client:
             raise caught
         # `close` on another thread took the connection from redis-py while it read
