@@ -11,6 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from .errors import is_unsupported
+from .url import RedisURL, parse
 
 
 class NoConnection(redis.ConnectionError):
@@ -134,41 +135,33 @@ def open_client(url: str, timeout: float) -> Any:
         ValueError, TypeError: the URL, or an option in it, is not usable.
 
     """
-    if "decode_responses" in url:
-        raise ValueError("decode_responses cannot be chosen")
-    login = url.partition("://")[2].rpartition("@")[0]
-    if any(sign in login for sign in "/?#"):  # redis-py would split the URL there, and errors would show a part of it
-        raise ValueError("before the last @, write / as %2F, ? as %3F and # as %23")
+    scheme, _, rest = url.partition("://")
+    parsed = parse(url)
     seconds = {"socket_connect_timeout": min(2.0, timeout), "socket_timeout": min(5.0, timeout)}
     options: dict[str, Any] = {**seconds, "retry": Retry(NoBackoff(), 0)}
-    scheme, _, rest = url.partition("://")
     if scheme == "redis+cluster":
         from redis.cluster import RedisCluster
 
         return RedisCluster.from_url(f"redis://{rest}", **options)
     if scheme == "redis+sentinel":
-        return _sentinel_client(rest, options)
+        return _sentinel_client(parsed, options)
     client = redis.Redis.from_url(url, **options)
     pool = client.connection_pool
     pool.connection_class(**pool.connection_kwargs)  # raises for an option that no connection has
     return client
 
 
-def _sentinel_client(rest: str, options: dict[str, Any]) -> Any:
+def _sentinel_client(url: RedisURL, options: dict[str, Any]) -> Any:
     """Return a client for `LOGIN@HOST:PORT,…/SERVICE/DB?OPTIONS`."""
     from redis.connection import parse_url
     from redis.sentinel import Sentinel
 
-    address, mark, query = rest.partition("?")
-    login, at, address = address.rpartition("@")
-    hosts, _, path = address.partition("/")
-    service, _, database = path.partition("/")
-    options |= parse_url(f"redis://{login}{at}localhost/{database}{mark}{query}")  # type: ignore[no-untyped-call]
+    service, database = [*url.names, ""][:2]
+    login = url.login + "@" if url.login else ""
+    options |= parse_url(f"redis://{login}localhost/{database}?{url.query}")  # type: ignore[no-untyped-call]
     del options["host"]
-    pairs = (host.partition(":") for host in hosts.split(","))
-    sentinels = [(host, int(port or 26379)) for host, _, port in pairs]
     names = ("socket_connect_timeout", "socket_timeout", "retry")
     sentinel_options = {name: options[name] for name in names}  # sentinels have logins of their own
     sentinel_options |= {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
-    sentinel = Sentinel(sentinels, sentinel_kwargs=sentinel_options)  # type: ignore[no-untyped-call]
+    sentinel = Sentinel(url.addresses, sentinel_kwargs=sentinel_options)  # type: ignore[no-untyped-call]
     return sentinel.master_for(service or "mymaster", **options)  # type: ignore[no-untyped-call]

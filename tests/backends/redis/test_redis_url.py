@@ -1,0 +1,75 @@
+"""Store URLs of Redis: each part is used or refused, and the refusal names it in one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from stateview.backends import open_backend
+from stateview.backends.redis.url import parse
+from stateview.cli.program import main
+from stateview.errors import BackendError
+
+REFUSED = {
+    "redis://h/1/2": "database '1/2'", "redis://h/abc": "database 'abc'", "redis://h/-1": "database '-1'",
+    "redis://h/1.5": "database '1.5'", "redis://h/0;x": "database '0;x'", "rediss://h/1/2": "database '1/2'",
+    "redis://h:abc/0": "port 'abc'", "redis://h:0/0": "port '0'", "redis://h:70000": "port '70000'",
+    "redis://h:/0": "port ''", "redis://h:6379:1/0": "port '6379:1'", "redis://h:-1": "port '-1'",
+    "redis://[::1/0": "IPv6", "redis://[::1]x/0": "IPv6", "redis://::1/0": "port ':1'",
+    "redis://a,b/0": "several servers", "redis+cluster://a:1,b:2": "several servers",
+    "redis://h/0#x": "after #", "redis://h /0": "blank", "redis://h/1?db=2": "give it once", "redis://h?db=": "db has",
+    "redis://h?db=x": "db is not", "redis://h?dbb=1": "'dbb'", "redis://h?ssl=true": "'ssl'", "redis://h?x": "'x'",
+    "redis://h?ssl_ca_certs=x": "'ssl_ca_certs'", "redis://h?host=i": "host is",
+    "redis://h?port=1": "port is part",
+    "redis://h?socket_timeout=x": "socket_timeout", "redis://h?socket_timeout=0": "socket_timeout",
+    "redis://h?socket_timeout=1&socket_timeout=2": "twice", "redis://h?socket_keepalive=maybe": "socket_keepalive",
+    "redis://h?max_connections=0": "max_connections", "redis://h?protocol=9": "protocol",
+    "redis://h?decode_responses=1": "decode_responses", "redis://h?encoding=latin-1": "encoding",
+    "redis://h?retry=3": "'retry'", "redis://u:p@h?password=q": "give them once",
+    "rediss://h?ssl_ca_certs=/nowhere/ca.pem": "ssl_ca_certs names a file",
+    "rediss://h?ssl_cert_reqs=x": "ssl_cert_reqs",
+    "rediss://h?ssl_bogus=1": "'ssl_bogus'", "unix://": "whole path", "unix://host/x.sock": "whole path",
+    "unix:///x.sock?db=x": "db is not", "redis+cluster://h/abc": "database 'abc'", "redis+cluster://h/3": "database 3",
+    "redis+cluster://h?db=3": "database 3", "redis+cluster://h?read_from_replicas=1": "'read_from_replicas'",
+    "redis+sentinel://h:x/m": "port 'x'", "redis+sentinel://h/m/1/2": "m/1/2", "redis+sentinel://h/m/x": "database 'x'",
+    "redis+sentinel://h,/m": "host of a sentinel", "redis+sentinel:///m": "host of a sentinel",
+    "redis+sentinel://h/m?bogus=1": "'bogus'", "redis+sentinel://h/m?ssl=false": "ssl is not true",
+    "redis+sentinel://h/m/1?db=2": "give it once",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("url", REFUSED)
+def test_what_redis_py_would_leave_out_or_reinterpret_is_named(url: str) -> None:
+    with pytest.raises(BackendError) as caught:
+        open_backend(url, "main").head()
+    assert REFUSED[url] in caught.value.message.partition("not a usable Redis URL: ")[2]
+    assert "\n" not in str(caught.value)
+
+
+ACCEPTED = {
+    "redis://": [("", 6379)], "redis://h": [("h", 6379)], "redis://h:1/": [("h", 1)], "redis://:2/3": [("", 2)],
+    "redis://u:p%40@h:65535/15?socket_timeout=3&client_name=x": [("h", 65535)], "redis://[::1]/1": [("::1", 6379)],
+    "rediss://[fe80::1]:7/0?ssl_cert_reqs=none": [("fe80::1", 7)], "unix:///run/redis.sock?db=2": [],
+    "redis+cluster://h:1?ssl=true&ssl_check_hostname=False": [("h", 1)], "redis+cluster://h/0": [("h", 6379)],
+    "redis+sentinel://a,b:2,[::1]:3/m/1?sentinel_password=x": [("a", 26379), ("b", 2), ("::1", 3)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("url", ACCEPTED)
+def test_every_form_of_a_url_is_taken(url: str) -> None:
+    assert parse(url).addresses == ACCEPTED[url]
+    backend = open_backend(url, "main", timeout=0.01)
+    if "cluster" not in url:  # that client connects at once
+        backend._connect()  # type: ignore[attr-defined]
+        backend.close()
+
+
+def test_the_command_line_says_it_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-s", "redis+sentinel://h:26379/m?bogus=1", "-n", "main", "keys"]) == 3
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_no_value_of_an_option_is_shown() -> None:
+    for url in ("redis://h?pasword=hunter2", "redis://h?password=hunter2&password=hunter2"):
+        with pytest.raises(ValueError) as caught:
+            parse(url)
+        assert "hunter2" not in str(caught.value)
