@@ -7,11 +7,14 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import KINDS
 from linearizability import NEVER, Operation, check_linearizable, check_sessions
+from redis_proxy import RedisProxy
 
 from stateview import CommitUnknown, Conflict, StateManager
 
@@ -165,8 +168,9 @@ class Client:
         if operation.kind == "load":
             return operation._replace(found=state.load(key, ""))
         if operation.kind == "fresh":
-            entry = fresh(state, key)
-            self.known[key] = entry
+            if self.chance.random() < 0.5:
+                return operation._replace(found=state.load(key, "", fresh=True))
+            self.known[key] = entry = read_entry(state, key)
             return operation._replace(found=entry[0])
         if operation.kind == "delete":
             return operation._replace(outcome=state.delete(key))
@@ -185,8 +189,8 @@ class Client:
         return operation._replace(found=given)
 
 
-def fresh(state: StateManager, key: str) -> tuple[str, int]:
-    """The value and revision that are not older than any acknowledged commit."""
+def read_entry(state: StateManager, key: str) -> tuple[str, int]:
+    """The value of a key, not older than any acknowledged commit, and its revision."""
     version = state.backend.read([key]).get(key)
     return ("", 0) if version is None else (json.loads(version.value or b""), version.revision)
 
@@ -223,14 +227,32 @@ def history(store: str, folder: Path, seed: int) -> list[Operation]:
     return [operation for log in logs for operation in read(log)]
 
 
+def check(store: str, url: str, folder: Path, seed: int) -> None:
+    """Check a history of a store that processes reach by a URL."""
+    operations = history(url, folder, seed)
+    stale = store.startswith("redis")  # its loads come from a cache, which may lag for a moment
+    ordered = [one for one in operations if one.kind != "load" or not stale]
+    check_linearizable(ordered)
+    check_sessions(operations)
+    with StateManager(store, "main") as state:
+        end = time.monotonic_ns()
+        last = [Operation(9, key, "fresh", end, end, found=state.load(key, "", fresh=True)) for key in KEYS]
+        check_linearizable([*ordered, *last])
+
+
 @pytest.mark.stress
 @pytest.mark.parametrize("seed", range(2))
 def test_what_processes_see_could_have_happened_one_after_the_other(store_url: str, tmp_path: Path, seed: int) -> None:
-    operations = history(store_url, tmp_path, seed)
-    stale = store_url.startswith("redis")  # its loads come from a cache, which may lag for a moment
-    check_linearizable(one for one in operations if one.kind != "load" or not stale)
-    check_sessions(operations)
-    with StateManager(store_url, "main") as state:
-        end = time.monotonic_ns()
-        last = [Operation(9, key, "fresh", end, end, found=fresh(state, key)[0]) for key in KEYS]
-        check_linearizable([*(one for one in operations if one.kind != "load" or not stale), *last])
+    check(store_url, store_url, tmp_path, seed)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize(("delay", "frozen"), [(0.03, False), (0.3, False), (0.0, True)])
+def test_the_same_where_the_announcements_of_commits_come_late(
+    new_store: Callable[[str], str], tmp_path: Path, delay: float, frozen: bool
+) -> None:
+    store = new_store(KINDS[2])
+    with RedisProxy(store) as proxy:
+        proxy.announcements.delay, proxy.announcements.frozen = delay, frozen
+        check(store, proxy.url, tmp_path, 7)
+        assert proxy.count(proxy.announcements)
