@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import islice
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, overload
 
 from . import codec, settings
 from .arguments import StoreURL, check_text, checked, checked_methods
@@ -48,6 +48,7 @@ from .model import (
     check_key,
     check_name,
     is_key,
+    name_first,
     parse_ref,
     to_datetime,
 )
@@ -66,8 +67,10 @@ from .states.view import (
     diff,
     find_mark,
     is_live,
+    load_found,
     missing_key,
     missing_mark,
+    read_names,
     renew_points,
     resolve,
     resolve_moment,
@@ -263,6 +266,46 @@ class StateManager:
             raise missing_key(self.backend, key)
         return default
 
+    def load_many(
+        self, keys: Iterable[str] | str | None = None, default: Any = ABSENT, *, at: Ref | None = None
+    ) -> dict[str, Any]:
+        """Return the values of several keys by key: first of names, in the order given, then of globs, in key order.
+
+        Names cost one round trip for a thousand keys. Live values are present ones, as with `load(fresh=True)`.
+
+        Args:
+            keys: names and globs. None: all keys.
+            default: the value of names that have none. Without a default they are left out.
+            at: the state to read, as a ref. None: live.
+
+        Raises:
+            InvalidName: a name is not a valid key.
+            RefNotFound, HistoryPruned: `at` names no kept state.
+
+        """
+        if at is not None:
+            return self.at(at).load_many(keys, default)
+        return load_found(self.backend.read, partial(self._chosen, ""), keys, default)
+
+    def entries(
+        self, prefix: str = "", keys: Iterable[str] | str | None = None, *, at: Ref | None = None
+    ) -> Iterator[Entry]:
+        """Yield entries in key order; only those with a prefix, or chosen by names and globs.
+
+        O(entries with the prefix). Keys that are all given by name cost one round trip for a thousand.
+
+        Raises:
+            RefNotFound, HistoryPruned: `at` names no kept state.
+
+        """
+        return map(to_entry, self._chosen(prefix, keys, at))
+
+    def _chosen(self, prefix: str, keys: Iterable[str] | str | None, at: Ref | None = None) -> Iterator[Version]:
+        selection = Selection(keys)
+        if at is None and selection.is_names():
+            return iter(read_names(self.backend, None, selection, prefix))
+        return self.at("live" if at is None else at).raw_entries(prefix, selection.patterns)
+
     def _latest(self, key: str) -> Version | None:
         """Return the live version of a key by the store itself: `get` may answer from memory."""
         return self.backend.read([check_key(key)]).get(key)
@@ -283,15 +326,34 @@ class StateManager:
             raise missing_key(self.backend, key)
         return to_entry(version)
 
-    def delete(self, key: str, *, expected: int | None = None, reason: str = "") -> bool:
+    @overload
+    def delete(self, key: str, *, expected: int | None = None, reason: str = "") -> bool: ...
+    @overload
+    def delete(self, *, keys: Iterable[str] | str, reason: str = "") -> list[str]: ...
+    def delete(
+        self, key: str | None = None, *, keys: Iterable[str] | str | None = None, expected: int | None = None,
+        reason: str = "",
+    ) -> bool | list[str]:  # fmt: skip
         """Delete a key and return whether it had a value. The key's history stays.
 
         A key without a value is not written.
 
+        Args:
+            key: the key.
+            keys: instead of a key, names and globs. All of them are deleted in one commit, and those that had a value
+                are returned. Names take one round trip to read, and one to delete.
+            expected: the revision that the key must have now.
+            reason: the reason that the log shows.
+
         Raises:
-            Conflict: the key is not at the `expected` revision.
+            Conflict: the key is not at the `expected` revision, or other writers came first for 60 seconds.
 
         """
+        if (key is None) == (keys is None) or (keys is not None and expected is not None):
+            raise InvalidArgument("give either key, or keys without expected")
+        if keys is not None:
+            return self._delete_many(Selection(keys).patterns or [], reason)
+        assert key is not None
         version = self.backend.get(check_key(key)) or self._latest(key)
         if version is None and expected is None:
             return False
@@ -303,6 +365,19 @@ class StateManager:
                 raise
             return self.delete(key, reason=reason)  # another writer changed the key since it was read
         return True
+
+    def _delete_many(self, patterns: list[str], reason: str) -> list[str]:
+        title = reason or f"delete {name_first(patterns)}"
+        backoff = Backoff(UPDATE_SECONDS, first=0.001, longest=0.005)
+        while True:
+            found = {version.key: version.revision for version in self._chosen("", patterns)}
+            try:
+                if found:
+                    self._commit(CommitRequest(dict.fromkeys(found, Write(None)), dict(found), reason=title))
+                return list(found)
+            except Conflict:  # another writer changed one of them since it was read
+                if not backoff.wait():
+                    raise
 
     def list_keys(
         self, prefix: str = "", *, keys: Iterable[str] | str | None = None, at: Ref | None = None

@@ -87,6 +87,10 @@ class Selection:
         """Return the names among the patterns: those without wildcards, and those made by `escape_glob`."""
         return [name for pattern in self.patterns or () if (name := _name_of(pattern)) is not None]
 
+    def is_names(self) -> bool:
+        """Return whether every pattern is the name of one key."""
+        return self.patterns is not None and len(self.exact()) == len(self.patterns)
+
     def prefix(self) -> str:
         """Return a prefix that every selected key has; it is empty if none is known."""
         if self.patterns is None or len(self.patterns) != 1:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, overload
 
 from .. import codec
 from ..arguments import checked_methods
-from ..backends.protocol import Backend, CommitRequest, Write
+from ..backends.protocol import Backend, CommitRequest, Version, Write
 from ..errors import Conflict, HistoryPruned, InvalidArgument, StateException
-from ..model import ABSENT, check_key
-from .view import StateView, missing_key
+from ..model import ABSENT, Entry, check_key, is_key
+from .patterns import Selection
+from .view import StateView, load_found, missing_key, to_entry
 
 
 def to_ttl(seconds: float | None) -> int:
@@ -53,6 +54,14 @@ class Transaction:
             raise missing_key(self._backend, key)
         return default
 
+    def load_many(self, keys: Iterable[str] | str | None = None, default: Any = ABSENT) -> dict[str, Any]:
+        """Return the values of several keys as `StateManager.load_many` does, with the block's own writes."""
+        return load_found(self._versions, lambda chosen: self._selected("", chosen).values(), keys, default)
+
+    def entries(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[Entry]:
+        """Yield entries as `StateView.entries` does. One that the block itself wrote has revision 0."""
+        return map(to_entry, self._selected(prefix, keys).values())
+
     def save(self, key: str, value: Any, *, ttl: float | None = None, expected: int | None = None) -> None:
         """Save a value as `StateManager.save` does, when the block ends."""
         self._check_open()
@@ -61,13 +70,21 @@ class Transaction:
             self._read[check_key(key)] = expected
         self._writes[check_key(key)] = write
 
-    def delete(self, key: str) -> bool:
-        """Delete a key when the block ends, and return whether it has a value."""
+    @overload
+    def delete(self, key: str) -> bool: ...
+    @overload
+    def delete(self, *, keys: Iterable[str] | str) -> list[str]: ...
+    def delete(self, key: str | None = None, *, keys: Iterable[str] | str | None = None) -> bool | list[str]:
+        """Delete a key when the block ends, and return whether it has a value.
+
+        Given `keys`, names and globs, delete all of them, and return those that have a value. One round trip for names.
+        """
         self._check_open()
-        exists = self._data(check_key(key)) is not None
-        if exists:
-            self._writes[key] = Write(None)
-        return exists
+        if (key is None) == (keys is None):
+            raise InvalidArgument("give either key or keys")
+        found = self._versions([check_key(key)]) if key is not None else self._selected("", keys)
+        self._writes.update(dict.fromkeys(found, Write(None)))
+        return bool(found) if key is not None else list(found)
 
     def revision(self, key: str) -> int:
         """Return the revision that wrote a key, as the block reads it; 0 for no value."""
@@ -108,13 +125,35 @@ class Transaction:
         self._open = False
 
     def _data(self, key: str) -> bytes | None:
-        self._check_open()
-        if key in self._writes:
-            return self._writes[key].value
-        with self._whose_state_is_kept():
-            version = self._backend.read([key], self._view._point).get(key)
-        self._read.setdefault(key, version.revision if version is not None else 0)
+        version = self._versions([key]).get(key)
         return version.value if version is not None else None
+
+    def _versions(self, keys: list[str]) -> dict[str, Version]:
+        """Return the versions of those keys that have a value, as the block sees them. The block has read them then."""
+        self._check_open()
+        point, versions = self._view._point, {}
+        unwritten = [key for key in keys if key not in self._writes]
+        with self._whose_state_is_kept():
+            found = self._backend.read(unwritten, point) if unwritten else {}
+        for key in unwritten:
+            self._read.setdefault(key, found[key].revision if key in found else 0)
+        for key in keys:
+            if key in found:
+                versions[key] = found[key]
+            elif key in self._writes and self._writes[key].value is not None:
+                versions[key] = Version(key, self._writes[key].value, 0, point.time)
+        return versions
+
+    def _selected(self, prefix: str, keys: Iterable[str] | str | None) -> dict[str, Version]:
+        """Return the versions that a prefix, names and globs choose, in key order."""
+        selection = Selection(keys)
+        if selection.is_names():
+            chosen = sorted({name for name in selection.exact() if is_key(name) and name.startswith(prefix)})
+        else:
+            present = self.list_keys(prefix)
+            selection = selection.among(set(present).intersection)
+            chosen = [key for key in present if selection(key)]
+        return self._versions(chosen)
 
     @contextmanager
     def _whose_state_is_kept(self) -> Iterator[None]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from .. import codec
@@ -16,7 +17,7 @@ from ..model import ABSENT, Checkpoint, Entry, check_key, is_key, parse_ref, par
 from . import compare as comparison
 from .json_diff import Diff
 from .missing import check_exists, missing_namespace, near_hint, near_key_hint
-from .patterns import Selection
+from .patterns import Selection, unescape_glob
 from .retention import kind_of
 from .retention import to_micros as to_age
 from .steady import Renew, steady
@@ -159,6 +160,44 @@ def missing_key(backend: Backend, key: str, where: str = "", at: StateAt | None 
     return KeyNotFound(what, near_key_hint(key, (backend, at)))
 
 
+def load_found(
+    read: Callable[[list[str]], Mapping[str, Version]],
+    select: Callable[[Iterable[str] | str | None], Iterable[Version]],
+    keys: Iterable[str] | str | None,
+    default: Any,
+) -> dict[str, Any]:
+    """Load several keys, see `StateManager.load_many`.
+
+    Args:
+        read: reads keys by their names.
+        select: yields the versions that names and globs choose, in key order.
+        keys: names and globs.
+        default: the value of names that have none; `ABSENT` to leave them out.
+
+    """
+    selection = Selection(keys)
+    names = set(map(check_key, selection.exact()))
+    chosen = [] if selection.is_names() else select(selection.patterns)
+    found = read(sorted(names)) if selection.is_names() else {version.key: version for version in chosen}
+    given = [unescape_glob(pattern) or pattern for pattern in selection.patterns or ()]
+    order = dict.fromkeys([*(name for name in given if name in names or name in found), *found])
+    values = {}
+    for key in order:
+        version = found.get(key)
+        if version is not None and version.value is not None:
+            values[key] = codec.decode(version.value, f"the value of {key[:60]!r}")
+        elif default is not ABSENT:
+            values[key] = default
+    return values
+
+
+def read_names(backend: Backend, point: StateAt | None, selection: Selection, prefix: str) -> list[Version]:
+    """Read the keys of a selection of names alone, in key order. One round trip for a thousand of them."""
+    names = {name for name in selection.exact() if is_key(name) and name.startswith(prefix)}
+    found = backend.read(sorted(names), point) if names else {}
+    return [found[name] for name in sorted(found)]
+
+
 @checked_methods
 class StateView:
     """Read a namespace as it is at one state. The state never changes. `StateManager.at` makes views."""
@@ -195,6 +234,11 @@ class StateView:
             raise missing_key(self._backend, key, f" at {self.ref}", self._point)
         return default
 
+    def load_many(self, keys: Iterable[str] | str | None = None, default: Any = ABSENT) -> dict[str, Any]:
+        """Return the values of several keys by key. See `StateManager.load_many`."""
+        read = partial(self._backend.read, at=self._point)
+        return load_found(read, partial(self.raw_entries, ""), keys, default)
+
     def entry(self, key: str) -> Entry:
         """Return the value of a key with its revision, time and expiry.
 
@@ -215,8 +259,11 @@ class StateView:
         self, state: Backend, point: StateAt, prefix: str, keys: Iterable[str] | str | None
     ) -> Iterator[Version]:
         selection = comparison.select(Selection(keys), (state, point))
+        if selection.is_names():
+            yield from read_names(state, point, selection, prefix)
+            return
         versions = comparison.entries(state, point, prefix or selection.prefix())
-        return (version for version in versions if selection(version.key) and version.key.startswith(prefix))
+        yield from (version for version in versions if selection(version.key) and version.key.startswith(prefix))
 
     def steady_entries(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[Version]:
         """Yield as `raw_entries` does. If a view of live is pruned meanwhile, begin again with a later live state.
@@ -231,7 +278,10 @@ class StateView:
         )  # fmt: skip
 
     def entries(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[Entry]:
-        """Yield all entries in key order; only those with a prefix, or chosen by names and globs."""
+        """Yield all entries in key order; only those with a prefix, or chosen by names and globs.
+
+        O(entries with the prefix). Keys that are all given by name cost one round trip for a thousand.
+        """
         return (to_entry(version) for version in self.raw_entries(prefix, keys))
 
     def list_keys(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> list[str]:

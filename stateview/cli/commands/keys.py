@@ -7,8 +7,8 @@ from typing import Any
 
 from ... import codec
 from ...errors import Conflict, KeyNotFound, see
-from ...model import ABSENT, did_you_mean, format_time
-from ...states.patterns import Selection, is_glob
+from ...model import ABSENT, did_you_mean, format_time, is_key
+from ...states.patterns import Selection, escape_glob, is_glob
 from ...states.transaction import Transaction
 from ..context import Context
 from ..exit_codes import UsageError
@@ -65,13 +65,14 @@ def delete(context: Context, args: dict[str, Any]) -> ActionResult:
             hint = "Give --reason to 'commit', which also checks the keys that were read"
             raise UsageError(f"delete takes no --{ignored} inside a transaction", hint)
         return _delete_later(context.transaction, patterns, context)
-    names = [pattern for pattern in patterns if not is_glob(pattern) or pattern in manager]
+    present = manager.backend.read([pattern for pattern in patterns if is_key(pattern)])
+    names = [pattern for pattern in patterns if not is_glob(pattern) or pattern in present]
     globs = [pattern for pattern in patterns if pattern not in names]
     expected = args.get("expected")
     if expected is not None and (globs or len(names) > 1):
         raise UsageError("--expected takes one key", "For several keys use --previewed REVISION")
     for name in names:
-        if name not in manager:
+        if name not in present:
             manager.entry(name)  # raises the KeyNotFound that names the store and namespace
     keys = sorted({*names, *(manager.list_keys(keys=globs) if globs else ())})
     unmatched = [glob for glob in globs if not any(map(Selection(glob), keys))]
@@ -85,8 +86,7 @@ def delete(context: Context, args: dict[str, Any]) -> ActionResult:
         manager.delete(keys[0], expected=expected, reason=reason)
     else:
         with manager.transaction(reason[:_REASON_CHARACTERS]) as transaction:
-            for key in keys:
-                transaction.delete(key)
+            transaction.delete(keys=map(escape_glob, keys))
             if "previewed" in args:
                 _check_previewed(transaction, keys, args["previewed"])
     summary = f"deleted {keys[0] if len(keys) == 1 else f'{len(keys)} keys'}"
@@ -115,8 +115,7 @@ def _delete_later(transaction: Transaction, patterns: list[str], context: Contex
         return ActionResult(no_match(patterns), data={"deleted": []})
     if len(keys) > len(selection.exact()):
         context.confirm(f"delete {plural(len(keys), 'key')}?")
-    for key in keys:
-        transaction.delete(key)
+    transaction.delete(keys=map(escape_glob, keys))
     return ActionResult(f"will delete {plural(len(keys), 'key')}", data={"deleted": keys})
 
 

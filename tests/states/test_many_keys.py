@@ -1,0 +1,152 @@
+"""Several keys at once: `load_many`, `entries` and `delete(keys=…)` of a manager, a view and a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from conftest import REDIS
+
+from stateview import InvalidName, StateManager
+from stateview.errors import Conflict, InvalidArgument
+
+VALUES = {"a": 1, "a[0]": None, "b/x": {"n": [1]}, "b/y": "y", "c": 3}
+
+
+@pytest.fixture
+def state(store_url: str) -> Iterator[StateManager]:
+    with StateManager(store_url, "main") as manager:
+        for key, value in VALUES.items():
+            manager.save(key, value)
+        manager.checkpoint("c")
+        manager.save("a", 2)
+        yield manager
+
+
+def readers(state: StateManager) -> dict[str, Any]:
+    return {"manager": state, "view": state.at("live"), "transaction": state.begin()}
+
+
+def test_values_of_several_keys_come_in_the_order_given(state: StateManager) -> None:
+    for reader in readers(state).values():
+        assert list(reader.load_many(["c", "a", "none", "a[0]", "a"]).items()) == [("c", 3), ("a", 2), ("a[0]", None)]
+        assert reader.load_many(["none", "a"], None) == {"none": None, "a": 2}
+        assert reader.load_many("a") == {"a": 2}
+        assert reader.load_many([]) == {}
+        assert reader.load_many() == {**VALUES, "a": 2}
+        assert list(reader.load_many(["b/*", "z", "a"], 0)) == ["z", "a", "b/x", "b/y"]
+        with pytest.raises(InvalidName):
+            reader.load_many(["a", ""])
+    assert state.load_many(["a", "c"], at="c") == state.at("c").load_many(["a", "c"]) == {"a": 1, "c": 3}
+    first, second = state.load_many(["b/x"]), state.load_many(["b/x"])
+    first["b/x"]["n"].append(2)
+    assert second == state.load_many(["b/x"]) == {"b/x": {"n": [1]}}
+
+
+@pytest.mark.parametrize(("prefix", "keys", "chosen"), [
+    ("", None, ["a", "a[0]", "b/x", "b/y", "c"]), ("b", None, ["b/x", "b/y"]), ("", ["c", "a", "no"], ["a", "c"]),
+    ("", "b/*", ["b/x", "b/y"]), ("b", ["b/x", "c"], ["b/x"]), ("", ["a[0]"], ["a[0]"]), ("", ["", "c"], ["c"]),
+    ("", [], []), ("", "a[[]0]", ["a[0]"]), ("", ["?", "b/y"], ["a", "b/y", "c"]),
+])  # fmt: skip
+def test_entries_are_chosen_by_prefix_names_and_globs(
+    state: StateManager, prefix: str, keys: Any, chosen: list[str]
+) -> None:
+    for name, reader in readers(state).items():
+        entries = list(reader.entries(prefix, keys))
+        assert [entry.key for entry in entries] == chosen, name
+        assert entries == [state.entry(key) for key in chosen]
+    assert [entry.value for entry in state.entries(keys="a", at="c")] == [1]
+
+
+def test_a_block_sees_its_own_writes_among_several_keys(state: StateManager) -> None:
+    with state.transaction() as block:
+        block.save("new", "n")
+        block.save("c", 4)
+        block.delete("a")
+        assert block.load_many(["a", "new", "c", "b/y"]) == {"new": "n", "c": 4, "b/y": "y"}
+        assert [(one.key, one.value, one.revision) for one in block.entries(keys=["c", "a", "new", "b/y"])] == [
+            ("b/y", "y", 4), ("c", 4, 0), ("new", "n", 0),
+        ]  # fmt: skip
+        assert block.delete(keys=["new", "b/*", "none"]) == ["b/x", "b/y", "new"]
+        assert block.delete(keys=["new"]) == []
+        assert block.list_keys() == ["a[0]", "c"]
+    assert state.list_keys() == ["a[0]", "c"]
+    assert state.log()[0].keys == 5
+
+
+def test_what_a_block_read_among_several_keys_may_not_change(state: StateManager) -> None:
+    for read in (
+        lambda block: block.load_many(["b/x", "none"]), lambda block: list(block.entries(keys=["none"])),
+        lambda block: block.delete(keys=["none", "c"]),
+    ):  # fmt: skip
+        with pytest.raises(Conflict), state.transaction() as block:
+            read(block)
+            block.save("mine", 1)
+            state.save("none", 1)
+            state.save("b/x", 1)
+        assert "mine" not in state
+        state.delete("none")
+
+
+def test_several_keys_are_deleted_in_one_commit(state: StateManager) -> None:
+    before = state.revision
+    assert state.delete(keys=["c", "none", "a[0]"]) == ["a[0]", "c"]
+    assert state.revision == before + 1
+    assert state.log()[0].reason == "delete c, none, a[0]"
+    assert state.delete(keys="none") == state.delete(keys=[]) == state.delete(keys="no*") == []
+    assert state.revision == before + 1
+    assert state.delete(keys=["b*"], reason="why") == ["b/x", "b/y"]
+    assert (state.log()[0].reason, state.list_keys()) == ("why", ["a"])
+    for wrong in ({}, {"key": "a", "keys": ["a"]}, {"keys": ["a"], "expected": 1}):
+        with pytest.raises(InvalidArgument):
+            state.delete(**wrong)
+    with state.transaction() as block, pytest.raises(InvalidArgument):
+        block.delete()
+    assert state.delete("a") is True
+
+
+def test_a_writer_that_comes_first_is_waited_for(state: StateManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    with StateManager(state.url, "main") as other:
+        commit, late = state._commit, [lambda: other.save("c", 9), lambda: other.delete("a")]
+
+        def commit_late(request: Any) -> Any:
+            if late:
+                late.pop()()
+            return commit(request)
+
+        monkeypatch.setattr(state, "_commit", commit_late)
+        assert state.delete(keys=["a", "c"]) == ["c"]
+    assert state.list_keys() == ["a[0]", "b/x", "b/y"]
+
+
+def test_several_keys_cost_one_round_trip(new_store: Callable[[str], str]) -> None:
+    import redis
+
+    url = new_store(next(iter(REDIS)))
+    names = [f"k{number}" for number in range(200)]
+    with StateManager(url, "main") as state, redis.Redis.from_url(url) as client:
+        with state.transaction() as block:
+            for name in names:
+                block.save(name, name)
+        view = state.at("live")
+        block = state.begin()
+
+        def trips(act: Callable[[], Any]) -> int:
+            act()
+            client.config_resetstat()
+            act()
+            return int(client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"])
+
+        assert trips(lambda: state.load_many(names)) == 1
+        assert trips(lambda: list(state.entries(keys=names))) == 1
+        assert trips(lambda: view.load_many(names)) == 1
+        assert trips(lambda: list(view.entries(keys=names))) == 1
+        assert trips(lambda: block.load_many(names)) == 1
+        assert trips(lambda: list(block.entries(keys=names))) == 1
+        client.config_resetstat()
+        assert block.delete(keys=names) == sorted(names)
+        assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
+        client.config_resetstat()
+        assert state.delete(keys=names) == sorted(names)
+        assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == 2
