@@ -97,8 +97,7 @@ def test_in_the_background_it_waits_and_without_a_shell_it_goes_on(bash: Termina
         stop(bash, pid, how)
         bash.type("\x15clear; bg\r")
         bash.until(lambda text: "&" in text)
-        bash.type("\r\r")
-        bash.until(lambda text: "Stopped" in text)
+        bash.until(lambda text: bash.type("\r") or "Stopped" in text)  # bash tells of it before a prompt
         go_on(bash, face)
     words = ("sqlite:st", "-n", "flow")
     alone = Terminal(face, *words)  # Ctrl-Z stops nothing here: no one could continue it

@@ -21,7 +21,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from stateview import ABSENT, Conflict, HistoryPruned, KeyNotFound, RefNotFound, StateManager, codec
+from stateview import (
+    ABSENT,
+    Conflict,
+    HistoryPruned,
+    KeyNotFound,
+    NamespaceNotFound,
+    RefNotFound,
+    StateManager,
+    codec,
+)
 from stateview.backends.protocol import SUMMARY_BYTES
 
 LENGTH = 50
@@ -420,6 +429,10 @@ class Machine(RuleBasedStateMachine):
             mark = self.marks[-1]
             ref, content = f"{mark.name}@{mark.revision}", mark.content
         name = f"{self.namespace}-fork-{self.forks}"
+        if not self.state.head().lineage:
+            with pytest.raises(NamespaceNotFound):
+                self.state.fork(name)
+            return
         with self.state.fork(name, at=ref) as other:
             if not any(held.expires for held in self.states[-1 if ref == "live" else mark.revision].values()):
                 assert exact({entry.key: entry.value for entry in other.at("live").entries()}) == exact(content)
