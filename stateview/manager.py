@@ -349,11 +349,11 @@ class StateManager:
             Conflict: the key is not at the `expected` revision, or other writers came first for 60 seconds.
 
         """
-        if (key is None) == (keys is None) or (keys is not None and expected is not None):
-            raise InvalidArgument("give either key, or keys without expected")
         if keys is not None:
+            if key is not None or expected is not None:
+                raise InvalidArgument("give either key, or keys without expected")
             return self._delete_many(Selection(keys).patterns or [], reason)
-        assert key is not None
+        key = check_key(key)
         version = self.backend.get(check_key(key)) or self._latest(key)
         if version is None and expected is None:
             return False

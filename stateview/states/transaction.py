@@ -80,11 +80,11 @@ class Transaction:
         Given `keys`, names and globs, delete all of them, and return those that have a value. One round trip for names.
         """
         self._check_open()
-        if (key is None) == (keys is None):
+        if key is not None and keys is not None:
             raise InvalidArgument("give either key or keys")
-        found = self._versions([check_key(key)]) if key is not None else self._selected("", keys)
+        found = self._versions([check_key(key)]) if keys is None else self._selected("", keys)
         self._writes.update(dict.fromkeys(found, Write(None)))
-        return bool(found) if key is not None else list(found)
+        return bool(found) if keys is None else list(found)
 
     def revision(self, key: str) -> int:
         """Return the revision that wrote a key, as the block reads it; 0 for no value."""

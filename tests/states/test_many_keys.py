@@ -98,11 +98,13 @@ def test_several_keys_are_deleted_in_one_commit(state: StateManager) -> None:
     assert state.revision == before + 1
     assert state.delete(keys=["b*"], reason="why") == ["b/x", "b/y"]
     assert (state.log()[0].reason, state.list_keys()) == ("why", ["a"])
-    for wrong in ({}, {"key": "a", "keys": ["a"]}, {"keys": ["a"], "expected": 1}):
+    for wrong in ({"key": "a", "keys": ["a"]}, {"keys": ["a"], "expected": 1}):
         with pytest.raises(InvalidArgument):
             state.delete(**wrong)
-    with state.transaction() as block, pytest.raises(InvalidArgument):
-        block.delete()
+    with state.transaction() as block:
+        for refused in (state.delete, block.delete):
+            with pytest.raises(InvalidName):
+                refused()  # type: ignore[operator]
     assert state.delete("a") is True
 
 
