@@ -39,7 +39,7 @@ READS = ("load", "list_keys", "diff", "log")
 def points(request):
     """In how many places of an outer call the inner one is tried: by hand as many as the environment says."""
     short = request.config.getoption("-m") == "not stress"
-    return int(os.environ.get("STATEVIEW_TEST_POINTS") or (6 if short else 25))
+    return int(os.environ.get("STATEVIEW_TEST_POINTS") or (6 if short else 10))
 
 
 def run_at_call(outer, inner, wanted):
