@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
-from weakref import WeakValueDictionary
+from weakref import WeakSet
 
 from ..errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged, ReadOnly, StateException
 from .reentry import reentry_error
@@ -22,7 +22,14 @@ OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 CLOSE_FILES = "Close files that this process holds open, or raise its limit (ulimit -n)"
 
 
-_lock_files: WeakValueDictionary[tuple[int, str], FileIO] = WeakValueDictionary()  # by thread and path
+class _LockFile(FileIO):
+    """An open lock file, the thread that opened it, and whether it may hold the lock: from before `flock` succeeds."""
+
+    thread = 0
+    may_hold = False
+
+
+_lock_files: WeakSet[_LockFile] = WeakSet()
 os.register_at_fork(after_in_child=_lock_files.clear)  # the parent's threads do not exist in the child
 
 
@@ -232,24 +239,22 @@ def file_lock(path: str, timeout: float, create: bool = True) -> Iterator[None]:
     """
     import fcntl  # not on every platform: only where files are locked
 
-    holder = threading.get_ident(), path
-    if timeout and holds_lock(path):
-        raise reentry_error(path)
     backoff = Backoff(timeout, _LOCK_PAUSE_SECONDS, _LOCK_PAUSE_SECONDS)
     while True:
         if create:
             makedirs_durable(os.path.dirname(path))
         try:
             flags = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
-            file = FileIO(os.open(path, flags | os.O_CLOEXEC, 0o666))
+            file = _LockFile(os.open(path, flags | os.O_CLOEXEC, 0o666))
         except FileNotFoundError:
             # Another process may have dropped the folder after makedirs_durable
             if create and not os.path.islink(path) and backoff.wait():
                 continue
             raise
         with file:  # the exception of a signal handler can end a `finally` before its first call, but not this
-            _lock_files[holder] = file
-            _flock(file.fileno(), path, backoff, timeout)
+            file.thread = threading.get_ident()
+            _lock_files.add(file)
+            _flock(file, path, backoff, timeout)
             if _is_at(file.fileno(), path):
                 try:
                     yield
@@ -260,19 +265,24 @@ def file_lock(path: str, timeout: float, create: bool = True) -> Iterator[None]:
 
 
 def holds_lock(path: str) -> bool:
-    """Return whether this thread holds the lock file at a path, or waits for it."""
-    file = _lock_files.get((threading.get_ident(), path))
-    return file is not None and not file.closed
+    """Return whether this thread holds the lock file at a path, by whatever path it was opened. O(locks held)."""
+    thread = threading.get_ident()
+    mine = [file for file in list(_lock_files) if file.thread == thread and file.may_hold and not file.closed]
+    return any(_is_at(file.fileno(), path) for file in mine)
 
 
-def _flock(descriptor: int, path: str, backoff: Backoff, timeout: float) -> None:
+def _flock(file: _LockFile, path: str, backoff: Backoff, timeout: float) -> None:
     import fcntl
 
     while True:
+        file.may_hold = True
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
+            file.may_hold = False
+            if timeout and holds_lock(path):
+                raise reentry_error(path) from None
             if not backoff.wait():
                 raise BackendUnavailable(
                     f"{path} has been locked by another process for {timeout:g} s", "Try again, or end that process"
