@@ -139,10 +139,15 @@ class InvalidationCache:
             time.sleep(min(left, POLL_SECONDS))
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection. In the middle of a use of the connection, the use closes it at its end."""
+        in_use = is_owned(self._mutex)
         with self._mutex:
             self._connecting = None  # its thread closes what it opens
-            self._disconnect()
+            if in_use:
+                self._clear()
+                self._connection = None
+            else:
+                self._disconnect()
 
     def _clear(self) -> None:
         self._cache.clear()
@@ -168,13 +173,16 @@ class InvalidationCache:
     def _start_connecting(self) -> threading.Thread | None:
         """Open the connection in a thread of its own, since a silent network lets it wait for seconds."""
         with self._mutex:
-            if self._connection is None and self._connecting is None and time.monotonic() >= self._retry_after:
-                self._connecting = threading.Thread(target=self._connect, name="stateview-cache", daemon=True)
+            thread = self._connecting
+            if self._connection is None and thread is None and time.monotonic() >= self._retry_after:
+                thread = threading.Thread(target=self._connect, name="stateview-cache", daemon=True)
+                self._connecting = thread  # until a call in the middle of this one closes the cache
                 try:
-                    self._connecting.start()
+                    thread.start()
                 except RuntimeError:  # no more threads, or the interpreter ends
                     self._connecting, self._retry_after = None, time.monotonic() + REFUSED_SECONDS
-            return self._connecting
+                    return None
+            return thread
 
     def _connect(self) -> None:
         connection = None
@@ -224,10 +232,15 @@ class InvalidationCache:
             if ping and moment - (self._pings[-1] if self._pings else self._fresh) > PING_SECONDS:
                 self._pings.append(moment)
                 connection.send_command("PING", check_health=False)
-        except (RedisError, OSError):
+        except BaseException as error:  # also that of a signal handler: a part of a reply may still come
             self._disconnect()
-            return False
-        return True
+            if isinstance(error, (RedisError, OSError)):
+                return False
+            raise
+        finally:
+            if self._connection is not connection:  # a call in the middle of this one has closed the cache
+                connection.disconnect()
+        return self._connection is connection
 
     def _has_moved(self, connection: Any) -> bool:
         """Return whether the sentinels have sent the other connections to another server since."""

@@ -112,14 +112,15 @@ class Server(ABC):
     def _connect(self) -> Any:
         """Return the client. It connects with its first command."""
         with self._mutex:
-            if self._client is None:
+            client = self._client  # a call in the middle of this one can close it
+            if client is None:
                 try:
-                    self._client = open_client(self._address, self.timeout)
+                    client = self._client = open_client(self._address, self.timeout)
                 except (ValueError, TypeError) as error:
                     raise BackendError(f"{self.url} is not a usable Redis URL: {error}") from error
-                if isinstance(self._client, redis.Redis):
-                    self._tracking = InvalidationCache(self._client.connection_pool, self._keys[0], CACHE_BYTES)
-            return self._client
+                if isinstance(client, redis.Redis):
+                    self._tracking = InvalidationCache(client.connection_pool, self._keys[0], CACHE_BYTES)
+            return client
 
     def _with_retry(self, act: Callable[[Any], T], commit: bool = False, extra: float = 0.0) -> T:
         """Call `act` with the client, and retry it through transient errors up to the deadline.
@@ -157,6 +158,20 @@ class Server(ABC):
                     hint = "The commit may or may not have been applied: load the keys before you try again"
                     raise CommitUnknown(f"{self.url} does not answer: {reason(error)}", hint) from error
                 raise to_state_error(error, self.url, self.namespace, cause) from error
+            except BaseException:  # a signal handler's
+                self._abandon(client)
+                raise
+
+    def _abandon(self, client: Any) -> None:
+        """Use a client no more: redis-py may have put a connection back whose reply still comes.
+
+        Other threads go on with it. It closes its connections when nobody uses it.
+        """
+        with self._mutex:
+            if client is not None and self._client is client:
+                tracking, self._tracking, self._client = self._tracking, None, None
+                if tracking is not None:
+                    tracking.close()
 
     def _server_error(self, caught: Exception, client: Any) -> Exception:
         """Return the error that a call met on the server or on its way there; raise any other error again."""
@@ -165,7 +180,10 @@ class Server(ABC):
             return error
         if isinstance(caught, OSError) and lacks_descriptors(caught):  # redis-py reads its version from a file
             raise to_state_error(caught, self.url, self.namespace, caught) from caught
-        if isinstance(caught, StateException) or self._client is client:
+        if isinstance(caught, StateException):
+            raise caught
+        if self._client is client:
+            self._abandon(client)
             raise caught
         # `close` on another thread took the connection from redis-py while it read
         return redis.ConnectionError("the connection was closed")
