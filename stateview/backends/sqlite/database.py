@@ -6,11 +6,20 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import apsw
 
-from ...errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged, InvalidName, ReadOnly, StateException
+from ...errors import (
+    NOTHING_CHANGED,
+    BackendError,
+    BackendUnavailable,
+    Damaged,
+    InvalidName,
+    ReadOnly,
+    Reentered,
+    StateException,
+)
 from ..durable_files import (
     CLOSE_FILES,
     check_links,
@@ -87,9 +96,11 @@ class Database(ABC):
         self._mutex.acquire()
         # With an empty pool a thread must open a connection, and waits for the mutex. It would not wait for `close`.
         self._pool_before_fork, self._pool = self._pool, Pool()
+        with suppress(Reentered):  # in the middle of another call, which the child does not continue
+            make_way(self._pool_before_fork.inode, self.path)
         backoff = Backoff(self.timeout, _MIN_BACKOFF_SECONDS, _MIN_BACKOFF_SECONDS)
         self._pool_before_fork.close_idle()
-        while self._pool_before_fork.opened and backoff.wait():  # another thread uses a connection
+        while self._pool_before_fork.is_used_elsewhere() and backoff.wait():
             self._pool_before_fork.close_idle()
 
     def after_fork(self, child: bool) -> None:
@@ -138,7 +149,7 @@ class Database(ABC):
         with self._mutex:
             connection = self._connect() if pool.inode else None
             if connection is not None:
-                connection.inode = pool.inode
+                connection.inode, connection.pool = pool.inode, pool
                 pool.opened.add(connection)
                 connections.add(connection)
             return connection

@@ -34,6 +34,7 @@ class Connection(LockedConnection):
     restartable = False  # whether its transaction is a commit, which can be run again from the start
     preempted = False  # whether a call in the middle of that commit has closed it
     inode = 0  # of its file
+    pool: Pool
     signature: tuple[int, int, int, bool] | None = None  # of a file that is read as if nobody wrote to it
     path_checked_at = -1.0  # `monotonic` seconds: when its file was last seen at the path
 
@@ -61,7 +62,7 @@ def make_way(inode: int, path: str) -> bool:
                 continue
             if not connection.restartable:
                 raise reentry_error(path)
-            connection.close()
+            connection.pool.close_connection(connection)
         except apsw.ConnectionClosedError:
             continue
         except apsw.ThreadingViolationError as error:
@@ -111,7 +112,6 @@ class PooledConnection:
         if connection is None:
             return
         if connection.preempted:
-            self._pool.opened.discard(connection)
             if isinstance(error, apsw.Error):
                 raise Preempted from error
             return
@@ -158,11 +158,16 @@ class Pool(deque[Connection]):
         while self:
             self.close_connection(self.pop())
 
+    def is_used_elsewhere(self) -> bool:
+        """Return whether another thread uses a connection. What this thread uses, it cannot wait for."""
+        thread = threading.get_ident()
+        return any(connection.thread != thread for connection in list(self.opened))
+
     def close_connection(self, connection: Connection) -> None:
         """Close a connection and drop the cache: with the last connection the WAL index may go."""
-        self.opened.discard(connection)
         self.read_cache, self._loads = None, 0
         connection.close()
+        self.opened.discard(connection)
 
 
 connections: WeakSet[Connection] = WeakSet()  # of all databases, for `make_way`

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from threading import get_ident
 from typing import Any
 
 import apsw
@@ -132,6 +133,7 @@ class Reader(Database):
             if os.stat(self.path).st_ino != pool.inode:
                 raise IndexError
             db = pool.pop()
+            db.thread = get_ident()
         except (IndexError, OSError):  # no connection to the file at the path: `_connection` opens one, or reports why
             with self._connection() as opened:
                 if opened is None:
