@@ -126,6 +126,7 @@ class NamespaceFiles:
         """Release the mutex, or give the child its own."""
         if child:
             self._mutex = threading.RLock()
+            self._live = self._history = None  # half updated, if the fork came in the middle of a call of its thread
         else:
             self._mutex.release()
 
@@ -408,14 +409,15 @@ class NamespaceFiles:
         return history
 
     def _read_history(self) -> History:
+        known = self._history  # which `close` forgets at any time
         try:
-            self._history = History.load(self.history_path, self._history)
+            history = History.load(self.history_path, known)
         except FileNotFoundError:  # there is no namespace: `_refresh` raises an error if the history alone is missing
-            if self._history is None or self._history.lineage != _LEGACY_LINEAGE:
-                self._history = History()
+            history = known if known is not None and known.lineage == _LEGACY_LINEAGE else History()
         except OSError as error:
             raise file_error(error, self.history_path) from error
-        return self._history
+        self._history = history
+        return history
 
     # --- writing -----------------------------------------------------------------------------------------------
 
