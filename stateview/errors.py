@@ -182,9 +182,9 @@ class BackendError(StateException, OSError):
 
 
 class Reentered(BackendError):
-    """The call came in the middle of another call of its own thread, which holds a lock. Nothing was read or written.
+    """Two calls of a thread, one in the middle of the other, exclude each other. The refused call wrote nothing.
 
-    Such a call comes from a signal handler, a finalizer or a callback.
+    The inner call comes from a signal handler, a finalizer or a callback.
     """
 
 

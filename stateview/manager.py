@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import islice
+from threading import get_ident
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, overload
 
@@ -34,6 +35,7 @@ from .errors import (
     InvalidArgument,
     InvalidName,
     ReadOnly,
+    Reentered,
     StateException,
     tells_what_was_done,
 )
@@ -89,9 +91,11 @@ if TYPE_CHECKING:
     from .transfer.migrate import MigrationReport, OnMigrationProgress
 
 UPDATE_SECONDS = 60.0
+MAX_OWN_CONFLICTS = 9  # of an update with writes of its own function; a signal handler that writes comes less often
 KEYS_PER_FORK_COMMIT = 20_000
 _WAIT_SECONDS = 1.0  # `watch` notices Ctrl-C and its timeout between two waits
 _END = StateAt(-1, 1 << 62)  # no revision, and after every time
+_watched: dict[int, set[tuple[str, str]]] = {}  # by thread in a function of `update`: what it writes meanwhile
 _said: set[str] = set()  # notes for the person at the terminal, each of which a process prints once
 
 
@@ -440,14 +444,22 @@ class StateManager:
         Raises:
             KeyNotFound: the key has no value, and no default was given.
             Conflict: other writers came first for 60 seconds.
+            Reentered: `function` itself writes the key, each time that it is called.
 
         """
+        own = 0
 
         def make() -> CommitRequest:
+            nonlocal own
             version = self.backend.get(check_key(key)) or self._latest(key)
             if version is None and default is ABSENT:
                 raise missing_key(self.backend, key)
-            value = function(default if version is None or version.value is None else codec.decode(version.value, key))
+            before = default if version is None or version.value is None else codec.decode(version.value, key)
+            value, written = _run_watched(function, before)
+            own += (self.namespace, key) in written  # so the commit conflicts, and `function` runs again
+            if own > MAX_OWN_CONFLICTS:
+                what = f"update of key {key[:60]!r}: its function writes the same key whenever it is called"
+                raise Reentered(what, "Return the new value, and write other keys only")
             write = Write(codec.encode(value), to_ttl(ttl))
             return CommitRequest(
                 {key: write}, {key: version.revision if version else 0}, reason=reason or f"update {key}"
@@ -1163,6 +1175,8 @@ class StateManager:
     def _commit(self, batch: CommitRequest) -> Head:
         """Commit to the backend. No other code of this class does."""
         self.check_writable()
+        if _watched and (written := _watched.get(get_ident())) is not None:
+            written.update((self.namespace, key) for key in batch.writes)
         if self.author and not batch.author:
             from msgspec.structs import replace
 
@@ -1229,6 +1243,21 @@ def migrate(
             with tells_what_was_done(partial(str, moved)):
                 reports.append(manager.migrate_to(destination, progress=progress, **options))
     return reports
+
+
+def _run_watched(function: Callable[[Any], Any], value: Any) -> tuple[Any, set[tuple[str, str]]]:
+    """Call a function, and return its result with the namespaces and keys that this thread writes meanwhile."""
+    thread = get_ident()
+    outer = _watched.get(thread)
+    written = _watched[thread] = set()
+    try:
+        return function(value), written
+    finally:
+        if outer is None:
+            del _watched[thread]
+        else:
+            _watched[thread] = outer
+            outer |= written
 
 
 def _say_once(text: str) -> None:
