@@ -26,7 +26,8 @@ def test_a_state_manager_loads_no_terminal_library_and_no_client(tmp_path):
     found = loaded("import stateview; stateview.StateManager", tmp_path)
     assert found & set(HEAVY) == set()
     assert {name for name in found if name.startswith("stateview.backends.")} <= {
-        "stateview.backends.protocol", "stateview.backends.conflicts", "stateview.backends.retries",
+        "stateview.backends.protocol", "stateview.backends.conflicts", "stateview.backends.reentry",
+        "stateview.backends.retries",
     }  # fmt: skip
 
 

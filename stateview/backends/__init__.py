@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -15,10 +16,12 @@ from msgspec import Struct
 from ..errors import BackendError, InvalidName
 from ..model import check_name
 from .protocol import Backend
+from .reentry import reentry_error
 
 DEFAULT_ROOT = ".claude/state"
 DEFAULT_REDIS = "redis://localhost:6379/0"
 GROUP = "stateview.backends"
+_making: set[int] = set()  # the threads that import and make a backend
 
 
 class Store(NamedTuple):
@@ -242,4 +245,12 @@ def make_backend(store: Store, namespace: str, **options: Any) -> Backend:
     """Make the backend of a store that was parsed and a name that was checked, see `open_backend`."""
     kind = kind_of(store)
     accepted = ("read_only", "history", "timeout", "values", *kind.options)
-    return kind.make(store, namespace, **{name: value for name, value in options.items() if name in accepted})
+    options = {name: value for name, value in options.items() if name in accepted}
+    thread = get_ident()
+    if thread in _making:  # a module that is half imported has no class yet
+        raise reentry_error(store.shown, "being opened")
+    try:
+        _making.add(thread)
+        return kind.make(store, namespace, **options)
+    finally:
+        _making.discard(thread)

@@ -15,9 +15,9 @@ def is_owned(lock: RLock) -> bool:
     return bool(lock._is_owned())  # type: ignore[attr-defined]
 
 
-def reentry_error(path: str) -> Reentered:
+def reentry_error(path: str, state: str = "locked") -> Reentered:
     """Return the error for a call that would wait for its own thread."""
     return Reentered(
-        f"{path} is locked by another call of this thread, and this call came in the middle of it",
+        f"{path} is {state} by another call of this thread, and this call came in the middle of it",
         "In a signal handler, finalizer or callback, set a flag, and save after the other call",
     )

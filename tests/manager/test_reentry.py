@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -32,6 +33,7 @@ ACTS = {
     "log": lambda state, value: state.log(),
     "compact": lambda state, value: state.compact(0),
 }
+LINES = 80  # of an outer call: in so many places a test tries the inner one
 READS = ("load", "list_keys", "diff", "log")
 
 
@@ -63,6 +65,26 @@ def run_at_call(outer, inner, wanted):
     finally:
         sys.setprofile(None)
     return calls
+
+
+def run_at_line(outer, inner, wanted):
+    """Call `outer`, and `inner` before the line of that number, in whatever module; return how many lines it runs."""
+    lines = 0
+
+    def trace(frame, event, argument):
+        nonlocal lines
+        lines += event == "line"
+        if event == "line" and lines == wanted:
+            sys.settrace(None)
+            inner()
+        return trace
+
+    sys.settrace(trace)
+    try:
+        outer()
+    finally:
+        sys.settrace(None)
+    return lines
 
 
 def fill(state):
@@ -176,6 +198,122 @@ def test_a_storm_of_signals(state, act):
     with StateManager(state._opened["backend"], "ns") as fresh:
         assert (fresh.load("handled"), fresh.load("a")) == (handled, number if act == "save" else 0)
         assert fresh.doctor().ok
+
+
+@pytest.mark.parametrize("outer", ["load", "save", *stress.stressed("compact")])
+def test_close_in_the_middle_of_a_call(state, outer):
+    """As a handler of SIGTERM closes the manager: the call in the middle of which it comes ends as it would have."""
+    state.load("a")
+    calls = run_at_line(lambda: ACTS[outer](state, 0), lambda: None, -1)
+    for place in range(1, calls + 1, max(1, calls // LINES)):
+        run_at_line(lambda place=place: ACTS[outer](state, place), state.close, place)
+        assert outer != "save" or state.load("a") == place
+    assert state.doctor().ok
+
+
+@pytest.mark.parametrize("outer", ["load", "save", *stress.stressed("compact")])
+def test_a_fork_in_the_middle_of_a_call(state, outer, points):
+    """The fork waits for no connection of its own thread, and a commit that it interrupts gives its lock up for it."""
+    if state.backend.kind == "json" and outer not in READS:
+        pytest.skip("the parent keeps the folder's lock, so the child would wait for the parent's call to end")
+    failed = []
+
+    def fork():
+        begun = time.monotonic()
+        pid = os.fork()
+        if not pid:
+            status = 1
+            try:
+                status = 0 if state.save("child", "saved") else 2
+            except Reentered:
+                status = 0 if outer == "compact" else 3
+            finally:
+                os._exit(status)
+        failed.append(os.waitpid(pid, 0)[1] or time.monotonic() - begun > PATIENCE_SECONDS / 2)
+
+    state.load("a")
+    calls = run_at_call(lambda: ACTS[outer](state, 0), lambda: None, -1)
+    for place in range(1, calls + 1, max(1, calls // points)):
+        run_at_call(lambda place=place: ACTS[outer](state, place), fork, place)
+        assert outer != "save" or state.load("a") == place
+    assert not any(failed) and state.load("child") == "saved" and state.doctor().ok
+
+
+def test_an_exception_of_a_handler_leaves_no_reply_for_the_next_call(state):
+    begun = time.monotonic()
+    calls = run_at_line(lambda: state.revision, lambda: None, -1)
+    for place in range(1, calls + 1, max(1, calls // LINES)):
+        with contextlib.suppress(SystemExit):
+            run_at_line(lambda: state.revision, sys.exit, place)
+        assert state.list_keys() == ["a", "b", "n"] and state.load("b") == 1
+    assert time.monotonic() - begun < PATIENCE_SECONDS / 2, "a call waited for the reply to another one"
+
+
+def test_a_store_that_is_opened_by_another_path(store_url, tmp_path):
+    kind, _, root = store_url.partition(":")
+    if kind not in ("json", "sqlite"):
+        pytest.skip("a store without a folder")
+    link = tmp_path / "link"
+    os.makedirs(root, exist_ok=True)
+    link.symlink_to(root)
+    outcomes = []
+
+    def inner(number=0):
+        try:
+            with StateManager(f"{kind}:{link}", name, timeout=PATIENCE_SECONDS, quiet=True) as other:
+                outcomes.append(other.save("inner", number))
+        except Reentered:
+            outcomes.append(0)
+
+    begun = time.monotonic()
+    for place in range(1, 140, 18):
+        name = f"new-{place}"
+        with StateManager(store_url, name, timeout=PATIENCE_SECONDS, quiet=True) as state:
+            run_at_call(lambda state=state: state.save("outer", 1), inner, place)
+            assert state.list_keys() == ["inner", "outer"][not outcomes[-1] :]
+    assert time.monotonic() - begun < PATIENCE_SECONDS and not all(outcomes)
+
+
+def test_a_function_of_update_that_saves_the_same_key(state):
+    calls = []
+
+    def save_too(number):
+        calls.append(state.save("n", number))
+        return number + 1
+
+    with pytest.raises(Reentered):
+        state.update("n", save_too)
+    assert len(calls) < 20
+
+    def save_once(number):
+        if len(calls) < 20:
+            calls.extend([state.save("n", 7)] * 20)
+        return number + 1
+
+    assert state.update("n", save_once) == state.load("n") == 8
+
+
+def test_a_backend_is_opened_in_the_middle_of_its_import():
+    code = """if True:
+        import signal, sys
+        from stateview import Reentered, StateManager
+
+        def handler(*_):
+            try:
+                StateManager("redis://127.0.0.1:1", "ns", timeout=0.1).revision
+            except Reentered:
+                print("refused")
+
+        def profile(frame, event, argument):
+            if event == "call" and frame.f_code.co_filename.endswith("redis/client.py"):
+                sys.setprofile(None)
+                signal.raise_signal(signal.SIGUSR1)
+
+        signal.signal(signal.SIGUSR1, handler)
+        sys.setprofile(profile)
+        StateManager("redis://127.0.0.1:1", "ns", timeout=0.1).backend
+    """
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "refused\n"
 
 
 def test_a_callback_of_a_long_call_saves(state, tmp_path):
