@@ -95,7 +95,7 @@ MAX_OWN_CONFLICTS = 9  # of an update with writes of its own function; a signal 
 KEYS_PER_FORK_COMMIT = 20_000
 _WAIT_SECONDS = 1.0  # `watch` notices Ctrl-C and its timeout between two waits
 _END = StateAt(-1, 1 << 62)  # no revision, and after every time
-_watched: dict[int, set[tuple[str, str]]] = {}  # by thread in a function of `update`: what it writes meanwhile
+_watched: dict[int, set[tuple[str, str, str]]] = {}  # by thread in a function of `update`: what it writes meanwhile
 _said: set[str] = set()  # notes for the person at the terminal, each of which a process prints once
 
 
@@ -456,7 +456,7 @@ class StateManager:
                 raise missing_key(self.backend, key)
             before = default if version is None or version.value is None else codec.decode(version.value, key)
             value, written = _run_watched(function, before)
-            own += (self.namespace, key) in written  # so the commit conflicts, and `function` runs again
+            own += (self._absolute_url, self.namespace, key) in written  # so the commit conflicts, and `function` runs again
             if own > MAX_OWN_CONFLICTS:
                 what = f"update of key {key[:60]!r}: its function writes the same key whenever it is called"
                 raise Reentered(what, "Return the new value, and write other keys only")
@@ -1176,7 +1176,7 @@ class StateManager:
         """Commit to the backend. No other code of this class does."""
         self.check_writable()
         if _watched and (written := _watched.get(get_ident())) is not None:
-            written.update((self.namespace, key) for key in batch.writes)
+            written.update((self._absolute_url, self.namespace, key) for key in batch.writes)
         if self.author and not batch.author:
             from msgspec.structs import replace
 
@@ -1245,8 +1245,8 @@ def migrate(
     return reports
 
 
-def _run_watched(function: Callable[[Any], Any], value: Any) -> tuple[Any, set[tuple[str, str]]]:
-    """Call a function, and return its result with the namespaces and keys that this thread writes meanwhile."""
+def _run_watched(function: Callable[[Any], Any], value: Any) -> tuple[Any, set[tuple[str, str, str]]]:
+    """Call a function, and return its result with the stores, namespaces and keys that this thread writes meanwhile."""
     thread = get_ident()
     outer = _watched.get(thread)
     written = _watched[thread] = set()
