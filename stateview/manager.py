@@ -456,7 +456,8 @@ class StateManager:
                 raise missing_key(self.backend, key)
             before = default if version is None or version.value is None else codec.decode(version.value, key)
             value, written = _run_watched(function, before)
-            own += (self._absolute_url, self.namespace, key) in written  # so the commit conflicts, and `function` runs again
+            # Then the commit conflicts, and `function` runs again
+            own += (self._absolute_url, self.namespace, key) in written
             if own > MAX_OWN_CONFLICTS:
                 what = f"update of key {key[:60]!r}: its function writes the same key whenever it is called"
                 raise Reentered(what, "Return the new value, and write other keys only")
