@@ -12,7 +12,7 @@ from io import FileIO
 from weakref import WeakSet
 
 from ..errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged, ReadOnly, StateException
-from .reentry import reentry_error
+from .reentry import members, reentry_error
 from .retries import Backoff
 
 TEMPORARY = ".tmp-"
@@ -267,7 +267,7 @@ def file_lock(path: str, timeout: float, create: bool = True) -> Iterator[None]:
 def holds_lock(path: str) -> bool:
     """Return whether this thread holds the lock file at a path, by whatever path it was opened. O(locks held)."""
     thread = threading.get_ident()
-    mine = [file for file in list(_lock_files) if file.thread == thread and file.may_hold and not file.closed]
+    mine = [file for file in members(_lock_files) if file.thread == thread and file.may_hold and not file.closed]
     return any(_is_at(file.fileno(), path) for file in mine)
 
 

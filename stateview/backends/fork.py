@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import ExitStack
 from typing import Protocol
 from weakref import WeakSet
+
+from .reentry import members
 
 
 class ForkAware(Protocol):
@@ -35,16 +38,21 @@ def watch_fork(watched: ForkAware) -> None:
 
 def _before_fork() -> None:
     _fork_lock.acquire()
-    _notified[:] = _watched
+    _notified[:] = members(_watched)
     for watched in _notified:
         watched.before_fork()
 
 
 def _after_fork(child: bool) -> None:
+    with ExitStack() as calls:  # each is called, whatever another of them raises
+        calls.callback(_release_fork_lock, child)
+        for watched in reversed(_notified):
+            calls.callback(watched.after_fork, child)
+        _notified.clear()
+
+
+def _release_fork_lock(child: bool) -> None:
     global _fork_lock
-    for watched in _notified:
-        watched.after_fork(child)
-    _notified.clear()
     if child:
         _fork_lock = threading.RLock()
     else:

@@ -6,8 +6,18 @@ Such a call must not wait for a lock that its own thread holds, since the thread
 from __future__ import annotations
 
 from threading import RLock
+from typing import TypeVar
+from weakref import WeakSet
 
 from ..errors import Reentered
+
+_T = TypeVar("_T")
+
+
+def members(objects: WeakSet[_T]) -> list[_T]:
+    """Return the members of a set, to which another thread or a signal handler may add meanwhile."""
+    references = objects.data.copy()  # type: ignore[attr-defined]  # in one step of the interpreter, unlike an iteration
+    return [found for reference in references if (found := reference()) is not None]
 
 
 def is_owned(lock: RLock) -> bool:

@@ -39,7 +39,6 @@ from ..reentry import reentry_error
 from ..retries import Backoff
 from . import page_checksums as pages
 from . import schema
-from .file_locks import renew_inherited_descriptors
 from .pool import Connection, Pool, PooledConnection, connections, inherited, make_way
 from .row_checksums import RECOVER, first_corruption
 
@@ -111,7 +110,6 @@ class Database(ABC):
             return
         if self._pool_before_fork.opened:  # another thread still used connections: the child never closes them
             inherited.append(self._pool_before_fork)
-            renew_inherited_descriptors(self.path)
         self._pool = self._pool_before_fork = Pool()
         self._mutex = threading.RLock()
 
@@ -154,7 +152,8 @@ class Database(ABC):
                 connections.add(connection)
             return connection
 
-    def _connect(self) -> Connection | None:
+    def _connect(self, pooled: bool = True) -> Connection | None:
+        """Open the database; None where there is none. See `_busy_handler` for `pooled`."""
         try:
             size = os.stat(self.path).st_size
         except FileNotFoundError:
@@ -165,13 +164,13 @@ class Database(ABC):
             raise Damaged(f"{self.path} is empty, which no database of stateview is", RECOVER)
         may_be_cut_off = size % _SMALLEST_PAGE_BYTES and not self._has_log()  # pages may still be in the log alone
         with self._errors():
-            connection = self._new_connection()
+            connection = self._new_connection(pooled)
             if sqlite_table.has_tables(connection):
                 if connection.readonly("main"):
                     raise ReadOnly(f"{self.path} is of an older format", "Open it once for writing, which adopts it")
                 connection.close()
                 self._adopt()
-                return self._connect()
+                return self._connect(pooled)
             schema.check(connection, self.path)
             if may_be_cut_off and size % int(connection.pragma("page_size")):
                 connection.close()  # SQLite would read the missing part of the last page as zeros
@@ -191,7 +190,7 @@ class Database(ABC):
                 self._complete_inode = inode
         return connection
 
-    def _new_connection(self) -> Connection:
+    def _new_connection(self, pooled: bool) -> Connection:
         name, signature = self.path, None
         may_write = not self.read_only and self._may_write()
         flags = apsw.SQLITE_OPEN_READWRITE if may_write else apsw.SQLITE_OPEN_READONLY
@@ -202,7 +201,7 @@ class Database(ABC):
             flags |= apsw.SQLITE_OPEN_URI
         connection = Connection.open(name, flags=flags, vfs=pages.vfs())
         connection.signature = signature
-        connection.set_busy_handler(self._busy_handler(pooled=True))  # before the settings, which can meet a lock
+        connection.set_busy_handler(self._busy_handler(pooled))  # before the settings, which can meet a lock
         schema.prepare(connection, self.durability)
         return connection
 
@@ -227,7 +226,7 @@ class Database(ABC):
         """Return SQLite's busy handler: wait with growing, random pauses until `timeout` is over.
 
         Args:
-            pooled: whether it is for a connection of the pool, which can meet a lock of its own thread.
+            pooled: whether it is for a connection that can meet a lock of its own thread. That of a recovery cannot.
 
         """
         backoff: Backoff | None = None

@@ -64,6 +64,7 @@ _CODE = {
     ),
 }
 _NAME = "stateview-locks"
+_F_OFD_SETLK = 37  # of Linux, which a Python that was built for an old C library does not name
 _PAGE_BYTES = mmap.PAGESIZE
 _TABLE_BYTES = 16 * _PAGE_BYTES
 _NUMBER = struct.Struct("@q")
@@ -95,9 +96,10 @@ def _install() -> mmap.mmap | None:
     import fcntl
 
     try:
-        memory = os.memfd_create(_NAME, os.MFD_CLOEXEC)
+        memory = _anonymous_file()
         try:
-            fcntl.fcntl(memory, fcntl.F_OFD_SETLK, struct.pack("@hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 1, 0))
+            set_lock = getattr(fcntl, "F_OFD_SETLK", _F_OFD_SETLK)
+            fcntl.fcntl(memory, set_lock, struct.pack("@hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 1, 0))
             os.ftruncate(memory, _PAGE_BYTES + _TABLE_BYTES)
             # Private, so that a child forked later has a table of its own
             out = mmap.mmap(
@@ -120,13 +122,25 @@ def _install() -> mmap.mmap | None:
     return out
 
 
+def _anonymous_file() -> int:
+    """Open a file without a name."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(_NAME, os.MFD_CLOEXEC)
+    import tempfile  # a Python that was built for an old C library
+
+    descriptor, path = tempfile.mkstemp()
+    os.unlink(path)
+    return descriptor
+
+
 def _address(memory: int, permissions: str) -> int:
     """Return the address at which a file is mapped with these permissions."""
-    inode = str(os.fstat(memory).st_ino)
+    status = os.fstat(memory)
+    file = [f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}", str(status.st_ino)]
     with open("/proc/self/maps", encoding="ascii", errors="replace") as maps:
         for line in maps:
-            addresses, mapped, _, _, number, *path = line.split()
-            if mapped == permissions and number == inode and path[:1] == [f"/memfd:{_NAME}"]:
+            addresses, mapped, _, *mapped_file = line.split()[:5]
+            if mapped == permissions and mapped_file == file:
                 return int(addresses.partition("-")[0], 16)
     raise OSError(f"/proc/self/maps does not show the mapping {permissions}")
 
@@ -162,23 +176,6 @@ class LockedConnection(apsw.Connection):
 
     def __del__(self) -> None:
         self.close(force=True)
-
-
-def renew_inherited_descriptors(path: str) -> None:
-    """Give this process descriptors of its own in place of those that it shares with its parent.
-
-    Call it in a child that was forked while a thread of its parent used a connection to the database at `path`. SQLite
-    would use the -shm file's descriptor for the child's connections, and parent and child would not exclude each other.
-    """
-    for name in os.listdir("/proc/self/fd") if TABLE is not None else ():
-        link = f"/proc/self/fd/{name}"
-        try:
-            if os.readlink(link).removesuffix(" (deleted)") == f"{path}-shm":
-                own = os.open(link, os.O_RDWR | os.O_CLOEXEC)
-                os.dup2(own, int(name), inheritable=False)
-                os.close(own)
-        except FileNotFoundError:
-            continue  # the descriptor of the listing itself
 
 
 def _acquire(path: str) -> tuple[int, int] | None:
@@ -232,7 +229,7 @@ def _is_open_elsewhere(identity: tuple[int, int]) -> bool:
     """Return whether this process has the database open by a connection of apsw that is none of ours."""
     for connection in apsw.connections():
         try:
-            if type(connection) is apsw.Connection and _identity_at(connection.filename) == identity:
+            if not isinstance(connection, LockedConnection) and _identity_at(connection.filename) == identity:
                 return True
         except apsw.Error:
             continue  # closed meanwhile
@@ -274,6 +271,28 @@ def _forget_files() -> None:
         _put(file, 0, _FREE)
         _free.append(file.offset)
     _files.clear()
+    if TABLE is not None:
+        _renew_inherited_descriptors()
+
+
+def _renew_inherited_descriptors() -> None:
+    """Give a child process -shm descriptors of its own in place of those that it shares with its parent.
+
+    Where a connection was open at the fork, SQLite would use its descriptor for the child's connections as well, and
+    parent and child would not exclude each other.
+    """
+    import fcntl
+
+    for name in os.listdir("/proc/self/fd"):
+        link = f"/proc/self/fd/{name}"
+        try:
+            if os.readlink(link).removesuffix(" (deleted)").endswith("-shm"):
+                mode = fcntl.fcntl(int(name), fcntl.F_GETFL) & os.O_ACCMODE
+                own = os.open(link, mode | os.O_CLOEXEC)
+                os.dup2(own, int(name), inheritable=False)
+                os.close(own)
+        except OSError:
+            continue  # the descriptor of the listing itself, or a file that this process may no longer open
 
 
 os.register_at_fork(after_in_child=_forget_files)

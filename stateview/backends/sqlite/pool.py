@@ -12,7 +12,7 @@ import apsw
 from ...errors import BackendUnavailable, Damaged, ReadOnly
 from ..conflicts import check_new
 from ..protocol import CommitRequest, Head
-from ..reentry import reentry_error
+from ..reentry import members, reentry_error
 from .file_locks import LockedConnection
 from .read_cache import ReadCache, open_cache
 
@@ -54,7 +54,7 @@ def make_way(inode: int, path: str) -> bool:
 
     """
     thread = threading.get_ident()
-    for connection in list(connections):
+    for connection in members(connections):
         if connection.inode != inode or connection.thread != thread:
             continue
         try:

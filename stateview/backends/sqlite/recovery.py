@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import apsw
@@ -126,8 +126,10 @@ class SQLiteRecovery:
         """Describe what is wrong with the database; "" where it is sound."""
         backend = self._backend
         try:
-            with backend._connection() as db:
-                assert db is not None
+            with backend._errors():
+                connection = backend._connect(pooled=False)
+            assert connection is not None
+            with backend._errors(), closing(connection) as db:
                 if damage := first_corruption(db, schema.tables()):
                     return damage
                 # Two bytes of the header say whether a database may be written

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import textwrap
 import threading
 from pathlib import Path
 
@@ -220,3 +221,49 @@ def test_the_machine_code_is_what_its_source_assembles_to(machine, prefix, tmp_p
     subprocess.run([f"{prefix}objcopy", "-O", "binary", "-j", ".text", object_file, out], check=True)
     code = bytes.fromhex(file_locks._CODE[machine])
     assert out.read_bytes() == code + bytes(32)
+
+
+def test_a_python_without_memfd_and_ofd_constants_has_the_locks():
+    script = """
+        import fcntl, os
+        for module, name in ((os, "memfd_create"), (os, "MFD_CLOEXEC"), (fcntl, "F_OFD_SETLK")):
+            if hasattr(module, name):
+                delattr(module, name)
+        from stateview.backends.sqlite import file_locks
+        assert file_locks.TABLE is not None
+        """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=60)
+
+
+def test_a_child_excludes_its_parent_beside_a_connection_of_the_program(tmp_path):
+    """A connection that is open at the fork leaves its -shm descriptor to the child."""
+    script = """
+        import os, sys
+        import apsw
+        from stateview import StateManager
+        state = StateManager(f"sqlite:{sys.argv[1]}", "main")
+        state.save("k", 1)
+        path = os.path.join(sys.argv[1], "main", "state.db")
+        foreign = apsw.Connection(path)
+        foreign.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        read, write = os.pipe()
+        ours, told = os.pipe()
+        child = os.fork()
+        if child == 0:
+            mine = apsw.Connection(path)
+            mine.execute("BEGIN IMMEDIATE")
+            os.write(told, b"x")
+            os.read(read, 1)
+            os._exit(0)
+        os.read(ours, 1)
+        other = apsw.Connection(path)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            print("BOTH")
+        except apsw.BusyError:
+            print("busy")
+        os.write(write, b"x")
+        os.waitpid(child, 0)
+        """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
+    assert subprocess.run(command, check=True, timeout=60, capture_output=True, text=True).stdout == "busy\n"
