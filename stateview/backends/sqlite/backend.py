@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+
+import apsw
 
 from ...errors import StateException, tells_what_was_done
 from ...model import Finding
@@ -93,23 +95,26 @@ class SQLiteBackend(Writer):
         from ..staging import remove_taken_out, take_out
 
         self.close()
-        with self._lock():
+        with self._lock(), self._write_lock() as db:
             removed = take_out(self.folder, "sqlite")  # first: a process that is killed after it has dropped all
-            if not self._empty_meta(os.path.join(removed, "state.db")):
+            if db is None or not _empty_meta(db):
                 time.sleep(TRUST_SECONDS)
         remove_taken_out(removed, self.namespace)
 
-    def _empty_meta(self, path: str) -> bool:
-        """Make the caches of other processes invalid by a commit. Return False where the database cannot be written."""
-        if not os.path.exists(path):
-            return True
-        try:
-            with self._errors(), closing(pages.connect(path)) as db:
-                db.set_busy_handler(self._busy_handler())
-                db.execute("DELETE FROM meta")
-        except StateException:
-            return False
-        return True
+    @contextmanager
+    def _write_lock(self) -> Iterator[apsw.Connection | None]:
+        """Keep writers out of the database, whatever it holds. Gives None where it is missing, or cannot be written."""
+        with ExitStack() as stack:
+            db = None
+            try:
+                with self._errors():
+                    if os.path.exists(self.path):
+                        db = stack.enter_context(closing(pages.connect(self.path)))
+                        db.set_busy_handler(self._busy_handler())
+                        db.execute("BEGIN IMMEDIATE")
+            except StateException:  # of a damaged database, or of one that this user may not write
+                db = None
+            yield db
 
     @contextmanager
     def open_recovery(self) -> Iterator[RecoverySession]:
@@ -140,3 +145,12 @@ class SQLiteBackend(Writer):
                 connection.execute("COMMIT")
             finally:
                 connection.close()
+
+
+def _empty_meta(db: apsw.Connection) -> bool:
+    """Make the caches of other processes invalid by a commit. Return False where that fails."""
+    try:
+        db.execute("DELETE FROM meta; COMMIT")
+    except apsw.Error:
+        return False
+    return True

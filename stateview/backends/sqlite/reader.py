@@ -229,8 +229,10 @@ class Reader(Database):
                 self._check_unwritten(at)
                 return []
             with self._snapshot(db, at):
-                head = self._head(db)
-                keys = listing.KeyRange(*key_range(prefix, after, before), *self._range_state(head, at))
+                moment = self.now() if at is None else at.time
+                revision, time, rows, expired, floor, lineage = self._head_row(db, moment)
+                head = Head(revision, time, rows - expired, floor, lineage)
+                keys = listing.KeyRange(*key_range(prefix, after, before), *_range_state(head, at, moment))
                 reader = listing.SummaryReader(db, self.path, self.values, self._large_rows, head)
                 page = reader.page(keys, limit, skip, backwards)
                 if at is None and not (prefix or after or before or skip) and len(page) < min(limit, head.count):
@@ -248,12 +250,8 @@ class Reader(Database):
             if at is None and not low and not high:
                 return self._head(db).count
             with self._snapshot(db, at):
-                state = self._range_state(self._head(db), at)
+                state = _range_state(self._head(db), at, self.now())
                 return listing.count(db, listing.KeyRange(encodable_bound(low), encodable_bound(high), *state))
-
-    def _range_state(self, head: Head, at: StateAt | None) -> tuple[StateAt, bool]:
-        """Return the state that a `KeyRange` reads, and whether anything was committed after that state."""
-        return (StateAt(schema.MAX_REVISION, self.now()), False) if at is None else (at, at.revision < head.revision)
 
     def changed_keys(self, low: StateAt, high: StateAt) -> list[str]:
         """Return the keys that changed between two states. O(changes log changes)."""
@@ -376,3 +374,8 @@ class Reader(Database):
 
     def namespaces(self) -> list[str]:
         return folders_with(self.root, ("state.db",))
+
+
+def _range_state(head: Head, at: StateAt | None, moment: int) -> tuple[StateAt, bool]:
+    """Return the state that a `KeyRange` reads, live at a moment, and whether anything was committed after it."""
+    return (StateAt(schema.MAX_REVISION, moment), False) if at is None else (at, at.revision < head.revision)

@@ -62,7 +62,7 @@ class Writer(Reader):
 
         A stat after an fsync takes as long as half a save, so a connection that commits alone trusts its file for
         `FILE_TRUST_SECONDS`. `recover` holds the write lock for longer than that once the new file is at the path, and
-        `drop` commits before it removes the file.
+        `drop` holds it while it moves the file, and ends with a commit.
         """
         moment = time.monotonic()
         if moment - db.path_checked_at < FILE_TRUST_SECONDS and db.last_commit[0] == db.data_version():

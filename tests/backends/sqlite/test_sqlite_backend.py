@@ -4,13 +4,18 @@ import contextlib
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
 
 import apsw
 import pytest
 
 from stateview import StateException, StateManager
+from stateview.backends import staging
 from stateview.backends.protocol import CommitRequest, StateAt, Write
-from stateview.backends.sqlite import schema, writer
+from stateview.backends.sqlite import page_checksums, schema, writer
 from stateview.backends.sqlite.row_checksums import first_corruption
 
 
@@ -164,3 +169,59 @@ def test_a_connection_that_is_used_during_a_fork_is_closed_with_the_others(tmp_p
         backend.after_fork(child=False)
     backend.close()
     assert not (tmp_path / "ns" / "state.db-wal").exists()  # the last connection removes it
+
+
+def test_an_entry_that_expires_while_keys_are_listed(tmp_path, monkeypatch):
+    with StateManager(f"sqlite:{tmp_path}", "main") as state:
+        state.save("a", 1)
+        state.save("b", 2, ttl=60)
+        expires = state.backend.get("b").expires
+        moments = iter([expires - 1])
+        monkeypatch.setattr(state.backend, "now", lambda: next(moments, expires + 1))
+        assert [row.key for row in state.backend.list_keys()] == ["a", "b"]
+
+
+def test_recover_waits_for_another_process(tmp_path):
+    with StateManager(f"sqlite:{tmp_path}", "main") as state:
+        state.save("a", 1)
+        path = state.backend.path
+    with contextlib.closing(page_checksums.connect(path)) as db:
+        db.pragma("journal_mode", "DELETE")
+    script = """
+        import apsw, sys, time
+        db = apsw.Connection(sys.argv[1])
+        db.execute("BEGIN EXCLUSIVE")
+        print("locked", flush=True)
+        time.sleep(0.3)
+        db.execute("COMMIT")
+        """
+    command = [sys.executable, "-c", textwrap.dedent(script), path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "locked\n"
+        with StateManager(f"sqlite:{tmp_path}", "main") as state:
+            assert state.recover().problems == ()
+            assert state.load("a") == 1
+
+
+def test_nobody_commits_into_a_database_while_it_is_dropped(tmp_path, monkeypatch):
+    url = f"sqlite:{tmp_path}"
+    with StateManager(url, "main") as state, StateManager(url, "main") as other:
+        state.save("a", 1)
+        other.save("b", 1)
+        take_out, saved = staging.take_out, []
+
+        def moved(folder, kind):
+            out = take_out(folder, kind)
+            thread = threading.Thread(target=lambda: saved.append(other.save("b", 2)))
+            thread.start()
+            thread.join(0.2)
+            assert not saved
+            threads.append(thread)
+            return out
+
+        threads = []
+        monkeypatch.setattr(staging, "take_out", moved)
+        state.backend.drop()
+        threads[0].join(10)
+        assert saved == [1]
+        assert state.list_keys() == ["b"]
