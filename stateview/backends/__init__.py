@@ -21,7 +21,7 @@ from .reentry import reentry_error
 DEFAULT_ROOT = ".claude/state"
 DEFAULT_REDIS = "redis://localhost:6379/0"
 GROUP = "stateview.backends"
-_making: set[int] = set()  # the threads that import and make a backend
+_making: set[tuple[int, str]] = set()  # threads, and the kind of backend that each imports and makes
 
 
 class Store(NamedTuple):
@@ -246,11 +246,11 @@ def make_backend(store: Store, namespace: str, **options: Any) -> Backend:
     kind = kind_of(store)
     accepted = ("read_only", "history", "timeout", "values", *kind.options)
     options = {name: value for name, value in options.items() if name in accepted}
-    thread = get_ident()
-    if thread in _making:  # a module that is half imported has no class yet
+    call = get_ident(), kind.name
+    if call in _making:  # a module that is half imported has no class yet
         raise reentry_error(store.shown, "being opened")
     try:
-        _making.add(thread)
+        _making.add(call)
         return kind.make(store, namespace, **options)
     finally:
-        _making.discard(thread)
+        _making.discard(call)

@@ -11,11 +11,10 @@ from stateview import InvalidName, StateManager
 from stateview.backends import BUILT_IN, Store, find_kind, is_bare, kind_of, parse_store, registered
 
 PLUGIN = """
-from stateview.backends import BackendKind
+from stateview.backends import BackendKind, open_backend
 
-def make(store, namespace, **options):
-    import stateview.backends.jsonfile.backend as jsonfile
-    made = jsonfile.JSONBackend(store.place, namespace, **options)
+def make(store, namespace, **options):  # wraps another kind
+    made = open_backend(f"json:{store.place}", namespace, **options)
     made.opened_with = options
     return made
 
