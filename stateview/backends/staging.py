@@ -172,8 +172,13 @@ def take_out(folder: str, kind: str) -> str:
 
 
 def remove_taken_out(folder: str, namespace: str) -> None:
-    """Remove the folder that `take_out` returned."""
+    """Remove the folder that `take_out` returned, and the files to which links in it lead."""
     try:
+        for entry in list(os.scandir(folder)):
+            target = os.path.realpath(entry.path)
+            for path in (target, f"{target}-wal", f"{target}-shm") if entry.is_symlink() else ():
+                if os.path.exists(path):
+                    _remove(path)
         shutil.rmtree(folder)
     except OSError as error:
         with tells_what_was_done(lambda: f"Namespace {namespace!r} was removed, but its files are still in {folder}"):

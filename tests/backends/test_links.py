@@ -168,3 +168,21 @@ def test_a_namespace_that_is_a_link_is_dropped(tmp_path: Path, kind: str) -> Non
         assert state.list_keys() == []
         state.save("a", 1)
         assert state.load("a") == 1
+
+
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_the_targets_of_links_to_single_files_are_dropped(tmp_path: Path, kind: str) -> None:
+    name = "history.jsonl" if kind == "json" else "state.db"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with StateManager(f"{kind}:{tmp_path / 'store'}", "main") as state:
+        state.save("a", "secret")
+    path = tmp_path / "store" / "main" / name
+    path.rename(elsewhere / name)
+    path.symlink_to(elsewhere / name)
+    with StateManager(f"{kind}:{tmp_path / 'store'}", "main") as state:
+        assert state.load("a") == "secret"
+        state.save("b", 1)
+        state.backend.drop()
+        assert list(elsewhere.iterdir()) == []
+        assert state.list_keys() == []

@@ -14,7 +14,7 @@ from ..legacy import json_files
 from ..protocol import ProgressText, StateAt, Version
 from . import document
 from .history import History
-from .records import check_checksum, digest, marked
+from .records import check_checksum, digest, file_digest, marked
 from .transfer import staged_state
 
 if TYPE_CHECKING:
@@ -224,9 +224,10 @@ class _Inspection:
             name, extension = os.path.splitext(file_name)
             if extension != ".json" or history.marks.newest(name) is not None:
                 continue
-            with open(os.path.join(folder, file_name), "rb") as file:
-                is_leftover = history.wrote(name, digest(file.read()))
-            if is_leftover:
+            present = file_digest(os.path.join(folder, file_name))
+            if present is None:
+                continue  # removed meanwhile
+            if history.wrote(name, present):
                 self.commit_may_be_under_way |= name in latest
                 yield self.finding("note", "checkpoint-file-left", os.path.join(folder, file_name),
                                    "it is of a checkpoint that was deleted", "the process that deleted it was killed",

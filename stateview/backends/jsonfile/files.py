@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import msgspec
 from msgspec import Raw, Struct
 
-from ...errors import BackendError, Damaged, ReadOnly, tells_what_was_done
+from ...errors import Damaged, ReadOnly, StateException, tells_what_was_done
 from ...model import now
 from ..conflicts import history_pruned_error
 from ..durable_files import (
@@ -45,6 +45,7 @@ from .records import (
     ValueRecord,
     append_record,
     digest,
+    file_digest,
     is_last,
     last_line,
     marked,
@@ -371,7 +372,7 @@ class NamespaceFiles:
                 history.digests[mark.name, mark.revision] = digest(state)
                 path = self._checkpoint_path(mark.name)
                 makedirs_durable(os.path.dirname(path))
-                if (former := _file_digest(path)) is not None:
+                if (former := file_digest(path)) is not None:
                     last.left.append((mark.name, former))
                 path = replaced_path(path, self.folder)
                 renames.append((write_temporary(self._temporary_stem(mark.name), state), path))
@@ -496,7 +497,9 @@ class NamespaceFiles:
         if line.rev - line.floor > self.keep + max(_MIN_OVERDUE_REVISIONS, self.keep // 4):
             try:
                 self._compact(line.rev - self.keep)
-            except BackendError:
+            except Damaged:
+                raise
+            except StateException:
                 pass  # the commit is complete, and the next one tries again
 
     def _record(
@@ -613,7 +616,7 @@ class NamespaceFiles:
             the file's digest, None if there is no file.
 
         """
-        found = _file_digest(path)
+        found = file_digest(path)
         if found is not None and not history.wrote(name, found):
             _warn(f"{path} was not what was last written; it is kept as {backup_damaged_file(path)}")
         return found
@@ -652,15 +655,6 @@ class NamespaceFiles:
 
 def _sign(stat: os.stat_result) -> Signature:
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
-
-
-def _file_digest(path: str) -> str | None:
-    """Return the digest of a file, None if there is none."""
-    try:
-        with open(path, "rb") as file:
-            return digest(file.read())
-    except FileNotFoundError:
-        return None
 
 
 def _head(line: CommitRecord) -> Head:

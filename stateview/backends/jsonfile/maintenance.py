@@ -9,7 +9,7 @@ from ..durable_files import file_error, remove
 from ..protocol import DiskUsage, SupersededVersion
 from ..stored_values import StoredValues
 from .history import Checkpoints, History
-from .records import digest
+from .records import file_digest
 
 LINE_OVERHEAD_BYTES = 75  # of a version's line in the history, in addition to its key and value
 
@@ -49,12 +49,8 @@ def remove_leftover_checkpoints(folder: str, history: History) -> None:
     """
     for name in {name for name, _ in history.files if history.marks.newest(name) is None}:
         path = os.path.join(folder, "checkpoints", f"{name}.json")
-        try:
-            with open(path, "rb") as file:
-                is_unchanged = history.wrote(name, digest(file.read()))
-        except FileNotFoundError:
-            continue
-        if is_unchanged:
+        found = file_digest(path)
+        if found is not None and history.wrote(name, found):
             remove(path)
 
 

@@ -175,6 +175,15 @@ def digest(data: bytes) -> str:
     return blake2b(data, digest_size=16).hexdigest()
 
 
+def file_digest(path: str) -> str | None:
+    """Return the digest of a file, None if there is none."""
+    try:
+        with open(path, "rb") as file:
+            return digest(file.read())
+    except FileNotFoundError:
+        return None
+
+
 def _checksum(rest: bytes) -> bytes:
     return blake2b(rest, digest_size=_CHECKSUM_DIGITS // 2).hexdigest().encode()
 

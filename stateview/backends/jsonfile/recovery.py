@@ -29,7 +29,7 @@ from ..state_match import matching_revisions
 from ..stored_values import PLAIN
 from . import document
 from .history import History
-from .records import BaseVersion, CommitRecord, check_checksum, decode_record, digest, written
+from .records import BaseVersion, CommitRecord, check_checksum, decode_record, digest, file_digest, written
 from .transfer import JSONStagedImport
 
 if TYPE_CHECKING:
@@ -329,9 +329,7 @@ class JSONRecovery:
     def _repair_checkpoint(self, mark: CheckpointRecord, history: History, expected: str) -> None:
         path = self._backend._checkpoint_path(mark.name)
         found, done = "missing", "rebuilt from the history"
-        if os.path.exists(path):
-            with open(path, "rb") as file:
-                present = digest(file.read())
+        if (present := file_digest(path)) is not None:
             if present == expected:
                 return
             found = "not what was written"
