@@ -74,7 +74,7 @@ local goal = tonumber(ARGV[1])
 local from = '-'
 if ARGV[2] ~= '' then from = '(' .. ARGV[2] end
 local members, removed, read = call('ZRANGEBYLEX', hindex, from, '+', 'LIMIT', 0, tonumber(ARGV[3])), 0, 0
-local last = ''
+local last, full = '', false
 for _, member in ipairs(members) do
   local u, _, _, rest = split(call('HGET', history, member))
   local first, key = tonumber(string.sub(member, -16)), string.sub(member, 1, -18)
@@ -86,9 +86,9 @@ for _, member in ipairs(members) do
     removed = removed + 1
   end
   last, read = member, read + #rest
-  if read > 8000000 then return {removed, last} end
+  if read > 8000000 then full = true; break end
 end
-if #members < tonumber(ARGV[3]) then last = '' end  -- the end, also while others add versions behind it
+if not full and #members < tonumber(ARGV[3]) then last = '' end  -- the end, also while others add versions behind it
 if removed > 0 then record() end
 return {removed, last}
 """

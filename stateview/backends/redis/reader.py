@@ -73,17 +73,21 @@ class Reader(Server, ABC):
 
     def namespaces(self) -> list[str]:
         self._handshake()
-        names = {name.decode() for name in self._registry(lambda client: client.smembers(REGISTRY))}
-        if self.namespace not in names and self._with_retry(lambda client: client.exists(self._keys[0])):
+        names = self._registered()
+        is_missing = self.namespace not in names and self._with_retry(lambda client: client.exists(self._keys[0]))
+        if is_missing and self.namespace not in (names := self._registered()):  # not of a first commit meanwhile
             raise Damaged(f"{self.url}: {REGISTRY}, the list of namespaces, lacks {self.namespace!r}", run("recover"))
         return sorted(names)
+
+    def _registered(self) -> set[str]:
+        return {name.decode() for name in self._registry(lambda client: client.smembers(REGISTRY))}
 
     def wait(self, revision: int, timeout: float) -> int:
         """Sleep until the server announces a commit. Poll where the server does not announce commits."""
         deadline = time.monotonic() + timeout
         while True:
             self._handshake()
-            tracking = self._tracking
+            tracking = self._link.tracking
             generation = tracking.generation() if tracking is not None else None
             current = self.head().revision
             left = deadline - time.monotonic()
@@ -103,7 +107,7 @@ class Reader(Server, ABC):
         before, nor than a commit of this process.
         """
         self._handshake()
-        tracking = self._tracking
+        tracking = self._link.tracking
         if tracking is not None and (cached := tracking.get(key)) is not None:
             version = cached[0]
         else:

@@ -132,6 +132,7 @@ class RedisRecovery:
         """Repair everything below the head; yield the keys whose lost values must be decided on."""
         backend = self._backend
         if backend._with_retry(lambda client: client.exists(backend._keys[0])):
+            gone = missing_parts(backend)  # before the repair sets damaged members aside
             self._repair_lists(bare=False)
             self._repair_checkpoints()
             damaged = self._find_damaged()
@@ -144,12 +145,12 @@ class RedisRecovery:
                 yield self._fill(damaged, keys)
             self._repair_touched()
             self._repair_commits()
-            self._count_parts()
+            self._count_parts(gone)
             self._delete(self._missing)
             if backend._registry(lambda client: client.sadd(REGISTRY, backend.namespace)):
                 self._note(f"namespace {backend.namespace!r}", f"it was not in {REGISTRY}", "added")
-        if backend._tracking is not None:
-            backend._tracking.forget()
+        if backend._link.tracking is not None:
+            backend._link.tracking.forget()
 
     def _fill(self, salvage: Salvage, keys: set[str]) -> Salvage:
         """Add to a salvage the head, the checkpoints, and the versions of some keys, without their values."""
@@ -487,10 +488,10 @@ class RedisRecovery:
             self._note(backend._keys[8], f"the {what} {some} could not be read, or were missing",
                       "lost: author and reason; the values are intact", False)  # fmt: skip
 
-    def _count_parts(self) -> None:
-        """Report the parts of which nothing is left and that nothing else tells of, and count what there is."""
+    def _count_parts(self, gone: list[str]) -> None:
+        """Report those of the parts gone that nothing else brought back or told of, and count what there is."""
         backend = self._backend
-        for name in missing_parts(backend):
+        for name in filter(gone.__contains__, missing_parts(backend)):
             key = backend._prefix + name
             if backend._with_retry(lambda client, key=key: client.exists(key)):  # type: ignore[misc]
                 continue  # what it lacks is reported one by one

@@ -42,6 +42,14 @@ def script_hash(script: str) -> str:
     return sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
+class _Link:
+    """The client of a backend, and the cache that listens through it. A copy of the backend shares them."""
+
+    def __init__(self) -> None:
+        self.client: Any = None
+        self.tracking: InvalidationCache | None = None
+
+
 class Server(ABC):
     """The Redis server of one namespace.
 
@@ -68,8 +76,7 @@ class Server(ABC):
         self.values = values
         self._address = address
         self._mutex = threading.RLock()  # held while the client is opened or closed, and during the handshake
-        self._client: Any = None
-        self._tracking: InvalidationCache | None = None
+        self._link = _Link()
         self._set_prefix(f"stateview:{{{namespace}}}:")
         self._max_idle = 0 if "max_connections" in address else MAX_IDLE_SESSIONS
         self._sessions: list[CommitSession] = []  # those that no commit uses now
@@ -103,8 +110,8 @@ class Server(ABC):
             self._mutex.release()
             return
         self._mutex = threading.RLock()
-        self._client = None
-        self._tracking = None
+        self._link.client = None
+        self._link.tracking = None
         self._sessions = []
 
     # --- calls -------------------------------------------------------------------------------------------------
@@ -112,14 +119,14 @@ class Server(ABC):
     def _connect(self) -> Any:
         """Return the client. It connects with its first command."""
         with self._mutex:
-            client = self._client  # a call in the middle of this one can close it
+            client = self._link.client  # a call in the middle of this one can close it
             if client is None:
                 try:
-                    client = self._client = open_client(self._address, self.timeout)
+                    client = self._link.client = open_client(self._address, self.timeout)
                 except (ValueError, TypeError) as error:
                     raise BackendError(f"{self.url} is not a usable Redis URL: {error}") from error
                 if isinstance(client, redis.Redis):
-                    self._tracking = InvalidationCache(client.connection_pool, self._keys[0], CACHE_BYTES)
+                    self._link.tracking = InvalidationCache(client.connection_pool, self._keys[0], CACHE_BYTES)
             return client
 
     def _with_retry(self, act: Callable[[Any], T], commit: bool = False, extra: float = 0.0) -> T:
@@ -168,8 +175,8 @@ class Server(ABC):
         Other threads go on with it. It closes its connections when nobody uses it.
         """
         with self._mutex:
-            if client is not None and self._client is client:
-                tracking, self._tracking, self._client = self._tracking, None, None
+            if client is not None and self._link.client is client:
+                tracking, self._link.tracking, self._link.client = self._link.tracking, None, None
                 if tracking is not None:
                     tracking.close()
 
@@ -182,7 +189,7 @@ class Server(ABC):
             raise to_state_error(caught, self.url, self.namespace, caught) from caught
         if isinstance(caught, StateException):
             raise caught
-        if self._client is client:
+        if self._link.client is client:
             self._abandon(client)
             raise caught
         # `close` on another thread took the connection from redis-py while it read
@@ -251,8 +258,10 @@ class Server(ABC):
             self._ready = True
 
     def _unchecked(self: B) -> B:
-        """Return this backend for `doctor` and `recover`, which read what is left of a namespace without a part."""
-        self._connect()
+        """Return this backend for `doctor` and `recover`, which read what is left of a namespace without a part.
+
+        It shares the link: an exception in the middle of its call ends the use of the client for both.
+        """
         other = copy(self)
         other._checked = False
         return other
@@ -263,19 +272,21 @@ class Server(ABC):
 
     def _saw(self, revision: int) -> None:
         """Empty the cache if a reply was of a later revision than any before."""
-        if self._tracking is not None:
-            self._tracking.saw(revision)
+        if self._link.tracking is not None:
+            self._link.tracking.saw(revision)
 
     def _forget_reads(self) -> None:
         """Empty the cache after a write of this process."""
-        if self._tracking is not None:
-            self._tracking.forget()
+        if self._link.tracking is not None:
+            self._link.tracking.forget()
 
     def close(self) -> None:
         """Close all connections. A later call opens them again."""
         with self._mutex:
-            client, tracking = self._client, self._tracking
-            self._client = self._tracking = None  # first: a thread that uses the client sees why its call fails
+            client, tracking = self._link.client, self._link.tracking
+            self._link.client = self._link.tracking = (
+                None  # first: a thread that uses the client sees why its call fails
+            )
             self._sessions = []
             if tracking is not None:
                 tracking.close()

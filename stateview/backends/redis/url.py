@@ -16,6 +16,7 @@ _OPTIONS = (  # of redis-py, those that a text can give
 _BOOLEANS = ("retry_on_timeout", "socket_keepalive", "ssl_check_hostname")
 _ONLY_TRUE = ("ssl", "ssl_validate_ocsp", "ssl_validate_ocsp_stapled")  # redis-py takes any text for true
 _FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+_MAX_TIMEOUT_SECONDS = 1_000_000  # the system takes no timeout that is longer by far
 _TRUE = ("1", "t", "true", "y", "yes")
 _FALSE = ("0", "f", "false", "n", "no")
 _SETTLED = ("decode_responses", "encoding", "encoding_errors")  # this package needs bytes
@@ -131,11 +132,11 @@ def _problem(name: str, value: str) -> str:
             return f"is not a whole number from {least} on"
     elif name in ("socket_timeout", "socket_connect_timeout"):
         try:
-            positive = 0 < float(value) < float("inf")
+            is_timeout = 0 < float(value) <= _MAX_TIMEOUT_SECONDS
         except ValueError:
-            positive = False
-        if not positive:
-            return "is not a positive number of seconds"
+            is_timeout = False
+        if not is_timeout:
+            return f"is not a number of seconds above 0, up to {_MAX_TIMEOUT_SECONDS:,}"
     elif name in _BOOLEANS and value.lower() not in (*_TRUE, *_FALSE):
         return "is neither true nor false"
     elif name in _ONLY_TRUE and value.lower() not in _TRUE:

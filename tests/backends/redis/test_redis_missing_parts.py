@@ -238,3 +238,56 @@ def test_a_record_that_is_not_what_was_written_is_named(url: str, client: Any) -
             state.list_checkpoints()
         with pytest.raises(Damaged, match=r"revision 5.*recover"):
             state.log()
+
+
+def test_history_that_compact_empties_by_one_large_version_is_no_damage(url: str) -> None:
+    with StateManager(url, "main") as state:
+        state.save("k", "x" * 9_200_000)
+        state.save("k", 1)
+        state.compact(state.revision)
+        assert [version.value for version in state.history("k")] == [1]
+        state.save("k", 2)
+        assert state.doctor().findings == () or all(one.code != "part-missing" for one in state.doctor().findings)
+
+
+def test_recover_tells_only_of_parts_that_were_gone_before(url: str, client: Any) -> None:
+    with StateManager(url, "main") as state:
+        state.save("k", 1)
+        client.hset(f"{P}live", "k", "garbage")
+        assert all(problem.code != "part-missing" for problem in state.recover().problems)
+
+
+def test_an_exception_in_a_recovery_leaves_no_reply_to_the_next_call(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C between a command and its reply."""
+    with StateManager(url, "main") as state:
+        state.save("a", "A")
+        state.save("b", "B")
+        read = redis.connection.Connection.read_response
+
+        def interrupted(*_arguments: Any, **_options: Any) -> Any:
+            raise KeyboardInterrupt
+
+        with state.backend.open_recovery() as session:
+            monkeypatch.setattr(redis.connection.Connection, "read_response", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                session.repair()
+        monkeypatch.setattr(redis.connection.Connection, "read_response", read)
+        assert state.load("b", fresh=True) == "B"
+        assert state.load("a", fresh=True) == "A"
+
+
+def test_namespaces_beside_the_first_save_of_another_client(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with StateManager(url, "main") as state, StateManager(url, "main") as other:
+        registered = state.backend._registered  # type: ignore[attr-defined]
+        looks = []
+
+        def slow() -> set[str]:
+            names: set[str] = registered()
+            if not looks:
+                other.save("k", 1)
+            looks.append(names)
+            return names
+
+        monkeypatch.setattr(state.backend, "_registered", slow)
+        assert state.namespaces() == ["main"]
+        assert len(looks) == 2

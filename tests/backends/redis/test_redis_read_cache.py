@@ -42,7 +42,7 @@ class Other:
     def __init__(self, state: StateManager) -> None:
         self._state = state
         state.backend._connect()  # type: ignore[attr-defined]
-        state.backend._tracking = None  # type: ignore[attr-defined]
+        state.backend._link.tracking = None  # type: ignore[attr-defined]
 
     def save(self, key: str, value: Any) -> float:
         """Save a value, and return when that was acknowledged."""
@@ -58,7 +58,7 @@ def warm(state: StateManager, *keys: str) -> None:
         assert time.monotonic() < deadline
         for key in keys:
             state.load(key)
-        cache = state.backend._tracking  # type: ignore[attr-defined]
+        cache = state.backend._link.tracking  # type: ignore[attr-defined]
         time.sleep(0.01)
 
 

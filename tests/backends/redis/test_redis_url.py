@@ -21,6 +21,7 @@ REFUSED = {
     "redis://h?ssl_ca_certs=x": "'ssl_ca_certs'", "redis://h?host=i": "host is",
     "redis://h?port=1": "port is part",
     "redis://h?socket_timeout=x": "socket_timeout", "redis://h?socket_timeout=0": "socket_timeout",
+    "redis://h?socket_timeout=1e300": "socket_timeout",
     "redis://h?socket_timeout=1&socket_timeout=2": "twice", "redis://h?socket_keepalive=maybe": "socket_keepalive",
     "redis://h?max_connections=0": "max_connections", "redis://h?protocol=9": "protocol",
     "redis://h?decode_responses=1": "decode_responses", "redis://h?encoding=latin-1": "encoding",
