@@ -65,7 +65,7 @@ class Selection:
     def __init__(self, patterns: Iterable[str] | str | None = None) -> None:
         self.patterns = None if patterns is None else [patterns] if isinstance(patterns, str) else list(patterns)
         self._names = frozenset([*(self.patterns or ()), *self.exact()])
-        self._globs = [pattern for pattern in self.patterns or () if _name_of(pattern) is None]
+        self._globs = [pattern for pattern in self.patterns or () if name_of(pattern) is None]
 
     def __call__(self, key: str) -> bool:
         """Return whether a key is selected. O(globs); the number of names does not matter."""
@@ -78,18 +78,22 @@ class Selection:
             existing: returns those of some names that are keys. It is called if a pattern has wildcards.
 
         """
-        doubtful = [pattern for pattern in self.patterns or () if is_glob(pattern) and type(pattern) is not KeyName]
+        doubtful = list(filter(_is_doubtful, self.patterns or ()))
         if not doubtful or not (found := set(existing(doubtful))):
             return self
         return Selection(KeyName(pattern) if pattern in found else pattern for pattern in self.patterns or ())
 
     def exact(self) -> list[str]:
         """Return the names among the patterns: those without wildcards, and those made by `escape_glob`."""
-        return [name for pattern in self.patterns or () if (name := _name_of(pattern)) is not None]
+        return [name for pattern in self.patterns or () if (name := name_of(pattern)) is not None]
 
     def is_names(self) -> bool:
         """Return whether every pattern is the name of one key."""
         return self.patterns is not None and len(self.exact()) == len(self.patterns)
+
+    def is_plain(self) -> bool:
+        """Return whether every pattern is the name of one key, whichever keys there are: no pattern has wildcards."""
+        return self.patterns is not None and not any(map(_is_doubtful, self.patterns))
 
     def prefix(self) -> str:
         """Return a prefix that every selected key has; it is empty if none is known."""
@@ -99,6 +103,10 @@ class Selection:
         return pattern if type(pattern) is KeyName else literal_prefix(pattern)
 
 
-def _name_of(pattern: str) -> str | None:
+def _is_doubtful(pattern: str) -> bool:
+    return is_glob(pattern) and type(pattern) is not KeyName
+
+
+def name_of(pattern: str) -> str | None:
     """Return the one name that a pattern matches; None if it is a real glob."""
     return pattern if type(pattern) is KeyName else unescape_glob(pattern)

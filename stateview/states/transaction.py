@@ -56,7 +56,7 @@ class Transaction:
 
     def load_many(self, keys: Iterable[str] | str | None = None, default: Any = ABSENT) -> dict[str, Any]:
         """Return the values of several keys as `StateManager.load_many` does, with the block's own writes."""
-        return load_found(self._versions, lambda chosen: self._selected("", chosen).values(), keys, default)
+        return load_found(self._versions, lambda chosen: self._selected("", chosen).values(), Selection(keys), default)
 
     def entries(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[Entry]:
         """Yield entries as `StateView.entries` does. One that the block itself wrote has revision 0."""
@@ -141,13 +141,17 @@ class Transaction:
             if key in found:
                 versions[key] = found[key]
             elif key in self._writes and self._writes[key].value is not None:
-                versions[key] = Version(key, self._writes[key].value, 0, point.time)
+                versions[key] = self._own(key)
         return versions
+
+    def _own(self, key: str) -> Version:
+        write, time = self._writes[key], self._view._point.time
+        return Version(key, write.value, 0, time, time + write.ttl if write.ttl else 0)
 
     def _selected(self, prefix: str, keys: Iterable[str] | str | None) -> dict[str, Version]:
         """Return the versions that a prefix, names and globs choose, in key order."""
         selection = Selection(keys)
-        if selection.is_names():
+        if selection.is_plain():
             chosen = sorted({name for name in selection.exact() if is_key(name) and name.startswith(prefix)})
         else:
             present = self.list_keys(prefix)

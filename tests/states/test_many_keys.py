@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,3 +153,52 @@ def test_several_keys_cost_one_round_trip(new_store: Callable[[str], str]) -> No
         client.config_resetstat()
         assert state.delete(keys=names) == sorted(names)
         assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == 2
+
+
+def test_a_name_wins_over_the_pattern_that_it_spells(store_url: str) -> None:
+    with StateManager(store_url, "main") as state:
+        for key in ("a[0]", "a[[]0]"):
+            state.save(key, key)
+        assert state.load_many("a[[]0]") == {"a[[]0]": "a[[]0]"}
+        assert [entry.key for entry in state.entries(keys="a[[]0]")] == ["a[[]0]"]
+        with state.transaction() as transaction:
+            assert transaction.load_many(["a[[]0]"]) == {"a[[]0]": "a[[]0]"}
+            assert transaction.delete(keys="a[[]0]") == ["a[[]0]"]
+        assert state.list_keys() == ["a[0]"]
+        assert state.load_many("a[[]0]", None) == {"a[0]": "a[0]"}
+
+
+def test_an_entry_that_the_block_wrote_has_its_expiry(tmp_path: Path) -> None:
+    with StateManager(f"sqlite:{tmp_path}", "main") as state, state.transaction() as transaction:
+        transaction.save("k", 1, ttl=50)
+        (entry,) = transaction.entries()
+        assert entry.expires is not None and 49 < (entry.expires - entry.time).total_seconds() < 51
+
+
+@pytest.mark.parametrize("act", [
+    lambda state: state.list_keys(),
+    lambda state: list(state.load_many("k*")),
+    lambda state: state.delete(keys="k*"),
+], ids=["list_keys", "load_many", "delete"])  # fmt: skip
+def test_a_live_read_goes_on_where_the_floor_passes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: Any
+) -> None:
+    with StateManager(f"sqlite:{tmp_path}", "main", history=1) as state:
+        with state.transaction() as transaction:
+            for number in range(2500):
+                transaction.save(f"k{number:04}", number)
+        scan, pages = state.backend.scan, []
+
+        def beside_a_writer(*arguments: Any, **options: Any) -> Any:
+            page = scan(*arguments, **options)
+            pages.append(page)
+            if len(pages) in (1, 2, 3):
+                for number in range(3):
+                    state.save("other", number)
+                state.backend.compact(state.revision)
+            return page
+
+        monkeypatch.setattr(
+            type(state.backend), "scan", lambda _self, *words, **options: beside_a_writer(*words, **options)
+        )
+        assert len([key for key in act(state) if key != "other"]) == 2500

@@ -8,7 +8,7 @@ from typing import Any
 from ... import codec
 from ...errors import Conflict, KeyNotFound, see
 from ...model import ABSENT, did_you_mean, format_time, is_key
-from ...states.patterns import Selection, escape_glob, is_glob
+from ...states.patterns import KeyName, Selection, is_glob
 from ...states.transaction import Transaction
 from ..context import Context
 from ..exit_codes import UsageError
@@ -86,7 +86,7 @@ def delete(context: Context, args: dict[str, Any]) -> ActionResult:
         manager.delete(keys[0], expected=expected, reason=reason)
     else:
         with manager.transaction(reason[:_REASON_CHARACTERS]) as transaction:
-            transaction.delete(keys=map(escape_glob, keys))
+            transaction.delete(keys=map(KeyName, keys))
             if "previewed" in args:
                 _check_previewed(transaction, keys, args["previewed"])
     summary = f"deleted {keys[0] if len(keys) == 1 else f'{len(keys)} keys'}"
@@ -115,7 +115,7 @@ def _delete_later(transaction: Transaction, patterns: list[str], context: Contex
         return ActionResult(no_match(patterns), data={"deleted": []})
     if len(keys) > len(selection.exact()):
         context.confirm(f"delete {plural(len(keys), 'key')}?")
-    transaction.delete(keys=map(escape_glob, keys))
+    transaction.delete(keys=map(KeyName, keys))
     return ActionResult(f"will delete {plural(len(keys), 'key')}", data={"deleted": keys})
 
 
