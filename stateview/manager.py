@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from itertools import islice
 from threading import get_ident
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, overload
+from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
 from . import codec, settings
 from .arguments import StoreURL, check_text, checked, checked_methods
@@ -41,6 +41,7 @@ from .errors import (
 )
 from .model import (
     ABSENT,
+    Blame,
     Checkpoint,
     Commit,
     DoctorReport,
@@ -289,7 +290,8 @@ class StateManager:
         """
         if at is not None:
             return self.at(at).load_many(keys, default)
-        return load_found(self.backend.read, partial(self._chosen, ""), keys, default)
+        selection = Selection(keys)
+        return again(True, lambda: load_found(self.backend.read, partial(self._chosen, ""), selection, default))
 
     def entries(
         self, prefix: str = "", keys: Iterable[str] | str | None = None, *, at: Ref | None = None
@@ -306,9 +308,10 @@ class StateManager:
 
     def _chosen(self, prefix: str, keys: Iterable[str] | str | None, at: Ref | None = None) -> Iterator[Version]:
         selection = Selection(keys)
-        if at is None and selection.is_names():
+        if at is None and selection.is_plain():
             return iter(read_names(self.backend, None, selection, prefix))
-        return self.at("live" if at is None else at).raw_entries(prefix, selection.patterns)
+        view = self.at("live" if at is None else at)
+        return (view.steady_entries if at is None else view.raw_entries)(prefix, selection.patterns)
 
     def _latest(self, key: str) -> Version | None:
         """Return the live version of a key by the store itself: `get` may answer from memory."""
@@ -374,7 +377,8 @@ class StateManager:
         title = reason or f"delete {name_first(patterns)}"
         backoff = Backoff(UPDATE_SECONDS, first=0.001, longest=0.005)
         while True:
-            found = {version.key: version.revision for version in self._chosen("", patterns)}
+            chosen = again(True, lambda: list(self._chosen("", patterns)))
+            found = {version.key: version.revision for version in chosen}
             try:
                 if found:
                     self._commit(CommitRequest(dict.fromkeys(found, Write(None)), dict(found), reason=title))
@@ -387,8 +391,9 @@ class StateManager:
         self, prefix: str = "", *, keys: Iterable[str] | str | None = None, at: Ref | None = None
     ) -> list[str]:
         """List the keys with a prefix, or chosen by names and globs, in code point order. O(keys listed)."""
-        view = self.at("live" if at is None else at)
-        return [version.key for version in view.steady_entries(prefix, keys)]
+        ref = "live" if at is None else at
+        patterns = Selection(keys).patterns
+        return again(is_live(ref), lambda: [found.key for found in self.at(ref).steady_entries(prefix, patterns)])
 
     def rows(
         self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, skip: int = 0,
@@ -760,8 +765,8 @@ class StateManager:
             by: only commits of these authors, by names and globs.
             key: only commits that wrote or deleted one of these keys, by names and globs. Names cost
                 O(log n + versions). For a glob the keys of each commit are read; JSON files: O(keys) a commit.
-            since: only commits after this: a ref; a time, as a datetime or as text such as `2026-11-28T10:00` (UTC,
-                unless it says otherwise); or an age, such as `2h` or a timedelta. A checkpoint's name comes first.
+            since: only commits after a ref; or from a time on, a datetime or text such as `2026-11-28T10:00` (UTC,
+                unless it says otherwise), or an age, such as `2h` or a timedelta. A checkpoint's name comes first.
             until: only commits up to and including this.
             grep: only commits with this text in their reason.
 
@@ -800,52 +805,68 @@ class StateManager:
             RefNotFound: there is no state `at`.
 
         """
+        return self.find_blame(key, path, at=at).commit
+
+    def find_blame(self, key: str, path: str = "", *, at: Ref = "live") -> Blame:
+        """Find what `blame` finds, and whether the value or the place is still there in that state.
+
+        Raises:
+            StateException: the errors of `blame`.
+
+        """
         split_pointer(path)
         check_key(key)
         state = StateAt(-1, self.backend.now()) if at == "live" else resolve(self.backend, at)
-        last = self._last_change(key, path, state.revision + 1, state.time)
+        last, outcome = self._last_change(key, path, state.revision + 1, state.time)
         if last is None:
             raise missing_key(self.backend, key + path)
         while True:
             commits = self.backend.commits(1, last.revision + 1)
             if not commits or commits[0].revision != last.revision:
-                return Commit(last.revision, to_datetime(last.time))
+                return Blame(Commit(last.revision, to_datetime(last.time)), outcome)
             commit = commits[0]
             if not 0 < commit.position < commit.revision or not self.backend.versions(key, 1, commit.position + 1):
-                return commit
+                return Blame(commit, outcome)
             # An undo or redo only brought back the version of that revision.
-            last = self._last_change(key, path, commit.position + 1)
+            last, _ = self._last_change(key, path, commit.position + 1)
             if last is None:
-                return commit
+                return Blame(commit, outcome)
 
-    def _last_change(self, key: str, path: str, below: int, now: int | None = None) -> Version | None:
+    def _last_change(
+        self, key: str, path: str, below: int, now: int | None = None
+    ) -> tuple[Version | None, Literal["", "deleted", "expired"]]:
         """Find the version since which the value at a path is the same, below a revision if it is not 0.
 
-        Returns None if no kept version has anything at the path. `now` is when the newest may have expired.
+        `now` is when the newest may have expired.
+
+        Returns:
+            the version, None if no kept version has anything at the path; what became of the value.
+
         """
         from .maintenance.history import versions_of
 
         versions = versions_of(self.backend, key, below)
         last = next(versions, None)
         if last is None:
-            return None
+            return None, ""
         wanted = _canonical_part(last, path)
         if now is not None and wanted is not None and not last.visible(now):
-            return last  # expired
+            return last, "expired"
+        outcome: Literal["", "deleted"] = "deleted" if wanted is None else ""
         for version in versions:
             if last.value is None and 0 < version.expires <= last.time:
-                return version  # it had expired when a later commit cleared it away
+                return version, "expired"  # it had expired when a later commit cleared it away
             if _canonical_part(version, path) != wanted:
-                return last
+                return last, outcome
             last = version
         if wanted is None:
-            return None
+            return None, outcome
         if last.revision <= (floor := self.backend.head().floor):
             raise HistoryPruned(
                 f"{key + path!r} has not changed since revision {last.revision}, or earlier",
                 f"The history is kept back to revision {floor}",
             )
-        return last
+        return last, outcome
 
     def watch(
         self, *, since: Ref = "live", keys: Iterable[str] | str | None = None, timeout: float | None = None

@@ -71,6 +71,13 @@ class Commit(Struct, frozen=True):
 CheckpointKind = Literal["named", "auto", "safety"]
 
 
+class Blame(NamedTuple):
+    """A commit that changed a value last, and the outcome in the state that was asked about: "" if there is a value."""
+
+    commit: Commit
+    outcome: Literal["", "deleted", "expired"]
+
+
 class Checkpoint(Struct, frozen=True):
     """Name a revision.
 

@@ -339,9 +339,7 @@ COMMANDS = (
             Option("below", "int", "only revisions below this one"),
             Option("by", "text", "only commits of this author, by name or glob; may be repeated", many=True),
             Option("key", "pattern", "only commits that wrote this key, by name or glob; may be repeated", "-k", True),
-            Option(
-                "since", "ref", "only commits after this state, or this time: 2h (ago), 2026-11-28, 2026-11-28T10:00"
-            ),
+            Option("since", "ref", "only commits after this state, or from this time on: 2h (ago), 2026-11-28T10:00"),
             Option("until", "ref", "only commits up to this state or time"),
             Option("grep", "text", "only commits with this text in their reason"),
         ),
@@ -367,7 +365,8 @@ COMMANDS = (
         (_KEY, Arg("path", "pointer", "a JSON Pointer into the value", required=False)),
         (_AT,),
         examples=("blame job /tasks/0/state",),
-        more="Of what was deleted it shows the commit that deleted it, and says so: deleted true.",
+        more="Of what was deleted it shows the commit that deleted it, and says so: deleted true. Of what expired it\n"
+        "shows the commit that set the expiry: expired true.",
         refuses=_READS,
     ),
     # --- conditions --------------------------------------------------------------------------------------------------

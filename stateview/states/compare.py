@@ -154,7 +154,7 @@ def entries(backend: Backend, at: StateAt | None, prefix: str = "") -> Iterator[
         after = page[-1].key
 
 
-def require_keys(selection: Selection, backend: Backend, *points: StateAt) -> None:
+def require_keys(selection: Selection, *states: tuple[Backend, StateAt]) -> None:
     """Check that every key given by name exists in one of the states.
 
     Raises:
@@ -162,8 +162,8 @@ def require_keys(selection: Selection, backend: Backend, *points: StateAt) -> No
 
     """
     names = selection.exact()
-    existing = {key for point in points for key in backend.read(names, point)}
+    existing = {key for backend, point in states if names for key in backend.read(names, point)}
     for name in names:
         if name not in existing:
-            hint = near_key_hint(name, *((backend, point) for point in points))
+            hint = near_key_hint(name, *states)
             raise KeyNotFound(f"key {name!r} is in neither of the two states", hint)

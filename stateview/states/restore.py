@@ -236,7 +236,8 @@ class _Restore:
 
     def _require(self) -> None:
         if self.request.selection.patterns:
-            comparison.require_keys(self.request.selection, self.backend, self.live, self.target)
+            states = (self.backend, self.live), (self.backend, self.target)
+            comparison.require_keys(self.request.selection, *states)
 
     def _touched(self) -> list[str]:
         """List the keys that may differ, and the keys named with paths."""

@@ -17,7 +17,7 @@ from ..model import ABSENT, Checkpoint, Entry, check_key, is_key, parse_ref, par
 from . import compare as comparison
 from .json_diff import Diff
 from .missing import check_exists, missing_namespace, near_hint, near_key_hint
-from .patterns import Selection, unescape_glob
+from .patterns import Selection, name_of
 from .retention import kind_of
 from .retention import to_micros as to_age
 from .steady import Renew, steady
@@ -163,7 +163,7 @@ def missing_key(backend: Backend, key: str, where: str = "", at: StateAt | None 
 def load_found(
     read: Callable[[list[str]], Mapping[str, Version]],
     select: Callable[[Iterable[str] | str | None], Iterable[Version]],
-    keys: Iterable[str] | str | None,
+    selection: Selection,
     default: Any,
 ) -> dict[str, Any]:
     """Load several keys, see `StateManager.load_many`.
@@ -171,15 +171,17 @@ def load_found(
     Args:
         read: reads keys by their names.
         select: yields the versions that names and globs choose, in key order.
-        keys: names and globs.
+        selection: names and globs.
         default: the value of names that have none; `ABSENT` to leave them out.
 
     """
-    selection = Selection(keys)
+    if selection.is_plain():
+        found = read(sorted(set(map(check_key, selection.exact()))))
+    else:
+        found = {version.key: version for version in select(selection.patterns)}
+        selection = selection.among(found.keys().__and__)
     names = set(map(check_key, selection.exact()))
-    chosen = [] if selection.is_names() else select(selection.patterns)
-    found = read(sorted(names)) if selection.is_names() else {version.key: version for version in chosen}
-    given = [unescape_glob(pattern) or pattern for pattern in selection.patterns or ()]
+    given = [name_of(pattern) or pattern for pattern in selection.patterns or ()]
     order = dict.fromkeys([*(name for name in given if name in names or name in found), *found])
     values = {}
     for key in order:
@@ -237,7 +239,7 @@ class StateView:
     def load_many(self, keys: Iterable[str] | str | None = None, default: Any = ABSENT) -> dict[str, Any]:
         """Return the values of several keys by key. See `StateManager.load_many`."""
         read = partial(self._backend.read, at=self._point)
-        return load_found(read, partial(self.raw_entries, ""), keys, default)
+        return load_found(read, partial(self.raw_entries, ""), Selection(keys), default)
 
     def entry(self, key: str) -> Entry:
         """Return the value of a key with its revision, time and expiry.
@@ -301,6 +303,16 @@ class StateView:
 
     def __contains__(self, key: object) -> bool:
         return is_key(key) and bool(self._backend.read([key], self._point))
+
+
+def require_keys(keys: Iterable[str] | str | None, *views: StateView) -> None:
+    """Check that every key given by name exists in one of the views.
+
+    Raises:
+        KeyNotFound: a key exists in none of them.
+
+    """
+    comparison.require_keys(Selection(keys), *((view._backend, view._point) for view in views))
 
 
 def diff(before: StateView, after: StateView, keys: Iterable[str] | str | None = None) -> Diff:

@@ -20,7 +20,7 @@ from ..model import Commit, to_micros
 from ..states.missing import check_exists
 from ..states.patterns import Selection
 from ..states.steady import again, snapshot
-from ..states.view import StateView, is_live, missing_key, resolve
+from ..states.view import StateView, is_live, missing_key, read_names, resolve
 from . import jsonl
 from .files import OutputFile, output_file, write_durable
 from .jsonl_reader import JsonlReader
@@ -202,14 +202,14 @@ def _export_json(
 ) -> ExportReport:
     """Write `{key: value}` with sorted keys, indented by two spaces, so that a git diff shows each changed line."""
     ref = "live" if at is None else at
-    if keys is not None:
-        keys = [keys] if isinstance(keys, str) else list(keys)
+    selection = Selection(keys)
     count = 0
     with snapshot(backend, whole=True) as state, write_durable(name, zipped) as out:
         head = _require_head(state)
         point = resolve(state, ref)
         view = StateView(state, point, str(ref))
-        for missing in (name for name in Selection(keys).exact() if name not in view):
+        found = {version.key for version in read_names(state, point, selection, "")}
+        for missing in (name for name in selection.exact() if name not in found):
             raise missing_key(state, missing, f" at {ref}", point)
         for version in view.raw_entries(keys=keys):
             assert version.value is not None

@@ -251,3 +251,15 @@ def test_what_is_refused_or_excluded_is_an_option() -> None:
         own = {option.name for option in command.options} | {arg.name for arg in command.args}
         assert names.issuperset(command.refuses), command.name
         assert own | names >= {name for pair in command.excludes for name in pair}, command.name
+
+
+def test_blame_of_what_expired_says_so(store_url: str, run: Callable[..., tuple[int, str, str]]) -> None:
+    with StateManager(store_url, "w") as state:
+        state.save("e", 1, ttl=0.01, reason="brief")
+        time.sleep(0.02)
+        assert state.find_blame("e").outcome == "expired"
+        code, out, _ = run("-s", store_url, "-n", "w", "blame", "e", "--format", "json")
+        assert (code, json.loads(out)["expired"]) == (0, True)
+        assert "deleted" not in json.loads(out)
+        state.save("other", 1)
+        assert state.find_blame("e").outcome == "expired"

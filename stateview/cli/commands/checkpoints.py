@@ -7,12 +7,9 @@ from typing import Any
 
 from ...errors import KeyNotFound, see
 from ...manager import StateManager
-from ...model import ABSENT, Commit
 from ...states.json_diff import Diff
-from ...states.missing import near_key_hint
-from ...states.patterns import Selection
 from ...states.restore import RestoreDiff
-from ...states.view import StateView
+from ...states.view import StateView, require_keys
 from ..context import Context
 from ..exit_codes import ExitCode, UsageError
 from ..results import ActionResult, DiffResult, Record, Table, no_match, plural
@@ -69,7 +66,7 @@ def diff(context: Context, args: dict[str, Any]) -> DiffResult:
         later = context.open(store, args.get("with_namespace", manager.namespace), read_only=True)
     views = manager.at(before), later.at(after)
     changes = compare(*views, keys)
-    _check_names(keys, *views)
+    require_keys(keys, *views)
     code = ExitCode.MISSING if args.get("exit_code") and changes else ExitCode.OK
     return DiffResult(
         code=code, diff=changes, patch=args.get("patch", False), keys_only=args.get("summary", False),
@@ -133,21 +130,6 @@ def _paths(manager: StateManager, ref: str, words: list[str]) -> dict[str, set[s
             raise KeyNotFound(f"no key {names} differs between live and {ref}", see("diff", "live", ref))
         paths.setdefault(key, set()).add(pointer)
     return paths
-
-
-def _check_names(patterns: list[str] | None, *views: StateView) -> None:
-    """Check that each key given by name is in one of the states.
-
-    Raises:
-        KeyNotFound: a key is in none of them.
-
-    """
-    names = Selection(patterns).exact()
-    existing = {key for view in views if names for key in view._backend.read(names, view._point)}
-    for name in names:
-        if name not in existing:
-            hint = near_key_hint(name, *((view._backend, view._point) for view in views))
-            raise KeyNotFound(f"key {name!r} is in neither state", hint)
 
 
 def _note_globs(patterns: list[str] | None, empty: str, changes: Diff, *views: StateView) -> str:
@@ -242,18 +224,13 @@ def history(context: Context, args: dict[str, Any]) -> Table:
 
 def blame(context: Context, args: dict[str, Any]) -> Record:
     """`blame KEY [PATH]`."""
-    from ...states.pointers import resolve_pointer
-
-    key, path, at = args["key"], args.get("path", ""), args.get("at")
-    commit: Commit = context.manager.blame(key, path, at=at or "live")
-    value = context.read(key, at)
-    deleted = value is ABSENT or resolve_pointer(value, path) is ABSENT
+    commit, outcome = context.manager.find_blame(args["key"], args.get("path", ""), at=args.get("at") or "live")
     data: dict[str, Any] = {
         "revision": commit.revision,
         "time": commit.time.isoformat(),
         "reason": commit.reason,
         "author": commit.author,
     }
-    if deleted:
-        data["deleted"] = True
+    if outcome:
+        data[outcome] = True
     return Record(data={name: value for name, value in data.items() if value != ""})
