@@ -90,7 +90,6 @@ ROTATED = (
     "tests/dashboard/",
     "tests/maintenance/",
     "tests/manager/test_concurrency.py",
-    "tests/manager/test_told_outcome.py",
     "tests/states/test_restore.py",
     "tests/transfer/",
 )
