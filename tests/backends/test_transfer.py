@@ -459,7 +459,7 @@ def going_on(source: Backend, target: Backend, over: bool = False) -> None:
     receiver.finish(head, over)
 
 
-@pytest.mark.parametrize("kills", stressed(12))
+@pytest.mark.parametrize("kills", stressed(8))
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_at_any_instant_and_gone_on_with(
     kind: str, kills: int, new_store: Callable[[str], str], tmp_path: Path, opened: Opened

@@ -116,8 +116,8 @@ def only(values: Iterable[Any], *chosen: Any) -> list[Any]:
 
 
 def examples(number: int) -> int:
-    """The `max_examples` of a test of slow steps: so many under the profile `stress`, a tenth of them by default."""
-    return max(number * settings().max_examples // 400, 2)
+    """The `max_examples` of a test of slow steps: so many under the profile `stress`, a sixth of them by default."""
+    return max(number * settings().max_examples // 250, 2)
 
 
 def mark(items: Sequence[pytest.Item], servers: Sequence[str]) -> None:
