@@ -95,13 +95,13 @@ def test_no_load_is_older_than_the_bound_and_none_waits_for_announcements(
     fault(proxy)
     saved = other.save("k", 1)
     end = saved + MAX_STALE_SECONDS + 0.7
-    longest = 0.0
+    slow = 0
     while (asked := time.monotonic()) < end:
         value = state.load("k")
-        longest = max(longest, time.monotonic() - asked)
+        slow += time.monotonic() - asked > SLACK_SECONDS
         assert value == 1 or asked < saved + MAX_STALE_SECONDS, f"old {asked - saved:.3f} s after the save"
         time.sleep(0.002)
-    assert longest < SLACK_SECONDS
+    assert slow < 3  # a busy machine may hold one up; a load that waits for announcements is slow each time
     assert state.load("k", fresh=True) == 1
 
 
