@@ -16,6 +16,8 @@ import redis_servers
 import stress
 from hypothesis import HealthCheck, settings
 
+from stateview.cli.program import main
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -83,6 +85,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if name.startswith("STATEVIEW_"):
             monkeypatch.delenv(name)
     return tmp_path
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command line, and return the exit code and both outputs."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = main(list(words))
+        return code, *capfd.readouterr()
+
+    return run
 
 
 @pytest.fixture(params=KINDS)
