@@ -13,23 +13,10 @@ import pytest
 from stateview import Commit, KeyNotFound, RefNotFound, StateManager
 from stateview.backends.protocol import StateAt
 from stateview.cli.definition import COMMANDS, GLOBALS
-from stateview.cli.program import main
 from stateview.maintenance.history import CommitFilter, find_commits
 from stateview.states.patterns import Selection
 
 pytestmark = pytest.mark.usefixtures("folder")
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run a command line, and return the exit code and both outputs."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = main(list(words))
-        return code, *capfd.readouterr()
-
-    return run
 
 
 def revisions(commits: list[Commit]) -> list[int]:

@@ -10,7 +10,6 @@ import pytest
 
 import stateview
 from stateview import KeyNotFound, NamespaceNotFound, RefNotFound, StateManager
-from stateview.cli.program import main
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -25,18 +24,6 @@ READING = (
     ["redo"], ["restore", "live"], ["restore", "cp", "--dry-run"], ["fork", "copy"], ["delete", "k"], ["delete", "k*"],
     ["rename", "k", "l"], ["expire", "k", "9"], ["checkpoint", "cp", "--delete"], ["compact"], ["prune", "--keep", "1"],
 )  # fmt: skip
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line, and return the exit code and both outputs."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = main(list(words))
-        return code, *capfd.readouterr()
-
-    return run
 
 
 def test_a_namespace_that_was_never_written_is_named_by_every_command(store_url: str, run: Run) -> None:

@@ -330,6 +330,8 @@ class NamespaceFiles:
             check_links(self.root, self.folder, self.state_path, self.history_path)
         states: list[LegacyState] = []
         if file := json_files.refers_to_history(self.folder, data if signature is not None else None):
+            if os.path.exists(self.history_path):
+                return None  # another process has just made the namespace, and its first checkpoint
             raise Damaged(f"{self.history_path} is missing, but {file} refers to it", document.RECOVER)
         if signature is not None:
             states = json_files.read_state_file(self.folder, data)
