@@ -708,3 +708,14 @@ class TakesSnapshots(Protocol):
         Cost: O(1). JSON files: O(n).
 
         """
+
+
+class CanBeExamined(Protocol):
+    """What a backend may offer in addition, if its reads raise `Damaged` for a namespace without a part."""
+
+    def examined(self) -> Backend:
+        """Return a backend that reads what is left of the namespace. Reads of this backend still raise the error.
+
+        Cost: O(1).
+
+        """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import cast
 
 from .. import codec
 from ..backends.protocol import Backend, CheckpointRecord, Head, ProgressText, StateAt, StoredVersion, Version
@@ -20,13 +21,19 @@ VERSIONS_PER_PAGE = 1000
 _MAX_ATTEMPTS = 5  # reads of the live state while others write
 
 
+def examined(backend: Backend) -> Backend:
+    """Return a backend that reads what is left of a damaged namespace, see `CanBeExamined`."""
+    method = getattr(type(backend), "examined", None)  # a backend of another package may have none
+    return backend if method is None else cast("Backend", method(backend))
+
+
 def diagnose(backend: Backend, progress: ProgressText | None = None) -> Iterator[Finding]:
     """Yield all findings about a namespace, each as soon as it is made.
 
     O(all stored data, and every checkpoint), in bounded memory except for the keys that changed.
 
     Args:
-        backend: opened read-only, since a writable backend adopts older data when it reads.
+        backend: opened read-only, since a writable backend adopts older data when it reads; from `examined`.
         progress: called with the subject of each check. An exception from it stops the checks.
 
     """
