@@ -157,6 +157,11 @@ class CheckpointRecord(Struct, frozen=True):
     note: str = ""
     kind: str = ""
 
+    @property
+    def point(self) -> StateAt:
+        """Return the state that it names."""
+        return StateAt(self.revision, self.time)
+
 
 class CheckpointWrite(Struct, frozen=True):
     """A checkpoint that a commit makes.

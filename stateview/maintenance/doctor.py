@@ -15,7 +15,7 @@ from ..backends.protocol import Backend, CheckpointRecord, Head, ProgressText, S
 from ..errors import BackendError, BackendUnavailable, Hint, HistoryPruned, StateException, names_command, run, steps
 from ..model import Finding, ProgressMessage
 from ..states import compare as comparison
-from .checkpoint_differences import CheckpointDifferences, mark_point
+from .checkpoint_differences import CheckpointDifferences
 
 VERSIONS_PER_PAGE = 1000
 _MAX_ATTEMPTS = 5  # reads of the live state while others write
@@ -240,7 +240,7 @@ class _Diagnosis:
         self, differences: CheckpointDifferences, mark: CheckpointRecord, following: CheckpointRecord | None
     ) -> bool:
         """Read a key of a checkpoint, and return whether the change index lists what differs in the next."""
-        low, high = mark_point(mark), mark_point(following or mark)
+        low, high = mark.point, (following or mark).point
         self.backend.read([differences.sample], low)
         keys = differences.keys(low, high)
         return keys is not None and (not keys or keys <= set(self.backend.changed_keys(low, high)))
@@ -248,12 +248,12 @@ class _Diagnosis:
     def _checkpoint(
         self, subject: str, mark: CheckpointRecord, following: CheckpointRecord | None
     ) -> Iterator[Finding]:
-        low = mark_point(mark)
+        low = mark.point
         if following is None:
             for _ in comparison.entries(self.backend, low):
                 pass
             return
-        high = mark_point(following)
+        high = following.point
         if low == high:
             return  # the same state: it is read with the next checkpoint
         listed = set(self.backend.changed_keys(low, high))
