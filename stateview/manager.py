@@ -1087,12 +1087,13 @@ class StateManager:
             progress: called with the subject of each check. An exception from it stops the checks.
 
         """
-        from .maintenance.doctor import diagnose
+        from .maintenance.doctor import diagnose, examined
 
         with self._reopen(self.namespace, read_only=True) as reader:
-            findings = tuple(diagnose(reader.backend, progress))
+            backend = examined(reader.backend)
+            findings = tuple(diagnose(backend, progress))
             try:
-                revision = reader.revision
+                revision = backend.head().revision
             except (StateException, ValueError):
                 revision = 0  # a finding says why
         return DoctorReport(self.namespace, revision, findings)

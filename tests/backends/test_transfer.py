@@ -89,7 +89,7 @@ def points(backend: Backend) -> dict[str, StateAt]:
     """All states that can be read."""
     head = backend.head()
     out = {f"{revision}": resolve(backend, revision) for revision in range(head.floor, head.revision)}
-    return out | {f"{mark.name}@{mark.revision}": StateAt(mark.revision, mark.time) for mark in backend.marks()}
+    return out | {f"{mark.name}@{mark.revision}": mark.point for mark in backend.marks()}
 
 
 def look(backend: Backend) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from ..durable_files import (
     write_temporary,
 )
 from ..fork import watch_fork
-from ..protocol import MAX_EXPIRED_PER_COMMIT, CommitRequest, Head, ProgressCount, StateAt, Version, Write
+from ..protocol import MAX_EXPIRED_PER_COMMIT, CommitRequest, Head, ProgressCount, Version, Write
 from ..prune_progress import PruneProgress
 from ..reentry import is_owned
 from ..stored_values import StoredValues
@@ -370,7 +370,7 @@ class NamespaceFiles:
         last.replaced, last.before_mtime = replaced, signature[0] if signature is not None else 0
         try:
             for mark in {mark.name: mark for mark in history.marks}.values():
-                state = document.serialize(history.state_at(StateAt(mark.revision, mark.time)), {})
+                state = document.serialize(history.state_at(mark.point), {})
                 history.digests[mark.name, mark.revision] = digest(state)
                 path = self._checkpoint_path(mark.name)
                 makedirs_durable(os.path.dirname(path))
@@ -588,7 +588,7 @@ class NamespaceFiles:
             entries = {key: version for key, version in live.entries.items() if version.visible(mark.time)}
             return document.serialize(entries, live.blocks if len(entries) == len(live.entries) else {})
         assert history is not None
-        return document.serialize(history.state_at(StateAt(mark.revision, mark.time)), {})
+        return document.serialize(history.state_at(mark.stored().point), {})
 
     def _checkpoint_path(self, name: str) -> str:
         return os.path.join(self.folder, "checkpoints", f"{name}.json")
@@ -606,7 +606,7 @@ class NamespaceFiles:
         if mark is None:
             remove(path)
         elif found is None or found != history.digests.get((name, mark.revision)):
-            content = document.serialize(history.state_at(StateAt(mark.revision, mark.time)), {})
+            content = document.serialize(history.state_at(mark.point), {})
             makedirs_durable(os.path.dirname(path))
             path = replaced_path(path, self.folder)
             os.rename(write_temporary(self._temporary_stem(name), content), path)
