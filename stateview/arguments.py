@@ -17,6 +17,13 @@ MAX_SECONDS = 1e10  # 317 years
 
 StoreURL = str  # its path may hold bytes that are not UTF-8
 
+
+class KeyName(str):
+    """A key's name where patterns are taken: never a glob."""
+
+    __slots__ = ()
+
+
 _T = TypeVar("_T")
 _NAMED = ("key", "new", "name", "other", "namespace", "backend")  # checked where the name is parsed
 
@@ -89,18 +96,24 @@ def check_seconds(value: Any, name: str) -> float:
     return seconds
 
 
+def check_pattern(value: object, name: str) -> str:
+    """Return a text as `check_text` does, or a `KeyName` as it is: without its type it could be read as a glob."""
+    text = check_text(value, name)
+    return KeyName(text) if type(value) is KeyName else text
+
+
 def check_texts(value: Any, name: str) -> list[str] | str:
-    """Return one text, or a list of the texts of an iterable.
+    """Return one text, or a list of the texts of an iterable. A `KeyName` stays one.
 
     Raises:
         InvalidArgument: it is neither, or an item is no text.
 
     """
     if isinstance(value, str):
-        return check_text(value, name)
+        return check_pattern(value, name)
     if isinstance(value, bytes | bytearray | memoryview) or not isinstance(value, Iterable):
         raise InvalidArgument(f"{name}={value!r}: give a string, or a list of strings")
-    return [check_text(item, f"{name}[{index}]") for index, item in enumerate(value)]
+    return [check_pattern(item, f"{name}[{index}]") for index, item in enumerate(value)]
 
 
 def check_integers(value: Any, name: str) -> list[int]:

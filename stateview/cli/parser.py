@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, NamedTuple
 
-from ..arguments import MAX_INTEGER, check_text
+from ..arguments import MAX_INTEGER, check_pattern
 from ..errors import Hint, see
 from .definition import BY_NAME, GLOBALS, Command, Option
 from .exit_codes import UsageError
@@ -187,4 +187,4 @@ def _convert(kind: str, text: str, name: str, choices: tuple[str, ...] = ()) -> 
         if seconds is None:
             raise UsageError(f"{name} must be a duration, not {text[:40]!r}", f"Give such as {DURATIONS}")
         return seconds
-    return text if kind in _BYTES else check_text(text, name)
+    return text if kind in _BYTES else check_pattern(text, name)

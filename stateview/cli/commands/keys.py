@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ... import codec
+from ...arguments import KeyName
 from ...errors import Conflict, KeyNotFound, see
 from ...model import ABSENT, did_you_mean, format_time, is_key
 from ...states.patterns import Selection, escape_glob, is_glob
@@ -66,7 +67,7 @@ def delete(context: Context, args: dict[str, Any]) -> ActionResult:
             raise UsageError(f"delete takes no --{ignored} inside a transaction", hint)
         return _delete_later(context.transaction, patterns, context)
     present = manager.backend.read([pattern for pattern in patterns if is_key(pattern)])
-    names = [pattern for pattern in patterns if not is_glob(pattern) or pattern in present]
+    names = [name for name in patterns if type(name) is KeyName or not is_glob(name) or name in present]
     globs = [pattern for pattern in patterns if pattern not in names]
     expected = args.get("expected")
     if expected is not None and (globs or len(names) > 1):
