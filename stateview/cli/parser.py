@@ -176,7 +176,7 @@ def _convert(kind: str, text: str, name: str, choices: tuple[str, ...] = ()) -> 
         if not text.isdecimal() or not text.isascii():
             wanted = "0 or more" if text.startswith("-") and text[1:].isdecimal() else "a whole number"
             raise UsageError(f"{name} must be {wanted}, not {text[:40]!r}")
-        number = int(text[:20])
+        number = int(text.lstrip("0")[:20] or 0)
         if number > MAX_INTEGER:
             raise UsageError(f"{name} must be at most {MAX_INTEGER:,}, not {text[:40]}")
         return number

@@ -202,6 +202,26 @@ def test_blame_of_an_expired_key_is_the_commit_that_set_the_expiry(store_url: st
         assert (ann.blame("lease").revision, ann.blame("lease").author) == (1, "ann")
 
 
+# --- numbers of options -----------------------------------------------------------------------------------------------
+
+
+def test_a_limit_of_0_lists_nothing_and_says_nothing(run: Callable[..., tuple[int, str, str]]) -> None:
+    state = StateManager("json")
+    state.save("k", 1)
+    state.save("gone", 1)
+    state.delete("gone")
+    for words in ("keys", "keys --prefix x", "log", "find k", "history k", "history gone"):
+        assert run(*words.split(), "--limit", "0") == (0, "", ""), words
+    assert run("history", "never", "--limit", "0")[0] == 1
+    assert run("shell", "-c", "begin", "-c", "keys --limit 0")[1] == ""
+
+
+def test_the_zeros_before_a_number_are_no_digits_of_it(run: Callable[..., tuple[int, str, str]]) -> None:
+    StateManager("json").save("k", 1)
+    assert run("keys", "--limit", "0" * 30 + "1")[:2] == (0, "k\n")
+    assert run("keys", "--limit", "0" * 30 + "9" * 20)[0] == 2
+
+
 # --- options that would be ignored ---------------------------------------------------------------------------------
 
 

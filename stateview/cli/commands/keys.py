@@ -13,7 +13,7 @@ from ...states.patterns import Selection, escape_glob, is_glob
 from ...states.transaction import Transaction
 from ..context import Context
 from ..exit_codes import UsageError
-from ..results import ActionResult, Excerpt, Record, Table, ValueResult, no_match, plural
+from ..results import ActionResult, Excerpt, Record, Table, ValueResult, no_match, plural, unless_cut
 from ..values import DURATIONS, parse_seconds, read_value, type_name
 from .health import missing_namespace
 
@@ -152,7 +152,8 @@ def keys(context: Context, args: dict[str, Any]) -> Table:
         present = context.transaction.list_keys()
         selection = Selection(pattern).among(set(present).intersection)
         names = [key for key in present if key.startswith(prefix) and selection(key)]
-        return Table(columns=("key",), rows=[(name,) for name in names[:limit]], plain=0, empty="no key matches")
+        listed = [(name,) for name in names[:limit]]
+        return Table(columns=("key",), rows=listed, plain=0, empty=unless_cut("no key matches", limit))
     view = context.existing.at(args.get("at", "live"))
 
     def rows() -> Iterator[tuple[Any, ...]]:
@@ -164,7 +165,7 @@ def keys(context: Context, args: dict[str, Any]) -> Table:
 
     namespace = f"namespace {view.namespace!r} of {context.manager.url}"
     empty = f"no key matches in {namespace}" if pattern or prefix else f"{namespace} has no keys"
-    return Table(columns=("key", "revision", "bytes", "time"), rows=rows(), plain=0, empty=empty)
+    return Table(columns=("key", "revision", "bytes", "time"), rows=rows(), plain=0, empty=unless_cut(empty, limit))
 
 
 def entry(context: Context, args: dict[str, Any]) -> Record:
