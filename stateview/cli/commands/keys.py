@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any
 
 from ... import codec
 from ...arguments import KeyName
 from ...errors import Conflict, KeyNotFound, see
-from ...model import ABSENT, did_you_mean, format_time, is_key
+from ...model import ABSENT, format_time, is_key
+from ...states.missing import NEAR_KEYS, near_hint
 from ...states.patterns import Selection, escape_glob, is_glob
 from ...states.transaction import Transaction
 from ..context import Context
@@ -91,9 +93,7 @@ def delete(context: Context, args: dict[str, Any]) -> ActionResult:
             if "previewed" in args:
                 _check_previewed(transaction, keys, args["previewed"])
     summary = f"deleted {keys[0] if len(keys) == 1 else f'{len(keys)} keys'}"
-    if unmatched:
-        summary += f"; {no_match(unmatched)}"
-    return ActionResult(summary, undo="undo", data={"deleted": keys})
+    return ActionResult(_with_unmatched(summary, unmatched), undo="undo", data={"deleted": keys})
 
 
 def _check_previewed(transaction: Transaction, keys: list[str], previewed: int) -> None:
@@ -108,16 +108,26 @@ def _delete_later(transaction: Transaction, patterns: list[str], context: Contex
     present = transaction.list_keys()
     selection = Selection(patterns).among(set(present).intersection)
     keys = [key for key in present if selection(key)]
-    missing = [name for name in selection.exact() if name not in keys]
-    if missing:
-        hint = did_you_mean(missing[0], present, quoted=True)
-        raise KeyNotFound(f"there is no key {missing[0]!r} in this transaction", hint)
+    found = set(keys)
+    missing = next((name for name in selection.exact() if name not in found), None)
+    if missing is not None:
+        place = bisect_left(present, missing)
+        near = present[max(0, place - NEAR_KEYS) : place + NEAR_KEYS]
+        hint = near_hint(missing, lambda: near, see("keys"), quoted=True)
+        raise KeyNotFound(f"there is no key {missing!r} in this transaction", hint)
+    globs = [pattern for pattern in patterns if is_glob(pattern) and pattern not in found]
+    unmatched = [glob for glob in globs if not any(map(Selection(glob), keys))]
     if not keys:
-        return ActionResult(no_match(patterns), data={"deleted": []})
+        return ActionResult(no_match(unmatched), data={"deleted": []})
     if len(keys) > len(selection.exact()):
         context.confirm(f"delete {plural(len(keys), 'key')}?")
     transaction.delete(keys=map(escape_glob, keys))
-    return ActionResult(f"will delete {plural(len(keys), 'key')}", data={"deleted": keys})
+    summary = f"will delete {plural(len(keys), 'key')}"
+    return ActionResult(_with_unmatched(summary, unmatched), data={"deleted": keys})
+
+
+def _with_unmatched(summary: str, globs: list[str]) -> str:
+    return f"{summary}; {no_match(globs)}" if globs else summary
 
 
 def rename(context: Context, args: dict[str, Any]) -> ActionResult:
