@@ -1,6 +1,7 @@
 """Editing, adding, renaming, deleting and expiring keys on the dashboard; races, refusals, and `$EDITOR`."""
 
 import asyncio
+import shutil
 import stat
 import sys
 import textwrap
@@ -672,6 +673,15 @@ def gone(folder):
     return not Path(path).parent.exists()
 
 
+def kept(folder):
+    """The text of the file that the editor saw, which is still there. Removes it."""
+    path = Path((folder / "seen").read_text().split(" ", 1)[1])
+    text = path.read_text()
+    shutil.rmtree(path.parent)
+    (folder / "seen").unlink()
+    return text
+
+
 def test_a_value_is_edited_in_the_editor_of_the_user(program, tmp_path):
     start, folder = program
     state = StateManager(f"sqlite:{tmp_path}/store", "ns")
@@ -703,8 +713,16 @@ def test_a_value_is_edited_in_the_editor_of_the_user(program, tmp_path):
     terminal.type("\x1bOR")
     terminal.until("in the editor")
     terminal.type("\x03\n")  # Ctrl-C is for the editor alone
-    terminal.until("ended with")
-    assert state.load("k") == {"a": 3} and gone(folder)
+    terminal.until("text is kept in")
+    assert state.load("k") == {"a": 3} and kept(folder) == '{"a": 3}'
+
+    (folder / "code").write_text("0")
+    (folder / "answer").write_text("\ufeff4")
+    terminal.type("\x1bOR")
+    terminal.until(lambda _text: (folder / "seen").exists())
+    terminal.type("\n")
+    terminal.until("the text of the editor")
+    assert state.load("k") == {"a": 3} and kept(folder) == "\ufeff4"
 
 
 def test_a_large_value_goes_to_the_editor_at_once(program, tmp_path):
