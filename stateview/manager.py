@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
 from . import codec, settings
-from .arguments import StoreURL, check_text, checked, checked_methods
+from .arguments import KeyName, StoreURL, check_text, checked, checked_methods
 from .backends import absolute_url, kind_of, make_backend, parse_store
 from .backends.protocol import (
     Backend,
@@ -58,7 +58,7 @@ from .model import (
 from .states import compare as comparison
 from .states.json_diff import Change, Diff
 from .states.missing import check_exists, empty_store
-from .states.patterns import KeyName, Selection
+from .states.patterns import Selection
 from .states.pointers import resolve_pointer, split_pointer
 from .states.retention import kind_of_name, numbered_names, stamped_name
 from .states.steady import again, snapshot

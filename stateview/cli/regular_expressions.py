@@ -80,7 +80,7 @@ def _translate(pattern: str, dot: str) -> str:
         if sign == "+":
             times = 2
         elif token["least"] is not None and sign != "{}":
-            times = max(1, int(token["least"][:9] or 0) + (token["more"] is not None))
+            times = max(1, int(token["least"].lstrip("0")[:9] or 0) + (token["more"] is not None))
         elif sign[0] == "(" and sign[-1] != ")":
             sizes.append(0)
         elif sign == ")":

@@ -26,6 +26,11 @@ def in_bytes(count: int) -> str:
     return f"{count / 1000**power:.1f} {['', 'k', 'M', 'G', 'T'][power]}B" if power else f"{count} B"
 
 
+def unless_cut(empty: str, limit: int | None) -> str:
+    """Return the message for no row; "" if there is none because of `--limit 0`."""
+    return "" if limit == 0 else empty
+
+
 class Result(Struct):
     """The base of all results.
 

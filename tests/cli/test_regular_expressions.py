@@ -44,7 +44,8 @@ def test_the_matches_are_those_of_re(pattern: str) -> None:
 @pytest.mark.parametrize(
     "pattern",
     ["[", "(", ")", "*", "a**", "(?z)", "[b-a]", "\\", "a{2,1}", "(?(2)a)", r"\L<x>", "(" * 500 + ")" * 500, "(" * 9999,
-     "(a{999}){999}", "(a{999}b{1,9}){9999}", "(?:" * 60 + "a" + "+)" * 60, "a{99999999999999999999}"],
+     "(a{999}){999}", "(a{999}b{1,9}){9999}", "(?:" * 60 + "a" + "+)" * 60, "a{99999999999999999999}",
+     f"a{{{'0' * 20}999999}}"],
 )  # fmt: skip
 def test_what_is_no_expression_or_too_large_is_one_line(pattern: str) -> None:
     with pytest.raises(UsageError) as caught:

@@ -15,7 +15,7 @@ from ...states.view import to_entry
 from ..context import Context
 from ..exit_codes import UsageError
 from ..regular_expressions import RegularExpression
-from ..results import Table
+from ..results import Table, unless_cut
 
 if TYPE_CHECKING:
     from ..json_queries import Steps
@@ -62,7 +62,7 @@ def find(context: Context, args: dict[str, Any]) -> Table:
     span_of = find_span(pattern, regex, as_text) if pattern is not None else lambda _text: None
     return Table(
         columns=("key", "path", "value"), rows=islice(rows(), args.get("limit")),
-        empty=f"nothing found in namespace {view.namespace!r}",
+        empty=unless_cut(f"nothing found in namespace {view.namespace!r}", args.get("limit")),
         excerpt=lambda value, room: excerpt(value, span_of, room), position=lambda value: _position(value, span_of),
     )  # fmt: skip
 

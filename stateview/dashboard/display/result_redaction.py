@@ -53,7 +53,7 @@ def redact_result(result: Result, arguments: dict[str, Any], patterns: tuple[str
     if isinstance(result, Table) and "value" in result.columns:
         rows = _rows(result, arguments, key_masked, patterns)
         empty = result.empty
-        if arguments.get("pattern") and arguments.get("in") != "keys":
+        if empty and arguments.get("pattern") and arguments.get("in") != "keys":
             empty += "; masked values are not searched"
         return replace(result, rows=rows, empty=empty)
     if isinstance(result, DiffResult) and result.diff is not None:
