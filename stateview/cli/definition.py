@@ -85,7 +85,7 @@ GLOBALS = (
     Option("read-only", "flag", "refuse every write"),
     Option("yes", "flag", "answer yes to every question", "-y"),
     Option("author", "text", "author of the commits, for the log [env STATEVIEW_AUTHOR]"),
-    Option("quiet", "flag", "do not say that a new store was made [env STATEVIEW_QUIET]", "-q"),
+    Option("quiet", "flag", "print no notes about which store is used or made [env STATEVIEW_QUIET]", "-q"),
     Option("help", "flag", "print the help of the command", "-h"),
 )
 

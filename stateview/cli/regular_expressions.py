@@ -18,7 +18,7 @@ _TOKEN = re.compile(
 
 
 class RegularExpression:
-    """A regular expression of a user, in the syntax of Python's `re`.
+    """A regular expression of a user, in the syntax of Python's `re`, and more: `[[:alpha:]]` and Unicode properties.
 
     Args:
         pattern: the expression.

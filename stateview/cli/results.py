@@ -85,7 +85,7 @@ class Table(Result):
 
     `plain` is the index of the column that a pipe gets; None: all columns, separated by tabs. `excerpt`
     shortens a cell of the column `value` to a number of characters; JSON has it whole. `position` returns the index of
-    the character that was searched for in a value, or None.
+    the character that was searched for in a value, or None. `matches` is the test for a text by which rows were chosen.
     """
 
     columns: tuple[str, ...] = ()
@@ -93,6 +93,7 @@ class Table(Result):
     plain: int | None = None
     excerpt: Callable[[Any, int], str] | None = None
     position: Callable[[Any], int | None] | None = None
+    matches: Callable[[str], bool] | None = None
 
 
 class Record(Result):
