@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from itertools import islice
 from threading import get_ident
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Literal, overload
+from typing import IO, TYPE_CHECKING, Any, overload
 
 from . import codec, settings
 from .arguments import KeyName, StoreURL, check_text, checked, checked_methods
@@ -53,13 +53,12 @@ from .model import (
     is_key,
     name_first,
     parse_ref,
-    to_datetime,
 )
 from .states import compare as comparison
 from .states.json_diff import Change, Diff
 from .states.missing import check_exists, empty_store
 from .states.patterns import Selection
-from .states.pointers import resolve_pointer, split_pointer
+from .states.pointers import split_pointer
 from .states.retention import kind_of_name, numbered_names, stamped_name
 from .states.steady import again, snapshot
 from .states.transaction import Transaction, to_ttl
@@ -814,59 +813,12 @@ class StateManager:
             StateException: the errors of `blame`.
 
         """
-        split_pointer(path)
+        from .maintenance.blame import find_blame
+
         check_key(key)
+        split_pointer(path)
         state = StateAt(-1, self.backend.now()) if at == "live" else resolve(self.backend, at)
-        last, outcome = self._last_change(key, path, state.revision + 1, state.time)
-        if last is None:
-            raise missing_key(self.backend, key + path)
-        while True:
-            commits = self.backend.commits(1, last.revision + 1)
-            if not commits or commits[0].revision != last.revision:
-                return Blame(Commit(last.revision, to_datetime(last.time)), outcome)
-            commit = commits[0]
-            if not 0 < commit.position < commit.revision or not self.backend.versions(key, 1, commit.position + 1):
-                return Blame(commit, outcome)
-            # An undo or redo only brought back the version of that revision.
-            last, _ = self._last_change(key, path, commit.position + 1)
-            if last is None:
-                return Blame(commit, outcome)
-
-    def _last_change(
-        self, key: str, path: str, below: int, now: int | None = None
-    ) -> tuple[Version | None, Literal["", "deleted", "expired"]]:
-        """Find the version since which the value at a path is the same, below a revision if it is not 0.
-
-        `now` is when the newest may have expired.
-
-        Returns:
-            the version, None if no kept version has anything at the path; what became of the value.
-
-        """
-        from .maintenance.history import versions_of
-
-        versions = versions_of(self.backend, key, below)
-        last = next(versions, None)
-        if last is None:
-            return None, ""
-        wanted = _canonical_part(last, path)
-        if now is not None and wanted is not None and not last.visible(now):
-            return last, "expired"
-        outcome: Literal["", "deleted"] = "deleted" if wanted is None else ""
-        for version in versions:
-            if last.value is None and 0 < version.expires <= last.time:
-                return version, "expired"  # it had expired when a later commit cleared it away
-            if _canonical_part(version, path) != wanted:
-                return last, outcome
-            last = version
-        if wanted is None:
-            return None, outcome
-        if last.revision <= (floor := self.backend.head().floor):
-            raise HistoryPruned(
-                f"{key + path!r} has not changed since revision {last.revision}, or earlier",
-                f"The history is kept back to revision {floor}",
-            )
-        return last, outcome
+        return find_blame(self.backend, key, path, state)
 
     def watch(
         self, *, since: Ref = "live", keys: Iterable[str] | str | None = None, timeout: float | None = None
@@ -1289,9 +1241,3 @@ def _say_once(text: str) -> None:
         _said.add(text)
         shown = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
         print(f"stateview: {shown}", file=sys.stderr, flush=True)
-
-
-def _canonical_part(version: Version, path: str) -> bytes | None:
-    """Return the value at a path of a version, for comparison; None if nothing is there."""
-    part = ABSENT if version.value is None else resolve_pointer(to_entry(version).value, path)
-    return None if part is ABSENT else codec.canonical(part)
