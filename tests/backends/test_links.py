@@ -186,3 +186,15 @@ def test_the_targets_of_links_to_single_files_are_dropped(tmp_path: Path, kind: 
         state.backend.drop()
         assert list(elsewhere.iterdir()) == []
         assert state.list_keys() == []
+
+
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_what_a_link_of_a_person_leads_to_stays_when_the_namespace_is_dropped(tmp_path: Path, kind: str) -> None:
+    build(kind, tmp_path / "store")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "paper").write_text("text")
+    (tmp_path / "store" / "main" / "notes").symlink_to(tmp_path / "mine")
+    with StateManager(f"{kind}:{tmp_path / 'store'}", "main") as state:
+        state.backend.drop()
+    assert (tmp_path / "mine" / "paper").read_text() == "text"
+    assert not (tmp_path / "store" / "main").exists()
