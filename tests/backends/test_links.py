@@ -180,12 +180,16 @@ def test_the_targets_of_links_to_single_files_are_dropped(tmp_path: Path, kind: 
     path = tmp_path / "store" / "main" / name
     path.rename(elsewhere / name)
     path.symlink_to(elsewhere / name)
-    with StateManager(f"{kind}:{tmp_path / 'store'}", "main") as state:
-        assert state.load("a") == "secret"
+    url = f"{kind}:{tmp_path / 'store'}"
+    with StateManager(url, "main") as state, StateManager(url, "main") as other:
+        assert state.load("a") == other.load("a") == "secret"
         state.save("b", 1)
         state.backend.drop()
         assert list(elsewhere.iterdir()) == []
         assert state.list_keys() == []
+        other.save("c", 1)
+        with StateManager(url, "main") as third:
+            assert state.list_keys() == third.list_keys() == ["c"]
 
 
 @pytest.mark.parametrize("kind", ["json", "sqlite"])
