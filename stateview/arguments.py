@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
+from reprlib import Repr
 from typing import Any, TypeVar
 
 from .errors import InvalidArgument
@@ -17,8 +18,27 @@ MAX_SECONDS = 1e10  # 317 years
 
 StoreURL = str  # its path may hold bytes that are not UTF-8
 
+
+class KeyName(str):
+    """A key's name where patterns are taken: never a glob."""
+
+    __slots__ = ()
+
+
 _T = TypeVar("_T")
+_SHOWN_CHARACTERS = 60  # of a value in a message
+_SHORT = Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, _SHOWN_CHARACTERS, _SHOWN_CHARACTERS
 _NAMED = ("key", "new", "name", "other", "namespace", "backend")  # checked where the name is parsed
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message: its start, if it is long. O(1) for what Python can show in parts."""
+    try:
+        text = _SHORT.repr(value)
+    except Exception:  # a whole number of over 4,300 digits, or a part that cannot be shown
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= _SHOWN_CHARACTERS + 2 else text[:_SHOWN_CHARACTERS] + "…"
 
 
 def check_text(value: object, name: str) -> str:
@@ -33,8 +53,7 @@ def check_text(value: object, name: str) -> str:
         try:
             text.encode()
         except UnicodeEncodeError:
-            shown = f"{text[:60]!r}{'…' if len(text) > 60 else ''}"
-            raise InvalidArgument(f"{name}={shown}: this is not Unicode text", "Write it in UTF-8") from None
+            raise InvalidArgument(f"{name}={_shown(text)}: this is not Unicode text", "Write it in UTF-8") from None
     return text
 
 
@@ -51,7 +70,7 @@ def check_string(value: object, name: str) -> str:
 
     """
     if not isinstance(value, str):
-        raise InvalidArgument(f"{name}={value!r}: give a string, not {type(value).__name__}")
+        raise InvalidArgument(f"{name}={_shown(value)}: give a string, not {type(value).__name__}")
     return str(to_exact(value))
 
 
@@ -64,10 +83,10 @@ def check_integer(value: Any, name: str) -> int:
     """
     if type(value) is not int:
         if isinstance(value, bool) or not hasattr(type(value), "__index__"):
-            raise InvalidArgument(f"{name}={value!r}: give a whole number, not {type(value).__name__}")
+            raise InvalidArgument(f"{name}={_shown(value)}: give a whole number, not {type(value).__name__}")
         value = value.__index__()
     if not 0 <= value <= MAX_INTEGER:
-        raise InvalidArgument(f"{name}={value}: give a whole number from 0 to {MAX_INTEGER:,}")
+        raise InvalidArgument(f"{name}={_shown(value)}: give a whole number from 0 to {MAX_INTEGER:,}")
     return int(value)
 
 
@@ -79,28 +98,34 @@ def check_seconds(value: Any, name: str) -> float:
 
     """
     if isinstance(value, bool) or not hasattr(type(value), "__float__"):
-        raise InvalidArgument(f"{name}={value!r}: give a number of seconds, not {type(value).__name__}")
+        raise InvalidArgument(f"{name}={_shown(value)}: give a number of seconds, not {type(value).__name__}")
     try:
         seconds = float(value)
     except (ArithmeticError, ValueError, TypeError):
         seconds = math.inf
     if not 0 <= seconds <= MAX_SECONDS:
-        raise InvalidArgument(f"{name}={value!r}: give a number of seconds from 0 to {MAX_SECONDS:,.0f}")
+        raise InvalidArgument(f"{name}={_shown(value)}: give a number of seconds from 0 to {MAX_SECONDS:,.0f}")
     return seconds
 
 
+def check_pattern(value: object, name: str) -> str:
+    """Return a text as `check_text` does, or a `KeyName` as it is: without its type it could be read as a glob."""
+    text = check_text(value, name)
+    return KeyName(text) if type(value) is KeyName else text
+
+
 def check_texts(value: Any, name: str) -> list[str] | str:
-    """Return one text, or a list of the texts of an iterable.
+    """Return one text, or a list of the texts of an iterable. A `KeyName` stays one.
 
     Raises:
         InvalidArgument: it is neither, or an item is no text.
 
     """
     if isinstance(value, str):
-        return check_text(value, name)
+        return check_pattern(value, name)
     if isinstance(value, bytes | bytearray | memoryview) or not isinstance(value, Iterable):
-        raise InvalidArgument(f"{name}={value!r}: give a string, or a list of strings")
-    return [check_text(item, f"{name}[{index}]") for index, item in enumerate(value)]
+        raise InvalidArgument(f"{name}={_shown(value)}: give a string, or a list of strings")
+    return [check_pattern(item, f"{name}[{index}]") for index, item in enumerate(value)]
 
 
 def check_integers(value: Any, name: str) -> list[int]:
@@ -111,7 +136,7 @@ def check_integers(value: Any, name: str) -> list[int]:
 
     """
     if isinstance(value, str | bytes | bytearray | memoryview) or not isinstance(value, Iterable):
-        raise InvalidArgument(f"{name}={value!r}: give a list of whole numbers")
+        raise InvalidArgument(f"{name}={_shown(value)}: give a list of whole numbers")
     return [check_integer(item, f"{name}[{index}]") for index, item in enumerate(value)]
 
 
@@ -123,10 +148,10 @@ def check_paths(value: Any, name: str) -> dict[str, list[str]]:
 
     """
     if not isinstance(value, Mapping):
-        raise InvalidArgument(f"{name}={value!r}: give a dict of a key to a list of JSON Pointers")
+        raise InvalidArgument(f"{name}={_shown(value)}: give a dict of a key to a list of JSON Pointers")
     checked = {}
     for key, paths in value.items():
-        texts = check_texts(paths, f"{name}[{key!r}]")
+        texts = check_texts(paths, f"{name}[{_shown(key)}]")
         checked[check_text(key, name)] = [texts] if isinstance(texts, str) else texts
     return checked
 
@@ -139,7 +164,7 @@ def check_callable(value: _T, name: str) -> _T:
 
     """
     if not callable(value):
-        raise InvalidArgument(f"{name}={value!r}: give a function, not {type(value).__name__}")
+        raise InvalidArgument(f"{name}={_shown(value)}: give a function, not {type(value).__name__}")
     return value
 
 

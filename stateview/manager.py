@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
 from . import codec, settings
-from .arguments import StoreURL, check_text, checked, checked_methods
+from .arguments import KeyName, StoreURL, check_text, checked, checked_methods
 from .backends import absolute_url, kind_of, make_backend, parse_store
 from .backends.protocol import (
     Backend,
@@ -58,7 +58,7 @@ from .model import (
 from .states import compare as comparison
 from .states.json_diff import Change, Diff
 from .states.missing import check_exists, empty_store
-from .states.patterns import KeyName, Selection
+from .states.patterns import Selection
 from .states.pointers import resolve_pointer, split_pointer
 from .states.retention import kind_of_name, numbered_names, stamped_name
 from .states.steady import again, snapshot
@@ -1087,12 +1087,13 @@ class StateManager:
             progress: called with the subject of each check. An exception from it stops the checks.
 
         """
-        from .maintenance.doctor import diagnose
+        from .maintenance.doctor import diagnose, examined
 
         with self._reopen(self.namespace, read_only=True) as reader:
-            findings = tuple(diagnose(reader.backend, progress))
+            backend = examined(reader.backend)
+            findings = tuple(diagnose(backend, progress))
             try:
-                revision = reader.revision
+                revision = backend.head().revision
             except (StateException, ValueError):
                 revision = 0  # a finding says why
         return DoctorReport(self.namespace, revision, findings)

@@ -1079,7 +1079,7 @@ class BackendContract(ABC):
                 assert receiver.finish(head) == ""
             assert copy.head() == head
             assert (dumped(copy), copy.commits(), copy.marks()) == (dumped(backend), backend.commits(), backend.marks())
-            for point in [StateAt(one.revision, one.time) for one in backend.marks()]:
+            for point in [one.point for one in backend.marks()]:
                 assert copy.scan(at=point) == backend.scan(at=point)
             assert copy.scan() == backend.scan()
         assert target.namespaces() == ["copy", "main"]

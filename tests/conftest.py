@@ -16,6 +16,8 @@ import redis_servers
 import stress
 from hypothesis import HealthCheck, settings
 
+from stateview.cli.program import main
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -31,7 +33,7 @@ DATABASES = 16  # of a server; a test may have as many stores at once
 # Chosen by --hypothesis-profile. In the gate the random tests take the same turns for every change.
 _COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": "CI" in os.environ}
 settings.register_profile("default", max_examples=40, **_COMMON)
-settings.register_profile("stress", max_examples=400, **_COMMON)
+settings.register_profile("stress", max_examples=250, **_COMMON)
 settings.load_profile("default")
 
 
@@ -83,6 +85,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if name.startswith("STATEVIEW_"):
             monkeypatch.delenv(name)
     return tmp_path
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command line, and return the exit code and both outputs."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = main(list(words))
+        return code, *capfd.readouterr()
+
+    return run
 
 
 @pytest.fixture(params=KINDS)

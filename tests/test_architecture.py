@@ -1,7 +1,9 @@
 """What imports what: one direction only, and nothing heavy before it is needed."""
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,15 @@ def loaded(code, folder):
     )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split("\n"))
+
+
+def test_every_library_that_is_imported_is_a_declared_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.match(r"[\w-]+", text)[0] for text in project["dependencies"]}
+    text = "\n".join(path.read_text() for path in (ROOT / "stateview").rglob("*.py"))
+    imported = set(re.findall(r"^ *(?:import|from) (\w+)[\w.]*(?: import .*| as .*)?$", text, re.MULTILINE))
+    tests_only = {"pytest"}  # `stateview.testing`, which a backend's own tests import
+    assert imported - sys.stdlib_module_names - {"stateview"} - tests_only == declared
 
 
 def test_a_state_manager_loads_no_terminal_library_and_no_client(tmp_path):

@@ -157,6 +157,11 @@ class CheckpointRecord(Struct, frozen=True):
     note: str = ""
     kind: str = ""
 
+    @property
+    def point(self) -> StateAt:
+        """Return the state that it names."""
+        return StateAt(self.revision, self.time)
+
 
 class CheckpointWrite(Struct, frozen=True):
     """A checkpoint that a commit makes.
@@ -706,5 +711,16 @@ class TakesSnapshots(Protocol):
             whole: whether nearly everything will be read, so that a copy in memory is worth its cost.
 
         Cost: O(1). JSON files: O(n).
+
+        """
+
+
+class CanBeExamined(Protocol):
+    """What a backend may offer in addition, if its reads raise `Damaged` for a namespace without a part."""
+
+    def examined(self) -> Backend:
+        """Return a backend that reads what is left of the namespace. Reads of this backend still raise the error.
+
+        Cost: O(1).
 
         """

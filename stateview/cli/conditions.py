@@ -24,7 +24,7 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
 
 
 class Condition(NamedTuple):
-    """A parsed condition. `text` is the VALUE as it was typed."""
+    """A parsed condition. `text` is the VALUE as it was typed; `value` is a `RegularExpression` for `matches`."""
 
     path: str
     operator: str
@@ -46,7 +46,7 @@ class Condition(NamedTuple):
         if self.operator == "contains":
             return _contains(part, self.value)
         if self.operator == "matches":
-            return isinstance(part, str) and RegularExpression(self.value).search(part) is not None
+            return isinstance(part, str) and self.value.search(part) is not None
         return _ordered(part, self.value) and _ORDER[self.operator](part, self.value)
 
 
@@ -87,6 +87,5 @@ def parse_condition(words: list[str]) -> Condition:
         raise UsageError(f"expected one value after {sign}, not {len(rest)}", "Quote a value that contains spaces")
     value = parse_value(rest[0])
     if sign == "matches":
-        value = rest[0] if not isinstance(value, str) else value
-        RegularExpression(value)
+        value = RegularExpression(value if isinstance(value, str) else rest[0])
     return Condition(path, sign, value, rest[0])

@@ -85,7 +85,7 @@ GLOBALS = (
     Option("read-only", "flag", "refuse every write"),
     Option("yes", "flag", "answer yes to every question", "-y"),
     Option("author", "text", "author of the commits, for the log [env STATEVIEW_AUTHOR]"),
-    Option("quiet", "flag", "do not say that a new store was made [env STATEVIEW_QUIET]", "-q"),
+    Option("quiet", "flag", "print no notes about which store is used or made [env STATEVIEW_QUIET]", "-q"),
     Option("help", "flag", "print the help of the command", "-h"),
 )
 
@@ -253,6 +253,7 @@ COMMANDS = (
         ("cp",),
         ("checkpoint after_planning --note 'plan approved'", "checkpoint early --at 12", "checkpoint early --delete"),
         more="An existing name moves to the new state. The earlier state stays reachable as NAME@REVISION.",
+        refuses=_READS,
         excludes=(("delete", "rename"), ("delete", "note"), ("delete", "at"), ("rename", "note"), ("rename", "at")),
     ),
     Command(
@@ -560,6 +561,7 @@ COMMANDS = (
         "check the namespace and repair what can be repaired",
         more="A damaged file is kept beside the repaired one, under a name with the time. No value is guessed.",
         examples=("recover",),
+        refuses=_READS,
     ),
     Command(
         "prune",
@@ -590,6 +592,7 @@ COMMANDS = (
         "them. With both --keep and --older-than, a checkpoint is deleted only if both select it. Data that a\n"
         "remaining checkpoint needs is kept. Pruning cannot be undone. At a terminal it shows what it would delete,\n"
         "and asks. In a script it needs --yes.",
+        refuses=_READS,
     ),
     Command(
         "compact",
@@ -604,6 +607,7 @@ COMMANDS = (
         examples=("compact", "compact --keep 1000 --dry-run", "compact --older-than 12w --yes"),
         more="Without --keep and --older-than it removes only unreachable data, and does not ask. Data that a\n"
         "checkpoint needs is always kept. Writers may continue, except while SQLite rewrites its file at the end.",
+        refuses=_READS,
     ),
     Command(
         "stats",
@@ -671,6 +675,7 @@ COMMANDS = (
         "list the commands, or explain one of them",
         (Arg("command", "command", "the command", required=False),),
         examples=("help restore",),
+        refuses=_READS,
     ),
     Command(
         "demo",
@@ -688,6 +693,7 @@ COMMANDS = (
         "print the completion script for bash, zsh or fish",
         (Arg("shell", "choice:bash,zsh,fish", "bash, zsh or fish"),),
         examples=('eval "$(stateview completion bash)"', "stateview completion fish | source"),
+        refuses=_READS,
     ),
     Command(
         "_complete",

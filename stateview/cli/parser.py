@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, NamedTuple
 
-from ..arguments import MAX_INTEGER, check_text
+from ..arguments import MAX_INTEGER, check_pattern
 from ..errors import Hint, see
 from .definition import BY_NAME, GLOBALS, Command, Option
 from .exit_codes import UsageError
@@ -176,7 +176,7 @@ def _convert(kind: str, text: str, name: str, choices: tuple[str, ...] = ()) -> 
         if not text.isdecimal() or not text.isascii():
             wanted = "0 or more" if text.startswith("-") and text[1:].isdecimal() else "a whole number"
             raise UsageError(f"{name} must be {wanted}, not {text[:40]!r}")
-        number = int(text[:20])
+        number = int(text.lstrip("0")[:20] or 0)
         if number > MAX_INTEGER:
             raise UsageError(f"{name} must be at most {MAX_INTEGER:,}, not {text[:40]}")
         return number
@@ -187,4 +187,4 @@ def _convert(kind: str, text: str, name: str, choices: tuple[str, ...] = ()) -> 
         if seconds is None:
             raise UsageError(f"{name} must be a duration, not {text[:40]!r}", f"Give such as {DURATIONS}")
         return seconds
-    return text if kind in _BYTES else check_text(text, name)
+    return text if kind in _BYTES else check_pattern(text, name)

@@ -148,7 +148,7 @@ def _at_terminal() -> bool:
 
 
 def load_handler(command: Command) -> Any:
-    """Import the handler of a command and return it."""
+    """Import the handler of a command, and return a function that runs it and looks up the hints of its errors."""
     module, _, name = command.handler.partition(":")
     handler = getattr(import_module(f"stateview.{module}"), name)
 

@@ -18,7 +18,7 @@ _TOKEN = re.compile(
 
 
 class RegularExpression:
-    """A regular expression of a user, in the syntax of Python's `re`.
+    """A regular expression of a user, in the syntax of Python's `re`, and more: `[[:alpha:]]` and Unicode properties.
 
     Args:
         pattern: the expression.
@@ -80,7 +80,7 @@ def _translate(pattern: str, dot: str) -> str:
         if sign == "+":
             times = 2
         elif token["least"] is not None and sign != "{}":
-            times = max(1, int(token["least"][:9] or 0) + (token["more"] is not None))
+            times = max(1, int(token["least"].lstrip("0")[:9] or 0) + (token["more"] is not None))
         elif sign[0] == "(" and sign[-1] != ")":
             sizes.append(0)
         elif sign == ")":

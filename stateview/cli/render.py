@@ -218,8 +218,10 @@ def _cell(value: Any, as_json: bool = False) -> str:
 
 
 def _short(text: str) -> str:
-    text = escape_cell(text[: _CELL_COLUMNS + 1])
-    return text if columns_of(text) <= _CELL_COLUMNS else pad(text, _CELL_COLUMNS)
+    start = escape_cell(text[: _CELL_COLUMNS + 1])
+    if columns_of(start) > _CELL_COLUMNS:
+        return pad(start, _CELL_COLUMNS)
+    return start if len(text) <= _CELL_COLUMNS + 1 else start + "…"  # marks of no width: cut before it was full
 
 
 def _as_object(columns: tuple[str, ...], row: tuple[Any, ...]) -> dict[str, Any]:

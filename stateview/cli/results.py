@@ -26,6 +26,11 @@ def in_bytes(count: int) -> str:
     return f"{count / 1000**power:.1f} {['', 'k', 'M', 'G', 'T'][power]}B" if power else f"{count} B"
 
 
+def unless_cut(empty: str, limit: int | None) -> str:
+    """Return the message for no row; "" if there is none because of `--limit 0`."""
+    return "" if limit == 0 else empty
+
+
 class Result(Struct):
     """The base of all results.
 
@@ -80,7 +85,7 @@ class Table(Result):
 
     `plain` is the index of the column that a pipe gets; None: all columns, separated by tabs. `excerpt`
     shortens a cell of the column `value` to a number of characters; JSON has it whole. `position` returns the index of
-    the character that was searched for in a value, or None.
+    the character that was searched for in a value, or None. `matches` is the test for a text by which rows were chosen.
     """
 
     columns: tuple[str, ...] = ()
@@ -88,6 +93,7 @@ class Table(Result):
     plain: int | None = None
     excerpt: Callable[[Any, int], str] | None = None
     position: Callable[[Any], int | None] | None = None
+    matches: Callable[[str], bool] | None = None
 
 
 class Record(Result):

@@ -9,11 +9,6 @@ from itertools import pairwise
 from ..backends.protocol import CheckpointRecord, StateAt, StoredVersion
 
 
-def mark_point(mark: CheckpointRecord) -> StateAt:
-    """Return the state that a checkpoint names."""
-    return StateAt(mark.revision, mark.time)
-
-
 class CheckpointDifferences:
     """The keys that differ between neighbouring checkpoints. O(log checkpoints) for each version.
 
@@ -24,7 +19,7 @@ class CheckpointDifferences:
 
     def __init__(self, marks: Iterable[CheckpointRecord]) -> None:
         self.sample = "k"  # the first key that has a version
-        self._points = sorted({mark_point(mark) for mark in marks}, key=lambda point: (point.revision, point.time))
+        self._points = sorted({mark.point for mark in marks}, key=lambda point: (point.revision, point.time))
         self._revisions = [point.revision for point in self._points]
         self._times = [point.time for point in self._points]
         self._times_rise = all(one <= two for one, two in pairwise(self._times))

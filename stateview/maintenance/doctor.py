@@ -8,16 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import cast
 
 from .. import codec
 from ..backends.protocol import Backend, CheckpointRecord, Head, ProgressText, StateAt, StoredVersion, Version
 from ..errors import BackendError, BackendUnavailable, Hint, HistoryPruned, StateException, names_command, run, steps
 from ..model import Finding, ProgressMessage
 from ..states import compare as comparison
-from .checkpoint_differences import CheckpointDifferences, mark_point
+from .checkpoint_differences import CheckpointDifferences
 
 VERSIONS_PER_PAGE = 1000
 _MAX_ATTEMPTS = 5  # reads of the live state while others write
+
+
+def examined(backend: Backend) -> Backend:
+    """Return a backend that reads what is left of a damaged namespace, see `CanBeExamined`."""
+    method = getattr(type(backend), "examined", None)  # a backend of another package may have none
+    return backend if method is None else cast("Backend", method(backend))
 
 
 def diagnose(backend: Backend, progress: ProgressText | None = None) -> Iterator[Finding]:
@@ -26,7 +33,7 @@ def diagnose(backend: Backend, progress: ProgressText | None = None) -> Iterator
     O(all stored data, and every checkpoint), in bounded memory except for the keys that changed.
 
     Args:
-        backend: opened read-only, since a writable backend adopts older data when it reads.
+        backend: opened read-only, since a writable backend adopts older data when it reads; from `examined`.
         progress: called with the subject of each check. An exception from it stops the checks.
 
     """
@@ -233,7 +240,7 @@ class _Diagnosis:
         self, differences: CheckpointDifferences, mark: CheckpointRecord, following: CheckpointRecord | None
     ) -> bool:
         """Read a key of a checkpoint, and return whether the change index lists what differs in the next."""
-        low, high = mark_point(mark), mark_point(following or mark)
+        low, high = mark.point, (following or mark).point
         self.backend.read([differences.sample], low)
         keys = differences.keys(low, high)
         return keys is not None and (not keys or keys <= set(self.backend.changed_keys(low, high)))
@@ -241,12 +248,12 @@ class _Diagnosis:
     def _checkpoint(
         self, subject: str, mark: CheckpointRecord, following: CheckpointRecord | None
     ) -> Iterator[Finding]:
-        low = mark_point(mark)
+        low = mark.point
         if following is None:
             for _ in comparison.entries(self.backend, low):
                 pass
             return
-        high = mark_point(following)
+        high = following.point
         if low == high:
             return  # the same state: it is read with the next checkpoint
         listed = set(self.backend.changed_keys(low, high))

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from ..arguments import MAX_INTEGER
-from ..backends.protocol import Backend, StateAt, StoredVersion, SupersededVersion, Version
+from ..backends.protocol import Backend, CheckpointRecord, StateAt, StoredVersion, SupersededVersion, Version
 from ..errors import HistoryPruned
 from ..model import Commit, to_micros
 from ..states.patterns import Selection
@@ -41,6 +41,11 @@ def commits_of(backend: Backend, revisions: Iterable[int]) -> Iterator[Commit]:
             page = {commit.revision: commit for commit in backend.commits(_COMMITS_NEARBY, below)}
         if revision in page:
             yield page[revision]
+
+
+def marks_up_to(backend: Backend, revision: int) -> list[CheckpointRecord]:
+    """Return the checkpoints up to a revision. Others may have made later ones since the revision was read."""
+    return [mark for mark in backend.marks() if mark.revision <= revision]
 
 
 def versions_of(backend: Backend, key: str, below: int = 0) -> Iterator[Version]:

@@ -11,7 +11,7 @@ from ..backends.protocol import Backend, Head, StateAt
 from ..errors import Hint, NamespaceNotFound, StateException, see
 from ..model import did_you_mean, name_first
 
-_NEAR_KEYS = 1000  # keys before and after a missing key, in order, among which similar ones are looked for
+NEAR_KEYS = 1000  # keys before and after a missing key, in order, among which similar ones are looked for
 
 
 def near_hint(
@@ -36,8 +36,8 @@ def near_key_hint(key: str, *states: tuple[Backend, StateAt | None]) -> Callable
             row
             for backend, at in states
             for row in (
-                *backend.list_keys(before=key, limit=_NEAR_KEYS, at=at, backwards=True),
-                *backend.list_keys(after=key, limit=_NEAR_KEYS, at=at),
+                *backend.list_keys(before=key, limit=NEAR_KEYS, at=at, backwards=True),
+                *backend.list_keys(after=key, limit=NEAR_KEYS, at=at),
             )
         ]
         return {row.key for row in rows}

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase, translate
 
+from ..arguments import KeyName
+
 _SIGNS = "*?["
 _WILDCARD = re.compile(r"[*?]|\[.[^]]*\]?")
 _ESCAPED_NAME = re.compile(r"(?:[^*?[]|\[[*?[]\])*")
@@ -51,12 +53,6 @@ def compile_globs(*patterns: str, ignore_case: bool = False) -> re.Pattern[str]:
 def matches_any(name: str, patterns: Iterable[str]) -> bool:
     """Return whether one of the globs matches the whole name, case-sensitively."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-class KeyName(str):
-    """A key's name where patterns are taken: never a glob."""
-
-    __slots__ = ()
 
 
 class Selection:
@@ -109,4 +105,4 @@ def _is_doubtful(pattern: str) -> bool:
 
 def name_of(pattern: str) -> str | None:
     """Return the one name that a pattern matches; None if it is a real glob."""
-    return pattern if type(pattern) is KeyName else unescape_glob(pattern)
+    return str(pattern) if type(pattern) is KeyName else unescape_glob(pattern)  # a plain text, as keys are

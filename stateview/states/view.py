@@ -43,7 +43,7 @@ def resolve(backend: Backend, ref: Ref, head: Head | None = None) -> StateAt:
         if mark is None:
             raise missing_mark(backend, str(ref), parsed.name, ("live",))
         if not parsed.back:
-            return StateAt(mark.revision, mark.time)
+            return mark.point
         base = mark.revision
     head = head or backend.head()
     if parsed.name is None:

@@ -15,7 +15,7 @@ from .. import codec
 from ..backends.durable_files import remove, temporary
 from ..backends.protocol import Backend, CheckpointRecord, Head, ProgressCount, Version
 from ..errors import Conflict, InvalidName, KeyNotFound, see
-from ..maintenance.history import commit_of, iter_commits
+from ..maintenance.history import commit_of, iter_commits, marks_up_to
 from ..model import Commit, to_micros
 from ..states.missing import check_exists
 from ..states.patterns import Selection
@@ -118,7 +118,7 @@ def _export_jsonl(backend: Backend, name: str, zipped: bool, progress: ProgressC
 def _export_state(backend: Backend, name: str, zipped: bool, progress: ProgressCount) -> ExportReport:
     for _ in range(MAX_ATTEMPTS):
         head = _require_head(backend)
-        marks = [mark for mark in backend.marks() if mark.revision <= head.revision]
+        marks = marks_up_to(backend, head.revision)
         header = _header(backend, head)
         with write_durable(name, zipped) as out:
             commits = iter_commits(backend, head.revision + 1)

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..backends.protocol import Backend, CheckpointWrite, CommitRequest, Head, StateAt
 from ..errors import Conflict, run, tells_what_was_done
+from ..maintenance.history import marks_up_to
 from ..states.retention import numbered_names, stamped_name
 from ..states.steady import snapshot
 from .migration_check import check, check_edits, check_same, check_source, inspect, judge, judge_read_only
@@ -41,7 +42,7 @@ def migrate(
         with snapshot(source, whole=True) as state:
             head = state.head()
             pace = ProgressRate(report, source.namespace, "reading", head.count)
-            marks = [mark for mark in state.marks() if mark.revision <= head.revision]
+            marks = marks_up_to(state, head.revision)
             verified = summarize(state, StateAt(head.revision, state.now()), marks, pace.reached)
         outcome: dict[str, Any] = {"already": True} if target.already else {"replaces": target.contents}
         return _report(source, destination, head, verified, started, dry_run=True, **outcome)

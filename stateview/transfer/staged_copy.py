@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from ..backends.protocol import Backend, CheckpointRecord, Head, StagedImport, StateAt, StoredVersion
 from ..errors import NOTHING_CHANGED, Conflict, HistoryPruned, StateException
-from ..maintenance.history import COMMITS_PER_PAGE, iter_commits
+from ..maintenance.history import COMMITS_PER_PAGE, iter_commits, marks_up_to
 from ..model import Commit
 from ..states.steady import snapshot
 from .migration_check import check_edits, check_same
@@ -42,10 +42,6 @@ class ResumePoint(Struct):
 
 
 _STAGE_CHANGED = "No visible data was changed"  # NOTHING_CHANGED is not true of the staging area
-
-
-def _marks_at(source: Backend, head: Head) -> list[CheckpointRecord]:
-    return [mark for mark in source.marks() if mark.revision <= head.revision]
 
 
 def in_place(destination: Backend, head: Head) -> str:
@@ -212,7 +208,7 @@ class StagedCopy:
         return head
 
     def _is_still(self, head: Head) -> bool:
-        if _marks_at(self._origin, head) != self.marks:
+        if marks_up_to(self._origin, head.revision) != self.marks:
             return False
         now = self._origin.head()
         return (now.revision, now.time, now.floor, now.lineage) == (head.revision, head.time, head.floor, head.lineage)
@@ -244,7 +240,7 @@ class StagedCopy:
         if self._source.head().floor > head.revision:
             raise HistoryPruned("the state that was just read is pruned")
         self._put_commits(head)
-        marks = _marks_at(self._source, head)
+        marks = marks_up_to(self._source, head.revision)
         self._keeps_pruned = self._keeps_pruned or head.floor > note.floor or not set(self.marks) <= set(marks)
         self.marks = marks
         note.revision = head.revision

@@ -45,7 +45,7 @@ class StateHasher:
     """
 
     def __init__(self, at: StateAt, marks: Sequence[CheckpointRecord]) -> None:
-        self._states = [at, *(StateAt(mark.revision, mark.time) for mark in marks)]
+        self._states = [at, *(mark.point for mark in marks)]
         self._order = sorted(range(len(self._states)), key=lambda number: self._states[number].revision)
         self._revisions = [self._states[number].revision for number in self._order]
         self._names = [f"{mark.name}@{mark.revision}" for mark in marks]

@@ -239,7 +239,7 @@ class Verification:
     def _check_reads(self) -> None:
         """Read a sample of each state by the methods that users read by, and scan up to `SCANNED_STATES` states."""
         live = self._states.digests()[0]
-        states = [(self._at, live.keys), *((StateAt(mark.revision, mark.time), None) for mark in self._marks)]
+        states = [(self._at, live.keys), *((mark.point, None) for mark in self._marks)]
         limit = max(MIN_SAMPLED_KEYS, SAMPLED_KEYS * SCANNED_STATES // max(SCANNED_STATES, len(states)))
         step = -(-len(states) // SCANNED_STATES)
         kept: dict[str, list[StoredVersion]] = {}

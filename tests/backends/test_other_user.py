@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -57,8 +58,9 @@ def test_sqlite_who_only_reads_sees_each_commit_of_others(tmp_path: Path) -> Non
         for number in range(1, 4):
             seen += [reader.load("k"), reader.load("k"), reader.list_keys()]
             told_to.write_text(str(number))  # another process commits, and closes the database
-            while not done.exists() or done.read_text() != str(number):
-                pass
+            deadline = time.monotonic() + 10
+            while done.read_text() != str(number) and time.monotonic() < deadline:
+                time.sleep(0.001)
         return str([*seen, reader.load("k")])
 
     told_to, done = tmp_path / "told", tmp_path / "done"
@@ -68,16 +70,17 @@ def test_sqlite_who_only_reads_sees_each_commit_of_others(tmp_path: Path) -> Non
 
     def commit() -> None:
         for number in range(1, 4):
-            while told_to.read_text() != str(number):
-                pass
+            deadline = time.monotonic() + 10
+            while told_to.read_text() != str(number) and time.monotonic() < deadline:
+                time.sleep(0.001)
             with StateManager(url, "n") as writer:
                 writer.save("k", number)
             done.write_text(str(number))
 
-    thread = threading.Thread(target=commit)
+    thread = threading.Thread(target=commit, daemon=True)
     thread.start()
     seen = as_another_user(tmp_path, read)
-    thread.join()
+    thread.join(10)
     assert seen == "[0, 0, ['k'], 1, 1, ['k'], 2, 2, ['k'], 3]"
 
 

@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import killed
 import pytest
 import redis
 from conftest import REDIS
@@ -88,7 +89,7 @@ def points(backend: Backend) -> dict[str, StateAt]:
     """All states that can be read."""
     head = backend.head()
     out = {f"{revision}": resolve(backend, revision) for revision in range(head.floor, head.revision)}
-    return out | {f"{mark.name}@{mark.revision}": StateAt(mark.revision, mark.time) for mark in backend.marks()}
+    return out | {f"{mark.name}@{mark.revision}": mark.point for mark in backend.marks()}
 
 
 def look(backend: Backend) -> dict[str, Any]:
@@ -459,7 +460,7 @@ def going_on(source: Backend, target: Backend, over: bool = False) -> None:
     receiver.finish(head, over)
 
 
-@pytest.mark.parametrize("kills", stressed(12))
+@pytest.mark.parametrize("kills", stressed(8))
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_at_any_instant_and_gone_on_with(
     kind: str, kills: int, new_store: Callable[[str], str], tmp_path: Path, opened: Opened
@@ -511,30 +512,15 @@ def test_killed_at_any_instant_and_gone_on_with(
 
 
 def dying(step: int, source: str, target: str, over: bool) -> bool:
-    """Copy in a child that ends like one that was killed, before its call number `step`; whether it came to its end."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    left = [step]
-
-    def mortal(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*given: Any, **options: Any) -> Any:
-            left[0] -= 1
-            if left[0] == 0:
-                os._exit(9)
-            return real(*given, **options)
-
-        return call
-
-    try:
-        for name in ("rename", "fsync", "unlink", "mkdir", "link", "rmdir", "ftruncate"):
-            setattr(os, name, mortal(getattr(os, name)))
-        connection = redis.connection.AbstractConnection
-        connection.send_packed_command = mortal(connection.send_packed_command)  # type: ignore[method-assign]
-        going_on(open_backend(source, "source", read_only=True), open_backend(target, "main"), over)
-        os._exit(0)
-    finally:
-        os._exit(1)
+    """Copy in a child that is killed before its call number `step`; whether it came to its end."""
+    return killed.die_at(
+        step,
+        lambda: going_on(open_backend(source, "source", read_only=True), open_backend(target, "main"), over),
+        [
+            *((os, name) for name in (*killed.CALLS, "fsync")),
+            (redis.connection.AbstractConnection, "send_packed_command"),
+        ],
+    )
 
 
 @pytest.mark.parametrize("every", [4, *stressed(1)])

@@ -10,23 +10,10 @@ from pathlib import Path
 import pytest
 
 from stateview import KeyNotFound, StateManager
-from stateview.cli.program import main
 
 pytestmark = pytest.mark.usefixtures("folder")
 
-Run = Callable[[str], tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line, and return the exit code and both outputs."""
-
-    def run(line: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = main(shlex.split(line))
-        return code, *capfd.readouterr()
-
-    return run
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -50,7 +37,7 @@ def state() -> Iterator[StateManager]:
 def test_a_search_or_a_glob_without_a_match_exits_with_0_and_says_so(line: str, state: StateManager, run: Run) -> None:
     StateManager("json", "empty").checkpoint("x")
     StateManager("json", "empty").delete_checkpoint("x")
-    code, out, err = run(line)
+    code, out, err = run(*shlex.split(line))
     assert (code, out) == (0, "") and err.strip(), (code, out, err)
     assert state.revision == 2 and state.list_checkpoints() == ["cp"]
     assert not Path("f.json").exists()
@@ -68,13 +55,13 @@ def test_a_search_or_a_glob_without_a_match_exits_with_0_and_says_so(line: str, 
     ],
 )  # fmt: skip
 def test_a_name_that_is_missing_exits_with_1_and_changes_nothing(line: str, state: StateManager, run: Run) -> None:
-    code, out, err = run(line)
+    code, out, err = run(*shlex.split(line))
     assert code == 1 and "nothing" in err and not out.strip("{}\n"), (code, out, err)
     assert (state.revision, state.load("phase")) == (2, 2)
 
 
 def test_a_glob_without_a_match_is_named_beside_what_was_deleted(state: StateManager, run: Run) -> None:
-    code, out, err = run("delete phase 'x*' --yes --format json")
+    code, out, err = run("delete", "phase", "x*", "--yes", "--format", "json")
     assert (code, json.loads(out)) == (0, {"deleted": ["phase"]}) and "no key matches 'x*'" in err
 
 
@@ -86,10 +73,10 @@ def test_a_redis_without_matching_strings(redis_server: Callable[[str], str], ru
     with redis.Redis.from_url(url) as client:
         client.flushdb()
         client.set("app:1", "1")
-    for more in ("", " --dry-run"):
-        code, _, err = run(f"import {url} --pattern 'nothing:*'{more}")
+    for more in ([], ["--dry-run"]):
+        code, _, err = run("import", url, "--pattern", "nothing:*", *more)
         assert code == 0 and "nothing was imported" in err
-        assert run(f"import {url} --pattern nothing{more}")[0] == 1
+        assert run("import", url, "--pattern", "nothing", *more)[0] == 1
     assert StateManager("json").namespaces() == []
 
 

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,23 +14,10 @@ import pytest
 from stateview import Commit, KeyNotFound, RefNotFound, StateManager
 from stateview.backends.protocol import StateAt
 from stateview.cli.definition import COMMANDS, GLOBALS
-from stateview.cli.program import main
 from stateview.maintenance.history import CommitFilter, find_commits
 from stateview.states.patterns import Selection
 
 pytestmark = pytest.mark.usefixtures("folder")
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run a command line, and return the exit code and both outputs."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = main(list(words))
-        return code, *capfd.readouterr()
-
-    return run
 
 
 def revisions(commits: list[Commit]) -> list[int]:
@@ -201,20 +189,53 @@ def test_blame_of_an_expired_key_is_the_commit_that_set_the_expiry(store_url: st
         assert (ann.blame("lease").revision, ann.blame("lease").author) == (1, "ann")
 
 
+# --- numbers of options -----------------------------------------------------------------------------------------------
+
+
+def test_a_limit_of_0_lists_nothing_and_says_nothing(run: Callable[..., tuple[int, str, str]]) -> None:
+    state = StateManager("json")
+    state.save("k", 1)
+    state.save("gone", 1)
+    state.delete("gone")
+    for words in ("keys", "keys --prefix x", "log", "find k", "history k", "history gone"):
+        assert run(*words.split(), "--limit", "0") == (0, "", ""), words
+    assert run("history", "never", "--limit", "0")[0] == 1
+    assert run("shell", "-c", "begin", "-c", "keys --limit 0")[1] == ""
+
+
+def test_the_zeros_before_a_number_are_no_digits_of_it(run: Callable[..., tuple[int, str, str]]) -> None:
+    StateManager("json").save("k", 1)
+    assert run("keys", "--limit", "0" * 30 + "1")[:2] == (0, "k\n")
+    assert run("keys", "--limit", "0" * 30 + "9" * 20)[0] == 2
+
+
 # --- options that would be ignored ---------------------------------------------------------------------------------
 
 
-def test_no_reading_command_ignores_an_author(run: Callable[..., tuple[int, str, str]]) -> None:
-    writing = {
-        "save", "delete", "rename", "expire", "edit", "checkpoint", "restore", "undo", "redo", "fork", "migrate",
-        "import", "recover", "prune", "compact", "shell", "dashboard", "serve",
-    }  # fmt: skip
-    of_no_store = {"help", "completion", "_complete"}
+AUTHORED = {  # a command line of each command that makes a commit, in an order in which they can run
+    "save": "save k 1", "rename": "rename k j", "expire": "expire j 60", "delete": "delete j", "undo": "undo",
+    "redo": "redo", "restore": "restore 1", "import": "import new.json --merge", "fork": "fork other",
+}  # fmt: skip
+SESSIONS = {"edit", "shell", "dashboard", "serve"}  # the author of what is done there
+MARKS = {"migrate"}  # the author of its safety checkpoint
+
+
+def test_each_command_names_its_author_in_the_log_or_refuses_one(run: Callable[..., tuple[int, str, str]]) -> None:
+    """A command that makes no commit would ignore the author."""
     for command in COMMANDS:
-        if not command.shell and command.name not in of_no_store:
-            assert ("author" in command.refuses) == (command.name not in writing), command.name
+        if not command.shell and not command.hidden:
+            makes_a_commit = command.name in {*AUTHORED, *SESSIONS, *MARKS}
+            assert ("author" in command.refuses) != makes_a_commit, command.name
+    Path("new.json").write_text('{"new": 1}')
+    for name, line in AUTHORED.items():
+        assert run("-s", "json:s", "-n", "w", "--author", name, *line.split())[0] == 0
+        with StateManager("json:s", "other" if name == "fork" else "w") as state:
+            assert state.log(1)[0].author == name
+
+
+def test_no_reading_command_ignores_an_author(run: Callable[..., tuple[int, str, str]]) -> None:
     StateManager("json:s").save("k", 1)
-    for words in (["load", "k"], ["log"], ["history", "k"], ["find", "x"], ["namespaces"]):
+    for words in (["load", "k"], ["log"], ["history", "k"], ["find", "x"], ["namespaces"], ["checkpoint", "c"]):
         code, out, err = run("-s", "json:s", "--author", "ann", *words)
         assert (code, out) == (2, "") and "--author" in err and "log --by NAME" in err
         assert run("-s", "json:s", "shell", "-c", " ".join([*words, "--author", "ann"]))[0] == 2

@@ -10,7 +10,6 @@ import pytest
 
 import stateview
 from stateview import KeyNotFound, NamespaceNotFound, RefNotFound, StateManager
-from stateview.cli.program import main
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -25,18 +24,6 @@ READING = (
     ["redo"], ["restore", "live"], ["restore", "cp", "--dry-run"], ["fork", "copy"], ["delete", "k"], ["delete", "k*"],
     ["rename", "k", "l"], ["expire", "k", "9"], ["checkpoint", "cp", "--delete"], ["compact"], ["prune", "--keep", "1"],
 )  # fmt: skip
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line, and return the exit code and both outputs."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = main(list(words))
-        return code, *capfd.readouterr()
-
-    return run
 
 
 def test_a_namespace_that_was_never_written_is_named_by_every_command(store_url: str, run: Run) -> None:
@@ -162,3 +149,19 @@ def test_the_shell_says_that_a_namespace_is_new(run: Run) -> None:
     assert code == 1 and "namespace 'biuld' of json:" in err
     assert "which the first save creates" in run("-s", "json:s", "shell", "-c", "connect json:nowhere")[2]
     assert run("-s", "json:s", "-n", "new", "shell", "-c", "begin", "-c", "save k 1", "-c", "load k")[:2] == (2, "1\n")
+
+
+def test_a_delete_inside_a_transaction_names_what_is_not_there(run: Run) -> None:
+    with StateManager("json", "default") as state, state.transaction() as transaction:
+        for number in range(3000):
+            transaction.save(f"task:{number:05}", 1)
+
+    def deleted(*words: str) -> tuple[int, str, str]:
+        return run("shell", "-c", "begin", "-c", f"delete --yes {' '.join(words)}")
+
+    assert "will delete 1 key; no key matches 'x*', 'y?'\n" in deleted("task:00001", "'x*'", "'y?'")[2]
+    assert "no key matches 'x*'\n" in deleted("'x*'")[2]
+    assert "will delete 10 keys\n" in deleted("'task:0000?'", "task:00001")[2]
+    code, _, err = deleted("task:00001", "tusk:02999")
+    assert code == 1 and "no key 'tusk:02999' in this transaction" in err and "Did you mean 'task:02999'" in err
+    assert "See 'stateview keys'" in deleted("nothing")[2]

@@ -535,6 +535,15 @@ def test_tables_are_aligned_in_every_terminal(state: StateManager) -> None:
         assert len(set(columns)) == 1, table
 
 
+def test_a_cell_that_is_cut_says_so_also_where_marks_take_no_column(state: StateManager) -> None:
+    marks = "e\u0301" * 40
+    for key in ("x" * 60, "x" * 61, marks, marks + "1", marks + "2"):
+        state.save(key, 1)
+    cells = [line.split()[0] for line in out("keys", "--format", "table").splitlines()[1:]]
+    assert [cell.endswith("…") for cell in cells] == [True, True, True, False, True]
+    assert max(map(cell_len, cells)) == 60
+
+
 def test_the_dashboard_opens_from_the_shell_and_comes_back(state: StateManager) -> None:
     state.save("some:key", 1)
     terminal = Terminal("shell")

@@ -19,6 +19,7 @@ from stateview.cli.context import Context
 from stateview.cli.exit_codes import UsageError
 from stateview.cli.json_queries import compile_query
 from stateview.cli.regular_expressions import RegularExpression
+from stateview.dashboard.display.result_redaction import redact_result
 
 SLOW = r"(a|aa)+$"  # tries each of the ways to write a number as ones and twos
 TEXT = "a" * 60 + "b"
@@ -44,7 +45,8 @@ def test_the_matches_are_those_of_re(pattern: str) -> None:
 @pytest.mark.parametrize(
     "pattern",
     ["[", "(", ")", "*", "a**", "(?z)", "[b-a]", "\\", "a{2,1}", "(?(2)a)", r"\L<x>", "(" * 500 + ")" * 500, "(" * 9999,
-     "(a{999}){999}", "(a{999}b{1,9}){9999}", "(?:" * 60 + "a" + "+)" * 60, "a{99999999999999999999}"],
+     "(a{999}){999}", "(a{999}b{1,9}){9999}", "(?:" * 60 + "a" + "+)" * 60, "a{99999999999999999999}",
+     f"a{{{'0' * 20}999999}}"],
 )  # fmt: skip
 def test_what_is_no_expression_or_too_large_is_one_line(pattern: str) -> None:
     with pytest.raises(UsageError) as caught:
@@ -75,6 +77,26 @@ def test_many_slow_searches_share_one_bound(monkeypatch: pytest.MonkeyPatch) -> 
         for _ in range(1000):
             expression.search("a" * 24 + "b")
     assert time.thread_time() - start < 5
+
+
+@pytest.mark.parametrize("by_find", [True, False])
+def test_an_expression_has_one_bound_for_all_that_a_command_does_with_it(
+    by_find: bool, folder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(regular_expressions, "_translate", lambda pattern, _dot: made.append(pattern) or pattern)
+    if by_find:
+        with StateManager("json", "default") as state:
+            state.save("k", "a long text")
+        context = Context({"namespace": "default"})
+        table = redact_result(find(context, {"pattern": "lo+ng", "regex": True}), {"pattern": "lo+ng"}, ("x",))
+        assert [table.excerpt(row[2], 60) for row in table.rows] == ['"a long text"']
+        context.close()
+    else:
+        condition = parse_condition(["matches", "lo+ng"])
+        assert condition.is_true("a long text") and not condition.is_true("a short text")
+        assert str(condition) == "matches lo+ng"
+    assert made == ["lo+ng"]
 
 
 def test_other_threads_run_during_a_search(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,6 +165,21 @@ def test_a_filter_shows_the_same_however_it_is_stepped(kinds: dict[str, Kind], s
         assert all(one < place for one in list(at_once)[:index]) and all(one >= place for one in list(at_once)[index:])
 
 
+@pytest.mark.parametrize("step", [1, 2, 10])
+def test_a_filter_that_is_the_name_of_a_key_that_differs_shows_that_key_alone(step: int) -> None:
+    found = found_of({"a0": "added", "aX": "added"})
+    shown = DiffFilter(found, text="a[0X]")
+    shown.advance(step)
+    assert [found.keys[place] for place in shown] == ["a0", "aX"][:step]
+    found.extend(["a[0X]", "a[1]"], bytes([0, 0]))
+    while not shown.done:
+        shown.advance(step)
+    assert [found.keys[place] for place in shown] == ["a[0X]"]
+    hidden = DiffFilter(found, frozenset(["removed"]), "a[0X]")
+    hidden.advance(10)
+    assert not list(hidden)
+
+
 def test_the_first_change_is_told_at_once_and_the_rest_in_batches() -> None:
     told: list[int] = []
     collect((Change(f"k{n:06}", "added", ABSENT, 1) for n in range(5000)), lambda keys, kinds: told.append(len(keys)))

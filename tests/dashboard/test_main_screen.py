@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis_servers
+from dashboard_cases import leave
 from dashboard_host import answered, compared, line_with, screen_text, shown, until, write
 from textual.pilot import Pilot
 
@@ -158,12 +159,10 @@ def test_history_timeline_and_diff_have_one_position(url: str) -> None:
             await until(pilot, lambda: pilot.app.screen is main(pilot))
         await pilot.press("H")
         await shown(pilot, "Change r2", "▌+ r2")
-        await pilot.press("escape")
-        await until(pilot, lambda: pilot.app.screen is main(pilot))
+        await leave(pilot)
         await pilot.press("3", "b")
         await shown(pilot, "blame --at 2 -- job", "revision  2")
-        await pilot.press("escape")
-        await until(pilot, lambda: pilot.app.screen is main(pilot))
+        await leave(pilot)
         assert is_at(pilot, "2")
         await pilot.press("4", "k", "escape")  # at once: the move has been followed by nothing yet
         await until(pilot, lambda: is_at(pilot, "live"))
@@ -225,9 +224,7 @@ def test_two_marked_points_are_compared_the_earlier_first(sqlite: str) -> None:
         await shown(pilot, "before")
         await pilot.press("4", "space", "j", "j", "space", "d")
         await shown(pilot, "Diff  before → live", '"planning"')
-        await compared(pilot)
-        await pilot.press("escape")
-        await until(pilot, lambda: pilot.app.screen is main(pilot))
+        await leave(pilot)
         await pilot.press("escape")
         await until(pilot, lambda: not main(pilot).query_one(Timeline).marked)
 
@@ -241,9 +238,7 @@ def test_diff_and_restore_from_live_ask_which_state(sqlite: str) -> None:
         await shown(pilot, "Diff of live with", "live~1")
         await pilot.press("1")
         await shown(pilot, "Diff  before → live")
-        await compared(pilot)
-        await pilot.press("escape")
-        await until(pilot, lambda: pilot.app.screen is main(pilot))
+        await leave(pilot)
         await pilot.press("r")
         await shown(pilot, "─ Restore ─", "live~1")
         await pilot.press("enter")
@@ -561,9 +556,7 @@ def test_w_shows_what_the_commit_that_is_looked_at_changed(sqlite: str) -> None:
         await shown(pilot, "2 save phase")
         await pilot.press("w")
         await shown(pilot, "Diff  1 → 2", "~ phase", '"planning" → "building"')
-        await compared(pilot)
-        await pilot.press("escape")
-        await until(pilot, lambda: pilot.app.screen is main(pilot))
+        await leave(pilot)
         await pilot.press("4", "G", "w")
         await shown(pilot, "Diff  0 → 1", "+ phase")
 
@@ -610,8 +603,7 @@ def test_the_keys_are_named_below_and_a_click_presses_them(sqlite: str) -> None:
         await until(pilot, lambda: bar.size.width == 90)
         await pilot.click(KeyBar, offset=(named_at(bar, "? Help"), 0))
         await until(pilot, lambda: isinstance(pilot.app.screen, HelpScreen))
-        await pilot.press("escape")
-        await until(pilot, lambda: pilot.app.screen is main(pilot))
+        await leave(pilot)
         await pilot.click(KeyBar, offset=(named_at(bar, "H History") + 3, 0))
         await until(pilot, lambda: isinstance(pilot.app.screen, HistoryScreen))
 

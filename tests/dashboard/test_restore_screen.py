@@ -179,6 +179,7 @@ def test_keys_that_look_like_globs_options_or_pointers_are_restored_alone(url: s
     manager = StateManager(url, "work")
     for key in keys:
         manager.save(key, {"p": 1, "q": 1})
+    manager.save("a[[]1]", "the same")  # as a glob it matches `a[1]` alone
     manager.checkpoint("before-fix")
     for key in keys:
         manager.save(key, {"p": 2, "q": 2})
@@ -195,7 +196,7 @@ def test_keys_that_look_like_globs_options_or_pointers_are_restored_alone(url: s
     run(manager, flow)
     old, new = {"p": 1, "q": 1}, {"p": 2, "q": 2}
     whole = {key: old if key in ("a*", "a[1]", "-x", "a?", "\x1b[31m") else new for key in keys}
-    assert state_of(url) == {**whole, "k#/p": {"p": 2, "q": 1}}
+    assert state_of(url) == {**whole, "k#/p": {"p": 2, "q": 1}, "a[[]1]": "the same"}
 
 
 def test_only_the_keys_that_were_given_are_previewed(url: str) -> None:

@@ -284,7 +284,7 @@ prune = st.tuples(
 acts = st.lists(st.one_of(write, mark, write, prune, unmark), min_size=8, max_size=40)
 
 
-@settings(max_examples=examples(100), suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), suppress_health_check=list(HealthCheck))
 @given(acts=acts)
 def test_prune_keeps_remaining_states_readable(store_url: str, acts: list[Any]) -> None:
     state = StateManager(store_url, f"n{random.randrange(1 << 60)}")
@@ -532,7 +532,7 @@ print("done", flush=True)
 """
 
 
-@pytest.mark.parametrize("rounds", [3, *stressed(8)])
+@pytest.mark.parametrize("rounds", [3, *stressed(5)])
 def test_prune_killed_at_any_point_keeps_remaining_states(store_url: str, rounds: int, folder: Path) -> None:
     chance = random.Random(7)
     took = 0.1

@@ -25,6 +25,7 @@ from stateview import (
     StateManager,
     StateView,
     Transaction,
+    arguments,
 )
 from stateview.cli.program import main
 
@@ -362,3 +363,22 @@ def test_a_limit_beyond_what_a_store_counts(tmp_path, monkeypatch, capsys, numbe
         assert main([*words, "--limit", str(number)]) == 2
         assert "--limit must be at most 9,223,372,036,854,775,807" in capsys.readouterr().err
         assert main([*words, "--limit", str(2**63 - 1)]) == 0
+
+
+class Unshown:
+    def __repr__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "value",
+    [list(range(100_000)), [["x" * 100] * 6] * 6, {n: n for n in range(100_000)}, 10**5000, [10**5000], "x" * 100_000,
+     b"x" * 100_000, "\udcff" * 1000, Unshown(), {"k" * 100_000: 5}],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_a_message_shows_the_start_of_a_long_argument(value):
+    for check in {*arguments._CHECKS.values()}:
+        try:
+            check(value, "name")
+        except InvalidArgument as error:
+            assert 20 < len(str(error)) < 250

@@ -18,18 +18,21 @@ import pytest
 from stress import stressed
 
 from stateview import StateManager
+from stateview.backends.legacy import json_files
 
 PROCESSES = 8
+BACKENDS = [f"stateview.backends.{name}.backend" for name in ("jsonfile", "sqlite", "redis")]
 updates = pytest.mark.parametrize("updates", [20, *stressed(150)])  # of each process
 rounds = pytest.mark.parametrize("rounds", stressed(7))
 kills = pytest.mark.parametrize("kills", [20, *stressed(50)])  # of each kind of work, on each kind of store
 SECONDS = 0.04  # that a process has at most until it is killed, after it has told what it is to tell
-SPAWN = multiprocessing.get_context("spawn")
+PROCESS = multiprocessing.get_context("forkserver")  # each process is new, and need not import everything again
+PROCESS.set_forkserver_preload(["pytest", "hypothesis", "stateview.manager", *BACKENDS])
 
 
 def run_processes(work: Callable[..., None], arguments: list[tuple[Any, ...]], seconds: float = 240) -> None:
     """Run each in a process of its own; all must end well."""
-    processes = [SPAWN.Process(target=work, args=given) for given in arguments]
+    processes = [PROCESS.Process(target=work, args=given) for given in arguments]
     for process in processes:
         process.start()
     deadline = time.monotonic() + seconds
@@ -125,7 +128,7 @@ def read_pairs(store: str, read_only: bool, changes: int) -> None:
 
 @pytest.mark.parametrize("changes", stressed(150))
 def test_readers_never_see_half_of_a_commit(store_url: str, tmp_path: Path, changes: int) -> None:
-    writer = SPAWN.Process(target=write_pairs, args=(store_url, str(tmp_path)))
+    writer = PROCESS.Process(target=write_pairs, args=(store_url, str(tmp_path)))
     writer.start()
     try:
         run_processes(read_pairs, [(store_url, read_only, changes) for read_only in (False, True, True)])
@@ -152,12 +155,29 @@ def open_new(store: str, number: int, ready: Any, rounds: int) -> None:
 
 @rounds
 def test_many_processes_open_a_new_store_at_once(store_url: str, rounds: int) -> None:
-    ready = SPAWN.Barrier(PROCESSES)
+    ready = PROCESS.Barrier(PROCESSES)
     run_processes(open_new, [(store_url, number, ready, rounds) for number in range(PROCESSES)])
     for turn in range(rounds):
         with StateManager(store_url, f"new-{turn}") as state:
             assert state.list_keys() == [f"p{number}" for number in range(PROCESSES)]
             assert state.revision == PROCESSES
+
+
+def test_a_namespace_is_made_while_another_process_looks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = json_files.refers_to_history
+
+    def make_first(*given: Any) -> str:
+        monkeypatch.undo()
+        with StateManager(f"json:{tmp_path}", "main") as other:
+            other.save("k", 1)
+            other.checkpoint("c")
+        return real(*given)
+
+    monkeypatch.setattr(json_files, "refers_to_history", make_first)
+    with StateManager(f"json:{tmp_path}", "main") as state:
+        assert state.load("k") == 1
 
 
 # --- fork ------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import stress
+from conftest import KINDS
 
 import stateview
 from stateview import Reentered, StateManager
@@ -35,6 +36,12 @@ ACTS = {
 }
 LINES = 80  # of an outer call: in so many places a test tries the inner one
 READS = ("load", "list_keys", "diff", "log")
+REDIS = KINDS[2]
+
+
+def on(*kinds):
+    """Run a test on these kinds of store by default, and on each under `-m stress`."""
+    return pytest.mark.parametrize("kind", stress.only(KINDS, *kinds))
 
 
 @pytest.fixture
@@ -104,12 +111,13 @@ def state(store_url):
 
 def reenter(state, outer, inner, place):
     """Run an act in the middle of another, and check both; return how many calls the outer act makes."""
-    refused = []
+    ran, refused, value = [], [], f"inner {place}"
 
     def inside():
         begun = time.monotonic()
+        ran.append(place)
         try:
-            ACTS[inner](state, "inner")
+            ACTS[inner](state, value)
         except Reentered as error:
             refused.append(str(error))  # the error itself would keep all frames alive
         assert time.monotonic() - begun < PATIENCE_SECONDS / 2, "the inner call waited for its own thread"
@@ -117,17 +125,20 @@ def reenter(state, outer, inner, place):
     before = state.load("n")
     calls = run_at_call(lambda: ACTS[outer](state, "outer"), inside, place)
     kind = state.backend.kind
-    assert not refused or (kind == "json" and inner not in READS) or "compact" in (outer, inner)
+    assert not refused or (inner not in READS and (kind == "json" or (kind == "sqlite" and outer == "compact")))
     with StateManager(state._opened["backend"], "ns") as fresh:
         assert fresh.at("live").load("n") == before + (outer == "update") + (inner == "update" and not refused)
         for key in fresh.list_keys():
             assert fresh.load(key) == state.load(key)
         assert fresh.log() == state.log() and fresh.checkpoints(all=True) == state.checkpoints(all=True)
         if outer == "save":
-            assert fresh.load("a") in ("inner", "outer")
+            assert fresh.load("a") in (value, "outer")
+        elif inner == "save" and ran and not refused:
+            assert fresh.load("a") == value
     return calls
 
 
+@on("json", "sqlite")
 @pytest.mark.parametrize("inner", ["save", *stress.stressed("load", "checkpoint", "delete")])
 @pytest.mark.parametrize("outer", ACTS)
 def test_both_stand_or_the_inner_call_is_refused_at_once(state, outer, inner, points):
@@ -158,6 +169,7 @@ def test_the_first_save_of_a_namespace(store_url, points):
         number += max(1, calls // points)
 
 
+@on(REDIS)
 @pytest.mark.parametrize("act", ["save", "load"])
 def test_a_storm_of_signals(state, act):
     inside, errors, handled, stop = False, [], 0, threading.Event()
@@ -200,6 +212,7 @@ def test_a_storm_of_signals(state, act):
         assert fresh.doctor().ok
 
 
+@on("json", REDIS)
 @pytest.mark.parametrize("outer", ["load", "save", *stress.stressed("compact")])
 def test_close_in_the_middle_of_a_call(state, outer):
     """As a handler of SIGTERM closes the manager: the call in the middle of which it comes ends as it would have."""
@@ -211,11 +224,15 @@ def test_close_in_the_middle_of_a_call(state, outer):
     assert state.doctor().ok
 
 
-@pytest.mark.parametrize("outer", ["load", "save", *stress.stressed("compact")])
+FORKED = [(kind, outer) for kind in KINDS for outer in ("load", "save", "compact") if kind != "json" or outer in READS]
+
+
+@pytest.mark.parametrize(("kind", "outer"), stress.only(FORKED, ("sqlite", "load"), ("sqlite", "save")))
 def test_a_fork_in_the_middle_of_a_call(state, outer, points):
-    """The fork waits for no connection of its own thread, and a commit that it interrupts gives its lock up for it."""
-    if state.backend.kind == "json" and outer not in READS:
-        pytest.skip("the parent keeps the folder's lock, so the child would wait for the parent's call to end")
+    """The fork waits for no connection of its own thread, and a commit that it interrupts gives its lock up for it.
+
+    In the middle of a commit to JSON files the parent keeps the folder's lock, and the child would wait for it.
+    """
     failed = []
 
     def fork():
@@ -239,6 +256,7 @@ def test_a_fork_in_the_middle_of_a_call(state, outer, points):
     assert not any(failed) and state.load("child") == "saved" and state.doctor().ok
 
 
+@on(REDIS)
 def test_an_exception_of_a_handler_leaves_no_reply_for_the_next_call(state):
     begun = time.monotonic()
     calls = run_at_line(lambda: state.revision, lambda: None, -1)
@@ -249,10 +267,9 @@ def test_an_exception_of_a_handler_leaves_no_reply_for_the_next_call(state):
     assert time.monotonic() - begun < PATIENCE_SECONDS / 2, "a call waited for the reply to another one"
 
 
-def test_a_store_that_is_opened_by_another_path(store_url, tmp_path):
-    kind, _, root = store_url.partition(":")
-    if kind not in ("json", "sqlite"):
-        pytest.skip("a store without a folder")
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_a_store_that_is_opened_by_another_path(kind, store_url, tmp_path):
+    root = store_url.partition(":")[2]
     link = tmp_path / "link"
     os.makedirs(root, exist_ok=True)
     link.symlink_to(root)

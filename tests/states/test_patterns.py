@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stateview import StateManager
+from stateview import KeyNotFound, StateManager
 from stateview.cli.commands import checkpoints, keys, search
 from stateview.cli.context import Context
 from stateview.dashboard.data.filtered_key_source import FilteredKeys
@@ -94,6 +94,14 @@ def test_what_is_written_is_that_key_alone(state: StateManager, context: Context
 def test_a_revert_takes_the_key_and_not_one_that_is_named_as_its_escaped_form(state: StateManager) -> None:
     assert [change.key for change in state.revert("a[0]", 1)] == ["a[0]"]
     assert state.load("a[[]0]") == 2
+
+
+def test_a_revert_of_a_key_that_is_in_neither_state_reverts_no_other(state: StateManager) -> None:
+    state.save("new", 1)
+    state.save("new", 2)
+    with pytest.raises(KeyNotFound):
+        state.revert("n*", state.revision - 1)
+    assert state.load("new") == 2
 
 
 def test_watch_looks_at_both_states_of_each_step(state: StateManager) -> None:

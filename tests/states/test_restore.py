@@ -148,7 +148,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(st.sampled_from("abc"), values), st.dictionaries(st.sampled_from("abc"), values), st.data()
 )  # fmt: skip

@@ -1,11 +1,11 @@
 """A network between clients and a Redis server, which delays, freezes, swallows or cuts what goes through it.
 
-Connections on which a server announces commits (`CLIENT TRACKING`), and those for data, have links of their own:
+Only connections on which a server announces commits (`CLIENT TRACKING`) have faults; what is data goes through:
 
     with RedisProxy("redis://127.0.0.1:6379") as proxy:
         proxy.announcements.delay = 0.03      # seconds, in each direction
         proxy.announcements.frozen = True     # nothing goes through until it is False again; nothing is lost
-        proxy.data.swallows = True            # nothing goes through, and it is lost
+        proxy.announcements.swallows = True   # nothing goes through, and it is lost
         proxy.cut(proxy.announcements)        # ends the connections; new ones may be opened
 """
 
@@ -33,7 +33,7 @@ class Link:
 
 class _Connection:
     def __init__(self, proxy: RedisProxy, client: socket.socket, server: socket.socket) -> None:
-        self.link = proxy.data  # until it asks for announcements
+        self.link = proxy.plain  # until it asks for announcements
         self._proxy = proxy
         self._ends = (client, server)
         for source, target in (self._ends, self._ends[::-1]):
@@ -75,7 +75,7 @@ class RedisProxy:
     """Listens on a loopback port, and connects each client with the server."""
 
     def __init__(self, server: str) -> None:
-        self.data, self.announcements = Link(), Link()
+        self.plain, self.announcements = Link(), Link()
         self._target = redis.connection.parse_url(server)
         self._connections: list[_Connection] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -110,6 +110,6 @@ class RedisProxy:
     ) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self.data.frozen = self.announcements.frozen = False
+        self.announcements.frozen = False
         for connection in self._connections:
             connection.close()

@@ -1,8 +1,10 @@
 """Which tests the default run leaves out: they are marked `stress`, and `.ci/run` runs them after it.
 
 A test whose length is a parameter marks the long cases itself, with `stressed`, `first` or `only`. Any other family of
-cases is listed in `CASES`, and keeps its first cases of each kind of store in the default run. Every behaviour stays in
-the default run.
+cases is listed in `CASES`, and keeps its first cases of each kind of store in the default run.
+
+A test in `ROTATED` keeps one kind of store, which its name happens to choose. So a test of what only one kind of store
+does belongs elsewhere: it names its kinds itself.
 """
 
 from __future__ import annotations
@@ -63,7 +65,6 @@ CASES: dict[str, int] = {  # of a test's function: how many cases of each kind o
     # Screens: each theme, size and kind of store
     "test_a_terminal_sees_a_line_of_progress": 0,
     "test_dim_text_can_be_read_in_every_theme": 0,
-    "test_history_timeline_and_diff_have_one_position": 0,
     "test_a_backend_that_is_killed_is_told_and_what_is_true_is_shown_when_it_is_back": 1,
     "test_a_screen_looks_as_it_did": 2,
     "test_every_format_prints_every_table": 1,
@@ -88,11 +89,7 @@ ROTATED = (
     "tests/cli/test_search.py",
     "tests/dashboard/",
     "tests/maintenance/",
-    "tests/manager/test_clock.py",
     "tests/manager/test_concurrency.py",
-    "tests/manager/test_moving_floor.py",
-    "tests/manager/test_reentry.py",
-    "tests/manager/test_told_outcome.py",
     "tests/states/test_restore.py",
     "tests/transfer/",
 )
@@ -119,8 +116,8 @@ def only(values: Iterable[Any], *chosen: Any) -> list[Any]:
 
 
 def examples(number: int) -> int:
-    """The `max_examples` of a test of slow steps: so many under the profile `stress`, a tenth of them by default."""
-    return max(number * settings().max_examples // 400, 2)
+    """The `max_examples` of a test of slow steps: so many under the profile `stress`, a sixth of them by default."""
+    return max(number * settings().max_examples // 250, 2)
 
 
 def mark(items: Sequence[pytest.Item], servers: Sequence[str]) -> None:

@@ -209,7 +209,7 @@ class _Inspection:
                 self.commit_may_be_under_way |= name in latest
                 yield self.finding("note", "checkpoint-file-missing", path, "it is missing", meaning, RECOVER)
                 continue
-            at, found = StateAt(mark.revision, mark.time), digest(data)
+            at, found = mark.point, digest(data)
             if found == expected if expected else self.shows(data, path, at):
                 continue
             if history.wrote(name, found):

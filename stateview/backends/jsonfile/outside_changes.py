@@ -9,7 +9,7 @@ import msgspec
 from ...errors import Damaged, tells_what_was_done
 from ...model import now
 from ..durable_files import check_links, file_error, makedirs_durable, replaced_path, write_temporary
-from ..protocol import CommitRequest, Head, StateAt, Write
+from ..protocol import CommitRequest, Head, Write
 from . import document
 from .history import History
 from .reader import LEGACY_LINEAGE, LoadedState, Signature
@@ -92,6 +92,8 @@ class OutsideChanges(Writer):
             check_links(self.root, self.folder, self.state_path, self.history_path)
         states: list[LegacyState] = []
         if file := json_files.refers_to_history(self.folder, data if signature is not None else None):
+            if os.path.exists(self.history_path):
+                return None  # another process has just made the namespace, and its first checkpoint
             raise Damaged(f"{self.history_path} is missing, but {file} refers to it", document.RECOVER)
         if signature is not None:
             states = json_files.read_state_file(self.folder, data)
@@ -130,7 +132,7 @@ class OutsideChanges(Writer):
         last.replaced, last.before_mtime = replaced, signature[0] if signature is not None else 0
         try:
             for mark in {mark.name: mark for mark in history.marks}.values():
-                state = document.serialize(history.state_at(StateAt(mark.revision, mark.time)), {})
+                state = document.serialize(history.state_at(mark.point), {})
                 history.digests[mark.name, mark.revision] = digest(state)
                 path = self._checkpoint_path(mark.name)
                 makedirs_durable(os.path.dirname(path))

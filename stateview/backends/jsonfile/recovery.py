@@ -24,7 +24,7 @@ from ..durable_files import (
     write_temporary,
 )
 from ..legacy import json_files
-from ..protocol import CheckpointRecord, Head, LogSalvage, Restored, StateAt, StoredVersion, Version, WholeState
+from ..protocol import CheckpointRecord, Head, LogSalvage, Restored, StoredVersion, Version, WholeState
 from ..state_match import matching_revisions
 from ..stored_values import PLAIN
 from . import document
@@ -337,7 +337,7 @@ class JSONRecovery:
                 found = "of an earlier checkpoint of this name"
             else:
                 done = f"{done}; {self._keep(path)}"
-        data = document.serialize(history.state_at(StateAt(mark.revision, mark.time)), {})
+        data = document.serialize(history.state_at(mark.point), {})
         os.rename(write_temporary(path, data), replaced_path(path, self._backend.folder))
         self._note(path, found, done, "checkpoint-file")
 

@@ -21,7 +21,7 @@ from ...errors import BackendError
 from ...model import Commit, now
 from ..conflicts import destination_exists_error
 from ..durable_files import file_error, fsync_folder, is_system_error, remove, replaced_path, temporary, write_all
-from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StateAt, StoredVersion, Version
+from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StoredVersion, Version
 from ..staging import JSON_STAGE, StagingFolder, set_aside
 from ..stored_values import StoredValues
 from . import document
@@ -237,7 +237,7 @@ class JSONStagedImport:
         mtime = now() * 1000
         self._write("state.json", data, mtime)
         for mark in {mark.name: mark for mark in self._marks}.values():
-            entries = history.state_at(StateAt(mark.revision, mark.time))
+            entries = history.state_at(mark.point)
             unchanged = {key: blocks[key] for key, version in entries.items() if live.get(key) is version}
             content = document.serialize(entries, unchanged)
             history.digests[mark.name, mark.revision] = digest(content)

@@ -20,7 +20,7 @@ from ..durable_files import (
     replaced_path,
     write_temporary,
 )
-from ..protocol import MAX_EXPIRED_PER_COMMIT, CommitRequest, ProgressCount, StateAt
+from ..protocol import MAX_EXPIRED_PER_COMMIT, CommitRequest, ProgressCount
 from ..prune_progress import PruneProgress
 from . import document
 from .history import History
@@ -183,7 +183,7 @@ class Writer(Reader):
             entries = {key: version for key, version in live.entries.items() if version.visible(mark.time)}
             return document.serialize(entries, live.blocks if len(entries) == len(live.entries) else {})
         assert history is not None
-        return document.serialize(history.state_at(StateAt(mark.revision, mark.time)), {})
+        return document.serialize(history.state_at(mark.stored().point), {})
 
     def _checkpoint_path(self, name: str) -> str:
         return os.path.join(self.folder, "checkpoints", f"{name}.json")
@@ -224,7 +224,7 @@ class Writer(Reader):
         if mark is None:
             remove(path)
         elif found is None or found != history.digests.get((name, mark.revision)):
-            content = document.serialize(history.state_at(StateAt(mark.revision, mark.time)), {})
+            content = document.serialize(history.state_at(mark.point), {})
             makedirs_durable(os.path.dirname(path))
             path = replaced_path(path, self.folder)
             os.rename(write_temporary(self._temporary_stem(name), content), path)

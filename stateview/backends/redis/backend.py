@@ -76,9 +76,10 @@ class RedisBackend(Writer):
     def diagnose(self, progress: ProgressText) -> Iterator[Finding]:
         from .doctor import diagnose
 
-        if self.read_only:  # opened to be examined: the checks of `maintenance.doctor` look at what is left, too
-            self._checked = False
         return diagnose(self, progress)
+
+    def examined(self) -> RedisBackend:
+        return self._unchecked()
 
     # --- data of an older layout -------------------------------------------------------------------------------
 

@@ -5,10 +5,10 @@ Each script does one step, so that the server answers other clients between two 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from redis.exceptions import ResponseError
 
 from ...errors import tells_what_was_done
 from ..protocol import PAGE_BYTES, DiskUsage, ProgressCount, SupersededVersion
@@ -128,23 +128,33 @@ def superseded(backend: Reader, after: tuple[str, int], limit: int) -> list[Supe
 
 def disk_usage(backend: Reader) -> DiskUsage | None:
     """Return the bytes that the server reports for the keys; None if it does not report them to this user."""
-    total = 0
-    for key in backend._keys:
-        size = backend._with_retry(lambda client, key=key: memory_usage(client, key))  # type: ignore[misc]
-        if size is None:
-            return None
-        total += size
-    return DiskUsage(total)
+    _, sizes = measure(backend, (), backend._keys)
+    return None if sizes is None else DiskUsage(sum(sizes))
 
 
-def memory_usage(client: Any, key: str) -> int | None:
-    """Return roughly how many bytes a key takes; None if the server does not say."""
-    try:
-        return int(client.memory_usage(key, samples=MEMORY_SAMPLES) or 0)
-    except ResponseError as error:
-        if is_unsupported(error):  # hosted servers rename the command
-            return None
-        raise
+def measure(backend: Reader, hashes: Sequence[str], keys: Sequence[str]) -> tuple[list[int], list[int] | None]:
+    """Return how many fields some hashes have, and roughly how many bytes some keys take. One round trip.
+
+    Instead of the bytes it returns None if the server does not report them to this user.
+    """
+
+    def read(client: Any) -> list[Any]:
+        pipe = client.pipeline(transaction=False)
+        for key in hashes:
+            pipe.hlen(key)
+        for key in keys:
+            pipe.memory_usage(key, samples=MEMORY_SAMPLES)
+        replies = list(pipe.execute(raise_on_error=False))
+        for place, reply in enumerate(replies):
+            if isinstance(reply, Exception):
+                if place < len(hashes) or not is_unsupported(reply):  # hosted servers rename MEMORY
+                    raise reply
+                return replies[: len(hashes)]
+        return replies
+
+    replies = backend._with_retry(read)
+    sizes = [int(size or 0) for size in replies[len(hashes) :]]
+    return replies[: len(hashes)], sizes if len(sizes) == len(keys) else None
 
 
 def compact(backend: Reader, floor: int, progress: ProgressCount | None) -> int:

@@ -356,7 +356,7 @@ class Reader(Server, ABC):
         return maintenance.superseded(self, after, limit)
 
     def disk_usage(self, gone: Iterable[tuple[str, int]] = ()) -> DiskUsage | None:  # noqa: ARG002
-        """Make one round trip for each of the namespace's fourteen keys."""
+        """Make one round trip."""
         from . import maintenance
 
         self._handshake()

@@ -11,7 +11,7 @@ import redis
 from ...model import Commit
 from ..conflicts import history_pruned_error
 from ..protocol import PAGE_BYTES, CheckpointRecord, Head, StateAt, StoredVersion, Version
-from .maintenance import memory_usage
+from .maintenance import measure
 from .read_scripts import MISSING
 from .scripts import unreadable_head
 from .transfer import parse_versions
@@ -26,11 +26,9 @@ MAX_BYTES = 16_000_000
 def take(reader: Reader) -> Snapshot | None:
     """Copy a namespace; None if it is too large, is not there, or its parts do not fit together."""
     head, live, _, _, history, _, _, _, commits, _, notes, *_ = reader._keys
-    sizes = [reader._with_retry(lambda client, key=key: client.hlen(key)) for key in (live, history, commits)]  # type: ignore[misc]
-    for key in (live, history):
-        used = reader._with_retry(lambda client, key=key: memory_usage(client, key))  # type: ignore[misc]
-        if sum(sizes) > MAX_RECORDS or used is None or used > MAX_BYTES:
-            return None
+    counts, sizes = measure(reader, (live, history, commits), (live, history))
+    if sizes is None or sum(counts) > MAX_RECORDS or max(sizes) > MAX_BYTES:
+        return None
 
     def read(client: Any) -> list[Any]:
         if not isinstance(client, redis.Redis):  # a cluster: its own pipelines take no scripts

@@ -12,7 +12,7 @@ from ...states.restore import RestoreDiff
 from ...states.view import StateView, require_keys
 from ..context import Context
 from ..exit_codes import ExitCode, UsageError
-from ..results import ActionResult, DiffResult, Record, Table, no_match, plural
+from ..results import ActionResult, DiffResult, Record, Table, no_match, plural, unless_cut
 
 DRY_RUN = "dry run: nothing was changed"
 
@@ -190,7 +190,8 @@ def log(context: Context, args: dict[str, Any]) -> Table:
     """`log`."""
     manager = context.existing
     filters = {name: args[name] for name in ("by", "key", "since", "until", "grep") if name in args}
-    commits = manager.log(args.get("limit", 100), below=args.get("below", 0), **filters)
+    limit = args.get("limit", 100)
+    commits = manager.log(limit, below=args.get("below", 0), **filters)
     names: dict[int, list[str]] = {}
     for mark in manager.checkpoints(all=True):
         names.setdefault(mark.revision, []).append(mark.name)
@@ -201,14 +202,14 @@ def log(context: Context, args: dict[str, Any]) -> Table:
     ]  # fmt: skip
     columns = ("revision", "time", "author", "keys", "checkpoints", "reason")
     none = "no commit matches" if filters else "no commits"
-    return Table(columns=columns, rows=rows, empty=f"{none} in namespace {manager.namespace!r}")
+    return Table(columns=columns, rows=rows, empty=unless_cut(f"{none} in namespace {manager.namespace!r}", limit))
 
 
 def history(context: Context, args: dict[str, Any]) -> Table:
     """`history KEY`."""
-    key = args["key"]
-    versions = context.manager.history(key, args.get("limit", 100))
-    if not versions:
+    key, limit = args["key"], args.get("limit", 100)
+    versions = context.manager.history(key, limit)
+    if not versions and (limit or not context.manager.history(key, 1)):
         context.manager.entry(key)  # raises the KeyNotFound that names the store and namespace
 
     commits = context.manager.commits(version.revision for version in versions)

@@ -80,13 +80,23 @@ class EditorFile:
         return f"; your text is kept in {self.path}" if self._kept else ""
 
 
-def _edit_until_valid(context: Context, path: str, key: str) -> Any:
-    """Run the editor until the file holds valid JSON, and return the value; ABSENT if the person gives up."""
+def editor_command() -> tuple[str, list[str]]:
+    """Return the editor that the environment names, and the words that start it.
+
+    Raises:
+        UsageError: they cannot be told apart.
+
+    """
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     try:
-        command = shlex.split(editor)
+        return editor, shlex.split(editor)
     except ValueError as error:
         raise UsageError(f"{editor}: {error}", "Correct EDITOR") from error
+
+
+def _edit_until_valid(context: Context, path: str, key: str) -> Any:
+    """Run the editor until the file holds valid JSON, and return the value; ABSENT if the person gives up."""
+    editor, command = editor_command()
     while True:
         try:
             ended = subprocess.run([*command, path], check=False)

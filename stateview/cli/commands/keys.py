@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any
 
 from ... import codec
+from ...arguments import KeyName
 from ...errors import Conflict, KeyNotFound, see
-from ...model import ABSENT, did_you_mean, format_time, is_key
-from ...states.patterns import KeyName, Selection, is_glob
+from ...model import ABSENT, format_time, is_key
+from ...states.missing import NEAR_KEYS, near_hint
+from ...states.patterns import Selection, is_glob
 from ...states.transaction import Transaction
 from ..context import Context
 from ..exit_codes import UsageError
-from ..results import ActionResult, Excerpt, Record, Table, ValueResult, no_match, plural
+from ..results import ActionResult, Excerpt, Record, Table, ValueResult, no_match, plural, unless_cut
 from ..values import DURATIONS, parse_seconds, read_value, type_name
 from .health import missing_namespace
 
@@ -66,7 +69,7 @@ def delete(context: Context, args: dict[str, Any]) -> ActionResult:
             raise UsageError(f"delete takes no --{ignored} inside a transaction", hint)
         return _delete_later(context.transaction, patterns, context)
     present = manager.backend.read([pattern for pattern in patterns if is_key(pattern)])
-    names = [pattern for pattern in patterns if not is_glob(pattern) or pattern in present]
+    names = [name for name in patterns if type(name) is KeyName or not is_glob(name) or name in present]
     globs = [pattern for pattern in patterns if pattern not in names]
     expected = args.get("expected")
     if expected is not None and (globs or len(names) > 1):
@@ -90,9 +93,7 @@ def delete(context: Context, args: dict[str, Any]) -> ActionResult:
             if "previewed" in args:
                 _check_previewed(transaction, keys, args["previewed"])
     summary = f"deleted {keys[0] if len(keys) == 1 else f'{len(keys)} keys'}"
-    if unmatched:
-        summary += f"; {no_match(unmatched)}"
-    return ActionResult(summary, undo="undo", data={"deleted": keys})
+    return ActionResult(_with_unmatched(summary, unmatched), undo="undo", data={"deleted": keys})
 
 
 def _check_previewed(transaction: Transaction, keys: list[str], previewed: int) -> None:
@@ -107,16 +108,26 @@ def _delete_later(transaction: Transaction, patterns: list[str], context: Contex
     present = transaction.list_keys()
     selection = Selection(patterns).among(set(present).intersection)
     keys = [key for key in present if selection(key)]
-    missing = [name for name in selection.exact() if name not in keys]
-    if missing:
-        hint = did_you_mean(missing[0], present, quoted=True)
-        raise KeyNotFound(f"there is no key {missing[0]!r} in this transaction", hint)
+    found = set(keys)
+    missing = next((name for name in selection.exact() if name not in found), None)
+    if missing is not None:
+        place = bisect_left(present, missing)
+        near = present[max(0, place - NEAR_KEYS) : place + NEAR_KEYS]
+        hint = near_hint(missing, lambda: near, see("keys"), quoted=True)
+        raise KeyNotFound(f"there is no key {missing!r} in this transaction", hint)
+    globs = [pattern for pattern in patterns if is_glob(pattern) and pattern not in found]
+    unmatched = [glob for glob in globs if not any(map(Selection(glob), keys))]
     if not keys:
-        return ActionResult(no_match(patterns), data={"deleted": []})
+        return ActionResult(no_match(unmatched), data={"deleted": []})
     if len(keys) > len(selection.exact()):
         context.confirm(f"delete {plural(len(keys), 'key')}?")
     transaction.delete(keys=map(KeyName, keys))
-    return ActionResult(f"will delete {plural(len(keys), 'key')}", data={"deleted": keys})
+    summary = f"will delete {plural(len(keys), 'key')}"
+    return ActionResult(_with_unmatched(summary, unmatched), data={"deleted": keys})
+
+
+def _with_unmatched(summary: str, globs: list[str]) -> str:
+    return f"{summary}; {no_match(globs)}" if globs else summary
 
 
 def rename(context: Context, args: dict[str, Any]) -> ActionResult:
@@ -151,7 +162,8 @@ def keys(context: Context, args: dict[str, Any]) -> Table:
         present = context.transaction.list_keys()
         selection = Selection(pattern).among(set(present).intersection)
         names = [key for key in present if key.startswith(prefix) and selection(key)]
-        return Table(columns=("key",), rows=[(name,) for name in names[:limit]], plain=0, empty="no key matches")
+        listed = [(name,) for name in names[:limit]]
+        return Table(columns=("key",), rows=listed, plain=0, empty=unless_cut("no key matches", limit))
     view = context.existing.at(args.get("at", "live"))
 
     def rows() -> Iterator[tuple[Any, ...]]:
@@ -163,7 +175,7 @@ def keys(context: Context, args: dict[str, Any]) -> Table:
 
     namespace = f"namespace {view.namespace!r} of {context.manager.url}"
     empty = f"no key matches in {namespace}" if pattern or prefix else f"{namespace} has no keys"
-    return Table(columns=("key", "revision", "bytes", "time"), rows=rows(), plain=0, empty=empty)
+    return Table(columns=("key", "revision", "bytes", "time"), rows=rows(), plain=0, empty=unless_cut(empty, limit))
 
 
 def entry(context: Context, args: dict[str, Any]) -> Record:

@@ -15,7 +15,7 @@ from ...states.view import to_entry
 from ..context import Context
 from ..exit_codes import UsageError
 from ..regular_expressions import RegularExpression
-from ..results import Table
+from ..results import Table, unless_cut
 
 if TYPE_CHECKING:
     from ..json_queries import Steps
@@ -44,7 +44,8 @@ def find(context: Context, args: dict[str, Any]) -> Table:
     view = manager.at(args.get("at", "live"))
     total = manager.head().count
     as_text = not regex and pattern is not None and is_glob(pattern) and pattern in view  # a key of this name wins
-    matches = make_matcher(pattern, regex, as_text) if pattern is not None else None
+    wanted = RegularExpression(pattern) if regex and pattern is not None else pattern
+    matches = make_matcher(wanted, as_text) if wanted is not None else None
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for number, entry in enumerate(map(to_entry, view.steady_entries(keys=args.get("keys"))), 1):
@@ -59,40 +60,36 @@ def find(context: Context, args: dict[str, Any]) -> Table:
             elif where != "keys":
                 yield from ((entry.key, path, value) for path, value in find_parts(entry.value, matches))
 
-    span_of = find_span(pattern, regex, as_text) if pattern is not None else lambda _text: None
+    span_of = find_span(wanted, as_text) if wanted is not None else lambda _text: None
     return Table(
         columns=("key", "path", "value"), rows=islice(rows(), args.get("limit")),
-        empty=f"nothing found in namespace {view.namespace!r}",
+        empty=unless_cut(f"nothing found in namespace {view.namespace!r}", args.get("limit")),
         excerpt=lambda value, room: excerpt(value, span_of, room), position=lambda value: _position(value, span_of),
+        matches=matches,
     )  # fmt: skip
 
 
-def make_matcher(pattern: str, regex: bool = False, as_text: bool = False) -> Matcher:
+def make_matcher(pattern: str | RegularExpression, as_text: bool = False) -> Matcher:
     """Return a test for a text: whether it contains the pattern.
 
-    A pattern with `*`, `?` or `[` is a glob for the whole text, unless `as_text`. With `regex` it is a regular
-    expression.
-
-    Raises:
-        UsageError: it is not a regular expression; or, from the test, its searches took too long.
-
+    A text with `*`, `?` or `[` is a glob for the whole text, unless `as_text`. The test raises `UsageError` if the
+    searches of a regular expression take too long.
     """
-    if regex:
-        search = RegularExpression(pattern).search
-        return lambda text: search(text) is not None
+    if isinstance(pattern, RegularExpression):
+        return lambda text: pattern.search(text) is not None
     if is_glob(pattern) and not as_text:
         glob = compile_globs(pattern)
         return lambda text: glob.match(text) is not None
     return lambda text: pattern in text
 
 
-def find_span(pattern: str, regex: bool = False, as_text: bool = False) -> FindSpan:
+def find_span(pattern: str | RegularExpression, as_text: bool = False) -> FindSpan:
     """Return a function that finds the start and end of the match in a text that `make_matcher` accepts.
 
     The match of a glob is the first text between its wildcards. The function returns None if there is none.
     """
-    if regex:
-        return RegularExpression(pattern).search
+    if isinstance(pattern, RegularExpression):
+        return pattern.search
     literal = pattern if as_text else first_literal(pattern)
 
     def find_literal(text: str) -> Span | None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -17,6 +14,7 @@ from textual.app import SuspendNotSupported
 
 from ... import codec
 from ...backends.protocol import Version
+from ...cli.commands.edit import EditorFile, editor_command
 from ...cli.exit_codes import UsageError
 from ...cli.values import type_name
 from ...errors import BackendError, NotSerializable, StateException
@@ -150,41 +148,37 @@ def save_words(key: str, data: bytes, draft: Draft) -> list[str]:
 def in_editor(app: Dashboard, text: str) -> str:
     """Edit a text in `$VISUAL`, `$EDITOR` or vi, and return the result. The dashboard is suspended meanwhile.
 
-    The file is in a folder that only this user can read. The folder is removed afterwards with all its files.
-
     Raises:
-        UsageError: there is no terminal, the editor cannot be started, or the editor ended with an error.
-        BackendError: the file cannot be written or read.
+        UsageError: there is no terminal, the editor cannot be started, the editor ended with an error, or its text
+            cannot be read. The error names the file in which an edited text is kept.
+        BackendError: the file cannot be written.
 
     """
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    editor, command = editor_command()
     try:
-        command = shlex.split(editor)
-    except ValueError as error:
-        raise UsageError(f"{editor}: {error}", "Correct EDITOR") from error
-    folder = ""
+        with EditorFile(text.encode(errors="surrogatepass") + b"\n") as file:
+            return _edit(app, editor, [*command, file.path], file.path)
+    except OSError as error:
+        raise BackendError(f"{error.filename}: {error.strerror or error}") from error
+
+
+def _edit(app: Dashboard, editor: str, command: list[str], path: str) -> str:
     try:
-        folder = tempfile.mkdtemp(prefix="stateview-")  # mode 0700
-        path = os.path.join(folder, "value.json")
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(text.encode(errors="surrogatepass") + b"\n")
         with app.suspend():
-            ended = _wait_for([*command, path])
-        if isinstance(ended, OSError):
-            raise UsageError(f"{editor}: {ended.strerror}", "Set EDITOR to an editor that is installed")
-        if ended:
-            raise UsageError(f"{editor} ended with {ended}: its text was not used")
-        with open(path, "rb") as file:
-            return codec.decode_text(file.read()).removesuffix("\n")
+            ended = _wait_for(command)
     except SuspendNotSupported:
         raise UsageError("there is no terminal here for an editor", "Run 'stateview edit' in a terminal") from None
+    if isinstance(ended, OSError):
+        raise UsageError(f"{editor}: {ended.strerror}", "Set EDITOR to an editor that is installed")
+    if ended:
+        raise UsageError(f"{editor} ended with exit code {ended}: its text was not used")
+    try:
+        with open(path, "rb") as file:
+            return codec.decode_text(file.read()).removesuffix("\n")
     except UnicodeDecodeError as error:
         raise UsageError(f"the text of the editor {codec.text_fault(error)}; it was not used") from error
     except OSError as error:
-        raise BackendError(f"{error.filename or folder}: {error.strerror or error}") from error
-    finally:
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
+        raise UsageError(f"{path}: {error.strerror}; the text of {editor} was not used") from error
 
 
 def _wait_for(command: list[str]) -> int | OSError:

@@ -285,7 +285,8 @@ class DiffFilter:
     Args:
         found: the keys to filter. More may be added at any time.
         kinds: which kinds to show.
-        text: a glob if it holds `*`, `?` or `[`, else a part of the key. A capital letter makes it case-sensitive.
+        text: the name of a key that differs if it holds `*`, `?` or `[`; or else a glob. Any other text is a part of
+            the key. A capital letter makes it case-sensitive.
 
     """
 
@@ -295,6 +296,7 @@ class DiffFilter:
         self.text = text
         self._seen = 0
         self._all = len(kinds) == len(KINDS) and not text
+        self._glob = is_glob(text)
         self._indexes = array("L")
         self._match = None if self._all or not text else _matcher(text)
 
@@ -323,6 +325,8 @@ class DiffFilter:
         """Filter the next `limit` keys."""
         if self._all:
             return
+        if self._glob and self.text in self.found:  # a name wins over a glob, also if the key is found late
+            self._glob, self._match, self._indexes = False, self.text.__eq__, array("L")
         start, end = self._seen, min(len(self.found), self._seen + limit)
         self._seen = end
         indexes: Iterable[int] = range(start, end)
@@ -339,8 +343,7 @@ class DiffFilter:
 def _matcher(text: str) -> Callable[[str], object]:
     exact = text != text.lower()
     if is_glob(text):
-        glob = compile_globs(text, ignore_case=not exact)
-        return lambda key: key == text or glob.match(key)  # a key can be named like a glob
+        return compile_globs(text, ignore_case=not exact).match
     return (lambda key: text in key) if exact else (lambda key: text in key.lower())
 
 

@@ -12,12 +12,12 @@ from textual.containers import Horizontal
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
+from ...arguments import KeyName
 from ...backends.protocol import Version
 from ...cli.results import Result, plural
 from ...cli.values import parse_seconds
 from ...errors import StateException
 from ...model import check_key, now
-from ...states.patterns import escape_glob, is_glob
 from ..data.background import Stop
 from ..display.redaction import is_redacted
 from ..display.text import format_duration, one_line
@@ -212,35 +212,25 @@ def _with_version(app: Dashboard, action: str, key: str, then: Callable[[Version
 
 
 def delete(app: Dashboard, keys: Sequence[str]) -> None:
-    """Ask whether to delete keys, and delete them in one commit, unless one is written meanwhile.
-
-    The command `delete` reads several arguments as globs, so a key that contains `*`, `?` or `[` is escaped. If the
-    escaped key is the name of another key, the command would delete that key. The dialog refuses such a key.
-    """
+    """Ask whether to delete keys, and delete them in one commit, unless one is written meanwhile."""
     if len(keys) == 1:
         key = keys[0]
         _with_version(
             app, "delete", key,
-            lambda version: _confirm(app, keys, ["--expected", str(version.revision), *options_end(key)]),
+            lambda version: _confirm(app, keys, ["--expected", str(version.revision), *options_end(KeyName(key))]),
         )  # fmt: skip
         return
     manager = app.manager
     seen = app.paused_at if app.paused_at is not None or app.news is None else app.news.head.revision
 
-    def find_clashes(_stop: Stop) -> tuple[list[str], int]:
+    def read_revision(_stop: Stop) -> int:
         manager.check_writable()
-        clashes = [key for key in keys if is_glob(key) and escape_glob(key) in manager]
-        return clashes, manager.revision if seen is None else seen
+        return manager.revision if seen is None else seen
 
-    def ask(answer: tuple[list[str], int]) -> None:
-        clashes, revision = answer
-        if clashes:
-            app.notify_user(f"delete {clashes[0]} on its own: escaped as a glob it would match another key", wrong=True)
-        else:
-            words = [escape_glob(key) if is_glob(key) else key for key in keys]
-            _confirm(app, keys, ["--previewed", str(revision), *options_end(*words)])
+    def ask(revision: int) -> None:
+        _confirm(app, keys, ["--previewed", str(revision), *options_end(*map(KeyName, keys))])
 
-    app.request("delete", find_clashes, ask)
+    app.request("delete", read_revision, ask)
 
 
 def _confirm(app: Dashboard, keys: Sequence[str], arguments: list[str]) -> None:

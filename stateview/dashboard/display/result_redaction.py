@@ -8,7 +8,6 @@ from typing import Any
 from msgspec.structs import replace
 
 from ... import codec
-from ...cli.commands.search import make_matcher
 from ...cli.exit_codes import UsageError
 from ...cli.parser import parse
 from ...cli.results import ActionResult, Changes, DiffResult, Record, Result, Stream, Table, ValueResult
@@ -51,9 +50,9 @@ def redact_result(result: Result, arguments: dict[str, Any], patterns: tuple[str
         value = MASK if masked else without_masked(result.data["value"], patterns)
         return replace(result, data={**result.data, "value": value})
     if isinstance(result, Table) and "value" in result.columns:
-        rows = _rows(result, arguments, key_masked, patterns)
+        rows = _rows(result, key_masked, patterns)
         empty = result.empty
-        if arguments.get("pattern") and arguments.get("in") != "keys":
+        if empty and arguments.get("pattern") and arguments.get("in") != "keys":
             empty += "; masked values are not searched"
         return replace(result, rows=rows, empty=empty)
     if isinstance(result, DiffResult) and result.diff is not None:
@@ -90,11 +89,8 @@ def _path_masked(pointer: object, patterns: tuple[str, ...]) -> bool:
     return any(is_redacted(name, patterns) for name in split_pointer(str(pointer)) if name)
 
 
-def _rows(
-    table: Table, arguments: dict[str, Any], key_masked: bool, patterns: tuple[str, ...]
-) -> Iterator[tuple[Any, ...]]:  # fmt: skip
-    pattern = arguments.get("pattern")
-    matches = make_matcher(pattern, arguments.get("regex", False)) if pattern else None
+def _rows(table: Table, key_masked: bool, patterns: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
+    matches = table.matches
     value, key = table.columns.index("value"), table.columns.index("key") if "key" in table.columns else None
     path = table.columns.index("path") if "path" in table.columns else None
     for row in table.rows:
@@ -104,7 +100,7 @@ def _rows(
             masked = True
             box, _, name = str(row[path]).rpartition("/")
             visible += [] if _path_masked(box, patterns) else [unescape_token(name)]
-        if masked and matches is not None and visible and pattern not in visible and not any(map(matches, visible)):
+        if masked and matches is not None and visible and not any(map(matches, visible)):
             continue  # `find` matched the masked value, which a user could guess by searching
         yield *row[:value], MASK if masked else without_masked(row[value], patterns), *row[value + 1 :]
 

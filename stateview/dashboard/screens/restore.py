@@ -9,12 +9,12 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
+from ...arguments import KeyName
 from ...backends.protocol import Head, StateAt
 from ...cli.commands.checkpoints import amount
 from ...cli.results import DiffResult, Result
 from ...errors import Conflict
 from ...model import Kind
-from ...states.patterns import escape_glob
 from ..data.background import Stop
 from ..data.diff_model import NONE, PARTLY, WHOLE, DiffProgress, DiffSides, RecheckResult, check_again, side
 from ..dialogs.confirm import Confirm
@@ -109,7 +109,7 @@ class RestoreScreen(DiffBaseScreen):
         if self._all_marked:
             return
         for key in self.index.marked_keys(WHOLE):
-            yield from ("--keys", key if escape_glob(key) in self.index else escape_glob(key))
+            yield from ("--keys", KeyName(key))
         for key in self.index.marked_keys(PARTLY):
             for place in sorted(self.index.partly[key]):
                 yield from ("--path", f"{key}#{place}")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import killed
 import pytest
 from stress import only
 
@@ -18,33 +19,14 @@ from stateview.backends import durable_files
 from stateview.backends.jsonfile import records, transfer
 from stateview.backends.protocol import CheckpointWrite, CommitRequest, Write
 
-CALLS = ("rename", "link", "unlink", "mkdir", "rmdir", "ftruncate")
 OLDER = (
     '{"a": {"value": %d, "timestamp": "2025-01-01T00:00:00"}, "b": {"value": 0, "timestamp": "2025-01-01T00:00:00"}}'
 )
 UNFINISHED = {"unfinished-copy", "stale-temporary-file", "damaged-file-kept", "legacy-layout"}
 
 
-def die_at(step: int, act: Callable[[], object]) -> bool:
-    """Act in a child that is killed before its call number `step` that changes files; whether it came to its end."""
-    child = os.fork()
-    if child:
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert code in (0, 9), code
-        return code == 0
-    left = [step]
-
-    def count() -> None:
-        left[0] -= 1
-        if left[0] == 0:
-            os._exit(9)
-
-    def mortal(call: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*given: Any, **options: Any) -> Any:
-            count()
-            return call(*given, **options)
-
-        return counted
+def patch(count: Callable[[], None]) -> None:
+    """Count each file that is opened to be written, and each half of what is written."""
 
     def write_all(file: Any, data: bytes) -> None:
         for half in (data[: len(data) // 2], data[len(data) // 2 :]):
@@ -56,17 +38,14 @@ def die_at(step: int, act: Callable[[], object]) -> bool:
             count()
         return plain_open(path, mode, *given, **options)
 
-    plain_open = builtins.open
-    try:
-        for name in CALLS:
-            setattr(os, name, mortal(getattr(os, name)))
-        builtins.open = opened
-        for module in (durable_files, records, transfer):
-            module.write_all = write_all  # type: ignore[attr-defined]
-        act()
-        os._exit(0)
-    finally:
-        os._exit(1)
+    plain_open, builtins.open = builtins.open, opened
+    for module in (durable_files, records, transfer):
+        module.write_all = write_all  # type: ignore[attr-defined]
+
+
+def die_at(step: int, act: Callable[[], object]) -> bool:
+    """Act in a child that is killed before its call number `step` that changes files; whether it came to its end."""
+    return killed.die_at(step, act, [(os, name) for name in killed.CALLS], patch)
 
 
 # --- stores ---------------------------------------------------------------------------------------------------------

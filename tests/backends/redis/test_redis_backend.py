@@ -603,6 +603,25 @@ def test_connections_are_given_back(start: Callable[..., Server], manage: Any) -
     assert many.save("k", 0) == 31
 
 
+def test_a_namespace_is_measured_in_one_round_trip(url: str, manage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    state, sent = manage(url), []
+    state.save("k", 1)
+    assert state.backend.disk_usage() is not None  # connected by now
+    send, own = redis.connection.Connection.send_packed_command, threading.get_ident()
+
+    def counted(self: Any, command: Any, *arguments: Any, **options: Any) -> Any:
+        sent.extend([command] * (threading.get_ident() == own))
+        return send(self, command, *arguments, **options)
+
+    monkeypatch.setattr(redis.connection.Connection, "send_packed_command", counted)
+    assert state.backend.disk_usage().total > 0
+    assert len(sent) == 1
+    with state.backend.snapshot(whole=True) as copied:
+        assert copied.get("k").value == b"1"
+        assert copied is not state.backend
+    assert len(sent) == 3
+
+
 # --- loads from memory ---------------------------------------------------------------------------------------------
 
 _ECHO = """

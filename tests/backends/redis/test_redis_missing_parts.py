@@ -14,6 +14,7 @@ from conftest import REDIS
 from stateview import Damaged, HistoryPruned, RefNotFound, StateManager
 from stateview.backends.protocol import CommitRequest, Write
 from stateview.backends.redis.scripts import NAMES
+from stateview.maintenance.doctor import diagnose, examined
 
 P = "stateview:{main}:"
 PARTS = [name for name in NAMES if name not in ("older", "damaged")]
@@ -30,6 +31,18 @@ def url(new_store: Callable[[str], str]) -> str:
 def client(url: str) -> Iterator[Any]:
     with redis.Redis.from_url(url) as found:
         yield found
+
+
+def test_an_examined_backend_reads_no_missing_part_as_empty(url: str, client: Any) -> None:
+    with StateManager(url, "main") as state:
+        fill(state)
+    with StateManager(url, "main", read_only=True) as reader:
+        client.delete(f"{P}live")
+        for _ in range(2):
+            with pytest.raises(Damaged, match="live"):
+                reader.backend.read(["k0"])
+            assert "part-missing" in {finding.code for finding in diagnose(examined(reader.backend))}
+        assert reader.doctor().revision == 10
 
 
 def fill(state: StateManager) -> None:

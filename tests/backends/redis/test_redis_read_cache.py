@@ -95,13 +95,13 @@ def test_no_load_is_older_than_the_bound_and_none_waits_for_announcements(
     fault(proxy)
     saved = other.save("k", 1)
     end = saved + MAX_STALE_SECONDS + 0.7
-    longest = 0.0
+    slow = 0
     while (asked := time.monotonic()) < end:
         value = state.load("k")
-        longest = max(longest, time.monotonic() - asked)
+        slow += time.monotonic() - asked > SLACK_SECONDS
         assert value == 1 or asked < saved + MAX_STALE_SECONDS, f"old {asked - saved:.3f} s after the save"
         time.sleep(0.002)
-    assert longest < SLACK_SECONDS
+    assert slow < 3  # a busy machine may hold one up; a load that waits for announcements is slow each time
     assert state.load("k", fresh=True) == 1
 
 
@@ -144,15 +144,15 @@ def test_no_answer_is_older_than_one_before(
     assert state.load("k") == 1
 
 
-def test_a_write_of_this_process_is_seen_at_once(url: str, proxy: RedisProxy, manage: Any) -> None:
-    state, other = manage(proxy.url, "main"), manage(url, "main")
-    state.save("k", 0)
-    frozen(proxy)
-    for number in range(30):
-        for writer in (state, other):
-            writer.save("k", number)
-            assert state.load("k") == other.load("k") == number
-        warm(other, "k")
+def test_a_write_of_this_process_is_seen_at_once(proxy: RedisProxy, manage: Any) -> None:
+    state, other = manage(proxy.url, "main"), manage(proxy.url, "main")
+    for number, (writer, reader) in enumerate(((state, other), (other, state))):
+        writer.save("k", number)
+        warm(reader, "k")
+        frozen(proxy)
+        writer.save("k", "new")
+        assert reader.load("k") == "new"
+        proxy.announcements.frozen = False
 
 
 def test_a_refused_write_tells_of_what_was_written(url: str, proxy: RedisProxy, manage: Any) -> None:
