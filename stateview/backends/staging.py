@@ -172,13 +172,14 @@ def take_out(folder: str, kind: str) -> str:
 
 
 def remove_taken_out(folder: str, namespace: str) -> None:
-    """Remove the folder that `take_out` returned, and the files to which links in it lead."""
+    """Remove the folder that `take_out` returned, and what the links of the namespace's own names in it lead to."""
     try:
-        for entry in list(os.scandir(folder)):
-            target = os.path.realpath(entry.path)
-            for path in (target, f"{target}-wal", f"{target}-shm") if entry.is_symlink() else ():
-                if os.path.exists(path):
-                    _remove(path)
+        for name in {name for names in _FILES.values() for name in names}:
+            path = os.path.join(folder, name)
+            target = os.path.realpath(path)
+            for found in (target, f"{target}-wal", f"{target}-shm") if os.path.islink(path) else ():
+                if os.path.exists(found):
+                    _remove(found)
         shutil.rmtree(folder)
     except OSError as error:
         with tells_what_was_done(lambda: f"Namespace {namespace!r} was removed, but its files are still in {folder}"):

@@ -180,9 +180,25 @@ def test_the_targets_of_links_to_single_files_are_dropped(tmp_path: Path, kind: 
     path = tmp_path / "store" / "main" / name
     path.rename(elsewhere / name)
     path.symlink_to(elsewhere / name)
-    with StateManager(f"{kind}:{tmp_path / 'store'}", "main") as state:
-        assert state.load("a") == "secret"
+    url = f"{kind}:{tmp_path / 'store'}"
+    with StateManager(url, "main") as state, StateManager(url, "main") as other:
+        assert state.load("a") == other.load("a") == "secret"
         state.save("b", 1)
         state.backend.drop()
         assert list(elsewhere.iterdir()) == []
         assert state.list_keys() == []
+        other.save("c", 1)
+        with StateManager(url, "main") as third:
+            assert state.list_keys() == third.list_keys() == ["c"]
+
+
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_what_a_link_of_a_person_leads_to_stays_when_the_namespace_is_dropped(tmp_path: Path, kind: str) -> None:
+    build(kind, tmp_path / "store")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "paper").write_text("text")
+    (tmp_path / "store" / "main" / "notes").symlink_to(tmp_path / "mine")
+    with StateManager(f"{kind}:{tmp_path / 'store'}", "main") as state:
+        state.backend.drop()
+    assert (tmp_path / "mine" / "paper").read_text() == "text"
+    assert not (tmp_path / "store" / "main").exists()

@@ -93,3 +93,19 @@ def test_json_an_edit_by_hand_is_shown_to_who_may_not_commit_it(tmp_path: Path) 
     assert by_another(url, tmp_path, "load", "k") == ("0", '"edited"')
     assert [commit.reason for commit in StateManager(url, "n", read_only=True).log()] == ["edited outside", "save k"]
     assert '"rev":2' not in (path.parent / "history.jsonl").read_text(), "nobody has committed it"
+
+
+def test_a_commit_stands_whose_trim_is_not_permitted(tmp_path: Path) -> None:
+    url, folder, elsewhere = f"json:{tmp_path}/s", tmp_path / "s" / "n", tmp_path / "elsewhere"
+
+    def save() -> str:
+        with StateManager(url, "n", history=1) as state:
+            return str(max(state.save("k", number) for number in range(25)))
+
+    assert save() == "25"
+    elsewhere.mkdir()
+    (folder / "history.jsonl").rename(elsewhere / "history.jsonl")
+    (folder / "history.jsonl").symlink_to(elsewhere / "history.jsonl")  # its folder is not the other user's
+    for path in (folder, *folder.iterdir()):
+        path.chmod(0o777)
+    assert as_another_user(tmp_path, save) == "50"

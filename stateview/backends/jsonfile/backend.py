@@ -36,13 +36,14 @@ from ..protocol import (
 )
 from ..retries import poll_revision
 from ..stored_values import PLAIN, StoredValues
-from .files import LoadedState, NamespaceFiles
 from .history import History
+from .outside_changes import OutsideChanges
+from .reader import LoadedState
 
 POLL_SECONDS = 0.05
 
 
-class JSONBackend(NamespaceFiles):
+class JSONBackend(OutsideChanges):
     """A namespace in JSON files.
 
     Args:

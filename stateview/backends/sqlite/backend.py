@@ -97,9 +97,11 @@ class SQLiteBackend(Writer):
         self.close()
         with self._lock(), self._write_lock() as db:
             removed = take_out(self.folder, "sqlite")  # first: a process that is killed after it has dropped all
-            if db is None or not _empty_meta(db):
-                time.sleep(TRUST_SECONDS)
-        remove_taken_out(removed, self.namespace)
+            try:
+                remove_taken_out(removed, self.namespace)  # where it is a link, the database is at its path until then
+            finally:
+                if db is None or not _empty_meta(db):
+                    time.sleep(TRUST_SECONDS)
 
     @contextmanager
     def _write_lock(self) -> Iterator[apsw.Connection | None]:

@@ -68,8 +68,7 @@ class Database(ABC):
         self.url = f"sqlite:{root}"
         self.namespace = namespace
         self.folder = os.path.join(self.root, namespace)
-        path = os.path.join(self.folder, "state.db")
-        self.path = os.path.realpath(path) if os.path.islink(path) else path  # SQLite puts the -wal beside the file
+        self.path = self._real_path()
         try:
             self.path.encode()
         except UnicodeEncodeError:
@@ -132,13 +131,19 @@ class Database(ABC):
                     self._pool = Pool(inode)
         return self._pool
 
+    def _real_path(self) -> str:
+        """Return the path of the database itself, where `state.db` is a link: SQLite puts the -wal beside the file."""
+        path = os.path.join(self.folder, "state.db")
+        return os.path.realpath(path) if os.path.islink(path) else path
+
     def _inode(self) -> int:
         """Return the inode of the file at the path, 0 where there is none."""
         try:
             return os.stat(self.path).st_ino
         except FileNotFoundError:
             check_links(self.root, self.folder, os.path.join(self.folder, "state.db"))
-            return 0
+            former, self.path = self.path, self._real_path()  # `drop` removes the link and what it leads to
+            return 0 if self.path == former else self._inode()
         except OSError as error:
             raise file_error(error, self.path) from error
 

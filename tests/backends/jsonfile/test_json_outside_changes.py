@@ -117,7 +117,7 @@ def test_the_file_that_a_killed_commit_left_is_completed(
 def test_a_line_of_an_earlier_release_has_no_time_of_the_file_before(
     url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stateview.backends.jsonfile.files._sign", lambda stat: (0, stat.st_size, stat.st_ino))
+    monkeypatch.setattr("stateview.backends.jsonfile.reader._sign", lambda stat: (0, stat.st_size, stat.st_ino))
     (_, (data, mtime), _) = states(url, folder, "save")
     monkeypatch.undo()
     for time, right in ((mtime, 3), (None, 2)):

@@ -1,5 +1,7 @@
 """SQLite's locks stay while the same process opens and closes the store's files by other ways."""
 
+import contextlib
+import fcntl
 import gc
 import os
 import shutil
@@ -131,6 +133,17 @@ def test_another_copy_of_sqlite_in_the_process_is_one_more_program(tmp_path):
     other.close()
     assert another_process_saves(tmp_path) == ""
     state.close()
+
+
+@pytest.mark.parametrize("kind", [apsw.Connection, type("Own", (apsw.Connection,), {})])
+def test_a_connection_of_the_program_keeps_its_lock_when_the_last_of_ours_is_closed(tmp_path, kind):
+    state = manager(tmp_path)
+    state.save("k", 1)
+    with contextlib.closing(kind(state.backend.path)) as own:
+        own.execute("SELECT * FROM sqlite_schema").fetchall()
+        state.close()
+        with open(own.filename, "r+b") as file, pytest.raises(BlockingIOError):
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000002)  # SQLite's bytes of those who read
 
 
 def test_a_child_that_was_forked_in_the_middle_of_a_transaction_has_locks_of_its_own(tmp_path):
