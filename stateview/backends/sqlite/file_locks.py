@@ -36,7 +36,6 @@ import mmap
 import os
 import struct
 import sys
-from dataclasses import dataclass
 from threading import RLock
 from typing import Any, TypeVar
 
@@ -73,13 +72,19 @@ _LAST = (_TABLE_BYTES // _ENTRY_BYTES - 1) * _ENTRY_BYTES  # offset of the entry
 _FREE = -1  # the inode of an entry that is in no use. 0 ends the table
 
 
-@dataclass
-class _File:
-    """A database that connections of this process are open to."""
+class _File:  # no dataclass, whose import and decorator take a tenth of the start of a command
+    """A database that connections of this process are open to.
 
-    descriptor: int  # that holds SQLite's locks
-    offset: int  # of its entry in the table
-    connections: int = 1
+    Args:
+        descriptor: the descriptor that holds SQLite's locks.
+        offset: the place of its entry in the table.
+
+    """
+
+    def __init__(self, descriptor: int, offset: int) -> None:
+        self.descriptor = descriptor
+        self.offset = offset
+        self.connections = 1
 
 
 _Connection = TypeVar("_Connection", bound="LockedConnection")
