@@ -23,11 +23,6 @@ def is_glob(text: str) -> bool:
     return any(sign in text for sign in _SIGNS)
 
 
-def escape_glob(name: str) -> str:
-    """Return the pattern that matches this name alone."""
-    return "".join(f"[{sign}]" if sign in _SIGNS else sign for sign in name)
-
-
 def unescape_glob(pattern: str) -> str | None:
     """Return the one name that a pattern matches; None if the pattern is a real glob."""
     if not is_glob(pattern):
@@ -80,7 +75,7 @@ class Selection:
         return Selection(KeyName(pattern) if pattern in found else pattern for pattern in self.patterns or ())
 
     def exact(self) -> list[str]:
-        """Return the names among the patterns: those without wildcards, and those made by `escape_glob`."""
+        """Return the names among the patterns: those without wildcards, or with each wildcard in brackets."""
         return [name for pattern in self.patterns or () if (name := name_of(pattern)) is not None]
 
     def is_names(self) -> bool:

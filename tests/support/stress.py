@@ -119,7 +119,6 @@ RACES = (
 )
 # The contract once more on a changed backend: by default each of its tests runs on one kind of store.
 REPEATED = ("tests/backends/test_stored_values.py::Test",)
-LONGEST_REPEATED = "test_expired_entries_are_not_listed"  # the contract itself has it on each kind of store
 # A test in these runs on one kind of store by default, and the next test on the next kind. A test of the dashboard runs
 # in one size of its terminal, the first.
 ROTATED = (
@@ -174,11 +173,7 @@ def mark(items: Sequence[pytest.Item], servers: Sequence[str]) -> None:
         left_out = _names(item, second) or family.startswith(RACES)
         if family.startswith(REPEATED):
             _, kind_of_class, test = family.split("::")
-            left_out = (
-                left_out
-                or test == LONGEST_REPEATED
-                or KINDS[len(test) % len(KINDS)] != kind_of_class.removeprefix("Test").lower()
-            )
+            left_out = left_out or KINDS[len(test) % len(KINDS)] != kind_of_class.removeprefix("Test").lower()
         left_out = left_out or seen[family, kind] > CASES.get(name, len(items))
         given = _given(item)
         rotated = family.startswith(ROTATED) and name not in CASES and not (family in themselves and "source" in given)

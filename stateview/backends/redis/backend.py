@@ -71,15 +71,12 @@ class RedisBackend(Writer):
         from .recovery import RedisRecovery
 
         self._check_writable()
-        yield RedisRecovery(self._unchecked())
+        yield RedisRecovery(self.examined())
 
     def diagnose(self, progress: ProgressText) -> Iterator[Finding]:
         from .doctor import diagnose
 
         return diagnose(self, progress)
-
-    def examined(self) -> RedisBackend:
-        return self._unchecked()
 
     # --- data of an older layout -------------------------------------------------------------------------------
 

@@ -95,7 +95,7 @@ _MARK_PROBLEMS = {
 
 def diagnose(backend: RedisBackend, progress: ProgressText) -> Iterator[Finding]:
     """Yield the findings about a namespace and its server."""
-    backend = backend._unchecked()
+    backend = backend.examined()
     try:
         yield from check_server(backend)
         if kind := registry_type(backend):

@@ -257,7 +257,7 @@ class Server(ABC):
                 self._adopt()
             self._ready = True
 
-    def _unchecked(self: B) -> B:
+    def examined(self: B) -> B:
         """Return this backend for `doctor` and `recover`, which read what is left of a namespace without a part.
 
         It shares the link: an exception in the middle of its call ends the use of the client for both.
@@ -284,9 +284,7 @@ class Server(ABC):
         """Close all connections. A later call opens them again."""
         with self._mutex:
             client, tracking = self._link.client, self._link.tracking
-            self._link.client = self._link.tracking = (
-                None  # first: a thread that uses the client sees why its call fails
-            )
+            self._link.client = self._link.tracking = None  # first: who uses the client sees why its call fails
             self._sessions = []
             if tracking is not None:
                 tracking.close()
