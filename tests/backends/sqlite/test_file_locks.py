@@ -63,7 +63,9 @@ def copies():
 def connections():
     while time.time() < until:
         with StateManager(url, "n") as other: other.load("count"); other.list_keys()
-        with sqlite3.connect(f"{folder}/n/state.db", timeout=10) as db: db.execute("PRAGMA schema_version").fetchall()
+        # Read-only: another copy of SQLite has POSIX locks, which the copies drop while it removes the log
+        with sqlite3.connect(f"file:{folder}/n/state.db?mode=ro", timeout=10, uri=True) as db:
+            db.execute("PRAGMA schema_version").fetchall()
         db.close()
 for act in (copies, connections): threading.Thread(target=act).start()
 acknowledged = 0

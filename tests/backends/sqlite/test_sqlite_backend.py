@@ -1,6 +1,7 @@
 """What only SQLite's backend remembers from one commit to the next, and what its trimming moves between tables."""
 
 import contextlib
+import os
 import random
 import shutil
 import sqlite3
@@ -225,3 +226,20 @@ def test_nobody_commits_into_a_database_while_it_is_dropped(tmp_path, monkeypatc
         threads[0].join(10)
         assert saved == [1]
         assert state.list_keys() == ["b"]
+
+
+def test_a_connection_may_write_where_another_process_removes_the_log_meanwhile(tmp_path, monkeypatch):
+    backend = StateManager(f"sqlite:{tmp_path}", "ns").backend
+    (tmp_path / "ns").mkdir()
+    for suffix in ("", "-wal"):
+        open(backend.path + suffix, "w").close()
+    log = backend.path + "-wal"
+    access = os.access
+
+    def last_close_of_another_process(path, mode):
+        if path == log:
+            os.unlink(path)
+        return access(path, mode)
+
+    monkeypatch.setattr(os, "access", last_close_of_another_process)
+    assert backend._may_write()
