@@ -10,7 +10,8 @@ import apsw
 from ..large_rows import LARGE_ROW_BYTES, LargeRowCache
 from ..protocol import SUMMARY_BYTES, Head, KeySummary, StateAt
 from ..stored_values import StoredValues
-from .row_checksums import damaged_entry_error, select
+from . import packed
+from .row_checksums import damaged_entry_error, select, unpacked
 
 MAX_CUT_BYTES = 8192  # SQL cuts a value of up to this size; a longer value is opened as a BLOB, which reads its start
 
@@ -90,7 +91,10 @@ class SummaryReader(NamedTuple):
         """Read summaries of plain values: SQLite finds their size and their start."""
         rows = select(self.db, f"{keys.query(_SUMMARY)} {order}", (*keys.bindings(), limit))
         for key, size, start, revision, time, expires, rowid, table in rows:
-            if type(size) is int and size > LARGE_ROW_BYTES:
+            if size == 0:
+                value = unpacked(packed.chain(self.db), b"", key, revision, self.path)
+                yield KeySummary(key, len(value), value[:SUMMARY_BYTES], revision, time, expires)
+            elif type(size) is int and size > LARGE_ROW_BYTES:
                 yield self._large(key, size, rowid, table)
             else:
                 first_bytes = start if start is not None else self._start(rowid, table)

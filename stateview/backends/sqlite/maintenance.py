@@ -14,7 +14,7 @@ from ..protocol import DiskUsage, ProgressCount, SupersededVersion
 from ..prune_progress import PruneProgress
 from ..retries import Backoff
 from ..stored_values import StoredValues
-from . import schema
+from . import packed, schema
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
@@ -27,11 +27,9 @@ _SUPERSEDED = """SELECT key, revision, until, coalesce(octet_length(value), 0), 
     WHERE (key, revision) > (?, ?) ORDER BY key, revision LIMIT ?"""
 _NEXT = """SELECT key, revision FROM versions WHERE (key, revision) > (?, ?)
     ORDER BY key, revision LIMIT 1 OFFSET ?"""
-_DELETE_UNREACHABLE = """DELETE FROM versions AS v
-    WHERE (key, revision) > (?1, ?2) AND (key, revision) <= (?3, ?4) AND (
+_UNREACHABLE = """(key, revision) > (?1, ?2) AND (key, revision) <= (?3, ?4) AND (
     (until <= ?5 AND NOT EXISTS (SELECT 1 FROM marks WHERE marks.revision >= v.revision AND marks.revision < v.until))
-    OR (value IS NULL AND revision <= ?5 AND NOT EXISTS (SELECT 1 FROM marks WHERE marks.revision < v.revision)))
-    RETURNING revision, key"""
+    OR (value IS NULL AND revision <= ?5 AND NOT EXISTS (SELECT 1 FROM marks WHERE marks.revision < v.revision)))"""
 _ABOVE_ALL_KEYS = ("\U0010ffff" * 257, 0)
 
 
@@ -42,7 +40,10 @@ def superseded(
     query = _SUPERSEDED.format(value="NULL" if values.plain else "CAST(value AS BLOB)")
     rows = []
     for key, revision, until, stored_size, deleted, stored in db.execute(query, (*after, limit)):
-        size = stored_size if stored is None else len(values.unpack(stored, key, revision))
+        if not (stored_size or deleted):
+            size, stored_size = packed.sizes(db, key, revision)
+        else:
+            size = stored_size if stored is None else len(values.unpack(stored, key, revision))
         space = stored_size + 3 * len(key.encode()) + ROW_OVERHEAD_BYTES
         by = 0 if until == schema.MAX_REVISION else until
         rows.append(SupersededVersion(key, revision, by, size, bool(deleted), space))
@@ -117,7 +118,7 @@ def _delete_unreachable(
     """Delete the unreachable ones of the next versions. Return the last of these, None at the end, and a count."""
     db.execute("BEGIN IMMEDIATE")
     last = db.execute(_NEXT, (*after, ROWS_PER_TRANSACTION - 1)).fetchone()
-    deleted = db.execute(_DELETE_UNREACHABLE, (*after, *(last or _ABOVE_ALL_KEYS), floor)).fetchall()
+    deleted = schema.delete_versions(db, _UNREACHABLE, (*after, *(last or _ABOVE_ALL_KEYS), floor))
     db.executemany("DELETE FROM touched WHERE revision = ? AND key = ?", deleted)
     db.execute("COMMIT")
     return last, len(deleted)

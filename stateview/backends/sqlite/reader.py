@@ -15,6 +15,7 @@ import apsw
 from ...errors import Damaged
 from ...model import Commit, now, to_datetime
 from ..conflicts import history_pruned_error
+from ..deltas import Chain
 from ..key_ranges import encodable_bound, key_range
 from ..large_rows import LargeRowCache
 from ..namespace_folders import folder_identity, folders_with
@@ -31,7 +32,7 @@ from ..protocol import (
 )
 from ..retries import poll_revision
 from ..stored_values import StoredValues
-from . import schema
+from . import packed, schema
 from .database import Database
 from .row_checksums import (
     KEY_COLUMN,
@@ -40,6 +41,7 @@ from .row_checksums import (
     damaged_entry_error,
     row_checksum,
     select,
+    unpacked,
     until_checksum,
 )
 
@@ -164,15 +166,16 @@ class Reader(Database):
         return version if not expires or version.visible(self.now()) else None
 
     def _version(
-        self, key: str, value: str | None, revision: int, time: int, expires: int, sum: int, until: int = 0
-    ) -> Version:
-        """Make a version of a row.
+        self, chain: Chain, key: str, value: str | None, revision: int, time: int, expires: int, sum: int,
+        until: int = 0,
+    ) -> Version:  # fmt: skip
+        """Make a version of a row, and unpack its value. `chain` reads in the transaction that read the row.
 
         Raises:
-            Damaged: the row has another checksum.
+            Damaged: the row has another checksum, or a delta of its chain is damaged.
 
         """
-        stored = None if value is None else value.encode()
+        stored = None if value is None else unpacked(chain, value.encode(), key, revision, self.path)
         if checksum(key, stored, revision, time, expires) + (until and until_checksum(until)) != sum:
             raise damaged_entry_error(self.path, key)
         data = None if stored is None else self.values.unpack(stored, key, revision)
@@ -186,9 +189,10 @@ class Reader(Database):
             out = {}
             moment = self.now() if at is None else at.time
             with self._snapshot(db, at):
+                chain = packed.chain(db)
                 for key in keys:
                     row = db.execute(_AT, (key, schema.MAX_REVISION if at is None else at.revision)).fetchone()
-                    if row is not None and (version := self._version(key, *row)).visible(moment):
+                    if row is not None and (version := self._version(chain, key, *row)).visible(moment):
                         out[key] = version
         return out
 
@@ -209,7 +213,8 @@ class Reader(Database):
                         raise Damaged(f"{self.path}: {len(rows)} entries instead of {count - expired}", RECOVER)
                 else:
                     rows = select(db, _PAST, (low, high, at.revision, at.time, limit))
-            return [self._version(*row) for row in rows]
+                chain = packed.chain(db)
+                return [self._version(chain, *row) for row in rows]
 
     # --- keys --------------------------------------------------------------------------------------------------
 
@@ -311,8 +316,10 @@ class Reader(Database):
         with self._connection() as db:
             if db is None:
                 return []
-            rows = select(db, _VERSIONS, (key, below or schema.MAX_REVISION, limit))
-            return [self._version(key, *row) for row in rows]
+            with self._snapshot(db):
+                rows = select(db, _VERSIONS, (key, below or schema.MAX_REVISION, limit))
+                chain = packed.chain(db)
+                return [self._version(chain, key, *row) for row in rows]
 
     def commits(self, limit: int = 100, below: int = 0) -> list[Commit]:
         with self._connection() as db:

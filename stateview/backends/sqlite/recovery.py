@@ -115,7 +115,8 @@ class SQLiteRecovery:
         # PLAIN leaves each value in its stored form, which is the form that the salvage has
         stage = SQLiteReceiver(self._backend, os.path.basename(temporary(self._path)), PLAIN)
         try:
-            stage.put(restored.versions, restored.commits, restored.marks, note={})
+            versions = sorted(restored.versions, key=lambda version: (version.key, version.revision))
+            stage.put(versions, restored.commits, restored.marks, note={})
             self._replace(stage.build(restored.head))
         finally:
             stage.drop()
@@ -178,7 +179,7 @@ class SQLiteRecovery:
         roots = self._root_pages(copy)
         new = temporary(self._path)
         try:
-            schema.create(new)
+            schema.create(new, with_deltas="packed" in roots)
             with open(new, "rb") as file:
                 first = bytearray(file.read(_DEFAULT_PAGE_BYTES))
         finally:
@@ -196,7 +197,9 @@ class SQLiteRecovery:
         db = pages.connect_trusting(copy)
         try:
             db.execute("PRAGMA writable_schema = ON")
-            db.execute(f"PRAGMA user_version = {schema.FORMAT}")  # writes the page with its checksum
+            db.execute(
+                f"PRAGMA user_version = {schema.FORMAT * (1 + ('packed' in roots))}"
+            )  # writes the page with its checksum
             for name, root in roots.items():
                 if 1 < root <= count:
                     db.execute("UPDATE sqlite_schema SET rootpage = ? WHERE name = ?", (root, name))

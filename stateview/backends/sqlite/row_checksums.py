@@ -10,7 +10,9 @@ import apsw
 
 from ...errors import Damaged, run
 from ...model import ProgressMessage
+from ..deltas import Chain
 from ..protocol import ProgressText
+from . import packed
 
 RECOVER = run("recover", after=": it keeps the damaged file and mends what can be mended")
 KEY_COLUMN = 6  # the index, in a row of `commits`, of the key of a commit that wrote one key
@@ -41,6 +43,8 @@ _LISTED = f"""SELECT revision, key FROM touched WHERE {{0}}
     UNION SELECT revision, key FROM commits WHERE key != '' AND {_FLOOR}"""
 _NOT_LISTED = f"SELECT * FROM ({_WRITTEN.format(_OLDEST)}) EXCEPT SELECT * FROM ({_LISTED.format(_OLDEST)}) LIMIT 1"
 _NOT_WRITTEN = f"SELECT * FROM ({_LISTED.format(_FLOOR)}) EXCEPT SELECT * FROM ({_WRITTEN.format(_FLOOR)}) LIMIT 1"
+_UNUSED_DELTA = """SELECT 1 FROM packed AS p LEFT JOIN versions AS v ON v.key = p.key AND v.revision = p.revision
+    WHERE v.value IS NOT '' LIMIT 1"""
 _ROWS_PER_REPORT = 20_000
 
 
@@ -80,6 +84,21 @@ def damaged_entry_error(path: str, key: str) -> Damaged:
     return Damaged(f"{path}: the entry {key[:60]!r} is not what was written", RECOVER)
 
 
+def unpacked(chain: Chain, value: bytes, key: str, revision: int, path: str) -> bytes:
+    """Return the stored value of a row of `entries` or `versions` whose column `value` is given.
+
+    Raises:
+        Damaged: a delta of its chain is damaged, or missing.
+
+    """
+    if value:
+        return value
+    try:
+        return chain.value(key, revision)
+    except ValueError as error:
+        raise damaged_entry_error(path, key) from error
+
+
 def read(db: apsw.Connection, table: str, direction: str = "") -> Iterator[Row | None]:
     """Iterate over the rows of a table; None stands for a row that is not what was written.
 
@@ -88,11 +107,14 @@ def read(db: apsw.Connection, table: str, direction: str = "") -> Iterator[Row |
 
     """
     order = ", ".join(f"{column} {direction}" for column in _ORDER[table])
+    chain = packed.chain(db)
     for raw in db.execute(f"SELECT {_COLUMNS[table]} FROM {table} ORDER BY {order}"):
         try:
             row = tuple(field.decode() if isinstance(field, bytes) else field for field in raw)
+            if table == "versions" and row[3] == packed.IN_PACKED:
+                row = (*row[:3], chain.value(str(row[0]), int(row[1])).decode(), *row[4:])
             yield row if _is_sound(table, row) else None
-        except (UnicodeDecodeError, TypeError, AttributeError):  # not UTF-8, or not of the column's type
+        except (ValueError, TypeError, AttributeError):  # not UTF-8, not of the column's type, or a damaged delta
             yield None
 
 
@@ -175,6 +197,8 @@ def _find_disagreements(db: apsw.Connection, entries: int) -> Iterator[Corruptio
     """Compare tables whose rows are all sound: a whole row, or a whole page, may be missing."""
     if db.execute(_NOT_LISTED).fetchone() or db.execute(_NOT_WRITTEN).fetchone():
         yield Corruption("touched-mismatch", "what the commits touched is not what is there")
+    if packed.exists(db) and db.execute(_UNUSED_DELTA).fetchone():
+        yield Corruption("unused-delta", "a delta belongs to no version")
     last = db.execute("SELECT revision, count FROM commits ORDER BY revision DESC LIMIT 1").fetchone() or (0, 0)
     if last[1] != entries:
         yield Corruption("entry-count", f"{entries} entries instead of {last[1]}")

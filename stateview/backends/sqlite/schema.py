@@ -14,10 +14,11 @@ from ..durable_files import file_error
 from ..legacy import sqlite_table
 from ..namespace_folders import is_network_filesystem
 from ..protocol import CheckpointRecord, CommitRequest, Version
+from . import packed
 from . import page_checksums as pages
 from .row_checksums import RECOVER, row_checksum, select
 
-FORMAT = 2  # 1: without checksums of the pages
+FORMAT = packed.FORMATS  # 1: without checksums of the pages; 3 and 4: the same two with deltas, see `packed`
 APPLICATION_ID = 0x73747677  # "stvw", by which `file` and SQLite recognise the database
 MAX_REVISION = 1 << 62  # above every revision; `until` of a delete that nothing has superseded
 
@@ -71,13 +72,15 @@ def prepare(connection: apsw.Connection, durability: str) -> None:
     connection.execute(f"PRAGMA synchronous = {level}; PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF")
 
 
-def create(path: str) -> None:
-    """Create an empty database at `path`, durable and closed."""
+def create(path: str, with_deltas: bool = False) -> None:
+    """Create an empty database at `path`, durable and closed, with or without the table of deltas."""
     connection = begin(path)
     try:
         set_mode(connection, path)
         with connection:
             _make_tables(connection)
+            if with_deltas:
+                packed.create(connection)
         write_back_log(connection)
     finally:
         connection.close()
@@ -133,11 +136,12 @@ def check(connection: apsw.Connection, path: str) -> None:
     version = connection.pragma("user_version")
     if application != APPLICATION_ID:
         raise Damaged(f"{path} is a SQLite database, but none of stateview", "Move it away, or give another store")
-    if version > FORMAT:
-        raise BackendError(f"{path} has format {version}, this stateview knows {FORMAT}", "Upgrade stateview")
-    if version == FORMAT and not pages.has_checksums(connection):
+    if version > 2 * FORMAT:
+        raise BackendError(f"{path} has format {version}, this stateview knows {2 * FORMAT}", "Upgrade stateview")
+    has_page_checksums = version in (FORMAT, 2 * FORMAT)
+    if has_page_checksums and not pages.has_checksums(connection):
         raise Damaged(f"{path}: its header is not what was written", RECOVER)
-    if version == FORMAT and pages.vfs() is None:
+    if has_page_checksums and pages.vfs() is None:
         hint = "Install apsw from a wheel: pip install --only-binary apsw apsw"
         raise BackendError(f"{path} has checksums in its pages, which this build of apsw cannot write", hint)
 
@@ -152,8 +156,10 @@ _NEWEST = """SELECT max(revision) FROM (
 
 def find_missing(connection: apsw.Connection) -> str:
     """Describe a part that is missing, or "", as far as a few look-ups tell. O(log n), in the caller's transaction."""
-    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
-    if missing := sorted(_NAMES - names):
+    names, needed = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}, _NAMES
+    if connection.pragma("user_version") > FORMAT:
+        needed |= packed.NAMES
+    if missing := sorted(needed - names):
         return f"the table or index {missing[0]} is missing"
     floor = connection.execute("SELECT floor FROM meta").get
     if floor is None:
@@ -262,22 +268,31 @@ def prune(db: apsw.Connection, low: int, goal: int) -> None:
     """
     oldest = db.execute("SELECT min(revision) FROM marks").get
     for revision, key in db.execute(TOUCHED, (low, goal)).fetchall():
-        deleted = db.execute(
-            f"DELETE FROM versions AS v WHERE key = ? AND until = ? AND {_NO_CHECKPOINT} RETURNING revision",
-            (key, revision),
-        ).fetchall()
+        deleted = delete_versions(db, f"key = ?1 AND until = ?2 AND {_NO_CHECKPOINT}", (key, revision))
         if oldest is None or oldest >= revision:
             # A deleted checkpoint may have kept older versions. Without their delete they would seem the newest.
-            deleted += db.execute(
-                "DELETE FROM versions WHERE key = ? AND revision <= ? AND (revision < ? OR value IS NULL)"
-                " RETURNING revision", (key, revision, revision),
-            ).fetchall()  # fmt: skip
-            deleted.append((revision,))
+            older = "key = ?1 AND revision <= ?2 AND (revision < ?2 OR value IS NULL)"
+            deleted += delete_versions(db, older, (key, revision))
+            deleted.append((revision, key))
         else:
             # Below the floor the commit no longer lists its key.
             db.execute("INSERT OR IGNORE INTO touched VALUES (?, ?)", (revision, key))
-        db.executemany("DELETE FROM touched WHERE revision = ? AND key = ?", [(first, key) for (first,) in deleted])
+        db.executemany("DELETE FROM touched WHERE revision = ? AND key = ?", deleted)
     raise_floor(db, goal)
+
+
+def delete_versions(db: apsw.Connection, condition: str, bindings: tuple[Any, ...]) -> list[tuple[int, str]]:
+    """Delete rows of `versions AS v`, and their deltas. Return the revision and key of each."""
+    if packed.exists(db):
+        gone: dict[str, list[int]] = {}
+        for key, revision in db.execute(f"SELECT key, revision FROM versions AS v WHERE {condition}", bindings):
+            gone.setdefault(key, []).append(revision)
+        for key, revisions in gone.items():
+            packed.remove(db, key, revisions)
+    rows: list[tuple[int, str]] = db.execute(
+        f"DELETE FROM versions AS v WHERE {condition} RETURNING revision, key", bindings
+    ).fetchall()  # type: ignore[assignment]
+    return rows
 
 
 def raise_floor(db: apsw.Connection, goal: int) -> None:

@@ -20,14 +20,15 @@ import msgspec
 from ...errors import BackendError, Damaged
 from ...model import Commit, to_micros
 from ..conflicts import destination_exists_error
+from ..deltas import MIN_BYTES
 from ..durable_files import backup_damaged_file, file_error, file_lock, fsync_folder, remove, replaced_path
 from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StoredVersion
 from ..staging import StagingFolder, set_aside
 from ..stored_values import StoredValues
+from . import packed, schema
 from . import page_checksums as pages
-from . import schema
 from .read_cache import TRUST_SECONDS
-from .row_checksums import RECOVER, checksum, row_checksum, until_checksum
+from .row_checksums import RECOVER, checksum, row_checksum, unpacked, until_checksum
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
@@ -43,6 +44,8 @@ _AFTER = "(key, revision) > (?1, ?2)"
 _DUMP = f"{_ENTRIES} {_AFTER} UNION ALL {_VERSIONS} {_AFTER} ORDER BY 1, 3 LIMIT ?3"
 _DUMP_KEY = f"""{_ENTRIES} key = ?1 AND revision > ?2 UNION ALL {_VERSIONS} key = ?1 AND revision > ?2
     ORDER BY 3 LIMIT ?3"""
+_TAKE_BACK_LAST = f"""DELETE FROM versions WHERE key = ? AND until = ? AND octet_length(value) >= {MIN_BYTES}
+    RETURNING key, revision, until, value, time, expires, sum"""  # of an earlier put, to be packed
 _PUT_COMMIT = schema.NEW_COMMIT.replace("INSERT", "INSERT OR REPLACE")
 _FILL_TOUCHED = """INSERT INTO touched SELECT revision, key FROM entries WHERE revision > ?1
     UNION ALL SELECT revision, key FROM versions ORDER BY 1, 2"""
@@ -55,7 +58,9 @@ def versions_page(
     """Return a page of versions, see `Backend.versions_page`, in the caller's transaction."""
     out: list[StoredVersion] = []
     size, unpack, top = 0, values.unpack, schema.MAX_REVISION
-    for key, stored, revision, moment, expires, sum_, until in _rows(db, after, limit, keys):
+    chain = packed.chain(db)
+    for key, data, revision, moment, expires, sum_, until in _rows(db, after, limit, keys):
+        stored = None if data is None else unpacked(chain, data, key, revision, path)
         if checksum(key, stored, revision, moment, expires) + (until and until_checksum(until)) != sum_:
             raise Damaged(f"{path}: revision {revision} of {key[:60]!r} is not what was written", RECOVER)
         value = None
@@ -158,6 +163,7 @@ class SQLiteReceiver:
                 if keys := [(key,) for key in forget]:
                     db.executemany("DELETE FROM entries WHERE key = ?", keys)
                     db.executemany("DELETE FROM versions WHERE key = ?", keys)
+                    packed.remove_keys(db, keys)
                 self._put_versions(db, versions)
                 _put_commits(db, commits)
                 if marks is not None:
@@ -167,30 +173,39 @@ class SQLiteReceiver:
                 db.execute("COMMIT")
 
     def _put_versions(self, db: apsw.Connection, versions: Iterable[StoredVersion]) -> None:
+        """Add rows. A superseded value is packed once the next version of its key is known."""
         live: list[tuple[Any, ...]] = []
         past: list[tuple[Any, ...]] = []
-        size = 0
         pack = self._values.pack
+        large: bytes | None = None  # the value of the last row of `past`, if it may be packed
+        previous = ""
         for version in versions:
             key, value, revision = version.key, version.value, version.revision
             moment, expires = version.time, version.expires
             stored = None if value is None else pack(value, key)
+            if not previous and self._values.plain:
+                past += db.execute(_TAKE_BACK_LAST, (key, revision))
+                large = past[0][3].encode() if past else None
+            if large is not None:
+                _pack_last(db, past, large, revision, stored if key == previous or not previous else None)
+                large = None
+            previous = key
             sum_ = checksum(key, stored, revision, moment, expires)
             if stored is not None:
-                size += len(stored)
+                self._size += len(stored)
                 text = stored.decode()
                 if not version.until:
                     live.append((key, text, revision, moment, expires, sum_))
                     continue
+                if len(stored) >= MIN_BYTES and self._values.plain:
+                    large = stored
             else:
                 text = None
             until = version.until or schema.MAX_REVISION
             past.append((key, revision, until, text, moment, expires, sum_ + until_checksum(until)))
         if live:
             db.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", live)
-        if past:
-            db.executemany("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?)", past)
-        self._size += size
+        _put_past(db, past)
 
     def staged(self, head: Head) -> Backend:
         from .backend import SQLiteBackend
@@ -317,6 +332,22 @@ class SQLiteReceiver:
                     self.drop()
         self._close()
         self._stage.release()
+
+
+def _put_past(db: apsw.Connection, past: list[tuple[Any, ...]]) -> None:
+    if past:
+        db.executemany("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?)", past)
+        past.clear()
+
+
+def _pack_last(
+    db: apsw.Connection, past: list[tuple[Any, ...]], value: bytes, base: int, base_value: bytes | None
+) -> None:
+    """Pack the value of the last row that is to be added to `versions`, and add the rows before it."""
+    key, revision, until, _, *rest = past.pop()
+    _put_past(db, past)
+    is_packed = packed.pack(db, key, revision, value, base, base_value)
+    past.append((key, revision, until, packed.IN_PACKED if is_packed else value.decode(), *rest))
 
 
 @contextmanager

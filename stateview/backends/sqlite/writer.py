@@ -8,8 +8,9 @@ from collections.abc import Container
 import apsw
 
 from ..conflicts import check_preconditions
+from ..deltas import MIN_BYTES
 from ..protocol import MAX_EXPIRED_PER_COMMIT, CheckpointRecord, CommitRequest, Head
-from . import schema
+from . import packed, schema
 from .pool import Connection, Preempted
 from .reader import Reader
 from .row_checksums import checksum, row_checksum, select, until_checksum
@@ -21,8 +22,10 @@ MAX_PRUNED_TOUCHES = 200  # rows of `touched` that one commit looks at to prune 
 _NEXT_EXPIRY = "SELECT min(expires) FROM entries WHERE expires > 0"
 _EXPIRED = "SELECT key FROM entries WHERE expires > 0 AND expires <= ? LIMIT ?"
 _COUNT_EXPIRED = "SELECT count(*) FROM entries WHERE expires > 0 AND expires <= ?"
-_SUPERSEDE_ENTRY = """INSERT INTO versions SELECT key, revision, ?2, value, time, expires, sum + ?3 FROM entries
-    WHERE key = ?1"""
+_SUPERSEDE_ENTRY = """INSERT INTO versions SELECT key, revision, ?2, iif(?4, '', value), time, expires, sum + ?3
+    FROM entries WHERE key = ?1"""
+_LARGE_ENTRY = f"""SELECT revision, CAST(value AS BLOB) FROM entries
+    WHERE key = ? AND octet_length(value) >= {MIN_BYTES}"""
 _SUPERSEDE_DELETE = """UPDATE versions SET until = ?2, sum = sum + ?4
     WHERE key = ?1 AND value IS NULL AND until = ?3"""
 _PUT_ENTRY = """INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value,
@@ -137,7 +140,8 @@ class Writer(Reader):
 
     def _put(self, db: apsw.Connection, key: str, value: bytes | None, revision: int, moment: int, expires: int) -> int:
         """Write or delete a key. Return by how much the number of rows of `entries` changes."""
-        db.execute(_SUPERSEDE_ENTRY, (key, revision, until_checksum(revision)))
+        is_packed = self._pack_entry(db, key, revision, value)
+        db.execute(_SUPERSEDE_ENTRY, (key, revision, until_checksum(revision), is_packed))
         superseded = db.changes()
         if not superseded:
             change = until_checksum(revision) - until_checksum(schema.MAX_REVISION)
@@ -151,6 +155,12 @@ class Writer(Reader):
             return -superseded
         db.execute(_PUT_ENTRY, (key, stored.decode(), revision, moment, expires, sum_))
         return 1 - superseded
+
+    def _pack_entry(self, db: apsw.Connection, key: str, revision: int, value: bytes | None) -> bool:
+        """Pack the live value of a key before a new value supersedes it. Return whether it is packed now."""
+        if not self.values.plain or (live := db.execute(_LARGE_ENTRY, (key,)).fetchone()) is None:
+            return False
+        return packed.pack(db, key, live[0], live[1], revision, value)
 
     def _write_marks(self, db: apsw.Connection, batch: CommitRequest, head: Head, moment: int) -> None:
         for name, revision in batch.unmarks:

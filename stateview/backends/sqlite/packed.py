@@ -1,0 +1,140 @@
+"""Superseded values as deltas: the table `packed`, and the rows of `versions` whose value it holds.
+
+Such a row of `versions` has the empty text as its value, which no value is. All else in the row stays, with the checksum
+over the whole value. The table is created with the first delta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import apsw
+
+from ..deltas import MIN_BYTES, Chain, Delta, make_delta, rebase, rebased_steps
+
+FORMATS = 2  # formats without deltas; a database gets a number that is higher by this with its first delta
+IN_PACKED = ""  # the value of a row of `versions` whose value is in `packed`
+_CREATE = """CREATE TABLE IF NOT EXISTS packed (
+    key TEXT NOT NULL, revision INTEGER NOT NULL, base INTEGER NOT NULL, place INTEGER NOT NULL, size INTEGER NOT NULL,
+    data BLOB NOT NULL, PRIMARY KEY (key, revision)) STRICT;
+CREATE INDEX IF NOT EXISTS packed_base ON packed (key, base)"""
+NAMES = frozenset({"packed", "packed_base"})
+_DELTA = "SELECT base, place, size, data FROM packed WHERE key = ? AND revision = ?"
+_WHOLE = """SELECT CAST(value AS BLOB) FROM entries WHERE key = ?1 AND revision = ?2
+    UNION ALL SELECT CAST(value AS BLOB) FROM versions WHERE key = ?1 AND revision = ?2 AND value != ''"""
+_SIZES = "SELECT size, length(data) FROM packed WHERE key = ? AND revision = ?"
+_NEXT_PLACE = "SELECT coalesce((SELECT place + 1 FROM packed WHERE key = ? ORDER BY revision DESC LIMIT 1), 0)"
+_FORMER = """SELECT revision, place FROM packed WHERE key = ? AND revision < ? AND place % ? = 0
+    ORDER BY revision DESC LIMIT 1"""
+_BASE = "SELECT base FROM packed WHERE key = ? AND revision = ?"
+_NEXT_REVISION = """SELECT revision FROM versions WHERE key = ?1 AND revision > ?2 AND value IS NOT NULL
+    UNION ALL SELECT revision FROM entries WHERE key = ?1 AND revision > ?2 ORDER BY 1 LIMIT 1"""
+_DEPENDENTS = "SELECT revision, place, base FROM packed WHERE key = ? AND base = ?"
+
+
+def exists(db: apsw.Connection) -> bool:
+    """Return whether the database has deltas."""
+    return db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'packed'").fetchone() is not None
+
+
+def chain(db: apsw.Connection) -> Chain:
+    """Return the reader of versions of a database, for use in one transaction."""
+
+    def fetch(key: str, revision: int) -> Delta | bytes:
+        whole = db.execute(_WHOLE, (key, revision)).fetchone()
+        if whole is not None:
+            return bytes(whole[0])
+        row = db.execute(_DELTA, (key, revision)).fetchone()
+        if row is None:
+            raise ValueError(f"revision {revision} is missing")
+        return Delta(*row)
+
+    return Chain(fetch)
+
+
+def remove_keys(db: apsw.Connection, keys: list[tuple[str]]) -> None:
+    """Remove all deltas of keys whose versions all go."""
+    if exists(db):
+        db.executemany("DELETE FROM packed WHERE key = ?", keys)
+
+
+def sizes(db: apsw.Connection, key: str, revision: int) -> tuple[int, int]:
+    """Return the bytes of a packed value and of its delta; 0 where the delta is missing."""
+    row = db.execute(_SIZES, (key, revision)).fetchone()
+    return (0, 0) if row is None else (row[0], row[1])
+
+
+def pack(db: apsw.Connection, key: str, revision: int, value: bytes, base: int, base_value: bytes | None) -> bool:
+    """Put a superseded value into `packed`, relative to the version that superseded it, or alone.
+
+    Every 16th call for a key also makes an older delta relative to this value, see `deltas`.
+
+    Args:
+        db: the connection, in a transaction that writes.
+        key: the key.
+        revision: the revision that wrote the value.
+        value: the value.
+        base: the revision that superseded it.
+        base_value: the value of that revision; None for a delete.
+
+    Returns:
+        whether the value is packed now; False if it is better kept whole.
+
+    """
+    if len(value) < MIN_BYTES:
+        return False
+    place = db.execute(_NEXT_PLACE, (key,)).get if exists(db) else 0
+    delta = make_delta(value, base, base_value, place)
+    if delta is None:
+        return False
+    if place == 0:
+        create(db)
+    _put(db, key, revision, delta)
+    for step in rebased_steps(place):
+        former = db.execute(_FORMER, (key, revision, step)).fetchone()
+        if former is not None:
+            reader = chain(db)
+            reader.put(key, revision, value)
+            _put(db, key, former[0], rebase(reader.value(key, former[0]), revision, value, former[1]))
+    return True
+
+
+def remove(db: apsw.Connection, key: str, revisions: Collection[int]) -> None:
+    """Remove the deltas of versions that are about to be deleted. Deltas relative to these take over their bases.
+
+    Call it before the rows of `versions` are deleted.
+
+    Cost: O(log n) for each version, and for each delta that stays and was relative to it O(its chain).
+
+    """
+    gone = set(revisions)
+    bases = {}
+    dependents = []
+    for revision in gone:
+        row = db.execute(_BASE, (key, revision)).fetchone()
+        bases[revision] = row[0] if row is not None else _next_revision(db, key, revision)
+        dependents += [row for row in db.execute(_DEPENDENTS, (key, revision)) if row[0] not in gone]
+    reader = chain(db)
+    for revision, place, former_base in dependents:
+        base = former_base
+        while base in gone:
+            base = bases[base]
+        base_value = reader.value(key, base) if base else None
+        _put(db, key, revision, rebase(reader.value(key, revision), base, base_value, place))
+    db.executemany("DELETE FROM packed WHERE key = ? AND revision = ?", [(key, revision) for revision in gone])
+
+
+def _next_revision(db: apsw.Connection, key: str, revision: int) -> int:
+    """Return the revision of the next newer version of a key that has a value; 0 if there is none."""
+    return db.execute(_NEXT_REVISION, (key, revision)).get or 0
+
+
+def create(db: apsw.Connection) -> None:
+    """Create the table of deltas, and give the database the number of a format that has it."""
+    db.execute(_CREATE)
+    if (version := db.pragma("user_version")) <= FORMATS:
+        db.pragma("user_version", version + FORMATS)
+
+
+def _put(db: apsw.Connection, key: str, revision: int, delta: Delta) -> None:
+    db.execute("INSERT OR REPLACE INTO packed VALUES (?, ?, ?, ?, ?, ?)", (key, revision, *delta))
