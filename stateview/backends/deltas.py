@@ -1,7 +1,7 @@
 """Deltas: how a superseded version of a key is kept relative to a newer version.
 
-The older value is compressed by Zstandard (RFC 8878) with the newer value as its prefix, so that only what differs takes
-space. Without a newer value it is compressed alone.
+The older value is compressed by Zstandard (RFC 8878) with the newer value as its prefix, so that only the differences
+take space. Without a newer value it is compressed alone.
 
 Each delta of a key has a place: 0, 1, 2, … by revision. A delta is first relative to the next version. Once the place
 of a newer delta is a multiple of `FANOUT`, the delta `FANOUT` places before is made relative to that; and so on for the
@@ -68,8 +68,8 @@ def decompress(data: bytes, base: bytes | None, size: int) -> bytes:
     """Return the value of compressed data. O(size): 0.1 ms for 300 KB.
 
     Raises:
-        ValueError: the data is not what `compress` returned for this base. Most, but not all, changes of it are noticed:
-            the caller compares a checksum of the value.
+        ValueError: the data is not what `compress` returned for this base. Not all changes of it are noticed: the
+            caller compares a checksum of the value.
 
     """
     zstd = _zstd()

@@ -150,9 +150,10 @@ class JSONBackend(OutsideChanges):
 
     def versions(self, key: str, limit: int = 100, below: int = 0) -> list[Version]:
         with self._call():
-            versions = self._past().versions.get(key, [])
+            history = self._past()
+            versions = history.versions.get(key, [])
             newest = (version for version in reversed(versions) if not below or version.revision < below)
-            return [self.values.unpack_version(version) for version in islice(newest, limit)]
+            return [self.values.unpack_version(history.whole(version)) for version in islice(newest, limit)]
 
     def commits(self, limit: int = 100, below: int = 0) -> list[Commit]:
         with self._call():

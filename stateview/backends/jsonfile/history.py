@@ -10,16 +10,18 @@ from copy import copy
 from typing import Any, BinaryIO
 
 import msgspec
-from msgspec import Raw
 
 from ...errors import Damaged, run
 from ...model import Commit, now
+from ..deltas import MIN_BYTES, Chain, Delta, make_delta, rebase, rebased_steps
 from ..protocol import CheckpointRecord, StateAt, Version
 from .records import (
+    FORMAT,
     LINE_START_BYTES,
     BaseVersion,
     CommitRecord,
     Header,
+    PackedVersion,
     ValueRecord,
     add_checksum,
     check_checksum,
@@ -84,6 +86,7 @@ class History:
         last_start: the offset of the last line that was read, and the line's first bytes, with its checksum.
         files: each name of a checkpoint with each digest that its file had.
         signature: that of the file before it was last read.
+        elsewhere: values by key and revision that a recovery found in other files.
 
     """
 
@@ -101,6 +104,8 @@ class History:
         self.last_start = 0, b""
         self.signature: tuple[int, ...] = ()
         self.files: set[tuple[str, str]] = set()
+        self.elsewhere: dict[tuple[str, int], bytes] = {}
+        self._chain = Chain(self._kept)
         self._keys: list[str] = []
         self._index: tuple[list[tuple[int, str]], set[str]] | None = None  # all writes in order; keys with an expiry
 
@@ -115,7 +120,7 @@ class History:
         other = copy(self)
         other.versions = {key: versions[:] for key, versions in self.versions.items()}
         other.commits, other.digests, other.files = self.commits[:], dict(self.digests), set(self.files)
-        other.marks, other._index = Checkpoints(), None
+        other.marks, other._index, other._chain = Checkpoints(), None, Chain(other._kept)
         for mark in self.marks:
             other.marks.add(mark)
         return other
@@ -254,7 +259,64 @@ class History:
     def version_at(self, key: str, point: StateAt) -> Version | None:
         """Return the visible version of a key at a state. O(log versions of the key)."""
         version = latest(self.versions.get(key, ()), point.revision)
-        return version if version is not None and version.visible(point.time) else None
+        return self.whole(version) if version is not None and version.visible(point.time) else None
+
+    def whole(self, version: Version) -> Version:
+        """Return a version with its value. O(size of the value), and for a delta as many times as its chain is long.
+
+        Raises:
+            Damaged: a version of its chain is missing, or is not what was written.
+
+        """
+        if not isinstance(version, PackedVersion):
+            return version
+        try:
+            value = self._chain.value(version.key, version.revision)
+        except ValueError as error:
+            what = f"revision {version.revision} of {version.key[:60]!r} in the history: {error}"
+            raise Damaged(what, run("recover")) from error
+        return Version(version.key, value, version.revision, version.time, version.expires)
+
+    def pack(self) -> None:
+        """Make superseded values deltas to the versions that superseded them. O(bytes of those that are whole)."""
+        for versions in self.versions.values():
+            place = 0
+            for index, version in enumerate(versions[:-1]):
+                if isinstance(version, PackedVersion):
+                    place = version.delta.place + 1
+                elif version.value is not None and len(version.value) >= MIN_BYTES:
+                    newer = versions[index + 1]
+                    delta = make_delta(version.value, newer.revision, self.whole(newer).value, place)
+                    if delta is not None:
+                        versions[index] = _packed(version, delta)
+                        self._rebase(versions, index, place)
+                        place += 1
+
+    def _rebase(self, versions: list[Version], index: int, place: int) -> None:
+        """Make older deltas relative to one at a place, see `deltas`."""
+        for step in rebased_steps(place):
+            for number in range(index - 1, -1, -1):
+                older = versions[number]
+                if isinstance(older, PackedVersion) and older.delta.place % step == 0:
+                    self._put_delta(versions, number, versions[index].revision)
+                    break
+
+    def _put_delta(self, versions: list[Version], index: int, base: int) -> None:
+        """Make one of the versions of a key relative to another, or compress it alone if `base` is 0."""
+        version = versions[index]
+        assert isinstance(version, PackedVersion)
+        value = self._chain.value(version.key, version.revision)
+        base_value = self._chain.value(version.key, base) if base else None
+        versions[index] = _packed(version, rebase(value, base, base_value, version.delta.place))
+
+    def _kept(self, key: str, revision: int) -> Delta | bytes:
+        """Return a version of a key as it is kept, for `Chain`."""
+        version = latest(self.versions.get(key, ()), revision)
+        if version is None or version.revision != revision or version.value is None:
+            if (value := self.elsewhere.get((key, revision))) is not None:
+                return value
+            raise ValueError(f"revision {revision} of the key is missing")
+        return version.delta if isinstance(version, PackedVersion) else version.value
 
     def live(self) -> dict[str, Version]:
         """Return the last version of every key that is not deleted, expired ones included. O(keys)."""
@@ -281,6 +343,8 @@ class History:
                     kept.append(version)
             while kept and kept[0].value is None and kept[0].revision <= lowest:
                 del kept[0]
+            if len(kept) < len(versions):
+                self._keep_bases(versions, kept)
             removed += len(versions) - len(kept)
             if kept:
                 self.versions[key] = kept
@@ -290,6 +354,16 @@ class History:
         self.commits = [commit for commit in self.commits if commit.revision > self.floor]
         return removed
 
+    def _keep_bases(self, versions: list[Version], kept: list[Version]) -> None:
+        """Make deltas that stay independent of those that go, before these go."""
+        staying = {version.revision for version in kept}
+        bases = {one.revision: one.delta.base for one in versions if isinstance(one, PackedVersion)}
+        for index, version in enumerate(kept):
+            if isinstance(version, PackedVersion) and (base := version.delta.base) and base not in staying:
+                while base and base not in staying:
+                    base = bases.get(base) or next((one.revision for one in kept if one.revision > base), 0)
+                self._put_delta(kept, index, base)
+
     def to_lines(self, last: CommitRecord, settled: bool = True) -> list[bytes]:
         """Return the lines of a new file that holds this history.
 
@@ -298,7 +372,8 @@ class History:
             settled: the files of the checkpoints are in place.
 
         """
-        lines = [add_checksum(Header(1, self.lineage, self.floor, now()))]
+        self.pack()
+        lines: list[bytes] = []
         by_revision: dict[int, list[Version]] = {}
         for versions in self.versions.values():
             for version in versions:
@@ -314,7 +389,8 @@ class History:
         fields: dict[str, Any] = {"rev": self.revision, "marks": marks, "set": {}, "delete": [], "unmarks": []}
         fields["settled"] = settled
         lines.append(add_checksum(msgspec.structs.replace(last, floor=self.floor, lineage=self.lineage, **fields)))
-        return lines
+        header = Header(FORMAT, self.lineage, self.floor, now(), sum(map(len, lines)))
+        return [add_checksum(header), *lines]
 
 
 def _commit_record(commit: Commit, versions: list[Version]) -> CommitRecord:
@@ -324,8 +400,12 @@ def _commit_record(commit: Commit, versions: list[Version]) -> CommitRecord:
         if version.value is None:
             record.delete.append(version.key)
         else:
-            record.set[version.key] = ValueRecord(Raw(version.value), version.expires, version.time)
+            record.set[version.key] = ValueRecord.of(version)
     return record
+
+
+def _packed(version: Version, delta: Delta) -> PackedVersion:
+    return PackedVersion(version.key, b"", version.revision, version.time, version.expires, delta)
 
 
 def latest(versions: list[Version] | tuple[()], revision: int) -> Version | None:

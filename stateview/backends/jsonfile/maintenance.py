@@ -9,7 +9,7 @@ from ..durable_files import file_error, remove
 from ..protocol import DiskUsage, SupersededVersion
 from ..stored_values import StoredValues
 from .history import Checkpoints, History
-from .records import file_digest
+from .records import PackedVersion, file_digest
 
 LINE_OVERHEAD_BYTES = 75  # of a version's line in the history, in addition to its key and value
 
@@ -29,9 +29,12 @@ def superseded(
                 continue
             if len(page) == limit:
                 return page
-            size = len(values.unpack_version(version).value or b"")
+            if isinstance(version, PackedVersion):
+                size, stored = version.delta.size, len(version.delta.data) * 4 // 3
+            else:
+                size, stored = len(values.unpack_version(version).value or b""), len(version.value or b"")
             until = 0 if is_last else versions[number + 1].revision
-            space = len(version.value or b"") + len(key.encode()) + LINE_OVERHEAD_BYTES
+            space = stored + len(key.encode()) + LINE_OVERHEAD_BYTES
             page.append(SupersededVersion(key, version.revision, until, size, version.value is None, space))
     return page
 

@@ -21,9 +21,11 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from ...codec import MAX_DEPTH
 from ...errors import Damaged, run
 from ...model import Commit, to_datetime, to_micros
+from ..deltas import Delta
 from ..durable_files import fsync_folder, is_system_error, remove, write_all
 from ..protocol import CheckpointRecord, Version
 
+FORMAT = 2  # of a history that this release begins
 _CHECKSUM_START = b'{"sum":"'
 _CHECKSUM_END = b'",'
 _CHECKSUM_DIGITS = 16  # hexadecimal
@@ -33,41 +35,93 @@ _TAIL_BYTES = 8192  # read at the end of a file at first, to find its last line
 
 
 class Header(Struct, omit_defaults=True):
-    """The first line. `made` is when the file was begun, which distinguishes it from the file that it replaced."""
+    """The first line.
+
+    Attributes:
+        format: 1 is of a release that knew no deltas.
+        lineage: the lineage of the namespace.
+        floor: the lowest revision from which on all states are kept.
+        made: when the file was begun, which distinguishes it from the file that it replaced.
+        packed: bytes of the lines with which the file was begun.
+
+    """
 
     format: int
     lineage: str
     floor: int = 0
     made: int = 0
+    packed: int = 0
+
+
+class DeltaRecord(Struct, omit_defaults=True):
+    """A value in its packed form, see `deltas.Delta`. `data` is base64 in the file."""
+
+    size: int
+    data: bytes
+    base: int = 0
+    place: int = 0
+
+
+class PackedVersion(Version, frozen=True):
+    """A superseded version whose value is a delta. Its `value` is empty, which no value is; see `History.whole`."""
+
+    delta: Delta = Delta(0, 0, 0, b"")
 
 
 class BaseVersion(Struct, omit_defaults=True):
-    """A version that is kept without its commit. A delete has no `value`."""
+    """A version that is kept without its commit. A delete has neither `value` nor `delta`."""
 
     key: str
     revision: int
     time: int
     expires: int = 0
     value: Raw | UnsetType = UNSET
+    delta: DeltaRecord | UnsetType = UNSET
 
     @classmethod
     def of(cls, version: Version) -> BaseVersion:
         """Make the record of a version."""
-        value = UNSET if version.value is None else Raw(version.value)
-        return cls(version.key, version.revision, version.time, version.expires, value)
+        record = cls(version.key, version.revision, version.time, version.expires)
+        if version.value is not None:
+            _put_value(record, version)
+        return record
 
     def version(self) -> Version:
         """Return the version of the record."""
-        value = None if isinstance(self.value, UnsetType) else bytes(self.value)
-        return Version(self.key, value, self.revision, self.time, self.expires)
+        return _version(self, self.key, self.revision, self.time)
 
 
 class ValueRecord(Struct, omit_defaults=True):
-    """A value that a commit wrote. `time` is 0 for the commit's time."""
+    """A value that a commit wrote, whole or as a delta. `time` is 0 for the commit's time."""
 
-    value: Raw
+    value: Raw | UnsetType = UNSET
     expires: int = 0
     time: int = 0
+    delta: DeltaRecord | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, version: Version) -> ValueRecord:
+        """Make the record of a version that is no delete."""
+        record = cls(expires=version.expires, time=version.time)
+        _put_value(record, version)
+        return record
+
+
+def _put_value(record: BaseVersion | ValueRecord, version: Version) -> None:
+    if isinstance(version, PackedVersion):
+        base, place, size, data = version.delta
+        record.delta = DeltaRecord(size, data, base, place)
+    else:
+        record.value = Raw(version.value or b"")
+
+
+def _version(record: BaseVersion | ValueRecord, key: str, revision: int, time: int) -> Version:
+    delta = record.delta
+    if not isinstance(delta, UnsetType):
+        packed = Delta(delta.base, delta.place, delta.size, delta.data)
+        return PackedVersion(key, b"", revision, time, record.expires, packed)
+    value = None if isinstance(record.value, UnsetType) else bytes(record.value)
+    return Version(key, value, revision, time, record.expires)
 
 
 class CheckpointEntry(Struct, omit_defaults=True):
@@ -162,10 +216,7 @@ def marked(line: CommitRecord) -> frozenset[str]:
 
 def written(record: CommitRecord) -> list[Version]:
     """Return the versions that a commit made."""
-    versions = [
-        Version(key, bytes(item.value), record.rev, item.time or record.time, item.expires)
-        for key, item in record.set.items()
-    ]
+    versions = [_version(item, key, record.rev, item.time or record.time) for key, item in record.set.items()]
     versions += [Version(key, None, record.rev, record.time) for key in record.delete]
     return versions
 
@@ -253,6 +304,13 @@ def last_line(path: str) -> tuple[CommitRecord | None, int, int]:
     return record, offset + stop + 1, size
 
 
+def read_header(path: str) -> Header:
+    """Read the first line of a history file, whose checksum was verified before. O(size of the line)."""
+    with open(path, "rb") as file:
+        line = file.readline()
+    return decode_record(check_checksum(line[:-1]) or b"{}", Header)
+
+
 def append_record(path: str, record: CommitRecord, made: int) -> int:
     """Append a commit to a history file, durably, and make the file if it does not exist.
 
@@ -277,7 +335,7 @@ def append_record(path: str, record: CommitRecord, made: int) -> int:
                 size = end
         data = add_checksum(record)
         if not size:
-            data = add_checksum(Header(1, record.lineage, made=made)) + data
+            data = add_checksum(Header(FORMAT, record.lineage, made=made)) + data
         try:
             write_all(file, data)
             os.fsync(file.fileno())

@@ -29,7 +29,16 @@ from ..state_match import matching_revisions
 from ..stored_values import PLAIN
 from . import document
 from .history import History
-from .records import BaseVersion, CommitRecord, check_checksum, decode_record, digest, file_digest, written
+from .records import (
+    BaseVersion,
+    CommitRecord,
+    PackedVersion,
+    check_checksum,
+    decode_record,
+    digest,
+    file_digest,
+    written,
+)
 from .transfer import JSONStagedImport
 
 if TYPE_CHECKING:
@@ -89,7 +98,7 @@ class JSONRecovery:
         salvage.versions = [
             StoredVersion(one.key, one.value, one.revision, one.time, one.expires)
             for versions in history.versions.values()
-            for one in versions
+            for one in map(history.whole, versions)
         ]
         salvage.commits, salvage.marks = history.commits, list(history.marks)
         salvage.states = self._checkpoint_states()
@@ -149,6 +158,11 @@ class JSONRecovery:
             else:
                 places.setdefault(line[:-1], number)
         sound = sorted(places, key=_order)
+        if bad:
+            self._history.elsewhere = self._values_of_files()
+        if unreadable := self._find_unreadable(sound):
+            bad = sorted([*bad, *map(places.pop, unreadable)])
+            sound = [line for line in sound if line in places]
         self._sound = sound
         self._take_lines(sound)
         if bad:
@@ -166,6 +180,31 @@ class JSONRecovery:
         elif sound != [line[:-1] for line in raw]:
             self._disorder = "lines are doubled, or not in their order"
         self._look_at_end()
+
+    def _values_of_files(self) -> dict[tuple[str, int], bytes]:
+        """Return the values of state.json and of the checkpoints' files, by key and revision."""
+        folder = os.path.join(self._backend.folder, "checkpoints")
+        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        values = {}
+        for path in (self._backend.state_path, *(os.path.join(folder, name) for name in names)):
+            _, entries = self._load(path) if path.endswith(".json") else ("", None)
+            for version in (entries or {}).values():
+                if version.value is not None:
+                    values[version.key, version.revision] = version.value
+        return values
+
+    def _find_unreadable(self, sound: list[bytes]) -> list[bytes]:
+        """Return the lines with a delta whose chain leads to a version that is in no line, and in no file."""
+        known = set(self._history.elsewhere)
+        unreadable = []
+        for line in reversed(sound):
+            versions = _versions_in(line)
+            deltas = [one for one in versions if isinstance(one, PackedVersion) and one.delta.base]
+            if all((one.key, one.delta.base) in known for one in deltas):
+                known.update((one.key, one.revision) for one in versions)
+            else:
+                unreadable.append(line)
+        return unreadable
 
     def _take_lines(self, sound: list[bytes]) -> None:
         """Make a history of the sound lines, and note the revisions of missing lines."""
@@ -219,9 +258,10 @@ class JSONRecovery:
         history, mark = self._history, state.checkpoint
         if state.proven or history.marks.newest(mark.name) is None:
             return not state.proven
+        whole = {key: [*map(history.whole, versions)] for key, versions in history.versions.items()}
         return any(
             revision >= history.floor
-            for revision in matching_revisions(history.versions, state.entries, mark.time, history.revision)
+            for revision in matching_revisions(whole, state.entries, mark.time, history.revision)
         )
 
     def _put_in_order(self) -> None:
@@ -376,6 +416,14 @@ def _commit_record(text: bytes) -> CommitRecord | None:
     """Decode a sound line, if it is a commit's."""
     data = check_checksum(text)
     return decode_record(data, CommitRecord) if data is not None and data.startswith(b'{"rev"') else None
+
+
+def _versions_in(text: bytes) -> list[Version]:
+    """Return the versions of a sound line."""
+    if (line := _commit_record(text)) is not None:
+        return written(line)
+    data = check_checksum(text)
+    return [decode_record(data, BaseVersion).version()] if data is not None and data.startswith(b'{"key"') else []
 
 
 def _order(text: bytes) -> tuple[int, int, int]:

@@ -68,7 +68,7 @@ def versions_page(
             if len(page) >= limit or size >= PAGE_BYTES:
                 return page
             until = versions[number + 1].revision if number + 1 < len(versions) else 0
-            value = values.unpack_version(version).value
+            value = values.unpack_version(history.whole(version)).value
             size += len(value or b"")
             page.append(StoredVersion(version.key, value, version.revision, version.time, version.expires, until))
     return page

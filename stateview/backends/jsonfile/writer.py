@@ -26,6 +26,7 @@ from . import document
 from .history import History
 from .reader import LoadedState, Reader, apply_writes, head_of
 from .records import (
+    FORMAT,
     CheckpointEntry,
     CommitRecord,
     ValueRecord,
@@ -33,11 +34,13 @@ from .records import (
     digest,
     file_digest,
     is_last,
+    read_header,
     truncate_history,
 )
 
 _COMMITTED = "The commit was made"
 _MIN_OVERDUE_REVISIONS = 16
+_PACKED_BYTES = 4096  # the size from which a value can call for packing the history
 _CLOCK_STEP_NANOSECONDS = 1_000_000_000  # a clock that is further behind was set: state.json gets its time, too
 
 
@@ -84,20 +87,34 @@ class Writer(Reader):
         self._live = LoadedState(self._signature(), head_of(line), entries, line, keys, blocks, unchecked=unchecked)
         with tells_what_was_done(lambda: _COMMITTED):
             try:
-                self._trim(line)
+                if not self._trim(line) and self._is_pack_due(line, data):
+                    self._compact(line.floor)
                 return self._refresh()
             except OSError as error:
                 raise file_error(error, self.folder) from error
 
-    def _trim(self, line: CommitRecord) -> None:
-        """Prune, after a commit, if enough revisions are overdue."""
-        if line.rev - line.floor > self.keep + max(_MIN_OVERDUE_REVISIONS, self.keep // 4):
+    def _is_pack_due(self, line: CommitRecord, state: bytes) -> bool:
+        """Return whether to pack the history after a commit: once it is longer by half, or by the size of `state`.
+
+        Only a commit of a large value packs, and none packs a file that an older release began: that is for `compact`.
+        """
+        if not any(len(bytes(item.value)) >= _PACKED_BYTES for item in line.set.values() if item.value):
+            return False
+        header = read_header(self.history_path)
+        longer = os.stat(self.history_path).st_size - header.packed
+        return header.format >= FORMAT and longer > max(header.packed // 2, len(state), _PACKED_BYTES)
+
+    def _trim(self, line: CommitRecord) -> bool:
+        """Prune, after a commit, if enough revisions are overdue. Return whether they were."""
+        overdue = line.rev - line.floor > self.keep + max(_MIN_OVERDUE_REVISIONS, self.keep // 4)
+        if overdue:
             try:
                 self._compact(line.rev - self.keep)
             except Damaged:
                 raise
             except StateException:
                 pass  # the commit is complete, and the next one tries again
+        return overdue
 
     def _record(
         self, last: CommitRecord | None, request: CommitRequest, revision: int, new: int, moment: int, start: int

@@ -39,12 +39,12 @@ def superseded(
     """List superseded versions, see `Backend.superseded`. Where values are not plain, O(their bytes)."""
     query = _SUPERSEDED.format(value="NULL" if values.plain else "CAST(value AS BLOB)")
     rows = []
-    for key, revision, until, stored_size, deleted, stored in db.execute(query, (*after, limit)):
-        if not (stored_size or deleted):
-            size, stored_size = packed.sizes(db, key, revision)
+    for key, revision, until, length, deleted, stored in db.execute(query, (*after, limit)):
+        if length or deleted:
+            size, in_store = length if stored is None else len(values.unpack(stored, key, revision)), length
         else:
-            size = stored_size if stored is None else len(values.unpack(stored, key, revision))
-        space = stored_size + 3 * len(key.encode()) + ROW_OVERHEAD_BYTES
+            size, in_store = packed.sizes(db, key, revision)
+        space = in_store + 3 * len(key.encode()) + ROW_OVERHEAD_BYTES
         by = 0 if until == schema.MAX_REVISION else until
         rows.append(SupersededVersion(key, revision, by, size, bool(deleted), space))
     return rows

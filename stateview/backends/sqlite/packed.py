@@ -1,7 +1,7 @@
 """Superseded values as deltas: the table `packed`, and the rows of `versions` whose value it holds.
 
-Such a row of `versions` has the empty text as its value, which no value is. All else in the row stays, with the checksum
-over the whole value. The table is created with the first delta.
+Such a row of `versions` has the empty text as its value, which no value is. All else in the row stays, also the
+checksum over the whole value. The table is created with the first delta.
 """
 
 from __future__ import annotations

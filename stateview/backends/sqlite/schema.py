@@ -268,7 +268,9 @@ def prune(db: apsw.Connection, low: int, goal: int) -> None:
     """
     oldest = db.execute("SELECT min(revision) FROM marks").get
     for revision, key in db.execute(TOUCHED, (low, goal)).fetchall():
-        deleted = delete_versions(db, f"key = ?1 AND until = ?2 AND {_NO_CHECKPOINT}", (key, revision))
+        deleted: list[tuple[Any, ...]] = delete_versions(
+            db, f"key = ?1 AND until = ?2 AND {_NO_CHECKPOINT}", (key, revision)
+        )
         if oldest is None or oldest >= revision:
             # A deleted checkpoint may have kept older versions. Without their delete they would seem the newest.
             older = "key = ?1 AND revision <= ?2 AND (revision < ?2 OR value IS NULL)"
@@ -281,7 +283,7 @@ def prune(db: apsw.Connection, low: int, goal: int) -> None:
     raise_floor(db, goal)
 
 
-def delete_versions(db: apsw.Connection, condition: str, bindings: tuple[Any, ...]) -> list[tuple[int, str]]:
+def delete_versions(db: apsw.Connection, condition: str, bindings: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     """Delete rows of `versions AS v`, and their deltas. Return the revision and key of each."""
     if packed.exists(db):
         gone: dict[str, list[int]] = {}
@@ -289,10 +291,7 @@ def delete_versions(db: apsw.Connection, condition: str, bindings: tuple[Any, ..
             gone.setdefault(key, []).append(revision)
         for key, revisions in gone.items():
             packed.remove(db, key, revisions)
-    rows: list[tuple[int, str]] = db.execute(
-        f"DELETE FROM versions AS v WHERE {condition} RETURNING revision, key", bindings
-    ).fetchall()  # type: ignore[assignment]
-    return rows
+    return db.execute(f"DELETE FROM versions AS v WHERE {condition} RETURNING revision, key", bindings).fetchall()
 
 
 def raise_floor(db: apsw.Connection, goal: int) -> None:
