@@ -56,7 +56,11 @@ def compress(value: bytes, base: bytes | None = None) -> bytes:
     zstd = _zstd()
     parameter = zstd.CompressionParameter
     window = (len(value) + len(base or b"")).bit_length()
-    options = {parameter.compression_level: _LEVEL, parameter.window_log: max(10, min(_MAX_WINDOW_LOG, window))}
+    options = {
+        parameter.compression_level: _LEVEL,
+        parameter.window_log: max(10, min(_MAX_WINDOW_LOG, window)),
+        parameter.checksum_flag: 1,
+    }
     if len(value) > _LONG_DISTANCE_BYTES:
         options[parameter.enable_long_distance_matching] = 1
     prefix = None if base is None else zstd.ZstdDict(base, is_raw=True).as_prefix

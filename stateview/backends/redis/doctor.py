@@ -15,9 +15,10 @@ import msgspec
 from ... import codec
 from ...errors import BackendUnavailable, Damaged, InvalidName, StateException, run
 from ...model import Finding, check_key
+from ..deltas import Chain
 from ..protocol import ProgressText
 from ..staging import ASIDE, replaced_finding, unfinished_finding
-from . import scripts
+from . import packing, scripts
 from .client import escape_match
 from .read_scripts import MARKS, MISSING
 from .server import REGISTRY
@@ -45,7 +46,7 @@ local out = {}
 for i = 2, #ARGV do
   local packed = call('HGET', where, ARGV[i])
   local listed, score = call('ZSCORE', order, ARGV[i]), call('ZSCORE', times, ARGV[i])
-  local expires = packed and string.match(packed, '^%d+ %d+ (%d+) ')
+  local expires = packed and string.match(packed, '^%*?%d+ %d+ (%d+) ')
   local wrong
   if not packed then
     if listed or score then wrong = 'bare' end
@@ -283,29 +284,70 @@ def unreadable_entry(backend: RedisBackend, name: bytes, packed: bytes, last: in
 
 
 def _check_history(backend: RedisBackend, progress: ProgressText) -> Iterator[Finding]:
-    problems = (unreadable_version(backend, name, packed) for name, packed in scan(backend, 4))
-    yield from _unreadable(backend, "history", "versions", filter(None, problems))
+    problems = (problem for _, _, problem in unreadable_versions(backend))
+    yield from _unreadable(backend, "history", "versions", problems)
+    if wrong := packing.miscounted(backend):
+        found = f"{len(wrong)} versions have a wrong count of the deltas that are relative to them"
+        meaning = "a version that others need may be removed, or one stays that nobody needs"
+        yield Finding("error", f"{backend._prefix}history", found, meaning, RECOVER, "delta-references")
     yield from _check_index(backend, "history", (4, 5, 6), progress)
 
 
-def unreadable_version(backend: RedisBackend, name: bytes, packed: bytes) -> str:
-    """Return why a field of the history cannot be read; "" if it can be read."""
+def unreadable_versions(backend: RedisBackend) -> Iterator[tuple[bytes, bytes, str]]:
+    """Yield the fields of the history that cannot be read, what is stored there, and why."""
+    linked: dict[bytes, bytes] = {}
+    for name, record in scan(backend, 4):
+        if record[:1] == b"*" and not _problem_of_field(name):
+            linked[name] = record
+        elif problem := _problem_of_version(backend, name, record):
+            yield name, record, problem
+    for chunk in _chunks(sorted(linked, reverse=True)):  # newer versions first: older ones are relative to them
+        chain = packing.chain_of(backend, chunk)
+        for name in chunk:
+            if problem := _problem_of_linked(backend, name, chain):
+                yield name, linked[name], problem
+
+
+def _problem_of_field(name: bytes) -> str:
+    """Return why a name cannot be a field of the history; "" if it can be."""
     key, nul, revision = name.rpartition(b"\0")
     try:
         if not nul or len(revision) != 16 or not revision.isdigit():
             raise ValueError
         check_key(key.decode())
-        until, moment, expires, rest = packed.split(b" ", 3)
+    except InvalidName as error:
+        return error.message
+    except ValueError:
+        return f"{name[:60]!r} is not what was written"
+    return ""
+
+
+def _problem_of_version(backend: RedisBackend, name: bytes, record: bytes) -> str:
+    if problem := _problem_of_field(name):
+        return problem
+    key, _, revision = name.rpartition(b"\0")
+    try:
+        until, moment, expires, rest = record.split(b" ", 3)
         int(until), int(moment), int(expires)
         if rest[:1] == b"V":
             value = backend.values.unpack(rest[1:], key.decode(), int(revision))
             codec.decode(value, f"a version of {key.decode()[:60]!r}")
         elif rest != b"D":
             raise ValueError
-    except (Damaged, InvalidName) as error:
+    except Damaged as error:
         return error.message
     except ValueError:
         return f"{name[:60]!r} is not what was written"
+    return ""
+
+
+def _problem_of_linked(backend: RedisBackend, name: bytes, chain: Chain) -> str:
+    key, _, revision = name.rpartition(b"\0")
+    try:
+        value = packing.value_of(backend, chain, key.decode(), int(revision))
+        codec.decode(value, f"a version of {key.decode()[:60]!r}")
+    except Damaged as error:
+        return error.message
     return ""
 
 

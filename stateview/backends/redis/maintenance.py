@@ -13,6 +13,7 @@ import msgspec
 from ...errors import tells_what_was_done
 from ..protocol import PAGE_BYTES, DiskUsage, ProgressCount, SupersededVersion
 from ..prune_progress import PruneProgress
+from . import packing
 from .errors import is_unsupported
 from .scripts import _COMMON, _RECORD
 
@@ -27,22 +28,24 @@ MEMBER_OVERHEAD_BYTES = 290  # of a version in `history`, `hindex` and `touched`
 # fmt: off
 SUPERSEDED = _COMMON + """
 -- A page of superseded versions. ARGV: the member to continue after; how many versions; how many bytes; 1 to return
--- stored values. Returns for each version: member, size of the stored value, until, whether it is a delete, and the
--- stored value or nothing.
+-- stored values. Returns for each version: member, size of the stored value, how many bytes it takes, until, whether it
+-- is a delete, and the stored value or nothing.
 whole(5, 7)
 local from = '-'
 if ARGV[1] ~= '' then from = '(' .. ARGV[1] end
 local out, read = {}, 0
 for _, member in ipairs(call('ZRANGEBYLEX', hindex, from, '+', 'LIMIT', 0, tonumber(ARGV[2]))) do
   local packed = call('HGET', history, member)
-  local until_, at = string.match(packed or '', '^(%d+) %d+ %d+ ()')
+  local until_, at = string.match(packed or '', '^%*?(%d+) %d+ %d+ ()')
   if not at then error('DAMAGED: a version is not what was written') end
   local deleted = string.sub(packed, at, at) == 'D'
+  local size = size_of(string.sub(packed, at, at + 80))
   out[#out + 1] = member
+  out[#out + 1] = tonumber(size) or #packed - at
   out[#out + 1] = #packed - at
   out[#out + 1] = tonumber(until_)
   out[#out + 1] = deleted
-  out[#out + 1] = ARGV[4] == '1' and not deleted and string.sub(packed, at + 1) or ''
+  out[#out + 1] = ARGV[4] == '1' and not deleted and not size and string.sub(packed, at + 1) or ''
   read = read + #packed
   if read > tonumber(ARGV[3]) then break end
 end
@@ -68,19 +71,27 @@ return int(goal)
 
 SWEEP = _COMMON + _RECORD + """
 -- Remove versions that no kept state shows. ARGV: the floor; the member to continue after; how many members to examine.
--- Returns how many were removed, and the last member examined; nothing at the end.
+-- Returns how many were removed, the last member examined, or nothing at the end, and the keys that need packing.
+-- Linked versions are left.
 whole(2, 13)
+local tend, whole_key = {}, ''
 local goal = tonumber(ARGV[1])
 local from = '-'
 if ARGV[2] ~= '' then from = '(' .. ARGV[2] end
 local members, removed, read = call('ZRANGEBYLEX', hindex, from, '+', 'LIMIT', 0, tonumber(ARGV[3])), 0, 0
 local last, full = '', false
 for _, member in ipairs(members) do
-  local u, _, _, rest = split(call('HGET', history, member))
+  local packed = call('HGET', history, member)
+  local u, _, _, rest = split(packed)
+  local linked = string.sub(packed, 1, 1) == '*'
   local first, key = tonumber(string.sub(member, -16)), string.sub(member, 1, -18)
   local unneeded = u ~= 0 and u <= goal and call('ZCOUNT', marks, int(first), '(' .. int(u)) == 0
   local bare_delete = rest == 'D' and first <= goal and call('ZCOUNT', marks, '-inf', '(' .. int(first)) == 0
-  if unneeded or bare_delete then
+  if whole_key == key or linked and unneeded then
+    if tend[#tend] ~= key then tend[#tend + 1] = key end
+  end
+  whole_key = not linked and not unneeded and #rest > 512 and key or whole_key == key and key or ''
+  if unneeded and not linked or bare_delete then
     call('HDEL', history, member); call('ZREM', hindex, member); call('ZREM', hexpiry, member)
     call('ZREM', touched, pad(first) .. key)
     removed = removed + 1
@@ -90,7 +101,7 @@ for _, member in ipairs(members) do
 end
 if not full and #members < tonumber(ARGV[3]) then last = '' end  -- the end, also while others add versions behind it
 if removed > 0 then record() end
-return {removed, last}
+return {removed, last, tend}
 """
 
 UNTOUCH = _COMMON + _RECORD + """
@@ -116,9 +127,9 @@ def superseded(backend: Reader, after: tuple[str, int], limit: int) -> list[Supe
     reply = backend._eval(SUPERSEDED, member, min(limit, MEMBERS_PER_SCRIPT), PAGE_BYTES, int(not plain))
     flat = msgspec.msgpack.decode(reply)
     page = []
-    for member, stored_size, until, deleted, stored in zip(*[iter(flat)] * 5, strict=True):
+    for member, stored_size, taken, until, deleted, stored in zip(*[iter(flat)] * 6, strict=True):
         key, _, revision = member.rpartition("\0")
-        space = stored_size + 3 * len(key.encode()) + MEMBER_OVERHEAD_BYTES
+        space = taken + 3 * len(key.encode()) + MEMBER_OVERHEAD_BYTES
         size = 0 if deleted else stored_size
         if size and not plain:
             size = len(backend.values.unpack(stored.encode(), key, int(revision)))
@@ -174,8 +185,8 @@ def _compact(backend: Reader, floor: int, progress: ProgressCount | None, done: 
     while True:
         if progress is not None:
             progress(min(examined, total), total)
-        count, last = backend._eval(SWEEP, reached, last, MEMBERS_PER_SCRIPT)
-        removed += int(count)
+        count, last, keys = backend._eval(SWEEP, reached, last, MEMBERS_PER_SCRIPT)
+        removed += int(count) + sum(packing.tend(backend, key) for key in keys)
         done.versions = removed
         examined += MEMBERS_PER_SCRIPT
         if not last:

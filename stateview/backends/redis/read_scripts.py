@@ -22,8 +22,8 @@ return {call('HMGET', head, 'revision')[1] or '0', call('HMGET', live, ARGV[1])[
 """
 
 READ = _COMMON + """
--- The entries of some keys. ARGV: the state; keys. Returns the present revision, then keys and entries of those that
--- the state shows.
+-- The entries of some keys. ARGV: the state; keys. Returns the present revision, the pieces of linked versions, then
+-- keys and entries of those that the state shows.
 local revision, time = tonumber(ARGV[1]), tonumber(ARGV[2])
 if revision < 0 then
   revision, time = 2 ^ 53, clock()
@@ -32,18 +32,19 @@ else
   if not ok then return {'pruned', low} end
   whole(2, 7)
 end
-local out = {'ok', call('HMGET', head, 'revision')[1] or '0'}
+local out = {'ok', call('HMGET', head, 'revision')[1] or '0', pieces}
 for i = 3, #ARGV do
-  local packed = at(ARGV[i], revision, time)
+  local packed, member = at(ARGV[i], revision, time)
   if packed then out[#out + 1] = ARGV[i]; out[#out + 1] = packed end
+  if member then collect(member) end
 end
-if #out < 2 * #ARGV - 2 then whole(2, 4) end
+if #out < 2 * #ARGV - 1 then whole(2, 4) end
 return out
 """
 
 SCAN = _COMMON + """
 -- A page of entries. ARGV: prefix; the key to continue after; how many keys to examine; the state. Returns the key to
--- continue after (nothing at the end), then keys and entries.
+-- continue after (nothing at the end), the pieces of linked versions, then keys and entries.
 local prefix, after, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local revision, time = tonumber(ARGV[4]), tonumber(ARGV[5])
 local past = revision >= 0
@@ -77,11 +78,12 @@ if past then
   end
   table.sort(keys, less)
 end
-local out = {'ok', last or ''}
+local out = {'ok', last or '', pieces}
 for _, key in ipairs(keys) do
   if not last or not less(last, key) then
-    local packed = at(key, revision, time)
+    local packed, member = at(key, revision, time)
     if packed then out[#out + 1] = key; out[#out + 1] = packed end
+    if member then collect(member) end
   end
 end
 return out
@@ -104,8 +106,9 @@ ROWS = _COMMON + _PLACE + """
 -- Rows of a page. ARGV: the first key; the key that ends the range; 1 for backwards; how many keys to pass over; how
 -- many rows to return; the state; how many bytes of a value; then what the client has cached of large values: the bytes
 -- of a large value, the lineage, and for each row its key, its revision and the revision at which it was last seen.
--- Returns how many keys are still to be passed over, the key to continue after (nothing at the end), the head, and for
--- each row its key, the size of the stored value and the entry, cut; nothing for the entry if the cached row is valid.
+-- Returns how many keys are still to be passed over, the key to continue after (nothing at the end), the head, the
+-- pieces of linked versions, and for each row its key, the size of the stored value and the entry, cut; nothing for the
+-- entry if the cached row is valid.
 local low, high, backwards = ARGV[1], ARGV[2], ARGV[3] == '1'
 local skip, limit, revision, start = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[8])
 local large, cached = tonumber(ARGV[9]), {}
@@ -175,7 +178,7 @@ local function is_unexpired(key)  -- by the index: the entry is not read
   local expires = call('ZSCORE', expiry, key)
   return not expires or tonumber(expires) > time
 end
-local out, count, read = {'ok', 0, edge or '', f[1] or '0', f[2] or '0', f[3] or ''}, 0, 0
+local out, count, read = {'ok', 0, edge or '', f[1] or '0', f[2] or '0', f[3] or '', pieces}, 0, 0
 for i, key in ipairs(keys) do
   local r = tonumber(cached[key])
   local is_valid = r and (not past or r <= revision) and call('HSTRLEN', live, key) > large and
@@ -192,10 +195,10 @@ for i, key in ipairs(keys) do
       end
     end
   else
-    local packed
-    if past then packed = at(key, revision, time) else packed = call('HGET', live, key) end
+    local packed, member
+    if past then packed, member = at(key, revision, time) else packed = call('HGET', live, key) end
     if packed or not past then
-      local expires, from = string.match(packed or '', '^%d+ %d+ (%d+) ()')
+      local expires, from = string.match(packed or '', '^%*?%d+ %d+ (%d+) ()')
       if not from then error('DAMAGED: an entry is not what was written') end
       if not past and expires ~= '0' and tonumber(expires) <= time then
         read = read + #packed
@@ -204,14 +207,15 @@ for i, key in ipairs(keys) do
         read = read + #packed
       else
         out[#out + 1] = key
-        out[#out + 1] = #packed - from + 1
+        out[#out + 1] = member and tonumber(string.sub(packed, from)) or #packed - from + 1
         out[#out + 1] = string.sub(packed, 1, from - 1 + start)
+        if member then collect(member) end
         count = count + 1
         read = read + #packed
       end
     end
   end
-  if count == limit and skip == 0 or read > 8000000 then  -- a long script keeps other clients waiting
+  if count == limit and skip == 0 or read + piece_bytes > 8000000 then  -- a long script keeps other clients waiting
     if i < #keys then out[3] = key end
     break
   end
@@ -260,19 +264,24 @@ return {'ok', call('ZRANGEBYLEX', touched, from, '(' .. pad(tonumber(ARGV[2]) + 
 """
 
 VERSIONS = _COMMON + """
--- The versions of a key, newest first. ARGV: the key; how many; only revisions below this one.
+-- The versions of a key, newest first. ARGV: the key; how many; only revisions below this one. Returns the pieces of
+-- linked versions, then the versions.
 local key, limit, below = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local out = {}
+local out = {pieces}
 whole(2, 7)
 local packed = call('HGET', live, key)
 if packed then
   local r, t, e, v = split(packed)
-  if r < below then out[1] = {int(r), int(t), int(e), 'V' .. v} end
+  if r < below then out[2] = {int(r), int(t), int(e), 'V' .. v} end
 end
 local low, high = '[' .. key .. '\\0', '(' .. key .. '\\0' .. pad(below)
 local members = call('ZREVRANGEBYLEX', hindex, high, low, 'LIMIT', 0, limit)
 for _, member in ipairs(members) do
   local u, t, e, rest = split(call('HGET', history, member))
+  if size_of(rest) then
+    collect(member)
+    rest = '*'
+  end
   out[#out + 1] = {int(tonumber(string.sub(member, -16))), int(t), int(e), rest}
 end
 return out

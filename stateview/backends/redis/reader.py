@@ -13,6 +13,7 @@ import msgspec
 from ...errors import Damaged, run
 from ...model import Commit, now, to_datetime
 from ..conflicts import history_pruned_error
+from ..deltas import Chain
 from ..key_ranges import encodable_bound, key_range
 from ..large_rows import LARGE_ROW_BYTES, LargeRowCache
 from ..protocol import (
@@ -29,7 +30,7 @@ from ..protocol import (
     Version,
 )
 from ..stored_values import StoredValues
-from . import read_scripts, scripts
+from . import packing, read_scripts, scripts
 from .client import server_of
 from .server import REGISTRY, Server
 
@@ -51,6 +52,7 @@ class Reader(Server, ABC):
     ) -> None:  # fmt: skip
         super().__init__(address, shown, namespace, read_only, history, timeout, values)
         self._large_rows = LargeRowCache()
+        self._known = packing.KnownValues()
 
     # --- the namespace -----------------------------------------------------------------------------------------
 
@@ -112,13 +114,15 @@ class Reader(Server, ABC):
             version = cached[0]
         else:
             generation = tracking.generation() if tracking is not None else None
-            packed = self._with_retry(lambda client: client.hget(self._keys[1], key))
+            entry = self._with_retry(lambda client: client.hget(self._keys[1], key))
             revision = 0
-            if packed is None:
-                current, packed = self._eval(read_scripts.GET, key)
+            if entry is None:
+                current, entry = self._eval(read_scripts.GET, key)
                 revision = int(current)
-            version = None if packed is None else self._version(key, packed)
+            version = None if entry is None else self._version(key, entry)
             revision = revision if version is None else version.revision
+            if version is not None and self.values.plain:
+                self._known.put(key, revision, version.time, version.value)
             if tracking is not None and generation is not None:
                 tracking.put(key, version, revision, generation)
             else:
@@ -136,7 +140,7 @@ class Reader(Server, ABC):
             reply = self._eval(read_scripts.READ, revision, moment, *wanted[start : start + KEYS_PER_READ])
             self._check_kept(reply, revision)
             self._saw(int(reply[1]))
-            versions.update(self._versions(reply[2:]))
+            versions.update(self._versions(reply[2], reply[3:]))
         return versions
 
     def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: StateAt | None = None) -> list[Version]:
@@ -147,27 +151,31 @@ class Reader(Server, ABC):
             size = max(16, min(KEYS_PER_READ, limit - len(page)))
             reply = self._eval(read_scripts.SCAN, prefix, after, size, revision, moment)
             self._check_kept(reply, revision)
-            page += self._versions(reply[2:]).values()
+            page += self._versions(reply[2], reply[3:]).values()
             self._saw(max((version.revision for version in page), default=0))
             after = reply[1].decode()
             if not after:
                 break
         return page[:limit]
 
-    def _versions(self, flat: list[bytes]) -> dict[str, Version]:
-        """Parse a reply of keys and their entries, in turn."""
+    def _versions(self, pieces: list[bytes], flat: list[bytes]) -> dict[str, Version]:
+        """Parse a reply of keys and their entries, in turn, with the pieces of linked versions."""
         names = map(self._key, flat[::2])
-        return {key: self._version(key, packed) for key, packed in zip(names, flat[1::2], strict=True)}
+        chain = packing.pieces_of(pieces)
+        return {key: self._version(key, entry, chain) for key, entry in zip(names, flat[1::2], strict=True)}
 
-    def _version(self, key: str, packed: bytes) -> Version:
+    def _version(self, key: str, entry: bytes, chain: Chain | None = None) -> Version:
         """Parse an entry, and unpack its value."""
-        revision, moment, expires, stored = self._split(key, packed)
+        if chain is not None and entry[:1] == b"*":
+            revision, moment, expires, _ = self._split(key, entry[1:])
+            return Version(key, packing.value_of(self, chain, key, revision), revision, moment, expires)
+        revision, moment, expires, stored = self._split(key, entry)
         return Version(key, self.values.unpack(stored, key, revision), revision, moment, expires)
 
-    def _split(self, key: str, packed: bytes) -> tuple[int, int, int, bytes]:
+    def _split(self, key: str, entry: bytes) -> tuple[int, int, int, bytes]:
         """Return revision, time, expiry and stored value of an entry."""
         try:
-            revision, moment, expires, stored = packed.split(b" ", 3)
+            revision, moment, expires, stored = entry.split(b" ", 3)
             return int(revision), int(moment), int(expires), stored
         except ValueError as error:
             raise self._damaged(f"the entry {key[:60]!r}") from error
@@ -217,27 +225,29 @@ class Reader(Server, ABC):
         walk = (low, high, int(backwards), skip, min(KEYS_PER_READ, limit), revision, moment, start)
         reply = self._eval(read_scripts.ROWS, *walk, LARGE_ROW_BYTES, cache.lineage, *cached)
         self._check_kept(reply, revision)
-        _, left, last, current, floor, lineage, *flat = reply
+        _, left, last, current, floor, lineage, pieces, *flat = reply
+        chain = packing.pieces_of(pieces)
         head = Head(int(current), 0, 0, int(floor), lineage.decode())
         self._saw(head.revision)
         rows = []
-        for name, stored_size, packed in zip(*[iter(flat)] * 3, strict=True):
+        for name, stored_size, entry in zip(*[iter(flat)] * 3, strict=True):
             key = self._key(name)
-            row = cache.find(key, head) if not packed else None
+            row = cache.find(key, head) if not entry else None
             if row is None:
-                row = self._summary(key, stored_size, packed)
+                row = self._summary(key, stored_size, entry, chain)
                 if stored_size > LARGE_ROW_BYTES and revision in (LIVE, head.revision):
                     cache.put(row, head)
             rows.append(row)
         return left, self._key(last), rows
 
-    def _summary(self, key: str, stored_size: int, packed: bytes) -> KeySummary:
+    def _summary(self, key: str, stored_size: int, entry: bytes, chain: Chain) -> KeySummary:
         """Summarize an entry. A plain value comes without its end."""
-        revision, moment, expires, stored = self._split(key, packed)
-        if self.values.plain:
+        if self.values.plain and entry[:1] != b"*":
+            revision, moment, expires, stored = self._split(key, entry)
             return KeySummary(key, stored_size, stored, revision, moment, expires)
-        value = self.values.unpack(stored, key, revision)
-        return KeySummary(key, len(value), value[:SUMMARY_BYTES], revision, moment, expires)
+        version = self._version(key, entry, chain)
+        value = version.value or b""
+        return KeySummary(key, len(value), value[:SUMMARY_BYTES], version.revision, version.time, version.expires)
 
     def count(self, low: str = "", high: str = "", at: StateAt | None = None) -> int:
         """Make a round trip for each thousand keys of a past state, or for each 5,000 expired entries not deleted."""
@@ -284,12 +294,15 @@ class Reader(Server, ABC):
         return sorted(key.decode() for key in keys)
 
     def versions(self, key: str, limit: int = 100, below: int = 0) -> list[Version]:
+        pieces, *rows = self._eval(read_scripts.VERSIONS, key, limit, below or ENDLESS)
+        chain = packing.pieces_of(pieces)
         versions = []
-        for revision, moment, expires, packed in self._eval(read_scripts.VERSIONS, key, limit, below or ENDLESS)[
-            :limit
-        ]:
-            deleted = packed[:1] != b"V"
-            value = None if deleted else self.values.unpack(packed[1:], key, int(revision))
+        for revision, moment, expires, kept in rows[:limit]:
+            value = None
+            if kept[:1] == b"*":
+                value = packing.value_of(self, chain, key, int(revision))
+            elif kept[:1] == b"V":
+                value = self.values.unpack(kept[1:], key, int(revision))
             versions.append(Version(key, value, int(revision), int(moment), int(expires)))
         self._saw(max((version.revision for version in versions), default=0))
         return versions
@@ -322,13 +335,13 @@ class Reader(Server, ABC):
     def _checkpoints(self, notes: dict[bytes, bytes]) -> list[CheckpointRecord]:
         """Parse the hash `notes`."""
         marks = []
-        for member, packed in notes.items():
+        for member, record in notes.items():
             if b"@" in member:
                 try:
-                    order, moment, kind, note = packed.split(b" ", 3)
+                    order, moment, kind, note = record.split(b" ", 3)
                     name, _, revision = member.decode().rpartition("@")
-                    record = CheckpointRecord(name, int(revision), int(moment), note.decode(), scripts.KINDS[int(kind)])
-                    marks.append((int(order), record))
+                    found = CheckpointRecord(name, int(revision), int(moment), note.decode(), scripts.KINDS[int(kind)])
+                    marks.append((int(order), found))
                 except (ValueError, IndexError) as error:
                     raise self._damaged(f"the checkpoint {member[:140]!r}") from error
         return [record for _, record in sorted(marks, key=lambda mark: mark[0])]

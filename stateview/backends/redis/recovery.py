@@ -18,8 +18,8 @@ import msgspec
 from ...errors import Conflict
 from ...model import Problem, check_key, name_first
 from ..protocol import CommitRequest, Restored, Salvage, StoredVersion, Write
+from . import packing, scripts
 from . import recovery_scripts as repairs
-from . import scripts
 from .doctor import (
     MEMBERS_PER_SCRIPT,
     UNMET,
@@ -35,9 +35,9 @@ from .doctor import (
     unreadable_commit,
     unreadable_entry,
     unreadable_mark,
-    unreadable_version,
+    unreadable_versions,
 )
-from .server import REGISTRY
+from .server import NEWEST_FORMAT, REGISTRY
 from .transfer_scripts import RECORD
 
 if TYPE_CHECKING:
@@ -139,6 +139,9 @@ class RedisRecovery:
             if damaged.written or damaged.listed:
                 yield self._fill(damaged, damaged.listed | {key for key, _ in damaged.written})
             self._repair_lists(bare=True)
+            if wrong := packing.miscounted(backend, correct=True):
+                found = f"{len(wrong)} versions had a wrong count of the deltas that are relative to them"
+                self._note("the history", found, "counted again", code="delta-references")
             dangling = self._repair_chains()
             damaged = self._find_unended(dangling)
             if keys := damaged.listed | {version.key for version in dangling}:
@@ -247,7 +250,8 @@ class RedisRecovery:
         revisions += [int(name[-16:]) for name, _ in scan(backend, 4) if name[-16:].isdigit()]
         top = max(revisions, default=0)
         seconds, micros = backend._with_retry(lambda client: client.time())
-        fields: dict[str, Any] = {"revision": top, "time": seconds * 1_000_000 + micros, "floor": top, "format": 1}
+        moment = seconds * 1_000_000 + micros
+        fields: dict[str, Any] = {"revision": top, "time": moment, "floor": top, "format": NEWEST_FORMAT}
         for name in ("time", "floor"):
             if head.get(name.encode(), b"").isdigit() and (name == "time" or int(head[name.encode()]) <= top):
                 fields[name] = int(head[name.encode()])
@@ -304,11 +308,10 @@ class RedisRecovery:
     def _set_aside_versions(self) -> set[tuple[bytes, int]]:
         """Move unreadable past versions aside; return their keys and revisions."""
         backend = self._backend
-        bad = {name: (packed, wrong) for name, packed in scan(backend, 4)
-               if (wrong := unreadable_version(backend, name, packed))}  # fmt: skip
+        bad = {name: (record, wrong) for name, record, wrong in unreadable_versions(backend)}
         lost = set()
-        for name, (packed, wrong) in sorted(bad.items()):
-            if backend._eval(repairs.SET_ASIDE, "history", name, packed):
+        for name, (record, wrong) in sorted(bad.items()):
+            if backend._eval(repairs.SET_ASIDE, "history", name, record):
                 key, _, revision = name.rpartition(b"\0")
                 subject = f"revision {int(revision)} of key {_shown(key)}" if revision.isdigit() else _shown(name)
                 self._note(subject, wrong, f"set aside in {self._aside}", False, "set-aside")
@@ -439,11 +442,11 @@ class RedisRecovery:
         """Correct the revision that superseded a version; 0 where the version is not in the history."""
         backend = self._backend
         name = key + b"\0%016d" % revision
-        packed = backend._with_retry(lambda client: client.hget(backend._keys[4], name))
-        if packed is None:
+        record = backend._with_retry(lambda client: client.hget(backend._keys[4], name))
+        if record is None:
             return 0
-        rest = packed.partition(b" ")[2]
-        return int(backend._eval(repairs.SET_END, name, packed, b"%d " % until + rest))
+        start = b"*%d " if record[:1] == b"*" else b"%d "
+        return int(backend._eval(repairs.SET_END, name, record, start % until + record.partition(b" ")[2]))
 
     def _repair_touched(self) -> None:
         """Rebuild `touched` from the versions."""

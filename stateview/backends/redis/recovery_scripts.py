@@ -13,7 +13,7 @@ local mended = 0
 for i = 2, #ARGV do
   local name = ARGV[i]
   local packed, listed, score = call('HGET', where, name), call('ZSCORE', order, name), call('ZSCORE', times, name)
-  local expires = packed and string.match(packed, '^%d+ %d+ (%d+) ')
+  local expires = packed and string.match(packed, '^%*?%d+ %d+ (%d+) ')
   local before = mended
   if not packed then
     if call('ZREM', order, name) + call('ZREM', times, name) > 0 then mended = before + 1 end
@@ -119,7 +119,7 @@ for i = 3, #ARGV, 2 do
       local key = string.sub(row, 17)
       local own, t = string.match(call('HGET', live, key) or '', '^(%d+) (%d+) ')
       local past = call('HGET', history, key .. '\\0' .. pad(r))
-      if tonumber(own) ~= r then t = string.match(past or '', '^%d+ (%d+) ') end
+      if tonumber(own) ~= r then t = string.match(past or '', '^%*?%d+ (%d+) ') end
       if t and tonumber(t) > tonumber(time) then time = t end
     end
     call('HSET', commits, int(r), time .. ' ' .. ARGV[1] .. #rows .. ARGV[2])
@@ -160,7 +160,7 @@ local function add(key, r, until_, time, kind)
 end
 for _, key in ipairs(ARGV) do
   for _, member in ipairs(call('ZRANGEBYLEX', hindex, '[' .. key .. '\\0', '(' .. key .. '\\0:')) do
-    local until_, time, kind = string.match(call('HGET', history, member) or '', '^(%d+) (%d+) %d+ (.)')
+    local until_, time, kind = string.match(call('HGET', history, member) or '', '^%*?(%d+) (%d+) %d+ (.)')
     if until_ then add(key, string.sub(member, -16), until_, time, kind) end
   end
   local r, time = string.match(call('HGET', live, key) or '', '^(%d+) (%d+) ')

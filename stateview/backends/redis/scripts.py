@@ -9,7 +9,8 @@ The keys, below the prefix `stateview:{NS}:`:
     live      hash     key -> "REVISION TIME EXPIRES VALUE"
     index     zset     the live keys, in byte order, for pages without a scan
     expiry    zset     the live keys with an expiry, by expiry
-    history   hash     key NUL REVISION -> "UNTIL TIME EXPIRES V" + value, or D for a delete; UNTIL 0: no later version
+    history   hash     key NUL REVISION -> "UNTIL TIME EXPIRES V" + value, or D for a delete; UNTIL 0: no later version;
+                       or a linked version, see below
     hindex    zset     the fields of history, in byte order
     hexpiry   zset     the fields of history with an expiry, by expiry
     touched   zset     REVISION key, in byte order: the writes of each revision
@@ -28,6 +29,14 @@ The head's `touch` is "TOKEN FLAGS@REVISION FLOOR": the last commit without writ
 `older` whether it has members. A part that had members and has none was evicted, or deleted by another program. An
 earlier release writes no flags, so they hold only at that revision and floor. In any case the parts must agree: `live`
 with `index`, `history` with `hindex`, `marks` with `notes`, and `commits` with the revisions above the floor.
+
+A linked version is "*UNTIL TIME EXPIRES P" + "REFS BASE PLACE SIZE " + a delta, see `deltas`. Or W and the whole value
+stand in place of P and a delta, with the place 1 if the value is better kept whole. REFS counts the versions that are
+relative to it. With the first linked version the head's `format` becomes 2.
+
+The base of a delta lies in the history, never in `live`: an earlier release, which may commit beside this one, moves
+entries from `live` to the history and trims them. It neither reads nor removes a version that begins with `*`. No
+version goes while others are relative to it: a client first makes these relative to another, see `packing`.
 
 Revisions inside a member have 16 digits. A key holds no NUL, so a NUL separates, and sorts first.
 """
@@ -71,7 +80,7 @@ local function int(n) return string.format('%.0f', n) end
 local function pad(n) return string.format('%016.0f', n) end
 local function clock() local t = call('TIME'); return t[1] .. string.rep('0', 6 - #t[2]) .. t[2] end
 local function split(packed)  -- three numbers as text, and the position of the rest
-  local r, t, e, at = string.match(packed or '', '^(%d+) (%d+) (%d+) ()')
+  local r, t, e, at = string.match(packed or '', '^%*?(%d+) (%d+) (%d+) ()')
   if not at then error('DAMAGED: an entry is not what was written') end
   return r, t, e, at
 end
@@ -156,12 +165,26 @@ local function less(a, b)  -- in byte order; Lua's < compares by the server's lo
   return #a < #b
 end
 local function split(packed)
-  local r, t, e, at = string.match(packed or '', '^(%d+) (%d+) (%d+) ()')
+  local r, t, e, at = string.match(packed or '', '^%*?(%d+) (%d+) (%d+) ()')
   if not at then error('DAMAGED: an entry is not what was written') end
   return tonumber(r), tonumber(t), tonumber(e), string.sub(packed, at)
 end
 """ + _KEPT + _BEFORE + """
-local function at(key, revision, time)  -- the entry of a key in a state, packed as in live; false if it has none
+local pieces, sent, piece_bytes = {}, {}, 0
+local function collect(member)  -- add a version and those that it is relative to, which are not in `pieces` yet
+  local key = string.sub(member, 1, -17)
+  while member and not sent[member] do
+    local packed = call('HGET', history, member) or ''
+    sent[member], pieces[#pieces + 1], pieces[#pieces + 2] = true, member, packed
+    piece_bytes = piece_bytes + #packed
+    local base = string.match(packed, '^%*%d+ %d+ %d+ P%d+ (%d+) ')
+    member = base and base ~= '0' and key .. pad(tonumber(base))
+  end
+end
+local function size_of(rest) return string.match(rest, '^[PW]%d+ %d+ %d+ (%d+) ') end  -- of a linked version
+local function at(key, revision, time)
+  -- The entry of a key in a state, packed as in live; false if it has none. Of a linked version, `*` and the size stand
+  -- for the value, and its member comes with it: the caller collects it.
   local packed = call('HGET', live, key)
   if packed then
     local r, _, e = split(packed)
@@ -174,8 +197,10 @@ local function at(key, revision, time)  -- the entry of a key in a state, packed
   if not member then return false end
   local u, t, e, rest = split(call('HGET', history, member))
   if (u ~= 0 and u <= revision) or string.sub(rest, 1, 1) == 'D' or (e ~= 0 and e <= time) then return false end
-  local r = tonumber(string.sub(member, -16))
-  return int(r) .. ' ' .. int(t) .. ' ' .. int(e) .. ' ' .. string.sub(rest, 2)
+  local packed = int(tonumber(string.sub(member, -16))) .. ' ' .. int(t) .. ' ' .. int(e) .. ' '
+  local size = size_of(rest)
+  if size then return '*' .. packed .. size, member end
+  return packed .. string.sub(rest, 2)
 end
 """ + WHOLE
 
@@ -185,6 +210,7 @@ local function each(command, name, members)  -- call a command on many members; 
 end
 local function trim(floor, goal, limit)
   -- The rules are those of sqlite/schema.py. Members are removed at the end: one command for many members costs less.
+  -- Returns the floor, and a set of the keys of which linked versions are left.
   local low, high = '[' .. pad(floor + 1), '(' .. pad(goal + 1)
   local rows = call('ZRANGEBYLEX', touched, low, high, 'LIMIT', 0, limit + 1)
   if #rows > limit then
@@ -192,14 +218,15 @@ local function trim(floor, goal, limit)
     rows = call('ZRANGEBYLEX', touched, low, '(' .. pad(goal + 1))
   end
   local oldest = tonumber(call('ZRANGE', marks, 0, 0, 'WITHSCORES')[2])
-  local members, expiring, touches, records = {}, {}, {}, {}
+  local members, expiring, touches, records, left = {}, {}, {}, {}, {}
   for _, row in ipairs(rows) do
     local r, key = tonumber(string.sub(row, 1, 16)), string.sub(row, 17)
     local member = before(key, r - 1)
     if member then
-      local u, e = string.match(call('HGET', history, member) or '', '^(%d+) %d+ (%d+)')  -- nil if damaged: kept
+      local linked, u, e = string.match(call('HGET', history, member) or '', '^(%*?)(%d+) %d+ (%d+)')  -- nil: damaged
       local first = tonumber(string.sub(member, -16))
-      if tonumber(u) == r and (not oldest or call('ZCOUNT', marks, int(first), '(' .. int(r)) == 0) then
+      if linked == '*' then left[key] = true
+      elseif tonumber(u) == r and (not oldest or call('ZCOUNT', marks, int(first), '(' .. int(r)) == 0) then
         members[#members + 1] = member
         touches[#touches + 1] = pad(first) .. key
         if e ~= '0' then expiring[#expiring + 1] = member end
@@ -228,14 +255,55 @@ local function trim(floor, goal, limit)
   each('ZREM', touched, touches)
   each('HDEL', commits, records)
   call('HSET', head, 'floor', int(goal))
-  return goal
+  return goal, left
+end
+"""
+
+REFER = """
+local function refer(member, by)  -- change the number of versions that are relative to a version
+  local packed = call('HGET', history, member)
+  local start, kind, refs, rest = string.match(packed, '^(%*%d+ %d+ %d+ )([PW])(%d+)( .*)$')
+  if start then
+    packed = start .. kind .. int(refs + by) .. rest
+  else
+    local first, at = string.match(packed, '^(%d+ %d+ %d+ )V()')
+    packed = '*' .. first .. 'W' .. int(by) .. ' 0 0 ' .. (#packed - at + 1) .. ' ' .. string.sub(packed, at)
+  end
+  call('HSET', history, member, packed)
+end
+"""
+
+_PACK = """
+local function pack(key, how, data)
+  -- Replace a whole value by its delta, or mark it as better kept whole. Returns the place of the delta.
+  local q, q_time, base, base_time = string.match(how, '^P(%d+) (%d+) (%d+) (%d+)$')
+  local former, newer = key .. '\\0' .. pad(q), key .. '\\0' .. pad(base)
+  local packed, refs = call('HGET', history, former) or '', '0'
+  local u, t, e, at = string.match(packed, '^(%d+) (%d+) (%d+) V()')
+  if not u then u, t, e, refs, at = string.match(packed, '^%*(%d+) (%d+) (%d+) W(%d+) 0 0 %d+ ()') end
+  -- Another lineage may have the same revisions, at other times.
+  if not u or u ~= base or t ~= q_time or
+    string.match(call('HGET', history, newer) or '', '^%*?%d+ (%d+) %d+ [VPW]') ~= base_time then return 0 end
+  local start, size, place = '*' .. u .. ' ' .. t .. ' ' .. e .. ' ', ' ' .. (#packed - at + 1) .. ' ', 0
+  call('HSET', head, 'format', '2')
+  if data == '' then
+    call('HSET', history, former, start .. 'W' .. refs .. ' 0 1' .. size .. string.sub(packed, at))
+    return 0
+  end
+  local prior = call('ZREVRANGEBYLEX', hindex, '(' .. former, '[' .. key .. '\\0', 'LIMIT', 0, 1)[1]
+  if prior then place = (string.match(call('HGET', history, prior), '^%*%d+ %d+ %d+ P%d+ %d+ (%d+) ') or -1) + 1 end
+  call('HSET', history, former, start .. 'P' .. refs .. ' ' .. base .. ' ' .. place .. size .. data)
+  refer(newer, 1)
+  return place
 end
 """
 
 COMMIT = _KEYS + _TEXT + """
 -- ARGV: options that only some commits have, as JSON, or nothing; the record for the log; the session, and the number
 -- of the commit in it; how many revisions to keep. Then for each write: the key; 'TTL TIME', D to delete, or nothing;
--- the value. Returns the head after the commit as text, or a table that says why it was refused.
+-- the value. Before a write, its key may come with 'PREVISION TIME BASE TIME', and the delta of that superseded
+-- version, empty if it is better kept whole. Returns as text the head after the commit, and the keys that need packing,
+-- each after N for its newest versions or O for its oldest; or a table that says why the commit was refused.
 local options = ARGV[1] ~= '' and cjson.decode(ARGV[1]) or {}
 local session, number = ARGV[3], tonumber(ARGV[4])
 local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage', 'touch')
@@ -307,6 +375,7 @@ end
 local stamp, plan = int(now), {}
 -- What the writes do: an expiring entry ends, another begins, one ends for good, a version is superseded.
 local old_expires, new_expires, drops_expiry, supersedes, deleted = false, false, false, false, 0
+local packs, tend = {}, {}  -- by key
 if writes then
   local written
   local function add(key, value, ttl, time)
@@ -324,8 +393,8 @@ if writes then
       local open = false
       if member then
         local packed = call('HGET', history, member)
-        local u, t, e, at = split(packed)
-        if u == '0' then open = t .. ' ' .. e .. ' ' .. string.sub(packed, at) end
+        local u = split(packed)
+        if u == '0' then open = packed end
       end
       plan[#plan + 1] = {key = key, value = value, ttl = ttl, time = time, member = member, old = open}
     end
@@ -335,6 +404,7 @@ if writes then
     local key, how, value = ARGV[i], ARGV[i + 1], ARGV[i + 2]
     if how == '' then add(key, value)
     elseif how == 'D' then add(key)
+    elseif string.byte(how) == 80 then packs[key] = {how, value}
     else
       local ttl, time = string.match(how, '^(%d+) (%d+)$')
       add(key, value, ttl ~= '0' and tonumber(ttl), time ~= '0' and time)
@@ -397,8 +467,19 @@ for _, p in ipairs(plan) do
     call('HSET', history, member, start .. p.old)
     call('ZADD', hindex, '0', member)
     if expired then call('ZADD', hexpiry, p.e, member) end
+    if #p.old > 512 then
+      if packs[key] then
+""" + REFER + _PACK + """
+        local place = pack(key, packs[key][1], packs[key][2])
+        if place > 0 and place % 16 == 0 then tend[key] = 'N' end
+      else  -- the eighth version before it is whole too
+        local former = call('ZREVRANGEBYLEX', hindex, '(' .. member, '[' .. key .. '\\0', 'LIMIT', 7, 1)[1]
+        if former and call('HSTRLEN', history, former) > 512 and
+          string.match(call('HGET', history, former), '^%d+ %d+ %d+ V') then tend[key] = 'N' end
+      end
+    end
   elseif p.old then
-    call('HSET', history, p.member, start .. p.old)
+    call('HSET', history, p.member, (string.gsub(p.old, '^(%*?)%d+', '%1' .. r, 1)))
   end
   if p.value then
     local expires = p.ttl and int(since + p.ttl) or '0'
@@ -424,12 +505,17 @@ end
 if due then
   call('HSET', head, 'revision', r, 'time', stamp)
 """ + _BEFORE + _TRIM + """
-  floor = trim(floor, revision - keep, 200)
+  local left
+  floor, left = trim(floor, revision - keep, 200)
+  for key in pairs(left) do tend[key] = 'O' end
 end
+local keys = {}
+for key, word in pairs(tend) do keys[#keys + 1] = word .. key end
 local low = due and int(floor) or f[3] or '0'
 flags = flags or """ + _FLAGS + """
 call('HSET', head, 'revision', r, 'time', stamp, 'touch', touch .. ' ' .. flags .. '@' .. r .. ' ' .. low)
 -- One commit deletes 100 expired entries. The others are still in the index.
-return r .. ' ' .. stamp .. ' ' .. (size - math.max(0, expired_count - 100)) .. ' ' .. low .. ' ' .. lineage
+return r .. ' ' .. stamp .. ' ' .. (size - math.max(0, expired_count - 100)) .. ' ' .. low .. ' ' .. lineage .. ' ' ..
+  table.concat(keys, '\\0')
 """
 # fmt: on

@@ -33,7 +33,7 @@ MAX_BACKOFF_SECONDS = 1.0
 CACHE_BYTES = 32 * 1024 * 1024
 MAX_IDLE_SESSIONS = 4  # commit sessions that keep their connection
 WORDS_PER_SECOND = 30_000  # words of a commit that a slow server runs in a second; a large commit gets more time
-NEWEST_FORMAT = 1
+NEWEST_FORMAT = 2
 
 
 @cache

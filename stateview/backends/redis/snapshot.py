@@ -12,6 +12,7 @@ from ...model import Commit
 from ..conflicts import history_pruned_error
 from ..protocol import PAGE_BYTES, CheckpointRecord, Head, StateAt, StoredVersion, Version
 from .maintenance import measure
+from .packing import pieces_of, unpacked_bytes, without_delta
 from .read_scripts import MISSING
 from .scripts import unreadable_head
 from .transfer import parse_versions
@@ -40,7 +41,7 @@ def take(reader: Reader) -> Snapshot | None:
         return list(pipe.execute())
 
     fields, entries, past, records, marks, missing = reader._with_retry(read)
-    if not fields or unreadable_head(fields) or missing:
+    if not fields or unreadable_head(fields) or missing or sum(map(unpacked_bytes, past.values())) > MAX_BYTES:
         return None
     return Snapshot(reader, fields, [*entries.items(), *past.items()], records, marks)
 
@@ -56,8 +57,9 @@ class Snapshot:
         numbers = (int(fields.get(name, b"0")) for name in (b"revision", b"time", b"floor"))
         self._revision, self._time, self._floor = numbers
         self._lineage = fields[b"lineage"].decode()
-        pairs = ((reader._key(name), packed.decode()) for name, packed in versions)
-        self._all = sorted(parse_versions(reader, pairs), key=lambda version: (version.key, version.revision))
+        chain = pieces_of([part for pair in versions for part in pair])
+        pairs = ((reader._key(name), without_delta(packed).decode()) for name, packed in versions)
+        self._all = sorted(parse_versions(reader, pairs, chain), key=lambda version: (version.key, version.revision))
         self._places = [(version.key, version.revision) for version in self._all]
         found = [reader._commit(name, record) for name, record in commits.items()]
         kept = [commit for commit in found if self._floor < commit.revision <= self._revision]

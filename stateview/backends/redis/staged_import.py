@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,11 @@ from redis.exceptions import ResponseError
 from ...errors import Conflict
 from ...model import Commit, to_micros
 from ..conflicts import destination_exists_error, staging_locked_error
+from ..deltas import MIN_BYTES
 from ..protocol import Backend, CheckpointRecord, Head, StoredVersion
 from ..staging import ASIDE
 from ..stored_values import StoredValues
+from . import packing
 from .client import encode_bulk
 from .scripts import KINDS, NAMES
 from .server import REGISTRY
@@ -73,6 +76,7 @@ class RedisStagedImport:
     ) -> None:  # fmt: skip
         """Send one transaction of plain commands with many members each."""
         self._settled = None
+        versions = list(versions)
         names = dict(zip(NAMES, map(str.encode, self._keys), strict=True))
         forgotten = [key.encode() for key in forget]
         words = [b"EVAL", FORGET.encode(), b"%d" % len(self._keys), *names.values()]
@@ -93,6 +97,8 @@ class RedisStagedImport:
             [b"SET", lock, self._token.encode(), b"EX", b"%d" % LEASE_SECONDS],
         ]
         self._run([*commands, *(_command(words) for words in others if len(words) > 2)])
+        if self._backend.values.plain:
+            packing.tend_all(self._reader.examined(), _keys_to_pack(versions))
 
     def staged(self, head: Head) -> Backend:
         """Return the reader of the staged data. O(1), and O(what the source has pruned meanwhile)."""
@@ -181,11 +187,12 @@ class RedisStagedImport:
             return
         names = dict(zip(NAMES, self._keys, strict=True))
         fields = {
-            "revision": head.revision, "time": head.time, "floor": head.floor, "lineage": head.lineage, "format": 1,
+            "revision": head.revision, "time": head.time, "floor": head.floor, "lineage": head.lineage,
             "touch": self._token,
         }  # fmt: skip
         words = [str(word).encode() for field in fields.items() for word in field]
-        self._run([_command([b"HSET", names["head"].encode(), *words])])
+        head_key = names["head"].encode()
+        self._run([_command([b"HSETNX", head_key, b"format", b"1"]), _command([b"HSET", head_key, *words])])
         oldest = self._backend._with_retry(lambda client: client.zrange(names["marks"], 0, 0, withscores=True))
         self._remove_touches(names["touched"], min([head.floor, *(int(revision) for _, revision in oldest)]))
         if head.floor:
@@ -284,6 +291,14 @@ def _version_commands(
             start = encode_bulk([b"HSET" if name in ("live", "history") else b"ZADD", names[name]])
             commands.append((2 + 2 * len(added), start + b"".join(added)))
     return commands
+
+
+def _keys_to_pack(versions: Iterable[StoredVersion]) -> list[bytes]:
+    """Return the keys of which some superseded versions are large, as the script COMMIT names keys."""
+    counts = Counter(
+        version.key for version in versions if version.until and version.value and len(version.value) >= MIN_BYTES
+    )
+    return [b"N" + key.encode() for key, count in counts.items() if count > 1]
 
 
 def _mark_commands(names: dict[str, bytes], marks: Iterable[CheckpointRecord]) -> list[list[bytes]]:

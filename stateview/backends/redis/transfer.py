@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ...errors import Damaged, run
+from ..deltas import Chain
 from ..protocol import PAGE_BYTES, StoredVersion
+from .packing import pieces_of, value_of
 from .transfer_scripts import DUMP
 
 if TYPE_CHECKING:
@@ -31,16 +33,23 @@ def versions_page(
     return []
 
 
-def _parse(backend: Reader, reply: bytes) -> list[StoredVersion]:
+def _parse(backend: Reader, reply: list[Any]) -> list[StoredVersion]:
     try:
-        flat = msgspec.msgpack.decode(reply, type=list[str])
+        flat = msgspec.msgpack.decode(reply[0], type=list[str])
     except ValueError as error:
         raise _damaged(backend, "") from error
-    return parse_versions(backend, zip(flat[::2], flat[1::2], strict=True))
+    return parse_versions(backend, zip(flat[::2], flat[1::2], strict=True), pieces_of(reply[1]))
 
 
-def parse_versions(backend: Reader, pairs: Iterable[tuple[str, str]]) -> list[StoredVersion]:
-    """Parse keys with their entries, and fields of the history with their versions."""
+def parse_versions(backend: Reader, pairs: Iterable[tuple[str, str]], chain: Chain) -> list[StoredVersion]:
+    """Parse keys with their entries, and fields of the history with their versions.
+
+    Args:
+        backend: the backend.
+        pairs: names with what is stored; of a linked version no more than what comes before its value.
+        chain: the reader of linked versions.
+
+    """
     versions = []
     name = ""
     value: bytes | None
@@ -52,9 +61,12 @@ def parse_versions(backend: Reader, pairs: Iterable[tuple[str, str]]) -> list[St
             if not nul:  # a live entry, which begins with its revision; else a version, which begins with `until`
                 value = unpack(rest.encode(), key, int(first))
                 versions.append(StoredVersion(key, value, int(first), int(moment), int(expires)))
+                continue
+            if first[:1] == "*":
+                first, value = first[1:], value_of(backend, chain, key, int(revision))
             else:
                 value = None if rest == "D" else unpack(rest[1:].encode(), key, int(revision))
-                versions.append(StoredVersion(key, value, int(revision), int(moment), int(expires), int(first)))
+            versions.append(StoredVersion(key, value, int(revision), int(moment), int(expires), int(first)))
     except Damaged:
         raise  # of `unpack`, which names the version
     except ValueError as error:  # also msgspec's errors and UnicodeDecodeError

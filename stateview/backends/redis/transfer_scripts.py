@@ -8,12 +8,17 @@ from .scripts import _COMMON, _RECORD
 DUMP = _COMMON + """
 -- A page of all versions. ARGV: the key and the revision to continue after; how many versions; how many bytes; then
 -- keys, for versions of these keys only. Returns keys with entries, and fields of the history with versions, as
--- MessagePack, which the client reads faster.
+-- MessagePack, which the client reads faster; and the pieces of linked versions, of which the first part has the sizes.
 local key, revision, limit, room = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 whole(2, 7)
 local out, count, read = {}, 0, 0
 local function add(name, packed)  -- whether the page is full
   if not packed then error('DAMAGED: an entry is not what was written') end
+  local start, size = string.match(packed, '^(%*%d+ %d+ %d+ )[PW]%d+ %d+ %d+ (%d+) ')
+  if start then
+    collect(name)
+    packed, read = start .. size, read + size
+  end
   out[#out + 1] = name
   out[#out + 1] = packed
   count, read = count + 1, read + #packed
@@ -89,7 +94,7 @@ local function of_some()
 end
 
 if #ARGV > 4 then of_some() else of_all() end
-return cmsgpack.pack(out)
+return {cmsgpack.pack(out), pieces}
 """
 
 FORGET = _COMMON + """

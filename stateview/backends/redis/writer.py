@@ -17,7 +17,7 @@ from ..conflicts import (
     key_conflict_error,
 )
 from ..protocol import CheckpointWrite, CommitRequest, Head, ProgressCount
-from . import scripts
+from . import packing, scripts
 from .client import CommitSession
 from .reader import Reader
 from .server import REGISTRY
@@ -48,8 +48,19 @@ class Writer(Reader, ABC):
             self._sessions.append(session)
         if not isinstance(reply, bytes):
             self._raise_conflict(reply, batch)
-        revision, moment, count, floor, lineage = reply.split()
-        return Head(int(revision), int(moment), int(count), int(floor), lineage.decode())
+        revision, moment, count, floor, lineage, *tend = reply.split(b" ", 5)
+        head = Head(int(revision), int(moment), int(count), int(floor), lineage.decode())
+        if batch.writes:
+            self._remember(batch, head)
+            if tend and tend[0]:
+                packing.tend_all(self, tend[0].split(b"\0"))
+        return head
+
+    def _remember(self, batch: CommitRequest, head: Head) -> None:
+        """Remember the values of a commit: a later commit sends their deltas."""
+        if self.values.plain:
+            for key, write in batch.writes.items():
+                self._known.put(key, head.revision, write.time or batch.time or head.time, write.value)
 
     def _checked_arguments(self, batch: CommitRequest, session: CommitSession) -> list[bytes]:
         words = self._commit_args(batch, session.next())
@@ -76,6 +87,8 @@ class Writer(Reader, ABC):
         words = [_encode(options) if options else b"", record, *number, b"%d" % self.keep]
         pack = self.values.pack
         for key, write in batch.writes.items():
+            if (delta := self._known.delta(key)) is not None:
+                words += (key.encode(), *delta)
             if write.value is None:
                 words += (key.encode(), b"D", b"")
             elif write.ttl or write.time:

@@ -1,0 +1,372 @@
+"""Superseded values as deltas, see `scripts` for their form in the history.
+
+A server compresses nothing, so clients do it. A client that knows a superseded value and the value after it, because it
+wrote or read both, sends the delta with its next commit of the key. The script of a commit names the keys of which more
+is to be done, and whoever commits does a bite of it, see `tend`. `compact` does the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from ...errors import Damaged, run
+from ..deltas import FANOUT, MIN_BYTES, Chain, Delta, make_delta, rebase
+from .scripts import _COMMON, _RECORD, REFER
+
+if TYPE_CHECKING:
+    from .reader import Reader
+
+_VERSIONS_PER_BITE = 5000
+_READ_BYTES_PER_BITE = 8_000_000  # of versions that the server reads: a script that runs long keeps others waiting
+_VALUE_BYTES_PER_BITE = 4_000_000  # of values that are packed
+_NEWEST_VERSIONS = FANOUT * FANOUT + 2 * FANOUT  # of a bite after a commit: most rebased deltas are not older
+_RECOUNTS_PER_SCRIPT = 16
+_KNOWN_BYTES = 32_000_000  # of values that a client has read or written and may send deltas of
+
+# fmt: off
+OUTLINE = _COMMON + """
+-- The superseded versions of a key without values. ARGV: the key; N for the newest versions, from the newest, or O for
+-- the oldest, from the oldest; how many; how many bytes to read. Returns for each version its revision, the start of
+-- what is stored, the size of the value, and 1 if a kept state shows it.
+local low, high = '[' .. ARGV[1] .. '\\0', '(' .. ARGV[1] .. '\\0:'
+local out, read, members = {}, 0
+if ARGV[2] == 'N' then members = call('ZREVRANGEBYLEX', hindex, high, low, 'LIMIT', 0, tonumber(ARGV[3]))
+else members = call('ZRANGEBYLEX', hindex, low, high, 'LIMIT', 0, tonumber(ARGV[3])) end
+local floor = tonumber(call('HGET', head, 'floor') or 0)
+for _, member in ipairs(members) do
+  local packed = call('HGET', history, member) or ''
+  local start, size = string.match(packed, '^(%*%d+ %d+ %d+ [PW]%d+ %d+ %d+ )(%d+ )')
+  if start then
+    start = start .. size
+  else
+    start = string.match(packed, '^%d+ %d+ %d+ [VD]')
+    if not start then break end  -- damaged
+    size = #packed - #start
+  end
+  local first, u = tonumber(string.sub(member, -16)), tonumber(string.match(start, '^%*?(%d+)'))
+  local kept = u == 0 or u > floor or call('ZCOUNT', marks, int(first), '(' .. int(u)) > 0
+  out[#out + 1] = {first, start, tonumber(size), kept and 1 or 0}
+  read = read + #packed
+  if read > tonumber(ARGV[4]) then break end
+end
+return out
+"""
+
+PIECES = _COMMON + """
+-- Versions and those that they are relative to. ARGV: members.
+for _, member in ipairs(ARGV) do collect(member) end
+return pieces
+"""
+
+PACK = _COMMON + _RECORD + REFER + """
+-- Change how versions of a key are kept. ARGV: the key; for each version its revision, what `OUTLINE` said that its
+-- start is, the base, the place, and the delta. In place of a base stands W for a value that is better kept whole, or X
+-- for a version to remove. Returns how many were removed, and how many changed. What others have changed meanwhile is
+-- passed over.
+whole(2, 13)
+local key, removed, changed = ARGV[1] .. '\\0', 0, 0
+for i = 2, #ARGV, 5 do
+  local r, start, base, place, data = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  local member = key .. pad(r)
+  local packed = call('HGET', history, member) or ''
+  local refs, former = string.match(packed, '^%*%d+ %d+ %d+ [PW](%d+) (%d+) ')
+  local newer = tonumber(base) and key .. pad(tonumber(base))
+  if base == 'X' then
+    local u = tonumber(string.match(packed, '^%*?(%d+)') or 0)
+    local floor = tonumber(call('HGET', head, 'floor') or 0)
+    if u > 0 and u <= floor and (refs or '0') == '0' and call('ZCOUNT', marks, int(r), '(' .. int(u)) == 0 then
+      call('HDEL', history, member); call('ZREM', hindex, member); call('ZREM', hexpiry, member)
+      call('ZREM', touched, pad(r) .. ARGV[1])
+      if former and former ~= '0' then refer(key .. pad(tonumber(former)), -1) end
+      removed = removed + 1
+    end
+  elseif string.sub(packed, 1, #start) == start then
+    local first, rest = string.match(start, '^%*?(%d+ %d+ %d+ )[VPW](.*)$')
+    local size = ' ' .. (string.match(rest, '(%d+) $') or #packed - #start) .. ' '
+    call('HSET', head, 'format', '2')
+    refs, changed = refs or '0', changed + 1
+    if base == 'W' then
+      call('HSET', history, member, '*' .. first .. 'W' .. refs .. ' 0 1' .. size .. string.sub(packed, #start + 1))
+    elseif base == '0' or string.match(call('HGET', history, newer) or '', '^%*?%d+ %d+ %d+ [VPW]') then
+      call('HSET', history, member, '*' .. first .. 'P' .. refs .. ' ' .. base .. ' ' .. place .. size .. data)
+      if base ~= '0' then refer(newer, 1) end
+      if former and former ~= '0' then refer(key .. pad(tonumber(former)), -1) end
+    end
+  end
+end
+if removed > 0 then record() end
+return {removed, changed}
+"""
+RECOUNT = _COMMON + REFER + """
+-- Count the versions that are relative to some versions. ARGV: 1 to correct the counts; fields of the history. Returns
+-- those with a wrong count.
+local out = {}
+for i = 2, #ARGV do
+  local member, count = ARGV[i], 0
+  local packed = call('HGET', history, member)
+  if packed then
+    for _, older in ipairs(call('ZRANGEBYLEX', hindex, '[' .. string.sub(member, 1, -17), '(' .. member)) do
+      local base = string.match(call('HGET', history, older) or '', '^%*%d+ %d+ %d+ P%d+ (%d+) ')
+      if base and tonumber(base) == tonumber(string.sub(member, -16)) then count = count + 1 end
+    end
+    local refs = tonumber(string.match(packed, '^%*%d+ %d+ %d+ [PW](%d+) ') or 0)
+    if refs ~= count then
+      out[#out + 1] = member
+      if ARGV[1] == '1' and string.match(packed, '^%*?%d+ %d+ %d+ [VPW]') then refer(member, count - refs) end
+    end
+  end
+end
+return out
+"""
+# fmt: on
+
+_HEADER = re.compile(rb"\*\d+ \d+ \d+ [PW](\d+) (\d+) ")
+
+
+class _Row(NamedTuple):
+    """A superseded version without its value."""
+
+    revision: int
+    start: bytes
+    size: int
+    kept: bool
+    kind: bytes
+    base: int
+    place: int
+
+
+class KnownValues:
+    """The last two versions of keys that this client has read or written, as far as they may become deltas."""
+
+    def __init__(self) -> None:
+        self._pairs: dict[str, tuple[tuple[int, int, bytes], ...]] = {}
+        self._bytes = 0
+
+    def put(self, key: str, revision: int, time: int, value: bytes | None) -> None:
+        """Remember a version that is live. O(1)."""
+        pair = self._pairs.get(key, ())
+        is_small = value is None or len(value) < MIN_BYTES
+        if (is_small and not pair) or (pair and pair[-1][0] == revision):
+            return
+        self._pairs.pop(key, None)
+        self._bytes -= sum(len(version[2]) for version in pair)
+        if value is None or is_small:
+            return
+        pair = (*pair[-1:], (revision, time, value)) if pair and pair[-1][0] < revision else ((revision, time, value),)
+        self._bytes += sum(len(version[2]) for version in pair)
+        if self._bytes > _KNOWN_BYTES:
+            self._pairs.clear()
+            self._bytes = 0
+        else:
+            self._pairs[key] = pair
+
+    def delta(self, key: str) -> tuple[bytes, bytes] | None:
+        """Return the words of a commit that pack a superseded version of a key; None if too little is known."""
+        pair = self._pairs.get(key, ())
+        if len(pair) < 2:
+            return None
+        (revision, time, value), (base, base_time, base_value) = pair
+        delta = make_delta(value, base, base_value, 0)
+        return b"P%d %d %d %d" % (revision, time, base, base_time), b"" if delta is None else delta.data
+
+
+def pieces_of(pieces: Sequence[bytes]) -> Chain:
+    """Return the reader of the linked versions in a script's reply.
+
+    Args:
+        pieces: fields of the history and what is stored there, in turn.
+
+    """
+    records = dict(zip(pieces[::2], pieces[1::2], strict=True))
+
+    def fetch(key: str, revision: int) -> Delta | bytes:
+        return _parse(records[b"%b\0%016d" % (key.encode(), revision)])
+
+    return Chain(fetch)
+
+
+def _parse(record: bytes) -> Delta | bytes:
+    """Parse a version that has a value.
+
+    Raises:
+        ValueError: it is not what was written, or missing.
+
+    """
+    if record[:1] != b"*":
+        _, _, _, rest = record.split(b" ", 3)
+        if rest[:1] != b"V":
+            raise ValueError("a delta is relative to a version without a value")
+        return rest[1:]
+    _, _, _, kind, base, place, size, data = record.split(b" ", 7)
+    if kind[:1] == b"P":
+        return Delta(int(base), int(place), int(size), data)
+    if kind[:1] != b"W" or len(data) != int(size):
+        raise ValueError("a version is not what was written")
+    return data
+
+
+def chain_of(backend: Reader, fields: Iterable[bytes]) -> Chain:
+    """Return the reader of some linked versions. One round trip."""
+    return pieces_of(backend._eval(PIECES, *fields))
+
+
+def miscounted(backend: Reader, correct: bool = False) -> list[bytes]:
+    """Return the versions whose count of deltas that are relative to them is wrong, and correct them if asked to."""
+    counts: Counter[bytes] = Counter()
+    cursor = 0
+    while True:
+        cursor, page = backend._with_retry(lambda client, at=cursor: client.hscan(backend._keys[4], at, count=1000))  # type: ignore[misc]
+        for field, record in page.items():
+            if header := _HEADER.match(record):
+                refs, base = map(int, header.groups())
+                counts[field] -= refs
+                if base:
+                    counts[b"%b%016d" % (field[:-16], base)] += 1
+        if not cursor:
+            break
+    doubtful = [field for field, count in counts.items() if count]
+    wrong = []
+    for start in range(0, len(doubtful), _RECOUNTS_PER_SCRIPT):  # others may have packed meanwhile, or HSCAN told twice
+        wrong += backend._eval(RECOUNT, int(correct), *doubtful[start : start + _RECOUNTS_PER_SCRIPT])
+    return wrong
+
+
+def without_delta(record: bytes) -> bytes:
+    """Return the start of a linked version, up to its kind; any other record as it is."""
+    return b" ".join(record.split(b" ", 3)[:3]) + b" " if record[:1] == b"*" else record
+
+
+def unpacked_bytes(record: bytes) -> int:
+    """Return how many bytes the value of a version has; roughly, if it is not linked."""
+    return int(record.split(b" ", 7)[6]) if record[:1] == b"*" else len(record)
+
+
+def value_of(backend: Reader, chain: Chain, key: str, revision: int) -> bytes:
+    """Return the value of a linked version.
+
+    Raises:
+        Damaged: a version that it is relative to is missing, or not what was written.
+
+    """
+    try:
+        return chain.value(key, revision)
+    except (ValueError, KeyError) as error:
+        what = f"{backend.url}: revision {revision} of key {key[:60]!r} is not what was written: {error}"
+        raise Damaged(what, run("recover")) from error
+
+
+def tend_all(backend: Reader, keys: Iterable[bytes]) -> None:
+    """Do a bite of packing for each key that a commit named, see the script COMMIT."""
+    for key in keys:
+        _tend(backend, key[1:], key[:1])
+
+
+def tend(backend: Reader, key: bytes) -> int:
+    """Pack all superseded versions of a key, remove those that no kept state shows, and return how many these were.
+
+    Cost: three round trips for each bite.
+
+    """
+    removed = 0
+    while True:
+        gone, changed = _tend(backend, key, b"O")
+        removed += gone
+        if not gone and not changed:
+            return removed
+
+
+def _tend(backend: Reader, key: bytes, end: bytes) -> tuple[int, int]:
+    """Do a bite at the newest or the oldest versions of a key; return how many were removed, and how many changed."""
+    limit = _NEWEST_VERSIONS if end == b"N" else _VERSIONS_PER_BITE
+    reply = backend._eval(OUTLINE, key, end, limit, _READ_BYTES_PER_BITE)
+    rows = [_row(*fields) for fields in (reply[::-1] if end == b"N" else reply)]
+    bases = _plan(rows)
+    if not bases:
+        return 0, 0
+    name = key.decode()
+    changing = [row for row in rows if row.revision in bases and row.kept]
+    wanted = {revision for row in changing for revision in (row.revision, bases[row.revision].base) if revision}
+    chain = pieces_of([])
+    if wanted:
+        chain = chain_of(backend, (b"%b\0%016d" % (key, revision) for revision in wanted))
+    words: list[bytes | int] = []
+    for row in reversed(changing):  # the newest first: nothing changes a version before its own turn
+        goal = bases[row.revision]
+        value = value_of(backend, chain, name, row.revision)
+        base_value = value_of(backend, chain, name, goal.base) if goal.base else None
+        if row.kind == b"P":
+            delta: Delta | None = rebase(value, goal.base, base_value, goal.place)
+        else:
+            delta = make_delta(value, goal.base, base_value, goal.place)
+        if delta is None:
+            words += (row.revision, row.start, b"W", 0, b"")
+        else:
+            words += (row.revision, row.start, delta.base, delta.place, delta.data)
+    for row in rows:  # the oldest first: it is relative to newer ones
+        if row.revision in bases and not row.kept:
+            words += (row.revision, row.start, b"X", 0, b"")
+    removed, changed = backend._eval(PACK, key, *words)
+    return int(removed), int(changed)
+
+
+class _Goal(NamedTuple):
+    base: int
+    place: int
+
+
+def _row(revision: int, start: bytes, size: int, kept: int) -> _Row:
+    if start[:1] != b"*":
+        return _Row(revision, start, size, bool(kept), start[-1:], 0, 0)
+    _, _, _, kind, base, place, _ = start.split(b" ", 6)
+    return _Row(revision, start, size, bool(kept), kind[:1], int(base), int(place))
+
+
+def _plan(rows: list[_Row]) -> dict[int, _Goal]:
+    """Return which versions of a key are to be changed: the base and the place of those that stay.
+
+    The newest superseded version stays whole: the live value is no base, see `scripts`.
+    """
+    goals: dict[int, _Goal] = {}
+    gone = {row.revision for row in rows if not row.kept and row.kind != b"D"}
+    stays = [row for row in rows if row.revision not in gone]
+    packed: dict[int, int] = {}  # places and revisions of the deltas so far
+    last_place, size = -1, 0
+    known = {row.revision: row for row in rows}
+    for index, row in enumerate(stays):
+        following = stays[index + 1] if index + 1 < len(stays) else None
+        if row.kind == b"P":
+            last_place = row.place
+            if row.base in gone and size <= _VALUE_BYTES_PER_BITE:
+                goals[row.revision] = _Goal(_surviving(rows, row, gone), row.place)
+                size += row.size
+        elif (row.kind == b"V" or (row.kind == b"W" and not row.place)) and row.size >= MIN_BYTES and following:
+            if size > _VALUE_BYTES_PER_BITE:
+                break
+            last_place += 1
+            goals[row.revision] = _Goal(following.revision if following.size >= MIN_BYTES else 0, last_place)
+            size += row.size
+        else:
+            continue
+        packed[last_place] = row.revision
+        step = FANOUT
+        while last_place and last_place % step == 0:
+            former = packed.get(last_place - step)
+            if former is not None and _is_older(goals.get(former), known[former], row.revision):
+                goals[former] = _Goal(row.revision, last_place - step)
+                size += row.size
+            step *= FANOUT
+    return goals | dict.fromkeys(gone, _Goal(0, 0))
+
+
+def _is_older(goal: _Goal | None, row: _Row, revision: int) -> bool:
+    """Return whether the base that a version has or gets is older than a revision."""
+    return 0 < (row.base if goal is None else goal.base) < revision
+
+
+def _surviving(rows: list[_Row], row: _Row, gone: set[int]) -> int:
+    """Return the next newer version that stays and has a value; 0 if there is none among the rows."""
+    newer = (found for found in rows if found.revision > row.revision and found.revision not in gone)
+    return next((found.revision for found in newer if found.size >= MIN_BYTES), 0)
