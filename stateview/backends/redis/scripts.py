@@ -274,16 +274,19 @@ end
 """
 
 _PACK = """
-local function pack(key, how, data)
-  -- Replace a whole value by its delta, or mark it as better kept whole. Returns the place of the delta.
+local function pack(key, how, data, live_version)
+  -- Replace a whole value by its delta, or mark it as better kept whole. Returns the place of the delta, and whether it
+  -- is relative to the live version that is being superseded.
   local q, q_time, base, base_time = string.match(how, '^P(%d+) (%d+) (%d+) (%d+)$')
   local former, newer = key .. '\\0' .. pad(q), key .. '\\0' .. pad(base)
   local packed, refs = call('HGET', history, former) or '', '0'
   local u, t, e, at = string.match(packed, '^(%d+) (%d+) (%d+) V()')
   if not u then u, t, e, refs, at = string.match(packed, '^%*(%d+) (%d+) (%d+) W(%d+) 0 0 %d+ ()') end
-  -- Another lineage may have the same revisions, at other times.
-  if not u or u ~= base or t ~= q_time or
-    string.match(call('HGET', history, newer) or '', '^%*?%d+ (%d+) %d+ [VPW]') ~= base_time then return 0 end
+  if not u or u ~= base or t ~= q_time then return 0 end  -- another lineage may have the same revisions at other times
+  local is_live, found = base == live_version.revision, nil
+  if is_live then found = string.match(live_version.times, '^%d+')
+  else found = string.match(call('HGET', history, newer) or '', '^%*?%d+ (%d+) %d+ [VPW]') end
+  if found ~= base_time then return 0 end
   local start, size, place = '*' .. u .. ' ' .. t .. ' ' .. e .. ' ', ' ' .. (#packed - at + 1) .. ' ', 0
   call('HSET', head, 'format', '2')
   if data == '' then
@@ -293,8 +296,8 @@ local function pack(key, how, data)
   local prior = call('ZREVRANGEBYLEX', hindex, '(' .. former, '[' .. key .. '\\0', 'LIMIT', 0, 1)[1]
   if prior then place = (string.match(call('HGET', history, prior), '^%*%d+ %d+ %d+ P%d+ %d+ (%d+) ') or -1) + 1 end
   call('HSET', history, former, start .. 'P' .. refs .. ' ' .. base .. ' ' .. place .. size .. data)
-  refer(newer, 1)
-  return place
+  if not is_live then refer(newer, 1) end
+  return place, is_live
 end
 """
 
@@ -386,7 +389,7 @@ if writes then
       old_expires, drops_expiry = old_expires or e ~= '0', drops_expiry or e ~= '0' and not ttl
       if not value then deleted = deleted + 1 end
       plan[#plan + 1] = {key = key, value = value, ttl = ttl, time = time, revision = r, e = e,
-        old = t .. ' ' .. e .. ' V' .. string.sub(old, at)}
+        times = t .. ' ' .. e .. ' ', old = string.sub(old, at)}
     else
       local member = call('ZREVRANGEBYLEX', hindex, '[' .. key .. '\\0' .. pad(revision + 1), '[' .. key .. '\\0',
         'LIMIT', 0, 1)[1]
@@ -459,31 +462,33 @@ if not writes then
   return table.concat({int(revision), int(last), size - expired_count, int(floor), lineage}, ' ')
 end
 revision = revision + 1
-local padded, start = pad(revision), r .. ' '
+local padded = pad(revision)
 for _, p in ipairs(plan) do
-  local key, expired = p.key, p.revision and p.e ~= '0'
+  local key, start, expired = p.key, r .. ' ', p.revision and p.e ~= '0'
   if p.revision then
     local member = key .. '\\0' .. pad(p.revision)
-    call('HSET', history, member, start .. p.old)
-    call('ZADD', hindex, '0', member)
-    if expired then call('ZADD', hexpiry, p.e, member) end
-    if #p.old > 512 then
+    local kind = 'V'
+    if #p.old >= 512 then
       if packs[key] then
 """ + REFER + _PACK + """
-        local place = pack(key, packs[key][1], packs[key][2])
+        local place, is_base = pack(key, packs[key][1], packs[key][2], p)
         if place > 0 and place % 16 == 0 then tend[key] = 'N' end
+        if is_base then start, kind = '*' .. start, 'W1 0 0 ' .. #p.old .. ' ' end
       else  -- the eighth version before it is whole too
         local former = call('ZREVRANGEBYLEX', hindex, '(' .. member, '[' .. key .. '\\0', 'LIMIT', 7, 1)[1]
         if former and call('HSTRLEN', history, former) > 512 and
           string.match(call('HGET', history, former), '^%d+ %d+ %d+ V') then tend[key] = 'N' end
       end
     end
+    call('HSET', history, member, start .. p.times .. kind .. p.old)
+    call('ZADD', hindex, '0', member)
+    if expired then call('ZADD', hexpiry, p.e, member) end
   elseif p.old then
     call('HSET', history, p.member, (string.gsub(p.old, '^(%*?)%d+', '%1' .. r, 1)))
   end
   if p.value then
     local expires = p.ttl and int(since + p.ttl) or '0'
-    call('HSET', live, key, start .. (p.time or stamp) .. ' ' .. expires .. ' ' .. p.value)
+    call('HSET', live, key, r .. ' ' .. (p.time or stamp) .. ' ' .. expires .. ' ' .. p.value)
     if not p.revision then
       call('ZADD', index, '0', key)
       size = size + 1
