@@ -19,6 +19,7 @@ from .scripts import _COMMON, _RECORD, REFER
 if TYPE_CHECKING:
     from .reader import Reader
 
+NEWEST, _OLDEST = b"N", b"O"  # where a bite begins
 _VERSIONS_PER_BITE = 5000
 _READ_BYTES_PER_BITE = 8_000_000  # of versions that the server reads: a script that runs long keeps others waiting
 _VALUE_BYTES_PER_BITE = 4_000_000  # of values that are packed
@@ -261,28 +262,33 @@ def value_of(backend: Reader, chain: Chain, key: str, revision: int) -> bytes:
 def tend_all(backend: Reader, keys: Iterable[bytes]) -> None:
     """Do a bite of packing for each key that a commit named, see the script COMMIT."""
     for key in keys:
-        _tend(backend, key[1:], key[:1])
+        end = key[:1]
+        _tend(backend, key[1:], end, _NEWEST_VERSIONS if end == NEWEST else _VERSIONS_PER_BITE)
 
 
-def tend(backend: Reader, key: bytes) -> int:
+def tend(backend: Reader, key: bytes, end: bytes = _OLDEST) -> int:
     """Pack all superseded versions of a key, remove those that no kept state shows, and return how many these were.
+
+    Args:
+        backend: the backend.
+        key: the key.
+        end: whether to begin with the `NEWEST` or the oldest versions, of which there may be more than are looked at.
 
     Cost: three round trips for each bite.
 
     """
     removed = 0
     while True:
-        gone, changed = _tend(backend, key, b"O")
+        gone, changed = _tend(backend, key, end, _VERSIONS_PER_BITE)
         removed += gone
         if not gone and not changed:
             return removed
 
 
-def _tend(backend: Reader, key: bytes, end: bytes) -> tuple[int, int]:
+def _tend(backend: Reader, key: bytes, end: bytes, limit: int) -> tuple[int, int]:
     """Do a bite at the newest or the oldest versions of a key; return how many were removed, and how many changed."""
-    limit = _NEWEST_VERSIONS if end == b"N" else _VERSIONS_PER_BITE
     reply = backend._eval(OUTLINE, key, end, limit, _READ_BYTES_PER_BITE)
-    rows = [_row(*fields) for fields in (reply[::-1] if end == b"N" else reply)]
+    rows = [_row(*fields) for fields in (reply[::-1] if end == NEWEST else reply)]
     bases = _plan(rows)
     if not bases:
         return 0, 0

@@ -54,6 +54,8 @@ class RedisStagedImport:
         self._backend = backend
         self._token = f"{secrets.token_hex(16)}@{_process_identity(os.getpid())}"
         self._reader = backend._sibling("migrating:")
+        self._unfinished = self._reader.examined()  # reads the staged data while it has no head
+        self._unfinished._ready = True
         self._keys = self._reader._keys
         self._lock_keys = [self._reader._prefix + "receiver", self._reader._prefix + "lock"]
         self._settled: Head | None = None  # the head that was written last, if no `put` came since
@@ -98,7 +100,8 @@ class RedisStagedImport:
         ]
         self._run([*commands, *(_command(words) for words in others if len(words) > 2)])
         if self._backend.values.plain:
-            packing.tend_all(self._reader.examined(), _keys_to_pack(versions))
+            for key in _keys_to_pack(versions):
+                packing.tend(self._unfinished, key, packing.NEWEST)
 
     def staged(self, head: Head) -> Backend:
         """Return the reader of the staged data. O(1), and O(what the source has pruned meanwhile)."""
@@ -294,11 +297,11 @@ def _version_commands(
 
 
 def _keys_to_pack(versions: Iterable[StoredVersion]) -> list[bytes]:
-    """Return the keys of which some superseded versions are large, as the script COMMIT names keys."""
+    """Return the keys of which several superseded versions are large."""
     counts = Counter(
         version.key for version in versions if version.until and version.value and len(version.value) >= MIN_BYTES
     )
-    return [b"N" + key.encode() for key, count in counts.items() if count > 1]
+    return [key.encode() for key, count in counts.items() if count > 1]
 
 
 def _mark_commands(names: dict[str, bytes], marks: Iterable[CheckpointRecord]) -> list[list[bytes]]:
