@@ -311,6 +311,16 @@ def read_header(path: str) -> Header:
     return decode_record(check_checksum(line[:-1]) or b"{}", Header)
 
 
+def has_lines(path: str, data: bytes) -> bool:
+    """Return whether a history file of this format holds the lines of `data`, whatever time the first line tells."""
+    with open(path, "rb") as file:
+        first = file.readline()
+        rest = memoryview(data)[data.index(b"\n") + 1 :]
+        if os.fstat(file.fileno()).st_size != len(first) + len(rest) or file.read() != rest:
+            return False
+    return read_header(path).format == FORMAT
+
+
 def append_record(path: str, record: CommitRecord, made: int) -> int:
     """Append a commit to a history file, durably, and make the file if it does not exist.
 

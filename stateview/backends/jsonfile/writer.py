@@ -33,6 +33,7 @@ from .records import (
     append_record,
     digest,
     file_digest,
+    has_lines,
     is_last,
     read_header,
     truncate_history,
@@ -275,6 +276,8 @@ class Writer(Reader):
             data = b"".join(history.to_lines(last))
             try:
                 remove_leftover_checkpoints(self.folder, history)
+                if has_lines(self.history_path, data):
+                    return removed
                 path = replaced_path(self.history_path, self.folder)
                 new = write_temporary(self.history_path, data)
                 try:

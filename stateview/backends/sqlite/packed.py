@@ -89,13 +89,13 @@ def pack(db: apsw.Connection, key: str, revision: int, value: bytes, base: int, 
         return False
     if place == 0:
         create(db)
-    _put(db, key, revision, delta)
+    put(db, key, revision, delta)
     for step in rebased_steps(place):
         former = db.execute(_FORMER, (key, revision, step)).fetchone()
         if former is not None:
             reader = chain(db)
             reader.put(key, revision, value)
-            _put(db, key, former[0], rebase(reader.value(key, former[0]), revision, value, former[1]))
+            put(db, key, former[0], rebase(reader.value(key, former[0]), revision, value, former[1]))
     return True
 
 
@@ -112,7 +112,7 @@ def remove(db: apsw.Connection, key: str, revisions: Collection[int]) -> None:
     dependents = []
     for revision in gone:
         row = db.execute(_BASE, (key, revision)).fetchone()
-        bases[revision] = row[0] if row is not None else _next_revision(db, key, revision)
+        bases[revision] = row[0] if row is not None else next_revision(db, key, revision)
         dependents += [row for row in db.execute(_DEPENDENTS, (key, revision)) if row[0] not in gone]
     reader = chain(db)
     for revision, place, former_base in dependents:
@@ -120,11 +120,11 @@ def remove(db: apsw.Connection, key: str, revisions: Collection[int]) -> None:
         while base in gone:
             base = bases[base]
         base_value = reader.value(key, base) if base else None
-        _put(db, key, revision, rebase(reader.value(key, revision), base, base_value, place))
+        put(db, key, revision, rebase(reader.value(key, revision), base, base_value, place))
     db.executemany("DELETE FROM packed WHERE key = ? AND revision = ?", [(key, revision) for revision in gone])
 
 
-def _next_revision(db: apsw.Connection, key: str, revision: int) -> int:
+def next_revision(db: apsw.Connection, key: str, revision: int) -> int:
     """Return the revision of the next newer version of a key that has a value; 0 if there is none."""
     return db.execute(_NEXT_REVISION, (key, revision)).get or 0
 
@@ -136,5 +136,6 @@ def create(db: apsw.Connection) -> None:
         db.pragma("user_version", version + FORMATS)
 
 
-def _put(db: apsw.Connection, key: str, revision: int, delta: Delta) -> None:
+def put(db: apsw.Connection, key: str, revision: int, delta: Delta) -> None:
+    """Store a delta, in place of an earlier one of the version."""
     db.execute("INSERT OR REPLACE INTO packed VALUES (?, ?, ?, ?, ?, ?)", (key, revision, *delta))
