@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import apsw
+import msgspec
 import pytest
 
 from stateview import StateManager
@@ -196,6 +197,34 @@ def test_a_damaged_version_stays_whole(old_sqlite: Old) -> None:
         assert [finding.code for finding in state.doctor().findings] == ["damaged-rows"]
         assert query(old_sqlite, WHOLE) == 1
         assert state.load("messages", at=9) == old_sqlite.states[9]["messages"]
+
+
+class BaseVersion(msgspec.Struct):
+    """A line of history.jsonl as the older release decodes it. Without a value it is a delete."""
+
+    key: str
+    revision: int
+    time: int
+    value: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+def test_the_older_release_takes_no_packed_version_for_a_delete(tmp_path: Path) -> None:
+    old = unpack("json", tmp_path)
+    with old.open() as state:
+        state.compact(state.revision)
+        assert state.load("messages", at="start") == old.states[2]["messages"]
+    deletes = []
+    packed = 0
+    for line in (old.folder / "history.jsonl").read_bytes().splitlines():
+        record = json.loads(line)
+        if "delta" in record:
+            packed += 1
+            with pytest.raises(msgspec.ValidationError):
+                msgspec.json.decode(line, type=BaseVersion)
+        elif "key" in record and msgspec.json.decode(line, type=BaseVersion).value is msgspec.UNSET:
+            deletes.append(record["key"])
+    assert packed > 2
+    assert deletes == ["brief", "notes/ü"]
 
 
 KILLED = """

@@ -69,14 +69,19 @@ class PackedVersion(Version, frozen=True):
 
 
 class BaseVersion(Struct, omit_defaults=True):
-    """A version that is kept without its commit. A delete has neither `value` nor `delta`."""
+    """A version that is kept without its commit. A delete has neither `value` nor `delta`.
+
+    A version with a delta has `delta_time` instead of `time`. Otherwise a release without deltas would take it for a
+    delete, and lose its value.
+    """
 
     key: str
     revision: int
-    time: int
+    time: int = 0
     expires: int = 0
     value: Raw | UnsetType = UNSET
     delta: DeltaRecord | UnsetType = UNSET
+    delta_time: int = 0
 
     @classmethod
     def of(cls, version: Version) -> BaseVersion:
@@ -84,11 +89,13 @@ class BaseVersion(Struct, omit_defaults=True):
         record = cls(version.key, version.revision, version.time, version.expires)
         if version.value is not None:
             _put_value(record, version)
+        if record.delta is not UNSET:
+            record.time, record.delta_time = 0, version.time
         return record
 
     def version(self) -> Version:
         """Return the version of the record."""
-        return _version(self, self.key, self.revision, self.time)
+        return _version(self, self.key, self.revision, self.time or self.delta_time)
 
 
 class ValueRecord(Struct, omit_defaults=True):
