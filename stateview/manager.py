@@ -1039,16 +1039,16 @@ class StateManager:
             progress: called with the subject of each check. An exception from it stops the checks.
 
         """
-        from .maintenance.doctor import diagnose, examined
+        from .maintenance.doctor import diagnose, examined, history_format
 
         with self._reopen(self.namespace, read_only=True) as reader:
             backend = examined(reader.backend)
             findings = tuple(diagnose(backend, progress))
             try:
-                revision = backend.head().revision
+                revision, format_ = backend.head().revision, history_format(backend)
             except (StateException, ValueError):
-                revision = 0  # a finding says why
-        return DoctorReport(self.namespace, revision, findings)
+                revision = format_ = 0  # a finding says why
+        return DoctorReport(self.namespace, revision, findings, format_)
 
     def recover(self) -> RecoveryReport:
         """Check the namespace, repair from the history what can be repaired, and report it. O(all that is stored).

@@ -715,6 +715,19 @@ class TakesSnapshots(Protocol):
         """
 
 
+class TellsFormat(Protocol):
+    """What a backend may offer in addition, if it stores history in more than one format."""
+
+    def history_format(self) -> int:
+        """Return the number of the format; 0 if the namespace was never written.
+
+        In format 1 superseded versions are whole. In format 2 they are packed: large ones may be deltas.
+
+        Cost: O(1).
+
+        """
+
+
 class CanBeExamined(Protocol):
     """What a backend may offer in addition, if its reads raise `Damaged` for a namespace without a part."""
 

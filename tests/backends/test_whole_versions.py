@@ -18,6 +18,7 @@ import pytest
 
 from stateview import StateManager
 from stateview.backends.sqlite import packing
+from stateview.cli.program import main
 
 DATA = Path(__file__).parents[1] / "data" / "whole_versions"  # its make.py wrote it, with that release
 WHOLE = "SELECT count(*) FROM versions WHERE octet_length(value) >= 512"
@@ -86,7 +87,9 @@ def test_it_opens_reads_equal_and_exports_the_same_bytes(old: Old) -> None:
         assert [(one.name, one.note) for one in state.checkpoints(all=True)][:2] == [
             ("start", "before “anything”\nhappened"), ("moving", "step 0"),
         ]  # fmt: skip
-        assert state.doctor().ok
+        report = state.doctor()
+        assert (report.ok, report.format) == (True, 1)
+        assert [(finding.severity, finding.code) for finding in report.findings] == [("note", "whole-versions")]
 
 
 def test_compact_packs_it_and_a_second_compact_writes_nothing(old: Old) -> None:
@@ -95,12 +98,24 @@ def test_compact_packs_it_and_a_second_compact_writes_nothing(old: Old) -> None:
         assert state.compact() == 0
         assert exported(state) == old.export
         old.check(state)
-        assert state.doctor().findings == ()
+        report = state.doctor()
+        assert (report.findings, report.format) == ((), 2)
     assert history_bytes(old) < before / 2
     files = {path: (path.read_bytes(), path.stat().st_ino) for path in old.folder.rglob("*") if path.is_file()}
     with old.open() as state:
         assert state.compact() == 0
     assert {path: (path.read_bytes(), path.stat().st_ino) for path in old.folder.rglob("*") if path.is_file()} == files
+
+
+def test_doctor_tells_the_format_and_what_packs_it(old: Old, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--store", old.url, "-n", "main"]
+    assert main(["doctor", *command, "--format", "json"]) == 0
+    told = capsys.readouterr()
+    assert [finding["remedy"] for finding in json.loads(told.out)] == ["Run 'stateview compact': it packs them"]
+    assert "whole versions (format 1)" in told.err
+    assert main(["compact", *command]) == 0
+    assert main(["doctor", *command]) == 0
+    assert "packed (format 2)" in capsys.readouterr().err
 
 
 def test_what_is_written_to_it_is_kept_beside_its_versions(old: Old) -> None:

@@ -39,6 +39,7 @@ from ..stored_values import PLAIN, StoredValues
 from .history import History
 from .outside_changes import OutsideChanges
 from .reader import LoadedState
+from .records import read_header
 
 POLL_SECONDS = 0.05
 
@@ -249,6 +250,12 @@ class JSONBackend(OutsideChanges):
 
         with self._call():
             return disk_usage(self.folder, self._past().marks, set(gone))
+
+    def history_format(self) -> int:
+        try:
+            return read_header(self.history_path).format
+        except FileNotFoundError:
+            return 0
 
     def drop(self) -> None:
         self._check_writable()

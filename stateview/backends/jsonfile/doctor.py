@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from ...errors import Damaged, Hint, NextStep, StateException, run
 from ...model import Finding, ProgressMessage, Severity, now
-from ..folder_checks import check_folder, unreadable_finding
+from ..folder_checks import check_folder, unreadable_finding, whole_versions_finding
 from ..legacy import json_files
 from ..protocol import ProgressText, StateAt, Version
 from . import document
 from .history import History
-from .records import check_checksum, digest, file_digest, marked
+from .records import FORMAT, check_checksum, digest, file_digest, marked, read_header
 from .transfer import staged_state
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ class _Inspection:
         if self.history.last is not None and not any(finding.severity == "error" for finding in findings):
             yield from self.check_state(state, mtime)
             yield from self.check_checkpoints()
+            if read_header(backend.history_path).format < FORMAT and self.history.can_pack():
+                yield whole_versions_finding(backend.root, backend.history_path)
 
     def check_without_history(self, state: bytes | None) -> Iterator[Finding]:
         backend = self.backend

@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator
 from copy import copy
+from itertools import pairwise
 from typing import Any, BinaryIO
 
 import msgspec
@@ -291,6 +292,15 @@ class History:
                         versions[index] = _packed(version, delta)
                         self._rebase(versions, index, place)
                         place += 1
+
+    def can_pack(self) -> bool:
+        """Return whether `pack` would pack a version. O(bytes of the whole ones up to the first that it would)."""
+        pairs = (pair for versions in self.versions.values() for pair in pairwise(versions))
+        return any(
+            make_delta(version.value, newer.revision, self.whole(newer).value, 0) is not None
+            for version, newer in pairs
+            if version.value and not isinstance(version, PackedVersion)
+        )
 
     def _rebase(self, versions: list[Version], index: int, place: int) -> None:
         """Make older deltas relative to one at a place, see `deltas`."""
