@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -278,3 +279,20 @@ def test_values_that_do_not_compress_stay_whole_and_are_no_work(tmp_path: Path) 
         before = (tmp_path / "main" / "state.db").read_bytes()
         state.compact()
         assert (tmp_path / "main" / "state.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_the_base_that_a_delta_is_left_with_may_be_a_small_value(kind: str, tmp_path: Path) -> None:
+    """The base goes, is whole since it does not compress alone, and the next value is too small to be a base."""
+    chance = random.Random(1)
+    text = "".join(chance.choices([chr(code) for code in range(35, 127) if code != 92], k=1500))
+    with StateManager(f"{kind}:{tmp_path}", "main") as state:
+        state.save("k", text + "a")
+        state.checkpoint("one")
+        state.save("k", text + "b")
+        state.save("k", 1)
+        state.save("k", 2)
+        state.compact()
+        assert state.compact(state.revision) == 2
+        assert state.load("k", at="one") == text + "a"
+        assert state.doctor().findings == ()
