@@ -92,11 +92,13 @@ class DiskUsage(Struct, frozen=True):
     Attributes:
         total: all its bytes.
         spare: roughly how many of these bytes `compact` frees in addition to the versions that it removes.
+        copies: how many of these bytes are copies for people, which stateview does not read.
 
     """
 
     total: int
     spare: int = 0
+    copies: int = 0
 
 
 class KeySummary(Struct, frozen=True):

@@ -54,6 +54,7 @@ class JSONBackend(OutsideChanges):
         history: the number of revisions for which superseded versions are kept.
         timeout: seconds to wait for another writer.
         values: the stored form of values.
+        checkpoint_files: write each checkpoint into a file `checkpoints/NAME.json`, too, for people and older scripts.
 
     """
 
@@ -63,9 +64,10 @@ class JSONBackend(OutsideChanges):
 
     def __init__(
         self, root: str, namespace: str, *, read_only: bool = False, history: int = 10_000, timeout: float = 10.0,
-        values: StoredValues = PLAIN,
+        values: StoredValues = PLAIN, checkpoint_files: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(root, namespace, read_only, history, timeout, values)
+        self.checkpoint_files = checkpoint_files
         self.url = f"json:{root}"
 
     # --- reading -----------------------------------------------------------------------------------------------

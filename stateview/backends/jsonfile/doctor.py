@@ -202,16 +202,23 @@ class _Inspection:
             assert mark is not None
             self.progress(f"checkpoint {name}")
             path = backend._checkpoint_path(name)
-            expected = history.digests.get((name, mark.revision))
+            expected, has_file = history.digests.get((name, mark.revision)), history.has_file(name)
             meaning = "the checkpoint itself is sound: it is read from the history"
             try:
                 with open(path, "rb") as file:
                     data = file.read()
             except FileNotFoundError:
+                if not has_file:
+                    continue
                 self.commit_may_be_under_way |= name in latest
                 yield self.finding("note", "checkpoint-file-missing", path, "it is missing", meaning, RECOVER)
                 continue
             at, found = mark.point, digest(data)
+            if not has_file:
+                self.commit_may_be_under_way |= name in latest
+                yield self.finding("note", "checkpoint-file-left", path, "its checkpoint is to have no file", meaning,
+                                   run("compact", after=" removes it, unless it was edited"))  # fmt: skip
+                continue
             if found == expected if expected else self.shows(data, path, at):
                 continue
             if history.wrote(name, found):

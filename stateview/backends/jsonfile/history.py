@@ -19,6 +19,7 @@ from ..protocol import CheckpointRecord, StateAt, Version
 from .records import (
     FORMAT,
     LINE_START_BYTES,
+    NO_FILE,
     BaseVersion,
     CommitRecord,
     Header,
@@ -80,7 +81,7 @@ class History:
         versions: the kept versions of each key, by ascending revision.
         commits: the kept commits, by ascending revision.
         marks: the checkpoints, oldest first.
-        digests: the digest of each checkpoint's file, by name and revision.
+        digests: the digest of each checkpoint's file, or `NO_FILE`, by name and revision.
         last: the record of the last commit.
         end: the offset at which the last line that was read ends.
         first: the first line of the file, which identifies the file.
@@ -218,7 +219,19 @@ class History:
             self.marks.add(mark.stored())
             self.digests[mark.name, mark.revision] = mark.digest
             self.files.add((mark.name, mark.digest))
+        if line.fileless:
+            self.forget_files()
         self.last = line
+
+    def forget_files(self) -> None:
+        """Note that no checkpoint has a file any more."""
+        for mark in self.marks:
+            self.digests[mark.name, mark.revision] = NO_FILE
+
+    def has_file(self, name: str) -> bool:
+        """Return whether a checkpoint of a name exists that is to have a file."""
+        mark = self.marks.newest(name)
+        return mark is not None and self.digests.get((name, mark.revision)) != NO_FILE
 
     def is_kept(self, revision: int) -> bool:
         """Return whether a state can be read at a revision."""

@@ -26,6 +26,7 @@ from ..durable_files import fsync_folder, is_system_error, remove, write_all
 from ..protocol import CheckpointRecord, Version
 
 FORMAT = 2  # of a history that this release begins
+NO_FILE = "none"  # in the place of the digest of a checkpoint's file, if it has none
 _CHECKSUM_START = b'{"sum":"'
 _CHECKSUM_END = b'",'
 _CHECKSUM_DIGITS = 16  # hexadecimal
@@ -132,7 +133,7 @@ def _version(record: BaseVersion | ValueRecord, key: str, revision: int, time: i
 
 
 class CheckpointEntry(Struct, omit_defaults=True):
-    """A checkpoint, and the digest of its file."""
+    """A checkpoint, and the digest of its file, or `NO_FILE`."""
 
     name: str
     revision: int
@@ -158,7 +159,7 @@ class CommitRecord(Struct, omit_defaults=True):
     replaces another state.json, one edited by hand or of an older layout, `replaced` is the digest of that.
     `before_mtime` is the modification time of the file that it replaces. `settled` says that the checkpoints' files
     were in place before the line, as in a rewritten history. `left` are the names of checkpoints with the digests of
-    files of an older layout, which this commit replaces.
+    files of an older layout, which this commit replaces. `fileless` says that no checkpoint made until then has a file.
     """
 
     rev: int
@@ -181,6 +182,7 @@ class CommitRecord(Struct, omit_defaults=True):
     before_mtime: int = 0
     settled: bool = False
     left: list[tuple[str, str]] = []
+    fileless: bool = False
 
     @classmethod
     def of(cls, commit: Commit) -> CommitRecord:
