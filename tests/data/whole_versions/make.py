@@ -1,16 +1,21 @@
 """Write the stores of this folder: by a release that kept every superseded version whole.
 
-Run it with that release installed: `python make.py FOLDER`. FOLDER then holds `json.tar.xz` and `sqlite.tar.xz`. Each
-has the store (`store/`), its export (`export.jsonl`), and the plain export at each revision (`at/REVISION.json`).
+Run it with that release installed: `python make.py FOLDER json sqlite redis://HOST:PORT/DB`, with an empty database.
+FOLDER then holds `json.tar.xz`, `sqlite.tar.xz` and `redis.tar.xz`. Each has the store (`store/`), its export
+(`export.jsonl`), and the plain export at each revision (`at/REVISION.json`). The store of Redis is `commands.json`: the
+commands that write its keys, with bytes as the characters of the same numbers.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 import tarfile
 import time
 from pathlib import Path
+
+import redis
 
 from stateview import StateManager
 
@@ -45,15 +50,36 @@ def fill(state: StateManager) -> None:
     state.undo()
 
 
-def write(kind: str, folder: Path) -> None:
+def dump(url: str) -> list[list[str]]:
+    """Return the commands that write all keys of a Redis database."""
+    client = redis.Redis.from_url(url, encoding="latin-1", decode_responses=True)
+    commands = []
+    for key in sorted(client.scan_iter()):
+        kind = client.type(key)
+        if kind == "hash":
+            commands.append(["HSET", key, *(part for pair in client.hgetall(key).items() for part in pair)])
+        elif kind == "zset":
+            scored = client.zrange(key, 0, -1, withscores=True)
+            commands.append(["ZADD", key, *(part for member, score in scored for part in (repr(score), member))])
+        else:
+            commands.append(["SADD", key, *sorted(client.smembers(key))])
+    return commands
+
+
+def write(store: str, folder: Path) -> None:
     """Write one store and what is read from it into an archive."""
+    kind = store.partition(":")[0]
     place = folder / kind
-    with StateManager(f"{kind}:{place / 'store'}", "main", author="a@example.org") as state:
+    (place / "at").mkdir(parents=True)
+    url = store if kind == "redis" else f"{kind}:{place / 'store'}"
+    with StateManager(url, "main", author="a@example.org") as state:
         fill(state)
         state.export(place / "export.jsonl")
-        (place / "at").mkdir()
         for revision in range(1, state.revision + 1):
             state.export(place / "at" / f"{revision}.json", at=revision)
+    if kind == "redis":
+        (place / "store").mkdir()
+        (place / "store" / "commands.json").write_text(json.dumps(dump(url)))
     with tarfile.open(folder / f"{kind}.tar.xz", "w:xz") as archive:
         for path in sorted(place.rglob("*")):
             if path.is_file() and path.name != "lock":
@@ -61,5 +87,5 @@ def write(kind: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    for kind in ("json", "sqlite"):
-        write(kind, Path(sys.argv[1]))
+    for store in sys.argv[2:]:
+        write(store, Path(sys.argv[1]))
