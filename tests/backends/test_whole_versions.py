@@ -271,6 +271,19 @@ def test_the_older_release_takes_no_packed_version_for_a_delete(tmp_path: Path) 
     assert deletes == ["brief", "notes/ü"]
 
 
+def test_a_process_of_the_older_release_cannot_delete_the_base_of_a_delta(old_sqlite: Old) -> None:
+    """It had the database open before it was packed, and its prune knows of no deltas."""
+    with old_sqlite.open() as state:
+        state.compact()
+        with state.backend._connection() as db:  # type: ignore[attr-defined]
+            db.execute("BEGIN IMMEDIATE")
+            with pytest.raises(apsw.ConstraintError, match="upgrade stateview"):
+                db.execute("DELETE FROM versions WHERE key = 'messages' AND until <= 20 RETURNING revision")
+            db.execute("ROLLBACK")
+        assert exported(state) == old_sqlite.export
+        assert state.compact(20) > 10
+
+
 KILLED = """
 import os, signal, sys
 from stateview import StateManager

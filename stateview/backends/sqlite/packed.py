@@ -2,6 +2,9 @@
 
 Such a row of `versions` has the empty text as its value, which no value is. All else in the row stays, also the
 checksum over the whole value. The table is created with the first delta.
+
+A process of a release without deltas may have had the database open by then. Its prune would delete the base of a
+delta. A trigger refuses that: who deletes a version deletes its delta first, and gives dependents another base.
 """
 
 from __future__ import annotations
@@ -17,7 +20,10 @@ IN_PACKED = ""  # the value of a row of `versions` whose value is in `packed`
 _CREATE = """CREATE TABLE IF NOT EXISTS packed (
     key TEXT NOT NULL, revision INTEGER NOT NULL, base INTEGER NOT NULL, place INTEGER NOT NULL, size INTEGER NOT NULL,
     data BLOB NOT NULL, PRIMARY KEY (key, revision)) STRICT;
-CREATE INDEX IF NOT EXISTS packed_base ON packed (key, base)"""
+CREATE INDEX IF NOT EXISTS packed_base ON packed (key, base);
+CREATE TRIGGER IF NOT EXISTS packed_delete BEFORE DELETE ON versions
+    WHEN EXISTS (SELECT 1 FROM packed WHERE key = OLD.key AND (base = OLD.revision OR revision = OLD.revision))
+    BEGIN SELECT RAISE(ABORT, 'the database has deltas: upgrade stateview'); END"""
 NAMES = frozenset({"packed", "packed_base"})
 _DELTA = "SELECT base, place, size, data FROM packed WHERE key = ? AND revision = ?"
 _WHOLE = """SELECT CAST(value AS BLOB) FROM entries WHERE key = ?1 AND revision = ?2
