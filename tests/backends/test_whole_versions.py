@@ -243,6 +243,46 @@ def test_a_damaged_version_stays_whole(old_sqlite: Old) -> None:
         assert state.load("messages", at=9) == old_sqlite.states[9]["messages"]
 
 
+@pytest.mark.stress
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+@pytest.mark.parametrize("seed", range(10))
+def test_in_whatever_order_two_releases_write_pack_and_prune_every_kept_revision_reads_as_it_did(
+    kind: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(seed)
+    text = {key: [chance.randbytes(6).hex() for _ in range(chance.choice((10, 60, 120)))] for key in "abc"}
+    states: list[dict[str, Any]] = [{}]
+    with StateManager(f"{kind}:{tmp_path}", "main", durability="normal") as state:
+        for _ in range(300):
+            key, act = chance.choice("abc"), chance.random()
+            if act < 0.05:
+                state.compact(chance.choice((0, 0, chance.randrange(state.revision + 1))))
+            elif act < 0.1 and state.revision:
+                state.checkpoint(f"c{chance.randrange(4)}")
+            elif act < 0.12 and state.checkpoints():
+                state.delete_checkpoint(chance.choice(state.list_checkpoints()))
+            elif act < 0.2 and key in states[-1]:
+                state.delete(key)
+                states.append({name: value for name, value in states[-1].items() if name != key})
+            else:
+                text[key][chance.randrange(len(text[key]))] = chance.randbytes(6).hex()
+                value: Any = chance.choice((list(text[key]), list(text[key]), len(states), chance.randbytes(900).hex()))
+                with monkeypatch.context() as patch:
+                    if kind == "sqlite" and len(states) // 30 % 2:  # the older release is at work
+                        patch.setattr("stateview.backends.sqlite.packed.pack", lambda *_args: False)
+                    state.save(key, value)
+                states.append({**states[-1], key: value})
+        for revision in {
+            *range(state.head().floor, state.revision + 1),
+            *(one.revision for one in state.checkpoints(all=True)),
+        }:
+            assert {entry.key: entry.value for entry in state.at(revision).entries()} == states[revision]
+        state.compact()
+        for revision in range(state.head().floor, state.revision + 1):
+            assert {entry.key: entry.value for entry in state.at(revision).entries()} == states[revision]
+        assert state.doctor().findings == ()
+
+
 class BaseVersion(msgspec.Struct):
     """A line of history.jsonl as the older release decodes it. Without a value it is a delete."""
 
@@ -336,4 +376,17 @@ def test_the_base_that_a_delta_is_left_with_may_be_a_small_value(kind: str, tmp_
         state.compact()
         assert state.compact(state.revision) == 2
         assert state.load("k", at="one") == text + "a"
+        assert state.doctor().findings == ()
+
+
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_the_version_after_the_base_that_goes_may_be_a_delete(kind: str, tmp_path: Path) -> None:
+    with StateManager(f"{kind}:{tmp_path}", "main") as state:
+        state.save("k", ["one", "x" * 600])
+        state.checkpoint("one")
+        state.save("k", ["two", "x" * 600])
+        state.compact()
+        state.delete("k")
+        assert state.compact(state.revision) == 1
+        assert state.load("k", at="one")[0] == "one"
         assert state.doctor().findings == ()

@@ -381,10 +381,11 @@ class History:
         """Make deltas that stay independent of those that go, before these go."""
         staying = {version.revision for version in kept}
         bases = {one.revision: one.delta.base for one in versions if isinstance(one, PackedVersion)}
+        values = [one.revision for one in kept if one.value is not None]
         for index, version in enumerate(kept):
             if isinstance(version, PackedVersion) and (base := version.delta.base) and base not in staying:
                 while base and base not in staying:
-                    base = bases.get(base) or next((one.revision for one in kept if one.revision > base), 0)
+                    base = bases.get(base) or next((revision for revision in values if revision > base), 0)
                 self._put_delta(kept, index, base)
 
     def to_lines(self, last: CommitRecord, settled: bool = True) -> list[bytes]:
