@@ -15,7 +15,7 @@ from ..protocol import ProgressCount
 from . import packed
 from .row_checksums import Row, checksum, select, until_checksum
 
-VALUES_PER_TRANSACTION = 500  # others write between two transactions
+VALUES_PER_TRANSACTION = 250  # others write between two transactions
 BYTES_PER_TRANSACTION = 4_000_000  # of values
 ROWS_PER_READ = 5000
 PAUSE_SECONDS = 0.005  # between two transactions, since a waiting writer only polls for the lock
