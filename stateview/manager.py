@@ -115,6 +115,8 @@ class StateManager:
         timeout: seconds for which a call retries faults that can pass (10).
         durability: for SQLite, `"full"` (default) or `"normal"`. `"normal"` is faster. A loss of power may then take
             the last commits, each whole.
+        checkpoint_files: for JSON files, whether each checkpoint is also written into a file `checkpoints/NAME.json`,
+            for people and older scripts. None: what `[stores.NAME]` in `stateview.toml` says, else true.
         quiet: print no note on standard error. Without it a manager says once if its first write makes a store at a
             place that nobody chose, and if a bare kind means another store than the one that the file names. None:
             false, unless the environment's `STATEVIEW_QUIET` is set.
@@ -133,14 +135,18 @@ class StateManager:
     def __init__(
         self, backend: str | None = None, namespace: str | None = None, *, read_only: bool = False,
         author: str | None = None, history: int | None = None, timeout: float | None = None,
-        durability: str | None = None, quiet: bool | None = None,
+        durability: str | None = None, checkpoint_files: bool | None = None, quiet: bool | None = None,
     ) -> None:  # fmt: skip
         if namespace is not None:
             check_name(namespace, "namespace")
         if backend is not None and (not isinstance(backend, str) or not backend):
             raise InvalidName(f"{backend!r} is not a store", "Use json, sqlite, redis, or a store URL")
         chosen = settings.resolve_target(backend, namespace)
-        optional = {"history": history, "timeout": timeout, "durability": durability}
+        if checkpoint_files is None:
+            checkpoint_files = chosen.checkpoint_files
+        optional = {
+            "history": history, "timeout": timeout, "durability": durability, "checkpoint_files": checkpoint_files,
+        }  # fmt: skip
         options = {name: value for name, value in optional.items() if value is not None}
         read_only = read_only or chosen.read_only
         if history == 0:
@@ -153,7 +159,7 @@ class StateManager:
         self._url, self._namespace = store.shown, name
         self._opened: dict[str, Any] = {
             "backend": chosen.store, "read_only": read_only, "author": author, "history": history, "timeout": timeout,
-            "durability": durability, "quiet": quiet,
+            "durability": durability, "checkpoint_files": checkpoint_files, "quiet": quiet,
         }  # fmt: skip
         quiet = bool(os.environ.get("STATEVIEW_QUIET")) if quiet is None else quiet
         self._announces = chosen.by_default and not quiet and kind_of(store).in_folder
@@ -1039,16 +1045,16 @@ class StateManager:
             progress: called with the subject of each check. An exception from it stops the checks.
 
         """
-        from .maintenance.doctor import diagnose, examined
+        from .maintenance.doctor import diagnose, examined, history_format
 
         with self._reopen(self.namespace, read_only=True) as reader:
             backend = examined(reader.backend)
             findings = tuple(diagnose(backend, progress))
             try:
-                revision = backend.head().revision
+                revision, format_ = backend.head().revision, history_format(backend)
             except (StateException, ValueError):
-                revision = 0  # a finding says why
-        return DoctorReport(self.namespace, revision, findings)
+                revision = format_ = 0  # a finding says why
+        return DoctorReport(self.namespace, revision, findings, format_)
 
     def recover(self) -> RecoveryReport:
         """Check the namespace, repair from the history what can be repaired, and report it. O(all that is stored).

@@ -185,11 +185,16 @@ class Finding(Struct, frozen=True):
 
 
 class DoctorReport(Struct, frozen=True):
-    """Report what `doctor()` found. `ok` is true if no finding is an error."""
+    """Report what `doctor()` found. `ok` is true if no finding is an error.
+
+    `format` is the format of the stored history. 1: superseded versions are whole. 2: they are packed, so that large
+    ones may be deltas. 0: not known.
+    """
 
     namespace: str
     revision: int
     findings: tuple[Finding, ...] = ()
+    format: int = 0
 
     @property
     def ok(self) -> bool:

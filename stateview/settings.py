@@ -17,6 +17,7 @@
     url = "redis://:${REDIS_PASSWORD}@db.example:6379/0"
     namespace = "build"                  # for this store, instead of the namespace above
     read_only = true                     # refuse every write to this store
+    checkpoint_files = false             # of JSON files: write no copies checkpoints/NAME.json
 
 A relative path counts from the folder of the file. The file is searched from the working folder upwards.
 
@@ -60,7 +61,7 @@ _TOP: dict[str, type] = {
     "store": str, "namespace": str, "stores": dict, "theme": str, "redact": list, "keys": dict,
     "safety": dict,
 }  # fmt: skip
-_STORE: dict[str, type] = {"url": str, "namespace": str, "read_only": bool}
+_STORE: dict[str, type] = {"url": str, "namespace": str, "read_only": bool, "checkpoint_files": bool}
 _SAFETY: dict[str, type] = {"keep": int, "days": int}
 _STRINGS = 'a list of strings, such as ["a", "b"]'
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -70,7 +71,7 @@ class Target(NamedTuple):
     """Hold a store URL with its passwords, a namespace, and whether the file forbids writes.
 
     `by_default` tells that neither a URL nor a file chose the place. `warning` says that the namespace is in another
-    store too, which could be meant.
+    store too, which could be meant. `checkpoint_files` is the option of JSON files, None where it is not set.
     """
 
     store: str
@@ -78,6 +79,7 @@ class Target(NamedTuple):
     read_only: bool = False
     by_default: bool = False
     warning: str = ""
+    checkpoint_files: bool | None = None
 
 
 class CheckpointRetention(NamedTuple):
@@ -232,7 +234,7 @@ def resolve_target(store: str | None = None, namespace: str | None = None) -> Ta
     if store and ":" in store and namespace:
         return Target(store, namespace)
     settings = find()
-    folder, read_only = "", False
+    folder, read_only, checkpoint_files = "", False, None
     named, own = settings.stores(), settings.text("store")
     kind = store if store is not None and store not in named and is_bare(store) else None
     if kind is not None and _is_of_kind(named.get(own or "", own), kind):
@@ -245,6 +247,7 @@ def resolve_target(store: str | None = None, namespace: str | None = None) -> Ta
     if store in named:
         namespace = namespace or settings.of_store(store, "namespace")
         read_only = bool(settings.of_store(store, "read_only"))
+        checkpoint_files = settings.of_store(store, "checkpoint_files")
         store, folder = named[store], settings.folder
     elif ":" not in store and not is_bare(store):
         known = f"; {settings.path} names {', '.join(sorted(named))}" if named else ""
@@ -259,7 +262,7 @@ def resolve_target(store: str | None = None, namespace: str | None = None) -> Ta
         store = f"{scheme}:{os.path.relpath(os.path.join(folder, os.path.expanduser(path or DEFAULT_ROOT)))}"
     namespace = namespace or settings.text("namespace") or "default"
     warning = _other_copy(settings, kind, store, namespace) if kind is not None and settings.path else ""
-    return Target(store, namespace, read_only, by_default, warning)
+    return Target(store, namespace, read_only, by_default, warning, checkpoint_files)
 
 
 def _is_of_kind(store: str | None, kind: str) -> bool:

@@ -92,7 +92,7 @@ BUILT_IN = {
     kind.name: kind
     for kind in (
         BackendKind("json", "JSON files", _json, ("json",), lambda: f"json:{DEFAULT_ROOT}",
-                    ("state.json", "history.jsonl", "checkpoints")),
+                    ("state.json", "history.jsonl", "checkpoints"), ("checkpoint_files",)),
         BackendKind("sqlite", "SQLite", _sqlite, ("sqlite",), lambda: f"sqlite:{DEFAULT_ROOT}", ("state.db*",),
                     ("durability",)),
         BackendKind("redis", "Redis", _redis, ("redis", "rediss", "redis+cluster", "redis+sentinel", "unix"),
@@ -232,7 +232,8 @@ def open_backend(url: str, namespace: str, **options: Any) -> Backend:
     Args:
         url: a store URL, or `json`, `sqlite`, `redis`.
         namespace: the namespace's name.
-        options: `read_only`, `history`, `timeout`; `values`, the form of stored values; for SQLite `durability`.
+        options: `read_only`, `history`, `timeout`; `values`, the form of stored values; for SQLite `durability`; for
+            JSON files `checkpoint_files`.
 
     Raises:
         InvalidName: the URL or the namespace's name is not valid.

@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 
-from ..errors import NextStep
+from ..errors import NextStep, run
 from ..model import Finding
 from .durable_files import DAMAGED, file_error, temporary_owner
 from .namespace_folders import is_network_filesystem
@@ -40,6 +40,14 @@ def unreadable_finding(root: str, path: str, error: OSError) -> Finding:
     message = file_error(error, path).message
     remedy = "Check who owns it, and the disk"
     return Finding("error", os.path.relpath(path, root), message, "it could not be checked", remedy, "unreadable")
+
+
+def whole_versions_finding(root: str, path: str) -> Finding:
+    """Return the finding for history that `compact` would pack."""
+    found, meaning = "it keeps large superseded versions whole (format 1)", "they take more space than packed ones"
+    return Finding(
+        "note", os.path.relpath(path, root), found, meaning, run("compact", after=": it packs them"), "whole-versions"
+    )
 
 
 def _check_permissions(root: str, path: str) -> Iterator[Finding]:

@@ -92,11 +92,13 @@ class DiskUsage(Struct, frozen=True):
     Attributes:
         total: all its bytes.
         spare: roughly how many of these bytes `compact` frees in addition to the versions that it removes.
+        copies: how many of these bytes are copies for people, which stateview does not read.
 
     """
 
     total: int
     spare: int = 0
+    copies: int = 0
 
 
 class KeySummary(Struct, frozen=True):
@@ -711,6 +713,19 @@ class TakesSnapshots(Protocol):
             whole: whether nearly everything will be read, so that a copy in memory is worth its cost.
 
         Cost: O(1). JSON files: O(n).
+
+        """
+
+
+class TellsFormat(Protocol):
+    """What a backend may offer in addition, if it stores history in more than one format."""
+
+    def history_format(self) -> int:
+        """Return the number of the format; 0 if the namespace was never written.
+
+        In format 1 superseded versions are whole. In format 2 they are packed: large ones may be deltas.
+
+        Cost: O(1).
 
         """
 

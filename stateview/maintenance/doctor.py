@@ -27,6 +27,12 @@ def examined(backend: Backend) -> Backend:
     return backend if method is None else cast("Backend", method(backend))
 
 
+def history_format(backend: Backend) -> int:
+    """Return the format of the stored history, see `TellsFormat`; 0 if the backend does not tell."""
+    method = getattr(type(backend), "history_format", None)  # a backend of another package may have none
+    return 0 if method is None else cast("int", method(backend))
+
+
 def diagnose(backend: Backend, progress: ProgressText | None = None) -> Iterator[Finding]:
     """Yield all findings about a namespace, each as soon as it is made.
 

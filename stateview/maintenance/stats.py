@@ -44,7 +44,8 @@ class Stats(Struct, frozen=True):
     versions and deletes. `commits`, `oldest` and `newest` describe the log, which reaches back to the revision `floor`.
     `growth` has one entry for each hour or day (`period`) with commits, oldest first. It leaves out commits below the
     floor. `automatic` counts the `checkpoints` that no person named. `space` is the size on the disk or in the server's
-    memory, None if the server does not say.
+    memory, None if the server does not say. `checkpoint_files` is the part of `space` that the files
+    `checkpoints/NAME.json` of JSON files take: copies for people, which `checkpoint_files = false` saves.
     """
 
     store: str
@@ -64,6 +65,7 @@ class Stats(Struct, frozen=True):
     period: Literal["hour", "day"]
     growth: tuple[GrowthBucket, ...]
     space: int | None
+    checkpoint_files: int = 0
 
 
 def stats(backend: Backend, progress: ProgressText | None = None) -> Stats:
@@ -94,7 +96,7 @@ def stats(backend: Backend, progress: ProgressText | None = None) -> Stats:
         min((commit.time for commit in commits), default=None),
         to_datetime(head.time) if head.revision else None,
         tuple(Largest(key, size) for size, key in sorted(largest, key=lambda pair: (-pair[0], pair[1]))),
-        period, growth, None if usage is None else usage.total,
+        period, growth, None if usage is None else usage.total, 0 if usage is None else usage.copies,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import redis
 from conftest import REDIS
 from plain_sqlite import plain_sqlite
 
+from stateview.backends.jsonfile.backend import JSONBackend
 from stateview.backends.key_ranges import prefix_end
 from stateview.backends.protocol import CheckpointWrite, CommitRequest, Write
 from stateview.testing import KEYS, BackendContract, Open, save, state
@@ -53,6 +54,14 @@ class TestJSON(BackendContract):
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
     size = staticmethod(size_of_files)
+
+
+@pytest.mark.stress
+class TestJSONWithoutCheckpointFiles(TestJSON):
+    @pytest.fixture(autouse=True)
+    def without_files(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        defaults = {**(JSONBackend.__init__.__kwdefaults__ or {}), "checkpoint_files": False}
+        monkeypatch.setattr(JSONBackend.__init__, "__kwdefaults__", defaults)
 
 
 class TestSQLite(BackendContract):

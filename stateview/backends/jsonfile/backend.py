@@ -39,6 +39,7 @@ from ..stored_values import PLAIN, StoredValues
 from .history import History
 from .outside_changes import OutsideChanges
 from .reader import LoadedState
+from .records import read_header
 
 POLL_SECONDS = 0.05
 
@@ -53,6 +54,7 @@ class JSONBackend(OutsideChanges):
         history: the number of revisions for which superseded versions are kept.
         timeout: seconds to wait for another writer.
         values: the stored form of values.
+        checkpoint_files: write each checkpoint into a file `checkpoints/NAME.json`, too, for people and older scripts.
 
     """
 
@@ -62,9 +64,10 @@ class JSONBackend(OutsideChanges):
 
     def __init__(
         self, root: str, namespace: str, *, read_only: bool = False, history: int = 10_000, timeout: float = 10.0,
-        values: StoredValues = PLAIN,
+        values: StoredValues = PLAIN, checkpoint_files: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(root, namespace, read_only, history, timeout, values)
+        self.checkpoint_files = checkpoint_files
         self.url = f"json:{root}"
 
     # --- reading -----------------------------------------------------------------------------------------------
@@ -249,6 +252,12 @@ class JSONBackend(OutsideChanges):
 
         with self._call():
             return disk_usage(self.folder, self._past().marks, set(gone))
+
+    def history_format(self) -> int:
+        try:
+            return read_header(self.history_path).format
+        except FileNotFoundError:
+            return 0
 
     def drop(self) -> None:
         self._check_writable()

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from ...errors import Damaged, Hint, NextStep, StateException, run
 from ...model import Finding, ProgressMessage, Severity, now
-from ..folder_checks import check_folder, unreadable_finding
+from ..folder_checks import check_folder, unreadable_finding, whole_versions_finding
 from ..legacy import json_files
 from ..protocol import ProgressText, StateAt, Version
 from . import document
 from .history import History
-from .records import check_checksum, digest, file_digest, marked
+from .records import FORMAT, check_checksum, digest, file_digest, marked, read_header
 from .transfer import staged_state
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ class _Inspection:
         if self.history.last is not None and not any(finding.severity == "error" for finding in findings):
             yield from self.check_state(state, mtime)
             yield from self.check_checkpoints()
+            if read_header(backend.history_path).format < FORMAT and self.history.can_pack():
+                yield whole_versions_finding(backend.root, backend.history_path)
 
     def check_without_history(self, state: bytes | None) -> Iterator[Finding]:
         backend = self.backend
@@ -200,16 +202,23 @@ class _Inspection:
             assert mark is not None
             self.progress(f"checkpoint {name}")
             path = backend._checkpoint_path(name)
-            expected = history.digests.get((name, mark.revision))
+            expected, has_file = history.digests.get((name, mark.revision)), history.has_file(name)
             meaning = "the checkpoint itself is sound: it is read from the history"
             try:
                 with open(path, "rb") as file:
                     data = file.read()
             except FileNotFoundError:
+                if not has_file:
+                    continue
                 self.commit_may_be_under_way |= name in latest
                 yield self.finding("note", "checkpoint-file-missing", path, "it is missing", meaning, RECOVER)
                 continue
             at, found = mark.point, digest(data)
+            if not has_file:
+                self.commit_may_be_under_way |= name in latest
+                yield self.finding("note", "checkpoint-file-left", path, "its checkpoint is to have no file", meaning,
+                                   run("compact", after=" removes it, unless it was edited"))  # fmt: skip
+                continue
             if found == expected if expected else self.shows(data, path, at):
                 continue
             if history.wrote(name, found):

@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator
 from copy import copy
+from itertools import pairwise
 from typing import Any, BinaryIO
 
 import msgspec
@@ -18,6 +19,7 @@ from ..protocol import CheckpointRecord, StateAt, Version
 from .records import (
     FORMAT,
     LINE_START_BYTES,
+    NO_FILE,
     BaseVersion,
     CommitRecord,
     Header,
@@ -79,7 +81,7 @@ class History:
         versions: the kept versions of each key, by ascending revision.
         commits: the kept commits, by ascending revision.
         marks: the checkpoints, oldest first.
-        digests: the digest of each checkpoint's file, by name and revision.
+        digests: the digest of each checkpoint's file, or `NO_FILE`, by name and revision.
         last: the record of the last commit.
         end: the offset at which the last line that was read ends.
         first: the first line of the file, which identifies the file.
@@ -217,7 +219,19 @@ class History:
             self.marks.add(mark.stored())
             self.digests[mark.name, mark.revision] = mark.digest
             self.files.add((mark.name, mark.digest))
+        if line.fileless:
+            self.forget_files()
         self.last = line
+
+    def forget_files(self) -> None:
+        """Note that no checkpoint has a file any more."""
+        for mark in self.marks:
+            self.digests[mark.name, mark.revision] = NO_FILE
+
+    def has_file(self, name: str) -> bool:
+        """Return whether a checkpoint of a name exists that is to have a file."""
+        mark = self.marks.newest(name)
+        return mark is not None and self.digests.get((name, mark.revision)) != NO_FILE
 
     def is_kept(self, revision: int) -> bool:
         """Return whether a state can be read at a revision."""
@@ -292,6 +306,15 @@ class History:
                         self._rebase(versions, index, place)
                         place += 1
 
+    def can_pack(self) -> bool:
+        """Return whether `pack` would pack a version. O(bytes of the whole ones up to the first that it would)."""
+        pairs = (pair for versions in self.versions.values() for pair in pairwise(versions))
+        return any(
+            make_delta(version.value, newer.revision, self.whole(newer).value, 0) is not None
+            for version, newer in pairs
+            if version.value and not isinstance(version, PackedVersion)
+        )
+
     def _rebase(self, versions: list[Version], index: int, place: int) -> None:
         """Make older deltas relative to one at a place, see `deltas`."""
         for step in rebased_steps(place):
@@ -357,12 +380,12 @@ class History:
     def _keep_bases(self, versions: list[Version], kept: list[Version]) -> None:
         """Make deltas that stay independent of those that go, before these go."""
         staying = {version.revision for version in kept}
-        values = [version for version in kept if version.value is not None]
         bases = {one.revision: one.delta.base for one in versions if isinstance(one, PackedVersion)}
+        values = [one.revision for one in kept if one.value is not None]
         for index, version in enumerate(kept):
             if isinstance(version, PackedVersion) and (base := version.delta.base) and base not in staying:
                 while base and base not in staying:
-                    base = bases.get(base) or next((one.revision for one in values if one.revision > base), 0)
+                    base = bases.get(base) or next((revision for revision in values if revision > base), 0)
                 self._put_delta(kept, index, base)
 
     def to_lines(self, last: CommitRecord, settled: bool = True) -> list[bytes]:

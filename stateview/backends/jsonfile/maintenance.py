@@ -40,7 +40,9 @@ def superseded(
 
 
 def remove_leftover_checkpoints(folder: str, history: History) -> None:
-    """Remove the files of deleted checkpoints that a killed process left. A file that was edited stays. O(files).
+    """Remove the files of names without a checkpoint that has a file. A file that was edited stays. O(files).
+
+    A killed process leaves the file of a deleted checkpoint. The option `checkpoint_files` leaves files of before.
 
     Args:
         folder: the namespace's folder.
@@ -50,11 +52,16 @@ def remove_leftover_checkpoints(folder: str, history: History) -> None:
         OSError: a file cannot be read or removed.
 
     """
-    for name in {name for name, _ in history.files if history.marks.newest(name) is None}:
-        path = os.path.join(folder, "checkpoints", f"{name}.json")
-        found = file_digest(path)
-        if found is not None and history.wrote(name, found):
-            remove(path)
+    for name in {name for name, _ in history.files if not history.has_file(name)}:
+        remove_leftover_checkpoint(os.path.join(folder, "checkpoints", f"{name}.json"), name, history)
+
+
+def remove_leftover_checkpoint(path: str, name: str, history: History) -> None:
+    """Remove the file of a name without a checkpoint that has a file, unless the file was edited."""
+    found = file_digest(path)
+    is_deleted = history.marks.newest(name) is None
+    if found is not None and ((name, found) in history.files or (is_deleted and history.wrote(name, found))):
+        remove(path)
 
 
 def disk_usage(folder: str, marks: Checkpoints, gone: set[tuple[str, int]]) -> DiskUsage:
@@ -62,7 +69,8 @@ def disk_usage(folder: str, marks: Checkpoints, gone: set[tuple[str, int]]) -> D
     remaining = {mark.name for mark in marks if (mark.name, mark.revision) not in gone}
     files = {name: _size(os.path.join(folder, "checkpoints", f"{name}.json")) for name in {mark.name for mark in marks}}
     total = sum(files.values()) + sum(_size(os.path.join(folder, name)) for name in ("state.json", "history.jsonl"))
-    return DiskUsage(total, sum(size for name, size in files.items() if name not in remaining))
+    spare = sum(size for name, size in files.items() if name not in remaining)
+    return DiskUsage(total, spare, sum(files.values()))
 
 
 def _size(path: str) -> int:

@@ -26,6 +26,7 @@ from ..durable_files import fsync_folder, is_system_error, remove, write_all
 from ..protocol import CheckpointRecord, Version
 
 FORMAT = 2  # of a history that this release begins
+NO_FILE = "none"  # in the place of the digest of a checkpoint's file, if it has none
 _CHECKSUM_START = b'{"sum":"'
 _CHECKSUM_END = b'",'
 _CHECKSUM_DIGITS = 16  # hexadecimal
@@ -69,14 +70,19 @@ class PackedVersion(Version, frozen=True):
 
 
 class BaseVersion(Struct, omit_defaults=True):
-    """A version that is kept without its commit. A delete has neither `value` nor `delta`."""
+    """A version that is kept without its commit. A delete has neither `value` nor `delta`.
+
+    A version with a delta has `delta_time` instead of `time`. Otherwise a release without deltas would take it for a
+    delete, and lose its value.
+    """
 
     key: str
     revision: int
-    time: int
+    time: int = 0
     expires: int = 0
     value: Raw | UnsetType = UNSET
     delta: DeltaRecord | UnsetType = UNSET
+    delta_time: int = 0
 
     @classmethod
     def of(cls, version: Version) -> BaseVersion:
@@ -84,11 +90,13 @@ class BaseVersion(Struct, omit_defaults=True):
         record = cls(version.key, version.revision, version.time, version.expires)
         if version.value is not None:
             _put_value(record, version)
+        if record.delta is not UNSET:
+            record.time, record.delta_time = 0, version.time
         return record
 
     def version(self) -> Version:
         """Return the version of the record."""
-        return _version(self, self.key, self.revision, self.time)
+        return _version(self, self.key, self.revision, self.time or self.delta_time)
 
 
 class ValueRecord(Struct, omit_defaults=True):
@@ -125,7 +133,7 @@ def _version(record: BaseVersion | ValueRecord, key: str, revision: int, time: i
 
 
 class CheckpointEntry(Struct, omit_defaults=True):
-    """A checkpoint, and the digest of its file."""
+    """A checkpoint, and the digest of its file, or `NO_FILE`."""
 
     name: str
     revision: int
@@ -151,7 +159,7 @@ class CommitRecord(Struct, omit_defaults=True):
     replaces another state.json, one edited by hand or of an older layout, `replaced` is the digest of that.
     `before_mtime` is the modification time of the file that it replaces. `settled` says that the checkpoints' files
     were in place before the line, as in a rewritten history. `left` are the names of checkpoints with the digests of
-    files of an older layout, which this commit replaces.
+    files of an older layout, which this commit replaces. `fileless` says that no checkpoint made until then has a file.
     """
 
     rev: int
@@ -174,6 +182,7 @@ class CommitRecord(Struct, omit_defaults=True):
     before_mtime: int = 0
     settled: bool = False
     left: list[tuple[str, str]] = []
+    fileless: bool = False
 
     @classmethod
     def of(cls, commit: Commit) -> CommitRecord:
@@ -309,6 +318,16 @@ def read_header(path: str) -> Header:
     with open(path, "rb") as file:
         line = file.readline()
     return decode_record(check_checksum(line[:-1]) or b"{}", Header)
+
+
+def has_lines(path: str, data: bytes) -> bool:
+    """Return whether a history file of this format holds the lines of `data`, whatever time the first line tells."""
+    with open(path, "rb") as file:
+        first = file.readline()
+        rest = memoryview(data)[data.index(b"\n") + 1 :]
+        if os.fstat(file.fileno()).st_size != len(first) + len(rest) or file.read() != rest:
+            return False
+    return read_header(path).format == FORMAT
 
 
 def append_record(path: str, record: CommitRecord, made: int) -> int:

@@ -112,6 +112,7 @@ class JSONRecovery:
         name = os.path.basename(temporary(self._backend.history_path))
         stage = JSONStagedImport(self._backend, name, PLAIN)  # the versions are in their stored form already
         try:
+            stage.fileless = {mark.name for mark in self._history.marks if not self._history.has_file(mark.name)}
             stage.put(restored.versions, restored.commits, restored.marks, note={})
             self._replace(stage.build(restored.head))
         finally:
@@ -258,6 +259,8 @@ class JSONRecovery:
         history, mark = self._history, state.checkpoint
         if state.proven or history.marks.newest(mark.name) is None:
             return not state.proven
+        if not history.has_file(mark.name):
+            return False
         whole = {key: [*map(history.whole, versions)] for key, versions in history.versions.items()}
         return any(
             revision >= history.floor
@@ -361,9 +364,8 @@ class JSONRecovery:
         backend = self._backend
         backend._live = backend._history = None
         history = backend._past()
-        makedirs_durable(os.path.join(backend.folder, "checkpoints"))
         for mark in {mark.name: mark for mark in history.marks}.values():
-            if expected := history.digests.get((mark.name, mark.revision)):
+            if (expected := history.digests.get((mark.name, mark.revision))) and history.has_file(mark.name):
                 self._repair_checkpoint(mark, history, expected)
 
     def _repair_checkpoint(self, mark: CheckpointRecord, history: History, expected: str) -> None:
@@ -378,6 +380,7 @@ class JSONRecovery:
             else:
                 done = f"{done}; {self._keep(path)}"
         data = document.serialize(history.state_at(mark.point), {})
+        makedirs_durable(os.path.dirname(path))
         os.rename(write_temporary(path, data), replaced_path(path, self._backend.folder))
         self._note(path, found, done, "checkpoint-file")
 

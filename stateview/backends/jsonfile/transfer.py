@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from io import FileIO
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from ..stored_values import StoredValues
 from . import document
 from .history import History
 from .records import (
+    NO_FILE,
     BaseVersion,
     CheckpointEntry,
     CommitRecord,
@@ -117,6 +118,7 @@ class JSONStagedImport:
     def __init__(self, backend: JSONBackend, stage: str = JSON_STAGE, values: StoredValues | None = None) -> None:
         self._backend = backend
         self._values = backend.values if values is None else values
+        self.fileless: Container[str] = ()  # names of checkpoints that get no file
         self._stage = StagingFolder(backend.folder, stage, backend.url)
         self._versions: dict[str, list[Version]] = {}
         self._commits: dict[int, Commit] = {}
@@ -237,6 +239,9 @@ class JSONStagedImport:
         mtime = now() * 1000
         self._write("state.json", data, mtime)
         for mark in {mark.name: mark for mark in self._marks}.values():
+            if not self._backend.checkpoint_files or mark.name in self.fileless:
+                history.digests[mark.name, mark.revision] = NO_FILE
+                continue
             entries = history.state_at(mark.point)
             unchanged = {key: blocks[key] for key, version in entries.items() if live.get(key) is version}
             content = document.serialize(entries, unchanged)

@@ -24,15 +24,18 @@ from ..protocol import MAX_EXPIRED_PER_COMMIT, CommitRequest, ProgressCount
 from ..prune_progress import PruneProgress
 from . import document
 from .history import History
+from .maintenance import remove_leftover_checkpoint, remove_leftover_checkpoints
 from .reader import LoadedState, Reader, apply_writes, head_of
 from .records import (
     FORMAT,
+    NO_FILE,
     CheckpointEntry,
     CommitRecord,
     ValueRecord,
     append_record,
     digest,
     file_digest,
+    has_lines,
     is_last,
     read_header,
     truncate_history,
@@ -46,6 +49,8 @@ _CLOCK_STEP_NANOSECONDS = 1_000_000_000  # a clock that is further behind was se
 
 class Writer(Reader):
     """The commits of a namespace, and the completion of those that were cut off."""
+
+    checkpoint_files: bool  # whether checkpoints have files
 
     def _check_writable(self) -> None:
         if self.read_only:
@@ -87,6 +92,8 @@ class Writer(Reader):
         self._live = LoadedState(self._signature(), head_of(line), entries, line, keys, blocks, unchecked=unchecked)
         with tells_what_was_done(lambda: _COMMITTED):
             try:
+                if line.fileless:
+                    remove_leftover_checkpoints(self.folder, self._past())
                 if not self._trim(line) and self._is_pack_due(line, data):
                     self._compact(line.floor)
                 return self._refresh()
@@ -147,7 +154,11 @@ class Writer(Reader):
         stands = False  # whether the commit counts although it failed
         changed = live.line is None or line.digest != live.line.digest or line.replaced != ""
         try:
+            line.fileless = not self.checkpoint_files and bool(line.marks or line.unmarks)
             for mark in line.marks:
+                if line.fileless:
+                    mark.digest = NO_FILE
+                    continue
                 content = self._checkpoint_content(live, mark, history)
                 mark.digest = digest(content)
                 path = self._checkpoint_path(mark.name)
@@ -237,6 +248,9 @@ class Writer(Reader):
         history = self._past()
         mark = history.marks.newest(name)
         path = self._checkpoint_path(name)
+        if mark is not None and not history.has_file(name):
+            remove_leftover_checkpoint(path, name, history)
+            return
         found = self._keep_edited(path, name, history)
         if mark is None:
             remove(path)
@@ -267,14 +281,16 @@ class Writer(Reader):
                 return 0
             if progress is not None:
                 progress(0, sum(map(len, history.versions.values())))
-            from .maintenance import remove_leftover_checkpoints
-
             done = PruneProgress(history.floor, history.floor)
             removed = history.trim(floor)
+            if not self.checkpoint_files:
+                history.forget_files()
             last = msgspec.structs.replace(live.line, floor=history.floor, lineage=history.lineage)
             data = b"".join(history.to_lines(last))
             try:
                 remove_leftover_checkpoints(self.folder, history)
+                if has_lines(self.history_path, data):
+                    return removed
                 path = replaced_path(self.history_path, self.folder)
                 new = write_temporary(self.history_path, data)
                 try:

@@ -21,8 +21,8 @@ from ..legacy import sqlite_table
 from ..protocol import Backend, ProgressCount, ProgressText, RecoverySession, StagedImport
 from ..prune_progress import PruneProgress
 from ..stored_values import PLAIN, StoredValues
+from . import packed, schema
 from . import page_checksums as pages
-from . import schema
 from .pool import Connection
 from .read_cache import TRUST_SECONDS
 from .writer import Writer
@@ -87,6 +87,10 @@ class SQLiteBackend(Writer):
         done = PruneProgress()
         with tells_what_was_done(done.text), self._connection() as db:
             return 0 if db is None else compact(self, db, floor, progress, done)
+
+    def history_format(self) -> int:
+        with self._connection() as db:
+            return 0 if db is None else 1 + packed.exists(db)
 
     def drop(self) -> None:
         self._check_writable()

@@ -11,11 +11,12 @@ import apsw
 
 from ...errors import BackendUnavailable, Hint, NextStep, StateException, run
 from ...model import Finding, Severity
-from ..folder_checks import check_folder, unreadable_finding
+from ..folder_checks import check_folder, unreadable_finding, whole_versions_finding
 from ..namespace_folders import is_network_filesystem
 from ..protocol import ProgressText
 from . import file_locks, schema
 from . import page_checksums as pages
+from .packing import can_pack
 from .row_checksums import RECOVER, find_corruption
 
 if TYPE_CHECKING:
@@ -155,5 +156,11 @@ def _check_settings(backend: SQLiteBackend, db: apsw.Connection) -> Iterator[Fin
 
 def _check_content(backend: SQLiteBackend, db: apsw.Connection, progress: ProgressText) -> Iterator[Finding]:
     meaning = "what is stored is not what was written, or not all of it"
+    sound = True
     for code, text in find_corruption(db, schema.tables(), progress):
+        sound = False
         yield _finding(backend, "error", code, text, meaning, RECOVER)
+    if sound and backend.values.plain:
+        progress("whether its versions are packed")
+        if can_pack(db):
+            yield whole_versions_finding(backend.root, backend.path)

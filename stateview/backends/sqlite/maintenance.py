@@ -15,12 +15,12 @@ from ..prune_progress import PruneProgress
 from ..retries import Backoff
 from ..stored_values import StoredValues
 from . import packed, schema
+from .packing import END, PAUSE_SECONDS, pack_whole_versions
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
 
 ROWS_PER_TRANSACTION = 5000  # others write between two transactions
-PAUSE_SECONDS = 0.005  # between two transactions, since a waiting writer only polls for the lock
 ROW_OVERHEAD_BYTES = 58  # a row of `versions`, its index entry and its row of `touched`, without value and three keys
 
 _SUPERSEDED = """SELECT key, revision, until, coalesce(octet_length(value), 0), value IS NULL, {value} FROM versions
@@ -30,7 +30,6 @@ _NEXT = """SELECT key, revision FROM versions WHERE (key, revision) > (?, ?)
 _UNREACHABLE = """(key, revision) > (?1, ?2) AND (key, revision) <= (?3, ?4) AND (
     (until <= ?5 AND NOT EXISTS (SELECT 1 FROM marks WHERE marks.revision >= v.revision AND marks.revision < v.until))
     OR (value IS NULL AND revision <= ?5 AND NOT EXISTS (SELECT 1 FROM marks WHERE marks.revision < v.revision)))"""
-_ABOVE_ALL_KEYS = ("\U0010ffff" * 257, 0)
 
 
 def superseded(
@@ -69,7 +68,7 @@ def disk_usage(db: apsw.Connection, path: str) -> DiskUsage:
 def compact(
     backend: SQLiteBackend, db: apsw.Connection, floor: int, progress: ProgressCount | None, done: PruneProgress
 ) -> int:
-    """Prune in many short transactions, then VACUUM, see `Backend.compact`. Other writers wait for the VACUUM.
+    """Prune and pack in many short transactions, then VACUUM, see `Backend.compact`. Writers wait for the VACUUM.
 
     The first transaction raises the floor. Everything that later transactions delete is unreachable from then on.
     """
@@ -87,6 +86,8 @@ def compact(
         done.versions = deleted
         seen = min(total, seen + ROWS_PER_TRANSACTION)
     _delete_touched(db, goal)
+    if backend.values.plain:
+        pack_whole_versions(db, progress)
     if deleted or db.execute("PRAGMA freelist_count").get:
         try:
             db.execute("VACUUM")
@@ -118,7 +119,7 @@ def _delete_unreachable(
     """Delete the unreachable ones of the next versions. Return the last of these, None at the end, and a count."""
     db.execute("BEGIN IMMEDIATE")
     last = db.execute(_NEXT, (*after, ROWS_PER_TRANSACTION - 1)).fetchone()
-    deleted = schema.delete_versions(db, _UNREACHABLE, (*after, *(last or _ABOVE_ALL_KEYS), floor))
+    deleted = schema.delete_versions(db, _UNREACHABLE, (*after, *(last or END), floor))
     db.executemany("DELETE FROM touched WHERE revision = ? AND key = ?", deleted)
     db.execute("COMMIT")
     return last, len(deleted)

@@ -2,6 +2,9 @@
 
 Such a row of `versions` has the empty text as its value, which no value is. All else in the row stays, also the
 checksum over the whole value. The table is created with the first delta.
+
+A process of a release without deltas may have had the database open by then. Its prune would delete the base of a
+delta. A trigger refuses that: who deletes a version deletes its delta first, and gives dependents another base.
 """
 
 from __future__ import annotations
@@ -17,7 +20,10 @@ IN_PACKED = ""  # the value of a row of `versions` whose value is in `packed`
 _CREATE = """CREATE TABLE IF NOT EXISTS packed (
     key TEXT NOT NULL, revision INTEGER NOT NULL, base INTEGER NOT NULL, place INTEGER NOT NULL, size INTEGER NOT NULL,
     data BLOB NOT NULL, PRIMARY KEY (key, revision)) STRICT;
-CREATE INDEX IF NOT EXISTS packed_base ON packed (key, base)"""
+CREATE INDEX IF NOT EXISTS packed_base ON packed (key, base);
+CREATE TRIGGER IF NOT EXISTS packed_delete BEFORE DELETE ON versions
+    WHEN EXISTS (SELECT 1 FROM packed WHERE key = OLD.key AND (base = OLD.revision OR revision = OLD.revision))
+    BEGIN SELECT RAISE(ABORT, 'the database has deltas: upgrade stateview'); END"""
 NAMES = frozenset({"packed", "packed_base"})
 _DELTA = "SELECT base, place, size, data FROM packed WHERE key = ? AND revision = ?"
 _WHOLE = """SELECT CAST(value AS BLOB) FROM entries WHERE key = ?1 AND revision = ?2
@@ -89,13 +95,13 @@ def pack(db: apsw.Connection, key: str, revision: int, value: bytes, base: int, 
         return False
     if place == 0:
         create(db)
-    _put(db, key, revision, delta)
+    put(db, key, revision, delta)
     for step in rebased_steps(place):
         former = db.execute(_FORMER, (key, revision, step)).fetchone()
         if former is not None:
             reader = chain(db)
             reader.put(key, revision, value)
-            _put(db, key, former[0], rebase(reader.value(key, former[0]), revision, value, former[1]))
+            put(db, key, former[0], rebase(reader.value(key, former[0]), revision, value, former[1]))
     return True
 
 
@@ -112,7 +118,7 @@ def remove(db: apsw.Connection, key: str, revisions: Collection[int]) -> None:
     dependents = []
     for revision in gone:
         row = db.execute(_BASE, (key, revision)).fetchone()
-        bases[revision] = row[0] if row is not None else _next_revision(db, key, revision)
+        bases[revision] = row[0] if row is not None else next_revision(db, key, revision)
         dependents += [row for row in db.execute(_DEPENDENTS, (key, revision)) if row[0] not in gone]
     reader = chain(db)
     for revision, place, former_base in dependents:
@@ -120,11 +126,11 @@ def remove(db: apsw.Connection, key: str, revisions: Collection[int]) -> None:
         while base in gone:
             base = bases[base]
         base_value = reader.value(key, base) if base else None
-        _put(db, key, revision, rebase(reader.value(key, revision), base, base_value, place))
+        put(db, key, revision, rebase(reader.value(key, revision), base, base_value, place))
     db.executemany("DELETE FROM packed WHERE key = ? AND revision = ?", [(key, revision) for revision in gone])
 
 
-def _next_revision(db: apsw.Connection, key: str, revision: int) -> int:
+def next_revision(db: apsw.Connection, key: str, revision: int) -> int:
     """Return the revision of the next newer version of a key that has a value; 0 if there is none."""
     return db.execute(_NEXT_REVISION, (key, revision)).get or 0
 
@@ -136,5 +142,6 @@ def create(db: apsw.Connection) -> None:
         db.pragma("user_version", version + FORMATS)
 
 
-def _put(db: apsw.Connection, key: str, revision: int, delta: Delta) -> None:
+def put(db: apsw.Connection, key: str, revision: int, delta: Delta) -> None:
+    """Store a delta, in place of an earlier one of the version."""
     db.execute("INSERT OR REPLACE INTO packed VALUES (?, ?, ?, ?, ?, ?)", (key, revision, *delta))

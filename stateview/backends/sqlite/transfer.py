@@ -44,8 +44,8 @@ _AFTER = "(key, revision) > (?1, ?2)"
 _DUMP = f"{_ENTRIES} {_AFTER} UNION ALL {_VERSIONS} {_AFTER} ORDER BY 1, 3 LIMIT ?3"
 _DUMP_KEY = f"""{_ENTRIES} key = ?1 AND revision > ?2 UNION ALL {_VERSIONS} key = ?1 AND revision > ?2
     ORDER BY 3 LIMIT ?3"""
-_TAKE_BACK_LAST = f"""DELETE FROM versions WHERE key = ? AND until = ? AND octet_length(value) >= {MIN_BYTES}
-    RETURNING key, revision, until, value, time, expires, sum"""  # of an earlier put, to be packed
+_LAST = f"""SELECT key, revision, until, value, time, expires, sum FROM versions
+    WHERE key = ? AND until = ? AND octet_length(value) >= {MIN_BYTES}"""  # of an earlier put, to be packed
 _PUT_COMMIT = schema.NEW_COMMIT.replace("INSERT", "INSERT OR REPLACE")
 _FILL_TOUCHED = """INSERT INTO touched SELECT revision, key FROM entries WHERE revision > ?1
     UNION ALL SELECT revision, key FROM versions ORDER BY 1, 2"""
@@ -161,9 +161,9 @@ class SQLiteReceiver:
         with self._backend._errors():
             with _transaction(db):
                 if keys := [(key,) for key in forget]:
+                    packed.remove_keys(db, keys)
                     db.executemany("DELETE FROM entries WHERE key = ?", keys)
                     db.executemany("DELETE FROM versions WHERE key = ?", keys)
-                    packed.remove_keys(db, keys)
                 self._put_versions(db, versions)
                 _put_commits(db, commits)
                 if marks is not None:
@@ -184,7 +184,7 @@ class SQLiteReceiver:
             moment, expires = version.time, version.expires
             stored = None if value is None else pack(value, key)
             if not previous and self._values.plain:
-                past += db.execute(_TAKE_BACK_LAST, (key, revision))
+                past += db.execute(_LAST, (key, revision))
                 large = past[0][3].encode() if past else None
             if large is not None:
                 _pack_last(db, past, large, revision, stored if key == previous or not previous else None)
@@ -336,7 +336,7 @@ class SQLiteReceiver:
 
 def _put_past(db: apsw.Connection, past: list[tuple[Any, ...]]) -> None:
     if past:
-        db.executemany("INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?)", past)
+        db.executemany("INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?)", past)
         past.clear()
 
 

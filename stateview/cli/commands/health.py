@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from ...manager import StateManager
 
 
+_FORMATS = {0: "", 1: "; its history: whole versions (format 1)", 2: "; its history: packed (format 2)"}
+
+
 def doctor(context: Context, args: dict[str, Any]) -> Table:
     """`doctor [STORE]`."""
     if "store" in args:
@@ -29,7 +32,11 @@ def _diagnose(context: Context, manager: StateManager) -> Table:
         for finding in report.findings
     ]
     counts = Counter(finding.severity for finding in report.findings)
-    verdict = f"is sound, revision {report.revision}" if report.ok else "is damaged, or cannot be read"
+    verdict = (
+        f"is sound, revision {report.revision}{_FORMATS[report.format]}"
+        if report.ok
+        else "is damaged, or cannot be read"
+    )
     missing = missing_namespace(manager) if report.ok and not report.revision else ""
     total = ", ".join(
         plural(counts[severity], severity) for severity in ("error", "warning", "note") if counts[severity]

@@ -185,6 +185,9 @@ def _stats_lines(manager: StateManager, report: Stats) -> tuple[tuple[str, str],
         ("checkpoints", f"{report.checkpoints:,}, {automatic}"),
         ("space", space),
     ]
+    if report.checkpoint_files:
+        cost = f"{in_bytes(report.checkpoint_files)} of it: copies for people; 'checkpoint_files = false' saves them"
+        lines.append(("checkpoint files", cost))
     for index, entry in enumerate(report.largest):
         lines.append(("" if index else "largest", f"{in_bytes(entry.size):>8}  {_shortened(entry.key)}"))
     hourly = report.period == "hour"
