@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Raw
@@ -21,9 +22,7 @@ from ..durable_files import (
     write_temporary,
 )
 from ..protocol import MAX_EXPIRED_PER_COMMIT, CommitRequest, ProgressCount
-from ..prune_progress import PruneProgress
 from . import document
-from .history import History
 from .reader import LoadedState, Reader, apply_writes, head_of
 from .records import (
     CheckpointEntry,
@@ -35,6 +34,9 @@ from .records import (
     is_last,
     truncate_history,
 )
+
+if TYPE_CHECKING:
+    from .history import History
 
 _COMMITTED = "The commit was made"
 _MIN_OVERDUE_REVISIONS = 16
@@ -250,6 +252,7 @@ class Writer(Reader):
                 return 0
             if progress is not None:
                 progress(0, sum(map(len, history.versions.values())))
+            from ..prune_progress import PruneProgress
             from .maintenance import remove_leftover_checkpoints
 
             done = PruneProgress(history.floor, history.floor)

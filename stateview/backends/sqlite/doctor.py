@@ -155,5 +155,5 @@ def _check_settings(backend: SQLiteBackend, db: apsw.Connection) -> Iterator[Fin
 
 def _check_content(backend: SQLiteBackend, db: apsw.Connection, progress: ProgressText) -> Iterator[Finding]:
     meaning = "what is stored is not what was written, or not all of it"
-    for code, text in find_corruption(db, schema.tables(), progress):
-        yield _finding(backend, "error", code, text, meaning, RECOVER)
+    for found in find_corruption(db, schema.tables(), progress):
+        yield _finding(backend, "error", found.code, found.text, meaning, RECOVER)

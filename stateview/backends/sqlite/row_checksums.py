@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 from zlib import crc32
 
 import apsw
+from msgspec import Struct
 
 from ...errors import Damaged, run
 from ...model import ProgressMessage
@@ -44,7 +45,7 @@ _NOT_WRITTEN = f"SELECT * FROM ({_LISTED.format(_FLOOR)}) EXCEPT SELECT * FROM (
 _ROWS_PER_REPORT = 20_000
 
 
-class Corruption(NamedTuple):
+class Corruption(Struct, frozen=True):
     """One kind of damage in a database: a code for programs, and a text for people."""
 
     code: str
