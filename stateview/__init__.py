@@ -26,7 +26,7 @@ from .errors import (
 )
 from .manager import StateManager, migrate
 from .model import ABSENT, Checkpoint, Commit, DoctorReport, Entry, Finding, PathChange, Problem, RecoveryReport
-from .states.json_diff import Change, Diff
+from .states.changes import Change, Diff
 from .states.transaction import Transaction
 from .states.view import StateView, diff
 

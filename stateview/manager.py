@@ -41,7 +41,6 @@ from .errors import (
 )
 from .model import (
     ABSENT,
-    Blame,
     Checkpoint,
     Commit,
     DoctorReport,
@@ -54,13 +53,9 @@ from .model import (
     name_first,
     parse_ref,
 )
-from .states import compare as comparison
-from .states.json_diff import Change, Diff
+from .states.changes import Change, Diff
 from .states.missing import check_exists, empty_store
 from .states.patterns import Selection
-from .states.pointers import split_pointer
-from .states.retention import kind_of_name, numbered_names, stamped_name
-from .states.steady import again, snapshot
 from .states.transaction import Transaction, to_ttl
 from .states.view import (
     Moment,
@@ -84,6 +79,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from .backends.protocol import ProgressCount, ProgressText
+    from .maintenance.blame import Blame
     from .maintenance.prune import PruneReport
     from .maintenance.stats import Stats
     from .transfer.export import ExportReport
@@ -295,6 +291,8 @@ class StateManager:
         """
         if at is not None:
             return self.at(at).load_many(keys, default)
+        from .states.steady import again
+
         selection = Selection(keys)
         return again(True, lambda: load_found(self.backend.read, partial(self._chosen, ""), selection, default))
 
@@ -382,6 +380,8 @@ class StateManager:
         title = reason or f"delete {name_first(patterns)}"
         backoff = Backoff(UPDATE_SECONDS, first=0.001, longest=0.005)
         while True:
+            from .states.steady import again
+
             chosen = again(True, lambda: list(self._chosen("", patterns)))
             found = {version.key: version.revision for version in chosen}
             try:
@@ -397,6 +397,8 @@ class StateManager:
     ) -> list[str]:
         """List the keys with a prefix, or chosen by names and globs, in code point order. O(keys listed)."""
         ref = "live" if at is None else at
+        from .states.steady import again
+
         patterns = Selection(keys).patterns
         return again(is_live(ref), lambda: [found.key for found in self.at(ref).steady_entries(prefix, patterns)])
 
@@ -577,6 +579,8 @@ class StateManager:
             RefNotFound, HistoryPruned: `at` names no kept state.
 
         """
+        from .states.retention import kind_of_name, stamped_name
+
         if name is not None:
             check_checkpoint(name)
         where = None if at is None else resolve(self.backend, at)
@@ -587,6 +591,8 @@ class StateManager:
         return name
 
     def _mark_fresh(self, stem: str, note: str, where: StateAt | None) -> str:
+        from .states.retention import numbered_names
+
         revision, moment = (None, 0) if where is None else (where.revision, where.time)
         for name in numbered_names(stem):
             try:
@@ -628,6 +634,8 @@ class StateManager:
             Conflict: the new name is taken.
 
         """
+        from .states.retention import kind_of_name
+
         mark = self._mark(name)
         kind = kind_of_name(check_checkpoint(new))
         fresh = CheckpointWrite(new, mark.note, mark.revision, mark.time, fresh=True, kind=kind)
@@ -820,6 +828,7 @@ class StateManager:
 
         """
         from .maintenance.blame import find_blame
+        from .states.pointers import split_pointer
 
         check_key(key)
         split_pointer(path)
@@ -838,6 +847,8 @@ class StateManager:
             HistoryPruned: it fell behind: the state of its last look is pruned.
 
         """
+        from .states.compare import diff_points
+
         wanted = Selection(keys)
         seen = resolve(self.backend, since)
         quiet_since = time.monotonic()
@@ -854,7 +865,7 @@ class StateManager:
             renew = renew_points([seen.revision, "live"], points)
             labels = str(since), "live"
             try:
-                yield from comparison.diff_points(self.backend, points[0], points[1], labels, wanted, renew)
+                yield from diff_points(self.backend, points[0], points[1], labels, wanted, renew)
             except HistoryPruned as error:
                 what = f"the watch of namespace {self.namespace!r} fell behind: revision {seen.revision}, which it saw"
                 raise HistoryPruned(f"{what} last, is pruned", ("Watch it again", *error.next_steps)) from error
@@ -963,17 +974,22 @@ class StateManager:
         target = self._reopen(check_name(other, "namespace"))
         if other in target.namespaces():
             raise Conflict(f"namespace {other!r} exists already", "Give another name")
+        from .states.steady import again
+
         again(is_live(at), lambda: self._fork_into(target, at))
         return target
 
     def _fork_into(self, target: StateManager, at: Ref) -> None:
+        from .states.compare import entries
+        from .states.steady import snapshot
+
         base = 0
         try:
             with snapshot(self.backend, whole=True) as state:
                 point = resolve(state, at)
                 reason = f"forked from {self.namespace} at {at} (revision {point.revision})"
                 writes: dict[str, Write] = {}
-                for version in comparison.entries(state, point):
+                for version in entries(state, point):
                     ttl = version.expires - point.time if version.expires else 0
                     writes[version.key] = Write(version.value, ttl, version.time)
                     if len(writes) == KEYS_PER_FORK_COMMIT and not self.backend.rewrites_state:

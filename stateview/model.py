@@ -71,13 +71,6 @@ class Commit(Struct, frozen=True):
 CheckpointKind = Literal["named", "auto", "safety"]
 
 
-class Blame(NamedTuple):
-    """A commit that changed a value last, and the outcome in the state that was asked about: "" if there is a value."""
-
-    commit: Commit
-    outcome: Literal["", "deleted", "expired"]
-
-
 class Checkpoint(Struct, frozen=True):
     """Name a revision.
 
@@ -323,7 +316,7 @@ def is_key(key: object) -> TypeGuard[str]:
     return True
 
 
-class ParsedRef(NamedTuple):
+class ParsedRef(Struct, frozen=True):
     """Hold a parsed ref: a checkpoint's `name` (`None`: live or a number), a `revision`, and steps `back`."""
 
     name: str | None

@@ -37,7 +37,9 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from . import codec
 from .arguments import check_text
@@ -63,11 +65,11 @@ _TOP: dict[str, type] = {
 }  # fmt: skip
 _STORE: dict[str, type] = {"url": str, "namespace": str, "read_only": bool, "checkpoint_files": bool}
 _SAFETY: dict[str, type] = {"keep": int, "days": int}
+_VARIABLE = r"\$\{(\w+)\}"
 _STRINGS = 'a list of strings, such as ["a", "b"]'
-_VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
-class Target(NamedTuple):
+class Target(Struct, frozen=True):
     """Hold a store URL with its passwords, a namespace, and whether the file forbids writes.
 
     `by_default` tells that neither a URL nor a file chose the place. `warning` says that the namespace is in another
@@ -82,7 +84,7 @@ class Target(NamedTuple):
     checkpoint_files: bool | None = None
 
 
-class CheckpointRetention(NamedTuple):
+class CheckpointRetention(Struct, frozen=True):
     """Say how long safety checkpoints are kept: the last `keep`, and those of the last `days`."""
 
     keep: int = 20
@@ -92,7 +94,7 @@ class CheckpointRetention(NamedTuple):
         return f"the last {self.keep:,} and those of the last {self.days:,} days are kept"
 
 
-class Settings(NamedTuple):
+class Settings(Struct, frozen=True):
     """Hold a `stateview.toml`: its path, and its values. Empty without a file."""
 
     path: str
@@ -256,7 +258,7 @@ def resolve_target(store: str | None = None, namespace: str | None = None) -> Ta
             did_you_mean(store, [*named, *folder_kinds(), "redis"])
             or "Use json, sqlite, redis, json:PATH, sqlite:PATH or redis://HOST:PORT/DB",
         )
-    store = _VARIABLE.sub(_value, store)
+    store = _expand(store)
     if folder and kind_of(parse_store(store)).in_folder:
         scheme, _, path = store.partition(":")
         store = f"{scheme}:{os.path.relpath(os.path.join(folder, os.path.expanduser(path or DEFAULT_ROOT)))}"
@@ -269,7 +271,7 @@ def _is_of_kind(store: str | None, kind: str) -> bool:
     """Return whether a store of the file is what a bare kind means."""
     if store is None or (kind == "redis" and os.environ.get("STATEVIEW_REDIS_URL")):
         return False
-    known = find_kind(_VARIABLE.sub(lambda match: os.environ.get(match[1], ""), store).partition(":")[0])
+    known = find_kind(re.sub(_VARIABLE, lambda match: os.environ.get(match[1], ""), store).partition(":")[0])
     return known is not None and known.name == kind
 
 
@@ -283,7 +285,7 @@ def _other_copy(settings: Settings, kind: str, store: str, namespace: str) -> st
     own = settings.text("store")
     if own is not None and not _is_of_kind(settings.stores().get(own, own), kind):
         try:
-            target = parse_store(_VARIABLE.sub(_value, settings.stores().get(own, own)), settings.folder)
+            target = parse_store(_expand(settings.stores().get(own, own)), settings.folder)
         except InvalidName:  # the file's store needs a variable, which this program does not use
             target = None
         if target is None or not kind_of(target).in_folder or _holds(target, namespace):
@@ -323,6 +325,11 @@ def choice(url: str) -> str:
     if full_url(parse_store(resolve_target().store).shown) != place:
         return ""
     return f"{'STATEVIEW_STORE' if os.environ.get('STATEVIEW_STORE') else settings.path} names this store"
+
+
+def _expand(store: str) -> str:
+    """Return a store with the values of the variables in it."""
+    return re.sub(_VARIABLE, _value, store) if "$" in store else store
 
 
 def _value(match: re.Match[str]) -> str:

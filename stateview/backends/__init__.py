@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import Struct
 
@@ -24,7 +24,7 @@ GROUP = "stateview.backends"
 _making: set[tuple[int, str]] = set()  # threads, and the kind of backend that each imports and makes
 
 
-class Store(NamedTuple):
+class Store(Struct, frozen=True):
     """A parsed store URL: the backend's kind, the folder or else the whole URL, and the URL as it may be shown."""
 
     kind: str

@@ -6,10 +6,10 @@ import errno
 import os
 import threading
 import time
+from _weakrefset import WeakSet  # weakref.WeakSet, without the rest of weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
-from weakref import WeakSet
 
 from ..errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged, ReadOnly, StateException
 from .reentry import members, reentry_error

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from _weakrefset import WeakSet  # weakref.WeakSet, without the rest of weakref
 from contextlib import ExitStack
 from typing import Protocol
-from weakref import WeakSet
 
 from .reentry import members
 

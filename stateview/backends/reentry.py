@@ -5,9 +5,9 @@ Such a call must not wait for a lock that its own thread holds, since the thread
 
 from __future__ import annotations
 
+from _weakrefset import WeakSet  # weakref.WeakSet, without the rest of weakref
 from threading import RLock
 from typing import TypeVar
-from weakref import WeakSet
 
 from ..errors import Reentered
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from _weakrefset import WeakSet  # weakref.WeakSet, without the rest of weakref
 from collections.abc import Callable
 from typing import Any, Protocol
-from weakref import WeakSet
 
-from ..errors import NOTHING_CHANGED
+from ..errors import NOTHING_CHANGED, NamespaceNotFound
 from ..manager import StateManager
 from ..model import ABSENT
 from ..states.transaction import Transaction
@@ -113,3 +113,12 @@ class Context:
         if self._manager is not None:
             self._manager.close()
             self._manager = None
+
+
+def missing_namespace(manager: StateManager) -> str:
+    """Return the message that the namespace was never written; empty if it exists."""
+    try:
+        manager.check_exists()
+    except NamespaceNotFound as error:
+        return str(error)
+    return ""

@@ -7,10 +7,11 @@ name. Its `kind` decides how it is parsed and completed.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
+from msgspec.structs import replace
 
 
-class Arg(NamedTuple):
+class Arg(Struct, frozen=True):
     """A positional argument, which can also be given as `--NAME` or as one of `also`. `many` takes all that follow."""
 
     name: str
@@ -21,7 +22,7 @@ class Arg(NamedTuple):
     also: tuple[str, ...] = ()
 
 
-class Option(NamedTuple):
+class Option(Struct, frozen=True):
     """A named option. The kind "flag" takes no value. `many` can be given more than once."""
 
     name: str
@@ -32,7 +33,7 @@ class Option(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
-class Command(NamedTuple):
+class Command(Struct, frozen=True):
     """A command of the command line, the shell and the dashboard.
 
     `group` is its heading in lists of commands. `handler` is `MODULE:FUNCTION` in this package; it is imported when the
@@ -184,7 +185,7 @@ COMMANDS = (
         (
             _AT,
             Option("prefix", "key", "only keys that start with this text"),
-            _LIMIT._replace(help="list at most N (default: all)"),
+            replace(_LIMIT, help="list at most N (default: all)"),
         ),
         ("ls",),
         ("keys", "keys 'task:*' --at before_build", "keys --format table"),
@@ -214,7 +215,7 @@ COMMANDS = (
             ),
             _KEYS,
             _AT,
-            _LIMIT._replace(help="stop after N matches"),
+            replace(_LIMIT, help="stop after N matches"),
         ),
         examples=(
             "find failed",
@@ -246,7 +247,7 @@ COMMANDS = (
         (Arg("name", "checkpoint", "its name (default: auto_YYYYMMDD_HHMMSS)", required=False),),
         (
             Option("note", "text", "a short description"),
-            _AT._replace(help="the state to name: a checkpoint, a revision, live~N (default: live)"),
+            replace(_AT, help="the state to name: a checkpoint, a revision, live~N (default: live)"),
             Option("delete", "flag", "delete the checkpoint; the state itself is kept"),
             Option("rename", "text", "rename the checkpoint to this name"),
         ),
@@ -440,7 +441,7 @@ COMMANDS = (
         "cli.commands.stores:fork",
         "copy this namespace, at a given state, into a new one",
         (Arg("to", "text", "the name of the new namespace"),),
-        (_AT._replace(help="the state to copy: a checkpoint, a revision, live~N (default: live)"),),
+        (replace(_AT, help="the state to copy: a checkpoint, a revision, live~N (default: live)"),),
         examples=("fork experiment --at after_planning",),
     ),
     Command(
@@ -502,8 +503,8 @@ COMMANDS = (
             Option(
                 "as", "choice", "jsonl: with the whole history; json: {key: value}, sorted", choices=("jsonl", "json")
             ),
-            _AT._replace(help="the state to export, as json: a checkpoint, a revision, live~N"),
-            _KEYS._replace(help="only these keys, as json, by name or glob; may be repeated"),
+            replace(_AT, help="the state to export, as json: a checkpoint, a revision, live~N"),
+            replace(_KEYS, help="only these keys, as json, by name or glob; may be repeated"),
         ),
         examples=(
             "export backup.jsonl.gz",
@@ -581,7 +582,7 @@ COMMANDS = (
             Option("keep", "int", "always keep the newest N"),
             _OLDER_THAN,
             Option("history", "flag", "apply the same limits to the revisions of the history"),
-            _DRY_RUN._replace(help="only show what would be deleted, and about how much space that frees"),
+            replace(_DRY_RUN, help="only show what would be deleted, and about how much space that frees"),
         ),
         examples=(
             "prune --keep 20 --dry-run",
@@ -601,8 +602,8 @@ COMMANDS = (
         "free unused space; with --keep or --older-than, also drop old history",
         options=(
             Option("keep", "int", "drop the history except the newest N revisions"),
-            _OLDER_THAN._replace(help="drop history older than this: a number and s, m, h, d or w, such as 30d"),
-            _DRY_RUN._replace(help="only show what would be dropped, and about how much space that frees"),
+            replace(_OLDER_THAN, help="drop history older than this: a number and s, m, h, d or w, such as 30d"),
+            replace(_DRY_RUN, help="only show what would be dropped, and about how much space that frees"),
         ),
         examples=("compact", "compact --keep 1000 --dry-run", "compact --older-than 12w --yes"),
         more="Without --keep and --older-than it removes only unreachable data, and does not ask. Data that a\n"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 from ..errors import BackendError, Conflict, Damaged, KeyNotFound, ReadOnly, RefNotFound, StateException
 
 
-class ExitCode(IntEnum):
+class ExitCode:  # no IntEnum: making one takes longer than the import of a module
     """The exit codes of the command line and of scripts in the shell."""
 
     OK = 0
@@ -27,7 +25,7 @@ class ConfirmationRequired(StateException):
     """A question was answered with no, or there was no terminal to ask at."""
 
 
-def exit_code(error: BaseException) -> ExitCode:
+def exit_code(error: BaseException) -> int:
     """Return the exit code of an error."""
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.INTERRUPTED

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from ..arguments import MAX_INTEGER, check_pattern
 from ..errors import Hint, see
@@ -13,7 +15,7 @@ from .exit_codes import UsageError
 _BYTES = ("path", "store", "value", "values", "raw")  # they can name a file, whose name need not be UTF-8
 
 
-class ParsedArgs(NamedTuple):
+class ParsedArgs(Struct, frozen=True):
     """A command, the arguments that were given by name (with `_` for `-`), and the global options."""
 
     command: Command | None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from .. import codec
 from ..errors import NotSerializable
 from ..model import ABSENT, PathChange
-from ..states.json_diff import SIGNS, Change, Diff, line_diff
+from ..states.changes import SIGNS, Change, Diff
 from .results import ActionResult, Changes, DiffResult, Record, Result, Stream, Table, Text, ValueResult, plural
 
 _NO_WIDTH = "\u034f"
@@ -22,7 +25,7 @@ _MAX_LINES = 40  # of one text
 _ALIGNED_ROWS = 1000  # rows that decide the widths of the columns
 
 
-class Style(NamedTuple):
+class Style(Struct, frozen=True):
     """The format (or "" for the default one), whether the output is a terminal, and whether it has colours."""
 
     format: str = ""
@@ -254,7 +257,7 @@ def _diff(result: DiffResult, diff: Diff, style: Style) -> Iterator[str]:
         for change in diff:
             yield _json(_as_data(change, result.keys_only)) + "\n"
     else:
-        coloured = style._replace(colour=style.colour and style.format != "raw")
+        coloured = replace(style, colour=style.colour and style.format != "raw")
         if diff:
             yield _counts(diff) + "\n"
         for change in diff:
@@ -304,6 +307,8 @@ def _by_line(change: PathChange) -> bool:
 
 
 def _text_lines(before: str, after: str, style: Style) -> Iterator[str]:
+    from ..states.json_diff import line_diff
+
     lines = line_diff(before, after)
     for mark, line in lines[:_MAX_LINES]:
         text = line if len(line) <= _SIDE_CHARACTERS else line[: _SIDE_CHARACTERS - 1] + "…"

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..states.json_diff import Change, Diff
+from ..states.changes import Change, Diff
 
 
 def plural(count: int, word: str) -> str:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from .. import codec
 from ..backends.protocol import Backend, StateAt, Version
 from ..errors import HistoryPruned
-from ..model import ABSENT, Blame, Commit, to_datetime
+from ..model import ABSENT, Commit, to_datetime
 from ..states.pointers import resolve_pointer
 from ..states.view import missing_key, to_entry
 from .history import versions_of
+
+
+class Blame(NamedTuple):
+    """A commit that changed a value last, and the outcome in the state that was asked about: "" if there is a value."""
+
+    commit: Commit
+    outcome: Literal["", "deleted", "expired"]
 
 
 def find_blame(backend: Backend, key: str, path: str, state: StateAt) -> Blame:

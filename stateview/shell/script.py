@@ -34,7 +34,7 @@ class Script:
         for number, text in whole_lines(lines):
             code = self._run_line(number, text)
             if code and not first:
-                first = ExitCode(code)
+                first = code
             if code and not self.keep_going:
                 break
         return first

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from .. import settings
 from ..backends import parse_store
 from ..cli.context import Context
@@ -209,7 +211,7 @@ class Shell(Context):
 
             def pieces() -> Iterator[str]:
                 nonlocal any_text
-                for piece in render(result, self.style._replace(format=format_)):
+                for piece in render(result, replace(self.style, format=format_)):
                     any_text = any_text or bool(piece)
                     yield piece
 

@@ -8,7 +8,7 @@ from .. import codec
 from ..backends.protocol import Backend, StateAt, Version
 from ..errors import KeyNotFound
 from ..model import ABSENT, is_key
-from .json_diff import Change, Diff
+from .changes import Change, Diff
 from .missing import near_key_hint
 from .patterns import Selection
 from .steady import Renew, steady

@@ -13,9 +13,10 @@ from fnmatch import fnmatchcase, translate
 from ..arguments import KeyName
 
 _SIGNS = "*?["
-_WILDCARD = re.compile(r"[*?]|\[.[^]]*\]?")
-_ESCAPED_NAME = re.compile(r"(?:[^*?[]|\[[*?[]\])*")
-_ESCAPED_SIGN = re.compile(r"\[([*?[])\]")
+# Compiled at the first use, since every command imports this module
+_WILDCARD = r"[*?]|\[.[^]]*\]?"
+_ESCAPED_NAME = r"(?:[^*?[]|\[[*?[]\])*"
+_ESCAPED_SIGN = r"\[([*?[])\]"
 
 
 def is_glob(text: str) -> bool:
@@ -27,7 +28,7 @@ def unescape_glob(pattern: str) -> str | None:
     """Return the one name that a pattern matches; None if the pattern is a real glob."""
     if not is_glob(pattern):
         return pattern
-    return _ESCAPED_SIGN.sub(r"\1", pattern) if _ESCAPED_NAME.fullmatch(pattern) else None
+    return re.sub(_ESCAPED_SIGN, r"\1", pattern) if re.fullmatch(_ESCAPED_NAME, pattern) else None
 
 
 def literal_prefix(pattern: str) -> str:
@@ -37,7 +38,7 @@ def literal_prefix(pattern: str) -> str:
 
 def first_literal(pattern: str) -> str:
     """Return the first text between wildcards: every match contains it. It is empty if there is none."""
-    return next(filter(None, _WILDCARD.split(pattern)), "")
+    return next(filter(None, re.split(_WILDCARD, pattern)), "")
 
 
 def compile_globs(*patterns: str, ignore_case: bool = False) -> re.Pattern[str]:

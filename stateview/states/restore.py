@@ -16,7 +16,8 @@ from ..model import Commit, check_key, to_datetime
 from ..settings import CheckpointRetention
 from . import compare as comparison
 from . import retention
-from .json_diff import SIGNS, Change, Diff, apply_selected
+from .changes import SIGNS, Change, Diff
+from .json_diff import apply_selected
 from .missing import check_exists
 from .patterns import Selection
 from .pointers import split_pointer

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import codec
 from ..arguments import checked_methods
@@ -14,13 +14,12 @@ from ..backends.conflicts import history_pruned_error
 from ..backends.protocol import Backend, CheckpointRecord, Head, KeySummary, StateAt, Version
 from ..errors import InvalidArgument, InvalidName, KeyNotFound, RefNotFound, see
 from ..model import ABSENT, Checkpoint, Entry, check_key, is_key, parse_ref, parse_time, to_datetime, to_micros
-from . import compare as comparison
-from .json_diff import Diff
+from .changes import Diff
 from .missing import check_exists, missing_namespace, near_hint, near_key_hint
 from .patterns import Selection, name_of
-from .retention import kind_of
-from .retention import to_micros as to_age
-from .steady import Renew, steady
+
+if TYPE_CHECKING:
+    from .steady import Renew
 
 Ref = str | int
 Moment = Ref | datetime | timedelta
@@ -98,6 +97,8 @@ def resolve_moment(backend: Backend, moment: Moment, otherwise: StateAt) -> Stat
         InvalidArgument: it is not even spelled like one, or is an age below zero.
 
     """
+    from .retention import to_micros as to_age
+
     if isinstance(moment, timedelta):
         try:
             return StateAt(otherwise.revision, backend.now() - to_age(moment))
@@ -129,6 +130,8 @@ def find_mark(marks: list[CheckpointRecord], name: str, revision: int | None = N
 
 def to_checkpoint(mark: CheckpointRecord, current: bool = True) -> Checkpoint:
     """Convert a stored checkpoint to the public type."""
+    from .retention import kind_of
+
     return Checkpoint(mark.name, mark.revision, to_datetime(mark.time), mark.note, current, kind_of(mark))
 
 
@@ -260,11 +263,13 @@ class StateView:
     def _select(
         self, state: Backend, point: StateAt, prefix: str, keys: Iterable[str] | str | None
     ) -> Iterator[Version]:
-        selection = comparison.select(Selection(keys), (state, point))
+        from .compare import entries, select
+
+        selection = select(Selection(keys), (state, point))
         if selection.is_names():
             yield from read_names(state, point, selection, prefix)
             return
-        versions = comparison.entries(state, point, prefix or selection.prefix())
+        versions = entries(state, point, prefix or selection.prefix())
         yield from (version for version in versions if selection(version.key) and version.key.startswith(prefix))
 
     def steady_entries(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[Version]:
@@ -272,12 +277,13 @@ class StateView:
 
         For acts that read the view once, and that a user did not ask to read at a revision.
         """
+        from .compare import weigh
+        from .steady import steady
+
         keys = keys if keys is None or isinstance(keys, str) else list(keys)
         renew = renew_points([self.ref], [self._point])
-        return steady(
-            self._backend, (self._point,), renew, lambda state, at: self._select(state, at, prefix, keys),
-            comparison.weigh,
-        )  # fmt: skip
+        read = partial(self._select, prefix=prefix, keys=keys)
+        return steady(self._backend, (self._point,), renew, read, weigh)
 
     def entries(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[Entry]:
         """Yield all entries in key order; only those with a prefix, or chosen by names and globs.
@@ -312,7 +318,9 @@ def require_keys(keys: Iterable[str] | str | None, *views: StateView) -> None:
         KeyNotFound: a key exists in none of them.
 
     """
-    comparison.require_keys(Selection(keys), *((view._backend, view._point) for view in views))
+    from . import compare
+
+    compare.require_keys(Selection(keys), *((view._backend, view._point) for view in views))
 
 
 def diff(before: StateView, after: StateView, keys: Iterable[str] | str | None = None) -> Diff:
@@ -324,13 +332,15 @@ def diff(before: StateView, after: StateView, keys: Iterable[str] | str | None =
         NamespaceNotFound: one of two namespaces was never written.
 
     """
+    from .compare import diff_points, diff_stores, select
+
     left, right = before._backend, after._backend
     if (left.url, left.namespace) == (right.url, right.namespace):
         renew = renew_points([before.ref, after.ref], [before._point, after._point])
         labels = (before.ref, after.ref)
-        return comparison.diff_points(left, before._point, after._point, labels, Selection(keys), renew)
+        return diff_points(left, before._point, after._point, labels, Selection(keys), renew)
     check_exists(left)
     check_exists(right)
-    selection = comparison.select(Selection(keys), (left, before._point), (right, after._point))
+    selection = select(Selection(keys), (left, before._point), (right, after._point))
     labels = (f"{left.namespace}:{before.ref}", f"{right.namespace}:{after.ref}")
-    return comparison.diff_stores(before.steady_entries, after.steady_entries, labels, selection)
+    return diff_stores(before.steady_entries, after.steady_entries, labels, selection)

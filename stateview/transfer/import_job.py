@@ -13,8 +13,8 @@ from ..backends.retries import Backoff
 from ..errors import Conflict, HistoryPruned, InvalidName, NextStep, tells_what_was_done
 from ..maintenance.history import commit_of
 from ..states import compare as comparison
+from ..states.changes import Diff
 from ..states.compare import Pair
-from ..states.json_diff import Diff
 from ..states.restore import applied_diff
 from ..states.retention import numbered_names, stamped_name
 from ..states.steady import again, snapshot

@@ -937,7 +937,7 @@ def test_done_is_a_word_of_the_line_too(url: str) -> None:
 
 def test_a_value_that_is_absent_stays_so_when_masked() -> None:
     from stateview.dashboard.display.result_redaction import _changes
-    from stateview.states.json_diff import Change
+    from stateview.states.changes import Change
 
     masked = list(
         _changes([Change("a_token", "added", ABSENT, "s"), Change("a_token", "removed", "s", ABSENT)], ("*token*",))

@@ -44,7 +44,8 @@ from stateview.dashboard.screens.diff import DiffScreen, distinct_names
 from stateview.dashboard.widgets.diff_view import DiffView
 from stateview.dashboard.widgets.line_input import LineInput
 from stateview.model import ABSENT, Kind
-from stateview.states.json_diff import Change, compare
+from stateview.states.changes import Change
+from stateview.states.json_diff import compare
 
 TEXT = "the quick brown fox\njumps over\nthe lazy dog\n" + "\n".join(f"line {n}" for n in range(30))
 FLOWS = conftest.KINDS[:3]  # one of each

@@ -18,7 +18,7 @@ from stress import examples, first
 
 from stateview import Conflict, HistoryPruned, InvalidName, KeyNotFound, StateManager
 from stateview.backends.protocol import CommitRequest, Head
-from stateview.states.json_diff import SIGNS
+from stateview.states.changes import SIGNS
 
 PLAN = {"name": "plan", "state": "ready"}
 JOB = {"tasks": [PLAN, {"name": "scout", "state": "done"}], "tries": 0, "note": "x"}

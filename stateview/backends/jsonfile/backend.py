@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ...model import Commit, Finding, now
 from ..conflicts import check_preconditions
 from ..key_ranges import encodable_bound, key_range
-from ..namespace_folders import folder_identity, folders_with
 from ..protocol import (
     SUMMARY_BYTES,
     Backend,
@@ -36,15 +36,17 @@ from ..protocol import (
 )
 from ..retries import poll_revision
 from ..stored_values import PLAIN, StoredValues
-from .history import History
-from .outside_changes import OutsideChanges
-from .reader import LoadedState
+from .reader import LoadedState, Signature
 from .records import read_header
+from .writer import Writer
+
+if TYPE_CHECKING:
+    from .history import History
 
 POLL_SECONDS = 0.05
 
 
-class JSONBackend(OutsideChanges):
+class JSONBackend(Writer):
     """A namespace in JSON files.
 
     Args:
@@ -73,6 +75,8 @@ class JSONBackend(OutsideChanges):
     # --- reading -----------------------------------------------------------------------------------------------
 
     def identity(self) -> StoreIdentity:
+        from ..namespace_folders import folder_identity
+
         return folder_identity(self.folder)
 
     def now(self) -> int:
@@ -201,6 +205,7 @@ class JSONBackend(OutsideChanges):
 
     def namespaces(self) -> list[str]:
         from ..legacy.json_files import find_key_files
+        from ..namespace_folders import folders_with
 
         names = set(folders_with(self.root, ("state.json", "history.jsonl")))
         if find_key_files(self.root):
@@ -231,6 +236,18 @@ class JSONBackend(OutsideChanges):
                 is_kept=lambda revision: self._past().is_kept(revision),
             )  # fmt: skip
             return self._head(self._apply(live, batch))
+
+    # --- what others wrote -------------------------------------------------------------------------------------
+
+    def _settle(self) -> LoadedState:
+        from .outside_changes import settle
+
+        return settle(self)
+
+    def _adopt(self, data: bytes, signature: Signature | None) -> LoadedState | None:
+        from .outside_changes import adopt
+
+        return adopt(self, data, signature)
 
     # --- maintenance -------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What others wrote into the files of a JSON namespace: edits by hand, and older layouts."""
+"""Take in what others wrote into the files of a JSON namespace: edits by hand, and older layouts."""
 
 from __future__ import annotations
 
@@ -20,136 +20,136 @@ _CONVERTED = "The older layout was converted, and the next call completes its fi
 _NO_DIGEST = "-"  # of a state that never was in a state.json
 
 
-class OutsideChanges(Writer):
-    """A namespace into which changes by other programs are taken as commits."""
+def settle(backend: Writer) -> LoadedState:
+    """Take in an edit by hand, under the lock.
 
-    def _settle(self) -> LoadedState:
-        """Take in an edit by hand, under the lock.
+    state.json is neither that of the last commit nor that of the one before.
 
-        state.json is neither that of the last commit nor that of the one before.
+    Raises:
+        Damaged: the file was not edited but damaged, or the edit is not valid.
 
-        Raises:
-            Damaged: the file was not edited but damaged, or the edit is not valid.
+    """
+    history = backend._read_history()
+    line = history.last
+    if line is None:
+        raise Damaged(f"{backend.history_path} holds no commit, but there is a {backend.state_path}", document.RECOVER)
+    signature = backend._signature()
+    if signature is None:
+        raise Damaged(f"{backend.state_path} is missing, and its history exists", document.RECOVER)
+    if not document.is_edited(signature[0], line.mtime):
+        raise Damaged(f"{backend.state_path} is not what was last written, and was not edited since", document.RECOVER)
+    with open(backend.state_path, "rb") as file:
+        data = file.read()
+    edited = document.parse_edited(data, backend.state_path, now())
+    if any(version.revision > line.rev for version in edited.values()):
+        raise Damaged(f"{backend.history_path} ends at revision {line.rev}, and state.json is later", document.RECOVER)
+    before = history.live()
+    head = Head(line.rev, line.time, len(before), line.floor, line.lineage)
+    live = LoadedState(signature, head, dict(before), line)
+    request = CommitRequest(writes=document.edits(before, edited), reason="edited outside")
+    _check_edits(backend, request.writes, line.rev + 1)
+    if not backend._may_write():  # show the commit of the edit, in a history that is read anew after this one
+        moment = max(now(), line.time + 1)
+        record = backend._record(line, request, line.rev, line.rev + bool(request.writes), moment, moment)
+        record.digest = _NO_DIGEST
+        history.add(record)
+        history.first, history.signature = b"", signature[3:]
+        live.entries = history.live()
+        is_edited = history.revision > line.rev
+        live.head = Head(history.revision, moment, len(live.entries), line.floor, line.lineage, is_edited)
+        return live
+    if request.writes:
+        keys = f"{len(request.writes)} key{'s' if len(request.writes) > 1 else ''}"
+        warn(
+            f"{backend.state_path} was edited outside; taken in as revision {line.rev + 1} ({keys})"
+            " - 'stateview undo' takes it back"
+        )
+    live.replaced = digest(data)
+    return backend._apply(live, request)
 
-        """
-        history = self._read_history()
-        line = history.last
-        if line is None:
-            raise Damaged(f"{self.history_path} holds no commit, but there is a {self.state_path}", document.RECOVER)
-        signature = self._signature()
-        if signature is None:
-            raise Damaged(f"{self.state_path} is missing, and its history exists", document.RECOVER)
-        if not document.is_edited(signature[0], line.mtime):
-            raise Damaged(f"{self.state_path} is not what was last written, and was not edited since", document.RECOVER)
-        with open(self.state_path, "rb") as file:
-            data = file.read()
-        edited = document.parse_edited(data, self.state_path, now())
-        if any(version.revision > line.rev for version in edited.values()):
-            raise Damaged(f"{self.history_path} ends at revision {line.rev}, and state.json is later", document.RECOVER)
-        before = history.live()
-        head = Head(line.rev, line.time, len(before), line.floor, line.lineage)
-        live = LoadedState(signature, head, dict(before), line)
-        request = CommitRequest(writes=document.edits(before, edited), reason="edited outside")
-        self._check_edits(request.writes, line.rev + 1)
-        if not self._may_write():  # show the commit of the edit, in a history that is read anew after this one
-            moment = max(now(), line.time + 1)
-            record = self._record(line, request, line.rev, line.rev + bool(request.writes), moment, moment)
-            record.digest = _NO_DIGEST
-            history.add(record)
-            history.first, history.signature = b"", signature[3:]
-            live.entries = history.live()
-            is_edited = history.revision > line.rev
-            live.head = Head(history.revision, moment, len(live.entries), line.floor, line.lineage, is_edited)
-            return live
-        if request.writes:
-            keys = f"{len(request.writes)} key{'s' if len(request.writes) > 1 else ''}"
-            warn(
-                f"{self.state_path} was edited outside; taken in as revision {line.rev + 1} ({keys})"
-                " - 'stateview undo' takes it back"
-            )
-        live.replaced = digest(data)
-        return self._apply(live, request)
 
-    def _check_edits(self, writes: dict[str, Write], revision: int) -> None:
-        """Raise `Damaged` if a value that was edited by hand is not in the stored form."""
-        for key, write in writes.items():
-            if write.value is not None:
-                try:
-                    self.values.unpack(write.value, key, revision)
-                except Damaged as error:
-                    what = f"{self.state_path}: the entry {key[:60]!r}: {error.message}"
-                    raise Damaged(what, error.next_steps) from error
+def _check_edits(backend: Writer, writes: dict[str, Write], revision: int) -> None:
+    """Raise `Damaged` if a value that was edited by hand is not in the stored form."""
+    for key, write in writes.items():
+        if write.value is not None:
+            try:
+                backend.values.unpack(write.value, key, revision)
+            except Damaged as error:
+                what = f"{backend.state_path}: the entry {key[:60]!r}: {error.message}"
+                raise Damaged(what, error.next_steps) from error
 
-    def _adopt(self, data: bytes, signature: Signature | None) -> LoadedState | None:
-        """Load a namespace without a history: a new one, or data of an older layout, which is converted under the lock.
 
-        Returns None if the lock is needed.
-        """
-        from ..legacy import json_files
-        from ..legacy.adoption import LegacyState, adoption_requests
+def adopt(backend: Writer, data: bytes, signature: Signature | None) -> LoadedState | None:
+    """Load a namespace without a history: a new one, or data of an older layout, which is converted under the lock.
 
-        if signature is None:
-            check_links(self.root, self.folder, self.state_path, self.history_path)
-        states: list[LegacyState] = []
-        if file := json_files.refers_to_history(self.folder, data if signature is not None else None):
-            if os.path.exists(self.history_path):
-                return None  # another process has just made the namespace, and its first checkpoint
-            raise Damaged(f"{self.history_path} is missing, but {file} refers to it", document.RECOVER)
-        if signature is not None:
-            states = json_files.read_state_file(self.folder, data)
-        elif self.namespace == "default":
-            states = json_files.read_key_files(self.root)
-        if not states:
-            return LoadedState(None, Head(), {})
-        may_write = self._may_write()
-        if may_write and not self._locked:
-            return None
-        requests = [self._packed(request) for request in adoption_requests(states)]
-        history = History(os.urandom(16).hex() if may_write else LEGACY_LINEAGE)
-        for request in requests:
-            revision, moment = history.revision, request.time or now()
-            record = self._record(history.last, request, revision, revision + bool(request.writes), moment, moment)
-            record.digest = _NO_DIGEST
-            history.add(record)
-        if may_write:
-            return self._convert(history, data, signature)
-        self._history = history
-        entries = history.live()
-        return LoadedState(signature, Head(history.revision, now(), len(entries), 0, LEGACY_LINEAGE), entries)
+    Returns None if the lock is needed.
+    """
+    from ..legacy import json_files
+    from ..legacy.adoption import LegacyState, adoption_requests
 
-    def _convert(self, history: History, data: bytes, signature: Signature | None) -> LoadedState | None:
-        """Write the files of a namespace of an older layout, of which `history` was made. Call it under the lock.
+    if signature is None:
+        check_links(backend.root, backend.folder, backend.state_path, backend.history_path)
+    states: list[LegacyState] = []
+    if file := json_files.refers_to_history(backend.folder, data if signature is not None else None):
+        if os.path.exists(backend.history_path):
+            return None  # another process has just made the namespace, and its first checkpoint
+        raise Damaged(f"{backend.history_path} is missing, but {file} refers to it", document.RECOVER)
+    if signature is not None:
+        states = json_files.read_state_file(backend.folder, data)
+    elif backend.namespace == "default":
+        states = json_files.read_key_files(backend.root)
+    if not states:
+        return LoadedState(None, Head(), {})
+    may_write = backend._may_write()
+    if may_write and not backend._locked:
+        return None
+    requests = [backend._packed(request) for request in adoption_requests(states)]
+    history = History(os.urandom(16).hex() if may_write else LEGACY_LINEAGE)
+    for request in requests:
+        revision, moment = history.revision, request.time or now()
+        record = backend._record(history.last, request, revision, revision + bool(request.writes), moment, moment)
+        record.digest = _NO_DIGEST
+        history.add(record)
+    if may_write:
+        return _convert(backend, history, data, signature)
+    backend._history = history
+    entries = history.live()
+    return LoadedState(signature, Head(history.revision, now(), len(entries), 0, LEGACY_LINEAGE), entries)
 
-        The history comes first, and at once: only the older files hold the later states until then.
-        """
-        replaced = digest(data) if signature is not None else ""
-        if history.last is None:
-            return LoadedState(signature, Head(), {}, replaced=replaced)
-        renames = []
-        entries = history.live()
-        content = document.serialize(entries, {})
-        last = msgspec.structs.replace(history.last, digest=digest(content), before="", count=len(entries))
-        last.replaced, last.before_mtime = replaced, signature[0] if signature is not None else 0
-        try:
-            for mark in {mark.name: mark for mark in history.marks}.values():
-                state = document.serialize(history.state_at(mark.point), {})
-                history.digests[mark.name, mark.revision] = digest(state)
-                path = self._checkpoint_path(mark.name)
-                makedirs_durable(os.path.dirname(path))
-                if (former := file_digest(path)) is not None:
-                    last.left.append((mark.name, former))
-                path = replaced_path(path, self.folder)
-                renames.append((write_temporary(self._temporary_stem(mark.name), state), path))
-            path = replaced_path(self.state_path, self.folder)
-            renames.append((write_temporary(self.state_path, content, last.mtime), path))
-            lines = b"".join(history.to_lines(last, settled=False))
-            path = replaced_path(self.history_path, self.folder)
-            with tells_what_was_done(lambda: _CONVERTED if os.path.exists(path) else ""):
-                try:
-                    self._rename([(write_temporary(self.history_path, lines), path)])
-                    self._rename(renames)
-                except OSError as error:
-                    raise file_error(error, self.folder) from error
-        finally:
-            self._abandon(renames)
-        return self._read()
+
+def _convert(backend: Writer, history: History, data: bytes, signature: Signature | None) -> LoadedState | None:
+    """Write the files of a namespace of an older layout, of which `history` was made. Call it under the lock.
+
+    The history comes first, and at once: only the older files hold the later states until then.
+    """
+    replaced = digest(data) if signature is not None else ""
+    if history.last is None:
+        return LoadedState(signature, Head(), {}, replaced=replaced)
+    renames = []
+    entries = history.live()
+    content = document.serialize(entries, {})
+    last = msgspec.structs.replace(history.last, digest=digest(content), before="", count=len(entries))
+    last.replaced, last.before_mtime = replaced, signature[0] if signature is not None else 0
+    try:
+        for mark in {mark.name: mark for mark in history.marks}.values():
+            state = document.serialize(history.state_at(mark.point), {})
+            history.digests[mark.name, mark.revision] = digest(state)
+            path = backend._checkpoint_path(mark.name)
+            makedirs_durable(os.path.dirname(path))
+            if (former := file_digest(path)) is not None:
+                last.left.append((mark.name, former))
+            path = replaced_path(path, backend.folder)
+            renames.append((write_temporary(backend._temporary_stem(mark.name), state), path))
+        path = replaced_path(backend.state_path, backend.folder)
+        renames.append((write_temporary(backend.state_path, content, last.mtime), path))
+        lines = b"".join(history.to_lines(last, settled=False))
+        path = replaced_path(backend.history_path, backend.folder)
+        with tells_what_was_done(lambda: _CONVERTED if os.path.exists(path) else ""):
+            try:
+                backend._rename([(write_temporary(backend.history_path, lines), path)])
+                backend._rename(renames)
+            except OSError as error:
+                raise file_error(error, backend.folder) from error
+    finally:
+        backend._abandon(renames)
+    return backend._read()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Raw
@@ -21,10 +22,7 @@ from ..durable_files import (
     write_temporary,
 )
 from ..protocol import MAX_EXPIRED_PER_COMMIT, CommitRequest, ProgressCount
-from ..prune_progress import PruneProgress
 from . import document
-from .history import History
-from .maintenance import remove_leftover_checkpoint, remove_leftover_checkpoints
 from .reader import LoadedState, Reader, apply_writes, head_of
 from .records import (
     FORMAT,
@@ -40,6 +38,9 @@ from .records import (
     read_header,
     truncate_history,
 )
+
+if TYPE_CHECKING:
+    from .history import History
 
 _COMMITTED = "The commit was made"
 _MIN_OVERDUE_REVISIONS = 16
@@ -93,6 +94,8 @@ class Writer(Reader):
         with tells_what_was_done(lambda: _COMMITTED):
             try:
                 if line.fileless:
+                    from .maintenance import remove_leftover_checkpoints
+
                     remove_leftover_checkpoints(self.folder, self._past())
                 if not self._trim(line) and self._is_pack_due(line, data):
                     self._compact(line.floor)
@@ -249,6 +252,8 @@ class Writer(Reader):
         mark = history.marks.newest(name)
         path = self._checkpoint_path(name)
         if mark is not None and not history.has_file(name):
+            from .maintenance import remove_leftover_checkpoint
+
             remove_leftover_checkpoint(path, name, history)
             return
         found = self._keep_edited(path, name, history)
@@ -281,6 +286,9 @@ class Writer(Reader):
                 return 0
             if progress is not None:
                 progress(0, sum(map(len, history.versions.values())))
+            from ..prune_progress import PruneProgress
+            from .maintenance import remove_leftover_checkpoints
+
             done = PruneProgress(history.floor, history.floor)
             removed = history.trim(floor)
             if not self.checkpoint_files:

@@ -8,18 +8,12 @@ from ... import codec
 from ...errors import NOTHING_CHANGED, Damaged
 from ...model import check_checkpoint, check_key, now, parse_time
 from ..protocol import Version
+from .adoption import LegacyState
 
 if TYPE_CHECKING:
     import apsw
 
-    from .adoption import LegacyState
-
 _COLUMNS = {"state": ["key", "value", "timestamp"], "checkpoints": ["name", "state", "created_at"]}
-
-
-def has_tables(connection: apsw.Connection) -> bool:
-    """Return whether a database holds the older layout."""
-    return _has(connection, "state")
 
 
 def read_tables(connection: apsw.Connection, path: str) -> list[LegacyState]:
@@ -30,8 +24,6 @@ def read_tables(connection: apsw.Connection, path: str) -> list[LegacyState]:
         InvalidName: a key, or the name of a checkpoint.
 
     """
-    from .adoption import LegacyState  # not for `has_tables`, which every open calls
-
     states = []
     if _has(connection, "checkpoints"):
         for name, text, created in connection.execute("SELECT name, state, created_at FROM checkpoints"):

@@ -16,15 +16,11 @@ import apsw
 
 from ...errors import StateException, tells_what_was_done
 from ...model import Finding
-from ..large_rows import LargeRowCache
-from ..legacy import sqlite_table
 from ..protocol import Backend, ProgressCount, ProgressText, RecoverySession, StagedImport
-from ..prune_progress import PruneProgress
 from ..stored_values import PLAIN, StoredValues
 from . import packed, schema
 from . import page_checksums as pages
 from .pool import Connection
-from .read_cache import TRUST_SECONDS
 from .writer import Writer
 
 
@@ -54,7 +50,6 @@ class SQLiteBackend(Writer):
         super().__init__(root, namespace, read_only, timeout, durability)
         self.keep = history
         self.values = values
-        self._large_rows = LargeRowCache()
 
     @contextmanager
     def snapshot(self, whole: bool = False) -> Iterator[Backend]:  # noqa: ARG002
@@ -81,6 +76,7 @@ class SQLiteBackend(Writer):
 
     def compact(self, floor: int, progress: ProgressCount | None = None) -> int:
         """Prune and give space back. Others may write meanwhile, except while VACUUM rewrites the file at the end."""
+        from ..prune_progress import PruneProgress
         from .maintenance import compact
 
         self._check_writable()
@@ -97,6 +93,7 @@ class SQLiteBackend(Writer):
         if not os.path.isdir(self.folder):
             return
         from ..staging import remove_taken_out, take_out
+        from .read_cache import TRUST_SECONDS
 
         self.close()
         with self._lock(), self._write_lock() as db:
@@ -125,6 +122,7 @@ class SQLiteBackend(Writer):
     @contextmanager
     def open_recovery(self) -> Iterator[RecoverySession]:
         """Lock the namespace for a recovery. No thread opens a connection meanwhile."""
+        from .read_cache import TRUST_SECONDS
         from .recovery import open_recovery
 
         self.close()
@@ -146,7 +144,7 @@ class SQLiteBackend(Writer):
                 schema.prepare(connection, self.durability)
                 schema.set_mode(connection, self.path)
                 connection.execute("BEGIN IMMEDIATE")
-                if sqlite_table.has_tables(connection):
+                if schema.is_older(connection):
                     schema.adopt(connection, self.path, self._write)
                 connection.execute("COMMIT")
             finally:

@@ -33,7 +33,6 @@ from ..durable_files import (
     temporary,
 )
 from ..fork import watch_fork
-from ..legacy import sqlite_table
 from ..protocol import CommitRequest
 from ..reentry import reentry_error
 from ..retries import Backoff
@@ -170,7 +169,7 @@ class Database(ABC):
         may_be_cut_off = size % _SMALLEST_PAGE_BYTES and not self._has_log()  # pages may still be in the log alone
         with self._errors():
             connection = self._new_connection(pooled)
-            if sqlite_table.has_tables(connection):
+            if schema.is_older(connection):
                 if connection.readonly("main"):
                     raise ReadOnly(f"{self.path} is of an older format", "Open it once for writing, which adopts it")
                 connection.close()

@@ -157,9 +157,9 @@ def _check_settings(backend: SQLiteBackend, db: apsw.Connection) -> Iterator[Fin
 def _check_content(backend: SQLiteBackend, db: apsw.Connection, progress: ProgressText) -> Iterator[Finding]:
     meaning = "what is stored is not what was written, or not all of it"
     sound = True
-    for code, text in find_corruption(db, schema.tables(), progress):
+    for found in find_corruption(db, schema.tables(), progress):
         sound = False
-        yield _finding(backend, "error", code, text, meaning, RECOVER)
+        yield _finding(backend, "error", found.code, found.text, meaning, RECOVER)
     if sound and backend.values.plain:
         progress("whether its versions are packed")
         if can_pack(db):

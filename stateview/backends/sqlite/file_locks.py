@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import struct
 import sys
 from threading import RLock
 from typing import Any, TypeVar
@@ -66,8 +65,8 @@ _NAME = "stateview-locks"
 _F_OFD_SETLK = 37  # of Linux, which a Python that was built for an old C library does not name
 _PAGE_BYTES = mmap.PAGESIZE
 _TABLE_BYTES = 16 * _PAGE_BYTES
-_NUMBER = struct.Struct("@q")
-_ENTRY_BYTES = 3 * _NUMBER.size  # inode, device, descriptor
+_NUMBER_BYTES = 8  # of a `long`
+_ENTRY_BYTES = 3 * _NUMBER_BYTES  # inode, device, descriptor
 _LAST = (_TABLE_BYTES // _ENTRY_BYTES - 1) * _ENTRY_BYTES  # offset of the entry that ends the table
 _FREE = -1  # the inode of an entry that is in no use. 0 ends the table
 
@@ -103,18 +102,18 @@ def _install() -> mmap.mmap | None:
     try:
         memory = _anonymous_file()
         try:
-            set_lock = getattr(fcntl, "F_OFD_SETLK", _F_OFD_SETLK)
-            fcntl.fcntl(memory, set_lock, struct.pack("@hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 1, 0))
+            # A `struct flock`: F_RDLCK and SEEK_SET, which are 0, the start, the length, and no process
+            fcntl.fcntl(memory, getattr(fcntl, "F_OFD_SETLK", _F_OFD_SETLK), _pack(0, 0, 1, 0))
             os.ftruncate(memory, _PAGE_BYTES + _TABLE_BYTES)
             # Private, so that a child forked later has a table of its own
             out = mmap.mmap(
                 memory, _TABLE_BYTES, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, offset=_PAGE_BYTES
             )
-            out[:_LAST] = _NUMBER.pack(_FREE) * (_LAST // _NUMBER.size)
+            out[:_LAST] = _pack(_FREE) * (_LAST // _NUMBER_BYTES)
             vfs = apsw.VFS(_NAME, "unix")
             try:
-                calls = (vfs.xGetSystemCall("fcntl"), vfs.xGetSystemCall("fstat"))
-                data = struct.pack("@QQQQ", *calls, _address(memory, "rw-p"), bool(apsw.connections()))
+                calls: tuple[Any, Any] = (vfs.xGetSystemCall("fcntl"), vfs.xGetSystemCall("fstat"))
+                data = _pack(*calls, _address(memory, "rw-p"), bool(apsw.connections()))
                 os.pwrite(memory, bytes.fromhex(code) + data, 0)
                 _mapped.append(mmap.mmap(memory, _PAGE_BYTES, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC))
                 vfs.xSetSystemCall("fcntl", _address(memory, "r-xp"))
@@ -125,6 +124,11 @@ def _install() -> mmap.mmap | None:
     except (OSError, apsw.Error):
         return None  # an old kernel, or one that lets nobody map code
     return out
+
+
+def _pack(*numbers: int) -> bytes:  # not struct, whose import takes longer than all that is packed here
+    """Return an array of `long`."""
+    return b"".join(number.to_bytes(_NUMBER_BYTES, sys.byteorder, signed=True) for number in numbers)
 
 
 def _anonymous_file() -> int:
@@ -142,8 +146,10 @@ def _address(memory: int, permissions: str) -> int:
     """Return the address at which a file is mapped with these permissions."""
     status = os.fstat(memory)
     file = [f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}", str(status.st_ino)]
-    with open("/proc/self/maps", encoding="ascii", errors="replace") as maps:
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
         for line in maps:
+            if file[1] not in line:
+                continue  # a process has hundreds of lines, and splitting each takes longer
             addresses, mapped, _, *mapped_file = line.split()[:5]
             if mapped == permissions and mapped_file == file:
                 return int(addresses.partition("-")[0], 16)
@@ -245,8 +251,8 @@ def _put(file: _File, device: int, inode: int) -> None:
     """Write an entry of the table, the inode last: another thread may search the table."""
     assert TABLE is not None
     for index, number in ((2, file.descriptor), (1, device), (0, inode)):
-        offset = file.offset + index * _NUMBER.size
-        TABLE[offset : offset + _NUMBER.size] = _NUMBER.pack(number)
+        offset = file.offset + index * _NUMBER_BYTES
+        TABLE[offset : offset + _NUMBER_BYTES] = _pack(number)
 
 
 def _open(path: str) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from threading import get_ident
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apsw
 
@@ -16,9 +16,6 @@ from ...errors import Damaged
 from ...model import Commit, now, to_datetime
 from ..conflicts import history_pruned_error
 from ..deltas import Chain
-from ..key_ranges import encodable_bound, key_range
-from ..large_rows import LargeRowCache
-from ..namespace_folders import folder_identity, folders_with
 from ..protocol import (
     CheckpointRecord,
     DiskUsage,
@@ -44,6 +41,9 @@ from .row_checksums import (
     unpacked,
     until_checksum,
 )
+
+if TYPE_CHECKING:
+    from ..large_rows import LargeRowCache
 
 POLL_SECONDS = 0.02  # between two looks of `wait` at the head
 
@@ -90,9 +90,11 @@ class Reader(Database):
     """The reads of the `Backend` protocol."""
 
     values: StoredValues
-    _large_rows: LargeRowCache
+    _large_rows: LargeRowCache | None = None
 
     def identity(self) -> StoreIdentity:
+        from ..namespace_folders import folder_identity
+
         return folder_identity(self.folder)
 
     def now(self) -> int:
@@ -227,8 +229,11 @@ class Reader(Database):
         For a value of more than a megabyte O(size) more: 12 ms for 50 MB. A live value is cached at the first listing.
         Where values are not plain, every value is read and unpacked.
         """
+        from ..key_ranges import key_range
+        from ..large_rows import LargeRowCache
         from . import listing
 
+        self._large_rows = self._large_rows or LargeRowCache()
         with self._connection() as db:
             if db is None:
                 self._check_unwritten(at)
@@ -246,6 +251,7 @@ class Reader(Database):
 
     def count(self, low: str = "", high: str = "", at: StateAt | None = None) -> int:
         """Count visible keys. An index of a million keys takes about a tenth of a second."""
+        from ..key_ranges import encodable_bound
         from . import listing
 
         with self._connection() as db:
@@ -380,6 +386,8 @@ class Reader(Database):
         return poll_revision(lambda: self.head().revision, revision, timeout, POLL_SECONDS)
 
     def namespaces(self) -> list[str]:
+        from ..namespace_folders import folders_with
+
         return folders_with(self.root, ("state.db",))
 
 

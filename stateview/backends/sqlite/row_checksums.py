@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 from zlib import crc32
 
 import apsw
+from msgspec import Struct
 
 from ...errors import Damaged, run
 from ...model import ProgressMessage
@@ -48,7 +49,7 @@ _UNUSED_DELTA = """SELECT 1 FROM packed AS p LEFT JOIN versions AS v ON v.key = 
 _ROWS_PER_REPORT = 20_000
 
 
-class Corruption(NamedTuple):
+class Corruption(Struct, frozen=True):
     """One kind of damage in a database: a code for programs, and a text for people."""
 
     code: str

@@ -11,8 +11,6 @@ import apsw
 
 from ...errors import BackendError, Damaged
 from ..durable_files import file_error
-from ..legacy import sqlite_table
-from ..namespace_folders import is_network_filesystem
 from ..protocol import CheckpointRecord, CommitRequest, Version
 from . import packed
 from . import page_checksums as pages
@@ -108,6 +106,8 @@ def begin(path: str) -> apsw.Connection:
 
 def set_mode(connection: apsw.Connection, path: str) -> None:
     """Set WAL mode, or on a network file system the rollback mode that survives a loss of power."""
+    from ..namespace_folders import is_network_filesystem
+
     network = is_network_filesystem(path)
     connection.pragma("journal_mode", "TRUNCATE" if network else "WAL")
     connection.pragma("synchronous", "EXTRA" if network else "FULL")
@@ -122,6 +122,12 @@ def make_tables(connection: apsw.Connection) -> None:
     """Create the empty tables and set the format's number, in the caller's transaction."""
     connection.execute(TABLES)
     connection.pragma("user_version", FORMAT if pages.has_checksums(connection) else 1)
+
+
+def is_older(connection: apsw.Connection) -> bool:
+    """Return whether a database holds the table of the older layout, which `legacy.sqlite_table` reads."""
+    columns = [row[1] for row in connection.execute("PRAGMA table_info(state)")]
+    return columns == ["key", "value", "timestamp"]
 
 
 def check(connection: apsw.Connection, path: str) -> None:
@@ -146,7 +152,6 @@ def check(connection: apsw.Connection, path: str) -> None:
         raise BackendError(f"{path} has checksums in its pages, which this build of apsw cannot write", hint)
 
 
-_NAMES = frozenset(re.findall(r"CREATE (?:TABLE|INDEX) (\w+)", TABLES))
 _NEWEST = """SELECT max(revision) FROM (
     SELECT max(revision) AS revision FROM touched
     UNION ALL SELECT revision FROM (SELECT revision FROM entries ORDER BY rowid DESC LIMIT 1)
@@ -156,7 +161,8 @@ _NEWEST = """SELECT max(revision) FROM (
 
 def find_missing(connection: apsw.Connection) -> str:
     """Describe a part that is missing, or "", as far as a few look-ups tell. O(log n), in the caller's transaction."""
-    names, needed = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}, _NAMES
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+    needed = set(re.findall(r"CREATE (?:TABLE|INDEX) (\w+)", TABLES))
     if connection.pragma("user_version") > FORMAT:
         needed |= packed.NAMES
     if missing := sorted(needed - names):
@@ -185,7 +191,7 @@ def add_checksums(path: str, busy: Callable[[int], bool]) -> None:
     connection = pages.connect(path)
     try:
         connection.set_busy_handler(busy)
-        if sqlite_table.has_tables(connection) and pages.protect(connection):
+        if is_older(connection) and pages.protect(connection):
             connection.pragma("journal_mode", "DELETE")
             connection.execute("VACUUM")
     finally:
@@ -199,6 +205,7 @@ def adopt(connection: apsw.Connection, path: str, write: Callable[[Any, CommitRe
         Damaged: a row does not parse. The caller rolls back.
 
     """
+    from ..legacy import sqlite_table
     from ..legacy.adoption import adoption_requests
 
     states = sqlite_table.read_tables(connection, path)

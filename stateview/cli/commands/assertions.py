@@ -9,10 +9,9 @@ from ... import codec
 from ...errors import InvalidName, RefNotFound
 from ...model import ABSENT
 from ..conditions import Condition, parse_condition
-from ..context import Context
+from ..context import Context, missing_namespace
 from ..exit_codes import ExitCode, UsageError
 from ..results import ActionResult, Excerpt, Record
-from .health import missing_namespace
 
 WAIT_SECONDS = 30.0
 _POLL_SECONDS = 1.0

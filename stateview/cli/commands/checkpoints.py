@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import KeyNotFound, see
 from ...manager import StateManager
-from ...states.json_diff import Diff
+from ...states.changes import Diff
 from ...states.restore import RestoreDiff
 from ...states.view import StateView, require_keys
 from ..context import Context

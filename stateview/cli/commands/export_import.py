@@ -19,7 +19,7 @@ from ..results import ActionResult, DiffResult, Result, Stream, plural
 from .checkpoints import DRY_RUN, tally
 
 if TYPE_CHECKING:
-    from ...states.json_diff import Diff
+    from ...states.changes import Diff
     from ...transfer.export import ExportReport
     from ...transfer.import_job import ImportJob, ImportReport
 

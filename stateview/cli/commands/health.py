@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ...errors import NamespaceNotFound
-from ..context import Context
+from ..context import Context, missing_namespace
 from ..exit_codes import ExitCode
 from ..results import Table, plural
 
@@ -68,12 +67,3 @@ def recover(context: Context, args: dict[str, Any]) -> Table:
         )
     code = ExitCode.MISSING if missing else ExitCode.OK if report.ok else ExitCode.BACKEND
     return Table(summary, code, columns=("subject", "found", "done", "mended"), rows=rows)
-
-
-def missing_namespace(manager: StateManager) -> str:
-    """Return the message that the namespace was never written; empty if it exists."""
-    try:
-        manager.check_exists()
-    except NamespaceNotFound as error:
-        return str(error)
-    return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,11 +12,10 @@ from ...model import ABSENT, format_time, is_key
 from ...states.missing import NEAR_KEYS, near_hint
 from ...states.patterns import Selection, is_glob
 from ...states.transaction import Transaction
-from ..context import Context
+from ..context import Context, missing_namespace
 from ..exit_codes import UsageError
 from ..results import ActionResult, Excerpt, Record, Table, ValueResult, no_match, plural, unless_cut
 from ..values import DURATIONS, parse_seconds, read_value, type_name
-from .health import missing_namespace
 
 _EXCERPT_CHARACTERS = 60
 _REASON_CHARACTERS = 500
@@ -105,6 +103,8 @@ def _check_previewed(transaction: Transaction, keys: list[str], previewed: int) 
 
 
 def _delete_later(transaction: Transaction, patterns: list[str], context: Context) -> ActionResult:
+    from bisect import bisect_left
+
     present = transaction.list_keys()
     selection = Selection(patterns).among(set(present).intersection)
     keys = [key for key in present if selection(key)]

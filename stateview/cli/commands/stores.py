@@ -10,11 +10,10 @@ from ... import settings
 from ...backends import absolute_url, is_bare, mask, parse_store
 from ...errors import ReadOnly
 from ...manager import StateManager
-from ...states.json_diff import Change
+from ...states.changes import Change
 from ...states.missing import empty_store
-from ..context import Context
+from ..context import Context, missing_namespace
 from ..results import ActionResult, Changes, Table, Text, plural
-from .health import missing_namespace
 
 
 def init(context: Context, args: dict[str, Any]) -> ActionResult:

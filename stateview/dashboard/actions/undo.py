@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...cli.commands.checkpoints import tally
 from ...model import Commit, now, to_micros
-from ...states.json_diff import Diff
+from ...states.changes import Diff
 from ...states.restore import position_of
 from ..display.text import format_ago
 

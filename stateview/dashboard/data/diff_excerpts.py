@@ -8,7 +8,8 @@ from typing import Any
 
 from ... import codec
 from ...model import ABSENT, PathChange
-from ...states.json_diff import Change, differences
+from ...states.changes import Change
+from ...states.json_diff import differences
 from ...states.pointers import split_pointer
 from ..display.redaction import MASK
 from ..display.text import SIGNS

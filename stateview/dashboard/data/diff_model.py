@@ -16,8 +16,8 @@ from ...backends.protocol import Backend, StateAt, Version
 from ...errors import StateException
 from ...model import Kind, PathChange
 from ...states import compare as comparison
-from ...states.json_diff import SIGNS as MARKS
-from ...states.json_diff import Change
+from ...states.changes import SIGNS as MARKS
+from ...states.changes import Change
 from ...states.patterns import compile_globs, is_glob
 from ...states.view import Ref, resolve
 

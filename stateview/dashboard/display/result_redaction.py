@@ -13,7 +13,7 @@ from ...cli.parser import parse
 from ...cli.results import ActionResult, Changes, DiffResult, Record, Result, Stream, Table, ValueResult
 from ...errors import StateException
 from ...model import ABSENT
-from ...states.json_diff import Change, Diff
+from ...states.changes import Change, Diff
 from ...states.pointers import split_pointer, unescape_token
 from .redaction import MASK, is_redacted, masked_places, without_masked
 

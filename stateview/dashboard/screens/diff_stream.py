@@ -14,7 +14,7 @@ from textual.timer import Timer
 from textual.widgets import Label
 
 from ...model import Kind
-from ...states.json_diff import Change
+from ...states.changes import Change
 from ..base_screen import DashboardScreen
 from ..data.background import Stop
 from ..data.diff_model import KINDS, DiffFilter, DiffIndex, DiffProgress, DiffSides, collect

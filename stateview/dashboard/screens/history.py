@@ -13,8 +13,8 @@ from textual.screen import Screen
 
 from ...backends.protocol import Head, Version
 from ...model import Commit, now
+from ...states.changes import Change
 from ...states.compare import change
-from ...states.json_diff import Change
 from ..base_screen import DashboardScreen
 from ..data.background import Stop
 from ..display.text import SIGNS, RowBuilder, format_age, format_size, one_line

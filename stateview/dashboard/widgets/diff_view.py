@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from ...model import PathChange
-from ...states.json_diff import Change
+from ...states.changes import Change
 from ..data.background import Stop
 from ..data.diff_model import selectors
 from ..data.diff_rows import DiffRow, Layout, places_of, rows_of, stops_of
