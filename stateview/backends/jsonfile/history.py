@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from copy import copy
 from itertools import pairwise
+from operator import is_
 from typing import Any, BinaryIO
 
 import msgspec
@@ -71,6 +72,9 @@ class Checkpoints:
         return self._revisions[revision] > 0
 
 
+_Encoded = tuple[Commit | None, list[Version], bytes]  # the commit and the versions of a revision, and their lines
+
+
 class History:
     """The versions, commits and checkpoints of a history file.
 
@@ -108,6 +112,7 @@ class History:
         self.files: set[tuple[str, str]] = set()
         self.elsewhere: dict[tuple[str, int], bytes] = {}
         self._chain = Chain(self._kept)
+        self._encoded: dict[int, _Encoded] = {}  # the lines of each revision when the file was last rewritten
         self._keys: list[str] = []
         self._index: tuple[list[tuple[int, str]], set[str]] | None = None  # all writes in order; keys with an expiry
 
@@ -389,7 +394,7 @@ class History:
                 self._put_delta(kept, index, base)
 
     def to_lines(self, last: CommitRecord, settled: bool = True) -> list[bytes]:
-        """Return the lines of a new file that holds this history.
+        """Return the lines of a new file that holds this history, which is as read from that file then.
 
         Args:
             last: the record of the last commit, for the digest and the time of the present state.json.
@@ -403,18 +408,37 @@ class History:
             for version in versions:
                 by_revision.setdefault(version.revision, []).append(version)
         commits = {commit.revision: commit for commit in self.commits}
+        encoded: dict[int, _Encoded] = {}
         for revision in sorted(by_revision.keys() | commits.keys()):
-            versions = by_revision.get(revision, [])
-            if revision in commits:
-                lines.append(add_checksum(_commit_record(commits[revision], versions)))
-            else:
-                lines += [add_checksum(BaseVersion.of(version)) for version in versions]
+            commit, versions = commits.get(revision), by_revision.get(revision, [])
+            former = self._encoded.get(revision)
+            if former is None or commit is not former[0] or not _same(versions, former[1]):
+                former = commit, versions, _lines_of(commit, versions)
+            encoded[revision] = former
+            lines.append(former[2])
+        self._encoded = encoded
         marks = [checkpoint_entry(mark, self.digests.get((mark.name, mark.revision), "")) for mark in self.marks]
         fields: dict[str, Any] = {"rev": self.revision, "marks": marks, "set": {}, "delete": [], "unmarks": []}
         fields["settled"] = settled
-        lines.append(add_checksum(msgspec.structs.replace(last, floor=self.floor, lineage=self.lineage, **fields)))
+        self.last = msgspec.structs.replace(last, floor=self.floor, lineage=self.lineage, **fields)
+        lines.append(add_checksum(self.last))
         header = Header(FORMAT, self.lineage, self.floor, now(), sum(map(len, lines)))
-        return [add_checksum(header), *lines]
+        lines.insert(0, add_checksum(header))
+        self.first, self.end, self.signature = lines[0], sum(map(len, lines)), ()
+        self.last_start = self.end - len(lines[-1]), lines[-1][:LINE_START_BYTES]
+        return lines
+
+
+def _same(one: list[Version], other: list[Version]) -> bool:
+    """Return whether two lists hold the same objects."""
+    return len(one) == len(other) and all(map(is_, one, other))
+
+
+def _lines_of(commit: Commit | None, versions: list[Version]) -> bytes:
+    """Return the lines of the versions of a revision in a rewritten file, and of its commit if that is kept."""
+    if commit is not None:
+        return add_checksum(_commit_record(commit, versions))
+    return b"".join(add_checksum(BaseVersion.of(version)) for version in versions)
 
 
 def _commit_record(commit: Commit, versions: list[Version]) -> CommitRecord:

@@ -290,6 +290,7 @@ class Writer(Reader):
             from .maintenance import remove_leftover_checkpoints
 
             done = PruneProgress(history.floor, history.floor)
+            self._history = None  # until the file is as the history is then
             removed = history.trim(floor)
             if not self.checkpoint_files:
                 history.forget_files()
@@ -306,11 +307,12 @@ class Writer(Reader):
                 finally:
                     if not os.path.exists(new):
                         done.floor, done.versions = history.floor, removed
+                self._history = history
             except OSError as error:
                 with tells_what_was_done(done.text):
                     raise file_error(error, self.history_path) from error
             finally:
-                self._history = self._live = None
+                self._live = None
             return removed
 
 
