@@ -32,6 +32,7 @@ PACKING = "stateview/backends/deltas.py"  # the commit that added it began to pa
 KINDS = ("sqlite", "json", "redis")
 LIMITS = {"sqlite": 3, "json": 4, "redis": 4}  # of the growing list, times the live value
 MAX_STORE_BYTES = 3_000_000_000  # a store that is going to be larger is not filled
+Act = tuple[Any, ...]  # its name, the store URL, the namespaces of both sides, more arguments
 LINEAR = 1.1  # the ratio at all steps may be this many times that at half of them
 
 
@@ -139,24 +140,24 @@ def on_side(start: Callable[[], Side], act: str, *given: Any) -> Any:
         side.close()
 
 
-def alternately(bench: Bench, pairs: int, rounds: int, calls: tuple[Any, ...], names: tuple[str, str]) -> list[float]:
-    """Return the median seconds of an act of each side: packed and before.
+def alternately(bench: Bench, pairs: int, rounds: int, acts: list[Act]) -> list[tuple[float, float]]:
+    """Return the median seconds of each act on each side: packed and before.
 
     Rounds alternate, and so does who is first. Each pair of processes is new: where its memory lies changes short times
     by some percent.
     """
-    times: tuple[list[float], list[float]] = ([], [])
-    act, url, *more = calls
+    times: list[tuple[list[float], list[float]]] = [([], []) for _ in acts]
     for _ in range(pairs):
         sides = bench.packed(), bench.before()
-        for side, name in zip(sides, names, strict=True):
-            side.call(act, url, name, *more)
-        for number in range(rounds):
-            for place in (0, 1) if number % 2 else (1, 0):
-                times[place].append(sides[place].call(act, url, names[place], *more))
+        for number, (act, url, names, *more) in enumerate(acts):
+            for turn in range(-1, rounds):
+                for place in (0, 1) if turn % 2 else (1, 0):
+                    seconds = sides[place].call(act, url, names[place], *more)
+                    if turn >= 0:
+                        times[number][place].append(seconds)
         for side in sides:
             side.close()
-    return [median(one) for one in times]
+    return [(median(packed), median(before)) for packed, before in times]
 
 
 def at_once(acts: Iterable[Callable[[], Any]]) -> list[Any]:
@@ -215,7 +216,7 @@ def long_list_of(bench: Bench, kind: str) -> None:
 
 
 def changed_leaves(bench: Bench) -> None:
-    size, share, rounds = 1_000_000, 0.01, 20 if bench.quick else 200
+    size, share, rounds = 1_000_000, 0.01, 10 if bench.quick else 200
     given = ("leaves", size, share, rounds)
     acts = (partial(on_side, bench.packed, "change_leaves", bench.url(kind), *given) for kind in bench.kinds)
     for kind, found in zip(bench.kinds, at_once(acts), strict=True):
@@ -235,21 +236,21 @@ def small_keys(bench: Bench) -> None:
 
 
 def short_acts(bench: Bench) -> None:
+    rows = (  # each 16th save of a key shortens a chain of deltas
+        ("save_small", 20, "save of 100 bytes, to before", 1.05),
+        ("load_live", 1000, "load of live, to before", 1.05),
+        ("save_large", 16, "save of 300 KB that changed by 1 KB, to before", 1.6),
+    )
     for kind in bench.kinds:
-        for act, calls, what, limit in (  # each 16th save of a key shortens a chain of deltas
-            ("save_small", 20, "save of 100 bytes, to before", 1.05),
-            ("load_live", 1000, "load of live, to before", 1.05),
-            ("save_large", 16, "save of 300 KB that changed by 1 KB, to before", 1.6),
-        ):
-            names = (act, f"{act}-before")
-            pairs, rounds = (1, 6) if bench.quick else (5, 20)
-            times = alternately(bench, pairs, rounds, (act, bench.url(kind), calls), names)
+        acts: list[Act] = [(act, bench.url(kind), (act, f"{act}-before"), calls) for act, calls, _, _ in rows]
+        all_times = alternately(bench, 1 if bench.quick else 5, 6 if bench.quick else 20, acts)
+        for (_, _, what, limit), times in zip(rows, all_times, strict=True):
             bench.add(*slower(f"{kind} {what}", *times, limit=limit))
 
 
 def old_versions(bench: Bench) -> None:
     """Load the oldest of 500 versions of 300 KB, export them, migrate them."""
-    versions = 40 if bench.quick else 500
+    versions = 30 if bench.quick else 500
     names = ("versions", "versions-before")
     for kind in bench.kinds:
         sides = zip((bench.packed, bench.before), names, strict=True)
@@ -264,12 +265,14 @@ def old_versions(bench: Bench) -> None:
 
 
 def carry_over(bench: Bench, kind: str, names: tuple[str, str], versions: int) -> None:
-    url, rounds = bench.url(kind), 1 if bench.quick else 5
-    times = alternately(bench, 1, rounds, ("export", url, str(bench.folder / "export.jsonl")), names)
-    bench.add(*slower(f"{kind} export, a version, to before", *(one / versions for one in times), limit=1.3))
-    for target in {"sqlite": bench.kinds, "json": ("sqlite",), "redis": ("sqlite",)}[kind]:
-        place = bench.url(target, f"from-{kind}", database=1)
-        times = alternately(bench, 1, rounds, ("migrate", url, place), names)
+    url = bench.url(kind)
+    targets = bench.kinds if kind == "sqlite" else ("sqlite",)
+    places = [bench.url(target, f"from-{kind}", database=1) for target in targets]
+    acts: list[Act] = [("export", url, names, str(bench.folder / "export.jsonl"))]
+    acts += [("migrate", url, names, place) for place in places]
+    exports, *migrations = alternately(bench, 1, 1 if bench.quick else 5, acts)
+    bench.add(*slower(f"{kind} export, a version, to before", *(one / versions for one in exports), limit=1.3))
+    for target, place, times in zip(targets, places, migrations, strict=True):
         way = f"{kind} → {target} migrate"
         bench.add(*slower(f"{way}, a version, to before", *(one / versions for one in times), limit=1.3))
         sizes = [space(place, name)["store"] for name in names]

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import redis
 
 from stateview import StateManager
 from stateview.backends.protocol import CommitRequest, Write
@@ -69,6 +68,8 @@ def size_of(value: Any) -> int:
 def space(url: str, name: str) -> dict[str, int]:
     """Return the bytes of a namespace: its files, or the memory of its keys; `copies` are checkpoints' JSON files."""
     if url.startswith("redis"):
+        import redis  # half of a process's start, which only this needs
+
         with redis.Redis.from_url(url) as client:
             keys = client.scan_iter(match=f"stateview:{{{name}}}:*", count=1000)
             return {"store": sum(client.memory_usage(key, samples=0) or 0 for key in keys), "copies": 0}
@@ -94,7 +95,8 @@ def grow(url: str, name: str, start: int, steps: int, size: int) -> dict[str, in
             if number > start + steps - 10:
                 most = max(most, space(url, name)["store"])
     with StateManager(url, name) as state:
-        for number in {STEPS_PER_CHECKPOINT, (start + steps) // 2 // STEPS_PER_CHECKPOINT * STEPS_PER_CHECKPOINT}:
+        middle = (start + steps) // 2 // STEPS_PER_CHECKPOINT * STEPS_PER_CHECKPOINT
+        for number in {STEPS_PER_CHECKPOINT, middle or STEPS_PER_CHECKPOINT}:
             assert state.load("messages", at=f"step-{number}") == whole[:number], "history does not read as it was"
     return {"live": size_of(value), "most": most, **space(url, name)}
 
