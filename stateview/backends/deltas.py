@@ -100,14 +100,17 @@ def make_delta(value: bytes, base: int, base_value: bytes | None, place: int) ->
     """
     if len(value) < MIN_BYTES:
         return None
-    if base_value is None or len(base_value) < MIN_BYTES:
-        base, base_value = 0, None
-    data = compress(value, base_value)
-    return Delta(base, place, len(value), data) if len(data) < len(value) * 3 // 4 else None
+    delta = rebase(value, base, base_value, place)
+    return delta if len(delta.data) < len(value) * 3 // 4 else None
 
 
 def rebase(value: bytes, base: int, base_value: bytes | None, place: int) -> Delta:
-    """Pack a value relative to another base, or alone if `base` is 0. It gains space or not: its chain is shorter."""
+    """Pack a value relative to another base, or alone if `base` is 0. It gains space or not: its chain is shorter.
+
+    A small base is none: it helps little, and Zstandard takes none below 8 bytes.
+    """
+    if base_value is None or len(base_value) < MIN_BYTES:
+        base, base_value = 0, None
     return Delta(base, place, len(value), compress(value, base_value))
 
 
