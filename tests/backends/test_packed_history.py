@@ -5,13 +5,19 @@ from __future__ import annotations
 import base64
 import json
 import random
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from packed_history import Texts, deltas
+import redis
+from packed_history import Texts, bytes_of, deltas, steps
+from plain_sqlite import plain_sqlite
 from stress import stressed
 
 from stateview import StateManager
+from stateview.backends import deltas as deltas_module
+from stateview.backends.deltas import MIN_BYTES
+from stateview.backends.sqlite.packed import FORMATS
 from stateview.maintenance.history import iter_superseded
 
 KEYS = "abc"
@@ -174,3 +180,78 @@ def test_a_delta_whose_base_goes_is_not_made_relative_to_a_small_value(store_url
         state.compact(state.revision)
         assert deltas(store_url).keys() == {("k", 1)}
         assert state.load("k", at="c") == noise
+
+
+# --- bounds -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", stressed(500))
+def test_a_growing_list_takes_little_and_no_version_is_far(store_url: str, count: int) -> None:
+    chance, messages = random.Random(4), []
+    with StateManager(store_url, "ns") as state:
+        for number in range(1, count + 1):
+            messages.append({"role": "user", "text": f"{chance.getrandbits(1000):x}"})
+            state.save("list", messages)
+            if number % 50 == 0:
+                state.checkpoint(f"c{number}")
+    live = len(json.dumps(messages))
+    for packed in (False, True):  # by the commits alone, and by `compact` too
+        with StateManager(store_url, "ns") as state:
+            if packed:
+                state.compact(0)
+            for revision in range(1, count + 1, 17):
+                assert state.load("list", at=revision) == messages[:revision]
+        found = deltas(store_url)
+        assert len(found) > count * 0.8
+        assert max(steps(found, key, revision) for key, revision in found) < 50
+        assert bytes_of(store_url) < 8 * live, packed
+        print(f"{max(steps(found, *one) for one in found)} steps, {bytes_of(store_url) / live:.1f} of live")
+
+
+@pytest.fixture
+def packings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the values that were tried to be packed."""
+    tried: list[int] = []
+
+    def compress(value: bytes, base: bytes | None = None) -> bytes:
+        tried.append(len(value))
+        return whole(value, base)
+
+    whole = deltas_module.compress
+    monkeypatch.setattr(deltas_module, "compress", compress)
+    return tried
+
+
+def test_what_packing_makes_no_smaller_stays_whole(store_url: str, kind: str, packings: list[int]) -> None:
+    chance = random.Random(3)
+    values = [base64.b64encode(chance.randbytes(4000)).decode() for _ in range(30)]
+    with StateManager(store_url, "ns") as state:
+        for value in values:
+            state.save("k", value)
+        state.compact(0)
+        assert packings
+        assert deltas(store_url) == {}
+        del packings[:]
+        if kind != "json":  # there each rewrite of the file reads all of it, and tries again
+            state.compact(0)
+            state.save("k", "more")
+            state.compact(0)
+            assert len(packings) <= 2  # of the last two, which had no later version yet
+        assert [state.load("k", at=revision) for revision in range(1, 31)] == values
+
+
+def test_small_values_are_kept_as_before(store_url: str, kind: str, packings: list[int]) -> None:
+    with StateManager(store_url, "ns") as state:
+        for number in range(40):
+            state.save("k", "x" * (MIN_BYTES - 10) + f"{number}")
+        state.compact(0)
+        assert (packings, deltas(store_url)) == ([], {})
+        assert state.load("k", at=1) == "x" * (MIN_BYTES - 10) + "0"
+    if kind == "sqlite":
+        with plain_sqlite(Path(store_url.partition(":")[2]) / "ns" / "state.db") as db:
+            assert db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'packed'").get == 0
+            assert db.execute("PRAGMA user_version").get <= FORMATS
+    elif kind != "json":
+        with redis.Redis.from_url(store_url) as client:
+            assert client.hget("stateview:{ns}:head", "format") == b"1"
+            assert not any(record.startswith(b"*") for record in client.hvals("stateview:{ns}:history"))
