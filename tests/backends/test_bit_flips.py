@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packed_history import deltas
 from stress import first, stressed
 
 from stateview import BackendError, Damaged, HistoryPruned, RefNotFound, StateException, StateManager
@@ -31,26 +32,30 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stateview.backends.sqlite.read_cache.TRUST_SECONDS", 0.0)
 
 
-def fill(url: str, pruned: bool) -> None:
+def fill(url: str, how: str) -> None:
     chance = random.Random(5)
+    more = {"more": "".join(f"{number}" for number in range(400))} if how == "packed" else {}
     with StateManager(url, "ns") as state:
         with state.transaction() as many:
             for number in range(120):
-                many.save(f"task:{number:03d}", {"n": number, "text": "x" * chance.randrange(20, 300)})
+                many.save(f"task:{number:03d}", {"n": number, "text": "x" * chance.randrange(20, 300)} | more)
         state.checkpoint("one")
         for number in range(120):
             key = f"task:{chance.randrange(120):03d}"
             if number % 9 == 0:
                 state.delete(key)
             else:
-                state.save(key, {"n": -number, "text": "y" * chance.randrange(20, 400)}, reason=f"step {number}")
+                value = {"n": -number, "text": "y" * chance.randrange(20, 400)} | more
+                state.save(key, value, reason=f"step {number}")
             if number in (40, 80):
                 state.checkpoint(f"cp{number}", note="noted")
         state.save("large", "z" * 9000)
         with state.transaction() as many:
             for number in range(20):
                 many.save(f"other:{number}", number)
-        if pruned:  # much of what is kept of the past is what only checkpoints see
+        if how == "packed":
+            state.compact(0)
+        if how == "pruned":  # much of what is kept of the past is what only checkpoints see
             state.prune((), keep=60, history=True)
 
 
@@ -95,13 +100,14 @@ def answers(url: str, allowed: tuple[type[StateException], ...] = (Damaged,)) ->
 class Store:
     """A store whose files can be damaged, and put back."""
 
-    def __init__(self, kind: str, pruned: bool, folder: Path) -> None:
+    def __init__(self, kind: str, how: str, folder: Path) -> None:
         self.kind = kind
-        self.pruned = pruned
+        self.pruned, self.packed = how == "pruned", how == "packed"
         self.url = f"{kind}:{folder}"
-        fill(self.url, pruned)
+        fill(self.url, how)
+        assert self.packed == bool(deltas(self.url))
         self.folder = folder / "ns"
-        self.right = answers(self.url, (HistoryPruned,) if pruned else ())
+        self.right = answers(self.url, (HistoryPruned,) if self.pruned else ())
         self.files = {
             path: (path.read_bytes(), path.stat().st_mtime_ns) for path in self.folder.rglob("*.*") if path.is_file()
         }
@@ -116,7 +122,7 @@ class Store:
 
     def places(self, chance: random.Random) -> Iterator[tuple[Path, int]]:
         """Places for flips, spread over the files by their size."""
-        paths = sorted(self.files)
+        paths = sorted(path for path in self.files if not (self.packed and path.parent.name == "checkpoints"))
         sizes = [len(self.files[path][0]) for path in paths]
         while True:
             (path,) = chance.choices(paths, sizes)
@@ -154,10 +160,12 @@ class Store:
             assert state.save("after", 1) == state.revision
 
 
-@pytest.fixture(scope="module", params=["json", "sqlite", "json pruned", "sqlite pruned"])
+@pytest.fixture(
+    scope="module", params=[f"{kind}{how}" for how in ("", " pruned", " packed") for kind in ("json", "sqlite")]
+)
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    kind, _, pruned = request.param.partition(" ")
-    return Store(kind, bool(pruned), tmp_path_factory.mktemp("damage"))
+    kind, _, how = request.param.partition(" ")
+    return Store(kind, how, tmp_path_factory.mktemp("damage"))
 
 
 @pytest.mark.parametrize("part", first(range(PARTS)))

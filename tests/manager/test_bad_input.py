@@ -408,18 +408,22 @@ def test_a_full_disk(tmp_path, kind):
     """A small disk of its own, which is gone with the process: mounted where a user namespace allows it."""
     run(
         """
+        import base64, random
         from stateview.codec import canonical
         folder, kind = sys.argv[1:]
         url = f"{kind}:{folder}/store"
         right, full, revision = {}, 0, 0
+        random.seed(4)
         with open(f"{folder}/ballast", "wb") as ballast:
-            ballast.write(b"x" * 6_000_000)
+            ballast.write(b"x" * 4_000_000)
         with StateManager(url, "ns", timeout=2) as state:
             state.save("first", "value")
             state.checkpoint("start")
             right["first"] = "value"
             for number in range(2000):
-                key, value = f"k{number % 40:02}", ["x" * 50 * (number % 61)] * 10
+                key, value = f"k{number % 10:02}", ["x" * 100 * (number % 61)] * 10
+                if number % 4:  # what the history keeps whole
+                    value = base64.b64encode(random.randbytes(750 * (number % 61))).decode()
                 try:
                     revision = state.save(key, value)
                     right[key] = value
@@ -469,7 +473,7 @@ def test_a_full_disk(tmp_path, kind):
         """,
         tmp_path / "disk",
         kind,
-        before=small_disk(tmp_path / "disk", "12m"),
+        before=small_disk(tmp_path / "disk", "7m"),
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packed_history import deltas
 from stress import stressed
 
 from stateview import StateManager
@@ -85,6 +86,49 @@ def test_threads_share_a_manager(store_url: str) -> None:
         assert state.load("count") == 240
         assert state.revision == 480
         assert len(state.list_checkpoints()) == 24
+
+
+FILLER = [f"line {number} of many that no writer changes" for number in range(150)]  # a value that history packs
+
+
+def append(store: str, name: str, updates: int, compacts: bool = False) -> None:
+    """Append to one large list; now and then prune what is superseded, or only pack it."""
+    chance = random.Random(name)
+    with StateManager(store, "main") as state:
+        for number in range(updates):
+            state.update("list", lambda value, item=f"{name} {number}": [*value, item], default=FILLER)  # type: ignore[misc]
+            if number % 7 == 0:
+                state.checkpoint(f"{name}-{number}")
+            if compacts and number % 5 == 4:
+                head = state.backend.head()
+                state.compact(chance.choice((head.floor, max(head.revision - 20, 0))))
+
+
+@pytest.mark.parametrize("updates", [6, *stressed(60)])  # of each writer
+@pytest.mark.parametrize("how", ["threads", *stressed("processes")])
+def test_writers_of_one_large_key_lose_nothing_while_its_history_is_packed(
+    store_url: str, how: str, updates: int
+) -> None:
+    writers = [(store_url, f"w{number}", updates, number == 0) for number in range(4)]
+    if how == "threads":
+        with ThreadPoolExecutor(len(writers)) as pool:
+            list(pool.map(append, *zip(*writers, strict=True)))
+    else:
+        run_processes(append, writers)
+    with StateManager(store_url, "main") as state:
+        items = state.load("list")[len(FILLER) :]
+        assert sorted(items) == sorted(
+            f"{name} {number}" for _, name, updates, _ in writers for number in range(updates)
+        )
+        floor = state.backend.head().floor
+        for revision in {*range(max(floor, 1), state.revision), *(mark.revision for mark in state.checkpoints())}:
+            assert state.load("list", at=revision) == FILLER + items[:revision]  # each commit appended one
+        assert [one for one in state.doctor().findings if one.severity == "error"] == []
+        state.compact(state.revision)
+        for mark in state.checkpoints():
+            assert state.load("list", at=mark.ref) == FILLER + items[: mark.revision]
+        assert deltas(store_url, "main")
+        assert state.recover().problems == ()
 
 
 # --- readers see whole commits ---------------------------------------------------------------------------------

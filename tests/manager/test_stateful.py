@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from packed_history import deltas
 
 from stateview import (
     ABSENT,
@@ -42,10 +43,13 @@ LITERALS = {"b[*]": "b*", "[[]x]": "[x]", "é": "é"}  # patterns that can only 
 GLOBS = st.sampled_from(["*", "a*", "?", "*b", *LITERALS])
 NAMES = st.sampled_from(["m", "n", "before"])
 LEAVES = st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from([1.0, 0.5, 10**30, "", "x", "1"])
-VALUES = st.recursive(
+SMALL = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from("abc/~"), inner, max_size=3),
     max_leaves=8,
 )  # fmt: skip
+TEXT = " ".join(map(str, range(1200)))  # so large that JSON files pack the history after a commit
+LARGE = st.builds(lambda start, inner: [TEXT[start:], inner], st.integers(0, 3), SMALL)
+VALUES = st.integers(0, 3).flatmap(lambda number: LARGE if number else SMALL)  # some large values follow each other
 BRIEF = 0.02  # seconds to live: on a slow machine it expires a step sooner, which the model knows from the clock
 LONG = 3600.0
 CLOCKS = timedelta(milliseconds=5)  # by which a server's clock may seem to differ
@@ -89,6 +93,7 @@ class Machine(RuleBasedStateMachine):
     store: ClassVar[str]
     numbers: ClassVar[count[int]]
     steps: ClassVar[int]
+    packed: ClassVar[int]
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,6 +113,8 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "state"):
             self.state.close()
+            if self.revision:
+                type(self).packed += len(deltas(self.store, self.namespace))
 
     # --- the model ---------------------------------------------------------------------------------------------
 
@@ -466,11 +473,13 @@ def test_machine(kind: str, new_store: Callable[[str], str]) -> None:
         store = new_store(kind)
         numbers = count()
         steps = 0
+        packed = 0
 
     checks = settings(
         max_examples=RUNS, stateful_step_count=LENGTH, deadline=None, derandomize="CI" in os.environ, database=None,
         suppress_health_check=list(HealthCheck), print_blob=False,
     )  # fmt: skip
     run_state_machine_as_test(Run, settings=checks)
-    print(f"{kind}: {Run.steps} steps")
+    print(f"{kind}: {Run.steps} steps, {Run.packed} deltas left")
+    assert Run.packed >= RUNS
     assert Run.steps >= LEAST_STEPS

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
+
+from stateview.backends import durable_files
+from stateview.backends.jsonfile import records, transfer
 
 CALLS = ("rename", "link", "unlink", "mkdir", "rmdir", "ftruncate")
 
@@ -51,3 +55,21 @@ def die_at(
         os._exit(0)
     finally:
         os._exit(1)
+
+
+def count_writes(count: Callable[[], None]) -> None:
+    """Count each file that is opened to be written, and each half of what is written."""
+
+    def write_all(file: Any, data: bytes) -> None:
+        for half in (data[: len(data) // 2], data[len(data) // 2 :]):
+            count()
+            file.write(half)
+
+    def opened(path: Any, mode: str = "r", *given: Any, **options: Any) -> Any:
+        if mode[0] != "r":
+            count()
+        return plain_open(path, mode, *given, **options)
+
+    plain_open, builtins.open = builtins.open, opened
+    for module in (durable_files, records, transfer):
+        module.write_all = write_all  # type: ignore[attr-defined]

@@ -97,8 +97,7 @@ class Writer(Reader):
                     from .maintenance import remove_leftover_checkpoints
 
                     remove_leftover_checkpoints(self.folder, self._past())
-                if not self._trim(line) and self._is_pack_due(line, data):
-                    self._compact(line.floor)
+                self._tidy(line, data)
                 return self._refresh()
             except OSError as error:
                 raise file_error(error, self.folder) from error
@@ -114,17 +113,16 @@ class Writer(Reader):
         longer = os.stat(self.history_path).st_size - header.packed
         return header.format >= FORMAT and longer > max(header.packed // 2, len(state), _PACKED_BYTES)
 
-    def _trim(self, line: CommitRecord) -> bool:
-        """Prune, after a commit, if enough revisions are overdue. Return whether they were."""
+    def _tidy(self, line: CommitRecord, state: bytes) -> None:
+        """Prune, after a commit, if enough revisions are overdue; else pack the history, if that is due."""
         overdue = line.rev - line.floor > self.keep + max(_MIN_OVERDUE_REVISIONS, self.keep // 4)
-        if overdue:
+        if overdue or self._is_pack_due(line, state):
             try:
-                self._compact(line.rev - self.keep)
+                self._compact(line.rev - self.keep if overdue else line.floor)
             except Damaged:
                 raise
             except StateException:
                 pass  # the commit is complete, and the next one tries again
-        return overdue
 
     def _record(
         self, last: CommitRecord | None, request: CommitRequest, revision: int, new: int, moment: int, start: int

@@ -124,7 +124,7 @@ return out
 """
 # fmt: on
 
-_HEADER = re.compile(rb"\*\d+ \d+ \d+ [PW](\d+) (\d+) ")
+_HEADER = re.compile(rb"\*\d+ \d+ \d+ ([PW])(\d+) (\d+) (\d+) (\d+) ")
 
 
 class _Row(NamedTuple):
@@ -201,10 +201,13 @@ def _parse(record: bytes) -> Delta | bytes:
         if rest[:1] != b"V":
             raise ValueError("a delta is relative to a version without a value")
         return rest[1:]
-    _, _, _, kind, base, place, size, data = record.split(b" ", 7)
-    if kind[:1] == b"P":
+    header = _HEADER.match(record)  # as strict as the scripts: what one of them passes over is an error here
+    if header is None:
+        raise ValueError("a version is not what was written")
+    data, (kind, _, base, place, size) = record[header.end() :], header.groups()
+    if kind == b"P":
         return Delta(int(base), int(place), int(size), data)
-    if kind[:1] != b"W" or len(data) != int(size):
+    if len(data) != int(size):
         raise ValueError("a version is not what was written")
     return data
 
@@ -222,7 +225,7 @@ def miscounted(backend: Reader, correct: bool = False) -> list[bytes]:
         cursor, page = backend._with_retry(lambda client, at=cursor: client.hscan(backend._keys[4], at, count=1000))  # type: ignore[misc]
         for field, record in page.items():
             if header := _HEADER.match(record):
-                refs, base = map(int, header.groups())
+                refs, base = int(header[2]), int(header[3])
                 counts[field] -= refs
                 if base:
                     counts[b"%b%016d" % (field[:-16], base)] += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 import os
 import shutil
@@ -15,8 +14,6 @@ import pytest
 from stress import only
 
 from stateview import StateManager
-from stateview.backends import durable_files
-from stateview.backends.jsonfile import records, transfer
 from stateview.backends.protocol import CheckpointWrite, CommitRequest, Write
 
 OLDER = (
@@ -25,27 +22,9 @@ OLDER = (
 UNFINISHED = {"unfinished-copy", "stale-temporary-file", "damaged-file-kept", "legacy-layout"}
 
 
-def patch(count: Callable[[], None]) -> None:
-    """Count each file that is opened to be written, and each half of what is written."""
-
-    def write_all(file: Any, data: bytes) -> None:
-        for half in (data[: len(data) // 2], data[len(data) // 2 :]):
-            count()
-            file.write(half)
-
-    def opened(path: Any, mode: str = "r", *given: Any, **options: Any) -> Any:
-        if mode[0] != "r":
-            count()
-        return plain_open(path, mode, *given, **options)
-
-    plain_open, builtins.open = builtins.open, opened
-    for module in (durable_files, records, transfer):
-        module.write_all = write_all  # type: ignore[attr-defined]
-
-
 def die_at(step: int, act: Callable[[], object]) -> bool:
     """Act in a child that is killed before its call number `step` that changes files; whether it came to its end."""
-    return killed.die_at(step, act, [(os, name) for name in killed.CALLS], patch)
+    return killed.die_at(step, act, [(os, name) for name in killed.CALLS], killed.count_writes)
 
 
 # --- stores ---------------------------------------------------------------------------------------------------------
