@@ -27,7 +27,7 @@ LOAD_OF = {
         backends.jsonfile.reader backends.jsonfile.records backends.jsonfile.writer
     """,
     "sqlite": """
-        backends.sqlite backends.sqlite.backend backends.sqlite.database backends.sqlite.file_locks
+        backends.deltas backends.sqlite backends.sqlite.backend backends.sqlite.database backends.sqlite.file_locks
         backends.sqlite.page_checksums backends.sqlite.pool backends.sqlite.reader backends.sqlite.row_checksums
         backends.sqlite.schema backends.sqlite.writer
     """,

@@ -232,7 +232,7 @@ def test_what_packing_makes_no_smaller_stays_whole(store_url: str, kind: str, pa
         assert packings
         assert deltas(store_url) == {}
         del packings[:]
-        if kind != "json":  # there each rewrite of the file reads all of it, and tries again
+        if kind not in ("json", "sqlite"):  # these note nowhere that a value was tried
             state.compact(0)
             state.save("k", "more")
             state.compact(0)
