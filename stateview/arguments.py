@@ -183,6 +183,13 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
 }
 
 
+def _unless_none(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
+    return lambda value, name: None if value is None else check(value, name)
+
+
+_CHECKS |= {f"{annotation} | None": _unless_none(check) for annotation, check in _CHECKS.items()}
+
+
 def checked(function: Callable[..., _T]) -> Callable[..., _T]:
     """Check the arguments of a function by its annotations. About 0.5 µs a call.
 
@@ -221,9 +228,4 @@ def checked_methods(cls: type[_T]) -> type[_T]:
 
 
 def _check_of(name: str, annotation: str) -> Callable[[Any, str], Any] | None:
-    check = _CHECKS.get(annotation.removesuffix(" | None"))
-    if check is check_text and name in _NAMED:
-        check = to_exact
-    if check is None or not annotation.endswith(" | None"):
-        return check
-    return lambda value, name: None if value is None else check(value, name)
+    return to_exact if name in _NAMED and annotation in ("str", "str | None") else _CHECKS.get(annotation)
