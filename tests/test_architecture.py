@@ -27,7 +27,7 @@ LOAD_OF = {
         backends.jsonfile.reader backends.jsonfile.records backends.jsonfile.writer
     """,
     "sqlite": """
-        backends.sqlite backends.sqlite.backend backends.sqlite.database backends.sqlite.file_locks
+        backends.deltas backends.sqlite backends.sqlite.backend backends.sqlite.database backends.sqlite.file_locks
         backends.sqlite.page_checksums backends.sqlite.pool backends.sqlite.reader backends.sqlite.row_checksums
         backends.sqlite.schema backends.sqlite.writer
     """,
@@ -50,8 +50,9 @@ def test_every_library_that_is_imported_is_a_declared_dependency():
     declared = {re.match(r"[\w-]+", text)[0] for text in project["dependencies"]}
     text = "\n".join(path.read_text() for path in (ROOT / "stateview").rglob("*.py"))
     imported = set(re.findall(r"^ *(?:import|from) (\w+)[\w.]*(?: import .*| as .*)?$", text, re.MULTILINE))
+    newer = {"compression"}  # of Python 3.14
     tests_only = {"pytest"}  # `stateview.testing`, which a backend's own tests import
-    assert imported - sys.stdlib_module_names - {"stateview"} - tests_only == declared
+    assert imported - sys.stdlib_module_names - {"stateview"} - newer - tests_only == declared
 
 
 def test_a_state_manager_loads_no_terminal_library_and_no_client(tmp_path):

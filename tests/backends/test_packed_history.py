@@ -17,7 +17,7 @@ from stress import stressed
 from stateview import StateManager
 from stateview.backends import deltas as deltas_module
 from stateview.backends.deltas import MIN_BYTES
-from stateview.backends.sqlite.packed import FORMATS
+from stateview.backends.sqlite.schema import FORMAT
 from stateview.maintenance.history import iter_superseded
 
 KEYS = "abc"
@@ -232,7 +232,7 @@ def test_what_packing_makes_no_smaller_stays_whole(store_url: str, kind: str, pa
         assert packings
         assert deltas(store_url) == {}
         del packings[:]
-        if kind != "json":  # there each rewrite of the file reads all of it, and tries again
+        if kind not in ("json", "sqlite"):  # these note nowhere that a value was tried
             state.compact(0)
             state.save("k", "more")
             state.compact(0)
@@ -250,7 +250,7 @@ def test_small_values_are_kept_as_before(store_url: str, kind: str, packings: li
     if kind == "sqlite":
         with plain_sqlite(Path(store_url.partition(":")[2]) / "ns" / "state.db") as db:
             assert db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'packed'").get == 0
-            assert db.execute("PRAGMA user_version").get <= FORMATS
+            assert db.execute("PRAGMA user_version").get <= FORMAT
     elif kind != "json":
         with redis.Redis.from_url(store_url) as client:
             assert client.hget("stateview:{ns}:head", "format") == b"1"

@@ -23,6 +23,7 @@ from .records import (
     NO_FILE,
     BaseVersion,
     CommitRecord,
+    DeltaRecord,
     Header,
     PackedVersion,
     ValueRecord,
@@ -344,7 +345,10 @@ class History:
             if (value := self.elsewhere.get((key, revision))) is not None:
                 return value
             raise ValueError(f"revision {revision} of the key is missing")
-        return version.delta if isinstance(version, PackedVersion) else version.value
+        if not isinstance(version, PackedVersion):
+            return version.value
+        kept = version.delta
+        return Delta(kept.base, kept.place, kept.size, kept.data)
 
     def live(self) -> dict[str, Version]:
         """Return the last version of every key that is not deleted, expired ones included. O(keys)."""
@@ -453,7 +457,8 @@ def _commit_record(commit: Commit, versions: list[Version]) -> CommitRecord:
 
 
 def _packed(version: Version, delta: Delta) -> PackedVersion:
-    return PackedVersion(version.key, b"", version.revision, version.time, version.expires, delta)
+    record = DeltaRecord(delta.size, delta.data, delta.base, delta.place)
+    return PackedVersion(version.key, b"", version.revision, version.time, version.expires, record)
 
 
 def latest(versions: list[Version] | tuple[()], revision: int) -> Version | None:

@@ -21,7 +21,6 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from ...codec import MAX_DEPTH
 from ...errors import Damaged, run
 from ...model import Commit, to_datetime, to_micros
-from ..deltas import Delta
 from ..durable_files import fsync_folder, is_system_error, remove, write_all
 from ..protocol import CheckpointRecord, Version
 
@@ -54,7 +53,7 @@ class Header(Struct, omit_defaults=True):
     packed: int = 0
 
 
-class DeltaRecord(Struct, omit_defaults=True):
+class DeltaRecord(Struct, frozen=True, omit_defaults=True):
     """A value in its packed form, see `deltas.Delta`. `data` is base64 in the file."""
 
     size: int
@@ -63,10 +62,13 @@ class DeltaRecord(Struct, omit_defaults=True):
     place: int = 0
 
 
+_NO_DELTA = DeltaRecord(0, b"")
+
+
 class PackedVersion(Version, frozen=True):
     """A superseded version whose value is a delta. Its `value` is empty, which no value is; see `History.whole`."""
 
-    delta: Delta = Delta(0, 0, 0, b"")
+    delta: DeltaRecord = _NO_DELTA
 
 
 class BaseVersion(Struct, omit_defaults=True):
@@ -117,8 +119,7 @@ class ValueRecord(Struct, omit_defaults=True):
 
 def _put_value(record: BaseVersion | ValueRecord, version: Version) -> None:
     if isinstance(version, PackedVersion):
-        base, place, size, data = version.delta
-        record.delta = DeltaRecord(size, data, base, place)
+        record.delta = version.delta
     else:
         record.value = Raw(version.value or b"")
 
@@ -126,8 +127,7 @@ def _put_value(record: BaseVersion | ValueRecord, version: Version) -> None:
 def _version(record: BaseVersion | ValueRecord, key: str, revision: int, time: int) -> Version:
     delta = record.delta
     if not isinstance(delta, UnsetType):
-        packed = Delta(delta.base, delta.place, delta.size, delta.data)
-        return PackedVersion(key, b"", revision, time, record.expires, packed)
+        return PackedVersion(key, b"", revision, time, record.expires, delta)
     value = None if isinstance(record.value, UnsetType) else bytes(record.value)
     return Version(key, value, revision, time, record.expires)
 

@@ -18,9 +18,10 @@ from ...errors import StateException, tells_what_was_done
 from ...model import Finding
 from ..protocol import Backend, ProgressCount, ProgressText, RecoverySession, StagedImport
 from ..stored_values import PLAIN, StoredValues
-from . import packed, schema
 from . import page_checksums as pages
+from . import schema
 from .pool import Connection
+from .row_checksums import has_deltas
 from .writer import Writer
 
 
@@ -86,7 +87,7 @@ class SQLiteBackend(Writer):
 
     def history_format(self) -> int:
         with self._connection() as db:
-            return 0 if db is None else 1 + packed.exists(db)
+            return 0 if db is None else 1 + has_deltas(db)
 
     def drop(self) -> None:
         self._check_writable()

@@ -14,9 +14,9 @@ from collections.abc import Collection
 import apsw
 
 from ..deltas import MIN_BYTES, Chain, Delta, make_delta, rebase, rebased_steps
+from .row_checksums import has_deltas
+from .schema import FORMAT
 
-FORMATS = 2  # formats without deltas; a database gets a number that is higher by this with its first delta
-IN_PACKED = ""  # the value of a row of `versions` whose value is in `packed`
 _CREATE = """CREATE TABLE IF NOT EXISTS packed (
     key TEXT NOT NULL, revision INTEGER NOT NULL, base INTEGER NOT NULL, place INTEGER NOT NULL, size INTEGER NOT NULL,
     data BLOB NOT NULL, PRIMARY KEY (key, revision)) STRICT;
@@ -38,11 +38,6 @@ _NEXT_REVISION = """SELECT revision FROM versions WHERE key = ?1 AND revision > 
 _DEPENDENTS = "SELECT revision, place, base FROM packed WHERE key = ? AND base = ?"
 
 
-def exists(db: apsw.Connection) -> bool:
-    """Return whether the database has deltas."""
-    return db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'packed'").fetchone() is not None
-
-
 def chain(db: apsw.Connection) -> Chain:
     """Return the reader of versions of a database, for use in one transaction."""
 
@@ -60,7 +55,7 @@ def chain(db: apsw.Connection) -> Chain:
 
 def remove_keys(db: apsw.Connection, keys: list[tuple[str]]) -> None:
     """Remove all deltas of keys whose versions all go."""
-    if exists(db):
+    if has_deltas(db):
         db.executemany("DELETE FROM packed WHERE key = ?", keys)
 
 
@@ -89,7 +84,7 @@ def pack(db: apsw.Connection, key: str, revision: int, value: bytes, base: int, 
     """
     if len(value) < MIN_BYTES:
         return False
-    place = db.execute(_NEXT_PLACE, (key,)).get if exists(db) else 0
+    place = db.execute(_NEXT_PLACE, (key,)).get if has_deltas(db) else 0
     delta = make_delta(value, base, base_value, place)
     if delta is None:
         return False
@@ -138,8 +133,8 @@ def next_revision(db: apsw.Connection, key: str, revision: int) -> int:
 def create(db: apsw.Connection) -> None:
     """Create the table of deltas, and give the database the number of a format that has it."""
     db.execute(_CREATE)
-    if (version := db.pragma("user_version")) <= FORMATS:
-        db.pragma("user_version", version + FORMATS)
+    if (version := db.pragma("user_version")) <= FORMAT:
+        db.pragma("user_version", version + FORMAT)
 
 
 def put(db: apsw.Connection, key: str, revision: int, delta: Delta) -> None:

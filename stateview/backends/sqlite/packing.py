@@ -13,7 +13,7 @@ import apsw
 from ..deltas import FANOUT, MIN_BYTES, Delta, make_delta, rebased_steps
 from ..protocol import ProgressCount
 from . import packed
-from .row_checksums import Row, checksum, select, until_checksum
+from .row_checksums import IN_PACKED, Row, checksum, has_deltas, select, until_checksum
 
 VALUES_PER_TRANSACTION = 250  # others write between two transactions
 BYTES_PER_TRANSACTION = 4_000_000  # of values
@@ -31,7 +31,7 @@ _ROW = "SELECT until, CAST(value AS BLOB), time, expires, sum FROM versions WHER
 _NEWER = "SELECT revision, place FROM packed WHERE key = ? AND revision > ? AND place % ? = 0 ORDER BY revision LIMIT 1"
 _EXISTS = """SELECT EXISTS (SELECT 1 FROM entries WHERE key = ?1 AND revision = ?2)
     OR EXISTS (SELECT 1 FROM versions WHERE key = ?1 AND revision = ?2 AND value IS NOT NULL)"""
-_EMPTY = f"UPDATE versions SET value = '{packed.IN_PACKED}' WHERE key = ? AND revision = ? AND value != ''"
+_EMPTY = f"UPDATE versions SET value = '{IN_PACKED}' WHERE key = ? AND revision = ? AND value != ''"
 
 
 class Bite(NamedTuple):
@@ -132,7 +132,7 @@ class _Packer:
         for _, other, delta in reversed(self.deltas[self._first.get(key, len(self.deltas)) :]):
             if delta.place % step == 0:
                 return other, delta.place
-        rows = select(self._db, _NEWER, (key, revision, step)) if packed.exists(self._db) else []
+        rows = select(self._db, _NEWER, (key, revision, step)) if has_deltas(self._db) else []
         return rows[0] if rows else None
 
 

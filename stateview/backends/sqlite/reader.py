@@ -15,7 +15,6 @@ import apsw
 from ...errors import Damaged
 from ...model import Commit, now, to_datetime
 from ..conflicts import history_pruned_error
-from ..deltas import Chain
 from ..protocol import (
     CheckpointRecord,
     DiskUsage,
@@ -29,11 +28,12 @@ from ..protocol import (
 )
 from ..retries import poll_revision
 from ..stored_values import StoredValues
-from . import packed, schema
+from . import schema
 from .database import Database
 from .row_checksums import (
     KEY_COLUMN,
     RECOVER,
+    chain_of,
     checksum,
     damaged_entry_error,
     row_checksum,
@@ -43,6 +43,7 @@ from .row_checksums import (
 )
 
 if TYPE_CHECKING:
+    from ..deltas import Chain
     from ..large_rows import LargeRowCache
 
 POLL_SECONDS = 0.02  # between two looks of `wait` at the head
@@ -191,7 +192,7 @@ class Reader(Database):
             out = {}
             moment = self.now() if at is None else at.time
             with self._snapshot(db, at):
-                chain = packed.chain(db)
+                chain = chain_of(db)
                 for key in keys:
                     row = db.execute(_AT, (key, schema.MAX_REVISION if at is None else at.revision)).fetchone()
                     if row is not None and (version := self._version(chain, key, *row)).visible(moment):
@@ -215,7 +216,7 @@ class Reader(Database):
                         raise Damaged(f"{self.path}: {len(rows)} entries instead of {count - expired}", RECOVER)
                 else:
                     rows = select(db, _PAST, (low, high, at.revision, at.time, limit))
-                chain = packed.chain(db)
+                chain = chain_of(db)
                 return [self._version(chain, *row) for row in rows]
 
     # --- keys --------------------------------------------------------------------------------------------------
@@ -324,7 +325,7 @@ class Reader(Database):
                 return []
             with self._snapshot(db):
                 rows = select(db, _VERSIONS, (key, below or schema.MAX_REVISION, limit))
-                chain = packed.chain(db)
+                chain = chain_of(db)
                 return [self._version(chain, key, *row) for row in rows]
 
     def commits(self, limit: int = 100, below: int = 0) -> list[Commit]:

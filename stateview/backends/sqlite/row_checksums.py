@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import apsw
@@ -11,13 +11,15 @@ from msgspec import Struct
 
 from ...errors import Damaged, run
 from ...model import ProgressMessage
-from ..deltas import Chain
 from ..protocol import ProgressText
-from . import packed
+
+if TYPE_CHECKING:
+    from ..deltas import Chain
 
 RECOVER = run("recover", after=": it keeps the damaged file and mends what can be mended")
 KEY_COLUMN = 6  # the index, in a row of `commits`, of the key of a commit that wrote one key
 
+IN_PACKED = ""  # the value of a row of `versions` whose value is in the table `packed`
 Row = tuple[Any, ...]
 
 # A damaged text may not be UTF-8, which would end the cursor. Texts are therefore read as bytes.
@@ -59,6 +61,18 @@ class Corruption(Struct, frozen=True):
 def select(db: apsw.Connection, query: str, bindings: Row = ()) -> list[Row]:
     """Return all rows of a query."""
     return db.execute(query, bindings).fetchall()
+
+
+def has_deltas(db: apsw.Connection) -> bool:
+    """Return whether the database has the table `packed`."""
+    return db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'packed'").fetchone() is not None
+
+
+def chain_of(db: apsw.Connection) -> Chain:
+    """Return the reader of versions of a database, for use in one transaction."""
+    from .packed import chain  # not for a load of a live value
+
+    return chain(db)
 
 
 def checksum(key: str, stored: bytes | None, revision: int, moment: int, expires: int) -> int:
@@ -108,11 +122,12 @@ def read(db: apsw.Connection, table: str, direction: str = "") -> Iterator[Row |
 
     """
     order = ", ".join(f"{column} {direction}" for column in _ORDER[table])
-    chain = packed.chain(db)
+    chain = None  # of a table `versions` with deltas
     for raw in db.execute(f"SELECT {_COLUMNS[table]} FROM {table} ORDER BY {order}"):
         try:
             row = tuple(field.decode() if isinstance(field, bytes) else field for field in raw)
-            if table == "versions" and row[3] == packed.IN_PACKED:
+            if table == "versions" and row[3] == IN_PACKED:
+                chain = chain or chain_of(db)
                 row = (*row[:3], chain.value(str(row[0]), int(row[1])).decode(), *row[4:])
             yield row if _is_sound(table, row) else None
         except (ValueError, TypeError, AttributeError):  # not UTF-8, not of the column's type, or a damaged delta
@@ -198,7 +213,7 @@ def _find_disagreements(db: apsw.Connection, entries: int) -> Iterator[Corruptio
     """Compare tables whose rows are all sound: a whole row, or a whole page, may be missing."""
     if db.execute(_NOT_LISTED).fetchone() or db.execute(_NOT_WRITTEN).fetchone():
         yield Corruption("touched-mismatch", "what the commits touched is not what is there")
-    if packed.exists(db) and db.execute(_UNUSED_DELTA).fetchone():
+    if has_deltas(db) and db.execute(_UNUSED_DELTA).fetchone():
         yield Corruption("unused-delta", "a delta belongs to no version")
     last = db.execute("SELECT revision, count FROM commits ORDER BY revision DESC LIMIT 1").fetchone() or (0, 0)
     if last[1] != entries:

@@ -12,11 +12,10 @@ import apsw
 from ...errors import BackendError, Damaged
 from ..durable_files import file_error
 from ..protocol import CheckpointRecord, CommitRequest, Version
-from . import packed
 from . import page_checksums as pages
-from .row_checksums import RECOVER, row_checksum, select
+from .row_checksums import RECOVER, has_deltas, row_checksum, select
 
-FORMAT = packed.FORMATS  # 1: without checksums of the pages; 3 and 4: the same two with deltas, see `packed`
+FORMAT = 2  # 1: without checksums of the pages; 3 and 4: the same two with deltas, see `packed`
 APPLICATION_ID = 0x73747677  # "stvw", by which `file` and SQLite recognise the database
 MAX_REVISION = 1 << 62  # above every revision; `until` of a delete that nothing has superseded
 
@@ -78,6 +77,8 @@ def create(path: str, with_deltas: bool = False) -> None:
         with connection:
             _make_tables(connection)
             if with_deltas:
+                from . import packed
+
                 packed.create(connection)
         write_back_log(connection)
     finally:
@@ -164,6 +165,8 @@ def find_missing(connection: apsw.Connection) -> str:
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
     needed = set(re.findall(r"CREATE (?:TABLE|INDEX) (\w+)", TABLES))
     if connection.pragma("user_version") > FORMAT:
+        from . import packed
+
         needed |= packed.NAMES
     if missing := sorted(needed - names):
         return f"the table or index {missing[0]} is missing"
@@ -292,7 +295,9 @@ def prune(db: apsw.Connection, low: int, goal: int) -> None:
 
 def delete_versions(db: apsw.Connection, condition: str, bindings: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     """Delete rows of `versions AS v`, and their deltas. Return the revision and key of each."""
-    if packed.exists(db):
+    if has_deltas(db):
+        from . import packed
+
         gone: dict[str, list[int]] = {}
         for key, revision in db.execute(f"SELECT key, revision FROM versions AS v WHERE {condition}", bindings):
             gone.setdefault(key, []).append(revision)

@@ -28,7 +28,7 @@ from ..stored_values import StoredValues
 from . import packed, schema
 from . import page_checksums as pages
 from .read_cache import TRUST_SECONDS
-from .row_checksums import RECOVER, checksum, row_checksum, unpacked, until_checksum
+from .row_checksums import IN_PACKED, RECOVER, checksum, row_checksum, unpacked, until_checksum
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
@@ -347,7 +347,7 @@ def _pack_last(
     key, revision, until, _, *rest = past.pop()
     _put_past(db, past)
     is_packed = packed.pack(db, key, revision, value, base, base_value)
-    past.append((key, revision, until, packed.IN_PACKED if is_packed else value.decode(), *rest))
+    past.append((key, revision, until, IN_PACKED if is_packed else value.decode(), *rest))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import apsw
 from ..conflicts import check_preconditions
 from ..deltas import MIN_BYTES
 from ..protocol import MAX_EXPIRED_PER_COMMIT, CheckpointRecord, CommitRequest, Head
-from . import packed, schema
+from . import schema
 from .pool import Connection, Preempted
 from .reader import Reader
 from .row_checksums import checksum, row_checksum, select, until_checksum
@@ -160,6 +160,8 @@ class Writer(Reader):
         """Pack the live value of a key before a new value supersedes it. Return whether it is packed now."""
         if not self.values.plain or (live := db.execute(_LARGE_ENTRY, (key,)).fetchone()) is None:
             return False
+        from . import packed
+
         return packed.pack(db, key, live[0], live[1], revision, value)
 
     def _write_marks(self, db: apsw.Connection, batch: CommitRequest, head: Head, moment: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stateview import StateManager
-from stateview.backends.jsonfile import writer
+from stateview.backends.jsonfile import maintenance
 from stateview.cli.program import main
 
 
@@ -95,7 +95,7 @@ def test_what_a_process_that_ended_did_not_remove_is_removed_later(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, opened(tmp_path, False) as state:
-        patch.setattr(writer, "remove_leftover_checkpoints", ended)
+        patch.setattr(maintenance, "remove_leftover_checkpoints", ended)
         with pytest.raises(KeyboardInterrupt):
             state.checkpoint("new")
     assert files(tmp_path) == {"c0.json", "c1.json"}
