@@ -9,6 +9,7 @@ from stateview.backends import deltas
 from stateview.backends.jsonfile import history as json_history
 from stateview.backends.jsonfile import writer as json_writer
 from stateview.backends.sqlite import packed as sqlite_packed
+from stateview.backends.sqlite import packing as sqlite_packing
 from stateview.backends.sqlite import transfer as sqlite_transfer
 from stateview.backends.sqlite import writer as sqlite_writer
 
@@ -22,11 +23,11 @@ def make_delta(value: bytes, base: int, base_value: bytes | None, place: int) ->
 
 @pytest.fixture(autouse=True)
 def any_value_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (sqlite_packed, json_history):
+    for module in (sqlite_packed, sqlite_packing, json_history):
         monkeypatch.setattr(module, "make_delta", make_delta)
-    for module in (sqlite_packed, json_history, sqlite_transfer):
+    for module in (sqlite_packed, sqlite_packing, json_history, sqlite_transfer):
         monkeypatch.setattr(module, "MIN_BYTES", 1)
-    for module, query in ((sqlite_writer, "_LARGE_ENTRY"), (sqlite_transfer, "_TAKE_BACK_LAST")):
+    for module, query in ((sqlite_writer, "_LARGE_ENTRY"), (sqlite_transfer, "_LAST")):
         text = getattr(module, query)
         assert "512" in text
         monkeypatch.setattr(module, query, text.replace("512", "1"))
