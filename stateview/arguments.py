@@ -201,15 +201,15 @@ def checked(function: Callable[..., _T]) -> Callable[..., _T]:
     checks = {name: check for name in names if (check := _check_of(name, function.__annotations__.get(name, "")))}
     if checks.keys() <= {"key"}:
         return function
-    positional = [(index, name, checks[name]) for index, name in enumerate(names[: code.co_argcount]) if name in checks]
+    positional = {index: name for index, name in enumerate(names[: code.co_argcount]) if name in checks}
 
     @wraps(function)
     def checking(*args: Any, **kwargs: Any) -> _T:
         if positional:
             given = list(args)
-            for index, name, check in positional:
+            for index, name in positional.items():
                 if index < len(given):
-                    given[index] = check(given[index], name)
+                    given[index] = checks[name](given[index], name)
             args = tuple(given)
         for name, value in kwargs.items():
             if name in checks:
