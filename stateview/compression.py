@@ -1,0 +1,56 @@
+"""Compress bytes by Zstandard (RFC 8878), alone or relative to other bytes."""
+
+from __future__ import annotations
+
+from functools import cache
+from types import ModuleType
+
+_LEVEL = 3  # lower levels find no match that is further away than their small tables
+_LONG_DISTANCE_BYTES = 1 << 20  # larger values exceed the tables of `_LEVEL`
+_MAX_WINDOW_LOG = 31
+
+
+@cache
+def _zstd() -> ModuleType:
+    try:
+        from compression import zstd  # type: ignore[import-not-found, unused-ignore]  # Python 3.14
+    except ImportError:
+        from backports import zstd
+    return zstd  # type: ignore[no-any-return, unused-ignore]
+
+
+def compress(value: bytes, base: bytes | None = None) -> bytes:
+    """Compress a value, relative to a base if there is one. O(size of both): 0.6 ms for 300 KB."""
+    zstd = _zstd()
+    parameter = zstd.CompressionParameter
+    window = (len(value) + len(base or b"")).bit_length()
+    options = {
+        parameter.compression_level: _LEVEL,
+        parameter.window_log: max(10, min(_MAX_WINDOW_LOG, window)),
+        parameter.checksum_flag: 1,
+    }
+    if len(value) > _LONG_DISTANCE_BYTES:
+        options[parameter.enable_long_distance_matching] = 1
+    prefix = None if base is None else zstd.ZstdDict(base, is_raw=True).as_prefix
+    data: bytes = zstd.compress(value, options=options, zstd_dict=prefix)
+    return data
+
+
+def decompress(data: bytes, base: bytes | None, size: int) -> bytes:
+    """Return the value of compressed data. O(size): 0.1 ms for 300 KB.
+
+    Raises:
+        ValueError: the data is not what `compress` returned for this base. Not all changes of it are noticed: the
+            caller compares a checksum of the value.
+
+    """
+    zstd = _zstd()
+    prefix = None if base is None else zstd.ZstdDict(base, is_raw=True).as_prefix
+    options = {zstd.DecompressionParameter.window_log_max: _MAX_WINDOW_LOG}
+    try:
+        if zstd.get_frame_size(data) != len(data) or zstd.get_frame_info(data).decompressed_size != size:
+            raise ValueError("a delta has another size")
+        value: bytes = zstd.decompress(data, zstd_dict=prefix, options=options)
+    except zstd.ZstdError as error:
+        raise ValueError(str(error)) from error
+    return value
