@@ -177,6 +177,18 @@ class Damaged(StateException, ValueError):
     """The stored data differs from what was written. It stays in place; `recover()` repairs what it can."""
 
 
+class Sealed(StateException, PermissionError):
+    """The namespace is encrypted, and no key that was given opens it. Nothing was written."""
+
+
+class KeyMissing(Sealed):
+    """No encryption key was given for an encrypted namespace."""
+
+
+class KeyWrong(Sealed):
+    """The encryption key that was given is none of the keys of the namespace."""
+
+
 class BackendError(StateException, OSError):
     """The backend refused: no space, no permission, a wrong setting. A retry would not help."""
 

@@ -12,7 +12,20 @@ import stress
 from stateview import StateManager
 
 ROOT = Path(__file__).parent.parent
-HEAVY = ["textual", "prompt_toolkit", "rich", "redis", "tomlkit", "click", "apsw", "sqlite3", "asyncio", "ssl", "http"]
+HEAVY = [
+    "textual",
+    "prompt_toolkit",
+    "rich",
+    "redis",
+    "tomlkit",
+    "click",
+    "apsw",
+    "sqlite3",
+    "asyncio",
+    "ssl",
+    "http",
+    "cryptography",
+]
 
 LOAD = """
     arguments backends backends.conflicts backends.durable_files backends.fork backends.namespace_folders
@@ -47,7 +60,8 @@ def loaded(code, folder):
 
 def test_every_library_that_is_imported_is_a_declared_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {re.match(r"[\w-]+", text)[0] for text in project["dependencies"]}
+    named = [*project["dependencies"], *project["optional-dependencies"]["encryption"]]
+    declared = {re.match(r"[\w-]+", text)[0] for text in named}
     text = "\n".join(path.read_text() for path in (ROOT / "stateview").rglob("*.py"))
     imported = set(re.findall(r"^ *(?:import|from) (\w+)[\w.]*(?: import .*| as .*)?$", text, re.MULTILINE))
     newer = {"compression"}  # of Python 3.14
