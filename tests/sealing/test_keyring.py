@@ -145,6 +145,33 @@ def test_no_act_is_done_without_a_key_of_the_keyring_or_on_a_changed_one(act):
         act(replace(BOTH, state="unsealing"), FIRST)
 
 
+@given(st.lists(st.tuples(st.sampled_from(["add", "remove", "rotate", "new"]), st.integers(0, 9)), max_size=12))
+def test_after_any_acts_the_keys_that_are_left_open_it_and_no_others(acts):
+    """What was sealed first opens as long as its data key is there."""
+    held, gone, ring = {"0": FIRST}, [], RING
+    sealed = Sealer(unlock(RING, NS, FIRST), NS).seal(b"1", Place(Purpose.VALUE, 1, "a"))
+    for number, (act, choice) in enumerate(acts, 1):
+        label, key = list(held.items())[choice % len(held)]
+        by = list(held.values())[-1]
+        if act == "add":
+            held[str(number)] = UserKey.generate()
+            ring = keyring.add(ring, NS, by, held[str(number)], str(number), NOW)
+        elif act == "remove" and len(held) > 1:
+            gone.append(held.pop(label))
+            ring = keyring.remove(ring, NS, by, "laptop" if label == "0" else label)
+        elif act == "rotate":
+            gone.append(key)
+            held[label] = UserKey.generate()
+            ring = keyring.rotate(ring, NS, key, held[label], NOW)
+        elif act == "new":
+            ring = keyring.new_data_key(ring, NS, list(held.values()))
+            ring = keyring.with_state(ring, NS, by, "sealed")
+    assert Sealer(opens(ring, *held.values()), NS).open(sealed, Place(Purpose.VALUE, 1, "a")) == b"1"
+    for key in gone:
+        with pytest.raises(KeyWrong):
+            unlock(ring, NS, key)
+
+
 def test_the_status_is_plain_data_without_keys():
     assert keyring.status(BOTH) == {
         "state": "sealed",
@@ -252,6 +279,13 @@ def test_a_document_that_is_too_large_or_too_deep_is_refused():
     for document in (b" " * keyring.MAX_BYTES + encode(RING), b"[" * 100_000):
         with pytest.raises(Damaged):
             decode(document)
+
+
+def test_a_field_that_nobody_knows_and_half_a_character_are_refused():
+    document = encode(RING)
+    for changed in (b'{"more":1,' + document[1:], document.replace(b"laptop", b"\\ud800")):
+        with pytest.raises(Damaged):
+            unlock(decode(changed), NS, FIRST)
 
 
 def test_a_later_format_asks_for_an_upgrade():

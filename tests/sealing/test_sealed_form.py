@@ -1,6 +1,7 @@
 """The sealed form of values, deltas and texts: it opens at its own place alone."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,18 @@ def test_what_repeats_is_compressed_first_and_a_delta_is_not_compressed_again():
     content = b'{"name":"value"},' * 100
     assert len(SEALER.seal(content, VALUE)) < 150
     assert len(SEALER.seal(content, Place(Purpose.DELTA, 7, "a", 9))) == len(content) + 46
+
+
+def test_what_does_not_gain_is_not_compressed():
+    content = os.urandom(1000)
+    assert len(SEALER.seal(content, VALUE)) == len(content) + 46
+
+
+@pytest.mark.parametrize("put", ["!", "\n", "=", "é"])
+def test_base64_is_read_in_one_spelling_alone(put):
+    stored = SEALER.seal_value(b"1", VALUE).decode()
+    for at in (12, 30, len(stored) - 2):
+        assert sealed_value((stored[:at] + put + stored[at:]).encode()) is None
 
 
 def test_a_form_is_told_from_plain_values_and_texts_without_a_key():
