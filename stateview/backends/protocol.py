@@ -111,6 +111,7 @@ class KeySummary(Struct, frozen=True):
         revision: the revision that wrote the value.
         time: when it did.
         expires: when the entry expires; 0 for no expiry.
+        sealed: whether no key opens the value: `size` is then that of its stored form, and `start` is empty.
 
     """
 
@@ -120,6 +121,7 @@ class KeySummary(Struct, frozen=True):
     revision: int
     time: int
     expires: int = 0
+    sealed: bool = False
 
 
 class StateAt(Struct, frozen=True):
@@ -726,6 +728,29 @@ class TellsFormat(Protocol):
         In format 1 superseded versions are whole. In format 2 they are packed: large ones may be deltas.
 
         Cost: O(1).
+
+        """
+
+
+class KeepsKeyring(Protocol):
+    """What a backend may offer in addition, if it can hold a namespace whose values are sealed."""
+
+    def keyring(self) -> bytes | None:
+        """Return the keyring document of the namespace; None if the namespace is plain.
+
+        Cost: O(1).
+
+        """
+
+    def put_keyring(self, document: bytes | None, former: bytes | None) -> None:
+        """Store the keyring document durably, or remove it, if `former` is what lies there. It seals no value.
+
+        Args:
+            document: the new document; None to remove it.
+            former: the document that the caller knows; None for no document.
+
+        Raises:
+            Conflict: another document lies there. Nothing was written.
 
         """
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 from msgspec.structs import replace
 
-from .protocol import Version
+from ..errors import StateException
+from ..model import Commit
+from .protocol import SUMMARY_BYTES, CheckpointRecord, KeySummary, Version
 
 V = TypeVar("V", bound=Version)
+TextForm = Callable[[str, str, str, int], str]
 
 
 class StoredValues:
@@ -16,21 +20,52 @@ class StoredValues:
 
     A backend has one such object. It calls `pack` for each value that it writes. It calls `unpack` for each stored
     value before any code outside the backend sees the value. Values that move inside the store keep their stored form:
-    a live value that becomes a superseded version, a copy, a recovered row.
+    a live value that becomes a superseded version, a copy, a recovered row. Deltas are between encoded values.
 
     The stored form is compact JSON in UTF-8, spelt as `codec.encode` spells it. JSON files and SQLite store it as text.
-    `unpack(pack(value, key), key, revision)` is `value`. Both methods are safe to call from several threads.
+    `unpack(pack(value, key, revision), key, revision)` is `value`. All methods are safe to call from several threads.
     """
 
     plain = True
     """Whether the stored form is the encoded value itself, so that SQL, Lua and `jq` may look into it."""
 
-    def pack(self, value: bytes, key: str) -> bytes:  # noqa: ARG002
+    sealed = False
+    """Whether the stored form is sealed with a key. Copies for people, who could not read them, are left out then."""
+
+    ready = True
+    """Whether a commit may call `pack` at once. Otherwise see `start_sealing`."""
+
+    error: StateException | None = None
+    """Why no value can be packed or unpacked; None if it can."""
+
+    def opened(self, keyring: bytes | None) -> StoredValues:
+        """Return the form of a namespace with this keyring; None stands for a namespace without one."""
+        if keyring is None:
+            return self
+        from .sealed_values import open_keyring  # only for a sealed namespace
+
+        return open_keyring(keyring, None)
+
+    def new_keyring(self) -> bytes | None:
+        """Make the keyring for a namespace that begins; None if it is to have none."""
+        return None
+
+    def check_open(self) -> None:
+        """Raise an error if no value can be packed or unpacked."""
+        if self.error is not None:
+            raise self._refusal()
+
+    def _refusal(self) -> StateException:
+        assert self.error is not None
+        return type(self.error)(self.error.message, self.error.next_steps)
+
+    def pack(self, value: bytes, key: str, revision: int) -> bytes:  # noqa: ARG002
         """Return the stored form of an encoded value.
 
         Args:
             value: the encoded value.
             key: its key. The stored form may be valid for this key only.
+            revision: the revision that writes it. The stored form may be valid for this revision only.
 
         Cost: O(size of the value).
 
@@ -43,7 +78,7 @@ class StoredValues:
         Args:
             stored: the stored form.
             key: the key that holds it.
-            revision: the revision that wrote it, for the error message.
+            revision: the revision that wrote it.
 
         Raises:
             Damaged: `pack` did not return these bytes for this key.
@@ -53,11 +88,46 @@ class StoredValues:
         """
         return stored
 
+    def pack_delta(self, data: bytes, key: str, revision: int, base: int) -> bytes:  # noqa: ARG002
+        """Return the stored form of the data of a delta, which is binary. `base` is the delta's base."""
+        return data
+
+    def unpack_delta(self, stored: bytes, key: str, revision: int, base: int) -> bytes:  # noqa: ARG002
+        """Return the data of a delta from its stored form. `Damaged` if `pack_delta` did not return it for these."""
+        return stored
+
+    def pack_text(self, text: str, purpose: str, name: str, revision: int) -> str:  # noqa: ARG002
+        """Return the stored form of a text that people write.
+
+        Args:
+            text: the text.
+            purpose: `reason` or `author` of a commit, or `note` of a checkpoint.
+            name: the name of the checkpoint; "" for a commit.
+            revision: the revision of the commit or of the checkpoint.
+
+        """
+        return text
+
+    def unpack_text(self, stored: str, purpose: str, name: str, revision: int) -> str:  # noqa: ARG002
+        """Return a text from its stored form. `Damaged` if `pack_text` did not return it for these."""
+        return stored
+
+    def summary(self, key: str, stored: bytes, revision: int, time: int, expires: int) -> KeySummary:
+        """Return the row of a list of keys for a stored value."""
+        value = self.unpack(stored, key, revision)
+        return KeySummary(key, len(value), value[:SUMMARY_BYTES], revision, time, expires)
+
+    def size(self, stored: bytes, key: str, revision: int) -> int:
+        """Return the bytes of the encoded value, or those of the stored form if no key opens it."""
+        return len(stored if self.plain or self.error is not None else self.unpack(stored, key, revision))
+
+    # --- made of the above -------------------------------------------------------------------------------------
+
     def pack_version(self, version: V) -> V:
         """Return a version with the stored form of its value. A delete stays as it is."""
         if self.plain or version.value is None:
             return version
-        return replace(version, value=self.pack(version.value, version.key))
+        return replace(version, value=self.pack(version.value, version.key, version.revision))
 
     def unpack_version(self, version: V) -> V:
         """Return a version with its encoded value instead of the stored form. A delete stays as it is.
@@ -70,5 +140,30 @@ class StoredValues:
             return version
         return replace(version, value=self.unpack(version.value, version.key, version.revision))
 
+    def pack_commit(self, commit: Commit) -> Commit:
+        """Return a commit with the stored forms of its texts."""
+        return commit if self.plain else _with_texts(commit, self.pack_text)
+
+    def unpack_commit(self, commit: Commit) -> Commit:
+        """Return a commit with its texts instead of their stored forms."""
+        return commit if self.plain else _with_texts(commit, self.unpack_text)
+
+    def pack_mark(self, mark: CheckpointRecord) -> CheckpointRecord:
+        """Return a checkpoint with the stored form of its note."""
+        return mark if self.plain else _with_note(mark, self.pack_text)
+
+    def unpack_mark(self, mark: CheckpointRecord) -> CheckpointRecord:
+        """Return a checkpoint with its note instead of the stored form."""
+        return mark if self.plain else _with_note(mark, self.unpack_text)
+
 
 PLAIN = StoredValues()
+
+
+def _with_texts(commit: Commit, convert: TextForm) -> Commit:
+    reason = convert(commit.reason, "reason", "", commit.revision)
+    return replace(commit, reason=reason, author=convert(commit.author, "author", "", commit.revision))
+
+
+def _with_note(mark: CheckpointRecord, convert: TextForm) -> CheckpointRecord:
+    return replace(mark, note=convert(mark.note, "note", mark.name, mark.revision))

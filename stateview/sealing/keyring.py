@@ -57,14 +57,19 @@ class Wrapper(Struct, frozen=True, forbid_unknown_fields=True):
     data_keys: dict[str, str]
 
 
-class Keyring(Struct, frozen=True, forbid_unknown_fields=True):
-    """Hold the document. `state` tells which conversion of the namespace is not finished; `"sealed"`: none."""
+class Keyring(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Hold the document.
+
+    `identity` is that of the namespace: a random text, since a namespace may be renamed or moved. `state` tells which
+    conversion of the namespace is not finished; `"sealed"`: none.
+    """
 
     format: int
     state: State
     current: str
     wrappers: tuple[Wrapper, ...]
     mac: str
+    identity: str = ""
 
 
 class _Format(Struct):
@@ -326,7 +331,7 @@ def _associated(namespace: str, user_key_id: str, data_key_id: str) -> bytes:
 
 def _signed(namespace: str, data_keys: DataKeys, state: State, wrappers: Iterable[Wrapper]) -> Keyring:
     """Make a document with its MAC."""
-    ring = Keyring(FORMAT, state, data_keys.current.hex(), tuple(wrappers), "")
+    ring = Keyring(FORMAT, state, data_keys.current.hex(), tuple(wrappers), "", namespace)
     _check(ring)  # so that `decode` reads it
     return replace(ring, mac=_mac(ring, namespace, data_keys))
 

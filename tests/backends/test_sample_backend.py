@@ -60,12 +60,12 @@ class Sealed(StoredValues):
 
     plain = False
 
-    def pack(self, value: bytes, key: str) -> bytes:
-        return b'"%s"' % base64.b64encode(key.encode() + b"\0" + value)
+    def pack(self, value: bytes, key: str, revision: int) -> bytes:
+        return b'"%s"' % base64.b64encode(b"%b\0%d\0%b" % (key.encode(), revision, value))
 
     def unpack(self, stored: bytes, key: str, revision: int) -> bytes:
-        owner, _, value = base64.b64decode(stored[1:-1], validate=True).partition(b"\0")
-        assert (owner, revision > 0) == (key.encode(), True)
+        owner, number, value = base64.b64decode(stored[1:-1], validate=True).split(b"\0", 2)
+        assert (owner, int(number)) == (key.encode(), revision)
         return value
 
 
@@ -114,7 +114,7 @@ class TestSealedMemory(TestMemory):
         staging.close()
         namespaces = STORES[store.partition(":")[2]]
         for name in ("main", ".main"):
-            assert [one.value for one in namespaces[name].versions["k"]] == [Sealed().pack(b"[1]", "k"), None]
+            assert [one.value for one in namespaces[name].versions["k"]] == [Sealed().pack(b"[1]", "k", 1), None]
 
 
 def test_the_package_is_found_by_its_metadata() -> None:

@@ -132,7 +132,7 @@ def test_a_value_that_was_stored_in_another_form_is_damaged(store_url: str) -> N
     save(backend, "k", b"1")
     assert state(backend) == {"k": b"1"}
     backend.close()
-    assert open_backend(store_url, "main").get("k").value == WRAPPED.pack(b"1", "k")  # type: ignore[union-attr]
+    assert open_backend(store_url, "main").get("k").value == WRAPPED.pack(b"1", "k", 1)  # type: ignore[union-attr]
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -149,14 +149,14 @@ def test_an_edit_by_hand_is_in_the_stored_form(tmp_path: Path) -> None:
     save(backend, "k", b"1")
     path = tmp_path / "main" / "state.json"
     before = path.read_bytes()
-    edit(path, lambda content: content["k"].update(value=json.loads(WRAPPED.pack(b"2", "k"))))
+    edit(path, lambda content: content["k"].update(value=json.loads(WRAPPED.pack(b"2", "k", 2))))
     assert (backend.get("k").value, backend.head().revision) == (b"2", 2)  # type: ignore[union-attr]
-    for wrong in (3, "text", json.loads(WRAPPED.pack(b"2", "other"))):
+    for wrong in (3, "text", json.loads(WRAPPED.pack(b"2", "other", 2))):
         edit(path, lambda content, wrong=wrong: content["k"].update(value=wrong))  # type: ignore[misc]
         with pytest.raises(Damaged, match="the entry 'k'"):
             backend.get("k")
     path.write_bytes(before)
-    edit(path, lambda content: content.update(l=dict(content.pop("k"), value=json.loads(WRAPPED.pack(b"3", "l")))))
+    edit(path, lambda content: content.update(l=dict(content.pop("k"), value=json.loads(WRAPPED.pack(b"3", "l", 3)))))
     assert state(backend) == {"l": b"3"}
 
 

@@ -216,7 +216,6 @@ class JSONBackend(Writer):
     def commit(self, batch: CommitRequest) -> Head:
         """Apply a commit. O(keys); three fsyncs."""
         self._check_writable()
-        batch = self._packed(batch)
         with self._call(), self._lock():
             live = self._refresh()
             moment = now()
@@ -230,7 +229,7 @@ class JSONBackend(Writer):
                 has_checkpoint=lambda name: self._past().marks.newest(name) is not None,
                 is_kept=lambda revision: self._past().is_kept(revision),
             )  # fmt: skip
-            return self._head(self._apply(live, batch))
+            return self._head(self._apply(live, self._packed(batch, live.head.revision + 1)))
 
     # --- what others wrote -------------------------------------------------------------------------------------
 

@@ -103,10 +103,11 @@ def adopt(backend: Writer, data: bytes, signature: Signature | None) -> LoadedSt
     may_write = backend._may_write()
     if may_write and not backend._locked:
         return None
-    requests = [backend._packed(request) for request in adoption_requests(states)]
     history = History(os.urandom(16).hex() if may_write else LEGACY_LINEAGE)
-    for request in requests:
-        revision, moment = history.revision, request.time or now()
+    for plain in adoption_requests(states):
+        revision = history.revision
+        request = backend._packed(plain, revision + 1)
+        moment = request.time or now()
         record = backend._record(history.last, request, revision, revision + bool(request.writes), moment, moment)
         record.digest = _NO_DIGEST
         history.add(record)

@@ -57,13 +57,13 @@ class Writer(Reader):
             hint = "Ask who owns it for the right to write to the folder and all files in it"
             raise ReadOnly(f"{self.folder}: this user may not write to it", hint)
 
-    def _packed(self, request: CommitRequest) -> CommitRequest:
-        """Return a request with the stored forms of its values."""
+    def _packed(self, request: CommitRequest, revision: int) -> CommitRequest:
+        """Return a request with the stored forms of the values that it writes at a revision."""
         if self.values.plain:
             return request
         pack, replace = self.values.pack, msgspec.structs.replace
         writes = {
-            key: write if write.value is None else replace(write, value=pack(write.value, key))
+            key: write if write.value is None else replace(write, value=pack(write.value, key, revision))
             for key, write in request.writes.items()
         }
         return replace(request, writes=writes)

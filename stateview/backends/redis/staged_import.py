@@ -272,7 +272,7 @@ def _version_commands(
     live, index, expiry, history, hindex, hexpiry, touched = members.values()
     for version in versions:
         key, revision, expires = version.key.encode(), version.revision, version.expires
-        stored = None if version.value is None else values.pack(version.value, version.key)
+        stored = None if version.value is None else values.pack(version.value, version.key, version.revision)
         size = len(key)
         touched.append(b"$1\r\n0\r\n$%d\r\n%016d%b\r\n" % (size + 16, revision, key))
         if stored is not None and not version.until:

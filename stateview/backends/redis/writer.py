@@ -92,9 +92,9 @@ class Writer(Reader, ABC):
             if write.value is None:
                 words += (key.encode(), b"D", b"")
             elif write.ttl or write.time:
-                words += (key.encode(), b"%d %d" % (write.ttl, write.time), pack(write.value, key))
+                words += (key.encode(), b"%d %d" % (write.ttl, write.time), pack(write.value, key, 0))
             else:
-                words += (key.encode(), b"", pack(write.value, key))
+                words += (key.encode(), b"", pack(write.value, key, 0))
         return words
 
     def _raise_conflict(self, reply: Any, batch: CommitRequest) -> None:

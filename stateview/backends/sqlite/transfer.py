@@ -182,7 +182,7 @@ class SQLiteReceiver:
         for version in versions:
             key, value, revision = version.key, version.value, version.revision
             moment, expires = version.time, version.expires
-            stored = None if value is None else pack(value, key)
+            stored = None if value is None else pack(value, key, revision)
             if not previous and self._values.plain:
                 past += db.execute(_LAST, (key, revision))
                 large = past[0][3].encode() if past else None

@@ -146,7 +146,7 @@ class Writer(Reader):
         if not superseded:
             change = until_checksum(revision) - until_checksum(schema.MAX_REVISION)
             db.execute(_SUPERSEDE_DELETE, (key, revision, schema.MAX_REVISION, change))
-        stored = None if value is None else self.values.pack(value, key)
+        stored = None if value is None else self.values.pack(value, key, revision)
         sum_ = checksum(key, stored, revision, moment, expires)
         if stored is None:
             db.execute("DELETE FROM entries WHERE key = ?", (key,))

@@ -74,7 +74,7 @@ def test_a_value_that_was_moved_to_another_key_is_damaged(tmp_path: Path) -> Non
     backend, plain = opened(f"sqlite:{tmp_path}"), SQLiteBackend(str(tmp_path), "main")
     save(backend, "a", SECRET)
     (version,) = plain.scan()
-    assert version.value == WRAPPED.pack(SECRET, "a")
+    assert version.value == WRAPPED.pack(SECRET, "a", 1)
     save(plain, "b", version.value)
     for read in (
         lambda: backend.get("b"), lambda: backend.read(["a", "b"]), backend.scan, backend.list_keys,
@@ -115,7 +115,7 @@ def test_recover_keeps_values_in_their_stored_form(tmp_path: Path, monkeypatch: 
     backend.close()
     path = tmp_path / "main" / "state.db"
     data = path.read_bytes()
-    place = data.rindex(WRAPPED.pack(b'["%s",7]' % SECRET, "k7")) + 9
+    place = data.rindex(WRAPPED.pack(b'["%s",7]' % SECRET, "k7", 8)) + 9
     path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
     with StateManager(f"sqlite:{tmp_path}", "main") as keyless:
         report = keyless.recover()

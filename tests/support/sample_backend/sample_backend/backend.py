@@ -98,7 +98,7 @@ class MemoryBackend:
 
     def pack(self, version: Version, until: int = 0) -> MemoryVersion:
         """Turn a version into its stored form."""
-        value = None if version.value is None else self.values.pack(version.value, version.key)
+        value = None if version.value is None else self.values.pack(version.value, version.key, version.revision)
         checksum = zlib.crc32(value or b"")
         return MemoryVersion(version.key, value, version.revision, version.time, version.expires, until, checksum)
 

@@ -1,0 +1,119 @@
+"""The stored form of values that are sealed with a key, and what stands in for it where no key opens the namespace."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+
+from ..errors import Damaged, Sealed, StateException
+from ..sealing import keyring
+from ..sealing.keys import UserKey
+from ..sealing.sealed_form import Place, Purpose, Sealer
+from .protocol import KeySummary
+from .stored_values import StoredValues
+
+SEALED_TEXT = "(sealed)"  # in the place of a text that no key opens
+_FIRST_LABEL = "first"
+
+
+class KeyedValues(StoredValues):
+    """The form of a namespace of which it is not known yet whether it has a keyring, opened with a key.
+
+    Plain values are readable. The first commit of a new namespace makes a keyring.
+    """
+
+    ready = False
+
+    def __init__(self, user_key: UserKey) -> None:
+        self._user_key = user_key
+
+    def opened(self, keyring: bytes | None) -> StoredValues:
+        return self if keyring is None else open_keyring(keyring, self._user_key)
+
+    def new_keyring(self) -> bytes | None:
+        now = datetime.now(UTC)
+        return keyring.encode(keyring.create(os.urandom(16).hex(), self._user_key, _FIRST_LABEL, now))
+
+
+class SealedValues(StoredValues):
+    """Values, deltas and texts, each sealed for its place. An empty text stays empty: that there is none is not hidden.
+
+    Args:
+        sealer: the sealer of the namespace.
+
+    """
+
+    plain = False
+    sealed = True
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+
+    def pack(self, value: bytes, key: str, revision: int) -> bytes:
+        return self._sealer.seal_value(value, Place(Purpose.VALUE, revision, key))
+
+    def unpack(self, stored: bytes, key: str, revision: int) -> bytes:
+        return self._sealer.open_value(stored, Place(Purpose.VALUE, revision, key))
+
+    def pack_delta(self, data: bytes, key: str, revision: int, base: int) -> bytes:
+        return self._sealer.seal(data, Place(Purpose.DELTA, revision, key, base))
+
+    def unpack_delta(self, stored: bytes, key: str, revision: int, base: int) -> bytes:
+        return self._sealer.open(stored, Place(Purpose.DELTA, revision, key, base))
+
+    def pack_text(self, text: str, purpose: str, name: str, revision: int) -> str:
+        return text and self._sealer.seal_text(text, Place(Purpose(purpose), revision, name))
+
+    def unpack_text(self, stored: str, purpose: str, name: str, revision: int) -> str:
+        return stored and self._sealer.open_text(stored, Place(Purpose(purpose), revision, name))
+
+
+class LockedValues(StoredValues):
+    """The form of a sealed namespace that no key opens. Names, times and sizes of stored forms can be listed.
+
+    Args:
+        error: what every other use raises.
+
+    """
+
+    plain = False
+    sealed = True
+    ready = False
+
+    def __init__(self, error: StateException) -> None:
+        self.error = error
+
+    def pack(self, value: bytes, key: str, revision: int) -> bytes:  # noqa: ARG002
+        raise self._refusal()
+
+    def unpack(self, stored: bytes, key: str, revision: int) -> bytes:  # noqa: ARG002
+        raise self._refusal()
+
+    def pack_delta(self, data: bytes, key: str, revision: int, base: int) -> bytes:  # noqa: ARG002
+        raise self._refusal()
+
+    def unpack_delta(self, stored: bytes, key: str, revision: int, base: int) -> bytes:  # noqa: ARG002
+        raise self._refusal()
+
+    def pack_text(self, text: str, purpose: str, name: str, revision: int) -> str:  # noqa: ARG002
+        raise self._refusal()
+
+    def unpack_text(self, stored: str, purpose: str, name: str, revision: int) -> str:  # noqa: ARG002
+        return stored and SEALED_TEXT
+
+    def summary(self, key: str, stored: bytes, revision: int, time: int, expires: int) -> KeySummary:
+        return KeySummary(key, len(stored), b"", revision, time, expires, sealed=True)
+
+
+def open_keyring(document: bytes, user_key: UserKey | None) -> StoredValues:
+    """Return the form of a namespace with a keyring: `LockedValues` if the key does not open it.
+
+    Raises:
+        BackendError: a later stateview wrote the keyring.
+
+    """
+    try:
+        ring = keyring.decode(document)
+        return SealedValues(Sealer(keyring.unlock(ring, ring.identity, user_key), ring.identity))
+    except (Sealed, Damaged) as error:
+        return LockedValues(error)
