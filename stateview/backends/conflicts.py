@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..errors import Conflict, HistoryPruned, see
+from ..errors import Conflict, HistoryPruned, NextStep, see
 from .protocol import CommitRequest, Head
 
 
@@ -100,3 +100,9 @@ def staging_locked_error(url: str, namespace: str, hint: str = "Wait until it en
 def destination_exists_error(url: str, namespace: str, revision: int) -> Conflict:
     """Return the error for a copy whose destination exists and is not to be replaced."""
     return Conflict(f"namespace {namespace!r} of {url} exists already, at revision {revision}")
+
+
+def plain_data_error(namespace: str) -> Conflict:
+    """Make the error for a write with a key to a namespace that has plain data."""
+    message = f"namespace {namespace!r} is not encrypted, and an encryption key was given"
+    return Conflict(message, (NextStep("Encrypt it with ", ("key", "on")), "Or give no key"))

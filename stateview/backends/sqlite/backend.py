@@ -51,7 +51,7 @@ class SQLiteBackend(Writer):
     ) -> None:  # fmt: skip
         super().__init__(root, namespace, read_only, timeout, durability)
         self.keep = history
-        self.values = values
+        self.values = self._given = values
 
     @contextmanager
     def snapshot(self, whole: bool = False) -> Iterator[Backend]:  # noqa: ARG002
@@ -89,6 +89,23 @@ class SQLiteBackend(Writer):
     def history_format(self) -> int:
         with self._connection() as db:
             return 0 if db is None else 1 + has_deltas(db)
+
+    def keyring(self) -> bytes | None:
+        with self._connection() as db:
+            return None if db is None else self._keyring
+
+    def put_keyring(self, document: bytes | None, former: bytes | None) -> None:
+        from . import sealing
+
+        self._check_writable()
+        if not os.path.exists(self.path):
+            self._create()
+        with self._connection() as db:
+            assert db is not None
+            db.execute("BEGIN IMMEDIATE")
+            sealing.put_keyring(db, document, former)
+            db.execute("COMMIT")
+        self.close()  # the next connection chooses the form of values by it
 
     def drop(self) -> None:
         self._check_writable()

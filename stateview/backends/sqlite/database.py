@@ -36,6 +36,7 @@ from ..fork import watch_fork
 from ..protocol import CommitRequest
 from ..reentry import reentry_error
 from ..retries import Backoff
+from ..stored_values import StoredValues
 from . import page_checksums as pages
 from . import schema
 from .pool import Connection, Pool, PooledConnection, connections, inherited, make_way
@@ -85,6 +86,22 @@ class Database(ABC):
     @abstractmethod
     def _adopt(self) -> None:
         """Convert a database of the older layout in place."""
+
+    values: StoredValues  # the form of the values of the database that is open
+    _given: StoredValues  # the form by the arguments
+    _keyring: bytes | None = None  # of the database that is open
+
+    def _choose_values(self, db: apsw.Connection, version: int) -> None:
+        """Choose the form of values by the keyring of a database of a format."""
+        document = None
+        if version > 2 * schema.FORMAT:
+            from . import sealing
+
+            document = sealing.read_keyring(db)
+            if document is None:
+                raise Damaged(f"{self.path}: the keyring is missing", "Restore the database from a backup")
+        if document != self._keyring:
+            self.values, self._keyring = self._given.opened(document), document
 
     # --- forks -------------------------------------------------------------------------------------------------
 
@@ -175,12 +192,12 @@ class Database(ABC):
                 connection.close()
                 self._adopt()
                 return self._connect(pooled)
-            schema.check(connection, self.path)
+            self._choose_values(connection, schema.check(connection, self.path))
             if may_be_cut_off and size % int(connection.pragma("page_size")):
                 connection.close()  # SQLite would read the missing part of the last page as zeros
                 raise Damaged(f"{self.path} is cut off in the middle of a page", RECOVER)
             if not self._checked and size <= SMALL_FILE_BYTES:
-                if corruption := first_corruption(connection, set()):
+                if corruption := first_corruption(connection, set(), self.values, True):
                     connection.close()
                     raise Damaged(f"{self.path}: {corruption}", RECOVER)
                 self._checked = True
@@ -276,7 +293,7 @@ class Database(ABC):
             name = temporary(self.path)
             try:
                 with self._errors():
-                    schema.create(name)
+                    schema.create(name, keyring=self._given.new_keyring())
                 os.rename(name, self.path)
             finally:
                 for leftover in (name, f"{name}-wal", f"{name}-shm", f"{name}-journal"):

@@ -157,7 +157,7 @@ def _check_settings(backend: SQLiteBackend, db: apsw.Connection) -> Iterator[Fin
 def _check_content(backend: SQLiteBackend, db: apsw.Connection, progress: ProgressText) -> Iterator[Finding]:
     meaning = "what is stored is not what was written, or not all of it"
     sound = True
-    for found in find_corruption(db, schema.tables(), progress):
+    for found in find_corruption(db, schema.tables(), backend.values, progress):
         sound = False
         yield _finding(backend, "error", found.code, found.text, meaning, RECOVER)
     if sound and backend.values.plain:

@@ -92,7 +92,7 @@ class SummaryReader(NamedTuple):
         rows = select(self.db, f"{keys.query(_SUMMARY)} {order}", (*keys.bindings(), limit))
         for key, size, start, revision, time, expires, rowid, table in rows:
             if size == 0:
-                value = unpacked(packed.chain(self.db), b"", key, revision, self.path)
+                value = unpacked(packed.chain(self.db, self.values), key, revision, self.path)
                 yield KeySummary(key, len(value), value[:SUMMARY_BYTES], revision, time, expires)
             elif type(size) is int and size > LARGE_ROW_BYTES:
                 yield self._large(key, size, rowid, table)
@@ -102,12 +102,18 @@ class SummaryReader(NamedTuple):
 
     def _unpacked(self, keys: KeyRange, order: str, limit: int) -> Iterator[KeySummary]:
         """Read summaries of values whose stored form is not the value: each is unpacked whole, one at a time."""
-        for key, stored, *rest in self.db.execute(f"{keys.query(_STORED_VALUE)} {order}", (*keys.bindings(), limit)):
-            revision = rest[0]
+        rows = self.db.execute(f"{keys.query(_STORED_VALUE)} {order}", (*keys.bindings(), limit))
+        for key, stored, revision, time, expires in rows:
             if (type(key), type(stored), type(revision)) != (str, bytes, int):
                 raise damaged_entry_error(self.path, str(key))
-            value = self.values.unpack(stored, key, revision)
-            yield KeySummary(key, len(value), value[:SUMMARY_BYTES], *rest)
+            if stored:
+                yield self.values.summary(key, stored, revision, time, expires)
+            elif self.values.error is not None:
+                size = packed.sizes(self.db, key, revision)[0]
+                yield KeySummary(key, size, b"", revision, time, expires, sealed=True)
+            else:
+                value = unpacked(packed.chain(self.db, self.values), key, revision, self.path)
+                yield KeySummary(key, len(value), value[:SUMMARY_BYTES], revision, time, expires)
 
     def _large(self, key: str, size: int, rowid: int, table: str) -> KeySummary:
         """Return the summary of a large value, from the cache where it holds the row that is live."""

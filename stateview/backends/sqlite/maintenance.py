@@ -40,7 +40,7 @@ def superseded(
     rows = []
     for key, revision, until, length, deleted, stored in db.execute(query, (*after, limit)):
         if length or deleted:
-            size, in_store = length if stored is None else len(values.unpack(stored, key, revision)), length
+            size, in_store = length if stored is None else values.size(stored, key, revision), length
         else:
             size, in_store = packed.sizes(db, key, revision)
         space = in_store + 3 * len(key.encode()) + ROW_OVERHEAD_BYTES
@@ -72,6 +72,7 @@ def compact(
 
     The first transaction raises the floor. Everything that later transactions delete is unreachable from then on.
     """
+    backend.values.check_open()
     goal = done.floor = _raise_floor(backend, db, floor, done)
     total = int(db.execute("SELECT count(*) FROM versions").get)
     deleted = seen = 0
@@ -81,7 +82,7 @@ def compact(
             progress(seen, total)
         if after[0]:
             time.sleep(PAUSE_SECONDS)
-        after, count = _delete_unreachable(db, after, goal)
+        after, count = _delete_unreachable(db, backend.values, after, goal)
         deleted += count
         done.versions = deleted
         seen = min(total, seen + ROWS_PER_TRANSACTION)
@@ -114,12 +115,12 @@ def _raise_floor(backend: SQLiteBackend, db: apsw.Connection, floor: int, done: 
 
 
 def _delete_unreachable(
-    db: apsw.Connection, after: tuple[str, int], floor: int
+    db: apsw.Connection, values: StoredValues, after: tuple[str, int], floor: int
 ) -> tuple[tuple[str, int] | None, int]:  # fmt: skip
     """Delete the unreachable ones of the next versions. Return the last of these, None at the end, and a count."""
     db.execute("BEGIN IMMEDIATE")
     last = db.execute(_NEXT, (*after, ROWS_PER_TRANSACTION - 1)).fetchone()
-    deleted = schema.delete_versions(db, _UNREACHABLE, (*after, *(last or END), floor))
+    deleted = schema.delete_versions(db, values, _UNREACHABLE, (*after, *(last or END), floor))
     db.executemany("DELETE FROM touched WHERE revision = ? AND key = ?", deleted)
     db.execute("COMMIT")
     return last, len(deleted)

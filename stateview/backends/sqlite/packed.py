@@ -1,7 +1,8 @@
 """Superseded values as deltas: the table `packed`, and the rows of `versions` whose value it holds.
 
 Such a row of `versions` has the empty text as its value, which no value is. All else in the row stays, also the
-checksum over the whole value. The table is created with the first delta.
+checksum over the whole value. Where values are not plain, the checksum is over the empty text: one over the encoded
+value would tell of it. The table is created with the first delta.
 
 A process of a release without deltas may have had the database open by then. Its prune would delete the base of a
 delta. A trigger refuses that: who deletes a version deletes its delta first, and gives dependents another base.
@@ -14,6 +15,7 @@ from collections.abc import Collection
 import apsw
 
 from ..deltas import MIN_BYTES, Chain, Delta, make_delta, rebase, rebased_steps
+from ..stored_values import StoredValues
 from .row_checksums import has_deltas
 from .schema import FORMAT
 
@@ -24,6 +26,7 @@ CREATE INDEX IF NOT EXISTS packed_base ON packed (key, base);
 CREATE TRIGGER IF NOT EXISTS packed_delete BEFORE DELETE ON versions
     WHEN EXISTS (SELECT 1 FROM packed WHERE key = OLD.key AND (base = OLD.revision OR revision = OLD.revision))
     BEGIN SELECT RAISE(ABORT, 'the database has deltas: upgrade stateview'); END"""
+MIN_STORED_BYTES = 256  # smaller stored forms that are not plain take no less space as deltas
 NAMES = frozenset({"packed", "packed_base"})
 _DELTA = "SELECT base, place, size, data FROM packed WHERE key = ? AND revision = ?"
 _WHOLE = """SELECT CAST(value AS BLOB) FROM entries WHERE key = ?1 AND revision = ?2
@@ -38,17 +41,18 @@ _NEXT_REVISION = """SELECT revision FROM versions WHERE key = ?1 AND revision > 
 _DEPENDENTS = "SELECT revision, place, base FROM packed WHERE key = ? AND base = ?"
 
 
-def chain(db: apsw.Connection) -> Chain:
-    """Return the reader of versions of a database, for use in one transaction."""
+def chain(db: apsw.Connection, values: StoredValues) -> Chain:
+    """Return the reader of encoded values of a database, for use in one transaction."""
 
     def fetch(key: str, revision: int) -> Delta | bytes:
         whole = db.execute(_WHOLE, (key, revision)).fetchone()
         if whole is not None:
-            return bytes(whole[0])
+            return values.unpack(bytes(whole[0]), key, revision)
         row = db.execute(_DELTA, (key, revision)).fetchone()
         if row is None:
             raise ValueError(f"revision {revision} is missing")
-        return Delta(*row)
+        base, place, size, data = row
+        return Delta(base, place, size, values.unpack_delta(data, key, revision, base))
 
     return Chain(fetch)
 
@@ -65,16 +69,25 @@ def sizes(db: apsw.Connection, key: str, revision: int) -> tuple[int, int]:
     return (0, 0) if row is None else (row[0], row[1])
 
 
-def pack(db: apsw.Connection, key: str, revision: int, value: bytes, base: int, base_value: bytes | None) -> bool:
+def pack(
+    db: apsw.Connection,
+    values: StoredValues,
+    key: str,
+    revision: int,
+    value: bytes,
+    base: int,
+    base_value: bytes | None,
+) -> bool:
     """Put a superseded value into `packed`, relative to the version that superseded it, or alone.
 
     Every 16th call for a key also makes an older delta relative to this value, see `deltas`.
 
     Args:
         db: the connection, in a transaction that writes.
+        values: the stored form of values.
         key: the key.
         revision: the revision that wrote the value.
-        value: the value.
+        value: the encoded value.
         base: the revision that superseded it.
         base_value: the value of that revision; None for a delete.
 
@@ -90,17 +103,17 @@ def pack(db: apsw.Connection, key: str, revision: int, value: bytes, base: int, 
         return False
     if place == 0:
         create(db)
-    put(db, key, revision, delta)
+    put(db, values, key, revision, delta)
     for step in rebased_steps(place):
         former = db.execute(_FORMER, (key, revision, step)).fetchone()
         if former is not None:
-            reader = chain(db)
+            reader = chain(db, values)
             reader.put(key, revision, value)
-            put(db, key, former[0], rebase(reader.value(key, former[0]), revision, value, former[1]))
+            put(db, values, key, former[0], rebase(reader.value(key, former[0]), revision, value, former[1]))
     return True
 
 
-def remove(db: apsw.Connection, key: str, revisions: Collection[int]) -> None:
+def remove(db: apsw.Connection, values: StoredValues, key: str, revisions: Collection[int]) -> None:
     """Remove the deltas of versions that are about to be deleted. Deltas relative to these take over their bases.
 
     Call it before the rows of `versions` are deleted.
@@ -115,13 +128,13 @@ def remove(db: apsw.Connection, key: str, revisions: Collection[int]) -> None:
         row = db.execute(_BASE, (key, revision)).fetchone()
         bases[revision] = row[0] if row is not None else next_revision(db, key, revision)
         dependents += [row for row in db.execute(_DEPENDENTS, (key, revision)) if row[0] not in gone]
-    reader = chain(db)
+    reader = chain(db, values)
     for revision, place, former_base in dependents:
         base = former_base
         while base in gone:
             base = bases[base]
         base_value = reader.value(key, base) if base else None
-        put(db, key, revision, rebase(reader.value(key, revision), base, base_value, place))
+        put(db, values, key, revision, rebase(reader.value(key, revision), base, base_value, place))
     db.executemany("DELETE FROM packed WHERE key = ? AND revision = ?", [(key, revision) for revision in gone])
 
 
@@ -137,6 +150,8 @@ def create(db: apsw.Connection) -> None:
         db.pragma("user_version", version + FORMAT)
 
 
-def put(db: apsw.Connection, key: str, revision: int, delta: Delta) -> None:
+def put(db: apsw.Connection, values: StoredValues, key: str, revision: int, delta: Delta) -> None:
     """Store a delta, in place of an earlier one of the version."""
-    db.execute("INSERT OR REPLACE INTO packed VALUES (?, ?, ?, ?, ?, ?)", (key, revision, *delta))
+    base, place, size, data = delta
+    stored = values.pack_delta(data, key, revision, base)
+    db.execute("INSERT OR REPLACE INTO packed VALUES (?, ?, ?, ?, ?, ?)", (key, revision, base, place, size, stored))

@@ -1,5 +1,7 @@
 """Pack the superseded values that are whole, as an older release kept them, while others read and write.
 
+An older release kept plain values only.
+
 Values are compressed in read transactions, which let others write. A short transaction then stores the deltas.
 """
 
@@ -12,6 +14,7 @@ import apsw
 
 from ..deltas import FANOUT, MIN_BYTES, Delta, make_delta, rebased_steps
 from ..protocol import ProgressCount
+from ..stored_values import PLAIN
 from . import packed
 from .row_checksums import IN_PACKED, Row, checksum, has_deltas, select, until_checksum
 
@@ -100,7 +103,7 @@ class _Packer:
     def __init__(self, db: apsw.Connection) -> None:
         self.deltas: list[tuple[str, int, Delta]] = []
         self._db = db
-        self._chain = packed.chain(db)
+        self._chain = packed.chain(db, PLAIN)
         self._first: dict[str, int] = {}  # the index in `deltas` of the first delta of a key
 
     def add(self, key: str, revision: int) -> None:
@@ -145,5 +148,5 @@ def _store(db: apsw.Connection, deltas: list[tuple[str, int, Delta]]) -> None:
             continue
         db.execute(_EMPTY, (key, revision))
         if db.changes():
-            packed.put(db, key, revision, delta)
+            packed.put(db, PLAIN, key, revision, delta)
     db.execute("COMMIT")

@@ -28,10 +28,10 @@ from ..protocol import (
     Version,
 )
 from ..retries import poll_revision
-from ..stored_values import StoredValues
 from . import schema
 from .database import Database
 from .row_checksums import (
+    IN_PACKED,
     KEY_COLUMN,
     RECOVER,
     chain_of,
@@ -91,7 +91,6 @@ _MARKS = "SELECT name, revision, time, note, sum FROM marks ORDER BY id"
 class Reader(Database):
     """The reads of the `Backend` protocol."""
 
-    values: StoredValues
     _large_rows: LargeRowCache | None = None
 
     def identity(self) -> StoreIdentity:
@@ -177,10 +176,14 @@ class Reader(Database):
             Damaged: the row has another checksum, or a delta of its chain is damaged.
 
         """
-        stored = None if value is None else unpacked(chain, value.encode(), key, revision, self.path)
+        stored = data = None if value is None else value.encode()
+        if is_packed := value == IN_PACKED:
+            data = unpacked(chain, key, revision, self.path)
+            stored = data if self.values.plain else stored
         if checksum(key, stored, revision, time, expires) + (until and until_checksum(until)) != sum:
             raise damaged_entry_error(self.path, key)
-        data = None if stored is None else self.values.unpack(stored, key, revision)
+        if data is not None and not is_packed:
+            data = self.values.unpack(data, key, revision)
         return Version(key, data, revision, time, expires)
 
     def read(self, keys: Iterable[str], at: StateAt | None = None) -> dict[str, Version]:
@@ -191,7 +194,7 @@ class Reader(Database):
             out = {}
             moment = self.now() if at is None else at.time
             with self._snapshot(db, at):
-                chain = chain_of(db)
+                chain = chain_of(db, self.values)
                 for key in keys:
                     row = db.execute(_AT, (key, schema.MAX_REVISION if at is None else at.revision)).fetchone()
                     if row is not None and (version := self._version(chain, key, *row)).visible(moment):
@@ -215,7 +218,7 @@ class Reader(Database):
                         raise Damaged(f"{self.path}: {len(rows)} entries instead of {count - expired}", RECOVER)
                 else:
                     rows = select(db, _PAST, (low, high, at.revision, at.time, limit))
-                chain = chain_of(db)
+                chain = chain_of(db, self.values)
                 return [self._version(chain, *row) for row in rows]
 
     # --- keys --------------------------------------------------------------------------------------------------
@@ -324,7 +327,7 @@ class Reader(Database):
                 return []
             with self._snapshot(db):
                 rows = select(db, _VERSIONS, (key, below or schema.MAX_REVISION, limit))
-                chain = chain_of(db)
+                chain = chain_of(db, self.values)
                 return [self._version(chain, key, *row) for row in rows]
 
     def commits(self, limit: int = 100, below: int = 0) -> list[Commit]:
@@ -340,7 +343,10 @@ class Reader(Database):
         for row in rows:
             if row_checksum(*row[:-1]) != row[-1]:
                 raise Damaged(f"{self.path}: commit {row[0]} is not what was written", RECOVER)
-        return [Commit(row[0], to_datetime(row[1]), *row[3:KEY_COLUMN], *row[KEY_COLUMN + 1 : -1]) for row in rows]
+        unpack = self.values.unpack_commit
+        return [
+            unpack(Commit(row[0], to_datetime(row[1]), *row[3:KEY_COLUMN], *row[KEY_COLUMN + 1 : -1])) for row in rows
+        ]
 
     def marks(self) -> list[CheckpointRecord]:
         with self._connection() as db:
@@ -352,7 +358,7 @@ class Reader(Database):
             if row_checksum(*row[:-1]) != row[-1]:
                 raise Damaged(f"{self.path}: checkpoint {row[0]!r:.60} is not what was written", RECOVER)
         return [
-            CheckpointRecord(name, revision, moment, note, kinds.get((name, revision), ""))
+            self.values.unpack_mark(CheckpointRecord(name, revision, moment, note, kinds.get((name, revision), "")))
             for name, revision, moment, note, _ in rows
         ]
 

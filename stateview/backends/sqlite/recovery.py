@@ -22,7 +22,7 @@ from ..durable_files import (
     temporary,
 )
 from ..protocol import CheckpointRecord, Head, Restored, Salvage, StoredVersion
-from ..stored_values import PLAIN
+from ..stored_values import StoredValues
 from . import page_checksums as pages
 from . import schema
 from .row_checksums import TABLES, Row, first_corruption, read
@@ -69,6 +69,8 @@ class SQLiteRecovery:
         self._copy = temporary(backend.path)
         self._rows: dict[str, dict[Row, Row]] = {table: {} for table in TABLES}  # sound rows, by their identity
         self._kinds: dict[tuple[str, int], str] = {}
+        self._values: StoredValues = backend.values
+        self._keyring: bytes | None = None
         self._salvage = Salvage(subject=os.path.relpath(self._path, backend.root), damage="")
 
     def close(self) -> None:
@@ -112,8 +114,8 @@ class SQLiteRecovery:
 
     def rewrite(self, restored: Restored) -> None:
         """Write a new database, and rename it into place while the damaged one is locked."""
-        # PLAIN leaves each value in its stored form, which is the form that the salvage has
-        stage = SQLiteReceiver(self._backend, os.path.basename(temporary(self._path)), PLAIN)
+        name = os.path.basename(temporary(self._path))
+        stage = SQLiteReceiver(self._backend, name, self._keyring)
         try:
             versions = sorted(restored.versions, key=lambda version: (version.key, version.revision))
             stage.put(versions, restored.commits, restored.marks, note={})
@@ -131,7 +133,7 @@ class SQLiteRecovery:
                 connection = backend._connect(pooled=False)
             assert connection is not None
             with backend._errors(), closing(connection) as db:
-                if damage := first_corruption(db, schema.tables()):
+                if damage := first_corruption(db, schema.tables(), backend.values):
                     return damage
                 # Two bytes of the header say whether a database may be written
                 writable = os.access(backend.path, os.W_OK) and os.access(backend.folder, os.W_OK)
@@ -179,7 +181,7 @@ class SQLiteRecovery:
         roots = self._root_pages(copy)
         new = temporary(self._path)
         try:
-            schema.create(new, with_deltas="packed" in roots)
+            schema.create(new, with_deltas="packed" in roots, keyring=b"" if "keyring" in roots else None)
             with open(new, "rb") as file:
                 first = bytearray(file.read(_DEFAULT_PAGE_BYTES))
         finally:
@@ -198,7 +200,7 @@ class SQLiteRecovery:
         try:
             db.execute("PRAGMA writable_schema = ON")
             db.execute(
-                f"PRAGMA user_version = {schema.FORMAT * (1 + ('packed' in roots))}"
+                f"PRAGMA user_version = {schema.FORMAT * (1 + ('packed' in roots) + ('keyring' in roots))}"
             )  # writes the page with its checksum
             for name, root in roots.items():
                 if 1 < root <= count:
@@ -230,6 +232,7 @@ class SQLiteRecovery:
         row is verified by its own checksum. The rows of `touched` have no checksum and can be derived from the
         versions, so only its verified pages are read.
         """
+        self._choose_values(db)
         for table in TABLES:
             pages.verify(db, True)
             complete = self._read_table(db, table)
@@ -259,12 +262,33 @@ class SQLiteRecovery:
         if len(named) > len(self._rows["marks"]):  # the header of a page counts too few rows
             self._salvage.unread.add("marks")
 
+    def _choose_values(self, db: apsw.Connection) -> None:
+        """Choose the form of values by the keyring.
+
+        Raises:
+            Sealed: no key opens the values, so that deltas cannot be read.
+            Damaged: the keyring cannot be read.
+
+        """
+        from . import sealing
+
+        pages.verify(db, True)
+        try:
+            self._keyring = sealing.read_keyring(db)
+            if self._keyring is None and sealing.is_sealed(db):
+                raise Damaged(f"{self._path}: the keyring is missing", "Restore the database from a backup")
+        except _UNREADABLE as error:
+            what = f"{self._path}: the keyring cannot be read: {error}"
+            raise Damaged(what, "Restore the database from a backup") from error
+        self._values = self._backend._given.opened(self._keyring)
+        self._values.check_open()
+
     def _read_table(self, db: apsw.Connection, table: str) -> bool:
         """Read the sound rows from the start and, if a page is unreadable, from the end; whether all could be read."""
         for direction in ("ASC", "DESC"):
             bad = 0
             try:
-                for row in read(db, table, direction):
+                for row in read(db, table, self._values, direction):
                     if row is None:
                         bad += 1
                     else:

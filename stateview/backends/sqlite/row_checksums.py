@@ -12,6 +12,7 @@ from msgspec import Struct
 from ...errors import Damaged, run
 from ...model import ProgressMessage
 from ..protocol import ProgressText
+from ..stored_values import StoredValues
 
 if TYPE_CHECKING:
     from ..deltas import Chain
@@ -68,11 +69,11 @@ def has_deltas(db: apsw.Connection) -> bool:
     return db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'packed'").fetchone() is not None
 
 
-def chain_of(db: apsw.Connection) -> Chain:
-    """Return the reader of versions of a database, for use in one transaction."""
+def chain_of(db: apsw.Connection, values: StoredValues) -> Chain:
+    """Return the reader of encoded values of a database, for use in one transaction."""
     from .packed import chain  # not for a load of a live value
 
-    return chain(db)
+    return chain(db, values)
 
 
 def checksum(key: str, stored: bytes | None, revision: int, moment: int, expires: int) -> int:
@@ -99,23 +100,26 @@ def damaged_entry_error(path: str, key: str) -> Damaged:
     return Damaged(f"{path}: the entry {key[:60]!r} is not what was written", RECOVER)
 
 
-def unpacked(chain: Chain, value: bytes, key: str, revision: int, path: str) -> bytes:
-    """Return the stored value of a row of `entries` or `versions` whose column `value` is given.
+def unpacked(chain: Chain, key: str, revision: int, path: str) -> bytes:
+    """Return the encoded value of a row of `versions` whose value is in the table `packed`.
 
     Raises:
         Damaged: a delta of its chain is damaged, or missing.
 
     """
-    if value:
-        return value
     try:
         return chain.value(key, revision)
     except ValueError as error:
         raise damaged_entry_error(path, key) from error
 
 
-def read(db: apsw.Connection, table: str, direction: str = "") -> Iterator[Row | None]:
+def read(
+    db: apsw.Connection, table: str, values: StoredValues, direction: str = "", sums_only: bool = False
+) -> Iterator[Row | None]:
     """Iterate over the rows of a table; None stands for a row that is not what was written.
+
+    The rows hold encoded values and texts instead of their stored forms, unless no key opens these, or the
+    checksums alone are to be looked at.
 
     Raises:
         apsw.Error: the table cannot be read any further.
@@ -126,12 +130,37 @@ def read(db: apsw.Connection, table: str, direction: str = "") -> Iterator[Row |
     for raw in db.execute(f"SELECT {_COLUMNS[table]} FROM {table} ORDER BY {order}"):
         try:
             row = tuple(field.decode() if isinstance(field, bytes) else field for field in raw)
-            if table == "versions" and row[3] == IN_PACKED:
-                chain = chain or chain_of(db)
-                row = (*row[:3], chain.value(str(row[0]), int(row[1])).decode(), *row[4:])
-            yield row if _is_sound(table, row) else None
+            is_packed = table == "versions" and row[3] == IN_PACKED
+            opens = is_packed if values.plain else values.error is None and not sums_only
+            if is_packed and opens:
+                chain = chain or chain_of(db, values)
+                value = chain.value(str(row[0]), int(row[1])).decode()
+            if is_packed and values.plain:
+                row = (*row[:3], value, *row[4:])
+            if not _is_sound(table, row):
+                yield None
+            elif values.plain or not opens:
+                yield row
+            else:
+                yield (*row[:3], value, *row[4:]) if is_packed else _opened(table, row, values)
         except (ValueError, TypeError, AttributeError):  # not UTF-8, not of the column's type, or a damaged delta
             yield None
+
+
+def _opened(table: str, row: Row, values: StoredValues) -> Row:
+    """Return a sound row with what its stored forms hold."""
+    if table in ("entries", "versions"):
+        place = 1 if table == "entries" else 3
+        revision = row[2] if table == "entries" else row[1]
+        if row[place] is not None:
+            value = values.unpack(row[place].encode(), row[0], revision).decode()
+            row = (*row[:place], value, *row[place + 1 :])
+    elif table == "commits":
+        reason = values.unpack_text(row[3], "reason", "", row[0])
+        row = (*row[:3], reason, values.unpack_text(row[4], "author", "", row[0]), *row[5:])
+    elif table == "marks":
+        row = (*row[:4], values.unpack_text(row[4], "note", row[1], row[2]), *row[5:])
+    return row
 
 
 def _is_sound(table: str, row: Row) -> bool:
@@ -149,14 +178,18 @@ def _is_sound(table: str, row: Row) -> bool:
     return tuple(map(type, row)) == types and "\0" not in row[1]  # a page that was cut off reads as zeros
 
 
-def first_corruption(db: apsw.Connection, schema: set[Row]) -> str:
+def first_corruption(db: apsw.Connection, schema: set[Row], values: StoredValues, sums_only: bool = False) -> str:
     """Return the text of the first corruption of a database, or "". See `find_corruption`."""
-    found = next(find_corruption(db, schema), None)
+    found = next(find_corruption(db, schema, values, sums_only=sums_only), None)
     return "" if found is None else found.text
 
 
 def find_corruption(
-    db: apsw.Connection, schema: set[Row], progress: ProgressText | None = None
+    db: apsw.Connection,
+    schema: set[Row],
+    values: StoredValues,
+    progress: ProgressText | None = None,
+    sums_only: bool = False,
 ) -> Iterator[Corruption]:
     """Find all corruption of a database, in one read transaction. O(size), in bounded memory.
 
@@ -165,13 +198,15 @@ def find_corruption(
     """
     db.execute("BEGIN")
     try:
-        yield from _find_corruption(db, schema, progress or (lambda _text: None))
+        yield from _find_corruption(db, schema, values, progress or (lambda _text: None), sums_only)
     finally:
         if db.in_transaction:
             db.execute("COMMIT")
 
 
-def _find_corruption(db: apsw.Connection, schema: set[Row], progress: ProgressText) -> Iterator[Corruption]:
+def _find_corruption(
+    db: apsw.Connection, schema: set[Row], values: StoredValues, progress: ProgressText, sums_only: bool
+) -> Iterator[Corruption]:
     progress("SQLite's own integrity check")
     messages = [str(row[0]) for row in db.execute("PRAGMA integrity_check(5)")]
     if messages != ["ok"]:
@@ -188,7 +223,7 @@ def _find_corruption(db: apsw.Connection, schema: set[Row], progress: ProgressTe
     sound = True
     counts = {table: int(db.execute(f"SELECT count(*) FROM {table}").get) for table in TABLES}
     for table, total in counts.items():
-        if damaged := _count_damaged_rows(db, table, total, progress):
+        if damaged := _count_damaged_rows(read(db, table, values, sums_only=sums_only), table, total, progress):
             sound = False
             rows = "1 row" if damaged == 1 else f"{damaged} rows"
             yield Corruption("damaged-rows", f"{rows} of the table {table} not what was written")
@@ -200,9 +235,9 @@ def _find_corruption(db: apsw.Connection, schema: set[Row], progress: ProgressTe
         yield from _find_disagreements(db, counts["entries"])
 
 
-def _count_damaged_rows(db: apsw.Connection, table: str, total: int, progress: ProgressText) -> int:
+def _count_damaged_rows(rows: Iterator[Row | None], table: str, total: int, progress: ProgressText) -> int:
     sound = 0
-    for number, row in enumerate(read(db, table)):
+    for number, row in enumerate(rows):
         sound += row is not None
         if number % _ROWS_PER_REPORT == 0:
             progress(ProgressMessage.of(number, total, "rows", f"table {table}"))

@@ -13,10 +13,11 @@ from ...errors import BackendError, Damaged
 from ..durable_files import file_error
 from ..namespace_folders import is_network_filesystem
 from ..protocol import CheckpointRecord, CommitRequest, Version
+from ..stored_values import StoredValues
 from . import page_checksums as pages
 from .row_checksums import RECOVER, has_deltas, row_checksum, select
 
-FORMAT = 2  # 1: without checksums of the pages; 3 and 4: the same two with deltas, see `packed`
+FORMAT = 2  # 1: without checksums of the pages; 3 and 4: the same two with deltas; 5 and 6: also with a keyring
 APPLICATION_ID = 0x73747677  # "stvw", by which `file` and SQLite recognise the database
 MAX_REVISION = 1 << 62  # above every revision; `until` of a delete that nothing has superseded
 
@@ -70,8 +71,8 @@ def prepare(connection: apsw.Connection, durability: str) -> None:
     connection.execute(f"PRAGMA synchronous = {level}; PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF")
 
 
-def create(path: str, with_deltas: bool = False) -> None:
-    """Create an empty database at `path`, durable and closed, with or without the table of deltas."""
+def create(path: str, with_deltas: bool = False, keyring: bytes | None = None) -> None:
+    """Create an empty database at `path`, durable and closed, with or without the tables of deltas and the keyring."""
     connection = begin(path)
     try:
         set_mode(connection, path)
@@ -81,6 +82,10 @@ def create(path: str, with_deltas: bool = False) -> None:
                 from . import packed
 
                 packed.create(connection)
+            if keyring is not None:
+                from . import sealing
+
+                sealing.put_keyring(connection, keyring, None)
         write_back_log(connection)
     finally:
         connection.close()
@@ -130,8 +135,8 @@ def is_older(connection: apsw.Connection) -> bool:
     return columns == ["key", "value", "timestamp"]
 
 
-def check(connection: apsw.Connection, path: str) -> None:
-    """Refuse a database that is not of stateview, or cannot be used by this version.
+def check(connection: apsw.Connection, path: str) -> int:
+    """Refuse a database that is not of stateview, or cannot be used by this version. Return its format.
 
     Raises:
         Damaged: another application's database, or a damaged header.
@@ -142,14 +147,15 @@ def check(connection: apsw.Connection, path: str) -> None:
     version = connection.pragma("user_version")
     if application != APPLICATION_ID:
         raise Damaged(f"{path} is a SQLite database, but none of stateview", "Move it away, or give another store")
-    if version > 2 * FORMAT:
-        raise BackendError(f"{path} has format {version}, this stateview knows {2 * FORMAT}", "Upgrade stateview")
-    has_page_checksums = version in (FORMAT, 2 * FORMAT)
+    if version > 3 * FORMAT:
+        raise BackendError(f"{path} has format {version}, this stateview knows {3 * FORMAT}", "Upgrade stateview")
+    has_page_checksums = version in (FORMAT, 2 * FORMAT, 3 * FORMAT)
     if has_page_checksums and not pages.has_checksums(connection):
         raise Damaged(f"{path}: its header is not what was written", RECOVER)
     if has_page_checksums and pages.vfs() is None:
         hint = "Install apsw from a wheel: pip install --only-binary apsw apsw"
         raise BackendError(f"{path} has checksums in its pages, which this build of apsw cannot write", hint)
+    return int(version)
 
 
 _NEWEST = """SELECT max(revision) FROM (
@@ -163,10 +169,14 @@ def find_missing(connection: apsw.Connection) -> str:
     """Describe a part that is missing, or "", as far as a few look-ups tell. O(log n), in the caller's transaction."""
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
     needed = set(re.findall(r"CREATE (?:TABLE|INDEX) (\w+)", TABLES))
-    if connection.pragma("user_version") > FORMAT:
+    if (version := connection.pragma("user_version")) > FORMAT:
         from . import packed
 
         needed |= packed.NAMES
+    if version > 2 * FORMAT:
+        from . import sealing
+
+        needed |= sealing.NAMES
     if missing := sorted(needed - names):
         return f"the table or index {missing[0]} is missing"
     floor = connection.execute("SELECT floor FROM meta").get
@@ -268,7 +278,7 @@ TOUCHED = """SELECT revision, key FROM touched WHERE revision > ?1 AND revision 
 _NO_CHECKPOINT = "NOT EXISTS (SELECT 1 FROM marks WHERE marks.revision >= v.revision AND marks.revision < v.until)"
 
 
-def prune(db: apsw.Connection, low: int, goal: int) -> None:
+def prune(db: apsw.Connection, values: StoredValues, low: int, goal: int) -> None:
     """Raise the floor to `goal`: delete the versions superseded after `low`, up to `goal`, that no checkpoint needs.
 
     `touched` must still list the keys that differ between two checkpoints, or between a checkpoint and the floor.
@@ -278,12 +288,12 @@ def prune(db: apsw.Connection, low: int, goal: int) -> None:
     oldest = db.execute("SELECT min(revision) FROM marks").get
     for revision, key in db.execute(TOUCHED, (low, goal)).fetchall():
         deleted: list[tuple[Any, ...]] = delete_versions(
-            db, f"key = ?1 AND until = ?2 AND {_NO_CHECKPOINT}", (key, revision)
+            db, values, f"key = ?1 AND until = ?2 AND {_NO_CHECKPOINT}", (key, revision)
         )
         if oldest is None or oldest >= revision:
             # A deleted checkpoint may have kept older versions. Without their delete they would seem the newest.
             older = "key = ?1 AND revision <= ?2 AND (revision < ?2 OR value IS NULL)"
-            deleted += delete_versions(db, older, (key, revision))
+            deleted += delete_versions(db, values, older, (key, revision))
             deleted.append((revision, key))
         else:
             # Below the floor the commit no longer lists its key.
@@ -292,7 +302,9 @@ def prune(db: apsw.Connection, low: int, goal: int) -> None:
     raise_floor(db, goal)
 
 
-def delete_versions(db: apsw.Connection, condition: str, bindings: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+def delete_versions(
+    db: apsw.Connection, values: StoredValues, condition: str, bindings: tuple[Any, ...]
+) -> list[tuple[Any, ...]]:
     """Delete rows of `versions AS v`, and their deltas. Return the revision and key of each."""
     if has_deltas(db):
         from . import packed
@@ -301,7 +313,7 @@ def delete_versions(db: apsw.Connection, condition: str, bindings: tuple[Any, ..
         for key, revision in db.execute(f"SELECT key, revision FROM versions AS v WHERE {condition}", bindings):
             gone.setdefault(key, []).append(revision)
         for key, revisions in gone.items():
-            packed.remove(db, key, revisions)
+            packed.remove(db, values, key, revisions)
     return db.execute(f"DELETE FROM versions AS v WHERE {condition} RETURNING revision, key", bindings).fetchall()
 
 

@@ -58,14 +58,17 @@ def versions_page(
     """Return a page of versions, see `Backend.versions_page`, in the caller's transaction."""
     out: list[StoredVersion] = []
     size, unpack, top = 0, values.unpack, schema.MAX_REVISION
-    chain = packed.chain(db)
+    chain = packed.chain(db, values)
     for key, data, revision, moment, expires, sum_, until in _rows(db, after, limit, keys):
-        stored = None if data is None else unpacked(chain, data, key, revision, path)
+        stored = value = data
+        if data == b"":
+            value = unpacked(chain, key, revision, path)
+            stored = value if values.plain else data
         if checksum(key, stored, revision, moment, expires) + (until and until_checksum(until)) != sum_:
             raise Damaged(f"{path}: revision {revision} of {key[:60]!r} is not what was written", RECOVER)
-        value = None
-        if stored is not None:
-            value = unpack(stored, key, revision)
+        if value is not None:
+            if data:
+                value = unpack(value, key, revision)
             size += len(value)
         out.append(StoredVersion(key, value, revision, moment, expires, 0 if until == top else until))
         if size >= PAGE_BYTES or len(out) >= limit:
@@ -86,9 +89,9 @@ def _rows(
 class SQLiteReceiver:
     """The `StagedImport` of SQLite."""
 
-    def __init__(self, backend: SQLiteBackend, stage: str = STAGE, values: StoredValues | None = None) -> None:
+    def __init__(self, backend: SQLiteBackend, stage: str = STAGE, keyring: bytes | None = None) -> None:
         self._backend = backend
-        self._values = values or backend.values
+        self._keyring, self._is_recovery = keyring, stage != STAGE
         self._stage = StagingFolder(backend.folder, stage, backend.url)
         self._path = self._stage.path("state.db")
         self._settled: Head | None = None
@@ -121,12 +124,23 @@ class SQLiteReceiver:
         schema.prepare(db, "full")
         db.execute(f"PRAGMA journal_mode = TRUNCATE; PRAGMA cache_size = -{PAGE_CACHE_KIB}")
         self._note = db.execute("SELECT note FROM receiver").get
+        from . import sealing
+
+        self._values = self._backend._given.opened(sealing.read_keyring(db))
+        self._values.check_open()
 
     def _create(self) -> None:
         db = schema.begin(self._path)
         with db:
             schema.make_tables(db)
             db.execute("INSERT INTO meta VALUES (1, '', 0)")
+            document = self._keyring
+            if not self._is_recovery:
+                document = self._backend.keyring() or self._backend._given.new_keyring()
+            if document is not None:
+                from . import sealing
+
+                sealing.put_keyring(db, document, None)
             db.execute("CREATE TABLE receiver (note TEXT NOT NULL) STRICT; INSERT INTO receiver VALUES ('null')")
         db.close()
         self._connect()
@@ -165,9 +179,9 @@ class SQLiteReceiver:
                     db.executemany("DELETE FROM entries WHERE key = ?", keys)
                     db.executemany("DELETE FROM versions WHERE key = ?", keys)
                 self._put_versions(db, versions)
-                _put_commits(db, commits)
+                _put_commits(db, map(self._values.pack_commit, commits))
                 if marks is not None:
-                    _put_marks(db, marks)
+                    _put_marks(db, map(self._values.pack_mark, marks))
                 db.execute("UPDATE receiver SET note = ?", (msgspec.json.encode(note).decode(),))
             if self._size >= TRANSACTION_BYTES or time.monotonic() - self._since >= TRANSACTION_SECONDS:
                 db.execute("COMMIT")
@@ -176,18 +190,18 @@ class SQLiteReceiver:
         """Add rows. A superseded value is packed once the next version of its key is known."""
         live: list[tuple[Any, ...]] = []
         past: list[tuple[Any, ...]] = []
-        pack = self._values.pack
+        pack, plain = self._values.pack, self._values.plain
         large: bytes | None = None  # the value of the last row of `past`, if it may be packed
         previous = ""
         for version in versions:
             key, value, revision = version.key, version.value, version.revision
             moment, expires = version.time, version.expires
             stored = None if value is None else pack(value, key, revision)
-            if not previous and self._values.plain:
+            if not previous:
                 past += db.execute(_LAST, (key, revision))
-                large = past[0][3].encode() if past else None
+                large = self._values.unpack(past[0][3].encode(), key, past[0][1]) if past else None
             if large is not None:
-                _pack_last(db, past, large, revision, stored if key == previous or not previous else None)
+                _pack_last(db, self._values, past, large, revision, value if key == previous or not previous else None)
                 large = None
             previous = key
             sum_ = checksum(key, stored, revision, moment, expires)
@@ -197,8 +211,8 @@ class SQLiteReceiver:
                 if not version.until:
                     live.append((key, text, revision, moment, expires, sum_))
                     continue
-                if len(stored) >= MIN_BYTES and self._values.plain:
-                    large = stored
+                if value is not None and len(value) >= MIN_BYTES and (plain or len(stored) >= packed.MIN_STORED_BYTES):
+                    large = value
             else:
                 text = None
             until = version.until or schema.MAX_REVISION
@@ -212,7 +226,7 @@ class SQLiteReceiver:
 
         self._settle(head)
         if self._reader is None:
-            timeout, values = self._backend.timeout, self._backend.values
+            timeout, values = self._backend.timeout, self._backend._given
             self._reader = SQLiteBackend(self._stage.parent, STAGE, timeout=timeout, values=values)
         return self._reader
 
@@ -341,13 +355,17 @@ def _put_past(db: apsw.Connection, past: list[tuple[Any, ...]]) -> None:
 
 
 def _pack_last(
-    db: apsw.Connection, past: list[tuple[Any, ...]], value: bytes, base: int, base_value: bytes | None
-) -> None:
+    db: apsw.Connection, values: StoredValues, past: list[tuple[Any, ...]], value: bytes, base: int,
+    base_value: bytes | None,
+) -> None:  # fmt: skip
     """Pack the value of the last row that is to be added to `versions`, and add the rows before it."""
-    key, revision, until, _, *rest = past.pop()
+    key, revision, until, text, moment, expires, sum_ = past.pop()
     _put_past(db, past)
-    is_packed = packed.pack(db, key, revision, value, base, base_value)
-    past.append((key, revision, until, IN_PACKED if is_packed else value.decode(), *rest))
+    if packed.pack(db, values, key, revision, value, base, base_value):
+        text = IN_PACKED
+        if not values.plain:
+            sum_ = checksum(key, IN_PACKED.encode(), revision, moment, expires) + until_checksum(until)
+    past.append((key, revision, until, text, moment, expires, sum_))
 
 
 @contextmanager

@@ -7,13 +7,14 @@ from collections.abc import Container
 
 import apsw
 
-from ..conflicts import check_preconditions
+from ...errors import BackendError, Damaged
+from ..conflicts import check_preconditions, plain_data_error
 from ..deltas import MIN_BYTES
 from ..protocol import MAX_EXPIRED_PER_COMMIT, CheckpointRecord, CommitRequest, Head
 from . import schema
 from .pool import Connection, Preempted
 from .reader import Reader
-from .row_checksums import checksum, row_checksum, select, until_checksum
+from .row_checksums import IN_PACKED, checksum, row_checksum, select, until_checksum
 
 FILE_TRUST_SECONDS = 0.05  # for this long a connection that commits alone trusts that its file is still at the path
 SLACK_REVISIONS = 64  # revisions that may be overdue before they are pruned: together they cost fewer pages
@@ -26,6 +27,10 @@ _SUPERSEDE_ENTRY = """INSERT INTO versions SELECT key, revision, ?2, iif(?4, '',
     FROM entries WHERE key = ?1"""
 _LARGE_ENTRY = f"""SELECT revision, CAST(value AS BLOB) FROM entries
     WHERE key = ? AND octet_length(value) >= {MIN_BYTES}"""
+_UNPLAIN_ENTRY = """SELECT revision, CAST(value AS BLOB), time, expires FROM entries
+    WHERE key = ? AND octet_length(value) >= ?"""
+_SUPERSEDE_PACKED = f"""INSERT INTO versions SELECT key, revision, ?2, '{IN_PACKED}', time, expires, ?3
+    FROM entries WHERE key = ?1"""
 _SUPERSEDE_DELETE = """UPDATE versions SET until = ?2, sum = sum + ?4
     WHERE key = ?1 AND value IS NULL AND until = ?3"""
 _PUT_ENTRY = """INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value,
@@ -46,12 +51,17 @@ class Writer(Reader):
                 return self._commit(batch)
             except Preempted:
                 pass  # a call in the middle of this one committed first
+            except BackendError as error:
+                if not isinstance(error.__cause__, apsw.ConstraintError) or not self._is_keyring_new():
+                    raise
 
     def _commit(self, batch: CommitRequest) -> Head:
         with self._connection(batch) as db:
             assert db is not None
             db.execute("BEGIN IMMEDIATE")
             if self._is_current(db):
+                if not self.values.ready:
+                    self._start_sealing(db)
                 head, next_expiry = self._write(db, batch)
                 db.execute("COMMIT")
                 db.last_commit = (db.data_version(), head, next_expiry)
@@ -59,6 +69,30 @@ class Writer(Reader):
             db.execute("ROLLBACK")
         self._current_pool()
         return self._commit(batch)  # another process dropped or replaced the file of this connection
+
+    def _start_sealing(self, db: Connection) -> None:
+        """Make the keyring of a namespace that was not written yet, where a key was given, and begin again.
+
+        Raises:
+            Sealed: no key opens the namespace.
+            Conflict: the namespace has plain data.
+
+        """
+        from . import sealing
+
+        self.values.check_open()
+        if self._head(db).revision or db.execute("SELECT 1 FROM marks LIMIT 1").fetchone():
+            raise plain_data_error(self.namespace)
+        sealing.put_keyring(db, document := self._given.new_keyring(), None)
+        db.execute("COMMIT; BEGIN IMMEDIATE")
+        self.values, self._keyring = self._given.opened(document), document
+
+    def _is_keyring_new(self) -> bool:
+        """Return whether another process has sealed the database since a connection to it was opened."""
+        known = self._keyring
+        self.close()
+        with self._connection():
+            return self._keyring != known
 
     def _is_current(self, db: Connection) -> bool:
         """Return whether the connection's file is still at the path. To be called under the write lock.
@@ -106,7 +140,11 @@ class Writer(Reader):
         if len(touched) > 1:
             db.executemany("INSERT INTO touched VALUES (?, ?)", [(revision, key) for key in touched])
         only_key = touched[0] if len(touched) == 1 else ""
-        row = (revision, moment, rows, batch.reason, batch.author, len(batch.writes), only_key, *batch.undo)
+        reason, author = batch.reason, batch.author
+        if not self.values.plain:
+            reason = self.values.pack_text(reason, "reason", "", revision)
+            author = self.values.pack_text(author, "author", "", revision)
+        row = (revision, moment, rows, reason, author, len(batch.writes), only_key, *batch.undo)
         db.execute(schema.NEW_COMMIT, (*row, row_checksum(*row)))
         floor = head.floor
         if revision - floor > self.keep + min(SLACK_REVISIONS, self.keep // 16):
@@ -140,8 +178,9 @@ class Writer(Reader):
 
     def _put(self, db: apsw.Connection, key: str, value: bytes | None, revision: int, moment: int, expires: int) -> int:
         """Write or delete a key. Return by how much the number of rows of `entries` changes."""
-        is_packed = self._pack_entry(db, key, revision, value)
-        db.execute(_SUPERSEDE_ENTRY, (key, revision, until_checksum(revision), is_packed))
+        if self.values.plain or not self._supersede_unplain(db, key, revision, value):
+            is_packed = self._pack_entry(db, key, revision, value)
+            db.execute(_SUPERSEDE_ENTRY, (key, revision, until_checksum(revision), is_packed))
         superseded = db.changes()
         if not superseded:
             change = until_checksum(revision) - until_checksum(schema.MAX_REVISION)
@@ -162,14 +201,33 @@ class Writer(Reader):
             return False
         from . import packed
 
-        return packed.pack(db, key, live[0], live[1], revision, value)
+        return packed.pack(db, self.values, key, live[0], live[1], revision, value)
+
+    def _supersede_unplain(self, db: apsw.Connection, key: str, revision: int, value: bytes | None) -> bool:
+        """Pack the live value of a key that is not plain, and make it superseded. Return whether it was packed."""
+        from . import packed
+
+        live = db.execute(_UNPLAIN_ENTRY, (key, packed.MIN_STORED_BYTES)).fetchone()
+        if live is None:
+            return False
+        former, stored, moment, expires = live
+        try:
+            encoded = self.values.unpack(stored, key, former)
+        except Damaged:  # it is superseded as it is
+            return False
+        if not packed.pack(db, self.values, key, former, encoded, revision, value):
+            return False
+        sum_ = checksum(key, IN_PACKED.encode(), former, moment, expires) + until_checksum(revision)
+        db.execute(_SUPERSEDE_PACKED, (key, revision, sum_))
+        return True
 
     def _write_marks(self, db: apsw.Connection, batch: CommitRequest, head: Head, moment: int) -> None:
         for name, revision in batch.unmarks:
             schema.delete_mark(db, name, revision)
         for mark in batch.marks:
             revision = head.revision if mark.revision is None else mark.revision
-            schema.put_mark(db, CheckpointRecord(mark.name, revision, mark.time or moment, mark.note, mark.kind))
+            made = CheckpointRecord(mark.name, revision, mark.time or moment, mark.note, mark.kind)
+            schema.put_mark(db, self.values.pack_mark(made))
 
     def _prune(self, db: apsw.Connection, floor: int, revision: int) -> int:
         """Prune some of what lies before the last `keep` revisions. Return the new floor.
@@ -180,7 +238,7 @@ class Writer(Reader):
         rows = select(db, f"{schema.TOUCHED} LIMIT ?3", (floor, goal, MAX_PRUNED_TOUCHES + 1))
         if len(rows) > MAX_PRUNED_TOUCHES:
             goal = max(floor + 1, rows[-1][0] - 1)
-        schema.prune(db, floor, goal)
+        schema.prune(db, self.values, floor, goal)
         return goal
 
 

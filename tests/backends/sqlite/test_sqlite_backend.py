@@ -18,6 +18,7 @@ from stateview.backends import staging
 from stateview.backends.protocol import CommitRequest, StateAt, Write
 from stateview.backends.sqlite import page_checksums, schema, writer
 from stateview.backends.sqlite.row_checksums import first_corruption
+from stateview.backends.stored_values import PLAIN
 
 
 def differing(one, other):
@@ -56,7 +57,7 @@ def test_two_connections_and_a_short_history(tmp_path, seed):
             other = chance.choice(list(marks))
             assert {entry.key for entry in state.diff(name, other)} == differing(before, marks[other])
         with state.backend._connection() as db:
-            assert first_corruption(db, schema.tables()) == ""
+            assert first_corruption(db, schema.tables(), PLAIN) == ""
         state.close()
 
 

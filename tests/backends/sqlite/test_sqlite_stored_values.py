@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 from wrapped_values import WRAPPED
 
 from stateview import Damaged, StateManager
-from stateview.backends import open_backend
+from stateview.backends import make_backend, open_backend
 from stateview.backends.protocol import SUMMARY_BYTES, CommitRequest, StateAt, Write
 from stateview.backends.sqlite.backend import SQLiteBackend
 from stateview.testing import save
@@ -30,7 +31,7 @@ def files_with(folder: Path, text: bytes) -> list[str]:
     return [path.name for path in folder.rglob("*") if path.is_file() and text in path.read_bytes()]
 
 
-def test_no_file_holds_a_value_in_plain_text(tmp_path: Path) -> None:
+def test_no_file_holds_a_value_in_plain_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After updates, a checkpoint, a restore, a copy into another namespace, `compact` and `recover`."""
     store = f"sqlite:{tmp_path}"
     with StateManager(store, "plain") as state:
@@ -38,6 +39,7 @@ def test_no_file_holds_a_value_in_plain_text(tmp_path: Path) -> None:
         assert files_with(tmp_path, SECRET)
         state.backend.drop()
     backend, copy = opened(store), opened(store, "copy")
+    monkeypatch.setattr("stateview.manager.make_backend", partial(make_backend, values=WRAPPED))
     with StateManager(store, "main") as state, StateManager(store, "copy") as fork:
         state.backend, fork.backend = backend, copy
         state.save("k", SECRET.decode())
