@@ -28,10 +28,10 @@ SQLITE_STAGE = "migrating-sqlite"
 STAGES = (JSON_STAGE, SQLITE_STAGE)
 
 # The start of the names of each kind's files in a namespace's folder, in the order in which `take_out` moves them. A
-# process that is killed meanwhile leaves no namespace, or one that `recover` completes: without the last file of JSON,
-# or the first of SQLite, there is no namespace.
+# process that is killed meanwhile leaves no namespace, or one that `recover` completes: without the history of
+# JSON, or the first file of SQLite, there is no namespace.
 _FILES = {
-    "json": (JSON_STAGE, "checkpoints", "state.json", "history.jsonl"),
+    "json": (JSON_STAGE, "checkpoints", "state.json", "history.jsonl", "keyring.json"),
     "sqlite": ("state.db", SQLITE_STAGE),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -30,3 +31,11 @@ class TestSQLite(_Sealed, test_contract.TestSQLite):
     def damage(self, store: str, namespace: str, key: str) -> None:
         with plain_sqlite(test_contract.folder(store, namespace) / "state.db") as db:
             db.execute("UPDATE entries SET value = replace(value, 'A', 'B') WHERE key = ?", (key,))
+
+
+class TestJSON(_Sealed, test_contract.TestJSON):
+    def damage(self, store: str, namespace: str, key: str) -> None:
+        path = test_contract.folder(store, namespace) / "state.json"
+        stat = path.stat()
+        path.write_bytes(path.read_bytes().replace(b'"$sealed": "AQ', b'"$sealed": "AR'))
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))

@@ -12,8 +12,10 @@ from itertools import islice
 
 import msgspec
 
+from ...errors import Conflict
 from ...model import Commit, Finding, now
 from ..conflicts import check_preconditions
+from ..durable_files import fsync_folder, remove
 from ..key_ranges import encodable_bound, key_range
 from ..namespace_folders import folder_identity, folders_with
 from ..protocol import (
@@ -38,7 +40,7 @@ from ..retries import poll_revision
 from ..stored_values import PLAIN, StoredValues
 from .history import History
 from .reader import LoadedState, Signature
-from .records import read_header
+from .records import PackedVersion, read_header
 from .writer import Writer
 
 POLL_SECONDS = 0.05
@@ -104,7 +106,7 @@ class JSONBackend(Writer):
             find, moment, _ = self._state(at)
             versions = ((key, find(key)) for key in keys)
             return {
-                key: self.values.unpack_version(version)
+                key: self._opened(version)
                 for key, version in versions
                 if version is not None and version.visible(moment)
             }
@@ -113,7 +115,13 @@ class JSONBackend(Writer):
         """Return a page of visible versions. O(limit); of a past state O(keys passed over)."""
         with self._call():
             versions = self._visible(*key_range(prefix, after, ""), at)
-            return [self.values.unpack_version(version) for version in islice(versions, limit)]
+            return [self._opened(version) for version in islice(versions, limit)]
+
+    def _opened(self, version: Version) -> Version:
+        """Return a version of a state with its encoded value."""
+        if isinstance(version, PackedVersion):
+            return self._past().opened(version)
+        return self.values.unpack_version(version)
 
     def list_keys(
         self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, at: StateAt | None = None,
@@ -122,8 +130,16 @@ class JSONBackend(Writer):
         """Return a page of keys. O(skip + limit); of a past state O(keys passed over)."""
         with self._call():
             versions = self._visible(*key_range(prefix, after, before), at, backwards)
-            page = [_summary(self.values.unpack_version(version)) for version in islice(versions, skip, skip + limit)]
+            page = [self._summary(version) for version in islice(versions, skip, skip + limit)]
         return page[::-1] if backwards else page
+
+    def _summary(self, version: Version) -> KeySummary:
+        key, revision, moment, expires = version.key, version.revision, version.time, version.expires
+        if self.values.error is not None:
+            size = version.delta.size if isinstance(version, PackedVersion) else len(version.value or b"")
+            return KeySummary(key, size, b"", revision, moment, expires, sealed=True)
+        value = self._opened(version).value or b""
+        return KeySummary(key, len(value), value[:SUMMARY_BYTES], revision, moment, expires)
 
     def count(self, low: str = "", high: str = "", at: StateAt | None = None) -> int:
         """Return the number of visible keys of a range. O(keys counted)."""
@@ -156,17 +172,18 @@ class JSONBackend(Writer):
             history = self._past()
             versions = history.versions.get(key, [])
             newest = (version for version in reversed(versions) if not below or version.revision < below)
-            return [self.values.unpack_version(history.whole(version)) for version in islice(newest, limit)]
+            return [history.opened(version) for version in islice(newest, limit)]
 
     def commits(self, limit: int = 100, below: int = 0) -> list[Commit]:
         with self._call():
             commits = self._past().commits
             end = bisect_left(commits, below, key=lambda commit: commit.revision) if below else len(commits)
-            return commits[max(0, end - limit) : end][::-1]
+            return [*map(self.values.unpack_commit, commits[max(0, end - limit) : end][::-1])]
 
     def marks(self) -> list[CheckpointRecord]:
         with self._call():
-            return list(self._past().marks)
+            marks = self._past().marks
+            return [*map(self.values.unpack_mark, marks)]
 
     def versions_page(
         self, after: tuple[str, int] = ("", 0), limit: int = 1000, keys: Iterable[str] | None = None
@@ -174,7 +191,7 @@ class JSONBackend(Writer):
         from .transfer import versions_page
 
         with self._call():
-            return versions_page(self._past(), after, limit, keys, self.values)
+            return versions_page(self._past(), after, limit, keys)
 
     @contextmanager
     def snapshot(self, whole: bool = False) -> Iterator[Backend]:  # noqa: ARG002
@@ -218,6 +235,8 @@ class JSONBackend(Writer):
         self._check_writable()
         with self._call(), self._lock():
             live = self._refresh()
+            if live.line is None or not self.values.ready:
+                self._start_sealing(live)
             moment = now()
 
             def live_revision(key: str) -> int:
@@ -263,6 +282,22 @@ class JSONBackend(Writer):
 
         with self._call():
             return disk_usage(self.folder, self._past().marks, set(gone))
+
+    def keyring(self) -> bytes | None:
+        with self._call():
+            return self._keyring if self._refresh().line is not None else self._read_keyring()
+
+    def put_keyring(self, document: bytes | None, former: bytes | None) -> None:
+        self._check_writable()
+        with self._call(), self._lock():
+            if self._read_keyring() != former:
+                raise Conflict("the keyring of the namespace was changed meanwhile", "Try again")
+            if document is not None:
+                self._write_keyring(document)
+            else:
+                remove(self.keyring_path)
+                fsync_folder(self.folder)
+            self._live = self._history = None
 
     def history_format(self) -> int:
         try:
@@ -331,8 +366,3 @@ class _Snapshot(JSONBackend):
 
 def _revision(version: Version) -> int:
     return version.revision
-
-
-def _summary(version: Version) -> KeySummary:
-    value = version.value or b""
-    return KeySummary(version.key, len(value), value[:SUMMARY_BYTES], version.revision, version.time, version.expires)

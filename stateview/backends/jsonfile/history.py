@@ -16,6 +16,7 @@ from ...errors import Damaged, run
 from ...model import Commit, now
 from ..deltas import MIN_BYTES, Chain, Delta, make_delta, rebase, rebased_steps
 from ..protocol import CheckpointRecord, StateAt, Version
+from ..stored_values import PLAIN, StoredValues
 from .records import (
     FORMAT,
     LINE_START_BYTES,
@@ -33,6 +34,8 @@ from .records import (
     is_commit,
     written,
 )
+
+_MIN_STORED_BYTES = 256  # smaller stored forms that are not plain take no less space as deltas
 
 
 class Checkpoints:
@@ -80,6 +83,7 @@ class History:
 
     Attributes:
         lineage: the lineage of the namespace.
+        values: the stored form of values. Deltas are between encoded values, all else is in the stored form.
         floor: the lowest revision from which on all states are kept.
         revision: the last revision.
         versions: the kept versions of each key, by ascending revision.
@@ -96,8 +100,9 @@ class History:
 
     """
 
-    def __init__(self, lineage: str = "") -> None:
+    def __init__(self, lineage: str = "", values: StoredValues = PLAIN) -> None:
         self.lineage = lineage
+        self.values = values
         self.floor = 0
         self.revision = 0
         self.versions: dict[str, list[Version]] = {}
@@ -134,12 +139,13 @@ class History:
         return other
 
     @classmethod
-    def load(cls, path: str, known: History | None = None) -> History:
+    def load(cls, path: str, known: History | None = None, values: StoredValues = PLAIN) -> History:
         """Read a history file.
 
         Args:
             path: the file.
             known: an earlier result. If it is of the same file, only the lines added since are read, into this object.
+            values: the stored form of values.
 
         Raises:
             FileNotFoundError: there is no file.
@@ -150,7 +156,8 @@ class History:
         """
         with open(path, "rb") as file:
             first = file.readline()
-            history = known if known is not None and known.first == first and known.is_in(file) else cls()
+            known = known if known is not None and known.first == first and known.is_in(file) else None
+            history = known if known is not None and known.values is values else cls(values=values)
             history.first = first
             file.seek(history.end)
             for number, line in enumerate(file, 1):
@@ -277,19 +284,25 @@ class History:
         return (name, digest) in self.files or (name, "") in self.files
 
     def version_at(self, key: str, point: StateAt) -> Version | None:
-        """Return the visible version of a key at a state. O(log versions of the key)."""
+        """Return the visible version of a key at a state, packed or not. O(log versions of the key)."""
         version = latest(self.versions.get(key, ()), point.revision)
-        return self.whole(version) if version is not None and version.visible(point.time) else None
+        return version if version is not None and version.visible(point.time) else None
 
     def whole(self, version: Version) -> Version:
-        """Return a version with its value. O(size of the value), and for a delta as many times as its chain is long.
+        """Return a version with its value in the stored form. The cost of `opened`."""
+        if not isinstance(version, PackedVersion):
+            return version
+        return self.values.pack_version(self.opened(version))
+
+    def opened(self, version: Version) -> Version:
+        """Return a version with its encoded value. O(size), and for a delta as many times as its chain is long.
 
         Raises:
             Damaged: a version of its chain is missing, or is not what was written.
 
         """
         if not isinstance(version, PackedVersion):
-            return version
+            return self.values.unpack_version(version)
         try:
             value = self._chain.value(version.key, version.revision)
         except ValueError as error:
@@ -299,23 +312,26 @@ class History:
 
     def pack(self) -> None:
         """Make superseded values deltas to the versions that superseded them. O(bytes of those that are whole)."""
+        least = MIN_BYTES if self.values.plain else _MIN_STORED_BYTES
         for versions in self.versions.values():
             place = 0
             for index, version in enumerate(versions[:-1]):
                 if isinstance(version, PackedVersion):
                     place = version.delta.place + 1
-                elif version.value is not None and len(version.value) >= MIN_BYTES:
+                elif version.value is not None and len(version.value) >= least:
                     newer = versions[index + 1]
-                    delta = make_delta(version.value, newer.revision, self.whole(newer).value, place)
+                    value = self.opened(version).value
+                    assert value is not None
+                    delta = make_delta(value, newer.revision, self.opened(newer).value, place)
                     if delta is not None:
-                        versions[index] = _packed(version, delta)
+                        versions[index] = self._packed(version, delta)
                         self._rebase(versions, index, place)
                         place += 1
 
     def can_pack(self) -> bool:
         """Return whether `pack` would pack a version. O(bytes of the whole ones up to the first that it would)."""
         pairs = (pair for versions in self.versions.values() for pair in pairwise(versions))
-        return any(
+        return self.values.plain and any(
             make_delta(version.value, newer.revision, self.whole(newer).value, 0) is not None
             for version, newer in pairs
             if version.value and not isinstance(version, PackedVersion)
@@ -336,28 +352,34 @@ class History:
         assert isinstance(version, PackedVersion)
         value = self._chain.value(version.key, version.revision)
         base_value = self._chain.value(version.key, base) if base else None
-        versions[index] = _packed(version, rebase(value, base, base_value, version.delta.place))
+        versions[index] = self._packed(version, rebase(value, base, base_value, version.delta.place))
 
     def _kept(self, key: str, revision: int) -> Delta | bytes:
         """Return a version of a key as it is kept, for `Chain`."""
         version = latest(self.versions.get(key, ()), revision)
         if version is None or version.revision != revision or version.value is None:
             if (value := self.elsewhere.get((key, revision))) is not None:
-                return value
+                return self.values.unpack(value, key, revision)
             raise ValueError(f"revision {revision} of the key is missing")
         if not isinstance(version, PackedVersion):
-            return version.value
+            return self.values.unpack(version.value, key, revision)
         kept = version.delta
-        return Delta(kept.base, kept.place, kept.size, kept.data)
+        data = self.values.unpack_delta(kept.data, key, revision, kept.base)
+        return Delta(kept.base, kept.place, kept.size, data)
+
+    def _packed(self, version: Version, delta: Delta) -> PackedVersion:
+        data = self.values.pack_delta(delta.data, version.key, version.revision, delta.base)
+        record = DeltaRecord(delta.size, data, delta.base, delta.place)
+        return PackedVersion(version.key, b"", version.revision, version.time, version.expires, record)
 
     def live(self) -> dict[str, Version]:
         """Return the last version of every key that is not deleted, expired ones included. O(keys)."""
         return {key: versions[-1] for key, versions in self.versions.items() if versions[-1].value is not None}
 
     def state_at(self, at: StateAt) -> dict[str, Version]:
-        """Return the visible versions of a state. O(keys log versions of a key)."""
+        """Return the visible versions of a state, in the stored form. O(keys log versions of a key)."""
         versions = ((key, self.version_at(key, at)) for key in self.versions)
-        return {key: version for key, version in versions if version is not None}
+        return {key: self.whole(version) for key, version in versions if version is not None}
 
     def trim(self, floor: int) -> int:
         """Remove the versions that no revision from `floor` on and no checkpoint needs; return how many."""
@@ -417,7 +439,7 @@ class History:
             commit, versions = commits.get(revision), by_revision.get(revision, [])
             former = self._encoded.get(revision)
             if former is None or commit is not former[0] or not _same(versions, former[1]):
-                former = commit, versions, _lines_of(commit, versions)
+                former = commit, versions, _lines_of(commit, versions, self.values.sealed)
             encoded[revision] = former
             lines.append(former[2])
         self._encoded = encoded
@@ -438,27 +460,24 @@ def _same(one: list[Version], other: list[Version]) -> bool:
     return len(one) == len(other) and all(map(is_, one, other))
 
 
-def _lines_of(commit: Commit | None, versions: list[Version]) -> bytes:
+def _lines_of(commit: Commit | None, versions: list[Version], is_sealed: bool) -> bytes:
     """Return the lines of the versions of a revision in a rewritten file, and of its commit if that is kept."""
     if commit is not None:
-        return add_checksum(_commit_record(commit, versions))
+        return add_checksum(_commit_record(commit, versions, is_sealed))
     return b"".join(add_checksum(BaseVersion.of(version)) for version in versions)
 
 
-def _commit_record(commit: Commit, versions: list[Version]) -> CommitRecord:
+def _commit_record(commit: Commit, versions: list[Version], is_sealed: bool) -> CommitRecord:
     """Make the record of a commit for a rewritten file: with its writes, without digests."""
     record = CommitRecord.of(commit)
+    if is_sealed:
+        record.seal()
     for version in versions:
         if version.value is None:
             record.delete.append(version.key)
         else:
             record.set[version.key] = ValueRecord.of(version)
     return record
-
-
-def _packed(version: Version, delta: Delta) -> PackedVersion:
-    record = DeltaRecord(delta.size, delta.data, delta.base, delta.place)
-    return PackedVersion(version.key, b"", version.revision, version.time, version.expires, record)
 
 
 def latest(versions: list[Version] | tuple[()], revision: int) -> Version | None:

@@ -32,7 +32,8 @@ def superseded(
             if isinstance(version, PackedVersion):
                 size, stored = version.delta.size, len(version.delta.data) * 4 // 3
             else:
-                size, stored = len(values.unpack_version(version).value or b""), len(version.value or b"")
+                stored = len(version.value or b"")
+                size = values.size(version.value, key, version.revision) if version.value else 0
             until = 0 if is_last else versions[number + 1].revision
             space = stored + len(key.encode()) + LINE_OVERHEAD_BYTES
             page.append(SupersededVersion(key, version.revision, until, size, version.value is None, space))
@@ -68,7 +69,9 @@ def disk_usage(folder: str, marks: Checkpoints, gone: set[tuple[str, int]]) -> D
     """Return the size of a namespace's files, see `Backend.disk_usage`. Files of gone checkpoints are spare."""
     remaining = {mark.name for mark in marks if (mark.name, mark.revision) not in gone}
     files = {name: _size(os.path.join(folder, "checkpoints", f"{name}.json")) for name in {mark.name for mark in marks}}
-    total = sum(files.values()) + sum(_size(os.path.join(folder, name)) for name in ("state.json", "history.jsonl"))
+    total = sum(files.values()) + sum(
+        _size(os.path.join(folder, name)) for name in ("state.json", "history.jsonl", "keyring.json")
+    )
     spare = sum(size for name, size in files.items() if name not in remaining)
     return DiskUsage(total, spare, sum(files.values()))
 

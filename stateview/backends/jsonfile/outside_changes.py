@@ -103,7 +103,7 @@ def adopt(backend: Writer, data: bytes, signature: Signature | None) -> LoadedSt
     may_write = backend._may_write()
     if may_write and not backend._locked:
         return None
-    history = History(os.urandom(16).hex() if may_write else LEGACY_LINEAGE)
+    history = History(os.urandom(16).hex() if may_write else LEGACY_LINEAGE, backend.values)
     for plain in adoption_requests(states):
         revision = history.revision
         request = backend._packed(plain, revision + 1)

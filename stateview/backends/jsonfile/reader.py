@@ -80,7 +80,9 @@ class Reader(ABC):
         self.read_only = read_only
         self.keep = history
         self.timeout = timeout
-        self.values = values
+        self.values = self._given = values  # `values` is the form of the namespace that was read last
+        self._keyring: bytes | None = None
+        self.keyring_path = os.path.join(self.folder, "keyring.json")
         self._mutex = threading.RLock()
         self._locked = False
         self._live: LoadedState | None = None
@@ -136,6 +138,30 @@ class Reader(ABC):
     @abstractmethod
     def _adopt(self, data: bytes, signature: Signature | None) -> LoadedState | None:
         """Load a namespace without a history. Returns None if the lock is needed."""
+
+    # --- the keyring -------------------------------------------------------------------------------------------
+
+    def _choose_values(self, line: CommitRecord | None) -> None:
+        """Choose the form of values by the last commit: a sealed one needs the keyring."""
+        document = None
+        if line is not None and line.is_sealed():
+            document = self._read_keyring()
+            if document is None:
+                raise Damaged(f"{self.keyring_path} is missing", "Put it back from a backup")
+        self._use_keyring(document)
+
+    def _use_keyring(self, document: bytes | None) -> None:
+        if document != self._keyring:
+            self.values, self._keyring = self._given.opened(document), document
+
+    def _read_keyring(self) -> bytes | None:
+        try:
+            with open(self.keyring_path, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise file_error(error, self.keyring_path) from error
 
     # --- loading -----------------------------------------------------------------------------------------------
 
@@ -197,6 +223,7 @@ class Reader(ABC):
             return self._adopt(data, signature)
         except OSError as error:
             raise file_error(error, self.history_path) from error
+        self._choose_values(line)
         if line is None:
             return self._adopt(data, signature) if signature is None else None
         state_digest = digest(data) if signature is not None else ""
@@ -246,7 +273,7 @@ class Reader(ABC):
     def _read_history(self) -> History:
         known = self._history  # which `close` forgets at any time
         try:
-            history = History.load(self.history_path, known)
+            history = History.load(self.history_path, known, self.values)
         except FileNotFoundError:  # there is no namespace: `_refresh` raises an error if the history alone is missing
             history = known if known is not None and known.lineage == LEGACY_LINEAGE else History()
         except OSError as error:

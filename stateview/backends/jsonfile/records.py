@@ -160,6 +160,7 @@ class CommitRecord(Struct, omit_defaults=True):
     `before_mtime` is the modification time of the file that it replaces. `settled` says that the checkpoints' files
     were in place before the line, as in a rewritten history. `left` are the names of checkpoints with the digests of
     files of an older layout, which this commit replaces. `fileless` says that no checkpoint made until then has a file.
+    A fourth number in `undo`, which older releases refuse, says that values and texts are sealed with the keyring.
     """
 
     rev: int
@@ -173,7 +174,7 @@ class CommitRecord(Struct, omit_defaults=True):
     reason: str = ""
     author: str = ""
     keys: int = 0
-    undo: tuple[int, int, int] = (0, 0, 0)
+    undo: tuple[int, ...] = (0, 0, 0)
     set: dict[str, ValueRecord] = {}
     delete: list[str] = []
     marks: list[CheckpointEntry] = []
@@ -193,7 +194,15 @@ class CommitRecord(Struct, omit_defaults=True):
 
     def commit(self) -> Commit:
         """Return the commit's metadata."""
-        return Commit(self.rev, to_datetime(self.time), self.reason, self.author, self.keys, *self.undo)
+        return Commit(self.rev, to_datetime(self.time), self.reason, self.author, self.keys, *self.undo[:3])
+
+    def seal(self) -> None:
+        """Note that the values and texts are sealed."""
+        self.undo = (*self.undo[:3], 1)
+
+    def is_sealed(self) -> bool:
+        """Return whether the values and texts are sealed."""
+        return len(self.undo) > 3
 
     def writes(self) -> bool:
         """Return whether the commit made a revision, not only checkpoints."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ...errors import Damaged, InvalidName
-from ...model import Problem, check_checkpoint, now
+from ...model import Commit, Problem, check_checkpoint, now
 from ..durable_files import (
     backup_damaged_file,
     fsync_folder,
@@ -26,7 +26,6 @@ from ..durable_files import (
 from ..legacy import json_files
 from ..protocol import CheckpointRecord, Head, LogSalvage, Restored, StoredVersion, Version, WholeState
 from ..state_match import matching_revisions
-from ..stored_values import PLAIN
 from . import document
 from .history import History
 from .records import (
@@ -110,15 +109,22 @@ class JSONRecovery:
     def rewrite(self, restored: Restored) -> None:
         """Build the files beside the namespace, and rename them into it: the history last, which makes them count."""
         name = os.path.basename(temporary(self._backend.history_path))
-        stage = JSONStagedImport(self._backend, name, PLAIN)  # the versions are in their stored form already
+        stage = JSONStagedImport(self._backend, name, is_stored=True)
         try:
             stage.fileless = {mark.name for mark in self._history.marks if not self._history.has_file(mark.name)}
-            stage.put(restored.versions, restored.commits, restored.marks, note={})
+            stage.put(restored.versions, map(self._stored, restored.commits), restored.marks, note={})
             self._replace(stage.build(restored.head))
         finally:
             stage.drop()
             self._is_rewritten = True
             self._backend._live = self._backend._history = None
+
+    def _stored(self, commit: Commit) -> Commit:
+        """Return a commit with its texts in the stored form, which those of sound lines are in already."""
+        values = self._backend.values
+        if values.plain or commit.reason in {known.reason for known in self._history.commits}:
+            return commit
+        return values.pack_commit(commit)
 
     def _relative(self, path: str) -> str:
         return os.path.relpath(path, self._backend.root)
@@ -215,6 +221,9 @@ class JSONRecovery:
                 history.append_line(text)
             else:
                 self._lines.append(line)
+        if any(line.is_sealed() for line in self._lines):
+            self._backend._choose_values(next(line for line in self._lines if line.is_sealed()))
+            history.values = self._backend.values
         history.floor = here = max([history.floor, *(line.floor for line in self._lines)])
         for line in self._lines:
             last = history.last

@@ -23,7 +23,7 @@ from ..conflicts import destination_exists_error
 from ..durable_files import file_error, fsync_folder, is_system_error, remove, replaced_path, temporary, write_all
 from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StoredVersion, Version
 from ..staging import JSON_STAGE, StagingFolder, set_aside
-from ..stored_values import StoredValues
+from ..stored_values import PLAIN
 from . import document
 from .history import History
 from .records import (
@@ -55,7 +55,7 @@ class _StagedBatch(Struct, omit_defaults=True):
 
 
 def versions_page(
-    history: History, after: tuple[str, int], limit: int, keys: Iterable[str] | None, values: StoredValues
+    history: History, after: tuple[str, int], limit: int, keys: Iterable[str] | None
 ) -> list[StoredVersion]:
     """Return a page of versions, see `Backend.versions_page`."""
     names = history.sorted_keys() if keys is None else sorted(set(keys))
@@ -69,7 +69,7 @@ def versions_page(
             if len(page) >= limit or size >= PAGE_BYTES:
                 return page
             until = versions[number + 1].revision if number + 1 < len(versions) else 0
-            value = values.unpack_version(history.whole(version)).value
+            value = history.opened(version).value
             size += len(value or b"")
             page.append(StoredVersion(version.key, value, version.revision, version.time, version.expires, until))
     return page
@@ -110,14 +110,16 @@ class JSONStagedImport:
     Args:
         backend: the destination.
         stage: the name of the staging folder.
-        values: the form to store values in; None for that of the destination. `PLAIN` stores what is in the stored form
-            already.
+        is_stored: whether what is put is in the stored form already, with the keyring of the namespace.
 
     """
 
-    def __init__(self, backend: JSONBackend, stage: str = JSON_STAGE, values: StoredValues | None = None) -> None:
+    def __init__(self, backend: JSONBackend, stage: str = JSON_STAGE, is_stored: bool = False) -> None:
         self._backend = backend
-        self._values = backend.values if values is None else values
+        self._is_stored = is_stored
+        self._keyring = backend._keyring if is_stored else backend.keyring()
+        self._form = backend._given.opened(self._keyring)
+        self._form.check_open()
         self.fileless: Container[str] = ()  # names of checkpoints that get no file
         self._stage = StagingFolder(backend.folder, stage, backend.url)
         self._versions: dict[str, list[Version]] = {}
@@ -144,6 +146,7 @@ class JSONStagedImport:
                 with self._backend._call(), self._backend._lock():
                     self._backend._refresh()  # completes an interrupted swap
             self._stage.clear()
+        self._start_sealing()
         log = open(path, "a+b", buffering=0)  # noqa: SIM115 - open as long as this object
         log.seek(0)
         end = 0
@@ -156,6 +159,21 @@ class JSONStagedImport:
                 end += len(line)
         os.ftruncate(log.fileno(), end)
         return log
+
+    def _start_sealing(self) -> None:
+        """Take over the keyring of the destination or of what is staged already, or make one if a key was given."""
+        path, document = self._stage.path("keyring.json"), self._keyring
+        if document is None and not self._is_stored:
+            if os.path.exists(path):
+                with open(path, "rb") as file:
+                    document = file.read()
+            else:
+                document = self._backend._given.new_keyring()
+        if document is not None:
+            self._write("keyring.json", document)
+        self._keyring, self._form = document, self._backend._given.opened(document)
+        self._form.check_open()
+        self._values = PLAIN if self._is_stored else self._form
 
     def _add(self, batch: _StagedBatch) -> None:
         for key in batch.forget:
@@ -178,9 +196,9 @@ class JSONStagedImport:
     ) -> None:  # fmt: skip
         batch = _StagedBatch(note, list(forget))
         batch.versions = [BaseVersion.of(self._values.pack_version(version)) for version in versions]
-        batch.commits = [CommitRecord.of(commit) for commit in commits]
+        batch.commits = [CommitRecord.of(self._values.pack_commit(commit)) for commit in commits]
         if marks is not None:
-            batch.marks = [checkpoint_entry(mark) for mark in marks]
+            batch.marks = [checkpoint_entry(self._values.pack_mark(mark)) for mark in marks]
         line = add_checksum(batch)
         end = os.fstat(self._log.fileno()).st_size
         try:
@@ -202,7 +220,7 @@ class JSONStagedImport:
         self._settle(head)
         if self._reader is None:
             backend = self._backend
-            self._reader = JSONBackend(self._stage.parent, JSON_STAGE, timeout=backend.timeout, values=backend.values)
+            self._reader = JSONBackend(self._stage.parent, JSON_STAGE, timeout=backend.timeout, values=backend._given)
         return self._reader
 
     def build(self, head: Head) -> str:
@@ -216,7 +234,7 @@ class JSONStagedImport:
             return
         if self._reader is not None:
             self._reader.close()
-        history = History(head.lineage)
+        history = History(head.lineage, self._form)
         history.floor, history.revision = head.floor, head.revision
         history.versions = self._versions
         for mark in self._marks:
@@ -239,7 +257,7 @@ class JSONStagedImport:
         mtime = now() * 1000
         self._write("state.json", data, mtime)
         for mark in {mark.name: mark for mark in self._marks}.values():
-            if not self._backend.checkpoint_files or mark.name in self.fileless:
+            if not self._backend.checkpoint_files or self._form.sealed or mark.name in self.fileless:
                 history.digests[mark.name, mark.revision] = NO_FILE
                 continue
             entries = history.state_at(mark.point)
@@ -249,6 +267,8 @@ class JSONStagedImport:
             self._write(os.path.join("checkpoints", f"{mark.name}.json"), content)
         # `before` is the same digest: without it, a missing state.json would be taken for that of a first commit.
         record = CommitRecord(head.revision, head.time, digest(data), digest(data), mtime=mtime, count=len(live))
+        if self._form.sealed:
+            record.seal()
         self._write("history.jsonl", b"".join(history.to_lines(record)))
 
     def _write(self, name: str, data: bytes, mtime: int | None = None) -> None:
@@ -269,9 +289,11 @@ class JSONStagedImport:
                 if former.lineage and not over:
                     raise destination_exists_error(backend.url, backend.namespace, former.revision)
                 if former.lineage or os.path.isdir(os.path.join(stage.parent, "checkpoints")):
-                    kept = set_aside(stage.parent, ("state.json", "history.jsonl", "checkpoints"))
+                    kept = set_aside(stage.parent, ("state.json", "history.jsonl", "checkpoints", "keyring.json"))
                 for name in ("state.json", "checkpoints"):
                     replaced_path(os.path.join(stage.parent, name), stage.folder)  # before the first rename
+                if self._keyring is not None and backend._read_keyring() != self._keyring:
+                    backend._write_keyring(self._keyring)  # before the history, which needs it
                 path = replaced_path(backend.history_path, stage.folder)
                 os.rename(stage.path("history.jsonl"), path)
                 self._is_committed, backend._live, backend._history = True, None, None

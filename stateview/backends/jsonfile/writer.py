@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from ...errors import Damaged, ReadOnly, StateException, tells_what_was_done
 from ...model import now
+from ..conflicts import plain_data_error
 from ..durable_files import (
     backup_damaged_file,
     file_error,
@@ -56,6 +57,35 @@ class Writer(Reader):
         if not self._may_write():
             hint = "Ask who owns it for the right to write to the folder and all files in it"
             raise ReadOnly(f"{self.folder}: this user may not write to it", hint)
+
+    def _start_sealing(self, live: LoadedState) -> None:
+        """Make the keyring of a new namespace if a key was given. Call it under the lock.
+
+        Raises:
+            Sealed: the namespace has a keyring, and no key opens it.
+            Conflict: the namespace has plain data.
+
+        """
+        if live.line is None:
+            document = self._read_keyring()
+            if document is None and (document := self._given.new_keyring()) is not None:
+                self._write_keyring(document)
+            self._use_keyring(document)
+        self.values.check_open()
+        if not self.values.ready:
+            raise plain_data_error(self.namespace)
+
+    def _write_keyring(self, document: bytes) -> None:
+        """Write the keyring durably. Call it under the lock."""
+        try:
+            path = replaced_path(self.keyring_path, self.folder)
+            self._rename([(write_temporary(self.keyring_path, document), path)])
+        except OSError as error:
+            raise file_error(error, self.keyring_path) from error
+
+    def _makes_files(self) -> bool:
+        """Return whether checkpoints get files. Those of sealed values would be of use to nobody."""
+        return self.checkpoint_files and not self.values.sealed
 
     def _packed(self, request: CommitRequest, revision: int) -> CommitRequest:
         """Return a request with the stored forms of the values that it writes at a revision."""
@@ -128,7 +158,12 @@ class Writer(Reader):
 
         Its time is `moment`, which rises even if the clock steps back. Durations begin at `start`, by the clock.
         """
-        record = CommitRecord(new, moment, "", reason=request.reason, author=request.author, undo=request.undo)
+        text = self.values.pack_text
+        record = CommitRecord(new, moment, "", undo=request.undo)
+        record.reason = text(request.reason, "reason", "", new)
+        record.author = text(request.author, "author", "", new)
+        if self.values.sealed:
+            record.seal()
         record.keys = len(request.writes)
         record.before = last.digest if last is not None else ""
         record.mtime = now() * 1000
@@ -141,7 +176,8 @@ class Writer(Reader):
                 record.set[key] = ValueRecord(Raw(write.value), start + write.ttl if write.ttl else 0, write.time)
         for mark in request.marks:
             at = revision if mark.revision is None else mark.revision
-            record.marks.append(CheckpointEntry(mark.name, at, mark.time or start, mark.note, "", mark.kind))
+            note = text(mark.note, "note", mark.name, at)
+            record.marks.append(CheckpointEntry(mark.name, at, mark.time or start, note, "", mark.kind))
         record.unmarks = list(request.unmarks)
         return record
 
@@ -152,7 +188,7 @@ class Writer(Reader):
         stands = False  # whether the commit counts although it failed
         changed = live.line is None or line.digest != live.line.digest or line.replaced != ""
         try:
-            line.fileless = not self.checkpoint_files and bool(line.marks or line.unmarks)
+            line.fileless = not self._makes_files() and bool(line.marks or line.unmarks)
             for mark in line.marks:
                 if line.fileless:
                     mark.digest = NO_FILE
@@ -276,6 +312,7 @@ class Writer(Reader):
         """Rewrite the history without the versions that `Backend.compact` removes; return how many these are."""
         with self._lock():
             live = self._refresh()
+            self.values.check_open()
             history = self._past()
             if live.line is None or history.last is None:
                 return 0
@@ -287,7 +324,7 @@ class Writer(Reader):
             done = PruneProgress(history.floor, history.floor)
             self._history = None  # until the file is as the history is then
             removed = history.trim(floor)
-            if not self.checkpoint_files:
+            if not self._makes_files():
                 history.forget_files()
             last = msgspec.structs.replace(live.line, floor=history.floor, lineage=history.lineage)
             data = b"".join(history.to_lines(last))
