@@ -39,3 +39,7 @@ class TestJSON(_Sealed, test_contract.TestJSON):
         stat = path.stat()
         path.write_bytes(path.read_bytes().replace(b'"$sealed": "AQ', b'"$sealed": "AR'))
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+class TestRedis(_Sealed, test_contract.TestRedis):
+    pass

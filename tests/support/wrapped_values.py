@@ -36,11 +36,11 @@ class WrappedValues(StoredValues):
         return bytes(byte ^ 0x55 for byte in stored[len(start) :])
 
     def pack_text(self, text: str, purpose: str, name: str, revision: int) -> str:
-        return text and b64encode(f"{purpose}\0{name}\0{revision}\0{text}".encode()).decode()
+        return text and b64encode(f"{purpose}\0{name}\0{text}".encode()).decode()
 
     def unpack_text(self, stored: str, purpose: str, name: str, revision: int) -> str:
-        *place, text = b64decode(stored).decode().split("\0", 3) if stored else (purpose, name, str(revision), "")
-        if place != [purpose, name, str(revision)]:
+        *place, text = b64decode(stored).decode().split("\0", 2) if stored else (purpose, name, "")
+        if place != [purpose, name]:
             raise Damaged(f"the {purpose} of revision {revision} is not the text of this place")
         return text
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from ...errors import ReadOnly
+from ...errors import Conflict, ReadOnly
 from ...model import Finding
 from ..protocol import CommitRequest, ProgressText, RecoverySession, StagedImport
 from ..stored_values import PLAIN, StoredValues
@@ -54,10 +54,24 @@ class RedisBackend(Writer):
     def _sibling(self, name: str) -> RedisBackend:
         """Return a backend for the keys under a longer prefix of this namespace."""
         backend = RedisBackend(
-            self._address, self.url, self.namespace, history=self.keep, timeout=self.timeout, values=self.values
+            self._address, self.url, self.namespace, history=self.keep, timeout=self.timeout, values=self._given
         )
         backend._set_prefix(self._prefix + name)
         return backend
+
+    def keyring(self) -> bytes | None:
+        """Make one round trip."""
+        self._learn_keyring()
+        return self._keyring
+
+    def put_keyring(self, document: bytes | None, former: bytes | None) -> None:
+        """Make one round trip. The namespace exists: the first commit of a new one brings its keyring."""
+        self._check_writable()
+        self._handshake()
+        if not self._eval(scripts.PUT_KEYRING, document or b"", former or b""):
+            raise Conflict("the keyring of the namespace was changed meanwhile", "Try again")
+        self._learn_keyring()
+        self._forget_reads()
 
     def open_staging(self) -> StagedImport:
         from .staged_import import RedisStagedImport

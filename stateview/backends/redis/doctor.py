@@ -330,8 +330,9 @@ def _problem_of_version(backend: RedisBackend, name: bytes, record: bytes) -> st
         until, moment, expires, rest = record.split(b" ", 3)
         int(until), int(moment), int(expires)
         if rest[:1] == b"V":
-            value = backend.values.unpack(rest[1:], key.decode(), int(revision))
-            codec.decode(value, f"a version of {key.decode()[:60]!r}")
+            if backend.values.error is None:
+                value = backend.values.unpack(rest[1:], key.decode(), int(revision))
+                codec.decode(value, f"a version of {key.decode()[:60]!r}")
         elif rest != b"D":
             raise ValueError
     except Damaged as error:
@@ -343,6 +344,8 @@ def _problem_of_version(backend: RedisBackend, name: bytes, record: bytes) -> st
 
 def _problem_of_linked(backend: RedisBackend, name: bytes, chain: Chain) -> str:
     key, _, revision = name.rpartition(b"\0")
+    if backend.values.error is not None:
+        return ""
     try:
         value = packing.value_of(backend, chain, key.decode(), int(revision))
         codec.decode(value, f"a version of {key.decode()[:60]!r}")

@@ -45,7 +45,8 @@ for _, member in ipairs(call('ZRANGEBYLEX', hindex, from, '+', 'LIMIT', 0, tonum
   out[#out + 1] = #packed - at
   out[#out + 1] = tonumber(until_)
   out[#out + 1] = deleted
-  out[#out + 1] = ARGV[4] == '1' and not deleted and not size and string.sub(packed, at + 1) or ''
+  local value = not size and at + 1 or string.match(packed, '^%*%d+ %d+ %d+ W%d+ %d+ %d+ %d+ ()')
+  out[#out + 1] = ARGV[4] == '1' and not deleted and value and string.sub(packed, value) or ''
   read = read + #packed
   if read > tonumber(ARGV[3]) then break end
 end
@@ -123,6 +124,7 @@ return count
 def superseded(backend: Reader, after: tuple[str, int], limit: int) -> list[SupersededVersion]:
     """Return a page of superseded versions. One round trip; a page ends soon after `PAGE_BYTES` of stored values."""
     member = f"{after[0]}\0{after[1]:016}" if after[0] else ""
+    backend._handshake()
     plain = backend.values.plain
     reply = backend._eval(SUPERSEDED, member, min(limit, MEMBERS_PER_SCRIPT), PAGE_BYTES, int(not plain))
     flat = msgspec.msgpack.decode(reply)
@@ -131,8 +133,8 @@ def superseded(backend: Reader, after: tuple[str, int], limit: int) -> list[Supe
         key, _, revision = member.rpartition("\0")
         space = taken + 3 * len(key.encode()) + MEMBER_OVERHEAD_BYTES
         size = 0 if deleted else stored_size
-        if size and not plain:
-            size = len(backend.values.unpack(stored.encode(), key, int(revision)))
+        if stored and not plain:
+            size = backend.values.size(stored.encode(), key, int(revision))
         page.append(SupersededVersion(key, int(revision), int(until), size, deleted, space))
     return page
 
@@ -170,6 +172,7 @@ def measure(backend: Reader, hashes: Sequence[str], keys: Sequence[str]) -> tupl
 
 def compact(backend: Reader, floor: int, progress: ProgressCount | None) -> int:
     """Raise the floor, remove the versions that nothing needs, and return how many."""
+    backend._check_open()
     done = PruneProgress(before=backend.head().floor)
     with tells_what_was_done(done.text):
         return _compact(backend, floor, progress, done)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import Damaged, run
 from ..deltas import FANOUT, MIN_BYTES, Chain, Delta, make_delta, rebase
+from ..stored_values import StoredValues
 from .scripts import _COMMON, _RECORD, REFER
 
 if TYPE_CHECKING:
@@ -64,9 +65,9 @@ return pieces
 
 PACK = _COMMON + _RECORD + REFER + """
 -- Change how versions of a key are kept. ARGV: the key; for each version its revision, what `OUTLINE` said that its
--- start is, the base, the place, and the delta. In place of a base stands W for a value that is better kept whole, or X
--- for a version to remove. Returns how many were removed, and how many changed. What others have changed meanwhile is
--- passed over.
+-- start is, the base, the place with the size of the value, and the delta. In place of a base stands W for a value that
+-- is better kept whole, or X for a version to remove. Returns how many were removed, and how many changed. What others
+-- have changed meanwhile is passed over.
 whole(2, 13)
 local key, removed, changed = ARGV[1] .. '\\0', 0, 0
 for i = 2, #ARGV, 5 do
@@ -87,12 +88,13 @@ for i = 2, #ARGV, 5 do
   elseif string.sub(packed, 1, #start) == start then
     local first, rest = string.match(start, '^%*?(%d+ %d+ %d+ )[VPW](.*)$')
     local size = ' ' .. (string.match(rest, '(%d+) $') or #packed - #start) .. ' '
-    if call('HGET', head, 'format') ~= '2' then call('HSET', head, 'format', '2') end  -- a change empties caches
+    local format = call('HGET', head, 'format')
+    if format ~= '2' and format ~= '3' then call('HSET', head, 'format', '2') end  -- a change empties caches
     refs, changed = refs or '0', changed + 1
     if base == 'W' then
       call('HSET', history, member, '*' .. first .. 'W' .. refs .. ' 0 1' .. size .. string.sub(packed, #start + 1))
     elseif base == '0' or string.match(call('HGET', history, newer) or '', '^%*?%d+ %d+ %d+ [VPW]') then
-      call('HSET', history, member, '*' .. first .. 'P' .. refs .. ' ' .. base .. ' ' .. place .. size .. data)
+      call('HSET', history, member, '*' .. first .. 'P' .. refs .. ' ' .. base .. ' ' .. place .. ' ' .. data)
       if base ~= '0' then refer(newer, 1) end
       if former and former ~= '0' then refer(key .. pad(tonumber(former)), -1) end
     end
@@ -164,27 +166,36 @@ class KnownValues:
         else:
             self._pairs[key] = pair
 
-    def delta(self, key: str) -> tuple[bytes, bytes] | None:
+    def delta(self, key: str, values: StoredValues) -> tuple[bytes, bytes] | None:
         """Return the words of a commit that pack a superseded version of a key; None if too little is known."""
         pair = self._pairs.get(key, ())
         if len(pair) < 2:
             return None
         (revision, time, value), (base, base_time, base_value) = pair
         delta = make_delta(value, base, base_value, 0)
-        return b"P%d %d %d %d" % (revision, time, base, base_time), b"" if delta is None else delta.data
+        how = b"P%d %d %d %d" % (revision, time, base, base_time)
+        if delta is None or values.plain:
+            return how, b"" if delta is None else delta.data
+        return b"%b %d" % (how, delta.size), values.pack_delta(delta.data, key, revision, base)
 
 
-def pieces_of(pieces: Sequence[bytes]) -> Chain:
-    """Return the reader of the linked versions in a script's reply.
+def pieces_of(pieces: Sequence[bytes], values: StoredValues) -> Chain:
+    """Return the reader of the encoded values of linked versions in a script's reply.
 
     Args:
         pieces: fields of the history and what is stored there, in turn.
+        values: the stored form of values.
 
     """
     records = dict(zip(pieces[::2], pieces[1::2], strict=True))
 
     def fetch(key: str, revision: int) -> Delta | bytes:
-        return _parse(records[b"%b\0%016d" % (key.encode(), revision)])
+        kept = _parse(records[b"%b\0%016d" % (key.encode(), revision)])
+        if values.plain:
+            return kept
+        if isinstance(kept, bytes):
+            return values.unpack(kept, key, revision)
+        return kept._replace(data=values.unpack_delta(kept.data, key, revision, kept.base))
 
     return Chain(fetch)
 
@@ -214,7 +225,8 @@ def _parse(record: bytes) -> Delta | bytes:
 
 def chain_of(backend: Reader, fields: Iterable[bytes]) -> Chain:
     """Return the reader of some linked versions. One round trip."""
-    return pieces_of(backend._eval(PIECES, *fields))
+    pieces = backend._eval(PIECES, *fields)
+    return pieces_of(pieces, backend.values)
 
 
 def miscounted(backend: Reader, correct: bool = False) -> list[bytes]:
@@ -298,7 +310,7 @@ def _tend(backend: Reader, key: bytes, end: bytes, limit: int) -> tuple[int, int
     name = key.decode()
     changing = [row for row in rows if row.revision in bases and row.kept]
     wanted = {revision for row in changing for revision in (row.revision, bases[row.revision].base) if revision}
-    chain = pieces_of([])
+    chain = pieces_of([], backend.values)
     if wanted:
         chain = chain_of(backend, (b"%b\0%016d" % (key, revision) for revision in wanted))
     words: list[bytes | int] = []
@@ -313,7 +325,8 @@ def _tend(backend: Reader, key: bytes, end: bytes, limit: int) -> tuple[int, int
         if delta is None:
             words += (row.revision, row.start, b"W", 0, b"")
         else:
-            words += (row.revision, row.start, delta.base, delta.place, delta.data)
+            data = backend.values.pack_delta(delta.data, name, row.revision, delta.base)
+            words += (row.revision, row.start, delta.base, b"%d %d" % (delta.place, delta.size), data)
     for row in rows:  # the oldest first: it is relative to newer ones
         if row.revision in bases and not row.kept:
             words += (row.revision, row.start, b"X", 0, b"")

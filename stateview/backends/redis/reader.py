@@ -38,6 +38,7 @@ KEYS_PER_READ = 1000  # keys of one script: a script that runs long keeps all ot
 TOUCHES_PER_READ = 10_000  # the limit in the script CHANGED
 WHOLE_VALUE_BYTES = 1 << 40  # more than any value has: a script then returns values whole
 POLL_SECONDS = 0.2  # between two looks at the revision where the server announces no commits
+_SEALED_START = b'{"$sealed":"'
 MAX_SLEEP_SECONDS = 1.0  # of waiting for an announcement; then the revision is read anyway
 ENDLESS = 1 << 52  # more than any number of keys, and above every revision
 LIVE = -1  # stands for the revision of the live state in the arguments of scripts
@@ -53,6 +54,7 @@ class Reader(Server, ABC):
         super().__init__(address, shown, namespace, read_only, history, timeout, values)
         self._large_rows = LargeRowCache()
         self._known = packing.KnownValues()
+        self._revision: int | None = None  # the last one that a sealed commit can count from
 
     # --- the namespace -----------------------------------------------------------------------------------------
 
@@ -71,6 +73,7 @@ class Reader(Server, ABC):
     def head(self) -> Head:
         revision, moment, count, floor, lineage, _ = self._eval(read_scripts.HEAD)
         self._saw(int(revision))
+        self._revision = int(revision)
         return Head(int(revision), int(moment), int(count), int(floor), lineage.decode())
 
     def history_format(self) -> int:
@@ -126,7 +129,7 @@ class Reader(Server, ABC):
                 revision = int(current)
             version = None if entry is None else self._version(key, entry)
             revision = revision if version is None else version.revision
-            if version is not None and self.values.plain:
+            if version is not None:
                 self._known.put(key, revision, version.time, version.value)
             if tracking is not None and generation is not None:
                 tracking.put(key, version, revision, generation)
@@ -166,7 +169,7 @@ class Reader(Server, ABC):
     def _versions(self, pieces: list[bytes], flat: list[bytes]) -> dict[str, Version]:
         """Parse a reply of keys and their entries, in turn, with the pieces of linked versions."""
         names = map(self._key, flat[::2])
-        chain = packing.pieces_of(pieces)
+        chain = packing.pieces_of(pieces, self.values)
         return {key: self._version(key, entry, chain) for key, entry in zip(names, flat[1::2], strict=True)}
 
     def _version(self, key: str, entry: bytes, chain: Chain | None = None) -> Version:
@@ -175,7 +178,18 @@ class Reader(Server, ABC):
             revision, moment, expires, _ = self._split(key, entry[1:])
             return Version(key, packing.value_of(self, chain, key, revision), revision, moment, expires)
         revision, moment, expires, stored = self._split(key, entry)
-        return Version(key, self.values.unpack(stored, key, revision), revision, moment, expires)
+        return Version(key, self._unpacked(stored, key, revision), revision, moment, expires)
+
+    def _unpacked(self, stored: bytes, key: str, revision: int) -> bytes:
+        if stored.startswith(_SEALED_START) and not self.values.sealed:
+            self._learn_keyring()  # another client has sealed the namespace, or a value of a user looks like it
+        known = self._keyring
+        try:
+            return self.values.unpack(stored, key, revision)
+        except Damaged:
+            if not self.values.sealed or self._learn_keyring().get(b"keyring") == known:
+                raise
+        return self.values.unpack(stored, key, revision)
 
     def _split(self, key: str, entry: bytes) -> tuple[int, int, int, bytes]:
         """Return revision, time, expiry and stored value of an entry."""
@@ -226,12 +240,13 @@ class Reader(Server, ABC):
         revision, moment = _arguments(at)
         cache = self._large_rows
         cached = [text for row, seen in cache.rows.values() for text in (row.key, row.revision, seen)]
+        self._handshake()
         start = SUMMARY_BYTES if self.values.plain else WHOLE_VALUE_BYTES
         walk = (low, high, int(backwards), skip, min(KEYS_PER_READ, limit), revision, moment, start)
         reply = self._eval(read_scripts.ROWS, *walk, LARGE_ROW_BYTES, cache.lineage, *cached)
         self._check_kept(reply, revision)
         _, left, last, current, floor, lineage, pieces, *flat = reply
-        chain = packing.pieces_of(pieces)
+        chain = packing.pieces_of(pieces, self.values)
         head = Head(int(current), 0, 0, int(floor), lineage.decode())
         self._saw(head.revision)
         rows = []
@@ -247,6 +262,9 @@ class Reader(Server, ABC):
 
     def _summary(self, key: str, stored_size: int, entry: bytes, chain: Chain) -> KeySummary:
         """Summarize an entry. A plain value comes without its end."""
+        if self.values.error is not None:
+            revision, moment, expires, _ = self._split(key, entry.removeprefix(b"*"))
+            return KeySummary(key, stored_size, b"", revision, moment, expires, sealed=True)
         if self.values.plain and entry[:1] != b"*":
             revision, moment, expires, stored = self._split(key, entry)
             return KeySummary(key, stored_size, stored, revision, moment, expires)
@@ -300,14 +318,14 @@ class Reader(Server, ABC):
 
     def versions(self, key: str, limit: int = 100, below: int = 0) -> list[Version]:
         pieces, *rows = self._eval(read_scripts.VERSIONS, key, limit, below or ENDLESS)
-        chain = packing.pieces_of(pieces)
+        chain = packing.pieces_of(pieces, self.values)
         versions = []
         for revision, moment, expires, kept in rows[:limit]:
             value = None
             if kept[:1] == b"*":
                 value = packing.value_of(self, chain, key, int(revision))
             elif kept[:1] == b"V":
-                value = self.values.unpack(kept[1:], key, int(revision))
+                value = self._unpacked(kept[1:], key, int(revision))
             versions.append(Version(key, value, int(revision), int(moment), int(expires)))
         self._saw(max((version.revision for version in versions), default=0))
         return versions
@@ -328,7 +346,8 @@ class Reader(Server, ABC):
     def _commit(self, revision: bytes, record: bytes) -> Commit:
         moment, _, fields = record.partition(b" ")
         try:
-            return Commit(int(revision), to_datetime(int(moment)), *msgspec.json.decode(fields))
+            commit = Commit(int(revision), to_datetime(int(moment)), *msgspec.json.decode(fields))
+            return self.values.unpack_commit(commit)
         except (ValueError, TypeError) as error:
             raise self._damaged(f"the commit of revision {int(revision)}") from error
 
@@ -346,7 +365,7 @@ class Reader(Server, ABC):
                     order, moment, kind, note = record.split(b" ", 3)
                     name, _, revision = member.decode().rpartition("@")
                     found = CheckpointRecord(name, int(revision), int(moment), note.decode(), scripts.KINDS[int(kind)])
-                    marks.append((int(order), found))
+                    marks.append((int(order), self.values.unpack_mark(found)))
                 except (ValueError, IndexError) as error:
                     raise self._damaged(f"the checkpoint {member[:140]!r}") from error
         return [record for _, record in sorted(marks, key=lambda mark: mark[0])]

@@ -37,7 +37,7 @@ from .doctor import (
     unreadable_mark,
     unreadable_versions,
 )
-from .server import NEWEST_FORMAT, REGISTRY
+from .server import REGISTRY
 from .transfer_scripts import RECORD
 
 if TYPE_CHECKING:
@@ -251,7 +251,8 @@ class RedisRecovery:
         top = max(revisions, default=0)
         seconds, micros = backend._with_retry(lambda client: client.time())
         moment = seconds * 1_000_000 + micros
-        fields: dict[str, Any] = {"revision": top, "time": moment, "floor": top, "format": NEWEST_FORMAT}
+        fields: dict[str, Any] = {"revision": top, "time": moment, "floor": top}
+        fields["format"] = 3 if head.get(b"keyring") else 2
         for name in ("time", "floor"):
             if head.get(name.encode(), b"").isdigit() and (name == "time" or int(head[name.encode()]) <= top):
                 fields[name] = int(head[name.encode()])

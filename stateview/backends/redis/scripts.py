@@ -5,7 +5,7 @@ their stored form, see `stored_values`: no script looks into a value.
 
 The keys, below the prefix `stateview:{NS}:`:
 
-    head      hash     revision, time, floor, lineage, format, touch
+    head      hash     revision, time, floor, lineage, format, touch; keyring of a sealed namespace
     live      hash     key -> "REVISION TIME EXPIRES VALUE"
     index     zset     the live keys, in byte order, for pages without a scan
     expiry    zset     the live keys with an expiry, by expiry
@@ -33,6 +33,10 @@ with `index`, `history` with `hindex`, `marks` with `notes`, and `commits` with 
 A linked version is "*UNTIL TIME EXPIRES P" + "REFS BASE PLACE SIZE " + a delta, see `deltas`. Or W and the whole value
 stand in place of P and a delta, with the place 1 if the value is better kept whole. REFS counts the versions that are
 relative to it. With the first linked version the head's `format` becomes 2.
+
+With a keyring the head's `format` is 3. Values, deltas and texts are sealed for their revision then, so a client says
+for which revision it has sealed a commit. The SIZE of a delta is that of the encoded value, the SIZE of a whole value
+that of its stored form.
 
 The base of a delta lies in the history, never in `live`: an earlier release, which may commit beside this one, moves
 entries from `live` to the history and trims them. It neither reads nor removes a version that begins with `*`. No
@@ -277,7 +281,7 @@ _PACK = """
 local function pack(key, how, data, live_version)
   -- Replace a whole value by its delta, or mark it as better kept whole. Returns the place of the delta, and whether it
   -- is relative to the live version that is being superseded.
-  local q, q_time, base, base_time = string.match(how, '^P(%d+) (%d+) (%d+) (%d+)$')
+  local q, q_time, base, base_time, value_size = string.match(how, '^P(%d+) (%d+) (%d+) (%d+) ?(%d*)$')
   local former, newer = key .. '\\0' .. pad(q), key .. '\\0' .. pad(base)
   local packed, refs = call('HGET', history, former) or '', '0'
   local u, t, e, at = string.match(packed, '^(%d+) (%d+) (%d+) V()')
@@ -288,12 +292,13 @@ local function pack(key, how, data, live_version)
   else found = string.match(call('HGET', history, newer) or '', '^%*?%d+ (%d+) %d+ [VPW]') end
   if found ~= base_time then return 0 end
   local start, size, place = '*' .. u .. ' ' .. t .. ' ' .. e .. ' ', ' ' .. (#packed - at + 1) .. ' ', 0
-  call('HSET', head, 'format', '2')
+  if f[6] ~= '3' then call('HSET', head, 'format', '2') end
   if data == '' then
     call('HSET', history, former, start .. 'W' .. refs .. ' 0 1' .. size .. string.sub(packed, at))
     return 0
   end
   local prior = call('ZREVRANGEBYLEX', hindex, '(' .. former, '[' .. key .. '\\0', 'LIMIT', 0, 1)[1]
+  if value_size ~= '' then size = ' ' .. value_size .. ' ' end
   if prior then place = (string.match(call('HGET', history, prior), '^%*%d+ %d+ %d+ P%d+ %d+ (%d+) ') or -1) + 1 end
   call('HSET', history, former, start .. 'P' .. refs .. ' ' .. base .. ' ' .. place .. size .. data)
   if not is_live then refer(newer, 1) end
@@ -305,11 +310,12 @@ COMMIT = _KEYS + _TEXT + """
 -- ARGV: options that only some commits have, as JSON, or nothing; the record for the log; the session, and the number
 -- of the commit in it; how many revisions to keep. Then for each write: the key; 'TTL TIME', D to delete, or nothing;
 -- the value. Before a write, its key may come with 'PREVISION TIME BASE TIME', and the delta of that superseded
--- version, empty if it is better kept whole. Returns as text the head after the commit, and the keys that need packing,
+-- version, empty if it is better kept whole; after BASE TIME the size of the value, if it is not the size of what is
+-- stored. Returns as text the head after the commit, and the keys that need packing,
 -- each after N for its newest versions or O for its oldest; or a table that says why the commit was refused.
 local options = ARGV[1] ~= '' and cjson.decode(ARGV[1]) or {}
 local session, number = ARGV[3], tonumber(ARGV[4])
-local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage', 'touch')
+local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage', 'touch', 'format')
 local revision, last, floor, lineage = tonumber(f[1] or 0), tonumber(f[2] or 0), tonumber(f[3] or 0), f[4]
 if not (revision and last and floor) or not (f[1] and lineage) and call('EXISTS', unpack(KEYS)) > 0 then
   error('DAMAGED: the head is not what was written')
@@ -325,6 +331,10 @@ if token then
     return table.concat({r, int(last), size - call('ZCOUNT', expiry, '-inf', clock()), int(floor), lineage}, ' ')
   end
   if tonumber(done) > number then error('the client has given up this commit and sent later ones') end
+end
+if lineage and (f[6] == '3' or options.sealed_for) then  -- before any write: what is sealed is sealed for one place
+  if f[6] ~= '3' or options.of ~= lineage or options.keyring then return {'rekey'} end
+  if options.sealed_for ~= revision + 1 then return {'reseal', int(revision)} end
 end
 local due = writes and revision - floor >= keep + math.floor(keep / 100)  -- trimming 1 % at once costs less
 -- A part that this commit meets must hold what it held. The flag of another part is kept as it is.
@@ -436,6 +446,7 @@ if writes then
   call('HSET', commits, r, stamp .. ' ' .. ARGV[2])
 end
 if not f[4] then call('HSET', head, 'lineage', lineage, 'format', '1', 'revision', '0', 'floor', '0') end
+if options.keyring then call('HSET', head, 'keyring', options.keyring, 'format', '3') end
 if options.unmarks then
   for _, mark in ipairs(options.unmarks) do
     local member = mark[1] .. '@' .. int(mark[2])
@@ -522,5 +533,15 @@ call('HSET', head, 'revision', r, 'time', stamp, 'touch', touch .. ' ' .. flags 
 -- One commit deletes 100 expired entries. The others are still in the index.
 return r .. ' ' .. stamp .. ' ' .. (size - math.max(0, expired_count - 100)) .. ' ' .. low .. ' ' .. lineage .. ' ' ..
   table.concat(keys, '\\0')
+"""
+
+PUT_KEYRING = _KEYS + """
+-- Store or remove the keyring. ARGV: the document, or nothing; the document that lies there, or nothing. Returns 1; or
+-- 0 if there is no namespace, or another document.
+local f = call('HMGET', head, 'lineage', 'keyring')
+if not f[1] or (f[2] or '') ~= ARGV[2] then return 0 end
+if ARGV[1] ~= '' then call('HSET', head, 'keyring', ARGV[1], 'format', '3')
+else call('HDEL', head, 'keyring'); call('HSET', head, 'format', '2') end
+return 1
 """
 # fmt: on

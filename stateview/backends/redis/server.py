@@ -33,7 +33,7 @@ MAX_BACKOFF_SECONDS = 1.0
 CACHE_BYTES = 32 * 1024 * 1024
 MAX_IDLE_SESSIONS = 4  # commit sessions that keep their connection
 WORDS_PER_SECOND = 30_000  # words of a commit that a slow server runs in a second; a large commit gets more time
-NEWEST_FORMAT = 2
+NEWEST_FORMAT = 3  # 2 has deltas, 3 a keyring
 
 
 @cache
@@ -73,7 +73,9 @@ class Server(ABC):
         self.read_only = read_only
         self.keep = history
         self.timeout = timeout
-        self.values = values
+        self.values = self._given = values  # `values` is the form of the namespace that lies there
+        self._keyring: bytes | None = None
+        self._lineage = ""  # of a sealed namespace
         self._address = address
         self._mutex = threading.RLock()  # held while the client is opened or closed, and during the handshake
         self._link = _Link()
@@ -83,6 +85,7 @@ class Server(ABC):
         self._skew = 0  # microseconds by which the server's clock is ahead
         self._answered = False  # whether the server has ever answered
         self._ready = False  # whether the handshake is done
+        self._looked_for_older = False  # whether data of an older layout was looked for
         self._checked = True  # whether scripts raise an error for a part that lacks members
         watch_fork(self)
 
@@ -235,7 +238,10 @@ class Server(ABC):
     # --- the first contact -------------------------------------------------------------------------------------
 
     def _handshake(self) -> None:
-        """Learn the server's clock, check the head, and convert older data if the namespace is new. Once."""
+        """Learn the server's clock, check the head, and convert older data if the namespace is new. Once.
+
+        With a key it is done again as long as there is no namespace.
+        """
         if self._ready:
             return
         with self._mutex:
@@ -253,9 +259,36 @@ class Server(ABC):
                 raise BackendError(f"{self.url}: namespace {self.namespace!r} has a later format", "Upgrade stateview")
             if scripts.unreadable_head(head) or (not head and parts):
                 raise Damaged(f"{self.url}: {self._keys[0]} is not what was written", run("recover"))
-            if not head:
+            self._choose_values(head)
+            if not head and not self._looked_for_older:
                 self._adopt()
-            self._ready = True
+            self._looked_for_older = True
+            self._ready = bool(head) or self._given.ready  # with a key: whoever makes the namespace makes its keyring
+
+    def _choose_values(self, head: dict[bytes, bytes]) -> None:
+        """Choose the form of values by what the head holds.
+
+        Raises:
+            Damaged: the keyring is missing.
+
+        """
+        document = head.get(b"keyring")
+        if document is None and head.get(b"format") == b"3":
+            raise Damaged(f"{self.url}: the keyring of namespace {self.namespace!r} is missing", "Restore a backup")
+        self._lineage = head.get(b"lineage", b"").decode(errors="replace")
+        if document != self._keyring:
+            self.values, self._keyring = self._given.opened(document), document
+
+    def _learn_keyring(self) -> dict[bytes, bytes]:
+        """Read the head, choose the form of values by it, and return it. One round trip."""
+        self._handshake()
+        head: dict[bytes, bytes] = self._with_retry(lambda client: client.hgetall(self._keys[0]))
+        self._choose_values(head)
+        return head
+
+    def _check_open(self) -> None:
+        self._handshake()
+        self.values.check_open()
 
     def examined(self: B) -> B:
         """Return this backend for `doctor` and `recover`, which read what is left of a namespace without a part.

@@ -58,6 +58,7 @@ class RedisStagedImport:
         self._unfinished._ready = True
         self._keys = self._reader._keys
         self._lock_keys = [self._reader._prefix + "receiver", self._reader._prefix + "lock"]
+        backend._check_open()
         self._settled: Head | None = None  # the head that was written last, if no `put` came since
         holder = self._eval(ACQUIRE, self._lock_keys, self._token, LEASE_SECONDS, "")
         if holder and _has_ended(holder[0].decode()):
@@ -66,6 +67,17 @@ class RedisStagedImport:
         if holder:
             hint = f"Wait until it ends, or end its process; if it was killed, another copy can begin in {holder[1]} s"
             raise staging_locked_error(backend.url, backend.namespace, hint)
+        self._start_sealing()
+
+    def _start_sealing(self) -> None:
+        """Take over the keyring of the namespace or of what is staged already, or make one if a key was given."""
+        backend, receiver = self._backend, self._lock_keys[0]
+        document = backend.keyring() or backend._with_retry(lambda client: client.hget(receiver, "keyring"))
+        if document is None and (document := backend._given.new_keyring()) is not None:
+            backend._with_retry(lambda client: client.hset(receiver, "keyring", document))
+        self._keyring = document
+        self._values = self._unfinished.values = backend._given.opened(document)
+        self._values.check_open()
 
     def progress(self) -> dict[str, Any] | None:
         note = self._backend._with_retry(lambda client: client.hget(self._lock_keys[0], "note"))
@@ -86,22 +98,21 @@ class RedisStagedImport:
             _command([*words, *forgotten[start : start + MEMBERS_PER_COMMAND]])
             for start in range(0, len(forgotten), MEMBERS_PER_COMMAND)
         ]
-        commands += _version_commands(names, versions, self._backend.values)
+        commands += _version_commands(names, versions, self._values)
         records = [b"HSET", names["commits"]]
-        for commit in commits:
+        for commit in map(self._values.pack_commit, commits):
             fields = [commit.reason, commit.author, commit.keys, commit.position, commit.forward, commit.behind]
             records += (b"%d" % commit.revision, b"%d " % to_micros(commit.time) + msgspec.json.encode(fields))
         receiver, lock = (name.encode() for name in self._lock_keys)
         others = [
             records,
-            *([] if marks is None else _mark_commands(names, marks)),
+            *([] if marks is None else _mark_commands(names, map(self._values.pack_mark, marks))),
             [b"HSET", receiver, b"note", msgspec.json.encode(note)],
             [b"SET", lock, self._token.encode(), b"EX", b"%d" % LEASE_SECONDS],
         ]
         self._run([*commands, *(_command(words) for words in others if len(words) > 2)])
-        if self._backend.values.plain:
-            for key in _keys_to_pack(versions):
-                packing.tend(self._unfinished, key, packing.NEWEST)
+        for key in _keys_to_pack(versions):
+            packing.tend(self._unfinished, key, packing.NEWEST)
 
     def staged(self, head: Head) -> Backend:
         """Return the reader of the staged data. O(1), and O(what the source has pruned meanwhile)."""
@@ -125,6 +136,7 @@ class RedisStagedImport:
         if status == b"lost":
             raise self._lost_error()
         backend._forget_reads()
+        backend._learn_keyring()
         self._open = False
         self._reader.close()
         return f"{aside}*" if detail[0] else ""
@@ -194,6 +206,8 @@ class RedisStagedImport:
             "touch": self._token,
         }  # fmt: skip
         words = [str(word).encode() for field in fields.items() for word in field]
+        if self._keyring is not None:
+            words += (b"keyring", self._keyring, b"format", b"3")
         head_key = names["head"].encode()
         self._run([_command([b"HSETNX", head_key, b"format", b"1"]), _command([b"HSET", head_key, *words])])
         oldest = self._backend._with_retry(lambda client: client.zrange(names["marks"], 0, 0, withscores=True))

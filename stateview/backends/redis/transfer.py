@@ -38,7 +38,7 @@ def _parse(backend: Reader, reply: list[Any]) -> list[StoredVersion]:
         flat = msgspec.msgpack.decode(reply[0], type=list[str])
     except ValueError as error:
         raise _damaged(backend, "") from error
-    return parse_versions(backend, zip(flat[::2], flat[1::2], strict=True), pieces_of(reply[1]))
+    return parse_versions(backend, zip(flat[::2], flat[1::2], strict=True), pieces_of(reply[1], backend.values))
 
 
 def parse_versions(backend: Reader, pairs: Iterable[tuple[str, str]], chain: Chain) -> list[StoredVersion]:

@@ -8,21 +8,26 @@ from typing import Any
 
 import msgspec
 
-from ...errors import NOTHING_CHANGED, BackendError, tells_what_was_done
+from ...errors import NOTHING_CHANGED, BackendError, BackendUnavailable, tells_what_was_done
 from ..conflicts import (
     base_conflict_error,
     check_base,
+    check_new,
     checkpoint_conflict_error,
     history_pruned_error,
     key_conflict_error,
+    plain_data_error,
 )
 from ..protocol import CheckpointWrite, CommitRequest, Head, ProgressCount
+from ..retries import Backoff
 from . import packing, scripts
 from .client import CommitSession
 from .reader import Reader
 from .server import REGISTRY
 
 LARGEST_COMMIT_BYTES = 768 * 1024 * 1024  # a server closes the connection at 1 GiB, without a reply
+_MIN_RESEAL_SECONDS = 0.0005
+_MAX_RESEAL_SECONDS = 0.02  # a client with long pauses comes too late again and again
 _encode = msgspec.json.Encoder().encode
 
 
@@ -37,10 +42,7 @@ class Writer(Reader, ABC):
         except IndexError:
             session = CommitSession()
         try:
-            reply = self._send_commit(session, self._checked_arguments(batch, session))
-            if reply == [b"register"]:
-                self._registry(lambda client: client.sadd(REGISTRY, self.namespace))
-                reply = self._send_commit(session, self._commit_args(batch, session.next(), new=True))
+            reply = self._exchange(batch, session)
         finally:
             self._forget_reads()  # a refusal, too, tells of commits that the cache knows nothing of
             if len(self._sessions) >= self._max_idle:
@@ -50,20 +52,75 @@ class Writer(Reader, ABC):
             self._raise_conflict(reply, batch)
         revision, moment, count, floor, lineage, *tend = reply.split(b" ", 5)
         head = Head(int(revision), int(moment), int(count), int(floor), lineage.decode())
+        self._revision = head.revision
         if batch.writes:
             self._remember(batch, head)
             if tend and tend[0]:
                 packing.tend_all(self, tend[0].split(b"\0"))
         return head
 
+    def _exchange(self, batch: CommitRequest, session: CommitSession) -> Any:
+        """Send a commit until the server applies or refuses it, and return the reply.
+
+        What is sealed is sealed for one revision: if another client came first, it is sealed and sent again.
+
+        Raises:
+            Sealed: no key opens the namespace.
+            Conflict: a key was given, and the namespace has plain data.
+            BackendUnavailable: other clients came first until the deadline.
+
+        """
+        if not self._ready:
+            self._handshake()
+        is_new = False
+        backoff = None
+        while True:
+            if not self.values.ready:
+                is_new = self._start_sealing(batch)
+            reply = self._send_commit(session, self._checked_arguments(batch, session, is_new))
+            if reply == [b"register"]:
+                self._start_namespace()
+                is_new = True
+                continue
+            if isinstance(reply, bytes) or reply[0] not in (b"reseal", b"rekey"):
+                return reply
+            is_new = False
+            if reply[0] == b"reseal":
+                self._revision = int(reply[1])
+            else:
+                self._learn_keyring()
+                self._revision = None
+            if backoff is None:
+                backoff = Backoff(self.timeout, _MIN_RESEAL_SECONDS, _MAX_RESEAL_SECONDS)
+            elif not backoff.wait():
+                message = f"{self.url}: other clients committed before this one for {self.timeout:g} s"
+                raise BackendUnavailable(message, (NOTHING_CHANGED, "Try again"))
+
+    def _start_sealing(self, batch: CommitRequest) -> bool:
+        """Make the keyring of a new namespace, which the first commit stores. Return whether the namespace is new."""
+        head = self._learn_keyring()
+        self.values.check_open()
+        if head and not self.values.ready:
+            raise plain_data_error(self.namespace)
+        if not head:
+            check_new(batch, self.namespace)
+            self._start_namespace()
+        return not head
+
+    def _start_namespace(self) -> None:
+        """List a namespace that is to be made by the next commit, and choose the form of its values."""
+        self._registry(lambda client: client.sadd(REGISTRY, self.namespace))
+        document = self._given.new_keyring()
+        self.values, self._keyring, self._revision = self._given.opened(document), document, 0
+        self._ready = True
+
     def _remember(self, batch: CommitRequest, head: Head) -> None:
         """Remember the values of a commit: a later commit sends their deltas."""
-        if self.values.plain:
-            for key, write in batch.writes.items():
-                self._known.put(key, head.revision, write.time or batch.time or head.time, write.value)
+        for key, write in batch.writes.items():
+            self._known.put(key, head.revision, write.time or batch.time or head.time, write.value)
 
-    def _checked_arguments(self, batch: CommitRequest, session: CommitSession) -> list[bytes]:
-        words = self._commit_args(batch, session.next())
+    def _checked_arguments(self, batch: CommitRequest, session: CommitSession, new: bool) -> list[bytes]:
+        words = self._commit_args(batch, session.next(), new)
         if (size := sum(map(len, words))) > LARGEST_COMMIT_BYTES:
             message = f"{self.url}: {size >> 20} MiB of values are more than a server takes in one commit"
             raise BackendError(message, (NOTHING_CHANGED, "Save them in several commits"))
@@ -79,22 +136,39 @@ class Writer(Reader, ABC):
 
         """
         options = _options(batch)
+        lineage = secrets.token_hex(16) if new else ""
+        reason, author, revision = batch.reason, batch.author, 0
+        if self.values.sealed:
+            if self._revision is None:
+                self.head()
+            revision = (self._revision or 0) + 1
+            options["sealed_for"] = revision
+            if new:
+                self._lineage = lineage
+                options["keyring"] = (self._keyring or b"").decode()
+            options["of"] = self._lineage
+        if not self.values.plain:
+            reason = self.values.pack_text(reason, "reason", "", revision)
+            author = self.values.pack_text(author, "author", "", revision)
+            for mark in options.get("marks", ()):
+                if note := mark.get("note"):
+                    mark["note"] = self.values.pack_text(note, "note", mark["name"], mark.get("revision", revision - 1))
         if new:
-            options["lineage"] = secrets.token_hex(16)
+            options["lineage"] = lineage
         if batch.token:
             number = batch.token.encode(), b"1"
-        record = _encode([batch.reason, batch.author, len(batch.writes), *batch.undo])
+        record = _encode([reason, author, len(batch.writes), *batch.undo])
         words = [_encode(options) if options else b"", record, *number, b"%d" % self.keep]
         pack = self.values.pack
         for key, write in batch.writes.items():
-            if (delta := self._known.delta(key)) is not None:
+            if (delta := self._known.delta(key, self.values)) is not None:
                 words += (key.encode(), *delta)
             if write.value is None:
                 words += (key.encode(), b"D", b"")
             elif write.ttl or write.time:
-                words += (key.encode(), b"%d %d" % (write.ttl, write.time), pack(write.value, key, 0))
+                words += (key.encode(), b"%d %d" % (write.ttl, write.time), pack(write.value, key, revision))
             else:
-                words += (key.encode(), b"", pack(write.value, key, 0))
+                words += (key.encode(), b"", pack(write.value, key, revision))
         return words
 
     def _raise_conflict(self, reply: Any, batch: CommitRequest) -> None:

@@ -1198,7 +1198,7 @@ def test_a_refused_start_stays_refused(url: str, manage: Any) -> None:
     """What made the first contact an error is not forgotten by the second."""
     with redis.Redis.from_url(url) as client:
         client.set("state:older:k", "not JSON")
-        client.hset("stateview:{later}:head", mapping={"format": "3", "revision": "1"})
+        client.hset("stateview:{later}:head", mapping={"format": "4", "revision": "1"})
     for name, kind in (("older", Damaged), ("later", BackendError)):
         state = manage(url, name)
         for _ in range(2):
