@@ -17,6 +17,7 @@ MAX_INTEGER = 2**63 - 1  # the largest number that each backend can store
 MAX_SECONDS = 1e10  # 317 years
 
 StoreURL = str  # its path may hold bytes that are not UTF-8
+SecretText = str  # no error shows it
 
 
 class KeyName(str):
@@ -156,6 +157,18 @@ def check_paths(value: Any, name: str) -> dict[str, list[str]]:
     return checked
 
 
+def check_secret(value: Any, name: str) -> str:
+    """Return a text that no error shows.
+
+    Raises:
+        InvalidArgument: it is no text.
+
+    """
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{name}: give a string, not {type(value).__name__}")
+    return value
+
+
 def check_callable(value: _T, name: str) -> _T:
     """Return a function.
 
@@ -171,6 +184,7 @@ def check_callable(value: _T, name: str) -> _T:
 _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "str": check_text,
     "StoreURL": check_string,
+    "SecretText": check_secret,
     "int": check_integer,
     "float": check_seconds,
     "Iterable[str] | str": check_texts,

@@ -7,14 +7,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from itertools import islice
 from threading import get_ident
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, overload
 
 from . import codec, settings
-from .arguments import KeyName, StoreURL, check_text, checked, checked_methods
+from .arguments import KeyName, SecretText, StoreURL, check_text, checked, checked_methods
 from .backends import absolute_url, kind_of, make_backend, parse_store
 from .backends.protocol import (
     Backend,
@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from .backends.protocol import ProgressCount, ProgressText
+    from .backends.stored_values import StoredValues
     from .maintenance.blame import Blame
     from .maintenance.prune import PruneReport
     from .maintenance.stats import Stats
@@ -113,6 +114,9 @@ class StateManager:
             the last commits, each whole.
         checkpoint_files: for JSON files, whether each checkpoint is also written into a file `checkpoints/NAME.json`,
             for people and older scripts. None: what `[stores.NAME]` in `stateview.toml` says, else true.
+        encryption_key: the key of an encrypted namespace, as `stateview key new` prints it, or `passphrase:` and words.
+            A new namespace is encrypted with it from its first commit. None: what `[stores.NAME]` in `stateview.toml`
+            says, else the environment's `STATEVIEW_KEY`, else no key.
         quiet: print no note on standard error. Without it a manager says once if its first write makes a store at a
             place that nobody chose, and if a bare kind means another store than the one that the file names. None:
             false, unless the environment's `STATEVIEW_QUIET` is set.
@@ -121,7 +125,8 @@ class StateManager:
     access opens files and connections. The first write creates the namespace.
 
     A manager is pickled and copied as its arguments. The copy opens the same namespace with connections of its own. A
-    pickle holds the password of a store URL in plain text.
+    pickle holds the password of a store URL in plain text. It does not hold the encryption key: the copy has that of
+    its environment.
 
     Raises:
         InvalidName: the backend or the namespace is not valid.
@@ -131,7 +136,8 @@ class StateManager:
     def __init__(
         self, backend: str | None = None, namespace: str | None = None, *, read_only: bool = False,
         author: str | None = None, history: int | None = None, timeout: float | None = None,
-        durability: str | None = None, checkpoint_files: bool | None = None, quiet: bool | None = None,
+        durability: str | None = None, checkpoint_files: bool | None = None, encryption_key: SecretText | None = None,
+        quiet: bool | None = None,
     ) -> None:  # fmt: skip
         if namespace is not None:
             check_name(namespace, "namespace")
@@ -143,7 +149,10 @@ class StateManager:
         optional = {
             "history": history, "timeout": timeout, "durability": durability, "checkpoint_files": checkpoint_files,
         }  # fmt: skip
-        options = {name: value for name, value in optional.items() if value is not None}
+        options: dict[str, Any] = {name: value for name, value in optional.items() if value is not None}
+        key = encryption_key if encryption_key is not None else chosen.encryption_key or os.environ.get("STATEVIEW_KEY")
+        if key or encryption_key is not None:
+            options["values"] = _keyed_values(key or "")
         read_only = read_only or chosen.read_only
         if history == 0:
             raise InvalidArgument("history=0: at least 1 revision is kept")
@@ -155,7 +164,8 @@ class StateManager:
         self._url, self._namespace = store.shown, name
         self._opened: dict[str, Any] = {
             "backend": chosen.store, "read_only": read_only, "author": author, "history": history, "timeout": timeout,
-            "durability": durability, "checkpoint_files": checkpoint_files, "quiet": quiet,
+            "durability": durability, "checkpoint_files": checkpoint_files, "encryption_key": key or None,
+            "quiet": quiet,
         }  # fmt: skip
         quiet = bool(os.environ.get("STATEVIEW_QUIET")) if quiet is None else quiet
         self._announces = chosen.by_default and not quiet and kind_of(store).in_folder
@@ -175,7 +185,8 @@ class StateManager:
         self.close()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return partial(StateManager, namespace=self.namespace, **{**self._opened, "backend": self._absolute_url}), ()
+        options = {**self._opened, "backend": self._absolute_url, "encryption_key": None}
+        return partial(StateManager, namespace=self.namespace, **options), ()
 
     def __repr__(self) -> str:
         return f"<StateManager {self.url} namespace {self.namespace!r}{' read-only' if self.read_only else ''}>"
@@ -1037,8 +1048,10 @@ class StateManager:
 
         if switch:
             settings.find()  # an unreadable stateview.toml must fail before the copy, not after it
-        target = StateManager(destination, self.namespace, read_only=dry_run, author=self.author, quiet=True)
-        first = StateManager(destination, self.namespace, read_only=True, quiet=True)
+        key = settings.resolve_target(destination, self.namespace).encryption_key or self._opened["encryption_key"]
+        options: dict[str, Any] = {"encryption_key": key, "quiet": True}
+        target = StateManager(destination, self.namespace, read_only=dry_run, author=self.author, **options)
+        first = StateManager(destination, self.namespace, read_only=True, **options)
         with target, first, self._reopen(self.namespace, read_only=True) as source:
             report = migrate(
                 source.backend, target.backend, dry_run=dry_run, force=force, author=self.author, progress=progress,
@@ -1255,6 +1268,15 @@ def _run_watched(function: Callable[[Any], Any], value: Any) -> tuple[Any, set[t
         else:
             _watched[thread] = outer
             outer |= written
+
+
+@lru_cache(4)
+def _keyed_values(key: str) -> StoredValues:
+    """Return the form of values for a key. It is kept, since a passphrase takes half a second for each namespace."""
+    from .backends.sealed_values import KeyedValues
+    from .sealing.keys import UserKey
+
+    return KeyedValues(UserKey.parse(key))
 
 
 def _say_once(text: str) -> None:

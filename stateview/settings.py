@@ -18,6 +18,7 @@
     namespace = "build"                  # for this store, instead of the namespace above
     read_only = true                     # refuse every write to this store
     checkpoint_files = false             # of JSON files: write no copies checkpoints/NAME.json
+    encryption_key = "${PROD_KEY}"       # a variable; a file is no place for a key itself
 
 A relative path counts from the folder of the file. The file is searched from the working folder upwards.
 
@@ -63,7 +64,10 @@ _TOP: dict[str, type] = {
     "store": str, "namespace": str, "stores": dict, "theme": str, "redact": list, "keys": dict,
     "safety": dict,
 }  # fmt: skip
-_STORE: dict[str, type] = {"url": str, "namespace": str, "read_only": bool, "checkpoint_files": bool}
+_STORE: dict[str, type] = {
+    "url": str, "namespace": str, "read_only": bool, "checkpoint_files": bool,
+    "encryption_key": str,
+}  # fmt: skip
 _SAFETY: dict[str, type] = {"keep": int, "days": int}
 _VARIABLE = r"\$\{(\w+)\}"
 _STRINGS = 'a list of strings, such as ["a", "b"]'
@@ -74,6 +78,7 @@ class Target(Struct, frozen=True):
 
     `by_default` tells that neither a URL nor a file chose the place. `warning` says that the namespace is in another
     store too, which could be meant. `checkpoint_files` is the option of JSON files, None where it is not set.
+    `encryption_key` is that of a named store; "" where it is not set.
     """
 
     store: str
@@ -82,6 +87,10 @@ class Target(Struct, frozen=True):
     by_default: bool = False
     warning: str = ""
     checkpoint_files: bool | None = None
+    encryption_key: str = ""
+
+    def __repr__(self) -> str:
+        return f"Target({mask(self.store)!r}, {self.namespace!r})"
 
 
 class CheckpointRetention(Struct, frozen=True):
@@ -128,6 +137,9 @@ class Settings(Struct, frozen=True):
                         int: "a whole number, not below 0",
                     }[known[name]]  # fmt: skip
                     raise InvalidName(f"{self.path}: {name!r}{where} must be {kind}")
+                if name == "encryption_key" and not re.fullmatch(_VARIABLE, value):
+                    hint = 'Write encryption_key = "${VARIABLE}", and set the variable'
+                    raise InvalidName(f"{self.path}: {name!r}{where} must be the name of a variable", hint)
         if not _are_strings(self.values.get("redact", [])):
             raise InvalidName(f"{self.path}: 'redact' must be {_STRINGS}")
         for name, pressed in _dotted(self.values.get("keys", {})):
@@ -236,7 +248,7 @@ def resolve_target(store: str | None = None, namespace: str | None = None) -> Ta
     if store and ":" in store and namespace:
         return Target(store, namespace)
     settings = find()
-    folder, read_only, checkpoint_files = "", False, None
+    folder, read_only, checkpoint_files, key = "", False, None, ""
     named, own = settings.stores(), settings.text("store")
     kind = store if store is not None and store not in named and is_bare(store) else None
     if kind is not None and _is_of_kind(named.get(own or "", own), kind):
@@ -250,6 +262,7 @@ def resolve_target(store: str | None = None, namespace: str | None = None) -> Ta
         namespace = namespace or settings.of_store(store, "namespace")
         read_only = bool(settings.of_store(store, "read_only"))
         checkpoint_files = settings.of_store(store, "checkpoint_files")
+        key = _expand(settings.of_store(store, "encryption_key") or "")
         store, folder = named[store], settings.folder
     elif ":" not in store and not is_bare(store):
         known = f"; {settings.path} names {', '.join(sorted(named))}" if named else ""
@@ -264,7 +277,7 @@ def resolve_target(store: str | None = None, namespace: str | None = None) -> Ta
         store = f"{scheme}:{os.path.relpath(os.path.join(folder, os.path.expanduser(path or DEFAULT_ROOT)))}"
     namespace = namespace or settings.text("namespace") or "default"
     warning = _other_copy(settings, kind, store, namespace) if kind is not None and settings.path else ""
-    return Target(store, namespace, read_only, by_default, warning, checkpoint_files)
+    return Target(store, namespace, read_only, by_default, warning, checkpoint_files, key)
 
 
 def _is_of_kind(store: str | None, kind: str) -> bool:

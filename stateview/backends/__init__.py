@@ -252,6 +252,9 @@ def make_backend(store: Store, namespace: str, **options: Any) -> Backend:
         raise reentry_error(store.shown, "being opened")
     try:
         _making.add(call)
-        return kind.make(store, namespace, **options)
+        backend = kind.make(store, namespace, **options)
+        if "values" in options and not options["values"].ready and not hasattr(backend, "put_keyring"):
+            raise BackendError(f"{kind.title} cannot be encrypted", "Give no key, or another store")
+        return backend
     finally:
         _making.discard(call)

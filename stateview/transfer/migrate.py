@@ -10,7 +10,8 @@ import time
 from typing import Any
 
 from ..backends.protocol import Backend, CheckpointWrite, CommitRequest, Head, StateAt
-from ..errors import Conflict, run, tells_what_was_done
+from ..backends.stored_values import PLAIN
+from ..errors import BackendError, Conflict, run, tells_what_was_done
 from ..maintenance.history import marks_up_to
 from ..states.retention import numbered_names, stamped_name
 from ..states.steady import snapshot
@@ -34,6 +35,7 @@ def migrate(
     """
     started = time.monotonic()
     report = progress or (lambda _step: None)
+    _check_sealed(source, destination)
     head = check_source(source)
     if first is not None:
         judge_read_only(source, head, first, force)
@@ -68,6 +70,24 @@ def migrate(
             source, destination, head, verified, started, resumed=copy.resumed, behind=_behind(source, head),
             replaces=target.contents, kept=kept, safety=safety,
         )  # fmt: skip
+
+
+def _check_sealed(source: Backend, destination: Backend) -> None:
+    """Refuse to copy a sealed namespace to where its values would be plain.
+
+    Raises:
+        Sealed: no key opens the source.
+        BackendError: the destination would be plain.
+
+    """
+    if getattr(source, "keyring", lambda: None)() is None:
+        return
+    values = getattr(source, "values", PLAIN)
+    values.check_open()
+    goal = getattr(destination, "values", PLAIN)
+    if goal.plain and goal.ready:
+        what = f"namespace {source.namespace!r} of {source.url} is encrypted, and its copy would not be"
+        raise BackendError(what, "Give the key for the destination, too")
 
 
 def _behind(source: Backend, head: Head) -> int:
