@@ -320,9 +320,12 @@ class History:
                     place = version.delta.place + 1
                 elif version.value is not None and len(version.value) >= least:
                     newer = versions[index + 1]
-                    value = self.opened(version).value
+                    try:
+                        value, newer_value = self.opened(version).value, self.opened(newer).value
+                    except Damaged:  # a form that does not open is kept as it is
+                        continue
                     assert value is not None
-                    delta = make_delta(value, newer.revision, self.opened(newer).value, place)
+                    delta = make_delta(value, newer.revision, newer_value, place)
                     if delta is not None:
                         versions[index] = self._packed(version, delta)
                         self._rebase(versions, index, place)
