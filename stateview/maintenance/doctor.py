@@ -12,7 +12,17 @@ from typing import cast
 
 from .. import codec
 from ..backends.protocol import Backend, CheckpointRecord, Head, ProgressText, StateAt, StoredVersion, Version
-from ..errors import BackendError, BackendUnavailable, Hint, HistoryPruned, StateException, names_command, run, steps
+from ..errors import (
+    BackendError,
+    BackendUnavailable,
+    Hint,
+    HistoryPruned,
+    Sealed,
+    StateException,
+    names_command,
+    run,
+    steps,
+)
 from ..model import Finding, ProgressMessage
 from ..states import compare as comparison
 from .checkpoint_differences import CheckpointDifferences
@@ -62,6 +72,8 @@ def _failed_check(subject: str, error: Exception) -> Finding:
     """Build the finding for a check that could not finish."""
     found = error.message if isinstance(error, StateException) else f"the stored data is damaged: {error}"
     hint: Hint = error.next_steps if isinstance(error, StateException) else ()
+    if isinstance(error, Sealed):
+        return Finding("note", subject, found, "the values could not be checked, all else was", hint, "sealed")
     if not isinstance(error, BackendError) and not names_command(hint, "recover"):
         hint = (run("recover"), *steps(hint))
     if isinstance(error, HistoryPruned):

@@ -25,6 +25,7 @@ from stateview.backends.sealed_values import KeyedValues
 from stateview.backends.sqlite import page_checksums
 from stateview.backends.stored_values import PLAIN, StoredValues
 from stateview.errors import BackendError, Conflict, Damaged, KeyMissing, KeyWrong
+from stateview.maintenance.doctor import diagnose
 from stateview.sealing import keyring
 from stateview.testing import Open, delete, save
 
@@ -66,6 +67,7 @@ class TestRedis(_Sealed, test_contract.TestRedis):
 # --- what is stored ----------------------------------------------------------------------------------------------
 
 kinds = pytest.mark.parametrize("kind", ["json", "sqlite", *(REDIS or ["redis"])])
+SERVER_SETTINGS = ("no-persistence", "no-fsync", "eviction", "old-server")
 WORD = b"unmistakable"
 
 
@@ -214,6 +216,8 @@ def test_without_its_key_names_are_listed_and_nothing_is_written(store_url: str,
         ):  # fmt: skip
             with pytest.raises(error):
                 act()
+        findings = [finding for finding in diagnose(backend) if finding.code not in SERVER_SETTINGS]
+        assert [(finding.severity, finding.code) for finding in findings] == [("note", "sealed")]
         backend.close()
     assert sealed.head() == head
     sealed.close()

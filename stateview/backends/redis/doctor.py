@@ -272,6 +272,9 @@ def unreadable_entry(backend: RedisBackend, name: bytes, packed: bytes, last: in
     """
     try:
         key = check_key(name.decode())
+        if backend.values.error is not None:  # no key opens the values
+            backend._split(key, packed)
+            return ""
         version = backend._version(key, packed)
         codec.decode(version.value or b"", f"the value of {key[:60]!r}")
     except UnicodeDecodeError:
