@@ -93,7 +93,7 @@ class History:
         last_start: the offset of the last line that was read, and the line's first bytes, with its checksum.
         files: each name of a checkpoint with each digest that its file had.
         signature: that of the file before it was last read.
-        elsewhere: values by key and revision that a recovery found in other files.
+        elsewhere: versions by key and revision, as they are kept, that a recovery found elsewhere.
 
     """
 
@@ -111,7 +111,7 @@ class History:
         self.last_start = 0, b""
         self.signature: tuple[int, ...] = ()
         self.files: set[tuple[str, str]] = set()
-        self.elsewhere: dict[tuple[str, int], bytes] = {}
+        self.elsewhere: dict[tuple[str, int], Delta | bytes] = {}
         self._chain = Chain(self._kept)
         self._encoded: dict[int, _Encoded] = {}  # the lines of each revision when the file was last rewritten
         self._keys: list[str] = []
@@ -345,10 +345,7 @@ class History:
             if (value := self.elsewhere.get((key, revision))) is not None:
                 return value
             raise ValueError(f"revision {revision} of the key is missing")
-        if not isinstance(version, PackedVersion):
-            return version.value
-        kept = version.delta
-        return Delta(kept.base, kept.place, kept.size, kept.data)
+        return as_kept(version)
 
     def live(self) -> dict[str, Version]:
         """Return the last version of every key that is not deleted, expired ones included. O(keys)."""
@@ -459,6 +456,14 @@ def _commit_record(commit: Commit, versions: list[Version]) -> CommitRecord:
 def _packed(version: Version, delta: Delta) -> PackedVersion:
     record = DeltaRecord(delta.size, delta.data, delta.base, delta.place)
     return PackedVersion(version.key, b"", version.revision, version.time, version.expires, record)
+
+
+def as_kept(version: Version) -> Delta | bytes:
+    """Return a version that has a value in the form that `Chain` reads."""
+    if isinstance(version, PackedVersion):
+        delta = version.delta
+        return Delta(delta.base, delta.place, delta.size, delta.data)
+    return version.value or b""
 
 
 def latest(versions: list[Version] | tuple[()], revision: int) -> Version | None:
