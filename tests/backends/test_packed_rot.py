@@ -29,7 +29,7 @@ WORDS = ("refs", "base", "place", "size")
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No other process has the database open, for whose look at it `recover` would wait."""
-    monkeypatch.setattr("stateview.backends.sqlite.backend.TRUST_SECONDS", 0.0)
+    monkeypatch.setattr("stateview.backends.sqlite.read_cache.TRUST_SECONDS", 0.0)
 
 
 def fill(url: str) -> dict[int, Any]:
@@ -277,3 +277,44 @@ def check_files(url: str, values: dict[int, Any], number: int, change: Callable[
 def test_a_damaged_line_costs_only_what_is_relative_to_it(store_url: str, number: int) -> None:
     values = fill(store_url)
     check_files(store_url, values, number, lambda line: line.replace(b'"data":"', b'"data":"A'))
+
+
+@pytest.mark.parametrize("rotten", [False, True])
+def test_of_a_line_that_cannot_be_read_in_part_the_rest_is_kept(tmp_path: Path, rotten: bool) -> None:
+    """Nothing of a later line that is damaged is needed for it; with `rotten`, a checkpoint's file is wrong as well."""
+    lines = [f"line {number} of many" for number in range(60)]
+    url, right = f"json:{tmp_path}", {}
+    with StateManager(url, "ns") as state:
+        for number in range(1, 21):
+            lines.append(f"more {number}")
+            with state.transaction() as tx:
+                tx.save("k", lines)
+                if number != 10:
+                    tx.save("small", number)
+                    tx.save("large", [number, *lines[:30]])
+            right[number] = list(lines)
+            if number in (5, 12):
+                state.checkpoint(f"c{number}")
+        state.compact(0)
+        assert ("large", 3) in deltas(url)
+    if rotten:
+        path = tmp_path / "ns" / "checkpoints" / "c5.json"
+        path.write_bytes(path.read_bytes().replace(b"line 30 of", b"line 31 of"))
+    path = tmp_path / "ns" / "history.jsonl"
+    time, history = path.stat().st_mtime_ns, path.read_bytes().splitlines(keepends=True)
+    history = [line.replace(b'"data":"', b'"data":"A') if b'"rev":10,' in line else line for line in history]
+    path.write_bytes(b"".join(history))
+    os.utime(path, ns=(time, time))
+    with StateManager(url, "ns") as state:
+        assert not state.recover().ok
+        others = [number for number in range(1, 21) if number != 10]
+        for key, value in (("small", lambda number: number), ("large", lambda number: [number, *lines[:30]])):
+            found = {one.revision: one.value for one in state.history(key, 1000)}
+            assert {number: found.get(number) for number in others} == {number: value(number) for number in others}
+        kept_of_k = kept(state)
+        lost = set(range(2 if rotten else 6, 11))  # without a file of a checkpoint, a chain leads to the damaged line
+        assert right.keys() - kept_of_k.keys() == lost
+        assert all(kept_of_k[number] == right[number] for number in right.keys() - lost)
+        assert state.load("k", at="c12") == right[12]
+        assert state.doctor().ok
+        assert state.recover().problems == ()
