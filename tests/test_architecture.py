@@ -15,21 +15,21 @@ ROOT = Path(__file__).parent.parent
 HEAVY = ["textual", "prompt_toolkit", "rich", "redis", "tomlkit", "click", "apsw", "sqlite3", "asyncio", "ssl", "http"]
 
 LOAD = """
-    arguments backends backends.conflicts backends.durable_files backends.fork backends.protocol backends.reentry
-    backends.retries backends.stored_values
+    arguments backends backends.conflicts backends.durable_files backends.fork backends.namespace_folders
+    backends.protocol backends.reentry backends.retries backends.stored_values
     cli cli.commands cli.commands.keys cli.context cli.definition cli.exit_codes cli.parser cli.program cli.render
     cli.results cli.values codec errors manager model settings
     states states.changes states.missing states.patterns states.transaction states.view
 """
 LOAD_OF = {
     "json": """
-        backends.key_ranges backends.jsonfile backends.jsonfile.backend backends.jsonfile.document
-        backends.jsonfile.reader backends.jsonfile.records backends.jsonfile.writer
+        backends.deltas backends.key_ranges backends.jsonfile backends.jsonfile.backend backends.jsonfile.document
+        backends.jsonfile.history backends.jsonfile.reader backends.jsonfile.records backends.jsonfile.writer
     """,
     "sqlite": """
         backends.deltas backends.sqlite backends.sqlite.backend backends.sqlite.database backends.sqlite.file_locks
-        backends.sqlite.page_checksums backends.sqlite.pool backends.sqlite.reader backends.sqlite.row_checksums
-        backends.sqlite.schema backends.sqlite.writer
+        backends.sqlite.page_checksums backends.sqlite.pool backends.sqlite.read_cache backends.sqlite.reader
+        backends.sqlite.row_checksums backends.sqlite.schema backends.sqlite.writer
     """,
 }
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 
-class Arg(Struct, frozen=True):
+class Arg(Struct, frozen=True, gc=False):
     """A positional argument, which can also be given as `--NAME` or as one of `also`. `many` takes all that follow."""
 
     name: str
@@ -22,7 +22,7 @@ class Arg(Struct, frozen=True):
     also: tuple[str, ...] = ()
 
 
-class Option(Struct, frozen=True):
+class Option(Struct, frozen=True, gc=False):
     """A named option. The kind "flag" takes no value. `many` can be given more than once."""
 
     name: str
@@ -33,7 +33,7 @@ class Option(Struct, frozen=True):
     choices: tuple[str, ...] = ()
 
 
-class Command(Struct, frozen=True):
+class Command(Struct, frozen=True, gc=False):
     """A command of the command line, the shell and the dashboard.
 
     `group` is its heading in lists of commands. `handler` is `MODULE:FUNCTION` in this package; it is imported when the

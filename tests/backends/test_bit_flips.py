@@ -29,7 +29,7 @@ REFS = ("live", "one", "cp40", "cp80", "live~5", "60", "100")
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No other process has the database open, for whose look at it `recover` would wait."""
-    monkeypatch.setattr("stateview.backends.sqlite.read_cache.TRUST_SECONDS", 0.0)
+    monkeypatch.setattr("stateview.backends.sqlite.backend.TRUST_SECONDS", 0.0)
 
 
 def fill(url: str, how: str) -> None:

@@ -144,7 +144,7 @@ def sqlite_store(tmp_path):
 @pytest.fixture
 def alone(monkeypatch):
     """No other process has the database open, for whose look at it `recover` would wait: hundreds of times."""
-    monkeypatch.setattr("stateview.backends.sqlite.read_cache.TRUST_SECONDS", 0.0)
+    monkeypatch.setattr("stateview.backends.sqlite.backend.TRUST_SECONDS", 0.0)
 
 
 def flipped(data, place, bit):

@@ -476,7 +476,7 @@ SQLITE_DAMAGE = {
 def test_sqlite_damage_is_an_error_that_recover_mends(
     sqlite_state: StateManager, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stateview.backends.sqlite.read_cache.TRUST_SECONDS", 0.0)
+    monkeypatch.setattr("stateview.backends.sqlite.backend.TRUST_SECONDS", 0.0)
     monkeypatch.setattr("stateview.backends.sqlite.database.SMALL_FILE_BYTES", 0)
     statements, words = SQLITE_DAMAGE[what]
     edit(sqlite_state, *statements)
@@ -500,7 +500,7 @@ def test_sqlite_a_page_that_was_not_written_by_us_is_an_error(sqlite_state: Stat
 def test_sqlite_every_flipped_bit_of_what_is_used_is_an_error(
     sqlite_state: StateManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stateview.backends.sqlite.read_cache.TRUST_SECONDS", 0.0)
+    monkeypatch.setattr("stateview.backends.sqlite.backend.TRUST_SECONDS", 0.0)
     path = folder_of(sqlite_state) / "state.db"
     data = path.read_bytes()
     chance = random.Random(7)

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from ...model import Commit, Finding, now
 from ..conflicts import check_preconditions
 from ..key_ranges import encodable_bound, key_range
+from ..namespace_folders import folder_identity, folders_with
 from ..protocol import (
     SUMMARY_BYTES,
     Backend,
@@ -36,12 +36,10 @@ from ..protocol import (
 )
 from ..retries import poll_revision
 from ..stored_values import PLAIN, StoredValues
+from .history import History
 from .reader import LoadedState, Signature
 from .records import read_header
 from .writer import Writer
-
-if TYPE_CHECKING:
-    from .history import History
 
 POLL_SECONDS = 0.05
 
@@ -75,8 +73,6 @@ class JSONBackend(Writer):
     # --- reading -----------------------------------------------------------------------------------------------
 
     def identity(self) -> StoreIdentity:
-        from ..namespace_folders import folder_identity
-
         return folder_identity(self.folder)
 
     def now(self) -> int:
@@ -205,7 +201,6 @@ class JSONBackend(Writer):
 
     def namespaces(self) -> list[str]:
         from ..legacy.json_files import find_key_files
-        from ..namespace_folders import folders_with
 
         names = set(folders_with(self.root, ("state.json", "history.jsonl")))
         if find_key_files(self.root):

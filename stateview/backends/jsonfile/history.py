@@ -6,7 +6,6 @@ import os
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator
-from copy import copy
 from itertools import pairwise
 from operator import is_
 from typing import Any, BinaryIO
@@ -125,7 +124,8 @@ class History:
 
     def copy(self) -> History:
         """Return a copy that later lines do not change. O(keys)."""
-        other = copy(self)
+        other = History()
+        vars(other).update(vars(self))
         other.versions = {key: versions[:] for key, versions in self.versions.items()}
         other.commits, other.digests, other.files = self.commits[:], dict(self.digests), set(self.files)
         other.marks, other._index, other._chain = Checkpoints(), None, Chain(other._kept)

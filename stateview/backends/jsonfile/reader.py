@@ -12,7 +12,6 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -24,10 +23,8 @@ from ..protocol import Head, Version
 from ..reentry import is_owned
 from ..stored_values import StoredValues
 from . import document
+from .history import History
 from .records import CommitRecord, digest, last_line, marked, written
-
-if TYPE_CHECKING:
-    from .history import History
 
 _MAX_ATTEMPTS = 5  # reads without the lock, while writers rename between the reads of two files
 LEGACY_LINEAGE = "older"  # of data of an older layout that is read but not converted
@@ -247,8 +244,6 @@ class Reader(ABC):
         return history
 
     def _read_history(self) -> History:
-        from .history import History  # not for a load of a live value
-
         known = self._history  # which `close` forgets at any time
         try:
             history = History.load(self.history_path, known)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Raw
@@ -23,6 +22,7 @@ from ..durable_files import (
 )
 from ..protocol import MAX_EXPIRED_PER_COMMIT, CommitRequest, ProgressCount
 from . import document
+from .history import History
 from .reader import LoadedState, Reader, apply_writes, head_of
 from .records import (
     FORMAT,
@@ -38,9 +38,6 @@ from .records import (
     read_header,
     truncate_history,
 )
-
-if TYPE_CHECKING:
-    from .history import History
 
 _COMMITTED = "The commit was made"
 _MIN_OVERDUE_REVISIONS = 16

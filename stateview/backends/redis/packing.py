@@ -87,7 +87,7 @@ for i = 2, #ARGV, 5 do
   elseif string.sub(packed, 1, #start) == start then
     local first, rest = string.match(start, '^%*?(%d+ %d+ %d+ )[VPW](.*)$')
     local size = ' ' .. (string.match(rest, '(%d+) $') or #packed - #start) .. ' '
-    call('HSET', head, 'format', '2')
+    if call('HGET', head, 'format') ~= '2' then call('HSET', head, 'format', '2') end  -- a change empties caches
     refs, changed = refs or '0', changed + 1
     if base == 'W' then
       call('HSET', history, member, '*' .. first .. 'W' .. refs .. ' 0 1' .. size .. string.sub(packed, #start + 1))

@@ -73,6 +73,11 @@ class Reader(Server, ABC):
         self._saw(int(revision))
         return Head(int(revision), int(moment), int(count), int(floor), lineage.decode())
 
+    def history_format(self) -> int:
+        """Make one round trip."""
+        self._handshake()
+        return int(self._with_retry(lambda client: client.hget(self._keys[0], "format")) or 0)
+
     def namespaces(self) -> list[str]:
         self._handshake()
         names = self._registered()

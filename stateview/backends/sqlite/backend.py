@@ -21,6 +21,7 @@ from ..stored_values import PLAIN, StoredValues
 from . import page_checksums as pages
 from . import schema
 from .pool import Connection
+from .read_cache import TRUST_SECONDS
 from .row_checksums import has_deltas
 from .writer import Writer
 
@@ -94,7 +95,6 @@ class SQLiteBackend(Writer):
         if not os.path.isdir(self.folder):
             return
         from ..staging import remove_taken_out, take_out
-        from .read_cache import TRUST_SECONDS
 
         self.close()
         with self._lock(), self._write_lock() as db:
@@ -123,7 +123,6 @@ class SQLiteBackend(Writer):
     @contextmanager
     def open_recovery(self) -> Iterator[RecoverySession]:
         """Lock the namespace for a recovery. No thread opens a connection meanwhile."""
-        from .read_cache import TRUST_SECONDS
         from .recovery import open_recovery
 
         self.close()

@@ -14,10 +14,10 @@ from ..conflicts import check_new
 from ..protocol import CommitRequest, Head
 from ..reentry import members, reentry_error
 from .file_locks import LockedConnection
+from .read_cache import ReadCache, open_cache
 
 if TYPE_CHECKING:
     from .database import Database
-    from .read_cache import ReadCache
 
 _LOADS_BEFORE_CACHING = 3  # a process that loads once or twice needs no cache
 
@@ -150,8 +150,6 @@ class Pool(deque[Connection]):
         """Count a load from the database, and return the cache, which the third load opens."""
         self._loads += 1
         if self._loads == _LOADS_BEFORE_CACHING:
-            from .read_cache import open_cache
-
             self.read_cache = open_cache(path)
         return self.read_cache
 

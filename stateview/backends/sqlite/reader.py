@@ -15,6 +15,7 @@ import apsw
 from ...errors import Damaged
 from ...model import Commit, now, to_datetime
 from ..conflicts import history_pruned_error
+from ..namespace_folders import folder_identity, folders_with
 from ..protocol import (
     CheckpointRecord,
     DiskUsage,
@@ -94,8 +95,6 @@ class Reader(Database):
     _large_rows: LargeRowCache | None = None
 
     def identity(self) -> StoreIdentity:
-        from ..namespace_folders import folder_identity
-
         return folder_identity(self.folder)
 
     def now(self) -> int:
@@ -387,8 +386,6 @@ class Reader(Database):
         return poll_revision(lambda: self.head().revision, revision, timeout, POLL_SECONDS)
 
     def namespaces(self) -> list[str]:
-        from ..namespace_folders import folders_with
-
         return folders_with(self.root, ("state.db",))
 
 

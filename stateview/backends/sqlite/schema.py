@@ -11,6 +11,7 @@ import apsw
 
 from ...errors import BackendError, Damaged
 from ..durable_files import file_error
+from ..namespace_folders import is_network_filesystem
 from ..protocol import CheckpointRecord, CommitRequest, Version
 from . import page_checksums as pages
 from .row_checksums import RECOVER, has_deltas, row_checksum, select
@@ -107,8 +108,6 @@ def begin(path: str) -> apsw.Connection:
 
 def set_mode(connection: apsw.Connection, path: str) -> None:
     """Set WAL mode, or on a network file system the rollback mode that survives a loss of power."""
-    from ..namespace_folders import is_network_filesystem
-
     network = is_network_filesystem(path)
     connection.pragma("journal_mode", "TRUNCATE" if network else "WAL")
     connection.pragma("synchronous", "EXTRA" if network else "FULL")

@@ -107,7 +107,7 @@ def test_summaries_of_large_values_are_of_the_value(tmp_path: Path) -> None:
 
 def test_recover_keeps_values_in_their_stored_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row checksums are over the stored form: `recover` needs no key to tell a sound row from a damaged one."""
-    monkeypatch.setattr("stateview.backends.sqlite.read_cache.TRUST_SECONDS", 0.0)
+    monkeypatch.setattr("stateview.backends.sqlite.backend.TRUST_SECONDS", 0.0)
     backend = opened(f"sqlite:{tmp_path}")
     for number in range(50):
         save(backend, f"k{number}", b'["%s",%d]' % (SECRET, number))
