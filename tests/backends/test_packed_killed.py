@@ -13,7 +13,6 @@ import killed
 import pytest
 import redis
 from packed_history import Texts, deltas
-from stress import stressed
 
 from stateview import StateManager
 
@@ -105,7 +104,7 @@ def die_at(step: int, act: Callable[[], object]) -> bool:
 EVERY = {"saves": 3, "saves that trim": 7, "compact": 1, "prune": 1}
 
 
-@pytest.mark.parametrize(("name", "every"), [("compact", 60), *stressed(*EVERY.items())])
+@pytest.mark.parametrize(("name", "every"), EVERY.items())
 def test_killed_before_any_step_every_kept_revision_reads_as_before(
     store_url: str, kind: str, name: str, every: int
 ) -> None:

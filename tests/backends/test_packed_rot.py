@@ -169,7 +169,7 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize(("what", "to"), [DAMAGES[0], *stressed(*DAMAGES[1:])])
-@pytest.mark.parametrize("kind", ["sqlite", *REDIS])
+@pytest.mark.parametrize("kind", ["sqlite", *stressed(*REDIS)])
 def test_a_damaged_delta_costs_only_what_is_relative_to_it(store_url: str, kind: str, what: str, to: int) -> None:
     values = fill(store_url)
     lost = relative_to(deltas(store_url), 16)
