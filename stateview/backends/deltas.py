@@ -5,8 +5,8 @@ take space. Without a newer value it is compressed alone.
 
 Each delta of a key has a place: 0, 1, 2, … by revision. A delta is first relative to the next version. Once the place
 of a newer delta is a multiple of `FANOUT`, the delta `FANOUT` places before is made relative to that; and so on for the
-powers of `FANOUT`. So a value is at most about `FANOUT` steps for each power from a live or whole one: 31 steps of 500
-versions, 60 of 10,000. The delta of a version that goes hands its base on to those that were relative to it.
+powers of `FANOUT`. So a value is at most about `FANOUT` steps for each power from a live or whole one: 47 steps of 500
+versions, 68 of 10,000. The delta of a version that goes hands its base on to those that were relative to it.
 """
 
 from __future__ import annotations
