@@ -52,7 +52,7 @@ class Writer(Reader, ABC):
         head = Head(int(revision), int(moment), int(count), int(floor), lineage.decode())
         if batch.writes:
             self._remember(batch, head)
-            if tend and tend[0]:
+            if tend and tend[0] and self.values.plain:
                 packing.tend_all(self, tend[0].split(b"\0"))
         return head
 
