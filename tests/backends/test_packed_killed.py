@@ -101,7 +101,7 @@ def die_at(step: int, act: Callable[[], object]) -> bool:
     return killed.die_at(step, act, [*calls, (redis.connection.AbstractConnection, "send_packed_command")], patch)
 
 
-EVERY = {"saves": 3, "saves that trim": 7, "compact": 1, "prune": 1}
+EVERY = {"saves": 7, "saves that trim": 11, "compact": 2, "prune": 2}
 
 
 @pytest.mark.parametrize(("name", "every"), EVERY.items())

@@ -155,7 +155,7 @@ def only(values: Iterable[Any], *chosen: Any) -> list[Any]:
 
 
 def examples(number: int) -> int:
-    """The `max_examples` of a test of slow steps: `number` of each 250 of the profile (`stress` 150, default 40)."""
+    """The `max_examples` of a test of slow steps: `number` of each 250 of the profile (`stress` 100, default 40)."""
     return max(number * settings().max_examples // 250, 2)
 
 
