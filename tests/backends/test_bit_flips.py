@@ -18,8 +18,8 @@ from stress import first, stressed
 
 from stateview import BackendError, Damaged, HistoryPruned, RefNotFound, StateException, StateManager
 
-PLACES = 210
-PARTS = 14
+PLACES = 120
+PARTS = 8
 SHARES = 7  # of the cuts of a small database: no divisor of the bytes between two cuts, so that each has many kinds
 STEP = int(os.environ.get("STATEVIEW_TEST_STEP", "8"))  # bytes between two cuts
 KEYS = [f"task:{number:03d}" for number in range(0, 120, 5)] + ["large", "other:3", "missing"]
