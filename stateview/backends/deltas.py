@@ -25,6 +25,10 @@ _MAX_WINDOW_LOG = 31
 _CACHE_BYTES = 32_000_000  # of values that later reads of a `Chain` are likely to pass
 
 
+class DamagedDelta(ValueError):
+    """A delta, or a version that it is relative to, is missing or not what was written."""
+
+
 class Delta(NamedTuple):
     """A value in its packed form.
 
@@ -72,8 +76,7 @@ def decompress(data: bytes, base: bytes | None, size: int) -> bytes:
     """Return the value of compressed data. O(size): 0.1 ms for 300 KB.
 
     Raises:
-        ValueError: the data is not what `compress` returned for this base. Not all changes of it are noticed: the
-            caller compares a checksum of the value.
+        DamagedDelta: the data is not what `compress` returned for this base, as far as its checksum of 32 bits tells.
 
     """
     zstd = _zstd()
@@ -81,10 +84,10 @@ def decompress(data: bytes, base: bytes | None, size: int) -> bytes:
     options = {zstd.DecompressionParameter.window_log_max: _MAX_WINDOW_LOG}
     try:
         if zstd.get_frame_size(data) != len(data) or zstd.get_frame_info(data).decompressed_size != size:
-            raise ValueError("a delta has another size")
+            raise DamagedDelta("a delta has another size")
         value: bytes = zstd.decompress(data, zstd_dict=prefix, options=options)
     except zstd.ZstdError as error:
-        raise ValueError(str(error)) from error
+        raise DamagedDelta("a delta is not what was written") from error  # Zstandard's text is about its own calls
     return value
 
 
@@ -139,7 +142,7 @@ class Chain:
         """Return the value that a revision wrote. O(steps x size), and less for a version near the last ones.
 
         Raises:
-            ValueError: a delta of its chain is damaged, or missing.
+            DamagedDelta: a delta of its chain is damaged, or missing.
 
         """
         deltas: list[tuple[int, Delta]] = []
@@ -154,7 +157,7 @@ class Chain:
                 self.put(key, revision, value)
                 break
             if kept.base and kept.base <= revision:
-                raise ValueError("a delta is relative to an older version")
+                raise DamagedDelta("a delta is relative to an older version")
             deltas.append((revision, kept))
             if not kept.base:
                 break
@@ -167,6 +170,7 @@ class Chain:
 
     def put(self, key: str, revision: int, value: bytes) -> None:
         """Remember a value that is known already."""
+        self._bytes -= len(self._cache.pop((key, revision), b""))
         self._cache[key, revision] = value
         self._bytes += len(value)
         while self._bytes > _CACHE_BYTES and len(self._cache) > 1:

@@ -17,7 +17,8 @@ from conftest import REDIS
 from packed_history import Kept, Texts, deltas
 from stress import first, stressed
 
-from stateview import ABSENT, Damaged, StateManager
+from stateview import ABSENT, BackendError, Damaged, StateManager
+from stateview.backends.redis import packing
 from stateview.backends.sqlite import page_checksums
 
 VERSIONS = 40
@@ -318,3 +319,47 @@ def test_of_a_line_that_cannot_be_read_in_part_the_rest_is_kept(tmp_path: Path, 
         assert state.load("k", at="c12") == right[12]
         assert state.doctor().ok
         assert state.recover().problems == ()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", *first(REDIS)])
+def test_a_damaged_delta_holds_up_no_save_and_no_prune(store_url: str) -> None:
+    values = fill(store_url)
+    revisions = sorted(revision for _, revision in deltas(store_url))
+    damage(store_url, revisions[10], "data", 3)
+    lost = unreadable(store_url, values)
+    assert revisions[10] in lost
+    with StateManager(store_url, "ns", history=10) as state:
+        value = state.load("k")
+        for number in range(40):  # every 16th makes older deltas relative to it, and each prunes some
+            value = [*value, f"more {number}"]
+            state.save("k", value)
+        state.compact(0)
+        assert state.load("k") == value
+        for mark in state.checkpoints():
+            if mark.revision not in lost:
+                assert state.load("k", at=mark.name) == values[mark.revision]
+
+
+@pytest.mark.parametrize("kind", first(REDIS))
+def test_a_record_that_is_no_version_is_damage_to_what_reads_all(store_url: str) -> None:
+    fill(store_url)
+    with redis.Redis.from_url(store_url) as client:
+        client.hset(HISTORY, field(10), b"*rot")
+    with StateManager(store_url, "ns") as state, pytest.raises(Damaged):
+        list(state.diff("c5"))
+
+
+@pytest.mark.parametrize("kind", first(REDIS))
+def test_a_save_stands_although_the_packing_after_it_is_refused(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = fill(store_url)
+    monkeypatch.setattr(packing, "OUTLINE", "return redis.error_reply('OOM command not allowed')")
+    with StateManager(store_url, "ns") as state:
+        with pytest.raises(BackendError):
+            state.compact(state.head().revision)
+        value = values[VERSIONS]
+        for number in range(40):
+            value = [*value, f"more {number}"]
+            state.save("k", value)
+        assert state.load("k") == value

@@ -14,7 +14,7 @@ import msgspec
 
 from ...errors import Damaged, run
 from ...model import Commit, now
-from ..deltas import MIN_BYTES, Chain, Delta, make_delta, rebase, rebased_steps
+from ..deltas import MIN_BYTES, Chain, DamagedDelta, Delta, make_delta, rebase, rebased_steps
 from ..protocol import CheckpointRecord, StateAt, Version
 from .records import (
     FORMAT,
@@ -290,12 +290,15 @@ class History:
         """
         if not isinstance(version, PackedVersion):
             return version
-        try:
-            value = self._chain.value(version.key, version.revision)
-        except ValueError as error:
-            what = f"revision {version.revision} of {version.key[:60]!r} in the history: {error}"
-            raise Damaged(what, run("recover")) from error
+        value = self._value(version.key, version.revision)
         return Version(version.key, value, version.revision, version.time, version.expires)
+
+    def _value(self, key: str, revision: int) -> bytes:
+        try:
+            return self._chain.value(key, revision)
+        except DamagedDelta as error:
+            what = f"revision {revision} of {key[:60]!r} in the history: {error}"
+            raise Damaged(what, run("recover")) from error
 
     def pack(self) -> None:
         """Make superseded values deltas to the versions that superseded them. O(bytes of those that are whole)."""
@@ -334,8 +337,8 @@ class History:
         """Make one of the versions of a key relative to another, or compress it alone if `base` is 0."""
         version = versions[index]
         assert isinstance(version, PackedVersion)
-        value = self._chain.value(version.key, version.revision)
-        base_value = self._chain.value(version.key, base) if base else None
+        value = self._value(version.key, version.revision)
+        base_value = self._value(version.key, base) if base else None
         versions[index] = _packed(version, rebase(value, base, base_value, version.delta.place))
 
     def _kept(self, key: str, revision: int) -> Delta | bytes:
@@ -344,7 +347,7 @@ class History:
         if version is None or version.revision != revision or version.value is None:
             if (value := self.elsewhere.get((key, revision))) is not None:
                 return value
-            raise ValueError(f"revision {revision} of the key is missing")
+            raise DamagedDelta(f"revision {revision} of the key is missing")
         return as_kept(version)
 
     def live(self) -> dict[str, Version]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ...errors import NOTHING_CHANGED, BackendError, tells_what_was_done
+from ...errors import COMMITTED, NOTHING_CHANGED, BackendError, Damaged, StateException, tells_what_was_done
 from ..conflicts import (
     base_conflict_error,
     check_base,
@@ -53,8 +53,18 @@ class Writer(Reader, ABC):
         if batch.writes:
             self._remember(batch, head)
             if tend and tend[0] and self.values.plain:
-                packing.tend_all(self, tend[0].split(b"\0"))
+                self._tend(tend[0].split(b"\0"))
         return head
+
+    def _tend(self, keys: list[bytes]) -> None:
+        """Do a bite of packing for the keys that a commit named."""
+        with tells_what_was_done(lambda: COMMITTED):
+            try:
+                packing.tend_all(self, keys)
+            except Damaged:
+                raise
+            except StateException:
+                pass  # the commit is complete; a later commit or `compact` does what is left
 
     def _remember(self, batch: CommitRequest, head: Head) -> None:
         """Remember the values of a commit: a later commit sends their deltas."""
