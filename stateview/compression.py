@@ -40,8 +40,7 @@ def decompress(data: bytes, base: bytes | None, size: int) -> bytes:
     """Return the value of compressed data. O(size): 0.1 ms for 300 KB.
 
     Raises:
-        ValueError: the data is not what `compress` returned for this base. Not all changes of it are noticed: the
-            caller compares a checksum of the value.
+        ValueError: the data is not what `compress` returned for this base, as far as its checksum of 32 bits tells.
 
     """
     zstd = _zstd()
@@ -52,5 +51,5 @@ def decompress(data: bytes, base: bytes | None, size: int) -> bytes:
             raise ValueError("a delta has another size")
         value: bytes = zstd.decompress(data, zstd_dict=prefix, options=options)
     except zstd.ZstdError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError("a delta is not what was written") from error  # Zstandard's text is about its own calls
     return value

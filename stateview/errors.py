@@ -9,6 +9,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 NOTHING_CHANGED = "Nothing was changed"
+COMMITTED = "The commit was made"
 _ELSEWHERE = ("help", "init")  # commands that take no store and namespace
 
 

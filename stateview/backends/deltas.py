@@ -5,8 +5,8 @@ take space. Without a newer value it is compressed alone.
 
 Each delta of a key has a place: 0, 1, 2, … by revision. A delta is first relative to the next version. Once the place
 of a newer delta is a multiple of `FANOUT`, the delta `FANOUT` places before is made relative to that; and so on for the
-powers of `FANOUT`. So a value is at most about `FANOUT` steps for each power from a live or whole one: 31 steps of 500
-versions, 60 of 10,000. The delta of a version that goes hands its base on to those that were relative to it.
+powers of `FANOUT`. So a value is at most about `FANOUT` steps for each power from a live or whole one: 47 steps of 500
+versions, 68 of 10,000. The delta of a version that goes hands its base on to those that were relative to it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,15 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ..compression import compress, decompress
+from ..errors import Damaged
 
 MIN_BYTES = 512  # smaller values are kept whole: a delta has a row, or a header, of its own
 FANOUT = 16
 _CACHE_BYTES = 32_000_000  # of values that later reads of a `Chain` are likely to pass
+
+
+class DamagedDelta(ValueError):
+    """A delta, or a version that it is relative to, is missing or not what was written."""
 
 
 class Delta(NamedTuple):
@@ -90,7 +95,7 @@ class Chain:
         """Return the value that a revision wrote. O(steps x size), and less for a version near the last ones.
 
         Raises:
-            ValueError: a delta of its chain is damaged, or missing.
+            DamagedDelta: a delta of its chain is damaged, or missing.
 
         """
         deltas: list[tuple[int, Delta]] = []
@@ -99,25 +104,32 @@ class Chain:
             value = self._cache.get((key, revision))
             if value is not None:
                 break
-            kept = self._fetch(key, revision)
+            try:
+                kept = self._fetch(key, revision)
+            except Damaged as error:  # a sealed form that does not open
+                raise DamagedDelta(error.message) from error
             if isinstance(kept, bytes):
                 value = kept
                 self.put(key, revision, value)
                 break
             if kept.base and kept.base <= revision:
-                raise ValueError("a delta is relative to an older version")
+                raise DamagedDelta("a delta is relative to an older version")
             deltas.append((revision, kept))
             if not kept.base:
                 break
             revision = kept.base
         for revision, delta in reversed(deltas):
-            value = decompress(delta.data, value if delta.base else None, delta.size)
+            try:
+                value = decompress(delta.data, value if delta.base else None, delta.size)
+            except ValueError as error:
+                raise DamagedDelta(str(error)) from error
             self.put(key, revision, value)
         assert value is not None
         return value
 
     def put(self, key: str, revision: int, value: bytes) -> None:
         """Remember a value that is known already."""
+        self._bytes -= len(self._cache.pop((key, revision), b""))
         self._cache[key, revision] = value
         self._bytes += len(value)
         while self._bytes > _CACHE_BYTES and len(self._cache) > 1:

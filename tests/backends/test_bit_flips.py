@@ -18,8 +18,8 @@ from stress import first, stressed
 
 from stateview import BackendError, Damaged, HistoryPruned, RefNotFound, StateException, StateManager
 
-PLACES = 330
-PARTS = 22
+PLACES = 120
+PARTS = 8
 SHARES = 7  # of the cuts of a small database: no divisor of the bytes between two cuts, so that each has many kinds
 STEP = int(os.environ.get("STATEVIEW_TEST_STEP", "8"))  # bytes between two cuts
 KEYS = [f"task:{number:03d}" for number in range(0, 120, 5)] + ["large", "other:3", "missing"]
@@ -180,7 +180,7 @@ def test_a_flipped_bit_is_never_a_wrong_answer(store: Store, part: int) -> None:
         if number % 10 == 0:
             store.damage(path, bytes(data))
             store.check_recovery((path.name, place))
-    assert noticed > 5
+    assert noticed > 2
 
 
 def test_a_store_is_larger_than_what_is_checked_whole_when_it_is_opened(store: Store) -> None:

@@ -17,7 +17,8 @@ from conftest import REDIS
 from packed_history import Kept, Texts, deltas
 from stress import first, stressed
 
-from stateview import ABSENT, Damaged, StateManager
+from stateview import ABSENT, BackendError, Damaged, StateManager
+from stateview.backends.redis import packing
 from stateview.backends.sqlite import page_checksums
 
 VERSIONS = 40
@@ -29,7 +30,7 @@ WORDS = ("refs", "base", "place", "size")
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No other process has the database open, for whose look at it `recover` would wait."""
-    monkeypatch.setattr("stateview.backends.sqlite.backend.TRUST_SECONDS", 0.0)
+    monkeypatch.setattr("stateview.backends.sqlite.read_cache.TRUST_SECONDS", 0.0)
 
 
 def fill(url: str) -> dict[int, Any]:
@@ -169,7 +170,7 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize(("what", "to"), [DAMAGES[0], *stressed(*DAMAGES[1:])])
-@pytest.mark.parametrize("kind", ["sqlite", *REDIS])
+@pytest.mark.parametrize("kind", ["sqlite", *stressed(*REDIS)])
 def test_a_damaged_delta_costs_only_what_is_relative_to_it(store_url: str, kind: str, what: str, to: int) -> None:
     values = fill(store_url)
     lost = relative_to(deltas(store_url), 16)
@@ -211,7 +212,7 @@ def test_a_wrong_count_of_references_is_named_and_corrected(store_url: str, to: 
     go_on(store_url, values)
 
 
-@pytest.mark.parametrize("flips", [2, *stressed(150)])
+@pytest.mark.parametrize("flips", [2, *stressed(60)])
 @pytest.mark.parametrize("kind", REDIS)
 def test_a_flipped_bit_of_a_linked_version_is_an_error_or_harmless(store_url: str, flips: int) -> None:
     """From the kind of a version on: what comes before it has no checksum in any version."""
@@ -277,3 +278,88 @@ def check_files(url: str, values: dict[int, Any], number: int, change: Callable[
 def test_a_damaged_line_costs_only_what_is_relative_to_it(store_url: str, number: int) -> None:
     values = fill(store_url)
     check_files(store_url, values, number, lambda line: line.replace(b'"data":"', b'"data":"A'))
+
+
+@pytest.mark.parametrize("rotten", [False, True])
+def test_of_a_line_that_cannot_be_read_in_part_the_rest_is_kept(tmp_path: Path, rotten: bool) -> None:
+    """Nothing of a later line that is damaged is needed for it; with `rotten`, a checkpoint's file is wrong as well."""
+    lines = [f"line {number} of many" for number in range(60)]
+    url, right = f"json:{tmp_path}", {}
+    with StateManager(url, "ns") as state:
+        for number in range(1, 21):
+            lines.append(f"more {number}")
+            with state.transaction() as tx:
+                tx.save("k", lines)
+                if number != 10:
+                    tx.save("small", number)
+                    tx.save("large", [number, *lines[:30]])
+            right[number] = list(lines)
+            if number in (5, 12):
+                state.checkpoint(f"c{number}")
+        state.compact(0)
+        assert ("large", 3) in deltas(url)
+    if rotten:
+        path = tmp_path / "ns" / "checkpoints" / "c5.json"
+        path.write_bytes(path.read_bytes().replace(b"line 30 of", b"line 31 of"))
+    path = tmp_path / "ns" / "history.jsonl"
+    time, history = path.stat().st_mtime_ns, path.read_bytes().splitlines(keepends=True)
+    history = [line.replace(b'"data":"', b'"data":"A') if b'"rev":10,' in line else line for line in history]
+    path.write_bytes(b"".join(history))
+    os.utime(path, ns=(time, time))
+    with StateManager(url, "ns") as state:
+        assert not state.recover().ok
+        others = [number for number in range(1, 21) if number != 10]
+        for key, value in (("small", lambda number: number), ("large", lambda number: [number, *lines[:30]])):
+            found = {one.revision: one.value for one in state.history(key, 1000)}
+            assert {number: found.get(number) for number in others} == {number: value(number) for number in others}
+        kept_of_k = kept(state)
+        lost = set(range(2 if rotten else 6, 11))  # without a file of a checkpoint, a chain leads to the damaged line
+        assert right.keys() - kept_of_k.keys() == lost
+        assert all(kept_of_k[number] == right[number] for number in right.keys() - lost)
+        assert state.load("k", at="c12") == right[12]
+        assert state.doctor().ok
+        assert state.recover().problems == ()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", *first(REDIS)])
+def test_a_damaged_delta_holds_up_no_save_and_no_prune(store_url: str) -> None:
+    values = fill(store_url)
+    revisions = sorted(revision for _, revision in deltas(store_url))
+    damage(store_url, revisions[10], "data", 3)
+    lost = unreadable(store_url, values)
+    assert revisions[10] in lost
+    with StateManager(store_url, "ns", history=10) as state:
+        value = state.load("k")
+        for number in range(40):  # every 16th makes older deltas relative to it, and each prunes some
+            value = [*value, f"more {number}"]
+            state.save("k", value)
+        state.compact(0)
+        assert state.load("k") == value
+        for mark in state.checkpoints():
+            if mark.revision not in lost:
+                assert state.load("k", at=mark.name) == values[mark.revision]
+
+
+@pytest.mark.parametrize("kind", first(REDIS))
+def test_a_record_that_is_no_version_is_damage_to_an_export(store_url: str, tmp_path: Path) -> None:
+    fill(store_url)
+    with redis.Redis.from_url(store_url) as client:
+        client.hset(HISTORY, field(10), b"*rot")
+    with StateManager(store_url, "ns") as state, pytest.raises(Damaged):
+        state.export(str(tmp_path / "out.jsonl"))
+
+
+@pytest.mark.parametrize("kind", first(REDIS))
+def test_a_save_stands_although_the_packing_after_it_is_refused(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = fill(store_url)
+    monkeypatch.setattr(packing, "OUTLINE", "return redis.error_reply('OOM command not allowed')")
+    with StateManager(store_url, "ns") as state:
+        with pytest.raises(BackendError):
+            state.compact(state.head().revision)
+        value = values[VERSIONS]
+        for number in range(40):
+            value = [*value, f"more {number}"]
+            state.save("k", value)
+        assert state.load("k") == value

@@ -480,10 +480,11 @@ def test_the_last_key_of_a_past_state_is_gone_to_once_it_is_known_how_many_there
 
 def test_a_count_of_keys_that_failed_once_is_read_again(url: str, gate: Gate) -> None:
     write(url, "other", a1=1)
-    gate.fail("head", only="other")
+    gate.fail("head", 1000, only="other")  # until the screen has shown it
 
     async def flow(pilot: Pilot[None], app: Dashboard) -> None:
         await until(pilot, lambda: re.search(r"│ +other +!│", screen_text(app)))
+        gate.failures.clear()
         await pilot.press("R")
         await until(pilot, lambda: re.search(r"│ +other +1│", screen_text(app)))
 

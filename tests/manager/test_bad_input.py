@@ -354,7 +354,7 @@ def test_a_folder_that_may_not_be_written(state):
         open_way(folder.parent)
         run(
             """
-            import difflib, fcntl, hashlib, json, random, shutil, zlib
+            import copy, difflib, fcntl, hashlib, json, random, shutil, zlib
             url = sys.argv[1]
             with StateManager(url, "ns") as state:
                 state.load("k")

@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,9 +26,10 @@ DOCUMENT = b'{"a": "imported", "c": 3}'
 
 
 def filled(url: str) -> None:
+    chance = random.Random(1)  # what does not compress takes space in the history too
     with StateManager(url, "n") as state:
         for number in range(12):
-            state.save("ab"[number % 2], [number, "x" * 3000])
+            state.save("ab"[number % 2], [number, chance.randbytes(1500).hex()])
             if number % 4 == 0:
                 state.checkpoint("named")
                 state.checkpoint()

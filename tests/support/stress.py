@@ -22,6 +22,7 @@ CASES: dict[str, int] = {  # of a test's function: how many cases of each kind o
     "test_an_import_that_was_killed_leaves_nothing_and_can_be_done_again": 0,
     "test_prune_killed_at_any_point_keeps_remaining_states": 0,
     "test_killed_before_every_step": 1,
+    "test_killed_before_any_step_every_kept_revision_reads_as_before": 0,
     "test_after_a_kill_redis_need_not_be_waited_for": 0,
     "test_ctrl_c_lets_go_and_the_next_goes_on": 0,
     "test_the_real_program_ends_at_once_while_a_job_runs": 0,
@@ -154,7 +155,7 @@ def only(values: Iterable[Any], *chosen: Any) -> list[Any]:
 
 
 def examples(number: int) -> int:
-    """The `max_examples` of a test of slow steps: `number` of each 250 of the profile (`stress` 150, default 40)."""
+    """The `max_examples` of a test of slow steps: `number` of each 250 of the profile (`stress` 100, default 40)."""
     return max(number * settings().max_examples // 250, 2)
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from ...errors import Damaged, run
 from ...model import Commit, now
-from ..deltas import MIN_BYTES, Chain, Delta, make_delta, rebase, rebased_steps
+from ..deltas import MIN_BYTES, Chain, DamagedDelta, Delta, make_delta, rebase, rebased_steps
 from ..protocol import CheckpointRecord, StateAt, Version
 from ..stored_values import PLAIN, StoredValues
 from .records import (
@@ -96,7 +96,7 @@ class History:
         last_start: the offset of the last line that was read, and the line's first bytes, with its checksum.
         files: each name of a checkpoint with each digest that its file had.
         signature: that of the file before it was last read.
-        elsewhere: values by key and revision that a recovery found in other files.
+        elsewhere: versions by key and revision that a recovery found elsewhere.
 
     """
 
@@ -115,7 +115,7 @@ class History:
         self.last_start = 0, b""
         self.signature: tuple[int, ...] = ()
         self.files: set[tuple[str, str]] = set()
-        self.elsewhere: dict[tuple[str, int], bytes] = {}
+        self.elsewhere: dict[tuple[str, int], Version] = {}
         self._chain = Chain(self._kept)
         self._encoded: dict[int, _Encoded] = {}  # the lines of each revision when the file was last rewritten
         self._keys: list[str] = []
@@ -303,12 +303,15 @@ class History:
         """
         if not isinstance(version, PackedVersion):
             return self.values.unpack_version(version)
-        try:
-            value = self._chain.value(version.key, version.revision)
-        except ValueError as error:
-            what = f"revision {version.revision} of {version.key[:60]!r} in the history: {error}"
-            raise Damaged(what, run("recover")) from error
+        value = self._value(version.key, version.revision)
         return Version(version.key, value, version.revision, version.time, version.expires)
+
+    def _value(self, key: str, revision: int) -> bytes:
+        try:
+            return self._chain.value(key, revision)
+        except DamagedDelta as error:
+            what = f"revision {revision} of {key[:60]!r} in the history: {error}"
+            raise Damaged(what, run("recover")) from error
 
     def pack(self) -> None:
         """Make superseded values deltas to the versions that superseded them. O(bytes of those that are whole)."""
@@ -353,22 +356,18 @@ class History:
         """Make one of the versions of a key relative to another, or compress it alone if `base` is 0."""
         version = versions[index]
         assert isinstance(version, PackedVersion)
-        value = self._chain.value(version.key, version.revision)
-        base_value = self._chain.value(version.key, base) if base else None
+        value = self._value(version.key, version.revision)
+        base_value = self._value(version.key, base) if base else None
         versions[index] = self._packed(version, rebase(value, base, base_value, version.delta.place))
 
     def _kept(self, key: str, revision: int) -> Delta | bytes:
         """Return a version of a key as it is kept, for `Chain`."""
         version = latest(self.versions.get(key, ()), revision)
         if version is None or version.revision != revision or version.value is None:
-            if (value := self.elsewhere.get((key, revision))) is not None:
-                return self.values.unpack(value, key, revision)
-            raise ValueError(f"revision {revision} of the key is missing")
-        if not isinstance(version, PackedVersion):
-            return self.values.unpack(version.value, key, revision)
-        kept = version.delta
-        data = self.values.unpack_delta(kept.data, key, revision, kept.base)
-        return Delta(kept.base, kept.place, kept.size, data)
+            if (version := self.elsewhere.get((key, revision))) is not None:
+                return as_kept(version, self.values)
+            raise DamagedDelta(f"revision {revision} of the key is missing")
+        return as_kept(version, self.values)
 
     def _packed(self, version: Version, delta: Delta) -> PackedVersion:
         data = self.values.pack_delta(delta.data, version.key, version.revision, delta.base)
@@ -481,6 +480,15 @@ def _commit_record(commit: Commit, versions: list[Version], is_sealed: bool) -> 
         else:
             record.set[version.key] = ValueRecord.of(version)
     return record
+
+
+def as_kept(version: Version, values: StoredValues) -> Delta | bytes:
+    """Return a version that has a value in the form that `Chain` reads."""
+    if not isinstance(version, PackedVersion):
+        return values.unpack(version.value or b"", version.key, version.revision)
+    kept = version.delta
+    data = values.unpack_delta(kept.data, version.key, version.revision, kept.base)
+    return Delta(kept.base, kept.place, kept.size, data)
 
 
 def latest(versions: list[Version] | tuple[()], revision: int) -> Version | None:

@@ -14,6 +14,7 @@ import msgspec
 
 from ...errors import Damaged, InvalidName
 from ...model import Commit, Problem, check_checkpoint, now
+from ..deltas import Chain
 from ..durable_files import (
     backup_damaged_file,
     fsync_folder,
@@ -27,7 +28,7 @@ from ..legacy import json_files
 from ..protocol import CheckpointRecord, Head, LogSalvage, Restored, StoredVersion, Version, WholeState
 from ..state_match import matching_revisions
 from . import document
-from .history import History
+from .history import History, as_kept
 from .records import (
     BaseVersion,
     CommitRecord,
@@ -57,6 +58,7 @@ class JSONRecovery:
         self._history = History()  # the sound lines
         self._lines: list[CommitRecord] = []  # the commits among them
         self._sound: list[bytes] = []  # these lines, each once, in their order
+        self._aside: list[Version] = []  # sound versions of lines that hold others which cannot be read
         self._disorder = ""  # what is wrong with the order of the lines, where all are sound
         self._bad_end: list[bytes] = []  # the damaged lines after the last sound one
         self._digests: dict[int, str] = {}  # of state.json at revisions
@@ -96,7 +98,7 @@ class JSONRecovery:
         salvage.head = Head(history.revision, 0, -1, history.floor, history.lineage)
         salvage.versions = [
             StoredVersion(one.key, one.value, one.revision, one.time, one.expires)
-            for versions in history.versions.values()
+            for versions in (*history.versions.values(), self._aside)
             for one in map(history.whole, versions)
         ]
         salvage.commits, salvage.marks = history.commits, list(history.marks)
@@ -165,11 +167,12 @@ class JSONRecovery:
             else:
                 places.setdefault(line[:-1], number)
         sound = sorted(places, key=_order)
-        if bad:
+        self._choose_values(sound)
+        if bad or not _has_all_bases(sound):
             self._history.elsewhere = self._values_of_files()
-        if unreadable := self._find_unreadable(sound):
-            bad = sorted([*bad, *map(places.pop, unreadable)])
-            sound = [line for line in sound if line in places]
+            if unreadable := self._find_unreadable(sound):
+                bad = sorted([*bad, *map(places.pop, unreadable)])
+                sound = [line for line in sound if line in places]
         self._sound = sound
         self._take_lines(sound)
         if bad:
@@ -188,29 +191,53 @@ class JSONRecovery:
             self._disorder = "lines are doubled, or not in their order"
         self._look_at_end()
 
-    def _values_of_files(self) -> dict[tuple[str, int], bytes]:
-        """Return the values of state.json and of the checkpoints' files, by key and revision."""
+    def _choose_values(self, sound: list[bytes]) -> None:
+        """Choose the form of values: a sealed commit needs the keyring."""
+        commits = filter(None, map(_commit_record, sound))
+        if (commit := next((commit for commit in commits if commit.is_sealed()), None)) is not None:
+            self._backend._choose_values(commit)
+            self._history.values = self._backend.values
+
+    def _values_of_files(self) -> dict[tuple[str, int], Version]:
+        """Return the entries of state.json and of the checkpoints' files, by key and revision."""
         folder = os.path.join(self._backend.folder, "checkpoints")
         names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-        values = {}
+        values: dict[tuple[str, int], Version] = {}
         for path in (self._backend.state_path, *(os.path.join(folder, name) for name in names)):
             _, entries = self._load(path) if path.endswith(".json") else ("", None)
             for version in (entries or {}).values():
                 if version.value is not None:
-                    values[version.key, version.revision] = version.value
+                    values[version.key, version.revision] = version
         return values
 
     def _find_unreadable(self, sound: list[bytes]) -> list[bytes]:
-        """Return the lines with a delta whose chain leads to a version that is in no line, and in no file."""
-        known = set(self._history.elsewhere)
+        """Return the lines with a delta whose chain leads to a version that is damaged, or in no line and no file.
+
+        What else these lines hold is kept aside, for the salvage, and since other deltas may be relative to it.
+        """
+        elsewhere = self._history.elsewhere
+        kept = dict(elsewhere)
+        chain = Chain(lambda key, revision: as_kept(kept[key, revision], self._history.values))
         unreadable = []
-        for line in reversed(sound):
-            versions = _versions_in(line)
-            deltas = [one for one in versions if isinstance(one, PackedVersion) and one.delta.base]
-            if all((one.key, one.delta.base) in known for one in deltas):
-                known.update((one.key, one.revision) for one in versions)
-            else:
+        for line in reversed(sound):  # a delta is relative to a later version
+            versions, readable = _versions_in(line), []
+            for one in versions:
+                place = one.key, one.revision
+                if one.value is not None:
+                    kept[place] = one
+                try:
+                    if isinstance(one, PackedVersion):
+                        chain.value(*place)
+                    readable.append(one)
+                except (KeyError, ValueError):
+                    del kept[place]
+                    if place in elsewhere:
+                        kept[place] = elsewhere[place]
+            if len(readable) < len(versions):
                 unreadable.append(line)
+                self._aside += readable
+                places = ((one.key, one.revision) for one in readable if one.value is not None)
+                elsewhere.update((place, kept[place]) for place in places)
         return unreadable
 
     def _take_lines(self, sound: list[bytes]) -> None:
@@ -221,9 +248,6 @@ class JSONRecovery:
                 history.append_line(text)
             else:
                 self._lines.append(line)
-        if any(line.is_sealed() for line in self._lines):
-            self._backend._choose_values(next(line for line in self._lines if line.is_sealed()))
-            history.values = self._backend.values
         history.floor = here = max([history.floor, *(line.floor for line in self._lines)])
         for line in self._lines:
             last = history.last
@@ -436,6 +460,17 @@ def _versions_in(text: bytes) -> list[Version]:
         return written(line)
     data = check_checksum(text)
     return [decode_record(data, BaseVersion).version()] if data is not None and data.startswith(b'{"key"') else []
+
+
+def _has_all_bases(sound: list[bytes]) -> bool:
+    """Return whether each delta is relative to a version in these lines."""
+    known: set[tuple[str, int]] = set()
+    for line in reversed(sound):
+        for one in _versions_in(line):
+            if isinstance(one, PackedVersion) and one.delta.base and (one.key, one.delta.base) not in known:
+                return False
+            known.add((one.key, one.revision))
+    return True
 
 
 def _order(text: bytes) -> tuple[int, int, int]:

@@ -8,7 +8,7 @@ import sys
 import msgspec
 from msgspec import Raw
 
-from ...errors import Damaged, ReadOnly, StateException, tells_what_was_done
+from ...errors import COMMITTED, Damaged, ReadOnly, StateException, tells_what_was_done
 from ...model import now
 from ..conflicts import plain_data_error
 from ..durable_files import (
@@ -40,7 +40,6 @@ from .records import (
     truncate_history,
 )
 
-_COMMITTED = "The commit was made"
 _MIN_OVERDUE_REVISIONS = 16
 _PACKED_BYTES = 4096  # the size from which a value can call for packing the history
 _CLOCK_STEP_NANOSECONDS = 1_000_000_000  # a clock that is further behind was set: state.json gets its time, too
@@ -118,7 +117,7 @@ class Writer(Reader):
         keys = live.keys if live.keys is not None and entries.keys() == live.entries.keys() else None
         unchecked = frozenset(name for name, _ in line.unmarks) - {mark.name for mark in line.marks}
         self._live = LoadedState(self._signature(), head_of(line), entries, line, keys, blocks, unchecked=unchecked)
-        with tells_what_was_done(lambda: _COMMITTED):
+        with tells_what_was_done(lambda: COMMITTED):
             try:
                 if line.fileless:
                     from .maintenance import remove_leftover_checkpoints
@@ -222,7 +221,7 @@ class Writer(Reader):
             finally:
                 self._abandon(renames)
                 if isinstance(error, OSError):
-                    made = f"{_COMMITTED}, though a loss of power may undo it" if stands else ""
+                    made = f"{COMMITTED}, though a loss of power may undo it" if stands else ""
                     with tells_what_was_done(lambda: made):
                         raise file_error(error, self.folder) from error
             raise

@@ -307,7 +307,7 @@ def unreadable_versions(backend: RedisBackend) -> Iterator[tuple[bytes, bytes, s
     for chunk in _chunks(sorted(linked, reverse=True)):  # newer versions first: older ones are relative to them
         chain = packing.chain_of(backend, chunk)
         for name in chunk:
-            if problem := _problem_of_linked(backend, name, chain):
+            if problem := _problem_of_version(backend, name, linked[name], chain):
                 yield name, linked[name], problem
 
 
@@ -325,35 +325,30 @@ def _problem_of_field(name: bytes) -> str:
     return ""
 
 
-def _problem_of_version(backend: RedisBackend, name: bytes, record: bytes) -> str:
+def _problem_of_version(backend: RedisBackend, name: bytes, record: bytes, chain: Chain | None = None) -> str:
+    """Return why a version cannot be read; "" if it can be read. `chain` reads it if it is linked."""
     if problem := _problem_of_field(name):
         return problem
-    key, _, revision = name.rpartition(b"\0")
+    field, _, revision = name.rpartition(b"\0")
+    key, value = field.decode(), None
     try:
-        until, moment, expires, rest = record.split(b" ", 3)
-        int(until), int(moment), int(expires)
-        if rest[:1] == b"V":
+        if chain is not None:
             if backend.values.error is None:
-                value = backend.values.unpack(rest[1:], key.decode(), int(revision))
-                codec.decode(value, f"a version of {key.decode()[:60]!r}")
-        elif rest != b"D":
-            raise ValueError
+                value = packing.value_of(backend, chain, key, int(revision))
+        else:
+            until, moment, expires, rest = record.split(b" ", 3)
+            int(until), int(moment), int(expires)
+            if rest[:1] == b"V":
+                if backend.values.error is None:
+                    value = backend.values.unpack(rest[1:], key, int(revision))
+            elif rest != b"D":
+                raise ValueError
+        if value is not None:
+            codec.decode(value, f"a version of {key[:60]!r}")
     except Damaged as error:
         return error.message
     except ValueError:
         return f"{name[:60]!r} is not what was written"
-    return ""
-
-
-def _problem_of_linked(backend: RedisBackend, name: bytes, chain: Chain) -> str:
-    key, _, revision = name.rpartition(b"\0")
-    if backend.values.error is not None:
-        return ""
-    try:
-        value = packing.value_of(backend, chain, key.decode(), int(revision))
-        codec.decode(value, f"a version of {key.decode()[:60]!r}")
-    except Damaged as error:
-        return error.message
     return ""
 
 

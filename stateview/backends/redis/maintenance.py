@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ...errors import tells_what_was_done
+from ..deltas import MIN_BYTES
 from ..protocol import PAGE_BYTES, DiskUsage, ProgressCount, SupersededVersion
 from ..prune_progress import PruneProgress
 from . import packing
@@ -75,7 +76,7 @@ SWEEP = _COMMON + _RECORD + """
 -- Returns how many were removed, the last member examined, or nothing at the end, and the keys that need packing.
 -- Linked versions are left.
 whole(2, 13)
-local tend, whole_key = {}, ''
+local tend, whole_key, min_bytes = {}, '', """ + str(MIN_BYTES) + """
 local goal = tonumber(ARGV[1])
 local from = '-'
 if ARGV[2] ~= '' then from = '(' .. ARGV[2] end
@@ -91,7 +92,7 @@ for _, member in ipairs(members) do
   if whole_key == key or linked and unneeded then
     if tend[#tend] ~= key then tend[#tend + 1] = key end
   end
-  whole_key = not linked and not unneeded and #rest > 512 and key or whole_key == key and key or ''
+  if not linked and not unneeded and #rest > min_bytes then whole_key = key end
   if unneeded and not linked or bare_delete then
     call('HDEL', history, member); call('ZREM', hindex, member); call('ZREM', hexpiry, member)
     call('ZREM', touched, pad(first) .. key)
@@ -189,7 +190,7 @@ def _compact(backend: Reader, floor: int, progress: ProgressCount | None, done: 
         if progress is not None:
             progress(min(examined, total), total)
         count, last, keys = backend._eval(SWEEP, reached, last, MEMBERS_PER_SCRIPT)
-        removed += int(count) + sum(packing.tend(backend, key) for key in keys)
+        removed += int(count) + sum(packing.tend(backend, key) for key in keys if backend.values.plain)
         done.versions = removed
         examined += MEMBERS_PER_SCRIPT
         if not last:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import Damaged, run
-from ..deltas import FANOUT, MIN_BYTES, Chain, Delta, make_delta, rebase
+from ..deltas import FANOUT, MIN_BYTES, Chain, DamagedDelta, Delta, make_delta, rebase
 from ..stored_values import StoredValues
 from .scripts import _COMMON, _RECORD, REFER
 
@@ -126,6 +126,7 @@ return out
 """
 # fmt: on
 
+_WHOLE = re.compile(rb"\d+ \d+ \d+ V")
 _HEADER = re.compile(rb"\*\d+ \d+ \d+ ([PW])(\d+) (\d+) (\d+) (\d+) ")
 
 
@@ -190,9 +191,7 @@ def pieces_of(pieces: Sequence[bytes], values: StoredValues) -> Chain:
     records = dict(zip(pieces[::2], pieces[1::2], strict=True))
 
     def fetch(key: str, revision: int) -> Delta | bytes:
-        kept = _parse(records[b"%b\0%016d" % (key.encode(), revision)])
-        if values.plain:
-            return kept
+        kept = _parse(records.get(b"%b\0%016d" % (key.encode(), revision), b""))
         if isinstance(kept, bytes):
             return values.unpack(kept, key, revision)
         return kept._replace(data=values.unpack_delta(kept.data, key, revision, kept.base))
@@ -204,22 +203,21 @@ def _parse(record: bytes) -> Delta | bytes:
     """Parse a version that has a value.
 
     Raises:
-        ValueError: it is not what was written, or missing.
+        DamagedDelta: it is not what was written, or missing.
 
     """
     if record[:1] != b"*":
-        _, _, _, rest = record.split(b" ", 3)
-        if rest[:1] != b"V":
-            raise ValueError("a delta is relative to a version without a value")
-        return rest[1:]
+        if not (start := _WHOLE.match(record)):
+            raise DamagedDelta("a delta is relative to a version without a value")
+        return record[start.end() :]
     header = _HEADER.match(record)  # as strict as the scripts: what one of them passes over is an error here
     if header is None:
-        raise ValueError("a version is not what was written")
+        raise DamagedDelta("a version is not what was written")
     data, (kind, _, base, place, size) = record[header.end() :], header.groups()
     if kind == b"P":
         return Delta(int(base), int(place), int(size), data)
     if len(data) != int(size):
-        raise ValueError("a version is not what was written")
+        raise DamagedDelta("a version is not what was written")
     return data
 
 
@@ -256,8 +254,9 @@ def without_delta(record: bytes) -> bytes:
 
 
 def unpacked_bytes(record: bytes) -> int:
-    """Return how many bytes the value of a version has; roughly, if it is not linked."""
-    return int(record.split(b" ", 7)[6]) if record[:1] == b"*" else len(record)
+    """Return how many bytes the value of a version has; roughly, if it is not linked or damaged."""
+    header = _HEADER.match(record)
+    return int(header[5]) if header else len(record)
 
 
 def value_of(backend: Reader, chain: Chain, key: str, revision: int) -> bytes:
@@ -269,7 +268,7 @@ def value_of(backend: Reader, chain: Chain, key: str, revision: int) -> bytes:
     """
     try:
         return chain.value(key, revision)
-    except (ValueError, KeyError) as error:
+    except DamagedDelta as error:
         what = f"{backend.url}: revision {revision} of key {key[:60]!r} is not what was written: {error}"
         raise Damaged(what, run("recover")) from error
 
@@ -316,8 +315,11 @@ def _tend(backend: Reader, key: bytes, end: bytes, limit: int) -> tuple[int, int
     words: list[bytes | int] = []
     for row in reversed(changing):  # the newest first: nothing changes a version before its own turn
         goal = bases[row.revision]
-        value = value_of(backend, chain, name, row.revision)
-        base_value = value_of(backend, chain, name, goal.base) if goal.base else None
+        try:
+            value = chain.value(name, row.revision)
+            base_value = chain.value(name, goal.base) if goal.base else None
+        except DamagedDelta:
+            continue  # a version that cannot be read holds up no commit, and stays as it is
         if row.kind == b"P":
             delta: Delta | None = rebase(value, goal.base, base_value, goal.place)
         else:

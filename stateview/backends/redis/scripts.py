@@ -45,6 +45,8 @@ version goes while others are relative to it: a client first makes these relativ
 Revisions inside a member have 16 digits. A key holds no NUL, so a NUL separates, and sorts first.
 """
 
+from ..deltas import FANOUT, MIN_BYTES
+
 KINDS = ("", "named", "auto", "safety")  # the kind of a checkpoint, by its stored number
 
 NAMES = (
@@ -389,6 +391,7 @@ local stamp, plan = int(now), {}
 -- What the writes do: an expiring entry ends, another begins, one ends for good, a version is superseded.
 local old_expires, new_expires, drops_expiry, supersedes, deleted = false, false, false, false, 0
 local packs, tend = {}, {}  -- by key
+""" + f"local min_bytes, fanout = {MIN_BYTES}, {FANOUT}" + """
 if writes then
   local written
   local function add(key, value, ttl, time)
@@ -479,15 +482,15 @@ for _, p in ipairs(plan) do
   if p.revision then
     local member = key .. '\\0' .. pad(p.revision)
     local kind = 'V'
-    if #p.old >= 512 then
+    if #p.old >= min_bytes then
       if packs[key] then
 """ + REFER + _PACK + """
         local place, is_base = pack(key, packs[key][1], packs[key][2], p)
-        if place > 0 and place % 16 == 0 then tend[key] = 'N' end
+        if place > 0 and place % fanout == 0 then tend[key] = 'N' end
         if is_base then start, kind = '*' .. start, 'W1 0 0 ' .. #p.old .. ' ' end
       else  -- the eighth version before it is whole too
         local former = call('ZREVRANGEBYLEX', hindex, '(' .. member, '[' .. key .. '\\0', 'LIMIT', 7, 1)[1]
-        if former and call('HSTRLEN', history, former) > 512 and
+        if former and call('HSTRLEN', history, former) > min_bytes and
           string.match(call('HGET', history, former), '^%d+ %d+ %d+ V') then tend[key] = 'N' end
       end
     end

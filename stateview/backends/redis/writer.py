@@ -8,7 +8,15 @@ from typing import Any
 
 import msgspec
 
-from ...errors import NOTHING_CHANGED, BackendError, BackendUnavailable, tells_what_was_done
+from ...errors import (
+    COMMITTED,
+    NOTHING_CHANGED,
+    BackendError,
+    BackendUnavailable,
+    Damaged,
+    StateException,
+    tells_what_was_done,
+)
 from ..conflicts import (
     base_conflict_error,
     check_base,
@@ -55,8 +63,8 @@ class Writer(Reader, ABC):
         self._revision = head.revision
         if batch.writes:
             self._remember(batch, head)
-            if tend and tend[0]:
-                packing.tend_all(self, tend[0].split(b"\0"))
+            if tend and tend[0] and self.values.plain:
+                self._tend(tend[0].split(b"\0"))
         return head
 
     def _exchange(self, batch: CommitRequest, session: CommitSession) -> Any:
@@ -113,6 +121,16 @@ class Writer(Reader, ABC):
         document = self._given.new_keyring()
         self.values, self._keyring, self._revision = self._given.opened(document), document, 0
         self._ready = True
+
+    def _tend(self, keys: list[bytes]) -> None:
+        """Do a bite of packing for the keys that a commit named."""
+        with tells_what_was_done(lambda: COMMITTED):
+            try:
+                packing.tend_all(self, keys)
+            except Damaged:
+                raise
+            except StateException:
+                pass  # the commit is complete; a later commit or `compact` does what is left
 
     def _remember(self, batch: CommitRequest, head: Head) -> None:
         """Remember the values of a commit: a later commit sends their deltas."""

@@ -11,10 +11,11 @@ delta. A trigger refuses that: who deletes a version deletes its delta first, an
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 
 import apsw
 
-from ..deltas import MIN_BYTES, Chain, Delta, make_delta, rebase, rebased_steps
+from ..deltas import MIN_BYTES, Chain, DamagedDelta, Delta, make_delta, rebase, rebased_steps
 from ..stored_values import StoredValues
 from .row_checksums import has_deltas
 from .schema import FORMAT
@@ -50,7 +51,7 @@ def chain(db: apsw.Connection, values: StoredValues) -> Chain:
             return values.unpack(bytes(whole[0]), key, revision)
         row = db.execute(_DELTA, (key, revision)).fetchone()
         if row is None:
-            raise ValueError(f"revision {revision} is missing")
+            raise DamagedDelta(f"revision {revision} is missing")
         base, place, size, data = row
         return Delta(base, place, size, values.unpack_delta(data, key, revision, base))
 
@@ -109,14 +110,16 @@ def pack(
         if former is not None:
             reader = chain(db, values)
             reader.put(key, revision, value)
-            put(db, values, key, former[0], rebase(reader.value(key, former[0]), revision, value, former[1]))
+            with suppress(DamagedDelta):  # a version that cannot be read holds up no commit, and stays as it is
+                put(db, values, key, former[0], rebase(reader.value(key, former[0]), revision, value, former[1]))
     return True
 
 
 def remove(db: apsw.Connection, values: StoredValues, key: str, revisions: Collection[int]) -> None:
     """Remove the deltas of versions that are about to be deleted. Deltas relative to these take over their bases.
 
-    Call it before the rows of `versions` are deleted.
+    Call it before the rows of `versions` are deleted. A delta that cannot be read has no base afterwards, and is
+    damaged still.
 
     Cost: O(log n) for each version, and for each delta that stays and was relative to it O(its chain).
 
@@ -133,8 +136,11 @@ def remove(db: apsw.Connection, values: StoredValues, key: str, revisions: Colle
         base = former_base
         while base in gone:
             base = bases[base]
-        base_value = reader.value(key, base) if base else None
-        put(db, values, key, revision, rebase(reader.value(key, revision), base, base_value, place))
+        try:
+            base_value = reader.value(key, base) if base else None
+            put(db, values, key, revision, rebase(reader.value(key, revision), base, base_value, place))
+        except DamagedDelta:
+            db.execute("UPDATE packed SET base = 0 WHERE key = ? AND revision = ?", (key, revision))
     db.executemany("DELETE FROM packed WHERE key = ? AND revision = ?", [(key, revision) for revision in gone])
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import apsw
 
-from ..deltas import FANOUT, MIN_BYTES, Delta, make_delta, rebased_steps
+from ..deltas import FANOUT, MIN_BYTES, DamagedDelta, Delta, make_delta, rebased_steps
 from ..protocol import ProgressCount
 from ..stored_values import PLAIN
 from . import packed
@@ -117,7 +117,7 @@ class _Packer:
             self._chain.put(key, revision, value)
             base = self._base(key, revision, place)
             delta = make_delta(value, base, self._chain.value(key, base) if base else None, place)
-        except ValueError:  # the base is damaged
+        except DamagedDelta:  # the base
             return
         if delta is not None:
             self._first.setdefault(key, len(self.deltas))

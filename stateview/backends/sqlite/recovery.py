@@ -199,9 +199,8 @@ class SQLiteRecovery:
         db = pages.connect_trusting(copy)
         try:
             db.execute("PRAGMA writable_schema = ON")
-            db.execute(
-                f"PRAGMA user_version = {schema.FORMAT * (1 + ('packed' in roots) + ('keyring' in roots))}"
-            )  # writes the page with its checksum
+            version = schema.FORMAT * (1 + ("packed" in roots) + ("keyring" in roots))
+            db.execute(f"PRAGMA user_version = {version}")  # writes the page with its checksum
             for name, root in roots.items():
                 if 1 < root <= count:
                     db.execute("UPDATE sqlite_schema SET rootpage = ? WHERE name = ?", (root, name))
