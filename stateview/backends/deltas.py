@@ -15,7 +15,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from ..compression import compress, decompress
 from ..errors import Damaged
 
 MIN_BYTES = 512  # smaller values are kept whole: a delta has a row, or a header, of its own
@@ -67,6 +66,8 @@ def rebase(value: bytes, base: int, base_value: bytes | None, place: int) -> Del
     """
     if base_value is None or len(base_value) < MIN_BYTES:
         base, base_value = 0, None
+    from ..compression import compress  # a load imports this module
+
     return Delta(base, place, len(value), compress(value, base_value))
 
 
@@ -118,6 +119,8 @@ class Chain:
             if not kept.base:
                 break
             revision = kept.base
+        if deltas:
+            from ..compression import decompress
         for revision, delta in reversed(deltas):
             try:
                 value = decompress(delta.data, value if delta.base else None, delta.size)
