@@ -14,8 +14,7 @@ from packed_history import Texts, bytes_of, deltas, steps
 from plain_sqlite import plain_sqlite
 from stress import stressed
 
-from stateview import StateManager
-from stateview.backends import deltas as deltas_module
+from stateview import StateManager, compression
 from stateview.backends.deltas import MIN_BYTES
 from stateview.backends.sqlite.schema import FORMAT
 from stateview.maintenance.history import iter_superseded
@@ -217,8 +216,8 @@ def packings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         tried.append(len(value))
         return whole(value, base)
 
-    whole = deltas_module.compress
-    monkeypatch.setattr(deltas_module, "compress", compress)
+    whole = compression.compress
+    monkeypatch.setattr(compression, "compress", compress)
     return tried
 
 
