@@ -754,6 +754,27 @@ class KeepsKeyring(Protocol):
 
         """
 
+    def reseal(self, progress: ProgressCount) -> int:
+        """Rewrite each value, delta and text that is not stored in the form that the keyring asks for.
+
+        Others may read and commit meanwhile, also who opened the namespace before its keyring was changed. After the
+        call all is stored in this form, whoever wrote it. A killed call has harmed nothing, and the next one goes on.
+        Revisions, times and the history stay as they are.
+
+        Args:
+            progress: called between bites. An exception from it stops the call, which can be repeated.
+
+        Returns:
+            The number of values, deltas and texts that were rewritten.
+
+        Raises:
+            Sealed: no key opens the namespace.
+            Damaged: a stored form cannot be opened. It is left as it is.
+
+        Cost: O(history), in bites of a bounded number of bytes. JSON files: one rewrite, during which others wait.
+
+        """
+
 
 class CanBeExamined(Protocol):
     """What a backend may offer in addition, if its reads raise `Damaged` for a namespace without a part."""

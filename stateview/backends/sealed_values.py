@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from ..errors import Damaged, Sealed, StateException
 from ..sealing import keyring
 from ..sealing.keys import UserKey
-from ..sealing.sealed_form import Place, Purpose, Sealer
+from ..sealing.sealed_form import Place, Purpose, Sealer, sealed_text, sealed_value
 from .protocol import KeySummary
 from .stored_values import StoredValues
 
@@ -67,6 +67,61 @@ class SealedValues(StoredValues):
     def unpack_text(self, stored: str, purpose: str, name: str, revision: int) -> str:
         return stored and self._sealer.open_text(stored, Place(Purpose(purpose), revision, name))
 
+    def is_current(self, stored: bytes) -> bool:
+        return self._sealer.is_current(sealed_value(stored) or b"")
+
+    def is_current_delta(self, stored: bytes) -> bool:
+        return self._sealer.is_current(stored)
+
+    def is_current_text(self, stored: str) -> bool:
+        return not stored or self._sealer.is_current(sealed_text(stored) or b"")
+
+
+class PartlySealedValues(SealedValues):
+    """Values of a namespace that is being sealed or unsealed: those that are not sealed are plain.
+
+    Plain values are trusted until the conversion is complete, as they were before it began.
+
+    Args:
+        sealer: the sealer of the namespace.
+        seals: whether new values are sealed.
+
+    """
+
+    def __init__(self, sealer: Sealer, seals: bool) -> None:
+        super().__init__(sealer)
+        self.sealed = seals
+
+    def pack(self, value: bytes, key: str, revision: int) -> bytes:
+        return super().pack(value, key, revision) if self.sealed else value
+
+    def unpack(self, stored: bytes, key: str, revision: int) -> bytes:
+        return super().unpack(stored, key, revision) if self._is_sealed(sealed_value(stored)) else stored
+
+    def pack_delta(self, data: bytes, key: str, revision: int, base: int) -> bytes:
+        return super().pack_delta(data, key, revision, base) if self.sealed else data
+
+    def unpack_delta(self, stored: bytes, key: str, revision: int, base: int) -> bytes:
+        return super().unpack_delta(stored, key, revision, base) if self._is_sealed(stored) else stored
+
+    def pack_text(self, text: str, purpose: str, name: str, revision: int) -> str:
+        return super().pack_text(text, purpose, name, revision) if self.sealed else text
+
+    def unpack_text(self, stored: str, purpose: str, name: str, revision: int) -> str:
+        return super().unpack_text(stored, purpose, name, revision) if self._is_sealed(sealed_text(stored)) else stored
+
+    def is_current(self, stored: bytes) -> bool:
+        return super().is_current(stored) if self.sealed else not self._is_sealed(sealed_value(stored))
+
+    def is_current_delta(self, stored: bytes) -> bool:
+        return super().is_current_delta(stored) if self.sealed else not self._is_sealed(stored)
+
+    def is_current_text(self, stored: str) -> bool:
+        return super().is_current_text(stored) if self.sealed else not self._is_sealed(sealed_text(stored))
+
+    def _is_sealed(self, form: bytes | None) -> bool:
+        return form is not None and self._sealer.knows(form)
+
 
 class LockedValues(StoredValues):
     """The form of a sealed namespace that no key opens. Names, times and sizes of stored forms can be listed.
@@ -114,6 +169,9 @@ def open_keyring(document: bytes, user_key: UserKey | None) -> StoredValues:
     """
     try:
         ring = keyring.decode(document)
-        return SealedValues(Sealer(keyring.unlock(ring, ring.identity, user_key), ring.identity))
+        sealer = Sealer(keyring.unlock(ring, ring.identity, user_key), ring.identity)
     except (Sealed, Damaged) as error:
         return LockedValues(error)
+    if ring.state in ("sealing", "unsealing"):
+        return PartlySealedValues(sealer, seals=ring.state == "sealing")
+    return SealedValues(sealer)
