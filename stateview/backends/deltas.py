@@ -91,6 +91,7 @@ class Chain:
         self._fetch = fetch
         self._cache: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._bytes = 0
+        self._last_key = ""
 
     def value(self, key: str, revision: int) -> bytes:
         """Return the value that a revision wrote. O(steps x size), and less for a version near the last ones.
@@ -100,7 +101,7 @@ class Chain:
 
         """
         deltas: list[tuple[int, Delta]] = []
-        value: bytes | None = None
+        wanted, value = revision, None
         while value is None:
             value = self._cache.get((key, revision))
             if value is not None:
@@ -126,8 +127,12 @@ class Chain:
                 value = decompress(delta.data, value if delta.base else None, delta.size)
             except ValueError as error:
                 raise DamagedDelta(str(error)) from error
-            self.put(key, revision, value)
+            if key == self._last_key:  # a lone read would pay more for fresh memory than for the steps
+                self.put(key, revision, value)
         assert value is not None
+        if deltas and key != self._last_key:
+            self._last_key = key
+            self.put(key, wanted, value)
         return value
 
     def put(self, key: str, revision: int, value: bytes) -> None:
