@@ -180,8 +180,10 @@ class SQLiteRecovery:
             shutil.copyfile(self._path + "-wal", copy + "-wal")
         roots = self._root_pages(copy)
         new = temporary(self._path)
+        self._keyring = self._find_keyring()
+        is_sealed = self._keyring is not None or "keyring" in roots
         try:
-            schema.create(new, with_deltas="packed" in roots, keyring=b"" if "keyring" in roots else None)
+            schema.create(new, with_deltas="packed" in roots, keyring=b"" if is_sealed else None)
             with open(new, "rb") as file:
                 first = bytearray(file.read(_DEFAULT_PAGE_BYTES))
         finally:
@@ -199,7 +201,7 @@ class SQLiteRecovery:
         db = pages.connect_trusting(copy)
         try:
             db.execute("PRAGMA writable_schema = ON")
-            version = schema.FORMAT * (1 + ("packed" in roots) + ("keyring" in roots))
+            version = schema.FORMAT * (1 + ("packed" in roots or is_sealed) + is_sealed)
             db.execute(f"PRAGMA user_version = {version}")  # writes the page with its checksum
             for name, root in roots.items():
                 if 1 < root <= count:
@@ -266,21 +268,38 @@ class SQLiteRecovery:
 
         Raises:
             Sealed: no key opens the values, so that deltas cannot be read.
-            Damaged: the keyring cannot be read.
+            Damaged: the database has sealed values, and no keyring was found.
 
         """
         from . import sealing
 
         pages.verify(db, True)
+        is_sealed = self._keyring is not None
         try:
-            self._keyring = sealing.read_keyring(db)
-            if self._keyring is None and sealing.is_sealed(db):
-                raise Damaged(f"{self._path}: the keyring is missing", "Restore the database from a backup")
-        except _UNREADABLE as error:
-            what = f"{self._path}: the keyring cannot be read: {error}"
-            raise Damaged(what, "Restore the database from a backup") from error
+            is_sealed |= sealing.is_sealed(db)
+            self._keyring = sealing.read_keyring(db) or self._keyring
+        except _UNREADABLE:
+            pass
+        if self._keyring is None and is_sealed:
+            self._keyring = self._find_keyring()
+        if self._keyring is None and (is_sealed or _has_sealed_values(db)):
+            raise Damaged(f"{self._path}: its values are sealed, and the keyring is lost", "Restore it from a backup")
         self._values = self._backend._given.opened(self._keyring)
         self._values.check_open()
+
+    def _find_keyring(self) -> bytes | None:
+        """Look for a keyring in the bytes of the file and its log; one that the key opens is preferred. O(size)."""
+        from ...sealing.keyring import find_keyrings
+
+        found = None
+        for path in (self._path, self._path + "-wal"):
+            if os.path.exists(path):
+                with open(path, "rb") as file:
+                    data = file.read()
+                for document in find_keyrings(data):
+                    if found is None or self._backend._given.opened(document).error is None:
+                        found = document
+        return found
 
     def _read_table(self, db: apsw.Connection, table: str) -> bool:
         """Read the sound rows from the start and, if a page is unreadable, from the end; whether all could be read."""
@@ -343,6 +362,20 @@ class SQLiteRecovery:
         os.rename(new, self._path)
         fsync_folder(os.path.dirname(self._path))
         time.sleep(self._trust_seconds)  # before the lock is released: later commits look at the file again
+
+
+def _has_sealed_values(db: apsw.Connection) -> bool:
+    """Return whether all live values look sealed. O(size)."""
+    from ...sealing.sealed_form import sealed_value
+
+    pages.verify(db, False)
+    try:
+        values = [value for (value,) in db.execute("SELECT value FROM entries")]
+    except _UNREADABLE:
+        return False
+    finally:
+        pages.verify(db, True)
+    return bool(values) and all(isinstance(value, str) and sealed_value(value.encode()) for value in values)
 
 
 def _identity(table: str, row: Row) -> Row:

@@ -1,5 +1,6 @@
 """The keyring of a namespace, in a table that only a sealed database has.
 
+Without it nothing can be opened, so a second table has a copy, on another page. Only `recover` looks for that.
 Triggers refuse plain values and texts, from whoever opened the database before it was sealed.
 """
 
@@ -10,7 +11,10 @@ import apsw
 from ...errors import Conflict
 from .schema import FORMAT
 
-_CREATE = """CREATE TABLE keyring (id INTEGER PRIMARY KEY CHECK (id = 1), document BLOB NOT NULL) STRICT"""
+_TABLES = ("keyring", "keyring_copy")
+_CREATE = ";".join(
+    f"CREATE TABLE {name} (id INTEGER PRIMARY KEY CHECK (id = 1), document BLOB NOT NULL) STRICT" for name in _TABLES
+)
 _REFUSE = "BEGIN SELECT RAISE(ABORT, 'the namespace is sealed'); END"
 _TRIGGERS = f"""
 CREATE TRIGGER sealed_entries BEFORE INSERT ON entries WHEN substr(NEW.value, 1, 12) != '{{"$sealed":"' {_REFUSE};
@@ -20,7 +24,7 @@ CREATE TRIGGER sealed_commits BEFORE INSERT ON commits
 CREATE TRIGGER sealed_marks BEFORE INSERT ON marks
     WHEN NEW.note != '' AND substr(NEW.note, 1, 8) != '$sealed:' {_REFUSE}"""
 _TRIGGER_NAMES = ("sealed_entries", "sealed_commits", "sealed_marks")
-NAMES = frozenset({"keyring", *_TRIGGER_NAMES})
+NAMES = frozenset({*_TABLES, *_TRIGGER_NAMES})
 
 
 def is_sealed(db: apsw.Connection) -> bool:
@@ -42,13 +46,15 @@ def put_keyring(db: apsw.Connection, document: bytes | None, former: bytes | Non
         raise Conflict("the keyring of the namespace was changed meanwhile", "Try again")
     version = int(db.pragma("user_version"))
     if document is None and former is not None:
-        db.execute("DROP TABLE keyring" + "".join(f"; DROP TRIGGER {name}" for name in _TRIGGER_NAMES))
+        db.execute(";".join([f"DROP TRIGGER {name}" for name in _TRIGGER_NAMES] + [f"DROP TABLE {t}" for t in _TABLES]))
         db.pragma("user_version", version - FORMAT)
     elif former is not None:
-        db.execute("UPDATE keyring SET document = ?", (document,))
+        for name in _TABLES:
+            db.execute(f"UPDATE {name} SET document = ?", (document,))
     elif document is not None:
         create(db)
-        db.execute("INSERT INTO keyring VALUES (1, ?)", (document,))
+        for name in _TABLES:
+            db.execute(f"INSERT INTO {name} VALUES (1, ?)", (document,))
 
 
 def create(db: apsw.Connection) -> None:
