@@ -62,6 +62,7 @@ class JSONRecovery:
         self._disorder = ""  # what is wrong with the order of the lines, where all are sound
         self._bad_end: list[bytes] = []  # the damaged lines after the last sound one
         self._digests: dict[int, str] = {}  # of state.json at revisions
+        self._origins: dict[tuple[str, bytes | None], int] = {}  # of stored forms that are valid for one revision
         self._parsed: dict[str, Entries | None] = {}  # the entries of files, by digest
         self._salvage = LogSalvage(subject=self._relative(backend.history_path), damage="")
         self._salvage.live_subject = self._relative(backend.state_path)
@@ -106,6 +107,10 @@ class JSONRecovery:
         salvage.digests = frozenset(self._digests)
         salvage.confirms = self._confirms
         self._read_state()
+        if not history.values.plain:
+            entries = (version for state in salvage.states for version in (state.entries or {}).values())
+            found = (*salvage.versions, *(salvage.live or {}).values(), *entries)
+            self._origins = {(version.key, version.value): version.revision for version in found}
         return salvage
 
     def rewrite(self, restored: Restored) -> None:
@@ -114,12 +119,21 @@ class JSONRecovery:
         stage = JSONStagedImport(self._backend, name, is_stored=True)
         try:
             stage.fileless = {mark.name for mark in self._history.marks if not self._history.has_file(mark.name)}
-            stage.put(restored.versions, map(self._stored, restored.commits), restored.marks, note={})
+            versions = restored.versions if self._backend.values.plain else map(self._resealed, restored.versions)
+            stage.put(versions, map(self._stored, restored.commits), restored.marks, note={})
             self._replace(stage.build(restored.head))
         finally:
             stage.drop()
             self._is_rewritten = True
             self._backend._live = self._backend._history = None
+
+    def _resealed(self, version: StoredVersion) -> StoredVersion:
+        """Return a version in the stored form for its revision, which may not be the revision that it had."""
+        origin = self._origins.get((version.key, version.value), version.revision)
+        if version.value is None or origin == version.revision:
+            return version
+        value = self._backend.values.unpack(version.value, version.key, origin)
+        return self._backend.values.pack_version(msgspec.structs.replace(version, value=value))
 
     def _stored(self, commit: Commit) -> Commit:
         """Return a commit with its texts in the stored form, which those of sound lines are in already."""

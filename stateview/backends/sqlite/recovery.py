@@ -115,9 +115,12 @@ class SQLiteRecovery:
     def rewrite(self, restored: Restored) -> None:
         """Write a new database, and rename it into place while the damaged one is locked."""
         name = os.path.basename(temporary(self._path))
-        stage = SQLiteReceiver(self._backend, name, self._keyring)
+        versions = sorted(restored.versions, key=lambda version: (version.key, version.revision))
+        keyring = self._keyring
+        if not (keyring or versions):  # nothing is left that is plain: it begins anew as the arguments say
+            keyring = self._backend._given.new_keyring()
+        stage = SQLiteReceiver(self._backend, name, keyring)
         try:
-            versions = sorted(restored.versions, key=lambda version: (version.key, version.revision))
             stage.put(versions, restored.commits, restored.marks, note={})
             self._replace(stage.build(restored.head))
         finally:

@@ -179,9 +179,12 @@ def find_missing(connection: apsw.Connection) -> str:
         needed |= sealing.NAMES
     if missing := sorted(needed - names):
         return f"the table or index {missing[0]} is missing"
-    floor = connection.execute("SELECT floor FROM meta").get
-    if floor is None:
+    floors = connection.execute("SELECT floor FROM meta").fetchall()
+    if not floors:
         return "the table meta is empty, or the namespace is being dropped"
+    if len(floors) > 1 or type(floors[0][0]) is not int:
+        return "the table meta does not hold what was written"
+    floor = floors[0][0]
     row = connection.execute("SELECT revision, count FROM commits ORDER BY revision DESC LIMIT 1").fetchone()
     revision, count = row or (0, 0)
     if max(floor, connection.execute(_NEWEST, (MAX_REVISION,)).get or 0) > revision:
