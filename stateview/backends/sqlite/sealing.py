@@ -1,6 +1,7 @@
 """The keyring of a namespace, in a table that only a sealed database has.
 
-Triggers refuse plain values and texts, from whoever opened the database before it was sealed.
+Triggers refuse plain values and texts, from whoever opened the database before it was sealed. While the database is
+being unsealed there are none.
 """
 
 from __future__ import annotations
@@ -8,19 +9,21 @@ from __future__ import annotations
 import apsw
 
 from ...errors import Conflict
+from ...sealing.keyring import State, decode
 from .schema import FORMAT
 
 _CREATE = """CREATE TABLE keyring (id INTEGER PRIMARY KEY CHECK (id = 1), document BLOB NOT NULL) STRICT"""
 _REFUSE = "BEGIN SELECT RAISE(ABORT, 'the namespace is sealed'); END"
 _TRIGGERS = f"""
-CREATE TRIGGER sealed_entries BEFORE INSERT ON entries WHEN substr(NEW.value, 1, 12) != '{{"$sealed":"' {_REFUSE};
-CREATE TRIGGER sealed_commits BEFORE INSERT ON commits
+CREATE TRIGGER IF NOT EXISTS sealed_entries BEFORE INSERT ON entries
+    WHEN substr(NEW.value, 1, 12) != '{{"$sealed":"' {_REFUSE};
+CREATE TRIGGER IF NOT EXISTS sealed_commits BEFORE INSERT ON commits
     WHEN (NEW.reason != '' AND substr(NEW.reason, 1, 8) != '$sealed:')
         OR (NEW.author != '' AND substr(NEW.author, 1, 8) != '$sealed:') {_REFUSE};
-CREATE TRIGGER sealed_marks BEFORE INSERT ON marks
+CREATE TRIGGER IF NOT EXISTS sealed_marks BEFORE INSERT ON marks
     WHEN NEW.note != '' AND substr(NEW.note, 1, 8) != '$sealed:' {_REFUSE}"""
 _TRIGGER_NAMES = ("sealed_entries", "sealed_commits", "sealed_marks")
-NAMES = frozenset({"keyring", *_TRIGGER_NAMES})
+_DROP_TRIGGERS = ";".join(f"DROP TRIGGER IF EXISTS {name}" for name in _TRIGGER_NAMES)
 
 
 def is_sealed(db: apsw.Connection) -> bool:
@@ -42,13 +45,26 @@ def put_keyring(db: apsw.Connection, document: bytes | None, former: bytes | Non
         raise Conflict("the keyring of the namespace was changed meanwhile", "Try again")
     version = int(db.pragma("user_version"))
     if document is None and former is not None:
-        db.execute("DROP TABLE keyring" + "".join(f"; DROP TRIGGER {name}" for name in _TRIGGER_NAMES))
+        db.execute(f"DROP TABLE keyring; {_DROP_TRIGGERS}")
         db.pragma("user_version", version - FORMAT)
     elif former is not None:
         db.execute("UPDATE keyring SET document = ?", (document,))
+        db.execute(_DROP_TRIGGERS if state(document) == "unsealing" else _TRIGGERS)
     elif document is not None:
         create(db)
         db.execute("INSERT INTO keyring VALUES (1, ?)", (document,))
+
+
+def state(document: bytes | None) -> State:
+    """Return the state of the namespace of a keyring document."""
+    return decode(document or b"").state
+
+
+def needed(db: apsw.Connection) -> set[str]:
+    """Return the names of the table and of the triggers that a sealed database must have."""
+    document = read_keyring(db)
+    has_triggers = document is not None and state(document) != "unsealing"
+    return {"keyring", *(_TRIGGER_NAMES if has_triggers else ())}
 
 
 def create(db: apsw.Connection) -> None:
