@@ -206,7 +206,7 @@ def act_until_killed(url: str, number: int, step: int) -> None:
 @kinds
 def test_a_killed_act_is_repeated(store_url: str, kind: str) -> None:
     fill(store_url, 120)
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     backend = open_sealed(store_url)
     before = dump(backend)
     for number in range(3):
@@ -242,13 +242,13 @@ def count_up(url: str, key: str, turns: int) -> None:
 @kinds
 def test_writers_go_on(store_url: str, kind: str) -> None:
     fill(store_url, 60)
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     process = context.Process(target=count_up, args=(store_url, "process", 60))
     thread = threading.Thread(target=count_up, args=(store_url, "thread", 60))
-    process.start()
-    thread.start()
     backend = open_sealed(store_url, timeout=30.0)
     first = backend.head().revision
+    process.start()
+    thread.start()
     for act in ACTS * 2:
         act(backend, no_progress)
     ACTS[0](backend, no_progress)
