@@ -88,6 +88,8 @@ class PartlySealedValues(SealedValues):
 
     """
 
+    mixed = True
+
     def __init__(self, sealer: Sealer, seals: bool) -> None:
         super().__init__(sealer)
         self.sealed = seals
@@ -128,6 +130,7 @@ class LockedValues(StoredValues):
 
     Args:
         error: what every other use raises.
+        mixed: see `StoredValues`.
 
     """
 
@@ -135,8 +138,9 @@ class LockedValues(StoredValues):
     sealed = True
     ready = False
 
-    def __init__(self, error: StateException) -> None:
+    def __init__(self, error: StateException, mixed: bool = False) -> None:
         self.error = error
+        self.mixed = mixed
 
     def pack(self, value: bytes, key: str, revision: int) -> bytes:  # noqa: ARG002
         raise self._refusal()
@@ -167,11 +171,13 @@ def open_keyring(document: bytes, user_key: UserKey | None) -> StoredValues:
         BackendError: a later stateview wrote the keyring.
 
     """
+    mixed = False
     try:
         ring = keyring.decode(document)
+        mixed = ring.state in ("sealing", "unsealing")
         sealer = Sealer(keyring.unlock(ring, ring.identity, user_key), ring.identity)
     except (Sealed, Damaged) as error:
-        return LockedValues(error)
-    if ring.state in ("sealing", "unsealing"):
+        return LockedValues(error, mixed)
+    if mixed:
         return PartlySealedValues(sealer, seals=ring.state == "sealing")
     return SealedValues(sealer)

@@ -12,6 +12,7 @@ from ..errors import BackendError, BackendUnavailable, Hint, tells_what_was_done
 from ..model import Finding
 from .conflicts import staging_locked_error
 from .durable_files import (
+    DAMAGED,
     TEMPORARY,
     file_error,
     file_lock,
@@ -136,6 +137,38 @@ def set_aside(folder: str, names: tuple[str, ...]) -> str:
     fsync_folder(aside)
     fsync_folder(folder)
     return aside
+
+
+def remove_plain_leftovers(folder: str, kind: str, url: str) -> None:
+    """Remove what a namespace that is being sealed has kept beside its files: it holds what was written, not sealed.
+
+    That is the files of checkpoints, damaged files and former namespaces that were kept, and copies that are not
+    finished. Call it under the folder's lock.
+
+    Raises:
+        Conflict: a copy into the namespace is running.
+        OSError: a file cannot be removed.
+
+    """
+    stage = {"json": JSON_STAGE, "sqlite": SQLITE_STAGE}[kind]
+    if os.path.isdir(os.path.join(folder, stage)):
+        staging = StagingFolder(folder, stage, url)
+        try:
+            staging.clear()
+        finally:
+            staging.release()
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        is_former = name.startswith(ASIDE) and _is_of_kind(path, kind)
+        if is_former or (name.startswith(_FILES[kind]) and DAMAGED in name):
+            _remove(path)
+    checkpoints = os.path.join(folder, "checkpoints")
+    if kind == "json" and os.path.isdir(checkpoints):
+        for name in os.listdir(checkpoints):
+            if name.endswith(".json") or DAMAGED in name:
+                _remove(os.path.join(checkpoints, name))
+        fsync_folder(checkpoints)
+    fsync_folder(folder)
 
 
 def take_out(folder: str, kind: str) -> str:

@@ -32,6 +32,9 @@ class StoredValues:
     sealed = False
     """Whether the stored form is sealed with a key. Copies for people, who could not read them, are left out then."""
 
+    mixed = False
+    """Whether some stored forms may be sealed and others plain, while a namespace is being sealed or unsealed."""
+
     ready = True
     """Whether a commit may call `pack` at once. Otherwise see `start_sealing`."""
 

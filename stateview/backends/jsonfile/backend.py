@@ -99,7 +99,7 @@ class JSONBackend(Writer):
         version = live.entries.get(key)
         if version is None or (version.expires and not version.visible(now())):
             return None
-        return version if self.values.plain else self.values.unpack_version(version)
+        return live.values.unpack_version(version)
 
     def read(self, keys: Iterable[str], at: StateAt | None = None) -> dict[str, Version]:
         with self._call():
@@ -285,7 +285,7 @@ class JSONBackend(Writer):
 
     def keyring(self) -> bytes | None:
         with self._call():
-            return self._keyring if self._refresh().line is not None else self._read_keyring()
+            return self._read_keyring()
 
     def put_keyring(self, document: bytes | None, former: bytes | None) -> None:
         self._check_writable()
@@ -298,6 +298,13 @@ class JSONBackend(Writer):
                 remove(self.keyring_path)
                 fsync_folder(self.folder)
             self._live = self._history = None
+
+    def reseal(self, progress: ProgressCount) -> int:
+        from .resealing import reseal
+
+        self._check_writable()
+        with self._call(), self._lock():
+            return reseal(self, progress)
 
     def history_format(self) -> int:
         try:
@@ -359,6 +366,9 @@ class _Snapshot(JSONBackend):
     def _read_history(self) -> History:
         assert self._history is not None
         return self._history
+
+    def _read_keyring(self) -> bytes | None:
+        return self._keyring
 
     def get(self, key: str) -> Version | None:
         return self.read([key]).get(key)

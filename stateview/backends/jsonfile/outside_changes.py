@@ -47,7 +47,7 @@ def settle(backend: Writer) -> LoadedState:
     head = Head(line.rev, line.time, len(before), line.floor, line.lineage)
     live = LoadedState(signature, head, dict(before), line)
     request = CommitRequest(writes=document.edits(before, edited), reason="edited outside")
-    _check_edits(backend, request.writes, line.rev + 1)
+    request = _stored_edits(backend, request, line.rev + 1)
     if not backend._may_write():  # show the commit of the edit, in a history that is read anew after this one
         moment = max(now(), line.time + 1)
         record = backend._record(line, request, line.rev, line.rev + bool(request.writes), moment, moment)
@@ -68,15 +68,17 @@ def settle(backend: Writer) -> LoadedState:
     return backend._apply(live, request)
 
 
-def _check_edits(backend: Writer, writes: dict[str, Write], revision: int) -> None:
-    """Raise `Damaged` if a value that was edited by hand is not in the stored form."""
-    for key, write in writes.items():
-        if write.value is not None:
-            try:
-                backend.values.unpack(write.value, key, revision)
-            except Damaged as error:
-                what = f"{backend.state_path}: the entry {key[:60]!r}: {error.message}"
-                raise Damaged(what, error.next_steps) from error
+def _stored_edits(backend: Writer, request: CommitRequest, revision: int) -> CommitRequest:
+    """Return a request with the stored forms of edits by hand. `Damaged` if a value is not in the stored form."""
+    writes: dict[str, Write] = {}
+    for key, write in request.writes.items():
+        try:
+            opened = None if write.value is None else backend.values.unpack(write.value, key, revision)
+        except Damaged as error:
+            what = f"{backend.state_path}: the entry {key[:60]!r}: {error.message}"
+            raise Damaged(what, error.next_steps) from error
+        writes[key] = msgspec.structs.replace(write, value=opened)
+    return backend._packed(msgspec.structs.replace(request, writes=writes), revision)
 
 
 def adopt(backend: Writer, data: bytes, signature: Signature | None) -> LoadedState | None:

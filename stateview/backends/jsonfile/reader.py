@@ -21,7 +21,7 @@ from ..durable_files import file_error, file_lock, remove_stale_temporary_files
 from ..fork import watch_fork
 from ..protocol import Head, Version
 from ..reentry import is_owned
-from ..stored_values import StoredValues
+from ..stored_values import PLAIN, StoredValues
 from . import document
 from .history import History
 from .records import CommitRecord, digest, last_line, marked, written
@@ -46,6 +46,7 @@ class LoadedState(Struct):
         behind: whether state.json is still that of the commit before `line`.
         unchecked: names of checkpoints that `line` made or deleted, whose files may be those from before it.
         replaced: the digest of a state.json that no commit wrote: it was edited by hand, or is of an older layout.
+        values: the form of the values of the entries.
 
     """
 
@@ -58,6 +59,7 @@ class LoadedState(Struct):
     behind: bool = False
     unchecked: frozenset[str] = frozenset()
     replaced: str = ""
+    values: StoredValues = PLAIN
 
     def sorted_keys(self) -> list[str]:
         """Return the keys of the entries, sorted. O(keys log keys) the first time."""
@@ -113,13 +115,13 @@ class Reader(ABC):
                 self._locked = False  # an exception of a signal handler can end a call anywhere
                 yield
                 return
-            memory = self._live, self._history, self._locked
+            memory = self._live, self._history, self._locked, self.values, self._keyring
             self._live = self._history = None
             self._locked = False
             try:
                 yield
             finally:
-                self._live, self._history, self._locked = memory
+                self._live, self._history, self._locked, self.values, self._keyring = memory
 
     # --- what only a writer does -------------------------------------------------------------------------------
 
@@ -141,13 +143,10 @@ class Reader(ABC):
 
     # --- the keyring -------------------------------------------------------------------------------------------
 
-    def _choose_values(self, line: CommitRecord | None) -> None:
-        """Choose the form of values by the last commit: a sealed one needs the keyring."""
-        document = None
-        if line is not None and line.is_sealed():
-            document = self._read_keyring()
-            if document is None:
-                raise Damaged(f"{self.keyring_path} is missing", "Put it back from a backup")
+    def _choose_values(self, document: bytes | None, line: CommitRecord | None) -> None:
+        """Choose the form of values by the keyring, which the namespace of a sealed commit must have."""
+        if document is None and line is not None and line.is_sealed():
+            raise Damaged(f"{self.keyring_path} is missing", "Put it back from a backup")
         self._use_keyring(document)
 
     def _use_keyring(self, document: bytes | None) -> None:
@@ -196,6 +195,7 @@ class Reader(ABC):
                     names, live.unchecked, self._live = live.unchecked, frozenset(), live
                     for name in names:
                         self._update_checkpoint_file(name)
+            live.values = self.values
             self._live = live
             return live
 
@@ -207,7 +207,17 @@ class Reader(ABC):
             return self._read() or self._settle()
 
     def _read(self) -> LoadedState | None:
-        """Read the live state without the lock; None if the two files do not fit together (yet)."""
+        """Read the live state without the lock; None if the files do not fit together (yet)."""
+        document = self._read_keyring()
+        try:
+            live = self._read_files(document)
+        except Damaged:
+            if document == self._read_keyring():
+                raise
+            return None
+        return live if document == self._read_keyring() else None
+
+    def _read_files(self, keyring: bytes | None) -> LoadedState | None:
         signature, data = None, b""
         try:
             with open(self.state_path, "rb", buffering=0) as file:
@@ -220,10 +230,11 @@ class Reader(ABC):
         try:
             line = last_line(self.history_path)[0]
         except FileNotFoundError:
+            self._use_keyring(keyring)
             return self._adopt(data, signature)
         except OSError as error:
             raise file_error(error, self.history_path) from error
-        self._choose_values(line)
+        self._choose_values(keyring, line)
         if line is None:
             return self._adopt(data, signature) if signature is None else None
         state_digest = digest(data) if signature is not None else ""
@@ -265,6 +276,9 @@ class Reader(ABC):
             if history is None or not signature or (history.signature, history.revision) != (signature, revision):
                 history = self._read_history()
                 history.signature = signature
+                if self._read_keyring() != self._keyring:  # it may be in another form than the state
+                    self._live = self._history = None
+                    return self._past(*revisions)
         for revision in revisions:
             if not history.is_kept(revision):
                 raise history_pruned_error(self.namespace, revision, history.floor)

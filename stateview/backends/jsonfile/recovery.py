@@ -208,9 +208,9 @@ class JSONRecovery:
     def _choose_values(self, sound: list[bytes]) -> None:
         """Choose the form of values: a sealed commit needs the keyring."""
         commits = filter(None, map(_commit_record, sound))
-        if (commit := next((commit for commit in commits if commit.is_sealed()), None)) is not None:
-            self._backend._choose_values(commit)
-            self._history.values = self._backend.values
+        sealed = next((commit for commit in commits if commit.is_sealed()), None)
+        self._backend._choose_values(self._backend._read_keyring(), sealed)
+        self._history.values = self._backend.values
 
     def _values_of_files(self) -> dict[tuple[str, int], Version]:
         """Return the entries of state.json and of the checkpoints' files, by key and revision."""

@@ -116,7 +116,9 @@ class Writer(Reader):
         self._write(live, line, data, history)
         keys = live.keys if live.keys is not None and entries.keys() == live.entries.keys() else None
         unchecked = frozenset(name for name, _ in line.unmarks) - {mark.name for mark in line.marks}
-        self._live = LoadedState(self._signature(), head_of(line), entries, line, keys, blocks, unchecked=unchecked)
+        self._live = LoadedState(
+            self._signature(), head_of(line), entries, line, keys, blocks, unchecked=unchecked, values=self.values
+        )
         with tells_what_was_done(lambda: COMMITTED):
             try:
                 if line.fileless:

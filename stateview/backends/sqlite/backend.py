@@ -52,6 +52,7 @@ class SQLiteBackend(Writer):
         super().__init__(root, namespace, read_only, timeout, durability)
         self.keep = history
         self.values = self._given = values
+        self._form = None, values
 
     @contextmanager
     def snapshot(self, whole: bool = False) -> Iterator[Backend]:  # noqa: ARG002
@@ -92,7 +93,12 @@ class SQLiteBackend(Writer):
 
     def keyring(self) -> bytes | None:
         with self._connection() as db:
-            return None if db is None else self._keyring
+            if db is None:
+                return None
+            with self._snapshot(db):
+                db.pragma("user_version")  # the first read decides which state is read
+                self._check_form(db)
+                return db.keyring
 
     def put_keyring(self, document: bytes | None, former: bytes | None) -> None:
         from . import sealing
@@ -105,7 +111,14 @@ class SQLiteBackend(Writer):
             db.execute("BEGIN IMMEDIATE")
             sealing.put_keyring(db, document, former)
             db.execute("COMMIT")
-        self.close()  # the next connection chooses the form of values by it
+
+    def reseal(self, progress: ProgressCount) -> int:
+        """Reseal in many short transactions. Where plain values were sealed, VACUUM rewrites the file at the end."""
+        from .resealing import reseal
+
+        self._check_writable()
+        with self._connection() as db:
+            return 0 if db is None else reseal(self, db, progress)
 
     def drop(self) -> None:
         self._check_writable()
@@ -158,6 +171,7 @@ class SQLiteBackend(Writer):
             connection = Connection.open(self.path, vfs=pages.vfs())
             try:
                 connection.set_busy_handler(self._busy_handler())
+                connection.values = self._given
                 schema.prepare(connection, self.durability)
                 schema.set_mode(connection, self.path)
                 connection.execute("BEGIN IMMEDIATE")

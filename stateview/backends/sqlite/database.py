@@ -87,21 +87,32 @@ class Database(ABC):
     def _adopt(self) -> None:
         """Convert a database of the older layout in place."""
 
-    values: StoredValues  # the form of the values of the database that is open
+    values: StoredValues  # the form of the values that was read last; that of a transaction is its connection's
     _given: StoredValues  # the form by the arguments
-    _keyring: bytes | None = None  # of the database that is open
+    _form: tuple[bytes | None, StoredValues]  # the keyring that was opened last, with its form
 
-    def _choose_values(self, db: apsw.Connection, version: int) -> None:
-        """Choose the form of values by the keyring of a database of a format."""
+    def _check_form(self, db: Connection) -> bool:
+        """Return whether a connection knows the form of what its transaction has read; else let it know.
+
+        To be called in a transaction, after the first read: that decides which state is read.
+        """
+        version = db.data_version()
+        if version == db.form_version:
+            return True
         document = None
-        if version > 2 * schema.FORMAT:
+        if int(db.pragma("user_version")) > 2 * schema.FORMAT:
             from . import sealing
 
             document = sealing.read_keyring(db)
             if document is None:
                 raise Damaged(f"{self.path}: the keyring is missing", "Restore the database from a backup")
-        if document != self._keyring:
-            self.values, self._keyring = self._given.opened(document), document
+        known, values = self._form
+        if document != known:
+            values = self._given.opened(document)
+            self._form = document, values
+        is_known = db.form_version != -1 and document == db.keyring
+        self.values, db.values, db.keyring, db.form_version = values, values, document, version
+        return is_known
 
     # --- forks -------------------------------------------------------------------------------------------------
 
@@ -192,23 +203,23 @@ class Database(ABC):
                 connection.close()
                 self._adopt()
                 return self._connect(pooled)
-            self._choose_values(connection, schema.check(connection, self.path))
+            connection.execute("BEGIN")
+            schema.check(connection, self.path)
+            self._check_form(connection)
             if may_be_cut_off and size % int(connection.pragma("page_size")):
                 connection.close()  # SQLite would read the missing part of the last page as zeros
                 raise Damaged(f"{self.path} is cut off in the middle of a page", RECOVER)
             if not self._checked and size <= SMALL_FILE_BYTES:
-                if corruption := first_corruption(connection, set(), self.values, True):
+                if corruption := first_corruption(connection, set(), connection.values, True):
                     connection.close()
                     raise Damaged(f"{self.path}: {corruption}", RECOVER)
                 self._checked = True
             elif self._complete_inode != (inode := self._inode()):
-                connection.execute("BEGIN")
-                missing = schema.find_missing(connection)
-                connection.execute("COMMIT")
-                if missing:
+                if missing := schema.find_missing(connection):
                     connection.close()
                     raise Damaged(f"{self.path}: {missing}", RECOVER)
                 self._complete_inode = inode
+            connection.execute("COMMIT")
         return connection
 
     def _new_connection(self, pooled: bool) -> Connection:

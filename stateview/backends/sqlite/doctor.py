@@ -21,6 +21,7 @@ from .row_checksums import RECOVER, find_corruption
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
+    from .pool import Connection
 
 MIN_FREE_SHARE = 0.25  # the share of free pages from which on they are reported
 MIN_FREE_PAGES = 256
@@ -154,13 +155,20 @@ def _check_settings(backend: SQLiteBackend, db: apsw.Connection) -> Iterator[Fin
                        "they are used again; the file does not shrink by itself", run("compact"))  # fmt: skip
 
 
-def _check_content(backend: SQLiteBackend, db: apsw.Connection, progress: ProgressText) -> Iterator[Finding]:
+def _check_content(backend: SQLiteBackend, db: Connection, progress: ProgressText) -> Iterator[Finding]:
     meaning = "what is stored is not what was written, or not all of it"
     sound = True
-    for found in find_corruption(db, schema.tables(), backend.values, progress):
-        sound = False
-        yield _finding(backend, "error", found.code, found.text, meaning, RECOVER)
-    if sound and backend.values.plain:
+    db.execute("BEGIN")
+    try:
+        db.pragma("user_version")  # the first read decides which state is read
+        backend._check_form(db)
+        for found in find_corruption(db, schema.tables(), db.values, progress):
+            sound = False
+            yield _finding(backend, "error", found.code, found.text, meaning, RECOVER)
+    finally:
+        if db.in_transaction:
+            db.execute("COMMIT")
+    if sound and db.values.plain:
         progress("whether its versions are packed")
         if can_pack(db):
             yield whole_versions_finding(backend.root, backend.path)

@@ -19,6 +19,7 @@ from .packing import END, PAUSE_SECONDS, pack_whole_versions
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
+    from .pool import Connection
 
 ROWS_PER_TRANSACTION = 5000  # others write between two transactions
 ROW_OVERHEAD_BYTES = 58  # a row of `versions`, its index entry and its row of `touched`, without value and three keys
@@ -66,13 +67,12 @@ def disk_usage(db: apsw.Connection, path: str) -> DiskUsage:
 
 
 def compact(
-    backend: SQLiteBackend, db: apsw.Connection, floor: int, progress: ProgressCount | None, done: PruneProgress
+    backend: SQLiteBackend, db: Connection, floor: int, progress: ProgressCount | None, done: PruneProgress
 ) -> int:
     """Prune and pack in many short transactions, then VACUUM, see `Backend.compact`. Writers wait for the VACUUM.
 
     The first transaction raises the floor. Everything that later transactions delete is unreachable from then on.
     """
-    backend.values.check_open()
     goal = done.floor = _raise_floor(backend, db, floor, done)
     total = int(db.execute("SELECT count(*) FROM versions").get)
     deleted = seen = 0
@@ -82,12 +82,12 @@ def compact(
             progress(seen, total)
         if after[0]:
             time.sleep(PAUSE_SECONDS)
-        after, count = _delete_unreachable(db, backend.values, after, goal)
+        after, count = _delete_unreachable(backend, db, after, goal)
         deleted += count
         done.versions = deleted
         seen = min(total, seen + ROWS_PER_TRANSACTION)
     _delete_touched(db, goal)
-    if backend.values.plain:
+    if db.values.plain:
         pack_whole_versions(db, progress)
     if deleted or db.execute("PRAGMA freelist_count").get:
         try:
@@ -101,9 +101,11 @@ def compact(
     return deleted
 
 
-def _raise_floor(backend: SQLiteBackend, db: apsw.Connection, floor: int, done: PruneProgress) -> int:
+def _raise_floor(backend: SQLiteBackend, db: Connection, floor: int, done: PruneProgress) -> int:
     """Raise the floor, and list in `touched` the keys that commits below it held. Return the new floor."""
     db.execute("BEGIN IMMEDIATE")
+    backend._check_form(db)
+    db.values.check_open()
     head = backend._head(db)
     done.before = head.floor
     goal = max(head.floor, min(floor, head.revision))
@@ -115,12 +117,13 @@ def _raise_floor(backend: SQLiteBackend, db: apsw.Connection, floor: int, done: 
 
 
 def _delete_unreachable(
-    db: apsw.Connection, values: StoredValues, after: tuple[str, int], floor: int
+    backend: SQLiteBackend, db: Connection, after: tuple[str, int], floor: int
 ) -> tuple[tuple[str, int] | None, int]:  # fmt: skip
     """Delete the unreachable ones of the next versions. Return the last of these, None at the end, and a count."""
     db.execute("BEGIN IMMEDIATE")
+    backend._check_form(db)
     last = db.execute(_NEXT, (*after, ROWS_PER_TRANSACTION - 1)).fetchone()
-    deleted = schema.delete_versions(db, values, _UNREACHABLE, (*after, *(last or END), floor))
+    deleted = schema.delete_versions(db, db.values, _UNREACHABLE, (*after, *(last or END), floor))
     db.executemany("DELETE FROM touched WHERE revision = ? AND key = ?", deleted)
     db.execute("COMMIT")
     return last, len(deleted)

@@ -15,7 +15,7 @@ import apsw
 from ..deltas import FANOUT, MIN_BYTES, DamagedDelta, Delta, make_delta, rebased_steps
 from ..protocol import ProgressCount
 from ..stored_values import PLAIN
-from . import packed
+from . import packed, sealing
 from .row_checksums import IN_PACKED, Row, checksum, has_deltas, select, until_checksum
 
 VALUES_PER_TRANSACTION = 250  # others write between two transactions
@@ -142,6 +142,9 @@ class _Packer:
 def _store(db: apsw.Connection, deltas: list[tuple[str, int, Delta]]) -> None:
     """Store deltas, except those of versions that others packed or pruned meanwhile, or whose base they pruned."""
     db.execute("BEGIN IMMEDIATE")
+    if sealing.is_sealed(db):  # meanwhile: what is sealed is packed as it is superseded
+        db.execute("ROLLBACK")
+        return
     packed.create(db)
     for key, revision, delta in deltas:
         if delta.base and not db.execute(_EXISTS, (key, delta.base)).get:

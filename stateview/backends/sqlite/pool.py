@@ -13,6 +13,7 @@ from ...errors import BackendUnavailable, Damaged, ReadOnly
 from ..conflicts import check_new
 from ..protocol import CommitRequest, Head
 from ..reentry import members, reentry_error
+from ..stored_values import PLAIN, StoredValues
 from .file_locks import LockedConnection
 from .read_cache import ReadCache, open_cache
 
@@ -36,7 +37,14 @@ class Connection(LockedConnection):
     inode = 0  # of its file
     pool: Pool
     signature: tuple[int, int, int, bool] | None = None  # of a file that is read as if nobody wrote to it
+    values: StoredValues = PLAIN  # the form of values by the keyring
+    keyring: bytes | None = None  # as of `form_version`
+    form_version = -1  # the data version for which the keyring was last compared
     path_checked_at = -1.0  # `monotonic` seconds: when its file was last seen at the path
+
+
+class FormChanged(Exception):
+    """A transaction has read what is in another form than its connection knew. It is to be run again."""
 
 
 class Preempted(Exception):

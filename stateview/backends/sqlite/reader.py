@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import wraps
 from itertools import pairwise
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import apsw
 
-from ...errors import Damaged
+from ...errors import Damaged, StateException
 from ...model import Commit, now, to_datetime
 from ..conflicts import history_pruned_error
 from ..namespace_folders import folder_identity, folders_with
@@ -30,6 +31,7 @@ from ..protocol import (
 from ..retries import poll_revision
 from . import schema
 from .database import Database
+from .pool import Connection, FormChanged
 from .row_checksums import (
     IN_PACKED,
     KEY_COLUMN,
@@ -46,6 +48,7 @@ from .row_checksums import (
 if TYPE_CHECKING:
     from ..deltas import Chain
     from ..large_rows import LargeRowCache
+    from ..stored_values import StoredValues
 
 POLL_SECONDS = 0.02  # between two looks of `wait` at the head
 
@@ -86,6 +89,22 @@ _UNLISTED = """SELECT 1 FROM commits AS c WHERE revision > max(?1, (SELECT floor
     AND (EXISTS (SELECT 1 FROM entries WHERE entries.revision = c.revision)
         OR EXISTS (SELECT 1 FROM versions WHERE versions.revision = c.revision)) LIMIT 1"""
 _MARKS = "SELECT name, revision, time, note, sum FROM marks ORDER BY id"
+
+
+_SEALED_START = '{"$sealed":"'  # of a live value that is read as if the namespace was not sealed
+_Read = TypeVar("_Read", bound=Callable[..., Any])
+
+
+def _again(read: _Read) -> _Read:
+    """Run a read again if the keyring was changed since its connection read last."""
+
+    @wraps(read)
+    def repeated(*args: Any, **options: Any) -> Any:
+        while True:
+            with suppress(FormChanged):
+                return read(*args, **options)
+
+    return repeated  # type: ignore[return-value]
 
 
 class Reader(Database):
@@ -149,6 +168,8 @@ class Reader(Database):
             cache = pool.count_load(self.path)
             header = cache.header() if cache is not None else b""
             row = db.execute(_GET, (key,)).fetchone()
+            values = db.values
+            is_form_new = not values.plain and db.data_version() != db.form_version
         except (apsw.Error, UnicodeDecodeError) as error:
             raise self._translate(error) from error
         finally:
@@ -161,14 +182,16 @@ class Reader(Database):
         stored = value.encode()
         if checksum(key, stored, revision, moment, expires) != sum_:
             raise damaged_entry_error(self.path, key)
-        version = Version(key, self.values.unpack(stored, key, revision), revision, moment, expires)
+        if is_form_new or (values.plain and value.startswith(_SEALED_START)):
+            return self.read([key]).get(key)  # the keyring was changed, or may have been
+        version = Version(key, values.unpack(stored, key, revision), revision, moment, expires)
         if cache is not None:
             cache.put(version, header, checked_at)
         return version if not expires or version.visible(self.now()) else None
 
     def _version(
-        self, chain: Chain, key: str, value: str | None, revision: int, time: int, expires: int, sum: int,
-        until: int = 0,
+        self, values: StoredValues, chain: Chain, key: str, value: str | None, revision: int, time: int, expires: int,
+        sum: int, until: int = 0,
     ) -> Version:  # fmt: skip
         """Make a version of a row, and unpack its value. `chain` reads in the transaction that read the row.
 
@@ -179,13 +202,17 @@ class Reader(Database):
         stored = data = None if value is None else value.encode()
         if is_packed := value == IN_PACKED:
             data = unpacked(chain, key, revision, self.path)
-            stored = data if self.values.plain else stored
-        if checksum(key, stored, revision, time, expires) + (until and until_checksum(until)) != sum:
+            stored = data if values.plain else stored
+        added = until and until_checksum(until)
+        if checksum(key, stored, revision, time, expires) + added != sum and not (
+            is_packed and values.mixed and checksum(key, data, revision, time, expires) + added == sum
+        ):
             raise damaged_entry_error(self.path, key)
         if data is not None and not is_packed:
-            data = self.values.unpack(data, key, revision)
+            data = values.unpack(data, key, revision)
         return Version(key, data, revision, time, expires)
 
+    @_again
     def read(self, keys: Iterable[str], at: StateAt | None = None) -> dict[str, Version]:
         with self._connection() as db:
             if db is None:
@@ -194,13 +221,14 @@ class Reader(Database):
             out = {}
             moment = self.now() if at is None else at.time
             with self._snapshot(db, at):
-                chain = chain_of(db, self.values)
+                chain = chain_of(db, db.values)
                 for key in keys:
                     row = db.execute(_AT, (key, schema.MAX_REVISION if at is None else at.revision)).fetchone()
-                    if row is not None and (version := self._version(chain, key, *row)).visible(moment):
+                    if row is not None and (version := self._version(db.values, chain, key, *row)).visible(moment):
                         out[key] = version
         return out
 
+    @_again
     def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: StateAt | None = None) -> list[Version]:
         """Return a page of visible versions. O(log n + limit); of a past state O(versions from there on)."""
         with self._connection() as db:
@@ -218,11 +246,12 @@ class Reader(Database):
                         raise Damaged(f"{self.path}: {len(rows)} entries instead of {count - expired}", RECOVER)
                 else:
                     rows = select(db, _PAST, (low, high, at.revision, at.time, limit))
-                chain = chain_of(db, self.values)
-                return [self._version(chain, *row) for row in rows]
+                chain = chain_of(db, db.values)
+                return [self._version(db.values, chain, *row) for row in rows]
 
     # --- keys --------------------------------------------------------------------------------------------------
 
+    @_again
     def list_keys(
         self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, at: StateAt | None = None,
         skip: int = 0, backwards: bool = False,
@@ -246,7 +275,7 @@ class Reader(Database):
                 revision, time, rows, expired, floor, lineage = self._head_row(db, moment)
                 head = Head(revision, time, rows - expired, floor, lineage)
                 keys = listing.KeyRange(*key_range(prefix, after, before), *_range_state(head, at, moment))
-                reader = listing.SummaryReader(db, self.path, self.values, self._large_rows, head)
+                reader = listing.SummaryReader(db, self.path, db.values, self._large_rows, head)
                 page = reader.page(keys, limit, skip, backwards)
                 if at is None and not (prefix or after or before or skip) and len(page) < min(limit, head.count):
                     raise Damaged(f"{self.path}: {len(page)} entries instead of {head.count}", RECOVER)
@@ -286,22 +315,33 @@ class Reader(Database):
     # --- kept states -------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _snapshot(self, db: apsw.Connection, *states: StateAt | None) -> Iterator[None]:
+    def _snapshot(self, db: Connection, *states: StateAt | None) -> Iterator[None]:
         """Run the block in one read transaction.
 
         Raises:
             HistoryPruned: one of the states is no longer kept.
+            FormChanged: the values that it read are not in the form that the connection knew.
 
         """
         db.execute("BEGIN")
         try:
-            for state in states:
-                if state is not None:
-                    self._check_kept(db, state.revision)
-            yield
+            try:
+                for state in states:
+                    if state is not None:
+                        self._check_kept(db, state.revision)
+                yield
+            except StateException:
+                with suppress(apsw.Error):
+                    self._compare_form(db)
+                raise
+            self._compare_form(db)
         finally:
             if db.in_transaction:
                 db.execute("COMMIT")
+
+    def _compare_form(self, db: Connection) -> None:
+        if not self._check_form(db):
+            raise FormChanged
 
     def _check_kept(self, db: apsw.Connection, revision: int) -> None:
         head = self._head(db)
@@ -321,47 +361,54 @@ class Reader(Database):
 
     # --- history -----------------------------------------------------------------------------------------------
 
+    @_again
     def versions(self, key: str, limit: int = 100, below: int = 0) -> list[Version]:
         with self._connection() as db:
             if db is None:
                 return []
             with self._snapshot(db):
                 rows = select(db, _VERSIONS, (key, below or schema.MAX_REVISION, limit))
-                chain = chain_of(db, self.values)
-                return [self._version(chain, key, *row) for row in rows]
+                chain = chain_of(db, db.values)
+                return [self._version(db.values, chain, key, *row) for row in rows]
 
+    @_again
     def commits(self, limit: int = 100, below: int = 0) -> list[Commit]:
         with self._connection() as db:
             if db is None:
                 return []
-            rows = select(db, _COMMITS, (below or schema.MAX_REVISION, limit))
-            if not rows:
-                self._head_row(db)  # raises `Damaged` if the floor or all commits are missing
+            with self._snapshot(db):
+                rows = select(db, _COMMITS, (below or schema.MAX_REVISION, limit))
+                if not rows:
+                    self._head_row(db)  # raises `Damaged` if the floor or all commits are missing
+            unpack = db.values.unpack_commit
         for row, following in pairwise(rows):
             if row[0] != following[0] + 1:
                 raise Damaged(f"{self.path}: the commit of revision {row[0] - 1} is missing", RECOVER)
         for row in rows:
             if row_checksum(*row[:-1]) != row[-1]:
                 raise Damaged(f"{self.path}: commit {row[0]} is not what was written", RECOVER)
-        unpack = self.values.unpack_commit
         return [
             unpack(Commit(row[0], to_datetime(row[1]), *row[3:KEY_COLUMN], *row[KEY_COLUMN + 1 : -1])) for row in rows
         ]
 
+    @_again
     def marks(self) -> list[CheckpointRecord]:
         with self._connection() as db:
             if db is None:
                 return []
-            rows = select(db, _MARKS)
-            kinds = schema.read_kinds(db)
+            with self._snapshot(db):
+                rows = select(db, _MARKS)
+                kinds = schema.read_kinds(db)
+            unpack = db.values.unpack_mark
         for row in rows:
             if row_checksum(*row[:-1]) != row[-1]:
                 raise Damaged(f"{self.path}: checkpoint {row[0]!r:.60} is not what was written", RECOVER)
         return [
-            self.values.unpack_mark(CheckpointRecord(name, revision, moment, note, kinds.get((name, revision), "")))
+            unpack(CheckpointRecord(name, revision, moment, note, kinds.get((name, revision), "")))
             for name, revision, moment, note, _ in rows
         ]
 
+    @_again
     def versions_page(
         self, after: tuple[str, int] = ("", 0), limit: int = 1000, keys: Iterable[str] | None = None
     ) -> list[StoredVersion]:
@@ -371,13 +418,17 @@ class Reader(Database):
             if db is None:
                 return []
             with self._snapshot(db):
-                return versions_page(db, self.path, self.values, after, limit, keys)
+                return versions_page(db, self.path, db.values, after, limit, keys)
 
+    @_again
     def superseded(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[SupersededVersion]:
         from .maintenance import superseded
 
         with self._connection() as db:
-            return [] if db is None else superseded(db, self.values, after, limit)
+            if db is None:
+                return []
+            with self._snapshot(db):
+                return superseded(db, db.values, after, limit)
 
     def disk_usage(self, gone: Iterable[tuple[str, int]] = ()) -> DiskUsage | None:  # noqa: ARG002
         from .maintenance import disk_usage

@@ -136,7 +136,7 @@ class SQLiteRecovery:
                 connection = backend._connect(pooled=False)
             assert connection is not None
             with backend._errors(), closing(connection) as db:
-                if damage := first_corruption(db, schema.tables(), backend.values):
+                if damage := first_corruption(db, schema.tables(), connection.values):
                     return damage
                 # Two bytes of the header say whether a database may be written
                 writable = os.access(backend.path, os.W_OK) and os.access(backend.folder, os.W_OK)

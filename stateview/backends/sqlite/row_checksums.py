@@ -131,13 +131,17 @@ def read(
         try:
             row = tuple(field.decode() if isinstance(field, bytes) else field for field in raw)
             is_packed = table == "versions" and row[3] == IN_PACKED
-            opens = is_packed if values.plain else values.error is None and not sums_only
+            is_mixed = is_packed and values.mixed  # the checksum may be over the value, as of plain values
+            opens = is_packed if values.plain else values.error is None and (is_mixed or not sums_only)
             if is_packed and opens:
                 chain = chain or chain_of(db, values)
                 value = chain.value(str(row[0]), int(row[1])).decode()
             if is_packed and values.plain:
                 row = (*row[:3], value, *row[4:])
-            if not _is_sound(table, row):
+            sound = _is_sound(table, row)
+            if not sound and is_mixed:
+                sound = not opens or _is_sound(table, (*row[:3], value, *row[4:]))
+            if not sound:
                 yield None
             elif values.plain or not opens:
                 yield row
@@ -191,16 +195,18 @@ def find_corruption(
     progress: ProgressText | None = None,
     sums_only: bool = False,
 ) -> Iterator[Corruption]:
-    """Find all corruption of a database, in one read transaction. O(size), in bounded memory.
+    """Find all corruption of a database, in the caller's transaction or a read transaction. O(size), in bounded memory.
 
     `schema` holds the names and SQL texts that `sqlite_schema` must hold. Checks that need an earlier check to pass
     are left out where it failed.
     """
-    db.execute("BEGIN")
+    is_own = not db.in_transaction
+    if is_own:
+        db.execute("BEGIN")
     try:
         yield from _find_corruption(db, schema, values, progress or (lambda _text: None), sums_only)
     finally:
-        if db.in_transaction:
+        if is_own and db.in_transaction:
             db.execute("COMMIT")
 
 

@@ -176,7 +176,7 @@ def find_missing(connection: apsw.Connection) -> str:
     if version > 2 * FORMAT:
         from . import sealing
 
-        needed |= sealing.NAMES
+        needed |= sealing.needed(connection)
     if missing := sorted(needed - names):
         return f"the table or index {missing[0]} is missing"
     floors = connection.execute("SELECT floor FROM meta").fetchall()

@@ -1,7 +1,8 @@
 """The keyring of a namespace, in a table that only a sealed database has.
 
 Without it nothing can be opened, so a second table has a copy, on another page. Only `recover` looks for that.
-Triggers refuse plain values and texts, from whoever opened the database before it was sealed.
+Triggers refuse plain values and texts, from whoever opened the database before it was sealed. While the database is
+being unsealed there are none.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import apsw
 
 from ...errors import Conflict
+from ...sealing.keyring import State, decode
 from .schema import FORMAT
 
 _TABLES = ("keyring", "keyring_copy")
@@ -17,14 +19,16 @@ _CREATE = ";".join(
 )
 _REFUSE = "BEGIN SELECT RAISE(ABORT, 'the namespace is sealed'); END"
 _TRIGGERS = f"""
-CREATE TRIGGER sealed_entries BEFORE INSERT ON entries WHEN substr(NEW.value, 1, 12) != '{{"$sealed":"' {_REFUSE};
-CREATE TRIGGER sealed_commits BEFORE INSERT ON commits
+CREATE TRIGGER IF NOT EXISTS sealed_entries BEFORE INSERT ON entries
+    WHEN substr(NEW.value, 1, 12) != '{{"$sealed":"' {_REFUSE};
+CREATE TRIGGER IF NOT EXISTS sealed_commits BEFORE INSERT ON commits
     WHEN (NEW.reason != '' AND substr(NEW.reason, 1, 8) != '$sealed:')
         OR (NEW.author != '' AND substr(NEW.author, 1, 8) != '$sealed:') {_REFUSE};
-CREATE TRIGGER sealed_marks BEFORE INSERT ON marks
+CREATE TRIGGER IF NOT EXISTS sealed_marks BEFORE INSERT ON marks
     WHEN NEW.note != '' AND substr(NEW.note, 1, 8) != '$sealed:' {_REFUSE}"""
 _TRIGGER_NAMES = ("sealed_entries", "sealed_commits", "sealed_marks")
-NAMES = frozenset({*_TABLES, *_TRIGGER_NAMES})
+_DROP_TABLES = ";".join(f"DROP TABLE {name}" for name in _TABLES)
+_DROP_TRIGGERS = ";".join(f"DROP TRIGGER IF EXISTS {name}" for name in _TRIGGER_NAMES)
 
 
 def is_sealed(db: apsw.Connection) -> bool:
@@ -46,15 +50,28 @@ def put_keyring(db: apsw.Connection, document: bytes | None, former: bytes | Non
         raise Conflict("the keyring of the namespace was changed meanwhile", "Try again")
     version = int(db.pragma("user_version"))
     if document is None and former is not None:
-        db.execute(";".join([f"DROP TRIGGER {name}" for name in _TRIGGER_NAMES] + [f"DROP TABLE {t}" for t in _TABLES]))
+        db.execute(f"{_DROP_TABLES}; {_DROP_TRIGGERS}")
         db.pragma("user_version", version - FORMAT)
     elif former is not None:
         for name in _TABLES:
             db.execute(f"UPDATE {name} SET document = ?", (document,))
+        db.execute(_DROP_TRIGGERS if state(document) == "unsealing" else _TRIGGERS)
     elif document is not None:
         create(db)
         for name in _TABLES:
             db.execute(f"INSERT INTO {name} VALUES (1, ?)", (document,))
+
+
+def state(document: bytes | None) -> State:
+    """Return the state of the namespace of a keyring document."""
+    return decode(document or b"").state
+
+
+def needed(db: apsw.Connection) -> set[str]:
+    """Return the names of the tables and triggers that a sealed database must have."""
+    document = read_keyring(db)
+    has_triggers = document is not None and state(document) != "unsealing"
+    return {*_TABLES, *(_TRIGGER_NAMES if has_triggers else ())}
 
 
 def create(db: apsw.Connection) -> None:

@@ -39,6 +39,7 @@ class Snapshot(Reader):
                 return False
             db.execute("BEGIN")
             self._head(db)  # the first read decides which state is read
+            self._check_form(db)
             return True
 
     def close(self) -> None:

@@ -64,7 +64,10 @@ def versions_page(
         if data == b"":
             value = unpacked(chain, key, revision, path)
             stored = value if values.plain else data
-        if checksum(key, stored, revision, moment, expires) + (until and until_checksum(until)) != sum_:
+        added = until and until_checksum(until)
+        if checksum(key, stored, revision, moment, expires) + added != sum_ and not (
+            data == b"" and values.mixed and checksum(key, value, revision, moment, expires) + added == sum_
+        ):
             raise Damaged(f"{path}: revision {revision} of {key[:60]!r} is not what was written", RECOVER)
         if value is not None:
             if data:
@@ -363,7 +366,7 @@ def _pack_last(
     _put_past(db, past)
     if packed.pack(db, values, key, revision, value, base, base_value):
         text = IN_PACKED
-        if not values.plain:
+        if values.sealed:
             sum_ = checksum(key, IN_PACKED.encode(), revision, moment, expires) + until_checksum(until)
     past.append((key, revision, until, text, moment, expires, sum_))
 

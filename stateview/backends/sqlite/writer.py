@@ -7,7 +7,7 @@ from collections.abc import Container
 
 import apsw
 
-from ...errors import BackendError, Damaged
+from ...errors import Damaged
 from ..conflicts import check_preconditions, plain_data_error
 from ..deltas import MIN_BYTES
 from ..protocol import MAX_EXPIRED_PER_COMMIT, CheckpointRecord, CommitRequest, Head
@@ -51,20 +51,19 @@ class Writer(Reader):
                 return self._commit(batch)
             except Preempted:
                 pass  # a call in the middle of this one committed first
-            except BackendError as error:
-                if not isinstance(error.__cause__, apsw.ConstraintError) or not self._is_keyring_new():
-                    raise
 
     def _commit(self, batch: CommitRequest) -> Head:
         with self._connection(batch) as db:
             assert db is not None
             db.execute("BEGIN IMMEDIATE")
             if self._is_current(db):
-                if not self.values.ready:
+                self._check_form(db)
+                if not db.values.ready:
                     self._start_sealing(db)
                 head, next_expiry = self._write(db, batch)
                 db.execute("COMMIT")
-                db.last_commit = (db.data_version(), head, next_expiry)
+                db.form_version = version = db.data_version()
+                db.last_commit = (version, head, next_expiry)
                 return head
             db.execute("ROLLBACK")
         self._current_pool()
@@ -80,19 +79,12 @@ class Writer(Reader):
         """
         from . import sealing
 
-        self.values.check_open()
+        db.values.check_open()
         if self._head(db).revision or db.execute("SELECT 1 FROM marks LIMIT 1").fetchone():
             raise plain_data_error(self.namespace)
-        sealing.put_keyring(db, document := self._given.new_keyring(), None)
+        sealing.put_keyring(db, self._given.new_keyring(), None)
         db.execute("COMMIT; BEGIN IMMEDIATE")
-        self.values, self._keyring = self._given.opened(document), document
-
-    def _is_keyring_new(self) -> bool:
-        """Return whether another process has sealed the database since a connection to it was opened."""
-        known = self._keyring
-        self.close()
-        with self._connection():
-            return self._keyring != known
+        self._check_form(db)
 
     def _is_current(self, db: Connection) -> bool:
         """Return whether the connection's file is still at the path. To be called under the write lock.
@@ -141,9 +133,9 @@ class Writer(Reader):
             db.executemany("INSERT INTO touched VALUES (?, ?)", [(revision, key) for key in touched])
         only_key = touched[0] if len(touched) == 1 else ""
         reason, author = batch.reason, batch.author
-        if not self.values.plain:
-            reason = self.values.pack_text(reason, "reason", "", revision)
-            author = self.values.pack_text(author, "author", "", revision)
+        if not db.values.plain:
+            reason = db.values.pack_text(reason, "reason", "", revision)
+            author = db.values.pack_text(author, "author", "", revision)
         row = (revision, moment, rows, reason, author, len(batch.writes), only_key, *batch.undo)
         db.execute(schema.NEW_COMMIT, (*row, row_checksum(*row)))
         floor = head.floor
@@ -165,7 +157,7 @@ class Writer(Reader):
         return Head(revision, time, rows - expired, floor, lineage), expired, next_expiry
 
     def _remove_expired(
-        self, db: apsw.Connection, written: Container[str], revision: int, moment: int, clock: int
+        self, db: Connection, written: Container[str], revision: int, moment: int, clock: int
     ) -> tuple[list[str], int]:
         """Delete entries expired by the clock, but for those just written. Return their keys, and how many are left."""
         expired = select(db, _EXPIRED, (clock, MAX_EXPIRED_PER_COMMIT))
@@ -176,16 +168,16 @@ class Writer(Reader):
             return removed, 0
         return removed, int(db.execute(_COUNT_EXPIRED, (clock,)).get)
 
-    def _put(self, db: apsw.Connection, key: str, value: bytes | None, revision: int, moment: int, expires: int) -> int:
+    def _put(self, db: Connection, key: str, value: bytes | None, revision: int, moment: int, expires: int) -> int:
         """Write or delete a key. Return by how much the number of rows of `entries` changes."""
-        if self.values.plain or not self._supersede_unplain(db, key, revision, value):
+        if db.values.plain or not self._supersede_unplain(db, key, revision, value):
             is_packed = self._pack_entry(db, key, revision, value)
             db.execute(_SUPERSEDE_ENTRY, (key, revision, until_checksum(revision), is_packed))
         superseded = db.changes()
         if not superseded:
             change = until_checksum(revision) - until_checksum(schema.MAX_REVISION)
             db.execute(_SUPERSEDE_DELETE, (key, revision, schema.MAX_REVISION, change))
-        stored = None if value is None else self.values.pack(value, key, revision)
+        stored = None if value is None else db.values.pack(value, key, revision)
         sum_ = checksum(key, stored, revision, moment, expires)
         if stored is None:
             db.execute("DELETE FROM entries WHERE key = ?", (key,))
@@ -195,15 +187,15 @@ class Writer(Reader):
         db.execute(_PUT_ENTRY, (key, stored.decode(), revision, moment, expires, sum_))
         return 1 - superseded
 
-    def _pack_entry(self, db: apsw.Connection, key: str, revision: int, value: bytes | None) -> bool:
+    def _pack_entry(self, db: Connection, key: str, revision: int, value: bytes | None) -> bool:
         """Pack the live value of a key before a new value supersedes it. Return whether it is packed now."""
-        if not self.values.plain or (live := db.execute(_LARGE_ENTRY, (key,)).fetchone()) is None:
+        if not db.values.plain or (live := db.execute(_LARGE_ENTRY, (key,)).fetchone()) is None:
             return False
         from . import packed
 
-        return packed.pack(db, self.values, key, live[0], live[1], revision, value)
+        return packed.pack(db, db.values, key, live[0], live[1], revision, value)
 
-    def _supersede_unplain(self, db: apsw.Connection, key: str, revision: int, value: bytes | None) -> bool:
+    def _supersede_unplain(self, db: Connection, key: str, revision: int, value: bytes | None) -> bool:
         """Pack the live value of a key that is not plain, and make it superseded. Return whether it was packed."""
         from . import packed
 
@@ -212,24 +204,25 @@ class Writer(Reader):
             return False
         former, stored, moment, expires = live
         try:
-            encoded = self.values.unpack(stored, key, former)
+            encoded = db.values.unpack(stored, key, former)
         except Damaged:  # it is superseded as it is
             return False
-        if not packed.pack(db, self.values, key, former, encoded, revision, value):
+        if not packed.pack(db, db.values, key, former, encoded, revision, value):
             return False
-        sum_ = checksum(key, IN_PACKED.encode(), former, moment, expires) + until_checksum(revision)
+        over = IN_PACKED.encode() if db.values.sealed else encoded
+        sum_ = checksum(key, over, former, moment, expires) + until_checksum(revision)
         db.execute(_SUPERSEDE_PACKED, (key, revision, sum_))
         return True
 
-    def _write_marks(self, db: apsw.Connection, batch: CommitRequest, head: Head, moment: int) -> None:
+    def _write_marks(self, db: Connection, batch: CommitRequest, head: Head, moment: int) -> None:
         for name, revision in batch.unmarks:
             schema.delete_mark(db, name, revision)
         for mark in batch.marks:
             revision = head.revision if mark.revision is None else mark.revision
             made = CheckpointRecord(mark.name, revision, mark.time or moment, mark.note, mark.kind)
-            schema.put_mark(db, self.values.pack_mark(made))
+            schema.put_mark(db, db.values.pack_mark(made))
 
-    def _prune(self, db: apsw.Connection, floor: int, revision: int) -> int:
+    def _prune(self, db: Connection, floor: int, revision: int) -> int:
         """Prune some of what lies before the last `keep` revisions. Return the new floor.
 
         A revision is pruned whole or not at all. One commit of more than `MAX_PRUNED_TOUCHES` keys is pruned at once.
@@ -238,7 +231,7 @@ class Writer(Reader):
         rows = select(db, f"{schema.TOUCHED} LIMIT ?3", (floor, goal, MAX_PRUNED_TOUCHES + 1))
         if len(rows) > MAX_PRUNED_TOUCHES:
             goal = max(floor + 1, rows[-1][0] - 1)
-        schema.prune(db, self.values, floor, goal)
+        schema.prune(db, db.values, floor, goal)
         return goal
 
 
