@@ -55,7 +55,6 @@ def reseal(backend: RedisBackend, progress: ProgressCount) -> int:
     """Rewrite all records that are in another form than the keyring asks for, and return the number of their parts."""
     count = 0
     for _ in range(_TRIES):
-        backend._check_open()
         backend._learn_keyring()
         job = _Pass(backend, progress)
         try:
@@ -80,13 +79,13 @@ class _Pass:
 
     def run(self) -> None:
         """Rewrite what is not current; `_Rekeyed` if the keyring is another at the end. What is `Damaged` is left."""
+        if self._keyring is None:
+            return  # all is plain
         backend = self._backend
         # The order matters: entries move from `live` to the history.
         forms: dict[str, _Form] = {"live": _entry, "history": _version, "commits": _commit, "notes": _mark}
         places = [(NAMES.index(name), form) for name, form in forms.items()]
         self._total = sum(backend._with_retry(lambda client, at=at: client.hlen(backend._keys[at])) for at, _ in places)  # type: ignore[misc]
-        if self._keyring is None:
-            return  # all is plain
         for place, form in places:
             for records in self._bites(place):
                 self._rewrite(place, form, records)

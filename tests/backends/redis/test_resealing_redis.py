@@ -18,7 +18,7 @@ from sealed_stores import KEY, OTHER_KEY
 from stateview import StateManager
 from stateview.backends import make_backend
 from stateview.backends.protocol import StateAt
-from stateview.backends.redis import resealing
+from stateview.backends.redis import packing, resealing
 from stateview.backends.redis.backend import RedisBackend
 from stateview.backends.sealed_values import KeyedValues
 from stateview.errors import Conflict, KeyMissing
@@ -191,7 +191,7 @@ def test_a_call_that_was_stopped_anywhere_is_repeated(url: str, monkeypatch: pyt
     reader.close()
 
 
-@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("cached", [True, pytest.param(False, marks=pytest.mark.stress)])
 def test_others_go_on_meanwhile_and_lose_nothing(url: str, cached: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(url, 12)
     if not cached:
@@ -284,3 +284,70 @@ def test_encryption_keeps_the_size_of_the_history(url: str) -> None:
     assert before is not None and after is not None
     assert after.total < 1.6 * before.total
     backend.close()
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(15, marks=pytest.mark.stress)])
+def test_every_read_is_right_at_every_moment(url: str, rounds: int) -> None:
+    fill(url, 10)
+    backend, readers = backend_of(url), [backend_of(url) for _ in range(2)]
+    before = content(backend)
+    ended, problems = threading.Event(), []
+
+    def read(reader: RedisBackend) -> None:
+        while not ended.is_set():
+            try:
+                assert content(reader) == before
+            except BaseException as error:
+                problems.append(error)
+                return
+
+    threads = [threading.Thread(target=read, args=(reader,)) for reader in readers]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(rounds):
+            for act in (encrypt, rotate, rotate, decrypt):
+                act(backend, ignore)
+                assert content(backend) == before
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert problems == []
+    for one in (backend, *readers):
+        one.close()
+
+
+def test_packing_that_began_before_writes_nothing_plain(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = Random(3)
+    for _ in range(6):  # each client knows no version before its own, and sends no delta
+        plain = RedisBackend(url, url, "main")
+        save(plain, "list", b'"%b %b"' % (WORD, chance.randbytes(50).hex().encode() * 20))
+        plain.close()
+    plain, backend = RedisBackend(url, url, "main"), backend_of(url)
+    before = content(plain)
+    sent = plain._eval
+
+    def late(script: str, *words: Any) -> Any:
+        if script is packing.PACK and backend.keyring() is None:
+            encrypt(backend, ignore)
+        return sent(script, *words)
+
+    monkeypatch.setattr(plain, "_eval", late)
+    packing.tend(plain, b"list")
+    assert backend.keyring() is not None
+    assert not any(record.startswith(b"*") for record in history(url))
+    assert backend.reseal(ignore) == 0
+    assert content(backend) == before
+    monkeypatch.setattr(plain, "_eval", sent)
+    decrypt(backend, ignore)
+    packing.tend(plain, b"list")
+    assert any(record.startswith(b"*") for record in history(url))
+    assert content(backend) == before
+    plain.close()
+    backend.close()
+
+
+def history(url: str) -> list[bytes]:
+    with redis.Redis.from_url(url) as client:
+        return list(client.hvals("stateview:{main}:history"))
