@@ -16,7 +16,7 @@ import redis
 
 from ...errors import Conflict, ReadOnly
 from ...model import Finding
-from ..protocol import CommitRequest, ProgressText, RecoverySession, StagedImport
+from ..protocol import CommitRequest, ProgressCount, ProgressText, RecoverySession, StagedImport
 from ..stored_values import PLAIN, StoredValues
 from . import scripts
 from .client import escape_match
@@ -72,6 +72,12 @@ class RedisBackend(Writer):
             raise Conflict("the keyring of the namespace was changed meanwhile", "Try again")
         self._learn_keyring()
         self._forget_reads()
+
+    def reseal(self, progress: ProgressCount) -> int:
+        from .resealing import reseal
+
+        self._check_writable()
+        return reseal(self, progress)
 
     def open_staging(self) -> StagedImport:
         from .staged_import import RedisStagedImport

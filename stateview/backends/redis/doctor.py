@@ -115,6 +115,7 @@ def diagnose(backend: RedisBackend, progress: ProgressText) -> Iterator[Finding]
         yield from _check_migrations(backend, progress)
         if not head:
             return
+        backend._choose_values(head)  # another client may have changed the keyring since
         yield from _check_parts(backend)
         yield from _check_entries(backend, progress)
         yield from _check_history(backend, progress)
@@ -275,7 +276,7 @@ def unreadable_entry(backend: RedisBackend, name: bytes, packed: bytes, last: in
         if backend.values.error is not None:  # no key opens the values
             backend._split(key, packed)
             return ""
-        version = backend._version(key, packed)
+        version = backend._entry_version(key, packed)
         codec.decode(version.value or b"", f"the value of {key[:60]!r}")
     except UnicodeDecodeError:
         return "it is not a key"
@@ -298,17 +299,25 @@ def _check_history(backend: RedisBackend, progress: ProgressText) -> Iterator[Fi
 
 def unreadable_versions(backend: RedisBackend) -> Iterator[tuple[bytes, bytes, str]]:
     """Yield the fields of the history that cannot be read, what is stored there, and why."""
-    linked: dict[bytes, bytes] = {}
+    linked: list[bytes] = []
+    doubtful: list[bytes] = []
     for name, record in scan(backend, 4):
         if record[:1] == b"*" and not _problem_of_field(name):
-            linked[name] = record
-        elif problem := _problem_of_version(backend, name, record):
-            yield name, record, problem
+            linked.append(name)
+        elif _problem_of_version(backend, name, record):
+            doubtful.append(name)
     for chunk in _chunks(sorted(linked, reverse=True)):  # newer versions first: older ones are relative to them
         chain = packing.chain_of(backend, chunk)
-        for name in chunk:
-            if problem := _problem_of_version(backend, name, linked[name], chain):
-                yield name, linked[name], problem
+        doubtful += (name for name in chunk if _problem_of_version(backend, name, b"*", chain))
+    if doubtful:
+        backend._learn_keyring()
+    for name in doubtful:  # again: another client may have sealed them under another data key meanwhile
+        record = backend._with_retry(lambda client, name=name: client.hget(backend._keys[4], name))  # type: ignore[misc]
+        if record is not None:
+            is_linked = record[:1] == b"*" and not _problem_of_field(name)
+            again = packing.chain_of(backend, [name]) if is_linked else None
+            if problem := _problem_of_version(backend, name, record, again):
+                yield name, record, problem
 
 
 def _problem_of_field(name: bytes) -> str:
@@ -340,7 +349,7 @@ def _problem_of_version(backend: RedisBackend, name: bytes, record: bytes, chain
             int(until), int(moment), int(expires)
             if rest[:1] == b"V":
                 if backend.values.error is None:
-                    value = backend.values.unpack(rest[1:], key, int(revision))
+                    value = backend._unpacked(rest[1:], key, int(revision))
             elif rest != b"D":
                 raise ValueError
         if value is not None:

@@ -16,6 +16,7 @@ from ...errors import Damaged, run
 from ..deltas import FANOUT, MIN_BYTES, Chain, DamagedDelta, Delta, make_delta, rebase
 from ..stored_values import StoredValues
 from .scripts import _COMMON, _RECORD, REFER
+from .server import keyring_digest
 
 if TYPE_CHECKING:
     from .reader import Reader
@@ -64,13 +65,14 @@ return pieces
 """
 
 PACK = _COMMON + _RECORD + REFER + """
--- Change how versions of a key are kept. ARGV: the key; for each version its revision, what `OUTLINE` said that its
--- start is, the base, the place with the size of the value, and the delta. In place of a base stands W for a value that
--- is better kept whole, or X for a version to remove. Returns how many were removed, and how many changed. What others
--- have changed meanwhile is passed over.
+-- Change how versions of a key are kept. ARGV: the key; the digest of the keyring; for each version its revision, what
+-- `OUTLINE` said that its start is, the base, the place with the size of the value, and the delta. In place of a base
+-- stands W for a value that is better kept whole, or X for a version to remove. Returns how many were removed, and how
+-- many changed. What others have changed meanwhile is passed over: under another keyring, all. A copy has no head yet.
+if call('EXISTS', head) == 1 and redis.sha1hex(call('HGET', head, 'keyring') or '') ~= ARGV[2] then return {0, 0} end
 whole(2, 13)
 local key, removed, changed = ARGV[1] .. '\\0', 0, 0
-for i = 2, #ARGV, 5 do
+for i = 3, #ARGV, 5 do
   local r, start, base, place, data = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   local member = key .. pad(r)
   local packed = call('HGET', history, member) or ''
@@ -180,12 +182,12 @@ class KnownValues:
         return b"%b %d" % (how, delta.size), values.pack_delta(delta.data, key, revision, base)
 
 
-def pieces_of(pieces: Sequence[bytes], values: StoredValues) -> Chain:
+def pieces_of(backend: Reader, pieces: Sequence[bytes]) -> Chain:
     """Return the reader of the encoded values of linked versions in a script's reply.
 
     Args:
+        backend: the backend.
         pieces: fields of the history and what is stored there, in turn.
-        values: the stored form of values.
 
     """
     records = dict(zip(pieces[::2], pieces[1::2], strict=True))
@@ -193,8 +195,8 @@ def pieces_of(pieces: Sequence[bytes], values: StoredValues) -> Chain:
     def fetch(key: str, revision: int) -> Delta | bytes:
         kept = _parse(records.get(b"%b\0%016d" % (key.encode(), revision), b""))
         if isinstance(kept, bytes):
-            return values.unpack(kept, key, revision)
-        return kept._replace(data=values.unpack_delta(kept.data, key, revision, kept.base))
+            return backend._unpacked(kept, key, revision)
+        return kept._replace(data=backend.values.unpack_delta(kept.data, key, revision, kept.base))
 
     return Chain(fetch)
 
@@ -210,21 +212,44 @@ def _parse(record: bytes) -> Delta | bytes:
         if not (start := _WHOLE.match(record)):
             raise DamagedDelta("a delta is relative to a version without a value")
         return record[start.end() :]
+    linked = parse_linked(record)
+    return Delta(linked.base, linked.place, linked.size, linked.data) if linked.is_delta else linked.data
+
+
+class Linked(NamedTuple):
+    """A linked version, see `scripts`. `start` comes before the size: the times, the kind, the count and the place."""
+
+    start: bytes
+    is_delta: bool
+    base: int
+    place: int
+    size: int
+    data: bytes
+
+    def with_data(self, data: bytes) -> bytes:
+        """Return the record with another form of the same delta or value."""
+        return b"%b%d %b" % (self.start, self.size if self.is_delta else len(data), data)
+
+
+def parse_linked(record: bytes) -> Linked:
+    """Parse a linked version.
+
+    Raises:
+        DamagedDelta: it is not what was written.
+
+    """
     header = _HEADER.match(record)  # as strict as the scripts: what one of them passes over is an error here
     if header is None:
         raise DamagedDelta("a version is not what was written")
     data, (kind, _, base, place, size) = record[header.end() :], header.groups()
-    if kind == b"P":
-        return Delta(int(base), int(place), int(size), data)
-    if len(data) != int(size):
+    if kind == b"W" and len(data) != int(size):
         raise DamagedDelta("a version is not what was written")
-    return data
+    return Linked(record[: header.start(5)], kind == b"P", int(base), int(place), int(size), data)
 
 
 def chain_of(backend: Reader, fields: Iterable[bytes]) -> Chain:
     """Return the reader of some linked versions. One round trip."""
-    pieces = backend._eval(PIECES, *fields)
-    return pieces_of(pieces, backend.values)
+    return pieces_of(backend, backend._eval(PIECES, *fields))
 
 
 def miscounted(backend: Reader, correct: bool = False) -> list[bytes]:
@@ -301,6 +326,7 @@ def tend(backend: Reader, key: bytes, end: bytes = _OLDEST) -> int:
 
 def _tend(backend: Reader, key: bytes, end: bytes, limit: int) -> tuple[int, int]:
     """Do a bite at the newest or the oldest versions of a key; return how many were removed, and how many changed."""
+    known, values = backend._keyring, backend.values
     reply = backend._eval(OUTLINE, key, end, limit, _READ_BYTES_PER_BITE)
     rows = [_row(*fields) for fields in (reply[::-1] if end == NEWEST else reply)]
     bases = _plan(rows)
@@ -309,7 +335,7 @@ def _tend(backend: Reader, key: bytes, end: bytes, limit: int) -> tuple[int, int
     name = key.decode()
     changing = [row for row in rows if row.revision in bases and row.kept]
     wanted = {revision for row in changing for revision in (row.revision, bases[row.revision].base) if revision}
-    chain = pieces_of([], backend.values)
+    chain = pieces_of(backend, [])
     if wanted:
         chain = chain_of(backend, (b"%b\0%016d" % (key, revision) for revision in wanted))
     words: list[bytes | int] = []
@@ -327,12 +353,12 @@ def _tend(backend: Reader, key: bytes, end: bytes, limit: int) -> tuple[int, int
         if delta is None:
             words += (row.revision, row.start, b"W", 0, b"")
         else:
-            data = backend.values.pack_delta(delta.data, name, row.revision, delta.base)
+            data = values.pack_delta(delta.data, name, row.revision, delta.base)
             words += (row.revision, row.start, delta.base, b"%d %d" % (delta.place, delta.size), data)
     for row in rows:  # the oldest first: it is relative to newer ones
         if row.revision in bases and not row.kept:
             words += (row.revision, row.start, b"X", 0, b"")
-    removed, changed = backend._eval(PACK, key, *words)
+    removed, changed = backend._eval(PACK, key, keyring_digest(known), *words)
     return int(removed), int(changed)
 
 

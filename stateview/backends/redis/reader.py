@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from abc import ABC
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
-from ...errors import Damaged, run
+from ...errors import Damaged, Sealed, run
 from ...model import Commit, now, to_datetime
 from ..conflicts import history_pruned_error
 from ..deltas import Chain
@@ -38,10 +39,31 @@ KEYS_PER_READ = 1000  # keys of one script: a script that runs long keeps all ot
 TOUCHES_PER_READ = 10_000  # the limit in the script CHANGED
 WHOLE_VALUE_BYTES = 1 << 40  # more than any value has: a script then returns values whole
 POLL_SECONDS = 0.2  # between two looks at the revision where the server announces no commits
-_SEALED_START = b'{"$sealed":"'
+_SEALED_START, _SEALED_TEXT = b'{"$sealed":"', "$sealed:"  # of what may be sealed with a keyring that nobody has told
 MAX_SLEEP_SECONDS = 1.0  # of waiting for an announcement; then the revision is read anyway
 ENDLESS = 1 << 52  # more than any number of keys, and above every revision
 LIVE = -1  # stands for the revision of the live state in the arguments of scripts
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _rereads(read: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
+    """Let a method read again for as long as another client has changed the keyring since it began."""
+
+    @wraps(read)
+    def reread(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if self.values.error is not None:  # it lists what it cannot open without an error
+            self._learn_keyring()
+        while True:
+            known = self._keyring
+            try:
+                return read(self, *args, **kwargs)
+            except (Damaged, Sealed):
+                if self._knows_keyring(known):
+                    raise
+
+    return reread
 
 
 class Reader(Server, ABC):
@@ -118,39 +140,49 @@ class Reader(Server, ABC):
         """
         self._handshake()
         tracking = self._link.tracking
-        if tracking is not None and (cached := tracking.get(key)) is not None:
-            version = cached[0]
-        else:
-            generation = tracking.generation() if tracking is not None else None
-            entry = self._with_retry(lambda client: client.hget(self._keys[1], key))
-            revision = 0
-            if entry is None:
-                current, entry = self._eval(read_scripts.GET, key)
-                revision = int(current)
-            version = None if entry is None else self._version(key, entry)
-            revision = revision if version is None else version.revision
-            if version is not None:
-                self._known.put(key, revision, version.time, version.value)
-            if tracking is not None and generation is not None:
-                tracking.put(key, version, revision, generation)
-            else:
-                self._saw(revision)
+        cached = tracking.get(key) if tracking is not None else None
+        version = self._fetch(key) if cached is None else cached[0]
         if version is not None and version.expires and not version.visible(now() + self._skew):
             return None
+        return version
+
+    @_rereads
+    def _fetch(self, key: str) -> Version | None:
+        """Read an entry from the server, and cache it."""
+        tracking = self._link.tracking
+        generation = tracking.generation() if tracking is not None else None
+        entry = self._with_retry(lambda client: client.hget(self._keys[1], key))
+        revision = 0
+        if entry is None:
+            current, entry = self._eval(read_scripts.GET, key)
+            revision = int(current)
+        version = None if entry is None else self._version(key, entry)
+        revision = revision if version is None else version.revision
+        if version is not None:
+            self._known.put(key, revision, version.time, version.value)
+        if tracking is not None and generation is not None:
+            tracking.put(key, version, revision, generation)
+        else:
+            self._saw(revision)
         return version
 
     def read(self, keys: Iterable[str], at: StateAt | None = None) -> dict[str, Version]:
         """Make a round trip for each thousand keys. Without `at`, each thousand keys are of one state."""
         wanted = list(keys)
         versions: dict[str, Version] = {}
-        revision, moment = _arguments(at)
         for start in range(0, len(wanted), KEYS_PER_READ):
-            reply = self._eval(read_scripts.READ, revision, moment, *wanted[start : start + KEYS_PER_READ])
-            self._check_kept(reply, revision)
-            self._saw(int(reply[1]))
-            versions.update(self._versions(reply[2], reply[3:]))
+            versions.update(self._read_some(wanted[start : start + KEYS_PER_READ], at))
         return versions
 
+    @_rereads
+    def _read_some(self, keys: list[str], at: StateAt | None) -> dict[str, Version]:
+        revision, moment = _arguments(at)
+        reply = self._eval(read_scripts.READ, revision, moment, *keys)
+        self._check_kept(reply, revision)
+        self._saw(int(reply[1]))
+        return self._versions(reply[2], reply[3:])
+
+    @_rereads
     def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: StateAt | None = None) -> list[Version]:
         """Make a round trip for each thousand keys passed over."""
         page: list[Version] = []
@@ -169,8 +201,12 @@ class Reader(Server, ABC):
     def _versions(self, pieces: list[bytes], flat: list[bytes]) -> dict[str, Version]:
         """Parse a reply of keys and their entries, in turn, with the pieces of linked versions."""
         names = map(self._key, flat[::2])
-        chain = packing.pieces_of(pieces, self.values)
+        chain = packing.pieces_of(self, pieces)
         return {key: self._version(key, entry, chain) for key, entry in zip(names, flat[1::2], strict=True)}
+
+    @_rereads
+    def _entry_version(self, key: str, entry: bytes) -> Version:
+        return self._version(key, entry)
 
     def _version(self, key: str, entry: bytes, chain: Chain | None = None) -> Version:
         """Parse an entry, and unpack its value."""
@@ -181,15 +217,16 @@ class Reader(Server, ABC):
         return Version(key, self._unpacked(stored, key, revision), revision, moment, expires)
 
     def _unpacked(self, stored: bytes, key: str, revision: int) -> bytes:
-        if stored.startswith(_SEALED_START) and not self.values.sealed:
-            self._learn_keyring()  # another client has sealed the namespace, or a value of a user looks like it
         known = self._keyring
-        try:
-            return self.values.unpack(stored, key, revision)
-        except Damaged:
-            if not self.values.sealed or self._learn_keyring().get(b"keyring") == known:
-                raise
-        return self.values.unpack(stored, key, revision)
+        value = self.values.unpack(stored, key, revision)
+        if value is stored and stored.startswith(_SEALED_START):
+            self._check_keyring(known)
+        return value
+
+    def _check_keyring(self, known: bytes | None) -> None:
+        """Raise an error if another client has changed the keyring: what looks sealed is no value of a user then."""
+        if not self._knows_keyring(known):
+            raise Damaged(f"{self.url}: the keyring of {self.namespace!r} was changed during a read", "Try again")
 
     def _split(self, key: str, entry: bytes) -> tuple[int, int, int, bytes]:
         """Return revision, time, expiry and stored value of an entry."""
@@ -233,6 +270,7 @@ class Reader(Server, ABC):
                 return page[::-1] if backwards else page
             low, high = (low, last) if backwards else (last + "\0", high)
 
+    @_rereads
     def _rows(
         self, low: str, high: str, backwards: bool, skip: int, limit: int, at: StateAt | None
     ) -> tuple[int, str, list[KeySummary]]:
@@ -241,12 +279,13 @@ class Reader(Server, ABC):
         cache = self._large_rows
         cached = [text for row, seen in cache.rows.values() for text in (row.key, row.revision, seen)]
         self._handshake()
-        start = SUMMARY_BYTES if self.values.plain else WHOLE_VALUE_BYTES
+        known, values = self._keyring, self.values
+        start = SUMMARY_BYTES if values.plain else WHOLE_VALUE_BYTES
         walk = (low, high, int(backwards), skip, min(KEYS_PER_READ, limit), revision, moment, start)
         reply = self._eval(read_scripts.ROWS, *walk, LARGE_ROW_BYTES, cache.lineage, *cached)
         self._check_kept(reply, revision)
         _, left, last, current, floor, lineage, pieces, *flat = reply
-        chain = packing.pieces_of(pieces, self.values)
+        chain = packing.pieces_of(self, pieces)
         head = Head(int(current), 0, 0, int(floor), lineage.decode())
         self._saw(head.revision)
         rows = []
@@ -254,18 +293,20 @@ class Reader(Server, ABC):
             key = self._key(name)
             row = cache.find(key, head) if not entry else None
             if row is None:
-                row = self._summary(key, stored_size, entry, chain)
-                if stored_size > LARGE_ROW_BYTES and revision in (LIVE, head.revision):
+                row = self._summary(key, stored_size, entry, chain, values)
+                if values.plain and row.start.startswith(_SEALED_START):
+                    self._check_keyring(known)
+                if not row.sealed and stored_size > LARGE_ROW_BYTES and revision in (LIVE, head.revision):
                     cache.put(row, head)
             rows.append(row)
         return left, self._key(last), rows
 
-    def _summary(self, key: str, stored_size: int, entry: bytes, chain: Chain) -> KeySummary:
+    def _summary(self, key: str, stored_size: int, entry: bytes, chain: Chain, values: StoredValues) -> KeySummary:
         """Summarize an entry. A plain value comes without its end."""
-        if self.values.error is not None:
+        if values.error is not None:
             revision, moment, expires, _ = self._split(key, entry.removeprefix(b"*"))
             return KeySummary(key, stored_size, b"", revision, moment, expires, sealed=True)
-        if self.values.plain and entry[:1] != b"*":
+        if values.plain and entry[:1] != b"*":
             revision, moment, expires, stored = self._split(key, entry)
             return KeySummary(key, stored_size, stored, revision, moment, expires)
         version = self._version(key, entry, chain)
@@ -316,9 +357,10 @@ class Reader(Server, ABC):
             keys.update(member[:-17] for member in past)
         return sorted(key.decode() for key in keys)
 
+    @_rereads
     def versions(self, key: str, limit: int = 100, below: int = 0) -> list[Version]:
         pieces, *rows = self._eval(read_scripts.VERSIONS, key, limit, below or ENDLESS)
-        chain = packing.pieces_of(pieces, self.values)
+        chain = packing.pieces_of(self, pieces)
         versions = []
         for revision, moment, expires, kept in rows[:limit]:
             value = None
@@ -330,6 +372,7 @@ class Reader(Server, ABC):
         self._saw(max((version.revision for version in versions), default=0))
         return versions
 
+    @_rereads
     def commits(self, limit: int = 100, below: int = 0) -> list[Commit]:
         """Make a round trip for each thousand commits."""
         commits: list[Commit] = []
@@ -345,12 +388,17 @@ class Reader(Server, ABC):
 
     def _commit(self, revision: bytes, record: bytes) -> Commit:
         moment, _, fields = record.partition(b" ")
+        known = self._keyring
         try:
             commit = Commit(int(revision), to_datetime(int(moment)), *msgspec.json.decode(fields))
-            return self.values.unpack_commit(commit)
+            commit = self.values.unpack_commit(commit)
+            if commit.reason.startswith(_SEALED_TEXT) or commit.author.startswith(_SEALED_TEXT):
+                self._check_keyring(known)
+            return commit
         except (ValueError, TypeError) as error:
             raise self._damaged(f"the commit of revision {int(revision)}") from error
 
+    @_rereads
     def marks(self) -> list[CheckpointRecord]:
         current, _, notes = self._eval(read_scripts.MARKS)
         self._saw(int(current))
@@ -359,13 +407,17 @@ class Reader(Server, ABC):
     def _checkpoints(self, notes: dict[bytes, bytes]) -> list[CheckpointRecord]:
         """Parse the hash `notes`."""
         marks = []
+        known = self._keyring
         for member, record in notes.items():
             if b"@" in member:
                 try:
                     order, moment, kind, note = record.split(b" ", 3)
                     name, _, revision = member.decode().rpartition("@")
                     found = CheckpointRecord(name, int(revision), int(moment), note.decode(), scripts.KINDS[int(kind)])
-                    marks.append((int(order), self.values.unpack_mark(found)))
+                    found = self.values.unpack_mark(found)
+                    if found.note.startswith(_SEALED_TEXT):
+                        self._check_keyring(known)
+                    marks.append((int(order), found))
                 except (ValueError, IndexError) as error:
                     raise self._damaged(f"the checkpoint {member[:140]!r}") from error
         return [record for _, record in sorted(marks, key=lambda mark: mark[0])]
@@ -373,12 +425,17 @@ class Reader(Server, ABC):
     @contextmanager
     def snapshot(self, whole: bool = False) -> Iterator[Backend]:
         """Copy a small namespace into memory, if `whole`. A larger one is read page by page."""
-        from .snapshot import take
-
         self._handshake()
-        copied = take(self) if whole else None
+        copied = self._copied() if whole else None
         yield self if copied is None else copied  # type: ignore[misc]
 
+    @_rereads
+    def _copied(self) -> Any:
+        from .snapshot import take
+
+        return take(self)
+
+    @_rereads
     def versions_page(
         self, after: tuple[str, int] = ("", 0), limit: int = 1000, keys: Iterable[str] | None = None
     ) -> list[StoredVersion]:
@@ -387,6 +444,7 @@ class Reader(Server, ABC):
 
         return transfer.versions_page(self, after, limit, keys)
 
+    @_rereads
     def superseded(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[SupersededVersion]:
         from . import maintenance
 

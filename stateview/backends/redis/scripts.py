@@ -38,6 +38,19 @@ With a keyring the head's `format` is 3. Values, deltas and texts are sealed for
 for which revision it has sealed a commit. The SIZE of a delta is that of the encoded value, the SIZE of a whole value
 that of its stored form.
 
+The keyring of a namespace that has data can be made, changed and removed while others go on. A client sends with each
+commit the digest of the keyring that it knows, and a client that knows none sends nothing. If another keyring lies
+there, COMMIT refuses before it writes anything, the client learns the keyring, and sends the commit in the form that
+this one asks for. So all that is stored in another form was there before the keyring was changed. It only ever moves
+from `live` to the history. A pass over `live`, `history`, `commits` and `notes`, in this order, meets all of it, see
+`resealing`. In between, sealed and plain values lie side by side. A reader that meets what it cannot open, or what
+looks sealed, learns the keyring and reads again.
+
+A client of an earlier release that opens a namespace of format 3 is told to upgrade. One that was open before looks at
+the format no more: it reads sealed forms as values, and commits plain values. So it must be closed before a namespace
+is sealed. What it commits before the pass is complete may be sealed by it; what it commits later is `Damaged` for
+others.
+
 The base of a delta lies in the history, never in `live`: an earlier release, which may commit beside this one, moves
 entries from `live` to the history and trims them. It neither reads nor removes a version that begins with `*`. No
 version goes while others are relative to it: a client first makes these relative to another, see `packing`.
@@ -334,9 +347,10 @@ if token then
   end
   if tonumber(done) > number then error('the client has given up this commit and sent later ones') end
 end
-if lineage and (f[6] == '3' or options.sealed_for) then  -- before any write: what is sealed is sealed for one place
-  if f[6] ~= '3' or options.of ~= lineage or options.keyring then return {'rekey'} end
-  if options.sealed_for ~= revision + 1 then return {'reseal', int(revision)} end
+if lineage and (f[6] == '3' or options.of) then  -- before any write: what is sealed is sealed for one place
+  if f[6] ~= '3' or options.of ~= lineage or options.keyring or
+    options.ring ~= redis.sha1hex(call('HGET', head, 'keyring') or '') then return {'rekey'} end
+  if options.sealed_for and options.sealed_for ~= revision + 1 then return {'reseal', int(revision)} end
 end
 local due = writes and revision - floor >= keep + math.floor(keep / 100)  -- trimming 1 % at once costs less
 -- A part that this commit meets must hold what it held. The flag of another part is kept as it is.
@@ -542,7 +556,9 @@ PUT_KEYRING = _KEYS + """
 -- Store or remove the keyring. ARGV: the document, or nothing; the document that lies there, or nothing. Returns 1; or
 -- 0 if there is no namespace, or another document.
 local f = call('HMGET', head, 'lineage', 'keyring')
-if not f[1] or (f[2] or '') ~= ARGV[2] then return 0 end
+if not f[1] then return 0 end
+if (f[2] or '') == ARGV[1] then return 1 end  -- the reply was lost
+if (f[2] or '') ~= ARGV[2] then return 0 end
 if ARGV[1] ~= '' then call('HSET', head, 'keyring', ARGV[1], 'format', '3')
 else call('HDEL', head, 'keyring'); call('HSET', head, 'format', '2') end
 return 1

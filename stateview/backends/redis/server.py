@@ -7,7 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import copy
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha1
 from typing import Any, TypeVar
 
@@ -40,6 +40,12 @@ NEWEST_FORMAT = 3  # 2 has deltas, 3 a keyring
 def script_hash(script: str) -> str:
     """Return the hash by which EVALSHA names a script."""
     return sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def keyring_digest(document: bytes | None) -> str:
+    """Return the digest by which a client tells a script which keyring it knows; None stands for no keyring."""
+    return sha1(document or b"", usedforsecurity=False).hexdigest()
 
 
 class _Link:
@@ -77,7 +83,9 @@ class Server(ABC):
         self._keyring: bytes | None = None
         self._lineage = ""  # of a sealed namespace
         self._address = address
-        self._mutex = threading.RLock()  # held while the client is opened or closed, and during the handshake
+        # Held while the client is opened or closed, during the handshake, and while the keyring is learnt: what another
+        # thread has learnt since is not replaced by an older keyring.
+        self._mutex = threading.RLock()
         self._link = _Link()
         self._set_prefix(f"stateview:{{{namespace}}}:")
         self._max_idle = 0 if "max_connections" in address else MAX_IDLE_SESSIONS
@@ -277,14 +285,24 @@ class Server(ABC):
             raise Damaged(f"{self.url}: the keyring of namespace {self.namespace!r} is missing", "Restore a backup")
         self._lineage = head.get(b"lineage", b"").decode(errors="replace")
         if document != self._keyring:
-            self.values, self._keyring = self._given.opened(document), document
+            self._use_keyring(document)
+
+    def _use_keyring(self, document: bytes | None) -> None:
+        """Choose the form of values. A reader of both takes the keyring first, so its values are not older."""
+        self.values = self._given.opened(document)
+        self._keyring = document
 
     def _learn_keyring(self) -> dict[bytes, bytes]:
         """Read the head, choose the form of values by it, and return it. One round trip."""
         self._handshake()
-        head: dict[bytes, bytes] = self._with_retry(lambda client: client.hgetall(self._keys[0]))
-        self._choose_values(head)
+        with self._mutex:
+            head: dict[bytes, bytes] = self._with_retry(lambda client: client.hgetall(self._keys[0]))
+            self._choose_values(head)
         return head
+
+    def _knows_keyring(self, known: bytes | None) -> bool:
+        """Return whether `known` is still the keyring of the namespace, after learning it. One round trip."""
+        return self._learn_keyring().get(b"keyring") == known
 
     def _check_open(self) -> None:
         self._handshake()

@@ -57,7 +57,7 @@ class Snapshot:
         numbers = (int(fields.get(name, b"0")) for name in (b"revision", b"time", b"floor"))
         self._revision, self._time, self._floor = numbers
         self._lineage = fields[b"lineage"].decode()
-        chain = pieces_of([part for pair in versions for part in pair], reader.values)
+        chain = pieces_of(reader, [part for pair in versions for part in pair])
         pairs = ((reader._key(name), without_delta(packed).decode()) for name, packed in versions)
         self._all = sorted(parse_versions(reader, pairs, chain), key=lambda version: (version.key, version.revision))
         self._places = [(version.key, version.revision) for version in self._all]

@@ -76,7 +76,8 @@ class RedisStagedImport:
         if document is None and (document := backend._given.new_keyring()) is not None:
             backend._with_retry(lambda client: client.hset(receiver, "keyring", document))
         self._keyring = document
-        self._values = self._unfinished.values = backend._given.opened(document)
+        self._unfinished._use_keyring(document)
+        self._values = self._unfinished.values
         self._values.check_open()
 
     def progress(self) -> dict[str, Any] | None:

@@ -38,7 +38,7 @@ def _parse(backend: Reader, reply: list[Any]) -> list[StoredVersion]:
         flat = msgspec.msgpack.decode(reply[0], type=list[str])
     except ValueError as error:
         raise _damaged(backend, "") from error
-    return parse_versions(backend, zip(flat[::2], flat[1::2], strict=True), pieces_of(reply[1], backend.values))
+    return parse_versions(backend, zip(flat[::2], flat[1::2], strict=True), pieces_of(backend, reply[1]))
 
 
 def parse_versions(backend: Reader, pairs: Iterable[tuple[str, str]], chain: Chain) -> list[StoredVersion]:
@@ -53,7 +53,7 @@ def parse_versions(backend: Reader, pairs: Iterable[tuple[str, str]], chain: Cha
     versions = []
     name = ""
     value: bytes | None
-    unpack = backend.values.unpack
+    unpack = backend._unpacked
     try:
         for name, packed in pairs:
             first, moment, expires, rest = packed.split(" ", 3)

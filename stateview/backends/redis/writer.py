@@ -28,10 +28,11 @@ from ..conflicts import (
 )
 from ..protocol import CheckpointWrite, CommitRequest, Head, ProgressCount
 from ..retries import Backoff
+from ..stored_values import StoredValues
 from . import packing, scripts
 from .client import CommitSession
 from .reader import Reader
-from .server import REGISTRY
+from .server import REGISTRY, keyring_digest
 
 LARGEST_COMMIT_BYTES = 768 * 1024 * 1024  # a server closes the connection at 1 GiB, without a reply
 _MIN_RESEAL_SECONDS = 0.0005
@@ -70,7 +71,8 @@ class Writer(Reader, ABC):
     def _exchange(self, batch: CommitRequest, session: CommitSession) -> Any:
         """Send a commit until the server applies or refuses it, and return the reply.
 
-        What is sealed is sealed for one revision: if another client came first, it is sealed and sent again.
+        What is sealed is sealed for one revision: if another client came first, it is sealed and sent again. So it is,
+        or is sent plain, if another client has changed the keyring.
 
         Raises:
             Sealed: no key opens the namespace.
@@ -83,9 +85,11 @@ class Writer(Reader, ABC):
         is_new = False
         backoff = None
         while True:
-            if not self.values.ready:
+            form = self._keyring, self.values
+            if not form[1].ready:
                 is_new = self._start_sealing(batch)
-            reply = self._send_commit(session, self._checked_arguments(batch, session, is_new))
+                form = self._keyring, self.values
+            reply = self._send_commit(session, self._checked_arguments(batch, session, form, is_new))
             if reply == [b"register"]:
                 self._start_namespace()
                 is_new = True
@@ -119,7 +123,9 @@ class Writer(Reader, ABC):
         """List a namespace that is to be made by the next commit, and choose the form of its values."""
         self._registry(lambda client: client.sadd(REGISTRY, self.namespace))
         document = self._given.new_keyring()
-        self.values, self._keyring, self._revision = self._given.opened(document), document, 0
+        with self._mutex:
+            self._use_keyring(document)
+        self._revision = 0
         self._ready = True
 
     def _tend(self, keys: list[bytes]) -> None:
@@ -137,49 +143,57 @@ class Writer(Reader, ABC):
         for key, write in batch.writes.items():
             self._known.put(key, head.revision, write.time or batch.time or head.time, write.value)
 
-    def _checked_arguments(self, batch: CommitRequest, session: CommitSession, new: bool) -> list[bytes]:
-        words = self._commit_args(batch, session.next(), new)
+    def _checked_arguments(
+        self, batch: CommitRequest, session: CommitSession, form: tuple[bytes | None, StoredValues], new: bool
+    ) -> list[bytes]:
+        words = self._commit_args(batch, session.next(), form, new)
         if (size := sum(map(len, words))) > LARGEST_COMMIT_BYTES:
             message = f"{self.url}: {size >> 20} MiB of values are more than a server takes in one commit"
             raise BackendError(message, (NOTHING_CHANGED, "Save them in several commits"))
         return words
 
-    def _commit_args(self, batch: CommitRequest, number: tuple[bytes, bytes], new: bool = False) -> list[bytes]:
+    def _commit_args(
+        self, batch: CommitRequest, number: tuple[bytes, bytes],
+        form: tuple[bytes | None, StoredValues] | None = None, new: bool = False,
+    ) -> list[bytes]:  # fmt: skip
         """Return the arguments of the script COMMIT.
 
         Args:
             batch: the commit.
             number: the session's name, and the number of the commit in it. A token of the commit takes their place.
+            form: a keyring, and the form of values by it; None for those that this client knows now.
             new: whether the commit may make the namespace.
 
         """
         options = _options(batch)
         lineage = secrets.token_hex(16) if new else ""
         reason, author, revision = batch.reason, batch.author, 0
-        if self.values.sealed:
+        keyring, values = form or (self._keyring, self.values)
+        if keyring is not None:
+            if new:
+                self._lineage = lineage
+                options["keyring"] = keyring.decode()
+            options["of"], options["ring"] = self._lineage, keyring_digest(keyring)
+        if values.sealed:
             if self._revision is None:
                 self.head()
             revision = (self._revision or 0) + 1
             options["sealed_for"] = revision
-            if new:
-                self._lineage = lineage
-                options["keyring"] = (self._keyring or b"").decode()
-            options["of"] = self._lineage
-        if not self.values.plain:
-            reason = self.values.pack_text(reason, "reason", "", revision)
-            author = self.values.pack_text(author, "author", "", revision)
+        if not values.plain:
+            reason = values.pack_text(reason, "reason", "", revision)
+            author = values.pack_text(author, "author", "", revision)
             for mark in options.get("marks", ()):
                 if note := mark.get("note"):
-                    mark["note"] = self.values.pack_text(note, "note", mark["name"], mark.get("revision", revision - 1))
+                    mark["note"] = values.pack_text(note, "note", mark["name"], mark.get("revision", revision - 1))
         if new:
             options["lineage"] = lineage
         if batch.token:
             number = batch.token.encode(), b"1"
         record = _encode([reason, author, len(batch.writes), *batch.undo])
         words = [_encode(options) if options else b"", record, *number, b"%d" % self.keep]
-        pack = self.values.pack
+        pack = values.pack
         for key, write in batch.writes.items():
-            if (delta := self._known.delta(key, self.values)) is not None:
+            if (delta := self._known.delta(key, values)) is not None:
                 words += (key.encode(), *delta)
             if write.value is None:
                 words += (key.encode(), b"D", b"")
