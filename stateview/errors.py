@@ -183,7 +183,7 @@ class Sealed(StateException, PermissionError):
 
 
 class KeyMissing(Sealed):
-    """No encryption key was given for an encrypted namespace."""
+    """No encryption key was given where one is needed: for an encrypted namespace, or to encrypt one."""
 
 
 class KeyWrong(Sealed):
