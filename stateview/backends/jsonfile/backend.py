@@ -285,7 +285,7 @@ class JSONBackend(Writer):
 
     def keyring(self) -> bytes | None:
         with self._call():
-            return self._keyring if self._refresh().line is not None else self._read_keyring()
+            return self._read_keyring()
 
     def put_keyring(self, document: bytes | None, former: bytes | None) -> None:
         self._check_writable()

@@ -91,8 +91,10 @@ class SQLiteBackend(Writer):
             return 0 if db is None else 1 + has_deltas(db)
 
     def keyring(self) -> bytes | None:
-        with self._connection() as db:
-            return None if db is None else self._keyring
+        from . import sealing
+
+        with self._connection() as db:  # what the connection found at its start may be changed by another process
+            return None if db is None else sealing.read_keyring(db)
 
     def put_keyring(self, document: bytes | None, former: bytes | None) -> None:
         from . import sealing

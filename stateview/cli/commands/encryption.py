@@ -79,7 +79,7 @@ def _on(context: Context, args: dict[str, Any]) -> ActionResult:
     label = {"label": args["label"]} if "label" in args else {}
     with _converting(context, "on"):
         count = manager.encryption.turn_on(**label, progress=_progress(context))
-    summary = f"namespace {manager.namespace} is encrypted: {_rewritten(count)}. {_old_copies(manager, 'plain')}"
+    summary = f"namespace {manager.namespace} is encrypted: {_rewritten(count)}. {_old_copies(manager, 'Plain copies')}"
     return ActionResult(summary, data={"rewritten": count})
 
 
@@ -144,7 +144,7 @@ def _rotate_data(context: Context, args: dict[str, Any]) -> ActionResult:
     others = [text for path in args.get("key_file", ()) for text in _read_keys(context, path)]
     with _converting(context, "rotate", "--data"):
         count = manager.encryption.rotate_data_key(others, progress=_progress(context))
-    copies = _old_copies(manager, "with the old data key")
+    copies = _old_copies(manager, "Copies under the old data key")
     summary = f"namespace {manager.namespace} has a new data key: {_rewritten(count)}. {copies}"
     return ActionResult(summary, data={"rewritten": count})
 
@@ -254,4 +254,4 @@ def _old_copies(manager: StateManager, which: str) -> str:
     places = "backups, file system snapshots, free blocks of the disk, swap, exports, and files kept aside"
     if manager.url.partition(":")[0] not in ("json", "sqlite"):
         places = "the server's AOF and RDB files, replicas, backups, swap, and exports"
-    return f"Old copies {which} may remain where this does not reach: {places}"
+    return f"{which} may remain where this does not reach: {places}"
