@@ -113,8 +113,8 @@ def decrypt(backend: Backend, user_key: UserKey | None, progress: ProgressCount)
 
     """
     _change(backend, lambda ring: _with_state(backend, ring, user_key, "unsealing"))
-    count = _keeper(backend).reseal(progress)
     with _tells("unsealing"):
+        count = _keeper(backend).reseal(progress)
         _change(backend, lambda ring: None if _required(backend, ring).state == "unsealing" else ring)
     return count
 
@@ -188,7 +188,6 @@ def rotate_key(backend: Backend, user_key: UserKey | None, successor: UserKey) -
 
 def _complete(backend: Backend, user_key: UserKey | None, progress: ProgressCount, state: State) -> int:
     """Rewrite what is stored, and note that it is done: the data keys that seal nothing any more go."""
-    count = _keeper(backend).reseal(progress)
 
     def finish(ring: Keyring | None) -> Keyring:
         ring = _required(backend, ring)
@@ -200,6 +199,7 @@ def _complete(backend: Backend, user_key: UserKey | None, progress: ProgressCoun
         return keyring.with_state(ring, ring.identity, user_key, "sealed")
 
     with _tells(state):
+        count = _keeper(backend).reseal(progress)
         _change(backend, finish)
     return count
 
