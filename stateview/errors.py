@@ -10,7 +10,7 @@ from msgspec import Struct
 
 NOTHING_CHANGED = "Nothing was changed"
 COMMITTED = "The commit was made"
-_ELSEWHERE = ("help", "init")  # commands that take no store and namespace
+_ELSEWHERE = (("help",), ("init",), ("key", "new"))  # commands that take no store and namespace
 
 
 class NextStep(Struct, frozen=True):
@@ -33,7 +33,7 @@ class NextStep(Struct, frozen=True):
         """Return the sentence; `options`, such as `["-n", "build"]`, go into the command."""
         from shlex import join
 
-        target = () if self.command[0] in _ELSEWHERE else options
+        target = () if self.command[:1] in _ELSEWHERE or self.command[:2] in _ELSEWHERE else options
         return f"{self.before}'{join(['stateview', *target, *self.command])}'{self.after}"
 
 
@@ -183,7 +183,7 @@ class Sealed(StateException, PermissionError):
 
 
 class KeyMissing(Sealed):
-    """No encryption key was given for an encrypted namespace."""
+    """No encryption key was given where one is needed: for an encrypted namespace, or to encrypt one."""
 
 
 class KeyWrong(Sealed):

@@ -79,10 +79,12 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from .backends.protocol import ProgressCount, ProgressText
-    from .backends.stored_values import StoredValues
+    from .backends.sealed_values import KeyedValues
+    from .encryption import Encryption
     from .maintenance.blame import Blame
     from .maintenance.prune import PruneReport
     from .maintenance.stats import Stats
+    from .sealing.keys import UserKey
     from .transfer.export import ExportReport
     from .transfer.import_job import ImportJob, ImportReport
     from .transfer.migrate import MigrationReport, OnMigrationProgress
@@ -151,8 +153,9 @@ class StateManager:
         }  # fmt: skip
         options: dict[str, Any] = {name: value for name, value in optional.items() if value is not None}
         key = encryption_key if encryption_key is not None else chosen.encryption_key or os.environ.get("STATEVIEW_KEY")
-        if key or encryption_key is not None:
-            options["values"] = _keyed_values(key or "")
+        self._keyed = _keyed_values(key or "") if key or encryption_key is not None else None
+        if self._keyed is not None:
+            options["values"] = self._keyed
         read_only = read_only or chosen.read_only
         if history == 0:
             raise InvalidArgument("history=0: at least 1 revision is kept")
@@ -1173,6 +1176,16 @@ class StateManager:
 
         return stats(self.backend, progress)
 
+    @property
+    def encryption(self) -> Encryption:
+        """Return what encrypts this namespace, and what says which keys open it."""
+        from .encryption import Encryption
+
+        def use(key: str | None) -> None:
+            self._opened["encryption_key"] = key
+
+        return Encryption(self.backend, self._keyed, self.check_writable, use)
+
     def check_exists(self) -> None:
         """Raise `NamespaceNotFound` if the namespace was never written. An empty namespace exists. O(1)."""
         check_exists(self.backend)
@@ -1270,13 +1283,19 @@ def _run_watched(function: Callable[[Any], Any], value: Any) -> tuple[Any, set[t
             outer |= written
 
 
-@lru_cache(4)
-def _keyed_values(key: str) -> StoredValues:
-    """Return the form of values for a key. It is kept, since a passphrase takes half a second for each namespace."""
+def _keyed_values(key: str) -> KeyedValues:
+    """Return a form of values for a key. A manager has its own, since `rotate_key` gives it another key."""
     from .backends.sealed_values import KeyedValues
+
+    return KeyedValues(_user_key(key))
+
+
+@lru_cache(4)
+def _user_key(key: str) -> UserKey:
+    """Return a key. It is kept, since a passphrase takes half a second for each namespace."""
     from .sealing.keys import UserKey
 
-    return KeyedValues(UserKey.parse(key))
+    return UserKey.parse(key)
 
 
 def _say_once(text: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from ..errors import Damaged, Sealed, StateException
+from ..errors import Damaged, KeyWrong, Sealed, StateException
 from ..sealing import keyring
 from ..sealing.keys import UserKey
 from ..sealing.sealed_form import Place, Purpose, Sealer, sealed_text, sealed_value
@@ -13,7 +15,7 @@ from .protocol import KeySummary
 from .stored_values import StoredValues
 
 SEALED_TEXT = "(sealed)"  # in the place of a text that no key opens
-_FIRST_LABEL = "first"
+FIRST_LABEL = "first"
 
 
 class KeyedValues(StoredValues):
@@ -25,14 +27,37 @@ class KeyedValues(StoredValues):
     ready = False
 
     def __init__(self, user_key: UserKey) -> None:
-        self._user_key = user_key
+        self.user_key: UserKey | None = user_key
+        self._other: UserKey | None = None
 
     def opened(self, keyring: bytes | None) -> StoredValues:
-        return self if keyring is None else open_keyring(keyring, self._user_key)
+        if keyring is None:
+            return self
+        values = open_keyring(keyring, self.user_key)
+        if self._other is not None and isinstance(values.error, KeyWrong):
+            other = open_keyring(keyring, self._other)
+            return values if isinstance(other.error, KeyWrong) else other
+        return values
 
     def new_keyring(self) -> bytes | None:
+        if self.user_key is None:
+            return None
         now = datetime.now(UTC)
-        return keyring.encode(keyring.create(os.urandom(16).hex(), self._user_key, _FIRST_LABEL, now))
+        return keyring.encode(keyring.create(os.urandom(16).hex(), self.user_key, FIRST_LABEL, now))
+
+    @contextmanager
+    def replaced_by(self, user_key: UserKey) -> Iterator[None]:
+        """Open the namespace also with the key that replaces this one in the block, and with it alone afterwards.
+
+        If the block fails, both are kept: the other key may have been stored all the same.
+        """
+        self._other = user_key
+        yield
+        self.user_key, self._other = user_key, None
+
+    def forget(self) -> None:
+        """Be the form of plain values from now on."""
+        self.user_key, self.ready = None, True
 
 
 class SealedValues(StoredValues):

@@ -106,7 +106,7 @@ def candidates(words: list[str], context: Context | None = None) -> list[Candida
     if pending:
         return _complete_kind(pending, word, options, context)
     if word.startswith("-"):
-        return _complete_option(word, command, options, context)
+        return _complete_option(word, command, options, context, _act(command, before))
     if command is None:
         return _commands(word, context is not None)
     if command.args:
@@ -115,20 +115,33 @@ def candidates(words: list[str], context: Context | None = None) -> list[Candida
             return _complete_kind("pointer", word, {**options, "key": before[-1]}, context)
         if arg.kind == "condition" and not (before and before[-1] in OPERATORS):
             return [(sign, "") for sign in OPERATORS if sign.startswith(word)]
+        if command.acts and position == 0:
+            helps = {act.name: act.help for act in reversed(command.acts)}
+            return [(act, helps[act]) for act in arg.kind[7:].split(",") if act.startswith(word)]
+        if command.acts and arg.name not in _act(command, before):
+            return []
         if position < len(command.args) or arg.many:
             return _complete_kind(arg.kind, word, options, context)
     return []
 
 
+def _act(command: Command | None, before: list[str]) -> tuple[str, ...]:
+    """Return the options and arguments that the act in the line takes."""
+    acts = command.acts if command is not None else ()
+    return next((act.takes for act in acts if act.name in before), ())
+
+
 def _complete_option(
-    word: str, command: Command | None, options: dict[str, Any], context: Context | None
+    word: str, command: Command | None, options: dict[str, Any], context: Context | None, takes: tuple[str, ...]
 ) -> list[Candidate]:
     spellings = options_of(command)
     name, equals, value = word.partition("=")
     if equals and name in spellings:
         values = _complete_kind(spellings[name].kind, value, options, context)
         return [(f"{name}={text}", help) for text, help in values]
-    refused = command.refuses if command is not None else ()
+    refused = set(command.refuses) if command is not None else set()
+    if command is not None and command.acts:
+        refused |= {arg.name for arg in command.args}.union(option.name for option in command.options).difference(takes)
     helps = {
         spelling: option.help
         for spelling, option in spellings.items()
@@ -258,11 +271,19 @@ def _stores(context: Context, word: str) -> Iterator[Candidate]:
     return ((name, help) for name, help in stores.items() if name.startswith(word))
 
 
+def _labels(context: Context, word: str) -> Iterator[Candidate]:
+    """Yield the labels of the keys of a namespace. They can be read without a key."""
+    for key in context.manager.encryption.status().keys:
+        if key.label.startswith(word):
+            yield key.label, f"{key.kind}, {key.created:%Y-%m-%d}, id {key.id}"
+
+
 _SOURCES: dict[str, Callable[[Context, str], Iterator[Candidate]]] = {
     "key": _keys,
     "pattern": _keys,
     "ref": _refs,
     "checkpoint": _checkpoints,
     "namespace": _namespaces,
+    "label": _labels,
     "store": _stores,
 }

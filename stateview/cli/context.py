@@ -32,6 +32,7 @@ class Context:
         ask: asks a person a question, and returns whether the answer is yes; None if there is no person.
         show: prints a result at once, such as the preview that a question is about.
         progress: shows how far a long action is.
+        ask_secret: asks a person for a line that is not shown; None if there is no person.
 
     """
 
@@ -41,11 +42,13 @@ class Context:
         ask: Callable[[str], bool] | None = None,
         show: Callable[[Result], None] | None = None,
         progress: Callable[[str], None] | None = None,
+        ask_secret: Callable[[str], str] | None = None,
     ) -> None:
         self.options = options
         self.ask = ask
         self.show = show or (lambda _result: None)
         self.progress = progress or (lambda _text: None)
+        self.ask_secret = ask_secret
         self.transaction: Transaction | None = None
         self._manager: StateManager | None = None
         self._to_close: WeakSet[SupportsClose] = WeakSet()

@@ -33,13 +33,24 @@ class Option(Struct, frozen=True, gc=False):
     choices: tuple[str, ...] = ()
 
 
+class Act(Struct, frozen=True, gc=False):
+    """What the first argument of a command can be. `takes` names the other arguments and options that it can have."""
+
+    name: str
+    usage: str
+    help: str
+    takes: tuple[str, ...] = ()
+    requires: str = ""
+
+
 class Command(Struct, frozen=True, gc=False):
     """A command of the command line, the shell and the dashboard.
 
     `group` is its heading in lists of commands. `handler` is `MODULE:FUNCTION` in this package; it is imported when the
     command runs, and called with a context and the parsed arguments. `shell` marks a command that only the shell has.
     `refuses` names the global options that could not change what the command does; `excludes` the pairs of options of
-    which one would be ignored, each with the options that make both count. No option is ignored in silence.
+    which one would be ignored, each with the options that make both count. No option is ignored in silence. `acts` are
+    the words that the first argument can be, for a command that does several things.
     """
 
     name: str
@@ -55,6 +66,7 @@ class Command(Struct, frozen=True, gc=False):
     shell: bool = False
     refuses: tuple[str, ...] = ()
     excludes: tuple[tuple[str, ...], ...] = ()
+    acts: tuple[Act, ...] = ()
 
     @property
     def usage(self) -> str:
@@ -104,6 +116,27 @@ _REASON = Option("reason", "text", "reason of the commit, for the log")
 _DRY_RUN = Option("dry-run", "flag", "only show what would change")
 _OLDER_THAN = Option(
     "older-than", "text", "only checkpoints older than this: a number and s, m, h, d or w, such as 30d"
+)
+
+_ACTS = (
+    Act("new", "new", "print a new random key, which opens nothing yet"),
+    Act("status", "status", "tell whether the namespace is encrypted, and which keys open it"),
+    Act("on", "on [--label]", "encrypt a namespace that has data, with the key in use", ("label",)),
+    Act("off", "off", "make an encrypted namespace plain"),
+    Act(
+        "add",
+        "add [--label] [--key-file, --passphrase]",
+        "let another key open the namespace: print a new one, or take one",
+        ("label", "key-file", "passphrase"),
+    ),
+    Act("remove", "remove NAME", "let a key no longer open the namespace", ("name",), "name"),
+    Act(
+        "rotate",
+        "rotate [--key-file, --passphrase]",
+        "replace the key in use: print a new one, or take one",
+        ("data", "key-file", "passphrase"),
+    ),
+    Act("rotate", "rotate --data [--key-file]", "seal all with a new data key, so that removed keys open nothing"),
 )
 
 _CONDITION = Arg("condition", "condition", "[PATH] OPERATOR [VALUE]", many=True)
@@ -620,6 +653,42 @@ COMMANDS = (
         more="Sizes are in bytes, of the encoded values. It lists all keys, and does not read their values.",
         refuses=_READS,
         excludes=(("namespace", "all"),),
+    ),
+    Command(
+        "key",
+        MAINTENANCE,
+        "cli.commands.encryption:key",
+        "encrypt the namespace, and manage the keys that open it",
+        (
+            Arg("act", f"choice:{','.join(dict.fromkeys(act.name for act in _ACTS))}", "what to do, see below"),
+            Arg("name", "label", "of remove: the label or id of the key", required=False),
+        ),
+        (
+            Option("label", "text", "of on and add: the name of the key"),
+            Option(
+                "key-file",
+                "path",
+                "take the key from this file; -: from standard input, or ask for it. Of rotate --data: the other keys",
+                many=True,
+            ),
+            Option("passphrase", "flag", "ask for a passphrase, which is the key"),
+            Option("data", "flag", "of rotate: make a new data key, and rewrite everything"),
+        ),
+        examples=(
+            "key new > key.txt",
+            "key status",
+            "key add --label laptop > laptop.txt",
+            "key rotate --key-file new.txt",
+            "key rotate --data --key-file laptop.txt",
+        ),
+        more="The key in use comes from STATEVIEW_KEY, or from the store's encryption_key in stateview.toml. A key is\n"
+        "never an argument. A key file holds what 'key new' printed, or passphrase: and words. A new key is printed\n"
+        "before it opens anything: if it cannot be printed, nothing is changed. 'on', 'off' and 'rotate --data'\n"
+        "rewrite all that is stored, while others read and write. If they are killed, repeat the command. 'off' asks;\n"
+        "in a script it needs --yes.",
+        refuses=_READS,
+        excludes=(("key-file", "passphrase"), ("data", "passphrase")),
+        acts=_ACTS,
     ),
     # --- interfaces --------------------------------------------------------------------------------------------------
     Command(

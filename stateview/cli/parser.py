@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..errors import Hint, see
 from .definition import BY_NAME, GLOBALS, Command, Option
 from .exit_codes import UsageError
 
+KEY_IN_LINE = r"\b(?:svk1-(?:[a-z2-7]{4}[- ]?){3}|passphrase:)"
 _BYTES = ("path", "store", "value", "values", "raw")  # they can name a file, whose name need not be UTF-8
 
 
@@ -41,6 +43,8 @@ def parse(words: list[str]) -> ParsedArgs:
         if command is None and not word.startswith("-"):
             command = find(word)
             options = options_of(command)
+            if command.acts:
+                _refuse_keys(words)
         elif command is not None and _takes_all(command, len(positional)):
             positional += [word, *rest]
             rest.clear()
@@ -57,6 +61,8 @@ def parse(words: list[str]) -> ParsedArgs:
     arguments = {name: value for name, value in values.items() if name not in names}
     _assign_positional(command, positional, arguments)
     _check_options(command, {*globals_, *arguments})
+    if command.acts:
+        _check_act(command, arguments)
     return ParsedArgs(command, {name.replace("-", "_"): value for name, value in arguments.items()}, globals_)
 
 
@@ -71,6 +77,25 @@ def _check_options(command: Command, given: set[str]) -> None:
     for one, other, *both_count in command.excludes:
         if {one, other} <= given and given.isdisjoint(both_count):
             raise UsageError(f"{command.name}: --{one} and --{other} exclude each other", see("help", command.name))
+
+
+def _check_act(command: Command, arguments: dict[str, Any]) -> None:
+    """Refuse what the act of a command would ignore, and an act without what it requires."""
+    first = command.args[0].name
+    act = next(act for act in command.acts if act.name == arguments[first])
+    for name in arguments:
+        if name not in (first, *act.takes):
+            raise UsageError(f"{command.name} {act.name} takes no --{name}", see("help", command.name))
+    if act.requires and act.requires not in arguments:
+        usage = f"Usage: {command.name} {act.usage}"
+        raise UsageError(f"{command.name} {act.name}: {act.requires.upper()} is missing", usage)
+
+
+def _refuse_keys(words: list[str]) -> None:
+    """Refuse an encryption key in a command line, without showing it."""
+    if any(re.search(KEY_IN_LINE, word, re.IGNORECASE) for word in words):
+        hint = "Give it by --key-file FILE, or - for standard input. The key in use comes from STATEVIEW_KEY"
+        raise UsageError("a key is never an argument: other programs could see it, and histories keep it", hint)
 
 
 def _takes_all(command: Command, position: int) -> bool:
@@ -89,6 +114,7 @@ def find(name: str) -> Command:
     if command is None:
         from difflib import get_close_matches
 
+        _refuse_keys([name])
         near = get_close_matches(name, [name for name in BY_NAME if name[0] != "_"], 2)
         hint = f"Did you mean {' or '.join(near)}?" if near else see("help")
         raise UsageError(f"there is no command {name!r}", hint)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ..errors import StateException, see
+from ..errors import NOTHING_CHANGED, BackendError, StateException, see
 from .context import Context
-from .exit_codes import ExitCode, UsageError, exit_code
+from .exit_codes import ConfirmationRequired, ExitCode, UsageError, exit_code
 from .parser import ParsedArgs, parse
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _run_command(command: Command, parsed: ParsedArgs) -> int:
             _close_stdout()  # only a preview is lost: the action itself is still run
 
     ask = _ask if sys.stdin.isatty() and sys.stderr.isatty() else None
-    context = Context(options, ask, show, TerminalProgress().show)
+    context = Context(options, ask, show, TerminalProgress().show, ask_secret if ask is not None else None)
     try:
         result: Result = load_handler(command)(context, parsed.arguments)
         try:
@@ -169,11 +170,39 @@ def print_result(result: Result, options: dict[str, Any]) -> None:
     terminal = sys.stdout.isatty()
     plain = bool(os.environ.get("NO_COLOR")) or is_dumb_terminal()
     style = Style(options.get("format", ""), terminal, terminal and not plain)
-    printed = write_output(render(result, style), at_once=terminal or hasattr(result, "changes"))
+    with printed_first(result):
+        printed = write_output(render(result, style), at_once=terminal or hasattr(result, "changes"))
     if not printed and result.empty:
         print_message(result.empty)
     if result.summary:
         print_message(result.message())
+
+
+@contextmanager
+def printed_first(result: Result) -> Iterator[None]:
+    """Print a result in the block, and then do its `then`, if it has one.
+
+    What opens a namespace, such as a key, must not be lost on the way. If it cannot be printed, nothing is changed.
+
+    Raises:
+        BackendError: the result was not printed.
+
+    """
+    if result.then is None:
+        yield
+        return
+    try:
+        if getattr(sys.stdout, "name", "") == os.devnull:  # it was closed, see `_open_streams`
+            raise OSError(errno.EBADF, "it is closed")
+        yield
+    except OSError as error:
+        if isinstance(error, StateException):
+            raise
+        _close_stdout()
+        raise BackendError(
+            f"standard output: {error.strerror}. The new key was not printed", NOTHING_CHANGED
+        ) from error
+    result.summary = result.then()
 
 
 def write_output(pieces: Iterable[str], at_once: bool = False) -> bool:
@@ -217,6 +246,21 @@ class TerminalProgress:
         if (not text or time.monotonic() - self._last > _PROGRESS_SECONDS) and sys.stderr.isatty():
             self._last = time.monotonic()
             print(f"\r{text}\033[K\r", end="", file=sys.stderr, flush=True)
+
+
+def ask_secret(question: str) -> str:
+    """Ask the person at the terminal for a line, without echo.
+
+    Raises:
+        ConfirmationRequired: there was no answer.
+
+    """
+    from getpass import getpass
+
+    try:
+        return getpass(f"{question}: ")
+    except EOFError as error:
+        raise ConfirmationRequired("not done", NOTHING_CHANGED) from error
 
 
 def _ask(question: str) -> bool:

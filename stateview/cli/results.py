@@ -36,13 +36,14 @@ class Result(Struct):
 
     `summary` says in a line what happened, for standard error. `code` is the exit code. `undo` is the command that
     undoes the action, or empty; each interface says in its own words how to run it. `empty` is the message if the
-    result prints nothing.
+    result prints nothing. `then` acts after the result is printed, and returns the summary: see `printed_first`.
     """
 
     summary: str = ""
     code: int = 0
     undo: str = ""
     empty: str = ""
+    then: Callable[[], str] | None = None
 
     def message(self) -> str:
         """Return the summary, with the command line that undoes the action if there is one."""

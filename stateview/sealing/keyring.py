@@ -136,7 +136,7 @@ def unlock(ring: Keyring, namespace: str, user_key: UserKey | None) -> DataKeys:
     return _unlock(ring, namespace, user_key)[0]
 
 
-def add(ring: Keyring, namespace: str, user_key: UserKey, added: UserKey, label: str, now: datetime) -> Keyring:
+def add(ring: Keyring, namespace: str, user_key: UserKey | None, added: UserKey, label: str, now: datetime) -> Keyring:
     """Let a second user key open the namespace. `label` is its name, unlike those of the others.
 
     Raises:
@@ -150,7 +150,7 @@ def add(ring: Keyring, namespace: str, user_key: UserKey, added: UserKey, label:
     return _signed(namespace, data_keys, ring.state, (*ring.wrappers, wrapper))
 
 
-def remove(ring: Keyring, namespace: str, user_key: UserKey, name: str) -> Keyring:
+def remove(ring: Keyring, namespace: str, user_key: UserKey | None, name: str) -> Keyring:
     """Let a user key, by its id or label, no longer open the namespace.
 
     Raises:
@@ -169,7 +169,7 @@ def remove(ring: Keyring, namespace: str, user_key: UserKey, name: str) -> Keyri
     return _signed(namespace, data_keys, ring.state, left)
 
 
-def rotate(ring: Keyring, namespace: str, user_key: UserKey, successor: UserKey, now: datetime) -> Keyring:
+def rotate(ring: Keyring, namespace: str, user_key: UserKey | None, successor: UserKey, now: datetime) -> Keyring:
     """Replace a user key by another, which takes over its label. The data keys stay: O(data keys).
 
     Raises:
@@ -218,7 +218,7 @@ def new_data_key(ring: Keyring, namespace: str, user_keys: Sequence[UserKey]) ->
     return _signed(namespace, data_keys, "rotating", wrappers)
 
 
-def drop_data_key(ring: Keyring, namespace: str, user_key: UserKey, data_key_id: str) -> Keyring:
+def drop_data_key(ring: Keyring, namespace: str, user_key: UserKey | None, data_key_id: str) -> Keyring:
     """Forget a data key. What is still sealed under it is lost.
 
     Raises:
@@ -236,10 +236,16 @@ def drop_data_key(ring: Keyring, namespace: str, user_key: UserKey, data_key_id:
     return _signed(namespace, DataKeys(data_keys.current, left), ring.state, wrappers)
 
 
-def with_state(ring: Keyring, namespace: str, user_key: UserKey, state: State) -> Keyring:
+def with_state(ring: Keyring, namespace: str, user_key: UserKey | None, state: State) -> Keyring:
     """Note that a conversion begins, or that it is finished."""
     data_keys, _ = _unlock(ring, namespace, user_key)
     return _signed(namespace, data_keys, state, ring.wrappers)
+
+
+def find(ring: Keyring, user_key: UserKey) -> str | None:
+    """Return the id of a user key in the keyring; None if it is none of its keys."""
+    wrapper = _find(ring.wrappers, user_key)
+    return None if wrapper is None else wrapper.id
 
 
 def status(ring: Keyring) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The history of the prompt: a private file without passwords."""
+"""The history of the prompt: a private file without passwords and keys."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import re
 
 from prompt_toolkit.history import FileHistory
 
-_SECRET = re.compile(r"://[^/\s]*:[^/\s]*@|passw(or)?d|secret|api[_-]?key|token\s*[=:\"]", re.IGNORECASE)
+from ..cli.parser import KEY_IN_LINE
+
+_SECRET = re.compile(rf"{KEY_IN_LINE}|://[^/\s]*:[^/\s]*@|passw(or)?d|secret|api[_-]?key|token\s*[=:\"]", re.IGNORECASE)
 
 
 def history_path() -> str:

@@ -26,7 +26,7 @@ from prompt_toolkit.styles import Style as PromptStyle
 from ..cli.definition import BY_NAME
 from ..cli.exit_codes import UsageError
 from ..cli.line_parser import IncompleteLine, read_line
-from ..cli.program import TerminalProgress, is_dumb_terminal, print_message, write_output
+from ..cli.program import TerminalProgress, ask_secret, is_dumb_terminal, print_message, write_output
 from ..cli.render import Style, escape_control_characters
 from ..errors import StateException
 from .completer import PromptCompleter, QuietContext, ShellCompleter, error_class
@@ -49,7 +49,7 @@ class Prompt:
         self.dumb = is_dumb_terminal()
         self.plain = bool(os.environ.get("NO_COLOR")) or self.dumb
         style = Style("", terminal=True, colour=not self.plain)
-        self.shell = Shell(options, self._ask, self._write, style, TerminalProgress().show)
+        self.shell = Shell(options, self._ask, self._write, style, TerminalProgress().show, ask_secret)
         self.shell.target  # noqa: B018 - raises now if the store or namespace is not valid
         self.completer = ShellCompleter(self.shell)
         self.revision: int | None = None  # None: not read since the last line, or the store does not answer

@@ -18,7 +18,7 @@ from ..cli.definition import BY_NAME, Command
 from ..cli.exit_codes import UsageError
 from ..cli.line_parser import ParsedLine, Word, read_line
 from ..cli.parser import parse
-from ..cli.program import load_handler, print_message, write_output
+from ..cli.program import load_handler, print_message, printed_first, write_output
 from ..cli.render import Style, render
 from ..cli.results import Result
 from ..errors import BackendError, StateException
@@ -61,6 +61,7 @@ class Shell(Context):
         write: prints the output of a line, in pieces, and flushes after each piece if its second argument is true.
         style: the default format, terminal and colours.
         progress: as of `Context`.
+        ask_secret: as of `Context`.
 
     """
 
@@ -71,8 +72,9 @@ class Shell(Context):
         write: Callable[[Iterator[str], bool], object] | None = None,
         style: Style | None = None,
         progress: Callable[[str], None] | None = None,
+        ask_secret: Callable[[str], str] | None = None,
     ) -> None:
-        super().__init__(options, ask, self._show_now, progress)
+        super().__init__(options, ask, self._show_now, progress, ask_secret)
         self.style = style or Style()
         self.write = write or write_output
         self.settings: dict[str, Any] = {"format": "", "pager": True, "timing": False, "editing": "emacs"}
@@ -193,7 +195,7 @@ class Shell(Context):
             raise UsageError(f"{option} cannot be given inside a transaction", _END_FIRST)
         if command.shell:
             raise UsageError(f"{command.name} takes no {option}", f"See 'help {command.name}'")
-        return Context({**self.options, **options}, self.ask, self._show_now, self.progress)
+        return Context({**self.options, **options}, self.ask, self._show_now, self.progress, self.ask_secret)
 
     # --- output ------------------------------------------------------------------------------------------------
 
@@ -201,7 +203,12 @@ class Shell(Context):
         self._emit(result, ParsedLine([]), "")
 
     def _emit(self, result: Result, line: ParsedLine, format_: str) -> None:
-        format_ = format_ or self.settings["format"] or self.options.get("format", "")
+        with printed_first(result):
+            self._print(result, line, format_ or self.settings["format"] or self.options.get("format", ""))
+        if result.summary and not result.code:
+            print_message(result.message())
+
+    def _print(self, result: Result, line: ParsedLine, format_: str) -> None:
         if line.pipe:
             self._pipe(render(result, Style(format_)), line.pipe)
         elif line.file:
@@ -218,8 +225,6 @@ class Shell(Context):
             self.write(pieces(), hasattr(result, "changes"))
             if not any_text and result.empty:
                 print_message(result.empty)
-        if result.summary and not result.code:
-            print_message(result.message())
 
     def _pipe(self, pieces: Iterator[str], command: str) -> None:
         sys.stdout.flush()

@@ -45,6 +45,8 @@ def _details(command: Command) -> list[str]:
         lines.append(f"Also: {', '.join(command.aliases)}")
     if command.more:
         lines += ["", *command.more.split("\n")]
+    if command.acts:
+        lines += ["", *_columns([(f"{command.name} {act.usage}", act.help) for act in command.acts], 46)]
     if command.args:
         rows = [(f"{arg.name.upper()}, --{', --'.join((arg.name, *arg.also))}", arg.help) for arg in command.args]
         lines += ["", "Arguments, by position or by name:", *_columns(rows)]

@@ -30,6 +30,7 @@ _REFUSED = {
     "source": "'shell -f FILE' runs a file",
     "dashboard": "it is open already",
     "serve": "it needs its own terminal",
+    "key": "it prints keys, and asks for passphrases; run 'stateview key' in a terminal",
 }
 
 
