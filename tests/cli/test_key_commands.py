@@ -14,7 +14,6 @@ import pytest
 from terminal import Terminal
 
 from stateview import InvalidArgument, KeyMissing, KeyWrong, ReadOnly, Sealed, StateManager
-from stateview.backends.sqlite.backend import SQLiteBackend
 from stateview.cli.completion import candidates
 from stateview.cli.context import Context
 from stateview.cli.exit_codes import exit_code
@@ -23,7 +22,6 @@ from stateview.sealing.keys import DEFAULT_N, UserKey
 Run = Callable[..., tuple[int, str, str]]
 
 pytestmark = pytest.mark.usefixtures("folder")
-rewrites = pytest.mark.skipif(not hasattr(SQLiteBackend, "reseal"), reason="the backend cannot rewrite its values")
 COMMAND = [sys.executable, "-m", "stateview"]
 KEY, OTHER = UserKey.generate().printed(), UserKey.generate().printed()
 WORDS = "passphrase:correct horse battery"
@@ -339,7 +337,6 @@ def holds(text: bytes) -> bool:
     return any(text in path.read_bytes() for path in Path(".claude").rglob("*") if path.is_file())
 
 
-@rewrites
 @both_kinds
 def test_a_namespace_is_encrypted_and_made_plain_again(run: Run, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STATEVIEW_STORE", kind)
@@ -364,7 +361,6 @@ def test_a_namespace_is_encrypted_and_made_plain_again(run: Run, kind: str, monk
 
 
 @both_kinds
-@rewrites
 def test_a_new_data_key_needs_all_keys(run: Run, sealed: None, folder: Path) -> None:
     _, laptop, _ = run("key", "add", "--label", "laptop")
     _, server, _ = run("key", "add", "--label", "server")
@@ -381,7 +377,6 @@ def test_a_new_data_key_needs_all_keys(run: Run, sealed: None, folder: Path) -> 
     assert (status["state"], status["data_keys"]) == ("sealed", 1)
 
 
-@rewrites
 def test_what_was_killed_is_gone_on_with(run: Run, plain: None) -> None:
     def stop(_done: int, _total: int) -> None:
         raise KeyboardInterrupt
@@ -402,7 +397,6 @@ def test_what_was_killed_is_gone_on_with(run: Run, plain: None) -> None:
 
 
 @both_kinds
-@rewrites
 def test_a_manager_that_made_its_namespace_plain_goes_on_without_a_key(sealed: None) -> None:
     with StateManager() as state:
         state.encryption.turn_off()
