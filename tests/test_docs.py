@@ -15,6 +15,7 @@ TEXTS = [
     "README.md",
     "SKILL.md",
     "references/backends.md",
+    "references/encryption.md",
     "references/formats.md",
     "references/migration.md",
     "references/writing-a-backend.md",
@@ -52,6 +53,19 @@ def test_every_command_runs(name: str) -> None:
         )
         allowed = {0, 1} if "--exit-code" in line else {0, 124} if "watch" in line else {0}
         assert done.returncode in allowed, (line, done.stderr)
+
+
+def test_the_setting_up_of_encryption_runs() -> None:
+    (block,) = blocks("references/encryption.md", "sh")
+    lines = [line for line in block.splitlines() if not line.startswith(("pip", "stateview key on"))]
+    plain = "stateview save config 1; export STATEVIEW_KEY=$(stateview key new); stateview key on"
+    for script in ("\n".join(lines), plain):
+        done = subprocess.run(
+            ["sh", "-ec", f"{script}\nstateview key status"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert '"state":"sealed"' in done.stdout
+        subprocess.run(["rm", "-r", ".claude"], check=True)
 
 
 @pytest.mark.parametrize("name", ["README.md", "SKILL.md"])

@@ -117,7 +117,13 @@ def faults(name: str, text: str, limit: int = MAX_SENTENCE_WORDS) -> list[str]:
 
 def documents() -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each document for users and contributors."""
-    paths = [ROOT / "README.md", ROOT / "SKILL.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+    paths = [
+        ROOT / "README.md",
+        ROOT / "SKILL.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        ROOT / "SECURITY.md",
+    ]
     for path in [*paths, *sorted((ROOT / "references").glob("*.md"))]:
         yield str(path.relative_to(ROOT)), path.read_text()
 
