@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..errors import Conflict, HistoryPruned, NextStep, see
+from ..errors import NOTHING_CHANGED, Conflict, HistoryPruned, InvalidArgument, NextStep, see
 from .protocol import CommitRequest, Head
 
 
@@ -102,7 +102,19 @@ def destination_exists_error(url: str, namespace: str, revision: int) -> Conflic
     return Conflict(f"namespace {namespace!r} of {url} exists already, at revision {revision}")
 
 
-def plain_data_error(namespace: str) -> Conflict:
+def plain_data_error(namespace: str) -> InvalidArgument:
     """Make the error for a write with a key to a namespace that has plain data."""
     message = f"namespace {namespace!r} is not encrypted, and an encryption key was given"
-    return Conflict(message, (NextStep("Encrypt it with ", ("key", "on")), "Or give no key"))
+    return InvalidArgument(message, (NextStep("Encrypt it with ", ("key", "on")), "Or give no key"))
+
+
+def check_same_keyring(found: bytes | None, staged: bytes | None, namespace: str) -> None:
+    """Refuse to replace a sealed namespace by staged data under another keyring.
+
+    Raises:
+        Conflict: the keyring of the namespace was changed since the data were staged.
+
+    """
+    if found is not None and found != staged:
+        message = f"the encryption of namespace {namespace!r} was changed since the copy began"
+        raise Conflict(message, (NOTHING_CHANGED, "Run it again"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stateview import StateManager
-from stateview.errors import Conflict, InvalidArgument, InvalidName, KeyMissing, KeyWrong
+from stateview.errors import InvalidArgument, InvalidName, KeyMissing, KeyWrong
 from stateview.sealing.keys import UserKey
 
 KEY, OTHER = UserKey.generate().printed(), UserKey.generate().printed()
@@ -71,7 +71,7 @@ def test_plain_data_is_read_and_not_mixed_with_sealed(tmp_path: Path, kind: str)
         state.save("k", 1)
     with StateManager(url, "main", encryption_key=KEY) as state:
         assert state.load("k") == 1
-        with pytest.raises(Conflict, match="stateview key on"):
+        with pytest.raises(InvalidArgument, match="stateview key on"):
             state.save("k", 2)
         assert state.load("k") == 1
     with StateManager(url, "main") as state:

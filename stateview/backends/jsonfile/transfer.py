@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from ...errors import BackendError
 from ...model import Commit, now
-from ..conflicts import destination_exists_error
+from ..conflicts import check_same_keyring, destination_exists_error
 from ..durable_files import file_error, fsync_folder, is_system_error, remove, replaced_path, temporary, write_all
 from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StoredVersion, Version
 from ..staging import JSON_STAGE, StagingFolder, set_aside
@@ -288,6 +288,7 @@ class JSONStagedImport:
                 former, kept = backend._refresh().head, ""
                 if former.lineage and not over:
                     raise destination_exists_error(backend.url, backend.namespace, former.revision)
+                check_same_keyring(backend._read_keyring(), self._keyring, backend.namespace)
                 if former.lineage or os.path.isdir(os.path.join(stage.parent, "checkpoints")):
                     kept = set_aside(stage.parent, ("state.json", "history.jsonl", "checkpoints", "keyring.json"))
                 for name in ("state.json", "checkpoints"):

@@ -62,7 +62,7 @@ class Writer(Reader):
 
         Raises:
             Sealed: the namespace has a keyring, and no key opens it.
-            Conflict: the namespace has plain data.
+            InvalidArgument: the namespace has plain data.
 
         """
         if live.line is None:

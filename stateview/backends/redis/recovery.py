@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ...errors import Conflict
+from ...errors import Conflict, Damaged
 from ...model import Problem, check_key, name_first
 from ..protocol import CommitRequest, Restored, Salvage, StoredVersion, Write
 from . import packing, scripts
@@ -52,6 +52,7 @@ _CONTENTS = {  # what a part holds that nothing else tells
     "marks": "the checkpoints", "notes": "the checkpoints",
 }  # fmt: skip
 _LOST = "recovered: the record of this commit is lost"
+_SAMPLE_ENTRIES = 100
 
 
 def _chunks(items: Iterable[Any], size: int = MEMBERS_PER_SCRIPT) -> Iterator[list[Any]]:
@@ -105,7 +106,13 @@ class RedisRecovery:
         self.problems.append(Problem(subject, found, done, mended, code))
 
     def repair(self) -> None:
-        """Repair the list of namespaces, the types of the keys, and the head: without them no script runs."""
+        """Repair the list of namespaces, the types of the keys, and the head: without them no script runs.
+
+        Raises:
+            Damaged: the namespace is sealed, and its head with the keyring is lost. Nothing was changed.
+
+        """
+        self._check_keyring()
         self._rebuild_registry()
         self._repair_types()
         self._repair_head()
@@ -195,6 +202,24 @@ class RedisRecovery:
                 else:
                     self._strange.append(row)
         return written
+
+    def _check_keyring(self) -> None:
+        """Refuse to repair sealed values without the keyring: the repaired namespace would be plain."""
+        backend = self._backend
+        head, live = backend._keys[:2]
+        kinds = [backend._with_retry(lambda client, key=key: client.type(key)) for key in (head, live)]  # type: ignore[misc]
+        if kinds[0] == b"hash" and backend._with_retry(lambda client: client.hexists(head, "keyring")):
+            return
+        if kinds[1] != b"hash":
+            return
+        records = [packed.split(b" ", 3) for _, packed in islice(backend._entries(), _SAMPLE_ENTRIES)]
+        values = [record[3] for record in records if len(record) == 4]
+        if not values or any(value[:12] != b'{"$sealed":"' for value in values):
+            return
+        from ...sealing.sealed_form import sealed_value
+
+        if all(map(sealed_value, values)):
+            raise Damaged(f"{backend.url}: its values are sealed, and the keyring is lost", "Restore it from a backup")
 
     def _spare_key(self, name: str) -> str:
         """Return an unused name in the same slot, under which a damaged key is kept."""
@@ -470,7 +495,8 @@ class RedisRecovery:
         """Replace each lost record by a record that says so, with the time of a written value."""
         backend, head = self._backend, self._backend.head()
         bad = {name: packed for name, packed in scan(backend, 8) if unreadable_commit(name, packed)}
-        start, end = f'[{json.dumps(_LOST)},"",', ",0,0,0]"
+        lost = "" if backend.values.sealed else _LOST  # a text would have to be sealed for each revision
+        start, end = f'[{json.dumps(lost)},"",', ",0,0,0]"
         filled: list[int] = []
         for chunk in _chunks(range(head.floor + 1, head.revision + 1)):
             pairs = [text for revision in chunk for text in (str(revision), bad.pop(b"%d" % revision, b""))]

@@ -20,7 +20,7 @@ from redis.exceptions import ResponseError
 
 from ...errors import Conflict
 from ...model import Commit, to_micros
-from ..conflicts import destination_exists_error, staging_locked_error
+from ..conflicts import check_same_keyring, destination_exists_error, staging_locked_error
 from ..deltas import MIN_BYTES
 from ..protocol import Backend, CheckpointRecord, Head, StoredVersion
 from ..staging import ASIDE
@@ -125,6 +125,7 @@ class RedisStagedImport:
         backend = self._backend
         self._settle(head)
         backend.head()  # converts data of an older layout
+        check_same_keyring(backend.keyring(), self._keyring, backend.namespace)
         aside = f"{backend._prefix}{ASIDE}{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{self._token[:4]}:"
         keys = [*self._lock_keys, *self._keys, *backend._keys, *(aside + name for name in NAMES)]
         if isinstance(backend._connect(), redis.Redis):

@@ -76,7 +76,7 @@ class Writer(Reader, ABC):
 
         Raises:
             Sealed: no key opens the namespace.
-            Conflict: a key was given, and the namespace has plain data.
+            InvalidArgument: a key was given, and the namespace has plain data.
             BackendUnavailable: other clients came first until the deadline.
 
         """

@@ -19,7 +19,7 @@ import msgspec
 
 from ...errors import BackendError, Damaged
 from ...model import Commit, to_micros
-from ..conflicts import destination_exists_error
+from ..conflicts import check_same_keyring, destination_exists_error
 from ..deltas import MIN_BYTES
 from ..durable_files import backup_damaged_file, file_error, file_lock, fsync_folder, remove, replaced_path
 from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StoredVersion
@@ -97,6 +97,7 @@ class SQLiteReceiver:
         self._keyring, self._is_recovery = keyring, stage != STAGE
         self._stage = StagingFolder(backend.folder, stage, backend.url)
         self._path = self._stage.path("state.db")
+        self._staged_keyring: bytes | None = None
         self._settled: Head | None = None
         self._reader: SQLiteBackend | None = None
         self._size, self._since = 0, 0.0
@@ -129,7 +130,8 @@ class SQLiteReceiver:
         self._note = db.execute("SELECT note FROM receiver").get
         from . import sealing
 
-        self._values = self._backend._given.opened(sealing.read_keyring(db))
+        self._staged_keyring = sealing.read_keyring(db)
+        self._values = self._backend._given.opened(self._staged_keyring)
         self._values.check_open()
 
     def _create(self) -> None:
@@ -274,6 +276,7 @@ class SQLiteReceiver:
         backend, folder = self._backend, self._stage.parent
         self._settle(head)
         existing = backend.head()  # adopts a database of the older layout
+        check_same_keyring(backend.keyring(), self._staged_keyring, backend.namespace)
         kept = ""
         try:
             replaced_path(backend.path, self._stage.folder)

@@ -74,7 +74,7 @@ class Writer(Reader):
 
         Raises:
             Sealed: no key opens the namespace.
-            Conflict: the namespace has plain data.
+            InvalidArgument: the namespace has plain data.
 
         """
         from . import sealing
