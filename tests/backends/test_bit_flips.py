@@ -105,7 +105,7 @@ class Store:
         self.pruned, self.packed = how == "pruned", how == "packed"
         self.url = f"{kind}:{folder}"
         fill(self.url, how)
-        assert self.packed == bool(deltas(self.url))
+        assert not self.packed or deltas(self.url)
         self.folder = folder / "ns"
         self.right = answers(self.url, (HistoryPruned,) if self.pruned else ())
         self.files = {

@@ -21,7 +21,7 @@ from stateview.backends.protocol import StateAt
 from stateview.backends.redis import packing, resealing
 from stateview.backends.redis.backend import RedisBackend
 from stateview.backends.sealed_values import KeyedValues
-from stateview.errors import KeyMissing
+from stateview.errors import InvalidArgument, KeyMissing
 from stateview.maintenance import encryption
 from stateview.testing import save
 
