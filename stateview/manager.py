@@ -889,7 +889,8 @@ class StateManager:
 
     def export(
         self, target: str | os.PathLike[str] | IO[bytes], *, layout: str | None = None, at: Ref | None = None,
-        keys: Iterable[str] | str | None = None, overwrite: bool = False, progress: ProgressCount | None = None,
+        keys: Iterable[str] | str | None = None, overwrite: bool = False, plain: bool = False,
+        progress: ProgressCount | None = None,
     ) -> ExportReport:  # fmt: skip
         """Write one revision of the namespace into a file, whatever others write meanwhile. O(all that is kept).
 
@@ -902,9 +903,12 @@ class StateManager:
             at: the state to export, for `"json"`. None: live.
             keys: only these keys, by names and globs, for `"json"`.
             overwrite: replace an existing file.
+            plain: write the values of an encrypted namespace as plain text. Otherwise its JSON Lines are sealed with
+                the key in use, and plain JSON is refused.
             progress: called with the number of keys done and the total.
 
         Raises:
+            Sealed: the namespace is encrypted, and no key opens it.
             Conflict: the file exists, or writers outrun the kept history.
             KeyNotFound: the namespace does not exist, a key given by name does not exist, or no key is chosen.
             InvalidName: the path's ending is unknown, or the layout does not take these arguments.
@@ -913,7 +917,7 @@ class StateManager:
         """
         from .transfer.export import export
 
-        return export(self.backend, target, layout, at, keys, overwrite, progress)
+        return export(self.backend, target, layout, at, keys, overwrite, progress, plain)
 
     def import_from(
         self, source: str | os.PathLike[str] | IO[bytes], *, how: str | None = None, dry_run: bool = False,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
 
 from ..errors import StateException
 from ..model import Commit
-from .protocol import SUMMARY_BYTES, CheckpointRecord, KeySummary, Version
+from .protocol import SUMMARY_BYTES, Backend, CheckpointRecord, KeySummary, Version
+
+if TYPE_CHECKING:
+    from ..sealing.keys import UserKey
 
 V = TypeVar("V", bound=Version)
 TextForm = Callable[[str, str, str, int], str]
@@ -173,6 +176,11 @@ class StoredValues:
 
 
 PLAIN = StoredValues()
+
+
+def user_key_of(backend: Backend) -> UserKey | None:
+    """Return the key that a namespace was opened with; None without a key."""
+    return getattr(getattr(backend, "_given", None), "user_key", None)
 
 
 def _with_texts(commit: Commit, convert: TextForm) -> Commit:

@@ -538,6 +538,7 @@ COMMANDS = (
             ),
             replace(_AT, help="the state to export, as json: a checkpoint, a revision, live~N"),
             replace(_KEYS, help="only these keys, as json, by name or glob; may be repeated"),
+            Option("plain", "flag", "of an encrypted namespace: write plain text, not a sealed file"),
         ),
         examples=(
             "export backup.jsonl.gz",
@@ -545,7 +546,8 @@ COMMANDS = (
             "export --as json --keys 'task:*'",
         ),
         more="The export is of one revision, even if others write meanwhile. The file is written whole or not at all.\n"
-        "An existing file is overwritten only with --yes, or after a yes at the terminal.",
+        "An existing file is overwritten only with --yes, or after a yes at the terminal.\n"
+        "JSON Lines of an encrypted namespace are sealed with the key in use; 'import' needs this key.",
         refuses=_READS,
     ),
     Command(

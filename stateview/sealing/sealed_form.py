@@ -43,6 +43,7 @@ class Purpose(Enum):
     REASON = "reason"
     AUTHOR = "author"
     NOTE = "note"
+    FILE = "file"  # a chunk of an export, by its number
 
 
 class Place(NamedTuple):

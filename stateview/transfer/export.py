@@ -6,7 +6,7 @@ import gzip
 import os
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
@@ -14,7 +14,8 @@ from msgspec import Raw, Struct
 from .. import codec
 from ..backends.durable_files import remove, temporary
 from ..backends.protocol import Backend, CheckpointRecord, Head, ProgressCount, Version
-from ..errors import Conflict, InvalidName, KeyNotFound, see
+from ..backends.stored_values import PLAIN, user_key_of
+from ..errors import Conflict, InvalidArgument, InvalidName, KeyNotFound, see
 from ..maintenance.history import commit_of, iter_commits, marks_up_to
 from ..model import Commit, to_micros
 from ..states.missing import check_exists
@@ -22,8 +23,11 @@ from ..states.patterns import Selection
 from ..states.steady import again, snapshot
 from ..states.view import StateView, is_live, missing_key, read_names, resolve
 from . import jsonl
-from .files import OutputFile, output_file, write_durable
+from .files import OutputFile, output_file, read_file, write_durable
 from .jsonl_reader import JsonlReader
+
+if TYPE_CHECKING:
+    from ..sealing.keys import UserKey
 
 MAX_ATTEMPTS = 5  # of an export, if writers outrun the kept history
 VERSIONS_PER_PAGE = 4000
@@ -44,9 +48,27 @@ class ExportReport(Struct, frozen=True):
     bytes: int = 0
 
 
+class FileForm(NamedTuple):
+    """Say how a file is written: compressed, and sealed with a key."""
+
+    zipped: bool
+    user_key: UserKey | None
+
+
+def _user_key(backend: Backend) -> UserKey | None:
+    """Return the key that seals a file with values of a namespace; None if the namespace is plain."""
+    backend.head()  # learns whether the namespace is encrypted
+    values = getattr(backend, "values", PLAIN)
+    if values.plain:
+        return None
+    values.check_open()
+    return user_key_of(backend)
+
+
 def export(
     backend: Backend, target: OutputFile, layout: str | None = None, at: str | int | None = None,
     keys: Iterable[str] | str | None = None, overwrite: bool = False, progress: ProgressCount | None = None,
+    plain: bool = False,
 ) -> ExportReport:  # fmt: skip
     """Export as `StateManager.export` does."""
     path = os.fspath(target) if isinstance(target, (str, os.PathLike)) else ""
@@ -55,14 +77,17 @@ def export(
     layout = _choose_layout(path, layout, at is not None or keys is not None)
     if keys is not None:
         keys = [keys] if isinstance(keys, str) else list(keys)
-    zipped = path.endswith(".gz")
+    form = FileForm(path.endswith(".gz"), None if plain else _user_key(backend))
+    if form.user_key is not None and layout == "json":
+        what = f"namespace {backend.namespace!r} is encrypted, and plain JSON would show its values"
+        raise InvalidArgument(what, "Give --plain (plain=True), or export JSON Lines, which are sealed")
     report = progress or (lambda _done, _total: None)
     with output_file(target, overwrite) as name:
         if layout == "jsonl":
-            exported = again(True, lambda: _export_jsonl(backend, name, zipped, report))
+            exported = again(True, lambda: _export_jsonl(backend, name, form, report))
         else:
             live = at is None or is_live(at)
-            exported = again(live, lambda: _export_json(backend, name, zipped, at, keys, report))
+            exported = again(live, lambda: _export_json(backend, name, form, at, keys, report))
         size = os.path.getsize(name)
     return msgspec.structs.replace(exported, bytes=size)
 
@@ -104,7 +129,7 @@ def _require_head(backend: Backend) -> Head:
 # --- JSON Lines -------------------------------------------------------------------------------------------------------
 
 
-def _export_jsonl(backend: Backend, name: str, zipped: bool, progress: ProgressCount) -> ExportReport:
+def _export_jsonl(backend: Backend, name: str, form: FileForm, progress: ProgressCount) -> ExportReport:
     """Write everything that is kept as of one revision, while others may write.
 
     Where the backend has no snapshot, later versions are left out. The versions that they superseded are kept until the
@@ -112,15 +137,15 @@ def _export_jsonl(backend: Backend, name: str, zipped: bool, progress: ProgressC
     from it on were kept throughout.
     """
     with snapshot(backend, whole=True) as state:
-        return _export_state(state, name, zipped, progress)
+        return _export_state(state, name, form, progress)
 
 
-def _export_state(backend: Backend, name: str, zipped: bool, progress: ProgressCount) -> ExportReport:
+def _export_state(backend: Backend, name: str, form: FileForm, progress: ProgressCount) -> ExportReport:
     for _ in range(MAX_ATTEMPTS):
         head = _require_head(backend)
         marks = marks_up_to(backend, head.revision)
         header = _header(backend, head)
-        with write_durable(name, zipped) as out:
+        with write_durable(name, *form) as out:
             commits = iter_commits(backend, head.revision + 1)
             counts = jsonl.write(out, header, commits, marks, _versions(backend, head, progress))
         after = backend.head()
@@ -130,7 +155,7 @@ def _export_state(backend: Backend, name: str, zipped: bool, progress: ProgressC
         kept = {(mark.name, mark.revision) for mark in backend.marks()}
         if after.floor <= head.revision and all((mark.name, mark.revision) in kept for mark in marks):
             if after.floor > head.floor:
-                counts = _raise_floor(name, zipped, after.floor)
+                counts = _raise_floor(name, form, after.floor)
             return ExportReport(
                 "jsonl", backend.namespace, head.revision, counts.versions, counts.commits, counts.checkpoints
             )
@@ -160,10 +185,10 @@ def _versions(backend: Backend, head: Head, progress: ProgressCount) -> Iterator
         progress(live, head.count)
 
 
-def _raise_floor(name: str, zipped: bool, floor: int) -> jsonl.Counts:
+def _raise_floor(name: str, form: FileForm, floor: int) -> jsonl.Counts:
     """Write an export again with a higher floor, without the versions that are unreachable from it."""
-    opener: Any = gzip.open if zipped else open
-    with opener(name, "rb") as file:
+    with read_file(name, form.user_key is not None, form.user_key, name) as content:
+        file: Any = gzip.GzipFile(fileobj=content) if form.zipped else content
         reader = JsonlReader(file, name, floor)
         header = msgspec.structs.replace(reader.header, floor=floor)
         commits: list[Commit] = []
@@ -181,7 +206,7 @@ def _raise_floor(name: str, zipped: bool, floor: int) -> jsonl.Counts:
         versions = chain(first, (record for record in records if isinstance(record, Version)))
         copy = temporary(name)
         try:
-            with write_durable(copy, zipped) as out:
+            with write_durable(copy, *form) as out:
                 counts = jsonl.write(out, header, commits, marks, versions)
             os.replace(copy, name)
         finally:
@@ -195,7 +220,7 @@ def _raise_floor(name: str, zipped: bool, floor: int) -> jsonl.Counts:
 def _export_json(
     backend: Backend,
     name: str,
-    zipped: bool,
+    form: FileForm,
     at: str | int | None,
     keys: Iterable[str] | str | None,
     progress: ProgressCount,
@@ -204,7 +229,7 @@ def _export_json(
     ref = "live" if at is None else at
     selection = Selection(keys)
     count = 0
-    with snapshot(backend, whole=True) as state, write_durable(name, zipped) as out:
+    with snapshot(backend, whole=True) as state, write_durable(name, *form) as out:
         head = _require_head(state)
         point = resolve(state, ref)
         view = StateView(state, point, str(ref))

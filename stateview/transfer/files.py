@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import io
 import os
 import shutil
 import stat
@@ -11,7 +12,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ..backends.durable_files import fsync_folder, remove, temporary
 from ..errors import (
@@ -25,8 +26,12 @@ from ..errors import (
     StateException,
     tells_what_was_done,
 )
+from . import sealed_files
 from .standard_input import standard_input
 from .temporary_stores import TemporaryStores
+
+if TYPE_CHECKING:
+    from ..sealing.keys import UserKey
 
 COPY_BYTES = 1 << 20
 _GZIP = b"\x1f\x8b"
@@ -77,6 +82,7 @@ class ImportFile:
     Args:
         source: a path, a file open for reading bytes, or `-` for standard input.
         stores: where the copy goes.
+        user_key: what opens a sealed file.
 
     Raises:
         KeyNotFound: the file does not exist.
@@ -86,8 +92,9 @@ class ImportFile:
 
     """
 
-    def __init__(self, source: Any, stores: TemporaryStores) -> None:
+    def __init__(self, source: Any, stores: TemporaryStores, user_key: UserKey | None = None) -> None:
         self.is_plain = False
+        self._user_key = user_key
         self.name = "standard input" if source == "-" else str(getattr(source, "name", "the file"))
         if isinstance(source, str) and source != "-":
             self.name = self.path = source
@@ -103,8 +110,12 @@ class ImportFile:
         if not self.is_plain:
             self._copy(source, stores)
         with self._errors(), open(self.path, "rb") as file:
-            self._zipped = file.read(len(_GZIP)) == _GZIP
-            self.size = 0 if self._zipped else os.fstat(file.fileno()).st_size  # 0: the decompressed size is not known
+            self._is_sealed = file.read(len(sealed_files.FIRST)) == sealed_files.FIRST
+            self.size = os.fstat(file.fileno()).st_size
+        with self._open() as opened:
+            self._zipped = opened.read(len(_GZIP)) == _GZIP
+        if self._zipped or self._is_sealed:
+            self.size = 0  # that of the content is not known
 
     def _copy(self, source: Any, stores: TemporaryStores) -> None:
         self.path = stores.path("input")
@@ -119,10 +130,17 @@ class ImportFile:
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
         """Open the file from its beginning, decompressed."""
-        with self._errors():
-            opener: Any = gzip.open if self._zipped else open
-            with opener(self.path, "rb") as file:
+        with self._errors(), self._open() as file:
+            if not self._zipped:
                 yield file
+                return
+            with gzip.open(file, "rb") as content:
+                yield content  # type: ignore[misc]
+
+    @contextmanager
+    def _open(self) -> Iterator[IO[bytes]]:
+        with self._errors(), read_file(self.path, self._is_sealed, self._user_key, self.name) as file:
+            yield file
 
     def _errors(self) -> AbstractContextManager[None]:
         return file_errors(self.name)
@@ -223,13 +241,24 @@ def _exists_error(path: str) -> Conflict:
 
 
 @contextmanager
-def write_durable(name: str, zipped: bool) -> Iterator[IO[bytes]]:
-    """Open a new file for writing, compressed if asked, and make it durable when it is closed."""
+def read_file(path: str, is_sealed: bool, user_key: UserKey | None, name: str) -> Iterator[IO[bytes]]:
+    """Open a file, sealed or not. `name` is for the messages."""
+    with open(path, "rb") as file:
+        yield io.BufferedReader(sealed_files.SealedReader(file, name, user_key)) if is_sealed else file
+
+
+@contextmanager
+def write_durable(name: str, zipped: bool, user_key: UserKey | None = None) -> Iterator[IO[bytes]]:
+    """Open a new file for writing, compressed if asked, sealed with a key, and make it durable when it is closed."""
     with open(name, "wb") as file:
+        sealed = sealed_files.SealedWriter(file, user_key) if user_key is not None else None
+        out: Any = sealed or file
         if zipped:
-            with gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0) as compressed:
+            with gzip.GzipFile("", "wb", _GZIP_LEVEL, out, mtime=0) as compressed:
                 yield compressed  # type: ignore[misc]
         else:
-            yield file
+            yield out
+        if sealed is not None:
+            sealed.finish()
         file.flush()
         os.fsync(file.fileno())

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from ..backends.protocol import Backend, CheckpointWrite, CommitRequest, Head, ProgressCount, StateAt, Version, Write
 from ..backends.retries import Backoff
+from ..backends.stored_values import user_key_of
 from ..errors import Conflict, HistoryPruned, InvalidName, NextStep, tells_what_was_done
 from ..maintenance.history import commit_of
 from ..states import compare as comparison
@@ -85,9 +86,10 @@ class ImportJob:
         self._live = StateAt(0, 0)  # the state that the writes were planned for
         self._is_planned = False
         self._source_backend: Backend | None = None
-        self._stores = TemporaryStores()
+        user_key = user_key_of(backend)
+        self._stores = TemporaryStores(seals=user_key is not None)
         try:
-            self.source: ImportSource = open_source(source, self._stores, options, backend.namespace)
+            self.source: ImportSource = open_source(source, self._stores, options, backend.namespace, user_key)
             self.head = backend.head()
             self.is_new = not self.head.lineage
             self.how = how or ("new" if self.is_new else "")

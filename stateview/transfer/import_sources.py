@@ -10,7 +10,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -34,6 +34,9 @@ from .files import ImportFile
 from .jsonl import FIRST
 from .jsonl_reader import JsonlReader, Record
 from .temporary_stores import TemporaryStores
+
+if TYPE_CHECKING:
+    from ..sealing.keys import UserKey
 
 LAYOUTS = ("jsonl", "json", "state")
 SCHEMES = ("redis://", "rediss://", "redis+cluster://", "redis+sentinel://", "unix://")
@@ -85,7 +88,7 @@ class ImportSource(ABC):
 
     def backend(self, space: TemporaryStores) -> Backend:
         """Return the source as a namespace of its own, in a temporary store."""
-        namespace = space.open("sqlite", "import")
+        namespace = space.open("sqlite", "import", sealed=True)
         receiver = namespace.open_staging()
         try:
             receiver.finish(self.fill(receiver, "", "", lambda _done, _total: None))
@@ -273,7 +276,11 @@ class RedisStringsSource(ImportSource):
 
 
 def open_source(
-    source: str | os.PathLike[str] | IO[bytes], space: TemporaryStores, options: Options, namespace: str
+    source: str | os.PathLike[str] | IO[bytes],
+    space: TemporaryStores,
+    options: Options,
+    namespace: str,
+    user_key: UserKey | None = None,
 ) -> ImportSource:
     """Open a source, and detect its kind.
 
@@ -282,10 +289,12 @@ def open_source(
         space: where copies are made.
         options: how to read the source.
         namespace: the namespace of the older layout to look for in a Redis.
+        user_key: what opens a sealed file.
 
     Raises:
         KeyNotFound: the source does not exist, or holds no known data.
         Damaged: the source does not hold what its layout says.
+        Sealed: the file is sealed, and the key does not open it.
         InvalidName: the options do not fit the source.
 
     """
@@ -304,7 +313,7 @@ def open_source(
             raise InvalidName(f"{source!r} is a store, not a file", f"See 'stateview migrate {scheme}:{path} …'")
         if os.path.isdir(source):
             return legacy_folder(source, space)
-    file = ImportFile(source, space)
+    file = ImportFile(source, space, user_key)
     with file.open() as opened:
         start = opened.read(16)
     if start == SQLITE_MAGIC:

@@ -30,7 +30,12 @@ def export(context: Context, args: dict[str, Any]) -> Result:
     """`export [FILE]`."""
     target = args.get("file", "-")
     keys = args.get("keys")
-    selection: dict[str, Any] = {"layout": args.get("as"), "at": args.get("at"), "keys": keys}
+    selection: dict[str, Any] = {
+        "layout": args.get("as"),
+        "at": args.get("at"),
+        "keys": keys,
+        "plain": bool(args.get("plain")),
+    }
 
     def progress(done: int, total: int) -> None:
         context.progress(ProgressMessage.of(done, total, "keys"))
