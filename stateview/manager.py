@@ -36,6 +36,7 @@ from .errors import (
     InvalidName,
     ReadOnly,
     Reentered,
+    Sealed,
     StateException,
     tells_what_was_done,
 )
@@ -414,7 +415,11 @@ class StateManager:
         from .states.steady import again
 
         patterns = Selection(keys).patterns
-        return again(is_live(ref), lambda: [found.key for found in self.at(ref).steady_entries(prefix, patterns)])
+
+        def names() -> list[str]:
+            return [found.key for found in self.at(ref).without_values().steady_entries(prefix, patterns)]
+
+        return again(is_live(ref), names)
 
     def rows(
         self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, skip: int = 0,
@@ -456,7 +461,10 @@ class StateManager:
         return self.backend.count(low, high) if at is None else self.at(at).count(low, high)
 
     def __contains__(self, key: object) -> bool:
-        return is_key(key) and self.backend.get(key) is not None
+        try:
+            return is_key(key) and self.backend.get(key) is not None
+        except Sealed:
+            return key in self.at("live")
 
     def update(
         self, key: str, function: Callable[[Any], Any], default: Any = ABSENT, *, ttl: float | None = None,
@@ -773,9 +781,15 @@ class StateManager:
 
     # --- looking back ------------------------------------------------------------------------------------------
 
-    def history(self, key: str, limit: int = 100) -> list[Entry]:
-        """List the kept versions of a key, newest first; a delete has the value `ABSENT`. O(limit)."""
-        return [to_entry(version) for version in self.backend.versions(check_key(key), limit)]
+    def history(self, key: str, limit: int = 100, *, sealed: bool = False) -> list[Entry]:
+        """List the kept versions of a key, newest first; a delete has the value `ABSENT`. O(limit).
+
+        With `sealed`, a value that no key opens is a `SealedValue` instead of an error.
+        """
+        from .backends.names_only import names_only
+
+        backend = names_only(self.backend) if sealed else self.backend
+        return [to_entry(version) for version in backend.versions(check_key(key), limit)]
 
     def log(
         self, limit: int = 100, *, below: int = 0, by: Iterable[str] | str | None = None,

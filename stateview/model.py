@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeGuard
 
 from msgspec import Struct
 
-from .errors import Hint, InvalidName, hint_text
+from .errors import Hint, InvalidName, StateException, hint_text
 
 NAMES_PER_LINE = 10  # names in one line of a report
 _SIMILAR_CHARACTERS = 200  # the time of a comparison grows with the square of the length
@@ -33,6 +33,40 @@ class Absent(Enum):
 
 
 ABSENT: Final = Absent.ABSENT
+
+
+class SealedText(str):
+    """Stand for a text that no key opens, as `(sealed)`. `error` tells why."""
+
+    error: StateException
+
+    def __new__(cls, error: StateException) -> SealedText:
+        """Make the text that stands for all texts that this error is about."""
+        text = super().__new__(cls, "(sealed)")
+        text.error = error
+        return text
+
+
+def opened(text: str) -> str:
+    """Return a text. Raise the error that tells why no key opens it, if it is a `SealedText`."""
+    if isinstance(text, SealedText):
+        raise text.error
+    return text
+
+
+class SealedValue(bytes):
+    """Stand for a value that no key opens. It is empty; `size` counts the bytes of what is stored."""
+
+    size: int
+
+    def __new__(cls, size: int) -> SealedValue:
+        """Make what stands for a value of this size."""
+        value = super().__new__(cls)
+        value.size = size
+        return value
+
+    def __repr__(self) -> str:
+        return "(sealed)"
 
 
 class Entry(Struct, frozen=True):

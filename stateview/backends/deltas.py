@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ..errors import Damaged
+from ..model import SealedValue
 
 MIN_BYTES = 512  # smaller values are kept whole: a delta has a row, or a header, of its own
 FANOUT = 16
@@ -110,12 +111,16 @@ class Chain:
                 kept = self._fetch(key, revision)
             except Damaged as error:  # a sealed form that does not open
                 raise DamagedDelta(error.message) from error
+            if isinstance(kept, SealedValue):
+                return kept
             if isinstance(kept, bytes):
                 value = kept
                 self.put(key, revision, value)
                 break
             if kept.base and kept.base <= revision:
                 raise DamagedDelta("a delta is relative to an older version")
+            if isinstance(kept.data, SealedValue):
+                return SealedValue(kept.size)
             deltas.append((revision, kept))
             if not kept.base:
                 break

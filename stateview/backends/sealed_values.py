@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from ..errors import Damaged, KeyWrong, Sealed, StateException
+from ..model import SealedText, SealedValue
 from ..sealing import keyring
 from ..sealing.keys import UserKey
 from ..sealing.sealed_form import Place, Purpose, Sealer, sealed_text, sealed_value
+from .names_only import wants_names_only
 from .protocol import KeySummary
 from .stored_values import StoredValues
 
-SEALED_TEXT = "(sealed)"  # in the place of a text that no key opens
 FIRST_LABEL = "first"
 
 
@@ -166,24 +167,27 @@ class LockedValues(StoredValues):
     def __init__(self, error: StateException, mixed: bool = False) -> None:
         self.error = error
         self.mixed = mixed
+        self._text = SealedText(error)
 
     def pack(self, value: bytes, key: str, revision: int) -> bytes:  # noqa: ARG002
         raise self._refusal()
 
     def unpack(self, stored: bytes, key: str, revision: int) -> bytes:  # noqa: ARG002
+        if wants_names_only():
+            return SealedValue(len(stored))
         raise self._refusal()
 
     def pack_delta(self, data: bytes, key: str, revision: int, base: int) -> bytes:  # noqa: ARG002
         raise self._refusal()
 
     def unpack_delta(self, stored: bytes, key: str, revision: int, base: int) -> bytes:  # noqa: ARG002
-        raise self._refusal()
+        return self.unpack(stored, key, revision)
 
     def pack_text(self, text: str, purpose: str, name: str, revision: int) -> str:  # noqa: ARG002
         raise self._refusal()
 
     def unpack_text(self, stored: str, purpose: str, name: str, revision: int) -> str:  # noqa: ARG002
-        return stored and SEALED_TEXT
+        return stored and self._text
 
     def summary(self, key: str, stored: bytes, revision: int, time: int, expires: int) -> KeySummary:
         return KeySummary(key, len(stored), b"", revision, time, expires, sealed=True)

@@ -7,7 +7,9 @@ from itertools import islice
 from typing import Any
 
 from .. import codec, settings
-from ..errors import InvalidName, StateException
+from ..backends.names_only import names_only
+from ..errors import InvalidName, Sealed, StateException
+from ..model import SealedValue
 from ..states.pointers import escape_token, resolve_pointer
 from .conditions import OPERATORS
 from .context import Context
@@ -213,7 +215,7 @@ def _query(
 
 def _keys(context: Context, word: str) -> Iterator[Candidate]:
     """Yield keys by segment, like folders: `wf:` gives `wf:93:` once for all keys below it. O(candidates log n)."""
-    backend, after = context.manager.backend, ""
+    backend, after = names_only(context.manager.backend), ""
     for _ in range(MAX_CANDIDATES):
         page = backend.scan(word, after, 2)
         if not page:
@@ -225,7 +227,9 @@ def _keys(context: Context, word: str) -> Iterator[Candidate]:
             yield segment, "…"
             after = segment + _LAST
         else:
-            yield key, f"revision {page[0].revision}, {len(page[0].value or b''):,} bytes"
+            value = page[0].value
+            size = f"{value.size:,} bytes, sealed" if isinstance(value, SealedValue) else f"{len(value or b''):,} bytes"
+            yield key, f"revision {page[0].revision}, {size}"
             after = key
 
 
@@ -234,8 +238,8 @@ def _paths(context: Context, key: str, word: str) -> Iterator[Candidate]:
     base = word[: word.rfind("/")]
     try:
         value = resolve_pointer(context.manager.load(key, None), base)
-    except InvalidName:
-        return  # nothing starts with what is typed
+    except (InvalidName, Sealed):
+        return  # nothing starts with what is typed, or nobody may read it
     items: Iterable[tuple[str | int, Any]] = ()
     if isinstance(value, dict):
         items = value.items()

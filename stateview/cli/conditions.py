@@ -34,6 +34,11 @@ class Condition(NamedTuple):
     def __str__(self) -> str:
         return " ".join(part for part in (self.path, self.operator, self.text) if part)
 
+    @property
+    def needs_value(self) -> bool:
+        """Whether more must be known of a value than that it exists."""
+        return bool(self.path) or self.operator not in _UNARY
+
     def is_true(self, value: Any) -> bool:
         """Return whether the condition is true for a value or `ABSENT`. Values that cannot be ordered make it false."""
         part = ABSENT if value is ABSENT else resolve_pointer(value, self.path)

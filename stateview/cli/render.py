@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from .. import codec
 from ..errors import NotSerializable
-from ..model import ABSENT, PathChange
+from ..model import ABSENT, PathChange, SealedText, SealedValue
 from ..states.changes import SIGNS, Change, Diff
 from .results import ActionResult, Changes, DiffResult, Record, Result, Stream, Table, Text, ValueResult, plural
 
@@ -217,6 +217,8 @@ def _cell(value: Any, as_json: bool = False) -> str:
     """Return a value as JSON, so that "12" and 12 differ, and a name or a time as it is."""
     if value is ABSENT:
         return "(deleted)"
+    if isinstance(value, SealedValue):
+        return repr(value) if as_json else f"{value.size} {value!r}"
     return value if isinstance(value, str) and not as_json else _json(value)
 
 
@@ -228,9 +230,18 @@ def _short(text: str) -> str:
 
 
 def _as_object(columns: tuple[str, ...], row: tuple[Any, ...]) -> dict[str, Any]:
-    """Return a row as an object. That of a deleted version has no value."""
-    named = {name: cell for name, cell in zip(columns, row, strict=True) if cell is not ABSENT}
-    return named if len(named) == len(columns) else {**named, "deleted": True}
+    """Return a row as an object. That of a deleted version has no value, and one that no key opens is `sealed`."""
+    named: dict[str, Any] = {}
+    for name, cell in zip(columns, row, strict=True):
+        if isinstance(cell, SealedText):
+            named["sealed"] = True
+        elif isinstance(cell, SealedValue):
+            named |= {"bytes": cell.size, "sealed": True}
+        elif cell is ABSENT:
+            named["deleted"] = True
+        else:
+            named[name] = cell
+    return named
 
 
 def _as_data(change: Change, keys_only: bool = False) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import cast
 
 from .. import codec
+from ..backends.names_only import names_only
 from ..backends.protocol import Backend, CheckpointRecord, Head, ProgressText, StateAt, StoredVersion, Version
 from ..errors import (
     BackendError,
@@ -86,7 +87,7 @@ def _failed_check(subject: str, error: Exception) -> Finding:
 
 class _Diagnosis:
     def __init__(self, backend: Backend, head: Head, report: ProgressText, damaged: bool) -> None:
-        self.backend = backend
+        self.backend = names_only(backend)  # without a key the versions alone are not checked
         self.head = head
         self.report = report
         self.damaged = damaged  # the backend has reported damage, so an unreadable part is no news

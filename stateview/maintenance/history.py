@@ -9,9 +9,10 @@ from itertools import groupby
 from typing import NamedTuple
 
 from ..arguments import MAX_INTEGER
+from ..backends.names_only import names_only
 from ..backends.protocol import Backend, CheckpointRecord, StateAt, StoredVersion, SupersededVersion, Version
 from ..errors import HistoryPruned
-from ..model import Commit, to_micros
+from ..model import Commit, opened, to_micros
 from ..states.patterns import Selection
 
 COMMITS_PER_PAGE = 1000
@@ -71,6 +72,7 @@ def find_commits(backend: Backend, wanted: CommitFilter, below: int = 0) -> Iter
     O(commits read). Keys given by name cost O(log n + their versions). With a glob, the keys of each commit are read.
     """
     below = min(filter(None, (below, wanted.until.revision + 1)), default=0)
+    backend = names_only(backend)
     keys = wanted.keys.among(lambda names: [name for name in names if backend.versions(name, 1)])
     names, globs = keys.exact(), keys.patterns is not None and len(keys.exact()) < len(keys.patterns)
     commits = iter_commits(backend, below)
@@ -82,7 +84,11 @@ def find_commits(backend: Backend, wanted: CommitFilter, below: int = 0) -> Iter
         time = to_micros(commit.time)
         if commit.revision <= wanted.after.revision or time < wanted.after.time:
             return
-        if time > wanted.until.time or not wanted.by(commit.author) or wanted.text not in commit.reason:
+        if time > wanted.until.time:
+            continue
+        if wanted.by.patterns is not None and not wanted.by(opened(commit.author)):
+            continue
+        if wanted.text and wanted.text not in opened(commit.reason):
             continue
         try:
             if not globs or any(map(keys, keys_of(backend, commit.revision))):

@@ -45,7 +45,8 @@ class Stats(Struct, frozen=True):
     `growth` has one entry for each hour or day (`period`) with commits, oldest first. It leaves out commits below the
     floor. `automatic` counts the `checkpoints` that no person named. `space` is the size on the disk or in the server's
     memory, None if the server does not say. `checkpoint_files` is the part of `space` that the files
-    `checkpoints/NAME.json` of JSON files take: copies for people, which `checkpoint_files = false` saves.
+    `checkpoints/NAME.json` of JSON files take: copies for people, which `checkpoint_files = false` saves. If
+    `sealed`, no key opens the values, and all sizes are of what is stored.
     """
 
     store: str
@@ -66,6 +67,7 @@ class Stats(Struct, frozen=True):
     growth: tuple[GrowthBucket, ...]
     space: int | None
     checkpoint_files: int = 0
+    sealed: bool = False
 
 
 def stats(backend: Backend, progress: ProgressText | None = None) -> Stats:
@@ -75,8 +77,9 @@ def stats(backend: Backend, progress: ProgressText | None = None) -> Stats:
     written: Counter[int] = Counter()  # bytes by revision
     keys = size = versions = past = 0
     largest: list[tuple[int, str]] = []
+    is_sealed = False
     for row in _rows(backend):
-        keys, size = keys + 1, size + row.size
+        keys, size, is_sealed = keys + 1, size + row.size, is_sealed or row.sealed
         if row.revision > head.floor:
             written[row.revision] += row.size
         _push(largest, (row.size, row.key))
@@ -96,7 +99,7 @@ def stats(backend: Backend, progress: ProgressText | None = None) -> Stats:
         min((commit.time for commit in commits), default=None),
         to_datetime(head.time) if head.revision else None,
         tuple(Largest(key, size) for size, key in sorted(largest, key=lambda pair: (-pair[0], pair[1]))),
-        period, growth, None if usage is None else usage.total, 0 if usage is None else usage.copies,
+        period, growth, None if usage is None else usage.total, 0 if usage is None else usage.copies, is_sealed,
     )  # fmt: skip
 
 

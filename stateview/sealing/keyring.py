@@ -296,11 +296,13 @@ def _find(wrappers: Iterable[Wrapper], user_key: UserKey) -> Wrapper | None:
 def _unlock(ring: Keyring, namespace: str, user_key: UserKey | None) -> tuple[DataKeys, Wrapper]:
     """Open the data keys, and compare the MAC."""
     if user_key is None:
-        raise KeyMissing("the namespace is encrypted, and there is no key", "Set STATEVIEW_KEY, or give encryption_key")
+        hint = ("Set STATEVIEW_KEY, or give encryption_key", see("key", "status"))
+        raise KeyMissing("the namespace is encrypted, and there is no key", hint)
     wrapper = _find(ring.wrappers, user_key)
     if wrapper is None:
         labels = name_first(one.label for one in ring.wrappers)
-        raise KeyWrong("the encryption key is none of the keys of the namespace", f"It has {labels}")
+        what = "the encryption key is none of the keys of the namespace"
+        raise KeyWrong(what, (f"It has {labels}", "Set STATEVIEW_KEY to one of them", see("key", "status")))
     wrapping = user_key.identify(wrapper.scrypt)[1]
     try:
         by_id = {

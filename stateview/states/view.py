@@ -13,7 +13,18 @@ from ..arguments import checked_methods
 from ..backends.conflicts import history_pruned_error
 from ..backends.protocol import Backend, CheckpointRecord, Head, KeySummary, StateAt, Version
 from ..errors import InvalidArgument, InvalidName, KeyNotFound, RefNotFound, see
-from ..model import ABSENT, Checkpoint, Entry, check_key, is_key, parse_ref, parse_time, to_datetime, to_micros
+from ..model import (
+    ABSENT,
+    Checkpoint,
+    Entry,
+    SealedValue,
+    check_key,
+    is_key,
+    parse_ref,
+    parse_time,
+    to_datetime,
+    to_micros,
+)
 from .changes import Diff
 from .missing import check_exists, missing_namespace, near_hint, near_key_hint
 from .patterns import Selection, name_of
@@ -149,8 +160,12 @@ def missing_mark(backend: Backend, ref: str, name: str, more: tuple[str, ...] = 
 
 
 def to_entry(version: Version) -> Entry:
-    """Convert a stored version to an entry, its value decoded; `ABSENT` for a delete."""
-    value = ABSENT if version.value is None else codec.decode(version.value, f"the value of {version.key[:60]!r}")
+    """Convert a stored version to an entry, its value decoded; `ABSENT` for a delete. A `SealedValue` stays."""
+    value: Any = ABSENT
+    if isinstance(version.value, SealedValue):
+        value = version.value
+    elif version.value is not None:
+        value = codec.decode(version.value, f"the value of {version.key[:60]!r}")
     expires = to_datetime(version.expires) if version.expires else None
     return Entry(version.key, value, version.revision, to_datetime(version.time), expires)
 
@@ -225,6 +240,12 @@ class StateView:
     def __repr__(self) -> str:
         return f"<StateView of {self.namespace!r} at {self.ref!r}, revision {self.revision}>"
 
+    def without_values(self) -> StateView:
+        """Return this view for lists of keys, with a `SealedValue` in place of each value that no key opens."""
+        from ..backends.names_only import names_only
+
+        return StateView(names_only(self._backend), self._point, self.ref)
+
     def load(self, key: str, default: Any = ABSENT) -> Any:
         """Return the value of a key, or `default` if the key has no value.
 
@@ -294,7 +315,7 @@ class StateView:
 
     def list_keys(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> list[str]:
         """List the keys, sorted; only those with a prefix, or chosen by names and globs. O(keys listed)."""
-        return [version.key for version in self.raw_entries(prefix, keys)]
+        return [version.key for version in self.without_values().raw_entries(prefix, keys)]
 
     def rows(
         self, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, skip: int = 0,
@@ -308,7 +329,7 @@ class StateView:
         return self._backend.count(low, high, self._point)
 
     def __contains__(self, key: object) -> bool:
-        return is_key(key) and bool(self._backend.read([key], self._point))
+        return is_key(key) and bool(self.without_values()._backend.read([key], self._point))
 
 
 def require_keys(keys: Iterable[str] | str | None, *views: StateView) -> None:

@@ -17,7 +17,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from .. import codec
 from ..backends.protocol import CheckpointRecord, StoredVersion, Version
 from ..maintenance.history import any_within, with_superseded_by
-from ..model import Commit, to_micros
+from ..model import Commit, opened, to_micros
 
 FORMAT = 1
 LINES_PER_DIGEST = 1000
@@ -124,7 +124,8 @@ def write(
     counts = [0, 0, 0]
     for commit in commits:
         if commit.revision > header.floor:
-            line = CommitLine(commit.revision, to_micros(commit.time), commit.keys, commit.reason, commit.author)
+            texts = opened(commit.reason), opened(commit.author)
+            line = CommitLine(commit.revision, to_micros(commit.time), commit.keys, *texts)
             if any(undo := (commit.position, commit.forward, commit.behind)):
                 line.undo = undo
             lines.add(line)
@@ -132,7 +133,7 @@ def write(
     revisions = []
     for mark in marks:
         revisions.append(mark.revision)
-        lines.add(CheckpointLine(mark.name, mark.revision, mark.time, mark.note))
+        lines.add(CheckpointLine(mark.name, mark.revision, mark.time, opened(mark.note)))
         counts[1] += 1
     for version in reachable(with_superseded_by(versions), header.floor, sorted(revisions)):
         deleted = version.value is None

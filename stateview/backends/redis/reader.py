@@ -101,7 +101,8 @@ class Reader(Server, ABC):
     def history_format(self) -> int:
         """Make one round trip."""
         self._handshake()
-        return int(self._with_retry(lambda client: client.hget(self._keys[0], "format")) or 0)
+        stored = int(self._with_retry(lambda client: client.hget(self._keys[0], "format")) or 0)
+        return min(stored, 2)  # 3: the same history, sealed
 
     def namespaces(self) -> list[str]:
         self._handshake()

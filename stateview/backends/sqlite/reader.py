@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import apsw
 
 from ...errors import Damaged, StateException
-from ...model import Commit, now, to_datetime
+from ...model import Commit, SealedValue, now, to_datetime
 from ..conflicts import history_pruned_error
 from ..namespace_folders import folder_identity, folders_with
 from ..protocol import (
@@ -205,7 +205,9 @@ class Reader(Database):
             stored = data if values.plain else stored
         added = until and until_checksum(until)
         if checksum(key, stored, revision, time, expires) + added != sum and not (
-            is_packed and values.mixed and checksum(key, data, revision, time, expires) + added == sum
+            is_packed
+            and values.mixed
+            and (isinstance(data, SealedValue) or checksum(key, data, revision, time, expires) + added == sum)
         ):
             raise damaged_entry_error(self.path, key)
         if data is not None and not is_packed:

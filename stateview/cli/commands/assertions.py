@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 from ... import codec
-from ...errors import InvalidName, RefNotFound
-from ...model import ABSENT
+from ...errors import InvalidName, RefNotFound, Sealed
+from ...model import ABSENT, SealedValue
 from ..conditions import Condition, parse_condition
 from ..context import Context, missing_namespace
 from ..exit_codes import ExitCode, UsageError
@@ -22,7 +22,7 @@ def check(context: Context, args: dict[str, Any]) -> ActionResult:
     """`assert SUBJECT CONDITION`."""
     subject = args["subject"]
     condition = parse_condition(args["condition"])
-    value = context.read(subject, args.get("at"))
+    value = _read(context, subject, condition, args.get("at"))
     if value is ABSENT and context.transaction is None:
         context.manager.check_exists()
     if value is ABSENT and condition.operator in ("==", "!=") and not condition.path:
@@ -32,6 +32,16 @@ def check(context: Context, args: dict[str, Any]) -> ActionResult:
     if condition.is_true(value):
         return ActionResult()
     return _failed(f"assertion failed: {subject} {condition}", subject, condition, value, {"assert": False})
+
+
+def _read(context: Context, key: str, condition: Condition, at: str | None = None) -> Any:
+    """Return a value, or `ABSENT`; a `SealedValue` where no key opens it and the condition needs no more."""
+    try:
+        return context.read(key, at)
+    except Sealed:
+        if condition.needs_value or context.transaction is not None:
+            raise
+        return SealedValue(0) if key in context.manager.at(at or "live") else ABSENT
 
 
 def _compare_states(context: Context, subject: str, condition: Condition, at: str | None) -> ActionResult | None:
@@ -60,6 +70,8 @@ def _excerpt(value: Any, condition: Condition) -> str:
     part = ABSENT if value is ABSENT else resolve_pointer(value, condition.path)
     if part is ABSENT:
         return "missing"
+    if isinstance(part, SealedValue):
+        return repr(part)
     text = codec.encode(part).decode()
     return text if len(text) <= _MAX_CHARACTERS else text[: _MAX_CHARACTERS - 1] + "…"
 
@@ -72,7 +84,7 @@ def wait(context: Context, args: dict[str, Any]) -> ActionResult:
     deadline = time.monotonic() + seconds
     while True:
         revision = manager.revision
-        value = context.read(key)
+        value = _read(context, key, condition)
         if condition.is_true(value):
             return ActionResult(f"{key} {condition}, revision {revision}", data={"revision": revision})
         left = deadline - time.monotonic()

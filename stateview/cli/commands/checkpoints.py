@@ -208,8 +208,8 @@ def log(context: Context, args: dict[str, Any]) -> Table:
 def history(context: Context, args: dict[str, Any]) -> Table:
     """`history KEY`."""
     key, limit = args["key"], args.get("limit", 100)
-    versions = context.manager.history(key, limit)
-    if not versions and (limit or not context.manager.history(key, 1)):
+    versions = context.manager.history(key, limit, sealed=True)
+    if not versions and (limit or not context.manager.history(key, 1, sealed=True)):
         context.manager.entry(key)  # raises the KeyNotFound that names the store and namespace
 
     commits = context.manager.commits(version.revision for version in versions)

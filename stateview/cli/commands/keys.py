@@ -8,7 +8,7 @@ from typing import Any
 from ... import codec
 from ...arguments import KeyName
 from ...errors import Conflict, KeyNotFound, see
-from ...model import ABSENT, format_time, is_key
+from ...model import ABSENT, SealedValue, format_time, is_key
 from ...states.missing import NEAR_KEYS, near_hint
 from ...states.patterns import Selection, is_glob
 from ...states.transaction import Transaction
@@ -164,14 +164,15 @@ def keys(context: Context, args: dict[str, Any]) -> Table:
         names = [key for key in present if key.startswith(prefix) and selection(key)]
         listed = [(name,) for name in names[:limit]]
         return Table(columns=("key",), rows=listed, plain=0, empty=unless_cut("no key matches", limit))
-    view = context.existing.at(args.get("at", "live"))
+    view = context.existing.at(args.get("at", "live")).without_values()
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for number, entry in enumerate(view.steady_entries(prefix, pattern)):
             if limit is not None and number >= limit:
                 return
             assert entry.value is not None
-            yield entry.key, entry.revision, len(entry.value), format_time(entry.time)
+            size = entry.value if isinstance(entry.value, SealedValue) else len(entry.value)
+            yield entry.key, entry.revision, size, format_time(entry.time)
 
     namespace = f"namespace {view.namespace!r} of {context.manager.url}"
     empty = f"no key matches in {namespace}" if pattern or prefix else f"{namespace} has no keys"
