@@ -112,7 +112,7 @@ def test_a_plain_namespace_says_so(run: Run, plain: None) -> None:
         code, out, err = run("key", act)
         assert (code, out) == (2, ""), act
         assert "is not encrypted. See 'stateview key on'" in err
-    assert run("save", "k", "2")[0] == 4  # a write with a key would be plain
+    assert run("save", "k", "2")[0] == 2  # a write with a key would be plain
 
 
 @both_kinds
