@@ -190,7 +190,7 @@ def _compact(backend: Reader, floor: int, progress: ProgressCount | None, done: 
         if progress is not None:
             progress(min(examined, total), total)
         count, last, keys = backend._eval(SWEEP, reached, last, MEMBERS_PER_SCRIPT)
-        removed += int(count) + sum(packing.tend(backend, key) for key in keys if backend.values.plain)
+        removed += int(count) + sum(packing.tend(backend, key) for key in keys if backend.values.error is None)
         done.versions = removed
         examined += MEMBERS_PER_SCRIPT
         if not last:

@@ -56,11 +56,11 @@ def _rereads(read: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any
         if self.values.error is not None:  # it lists what it cannot open without an error
             self._learn_keyring()
         while True:
-            known = self._keyring
+            known, values = self._keyring, self.values
             try:
                 return read(self, *args, **kwargs)
             except (Damaged, Sealed):
-                if self._knows_keyring(known):
+                if self._knows_keyring(known) and self.values is values:  # another thread may have begun a namespace
                     raise
 
     return reread

@@ -81,6 +81,7 @@ class Server(ABC):
         self.timeout = timeout
         self.values = self._given = values  # `values` is the form of the namespace that lies there
         self._keyring: bytes | None = None
+        self._new_keyring: bytes | None = None  # until the first commit stores it
         self._lineage = ""  # of a sealed namespace
         self._address = address
         # Held while the client is opened or closed, during the handshake, and while the keyring is learnt: what another

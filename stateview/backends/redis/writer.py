@@ -64,7 +64,7 @@ class Writer(Reader, ABC):
         self._revision = head.revision
         if batch.writes:
             self._remember(batch, head)
-            if tend and tend[0] and self.values.plain:
+            if tend and tend[0] and self.values.error is None:
                 self._tend(tend[0].split(b"\0"))
         return head
 
@@ -95,6 +95,9 @@ class Writer(Reader, ABC):
                 is_new = True
                 continue
             if isinstance(reply, bytes) or reply[0] not in (b"reseal", b"rekey"):
+                if is_new:
+                    with self._mutex:
+                        self._new_keyring = None
                 return reply
             is_new = False
             if reply[0] == b"reseal":
@@ -110,21 +113,22 @@ class Writer(Reader, ABC):
 
     def _start_sealing(self, batch: CommitRequest) -> bool:
         """Make the keyring of a new namespace, which the first commit stores. Return whether the namespace is new."""
-        head = self._learn_keyring()
-        self.values.check_open()
-        if head and not self.values.ready:
-            raise plain_data_error(self.namespace)
-        if not head:
-            check_new(batch, self.namespace)
-            self._start_namespace()
+        with self._mutex:  # the threads that begin at once use one keyring
+            head = self._learn_keyring()
+            self.values.check_open()
+            if head and not self.values.ready:
+                raise plain_data_error(self.namespace)
+            if not head:
+                check_new(batch, self.namespace)
+                self._start_namespace()
         return not head
 
     def _start_namespace(self) -> None:
         """List a namespace that is to be made by the next commit, and choose the form of its values."""
         self._registry(lambda client: client.sadd(REGISTRY, self.namespace))
-        document = self._given.new_keyring()
         with self._mutex:
-            self._use_keyring(document)
+            self._new_keyring = self._new_keyring or self._given.new_keyring()
+            self._use_keyring(self._new_keyring)
         self._revision = 0
         self._ready = True
 
