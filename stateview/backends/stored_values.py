@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from ..errors import StateException
 from ..model import Commit
-from .protocol import SUMMARY_BYTES, CheckpointRecord, KeySummary, Version
+from .protocol import SUMMARY_BYTES, Backend, CheckpointRecord, KeySummary, Version
 
 V = TypeVar("V", bound=Version)
 TextForm = Callable[[str, str, str, int], str]
@@ -173,6 +173,12 @@ class StoredValues:
 
 
 PLAIN = StoredValues()
+
+
+def is_sealed(backend: Backend) -> bool:
+    """Return whether the namespace of a backend is encrypted, or its first commit will encrypt it. O(1)."""
+    keyring = getattr(backend, "keyring", None)
+    return keyring is not None and (keyring() is not None or not getattr(backend, "values", PLAIN).ready)
 
 
 def _with_texts(commit: Commit, convert: TextForm) -> Commit:

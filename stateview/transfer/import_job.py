@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from ..backends.protocol import Backend, CheckpointWrite, CommitRequest, Head, ProgressCount, StateAt, Version, Write
 from ..backends.retries import Backoff
+from ..backends.stored_values import is_sealed
 from ..errors import Conflict, HistoryPruned, InvalidName, NextStep, tells_what_was_done
 from ..maintenance.history import commit_of
 from ..states import compare as comparison
@@ -85,7 +86,7 @@ class ImportJob:
         self._live = StateAt(0, 0)  # the state that the writes were planned for
         self._is_planned = False
         self._source_backend: Backend | None = None
-        self._stores = TemporaryStores()
+        self._stores = TemporaryStores(is_sealed(backend))
         try:
             self.source: ImportSource = open_source(source, self._stores, options, backend.namespace)
             self.head = backend.head()
