@@ -1195,6 +1195,13 @@ class StateManager:
         return stats(self.backend, progress)
 
     @property
+    def is_encrypted(self) -> bool:
+        """Whether the namespace is encrypted, or its first commit will encrypt it. O(1)."""
+        from .backends.stored_values import is_sealed
+
+        return is_sealed(self.backend)
+
+    @property
     def encryption(self) -> Encryption:
         """Return what encrypts this namespace, and what says which keys open it."""
         from .encryption import Encryption

@@ -183,6 +183,12 @@ def user_key_of(backend: Backend) -> UserKey | None:
     return getattr(getattr(backend, "_given", None), "user_key", None)
 
 
+def is_sealed(backend: Backend) -> bool:
+    """Return whether the namespace of a backend is encrypted, or its first commit will encrypt it. O(1)."""
+    keyring = getattr(backend, "keyring", None)
+    return keyring is not None and (keyring() is not None or not getattr(backend, "values", PLAIN).ready)
+
+
 def _with_texts(commit: Commit, convert: TextForm) -> Commit:
     reason = convert(commit.reason, "reason", "", commit.revision)
     return replace(commit, reason=reason, author=convert(commit.author, "author", "", commit.revision))

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -39,6 +39,7 @@ from .tab_completion import TabCompletion
 
 POLL_SECONDS = 0.5  # between two reads of the revision for the prompt
 _REVISION_SECONDS = 0.1  # a store that takes longer is shown as "?" until it answers
+_FORM_SECONDS = 2.0  # a line is not kept on the disk if it is not known by then whether its namespace is encrypted
 _BAR = {"bottom-toolbar": "noreverse ansibrightblack", "trouble": "bold ansired", "state": "bold", "mark": "ansiyellow"}
 
 
@@ -58,9 +59,10 @@ class Prompt:
         self._line_ended = threading.Event()
         self._revision_read = threading.Event()  # since the last line
         self._stopped = False
+        self._plain_target: object = None  # the store and namespace, if it was seen that they are not encrypted
         self.session: PromptSession[str] = PromptSession(
             message=self._message,
-            history=_history(),
+            history=_history(self._is_encrypted),
             auto_suggest=AutoSuggestFromHistory(),
             completer=PromptCompleter(self.completer),
             complete_while_typing=True,
@@ -69,7 +71,7 @@ class Prompt:
             prompt_continuation="… ",
             key_bindings=self._bindings(),
             bottom_toolbar=self._toolbar,
-            enable_open_in_editor=True,
+            enable_open_in_editor=Condition(lambda: self._plain_target == self.shell.target),  # its file holds the line
             tempfile_suffix=".sv",
             mouse_support=False,
             style=PromptStyle.from_dict({**STYLES, **_BAR}),
@@ -185,6 +187,7 @@ class Prompt:
                     context, context_target = QuietContext(self.shell), target
                 assert context is not None
                 revision: int | None = context.manager.revision
+                self._plain_target = None if context.manager.is_encrypted else target
                 self.completer.trouble = ""
             except StateException as error:
                 revision = None
@@ -197,6 +200,12 @@ class Prompt:
             if changed or revision is None:
                 self.session.app.invalidate()
             self._line_ended.wait(POLL_SECONDS)
+
+    def _is_encrypted(self) -> bool:
+        """Return whether the namespace is encrypted, or may be: what is not known yet is waited for, but not long."""
+        if self._plain_target != self.shell.target:
+            self._revision_read.wait(_FORM_SECONDS)
+        return self._plain_target != self.shell.target
 
     def _read_revision(self) -> None:
         """Have the revision read again after a line. Wait for it, but not long: a slow store must not hold up keys."""
@@ -284,9 +293,9 @@ class Prompt:
                     pass  # Ctrl-C is for the pager
 
 
-def _history() -> History:
+def _history(is_encrypted: Callable[[], bool]) -> History:
     try:
-        return PrivateHistory(history_path())
+        return PrivateHistory(history_path(), is_encrypted)
     except OSError as error:
         print_message(f"the history of this session is not saved: {error.strerror}")
         return InMemoryHistory()

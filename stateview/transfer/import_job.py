@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from ..backends.protocol import Backend, CheckpointWrite, CommitRequest, Head, ProgressCount, StateAt, Version, Write
 from ..backends.retries import Backoff
-from ..backends.stored_values import user_key_of
+from ..backends.stored_values import is_sealed, user_key_of
 from ..errors import Conflict, HistoryPruned, InvalidName, NextStep, tells_what_was_done
 from ..maintenance.history import commit_of
 from ..states import compare as comparison
@@ -87,7 +87,7 @@ class ImportJob:
         self._is_planned = False
         self._source_backend: Backend | None = None
         user_key = user_key_of(backend)
-        self._stores = TemporaryStores(seals=user_key is not None)
+        self._stores = TemporaryStores(is_sealed(backend))
         try:
             self.source: ImportSource = open_source(source, self._stores, options, backend.namespace, user_key)
             self.head = backend.head()

@@ -88,7 +88,7 @@ class ImportSource(ABC):
 
     def backend(self, space: TemporaryStores) -> Backend:
         """Return the source as a namespace of its own, in a temporary store."""
-        namespace = space.open("sqlite", "import", sealed=True)
+        namespace = space.open("sqlite", "import")
         receiver = namespace.open_staging()
         try:
             receiver.finish(self.fill(receiver, "", "", lambda _done, _total: None))

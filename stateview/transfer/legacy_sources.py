@@ -78,7 +78,7 @@ def legacy_folder(path: str, space: TemporaryStores) -> LegacySource:
     if "state.json" in names:
         _copy_files([os.path.join(path, "state.json")], space, _NAMESPACE)
         _copy_files(_json_files(saved), space, _NAMESPACE, "checkpoints")
-        return LegacySource(path, "an older state.json", space.open("json", _NAMESPACE, _STORE))
+        return LegacySource(path, "an older state.json", space.open_copy("json", _NAMESPACE, _STORE))
     if key_files := find_key_files(path):
         _copy_files(key_files.values(), space)
         for name in sorted(os.listdir(saved)) if os.path.isdir(saved) else ():
@@ -88,7 +88,7 @@ def legacy_folder(path: str, space: TemporaryStores) -> LegacySource:
                 os.makedirs(copy, exist_ok=True)
                 _copy_files(_json_files(checkpoint), space, "checkpoints", name)
                 shutil.copystat(checkpoint, copy)  # the time of the checkpoint
-        return LegacySource(path, "files KEY.json of the older layout", space.open("json", "default", _STORE))
+        return LegacySource(path, "files KEY.json of the older layout", space.open_copy("json", "default", _STORE))
     hint = "A folder holds KEY.json files, or an older state.json or state.db; of a store see 'stateview migrate'"
     raise KeyNotFound(f"{path} holds nothing that can be imported", hint)
 
@@ -108,7 +108,7 @@ def legacy_database(file: ImportFile, space: TemporaryStores) -> LegacySource:
         if os.path.exists(file.path + suffix):
             with file_errors(file.name):
                 shutil.copyfile(file.path + suffix, copy + suffix)
-    adopted = space.open("sqlite", _NAMESPACE, _STORE)
+    adopted = space.open_copy("sqlite", _NAMESPACE, _STORE)
     try:
         return LegacySource(file.name, "an older state.db", adopted)
     except Damaged as error:  # the message names the copy, which the user does not know

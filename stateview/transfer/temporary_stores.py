@@ -10,30 +10,41 @@ from typing import Any
 
 from ..backends import open_backend
 from ..backends.durable_files import file_error
+from ..backends.memory_files import private_folder
 from ..backends.protocol import Backend
+from ..backends.sealed_values import KeyedValues
+from ..sealing.keys import UserKey
 
 
 class TemporaryStores:
     """A temporary folder for stores and files. `close`, the garbage collector or the end of the process removes it.
 
     Args:
-        seals: whether what is imported may have been sealed, so that no store holds plain values.
+        sealed: whether the values are for an encrypted namespace. Stores are encrypted then, with a key that nobody
+            keeps. Files, and copies of stores, lie in memory, where the system has a folder for that.
 
     """
 
-    def __init__(self, seals: bool = False) -> None:
-        self._seals = seals
+    def __init__(self, sealed: bool = False) -> None:
         try:
-            self.folder = tempfile.mkdtemp(prefix="stateview-")
+            self.folder = private_folder(in_memory=False)
+            self._files = private_folder(in_memory=True) if sealed else self.folder
         except OSError as error:
             raise file_error(error, tempfile.gettempdir()) from error
+        self._options = {"values": KeyedValues(UserKey.generate())} if sealed else {}
         self._opened: list[Backend] = []
-        self._end = weakref.finalize(self, _clear, self.folder, self._opened)
+        self._end = weakref.finalize(self, _clear, (self.folder, self._files), self._opened)
 
-    def open(self, kind: str, namespace: str, name: str = "store", sealed: bool = False) -> Backend:
-        """Open a namespace of the store `name` in the folder, sealed if that is asked for and needed."""
-        url = f"{kind}:{os.path.join(self.folder, name)}"
-        backend = open_backend(url, namespace, **(_throw_away_key() if self._seals and sealed else {}))
+    def open(self, kind: str, namespace: str) -> Backend:
+        """Open a namespace of a new store in the folder."""
+        return self._open(kind, os.path.join(self.folder, "store"), namespace, **self._options)
+
+    def open_copy(self, kind: str, namespace: str, name: str) -> Backend:
+        """Open a namespace of a store whose files were copied to `path(name, …)`."""
+        return self._open(kind, os.path.join(self._files, name), namespace)
+
+    def _open(self, kind: str, folder: str, namespace: str, **options: Any) -> Backend:
+        backend = open_backend(f"{kind}:{folder}", namespace, **options)
         self._opened.append(backend)
         return backend
 
@@ -43,7 +54,7 @@ class TemporaryStores:
 
     def path(self, *names: str) -> str:
         """Return a path in the folder, and make its parents."""
-        path = os.path.join(self.folder, *names)
+        path = os.path.join(self._files, *names)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return path
 
@@ -52,15 +63,8 @@ class TemporaryStores:
         self._end()
 
 
-def _throw_away_key() -> dict[str, Any]:
-    """Return the options for a store that only this process can open."""
-    from ..backends.sealed_values import KeyedValues
-    from ..sealing.keys import UserKey
-
-    return {"values": KeyedValues(UserKey.generate())}
-
-
-def _clear(folder: str, opened: list[Backend]) -> None:
+def _clear(folders: tuple[str, str], opened: list[Backend]) -> None:
     for backend in opened:
         backend.close()
-    shutil.rmtree(folder)
+    for folder in {*folders}:
+        shutil.rmtree(folder)

@@ -7,10 +7,11 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
+from functools import partial
 from typing import Any
 
 from ... import codec
+from ...backends.memory_files import erase, private_folder
 from ...errors import NextStep, StateException
 from ...model import ABSENT
 from ..context import Context
@@ -26,7 +27,7 @@ def edit(context: Context, args: dict[str, Any]) -> ActionResult:
         raise UsageError("edit needs a terminal", NextStep("Use ", ("save", key, "VALUE")))
     before = manager.entry(key) if key in manager else None
     old = b"" if before is None else codec.encode(before.value)
-    with EditorFile((codec.pretty(old) if old else b"null") + b"\n") as file:
+    with EditorFile((codec.pretty(old) if old else b"null") + b"\n", manager.is_encrypted) as file:
         value = _edit_until_valid(context, file.path, key)
         if value is ABSENT:
             return ActionResult(f"nothing was saved{file.keep_edit()}")
@@ -42,12 +43,19 @@ class EditorFile:
 
     The folder is removed at the end of the block, with all files that the editor left in it. If the block fails and the
     text was edited, the file stays, and the error names it.
+
+    Args:
+        data: the text.
+        sealed: whether it is of an encrypted namespace. The file lies in memory then, where the system has a folder
+            for that, and is overwritten before it is removed.
+
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, sealed: bool = False) -> None:
         self._data = data
         self._kept = False
-        self._folder = tempfile.mkdtemp(prefix="stateview-")  # mode 0700
+        self._folder = private_folder(in_memory=sealed)
+        self._remove = erase if sealed else partial(shutil.rmtree, ignore_errors=True)
         self.path = os.path.join(self._folder, "value.json")
 
     def __enter__(self) -> EditorFile:
@@ -55,7 +63,7 @@ class EditorFile:
             with open(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(self._data)
         except BaseException:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._remove(self._folder)
             raise
         return self
 
@@ -66,7 +74,7 @@ class EditorFile:
         elif note:
             print(note.removeprefix("; "), file=sys.stderr)
         if not self._kept:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._remove(self._folder)
 
     def keep_edit(self) -> str:
         """Keep the file if its text was edited, and return the words that name it; "" if it was not."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from textual.app import SuspendNotSupported
 
 from ... import codec
+from ...backends.memory_files import memory_folder
 from ...backends.protocol import Version
 from ...cli.commands.edit import EditorFile, editor_command
 from ...cli.exit_codes import UsageError
@@ -145,7 +146,7 @@ def save_words(key: str, data: bytes, draft: Draft) -> list[str]:
     return ["save", "--json", "--expected", str(draft.revision), *ttl, *plain, key, text]
 
 
-def in_editor(app: Dashboard, text: str) -> str:
+def in_editor(app: Dashboard, text: str, sealed: bool) -> str:
     """Edit a text in `$VISUAL`, `$EDITOR` or vi, and return the result. The dashboard is suspended meanwhile.
 
     Raises:
@@ -156,7 +157,7 @@ def in_editor(app: Dashboard, text: str) -> str:
     """
     editor, command = editor_command()
     try:
-        with EditorFile(text.encode(errors="surrogatepass") + b"\n") as file:
+        with EditorFile(text.encode(errors="surrogatepass") + b"\n", sealed) as file:
             return _edit(app, editor, [*command, file.path], file.path)
     except OSError as error:
         raise BackendError(f"{error.filename}: {error.strerror or error}") from error
@@ -195,14 +196,17 @@ def _wait_for(command: list[str]) -> int | OSError:
         signal.signal(signal.SIGINT, before)
 
 
-def keep_in_file(text: str) -> str:
+def keep_in_file(text: str, sealed: bool) -> str:
     """Write a text that would be lost to a temporary file that only this user can read, and return its path.
+
+    That of an encrypted namespace lies in memory, where the system has a folder for that.
 
     Raises:
         OSError: the file cannot be written.
 
     """
-    descriptor, path = tempfile.mkstemp(prefix="stateview-", suffix=".json")  # mode 0600
+    folder = memory_folder() if sealed else None
+    descriptor, path = tempfile.mkstemp(prefix="stateview-", suffix=".json", dir=folder)  # mode 0600
     with open(descriptor, "wb") as file:
         file.write(text.encode(errors="surrogatepass"))
     return path

@@ -9,11 +9,12 @@ from operator import itemgetter
 from typing import Any
 
 from ... import codec
+from ...backends.names_only import names_only
 from ...backends.protocol import SUMMARY_BYTES, KeySummary, StateAt, Version
 from ...cli.commands.search import find_parts, make_matcher
 from ...errors import Damaged
 from ...manager import StateManager
-from ...model import is_key
+from ...model import SealedValue, is_key
 from ...states.view import Ref, resolve
 from ..display.redaction import is_redacted, without_masked
 from .key_filter import Filter, score
@@ -198,7 +199,7 @@ class FilteredKeys:
             self._total = self.manager.head().count if self.at is None else None
             if self._filter.kind == "glob":
                 name = self._filter.text
-                named = is_key(name) and self.manager.backend.read([name], self._state())
+                named = is_key(name) and names_only(self.manager.backend).read([name], self._state())
                 self._match = name.__eq__ if named else self._filter.match()
         rows = self.manager.backend.list_keys(self._filter.prefix, search.after, "", KEYS_PER_PAGE, self._state())
         matching = [row for row in rows if self._match(row.key)]
@@ -229,7 +230,8 @@ class FilteredKeys:
     def _read(self, keys: list[str]) -> list[Version]:
         """Return the versions of keys. Damaged values are left out and noted."""
         try:
-            return list(self.manager.backend.read(keys, self._state()).values())
+            backend = self.manager.backend if self._match_text is not None else names_only(self.manager.backend)
+            return list(backend.read(keys, self._state()).values())
         except Damaged:
             if len(keys) > 1:
                 return [version for key in keys for version in self._read([key])]
@@ -295,11 +297,8 @@ class FilteredKeys:
         self._damaged.difference_update(keys)
         for start in range(0, len(keys), 100):
             for version in self._read(keys[start : start + 100]):
-                value = version.value or b""
                 if self._match_text is None or self._matches_value(version):
-                    rows[version.key] = KeySummary(
-                        version.key, len(value), value[:SUMMARY_BYTES], version.revision, version.time, version.expires
-                    )
+                    rows[version.key] = _summary(version)
         if self._match_text is None:  # `list_keys` gives the row of a damaged value
             for key in self._damaged.intersection(keys):
                 rows.update((row.key, row) for row in self.manager.backend.list_keys(key, limit=1) if row.key == key)
@@ -325,6 +324,14 @@ class FilteredKeys:
         if self._match_text is not None and self._damaged:
             remarks.append(f"{len(self._damaged):,} damaged, not searched")
         return remarks
+
+
+def _summary(version: Version) -> KeySummary:
+    value = b"" if version.value is None else version.value
+    is_sealed = isinstance(value, SealedValue)
+    size = value.size if isinstance(value, SealedValue) else len(value)
+    start = value[:SUMMARY_BYTES]
+    return KeySummary(version.key, size, start, version.revision, version.time, version.expires, is_sealed)
 
 
 def _batches(rows: list[KeySummary]) -> Iterator[list[str]]:

@@ -90,6 +90,8 @@ def _shared(key: str, above: str) -> int:
 
 def start_of(row: KeySummary, patterns: tuple[str, ...]) -> str:
     """Return the start of a value as text, up to the first masked name."""
+    if row.sealed:
+        return "(sealed)"
     if not patterns:
         return row.start.decode(errors="ignore")
     if is_redacted(row.key, patterns):

@@ -99,11 +99,18 @@ class EditScreen(EditFormScreen):
     def __init__(self, key: str, draft: Draft, *, new: bool = False, outside: bool = False) -> None:
         super().__init__(key, draft, new=new)
         self._outside = outside
+        self._sealed = True  # whether the namespace is encrypted, or not known yet
         self._when_on_top: Callable[[], object] | None = None  # runs once no other screen covers this one
         self._question: ModalScreen[bool] | None = None  # asks whether to leave with unsaved text
 
     def on_mount(self) -> None:
         """Open `$EDITOR`, if the screen was opened for it."""
+
+        def learn(sealed: bool) -> None:
+            self._sealed = sealed
+
+        manager = self.dashboard.manager
+        self.dashboard.reader.submit(self, "form", lambda _stop: manager.is_encrypted, learn, lambda _error: None)
         if self._outside:
             self.call_after_refresh(self.action_editor)
 
@@ -239,14 +246,14 @@ class EditScreen(EditFormScreen):
         if len(text) <= CLIPBOARD_CHARACTERS:
             self.app.copy_to_clipboard(text)
             return "your text is in the clipboard"
-        return f"your text is in {keep_in_file(text)}"
+        return f"your text is in {keep_in_file(text, self._sealed)}"
 
     def keep_unsaved_text(self) -> str:
         """Write the text to a file, because a signal ends the program."""
         if not self.unsaved:
             return ""
         try:
-            return f"Your unsaved text for {one_line(self.key, 200)} is in {keep_in_file(self.text)}"
+            return f"Your unsaved text for {one_line(self.key, 200)} is in {keep_in_file(self.text, self._sealed)}"
         except OSError as error:
             return f"Your unsaved text for {one_line(self.key, 200)} is lost, because no file can be written: {error}"
 
@@ -263,7 +270,7 @@ class EditScreen(EditFormScreen):
             self.dashboard.notify_user(f"a browser has no $EDITOR; in a terminal: {line}", wrong=True)
             return
         try:
-            after = in_editor(self.dashboard, before)
+            after = in_editor(self.dashboard, before, self._sealed)
         except StateException as error:
             self.dashboard.show_error(error)
             if direct:

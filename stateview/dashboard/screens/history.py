@@ -11,8 +11,10 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import Screen
 
+from ...backends.names_only import names_only
 from ...backends.protocol import Head, Version
-from ...model import Commit, now
+from ...errors import Sealed
+from ...model import Commit, SealedValue, now
 from ...states.changes import Change
 from ...states.compare import change
 from ..base_screen import DashboardScreen
@@ -36,6 +38,12 @@ class VersionRow(NamedTuple):
     revision: int
     time: int
     size: int | None  # bytes of the value; None: the version deleted the key
+
+
+def _size(value: bytes | None) -> int | None:
+    if isinstance(value, SealedValue):
+        return value.size
+    return None if value is None else len(value)
 
 
 class Versions(VirtualList):
@@ -73,16 +81,13 @@ class Versions(VirtualList):
             return
         self._reading = True
         below, down_to = (0, self.at) if restart or not self.lines else (self.lines[-1].revision, 0)
-        backend, key = self._dashboard.manager.backend, self._key
+        backend, key = names_only(self._dashboard.manager.backend), self._key
 
         def read_pages(stop: Stop) -> tuple[list[VersionRow], bool]:
             rows: list[VersionRow] = []
             while True:
                 page = backend.versions(key, VERSIONS_PER_PAGE, rows[-1].revision if rows else below)
-                rows += [
-                    VersionRow(version.revision, version.time, None if version.value is None else len(version.value))
-                    for version in page
-                ]
+                rows += [VersionRow(version.revision, version.time, _size(version.value)) for version in page]
                 whole = len(page) < VERSIONS_PER_PAGE
                 if whole or not down_to or rows[-1].revision <= down_to or stop():
                     return rows, whole
@@ -221,7 +226,15 @@ class HistoryScreen(DashboardScreen, Screen[None]):
             self.query_one("#change-pane").border_title = f"Change {title}"
             self.query_one(DiffView).show(shown)
 
-        self.dashboard.reader.submit(self, "change", read, show, self.dashboard.show_error)
+        def failed(error: Exception) -> None:
+            if isinstance(error, Sealed):
+                self.query_one("#change-pane").border_title = f"Change r{revision}"
+                error.target = self.dashboard.target_options
+                self.query_one(DiffView).clear(f"(sealed)\n{error.message}\n{error.hint}")
+            else:
+                self.dashboard.show_error(error)
+
+        self.dashboard.reader.submit(self, "change", read, show, failed)
 
     def action_revert(self) -> None:
         """Preview a restore of this key to the selected version."""

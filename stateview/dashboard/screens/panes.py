@@ -10,9 +10,11 @@ from textual.events import DescendantFocus, Resize
 from textual.screen import Screen
 from textual.timer import Timer
 
+from ...backends.names_only import names_only
 from ...backends.protocol import Head, Version
 from ...cli.results import plural
-from ...model import now
+from ...errors import Sealed
+from ...model import SealedValue, now
 from ...states.view import resolve
 from ..base_screen import DashboardScreen
 from ..data.key_filter import Filter
@@ -178,19 +180,25 @@ class PanesScreen(DashboardScreen, Screen[None]):
         app = self.dashboard
         backend, at = app.manager.backend, app.ref
 
-        def read(_stop: object) -> Version | None:
-            if at is None:
-                return backend.get(key)
-            return backend.read([key], resolve(backend, at)).get(key)
+        def read(_stop: object) -> tuple[Version | None, Sealed | None]:
+            point = None if at is None else resolve(backend, at)
+            try:
+                return backend.get(key) if point is None else backend.read([key], point).get(key), None
+            except Sealed as error:
+                return names_only(backend).read([key], point).get(key), error
 
-        def show(version: Version | None) -> None:
+        def show(answer: tuple[Version | None, Sealed | None]) -> None:
+            version, error = answer
             if key != self.keys.key or (backend, at) != (app.manager.backend, app.ref):
                 return  # the cursor or the state has changed since the read began
             if version is None or version.value is None:
                 self._clear_value()
                 return
             self._shown = version
-            self.query_one(JsonView).show(version.value, key)
+            if error is None:
+                self.query_one(JsonView).show(version.value, key)
+            else:
+                self.query_one(JsonView).show_text(f"(sealed)\n{app.error_text(error)}")
             self._show_facts()
 
         app.reader.submit(self, "value", read, show, self._value_failed)
@@ -198,7 +206,7 @@ class PanesScreen(DashboardScreen, Screen[None]):
     def _value_failed(self, error: Exception) -> None:
         self.dashboard.show_error(error)
         if self._shown is None or self._shown.key != self.keys.key:  # else the earlier value of this key stays
-            self._clear_value(str(error))
+            self._clear_value(self.dashboard.error_text(error))
 
     def _clear_value(self, text: str = "") -> None:
         self._shown = None
@@ -211,7 +219,8 @@ class PanesScreen(DashboardScreen, Screen[None]):
         if shown is None or shown.value is None:
             return
         self.query_one("#value-pane", Pane).set_titles(Content(f"3 Value · {one_line(shown.key, 80)}"))
-        facts = [format_size(len(shown.value)), f"r{shown.revision}", format_ago(shown.time, now())]
+        size = shown.value.size if isinstance(shown.value, SealedValue) else len(shown.value)
+        facts = [format_size(size), f"r{shown.revision}", format_ago(shown.time, now())]
         if shown.expires:
             facts.insert(1, f"expires in {format_duration((shown.expires - now()) / 1_000_000)}")
         self.query_one(ValueInfo).show(" · ".join(facts), self.query_one(JsonView).pointer)
