@@ -936,7 +936,8 @@ class StateManager:
     def import_from(
         self, source: str | os.PathLike[str] | IO[bytes], *, how: str | None = None, dry_run: bool = False,
         force: bool = False, layout: str | None = None, pattern: str | None = None, strip_prefix: str = "",
-        text: bool = False, skip: bool = False, progress: ProgressCount | None = None,
+        text: bool = False, skip: bool = False, encryption_key: SecretText | None = None,
+        progress: ProgressCount | None = None,
     ) -> ImportReport:  # fmt: skip
         """Import an export, a JSON object, data of an older layout, or the strings of any Redis. O(its size).
 
@@ -956,6 +957,7 @@ class StateManager:
             strip_prefix: a prefix to remove from those keys.
             text: import values that are not JSON as text.
             skip: leave out keys that are not strings.
+            encryption_key: the key of a sealed file. None: the environment's `STATEVIEW_FILE_KEY`, else the key in use.
             progress: called with the amount done and the total, which is 0 if it is not known.
 
         Raises:
@@ -964,11 +966,12 @@ class StateManager:
                 changed.
             KeyNotFound: the source is empty.
             InvalidName: the arguments do not go together.
+            Sealed: the file is sealed, and the key does not open it.
 
         """
         work = self.open_import(
             source, how=how, force=force, layout=layout, pattern=pattern, strip_prefix=strip_prefix, text=text,
-            skip=skip, progress=progress,
+            skip=skip, encryption_key=encryption_key, progress=progress,
         )  # fmt: skip
         if dry_run:
             return work.plan()
@@ -978,13 +981,15 @@ class StateManager:
     def open_import(
         self, source: str | os.PathLike[str] | IO[bytes], *, how: str | None = None, force: bool = False,
         layout: str | None = None, pattern: str | None = None, strip_prefix: str = "", text: bool = False,
-        skip: bool = False, progress: ProgressCount | None = None,
+        skip: bool = False, encryption_key: SecretText | None = None, progress: ProgressCount | None = None,
     ) -> ImportJob:  # fmt: skip
         """Open an import in steps, to preview it before it runs: a context manager. Arguments as of `import_from`."""
         from .transfer.import_job import ImportJob
         from .transfer.import_sources import Options
 
-        options = Options(layout, pattern, strip_prefix, text, skip)
+        file_key = encryption_key or os.environ.get("STATEVIEW_FILE_KEY")
+        user_key = _keyed_values(file_key).user_key if file_key else None
+        options = Options(layout, pattern, strip_prefix, text, skip, user_key)
         return ImportJob(self.backend, self._commit, source, options, how, force, self.author, progress)
 
     # --- the store ---------------------------------------------------------------------------------------------

@@ -576,7 +576,8 @@ COMMANDS = (
         more="A new namespace gets all history that the file contains. Into an existing namespace, the import is one\n"
         "commit, and 'undo' takes it back; --replace first makes a checkpoint before_import_…. At a terminal it shows\n"
         "the diff and asks. In a script it does not ask, since nothing is lost. From a Redis without --pattern it\n"
-        "imports the keys state:NS:* and checkpoint:NS:* of the older layout.",
+        "imports the keys state:NS:* and checkpoint:NS:* of the older layout. A sealed file is opened with the key in\n"
+        "STATEVIEW_FILE_KEY, else with the key in use.",
     ),
     # --- maintenance -------------------------------------------------------------------------------------------------
     Command(

@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 from .. import codec
 from ..backends.durable_files import remove, temporary
 from ..backends.protocol import Backend, CheckpointRecord, Head, ProgressCount, Version
-from ..backends.stored_values import PLAIN, user_key_of
+from ..backends.stored_values import PLAIN, is_sealed, user_key_of
 from ..errors import Conflict, InvalidArgument, InvalidName, KeyNotFound, see
 from ..maintenance.history import commit_of, iter_commits, marks_up_to
 from ..model import Commit, to_micros
@@ -82,7 +82,7 @@ def export(
         what = f"namespace {backend.namespace!r} is encrypted, and plain JSON would show its values"
         raise InvalidArgument(what, "Give --plain (plain=True), or export JSON Lines, which are sealed")
     report = progress or (lambda _done, _total: None)
-    with output_file(target, overwrite) as name:
+    with output_file(target, overwrite, in_memory=plain and is_sealed(backend)) as name:
         if layout == "jsonl":
             exported = again(True, lambda: _export_jsonl(backend, name, form, report))
         else:

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 from ..backends.durable_files import fsync_folder, remove, temporary
+from ..backends.memory_files import memory_folder
 from ..errors import (
     NOTHING_CHANGED,
     BackendError,
@@ -149,7 +150,7 @@ class ImportFile:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def output_file(target: OutputFile, overwrite: bool) -> AbstractContextManager[str]:
+def output_file(target: OutputFile, overwrite: bool, in_memory: bool = False) -> AbstractContextManager[str]:
     """Yield the path of a temporary file, then give its content to the target.
 
     A regular file appears whole and durable, or not at all. A link to it stays a link. A pipe, a device or an open file
@@ -158,6 +159,7 @@ def output_file(target: OutputFile, overwrite: bool) -> AbstractContextManager[s
     Args:
         target: a path, or a file open for writing bytes.
         overwrite: replace an existing file.
+        in_memory: the copy is to lie in memory, if that is possible.
 
     Raises:
         Conflict: the file exists, and `overwrite` is false.
@@ -166,9 +168,9 @@ def output_file(target: OutputFile, overwrite: bool) -> AbstractContextManager[s
 
     """
     if not isinstance(target, (str, os.PathLike)):
-        return _copied_to(target)
+        return _copied_to(target, in_memory)
     path = os.fspath(target)
-    return _copied_to(path) if _is_special(path) else _placed_at(os.path.realpath(path), overwrite)
+    return _copied_to(path, in_memory) if _is_special(path) else _placed_at(os.path.realpath(path), overwrite)
 
 
 def _is_special(path: str) -> bool:
@@ -183,8 +185,8 @@ def _is_special(path: str) -> bool:
 
 
 @contextmanager
-def _copied_to(target: str | IO[bytes]) -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="stateview-") as folder:
+def _copied_to(target: str | IO[bytes], in_memory: bool) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="stateview-", dir=memory_folder() if in_memory else None) as folder:
         name = os.path.join(folder, "export")
         if isinstance(target, str):
             with file_errors(target):

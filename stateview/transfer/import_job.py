@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..backends.protocol import Backend, CheckpointWrite, CommitRequest, Head, ProgressCount, StateAt, Version, Write
 from ..backends.retries import Backoff
@@ -86,10 +87,12 @@ class ImportJob:
         self._live = StateAt(0, 0)  # the state that the writes were planned for
         self._is_planned = False
         self._source_backend: Backend | None = None
-        user_key = user_key_of(backend)
-        self._stores = TemporaryStores(is_sealed(backend))
+        has_own_key = options.user_key is not None
+        if not has_own_key:
+            options = replace(options, user_key=user_key_of(backend))
+        self._stores = TemporaryStores(is_sealed(backend) or has_own_key)
         try:
-            self.source: ImportSource = open_source(source, self._stores, options, backend.namespace, user_key)
+            self.source: ImportSource = open_source(source, self._stores, options, backend.namespace)
             self.head = backend.head()
             self.is_new = not self.head.lineage
             self.how = how or ("new" if self.is_new else "")

@@ -48,13 +48,14 @@ _MAX_NAMED_KEYS = 20  # the report names this many keys that were left out
 
 
 class Options(Struct, frozen=True):
-    """Say how to read a source; see `StateManager.import_from`."""
+    """Say how to read a source; see `StateManager.import_from`. `user_key` opens a sealed file."""
 
     layout: str | None = None
     pattern: str | None = None
     strip_prefix: str = ""
     text: bool = False
     skip: bool = False
+    user_key: UserKey | None = None
 
 
 class ImportSource(ABC):
@@ -280,7 +281,6 @@ def open_source(
     space: TemporaryStores,
     options: Options,
     namespace: str,
-    user_key: UserKey | None = None,
 ) -> ImportSource:
     """Open a source, and detect its kind.
 
@@ -289,7 +289,6 @@ def open_source(
         space: where copies are made.
         options: how to read the source.
         namespace: the namespace of the older layout to look for in a Redis.
-        user_key: what opens a sealed file.
 
     Raises:
         KeyNotFound: the source does not exist, or holds no known data.
@@ -313,7 +312,7 @@ def open_source(
             raise InvalidName(f"{source!r} is a store, not a file", f"See 'stateview migrate {scheme}:{path} …'")
         if os.path.isdir(source):
             return legacy_folder(source, space)
-    file = ImportFile(source, space, user_key)
+    file = ImportFile(source, space, options.user_key)
     with file.open() as opened:
         start = opened.read(16)
     if start == SQLITE_MAGIC:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,44 @@ def test_an_import_writes_no_plain_file(
         state.import_from(tmp_path / "file.jsonl", how="replace", force=True, progress=look)
         look(0, 0)
         assert state.load("k") == sealed.load("k")
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_a_file_may_have_a_key_of_its_own(
+    sealed: Any, store_url: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed.export(tmp_path / "file.jsonl")
+    with StateManager(store_url, "plain") as state:  # a key in use would not let it be written
+        state.save("own", 1)
+        with pytest.raises(KeyWrong):
+            state.import_from(tmp_path / "file.jsonl", how="replace", force=True, encryption_key=OTHER_KEY.printed())
+        state.import_from(tmp_path / "file.jsonl", how="replace", force=True, encryption_key=KEY.printed())
+        assert state.load("k") == sealed.load("k")
+        assert not state.is_encrypted
+    monkeypatch.setenv("STATEVIEW_FILE_KEY", KEY.printed())
+    with StateManager(store_url, "other", encryption_key=OTHER_KEY.printed()) as state:
+        state.import_from(tmp_path / "file.jsonl")
+        assert seen(state) == seen(sealed)
+        assert state.is_encrypted
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_a_plain_export_to_a_pipe_is_not_copied_to_the_disk(
+    sealed: Any, store_url: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = {name: tmp_path / name for name in ("disk", "memory")}
+    for folder in folders.values():
+        folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folders["disk"]))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folders["memory"]))
+
+    class Pipe(io.BytesIO):
+        def write(self, data: Any) -> int:
+            assert [path for path in folders["disk"].rglob("*") if path.is_file()] == []
+            assert [path for path in folders["memory"].rglob("*") if path.is_file()] != []
+            return super().write(data)
+
+    out = Pipe()
+    sealed.export(out, plain=True)
+    assert WORD.encode() in out.getvalue()
+    assert list(folders["memory"].iterdir()) == []

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 from ...backends import full_url
+from ...backends.memory_files import spool
 from ...errors import KeyNotFound, NamespaceNotFound, see
 from ...model import ProgressMessage
 from ...states.patterns import Selection, is_glob
@@ -43,15 +43,15 @@ def export(context: Context, args: dict[str, Any]) -> Result:
     overwrite = target != "-" and os.path.isfile(target)
     if overwrite:
         context.confirm(f"overwrite {target}?")
-    spool = tempfile.TemporaryFile() if target == "-" else None  # noqa: SIM115 - read while the result is printed
+    file = spool(in_memory=selection["plain"] and context.manager.is_encrypted) if target == "-" else None
     try:
-        report = context.manager.export(spool or target, overwrite=overwrite, progress=progress, **selection)
+        report = context.manager.export(file or target, overwrite=overwrite, progress=progress, **selection)
     except KeyNotFound as error:
         if isinstance(error, NamespaceNotFound) or Selection(keys).exact():
             raise
         return ActionResult(f"{error.message}; nothing was exported", data={"file": None})
-    if spool is not None:
-        return Stream(_export_summary(report, "standard output"), pieces=_pieces(spool))
+    if file is not None:
+        return Stream(_export_summary(report, "standard output"), pieces=_pieces(file))
     data = {
         "file": target, "layout": report.layout, "namespace": report.namespace, "revision": report.revision,
         "bytes": report.bytes,
@@ -59,9 +59,9 @@ def export(context: Context, args: dict[str, Any]) -> Result:
     return ActionResult(_export_summary(report, target), data=data)
 
 
-def _pieces(spool: IO[bytes]) -> Iterator[str]:
-    spool.seek(0)
-    with io.TextIOWrapper(spool, encoding="utf-8", newline="") as text:
+def _pieces(file: IO[bytes]) -> Iterator[str]:
+    file.seek(0)
+    with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
         while piece := text.read(_PIECE_BYTES):
             yield piece
 
