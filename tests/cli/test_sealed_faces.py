@@ -145,3 +145,31 @@ def test_the_library_tells_names_and_refuses_values(locked: str) -> None:
                 refused()
     with StateManager(locked, encryption_key=OTHER) as state, pytest.raises(KeyWrong):
         state.load("a:list")
+
+
+@all_kinds
+def test_a_namespace_whose_encryption_has_begun_is_listed(
+    kind: str, new_store: Callable[[str], str], redis_kind: str
+) -> None:
+    url = new_store(redis_kind if kind == "redis" else kind)
+    with StateManager(url) as plain:
+        for number in range(20):
+            plain.save("k", [f"{number}"] * 300, reason=MARKER)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(_done: int, _total: int) -> None:
+        raise StoppedError
+
+    with StateManager(url, encryption_key=KEY) as state, pytest.raises(StoppedError):
+        state.encryption.turn_on(progress=stop)
+    with StateManager(url) as locked:
+        assert locked.encryption.status().state == "sealing"
+        assert locked.list_keys() == locked.list_keys(at=7) == ["k"]
+        versions = locked.history("k", sealed=True)
+        assert len(versions) == 20
+        assert all(isinstance(version.value, SealedValue) and version.value.size for version in versions)
+        assert locked.doctor().ok
+        with pytest.raises(KeyMissing):
+            locked.load("k")
