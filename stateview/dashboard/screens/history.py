@@ -14,7 +14,7 @@ from textual.screen import Screen
 from ...backends.names_only import names_only
 from ...backends.protocol import Head, Version
 from ...errors import Sealed
-from ...model import Commit, SealedValue, now
+from ...model import Commit, SealedText, SealedValue, now
 from ...states.changes import Change
 from ...states.compare import change
 from ..base_screen import DashboardScreen
@@ -141,7 +141,8 @@ class Versions(VirtualList):
         cells.add(f"{'deleted' if line.size is None else format_size(line.size):>8} ", self.style_of("number"))
         commit = self._commits.get(line.revision)
         if commit is not None:
-            cells.add(f"{commit.author}: " if commit.author else "", dim).add(commit.reason)
+            author = "" if isinstance(commit.author, SealedText) else commit.author
+            cells.add(f"{author}: " if author else "", dim).add(commit.reason)
         if index >= self.count - NEAR_ROWS and not self._whole:
             self.read()
 
