@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
+import pytest
 from dashboard_cases import at_screen, main, run_board, toasts
 from dashboard_host import compared, screen_text, shown, until
 from textual.pilot import Pilot
 
 from stateview import StateManager
 from stateview.dashboard.screens.diff import DiffScreen
+from stateview.dashboard.screens.edit import EditScreen
 from stateview.dashboard.screens.history import HistoryScreen
 from stateview.dashboard.screens.main import MainScreen
+from stateview.dashboard.widgets.json_editor import JsonEdit
 from stateview.sealing.keys import UserKey
 
 MARKER = "unmistakable"
@@ -61,3 +65,35 @@ def test_every_pane_names_what_is_there_and_says_that_it_is_sealed(tmp_path: Pat
     with StateManager(url, "work") as manager:
         run_board(manager, flow, (160, 40))
         assert manager.revision == 4
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_an_unsaved_text_of_an_encrypted_namespace_is_kept_in_memory(
+    sealed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = {name: tmp_path / name for name in ("disk", "memory")}
+    for folder in folders.values():
+        folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folders["disk"]))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folders["memory"]))
+    key = UserKey.generate().printed() if sealed else None
+
+    async def flow(pilot: Pilot[None]) -> None:
+        await shown(pilot, "job")
+        await pilot.press("e")
+        await at_screen(pilot, EditScreen)
+        screen = pilot.app.screen
+        assert isinstance(screen, EditScreen)
+        await until(pilot, lambda: screen._sealed is sealed)
+        screen.query_one(JsonEdit).text = f'"{MARKER}"'
+        await pilot.pause()
+        assert "is in" in screen.keep_unsaved_text()
+        for name, folder in folders.items():
+            kept = [path.read_text() for path in folder.iterdir()]
+            assert kept == ([f'"{MARKER}"'] if (name == "memory") is sealed else []), name
+        screen.query_one(JsonEdit).text = screen._start
+        await pilot.pause()
+
+    with StateManager(f"sqlite:{tmp_path}/s", "work", encryption_key=key) as manager:
+        manager.save("job", 1)
+        run_board(manager, flow)
