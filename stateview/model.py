@@ -50,7 +50,7 @@ class SealedText(str):
 def opened(text: str) -> str:
     """Return a text. Raise the error that tells why no key opens it, if it is a `SealedText`."""
     if isinstance(text, SealedText):
-        raise text.error
+        raise type(text.error)(text.error.message, text.error.next_steps)  # each time anew: faces add to an error
     return text
 
 
