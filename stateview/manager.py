@@ -1067,15 +1067,16 @@ class StateManager:
                 into it is running; or writers outrun this namespace's kept history.
             ReadOnly: the destination may not be written, or this namespace has an older layout that is not adopted yet.
             Damaged: a part cannot be read, or the copy differs from the source.
-            BackendError: a store does not answer, or has no space.
+            Sealed: no key opens this namespace, or the one at the destination.
+            BackendError: a store does not answer, or has no space; or this namespace is encrypted and its copy would
+                not be.
 
         """
         from .transfer.migrate import migrate
 
         if switch:
             settings.find()  # an unreadable stateview.toml must fail before the copy, not after it
-        key = settings.resolve_target(destination, self.namespace).encryption_key or self._opened["encryption_key"]
-        options: dict[str, Any] = {"encryption_key": key, "quiet": True}
+        options: dict[str, Any] = {"encryption_key": self._key_for(destination), "quiet": True}
         target = StateManager(destination, self.namespace, read_only=dry_run, author=self.author, **options)
         first = StateManager(destination, self.namespace, read_only=True, **options)
         with target, first, self._reopen(self.namespace, read_only=True) as source:
@@ -1089,6 +1090,10 @@ class StateManager:
             with tells_what_was_done(lambda: "The migration is done; run it again to switch"):
                 return replace(report, switched=settings.switch_target(destination, self.namespace))
         return report
+
+    def _key_for(self, destination: StoreURL) -> str | None:
+        """Return the key for a copy in another store: that of its settings, or else the one in use here."""
+        return settings.resolve_target(destination, self.namespace).encryption_key or self._opened["encryption_key"]
 
     def doctor(self, progress: ProgressText | None = None) -> DoctorReport:
         """Check all stored data, without changing any of it, and report what each finding means and what to do.
@@ -1285,7 +1290,8 @@ def migrate(
     managers = [StateManager(source, name, read_only=True, author=author, quiet=True) for name in names]
     if all:
         for manager in managers:
-            with manager, StateManager(destination, manager.namespace, read_only=True, quiet=True) as target:
+            options: dict[str, Any] = {"encryption_key": manager._key_for(destination), "quiet": True}
+            with manager, StateManager(destination, manager.namespace, read_only=True, **options) as target:
                 check(manager.backend, target.backend, force)
     reports: list[MigrationReport] = []
     for manager in managers:

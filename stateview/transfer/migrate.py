@@ -10,12 +10,11 @@ import time
 from typing import Any
 
 from ..backends.protocol import Backend, CheckpointWrite, CommitRequest, Head, StateAt
-from ..backends.stored_values import PLAIN
-from ..errors import BackendError, Conflict, run, tells_what_was_done
+from ..errors import Conflict, run, tells_what_was_done
 from ..maintenance.history import marks_up_to
 from ..states.retention import numbered_names, stamped_name
 from ..states.steady import snapshot
-from .migration_check import check, check_edits, check_same, check_source, inspect, judge, judge_read_only
+from .migration_check import check, check_edits, check_same, check_source, inspect, is_encrypted, judge, judge_read_only
 from .migration_report import MigrationProgress, MigrationReport, OnMigrationProgress, ProgressRate
 from .staged_copy import StagedCopy, in_place
 from .state_digests import VerificationReport, summarize
@@ -35,7 +34,6 @@ def migrate(
     """
     started = time.monotonic()
     report = progress or (lambda _step: None)
-    _check_sealed(source, destination)
     head = check_source(source)
     if first is not None:
         judge_read_only(source, head, first, force)
@@ -72,24 +70,6 @@ def migrate(
         )  # fmt: skip
 
 
-def _check_sealed(source: Backend, destination: Backend) -> None:
-    """Refuse to copy a sealed namespace to where its values would be plain.
-
-    Raises:
-        Sealed: no key opens the source.
-        BackendError: the destination would be plain.
-
-    """
-    if getattr(source, "keyring", lambda: None)() is None:
-        return
-    values = getattr(source, "values", PLAIN)
-    values.check_open()
-    goal = getattr(destination, "values", PLAIN)
-    if goal.plain and goal.ready:
-        what = f"namespace {source.namespace!r} of {source.url} is encrypted, and its copy would not be"
-        raise BackendError(what, "Give the key for the destination, too")
-
-
 def _behind(source: Backend, head: Head) -> int:
     """Count the source's commits that came after the copied state."""
     return max(0, source.head().revision - head.revision)
@@ -99,9 +79,10 @@ def _report(
     source: Backend, destination: Backend, head: Head, verified: VerificationReport, started: float, **more: Any
 ) -> MigrationReport:  # fmt: skip
     live = verified.live
+    encrypted = is_encrypted(destination, copied=not more.get("dry_run") or more.get("already", False))
     return MigrationReport(
         source.url, destination.url, source.namespace, head.revision, live.keys, verified.versions, verified.bytes,
-        live.digest, verified.checkpoints, time.monotonic() - started, **more,
+        live.digest, verified.checkpoints, time.monotonic() - started, encrypted=encrypted, **more,
     )  # fmt: skip
 
 

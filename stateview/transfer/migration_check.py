@@ -5,7 +5,8 @@ from __future__ import annotations
 from msgspec import Struct
 
 from ..backends.protocol import Backend, CheckpointRecord, Head
-from ..errors import Conflict, NextStep, ReadOnly
+from ..backends.stored_values import PLAIN, StoredValues, is_sealed
+from ..errors import BackendError, Conflict, NextStep, ReadOnly
 from ..maintenance.history import commit_of
 from ..model import format_time
 from ..states.missing import check_exists
@@ -55,6 +56,8 @@ def judge(source: Backend, head: Head, destination: Backend, force: bool) -> Des
 
     Raises:
         Conflict: the destination is the source, or holds a namespace that must not be replaced without `force`.
+        Sealed: no key opens the source or the destination.
+        BackendError: the source is encrypted, and its copy would not be.
 
     """
     if is_same_place(source, destination):
@@ -62,10 +65,43 @@ def judge(source: Backend, head: Head, destination: Backend, force: bool) -> Des
             f"namespace {source.namespace!r} of {source.url} is both the source and the destination",
             "Give another store or namespace",
         )
+    destination.head()  # learns whether it is encrypted
+    _values(source).check_open()
+    _values(destination).check_open()
     target = inspect(source, head, destination)
     if target.refusal is not None and not force:
         raise target.refusal
+    _check_plain(source, destination, target)
     return target
+
+
+def _values(backend: Backend) -> StoredValues:
+    return getattr(backend, "values", PLAIN)
+
+
+def is_encrypted(destination: Backend, copied: bool) -> bool:
+    """Return whether a copy is encrypted, or would be.
+
+    Args:
+        destination: where the copy is, or would be.
+        copied: it is there already.
+
+    """
+    return getattr(destination, "keyring", lambda: None)() is not None if copied else is_sealed(destination)
+
+
+def _check_plain(source: Backend, destination: Backend, target: DestinationState) -> None:
+    """Refuse if the source is encrypted and its copy would not be, or if the safety checkpoint could not be made."""
+    values = _values(destination)
+    if not values.plain:
+        return
+    encrypt = NextStep("Encrypt the destination first, with ", ("key", "on"))
+    if target.refusal is not None and not values.ready:
+        what = f"namespace {destination.namespace!r} of {destination.url} is not encrypted, and a key was given"
+        raise BackendError(what, encrypt)
+    if not _values(source).plain and (values.ready or target.already):
+        what = f"namespace {source.namespace!r} of {source.url} is encrypted, and its copy would not be"
+        raise BackendError(what, encrypt if target.already else "Give the key for the destination, too")
 
 
 def check_source(source: Backend) -> Head:

@@ -53,6 +53,7 @@ class MigrationReport(Struct, frozen=True):
     destination held the whole copy before, `resumed` if an earlier copy was resumed. `behind` counts the source's
     commits that came after the copy. `replaces` describes the replaced namespace, `kept` is where it is kept, and
     `safety` the checkpoint that was made in it. `switched` is the settings file that names the destination now.
+    `encrypted` is true if the copy is, or would be, encrypted.
     """
 
     source: str
@@ -73,6 +74,7 @@ class MigrationReport(Struct, frozen=True):
     kept: str = ""
     safety: str = ""
     switched: str = ""
+    encrypted: bool = False
 
 
 OnMigrationProgress = Callable[[MigrationProgress], None]

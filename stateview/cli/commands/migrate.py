@@ -86,12 +86,14 @@ def _summary(report: MigrationReport, destination: str, is_last: bool) -> str:
         existing = "; the copy already exists and would be compared" if report.already else ""
         if report.replaces:
             existing = f"; the existing namespace ({report.replaces}) would be kept aside"
-        return f"would copy {what}: {size}{existing}"
+        return f"would copy {what}: {size}{', encrypted' if report.encrypted else ''}{existing}"
     verb = "already copied" if report.already else "continued and copied" if report.resumed else "copied"
     lines = [
         f"{verb} {what}: {size}, in {report.seconds:,.1f} s",
         f"read back and compared, digest {report.digest}; the source is unchanged",
     ]
+    if report.encrypted:
+        lines.append("the copy is encrypted")
     if report.behind:
         missed = plural(report.behind, "commit")
         lines.append(
