@@ -9,9 +9,10 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ..backends.conflicts import plain_data_error
 from ..backends.protocol import Backend, CheckpointWrite, CommitRequest, Head, ProgressCount, StateAt, Version, Write
 from ..backends.retries import Backoff
-from ..backends.stored_values import is_sealed, user_key_of
+from ..backends.stored_values import PLAIN, is_sealed, user_key_of
 from ..errors import Conflict, HistoryPruned, InvalidName, NextStep, tells_what_was_done
 from ..maintenance.history import commit_of
 from ..states import compare as comparison
@@ -117,6 +118,9 @@ class ImportJob:
         """Check whether the source may be imported into the existing namespace."""
         name, head, exported = self.backend.namespace, self.head, self.source.head
         source = f"{self.source.name} is {self.source.description}"
+        values = getattr(self.backend, "values", PLAIN)
+        if values.plain and not values.ready:  # the commit would fail, so a preview would promise too much
+            raise plain_data_error(name)
         if not self.how:
             raise Conflict(
                 f"namespace {name!r} of {self.backend.url} exists already: {head.count:,} keys at revision"

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from ..errors import Damaged
+from ..errors import Damaged, Sealed
 
 if TYPE_CHECKING:
     from ..sealing.keys import UserKey
@@ -85,7 +85,12 @@ class SealedReader(io.RawIOBase):
             line = msgspec.json.decode(file.readline(_MAX_LINE_BYTES), type=_Line)
         except ValueError as error:
             raise self._damaged("its first line is not what was written") from error
-        self._sealer = _sealer(bytes(line.keyring), user_key)
+        try:
+            self._sealer = _sealer(bytes(line.keyring), user_key)
+        except Damaged as error:
+            raise self._damaged("its keyring is not what was written") from error
+        except Sealed as error:
+            raise type(error)(f"{name}: {error.message}", error.next_steps) from None
 
     def readable(self) -> bool:
         """Return true."""

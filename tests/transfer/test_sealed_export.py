@@ -45,8 +45,9 @@ def test_a_sealed_file_is_imported_with_its_key(
     assert WORD.encode() not in path.read_bytes()
     with StateManager(store_url, "to", encryption_key=key and key.printed()) as state:
         if key is not KEY:
-            with pytest.raises(KeyWrong if key else KeyMissing):
-                state.import_from(path)
+            for dry_run in (True, False):
+                with pytest.raises(KeyWrong if key else KeyMissing, match=name):
+                    state.import_from(path, dry_run=dry_run)
             assert state.revision == 0
             return
         assert state.import_from(path, dry_run=True)
@@ -83,9 +84,40 @@ def test_a_file_that_was_changed_or_cut_off_is_damaged(sealed: Any, store_url: s
     for changed in (flipped, swapped, b"".join(lines[:-1]), data[:-1], data + b"x", data[:300], b"".join(lines[:-2])):
         path.write_bytes(changed)
         with StateManager(store_url, "to", encryption_key=KEY.printed()) as state:
-            with pytest.raises(Damaged):
-                state.import_from(path)
+            for dry_run in (True, False):
+                with pytest.raises(Damaged, match=r"file\.jsonl"):
+                    state.import_from(path, dry_run=dry_run)
             assert state.revision == 0
+
+
+@pytest.mark.parametrize("kind", ["json"])
+def test_a_keyring_that_was_changed_is_damage_of_the_file(
+    sealed: Any, store_url: str, kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "file.jsonl"
+    sealed.export(path)
+    path.write_bytes(path.read_bytes().replace(b'"label":"export"', b'"label":"exporT"', 1))
+    with StateManager(store_url, "to", encryption_key=KEY.printed()) as state:
+        with pytest.raises(Damaged, match=r"file\.jsonl: its keyring"):
+            state.import_from(path)
+        assert state.revision == 0
+
+
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_a_preview_into_a_plain_namespace_is_refused_as_the_import_is(
+    sealed: Any, store_url: str, kind: str, tmp_path: Path
+) -> None:
+    sealed.export(tmp_path / "file.jsonl")
+    with StateManager(store_url, "to") as state:
+        state.save("k", 1)
+    with StateManager(store_url, "to", encryption_key=KEY.printed()) as state:
+        for dry_run in (True, False):
+            with pytest.raises(InvalidArgument, match="'stateview key on'"):
+                state.import_from(tmp_path / "file.jsonl", how="merge", force=True, dry_run=dry_run)
+        assert state.load("k") == 1
+        state.encryption.turn_on()
+        state.import_from(tmp_path / "file.jsonl", how="merge", force=True)
+        assert state.load("k") == sealed.load("k")
 
 
 @pytest.mark.parametrize("kind", ["json", "sqlite"])
