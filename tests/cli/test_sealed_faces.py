@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -173,3 +174,17 @@ def test_a_namespace_whose_encryption_has_begun_is_listed(
         assert locked.doctor().ok
         with pytest.raises(KeyMissing):
             locked.load("k")
+
+
+def test_recover_without_the_history_needs_the_key_and_seals_what_it_keeps(run: Run, tmp_path: Path) -> None:
+    url, folder = f"json:{tmp_path}/s", tmp_path / "s" / "default"
+    with StateManager(url, encryption_key=KEY) as state:
+        state.save("k", MARKER)
+    (folder / "history.jsonl").unlink()
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    code, _, err = run("-s", url, "recover", "--yes")
+    assert (code, "STATEVIEW_KEY" in err) == (3, True)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    with StateManager(url, encryption_key=KEY) as state:
+        state.recover()
+        assert state.load("k") == MARKER

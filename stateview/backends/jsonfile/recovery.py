@@ -81,6 +81,7 @@ class JSONRecovery:
                 self._salvage.damage = ""  # a first commit that was never acknowledged
                 return
         elif self._is_history_missing():
+            self._choose_values([])  # what the files hold may be sealed
             self._salvage.damage = "it is missing"
         if self._salvage.damage:
             return
