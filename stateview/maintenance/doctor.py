@@ -74,7 +74,7 @@ def _failed_check(subject: str, error: Exception) -> Finding:
     found = error.message if isinstance(error, StateException) else f"the stored data is damaged: {error}"
     hint: Hint = error.next_steps if isinstance(error, StateException) else ()
     if isinstance(error, Sealed):
-        return Finding("note", subject, found, "the values could not be checked, all else was", hint, "sealed")
+        return Finding("note", subject, found, "what needs the key could not be checked, all else was", hint, "sealed")
     if not isinstance(error, BackendError) and not names_command(hint, "recover"):
         hint = (run("recover"), *steps(hint))
     if isinstance(error, HistoryPruned):

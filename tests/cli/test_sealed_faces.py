@@ -188,3 +188,15 @@ def test_recover_without_the_history_needs_the_key_and_seals_what_it_keeps(run: 
     with StateManager(url, encryption_key=KEY) as state:
         state.recover()
         assert state.load("k") == MARKER
+
+
+def test_doctor_reports_an_edit_by_hand_that_no_key_can_take_in(run: Run, tmp_path: Path) -> None:
+    url, path = f"json:{tmp_path}/s", tmp_path / "s" / "default" / "state.json"
+    with StateManager(url, encryption_key=KEY) as state:
+        state.save("k", MARKER)
+        state.save("l", MARKER)
+    entries = json.loads(path.read_bytes())
+    entries["l"]["value"] = entries["k"]["value"]
+    path.write_text(json.dumps(entries))
+    found = rows(run, "-s", url, "doctor")
+    assert [row["severity"] for row in found] == ["warning", "note"]

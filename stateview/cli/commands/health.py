@@ -31,12 +31,14 @@ def _diagnose(context: Context, manager: StateManager) -> Table:
         for finding in report.findings
     ]
     counts = Counter(finding.severity for finding in report.findings)
-    verdict = (
-        f"is sound, revision {report.revision}{_FORMATS[report.format]}"
-        if report.ok
-        else "is damaged, or cannot be read"
-    )
-    missing = missing_namespace(manager) if report.ok and not report.revision else ""
+    is_unread = report.ok and not report.revision
+    is_sealed = is_unread and any(finding.code == "sealed" for finding in report.findings)
+    missing = missing_namespace(manager) if is_unread and not is_sealed else ""
+    verdict = f"is sound, revision {report.revision}{_FORMATS[report.format]}"
+    if is_sealed:
+        verdict = "is sealed, and cannot be read without its key"
+    elif not report.ok:
+        verdict = "is damaged, or cannot be read"
     total = ", ".join(
         plural(counts[severity], severity) for severity in ("error", "warning", "note") if counts[severity]
     )
