@@ -97,3 +97,22 @@ def test_an_unsaved_text_of_an_encrypted_namespace_is_kept_in_memory(
     with StateManager(f"sqlite:{tmp_path}/s", "work", encryption_key=key) as manager:
         manager.save("job", 1)
         run_board(manager, flow)
+
+
+def test_a_namespace_that_another_process_encrypts_is_shown_as_sealed_once_it_is_reloaded(tmp_path: Path) -> None:
+    url = f"json:{tmp_path}/s"
+    with StateManager(url, "work") as state:
+        for number in range(3):
+            state.save("job", [number, MARKER], reason=MARKER)
+
+    async def flow(pilot: Pilot[None]) -> None:
+        await shown(pilot, "job", "1 unmistakable", MARKER)
+        with StateManager(url, "work", encryption_key=UserKey.generate().printed()) as state:
+            state.encryption.turn_on()
+        await pilot.press("R")
+        await shown(pilot, "there is no key", "3 (sealed)", "1 (sealed)")
+        assert MARKER not in screen_text(pilot.app)  # type: ignore[arg-type]
+        assert not toasts(pilot)
+
+    with StateManager(url, "work") as manager:
+        run_board(manager, flow, (160, 40))

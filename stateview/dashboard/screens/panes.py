@@ -152,8 +152,7 @@ class PanesScreen(DashboardScreen, Screen[None]):
         """Read all panes again."""
         app = self.dashboard
         self.query_one(Namespaces).read(app.store)
-        if app.news is not None:
-            self.timeline.update_head(app.news.head, app.news.marks)  # an earlier read of the log may have failed
+        self.timeline.reload()
         self.keys.invalidate(None)
         if self.keys.key is not None:
             self._read_value(self.keys.key)

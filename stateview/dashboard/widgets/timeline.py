@@ -107,6 +107,11 @@ class Timeline(VirtualList):
         else:
             self._rebuild()
 
+    def reload(self) -> None:
+        """Read the commits again: another process may have sealed their texts. The rows stay until they are read."""
+        if self._head.revision:
+            self._read_newer(again=True)
+
     def go_to(self, ref: str) -> None:
         """Move the cursor to the state of a ref. A state without a row gets one."""
         if ref != self.line.ref:
@@ -128,12 +133,17 @@ class Timeline(VirtualList):
             self.dashboard.reader.cancel(self, slot)
         self._reading_older = False
 
-    def _read_newer(self) -> None:
-        """Read the commits after those in memory. If there are too many, the newest replace those in memory."""
-        manager, newest = self._manager, self._commits[0].revision if self._commits else 0
+    def _read_newer(self, again: bool = False) -> None:
+        """Read the commits after those in memory. If there are too many, the newest replace those in memory.
+
+        Args:
+            again: replace those in memory by as many.
+
+        """
+        manager, newest = self._manager, self._commits[0].revision if self._commits and not again else 0
         if manager is None:
             return
-        limit = min(COMMITS_PER_PAGE, self._head.revision - newest)
+        limit = max(len(self._commits) if again else 0, min(COMMITS_PER_PAGE, self._head.revision - newest))
 
         def read(stop: Stop) -> tuple[list[Commit], bool]:
             commits: list[Commit] = []
