@@ -39,6 +39,7 @@ WRONG = {
     "str": NO_TEXT,
     "StoreURL": [value for value in NO_TEXT if not isinstance(value, str)],
     "str | None": [value for value in NO_TEXT if value is not None],
+    "SecretText | None": [value for value in NO_TEXT if value is not None and not isinstance(value, str)],
     "int": [*NO_INTEGER, None],
     "int | None": NO_INTEGER,
     "float | None": NO_SECONDS,
