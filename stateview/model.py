@@ -175,12 +175,16 @@ class Problem(Struct, frozen=True):
 
 
 class RecoveryReport(Struct, frozen=True):
-    """Report what `recover()` found and did. `ok` is true if all damage is repaired."""
+    """Report what `recover()` found and did. `ok` is true if all damage is repaired.
+
+    `sealed` tells that the namespace is encrypted and no key opens it, so that its values were not checked.
+    """
 
     namespace: str
     revision: int
     problems: tuple[Problem, ...] = ()
     kept: tuple[str, ...] = ()
+    sealed: bool = False
 
     @property
     def ok(self) -> bool:

@@ -19,6 +19,7 @@ from ..errors import Damaged
 from ..model import SealedValue
 
 MIN_BYTES = 512  # smaller values are kept whole: a delta has a row, or a header, of its own
+MIN_STORED_BYTES = 256  # smaller stored forms that are not plain take no less space as deltas
 FANOUT = 16
 _CACHE_BYTES = 32_000_000  # of values that later reads of a `Chain` are likely to pass
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from typing import IO
 
 _COPY_BYTES = 1 << 20
@@ -38,12 +39,10 @@ def erase(folder: str) -> None:
     for place, _, names in os.walk(folder):
         for name in names:
             path = os.path.join(place, name)
-            try:
-                if not os.path.islink(path):
+            if not os.path.islink(path):
+                with suppress(OSError):  # it is removed below
                     _overwrite(path)
-            except OSError:
-                continue  # it is removed all the same
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder)
 
 
 def _overwrite(path: str) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
 
-from ..errors import StateException
+from ..errors import Damaged, StateException
 from ..model import Commit
 from .protocol import SUMMARY_BYTES, Backend, CheckpointRecord, KeySummary, Version
 
 if TYPE_CHECKING:
     from ..sealing.keys import UserKey
+
+# The starts of sealed values and texts, for what is imported without `sealing.sealed_form`, which defines them
+SEALED_START, SEALED_TEXT_START = b'{"$sealed":"', "$sealed:"
 
 V = TypeVar("V", bound=Version)
 TextForm = Callable[[str, str, str, int], str]
@@ -139,6 +142,22 @@ class StoredValues:
         """Return whether `pack_text` would store a text in this form today."""
         return True
 
+    def resealed(self, stored: bytes, key: str, revision: int) -> bytes:
+        """Return the form that `pack` makes today of a stored value: the same object if it is that already."""
+        return stored if self.is_current(stored) else self.pack(self.unpack(stored, key, revision), key, revision)
+
+    def resealed_delta(self, stored: bytes, key: str, revision: int, base: int) -> bytes:
+        """Return the form that `pack_delta` makes today of a delta: the same object if it is that already."""
+        if self.is_current_delta(stored):
+            return stored
+        return self.pack_delta(self.unpack_delta(stored, key, revision, base), key, revision, base)
+
+    def resealed_text(self, stored: str, purpose: str, name: str, revision: int) -> str:
+        """Return the form that `pack_text` makes today of a text: the same object if it is that already."""
+        if self.is_current_text(stored):
+            return stored
+        return self.pack_text(self.unpack_text(stored, purpose, name, revision), purpose, name, revision)
+
     # --- made of the above -------------------------------------------------------------------------------------
 
     def pack_version(self, version: V) -> V:
@@ -176,6 +195,21 @@ class StoredValues:
 
 
 PLAIN = StoredValues()
+
+
+def are_sealed(stored: Iterable[bytes]) -> bool:
+    """Return whether these are stored values, and each looks sealed: a damaged namespace may have lost its keyring."""
+    forms = list(stored)
+    if not forms or not all(form.startswith(SEALED_START) for form in forms):
+        return False
+    from ..sealing.sealed_form import sealed_value
+
+    return all(map(sealed_value, forms))
+
+
+def lost_keyring_error(subject: str) -> Damaged:
+    """Make the error for sealed values without the keyring that opens them. What repairs them would make them plain."""
+    return Damaged(f"{subject}: its values are sealed, and the keyring is lost", "Restore it from a backup")
 
 
 def user_key_of(backend: Backend) -> UserKey | None:

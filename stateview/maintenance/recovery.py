@@ -13,9 +13,13 @@ from __future__ import annotations
 
 import os
 
+from msgspec.structs import replace
+
 from ..backends.protocol import Backend, LogSalvage, RecoverySession, Salvage
-from ..errors import tells_what_was_done
+from ..backends.stored_values import PLAIN
+from ..errors import Sealed, tells_what_was_done
 from ..model import Problem, RecoveryReport
+from .doctor import diagnose, examined
 from .lost_commits import LostCommits
 from .lost_versions import LostVersions
 
@@ -27,8 +31,23 @@ def recover(backend: Backend) -> RecoveryReport:
 
     Raises:
         Damaged: a person must decide, such as about a file of another program.
+        Sealed: it is damaged, and to repair it takes a key that opens it. Nothing was changed.
 
     """
+    try:
+        report = _recover(backend)
+    except Sealed:
+        if any(finding.severity == "error" for finding in diagnose(examined(backend))):
+            raise
+        report = RecoveryReport(backend.namespace, backend.head().revision)
+    error = getattr(backend, "values", PLAIN).error
+    if error is not None and not isinstance(error, Sealed):
+        lost = Problem("the keyring", error.message, "nothing was changed: restore it from a backup", False, "keyring")
+        report = replace(report, problems=(*report.problems, lost))
+    return replace(report, sealed=isinstance(error, Sealed))
+
+
+def _recover(backend: Backend) -> RecoveryReport:
     with backend.open_recovery() as session, tells_what_was_done(lambda: _done(session)):
         session.repair()
         problems: list[Problem] = []

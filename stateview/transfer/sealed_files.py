@@ -35,7 +35,7 @@ class _Line(msgspec.Struct):
 
 
 class SealedWriter(io.RawIOBase):
-    """Seal what is written to a file. `close` writes the last chunk, and leaves the file open."""
+    """Seal what is written to a file. `finish` ends the content, and leaves the file open."""
 
     def __init__(self, file: IO[bytes], user_key: UserKey) -> None:
         from ..sealing import keyring

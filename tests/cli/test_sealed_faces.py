@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stateview import KeyMissing, KeyWrong, StateManager
+from stateview import Damaged, KeyMissing, KeyWrong, StateManager
 from stateview.cli.completion import candidates
 from stateview.model import SealedText, SealedValue
 from stateview.sealing.keys import UserKey
@@ -200,3 +200,40 @@ def test_doctor_reports_an_edit_by_hand_that_no_key_can_take_in(run: Run, tmp_pa
     path.write_text(json.dumps(entries))
     found = rows(run, "-s", url, "doctor")
     assert [row["severity"] for row in found] == ["warning", "note"]
+
+
+@all_kinds
+def test_recover_without_a_key_says_that_the_values_were_not_checked(
+    run: Run, kind: str, new_store: Callable[[str], str], redis_kind: str
+) -> None:
+    url = new_store(redis_kind if kind == "redis" else kind)
+    with StateManager(url, encryption_key=KEY) as state:
+        state.save("k", MARKER)
+    code, _, err = run("-s", url, "recover")
+    assert (code, "is sound" in err, "sealed, and were not checked" in err) == (0, True, True), err
+    with StateManager(url, encryption_key=KEY) as state:
+        assert (state.recover().sealed, state.load("k")) == (False, MARKER)
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["no key", "key"])
+def test_recover_names_a_damaged_keyring(tmp_path: Path, key: str | None) -> None:
+    with StateManager(f"json:{tmp_path}", encryption_key=KEY) as state:
+        state.save("k", MARKER)
+    (tmp_path / "default" / "keyring.json").write_text("{}")
+    with StateManager(f"json:{tmp_path}", encryption_key=key) as state:
+        assert [(one.code, one.mended) for one in state.recover().problems] == [("keyring", False)]
+
+
+def test_recover_makes_no_plain_namespace_of_sealed_values(tmp_path: Path) -> None:
+    with StateManager(f"json:{tmp_path}", encryption_key=KEY) as state:
+        state.save("k", MARKER)
+    for name in ("keyring.json", "history.jsonl"):
+        (tmp_path / "default" / name).unlink()
+    before = (tmp_path / "default" / "state.json").read_bytes()
+    for key in (None, KEY):
+        with (
+            StateManager(f"json:{tmp_path}", encryption_key=key) as state,
+            pytest.raises(Damaged, match="keyring is lost"),
+        ):
+            state.recover()
+    assert (tmp_path / "default" / "state.json").read_bytes() == before

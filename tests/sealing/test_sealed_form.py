@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stateview import Damaged
+from stateview.backends.stored_values import SEALED_START, SEALED_TEXT_START
 from stateview.sealing.cipher import new_key
 from stateview.sealing.keyring import decode, unlock
 from stateview.sealing.keys import UserKey
@@ -129,6 +130,8 @@ def test_base64_is_read_in_one_spelling_alone(put):
 def test_a_form_is_told_from_plain_values_and_texts_without_a_key():
     sealed = SEALER.seal(b"1", VALUE)
     assert sealed_value(value_form(sealed)) == sealed == sealed_text(text_form(sealed))
+    assert value_form(sealed).startswith(SEALED_START)
+    assert text_form(sealed).startswith(SEALED_TEXT_START)
     for plain in (b"1", b"{}", b'{"$sealed":1}', b'{"$sealed":"AAAA"}', b'{"$sealed":"' + b"A" * 80 + b'"}'):
         assert sealed_value(plain) is None
         with pytest.raises(Damaged, match="is not sealed, in a namespace that is"):

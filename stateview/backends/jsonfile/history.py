@@ -14,7 +14,7 @@ import msgspec
 
 from ...errors import Damaged, run
 from ...model import Commit, now
-from ..deltas import MIN_BYTES, Chain, DamagedDelta, Delta, make_delta, rebase, rebased_steps
+from ..deltas import MIN_BYTES, MIN_STORED_BYTES, Chain, DamagedDelta, Delta, make_delta, rebase, rebased_steps
 from ..protocol import CheckpointRecord, StateAt, Version
 from ..stored_values import PLAIN, StoredValues
 from .records import (
@@ -34,8 +34,6 @@ from .records import (
     is_commit,
     written,
 )
-
-_MIN_STORED_BYTES = 256  # smaller stored forms that are not plain take no less space as deltas
 
 
 class Checkpoints:
@@ -315,7 +313,7 @@ class History:
 
     def pack(self) -> None:
         """Make superseded values deltas to the versions that superseded them. O(bytes of those that are whole)."""
-        least = MIN_BYTES if self.values.plain else _MIN_STORED_BYTES
+        least = MIN_BYTES if self.values.plain else MIN_STORED_BYTES
         for versions in self.versions.values():
             place = 0
             for index, version in enumerate(versions[:-1]):

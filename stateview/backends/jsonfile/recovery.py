@@ -27,6 +27,7 @@ from ..durable_files import (
 from ..legacy import json_files
 from ..protocol import CheckpointRecord, Head, LogSalvage, Restored, StoredVersion, Version, WholeState
 from ..state_match import matching_revisions
+from ..stored_values import are_sealed, lost_keyring_error
 from . import document
 from .history import History, as_kept
 from .records import (
@@ -62,6 +63,7 @@ class JSONRecovery:
         self._disorder = ""  # what is wrong with the order of the lines, where all are sound
         self._bad_end: list[bytes] = []  # the damaged lines after the last sound one
         self._digests: dict[int, str] = {}  # of state.json at revisions
+        self._stored_reasons: set[str] = set()
         self._origins: dict[tuple[str, bytes | None], int] = {}  # of stored forms that are valid for one revision
         self._parsed: dict[str, Entries | None] = {}  # the entries of files, by digest
         self._salvage = LogSalvage(subject=self._relative(backend.history_path), damage="")
@@ -120,6 +122,7 @@ class JSONRecovery:
         stage = JSONStagedImport(self._backend, name, is_stored=True)
         try:
             stage.fileless = {mark.name for mark in self._history.marks if not self._history.has_file(mark.name)}
+            self._stored_reasons = {commit.reason for commit in self._history.commits}
             versions = restored.versions if self._backend.values.plain else map(self._resealed, restored.versions)
             stage.put(versions, map(self._stored, restored.commits), restored.marks, note={})
             self._replace(stage.build(restored.head))
@@ -138,10 +141,7 @@ class JSONRecovery:
 
     def _stored(self, commit: Commit) -> Commit:
         """Return a commit with its texts in the stored form, which those of sound lines are in already."""
-        values = self._backend.values
-        if values.plain or commit.reason in {known.reason for known in self._history.commits}:
-            return commit
-        return values.pack_commit(commit)
+        return commit if commit.reason in self._stored_reasons else self._backend.values.pack_commit(commit)
 
     def _relative(self, path: str) -> str:
         return os.path.relpath(path, self._backend.root)
@@ -210,7 +210,11 @@ class JSONRecovery:
         """Choose the form of values: a sealed commit needs the keyring."""
         commits = filter(None, map(_commit_record, sound))
         sealed = next((commit for commit in commits if commit.is_sealed()), None)
-        self._backend._choose_values(self._backend._read_keyring(), sealed)
+        keyring = self._backend._read_keyring()
+        _, entries = self._load(self._backend.state_path)
+        if keyring is None and are_sealed(one.value for one in (entries or {}).values() if one.value is not None):
+            raise lost_keyring_error(self._backend.folder)
+        self._backend._choose_values(keyring, sealed)
         self._history.values = self._backend.values
 
     def _values_of_files(self) -> dict[tuple[str, int], Version]:

@@ -66,14 +66,14 @@ def _convert(history: History, values: StoredValues, progress: ProgressCount) ->
             count += resealed is not version
             versions[index] = resealed
     for number, commit in enumerate(history.commits):
-        stale = [not values.is_current_text(text) for text in (commit.reason, commit.author)]
-        if any(stale):
-            history.commits[number] = values.pack_commit(values.unpack_commit(commit))
-            count += sum(stale)
+        reason = values.resealed_text(commit.reason, "reason", "", commit.revision)
+        author = values.resealed_text(commit.author, "author", "", commit.revision)
+        history.commits[number] = replace(commit, reason=reason, author=author)
+        count += (reason is not commit.reason) + (author is not commit.author)
     for mark in list(history.marks):
-        is_current = values.is_current_text(mark.note)
-        count += not is_current
-        history.marks.add(mark if is_current else values.pack_mark(values.unpack_mark(mark)))
+        note = values.resealed_text(mark.note, "note", mark.name, mark.revision)
+        history.marks.add(replace(mark, note=note))
+        count += note is not mark.note
     progress(total, total)
     return count
 
@@ -81,14 +81,13 @@ def _convert(history: History, values: StoredValues, progress: ProgressCount) ->
 def _resealed(version: Version, values: StoredValues) -> Version:
     """Return a version in its form: the same object if it is in that already."""
     if isinstance(version, PackedVersion):
-        key, revision, delta = version.key, version.revision, version.delta
-        if values.is_current_delta(delta.data):
-            return version
-        data = values.unpack_delta(delta.data, key, revision, delta.base)
-        return replace(version, delta=replace(delta, data=values.pack_delta(data, key, revision, delta.base)))
-    if version.value is None or values.is_current(version.value):
+        delta = version.delta
+        data = values.resealed_delta(delta.data, version.key, version.revision, delta.base)
+        return version if data is delta.data else replace(version, delta=replace(delta, data=data))
+    if version.value is None:
         return version
-    return values.pack_version(values.unpack_version(version))
+    value = values.resealed(version.value, version.key, version.revision)
+    return version if value is version.value else replace(version, value=value)
 
 
 def _set_files(backend: JSONBackend, history: History) -> None:

@@ -30,7 +30,7 @@ from ..protocol import (
     SupersededVersion,
     Version,
 )
-from ..stored_values import StoredValues
+from ..stored_values import SEALED_START, SEALED_TEXT_START, StoredValues
 from . import packing, read_scripts, scripts
 from .client import server_of
 from .server import REGISTRY, Server
@@ -39,7 +39,6 @@ KEYS_PER_READ = 1000  # keys of one script: a script that runs long keeps all ot
 TOUCHES_PER_READ = 10_000  # the limit in the script CHANGED
 WHOLE_VALUE_BYTES = 1 << 40  # more than any value has: a script then returns values whole
 POLL_SECONDS = 0.2  # between two looks at the revision where the server announces no commits
-_SEALED_START, _SEALED_TEXT = b'{"$sealed":"', "$sealed:"  # of what may be sealed with a keyring that nobody has told
 MAX_SLEEP_SECONDS = 1.0  # of waiting for an announcement; then the revision is read anyway
 ENDLESS = 1 << 52  # more than any number of keys, and above every revision
 LIVE = -1  # stands for the revision of the live state in the arguments of scripts
@@ -220,7 +219,7 @@ class Reader(Server, ABC):
     def _unpacked(self, stored: bytes, key: str, revision: int) -> bytes:
         known = self._keyring
         value = self.values.unpack(stored, key, revision)
-        if value is stored and stored.startswith(_SEALED_START):
+        if value is stored and stored.startswith(SEALED_START):
             self._check_keyring(known)
         return value
 
@@ -295,7 +294,7 @@ class Reader(Server, ABC):
             row = cache.find(key, head) if not entry else None
             if row is None:
                 row = self._summary(key, stored_size, entry, chain, values)
-                if values.plain and row.start.startswith(_SEALED_START):
+                if values.plain and row.start.startswith(SEALED_START):
                     self._check_keyring(known)
                 if not row.sealed and stored_size > LARGE_ROW_BYTES and revision in (LIVE, head.revision):
                     cache.put(row, head)
@@ -393,7 +392,7 @@ class Reader(Server, ABC):
         try:
             commit = Commit(int(revision), to_datetime(int(moment)), *msgspec.json.decode(fields))
             commit = self.values.unpack_commit(commit)
-            if commit.reason.startswith(_SEALED_TEXT) or commit.author.startswith(_SEALED_TEXT):
+            if commit.reason.startswith(SEALED_TEXT_START) or commit.author.startswith(SEALED_TEXT_START):
                 self._check_keyring(known)
             return commit
         except (ValueError, TypeError) as error:
@@ -416,7 +415,7 @@ class Reader(Server, ABC):
                     name, _, revision = member.decode().rpartition("@")
                     found = CheckpointRecord(name, int(revision), int(moment), note.decode(), scripts.KINDS[int(kind)])
                     found = self.values.unpack_mark(found)
-                    if found.note.startswith(_SEALED_TEXT):
+                    if found.note.startswith(SEALED_TEXT_START):
                         self._check_keyring(known)
                     marks.append((int(order), found))
                 except (ValueError, IndexError) as error:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ...errors import Conflict, Damaged
+from ...errors import Conflict
 from ...model import Problem, check_key, name_first
 from ..protocol import CommitRequest, Restored, Salvage, StoredVersion, Write
+from ..stored_values import are_sealed, lost_keyring_error
 from . import packing, scripts
 from . import recovery_scripts as repairs
 from .doctor import (
@@ -213,13 +214,8 @@ class RedisRecovery:
         if kinds[1] != b"hash":
             return
         records = [packed.split(b" ", 3) for _, packed in islice(backend._entries(), _SAMPLE_ENTRIES)]
-        values = [record[3] for record in records if len(record) == 4]
-        if not values or any(value[:12] != b'{"$sealed":"' for value in values):
-            return
-        from ...sealing.sealed_form import sealed_value
-
-        if all(map(sealed_value, values)):
-            raise Damaged(f"{backend.url}: its values are sealed, and the keyring is lost", "Restore it from a backup")
+        if are_sealed(record[3] for record in records if len(record) == 4):
+            raise lost_keyring_error(backend.url)
 
     def _spare_key(self, name: str) -> str:
         """Return an unused name in the same slot, under which a damaged key is kept."""

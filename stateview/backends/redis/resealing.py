@@ -156,9 +156,8 @@ _Form = Callable[[StoredValues, "RedisBackend", bytes, bytes], tuple[int, bytes]
 def _entry(values: StoredValues, backend: RedisBackend, field: bytes, record: bytes) -> tuple[int, bytes]:
     key = backend._key(field)
     revision, moment, expires, stored = backend._split(key, record)
-    if values.is_current(stored):
-        return 0, record
-    return 1, b"%d %d %d %b" % (revision, moment, expires, _value(values, stored, key, revision))
+    resealed = values.resealed(stored, key, revision)
+    return int(resealed is not stored), b"%d %d %d %b" % (revision, moment, expires, resealed)
 
 
 def _version(values: StoredValues, backend: RedisBackend, field: bytes, record: bytes) -> tuple[int, bytes]:
@@ -170,26 +169,21 @@ def _version(values: StoredValues, backend: RedisBackend, field: bytes, record: 
         except DamagedDelta as error:
             raise backend._damaged(f"revision {revision} of key {key[:60]!r}") from error
     until, moment, expires, rest = backend._split(key, record)
-    if rest == b"D" or (rest[:1] == b"V" and values.is_current(rest[1:])):
+    if rest == b"D":
         return 0, record
     if rest[:1] != b"V":
         raise backend._damaged(f"a version of {key[:60]!r}")
-    return 1, b"%d %d %d V%b" % (until, moment, expires, _value(values, rest[1:], key, revision))
+    stored = rest[1:]
+    resealed = values.resealed(stored, key, revision)
+    return int(resealed is not stored), b"%d %d %d V%b" % (until, moment, expires, resealed)
 
 
 def _linked(values: StoredValues, linked: Linked, key: str, revision: int) -> tuple[int, bytes]:
     if linked.is_delta:
-        if values.is_current_delta(linked.data):
-            return 0, b""
-        data = values.unpack_delta(linked.data, key, revision, linked.base)
-        return 1, linked.with_data(values.pack_delta(data, key, revision, linked.base))
-    if values.is_current(linked.data):
-        return 0, b""
-    return 1, linked.with_data(_value(values, linked.data, key, revision))
-
-
-def _value(values: StoredValues, stored: bytes, key: str, revision: int) -> bytes:
-    return values.pack(values.unpack(stored, key, revision), key, revision)
+        data = values.resealed_delta(linked.data, key, revision, linked.base)
+    else:
+        data = values.resealed(linked.data, key, revision)
+    return int(data is not linked.data), linked.with_data(data)
 
 
 def _commit(values: StoredValues, backend: RedisBackend, field: bytes, record: bytes) -> tuple[int, bytes]:
@@ -199,7 +193,7 @@ def _commit(values: StoredValues, backend: RedisBackend, field: bytes, record: b
         reason, author, *others = msgspec.json.decode(encoded)
         count, texts = 0, []
         for purpose, text in (("reason", reason), ("author", author)):
-            rewritten = _text(values, text, purpose, "", revision)
+            rewritten = values.resealed_text(text, purpose, "", revision)
             count += rewritten != text
             texts.append(rewritten)
     except Damaged:
@@ -215,15 +209,9 @@ def _mark(values: StoredValues, backend: RedisBackend, field: bytes, record: byt
     try:
         order, moment, kind, note = record.split(b" ", 3)
         name, _, revision = field.decode().rpartition("@")
-        rewritten = _text(values, note.decode(), "note", name, int(revision)).encode()
+        rewritten = values.resealed_text(note.decode(), "note", name, int(revision)).encode()
     except Damaged:
         raise
     except ValueError as error:
         raise backend._damaged(f"the checkpoint {field[:140]!r}") from error
     return int(rewritten != note), b" ".join((order, moment, kind, rewritten))
-
-
-def _text(values: StoredValues, stored: str, purpose: str, name: str, revision: int) -> str:
-    if values.is_current_text(stored):
-        return stored
-    return values.pack_text(values.unpack_text(stored, purpose, name, revision), purpose, name, revision)

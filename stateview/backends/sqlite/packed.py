@@ -27,7 +27,6 @@ CREATE INDEX IF NOT EXISTS packed_base ON packed (key, base);
 CREATE TRIGGER IF NOT EXISTS packed_delete BEFORE DELETE ON versions
     WHEN EXISTS (SELECT 1 FROM packed WHERE key = OLD.key AND (base = OLD.revision OR revision = OLD.revision))
     BEGIN SELECT RAISE(ABORT, 'the database has deltas: upgrade stateview'); END"""
-MIN_STORED_BYTES = 256  # smaller stored forms that are not plain take no less space as deltas
 NAMES = frozenset({"packed", "packed_base"})
 _DELTA = "SELECT base, place, size, data FROM packed WHERE key = ? AND revision = ?"
 _WHOLE = """SELECT CAST(value AS BLOB) FROM entries WHERE key = ?1 AND revision = ?2

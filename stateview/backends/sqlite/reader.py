@@ -29,6 +29,7 @@ from ..protocol import (
     Version,
 )
 from ..retries import poll_revision
+from ..stored_values import SEALED_START
 from . import schema
 from .database import Database
 from .pool import Connection, FormChanged
@@ -91,7 +92,7 @@ _UNLISTED = """SELECT 1 FROM commits AS c WHERE revision > max(?1, (SELECT floor
 _MARKS = "SELECT name, revision, time, note, sum FROM marks ORDER BY id"
 
 
-_SEALED_START = '{"$sealed":"'  # of a live value that is read as if the namespace was not sealed
+_SEALED_START = SEALED_START.decode()  # of a live value that is read as if the namespace was not sealed
 _Read = TypeVar("_Read", bound=Callable[..., Any])
 
 

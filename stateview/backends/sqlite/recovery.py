@@ -22,7 +22,7 @@ from ..durable_files import (
     temporary,
 )
 from ..protocol import CheckpointRecord, Head, Restored, Salvage, StoredVersion
-from ..stored_values import StoredValues
+from ..stored_values import StoredValues, are_sealed, lost_keyring_error
 from . import page_checksums as pages
 from . import schema
 from .row_checksums import TABLES, Row, first_corruption, read
@@ -285,8 +285,8 @@ class SQLiteRecovery:
             pass
         if self._keyring is None and is_sealed:
             self._keyring = self._find_keyring()
-        if self._keyring is None and (is_sealed or _has_sealed_values(db)):
-            raise Damaged(f"{self._path}: its values are sealed, and the keyring is lost", "Restore it from a backup")
+        if self._keyring is None and (is_sealed or are_sealed(_live_values(db))):
+            raise lost_keyring_error(self._path)
         self._values = self._backend._given.opened(self._keyring)
         self._values.check_open()
 
@@ -367,18 +367,15 @@ class SQLiteRecovery:
         time.sleep(self._trust_seconds)  # before the lock is released: later commits look at the file again
 
 
-def _has_sealed_values(db: apsw.Connection) -> bool:
-    """Return whether all live values look sealed. O(size)."""
-    from ...sealing.sealed_form import sealed_value
-
+def _live_values(db: apsw.Connection) -> list[bytes]:
+    """Return the live values as they are stored, as far as they can be read. O(size)."""
     pages.verify(db, False)
     try:
-        values = [value for (value,) in db.execute("SELECT value FROM entries")]
+        return [value.encode() for (value,) in db.execute("SELECT value FROM entries") if isinstance(value, str)]
     except _UNREADABLE:
-        return False
+        return []
     finally:
         pages.verify(db, True)
-    return bool(values) and all(isinstance(value, str) and sealed_value(value.encode()) for value in values)
 
 
 def _identity(table: str, row: Row) -> Row:

@@ -126,9 +126,8 @@ class _Resealing:
             size += len(stored)
             if checksum(key, stored, revision, moment, expires) != sum_:
                 raise damaged_entry_error(self._backend.path, key)
-            if not values.is_current(stored):
-                stored = values.pack(values.unpack(stored, key, revision), key, revision)
-                row = (stored.decode(), checksum(key, stored, revision, moment, expires), key)
+            if (resealed := values.resealed(stored, key, revision)) is not stored:
+                row = (resealed.decode(), checksum(key, resealed, revision, moment, expires), key)
                 db.execute("UPDATE entries SET value = ?, sum = ? WHERE key = ?", row)
                 self._changed += 1
         return (keys[-1] if len(keys) == ROWS_PER_TRANSACTION else None), len(keys)
@@ -153,9 +152,8 @@ class _Resealing:
         values = self._db.values
         if checksum(key, stored, revision, moment, expires) != sum_:
             raise damaged_entry_error(self._backend.path, key)
-        if not values.is_current(stored):
-            stored = values.pack(values.unpack(stored, key, revision), key, revision)
-            self._put(stored, key, revision, checksum(key, stored, revision, moment, expires) + added)
+        if (resealed := values.resealed(stored, key, revision)) is not stored:
+            self._put(resealed, key, revision, checksum(key, resealed, revision, moment, expires) + added)
 
     def _packed(self, chain: Chain, key: str, revision: int, moment: int, expires: int, sum_: int, added: int) -> int:
         """Rewrite a delta, and the checksum of its version; return the bytes that were read."""
@@ -197,16 +195,15 @@ class _Resealing:
             revision, texts = row[0], row[3:5]
             if row_checksum(*row[:-1]) != row[-1]:
                 raise Damaged(f"{self._backend.path}: commit {revision} is not what was written")
-            if all(map(values.is_current_text, texts)):
-                continue
             resealed = [
-                values.pack_text(values.unpack_text(text, purpose, "", revision), purpose, "", revision)
+                values.resealed_text(text, purpose, "", revision)
                 for text, purpose in zip(texts, ("reason", "author"), strict=True)
             ]
-            sum_ = row_checksum(*row[:3], *resealed, *row[5:-1])
-            update = "UPDATE commits SET reason = ?, author = ?, sum = ? WHERE revision = ?"
-            db.execute(update, (*resealed, sum_, revision))
-            self._changed += sum(not values.is_current_text(text) for text in texts)
+            if changed := sum(new is not old for new, old in zip(resealed, texts, strict=True)):
+                sum_ = row_checksum(*row[:3], *resealed, *row[5:-1])
+                update = "UPDATE commits SET reason = ?, author = ?, sum = ? WHERE revision = ?"
+                db.execute(update, (*resealed, sum_, revision))
+                self._changed += changed
         return (rows[-1][0] if len(rows) == ROWS_PER_TRANSACTION else None), len(rows)
 
     def _marks(self, after: int) -> tuple[int | None, int]:
@@ -215,9 +212,7 @@ class _Resealing:
         for number, name, revision, moment, note, sum_ in rows:
             if row_checksum(name, revision, moment, note) != sum_:
                 raise Damaged(f"{self._backend.path}: checkpoint {name!r:.60} is not what was written")
-            if not values.is_current_text(note):
-                opened = values.unpack_text(note, "note", name, revision)
-                stored = values.pack_text(opened, "note", name, revision)
+            if (stored := values.resealed_text(note, "note", name, revision)) is not note:
                 row = (stored, row_checksum(name, revision, moment, stored), number)
                 db.execute("UPDATE marks SET note = ?, sum = ? WHERE id = ?", row)
                 self._changed += 1

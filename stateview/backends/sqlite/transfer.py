@@ -20,7 +20,7 @@ import msgspec
 from ...errors import BackendError, Damaged
 from ...model import Commit, to_micros
 from ..conflicts import check_same_keyring, destination_exists_error
-from ..deltas import MIN_BYTES
+from ..deltas import MIN_BYTES, MIN_STORED_BYTES
 from ..durable_files import backup_damaged_file, file_error, file_lock, fsync_folder, remove, replaced_path
 from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StoredVersion
 from ..staging import StagingFolder, set_aside
@@ -216,7 +216,7 @@ class SQLiteReceiver:
                 if not version.until:
                     live.append((key, text, revision, moment, expires, sum_))
                     continue
-                if value is not None and len(value) >= MIN_BYTES and (plain or len(stored) >= packed.MIN_STORED_BYTES):
+                if value is not None and len(value) >= MIN_BYTES and (plain or len(stored) >= MIN_STORED_BYTES):
                     large = value
             else:
                 text = None

@@ -9,7 +9,7 @@ import apsw
 
 from ...errors import Damaged
 from ..conflicts import check_preconditions, plain_data_error
-from ..deltas import MIN_BYTES
+from ..deltas import MIN_BYTES, MIN_STORED_BYTES
 from ..protocol import MAX_EXPIRED_PER_COMMIT, CheckpointRecord, CommitRequest, Head
 from . import schema
 from .pool import Connection, Preempted
@@ -199,7 +199,7 @@ class Writer(Reader):
         """Pack the live value of a key that is not plain, and make it superseded. Return whether it was packed."""
         from . import packed
 
-        live = db.execute(_UNPLAIN_ENTRY, (key, packed.MIN_STORED_BYTES)).fetchone()
+        live = db.execute(_UNPLAIN_ENTRY, (key, MIN_STORED_BYTES)).fetchone()
         if live is None:
             return False
         former, stored, moment, expires = live

@@ -61,6 +61,8 @@ def recover(context: Context, args: dict[str, Any]) -> Table:
         summary = missing
     elif not rows:
         summary = f"namespace {report.namespace} is sound, revision {report.revision}"
+        if report.sealed:
+            summary += "; its values are sealed, and were not checked: set STATEVIEW_KEY"
     else:
         failed = sum(1 for problem in report.problems if not problem.mended)
         summary = (
