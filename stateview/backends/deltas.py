@@ -86,14 +86,16 @@ class Chain:
 
     Args:
         fetch: returns a version of a key as it is kept: its `Delta`, or its value.
+        in_order: whether the versions of a key are read one after the other.
 
     """
 
-    def __init__(self, fetch: Callable[[str, int], Delta | bytes]) -> None:
+    def __init__(self, fetch: Callable[[str, int], Delta | bytes], in_order: bool = False) -> None:
         self._fetch = fetch
         self._cache: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._bytes = 0
         self._last_key = ""
+        self._in_order = in_order
 
     def value(self, key: str, revision: int) -> bytes:
         """Return the value that a revision wrote. O(steps x size), and less for a version near the last ones.
@@ -133,7 +135,7 @@ class Chain:
                 value = decompress(delta.data, value if delta.base else None, delta.size)
             except ValueError as error:
                 raise DamagedDelta(str(error)) from error
-            if key == self._last_key:  # a lone read would pay more for fresh memory than for the steps
+            if self._in_order or key == self._last_key:  # a lone read would pay more for fresh memory than for the steps
                 self.put(key, revision, value)
         assert value is not None
         if deltas and key != self._last_key:
