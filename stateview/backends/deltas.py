@@ -86,16 +86,16 @@ class Chain:
 
     Args:
         fetch: returns a version of a key as it is kept: its `Delta`, or its value.
-        in_order: whether the versions of a key are read one after the other.
+        is_lone: whether one version of a key is read. Then no value on the way to it is kept: fresh memory for it
+            would cost more than the steps.
 
     """
 
-    def __init__(self, fetch: Callable[[str, int], Delta | bytes], in_order: bool = False) -> None:
+    def __init__(self, fetch: Callable[[str, int], Delta | bytes], is_lone: bool = False) -> None:
         self._fetch = fetch
         self._cache: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._bytes = 0
-        self._last_key = ""
-        self._in_order = in_order
+        self._is_lone = is_lone
 
     def value(self, key: str, revision: int) -> bytes:
         """Return the value that a revision wrote. O(steps x size), and less for a version near the last ones.
@@ -105,7 +105,7 @@ class Chain:
 
         """
         deltas: list[tuple[int, Delta]] = []
-        wanted, value = revision, None
+        value: bytes | None = None
         while value is None:
             value = self._cache.get((key, revision))
             if value is not None:
@@ -135,12 +135,9 @@ class Chain:
                 value = decompress(delta.data, value if delta.base else None, delta.size)
             except ValueError as error:
                 raise DamagedDelta(str(error)) from error
-            if self._in_order or key == self._last_key:  # a lone read would pay more for fresh memory than for the steps
+            if not self._is_lone:
                 self.put(key, revision, value)
         assert value is not None
-        if deltas and key != self._last_key:
-            self._last_key = key
-            self.put(key, wanted, value)
         return value
 
     def put(self, key: str, revision: int, value: bytes) -> None:

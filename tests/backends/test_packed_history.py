@@ -254,3 +254,30 @@ def test_small_values_are_kept_as_before(store_url: str, kind: str, packings: li
         with redis.Redis.from_url(store_url) as client:
             assert client.hget("stateview:{ns}:head", "format") == b"1"
             assert not any(record.startswith(b"*") for record in client.hvals("stateview:{ns}:history"))
+
+
+def test_what_reads_all_versions_unpacks_each_once(
+    store_url: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keys change in turn, so that a check in the order of the commits never reads a key twice in a row."""
+    calls: list[int] = []
+
+    def decompress(data: bytes, base: bytes | None, size: int) -> bytes:
+        calls.append(size)
+        return whole(data, base, size)
+
+    whole = compression.decompress
+    chance = random.Random(4)
+    values = [[chance.randbytes(30).hex() for _ in range(30)] for _ in range(8)]
+    with StateManager(store_url, "ns") as state:
+        for number in range(240):
+            values[number % 8][number % 30] = chance.randbytes(30).hex()
+            state.save(f"k{number % 8}", values[number % 8])
+        state.compact(0)
+        count = len(deltas(store_url))
+        assert count > 200
+        monkeypatch.setattr(compression, "decompress", decompress)
+        for act, times in ((state.doctor, 4), (lambda: state.export(tmp_path / "all.jsonl"), 1)):
+            del calls[:]
+            act()
+            assert count <= len(calls) <= count * times, act

@@ -182,12 +182,13 @@ class KnownValues:
         return b"%b %d" % (how, delta.size), values.pack_delta(delta.data, key, revision, base)
 
 
-def pieces_of(backend: Reader, pieces: Sequence[bytes]) -> Chain:
+def pieces_of(backend: Reader, pieces: Sequence[bytes], is_lone: bool = False) -> Chain:
     """Return the reader of the encoded values of linked versions in a script's reply.
 
     Args:
         backend: the backend.
         pieces: fields of the history and what is stored there, in turn.
+        is_lone: see `Chain`.
 
     """
     records = dict(zip(pieces[::2], pieces[1::2], strict=True))
@@ -198,7 +199,7 @@ def pieces_of(backend: Reader, pieces: Sequence[bytes]) -> Chain:
             return backend._unpacked(kept, key, revision)
         return kept._replace(data=backend.values.unpack_delta(kept.data, key, revision, kept.base))
 
-    return Chain(fetch)
+    return Chain(fetch, is_lone)
 
 
 def _parse(record: bytes) -> Delta | bytes:

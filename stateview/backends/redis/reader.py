@@ -201,7 +201,7 @@ class Reader(Server, ABC):
     def _versions(self, pieces: list[bytes], flat: list[bytes]) -> dict[str, Version]:
         """Parse a reply of keys and their entries, in turn, with the pieces of linked versions."""
         names = map(self._key, flat[::2])
-        chain = packing.pieces_of(self, pieces)
+        chain = packing.pieces_of(self, pieces, is_lone=True)
         return {key: self._version(key, entry, chain) for key, entry in zip(names, flat[1::2], strict=True)}
 
     @_rereads

@@ -41,8 +41,8 @@ _NEXT_REVISION = """SELECT revision FROM versions WHERE key = ?1 AND revision > 
 _DEPENDENTS = "SELECT revision, place, base FROM packed WHERE key = ? AND base = ?"
 
 
-def chain(db: apsw.Connection, values: StoredValues, in_order: bool = False) -> Chain:
-    """Return the reader of encoded values of a database, for use in one transaction. `in_order`: see `Chain`."""
+def chain(db: apsw.Connection, values: StoredValues, is_lone: bool = False) -> Chain:
+    """Return the reader of encoded values of a database, for use in one transaction. `is_lone`: see `Chain`."""
 
     def fetch(key: str, revision: int) -> Delta | bytes:
         whole = db.execute(_WHOLE, (key, revision)).fetchone()
@@ -54,7 +54,7 @@ def chain(db: apsw.Connection, values: StoredValues, in_order: bool = False) -> 
         base, place, size, data = row
         return Delta(base, place, size, values.unpack_delta(data, key, revision, base))
 
-    return Chain(fetch, in_order)
+    return Chain(fetch, is_lone)
 
 
 def remove_keys(db: apsw.Connection, keys: list[tuple[str]]) -> None:

@@ -224,7 +224,7 @@ class Reader(Database):
             out = {}
             moment = self.now() if at is None else at.time
             with self._snapshot(db, at):
-                chain = chain_of(db, db.values)
+                chain = chain_of(db, db.values, is_lone=True)
                 for key in keys:
                     row = db.execute(_AT, (key, schema.MAX_REVISION if at is None else at.revision)).fetchone()
                     if row is not None and (version := self._version(db.values, chain, key, *row)).visible(moment):
@@ -249,7 +249,7 @@ class Reader(Database):
                         raise Damaged(f"{self.path}: {len(rows)} entries instead of {count - expired}", RECOVER)
                 else:
                     rows = select(db, _PAST, (low, high, at.revision, at.time, limit))
-                chain = chain_of(db, db.values)
+                chain = chain_of(db, db.values, is_lone=True)
                 return [self._version(db.values, chain, *row) for row in rows]
 
     # --- keys --------------------------------------------------------------------------------------------------

@@ -69,11 +69,11 @@ def has_deltas(db: apsw.Connection) -> bool:
     return db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'packed'").fetchone() is not None
 
 
-def chain_of(db: apsw.Connection, values: StoredValues) -> Chain:
-    """Return the reader of encoded values of a database, for use in one transaction."""
+def chain_of(db: apsw.Connection, values: StoredValues, is_lone: bool = False) -> Chain:
+    """Return the reader of encoded values of a database, for use in one transaction. `is_lone`: see `Chain`."""
     from .packed import chain  # not for a load of a live value
 
-    return chain(db, values)
+    return chain(db, values, is_lone)
 
 
 def checksum(key: str, stored: bytes | None, revision: int, moment: int, expires: int) -> int:

@@ -58,7 +58,7 @@ def versions_page(
     """Return a page of versions, see `Backend.versions_page`, in the caller's transaction."""
     out: list[StoredVersion] = []
     size, unpack, top = 0, values.unpack, schema.MAX_REVISION
-    chain = packed.chain(db, values, in_order=True)
+    chain = packed.chain(db, values)
     for key, data, revision, moment, expires, sum_, until in _rows(db, after, limit, keys):
         stored = value = data
         if data == b"":
