@@ -111,7 +111,7 @@ def test_a_namespace_that_another_process_encrypts_is_shown_as_sealed_once_it_is
             state.encryption.turn_on()
         await pilot.press("R")
         await shown(pilot, "there is no key", "3 (sealed)", "1 (sealed)")
-        assert MARKER not in screen_text(pilot.app)  # type: ignore[arg-type]
+        await until(pilot, lambda: MARKER not in screen_text(pilot.app))  # type: ignore[arg-type]
         assert not toasts(pilot)
 
     with StateManager(url, "work") as manager:
