@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -108,6 +109,8 @@ def test_no_stored_byte_shows_a_value(
             forked.delete("visible")
         check_hidden(store_url)
         manager.compact(manager.revision)
+        for number in range(3):  # large enough for deltas
+            manager.save("large visible", ["unmistakable", number, random.Random(0).randbytes(2000).hex()])
         with StateManager(other_url, "main") as copy:
             migrate(manager.backend, copy.backend)
         check_hidden(store_url)
@@ -117,6 +120,7 @@ def test_no_stored_byte_shows_a_value(
     check_hidden(other_url)
     with StateManager(other_url, "main") as copy:
         assert copy.load("visible", at="before") == {"text": "unmistakable second"}
+        assert [version.value[1] for version in copy.history("large visible")] == [2, 1, 0]
         assert copy.history("visible")[0].value == {"text": "unmistakable second"}
         assert copy.doctor().ok
 

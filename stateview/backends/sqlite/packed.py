@@ -17,7 +17,7 @@ import apsw
 
 from ..deltas import MIN_BYTES, Chain, DamagedDelta, Delta, make_delta, rebase, rebased_steps
 from ..stored_values import StoredValues
-from .row_checksums import has_deltas
+from .row_checksums import IN_PACKED, has_deltas
 from .schema import FORMAT
 
 _CREATE = """CREATE TABLE IF NOT EXISTS packed (
@@ -146,6 +146,12 @@ def remove(db: apsw.Connection, values: StoredValues, key: str, revisions: Colle
 def next_revision(db: apsw.Connection, key: str, revision: int) -> int:
     """Return the revision of the next newer version of a key that has a value; 0 if there is none."""
     return db.execute(_NEXT_REVISION, (key, revision)).get or 0
+
+
+def summed(values: StoredValues, value: bytes) -> bytes:
+    """Return what the checksum of a row of `versions` is over, whose value is in `packed`. `value` is encoded."""
+    is_plain = values.plain or (values.mixed and not values.sealed)  # while it is unsealed, new rows are as after that
+    return value if is_plain else IN_PACKED.encode()
 
 
 def create(db: apsw.Connection) -> None:

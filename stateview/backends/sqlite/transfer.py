@@ -369,8 +369,7 @@ def _pack_last(
     _put_past(db, past)
     if packed.pack(db, values, key, revision, value, base, base_value):
         text = IN_PACKED
-        if values.sealed:
-            sum_ = checksum(key, IN_PACKED.encode(), revision, moment, expires) + until_checksum(until)
+        sum_ = checksum(key, packed.summed(values, value), revision, moment, expires) + until_checksum(until)
     past.append((key, revision, until, text, moment, expires, sum_))
 
 

@@ -209,8 +209,7 @@ class Writer(Reader):
             return False
         if not packed.pack(db, db.values, key, former, encoded, revision, value):
             return False
-        over = IN_PACKED.encode() if db.values.sealed else encoded
-        sum_ = checksum(key, over, former, moment, expires) + until_checksum(revision)
+        sum_ = checksum(key, packed.summed(db.values, encoded), former, moment, expires) + until_checksum(revision)
         db.execute(_SUPERSEDE_PACKED, (key, revision, sum_))
         return True
 
