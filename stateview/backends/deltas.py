@@ -12,11 +12,12 @@ versions, 68 of 10,000. The delta of a version that goes hands its base on to th
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from ..errors import Damaged
 from ..model import SealedValue
+from .protocol import StoredVersion
 
 MIN_BYTES = 512  # smaller values are kept whole: a delta has a row, or a header, of its own
 MIN_STORED_BYTES = 256  # smaller stored forms that are not plain take no less space as deltas
@@ -43,6 +44,38 @@ class Delta(NamedTuple):
     place: int
     size: int
     data: bytes
+
+
+class CarriedVersion(StoredVersion, frozen=True, gc=False):
+    """A version with the delta that its source keeps it as, for a copy that keeps it alike."""
+
+    delta: Delta | None = None
+
+
+def may_be_packed(version: StoredVersion) -> bool:
+    """Return whether a version is superseded, and its value is large enough for a delta."""
+    return bool(version.until) and version.value is not None and len(version.value) >= MIN_BYTES
+
+
+def carried(versions: Iterable[StoredVersion], deltas: Mapping[tuple[str, int], Delta]) -> list[StoredVersion]:
+    """Return versions with the deltas that can be copied: those whose base is copied with them.
+
+    Args:
+        versions: versions that are put into a copy at once.
+        deltas: deltas of the source by key and revision.
+
+    """
+    versions = list(versions)
+    present = {(version.key, version.revision) for version in versions if version.value is not None}
+
+    def with_delta(version: StoredVersion) -> StoredVersion:
+        delta = deltas.get((version.key, version.revision))
+        if delta is None or not version.until or (delta.base and (version.key, delta.base) not in present):
+            return version
+        fields = (version.key, version.value, version.revision, version.time, version.expires, version.until)
+        return CarriedVersion(*fields, delta)
+
+    return [with_delta(version) for version in versions]
 
 
 def make_delta(value: bytes, base: int, base_value: bytes | None, place: int) -> Delta | None:

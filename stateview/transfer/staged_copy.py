@@ -8,6 +8,7 @@ from itertools import islice, takewhile
 import msgspec
 from msgspec import Struct
 
+from ..backends.deltas import carried
 from ..backends.protocol import Backend, CheckpointRecord, Head, StagedImport, StateAt, StoredVersion
 from ..errors import NOTHING_CHANGED, Conflict, HistoryPruned, StateException
 from ..maintenance.history import COMMITS_PER_PAGE, iter_commits, marks_up_to
@@ -178,6 +179,9 @@ class StagedCopy:
         marks: Sequence[CheckpointRecord] | None = None,
         forget: Sequence[str] = (),
     ) -> None:  # fmt: skip
+        deltas = getattr(self._source, "deltas", None)  # a backend of another package may have none
+        if deltas is not None and versions:
+            versions = carried(versions, deltas(versions))
         self.receiver.put(versions, commits, marks, note=msgspec.to_builtins(self._note), forget=forget)
         self._begun = True
 

@@ -17,14 +17,15 @@ from stress import stressed
 from stateview import StateManager
 from stateview.backends import deltas as deltas_module
 from stateview.backends.jsonfile import history as json_history
-from stateview.backends.redis import packing, staged_import
+from stateview.backends.redis import packing
 from stateview.backends.sqlite import packed as sqlite_packed
 from stateview.backends.sqlite import packing as sqlite_packing
 from stateview.backends.sqlite import transfer as sqlite_transfer
 from stateview.backends.sqlite import writer as sqlite_writer
+from stateview.transfer import version_pages
 
 NEVER = 1 << 40
-MODULES = (deltas_module, json_history, packing, staged_import, sqlite_packed, sqlite_packing, sqlite_transfer)
+MODULES = (deltas_module, json_history, packing, sqlite_packed, sqlite_packing, sqlite_transfer)
 QUERIES = ((sqlite_writer, "_LARGE_ENTRY"), (sqlite_transfer, "_LAST"))
 Run = Callable[..., tuple[int, str, str]]
 
@@ -147,13 +148,22 @@ def test_all_acts_are_as_on_history_that_is_kept_whole(
     assert {answer[0] for question, answer in found.items() if question.startswith("bisect")} == {0}
 
 
+def carried(source: str, copy: str) -> set[tuple[str, int]]:
+    """The versions that are kept as the same delta in both."""
+    former = deltas(source)
+    return {place for place, kept in deltas(copy).items() if place in former and kept[:4] == former[place][:4]}
+
+
 PAIRS = [(source, target) for source in KINDS for target in KINDS]
 
 
 @pytest.mark.parametrize(("source", "target"), [("sqlite", "json"), *stressed(*PAIRS)])
+@pytest.mark.parametrize("page", [4000, 7])
 def test_a_copy_is_as_of_history_that_is_kept_whole(
-    source: str, target: str, new_store: Callable[[str], str], whole: tuple[Path, bytes], tmp_path: Path
-) -> None:
+    source: str, target: str, page: int, new_store: Callable[[str], str], whole: tuple[Path, bytes], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(version_pages, "VERSIONS_PER_PAGE", page)
     path, wanted = whole
     packed = imported(new_store(source), path)
     assert exported(packed, tmp_path) == wanted
@@ -162,6 +172,7 @@ def test_a_copy_is_as_of_history_that_is_kept_whole(
         state.migrate_to(copy)
     assert exported(copy, tmp_path) == wanted
     assert len(deltas(copy)) > 20
+    assert len(carried(packed, copy)) > len(deltas(copy)) * (0.8 if page == 4000 else 0.3)
     with StateManager(copy, "ns") as state:  # what was copied goes on to be packed and pruned
         marks = {mark.ref: content(state, mark.ref) for mark in state.checkpoints(all=True)}
         last = state.load("a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ Stores = Callable[[str], str]
 Run = Callable[..., tuple[int, str, str]]
 
 WORD = "unmistakable"
+LARGE = random.Random(0).randbytes(2000).hex()  # so that former values are deltas
 FIRST, SECOND = KEY.printed(), OTHER_KEY.printed()
 KINDS = ("json", "sqlite", next(iter(REDIS), "redis"))
 PAIRS = [(one, other) for one in KINDS for other in KINDS]
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 def filled(url: str, key: str | None = FIRST) -> str:
     with StateManager(url, encryption_key=key, author=WORD) as state:
         for number in range(5):
-            state.save("k", [WORD, number], reason=WORD)
+            state.save("k", [WORD, number, LARGE], reason=WORD)
         state.checkpoint("c", note=WORD)
     return url
 

@@ -15,6 +15,7 @@ import msgspec
 from ...errors import Conflict
 from ...model import Commit, Finding, now
 from ..conflicts import check_preconditions
+from ..deltas import Delta
 from ..durable_files import fsync_folder, remove
 from ..key_ranges import encodable_bound, key_range
 from ..namespace_folders import folder_identity, folders_with
@@ -192,6 +193,11 @@ class JSONBackend(Writer):
 
         with self._call():
             return versions_page(self._past(), after, limit, keys)
+
+    def deltas(self, versions: Iterable[StoredVersion]) -> dict[tuple[str, int], Delta]:
+        """Return the deltas that versions are kept as, by key and revision. O(versions)."""
+        with self._call():
+            return self._past().deltas(versions)
 
     @contextmanager
     def snapshot(self, whole: bool = False) -> Iterator[Backend]:  # noqa: ARG002

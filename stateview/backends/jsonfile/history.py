@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from operator import is_
 from typing import Any, BinaryIO
@@ -14,8 +14,18 @@ import msgspec
 
 from ...errors import Damaged, run
 from ...model import Commit, now
-from ..deltas import MIN_BYTES, MIN_STORED_BYTES, Chain, DamagedDelta, Delta, make_delta, rebase, rebased_steps
-from ..protocol import CheckpointRecord, StateAt, Version
+from ..deltas import (
+    MIN_BYTES,
+    MIN_STORED_BYTES,
+    Chain,
+    DamagedDelta,
+    Delta,
+    make_delta,
+    may_be_packed,
+    rebase,
+    rebased_steps,
+)
+from ..protocol import CheckpointRecord, StateAt, StoredVersion, Version
 from ..stored_values import PLAIN, StoredValues
 from .records import (
     FORMAT,
@@ -328,7 +338,7 @@ class History:
                     assert value is not None
                     delta = make_delta(value, newer.revision, newer_value, place)
                     if delta is not None:
-                        versions[index] = self._packed(version, delta)
+                        versions[index] = packed_version(version, delta, self.values)
                         self._rebase(versions, index, place)
                         place += 1
 
@@ -356,7 +366,8 @@ class History:
         assert isinstance(version, PackedVersion)
         value = self._value(version.key, version.revision)
         base_value = self._value(version.key, base) if base else None
-        versions[index] = self._packed(version, rebase(value, base, base_value, version.delta.place))
+        delta = rebase(value, base, base_value, version.delta.place)
+        versions[index] = packed_version(version, delta, self.values)
 
     def _kept(self, key: str, revision: int) -> Delta | bytes:
         """Return a version of a key as it is kept, for `Chain`."""
@@ -367,10 +378,16 @@ class History:
             raise DamagedDelta(f"revision {revision} of the key is missing")
         return as_kept(version, self.values)
 
-    def _packed(self, version: Version, delta: Delta) -> PackedVersion:
-        data = self.values.pack_delta(delta.data, version.key, version.revision, delta.base)
-        record = DeltaRecord(delta.size, data, delta.base, delta.place)
-        return PackedVersion(version.key, b"", version.revision, version.time, version.expires, record)
+    def deltas(self, versions: Iterable[StoredVersion]) -> dict[tuple[str, int], Delta]:
+        """Return the deltas that versions are kept as, by key and revision. O(log versions of a key) for each."""
+        found = {}
+        for version in filter(may_be_packed, versions):
+            kept = latest(self.versions.get(version.key, ()), version.revision)
+            if isinstance(kept, PackedVersion) and kept.revision == version.revision:
+                delta = as_kept(kept, self.values)
+                assert isinstance(delta, Delta)
+                found[version.key, version.revision] = delta
+        return found
 
     def live(self) -> dict[str, Version]:
         """Return the last version of every key that is not deleted, expired ones included. O(keys)."""
@@ -478,6 +495,13 @@ def _commit_record(commit: Commit, versions: list[Version], is_sealed: bool) -> 
         else:
             record.set[version.key] = ValueRecord.of(version)
     return record
+
+
+def packed_version(version: Version, delta: Delta, values: StoredValues) -> PackedVersion:
+    """Return a version as it is kept with a delta."""
+    data = values.pack_delta(delta.data, version.key, version.revision, delta.base)
+    record = DeltaRecord(delta.size, data, delta.base, delta.place)
+    return PackedVersion(version.key, b"", version.revision, version.time, version.expires, record)
 
 
 def as_kept(version: Version, values: StoredValues) -> Delta | bytes:

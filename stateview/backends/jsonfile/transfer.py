@@ -20,12 +20,13 @@ from msgspec import Struct
 from ...errors import BackendError
 from ...model import Commit, now
 from ..conflicts import check_same_keyring, destination_exists_error
+from ..deltas import CarriedVersion
 from ..durable_files import file_error, fsync_folder, is_system_error, remove, replaced_path, temporary, write_all
 from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StoredVersion, Version
 from ..staging import JSON_STAGE, StagingFolder, set_aside
 from ..stored_values import PLAIN
 from . import document
-from .history import History
+from .history import History, packed_version
 from .records import (
     NO_FILE,
     BaseVersion,
@@ -195,7 +196,7 @@ class JSONStagedImport:
         note: dict[str, Any], forget: Iterable[str] = (),
     ) -> None:  # fmt: skip
         batch = _StagedBatch(note, list(forget))
-        batch.versions = [BaseVersion.of(self._values.pack_version(version)) for version in versions]
+        batch.versions = [BaseVersion.of(self._stored(version)) for version in versions]
         batch.commits = [CommitRecord.of(self._values.pack_commit(commit)) for commit in commits]
         if marks is not None:
             batch.marks = [checkpoint_entry(self._values.pack_mark(mark)) for mark in marks]
@@ -212,6 +213,12 @@ class JSONStagedImport:
             raise file_error(error, self._stage.path(PUTS)) from error
         self._settled = None
         self._add(batch)
+
+    def _stored(self, version: StoredVersion) -> Version:
+        """Return a version as it is kept."""
+        if isinstance(version, CarriedVersion) and version.delta is not None:
+            return packed_version(version, version.delta, self._values)
+        return self._values.pack_version(version)
 
     def staged(self, head: Head) -> Backend:
         """Return the backend of the staged data. O(keys) also for every checkpoint, since each is a file."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import Damaged, run
-from ..deltas import FANOUT, MIN_BYTES, Chain, DamagedDelta, Delta, make_delta, rebase
+from ..deltas import FANOUT, MIN_BYTES, Chain, DamagedDelta, Delta, make_delta, may_be_packed, rebase
+from ..protocol import StoredVersion
 from ..stored_values import StoredValues
 from .scripts import _COMMON, _RECORD, REFER
 from .server import keyring_digest
@@ -68,8 +70,10 @@ PACK = _COMMON + _RECORD + REFER + """
 -- Change how versions of a key are kept. ARGV: the key; the digest of the keyring; for each version its revision, what
 -- `OUTLINE` said that its start is, the base, the place with the size of the value, and the delta. In place of a base
 -- stands W for a value that is better kept whole, or X for a version to remove. Returns how many were removed, and how
--- many changed. What others have changed meanwhile is passed over: under another keyring, all. A copy has no head yet.
-if call('EXISTS', head) == 1 and redis.sha1hex(call('HGET', head, 'keyring') or '') ~= ARGV[2] then return {0, 0} end
+-- many changed. What others have changed meanwhile is passed over: under another keyring, all. A copy has no keyring in
+-- its head until it has a revision.
+local f = call('HMGET', head, 'revision', 'keyring')
+if f[1] and redis.sha1hex(f[2] or '') ~= ARGV[2] then return {0, 0} end
 whole(2, 13)
 local key, removed, changed = ARGV[1] .. '\\0', 0, 0
 for i = 3, #ARGV, 5 do
@@ -194,10 +198,10 @@ def pieces_of(backend: Reader, pieces: Sequence[bytes], is_lone: bool = False) -
     records = dict(zip(pieces[::2], pieces[1::2], strict=True))
 
     def fetch(key: str, revision: int) -> Delta | bytes:
-        kept = _parse(records.get(b"%b\0%016d" % (key.encode(), revision), b""))
+        kept = _parse(records.get(_field(key, revision), b""))
         if isinstance(kept, bytes):
             return backend._unpacked(kept, key, revision)
-        return kept._replace(data=backend.values.unpack_delta(kept.data, key, revision, kept.base))
+        return _opened(backend, key, revision, kept)
 
     return Chain(fetch, is_lone)
 
@@ -246,6 +250,30 @@ def parse_linked(record: bytes) -> Linked:
     if kind == b"W" and len(data) != int(size):
         raise DamagedDelta("a version is not what was written")
     return Linked(record[: header.start(5)], kind == b"P", int(base), int(place), int(size), data)
+
+
+def deltas(backend: Reader, versions: Iterable[StoredVersion]) -> dict[tuple[str, int], Delta]:
+    """Return the deltas that versions are kept as, see `Reader.deltas`."""
+    places = [(version.key, version.revision) for version in versions if may_be_packed(version)]
+    if not places:
+        return {}
+    fields = [_field(*place) for place in places]
+    records = backend._with_retry(lambda client: client.hmget(backend._keys[4], fields))
+    found = {}
+    for place, record in zip(places, records, strict=True):
+        with suppress(DamagedDelta):  # others have changed it since the versions were read
+            if isinstance(kept := _parse(record or b""), Delta):
+                found[place] = _opened(backend, *place, kept)
+    return found
+
+
+def _field(key: str, revision: int) -> bytes:
+    """Return the field of the history that holds a version."""
+    return b"%b\0%016d" % (key.encode(), revision)
+
+
+def _opened(backend: Reader, key: str, revision: int, delta: Delta) -> Delta:
+    return delta._replace(data=backend.values.unpack_delta(delta.data, key, revision, delta.base))
 
 
 def chain_of(backend: Reader, fields: Iterable[bytes]) -> Chain:

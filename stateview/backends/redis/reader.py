@@ -14,7 +14,7 @@ import msgspec
 from ...errors import Damaged, Sealed, run
 from ...model import Commit, now, to_datetime
 from ..conflicts import history_pruned_error
-from ..deltas import Chain
+from ..deltas import Chain, Delta
 from ..key_ranges import encodable_bound, key_range
 from ..large_rows import LARGE_ROW_BYTES, LargeRowCache
 from ..protocol import (
@@ -443,6 +443,11 @@ class Reader(Server, ABC):
         from . import transfer
 
         return transfer.versions_page(self, after, limit, keys)
+
+    @_rereads
+    def deltas(self, versions: Iterable[StoredVersion]) -> dict[tuple[str, int], Delta]:
+        """Return the deltas that versions are kept as, by key and revision. One round trip."""
+        return packing.deltas(self, versions)
 
     @_rereads
     def superseded(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[SupersededVersion]:

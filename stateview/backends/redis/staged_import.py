@@ -11,7 +11,7 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,7 +21,7 @@ from redis.exceptions import ResponseError
 from ...errors import Conflict
 from ...model import Commit, to_micros
 from ..conflicts import check_same_keyring, destination_exists_error, staging_locked_error
-from ..deltas import MIN_BYTES
+from ..deltas import CarriedVersion, Delta, may_be_packed
 from ..protocol import Backend, CheckpointRecord, Head, StoredVersion
 from ..staging import ASIDE
 from ..stored_values import StoredValues
@@ -279,13 +279,15 @@ def _command(words: list[bytes]) -> _Command:
 
 
 def _version_commands(
-    names: dict[str, bytes], versions: Iterable[StoredVersion], values: StoredValues
+    names: dict[str, bytes], versions: Sequence[StoredVersion], values: StoredValues
 ) -> list[_Command]:
     """Return the commands that add versions: one for each key of the stage, of members in the server's protocol."""
     members: dict[str, list[bytes]] = {
         name: [] for name in ("live", "index", "expiry", "history", "hindex", "hexpiry", "touched")
     }
     live, index, expiry, history, hindex, hexpiry, touched = members.values()
+    deltas = _usable_deltas(versions)
+    references = Counter((key, delta.base) for (key, _), delta in deltas.items() if delta.base)
     for version in versions:
         key, revision, expires = version.key.encode(), version.revision, version.expires
         stored = None if version.value is None else values.pack(version.value, version.key, version.revision)
@@ -299,12 +301,13 @@ def _version_commands(
                 expiry.append(encode_bulk([b"%d" % expires, key]))
             continue
         field = b"%b\0%016d" % (key, revision)
-        packed = b"%d %d %d %b" % (version.until, version.time, expires, b"D" if stored is None else b"V" + stored)
-        history.append(_PAIR % (len(field), field, len(packed), packed))
+        place = version.key, revision
+        record = _past_record(version, stored, deltas.get(place), references[place], values)
+        history.append(_PAIR % (len(field), field, len(record), record))
         hindex.append(_MEMBER % (len(field), field))
         if expires:
             hexpiry.append(encode_bulk([b"%d" % expires, field]))
-    commands = []
+    commands = [_command([b"HSET", names["head"], b"format", b"2"])] if deltas else []
     for name, added in members.items():
         if added:
             start = encode_bulk([b"HSET" if name in ("live", "history") else b"ZADD", names[name]])
@@ -312,11 +315,34 @@ def _version_commands(
     return commands
 
 
+def _usable_deltas(versions: Sequence[StoredVersion]) -> dict[tuple[str, int], Delta]:
+    """Return the deltas that come with versions and are relative to one of the superseded versions, or to none."""
+    past = {(version.key, version.revision) for version in versions if version.until}
+    return {
+        (version.key, version.revision): delta
+        for version in versions
+        if isinstance(version, CarriedVersion)
+        and (delta := version.delta) is not None
+        and (not delta.base or (version.key, delta.base) in past)
+    }
+
+
+def _past_record(
+    version: StoredVersion, stored: bytes | None, delta: Delta | None, references: int, values: StoredValues
+) -> bytes:
+    """Return what is stored of a superseded version. `references` counts the deltas that are relative to it."""
+    start = b"%d %d %d " % (version.until, version.time, version.expires)
+    if stored is None:
+        return start + b"D"
+    if delta is not None:
+        data = values.pack_delta(delta.data, version.key, version.revision, delta.base)
+        return b"*%bP%d %d %d %d %b" % (start, references, delta.base, delta.place, delta.size, data)
+    return b"*%bW%d 0 0 %d %b" % (start, references, len(stored), stored) if references else start + b"V" + stored
+
+
 def _keys_to_pack(versions: Iterable[StoredVersion]) -> list[bytes]:
     """Return the keys of which several superseded versions are large."""
-    counts = Counter(
-        version.key for version in versions if version.until and version.value and len(version.value) >= MIN_BYTES
-    )
+    counts = Counter(version.key for version in versions if may_be_packed(version))
     return [key.encode() for key, count in counts.items() if count > 1]
 
 

@@ -48,13 +48,21 @@ def chain(db: apsw.Connection, values: StoredValues, is_lone: bool = False) -> C
         whole = db.execute(_WHOLE, (key, revision)).fetchone()
         if whole is not None:
             return values.unpack(bytes(whole[0]), key, revision)
-        row = db.execute(_DELTA, (key, revision)).fetchone()
-        if row is None:
+        delta = read(db, values, key, revision)
+        if delta is None:
             raise DamagedDelta(f"revision {revision} is missing")
-        base, place, size, data = row
-        return Delta(base, place, size, values.unpack_delta(data, key, revision, base))
+        return delta
 
     return Chain(fetch, is_lone)
+
+
+def read(db: apsw.Connection, values: StoredValues, key: str, revision: int) -> Delta | None:
+    """Return the delta of a version; None if it has none. The table `packed` exists."""
+    row = db.execute(_DELTA, (key, revision)).fetchone()
+    if row is None:
+        return None
+    base, place, size, data = row
+    return Delta(base, place, size, values.unpack_delta(data, key, revision, base))
 
 
 def remove_keys(db: apsw.Connection, keys: list[tuple[str]]) -> None:

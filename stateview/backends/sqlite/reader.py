@@ -47,7 +47,7 @@ from .row_checksums import (
 )
 
 if TYPE_CHECKING:
-    from ..deltas import Chain
+    from ..deltas import Chain, Delta
     from ..large_rows import LargeRowCache
     from ..stored_values import StoredValues
 
@@ -422,6 +422,14 @@ class Reader(Database):
                 return []
             with self._snapshot(db):
                 return versions_page(db, self.path, db.values, after, limit, keys)
+
+    @_again
+    def deltas(self, versions: Iterable[StoredVersion]) -> dict[tuple[str, int], Delta]:
+        """Return the deltas that versions are kept as, by key and revision. O(log n) for each large version."""
+        from .transfer import deltas
+
+        with self._connection() as db:
+            return {} if db is None else deltas(db, versions)
 
     @_again
     def superseded(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[SupersededVersion]:

@@ -20,7 +20,7 @@ import msgspec
 from ...errors import BackendError, Damaged
 from ...model import Commit, to_micros
 from ..conflicts import check_same_keyring, destination_exists_error
-from ..deltas import MIN_BYTES, MIN_STORED_BYTES
+from ..deltas import MIN_BYTES, MIN_STORED_BYTES, CarriedVersion, Delta, may_be_packed
 from ..durable_files import backup_damaged_file, file_error, file_lock, fsync_folder, remove, replaced_path
 from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StoredVersion
 from ..staging import StagingFolder, set_aside
@@ -28,10 +28,11 @@ from ..stored_values import StoredValues
 from . import packed, schema
 from . import page_checksums as pages
 from .read_cache import TRUST_SECONDS
-from .row_checksums import IN_PACKED, RECOVER, checksum, row_checksum, unpacked, until_checksum
+from .row_checksums import IN_PACKED, RECOVER, checksum, has_deltas, row_checksum, unpacked, until_checksum
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
+    from .pool import Connection
 
 STAGE = "migrating-sqlite"
 TRANSACTION_BYTES = 32_000_000  # of values in one transaction
@@ -77,6 +78,18 @@ def versions_page(
         if size >= PAGE_BYTES or len(out) >= limit:
             break
     return out
+
+
+def deltas(db: Connection, versions: Iterable[StoredVersion]) -> dict[tuple[str, int], Delta]:
+    """Return the deltas that versions are kept as, see `Reader.deltas`."""
+    if not has_deltas(db):
+        return {}
+    found = {}
+    for version in filter(may_be_packed, versions):
+        delta = packed.read(db, db.values, version.key, version.revision)
+        if delta is not None:
+            found[version.key, version.revision] = delta
+    return found
 
 
 def _rows(
@@ -201,7 +214,6 @@ class SQLiteReceiver:
         for version in versions:
             key, value, revision = version.key, version.value, version.revision
             moment, expires = version.time, version.expires
-            stored = None if value is None else pack(value, key, revision)
             if not previous:
                 past += db.execute(_LAST, (key, revision))
                 large = self._values.unpack(past[0][3].encode(), key, past[0][1]) if past else None
@@ -209,6 +221,16 @@ class SQLiteReceiver:
                 _pack_last(db, self._values, past, large, revision, value if key == previous or not previous else None)
                 large = None
             previous = key
+            if isinstance(version, CarriedVersion) and version.delta is not None and value is not None:
+                packed.create(db)
+                packed.put(db, self._values, key, revision, version.delta)
+                self._size += len(version.delta.data)
+                sum_ = checksum(key, packed.summed(self._values, value), revision, moment, expires)
+                past.append(
+                    (key, revision, version.until, IN_PACKED, moment, expires, sum_ + until_checksum(version.until))
+                )
+                continue
+            stored = None if value is None else pack(value, key, revision)
             sum_ = checksum(key, stored, revision, moment, expires)
             if stored is not None:
                 self._size += len(stored)
