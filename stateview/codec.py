@@ -15,6 +15,7 @@ from .errors import Damaged, NotSerializable, see
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_DEPTH = 200
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 _DIGITS = 4000  # below the interpreter's limit for int() and str()
 
 SAVE_AS_UTF8 = "Save it as UTF-8 without a byte order mark"
@@ -263,7 +264,7 @@ def too_deep(data: bytes | str, value: object) -> bool:
             for box in level
             if isinstance(box, (dict, list, tuple))
             for item in (box.values() if isinstance(box, dict) else box)
-            if isinstance(item, (dict, list, tuple))
+            if type(item) not in _SCALARS  # a look-up, since nearly all items are scalars
         ]
         if not level:
             return False

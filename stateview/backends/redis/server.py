@@ -257,11 +257,11 @@ class Server(ABC):
             if self._ready:
                 return
             head = self._with_retry(lambda client: client.hgetall(self._keys[0]))
-            started = now()  # not before: the first command also connects, which takes longer than TIME
             parts = 0
             if not head:  # the parts before the head: the first commit writes all of them at once
                 parts = self._with_retry(lambda client: client.exists(*self._keys[1:]))
                 head = self._with_retry(lambda client: client.hgetall(self._keys[0]))
+            started = now()  # not before: the first command also connects, and each takes time
             seconds, micros = self._with_retry(lambda client: client.time())
             self._skew = seconds * 1_000_000 + micros - (started + now()) // 2
             if head.get(b"format", b"").isdigit() and int(head[b"format"]) > NEWEST_FORMAT:
