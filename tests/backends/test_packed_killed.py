@@ -13,6 +13,7 @@ import killed
 import pytest
 import redis
 from packed_history import Texts, deltas
+from stress import stride
 
 from stateview import StateManager
 
@@ -38,10 +39,15 @@ class Store:
         assert deltas(url)
         kind, _, self.place = url.partition(":")
         self.files = kind in ("json", "sqlite")
+        self.remember()
+
+    def remember(self) -> None:
+        """Let the store be put back to what it is now."""
         if self.files:
+            shutil.rmtree(f"{self.place}-before", ignore_errors=True)
             shutil.copytree(self.place, f"{self.place}-before")
         else:
-            with redis.Redis.from_url(url) as client:
+            with redis.Redis.from_url(self.url) as client:
                 self.before = {key: client.dump(key) for key in client.scan_iter()}
 
     def put_back(self) -> None:
@@ -101,7 +107,7 @@ def die_at(step: int, act: Callable[[], object]) -> bool:
     return killed.die_at(step, act, [*calls, (redis.connection.AbstractConnection, "send_packed_command")], patch)
 
 
-EVERY = {"saves": 7, "saves that trim": 11, "compact": 2, "prune": 2}
+EVERY = {"saves": stride(17), "saves that trim": stride(23), "compact": stride(5), "prune": stride(5)}
 
 
 @pytest.mark.parametrize(("name", "every"), EVERY.items())

@@ -10,6 +10,7 @@ import pytest
 import test_bit_flips
 from conftest import REDIS
 from sealed_stores import KEY
+from test_bad_input import test_a_full_disk  # noqa: F401
 from test_packed_killed import *  # noqa: F403
 
 from stateview import BackendError, Damaged, KeyWrong, StateException, StateManager
@@ -39,7 +40,7 @@ def test_a_flipped_bit_is_never_a_wrong_answer(store: test_bit_flips.Store) -> N
     chance = random.Random(3)
     noticed = 0
     places = ((path, place) for path, place in store.places(chance) if path.name != "keyring.json")
-    for number, (path, place) in zip(range(60), places, strict=False):
+    for number, (path, place) in zip(range(30), places, strict=False):
         data = bytearray(store.files[path][0])
         data[place] ^= 1 << chance.randrange(8)
         store.damage(path, bytes(data))
@@ -47,7 +48,7 @@ def test_a_flipped_bit_is_never_a_wrong_answer(store: test_bit_flips.Store) -> N
         if number % 10 == 0 and store.kind == "sqlite":  # JSON files name no checkpoint whose line is lost
             store.damage(path, bytes(data))
             store.check_recovery((path.name, place))
-    assert noticed > 8
+    assert noticed > 4
 
 
 def test_a_flipped_bit_of_the_keyring_opens_nothing(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import redis
 from conftest import REDIS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stress import stressed
+from stress import stressed, stride
 
 from stateview import StateException, StateManager
 from stateview.backends import open_backend
@@ -523,7 +523,7 @@ def dying(step: int, source: str, target: str, over: bool) -> bool:
     )
 
 
-@pytest.mark.parametrize("every", [4, *stressed(1)])
+@pytest.mark.parametrize("every", [7, *stressed(stride(3))])
 @pytest.mark.parametrize("over", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_before_every_step(

@@ -447,7 +447,8 @@ def test_a_full_disk(tmp_path, kind):
         except OSError:
             os.close(filler)
         with StateManager(url, "ns", timeout=2) as state:
-            for act in (lambda: state.save("more", "y" * 100_000), lambda: state.restore_checkpoint("start")):
+            more = base64.b64encode(random.randbytes(75_000)).decode()
+            for act in (lambda: state.save("more", more), lambda: state.restore_checkpoint("start")):
                 try:
                     act()
                 except BackendError as error:

@@ -9,6 +9,7 @@ does belongs elsewhere: it names its kinds itself.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -152,6 +153,11 @@ def only(values: Iterable[Any], *chosen: Any) -> list[Any]:
     every = list(values)
     assert all(one in every for one in chosen), "a case that is chosen is not among the cases"
     return [case for value in every for case in ([value] if value in chosen else stressed(value))]
+
+
+def stride(usual: int) -> int:
+    """The distance between two tried places of an exhaustive test: by hand as small as the environment says."""
+    return int(os.environ.get("STATEVIEW_TEST_STEP", usual))
 
 
 def examples(number: int) -> int:
