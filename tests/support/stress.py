@@ -27,9 +27,11 @@ CASES: dict[str, int] = {  # of a test's function: how many cases of each kind o
     "test_after_a_kill_redis_need_not_be_waited_for": 0,
     "test_ctrl_c_lets_go_and_the_next_goes_on": 0,
     "test_the_real_program_ends_at_once_while_a_job_runs": 0,
+    "test_kill_in_restores": 0,
+    "test_kill_in_checkpoints": 0,
     # Files that are damaged in every way
     "test_json_cut_off_at_every_byte": 0,
-    "test_a_file_cut_off_anywhere_is_never_a_wrong_answer": 1,
+    "test_a_file_cut_off_anywhere_is_never_a_wrong_answer": 0,
     "test_a_flipped_bit_is_never_a_wrong_answer": 1,
     "test_a_store_is_larger_than_what_is_checked_whole_when_it_is_opened": 2,
     "test_each_single_thing_that_is_missing_is_mended_or_named": 0,
@@ -41,6 +43,9 @@ CASES: dict[str, int] = {  # of a test's function: how many cases of each kind o
     "test_forgetting_keeps_what_checkpoints_see": 1,
     # Processes and threads that race
     "test_many_writers_leave_the_list_whole": 0,
+    "test_others_write_and_mark_while_it_prunes": 0,
+    "test_a_close_beside_threads_that_read_and_write_is_no_error_of_the_library": 0,
+    "test_a_reader_sees_all_of_a_large_commit_or_nothing": 0,
     "test_of_two_dashboards_that_edit_one_key_the_second_is_told_and_nothing_is_lost": 0,
     # Waits for clocks
     "test_a_commit_that_takes_longer_than_a_reply_may_is_applied_once": 0,
@@ -57,6 +62,8 @@ CASES: dict[str, int] = {  # of a test's function: how many cases of each kind o
     # A full disk at one more place
     "test_a_full_disk_is_an_error_after_which_it_goes_on": 0,
     # Large data
+    "test_what_was_copied_is_not_copied_again": 0,
+    "test_packed_files_are_bounded_and_checked": 0,
     "test_a_file_that_was_nested_far_beyond_the_limit_by_hand_is_an_error_on_every_screen_that_reads": 0,
     "test_a_hundred_thousand_changes_come_in_while_one_looks_and_can_be_stopped": 0,
     "test_a_hundred_thousand_keys_are_walked_and_few_are_held": 0,
