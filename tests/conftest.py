@@ -41,6 +41,7 @@ settings.load_profile("default")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the stress tests, and begin with the longest, which would run alone at the end."""
     stress.mark(items, list(REDIS))
+    items[:] = [item for item in items if not stress.is_repeated(item, list(REDIS))]
     items.sort(key=lambda item: item.path.stem != "test_stateful")
 
 

@@ -460,7 +460,7 @@ def going_on(source: Backend, target: Backend, over: bool = False) -> None:
     receiver.finish(head, over)
 
 
-@pytest.mark.parametrize("kills", stressed(8))
+@pytest.mark.parametrize("kills", stressed(4))
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_at_any_instant_and_gone_on_with(
     kind: str, kills: int, new_store: Callable[[str], str], tmp_path: Path, opened: Opened
@@ -523,7 +523,7 @@ def dying(step: int, source: str, target: str, over: bool) -> bool:
     )
 
 
-@pytest.mark.parametrize("every", [7, *stressed(stride(3))])
+@pytest.mark.parametrize("every", [7, *stressed(stride(4))])
 @pytest.mark.parametrize("over", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_before_every_step(

@@ -533,7 +533,7 @@ print("done", flush=True)
 """
 
 
-@pytest.mark.parametrize("rounds", [3, *stressed(5)])
+@pytest.mark.parametrize("rounds", stressed(4))
 def test_prune_killed_at_any_point_keeps_remaining_states(store_url: str, rounds: int, folder: Path) -> None:
     chance = random.Random(7)
     took = 0.1

@@ -129,6 +129,9 @@ RACES = (
 )
 # The contract once more on a changed backend: by default each of its tests runs on one kind of store.
 REPEATED = ("tests/backends/test_stored_values.py::Test",)
+CONTRACT_AGAIN = (*REPEATED, "tests/backends/test_sealed_stores.py::Test")
+# What the version of the server may change: on a second server only these run.
+OF_SERVERS = ("tests/backends/", "tests/manager/")
 # A test in these runs on one kind of store by default, and the next test on the next kind. A test of the dashboard runs
 # in one size of its terminal, the first.
 ROTATED = (
@@ -198,6 +201,13 @@ def mark(items: Sequence[pytest.Item], servers: Sequence[str]) -> None:
             left_out = left_out or given["size"] != sizes.setdefault(family, given["size"])
         if left_out:
             item.add_marker(pytest.mark.stress)
+
+
+def is_repeated(item: pytest.Item, servers: Sequence[str]) -> bool:
+    """Return whether a case says on another server what it says on the first. On request all cases run."""
+    if stride(0) or not _names(item, servers[1:]):
+        return False
+    return item.nodeid.startswith(CONTRACT_AGAIN) or not item.nodeid.startswith(OF_SERVERS)
 
 
 def _family(item: pytest.Item) -> str:
