@@ -169,7 +169,8 @@ class DiffStreamScreen(DashboardScreen, Screen[bool]):
         shown, state = self.keys.filter, self.run.state
         counts = [(kind, f"{SIGNS[kind]}{format_count(self.index.count(kind))}") for kind in KINDS]
         kinds = " ".join(count if kind in self._kinds else f"({count})" for kind, count in counts)
-        parts = [f"{self.title_text()}   {kinds}"]
+        is_known = state != "failed" or len(self.index)
+        parts = [f"{self.title_text()}   {kinds if is_known else 'could not be compared'}"]
         if state == "running":
             percent = self.run.progress.share
             parts.append(f"computing{'…' if percent is None else f' {percent}%'} (esc stops)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import Raw
@@ -22,7 +21,7 @@ from ..data.json_text import line_at, start_of
 from ..data.json_tree import Tree
 from ..display.json_row import ChangeSigns, RowPainter
 from ..display.redaction import is_redacted
-from ..display.text import RowBuilder, format_size, one_line
+from ..display.text import RowBuilder, format_size
 from .value_search import ValueSearch
 from .virtual_list import VirtualList
 
@@ -216,9 +215,8 @@ class JsonView(VirtualList):
         return 0 if self._tree is None else len(self._tree.rows)
 
     def empty_text(self) -> list[str]:
-        """Return the text that is shown instead of a value, wrapped."""
-        width = max(10, self.size.width - 2)
-        return [piece for line in self._message.split("\n") for piece in wrap(one_line(line), width) or [""]]
+        """Return the text that is shown instead of a value."""
+        return self._message.split("\n")
 
     def render_row(self, index: int, cells: RowBuilder) -> None:
         assert self._tree is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from textwrap import wrap
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.segment import Segment
@@ -15,7 +16,7 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from ..display.text import RowBuilder
+from ..display.text import RowBuilder, one_line
 from ..display.themes import component_style
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class VirtualList(ScrollView, can_focus=True):
         """Paint one line of the screen."""
         width, index, base = self.line_width, y + self.scroll_offset.y, self._base
         if index >= self.count:
-            lines = self.empty_text() if self.count == 0 else []
+            lines = self._wrapped_empty_text() if self.count == 0 else []
             text = f" {lines[y]}" if y < len(lines) else ""
             return Strip(RowBuilder(width, base).add(text, self.style_of("dim")).fill(), width)
         has_cursor = index == self.cursor
@@ -159,6 +160,10 @@ class VirtualList(ScrollView, can_focus=True):
         if has_cursor:  # `post_style` overrides the colours of the segments, Strip.apply_style would not
             segments = list(Segment.apply_style(segments, post_style=self.style_of("cursor")))
         return Strip(segments, width)
+
+    def _wrapped_empty_text(self) -> list[str]:
+        width = max(10, self.line_width - 2)
+        return [piece for line in self.empty_text() for piece in wrap(one_line(line), width) or [""]]
 
     # --- moving ------------------------------------------------------------------------------------------------
 
