@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Any
 
+from . import quick_msgspec as _quick_msgspec  # noqa: F401 - before all that imports msgspec
 from .backends import working_folder
 from .errors import (
     BackendError,

@@ -29,7 +29,7 @@ HEAVY = [
 ]
 
 LOAD = """
-    arguments backends backends.conflicts backends.durable_files backends.fork backends.namespace_folders
+    quick_msgspec arguments backends backends.conflicts backends.durable_files backends.fork backends.namespace_folders
     backends.protocol backends.reentry backends.retries backends.stored_values
     cli cli.commands cli.commands.keys cli.context cli.definition cli.exit_codes cli.parser cli.program cli.render
     cli.results cli.values codec errors manager model settings
@@ -111,6 +111,7 @@ def test_a_load_imports_few_modules(tmp_path, kind):
     with StateManager(f"{kind}:{tmp_path}", "default") as state:
         state.save("k", 1)
     found = loaded(f"from stateview.cli.program import main; main(['-s', '{kind}:{tmp_path}', 'load', 'k'])", tmp_path)
+    assert found & {"typing_extensions", "inspect"} == set(), "msgspec falls back to typing"
     own = {name.removeprefix("stateview.") for name in found if name.startswith("stateview.")}
     assert own - set(f"{LOAD} {LOAD_OF[kind]}".split()) == set(), "import these where they are used"
 
