@@ -151,16 +151,19 @@ async def open_case(pilot: Pilot[None], kind: type[Screen[Any]]) -> None:
 
 
 class Lag:
-    """How long the loop of the app was held up at most, in seconds."""
+    """How long the loop of the app was held up at most, in seconds of its thread's own work.
+
+    Time in which the machine did something else does not count.
+    """
 
     def __init__(self) -> None:
         self.longest = 0.0
 
     async def watch(self) -> None:
         while True:
-            before = time.monotonic()
+            before = time.thread_time()
             await asyncio.sleep(0.01)
-            self.longest = max(self.longest, time.monotonic() - before - 0.01)
+            self.longest = max(self.longest, time.thread_time() - before)
 
 
 @asynccontextmanager
