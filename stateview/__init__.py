@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import quick_msgspec as _quick_msgspec  # noqa: F401 - before all that imports msgspec
 from .backends import working_folder
@@ -34,9 +34,13 @@ from .states.changes import Change, Diff
 from .states.transaction import Transaction
 from .states.view import StateView, diff
 
+if TYPE_CHECKING:
+    from .async_manager import AsyncStateManager
+
 __version__ = "0.1.0"
 __all__ = [
     "ABSENT",
+    "AsyncStateManager",
     "BackendError",
     "BackendUnavailable",
     "Change",
@@ -76,7 +80,22 @@ __all__ = [
     "save_state",
 ]
 
+_LAZY = {"AsyncStateManager": "async_manager"}  # loads asyncio, which a StateManager does not need
 _default: tuple[tuple[str | None, ...], StateManager] | None = None
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of `_LAZY` at its first use."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found = globals()[name] = getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def _manager() -> StateManager:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, lru_cache, partial
 from itertools import islice
@@ -875,19 +875,29 @@ class StateManager:
             HistoryPruned: it fell behind: the state of its last look is pruned.
 
         """
+        for change in self._looks(since, keys, timeout, _WAIT_SECONDS):
+            if change is not None:
+                yield change
+
+    @checked
+    def _looks(
+        self, since: Ref, keys: Iterable[str] | str | None, timeout: float | None, seconds: float
+    ) -> Generator[Change | None, None, None]:
+        """Yield what `watch` yields, and None whenever no commit came for some seconds: then the caller can end it."""
         from .states.compare import diff_points
 
         wanted = Selection(keys)
         seen = resolve(self.backend, since)
         quiet_since = time.monotonic()
         while True:
-            left = _WAIT_SECONDS if timeout is None else min(_WAIT_SECONDS, timeout - (time.monotonic() - quiet_since))
+            left = seconds if timeout is None else min(seconds, timeout - (time.monotonic() - quiet_since))
             if left <= 0:
                 return
             revision = self.backend.wait(seen.revision, left)
             if revision < seen.revision:
                 raise StateException(f"namespace {self.namespace!r} was dropped or replaced while it was watched")
             if revision == seen.revision:
+                yield None
                 continue
             points = [seen, resolve(self.backend, "live")]
             renew = renew_points([seen.revision, "live"], points)
