@@ -12,7 +12,7 @@ import inspect
 import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, asynccontextmanager
 from contextvars import copy_context
 from functools import partial, wraps
 from time import monotonic
@@ -532,9 +532,7 @@ class AsyncStateManager(_Face[StateManager]):
                 if changes[0] is not None:
                     yield changes[0]
         finally:
-            with suppress(RuntimeError):
-                thread.submit(looks.close)
-            self._threads.close_apart(thread)
+            self._threads.close_apart(thread, looks.close)
 
     # --- files -------------------------------------------------------------------------------------------------
 

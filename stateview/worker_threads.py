@@ -52,16 +52,25 @@ class WorkerThreads:
     def open_apart(self) -> ThreadPoolExecutor:
         """Return a pool of one thread, for calls that wait so long that others would miss the thread.
 
-        `close` shuts it down, and `close_apart` does.
+        `close_apart` ends it. `close` waits for its call, and then it takes no more.
         """
         with self._mutex:
             pool = ThreadPoolExecutor(1, "stateview-apart")
             self._apart.add(pool)
             return pool
 
-    def close_apart(self, pool: ThreadPoolExecutor) -> None:
-        """End a thread of `open_apart` after its calls. Return at once."""
-        self._apart.discard(pool)
+    def close_apart(self, pool: ThreadPoolExecutor, last: Callable[[], object]) -> None:
+        """Call a last function on a thread of `open_apart`, and end the thread. Return at once."""
+
+        def end() -> None:
+            try:
+                last()
+            finally:
+                with self._mutex:
+                    self._apart.discard(pool)
+
+        with suppress(RuntimeError):  # `close` has ended it
+            pool.submit(end)
         pool.shutdown(wait=False)
 
     def close(self) -> None:
