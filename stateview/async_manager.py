@@ -476,7 +476,7 @@ class AsyncStateManager(_Face[StateManager]):
 
     async def commit(self, transaction: AsyncTransaction, reason: str = "") -> int:
         """Commit a transaction of `begin`, and return the revision. Raises as `transaction` does."""
-        return await self._run(StateManager.commit, transaction._wrapped, reason)
+        return await self._run(StateManager.commit, getattr(transaction, "_wrapped", transaction), reason)
 
     # --- checkpoints and refs ----------------------------------------------------------------------------------
 
