@@ -35,12 +35,16 @@ from .states.transaction import Transaction
 from .states.view import StateView, diff
 
 if TYPE_CHECKING:
-    from .async_manager import AsyncStateManager
+    from .aio.manager import AsyncStateManager
+    from .aio.views import AsyncDiff, AsyncStateView, AsyncTransaction
 
 __version__ = "0.1.0"
 __all__ = [
     "ABSENT",
+    "AsyncDiff",
     "AsyncStateManager",
+    "AsyncStateView",
+    "AsyncTransaction",
     "BackendError",
     "BackendUnavailable",
     "Change",
@@ -80,7 +84,12 @@ __all__ = [
     "save_state",
 ]
 
-_LAZY = {"AsyncStateManager": "async_manager"}  # loads asyncio, which a StateManager does not need
+_LAZY = {  # their modules import asyncio, which a StateManager does not need
+    "AsyncDiff": ".aio.views",
+    "AsyncStateManager": ".aio.manager",
+    "AsyncStateView": ".aio.views",
+    "AsyncTransaction": ".aio.views",
+}
 _default: tuple[tuple[str | None, ...], StateManager] | None = None
 
 
@@ -90,7 +99,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    found = globals()[name] = getattr(import_module(f".{_LAZY[name]}", __name__), name)
+    found = globals()[name] = getattr(import_module(_LAZY[name], __name__), name)
     return found
 
 

@@ -12,7 +12,10 @@ from in_loop import in_loop, threads_of
 
 import stateview
 from stateview import (
+    AsyncDiff,
     AsyncStateManager,
+    AsyncStateView,
+    AsyncTransaction,
     Conflict,
     Diff,
     InvalidArgument,
@@ -24,18 +27,18 @@ from stateview import (
     StateManager,
     StateView,
     Transaction,
-    async_manager,
 )
+from stateview.aio import extras
 from stateview.encryption import Encryption
 from stateview.transfer.import_job import ImportJob
 
 FACES = [
     (StateManager, AsyncStateManager),
-    (StateView, async_manager.AsyncStateView),
-    (Transaction, async_manager.AsyncTransaction),
-    (Diff, async_manager.AsyncDiff),
-    (Encryption, async_manager.AsyncEncryption),
-    (ImportJob, async_manager.AsyncImportJob),
+    (StateView, AsyncStateView),
+    (Transaction, AsyncTransaction),
+    (Diff, AsyncDiff),
+    (Encryption, extras.AsyncEncryption),
+    (ImportJob, extras.AsyncImportJob),
 ]
 NOT_OFFERED = {"backend"}  # its calls block: `run_sync` gives it
 STANDS_FOR = {"__contains__": "contains", "__iter__": "__aiter__", "__len__": "count"}
@@ -63,7 +66,7 @@ def shape(function):
 
 @pytest.mark.parametrize(("cls", "face"), FACES, ids=lambda cls: cls.__name__)
 def test_everything_public_has_its_asynchronous_counterpart(cls, face):
-    """A new method fails this test: give it a line in `async_manager.py`, such as `name = _call(StateManager.name)`."""
+    """A new method fails this test: give it a line in `aio/manager.py`, such as `name = call(StateManager.name)`."""
     for name, member in members(cls).items():
         counterpart = vars(face).get(STANDS_FOR.get(name, name))
         if name in NOT_OFFERED:
@@ -90,7 +93,7 @@ def test_the_constructor_takes_what_that_of_a_state_manager_takes():
 
 
 def test_help_shows_signature_and_text():
-    text = inspect.cleandoc(async_manager.AsyncStateManager.save.__doc__)
+    text = inspect.cleandoc(AsyncStateManager.save.__doc__)
     assert text == inspect.getdoc(StateManager.save)
     assert "ttl" in str(inspect.signature(AsyncStateManager.save))
     assert stateview.AsyncStateManager is AsyncStateManager

@@ -16,7 +16,9 @@ from functools import wraps
 from typing import Any
 
 import stateview
-from stateview import async_manager
+from stateview.aio import extras
+from stateview.encryption import Encryption
+from stateview.transfer.import_job import ImportJob
 
 SPECIAL = {"__contains__": "contains", "__iter__": "__aiter__"}
 _calls: list[str] = []
@@ -108,15 +110,15 @@ def shim(sync: type, face: type) -> type:
 CLASSES = {
     face: shim(sync, face)
     for sync, face in (
-        (stateview.StateManager, async_manager.AsyncStateManager),
-        (stateview.StateView, async_manager.AsyncStateView),
-        (stateview.Transaction, async_manager.AsyncTransaction),
-        (stateview.Diff, async_manager.AsyncDiff),
-        (async_manager.Encryption, async_manager.AsyncEncryption),
-        (async_manager.ImportJob, async_manager.AsyncImportJob),
+        (stateview.StateManager, stateview.AsyncStateManager),
+        (stateview.StateView, stateview.AsyncStateView),
+        (stateview.Transaction, stateview.AsyncTransaction),
+        (stateview.Diff, stateview.AsyncDiff),
+        (Encryption, extras.AsyncEncryption),
+        (ImportJob, extras.AsyncImportJob),
     )
 }
-stateview.StateManager = CLASSES[async_manager.AsyncStateManager]  # type: ignore[misc]
+stateview.StateManager = CLASSES[stateview.AsyncStateManager]  # type: ignore[misc]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, assert_type
 
-from stateview import AsyncStateManager, Change, Commit, Entry, StateManager
-from stateview.async_manager import AsyncDiff, AsyncStateView
+from stateview import AsyncDiff, AsyncStateManager, AsyncStateView, Change, Commit, Entry, StateManager
 
 
 async def use(state: AsyncStateManager) -> None:

@@ -11,7 +11,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TypeVar
 
-from .backends.fork import watch_fork
+from ..backends.fork import watch_fork
 
 T = TypeVar("T")
 
