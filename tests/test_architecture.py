@@ -79,6 +79,12 @@ def test_a_state_manager_loads_no_terminal_library_and_no_client(tmp_path):
     }  # fmt: skip
 
 
+def test_the_asynchronous_face_loads_little_more_than_asyncio(tmp_path):
+    found = loaded("from stateview import AsyncStateManager", tmp_path)
+    assert found & set(HEAVY) == {"asyncio", "ssl"}  # asyncio imports ssl
+    assert [name for name in found if name.startswith(("stateview.transfer", "stateview.sealing"))] == []
+
+
 @pytest.mark.parametrize(
     ("url", "allowed", "module"),
     [("json:s", set(), "jsonfile"), ("sqlite:s", {"apsw"}, "sqlite")],

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 TEXTS = [
     "README.md",
     "SKILL.md",
+    "references/asyncio.md",
     "references/backends.md",
     "references/encryption.md",
     "references/formats.md",
@@ -68,7 +69,7 @@ def test_the_setting_up_of_encryption_runs() -> None:
         subprocess.run(["rm", "-r", ".claude"], check=True)
 
 
-@pytest.mark.parametrize("name", ["README.md", "SKILL.md"])
+@pytest.mark.parametrize("name", ["README.md", "SKILL.md", "references/asyncio.md"])
 def test_every_block_of_python_runs(name: str) -> None:
     source = "\n".join(blocks(name, "python"))
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
