@@ -52,14 +52,12 @@ from .model import (
     check_name,
     is_key,
     name_first,
-    parse_ref,
 )
 from .states.changes import Change, Diff
 from .states.missing import check_exists, empty_store
 from .states.patterns import Selection
 from .states.transaction import Transaction, to_ttl
 from .states.view import (
-    Moment,
     Ref,
     StateView,
     diff,
@@ -71,7 +69,6 @@ from .states.view import (
     read_names,
     renew_points,
     resolve,
-    resolve_moment,
     to_checkpoint,
     to_entry,
 )
@@ -83,9 +80,11 @@ if TYPE_CHECKING:
     from .backends.sealed_values import KeyedValues
     from .encryption import Encryption
     from .maintenance.blame import Blame
+    from .maintenance.history import CommitFilter
     from .maintenance.prune import PruneReport
     from .maintenance.stats import Stats
     from .sealing.keys import UserKey
+    from .states.moments import Moment
     from .transfer.export import ExportReport
     from .transfer.import_job import ImportJob, ImportReport
     from .transfer.migrate import MigrationReport, OnMigrationProgress
@@ -94,7 +93,6 @@ UPDATE_SECONDS = 60.0
 MAX_OWN_CONFLICTS = 9  # of an update with writes of its own function; a signal handler that writes comes less often
 KEYS_PER_FORK_COMMIT = 20_000
 _WAIT_SECONDS = 1.0  # `watch` notices Ctrl-C and its timeout between two waits
-_END = StateAt(-1, 1 << 62)  # no revision, and after every time
 _watched: dict[int, set[tuple[str, str, str]]] = {}  # by thread in a function of `update`: what it writes meanwhile
 _said: set[str] = set()  # notes for the person at the terminal, each of which a process prints once
 
@@ -664,6 +662,8 @@ class StateManager:
         self._commit(CommitRequest(marks=(fresh,), unmarks=((mark.name, mark.revision),)))
 
     def _mark(self, ref: str) -> CheckpointRecord:
+        from .refs import parse_ref
+
         parsed = parse_ref(ref)
         mark = (
             find_mark(self.backend.marks(), parsed.name, parsed.revision) if parsed.name and not parsed.back else None
@@ -676,7 +676,9 @@ class StateManager:
         """Return a read-only view of the state that a ref names: many reads of one consistent state.
 
         Args:
-            ref: a checkpoint's name, `NAME@REVISION`, a revision number, `live`, or any of these with `~N` steps back.
+            ref: a checkpoint's name, `NAME@REVISION`, a revision number, `live`, a time such as `@2h`, `@yesterday` or
+                `@2026-11-28T10:00` (local, unless it has an offset or `Z`), or any of these with `~N` steps back. A
+                time takes O(log n) reads.
 
         Raises:
             InvalidName: `ref` is not a ref.
@@ -781,22 +783,45 @@ class StateManager:
 
     # --- looking back ------------------------------------------------------------------------------------------
 
-    def history(self, key: str, limit: int = 100, *, sealed: bool = False) -> list[Entry]:
-        """List the kept versions of a key, newest first; a delete has the value `ABSENT`. O(limit).
+    def history(
+        self, key: str, limit: int = 100, *, below: int = 0, by: Iterable[str] | str | None = None,
+        since: Moment | None = None, until: Moment | None = None, grep: str | None = None, sealed: bool = False,
+    ) -> list[Entry]:  # fmt: skip
+        """List the kept versions of a key, newest first; a delete has the value `ABSENT`.
 
-        With `sealed`, a value that no key opens is a `SealedValue` instead of an error.
+        O(limit); with filters O(versions read), and O(log n) reads for a time.
+
+        Args:
+            key: the key.
+            limit: the largest number of versions.
+            below: only versions of revisions before this one. 0: all.
+            by: only versions whose commit is by one of these authors, by names and globs.
+            since: only versions after a ref, or from a time on; as in `log`.
+            until: only versions up to and including this: the first one is what `load(key, at=until)` reads.
+            grep: only versions whose commit has this text in its reason.
+            sealed: a value that no key opens is a `SealedValue` instead of an error.
+
+        Raises:
+            RefNotFound: `since` or `until` is no ref and no time.
+            HistoryPruned: `since` or `until` names a revision that is no longer kept.
+
         """
         from .backends.names_only import names_only
+        from .maintenance.history import find_versions
 
         backend = names_only(self.backend) if sealed else self.backend
-        return [to_entry(version) for version in backend.versions(check_key(key), limit)]
+        check_key(key)
+        if by is since is until is grep is None:
+            return [to_entry(version) for version in backend.versions(key, limit, below)]
+        found = find_versions(backend, key, self._filter(by, None, since, until, grep), below)
+        return [to_entry(version) for version in islice(found, limit)]
 
     def log(
         self, limit: int = 100, *, below: int = 0, by: Iterable[str] | str | None = None,
         key: Iterable[str] | str | None = None, since: Moment | None = None, until: Moment | None = None,
         grep: str | None = None,
     ) -> list[Commit]:  # fmt: skip
-        """List the kept commits, newest first. O(limit); with filters O(commits read).
+        """List the kept commits, newest first. O(limit); with filters O(commits read), and O(log n) reads for a time.
 
         The revision of the last one is the `below` of the next page.
 
@@ -806,25 +831,31 @@ class StateManager:
             by: only commits of these authors, by names and globs.
             key: only commits that wrote or deleted one of these keys, by names and globs. Names cost
                 O(log n + versions). For a glob the keys of each commit are read; JSON files: O(keys) a commit.
-            since: only commits after a ref; or from a time on, a datetime or text such as `2026-11-28T10:00` (UTC,
-                unless it says otherwise), or an age, such as `2h` or a timedelta. A checkpoint's name comes first.
+            since: only commits after a ref; or from a time on: a datetime, a timedelta before now, or a time as refs
+                have it, with or without its `@`, such as `2h` or `2026-11-28T10:00`. Without a zone, both are local. A
+                checkpoint's name comes first.
             until: only commits up to and including this.
             grep: only commits with this text in their reason.
 
         Raises:
             RefNotFound: `since` or `until` is none of these.
+            HistoryPruned: `since` or `until` names a revision that is no longer kept.
 
         """
         if by is key is since is until is grep is None:
             return self.backend.commits(limit, below)
-        from .maintenance.history import CommitFilter, find_commits
+        from .maintenance.history import find_commits
 
-        wanted = CommitFilter(
-            Selection(by), Selection(key), grep or "",
-            StateAt(0, 0) if since is None else resolve_moment(self.backend, since, StateAt(0, 0)),
-            _END if until is None else resolve_moment(self.backend, until, _END),
-        )  # fmt: skip
-        return list(islice(find_commits(self.backend, wanted, below), limit))
+        return list(islice(find_commits(self.backend, self._filter(by, key, since, until, grep), below), limit))
+
+    def _filter(
+        self, by: Iterable[str] | str | None, key: Iterable[str] | str | None, since: Moment | None,
+        until: Moment | None, grep: str | None,
+    ) -> CommitFilter:  # fmt: skip
+        from .maintenance.history import CommitFilter
+        from .states.moments import bounds
+
+        return CommitFilter(Selection(by), Selection(key), grep or "", *bounds(self.backend, since, until))
 
     def commits(self, revisions: Iterable[int]) -> dict[int, Commit]:
         """Return the kept commits of some revisions, by revision. O(log n) each."""

@@ -352,38 +352,3 @@ def is_key(key: object) -> TypeGuard[str]:
     except InvalidName:
         return False
     return True
-
-
-class ParsedRef(Struct, frozen=True):
-    """Hold a parsed ref: a checkpoint's `name` (`None`: live or a number), a `revision`, and steps `back`."""
-
-    name: str | None
-    revision: int | None
-    back: int
-
-
-_REF = r"(?a)(?P<base>[\w.-]+)(?:@(?P<revision>\d{1,18}))?(?:~(?P<back>\d{1,18}))?"
-
-
-def parse_ref(ref: object) -> ParsedRef:
-    """Parse `live`, `live~3`, `NAME`, `NAME@REVISION` or a revision number.
-
-    Raises:
-        InvalidName: it is not a ref.
-
-    """
-    if isinstance(ref, int) and not isinstance(ref, bool) and ref >= 0:
-        return ParsedRef(None, ref, 0)
-    import re  # imported here: a plain load needs no pattern
-
-    match = re.fullmatch(_REF, ref) if isinstance(ref, str) else None
-    if match is None:
-        raise InvalidName(
-            f"{ref!r} is not a ref", "Give a checkpoint's name, NAME@REVISION, a revision number, 'live' or 'live~3'"
-        )
-    base, revision, back = match["base"], match["revision"], int(match["back"] or 0)
-    if base == "live" or base.isdigit():
-        if revision is not None:
-            raise InvalidName(f"{ref!r} is not a ref", "Only a checkpoint's name takes '@REVISION'")
-        return ParsedRef(None, None if base == "live" else int(base[:19]), back)
-    return ParsedRef(check_name(base, "checkpoint"), int(revision) if revision else None, back)

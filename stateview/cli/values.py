@@ -88,15 +88,15 @@ def caret_line(text: str, position: int, width: int = 72) -> str:
 
 
 def parse_duration(text: str) -> float | None:
-    """Return a duration in seconds: `90`, or with a unit of `retention.to_micros`, such as `15m`, `2h`, `7d`.
+    """Return a duration in seconds: `90`, or with a unit of `refs.parse_age`, such as `15m`, `2h`, `7d`.
 
     Returns None if it is not a duration, below zero, or longer than an expiry can be.
     """
-    from ..states.retention import to_micros
+    from ..refs import parse_age
 
     text = text.strip()
     try:
-        seconds = to_micros(text) / 1_000_000 if text[-1:].isalpha() else float(text)
+        seconds = parse_age(text) / 1_000_000 if text[-1:].isalpha() else float(text)
     except ValueError:
         return None
     return seconds if 0 <= seconds < 1e10 else None

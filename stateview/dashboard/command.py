@@ -15,6 +15,7 @@ from ..cli.program import is_dumb_terminal
 from ..cli.results import ActionResult
 from ..errors import BackendError
 from ..manager import StateManager
+from ..states.moments import pinned
 from .data.key_source import Prefetch
 
 TIMEOUT_SECONDS = 3.0  # a read retries no longer, so that the user sees the error instead of waiting
@@ -36,16 +37,15 @@ def start(context: Context, args: dict[str, Any]) -> ActionResult:
     store = options["store"] or os.environ.get("STATEVIEW_STORE") or config.text("store") or "json"
     manager = context.open(options["store"], options.get("namespace"), timeout=TIMEOUT_SECONDS)
     manager.author = manager.author or "dashboard"  # tells the user's commits from those of scripts in the log
-    fork = "at" not in args and kind_of(parse_store(manager.url)).slow_import
-    prefetch = Prefetch(manager, args.get("at"), fork=fork)
-    if "at" in args:
-        _check_ref(manager, args["at"])
+    at = _checked_ref(manager, args["at"]) if "at" in args else None
+    fork = at is None and kind_of(parse_store(manager.url)).slow_import
+    prefetch = Prefetch(manager, at, fork=fork)
     from .app import Dashboard
     from .display.themes import theme_of
     from .input.keymap import keymap_of
 
     app = Dashboard(
-        manager, options, args.get("at"), store=store, stores=_stores(store, manager, config), redact=config.redact(),
+        manager, options, at, store=store, stores=_stores(store, manager, config), redact=config.redact(),
         prefetch=prefetch, theme=theme_of(args.get("theme"), config), keys=keymap_of(config),
         opened=_enable_gc,
     )  # fmt: skip
@@ -59,12 +59,14 @@ def _enable_gc() -> None:
     gc.enable()
 
 
-def _check_ref(manager: StateManager, ref: str) -> None:
-    """Refuse an unknown ref before the dashboard takes over the screen."""
+def _checked_ref(manager: StateManager, ref: str) -> str:
+    """Refuse an unknown ref before the dashboard takes over the screen. Of a time, return what it means now."""
     try:
-        manager.at(ref)
+        fixed = str(pinned(manager.backend, ref))
+        manager.at(fixed)
     except BackendError:
-        pass  # the dashboard starts anyway: its banner shows the error, and it retries
+        return ref  # the dashboard starts anyway: its banner shows the error, and it retries
+    return fixed
 
 
 def _stores(store: str, manager: StateManager, config: settings.Settings) -> list[tuple[str, str]]:

@@ -12,12 +12,15 @@ from ..arguments import MAX_INTEGER
 from ..backends.names_only import names_only
 from ..backends.protocol import Backend, CheckpointRecord, StateAt, StoredVersion, SupersededVersion, Version
 from ..errors import HistoryPruned
-from ..model import Commit, opened, to_micros
+from ..model import Commit, opened, to_datetime, to_micros
 from ..states.patterns import Selection
 
 COMMITS_PER_PAGE = 1000
 VERSIONS_PER_PAGE = 5000
+VERSIONS_PER_READ = 100  # of one key
 _COMMITS_NEARBY = 50  # commits that are read at once, if the commits of certain revisions are wanted
+
+_UNKNOWN = Commit(0, to_datetime(0))
 
 
 def iter_commits(backend: Backend, below: int = 0) -> Iterator[Commit]:
@@ -51,13 +54,13 @@ def marks_up_to(backend: Backend, revision: int) -> list[CheckpointRecord]:
 
 def versions_of(backend: Backend, key: str, below: int = 0) -> Iterator[Version]:
     """Yield the kept versions of a key below a revision, newest first; with 0, all of them."""
-    while page := backend.versions(key, 100, below):
+    while page := backend.versions(key, VERSIONS_PER_READ, below):
         yield from page
         below = page[-1].revision
 
 
 class CommitFilter(NamedTuple):
-    """Say which commits to list; see `StateManager.log`. The boundaries are revisions, and times in microseconds."""
+    """Say which commits or versions to list; see `StateManager.log`. For the boundaries see `moments.bounds`."""
 
     by: Selection
     keys: Selection
@@ -65,13 +68,27 @@ class CommitFilter(NamedTuple):
     after: StateAt
     until: StateAt
 
+    def within(self, revision: int, time: int) -> bool:
+        """Return whether a revision is after the beginning, and no later than the end."""
+        return self.after.revision < revision <= self.until.revision and self.after.time <= time <= self.until.time
+
+    def accepts(self, commit: Commit) -> bool:
+        """Return whether author and reason are those wanted."""
+        if self.by.patterns is not None and not self.by(opened(commit.author)):
+            return False
+        return not self.text or self.text in opened(commit.reason)
+
+    def start(self, below: int) -> int:
+        """Return the `below` of the first page to read."""
+        return min(below or self.until.revision + 1, self.until.revision + 1)
+
 
 def find_commits(backend: Backend, wanted: CommitFilter, below: int = 0) -> Iterator[Commit]:
     """Yield the commits that a filter selects, newest first, and stop at the first one before its beginning.
 
     O(commits read). Keys given by name cost O(log n + their versions). With a glob, the keys of each commit are read.
     """
-    below = min(filter(None, (below, wanted.until.revision + 1)), default=0)
+    below = wanted.start(below)
     backend = names_only(backend)
     keys = wanted.keys.among(lambda names: [name for name in names if backend.versions(name, 1)])
     names, globs = keys.exact(), keys.patterns is not None and len(keys.exact()) < len(keys.patterns)
@@ -84,17 +101,32 @@ def find_commits(backend: Backend, wanted: CommitFilter, below: int = 0) -> Iter
         time = to_micros(commit.time)
         if commit.revision <= wanted.after.revision or time < wanted.after.time:
             return
-        if time > wanted.until.time:
-            continue
-        if wanted.by.patterns is not None and not wanted.by(opened(commit.author)):
-            continue
-        if wanted.text and wanted.text not in opened(commit.reason):
+        if not wanted.within(commit.revision, time) or not wanted.accepts(commit):
             continue
         try:
             if not globs or any(map(keys, keys_of(backend, commit.revision))):
                 yield commit
         except HistoryPruned:
             return  # the floor has risen above the commit since its page was read: it is in the log no longer
+
+
+def find_versions(backend: Backend, key: str, wanted: CommitFilter, below: int = 0) -> Iterator[Version]:
+    """Yield the kept versions of a key that a filter selects, newest first, and stop before its beginning.
+
+    The commit of a version that only a checkpoint keeps is not known: it has no author and no reason. O(versions read).
+    """
+    below = wanted.start(below)
+    while page := backend.versions(key, VERSIONS_PER_READ, below):
+        commits = {}
+        if wanted.by.patterns is not None or wanted.text:
+            commits = {commit.revision: commit for commit in commits_of(backend, [each.revision for each in page])}
+        for version in page:
+            if version.revision <= wanted.after.revision:
+                return
+            commit = commits.get(version.revision, _UNKNOWN)
+            if wanted.within(version.revision, version.time) and wanted.accepts(commit):
+                yield version
+        below = page[-1].revision
 
 
 def keys_of(backend: Backend, revision: int) -> list[str]:

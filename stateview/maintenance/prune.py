@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from ..backends.protocol import Backend, CheckpointRecord, CommitRequest, Head, ProgressText, SupersededVersion
 from ..errors import Conflict, tells_what_was_done
 from ..model import Checkpoint, ProgressMessage, to_micros
+from ..refs import parse_age
 from ..states import retention
 from ..states.patterns import is_glob
 from ..states.view import missing_mark, to_checkpoint
@@ -72,7 +73,7 @@ def policy(
     patterns = (pattern,) if isinstance(pattern, str) else None if pattern is None else tuple(pattern)
     if keep is None and older_than is None and (patterns is None or history):
         raise ValueError("no argument says what to remove: give keep, older_than, or the names of checkpoints")
-    before = None if older_than is None else backend.now() - retention.to_micros(older_than)
+    before = None if older_than is None else backend.now() - parse_age(older_than)
     return PrunePolicy(patterns, keep, before, history)
 
 

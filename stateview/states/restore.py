@@ -19,6 +19,7 @@ from . import retention
 from .changes import SIGNS, Change, Diff
 from .json_diff import apply_selected
 from .missing import check_exists
+from .moments import pinned
 from .patterns import Selection
 from .pointers import split_pointer
 from .steady import snapshot
@@ -135,8 +136,9 @@ class _Restore:
         self.backend = backend
         self.request = request
         check_exists(backend)
-        self.target = resolve(backend, request.ref)
         self.labels = ("live", str(request.ref))
+        request.ref = pinned(backend, request.ref)  # `@2h` must not move on while the restore is tried again
+        self.target = resolve(backend, request.ref)
         self.live = StateAt(0, 0)
         self.writes: dict[str, Write] = {}
         self._looked = False

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
 from itertools import count
 
 from ..backends.protocol import CheckpointRecord
@@ -19,8 +18,6 @@ from .patterns import matches_any
 _UNSTORED_NOTES = ("made by ", "before ")
 _AUTO = r"auto_\d{8}_\d{6}(_\d+)?"
 _SAFETY = r"before_(restore|import|migrate)_\d{8}_\d{6}(_\d+)?"
-_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_SECOND_MICROSECONDS = 1_000_000
 
 
 def kind_of(mark: CheckpointRecord) -> CheckpointKind:
@@ -53,26 +50,6 @@ def _is(pattern: str, name: str) -> bool:
     import re  # imported here: a plain load needs no pattern
 
     return re.fullmatch(pattern, name, re.ASCII) is not None
-
-
-def to_micros(age: str | float | timedelta) -> int:
-    """Convert an age to microseconds: `30d`, `12h`, `90min`, `90m`, `45s`, `2w`; a number of seconds; a timedelta.
-
-    Raises:
-        ValueError: it is not an age, or is below zero.
-
-    """
-    import re
-
-    if isinstance(age, str):
-        match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?) ?(s|min|m|h|d|w)", age, re.ASCII)
-        if match is None:
-            raise ValueError(f"{age[:40]!r} is not an age: give a number and one of {', '.join(_UNITS)}, such as 30d")
-        return round(float(match[1]) * _UNITS[match[2]] * _SECOND_MICROSECONDS)
-    seconds = age.total_seconds() if isinstance(age, timedelta) else age
-    if isinstance(age, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= 1e12:
-        raise ValueError(f"{age!r} is not an age: give such as '30d', seconds, or a timedelta")
-    return round(seconds * _SECOND_MICROSECONDS)
 
 
 def select(marks: Iterable[CheckpointRecord], patterns: Iterable[str] | None) -> list[CheckpointRecord]:

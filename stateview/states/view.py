@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +10,7 @@ from .. import codec
 from ..arguments import checked_methods
 from ..backends.conflicts import history_pruned_error
 from ..backends.protocol import Backend, CheckpointRecord, Head, KeySummary, StateAt, Version
-from ..errors import InvalidArgument, InvalidName, KeyNotFound, RefNotFound, see
+from ..errors import KeyNotFound, RefNotFound, see
 from ..model import (
     ABSENT,
     Checkpoint,
@@ -20,8 +18,6 @@ from ..model import (
     SealedValue,
     check_key,
     is_key,
-    parse_ref,
-    parse_time,
     to_datetime,
     to_micros,
 )
@@ -33,13 +29,13 @@ if TYPE_CHECKING:
     from .steady import Renew
 
 Ref = str | int
-Moment = Ref | datetime | timedelta
 
 
 def resolve(backend: Backend, ref: Ref, head: Head | None = None) -> StateAt:
     """Resolve a ref to the state that it names.
 
-    Expiry is judged by the time of a checkpoint, by the end of a revision, and for live by the present time.
+    Expiry is judged by the time of a checkpoint, by the end of a revision, and for live by the present time. A time
+    such as `@2h` judges it itself.
 
     Raises:
         InvalidName: `ref` is not a ref.
@@ -47,7 +43,16 @@ def resolve(backend: Backend, ref: Ref, head: Head | None = None) -> StateAt:
         HistoryPruned: the state is no longer kept.
 
     """
+    from ..refs import parse_ref  # imported here: a plain load needs no ref
+
     parsed = parse_ref(ref)
+    if parsed.time:
+        from .moments import state_of_time
+
+        point = state_of_time(backend, parsed.time, head)
+        if not parsed.back:
+            return point
+        base = point.revision
     if parsed.name is not None:
         mark = find_mark(backend.marks(), parsed.name, parsed.revision)
         if mark is None:
@@ -56,7 +61,7 @@ def resolve(backend: Backend, ref: Ref, head: Head | None = None) -> StateAt:
             return mark.point
         base = mark.revision
     head = head or backend.head()
-    if parsed.name is None:
+    if parsed.name is None and not parsed.time:
         base = head.revision if parsed.revision is None else parsed.revision
     revision = base - parsed.back
     if not 0 <= revision <= head.revision:
@@ -96,41 +101,9 @@ def renew_points(refs: Sequence[Ref], points: list[StateAt]) -> Renew | None:
 
 def is_live(ref: Ref) -> bool:
     """Return whether a ref names a state of the moment: `live`, or `live~3`."""
-    parsed = parse_ref(ref)
-    return parsed.name is None and parsed.revision is None
+    from ..refs import parse_ref
 
-
-def resolve_moment(backend: Backend, moment: Moment, otherwise: StateAt) -> StateAt:
-    """Resolve a ref, a time or an age to a revision or a time; the other half is that of `otherwise`.
-
-    Raises:
-        RefNotFound: it is none of these.
-        InvalidArgument: it is not even spelled like one, or is an age below zero.
-
-    """
-    from .retention import to_micros as to_age
-
-    if isinstance(moment, timedelta):
-        try:
-            return StateAt(otherwise.revision, backend.now() - to_age(moment))
-        except ValueError as error:
-            raise InvalidArgument(str(error)) from error
-    if isinstance(moment, datetime):
-        return StateAt(otherwise.revision, to_micros(moment))
-    if isinstance(moment, str) and not _is_known_ref(backend, moment):
-        with suppress(ValueError):
-            return StateAt(otherwise.revision, backend.now() - to_age(moment))
-        with suppress(ValueError):
-            return StateAt(otherwise.revision, parse_time(moment))
-    return StateAt(resolve(backend, moment).revision, otherwise.time)
-
-
-def _is_known_ref(backend: Backend, text: str) -> bool:
-    try:
-        parsed = parse_ref(text)
-    except InvalidName:
-        return False
-    return parsed.name is None or find_mark(backend.marks(), parsed.name, parsed.revision) is not None
+    return parse_ref(ref).is_live
 
 
 def find_mark(marks: list[CheckpointRecord], name: str, revision: int | None = None) -> CheckpointRecord | None:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from stateview import Commit, KeyNotFound, RefNotFound, StateManager
-from stateview.backends.protocol import StateAt
 from stateview.cli.definition import COMMANDS, GLOBALS
 from stateview.maintenance.history import CommitFilter, find_commits
+from stateview.states.moments import bounds
 from stateview.states.patterns import Selection
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -111,7 +111,7 @@ def test_the_log_ends_where_others_commits_have_raised_the_floor(url: str) -> No
     with StateManager(url, "w", history=5) as state:
         for number in range(8):
             state.save(f"k{number}", number)
-        wanted = CommitFilter(Selection(), Selection("k*"), "", StateAt(0, 0), StateAt(-1, 1 << 62))
+        wanted = CommitFilter(Selection(), Selection("k*"), "", *bounds(state.backend, None, None))
         found = find_commits(state.backend, wanted)
         assert next(found).revision == 8
         for number in range(20):

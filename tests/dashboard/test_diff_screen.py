@@ -79,6 +79,18 @@ def sides_of(manager: StateManager, before: str, after: str = "live") -> DiffSid
     return DiffSides(side(manager.backend, before), side(manager.backend, after))
 
 
+def test_a_side_keeps_a_ref_that_later_means_the_same_state(url: str) -> None:
+    with seed(url) as manager:
+        backend = manager.backend
+        refs = {ref: side(backend, ref).ref for ref in ("live", "live~1", 3, "before-fix", "before-fix~1", "@0s~2")}
+        assert refs == {
+            "live": "8", "live~1": "7", 3: "3", "before-fix": "before-fix@4", "before-fix~1": "3", "@0s~2": "6",
+        }  # fmt: skip
+        ref = side(backend, "@0s").ref
+        manager.save("later", 1)
+        assert ref.startswith("@20") and manager.at(ref).revision == 8
+
+
 # --- what is held ----------------------------------------------------------------------------------------------------
 
 

@@ -219,6 +219,18 @@ def test_it_opens_at_a_ref(url: str) -> None:
     look(StateManager(url, "work"), flow, at="before")
 
 
+def test_it_opens_at_a_time(url: str) -> None:
+    """A row for a commit of that time is under the cursor."""
+    with StateManager(url, "work") as manager:
+        ref = f"@{manager.log()[1].time.isoformat()}"
+        revision = str(manager.at(ref).revision)
+
+    async def flow(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: is_at(pilot, revision))
+
+    look(StateManager(url, "work"), flow, at=ref)
+
+
 def test_two_marked_points_are_compared_the_earlier_first(sqlite: str) -> None:
     async def flow(pilot: Pilot[None]) -> None:
         await shown(pilot, "before")

@@ -26,8 +26,8 @@ from stateview import Conflict, HistoryPruned, InvalidName, ReadOnly, RefNotFoun
 from stateview.backends.protocol import CheckpointRecord, CheckpointWrite, CommitRequest
 from stateview.maintenance.history import iter_superseded
 from stateview.maintenance.prune import PruneReport
+from stateview.refs import parse_age as micros
 from stateview.states.retention import kind_of
-from stateview.states.retention import to_micros as micros
 
 COMMAND = [sys.executable, "-m", "stateview"]
 DAY = 86_400_000_000

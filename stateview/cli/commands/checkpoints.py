@@ -8,8 +8,9 @@ from typing import Any
 from ...errors import KeyNotFound, see
 from ...manager import StateManager
 from ...states.changes import Diff
+from ...states.moments import pinned
 from ...states.restore import RestoreDiff
-from ...states.view import StateView, require_keys
+from ...states.view import Ref, StateView, require_keys
 from ..context import Context
 from ..exit_codes import ExitCode, UsageError
 from ..results import ActionResult, DiffResult, Record, Table, no_match, plural, unless_cut
@@ -77,20 +78,21 @@ def diff(context: Context, args: dict[str, Any]) -> DiffResult:
 def restore(context: Context, args: dict[str, Any]) -> DiffResult | ActionResult:
     """`restore REF`."""
     manager, ref, keys = context.existing, args["ref"], args.get("keys")
+    at = pinned(manager.backend, ref)  # what is restored is what is shown, although `@2h` moves on meanwhile
     empty = f"live already equals {ref}; nothing to restore"
     guards = {name: args[name] for name in ("expected", "previewed") if name in args}
-    paths = _paths(manager, ref, args["path"]) if "path" in args else None
+    paths = _paths(manager, at, args["path"]) if "path" in args else None
 
     def preview() -> tuple[Diff, str]:
-        planned = manager.restore_checkpoint(ref, keys, dry_run=True, paths=paths, **guards)
-        return planned, _note_globs(keys, empty, planned, manager.at(ref), manager.at("live"))
+        planned = manager.restore_checkpoint(at, keys, dry_run=True, paths=paths, **guards)
+        return planned, _note_globs(keys, empty, planned, manager.at(at), manager.at("live"))
 
     if args.get("dry_run"):
         planned, empty = preview()
         return DiffResult(DRY_RUN if planned else "", diff=planned, empty=empty)
     if context.ask is None or context.options.get("yes"):
-        applied = manager.restore_checkpoint(ref, keys, paths=paths, **guards)
-        empty = _note_globs(keys, empty, applied, manager.at(ref), manager.at("live"))
+        applied = manager.restore_checkpoint(at, keys, paths=paths, **guards)
+        empty = _note_globs(keys, empty, applied, manager.at(at), manager.at("live"))
         result = _applied(applied, f"restored {ref}", empty, paths=paths)
         result.summary += _deleted_checkpoints(manager, applied)
         return result
@@ -101,7 +103,7 @@ def restore(context: Context, args: dict[str, Any]) -> DiffResult | ActionResult
     context.show(DiffResult(diff=planned))
     context.confirm(f"restore {ref}: {tally(planned, paths)}?")
     # The diff is not printed again: `previewed` makes sure that the one above is the one applied.
-    applied = manager.restore_checkpoint(ref, keys, paths=paths, **guards)
+    applied = manager.restore_checkpoint(at, keys, paths=paths, **guards)
     return ActionResult(f"restored {ref}{_deleted_checkpoints(manager, applied)}", undo="undo")
 
 
@@ -110,7 +112,7 @@ def _deleted_checkpoints(manager: StateManager, applied: Diff) -> str:
     return f"; {plural(len(expired), 'old safety checkpoint')} deleted: {manager.safety}" if expired else ""
 
 
-def _paths(manager: StateManager, ref: str, words: list[str]) -> dict[str, set[str]]:
+def _paths(manager: StateManager, ref: Ref, words: list[str]) -> dict[str, set[str]]:
     """Split each `KEY#POINTER`. A key can contain `#`: the longest key that differs is taken. O(changes).
 
     Raises:
@@ -127,7 +129,7 @@ def _paths(manager: StateManager, ref: str, words: list[str]) -> dict[str, set[s
         key, pointer = next((pair for pair in reversed(pairs) if pair[0] in differing), ("", ""))
         if not key:
             names = " or ".join(repr(key[:60]) for key, _ in pairs[:3])
-            raise KeyNotFound(f"no key {names} differs between live and {ref}", see("diff", "live", ref))
+            raise KeyNotFound(f"no key {names} differs between live and {ref}", see("diff", "live", str(ref)))
         paths.setdefault(key, set()).add(pointer)
     return paths
 

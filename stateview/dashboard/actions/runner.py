@@ -18,6 +18,7 @@ from ...cli.results import ActionResult, Result, plural
 from ...errors import BackendError, StateException
 from ...manager import StateManager
 from ...model import Commit
+from ...states.moments import pinned
 from ..display.redaction import MASK
 from .jobs import MAX_OUTPUTS, Ended, Job, JobContext, Jobs, Perform
 from .observed_manager import observe
@@ -249,7 +250,7 @@ class ActionRunner:
         """Print a result to the file, the pipe or the screen that the line names. Runs on the job's thread."""
         from ..display.result_redaction import redact_result
 
-        job.at = arguments.get("at", "live")
+        job.at = str(pinned(self._app.manager.backend, arguments.get("at", "live")))
         pieces = render(result, Style(format_))
         if line is not None and line.file:
             write_file(line.file, line.append, pieces, job)

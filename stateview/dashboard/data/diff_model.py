@@ -15,9 +15,11 @@ from typing import NamedTuple
 from ...backends.protocol import Backend, StateAt, Version
 from ...errors import StateException
 from ...model import Kind, PathChange
+from ...refs import parse_ref
 from ...states import compare as comparison
 from ...states.changes import SIGNS as MARKS
 from ...states.changes import Change
+from ...states.moments import pinned
 from ...states.patterns import compile_globs, is_glob
 from ...states.view import Ref, resolve
 
@@ -46,11 +48,13 @@ class DiffSide(NamedTuple):
 
 def side(backend: Backend, ref: Ref) -> DiffSide:
     """Return the state that a ref names now. Raises what `resolve` raises."""
-    point = resolve(backend, ref)
-    text = str(ref)
-    name = text.partition("@")[0]
-    moves = text.startswith("live") or text.isdigit() or "~" in text
-    return DiffSide(backend, point, str(point.revision) if moves else f"{name}@{point.revision}")
+    fixed = pinned(backend, ref)
+    point = resolve(backend, fixed)
+    parsed = parse_ref(fixed)
+    if parsed.time and not parsed.back:
+        return DiffSide(backend, point, str(fixed))
+    named = parsed.name is not None and not parsed.back
+    return DiffSide(backend, point, f"{parsed.name}@{point.revision}" if named else str(point.revision))
 
 
 class DiffProgress:

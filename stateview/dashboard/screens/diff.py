@@ -11,7 +11,7 @@ from ...backends import is_bare, mask
 from ...backends.protocol import Head
 from ...cli.results import plural
 from ...manager import StateManager
-from ...model import parse_ref
+from ...refs import parse_ref
 from ..actions.patch_export import write_patch
 from ..data.background import Stop
 from ..data.diff_model import NONE, WHOLE, DiffProgress, DiffSides, side
@@ -124,7 +124,7 @@ class DiffScreen(DiffBaseScreen):
         for ref, state in ((self._before, sides.before), (self._after, sides.after)):
             parsed = parse_ref(ref)
             in_namespace = state is sides.before or self._other is None
-            if in_namespace and parsed.name is None and parsed.revision is None:  # live, or live~N
+            if in_namespace and parsed.is_live:
                 commits = head.revision - state.point.revision - parsed.back
                 if commits > 0:
                     self.note(f"live has {plural(commits, 'new commit')}: R reloads")
