@@ -19,6 +19,7 @@ TEXTS = [
     "references/encryption.md",
     "references/formats.md",
     "references/migration.md",
+    "references/refs.md",
     "references/writing-a-backend.md",
 ]
 
@@ -38,11 +39,12 @@ def commands(name: str) -> list[str]:
     return [line for line in found if not line.startswith(("python3", "pip"))]
 
 
-@pytest.mark.parametrize("name", ["README.md", "SKILL.md", "references/migration.md"])
+@pytest.mark.parametrize("name", ["README.md", "SKILL.md", "references/migration.md", "references/refs.md"])
 def test_every_command_runs(name: str) -> None:
     setup = {
         "README.md": """stateview init sqlite workflow-123; stateview save tasks '[{"name": "x", "done": true}]'""",
         "SKILL.md": "true",
+        "references/refs.md": "stateview init",
         "references/migration.md": "stateview init json workflow-123; stateview save k 1",
     }
     subprocess.run(setup[name], shell=True, check=True, capture_output=True)

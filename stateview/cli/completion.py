@@ -10,6 +10,7 @@ from .. import codec, settings
 from ..backends.names_only import names_only
 from ..errors import InvalidName, Sealed, StateException
 from ..model import SealedValue
+from ..refs import DAYS
 from ..states.pointers import escape_token, resolve_pointer
 from .conditions import OPERATORS
 from .context import Context
@@ -19,6 +20,7 @@ from .results import Text
 from .values import type_name
 
 MAX_CANDIDATES = 100  # more would slow down the menu
+MAX_TIMES = 20  # commits whose times are offered
 _DIVIDERS = ":/."  # characters that end a segment of a key
 _LAST = "\U0010ffff" * 256  # a segment and this sort after every key that starts with the segment
 
@@ -26,14 +28,20 @@ Candidate = tuple[str, str]
 
 _BASH = """\
 _stateview() {
-    local line word reply
+    local line token reply i words=() n=-1 rest=${COMP_LINE:0:COMP_POINT}
     COMPREPLY=()
-    word=${COMP_LINE:0:COMP_POINT}
-    reply=$(stateview _complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null) || return 0
-    # bash ends words at ':' and '='. It keeps the part before them, so that part is cut off each candidate.
-    word=${word##*[[:space:]]}
-    local cut=${word%"${COMP_WORDS[COMP_CWORD]}"}
-    case ${COMP_WORDS[COMP_CWORD]} in :|=) cut=$word ;; esac
+    # bash also ends words at ':', '=' and '@'. What no space parts is joined again.
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        [[ $n -lt 0 || $rest == [[:space:]]* ]] && words[++n]=
+        rest=${rest#"${rest%%[![:space:]]*}"}
+        token=${COMP_WORDS[i]}
+        [[ $i -eq COMP_CWORD ]] && token=$rest
+        words[n]+=$token
+        rest=${rest#"$token"}
+    done
+    reply=$(stateview _complete -- "${words[@]:1}" 2>/dev/null) || return 0
+    # It keeps the part of the word before the one that it asks about, so that part is cut off each candidate.
+    local cut=${words[n]%"$2"}
     while IFS=$'\\t' read -r line _; do
         [[ -n $line ]] && COMPREPLY+=("$(printf '%q' "${line#"$cut"}")")
     done <<< "$reply"
@@ -77,22 +85,8 @@ def complete(context: Context, args: dict[str, Any]) -> Text:
     """`_complete -- WORD…`: print a line for each candidate, with its help after a tab."""
     words = args.get("words", [])
     words = words[1:] if words[:1] == ["--"] else words
-    lines = [f"{text}\t{help}\n" for text, help in candidates(_join_split_words(words)) if text.isprintable()]
+    lines = [f"{text}\t{help}\n" for text, help in candidates(words) if text.isprintable()]
     return Text(text="".join(lines))
-
-
-def _join_split_words(words: list[str]) -> list[str]:
-    """Join the words that bash splits at `:` and `=`, such as `wf:93` and `--at=x`."""
-    joined: list[str] = []
-    after_divider = False
-    for word in words:
-        is_divider = word in (":", "=")
-        if joined and (after_divider or is_divider):
-            joined[-1] += word
-        else:
-            joined.append(word)
-        after_divider = is_divider
-    return joined
 
 
 def candidates(words: list[str], context: Context | None = None) -> list[Candidate]:
@@ -255,6 +249,19 @@ def _refs(context: Context, word: str) -> Iterator[Candidate]:
     yield from _checkpoints(context, word)
     if "live".startswith(word):
         yield "live", "the current state"
+    if word.startswith("@"):
+        times = [(f"@{text}", help) for text, help in _times(context, word[1:])]
+        yield from (time for time in times if time[0].startswith(word))
+
+
+def _times(context: Context, typed: str) -> Iterator[Candidate]:
+    """Yield ages, days, and the times of the newest commits."""
+    for unit, name in (("m", "minutes"), ("h", "hours"), ("d", "days"), ("w", "weeks")):
+        number = typed if typed.isdecimal() else "2"
+        yield f"{number}{unit}", f"{number} {name} ago"
+    yield from ((day, f"when {day} began") for day in DAYS)
+    for commit in context.manager.log(MAX_TIMES):
+        yield commit.time.isoformat(), f"revision {commit.revision} {commit.reason}".strip()
 
 
 def _checkpoints(context: Context, word: str) -> Iterator[Candidate]:

@@ -104,9 +104,9 @@ GLOBALS = (
 
 _READS = ("author",)  # the command makes no commit that could have an author
 _KEY = Arg("key", "key", "the key")
-_REF = Arg("ref", "ref", "a checkpoint, NAME@REVISION, a revision, live or live~N", also=("checkpoint",))
+_REF = Arg("ref", "ref", "a checkpoint, NAME@REVISION, a revision, live~N, or a time: @2h", also=("checkpoint",))
 _STORE = Arg("store", "store", "the store (default: as for every command)", required=False)
-_AT = Option("at", "ref", "the state to read: a checkpoint, a revision, live~N (default: live)")
+_AT = Option("at", "ref", "the state to read: a checkpoint, a revision, live~N, @2h (default: live)")
 _KEYS = Option("keys", "pattern", "only these keys, by name or else by glob; may be repeated", "-k", many=True)
 _LIMIT = Option("limit", "int", "list at most N (default: 100)", "-l")
 _EXPECTED = Option("expected", "int", "fail unless live is at this revision")
@@ -114,6 +114,18 @@ _PREVIEWED = Option("previewed", "int", "fail if any key it would write has chan
 _AT_REVISION = Option("expected", "int", "fail unless the key is at this revision")
 _REASON = Option("reason", "text", "reason of the commit, for the log")
 _DRY_RUN = Option("dry-run", "flag", "only show what would change")
+_FILTERS = (
+    _LIMIT,
+    Option("below", "int", "only revisions below this one"),
+    Option("by", "text", "only those by this author, by name or glob; may be repeated", many=True),
+    Option("since", "ref", "only those after this state, or from this time on: 2h (ago), 2026-11-28T10:00"),
+    Option("until", "ref", "only those up to this state or time"),
+    Option("grep", "text", "only those with this text in the reason of their commit"),
+)
+_TIMES = (
+    "Times are those of refs, with or without the @. Without a zone they are local. A checkpoint's name comes before\n"
+    "a time of the same spelling."
+)
 _OLDER_THAN = Option(
     "older-than", "text", "only checkpoints older than this: a number and s, m, h, d or w, such as 30d"
 )
@@ -176,7 +188,7 @@ COMMANDS = (
         (_KEY, Arg("path", "pointer", "a JSON Pointer into the value, such as /tasks/0/name", required=False)),
         (_AT, Option("default", "value", "print this if there is no value")),
         ("get",),
-        ("load job", "load job /tasks/0/name", "load phase --at after_planning"),
+        ("load job", "load job /tasks/0/name", "load phase --at after_planning", "load phase --at @2h"),
         refuses=_READS,
     ),
     Command(
@@ -280,7 +292,7 @@ COMMANDS = (
         (Arg("name", "checkpoint", "its name (default: auto_YYYYMMDD_HHMMSS)", required=False),),
         (
             Option("note", "text", "a short description"),
-            replace(_AT, help="the state to name: a checkpoint, a revision, live~N (default: live)"),
+            replace(_AT, help="the state to name: a checkpoint, a revision, live~N, @2h (default: live)"),
             Option("delete", "flag", "delete the checkpoint; the state itself is kept"),
             Option("rename", "text", "rename the checkpoint to this name"),
         ),
@@ -319,6 +331,7 @@ COMMANDS = (
         examples=(
             "diff after_planning",
             "diff 12 live~1 --keys 'task:*'",
+            "diff @yesterday @2h",
             "diff live --with-namespace staging",
             "diff after_planning --patch > change.json",
         ),
@@ -370,16 +383,11 @@ COMMANDS = (
         "cli.commands.checkpoints:log",
         "list the commits, newest first",
         options=(
-            _LIMIT,
-            Option("below", "int", "only revisions below this one"),
-            Option("by", "text", "only commits of this author, by name or glob; may be repeated", many=True),
+            *_FILTERS,
             Option("key", "pattern", "only commits that wrote this key, by name or glob; may be repeated", "-k", True),
-            Option("since", "ref", "only commits after this state, or from this time on: 2h (ago), 2026-11-28T10:00"),
-            Option("until", "ref", "only commits up to this state or time"),
-            Option("grep", "text", "only commits with this text in their reason"),
         ),
         examples=("log --limit 20", "log --by 'agent-*' --since 2h", "log --key job --grep build"),
-        more="A checkpoint's name comes before a time of the same spelling. A time without a zone is UTC.",
+        more=_TIMES,
         refuses=_READS,
     ),
     Command(
@@ -388,8 +396,9 @@ COMMANDS = (
         "cli.commands.checkpoints:history",
         "list the versions of a key, newest first",
         (_KEY,),
-        (_LIMIT,),
-        examples=("history phase",),
+        _FILTERS,
+        examples=("history phase", "history phase --by 'agent-*' --since yesterday"),
+        more=_TIMES,
         refuses=_READS,
     ),
     Command(
@@ -474,7 +483,7 @@ COMMANDS = (
         "cli.commands.stores:fork",
         "copy this namespace, at a given state, into a new one",
         (Arg("to", "text", "the name of the new namespace"),),
-        (replace(_AT, help="the state to copy: a checkpoint, a revision, live~N (default: live)"),),
+        (replace(_AT, help="the state to copy: a checkpoint, a revision, live~N, @2h (default: live)"),),
         examples=("fork experiment --at after_planning",),
     ),
     Command(
@@ -536,7 +545,7 @@ COMMANDS = (
             Option(
                 "as", "choice", "jsonl: with the whole history; json: {key: value}, sorted", choices=("jsonl", "json")
             ),
-            replace(_AT, help="the state to export, as json: a checkpoint, a revision, live~N"),
+            replace(_AT, help="the state to export, as json: a checkpoint, a revision, live~N, @2h"),
             replace(_KEYS, help="only these keys, as json, by name or glob; may be repeated"),
             Option("plain", "flag", "of an encrypted namespace: write plain text, not a sealed file"),
         ),

@@ -45,6 +45,9 @@ def prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["load", "job", "--at", "a"], ["after_planning"]),
         (["load", "job", "--at=a"], ["--at=after_planning"]),
         (["restore", ""], ["after_planning", "live"]),
+        (["restore", "@30"], ["@30m", "@30h", "@30d", "@30w"]),
+        (["log", "--since", "@y"], ["@yesterday"]),
+        (["diff", "live", "--keys", "@y"], []),
         (["-n", "d"], ["default"]),
         (["--format", "j"], ["json", "jsonl"]),
         (["-n", "default", "delete", "job", "wf:9"], ["wf:93:"]),
@@ -63,6 +66,13 @@ def test_each_candidate_says_what_it_means() -> None:
     helps = dict(candidates(["load", "job", "--at", "a"]))
     assert "approved" in helps["after_planning"]
     assert dict(candidates(["lo"]))["load"] == "print the value of a key"
+    assert dict(candidates(["load", "job", "--at", "@"]))["@2h"] == "2 hours ago"
+
+
+def test_the_times_of_commits_are_offered() -> None:
+    state = StateManager("json", "default")
+    times = [text for text, help in candidates(["load", "job", "--at", "@20"]) if help.startswith("revision")]
+    assert [state.at(text).revision for text in times] == [3, 2, 1]
 
 
 def script(shell: str) -> str:
@@ -70,29 +80,52 @@ def script(shell: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(
-    ("line", "reply"), [("load wf:93:", ["a", "b"]), ("load jo", ["job"]), ("restore aft", ["after_planning"])]
-)
-def test_bash(line: str, reply: list[str], folder: Path) -> None:
+class InteractiveShell:
+    """A shell at a terminal of its own."""
+
+    def __init__(self, *command: str, **variables: str) -> None:
+        self.child, self.terminal = pty.fork()
+        if self.child == 0:
+            os.environ.update({"TERM": "xterm", **variables})
+            os.execlp(command[0], *command)
+        self.seen = ""
+
+    def __enter__(self) -> InteractiveShell:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.kill(self.child, 9)
+        os.waitpid(self.child, 0)
+        os.close(self.terminal)
+
+    def type(self, text: str, until: str) -> None:
+        """Type a text, and wait until the terminal has shown another."""
+        os.write(self.terminal, text.encode())
+        deadline = time.monotonic() + 30
+        while until not in self.seen and time.monotonic() < deadline:
+            if select.select([self.terminal], [], [], 0.1)[0]:
+                self.seen += os.read(self.terminal, 65536).decode(errors="replace")
+        assert until in self.seen, self.seen
+        self.seen = ""
+
+
+def test_bash(folder: Path) -> None:
+    """A real bash: it parts words at `:`, `=` and `@`, and replaces what it takes for the last one."""
     (folder / "c.bash").write_text(script("bash"))
-    words = ["stateview", *[part for piece in line.split() for part in _parted(piece)]]
-    array = " ".join(f"'{word}'" for word in words)
-    program = f"""source c.bash; compopt() {{ :; }}
-COMP_WORDS=({array}); COMP_CWORD={len(words) - 1}; COMP_LINE='stateview {line}'; COMP_POINT=${{#COMP_LINE}}
-_stateview; printf '%s\\n' "${{COMPREPLY[@]}}" """
-    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
-    assert (done.stdout.split(), done.stderr) == (reply, "")
-
-
-def _parted(word: str) -> list[str]:
-    """A word as bash parts it for completion."""
-    out = [""]
-    for sign in word:
-        if sign in ":=":
-            out += [sign, ""]
-        else:
-            out[-1] += sign
-    return [part for part in out if part]
+    with StateManager("json", "default") as state:
+        state.save("later", 1)
+        state.checkpoint("after_planning")
+        moment = state.log(1)[0].time.isoformat()
+    with InteractiveShell("bash", "--norc", "--noprofile", "-i") as bash:
+        bash.type("source ./c.bash; bind -x '\"\\C-g\": echo \"[$READLINE_LINE]\"'; echo load''ed\n", "loaded")
+        for line, whole in {
+            "load jo": "load job ", "load wf:": "load wf:93:", "restore aft": "restore after_planning ",
+            "load job --at=aft": "load job --at=after_planning ", "load job --at @45": "load job --at @45",
+            "load job --at @yes": "load job --at @yesterday ", "load job --at=@yes": "load job --at=@yesterday ",
+            "load job --at after_planning@": "load job --at after_planning@3 ",
+            f"load job --at @{moment[:-6]}": f"load job --at @{moment} ",
+        }.items():  # fmt: skip
+            bash.type(f"\x15stateview {line}\t\x07", f"[stateview {whole}]")
 
 
 def test_fish(folder: Path) -> None:
@@ -106,28 +139,8 @@ def test_fish(folder: Path) -> None:
 def test_zsh(folder: Path) -> None:
     assert shutil.which("zsh"), "zsh is not installed; .ci/run installs it"
     (folder / "c.zsh").write_text(script("zsh"))
-    child, terminal = pty.fork()
-    if child == 0:
-        os.environ.update({"TERM": "xterm", "ZDOTDIR": str(folder), "PS1": "ready> "})
-        os.execlp("zsh", "zsh", "-f", "-i")
-    seen = ""
-
-    def until(text: str) -> None:
-        nonlocal seen
-        deadline = time.monotonic() + 30
-        while text not in seen and time.monotonic() < deadline:
-            if select.select([terminal], [], [], 0.1)[0]:
-                seen += os.read(terminal, 65536).decode(errors="replace")
-        assert text in seen, seen
-
-    try:
-        os.write(terminal, b"autoload -Uz compinit; compinit -u -d dump; source ./c.zsh; echo load''ed\n")
-        until("loaded")
-        os.write(terminal, b"stateview restore aft\t")
-        until("stateview restore after_planning")
-        os.write(terminal, b"\x15stateview load wf:93:\t")
-        until("revision 2")
-    finally:
-        os.kill(child, 9)
-        os.waitpid(child, 0)
-        os.close(terminal)
+    with InteractiveShell("zsh", "-f", "-i", ZDOTDIR=str(folder), PS1="ready> ") as zsh:
+        zsh.type("autoload -Uz compinit; compinit -u -d dump; source ./c.zsh; echo load''ed\n", "loaded")
+        zsh.type("stateview restore aft\t", "stateview restore after_planning")
+        zsh.type("\x15stateview load job --at @yest\t", "@yesterday")
+        zsh.type("\x15stateview load wf:93:\t", "revision 2")

@@ -75,6 +75,67 @@ def test_the_filters_of_the_log(state: StateManager) -> None:
     }
 
 
+def test_the_filters_of_history(state: StateManager) -> None:
+    moment = {commit.revision: commit.time for commit in state.log()}
+    wanted: list[tuple[dict[str, Any], list[int]]] = [
+        ({}, [6, 4, 1]), ({"by": "ann"}, [4, 1]), ({"by": ["b*"]}, [6]), ({"by": ""}, []), ({"grep": "b"}, [4, 1]),
+        ({"since": "half"}, [6, 4]), ({"since": 4}, [6]), ({"until": "half"}, [1]), ({"until": 4}, [4, 1]),
+        ({"until": 0}, []), ({"since": moment[4]}, [6, 4]), ({"until": moment[4]}, [4, 1]),
+        ({"since": "1h"}, [6, 4, 1]), ({"since": f"@{moment[6].isoformat()}"}, [6]),
+        ({"until": moment[6] - timedelta(microseconds=1)}, [4, 1]),
+        ({"until": "@1h"}, []), ({"since": "2999-01-01"}, []), ({"until": "2999-01-01"}, [6, 4, 1]),
+        ({"below": 6}, [4, 1]), ({"below": 6, "limit": 1}, [4]), ({"limit": 1, "by": "ann", "below": 4}, [1]),
+        ({"since": 1, "until": 5, "by": "ann", "grep": "both"}, [4]),
+    ]  # fmt: skip
+    for filters, numbers in wanted:
+        assert [entry.revision for entry in state.history("a", **filters)] == numbers, filters
+    assert [entry.revision for entry in state.history("a", 1, until=5)] == [state.at(5).entry("a").revision]
+    with pytest.raises(RefNotFound, match="hlaf"):
+        state.history("a", since="hlaf")
+    assert state.history("never", since="1h", by="ann") == []
+
+
+def test_the_history_of_what_only_a_checkpoint_keeps(state: StateManager) -> None:
+    """Its commit is gone, so its own time counts, and it has no author."""
+    first = state.history("a")[-1].time
+    state.compact(5)
+    assert [entry.revision for entry in state.history("a")] == [6, 4, 1]
+    assert [entry.revision for entry in state.history("a", since=first)] == [6, 4, 1]
+    assert [entry.revision for entry in state.history("a", until=first)] == [1]
+    assert state.history("a", until=first - timedelta(microseconds=1)) == []
+    assert [entry.revision for entry in state.history("a", since=first + timedelta(microseconds=1))] == [6, 4]
+    assert [entry.revision for entry in state.history("a", by="*")] == [6, 4, 1]
+    assert state.history("a", by="ann") == [] and state.log(until=first) == []
+
+
+def test_a_page_reads_the_commits_of_its_versions_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with StateManager("sqlite:s", "w", author="ann") as state:
+        for number in range(40):
+            state.save("k", number)
+        reads = []
+        original = state.backend.commits
+
+        def commits(limit: int = 100, below: int = 0) -> list[Commit]:
+            reads.append(limit)
+            return original(limit, below)
+
+        monkeypatch.setattr(state.backend, "commits", commits)
+        assert len(state.history("k", 5, by="ann")) == 5 and len(reads) == 1
+        assert [entry.revision for entry in state.history("k", since=38)] == [40, 39]
+
+
+def test_a_time_without_a_zone_is_local(state: StateManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Python's datetimes as in texts, with or without `@`."""
+    moment = state.log(1, below=5)[0].time
+    monkeypatch.setenv("TZ", "XYZ-9")
+    time.tzset()
+    local = (moment + timedelta(hours=9)).replace(tzinfo=None)
+    for since in (local, local.isoformat(), f"@{local.isoformat()}"):
+        assert revisions(state.log(since=since)) == [8, 7, 6, 5, 4], since
+    monkeypatch.undo()
+    time.tzset()
+
+
 def test_a_checkpoint_comes_before_a_time_of_the_same_spelling(state: StateManager) -> None:
     state.checkpoint("2026-11-28", at=6)
     state.checkpoint("2h", at=5)
@@ -132,6 +193,11 @@ def test_the_command_lists_by_the_same_filters(
     code, out, err = run("-s", store_url, "-n", "w", "log", "--by", "nobody")
     assert (code, out) == (0, "") and "no commit matches in namespace 'w'" in err
     assert run("-s", store_url, "-n", "w", "log", "--since", "hlaf")[0] == 1
+    done = run("-s", store_url, "-n", "w", "shell", "-c", "history a --by ann --since @yesterday --below 4")
+    assert done[0] == 0 and done[1].startswith("1\t"), done
+    code, out, err = run("-s", store_url, "-n", "w", "history", "a", "--grep", "nothing")
+    assert (code, out) == (0, "") and "no version of key 'a' matches" in err
+    assert run("-s", store_url, "-n", "w", "history", "never", "--grep", "x")[0] == 1
     assert run("-s", store_url, "-n", "w", "log", "--since", "a b")[0] == 2
 
 

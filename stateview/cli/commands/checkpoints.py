@@ -16,6 +16,7 @@ from ..exit_codes import ExitCode, UsageError
 from ..results import ActionResult, DiffResult, Record, Table, no_match, plural, unless_cut
 
 DRY_RUN = "dry run: nothing was changed"
+_FILTERS = ("by", "since", "until", "grep")  # of log and history
 
 
 def checkpoint(context: Context, args: dict[str, Any]) -> ActionResult:
@@ -191,7 +192,7 @@ def amount(keys: int, paths: Mapping[str, Collection[str]]) -> str:
 def log(context: Context, args: dict[str, Any]) -> Table:
     """`log`."""
     manager = context.existing
-    filters = {name: args[name] for name in ("by", "key", "since", "until", "grep") if name in args}
+    filters = {name: args[name] for name in (*_FILTERS, "key") if name in args}
     limit = args.get("limit", 100)
     commits = manager.log(limit, below=args.get("below", 0), **filters)
     names: dict[int, list[str]] = {}
@@ -209,12 +210,13 @@ def log(context: Context, args: dict[str, Any]) -> Table:
 
 def history(context: Context, args: dict[str, Any]) -> Table:
     """`history KEY`."""
-    key, limit = args["key"], args.get("limit", 100)
-    versions = context.manager.history(key, limit, sealed=True)
-    if not versions and (limit or not context.manager.history(key, 1, sealed=True)):
-        context.manager.entry(key)  # raises the KeyNotFound that names the store and namespace
+    manager, key, limit = context.manager, args["key"], args.get("limit", 100)
+    filters = {name: args[name] for name in _FILTERS if name in args}
+    versions = manager.history(key, limit, below=args.get("below", 0), sealed=True, **filters)
+    if not versions and not manager.history(key, 1, sealed=True):
+        manager.entry(key)  # raises the KeyNotFound that names the store and namespace
 
-    commits = context.manager.commits(version.revision for version in versions)
+    commits = manager.commits(version.revision for version in versions)
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for version in versions:
@@ -222,7 +224,8 @@ def history(context: Context, args: dict[str, Any]) -> Table:
             author, reason = (commit.author, commit.reason) if commit is not None else ("", "")
             yield version.revision, version.time.isoformat(), version.value, author, reason
 
-    return Table(columns=("revision", "time", "value", "author", "reason"), rows=rows())
+    empty = unless_cut(f"no version of key {key!r} matches", limit)
+    return Table(columns=("revision", "time", "value", "author", "reason"), rows=rows(), empty=empty)
 
 
 def blame(context: Context, args: dict[str, Any]) -> Record:

@@ -33,6 +33,9 @@ def _overview() -> list[str]:
     lines += ["", "Options, before or after the command:", *_options(GLOBALS)]
     lines += [
         "",
+        "REF names a state: a checkpoint, NAME@REVISION, a revision, live, live~N (N revisions back), or a time:",
+        "@2h (ago), @30m, @yesterday, @2026-11-28, @2026-11-28T10:00 (local, unless it ends in Z or an offset).",
+        "",
         "'stateview help COMMAND' explains a command. Exit codes: 0 success, 1 not found or false, 2 usage,",
         "3 backend, 4 conflict, 5 needs --yes, 130 interrupted.",
     ]
