@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from .maintenance.stats import Stats
     from .sealing.keys import UserKey
     from .states.moments import Moment
+    from .states.revert import RevertDiff
     from .transfer.export import ExportReport
     from .transfer.import_job import ImportJob, ImportReport
     from .transfer.migrate import MigrationReport, OnMigrationProgress
@@ -747,6 +748,40 @@ class StateManager:
     def revert(self, key: str, revision: int) -> Diff:
         """Bring one key back to its version of an earlier revision. Raises as `restore_checkpoint` does."""
         return self.restore_checkpoint(revision, keys=[KeyName(check_key(key))])
+
+    def revert_commit(
+        self, revision: Ref, *, skip_conflicts: bool = False, dry_run: bool = False, expected: int | None = None,
+        previewed: int | None = None, reason: str = "",
+    ) -> RevertDiff:  # fmt: skip
+        """Take back one earlier commit, as a new commit, and return the applied diff. O(changes since).
+
+        Each key that the commit wrote goes back to its version before the commit, if live still holds what the commit
+        wrote, expiry included. The other keys are conflicts: someone changed them since. Unlike `undo`, it leaves all
+        later commits in place. It makes the checkpoint `before_revert_…` first, and `undo` takes it back.
+
+        Args:
+            revision: the revision of the commit, or another ref: the commit that made this state.
+            skip_conflicts: leave out the keys that were changed since.
+            dry_run: only return the diff that would be applied, and the conflicts.
+            expected: the revision that must be live. None: any revision.
+            previewed: a revision that was live when a person looked at the preview. The revert is refused if a key of
+                the commit was written after it.
+            reason: the reason that the log shows. "": `revert`, and the revision and reason of the commit.
+
+        Returns:
+            the diff. Its `conflicts` has the keys that were changed since, with the revision that changed each last.
+
+        Raises:
+            Conflict: a key was changed since the commit, and `skip_conflicts` is false; live is not at `expected`; a
+                key was written after `previewed`; or other writers came first for 30 seconds. Nothing was written.
+            RefNotFound: there is no such commit.
+            HistoryPruned: the commit, or the state before it, is no longer kept.
+
+        """
+        from .states.revert import revert_commit
+
+        safety = None if dry_run else self.safety
+        return revert_commit(self.backend, revision, skip_conflicts, expected, previewed, reason, safety, self._commit)
 
     def undo(self, *, dry_run: bool = False, expected: int | None = None) -> Diff:
         """Take back the last commit that is not taken back yet, as a new commit; return the diff that was applied.

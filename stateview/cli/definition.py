@@ -362,6 +362,30 @@ COMMANDS = (
         "it means both. With the printed sign before it (job#-/tasks/1) it means that change alone.",
     ),
     Command(
+        "revert",
+        STATES,
+        "cli.commands.checkpoints:revert",
+        "take back one earlier commit, or bring one key back to an earlier revision",
+        (
+            Arg("key", "key", "the key to bring back", required=False),
+            Arg("revision", "ref", "the state to bring it back to", required=False),
+        ),
+        (
+            Option("commit", "ref", "take back the commit of this revision, and leave all later commits in place"),
+            Option("skip-conflicts", "flag", "leave out the keys of the commit that were changed since"),
+            _DRY_RUN,
+            _EXPECTED,
+            _PREVIEWED,
+            _REASON,
+        ),
+        examples=("revert --commit 12 --dry-run", "revert --commit 12 --skip-conflicts", "revert phase 12"),
+        more="Each key that the commit wrote goes back to what it was before, if nobody has changed it since. If one\n"
+        "was changed since, nothing is done, and it is named: --skip-conflicts leaves it out.\n"
+        "It first makes a checkpoint before_revert_… (of a key: before_restore_…); 'undo' takes the revert back.\n"
+        "'undo' alone takes back the last commit. At a terminal revert shows the diff and asks.",
+        excludes=(("key", "commit"), ("key", "skip-conflicts"), ("key", "reason")),
+    ),
+    Command(
         "undo",
         STATES,
         "cli.commands.checkpoints:undo",

@@ -35,11 +35,14 @@ Pair = tuple[str, Version | None, Version | None]
 
 
 class RestoreRequest:
-    """Describe which keys and places to restore, and under which conditions; see `StateManager.restore_checkpoint`."""
+    """Describe which keys and places to restore, and under which conditions; see `StateManager.restore_checkpoint`.
+
+    `act` names the safety checkpoint. The log shows `reason`, by default the command line that asks for the restore.
+    """
 
     def __init__(
-        self, ref: str | int, keys: Iterable[str] | str | None, paths: Mapping[str, Iterable[str]] | None,
-        expected: int | None, previewed: int | None,
+        self, ref: str | int, keys: Iterable[str] | str | None, paths: Mapping[str, Iterable[str]] | None = None,
+        expected: int | None = None, previewed: int | None = None, *, reason: str = "", act: str = "restore",
     ) -> None:  # fmt: skip
         self.ref = ref
         self.selection = self._given = Selection(() if keys is None and paths is not None else keys)
@@ -51,6 +54,8 @@ class RestoreRequest:
             split_pointer(pointer[1:] if pointer.startswith(tuple(SIGNS.values())) else pointer)
         self.expected = expected
         self.previewed = previewed
+        self.act = act
+        self._reason = reason
 
     def look(self, backend: Backend, *states: StateAt) -> bool:
         """Decide which patterns are names of keys in these states. Returns whether that differs from the last look."""
@@ -72,7 +77,9 @@ class RestoreRequest:
 
     @property
     def reason(self) -> str:
-        """Return the command line that asks for the restore, for the log."""
+        """Return why, for the log."""
+        if self._reason:
+            return self._reason
         words = [f"restore {self.ref}"]
         if self.selection.patterns:
             words += ["--keys", *self.selection.patterns]
@@ -96,7 +103,7 @@ def restore(backend: Backend, request: RestoreRequest, safety: CheckpointRetenti
     if safety is None:
         return work.preview()
     backoff = Backoff(DEADLINE_SECONDS, first=0.01, longest=0.01)
-    names = retention.numbered_names(retention.stamped_name("before_restore"))
+    names = retention.numbered_names(retention.stamped_name(f"before_{request.act}"))
     name = next(names)
     while True:
         try:
@@ -342,16 +349,16 @@ def undo(backend: Backend, commit: Committer, expected: int | None, dry_run: boo
 
 
 def _undo(backend: Backend, head: Head, commit: Committer, expected: int | None, dry_run: bool) -> Diff:
-    last = _commit_at(backend, head, head.revision)
+    last = commit_at(backend, head, head.revision)
     position = position_of(last)
     if position <= 0:
         raise _nothing("undo", backend)
     before = position - 1
     if before < head.floor:
         raise HistoryPruned(f"what came before revision {position} is no longer kept", see("checkpoints"))
-    earlier = position_of(_commit_at(backend, head, before)) if before > head.floor else before
+    earlier = position_of(commit_at(backend, head, before)) if before > head.floor else before
     marks = (earlier, position, last.revision if last.forward else 0)
-    reason = f"undo {_title(backend, head, position)}"
+    reason = f"undo {title(backend, head, position)}"
     return _go(backend, head, before, marks, reason, commit, expected, dry_run)
 
 
@@ -375,14 +382,14 @@ def _unless_overtaken(backend: Backend) -> Iterator[Head]:
 
 
 def _redo(backend: Backend, head: Head, commit: Committer, expected: int | None, dry_run: bool) -> Diff:
-    last = _commit_at(backend, head, head.revision) if head.revision > head.floor else Commit(0, to_datetime(0))
+    last = commit_at(backend, head, head.revision) if head.revision > head.floor else Commit(0, to_datetime(0))
     if not last.forward:
         raise _nothing("redo", backend)
     if last.forward < head.floor:
         raise HistoryPruned(f"revision {last.forward} is no longer kept", see("checkpoints"))
-    behind = _commit_at(backend, head, last.behind) if last.behind > head.floor else None
+    behind = commit_at(backend, head, last.behind) if last.behind > head.floor else None
     marks = (last.forward, behind.forward if behind else 0, behind.behind if behind else 0)
-    reason = f"redo {_title(backend, head, last.forward)}"
+    reason = f"redo {title(backend, head, last.forward)}"
     return _go(backend, head, last.forward, marks, reason, commit, expected, dry_run)
 
 
@@ -454,7 +461,14 @@ def position_of(commit: Commit) -> int:
     return commit.position if commit.position or commit.forward else commit.revision
 
 
-def _commit_at(backend: Backend, head: Head, revision: int) -> Commit:
+def commit_at(backend: Backend, head: Head, revision: int) -> Commit:
+    """Return the commit of a revision.
+
+    Raises:
+        RefNotFound: it is revision 0, which no commit made.
+        HistoryPruned: it is no longer kept.
+
+    """
     if revision <= 0:
         raise _nothing("undo", backend)
     commits = backend.commits(1, revision + 1)
@@ -465,8 +479,9 @@ def _commit_at(backend: Backend, head: Head, revision: int) -> Commit:
     return commits[0]
 
 
-def _title(backend: Backend, head: Head, revision: int) -> str:
-    commit = _commit_at(backend, head, revision)
+def title(backend: Backend, head: Head, revision: int) -> str:
+    """Return the revision and the reason of a commit, for the reason of another."""
+    commit = commit_at(backend, head, revision)
     return f"{revision}: {commit.reason}"[:200]
 
 

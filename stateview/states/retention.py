@@ -17,7 +17,7 @@ from .patterns import matches_any
 # A checkpoint made before kinds were stored shows its kind by its name; a safety checkpoint also by its note's start.
 _UNSTORED_NOTES = ("made by ", "before ")
 _AUTO = r"auto_\d{8}_\d{6}(_\d+)?"
-_SAFETY = r"before_(restore|import|migrate)_\d{8}_\d{6}(_\d+)?"
+_SAFETY = r"before_(restore|revert|import|migrate)_\d{8}_\d{6}(_\d+)?"
 
 
 def kind_of(mark: CheckpointRecord) -> CheckpointKind:

@@ -280,7 +280,8 @@ def test_the_zeros_before_a_number_are_no_digits_of_it(run: Callable[..., tuple[
 
 AUTHORED = {  # a command line of each command that makes a commit, in an order in which they can run
     "save": "save k 1", "rename": "rename k j", "expire": "expire j 60", "delete": "delete j", "undo": "undo",
-    "redo": "redo", "restore": "restore 1", "import": "import new.json --merge", "fork": "fork other",
+    "redo": "redo", "restore": "restore 1", "revert": "revert --commit live",
+    "import": "import new.json --merge", "fork": "fork other",
 }  # fmt: skip
 SESSIONS = {"edit", "shell", "dashboard", "serve"}  # the author of what is done there
 MARKS = {"migrate"}  # the author of its safety checkpoint

@@ -477,6 +477,22 @@ def test_restore_at_a_terminal_shows_asks_and_obeys(state: StateManager) -> None
     assert "nothing to restore" in seen
 
 
+def test_revert_at_a_terminal_shows_asks_and_obeys(state: StateManager) -> None:
+    state.save("k", 1)
+    state.save("k", 2)
+    state.save("other", 1)
+    code, seen = at_terminal(["revert", "--commit", "2"], b"n\n")
+    assert (code, state.load("k")) == (5, 2)
+    assert "2 → 1" in seen and "revert commit 2: 1 key (1 changed)? [y/N]" in seen
+    code, seen = at_terminal(["revert", "--commit", "live~1"], b"y\n")
+    assert (code, state.load("k")) == (0, 1) and "takes it back" in seen
+    code, seen = at_terminal(["revert", "--commit", "2"])
+    assert code == 0 and "nothing to revert" in seen and "[y/N]" not in seen
+    state.save("k", 3)
+    code, seen = at_terminal(["revert", "--commit", "2"])
+    assert code == 4 and "'k' (revision 5)" in seen and "[y/N]" not in seen
+
+
 @pytest.mark.parametrize("words", [[], ["-n", "default"], ["ui", "json"]])
 def test_at_a_terminal_no_command_is_the_dashboard(state: StateManager, words: list[str]) -> None:
     state.save("some:key", 1)

@@ -16,6 +16,8 @@ from stress import examples
 
 from stateview import HistoryPruned, InvalidName, RefNotFound, StateManager
 from stateview.backends.protocol import CommitRequest, Write
+from stateview.cli.commands.checkpoints import restore
+from stateview.cli.context import Context
 from stateview.model import Commit, format_time, now, to_micros
 from stateview.refs import parse_moment, parse_ref
 from stateview.states.moments import pinned
@@ -264,6 +266,21 @@ def test_a_pinned_ref_means_the_same_later(state: StateManager) -> None:
     ref = pinned(backend, "@15h~1")
     assert isinstance(ref, str) and ref.endswith("~1") and pinned(backend, ref) == ref
     assert state.at(ref).revision == 3 and pinned(backend, "@99999w") == "@1970-01-01T00:00:00+00:00"
+
+
+def test_the_time_of_a_restore_is_that_of_its_preview(state: StateManager, store_url: str) -> None:
+    """However long the person thinks, `@15h` is the state that was shown."""
+    asked = []
+
+    def ask(_question: str) -> bool:
+        asked.append(context.manager.backend.now())
+        return True
+
+    context = Context({"store": store_url, "namespace": "w"}, ask=ask, show=lambda _result: None)
+    restore(context, {"ref": "@15h"})
+    context.close()
+    moment = parse_moment(state.log(1)[0].reason.removeprefix("restore @"), now())
+    assert state.load("k") == 4 and moment + 15 * HOUR <= asked[0]
 
 
 # --- against a recorded list ------------------------------------------------------------------------------------------

@@ -1,21 +1,24 @@
-"""Handlers: checkpoint, checkpoints, diff, restore, undo, redo, log, history, blame."""
+"""Handlers: checkpoint, checkpoints, diff, restore, revert, undo, redo, log, history, blame."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from ...arguments import KeyName
 from ...errors import KeyNotFound, see
 from ...manager import StateManager
 from ...states.changes import Diff
 from ...states.moments import pinned
 from ...states.restore import RestoreDiff
+from ...states.revert import RevertDiff, conflicts_text
 from ...states.view import Ref, StateView, require_keys
 from ..context import Context
 from ..exit_codes import ExitCode, UsageError
 from ..results import ActionResult, DiffResult, Record, Table, no_match, plural, unless_cut
 
 DRY_RUN = "dry run: nothing was changed"
+_NOTHING_TO_REVERT = "nothing to revert"
 _FILTERS = ("by", "since", "until", "grep")  # of log and history
 
 
@@ -106,6 +109,45 @@ def restore(context: Context, args: dict[str, Any]) -> DiffResult | ActionResult
     # The diff is not printed again: `previewed` makes sure that the one above is the one applied.
     applied = manager.restore_checkpoint(at, keys, paths=paths, **guards)
     return ActionResult(f"restored {ref}{_deleted_checkpoints(manager, applied)}", undo="undo")
+
+
+def revert(context: Context, args: dict[str, Any]) -> DiffResult | ActionResult:
+    """`revert KEY REVISION`, `revert --commit REVISION`."""
+    if "commit" in args:
+        return _revert_commit(context, args)
+    if "revision" not in args:
+        raise UsageError("revert: KEY and REVISION are missing, or --commit", see("help", "revert"))
+    return restore(context, {**args, "ref": args["revision"], "keys": [KeyName(args["key"])]})
+
+
+def _revert_commit(context: Context, args: dict[str, Any]) -> DiffResult | ActionResult:
+    manager, skip = context.existing, args.get("skip_conflicts", False)
+    revision = manager.at(args["commit"]).revision  # what is reverted is what is shown, although live moves on
+    options = {name: args[name] for name in ("skip_conflicts", "expected", "previewed", "reason") if name in args}
+    asks = context.ask is not None and not context.options.get("yes")
+    if asks:
+        options.setdefault("previewed", manager.revision)
+    if args.get("dry_run") or asks:
+        planned = manager.revert_commit(revision, dry_run=True, **options)
+        left = _left_out(planned)
+        if args.get("dry_run"):
+            code = ExitCode.CONFLICT if left and not skip else ExitCode.OK
+            return DiffResult(DRY_RUN + left, code, diff=planned, empty=_NOTHING_TO_REVERT)
+        if planned and (skip or not left):
+            context.show(DiffResult(diff=planned))
+            context.confirm(f"revert commit {revision}: {tally(planned)}{left}?")
+    applied = manager.revert_commit(revision, **options)
+    left = _left_out(applied)
+    if not applied.checkpoint:
+        return DiffResult(diff=applied, empty=_NOTHING_TO_REVERT + left)
+    left += _deleted_checkpoints(manager, applied)
+    if asks:
+        return ActionResult(f"reverted commit {revision}{left}", undo="undo")
+    return DiffResult(f"reverted commit {revision}: {tally(applied)}{left}", undo="undo", diff=applied, empty="")
+
+
+def _left_out(diff: RevertDiff) -> str:
+    return f"; changed since, and left as it is: {conflicts_text(diff.conflicts)}" if diff.conflicts else ""
 
 
 def _deleted_checkpoints(manager: StateManager, applied: Diff) -> str:
