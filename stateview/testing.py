@@ -299,6 +299,16 @@ class BackendContract(ABC):
                 backend.commit(CommitRequest({"k": Write(b"2")}, base=base))
         assert backend.commit(CommitRequest({"k": Write(b"2")}, base=1)).revision == 2
 
+    def test_the_times_of_commits_rise(self, backend: Backend) -> None:
+        """A state is found by its time in O(log n) reads, so no commit is earlier than the one before it."""
+        save(backend, "a", b"1")
+        ahead = backend.now() + 3_600_000_000
+        backend.commit(CommitRequest({"b": Write(b"2")}, time=ahead))
+        save(backend, "c", b"3")
+        assert save(backend, "d", b"4").time > ahead
+        times = [commit.time for commit in backend.commits()]
+        assert times == sorted(set(times), reverse=True)
+
     def test_a_refused_commit_leaves_nothing(self, backend: Backend, opened: Open) -> None:
         save(backend, "k", b"1")
         mark(backend, "taken")

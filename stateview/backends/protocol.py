@@ -8,6 +8,7 @@ A backend promises:
 - `commit` is atomic, and durable once it has returned.
 - A reader never sees part of a commit.
 - A read at a revision returns the same answer for as long as the revision is kept.
+- The times of commits rise with their revisions, even after the clock was set back.
 - Writers in any number of threads and processes lose no update.
 
 All times and durations are in microseconds; a time counts from 1970, UTC. A read at `time` treats an entry as absent if

@@ -285,6 +285,24 @@ def test_a_choice_of_states_that_is_asked_for_before_anything_is_told_is_read(
     look(StateManager(sqlite, "work"), flow, at_once=True)
 
 
+def test_a_state_can_be_asked_for_by_its_time(sqlite: str) -> None:
+    with StateManager(sqlite, "work") as state:
+        ref = f"@{state.log()[-1].time.isoformat()}"
+
+    async def flow(pilot: Pilot[None]) -> None:
+        await shown(pilot, "phase", "LIVE ●")
+        await pilot.press("d")
+        await shown(pilot, "Diff of live with", "another state", "@yesterday")
+        await pilot.press(*"another", "enter")
+        await shown(pilot, "esc cancels")
+        await pilot.press(*"@2x")
+        await shown(pilot, "'@2x' is not a time")
+        await pilot.press(*["backspace"] * 3, *ref, "enter")
+        await shown(pilot, f"Diff  {ref[:20]}", '"planning"')
+
+    look(StateManager(sqlite, "work"), flow)
+
+
 def _load(url: str, key: str, namespace: str = "work") -> Any:
     with StateManager(url, namespace) as state:
         return state.load(key, None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ...backends import folder_kinds, is_bare, mask, parse_store
 from ...manager import StateManager
 from ...model import check_checkpoint, check_name, now
+from ...refs import parse_ref
 from ..dialogs.confirm import Confirm
 from ..dialogs.menu import Menu
 from ..dialogs.prompt import PromptDialog, validator
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from ..widgets.timeline import TimelineRow
 
 
-_TYPED = ""  # the choice of a menu that asks for a store
+_TYPED = ""  # the choice of a menu that asks for a store, or for a state
 _ANOTHER = "another store…"
+_ANOTHER_STATE = "another state…"
+_REFS = "@2h (ago), @yesterday, @2026-11-28T10:00, or any other ref"
 
 
 class StoreNamespace(NamedTuple):
@@ -33,7 +36,7 @@ class StoreNamespace(NamedTuple):
 
 
 def choose_state(app: Dashboard, title: str, then: Callable[[str], object]) -> None:
-    """Ask for a checkpoint of the namespace, or for one of the last states. `then` takes the ref."""
+    """Ask for a checkpoint of the namespace, for one of the last states, or for a ref. `then` takes the ref."""
     if app.news is not None:
         _open_state_menu(app, title, then, app.news.head.revision, app.news.marks)
         return
@@ -61,9 +64,18 @@ def _open_state_menu(
         app.notify_user("there is no other state yet: c creates a checkpoint")
         return
 
+    choices.append((_ANOTHER_STATE, _TYPED, _REFS))
+
     def chosen(ref: str | None) -> None:
-        if ref is not None:
+        if ref == _TYPED:
+            check = validator(lambda text: parse_ref(text.strip()))
+            app.push_screen(PromptDialog(title, check=check, hint=f"{_REFS} · esc cancels"), typed)
+        elif ref is not None:
             then(ref)
+
+    def typed(text: str | None) -> None:
+        if text is not None:
+            then(text.strip())
 
     app.push_screen(Menu(title, choices), chosen)
 
