@@ -191,6 +191,7 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "Iterable[int]": check_integers,
     "Mapping[str, Iterable[str]]": check_paths,
     "Callable[[Any], Any]": check_callable,
+    "Callable[[Transaction], T]": check_callable,
     "ProgressCount": check_callable,
     "ProgressText": check_callable,
     "OnMigrationProgress": check_callable,

@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache, partial
 from itertools import islice
 from threading import get_ident
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, overload
+from typing import IO, TYPE_CHECKING, Any, TypeVar, overload
 
 from . import codec, settings
 from .arguments import KeyName, SecretText, StoreURL, check_text, checked, checked_methods
@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from .transfer.import_job import ImportJob, ImportReport
     from .transfer.migrate import MigrationReport, OnMigrationProgress
 
+T = TypeVar("T")
 UPDATE_SECONDS = 60.0
 MAX_OWN_CONFLICTS = 9  # of an update with writes of its own function; a signal handler that writes comes less often
 KEYS_PER_FORK_COMMIT = 20_000
@@ -480,20 +481,15 @@ class StateManager:
             Reentered: `function` itself writes the key, each time that it is called.
 
         """
-        own = 0
+        own = _OwnWrites(self, f"update of key {check_key(key)[:60]!r}")
 
         def make() -> CommitRequest:
-            nonlocal own
-            version = self.backend.get(check_key(key)) or self._latest(key)
+            version = self.backend.get(key) or self._latest(key)
             if version is None and default is ABSENT:
                 raise missing_key(self.backend, key)
             before = default if version is None or version.value is None else codec.decode(version.value, key)
             value, written = _run_watched(function, before)
-            # Then the commit conflicts, and `function` runs again
-            own += (self._absolute_url, self.namespace, key) in written
-            if own > MAX_OWN_CONFLICTS:
-                what = f"update of key {key[:60]!r}: its function writes the same key whenever it is called"
-                raise Reentered(what, "Return the new value, and write other keys only")
+            own.check(written, [key])
             write = Write(codec.encode(value), to_ttl(ttl))
             return CommitRequest(
                 {key: write}, {key: version.revision if version else 0}, reason=reason or f"update {key}"
@@ -577,6 +573,37 @@ class StateManager:
             transaction.discard()
             raise
         self.commit(transaction)
+
+    def transact(self, function: Callable[[Transaction], T], *, reason: str = "") -> T:
+        """Call a function with a transaction, commit what it wrote as one commit, and return its result.
+
+        If another writer changes a key that the function read, it is called again, with a transaction of the later
+        state. So it must have no side effects but writes of the transaction. If it raises, nothing is written.
+
+        Args:
+            function: takes a `Transaction`.
+            reason: the reason that the log shows.
+
+        Raises:
+            Conflict: other writers came first for 60 seconds; or a key is not at the `expected` revision that the
+                function gave.
+            Reentered: `function` itself writes, past the transaction, what the transaction read, each time.
+
+        """
+        backoff = Backoff(UPDATE_SECONDS, first=0.001, longest=0.005)
+        own = _OwnWrites(self, "transact")
+        while True:
+            transaction = self.begin(reason)
+            try:
+                result, written = _run_watched(function, transaction)
+                own.check(written, transaction._read)
+                self.commit(transaction)
+                return result
+            except Conflict as error:
+                if not transaction._may_pass(error) or not backoff.wait():
+                    raise
+            finally:
+                transaction.discard()
 
     def begin(self, reason: str = "") -> Transaction:
         """Begin a transaction that ends with `commit`, where a `with` block does not fit."""
@@ -1380,7 +1407,22 @@ def migrate(
     return reports
 
 
-def _run_watched(function: Callable[[Any], Any], value: Any) -> tuple[Any, set[tuple[str, str, str]]]:
+class _OwnWrites:
+    """Refuse an act whose function writes what the act reads whenever it runs: the commit would conflict each time."""
+
+    def __init__(self, state: StateManager, act: str) -> None:
+        self._place = state._absolute_url, state.namespace
+        self._act = act
+        self._times = 0
+
+    def check(self, written: set[tuple[str, str, str]], keys: Iterable[str]) -> None:
+        self._times += any((*self._place, key) in written for key in keys)
+        if self._times > MAX_OWN_CONFLICTS:
+            what = f"{self._act}: its function writes the same key whenever it is called"
+            raise Reentered(what, "Return the new value, and write other keys only")
+
+
+def _run_watched(function: Callable[[Any], T], value: Any) -> tuple[T, set[tuple[str, str, str]]]:
     """Call a function, and return its result with the stores, namespaces and keys that this thread writes meanwhile."""
     thread = get_ident()
     outer = _watched.get(thread)

@@ -174,10 +174,12 @@ class CheckpointWrite(Struct, frozen=True):
     Attributes:
         name: its name. If a checkpoint of this name exists, the name moves, and the earlier checkpoint stays listed.
         note: a text for people.
-        revision: the revision that it names; None for the one before this commit's writes.
+        revision: the revision that it names; None for the one before this commit's writes, or with `after` for the one
+            that they make.
         time: when it was made; 0 for the request's time, or the clock's.
         fresh: refuse the commit with `Conflict` if the name is taken before the commit.
         kind: a `CheckpointKind`, or "".
+        after: whether it names the state after this commit's writes. Then `revision` is None.
 
     """
 
@@ -187,6 +189,11 @@ class CheckpointWrite(Struct, frozen=True):
     time: int = 0
     fresh: bool = False
     kind: str = ""
+    after: bool = False
+
+    def revision_in(self, before: int, new: int) -> int:
+        """Return the revision that it names, in a commit that leads from one revision to another."""
+        return (new if self.after else before) if self.revision is None else self.revision
 
 
 class Write(Struct, frozen=True):

@@ -8,9 +8,9 @@ from typing import Any, overload
 
 from .. import codec
 from ..arguments import checked_methods
-from ..backends.protocol import Backend, CommitRequest, Version, Write
+from ..backends.protocol import Backend, CheckpointWrite, CommitRequest, Version, Write
 from ..errors import Conflict, HistoryPruned, InvalidArgument, StateException
-from ..model import ABSENT, Entry, check_key, is_key
+from ..model import ABSENT, Entry, check_checkpoint, check_key, is_key
 from .patterns import Selection
 from .view import StateView, load_found, missing_key, to_entry
 
@@ -43,6 +43,9 @@ class Transaction:
         self._reason = reason
         self._writes: dict[str, Write] = {}
         self._read: dict[str, int] = {}
+        self._demanded: dict[str, int] = {}  # by key, the revision that `expected` asks for
+        self._marks: dict[str, CheckpointWrite] = {}
+        self._outrun: Conflict | None = None
         self._open = True
 
     def load(self, key: str, default: Any = ABSENT) -> Any:
@@ -67,7 +70,7 @@ class Transaction:
         self._check_open()
         write = Write(codec.encode(value), to_ttl(ttl))
         if expected is not None:
-            self._read[check_key(key)] = expected
+            self._read[check_key(key)] = self._demanded[key] = expected
         self._writes[check_key(key)] = write
 
     @overload
@@ -106,19 +109,50 @@ class Transaction:
                 (keys.discard if write.value is None else keys.add)(key)
         return sorted(keys)
 
+    def checkpoint(self, name: str, *, note: str = "") -> str:
+        """Name the state that the block's commit makes, with all its writes, and return the name.
+
+        The writes and the name are one commit. An existing name moves, as with `StateManager.checkpoint`. If the block
+        writes nothing, the name is that of the present state.
+
+        Raises:
+            InvalidName: the name is not allowed.
+
+        """
+        from .retention import kind_of_name
+
+        self._check_open()
+        kind = kind_of_name(check_checkpoint(name))
+        self._marks[name] = CheckpointWrite(name, note, kind=kind, after=True)
+        return name
+
     @property
     def size(self) -> int:
         """Return how many keys the commit will write or delete."""
         return len(self._writes)
 
     def batch(self, reason: str = "") -> CommitRequest | None:
-        """Return the commit of the block, None without writes. The transaction takes no more writes."""
+        """Return the commit of the block, None if it changes nothing. The transaction takes no more writes."""
         self._open = False
-        if not self._writes:
+        if not self._writes and not self._marks:
             return None
         count = len(self._writes)
         reason = reason or self._reason or f"transaction of {count} key{'s' if count > 1 else ''}"
-        return CommitRequest(self._writes, self._read, reason=reason)
+        return CommitRequest(self._writes, self._read, reason=reason, marks=tuple(self._marks.values()))
+
+    def _may_pass(self, error: Conflict) -> bool:
+        """Return whether a conflict of this block or its commit may be gone when the block runs again.
+
+        It never is if `expected` named a revision that the key did not have when the block began.
+        """
+        if self._open:
+            return error is self._outrun
+        try:
+            found = self._backend.read(list(self._demanded), self._view._point) if self._demanded else {}
+        except HistoryPruned:
+            return True
+        revisions = {key: found[key].revision if key in found else 0 for key in self._demanded}
+        return revisions == self._demanded
 
     def discard(self) -> None:
         """End the transaction without a commit. It takes no more writes."""
@@ -166,7 +200,8 @@ class Transaction:
             yield
         except HistoryPruned as error:
             what = f"others wrote so much since revision {self._view.revision} that the transaction cannot read on"
-            raise Conflict(what, "Run it again") from error
+            self._outrun = Conflict(what, "Run it again")
+            raise self._outrun from error
 
     def _check_open(self) -> None:
         if not self._open:

@@ -50,6 +50,7 @@ WRONG = {
     "Ref": [b"x", None, 1.5, True, -1, ["x"], "\udcff"],
     "Ref | None": [b"x", 1.5, True, -1, ["x"], "\udcff"],
     "Callable[[Any], Any]": NO_FUNCTION,
+    "Callable[[Transaction], T]": NO_FUNCTION,
     "ProgressCount | None": NO_FUNCTION,
     "ProgressText | None": NO_FUNCTION,
     "OnMigrationProgress | None": NO_FUNCTION,

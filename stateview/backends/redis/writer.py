@@ -188,7 +188,8 @@ class Writer(Reader, ABC):
             author = values.pack_text(author, "author", "", revision)
             for mark in options.get("marks", ()):
                 if note := mark.get("note"):
-                    mark["note"] = values.pack_text(note, "note", mark["name"], mark.get("revision", revision - 1))
+                    at = revision if mark.get("after") and batch.writes else revision - 1
+                    mark["note"] = values.pack_text(note, "note", mark["name"], mark.get("revision", at))
         if new:
             options["lineage"] = lineage
         if batch.token:
@@ -255,7 +256,7 @@ def _mark(mark: CheckpointWrite) -> dict[str, Any]:
     fields: dict[str, Any] = {"name": mark.name}
     if mark.revision is not None:
         fields["revision"] = mark.revision
-    for name in ("note", "time", "fresh"):
+    for name in ("note", "time", "fresh", "after"):
         if value := getattr(mark, name):
             fields[name] = value
     if mark.kind:
