@@ -27,6 +27,7 @@ from .errors import (
     RefNotFound,
     Sealed,
     StateException,
+    WaitTimeout,
 )
 from .manager import StateManager, migrate
 from .model import ABSENT, Checkpoint, Commit, DoctorReport, Entry, Finding, PathChange, Problem, RecoveryReport
@@ -76,6 +77,7 @@ __all__ = [
     "StateManager",
     "StateView",
     "Transaction",
+    "WaitTimeout",
     "checkpoint",
     "diff",
     "load_state",

@@ -181,6 +181,16 @@ def check_callable(value: _T, name: str) -> _T:
     return value
 
 
+def check_condition(value: Any, name: str) -> Any:
+    """Return a function, or a text as `check_text` does.
+
+    Raises:
+        InvalidArgument: it is neither.
+
+    """
+    return value if callable(value) else check_text(value, name)
+
+
 _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "str": check_text,
     "StoreURL": check_string,
@@ -192,6 +202,7 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "Mapping[str, Iterable[str]]": check_paths,
     "Callable[[Any], Any]": check_callable,
     "Callable[[Transaction], T]": check_callable,
+    "str | Callable[[Any], Any]": check_condition,
     "ProgressCount": check_callable,
     "ProgressText": check_callable,
     "OnMigrationProgress": check_callable,

@@ -170,6 +170,14 @@ class Conflict(StateException, RuntimeError):
     """Another writer came first: the present revision is not the expected one. Nothing was written."""
 
 
+class WaitTimeout(StateException, TimeoutError):
+    """A condition did not become true in time. `value` is the last value of the key, `ABSENT` if it had none."""
+
+    def __init__(self, message: str, hint: Hint = "", value: object = None) -> None:
+        super().__init__(message, hint)
+        self.value = value
+
+
 class ReadOnly(StateException, PermissionError):
     """The store is open for reading only, or can only be read."""
 

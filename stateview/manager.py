@@ -38,6 +38,8 @@ from .errors import (
     Reentered,
     Sealed,
     StateException,
+    WaitTimeout,
+    see,
     tells_what_was_done,
 )
 from .model import (
@@ -1001,6 +1003,36 @@ class StateManager:
                 what = f"the watch of namespace {self.namespace!r} fell behind: revision {seen.revision}, which it saw"
                 raise HistoryPruned(f"{what} last, is pruned", ("Watch it again", *error.next_steps)) from error
             seen, quiet_since = points[1], time.monotonic()
+
+    def wait(self, key: str, condition: str | Callable[[Any], Any], *, timeout: float | None = 30.0) -> Any:
+        """Wait until a condition on a key's value is true, and return the value; `ABSENT` if the key has none.
+
+        The command `wait` does the same. A commit of any process ends a pause, and so does the key's expiry. A value
+        that was there only between two looks is not seen.
+
+        Args:
+            key: the key. It, and the namespace, need not exist yet.
+            condition: `"[PATH] OPERATOR [VALUE]"`, such as `"== done"`, `"/tasks/0/state != running"` or `"exists"`.
+                Operators: `==` `!=` `<` `<=` `>` `>=` `contains` `matches` `exists` `missing`. VALUE is JSON if it is
+                valid JSON, otherwise a string. Or a function that takes the value, or `ABSENT`, and returns whether to
+                stop.
+            timeout: seconds to wait at most. None: without end.
+
+        Raises:
+            WaitTimeout: the condition did not become true in time.
+            InvalidArgument: the text is not a condition.
+            Sealed: the condition needs a value that no key opens.
+
+        """
+        from .states.conditions import parse_text
+        from .states.waiting import wait_until
+
+        wanted = parse_text(condition) if isinstance(condition, str) else condition
+        met, value, _ = wait_until(self.backend, key, wanted, timeout)
+        if not met:
+            what = f"waited {timeout:g} s for {key[:60]!r} {condition if isinstance(condition, str) else 'to be right'}"
+            raise WaitTimeout(f"{what} in namespace {self.namespace!r}", see("load", key), value)
+        return value
 
     # --- files -------------------------------------------------------------------------------------------------
 

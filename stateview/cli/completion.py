@@ -11,8 +11,8 @@ from ..backends.names_only import names_only
 from ..errors import InvalidName, Sealed, StateException
 from ..model import SealedValue
 from ..refs import DAYS
+from ..states.conditions import OPERATORS
 from ..states.pointers import escape_token, resolve_pointer
-from .conditions import OPERATORS
 from .context import Context
 from .definition import BY_NAME, COMMANDS, GLOBALS, Command
 from .parser import options_of

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from ..errors import BackendError, Conflict, Damaged, KeyNotFound, ReadOnly, RefNotFound, StateException
+from ..errors import (
+    BackendError,
+    Conflict,
+    Damaged,
+    InvalidArgument,
+    KeyNotFound,
+    ReadOnly,
+    RefNotFound,
+    StateException,
+)
 
 
 class ExitCode:  # no IntEnum: making one takes longer than the import of a module
@@ -17,7 +26,7 @@ class ExitCode:  # no IntEnum: making one takes longer than the import of a modu
     INTERRUPTED = 130
 
 
-class UsageError(StateException, ValueError):
+class UsageError(InvalidArgument):
     """The command line is wrong."""
 
 

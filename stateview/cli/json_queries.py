@@ -8,9 +8,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
 from ..codec import MAX_DEPTH
+from ..errors import InvalidArgument
 from ..model import ABSENT
+from ..states.regular_expressions import RegularExpression
 from .exit_codes import UsageError
-from .regular_expressions import RegularExpression
 
 Steps = tuple[int | str, ...]
 Node = tuple[Steps, Any]
@@ -91,7 +92,7 @@ def compile_query(expression: str) -> Callable[[Any], Iterator[Node]]:
     O(nodes visited), streamed. `match` and `search` take the syntax of `RegularExpression`, which holds I-Regexp.
 
     Raises:
-        UsageError: it is not a JSONPath; or, from the iterator, a regular expression in it took too long.
+        InvalidArgument: it is not a JSONPath; or, from the iterator, a regular expression in it took too long.
 
     """
     query = _Parser(expression).parse()
@@ -410,7 +411,7 @@ def _matcher(whole: bool) -> Callable[[Any, Any], bool]:
     def compiled(pattern: str) -> RegularExpression | None:
         try:
             return RegularExpression(pattern, whole, _ANY)
-        except UsageError:
+        except InvalidArgument:
             return None
 
     def matches(text: Any, pattern: Any) -> bool:

@@ -12,11 +12,11 @@ import json
 from typing import NamedTuple
 
 from ..codec import MAX_DEPTH
-from .conditions import OPERATORS
+from ..states.conditions import OPERATORS
+from ..states.value_text import USE_STRING, caret_line
 from .definition import BY_NAME, Command
 from .exit_codes import UsageError
 from .parser import options_of
-from .values import USE_STRING, caret_line
 
 _SPACE = " \t\r\n"
 _OPEN = "{["

@@ -7,8 +7,6 @@ from typing import Any
 from .. import codec
 from .exit_codes import UsageError
 
-_JSON_STARTS = ("{", "[", '"')
-USE_STRING = "To save it as a string, use --string"
 DURATIONS = "90 (seconds), 15m, 2h or 7d"
 
 
@@ -25,7 +23,11 @@ def read_value(text: str, string: bool = False, json: bool = False) -> Any:
         raise UsageError("--string and --json exclude each other")
     if not string or text == "-":
         text = _fetch(text)
-    return text if string else parse_value(text, json)
+    if string:
+        return text
+    from ..states.value_text import parse_value  # imported here: a load needs none
+
+    return parse_value(text, json)
 
 
 def _fetch(text: str) -> str:
@@ -48,43 +50,6 @@ def _fetch(text: str) -> str:
         return codec.decode_text(data).rstrip("\n")
     except UnicodeDecodeError as error:
         raise UsageError(f"{name} {codec.text_fault(error)}", codec.SAVE_AS_UTF8) from error
-
-
-def parse_value(text: str, must: bool = False) -> Any:
-    """Return the JSON value of a text, or the text itself if it is not JSON.
-
-    With `must`, and if the text starts like an object, an array or a string, it has to be valid JSON.
-
-    Raises:
-        UsageError: the JSON is not valid, or the text starts with a byte order mark.
-
-    """
-    from json import JSONDecodeError
-
-    if text.startswith("\ufeff"):
-        raise UsageError("the value starts with a byte order mark", "Remove it, or use --string to save it as text")
-    try:
-        return codec.parse_strict(text)
-    except RecursionError:
-        raise UsageError(f"the value is nested over {codec.MAX_DEPTH} levels deep", USE_STRING) from None
-    except ValueError as error:
-        if not must and not text.lstrip().startswith(_JSON_STARTS):
-            return text
-        reason = str(error)
-        if isinstance(error, JSONDecodeError):
-            reason = f"{error.msg}\n{caret_line(text, error.pos)}"
-        raise UsageError(f"not valid JSON: {reason}", USE_STRING) from None
-
-
-def caret_line(text: str, position: int, width: int = 72) -> str:
-    """Return the line around a position of a text, at most `width` columns of it, and a caret under the position."""
-    start = text.rfind("\n", 0, position) + 1
-    end = text.find("\n", position)
-    line = text[start : end if end >= 0 else len(text)]
-    column = position - start
-    cut = max(0, column - width // 2)
-    shown = "".join(sign if sign.isprintable() else "\ufffd" for sign in line[cut : cut + width])
-    return f"  {shown}\n  {' ' * (column - cut)}^"
 
 
 def parse_duration(text: str) -> float | None:

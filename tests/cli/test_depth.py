@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stateview import Damaged, InvalidName, NotSerializable, StateException, StateManager, settings
+from stateview import Damaged, InvalidArgument, InvalidName, NotSerializable, StateException, StateManager, settings
 from stateview.backends.protocol import CommitRequest, Write
 from stateview.cli.commands import assertions, export_import, keys, search
 from stateview.cli.context import Context
@@ -36,7 +36,7 @@ def test_text_of_a_person(depth: int, folder: Path) -> None:
     (folder / "keys.json").write_text(f'{{"k":{deep}}}')
     context = Context({"store": "json:store", "namespace": "n"})
     for value in (deep, "@deep.json", '{"a":' * depth + "1" + "}" * depth):
-        kinds = (UsageError, NotSerializable)  # the second for what Python can still parse
+        kinds = (InvalidArgument, NotSerializable)  # the second for what Python can still parse
         refused(kinds, ExitCode.USAGE, keys.save, context, {"key": "k", "value": value})  # type: ignore[arg-type]
     refused(Damaged, ExitCode.BACKEND, export_import.import_, context, {"source": "keys.json"})
     assert not (folder / "store" / "n" / "state.json").exists()

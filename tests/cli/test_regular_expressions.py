@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 
-from stateview import StateManager
-from stateview.cli import regular_expressions
+from stateview import InvalidArgument, StateManager
 from stateview.cli.commands.search import find
-from stateview.cli.conditions import parse_condition
 from stateview.cli.context import Context
-from stateview.cli.exit_codes import UsageError
 from stateview.cli.json_queries import compile_query
-from stateview.cli.regular_expressions import RegularExpression
 from stateview.dashboard.display.result_redaction import redact_result
+from stateview.states import regular_expressions
+from stateview.states.conditions import parse_condition
+from stateview.states.regular_expressions import RegularExpression
 
 SLOW = r"(a|aa)+$"  # tries each of the ways to write a number as ones and twos
 TEXT = "a" * 60 + "b"
@@ -49,7 +48,7 @@ def test_the_matches_are_those_of_re(pattern: str) -> None:
      f"a{{{'0' * 20}999999}}"],
 )  # fmt: skip
 def test_what_is_no_expression_or_too_large_is_one_line(pattern: str) -> None:
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(InvalidArgument) as caught:
         RegularExpression(pattern)
     assert "regular expression" in caught.value.message
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 250
@@ -60,12 +59,12 @@ def test_a_search_that_backtracks_ends_wherever_an_expression_is_given(soon: Non
         state.save("k", [TEXT])
         for args in ({"pattern": SLOW, "regex": True}, {"jsonpath": f"$[?search(@, '{SLOW}')]"}):
             context = Context({"store": state.backend.url, "namespace": "default"})
-            with pytest.raises(UsageError, match="stopped after"):
+            with pytest.raises(InvalidArgument, match="stopped after"):
                 list(find(context, args).rows)
             context.close()
-    with pytest.raises(UsageError, match="stopped after"):
+    with pytest.raises(InvalidArgument, match="stopped after"):
         parse_condition(["/0", "matches", SLOW]).is_true([TEXT])
-    with pytest.raises(UsageError, match="stopped after"):
+    with pytest.raises(InvalidArgument, match="stopped after"):
         list(compile_query("$.x[?match(@, $.y)]")({"x": [TEXT], "y": SLOW}))
 
 
@@ -73,7 +72,7 @@ def test_many_slow_searches_share_one_bound(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(regular_expressions, "MAX_TOTAL_SECONDS", 0.1)
     expression = RegularExpression(SLOW)
     start = time.thread_time()
-    with pytest.raises(UsageError, match=r"stopped after 0\.1 s"):
+    with pytest.raises(InvalidArgument, match=r"stopped after 0\.1 s"):
         for _ in range(1000):
             expression.search("a" * 24 + "b")
     assert time.thread_time() - start < 5
@@ -101,12 +100,12 @@ def test_an_expression_has_one_bound_for_all_that_a_command_does_with_it(
 
 def test_other_threads_run_during_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(regular_expressions, "MAX_SECONDS", 0.3)
-    caught: list[UsageError] = []
+    caught: list[InvalidArgument] = []
 
     def search() -> None:
         try:
             RegularExpression(SLOW).search(TEXT)
-        except UsageError as error:
+        except InvalidArgument as error:
             caught.append(error)
 
     worker = threading.Thread(target=search)

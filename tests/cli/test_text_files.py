@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from stateview import Damaged, InvalidName, StateException, StateManager, codec, settings
+from stateview import Damaged, InvalidArgument, InvalidName, StateException, StateManager, codec, settings
 from stateview.backends.legacy.json_files import read_key_files
 from stateview.cli.exit_codes import UsageError
-from stateview.cli.values import parse_value, read_value
+from stateview.cli.values import read_value
 from stateview.shell.script import run_file
 from stateview.shell.session import Shell
+from stateview.states.value_text import parse_value
 
 pytestmark = pytest.mark.usefixtures("folder")
 ENCODINGS = {
@@ -82,7 +83,7 @@ def test_plain_text_is_taken_as_it_is() -> None:
 
 def test_a_typed_mark_is_refused_unless_it_is_asked_for_as_text() -> None:
     for options in ({}, {"must": True}):
-        with pytest.raises(UsageError, match="byte order mark"):
+        with pytest.raises(InvalidArgument, match="byte order mark"):
             parse_value('\ufeff{"a": 1}', **options)
     assert read_value("\ufeffa", string=True) == "\ufeffa"
 

@@ -51,12 +51,17 @@ WRONG = {
     "Ref | None": [b"x", 1.5, True, -1, ["x"], "\udcff"],
     "Callable[[Any], Any]": NO_FUNCTION,
     "Callable[[Transaction], T]": NO_FUNCTION,
+    "str | Callable[[Any], Any]": [
+        *NO_TEXT,
+        *["", "done", "==", "== ", "path == 1", "exists 1", "/~ exists", "== {", "matches ["],
+    ],
     "ProgressCount | None": NO_FUNCTION,
     "ProgressText | None": NO_FUNCTION,
     "OnMigrationProgress | None": NO_FUNCTION,
 }
 VALID = {  # of the parameters without a default
-    "key": "k", "value": 1, "function": lambda value: value, "new": "other", "ttl": 5, "name": "cp", "ref": "cp",
+    "key": "k", "value": 1, "condition": "exists", "function": lambda value: value,
+    "new": "other", "ttl": 5, "name": "cp", "ref": "cp",
     "before": "cp", "revision": 1, "target": "unused.jsonl", "source": "unused.jsonl", "other": "fork",
     "destination": "json:unused", "revisions": [1],
 }  # fmt: skip

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from ... import codec
 from ...errors import InvalidName, RefNotFound, Sealed
 from ...model import ABSENT, SealedValue
-from ..conditions import Condition, parse_condition
+from ...states.conditions import Condition, parse_condition
+from ...states.waiting import WAIT_SECONDS, wait_until
 from ..context import Context, missing_namespace
 from ..exit_codes import ExitCode, UsageError
 from ..results import ActionResult, Excerpt, Record
 
-WAIT_SECONDS = 30.0
-_POLL_SECONDS = 1.0
 _MAX_CHARACTERS = 80
 
 
@@ -81,19 +79,13 @@ def wait(context: Context, args: dict[str, Any]) -> ActionResult:
     manager, key = context.manager, args["key"]
     condition = parse_condition(args["condition"])
     seconds = args.get("timeout", WAIT_SECONDS)
-    deadline = time.monotonic() + seconds
-    while True:
-        revision = manager.revision
-        value = _read(context, key, condition)
-        if condition.is_true(value):
-            return ActionResult(f"{key} {condition}, revision {revision}", data={"revision": revision})
-        left = deadline - time.monotonic()
-        if left <= 0:
-            if missing := missing_namespace(manager):
-                summary = f"waited {seconds:g} s for {key} {condition}; {missing}"
-                return ActionResult(summary, ExitCode.MISSING, data={"wait": False})
-            return _failed(f"waited {seconds:g} s for {key} {condition}", key, condition, value, {"wait": False})
-        manager.backend.wait(revision, min(left, _POLL_SECONDS))
+    met, value, revision = wait_until(manager.backend, key, condition, seconds)
+    if met:
+        return ActionResult(f"{key} {condition}, revision {revision}", data={"revision": revision})
+    said = f"waited {seconds:g} s for {key} {condition}"
+    if missing := missing_namespace(manager):
+        return ActionResult(f"{said}; {missing}", ExitCode.MISSING, data={"wait": False})
+    return _failed(said, key, condition, value, {"wait": False})
 
 
 def bisect(context: Context, args: dict[str, Any]) -> Record | ActionResult:

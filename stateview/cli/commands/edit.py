@@ -14,10 +14,11 @@ from ... import codec
 from ...backends.memory_files import erase, private_folder
 from ...errors import NextStep, StateException
 from ...model import ABSENT
+from ...states.value_text import parse_value
 from ..context import Context
 from ..exit_codes import UsageError
 from ..results import ActionResult
-from ..values import parse_value, type_name
+from ..values import type_name
 
 
 def edit(context: Context, args: dict[str, Any]) -> ActionResult:

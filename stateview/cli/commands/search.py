@@ -11,10 +11,10 @@ from ...errors import see
 from ...model import ProgressMessage
 from ...states.patterns import compile_globs, first_literal, is_glob
 from ...states.pointers import escape_token
+from ...states.regular_expressions import RegularExpression
 from ...states.view import to_entry
 from ..context import Context
 from ..exit_codes import UsageError
-from ..regular_expressions import RegularExpression
 from ..results import Table, unless_cut
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def find(context: Context, args: dict[str, Any]) -> Table:
 def make_matcher(pattern: str | RegularExpression, as_text: bool = False) -> Matcher:
     """Return a test for a text: whether it contains the pattern.
 
-    A text with `*`, `?` or `[` is a glob for the whole text, unless `as_text`. The test raises `UsageError` if the
+    A text with `*`, `?` or `[` is a glob for the whole text, unless `as_text`. The test raises `InvalidArgument` if the
     searches of a regular expression take too long.
     """
     if isinstance(pattern, RegularExpression):

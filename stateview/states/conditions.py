@@ -1,4 +1,4 @@
-"""Conditions on a value, for `assert`, `wait` and `bisect`: `[PATH] OPERATOR [VALUE]`."""
+"""Conditions on a value, for `wait`, `assert` and `bisect`: `[PATH] OPERATOR [VALUE]`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .. import codec
+from ..errors import InvalidArgument
 from ..model import ABSENT
-from ..states.pointers import resolve_pointer, split_pointer
-from .exit_codes import UsageError
+from .pointers import resolve_pointer, split_pointer
 from .regular_expressions import RegularExpression
-from .values import parse_value
+from .value_text import parse_value
 
 OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "contains", "matches", "exists", "missing")
 _UNARY = ("exists", "missing")
@@ -69,12 +69,29 @@ def _ordered(left: Any, right: Any) -> bool:
     return isinstance(left, str) and isinstance(right, str)
 
 
+def parse_text(text: str) -> Condition:
+    """Parse a condition that is one text, such as `/tasks/0/state != running`. VALUE is all that follows the operator.
+
+    Raises:
+        InvalidArgument: it is not a condition.
+
+    """
+    import re  # imported here: the faces have words
+
+    for word in re.finditer(r"\S+", text):
+        path = text[: word.start()].strip()
+        if word[0] in OPERATORS and (not path or path.startswith("/")):
+            value = text[word.end() :].strip()
+            return parse_condition([*filter(None, (path,)), word[0], *filter(None, (value,))])
+    return parse_condition(text.split())
+
+
 def parse_condition(words: list[str]) -> Condition:
     """Parse the words of a condition.
 
     Raises:
         InvalidName: the path is not a JSON Pointer.
-        UsageError: they are not a condition; the message names the missing part.
+        InvalidArgument: they are not a condition; the message names the missing part.
 
     """
     rest = list(words)
@@ -82,14 +99,14 @@ def parse_condition(words: list[str]) -> Condition:
     split_pointer(path)
     if not rest or rest[0] not in OPERATORS:
         instead = f", not {rest[0][:40]!r}" if rest else ""
-        raise UsageError(f"expected an operator{instead}", f"Choose one of {' '.join(OPERATORS)}")
+        raise InvalidArgument(f"expected an operator{instead}", f"Choose one of {' '.join(OPERATORS)}")
     sign = rest.pop(0)
     if sign in _UNARY:
         if rest:
-            raise UsageError(f"{sign} takes no value, but {rest[0][:40]!r} follows it")
+            raise InvalidArgument(f"{sign} takes no value, but {rest[0][:40]!r} follows it")
         return Condition(path, sign, None, "")
     if len(rest) != 1:
-        raise UsageError(f"expected one value after {sign}, not {len(rest)}", "Quote a value that contains spaces")
+        raise InvalidArgument(f"expected one value after {sign}, not {len(rest)}", "Quote a value that contains spaces")
     value = parse_value(rest[0])
     if sign == "matches":
         value = RegularExpression(value if isinstance(value, str) else rest[0])

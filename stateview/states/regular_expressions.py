@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from time import thread_time
 
-from .exit_codes import UsageError
+from ..errors import InvalidArgument
 
 MAX_SECONDS = 1.0  # CPU time that the search of one text may take above LINEAR_RATE
 MAX_TOTAL_SECONDS = 10.0  # the same for all searches of one expression
@@ -26,7 +26,7 @@ class RegularExpression:
         dot: what `.` stands for; I-Regexp (RFC 9485) has its own meaning.
 
     Raises:
-        UsageError: it is not a regular expression, or has over 200,000 items with its repeats written out.
+        InvalidArgument: it is not a regular expression, or has over 200,000 items with its repeats written out.
 
     """
 
@@ -37,9 +37,9 @@ class RegularExpression:
         try:
             compiled = regex.compile(_translate(pattern, dot), cache_pattern=False)
         except (regex.error, ValueError, OverflowError) as error:
-            raise UsageError(f"{pattern[:60]!r} is not a regular expression: {error}") from error
+            raise InvalidArgument(f"{pattern[:60]!r} is not a regular expression: {error}") from error
         except (RecursionError, MemoryError) as error:
-            raise UsageError(f"the regular expression {pattern[:60]!r} is too large or nested too deep") from error
+            raise InvalidArgument(f"the regular expression {pattern[:60]!r} is too large or nested too deep") from error
         self._search = compiled.fullmatch if whole else compiled.search
         self._spent = 0.0  # seconds above LINEAR_RATE
 
@@ -47,7 +47,7 @@ class RegularExpression:
         """Return the start and end of the first match, or None.
 
         Raises:
-            UsageError: the searches of this expression took too long.
+            InvalidArgument: the searches of this expression took too long.
 
         """
         allowed = min(MAX_SECONDS, MAX_TOTAL_SECONDS - self._spent)
@@ -56,7 +56,7 @@ class RegularExpression:
         try:
             match = self._search(text, timeout=linear + allowed)
         except TimeoutError:
-            raise UsageError(
+            raise InvalidArgument(
                 f"the regular expression {self.pattern[:60]!r} was stopped after {self._spent + allowed:.1f} s of"
                 f" backtracking, in a text of {len(text):,} characters",
                 "Simplify repeats that can match one text in several ways, such as (a+)+",
