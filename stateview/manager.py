@@ -58,7 +58,7 @@ from .model import (
 from .states.changes import Change, Diff
 from .states.missing import check_exists, empty_store
 from .states.patterns import Selection
-from .states.transaction import Transaction, to_ttl
+from .states.transaction import Transaction, check_prefix, to_ttl
 from .states.view import (
     Ref,
     StateView,
@@ -68,6 +68,7 @@ from .states.view import (
     load_found,
     missing_key,
     missing_mark,
+    ordered,
     read_names,
     renew_points,
     resolve,
@@ -314,24 +315,41 @@ class StateManager:
         return again(True, lambda: load_found(self.backend.read, partial(self._chosen, ""), selection, default))
 
     def entries(
-        self, prefix: str = "", keys: Iterable[str] | str | None = None, *, at: Ref | None = None
-    ) -> Iterator[Entry]:
-        """Yield entries in key order; only those with a prefix, or chosen by names and globs.
+        self, prefix: str = "", keys: Iterable[str] | str | None = None, *, limit: int | None = None,
+        backwards: bool = False, at: Ref | None = None,
+    ) -> Iterator[Entry]:  # fmt: skip
+        """Yield entries, with their values, in key order.
 
-        O(entries with the prefix). Keys that are all given by name cost one round trip for a thousand.
+        O(entries yielded), with globs O(entries with the prefix). Keys that are all given by name cost one round trip
+        for a thousand, and so does a `limit` of at most 500 entries; backwards two.
+
+        Args:
+            prefix: only keys that start with this text.
+            keys: only keys chosen by names and globs.
+            limit: at most so many entries. None: all.
+            backwards: from the last key to the first. With a limit these are the last ones.
+            at: the state to read, as a ref. None: live.
 
         Raises:
             RefNotFound, HistoryPruned: `at` names no kept state.
 
         """
-        return map(to_entry, self._chosen(prefix, keys, at))
+        return map(to_entry, self._chosen(prefix, keys, at, limit, backwards))
 
-    def _chosen(self, prefix: str, keys: Iterable[str] | str | None, at: Ref | None = None) -> Iterator[Version]:
+    def _chosen(
+        self, prefix: str, keys: Iterable[str] | str | None, at: Ref | None = None, limit: int | None = None,
+        backwards: bool = False,
+    ) -> Iterator[Version]:  # fmt: skip
+        from .states.compare import KEYS_PER_PAGE
+
         selection = Selection(keys)
         if at is None and selection.is_plain():
-            return iter(read_names(self.backend, None, selection, prefix))
+            return iter(ordered(read_names(self.backend, None, selection, prefix), limit, backwards))
+        if at is None and keys is None and limit is not None and limit <= KEYS_PER_PAGE and not backwards:
+            return iter(self.backend.scan(prefix, "", limit) if limit else ())
         view = self.at("live" if at is None else at)
-        return (view.steady_entries if at is None else view.raw_entries)(prefix, selection.patterns)
+        read = view.steady_entries if at is None else view.raw_entries
+        return read(prefix, selection.patterns, limit, backwards)
 
     def _latest(self, key: str) -> Version | None:
         """Return the live version of a key by the store itself: `get` may answer from memory."""
@@ -393,14 +411,36 @@ class StateManager:
             return self.delete(key, reason=reason)  # another writer changed the key since it was read
         return True
 
+    def delete_prefix(self, prefix: str, *, reason: str = "") -> list[str]:
+        """Delete all keys that start with a text, in one commit, and return them. Their history stays.
+
+        `*`, `?` and `[` in the prefix have no meaning. O(keys with the prefix); their values are not transferred. Two
+        round trips for a thousand keys.
+
+        Args:
+            prefix: the text. It is not empty.
+            reason: the reason that the log shows.
+
+        Raises:
+            InvalidArgument: the prefix is empty.
+            Conflict: other writers came first for 60 seconds.
+
+        """
+        from .states.compare import rows
+
+        check_prefix(prefix)
+        return self._delete_all(lambda: rows(self.backend, prefix), reason or f"delete prefix {prefix}")
+
     def _delete_many(self, patterns: list[str], reason: str) -> list[str]:
         title = reason or f"delete {name_first(patterns)}"
+        return self._delete_all(lambda: self._chosen("", patterns), title)
+
+    def _delete_all(self, choose: Callable[[], Iterable[Version | KeySummary]], title: str) -> list[str]:
+        from .states.steady import again
+
         backoff = Backoff(UPDATE_SECONDS, first=0.001, longest=0.005)
         while True:
-            from .states.steady import again
-
-            chosen = again(True, lambda: list(self._chosen("", patterns)))
-            found = {version.key: version.revision for version in chosen}
+            found = again(True, lambda: {one.key: one.revision for one in choose()})
             try:
                 if found:
                     self._commit(CommitRequest(dict.fromkeys(found, Write(None)), dict(found), reason=title))
@@ -658,12 +698,21 @@ class StateManager:
         """List the names of the checkpoints, oldest first."""
         return [mark.name for mark in self.checkpoints()]
 
-    def checkpoints(self, *, all: bool = False) -> list[Checkpoint]:
-        """List the checkpoints, oldest first; with `all`, earlier states of moved names too."""
+    def checkpoints(
+        self, *, all: bool = False, limit: int | None = None, newest_first: bool = False
+    ) -> list[Checkpoint]:
+        """List the checkpoints in the order in which they were made. One round trip, O(checkpoints).
+
+        Args:
+            all: list the earlier states of moved names too.
+            limit: at most so many: the first ones of the list. None: all.
+            newest_first: begin with the checkpoint that was made last.
+
+        """
         marks = self.backend.marks()
         current = {mark.name: mark for mark in marks}
-        checkpoints = [to_checkpoint(mark, current[mark.name] is mark) for mark in marks]
-        return [checkpoint for checkpoint in checkpoints if all or checkpoint.current]
+        wanted = (mark for mark in (reversed(marks) if newest_first else marks) if all or current[mark.name] is mark)
+        return [to_checkpoint(mark, current[mark.name] is mark) for mark in islice(wanted, limit)]
 
     def delete_checkpoint(self, name: str) -> Checkpoint:
         """Delete a checkpoint (`NAME` or `NAME@REVISION`) and return it. The state itself is not touched.
@@ -1132,6 +1181,20 @@ class StateManager:
     def namespaces(self) -> list[str]:
         """List the namespaces of the store, sorted."""
         return self.backend.namespaces()
+
+    def drop(self) -> None:
+        """Remove the namespace with everything in it: values, checkpoints and history. Nothing brings it back.
+
+        A namespace that was never written stays so. A later write makes a new namespace of this name. Managers of the
+        old one see that it is gone; a `watch` of it ends with an error.
+
+        Raises:
+            ReadOnly: the manager was opened for reading only.
+            BackendError: a file or the server refuses. The error says what is left.
+
+        """
+        self.check_writable()
+        self.backend.drop()
 
     def fork(self, other: str, *, at: Ref = "live") -> StateManager:
         """Copy this namespace, at a ref, into a new namespace of the store; return its manager. O(keys).

@@ -307,8 +307,12 @@ COMMANDS = (
         STATES,
         "cli.commands.checkpoints:checkpoints",
         "list the checkpoints, oldest first",
-        options=(Option("all", "flag", "also list the earlier states of moved checkpoints, as NAME@REVISION"),),
-        examples=("checkpoints", "checkpoints --all --format table"),
+        options=(
+            Option("all", "flag", "also list the earlier states of moved checkpoints, as NAME@REVISION"),
+            Option("newest-first", "flag", "begin with the checkpoint that was made last"),
+            replace(_LIMIT, help="list at most N (default: all)"),
+        ),
+        examples=("checkpoints", "checkpoints --newest-first --limit 5", "checkpoints --all --format table"),
         refuses=_READS,
     ),
     Command(

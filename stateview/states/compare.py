@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from .. import codec
-from ..backends.protocol import Backend, StateAt, Version
+from ..backends.protocol import Backend, KeySummary, StateAt, Version
 from ..errors import KeyNotFound
 from ..model import ABSENT, is_key
 from .changes import Change, Diff
@@ -14,6 +14,7 @@ from .patterns import Selection
 from .steady import Renew, steady
 
 KEYS_PER_PAGE = 500
+ROWS_PER_PAGE = 1000  # keys without their values
 FIRST_PAGE_KEYS = 8  # later pages grow or shrink by this factor
 LIGHT_PAGE_BYTES = 8_000_000  # a page below this size lets the next page grow
 
@@ -143,13 +144,37 @@ def _merge(olds: Iterator[Version], news: Iterator[Version]) -> Iterator[Pair]:
             old, new = next(olds, None), next(news, None)
 
 
-def entries(backend: Backend, at: StateAt | None, prefix: str = "") -> Iterator[Version]:
-    """Yield all versions of a state in key order, read page by page."""
+def entries(
+    backend: Backend, at: StateAt | None, prefix: str = "", limit: int | None = None, backwards: bool = False
+) -> Iterator[Version]:
+    """Yield all versions of a state, or the first `limit`, in key order or `backwards`, read page by page.
+
+    A page is one round trip, or two if backwards.
+    """
+    place, left = "", limit
+    while left is None or left > 0:
+        size = KEYS_PER_PAGE if left is None else min(left, KEYS_PER_PAGE)
+        if backwards:
+            keys = [row.key for row in backend.list_keys(prefix, "", place, size, at, backwards=True)]
+            found = backend.read(keys, at) if keys else {}
+            yield from (found[key] for key in reversed(keys) if key in found)
+            ends = keys[:1]
+        else:
+            page = backend.scan(prefix, place, size, at)
+            keys = ends = [version.key for version in page]
+            yield from page
+        if len(keys) < size:
+            return
+        place, left = ends[-1], None if left is None else left - size
+
+
+def rows(backend: Backend, prefix: str) -> Iterator[KeySummary]:
+    """Yield the live keys with a prefix, without their values, each page as it is when it is read."""
     after = ""
     while True:
-        page = backend.scan(prefix, after, KEYS_PER_PAGE, at)
+        page = backend.list_keys(prefix, after, limit=ROWS_PER_PAGE)
         yield from page
-        if len(page) < KEYS_PER_PAGE:
+        if len(page) < ROWS_PER_PAGE:
             return
         after = page[-1].key
 

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from typing import Any, overload
 
 from .. import codec
-from ..arguments import checked_methods
+from ..arguments import KeyName, checked_methods
 from ..backends.protocol import Backend, CheckpointWrite, CommitRequest, Version, Write
 from ..errors import Conflict, HistoryPruned, InvalidArgument, StateException
 from ..model import ABSENT, Entry, check_checkpoint, check_key, is_key
 from .patterns import Selection
-from .view import StateView, load_found, missing_key, to_entry
+from .view import StateView, load_found, missing_key, ordered, to_entry
 
 
 def to_ttl(seconds: float | None) -> int:
@@ -27,6 +27,18 @@ def to_ttl(seconds: float | None) -> int:
     if not seconds:
         raise InvalidArgument("ttl=0: give a positive number of seconds, or None for no expiry")
     return max(1, round(seconds * 1_000_000))
+
+
+def check_prefix(prefix: str) -> str:
+    """Return a prefix of keys to delete.
+
+    Raises:
+        InvalidArgument: it is empty.
+
+    """
+    if not prefix:
+        raise InvalidArgument('prefix="": this would delete every key', "To delete every key, use delete(keys='*')")
+    return prefix
 
 
 @checked_methods
@@ -61,9 +73,15 @@ class Transaction:
         """Return the values of several keys as `StateManager.load_many` does, with the block's own writes."""
         return load_found(self._versions, lambda chosen: self._selected("", chosen).values(), Selection(keys), default)
 
-    def entries(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[Entry]:
-        """Yield entries as `StateView.entries` does. One that the block itself wrote has revision 0."""
-        return map(to_entry, self._selected(prefix, keys).values())
+    def entries(
+        self, prefix: str = "", keys: Iterable[str] | str | None = None, *, limit: int | None = None,
+        backwards: bool = False,
+    ) -> Iterator[Entry]:  # fmt: skip
+        """Yield entries as `StateManager.entries` does. One that the block itself wrote has revision 0.
+
+        A limit lets it read fewer values, but not fewer names.
+        """
+        return map(to_entry, self._selected(prefix, keys, limit, backwards).values())
 
     def save(self, key: str, value: Any, *, ttl: float | None = None, expected: int | None = None) -> None:
         """Save a value as `StateManager.save` does, when the block ends."""
@@ -88,6 +106,10 @@ class Transaction:
         found = self._versions([check_key(key)]) if keys is None else self._selected("", keys)
         self._writes.update(dict.fromkeys(found, Write(None)))
         return bool(found) if keys is None else list(found)
+
+    def delete_prefix(self, prefix: str) -> list[str]:
+        """Delete all keys with a prefix when the block ends, and return them. See `StateManager.delete_prefix`."""
+        return self.delete(keys=map(KeyName, self.list_keys(check_prefix(prefix))))
 
     def revision(self, key: str) -> int:
         """Return the revision that wrote a key, as the block reads it; 0 for no value."""
@@ -182,16 +204,20 @@ class Transaction:
         write, time = self._writes[key], self._view._point.time
         return Version(key, write.value, 0, time, time + write.ttl if write.ttl else 0)
 
-    def _selected(self, prefix: str, keys: Iterable[str] | str | None) -> dict[str, Version]:
-        """Return the versions that a prefix, names and globs choose, in key order."""
+    def _selected(
+        self, prefix: str, keys: Iterable[str] | str | None, limit: int | None = None, backwards: bool = False
+    ) -> dict[str, Version]:
+        """Return the versions that a prefix, names and globs choose, in key order or backwards."""
         selection = Selection(keys)
         if selection.is_plain():
             chosen = sorted({name for name in selection.exact() if is_key(name) and name.startswith(prefix)})
         else:
             present = self.list_keys(prefix)
             selection = selection.among(set(present).intersection)
-            chosen = [key for key in present if selection(key)]
-        return self._versions(chosen)
+            chosen = [key for key in present if selection(key)][:: -1 if backwards else 1][:limit]
+        if not selection.is_plain():
+            return self._versions(chosen)
+        return {one.key: one for one in ordered(list(self._versions(chosen).values()), limit, backwards)}
 
     @contextmanager
     def _whose_state_is_kept(self) -> Iterator[None]:

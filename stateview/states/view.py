@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from .. import codec
@@ -191,6 +192,11 @@ def read_names(backend: Backend, point: StateAt | None, selection: Selection, pr
     return [found[name] for name in sorted(found)]
 
 
+def ordered(versions: list[Version], limit: int | None, backwards: bool) -> list[Version]:
+    """Return the first `limit` of versions in key order, or the last ones, from the last on."""
+    return (versions[::-1] if backwards else versions)[:limit]
+
+
 @checked_methods
 class StateView:
     """Read a namespace as it is at one state. The state never changes. `StateManager.at` makes views."""
@@ -250,23 +256,32 @@ class StateView:
             raise missing_key(self._backend, key, f" at {self.ref}", self._point)
         return to_entry(version)
 
-    def raw_entries(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[Version]:
+    def raw_entries(
+        self, prefix: str = "", keys: Iterable[str] | str | None = None, limit: int | None = None,
+        backwards: bool = False,
+    ) -> Iterator[Version]:  # fmt: skip
         """Yield the versions that `entries` shows, their values still encoded."""
-        return self._select(self._backend, self._point, prefix, keys)
+        return self._select(self._backend, self._point, prefix, keys, limit, backwards)
 
     def _select(
-        self, state: Backend, point: StateAt, prefix: str, keys: Iterable[str] | str | None
-    ) -> Iterator[Version]:
+        self, state: Backend, point: StateAt, prefix: str, keys: Iterable[str] | str | None, limit: int | None,
+        backwards: bool,
+    ) -> Iterator[Version]:  # fmt: skip
         from .compare import entries, select
 
         selection = select(Selection(keys), (state, point))
         if selection.is_names():
-            yield from read_names(state, point, selection, prefix)
+            yield from ordered(read_names(state, point, selection, prefix), limit, backwards)
             return
-        versions = entries(state, point, prefix or selection.prefix())
-        yield from (version for version in versions if selection(version.key) and version.key.startswith(prefix))
+        at_most = limit if selection.patterns is None else None  # others are passed over, so more is read
+        versions = entries(state, point, prefix or selection.prefix(), at_most, backwards)
+        chosen = (version for version in versions if selection(version.key) and version.key.startswith(prefix))
+        yield from islice(chosen, limit)
 
-    def steady_entries(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[Version]:
+    def steady_entries(
+        self, prefix: str = "", keys: Iterable[str] | str | None = None, limit: int | None = None,
+        backwards: bool = False,
+    ) -> Iterator[Version]:  # fmt: skip
         """Yield as `raw_entries` does. If a view of live is pruned meanwhile, begin again with a later live state.
 
         For acts that read the view once, and that a user did not ask to read at a revision.
@@ -276,15 +291,18 @@ class StateView:
 
         keys = keys if keys is None or isinstance(keys, str) else list(keys)
         renew = renew_points([self.ref], [self._point])
-        read = partial(self._select, prefix=prefix, keys=keys)
+        read = partial(self._select, prefix=prefix, keys=keys, limit=limit, backwards=backwards)
         return steady(self._backend, (self._point,), renew, read, weigh)
 
-    def entries(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> Iterator[Entry]:
-        """Yield all entries in key order; only those with a prefix, or chosen by names and globs.
+    def entries(
+        self, prefix: str = "", keys: Iterable[str] | str | None = None, *, limit: int | None = None,
+        backwards: bool = False,
+    ) -> Iterator[Entry]:  # fmt: skip
+        """Yield entries in key order; only those with a prefix, or chosen by names and globs.
 
-        O(entries with the prefix). Keys that are all given by name cost one round trip for a thousand.
+        See `StateManager.entries` for `limit`, `backwards` and the cost.
         """
-        return (to_entry(version) for version in self.raw_entries(prefix, keys))
+        return (to_entry(version) for version in self.raw_entries(prefix, keys, limit, backwards))
 
     def list_keys(self, prefix: str = "", keys: Iterable[str] | str | None = None) -> list[str]:
         """List the keys, sorted; only those with a prefix, or chosen by names and globs. O(keys listed)."""

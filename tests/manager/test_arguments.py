@@ -63,7 +63,7 @@ VALID = {  # of the parameters without a default
     "key": "k", "value": 1, "condition": "exists", "function": lambda value: value,
     "new": "other", "ttl": 5, "name": "cp", "ref": "cp",
     "before": "cp", "revision": 1, "target": "unused.jsonl", "source": "unused.jsonl", "other": "fork",
-    "destination": "json:unused", "revisions": [1],
+    "destination": "json:unused", "revisions": [1], "prefix": "k",
 }  # fmt: skip
 # Texts that are one word of a few: a wrong word is refused, and so is everything that is no word.
 UNCHECKED = ("bool", "Any", "str | os.PathLike[str] | IO[bytes]", "Transaction", "PruneReport | None", "Backend",

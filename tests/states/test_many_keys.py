@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import REDIS
 
-from stateview import InvalidName, StateManager
+from stateview import InvalidName, ReadOnly, StateManager
 from stateview.errors import Conflict, InvalidArgument
 
 VALUES = {"a": 1, "a[0]": None, "b/x": {"n": [1]}, "b/y": "y", "c": 3}
@@ -59,6 +59,77 @@ def test_entries_are_chosen_by_prefix_names_and_globs(
         assert [entry.key for entry in entries] == chosen, name
         assert entries == [state.entry(key) for key in chosen]
     assert [entry.value for entry in state.entries(keys="a", at="c")] == [1]
+
+
+def test_entries_come_from_either_end_up_to_a_limit(state: StateManager) -> None:
+    with state.transaction() as block:
+        for number in range(1100):  # more than two pages
+            block.save(f"n{number:04}", number)
+    every = [*VALUES, *(f"n{number:04}" for number in range(1100))]
+    for reader in readers(state).values():
+
+        def keys(*given: Any, reader: Any = reader, **options: Any) -> list[str]:
+            return [entry.key for entry in reader.entries(*given, **options)]
+
+        assert keys(backwards=True) == every[::-1]
+        for limit in (0, 1, 3, 500, 501, 1000, 9999):
+            assert keys(limit=limit) == every[:limit]
+            assert keys(limit=limit, backwards=True) == every[::-1][:limit]
+        assert keys("b/", limit=1, backwards=True) == ["b/y"]
+        assert keys("n", ["n00?1", "c"], limit=2, backwards=True) == ["n0091", "n0081"]
+        assert keys("n", ["n00?1", "c"], limit=2) == ["n0001", "n0011"]
+        assert keys(keys=["c", "a", "none", "b/x"], limit=2) == ["a", "b/x"]
+        assert keys(keys=["c", "a", "none", "b/x"], limit=2, backwards=True) == ["c", "b/x"]
+        assert keys(keys="a[[]0]", limit=0) == []
+    (last,) = state.entries("n", limit=1, backwards=True)
+    assert last == state.entry("n1099")
+    assert [entry.value for entry in state.entries(limit=1, backwards=True, at="c")] == [3]
+
+
+def test_a_prefix_is_deleted_in_one_commit_whatever_it_spells(state: StateManager) -> None:
+    before = state.revision
+    assert state.delete_prefix("b/") == ["b/x", "b/y"]
+    assert (state.revision, state.log(1)[0].reason) == (before + 1, "delete prefix b/")
+    assert state.delete_prefix("b/") == state.delete_prefix("[a]") == state.delete_prefix("*") == []
+    assert state.delete_prefix("a[", reason="why") == ["a[0]"]
+    assert (state.revision, state.log(1)[0].reason, state.list_keys()) == (before + 2, "why", ["a", "c"])
+    with state.transaction() as block:
+        block.save("ab", 1)
+        assert block.delete_prefix("a") == ["a", "ab"]
+        assert block.delete_prefix("*") == []
+        for refused in (state.delete_prefix, block.delete_prefix):
+            with pytest.raises(InvalidArgument, match="every key"):
+                refused("")
+    assert state.list_keys() == ["c"]
+    state.undo()
+    assert state.list_keys() == ["a", "c"]
+
+
+def test_checkpoints_come_from_either_end_up_to_a_limit(state: StateManager) -> None:
+    for name in ("d", "e", "d"):
+        state.save("a", name)
+        state.checkpoint(name)
+
+    def refs(**options: Any) -> list[str]:
+        return [checkpoint.ref for checkpoint in state.checkpoints(**options)]
+
+    assert refs() == ["c", "e", "d"]
+    assert refs(limit=2) == ["c", "e"]
+    assert refs(limit=2, newest_first=True) == ["d", "e"]
+    assert refs(limit=3, newest_first=True, all=True) == ["d", "e", "d@7"]
+    assert refs(limit=0) == []
+
+
+def test_a_namespace_is_dropped_with_its_history(state: StateManager) -> None:
+    with StateManager(state._opened["backend"], "main", read_only=True) as reader, pytest.raises(ReadOnly):
+        reader.drop()
+    with StateManager(state._opened["backend"], "beside") as beside:
+        beside.save("k", 1)
+        state.drop()
+        assert (state.revision, state.list_checkpoints(), state.namespaces()) == (0, [], ["beside"])
+        state.drop()
+        assert state.save("k", 2) == 1
+        assert beside.load("k") == 1
 
 
 def test_a_block_sees_its_own_writes_among_several_keys(state: StateManager) -> None:
@@ -161,6 +232,10 @@ def test_several_keys_cost_one_round_trip(new_store: Callable[[str], str], monke
         assert trips(lambda: block.load_many(names)) == 1
         assert trips(lambda: list(block.entries(keys=names))) == 1
         assert commands(lambda: block.delete(keys=names)) == 1
+        assert trips(lambda: list(state.entries("k", limit=50))) == 1
+        assert trips(lambda: list(view.entries("k", limit=50, backwards=True))) == 2
+        assert trips(lambda: state.checkpoints(limit=1, newest_first=True)) == 1
+        assert commands(lambda: state.delete_prefix("k1")) == 2
         assert commands(lambda: state.delete(keys=names)) == 2
         assert state.list_keys() == []
 

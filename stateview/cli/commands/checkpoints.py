@@ -52,12 +52,14 @@ def _change_checkpoint(manager: StateManager, name: str | None, args: dict[str, 
 def checkpoints(context: Context, args: dict[str, Any]) -> Table:
     """`checkpoints`."""
     manager = context.existing
-    marks = manager.checkpoints(all=args.get("all", False))
+    limit = args.get("limit")
+    marks = manager.checkpoints(all=args.get("all", False), limit=limit, newest_first=args.get("newest_first", False))
     rows = [(mark.ref, mark.revision, mark.time.isoformat(), mark.note) for mark in marks]
     empty = f"no checkpoints in namespace {manager.namespace!r} - 'stateview checkpoint NAME' creates one"
     any_safety = any(mark.kind == "safety" for mark in marks)
     summary = f"of the checkpoints before_…, {manager.safety}" if any_safety else ""
-    return Table(summary, columns=("name", "revision", "time", "note"), rows=rows, plain=0, empty=empty)
+    columns = ("name", "revision", "time", "note")
+    return Table(summary, columns=columns, rows=rows, plain=0, empty=unless_cut(empty, limit))
 
 
 def diff(context: Context, args: dict[str, Any]) -> DiffResult:
