@@ -1079,9 +1079,14 @@ class StateManager:
         wanted = parse_text(condition) if isinstance(condition, str) else condition
         met, value, _ = wait_until(self.backend, key, wanted, timeout)
         if not met:
-            what = f"waited {timeout:g} s for {key[:60]!r} {condition if isinstance(condition, str) else 'to be right'}"
-            raise WaitTimeout(f"{what} in namespace {self.namespace!r}", see("load", key), value)
+            raise self._wait_timeout(key, condition, timeout, value)
         return value
+
+    def _wait_timeout(
+        self, key: str, condition: str | Callable[[Any], Any], timeout: float | None, value: Any
+    ) -> WaitTimeout:
+        what = f"waited {timeout:g} s for {key[:60]!r} {condition if isinstance(condition, str) else 'to be right'}"
+        return WaitTimeout(f"{what} in namespace {self.namespace!r}", see("load", key), value)
 
     # --- files -------------------------------------------------------------------------------------------------
 

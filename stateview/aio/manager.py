@@ -1,7 +1,7 @@
 """AsyncStateManager: the methods of `StateManager` for asyncio, each run by the same code on a worker thread.
 
-A method is one line, see `calls`. Only those of another shape are written out: `update`, `transaction`, `commit`,
-`watch`, `fork`, `close`, and those that stand for properties.
+A method is one line, see `calls`. Only those of another shape are written out: `update`, `transact`, `transaction`,
+`commit`, `watch`, `wait`, `fork`, `close`, and those that stand for properties.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from contextvars import copy_context
+from functools import partial
+from math import inf
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -19,7 +22,9 @@ from ..errors import Conflict, InvalidArgument, KeyNotFound
 from ..manager import UPDATE_SECONDS, StateManager
 from ..model import ABSENT
 from ..states.changes import Change
+from ..states.conditions import parse_text
 from ..states.view import Ref
+from ..states.waiting import wait_until
 from .calls import Face, call, call_giving, is_coroutine_function, opened, stream, take
 from .threads import WorkerThreads, finish, run_on_new_thread
 from .views import AsyncDiff, AsyncStateView, AsyncTransaction
@@ -181,6 +186,7 @@ class AsyncStateManager(Face[StateManager]):
     entry = call(StateManager.entry)
     entries = stream(StateManager.entries)
     delete = call(StateManager.delete)
+    delete_prefix = call(StateManager.delete_prefix)
     list_keys = call(StateManager.list_keys)
     rows = call(StateManager.rows)
     count = call(StateManager.count)
@@ -236,6 +242,34 @@ class AsyncStateManager(Face[StateManager]):
             raise
         await self.commit(transaction)
 
+    async def transact(self, function: Callable[[Any], Any], *, reason: str = "") -> Any:
+        """Call a function with a transaction, commit what it wrote as one commit, and return its result.
+
+        If another writer changes a key that the function read, it is called again, with a transaction of the later
+        state. A plain function gets a `Transaction`, and runs on a worker thread. A coroutine function gets an
+        `AsyncTransaction`, is awaited by the calling task, and holds no thread.
+
+        Raises:
+            Conflict: other writers came first for 60 seconds, or a coroutine function itself writes what it read; or a
+                key is not at the `expected` revision that the function gave.
+            Reentered: a plain function itself writes, past the transaction, what the transaction read, each time.
+
+        """
+        if not is_coroutine_function(function):
+            return await self._run(StateManager.transact, function, reason=reason)
+        backoff = Backoff(UPDATE_SECONDS, first=0.001, longest=0.005)
+        while True:
+            transaction = await self.begin(reason)
+            try:
+                result = await function(transaction)
+                await self.commit(transaction)
+                return result
+            except Conflict as error:
+                if not transaction._wrapped._may_pass(error) or not await self._run(lambda _: backoff.wait()):
+                    raise
+            finally:
+                transaction._wrapped.discard()
+
     begin = call_giving(AsyncTransaction, StateManager.begin)
 
     async def commit(self, transaction: AsyncTransaction, reason: str = "") -> int:
@@ -256,6 +290,7 @@ class AsyncStateManager(Face[StateManager]):
 
     restore_checkpoint = call_giving(AsyncDiff, StateManager.restore_checkpoint)
     revert = call_giving(AsyncDiff, StateManager.revert)
+    revert_commit = call_giving(AsyncDiff, StateManager.revert_commit)
     undo = call_giving(AsyncDiff, StateManager.undo)
     redo = call_giving(AsyncDiff, StateManager.redo)
 
@@ -298,6 +333,26 @@ class AsyncStateManager(Face[StateManager]):
         finally:
             self._threads.close_apart(thread, looks.close)
 
+    async def wait(self, key: str, condition: str | Callable[[Any], Any], *, timeout: float | None = 30.0) -> Any:
+        """Wait until a condition on a key's value is true, and return the value; `ABSENT` if the key has none.
+
+        See `StateManager.wait`. It has a thread of its own, and can be cancelled at once.
+        """
+        wanted = parse_text(condition) if isinstance(condition, str) else condition
+        deadline = inf if timeout is None else monotonic() + timeout
+        thread = self._threads.open_apart()
+        try:
+            while True:
+                left = max(0.0, deadline - monotonic())
+                look = partial(wait_until, self._wrapped.backend, key, wanted, min(left, LOOK_SECONDS))
+                found = await finish(thread.submit(copy_context().run, look), may_leave=True)
+                if found.met:
+                    return found.value
+                if left <= LOOK_SECONDS:
+                    raise self._wrapped._wait_timeout(key, condition, timeout, found.value)
+        finally:
+            self._threads.close_apart(thread, lambda: None)
+
     # --- files -------------------------------------------------------------------------------------------------
 
     export = call(StateManager.export)
@@ -315,6 +370,7 @@ class AsyncStateManager(Face[StateManager]):
     stats = call(StateManager.stats)
     check_exists = call(StateManager.check_exists)
     check_writable = call(StateManager.check_writable)
+    drop = call(StateManager.drop)
 
     async def fork(self, other: str, *, at: Ref = "live") -> AsyncStateManager:
         """Copy this namespace, at a ref, into a new namespace of the store; return its manager. O(keys).

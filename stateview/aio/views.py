@@ -29,6 +29,16 @@ class AsyncDiff(Face[Diff]):
         """Return the label of the second state."""
         return self._wrapped.after
 
+    @property
+    def checkpoint(self) -> str:
+        """Return the safety checkpoint that a restore or a revert made; "" for another diff."""
+        return getattr(self._wrapped, "checkpoint", "")
+
+    @property
+    def conflicts(self) -> dict[str, int]:
+        """Return the keys that `revert_commit` left as they are, with the revisions that changed them last."""
+        return getattr(self._wrapped, "conflicts", {})
+
     __aiter__ = stream(Diff.__iter__)
     as_json_patch = call(Diff.as_json_patch)
 
@@ -108,7 +118,9 @@ class AsyncTransaction(Face[Transaction]):
     entries = stream(Transaction.entries)
     save = call(Transaction.save)
     delete = call(Transaction.delete)
+    delete_prefix = call(Transaction.delete_prefix)
     revision = call(Transaction.revision)
+    checkpoint = call(Transaction.checkpoint)
     list_keys = call(Transaction.list_keys)
     batch = call(Transaction.batch)
     discard = call(Transaction.discard)

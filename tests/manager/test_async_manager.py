@@ -27,6 +27,7 @@ from stateview import (
     StateManager,
     StateView,
     Transaction,
+    WaitTimeout,
 )
 from stateview.aio import extras
 from stateview.encryption import Encryption
@@ -44,7 +45,8 @@ NOT_OFFERED = {"backend"}  # its calls block: `run_sync` gives it
 STANDS_FOR = {"__contains__": "contains", "__iter__": "__aiter__", "__len__": "count"}
 OPENS = {"transaction", "open_import"}  # for `async with`
 AT_ONCE = {"without_values"}  # no access
-OTHER_TEXT = {"update", "transaction", "watch", "close", "counts"}
+OTHER_TEXT = {"update", "transact", "transaction", "wait", "watch", "close", "counts"}
+OTHER_SHAPE = {"transact"}  # its function may be a coroutine function
 
 
 def members(cls):
@@ -78,7 +80,7 @@ def test_everything_public_has_its_asynchronous_counterpart(cls, face):
         is_async = inspect.iscoroutinefunction(counterpart) or inspect.isasyncgenfunction(counterpart)
         assert is_async or name in OPENS | AT_ONCE, name
         changed = [(*one[:3], one[3].removeprefix("Async")) for one in shape(counterpart)]
-        assert changed == shape(member), name
+        assert changed == shape(member) or name in OTHER_SHAPE, name
         if name not in OTHER_TEXT:
             assert inspect.getdoc(counterpart) == inspect.getdoc(member), name
 
@@ -326,3 +328,47 @@ def test_event_loops_in_several_threads_share_a_manager(store_url):
 
     assert asyncio.run(end()) == 15
     assert threads_of() == []
+
+
+@in_loop
+async def test_transact_takes_plain_and_coroutine_functions(store_url):
+    async with AsyncStateManager(store_url, "ns") as state, AsyncStateManager(store_url, "ns") as other:
+        await state.save("n", 1)
+
+        async def double(tx):
+            value = await tx.load("n")
+            if value == 1:  # another writer comes first, so this is called again
+                await other.save("n", 5)
+            await tx.save("n", value * 2)
+            await tx.checkpoint("doubled")
+            return value
+
+        assert await state.transact(double, reason="double") == 5
+        assert await state.load("n", at="doubled") == 10
+        assert (await state.log(1))[0].reason == "double"
+        assert await state.transact(lambda tx: tx.save("n", 1)) is None
+        assert await state.load("n") == 1
+
+
+@in_loop
+async def test_a_wait_holds_up_nobody_and_is_cancelled_at_once(store_url):
+    async with AsyncStateManager(store_url, "ns", threads=1) as state:
+        waits = [asyncio.create_task(state.wait("job", "== done", timeout=None)) for _ in range(3)]
+        await state.save("job", "running")
+        with pytest.raises(WaitTimeout, match=r"waited 0.3 s"):
+            await state.wait("job", "== done", timeout=0.3)
+        waits[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waits[0]
+        await state.save("job", "done")
+        assert await asyncio.gather(*waits[1:]) == ["done", "done"]
+
+
+@in_loop
+async def test_a_commit_in_the_middle_is_reverted_and_the_safety_checkpoint_is_named(store_url):
+    async with AsyncStateManager(store_url, "ns") as state:
+        for key in "abc":
+            await state.save(key, 1)
+        diff = await state.revert_commit(2)
+        assert ([change.key async for change in diff], diff.conflicts) == (["b"], {})
+        assert diff.checkpoint in await state.list_checkpoints()
