@@ -97,7 +97,7 @@ def test_an_expiry_belongs_to_what_was_written(store_url: str) -> None:
             tx.save("c", 2, ttl=0.02)
             tx.save("d", 2)
         state.expire("d", 500)
-        time.sleep(0.03)
+        time.sleep(0.15)
         for cleared in (False, True):
             if cleared:
                 state.save("other", 1)  # deletes what has expired
@@ -223,13 +223,26 @@ def test_the_command(state: StateManager, store_url: str, run: Callable[..., tup
 WRITES = st.dictionaries(st.sampled_from("abcd"), st.none() | st.integers(0, 2), min_size=1)
 
 
-@settings(max_examples=examples(10))
+@settings(max_examples=examples(40))
 @given(commits=st.lists(WRITES, min_size=1, max_size=6), data=st.data())
 def test_against_a_model(
     new_store: Callable[[str], str], kind: str, commits: list[dict[str, int | None]], data: st.DataObject
 ) -> None:
+    check_revert(new_store(kind), commits, data)
+
+
+@pytest.mark.stress
+@settings(max_examples=examples(300))
+@given(commits=st.lists(WRITES, min_size=1, max_size=6), data=st.data())
+def test_many_against_a_model(
+    new_store: Callable[[str], str], kind: str, commits: list[dict[str, int | None]], data: st.DataObject
+) -> None:
+    check_revert(new_store(kind), commits, data)
+
+
+def check_revert(url: str, commits: list[dict[str, int | None]], data: st.DataObject) -> None:
     states: list[dict[str, int]] = [{}]
-    with StateManager(new_store(kind), "w") as state:
+    with StateManager(url, "w") as state:
         for writes in commits:
             with state.transaction() as tx:
                 for key, value in writes.items():
