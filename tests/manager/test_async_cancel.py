@@ -58,7 +58,7 @@ async def cancelled(task, message=None):
     return caught.value
 
 
-@pytest.mark.parametrize("number", [40, *stressed(2000)])
+@pytest.mark.parametrize("number", [40, *stressed(500)])
 @in_loop
 async def test_a_cancelled_save_is_made_or_not_and_nothing_comes_later(store_url, number):
     chance = random.Random(number)
@@ -91,7 +91,7 @@ async def test_a_cancelled_save_is_made_or_not_and_nothing_comes_later(store_url
     assert threads_of(seconds=LONG) == []
 
 
-@pytest.mark.parametrize("number", [15, *stressed(500)])
+@pytest.mark.parametrize("number", [15, *stressed(150)])
 @in_loop
 async def test_a_cancelled_transaction_and_update_are_whole_or_absent(store_url, number):
     chance = random.Random(number)

@@ -300,7 +300,7 @@ def test_each_time_reads_what_was_recorded(
 
 
 @pytest.mark.stress
-@settings(max_examples=examples(500))
+@settings(max_examples=examples(100))
 @given(commits=COMMITS, floor=st.integers(0, 6), data=st.data())
 def test_many_times_read_what_was_recorded(
     new_store: Callable[[str], str], kind: str, commits: list[Any], floor: int, data: st.DataObject

@@ -232,7 +232,7 @@ def test_against_a_model(
 
 
 @pytest.mark.stress
-@settings(max_examples=examples(300))
+@settings(max_examples=examples(100))
 @given(commits=st.lists(WRITES, min_size=1, max_size=6), data=st.data())
 def test_many_against_a_model(
     new_store: Callable[[str], str], kind: str, commits: list[dict[str, int | None]], data: st.DataObject
