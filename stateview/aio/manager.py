@@ -16,15 +16,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from .. import codec
-from ..arguments import SecretText, check_integer
+from ..arguments import SecretText, check_integer, check_seconds
 from ..backends.retries import Backoff
-from ..errors import Conflict, InvalidArgument, KeyNotFound
+from ..errors import Conflict, InvalidArgument, KeyNotFound, WaitTimeout
 from ..manager import UPDATE_SECONDS, StateManager
 from ..model import ABSENT
 from ..states.changes import Change
-from ..states.conditions import parse_text
 from ..states.view import Ref
-from ..states.waiting import wait_until
 from .calls import Face, call, call_giving, is_coroutine_function, opened, stream, take
 from .threads import WorkerThreads, finish, run_on_new_thread
 from .views import AsyncDiff, AsyncStateView, AsyncTransaction
@@ -338,18 +336,17 @@ class AsyncStateManager(Face[StateManager]):
 
         See `StateManager.wait`. It has a thread of its own, and can be cancelled at once.
         """
-        wanted = parse_text(condition) if isinstance(condition, str) else condition
-        deadline = inf if timeout is None else monotonic() + timeout
+        deadline = inf if timeout is None else monotonic() + check_seconds(timeout, "timeout")
         thread = self._threads.open_apart()
         try:
             while True:
                 left = max(0.0, deadline - monotonic())
-                look = partial(wait_until, self._wrapped.backend, key, wanted, min(left, LOOK_SECONDS))
-                found = await finish(thread.submit(copy_context().run, look), may_leave=True)
-                if found.met:
-                    return found.value
-                if left <= LOOK_SECONDS:
-                    raise self._wrapped._wait_timeout(key, condition, timeout, found.value)
+                look = partial(self._wrapped.wait, key, condition, timeout=min(left, LOOK_SECONDS))
+                try:
+                    return await finish(thread.submit(copy_context().run, look), may_leave=True)
+                except WaitTimeout as error:
+                    if left <= LOOK_SECONDS:
+                        raise self._wrapped._wait_timeout(key, condition, timeout, error.value) from None
         finally:
             self._threads.close_apart(thread, lambda: None)
 
