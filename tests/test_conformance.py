@@ -17,11 +17,11 @@ from stateview.cli.commands.search import find
 from stateview.cli.context import Context
 from stateview.cli.exit_codes import UsageError
 from stateview.cli.json_queries import compile_query
-from stateview.cli.values import parse_value
 from stateview.manager import StateManager
 from stateview.states.changes import Change
 from stateview.states.json_diff import compare, json_patch
 from stateview.states.pointers import escape_token, resolve_pointer
+from stateview.states.value_text import parse_value
 from stateview.transfer import json_documents
 
 DATA = Path(__file__).parent / "data"
