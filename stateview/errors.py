@@ -170,6 +170,20 @@ class Conflict(StateException, RuntimeError):
     """Another writer came first: the present revision is not the expected one. Nothing was written."""
 
 
+class LockHeld(StateException, TimeoutError):
+    """Another process, or this one, holds the lock, or runs the run. `host`, `process` and `since` tell who."""
+
+    def __init__(
+        self, message: str, hint: Hint = "", *, host: str = "", process: int | None = None, since: str = ""
+    ) -> None:
+        super().__init__(message, hint)
+        self.host, self.process, self.since = host, process, since
+
+
+class LockLost(StateException, RuntimeError):
+    """The lock, or the run, is not the caller's own any more. Nothing was written."""
+
+
 class ReadOnly(StateException, PermissionError):
     """The store is open for reading only, or can only be read."""
 

@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from .maintenance.prune import PruneReport
     from .maintenance.stats import Stats
     from .sealing.keys import UserKey
+    from .states.leases import Lock
     from .transfer.export import ExportReport
     from .transfer.import_job import ImportJob, ImportReport
     from .transfer.migrate import MigrationReport, OnMigrationProgress
@@ -166,6 +167,7 @@ class StateManager:
         self.author = author
         store, name = parse_store(chosen.store), check_name(chosen.namespace, "namespace")
         self._url, self._namespace = store.shown, name
+        self._locks: list[Lock] = []  # those that are held by this manager
         self._opened: dict[str, Any] = {
             "backend": chosen.store, "read_only": read_only, "author": author, "history": history, "timeout": timeout,
             "durability": durability, "checkpoint_files": checkpoint_files, "encryption_key": key or None,
@@ -587,6 +589,38 @@ class StateManager:
         """Commit a transaction of `begin`, and return the revision. Raises as `transaction` does."""
         batch = transaction.batch(reason)
         return self.revision if batch is None else self._commit(batch).revision
+
+    def lock(self, name: str, *, ttl: float = 30.0, wait: float | None = None) -> Lock:
+        """Make a lock for a `with` block that one process at a time can be in, on one host or on many.
+
+        The lock is the entry `lock/NAME`, with an expiry: a lease. A thread renews it each third of `ttl`. Whether it
+        has expired is judged by one clock: that of the Redis server, or of the machine for files. A lock whose process
+        has ended on this host is taken over at once, and any other after its `ttl`.
+
+        The holder may lose the lock, as when its machine was suspended. So each commit that this manager makes in the
+        block, from any thread, depends on the lock, and is refused with `LockLost` without it. Two managers, or two
+        threads with one manager, are two holders. A restore and `undo` leave locks as they are.
+
+        Args:
+            name: any text. In the key `%` and `/` are quoted, as `%25` and `%2F`.
+            ttl: seconds after which a lock that is not renewed is free.
+            wait: seconds to wait for another holder. None: do not wait.
+
+        Returns:
+            The lock. Its `fence` is the revision of the commit that took it, which rises with each holder: pass it to
+            other systems, so that they can refuse a former holder. Its `check()` raises `LockLost` once it is lost.
+
+        Raises:
+            LockHeld: at the beginning of the block, if another holder has it.
+            LockLost: in the block, or at its end, if it was lost. What came after the loss was not written.
+            InvalidArgument: the name or a number is not allowed.
+
+        Cost: a commit and two reads to take it, a commit to give it back, and one for each renewal.
+
+        """
+        from .states.leases import Lock
+
+        return Lock(self.backend, self._commit, self._locks, name, ttl, wait or 0.0)
 
     # --- checkpoints and refs ----------------------------------------------------------------------------------
 
@@ -1239,6 +1273,13 @@ class StateManager:
             from msgspec.structs import replace
 
             batch = replace(batch, author=self.author)
+        send = self._send
+        for lock in tuple(self._locks):  # each commit depends on the locks that are held
+            if lock.is_here:
+                send = partial(lock.commit, send)
+        return send(batch)
+
+    def _send(self, batch: CommitRequest) -> Head:
         if self._announces:
             with self._announced():
                 return self.backend.commit(batch)

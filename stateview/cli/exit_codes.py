@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from ..errors import BackendError, Conflict, Damaged, KeyNotFound, ReadOnly, RefNotFound, StateException
+from ..errors import (
+    BackendError,
+    Conflict,
+    Damaged,
+    KeyNotFound,
+    LockHeld,
+    LockLost,
+    ReadOnly,
+    RefNotFound,
+    StateException,
+)
 
 
 class ExitCode:  # no IntEnum: making one takes longer than the import of a module
@@ -31,7 +41,7 @@ def exit_code(error: BaseException) -> int:
         return ExitCode.INTERRUPTED
     if isinstance(error, (KeyNotFound, RefNotFound)):
         return ExitCode.MISSING
-    if isinstance(error, Conflict):
+    if isinstance(error, (Conflict, LockHeld, LockLost)):
         return ExitCode.CONFLICT
     if isinstance(error, ConfirmationRequired):
         return ExitCode.NEEDS_YES

@@ -42,6 +42,7 @@ WRONG = {
     "SecretText | None": [value for value in NO_TEXT if value is not None and not isinstance(value, str)],
     "int": [*NO_INTEGER, None],
     "int | None": NO_INTEGER,
+    "float": [*NO_SECONDS, None],
     "float | None": NO_SECONDS,
     "Iterable[str] | str | None": NO_TEXTS,
     "Iterable[int]": [5, None, b"x", "1", ["1"], [None], [-1], [2**63], [1.0]],
