@@ -407,6 +407,23 @@ class BackendContract(ABC):
             assert sorted(m.time for m in marks) == [m.time for m in marks]
             assert [state(reader, StateAt(m.revision, m.time)) for m in marks] == [{}, {"k": b"1"}, {"k": b"2"}]
 
+    def test_a_mark_of_the_revision_that_its_own_commit_makes(self, backend: Backend, opened: Open) -> None:
+        """Result and checkpoint are one commit; without writes the mark is of the present."""
+        writes = {"k": Write(b"1"), "gone": Write(b"1", 10**12)}
+        both = (CheckpointWrite("before"), CheckpointWrite("after", "note", after=True))
+        backend.commit(CommitRequest(writes, marks=both))
+        backend.commit(CommitRequest({"k": Write(b"2"), "gone": Write(None)}))
+        mark(backend, "bare", note="n", after=True)
+        backend.commit(CommitRequest({"k": Write(b"3")}, marks=(CheckpointWrite("after", after=True),)))
+        for reader in (backend, opened()):
+            marks = reader.marks()
+            assert [(m.name, m.revision, m.note) for m in marks] == [
+                ("before", 0, ""), ("after", 1, "note"), ("bare", 2, "n"), ("after", 3, "")
+            ]  # fmt: skip
+            assert [state(reader, m.point) for m in marks] == [
+                {}, {"gone": b"1", "k": b"1"}, {"k": b"2"}, {"k": b"3"}
+            ]  # fmt: skip
+
     def test_a_mark_of_a_past_revision_and_time(self, backend: Backend) -> None:
         for number in range(3):
             save(backend, "k", b"%d" % number)

@@ -177,6 +177,7 @@ class CheckpointWrite(Struct, frozen=True):
         time: when it was made; 0 for the request's time, or the clock's.
         fresh: refuse the commit with `Conflict` if the name is taken before the commit.
         kind: a `CheckpointKind`, or "".
+        after: without a `revision`, name the one that this commit's writes make.
 
     """
 
@@ -186,6 +187,13 @@ class CheckpointWrite(Struct, frozen=True):
     time: int = 0
     fresh: bool = False
     kind: str = ""
+    after: bool = False
+
+    def named(self, before: int, new: int) -> int:
+        """Return the revision that it names, by the namespace's revisions before and after the commit's writes."""
+        if self.revision is not None:
+            return self.revision
+        return new if self.after else before
 
 
 class Write(Struct, frozen=True):

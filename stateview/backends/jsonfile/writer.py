@@ -21,7 +21,7 @@ from ..durable_files import (
     replaced_path,
     write_temporary,
 )
-from ..protocol import MAX_EXPIRED_PER_COMMIT, CommitRequest, ProgressCount
+from ..protocol import MAX_EXPIRED_PER_COMMIT, CommitRequest, ProgressCount, Version
 from . import document
 from .history import History
 from .reader import LoadedState, Reader, apply_writes, head_of
@@ -43,6 +43,9 @@ from .records import (
 _MIN_OVERDUE_REVISIONS = 16
 _PACKED_BYTES = 4096  # the size from which a value can call for packing the history
 _CLOCK_STEP_NANOSECONDS = 1_000_000_000  # a clock that is further behind was set: state.json gets its time, too
+
+
+States = dict[int, tuple[dict[str, Version], dict[str, bytes]]]  # by revision: entries, and the text of each
 
 
 class Writer(Reader):
@@ -113,7 +116,8 @@ class Writer(Reader):
         line.lineage = live.head.lineage or os.urandom(16).hex()
         line.floor = live.head.floor
         line.replaced, line.before_mtime = live.replaced, live.signature[0] if live.signature is not None else 0
-        self._write(live, line, data, history)
+        states = {line.rev: (entries, blocks), live.head.revision: (live.entries, live.blocks)}
+        self._write(live, line, states, data, history)
         keys = live.keys if live.keys is not None and entries.keys() == live.entries.keys() else None
         unchecked = frozenset(name for name, _ in line.unmarks) - {mark.name for mark in line.marks}
         self._live = LoadedState(
@@ -176,13 +180,15 @@ class Writer(Reader):
             else:
                 record.set[key] = ValueRecord(Raw(write.value), start + write.ttl if write.ttl else 0, write.time)
         for mark in request.marks:
-            at = revision if mark.revision is None else mark.revision
+            at = mark.named(revision, new)
             note = text(mark.note, "note", mark.name, at)
             record.marks.append(CheckpointEntry(mark.name, at, mark.time or start, note, "", mark.kind))
         record.unmarks = list(request.unmarks)
         return record
 
-    def _write(self, live: LoadedState, line: CommitRecord, data: bytes, history: History | None) -> None:
+    def _write(
+        self, live: LoadedState, line: CommitRecord, states: States, data: bytes, history: History | None
+    ) -> None:
         """Write a commit: temporary files, then the history's line, then the renames."""
         renames: list[tuple[str, str]] = []
         size = None
@@ -194,7 +200,7 @@ class Writer(Reader):
                 if line.fileless:
                     mark.digest = NO_FILE
                     continue
-                content = self._checkpoint_content(live, mark, history)
+                content = self._checkpoint_content(states, mark, history)
                 mark.digest = digest(content)
                 path = self._checkpoint_path(mark.name)
                 makedirs_durable(os.path.dirname(path))
@@ -241,10 +247,11 @@ class Writer(Reader):
             remove(name)
         self._live = self._history = None
 
-    def _checkpoint_content(self, live: LoadedState, mark: CheckpointEntry, history: History | None) -> bytes:
-        if mark.revision == live.head.revision:
-            entries = {key: version for key, version in live.entries.items() if version.visible(mark.time)}
-            return document.serialize(entries, live.blocks if len(entries) == len(live.entries) else {})
+    def _checkpoint_content(self, states: States, mark: CheckpointEntry, history: History | None) -> bytes:
+        if mark.revision in states:
+            named, blocks = states[mark.revision]
+            entries = {key: version for key, version in named.items() if version.visible(mark.time)}
+            return document.serialize(entries, blocks if len(entries) == len(named) else {})
         assert history is not None
         return document.serialize(history.state_at(mark.stored().point), {})
 
