@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import quick_msgspec as _quick_msgspec  # noqa: F401 - before all that imports msgspec
 from .backends import working_folder
@@ -28,13 +28,19 @@ from .errors import (
     Reentered,
     RefNotFound,
     Sealed,
+    SkipStep,
     StateException,
+    StepChanged,
+    StepTimeout,
 )
 from .manager import StateManager, migrate
 from .model import ABSENT, Checkpoint, Commit, DoctorReport, Entry, Finding, PathChange, Problem, RecoveryReport
 from .states.changes import Change, Diff
 from .states.transaction import Transaction
 from .states.view import StateView, diff
+
+if TYPE_CHECKING:
+    from .workflow.decorator import step
 
 __version__ = "0.1.0"
 __all__ = [
@@ -68,9 +74,12 @@ __all__ = [
     "Reentered",
     "RefNotFound",
     "Sealed",
+    "SkipStep",
     "StateException",
     "StateManager",
     "StateView",
+    "StepChanged",
+    "StepTimeout",
     "Transaction",
     "checkpoint",
     "diff",
@@ -78,7 +87,18 @@ __all__ = [
     "migrate",
     "restore_checkpoint",
     "save_state",
+    "step",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return `step`, whose package is imported by its first use."""
+    if name == "step":
+        from .workflow.decorator import step
+
+        return step
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 _default: tuple[tuple[str | None, ...], StateManager] | None = None
 

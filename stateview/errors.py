@@ -184,6 +184,18 @@ class LockLost(StateException, RuntimeError):
     """The lock, or the run, is not the caller's own any more. Nothing was written."""
 
 
+class StepChanged(StateException, RuntimeError):
+    """The step was done before, with other arguments or by another version of its function. It was not called."""
+
+
+class StepTimeout(StateException, TimeoutError):
+    """A step took longer than its time-out."""
+
+
+class SkipStep(StateException):
+    """Raise it in a step to say that there is nothing to do: the step counts as skipped, and returns None."""
+
+
 class ReadOnly(StateException, PermissionError):
     """The store is open for reading only, or can only be read."""
 

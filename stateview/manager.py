@@ -34,6 +34,7 @@ from .errors import (
     HistoryPruned,
     InvalidArgument,
     InvalidName,
+    NextStep,
     ReadOnly,
     Reentered,
     Sealed,
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from .transfer.export import ExportReport
     from .transfer.import_job import ImportJob, ImportReport
     from .transfer.migrate import MigrationReport, OnMigrationProgress
+    from .workflow.run import OnChange, Run
 
 UPDATE_SECONDS = 60.0
 MAX_OWN_CONFLICTS = 9  # of an update with writes of its own function; a signal handler that writes comes less often
@@ -621,6 +623,57 @@ class StateManager:
         from .states.leases import Lock
 
         return Lock(self.backend, self._commit, self._locks, name, ttl, wait or 0.0)
+
+    def run(
+        self, name: str, *, retries: int = 0, backoff: float = 1.0, timeout: float | None = None,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception, on_change: OnChange = "refuse",
+        checkpoints: int = 5, ttl: float = 30.0, wait: float | None = None,
+    ) -> Run:  # fmt: skip
+        """Make a run of a workflow for a `with` block: steps that are done once, and a block that resumes.
+
+        The block goes on where the last one of this name stopped, or begins anew if that one ended. One process at a
+        time can be in it: see `lock`, whose `ttl`, `wait` and `LockLost` it has. What is promised of a step:
+
+        - Its function may run again if the process dies before its commit, and then only: at least once.
+        - Its result, the writes through its `tx`, the state `done` and its checkpoint are one commit: once.
+        - Where its arguments or its code differ from those that it was done with, `on_change` decides.
+        - A run whose lock is lost, or whose entries another writer has changed, writes nothing more.
+
+        The run is the entry `run/NAME`, a step `run/NAME/STEP`, an item of `each` `run/NAME/STEP/ITEM`, so that diff,
+        restore, undo, export and watch apply to them. Restoring the checkpoint `NAME.STEP` makes the next run go on
+        after that step. A changed `result` in a step's entry is what the next run gets. Ctrl-C and SIGTERM mark the
+        step as interrupted, the latter in the main thread, if the program has no handler of its own.
+
+        Args:
+            name: any text. In keys `%` and `/` are quoted, as `%25` and `%2F`.
+            retries: how often a step is tried again after an error. A step may say otherwise, here and below.
+            backoff: seconds before the first retry at most, doubled each time, up to 60.
+            timeout: seconds for each try of a step, see `Run.step`. None: without end.
+            retry_on: the exceptions after which a step is tried again.
+            on_change: `"refuse"`, `"run"` or `"keep"` a step that was done with other arguments or code.
+            checkpoints: how many checkpoints of each step are kept. 0: none are made.
+            ttl: seconds after which a run whose process is not known to have ended can be taken over.
+            wait: seconds to wait for another process. None: do not wait.
+
+        Returns:
+            The run, whose methods `step` and `each` do the work.
+
+        Raises:
+            LockHeld: at the beginning of the block, if the run is going on elsewhere.
+            LockLost: in the block, or at its end, if the run was lost.
+            InvalidArgument: an argument is not allowed.
+
+        Cost: two commits and O(steps + items) to begin, and a commit to end.
+
+        """
+        from .states.leases import Lock
+        from .workflow.records import lock_name
+        from .workflow.run import Options, Run
+
+        options = Options(retries, backoff, timeout, retry_on, on_change)
+        unlock = NextStep("Or take the run away from it with ", ("run", "unlock", "--run", name))
+        lock = Lock(self.backend, self._commit, self._locks, lock_name(name), ttl, wait or 0.0, unlock)
+        return Run(self, self._commit, lock, name, options, checkpoints)
 
     # --- checkpoints and refs ----------------------------------------------------------------------------------
 

@@ -57,6 +57,7 @@ class Lock:
     Attributes:
         name: the name.
         key: the key of its entry.
+        process: the id of the process that takes it.
         fence: the revision of the commit that took the lock: a later holder always has a higher one. Pass it to
             other systems, so that they can refuse a holder that has lost the lock.
 
@@ -74,7 +75,7 @@ class Lock:
         self._ttl, self._micros, self._wait = ttl, to_ttl(ttl), wait
         self._unlock = unlock or NextStep("Or take the lock away with ", ("delete", self.key))
         self._token = os.urandom(12).hex()
-        self._process = os.getpid()
+        self.process = os.getpid()
         self._mutex = threading.RLock()  # a commit names the revision of the entry, which a renewal changes
         self._released = threading.Event()
         self._lost: LockLost | None = None
@@ -86,9 +87,14 @@ class Lock:
         return f"<Lock {self.name!r} fence {self.fence}{' lost' if self._lost else ''}>"
 
     @property
+    def is_lost(self) -> bool:
+        """Whether the lock is known to be lost."""
+        return self._lost is not None
+
+    @property
     def is_here(self) -> bool:
         """Whether this process is the one that took the lock, and not a child of it by `fork`."""
-        return self._process == os.getpid()
+        return self.process == os.getpid()
 
     # --- taking and giving back --------------------------------------------------------------------------------
 
@@ -109,13 +115,13 @@ class Lock:
 
     def acquire(self) -> None:
         """Take the lock, or raise `LockHeld`."""
-        self._process = os.getpid()
+        self.process = os.getpid()
         self._value = codec.encode(
             {
                 "host": host_name(),
-                "process": self._process,
+                "process": self.process,
                 "since": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-                "started": started(self._process),
+                "started": started(self.process),
                 "host_id": host_id(),
                 "token": self._token,
             }
@@ -172,9 +178,17 @@ class Lock:
                     reason = f"unlock {self.name}"
                     self._guarded(lambda: self._write(Write(None), self._revision, reason, self._commit))
                 else:
-                    self._guarded(lambda: self._commit(self._with(request, Write(None))))
+                    self._release_with(request)
             finally:
                 _held.discard(self._token)
+
+    def _release_with(self, request: CommitRequest) -> None:
+        try:
+            self._guarded(lambda: self._commit(self._with(request, Write(None))))
+        except Conflict:
+            reason = f"unlock {self.name}"
+            self._guarded(lambda: self._write(Write(None), self._revision, reason, self._commit))
+            raise
 
     def _write(self, write: Write, former: int, reason: str, send: Committer) -> Head:
         """Commit a write of the entry alone, in such a way that `undo` passes over it where it can."""

@@ -51,6 +51,8 @@ WRONG = {
     "Ref": [b"x", None, 1.5, True, -1, ["x"], "\udcff"],
     "Ref | None": [b"x", 1.5, True, -1, ["x"], "\udcff"],
     "Callable[[Any], Any]": NO_FUNCTION,
+    "OnChange": ["x", 5, None],
+    "type[BaseException] | tuple[type[BaseException], ...]": [5, "x", None, (ValueError, 5)],
     "ProgressCount | None": NO_FUNCTION,
     "ProgressText | None": NO_FUNCTION,
     "OnMigrationProgress | None": NO_FUNCTION,

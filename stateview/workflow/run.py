@@ -1,0 +1,523 @@
+"""A run: the lock, the entries, and the commits of a workflow."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from contextvars import ContextVar, Token
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from msgspec.structs import replace
+
+from .. import codec
+from ..arguments import checked_methods
+from ..backends.protocol import CheckpointWrite, CommitRequest, Head, Version, Write
+from ..errors import Conflict, InvalidArgument, LockLost, StateException, run, see
+from ..states.leases import Lock
+from ..states.processes import host_name
+from . import records
+from .records import Record
+
+if TYPE_CHECKING:
+    from ..manager import StateManager
+    from .step import Step
+
+OnChange = Literal["refuse", "run", "keep"]
+ON_CHANGE = ("refuse", "run", "keep")
+ANNOUNCE_SECONDS = 0.5  # a step that lasts longer is shown as running
+_SIGTERM_STATUS = 128 + signal.SIGTERM
+
+current: ContextVar[Run | None] = ContextVar("current run", default=None)
+current_step: ContextVar[Step | None] = ContextVar("current step", default=None)
+open_runs: list[Run] = []  # of this process
+
+
+class Options:
+    """What a step does when it fails, takes too long, or was done with other arguments."""
+
+    def __init__(
+        self, retries: int = 0, backoff: float = 1.0, timeout: float | None = None,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception, on_change: OnChange = "refuse",
+    ) -> None:  # fmt: skip
+        self.retries, self.backoff, self.timeout = retries, backoff, timeout
+        self.retry_on, self.on_change = retry_on, on_change
+        if on_change not in ON_CHANGE:
+            raise InvalidArgument(f"on_change={on_change!r}: give 'refuse', 'run' or 'keep'")
+        kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+        if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+            raise InvalidArgument(f"retry_on={retry_on!r}: give an exception class, or a tuple of them")
+
+    def changed(self, **given: Any) -> Options:
+        """Return these options, with those that are given and not None."""
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return Options(**{**vars(self), **chosen}) if chosen else self
+
+
+class Saved(NamedTuple):
+    """The entry of a step: its record, the revision that wrote it, and the encoded value."""
+
+    record: Record
+    revision: int
+    data: bytes
+
+
+_NEVER = Saved({}, 0, b"")
+
+
+@checked_methods
+class Run:
+    """One go of a workflow. `StateManager.run` makes runs, and says what they promise.
+
+    Attributes:
+        name: the name of the run.
+        is_resumed: whether the block goes on with a go that stopped before its end.
+
+    """
+
+    def __init__(
+        self, manager: StateManager, commit: Callable[[CommitRequest], Head], lock: Lock, name: str, options: Options,
+        checkpoints: int,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.is_resumed = False
+        self.key = records.run_key(name)
+        self.lock = lock
+        self.options = options
+        self._manager, self._commit = manager, commit
+        self._checkpoints = checkpoints
+        self._mutex = threading.RLock()
+        self._record: Record = {}
+        self._revision = 0  # of the run's entry
+        self._sent = self._made = 0  # the serial numbers of the last write of the run's entry, tried and known
+        self._steps: dict[str, Saved] = {}  # by key
+        self._items: dict[str, set[str]] = {}  # by the key of a step: the keys of its items that are done
+        self._order = 0
+        self._counts: dict[str, int] = {}  # by name: how often a step of this name was called
+        self._open: dict[str, Step] = {}  # by key: the steps that are being done
+        self._is_over = False
+        self._changed: LockLost | None = None
+        lock.beats.append(self._announce)
+        self._tokens: tuple[Token[Run | None], Token[Step | None]] | None = None
+        self._restore_signal = False
+
+    def __repr__(self) -> str:
+        return f"<Run {self.name!r} {self._record.get('state', 'not begun')}>"
+
+    # --- the block ---------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Run:
+        self.lock.acquire()
+        try:
+            self._begin()
+        except BaseException:
+            with suppress(StateException):
+                self.lock.release()
+            raise
+        self._tokens = current.set(self), current_step.set(None)
+        open_runs.append(self)
+        self._watch_sigterm()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._restore_signal:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if self in open_runs:
+            open_runs.remove(self)
+        if self._tokens is not None:
+            with suppress(ValueError):  # the block was left in another context, as by a generator
+                current.reset(self._tokens[0])
+                current_step.reset(self._tokens[1])
+        if not self.lock.is_here:
+            return
+        try:
+            self._end(error)
+        except StateException:
+            if error is None:  # else the error of the block says more, and the lock expires
+                raise
+
+    def _watch_sigterm(self) -> None:
+        """Let SIGTERM end the block as Ctrl-C does, unless the program has a handler of its own."""
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _terminate)
+            self._restore_signal = True
+
+    def _begin(self) -> None:
+        backend, prefix = self._manager.backend, f"{self.key}/"
+        entry = backend.read([self.key]).get(self.key)
+        former: Record = {}
+        if entry is not None:
+            former, self._revision = (
+                records.record_of(codec.decode(entry.value or b"", self.key), self.key),
+                entry.revision,
+            )
+        keys = self._manager.list_keys(prefix)
+        self.is_resumed = bool(former) and former["state"] != "done"
+        self._sent = self._made = int(former.get("serial", 0))
+        self._record = {
+            "state": "running", "go": int(former.get("go", 0)) + (not self.is_resumed), "step": None,
+            "began": former["began"] if self.is_resumed and "began" in former else records.moment(),
+            "ended": None, "host": host_name(), "process": self.lock.process, "fence": self.lock.fence,
+        }  # fmt: skip
+        if self.is_resumed:
+            self._load(keys)
+            self.commit({}, reason=f"run {self.name} goes on")
+            return
+        unmarks = tuple(self._superseded_checkpoints()) if self._checkpoints else ()
+        deletes = dict.fromkeys(keys, Write(None))
+        self.commit({}, CommitRequest(deletes, unmarks=unmarks), reason=f"run {self.name} begins")
+
+    def _load(self, keys: list[str]) -> None:
+        """Read the steps, and the names of the items that are done."""
+        steps = []
+        for key in keys:
+            step, _, item = key[len(self.key) + 1 :].partition("/")
+            if item:
+                self._items.setdefault(f"{self.key}/{step}", set()).add(key)
+            else:
+                steps.append(key)
+        for start in range(0, len(steps), 1000):
+            for key, version in self._manager.backend.read(steps[start : start + 1000]).items():
+                saved = self._steps[key] = _saved(version)
+                self._order = max(self._order, int(saved.record.get("order", 0)))
+
+    def _superseded_checkpoints(self) -> Iterator[tuple[str, int]]:
+        """Yield the checkpoints of this run, by name and revision, of which there are too many."""
+        counts: dict[str, int] = {}
+        note = self._note()
+        for mark in reversed(self._manager.backend.marks()):
+            if mark.kind == "auto" and mark.note == note:
+                counts[mark.name] = counts.get(mark.name, 0) + 1
+                if counts[mark.name] >= self._checkpoints:  # this go makes one more
+                    yield mark.name, mark.revision
+
+    def _note(self) -> str:
+        return f"made by run {self.name}"
+
+    def _end(self, error: BaseException | None) -> None:
+        """Commit the end of the run, and of the steps that were left open, together with the end of the lock."""
+        with self._mutex:
+            if self._changed is not None or self.lock.is_lost:
+                self._is_over = True
+                self.lock.release()
+                if self._changed is not None:
+                    raise self._changed
+                return
+            if error is not None:
+                self._settle()
+            writes: dict[str, Write] = {}
+            for key, step in self._open.items():
+                record = step.stopped(error)
+                writes[key] = Write(codec.encode(record))
+            state = "interrupted" if error is None and self._open else state_after(error)
+            self._record |= {"state": state, "ended": records.moment()}
+            self._is_over = True
+            request = self._request(writes, CommitRequest(), f"run {self.name} {_ENDS[state]}")
+            try:
+                self.lock.release(request)
+            except Conflict as conflict:
+                raise self._changed_error() from conflict
+
+    # --- commits -----------------------------------------------------------------------------------------------
+
+    def commit(
+        self, writes: dict[str, Write], request: CommitRequest | None = None, *, reason: str, header: bool = True
+    ) -> Head:
+        """Commit writes of the run, on the condition that nobody else has changed the run since.
+
+        Args:
+            writes: the entries of steps.
+            request: what is committed in addition.
+            reason: the reason that the log shows.
+            header: whether the run's own entry is written too.
+
+        Raises:
+            LockLost: the lock is lost, or another writer has changed the run. Nothing was written.
+            Conflict: a key that `request` names has changed.
+
+        """
+        with self._mutex:
+            while True:
+                if self._changed is not None:
+                    raise self._changed
+                if self._is_over:
+                    raise LockLost(f"run {self.name!r} has ended", "Do the work of a step inside the block of its run")
+                batch = self._request(writes, request or CommitRequest(), reason, header)
+                try:
+                    head = self._commit(batch)
+                except Conflict:
+                    if self._adopts(writes):
+                        continue
+                    raise
+                if header:
+                    self._revision, self._made = head.revision, self._sent
+                return head
+
+    def _request(
+        self, writes: dict[str, Write], request: CommitRequest, reason: str, header: bool = True
+    ) -> CommitRequest:
+        expected = {**request.expected, self.key: self._revision}
+        expected |= {key: self._steps.get(key, _NEVER).revision for key in filter(_is_step, writes)}
+        writes = {**request.writes, **writes}
+        if header:
+            self._sent += 1
+            writes[self.key] = Write(codec.encode({**self._record, "serial": self._sent}))
+        return replace(request, writes=writes, expected=expected, reason=reason)
+
+    def _adopts(self, writes: Iterable[str]) -> bool:
+        """Find out why a commit was refused. Return whether an earlier one of this run was made without a reply.
+
+        Raises:
+            LockLost: another writer has changed the run's entry, or that of a step.
+
+        """
+        keys = [self.key, *filter(_is_step, writes)]
+        found = self._manager.backend.read(keys)
+        adopted = False
+        for key in keys:
+            version = found.get(key)
+            known = self._revision if key == self.key else self._steps.get(key, _NEVER).revision
+            if (version.revision if version is not None else 0) == known:
+                continue
+            record = {} if version is None else codec.decode(version.value or b"", key)
+            if version is None or not isinstance(record, dict) or record.get("fence") != self.lock.fence:
+                raise self._changed_error()
+            if key != self.key:
+                self._steps[key] = _saved(version)
+            elif record.get("serial", 0) > self._made:  # a lower number: an earlier state was brought back
+                self._revision = version.revision
+            else:
+                raise self._changed_error()
+            adopted = True
+        return adopted
+
+    def _settle(self) -> None:
+        """Learn what this run has written, after an error that may have come in the middle of a commit."""
+        self._adopts(self._open)
+        for key in list(self._open):
+            if self._steps.get(key, _NEVER).record.get("state") in ("done", "skipped"):
+                del self._open[key]  # its commit was made, and the error came after it
+
+    def _changed_error(self) -> LockLost:
+        message = f"run {self.name!r} was changed by another writer, as by a restore, an undo or a reset"
+        self._changed = LockLost(message, ("Nothing was written. Start the run again", see("history", self.key)))
+        return self._changed
+
+    def _announce(self) -> None:
+        """Show the steps that have lasted for a while as running. Called by the thread that renews the lock."""
+        with suppress(StateException), self._mutex:
+            for step in list(self._open.values()):
+                if not self._is_over and step.is_to_announce(ANNOUNCE_SECONDS):
+                    step.announce()
+
+    # --- steps -------------------------------------------------------------------------------------------------
+
+    def step(
+        self, name: str, function: Callable[..., Any] | None = None, *args: Any, key: str | int | None = None,
+        retries: int | None = None, backoff: float | None = None, timeout: float | None = None,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        on_change: OnChange | None = None,
+    ) -> Any:  # fmt: skip
+        """Do a step once: call a function, or give a block; return the saved result if it was done before.
+
+        With a function: `rows = run.step("fetch", fetch, url)`. Its result, the state `done` and a checkpoint are one
+        commit. If the process dies before it, the next run calls the function again. For a coroutine function, write
+        `await run.step(...)`.
+
+        Without a function: `for tx in run.step("publish"):` runs its block once, and not at all when the step is done.
+        `tx` is a transaction: its writes, its `tx.result` and the state `done` are one commit. `with run.step(...) as
+        tx:` differs in one point: Python cannot pass over a `with` block. When the step is done, the block runs, writes
+        nothing, and `tx.done` is true.
+
+        The second call of one name is the step `name[2]`, and so on. In threads or tasks at once the order is by
+        chance, so give each a `key`: the step is `name[KEY]`. A step inside another is `OUTER>name`.
+
+        Args:
+            name: the name of the step.
+            function: what to call.
+            *args: its arguments.
+            key: what tells this call from others of the same name.
+            retries: how often to try again after an error. None: as the run says.
+            backoff: seconds before the first retry at most, doubled each time, up to 60.
+            timeout: seconds for each try. A coroutine is cancelled. A function goes on in its thread, since Python
+                cannot stop a thread: its result is dropped, and it is tried again only once it has ended.
+            retry_on: the exceptions after which it is tried again.
+            on_change: what to do if the step is done, and the arguments or the function's code differ: `"refuse"` it,
+                `"run"` it again, or `"keep"` the result. Arguments that JSON cannot hold count by their type.
+
+        Returns:
+            The result, as JSON gives it back: a tuple is a list, on the first call too. A step that raised `SkipStep`
+            returns None.
+
+        Raises:
+            StepChanged: by `on_change`.
+            NotSerializable: JSON cannot hold the result.
+            StepTimeout: the last try took too long.
+            LockLost: the lock is lost, or another writer has changed the run.
+            InvalidArgument: an argument is not allowed, or two steps of one name are done at once.
+            Whatever the function raises, after the last try. The step is then `failed`, and tried again next time.
+
+        Cost: one commit. A step of over half a second has one more, which shows it as running.
+
+        """
+        from .step import Block, Step
+
+        options = self.options.changed(
+            retries=retries, backoff=backoff, timeout=timeout, retry_on=retry_on, on_change=on_change
+        )
+        if function is None:
+            if args:
+                raise InvalidArgument("a step without a function takes no arguments")
+            return Block(Step(self, self.named(name, key), options), self._manager)
+        return self.call(name, function, args, {}, options, key)
+
+    def call(
+        self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
+        options: Options, key: str | int | None = None,
+    ) -> Any:  # fmt: skip
+        """Do a step by a function, as `step` does."""
+        from .step import call
+
+        return call(self, self.named(name, key), function, args, kwargs, options)
+
+    def each(
+        self, name: str, items: Iterable[Any], key: str | Callable[[Any], str | int] | None = None
+    ) -> Iterator[Any]:
+        """Give each item that is not done yet; it is done when the loop asks for the next.
+
+        `for row in run.each("send", rows, key="id"):` goes over the items once, whatever is killed in between: an item
+        in work when the process dies is given again, and none that is done. Items may be added and removed between two
+        runs. An item whose block raises, or leaves the loop by `break`, is not done.
+
+        Args:
+            name: the name of the step.
+            items: the items. They are read one by one.
+            key: what identifies an item: the name of its field, or a function. None: the item itself, a text or a
+                whole number.
+
+        Raises:
+            InvalidArgument: an item has no such key, or two items have the same.
+            LockLost: as `step`.
+
+        Cost: one commit of one small entry for each item.
+
+        """
+        from .each import each
+
+        return each(self, self.named(name, None), items, key)
+
+    def named(self, name: str, key: str | int | None) -> str:
+        """Return the full name of a call of a step."""
+        from ..model import check_lock
+
+        outer = current_step.get()
+        base = check_lock(name, "step")
+        if outer is not None and outer.run is self:
+            base = f"{outer.name}>{base}"
+        with self._mutex:
+            if key is not None:
+                name = f"{base}[{key}]"
+                if self._counts.setdefault(name, 0):
+                    message = f"step {name!r} of run {self.name!r} was called before with this key"
+                    raise InvalidArgument(message, "Give each call a key of its own")
+                self._counts[name] = 1
+                return name
+            number = self._counts[base] = self._counts.get(base, 0) + 1
+            former = base if number == 2 else f"{base}[{number - 1}]"
+            if number > 1 and records.step_key(self.name, former) in self._open:
+                message = f"two steps named {base!r} of run {self.name!r} are done at once"
+                raise InvalidArgument(message, "Their order is by chance: give each a key=")
+            return base if number == 1 else f"{base}[{number}]"
+
+    # --- for steps ---------------------------------------------------------------------------------------------
+
+    def found(self, key: str) -> Record | None:
+        """Return the record of a step without its result, None if it was never begun."""
+        return self._steps[key].record if key in self._steps else None
+
+    def result(self, key: str) -> Any:
+        """Return a fresh copy of the saved result of a step."""
+        return codec.decode(self._steps[key].data, key).get("result")
+
+    def items_done(self, key: str) -> set[str]:
+        """Return the keys of the items of a step that are done."""
+        return self._items.setdefault(key, set())
+
+    def opened(self, step: Step) -> int:
+        """Take a step as being done. Return its place among the steps of the run."""
+        with self._mutex:
+            self._open[step.key] = step
+            for name in [name for name in self._counts if name.startswith(f"{step.name}>")]:
+                del self._counts[name]  # another try counts the steps inside it anew
+            record = self.found(step.key)
+            if record is None or "order" not in record:
+                self._order += 1
+                return self._order
+            return int(record["order"])
+
+    def closed(self, step: Step) -> None:
+        """Take a step as not being done any more."""
+        with self._mutex:
+            self._open.pop(step.key, None)
+
+    def write_step(self, step: Step, data: bytes, record: Record, request: CommitRequest | None = None) -> None:
+        """Commit the record of a step; of one that is done, together with its checkpoint and with a request."""
+        is_done = record["state"] in ("done", "skipped")
+        if is_done and self._checkpoints:
+            name = records.checkpoint_name(self.name, step.name)
+            mark = CheckpointWrite(name, self._note(), kind="auto", after=True)
+            request = replace(request or CommitRequest(), marks=(*(request.marks if request else ()), mark))
+        with self._mutex:
+            former = self._record
+            self._record = {**former, "step": step.name}
+            try:
+                head = self.commit(
+                    {step.key: Write(data)}, request, reason=f"run {self.name}: {step.name} {record['state']}"
+                )
+            except BaseException:
+                self._record = former
+                raise
+            self._steps[step.key] = Saved(record, head.revision, data)
+        if len(data) > records.LARGE_BYTES:
+            size = f"{len(data) / 1e6:.1f} MB"
+            text = f"the result of step {step.name!r} takes {size} in the state; return a path or an id instead"
+            warnings.warn(text, stacklevel=2)
+
+
+def state_after(error: BaseException | None) -> str:
+    """Return the state of a run or a step after an error, or after none."""
+    if error is None:
+        return "done"
+    return "failed" if isinstance(error, Exception) else "interrupted"
+
+
+_ENDS = {"done": "is done", "failed": "failed", "interrupted": "was interrupted"}
+
+
+def _is_step(key: str) -> bool:
+    """Return whether a key of a run is that of a step, and not of the run or of an item."""
+    return key.count("/") == 2
+
+
+def _saved(version: Version) -> Saved:
+    data = version.value or b""
+    record = records.record_of(codec.decode(data, version.key), version.key)
+    return Saved({name: value for name, value in record.items() if name != "result"}, version.revision, data)
+
+
+def reset_hint(run_name: str, step: str) -> tuple[Any, ...]:
+    """Return what to do about a step that was done with other arguments."""
+    return (
+        run("run", "reset", step, "--run", run_name, after=" to do it again, with all steps after it"),
+        "Or give on_change='run' to do it again alone, or 'keep' to keep its result",
+    )
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(_SIGTERM_STATUS)
