@@ -57,7 +57,7 @@ class Lock:
     Attributes:
         name: the name.
         key: the key of its entry.
-        process: the id of the process that takes it.
+        host, process: the host's name, and the id of the process that takes it.
         fence: the revision of the commit that took the lock: a later holder always has a higher one. Pass it to
             other systems, so that they can refuse a holder that has lost the lock.
 
@@ -75,7 +75,7 @@ class Lock:
         self._ttl, self._micros, self._wait = ttl, to_ttl(ttl), wait
         self._unlock = unlock or NextStep("Or take the lock away with ", ("delete", self.key))
         self._token = os.urandom(12).hex()
-        self.process = os.getpid()
+        self.host, self.process = host_name(), os.getpid()
         self._mutex = threading.RLock()  # a commit names the revision of the entry, which a renewal changes
         self._released = threading.Event()
         self._lost: LockLost | None = None
@@ -118,7 +118,7 @@ class Lock:
         self.process = os.getpid()
         self._value = codec.encode(
             {
-                "host": host_name(),
+                "host": self.host,
                 "process": self.process,
                 "since": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
                 "started": started(self.process),

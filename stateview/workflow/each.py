@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..backends.protocol import Write
 from ..errors import InvalidArgument
 from ..model import check_key
 from ..states.leases import quoted
-from .step import ENDED, Step
+from .run import ENDED
+from .step import Step
 
 if TYPE_CHECKING:
     from .run import Run
 
-DONE = Write(b"true")
+DONE = b"true"
 
 
 def each(run: Run, name: str, items: Iterable[Any], key: str | Callable[[Any], str | int] | None) -> Iterator[Any]:
@@ -35,7 +35,7 @@ def each(run: Run, name: str, items: Iterable[Any], key: str | Callable[[Any], s
             step.begin()
             is_open = True
         yield item
-        run.commit({item_key: DONE}, reason=f"run {run.name}: {name} {item_key.rpartition('/')[2]} done", header=False)
+        run.commit({item_key: DONE}, reason=f"run {run.name}: {name} {item_key.rpartition('/')[2]} done")
         done.add(item_key)
     record = run.found(step.key)
     if is_open or record is None or record["state"] not in ENDED:

@@ -14,7 +14,7 @@ import msgspec
 
 from .. import codec
 from ..errors import Damaged, NotSerializable, see
-from ..model import check_lock
+from ..model import check_key, check_lock
 from ..states.leases import quoted, unquoted
 
 PREFIX = "run/"
@@ -30,12 +30,12 @@ Record = dict[str, Any]
 
 def run_key(run: str) -> str:
     """Return the key of a run's entry."""
-    return PREFIX + quoted(check_lock(run, "run"))
+    return check_key(PREFIX + quoted(check_lock(run, "run")))
 
 
 def step_key(run: str, step: str) -> str:
     """Return the key of a step's entry."""
-    return f"{run_key(run)}/{quoted(step)}"
+    return check_key(f"{run_key(run)}/{quoted(step)}")
 
 
 def item_key(run: str, step: str, item: str) -> str:

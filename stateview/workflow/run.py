@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec.structs import replace
 
 from .. import codec
-from ..arguments import checked_methods
+from ..arguments import checked
 from ..backends.protocol import CheckpointWrite, CommitRequest, Head, Version, Write
 from ..errors import Conflict, InvalidArgument, LockLost, StateException, run, see
+from ..model import check_lock
 from ..states.leases import Lock
-from ..states.processes import host_name
 from . import records
 from .records import Record
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .step import Step
 
 OnChange = Literal["refuse", "run", "keep"]
+ENDED = ("done", "skipped")  # the states of a step that is not done again
 ON_CHANGE = ("refuse", "run", "keep")
 ANNOUNCE_SECONDS = 0.5  # a step that lasts longer is shown as running
 _SIGTERM_STATUS = 128 + signal.SIGTERM
@@ -57,18 +58,6 @@ class Options:
         return Options(**{**vars(self), **chosen}) if chosen else self
 
 
-class Saved(NamedTuple):
-    """The entry of a step: its record, the revision that wrote it, and the encoded value."""
-
-    record: Record
-    revision: int
-    data: bytes
-
-
-_NEVER = Saved({}, 0, b"")
-
-
-@checked_methods
 class Run:
     """One go of a workflow. `StateManager.run` makes runs, and says what they promise.
 
@@ -91,12 +80,13 @@ class Run:
         self._checkpoints = checkpoints
         self._mutex = threading.RLock()
         self._record: Record = {}
-        self._revision = 0  # of the run's entry
-        self._sent = self._made = 0  # the serial numbers of the last write of the run's entry, tried and known
-        self._steps: dict[str, Saved] = {}  # by key
+        self._steps: dict[str, tuple[Record, bytes]] = {}  # by key: the record without its result, and the whole value
+        self._revisions: dict[str, int] = {}  # of the entries of the run that are there, by key
+        self._tried: dict[str, bytes] = {}  # by key: what was last sent, whether or not a reply came
+        self._last = self.key  # the entry that was written last: an undo or a restore would change it
         self._items: dict[str, set[str]] = {}  # by the key of a step: the keys of its items that are done
         self._order = 0
-        self._counts: dict[str, int] = {}  # by name: how often a step of this name was called
+        self._counts: dict[str, dict[str, int]] = {}  # by outer step and by name: how often this was called in it
         self._open: dict[str, Step] = {}  # by key: the steps that are being done
         self._is_over = False
         self._changed: LockLost | None = None
@@ -153,25 +143,25 @@ class Run:
         entry = backend.read([self.key]).get(self.key)
         former: Record = {}
         if entry is not None:
-            former, self._revision = (
-                records.record_of(codec.decode(entry.value or b"", self.key), self.key),
-                entry.revision,
-            )
+            former, self._revisions[self.key] = _record_of(entry), entry.revision
         keys = self._manager.list_keys(prefix)
         self.is_resumed = bool(former) and former["state"] != "done"
-        self._sent = self._made = int(former.get("serial", 0))
         self._record = {
             "state": "running", "go": int(former.get("go", 0)) + (not self.is_resumed), "step": None,
             "began": former["began"] if self.is_resumed and "began" in former else records.moment(),
-            "ended": None, "host": host_name(), "process": self.lock.process, "fence": self.lock.fence,
+            "ended": None, "host": self.lock.host, "process": self.lock.process, "fence": self.lock.fence,
         }  # fmt: skip
         if self.is_resumed:
             self._load(keys)
-            self.commit({}, reason=f"run {self.name} goes on")
+            self.commit(self._own_write(), reason=f"run {self.name} goes on")
             return
         unmarks = tuple(self._superseded_checkpoints()) if self._checkpoints else ()
         deletes = dict.fromkeys(keys, Write(None))
-        self.commit({}, CommitRequest(deletes, unmarks=unmarks), reason=f"run {self.name} begins")
+        request = CommitRequest(deletes, unmarks=unmarks)
+        self.commit(self._own_write(), request, reason=f"run {self.name} begins")
+
+    def _own_write(self) -> dict[str, bytes]:
+        return {self.key: codec.encode(self._record)}
 
     def _load(self, keys: list[str]) -> None:
         """Read the steps, and the names of the items that are done."""
@@ -183,9 +173,16 @@ class Run:
             else:
                 steps.append(key)
         for start in range(0, len(steps), 1000):
-            for key, version in self._manager.backend.read(steps[start : start + 1000]).items():
-                saved = self._steps[key] = _saved(version)
-                self._order = max(self._order, int(saved.record.get("order", 0)))
+            for version in self._manager.backend.read(steps[start : start + 1000]).values():
+                record = self._learn(version)
+                self._order = max(self._order, int(record.get("order", 0)))
+
+    def _learn(self, version: Version) -> Record:
+        """Take over the entry of a step as it is stored."""
+        record = _record_of(version)
+        self._steps[version.key] = record, version.value or b""
+        self._revisions[version.key] = version.revision
+        return record
 
     def _superseded_checkpoints(self) -> Iterator[tuple[str, int]]:
         """Yield the checkpoints of this run, by name and revision, of which there are too many."""
@@ -211,14 +208,13 @@ class Run:
                 return
             if error is not None:
                 self._settle()
-            writes: dict[str, Write] = {}
-            for key, step in self._open.items():
-                record = step.stopped(error)
-                writes[key] = Write(codec.encode(record))
+            writes = {key: codec.encode(step.stopped(error)) for key, step in self._open.items()}
             state = "interrupted" if error is None and self._open else state_after(error)
             self._record |= {"state": state, "ended": records.moment()}
+            if self._open:
+                self._record["step"] = [*self._open.values()][-1].name
+            request = self._request(writes | self._own_write(), CommitRequest(), f"run {self.name} {_ENDS[state]}")
             self._is_over = True
-            request = self._request(writes, CommitRequest(), f"run {self.name} {_ENDS[state]}")
             try:
                 self.lock.release(request)
             except Conflict as conflict:
@@ -226,16 +222,13 @@ class Run:
 
     # --- commits -----------------------------------------------------------------------------------------------
 
-    def commit(
-        self, writes: dict[str, Write], request: CommitRequest | None = None, *, reason: str, header: bool = True
-    ) -> Head:
-        """Commit writes of the run, on the condition that nobody else has changed the run since.
+    def commit(self, writes: dict[str, bytes], request: CommitRequest | None = None, *, reason: str) -> None:
+        """Commit entries of the run, on the condition that nobody else has changed the run since.
 
         Args:
-            writes: the entries of steps.
+            writes: the entries.
             request: what is committed in addition.
             reason: the reason that the log shows.
-            header: whether the run's own entry is written too.
 
         Raises:
             LockLost: the lock is lost, or another writer has changed the run. Nothing was written.
@@ -248,60 +241,50 @@ class Run:
                     raise self._changed
                 if self._is_over:
                     raise LockLost(f"run {self.name!r} has ended", "Do the work of a step inside the block of its run")
-                batch = self._request(writes, request or CommitRequest(), reason, header)
+                batch = self._request(writes, request or CommitRequest(), reason)
                 try:
                     head = self._commit(batch)
                 except Conflict:
-                    if self._adopts(writes):
-                        continue
-                    raise
-                if header:
-                    self._revision, self._made = head.revision, self._sent
-                return head
+                    if not self._adopt(writes):
+                        raise
+                else:
+                    break
+            for key in writes:
+                self._revisions[key] = head.revision
+                self._last = key
 
-    def _request(
-        self, writes: dict[str, Write], request: CommitRequest, reason: str, header: bool = True
-    ) -> CommitRequest:
-        expected = {**request.expected, self.key: self._revision}
-        expected |= {key: self._steps.get(key, _NEVER).revision for key in filter(_is_step, writes)}
-        writes = {**request.writes, **writes}
-        if header:
-            self._sent += 1
-            writes[self.key] = Write(codec.encode({**self._record, "serial": self._sent}))
-        return replace(request, writes=writes, expected=expected, reason=reason)
+    def _request(self, writes: dict[str, bytes], request: CommitRequest, reason: str) -> CommitRequest:
+        self._tried |= writes
+        expected = {key: self._revisions.get(key, 0) for key in (self.key, self._last, *writes)}
+        return replace(
+            request, writes={**request.writes, **{key: Write(data) for key, data in writes.items()}},
+            expected={**request.expected, **expected}, reason=reason,
+        )  # fmt: skip
 
-    def _adopts(self, writes: Iterable[str]) -> bool:
-        """Find out why a commit was refused. Return whether an earlier one of this run was made without a reply.
+    def _adopt(self, keys: Iterable[str]) -> dict[str, Version]:
+        """Find out why a commit was refused. Return the entries that an earlier one has written without a reply.
 
         Raises:
-            LockLost: another writer has changed the run's entry, or that of a step.
+            LockLost: another writer has changed an entry.
 
         """
-        keys = [self.key, *filter(_is_step, writes)]
+        keys = dict.fromkeys([self.key, self._last, *keys])
         found = self._manager.backend.read(keys)
-        adopted = False
+        adopted = {}
         for key in keys:
             version = found.get(key)
-            known = self._revision if key == self.key else self._steps.get(key, _NEVER).revision
-            if (version.revision if version is not None else 0) == known:
+            if (version.revision if version is not None else 0) == self._revisions.get(key, 0):
                 continue
-            record = {} if version is None else codec.decode(version.value or b"", key)
-            if version is None or not isinstance(record, dict) or record.get("fence") != self.lock.fence:
+            if version is None or version.value != self._tried.get(key):
                 raise self._changed_error()
-            if key != self.key:
-                self._steps[key] = _saved(version)
-            elif record.get("serial", 0) > self._made:  # a lower number: an earlier state was brought back
-                self._revision = version.revision
-            else:
-                raise self._changed_error()
-            adopted = True
+            adopted[key] = version
+            self._revisions[key] = version.revision
         return adopted
 
     def _settle(self) -> None:
         """Learn what this run has written, after an error that may have come in the middle of a commit."""
-        self._adopts(self._open)
-        for key in list(self._open):
-            if self._steps.get(key, _NEVER).record.get("state") in ("done", "skipped"):
+        for key, version in self._adopt(self._open).items():
+            if key in self._open and self._learn(version)["state"] in ENDED:
                 del self._open[key]  # its commit was made, and the error came after it
 
     def _changed_error(self) -> LockLost:
@@ -318,6 +301,7 @@ class Run:
 
     # --- steps -------------------------------------------------------------------------------------------------
 
+    @checked
     def step(
         self, name: str, function: Callable[..., Any] | None = None, *args: Any, key: str | int | None = None,
         retries: int | None = None, backoff: float | None = None, timeout: float | None = None,
@@ -386,6 +370,7 @@ class Run:
 
         return call(self, self.named(name, key), function, args, kwargs, options)
 
+    @checked
     def each(
         self, name: str, items: Iterable[Any], key: str | Callable[[Any], str | int] | None = None
     ) -> Iterator[Any]:
@@ -414,21 +399,20 @@ class Run:
 
     def named(self, name: str, key: str | int | None) -> str:
         """Return the full name of a call of a step."""
-        from ..model import check_lock
-
         outer = current_step.get()
+        inside = outer.name if outer is not None and outer.run is self else ""
         base = check_lock(name, "step")
-        if outer is not None and outer.run is self:
-            base = f"{outer.name}>{base}"
+        base = f"{inside}>{base}" if inside else base
         with self._mutex:
+            counts = self._counts.setdefault(inside, {})
             if key is not None:
                 name = f"{base}[{key}]"
-                if self._counts.setdefault(name, 0):
+                if name in counts:
                     message = f"step {name!r} of run {self.name!r} was called before with this key"
                     raise InvalidArgument(message, "Give each call a key of its own")
-                self._counts[name] = 1
+                counts[name] = 1
                 return name
-            number = self._counts[base] = self._counts.get(base, 0) + 1
+            number = counts[base] = counts.get(base, 0) + 1
             former = base if number == 2 else f"{base}[{number - 1}]"
             if number > 1 and records.step_key(self.name, former) in self._open:
                 message = f"two steps named {base!r} of run {self.name!r} are done at once"
@@ -439,11 +423,11 @@ class Run:
 
     def found(self, key: str) -> Record | None:
         """Return the record of a step without its result, None if it was never begun."""
-        return self._steps[key].record if key in self._steps else None
+        return self._steps[key][0] if key in self._steps else None
 
     def result(self, key: str) -> Any:
         """Return a fresh copy of the saved result of a step."""
-        return codec.decode(self._steps[key].data, key).get("result")
+        return codec.decode(self._steps[key][1], key).get("result")
 
     def items_done(self, key: str) -> set[str]:
         """Return the keys of the items of a step that are done."""
@@ -453,8 +437,7 @@ class Run:
         """Take a step as being done. Return its place among the steps of the run."""
         with self._mutex:
             self._open[step.key] = step
-            for name in [name for name in self._counts if name.startswith(f"{step.name}>")]:
-                del self._counts[name]  # another try counts the steps inside it anew
+            self._counts.pop(step.name, None)  # another try counts the steps inside it anew
             record = self.found(step.key)
             if record is None or "order" not in record:
                 self._order += 1
@@ -468,22 +451,18 @@ class Run:
 
     def write_step(self, step: Step, data: bytes, record: Record, request: CommitRequest | None = None) -> None:
         """Commit the record of a step; of one that is done, together with its checkpoint and with a request."""
-        is_done = record["state"] in ("done", "skipped")
+        is_done = record["state"] in ENDED
         if is_done and self._checkpoints:
             name = records.checkpoint_name(self.name, step.name)
             mark = CheckpointWrite(name, self._note(), kind="auto", after=True)
             request = replace(request or CommitRequest(), marks=(*(request.marks if request else ()), mark))
+        writes = {step.key: data}
         with self._mutex:
-            former = self._record
-            self._record = {**former, "step": step.name}
-            try:
-                head = self.commit(
-                    {step.key: Write(data)}, request, reason=f"run {self.name}: {step.name} {record['state']}"
-                )
-            except BaseException:
-                self._record = former
-                raise
-            self._steps[step.key] = Saved(record, head.revision, data)
+            if not is_done:
+                self._record["step"] = step.name
+                writes |= self._own_write()
+            self.commit(writes, request, reason=f"run {self.name}: {step.name} {record['state']}")
+            self._steps[step.key] = record, data
         if len(data) > records.LARGE_BYTES:
             size = f"{len(data) / 1e6:.1f} MB"
             text = f"the result of step {step.name!r} takes {size} in the state; return a path or an id instead"
@@ -500,15 +479,10 @@ def state_after(error: BaseException | None) -> str:
 _ENDS = {"done": "is done", "failed": "failed", "interrupted": "was interrupted"}
 
 
-def _is_step(key: str) -> bool:
-    """Return whether a key of a run is that of a step, and not of the run or of an item."""
-    return key.count("/") == 2
-
-
-def _saved(version: Version) -> Saved:
-    data = version.value or b""
-    record = records.record_of(codec.decode(data, version.key), version.key)
-    return Saved({name: value for name, value in record.items() if name != "result"}, version.revision, data)
+def _record_of(version: Version) -> Record:
+    """Return the record of an entry without the result."""
+    record = records.record_of(codec.decode(version.value or b"", version.key), version.key)
+    return {name: value for name, value in record.items() if name != "result"}
 
 
 def reset_hint(run_name: str, step: str) -> tuple[Any, ...]:

@@ -16,17 +16,15 @@ from typing import TYPE_CHECKING, Any
 from .. import codec
 from ..backends.protocol import CommitRequest
 from ..errors import InvalidArgument, LockLost, NotSerializable, SkipStep, StateException, StepChanged, StepTimeout
-from ..states.processes import host_name
 from ..states.transaction import Transaction
 from . import records
 from .records import Record
-from .run import Options, Run, current, current_step, reset_hint, state_after
+from .run import ENDED, Options, Run, current, current_step, reset_hint, state_after
 
 if TYPE_CHECKING:
     from ..manager import StateManager
 
 LONGEST_PAUSE_SECONDS = 60.0
-ENDED = ("done", "skipped")
 
 
 class Step:
@@ -89,7 +87,7 @@ class Step:
             "state": state, "order": self._order, "tries": self._former + self._tries, "began": self._began,
             "ended": records.moment() if is_over else None,
             "duration": round(time.monotonic() - self._clock, 6) if is_over else None,
-            "host": host_name(), "process": self.run.lock.process, "fence": self.run.lock.fence,
+            "host": self.run.lock.host, "process": self.run.lock.process, "fence": self.run.lock.fence,
             "arguments": self._arguments, "code": self._code,
             "function": records.function_name(self._function) if self._function is not None else "",
         }  # fmt: skip
