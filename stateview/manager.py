@@ -671,7 +671,7 @@ class StateManager:
         from .workflow.run import Options, Run
 
         options = Options(retries, backoff, timeout, retry_on, on_change)
-        unlock = NextStep("Or take the run away from it with ", ("run", "unlock", "--run", name))
+        unlock = NextStep("Or take the run away from it with ", ("run", "unlock", name))
         lock = Lock(self.backend, self._commit, self._locks, lock_name(name), ttl, wait or 0.0, unlock)
         return Run(self, self._commit, lock, name, options, checkpoints)
 

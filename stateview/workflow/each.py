@@ -42,6 +42,7 @@ def each(run: Run, name: str, items: Iterable[Any], key: str | Callable[[Any], s
         if not is_open:
             step.begin()
         step.finish(len(seen))
+    run.closed(step)
 
 
 def _key_of(item: Any, key: str | Callable[[Any], str | int] | None, name: str) -> str:

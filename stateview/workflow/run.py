@@ -88,6 +88,7 @@ class Run:
         self._order = 0
         self._counts: dict[str, dict[str, int]] = {}  # by outer step and by name: how often this was called in it
         self._open: dict[str, Step] = {}  # by key: the steps that are being done
+        self._busy: set[str] = set()  # the names of these, and of those that are about to be
         self._is_over = False
         self._changed: LockLost | None = None
         lock.beats.append(self._announce)
@@ -414,10 +415,12 @@ class Run:
                 return name
             number = counts[base] = counts.get(base, 0) + 1
             former = base if number == 2 else f"{base}[{number - 1}]"
-            if number > 1 and records.step_key(self.name, former) in self._open:
+            if number > 1 and former in self._busy:
                 message = f"two steps named {base!r} of run {self.name!r} are done at once"
                 raise InvalidArgument(message, "Their order is by chance: give each a key=")
-            return base if number == 1 else f"{base}[{number}]"
+            name = base if number == 1 else f"{base}[{number}]"
+            self._busy.add(name)
+            return name
 
     # --- for steps ---------------------------------------------------------------------------------------------
 
@@ -448,6 +451,7 @@ class Run:
         """Take a step as not being done any more."""
         with self._mutex:
             self._open.pop(step.key, None)
+            self._busy.discard(step.name)
 
     def write_step(self, step: Step, data: bytes, record: Record, request: CommitRequest | None = None) -> None:
         """Commit the record of a step; of one that is done, together with its checkpoint and with a request."""

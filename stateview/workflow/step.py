@@ -55,15 +55,16 @@ class Step:
         if record is None or record["state"] not in ENDED:
             self._former = int(record.get("tries", 0)) if record else 0
             return False
-        changes = []
+        changes: list[str] = []
         if record.get("arguments", "") != self._arguments:
             changes.append("other arguments")
         if not records.same_code(record.get("code", ""), self._code):
             changes.append(f"another version of {record.get('function')}")
+        if changes and self.options.on_change == "run":
+            return False
+        self.run.closed(self)
         if not changes or self.options.on_change == "keep":
             return True
-        if self.options.on_change == "run":
-            return False
         message = f"step {self.name!r} of run {self.run.name!r} was done with {' and '.join(changes)}"
         raise StepChanged(message, reset_hint(self.run.name, self.name))
 

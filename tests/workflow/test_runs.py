@@ -160,7 +160,7 @@ def test_one_run_at_a_time(state, other):
     with state.run("r") as run:
         with pytest.raises(LockHeld, match="this process") as caught, other.run("r"):
             pytest.fail("two runs")
-        assert "stateview run unlock --run r" in caught.value.hint
+        assert "stateview run unlock r" in caught.value.hint
         with other.run("another/one") as second:
             second.step("s", lambda: 1)
         run.step("s", lambda: 1)
