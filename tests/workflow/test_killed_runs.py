@@ -111,7 +111,7 @@ def duration(url):
     return time.monotonic() - began
 
 
-KILLS = [8, pytest.param(int(os.environ.get("WORKFLOW_KILLS", "100")), marks=pytest.mark.stress)]
+KILLS = [5, pytest.param(int(os.environ.get("WORKFLOW_KILLS", "100")), marks=pytest.mark.stress)]
 
 
 @pytest.mark.parametrize("kills", KILLS)

@@ -1,6 +1,7 @@
 """`@step`, coroutines, and the digests of functions and arguments."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -132,19 +133,24 @@ def test_an_awaitable_of_a_plain_function_is_refused(here):
         run.step("s", lambda: fetch(1))
 
 
+SAMPLE = """
+from stateview.workflow import records
+def sample(value):
+    return [one for one in value if one in {"a", "b", "c", "d"}], lambda: value
+print(records.code_digest(sample), records.arguments_digest(({"b", "a"}, {"x": 1, "y": 2}), {}))
+"""
+
+
 def test_digests_are_the_same_in_every_process():
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import test_step_functions as t; t.show()"
-    words = [sys.executable, "-c", code, __file__.rpartition("/")[0]]
-    found = {subprocess.run(words, check=True, capture_output=True, text=True).stdout for _ in range(2)}
+    words, found = [sys.executable, "-c", SAMPLE], set()
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        found.add(subprocess.run(words, check=True, capture_output=True, text=True, env=environment).stdout)
     assert len(found) == 1 and len(found.pop()) > 30
 
 
 def sample(value):
-    return [one for one in value if one in {"a", "b", "c", "d"}], lambda: value
-
-
-def show():
-    print(records.code_digest(sample), records.arguments_digest(({"b", "a"}, {"x": 1, "y": 2}), {}))
+    return value
 
 
 def test_digests_of_arguments_and_functions():
