@@ -1105,6 +1105,7 @@ class StateManager:
 
     def _fork_into(self, target: StateManager, at: Ref) -> None:
         from .states.compare import entries
+        from .states.leases import is_lease
         from .states.steady import snapshot
 
         base = 0
@@ -1114,6 +1115,8 @@ class StateManager:
                 reason = f"forked from {self.namespace} at {at} (revision {point.revision})"
                 writes: dict[str, Write] = {}
                 for version in entries(state, point):
+                    if is_lease(version.key, version):
+                        continue  # nobody holds a lock of the new namespace
                     ttl = version.expires - point.time if version.expires else 0
                     writes[version.key] = Write(version.value, ttl, version.time)
                     if len(writes) == KEYS_PER_FORK_COMMIT and not self.backend.rewrites_state:

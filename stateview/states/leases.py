@@ -74,7 +74,7 @@ class Lock:
         self._backend, self._commit, self._locks = backend, commit, locks
         self._ttl, self._micros, self._wait = ttl, to_ttl(ttl), wait
         self._unlock = unlock or NextStep("Or take the lock away with ", ("delete", self.key))
-        self._token = os.urandom(12).hex()
+        self._token = ""
         self.host, self.process = host_name(), os.getpid()
         self._mutex = threading.RLock()  # a commit names the revision of the entry, which a renewal changes
         self._released = threading.Event()
@@ -115,7 +115,11 @@ class Lock:
 
     def acquire(self) -> None:
         """Take the lock, or raise `LockHeld`."""
-        self.process = os.getpid()
+        version = self._backend.read([self.key]).get(self.key) if self in self._locks else None
+        if version is not None and self.is_here:
+            raise self._held_error(version)
+        self._token, self.process = os.urandom(12).hex(), os.getpid()
+        self._released, self._lost = threading.Event(), None
         self._value = codec.encode(
             {
                 "host": self.host,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidArgument
 from ..model import check_key
 from ..states.leases import quoted
-from .run import ENDED
+from .run import ENDED, inside
 from .step import Step
 
 if TYPE_CHECKING:
@@ -24,9 +24,10 @@ def each(run: Run, name: str, items: Iterable[Any], key: str | Callable[[Any], s
     seen: set[str] = set()
     is_open = False
     for item in items:
-        item_key = check_key(f"{step.key}/{quoted(_key_of(item, key, name))}")
+        item_name = _key_of(item, key, name)
+        item_key = check_key(f"{step.key}/{quoted(item_name)}")
         if item_key in seen:
-            message = f"step {name!r} of run {run.name!r}: two items have the key {item_key.rpartition('/')[2]!r}"
+            message = f"step {name!r} of run {run.name!r}: two items have the key {item_name!r}"
             raise InvalidArgument(message, "Give a key= that differs for each item")
         seen.add(item_key)
         if item_key in done:
@@ -34,8 +35,9 @@ def each(run: Run, name: str, items: Iterable[Any], key: str | Callable[[Any], s
         if not is_open:
             step.begin()
             is_open = True
-        yield item
-        run.commit({item_key: DONE}, reason=f"run {run.name}: {name} {item_key.rpartition('/')[2]} done")
+        with inside(run, f"{name}[{item_name}]"):
+            yield item
+        run.commit({item_key: DONE}, reason=f"run {run.name}: {name} {item_name} done")
         done.add(item_key)
     record = run.found(step.key)
     if is_open or record is None or record["state"] not in ENDED:

@@ -6,7 +6,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,7 +33,7 @@ ANNOUNCE_SECONDS = 0.5  # a step that lasts longer is shown as running
 _SIGTERM_STATUS = 128 + signal.SIGTERM
 
 current: ContextVar[Run | None] = ContextVar("current run", default=None)
-current_step: ContextVar[Step | None] = ContextVar("current step", default=None)
+current_step: ContextVar[tuple[Run, str] | None] = ContextVar("current step", default=None)  # with its name
 open_runs: list[Run] = []  # of this process
 
 
@@ -82,7 +82,7 @@ class Run:
         self._record: Record = {}
         self._steps: dict[str, tuple[Record, bytes]] = {}  # by key: the record without its result, and the whole value
         self._revisions: dict[str, int] = {}  # of the entries of the run that are there, by key
-        self._tried: dict[str, bytes] = {}  # by key: what was last sent, whether or not a reply came
+        self._tried: dict[str, list[bytes]] = {}  # by key: what was sent, and no reply said that it was written
         self._last = self.key  # the entry that was written last: an undo or a restore would change it
         self._items: dict[str, set[str]] = {}  # by the key of a step: the keys of its items that are done
         self._order = 0
@@ -92,7 +92,7 @@ class Run:
         self._is_over = False
         self._changed: LockLost | None = None
         lock.beats.append(self._announce)
-        self._tokens: tuple[Token[Run | None], Token[Step | None]] | None = None
+        self._tokens: tuple[Token[Run | None], Token[tuple[Run, str] | None]] | None = None
         self._restore_signal = False
 
     def __repr__(self) -> str:
@@ -207,7 +207,7 @@ class Run:
                 if self._changed is not None:
                     raise self._changed
                 return
-            if error is not None:
+            if self._tried or self._open:
                 self._settle()
             writes = {key: codec.encode(step.stopped(error)) for key, step in self._open.items()}
             state = "interrupted" if error is None and self._open else state_after(error)
@@ -253,9 +253,11 @@ class Run:
             for key in writes:
                 self._revisions[key] = head.revision
                 self._last = key
+                self._tried.pop(key, None)
 
     def _request(self, writes: dict[str, bytes], request: CommitRequest, reason: str) -> CommitRequest:
-        self._tried |= writes
+        for key, data in writes.items():
+            self._tried.setdefault(key, []).append(data)
         expected = {key: self._revisions.get(key, 0) for key in (self.key, self._last, *writes)}
         return replace(
             request, writes={**request.writes, **{key: Write(data) for key, data in writes.items()}},
@@ -276,7 +278,7 @@ class Run:
             version = found.get(key)
             if (version.revision if version is not None else 0) == self._revisions.get(key, 0):
                 continue
-            if version is None or version.value != self._tried.get(key):
+            if version is None or version.value not in self._tried.get(key, ()):
                 raise self._changed_error()
             adopted[key] = version
             self._revisions[key] = version.revision
@@ -401,7 +403,7 @@ class Run:
     def named(self, name: str, key: str | int | None) -> str:
         """Return the full name of a call of a step."""
         outer = current_step.get()
-        inside = outer.name if outer is not None and outer.run is self else ""
+        inside = outer[1] if outer is not None and outer[0] is self else ""
         base = check_lock(name, "step")
         base = f"{inside}>{base}" if inside else base
         with self._mutex:
@@ -440,7 +442,7 @@ class Run:
         """Take a step as being done. Return its place among the steps of the run."""
         with self._mutex:
             self._open[step.key] = step
-            self._counts.pop(step.name, None)  # another try counts the steps inside it anew
+            self._counts.pop(step.name, None)  # another try numbers the steps inside it anew
             record = self.found(step.key)
             if record is None or "order" not in record:
                 self._order += 1
@@ -471,6 +473,18 @@ class Run:
             size = f"{len(data) / 1e6:.1f} MB"
             text = f"the result of step {step.name!r} takes {size} in the state; return a path or an id instead"
             warnings.warn(text, stacklevel=2)
+
+
+@contextmanager
+def inside(run: Run, name: str) -> Iterator[None]:
+    """Name the steps that are called meanwhile as those inside a step, or inside an item of one."""
+    tokens = current.set(run), current_step.set((run, name))
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # a generator was closed in another context
+            current_step.reset(tokens[1])
+            current.reset(tokens[0])
 
 
 def state_after(error: BaseException | None) -> str:

@@ -8,18 +8,27 @@ import inspect
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from random import uniform
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .. import codec
 from ..backends.protocol import CommitRequest
-from ..errors import InvalidArgument, LockLost, NotSerializable, SkipStep, StateException, StepChanged, StepTimeout
+from ..errors import (
+    CommitUnknown,
+    InvalidArgument,
+    LockLost,
+    NotSerializable,
+    SkipStep,
+    StateException,
+    StepChanged,
+    StepTimeout,
+)  # fmt: skip
 from ..states.transaction import Transaction
 from . import records
 from .records import Record
-from .run import ENDED, Options, Run, current, current_step, reset_hint, state_after
+from .run import ENDED, Options, Run, inside, reset_hint, state_after
 
 if TYPE_CHECKING:
     from ..manager import StateManager
@@ -123,6 +132,9 @@ class Step:
             raise
         try:
             self.run.write_step(self, data, record, request)
+        except CommitUnknown as error:
+            self._stopped_by = error  # the end of the run looks whether it was made
+            raise
         except StateException as error:
             self.fail(error)
             raise
@@ -149,20 +161,9 @@ class Step:
         return uniform(longest / 2, longest)
 
     def _is_retried(self, error: BaseException) -> bool:
-        if isinstance(error, LockLost | StepChanged | NotSerializable):
+        if isinstance(error, LockLost | StepChanged | NotSerializable | InvalidArgument):
             return False
         return self._tries <= self.options.retries and isinstance(error, self.options.retry_on)
-
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Be the step that steps called meanwhile are inside of."""
-        tokens = current.set(self.run), current_step.set(self)
-        try:
-            yield
-        finally:
-            with suppress(ValueError):
-                current_step.reset(tokens[1])
-                current.reset(tokens[0])
 
 
 def call(
@@ -177,7 +178,7 @@ def call(
     while True:
         step.begin()
         try:
-            with step.entered():
+            with inside(step.run, step.name):
                 result = _limited(step, function, args, kwargs)
             if inspect.isawaitable(result):
                 if inspect.iscoroutine(result):
@@ -206,7 +207,7 @@ async def _call_coroutine(
     while True:
         step.begin()
         try:
-            with step.entered():
+            with inside(step.run, step.name):
                 result = await _within(step, function(*args, **kwargs))
         except SkipStep as error:
             return step.finish(None, skipped=error)
@@ -282,7 +283,9 @@ class Block:
 
     def __iter__(self) -> Iterator[StepTransaction]:
         if not self._step.is_done():
-            yield self._begin()
+            transaction = self._begin()
+            with inside(self._step.run, self._step.name):
+                yield transaction
             self._finish()
 
     def __enter__(self) -> StepTransaction:
@@ -291,7 +294,7 @@ class Block:
             self._transaction.done, self._transaction.result = True, self._step.saved
             return self._transaction
         transaction = self._begin()
-        self._context = self._step.entered()
+        self._context = inside(self._step.run, self._step.name)
         self._context.__enter__()
         return transaction
 

@@ -77,6 +77,21 @@ def test_one_holder_at_a_time_and_the_fence_rises(state, other):
     assert other.list_keys() == ["k"] and other.load("k") == 1
 
 
+def test_a_lock_is_used_again_and_not_twice_at_once(state, other):
+    lock = state.lock("x")
+    with lock:
+        first = lock.fence
+        with pytest.raises(LockHeld), lock:
+            pytest.fail("two holders")
+        state.save("k", 1)
+    with pytest.raises(LockLost), lock:
+        assert lock.fence > first
+        other.delete("lock/x")
+        state.save("k", 2)
+    with lock:
+        assert state.fork("forked").list_keys() == ["k"]  # nobody holds the lock of the new namespace
+
+
 def test_a_second_holder_waits(state, other):
     order = []
 

@@ -13,6 +13,7 @@ import time
 import pytest
 
 from stateview import (
+    CommitUnknown,
     Conflict,
     InvalidArgument,
     LockHeld,
@@ -487,3 +488,54 @@ def test_arguments_of_a_wrong_type(here):
         with pytest.raises(InvalidArgument, match="without a function"):
             run.step("s", None, 5)
     assert here.list_keys() == ["run/r"]
+
+
+def test_steps_inside_items_and_blocks_belong_to_these(here):
+    calls = Calls()
+
+    def go(stop):
+        with here.run("r") as run:
+            for item in run.each("rows", ["a", "b"]):
+                run.step("mail", calls.function(f"mail {item}", 1))
+                if item == stop:
+                    raise ZeroDivisionError
+            for _tx in run.step("block"):
+                run.step("mail", calls.function("mail in block", 2))
+            run.step("mail", calls.function("mail", 3))
+
+    with pytest.raises(ZeroDivisionError):
+        go("b")
+    go(None)
+    assert calls == ["mail a", "mail b", "mail in block", "mail"]
+    assert [key for key in here.list_keys("run/r/") if key.endswith("mail")] == [
+        f"run/r/{name}mail" for name in ("block>", "", "rows[a]>", "rows[b]>")
+    ]
+
+
+def test_a_step_whose_commit_was_made_without_a_reply_is_done(state):
+    def loses_the_reply(run):
+        commit = run._commit
+
+        def lossy(request):
+            run._commit = commit
+            commit(request)
+            raise CommitUnknown("the connection was lost")
+
+        run._commit = lossy
+
+    with state.run("r") as run:
+        run.step("one", lambda: 1)
+        loses_the_reply(run)
+        with pytest.raises(CommitUnknown):
+            run.step("two", lambda: 2)
+        run.step("three", lambda: 3)
+        loses_the_reply(run)
+        with pytest.raises(CommitUnknown):
+            list(run.each("four", [1]))
+        assert list(run.each("five", [1])) == [1]
+        loses_the_reply(run)
+        with pytest.raises(ZeroDivisionError):
+            run.step("six", lambda: 1 / 0)
+    states = [state.load(f"run/r/{name}")["state"] for name in ("two", "three", "five", "six")]
+    assert states == ["done", "done", "done", "failed"]
+    assert state.list_keys("run/r/four/") == ["run/r/four/1"] and state.load("run/r")["state"] == "interrupted"
