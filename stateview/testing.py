@@ -407,22 +407,22 @@ class BackendContract(ABC):
             assert sorted(m.time for m in marks) == [m.time for m in marks]
             assert [state(reader, StateAt(m.revision, m.time)) for m in marks] == [{}, {"k": b"1"}, {"k": b"2"}]
 
-    def test_a_mark_of_the_revision_that_its_own_commit_makes(self, backend: Backend, opened: Open) -> None:
-        """Result and checkpoint are one commit; without writes the mark is of the present."""
-        writes = {"k": Write(b"1"), "gone": Write(b"1", 10**12)}
-        both = (CheckpointWrite("before"), CheckpointWrite("after", "note", after=True))
-        backend.commit(CommitRequest(writes, marks=both))
-        backend.commit(CommitRequest({"k": Write(b"2"), "gone": Write(None)}))
-        mark(backend, "bare", note="n", after=True)
-        backend.commit(CommitRequest({"k": Write(b"3")}, marks=(CheckpointWrite("after", after=True),)))
+    def test_a_mark_names_the_revision_after_the_writes_of_its_commit(self, backend: Backend, opened: Open) -> None:
+        marks = (CheckpointWrite("made", "n", after=True, fresh=True), CheckpointWrite("before"))
+        head = backend.commit(CommitRequest({"k": Write(b"1"), "t": Write(b"0", 3_600_000_000)}, marks=marks))
+        with pytest.raises(Conflict):
+            backend.commit(CommitRequest({"k": Write(b"9")}, marks=(CheckpointWrite("made", after=True, fresh=True),)))
+        backend.commit(CommitRequest({"k": Write(b"2"), "t": Write(None)}, marks=(CheckpointWrite("two", after=True),)))
+        mark(backend, "same", after=True)
+        save(backend, "k", b"3")
         for reader in (backend, opened()):
-            marks = reader.marks()
-            assert [(m.name, m.revision, m.note) for m in marks] == [
-                ("before", 0, ""), ("after", 1, "note"), ("bare", 2, "n"), ("after", 3, "")
-            ]  # fmt: skip
-            assert [state(reader, m.point) for m in marks] == [
-                {}, {"gone": b"1", "k": b"1"}, {"k": b"2"}, {"k": b"3"}
-            ]  # fmt: skip
+            found = {m.name: (m.revision, m.note) for m in reader.marks()}
+            assert found == {"made": (head.revision, "n"), "before": (0, ""), "two": (2, ""), "same": (2, "")}
+            points = {m.name: m.point for m in reader.marks()}
+            assert state(reader, points["made"]) == {"k": b"1", "t": b"0"}
+            assert state(reader, points["two"]) == state(reader, points["same"]) == {"k": b"2"}
+        backend.compact(backend.head().revision)
+        assert state(opened(), points["made"]) == {"k": b"1", "t": b"0"}
 
     def test_a_mark_of_a_past_revision_and_time(self, backend: Backend) -> None:
         for number in range(3):

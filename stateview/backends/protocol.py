@@ -173,11 +173,12 @@ class CheckpointWrite(Struct, frozen=True):
     Attributes:
         name: its name. If a checkpoint of this name exists, the name moves, and the earlier checkpoint stays listed.
         note: a text for people.
-        revision: the revision that it names; None for the one before this commit's writes.
+        revision: the revision that it names; None for the one before this commit's writes, or with `after` for the one
+            that they make.
         time: when it was made; 0 for the request's time, or the clock's.
         fresh: refuse the commit with `Conflict` if the name is taken before the commit.
         kind: a `CheckpointKind`, or "".
-        after: without a `revision`, name the one that this commit's writes make.
+        after: whether it names the state after this commit's writes. Then `revision` is None.
 
     """
 
@@ -189,11 +190,9 @@ class CheckpointWrite(Struct, frozen=True):
     kind: str = ""
     after: bool = False
 
-    def named(self, before: int, new: int) -> int:
-        """Return the revision that it names, by the namespace's revisions before and after the commit's writes."""
-        if self.revision is not None:
-            return self.revision
-        return new if self.after else before
+    def revision_in(self, before: int, new: int) -> int:
+        """Return the revision that it names, in a commit that leads from one revision to another."""
+        return (new if self.after else before) if self.revision is None else self.revision
 
 
 class Write(Struct, frozen=True):

@@ -43,9 +43,7 @@ from .records import (
 _MIN_OVERDUE_REVISIONS = 16
 _PACKED_BYTES = 4096  # the size from which a value can call for packing the history
 _CLOCK_STEP_NANOSECONDS = 1_000_000_000  # a clock that is further behind was set: state.json gets its time, too
-
-
-States = dict[int, tuple[dict[str, Version], dict[str, bytes]]]  # by revision: entries, and the text of each
+_Content = tuple[dict[str, Version], dict[str, bytes]]  # the entries of a state, and their blocks in state.json
 
 
 class Writer(Reader):
@@ -116,8 +114,7 @@ class Writer(Reader):
         line.lineage = live.head.lineage or os.urandom(16).hex()
         line.floor = live.head.floor
         line.replaced, line.before_mtime = live.replaced, live.signature[0] if live.signature is not None else 0
-        states = {line.rev: (entries, blocks), live.head.revision: (live.entries, live.blocks)}
-        self._write(live, line, states, data, history)
+        self._write(live, line, data, history, (entries, blocks))
         keys = live.keys if live.keys is not None and entries.keys() == live.entries.keys() else None
         unchecked = frozenset(name for name, _ in line.unmarks) - {mark.name for mark in line.marks}
         self._live = LoadedState(
@@ -180,16 +177,16 @@ class Writer(Reader):
             else:
                 record.set[key] = ValueRecord(Raw(write.value), start + write.ttl if write.ttl else 0, write.time)
         for mark in request.marks:
-            at = mark.named(revision, new)
+            at = mark.revision_in(revision, new)
             note = text(mark.note, "note", mark.name, at)
             record.marks.append(CheckpointEntry(mark.name, at, mark.time or start, note, "", mark.kind))
         record.unmarks = list(request.unmarks)
         return record
 
     def _write(
-        self, live: LoadedState, line: CommitRecord, states: States, data: bytes, history: History | None
+        self, live: LoadedState, line: CommitRecord, data: bytes, history: History | None, after: _Content
     ) -> None:
-        """Write a commit: temporary files, then the history's line, then the renames."""
+        """Write a commit: temporary files, then the history's line, then the renames. `after` is the new state."""
         renames: list[tuple[str, str]] = []
         size = None
         stands = False  # whether the commit counts although it failed
@@ -200,6 +197,7 @@ class Writer(Reader):
                 if line.fileless:
                     mark.digest = NO_FILE
                     continue
+                states = {live.head.revision: (live.entries, live.blocks), line.rev: after}
                 content = self._checkpoint_content(states, mark, history)
                 mark.digest = digest(content)
                 path = self._checkpoint_path(mark.name)
@@ -247,11 +245,11 @@ class Writer(Reader):
             remove(name)
         self._live = self._history = None
 
-    def _checkpoint_content(self, states: States, mark: CheckpointEntry, history: History | None) -> bytes:
+    def _checkpoint_content(self, states: dict[int, _Content], mark: CheckpointEntry, history: History | None) -> bytes:
         if mark.revision in states:
-            named, blocks = states[mark.revision]
-            entries = {key: version for key, version in named.items() if version.visible(mark.time)}
-            return document.serialize(entries, blocks if len(entries) == len(named) else {})
+            live, blocks = states[mark.revision]
+            entries = {key: version for key, version in live.items() if version.visible(mark.time)}
+            return document.serialize(entries, blocks if len(entries) == len(live) else {})
         assert history is not None
         return document.serialize(history.state_at(mark.stored().point), {})
 

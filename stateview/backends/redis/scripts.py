@@ -475,7 +475,7 @@ if options.unmarks then
 end
 if options.marks then
   for _, mark in ipairs(options.marks) do
-    local r = int(mark.revision or mark.after and writes and revision + 1 or revision)
+    local r = int(mark.revision or mark.after and r or revision)
     local member = mark.name .. '@' .. r
     if call('ZADD', marks, r, member) == 1 then call('HINCRBY', notes, 'name:' .. mark.name, 1) end
     local order = int(call('HINCRBY', notes, 'sequence', 1))

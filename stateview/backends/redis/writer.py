@@ -188,9 +188,8 @@ class Writer(Reader, ABC):
             author = values.pack_text(author, "author", "", revision)
             for mark in options.get("marks", ()):
                 if note := mark.get("note"):
-                    mark["note"] = values.pack_text(
-                        note, "note", mark["name"], mark.get("revision", revision - ("after" not in mark))
-                    )
+                    at = revision if mark.get("after") and batch.writes else revision - 1
+                    mark["note"] = values.pack_text(note, "note", mark["name"], mark.get("revision", at))
         if new:
             options["lineage"] = lineage
         if batch.token:
@@ -247,17 +246,17 @@ def _options(batch: CommitRequest) -> dict[str, Any]:
     if batch.time:
         options["time"] = batch.time
     if batch.marks:
-        options["marks"] = [_mark(mark, bool(batch.writes)) for mark in batch.marks]
+        options["marks"] = [_mark(mark) for mark in batch.marks]
     if batch.unmarks:
         options["unmarks"] = batch.unmarks
     return options
 
 
-def _mark(mark: CheckpointWrite, writes: bool) -> dict[str, Any]:
+def _mark(mark: CheckpointWrite) -> dict[str, Any]:
     fields: dict[str, Any] = {"name": mark.name}
     if mark.revision is not None:
         fields["revision"] = mark.revision
-    for name in ("note", "time", "fresh", *(["after"] if writes else [])):
+    for name in ("note", "time", "fresh", "after"):
         if value := getattr(mark, name):
             fields[name] = value
     if mark.kind:

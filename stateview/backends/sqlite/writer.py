@@ -217,7 +217,7 @@ class Writer(Reader):
         for name, revision in batch.unmarks:
             schema.delete_mark(db, name, revision)
         for mark in batch.marks:
-            revision = mark.named(head.revision, head.revision + bool(batch.writes))
+            revision = mark.revision_in(head.revision, head.revision + bool(batch.writes))
             made = CheckpointRecord(mark.name, revision, mark.time or moment, mark.note, mark.kind)
             schema.put_mark(db, db.values.pack_mark(made))
 

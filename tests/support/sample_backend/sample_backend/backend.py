@@ -271,10 +271,10 @@ class MemoryBackend:
         )  # fmt: skip
 
     def _set_marks(self, batch: CommitRequest, draft: Namespace, time: int) -> None:
-        """Delete and make checkpoints. A new one names a revision before or after the writes of its commit."""
+        """Delete and make checkpoints. A new one names the revision before the writes of its commit, or after them."""
         made = []
         for new in batch.marks:
-            revision = new.named(draft.head.revision, draft.head.revision + bool(batch.writes))
+            revision = new.revision_in(draft.head.revision, draft.head.revision + bool(batch.writes))
             made.append(CheckpointRecord(new.name, revision, new.time or time, new.note, new.kind))
         gone = {*batch.unmarks, *((mark.name, mark.revision) for mark in made)}
         draft.marks = [mark for mark in draft.marks if (mark.name, mark.revision) not in gone] + made
