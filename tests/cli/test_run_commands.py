@@ -71,7 +71,8 @@ def test_runs_and_steps_are_listed(state, run):
 
 def test_reset_and_retry_are_commits_that_undo_takes_back(state, run):
     go(state)
-    code, _, error = run("run", "reset", "send")
+    code, _, error = run("--author", "ann", "run", "reset", "send")
+    assert state.log(2)[1].author == "ann" and state.log(2)[1].reason == "run nightly: reset send"
     assert code == 0 and "3 steps of run nightly will be done again: send, outer, outer>inner" in error
     assert "stateview undo" in error and state.list_keys("run/nightly/") == ["run/nightly/fetch"]
     assert run("undo")[0] == 0 and rows(run, "status")[0]["state"] == "done"
