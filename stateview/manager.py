@@ -91,7 +91,8 @@ if TYPE_CHECKING:
     from .transfer.export import ExportReport
     from .transfer.import_job import ImportJob, ImportReport
     from .transfer.migrate import MigrationReport, OnMigrationProgress
-    from .workflow.run import OnChange, Run
+    from .workflow.options import OnChange
+    from .workflow.run import Run
 
 UPDATE_SECONDS = 60.0
 MAX_OWN_CONFLICTS = 9  # of an update with writes of its own function; a signal handler that writes comes less often
@@ -667,8 +668,9 @@ class StateManager:
 
         """
         from .states.leases import Lock
+        from .workflow.options import Options
         from .workflow.records import lock_name
-        from .workflow.run import Options, Run
+        from .workflow.run import Run
 
         options = Options(retries, backoff, timeout, retry_on, on_change)
         unlock = NextStep("Or take the run away from it with ", ("run", "unlock", name))

@@ -72,7 +72,7 @@ def _run_status(name: str, record: Record, steps: list[Record], is_locked: bool)
     state = record["state"]
     if state == "running" and not is_locked:
         state = "stopped"
-    done = sum(step["state"] in ("done", "skipped") for step in steps)
+    done = sum(step["state"] in records.ENDED for step in steps)
     return RunStatus(
         name, state, record.get("step"), done, int(record.get("go", 0)), str(record.get("began", "")),
         record.get("ended"), str(record.get("host", "")), record.get("process"),

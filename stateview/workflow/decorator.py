@@ -8,7 +8,8 @@ from functools import wraps
 from typing import Any, TypeVar, overload
 
 from ..errors import InvalidArgument
-from .run import Run, current, open_runs
+from .context import current, open_runs
+from .run import Run
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

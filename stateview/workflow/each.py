@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidArgument
 from ..model import check_key
 from ..states.leases import quoted
-from .run import ENDED, inside
+from .context import inside
+from .records import ENDED
 from .step import Step
 
 if TYPE_CHECKING:

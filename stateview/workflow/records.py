@@ -25,6 +25,8 @@ _DIGEST_CHARACTERS = 16
 _TRACE_CHARACTERS = 4_000
 _encoder = msgspec.json.Encoder(enc_hook=lambda value: {"type": _type_name(value)}, order="deterministic")
 
+ENDED = ("done", "skipped")  # the states of a step that is not done again
+
 Record = dict[str, Any]
 
 
@@ -95,6 +97,13 @@ def record_of(value: Any, key: str) -> Record:
     if not isinstance(value, dict) or not isinstance(value.get("state"), str):
         raise Damaged(f"key {key!r} does not hold the record of a run or a step", see("history", key))
     return value
+
+
+def state_after(error: BaseException | None) -> str:
+    """Return the state of a run or a step after an error, or after none."""
+    if error is None:
+        return "done"
+    return "failed" if isinstance(error, Exception) else "interrupted"
 
 
 def error_record(error: BaseException) -> Record:

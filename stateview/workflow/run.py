@@ -6,10 +6,10 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar, Token
+from contextlib import suppress
+from contextvars import Token
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -20,42 +20,16 @@ from ..errors import Conflict, InvalidArgument, LockLost, StateException, run, s
 from ..model import check_lock
 from ..states.leases import Lock
 from . import records
-from .records import Record
+from .context import current, current_step, open_runs
+from .options import OnChange, Options
+from .records import ENDED, Record, state_after
 
 if TYPE_CHECKING:
     from ..manager import StateManager
     from .step import Step
 
-OnChange = Literal["refuse", "run", "keep"]
-ENDED = ("done", "skipped")  # the states of a step that is not done again
-ON_CHANGE = ("refuse", "run", "keep")
 ANNOUNCE_SECONDS = 0.5  # a step that lasts longer is shown as running
 _SIGTERM_STATUS = 128 + signal.SIGTERM
-
-current: ContextVar[Run | None] = ContextVar("current run", default=None)
-current_step: ContextVar[tuple[Run, str] | None] = ContextVar("current step", default=None)  # with its name
-open_runs: list[Run] = []  # of this process
-
-
-class Options:
-    """What a step does when it fails, takes too long, or was done with other arguments."""
-
-    def __init__(
-        self, retries: int = 0, backoff: float = 1.0, timeout: float | None = None,
-        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception, on_change: OnChange = "refuse",
-    ) -> None:  # fmt: skip
-        self.retries, self.backoff, self.timeout = retries, backoff, timeout
-        self.retry_on, self.on_change = retry_on, on_change
-        if on_change not in ON_CHANGE:
-            raise InvalidArgument(f"on_change={on_change!r}: give 'refuse', 'run' or 'keep'")
-        kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
-        if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
-            raise InvalidArgument(f"retry_on={retry_on!r}: give an exception class, or a tuple of them")
-
-    def changed(self, **given: Any) -> Options:
-        """Return these options, with those that are given and not None."""
-        chosen = {name: value for name, value in given.items() if value is not None}
-        return Options(**{**vars(self), **chosen}) if chosen else self
 
 
 class Run:
@@ -428,6 +402,9 @@ class Run:
 
     def found(self, key: str) -> Record | None:
         """Return the record of a step without its result, None if it was never begun."""
+        with self._mutex:
+            if key in self._tried and (version := self._adopt([key]).get(key)) is not None:
+                self._learn(version)  # it was done inside another, which is tried again
         return self._steps[key][0] if key in self._steps else None
 
     def result(self, key: str) -> Any:
@@ -473,25 +450,6 @@ class Run:
             size = f"{len(data) / 1e6:.1f} MB"
             text = f"the result of step {step.name!r} takes {size} in the state; return a path or an id instead"
             warnings.warn(text, stacklevel=2)
-
-
-@contextmanager
-def inside(run: Run, name: str) -> Iterator[None]:
-    """Name the steps that are called meanwhile as those inside a step, or inside an item of one."""
-    tokens = current.set(run), current_step.set((run, name))
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # a generator was closed in another context
-            current_step.reset(tokens[1])
-            current.reset(tokens[0])
-
-
-def state_after(error: BaseException | None) -> str:
-    """Return the state of a run or a step after an error, or after none."""
-    if error is None:
-        return "done"
-    return "failed" if isinstance(error, Exception) else "interrupted"
 
 
 _ENDS = {"done": "is done", "failed": "failed", "interrupted": "was interrupted"}

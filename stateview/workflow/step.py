@@ -27,8 +27,10 @@ from ..errors import (
 )  # fmt: skip
 from ..states.transaction import Transaction
 from . import records
-from .records import Record
-from .run import ENDED, Options, Run, inside, reset_hint, state_after
+from .context import inside
+from .options import Options
+from .records import ENDED, Record, state_after
+from .run import Run, reset_hint
 
 if TYPE_CHECKING:
     from ..manager import StateManager
@@ -124,6 +126,7 @@ class Step:
 
     def finish(self, result: Any, request: CommitRequest | None = None, skipped: SkipStep | None = None) -> Any:
         """Commit the result, and return it as the next run will read it."""
+        self._is_announced = True  # from here on nothing is to write over what is committed
         record = self._record("skipped" if skipped else "done", skipped)
         try:
             data, value = records.encoded(record, result, f"step {self.name!r}")
@@ -143,6 +146,7 @@ class Step:
 
     def fail(self, error: BaseException) -> None:
         """Commit that the step failed, or was interrupted; without effect where the run is lost."""
+        self._is_announced = True
         if not isinstance(error, Exception | asyncio.CancelledError):
             self._stopped_by = error
             return  # the end of the run commits it, once it is known what was written

@@ -539,3 +539,33 @@ def test_a_step_whose_commit_was_made_without_a_reply_is_done(state):
     states = [state.load(f"run/r/{name}")["state"] for name in ("two", "three", "five", "six")]
     assert states == ["done", "done", "done", "failed"]
     assert state.list_keys("run/r/four/") == ["run/r/four/1"] and state.load("run/r")["state"] == "interrupted"
+
+
+def test_a_step_that_has_ended_is_not_shown_as_running_again(here, monkeypatch):
+    monkeypatch.setattr("stateview.workflow.run.ANNOUNCE_SECONDS", 0)
+    with here.run("r") as run:
+        closed = run.closed
+        run.closed = lambda step: (run._announce(), closed(step))  # as the thread that renews the lock may
+        run.step("s", lambda: run._announce() or here.load("run/r/s")["state"])
+        assert here.load("run/r/s")["result"] == "running" and here.load("run/r/s")["state"] == "done"
+        with pytest.raises(ZeroDivisionError):
+            run.step("t", lambda: 1 / 0)
+        assert here.load("run/r/t")["state"] == "failed"
+
+
+def test_a_step_inside_one_that_is_tried_again_is_not_called_again_if_its_commit_was_made(here):
+    calls = Calls()
+
+    def outer(run):
+        commit = run._commit
+
+        def lossy(request):
+            run._commit = commit
+            commit(request)
+            raise CommitUnknown("the connection was lost")
+
+        run._commit = commit if calls else lossy
+        return run.step("inner", calls.function("inner", 5))
+
+    with here.run("r", retries=1, backoff=0) as run:
+        assert run.step("outer", outer, run) == 5 and calls == ["inner"]
