@@ -548,6 +548,8 @@ def test_a_step_that_has_ended_is_not_shown_as_running_again(here, monkeypatch):
         run.closed = lambda step: (run._announce(), closed(step))  # as the thread that renews the lock may
         run.step("s", lambda: run._announce() or here.load("run/r/s")["state"])
         assert here.load("run/r/s")["result"] == "running" and here.load("run/r/s")["state"] == "done"
+        run.step("u", lambda: 5)
+        assert here.load("run/r/u")["state"] == "done"
         with pytest.raises(ZeroDivisionError):
             run.step("t", lambda: 1 / 0)
         assert here.load("run/r/t")["state"] == "failed"
