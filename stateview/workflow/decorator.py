@@ -57,9 +57,9 @@ def _made(function: Callable[..., Any], name: str | None, options: dict[str, Any
 
 def _run_here() -> Run | None:
     run = current.get()
-    if run is not None and run in open_runs:
+    runs = [one for one in open_runs if one.lock.is_here]  # a child by `fork` is in no run
+    if run is not None and run in runs:
         return run
-    runs = [one for one in open_runs if one.lock.is_here]
     if run is None and len(runs) > 1:
         raise InvalidArgument("several runs are open, and this thread belongs to none", "Call run.step on one of them")
     return runs[0] if run is None and runs else None

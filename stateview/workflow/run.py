@@ -105,6 +105,9 @@ class Run:
         except StateException:
             if error is None:  # else the error of the block says more, and the lock expires
                 raise
+        finally:
+            with suppress(StateException):
+                self.lock.release()  # which has no effect if the end was committed
 
     def _watch_sigterm(self) -> None:
         """Let SIGTERM end the block as Ctrl-C does, unless the program has a handler of its own."""
@@ -214,6 +217,9 @@ class Run:
             while True:
                 if self._changed is not None:
                     raise self._changed
+                if not self.lock.is_here:
+                    what = f"run {self.name!r} is that of the parent of this process"
+                    raise LockLost(what, "Do its steps in the parent, or give the child a run of its own")
                 if self._is_over:
                     raise LockLost(f"run {self.name!r} has ended", "Do the work of a step inside the block of its run")
                 batch = self._request(writes, request or CommitRequest(), reason)
