@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, overload
 
 from ..errors import InvalidArgument
 from .context import current, open_runs
+from .records import is_coroutine_function
 from .run import Run
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -45,7 +45,7 @@ def _made(function: Callable[..., Any], name: str | None, options: dict[str, Any
         chosen = run.options.changed(**{one: value for one, value in options.items() if one != "key"})
         return run.call(title, function, args, kwargs, chosen, key(*args, **kwargs) if callable(key) else key)
 
-    if inspect.iscoroutinefunction(function):
+    if is_coroutine_function(function):
 
         @wraps(function)
         async def awaited(*args: Any, **kwargs: Any) -> Any:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
-import inspect
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
-from random import uniform
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -144,10 +141,10 @@ class Step:
         self.run.closed(self)
         return value
 
-    def fail(self, error: BaseException) -> None:
-        """Commit that the step failed, or was interrupted; without effect where the run is lost."""
+    def fail(self, error: BaseException, is_cancelled: bool = False) -> None:
+        """Commit that the step failed, or was cancelled; without effect where the run is lost."""
         self._is_announced = True
-        if not isinstance(error, Exception | asyncio.CancelledError):
+        if not isinstance(error, Exception) and not is_cancelled:
             self._stopped_by = error
             return  # the end of the run commits it, once it is known what was written
         if not isinstance(error, LockLost):
@@ -161,6 +158,8 @@ class Step:
             self.fail(error)
             return None
         self._write(self._record("running", error))
+        from random import uniform  # imported here: few steps ever wait
+
         longest = min(LONGEST_PAUSE_SECONDS, self.options.backoff * 2.0 ** (self._tries - 1))
         return uniform(longest / 2, longest)
 
@@ -175,7 +174,7 @@ def call(
 ) -> Any:
     """Do a step by a function, or return the coroutine that does it."""
     step = Step(run, name, options, records.arguments_digest(args, kwargs), function)
-    if inspect.iscoroutinefunction(function):
+    if records.is_coroutine_function(function):
         return _call_coroutine(step, function, args, kwargs)
     if step.is_done():
         return step.saved
@@ -184,8 +183,8 @@ def call(
         try:
             with inside(step.run, step.name):
                 result = _limited(step, function, args, kwargs)
-            if inspect.isawaitable(result):
-                if inspect.iscoroutine(result):
+            if isinstance(result, Awaitable):
+                if isinstance(result, Coroutine):
                     result.close()
                 what = f"step {name!r}: {records.function_name(function)} returned an awaitable"
                 raise InvalidArgument(what, "Give the step an 'async def' function, and await the step")
@@ -206,6 +205,8 @@ def call(
 async def _call_coroutine(
     step: Step, function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
+    import asyncio
+
     if step.is_done():
         return step.saved
     while True:
@@ -215,6 +216,9 @@ async def _call_coroutine(
                 result = await _within(step, function(*args, **kwargs))
         except SkipStep as error:
             return step.finish(None, skipped=error)
+        except asyncio.CancelledError as error:
+            step.fail(error, is_cancelled=True)
+            raise
         except BaseException as error:
             pause = step.pause_after(error)
             if pause is None:
@@ -225,6 +229,8 @@ async def _call_coroutine(
 
 
 async def _within(step: Step, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    import asyncio
+
     seconds = step.options.timeout
     scope = asyncio.timeout(seconds)
     try:

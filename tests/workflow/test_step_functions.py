@@ -1,6 +1,7 @@
 """`@step`, coroutines, and the digests of functions and arguments."""
 
 import asyncio
+import inspect
 import os
 import subprocess
 import sys
@@ -163,6 +164,21 @@ def test_digests_of_arguments_and_functions():
     assert code(lambda: 1) == code(lambda: 1) != code(lambda: 2) and code(print) == ""
     assert code(partial(sample, 1)) == code(sample) and records.function_name(partial(sample)).endswith(".sample")
     assert records.same_code("3.11 a", "3.12 b") and not records.same_code("3.11 a", "3.11 b")
+
+
+class Fetcher:
+    async def method(self):
+        pass
+
+    async def __call__(self):
+        pass
+
+
+def test_coroutine_functions_are_told_from_others():
+    for function in (fetch, partial(fetch, 1), Fetcher().method, Fetcher()):
+        assert records.is_coroutine_function(function) and inspect.iscoroutinefunction(fetch)
+    for function in (double, print, partial(double), Fetcher, len):
+        assert not records.is_coroutine_function(function)
 
 
 def test_names_of_checkpoints():
