@@ -106,9 +106,13 @@ class Judge:
 
 
 def duration(url):
-    began = time.monotonic()
-    assert ended(start(url)) == DONE
-    return time.monotonic() - began
+    """The seconds of the quickest of three goes: a slow one would move the kills behind the end."""
+    times = []
+    for _ in range(3):
+        began = time.monotonic()
+        assert ended(start(url)) == DONE
+        times.append(time.monotonic() - began)
+    return min(times)
 
 
 KILLS = [5, pytest.param(int(os.environ.get("WORKFLOW_KILLS", "100")), marks=pytest.mark.stress)]
