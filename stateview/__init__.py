@@ -20,13 +20,18 @@ from .errors import (
     KeyMissing,
     KeyNotFound,
     KeyWrong,
+    LockHeld,
+    LockLost,
     NamespaceNotFound,
     NotSerializable,
     ReadOnly,
     Reentered,
     RefNotFound,
     Sealed,
+    SkipStep,
     StateException,
+    StepChanged,
+    StepTimeout,
     WaitTimeout,
 )
 from .manager import StateManager, migrate
@@ -38,6 +43,7 @@ from .states.view import StateView, diff
 if TYPE_CHECKING:
     from .aio.manager import AsyncStateManager
     from .aio.views import AsyncDiff, AsyncStateView, AsyncTransaction
+    from .workflow.decorator import step
 
 __version__ = "0.1.0"
 __all__ = [
@@ -64,6 +70,8 @@ __all__ = [
     "KeyMissing",
     "KeyNotFound",
     "KeyWrong",
+    "LockHeld",
+    "LockLost",
     "NamespaceNotFound",
     "NotSerializable",
     "PathChange",
@@ -73,9 +81,12 @@ __all__ = [
     "Reentered",
     "RefNotFound",
     "Sealed",
+    "SkipStep",
     "StateException",
     "StateManager",
     "StateView",
+    "StepChanged",
+    "StepTimeout",
     "Transaction",
     "WaitTimeout",
     "checkpoint",
@@ -84,13 +95,15 @@ __all__ = [
     "migrate",
     "restore_checkpoint",
     "save_state",
+    "step",
 ]
 
-_LAZY = {  # their modules import asyncio, which a StateManager does not need
+_LAZY = {  # imported by the first use: their modules are not needed by a StateManager
     "AsyncDiff": ".aio.views",
     "AsyncStateManager": ".aio.manager",
     "AsyncStateView": ".aio.views",
     "AsyncTransaction": ".aio.views",
+    "step": ".workflow.decorator",
 }
 _default: tuple[tuple[str | None, ...], StateManager] | None = None
 

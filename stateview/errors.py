@@ -178,6 +178,32 @@ class WaitTimeout(StateException, TimeoutError):
         self.value = value
 
 
+class LockHeld(StateException, TimeoutError):
+    """Another process, or this one, holds the lock, or runs the run. `host`, `process` and `since` tell who."""
+
+    def __init__(
+        self, message: str, hint: Hint = "", *, host: str = "", process: int | None = None, since: str = ""
+    ) -> None:
+        super().__init__(message, hint)
+        self.host, self.process, self.since = host, process, since
+
+
+class LockLost(StateException, RuntimeError):
+    """The lock, or the run, is not the caller's own any more. Nothing was written."""
+
+
+class StepChanged(StateException, RuntimeError):
+    """The step was done before, with other arguments or by another version of its function. It was not called."""
+
+
+class StepTimeout(StateException, TimeoutError):
+    """A step took longer than its time-out."""
+
+
+class SkipStep(StateException):
+    """Raise it in a step to say that there is nothing to do: the step counts as skipped, and returns None."""
+
+
 class ReadOnly(StateException, PermissionError):
     """The store is open for reading only, or can only be read."""
 

@@ -34,6 +34,7 @@ from .errors import (
     HistoryPruned,
     InvalidArgument,
     InvalidName,
+    NextStep,
     ReadOnly,
     Reentered,
     Sealed,
@@ -87,11 +88,14 @@ if TYPE_CHECKING:
     from .maintenance.prune import PruneReport
     from .maintenance.stats import Stats
     from .sealing.keys import UserKey
+    from .states.leases import Lock
     from .states.moments import Moment
     from .states.revert import RevertDiff
     from .transfer.export import ExportReport
     from .transfer.import_job import ImportJob, ImportReport
     from .transfer.migrate import MigrationReport, OnMigrationProgress
+    from .workflow.options import OnChange
+    from .workflow.run import Run
 
 T = TypeVar("T")
 UPDATE_SECONDS = 60.0
@@ -169,6 +173,7 @@ class StateManager:
         self.author = author
         store, name = parse_store(chosen.store), check_name(chosen.namespace, "namespace")
         self._url, self._namespace = store.shown, name
+        self._locks: list[Lock] = []  # those that are held by this manager
         self._opened: dict[str, Any] = {
             "backend": chosen.store, "read_only": read_only, "author": author, "history": history, "timeout": timeout,
             "durability": durability, "checkpoint_files": checkpoint_files, "encryption_key": key or None,
@@ -655,6 +660,90 @@ class StateManager:
         """Commit a transaction of `begin`, and return the revision. Raises as `transaction` does."""
         batch = transaction.batch(reason)
         return self.revision if batch is None else self._commit(batch).revision
+
+    def lock(self, name: str, *, ttl: float = 30.0, wait: float | None = None) -> Lock:
+        """Make a lock for a `with` block that one process at a time can be in, on one host or on many.
+
+        The lock is the entry `lock/NAME`, with an expiry: a lease. A thread renews it each third of `ttl`. Whether it
+        has expired is judged by one clock: that of the Redis server, or of the machine for files. A lock whose process
+        has ended on this host is taken over at once, and any other after its `ttl`.
+
+        The holder may lose the lock, as when its machine was suspended. So each commit that this manager makes in the
+        block, from any thread, depends on the lock, and is refused with `LockLost` without it. Two managers, or two
+        threads with one manager, are two holders. A restore and `undo` leave locks as they are.
+
+        Args:
+            name: any text. In the key `%` and `/` are quoted, as `%25` and `%2F`.
+            ttl: seconds after which a lock that is not renewed is free.
+            wait: seconds to wait for another holder. None: do not wait.
+
+        Returns:
+            The lock. Its `fence` is the revision of the commit that took it, which rises with each holder: pass it to
+            other systems, so that they can refuse a former holder. Its `check()` raises `LockLost` once it is lost.
+
+        Raises:
+            LockHeld: at the beginning of the block, if another holder has it.
+            LockLost: in the block, or at its end, if it was lost. What came after the loss was not written.
+            InvalidArgument: the name or a number is not allowed.
+
+        Cost: a commit and two reads to take it, a commit to give it back, and one for each renewal.
+
+        """
+        from .states.leases import Lock
+
+        return Lock(self.backend, self._commit, self._locks, name, ttl, wait or 0.0)
+
+    def run(
+        self, name: str, *, retries: int = 0, backoff: float = 1.0, timeout: float | None = None,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception, on_change: OnChange = "refuse",
+        checkpoints: int = 5, ttl: float = 30.0, wait: float | None = None,
+    ) -> Run:  # fmt: skip
+        """Make a run of a workflow for a `with` block: steps that are done once, and a block that resumes.
+
+        The block goes on where the last one of this name stopped, or begins anew if that one ended. One process at a
+        time can be in it: see `lock`, whose `ttl`, `wait` and `LockLost` it has. What is promised of a step:
+
+        - Its function may run again if the process dies before its commit, and then only: at least once.
+        - Its result, the writes through its `tx`, the state `done` and its checkpoint are one commit: once.
+        - Where its arguments or its code differ from those that it was done with, `on_change` decides.
+        - A run whose lock is lost, or whose entries another writer has changed, writes nothing more.
+
+        The run is the entry `run/NAME`, a step `run/NAME/STEP`, an item of `each` `run/NAME/STEP/ITEM`, so that diff,
+        restore, undo, export and watch apply to them. Restoring the checkpoint `NAME.STEP` makes the next run go on
+        after that step. A changed `result` in a step's entry is what the next run gets. Ctrl-C and SIGTERM mark the
+        step as interrupted, the latter in the main thread, if the program has no handler of its own.
+
+        Args:
+            name: any text. In keys `%` and `/` are quoted, as `%25` and `%2F`.
+            retries: how often a step is tried again after an error. A step may say otherwise, here and below.
+            backoff: seconds before the first retry at most, doubled each time, up to 60.
+            timeout: seconds for each try of a step, see `Run.step`. None: without end.
+            retry_on: the exceptions after which a step is tried again.
+            on_change: `"refuse"`, `"run"` or `"keep"` a step that was done with other arguments or code.
+            checkpoints: how many checkpoints of each step are kept. 0: none are made.
+            ttl: seconds after which a run whose process is not known to have ended can be taken over.
+            wait: seconds to wait for another process. None: do not wait.
+
+        Returns:
+            The run, whose methods `step` and `each` do the work.
+
+        Raises:
+            LockHeld: at the beginning of the block, if the run is going on elsewhere.
+            LockLost: in the block, or at its end, if the run was lost.
+            InvalidArgument: an argument is not allowed.
+
+        Cost: two commits and O(steps + items) to begin, and a commit to end.
+
+        """
+        from .states.leases import Lock
+        from .workflow.options import Options
+        from .workflow.records import lock_name
+        from .workflow.run import Run
+
+        options = Options(retries, backoff, timeout, retry_on, on_change)
+        unlock = NextStep("Or take the run away from it with ", ("run", "unlock", name))
+        lock = Lock(self.backend, self._commit, self._locks, lock_name(name), ttl, wait or 0.0, unlock)
+        return Run(self, self._commit, lock, name, options, checkpoints)
 
     # --- checkpoints and refs ----------------------------------------------------------------------------------
 
@@ -1221,6 +1310,7 @@ class StateManager:
 
     def _fork_into(self, target: StateManager, at: Ref) -> None:
         from .states.compare import entries
+        from .states.leases import is_lease
         from .states.steady import snapshot
 
         base = 0
@@ -1230,6 +1320,8 @@ class StateManager:
                 reason = f"forked from {self.namespace} at {at} (revision {point.revision})"
                 writes: dict[str, Write] = {}
                 for version in entries(state, point):
+                    if is_lease(version.key, version):
+                        continue  # nobody holds a lock of the new namespace
                     ttl = version.expires - point.time if version.expires else 0
                     writes[version.key] = Write(version.value, ttl, version.time)
                     if len(writes) == KEYS_PER_FORK_COMMIT and not self.backend.rewrites_state:
@@ -1442,6 +1534,13 @@ class StateManager:
             from msgspec.structs import replace
 
             batch = replace(batch, author=self.author)
+        send = self._send
+        for lock in tuple(self._locks):  # each commit depends on the locks that are held
+            if lock.is_here:
+                send = partial(lock.commit, send)
+        return send(batch)
+
+    def _send(self, batch: CommitRequest) -> Head:
         if self._announces:
             with self._announced():
                 return self.backend.commit(batch)

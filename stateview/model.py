@@ -323,6 +323,20 @@ def check_checkpoint(name: object) -> str:
     return text
 
 
+def check_lock(name: object, what: str = "lock") -> str:
+    """Return `name` if a lock, a run or a step may have it: any text that is not empty.
+
+    Raises:
+        InvalidName: it is no text.
+
+    """
+    if not isinstance(name, str):
+        raise InvalidName(f"{what} name must be a string, not {type(name).__name__}")
+    if not name:
+        raise InvalidName(f"{what} name is empty")
+    return name
+
+
 def check_key(key: object) -> str:
     """Return `key` if it is a valid key.
 

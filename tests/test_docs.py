@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from stateview import StateManager
+
 ROOT = Path(__file__).parent.parent
 TEXTS = [
     "README.md",
@@ -20,6 +22,7 @@ TEXTS = [
     "references/formats.md",
     "references/migration.md",
     "references/refs.md",
+    "references/workflows.md",
     "references/writing-a-backend.md",
 ]
 
@@ -71,7 +74,7 @@ def test_the_setting_up_of_encryption_runs() -> None:
         subprocess.run(["rm", "-r", ".claude"], check=True)
 
 
-@pytest.mark.parametrize("name", ["README.md", "SKILL.md", "references/asyncio.md"])
+@pytest.mark.parametrize("name", ["README.md", "SKILL.md", "references/asyncio.md", "references/workflows.md"])
 def test_every_block_of_python_runs(name: str) -> None:
     source = "\n".join(blocks(name, "python"))
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
@@ -79,11 +82,17 @@ def test_every_block_of_python_runs(name: str) -> None:
 
 
 def test_the_workflow_of_the_skill_carries_on_where_it_was_stopped() -> None:
-    (loop,) = (block for block in blocks("SKILL.md", "python") if "for task in" in block)
-    source = f"from stateview import StateManager\nstate = StateManager('json', 'w')\n{loop}print(state.revision)\n"
-    command = [sys.executable, "-c", source]
-    first, second = (subprocess.run(command, capture_output=True, text=True, check=False) for _ in range(2))
-    assert (first.stdout, second.stdout) == ("3\n", "3\n"), first.stderr
+    (block,) = (block for block in blocks("SKILL.md", "python") if "state.run(" in block)
+    assert block.count("    return f") == 1
+    dying = "    print(task, flush=True)\n    if task == os.environ['DIES']:\n        os._exit(9)\n    return f"
+    source = f"import os\nfrom stateview import StateManager\nstate = StateManager('json', 'w')\n{block}"
+    command = [sys.executable, "-c", source.replace("    return f", dying)]
+    done = [
+        subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "DIES": task})
+        for task in ("build", "")
+    ]
+    assert [one.stdout.split() for one in done] == [["plan", "scout", "build"], ["build"]], done[1].stderr
+    assert StateManager("json", "w").load("current_phase") == "published"
 
 
 def test_the_skill_keeps_its_limits() -> None:

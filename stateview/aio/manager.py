@@ -1,11 +1,12 @@
 """AsyncStateManager: the methods of `StateManager` for asyncio, each run by the same code on a worker thread.
 
 A method is one line, see `calls`. Only those of another shape are written out: `update`, `transact`, `transaction`,
-`commit`, `watch`, `wait`, `fork`, `close`, and those that stand for properties.
+`commit`, `lock`, `watch`, `wait`, `fork`, `close`, and those that stand for properties.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from contextvars import copy_context
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 from .. import codec
 from ..arguments import SecretText, check_integer, check_seconds
 from ..backends.retries import Backoff
-from ..errors import Conflict, InvalidArgument, KeyNotFound, WaitTimeout
+from ..errors import Conflict, InvalidArgument, KeyNotFound, LockHeld, WaitTimeout
 from ..manager import UPDATE_SECONDS, StateManager
 from ..model import ABSENT
 from ..states.changes import Change
@@ -29,6 +30,7 @@ from .views import AsyncDiff, AsyncStateView, AsyncTransaction
 
 if TYPE_CHECKING:
     from .. import settings
+    from ..states.leases import Lock
     from ..transfer.import_job import ImportJob
     from .extras import AsyncEncryption, AsyncImportJob
 
@@ -267,6 +269,31 @@ class AsyncStateManager(Face[StateManager]):
                     raise
             finally:
                 transaction._wrapped.discard()
+
+    @asynccontextmanager
+    async def lock(self, name: str, *, ttl: float = 30.0, wait: float | None = None) -> AsyncGenerator[Lock, None]:
+        """Hold a lock in an `async with` block that one process at a time can be in, on one host or on many.
+
+        See `StateManager.lock`. Tasks with one manager are one holder each. Waiting takes no thread from other calls.
+        """
+        deadline = monotonic() + (0.0 if wait is None else check_seconds(wait, "wait"))
+        thread = self._threads.open_apart()
+        held: Lock | None = None
+        try:
+            while held is None or not held.fence:
+                left = max(0.0, deadline - monotonic())
+                held = self._wrapped.lock(name, ttl=ttl, wait=min(left, LOOK_SECONDS))
+                try:
+                    await finish(thread.submit(copy_context().run, held.acquire))
+                except LockHeld:
+                    if left <= LOOK_SECONDS:
+                        raise
+            yield held
+        finally:
+            error = sys.exc_info()
+            if held is not None and held.fence:
+                await finish(thread.submit(copy_context().run, held.__exit__, *error))
+            self._threads.close_apart(thread, lambda: None)
 
     begin = call_giving(AsyncTransaction, StateManager.begin)
 

@@ -289,6 +289,23 @@ def _labels(context: Context, word: str) -> Iterator[Candidate]:
             yield key.label, f"{key.kind}, {key.created:%Y-%m-%d}, id {key.id}"
 
 
+def _runs(context: Context, word: str) -> Iterator[Candidate]:
+    from ..workflow import control
+
+    return ((one.name, one.state) for one in control.runs(context.manager) if one.name.startswith(word))
+
+
+def _runs_and_steps(context: Context, word: str) -> Iterator[Candidate]:
+    """Yield runs, and the steps of all runs: which of the two is meant, the word before tells a person."""
+    from ..workflow import control
+
+    yield from _runs(context, word)
+    for run in control.runs(context.manager):
+        for step in control.steps(context.manager, run.name):
+            if step.name.startswith(word):
+                yield step.name, f"{run.name}: {step.state}"
+
+
 _SOURCES: dict[str, Callable[[Context, str], Iterator[Candidate]]] = {
     "key": _keys,
     "pattern": _keys,
@@ -296,5 +313,7 @@ _SOURCES: dict[str, Callable[[Context, str], Iterator[Candidate]]] = {
     "checkpoint": _checkpoints,
     "namespace": _namespaces,
     "label": _labels,
+    "run": _runs,
+    "run-or-step": _runs_and_steps,
     "store": _stores,
 }

@@ -151,6 +151,14 @@ _ACTS = (
     Act("rotate", "rotate --data [--key-file]", "seal all with a new data key, so that removed keys open nothing"),
 )
 
+_RUN_ACTS = (
+    Act("status", "status", "list the runs: where each is, since when, and in which process"),
+    Act("steps", "steps [RUN]", "list the steps of a run: state, tries, seconds, items, error", ("name",)),
+    Act("retry", "retry STEP [--run]", "let the next run do this step again", ("name", "run"), "name"),
+    Act("reset", "reset STEP [--run]", "let the next run do this step and all after it again", ("name", "run"), "name"),
+    Act("unlock", "unlock [RUN]", "take a run away from its process, which can then write no more", ("name",)),
+)
+
 _CONDITION = Arg("condition", "condition", "[PATH] OPERATOR [VALUE]", many=True)
 _OPERATORS = (
     "Operators: == != < <= > >=, contains, matches (a regular expression), exists, missing.\n"
@@ -440,6 +448,21 @@ COMMANDS = (
         more="Of what was deleted it shows the commit that deleted it, and says so: deleted true. Of what expired it\n"
         "shows the commit that set the expiry: expired true.",
         refuses=_READS,
+    ),
+    Command(
+        "run",
+        STATES,
+        "cli.commands.runs:run",
+        "list the runs of workflows and their steps, and have steps done again",
+        (
+            Arg("act", f"choice:{','.join(act.name for act in _RUN_ACTS)}", "what to do, see below"),
+            Arg("name", "run-or-step", "of steps and unlock: the run; of retry and reset: the step", required=False),
+        ),
+        (Option("run", "run", "of retry and reset: the run (default: the only one)"),),
+        examples=("run status", "run steps nightly", "run reset clean", "run unlock nightly"),
+        more="'retry' and 'reset' are one commit, which 'undo' takes back. They are refused while the run goes on.\n"
+        "What the steps wrote elsewhere stays; 'restore RUN.STEP' brings back the whole state after a step.",
+        acts=_RUN_ACTS,
     ),
     # --- conditions --------------------------------------------------------------------------------------------------
     Command(

@@ -8,6 +8,8 @@ from ..errors import (
     Damaged,
     InvalidArgument,
     KeyNotFound,
+    LockHeld,
+    LockLost,
     ReadOnly,
     RefNotFound,
     StateException,
@@ -40,7 +42,7 @@ def exit_code(error: BaseException) -> int:
         return ExitCode.INTERRUPTED
     if isinstance(error, (KeyNotFound, RefNotFound)):
         return ExitCode.MISSING
-    if isinstance(error, Conflict):
+    if isinstance(error, (Conflict, LockHeld, LockLost)):
         return ExitCode.CONFLICT
     if isinstance(error, ConfirmationRequired):
         return ExitCode.NEEDS_YES

@@ -18,6 +18,8 @@ from . import compare as comparison
 from . import retention
 from .changes import SIGNS, Change, Diff
 from .json_diff import apply_selected
+from .leases import PREFIX as LOCKS
+from .leases import is_lease
 from .missing import check_exists
 from .moments import pinned
 from .patterns import Selection
@@ -180,7 +182,7 @@ class _Restore:
             self._require()
         else:
             self.look()
-        if not request.paths:
+        if not request.paths and not self._has_locks():
             points = [self.live, self.target]
             renew = renew_points(["live", request.ref], points) if request.expected is None else None
             return comparison.diff_points(self.backend, points[0], points[1], self.labels, request, renew)
@@ -254,10 +256,15 @@ class _Restore:
         changed = comparison.changed_keys(self.backend, self.live, self.target)
         return sorted({*filter(self.request, changed), *self.request.paths})
 
+    def _has_locks(self) -> bool:
+        return any(self.backend.list_keys(LOCKS, limit=1, at=point) for point in (self.live, self.target))
+
     def _pairs(self, keys: Iterable[str]) -> Iterator[Pair]:
         """Yield the live version of each key, and the version to restore."""
         paths, whole = self.request.paths, self.request.selection
         for key, old, new in comparison.read_pairs(self.backend, keys, self.live, self.target):
+            if is_lease(key, old, new) and key not in whole.exact():
+                continue
             partly = self._partly(key, old, new) if key in paths else new
             yield key, old, new if whole(key) else partly
 
@@ -404,14 +411,15 @@ def _go(
     low, high = sorted((StateAt(revision, 0), StateAt(head.revision, 0)), key=lambda point: point.revision)
 
     def pairs() -> Iterator[Pair]:
-        return comparison.read_pairs(backend, backend.changed_keys(low, high), live, target)
+        found = comparison.read_pairs(backend, backend.changed_keys(low, high), live, target)
+        return (pair for pair in found if not is_lease(*pair))
 
     if dry_run:
         return _preview(pairs, ("live", str(revision)))
     planned = {key: (old, new) for key, old, new in pairs()}
     writes = dict(_writes(((key, old, new) for key, (old, new) in planned.items()), target))
     if not writes:  # nothing is left to change, but the next undo needs a commit that records this one
-        key = next(iter(backend.changed_keys(low, high)), None)
+        key = next((key for key, old, _ in pairs()), None)
         if key is not None:
             writes = {key: _as_is(backend, key, live)}
     result = commit(CommitRequest(writes, base=head.revision, reason=reason, undo=marks))

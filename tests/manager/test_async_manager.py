@@ -20,6 +20,7 @@ from stateview import (
     Diff,
     InvalidArgument,
     KeyNotFound,
+    LockHeld,
     NotSerializable,
     ReadOnly,
     RefNotFound,
@@ -41,11 +42,11 @@ FACES = [
     (Encryption, extras.AsyncEncryption),
     (ImportJob, extras.AsyncImportJob),
 ]
-NOT_OFFERED = {"backend"}  # its calls block: `run_sync` gives it
+NOT_OFFERED = {"backend", "run"}  # their calls block: `run_sync` gives the backend; for `run` see references/asyncio.md
 STANDS_FOR = {"__contains__": "contains", "__iter__": "__aiter__", "__len__": "count"}
-OPENS = {"transaction", "open_import"}  # for `async with`
+OPENS = {"lock", "transaction", "open_import"}  # for `async with`
 AT_ONCE = {"without_values"}  # no access
-OTHER_TEXT = {"update", "transact", "transaction", "wait", "watch", "close", "counts"}
+OTHER_TEXT = {"lock", "update", "transact", "transaction", "wait", "watch", "close", "counts"}
 OTHER_SHAPE = {"transact"}  # its function may be a coroutine function
 
 
@@ -372,3 +373,26 @@ async def test_a_commit_in_the_middle_is_reverted_and_the_safety_checkpoint_is_n
         diff = await state.revert_commit(2)
         assert ([change.key async for change in diff], diff.conflicts) == (["b"], {})
         assert diff.checkpoint in await state.list_checkpoints()
+
+
+@in_loop
+async def test_a_lock_is_held_by_a_task_and_waiting_for_it_holds_up_nobody(store_url):
+    async with AsyncStateManager(store_url, "ns", threads=1) as state, AsyncStateManager(store_url, "ns") as other:
+        async with state.lock("deploy") as lock:
+            await state.save("k", lock.fence)
+            waiting = asyncio.create_task(take_lock(other))
+            left = asyncio.create_task(take_lock(other))
+            with pytest.raises(LockHeld):
+                async with other.lock("deploy"):
+                    raise AssertionError
+            left.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await left
+            assert await other.load("k") == lock.fence
+        assert await waiting > lock.fence
+        assert await state.list_keys("lock/") == []
+
+
+async def take_lock(state):
+    async with state.lock("deploy", wait=60) as lock:
+        return lock.fence

@@ -1,0 +1,194 @@
+"""List runs and steps, have steps done again, and take a run away from a process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from ..arguments import KeyName
+from ..errors import InvalidArgument, KeyNotFound, see
+from ..model import did_you_mean, name_first
+from ..states.leases import lock_key
+from . import records
+from .records import Record
+
+if TYPE_CHECKING:
+    from ..manager import StateManager
+
+
+class RunStatus(Struct, frozen=True):
+    """Describe a run.
+
+    `state` is `running`, `done`, `failed`, `interrupted`, or `stopped`: its process ended without a word, or its lock
+    expired. `step` is where it is, or where it stopped. `done` counts the steps that are done, and `go` how often the
+    run began anew. `host`, `process` and `began` are those of the last process; times are text, for people.
+    """
+
+    name: str
+    state: str
+    step: str | None
+    done: int
+    go: int
+    began: str
+    ended: str | None
+    host: str
+    process: int | None
+
+
+class StepStatus(Struct, frozen=True):
+    """Describe a step. `items` counts those of `each` that are done; `duration` is in seconds, of the last try."""
+
+    name: str
+    state: str
+    tries: int
+    began: str
+    duration: float | None
+    items: int
+    error: dict[str, str] | None
+    reason: str | None
+
+
+def runs(manager: StateManager) -> list[RunStatus]:
+    """List the runs of a namespace, by name. O(steps + items)."""
+    keys = manager.list_keys(records.PREFIX)
+    by_run: dict[str, list[str]] = {}
+    for key in keys:
+        parts = key.split("/")
+        by_run.setdefault("/".join(parts[:2]), []).append(key)
+    found = []
+    for key, below in by_run.items():
+        own = [key, *(one for one in below if one.count("/") == 2)]
+        entries = manager.load_many([KeyName(one) for one in own])
+        if key in entries:
+            name = records.parts_of(key)[0]
+            steps = [records.record_of(entries[one], one) for one in own[1:] if one in entries]
+            is_locked = lock_key(records.lock_name(name)) in manager
+            found.append(_run_status(name, records.record_of(entries[key], key), steps, is_locked))
+    return found
+
+
+def _run_status(name: str, record: Record, steps: list[Record], is_locked: bool) -> RunStatus:
+    state = record["state"]
+    if state == "running" and not is_locked:
+        state = "stopped"
+    done = sum(step["state"] in records.ENDED for step in steps)
+    return RunStatus(
+        name, state, record.get("step"), done, int(record.get("go", 0)), str(record.get("began", "")),
+        record.get("ended"), str(record.get("host", "")), record.get("process"),
+    )  # fmt: skip
+
+
+def steps(manager: StateManager, run: str) -> list[StepStatus]:
+    """List the steps of a run, in the order in which they were first begun. O(steps + items).
+
+    Raises:
+        KeyNotFound: there is no such run.
+
+    """
+    chosen, items = _steps(manager, run)
+    return [
+        StepStatus(
+            name, record["state"], int(record.get("tries", 0)), str(record.get("began", "")), record.get("duration"),
+            len(items.get(name, ())), record.get("error"), record.get("reason"),
+        )
+        for name, record in chosen.items()
+    ]  # fmt: skip
+
+
+def _steps(manager: StateManager, run: str) -> tuple[dict[str, Record], dict[str, list[str]]]:
+    """Return the records of steps by name, in their order, and the keys of the items of each."""
+    key = records.run_key(run)
+    if key not in manager:
+        raise KeyNotFound(f"there is no run {run!r} in namespace {manager.namespace!r}", see("run", "status"))
+    items: dict[str, list[str]] = {}
+    own = []
+    for one in manager.list_keys(f"{key}/"):
+        parts = records.parts_of(one)
+        if len(parts) > 2:
+            items.setdefault(parts[1], []).append(one)
+        else:
+            own.append(one)
+    found = manager.load_many([KeyName(one) for one in own])
+    named = {records.parts_of(one)[1]: records.record_of(value, one) for one, value in found.items()}
+    for name in items:
+        named.setdefault(name, {"state": "running"})  # some items are done, and the step is not
+    return dict(sorted(named.items(), key=lambda pair: (pair[1].get("order", 1 << 60), pair[0]))), items
+
+
+def only_run(manager: StateManager, name: str | None) -> str:
+    """Return the name of a run; without one, that of the only run.
+
+    Raises:
+        KeyNotFound: the namespace has no run.
+        InvalidArgument: it has several.
+
+    """
+    if name is not None:
+        return name
+    names = [status.name for status in runs(manager)]
+    if not names:
+        raise KeyNotFound(f"namespace {manager.namespace!r} has no run", see("keys"))
+    if len(names) > 1:
+        message = f"namespace {manager.namespace!r} has several runs: {name_first(names)}"
+        raise InvalidArgument(message, "Name one of them")
+    return names[0]
+
+
+def reset(manager: StateManager, run: str, step: str, *, alone: bool = False) -> list[str]:
+    """Have a step, and all steps that were begun after it, done again by the next run. Return the names of these.
+
+    The commit deletes their entries, or those of their items at least, and `undo` takes it back. What the steps wrote
+    elsewhere stays.
+
+    Args:
+        manager: the namespace.
+        run: the run.
+        step: the full name of the step.
+        alone: only this step, with the steps inside it.
+
+    Raises:
+        KeyNotFound: there is no such run, or no such step.
+        LockHeld: the run is going on.
+        Conflict: another writer came first.
+
+    """
+    with manager.lock(records.lock_name(run)):
+        found, items = _steps(manager, run)
+        if step not in found:
+            message = f"run {run!r} has no step {step!r}"
+            near = did_you_mean(step, found)
+            raise KeyNotFound(message, (*([near] if near else []), see("run", "steps", run)))
+        first = found[step].get("order", 1 << 60)
+        chosen = [
+            name
+            for name, record in found.items()
+            if name == step or name.startswith(f"{step}>") or (not alone and record.get("order", 1 << 60) >= first)
+        ]
+        own = [records.step_key(run, name) for name in chosen]
+        gone = [*own, *(key for name in chosen for key in items.get(name, ()))]
+        key = records.run_key(run)
+        with manager.transaction(f"run {run}: {'retry' if alone else 'reset'} {step}") as tx:
+            tx.delete(keys=[KeyName(one) for one in gone])
+            if alone:  # it keeps its place before the steps that stay
+                for one, name in zip(own, chosen, strict=True):
+                    tx.save(one, {"state": "waiting", "order": found[name].get("order", 1 << 60)})
+            record = records.record_of(tx.load(key), key)
+            tx.save(key, record | {"state": "interrupted", "step": step})
+        return chosen
+
+
+def unlock(manager: StateManager, run: str) -> dict[str, Any]:
+    """Take a run away from the process that has it, and return what its lock says of this.
+
+    That process writes nothing more to the run, or by its manager: see `StateManager.lock`.
+
+    Raises:
+        KeyNotFound: no process has the run.
+
+    """
+    key = lock_key(records.lock_name(run))
+    holder = manager.load(key, None, fresh=True)
+    if not isinstance(holder, dict) or not manager.delete(key, reason=f"unlock run {run}"):
+        raise KeyNotFound(f"no process has run {run!r} of namespace {manager.namespace!r}", see("run", "status"))
+    return holder
