@@ -7,6 +7,8 @@ import time
 from collections import Counter
 
 import pytest
+from stress import stride
+from test_packed_killed import die_at
 
 from stateview import LockHeld, LockLost, StateManager
 
@@ -15,7 +17,7 @@ ITEMS = 4
 TTL = 0.4  # seconds; a stopped process loses its run after them
 
 
-def work(url, ttl, stop):
+def work(url, ttl=30.0, stop=None, namespace="ns"):
     """Do the workflow once. Each result is new whenever its function runs, so that a second run would show."""
 
     def made(name, result=""):
@@ -24,7 +26,7 @@ def work(url, ttl, stop):
         return result + os.urandom(8).hex()
 
     with (
-        StateManager(url, "ns", quiet=True) as state,
+        StateManager(url, namespace, quiet=True) as state,
         state.run("work", ttl=ttl, checkpoints=2, on_change="keep") as run,
     ):
         first = run.step("one", made, "one")
@@ -40,14 +42,14 @@ def work(url, ttl, stop):
         run.step("five", made, "five", first)
 
 
-def start(url, ttl=30.0, stop=None):
+def start(url, *options):
     """Start a worker, which stops itself in a step if one is named."""
     child = os.fork()
     if child:
         return child
     code = 1
     try:
-        work(url, ttl, stop)
+        work(url, *options)
         code = DONE
     except LockHeld:
         code = HELD
@@ -69,8 +71,9 @@ def ended(child):
 class Judge:
     """Looks at the state after each kill, and remembers what was done."""
 
-    def __init__(self, url):
-        self.state = StateManager(url, "ns")
+    def __init__(self, url, namespace="ns"):
+        self.state = StateManager(url, namespace)
+        self.namespace = namespace
         self.seen = {}
         self.codes = Counter()
 
@@ -98,7 +101,7 @@ class Judge:
     def finish(self, url):
         """Let the last go end, which nothing may hinder for longer than the lease."""
         deadline = time.monotonic() + 60
-        while (code := ended(start(url))) != DONE:
+        while (code := ended(start(url, 30.0, None, self.namespace))) != DONE:
             assert code == HELD and time.monotonic() < deadline, code
             time.sleep(0.05)
         self.look()
@@ -168,3 +171,21 @@ def test_a_stopped_holder_that_comes_back_writes_nothing_more(store_url):
         os.kill(child, signal.SIGCONT)
         assert ended(child) == LOST and judge.state.head() == head
     judge.finish(store_url)
+
+
+@pytest.mark.parametrize("every", [stride(7)])
+@pytest.mark.stress
+def test_a_workflow_that_is_killed_before_any_system_call_statement_or_request(store_url, kind, every):
+    finished, step = False, 0
+    while not finished:
+        step += every
+        namespace = f"ns{step}"
+        finished = die_at(step, lambda: work(store_url, namespace=namespace))  # noqa: B023
+        judge = Judge(store_url, namespace)
+        with judge.state:
+            judge.look()
+            was_done = judge.state.load("run/work", {"state": ""})["state"] == "done"
+            judge.finish(store_url)
+            assert judge.state.load("run/work")["go"] == 1 + was_done >= 1 + finished
+    print(f"{kind}: killed before each of {step} steps, every {every}")
+    assert step > 3 * every
