@@ -37,6 +37,7 @@ from .errors import (
 from .manager import StateManager, migrate
 from .model import ABSENT, Checkpoint, Commit, DoctorReport, Entry, Finding, PathChange, Problem, RecoveryReport
 from .states.changes import Change, Diff
+from .states.patterns import join_key, split_key
 from .states.transaction import Transaction
 from .states.view import StateView, diff
 
@@ -91,10 +92,12 @@ __all__ = [
     "WaitTimeout",
     "checkpoint",
     "diff",
+    "join_key",
     "load_state",
     "migrate",
     "restore_checkpoint",
     "save_state",
+    "split_key",
     "step",
 ]
 

@@ -1,4 +1,4 @@
-"""Globs over the names of keys and checkpoints: `*`, `?` and `[…]`, as `fnmatch` reads them.
+"""Globs over the names of keys and checkpoints: `*`, `?` and `[…]`, as `fnmatch` reads them; and keys of parts.
 
 A key may hold these signs too. A pattern that is the whole name of a key, in a state that is looked at, means that key
 alone, wherever keys are chosen: `Selection.among` decides it. `a[[]0]` means the key `a[0]`, whether it exists or not.
@@ -10,9 +10,13 @@ import re
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase, translate
 
-from ..arguments import KeyName
+from ..arguments import KeyName, check_string
+from ..errors import InvalidName
+from ..model import check_key
 
 _SIGNS = "*?["
+_QUOTED = frozenset("%:*?[#\x7f") | frozenset(map(chr, range(32)))
+_EMPTY = "%"  # a single empty part, since a key is not empty
 # Compiled at the first use, since every command imports this module
 _WILDCARD = r"[*?]|\[.[^]]*\]?"
 _ESCAPED_NAME = r"(?:[^*?[]|\[[*?[]\])*"
@@ -102,3 +106,56 @@ def _is_doubtful(pattern: str) -> bool:
 def name_of(pattern: str) -> str | None:
     """Return the one name that a pattern matches; None if it is a real glob."""
     return str(pattern) if type(pattern) is KeyName else unescape_glob(pattern)  # a plain text, as keys are
+
+
+def join_key(*parts: str) -> str:
+    """Join parts to a key such as `task:42:result`. `split_key` returns the same parts, whatever they hold.
+
+    Letters, digits, spaces, `/`, `-`, `_`, `.` and most other signs stay as they are. `:`, `%`, `#`, `*`, `?`, `[` and
+    control characters are written as `%` and two hexadecimal digits, so the key is no glob and no `KEY#POINTER`. An
+    empty last part makes a prefix: `join_key("task", "4", "")` is `task:4:`, without the keys of `task:42`.
+
+    Raises:
+        InvalidName: there is no part, or the key is over 1,024 bytes of UTF-8.
+        InvalidArgument: a part is no string.
+
+    """
+    if not parts:
+        raise InvalidName("a key needs at least one part")
+    key = ":".join(_quote(check_string(part, f"parts[{index}]")) for index, part in enumerate(parts))
+    return check_key(key or _EMPTY)
+
+
+def split_key(key: str) -> tuple[str, ...]:
+    """Return the parts of a key that `join_key` made.
+
+    Raises:
+        InvalidName: it is no valid key, or a `%` in it does not begin a quoted character.
+
+    """
+    if check_key(key) == _EMPTY:
+        return ("",)
+    return tuple(_unquote(part, key) for part in key.split(":"))
+
+
+def _quote(part: str) -> str:
+    if part.isascii() and _QUOTED.isdisjoint(part):
+        return part
+    return "".join(
+        "".join(f"%{byte:02X}" for byte in sign.encode(errors="surrogatepass"))
+        if sign in _QUOTED or "\ud800" <= sign <= "\udfff"
+        else sign
+        for sign in part
+    )
+
+
+def _unquote(part: str, key: str) -> str:
+    first, *rest = part.split("%")
+    data = first.encode()
+    try:
+        for piece in rest:
+            data += bytes([int(piece[:2], 16)] if piece[:2].isalnum() and len(piece) > 1 else [256])
+            data += piece[2:].encode()
+        return data.decode(errors="surrogatepass")
+    except ValueError:
+        raise InvalidName(f"key {key[:60]!r} was not made by join_key: a % begins no quoted character") from None
