@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar, overload
 from . import codec, settings
 from .arguments import KeyName, SecretText, StoreURL, check_text, checked, checked_methods
 from .backends import absolute_url, kind_of, make_backend, parse_store
+from .backends.conflicts import key_conflict_error
 from .backends.protocol import (
     Backend,
     CheckpointRecord,
@@ -245,25 +246,36 @@ class StateManager:
     # --- keys --------------------------------------------------------------------------------------------------
 
     def save(
-        self, key: str, value: Any, *, ttl: float | None = None, expected: int | None = None, reason: str = ""
-    ) -> int:
+        self, key: str, value: Any, *, path: str = "", ttl: float | None = None, expected: int | None = None,
+        reason: str = "",
+    ) -> int:  # fmt: skip
         """Save a value under a key, durably, and return the new revision. O(log n); JSON files: O(keys).
 
         Args:
             key: any non-empty string without NUL, up to 1,024 bytes of UTF-8.
             value: a JSON value: dict with string keys, list, str, int of any size, finite float, bool, None. Tuples
                 come back as lists. At most 64 MiB encoded and 200 levels deep.
+            path: the JSON Pointer of a place inside the key's value, which alone is saved: `/limits/tokens`. `-`
+                appends to an array. The rest of the value stays, and without `ttl` its expiry. "": the whole value.
             ttl: seconds until the entry expires. None: it never expires, even if it had an expiry before.
             expected: the revision that the key must have now; 0: the key must be absent.
             reason: the reason that the log shows.
 
         Raises:
-            InvalidName, NotSerializable: the key or the value is not allowed. Nothing was written.
-            Conflict: the key is not at `expected`.
+            InvalidName, NotSerializable: the key, the path or the value is not allowed. Nothing was written.
+            KeyNotFound: a path was given, and nothing can lie there.
+            Conflict: the key is not at `expected`; with a path, other writers came first for 60 seconds.
             ReadOnly, BackendError, BackendUnavailable, Damaged: see each class.
 
         """
         data = codec.encode(value)
+        if path:
+            from .states.patches import set_place
+
+            def change(before: Any) -> Any:
+                return set_place(before, path, codec.decode(data), key)
+
+            return self._change_inside(key, change, ttl, expected, reason or f"save {key}#{path}")[1].revision
         expectation = {} if expected is None else {check_key(key): expected}
         write = Write(data, to_ttl(ttl))
         return self._commit(
@@ -514,36 +526,141 @@ class StateManager:
             return key in self.at("live")
 
     def update(
-        self, key: str, function: Callable[[Any], Any], default: Any = ABSENT, *, ttl: float | None = None,
-        reason: str = "",
+        self, key: str, function: Callable[[Any], Any], default: Any = ABSENT, *, path: str = "",
+        ttl: float | None = None, keep_ttl: bool = False, reason: str = "",
     ) -> Any:  # fmt: skip
         """Read, change and write a key without another write in between, and return the new value.
 
         `function` gets the value (or `default`) and returns the new value. It may be called several times, so it must
         have no side effects.
 
+        Args:
+            key: the key.
+            function: takes the value.
+            default: what `function` gets where there is no value.
+            path: the JSON Pointer of a place inside the value. `function` gets and returns what lies there. The rest of
+                the value stays, and without `ttl` its expiry.
+            ttl: seconds until the entry expires. None: never.
+            keep_ttl: let a key that has a value keep its expiry.
+            reason: the reason that the log shows.
+
         Raises:
-            KeyNotFound: the key has no value, and no default was given.
+            KeyNotFound: there is no value, and no default was given; or nothing can lie at `path`.
             Conflict: other writers came first for 60 seconds.
             Reentered: `function` itself writes the key, each time that it is called.
 
         """
         own = _OwnWrites(self, f"update of key {check_key(key)[:60]!r}")
 
+        def call(before: Any) -> Any:
+            value, written = _run_watched(function, before)
+            own.check(written, [key])
+            return value
+
+        if path:
+            from .states.patches import get_place, set_place
+
+            def change(before: Any) -> Any:
+                return set_place(before, path, call(get_place(before, path, key, default)), key)
+
+            batch, _ = self._change_inside(key, change, ttl, None, reason or f"update {key}#{path}")
+            return get_place(codec.decode(batch.writes[key].value or b"null", key), path, key)
+
         def make() -> CommitRequest:
             version = self.backend.get(key) or self._latest(key)
             if version is None and default is ABSENT:
                 raise missing_key(self.backend, key)
             before = default if version is None or version.value is None else codec.decode(version.value, key)
-            value, written = _run_watched(function, before)
-            own.check(written, [key])
-            write = Write(codec.encode(value), to_ttl(ttl))
+            micros = self._time_left(version) if keep_ttl and version is not None else to_ttl(ttl)
             return CommitRequest(
-                {key: write}, {key: version.revision if version else 0}, reason=reason or f"update {key}"
-            )
+                {key: Write(codec.encode(call(before)), micros)}, {key: version.revision if version else 0},
+                reason=reason or f"update {key}",
+            )  # fmt: skip
 
         batch, _ = self._commit_with_retry(make)
         return codec.decode(batch.writes[key].value or b"null", key)
+
+    def patch(self, key: str, operations: Any, *, expected: int | None = None, reason: str = "") -> Any:
+        """Apply a JSON Patch (RFC 6902) to a value in one commit, and return the new value. Its expiry is kept.
+
+        Args:
+            key: the key.
+            operations: a list of objects, such as `{"op": "replace", "path": "/limits/tokens", "value": 5}`.
+            expected: the revision that the key must have now.
+            reason: the reason that the log shows.
+
+        Raises:
+            InvalidArgument, InvalidName: the operations are not a JSON Patch.
+            KeyNotFound: the key has no value, or an operation names a place that is not there.
+            Conflict: a `test` found another value, the key is not at `expected`, or other writers came first for 60
+                seconds. Nothing was written.
+
+        """
+        from .states.patches import apply_patch
+
+        data = codec.encode(operations)  # each try gets values of its own
+        return self._changed(
+            key, lambda before: apply_patch(before, codec.decode(data), key), expected, reason, "patch"
+        )
+
+    def merge(self, key: str, patch: Any, *, expected: int | None = None, reason: str = "") -> Any:
+        """Merge a patch into a value (RFC 7396) in one commit, and return the new value. Its expiry is kept.
+
+        Members of the patch replace members of the value, at any depth. A member that is None is removed. Anything but
+        an object replaces what it is merged into.
+
+        Args:
+            key: the key.
+            patch: a JSON value.
+            expected: the revision that the key must have now.
+            reason: the reason that the log shows.
+
+        Raises:
+            KeyNotFound: the key has no value.
+            NotSerializable: the patch is not a JSON value.
+            Conflict: the key is not at `expected`, or other writers came first for 60 seconds.
+
+        """
+        from .states.patches import merge_patch
+
+        data = codec.encode(patch)
+        return self._changed(key, lambda before: merge_patch(before, codec.decode(data)), expected, reason, "merge")
+
+    def _changed(self, key: str, change: Callable[[Any], Any], expected: int | None, reason: str, act: str) -> Any:
+        batch, _ = self._change_inside(key, change, None, expected, reason or f"{act} {key}")
+        return codec.decode(batch.writes[key].value or b"null", key)
+
+    def _change_inside(
+        self, key: str, change: Callable[[Any], Any], ttl: float | None, expected: int | None, reason: str
+    ) -> tuple[CommitRequest, Head]:
+        """Commit what `change` makes of the value of a key. Without `ttl` its expiry stays."""
+
+        def make() -> CommitRequest:
+            version = self._at_expected(key, expected)
+            value = codec.encode(change(codec.decode(version.value or b"null", key)))
+            write = Write(value, self._time_left(version) if ttl is None else to_ttl(ttl))
+            return CommitRequest({key: write}, {key: version.revision}, reason=reason)
+
+        return self._commit_with_retry(make, once=expected is not None)
+
+    def _at_expected(self, key: str, expected: int | None) -> Version:
+        """Return the live version of a key, by the store itself.
+
+        Raises:
+            Conflict: it is not at the expected revision. What is written must be made of that and no other version.
+            KeyNotFound: the key has no value, and none was expected.
+
+        """
+        version = self._latest(key)
+        found = version.revision if version is not None else 0
+        if expected is not None and expected != found:
+            raise key_conflict_error(key, expected, found)
+        if version is None:
+            raise missing_key(self.backend, key)
+        return version
+
+    def _time_left(self, version: Version) -> int:
+        return max(1, version.expires - self.backend.now()) if version.expires else 0
 
     def rename(self, key: str, new: str, *, expected: int | None = None, reason: str = "") -> int:
         """Rename a key in one commit, and return the new revision. Its expiry is kept. O(log n).
@@ -571,8 +688,10 @@ class StateManager:
             if new in present:
                 raise Conflict(f"key {new!r} exists already, since revision {present[new].revision}", "Delete it first")
             version = present[key]
-            write = Write(version.value, max(1, version.expires - self.backend.now()) if version.expires else 0)
-            expectation = {key: version.revision if expected is None else expected, new: 0}
+            if expected is not None and expected != version.revision:  # `new` must get that value and no other
+                raise key_conflict_error(key, expected, version.revision)
+            write = Write(version.value, self._time_left(version))
+            expectation = {key: version.revision, new: 0}
             return CommitRequest({key: Write(None), new: write}, expectation, reason=reason or f"rename {key} to {new}")
 
         return self._commit_with_retry(make, once=expected is not None)[1].revision
@@ -596,11 +715,8 @@ class StateManager:
         title = reason or (f"expire {key} never" if ttl is None else f"expire {key} in {ttl:g} s")
 
         def make() -> CommitRequest:
-            version = self.backend.get(check_key(key)) or self._latest(key)
-            if version is None:
-                raise missing_key(self.backend, key)
-            expectation = {key: version.revision if expected is None else expected}
-            return CommitRequest({key: Write(version.value, micros)}, expectation, reason=title)
+            version = self._at_expected(key, expected)
+            return CommitRequest({key: Write(version.value, micros)}, {key: version.revision}, reason=title)
 
         return self._commit_with_retry(make, once=expected is not None)[1].revision
 

@@ -192,20 +192,22 @@ class AsyncStateManager(Face[StateManager]):
     count = call(StateManager.count)
     rename = call(StateManager.rename)
     expire = call(StateManager.expire)
+    patch = call(StateManager.patch)
+    merge = call(StateManager.merge)
 
     async def contains(self, key: object) -> bool:
         """Return whether a key has a value: `key in state`."""
         return await self._run(StateManager.__contains__, key)
 
     async def update(
-        self, key: str, function: Callable[[Any], Any], default: Any = ABSENT, *, ttl: float | None = None,
-        reason: str = "",
+        self, key: str, function: Callable[[Any], Any], default: Any = ABSENT, *, path: str = "",
+        ttl: float | None = None, keep_ttl: bool = False, reason: str = "",
     ) -> Any:  # fmt: skip
         """Read, change and write a key without another write in between, and return the new value.
 
         `function` gets the value (or `default`) and returns the new value. It may be called several times, so it must
-        have no side effects. A plain function runs on a worker thread. A coroutine function is awaited by the calling
-        task, between a read and a commit, and holds no thread.
+        have no side effects. With `path`, it gets and returns what lies there. A plain function runs on a worker
+        thread. A coroutine function is awaited by the calling task, between a read and a commit, and holds no thread.
 
         Raises:
             KeyNotFound: the key has no value, and no default was given.
@@ -214,13 +216,15 @@ class AsyncStateManager(Face[StateManager]):
 
         """
         if not is_coroutine_function(function):
-            return await self._run(StateManager.update, key, function, default, ttl=ttl, reason=reason)
+            given = {"path": path, "ttl": ttl, "keep_ttl": keep_ttl, "reason": reason}
+            return await self._run(StateManager.update, key, function, default, **given)
         backoff = Backoff(UPDATE_SECONDS, first=0.001, longest=0.005)
         while True:
-            before, revision = await self._run(_read_for_update, key, default)
+            before, revision, left = await self._run(_read_for_update, key, default, path)
             after = await function(before)
             try:
-                return await self._run(_write_update, key, after, revision, ttl, reason)
+                kept = left if keep_ttl else ttl
+                return await self._run(_write_update, key, after, path, revision, kept, reason)
             except Conflict:
                 if not await self._run(lambda _: backoff.wait()):
                     raise
@@ -414,17 +418,23 @@ def _asynchronous(manager: StateManager, threads: int) -> AsyncStateManager:
     return face
 
 
-def _read_for_update(state: StateManager, key: str, default: Any) -> tuple[Any, int]:
+def _read_for_update(state: StateManager, key: str, default: Any, path: str) -> tuple[Any, int, float | None]:
     try:
         entry = state.entry(key)
     except KeyNotFound:
-        if default is ABSENT:
+        if default is ABSENT or path:
             raise
-        return default, 0
-    return entry.value, entry.revision
+        return default, 0, None
+    if path:
+        from ..states.patches import get_place
+
+        return get_place(entry.value, path, key, default), entry.revision, None
+    return entry.value, entry.revision, entry.ttl
 
 
-def _write_update(state: StateManager, key: str, value: Any, revision: int, ttl: float | None, reason: str) -> Any:
+def _write_update(
+    state: StateManager, key: str, value: Any, path: str, revision: int, ttl: float | None, reason: str
+) -> Any:
     data = codec.encode(value)
-    state.save(key, value, ttl=ttl, expected=revision, reason=reason or f"update {key}")
+    state.save(key, value, path=path, ttl=ttl, expected=revision, reason=reason or f"update {key}{path and '#' + path}")
     return codec.decode(data, key)

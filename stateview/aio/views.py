@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from ..model import ABSENT
 from ..states.changes import Diff
+from ..states.patches import get_place
 from ..states.transaction import Transaction
 from ..states.view import StateView
 from .calls import Face, call, is_coroutine_function, stream
@@ -117,6 +118,8 @@ class AsyncTransaction(Face[Transaction]):
     load_many = call(Transaction.load_many)
     entries = stream(Transaction.entries)
     save = call(Transaction.save)
+    patch = call(Transaction.patch)
+    merge = call(Transaction.merge)
     delete = call(Transaction.delete)
     delete_prefix = call(Transaction.delete_prefix)
     revision = call(Transaction.revision)
@@ -125,10 +128,17 @@ class AsyncTransaction(Face[Transaction]):
     batch = call(Transaction.batch)
     discard = call(Transaction.discard)
 
-    async def update(self, key: str, function: Callable[[Any], Any], default: Any = ABSENT) -> Any:
-        """Save the result of `function` on a key's value, and return it. A coroutine function is awaited."""
+    async def update(
+        self, key: str, function: Callable[[Any], Any], default: Any = ABSENT, *, path: str = "", keep_ttl: bool = False
+    ) -> Any:
+        """Save the result of `function` on a key's value, or on what lies at a JSON Pointer in it, and return it.
+
+        A coroutine function is awaited.
+        """
         if not is_coroutine_function(function):
-            return await self._run(Transaction.update, key, function, default)
-        value = await function(await self.load(key, default))
-        await self.save(key, value)
-        return value
+            return await self._run(Transaction.update, key, function, default, path=path, keep_ttl=keep_ttl)
+        before = await self.load(key, ABSENT if path else default)
+        if path:
+            before = get_place(before, path, key, default)
+        value = await function(before)
+        return await self._run(Transaction.update, key, lambda _: value, default, path=path, keep_ttl=keep_ttl)

@@ -159,6 +159,13 @@ _RUN_ACTS = (
     Act("unlock", "unlock [RUN]", "take a run away from its process, which can then write no more", ("name",)),
 )
 
+_PLACE = Arg("key", "key", "a key, or KEY#POINTER for a place inside its value")
+_PLACES = (
+    "KEY#POINTER is a place inside the value of KEY, by a JSON Pointer; - appends to an array. The rest of the value\n"
+    "and its expiry stay. A key that contains #/ comes first."
+)
+_KEPT = "It is one commit, which loses no change of another writer. The expiry stays."
+
 _CONDITION = Arg("condition", "condition", "[PATH] OPERATOR [VALUE]", many=True)
 _OPERATORS = (
     "Operators: == != < <= > >=, contains, matches (a regular expression), exists, missing.\n"
@@ -172,7 +179,7 @@ COMMANDS = (
         KEYS,
         "cli.commands.keys:save",
         "save a value under a key",
-        (_KEY, Arg("value", "value", "JSON, otherwise a string; - reads standard input, @FILE reads a file")),
+        (_PLACE, Arg("value", "value", "JSON, otherwise a string; - reads standard input, @FILE reads a file")),
         (
             Option("string", "flag", "save the value as a string, even if it is valid JSON"),
             Option("json", "flag", "fail unless the value is valid JSON"),
@@ -186,7 +193,9 @@ COMMANDS = (
             "save job '{\"tasks\": [1, 2]}'",
             "save port --string 8080",
             "save report @report.json",
+            "save 'job#/limits/tokens' 5",
         ),
+        more=_PLACES,
     ),
     Command(
         "load",
@@ -228,6 +237,50 @@ COMMANDS = (
         (_KEY, Arg("duration", "text", "time from now: 90 (seconds), 15m, 2h or 7d; or never", also=("seconds",))),
         (_AT_REVISION, _REASON),
         examples=("expire lease 60", "expire lease 7d", "expire lease never"),
+    ),
+    Command(
+        "patch",
+        KEYS,
+        "cli.commands.places:patch",
+        "apply a JSON Patch (RFC 6902) to a value",
+        (_KEY, Arg("value", "value", "an array of operations; - reads standard input, @FILE reads a file")),
+        (_AT_REVISION, _REASON),
+        examples=('patch job \'[{"op": "add", "path": "/tries", "value": 2}]\'',),
+        more=_KEPT,
+    ),
+    Command(
+        "merge",
+        KEYS,
+        "cli.commands.places:merge",
+        "merge a patch into a value (RFC 7396): null removes a member",
+        (_KEY, Arg("value", "value", "JSON; - reads standard input, @FILE reads a file")),
+        (_AT_REVISION, _REASON),
+        examples=('merge job \'{"limits": {"tokens": 5}, "error": null}\'',),
+        more=_KEPT,
+    ),
+    Command(
+        "increment",
+        KEYS,
+        "cli.commands.places:increment",
+        "add to a number, and print the new number",
+        (_PLACE, Arg("by", "value", "the number to add (default: 1)", required=False)),
+        (_REASON,),
+        examples=("increment count", "increment 'job#/tries' 2"),
+        more=f"What is not there yet begins with 0. {_KEPT}",
+    ),
+    Command(
+        "append",
+        KEYS,
+        "cli.commands.places:append",
+        "append a value to an array",
+        (_PLACE, Arg("value", "value", "JSON, otherwise a string; - reads standard input, @FILE reads a file")),
+        (
+            Option("string", "flag", "append the value as a string, even if it is valid JSON"),
+            Option("json", "flag", "fail unless the value is valid JSON"),
+            _REASON,
+        ),
+        examples=("append notes started", "append 'job#/tags' urgent"),
+        more=f"What is not there yet begins with an empty array. {_KEPT}",
     ),
     Command(
         "keys",

@@ -29,7 +29,8 @@ _END_FIRST = "End it first with 'commit' or 'rollback'"
 _PER_LINE = ("format", "store", "namespace", "read_only", "yes", "author", "quiet")
 
 _IN_TRANSACTION = (
-    "save", "load", "delete", "keys", "assert", "commit", "rollback", "help", "option", "alias", "source", "exit",
+    "save", "patch", "merge", "increment", "append", "load", "delete", "keys", "assert", "commit",
+    "rollback", "help", "option", "alias", "source", "exit",
 )  # fmt: skip
 _REFUSED = {  # commands of the command line that the shell does not run: the message and the next step
     "shell": ("the shell is already open", "Use 'source FILE' to run a file"),

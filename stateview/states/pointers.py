@@ -39,12 +39,13 @@ def resolve_pointer(value: Any, pointer: str) -> Any:
     for token in split_pointer(pointer):
         if isinstance(value, dict) and token in value:
             value = value[token]
-        elif isinstance(value, list) and _is_index(token) and int(token) < len(value):
+        elif isinstance(value, list) and is_index(token) and int(token) < len(value):
             value = value[int(token)]
         else:
             return ABSENT
     return value
 
 
-def _is_index(token: str) -> bool:
+def is_index(token: str) -> bool:
+    """Return whether a token is an index of an array: digits without a leading zero."""
     return token == "0" or (token.isascii() and token.isdigit() and token[0] != "0" and len(token) <= 18)

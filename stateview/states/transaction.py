@@ -83,10 +83,18 @@ class Transaction:
         """
         return map(to_entry, self._selected(prefix, keys, limit, backwards).values())
 
-    def save(self, key: str, value: Any, *, ttl: float | None = None, expected: int | None = None) -> None:
+    def save(
+        self, key: str, value: Any, *, path: str = "", ttl: float | None = None, expected: int | None = None
+    ) -> None:
         """Save a value as `StateManager.save` does, when the block ends."""
         self._check_open()
-        write = Write(codec.encode(value), to_ttl(ttl))
+        micros = to_ttl(ttl)
+        if path:
+            from .patches import set_place
+
+            before, left = self._present(key)
+            value, micros = set_place(before, path, codec.decode(codec.encode(value)), key), micros or left
+        write = Write(codec.encode(value), micros)
         if expected is not None:
             self._read[check_key(key)] = self._demanded[key] = expected
         self._writes[check_key(key)] = write
@@ -116,10 +124,43 @@ class Transaction:
         self._data(check_key(key))
         return self._read.get(key, 0)
 
-    def update(self, key: str, function: Callable[[Any], Any], default: Any = ABSENT) -> Any:
-        """Save the result of `function` on a key's value, and return it."""
-        value = function(self.load(key, default))
-        self.save(key, value)
+    def update(
+        self, key: str, function: Callable[[Any], Any], default: Any = ABSENT, *, path: str = "", keep_ttl: bool = False
+    ) -> Any:
+        """Save the result of `function` on a key's value, or on what lies at a JSON Pointer in it, and return it."""
+        if path:
+            from .patches import get_place
+
+            value = function(get_place(self._present(key)[0], path, key, default))
+        else:
+            value = function(self.load(key, default))
+            if keep_ttl and self._data(key) is not None:
+                return self._change(key, value)
+        self.save(key, value, path=path)
+        return value
+
+    def patch(self, key: str, operations: Any) -> Any:
+        """Apply a JSON Patch as `StateManager.patch` does, when the block ends, and return the new value."""
+        from .patches import apply_patch
+
+        return self._change(key, apply_patch(self._present(key)[0], codec.decode(codec.encode(operations)), key))
+
+    def merge(self, key: str, patch: Any) -> Any:
+        """Merge a patch as `StateManager.merge` does, when the block ends, and return the new value."""
+        from .patches import merge_patch
+
+        return self._change(key, merge_patch(self._present(key)[0], codec.decode(codec.encode(patch))))
+
+    def _present(self, key: str) -> tuple[Any, int]:
+        """Return the value of a key, and how long it has left; 0 for no expiry."""
+        version = self._versions([check_key(key)]).get(key)
+        if version is None or version.value is None:
+            raise missing_key(self._backend, key)
+        left = max(1, version.expires - self._view._point.time) if version.expires else 0
+        return codec.decode(version.value, f"the value of {key[:60]!r}"), left
+
+    def _change(self, key: str, value: Any) -> Any:
+        self._writes[key] = Write(codec.encode(value), self._present(key)[1])
         return value
 
     def list_keys(self, prefix: str = "") -> list[str]:

@@ -279,6 +279,7 @@ def test_the_zeros_before_a_number_are_no_digits_of_it(run: Callable[..., tuple[
 
 
 AUTHORED = {  # a command line of each command that makes a commit, in an order in which they can run
+    "append": "append list 1", "increment": "increment count", "merge": "merge count 1", "patch": "patch list []",
     "save": "save k 1", "rename": "rename k j", "expire": "expire j 60", "delete": "delete j", "undo": "undo",
     "redo": "redo", "restore": "restore 1", "revert": "revert --commit live",
     "import": "import new.json --merge", "fork": "fork other",

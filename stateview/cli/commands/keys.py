@@ -22,21 +22,25 @@ _REASON_CHARACTERS = 500
 
 
 def save(context: Context, args: dict[str, Any]) -> ActionResult:
-    """`save KEY VALUE`."""
+    """`save KEY[#POINTER] VALUE`."""
     value = read_value(args["value"], args.get("string", False), args.get("json", False))
-    key, ttl, expected = args["key"], args.get("ttl"), args.get("expected")
+    name, ttl, expected = args["key"], args.get("ttl"), args.get("expected")
     if ttl == 0:
         raise UsageError("--ttl must be more than 0", f"Give a time such as {DURATIONS}")
-    kind = type_name(value)
+    kind, key, path = type_name(value), name, ""
+    if "#/" in name:
+        from .places import split_place
+
+        key, path = split_place(context, name)
     if context.transaction is not None:
         if args.get("reason"):
             raise UsageError("save takes no --reason inside a transaction", "Give --reason to 'commit'")
-        context.transaction.save(key, value, ttl=ttl, expected=expected)
-        return ActionResult(f"will save {key} ({kind})", data={"key": key})
-    revision = context.manager.save(key, value, ttl=ttl, expected=expected, reason=args.get("reason", ""))
+        context.transaction.save(key, value, path=path, ttl=ttl, expected=expected)
+        return ActionResult(f"will save {name} ({kind})", data={"key": key})
+    revision = context.manager.save(key, value, path=path, ttl=ttl, expected=expected, reason=args.get("reason", ""))
     text = codec.encode(value).decode()
     start = text if len(text) <= _EXCERPT_CHARACTERS else text[: _EXCERPT_CHARACTERS - 1] + "…"
-    excerpt = Excerpt(key, "", f"saved {key} = ", start, f" ({kind}), revision {revision}")
+    excerpt = Excerpt(key, path, f"saved {name} = ", start, f" ({kind}), revision {revision}")
     return ActionResult(excerpt.message(), data={"key": key, "revision": revision, "type": kind}, excerpt=excerpt)
 
 

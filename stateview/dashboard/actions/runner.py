@@ -235,8 +235,8 @@ class ActionRunner:
             self._print(job, result, typed.arguments, typed.options.get("format", ""), line)
             return result
 
-        if reveals_redacted(typed.arguments, app.redact):
-            shown = app.command_line(["save", typed.arguments["key"], MASK])
+        if typed.command is not None and reveals_redacted(typed.arguments, app.redact):
+            shown = app.command_line([typed.command.name, typed.arguments["key"], MASK])
         elif line.bang:
             shown = typed.text
         else:

@@ -17,6 +17,8 @@ from ...states.changes import Change, Diff
 from ...states.pointers import split_pointer, unescape_token
 from .redaction import MASK, is_redacted, masked_places, without_masked
 
+WRITES = ("save", "patch", "merge", "append")  # commands whose argument `value` may be masked
+
 
 def redact_result(result: Result, arguments: dict[str, Any], patterns: tuple[str, ...]) -> Result:
     """Return the result of a command with masked values. A streamed result stays streamed.
@@ -33,7 +35,7 @@ def redact_result(result: Result, arguments: dict[str, Any], patterns: tuple[str
     if not patterns:
         return result
     key = arguments.get("key")
-    key_masked = isinstance(key, str) and is_redacted(key, patterns)
+    key_masked = isinstance(key, str) and _is_place_masked(key, patterns)
     if isinstance(result, ActionResult) and result.excerpt is not None:
         excerpt = result.excerpt
         if _is_secret(excerpt.key, excerpt.text, patterns) or _path_masked(excerpt.path, patterns):
@@ -64,25 +66,37 @@ def redact_result(result: Result, arguments: dict[str, Any], patterns: tuple[str
 
 
 def reveals_redacted(arguments: dict[str, Any], patterns: tuple[str, ...]) -> bool:
-    """Return whether the arguments of `save` hold a value that is masked, or has masked members."""
+    """Return whether the arguments of a command hold a value to write that is masked, or has masked members."""
     text = arguments.get("value")
     return isinstance(text, str) and _is_secret(str(arguments.get("key")), text, patterns)
 
 
+def _is_place_masked(word: str, patterns: tuple[str, ...]) -> bool:
+    """Return whether a key is masked, or as `KEY#POINTER` the key or a name on the way to the place."""
+    ends = [at for at in range(len(word)) if word.startswith("#/", at)]
+    return is_redacted(word, patterns) or any(
+        is_redacted(word[:at], patterns) or any(is_redacted(name, patterns) for name in word[at + 2 :].split("/"))
+        for at in ends
+    )
+
+
 def _is_secret(key: str, text: str, patterns: tuple[str, ...]) -> bool:
     """Return whether a value is masked, or has masked members. `text` may be only the start of the value."""
-    if not patterns or is_redacted(key, patterns):
+    if not patterns or _is_place_masked(key, patterns):
         return bool(patterns)
     try:
-        return next(masked_places(codec.decode(text.encode()), patterns), None) is not None
+        value = codec.decode(text.encode())
+        paths = [str(one.get("path")) for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+        named = {name for path in paths for name in path.split("/")}  # by the operations of a JSON Patch
+        return any(is_redacted(name, patterns) for name in named) or bool(next(masked_places(value, patterns), None))
     except StateException:  # a string, an invalid value, or the start of a box that may hold any name
         return text[:1] in ("{", "[") and text.endswith("…")
 
 
 def redacted_words(words: list[str], patterns: tuple[str, ...]) -> list[str]:
-    """Return the words of a command line, with the value of `save` masked if it has to be."""
-    arguments = parse(words).arguments if words[:1] == ["save"] else {}
-    return ["save", arguments["key"], MASK] if reveals_redacted(arguments, patterns) else words
+    """Return the words of a command line, with the value that it writes masked if it has to be."""
+    arguments = parse(words).arguments if words[:1] and words[0] in WRITES else {}
+    return [words[0], arguments["key"], MASK] if reveals_redacted(arguments, patterns) else words
 
 
 def _path_masked(pointer: object, patterns: tuple[str, ...]) -> bool:

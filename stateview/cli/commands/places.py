@@ -1,0 +1,107 @@
+"""Handlers of changes inside a value: patch, merge, increment, append; and `KEY#POINTER`, which names a place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ... import codec
+from ...errors import InvalidArgument
+from ...model import ABSENT, is_key
+from ..context import Context
+from ..exit_codes import UsageError
+from ..results import ActionResult, ValueResult, plural
+from ..values import read_value
+
+_SIGN = "#/"
+
+
+def split_place(context: Context, word: str) -> tuple[str, str]:
+    """Split `KEY#POINTER`. A key can contain `#/`: the longest key that has a value is taken.
+
+    Without such a key the whole word is a key. One round trip where the word has the sign.
+    """
+    if _SIGN not in word:
+        return word, ""
+    ends = [at for at in range(len(word)) if word.startswith(_SIGN, at)]
+    places = [(word, ""), *((word[:at], word[at + 1 :]) for at in reversed(ends))]
+    names = [key for key, _ in places if is_key(key)]
+    if context.transaction is None:
+        present = set(context.manager.backend.read(names))
+    else:
+        present = {key for key in names if context.read(key) is not ABSENT}
+    return next((place for place in places if place[0] in present), (word, ""))
+
+
+def patch(context: Context, args: dict[str, Any]) -> ActionResult:
+    """`patch KEY OPERATIONS`."""
+    key, operations = args["key"], read_value(args["value"], json=True)
+    _change(context, args, "patch", key, operations)
+    return ActionResult(f"patched {key}{_later(context)}", data={"key": key})
+
+
+def merge(context: Context, args: dict[str, Any]) -> ActionResult:
+    """`merge KEY VALUE`."""
+    key, value = args["key"], read_value(args["value"], json=True)
+    _change(context, args, "merge", key, value)
+    return ActionResult(f"merged into {key}{_later(context)}", data={"key": key})
+
+
+def _change(context: Context, args: dict[str, Any], act: str, key: str, value: Any) -> None:
+    if context.transaction is not None:
+        _check_alone(args, act)
+        getattr(context.transaction, act)(key, value)
+        return
+    change: Callable[..., Any] = getattr(context.manager, act)
+    change(key, value, expected=args.get("expected"), reason=args.get("reason", ""))
+
+
+def increment(context: Context, args: dict[str, Any]) -> ValueResult:
+    """`increment KEY[#POINTER] [BY]`."""
+    by = read_value(args.get("by", "1"))
+    if not _is_number(by):
+        raise UsageError(f"increment by {args['by'][:40]!r}: give a number")
+
+    def add(value: Any) -> Any:
+        if not _is_number(value):
+            raise InvalidArgument(f"{args['key'][:60]!r} is no number", "Increment a number")
+        return value + by
+
+    return ValueResult(data=codec.encode(_update(context, args, "increment", add, 0)))
+
+
+def append(context: Context, args: dict[str, Any]) -> ActionResult:
+    """`append KEY[#POINTER] VALUE`."""
+    item = read_value(args["value"], args.get("string", False), args.get("json", False))
+
+    def add(value: Any) -> Any:
+        if not isinstance(value, list):
+            raise InvalidArgument(f"{args['key'][:60]!r} is no array", "Append to an array")
+        return [*value, item]
+
+    length = len(_update(context, args, "append", add, []))
+    text = f"appended to {args['key']}, which has {plural(length, 'item')}{_later(context)}"
+    return ActionResult(text, data={"key": args["key"], "length": length})
+
+
+def _update(context: Context, args: dict[str, Any], act: str, function: Callable[[Any], Any], default: Any) -> Any:
+    """Update a key or a place in its value. What is not there yet begins with the default."""
+    key, path = split_place(context, args["key"])
+    if context.transaction is not None:
+        _check_alone(args, act)
+        return context.transaction.update(key, function, default, path=path, keep_ttl=True)
+    reason = args.get("reason") or f"{act} {args['key']}"
+    return context.manager.update(key, function, default, path=path, keep_ttl=True, reason=reason)
+
+
+def _check_alone(args: dict[str, Any], act: str) -> None:
+    if ignored := next((name for name in ("reason", "expected") if name in args), ""):
+        raise UsageError(f"{act} takes no --{ignored} inside a transaction", "Give --reason to 'commit'")
+
+
+def _later(context: Context) -> str:
+    return "" if context.transaction is None else ", at 'commit'"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
