@@ -146,7 +146,7 @@ class Lock:
         while True:
             version = self._backend.read([self.key]).get(self.key)
             former = 0 if version is None else version.revision
-            if version is None or _is_abandoned(version):
+            if version is None or has_ended(_holder(version)):
                 reason = f"lock {self.name}" if version is None else f"lock {self.name}, whose process has ended"
                 try:
                     write = Write(self._value, self._micros)
@@ -314,9 +314,9 @@ def _holder(version: Version) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _is_abandoned(version: Version) -> bool:
-    """Return whether the process that holds a lock is known to have ended, or to have given it back."""
-    holder, here = _holder(version), host_id()
+def has_ended(holder: dict[str, Any]) -> bool:
+    """Return whether the process that the value of a lock names is known to have ended, or to have given it back."""
+    here = host_id()
     process, start = holder.get("process"), str(holder.get("started"))
     if not here or holder.get("host_id") != here or not isinstance(process, int):
         return False

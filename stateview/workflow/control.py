@@ -16,6 +16,8 @@ from .records import Record
 if TYPE_CHECKING:
     from ..manager import StateManager
 
+LAST = 1 << 60  # the order of a step that has no record yet
+
 
 class RunStatus(Struct, frozen=True):
     """Describe a run.
@@ -47,6 +49,7 @@ class StepStatus(Struct, frozen=True):
     items: int
     error: dict[str, str] | None
     reason: str | None
+    order: int = LAST
 
 
 def runs(manager: StateManager) -> list[RunStatus]:
@@ -113,7 +116,7 @@ def _steps(manager: StateManager, run: str) -> tuple[dict[str, Record], dict[str
     named = {records.parts_of(one)[1]: records.record_of(value, one) for one, value in found.items()}
     for name in items:
         named.setdefault(name, {"state": "running"})  # some items are done, and the step is not
-    return dict(sorted(named.items(), key=lambda pair: (pair[1].get("order", 1 << 60), pair[0]))), items
+    return dict(sorted(named.items(), key=lambda pair: (pair[1].get("order", LAST), pair[0]))), items
 
 
 def only_run(manager: StateManager, name: str | None) -> str:
@@ -159,12 +162,7 @@ def reset(manager: StateManager, run: str, step: str, *, alone: bool = False) ->
             message = f"run {run!r} has no step {step!r}"
             near = did_you_mean(step, found)
             raise KeyNotFound(message, (*([near] if near else []), see("run", "steps", run)))
-        first = found[step].get("order", 1 << 60)
-        chosen = [
-            name
-            for name, record in found.items()
-            if name == step or name.startswith(f"{step}>") or (not alone and record.get("order", 1 << 60) >= first)
-        ]
+        chosen = done_again({name: record.get("order", LAST) for name, record in found.items()}, step, alone=alone)
         own = [records.step_key(run, name) for name in chosen]
         gone = [*own, *(key for name in chosen for key in items.get(name, ()))]
         key = records.run_key(run)
@@ -172,10 +170,19 @@ def reset(manager: StateManager, run: str, step: str, *, alone: bool = False) ->
             tx.delete(keys=[KeyName(one) for one in gone])
             if alone:  # it keeps its place before the steps that stay
                 for one, name in zip(own, chosen, strict=True):
-                    tx.save(one, {"state": "waiting", "order": found[name].get("order", 1 << 60)})
+                    tx.save(one, {"state": "waiting", "order": found[name].get("order", LAST)})
             record = records.record_of(tx.load(key), key)
             tx.save(key, record | {"state": "interrupted", "step": step})
         return chosen
+
+
+def done_again(orders: dict[str, int], step: str, *, alone: bool) -> list[str]:
+    """Return the steps that `reset` has done again, from the order of each step by name."""
+    return [
+        name
+        for name, order in orders.items()
+        if name == step or name.startswith(f"{step}>") or (not alone and order >= orders[step])
+    ]
 
 
 def unlock(manager: StateManager, run: str) -> dict[str, Any]:
