@@ -85,7 +85,7 @@ def _glances(view: Readable, is_live: bool) -> list[RunGlance]:
 def _glance(key: str, row: KeySummary, record: Record, is_held: bool) -> RunGlance:
     is_running = record["state"] == "running"
     state = "stopped" if is_running and not is_held else record["state"]
-    since = _micros(record.get("began")) if state == "running" else None
+    since = moment_of(record.get("began")) if state == "running" else None
     fence = record.get("fence")
     step = record.get("step") if isinstance(record.get("step"), str) and state != "done" else None
     return RunGlance(records.parts_of(key)[0], state, step, row.time if since is None else since, fence)
@@ -117,7 +117,8 @@ def _record(value: Any) -> Record | None:
     return value if isinstance(value, dict) and isinstance(value.get("state"), str) else None
 
 
-def _micros(text: object) -> int | None:
+def moment_of(text: object) -> int | None:
+    """Return a time of a record in microseconds; None if it is none."""
     try:
         return to_micros(datetime.fromisoformat(str(text)))
     except ValueError:
@@ -179,10 +180,15 @@ def seconds_of(step: StepStatus, moment: int) -> float | None:
     """Return how long a step took; for one that goes on, how long it has taken at a moment, in microseconds."""
     if step.state != "running":
         return step.duration
-    began = _micros(step.began)
+    began = moment_of(step.began)
     return None if began is None else max(0.0, (moment - began) / 1_000_000)
 
 
 def count_of(steps: list[StepStatus]) -> int:
     """Return how many steps are done."""
     return sum(step.state in ENDED for step in steps)
+
+
+def concerns_runs(changed: list[str] | None) -> bool:
+    """Return whether what is shown of runs may differ after a change of keys; None: of any keys."""
+    return changed is None or any(key.startswith((records.PREFIX, _LOCKS)) for key in changed)

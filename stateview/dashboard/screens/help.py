@@ -18,7 +18,7 @@ from .text_base import TextScreen
 GROUPS = ("Move", "Look", "Act", "App")
 _ACTS = frozenset(
     "save delete checkpoint restore undo redo fork edit editor add rename expire apply mark migrate recover prune"  # noqa: SIM905
-    " compact export import revert take stop".split()
+    " compact export import revert take stop retry reset".split()
 )
 _MOVES = frozenset(
     "down up half page first last open left right pane next previous parent child sibling enter back focus".split()  # noqa: SIM905
@@ -67,6 +67,8 @@ def _group(binding: Binding, node: DOMNode) -> str:
 def _command(binding: Binding) -> str:
     name = (binding.id or "").partition(".")[0]
     word = _EQUALS.get(_word(binding), _word(binding))
+    if name == "steps" and (act := next((one for one in BY_NAME["run"].acts if one.name == word), None)) is not None:
+        return f"stateview run {act.usage}"
     if not name or name in _OURS or word == "help" or word not in BY_NAME or BY_NAME[word].shell:
         return ""
     return f"stateview {BY_NAME[word].usage}"

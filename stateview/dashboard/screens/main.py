@@ -1,4 +1,4 @@
-"""The main screen: the keys of its four panes, and their actions."""
+"""The main screen: the keys of its panes, and their actions."""
 
 from __future__ import annotations
 
@@ -9,17 +9,25 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.content import Content
 
+from ...workflow.records import step_key
 from ..display.text import one_line
 from ..widgets.filter_bar import FilterBar
 from ..widgets.json_view import JsonView
 from ..widgets.key_list import KeyList
 from ..widgets.namespace_list import Namespaces
 from ..widgets.pane import Pane
+from ..widgets.step_list import StepList
 from ..widgets.timeline import UNRESOLVED
 from ..widgets.virtual_list import VirtualList
 from .panes import DEBOUNCE_SECONDS, PanesScreen
 
-PANES = {"namespaces": "Namespaces", "keys": "Keys", "json": "Value", "timeline": "Timeline"}  # in the order of numbers
+PANES = {
+    "namespaces": "Namespaces",
+    "keys": "Keys",
+    "json": "Value",
+    "timeline": "Timeline",
+    "steps": "Steps",
+}  # in the order of numbers
 
 
 class MainScreen(PanesScreen):
@@ -70,7 +78,10 @@ class MainScreen(PanesScreen):
 
     def action_pane(self, name: str) -> None:
         """Move the focus to a pane."""
-        self.query_one(f"#{name}").focus()
+        if name == "steps" and not self.has_class("has-runs"):
+            self.dashboard.notify_user("this namespace has no run, so there are no steps")
+        else:
+            self.query_one(f"#{name}").focus()
 
     @on(VirtualList.Highlighted, "#timeline")
     def _state_highlighted(self) -> None:
@@ -103,6 +114,24 @@ class MainScreen(PanesScreen):
         else:
             namespaces.read(entry.store)
 
+    @on(VirtualList.Chosen, "#steps")
+    def _step_chosen(self) -> None:
+        """Go to the entry of a step; for another run, show its steps."""
+        steps = self.steps
+        if steps.other is not None:
+            steps.choose(steps.other.name)
+        elif steps.step is not None and steps.progress is not None:
+            self.show_key(step_key(steps.progress.run.name, steps.step.name))
+            self.action_pane("keys")
+
+    @on(StepList.Again)
+    def _again(self, event: StepList.Again) -> None:
+        progress = self.steps.progress
+        if progress is not None and not self._refuses("retry" if event.alone else "reset"):
+            from ..dialogs.step_actions import again
+
+            again(self.dashboard, progress, event.step, event.alone)
+
     def action_back(self) -> None:
         """Do the first that applies: leave the value, clear the filter, unmark, return to live, stop the newest job."""
         self._show_highlighted_state()
@@ -130,21 +159,30 @@ class MainScreen(PanesScreen):
 
     def _writable_key(self, action: str) -> str | None:
         """Return the selected key, if the action may change it now. Otherwise show the reason."""
-        app, reason = self.dashboard, ""
+        reason = ""
         if self.query_one(Namespaces).has_focus:
             reason = f"{action} works on keys and checkpoints: press 2 for the keys, 4 for the timeline"
-        elif app.read_only:
+        elif self._refuses(action):
+            return None
+        elif self.keys.key is None:
+            reason = "no key is selected; a adds a key" if self.keys.is_loaded else "the keys are still being read"
+        if reason:
+            self.dashboard.notify_user(reason, wrong=True)
+            return None
+        return self.keys.key
+
+    def _refuses(self, action: str) -> bool:
+        """Return whether nothing may be written now. Then show the reason."""
+        app, reason = self.dashboard, ""
+        if app.read_only:
             reason = f"read-only: {action} would write"
         elif app.at is not None:
             reason = f"{action} changes live, but the screen shows {app.at}: esc returns to live, r restores {app.at}"
         elif app.lost is not None:
             reason = f"the backend is lost: {action} has to wait until it is back"
-        elif self.keys.key is None:
-            reason = "no key is selected; a adds a key" if self.keys.is_loaded else "the keys are still being read"
         if reason:
             app.notify_user(reason, wrong=True)
-            return None
-        return self.keys.key
+        return bool(reason)
 
     def action_edit(self, editor: bool = False) -> None:
         """Edit the selected value, here or in `$EDITOR`."""

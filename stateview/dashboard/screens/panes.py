@@ -1,7 +1,8 @@
-"""The four panes of the main screen: namespaces, timeline, keys and the selected value, all of one state."""
+"""The panes of the main screen: namespaces, timeline, steps, keys and the selected value, all of one state."""
 
 from __future__ import annotations
 
+from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -16,9 +17,11 @@ from ...cli.results import plural
 from ...errors import Sealed
 from ...model import SealedValue, now
 from ...states.view import resolve
+from ...workflow.progress import concerns_runs, count_of
 from ..base_screen import DashboardScreen
 from ..data.key_filter import Filter
 from ..data.key_source import Prefetch
+from ..display.run_row import run_texts
 from ..display.text import format_ago, format_duration, format_size, one_line
 from ..widgets.filter_bar import FilterBar
 from ..widgets.job_bar import JobBar
@@ -28,10 +31,13 @@ from ..widgets.key_list import KeyList
 from ..widgets.namespace_list import Namespaces
 from ..widgets.pane import Pane
 from ..widgets.status_bar import Banner, StatusBar
+from ..widgets.step_details import StepDetails
+from ..widgets.step_list import StepList
 from ..widgets.timeline import Timeline
 from ..widgets.value_info import ValueInfo
 from ..widgets.virtual_list import VirtualList
 
+_MIN_STEP_ROWS = 3  # of the list of steps
 DEBOUNCE_SECONDS = 0.05  # a cursor must rest this long before its row is read
 HEAVY_VALUE_BYTES = 1_000_000  # above this size of the value, it must rest five times as long
 MEDIUM, WIDE = 80, 120  # columns: from MEDIUM on the screen has two columns of panes, from WIDE on all three
@@ -61,6 +67,10 @@ class PanesScreen(DashboardScreen, Screen[None]):
                 with Pane(id="timeline-pane", classes="pane") as pane:
                     pane.border_title = "4 Timeline"
                     yield Timeline(id="timeline")
+                with Pane(id="steps-pane", classes="pane") as pane:
+                    pane.border_title = "5 Steps"
+                    yield StepList(id="steps")
+                    yield StepDetails(id="step-details")
             with Pane(id="keys-pane", classes="pane") as pane:
                 pane.border_title = "2 Keys"
                 yield FilterBar(id="filter")
@@ -80,7 +90,9 @@ class PanesScreen(DashboardScreen, Screen[None]):
 
     def _refresh_ages(self) -> None:
         self.timeline.refresh()
+        self.query_one(Namespaces).refresh_ages()
         self._show_facts()
+        self._show_run()
 
     def _status_changed(self, status: str) -> None:
         self.query_one("#keys-pane", Pane).set_titles(below=status)
@@ -97,6 +109,11 @@ class PanesScreen(DashboardScreen, Screen[None]):
         """The list of states."""
         return self.query_one(Timeline)
 
+    @property
+    def steps(self) -> StepList:
+        """The list of the steps of a run."""
+        return self.query_one(StepList)
+
     def show_namespace(self) -> None:
         """Fill all panes after the app has switched to another namespace."""
         app = self.dashboard
@@ -112,6 +129,7 @@ class PanesScreen(DashboardScreen, Screen[None]):
         self.set_class(app.at is not None, "-past")
         self.timeline.go_to(app.at or "live")
         source = prefetch.source if prefetch is not None else self.query_one(FilterBar).source(app.manager, app.ref)
+        self.steps.show(app.manager, app.ref)
         self.keys.show(source, prefetch)
         if self._shown is not None:
             self._read_value(self._shown.key)
@@ -142,7 +160,11 @@ class PanesScreen(DashboardScreen, Screen[None]):
         assert app.news is not None
         self.query_one(Namespaces).set_current(app.store, app.manager.namespace, head)
         self.timeline.update_head(head, app.news.marks)
+        if concerns_runs(changed):
+            self.query_one(Namespaces).read_run(app.manager)
         if app.at is None:
+            if concerns_runs(changed):
+                self.steps.read()
             self.keys.invalidate(changed)
             if self.keys.key is not None and (changed is None or self.keys.key in changed):
                 self._read_value(self.keys.key)
@@ -152,7 +174,9 @@ class PanesScreen(DashboardScreen, Screen[None]):
         """Read all panes again."""
         app = self.dashboard
         self.query_one(Namespaces).read(app.store)
+        self.query_one(Namespaces).read_run(app.manager)
         self.timeline.reload()
+        self.steps.read()
         self.keys.invalidate(None)
         if self.keys.key is not None:
             self._read_value(self.keys.key)
@@ -236,18 +260,59 @@ class PanesScreen(DashboardScreen, Screen[None]):
     def _place_highlighted(self) -> None:
         self.query_one(ValueInfo).show(pointer=self.query_one(JsonView).pointer)
 
+    # --- the steps ---------------------------------------------------------------------------------------------
+
+    @on(StepList.Read)
+    def _run_read(self, event: StepList.Read) -> None:
+        """Show the pane of the steps if the namespace has runs, also where the state on the screen has none."""
+        if not event.has_runs and self.steps.has_focus:
+            self.keys.focus()
+        self.set_class(event.has_runs, "has-runs")
+        self._name_hidden_panes(self.app.size.width)
+        self._show_run()
+        self.call_after_refresh(self._show_run)  # the pane may have got its width only now
+        self._step_highlighted()
+
+    @property
+    def _details_rows(self) -> int:
+        return max(3, min(8, self.app.size.height // 7))
+
+    def _show_run(self) -> None:
+        steps, pane = self.steps, self.query_one("#steps-pane", Pane)
+        progress = steps.progress
+        if progress is None:
+            pane.set_titles("5 Steps", "")
+            return
+        count = f" · {count_of(progress.steps):,}/{len(progress.steps):,} done"
+        room = pane.size.width - len(count) - 4
+        texts = run_texts(progress.run, steps.moment)
+        text = next((text for text in texts if cell_len(text) <= room), texts[-1])
+        pane.set_titles(Content(one_line(f"5 Steps · {progress.run.name}", 80)), Content(one_line(text + count)))
+        rows = max(_MIN_STEP_ROWS, steps.count) + self._details_rows + 2
+        if pane.styles.max_height is None or pane.styles.max_height.value != rows:
+            pane.styles.max_height = rows  # what a short list leaves free is for the timeline
+
+    @on(VirtualList.Highlighted, "#steps")
+    def _step_highlighted(self) -> None:
+        app, progress = self.dashboard, self.steps.progress
+        run = progress.run.name if progress is not None else ""
+        self.query_one(StepDetails).show(app.manager, app.ref, run, self.steps.step, app.redact)
+
     # --- columns of a narrow terminal --------------------------------------------------------------------------
 
     def on_resize(self, event: Resize) -> None:
-        """Name the hidden panes in the title of the keys."""
+        """Name the hidden panes in the title of the keys, and give the details of a step their share."""
         self._name_hidden_panes(event.size.width)
+        self.query_one(StepDetails).styles.height = self._details_rows
+        self.call_after_refresh(self._show_run)
 
     def _name_hidden_panes(self, width: int) -> None:
         hidden = ""
         if width < MEDIUM:
             hidden = " · 3 Value · 4 Timeline"
         elif width < WIDE:
-            hidden = " · 3 Value" if self.has_class("on-side") else " · 4 Timeline · 1 Namespaces"
+            side = " · 5 Steps · 4 Timeline" if self.has_class("has-runs") else " · 4 Timeline · 1 Namespaces"
+            hidden = " · 3 Value" if self.has_class("on-side") else side
         self.query_one("#keys-pane").border_title = f"2 Keys{hidden}"
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
@@ -257,3 +322,4 @@ class PanesScreen(DashboardScreen, Screen[None]):
         for name in ("side", "keys", "value"):
             self.set_class(name == column, f"on-{name}")
         self._name_hidden_panes(self.app.size.width)
+        self.call_after_refresh(self._show_run)
