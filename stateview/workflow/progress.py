@@ -14,8 +14,7 @@ from ..model import to_micros
 from ..states.leases import has_ended, lock_key
 from . import records
 from .control import LAST, StepStatus
-from .records import Record
-from .run import ENDED
+from .records import ENDED, Record
 
 if TYPE_CHECKING:
     from ..manager import StateManager

@@ -132,6 +132,17 @@ def test_steps_are_shown_with_what_came_of_them(url: str, size: tuple[int, int])
     run_board(StateManager(url, "work"), flow, size, redact=("token",))
 
 
+def test_a_low_narrow_screen_has_room_for_steps(url: str) -> None:
+    fail(url)
+
+    async def flow(pilot: Pilot[None]) -> None:
+        await at_steps(pilot)
+        await shown(pilot, "✓ fetch", "✗ publish", "4 Timeline")
+        assert "ConnectionError" not in screen_text(board(pilot))
+
+    run_board(StateManager(url, "work"), flow, (60, 15))
+
+
 def test_steps_are_those_of_the_state_under_the_cursor_of_the_timeline(store_url: str) -> None:
     write(store_url, phase="planning")
     fail(store_url)

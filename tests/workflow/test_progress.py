@@ -1,8 +1,12 @@
 """What a screen shows of runs and steps: which run, at which state, and that items are not read."""
 
+import subprocess
+import sys
+from contextlib import suppress
+
 import pytest
 
-from stateview import StateManager
+from stateview import LockLost, StateManager
 from stateview.workflow import progress
 
 
@@ -10,6 +14,13 @@ from stateview.workflow import progress
 def state(store_url):
     with StateManager(store_url, "ns") as manager:
         yield manager
+
+
+@pytest.fixture
+def gone_process():
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    return process.pid
 
 
 def fail():
@@ -42,6 +53,16 @@ def test_the_newest_run_is_the_one_that_goes_on_or_was_written_last(state):
         assert glance(progress.newest_run(state)) == ("weekly/a", "running", None)
     state.save("run/weekly%2Fa", {**state.load("run/weekly%2Fa"), "state": "running"})  # without a lock
     assert glance(progress.newest_run(state)) == ("weekly/a", "stopped", None)
+
+
+def test_a_run_whose_process_has_ended_is_stopped_before_its_lock_expires(state, gone_process):
+    with suppress(LockLost), state.run("r"):
+        key = "lock/run%2Fr"
+        with StateManager(state.url, "ns") as other:
+            other.save(key, {**state.load(key), "process": gone_process, "started": "1"}, ttl=60)
+            other.checkpoint("then")
+        assert progress.newest_run(state).state == "stopped"
+        assert progress.newest_run(state.at("then"), is_live=False).state == "running"
 
 
 def test_a_run_is_read_at_any_state_and_what_is_unchanged_is_not_read_again(state, monkeypatch):

@@ -35,7 +35,8 @@ class MainScreen(PanesScreen):
 
     HELP = (
         "Keys of the namespace, the value of the selected key, and the timeline. Moving along the timeline shows\n"
-        "every pane as it was at that revision; esc returns to live. z undoes each change to keys and values."
+        "every pane as it was at that revision; esc returns to live. z undoes each change to keys and values.\n"
+        "A namespace with runs has a pane of their steps."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         *(

@@ -37,6 +37,7 @@ from ..widgets.timeline import Timeline
 from ..widgets.value_info import ValueInfo
 from ..widgets.virtual_list import VirtualList
 
+_LOW = 20  # rows of the screen
 _MIN_STEP_ROWS = 3  # of the list of steps
 DEBOUNCE_SECONDS = 0.05  # a cursor must rest this long before its row is read
 HEAVY_VALUE_BYTES = 1_000_000  # above this size of the value, it must rest five times as long
@@ -275,7 +276,9 @@ class PanesScreen(DashboardScreen, Screen[None]):
 
     @property
     def _details_rows(self) -> int:
-        return max(3, min(8, self.app.size.height // 7))
+        """The rows for what came of a step: none on a screen so low that they would leave none for the steps."""
+        height = self.app.size.height
+        return 0 if height < _LOW else max(3, min(8, height // 7))
 
     def _show_run(self) -> None:
         steps, pane = self.steps, self.query_one("#steps-pane", Pane)

@@ -56,6 +56,8 @@ class StepList(VirtualList):
         self._chosen: str | None = None  # the name of the run that the user chose
         self._point = 0  # the time of the state that is shown, in microseconds
         self.progress: RunProgress | None = None
+        self._going_on: list[StepStatus] = []
+        self._longest = 0.0  # seconds, of the steps that have ended
 
     def on_mount(self) -> None:
         """Let what goes on grow."""
@@ -121,6 +123,9 @@ class StepList(VirtualList):
         progress, has_runs, self._point = found
         before, step, other = self.progress, self.step, self.other
         self.progress = progress
+        steps = progress.steps if progress is not None else []
+        self._going_on = [one for one in steps if one.state == "running"]
+        self._longest = max((one.duration or 0.0 for one in steps), default=0.0)
         index: int | None = None
         if progress is None:
             pass
@@ -174,7 +179,7 @@ class StepList(VirtualList):
         cells.add(fit_end(one_line(step.name), room), self.style_of("key"))
         cells.add(items, self.style_of("number")).add(tries, self.style_of("changed"))
         if width:
-            longest = max((seconds_of(one, moment) or 0.0 for one in progress.steps), default=0.0)
+            longest = max([self._longest, *(seconds_of(one, moment) or 0.0 for one in self._going_on)])
             cells.add(f" {bar(seconds or 0.0, longest, width)}", role)
         cells.add(f"{'' if seconds is None else format_seconds(seconds):>{_TIME_COLUMNS}}", self.style_of("number"))
 
