@@ -9,7 +9,7 @@ from msgspec import Struct
 from ..arguments import KeyName
 from ..errors import InvalidArgument, KeyNotFound, see
 from ..model import did_you_mean, name_first
-from ..states.leases import lock_key
+from ..states.leases import has_ended, lock_key
 from . import records
 from .records import Record
 
@@ -66,14 +66,15 @@ def runs(manager: StateManager) -> list[RunStatus]:
         if key in entries:
             name = records.parts_of(key)[0]
             steps = [records.record_of(entries[one], one) for one in own[1:] if one in entries]
-            is_locked = lock_key(records.lock_name(name)) in manager
-            found.append(_run_status(name, records.record_of(entries[key], key), steps, is_locked))
+            holder = manager.load(lock_key(records.lock_name(name)), None, fresh=True)
+            is_held = isinstance(holder, dict) and not has_ended(holder)
+            found.append(_run_status(name, records.record_of(entries[key], key), steps, is_held))
     return found
 
 
-def _run_status(name: str, record: Record, steps: list[Record], is_locked: bool) -> RunStatus:
+def _run_status(name: str, record: Record, steps: list[Record], is_held: bool) -> RunStatus:
     state = record["state"]
-    if state == "running" and not is_locked:
+    if state == "running" and not is_held:
         state = "stopped"
     done = sum(step["state"] in records.ENDED for step in steps)
     return RunStatus(

@@ -279,11 +279,8 @@ def test_bars_are_in_proportion() -> None:
 
 
 def test_the_text_of_a_step_is_bounded() -> None:
-    error = {
-        "type": "ValueError",
-        "message": "bad",
-        "trace": 'T\n  File "/b/a.py", line 3, in go\n    x()\nValueError: bad',
-    }
+    own, place = (f'  File "{path}", line 3, in go\n    x()\n' for path in ("/s/stateview/workflow/step.py", "/b/a.py"))
+    error = {"type": "ValueError", "message": "bad", "trace": f"Traceback\n{own}{place}ValueError: bad"}
     text, trace = outcome("run/r/s", {"error": error}, ())
     assert outcome_lines(text, trace, "failed", 40, 3) == ["ValueError: bad", "at a.py:3 in go", "failed"]
     assert outcome_lines("x" * 90, [], "done", 40, 2) == ["x" * 40, "x" * 39 + "…"]

@@ -10,7 +10,8 @@ from ... import codec
 from ..display.redaction import MASK, is_redacted, without_masked
 from ..display.text import one_line
 
-_PLACE = re.compile(r'^  File "(?:[^"\n]*[/\\])?([^"\n]+)", line (\d+), in (.+)$', re.MULTILINE)
+_PLACE = re.compile(r'^  File "([^"\n]+)", line (\d+), in (.+)$', re.MULTILINE)
+_OWN = "/stateview/workflow/"  # places that tell a user nothing
 _CHARACTERS = 2_000  # of a result or a message that are wrapped
 
 
@@ -27,7 +28,11 @@ def outcome(key: str, record: dict[str, Any], patterns: tuple[str, ...]) -> tupl
     if is_redacted(key, patterns):
         return MASK, []
     if isinstance(error, dict):
-        places = [f"at {path}:{line} in {name}" for path, line, name in _PLACE.findall(str(error.get("trace", "")))]
+        places = [
+            f"at {path.rpartition('/')[2]}:{line} in {name}"
+            for path, line, name in _PLACE.findall(str(error.get("trace", "")).replace("\\", "/"))
+            if _OWN not in path
+        ]
         return f"{error.get('type')}: {error.get('message')}", places
     if record.get("reason"):
         return f"skipped: {record['reason']}", []
