@@ -132,6 +132,7 @@ def test_steps_are_shown_with_what_came_of_them(url: str, size: tuple[int, int])
     run_board(StateManager(url, "work"), flow, size, redact=("token",))
 
 
+@pytest.mark.stress
 def test_a_low_narrow_screen_has_room_for_steps(url: str) -> None:
     fail(url)
 
@@ -143,6 +144,7 @@ def test_a_low_narrow_screen_has_room_for_steps(url: str) -> None:
     run_board(StateManager(url, "work"), flow, (60, 15))
 
 
+@pytest.mark.stress
 def test_steps_are_those_of_the_state_under_the_cursor_of_the_timeline(store_url: str) -> None:
     write(store_url, phase="planning")
     fail(store_url)
@@ -163,6 +165,7 @@ def test_steps_are_those_of_the_state_under_the_cursor_of_the_timeline(store_url
     run_board(StateManager(store_url, "work"), flow)
 
 
+@pytest.mark.stress
 def test_a_step_is_retried_or_reset_after_a_question_and_undo_takes_it_back(store_url: str) -> None:
     write(store_url, phase="planning")
     fail(store_url)
@@ -194,6 +197,7 @@ def test_a_step_is_retried_or_reset_after_a_question_and_undo_takes_it_back(stor
     run_board(StateManager(store_url, "work"), flow)
 
 
+@pytest.mark.stress
 def test_a_run_is_followed_while_it_goes_on(url: str) -> None:
     async def flow(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: main(pilot).keys.key is not None)
@@ -210,6 +214,7 @@ def test_a_run_is_followed_while_it_goes_on(url: str) -> None:
     run_board(StateManager(url, "work"), flow)
 
 
+@pytest.mark.stress
 def test_other_runs_are_below_and_enter_shows_one(url: str) -> None:
     fail(url)
     with StateManager(url, "work") as state, state.run("weekly") as run:
@@ -227,6 +232,7 @@ def test_other_runs_are_below_and_enter_shows_one(url: str) -> None:
     run_board(StateManager(url, "work"), flow)
 
 
+@pytest.mark.stress
 def test_without_a_run_there_is_no_pane_and_help_has_its_keys(url: str) -> None:
     fail(url, "ran")
 
@@ -250,6 +256,7 @@ def test_without_a_run_there_is_no_pane_and_help_has_its_keys(url: str) -> None:
     run_board(StateManager(url, "work"), flow, (80, 24), store=url)
 
 
+@pytest.mark.stress
 def test_what_is_done_again_is_refused_where_nothing_may_be_written(url: str) -> None:
     fail(url)
 
