@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 RATES = {"EUR": 100, "USD": 92, "GBP": 117}  # euro cents for one unit
-PAUSE = float(os.environ.get("ORDERS_PAUSE", "0"))  # seconds that an invoice takes
+HANGS_AT = os.environ.get("ORDERS_HANGS_AT")  # the id of an order that takes a minute: time to kill the script
 
 
 def fetch(count):
@@ -30,7 +30,8 @@ def rates(folder):
 
 def invoice(folder, order, rate):
     """Write an invoice, and note the call."""
-    time.sleep(PAUSE)
+    if str(order["id"]) == HANGS_AT:
+        time.sleep(60)
     total = order["amount"] * rate
     Path(folder, f"invoice-{order['id']}.json").write_text(json.dumps({"id": order["id"], "cents": total}))
     with Path(folder, "calls.txt").open("a") as calls:

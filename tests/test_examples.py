@@ -17,9 +17,9 @@ LINES_SAVED = 190  # 191 when written; docstrings are not counted
 REPORT = "{'invoices': 17, 'cents': 171270}"
 
 
-def start(script, folder, pause=0.0):
+def start(script, folder, hangs_at=""):
     command = [sys.executable, str(EXAMPLES / script), str(folder)]
-    environment = {**os.environ, "ORDERS_PAUSE": str(pause)}
+    environment = {**os.environ, "ORDERS_HANGS_AT": hangs_at}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -30,7 +30,7 @@ def calls(folder):
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_workflow_that_is_killed_and_run_again(tmp_path, script):
-    first = start(script, tmp_path, pause=0.1)
+    first = start(script, tmp_path, hangs_at="5")
     while len(calls(tmp_path)) < 4:
         assert first.poll() is None, first.communicate()
         time.sleep(0.01)
