@@ -851,15 +851,19 @@ class StateManager:
         Cost: two commits and O(steps + items) to begin, and a commit to end.
 
         """
-        from .states.leases import Lock
         from .workflow.options import Options
-        from .workflow.records import lock_name
         from .workflow.run import Run
 
         options = Options(retries, backoff, timeout, retry_on, on_change)
+        return Run(self, self._commit, self._run_lock(name, ttl, wait or 0.0), name, options, checkpoints)
+
+    def _run_lock(self, name: str, ttl: float = 30.0, wait: float = 0.0) -> Lock:
+        """Make the lock of a run."""
+        from .states.leases import Lock
+        from .workflow.records import lock_name
+
         unlock = NextStep("Or take the run away from it with ", ("run", "unlock", name))
-        lock = Lock(self.backend, self._commit, self._locks, lock_name(name), ttl, wait or 0.0, unlock)
-        return Run(self, self._commit, lock, name, options, checkpoints)
+        return Lock(self.backend, self._commit, self._locks, lock_name(name), ttl, wait, unlock)
 
     # --- checkpoints and refs ----------------------------------------------------------------------------------
 

@@ -218,7 +218,7 @@ class Lock:
         where = f"process {process} on host {host}"
         if process == os.getpid() and holder.get("host_id") == host_id():
             where = f"this process, {process}"
-        hint = f"Wait for it with wait=SECONDS, or end process {process}", self._unlock
+        hint = f"Wait until it is free, or end process {process}", self._unlock
         message = f"lock {self.name!r} of namespace {self._backend.namespace!r} is held by {where} since {since}"
         return LockHeld(message, hint, host=host, process=process, since=since)
 

@@ -157,7 +157,7 @@ def reset(manager: StateManager, run: str, step: str, *, alone: bool = False) ->
         Conflict: another writer came first.
 
     """
-    with manager.lock(records.lock_name(run)):
+    with manager._run_lock(run):
         found, items = _steps(manager, run)
         if step not in found:
             message = f"run {run!r} has no step {step!r}"
