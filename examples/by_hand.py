@@ -1,7 +1,8 @@
 """Write invoices for orders, with state in a JSON file that this script keeps by itself.
 
 Run it with `python examples/by_hand.py FOLDER [COUNT]`. `--steps` lists the steps, `--reset STEP` has this step and
-those after it done again, `--restore STEP` brings back the state after a step.
+those after it done again. `--restore STEP` brings back the state after a step, and `--changes STEP` shows what has
+changed since.
 """
 
 import argparse
@@ -194,13 +195,26 @@ class Workflow:
         self.state.update(order=order[: order.index(name)], state="stopped")
         self.save()
 
-    def restore(self, name):
+    def _copy_after(self, name):
         copies = sorted(self.checkpoints.glob(f"{name}.*.json"))
         if not copies:
             raise SystemExit(f"error: there is no checkpoint after {name!r}")
-        self.state = json.loads(copies[-1].read_text())
+        return json.loads(copies[-1].read_text())
+
+    def restore(self, name):
+        self.state = self._copy_after(name)
         self._keep_items(self.state["order"])
         self.save()
+
+    def changes(self, name):
+        before, after = results(self._copy_after(name)), results(self.state)
+        for key in sorted(before.keys() | after.keys()):
+            if key not in after:
+                print(f"- {key} {json.dumps(before[key])}")
+            elif key not in before:
+                print(f"+ {key} {json.dumps(after[key])}")
+            elif before[key] != after[key]:
+                print(f"~ {key} {json.dumps(before[key])} -> {json.dumps(after[key])}")
 
     def show(self):
         print("run:", self.state["state"])
@@ -208,6 +222,11 @@ class Workflow:
             record = self.state["steps"][name]
             error = record.get("error", {}).get("message", "")
             print(f"{name:10} {record['state']:12} {record['tries']:3} {record.get('duration', 0):8.2f}s {error}")
+
+
+def results(state):
+    """Return the values and the results of steps by key."""
+    return {f"steps/{name}": record.get("result") for name, record in state["steps"].items()} | state["values"]
 
 
 def run(workflow, folder, count):
@@ -229,13 +248,14 @@ def main():
     parser.add_argument("--steps", action="store_true")
     parser.add_argument("--reset", metavar="STEP")
     parser.add_argument("--restore", metavar="STEP")
+    parser.add_argument("--changes", metavar="STEP")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     args.folder.mkdir(parents=True, exist_ok=True)
-    if args.steps:
+    if args.steps or args.changes:
         workflow = Workflow(args.folder)
         workflow.load()
-        workflow.show()
+        workflow.changes(args.changes) if args.changes else workflow.show()
         return
     try:
         with only_one(args.folder / "lock"):

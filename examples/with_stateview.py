@@ -1,7 +1,8 @@
 """Write invoices for orders; killed at any instant and run again, it goes on where it stopped.
 
 Run it with `python examples/with_stateview.py FOLDER [COUNT]`. The state is in FOLDER/state: look with
-`stateview --store sqlite:FOLDER/state -n orders run steps`, and use `run reset STEP` and `restore orders.STEP`.
+`stateview --store sqlite:FOLDER/state -n orders run steps`, and use `run reset STEP`, `restore orders.STEP` and
+`diff orders.STEP`.
 """
 
 import sys
