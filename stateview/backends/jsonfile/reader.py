@@ -298,8 +298,11 @@ class Reader(ABC):
     # --- the lock ----------------------------------------------------------------------------------------------
 
     def _may_write(self) -> bool:
-        """Return whether this process may write. Who may not can still read, as with `read_only`."""
-        return not self.read_only and (os.access(self.folder, os.W_OK) or not os.path.isdir(self.folder))
+        """Return whether this process may write. Who may not can still read, as with `read_only`.
+
+        The folder is looked for first: one that another process makes between the two looks may be written to.
+        """
+        return not self.read_only and (not os.path.isdir(self.folder) or os.access(self.folder, os.W_OK))
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

@@ -241,8 +241,10 @@ class Database(ABC):
         """Return whether this user may write the database and the files beside it. Who may not can still read."""
         beside = [path for path in (f"{self.path}-wal", f"{self.path}-shm") if os.path.exists(path)]
         needed = [self.path, *beside] if len(beside) == 2 else [self.path, *beside, self.folder]
-        # The last connection of another process may have removed one meanwhile
-        return all(os.access(path, os.W_OK) or not os.path.lexists(path) for path in needed)
+        # Others make files between two looks, and the last connection of another process may remove one
+        return all(
+            not os.path.lexists(path) or os.access(path, os.W_OK) or not os.path.lexists(path) for path in needed
+        )
 
     def _signature(self) -> tuple[int, int, int, bool] | None:
         """Return what changes with any write to the database; None where there is no database."""
