@@ -135,17 +135,20 @@ OF_SERVERS = ("tests/backends/", "tests/manager/")
 # A test in these runs on one kind of store by default, and the next test on the next kind. A test of the dashboard runs
 # in one size of its terminal, the first.
 ROTATED = (
+    "tests/cli/test_places.py",
     "tests/cli/test_run_commands.py",
     "tests/cli/test_search.py",
     "tests/dashboard/",
     "tests/maintenance/",
+    "tests/manager/test_async_cancel.py",
+    "tests/manager/test_async_manager.py",
     "tests/manager/test_concurrency.py",
     "tests/manager/test_legacy_users.py",
-    "tests/states/test_locks.py::test_a_stopped",
-    "tests/states/test_locks.py::test_the_lease_is_renewed",
-    "tests/states/test_restore.py",
+    "tests/manager/test_transact.py",
+    "tests/manager/test_wait.py",
+    "tests/states/",
     "tests/transfer/",
-    "tests/workflow/test_runs.py::test_a_signal",
+    "tests/workflow/",
 )
 
 
