@@ -107,7 +107,7 @@ def die_at(step: int, act: Callable[[], object]) -> bool:
     return killed.die_at(step, act, [*calls, (redis.connection.AbstractConnection, "send_packed_command")], patch)
 
 
-EVERY = {"saves": stride(17), "saves that trim": stride(23), "compact": stride(5), "prune": stride(5)}
+EVERY = {"saves": stride(29), "saves that trim": stride(41), "compact": stride(7), "prune": stride(7)}
 
 
 @pytest.mark.parametrize(("name", "every"), EVERY.items())

@@ -18,7 +18,7 @@ ACTS: dict[str, Callable[[StateManager], object]] = {
     "rotate": lambda state: state.encryption.rotate_data_key(),
     "off": lambda state: state.encryption.turn_off(),
 }
-EVERY = {"json": 1, "sqlite": 11}
+EVERY = {"json": 1, "sqlite": 23}
 AFTER = {"on": "sealed", "rotate": "sealed", "off": "plain"}
 
 
@@ -42,7 +42,7 @@ def test_killed_before_any_step_every_revision_reads_as_before_and_the_act_goes_
 
     finished, step, reached = False, 0, set()
     while not finished:
-        step += stride(EVERY.get(kind, 2))
+        step += stride(EVERY.get(kind, 5))
         store.put_back()
         finished = die_at(step, act)
         with opened(store_url) as state:

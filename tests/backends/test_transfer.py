@@ -523,7 +523,7 @@ def dying(step: int, source: str, target: str, over: bool) -> bool:
     )
 
 
-@pytest.mark.parametrize("every", [7, *stressed(stride(4))])
+@pytest.mark.parametrize("every", [7, *stressed(stride(5))])
 @pytest.mark.parametrize("over", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_before_every_step(

@@ -15,38 +15,27 @@ SUITES = {  # and what in them is left out
     "tests/manager/test_encryption_key.py": "",
     "tests/manager/test_legacy_users.py": "",
     "tests/manager/test_moving_floor.py": "",
-    "tests/manager/test_rename_expire_undo.py": "",
-    "tests/manager/test_told_outcome.py": "",
-    "tests/states/test_many_keys.py": "not one_round_trip",  # it counts those of its own thread
     "tests/states/test_patterns.py": "",
     "tests/states/test_restore.py": "",
 }
-LONG_SUITES = (  # on request, see `stride`
-    "tests/maintenance/test_prune.py",
-    "tests/maintenance/test_stats.py",
-    "tests/manager/test_anchored_stores.py",
-    "tests/manager/test_bad_input.py",
-    "tests/manager/test_clock.py",
-    "tests/transfer/test_export_import.py",
-)
+LONG_SUITES = {  # on request, see `stride`
+    "tests/states/test_many_keys.py": "not one_round_trip",  # it counts those of its own thread
+    "tests/manager/test_told_outcome.py": "",
+    "tests/manager/test_rename_expire_undo.py": "",
+    "tests/maintenance/test_prune.py": "",
+    "tests/maintenance/test_stats.py": "",
+    "tests/manager/test_anchored_stores.py": "",
+    "tests/manager/test_bad_input.py": "",
+    "tests/manager/test_clock.py": "",
+    "tests/transfer/test_export_import.py": "",
+}
 
 
 @pytest.mark.stress
 @pytest.mark.parametrize("path", [*SUITES, *(LONG_SUITES if stride(0) else ())])
 def test_the_tests_of_a_state_manager_pass(path: str) -> None:
-    options = [
-        "-p",
-        "async_face",
-        "-p",
-        "no:cacheprovider",
-        "-n",
-        "0",
-        "-q",
-        "--timeout",
-        "120",
-        "-k",
-        SUITES.get(path, ""),
-    ]
+    words = "-p async_face -p no:cacheprovider -n 0 -q --timeout 120 -k"
+    options = [*words.split(), (SUITES | LONG_SUITES)[path]]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, path], cwd=ROOT, capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": "tests/support"}, timeout=280,

@@ -118,7 +118,7 @@ def duration(url):
     return min(times)
 
 
-KILLS = [5, pytest.param(int(os.environ.get("WORKFLOW_KILLS", "100")), marks=pytest.mark.stress)]
+KILLS = [5, pytest.param(int(os.environ.get("WORKFLOW_KILLS", "60")), marks=pytest.mark.stress)]
 
 
 @pytest.mark.parametrize("kills", KILLS)
@@ -142,7 +142,7 @@ def test_a_workflow_that_is_killed_at_random_instants(store_url, kills):
 def test_two_starters_at_once_of_which_some_are_killed(store_url):
     chance, judge = random.Random(2), Judge(store_url)
     longest = 1.3 * duration(store_url)
-    for _ in range(50):
+    for _ in range(30):
         children = [start(store_url) for _ in range(2)]
         time.sleep(chance.uniform(0, longest))
         if chance.random() < 0.7:
