@@ -11,7 +11,7 @@ HANGS_AT = os.environ.get("ORDERS_HANGS_AT")  # the id of an order that takes a 
 
 def fetch(count):
     """Return orders, as a shop's server would."""
-    return [{"id": n, "amount": 10 * n, "currency": "XXX" if n % 7 == 0 else list(RATES)[n % 3]} for n in range(count)]
+    return [{"id": n, "amount": 10 * n, "currency": "ZZZ" if n % 7 == 0 else list(RATES)[n % 3]} for n in range(count)]
 
 
 def check(orders):

@@ -16,6 +16,7 @@ import redis_servers
 import stress
 from hypothesis import HealthCheck, settings
 
+from stateview import StateManager
 from stateview.cli.program import main
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a script
@@ -110,3 +111,24 @@ def kind(request: pytest.FixtureRequest) -> str:
 def store_url(kind: str, new_store: Callable[[str], str]) -> str:
     """The URL of an empty store."""
     return new_store(kind)
+
+
+@pytest.fixture
+def state(store_url: str) -> Iterator[StateManager]:
+    """A manager of the namespace `ns` of an empty store."""
+    with StateManager(store_url, "ns") as manager:
+        yield manager
+
+
+@pytest.fixture
+def other(store_url: str) -> Iterator[StateManager]:
+    """Another manager of the same namespace as `state`."""
+    with StateManager(store_url, "ns") as manager:
+        yield manager
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[StateManager]:
+    """A manager of JSON files, for what no backend decides."""
+    with StateManager(f"json:{tmp_path}/store", "ns") as manager:
+        yield manager

@@ -274,7 +274,6 @@ def test_no_file_stays_open_after_many_cancelled_calls(sqlite_url):
     assert threads_of(seconds=LONG) == []
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_after_a_fork_the_child_has_threads_of_its_own(store_url):
     state = AsyncStateManager(store_url, "ns")

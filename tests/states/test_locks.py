@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from stateview import LockHeld, LockLost, StateManager
+from stateview import LockHeld, LockLost
 from stateview.states import leases, processes
 
 HOLDER = """
@@ -26,18 +26,6 @@ with StateManager(sys.argv[1], "ns") as state, state.lock("x", ttl=float(sys.arg
     else:
         print("saved", flush=True)
 """
-
-
-@pytest.fixture
-def state(store_url):
-    with StateManager(store_url, "ns") as manager:
-        yield manager
-
-
-@pytest.fixture
-def other(store_url):
-    with StateManager(store_url, "ns") as manager:
-        yield manager
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def work(url, ttl=30.0, stop=None, namespace="ns"):
 
     with (
         StateManager(url, namespace, quiet=True) as state,
-        state.run("work", ttl=ttl, checkpoints=2, on_change="keep") as run,
+        state.run("daily", ttl=ttl, checkpoints=2, on_change="keep") as run,
     ):
         first = run.step("one", made, "one")
         for tx in run.step("two"):
@@ -79,10 +79,10 @@ class Judge:
 
     def look(self):
         values = self.state.load_many("*")
-        if "run/work" not in values:
+        if "run/daily" not in values:
             return
-        go = values["run/work"]["go"]
-        done = {name: values.get(f"run/work/{name}", {"state": ""})["state"] == "done" for name in ("two", "four")}
+        go = values["run/daily"]["go"]
+        done = {name: values.get(f"run/daily/{name}", {"state": ""})["state"] == "done" for name in ("two", "four")}
         for name, is_done in done.items():
             assert values.get(f"count/{name}", 0) == go - 1 + is_done, (name, values)
         names = [key for key, value in values.items() if key.count("/") == 2 and value["state"] == "done"]
@@ -91,11 +91,11 @@ class Judge:
         for key in names:
             result = values[key].get("result")
             assert before.setdefault(key, result) == result, f"{key} was done twice"
-            assert self.state.load(key, at=f"work.{key.rpartition('/')[2]}")["result"] == result
+            assert self.state.load(key, at=f"daily.{key.rpartition('/')[2]}")["result"] == result
         items = [key for key in values if key.count("/") == 3]
-        assert len(items) == ITEMS or not values.get("run/work/three", {}).get("result")
-        if "run/work/five" in names:
-            assert values["run/work/five"]["result"].startswith(values["run/work/one"]["result"])
+        assert len(items) == ITEMS or not values.get("run/daily/three", {}).get("result")
+        if "run/daily/five" in names:
+            assert values["run/daily/five"]["result"].startswith(values["run/daily/one"]["result"])
         self.seen = {go: before}
 
     def finish(self, url):
@@ -105,7 +105,7 @@ class Judge:
             assert code == HELD and time.monotonic() < deadline, code
             time.sleep(0.05)
         self.look()
-        assert self.state.load("run/work")["state"] == "done" and self.state.doctor().ok
+        assert self.state.load("run/daily")["state"] == "done" and self.state.doctor().ok
 
 
 def duration(url):
@@ -134,7 +134,7 @@ def test_a_workflow_that_is_killed_at_random_instants(store_url, kills):
     judge.finish(store_url)
     assert {*judge.codes} <= {-9, DONE}, judge.codes
     print(
-        f"{store_url.partition(':')[0]}: {kills} kills, {dict(judge.codes)}, {judge.state.load('run/work')['go']} goes"
+        f"{store_url.partition(':')[0]}: {kills} kills, {dict(judge.codes)}, {judge.state.load('run/daily')['go']} goes"
     )
 
 
@@ -184,8 +184,8 @@ def test_a_workflow_that_is_killed_before_any_system_call_statement_or_request(s
         judge = Judge(store_url, namespace)
         with judge.state:
             judge.look()
-            was_done = judge.state.load("run/work", {"state": ""})["state"] == "done"
+            was_done = judge.state.load("run/daily", {"state": ""})["state"] == "done"
             judge.finish(store_url)
-            assert judge.state.load("run/work")["go"] == 1 + was_done >= 1 + finished
+            assert judge.state.load("run/daily")["go"] == 1 + was_done >= 1 + finished
     print(f"{kind}: killed before each of {step} steps, every {every}")
     assert step > 3 * every

@@ -20,29 +20,9 @@ from stateview import (
     LockLost,
     NotSerializable,
     SkipStep,
-    StateManager,
     StepChanged,
     StepTimeout,
 )
-
-
-@pytest.fixture
-def state(store_url):
-    with StateManager(store_url, "ns") as manager:
-        yield manager
-
-
-@pytest.fixture
-def other(store_url):
-    with StateManager(store_url, "ns") as manager:
-        yield manager
-
-
-@pytest.fixture
-def here(tmp_path):
-    """A manager of JSON files, for what no backend decides."""
-    with StateManager(f"json:{tmp_path}/store", "ns") as manager:
-        yield manager
 
 
 class Calls(list):

@@ -10,21 +10,8 @@ from functools import partial
 
 import pytest
 
-from stateview import InvalidArgument, StateManager, StepTimeout, step
+from stateview import InvalidArgument, StepTimeout, step
 from stateview.workflow import records
-
-
-@pytest.fixture
-def state(store_url):
-    with StateManager(store_url, "ns") as manager:
-        yield manager
-
-
-@pytest.fixture
-def here(tmp_path):
-    with StateManager(f"json:{tmp_path}/store", "ns") as manager:
-        yield manager
-
 
 calls = []
 
