@@ -46,6 +46,7 @@ CASES: dict[str, int] = {  # of a test's function: how many cases of each kind o
     "test_others_write_and_mark_while_it_prunes": 0,
     "test_a_close_beside_threads_that_read_and_write_is_no_error_of_the_library": 0,
     "test_a_reader_sees_all_of_a_large_commit_or_nothing": 0,
+    "test_a_read_answers_as_before_or_as_after_a_commit_in_the_middle_of_it": 2,
     "test_of_two_dashboards_that_edit_one_key_the_second_is_told_and_nothing_is_lost": 0,
     # Waits for clocks
     "test_a_commit_that_takes_longer_than_a_reply_may_is_applied_once": 0,

@@ -81,7 +81,9 @@ _CHANGED = """SELECT key FROM touched WHERE revision > ?1 AND revision <= ?2
     UNION SELECT key FROM versions WHERE expires > 0 AND expires > ?3 AND expires <= ?4 ORDER BY 1"""
 _COMMITS = """SELECT revision, time, count, reason, author, keys, key, position, forward, behind, sum FROM commits
     WHERE revision < ? AND revision > (SELECT floor FROM meta) ORDER BY revision DESC LIMIT ?"""
-_HAS_VALUES = "SELECT EXISTS (SELECT 1 FROM entries) OR EXISTS (SELECT 1 FROM versions)"
+# One statement, as the head: outside of a transaction another process may commit between two
+_WITHOUT_COMMITS = """SELECT floor, lineage, floor OR EXISTS (SELECT 1 FROM entries) OR EXISTS (SELECT 1 FROM versions)
+    FROM (SELECT NOT EXISTS (SELECT 1 FROM commits) AS is_unwritten) LEFT JOIN meta WHERE is_unwritten"""
 _COUNT_COMMITS = """SELECT count(*), max(?1, (SELECT floor FROM meta)) FROM commits
     WHERE revision > max(?1, (SELECT floor FROM meta)) AND revision <= ?2"""
 # Commits of several keys that list none of them, though one of the keys has a value of that revision
@@ -130,12 +132,14 @@ class Reader(Database):
 
     def _head_row(self, db: apsw.Connection, moment: int | None = None) -> tuple[Any, ...]:
         """Return revision, time, rows of `entries`, rows among them that expired by a moment, floor and lineage."""
-        row = db.execute(_HEAD, (self.now() if moment is None else moment,)).fetchone()
-        if row is None:
-            meta = db.execute("SELECT floor, lineage FROM meta").fetchone()
-            row = (0, 0, 0, 0, *(meta or (None, None)))
-            if meta is not None and (meta[0] or db.execute(_HAS_VALUES).get):
-                raise Damaged(f"{self.path}: the commits are missing", RECOVER)
+        moment = self.now() if moment is None else moment
+        while (row := db.execute(_HEAD, (moment,)).fetchone()) is None:
+            if (unwritten := db.execute(_WITHOUT_COMMITS).fetchone()) is not None:
+                floor, lineage, are_commits_missing = unwritten
+                if floor is not None and are_commits_missing:
+                    raise Damaged(f"{self.path}: the commits are missing", RECOVER)
+                row = 0, 0, 0, 0, floor, lineage
+                break
         if row[4] is None:
             raise Damaged(f"{self.path}: the table meta is empty, or the namespace is being dropped", RECOVER)
         return tuple(row)
@@ -429,7 +433,10 @@ class Reader(Database):
         from .transfer import deltas
 
         with self._connection() as db:
-            return {} if db is None else deltas(db, versions)
+            if db is None:
+                return {}
+            with self._snapshot(db):
+                return deltas(db, versions)
 
     @_again
     def superseded(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[SupersededVersion]:
