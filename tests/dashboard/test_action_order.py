@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -36,15 +36,16 @@ def keys(url: str, namespace: str = "work") -> list[str]:
         return state.list_keys()
 
 
-def slow(monkeypatch: pytest.MonkeyPatch, name: str, seconds: float = 0.6) -> None:
-    """Make a call of the backend take long."""
-    real = getattr(SQLiteBackend, name)
+def held(monkeypatch: pytest.MonkeyPatch, name: str) -> threading.Event:
+    """Make a call of the backend wait for an event, which is returned."""
+    real, released = getattr(SQLiteBackend, name), threading.Event()
 
     def late(self: SQLiteBackend, *given: Any, **more: Any) -> Any:
-        time.sleep(seconds)
+        released.wait(60)
         return real(self, *given, **more)
 
     monkeypatch.setattr(SQLiteBackend, name, late)
+    return released
 
 
 async def read(pilot: Pilot[None]) -> None:
@@ -70,8 +71,9 @@ def test_a_dialog_is_about_the_namespace_in_which_it_was_opened(url: str) -> Non
 def test_an_answer_that_comes_when_one_types_elsewhere_opens_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def flow(pilot: Pilot[None]) -> None:
         await read(pilot)
-        slow(monkeypatch, "get")
+        released = held(monkeypatch, "get")
         await pilot.press("X", "slash", "y")
+        released.set()
         await shown(pilot, "delete was canceled")
         assert len(pilot.app.screen_stack) == 1
 
@@ -82,8 +84,9 @@ def test_an_answer_that_comes_when_one_types_elsewhere_opens_nothing(url: str, m
 def test_a_list_of_namespaces_that_comes_late_opens_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def flow(pilot: Pilot[None]) -> None:
         await read(pilot)
-        slow(monkeypatch, "namespaces")
+        released = held(monkeypatch, "namespaces")
         await pilot.press("D", "slash", "1")
+        released.set()
         await shown(pilot, "diff was canceled")
         assert len(pilot.app.screen_stack) == 1
 
@@ -144,10 +147,11 @@ def test_acts_are_done_in_their_order_and_no_undo_is_lost(url: str, monkeypatch:
     async def flow(pilot: Pilot[None]) -> None:
         await read(pilot)
         acts = board(pilot).acts
-        slow(monkeypatch, "commit", 0.3)
+        released = held(monkeypatch, "commit")
         acts.run(["checkpoint", "safe"])
         acts.run(["save", "a1", "5"])
         acts.run(["save", "a1", "6"])
+        released.set()
         await until(pilot, lambda: [one.line.split()[-1] for one in acts.done] == ["safe", "5", "6"])
         await pilot.press("z", "z")
         await until(pilot, lambda: len(acts.done) == 5)
