@@ -164,9 +164,9 @@ class History:
         """
         with open(path, "rb") as file:
             first = file.readline()
-            known = known if known is not None and known.first == first and known.is_in(file) else None
+            known = known if known is not None and known.first == first != b"" and known.is_in(file) else None
             history = known if known is not None and known.values is values else cls(values=values)
-            history.first = first
+            history.first = b""  # an interrupt between a line and its end leaves a history that is read anew
             file.seek(history.end)
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
@@ -178,6 +178,7 @@ class History:
                         run("recover"),
                     )
                 history.end += len(line)
+            history.first = first
         return history
 
     def is_in(self, file: BinaryIO) -> bool:
