@@ -125,7 +125,7 @@ def legacy_strings(server: Any, space: TemporaryStores, namespace: str) -> Legac
     """
     from ..backends.legacy.adoption import adopt
     from ..backends.legacy.redis_strings import read_strings
-    from ..backends.redis.client import escape_match
+    from ..backends.redis.connections.client import escape_match
     from ..backends.redis.foreign_keys import scan
 
     def find(prefix: str) -> Iterator[dict[str, bytes]]:

@@ -30,8 +30,8 @@ from stateview.dashboard.display.redaction import MASK
 from stateview.dashboard.display.result_redaction import redact_result
 from stateview.dashboard.screens.output import OutputScreen
 from stateview.dashboard.widgets.filter_bar import FilterBar
-from stateview.dashboard.widgets.json_view import JsonView
 from stateview.dashboard.widgets.text_list import TextList
+from stateview.dashboard.widgets.value.json_view import JsonView
 from stateview.states.pointers import escape_token
 
 LONG = "x" * 20_000 + "needle" + "y" * 20_000

@@ -23,7 +23,7 @@ from stateview.dashboard.dialogs.key_actions import delete, expire, parse_second
 from stateview.dashboard.dialogs.prompt import PromptDialog
 from stateview.dashboard.screens.edit import EditScreen, add, edit
 from stateview.dashboard.screens.edit_conflict import ConflictDiff, ConflictScreen
-from stateview.dashboard.widgets.json_editor import JsonEdit
+from stateview.dashboard.widgets.value.json_editor import JsonEdit
 
 HOSTILE = "\x1b[31mred\x07 [/bold] \u202eabc\x9b31m\u2028\x7f end"
 

@@ -52,8 +52,8 @@ from stateview.dashboard.screens.history import HistoryScreen
 from stateview.dashboard.screens.main import MainScreen
 from stateview.dashboard.screens.output import OutputScreen
 from stateview.dashboard.screens.restore import SEEN_SECONDS, RestoreScreen
-from stateview.dashboard.widgets.json_editor import JsonEdit
 from stateview.dashboard.widgets.key_bar import KeyBar
+from stateview.dashboard.widgets.value.json_editor import JsonEdit
 
 Kind = type[Screen[Any]]
 each_screen = pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.__name__)

@@ -19,7 +19,7 @@ from stateview.dashboard.data.json_text import line_at, text_lines
 from stateview.dashboard.data.json_tree import Tree
 from stateview.dashboard.dialogs.key_actions import SearchLine
 from stateview.dashboard.display.redaction import MASK, is_redacted, masked_places, without_masked
-from stateview.dashboard.widgets.json_view import JsonView
+from stateview.dashboard.widgets.value.json_view import JsonView
 
 HOSTILE = "\x1b[31mred\x1b]0;t\x07 [/bold] [red] \u202eabc \x9b31m \r\n\tend"
 

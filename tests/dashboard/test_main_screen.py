@@ -20,11 +20,11 @@ from stateview.dashboard.app import Dashboard
 from stateview.dashboard.screens.help import HelpScreen
 from stateview.dashboard.screens.history import HistoryScreen
 from stateview.dashboard.screens.main import MainScreen
-from stateview.dashboard.widgets.json_view import JsonView
 from stateview.dashboard.widgets.key_bar import KeyBar
 from stateview.dashboard.widgets.key_list import KeyList
 from stateview.dashboard.widgets.namespace_list import Namespaces
 from stateview.dashboard.widgets.timeline import Timeline
+from stateview.dashboard.widgets.value.json_view import JsonView
 
 SIZES = [(60, 15), (80, 24), (160, 50), (240, 70)]
 EVIL = "evil [/red] \x1b[31m\u202e\x07 key"

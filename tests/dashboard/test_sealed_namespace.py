@@ -15,7 +15,7 @@ from stateview.dashboard.screens.diff import DiffScreen
 from stateview.dashboard.screens.edit import EditScreen
 from stateview.dashboard.screens.history import HistoryScreen
 from stateview.dashboard.screens.main import MainScreen
-from stateview.dashboard.widgets.json_editor import JsonEdit
+from stateview.dashboard.widgets.value.json_editor import JsonEdit
 from stateview.sealing.keys import UserKey
 
 MARKER = "unmistakable"

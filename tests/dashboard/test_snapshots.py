@@ -32,7 +32,7 @@ CLOCKS = (
 )
 FADING = (  # for how long what was just touched is marked
     "stateview.dashboard.widgets.key_list.TOUCHED_SECONDS",
-    "stateview.dashboard.widgets.json_view.MARKED_SECONDS",
+    "stateview.dashboard.widgets.value.json_view.MARKED_SECONDS",
 )
 
 

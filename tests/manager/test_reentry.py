@@ -322,7 +322,7 @@ def test_a_backend_is_opened_in_the_middle_of_its_import():
                 print("refused")
 
         def profile(frame, event, argument):
-            if event == "call" and frame.f_code.co_filename.endswith("redis/client.py"):
+            if event == "call" and frame.f_code.co_filename.endswith("redis/connections/client.py"):
                 sys.setprofile(None)
                 signal.raise_signal(signal.SIGUSR1)
 

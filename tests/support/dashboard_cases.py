@@ -37,7 +37,7 @@ from stateview.dashboard.screens.history import HistoryScreen
 from stateview.dashboard.screens.main import MainScreen
 from stateview.dashboard.screens.output import OutputScreen
 from stateview.dashboard.screens.restore import RestoreScreen
-from stateview.dashboard.widgets.json_editor import JsonEdit
+from stateview.dashboard.widgets.value.json_editor import JsonEdit
 
 Case = Callable[[Pilot[None]], Awaitable[None]]
 OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")

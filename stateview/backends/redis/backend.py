@@ -18,9 +18,9 @@ from ...errors import Conflict, ReadOnly
 from ...model import Finding
 from ..protocol import CommitRequest, ProgressCount, ProgressText, RecoverySession, StagedImport
 from ..stored_values import PLAIN, StoredValues
-from . import scripts
-from .client import escape_match
-from .server import REGISTRY
+from .connections.client import escape_match
+from .connections.server import REGISTRY
+from .scripts.commit import COMMIT, PUT_KEYRING
 from .writer import Writer
 
 ADOPT_SECONDS = 2.0  # how long to look for data of the older layout before a new namespace is made
@@ -68,7 +68,7 @@ class RedisBackend(Writer):
         """Make one round trip. The namespace exists: the first commit of a new one brings its keyring."""
         self._check_writable()
         self._handshake()
-        if not self._eval(scripts.PUT_KEYRING, document or b"", former or b""):
+        if not self._eval(PUT_KEYRING, document or b"", former or b""):
             raise Conflict("the keyring of the namespace was changed meanwhile", "Try again")
         self._learn_keyring()
         self._forget_reads()
@@ -123,7 +123,7 @@ class RedisBackend(Writer):
                 client = client.get_redis_connection(client.get_node_from_key(self._keys[0]))
             pipe = client.pipeline(transaction=True)
             for batch in batches:
-                pipe.eval(scripts.COMMIT, len(self._keys), *self._keys, *self._commit_args(batch, (b"", b""), new=True))
+                pipe.eval(COMMIT, len(self._keys), *self._keys, *self._commit_args(batch, (b"", b""), new=True))
             return pipe.execute()
 
         self._with_retry(act, commit=True)

@@ -18,10 +18,11 @@ from ...model import Finding, check_key
 from ..deltas import Chain
 from ..protocol import ProgressText
 from ..staging import ASIDE, replaced_finding, unfinished_finding
-from . import packing, scripts
-from .client import escape_match
-from .read_scripts import MARKS, MISSING
-from .server import REGISTRY
+from . import packing
+from .connections.client import escape_match
+from .connections.server import REGISTRY
+from .scripts.common import COMMON, KINDS, NAMES, unreadable_head
+from .scripts.read import MARKS, MISSING
 from .server_checks import check_clock, check_server
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
 RECOVER = run("recover")
 WRONG_TYPE = "wrong-type"
 MEMBERS_PER_SCRIPT = 500  # a script that runs long keeps all other clients waiting
-TYPES = dict.fromkeys(scripts.NAMES, "zset") | dict.fromkeys(
+TYPES = dict.fromkeys(NAMES, "zset") | dict.fromkeys(
     ("head", "live", "history", "commits", "notes", "tokens", "older", "damaged"), "hash"
 )
 
 # fmt: off
-LOOK = scripts._COMMON + """
+LOOK = COMMON + """
 -- Compare a hash with its index and its expiries. ARGV: 'live' or 'history', then keys, or fields of the history.
 -- Returns the names about which they disagree, each with a word for the disagreement.
 local where, order, times = live, index, expiry
@@ -65,7 +66,7 @@ end
 return out
 """
 
-UNMET = scripts._COMMON + """
+UNMET = COMMON + """
 -- Return the writes whose version is missing. ARGV: members of touched.
 local out = {}
 for _, row in ipairs(ARGV) do
@@ -107,7 +108,7 @@ def diagnose(backend: RedisBackend, progress: ProgressText) -> Iterator[Finding]
         if any(finding.code == WRONG_TYPE for finding in type_findings):
             return
         head = read_head(backend)
-        if head is None or scripts.unreadable_head(head):
+        if head is None or unreadable_head(head):
             found, meaning = "it is not what was written", "nothing can be read or written"
             yield Finding("error", backend._keys[0], found, meaning, RECOVER, "head-unreadable")
             return
@@ -144,7 +145,7 @@ def types(backend: RedisBackend) -> Iterator[Finding]:
     def act(client: Any) -> list[Any]:
         return [(client.type(key), client.pttl(key)) for key in backend._keys]
 
-    for key, name, (kind, left) in zip(backend._keys, scripts.NAMES, backend._with_retry(act), strict=True):
+    for key, name, (kind, left) in zip(backend._keys, NAMES, backend._with_retry(act), strict=True):
         if kind.decode() not in ("none", TYPES[name]):
             found = f"it is a {kind.decode()}, not a {TYPES[name]}"
             meaning = "another program wrote it; its content is lost"
@@ -167,7 +168,7 @@ def read_head(backend: RedisBackend) -> dict[bytes, bytes] | None:
 def scan(backend: RedisBackend, place: int) -> Iterator[tuple[bytes, Any]]:
     """Yield all members of a hash or a sorted set with their values or scores, some of them twice."""
     key = backend._keys[place]
-    command = "hscan" if TYPES[scripts.NAMES[place]] == "hash" else "zscan"
+    command = "hscan" if TYPES[NAMES[place]] == "hash" else "zscan"
     cursor: Any = 0
     while True:
         cursor, page = backend._with_retry(
@@ -187,7 +188,7 @@ def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
 def missing_parts(backend: RedisBackend) -> list[str]:
     """Return the names of the parts that lack members which they had."""
     return [
-        scripts.NAMES[place - 1]
+        NAMES[place - 1]
         for place in backend._with_retry(lambda client: client.eval(MISSING, len(backend._keys), *backend._keys))
     ]
 
@@ -373,7 +374,7 @@ def unreadable_mark(member: bytes, packed: bytes | None, score: float | None) ->
         or not revision.isdigit()
         or len(parts) != 4
         or not all(part.isdigit() for part in parts[:3])
-        or int(parts[2]) >= len(scripts.KINDS)
+        or int(parts[2]) >= len(KINDS)
     ):
         return "checkpoint-unreadable"
     return "" if score == int(revision) else "checkpoint-misplaced"

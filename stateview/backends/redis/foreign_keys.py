@@ -9,7 +9,7 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from ...errors import Damaged
 from .backend import RedisBackend
-from .errors import to_state_error
+from .connections.errors import to_state_error
 
 KEYS_PER_READ = 1000  # keys of one look
 READ_BYTES = 8_000_000  # bytes of values that are asked for at once

@@ -15,8 +15,8 @@ from ..deltas import MIN_BYTES
 from ..protocol import PAGE_BYTES, DiskUsage, ProgressCount, SupersededVersion
 from ..prune_progress import PruneProgress
 from . import packing
-from .errors import is_unsupported
-from .scripts import _COMMON, _RECORD
+from .connections.errors import is_unsupported
+from .scripts.common import COMMON, NOTE_PARTS
 
 if TYPE_CHECKING:
     from .reader import Reader
@@ -27,7 +27,7 @@ MEMORY_SAMPLES = 1000  # members of a key by which the server estimates the memo
 MEMBER_OVERHEAD_BYTES = 290  # of a version in `history`, `hindex` and `touched`, beside its value and three keys
 
 # fmt: off
-SUPERSEDED = _COMMON + """
+SUPERSEDED = COMMON + """
 -- A page of superseded versions. ARGV: the member to continue after; how many versions; how many bytes; 1 to return
 -- stored values. Returns for each version: member, size of the stored value, how many bytes it takes, until, whether it
 -- is a delete, and the stored value or nothing.
@@ -54,7 +54,7 @@ end
 return cmsgpack.pack(out)
 """
 
-RAISE = _COMMON + _RECORD + """
+RAISE = COMMON + NOTE_PARTS + """
 -- Raise the floor by a step. ARGV: the goal; by how many revisions at most. Returns the floor.
 local f = call('HMGET', head, 'revision', 'floor')
 local floor = tonumber(f[2] or 0)
@@ -71,7 +71,7 @@ record()
 return int(goal)
 """
 
-SWEEP = _COMMON + _RECORD + """
+SWEEP = COMMON + NOTE_PARTS + """
 -- Remove versions that no kept state shows. ARGV: the floor; the member to continue after; how many members to examine.
 -- Returns how many were removed, the last member examined, or nothing at the end, and the keys that need packing.
 -- Linked versions are left.
@@ -106,7 +106,7 @@ if removed > 0 then record() end
 return {removed, last, tend}
 """
 
-UNTOUCH = _COMMON + _RECORD + """
+UNTOUCH = COMMON + NOTE_PARTS + """
 -- Remove writes from touched that are older than every kept state. ARGV: how many. Returns how many there were.
 whole(2, 13)
 local low = tonumber(call('HGET', head, 'floor') or 0)

@@ -17,8 +17,8 @@ from ...errors import Damaged, run
 from ..deltas import FANOUT, MIN_BYTES, Chain, DamagedDelta, Delta, make_delta, may_be_packed, rebase
 from ..protocol import StoredVersion
 from ..stored_values import StoredValues
-from .scripts import _COMMON, _RECORD, REFER
-from .server import keyring_digest
+from .connections.server import keyring_digest
+from .scripts.common import COMMON, NOTE_PARTS, REFER
 
 if TYPE_CHECKING:
     from .reader import Reader
@@ -32,7 +32,7 @@ _RECOUNTS_PER_SCRIPT = 16
 _KNOWN_BYTES = 32_000_000  # of values that a client has read or written and may send deltas of
 
 # fmt: off
-OUTLINE = _COMMON + """
+OUTLINE = COMMON + """
 -- The superseded versions of a key without values. ARGV: the key; N for the newest versions, from the newest, or O for
 -- the oldest, from the oldest; how many; how many bytes to read. Returns for each version its revision, the start of
 -- what is stored, the size of the value, and 1 if a kept state shows it.
@@ -60,13 +60,13 @@ end
 return out
 """
 
-PIECES = _COMMON + """
+PIECES = COMMON + """
 -- Versions and those that they are relative to. ARGV: members.
 for _, member in ipairs(ARGV) do collect(member) end
 return pieces
 """
 
-PACK = _COMMON + _RECORD + REFER + """
+PACK = COMMON + NOTE_PARTS + REFER + """
 -- Change how versions of a key are kept. ARGV: the key; the digest of the keyring; for each version its revision, what
 -- `OUTLINE` said that its start is, the base, the place with the size of the value, and the delta. In place of a base
 -- stands W for a value that is better kept whole, or X for a version to remove. Returns how many were removed, and how
@@ -109,7 +109,7 @@ end
 if removed > 0 then record() end
 return {removed, changed}
 """
-RECOUNT = _COMMON + REFER + """
+RECOUNT = COMMON + REFER + """
 -- Count the versions that are relative to some versions. ARGV: 1 to correct the counts; fields of the history. Returns
 -- those with a wrong count.
 local out = {}

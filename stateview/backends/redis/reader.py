@@ -31,9 +31,11 @@ from ..protocol import (
     Version,
 )
 from ..stored_values import SEALED_START, SEALED_TEXT_START, StoredValues
-from . import packing, read_scripts, scripts
-from .client import server_of
-from .server import REGISTRY, Server
+from . import packing
+from .connections.client import server_of
+from .connections.server import REGISTRY, Server
+from .scripts import read as read_scripts
+from .scripts.common import KINDS
 
 KEYS_PER_READ = 1000  # keys of one script: a script that runs long keeps all other clients waiting
 TOUCHES_PER_READ = 10_000  # the limit in the script CHANGED
@@ -413,7 +415,7 @@ class Reader(Server, ABC):
                 try:
                     order, moment, kind, note = record.split(b" ", 3)
                     name, _, revision = member.decode().rpartition("@")
-                    found = CheckpointRecord(name, int(revision), int(moment), note.decode(), scripts.KINDS[int(kind)])
+                    found = CheckpointRecord(name, int(revision), int(moment), note.decode(), KINDS[int(kind)])
                     found = self.values.unpack_mark(found)
                     if found.note.startswith(SEALED_TEXT_START):
                         self._check_keyring(known)

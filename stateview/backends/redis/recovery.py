@@ -19,8 +19,8 @@ from ...errors import Conflict
 from ...model import Problem, check_key, name_first
 from ..protocol import CommitRequest, Restored, Salvage, StoredVersion, Write
 from ..stored_values import are_sealed, lost_keyring_error
-from . import packing, scripts
-from . import recovery_scripts as repairs
+from . import packing
+from .connections.server import REGISTRY
 from .doctor import (
     MEMBERS_PER_SCRIPT,
     UNMET,
@@ -38,8 +38,9 @@ from .doctor import (
     unreadable_mark,
     unreadable_versions,
 )
-from .server import REGISTRY
-from .transfer_scripts import RECORD
+from .scripts import recovery as repairs
+from .scripts.common import NAMES, unreadable_head
+from .scripts.transfer import RECORD
 
 if TYPE_CHECKING:
     from .backend import RedisBackend
@@ -262,7 +263,7 @@ class RedisRecovery:
         backend = self._backend
         newest, _ = newest_commit(backend)
         head = read_head(backend)
-        if head is not None and not scripts.unreadable_head(head) and newest <= int(head.get(b"revision", newest)):
+        if head is not None and not unreadable_head(head) and newest <= int(head.get(b"revision", newest)):
             return
         head = head or {}
         revisions = [newest]
@@ -362,7 +363,7 @@ class RedisRecovery:
     def _copy_lists(self, places: Iterable[int]) -> str:
         """Copy lists aside before names are removed from them; return the name of the first copy."""
         names = []
-        for key, name in ((self._backend._keys[place], scripts.NAMES[place]) for place in places):
+        for key, name in ((self._backend._keys[place], NAMES[place]) for place in places):
             if self._backend._with_retry(lambda client, key=key: client.exists(key)):  # type: ignore[misc]
                 names.append(self._spare_key(name))
                 self._backend._with_retry(lambda client, key=key: client.copy(key, names[-1]))  # type: ignore[misc]

@@ -17,9 +17,9 @@ from ...errors import Conflict, Damaged
 from ..deltas import DamagedDelta
 from ..protocol import ProgressCount
 from ..stored_values import StoredValues
+from .connections.server import keyring_digest
 from .packing import Linked, parse_linked
-from .scripts import _COMMON, NAMES
-from .server import keyring_digest
+from .scripts.common import COMMON, NAMES
 
 if TYPE_CHECKING:
     from .backend import RedisBackend
@@ -29,7 +29,7 @@ _MAX_RECORDS = 1000  # of a bite
 _TRIES = 10  # passes, if others change the keyring again and again
 
 # fmt: off
-RESEAL = _COMMON + """
+RESEAL = COMMON + """
 -- Replace records by another form of theirs. ARGV: the place of their hash in KEYS; the digest of the keyring; for each
 -- record its field, the digest of what was read, and the record to store. Returns the fields of which another record
 -- lies there now; or 'rekey' if another keyring does.

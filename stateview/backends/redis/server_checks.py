@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 
 from ...model import Finding
-from .errors import is_unsupported
+from .connections.errors import is_unsupported
 
 if TYPE_CHECKING:
     from .backend import RedisBackend

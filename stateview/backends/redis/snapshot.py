@@ -13,8 +13,8 @@ from ..conflicts import history_pruned_error
 from ..protocol import PAGE_BYTES, CheckpointRecord, Head, StateAt, StoredVersion, Version
 from .maintenance import measure
 from .packing import pieces_of, unpacked_bytes, without_delta
-from .read_scripts import MISSING
-from .scripts import unreadable_head
+from .scripts.common import unreadable_head
+from .scripts.read import MISSING
 from .transfer import parse_versions
 
 if TYPE_CHECKING:

@@ -26,10 +26,10 @@ from ..protocol import Backend, CheckpointRecord, Head, StoredVersion
 from ..staging import ASIDE
 from ..stored_values import StoredValues
 from . import packing
-from .client import encode_bulk
-from .scripts import KINDS, NAMES
-from .server import REGISTRY
-from .transfer_scripts import ACQUIRE, FINISH, FORGET, RECORD, RELEASE
+from .connections.client import encode_bulk
+from .connections.server import REGISTRY
+from .scripts.common import KINDS, NAMES
+from .scripts.transfer import ACQUIRE, FINISH, FORGET, RECORD, RELEASE
 
 if TYPE_CHECKING:
     from .backend import RedisBackend

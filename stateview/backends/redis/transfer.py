@@ -11,7 +11,7 @@ from ...errors import Damaged, run
 from ..deltas import Chain
 from ..protocol import PAGE_BYTES, StoredVersion
 from .packing import pieces_of, value_of
-from .transfer_scripts import DUMP
+from .scripts.transfer import DUMP
 
 if TYPE_CHECKING:
     from .reader import Reader

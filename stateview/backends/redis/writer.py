@@ -29,10 +29,11 @@ from ..conflicts import (
 from ..protocol import CheckpointWrite, CommitRequest, Head, ProgressCount
 from ..retries import Backoff
 from ..stored_values import StoredValues
-from . import packing, scripts
-from .client import CommitSession
+from . import packing
+from .connections.client import CommitSession
+from .connections.server import REGISTRY, keyring_digest
 from .reader import Reader
-from .server import REGISTRY, keyring_digest
+from .scripts.common import KINDS
 
 LARGEST_COMMIT_BYTES = 768 * 1024 * 1024  # a server closes the connection at 1 GiB, without a reply
 _MIN_RESEAL_SECONDS = 0.0005
@@ -260,5 +261,5 @@ def _mark(mark: CheckpointWrite) -> dict[str, Any]:
         if value := getattr(mark, name):
             fields[name] = value
     if mark.kind:
-        fields["kind"] = scripts.KINDS.index(mark.kind)
+        fields["kind"] = KINDS.index(mark.kind)
     return fields

@@ -29,7 +29,7 @@ from .prompt import DEFAULT_HINT, PromptDialog, validator
 if TYPE_CHECKING:
     from ..app import Dashboard
     from ..data.json_copy import CopyOptions
-    from ..widgets.json_view import JsonView
+    from ..widgets.value.json_view import JsonView
 
 MAX_NAMED_KEYS = 8  # in the question before a delete
 DEBOUNCE_SECONDS = 0.15  # a search begins this long after the last key press

@@ -23,7 +23,7 @@ from ..actions.value_edit import (
     validate,
 )
 from ..display.text import format_size, one_line
-from ..widgets.json_editor import JsonEdit
+from ..widgets.value.json_editor import JsonEdit
 from .edit_conflict import Choice, ConflictScreen, EditConflict, read_conflict
 from .edit_form import EditFormScreen
 

@@ -13,10 +13,10 @@ from textual.widgets import Input, Label
 from ..actions.value_edit import INLINE_CHARACTERS, Draft, ValidationResult, save_words
 from ..base_screen import DashboardScreen
 from ..display.text import format_duration, format_size, one_line
-from ..widgets.json_editor import JsonEdit
 from ..widgets.key_bar import KeyBar
 from ..widgets.line_input import LineInput
 from ..widgets.status_bar import Banner
+from ..widgets.value.json_editor import JsonEdit
 
 if TYPE_CHECKING:
     from ...backends.protocol import Head

@@ -12,12 +12,12 @@ from textual.content import Content
 from ...workflow.records import step_key
 from ..display.text import one_line
 from ..widgets.filter_bar import FilterBar
-from ..widgets.json_view import JsonView
 from ..widgets.key_list import KeyList
 from ..widgets.namespace_list import Namespaces
 from ..widgets.pane import Pane
 from ..widgets.step_list import StepList
 from ..widgets.timeline import UNRESOLVED
+from ..widgets.value.json_view import JsonView
 from ..widgets.virtual_list import VirtualList
 from .panes import DEBOUNCE_SECONDS, PanesScreen
 

@@ -10,8 +10,8 @@ from textual.binding import Binding, BindingType
 from ...cli.results import plural
 from ..display.text import format_duration
 from ..widgets.filter_bar import FilterBar
-from ..widgets.json_view import JsonView
 from ..widgets.text_list import TextList, by_sign
+from ..widgets.value.json_view import JsonView
 from ..widgets.virtual_list import VirtualList
 from .text_base import TextScreen
 

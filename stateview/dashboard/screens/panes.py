@@ -25,7 +25,6 @@ from ..display.run_row import run_texts
 from ..display.text import format_ago, format_duration, format_size, one_line
 from ..widgets.filter_bar import FilterBar
 from ..widgets.job_bar import JobBar
-from ..widgets.json_view import JsonView
 from ..widgets.key_bar import KeyBar
 from ..widgets.key_list import KeyList
 from ..widgets.namespace_list import Namespaces
@@ -34,7 +33,8 @@ from ..widgets.status_bar import Banner, StatusBar
 from ..widgets.step_details import StepDetails
 from ..widgets.step_list import StepList
 from ..widgets.timeline import Timeline
-from ..widgets.value_info import ValueInfo
+from ..widgets.value.json_view import JsonView
+from ..widgets.value.value_info import ValueInfo
 from ..widgets.virtual_list import VirtualList
 
 _LOW = 20  # rows of the screen

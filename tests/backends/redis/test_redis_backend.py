@@ -24,9 +24,9 @@ from conftest import REDIS
 from stateview import StateManager
 from stateview.backends import open_backend
 from stateview.backends.protocol import CheckpointWrite, CommitRequest, Write
-from stateview.backends.redis.scripts import COMMIT as COMMIT_SCRIPT
-from stateview.backends.redis.scripts import NAMES as PARTS
-from stateview.backends.redis.server import MAX_IDLE_SESSIONS, script_hash
+from stateview.backends.redis.connections.server import MAX_IDLE_SESSIONS, script_hash
+from stateview.backends.redis.scripts.commit import COMMIT as COMMIT_SCRIPT
+from stateview.backends.redis.scripts.common import NAMES as PARTS
 from stateview.errors import (
     BackendError,
     BackendUnavailable,

@@ -19,7 +19,7 @@ from redis.exceptions import (
     SlotNotCoveredError,
 )
 
-from stateview.backends.redis.errors import (
+from stateview.backends.redis.connections.errors import (
     error_code,
     is_transient,
     is_unsupported,

@@ -13,7 +13,7 @@ from conftest import REDIS
 
 from stateview import Damaged, HistoryPruned, RefNotFound, StateManager
 from stateview.backends.protocol import CommitRequest, Write
-from stateview.backends.redis.scripts import NAMES
+from stateview.backends.redis.scripts.common import NAMES
 from stateview.maintenance.doctor import diagnose, examined
 
 P = "stateview:{main}:"

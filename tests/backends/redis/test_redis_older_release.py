@@ -14,8 +14,8 @@ from packed_history import Texts, deltas
 from stress import stressed
 
 from stateview import BackendError, StateManager
-from stateview.backends.redis import server
-from stateview.backends.redis.scripts import NAMES
+from stateview.backends.redis.connections import server
+from stateview.backends.redis.scripts.common import NAMES
 from stateview.maintenance.history import iter_superseded
 
 COMMIT = (Path(__file__).parents[2] / "data" / "redis_commit_format_1.lua").read_text()  # of the release before

@@ -14,7 +14,7 @@ from conftest import REDIS
 from redis_proxy import RedisProxy
 
 from stateview import Conflict, StateManager
-from stateview.backends.redis.read_cache import MAX_STALE_SECONDS
+from stateview.backends.redis.connections.read_cache import MAX_STALE_SECONDS
 
 SLACK_SECONDS = 0.3  # of a busy machine, between the clocks of two measurements
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stateview.backends import open_backend
-from stateview.backends.redis.url import parse
+from stateview.backends.redis.connections.url import parse
 from stateview.cli.program import main
 from stateview.errors import BackendError
 

@@ -195,7 +195,9 @@ def test_a_call_that_was_stopped_anywhere_is_repeated(url: str, monkeypatch: pyt
 def test_others_go_on_meanwhile_and_lose_nothing(url: str, cached: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(url, 12)
     if not cached:
-        monkeypatch.setattr("stateview.backends.redis.read_cache.InvalidationCache.generation", lambda _self: None)
+        monkeypatch.setattr(
+            "stateview.backends.redis.connections.read_cache.InvalidationCache.generation", lambda _self: None
+        )
     writers = [StateManager(url, "main"), managed(url, monkeypatch)]
     writers[0].load("list")
     writers[0].save("count", 0)

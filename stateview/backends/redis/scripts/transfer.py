@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .scripts import _COMMON, _RECORD
+from .common import COMMON, NOTE_PARTS
 
 # fmt: off
-DUMP = _COMMON + """
+DUMP = COMMON + """
 -- A page of all versions. ARGV: the key and the revision to continue after; how many versions; how many bytes; then
 -- keys, for versions of these keys only. Returns keys with entries, and fields of the history with versions, as
 -- MessagePack, which the client reads faster; and the pieces of linked versions, of which the first part has the sizes.
@@ -97,7 +97,7 @@ if #ARGV > 4 then of_some() else of_all() end
 return {cmsgpack.pack(out), pieces}
 """
 
-FORGET = _COMMON + """
+FORGET = COMMON + """
 -- Remove all versions of some keys. ARGV: keys.
 for _, key in ipairs(ARGV) do
   local packed = call('HGET', live, key)
@@ -114,7 +114,7 @@ end
 return 1
 """
 
-RECORD = _COMMON + _RECORD + """
+RECORD = COMMON + NOTE_PARTS + """
 -- Count the members of the parts anew.
 record()
 """

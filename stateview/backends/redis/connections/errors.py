@@ -22,8 +22,8 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from ...errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged, Hint, ReadOnly, StateException, run
-from ..durable_files import CLOSE_FILES, OUT_OF_FILES
+from ....errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged, Hint, ReadOnly, StateException, run
+from ...durable_files import CLOSE_FILES, OUT_OF_FILES
 
 _TRANSIENT = (
     redis.ConnectionError, redis.TimeoutError, BusyLoadingError, ClusterDownError, TryAgainError, SlotNotCoveredError,

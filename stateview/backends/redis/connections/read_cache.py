@@ -15,9 +15,9 @@ from weakref import WeakValueDictionary
 
 from redis.exceptions import RedisError, ResponseError
 
-from ...model import ABSENT
-from ..protocol import Version
-from ..reentry import is_owned
+from ....model import ABSENT
+from ...protocol import Version
+from ...reentry import is_owned
 
 MAX_STALE_SECONDS = 0.5  # also of the first connection: reads wait no longer for it
 PING_SECONDS = 0.1  # between two PINGs while the cache is read

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from msgspec import Raw
 
-from ..data.background import Stop
-from ..data.json_nodes import LongText
-from ..data.json_search import MAX_HITS, Hit, search
-from ..data.json_tree import Tree
-from .virtual_list import VirtualList
+from ...data.background import Stop
+from ...data.json_nodes import LongText
+from ...data.json_search import MAX_HITS, Hit, search
+from ...data.json_tree import Tree
+from ..virtual_list import VirtualList
 
 
 class ValueSearch:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .scripts import _COMMON
+from .common import COMMON
 
 # fmt: off
-HEAD = _COMMON + """
+HEAD = COMMON + """
 local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage', 'format', 'touch')
 if not (f[1] and f[4]) and call('EXISTS', unpack(KEYS)) > 0 then error('DAMAGED: the head is not what was written') end
 local expires = string.match(f[6] or '', '^%S* ..1')
@@ -15,13 +15,13 @@ end
 return {f[1] or '0', f[2] or '0', count(), f[3] or '0', f[4] or '', f[5] or '0'}
 """
 
-GET = _COMMON + """
+GET = COMMON + """
 -- The entry of a key in the live state, after it was not found. ARGV: the key. Returns the revision, and the entry.
 whole(2, 3)
 return {call('HMGET', head, 'revision')[1] or '0', call('HMGET', live, ARGV[1])[1]}
 """
 
-READ = _COMMON + """
+READ = COMMON + """
 -- The entries of some keys. ARGV: the state; keys. Returns the present revision, the pieces of linked versions, then
 -- keys and entries of those that the state shows.
 local revision, time = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -42,7 +42,7 @@ if #out < 2 * #ARGV - 1 then whole(2, 4) end
 return out
 """
 
-SCAN = _COMMON + """
+SCAN = COMMON + """
 -- A page of entries. ARGV: prefix; the key to continue after; how many keys to examine; the state. Returns the key to
 -- continue after (nothing at the end), the pieces of linked versions, then keys and entries.
 local prefix, after, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -102,7 +102,7 @@ local function state(revision, time)  -- whether a state is past, not live; and 
 end
 """
 
-ROWS = _COMMON + _PLACE + """
+ROWS = COMMON + _PLACE + """
 -- Rows of a page. ARGV: the first key; the key that ends the range; 1 for backwards; how many keys to pass over; how
 -- many rows to return; the state; how many bytes of a value; then what the client has cached of large values: the bytes
 -- of a large value, the lineage, and for each row its key, its revision and the revision at which it was last seen.
@@ -224,7 +224,7 @@ out[2] = skip
 return out
 """
 
-COUNT = _COMMON + _PLACE + """
+COUNT = COMMON + _PLACE + """
 -- Count the live keys of a range. ARGV: the first key; the key that ends the range; the state; the position among the
 -- expired entries to continue at. Returns how many keys are indexed, how many of the examined expired entries are among
 -- them, and the position to continue at (-1 at the end); or 'past' for a past state.
@@ -250,7 +250,7 @@ end
 return {'ok', total, expired, to < all_expired and to or -1}
 """
 
-CHANGED = _COMMON + """
+CHANGED = COMMON + """
 -- The writes between two revisions. ARGV: the revisions; the member of touched to continue after, or nothing.
 for i = 1, 2 do
   local revision = tonumber(ARGV[i])
@@ -263,7 +263,7 @@ if ARGV[3] ~= '' then from = '(' .. ARGV[3] end
 return {'ok', call('ZRANGEBYLEX', touched, from, '(' .. pad(tonumber(ARGV[2]) + 1), 'LIMIT', 0, 10000)}
 """
 
-VERSIONS = _COMMON + """
+VERSIONS = COMMON + """
 -- The versions of a key, newest first. ARGV: the key; how many; only revisions below this one. Returns the pieces of
 -- linked versions, then the versions.
 local key, limit, below = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -287,7 +287,7 @@ end
 return out
 """
 
-LOG = _COMMON + """
+LOG = COMMON + """
 -- The records of commits, newest first. ARGV: how many, 1,000 at most; only revisions below this one. Returns the
 -- present revision, then revisions and records.
 local f = call('HMGET', head, 'revision', 'floor')
@@ -307,13 +307,13 @@ end
 return out
 """
 
-MARKS = _COMMON + """
+MARKS = COMMON + """
 -- The present revision, and the checkpoints: names with revisions, and records.
 whole(10, 11)
 return {call('HGET', head, 'revision') or '0', call('ZRANGE', marks, 0, -1, 'WITHSCORES'), call('HGETALL', notes)}
 """
 
-MISSING = _COMMON + """
+MISSING = COMMON + """
 -- The places in KEYS of all parts that lack members.
 return missing(2, 13)
 """

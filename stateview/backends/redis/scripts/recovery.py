@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .scripts import _COMMON
+from .common import COMMON
 
 # fmt: off
-REPAIR_INDEX = _COMMON + """
+REPAIR_INDEX = COMMON + """
 -- Make the index and the expiries agree with the hash. ARGV: 'live' or 'history', names. Returns how many did not.
 local where, order, times = live, index, expiry
 if ARGV[1] == 'history' then where, order, times = history, hindex, hexpiry end
@@ -30,7 +30,7 @@ end
 return mended
 """
 
-SET_ASIDE = _COMMON + """
+SET_ASIDE = COMMON + """
 -- Move a value to `damaged`, if it is unchanged. ARGV: 'live' or 'history', a name, the value.
 local where, order, times = live, index, expiry
 if ARGV[1] == 'history' then where, order, times = history, hindex, hexpiry end
@@ -40,7 +40,7 @@ call('ZREM', order, ARGV[2]); call('ZREM', times, ARGV[2])
 return call('HDEL', where, ARGV[2])
 """
 
-STALE = _COMMON + """
+STALE = COMMON + """
 -- Return those of some keys whose entry is older than a version in their history. ARGV: keys.
 local out = {}
 for _, key in ipairs(ARGV) do
@@ -51,7 +51,7 @@ end
 return out
 """
 
-UNNAMED_KEYS = _COMMON + """
+UNNAMED_KEYS = COMMON + """
 -- Find records of commits that count more keys than `touched` names. ARGV: revisions with readable records. Such a
 -- record is set aside, and its count corrected. Returns each such revision and how many of its keys are unknown.
 local out = {}
@@ -72,7 +72,7 @@ end
 return out
 """
 
-TOUCH = _COMMON + """
+TOUCH = COMMON + """
 -- Add versions to `touched`, if they are newer than the floor or the oldest checkpoint. ARGV: 'live' or 'history', then
 -- keys or fields of the history. Returns how many were missing.
 local floor, added = tonumber(call('HGET', head, 'floor') or 0), 0
@@ -90,7 +90,7 @@ end
 return added
 """
 
-UNTOUCH = _COMMON + """
+UNTOUCH = COMMON + """
 -- Remove members of `touched` above the floor that have no version. ARGV: members. Returns how many.
 local floor, gone = tonumber(call('HGET', head, 'floor') or 0), 0
 for _, row in ipairs(ARGV) do
@@ -104,7 +104,7 @@ end
 return gone
 """
 
-FILL_RECORDS = _COMMON + """
+FILL_RECORDS = COMMON + """
 -- Write records for revisions without a readable one. ARGV: the start and the end of a record, between which its number
 -- of keys comes; then pairs of a revision and its unreadable record, which may be empty. Returns the revisions.
 local floor, last = tonumber(call('HGET', head, 'floor') or 0), tonumber(call('HGET', head, 'revision') or 0)
@@ -131,7 +131,7 @@ end
 return out
 """
 
-PUT_DELETES = _COMMON + """
+PUT_DELETES = COMMON + """
 -- Put a delete in the place of each missing version. ARGV: pairs of a key and a revision, the highest revision first.
 for i = 1, #ARGV, 2 do
   local key, r = ARGV[i], tonumber(ARGV[i + 1])
@@ -151,7 +151,7 @@ for i = 1, #ARGV, 2 do
 end
 """
 
-VERSIONS_OF = _COMMON + """
+VERSIONS_OF = COMMON + """
 -- Return all versions of some keys, without their values. ARGV: keys. Each version is five words: key, revision, the
 -- revision that superseded it, time, and L for an entry, V or D for a past version.
 local out = {}
@@ -169,7 +169,7 @@ end
 return out
 """
 
-PLACE_CHECKPOINT = _COMMON + """
+PLACE_CHECKPOINT = COMMON + """
 -- Correct the score of a checkpoint, or remove it if the score is -1. ARGV: its member, its record, the score.
 if (call('HGET', notes, ARGV[1]) or '') ~= ARGV[2] then return 0 end
 if ARGV[3] ~= '-1' then
@@ -181,7 +181,7 @@ end
 return 1
 """
 
-COUNT_CHECKPOINTS = _COMMON + """
+COUNT_CHECKPOINTS = COMMON + """
 -- Count the checkpoints of each name, and raise the sequence if it is behind. Returns 1 if anything was wrong.
 local names, wrong, last = {}, 0, 0
 local all = call('HGETALL', notes)
@@ -212,7 +212,7 @@ end
 return wrong
 """
 
-SET_END = _COMMON + """
+SET_END = COMMON + """
 -- Replace a version by one with another end, if it is unchanged. ARGV: a field of the history, old and new value.
 if call('HGET', history, ARGV[1]) ~= ARGV[2] then return 0 end
 call('HSET', history, ARGV[1], ARGV[3])

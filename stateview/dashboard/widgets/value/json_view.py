@@ -10,20 +10,20 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.timer import Timer
 
-from ...model import PathChange
-from ...states.json_diff import compare
-from ...states.pointers import split_pointer
-from ..data.background import Stop
-from ..data.json_copy import CopyOptions, decoded, load_line, refused, text_of
-from ..data.json_nodes import SMALL_BYTES, Broken, Node, Path, estimate_size
-from ..data.json_search import Hit
-from ..data.json_text import line_at, start_of
-from ..data.json_tree import Tree
-from ..display.json_row import ChangeSigns, RowPainter
-from ..display.redaction import is_redacted
-from ..display.text import RowBuilder, format_size
+from ....model import PathChange
+from ....states.json_diff import compare
+from ....states.pointers import split_pointer
+from ...data.background import Stop
+from ...data.json_copy import CopyOptions, decoded, load_line, refused, text_of
+from ...data.json_nodes import SMALL_BYTES, Broken, Node, Path, estimate_size
+from ...data.json_search import Hit
+from ...data.json_text import line_at, start_of
+from ...data.json_tree import Tree
+from ...display.json_row import ChangeSigns, RowPainter
+from ...display.redaction import is_redacted
+from ...display.text import RowBuilder, format_size
+from ..virtual_list import VirtualList
 from .value_search import ValueSearch
-from .virtual_list import VirtualList
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -318,7 +318,7 @@ class JsonView(VirtualList):
 
     def action_search(self) -> None:
         """Ask for a text and search while it is typed."""
-        from ..dialogs.key_actions import SearchLine
+        from ...dialogs.key_actions import SearchLine
 
         if self._tree is not None:
             self.app.push_screen(SearchLine(self))
@@ -368,7 +368,7 @@ class JsonView(VirtualList):
 
     def action_copy(self, whole: bool = False) -> None:
         """Open the menu of texts to copy."""
-        from ..dialogs.key_actions import copy_menu
+        from ...dialogs.key_actions import copy_menu
 
         copy_menu(self.dashboard, self.copy_options(whole))
 

@@ -12,12 +12,12 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import TextArea
 
-from ...cli.render import escape_control_characters
-from ..actions.value_edit import ValidationResult, validate
-from ..display.themes import component_style
+from ....cli.render import escape_control_characters
+from ...actions.value_edit import ValidationResult, validate
+from ...display.themes import component_style
 
 if TYPE_CHECKING:
-    from ..app import Dashboard
+    from ...app import Dashboard
 
 DEBOUNCE_SECONDS = 0.15  # the pause in typing that starts the validation
 CHECKED_AT_ONCE_CHARACTERS = 100_000  # longer texts are validated on a thread

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.strip import Strip
 from textual.widget import Widget
 
-from ..display.text import RowBuilder
+from ...display.text import RowBuilder
 
 
 class ValueInfo(Widget):

@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 import redis
 from redis.exceptions import BusyLoadingError, NoScriptError, RedisClusterException, RedisError
 
-from ...errors import BackendError, CommitUnknown, Damaged, ReadOnly, StateException, run
-from ...model import now
-from ..fork import watch_fork
-from ..retries import Backoff
-from ..stored_values import StoredValues
-from . import scripts
+from ....errors import BackendError, CommitUnknown, Damaged, ReadOnly, StateException, run
+from ....model import now
+from ...fork import watch_fork
+from ...retries import Backoff
+from ...stored_values import StoredValues
+from ..scripts.commit import COMMIT
+from ..scripts.common import NAMES, UNCHECKED, WHOLE, unreadable_head
 from .client import CommitSession, NoConnection, encode_bulk, open_client
 from .errors import is_transient, lacks_descriptors, may_have_applied, os_error, reason, to_state_error
 from .read_cache import InvalidationCache
@@ -105,8 +106,8 @@ class Server(ABC):
     def _set_prefix(self, prefix: str) -> None:
         """Set what the names of all keys of the namespace begin with."""
         self._prefix = prefix
-        self._keys = [prefix + name for name in scripts.NAMES]
-        words = [b"EVALSHA", script_hash(scripts.COMMIT).encode(), b"%d" % len(self._keys)]
+        self._keys = [prefix + name for name in NAMES]
+        words = [b"EVALSHA", script_hash(COMMIT).encode(), b"%d" % len(self._keys)]
         words += map(str.encode, self._keys)
         self._commit_command = len(words), encode_bulk(words)
 
@@ -210,7 +211,7 @@ class Server(ABC):
     def _eval(self, script: str, *arguments: Any) -> Any:
         """Run a script on the keys of the namespace, and return its reply. One round trip."""
         if not self._checked:
-            script = script.replace(scripts.WHOLE, scripts.UNCHECKED)
+            script = script.replace(WHOLE, UNCHECKED)
 
         def act(client: Any) -> Any:
             try:
@@ -228,9 +229,9 @@ class Server(ABC):
             try:
                 if isinstance(client, redis.Redis):
                     return session.send(client.connection_pool, self._commit_command, words)
-                return client.evalsha(script_hash(scripts.COMMIT), len(self._keys), *self._keys, *words)
+                return client.evalsha(script_hash(COMMIT), len(self._keys), *self._keys, *words)
             except NoScriptError:
-                return client.eval(scripts.COMMIT, len(self._keys), *self._keys, *words)
+                return client.eval(COMMIT, len(self._keys), *self._keys, *words)
 
         if not self._ready:
             self._handshake()
@@ -266,7 +267,7 @@ class Server(ABC):
             self._skew = seconds * 1_000_000 + micros - (started + now()) // 2
             if head.get(b"format", b"").isdigit() and int(head[b"format"]) > NEWEST_FORMAT:
                 raise BackendError(f"{self.url}: namespace {self.namespace!r} has a later format", "Upgrade stateview")
-            if scripts.unreadable_head(head) or (not head and parts):
+            if unreadable_head(head) or (not head and parts):
                 raise Damaged(f"{self.url}: {self._keys[0]} is not what was written", run("recover"))
             self._choose_values(head)
             if not head and not self._looked_for_older:

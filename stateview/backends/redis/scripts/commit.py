@@ -1,0 +1,280 @@
+"""The script of a commit, and that of a change of the keyring."""
+
+from __future__ import annotations
+
+from ...deltas import FANOUT, MIN_BYTES
+from .common import BEFORE, FLAGS, KEPT, PARTS, REFER, TEXT, TRIM, WHOLE
+
+# fmt: off
+_PACK = """
+local function pack(key, how, data, live_version)
+  -- Replace a whole value by its delta, or mark it as better kept whole. Returns the place of the delta, and whether it
+  -- is relative to the live version that is being superseded.
+  local q, q_time, base, base_time, value_size = string.match(how, '^P(%d+) (%d+) (%d+) (%d+) ?(%d*)$')
+  local former, newer = key .. '\\0' .. pad(q), key .. '\\0' .. pad(base)
+  local packed, refs = call('HGET', history, former) or '', '0'
+  local u, t, e, at = string.match(packed, '^(%d+) (%d+) (%d+) V()')
+  if not u then u, t, e, refs, at = string.match(packed, '^%*(%d+) (%d+) (%d+) W(%d+) 0 0 %d+ ()') end
+  if not u or u ~= base or t ~= q_time then return 0 end  -- another lineage may have the same revisions at other times
+  local is_live, found = base == live_version.revision, nil
+  if is_live then found = string.match(live_version.times, '^%d+')
+  else found = string.match(call('HGET', history, newer) or '', '^%*?%d+ (%d+) %d+ [VPW]') end
+  if found ~= base_time then return 0 end
+  local start, size, place = '*' .. u .. ' ' .. t .. ' ' .. e .. ' ', ' ' .. (#packed - at + 1) .. ' ', 0
+  if f[6] ~= '3' then call('HSET', head, 'format', '2') end
+  if data == '' then
+    call('HSET', history, former, start .. 'W' .. refs .. ' 0 1' .. size .. string.sub(packed, at))
+    return 0
+  end
+  local prior = call('ZREVRANGEBYLEX', hindex, '(' .. former, '[' .. key .. '\\0', 'LIMIT', 0, 1)[1]
+  if value_size ~= '' then size = ' ' .. value_size .. ' ' end
+  if prior then place = (string.match(call('HGET', history, prior), '^%*%d+ %d+ %d+ P%d+ %d+ (%d+) ') or -1) + 1 end
+  call('HSET', history, former, start .. 'P' .. refs .. ' ' .. base .. ' ' .. place .. size .. data)
+  if not is_live then refer(newer, 1) end
+  return place, is_live
+end
+"""
+
+COMMIT = PARTS + TEXT + """
+-- ARGV: options that only some commits have, as JSON, or nothing; the record for the log; the session, and the number
+-- of the commit in it; how many revisions to keep. Then for each write: the key; 'TTL TIME', D to delete, or nothing;
+-- the value. Before a write, its key may come with 'PREVISION TIME BASE TIME', and the delta of that superseded
+-- version, empty if it is better kept whole; after BASE TIME the size of the value, if it is not the size of what is
+-- stored. Returns as text the head after the commit, and the keys that need packing,
+-- each after N for its newest versions or O for its oldest; or a table that says why the commit was refused.
+local options = ARGV[1] ~= '' and cjson.decode(ARGV[1]) or {}
+local session, number = ARGV[3], tonumber(ARGV[4])
+local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage', 'touch', 'format')
+local revision, last, floor, lineage = tonumber(f[1] or 0), tonumber(f[2] or 0), tonumber(f[3] or 0), f[4]
+if not (revision and last and floor) or not (f[1] and lineage) and call('EXISTS', unpack(KEYS)) > 0 then
+  error('DAMAGED: the head is not what was written')
+end
+local writes, keep, size = #ARGV > 5, tonumber(ARGV[5]), call('ZCARD', index)
+local token = call('HGET', tokens, session)
+local new_session = not token
+if new_session then token = call('HGET', older, session) end
+if token then
+  local done, r = string.match(token, '^(%d+) (%d+)$')
+  if not done then error('DAMAGED: a token is not what was written') end
+  if tonumber(done) == number then
+    return table.concat({r, int(last), size - call('ZCOUNT', expiry, '-inf', clock()), int(floor), lineage}, ' ')
+  end
+  if tonumber(done) > number then error('the client has given up this commit and sent later ones') end
+end
+if lineage and (f[6] == '3' or options.of) then  -- before any write: what is sealed is sealed for one place
+  if f[6] ~= '3' or options.of ~= lineage or options.keyring or
+    options.ring ~= redis.sha1hex(call('HGET', head, 'keyring') or '') then return {'rekey'} end
+  if options.sealed_for and options.sealed_for ~= revision + 1 then return {'reseal', int(revision)} end
+end
+local due = writes and revision - floor >= keep + math.floor(keep / 100)  -- trimming 1 % at once costs less
+-- A part that this commit meets must hold what it held. The flag of another part is kept as it is.
+local touch, flags, tag = string.match(f[5] or '', '^(%S*) ([01]+)@(.*)$')
+if not flags or tag ~= f[1] .. ' ' .. (f[3] or '') then touch, flags = string.match(f[5] or '', '^%S*'), nil end
+local function had(i) return string.byte(flags, i) == 49 end
+local versions, sessions = call('HLEN', history), new_session and call('HLEN', tokens)
+if not flags or call('HLEN', live) ~= size or size == 0 and had(1) or call('ZCARD', hindex) ~= versions or
+  versions == 0 and had(4) or call('ZCARD', touched) == 0 and had(7) or call('HLEN', commits) < revision - floor or
+  had(3) and call('ZCARD', expiry) == 0 or (options.marks or options.unmarks or due) and
+    (call('ZCARD', marks) == 0 and had(9) or call('HLEN', notes) == 0 and had(10)) or
+  sessions and (sessions == 0 and had(11) or had(12) and call('HLEN', older) == 0) then
+""" + WHOLE + """
+  whole(2, 13)
+  flags = nil
+end
+if options.base and options.base ~= revision then return {'base', int(revision)} end
+local clock_time = clock()
+local since = tonumber(clock_time)  -- of durations; the times of commits rise, even if the clock steps back
+local now = math.max(since, last + 1)
+local expired_count = (not flags or had(3)) and call('ZCOUNT', expiry, '-inf', clock_time) or 0
+if options.expected then
+  for key, expected in pairs(options.expected) do
+    local packed = call('HGET', live, key)
+    local r, e = 0, 0
+    if packed then
+      local a, _, c = split(packed)
+      r, e = tonumber(a), tonumber(c)
+    end
+    if e ~= 0 and e <= since then r = 0 end
+    if r ~= expected then return {'key', key, expected, r} end
+  end
+end
+if options.marks then
+""" + KEPT + """
+  for _, mark in ipairs(options.marks) do
+    if mark.fresh and call('HEXISTS', notes, 'name:' .. mark.name) == 1 then return {'mark', mark.name} end
+    if mark.revision then
+      local ok, low = kept(mark.revision)
+      if not ok then return {'pruned', int(mark.revision), low} end
+    end
+  end
+end
+if options.time then now, since = options.time, options.time end
+if not lineage then
+  if not options.lineage then return {'register'} end
+  lineage = options.lineage
+end
+-- All reads and checks come before the first write, because Redis does not undo the writes of a script that fails. The
+-- size of each key that is written was read, so that a key of a wrong type fails before.
+local stamp, plan = int(now), {}
+-- What the writes do: an expiring entry ends, another begins, one ends for good, a version is superseded.
+local old_expires, new_expires, drops_expiry, supersedes, deleted = false, false, false, false, 0
+local packs, tend = {}, {}  -- by key
+""" + f"local min_bytes, fanout = {MIN_BYTES}, {FANOUT}" + """
+if writes then
+  local written
+  local function add(key, value, ttl, time)
+    local old = call('HGET', live, key)
+    supersedes, new_expires = supersedes or old or not value, new_expires or ttl
+    if old then
+      local r, t, e, at = split(old)
+      old_expires, drops_expiry = old_expires or e ~= '0', drops_expiry or e ~= '0' and not ttl
+      if not value then deleted = deleted + 1 end
+      plan[#plan + 1] = {key = key, value = value, ttl = ttl, time = time, revision = r, e = e,
+        times = t .. ' ' .. e .. ' ', old = string.sub(old, at)}
+    else
+      local member = call('ZREVRANGEBYLEX', hindex, '[' .. key .. '\\0' .. pad(revision + 1), '[' .. key .. '\\0',
+        'LIMIT', 0, 1)[1]
+      local open = false
+      if member then
+        local packed = call('HGET', history, member)
+        local u = split(packed)
+        if u == '0' then open = packed end
+      end
+      plan[#plan + 1] = {key = key, value = value, ttl = ttl, time = time, member = member, old = open}
+    end
+  end
+  if expired_count > 0 then written = {} end
+  for i = 6, #ARGV, 3 do
+    local key, how, value = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+    if how == '' then add(key, value)
+    elseif how == 'D' then add(key)
+    elseif string.byte(how) == 80 then packs[key] = {how, value}
+    else
+      local ttl, time = string.match(how, '^(%d+) (%d+)$')
+      add(key, value, ttl ~= '0' and tonumber(ttl), time ~= '0' and time)
+    end
+    if written then written[key] = true end
+  end
+  if written then  -- delete expired entries too
+    for _, key in ipairs(call('ZRANGEBYSCORE', expiry, '-inf', clock_time, 'LIMIT', 0, 100)) do
+      if not written[key] then add(key) end
+    end
+  end
+end
+local full = sessions and sessions >= 10000
+-- The flags are as they were, unless a part may become empty or get its first member. Then all parts are looked at.
+if flags and (full or due or options.unmarks or options.marks and not (had(9) and had(10)) or not had(11) or
+    writes and (size <= deleted or not (had(7) and had(8)) or supersedes and not had(4) or new_expires and not had(3) or
+      drops_expiry or old_expires and (not had(6) or call('ZCARD', hexpiry) == 0))) then
+""" + WHOLE + """
+  whole(2, 13)
+  flags = nil
+end
+if full then call('RENAME', tokens, older) end  -- the first write: not every user may call it
+local r
+if writes then
+  r = int(revision + 1)
+  call('HSET', commits, r, stamp .. ' ' .. ARGV[2])
+end
+if not f[4] then call('HSET', head, 'lineage', lineage, 'format', '1', 'revision', '0', 'floor', '0') end
+if options.keyring then call('HSET', head, 'keyring', options.keyring, 'format', '3') end
+if options.unmarks then
+  for _, mark in ipairs(options.unmarks) do
+    local member = mark[1] .. '@' .. int(mark[2])
+    if call('ZREM', marks, member) == 1 then
+      call('HDEL', notes, member)
+      if call('HINCRBY', notes, 'name:' .. mark[1], -1) <= 0 then call('HDEL', notes, 'name:' .. mark[1]) end
+    end
+  end
+end
+if options.marks then
+  for _, mark in ipairs(options.marks) do
+    local r = int(mark.revision or mark.after and r or revision)
+    local member = mark.name .. '@' .. r
+    if call('ZADD', marks, r, member) == 1 then call('HINCRBY', notes, 'name:' .. mark.name, 1) end
+    local order = int(call('HINCRBY', notes, 'sequence', 1))
+    local record = order .. ' ' .. int(mark.time or since) .. ' ' .. int(mark.kind or 0)
+    call('HSET', notes, member, record .. ' ' .. (mark.note or ''))
+  end
+end
+call('HSET', tokens, session, ARGV[4] .. ' ' .. (r or int(revision)))
+if not writes then
+  flags = flags or """ + FLAGS + """
+  call('HSET', head, 'touch', session .. ARGV[4] .. ' ' .. flags .. '@' .. int(revision) .. ' ' .. int(floor))
+  return table.concat({int(revision), int(last), size - expired_count, int(floor), lineage}, ' ')
+end
+revision = revision + 1
+local padded = pad(revision)
+for _, p in ipairs(plan) do
+  local key, start, expired = p.key, r .. ' ', p.revision and p.e ~= '0'
+  if p.revision then
+    local member = key .. '\\0' .. pad(p.revision)
+    local kind = 'V'
+    if #p.old >= min_bytes then
+      if packs[key] then
+""" + REFER + _PACK + """
+        local place, is_base = pack(key, packs[key][1], packs[key][2], p)
+        if place > 0 and place % fanout == 0 then tend[key] = 'N' end
+        if is_base then start, kind = '*' .. start, 'W1 0 0 ' .. #p.old .. ' ' end
+      else  -- the eighth version before it is whole too
+        local former = call('ZREVRANGEBYLEX', hindex, '(' .. member, '[' .. key .. '\\0', 'LIMIT', 7, 1)[1]
+        if former and call('HSTRLEN', history, former) > min_bytes and
+          string.match(call('HGET', history, former), '^%d+ %d+ %d+ V') then tend[key] = 'N' end
+      end
+    end
+    call('HSET', history, member, start .. p.times .. kind .. p.old)
+    call('ZADD', hindex, '0', member)
+    if expired then call('ZADD', hexpiry, p.e, member) end
+  elseif p.old then
+    call('HSET', history, p.member, (string.gsub(p.old, '^(%*?)%d+', '%1' .. r, 1)))
+  end
+  if p.value then
+    local expires = p.ttl and int(since + p.ttl) or '0'
+    call('HSET', live, key, r .. ' ' .. (p.time or stamp) .. ' ' .. expires .. ' ' .. p.value)
+    if not p.revision then
+      call('ZADD', index, '0', key)
+      size = size + 1
+    end
+    if p.ttl then call('ZADD', expiry, expires, key)
+    elseif expired then call('ZREM', expiry, key) end
+  else
+    local member = key .. '\\0' .. padded
+    call('HSET', history, member, '0 ' .. stamp .. ' 0 D')
+    call('ZADD', hindex, '0', member)
+    if p.revision then
+      call('HDEL', live, key); call('ZREM', index, key)
+      size = size - 1
+      if expired then call('ZREM', expiry, key) end
+    end
+  end
+  call('ZADD', touched, '0', padded .. key)
+end
+if due then
+  call('HSET', head, 'revision', r, 'time', stamp)
+""" + BEFORE + TRIM + """
+  local left
+  floor, left = trim(floor, revision - keep, 200)
+  for key in pairs(left) do tend[key] = 'O' end
+end
+local keys = {}
+for key, word in pairs(tend) do keys[#keys + 1] = word .. key end
+local low = due and int(floor) or f[3] or '0'
+flags = flags or """ + FLAGS + """
+call('HSET', head, 'revision', r, 'time', stamp, 'touch', touch .. ' ' .. flags .. '@' .. r .. ' ' .. low)
+-- One commit deletes 100 expired entries. The others are still in the index.
+return r .. ' ' .. stamp .. ' ' .. (size - math.max(0, expired_count - 100)) .. ' ' .. low .. ' ' .. lineage .. ' ' ..
+  table.concat(keys, '\\0')
+"""
+
+PUT_KEYRING = PARTS + """
+-- Store or remove the keyring. ARGV: the document, or nothing; the document that lies there, or nothing. Returns 1; or
+-- 0 if there is no namespace, or another document.
+local f = call('HMGET', head, 'lineage', 'keyring')
+if not f[1] then return 0 end
+if (f[2] or '') == ARGV[1] then return 1 end  -- the reply was lost
+if (f[2] or '') ~= ARGV[2] then return 0 end
+if ARGV[1] ~= '' then call('HSET', head, 'keyring', ARGV[1], 'format', '3')
+else call('HDEL', head, 'keyring'); call('HSET', head, 'format', '2') end
+return 1
+"""
+# fmt: on

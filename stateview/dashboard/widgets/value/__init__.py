@@ -1,0 +1,1 @@
+"""The widgets that show and edit the value of a key."""
