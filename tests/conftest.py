@@ -34,7 +34,7 @@ DATABASES = 16  # of a server; a test may have as many stores at once
 # Chosen by --hypothesis-profile. In the gate the random tests take the same turns for every change.
 _COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": "CI" in os.environ}
 settings.register_profile("default", max_examples=40, **_COMMON)
-settings.register_profile("stress", max_examples=100, **_COMMON)
+settings.register_profile("stress", max_examples=75, **_COMMON)
 settings.load_profile("default")
 
 

@@ -189,7 +189,7 @@ def test_a_store_is_larger_than_what_is_checked_whole_when_it_is_opened(store: S
     assert store.kind == "json" or len(store.files[store.folder / "state.db"][0]) > 1.5 * SMALL_FILE_BYTES
 
 
-@pytest.mark.parametrize("every", [9, *stressed(stride(2))])
+@pytest.mark.parametrize("every", [9, *stressed(stride(4))])
 def test_a_file_cut_off_anywhere_is_never_a_wrong_answer(store: Store, every: int) -> None:
     chance = random.Random(3)
     for path, (data, _) in store.files.items():

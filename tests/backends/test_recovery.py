@@ -205,7 +205,7 @@ def test_json_cut_off_at_every_byte(json_store, name, part):
     data = json_store.files[json_store.path(name)][0]
     # A checkpoint whose whole line is missing at the end is one that was never acknowledged.
     gone = RefNotFound if name == "history.jsonl" else Damaged
-    for cut in range(part * stride(3), len(data), len(PARTS) * stride(3)):
+    for cut in range(part * stride(5), len(data), len(PARTS) * stride(5)):
         json_store.check(name, data[:cut], gone=gone)
 
 

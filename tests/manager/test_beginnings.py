@@ -28,7 +28,7 @@ def test_a_folder_that_another_makes_between_two_looks_may_be_written_to(tmp_pat
         assert state.save("k", 1) == 1
 
 
-@pytest.mark.parametrize("rounds", [3, *stressed(60)])
+@pytest.mark.parametrize("rounds", [3, *stressed(30)])
 @pytest.mark.parametrize("sealed", [False, True])
 def test_threads_that_begin_a_namespace_at_once_lose_no_update(new_store, kind, sealed, rounds):
     key = KEY.printed() if sealed else None

@@ -84,7 +84,7 @@ def test_after_ctrl_c_between_a_line_of_the_history_and_the_next_the_history_is_
 def test_after_ctrl_c_anywhere_the_manager_sees_what_a_new_manager_sees(new_store, kind, name):
     has_call, call = True, 0
     while has_call:
-        call += stride(1 + call // 3)
+        call += stride(1 + call // 2)
         url = new_store(kind)
         with StateManager(url, "ns") as state:
             for number in range(6):

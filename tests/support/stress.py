@@ -132,7 +132,14 @@ RACES = (
 REPEATED = ("tests/backends/test_stored_values.py::Test",)
 CONTRACT_AGAIN = (*REPEATED, "tests/backends/test_sealed_stores.py::Test")
 # What the version of the server may change: on a second server only these run.
-OF_SERVERS = ("tests/backends/", "tests/manager/")
+OF_SERVERS = (
+    "tests/backends/redis/",
+    "tests/backends/test_contract.py",
+    "tests/backends/test_packed_",
+    "tests/manager/test_concurrency.py",
+    "tests/manager/test_linearizability.py",
+    "tests/manager/test_stateful.py",
+)
 # A test in these runs on one kind of store by default, and the next test on the next kind. A test of the dashboard runs
 # in one size of its terminal, the first.
 ROTATED = (
@@ -179,7 +186,7 @@ def stride(usual: int) -> int:
 
 
 def examples(number: int) -> int:
-    """The `max_examples` of a test of slow steps: `number` of each 250 of the profile (`stress` 100, default 40)."""
+    """The `max_examples` of a test of slow steps: `number` of each 250 of the profile (`stress` 75, default 40)."""
     return max(number * settings().max_examples // 250, 2)
 
 

@@ -118,7 +118,7 @@ def duration(url):
     return min(times)
 
 
-KILLS = [5, pytest.param(int(os.environ.get("WORKFLOW_KILLS", "60")), marks=pytest.mark.stress)]
+KILLS = [5, pytest.param(int(os.environ.get("WORKFLOW_KILLS", "40")), marks=pytest.mark.stress)]
 
 
 @pytest.mark.parametrize("kills", KILLS)
@@ -173,7 +173,7 @@ def test_a_stopped_holder_that_comes_back_writes_nothing_more(store_url):
     judge.finish(store_url)
 
 
-@pytest.mark.parametrize("every", [stride(7)])
+@pytest.mark.parametrize("every", [stride(11)])
 @pytest.mark.stress
 def test_a_workflow_that_is_killed_before_any_system_call_statement_or_request(store_url, kind, every):
     finished, step = False, 0
