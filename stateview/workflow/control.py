@@ -39,7 +39,10 @@ class RunStatus(Struct, frozen=True):
 
 
 class StepStatus(Struct, frozen=True):
-    """Describe a step. `items` counts those of `each` that are done; `duration` is in seconds, of the last try."""
+    """Describe a step. `items` counts those of `each` that are done; `duration` is in seconds, of the last try.
+
+    `state` is that of a run, or `skipped`, or `waiting`. `stopped`: its process ended without a word, or lost the run.
+    """
 
     name: str
     state: str
@@ -52,6 +55,25 @@ class StepStatus(Struct, frozen=True):
     order: int = LAST
 
 
+def run_state(record: Record, holder: Any, *, is_live: bool = True) -> str:
+    """Return the state of a run.
+
+    Args:
+        record: its record.
+        holder: the value of its lock at the same state; None if no process has it.
+        is_live: whether this state is the present. Then a process that is known to have ended does not run.
+
+    """
+    is_held = isinstance(holder, dict) and not (is_live and has_ended(holder))
+    return "stopped" if record["state"] == "running" and not is_held else str(record["state"])
+
+
+def step_state(record: Record, run: str, fence: int | None) -> str:
+    """Return the state of a step of a run that is in the state `run`, and whose process has the number `fence`."""
+    is_going_on = run == "running" and record.get("fence") == fence
+    return "stopped" if record["state"] == "running" and not is_going_on else str(record["state"])
+
+
 def runs(manager: StateManager) -> list[RunStatus]:
     """List the runs of a namespace, by name. O(steps + items)."""
     keys = manager.list_keys(records.PREFIX)
@@ -61,21 +83,17 @@ def runs(manager: StateManager) -> list[RunStatus]:
         by_run.setdefault("/".join(parts[:2]), []).append(key)
     found = []
     for key, below in by_run.items():
+        name = records.parts_of(key)[0]
         own = [key, *(one for one in below if one.count("/") == 2)]
-        entries = manager.load_many([KeyName(one) for one in own])
+        entries = manager.load_many([KeyName(one) for one in (*own, lock_key(records.lock_name(name)))])
         if key in entries:
-            name = records.parts_of(key)[0]
             steps = [records.record_of(entries[one], one) for one in own[1:] if one in entries]
-            holder = manager.load(lock_key(records.lock_name(name)), None, fresh=True)
-            is_held = isinstance(holder, dict) and not has_ended(holder)
-            found.append(_run_status(name, records.record_of(entries[key], key), steps, is_held))
+            record, lock = records.record_of(entries[key], key), entries.get(lock_key(records.lock_name(name)))
+            found.append(_run_status(name, record, steps, run_state(record, lock)))
     return found
 
 
-def _run_status(name: str, record: Record, steps: list[Record], is_held: bool) -> RunStatus:
-    state = record["state"]
-    if state == "running" and not is_held:
-        state = "stopped"
+def _run_status(name: str, record: Record, steps: list[Record], state: str) -> RunStatus:
     done = sum(step["state"] in records.ENDED for step in steps)
     return RunStatus(
         name, state, record.get("step"), done, int(record.get("go", 0)), str(record.get("began", "")),
@@ -101,10 +119,12 @@ def steps(manager: StateManager, run: str) -> list[StepStatus]:
 
 
 def _steps(manager: StateManager, run: str) -> tuple[dict[str, Record], dict[str, list[str]]]:
-    """Return the records of steps by name, in their order, and the keys of the items of each."""
-    key = records.run_key(run)
-    if key not in manager:
-        raise KeyNotFound(f"there is no run {run!r} in namespace {manager.namespace!r}", see("run", "status"))
+    """Return the records of steps by name, in their order, and the keys of the items of each.
+
+    The state of each record is that of `step_state`. Records and lock are read at once: a run that ends meanwhile does
+    not make its steps `stopped`.
+    """
+    key, lock = records.run_key(run), lock_key(records.lock_name(run))
     items: dict[str, list[str]] = {}
     own = []
     for one in manager.list_keys(f"{key}/"):
@@ -113,10 +133,15 @@ def _steps(manager: StateManager, run: str) -> tuple[dict[str, Record], dict[str
             items.setdefault(parts[1], []).append(one)
         else:
             own.append(one)
-    found = manager.load_many([KeyName(one) for one in own])
+    found = manager.load_many([KeyName(one) for one in (key, lock, *own)])
+    if key not in found:
+        raise KeyNotFound(f"there is no run {run!r} in namespace {manager.namespace!r}", see("run", "status"))
+    record = records.record_of(found.pop(key), key)
+    state, fence = run_state(record, found.pop(lock, None)), record.get("fence")
     named = {records.parts_of(one)[1]: records.record_of(value, one) for one, value in found.items()}
     for name in items:
-        named.setdefault(name, {"state": "running"})  # some items are done, and the step is not
+        named.setdefault(name, {"state": "running", "fence": fence})  # some items are done, and the step is not
+    named = {name: step | {"state": step_state(step, state, fence)} for name, step in named.items()}
     return dict(sorted(named.items(), key=lambda pair: (pair[1].get("order", LAST), pair[0]))), items
 
 

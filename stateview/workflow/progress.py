@@ -11,9 +11,9 @@ from ..arguments import KeyName
 from ..backends.key_ranges import prefix_end
 from ..backends.protocol import KeySummary
 from ..model import to_micros
-from ..states.leases import has_ended, lock_key
+from ..states.leases import lock_key
 from . import records
-from .control import LAST, StepStatus
+from .control import LAST, StepStatus, run_state, step_state
 from .records import ENDED, Record
 
 if TYPE_CHECKING:
@@ -72,18 +72,15 @@ def _glances(view: Readable, is_live: bool) -> list[RunGlance]:
     for key, row in rows.items():
         record = _record(found.get(key))
         if record is not None:
-            holder = found.get(locks.get(key, ""))
-            is_held = isinstance(holder, dict) and not (is_live and has_ended(holder))
-            glances.append(_glance(key, row, record, is_held))
+            state = run_state(record, found.get(locks.get(key, "")), is_live=is_live)
+            glances.append(_glance(key, row, record, state))
     if not glances:
         return []
     best = max(glances, key=lambda one: (one.state == "running", rows[records.run_key(one.name)].revision))
     return [best, *(one for one in glances if one is not best)]
 
 
-def _glance(key: str, row: KeySummary, record: Record, is_held: bool) -> RunGlance:
-    is_running = record["state"] == "running"
-    state = "stopped" if is_running and not is_held else record["state"]
+def _glance(key: str, row: KeySummary, record: Record, state: str) -> RunGlance:
     since = moment_of(record.get("began")) if state == "running" else None
     fence = record.get("fence")
     step = record.get("step") if isinstance(record.get("step"), str) and state != "done" else None
@@ -165,10 +162,7 @@ class ProgressReader:
         record = (found[1] if found else None) or {"state": "running", "fence": run.fence}
         low = f"{key}/"
         items = view.count(low, prefix_end(low)) if row is None or record.get("function") == "" else 0
-        state = record["state"]
-        if state == "running" and (run.state != "running" or record.get("fence") != run.fence):
-            state = "stopped"  # its process has ended, or has lost the run
-        duration = record.get("duration")
+        state, duration = step_state(record, run.state, run.fence), record.get("duration")
         return StepStatus(
             name, state, int(record.get("tries", 0)), str(record.get("began", "")), duration, items,
             record.get("error"), record.get("reason"), int(record.get("order", LAST)),

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -107,6 +108,32 @@ def test_unlock_takes_a_run_away(state, run):
         assert code == 0 and "run r is taken away from process" in error
         work.step("s", int)
     assert rows(run, "status")[0]["state"] == "stopped"
+
+
+def test_steps_whose_process_has_ended_are_stopped(state, run):
+    def states():
+        return {one["step"]: one["state"] for one in rows(run, "steps")}
+
+    go(state)
+    with StateManager(state.url, "ns") as other, suppress(LockLost), state.run("nightly") as work:
+        for item in work.each("load", ["a", "b"]):
+            if item == "b":
+                break
+        lock = other.load("lock/run%2Fnightly")
+        before = {"began": "2026-01-01T00:00:00Z", "order": 90}
+        other.save("run/nightly/now", {**before, "state": "running", "fence": work.lock.fence})
+        other.save("run/nightly/lost", {**before, "state": "running", "fence": 0})  # of a process that lost the run
+        assert states() == {"load": "running", "now": "running", "lost": "stopped"}
+
+        with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+            pass
+        other.save("lock/run%2Fnightly", {**lock, "process": ended.pid, "started": "1"}, ttl=60)
+        assert rows(run, "status")[0]["state"] == "stopped"
+        assert states() == {"load": "stopped", "now": "stopped", "lost": "stopped"}
+        shell = [sys.executable, "-m", "stateview", "shell", "-c", "run steps nightly"]
+        assert subprocess.run(shell, capture_output=True, text=True, check=True).stdout.count("stopped") == 3
+        other.delete("lock/run%2Fnightly")
+        assert set(states().values()) == {"stopped"}
 
 
 def test_the_shell_and_the_completion_know_the_command(state):
