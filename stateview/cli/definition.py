@@ -213,11 +213,18 @@ COMMANDS = (
         KEYS,
         "cli.commands.keys:delete",
         "delete keys and keep their history",
-        (Arg("key", "key", "keys, else globs", many=True),),
-        (_AT_REVISION, _PREVIEWED, _REASON),
+        (Arg("key", "key", "keys, else globs", required=False, many=True),),
+        (
+            Option("prefix", "key", "instead: all keys that start with this text, which is no glob"),
+            _AT_REVISION,
+            _PREVIEWED,
+            _REASON,
+        ),
         ("del",),
-        ("delete phase", "delete 'tmp:*' --yes"),
-        excludes=(("expected", "previewed"),),
+        ("delete phase", "delete 'tmp:*' --yes", "delete --prefix tmp: --yes"),
+        more="It is one commit, and 'undo' takes it back. With a glob or --prefix it asks; a script needs --yes.\n"
+        "'keys PATTERN' and 'keys --prefix PREFIX' list the keys that would go.",
+        excludes=(("expected", "previewed"), ("key", "prefix"), ("expected", "prefix")),
     ),
     Command(
         "rename",

@@ -63,13 +63,22 @@ def load(context: Context, args: dict[str, Any]) -> ValueResult:
 
 
 def delete(context: Context, args: dict[str, Any]) -> ActionResult:
-    """`delete KEY…`."""
-    manager, patterns = context.manager, args["key"]
+    """`delete KEY…`, `delete --prefix PREFIX`."""
+    manager, prefix = context.manager, args.get("prefix")
+    patterns: list[str] = args.get("key", [])
+    if not patterns and prefix is None:
+        raise UsageError("delete: nothing was chosen", "Give keys, globs, or --prefix PREFIX")
+    if prefix == "":
+        raise UsageError("--prefix '' would delete every key", "For every key give '*'")
     if context.transaction is not None:
         if ignored := next((name for name in ("reason", "expected", "previewed") if name in args), ""):
             hint = "Give --reason to 'commit', which also checks the keys that were read"
             raise UsageError(f"delete takes no --{ignored} inside a transaction", hint)
+        if prefix is not None:
+            return _delete_prefix_later(context.transaction, prefix, context)
         return _delete_later(context.transaction, patterns, context)
+    if prefix is not None:
+        return _delete_prefix(context, prefix, args)
     present = manager.backend.read([pattern for pattern in patterns if is_key(pattern)])
     names = [name for name in patterns if type(name) is KeyName or not is_glob(name) or name in present]
     globs = [pattern for pattern in patterns if pattern not in names]
@@ -94,8 +103,31 @@ def delete(context: Context, args: dict[str, Any]) -> ActionResult:
             transaction.delete(keys=map(KeyName, keys))
             if "previewed" in args:
                 _check_previewed(transaction, keys, args["previewed"])
-    summary = f"deleted {keys[0] if len(keys) == 1 else f'{len(keys)} keys'}"
-    return ActionResult(_with_unmatched(summary, unmatched), undo="undo", data={"deleted": keys})
+    return ActionResult(_with_unmatched(_deleted(keys), unmatched), undo="undo", data={"deleted": keys})
+
+
+def _deleted(keys: list[str]) -> str:
+    return f"deleted {keys[0] if len(keys) == 1 else f'{len(keys)} keys'}"
+
+
+def _delete_prefix(context: Context, prefix: str, args: dict[str, Any]) -> ActionResult:
+    manager, reason = context.existing, args.get("reason", "")
+    present = manager.list_keys(prefix)
+    if present:
+        context.confirm(f"delete {plural(len(present), 'key')} of {manager.namespace} with the prefix {prefix!r}?")
+        if "previewed" in args:
+            with manager.transaction(reason or f"delete prefix {prefix}") as transaction:
+                keys = transaction.delete_prefix(prefix)
+                _check_previewed(transaction, keys, args["previewed"])
+        else:
+            keys = manager.delete_prefix(prefix, reason=reason)
+        if keys:
+            return ActionResult(_deleted(keys), undo="undo", data={"deleted": keys})
+    return ActionResult(_no_prefix(prefix), data={"deleted": []})
+
+
+def _no_prefix(prefix: str) -> str:
+    return f"no key has the prefix {prefix!r}"
 
 
 def _check_previewed(transaction: Transaction, keys: list[str], previewed: int) -> None:
@@ -128,6 +160,15 @@ def _delete_later(transaction: Transaction, patterns: list[str], context: Contex
     transaction.delete(keys=map(KeyName, keys))
     summary = f"will delete {plural(len(keys), 'key')}"
     return ActionResult(_with_unmatched(summary, unmatched), data={"deleted": keys})
+
+
+def _delete_prefix_later(transaction: Transaction, prefix: str, context: Context) -> ActionResult:
+    keys = transaction.list_keys(prefix)
+    if not keys:
+        return ActionResult(_no_prefix(prefix), data={"deleted": []})
+    context.confirm(f"delete {plural(len(keys), 'key')} with the prefix {prefix!r}?")
+    transaction.delete_prefix(prefix)
+    return ActionResult(f"will delete {plural(len(keys), 'key')}", data={"deleted": keys})
 
 
 def _with_unmatched(summary: str, globs: list[str]) -> str:
