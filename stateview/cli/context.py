@@ -33,6 +33,7 @@ class Context:
         show: prints a result at once, such as the preview that a question is about.
         progress: shows how far a long action is.
         ask_secret: asks a person for a line that is not shown; None if there is no person.
+        ask_line: asks a person for a line; None if there is no person.
 
     """
 
@@ -43,12 +44,14 @@ class Context:
         show: Callable[[Result], None] | None = None,
         progress: Callable[[str], None] | None = None,
         ask_secret: Callable[[str], str] | None = None,
+        ask_line: Callable[[str], str] | None = None,
     ) -> None:
         self.options = options
         self.ask = ask
         self.show = show or (lambda _result: None)
         self.progress = progress or (lambda _text: None)
         self.ask_secret = ask_secret
+        self.ask_line = ask_line
         self.transaction: Transaction | None = None
         self._manager: StateManager | None = None
         self._to_close: WeakSet[SupportsClose] = WeakSet()
@@ -103,6 +106,20 @@ class Context:
             raise ConfirmationRequired(f"not done: {question}", "Give --yes to go ahead")
         if not self.ask(question):
             raise ConfirmationRequired("not done", NOTHING_CHANGED)
+
+    def confirm_name(self, question: str, name: str) -> None:
+        """Return if `--yes` was given or a person types a name: a `y` is typed too easily for what cannot be undone.
+
+        Raises:
+            ConfirmationRequired: the answer is another text, or there is no terminal to ask at.
+
+        """
+        if self.options.get("yes"):
+            return
+        if self.ask_line is None:
+            raise ConfirmationRequired(f"not done: {question}", "Give --yes to go ahead")
+        if self.ask_line(f"{question} Type {name} to go ahead") != name:
+            raise ConfirmationRequired("not done: the name was not typed", NOTHING_CHANGED)
 
     def close_later(self, resource: SupportsClose) -> None:
         """Close a resource with this context: a result still reads from it while it is printed."""

@@ -598,6 +598,17 @@ COMMANDS = (
         examples=("fork experiment --at after_planning",),
     ),
     Command(
+        "drop",
+        STORES,
+        "cli.commands.stores:drop",
+        "remove this namespace for good: values, checkpoints and history",
+        options=(replace(_DRY_RUN, help="only show what the namespace holds"),),
+        examples=("drop -n experiment --dry-run", "drop -n experiment --yes"),
+        more="Nothing brings the namespace back: 'export' it first. At a terminal it shows the contents, and asks\n"
+        "you to type the name. In a script it needs --yes. A later write makes a new namespace of this name.",
+        refuses=_READS,
+    ),
+    Command(
         "watch",
         STORES,
         "cli.commands.stores:watch",

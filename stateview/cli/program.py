@@ -119,7 +119,7 @@ def _run_command(command: Command, parsed: ParsedArgs) -> int:
             _close_stdout()  # only a preview is lost: the action itself is still run
 
     ask = _ask if sys.stdin.isatty() and sys.stderr.isatty() else None
-    context = Context(options, ask, show, TerminalProgress().show, ask_secret if ask is not None else None)
+    context = Context(options, ask, show, TerminalProgress().show, *((ask_secret, _ask_line) if ask else ()))
     try:
         result: Result = load_handler(command)(context, parsed.arguments)
         try:
@@ -264,5 +264,13 @@ def ask_secret(question: str) -> str:
 
 
 def _ask(question: str) -> bool:
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return _read_answer(f"{question} [y/N] ").lower() in ("y", "yes")
+
+
+def _ask_line(question: str) -> str:
+    return _read_answer(f"{question}: ")
+
+
+def _read_answer(prompt: str) -> str:
+    print(prompt, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()

@@ -50,7 +50,8 @@ class Prompt:
         self.dumb = is_dumb_terminal()
         self.plain = bool(os.environ.get("NO_COLOR")) or self.dumb
         style = Style("", terminal=True, colour=not self.plain)
-        self.shell = Shell(options, self._ask, self._write, style, TerminalProgress().show, ask_secret)
+        asks = ask_secret, self._ask_line
+        self.shell = Shell(options, self._ask, self._write, style, TerminalProgress().show, *asks)
         self.shell.target  # noqa: B018 - raises now if the store or namespace is not valid
         self.completer = ShellCompleter(self.shell)
         self.revision: int | None = None  # None: not read since the last line, or the store does not answer
@@ -249,10 +250,16 @@ class Prompt:
         return bool(self.session.app.layout.is_searching)
 
     def _ask(self, question: str) -> bool:
+        return self._read_answer(f"{question} [y/N] ").lower() in ("y", "yes")
+
+    def _ask_line(self, question: str) -> str:
+        return self._read_answer(f"{question}: ")
+
+    def _read_answer(self, prompt: str) -> str:
         try:
-            return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+            return input(prompt).strip()
         except EOFError:
-            return False
+            return ""
 
     # --- output ------------------------------------------------------------------------------------------------
 

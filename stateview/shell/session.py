@@ -62,7 +62,7 @@ class Shell(Context):
         write: prints the output of a line, in pieces, and flushes after each piece if its second argument is true.
         style: the default format, terminal and colours.
         progress: as of `Context`.
-        ask_secret: as of `Context`.
+        ask_secret, ask_line: as of `Context`.
 
     """
 
@@ -74,8 +74,9 @@ class Shell(Context):
         style: Style | None = None,
         progress: Callable[[str], None] | None = None,
         ask_secret: Callable[[str], str] | None = None,
+        ask_line: Callable[[str], str] | None = None,
     ) -> None:
-        super().__init__(options, ask, self._show_now, progress, ask_secret)
+        super().__init__(options, ask, self._show_now, progress, ask_secret, ask_line)
         self.style = style or Style()
         self.write = write or write_output
         self.settings: dict[str, Any] = {"format": "", "pager": True, "timing": False, "editing": "emacs"}
@@ -196,7 +197,8 @@ class Shell(Context):
             raise UsageError(f"{option} cannot be given inside a transaction", _END_FIRST)
         if command.shell:
             raise UsageError(f"{command.name} takes no {option}", f"See 'help {command.name}'")
-        return Context({**self.options, **options}, self.ask, self._show_now, self.progress, self.ask_secret)
+        asks = self.ask, self._show_now, self.progress, self.ask_secret, self.ask_line
+        return Context({**self.options, **options}, *asks)
 
     # --- output ------------------------------------------------------------------------------------------------
 

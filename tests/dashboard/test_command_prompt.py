@@ -400,6 +400,22 @@ def test_the_mouse_answers_a_question(url: str) -> None:
     run(url, flow, size=(60, 15))
 
 
+def test_drop_asks_for_the_name(url: str) -> None:
+    async def flow(pilot: Pilot[None], app: Board) -> None:
+        for number, typed in enumerate(("y", "work"), 1):
+            await enter_line(pilot, app, "drop")
+            await until(pilot, lambda: isinstance(app.screen, PromptDialog))
+            await shown(pilot, "Type work to go ahead")
+            await pilot.press(*typed, "enter")
+            await ended(pilot, app, number)
+            assert app.acts.done[-1].succeeded == (typed == "work")
+            assert ("work" in app.manager.namespaces()) == (typed != "work")
+            await pilot.press("escape")  # the output says what would go
+        assert app.acts.done[-1].outcome.startswith("removed namespace 'work'")
+
+    run(url, flow)
+
+
 def test_a_job_that_is_stopped_while_it_asks_does_nothing(url: str) -> None:
     async def flow(pilot: Pilot[None], app: Board) -> None:
         await enter_line(pilot, app, "delete task:*")

@@ -1,4 +1,4 @@
-"""Handlers: init, namespaces, fork, watch."""
+"""Handlers: init, namespaces, fork, drop, watch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 
 from ... import settings
 from ...backends import absolute_url, is_bare, mask, parse_store
-from ...errors import ReadOnly
+from ...errors import Damaged, ReadOnly
 from ...manager import StateManager
 from ...states.changes import Change
 from ...states.missing import empty_store
 from ..context import Context, missing_namespace
-from ..results import ActionResult, Changes, Table, Text, plural
+from ..results import ActionResult, Changes, Record, Table, Text, plural
+from .checkpoints import DRY_RUN
 
 
 def init(context: Context, args: dict[str, Any]) -> ActionResult:
@@ -74,6 +75,37 @@ def fork(context: Context, args: dict[str, Any]) -> ActionResult:
     copy = manager.fork(args["to"], at=at)
     summary = f"forked {manager.namespace} at {at} into {copy.namespace}: {plural(copy.head().count, 'key')}"
     return ActionResult(summary, data={"namespace": copy.namespace}, name=copy.namespace)
+
+
+def drop(context: Context, args: dict[str, Any]) -> Record | ActionResult:
+    """`drop`."""
+    manager = context.manager
+    if manager.namespace not in manager.namespaces():  # a damaged namespace is listed, and can be dropped
+        manager.check_exists()
+    data, words = _contents(manager)
+    preview = Record(data=data, lines=tuple((name, str(value)) for name, value in data.items()))
+    if args.get("dry_run"):
+        preview.summary = DRY_RUN
+        return preview
+    manager.check_writable()
+    if context.ask_line is not None and not context.options.get("yes"):
+        context.show(preview)
+    question = f"remove namespace {manager.namespace!r} of {manager.url} with {words}, which cannot be undone?"
+    context.confirm_name(question, manager.namespace)
+    manager.drop()
+    return ActionResult(f"removed namespace {manager.namespace!r} of {manager.url} with {words}", data=data)
+
+
+def _contents(manager: StateManager) -> tuple[dict[str, Any], str]:
+    """Return what is in a namespace, as data and in words."""
+    data: dict[str, Any] = {"namespace": manager.namespace, "store": manager.url}
+    try:
+        head, marks = manager.head(), len(manager.list_checkpoints())
+    except Damaged:
+        return data | {"damaged": True}, "damaged contents"
+    counts = {"keys": head.count, "revision": head.revision, "checkpoints": marks}
+    history = plural(head.revision - head.floor, "revision")
+    return data | counts, f"{plural(head.count, 'key')}, {plural(marks, 'checkpoint')} and {history} of history"
 
 
 def watch(context: Context, args: dict[str, Any]) -> Changes:

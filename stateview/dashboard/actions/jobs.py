@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...cli.context import Context
@@ -166,8 +167,9 @@ class JobContext(Context):
 
     def __init__(self, options: dict[str, Any], job: Job, jobs: Jobs, manager: StateManager | None) -> None:
         super().__init__(
-            options, lambda question: jobs.ask(job, question), lambda result: jobs.show(job, result), job.report
-        )
+            options, lambda question: jobs.ask(job, question), lambda result: jobs.show(job, result), job.report,
+            ask_line=lambda question: jobs.ask_line(job, question),
+        )  # fmt: skip
         self._job = job
         self._committed = jobs.committed
         self._borrowed = manager is not None
@@ -263,7 +265,7 @@ class Jobs:
             return False
         job.stopping = True
         if job.question is not None and self._app.screen is job.question:
-            job.question.dismiss(False)
+            job.question.dismiss(None)
         self._notify_watchers()
         return True
 
@@ -275,10 +277,24 @@ class Jobs:
 
     def ask(self, job: Job, question: str) -> bool:
         """Ask the user, and wait for the answer. Returns False if the job is stopped or the app ends before."""
-        answered = threading.Event()
-        answers: list[bool | None] = []
+        from ..dialogs.confirm import Confirm
 
-        def take_answer(answer: bool | None) -> None:
+        return bool(self._answer(job, lambda: Confirm(question.split("\n"), job.line)))
+
+    def ask_line(self, job: Job, question: str) -> str:
+        """Ask the user for a line, and wait for it. Returns "" if the job is stopped or the app ends before."""
+        from ..dialogs.prompt import PromptDialog
+
+        dialog = partial(PromptDialog, "Sure?", command=lambda _text: job.line, hint=question)
+        answer: str | None = self._answer(job, dialog)
+        return answer or ""
+
+    def _answer(self, job: Job, dialog: Callable[[], Screen[Any]]) -> Any:
+        """Open a dialog, and wait for its result. Returns None if the job is stopped or the app ends before."""
+        answered = threading.Event()
+        answers: list[Any] = []
+
+        def take_answer(answer: Any) -> None:
             job.question = None
             answers.append(answer)
             answered.set()
@@ -287,22 +303,20 @@ class Jobs:
             from textual.screen import ModalScreen
             from textual.widgets import Input
 
-            from ..dialogs.confirm import Confirm
-
             if job.stopping:
                 return
             app = self._app
             if isinstance(app.screen, ModalScreen) or isinstance(app.focused, Input):
                 app.set_timer(POLL_SECONDS, open_dialog)  # keys that are typed now are not an answer
                 return
-            job.question = Confirm(question.split("\n"), job.line)
-            app.push_screen(job.question, take_answer)
+            job.question = question = dialog()
+            app.push_screen(question, take_answer)
 
         self._app.call_later(open_dialog)
         while not answered.wait(POLL_SECONDS):
             if job.stopping or not self._app.is_running:
-                return False
-        return bool(answers[0])
+                return None
+        return answers[0]
 
     def show(self, job: Job, result: Result, format_: str = "") -> None:
         """Print a result into the job's output, and open the screen of the output."""
