@@ -197,6 +197,22 @@ def test_a_step_is_retried_or_reset_after_a_question_and_undo_takes_it_back(stor
     run_board(StateManager(store_url, "work"), flow)
 
 
+def test_a_run_without_a_step_is_read_again(url: str) -> None:
+    fail(url)
+
+    async def flow(pilot: Pilot[None]) -> None:
+        await at_steps(pilot)
+        with StateManager(url, "work") as state:
+            control.reset(state, "nightly", "fetch")
+            await until(pilot, lambda: steps(pilot) == [])
+            await pilot.press("A")
+            await until(pilot, lambda: "the cursor is on no step" in toasts(pilot))
+            state.undo()
+        await until(pilot, lambda: len(steps(pilot)) == 3)
+
+    run_board(StateManager(url, "work"), flow)
+
+
 @pytest.mark.stress
 def test_a_run_is_followed_while_it_goes_on(url: str) -> None:
     async def flow(pilot: Pilot[None]) -> None:

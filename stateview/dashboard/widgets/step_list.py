@@ -78,8 +78,10 @@ class StepList(VirtualList):
     @property
     def other(self) -> RunGlance | None:
         """The other run under the cursor."""
-        index = self.cursor - len(self.progress.steps) if self.progress is not None else -1
-        return self.progress.others[index] if self.progress is not None and index >= 0 else None
+        if self.progress is None:
+            return None
+        index = self.cursor - len(self.progress.steps)
+        return self.progress.others[index] if 0 <= index < len(self.progress.others) else None
 
     # --- what is shown -----------------------------------------------------------------------------------------
 
