@@ -17,8 +17,10 @@ from stateview import StateManager
 from stateview.dashboard.data.step_text import outcome, outcome_lines
 from stateview.dashboard.dialogs.confirm import Confirm
 from stateview.dashboard.display.run_row import bar, format_seconds
+from stateview.dashboard.screens.command_prompt import CommandScreen
 from stateview.dashboard.screens.help import HelpScreen
 from stateview.dashboard.widgets import namespace_list
+from stateview.dashboard.widgets.line_input import LineInput
 from stateview.workflow import control
 
 SIZES = [(80, 24), (100, 30), (160, 50)]
@@ -209,6 +211,35 @@ def test_a_run_without_a_step_is_read_again(url: str) -> None:
             await until(pilot, lambda: "the cursor is on no step" in toasts(pilot))
             state.undo()
         await until(pilot, lambda: len(steps(pilot)) == 3)
+
+    run_board(StateManager(url, "work"), flow)
+
+
+def test_the_command_prompt_offers_retry_and_reset_of_the_step_under_the_cursor(url: str) -> None:
+    with StateManager(url, "work") as state, state.run("a b") as run:
+        run.step("fetch", int)
+        run.step("two words", int)
+
+    async def take(pilot: Pilot[None], word: str) -> str:
+        await pilot.press("colon")
+        await at_screen(pilot, CommandScreen)
+        await pilot.press(*word, "tab")
+        return pilot.app.screen.query_one(LineInput).value
+
+    async def flow(pilot: Pilot[None]) -> None:
+        await at_steps(pilot)
+        await pilot.press("G")
+        assert await take(pilot, "retry") == 'run retry --run "a b" "two words" '
+        await pilot.press("enter")
+        await until(pilot, lambda: steps(pilot) == [("fetch", "done"), ("two words", "waiting")])
+        await pilot.press("g")
+        assert await take(pilot, "reset") == 'run reset --run "a b" fetch '
+        await pilot.press("enter")
+        await until(pilot, lambda: steps(pilot) == [])
+        await pilot.press("z", "z")
+        await until(pilot, lambda: steps(pilot) == [("fetch", "done"), ("two words", "done")])
+        await pilot.press("2")
+        assert await take(pilot, "reset") == "run reset "  # no step is selected
 
     run_board(StateManager(url, "work"), flow)
 

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import threading
 from codecs import getincrementaldecoder
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ...cli.completion import candidates
@@ -141,15 +142,21 @@ def argument_candidates(words: list[str], context: Context) -> list[Candidate]:
     ]
 
 
-def command_candidates(word: str, web: bool) -> list[Candidate]:
+def command_candidates(word: str, web: bool, lines: Mapping[str, str] = MappingProxyType({})) -> list[Candidate]:
     """Return the commands whose name begins with a word, then those with the word inside their name or help.
 
-    An empty word returns all commands, by groups.
+    An empty word returns all commands, by groups. `retry` finds `run retry`: what a command does is a candidate too.
+
+    Args:
+        word: the word.
+        web: whether a browser shows the dashboard.
+        lines: by command and act, such as `run retry`, its line for what is selected on the screen.
+
     """
     at_start: list[Candidate] = []
     inside: list[Candidate] = []
     word = word.lower()
-    for candidate, names, help in _all_commands(web):
+    for candidate, names, help in _all_commands(web, lines):
         if any(name.startswith(word) for name in names):
             at_start.append(candidate)
         elif word in names[0] or (len(word) > 2 and word in help.lower()):
@@ -160,8 +167,8 @@ def command_candidates(word: str, web: bool) -> list[Candidate]:
     return sorted(at_start, key=lambda candidate: order.index(candidate.heading))
 
 
-def _all_commands(web: bool) -> Iterator[tuple[Candidate, tuple[str, ...], str]]:
-    """Yield the candidate of each command, with the names and the help to search."""
+def _all_commands(web: bool, lines: Mapping[str, str]) -> Iterator[tuple[Candidate, tuple[str, ...], str]]:
+    """Yield the candidate of each command and of each of its acts, with the names and the help to search."""
     for own in DASHBOARD_COMMANDS:
         yield Candidate(own.name, own.name, own.help, "Dashboard"), (own.name,), own.help
     for command in COMMANDS:
@@ -170,6 +177,9 @@ def _all_commands(web: bool) -> Iterator[tuple[Candidate, tuple[str, ...], str]]
             help = f"not here: {reason}" if reason else command.help
             names = (command.name, *command.aliases)
             yield Candidate(command.name, " ".join(names), help, command.group), names, command.help
+            for act in () if reason else command.acts:
+                name = f"{command.name} {act.name}"
+                yield Candidate(lines.get(name, name), name, act.help, command.group), (name, act.name), act.help
 
 
 # --- system commands ------------------------------------------------------------------------------------------------

@@ -15,11 +15,16 @@ if TYPE_CHECKING:
     from ..app import Dashboard
 
 
+def again_words(run: str, step: str, alone: bool) -> list[str]:
+    """Return the command that has a step done again."""
+    return ["run", "retry" if alone else "reset", "--run", run, *options_end(step)]
+
+
 def again(app: Dashboard, progress: RunProgress, step: StepStatus, alone: bool) -> None:
     """Ask whether the next run is to do a step again, and let it."""
     run = progress.run.name
     steps = done_again({one.name: one.order for one in progress.steps}, step.name, alone=alone)
-    words = ["run", "retry" if alone else "reset", "--run", run, *options_end(step.name)]
+    words = again_words(run, step.name, alone)
     more = [f"  and {len(steps) - MAX_NAMED_KEYS:,} more"] if len(steps) > MAX_NAMED_KEYS else []
     question = [
         f"Let the next run of {run} do {plural(len(steps), 'step')} again?",

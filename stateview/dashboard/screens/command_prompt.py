@@ -12,11 +12,12 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
 from ...cli.definition import BY_NAME
-from ...cli.line_parser import completion_words
+from ...cli.line_parser import completion_words, quote
 from ...errors import StateException
 from ..actions.command_line import Candidate, argument_candidates, command_candidates
 from ..actions.runner import ActionContext
 from ..base_screen import DashboardScreen
+from ..dialogs.step_actions import again_words
 from ..display.text import RowBuilder, one_line
 from ..widgets.line_input import LineInput
 from ..widgets.virtual_list import VirtualList
@@ -160,7 +161,7 @@ class CommandScreen(DashboardScreen, ModalScreen[None]):
             self._list(text, [], len(text))
         elif len(words[0]) == 1:  # the names of commands need no read
             app.reader.cancel(self, "offers")
-            self._list(text, command_candidates(words[0][0], app.is_web), words[1])
+            self._list(text, command_candidates(words[0][0], app.is_web, self._lines_of_step()), words[1])
         else:
             self.query_one(Candidates).cursor = -1  # the listed candidates are those of the text before
             context = ActionContext(app.manager, {**app.options, "read_only": True})
@@ -171,6 +172,17 @@ class CommandScreen(DashboardScreen, ModalScreen[None]):
                 lambda candidates: self._list(text, candidates, words[1]),
                 lambda error: self._offers_failed(text, error),
             )
+
+    def _lines_of_step(self) -> dict[str, str]:
+        """Return the command lines of the keys A and B for the step under the cursor, if the focus is on the steps."""
+        main = self.dashboard.main
+        if main is None or self.app.screen_stack[-2:-1] != [main] or main.focused is not main.steps:
+            return {}
+        step, progress = main.steps.step, main.steps.progress
+        if step is None or progress is None:
+            return {}
+        lines = (again_words(progress.run.name, step.name, alone) for alone in (True, False))
+        return {" ".join(words[:2]): " ".join(map(quote, words)) for words in lines}
 
     def _list(self, text: str, candidates: list[Candidate], word_start: int) -> None:
         self._candidates_of, self._word_start = text, word_start
