@@ -13,11 +13,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from .. import codec
+from ..backends.processes import host_id, host_name, is_gone, started
 from ..backends.protocol import Backend, CommitRequest, Head, Version, Write
 from ..backends.retries import Backoff
 from ..errors import Conflict, LockHeld, LockLost, NextStep, StateException
 from ..model import check_key, check_lock
-from .processes import host_id, host_name, is_gone, started
 from .transaction import to_ttl
 
 PREFIX = "lock/"

@@ -598,3 +598,22 @@ def test_a_receiver_that_was_taken_over_writes_nothing_more(
     second.put(dumped(source), source.commits(), source.marks(), note={}, forget=[one.key for one in page])
     second.finish(source.head())
     assert look(opened(store, "main")) == look(source)
+
+
+def test_the_lock_names_its_process_in_the_form_of_earlier_releases(
+    new_store: Callable[[str], str], opened: Opened
+) -> None:
+    store, name = new_store(KINDS[2]), "stateview:{main}:migrating:lock"
+    opened(store, "main").open_staging()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    start = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    host = f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    with redis.Redis.from_url(store, decode_responses=True) as client:
+        token, _, process = str(client.get(name)).partition("@")
+        assert process == f"{host}/{os.getpid()}/{start}"
+        for holder in (process, f"{boot}-/{process.partition('/')[2]}", ""):  # alive, elsewhere, not known
+            client.set(name, f"{token}@{holder}", ex=100)
+            with pytest.raises(Conflict):
+                opened(store, "main").open_staging()
+        client.set(name, f"{token}@{host}/{os.getpid()}/1", ex=100)  # its id was used again
+    opened(store, "main").open_staging()

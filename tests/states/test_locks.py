@@ -11,7 +11,8 @@ import time
 import pytest
 
 from stateview import LockHeld, LockLost
-from stateview.states import leases, processes
+from stateview.backends import processes
+from stateview.states import leases
 
 HOLDER = """
 import sys, time

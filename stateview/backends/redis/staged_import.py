@@ -22,6 +22,7 @@ from ...errors import Conflict
 from ...model import Commit, to_micros
 from ..conflicts import check_same_keyring, destination_exists_error, staging_locked_error
 from ..deltas import CarriedVersion, Delta, may_be_packed
+from ..processes import host_id, is_gone, started
 from ..protocol import Backend, CheckpointRecord, Head, StoredVersion
 from ..staging import ASIDE
 from ..stored_values import StoredValues
@@ -52,7 +53,7 @@ class RedisStagedImport:
 
     def __init__(self, backend: RedisBackend) -> None:
         self._backend = backend
-        self._token = f"{secrets.token_hex(16)}@{_process_identity(os.getpid())}"
+        self._token = f"{secrets.token_hex(16)}@{_process_identity()}"
         self._reader = backend._sibling("migrating:")
         self._unfinished = self._reader.examined()  # reads the staged data while it has no head
         self._unfinished._ready = True
@@ -242,33 +243,25 @@ class RedisStagedImport:
 # --- the process of an import ------------------------------------------------------------------------------------
 
 
-def _process_identity(pid: int) -> str:
-    """Return a text that no other process has or will have, as seen from this machine and container.
+def _host() -> str:
+    """Return a text that two processes share only if each can see the other by its id; "" if that is not known.
 
-    It is made of the boot, the namespace of process numbers, the number, and the time of the start. "" if the process
-    does not exist, or the system does not tell.
+    The stored form is that of earlier releases: the boot, and the link of the namespace of process ids.
     """
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            boot = file.read().strip()
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-        if fields[0] in (b"Z", b"X"):  # it has ended; in a container its parent may never ask for its exit code
-            return ""
-        start = fields[19].decode()
-        return f"{boot}/{os.readlink('/proc/self/ns/pid')}/{pid}/{start}"
-    except OSError:  # no such process, or not Linux
-        return ""
+    boot, _, process_ids = host_id().partition("/")
+    return f"{boot}/pid:[{process_ids}]" if process_ids else ""
+
+
+def _process_identity() -> str:
+    """Return a text that no other process has or will have; "" if the system does not tell."""
+    host, process = _host(), os.getpid()
+    return f"{host}/{process}/{started(process)}" if host else ""
 
 
 def _has_ended(token: str) -> bool:
-    """Return whether the process of an import certainly has ended: it ran on this machine, in this container."""
-    identity = token.partition("@")[2]
-    machine, _, pid = identity.rpartition("/")[0].rpartition("/")
-    own_machine = _process_identity(os.getpid()).rpartition("/")[0].rpartition("/")[0]
-    if not machine or machine != own_machine:
-        return False
-    return _process_identity(int(pid)) != identity
+    """Return whether the process of an import is known to have ended: it ran on this machine, in this container."""
+    host, _, process = token.partition("@")[2].rpartition("/")[0].rpartition("/")
+    return bool(host) and host == _host() and is_gone(int(process), token.rpartition("/")[2])
 
 
 # --- commands ----------------------------------------------------------------------------------------------------
