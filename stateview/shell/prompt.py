@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -215,7 +216,8 @@ class Prompt:
             self.revision = None
             self._line += 1
         self._line_ended.set()
-        self._revision_read.wait(_REVISION_SECONDS)
+        with suppress(KeyboardInterrupt):  # it came after the line: only the wait ends
+            self._revision_read.wait(_REVISION_SECONDS)
 
     # --- keys --------------------------------------------------------------------------------------------------
 
