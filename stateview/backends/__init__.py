@@ -143,11 +143,18 @@ def is_bare(store: str) -> bool:
 
 
 def mask(url: str) -> str:
-    """Return a store URL with its password hidden."""
+    """Return a store URL with its password hidden, also where the URL is not written as it should be."""
+    kind = _BY_SCHEME.get(url.partition(":")[0])
+    if kind is not None and kind.in_folder:
+        return url
     import re  # here, since a store of files needs no pattern
 
-    masked = re.sub(r"(?<=://)([^/@:]*):.*@", r"\1:***@", url)
-    return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", masked)
+    start = re.match(r"[a-z+]*:?//+|[a-z+]*:/?|", url)[0]  # type: ignore[index]
+    login, at, rest = url[len(start) :].rpartition("@")
+    user, colon, _ = login.partition(":")
+    shown = f"{user}:***" if colon else login if "//" in start else "***"
+    masked = f"{start}{shown}@{rest}" if at else url
+    return re.sub(r"(?i)(\w*(?:pass|pwd|auth|secret|token)\w*=)[^&]*", r"\1***", masked)
 
 
 def kind_of(store: Store) -> BackendKind:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from stateview.backends import open_backend
+from stateview.backends import mask, open_backend
 from stateview.backends.redis.connections.url import parse
 from stateview.cli.program import main
-from stateview.errors import BackendError
+from stateview.errors import BackendError, InvalidName
 
 REFUSED = {
     "redis://h/1/2": "database '1/2'", "redis://h/abc": "database 'abc'", "redis://h/-1": "database '-1'",
@@ -15,7 +15,7 @@ REFUSED = {
     "redis://h:abc/0": "port 'abc'", "redis://h:0/0": "port '0'", "redis://h:70000": "port '70000'",
     "redis://h:/0": "port ''", "redis://h:6379:1/0": "port '6379:1'", "redis://h:-1": "port '-1'",
     "redis://[::1/0": "IPv6", "redis://[::1]x/0": "IPv6", "redis://::1/0": "port ':1'",
-    "redis://a,b/0": "several servers", "redis+cluster://a:1,b:2": "several servers",
+    "redis://a,b/0": "several servers",
     "redis://h/0#x": "after #", "redis://h /0": "blank", "redis://h/1?db=2": "give it once", "redis://h?db=": "db has",
     "redis://h?db=x": "db is not", "redis://h?dbb=1": "'dbb'", "redis://h?ssl=true": "'ssl'", "redis://h?x": "'x'",
     "redis://h?ssl_ca_certs=x": "'ssl_ca_certs'", "redis://h?host=i": "host is",
@@ -51,6 +51,7 @@ ACCEPTED = {
     "redis://u:p%40@h:65535/15?socket_timeout=3&client_name=x": [("h", 65535)], "redis://[::1]/1": [("::1", 6379)],
     "rediss://[fe80::1]:7/0?ssl_cert_reqs=none": [("fe80::1", 7)], "unix:///run/redis.sock?db=2": [],
     "redis+cluster://h:1?ssl=true&ssl_check_hostname=False": [("h", 1)], "redis+cluster://h/0": [("h", 6379)],
+    "redis+cluster://u:p@a,b:2,[::1]:3": [("a", 6379), ("b", 2), ("::1", 3)],
     "redis+sentinel://a,b:2,[::1]:3/m/1?sentinel_password=x": [("a", 26379), ("b", 2), ("::1", 3)],
 }  # fmt: skip
 
@@ -67,6 +68,29 @@ def test_every_form_of_a_url_is_taken(url: str) -> None:
 def test_the_command_line_says_it_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-s", "redis+sentinel://h:26379/m?bogus=1", "-n", "main", "keys"]) == 3
     assert capsys.readouterr().err.count("\n") == 1
+
+
+MASKED = {
+    "redis:u:pw@h": "redis:u:***@h", "redis:/u:pw@h": "redis:/u:***@h", "redis//u:pw@h": "redis//u:***@h",
+    "redis:pw@h": "redis:***@h", "u:pw@h": "u:***@h", "redis://:p@w@h/0?db=1": "redis://:***@h/0?db=1",
+    "redis:///u:pw@h": "redis:///u:***@h", "redis://u:/p:w@h": "redis://u:***@h", "redis://u@h": "redis://u@h",
+    "postgres://u:pw@h": "postgres://u:***@h", "redis:password=pw": "redis:password=***",
+    "redis://h?PASSWORD=pw&db=1": "redis://h?PASSWORD=***&db=1", "redis://h?auth=pw": "redis://h?auth=***",
+    "redis+sentinel://a:1,b:2/m?Sentinel_Password=pw": "redis+sentinel://a:1,b:2/m?Sentinel_Password=***",
+    "redis://:p\nw@h": "redis://:***@h", "json:/a:b@c": "json:/a:b@c", "redis://a:1,b:2": "redis://a:1,b:2",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("url", MASKED)
+def test_no_password_is_shown_however_the_url_is_written(url: str) -> None:
+    assert mask(url) == MASKED[url]
+
+
+def test_no_error_shows_the_password_of_a_url_that_is_not_one() -> None:
+    for url in ("redis:u:hunter2@h", "redis://h?PASSWORD=hunter2"):
+        with pytest.raises((InvalidName, BackendError)) as caught:
+            open_backend(url, "main", timeout=0.01).head()
+        assert "***" in str(caught.value) and "hunter2" not in str(caught.value)
 
 
 def test_no_value_of_an_option_is_shown() -> None:
