@@ -57,6 +57,7 @@ CASES: dict[str, int] = {  # of a test's function: how many cases of each kind o
     "test_a_browser_gets_what_is_copied_and_the_files_that_are_handed_out": 0,
     "test_a_browser_says_why_the_program_ended_and_opens_it_again": 0,
     "test_a_cluster_of_three_nodes": 0,
+    "test_a_commit_waits_while_its_slot_is_moved_and_is_applied_once": 0,
     "test_the_dashboard_itself_is_served_and_writes_only_where_that_was_asked_for": 0,
     # Random values, each compared with Python's answer
     "test_a_search_finds_what_python_finds": 0,

@@ -36,7 +36,7 @@ class RedisBackend(Writer):
         namespace: a checked name.
         read_only: never write.
         history: keep superseded versions for at least this many revisions.
-        timeout: seconds to retry through transient errors.
+        timeout: seconds to retry through transient errors. None: 10, and 1 for the first contact with a single server.
         values: the form in which values are stored.
 
     """
@@ -47,7 +47,7 @@ class RedisBackend(Writer):
 
     def __init__(
         self, url: str, shown: str, namespace: str, *, read_only: bool = False, history: int = 10_000,
-        timeout: float = 10.0, values: StoredValues = PLAIN,
+        timeout: float | None = None, values: StoredValues = PLAIN,
     ) -> None:  # fmt: skip
         super().__init__(url, shown, namespace, read_only, history, timeout, values)
 

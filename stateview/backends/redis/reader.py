@@ -71,7 +71,7 @@ class Reader(Server, ABC):
     """The reading half of a backend. Each method makes one round trip, unless its docstring says otherwise."""
 
     def __init__(
-        self, address: str, shown: str, namespace: str, read_only: bool, history: int, timeout: float,
+        self, address: str, shown: str, namespace: str, read_only: bool, history: int, timeout: float | None,
         values: StoredValues,
     ) -> None:  # fmt: skip
         super().__init__(address, shown, namespace, read_only, history, timeout, values)

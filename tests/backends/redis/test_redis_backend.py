@@ -24,7 +24,7 @@ from conftest import REDIS
 from stateview import StateManager
 from stateview.backends import open_backend
 from stateview.backends.protocol import CheckpointWrite, CommitRequest, Write
-from stateview.backends.redis.connections.server import MAX_IDLE_SESSIONS, script_hash
+from stateview.backends.redis.connections.server import FIRST_CONTACT_SECONDS, MAX_IDLE_SESSIONS, script_hash
 from stateview.backends.redis.scripts.commit import COMMIT as COMMIT_SCRIPT
 from stateview.backends.redis.scripts.common import NAMES as PARTS
 from stateview.errors import (
@@ -404,8 +404,65 @@ def test_a_cluster_of_three_nodes(start: Callable[..., Server], manage: Any) -> 
     for number in range(20):
         assert manage(addresses[(number + 1) % 3], f"ns-{number}").load("k") == number
     assert all(node.client().dbsize() for node in nodes)
+    seeds = f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{nodes[2].port}"
+    assert manage(seeds, "ns-3").load("k") == 3
     with pytest.raises(BackendError, match="redis"):
         manage(f"redis://127.0.0.1:{nodes[0].port}", "nowhere", timeout=0.2).save("k", 1)
+
+
+def test_a_commit_waits_while_its_slot_is_moved_and_is_applied_once(start: Callable[..., Server], manage: Any) -> None:
+    source, target = cluster(start, FIRST, 2)
+    slot = redis.cluster.key_slot(b"main")
+    if slot >= 8192:
+        source, target = target, source
+    state = manage(f"redis+cluster://127.0.0.1:{source.port}", "main")
+    state.revision
+    to = target.client().execute_command("CLUSTER MYID").decode()
+    source.client().execute_command("CLUSTER SETSLOT", slot, "MIGRATING", to)  # the target sends all clients back
+    done = threading.Timer(0.7, source.client().execute_command, ("CLUSTER SETSLOT", slot, "STABLE"))
+    done.start()
+    assert state.save("k", 1) == 1
+    done.join()
+    assert [commit.revision for commit in state.log()] == [1]
+
+
+def test_an_open_manager_follows_one_address_to_the_new_primary(start: Callable[..., Server], manage: Any) -> None:
+    former = start(FIRST, "--repl-diskless-sync-delay", "0")
+    new = start(FIRST, "--replicaof", "127.0.0.1", str(former.port))
+    until(lambda: former.client().info("replication")["connected_slaves"] == 1)
+    proxy = Proxy(former.url)
+    state = manage(proxy.url, "main")
+    state.save("k", 1)
+    assert former.client().wait(1, 5000) == 1
+    new.client().replicaof("NO", "ONE")
+    former.client().replicaof("127.0.0.1", new.port)
+    proxy.target = redis.connection.parse_url(new.url)  # connections that are open still lead to the former
+    assert state.save("k", 2) == 2
+    assert manage(new.url, "main").load("k") == 2
+    proxy.close()
+
+
+def test_too_few_replicas_are_waited_for_and_then_named(start: Callable[..., Server], manage: Any) -> None:
+    server = start(FIRST)
+    state = manage(server.url, "main", timeout=0.5)
+    state.save("k", 1)
+    server.client().config_set("min-replicas-to-write", 1)
+    with pytest.raises(BackendUnavailable, match="min-replicas-to-write"):
+        state.save("k", 2)
+    assert state.revision == 1
+    threading.Timer(0.5, server.client().config_set, ("min-replicas-to-write", 0)).start()
+    assert manage(server.url, "main").save("k", 2) == 2
+
+
+def test_an_explicit_timeout_holds_for_the_first_contact_too(start: Callable[..., Server], manage: Any) -> None:
+    server = start(FIRST)
+    server.end()
+    code = f"from stateview import StateManager; StateManager({server.url!r}, 'main', timeout=20).save('k', 1)"
+    other = subprocess.Popen([sys.executable, "-c", code])
+    time.sleep(FIRST_CONTACT_SECONDS + 0.5)
+    server.start(server.port)
+    assert other.wait() == 0
+    assert manage(server.url, "main").load("k") == 1
 
 
 def knows_a_replica(sentinel: redis.Redis) -> bool:

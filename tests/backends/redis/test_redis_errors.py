@@ -10,6 +10,7 @@ from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     ClusterDownError,
+    ClusterError,
     MaxConnectionsError,
     NoPermissionError,
     OutOfMemoryError,
@@ -61,6 +62,7 @@ MEANINGS: list[tuple[Exception, type[StateException], str]] = [
     (OutOfMemoryError("x"), BackendError, "maxmemory"),
     (ReadOnlyError("x"), ReadOnly, "primary"),
     (ResponseError("MISCONF x"), BackendError, "disk"),
+    (ResponseError("NOREPLICAS x"), BackendUnavailable, "min-replicas-to-write"),
     (NoPermissionError("x"), BackendError, "user and password"),
     (ResponseError("WRONGTYPE x"), Damaged, r"stateview:\{main\}:\*"),
     (ResponseError("user_script:1: DAMAGED: x"), Damaged, "recover"),
@@ -81,10 +83,11 @@ def test_an_error_of_the_server_becomes_one_of_this_package(
 def test_transient_errors() -> None:
     for error in (
         redis.ConnectionError("x"), redis.TimeoutError("x"), BusyLoadingError("x"), ClusterDownError("x"),
-        SlotNotCoveredError("x"), ResponseError("BUSY x"),
+        SlotNotCoveredError("x"), ResponseError("BUSY x"), ReadOnlyError("x"), ResponseError("NOREPLICAS x"),
+        ClusterError("TTL exhausted."),
     ):  # fmt: skip
         assert is_transient(error)
-    for error in (MaxConnectionsError("x"), AuthenticationError("x"), ResponseError("x"), ReadOnlyError("x")):
+    for error in (MaxConnectionsError("x"), AuthenticationError("x"), ResponseError("x")):
         assert not is_transient(error)
     assert not is_transient(redis.ConnectionError("x"), ssl.SSLError("x"))
 

@@ -135,14 +135,12 @@ def open_client(url: str, timeout: float) -> Any:
         ValueError, TypeError: the URL, or an option in it, is not usable.
 
     """
-    scheme, _, rest = url.partition("://")
+    scheme = url.partition("://")[0]
     parsed = parse(url)
     seconds = {"socket_connect_timeout": min(2.0, timeout), "socket_timeout": min(5.0, timeout)}
     options: dict[str, Any] = {**seconds, "retry": Retry(NoBackoff(), 0)}
     if scheme == "redis+cluster":
-        from redis.cluster import RedisCluster
-
-        return RedisCluster.from_url(f"redis://{rest}", **options)
+        return _cluster_client(parsed, options)
     if scheme == "redis+sentinel":
         return _sentinel_client(parsed, options)
     client = redis.Redis.from_url(url, **options)
@@ -151,15 +149,31 @@ def open_client(url: str, timeout: float) -> Any:
     return client
 
 
+def _cluster_client(url: RedisURL, options: dict[str, Any]) -> Any:
+    """Return a client for `LOGIN@HOST:PORT,…?OPTIONS`, which asks each address for the nodes until one answers."""
+    from redis.cluster import ClusterNode, RedisCluster
+
+    options |= _query_options(url, "")
+    nodes = [ClusterNode(host or "localhost", port) for host, port in url.addresses]  # type: ignore[no-untyped-call]
+    return RedisCluster(startup_nodes=nodes, **options)
+
+
+def _query_options(url: RedisURL, database: str) -> dict[str, Any]:
+    """Return the login, the database and the options of a store URL that names several addresses."""
+    from redis.connection import parse_url
+
+    login = url.login + "@" if url.login else ""
+    options: dict[str, Any] = parse_url(f"redis://{login}localhost/{database}?{url.query}")  # type: ignore[no-untyped-call]
+    del options["host"]
+    return options
+
+
 def _sentinel_client(url: RedisURL, options: dict[str, Any]) -> Any:
     """Return a client for `LOGIN@HOST:PORT,…/SERVICE/DB?OPTIONS`."""
-    from redis.connection import parse_url
     from redis.sentinel import Sentinel
 
     service, database = [*url.names, ""][:2]
-    login = url.login + "@" if url.login else ""
-    options |= parse_url(f"redis://{login}localhost/{database}?{url.query}")  # type: ignore[no-untyped-call]
-    del options["host"]
+    options |= _query_options(url, database)
     names = ("socket_connect_timeout", "socket_timeout", "retry")
     sentinel_options = {name: options[name] for name in names}  # sentinels have logins of their own
     sentinel_options |= {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}

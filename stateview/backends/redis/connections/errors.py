@@ -11,6 +11,7 @@ from redis.exceptions import (
     AuthorizationError,
     BusyLoadingError,
     ClusterDownError,
+    ClusterError,
     MaxConnectionsError,
     NoPermissionError,
     OutOfMemoryError,
@@ -28,6 +29,7 @@ from ...durable_files import CLOSE_FILES, OUT_OF_FILES
 _TRANSIENT = (
     redis.ConnectionError, redis.TimeoutError, BusyLoadingError, ClusterDownError, TryAgainError, SlotNotCoveredError,
 )  # fmt: skip
+_NOT_YET = ("BUSY", "NOREPLICAS", "READONLY")  # codes of replies that are another a moment later
 _REFUSED = (AuthenticationError, AuthorizationError, NoPermissionError)
 
 # redis-py removes the code from a reply for which it has a class. It leaves all other codes in the text.
@@ -39,6 +41,10 @@ _LOGIN: tuple[type[StateException], Hint] = (BackendError, "Check the user and p
 _MEANINGS: dict[str, tuple[type[StateException], Hint]] = {
     "OOM": (BackendError, ("The server is full", NOTHING_CHANGED, "Raise maxmemory or free some memory")),
     "READONLY": (ReadOnly, "This server is a replica; give the address of the primary"),
+    "NOREPLICAS": (
+        BackendUnavailable,
+        (NOTHING_CHANGED, "Start the replicas that min-replicas-to-write asks for, or lower it"),
+    ),
     "MISCONF": (BackendError, ("The server cannot save to its disk and refuses writes", NOTHING_CHANGED)),
     "NOAUTH": _LOGIN, "NOPERM": _LOGIN, "WRONGPASS": _LOGIN,
 }  # fmt: skip
@@ -88,6 +94,11 @@ def os_error(error: BaseException, handled: BaseException | None = None) -> OSEr
 
 def is_transient(error: Exception, cause: OSError | None = None) -> bool:
     """Return whether the same call may succeed a moment later. `cause` is the `os_error` of the error."""
+    return is_unanswered(error, cause) or error_code(error) in _NOT_YET
+
+
+def is_unanswered(error: Exception, cause: OSError | None = None) -> bool:
+    """Return whether no server was there to answer, for now. `cause` is the `os_error` of the error."""
     if (
         isinstance(error, (*_REFUSED, MaxConnectionsError))
         or isinstance(cause, ssl.SSLError)
@@ -98,12 +109,17 @@ def is_transient(error: Exception, cause: OSError | None = None) -> bool:
         return True
     if isinstance(error, RedisClusterException):  # redis-py has no classes for these two
         return "cannot be connected" in str(error) or "not covered" in str(error)
-    return error_code(error) == "BUSY"
+    return _is_moving(error)
+
+
+def _is_moving(error: Exception) -> bool:
+    """Return whether the slot is being moved: each node that redis-py asked named another, and none ran the command."""
+    return isinstance(error, ClusterError) and "TTL exhausted" in str(error)
 
 
 def may_have_applied(error: Exception, cause: OSError | None = None) -> bool:
     """Return whether the server may have run a command that failed with this error. `cause` is its `os_error`."""
-    if isinstance(error, (ResponseError, BusyLoadingError, RedisClusterException, *_REFUSED)):
+    if isinstance(error, (ResponseError, BusyLoadingError, RedisClusterException, *_REFUSED)) or _is_moving(error):
         return False
     return not isinstance(cause, ConnectionRefusedError) and not lacks_descriptors(cause)
 
@@ -120,7 +136,7 @@ def reason(error: Exception) -> str:
 
 def to_state_error(error: Exception, url: str, namespace: str, cause: OSError | None = None) -> StateException:
     """Convert an error of the server or of redis-py to one of this package, with the next step."""
-    if is_transient(error, cause):
+    if is_unanswered(error, cause) or error_code(error) == "BUSY":
         message = f"{url} does not answer: {reason(error)}"
         return BackendUnavailable(message, "Check that the server runs and the address is right")
     if lacks_descriptors(cause):

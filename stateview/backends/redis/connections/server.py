@@ -22,13 +22,14 @@ from ...stored_values import StoredValues
 from ..scripts.commit import COMMIT
 from ..scripts.common import NAMES, UNCHECKED, WHOLE, unreadable_head
 from .client import CommitSession, NoConnection, encode_bulk, open_client
-from .errors import is_transient, lacks_descriptors, may_have_applied, os_error, reason, to_state_error
+from .errors import error_code, is_transient, lacks_descriptors, may_have_applied, os_error, reason, to_state_error
 from .read_cache import InvalidationCache
 
 T = TypeVar("T")
 B = TypeVar("B", bound="Server")
 REGISTRY = "stateview:namespaces"
-FIRST_CONTACT_SECONDS = 1.0  # how long to retry while the server has never answered
+TIMEOUT_SECONDS = 10.0  # how long to retry, by default
+FIRST_CONTACT_SECONDS = 1.0  # by default, while a single server has never answered
 MIN_BACKOFF_SECONDS = 0.01
 MAX_BACKOFF_SECONDS = 1.0
 CACHE_BYTES = 32 * 1024 * 1024
@@ -66,20 +67,23 @@ class Server(ABC):
         namespace: a checked name.
         read_only: never write.
         history: how many revisions superseded versions are kept for.
-        timeout: seconds to retry through transient errors.
+        timeout: seconds to retry through transient errors. None: `TIMEOUT_SECONDS`, and less for the first contact with
+            a single server, whose address may be wrong. A cluster and sentinels may be in the middle of a failover.
         values: the stored form of values.
 
     """
 
     def __init__(
-        self, address: str, shown: str, namespace: str, read_only: bool, history: int, timeout: float,
+        self, address: str, shown: str, namespace: str, read_only: bool, history: int, timeout: float | None,
         values: StoredValues,
     ) -> None:  # fmt: skip
         self.url = shown
         self.namespace = namespace
         self.read_only = read_only
         self.keep = history
-        self.timeout = timeout
+        self.timeout = TIMEOUT_SECONDS if timeout is None else timeout
+        is_single = not address.startswith(("redis+cluster:", "redis+sentinel:"))
+        self._first_timeout = FIRST_CONTACT_SECONDS if timeout is None and is_single else self.timeout
         self.values = self._given = values  # `values` is the form of the namespace that lies there
         self._keyring: bytes | None = None
         self._new_keyring: bytes | None = None  # until the first commit stores it
@@ -94,6 +98,7 @@ class Server(ABC):
         self._sessions: list[CommitSession] = []  # those that no commit uses now
         self._skew = 0  # microseconds by which the server's clock is ahead
         self._answered = False  # whether the server has ever answered
+        self._wrote = False  # whether the server has ever taken a commit
         self._ready = False  # whether the handshake is done
         self._looked_for_older = False  # whether data of an older layout was looked for
         self._checked = True  # whether scripts raise an error for a part that lacks members
@@ -156,8 +161,9 @@ class Server(ABC):
             BackendError, Damaged, ReadOnly: the server refused.
 
         """
-        timeout = self.timeout if self._answered else min(self.timeout, FIRST_CONTACT_SECONDS)
+        timeout = self.timeout if self._answered else self._first_timeout
         backoff = Backoff(timeout + extra, MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS)
+        first_backoff = Backoff(FIRST_CONTACT_SECONDS, MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS)
         handled = sys.exc_info()[1]
         sent = False
         while True:
@@ -166,13 +172,18 @@ class Server(ABC):
                 client = self._connect()
                 result = act(client)
                 self._answered = True
+                self._wrote = self._wrote or commit
                 return result
             except (RedisError, RedisClusterException, AttributeError, OSError, ValueError) as caught:
                 error = self._server_error(caught, client)
                 cause = os_error(error, handled)
                 sent = sent or (commit and not isinstance(caught, NoConnection) and may_have_applied(error, cause))
                 self._answered = self._answered or isinstance(error, (BusyLoadingError, redis.TimeoutError))
-                if is_transient(error, cause) and backoff.wait():
+                waits = backoff
+                if error_code(error) == "READONLY":
+                    self._abandon(client)  # a new connection may lead to the new primary
+                    waits = backoff if self._wrote else first_backoff
+                if is_transient(error, cause) and waits.wait():
                     continue
                 if sent:
                     hint = "The commit may or may not have been applied: load the keys before you try again"

@@ -66,9 +66,13 @@ def parse(url: str) -> RedisURL:
             raise ValueError(f"after the hosts come SERVICE/DB, and not {path!r}")
         databases = names[1:]
     else:
-        if "," in hosts:
-            raise ValueError("it names several servers; give one, or use redis+sentinel://HOST:PORT,HOST:PORT/SERVICE")
-        addresses, databases = [_address(hosts, 6379)], ["/".join(names)] if names != [""] else []
+        if "," in hosts and scheme != "redis+cluster":
+            several = "redis+cluster://HOST:PORT,HOST:PORT or redis+sentinel://HOST:PORT,HOST:PORT/SERVICE"
+            raise ValueError(f"it names several servers; give one, or use {several}")
+        addresses, databases = (
+            [_address(host, 6379) for host in hosts.split(",")],
+            ["/".join(names)] if names != [""] else [],
+        )
     for database in databases:
         if not (database.isascii() and database.isdigit()):
             raise ValueError(f"the database {database!r} is not a number")
