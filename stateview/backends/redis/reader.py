@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from abc import ABC
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
@@ -36,6 +36,9 @@ from .connections.client import server_of
 from .connections.server import REGISTRY, Server
 from .scripts import read as read_scripts
 from .scripts.common import KINDS
+
+if TYPE_CHECKING:
+    from .overview import NamespaceNumbers
 
 KEYS_PER_READ = 1000  # keys of one script: a script that runs long keeps all other clients waiting
 TOUCHES_PER_READ = 10_000  # the limit in the script CHANGED
@@ -112,6 +115,15 @@ class Reader(Server, ABC):
         if is_missing and self.namespace not in (names := self._registered()):  # not of a first commit meanwhile
             raise Damaged(f"{self.url}: {REGISTRY}, the list of namespaces, lacks {self.namespace!r}", run("recover"))
         return sorted(names)
+
+    def numbers(self, names: Sequence[str]) -> Iterator[NamespaceNumbers | None]:
+        """Yield the numbers of namespaces of this server, in order. One round trip a node for each thousand.
+
+        None stands for a namespace without keys, or with damage: it is to be opened by itself, which says more.
+        """
+        from .overview import numbers
+
+        return numbers(self, names)
 
     def _registered(self) -> set[str]:
         return {name.decode() for name in self._registry(lambda client: client.smembers(REGISTRY))}

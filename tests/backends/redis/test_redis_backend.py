@@ -404,6 +404,8 @@ def test_a_cluster_of_three_nodes(start: Callable[..., Server], manage: Any) -> 
     for number in range(20):
         assert manage(addresses[(number + 1) % 3], f"ns-{number}").load("k") == number
     assert all(node.client().dbsize() for node in nodes)
+    rows = manage(addresses[0], "main").backend.numbers([f"ns-{number}" for number in range(20)])
+    assert [tuple(row) for row in rows] == [(f"ns-{number}", 1, 1, 0) for number in range(20)]
     seeds = f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{nodes[2].port}"
     assert manage(seeds, "ns-3").load("k") == 3
     with pytest.raises(BackendError, match="redis"):

@@ -1,0 +1,74 @@
+"""The numbers of many namespaces at once: one pipeline a page, where a handshake with each takes four round trips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import redis
+from redis.exceptions import NoScriptError
+
+from .connections.server import script_hash
+from .scripts.common import NAMES
+from .scripts.read import NUMBERS
+
+if TYPE_CHECKING:
+    from .reader import Reader
+
+NAMESPACES_PER_PAGE = 1000
+
+
+class NamespaceNumbers(NamedTuple):
+    """The numbers of one namespace: keys, revision and checkpoints, whose names count once."""
+
+    name: str
+    keys: int
+    revision: int
+    checkpoints: int
+
+
+def numbers(backend: Reader, names: Sequence[str]) -> Iterator[NamespaceNumbers | None]:
+    """Yield the numbers of namespaces of a backend's server, in order. See `Reader.numbers`."""
+    backend._handshake()
+    left = iter(names)
+    while page := list(islice(left, NAMESPACES_PER_PAGE)):
+        for name, reply in zip(page, _read(backend, page), strict=True):
+            if isinstance(reply, list):
+                revision, keys, checkpoints = map(int, reply)
+                yield NamespaceNumbers(name, keys, revision, checkpoints)
+            else:
+                yield None
+
+
+def _read(backend: Reader, names: Sequence[str]) -> list[Any]:
+    """Run the script for each name, and return the replies. One round trip a node. No list tells nothing."""
+
+    def act(client: Any) -> list[Any]:
+        groups: dict[Any, list[str]] = {}
+        for name in names:
+            node = None if isinstance(client, redis.Redis) else client.get_node_from_key(_keys(name)[0])
+            groups.setdefault(node, []).append(name)
+        replies: dict[str, Any] = {}
+        for node, group in groups.items():
+            server = client if node is None else client.get_redis_connection(node)
+            replies.update(zip(group, _pipeline(server, group), strict=True))
+        return [replies[name] for name in names]
+
+    return backend._with_retry(act)
+
+
+def _pipeline(server: redis.Redis, names: Sequence[str]) -> list[Any]:
+    while True:
+        pipe = server.pipeline(transaction=False)
+        for name in names:
+            keys = _keys(name)
+            pipe.evalsha(script_hash(NUMBERS), len(keys), *keys)
+        replies = pipe.execute(raise_on_error=False)
+        if not any(isinstance(reply, NoScriptError) for reply in replies):
+            return replies
+        server.script_load(NUMBERS)
+
+
+def _keys(name: str) -> list[str]:
+    return [f"stateview:{{{name}}}:{part}" for part in NAMES]
