@@ -209,7 +209,7 @@ def test_json_cut_off_at_every_byte(json_store, name, part):
         json_store.check(name, data[:cut], gone=gone)
 
 
-@pytest.mark.parametrize("flips", [40, *stressed(250)])
+@pytest.mark.parametrize("flips", [40, *stressed(120)])
 @pytest.mark.parametrize("name", ["state.json", "history.jsonl"])
 def test_json_bits_flipped(json_store, name, flips):
     data = json_store.files[json_store.path(name)][0]
@@ -350,7 +350,7 @@ def test_sqlite_bits_flipped(sqlite_store, alone, part):
     data = sqlite_store.files[sqlite_store.path(DB)][0]
     chance = random.Random(part)
     used = [place for place, byte in enumerate(data) if byte or chance.random() < 0.01]
-    for place in chance.sample(used, 67):
+    for place in chance.sample(used, 45):
         damaged = flipped(data, place, chance.randrange(8))
         sqlite_store.damage(DB, damaged)
         try:
