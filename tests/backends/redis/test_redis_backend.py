@@ -467,6 +467,23 @@ def test_an_explicit_timeout_holds_for_the_first_contact_too(start: Callable[...
     assert manage(server.url, "main").load("k") == 1
 
 
+def test_a_fork_does_not_wait_for_a_server_that_does_not_answer(start: Callable[..., Server], manage: Any) -> None:
+    server = start(FIRST)
+    server.end()
+    state = manage(server.url, "main", timeout=20)
+    thread = threading.Thread(target=state.save, args=("k", 1))
+    thread.start()
+    until(lambda: not state.backend._mutex.acquire(blocking=False) or state.backend._mutex.release())
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert thread.is_alive()  # within its 20 s
+    server.start(server.port)
+    thread.join()
+    assert state.load("k") == 1
+
+
 def knows_a_replica(sentinel: redis.Redis) -> bool:
     try:
         return any("slave" in str(one["flags"]) for one in sentinel.sentinel_slaves("store"))

@@ -29,6 +29,7 @@ T = TypeVar("T")
 B = TypeVar("B", bound="Server")
 REGISTRY = "stateview:namespaces"
 TIMEOUT_SECONDS = 10.0  # how long to retry, by default
+FORK_SECONDS = 1.0  # how long a fork waits for another thread that opens a connection
 FIRST_CONTACT_SECONDS = 1.0  # by default, while a single server has never answered
 MIN_BACKOFF_SECONDS = 0.01
 MAX_BACKOFF_SECONDS = 1.0
@@ -102,6 +103,7 @@ class Server(ABC):
         self._ready = False  # whether the handshake is done
         self._looked_for_older = False  # whether data of an older layout was looked for
         self._checked = True  # whether scripts raise an error for a part that lacks members
+        self._locked_for_fork: list[bool] = []  # for each fork that is under way, whether it holds the mutex
         watch_fork(self)
 
     @abstractmethod
@@ -119,15 +121,19 @@ class Server(ABC):
     # --- forks -------------------------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
-        """Wait until no other thread opens a connection."""
-        self._mutex.acquire()
+        """Wait until no other thread opens a connection, but not for a server that does not answer.
+
+        The child never uses a connection that is open then, and the parent goes on with it.
+        """
+        self._locked_for_fork.append(self._mutex.acquire(timeout=FORK_SECONDS))
 
     def after_fork(self, child: bool) -> None:
         """Let the child open connections of its own."""
         if not child:
-            self._mutex.release()
+            if self._locked_for_fork.pop():
+                self._mutex.release()
             return
-        self._mutex = threading.RLock()
+        self._mutex, self._locked_for_fork = threading.RLock(), []
         self._link.client = None
         self._link.tracking = None
         self._sessions = []
