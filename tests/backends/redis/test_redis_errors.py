@@ -63,7 +63,7 @@ MEANINGS: list[tuple[Exception, type[StateException], str]] = [
     (ReadOnlyError("x"), ReadOnly, "primary"),
     (ResponseError("MISCONF x"), BackendError, "disk"),
     (ResponseError("NOREPLICAS x"), BackendUnavailable, "min-replicas-to-write"),
-    (NoPermissionError("x"), BackendError, "user and password"),
+    (NoPermissionError("x"), BackendError, "least rights"),
     (ResponseError("WRONGTYPE x"), Damaged, r"stateview:\{main\}:\*"),
     (ResponseError("user_script:1: DAMAGED: x"), Damaged, "recover"),
     (ResponseError("unknown command 'x'"), BackendError, "unknown command"),

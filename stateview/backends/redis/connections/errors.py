@@ -38,6 +38,7 @@ _CODE_OF_CLASS: dict[type[Exception], str] = {
     AuthenticationError: "WRONGPASS", AuthorizationError: "WRONGPASS",
 }  # fmt: skip
 _LOGIN: tuple[type[StateException], Hint] = (BackendError, "Check the user and password of the store URL")
+_RIGHT = "Give the user this right: references/backends.md lists the least rights"
 _MEANINGS: dict[str, tuple[type[StateException], Hint]] = {
     "OOM": (BackendError, ("The server is full", NOTHING_CHANGED, "Raise maxmemory or free some memory")),
     "READONLY": (ReadOnly, "This server is a replica; give the address of the primary"),
@@ -46,7 +47,7 @@ _MEANINGS: dict[str, tuple[type[StateException], Hint]] = {
         (NOTHING_CHANGED, "Start the replicas that min-replicas-to-write asks for, or lower it"),
     ),
     "MISCONF": (BackendError, ("The server cannot save to its disk and refuses writes", NOTHING_CHANGED)),
-    "NOAUTH": _LOGIN, "NOPERM": _LOGIN, "WRONGPASS": _LOGIN,
+    "NOPERM": (BackendError, _RIGHT), "NOAUTH": _LOGIN, "WRONGPASS": _LOGIN,
 }  # fmt: skip
 _OTHER_CODES = ("DAMAGED", "MISSING", "WRONGTYPE", "BUSY")
 
@@ -67,6 +68,8 @@ def error_code(error: Exception) -> str:
     if not isinstance(error, ResponseError):
         return ""
     text = str(error)
+    if "The user executing the script can't" in text:  # before Redis 7.2, which names the command
+        return "NOPERM"
     match = _IN_SCRIPT.search(text) or _AT_START.match(text)
     return match[1] if match and (match[1] in _MEANINGS or match[1] in _OTHER_CODES) else "ERR"
 
@@ -153,6 +156,12 @@ def to_state_error(error: Exception, url: str, namespace: str, cause: OSError | 
         return Damaged(message, f"Another program wrote to the keys stateview:{{{namespace}}}:*")
     kind, hint = _MEANINGS.get(code, (BackendError, ""))
     return kind(message, hint)
+
+
+def missing_right_error(url: str, command: str) -> BackendError:
+    """Return the error for a command that commits need, and that the user of the server may not run."""
+    what = f"{url}: this user may not run {command.upper()} on the keys of the namespace"
+    return BackendError(what, (NOTHING_CHANGED, f"Allow it by ACL SETUSER NAME +{command}", _RIGHT))
 
 
 def missing_part_error(url: str, namespace: str, part: str) -> Damaged:

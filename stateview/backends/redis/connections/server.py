@@ -19,10 +19,19 @@ from ....model import now
 from ...fork import watch_fork
 from ...retries import Backoff
 from ...stored_values import StoredValues
-from ..scripts.commit import COMMIT
+from ..scripts.commit import COMMANDS, COMMIT, RIGHTS
 from ..scripts.common import NAMES, UNCHECKED, WHOLE, unreadable_head
 from .client import CommitSession, NoConnection, encode_bulk, open_client
-from .errors import error_code, is_transient, lacks_descriptors, may_have_applied, os_error, reason, to_state_error
+from .errors import (
+    error_code,
+    is_transient,
+    lacks_descriptors,
+    may_have_applied,
+    missing_right_error,
+    os_error,
+    reason,
+    to_state_error,
+)
 from .read_cache import InvalidationCache
 
 T = TypeVar("T")
@@ -97,6 +106,7 @@ class Server(ABC):
         self._set_prefix(f"stateview:{{{namespace}}}:")
         self._max_idle = 0 if "max_connections" in address else MAX_IDLE_SESSIONS
         self._sessions: list[CommitSession] = []  # those that no commit uses now
+        self._denied = ""  # a command of a commit that this user may not run
         self._skew = 0  # microseconds by which the server's clock is ahead
         self._answered = False  # whether the server has ever answered
         self._wrote = False  # whether the server has ever taken a commit
@@ -252,6 +262,8 @@ class Server(ABC):
 
         if not self._ready:
             self._handshake()
+        if self._denied:
+            self._check_rights()
         return self._with_retry(act, commit=True, extra=len(words) / WORDS_PER_SECOND)
 
     def _registry(self, act: Callable[[Any], T]) -> T:
@@ -280,8 +292,7 @@ class Server(ABC):
                 parts = self._with_retry(lambda client: client.exists(*self._keys[1:]))
                 head = self._with_retry(lambda client: client.hgetall(self._keys[0]))
             started = now()  # not before: the first command also connects, and each takes time
-            seconds, micros = self._with_retry(lambda client: client.time())
-            self._skew = seconds * 1_000_000 + micros - (started + now()) // 2
+            self._skew = self._read_clock_and_rights() - (started + now()) // 2
             if head.get(b"format", b"").isdigit() and int(head[b"format"]) > NEWEST_FORMAT:
                 raise BackendError(f"{self.url}: namespace {self.namespace!r} has a later format", "Upgrade stateview")
             if unreadable_head(head) or (not head and parts):
@@ -291,6 +302,27 @@ class Server(ABC):
                 self._adopt()
             self._looked_for_older = True
             self._ready = bool(head) or self._given.ready  # with a key: whoever makes the namespace makes its keyring
+
+    def _read_clock_and_rights(self) -> int:
+        """Return the server's clock, and note the command of a commit that this user may not run. One round trip.
+
+        A commit that was refused in its middle would be half a commit: Redis takes back nothing that a script did.
+        """
+        if self.read_only:
+            seconds, micros = self._with_retry(lambda client: client.time())
+            self._denied = ""
+        else:
+            reply = self._with_retry(lambda client: client.eval(RIGHTS, 1, self._keys[0], *COMMANDS))
+            seconds, micros, *denied = reply
+            self._denied = denied[0].decode() if denied else ""
+        return int(seconds) * 1_000_000 + int(micros)
+
+    def _check_rights(self) -> None:
+        """Raise an error if this user may not run a command that commits need, and may not yet."""
+        if self._denied:
+            self._read_clock_and_rights()
+        if self._denied:
+            raise missing_right_error(self.url, self._denied.lower())
 
     def _choose_values(self, head: dict[bytes, bytes]) -> None:
         """Choose the form of values by what the head holds.
@@ -339,6 +371,7 @@ class Server(ABC):
     def _check_writable(self) -> None:
         if self.read_only:
             raise ReadOnly(f"{self.url} is open for reading only")
+        self._check_rights()
 
     def _saw(self, revision: int) -> None:
         """Empty the cache if a reply was of a later revision than any before."""

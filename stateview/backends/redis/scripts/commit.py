@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ...deltas import FANOUT, MIN_BYTES
 from .common import BEFORE, FLAGS, KEPT, PARTS, REFER, TEXT, TRIM, WHOLE
 
@@ -265,6 +267,17 @@ call('HSET', head, 'revision', r, 'time', stamp, 'touch', touch .. ' ' .. flags 
 return r .. ' ' .. stamp .. ' ' .. (size - math.max(0, expired_count - 100)) .. ' ' .. low .. ' ' .. lineage .. ' ' ..
   table.concat(keys, '\\0')
 """
+
+RIGHTS = """
+-- The server's clock, and the first command of ARGV that this user may not run on the first key. Redis 7 tells.
+local t = redis.call('TIME')
+for _, command in ipairs(redis.acl_check_cmd and ARGV or {}) do
+  if not redis.acl_check_cmd(command, KEYS[1]) then return {t[1], t[2], command} end
+end
+return {t[1], t[2]}
+"""
+
+COMMANDS = sorted({*re.findall(r"call\('([A-Z]+)'", COMMIT)} - {"RENAME", "TIME"})  # of one key
 
 PUT_KEYRING = PARTS + """
 -- Store or remove the keyring. ARGV: the document, or nothing; the document that lies there, or nothing. Returns 1; or
