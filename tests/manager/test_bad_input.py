@@ -762,7 +762,7 @@ def test_redis_with_a_password(redis_path):
                 assert SAFE not in str(caught.value)
 
 
-def test_redis_replica(redis_path):
+def test_redis_replica(redis_path, monkeypatch):
     with redis_servers.running(redis_path) as primary, redis_servers.running(redis_path) as replica:
         with StateManager(primary, "ns") as state:
             state.save("k", 1)
@@ -774,6 +774,7 @@ def test_redis_replica(redis_path):
         with within(8), StateManager(replica, "ns") as state:
             assert state.load("k") == 1
             assert state.list_keys() == ["k"]
+            monkeypatch.setattr("stateview.backends.redis.connections.server.FIRST_CONTACT_SECONDS", 0.1)
             for act in (lambda: state.save("k", 2), lambda: state.checkpoint("c"), lambda: state.delete("k")):
                 with pytest.raises(ReadOnly, match="replica"):
                     act()

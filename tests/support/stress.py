@@ -58,6 +58,9 @@ CASES: dict[str, int] = {  # of a test's function: how many cases of each kind o
     "test_a_browser_says_why_the_program_ended_and_opens_it_again": 0,
     "test_a_cluster_of_three_nodes": 0,
     "test_a_commit_waits_while_its_slot_is_moved_and_is_applied_once": 0,
+    "test_a_fork_does_not_wait_for_a_server_that_does_not_answer": 0,
+    "test_an_explicit_timeout_holds_for_the_first_contact_too": 0,
+    "test_too_few_replicas_are_waited_for_and_then_named": 0,
     "test_the_dashboard_itself_is_served_and_writes_only_where_that_was_asked_for": 0,
     # Random values, each compared with Python's answer
     "test_a_search_finds_what_python_finds": 0,
@@ -89,6 +92,8 @@ CASES: dict[str, int] = {  # of a test's function: how many cases of each kind o
     "test_redacted_values_are_masked_in_list_and_change": 0,
     "test_the_help_of_a_key_is_in_words": 0,
     "test_a_backend_that_is_lost_keeps_what_was_shown_and_comes_back": 0,
+    "test_a_commit_without_one_right_is_refused_as_a_whole_until_the_right_is_given": 1,
+    "test_the_command_prompt_offers_retry_and_reset_of_the_step_under_the_cursor": 0,
     "test_a_command_that_fails_in_the_terminal_is_read_before_coming_back": 0,
     "test_a_length_of_time_is_typed_in_one_way_everywhere": 1,
     "test_a_past_state_is_forked_into_a_namespace_which_is_then_looked_at": 0,
