@@ -530,19 +530,6 @@ def test_a_terminal_without_a_cursor_gets_lines(state: StateManager) -> None:
     assert b"\x1b" not in terminal.raw
 
 
-def test_ctrl_c_just_after_a_line_ends_no_shell(state: StateManager) -> None:
-    terminal = Terminal("shell", TERM="unknown")
-    terminal.until("default@0>")
-    for number in range(1, 6):
-        terminal.type(f"save k {number}\r")
-        terminal.until(f"revision {number}")
-        terminal.type("\x03")
-        end = f"default@{number}>"
-        terminal.until(lambda text, end=end, n=number: text.rstrip().endswith(end) and text.count("^C") == n)
-    terminal.type("\x04")
-    assert terminal.end() == 0 and state.load("k") == 5
-
-
 def test_tables_are_aligned_in_every_terminal(state: StateManager) -> None:
     """The first counts an emoji by its variation selector, as new terminals do; the last does not, as older ones."""
     keys = [

@@ -1,16 +1,11 @@
 """An act that Ctrl-C ends anywhere: the same manager goes on, and sees the same as one that is opened then."""
 
-import sys
-from pathlib import Path
-
 import pytest
+from interjection import run_at_call
 from stress import stride
 
-import stateview
 from stateview import StateManager
 from stateview.backends.jsonfile.history import History
-
-PACKAGE = str(Path(stateview.__file__).parent)
 
 
 def others_commit(url):
@@ -29,26 +24,8 @@ ACTS = {
 }
 
 
-def interrupted(act, call):
-    """Run an act until its call of that number, counted within the package; return whether it has so many."""
-    calls = 0
-
-    def profile(frame, event, _):
-        nonlocal calls
-        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(PACKAGE):
-            calls += 1
-            if calls == call:
-                sys.setprofile(None)
-                raise KeyboardInterrupt
-
-    sys.setprofile(profile)
-    try:
-        act()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        sys.setprofile(None)
-    return calls >= call
+def interrupt():
+    raise KeyboardInterrupt
 
 
 def seen(state):
@@ -92,7 +69,11 @@ def test_after_ctrl_c_anywhere_the_manager_sees_what_a_new_manager_sees(new_stor
             state.checkpoint("c")
             state.save("other", 1)
             state.log(), state.history("list")
-            has_call = interrupted(lambda state=state, url=url: ACTS[name](state, url), call)
+            has_call = False
+            try:
+                run_at_call(lambda state=state, url=url: ACTS[name](state, url), interrupt, call)
+            except KeyboardInterrupt:
+                has_call = True
             with StateManager(url, "ns") as new:
                 assert seen(state) == seen(new), f"interrupted at call {call}"
                 assert state.save("after", call) == new.revision

@@ -1,16 +1,15 @@
 """A read in the middle of which another manager commits: it answers as before the commit or as after it."""
 
 import os
-import sys
 import threading
 
 import pytest
+from interjection import PACKAGE, run_at_call
 from stress import stride
 
-import stateview
 from stateview import KeyNotFound, StateManager
 
-BACKENDS = os.path.join(os.path.dirname(stateview.__file__), "backends")
+BACKENDS = os.path.join(PACKAGE, "backends")
 READS = {
     "head": lambda state: state.head().revision,
     "load": lambda state: state.load("k", None),
@@ -43,27 +42,18 @@ def _answer_beside_commit(url, read, commit, call):
 
     The other is a thread: where the reader holds a lock that it needs, it commits later.
     """
-    calls = 0
+    answers = []
     with StateManager(url, "ns") as state, StateManager(url, "ns") as other:
         thread = threading.Thread(target=commit, args=(other,))
 
-        def profile(frame, event, _):
-            nonlocal calls
-            if event == "c_call" and frame.f_code.co_filename.startswith(BACKENDS):
-                calls += 1
-                if calls == call:
-                    sys.setprofile(None)
-                    thread.start()
-                    thread.join(0.2)
+        def begin():
+            thread.start()
+            thread.join(0.2)
 
-        sys.setprofile(profile)
-        try:
-            answer = _answer(read, state)
-        finally:
-            sys.setprofile(None)
+        calls = run_at_call(lambda: answers.append(_answer(read, state)), begin, call, BACKENDS, ("c_call",))
         if thread.ident:
             thread.join()
-        return answer, calls >= call
+        return answers[0], calls >= call
 
 
 @pytest.mark.parametrize("name", READS)

@@ -11,16 +11,18 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
+from functools import partial
 
+import interjection
 import pytest
 import stress
 from conftest import KINDS
+from interjection import PACKAGE
 
-import stateview
 from stateview import Reentered, StateManager
 
-PLACES = (str(Path(stateview.__file__).parent), contextlib.__file__)
+PLACES = PACKAGE, contextlib.__file__
+run_at_call = partial(interjection.run_at_call, places=PLACES)
 PATIENCE_SECONDS = 20.0  # of the manager; an inner call that waits for its own thread takes this long
 ACTS = {
     "save": lambda state, value: state.save("a", value),
@@ -49,29 +51,6 @@ def points(request):
     """In how many places of an outer call the inner one is tried: by hand as many as the environment says."""
     short = request.config.getoption("-m") == "not stress"
     return int(os.environ.get("STATEVIEW_TEST_POINTS") or (6 if short else 10))
-
-
-def run_at_call(outer, inner, wanted):
-    """Call `outer`, and `inner` after the function call of that number; return how many calls `outer` makes in all.
-
-    Python runs signal handlers when a function begins, and after each call of a function in C.
-    """
-    calls = 0
-
-    def profile(frame, event, argument):
-        nonlocal calls
-        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(PLACES):
-            calls += 1
-            if calls == wanted:
-                sys.setprofile(None)
-                inner()
-
-    sys.setprofile(profile)
-    try:
-        outer()
-    finally:
-        sys.setprofile(None)
-    return calls
 
 
 def run_at_line(outer, inner, wanted):

@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+import redis
 import redis_servers
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import PipeInput, create_pipe_input
@@ -329,6 +330,22 @@ def test_a_paste_of_ten_thousand_lines(shell: Callable[..., Terminal]) -> None:
     terminal.until("committed 10,000 keys", seconds=120)
     with StateManager("sqlite:st", "flow") as state:
         assert len(state.list_keys("p:")) == 10_000
+
+
+def test_ctrl_c_while_the_revision_is_read_after_a_line_ends_no_shell(shell: Callable[..., Terminal]) -> None:
+    path = next(iter(redis_servers.find().values()))
+    with redis_servers.running(path) as url, redis.Redis.from_url(url) as client:
+        with StateManager(url, "flow") as state:
+            state.save("k", 1)
+        terminal = shell(url, "-n", "flow")
+        terminal.until("flow@1>")
+        client.client_pause(3000)
+        terminal.type("help exit\r")
+        terminal.until("Leave the shell")
+        terminal.type("\x03")
+        client.client_unpause()
+        terminal.type("load k\r")
+        terminal.until("\n1\n")
 
 
 def test_a_server_that_dies_and_comes_back(shell: Callable[..., Terminal], folder: Path) -> None:

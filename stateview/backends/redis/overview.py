@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.exceptions import NoScriptError
 
+from ..protocol import NamespaceNumbers
 from .connections.server import script_hash
 from .scripts.common import NAMES
 from .scripts.read import NUMBERS
@@ -19,17 +20,8 @@ if TYPE_CHECKING:
 NAMESPACES_PER_PAGE = 1000
 
 
-class NamespaceNumbers(NamedTuple):
-    """The numbers of one namespace: keys, revision and checkpoints, whose names count once."""
-
-    name: str
-    keys: int
-    revision: int
-    checkpoints: int
-
-
 def numbers(backend: Reader, names: Sequence[str]) -> Iterator[NamespaceNumbers | None]:
-    """Yield the numbers of namespaces of a backend's server, in order. See `Reader.numbers`."""
+    """Yield the numbers of namespaces of a backend's server, see `CountsNamespaces`. A round trip a node and page."""
     backend._handshake()
     left = iter(names)
     while page := list(islice(left, NAMESPACES_PER_PAGE)):

@@ -7,7 +7,7 @@ from abc import ABC
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
@@ -24,6 +24,7 @@ from ..protocol import (
     DiskUsage,
     Head,
     KeySummary,
+    NamespaceNumbers,
     StateAt,
     StoredVersion,
     StoreIdentity,
@@ -36,9 +37,6 @@ from .connections.client import server_of
 from .connections.server import REGISTRY, Server
 from .scripts import read as read_scripts
 from .scripts.common import KINDS
-
-if TYPE_CHECKING:
-    from .overview import NamespaceNumbers
 
 KEYS_PER_READ = 1000  # keys of one script: a script that runs long keeps all other clients waiting
 TOUCHES_PER_READ = 10_000  # the limit in the script CHANGED
@@ -117,10 +115,6 @@ class Reader(Server, ABC):
         return sorted(names)
 
     def numbers(self, names: Sequence[str]) -> Iterator[NamespaceNumbers | None]:
-        """Yield the numbers of namespaces of this server, in order. One round trip a node for each thousand.
-
-        None stands for a namespace without keys, or with damage: it is to be opened by itself, which says more.
-        """
         from .overview import numbers
 
         return numbers(self, names)

@@ -179,9 +179,8 @@ class Server(ABC):
         """
         timeout = self.timeout if self._answered else self._first_timeout
         backoff = Backoff(timeout + extra, MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS)
-        first_backoff = Backoff(FIRST_CONTACT_SECONDS, MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS)
         handled = sys.exc_info()[1]
-        sent = False
+        sent = is_replica = False
         while True:
             client: Any = None
             try:
@@ -195,11 +194,12 @@ class Server(ABC):
                 cause = os_error(error, handled)
                 sent = sent or (commit and not isinstance(caught, NoConnection) and may_have_applied(error, cause))
                 self._answered = self._answered or isinstance(error, (BusyLoadingError, redis.TimeoutError))
-                waits = backoff
                 if error_code(error) == "READONLY":
                     self._abandon(client)  # a new connection may lead to the new primary
-                    waits = backoff if self._wrote else first_backoff
-                if is_transient(error, cause) and waits.wait():
+                    if not (self._wrote or is_replica):
+                        is_replica = True  # rather than a primary that has just become one
+                        backoff = Backoff(FIRST_CONTACT_SECONDS, MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS)
+                if is_transient(error, cause) and backoff.wait():
                     continue
                 if sent:
                     hint = "The commit may or may not have been applied: load the keys before you try again"

@@ -269,15 +269,16 @@ return r .. ' ' .. stamp .. ' ' .. (size - math.max(0, expired_count - 100)) .. 
 """
 
 RIGHTS = """
--- The server's clock, and the first command of ARGV that this user may not run on the first key. Redis 7 tells.
+-- The server's clock, and the first command of ARGV that this user may not run on the first key, given twice for
+-- RENAME. Redis 7 tells.
 local t = redis.call('TIME')
 for _, command in ipairs(redis.acl_check_cmd and ARGV or {}) do
-  if not redis.acl_check_cmd(command, KEYS[1]) then return {t[1], t[2], command} end
+  if not redis.acl_check_cmd(command, KEYS[1], KEYS[1]) then return {t[1], t[2], command} end
 end
 return {t[1], t[2]}
 """
 
-COMMANDS = sorted({*re.findall(r"call\('([A-Z]+)'", COMMIT)} - {"RENAME", "TIME"})  # of one key
+COMMANDS = sorted({*re.findall(r"call\('([A-Z]+)'", COMMIT)})
 
 PUT_KEYRING = PARTS + """
 -- Store or remove the keyring. ARGV: the document, or nothing; the document that lies there, or nothing. Returns 1; or
