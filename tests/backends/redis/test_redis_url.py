@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stateview.backends import mask, open_backend
-from stateview.backends.redis.connections.url import parse
+from stateview.backends.redis.connections.url import Options, parse
 from stateview.cli.program import main
 from stateview.errors import BackendError, InvalidName
 
@@ -98,3 +98,24 @@ def test_no_value_of_an_option_is_shown() -> None:
         with pytest.raises(ValueError) as caught:
             parse(url)
         assert "hunter2" not in str(caught.value)
+
+
+SPLIT = ["redis://h?{}&db=1", "rediss://u:p%40@h/2?{}", "unix:///x.sock?{}&db=1", "redis+cluster://a,b:2?protocol=3&{}",
+         "redis+sentinel://a,b:2/m/1?client_name=x%26y&{}"]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", SPLIT)
+def test_options_of_this_package_are_split_off(url: str) -> None:
+    parsed = parse(url.format("allow_eviction=true"))
+    assert parsed.options == Options(allow_eviction=True)
+    plain = url.replace("{}&", "").replace("&{}", "").replace("?{}", "")
+    assert parsed._replace(options=Options()) == parse(plain)
+    assert parsed.url == plain
+
+
+def test_options_of_this_package_are_checked() -> None:
+    assert parse("redis://h").options == Options(allow_eviction=False)
+    for query, fault in {"allow_eviction=perhaps": "neither true nor false", "allow_eviction": "has no value",
+                         "allow_eviction=1&allow%5Feviction=0": "given twice"}.items():  # fmt: skip
+        with pytest.raises(ValueError, match=f"allow_eviction (is )?{fault}"):
+            parse(f"redis://h?{query}")

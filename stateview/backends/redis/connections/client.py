@@ -143,7 +143,7 @@ def open_client(url: str, timeout: float) -> Any:
         return _cluster_client(parsed, options)
     if scheme == "redis+sentinel":
         return _sentinel_client(parsed, options)
-    client = redis.Redis.from_url(url, **options)
+    client = redis.Redis.from_url(parsed.url, **options)
     pool = client.connection_pool
     pool.connection_class(**pool.connection_kwargs)  # raises for an option that no connection has
     return client

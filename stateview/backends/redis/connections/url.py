@@ -1,36 +1,115 @@
-"""Check the store URL of a Redis server, of which redis-py would leave out or reinterpret what it does not expect."""
+"""Check the store URL of a Redis server, of which redis-py would leave out or reinterpret what it does not expect.
+
+The options of this package are split off before redis-py sees the URL. A further one is a line of `Options`.
+"""
 
 from __future__ import annotations
 
 import inspect
 import os
-from typing import NamedTuple
-from urllib.parse import parse_qsl, unquote
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple, get_type_hints
+from urllib.parse import parse_qsl, unquote, unquote_plus
 
 from redis.connection import SSLConnection
 
-_OPTIONS = (  # of redis-py, those that a text can give
-    "client_name", "db", "health_check_interval", "lib_name", "lib_version", "max_connections", "password", "protocol",
-    "retry_on_timeout", "socket_connect_timeout", "socket_keepalive", "socket_timeout", "username",
-)  # fmt: skip
-_BOOLEANS = ("retry_on_timeout", "socket_keepalive", "ssl_check_hostname")
-_ONLY_TRUE = ("ssl", "ssl_validate_ocsp", "ssl_validate_ocsp_stapled")  # redis-py takes any text for true
-_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+Parser = Callable[[str], Any]  # of the value of an option; a ValueError continues the sentence "the option NAME"
 _MAX_TIMEOUT_SECONDS = 1_000_000  # the system takes no timeout that is longer by far
 _TRUE = ("1", "t", "true", "y", "yes")
 _FALSE = ("0", "f", "false", "n", "no")
 _SETTLED = ("decode_responses", "encoding", "encoding_errors")  # this package needs bytes
 
+
+def _whole(least: int, most: int | None = None) -> Parser:
+    """Return the parser of a whole number in a range."""
+
+    def read(text: str) -> int:
+        if text.isascii() and text.isdigit() and len(text) < 19:
+            number = int(text)
+            if least <= number and (most is None or number <= most):
+                return number
+        raise ValueError(f"is not a whole number from {least} " + ("on" if most is None else f"to {most:,}"))
+
+    return read
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= _MAX_TIMEOUT_SECONDS:
+        raise ValueError(f"is not a number of seconds above 0, up to {_MAX_TIMEOUT_SECONDS:,}")
+    return seconds
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in (*_TRUE, *_FALSE):
+        raise ValueError("is neither true nor false")
+    return text.lower() in _TRUE
+
+
+def _true(text: str) -> bool:
+    """Parse what redis-py takes for true whatever it says."""
+    if text.lower() not in _TRUE:
+        raise ValueError("is not true; where it is not wanted, leave it out")
+    return True
+
+
+def _word(*words: str) -> Parser:
+    """Return the parser of a choice between words."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            several = f"is none of {', '.join(words)}"
+            raise ValueError(f"is neither {words[0]} nor {words[1]}" if len(words) == 2 else several)
+        return text
+
+    return read
+
+
+def _file(text: str) -> str:
+    if not os.path.exists(text):
+        raise ValueError("names a file that does not exist")
+    return text
+
+
+class Options(NamedTuple):
+    """The options of this package in a store URL: each with its type, the parser of its text, and its default."""
+
+    allow_eviction: Annotated[bool, _boolean] = False  # make a namespace although the server may evict it
+
+
+_OWN: dict[str, Parser] = {
+    name: hint.__metadata__[0] for name, hint in get_type_hints(Options, include_extras=True).items()
+}
+_OF_REDIS_PY: dict[str, Parser] = {  # those that a text can give
+    "client_name": str, "db": _whole(0), "health_check_interval": _whole(0), "lib_name": str, "lib_version": str,
+    "max_connections": _whole(1), "password": str, "protocol": _word("2", "3"), "retry_on_timeout": _boolean,
+    "socket_connect_timeout": _seconds, "socket_keepalive": _boolean, "socket_timeout": _seconds, "username": str,
+}  # fmt: skip
+_OF_SENTINELS: dict[str, Parser] = {"sentinel_username": str, "sentinel_password": str}
+_OF_TLS: dict[str, Parser] = {  # those of which not every text is right
+    "ssl": _true, "ssl_validate_ocsp": _true, "ssl_validate_ocsp_stapled": _true, "ssl_check_hostname": _boolean,
+    "ssl_cert_reqs": _word("none", "optional", "required"), "ssl_ca_certs": _file, "ssl_ca_path": _file,
+    "ssl_certfile": _file, "ssl_keyfile": _file,
+}  # fmt: skip
+
 Address = tuple[str, int]
 
 
 class RedisURL(NamedTuple):
-    """The parts of a store URL that `open_client` needs. The user and password are still quoted."""
+    """The parts of a store URL that `open_client` needs. The user and password are still quoted.
 
+    `url` and `query` hold the options of redis-py only, and `options` those of this package.
+    """
+
+    url: str
     login: str
     addresses: list[Address]
     names: list[str]
     query: str
+    options: Options
 
 
 def parse(url: str) -> RedisURL:
@@ -49,13 +128,16 @@ def parse(url: str) -> RedisURL:
         raise ValueError("what comes after # would be left out; write # as %23")
     if any(sign <= " " for sign in body):
         raise ValueError("the address holds a blank; write it as %20")
-    options = _options(query, scheme)
+    options = _checked_options(query, scheme)
+    own = Options(**{name: read(options[name]) for name, read in _OWN.items() if name in options})
+    query = "&".join(part for part in query.split("&") if unquote_plus(part.partition("=")[0]) not in _OWN)
+    url = f"{scheme}://{login + at}{body}" + (f"?{query}" if query else "")
     if login and {"username", "password"} & options.keys():
         raise ValueError("user and password are given before @ and as options; give them once")
     if scheme == "unix":
         if not body.startswith("/"):
             raise ValueError("give the whole path of the socket, as unix:///PATH")
-        return RedisURL(login, [], [], query)
+        return RedisURL(url, login, [], [], query, own)
     hosts, _, path = body.partition("/")
     names = unquote(path).rstrip("/").split("/")
     if scheme == "redis+sentinel":
@@ -81,7 +163,7 @@ def parse(url: str) -> RedisURL:
         raise ValueError("the database is given after the address and as the option db; give it once")
     if scheme == "redis+cluster" and any(int(database) for database in databases):
         raise ValueError(f"a cluster has no database {databases[0]}, only 0")
-    return RedisURL(login, addresses, names, query)
+    return RedisURL(url, login, addresses, names, query, own)
 
 
 def _address(text: str, default: int) -> Address:
@@ -100,16 +182,17 @@ def _address(text: str, default: int) -> Address:
     return host, int(port)
 
 
-def _options(query: str, scheme: str) -> dict[str, str]:
-    """Return the options of a URL, each checked."""
+def _checked_options(query: str, scheme: str) -> dict[str, str]:
+    """Return the options of a URL as they are written, each checked."""
     if not query:
         return {}
-    known = {*_OPTIONS}
+    known = _OWN | _OF_REDIS_PY
     if scheme in ("rediss", "redis+cluster", "redis+sentinel"):
-        known |= {name for name in inspect.signature(SSLConnection.__init__).parameters if name.startswith("ssl_")}
-        known = known - {"ssl_ocsp_context"} | (set() if scheme == "rediss" else {"ssl"})
+        names = {name for name in inspect.signature(SSLConnection.__init__).parameters if name.startswith("ssl_")}
+        names = names - {"ssl_ocsp_context"} | (set() if scheme == "rediss" else {"ssl"})
+        known |= {name: _OF_TLS.get(name, str) for name in names}
     if scheme == "redis+sentinel":
-        known |= {"sentinel_username", "sentinel_password"}
+        known |= _OF_SENTINELS
     options: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name in ("host", "port"):
@@ -120,35 +203,11 @@ def _options(query: str, scheme: str) -> dict[str, str]:
             raise ValueError(f"there is no option {name[:40]!r} for {scheme}://")
         if name in options:
             raise ValueError(f"the option {name} is given twice")
-        if problem := _problem(name, value):
-            raise ValueError(f"the option {name} {problem}")
+        if not value:
+            raise ValueError(f"the option {name} has no value")
+        try:
+            known[name](value)
+        except ValueError as error:
+            raise ValueError(f"the option {name} {error}") from None
         options[name] = value
     return options
-
-
-def _problem(name: str, value: str) -> str:
-    """Return what is wrong with the value of an option; "" if nothing is."""
-    if not value:
-        return "has no value"
-    least = {"db": 0, "health_check_interval": 0, "max_connections": 1}.get(name)
-    if least is not None:
-        if not (value.isascii() and value.isdigit() and int(value) >= least):
-            return f"is not a whole number from {least} on"
-    elif name in ("socket_timeout", "socket_connect_timeout"):
-        try:
-            is_timeout = 0 < float(value) <= _MAX_TIMEOUT_SECONDS
-        except ValueError:
-            is_timeout = False
-        if not is_timeout:
-            return f"is not a number of seconds above 0, up to {_MAX_TIMEOUT_SECONDS:,}"
-    elif name in _BOOLEANS and value.lower() not in (*_TRUE, *_FALSE):
-        return "is neither true nor false"
-    elif name in _ONLY_TRUE and value.lower() not in _TRUE:
-        return "is not true; where it is not wanted, leave it out"
-    elif name == "protocol" and value not in ("2", "3"):
-        return "is neither 2 nor 3"
-    elif name == "ssl_cert_reqs" and value not in ("none", "optional", "required"):
-        return "is none of none, optional, required"
-    elif name in _FILES and not os.path.exists(value):
-        return "names a file that does not exist"
-    return ""
