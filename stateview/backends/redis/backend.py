@@ -21,6 +21,7 @@ from ..stored_values import PLAIN, StoredValues
 from .connections.client import escape_match
 from .connections.server import REGISTRY
 from .scripts.commit import COMMIT, PUT_KEYRING
+from .server_checks import refuse_eviction
 from .writer import Writer
 
 ADOPT_SECONDS = 2.0  # how long to look for data of the older layout before a new namespace is made
@@ -116,6 +117,7 @@ class RedisBackend(Writer):
         for request in requests:
             base = sum(1 for batch in batches if batch.writes)
             batches.append(replace(request, base=base, token=secrets.token_hex(8)))
+        refuse_eviction(self)
         self._registry(lambda client: client.sadd(REGISTRY, self.namespace))
 
         def act(client: Any) -> Any:

@@ -1,4 +1,7 @@
-"""The checks of `doctor()` on the server itself: its version, role, persistence, memory and clock."""
+"""The checks of `doctor()` on the server itself: its version, role, persistence, memory and clock.
+
+One of them is also made before a namespace is: whether the server may evict it.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
+from ...errors import NOTHING_CHANGED, BackendError
 from ...model import Finding
 from .connections.errors import is_unsupported
+from .connections.url import parse
 
 if TYPE_CHECKING:
     from .backend import RedisBackend
+    from .connections.server import Server
 
 MAX_SKEW_MICROSECONDS = 1_000_000  # a larger difference between the two clocks is reported
 FULL_SHARE = 0.9  # of maxmemory
@@ -22,6 +28,8 @@ _FAILURES = (  # each with the field of INFO that says it
     ("append-failed", "aof_last_write_status", "its last write to the append-only file failed"),
     ("append-rewrite-failed", "aof_last_bgrewrite_status", "its last rewrite of the append-only file failed"),
 )
+_EVICTS = "allkeys-"  # how the name of a policy begins that evicts keys without an expiry
+_REMEDY = "CONFIG SET maxmemory-policy noeviction, or a policy volatile-*"
 _DURABLE = "Set appendonly yes and appendfsync always (CONFIG SET, and in its configuration file)"
 
 
@@ -49,12 +57,48 @@ def check_clock(backend: RedisBackend) -> Iterator[Finding]:
         yield _warning(backend, "clock-skew", found, meaning, remedy)
 
 
+def refuse_eviction(backend: Server) -> None:
+    """Refuse to make a namespace on a server that may evict it. One round trip.
+
+    A server that does not let this user ask for INFO is not refused.
+
+    Raises:
+        BackendError: the policy evicts keys without an expiry, and the URL does not allow it.
+
+    """
+    if parse(backend._address).options.allow_eviction:
+        return
+    info = _reply(backend, lambda client: client.info("memory"))
+    if isinstance(info, ResponseError):
+        return
+    policy, limit = str(info.get("maxmemory_policy", "")), int(info.get("maxmemory") or 0)
+    if policy.startswith(_EVICTS) and limit:
+        what = f"{backend.url}: at {_mebibytes(limit)} the server evicts state that it acknowledged: its"
+        hint = (NOTHING_CHANGED, _REMEDY, "Or add allow_eviction=1 to the store URL, if the state may be lost")
+        raise BackendError(f"{what} maxmemory-policy is {policy}", hint)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / (1 << 20):,.3g} MiB"
+
+
 def _warning(backend: RedisBackend, code: str, found: str, meaning: str, remedy: str = "") -> Finding:
     return Finding("warning", backend.url, found, meaning, remedy, code)
 
 
 def _ask(backend: RedisBackend, command: str, act: Callable[[Any], Any]) -> Generator[Finding, None, Any]:
     """Return the server's reply; yield a finding and return None if this user may not send the command."""
+    reply = _reply(backend, act)
+    if not isinstance(reply, ResponseError):
+        return reply
+    meaning = "settings that may lose state could not be checked"
+    remedy = "Ask the administrator for appendonly, appendfsync, save and maxmemory-policy"
+    yield Finding("note", backend.url, f"{command} is not allowed: {reply}", meaning, remedy, "check-not-allowed")
+    return None
+
+
+def _reply(backend: Server, act: Callable[[Any], Any]) -> Any:
+    """Return the server's reply; the error if this user may not send the command."""
 
     def call(client: Any) -> Any:
         if hasattr(client, "get_node_from_key"):  # a cluster: of the server that holds the namespace, not of all
@@ -66,13 +110,7 @@ def _ask(backend: RedisBackend, command: str, act: Callable[[Any], Any]) -> Gene
                 return error
             raise
 
-    reply = backend._with_retry(call)
-    if not isinstance(reply, ResponseError):
-        return reply
-    meaning = "settings that may lose state could not be checked"
-    remedy = "Ask the administrator for appendonly, appendfsync, save and maxmemory-policy"
-    yield Finding("note", backend.url, f"{command} is not allowed: {reply}", meaning, remedy, "check-not-allowed")
-    return None
+    return backend._with_retry(call)
 
 
 def _check_state(backend: RedisBackend, info: dict[str, Any]) -> Iterator[Finding]:
@@ -110,11 +148,10 @@ def _check_persistence(backend: RedisBackend, settings: dict[str, str]) -> Itera
 
 
 def _check_memory(backend: RedisBackend, policy: str, limit: int, used: int) -> Iterator[Finding]:
-    if policy.startswith("allkeys-"):
+    if policy.startswith(_EVICTS):
         when = f"at {limit >> 20} MiB" if limit else "as soon as a maxmemory is set"
         meaning = f"{when} the server evicts acknowledged state, a whole namespace at once"
-        remedy = "CONFIG SET maxmemory-policy noeviction"
-        yield _warning(backend, "eviction", f"maxmemory-policy {policy}", meaning, remedy)
+        yield _warning(backend, "eviction", f"maxmemory-policy {policy}", meaning, _REMEDY)
     if limit and used > FULL_SHARE * limit:
         meaning = "a full server refuses writes, or evicts keys by its policy"
         found = f"{used / limit:.0%} of its memory is used"

@@ -31,6 +31,7 @@ from .connections.client import encode_bulk
 from .connections.server import REGISTRY
 from .scripts.common import KINDS, NAMES
 from .scripts.transfer import ACQUIRE, FINISH, FORGET, RECORD, RELEASE
+from .server_checks import refuse_eviction
 
 if TYPE_CHECKING:
     from .backend import RedisBackend
@@ -60,6 +61,8 @@ class RedisStagedImport:
         self._keys = self._reader._keys
         self._lock_keys = [self._reader._prefix + "receiver", self._reader._prefix + "lock"]
         backend._check_open()
+        if not backend._with_retry(lambda client: client.exists(backend._keys[0])):
+            refuse_eviction(backend)
         self._settled: Head | None = None  # the head that was written last, if no `put` came since
         holder = self._eval(ACQUIRE, self._lock_keys, self._token, LEASE_SECONDS, "")
         if holder and _has_ended(holder[0].decode()):

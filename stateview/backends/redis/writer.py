@@ -34,6 +34,7 @@ from .connections.client import CommitSession
 from .connections.server import REGISTRY, keyring_digest
 from .reader import Reader
 from .scripts.common import KINDS
+from .server_checks import refuse_eviction
 
 LARGEST_COMMIT_BYTES = 768 * 1024 * 1024  # a server closes the connection at 1 GiB, without a reply
 _MIN_RESEAL_SECONDS = 0.0005
@@ -45,7 +46,7 @@ class Writer(Reader, ABC):
     """The writing half of a backend."""
 
     def commit(self, batch: CommitRequest) -> Head:
-        """Make one round trip. The first commit of a namespace makes three."""
+        """Make one round trip. The first commit of a namespace makes four."""
         self._check_writable()
         try:
             session = self._sessions.pop()  # commits of other threads use other sessions
@@ -126,6 +127,7 @@ class Writer(Reader, ABC):
 
     def _start_namespace(self) -> None:
         """List a namespace that is to be made by the next commit, and choose the form of its values."""
+        refuse_eviction(self)
         self._registry(lambda client: client.sadd(REGISTRY, self.namespace))
         with self._mutex:
             self._new_keyring = self._new_keyring or self._given.new_keyring()
