@@ -241,3 +241,34 @@ class BackendUnavailable(BackendError, ConnectionError):
 
 class CommitUnknown(BackendUnavailable):
     """The connection was lost after a commit was sent. The commit may or may not be applied."""
+
+
+class Rewound(StateException, RuntimeError):
+    """The namespace lost commits that this manager knew. It is raised once; the next call goes on from what is left.
+
+    The server fails over to a replica that lacks the commits, restarts without them, or was emptied. Another process
+    may also have dropped the namespace, or replaced it.
+
+    Args:
+        lost_from: the first of the lost revisions that this manager knew. Commits before it may be lost too.
+        revision: the present revision of the namespace; 0 if it is gone.
+
+    """
+
+    def __init__(self, message: str, hint: Hint = "", *, lost_from: int = 0, revision: int = 0) -> None:
+        super().__init__(message, hint)
+        self.lost_from, self.revision = lost_from, revision
+
+
+class NotReplicated(StateException, RuntimeError):
+    """The commit was made, but too few replicas have confirmed it. A failover may lose it.
+
+    Args:
+        revision: the revision of the commit.
+        replicas: how many replicas have confirmed it.
+
+    """
+
+    def __init__(self, message: str, hint: Hint = "", *, revision: int = 0, replicas: int = 0) -> None:
+        super().__init__(message, hint)
+        self.revision, self.replicas = revision, replicas

@@ -128,6 +128,11 @@ class StateManager:
         encryption_key: the key of an encrypted namespace, as `stateview key new` prints it, or `passphrase:` and words.
             A new namespace is encrypted with it from its first commit. None: what `[stores.NAME]` in `stateview.toml`
             says, else the environment's `STATEVIEW_KEY`, else no key.
+        wait_replicas: for Redis, how many replicas confirm each commit (0). If too few do so in time, the commit stands
+            and `NotReplicated` is raised. None, here and below: what the store URL says.
+        wait_timeout: for Redis, seconds that a commit waits for them (1).
+        consistency: for Redis, `"cached"` (default) or `"strict"`. With `"strict"` each load asks the server.
+        max_stale: for Redis, how many seconds older than the last commit a load may be that is `"cached"` (0.5).
         quiet: print no note on standard error. Without it a manager says once if its first write makes a store at a
             place that nobody chose, and if a bare kind means another store than the one that the file names. None:
             false, unless the environment's `STATEVIEW_QUIET` is set.
@@ -148,7 +153,8 @@ class StateManager:
         self, backend: str | None = None, namespace: str | None = None, *, read_only: bool = False,
         author: str | None = None, history: int | None = None, timeout: float | None = None,
         durability: str | None = None, checkpoint_files: bool | None = None, encryption_key: SecretText | None = None,
-        quiet: bool | None = None,
+        wait_replicas: int | None = None, wait_timeout: float | None = None, consistency: str | None = None,
+        max_stale: float | None = None, quiet: bool | None = None,
     ) -> None:  # fmt: skip
         if namespace is not None:
             check_name(namespace, "namespace")
@@ -157,8 +163,12 @@ class StateManager:
         chosen = settings.resolve_target(backend, namespace)
         if checkpoint_files is None:
             checkpoint_files = chosen.checkpoint_files
+        if consistency not in (None, "cached", "strict"):
+            raise InvalidArgument(f"consistency={consistency!r}", 'Give "cached" or "strict"')
         optional = {
             "history": history, "timeout": timeout, "durability": durability, "checkpoint_files": checkpoint_files,
+            "wait_replicas": wait_replicas, "wait_timeout": wait_timeout, "consistency": consistency,
+            "max_stale": max_stale,
         }  # fmt: skip
         options: dict[str, Any] = {name: value for name, value in optional.items() if value is not None}
         key = encryption_key if encryption_key is not None else chosen.encryption_key or os.environ.get("STATEVIEW_KEY")
@@ -176,9 +186,8 @@ class StateManager:
         self._url, self._namespace = store.shown, name
         self._locks: list[Lock] = []  # those that are held by this manager
         self._opened: dict[str, Any] = {
-            "backend": chosen.store, "read_only": read_only, "author": author, "history": history, "timeout": timeout,
-            "durability": durability, "checkpoint_files": checkpoint_files, "encryption_key": key or None,
-            "quiet": quiet,
+            **optional, "backend": chosen.store, "read_only": read_only, "author": author,
+            "encryption_key": key or None, "quiet": quiet,
         }  # fmt: skip
         quiet = bool(os.environ.get("STATEVIEW_QUIET")) if quiet is None else quiet
         self._announces = chosen.by_default and not quiet and kind_of(store).in_folder

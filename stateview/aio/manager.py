@@ -81,13 +81,16 @@ class AsyncStateManager(Face[StateManager]):
         self, backend: str | None = None, namespace: str | None = None, *, read_only: bool = False,
         author: str | None = None, history: int | None = None, timeout: float | None = None,
         durability: str | None = None, checkpoint_files: bool | None = None, encryption_key: SecretText | None = None,
-        quiet: bool | None = None, threads: int = THREADS,
+        wait_replicas: int | None = None, wait_timeout: float | None = None, consistency: str | None = None,
+        max_stale: float | None = None, quiet: bool | None = None, threads: int = THREADS,
     ) -> None:  # fmt: skip
         if not 1 <= check_integer(threads, "threads") <= MAX_THREADS:
             raise InvalidArgument(f"threads={threads}: give a number from 1 to {MAX_THREADS}")
         manager = StateManager(
             backend, namespace, read_only=read_only, author=author, history=history, timeout=timeout,
-            durability=durability, checkpoint_files=checkpoint_files, encryption_key=encryption_key, quiet=quiet,
+            durability=durability, checkpoint_files=checkpoint_files, encryption_key=encryption_key,
+            wait_replicas=wait_replicas, wait_timeout=wait_timeout, consistency=consistency, max_stale=max_stale,
+            quiet=quiet,
         )  # fmt: skip
         super().__init__(manager, WorkerThreads(threads))
 

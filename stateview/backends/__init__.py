@@ -96,7 +96,8 @@ BUILT_IN = {
         BackendKind("sqlite", "SQLite", _sqlite, ("sqlite",), lambda: f"sqlite:{DEFAULT_ROOT}", ("state.db*",),
                     ("durability",)),
         BackendKind("redis", "Redis", _redis, ("redis", "rediss", "redis+cluster", "redis+sentinel", "unix"),
-                    _default_redis, slow_import=True, server=True),
+                    _default_redis, options=("wait_replicas", "wait_timeout", "consistency", "max_stale"),
+                    slow_import=True, server=True),
     )
 }  # fmt: skip
 _BY_SCHEME = {scheme: kind for kind in BUILT_IN.values() for scheme in kind.schemes}

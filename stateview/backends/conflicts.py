@@ -60,6 +60,12 @@ def check_base(request: CommitRequest, namespace: str, revision: int) -> None:
         raise base_conflict_error(namespace, request.base, revision)
 
 
+def lost_revision_error(namespace: str, revision: int) -> Conflict:
+    """Return the error for a precondition on the revision of a commit that the server has lost."""
+    what = f"revision {revision} of namespace {namespace!r} was lost, and may be another commit by now"
+    return Conflict(what, "Load it and try again")
+
+
 def base_conflict_error(namespace: str, base: int, revision: int) -> Conflict:
     """Return the error for a namespace that is not at the expected revision."""
     return Conflict(

@@ -10,8 +10,10 @@ from ..errors import (
     KeyNotFound,
     LockHeld,
     LockLost,
+    NotReplicated,
     ReadOnly,
     RefNotFound,
+    Rewound,
     StateException,
 )
 
@@ -46,6 +48,6 @@ def exit_code(error: BaseException) -> int:
         return ExitCode.CONFLICT
     if isinstance(error, ConfirmationRequired):
         return ExitCode.NEEDS_YES
-    if isinstance(error, (BackendError, Damaged, ReadOnly, OSError)):
+    if isinstance(error, (BackendError, Damaged, NotReplicated, ReadOnly, Rewound, OSError)):
         return ExitCode.BACKEND
     return ExitCode.USAGE

@@ -39,6 +39,10 @@ class RedisBackend(Writer):
         history: keep superseded versions for at least this many revisions.
         timeout: seconds to retry through transient errors. None: 10, and 1 for the first contact with a single server.
         values: the form in which values are stored.
+        wait_replicas: how many replicas confirm each commit; None for what the URL says, as for the options below.
+        wait_timeout: seconds that a commit waits for them.
+        consistency: `"cached"` or `"strict"`, see `get`.
+        max_stale: seconds that a load from memory may be old.
 
     """
 
@@ -48,15 +52,22 @@ class RedisBackend(Writer):
 
     def __init__(
         self, url: str, shown: str, namespace: str, *, read_only: bool = False, history: int = 10_000,
-        timeout: float | None = None, values: StoredValues = PLAIN,
+        timeout: float | None = None, values: StoredValues = PLAIN, wait_replicas: int | None = None,
+        wait_timeout: float | None = None, consistency: str | None = None, max_stale: float | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(url, shown, namespace, read_only, history, timeout, values)
+        options = {
+            "wait_replicas": wait_replicas, "wait_timeout": wait_timeout, "consistency": consistency,
+            "max_stale": max_stale,
+        }  # fmt: skip
+        chosen = {name: value for name, value in options.items() if value is not None}
+        super().__init__(url, shown, namespace, read_only, history, timeout, values, chosen)
 
     def _sibling(self, name: str) -> RedisBackend:
         """Return a backend for the keys under a longer prefix of this namespace."""
         backend = RedisBackend(
-            self._address, self.url, self.namespace, history=self.keep, timeout=self.timeout, values=self._given
-        )
+            self._address, self.url, self.namespace, history=self.keep, timeout=self.timeout, values=self._given,
+            **self._chosen,
+        )  # fmt: skip
         backend._set_prefix(self._prefix + name)
         return backend
 
@@ -92,7 +103,10 @@ class RedisBackend(Writer):
         from .recovery import RedisRecovery
 
         self._check_writable()
-        yield RedisRecovery(self.examined())
+        try:
+            yield RedisRecovery(self.examined())
+        finally:
+            self._begin_anew()
 
     def diagnose(self, progress: ProgressText) -> Iterator[Finding]:
         from .doctor import diagnose

@@ -382,7 +382,7 @@ def unreadable_mark(member: bytes, packed: bytes | None, score: float | None) ->
 
 def read_marks(backend: RedisBackend) -> tuple[dict[bytes, float], dict[bytes, bytes]]:
     """Return the revisions of the checkpoints by the index, and their records, of one state."""
-    _, indexed, records = backend._eval(MARKS)
+    indexed, records = backend._eval(MARKS)
     scores = {name: float(score) for name, score in zip(indexed[::2], indexed[1::2], strict=True)}
     return scores, dict(zip(records[::2], records[1::2], strict=True))
 

@@ -73,9 +73,9 @@ class Reader(Server, ABC):
 
     def __init__(
         self, address: str, shown: str, namespace: str, read_only: bool, history: int, timeout: float | None,
-        values: StoredValues,
+        values: StoredValues, chosen: dict[str, Any],
     ) -> None:  # fmt: skip
-        super().__init__(address, shown, namespace, read_only, history, timeout, values)
+        super().__init__(address, shown, namespace, read_only, history, timeout, values, chosen)
         self._large_rows = LargeRowCache()
         self._known = packing.KnownValues()
         self._revision: int | None = None  # the last one that a sealed commit can count from
@@ -96,7 +96,6 @@ class Reader(Server, ABC):
 
     def head(self) -> Head:
         revision, moment, count, floor, lineage, _ = self._eval(read_scripts.HEAD)
-        self._saw(int(revision))
         self._revision = int(revision)
         return Head(int(revision), int(moment), int(count), int(floor), lineage.decode())
 
@@ -141,10 +140,10 @@ class Reader(Server, ABC):
     # --- values ------------------------------------------------------------------------------------------------
 
     def get(self, key: str) -> Version | None:
-        """Make no round trip for a key that was read before, if no commit came since; two for a key without a value.
+        """Make no round trip for a key that was read before, if no commit came since.
 
-        The answer may be `read_cache.MAX_STALE_SECONDS` old where it was read before. It is not older than any answer
-        before, nor than a commit of this process.
+        The answer may be `max_stale` seconds old where it was read before. It is not older than any answer before, nor
+        than a commit of this process. With `consistency="strict"` each call makes a round trip.
         """
         self._handshake()
         tracking = self._link.tracking
@@ -158,20 +157,13 @@ class Reader(Server, ABC):
     def _fetch(self, key: str) -> Version | None:
         """Read an entry from the server, and cache it."""
         tracking = self._link.tracking
-        generation = tracking.generation() if tracking is not None else None
-        entry = self._with_retry(lambda client: client.hget(self._keys[1], key))
-        revision = 0
-        if entry is None:
-            current, entry = self._eval(read_scripts.GET, key)
-            revision = int(current)
+        generation = tracking.generation() if tracking is not None and self.options.consistency == "cached" else None
+        answer, entry = self._ask(read_scripts.GET, key)
         version = None if entry is None else self._version(key, entry)
-        revision = revision if version is None else version.revision
         if version is not None:
-            self._known.put(key, revision, version.time, version.value)
+            self._known.put(key, version.revision, version.time, version.value)
         if tracking is not None and generation is not None:
-            tracking.put(key, version, revision, generation)
-        else:
-            self._saw(revision)
+            tracking.put(key, version, answer, generation)
         return version
 
     def read(self, keys: Iterable[str], at: StateAt | None = None) -> dict[str, Version]:
@@ -187,8 +179,7 @@ class Reader(Server, ABC):
         revision, moment = _arguments(at)
         reply = self._eval(read_scripts.READ, revision, moment, *keys)
         self._check_kept(reply, revision)
-        self._saw(int(reply[1]))
-        return self._versions(reply[2], reply[3:])
+        return self._versions(reply[1], reply[2:])
 
     @_rereads
     def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: StateAt | None = None) -> list[Version]:
@@ -200,7 +191,6 @@ class Reader(Server, ABC):
             reply = self._eval(read_scripts.SCAN, prefix, after, size, revision, moment)
             self._check_kept(reply, revision)
             page += self._versions(reply[2], reply[3:]).values()
-            self._saw(max((version.revision for version in page), default=0))
             after = reply[1].decode()
             if not after:
                 break
@@ -239,8 +229,10 @@ class Reader(Server, ABC):
     def _split(self, key: str, entry: bytes) -> tuple[int, int, int, bytes]:
         """Return revision, time, expiry and stored value of an entry."""
         try:
-            revision, moment, expires, stored = entry.split(b" ", 3)
-            return int(revision), int(moment), int(expires), stored
+            start, moment, expires, stored = entry.split(b" ", 3)
+            revision = int(start)
+            self._link.answers.meet(revision)
+            return revision, int(moment), int(expires), stored
         except ValueError as error:
             raise self._damaged(f"the entry {key[:60]!r}") from error
 
@@ -295,7 +287,6 @@ class Reader(Server, ABC):
         _, left, last, current, floor, lineage, pieces, *flat = reply
         chain = packing.pieces_of(self, pieces)
         head = Head(int(current), 0, 0, int(floor), lineage.decode())
-        self._saw(head.revision)
         rows = []
         for name, stored_size, entry in zip(*[iter(flat)] * 3, strict=True):
             key = self._key(name)
@@ -376,8 +367,8 @@ class Reader(Server, ABC):
                 value = packing.value_of(self, chain, key, int(revision))
             elif kept[:1] == b"V":
                 value = self._unpacked(kept[1:], key, int(revision))
+            self._link.answers.meet(int(revision))
             versions.append(Version(key, value, int(revision), int(moment), int(expires)))
-        self._saw(max((version.revision for version in versions), default=0))
         return versions
 
     @_rereads
@@ -386,8 +377,7 @@ class Reader(Server, ABC):
         commits: list[Commit] = []
         while len(commits) < limit:
             size = min(KEYS_PER_READ, limit - len(commits))
-            current, *flat = self._eval(read_scripts.LOG, size, below or ENDLESS)
-            self._saw(int(current))
+            flat = self._eval(read_scripts.LOG, size, below or ENDLESS)
             commits += map(self._commit, flat[::2], flat[1::2])
             if len(flat) < 2 * size:
                 break
@@ -400,6 +390,7 @@ class Reader(Server, ABC):
         try:
             commit = Commit(int(revision), to_datetime(int(moment)), *msgspec.json.decode(fields))
             commit = self.values.unpack_commit(commit)
+            self._link.answers.meet(commit.revision)
             if commit.reason.startswith(SEALED_TEXT_START) or commit.author.startswith(SEALED_TEXT_START):
                 self._check_keyring(known)
             return commit
@@ -408,8 +399,7 @@ class Reader(Server, ABC):
 
     @_rereads
     def marks(self) -> list[CheckpointRecord]:
-        current, _, notes = self._eval(read_scripts.MARKS)
-        self._saw(int(current))
+        _, notes = self._eval(read_scripts.MARKS)
         return self._checkpoints(dict(zip(notes[::2], notes[1::2], strict=True)))
 
     def _checkpoints(self, notes: dict[bytes, bytes]) -> list[CheckpointRecord]:

@@ -13,7 +13,6 @@ from redis.exceptions import ResponseError
 from ...errors import NOTHING_CHANGED, BackendError
 from ...model import Finding
 from .connections.errors import is_unsupported
-from .connections.url import parse
 
 if TYPE_CHECKING:
     from .backend import RedisBackend
@@ -66,7 +65,7 @@ def refuse_eviction(backend: Server) -> None:
         BackendError: the policy evicts keys without an expiry, and the URL does not allow it.
 
     """
-    if parse(backend._address).options.allow_eviction:
+    if backend.options.allow_eviction:
         return
     info = _reply(backend, lambda client: client.info("memory"))
     if isinstance(info, ResponseError):

@@ -141,6 +141,7 @@ class RedisStagedImport:
             raise destination_exists_error(backend.url, backend.namespace, int(detail[0]))
         if status == b"lost":
             raise self._lost_error()
+        backend._begin_anew()
         backend._forget_reads()
         backend._learn_keyring()
         self._open = False

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import time
 from abc import ABC
 from typing import Any
 
 import msgspec
+from redis.exceptions import ResponseError
 
 from ...errors import (
     COMMITTED,
@@ -14,6 +16,7 @@ from ...errors import (
     BackendError,
     BackendUnavailable,
     Damaged,
+    NotReplicated,
     StateException,
     tells_what_was_done,
 )
@@ -24,13 +27,16 @@ from ..conflicts import (
     checkpoint_conflict_error,
     history_pruned_error,
     key_conflict_error,
+    lost_revision_error,
     plain_data_error,
 )
 from ..protocol import CheckpointWrite, CommitRequest, Head, ProgressCount
 from ..retries import Backoff
 from ..stored_values import StoredValues
 from . import packing
-from .connections.client import CommitSession
+from .connections.answers import Answer
+from .connections.client import Session
+from .connections.errors import to_state_error
 from .connections.server import REGISTRY, keyring_digest
 from .reader import Reader
 from .scripts.common import KINDS
@@ -48,30 +54,52 @@ class Writer(Reader, ABC):
     def commit(self, batch: CommitRequest) -> Head:
         """Make one round trip. The first commit of a namespace makes four."""
         self._check_writable()
+        self._check_lost(batch)
+        if not self._ready:
+            self._handshake()
         try:
-            session = self._sessions.pop()  # commits of other threads use other sessions
-        except IndexError:
-            session = CommitSession()
-        try:
-            reply = self._exchange(batch, session)
+            with self._session() as session:  # commits of other threads use other sessions
+                reply, replicas, asked = self._exchange(batch, session)
         finally:
             self._forget_reads()  # a refusal, too, tells of commits that the cache knows nothing of
-            if len(self._sessions) >= self._max_idle:
-                session.release()
-            self._sessions.append(session)
         if not isinstance(reply, bytes):
             self._raise_conflict(reply, batch)
         revision, moment, count, floor, lineage, *tend = reply.split(b" ", 5)
         head = Head(int(revision), int(moment), int(count), int(floor), lineage.decode())
         self._revision = head.revision
+        self._saw(b"%b %b %b" % (lineage, revision, moment), asked)
         if batch.writes:
             self._remember(batch, head)
             if tend and tend[0] and self.values.error is None:
                 self._tend(tend[0].split(b"\0"))
+        if replicas is not None:
+            self._check_replicas(head.revision, replicas)
         return head
 
-    def _exchange(self, batch: CommitRequest, session: CommitSession) -> Any:
-        """Send a commit until the server applies or refuses it, and return the reply.
+    def _check_lost(self, batch: CommitRequest) -> None:
+        """Refuse a commit that expects a revision of a commit that the server has lost, as `Rewound` told before.
+
+        Another commit may have this revision now.
+        """
+        for revision in (*batch.expected.values(), batch.base or 0):
+            if self._link.answers.is_lost(revision):
+                raise lost_revision_error(self.namespace, revision)
+
+    def _check_replicas(self, revision: int, replicas: int | ResponseError) -> None:
+        """Raise an error if fewer replicas than were asked for have confirmed a commit."""
+        wanted = self.options.wait_replicas
+        if isinstance(replicas, ResponseError):
+            raise to_state_error(replicas, self.url, self.namespace)
+        if replicas < wanted:
+            what = f"{self.url}: {replicas} of {wanted} replicas confirmed revision {revision:,} within"
+            hint = (COMMITTED, "A failover may lose it. Check the replicas, or give a longer wait_timeout")
+            message = f"{what} {self.options.wait_timeout:g} s"
+            raise NotReplicated(message, hint, revision=revision, replicas=replicas)
+
+    def _exchange(self, batch: CommitRequest, session: Session) -> tuple[Any, Any, float]:
+        """Send a commit until the server applies or refuses it.
+
+        Returns the reply, the reply of WAIT or None, and the time before the commit was sent.
 
         What is sealed is sealed for one revision: if another client came first, it is sealed and sent again. So it is,
         or is sent plain, if another client has changed the keyring.
@@ -80,10 +108,11 @@ class Writer(Reader, ABC):
             Sealed: no key opens the namespace.
             InvalidArgument: a key was given, and the namespace has plain data.
             BackendUnavailable: other clients came first until the deadline.
+            Rewound: the namespace lacks a commit that this manager knows.
 
         """
-        if not self._ready:
-            self._handshake()
+        answers = self._link.answers
+        is_second = False
         is_new = False
         backoff = None
         while True:
@@ -91,16 +120,24 @@ class Writer(Reader, ABC):
             if not form[1].ready:
                 is_new = self._start_sealing(batch)
                 form = self._keyring, self.values
-            reply = self._send_commit(session, self._checked_arguments(batch, session, form, is_new))
+            known, asked = answers.newest, time.monotonic()
+            words = self._checked_arguments(batch, session, form, is_new, known)
+            reply, replicas = self._send_commit(session, words)
             if reply == [b"register"]:
                 self._start_namespace()
                 is_new = True
                 continue
-            if isinstance(reply, bytes) or reply[0] not in (b"reseal", b"rekey"):
+            if isinstance(reply, bytes) or reply[0] not in (b"reseal", b"rekey", b"rewound"):
                 if is_new:
                     with self._mutex:
                         self._new_keyring = None
-                return reply
+                return reply, replicas, asked
+            if reply[0] == b"rewound":
+                if is_second and known is not None and known is answers.newest:
+                    raise self._rewound(known, reply[1])
+                is_second = True
+                self._abandon(self._link.client)  # see `_ask`
+                continue
             is_new = False
             if reply[0] == b"reseal":
                 self._revision = int(reply[1])
@@ -151,9 +188,10 @@ class Writer(Reader, ABC):
             self._known.put(key, head.revision, write.time or batch.time or head.time, write.value)
 
     def _checked_arguments(
-        self, batch: CommitRequest, session: CommitSession, form: tuple[bytes | None, StoredValues], new: bool
-    ) -> list[bytes]:
-        words = self._commit_args(batch, session.next(), form, new)
+        self, batch: CommitRequest, session: Session, form: tuple[bytes | None, StoredValues], new: bool,
+        known: Answer | None,
+    ) -> list[bytes]:  # fmt: skip
+        words = self._commit_args(batch, session.next(), form, new, known)
         if (size := sum(map(len, words))) > LARGEST_COMMIT_BYTES:
             message = f"{self.url}: {size >> 20} MiB of values are more than a server takes in one commit"
             raise BackendError(message, (NOTHING_CHANGED, "Save them in several commits"))
@@ -161,7 +199,7 @@ class Writer(Reader, ABC):
 
     def _commit_args(
         self, batch: CommitRequest, number: tuple[bytes, bytes],
-        form: tuple[bytes | None, StoredValues] | None = None, new: bool = False,
+        form: tuple[bytes | None, StoredValues] | None = None, new: bool = False, known: Answer | None = None,
     ) -> list[bytes]:  # fmt: skip
         """Return the arguments of the script COMMIT.
 
@@ -170,6 +208,7 @@ class Writer(Reader, ABC):
             number: the session's name, and the number of the commit in it. A token of the commit takes their place.
             form: a keyring, and the form of values by it; None for those that this client knows now.
             new: whether the commit may make the namespace.
+            known: the newest answer that this client knows, which the server must not have lost.
 
         """
         options = _options(batch)
@@ -199,6 +238,7 @@ class Writer(Reader, ABC):
             number = batch.token.encode(), b"1"
         record = _encode([reason, author, len(batch.writes), *batch.undo])
         words = [_encode(options) if options else b"", record, *number, b"%d" % self.keep]
+        words.append(b"" if known is None else known.text)
         pack = values.pack
         for key, write in batch.writes.items():
             if (delta := self._known.delta(key, values)) is not None:
@@ -234,6 +274,7 @@ class Writer(Reader, ABC):
     def drop(self) -> None:
         self._check_writable()
         self._with_retry(lambda client: client.unlink(*self._keys))
+        self._begin_anew()
         self._forget_reads()
         with tells_what_was_done(lambda: f"Namespace {self.namespace!r} was removed, but is still listed"):
             self._registry(lambda client: client.srem(REGISTRY, self.namespace))

@@ -28,12 +28,12 @@ def encode_bulk(words: list[bytes]) -> bytes:
     return b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
 
 
-class CommitSession:
-    """A connection that sends commits one after the other, and the name under which it numbers them.
+class Session:
+    """A connection that sends one command after the other, and the name under which it numbers commits.
 
     The server remembers the last number of each session, so a commit that is sent again is applied once. The session
-    keeps a connection of the pool from one commit to the next, and sends and reads on the connection itself. redis-py's
-    `evalsha` would make a commit take 2.2 times as long as a SET, instead of 1.4 times.
+    keeps a connection of the pool from one command to the next, and sends and reads on the connection itself. With
+    redis-py's `evalsha` a commit would take 2.2 times as long as a SET, instead of 1.4 times.
     """
 
     def __init__(self) -> None:
@@ -52,31 +52,44 @@ class CommitSession:
         self._number += 1
         return self._name, b"%d" % self._number
 
-    def send(self, pool: Any, command: tuple[int, bytes], words: list[bytes]) -> Any:
+    def send(self, pool: Any, command: tuple[int, bytes], words: list[bytes], then: bytes = b"") -> Any:
         """Send a command, and return the server's reply.
 
         Args:
             pool: the pool of connections.
             command: the number of words that the command starts with, and these in the server's protocol.
             words: the words that follow.
+            then: a second command in the server's protocol, sent in the same round trip. The result is then a pair of
+                the replies. An error in reply to the second command is not raised, but returned.
 
         Raises:
             NoConnection: no connection could be opened, so nothing was sent.
+            ResponseError: the server replied an error to the command.
 
         """
         connection = self._take_connection(pool)
         try:
-            connection.send_packed_command([b"*%d\r\n%b%b" % (command[0] + len(words), command[1], encode_bulk(words))])
-            reply = connection.read_response()
-        except ResponseError:
-            pool.release(connection)
-            raise
+            packed = b"*%d\r\n%b%b%b" % (command[0] + len(words), command[1], encode_bulk(words), then)
+            connection.send_packed_command([packed])
+            replies = [_read_reply(connection) for _ in range(2 if then else 1)]
         except BaseException:
             connection.disconnect()  # a part of the reply may still come
             pool.release(connection)
             raise
+        if isinstance(replies[0], ResponseError):
+            pool.release(connection)
+            raise replies[0]
         self._pool, self._connection = pool, connection
-        return reply
+        return tuple(replies) if then else replies[0]
+
+    def connect(self, pool: Any) -> None:
+        """Open the connection that the next command takes.
+
+        Raises:
+            NoConnection: it could not be opened.
+
+        """
+        self._pool, self._connection = pool, self._take_connection(pool)
 
     def release(self) -> None:
         """Return the connection to the pool, which checks it before it hands it out again."""
@@ -103,6 +116,14 @@ class CommitSession:
             return True
 
 
+def _read_reply(connection: Any) -> Any:
+    """Read a reply, and return an error of the server as a value."""
+    try:
+        return connection.read_response()
+    except ResponseError as error:
+        return error
+
+
 def server_of(client: Any, key: str) -> tuple[object, ...]:
     """Return the identity of the server and the database that keep a key; () if the server does not tell.
 
@@ -124,12 +145,20 @@ def server_of(client: Any, key: str) -> tuple[object, ...]:
     return (replication_id, database) if replication_id.strip("0?") else ()
 
 
-def open_client(url: str, timeout: float) -> Any:
+def pool_of(client: Any, key: str) -> Any:
+    """Return the pool of connections to the server that keeps a key. A cluster tells where that is."""
+    if isinstance(client, redis.Redis):
+        return client.connection_pool
+    return client.get_redis_connection(client.get_node_from_key(key)).connection_pool
+
+
+def open_client(url: str, timeout: float, more: float = 0.0) -> Any:
     """Return a client for a store URL, which connects later. It does not retry: the backend does.
 
     Args:
         url: the store URL.
         timeout: seconds until the deadline of all attempts. No single reply is waited for longer.
+        more: seconds that a reply may take in addition.
 
     Raises:
         ValueError, TypeError: the URL, or an option in it, is not usable.
@@ -137,7 +166,7 @@ def open_client(url: str, timeout: float) -> Any:
     """
     scheme = url.partition("://")[0]
     parsed = parse(url)
-    seconds = {"socket_connect_timeout": min(2.0, timeout), "socket_timeout": min(5.0, timeout)}
+    seconds = {"socket_connect_timeout": min(2.0, timeout), "socket_timeout": min(5.0, timeout) + more}
     options: dict[str, Any] = {**seconds, "retry": Retry(NoBackoff(), 0)}
     if scheme == "redis+cluster":
         return _cluster_client(parsed, options)

@@ -4,24 +4,43 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import copy
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from hashlib import sha1
 from typing import Any, TypeVar
 
 import redis
-from redis.exceptions import BusyLoadingError, NoScriptError, RedisClusterException, RedisError
+from redis.exceptions import (
+    AskError,
+    BusyLoadingError,
+    MovedError,
+    NoScriptError,
+    RedisClusterException,
+    RedisError,
+)
 
-from ....errors import BackendError, CommitUnknown, Damaged, ReadOnly, StateException, run
+from ....errors import (
+    NOTHING_CHANGED,
+    BackendError,
+    CommitUnknown,
+    Damaged,
+    ReadOnly,
+    Rewound,
+    StateException,
+    run,
+)
 from ....model import now
 from ...fork import watch_fork
 from ...retries import Backoff
 from ...stored_values import StoredValues
-from ..scripts.commit import COMMANDS, COMMIT, RIGHTS
-from ..scripts.common import NAMES, UNCHECKED, WHOLE, unreadable_head
-from .client import CommitSession, NoConnection, encode_bulk, open_client
+from ..scripts.commit import COMMANDS, COMMIT, CONTACT
+from ..scripts.common import NAMES, UNCHECKED, WHOLE, framed, unreadable_head
+from .answers import Answer, Answers
+from .client import NoConnection, Session, encode_bulk, open_client, pool_of
 from .errors import (
     error_code,
     is_transient,
@@ -33,6 +52,7 @@ from .errors import (
     to_state_error,
 )
 from .read_cache import InvalidationCache
+from .url import Options, parse
 
 T = TypeVar("T")
 B = TypeVar("B", bound="Server")
@@ -43,7 +63,7 @@ FIRST_CONTACT_SECONDS = 1.0  # by default, while a single server has never answe
 MIN_BACKOFF_SECONDS = 0.01
 MAX_BACKOFF_SECONDS = 1.0
 CACHE_BYTES = 32 * 1024 * 1024
-MAX_IDLE_SESSIONS = 4  # commit sessions that keep their connection
+MAX_IDLE_SESSIONS = 4  # sessions that keep their connection
 WORDS_PER_SECOND = 30_000  # words of a commit that a slow server runs in a second; a large commit gets more time
 NEWEST_FORMAT = 3  # 2 has deltas, 3 a keyring
 
@@ -52,6 +72,13 @@ NEWEST_FORMAT = 3  # 2 has deltas, 3 a keyring
 def script_hash(script: str) -> str:
     """Return the hash by which EVALSHA names a script."""
     return sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
+def _word(argument: Any) -> bytes:
+    """Encode an argument of a script."""
+    if isinstance(argument, bytes):
+        return argument
+    return argument.encode() if isinstance(argument, str) else b"%d" % argument
 
 
 @lru_cache(maxsize=64)
@@ -66,6 +93,7 @@ class _Link:
     def __init__(self) -> None:
         self.client: Any = None
         self.tracking: InvalidationCache | None = None
+        self.answers = Answers()
 
 
 class Server(ABC):
@@ -80,12 +108,13 @@ class Server(ABC):
         timeout: seconds to retry through transient errors. None: `TIMEOUT_SECONDS`, and less for the first contact with
             a single server, whose address may be wrong. A cluster and sentinels may be in the middle of a failover.
         values: the stored form of values.
+        chosen: options of this package, in place of those in the URL.
 
     """
 
     def __init__(
         self, address: str, shown: str, namespace: str, read_only: bool, history: int, timeout: float | None,
-        values: StoredValues,
+        values: StoredValues, chosen: dict[str, Any],
     ) -> None:  # fmt: skip
         self.url = shown
         self.namespace = namespace
@@ -105,7 +134,8 @@ class Server(ABC):
         self._link = _Link()
         self._set_prefix(f"stateview:{{{namespace}}}:")
         self._max_idle = 0 if "max_connections" in address else MAX_IDLE_SESSIONS
-        self._sessions: list[CommitSession] = []  # those that no commit uses now
+        self._chosen = chosen
+        self._sessions: list[Session] = []  # those that no call uses now
         self._denied = ""  # a command of a commit that this user may not run
         self._skew = 0  # microseconds by which the server's clock is ahead
         self._answered = False  # whether the server has ever answered
@@ -124,9 +154,7 @@ class Server(ABC):
         """Set what the names of all keys of the namespace begin with."""
         self._prefix = prefix
         self._keys = [prefix + name for name in NAMES]
-        words = [b"EVALSHA", script_hash(COMMIT).encode(), b"%d" % len(self._keys)]
-        words += map(str.encode, self._keys)
-        self._commit_command = len(words), encode_bulk(words)
+        self._commands: dict[str, tuple[int, bytes]] = {}  # for each script, what a call of it begins with
 
     # --- forks -------------------------------------------------------------------------------------------------
 
@@ -150,17 +178,36 @@ class Server(ABC):
 
     # --- calls -------------------------------------------------------------------------------------------------
 
+    @cached_property
+    def options(self) -> Options:
+        """The options of this package: those of the store URL, and those that were given beside it.
+
+        Raises:
+            BackendError: the URL is not usable.
+
+        """
+        try:
+            return parse(self._address).options._replace(**self._chosen)
+        except ValueError as error:
+            raise self._url_error(error) from error
+
+    def _url_error(self, error: Exception) -> BackendError:
+        return BackendError(f"{self.url} is not a usable Redis URL: {error}")
+
     def _connect(self) -> Any:
         """Return the client. It connects with its first command."""
         with self._mutex:
             client = self._link.client  # a call in the middle of this one can close it
             if client is None:
+                options = self.options
+                more = options.wait_timeout if options.wait_replicas else 0.0
                 try:
-                    client = self._link.client = open_client(self._address, self.timeout)
+                    client = self._link.client = open_client(self._address, self.timeout, more)
                 except (ValueError, TypeError) as error:
-                    raise BackendError(f"{self.url} is not a usable Redis URL: {error}") from error
-                if isinstance(client, redis.Redis):
-                    self._link.tracking = InvalidationCache(client.connection_pool, self._keys[0], CACHE_BYTES)
+                    raise self._url_error(error) from error
+                max_stale = options.max_stale if options.consistency == "cached" else 0.0
+                head = self._keys[0]
+                self._link.tracking = InvalidationCache(lambda: pool_of(client, head), head, CACHE_BYTES, max_stale)
             return client
 
     def _with_retry(self, act: Callable[[Any], T], commit: bool = False, extra: float = 0.0) -> T:
@@ -236,35 +283,142 @@ class Server(ABC):
         return redis.ConnectionError("the connection was closed")
 
     def _eval(self, script: str, *arguments: Any) -> Any:
-        """Run a script on the keys of the namespace, and return its reply. One round trip."""
-        if not self._checked:
-            script = script.replace(WHOLE, UNCHECKED)
+        """Run a script on the keys of the namespace, and return its reply. One round trip.
 
-        def act(client: Any) -> Any:
-            try:
-                return client.evalsha(script_hash(script), len(self._keys), *self._keys, *arguments)
-            except NoScriptError:
-                return client.eval(script, len(self._keys), *self._keys, *arguments)
+        Raises:
+            Rewound: the namespace lacks a commit that this manager knows.
 
+        """
+        return self._ask(script, *arguments)[1]
+
+    def _ask(self, script: str, *arguments: Any) -> tuple[Answer, Any]:
+        """Run a script as `_eval`, and return the server's answer too."""
         self._handshake()
-        return self._with_retry(act)
+        answers = self._link.answers
+        text = framed(script if self._checked else script.replace(WHOLE, UNCHECKED))
+        words = [b"", *map(_word, arguments)]
+        is_second = False
+        while True:
+            known = answers.newest if self._checked else None
+            words[0] = b"" if known is None else known.text
+            asked = time.monotonic()
+            with self._session() as session:
+                reply = self._with_retry(lambda client: self._run(client, session, text, words))
+            if len(reply) == 2:
+                return (self._saw(reply[0], asked) if self._checked else Answer(reply[0], b"", 0, 0)), reply[1]
+            if is_second and known is not None and known is answers.newest:  # else another thread has begun anew
+                raise self._rewound(known, reply[0])
+            is_second = True
+            self._abandon(self._link.client)  # this may be a former primary: a new connection leads to the present one
 
-    def _send_commit(self, session: CommitSession, words: list[bytes]) -> Any:
-        """Run a commit once: the same words that the same session sends again are the same commit."""
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        """Take a session that no other call uses."""
+        try:
+            session = self._sessions.pop()
+        except IndexError:
+            session = Session()
+        try:
+            yield session
+        finally:
+            if len(self._sessions) >= self._max_idle:
+                session.release()
+            self._sessions.append(session)
+
+    def _run(self, client: Any, session: Session, script: str, words: list[bytes], then: bytes = b"") -> Any:
+        """Run a script on the keys of the namespace, see `Session.send`."""
+        if then or isinstance(client, redis.Redis):
+            pool = pool_of(client, self._keys[0])
+            try:
+                return session.send(pool, self._command(script), words, then)
+            except NoScriptError:
+                return session.send(pool, self._command(script, whole=True), words, then)
+        try:
+            return client.evalsha(script_hash(script), len(self._keys), *self._keys, *words)
+        except NoScriptError:
+            return client.eval(script, len(self._keys), *self._keys, *words)
+
+    def _command(self, script: str, whole: bool = False) -> tuple[int, bytes]:
+        """Return how many words a call of a script begins with, and these in the server's protocol."""
+        command = None if whole else self._commands.get(script)
+        if command is None:
+            name = [b"EVAL", script.encode()] if whole else [b"EVALSHA", script_hash(script).encode()]
+            words = [*name, b"%d" % len(self._keys), *map(str.encode, self._keys)]
+            command = len(words), encode_bulk(words)
+            if not whole:
+                self._commands[script] = command
+        return command
+
+    def _send_commit(self, session: Session, words: list[bytes]) -> Any:
+        """Run a commit once: the same words that the same session sends again are the same commit.
+
+        Returns the script's reply, and how many replicas have confirmed the commit; None if none are asked for.
+        """
+        options = self.options
+        then = b""
+        if options.wait_replicas:
+            micros = b"%d" % max(1, int(options.wait_timeout * 1000))
+            then = b"*3\r\n" + encode_bulk([b"WAIT", b"%d" % options.wait_replicas, micros])
 
         def act(client: Any) -> Any:
+            if not then or isinstance(client, redis.Redis):
+                return self._run(client, session, COMMIT, words, then)
             try:
-                if isinstance(client, redis.Redis):
-                    return session.send(client.connection_pool, self._commit_command, words)
-                return client.evalsha(script_hash(COMMIT), len(self._keys), *self._keys, *words)
-            except NoScriptError:
-                return client.eval(COMMIT, len(self._keys), *self._keys, *words)
+                return self._run(client, session, COMMIT, words, then)
+            except (MovedError, AskError):
+                # redis-py follows the slot, and learns where it is. Then the commit is sent once more: WAIT waits for
+                # the writes of its own connection.
+                self._run(client, session, COMMIT, words)
+                return self._run(client, session, COMMIT, words, then)
 
         if not self._ready:
             self._handshake()
         if self._denied:
             self._check_rights()
-        return self._with_retry(act, commit=True, extra=len(words) / WORDS_PER_SECOND)
+        reply = self._with_retry(act, commit=True, extra=len(words) / WORDS_PER_SECOND)
+        return reply if then else (reply, None)
+
+    # --- what the server has answered --------------------------------------------------------------------------
+
+    def _saw(self, text: bytes, asked: float) -> Answer:
+        """Remember an answer of the server, which was asked for at a time of the monotonic clock."""
+        answer = self._link.answers.add(text)
+        if self._link.tracking is not None:
+            self._link.tracking.saw(answer, asked)
+        return answer
+
+    def _rewound(self, known: Answer, text: bytes) -> Rewound:
+        """Return the error that the namespace lacks the commit of `known`, and begin anew with what the server has."""
+        answers = self._link.answers
+        lineage, revision, _ = text.split(b" ")
+        lost = answers.known() or [known]
+        last = 0  # the last commit that this manager knows and the server has
+        if lineage == known.lineage:
+            numbers = [answer.revision for answer in lost]
+            floor = int(self._with_retry(lambda client: client.hget(self._keys[0], "floor")) or 0)
+            records = self._with_retry(lambda client: client.hmget(self._keys[8], numbers))
+            for answer, record in zip(lost, records, strict=True):
+                if answer.revision <= floor or (record or b"").startswith(b"%d " % answer.time):
+                    last = answer.revision
+        lost_from = min((answer.revision for answer in lost if answer.revision > last), default=known.revision)
+        answers.begin_anew(range(last + 1, known.revision + 1))
+        if self._link.tracking is not None:
+            self._link.tracking.begin_anew()
+        where = f"{self.url}: namespace {self.namespace!r}"
+        if not lineage:
+            message = f"{where} is gone: it had revision {known.revision:,} when this manager last asked"
+        elif lineage != known.lineage:
+            message = f"{where} is another: it was dropped or lost, and made again"
+        else:
+            message = f"{where} lost commits from revision {lost_from:,} on, and is at revision {int(revision):,}"
+        hint = (NOTHING_CHANGED, "Load what you need again; calls go on from what is left")
+        return Rewound(message, hint, lost_from=lost_from, revision=int(revision))
+
+    def _begin_anew(self) -> None:
+        """Take whatever the server answers next: this process has replaced or repaired the namespace."""
+        self._link.answers.begin_anew()
+        if self._link.tracking is not None:
+            self._link.tracking.begin_anew()
 
     def _registry(self, act: Callable[[Any], T]) -> T:
         """Call `act`, which reads or changes the list of namespaces: a key outside this namespace."""
@@ -286,41 +440,46 @@ class Server(ABC):
         with self._mutex:
             if self._ready:
                 return
-            head = self._with_retry(lambda client: client.hgetall(self._keys[0]))
-            parts = 0
-            if not head:  # the parts before the head: the first commit writes all of them at once
-                parts = self._with_retry(lambda client: client.exists(*self._keys[1:]))
-                head = self._with_retry(lambda client: client.hgetall(self._keys[0]))
-            started = now()  # not before: the first command also connects, and each takes time
-            self._skew = self._read_clock_and_rights() - (started + now()) // 2
+            asked = time.monotonic()
+            head, parts = self._contact()
             if head.get(b"format", b"").isdigit() and int(head[b"format"]) > NEWEST_FORMAT:
                 raise BackendError(f"{self.url}: namespace {self.namespace!r} has a later format", "Upgrade stateview")
             if unreadable_head(head) or (not head and parts):
                 raise Damaged(f"{self.url}: {self._keys[0]} is not what was written", run("recover"))
+            if head and self._checked:
+                fields = (head.get(name, b"0") for name in (b"lineage", b"revision", b"time"))
+                self._saw(b" ".join(fields), asked)
             self._choose_values(head)
             if not head and not self._looked_for_older:
                 self._adopt()
             self._looked_for_older = True
             self._ready = bool(head) or self._given.ready  # with a key: whoever makes the namespace makes its keyring
 
-    def _read_clock_and_rights(self) -> int:
-        """Return the server's clock, and note the command of a commit that this user may not run. One round trip.
+    def _contact(self) -> tuple[dict[bytes, bytes], int]:
+        """Return the head, and how many other parts the namespace has. Learn the clock and the rights. One round trip.
 
-        A commit that was refused in its middle would be half a commit: Redis takes back nothing that a script did.
+        A commit that was refused in its middle would be half a commit: Redis takes back nothing that a script did. So
+        the command of a commit that this user may not run is noted.
         """
-        if self.read_only:
-            seconds, micros = self._with_retry(lambda client: client.time())
-            self._denied = ""
-        else:
-            reply = self._with_retry(lambda client: client.eval(RIGHTS, 1, self._keys[0], *COMMANDS))
-            seconds, micros, *denied = reply
-            self._denied = denied[0].decode() if denied else ""
-        return int(seconds) * 1_000_000 + int(micros)
+        words = [] if self.read_only else [name.encode() for name in COMMANDS]
+
+        def act(client: Any) -> tuple[int, Any]:
+            session.connect(pool_of(client, self._keys[0]))  # first: it takes time of its own
+            started = now()
+            reply = self._run(client, session, CONTACT, words)
+            return (started + now()) // 2, reply
+
+        with self._session() as session:
+            moment, reply = self._with_retry(act)
+        seconds, micros, parts, fields, *denied = reply
+        self._skew = int(seconds) * 1_000_000 + int(micros) - moment
+        self._denied = denied[0].decode() if denied else ""
+        return dict(zip(fields[::2], fields[1::2], strict=True)), parts
 
     def _check_rights(self) -> None:
         """Raise an error if this user may not run a command that commits need, and may not yet."""
         if self._denied:
-            self._read_clock_and_rights()
+            self._contact()
         if self._denied:
             raise missing_right_error(self.url, self._denied.lower())
 
@@ -372,11 +531,6 @@ class Server(ABC):
         if self.read_only:
             raise ReadOnly(f"{self.url} is open for reading only")
         self._check_rights()
-
-    def _saw(self, revision: int) -> None:
-        """Empty the cache if a reply was of a later revision than any before."""
-        if self._link.tracking is not None:
-            self._link.tracking.saw(revision)
 
     def _forget_reads(self) -> None:
         """Empty the cache after a write of this process."""

@@ -78,6 +78,10 @@ class Options(NamedTuple):
     """The options of this package in a store URL: each with its type, the parser of its text, and its default."""
 
     allow_eviction: Annotated[bool, _boolean] = False  # make a namespace although the server may evict it
+    wait_replicas: Annotated[int, _whole(0, 1000)] = 0  # how many replicas confirm a commit
+    wait_timeout: Annotated[float, _seconds] = 1.0  # seconds that a commit waits for them
+    consistency: Annotated[str, _word("cached", "strict")] = "cached"  # whether repeated loads come from memory
+    max_stale: Annotated[float, _seconds] = 0.5  # seconds that a load from memory may be old
 
 
 _OWN: dict[str, Parser] = {

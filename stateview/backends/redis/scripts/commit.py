@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ...deltas import FANOUT, MIN_BYTES
-from .common import BEFORE, FLAGS, KEPT, PARTS, REFER, TEXT, TRIM, WHOLE
+from .common import BEFORE, FLAGS, KEPT, LOST, PARTS, REFER, TEXT, TRIM, WHOLE
 
 # fmt: off
 _PACK = """
@@ -39,11 +39,11 @@ end
 
 COMMIT = PARTS + TEXT + """
 -- ARGV: options that only some commits have, as JSON, or nothing; the record for the log; the session, and the number
--- of the commit in it; how many revisions to keep. Then for each write: the key; 'TTL TIME', D to delete, or nothing;
--- the value. Before a write, its key may come with 'PREVISION TIME BASE TIME', and the delta of that superseded
--- version, empty if it is better kept whole; after BASE TIME the size of the value, if it is not the size of what is
--- stored. Returns as text the head after the commit, and the keys that need packing,
--- each after N for its newest versions or O for its oldest; or a table that says why the commit was refused.
+-- of the commit in it; how many revisions to keep; the newest answer that the client knows, or nothing. Then for each
+-- write: the key; 'TTL TIME', D to delete, or nothing; the value. Before a write, its key may come with 'PREVISION TIME
+-- BASE TIME', and the delta of that superseded version, empty if it is better kept whole; after BASE TIME the size of
+-- the value, if it is not the size of what is stored. Returns as text the head after the commit, and the keys that need
+-- packing, each after N for its newest versions or O for its oldest; or a table that says why the commit was refused.
 local options = ARGV[1] ~= '' and cjson.decode(ARGV[1]) or {}
 local session, number = ARGV[3], tonumber(ARGV[4])
 local f = call('HMGET', head, 'revision', 'time', 'floor', 'lineage', 'touch', 'format')
@@ -51,7 +51,13 @@ local revision, last, floor, lineage = tonumber(f[1] or 0), tonumber(f[2] or 0),
 if not (revision and last and floor) or not (f[1] and lineage) and call('EXISTS', unpack(KEYS)) > 0 then
   error('DAMAGED: the head is not what was written')
 end
-local writes, keep, size = #ARGV > 5, tonumber(ARGV[5]), call('ZCARD', index)
+if ARGV[6] ~= '' and ARGV[6] ~= (lineage or '') .. ' ' .. (f[1] or '0') .. ' ' .. (f[2] or '0') then
+""" + LOST + """
+  if is_lost(ARGV[6], lineage, revision, floor) then
+    return {'rewound', (lineage or '') .. ' ' .. (f[1] or '0') .. ' ' .. (f[2] or '0')}
+  end
+end
+local writes, keep, size = #ARGV > 6, tonumber(ARGV[5]), call('ZCARD', index)
 local token = call('HGET', tokens, session)
 local new_session = not token
 if new_session then token = call('HGET', older, session) end
@@ -59,7 +65,9 @@ if token then
   local done, r = string.match(token, '^(%d+) (%d+)$')
   if not done then error('DAMAGED: a token is not what was written') end
   if tonumber(done) == number then
-    return table.concat({r, int(last), size - call('ZCOUNT', expiry, '-inf', clock()), int(floor), lineage}, ' ')
+    call('HSET', new_session and older or tokens, session, token)  -- for WAIT, which waits for writes of the connection
+    local time = tonumber(r) < revision and string.match(call('HGET', commits, r) or '0', '^%d+') or int(last)
+    return table.concat({r, time, size - call('ZCOUNT', expiry, '-inf', clock()), int(floor), lineage}, ' ')
   end
   if tonumber(done) > number then error('the client has given up this commit and sent later ones') end
 end
@@ -146,7 +154,7 @@ if writes then
     end
   end
   if expired_count > 0 then written = {} end
-  for i = 6, #ARGV, 3 do
+  for i = 7, #ARGV, 3 do
     local key, how, value = ARGV[i], ARGV[i + 1], ARGV[i + 2]
     if how == '' then add(key, value)
     elseif how == 'D' then add(key)
@@ -268,14 +276,15 @@ return r .. ' ' .. stamp .. ' ' .. (size - math.max(0, expired_count - 100)) .. 
   table.concat(keys, '\\0')
 """
 
-RIGHTS = """
--- The server's clock, and the first command of ARGV that this user may not run on the first key, given twice for
--- RENAME. Redis 7 tells.
-local t = redis.call('TIME')
+CONTACT = PARTS + """
+-- The first contact. Returns the server's clock, how many parts beside the head exist, the head, and the first command
+-- of ARGV that this user may not run on the head, given twice for RENAME. Redis 7 tells.
+local t = call('TIME')
+local out = {t[1], t[2], call('EXISTS', unpack(KEYS, 2)), call('HGETALL', head)}
 for _, command in ipairs(redis.acl_check_cmd and ARGV or {}) do
-  if not redis.acl_check_cmd(command, KEYS[1], KEYS[1]) then return {t[1], t[2], command} end
+  if not redis.acl_check_cmd(command, head, head) then out[5] = command; break end
 end
-return {t[1], t[2]}
+return out
 """
 
 COMMANDS = sorted({*re.findall(r"call\('([A-Z]+)'", COMMIT)})

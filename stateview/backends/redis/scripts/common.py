@@ -58,6 +58,8 @@ version goes while others are relative to it: a client first makes these relativ
 Revisions inside a member have 16 digits. A key holds no NUL, so a NUL separates, and sorts first.
 """
 
+from functools import cache
+
 KINDS = ("", "named", "auto", "safety")  # the kind of a checkpoint, by its stored number
 
 NAMES = (
@@ -138,6 +140,42 @@ local function whole(first, last)
   if place then lost(string.match(KEYS[place], '[^:]+$')) end
 end
 """
+
+LOST = """
+local function is_lost(known, lineage, revision, floor)
+  -- Whether the namespace lacks the commit that a client knows. Pruned commits are not looked at.
+  if not lineage then return redis.call('EXISTS', unpack(KEYS)) == 0 end  -- else it is damaged, as the script will say
+  local of, r, time = string.match(known, '^(%S+) (%d+) (%d+)$')
+  if of ~= lineage or tonumber(r) >= revision then return true end
+  local record = tonumber(r) > floor and redis.call('HGET', KEYS[9], r)
+  return record and string.match(record, '^%d+') ~= time
+end
+"""
+
+# Every script but COMMIT runs in this frame. The first word of ARGV is the newest answer that the client knows, or
+# nothing. The reply is the newest answer that this server can give, and the script's own reply; or a third member
+# stands for a lost commit.
+_FRAME_START = """
+local known = table.remove(ARGV, 1)
+local function body()
+"""
+_FRAME_END = """
+end
+local f = redis.call('HMGET', KEYS[1], 'lineage', 'revision', 'time', 'floor')
+local answer = (f[1] or '') .. ' ' .. (f[2] or '0') .. ' ' .. (f[3] or '0')
+if known ~= '' and known ~= answer then
+""" + LOST + """
+  if is_lost(known, f[1], tonumber(f[2] or 0) or 0, tonumber(f[4] or 0) or 0) then return {answer, 0, 0} end
+end
+return {answer, body() or false}
+"""
+
+
+@cache
+def framed(script: str) -> str:
+    """Return a script in the frame that compares what the client knows with what the server has."""
+    return _FRAME_START + script + _FRAME_END
+
 
 # In place of WHOLE, for `doctor` and `recover`: they read what is left.
 UNCHECKED = """

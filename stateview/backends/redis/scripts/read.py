@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .common import COMMON, PARTS
+from .common import COMMON, PARTS, WHOLE
 
 # fmt: off
 HEAD = COMMON + """
@@ -33,15 +33,18 @@ end
 return {f[1], keys, named > 0 and records - named - 1 or 0}
 """
 
-GET = COMMON + """
--- The entry of a key in the live state, after it was not found. ARGV: the key. Returns the revision, and the entry.
+GET = """
+-- The entry of a key in the live state, or nothing. ARGV: the key.
+local entry = redis.call('HGET', KEYS[2], ARGV[1])
+if entry then return entry end
+""" + PARTS + WHOLE + """
 whole(2, 3)
-return {call('HMGET', head, 'revision')[1] or '0', call('HMGET', live, ARGV[1])[1]}
+return false
 """
 
 READ = COMMON + """
--- The entries of some keys. ARGV: the state; keys. Returns the present revision, the pieces of linked versions, then
--- keys and entries of those that the state shows.
+-- The entries of some keys. ARGV: the state; keys. Returns the pieces of linked versions, then keys and entries of
+-- those that the state shows.
 local revision, time = tonumber(ARGV[1]), tonumber(ARGV[2])
 if revision < 0 then
   revision, time = 2 ^ 53, clock()
@@ -50,13 +53,13 @@ else
   if not ok then return {'pruned', low} end
   whole(2, 7)
 end
-local out = {'ok', call('HMGET', head, 'revision')[1] or '0', pieces}
+local out = {'ok', pieces}
 for i = 3, #ARGV do
   local packed, member = at(ARGV[i], revision, time)
   if packed then out[#out + 1] = ARGV[i]; out[#out + 1] = packed end
   if member then collect(member) end
 end
-if #out < 2 * #ARGV - 1 then whole(2, 4) end
+if #out < 2 * #ARGV - 2 then whole(2, 4) end
 return out
 """
 
@@ -306,11 +309,11 @@ return out
 """
 
 LOG = COMMON + """
--- The records of commits, newest first. ARGV: how many, 1,000 at most; only revisions below this one. Returns the
--- present revision, then revisions and records.
+-- The records of commits, newest first. ARGV: how many, 1,000 at most; only revisions below this one. Returns
+-- revisions and records.
 local f = call('HMGET', head, 'revision', 'floor')
 whole(9, 9)
-local revision, out = tonumber(f[1] or 0), {f[1] or '0'}
+local revision, out = tonumber(f[1] or 0), {}
 local top = math.min(revision, tonumber(ARGV[2]) - 1)
 local names = {}
 for r = top, math.max(tonumber(f[2] or 0) + 1, top - tonumber(ARGV[1]) + 1), -1 do names[#names + 1] = int(r) end
@@ -326,9 +329,9 @@ return out
 """
 
 MARKS = COMMON + """
--- The present revision, and the checkpoints: names with revisions, and records.
+-- The checkpoints: names with revisions, and records.
 whole(10, 11)
-return {call('HGET', head, 'revision') or '0', call('ZRANGE', marks, 0, -1, 'WITHSCORES'), call('HGETALL', notes)}
+return {call('ZRANGE', marks, 0, -1, 'WITHSCORES'), call('HGETALL', notes)}
 """
 
 MISSING = COMMON + """
