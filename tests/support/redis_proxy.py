@@ -93,6 +93,15 @@ class RedisProxy:
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._connections.append(_Connection(self, client, server))
 
+    @property
+    def target_port(self) -> int:
+        """The port of the server to which new connections lead."""
+        return int(self._target["port"])
+
+    def lead_to(self, server: str) -> None:
+        """Let new connections lead to another server. Those that are open stay where they are."""
+        self._target = redis.connection.parse_url(server)
+
     def count(self, link: Link) -> int:
         """How many connections were ever opened over a link."""
         return sum(connection.link is link for connection in self._connections)

@@ -12,14 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-import redis_servers
+import redis_topologies
 from conftest import REDIS
+from redis_servers import Server, free_port, until
 
 from stateview import StateManager
 from stateview.backends import open_backend
@@ -39,63 +39,9 @@ from stateview.errors import (
 
 PASSWORD = "p@ss:w/rd?"
 QUOTED = "p%40ss%3Aw%2Frd%3F"
-START_SECONDS = 20.0
 COMMIT = script_hash(COMMIT_SCRIPT).encode()
 FIRST = next(iter(REDIS.values()), "")  # where one server is enough
 each_server = pytest.mark.parametrize("path", REDIS.values() or [""], ids=REDIS)
-
-
-def until(true: Callable[[], Any], seconds: float = START_SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"not so after {seconds} s"
-        time.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Server:
-    """A server of the test's own, that can be killed, frozen and started again where it was."""
-
-    def __init__(self, path: str, folder: Path, *options: str, port: str = "--port") -> None:
-        self.path, self.folder, self.options, self.port_option = path, folder, options, port
-        for _ in range(20):
-            self.start(free_port())
-            if self.process.poll() is None:
-                return
-        raise AssertionError(self.log().decode())
-
-    def start(self, port: int, wait: bool = True) -> None:
-        """Start it, unless another process took the port meanwhile."""
-        self.port = port
-        place = ("--bind", "127.0.0.1", "--port", "0", self.port_option, str(port), "--dir", str(self.folder))
-        with open(self.folder / "log", "wb") as file:
-            self.process = subprocess.Popen(
-                [self.path, *place, "--save", "", *self.options], stdout=file, stderr=file,
-                preexec_fn=redis_servers._end_with_parent,  # noqa: PLW1509 - it only calls prctl
-            )  # fmt: skip
-        until(lambda: self.process.poll() is not None or not wait or b"eady to accept connections" in self.log())
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
-
-    def client(self, **options: Any) -> redis.Redis:
-        return redis.Redis(port=self.port, **options)
-
-    def log(self) -> bytes:
-        return (self.folder / "log").read_bytes()
-
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 class Proxy:
@@ -186,11 +132,18 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
     with ExitStack() as stack:
 
         def one(path: str = FIRST, *options: str, port: str = "--port") -> Server:
-            server = Server(path, tmp_path_factory.mktemp("redis"), *options, port=port)
+            server = Server(path, tmp_path_factory.mktemp("redis"), *options, port_option=port)
             stack.callback(server.end)
             return server
 
         yield one
+
+
+@pytest.fixture
+def enter() -> Iterator[Callable[..., Any]]:
+    """Starts several servers that belong together, and ends them with the test."""
+    with ExitStack() as stack:
+        yield stack.enter_context
 
 
 @pytest.fixture
@@ -343,29 +296,9 @@ def test_unix_socket(path: str, start: Callable[..., Server], manage: Any) -> No
 # --- clusters and sentinels ----------------------------------------------------------------------------------------
 
 
-def joined(client: redis.Redis, size: int) -> bool:
-    return client.cluster("info")["cluster_state"] == "ok" and len(client.cluster("nodes")) == size
-
-
-def cluster(start: Callable[..., Server], path: str, size: int, *options: str, **login: str) -> list[Server]:
-    enabled = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", *options, "--cluster-port")
-    nodes = [start(path, *enabled, str(free_port())) for _ in range(size)]
-    for number, node in enumerate(nodes):
-        client = node.client(**login)
-        low, high = 16384 * number // size, 16384 * (number + 1) // size - 1
-        client.execute_command("CLUSTER ADDSLOTSRANGE", low, high)
-        client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
-        bus = nodes[0].options[-1]
-        client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port, bus)
-    for node in nodes:
-        client = node.client(**login)
-        until(partial(joined, client, size))
-    return nodes
-
-
 @each_server
-def test_a_cluster_of_one_node_with_a_password(path: str, start: Callable[..., Server], manage: Any) -> None:
-    [node] = cluster(start, path, 1, "--requirepass", PASSWORD, password=PASSWORD)
+def test_a_cluster_of_one_node_with_a_password(path: str, enter: Callable[..., Any], manage: Any) -> None:
+    [node] = enter(redis_topologies.cluster(path, 1, 0, password=PASSWORD)).servers
     address = f"127.0.0.1:{node.port}"
     use_all(manage(f"redis+cluster://:{QUOTED}@{address}", "main"))
     started = time.monotonic()
@@ -387,8 +320,8 @@ def test_a_cluster_of_one_node_with_a_password(path: str, start: Callable[..., S
     assert revision > 0
 
 
-def test_a_cluster_of_three_nodes(start: Callable[..., Server], manage: Any) -> None:
-    nodes = cluster(start, FIRST, 3)
+def test_a_cluster_of_three_nodes(enter: Callable[..., Any], manage: Any) -> None:
+    nodes = enter(redis_topologies.cluster(FIRST, 3, 0)).servers
     addresses = [f"redis+cluster://127.0.0.1:{node.port}" for node in nodes]
     with redis.RedisCluster("127.0.0.1", nodes[0].port) as client:
         client.set("state:old:a", "1")
@@ -412,8 +345,8 @@ def test_a_cluster_of_three_nodes(start: Callable[..., Server], manage: Any) -> 
         manage(f"redis://127.0.0.1:{nodes[0].port}", "nowhere", timeout=0.2).save("k", 1)
 
 
-def test_a_commit_waits_while_its_slot_is_moved_and_is_applied_once(start: Callable[..., Server], manage: Any) -> None:
-    source, target = cluster(start, FIRST, 2)
+def test_a_commit_waits_while_its_slot_is_moved_and_is_applied_once(enter: Callable[..., Any], manage: Any) -> None:
+    source, target = enter(redis_topologies.cluster(FIRST, 2, 0)).servers
     slot = redis.cluster.key_slot(b"main")
     if slot >= 8192:
         source, target = target, source
@@ -484,51 +417,29 @@ def test_a_fork_does_not_wait_for_a_server_that_does_not_answer(start: Callable[
     assert state.load("k") == 1
 
 
-def knows_a_replica(sentinel: redis.Redis) -> bool:
-    try:
-        return any("slave" in str(one["flags"]) for one in sentinel.sentinel_slaves("store"))
-    except redis.RedisError:
-        return False  # it is not up yet
-
-
-def test_a_failover_by_a_sentinel(start: Callable[..., Server], manage: Any, tmp_path: Path) -> None:
-    path = FIRST
-    login = ("--requirepass", PASSWORD, "--masterauth", PASSWORD, "--repl-diskless-sync-delay", "0")
-    primary = start(path, *login)
-    replica = start(path, *login, "--replicaof", "127.0.0.1", str(primary.port))
-    until(lambda: primary.client(password=PASSWORD).info("replication")["connected_slaves"] == 1)
-    configuration = tmp_path / "sentinel.conf"
-    configuration.write_text(
-        f"sentinel monitor store 127.0.0.1 {primary.port} 1\nsentinel auth-pass store {PASSWORD}\nrequirepass watcher\n"
-        "sentinel down-after-milliseconds store 300\nsentinel failover-timeout store 3000\n"
+def test_a_failover_by_a_sentinel(enter: Callable[..., Any], manage: Any) -> None:
+    made = redis_topologies.sentinels(
+        FIRST, 1, 1, patience=redis_topologies.HASTE, password=PASSWORD, sentinel_password="watcher"
     )
-    sentinel = free_port()
-    watcher = subprocess.Popen(
-        [path, str(configuration), "--sentinel", "--bind", "127.0.0.1", "--port", str(sentinel)],
-        stdout=subprocess.DEVNULL, preexec_fn=redis_servers._end_with_parent,  # noqa: PLW1509 - it only calls prctl
-    )  # fmt: skip
-    try:
-        until(partial(knows_a_replica, redis.Redis(port=sentinel, password="watcher")))
-        hosts = f"127.0.0.1:{free_port()},127.0.0.1:{sentinel}"
-        url = f"redis+sentinel://:{QUOTED}@{hosts}/store/2?sentinel_password=watcher"
-        state = manage(url, "main", timeout=20.0)
-        assert "watcher" not in state.url
-        use_all(state)
-        assert primary.client(password=PASSWORD, db=2).dbsize() > 0
-        before = {key: state.load(key) for key in state.list_keys()}
-        assert primary.client(password=PASSWORD).wait(1, 5000) == 1
-        primary.end()
-        revision = state.revision
-        assert state.save("after", 1) == revision + 1
-        assert {key: state.load(key) for key in state.list_keys()} == {**before, "after": 1}
-        assert replica.client(password=PASSWORD).info("replication")["role"] == "master"
-        assert state.recover().ok
-        unknown = manage(url.replace("/store/", "/nothing/"), timeout=0.2)
-        with pytest.raises(BackendUnavailable, match=r"No master found for 'nothing'\. Check"):
-            unknown.load("k")
-    finally:
-        watcher.kill()
-        watcher.wait()
+    servers = enter(made)
+    primary, replica = servers.servers
+    hosts = f"127.0.0.1:{free_port()},127.0.0.1:{servers.sentinels[0].port}"
+    url = f"redis+sentinel://:{QUOTED}@{hosts}/store/2?sentinel_password=watcher"
+    state = manage(url, "main", timeout=20.0)
+    assert "watcher" not in state.url
+    use_all(state)
+    assert primary.client(password=PASSWORD, db=2).dbsize() > 0
+    before = {key: state.load(key) for key in state.list_keys()}
+    assert primary.client(password=PASSWORD).wait(1, 5000) == 1
+    primary.end()
+    revision = state.revision
+    assert state.save("after", 1) == revision + 1
+    assert {key: state.load(key) for key in state.list_keys()} == {**before, "after": 1}
+    assert replica.client(password=PASSWORD).info("replication")["role"] == "master"
+    assert state.recover().ok
+    unknown = manage(url.replace("/store/", "/nothing/"), timeout=0.2)
+    with pytest.raises(BackendUnavailable, match=r"No master found for 'nothing'\. Check"):
+        unknown.load("k")
 
 
 # --- lost replies --------------------------------------------------------------------------------------------------
