@@ -1,6 +1,7 @@
 """A network between clients and a Redis server, which delays, freezes, swallows or cuts what goes through it.
 
-Only connections on which a server announces commits (`CLIENT TRACKING`) have faults; what is data goes through:
+Connections on which a server announces commits (`CLIENT TRACKING`) have faults of their own. So have all others, with
+`proxy.plain` in the place of `proxy.announcements`:
 
     with RedisProxy("redis://127.0.0.1:6379") as proxy:
         proxy.announcements.delay = 0.03      # seconds, in each direction
@@ -119,6 +120,6 @@ class RedisProxy:
     ) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self.announcements.frozen = False
+        self.plain.frozen = self.announcements.frozen = False
         for connection in self._connections:
             connection.close()

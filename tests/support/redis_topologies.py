@@ -25,9 +25,9 @@ from redis_proxy import RedisProxy
 from redis_servers import Server, free_port, until
 
 SLOTS = 16384
-PATIENCE = 3000  # milliseconds after which the nodes of a cluster miss another, and sentinels a primary
+PATIENCE = 2000  # milliseconds after which the nodes of a cluster miss another, and sentinels a primary
 HASTE = 500  # the same, where a failover is what is tested; a server that gets no processor for so long is replaced
-_REPLICATION = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
+_REPLICATION = ("--repl-diskless-sync-delay", "0")
 _NO_LOGIN = "a password that no primary has"  # a replica that gives it stays without its primary
 
 
@@ -86,7 +86,17 @@ class Topology(ABC):
         assert primary is not None
         with self.client(primary) as client:
             client.execute_command("CLIENT PAUSE 60000 WRITE")
-        until(lambda: is_copied(self.info(primary)))
+        self._wait_for_copies(primary)
+
+    def _wait_for_copies(self, primary: Server) -> None:
+        """Wait until each replica has what its primary has now."""
+        end = self.info(primary)["master_repl_offset"]
+        for one in self.replicas(primary):
+            until(lambda one=one: self._has_copied(one, end))  # type: ignore[misc]
+
+    def _has_copied(self, replica: Server, end: int) -> bool:
+        info = self.info(replica)
+        return info.get("master_link_status") == "up" and int(info["slave_repl_offset"]) >= end
 
     def kill(self, namespace: str) -> Server:
         """Kill the primary of a namespace, and return it."""
@@ -111,14 +121,6 @@ class Topology(ABC):
         for one in self.alive():
             with self.client(one) as client:
                 client.config_set("masterauth", self.login.get("password", ""))
-
-
-def is_copied(info: dict[str, Any]) -> bool:
-    """Whether a primary that said this has replicas, and each has all."""
-    copies = [value for name, value in info.items() if name.startswith("slave") and isinstance(value, dict)]
-    return bool(copies) and all(
-        one["state"] == "online" and one["offset"] == info["master_repl_offset"] for one in copies
-    )
 
 
 # --- a cluster --------------------------------------------------------------------------------------------------------
@@ -166,6 +168,8 @@ class Cluster(Topology):
                 until(partial(_knows, client, len(self.servers), copies))
         for one in self.servers:
             until(lambda one=one: _is_settled(self.info(one)))  # type: ignore[misc]
+        for one in self.servers:
+            self._wait_for_copies(one)
 
     def mend(self) -> None:
         self._reconnect()
@@ -185,11 +189,8 @@ def _knows(client: redis.Redis, size: int, copies: int) -> bool:
     if client.cluster("info")["cluster_state"] != "ok":
         return False
     flags = [node["flags"] for node in client.cluster("nodes").values()]
-    return (
-        len(flags) == size
-        and sum("slave" in one for one in flags) == copies
-        and not any("fail" in one for one in flags)
-    )
+    found = len(flags), sum("slave" in one for one in flags), sum("fail" in one for one in flags)
+    return found == (size, copies, 0)
 
 
 def _is_settled(info: dict[str, Any]) -> bool:
@@ -236,15 +237,12 @@ class Set(Topology):
         self.servers += [self.add(*options, "--replicaof", *_place(self.servers[0])) for _ in range(replicas)]
         for server in self.servers[1:]:
             server.options = options  # what it is a replica of changes
-        self.wait_for_copies(self.servers[0])
+        self._join(self.servers[0])
 
-    def wait_for_copies(self, primary: Server) -> None:
-        """Wait until each other server has what a primary has."""
-        until(
-            lambda: (
-                self.info(primary).get("connected_slaves") == len(self.servers) - 1 and is_copied(self.info(primary))
-            )
-        )
+    def _join(self, primary: Server) -> None:
+        """Wait until each other server copies a primary, and has what it has."""
+        until(lambda: len(self.replicas(primary)) == len(self.servers) - 1)
+        self._wait_for_copies(primary)
 
     def mend(self) -> None:
         primary = self.promoted("")
@@ -252,7 +250,7 @@ class Set(Topology):
         for one in self.servers:
             if one.process.poll() is not None:
                 one.start(one.port, True, "--replicaof", *_place(primary))
-        self.wait_for_copies(primary)
+        self._join(primary)
 
 
 def _place(server: Server) -> tuple[str, str]:
