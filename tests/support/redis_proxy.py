@@ -24,17 +24,28 @@ LOOK_SECONDS = 0.002  # between two looks whether a frozen link goes on
 
 
 class Link:
-    """What becomes of the bytes of some connections."""
+    """What becomes of the bytes of some connections, and how many there were.
+
+    Attributes:
+        delay: seconds that each chunk takes, in each direction.
+        frozen: nothing goes through, and nothing is lost.
+        swallows: nothing goes through, and it is lost.
+        trips: how often clients sent something after the server did: the round trips.
+        sent, received: bytes from clients, and from the server.
+
+    """
 
     def __init__(self) -> None:
         self.delay = 0.0
         self.frozen = False
         self.swallows = False
+        self.trips = self.sent = self.received = 0
 
 
 class _Connection:
     def __init__(self, proxy: RedisProxy, client: socket.socket, server: socket.socket) -> None:
         self.link = proxy.plain  # until it asks for announcements
+        self._asked = False  # whether the last chunk came from the client
         self._proxy = proxy
         self._ends = (client, server)
         for source, target in (self._ends, self._ends[::-1]):
@@ -47,10 +58,19 @@ class _Connection:
             while chunk := source.recv(1 << 20):
                 if asks and b"TRACKING" in chunk:
                     self.link = self._proxy.announcements
+                self._count(len(chunk), asks)
                 chunks.put((time.monotonic() + self.link.delay, chunk))
         except OSError:
             pass  # it was cut
         chunks.put((0.0, b""))
+
+    def _count(self, size: int, asks: bool) -> None:
+        if asks:
+            self.link.trips += not self._asked
+            self.link.sent += size
+        else:
+            self.link.received += size
+        self._asked = asks
 
     def _send(self, target: socket.socket, chunks: queue.Queue[tuple[float, bytes]]) -> None:
         try:
