@@ -107,9 +107,13 @@ class RedisProxy:
         while True:
             try:
                 client = self._listener.accept()[0]
+            except OSError:
+                return  # the proxy was closed
+            try:
                 server = socket.create_connection((self._target["host"], self._target["port"]))
             except OSError:
-                return
+                client.close()  # no server is there; another may come
+                continue
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._connections.append(_Connection(self, client, server))
