@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
+import redis
+import redis_topologies
 import stress
 from conftest import REDIS
 from redis_proxy import RedisProxy
@@ -189,6 +192,48 @@ def test_announcements_that_come_again_are_used_again(url: str, proxy: RedisProx
     cut(proxy)
     warm(state, "k")
     assert proxy.count(proxy.announcements) >= 2
+
+
+def test_announcements_of_a_former_primary_make_no_load_older_than_the_bound(
+    url: str, new_store: Callable[[str], str], manage: Any
+) -> None:
+    """The listening connection stays on a server that answers, but takes no commits any more."""
+    state, other = manage(url, "main", max_stale=0.2), Other(manage(url, "main"))
+    other.save("k", 0)
+    state.backend._connect()
+    cache = state.backend._link.tracking
+    present = cache._find_pool
+    with redis.Redis.from_url(new_store(next(iter(REDIS)))) as former:
+        cache._find_pool = lambda: former.connection_pool
+        warm(state, "k")
+        former_connection = cache._connection
+        cache._find_pool = present
+        end = time.monotonic() + 3.0
+        number = 0
+        while time.monotonic() < end and cache._connection is former_connection:
+            number += 1
+            saved = other.save("k", number)
+            while (asked := time.monotonic()) < saved + 0.25:
+                assert state.load("k") == number or asked < saved + 0.2
+        warm(state, "k")
+        assert cache._connection is not former_connection  # commits that were not announced
+
+
+def test_on_a_cluster_repeated_loads_come_from_memory_and_a_wait_is_woken(manage: Any) -> None:
+    with redis_topologies.cluster(next(iter(REDIS.values())), replicas=0) as servers:
+        state, other = manage(servers.url, "main"), Other(manage(servers.url, "main"))
+        other.save("k", 0)
+        warm(state, "k")
+        saved = other.save("k", 1)
+        while (asked := time.monotonic()) < saved + 1:
+            assert state.load("k") == 1 or asked < saved + MAX_STALE_SECONDS
+        seen = []
+        waiting = threading.Thread(target=lambda: seen.append(state.backend.wait(2, 60.0)))
+        waiting.start()
+        time.sleep(0.1)
+        other.save("k", 2)
+        waiting.join(timeout=30)
+        assert seen == [3]
 
 
 @pytest.mark.stress

@@ -68,7 +68,7 @@ class InvalidationCache:
         self._answer: Answer | None = None  # the newest: all that is cached is of it
         self._fresh = 0.0  # when the newest answer, or the last that is equal to it, was asked for
         self._announced = True  # whether a commit was announced since the newest answer
-        self._missed = 0.0  # when the newest answer came without an announcement; 0 if it was announced
+        self._missed = 0.0  # when a newer answer came without an announcement; 0 after an announcement
         self._writes = _writes.setdefault(head, _Writes())
         self._written = self._writes.last
         self._retry_after = 0.0
@@ -132,7 +132,7 @@ class InvalidationCache:
                 if self._answer is None or answer.revision >= self._answer.revision:
                     if self._answer is not None:
                         self._drop_versions()
-                        self._missed = 0.0 if self._announced else time.monotonic()
+                        self._missed = 0.0 if self._announced else self._missed or time.monotonic()
                     self._answer, self._fresh, self._announced = answer, asked, False
 
     def forget(self) -> None:

@@ -1,0 +1,234 @@
+"""A server that lacks commits which a manager knows: told once, by every act, and never taken for the same state."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import redis
+import redis_topologies
+from conftest import REDIS
+
+from stateview import Conflict, KeyNotFound, NotReplicated, Rewound, StateManager
+from stateview.cli.exit_codes import ExitCode, exit_code
+
+
+@pytest.fixture(params=REDIS)
+def server(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def url(server: str, new_store: Callable[[str], str]) -> str:
+    return new_store(server)
+
+
+@pytest.fixture
+def manage() -> Iterator[Callable[..., StateManager]]:
+    with ExitStack() as stack:
+        yield lambda *args, **options: stack.enter_context(StateManager(*args, **options))
+
+
+class Past:
+    """The namespace `main` as it is now, to put back later: what a failover to a replica that lags does."""
+
+    def __init__(self, url: str) -> None:
+        self._client = redis.Redis.from_url(url)
+        self._dumps = {key: self._client.dump(key) for key in self._keys()}
+
+    def _keys(self) -> list[bytes]:
+        return list(self._client.scan_iter(match="stateview:{main}:*"))
+
+    def put_back(self) -> None:
+        pipe = self._client.pipeline()
+        for key in self._keys():
+            pipe.delete(key)
+        for key, dump in self._dumps.items():
+            pipe.restore(key, 0, dump)
+        pipe.execute()
+        self._client.close()
+
+
+@pytest.fixture
+def rewind(url: str, manage: Any) -> Callable[[], None]:
+    """A namespace of 6 commits and a checkpoint `c`. The call takes the commits from revision 4 on away."""
+    state = manage(url, "main")
+    for number in range(3):
+        state.save("k", number)
+    state.checkpoint("c")
+    past = Past(url)
+    for number in range(3, 6):
+        state.save("k", number)
+    return past.put_back
+
+
+ACTS: dict[str, Callable[[StateManager], Any]] = {
+    "load": lambda state: state.load("k"),
+    "fresh load": lambda state: state.load("k", fresh=True),
+    "absent key": lambda state: state.load("absent", None),
+    "save": lambda state: state.save("k", 9),
+    "delete": lambda state: state.delete("k"),
+    "update": lambda state: state.update("n", lambda n: n + 1, default=0),
+    "checkpoint": lambda state: state.checkpoint("d"),
+    "revision": lambda state: state.revision,
+    "list_keys": lambda state: state.list_keys(),
+    "list_checkpoints": lambda state: state.list_checkpoints(),
+    "diff": lambda state: list(state.diff("c")),
+    "log": lambda state: state.log(),
+    "history": lambda state: state.history("k"),
+    "restore": lambda state: state.restore_checkpoint("c"),
+    "undo": lambda state: state.undo(),
+    "watch": lambda state: next(iter(state.watch(timeout=5))),
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_each_act_says_once_that_commits_are_lost_and_changes_nothing(
+    url: str, manage: Any, rewind: Callable[[], None], act: str
+) -> None:
+    state = manage(url, "main")
+    assert state.revision == 6
+    rewind()
+    with pytest.raises(Rewound) as caught:
+        ACTS[act](state)
+    assert (caught.value.lost_from, caught.value.revision) == (6, 3)
+    assert exit_code(caught.value) == ExitCode.BACKEND
+    with manage(url, "main") as other:
+        assert (other.revision, other.load("k"), other.list_checkpoints()) == (3, 2, ["c"])
+    if act == "watch":
+        threading.Timer(0.2, lambda: manage(url, "main").save("late", 1)).start()
+    ACTS[act](state)
+
+
+def test_the_first_lost_revision_is_the_first_that_this_manager_knew(url: str, manage: Any) -> None:
+    state = manage(url, "main")
+    for number in range(5):
+        state.save("k", number)
+    past = Past(url)
+    for number in range(5):
+        state.save("k", number)
+    past.put_back()
+    with pytest.raises(Rewound, match="from revision 6 on, and is at revision 5") as caught:
+        state.load("k", fresh=True)
+    assert (caught.value.lost_from, caught.value.revision) == (6, 5)
+
+
+@pytest.mark.parametrize("later", [3, 5])
+def test_a_revision_that_is_used_again_is_another(
+    url: str, manage: Any, rewind: Callable[[], None], later: int
+) -> None:
+    state, other = manage(url, "main"), manage(url, "main")
+    assert state.entry("k").revision == 6
+    rewind()
+    for number in range(later):  # the last of three has the revision 6 again; of five, a later one
+        other.save("k", f"other {number}")
+    with pytest.raises(Rewound):
+        state.save("k", "mine", expected=6)
+    for _ in range(2):
+        with pytest.raises(Conflict, match="was lost"):
+            state.save("k", "mine", expected=6)
+    assert state.load("k") == f"other {later - 1}"
+    assert state.save("k", "mine", expected=state.entry("k").revision) == 4 + later
+
+
+def test_a_transaction_that_began_before_does_not_end_after(url: str, manage: Any, rewind: Callable[[], None]) -> None:
+    state, other = manage(url, "main"), manage(url, "main")
+    with pytest.raises(Conflict, match="was lost"), state.transaction() as tx:
+        assert tx.load("k") == 5
+        tx.save("k", 6)
+        rewind()
+        for number in range(3):
+            other.save("other", number)
+        with pytest.raises(Rewound):
+            state.load("k", fresh=True)
+    assert state.load("k") == 2
+
+
+def test_an_emptied_server_counts_from_zero_only_after_it_is_said(url: str, manage: Any) -> None:
+    state = manage(url, "main")
+    for _ in range(3):
+        state.update("n", lambda n: n + 1, default=0)
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    with pytest.raises(Rewound, match="is gone") as caught:
+        state.update("n", lambda n: n + 1, default=0)
+    assert (caught.value.lost_from, caught.value.revision) == (1, 0)
+    assert state.update("n", lambda n: n + 1, default=0) == 1
+
+
+def test_a_namespace_that_another_made_again_is_another(url: str, manage: Any) -> None:
+    state, other = manage(url, "main"), manage(url, "main")
+    state.save("k", 1)
+    other.drop()
+    other.save("k", 2)
+    with pytest.raises(Rewound, match="made again"):
+        state.load("k", fresh=True)
+    assert state.load("k") == 2
+
+
+def test_own_acts_that_replace_the_namespace_are_no_loss(url: str, manage: Any, tmp_path: Any) -> None:
+    state = manage(url, "main")
+    for number in range(3):
+        state.save("k", number)
+    state.export(tmp_path / "export.jsonl")
+    state.save("k", 3)
+    assert state.recover().ok
+    assert state.load("k", fresh=True) == 3
+    state.import_from(tmp_path / "export.jsonl", how="replace", force=True)
+    assert state.load("k", fresh=True) == 2
+    state.drop()
+    with pytest.raises(KeyNotFound):
+        state.load("k")
+    assert state.save("k", 1) == 1
+
+
+def test_threads_of_a_manager_are_told_once_in_all_or_once_each(
+    url: str, manage: Any, rewind: Callable[[], None]
+) -> None:
+    state = manage(url, "main")
+    assert state.revision == 6
+    rewind()
+    told = []
+
+    def work() -> None:
+        for number in range(20):
+            try:
+                state.save(threading.current_thread().name, number)
+            except Rewound as error:
+                told.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 1 <= len(told) <= 4
+    assert state.revision == 3 + 80 - len(told)
+
+
+def test_a_commit_says_how_many_replicas_confirmed_it(server: str, url: str, manage: Any) -> None:
+    state = manage(url, "main", wait_replicas=1, wait_timeout=0.05)
+    with pytest.raises(NotReplicated, match=r"0 of 1 replicas confirmed revision 1 within 0\.05 s") as caught:
+        state.save("k", 1)
+    assert (caught.value.revision, caught.value.replicas) == (1, 0)
+    assert exit_code(caught.value) == ExitCode.BACKEND
+    assert state.load("k") == 1
+    by_url = manage(f"{url}?wait_replicas=1&wait_timeout=0.05", "main")
+    with pytest.raises(NotReplicated):
+        by_url.checkpoint("c")
+    assert by_url.list_checkpoints() == ["c"]
+    assert manage(f"{url}?wait_replicas=1", "main", wait_replicas=0).save("k", 2) == 2
+    with redis_topologies.pair(REDIS[server]) as servers:
+        assert manage(servers.url, "main", wait_replicas=1, wait_timeout=30).save("k", 3) == 1
+
+
+def test_a_strict_manager_asks_the_server_for_each_load(url: str, manage: Any) -> None:
+    strict = manage(f"{url}?consistency=strict", "main")
+    strict.save("k", 1)
+    with redis.Redis.from_url(url) as client:
+        before = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+        assert [strict.load("k") for _ in range(20)] == [1] * 20
+        assert client.info("commandstats")["cmdstat_evalsha"]["calls"] - before == 20
