@@ -15,6 +15,7 @@ import redis_topologies
 import stress
 from conftest import REDIS
 from redis_proxy import RedisProxy
+from redis_servers import running
 
 from stateview import Conflict, StateManager
 
@@ -194,16 +195,14 @@ def test_announcements_that_come_again_are_used_again(url: str, proxy: RedisProx
     assert proxy.count(proxy.announcements) >= 2
 
 
-def test_announcements_of_a_former_primary_make_no_load_older_than_the_bound(
-    url: str, new_store: Callable[[str], str], manage: Any
-) -> None:
+def test_announcements_of_a_former_primary_make_no_load_older_than_the_bound(url: str, manage: Any) -> None:
     """The listening connection stays on a server that answers, but takes no commits any more."""
     state, other = manage(url, "main", max_stale=0.2), Other(manage(url, "main"))
     other.save("k", 0)
     state.backend._connect()
     cache = state.backend._link.tracking
     present = cache._find_pool
-    with redis.Redis.from_url(new_store(next(iter(REDIS)))) as former:
+    with running(next(iter(REDIS.values()))) as place, redis.Redis.from_url(place) as former:
         cache._find_pool = lambda: former.connection_pool
         warm(state, "k")
         former_connection = cache._connection
