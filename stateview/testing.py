@@ -17,7 +17,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -36,9 +36,10 @@ from .backends.protocol import (
     Version,
     Write,
 )
-from .errors import Conflict, Damaged, HistoryPruned, ReadOnly
+from .errors import Conflict, Damaged, HistoryPruned, ReadOnly, Rewound
 from .maintenance.recovery import recover
 
+T = TypeVar("T")
 Open = Callable[..., Backend]
 
 SECOND = 1_000_000
@@ -77,6 +78,14 @@ def pages(backend: Backend, prefix: str = "", at: StateAt | None = None, limit: 
         found += page
         if len(page) < limit:
             return found
+
+
+def told(act: Callable[[], T]) -> T:
+    """Run an act of a backend that may raise `Rewound` once, since another has removed what it knew."""
+    try:
+        return act()
+    except Rewound:
+        return act()
 
 
 def state(backend: Backend, at: StateAt | None = None) -> dict[str, bytes | None]:
@@ -653,6 +662,7 @@ class BackendContract(ABC):
                 other.compact(other.head().revision)
             elif act < 0.8:
                 other.drop()
+                told(backend.head)
             live = other.head()
             for at in (
                 None,
@@ -1173,7 +1183,7 @@ class BackendContract(ABC):
         backend.drop()
         assert self.size(store, "main") == 0
         for one in (backend, other, third, opened()):
-            assert one.get("k") is None
+            assert told(lambda one=one: one.get("k")) is None
             assert one.head() == Head()
             assert (one.scan(), one.marks(), one.versions("k"), one.namespaces()) == ([], [], [], [])
         backend.drop()
@@ -1181,7 +1191,7 @@ class BackendContract(ABC):
         assert head.revision == 1
         assert head.lineage != lineage
         for one in (backend, other, third, opened()):
-            assert state(one) == {"k": b"3"}
+            assert told(lambda one=one: state(one)) == {"k": b"3"}
             assert one.head() == head
             assert one.marks() == []
 

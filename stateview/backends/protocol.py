@@ -749,6 +749,37 @@ class CountsNamespaces(Protocol):
         """
 
 
+class Changes(NamedTuple):
+    """The keys that may differ between two states, and the versions of the first of them.
+
+    Attributes:
+        keys: the keys, sorted.
+        read: how many of the keys, from the first on, were read.
+        low: the versions of those in the earlier state.
+        high: the versions of those in the later state.
+
+    """
+
+    keys: list[str]
+    read: int
+    low: dict[str, Version]
+    high: dict[str, Version]
+
+
+class ReadsChanges(Protocol):
+    """What a backend may offer in addition, if it can list changed keys and read them in one round trip."""
+
+    def changes(self, low: StateAt, high: StateAt) -> Changes:
+        """Return the changed keys as `changed_keys`, and the versions of the first of them as `read`.
+
+        Raises:
+            HistoryPruned: a state is no longer kept.
+
+        Cost: that of `changed_keys`, and O(values) of a bounded number of keys.
+
+        """
+
+
 class TellsFormat(Protocol):
     """What a backend may offer in addition, if it stores history in more than one format."""
 

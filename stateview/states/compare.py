@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from .. import codec
-from ..backends.protocol import Backend, KeySummary, StateAt, Version
+from ..backends.protocol import Backend, Changes, KeySummary, StateAt, Version
 from ..errors import KeyNotFound
 from ..model import ABSENT, is_key
 from .changes import Change, Diff
@@ -16,6 +16,7 @@ from .steady import Renew, steady
 KEYS_PER_PAGE = 500
 ROWS_PER_PAGE = 1000  # keys without their values
 FIRST_PAGE_KEYS = 8  # later pages grow or shrink by this factor
+HELD_BYTES = 100_000  # of values that a diff keeps, to be iterated again without a read
 LIGHT_PAGE_BYTES = 8_000_000  # a page below this size lets the next page grow
 
 Pair = tuple[str, Version | None, Version | None]
@@ -61,6 +62,21 @@ def read_pairs(backend: Backend, keys: Iterable[str], before: StateAt, after: St
         yield from read()
 
 
+def changed_pairs(
+    backend: Backend, before: StateAt, after: StateAt, selection: Callable[[str], bool]
+) -> Iterator[Pair]:
+    """Yield the versions, in two states, of the selected keys that may differ, in key order."""
+    low, high = (before, after) if before.revision <= after.revision else (after, before)
+    if not hasattr(backend, "changes"):
+        yield from read_pairs(backend, filter(selection, backend.changed_keys(low, high)), before, after)
+        return
+    found: Changes = backend.changes(low, high)
+    olds, news = (found.low, found.high) if low is before else (found.high, found.low)
+    for key in filter(selection, found.keys[: found.read]):
+        yield key, olds.pop(key, None), news.pop(key, None)
+    yield from read_pairs(backend, filter(selection, found.keys[found.read :]), before, after)
+
+
 def change(key: str, old: Version | None, new: Version | None) -> Change | None:
     """Return the change of a key between two versions; None if both hold the same JSON."""
     if old is None and new is None:
@@ -94,14 +110,29 @@ def diff_points(
     backend: Backend, before: StateAt, after: StateAt, labels: tuple[str, str], selection: Callable[[str], bool],
     renew: Renew | None = None,
 ) -> Diff:  # fmt: skip
-    """Compare two states of one namespace. O(changes). For `renew` see `steady`."""
+    """Compare two states of one namespace. O(changes). For `renew` see `steady`.
+
+    A small diff is read once: `list()` asks for its length before it iterates.
+    """
+    held: list[Pair] | None = None
 
     def pairs(state: Backend, low: StateAt, high: StateAt) -> Iterator[Pair]:
         chosen = select(selection, (state, low), (state, high)) if isinstance(selection, Selection) else selection
-        return read_pairs(state, filter(chosen, changed_keys(state, low, high)), low, high)
+        return changed_pairs(state, low, high, chosen)
+
+    def read() -> Iterator[Pair]:
+        nonlocal held
+        light: list[Pair] = []
+        size = 0
+        for pair in steady(backend, (before, after), renew, pairs, _weigh_pair):
+            size += 1 + _weigh_pair(pair)
+            if size <= HELD_BYTES:
+                light.append(pair)
+            yield pair
+        held = light if size <= HELD_BYTES else None
 
     def source() -> Iterator[Change]:
-        for key, old, new in steady(backend, (before, after), renew, pairs, _weigh_pair):
+        for key, old, new in read() if held is None else held:
             if (old is None or new is None or old.revision != new.revision) and (difference := change(key, old, new)):
                 yield difference
 

@@ -354,7 +354,7 @@ def test_a_save_stands_although_the_packing_after_it_is_refused(
     store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = fill(store_url)
-    monkeypatch.setattr(packing, "OUTLINE", "return redis.error_reply('OOM command not allowed')")
+    monkeypatch.setattr(packing, "OUTLINE", "error('OOM command not allowed')")
     with StateManager(store_url, "ns") as state:
         with pytest.raises(BackendError):
             state.compact(state.head().revision)

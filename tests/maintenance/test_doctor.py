@@ -636,7 +636,7 @@ def server(request: pytest.FixtureRequest) -> Callable[..., Any]:
 def test_redis_settings_that_would_lose_state_are_said(
     server: Callable[..., Any], options: tuple[str, ...], severity: str, words: str
 ) -> None:
-    with server(*options) as url, StateManager(url, "main") as state:
+    with server(*options) as url, StateManager(f"{url}?allow_eviction=1", "main") as state:
         state.save("a", 1)
         report = state.doctor()
         assert report.ok

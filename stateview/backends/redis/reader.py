@@ -20,6 +20,7 @@ from ..large_rows import LARGE_ROW_BYTES, LargeRowCache
 from ..protocol import (
     SUMMARY_BYTES,
     Backend,
+    Changes,
     CheckpointRecord,
     DiskUsage,
     Head,
@@ -39,6 +40,7 @@ from .scripts import read as read_scripts
 from .scripts.common import KINDS
 
 KEYS_PER_READ = 1000  # keys of one script: a script that runs long keeps all other clients waiting
+KEYS_PER_COMPARISON = 64  # that are read together with the list of changed keys
 TOUCHES_PER_READ = 10_000  # the limit in the script CHANGED
 WHOLE_VALUE_BYTES = 1 << 40  # more than any value has: a script then returns values whole
 POLL_SECONDS = 0.2  # between two looks at the revision where the server announces no commits
@@ -338,23 +340,34 @@ class Reader(Server, ABC):
 
     def changed_keys(self, low: StateAt, high: StateAt) -> list[str]:
         """Make a round trip for each ten thousand writes."""
+        return self._changes(low, high, 0).keys
+
+    def changes(self, low: StateAt, high: StateAt) -> Changes:
+        """Make a round trip for each ten thousand writes. Up to 64 keys are read in the same one."""
+        return self._changes(low, high, KEYS_PER_COMPARISON)
+
+    @_rereads
+    def _changes(self, low: StateAt, high: StateAt, limit: int) -> Changes:
         keys: set[bytes] = set()
         last = b""
         while True:
-            reply = self._eval(read_scripts.CHANGED, low.revision, high.revision, last)
+            reply = self._eval(read_scripts.CHANGED, *_arguments(low), *_arguments(high), last, limit)
             if reply[0] == b"pruned":
                 raise history_pruned_error(self.namespace, int(reply[1]), int(reply[2]))
-            keys.update(member[16:] for member in reply[1])
-            if len(reply[1]) < TOUCHES_PER_READ:
+            _, writes, expired, past, pieces, *flat = reply
+            keys.update(member[16:] for member in writes)
+            if len(writes) < TOUCHES_PER_READ:
                 break
-            last = reply[1][-1]
-        before, after = sorted((low.time, high.time))
-        if before != after:
-            _, _, _, expiry, _, _, hexpiry, *_ = self._keys
-            keys.update(self._with_retry(lambda client: client.zrangebyscore(expiry, f"({before}", after)))
-            past = self._with_retry(lambda client: client.zrangebyscore(hexpiry, f"({before}", after))
-            keys.update(member[:-17] for member in past)
-        return sorted(key.decode() for key in keys)
+            last = writes[-1]
+        keys.update(expired)
+        keys.update(member[:-17] for member in past)
+        chain = packing.pieces_of(self, pieces, is_lone=True)
+        read = [self._key(name) for name in flat[::3]]
+        low_versions, high_versions = (
+            {key: self._version(key, entry, chain) for key, entry in zip(read, flat[side::3], strict=True) if entry}
+            for side in (1, 2)
+        )
+        return Changes(sorted(map(self._key, keys)), len(read), low_versions, high_versions)
 
     @_rereads
     def versions(self, key: str, limit: int = 100, below: int = 0) -> list[Version]:

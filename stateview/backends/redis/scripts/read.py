@@ -272,16 +272,46 @@ return {'ok', total, expired, to < all_expired and to or -1}
 """
 
 CHANGED = COMMON + """
--- The writes between two revisions. ARGV: the revisions; the member of touched to continue after, or nothing.
-for i = 1, 2 do
-  local revision = tonumber(ARGV[i])
-  local ok, low = kept(revision)
-  if not ok then return {'pruned', int(revision), low} end
+-- The writes between two states. ARGV: the revision and the time of the earlier and of the later state; the member of
+-- touched to continue after, or nothing; how many keys to read at most. Returns the members of touched; the keys, and
+-- the members of history, that expired between the two times, after the last page; the pieces of linked versions; then,
+-- if all keys are few, each key with its entries in both states, in order, as far as their sizes allow.
+local low, low_time, high, high_time = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+for _, revision in ipairs({low, high}) do
+  local ok, floor = kept(revision)
+  if not ok then return {'pruned', int(revision), floor} end
 end
 whole(2, 8)
-local from = '[' .. pad(tonumber(ARGV[1]) + 1)
-if ARGV[3] ~= '' then from = '(' .. ARGV[3] end
-return {'ok', call('ZRANGEBYLEX', touched, from, '(' .. pad(tonumber(ARGV[2]) + 1), 'LIMIT', 0, 10000)}
+local from = '[' .. pad(low + 1)
+if ARGV[5] ~= '' then from = '(' .. ARGV[5] end
+local writes = call('ZRANGEBYLEX', touched, from, '(' .. pad(high + 1), 'LIMIT', 0, 10000)
+local out = {'ok', writes, {}, {}, pieces}
+if #writes == 10000 then return out end
+if low_time ~= high_time then
+  local first, last = '(' .. int(math.min(low_time, high_time)), int(math.max(low_time, high_time))
+  out[3], out[4] = call('ZRANGEBYSCORE', expiry, first, last), call('ZRANGEBYSCORE', hexpiry, first, last)
+end
+local most = tonumber(ARGV[6])
+if ARGV[5] ~= '' or #writes + #out[3] + #out[4] > 10 * most then return out end
+local keys, listed, read = {}, {}, 0
+local function list(key)
+  if not listed[key] then listed[key], keys[#keys + 1] = true, key end
+end
+for _, member in ipairs(writes) do list(string.sub(member, 17)) end
+for _, key in ipairs(out[3]) do list(key) end
+for _, member in ipairs(out[4]) do list(string.sub(member, 1, -18)) end
+if #keys > most then return out end
+table.sort(keys, less)
+for _, key in ipairs(keys) do
+  local old, old_member = at(key, low, low_time)
+  local new, new_member = at(key, high, high_time)
+  if old_member then collect(old_member) end
+  if new_member then collect(new_member) end
+  out[#out + 1] = key; out[#out + 1] = old; out[#out + 1] = new
+  read = read + #(old or '') + #(new or '')
+  if read + piece_bytes > 1000000 then break end
+end
+return out
 """
 
 VERSIONS = COMMON + """
