@@ -17,6 +17,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
@@ -80,7 +81,7 @@ def pages(backend: Backend, prefix: str = "", at: StateAt | None = None, limit: 
             return found
 
 
-def told(act: Callable[[], T]) -> T:
+def retold(act: Callable[[], T]) -> T:
     """Run an act of a backend that may raise `Rewound` once, since another has removed what it knew."""
     try:
         return act()
@@ -662,7 +663,7 @@ class BackendContract(ABC):
                 other.compact(other.head().revision)
             elif act < 0.8:
                 other.drop()
-                told(backend.head)
+                retold(backend.head)
             live = other.head()
             for at in (
                 None,
@@ -1183,7 +1184,7 @@ class BackendContract(ABC):
         backend.drop()
         assert self.size(store, "main") == 0
         for one in (backend, other, third, opened()):
-            assert told(lambda one=one: one.get("k")) is None
+            assert retold(partial(one.get, "k")) is None
             assert one.head() == Head()
             assert (one.scan(), one.marks(), one.versions("k"), one.namespaces()) == ([], [], [], [])
         backend.drop()
@@ -1191,7 +1192,7 @@ class BackendContract(ABC):
         assert head.revision == 1
         assert head.lineage != lineage
         for one in (backend, other, third, opened()):
-            assert told(lambda one=one: state(one)) == {"k": b"3"}
+            assert retold(partial(state, one)) == {"k": b"3"}
             assert one.head() == head
             assert one.marks() == []
 

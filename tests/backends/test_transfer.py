@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from stateview.backends.protocol import (
 from stateview.errors import Conflict, Damaged
 from stateview.maintenance.recovery import recover
 from stateview.states.view import resolve
-from stateview.testing import KEYS, VALUES, told
+from stateview.testing import KEYS, VALUES, retold
 
 KINDS = ("json", "sqlite", next(iter(REDIS), "redis"))
 PAIRS = [(source, target) for source in KINDS for target in KINDS]
@@ -420,7 +421,7 @@ def test_over_a_namespace_that_is_kept(kind: str, store_url: str, opened: Opened
     receiver = target.open_staging()
     kept = receiver.finish(fill(receiver, source), over=True)
     for backend in (target, reader, opened(store_url, "main")):
-        assert told(lambda backend=backend: look(backend)) == look(source)
+        assert retold(partial(look, backend)) == look(source)
         assert backend.get("mine") is None
     assert recover(target).problems == ()
     head = reader.commit(CommitRequest({"new": Write(b"1")}))
