@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -104,7 +103,6 @@ MAX_OWN_CONFLICTS = 9  # of an update with writes of its own function; a signal 
 KEYS_PER_FORK_COMMIT = 20_000
 _WAIT_SECONDS = 1.0  # `watch` notices Ctrl-C and its timeout between two waits
 _watched: dict[int, set[tuple[str, str, str]]] = {}  # by thread in a function of `update`: what it writes meanwhile
-_said: set[str] = set()  # notes for the person at the terminal, each of which a process prints once
 
 
 @checked_methods
@@ -189,10 +187,12 @@ class StateManager:
             **optional, "backend": chosen.store, "read_only": read_only, "author": author,
             "encryption_key": key or None, "quiet": quiet,
         }  # fmt: skip
-        quiet = bool(os.environ.get("STATEVIEW_QUIET")) if quiet is None else quiet
+        quiet = options["quiet"] = bool(os.environ.get("STATEVIEW_QUIET")) if quiet is None else quiet
         self._announces = chosen.by_default and not quiet and kind_of(store).in_folder
         if chosen.warning and not quiet:
-            _say_once(chosen.warning)
+            from .backends.notes import say_once
+
+            say_once(chosen.warning)
         self._absolute_url = absolute_url(store)
         self._make = partial(make_backend, store, name, read_only=read_only, **options)
         if not kind_of(store).slow_import:
@@ -1684,8 +1684,10 @@ class StateManager:
             new = False  # the write itself tells what is wrong, if it fails too
         yield
         if new:
+            from .backends.notes import say_once
+
             reason = settings.choice(self.url)
-            _say_once(f"{self._absolute_url} is a new store{f'. {reason}' if reason else ''}")
+            say_once(f"{self._absolute_url} is a new store{f'. {reason}' if reason else ''}")
         self._announces = False
 
     def _commit_with_retry(self, make: Callable[[], CommitRequest], once: bool = False) -> tuple[CommitRequest, Head]:
@@ -1778,11 +1780,3 @@ def _user_key(key: str) -> UserKey:
     from .sealing.keys import UserKey
 
     return UserKey.parse(key)
-
-
-def _say_once(text: str) -> None:
-    """Print a note for the person at the terminal, once in this process, with control characters escaped."""
-    if text not in _said and sys.stderr is not None:
-        _said.add(text)
-        shown = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
-        print(f"stateview: {shown}", file=sys.stderr, flush=True)

@@ -43,8 +43,8 @@ class BackendKind(Struct, frozen=True):
         schemes: all schemes of its URLs.
         bare: returns the URL that the kind's bare name stands for; None if the kind needs a URL.
         files: the names and globs of a namespace's files in the folder `PLACE/NAMESPACE`; `()` if a store is no folder.
-        options: the options that it takes in addition to `read_only`, `history`, `timeout` and `values`. Others are
-            left out.
+        options: the options that it takes in addition to `read_only`, `history`, `timeout` and `values`, such as
+            `quiet`, which asks for no notes. Others are left out.
         slow_import: whether its client takes long to import. A manager then imports it at the first access.
         server: whether each of its URLs names a server, as `SCHEME://…`.
 
@@ -96,7 +96,7 @@ BUILT_IN = {
         BackendKind("sqlite", "SQLite", _sqlite, ("sqlite",), lambda: f"sqlite:{DEFAULT_ROOT}", ("state.db*",),
                     ("durability",)),
         BackendKind("redis", "Redis", _redis, ("redis", "rediss", "redis+cluster", "redis+sentinel", "unix"),
-                    _default_redis, options=("wait_replicas", "wait_timeout", "consistency", "max_stale"),
+                    _default_redis, options=("wait_replicas", "wait_timeout", "consistency", "max_stale", "quiet"),
                     slow_import=True, server=True),
     )
 }  # fmt: skip

@@ -780,6 +780,17 @@ class ReadsChanges(Protocol):
         """
 
 
+class AdoptsInTime(Protocol):
+    """What a backend may offer in addition, if it refuses a namespace of whose older data it found a part in time."""
+
+    def expect_import(self) -> None:
+        """Refuse it no more, since an import takes all of the older data.
+
+        Cost: O(1).
+
+        """
+
+
 class TellsFormat(Protocol):
     """What a backend may offer in addition, if it stores history in more than one format."""
 

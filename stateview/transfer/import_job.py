@@ -21,7 +21,7 @@ from ..states.compare import Pair
 from ..states.restore import applied_diff
 from ..states.retention import numbered_names, stamped_name
 from ..states.steady import again, snapshot
-from .import_sources import ImportSource, Options, open_source
+from .import_sources import ImportSource, Options, is_older_redis, open_source
 from .staged_copy import in_place
 from .temporary_stores import TemporaryStores
 
@@ -33,6 +33,13 @@ MAX_NAMED_KEYS = 3  # keys that an error names
 _FORCE = "Give --force (force=True) to import its values"
 
 Committer = Callable[[CommitRequest], Head]
+
+
+def expect_import(backend: Backend) -> None:
+    """Tell a backend that all of the older data is imported, see `AdoptsInTime`."""
+    method = getattr(type(backend), "expect_import", None)  # most backends have none
+    if method is not None:
+        method(backend)
 
 
 class ImportReport(Struct, frozen=True):
@@ -88,6 +95,8 @@ class ImportJob:
         self._live = StateAt(0, 0)  # the state that the writes were planned for
         self._is_planned = False
         self._source_backend: Backend | None = None
+        if is_older_redis(source, options):
+            expect_import(backend)
         has_own_key = options.user_key is not None
         if not has_own_key:
             options = replace(options, user_key=user_key_of(backend))

@@ -336,6 +336,11 @@ def open_source(
     return JsonSource(file.name, data, options.layout)
 
 
+def is_older_redis(source: Any, options: Options) -> bool:
+    """Return whether the source is the older layout in a Redis."""
+    return isinstance(source, str) and source.startswith(SCHEMES) and options.pattern is None
+
+
 def _redis(url: str, space: TemporaryStores, options: Options, namespace: str) -> ImportSource:
     from .legacy_sources import legacy_strings
 

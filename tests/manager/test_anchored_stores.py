@@ -20,7 +20,7 @@ def said(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     """Return what was printed on standard error since the last call, as if each were of a process of its own."""
 
     def said() -> str:
-        monkeypatch.setattr("stateview.manager._said", set())
+        monkeypatch.setattr("stateview.backends.notes._said", set())
         return capfd.readouterr().err
 
     said()

@@ -9,12 +9,13 @@ import msgspec
 from ...errors import Damaged, tells_what_was_done
 from ...model import now
 from ..durable_files import check_links, file_error, makedirs_durable, replaced_path, write_temporary
+from ..notes import say
 from ..protocol import CommitRequest, Head, Write
 from . import document
 from .history import History
 from .reader import LEGACY_LINEAGE, LoadedState, Signature
 from .records import digest, file_digest
-from .writer import Writer, warn
+from .writer import Writer
 
 _CONVERTED = "The older layout was converted, and the next call completes its files"
 _NO_DIGEST = "-"  # of a state that never was in a state.json
@@ -60,7 +61,7 @@ def settle(backend: Writer) -> LoadedState:
         return live
     if request.writes:
         keys = f"{len(request.writes)} key{'s' if len(request.writes) > 1 else ''}"
-        warn(
+        say(
             f"{backend.state_path} was edited outside; taken in as revision {line.rev + 1} ({keys})"
             " - 'stateview undo' takes it back"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import msgspec
 from msgspec import Raw
@@ -278,8 +277,10 @@ class Writer(Reader):
                 self._rename([(write_temporary(self.state_path, data, line.mtime), path)])
             except OSError as error:
                 raise file_error(error, self.state_path) from error
+            from ..notes import say
+
             what = f"{self.state_path} was missing revision {line.rev}"
-            warn(f"{what}: the process that wrote it was killed. It has been completed.")
+            say(f"{what}: the process that wrote it was killed. It has been completed.")
         live.signature, live.behind = self._signature(), False
         return live
 
@@ -311,7 +312,9 @@ class Writer(Reader):
         """
         found = file_digest(path)
         if found is not None and not history.wrote(name, found):
-            warn(f"{path} was not what was last written; it is kept as {backup_damaged_file(path)}")
+            from ..notes import say
+
+            say(f"{path} was not what was last written; it is kept as {backup_damaged_file(path)}")
         return found
 
     def _compact(self, floor: int, progress: ProgressCount | None = None) -> int:
@@ -361,8 +364,3 @@ def _with_expired(live: LoadedState, request: CommitRequest, moment: int) -> Com
     expired = [key for key, version in live.entries.items() if version.expires and version.expires <= moment]
     deletes = {key: document.DELETE for key in expired[:MAX_EXPIRED_PER_COMMIT] if key not in request.writes}
     return msgspec.structs.replace(request, writes={**deletes, **request.writes}) if deletes else request
-
-
-def warn(text: str) -> None:
-    """Print a warning for the person at the terminal."""
-    print(f"stateview: {text}", file=sys.stderr, flush=True)

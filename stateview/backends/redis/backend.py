@@ -7,7 +7,6 @@ and alive, see `read_cache`. On it the server announces every commit: CLIENT TRA
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,13 +17,10 @@ from ...errors import Conflict, ReadOnly
 from ...model import Finding
 from ..protocol import CommitRequest, ProgressCount, ProgressText, RecoverySession, StagedImport
 from ..stored_values import PLAIN, StoredValues
-from .connections.client import escape_match
 from .connections.server import REGISTRY
 from .scripts.commit import COMMIT, PUT_KEYRING
 from .server_checks import refuse_eviction
 from .writer import Writer
-
-ADOPT_SECONDS = 2.0  # how long to look for data of the older layout before a new namespace is made
 
 
 class RedisBackend(Writer):
@@ -43,6 +39,7 @@ class RedisBackend(Writer):
         wait_timeout: seconds that a commit waits for them.
         consistency: `"cached"` or `"strict"`, see `get`.
         max_stale: seconds that a load from memory may be old.
+        quiet: print no note.
 
     """
 
@@ -54,6 +51,7 @@ class RedisBackend(Writer):
         self, url: str, shown: str, namespace: str, *, read_only: bool = False, history: int = 10_000,
         timeout: float | None = None, values: StoredValues = PLAIN, wait_replicas: int | None = None,
         wait_timeout: float | None = None, consistency: str | None = None, max_stale: float | None = None,
+        quiet: bool = False,
     ) -> None:  # fmt: skip
         options = {
             "wait_replicas": wait_replicas, "wait_timeout": wait_timeout, "consistency": consistency,
@@ -61,6 +59,9 @@ class RedisBackend(Writer):
         }  # fmt: skip
         chosen = {name: value for name, value in options.items() if value is not None}
         super().__init__(url, shown, namespace, read_only, history, timeout, values, chosen)
+        self._quiet = quiet
+        self._is_import = False  # whether an import makes the namespace, which takes all older data
+        self._left_half = False  # whether older data was found that was not taken in
 
     def _sibling(self, name: str) -> RedisBackend:
         """Return a backend for the keys under a longer prefix of this namespace."""
@@ -115,14 +116,39 @@ class RedisBackend(Writer):
 
     # --- data of an older layout -------------------------------------------------------------------------------
 
+    def expect_import(self) -> None:
+        """Let an import make the namespace although there may be older data that no look has taken in."""
+        self._is_import = True
+
+    def _start_namespace(self) -> None:
+        if self._left_half:  # the import failed
+            from .older_strings import half_error
+
+            raise half_error(self)
+        super()._start_namespace()
+
     def _adopt(self) -> None:
-        """Take in the older layout: strings `state:NS:KEY` and `checkpoint:NS:NAME`, which stay where they are."""
+        """Take in the older layout: strings `state:NS:KEY` and `checkpoint:NS:NAME`, which stay where they are.
+
+        Raises:
+            BackendError: there is more of it than was found in time. Nothing was taken in.
+
+        """
         from msgspec.structs import replace
 
         from ..legacy.adoption import adoption_requests
         from ..legacy.redis_strings import read_strings
+        from .older_strings import half_error, look, say_unseen
 
-        requests = adoption_requests(read_strings(self._find_strings, self.namespace, self.url))
+        older = look(self)
+        if not older.are_all:
+            self._left_half = older.exist
+            if not self._is_import and older.exist:
+                raise half_error(self)
+            if not (self._is_import or self._quiet):
+                say_unseen(self)
+            return
+        requests = adoption_requests(read_strings(older.pages, self.namespace, self.url))
         if not requests:
             return
         if self.read_only:
@@ -143,21 +169,3 @@ class RedisBackend(Writer):
             return pipe.execute()
 
         self._with_retry(act, commit=True)
-
-    def _find_strings(self, prefix: str) -> list[dict[str, bytes]]:
-        """Return the strings whose names start with a prefix, as far as a short search finds them, in one page."""
-        pattern = escape_match(prefix) + "*"
-
-        def act(client: Any) -> dict[str, bytes]:
-            deadline = time.monotonic() + ADOPT_SECONDS
-            strings = {}
-            for name in client.scan_iter(match=pattern, count=5000, _type="string"):
-                value = client.get(name)
-                if value is not None:
-                    strings[name.decode()] = value
-                if time.monotonic() > deadline:
-                    break
-            return strings
-
-        strings = self._with_retry(act)
-        return [strings] if strings else []

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from ...errors import Damaged
+from ...model import now
 from .backend import RedisBackend
 from .connections.errors import to_state_error
 
@@ -38,6 +39,7 @@ def scan(backend: RedisBackend, pattern: str) -> Iterator[list[ForeignKey]]:
     """
     known: set[bytes] = set()
     page: list[bytes] = []
+    skew = backend._with_retry(_skew)
     try:
         client = backend._connect()
         for name in client.scan_iter(match=pattern, count=KEYS_PER_READ):
@@ -46,12 +48,22 @@ def scan(backend: RedisBackend, pattern: str) -> Iterator[list[ForeignKey]]:
             known.add(name)
             page.append(name)
             if len(page) == KEYS_PER_READ:
-                yield from _look(backend, page)
+                yield from _look(backend, page, skew)
                 page = []
     except (RedisError, RedisClusterException) as error:
         raise to_state_error(error, backend.url, backend.namespace) from error
     if page:
-        yield from _look(backend, page)
+        yield from _look(backend, page, skew)
+
+
+def _skew(client: Any) -> int:
+    """Return the microseconds by which a server's clock is ahead.
+
+    The backend's own `now` would look for older data of a namespace that nobody asked for.
+    """
+    started = now()
+    seconds, micros = client.time()
+    return int(seconds) * 1_000_000 + int(micros) - (started + now()) // 2
 
 
 def value(backend: RedisBackend, key: str) -> bytes | None:
@@ -60,9 +72,9 @@ def value(backend: RedisBackend, key: str) -> bytes | None:
     return found
 
 
-def _look(backend: RedisBackend, names: list[bytes]) -> Iterator[list[ForeignKey]]:
+def _look(backend: RedisBackend, names: list[bytes], skew: int) -> Iterator[list[ForeignKey]]:
     replies = _pipe(backend, [(word, name) for name in names for word in ("STRLEN", "PTTL")])
-    now = backend.now()
+    moment = now() + skew
     others = [name for name, size in zip(names, replies[::2], strict=True) if isinstance(size, ResponseError)]
     out = []
     for name, kind in zip(others, _pipe(backend, [("TYPE", name) for name in others]), strict=True):
@@ -81,7 +93,7 @@ def _look(backend: RedisBackend, names: list[bytes]) -> Iterator[list[ForeignKey
         if some and room + size > READ_BYTES:
             yield _values(backend, some)
             some, room = [], 0
-        some.append((name, now + left * 1000 if left >= 0 else 0))
+        some.append((name, moment + left * 1000 if left >= 0 else 0))
         room += size
     if some:
         yield _values(backend, some)
