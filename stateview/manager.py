@@ -1487,6 +1487,7 @@ class StateManager:
 
         Raises:
             KeyNotFound: this namespace does not exist.
+            InvalidArgument: `switch`, and the destination holds a password: give `${VARIABLE}` in its place.
             Conflict: the destination holds another namespace of this name, or a later state of this one; another copy
                 into it is running; or writers outrun this namespace's kept history.
             ReadOnly: the destination may not be written, or this namespace has an older layout that is not adopted yet.
@@ -1499,7 +1500,7 @@ class StateManager:
         from .transfer.migrate import migrate
 
         if switch:
-            settings.find()  # an unreadable stateview.toml must fail before the copy, not after it
+            settings.check_switch(destination)  # what the file cannot name must fail before the copy, not after it
         options: dict[str, Any] = {"encryption_key": self._key_for(destination), "quiet": True}
         target = StateManager(destination, self.namespace, read_only=dry_run, author=self.author, **options)
         first = StateManager(destination, self.namespace, read_only=True, **options)

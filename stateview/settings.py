@@ -20,6 +20,9 @@
     checkpoint_files = false             # of JSON files: write no copies checkpoints/NAME.json
     encryption_key = "${PROD_KEY}"       # a variable; a file is no place for a key itself
 
+`${NAME}` in a URL stands for the environment variable NAME. A password may hold any character there: it is
+percent-encoded. `init` and `migrate --switch` write no password into the file, and make a file with a login private.
+
 A relative path counts from the folder of the file. The file is searched from the working folder upwards.
 
 A bare kind (`sqlite`), in a program or after `--store`, is anchored at the file, so that a program finds its state from
@@ -46,6 +49,7 @@ from . import codec
 from .arguments import check_text
 from .backends import (
     DEFAULT_ROOT,
+    VARIABLE,
     Store,
     find_kind,
     folder_kinds,
@@ -56,7 +60,7 @@ from .backends import (
     parse_store,
     working_folder,
 )
-from .errors import InvalidName, ReadOnly
+from .errors import NOTHING_CHANGED, InvalidArgument, InvalidName, ReadOnly
 from .model import did_you_mean
 
 FILE = "stateview.toml"
@@ -69,7 +73,7 @@ _STORE: dict[str, type] = {
     "encryption_key": str,
 }  # fmt: skip
 _SAFETY: dict[str, type] = {"keep": int, "days": int}
-_VARIABLE = r"\$\{(\w+)\}"
+_PRIVATE = 0o600  # the mode of a file that tells how to log in
 _STRINGS = 'a list of strings, such as ["a", "b"]'
 
 
@@ -137,7 +141,7 @@ class Settings(Struct, frozen=True):
                         int: "a whole number, not below 0",
                     }[known[name]]  # fmt: skip
                     raise InvalidName(f"{self.path}: {name!r}{where} must be {kind}")
-                if name == "encryption_key" and not re.fullmatch(_VARIABLE, value):
+                if name == "encryption_key" and not re.fullmatch(VARIABLE, value):
                     hint = 'Write encryption_key = "${VARIABLE}", and set the variable'
                     raise InvalidName(f"{self.path}: {name!r}{where} must be the name of a variable", hint)
         if not _are_strings(self.values.get("redact", [])):
@@ -245,8 +249,9 @@ def resolve_target(store: str | None = None, namespace: str | None = None) -> Ta
     """
     store = store or os.environ.get("STATEVIEW_STORE")
     namespace = namespace or os.environ.get("STATEVIEW_NAMESPACE")
+    given = store
     if store and ":" in store and namespace:
-        return Target(store, namespace)
+        return Target(_expand(store), namespace)
     settings = find()
     folder, read_only, checkpoint_files, key = "", False, None, ""
     named, own = settings.stores(), settings.text("store")
@@ -262,7 +267,8 @@ def resolve_target(store: str | None = None, namespace: str | None = None) -> Ta
         namespace = namespace or settings.of_store(store, "namespace")
         read_only = bool(settings.of_store(store, "read_only"))
         checkpoint_files = settings.of_store(store, "checkpoint_files")
-        key = _expand(settings.of_store(store, "encryption_key") or "")
+        name = re.fullmatch(VARIABLE, settings.of_store(store, "encryption_key") or "")
+        key = _value(name[1], settings.path) if name else ""
         store, folder = named[store], settings.folder
     elif ":" not in store and not is_bare(store):
         known = f"; {settings.path} names {', '.join(sorted(named))}" if named else ""
@@ -271,7 +277,7 @@ def resolve_target(store: str | None = None, namespace: str | None = None) -> Ta
             did_you_mean(store, [*named, *folder_kinds(), "redis"])
             or "Use json, sqlite, redis, json:PATH, sqlite:PATH or redis://HOST:PORT/DB",
         )
-    store = _expand(store)
+    store = _expand(store, "" if store == given else settings.path)
     if folder and kind_of(parse_store(store)).in_folder:
         scheme, _, path = store.partition(":")
         store = f"{scheme}:{os.path.relpath(os.path.join(folder, os.path.expanduser(path or DEFAULT_ROOT)))}"
@@ -284,7 +290,7 @@ def _is_of_kind(store: str | None, kind: str) -> bool:
     """Return whether a store of the file is what a bare kind means."""
     if store is None or (kind == "redis" and os.environ.get("STATEVIEW_REDIS_URL")):
         return False
-    known = find_kind(re.sub(_VARIABLE, lambda match: os.environ.get(match[1], ""), store).partition(":")[0])
+    known = find_kind(re.sub(VARIABLE, lambda match: os.environ.get(match[1], ""), store).partition(":")[0])
     return known is not None and known.name == kind
 
 
@@ -298,7 +304,7 @@ def _other_copy(settings: Settings, kind: str, store: str, namespace: str) -> st
     own = settings.text("store")
     if own is not None and not _is_of_kind(settings.stores().get(own, own), kind):
         try:
-            target = parse_store(_expand(settings.stores().get(own, own)), settings.folder)
+            target = parse_store(_expand(settings.stores().get(own, own), settings.path), settings.folder)
         except InvalidName:  # the file's store needs a variable, which this program does not use
             target = None
         if target is None or not kind_of(target).in_folder or _holds(target, namespace):
@@ -340,28 +346,50 @@ def choice(url: str) -> str:
     return f"{'STATEVIEW_STORE' if os.environ.get('STATEVIEW_STORE') else settings.path} names this store"
 
 
-def _expand(store: str) -> str:
-    """Return a store with the values of the variables in it."""
-    return re.sub(_VARIABLE, _value, store) if "$" in store else store
+def _expand(store: str, path: str = "") -> str:
+    """Return a store with the values of the variables in it. `path` is the file that names the store, if one does."""
+    if "$" not in store:
+        return store
+    from .backends.url_passwords import expand
+
+    return expand(store, lambda name: _value(name, path))
 
 
-def _value(match: re.Match[str]) -> str:
-    value = os.environ.get(match[1])
+def _value(name: str, path: str) -> str:
+    value = os.environ.get(name)
     if value is None:
-        raise InvalidName(
-            f"the environment variable {match[1]}, which {FILE} names, is not set", f"export {match[1]}=…"
-        )
+        where = f"which {FILE} names, is not set: {path}" if path else "which the store URL names, is not set"
+        raise InvalidName(f"the environment variable {name}, {where}", f"export {name}=…")
     return value
+
+
+def check_no_password(store: str) -> None:
+    """Raise an error if a store URL holds a password, which a file is no place for.
+
+    Raises:
+        InvalidArgument: it does. The hint has the URL with variables, and never the password.
+
+    """
+    if ":" not in store:
+        return
+    from shlex import quote
+
+    from .backends.url_passwords import passwords, with_variables
+
+    if names := [password.variable for password in passwords(store)]:
+        url, what = quote(with_variables(store, names)), f"{mask(store)} holds a password, which {FILE} does not store"
+        raise InvalidArgument(what, (NOTHING_CHANGED, f"Set {' and '.join(names)}, and give the URL {url}"))
 
 
 def save_target(store: str, namespace: str, folder: str = "") -> str:
     """Write a store and namespace into a folder's `stateview.toml`, by default the working folder's; return its path.
 
-    The rest of the file stays, comments included.
+    The rest of the file stays, comments included. A file whose stores have a login can be read by its owner alone.
 
     Raises:
         InvalidName: the file is not valid TOML.
-        InvalidArgument: the store's path is not UTF-8, which TOML requires.
+        InvalidArgument: the store's path is not UTF-8, which TOML requires; or the URL holds a password, and the file
+            does not hold it yet.
 
     """
     import tomlkit
@@ -382,21 +410,37 @@ def save_target(store: str, namespace: str, folder: str = "") -> str:
         raise InvalidName(f"{path} is not valid TOML: {error}", "Mend it, or remove it") from error
     except RecursionError as error:
         raise InvalidName(f"{path} is nested too deep", "Mend it, or remove it") from error
+    if store != document.get("store"):
+        check_no_password(store)
     document["store"], document["namespace"] = check_text(store, "store"), namespace
     from .backends.durable_files import file_error, fsync_folder, write_temporary
+    from .backends.url_passwords import has_login
 
     try:
         written = tomlkit.dumps(document)
         if text.count("\r\n") == text.count("\n") > 0:
             written = re.sub("\r?\n", "\r\n", written)  # new lines end as the file's other lines do
-        new = write_temporary(place, written.encode())
-        if text:
-            os.chmod(new, stat.S_IMODE(os.stat(place).st_mode))  # the file may hold passwords
+        mode = stat.S_IMODE(os.stat(place).st_mode) if text else None
+        if any(":" in url and has_login(url) for url in (store, *Settings(path, document.unwrap()).stores().values())):
+            mode = (mode or _PRIVATE) & _PRIVATE
+        new = write_temporary(place, written.encode(), mode=mode)
         os.replace(new, place)
         fsync_folder(os.path.dirname(place))
     except OSError as error:
         raise file_error(error, path) from error
     return path
+
+
+def check_switch(store: str) -> None:
+    """Check whether `switch_target` can write a store into the file that applies here.
+
+    Raises:
+        InvalidName, ReadOnly: the file is not valid, or cannot be read.
+        InvalidArgument: the URL holds a password, and the file does not hold it yet.
+
+    """
+    if store != find().text("store"):
+        check_no_password(store)
 
 
 def switch_target(store: str, namespace: str) -> str:

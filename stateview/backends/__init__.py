@@ -21,6 +21,8 @@ from .reentry import reentry_error
 DEFAULT_ROOT = ".claude/state"
 DEFAULT_REDIS = "redis://localhost:6379/0"
 GROUP = "stateview.backends"
+VARIABLE = r"\$\{(\w+)\}"  # an environment variable in a store URL
+SECRET_OPTION = r"(?i)(\w*(?:pass|pwd|auth|secret|token)\w*=)([^&]*)"  # of a store URL, and its value
 _making: set[tuple[int, str]] = set()  # threads, and the kind of backend that each imports and makes
 
 
@@ -144,7 +146,10 @@ def is_bare(store: str) -> bool:
 
 
 def mask(url: str) -> str:
-    """Return a store URL with its password hidden, also where the URL is not written as it should be."""
+    """Return a store URL with its password hidden, also where the URL is not written as it should be.
+
+    The name of a variable is shown.
+    """
     kind = _BY_SCHEME.get(url.partition(":")[0])
     if kind is not None and kind.in_folder:
         return url
@@ -152,10 +157,16 @@ def mask(url: str) -> str:
 
     start = re.match(r"[a-z+]*:?//+|[a-z+]*:/?|", url)[0]  # type: ignore[index]
     login, at, rest = url[len(start) :].rpartition("@")
-    user, colon, _ = login.partition(":")
-    shown = f"{user}:***" if colon else login if "//" in start else "***"
+    user, colon, password = login.partition(":")
+    shown = f"{user}:{_hidden(password)}" if colon else login if "//" in start else "***"
     masked = f"{start}{shown}@{rest}" if at else url
-    return re.sub(r"(?i)(\w*(?:pass|pwd|auth|secret|token)\w*=)[^&]*", r"\1***", masked)
+    return re.sub(SECRET_OPTION, lambda match: match[1] + _hidden(match[2]), masked)
+
+
+def _hidden(password: str) -> str:
+    import re
+
+    return password if re.fullmatch(VARIABLE, password) else "***"
 
 
 def kind_of(store: Store) -> BackendKind:

@@ -120,18 +120,21 @@ def write_all(file: FileIO, data: bytes) -> None:
         view = view[file.write(view) :]
 
 
-def write_temporary(path: str, data: bytes, mtime: int | None = None) -> str:
+def write_temporary(path: str, data: bytes, mtime: int | None = None, mode: int | None = None) -> str:
     """Write `data` durably to a temporary file beside `path` and return its path. Leaves no file after an error.
 
     Args:
         path: the path that the caller renames the file to.
         data: the content.
         mtime: the modification time, in nanoseconds since 1970.
+        mode: the permissions, which it has before it has content. None: those of a new file.
 
     """
     name = temporary(path)
     try:
         with open(name, "xb", buffering=0) as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             write_all(file, data)
             if mtime is not None:
                 os.utime(file.fileno(), ns=(mtime, mtime))

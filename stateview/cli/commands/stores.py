@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 from collections.abc import Iterator
 from itertools import islice, repeat
 from typing import Any
+from urllib.parse import unquote
 
 from ... import settings
 from ...backends import absolute_url, is_bare, mask, parse_store
-from ...errors import Damaged, ReadOnly
+from ...backends.url_passwords import passwords, with_variables
+from ...errors import NOTHING_CHANGED, Damaged, InvalidName, ReadOnly
 from ...manager import StateManager
 from ...states.changes import Change
 from ...states.missing import empty_store
 from ..context import Context, missing_namespace
+from ..exit_codes import UsageError
 from ..results import ActionResult, Changes, Record, Table, Text, plural
 from .checkpoints import DRY_RUN
 
@@ -36,10 +42,39 @@ def init(context: Context, args: dict[str, Any]) -> ActionResult:
     url = absolute_url(parse_store(store)) if bare else settings.resolve_target(store, namespace).store
     with context.open(url, namespace) as manager:
         manager.head()  # fails if a server does not answer, before the file names it
+    store, unset = _with_variables(context, store, namespace)
     path = settings.save_target(store, namespace)
     before = f"; before: {old_store}, namespace {old_namespace}" if exists else ""
-    summary = f"this folder uses {mask(store)}, namespace {namespace} ({path}){before}"
+    set_first = f"; set {' and '.join(unset)} to the password first, as by: export {unset[0]}=…" if unset else ""
+    summary = f"this folder uses {mask(store)}, namespace {namespace} ({path}){before}{set_first}"
     return ActionResult(summary, data={"store": mask(store), "namespace": namespace, "path": path})
+
+
+def _with_variables(context: Context, store: str, namespace: str) -> tuple[str, list[str]]:
+    """Return a store URL with variables in place of its passwords, and those that do not hold the passwords yet.
+
+    Raises:
+        UsageError: there is nobody to ask for the names of the variables.
+        InvalidName: an answer is no name of a variable.
+
+    """
+    found = passwords(store) if ":" in store else []
+    if not found:
+        return store, []
+    names = [password.variable for password in found]
+    if context.ask_line is None:
+        command = shlex.join(["stateview", "init", with_variables(store, names), namespace])
+        what = f"{mask(store)} holds a password, which init does not write into {settings.FILE}"
+        raise UsageError(what, (NOTHING_CHANGED, f"Set {' and '.join(names)} to it, and run: {command}"))
+    if not context.options.get("yes"):
+        question = "The file names an environment variable in place of the password. Its name"
+        names = [context.ask_line(f"{question} [{name}]") or name for name in names]
+    for name in names:
+        if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
+            raise InvalidName(f"{name!r} is no name of an environment variable", "Use letters, digits and _")
+    given = [store[one.start : one.end] for one in found]
+    unset = [name for name, text in zip(names, given, strict=True) if os.environ.get(name) not in (text, unquote(text))]
+    return with_variables(store, names), unset
 
 
 def namespaces(context: Context, args: dict[str, Any]) -> Table:
