@@ -577,8 +577,8 @@ COMMANDS = (
             Arg("namespace", "namespace", "the namespace (default: default)", required=False),
         ),
         examples=("init json workflow-123", "init sqlite:./state --namespace build"),
-        more="It writes stateview.toml into this folder. Commands in this folder and below use that file. It writes no\n"
-        "password: at a terminal it asks for an environment variable; in a script give ${VARIABLE} in the URL.",
+        more="It writes stateview.toml into this folder. Commands in this folder and below use that file. It writes\n"
+        "no password: at a terminal it asks for an environment variable; in a script give ${VARIABLE} in the URL.",
         refuses=_READS,
     ),
     Command(

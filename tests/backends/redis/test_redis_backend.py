@@ -1,4 +1,4 @@
-"""Redis as it is met in earnest: logins, TLS, clusters, failovers, lost replies, stale caches, servers that refuse."""
+"""Redis as it is met in earnest: logins, clusters, failovers, lost replies, stale caches, servers that refuse."""
 
 from __future__ import annotations
 
@@ -252,33 +252,6 @@ def test_a_timeout_of_the_url_is_honoured(start: Callable[..., Server], manage: 
 def test_an_option_that_cannot_be_is_said(url: str, manage: Any, option: str) -> None:
     with pytest.raises(BackendError, match=option.partition("=")[0]):
         manage(f"{url}?{option}").save("k", 1)
-
-
-def test_tls(start: Callable[..., Server], manage: Any, tmp_path: Path) -> None:
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=tmp_path, check=True, capture_output=True)
-
-    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    (tmp_path / "names").write_text("subjectAltName=IP:127.0.0.1\n")
-    openssl("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=a test")
-    openssl("req", *new_key, "-keyout", "key", "-out", "request", "-subj", "/CN=localhost")
-    openssl("x509", "-req", "-in", "request", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", "pem",
-            "-days", "2", "-extfile", "names")  # fmt: skip
-    files = ("--tls-cert-file", f"{tmp_path}/pem", "--tls-key-file", f"{tmp_path}/key", "--tls-ca-cert-file")
-    server = start(FIRST, *files, f"{tmp_path}/ca.pem", "--tls-auth-clients", "no", port="--tls-port")
-    trusted = f"rediss://127.0.0.1:{server.port}/0?ssl_ca_certs={tmp_path}/ca.pem"
-    use_all(manage(trusted, "main"))
-    state, other = manage(trusted, "cached"), manage(trusted, "cached")
-    for number in range(50):
-        state.save("k", number)
-        assert other.load("k") == other.load("k") == number
-    started = time.monotonic()
-    with pytest.raises(BackendError, match="ssl_ca_certs") as caught:
-        manage(f"rediss://127.0.0.1:{server.port}/0").load("k")
-    assert not isinstance(caught.value, BackendUnavailable)
-    with pytest.raises(BackendError):
-        manage(f"redis://127.0.0.1:{server.port}/0", timeout=0.2).load("k")
-    assert time.monotonic() - started < 9  # not tried again for 10 s
 
 
 @each_server

@@ -25,6 +25,7 @@ from redis.exceptions import (
 
 from ....errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged, Hint, ReadOnly, StateException, run
 from ...durable_files import CLOSE_FILES, OUT_OF_FILES
+from .tls import tls_hint
 
 _TRANSIENT = (
     redis.ConnectionError, redis.TimeoutError, BusyLoadingError, ClusterDownError, TryAgainError, SlotNotCoveredError,
@@ -104,7 +105,7 @@ def is_unanswered(error: Exception, cause: OSError | None = None) -> bool:
     """Return whether no server was there to answer, for now. `cause` is the `os_error` of the error."""
     if (
         isinstance(error, (*_REFUSED, MaxConnectionsError))
-        or isinstance(cause, ssl.SSLError)
+        or (isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError))  # that is a lost connection
         or lacks_descriptors(cause)
     ):
         return False
@@ -145,8 +146,8 @@ def to_state_error(error: Exception, url: str, namespace: str, cause: OSError | 
     if lacks_descriptors(cause):
         return BackendError(f"{url}: too many files are open", CLOSE_FILES)
     message = f"{url}: {error}"
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return BackendError(message, "Give the file of the CA that signed it: add ?ssl_ca_certs=PATH to the store URL")
+    if isinstance(cause, ssl.SSLError):
+        return BackendError(message, tls_hint(cause))
     code = error_code(error)
     if code == "DAMAGED":
         return Damaged(f"{url}: an entry of {namespace!r} is not what was written", run("recover"))
