@@ -551,7 +551,8 @@ def test_a_redis_by_another_name_is_the_source_itself(info: str, writing: bool, 
             writer.start()
         names = set(admin.keys("*"))
         for other in (store.replace("127.0.0.1", "localhost"), f"{store}?socket_timeout=9"):
-            for words in ({"force": True}, {"dry_run": True}, {"dry_run": True, "force": True}, {"switch": True}):
+            ways = [{"force": True}, {"dry_run": True}, {"dry_run": True, "force": True}, {"switch": True}]
+            for words in ways[:-1] if "@" in other else ways:  # no password is written into stateview.toml
                 with pytest.raises(Conflict, match="both the source and the destination"):
                     moved(store, other, **words)
         ended.set()
