@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property, lru_cache, partial
-from itertools import islice
+from itertools import islice, repeat
 from threading import get_ident
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, TypeVar, overload
@@ -1718,9 +1718,11 @@ def migrate(
     with StateManager(source, namespace, read_only=True, author=author, quiet=True) as first:
         used = first.namespace
         names = first.namespaces() if all else [used]
-    if not names:
-        raise empty_store(first.backend)
-    names.sort(key=lambda name: name == used)  # `switch` names the last namespace
+        if not names:
+            raise empty_store(first.backend)
+        names.sort(key=lambda name: name == used)  # `switch` names the last namespace
+        if all and dry_run:
+            return _plan_all(first, names, destination, force, progress)
     managers = [StateManager(source, name, read_only=True, author=author, quiet=True) for name in names]
     if all:
         for manager in managers:
@@ -1735,6 +1737,24 @@ def migrate(
             moved = "" if dry_run or not reports else f"Moved before it: {', '.join(one.namespace for one in reports)}"
             with tells_what_was_done(partial(str, moved)):
                 reports.append(manager.migrate_to(destination, progress=progress, **options))
+    return reports
+
+
+def _plan_all(
+    first: StateManager, names: list[str], destination: str, force: bool, progress: OnMigrationProgress | None
+) -> list[MigrationReport]:
+    """Report what migrations of some namespaces of a manager's store would do. Many small ones are read at once."""
+    from .transfer.migrate import migrate as plan
+
+    many = getattr(first.backend, "copies", None)
+    copies: Iterator[Backend | None] = many(names) if many is not None else repeat(None, len(names))
+    options: dict[str, Any] = {"encryption_key": first._key_for(destination), "quiet": True}
+    reports = []
+    for name, copy in zip(names, copies, strict=True):
+        with ExitStack() as stack:
+            source = copy or stack.enter_context(first._reopen(name, read_only=True)).backend
+            target = stack.enter_context(StateManager(destination, name, read_only=True, **options))
+            reports.append(plan(source, target.backend, dry_run=True, force=force, progress=progress))
     return reports
 
 

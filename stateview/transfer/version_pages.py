@@ -57,9 +57,18 @@ def iter_pages(
 
 
 def prefetch(items: Iterator[T]) -> Iterator[T]:
-    """Yield the same items. A thread makes each item while the caller works with the item before it."""
+    """Yield the same items. A thread makes each item while the caller works with the item before it.
+
+    A small namespace is one item, for which no thread is started.
+    """
+    first, second = next(items, None), next(items, None)
+    if first is not None:
+        yield first
+    if second is None:
+        return
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(next, items, None)
+        yield second
         while (item := following.result()) is not None:
             following = pool.submit(next, items, None)
             time.sleep(0)  # the thread can send its request before the caller computes

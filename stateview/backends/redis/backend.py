@@ -7,7 +7,7 @@ and alive, see `read_cache`. On it the server announces every commit: CLIENT TRA
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ import redis
 
 from ...errors import Conflict, ReadOnly
 from ...model import Finding
-from ..protocol import CommitRequest, ProgressCount, ProgressText, RecoverySession, StagedImport
+from ..protocol import Backend, CommitRequest, ProgressCount, ProgressText, RecoverySession, StagedImport
 from ..stored_values import PLAIN, StoredValues
 from .connections.server import REGISTRY
 from .scripts.commit import COMMIT, PUT_KEYRING
@@ -71,6 +71,11 @@ class RedisBackend(Writer):
         )  # fmt: skip
         backend._set_prefix(self._prefix + name)
         return backend
+
+    def copies(self, names: Sequence[str]) -> Iterator[Backend | None]:
+        from .snapshot import take_many
+
+        return take_many(self, names)
 
     def keyring(self) -> bytes | None:
         """Make one round trip."""

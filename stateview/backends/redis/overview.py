@@ -1,4 +1,4 @@
-"""The numbers of many namespaces at once: one pipeline a page, where a handshake with each takes four round trips."""
+"""Read many namespaces at once: one pipeline a node and page, where a handshake with each takes four round trips."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def numbers(backend: Reader, names: Sequence[str]) -> Iterator[NamespaceNumbers 
     backend._handshake()
     left = iter(names)
     while page := list(islice(left, NAMESPACES_PER_PAGE)):
-        for name, reply in zip(page, _read(backend, page), strict=True):
+        for name, reply in zip(page, read_many(backend, page, NUMBERS), strict=True):
             if isinstance(reply, list):
                 revision, keys, checkpoints = map(int, reply)
                 yield NamespaceNumbers(name, keys, revision, checkpoints)
@@ -33,8 +33,8 @@ def numbers(backend: Reader, names: Sequence[str]) -> Iterator[NamespaceNumbers 
                 yield None
 
 
-def _read(backend: Reader, names: Sequence[str]) -> list[Any]:
-    """Run the script for each name, and return the replies. One round trip a node. No list tells nothing."""
+def read_many(backend: Reader, names: Sequence[str], script: str, *arguments: int) -> list[Any]:
+    """Run a script for each name, and return the replies, errors among them. One round trip a node."""
 
     def act(client: Any) -> list[Any]:
         groups: dict[Any, list[str]] = {}
@@ -44,22 +44,22 @@ def _read(backend: Reader, names: Sequence[str]) -> list[Any]:
         replies: dict[str, Any] = {}
         for node, group in groups.items():
             server = client if node is None else client.get_redis_connection(node)
-            replies.update(zip(group, _pipeline(server, group), strict=True))
+            replies.update(zip(group, _pipeline(server, group, script, arguments), strict=True))
         return [replies[name] for name in names]
 
     return backend._with_retry(act)
 
 
-def _pipeline(server: redis.Redis, names: Sequence[str]) -> list[Any]:
+def _pipeline(server: redis.Redis, names: Sequence[str], script: str, arguments: Sequence[int]) -> list[Any]:
     while True:
         pipe = server.pipeline(transaction=False)
         for name in names:
             keys = _keys(name)
-            pipe.evalsha(script_hash(NUMBERS), len(keys), *keys)
+            pipe.evalsha(script_hash(script), len(keys), *keys, *arguments)
         replies = pipe.execute(raise_on_error=False)
         if not any(isinstance(reply, NoScriptError) for reply in replies):
             return replies
-        server.script_load(NUMBERS)
+        server.script_load(script)
 
 
 def _keys(name: str) -> list[str]:

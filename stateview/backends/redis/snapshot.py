@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -12,16 +14,20 @@ from ...model import Commit
 from ..conflicts import history_pruned_error
 from ..protocol import PAGE_BYTES, CheckpointRecord, Head, StateAt, StoredVersion, Version
 from .maintenance import measure
+from .overview import read_many
 from .packing import pieces_of, unpacked_bytes, without_delta
 from .scripts.common import unreadable_head
 from .scripts.read import MISSING
+from .scripts.transfer import COPY
 from .transfer import parse_versions
 
 if TYPE_CHECKING:
     from .reader import Reader
 
+_PLAIN_FORMAT = 2  # the newest of a namespace without a keyring
 MAX_RECORDS = 20_000  # entries, versions and commits: reading more at once would keep other clients waiting
 MAX_BYTES = 16_000_000
+MANY_RECORDS, MANY_BYTES, MANY = 1000, 256_000, 100  # of each namespace, and how many namespaces are read at once
 
 
 def take(reader: Reader) -> Snapshot | None:
@@ -44,6 +50,50 @@ def take(reader: Reader) -> Snapshot | None:
     if not fields or unreadable_head(fields) or missing or sum(map(unpacked_bytes, past.values())) > MAX_BYTES:
         return None
     return Snapshot(reader, fields, [*entries.items(), *past.items()], records, marks)
+
+
+def take_many(backend: Reader, names: Sequence[str]) -> Iterator[Snapshot | None]:
+    """Yield a copy of each namespace, see `CopiesNamespaces`. A round trip a node for each hundred namespaces."""
+    backend._handshake()
+    for start in range(0, len(names), MANY):
+        page = names[start : start + MANY]
+        replies = read_many(backend, page, COPY, MANY_RECORDS, MANY_BYTES)
+        for name, reply in zip(page, replies, strict=True):
+            yield _made(_of_namespace(backend, name), *reply) if isinstance(reply, list) else None
+
+
+def _made(reader: Reader, sizes: bytes, words: bytes) -> Snapshot | None:
+    """Return the copy of a namespace; None if it is to be opened by itself, since it is sealed or damaged."""
+    fields, entries, past, records, marks = _hashes(sizes, words)
+    if unreadable_head(fields) or b"keyring" in fields or int(fields.get(b"format", b"0")) > _PLAIN_FORMAT:
+        return None
+    if sum(map(unpacked_bytes, past.values())) > MAX_BYTES:
+        return None
+    reader._choose_values(fields)
+    return Snapshot(reader, fields, [*entries.items(), *past.items()], records, marks)
+
+
+def _of_namespace(backend: Reader, name: str) -> Reader:
+    """Return a backend of another namespace, for reads without a cache. It uses the same connections."""
+    other = copy(backend)
+    other.namespace = name
+    other._link = type(backend._link)()
+    other._link.client = backend._link.client
+    other._ready = True
+    other._set_prefix(f"stateview:{{{name}}}:")
+    return other
+
+
+def _hashes(sizes: bytes, words: bytes) -> Iterator[dict[bytes, bytes]]:
+    """Yield the hashes that the script COPY returns."""
+    numbers = iter(map(int, sizes.split()))
+    start = 0
+    for count in numbers:
+        found = []
+        for size in islice(numbers, count):
+            found.append(words[start : start + size])
+            start += size
+        yield dict(zip(found[::2], found[1::2], strict=True))
 
 
 class Snapshot:
