@@ -142,7 +142,8 @@ def to_state_error(error: Exception, url: str, namespace: str, cause: OSError | 
     """Convert an error of the server or of redis-py to one of this package, with the next step."""
     if is_unanswered(error, cause) or error_code(error) == "BUSY":
         message = f"{url} does not answer: {reason(error)}"
-        return BackendUnavailable(message, "Check that the server runs and the address is right")
+        address = "Check that the server runs and the address is right"
+        return BackendUnavailable(message, tls_hint(cause) if isinstance(cause, ssl.SSLError) else address)
     if lacks_descriptors(cause):
         return BackendError(f"{url}: too many files are open", CLOSE_FILES)
     message = f"{url}: {error}"

@@ -17,6 +17,6 @@ def tls_hint(error: ssl.SSLError) -> str:
         if error.verify_code in _OTHER_ADDRESS:
             return "Give the address that the server's certificate names"
         return "Give the file of the CA that signed it: add ?ssl_ca_certs=PATH to the store URL"
-    if error.reason in _ASKS:
-        return "The server asks for a certificate: add ssl_certfile=PATH&ssl_keyfile=PATH to the store URL"
+    if error.reason in _ASKS or isinstance(error, ssl.SSLEOFError):  # the server ends before its alert is read
+        return "If the server asks for a certificate, add ssl_certfile=PATH&ssl_keyfile=PATH to the store URL"
     return "Check that this port speaks TLS, and the files of the options ssl_…"
