@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -87,17 +88,21 @@ class TestRedis(BackendContract):
     def store(self, new_store: Callable[[str], str], server: str) -> str:
         return new_store(server)
 
+    def connect(self, store: str) -> Any:
+        """Return a client of redis-py."""
+        return redis.Redis.from_url(store)
+
     def stored(self, store: str, namespace: str, key: str) -> bytes | None:
-        with redis.Redis.from_url(store) as client:
+        with self.connect(store) as client:
             packed = client.hget(f"stateview:{{{namespace}}}:live", key)
         return None if packed is None else packed.split(b" ", 3)[3]
 
     def damage(self, store: str, namespace: str, key: str) -> None:
-        with redis.Redis.from_url(store) as client:
+        with self.connect(store) as client:
             client.hset(f"stateview:{{{namespace}}}:live", key, "value")
 
     def size(self, store: str, namespace: str) -> int:
-        with redis.Redis.from_url(store) as client:
+        with self.connect(store) as client:
             keys = list(client.scan_iter(f"stateview:{{{namespace}}}:*"))
             return sum(client.memory_usage(key, samples=0) for key in keys)
 

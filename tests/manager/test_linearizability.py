@@ -204,9 +204,11 @@ def read(log: Path) -> list[Operation]:
     return list(told.values())
 
 
-def history(store: str, folder: Path, seed: int) -> list[Operation]:
-    """Let processes act at the same time, and kill one of them in the middle."""
-    logs = [folder / f"{seed}-{number}" for number in range(PROCESSES)]
+def history(
+    store: str, folder: Path, seed: int, processes: int = PROCESSES, disturb: Callable[[], object] | None = None
+) -> list[Operation]:
+    """Let processes act at the same time, and kill one of them in the middle, or disturb them in another way."""
+    logs = [folder / f"{seed}-{number}" for number in range(processes)]
     children = []
     for number, log in enumerate(logs):
         child = os.fork()
@@ -221,15 +223,18 @@ def history(store: str, folder: Path, seed: int) -> list[Operation]:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and (not logs[0].exists() or logs[0].read_bytes().count(b"\n") < OPERATIONS):
         time.sleep(0.001)  # until the first is at half of its way
-    os.kill(children[0], signal.SIGKILL)
+    if disturb is None:
+        os.kill(children[0], signal.SIGKILL)
+    else:
+        disturb()
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    assert codes[1:] == [0] * (PROCESSES - 1)
+    assert codes[disturb is None :] == [0] * (processes - (disturb is None))
     return [operation for log in logs for operation in read(log)]
 
 
-def check(store: str, url: str, folder: Path, seed: int) -> None:
-    """Check a history of a store that processes reach by a URL."""
-    operations = history(url, folder, seed)
+def check(store: str, url: str, folder: Path, seed: int, **options: Any) -> None:
+    """Check a history of a store that processes reach by a URL. The options are those of `history`."""
+    operations = history(url, folder, seed, **options)
     stale = store.startswith("redis")  # its loads come from a cache, which may lag for a moment
     ordered = [one for one in operations if one.kind != "load" or not stale]
     check_linearizable(ordered)

@@ -25,6 +25,7 @@ from redis_proxy import RedisProxy
 from redis_servers import Server, free_port, until
 
 SLOTS = 16384
+MEND_SECONDS = 60.0  # sentinels look again after some ten seconds at a replica that they did not reach
 PATIENCE = 2000  # milliseconds after which the nodes of a cluster miss another, and sentinels a primary
 HASTE = 500  # the same, where a failover is what is tested; a server that gets no processor for so long is replaced
 _REPLICATION = ("--repl-diskless-sync-delay", "0")
@@ -237,12 +238,13 @@ class Set(Topology):
         self.servers += [self.add(*options, "--replicaof", *_place(self.servers[0])) for _ in range(replicas)]
         for server in self.servers[1:]:
             server.options = options  # what it is a replica of changes
-        self._join(self.servers[0])
+        until(lambda: len(self.replicas(self.servers[0])) == len(self.servers) - 1)
+        self._wait_for_copies(self.servers[0])
 
-    def _join(self, primary: Server) -> None:
-        """Wait until each other server copies a primary, and has what it has."""
-        until(lambda: len(self.replicas(primary)) == len(self.servers) - 1)
-        self._wait_for_copies(primary)
+    def _is_whole(self) -> bool:
+        """Whether each other server copies the primary."""
+        primary = self.primary("")
+        return primary is not None and len(self.replicas(primary)) == len(self.servers) - 1
 
     def mend(self) -> None:
         primary = self.promoted("")
@@ -250,7 +252,8 @@ class Set(Topology):
         for one in self.servers:
             if one.process.poll() is not None:
                 one.start(one.port, True, "--replicaof", *_place(primary))
-        self._join(primary)
+        until(self._is_whole, MEND_SECONDS)
+        self._wait_for_copies(self.promoted(""))
 
 
 def _place(server: Server) -> tuple[str, str]:

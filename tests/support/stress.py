@@ -137,6 +137,12 @@ RACES = (
 # The contract once more on a changed backend: by default each of its tests runs on one kind of store.
 REPEATED = ("tests/backends/test_stored_values.py::Test",)
 CONTRACT_AGAIN = (*REPEATED, "tests/backends/test_sealed_stores.py::Test")
+# The contract on several servers at once: by default one test, in the stress run each on one topology and server, but
+# for the longest. On request all cases run.
+ON_TOPOLOGIES = "tests/backends/redis/test_redis_topologies.py::TestTopology"
+TOPOLOGIES = ("cluster", "sentinels")
+IN_BRIEF = ("test_a_commit_that_is_sent_again_is_one_commit",)
+LONGEST = ("test_forgetting_keeps_what_checkpoints_see", "test_what_expired_is_taken_away_by_later_commits")
 # What the version of the server may change: on a second server only these run.
 OF_SERVERS = (
     "tests/backends/redis/",
@@ -215,6 +221,7 @@ def mark(items: Sequence[pytest.Item], servers: Sequence[str]) -> None:
             left_out = left_out or KINDS[len(test) % len(KINDS)] != kind_of_class.removeprefix("Test").lower()
         left_out = left_out or seen[family, kind] > CASES.get(name, len(items))
         given = _given(item)
+        left_out = left_out or (family.startswith(ON_TOPOLOGIES) and name not in IN_BRIEF)
         rotated = family.startswith(ROTATED) and name not in CASES and not (family in themselves and "source" in given)
         if rotated and (of := kinds.get(family)):
             left_out = left_out or kind not in ("", of[len(family) % len(of)])
@@ -226,7 +233,12 @@ def mark(items: Sequence[pytest.Item], servers: Sequence[str]) -> None:
 
 def is_repeated(item: pytest.Item, servers: Sequence[str]) -> bool:
     """Return whether a case says on another server what it says on the first. On request all cases run."""
-    if stride(0) or not _names(item, servers[1:]):
+    if stride(0):
+        return False
+    if item.nodeid.startswith(ON_TOPOLOGIES) and (name := item.name.partition("[")[0]) not in IN_BRIEF:
+        cases = [(topology, server) for topology in TOPOLOGIES for server in servers]
+        return name in LONGEST or not all(word in item.name for word in cases[len(name) % len(cases)])
+    if not _names(item, servers[1:]):
         return False
     return item.nodeid.startswith(CONTRACT_AGAIN) or not item.nodeid.startswith(OF_SERVERS)
 
