@@ -130,7 +130,7 @@ def updates(state: StateManager, number: int) -> Act:
 
 
 def throughput(url: str, quick: bool) -> Iterator[Row]:
-    rounds, calls = (5, 800) if quick else (12, 4000)
+    rounds, calls = (15, 240) if quick else (41, 960)
     ways: tuple[tuple[str, Callable[[int], str]], ...] = (
         ("one namespace", lambda number: "one"),
         ("a namespace each", lambda number: f"many-{number}"),
