@@ -27,7 +27,7 @@ from redis_servers import Server, free_port, until
 SLOTS = 16384
 MEND_SECONDS = 60.0  # sentinels look again after some ten seconds at a replica that they did not reach
 PATIENCE = 2000  # milliseconds after which the nodes of a cluster miss another, and sentinels a primary
-HASTE = 500  # the same, where a failover is what is tested; a server that gets no processor for so long is replaced
+HASTE = 1000  # the same, where a failover is what is tested; a server that gets no processor for so long is replaced
 _REPLICATION = ("--repl-diskless-sync-delay", "0")
 _NO_LOGIN = "a password that no primary has"  # a replica that gives it stays without its primary
 
@@ -117,6 +117,10 @@ class Topology(ABC):
     def mend(self) -> None:
         """Start the servers that were killed, and wait until each replica has what its primary has."""
 
+    @abstractmethod
+    def failovers(self) -> int:
+        """How many failovers there were, also of a primary that was only slow."""
+
     def _reconnect(self) -> None:
         """Undo `cut`."""
         for one in self.alive():
@@ -143,6 +147,13 @@ class Cluster(Topology):
                 if "myself" in node["flags"] and "master" in node["flags"] and _has(node["slots"], slot):
                     return one
         return None
+
+    def failovers(self) -> int:
+        epochs = []
+        for one in self.alive():
+            with self.client(one) as client:
+                epochs.append(int(client.cluster("info")["cluster_current_epoch"]))
+        return max(epochs) - len(self.servers)  # `form` gives an epoch to each
 
     def form(self, primaries: int, copies: int) -> None:
         """Join the servers, and wait until each knows all."""
@@ -305,6 +316,9 @@ class SentinelSet(Set):
                 return one
         return None
 
+    def failovers(self) -> int:
+        return max(int(self._told(one)["config-epoch"]) for one in self.sentinels)
+
     def mend(self) -> None:
         """Start the servers that were killed as replicas, and wait until the sentinels have ended the failover."""
         super().mend()
@@ -332,6 +346,10 @@ class Pair(Set):
     """
 
     proxy: RedisProxy
+    kills = 0
+
+    def failovers(self) -> int:
+        return self.kills
 
     def primary(self, namespace: str) -> Server | None:
         return next((one for one in self.alive() if self.proxy.target_port == one.port), None)
@@ -349,6 +367,7 @@ class Pair(Set):
                 with self.client(one) as client:
                     client.replicaof(*_place(new))
         self.proxy.lead_to(new.url)
+        self.kills += 1
         return primary
 
 

@@ -10,7 +10,7 @@ import failovers
 import pytest
 import redis_topologies
 from conftest import REDIS
-from failovers import KINDS, fail_over, open_topology
+from failovers import KINDS, fail_over_as_asked
 from redis_topologies import HASTE
 from stress import first
 from test_linearizability import check
@@ -23,8 +23,7 @@ each_topology = pytest.mark.parametrize("topology", first(["pair", "cluster", "s
 
 @each_topology
 def test_a_failover_after_which_the_replica_has_all_loses_nothing(topology: str, tmp_path: Path) -> None:
-    with open_topology(topology, SERVER, KINDS["clean"]) as servers:
-        outcome = fail_over(servers, KINDS["clean"], tmp_path, FAILOVERS)
+    outcome = fail_over_as_asked(topology, SERVER, KINDS["clean"], tmp_path, FAILOVERS)
     print(outcome.row(f"{topology}, clean"))
     assert outcome.acknowledged > failovers.ACTS * FAILOVERS
     assert (outcome.lost, outcome.twice, outcome.handed_out_twice) == ([], [], [])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis_topologies
 from conftest import REDIS
-from failovers import KINDS, Outcome, fail_over, open_topology
+from failovers import KINDS, Outcome, fail_over_as_asked
 from redis_topologies import Pair
 from stress import first, stressed
 
@@ -62,8 +62,7 @@ def lose(pair: Pair, commits: Callable[[], object]) -> None:
 
 
 def outcome_of(topology: str, kind: str, folder: Path) -> Outcome:
-    with open_topology(topology, SERVER, KINDS[kind]) as servers:
-        outcome = fail_over(servers, KINDS[kind], folder, FAILOVERS)
+    outcome = fail_over_as_asked(topology, SERVER, KINDS[kind], folder, FAILOVERS)
     print(outcome.row(f"{topology}, {kind}"), outcome.errors)
     assert outcome.twice == []
     assert outcome.untold == []
