@@ -11,7 +11,6 @@ import pytest
 import redis_topologies
 from conftest import REDIS
 from failovers import KINDS, fail_over_as_asked
-from redis_topologies import HASTE
 from stress import first
 from test_linearizability import check
 
@@ -36,7 +35,7 @@ def test_a_failover_after_which_the_replica_has_all_loses_nothing(topology: str,
 def test_what_processes_see_through_a_failover_could_have_happened_one_after_the_other(
     topology: str, tmp_path: Path
 ) -> None:
-    with getattr(redis_topologies, topology)(SERVER, patience=HASTE) as servers:
+    with getattr(redis_topologies, topology)(SERVER) as servers:
         disturb = partial(failovers.clean, servers)
         check(servers.url, servers.url, tmp_path, 1, processes=PROCESSES, disturb=disturb)
         assert len(servers.alive()) == len(servers.servers) - 1
