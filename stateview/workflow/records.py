@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from hashlib import sha256
+from os.path import dirname
 from types import CodeType
 from typing import Any
 
@@ -24,6 +25,7 @@ _MAX_NAME_CHARACTERS = 128
 _DIGEST_CHARACTERS = 16
 _CO_COROUTINE = 0x80  # a flag of code objects
 _TRACE_CHARACTERS = 4_000
+_OWN_FOLDER = dirname(__file__)
 _encoder = msgspec.json.Encoder(enc_hook=lambda value: {"type": _type_name(value)}, order="deterministic")
 
 ENDED = ("done", "skipped")  # the states of a step that is not done again
@@ -108,10 +110,16 @@ def state_after(error: BaseException | None) -> str:
 
 
 def error_record(error: BaseException) -> Record:
-    """Return what is kept of an error: its type, its text, and the end of its traceback."""
+    """Return what is kept of an error: its type, its text, and the end of its traceback.
+
+    The traceback begins with the user's function. It is kept whole if it has places of this package only.
+    """
     import traceback
 
-    trace = "".join(traceback.format_exception(error))
+    place = error.__traceback__
+    while place is not None and dirname(place.tb_frame.f_code.co_filename) == _OWN_FOLDER:
+        place = place.tb_next
+    trace = "".join(traceback.format_exception(type(error), error, place or error.__traceback__))
     fields = {"type": _type_name(error), "message": str(error), "trace": trace[-_TRACE_CHARACTERS:]}
     return {name: text.encode(errors="backslashreplace").decode() for name, text in fields.items()}
 
