@@ -16,7 +16,7 @@ from textual.pilot import Pilot
 from stateview import StateManager
 from stateview.dashboard.data.step_text import outcome, outcome_lines
 from stateview.dashboard.dialogs.confirm import Confirm
-from stateview.dashboard.display.run_row import bar, format_seconds
+from stateview.dashboard.display.run_row import bar, format_seconds, without_run
 from stateview.dashboard.screens.command_prompt import CommandScreen
 from stateview.dashboard.screens.help import HelpScreen
 from stateview.dashboard.widgets import namespace_list
@@ -337,6 +337,12 @@ def test_the_text_of_a_step_is_bounded() -> None:
     error = {"type": "ValueError", "message": "bad", "trace": f"Traceback\n{own}{place}ValueError: bad"}
     text, trace = outcome("run/r/s", {"error": error}, ())
     assert outcome_lines(text, trace, "failed", 40, 3) == ["ValueError: bad", "at a.py:3 in go", "failed"]
+    assert outcome_lines(text, trace, "failed", 40, 2) == ["ValueError: bad", "at a.py:3 in go"]
     assert outcome_lines("x" * 90, [], "done", 40, 2) == ["x" * 40, "x" * 39 + "…"]
     assert outcome("run/r/s", {"error": error}, ("run/*",)) == ("••••••", [])
     assert outcome("run/r/s", {"reason": "no rows"}, ())[0] == "skipped: no rows"
+
+
+def test_a_narrow_timeline_leaves_out_the_run_that_its_rows_have_in_common() -> None:
+    assert without_run("run nightly: send C-1065 done") == "send C-1065 done"
+    assert without_run("run nightly begins") == "run nightly begins" and without_run("save a: b") == "save a: b"

@@ -42,11 +42,15 @@ def outcome(key: str, record: dict[str, Any], patterns: tuple[str, ...]) -> tupl
 
 
 def outcome_lines(text: str, trace: list[str], last: str, width: int, height: int) -> list[str]:
-    """Return the text, as much of the end of a traceback as there is room for, and a last line."""
+    """Return the text, as much of the end of a traceback as there is room for, and a last line.
+
+    If there is room for a line only, it is the place of the error.
+    """
     lines = wrap(one_line(text, _CHARACTERS), max(8, width))
     if len(lines) > height:
         return [*lines[: height - 1], lines[height - 1][: width - 1] + "…"]
-    room = height - len(lines) - 1
-    if trace and room > 0:
+    left = height - len(lines)
+    room = max(left - 1, min(left, 1))
+    if trace and room:
         lines += [one_line(line, width) for line in trace[-room:]]
     return [*lines, *([last] if len(lines) < height else [])]

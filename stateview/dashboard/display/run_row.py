@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ...workflow.progress import RunGlance
 from .text import format_age
 
@@ -13,6 +15,7 @@ ROLES = {
 }  # fmt: skip
 _UNKNOWN = "?"  # an entry may hold a state of a later release
 _EIGHTHS = " ▏▎▍▌▋▊▉"
+_RUN = re.compile(r"run \S+: ")  # how the reasons of a run's commits begin
 
 
 def sign_of(state: str) -> str:
@@ -27,6 +30,12 @@ def run_texts(run: RunGlance, moment: int) -> list[str]:
     words = f"{sign} {run.state} at {run.step}" if is_at else f"{sign} {run.state}"
     age = format_age(run.since, moment)
     return [f"{words} {age}", words, *([f"{sign} {run.step}"] if is_at else []), sign]
+
+
+def without_run(reason: str) -> str:
+    """Return the reason of a commit without the name of its run, which the commits around it have too."""
+    found = _RUN.match(reason)
+    return reason[found.end() :] if found is not None else reason
 
 
 def format_seconds(seconds: float) -> str:

@@ -278,7 +278,7 @@ class PanesScreen(DashboardScreen, Screen[None]):
     def _details_rows(self) -> int:
         """The rows for what came of a step: none on a screen so low that they would leave none for the steps."""
         height = self.app.size.height
-        return 0 if height < _LOW else max(3, min(8, height // 7))
+        return 0 if height < _LOW else max(3, min(8, height // 6))
 
     def _show_run(self) -> None:
         steps, pane = self.steps, self.query_one("#steps-pane", Pane)

@@ -11,6 +11,7 @@ from ...manager import StateManager
 from ...model import Commit, now, to_micros
 from ...states.view import resolve
 from ..data.background import Stop
+from ..display.run_row import without_run
 from ..display.text import RowBuilder, format_age, format_clock, format_count
 from .virtual_list import VirtualList
 
@@ -260,10 +261,11 @@ class Timeline(VirtualList):
             cells.add("│ ", dim).add(f"{commit.revision} ", dim)
             age = f" {format_age(to_micros(commit.time), now()):>6}"
             keys = f" {format_count(commit.keys)}"
-            author = f" {commit.author}" if commit.author and cells.left > 44 else ""
-            room = cells.left - len(age) - len(keys) - len(author)
-            cells.add(commit.reason or "-", None, max(4, room)).add(author, dim).add(keys, self.style_of("number"))
-            cells.add(age, dim)
+            is_wide = cells.left > 44
+            author = f" {commit.author}" if commit.author and is_wide else ""
+            room = max(4, cells.left - len(age) - len(keys) - len(author))
+            cells.add((commit.reason if is_wide else without_run(commit.reason)) or "-", None, room)
+            cells.add(author, dim).add(keys, self.style_of("number")).add(age, dim)
         elif row.other:
             cells.add("◇ ", self.style_of("mark")).add(row.other, self.style_of("key"))
         else:
