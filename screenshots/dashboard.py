@@ -52,7 +52,7 @@ async def take(name: str, pilot: Pilot[None]) -> None:
 
 
 async def walk() -> None:
-    """Take the four pictures, in one session."""
+    """Take the pictures of keys, history, diff and restore, in one session."""
     app = Dashboard(StateManager(author="you"))
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, "task:04", "after_planning")
@@ -83,6 +83,28 @@ async def walk() -> None:
         await take("dashboard-restore", pilot)
 
 
+def fail() -> None:
+    """Do the run of `nightly.py`, under a name without a folder: the picture shows its traceback."""
+    code = f"exec(compile(open({str(HERE / 'nightly.py')!r}).read(), 'nightly.py', 'exec'))"
+    environment = {**os.environ, "PYTHONPATH": str(HERE)}  # where the traceback finds the lines
+    done = subprocess.run([sys.executable, "-c", code], env=environment, check=False, capture_output=True, text=True)
+    assert "503" in done.stderr, f"the run is to fail in its last step:\n{done.stderr}"
+
+
+async def look_at_run() -> None:
+    """Take the picture of a run that failed."""
+    app = Dashboard(StateManager(namespace="billing", author="you"))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, "currency", "✗ publish", "5 Steps")
+        await pilot.press("5")
+        await until(pilot, "4/5 done", "503", "at nightly.py")
+        await pilot.press("enter")
+        await until(pilot, "in publish")
+        await pilot.press("5")
+        await until(pilot, "A Retry")
+        await take("dashboard-steps", pilot)
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
@@ -90,4 +112,6 @@ if __name__ == "__main__":
         os.chdir("stateview-demo")
         os.environ.pop("NO_COLOR", None)
         asyncio.run(walk())
+        fail()
+        asyncio.run(look_at_run())
         os.chdir("/")
