@@ -27,7 +27,7 @@ from .backends.protocol import (
     Version,
     Write,
 )
-from .backends.retries import Backoff
+from .backends.retries import UPDATE_SECONDS, Backoff
 from .errors import (
     BackendError,
     Conflict,
@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from .maintenance.prune import PruneReport
     from .maintenance.stats import Stats
     from .sealing.keys import UserKey
+    from .states.attempts import Contention
     from .states.leases import Lock
     from .states.moments import Moment
     from .states.revert import RevertDiff
@@ -98,7 +99,6 @@ if TYPE_CHECKING:
     from .workflow.run import Run
 
 T = TypeVar("T")
-UPDATE_SECONDS = 60.0
 MAX_OWN_CONFLICTS = 9  # of an update with writes of its own function; a signal handler that writes comes less often
 KEYS_PER_FORK_COMMIT = 20_000
 _WAIT_SECONDS = 1.0  # `watch` notices Ctrl-C and its timeout between two waits
@@ -586,7 +586,7 @@ class StateManager:
                 reason=reason or f"update {key}",
             )  # fmt: skip
 
-        batch, _ = self._commit_with_retry(make)
+        batch, _ = self._commit_with_retry(key, make)
         return codec.decode(batch.writes[key].value or b"null", key)
 
     def patch(self, key: str, operations: Any, *, expected: int | None = None, reason: str = "") -> Any:
@@ -650,7 +650,7 @@ class StateManager:
             write = Write(value, self._time_left(version) if ttl is None else to_ttl(ttl))
             return CommitRequest({key: write}, {key: version.revision}, reason=reason)
 
-        return self._commit_with_retry(make, once=expected is not None)
+        return self._commit_with_retry(key, make, once=expected is not None)
 
     def _at_expected(self, key: str, expected: int | None) -> Version:
         """Return the live version of a key, by the store itself.
@@ -703,7 +703,7 @@ class StateManager:
             expectation = {key: version.revision, new: 0}
             return CommitRequest({key: Write(None), new: write}, expectation, reason=reason or f"rename {key} to {new}")
 
-        return self._commit_with_retry(make, once=expected is not None)[1].revision
+        return self._commit_with_retry(key, make, once=expected is not None)[1].revision
 
     def expire(self, key: str, ttl: float | None, *, expected: int | None = None, reason: str = "") -> int:
         """Set or clear the expiry of a key, and return the new revision. The value stays. O(log n).
@@ -727,7 +727,7 @@ class StateManager:
             version = self._at_expected(key, expected)
             return CommitRequest({key: Write(version.value, micros)}, {key: version.revision}, reason=title)
 
-        return self._commit_with_retry(make, once=expected is not None)[1].revision
+        return self._commit_with_retry(key, make, once=expected is not None)[1].revision
 
     @contextmanager
     def transaction(self, reason: str = "") -> Iterator[Transaction]:
@@ -762,20 +762,24 @@ class StateManager:
             Reentered: `function` itself writes, past the transaction, what the transaction read, each time.
 
         """
-        backoff = Backoff(UPDATE_SECONDS, first=0.001, longest=0.005)
+        from .states.attempts import Attempts
+
         own = _OwnWrites(self, "transact")
-        while True:
-            transaction = self.begin(reason)
-            try:
-                result, written = _run_watched(function, transaction)
-                own.check(written, transaction._read)
-                self.commit(transaction)
-                return result
-            except Conflict as error:
-                if not transaction._may_pass(error) or not backoff.wait():
-                    raise
-            finally:
-                transaction.discard()
+        with Attempts(self.backend, "", self._contention) as attempts:
+            while True:
+                attempts.start()
+                transaction = self.begin(reason)
+                try:
+                    result, written = _run_watched(function, transaction)
+                    own.check(written, transaction._read)
+                    self.commit(transaction)
+                    return result
+                except Conflict as error:
+                    attempts.key = attempts.key or min(transaction._read, default="")
+                    if not transaction._may_pass(error) or not attempts.has_next():
+                        raise
+                finally:
+                    transaction.discard()
 
     def begin(self, reason: str = "") -> Transaction:
         """Begin a transaction that ends with `commit`, where a `with` block does not fit."""
@@ -1691,16 +1695,37 @@ class StateManager:
             say_once(f"{self._absolute_url} is a new store{f'. {reason}' if reason else ''}")
         self._announces = False
 
-    def _commit_with_retry(self, make: Callable[[], CommitRequest], once: bool = False) -> tuple[CommitRequest, Head]:
+    @cached_property
+    def _contention(self) -> Contention:
+        """The keys that other writers wait for. Most commands update none, so they import less."""
+        from .states.attempts import Contention
+
+        return Contention()
+
+    def _commit_with_retry(
+        self, key: str, make: Callable[[], CommitRequest], once: bool = False
+    ) -> tuple[CommitRequest, Head]:
         """Commit the request that `make` builds from the present state; rebuild it while other writers come first."""
-        backoff = Backoff(UPDATE_SECONDS, first=0.001, longest=0.005)
-        while True:
+        is_expected = not once and self._contention.is_expected(self.backend, key)
+        if not is_expected:  # nearly always, and nearly always this is all
             batch = make()
             try:
                 return batch, self._commit(batch)
             except Conflict:
-                if once or not backoff.wait():
+                if once:
                     raise
+        from .states.attempts import ATTEMPTS_BEFORE_QUEUE, Attempts
+
+        failed = ATTEMPTS_BEFORE_QUEUE if is_expected else 1
+        with Attempts(self.backend, key, self._contention, failed) as attempts:
+            while True:
+                attempts.start()
+                batch = make()
+                try:
+                    return batch, self._commit(batch)
+                except Conflict:
+                    if not attempts.has_next():
+                        raise
 
 
 @checked

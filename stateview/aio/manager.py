@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from .. import codec
 from ..arguments import SecretText, check_integer, check_seconds
-from ..backends.retries import Backoff
+from ..backends.retries import UPDATE_SECONDS, Backoff
 from ..errors import Conflict, InvalidArgument, KeyNotFound, LockHeld, WaitTimeout
-from ..manager import UPDATE_SECONDS, StateManager
+from ..manager import StateManager
 from ..model import ABSENT
 from ..states.changes import Change
 from ..states.view import Ref

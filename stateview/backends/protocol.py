@@ -799,6 +799,40 @@ class AdoptsInTime(Protocol):
     def expect_import(self) -> None:
         """Refuse it no more, since an import takes all of the older data.
 
+        """
+
+
+class GivesTurns(Protocol):
+    """What a backend may offer in addition: writers that come second form a queue for a key, across all machines.
+
+    A turn is advice: it keeps nobody from writing. `stateview.states.attempts` uses it.
+    """
+
+    def wait_turn(self, key: str, waiter: str, ticket: int, hold: float) -> tuple[bool, int]:
+        """Enter the queue of a key or ask again, wait a moment, and return whether the turn came, and the ticket.
+
+        A waiter that neither asks nor ends its turn is passed over after some tens of milliseconds.
+
+        Args:
+            key: the key.
+            waiter: a name that nobody else has.
+            ticket: what the last call returned; 0 for the first one. It keeps the place in the queue.
+            hold: seconds for which the turn lasts at most.
+
+        Cost: O(log waiters), and some tens of milliseconds of waiting.
+
+        """
+
+    def end_turn(self, key: str, waiter: str) -> int:
+        """Leave the queue of a key, and return how many are in it.
+
+        Cost: O(log waiters).
+
+        """
+
+    def is_turn_wanted(self, key: str) -> bool:
+        """Return whether the queue of a key holds a waiter.
+
         Cost: O(1).
 
         """

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+UPDATE_SECONDS = 60.0  # how long an act on present values is tried while other writers come first
+
 
 class Backoff:
     """The pauses between the attempts of one operation.

@@ -17,6 +17,7 @@ from ...errors import Conflict, ReadOnly
 from ...model import Finding
 from ..protocol import Backend, CommitRequest, ProgressCount, ProgressText, RecoverySession, StagedImport
 from ..stored_values import PLAIN, StoredValues
+from . import turns
 from .connections.server import REGISTRY
 from .scripts.commit import COMMIT, PUT_KEYRING
 from .server_checks import refuse_eviction
@@ -76,6 +77,18 @@ class RedisBackend(Writer):
         from .snapshot import take_many
 
         return take_many(self, names)
+
+    def wait_turn(self, key: str, waiter: str, ticket: int, hold: float) -> tuple[bool, int]:
+        """Make two round trips."""
+        return turns.wait(self, key, waiter, ticket, hold)
+
+    def is_turn_wanted(self, key: str) -> bool:
+        """Make one round trip."""
+        return turns.is_wanted(self, key)
+
+    def end_turn(self, key: str, waiter: str) -> int:
+        """Make one round trip."""
+        return turns.end(self, key, waiter)
 
     def keyring(self) -> bytes | None:
         """Make one round trip."""
