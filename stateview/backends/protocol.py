@@ -799,6 +799,8 @@ class AdoptsInTime(Protocol):
     def expect_import(self) -> None:
         """Refuse it no more, since an import takes all of the older data.
 
+        Cost: O(1).
+
         """
 
 

@@ -293,7 +293,10 @@ def test_a_cluster_of_one_node_with_a_password(path: str, enter: Callable[..., A
     assert revision > 0
 
 
-def test_a_cluster_of_three_nodes(enter: Callable[..., Any], manage: Any) -> None:
+def test_a_cluster_of_three_nodes(
+    enter: Callable[..., Any], manage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr("stateview.backends.redis.turns.LATE_SECONDS", 30.0)  # no waiter of a slow machine is late
     nodes = enter(redis_topologies.cluster(FIRST, 3, 0)).servers
     addresses = [f"redis+cluster://127.0.0.1:{node.port}" for node in nodes]
     with redis.RedisCluster("127.0.0.1", nodes[0].port) as client:
@@ -304,6 +307,10 @@ def test_a_cluster_of_three_nodes(enter: Callable[..., Any], manage: Any) -> Non
     assert (old.load("a"), old.load("b"), old.load("a", at="before")) == (1, [2], 0)
     old.backend.drop()
     use_all(manage(addresses[0], "main"))
+    turns = manage(addresses[0], "main").backend
+    assert turns.wait_turn("n", "a", 0, 30.0)[0] and not turns.wait_turn("n", "b", 0, 30.0)[0]
+    assert turns.end_turn("n", "a") == 1 and turns.wait_turn("n", "b", 0, 30.0)[0]  # its mail came from a script
+    assert turns.end_turn("n", "b") == 0 and not turns.is_turn_wanted("n")
     for number in range(20):
         with StateManager(addresses[number % 3], f"ns-{number}") as state:
             state.save("k", number)
