@@ -59,12 +59,12 @@ def newest_run(view: Readable, *, is_live: bool = True) -> RunGlance | None:
     Cost: O(log n) for each run and for each step with items.
 
     """
-    glances = _glances(view, is_live)
+    glances = all_runs(view, is_live)
     return glances[0] if glances else None
 
 
-def _glances(view: Readable, is_live: bool) -> list[RunGlance]:
-    """Return the runs: first the one that `newest_run` returns, then the others by name."""
+def all_runs(view: Readable, is_live: bool = True) -> list[RunGlance]:
+    """Return the runs: first the one that `newest_run` returns, then the others by name. For the cost see there."""
     rows = {key: row for key, row in _below(view, records.PREFIX).items() if row is not None}
     locks = {records.PREFIX + row.key.removeprefix(_LOCKS): row.key for row in view.rows(_LOCKS)}
     found = view.load_many([KeyName(key) for key in (*rows, *(key for run, key in locks.items() if run in rows))])
@@ -136,7 +136,7 @@ class ProgressReader:
             is_live: see `newest_run`.
 
         """
-        glances = _glances(view, is_live)
+        glances = all_runs(view, is_live)
         if not glances:
             return None
         glance = next((one for one in glances if one.name == run), glances[0])

@@ -29,7 +29,6 @@ from stateview.dashboard.data.filtered_key_source import FilteredKeys
 from stateview.dashboard.display.redaction import MASK
 from stateview.dashboard.display.result_redaction import redact_result
 from stateview.dashboard.screens.output import OutputScreen
-from stateview.dashboard.widgets.filter_bar import FilterBar
 from stateview.dashboard.widgets.text_list import TextList
 from stateview.dashboard.widgets.value.json_view import JsonView
 from stateview.states.pointers import escape_token
@@ -259,7 +258,7 @@ def test_enter_goes_to_what_was_found(state: StateManager, size: tuple[int, int]
             ("find needle --in values", "xneedle", "long", "", "needle"),
             ("find state --in keys --format table", "", "", "", ""),
         ):
-            main.query_one(FilterBar).value = "lo"
+            main.key_filter.value = "lo"
             main.keys.filter("lo")
             await find_line(pilot, app, line, text)
             if not key:
@@ -271,7 +270,7 @@ def test_enter_goes_to_what_was_found(state: StateManager, size: tuple[int, int]
                 await shown(pilot, seen)
                 assert seen in view.render_line(view.cursor - view.scroll_offset.y).text
                 assert view.has_focus
-            assert not main.query_one(FilterBar).text
+            assert not main.key_filter.text
 
     look(flow, size)
 

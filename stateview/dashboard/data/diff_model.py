@@ -21,6 +21,7 @@ from ...states.changes import SIGNS as MARKS
 from ...states.changes import Change
 from ...states.moments import pinned
 from ...states.patterns import compile_globs, is_glob
+from ...states.ranking import is_subsequence, ranked
 from ...states.view import Ref, resolve
 
 KINDS: tuple[Kind, ...] = ("added", "removed", "changed")
@@ -290,7 +291,7 @@ class DiffFilter:
         found: the keys to filter. More may be added at any time.
         kinds: which kinds to show.
         text: the name of a key that differs if it holds `*`, `?` or `[`; or else a glob. Any other text is a part of
-            the key. A capital letter makes it case-sensitive.
+            the key, or letters of it in order while no key has it as a part. A capital letter makes it case-sensitive.
 
     """
 
@@ -303,6 +304,7 @@ class DiffFilter:
         self._glob = is_glob(text)
         self._indexes = array("L")
         self._match = None if self._all or not text else _matcher(text)
+        self._by_letters = False  # no key has the text as a part
 
     def __len__(self) -> int:
         return len(self.found) if self._all else len(self._indexes)
@@ -338,6 +340,16 @@ class DiffFilter:
             indexes = [index for index in indexes if self.found.kind(index) in self.kinds]
         match, keys = self._match, self.found.keys
         self._indexes.extend(indexes if match is None else [index for index in indexes if match(keys[index])])
+        if self.text and not (self._glob or self._by_letters or self._indexes) and self.done:
+            self._by_letters, self._seen, needle = True, 0, self.text.lower()
+            self._match = lambda key: is_subsequence(needle, key)
+
+    def best(self) -> int:
+        """Return the position of the key that the text matches best. O(keys that pass)."""
+        if not self.text or self._glob:
+            return 0
+        keys = self.found.keys
+        return next(iter(ranked(self.text, range(len(self)), lambda row: [keys[self[row]]])), 0)
 
     def find(self, place: int) -> int:
         """Return the position in this filter of an index, or of the first one after it. O(log n)."""

@@ -15,9 +15,10 @@ from ...cli.commands.search import find_parts, make_matcher
 from ...errors import Damaged
 from ...manager import StateManager
 from ...model import SealedValue, is_key
+from ...states.ranking import LETTERS, Rank, ranker, score
 from ...states.view import Ref, resolve
 from ..display.redaction import is_redacted, without_masked
-from .key_filter import Filter, score
+from .key_filter import Filter, Match
 from .key_source import Order, Page, Stop, WorkPace
 
 SEARCH_SECONDS = 0.05  # seconds of one piece of the search
@@ -25,22 +26,29 @@ MAX_ROWS = 10_000  # rows in memory
 KEYS_PER_PAGE = 1000  # keys read at once
 BATCH_BYTES = 4_000_000  # bytes of values read at once
 MAX_PENDING_KEYS = 20_000  # written keys that are read one by one; after more, the search starts again
+_LAST = "\U0010ffff" * 256  # a prefix and this sort after every key with the prefix
 MAX_GONE_KEYS = 1000  # keys that left the list, and whose sort keys are remembered
 
 SortKey = tuple[Any, ...]  # unique for each row
 _sort_key_of = itemgetter(0)
 
 
-def _sorter(order: Order, needle: str | None) -> Callable[[KeySummary], SortKey]:
-    """Return the function that gives a row's sort key. With a fuzzy needle, the order "key" sorts by score."""
+def _sorter(order: Order, key_filter: Filter) -> Callable[[KeySummary], SortKey]:
+    """Return the function that gives a row's sort key. The order "key" sorts the matches of a word by rank."""
     orders: dict[Order, Callable[[KeySummary], SortKey]] = {
         "newest": lambda row: (-row.time, -row.revision, row.key),
         "oldest": lambda row: (row.time, row.revision, row.key),
         "largest": lambda row: (-row.size, row.key),
         "smallest": lambda row: (row.size, row.key),
     }
+    if order == "key" and key_filter.kind == "fuzzy":
+        needle = key_filter.text.lower()
+        return lambda row: (-score(needle, row.key), row.key)
+    if order == "key" and key_filter.kind == "word":
+        rank, worst = ranker(key_filter.text), Rank(LETTERS)
+        return lambda row: (rank(row.key) or worst, row.key)
     if order == "key":
-        return (lambda row: (row.key,)) if needle is None else lambda row: (-score(needle, row.key), row.key)
+        return lambda row: (row.key,)
     return orders[order]
 
 
@@ -118,12 +126,13 @@ class FilteredKeys:
         order: one of `ORDERS`.
         limit: rows in memory.
         redact: globs. Masked values are not searched.
+        without: keys with this prefix are left out, because another source lists them.
 
     """
 
     def __init__(
         self, manager: StateManager, at: Ref | None = None, text: str = "", order: Order = "key", limit: int = MAX_ROWS,
-        redact: tuple[str, ...] = (),
+        redact: tuple[str, ...] = (), without: str = "",
     ) -> None:  # fmt: skip
         self.manager = manager
         self.at = at
@@ -132,8 +141,9 @@ class FilteredKeys:
         self.version = 0
         self._damaged: set[str] = set()  # keys whose values could not be searched
         self._filter = Filter.parse(text)
-        self._match = self._filter.match()
-        self._sorter = _sorter(order, self._filter.text.lower() if self._filter.kind == "fuzzy" else None)
+        self._without = without
+        self._match = self._matcher()
+        self._sorter = _sorter(order, self._filter)
         in_values = self._filter.kind == "values" and self._filter.text
         self._match_text = make_matcher(self._filter.text) if in_values else None
         self._limit = limit
@@ -146,6 +156,10 @@ class FilteredKeys:
         self._pending: set[str] | None = set()  # written keys to read again; None: search again
         self._cancelled = False
         self._pace = WorkPace(SEARCH_SECONDS)
+
+    def _matcher(self) -> Match:
+        match, without = self._filter.match(), self._without
+        return (lambda key: not key.startswith(without) and match(key)) if without else match
 
     # --- reading -----------------------------------------------------------------------------------------------
 
@@ -200,7 +214,7 @@ class FilteredKeys:
             if self._filter.kind == "glob":
                 name = self._filter.text
                 named = is_key(name) and names_only(self.manager.backend).read([name], self._state())
-                self._match = name.__eq__ if named else self._filter.match()
+                self._match = name.__eq__ if named else self._matcher()
         rows = self.manager.backend.list_keys(self._filter.prefix, search.after, "", KEYS_PER_PAGE, self._state())
         matching = [row for row in rows if self._match(row.key)]
         if self._match_text is not None:
@@ -212,6 +226,8 @@ class FilteredKeys:
             search.add(matching)
             search.seen += len(rows)
             search.after = rows[-1].key if rows else search.after
+            if self._without and search.after.startswith(self._without):
+                search.after = self._without + _LAST
             if len(rows) < KEYS_PER_PAGE:
                 search.ended = True
                 self._listed, self._search = search, None

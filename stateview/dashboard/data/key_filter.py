@@ -1,4 +1,4 @@
-"""The filter of a list of keys, and the score of a fuzzy match."""
+"""The filter of a list of keys."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from ...states.patterns import compile_globs, is_glob, literal_prefix
+from ...states.ranking import is_subsequence, ranker
 
-Kind = Literal["prefix", "glob", "fuzzy", "values"]
+Kind = Literal["word", "prefix", "glob", "fuzzy", "values"]
 Match = Callable[[str], bool]
 
 
@@ -15,8 +16,9 @@ class Filter(NamedTuple):
     """A filter of keys.
 
     Attributes:
-        kind: how keys are matched: by `prefix`, by `glob`, by letters in order (`fuzzy`), or by text in their `values`.
-        text: the prefix, the glob, the letters or the text.
+        kind: how keys are matched: by a `word` inside, by `prefix`, by `glob`, by letters in order (`fuzzy`), or by
+            text in their `values`.
+        text: the word, the prefix, the glob, the letters or the text.
         prefix: a prefix of all matching keys.
 
     """
@@ -27,7 +29,10 @@ class Filter(NamedTuple):
 
     @classmethod
     def parse(cls, typed: str) -> Filter:
-        """Parse a filter as typed: `~text` is fuzzy, `=text` searches values, `*?[` make a glob; else a prefix."""
+        """Parse a filter as typed: `text*` is a prefix, `~text` is fuzzy, `=text` searches values, `*?[` make a glob.
+
+        Any other text is a word, see `ranker`.
+        """
         if typed[:1] == "~":
             return cls("fuzzy", typed[1:])
         if typed[:1] == "=":
@@ -36,7 +41,7 @@ class Filter(NamedTuple):
             return cls("prefix", typed[:-1], typed[:-1])
         if is_glob(typed):
             return cls("glob", typed, literal_prefix(typed))
-        return cls("prefix", typed, typed)
+        return cls("word", typed) if typed else cls("prefix", "")
 
     @property
     def ranged(self) -> bool:
@@ -54,55 +59,7 @@ class Filter(NamedTuple):
         if self.kind == "fuzzy":
             needle = self.text.lower()
             return lambda key: is_subsequence(needle, key)
+        if self.kind == "word":
+            rank = ranker(self.text)
+            return lambda key: rank(key) is not None
         return lambda key: key.startswith(self.prefix)
-
-
-def _lower(text: str) -> str:
-    lowered = text.lower()
-    return lowered if len(lowered) == len(text) else "".join(sign.lower()[0] for sign in text)
-
-
-def is_subsequence(needle: str, text: str) -> bool:
-    """Whether a text has the characters of a lower-case needle in order. O(length)."""
-    lowered, position = _lower(text), -1
-    for sign in needle:
-        position = lowered.find(sign, position + 1)
-        if position < 0:
-            return False
-    return True
-
-
-def match_positions(needle: str, text: str) -> list[int]:
-    """Return the positions of a needle's characters in a text: adjacent, or else close together. O(length)."""
-    lowered, needle = _lower(text), needle.lower()
-    start = lowered.find(needle)
-    while start > 0 and lowered[start - 1].isalnum():  # prefer a later match at the start of a word
-        later = lowered.find(needle, start + 1)
-        if later < 0:
-            break
-        start = later
-    if start >= 0:
-        return list(range(start, start + len(needle)))
-    end = -1
-    for sign in needle:
-        end = lowered.find(sign, end + 1)
-    positions = []
-    end += 1
-    for sign in reversed(needle):
-        end = lowered.rfind(sign, 0, end)
-        positions.append(end)
-    return positions[::-1]
-
-
-def score(needle: str, text: str) -> int:
-    """Return the score of a fuzzy match. Adjacent letters and letters at the start of words raise it. O(length)."""
-    score, last = 0, -1
-    for position in match_positions(needle, text):
-        if position == last + 1 and last >= 0:
-            score += 6
-        elif position == 0 or not text[position - 1].isalnum():
-            score += 8
-        if last >= 0:
-            score -= min(10, position - last - 1)
-        last = position
-    return score * 16 - min(len(text), 255)

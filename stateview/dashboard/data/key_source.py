@@ -53,7 +53,10 @@ class KeySource(Protocol):
     at: Ref | None
     text: str
     order: Order
-    version: int  # rises when pages that were read may no longer be right
+
+    @property
+    def version(self) -> int:
+        """A number that rises when pages that were read may no longer be right."""
 
     def page(self, start: int, limit: int) -> Page:
         """Return the rows from index `start`, or the last rows if the list is shorter."""
@@ -87,13 +90,17 @@ def open_source(
         manager: of the namespace.
         at: the state; None is live.
         text: the filter as typed, see `Filter.parse`.
-        order: one of `ORDERS`. In the order "key", fuzzy matches are sorted by score.
+        order: one of `ORDERS`. In the order "key", the matches of a word are sorted by rank.
         redact: globs. Masked values are not searched, because a search would let a user guess them.
 
     """
     key_filter = Filter.parse(text)
     if order == "key" and key_filter.ranged:
         return KeyRange(manager, at, key_filter.prefix, text)
+    if order == "key" and key_filter.kind == "word":
+        from .ranked_key_source import RankedKeys
+
+        return RankedKeys(manager, at, text, redact)
     from .filtered_key_source import FilteredKeys
 
     return FilteredKeys(manager, at, text, order, redact=redact)

@@ -13,6 +13,7 @@ from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Label
 
+from ...states.ranking import ranked
 from ..display.text import RowBuilder, one_line
 from ..widgets.virtual_list import VirtualList
 
@@ -83,13 +84,10 @@ class MenuList(VirtualList, inherit_bindings=False):
     def _filter(self, text: str) -> None:
         self.typed = text
         part = text.casefold()
-
-        def rank(number: int) -> int:
-            label = self._rows[number][0].casefold()
-            return 0 if label.startswith(part) else 1 if part in label else 2
-
-        matches = [number for number, row in enumerate(self._rows) if part in "\n".join(row).casefold()]
-        self.shown = sorted(matches, key=rank)  # matches in the label before matches in the hint
+        numbers = range(len(self._rows))
+        in_label = ranked(text, numbers, lambda number: [self._rows[number][0]])
+        in_hint = [number for number in numbers if part in self._rows[number][1].casefold()]
+        self.shown = list(dict.fromkeys([*in_label, *in_hint]))
         self.cursor = 0
         self.count_changed()
         self.post_message(self.Filtered())

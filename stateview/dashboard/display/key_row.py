@@ -14,7 +14,8 @@ from ... import codec
 from ...backends.protocol import KeySummary
 from ...cli.render import escape_cell
 from ...errors import Damaged
-from ..data.key_filter import Filter, match_positions
+from ...states.ranking import match_positions
+from ..data.key_filter import Filter
 from .redaction import MASK, is_redacted
 from .text import RowBuilder, cut_start
 
@@ -51,13 +52,13 @@ class Columns(NamedTuple):
 def paint_key(
     cells: RowBuilder, width: int, key: str, above: str, key_filter: Filter, style: Callable[[str], Style]
 ) -> None:
-    """Add a key in `width` columns, cut at its start. Fuzzy matches are marked. O(width + length).
+    """Add a key in `width` columns, cut at its start. Matches of a word are marked. O(width + length).
 
     Without a match, the prefix that the key shares with the key above is dim.
     """
     text = escape_cell(key)
     cut = cut_start(text, width)
-    marks = set(match_positions(key_filter.text, key)) if key_filter.kind == "fuzzy" else set()
+    marks = set(match_positions(key_filter.text, key)) if key_filter.kind in ("word", "fuzzy") else set()
     dim = 0 if marks else _shared(key, above)
     used = 0
     if cut:

@@ -103,6 +103,7 @@ class DiffBaseScreen(DiffStreamScreen):
         """Open the filter."""
         field = self.query_one("#filter", Input)
         field.add_class("-open")
+        field.select_all()  # what the user types replaces it
         field.focus()
 
     @on(Input.Changed, "#filter")
@@ -116,6 +117,8 @@ class DiffBaseScreen(DiffStreamScreen):
         event.stop()
         event.input.set_class(bool(event.value), "-open")
         self.keys.focus()
+        if event.value and self.keys.filter.done:
+            self.keys.cursor = self.keys.filter.best()
 
     def _clear_filter(self) -> None:
         field = self.query_one("#filter", Input)

@@ -9,14 +9,17 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.content import Content
 
+from ...states.patterns import first_literal, is_glob
 from ...workflow.records import step_key
+from ..data.key_filter import Filter
+from ..data.namespace_filter import FAILED, NamespaceFilter
 from ..display.text import one_line
 from ..widgets.filter_bar import FilterBar
 from ..widgets.key_list import KeyList
 from ..widgets.namespace_list import Namespaces
 from ..widgets.pane import Pane
 from ..widgets.step_list import StepList
-from ..widgets.timeline import UNRESOLVED
+from ..widgets.timeline import UNRESOLVED, Timeline
 from ..widgets.value.json_view import JsonView
 from ..widgets.virtual_list import VirtualList
 from .panes import DEBOUNCE_SECONDS, PanesScreen
@@ -44,6 +47,8 @@ class MainScreen(PanesScreen):
             for number, (name, title) in enumerate(PANES.items(), 1)
         ),
         Binding("slash", "search", "Filter", key_display="/", id="main.filter"),
+        Binding("o", "open_namespace", "Open a namespace", show=False, id="main.open"),
+        Binding("exclamation_mark", "failed_runs", "Failed runs", show=False, key_display="!", id="main.failed-runs"),
         Binding("e", "edit", "Edit", id="main.edit"),
         Binding("E", "editor", "In $EDITOR", show=False, id="main.editor"),
         Binding("a", "add", "New key", show=False, id="main.add"),
@@ -65,11 +70,26 @@ class MainScreen(PanesScreen):
 
     @on(FilterBar.Typed)
     def _filter_typed(self, event: FilterBar.Typed) -> None:
-        self.keys.filter(event.text)
+        lists: dict[str, KeyList | Namespaces | Timeline]
+        lists = {"namespace-filter": self.query_one(Namespaces), "timeline-filter": self.timeline}
+        lists.get(event.bar.id or "", self.keys).filter(event.text)
 
-    @on(FilterBar.Left)
-    def _filter_left(self) -> None:
+    @on(FilterBar.Left, "#filter")
+    def _key_filter_left(self) -> None:
         self.action_pane("keys")
+
+    @on(FilterBar.Left, "#namespace-filter")
+    def _namespace_filter_left(self, event: FilterBar.Left) -> None:
+        """Go to the list; after Enter, open its first namespace and go to the keys."""
+        self.action_pane("namespaces")
+        if event.entered and event.bar.text:
+            self.query_one(Namespaces).choose_first()
+
+    @on(FilterBar.Left, "#timeline-filter")
+    def _timeline_filter_left(self, event: FilterBar.Left) -> None:
+        self.action_pane("timeline")
+        if event.entered and event.bar.text:
+            self.timeline.go_to_best()
 
     @on(JsonView.Blame)
     def _blame(self, event: JsonView.Blame) -> None:
@@ -103,13 +123,25 @@ class MainScreen(PanesScreen):
     @on(KeyList.Chosen)
     def _chosen(self, event: VirtualList.Chosen | KeyList.Chosen) -> None:
         self.action_pane("keys" if event.control is self.timeline else "json")
+        wanted = Filter.parse(self.key_filter.text)
+        if event.control is self.keys and wanted.kind == "values" and self.keys.key is not None:
+            self.query_one(JsonView).expect_search(
+                self.keys.key, first_literal(wanted.text) if is_glob(wanted.text) else wanted.text
+            )
 
     @on(VirtualList.Chosen, "#namespaces")
     def _namespace_chosen(self) -> None:
         namespaces = self.query_one(Namespaces)
-        entry = namespaces.entry
+        entry, bar = namespaces.entry, self.query_one("#namespace-filter", FilterBar)
+        if entry is None:
+            return
         if entry.namespace is not None:
+            self.steps.choose_at_next(entry.run.name if entry.run is not None else None)
             self.dashboard.switch_to(entry.store, entry.namespace)
+            if bar.text:
+                self.action_pane("keys")
+            if not NamespaceFilter.parse(bar.text).sign:
+                bar.clear()  # a search that took long stays: the user goes through what it found
         elif namespaces.is_open(entry.store):
             namespaces.close(entry.store)
         else:
@@ -134,12 +166,13 @@ class MainScreen(PanesScreen):
             again(self.dashboard, progress, event.step, event.alone)
 
     def action_back(self) -> None:
-        """Do the first that applies: leave the value, clear the filter, unmark, return to live, stop the newest job."""
+        """Do the first that applies: leave the value, clear a filter, unmark, return to live, stop the newest job."""
         self._show_highlighted_state()
+        used = [bar for bar in (self._filter_in_focus(), *self.query(FilterBar)) if bar is not None and bar.text]
         if self.query_one(JsonView).has_focus:
             self.action_pane("keys")
-        elif self.query_one(FilterBar).text:
-            self.query_one(FilterBar).clear()
+        elif used:
+            used[0].clear()
         elif self.keys.marked or self.timeline.marked:
             self.keys.unmark()
             self.timeline.unmark()
@@ -148,9 +181,25 @@ class MainScreen(PanesScreen):
         elif not self.dashboard.acts.jobs.stop():
             self.action_pane("keys")
 
+    def _filter_in_focus(self) -> FilterBar | None:
+        """Return the filter of the pane in focus; None in a pane without a filter."""
+        for name, bar in (("namespaces", "#namespace-filter"), ("timeline", "#timeline-filter"), ("keys", "#filter")):
+            if self.query_one(f"#{name}-pane").has_focus_within:
+                return self.query_one(bar, FilterBar)
+        return None
+
     def action_search(self) -> None:
-        """Open the filter of the keys."""
-        self.query_one(FilterBar).open()
+        """Open the filter of the pane in focus, or else that of the keys."""
+        (self._filter_in_focus() or self.key_filter).open()
+
+    def action_open_namespace(self) -> None:
+        """Open the filter of the namespaces: Enter opens the best match."""
+        self.query_one("#namespace-filter", FilterBar).open()
+
+    def action_failed_runs(self) -> None:
+        """List the failed runs of all namespaces."""
+        self.query_one("#namespace-filter", FilterBar).open(f"!{FAILED}")
+        self.action_pane("namespaces")
 
     def on_screen_resume(self) -> None:
         """Switch to the namespace that waited until no other screen covered this one."""

@@ -9,7 +9,6 @@ from textual.binding import Binding, BindingType
 
 from ...cli.results import plural
 from ..display.text import format_duration
-from ..widgets.filter_bar import FilterBar
 from ..widgets.text_list import TextList, by_sign
 from ..widgets.value.json_view import JsonView
 from ..widgets.virtual_list import VirtualList
@@ -103,7 +102,7 @@ class OutputScreen(TextScreen):
             return
         for _ in above:
             app.pop_screen()
-        main.query_one(FilterBar).clear()
+        main.key_filter.clear()
         main.keys.filter("")  # at once; the message of the cleared bar would come after `go_to`
         app.show_state(job.at)
         main.keys.go_to(target.key)

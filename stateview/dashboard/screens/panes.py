@@ -20,7 +20,7 @@ from ...states.view import resolve
 from ...workflow.progress import concerns_runs, count_of
 from ..base_screen import DashboardScreen
 from ..data.key_filter import Filter
-from ..data.key_source import Prefetch
+from ..data.key_source import KeySource, Prefetch, open_source
 from ..display.run_row import run_texts
 from ..display.text import format_ago, format_duration, format_size, one_line
 from ..widgets.filter_bar import FilterBar
@@ -64,9 +64,11 @@ class PanesScreen(DashboardScreen, Screen[None]):
             with Vertical(id="side"):
                 with Pane(id="namespaces-pane", classes="pane") as pane:
                     pane.border_title = "1 Namespaces"
+                    yield FilterBar("word   =holds key   !run state", id="namespace-filter")
                     yield Namespaces(self.dashboard.stores, self.dashboard.open, id="namespaces")
                 with Pane(id="timeline-pane", classes="pane") as pane:
                     pane.border_title = "4 Timeline"
+                    yield FilterBar("word   =key   @2h   revision", id="timeline-filter")
                     yield Timeline(id="timeline")
                 with Pane(id="steps-pane", classes="pane") as pane:
                     pane.border_title = "5 Steps"
@@ -86,6 +88,8 @@ class PanesScreen(DashboardScreen, Screen[None]):
     def on_mount(self) -> None:
         """Show the namespace, and follow the status of the key list."""
         self.watch(self.keys, "status", self._status_changed)
+        self.watch(self.query_one(Namespaces), "status", self._namespaces_counted)
+        self.watch(self.timeline, "status", self._commits_counted)
         self.set_interval(1.0, self._refresh_ages)
         self.show_namespace()
 
@@ -98,12 +102,23 @@ class PanesScreen(DashboardScreen, Screen[None]):
     def _status_changed(self, status: str) -> None:
         self.query_one("#keys-pane", Pane).set_titles(below=status)
 
+    def _namespaces_counted(self, status: str) -> None:
+        self.query_one("#namespaces-pane", Pane).set_titles(below=status)
+
+    def _commits_counted(self, status: str) -> None:
+        self.query_one("#timeline-pane", Pane).set_titles("4 Timeline" + (f" · {status}" if status else ""))
+
     # --- namespace and state -----------------------------------------------------------------------------------
 
     @property
     def keys(self) -> KeyList:
         """The list of keys."""
         return self.query_one(KeyList)
+
+    @property
+    def key_filter(self) -> FilterBar:
+        """The filter of the keys."""
+        return self.query_one("#filter", FilterBar)
 
     @property
     def timeline(self) -> Timeline:
@@ -120,7 +135,8 @@ class PanesScreen(DashboardScreen, Screen[None]):
         app = self.dashboard
         self.query_one(Namespaces).set_current(app.store, app.manager.namespace)
         self.timeline.show(app.manager)
-        self.query_one(FilterBar).clear()
+        self.key_filter.clear()
+        self.query_one("#timeline-filter", FilterBar).clear()
         self.show_state()
 
     def show_state(self) -> None:
@@ -129,7 +145,11 @@ class PanesScreen(DashboardScreen, Screen[None]):
         self._prefetch = None
         self.set_class(app.at is not None, "-past")
         self.timeline.go_to(app.at or "live")
-        source = prefetch.source if prefetch is not None else self.query_one(FilterBar).source(app.manager, app.ref)
+        source: KeySource
+        if prefetch is not None:
+            source = prefetch.source
+        else:
+            source = open_source(app.manager, app.ref, self.key_filter.text, redact=app.redact)
         self.steps.show(app.manager, app.ref)
         self.keys.show(source, prefetch)
         if self._shown is not None:
@@ -251,7 +271,7 @@ class PanesScreen(DashboardScreen, Screen[None]):
 
     def show_key(self, key: str) -> None:
         """Move the cursor to a new key. Clear a filter that would hide the key."""
-        bar = self.query_one(FilterBar)
+        bar = self.key_filter
         if bar.text and not Filter.parse(bar.text).match()(key):
             self.keys.filter("")
             bar.clear()

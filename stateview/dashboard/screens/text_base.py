@@ -88,6 +88,7 @@ class TextScreen(DashboardScreen, Screen[None]):
         """Open the search field."""
         search = self.query_one("#search", LineInput)
         search.add_class("-shown")
+        search.select_all()  # what the user types replaces it
         search.focus()
 
     @on(Input.Changed, "#search")

@@ -454,13 +454,14 @@ def _empty_source_text(source: KeySource, redacting: bool) -> list[str]:
     filter_, manager = Filter.parse(source.text), source.manager
     if source.text:
         reasons = {
+            "word": f"no key matches {filter_.text!r}",
             "prefix": f"no key starts with {filter_.text!r}",
             "glob": f"no key matches {filter_.text!r}",
             "fuzzy": f"no key has the letters of {filter_.text!r} in this order",
             "values": f"no value holds {filter_.text!r}",
         }
         masks = ["masked values are not searched"] if filter_.kind == "values" and redacting else []
-        hints = ["", "*x*  searches inside keys", "~x   fuzzy", "=x   in values", "esc  clears the filter"]
+        hints = ["", "=x   in values", "x*   only keys that start with x", "esc  clears the filter"]
         return [reasons[filter_.kind], *masks, *hints]
     if source.at is not None:
         return ["this state has no keys"]

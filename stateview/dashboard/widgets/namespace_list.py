@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from rich.cells import cell_len
+from textual.binding import Binding, BindingType
+from textual.reactive import reactive
 
 from ...backends.protocol import Head
 from ...errors import StateException
@@ -15,6 +17,7 @@ from ...manager import StateManager
 from ...model import now
 from ...workflow.progress import RunGlance, newest_run
 from ..data.background import Stop
+from ..data.namespace_filter import NamespaceFilter
 from ..display.run_row import ROLES, run_texts
 from ..display.text import RowBuilder, format_count
 from .virtual_list import VirtualList
@@ -22,15 +25,17 @@ from .virtual_list import VirtualList
 Opener = Callable[[str | None, str | None], StateManager]
 POLL_SECONDS = 5.0  # the visible namespaces are read again after so many seconds
 REST_FACTOR = 10.0  # a slow read is followed by a rest of this many times its length
+SEARCH_SECONDS = 0.2  # seconds of one piece of a search
 _NAME_COLUMNS = 8  # of a name, before what its run does is cut
 
 
 class TreeEntry(NamedTuple):
-    """A row: a store (what opens it and what is shown), or a namespace of the store."""
+    """A row: a store (what opens it and what is shown), a namespace of the store, or a run that a filter found."""
 
     store: str
     shown: str
     namespace: str | None = None
+    run: RunGlance | None = None
 
 
 class Namespaces(VirtualList):
@@ -41,6 +46,13 @@ class Namespaces(VirtualList):
         open: returns a read-only manager of a store and a namespace. The list closes it.
 
     """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "halt", "Stop the search", show=False, id="namespaces.stop"),
+    ]
+
+    status: reactive[str] = reactive("", repaint=False)
+    """How many namespaces match the filter, and the state of the search; empty without a filter."""
 
     def __init__(self, stores: list[tuple[str, str]], open: Opener, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -55,6 +67,10 @@ class Namespaces(VirtualList):
         self._runs: dict[tuple[str, str], RunGlance | None] = {}
         self._polled_until = 0.0  # when the next read may begin, by `time.monotonic()`
         self._entries: list[TreeEntry] = [TreeEntry(*store) for store in stores]
+        self._filter = NamespaceFilter("")
+        self._found: list[TreeEntry] = []  # what the search of the filter has found
+        self._searched: int | None = None  # namespaces that were searched; None without a search under way
+        self._choose_first = False  # Enter was pressed before a match was found
 
     def on_mount(self) -> None:
         """Read the visible namespaces again and again."""
@@ -65,9 +81,9 @@ class Namespaces(VirtualList):
         return len(self._entries)
 
     @property
-    def entry(self) -> TreeEntry:
-        """The entry under the cursor."""
-        return self._entries[self.cursor]
+    def entry(self) -> TreeEntry | None:
+        """The entry under the cursor; None if nothing matches the filter."""
+        return self._entries[self.cursor] if self._entries else None
 
     def set_current(self, store: str, namespace: str, head: Head | None = None) -> None:
         """Mark the namespace that the dashboard shows, and open its store. `head` updates its number of keys."""
@@ -101,6 +117,9 @@ class Namespaces(VirtualList):
             self._names[store] = names
             self._counted = {namespace for namespace in self._counted if namespace[0] != store}
             self._rebuild(self.entry)
+            if self._filter.reads and self._searched is None:
+                self._found.clear()
+                self._search(0)
 
         def failed(error: Exception) -> None:
             self._errors[store] = str(error)
@@ -121,19 +140,110 @@ class Namespaces(VirtualList):
         """Whether a store shows its namespaces."""
         return store in self._names
 
-    def _rebuild(self, cursor: TreeEntry) -> None:
-        """Build the entries again, and leave the cursor on its entry."""
-        entries = []
-        for store, shown in self._stores:
-            entries.append(TreeEntry(store, shown))
-            names = self._names.get(store, [])
-            if store == self._current[0] and self._current[1] not in names and store in self._names:
-                names = sorted([*names, self._current[1]])  # it exists from its first save on
-            entries += [TreeEntry(store, shown, name) for name in names]
+    # --- the filter --------------------------------------------------------------------------------------------
+
+    def filter(self, text: str) -> None:
+        """Show the namespaces that match a filter, see `NamespaceFilter.parse`. An empty filter shows all by store."""
+        wanted = NamespaceFilter.parse(text)
+        if wanted == self._filter:
+            return
+        cursor = self.entry
+        self._filter, self._found, self._choose_first = wanted, [], False
+        self._searched = None
+        self.dashboard.reader.cancel(self, "search")
+        if wanted.reads:
+            self._search(0)
+        self._rebuild(None if text else cursor and cursor._replace(run=None))
+
+    def choose_first(self) -> None:
+        """Choose the row under the cursor, or the first match as soon as one is found."""
+        if self._entries:
+            self.action_choose()
+        else:
+            self._choose_first = self._searched is not None
+
+    def _search(self, start: int) -> None:
+        """Search the namespaces from an index on, for a short time; then go on from there."""
+        wanted, spaces = self._filter, self._all_names()
+        self._searched = start
+
+        def read(stop: Stop) -> tuple[list[TreeEntry], int]:
+            found: list[TreeEntry] = []
+            ends, index = time.monotonic() + SEARCH_SECONDS, start
+            while index < len(spaces) and not stop() and (index == start or time.monotonic() < ends):
+                entry = spaces[index]
+                with suppress(StateException, OSError), self._open(entry.store, entry.namespace) as manager:
+                    found += [entry._replace(run=run) for run in wanted.search(manager, stop)]
+                index += 1
+            return found, index
+
+        def take(result: tuple[list[TreeEntry], int]) -> None:
+            found, end = result
+            self._found += found
+            self._searched = None
+            if end < len(spaces):
+                self._search(end)
+            self._rebuild(self.entry)
+            if found and self._choose_first:
+                self._choose_first = False
+                self.action_choose()
+
+        def failed(error: Exception) -> None:
+            self._searched = None
+            self.post_message(self.Failed(error))
+            self._update_status()
+
+        self.dashboard.reader.submit(self, "search", read, take, failed)
+
+    def action_halt(self) -> None:
+        """Stop the search. The namespaces found so far stay."""
+        self.dashboard.reader.cancel(self, "search")
+        self._searched = None
+        self._update_status()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002 - Textual's
+        """Leave Escape to the screen unless a search runs."""
+        return action != "halt" or self._searched is not None
+
+    def _update_status(self) -> None:
+        total = sum(map(len, self._names.values()))
+        if not self._filter.text:
+            self.status = ""
+            return
+        parts = [f"{len(self._entries):,} of {total:,}"]
+        if self._searched is not None:
+            parts = [f"{len(self._entries):,} found", f"{self._searched * 100 // max(1, total)}% searched, esc stops"]
+        self.status = " · ".join(parts)
+
+    def _all_names(self) -> list[TreeEntry]:
+        """Return the namespaces of all open stores."""
+        return [
+            TreeEntry(store, shown, name)
+            for store, shown in self._stores
+            for name in self._filter.names(self._names_of(store))
+        ]
+
+    def _names_of(self, store: str) -> list[str]:
+        names = self._names.get(store, [])
+        if store == self._current[0] and self._current[1] not in names and store in self._names:
+            names = sorted([*names, self._current[1]])  # it exists from its first save on
+        return names
+
+    def _rebuild(self, cursor: TreeEntry | None) -> None:
+        """Build the entries again, and leave the cursor on its entry; None moves it to the first."""
+        if self._filter.reads:
+            entries = list(self._found)
+        elif self._filter.text:
+            entries = self._all_names()
+        else:
+            entries = []
+            for store, shown in self._stores:
+                entries.append(TreeEntry(store, shown))
+                entries += [TreeEntry(store, shown, name) for name in self._names_of(store)]
         self._entries = entries
         self.count_changed()
-        if cursor in entries:
-            self.cursor = entries.index(cursor)
+        self.cursor = entries.index(cursor) if cursor in entries else 0 if cursor is None else self.cursor
+        self._update_status()
 
     def _read(self, namespace: tuple[str, str]) -> None:
         """Read the number of keys and the run of a namespace. Called for visible rows only."""
@@ -227,12 +337,20 @@ class Namespaces(VirtualList):
         failed, head = namespace in self._errors, self._heads.get(namespace)
         count = "!" if failed else format_count(head.count if head else None)
         cells.add("● " if namespace == self._current else "  ", self.style_of("mark"))
-        self._paint_name(entry.namespace, self._runs.get(namespace), cells, len(count) + 1)
+        store = f" {entry.shown}" if self._filter.text and len(self._names) > 1 else ""
+        self._paint_name(entry.namespace, entry.run or self._runs.get(namespace), cells, len(count) + 1, store)
         cells.add(f" {count}", self.style_of("error" if failed else "number"))
 
-    def _paint_name(self, name: str, run: RunGlance | None, cells: RowBuilder, right: int) -> None:
+    def _paint_name(self, name: str, run: RunGlance | None, cells: RowBuilder, right: int, store: str = "") -> None:
         """Add a name, and as much of what its run does as there is room for: at least the sign."""
         room = cells.left - right
+        if store and cell_len(store) <= room - cell_len(name):
+            room -= cell_len(store)
+            cells.left -= cell_len(store)
+            self._paint_name(name, run, cells, right)
+            cells.left += cell_len(store)
+            cells.add(store, self.style_of("dim"))
+            return
         if run is None:
             cells.add(name, self.style_of("key"), max(4, room))
             return
@@ -243,7 +361,15 @@ class Namespaces(VirtualList):
         cells.add(f" {text}", self.style_of(ROLES.get(run.state, "dim")))
 
     def empty_text(self) -> list[str]:
-        return ["no store"]
+        if self._searched is not None:
+            return ["searching…", "esc stops"]
+        if not self._filter.text:
+            return ["no store"]
+        reasons = {"=": "holds a key that matches", "!": "has a run in the state"}
+        return [
+            f"no namespace {reasons.get(self._filter.sign, 'matches')} {self._filter.text!r}",
+            "esc clears the filter",
+        ]
 
 
 def _run_of(manager: StateManager) -> RunGlance | None:

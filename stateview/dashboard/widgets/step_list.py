@@ -54,6 +54,7 @@ class StepList(VirtualList):
         self._at: str | None = None  # the ref that is shown; None is live
         self._reader = ProgressReader()
         self._chosen: str | None = None  # the name of the run that the user chose
+        self._next_run: str | None = None  # see `choose_at_next`
         self._point = 0  # the time of the state that is shown, in microseconds
         self.progress: RunProgress | None = None
         self._going_on: list[StepStatus] = []
@@ -88,10 +89,15 @@ class StepList(VirtualList):
     def show(self, manager: StateManager, at: str | None) -> None:
         """Show the run of a namespace at a state."""
         if manager is not self._manager:
-            self._reader, self._chosen, self.progress = ProgressReader(), None, None
+            self._reader, self._chosen, self.progress = ProgressReader(), self._next_run, None
+            self._next_run = None
             self.count_changed()
         self._manager, self._at = manager, at
         self.read()
+
+    def choose_at_next(self, run: str | None) -> None:
+        """Show a run of the namespace that is shown next, None is its newest run."""
+        self._next_run = run
 
     def choose(self, run: str) -> None:
         """Show another run."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import ClassVar, NamedTuple
 
 from textual.binding import Binding, BindingType
+from textual.reactive import reactive
 
 from ...backends.protocol import CheckpointRecord, Head, StateAt
 from ...manager import StateManager
 from ...model import Commit, now, to_micros
+from ...states.ranking import ranked
 from ...states.view import resolve
 from ..data.background import Stop
+from ..data.timeline_filter import COMMITS_PER_PAGE, CommitPage, TimelineFilter
 from ..display.run_row import without_run
 from ..display.text import RowBuilder, format_age, format_clock, format_count
 from .virtual_list import VirtualList
 
-COMMITS_PER_PAGE = 200
 NEAR_ROWS = 60  # painting a row this close to the end reads older commits
 MAX_COMMITS = 2 * COMMITS_PER_PAGE  # commits in memory below the last visible row
 
@@ -64,6 +66,9 @@ class Timeline(VirtualList):
         Binding("space", "mark", "Mark", show=False, id="timeline.mark"),
     ]
 
+    status: reactive[str] = reactive("", repaint=False)
+    """What is listed, if that is not everything."""
+
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self._manager: StateManager | None = None
@@ -71,7 +76,10 @@ class Timeline(VirtualList):
         self._has_head = False  # whether `_head` has been read. Also an empty namespace has a head
         self._marks: list[CheckpointRecord] = []
         self._commits: list[Commit] = []
+        self._newest = self._oldest = 0  # the revisions that the commits in memory reach from and to; 0: none was read
         self._whole = False  # whether the oldest retained commit has been read
+        self._wanted = TimelineFilter()
+        self._seeking = False  # the cursor goes to the best match as soon as one has been read
         self._reading_older = False
         self._rows: list[TimelineRow] = [_LIVE]
         self.marked: list[str] = []  # at most two refs, in the order of marking
@@ -91,17 +99,18 @@ class Timeline(VirtualList):
         """Show another namespace."""
         self._manager, self._has_head = manager, False
         self._stop_reading()
-        self._commits, self._marks, self._head, self._whole, self.marked = [], [], Head(), False, []
+        self._marks, self._head, self.marked, self._wanted, self._seeking = [], Head(), [], TimelineFilter(), False
+        self._forget()
         self._rebuild(_LIVE)
 
     def update_head(self, head: Head, marks: list[CheckpointRecord]) -> None:
         """Show a new head and the present checkpoints, and read the new commits. Marks and cursor stay."""
         if head.lineage != self._head.lineage or head.revision < self._head.revision:
             self._stop_reading()
-            self._commits, self._whole = [], False
+            self._forget()
             if self._has_head:
                 self._rebuild(_LIVE)  # the states that were listed are gone
-        newer = head.revision > (self._commits[0].revision if self._commits else 0)
+        newer = head.revision > self._newest
         self._head, self._marks, self._has_head = head, marks, True
         if newer:
             self._read_newer()  # rebuilds the rows afterwards
@@ -117,6 +126,42 @@ class Timeline(VirtualList):
         """Move the cursor to the state of a ref. A state without a row gets one."""
         if ref != self.line.ref:
             self._rebuild(TimelineRow(int(ref) if ref.isdecimal() else UNRESOLVED, other=ref))
+
+    def filter(self, text: str) -> None:
+        """List the states that match a filter, see `TimelineFilter`. The present state keeps its row."""
+        wanted = TimelineFilter(text)
+        before, self._wanted, self._seeking = self._wanted, wanted, False
+        if before.hides or wanted.hides:
+            self._stop_reading()
+            self._forget()
+            self._rebuild()
+            self._read_newer(again=True)
+        self._update_status()
+
+    def go_to_best(self) -> None:
+        """Move to the state that the filter names, or to its best match, as soon as that has been read."""
+        typed = self._wanted.typed
+        if self._wanted.is_ref:
+            self.go_to(typed)
+            return
+        rows = [row for row in self._rows if (row.mark or row.commit) is not None]
+        best = ranked(typed, rows, lambda row: self._wanted.names_of(row.commit, row.mark, row.ref))
+        best = best or rows[:1]
+        self._seeking = not best
+        if best:
+            self.cursor = self._rows.index(best[0])
+        elif self._whole:
+            self.dashboard.notify_user(f"no commit and no checkpoint matches {typed!r}")
+
+    def _update_status(self) -> None:
+        if not self._wanted.hides:
+            self.status = ""
+            return
+        count = sum((row.mark or row.commit) is not None for row in self._rows)
+        self.status = f"{count:,} match" + ("" if self._whole else "…")
+
+    def _forget(self) -> None:
+        self._commits, self._newest, self._oldest, self._whole = [], 0, 0, False
 
     def in_order(self, first: str, second: str) -> tuple[str, str]:
         """Return two refs with the earlier state first. A ref without a row counts as live."""
@@ -141,28 +186,35 @@ class Timeline(VirtualList):
             again: replace those in memory by as many.
 
         """
-        manager, newest = self._manager, self._commits[0].revision if self._commits and not again else 0
+        manager, newest, wanted = self._manager, 0 if again else self._newest, self._wanted
         if manager is None:
             return
+        head = self._head.revision
         limit = max(len(self._commits) if again else 0, min(COMMITS_PER_PAGE, self._head.revision - newest))
 
-        def read(stop: Stop) -> tuple[list[Commit], bool]:
+        def read(stop: Stop) -> tuple[CommitPage, bool, int]:
             commits: list[Commit] = []
-            while not stop() and (page := manager.log(limit, below=commits[-1].revision if commits else 0)):
-                commits += [commit for commit in page if commit.revision > newest]
-                if page[-1].revision <= newest + 1 or not newest:
-                    return commits, bool(newest)
+            first, below = head if wanted.hides else 0, 0
+            while not stop():
+                page = wanted.read(manager, below, stop, max(1, limit))
+                commits += [commit for commit in page.commits if commit.revision > newest]
+                first, below = first or (page.commits[0].revision if page.commits else 0), page.oldest
+                read = CommitPage(commits, page.oldest, page.whole)
+                if page.whole or page.oldest <= newest + 1 or not newest:
+                    return read, bool(newest), first
                 if len(commits) > 4 * COMMITS_PER_PAGE:
-                    return commits, False
-            return commits, False
+                    return read, False, first
+            return CommitPage(commits, below, False), False, first
 
         self.dashboard.reader.submit(self, "newer", read, self._take_newer, self._failed)
 
-    def _take_newer(self, result: tuple[list[Commit], bool]) -> None:
-        commits, joins = result
-        self._commits = commits + self._commits if joins else commits
-        self._whole = self._whole and joins
-        self._drop_oldest(len(commits))
+    def _take_newer(self, result: tuple[CommitPage, bool, int]) -> None:
+        page, joins, first = result
+        self._commits = page.commits + self._commits if joins else page.commits
+        self._whole = self._whole if joins else page.whole
+        self._newest = max(first, self._newest)
+        self._oldest = self._oldest if joins else page.oldest
+        self._drop_oldest(len(page.commits))
         self._rebuild()
 
     def _drop_oldest(self, new: int) -> None:
@@ -175,21 +227,22 @@ class Timeline(VirtualList):
         limit = MAX_COMMITS + (lowest + new if lowest else 0)
         if len(self._commits) > limit:
             self._commits, self._whole = self._commits[:limit], False
+            self._oldest = self._commits[-1].revision
 
     def _read_older(self) -> None:
         manager = self._manager
         if manager is None or self._reading_older:
             return
-        self._reading_older, below = True, self._commits[-1].revision
+        self._reading_older, below, wanted = True, self._oldest, self._wanted
 
-        def read(_stop: Stop) -> list[Commit]:
-            return manager.log(COMMITS_PER_PAGE, below=below)
+        def read(stop: Stop) -> CommitPage:
+            return wanted.read(manager, below, stop)
 
-        def append(commits: list[Commit]) -> None:
+        def append(page: CommitPage) -> None:
             self._reading_older = False
-            if self._commits and self._commits[-1].revision == below:
-                self._whole = len(commits) < COMMITS_PER_PAGE
-                self._commits += commits
+            if self._oldest == below:
+                self._whole, self._oldest = page.whole, page.oldest or below
+                self._commits += page.commits
                 self._rebuild()
 
         def failed(error: Exception) -> None:
@@ -214,6 +267,9 @@ class Timeline(VirtualList):
                 rows.append(TimelineRow(mark.revision, mark, None, current[mark.name] is mark))
             rows.append(TimelineRow(commit.revision, None, commit))
         rows += [TimelineRow(mark.revision, mark, None, current[mark.name] is mark) for mark in reversed(marks)]
+        if self._wanted.hides:
+            kept = {at.ref, *self.marked}
+            rows = [row for row in rows if row.mark is None or row.ref in kept or self._wanted.accepts_mark(row.mark)]
         for row in self._rows:
             if row.other and row.ref in self.marked and row is not at:
                 _insert(rows, row)
@@ -228,6 +284,9 @@ class Timeline(VirtualList):
             self.post_message(self.Highlighted(self, self.cursor))
         if self.line.revision == UNRESOLVED and self._has_head:
             self._resolve(self.line.other)
+        self._update_status()
+        if self._seeking:
+            self.go_to_best()
 
     def _resolve(self, ref: str) -> None:
         """Find the revision of a ref such as `@2h`, so that later commits do not change which state it names."""
@@ -273,7 +332,8 @@ class Timeline(VirtualList):
             empty = "nothing was saved yet" if self._has_head else "⋯"
             cells.add(f"  r{self._head.revision}" if self._head.revision else f"  {empty}", dim)
         # A state far below the rows in memory is no reason to read all rows in between.
-        if index >= self.count - NEAR_ROWS and not self._whole and self._commits and not self.line.other:
+        is_near = index >= self.count - NEAR_ROWS and self._oldest > 0
+        if is_near and not self._whole and (self._wanted.hides or not self.line.other):
             self._read_older()
 
     def action_mark(self) -> None:

@@ -70,6 +70,7 @@ class JsonView(VirtualList):
         self._tree: Tree | None = None
         self._message = ""  # shown instead of a value
         self._target: tuple[str, str, int | None] | None = None  # key, pointer and character to go to, see `expect`
+        self._sought: tuple[str, str] | None = None  # key and text to search, see `expect_search`
         self._signs = ChangeSigns()
         self._sign_timer: Timer | None = None
         self._search = ValueSearch(self, self._reveal)
@@ -129,7 +130,11 @@ class JsonView(VirtualList):
         target, self._target = self._target, None
         if target is not None and target[0] == key:
             self.go_to(*target[1:])
-        self._search.restart(tree, self._value)
+        sought, self._sought = self._sought, None
+        if sought is not None and sought[0] == key:
+            self.search(sought[1])
+        else:
+            self._search.restart(tree, self._value)
 
     def show_text(self, text: str) -> None:
         """Show a text instead of a value, such as the error of a read."""
@@ -175,6 +180,14 @@ class JsonView(VirtualList):
             self.go_to(pointer, at)
         else:
             self._target = key, pointer, at
+
+    def expect_search(self, key: str, text: str) -> None:
+        """Search a text as soon as the value of this key is shown, unless another key is shown first."""
+        self._sought = None
+        if key == self.key and self._tree is not None:
+            self.search(text)
+        else:
+            self._sought = key, text
 
     def _reveal(self, hit: Hit) -> None:
         if self._tree is not None:

@@ -1,0 +1,182 @@
+"""Tasks of a user, each with the number of keys that it takes; a typed name counts as its letters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dashboard_cases import board, main, run_board
+from dashboard_host import answered, shown, until, write
+from test_steps import fail
+from textual.pilot import Pilot
+
+from stateview import StateManager
+from stateview.dashboard.widgets.namespace_list import Namespaces
+from stateview.dashboard.widgets.value.json_view import JsonView
+
+Flow = Callable[["Keys"], Any]
+
+
+class Keys:
+    """Presses keys, and counts them."""
+
+    def __init__(self, pilot: Pilot[None]) -> None:
+        self.pilot = pilot
+        self.count = 0
+
+    async def press(self, *keys: str) -> None:
+        self.count += len(keys)
+        await self.pilot.press(*keys)
+
+    async def type(self, text: str) -> None:
+        """Type a name or a value, which does not count."""
+        await self.pilot.press(*text)
+
+
+def do(url: str, flow: Flow, most: int, namespace: str = "work", size: tuple[int, int] = (100, 30)) -> None:
+    """Run a flow from the first key of the list on; it must need no more than so many keys."""
+
+    async def run(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: board(pilot).news is not None and main(pilot)._shown is not None)
+        await answered(pilot)
+        keys = Keys(pilot)
+        await flow(keys)
+        assert keys.count <= most
+
+    run_board(StateManager(url, namespace), run, size)
+
+
+@pytest.fixture
+def url(new_store: Callable[[str], str]) -> str:
+    url = new_store("sqlite")
+    with StateManager(url, "work", author="script") as state:
+        state.save("job", {"user": "dev", "limits": {"tokens": 200_000, "errors": 3}})
+        state.save("phase", "planning")
+        for number in range(1, 31):
+            state.save("phase", f"phase {number}")
+            state.checkpoint(f"nightly-{number:02}")
+            if number == 12:
+                state.update("job", lambda _: 2_000_000, path="/limits/tokens", reason="raise the limit")
+    return url
+
+
+def test_a_checkpoint_is_reached_by_its_name(url: str) -> None:
+    async def flow(keys: Keys) -> None:
+        await keys.press("4", "slash")
+        await keys.type("nightly-07")
+        await keys.press("enter")
+        await shown(keys.pilot, "AS OF nightly-07", "2 Keys")
+        assert main(keys.pilot).timeline.has_focus
+        await keys.pilot.press("escape")  # the filter goes, the state stays
+        await until(keys.pilot, lambda: main(keys.pilot).timeline.line.ref == "nightly-07")
+
+    do(url, flow, 3)
+
+
+def test_a_member_inside_a_value_is_found(url: str) -> None:
+    async def flow(keys: Keys) -> None:
+        await keys.press("enter", "slash")
+        await keys.type("tokens")
+        await keys.press("enter")
+        await until(keys.pilot, lambda: main(keys.pilot).query_one(JsonView).pointer == "/limits/tokens")
+
+    do(url, flow, 3)
+
+
+def test_a_hit_of_a_search_in_values_is_its_place(url: str) -> None:
+    write(url, "work", other=[{"x": 1}, {"deep": "needle"}, "a needle"])
+
+    async def flow(keys: Keys) -> None:
+        view = main(keys.pilot).query_one(JsonView)
+        await keys.press("slash", "=")
+        await keys.type("needle")
+        await until(keys.pilot, lambda: main(keys.pilot).keys.key == "other")
+        await keys.press("enter", "enter")
+        await until(keys.pilot, lambda: view.has_focus and view.pointer == "/1/deep")
+        await keys.press("n")
+        await until(keys.pilot, lambda: view.pointer == "/2")
+
+    do(url, flow, 5)
+
+
+def test_the_text_of_a_filter_is_replaced_and_ranked(url: str) -> None:
+    write(url, "work", **{"config/job": 1, "xjobx": 1, "j_o_b": 1, "jobs": 1})
+
+    async def flow(keys: Keys) -> None:
+        found = main(keys.pilot).keys
+        await keys.press("slash")
+        await keys.type("phase")
+        await keys.press("enter", "slash")
+        await keys.type("job")
+        await until(keys.pilot, lambda: found.total == 5)
+        assert [row.key for row in found._window.rows] == ["job", "jobs", "config/job", "xjobx", "j_o_b"]
+
+    do(url, flow, 3)
+
+
+def test_the_timeline_is_filtered_by_reason_author_key_and_time(url: str) -> None:
+    with StateManager(url, "work", author="ana") as state:
+        state.save("late", 1, reason="by hand")
+
+    async def flow(keys: Keys) -> None:
+        timeline = main(keys.pilot).timeline
+        for typed, revisions in (("raise the", [15]), ("ana", [34]), ("=late", [34]), ("=job", [15, 1]), ("17", [17])):
+            await keys.pilot.press("4", "slash", *typed)
+            if typed != "17":
+                await until(
+                    keys.pilot,
+                    lambda revisions=revisions: (
+                        [row.revision for row in timeline._rows if row.commit is not None] == revisions
+                    ),
+                )
+            await keys.pilot.press("enter")
+            await until(keys.pilot, lambda revisions=revisions: timeline.line.revision == revisions[0])
+            await until(keys.pilot, lambda revisions=revisions: board(keys.pilot).at == str(revisions[0]))
+            await keys.pilot.press("escape", "escape")
+            await until(keys.pilot, lambda: board(keys.pilot).at is None)
+        await keys.pilot.press("4", "slash", *"@2h", "enter")
+        await until(keys.pilot, lambda: board(keys.pilot).at == "@2h")
+
+    do(url, flow, 0)
+
+
+def test_all_failed_runs_are_seen_by_one_key_and_enter_goes_there(url: str) -> None:
+    for name in ("a-broken", "b-broken"):
+        fail(url, name)
+    with StateManager(url, "c-fine") as state, state.run("fine") as run:
+        run.step("one", int)
+
+    async def flow(keys: Keys) -> None:
+        await keys.press("!")
+        await shown(keys.pilot, "a-broken", "b-broken", "2 of 4")
+        assert "c-fine" not in [one.namespace for one in main(keys.pilot).query_one(Namespaces)._entries]
+        await keys.pilot.press("j", "enter")
+        await until(keys.pilot, lambda: board(keys.pilot).manager.namespace == "b-broken")
+        await shown(keys.pilot, "nightly")
+
+    do(url, flow, 1)
+
+
+@pytest.fixture
+def ten_thousand(folder: Path) -> str:
+    for number in range(10_000):
+        below = folder / "many" / f"ns-{number:05}"
+        below.mkdir(parents=True)
+        (below / "state.json").write_bytes(b'{"k":{"value":1,"timestamp":"2026-01-01T00:00:00"}}')
+    write("json:many", "ns-00000", k=1)
+    return "json:many"
+
+
+def test_a_namespace_of_ten_thousand_is_opened_by_its_name(ten_thousand: str) -> None:
+    async def flow(keys: Keys) -> None:
+        await until(keys.pilot, lambda: main(keys.pilot).query_one(Namespaces).count > 10_000)
+        await keys.press("o")
+        await keys.type("7654")
+        await keys.press("enter")
+        await until(keys.pilot, lambda: board(keys.pilot).manager.namespace == "ns-07654")
+        await until(keys.pilot, lambda: main(keys.pilot).keys.has_focus)
+        assert main(keys.pilot).query_one(Namespaces).count > 10_000  # the filter is gone
+
+    do(ten_thousand, flow, 2, "ns-00000")
