@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from dashboard_cases import board, main, run_board
-from dashboard_host import answered, shown, until, write
+from dashboard_host import answered, compared, shown, state_of, until, write
 from test_steps import fail
 from textual.pilot import Pilot
 
 from stateview import StateManager
+from stateview.dashboard.screens.restore import RestoreScreen
 from stateview.dashboard.widgets.namespace_list import Namespaces
+from stateview.dashboard.widgets.value.json_editor import JsonEdit
 from stateview.dashboard.widgets.value.json_view import JsonView
 
 Flow = Callable[["Keys"], Any]
@@ -122,7 +124,7 @@ def test_the_timeline_is_filtered_by_reason_author_key_and_time(url: str) -> Non
 
     async def flow(keys: Keys) -> None:
         timeline = main(keys.pilot).timeline
-        for typed, revisions in (("raise the", [15]), ("ana", [34]), ("=late", [34]), ("=job", [15, 1]), ("17", [17])):
+        for typed, revisions in (("raise the", [15]), ("ana", [34]), ("=job", [15, 1]), ("17", [17])):
             await keys.pilot.press("4", "slash", *typed)
             if typed != "17":
                 await until(
@@ -137,7 +139,8 @@ def test_the_timeline_is_filtered_by_reason_author_key_and_time(url: str) -> Non
             await keys.pilot.press("escape", "escape")
             await until(keys.pilot, lambda: board(keys.pilot).at is None)
         await keys.pilot.press("4", "slash", *"@2h", "enter")
-        await until(keys.pilot, lambda: board(keys.pilot).at == "@2h")
+        await until(keys.pilot, lambda: board(keys.pilot).at == "0")  # the namespace is younger
+        await until(keys.pilot, lambda: board(keys.pilot).main.query_one("#timeline-filter").value == "")
 
     do(url, flow, 0)
 
@@ -157,6 +160,94 @@ def test_all_failed_runs_are_seen_by_one_key_and_enter_goes_there(url: str) -> N
         await shown(keys.pilot, "nightly")
 
     do(url, flow, 1)
+
+
+def test_one_key_is_brought_back(url: str) -> None:
+    write(url, "work", job="broken")
+
+    async def flow(keys: Keys) -> None:
+        await keys.press("r")
+        await shown(keys.pilot, "this key before its last change", "all keys at nightly-30")
+        await keys.press("enter")
+        await shown(keys.pilot, "only job", "1 of 1 marked")
+        await compared(keys.pilot)
+        await keys.press("y")
+        await shown(keys.pilot, "Restored 1 key")
+
+    do(url, flow, 3)
+    assert state_of(url)["job"] == {"user": "dev", "limits": {"tokens": 2_000_000, "errors": 3}}
+    assert state_of(url)["phase"] == "phase 30"
+
+
+def test_the_preview_of_all_keys_begins_at_the_key_and_tells_what_its_filter_hides(url: str) -> None:
+    async def flow(keys: Keys) -> None:
+        await keys.press("j", "r")
+        await shown(keys.pilot, "this key")
+        await keys.type("nightly-05")
+        await keys.press("enter")
+        await compared(keys.pilot)
+        screen = keys.pilot.app.screen
+        assert isinstance(screen, RestoreScreen)
+        await until(keys.pilot, lambda: screen.keys.key == "phase")
+        await keys.press("slash", *"job", "enter")
+        await shown(keys.pilot, "AND 1 marked key THAT THE FILTER HIDES")
+        await keys.press("n")
+        await keys.press("escape", "j", "space")
+        await until(keys.pilot, lambda: "FILTER HIDES" not in screen.title_text())
+
+    do(url, flow, 99)
+
+
+def test_the_commit_that_broke_a_value_is_found(url: str) -> None:
+    async def flow(keys: Keys) -> None:
+        view = main(keys.pilot).query_one(JsonView)
+        await keys.press("enter", "j", "j")
+        await until(keys.pilot, lambda: view.pointer == "/limits/tokens")
+        await keys.press("b")
+        await shown(keys.pilot, "revision  15")
+        await keys.press("enter")
+        await until(keys.pilot, lambda: main(keys.pilot).timeline.has_focus and board(keys.pilot).at == "15")
+
+    do(url, flow, 6)
+
+
+def test_one_leaf_is_edited_and_undone(url: str) -> None:
+    async def flow(keys: Keys) -> None:
+        await keys.press("enter", "e")
+        await shown(keys.pilot, "job#/user", "enter saves this place alone")
+        await keys.type("ana")
+        await shown(keys.pilot, "a string")
+        write(url, "work", job={"user": "dev", "limits": "written meanwhile"})
+        await keys.press("enter")
+        await until(keys.pilot, lambda: state_of(url)["job"] == {"user": "ana", "limits": "written meanwhile"})
+        assert keys.count <= 3
+        await until(keys.pilot, lambda: board(keys.pilot).news.head.revision == 35)
+        await keys.pilot.press("z")
+        await until(keys.pilot, lambda: state_of(url)["job"] == {"user": "dev", "limits": "written meanwhile"})
+
+    do(url, flow, 3)
+
+
+def test_a_leaf_that_another_has_written_is_not_overwritten(url: str) -> None:
+    async def flow(keys: Keys) -> None:
+        await keys.press("enter", "e")
+        await shown(keys.pilot, "job#/user")
+        write(url, "work", job={"user": "bob"})
+        await keys.type("ana")
+        await keys.press("enter")
+        await until(keys.pilot, lambda: any("/user" in str(one.message) for one in keys.pilot.app._notifications))
+        assert state_of(url)["job"] == {"user": "bob"}
+
+    do(url, flow, 99)
+
+
+def test_the_editor_opens_at_the_place_under_the_cursor(url: str) -> None:
+    async def flow(keys: Keys) -> None:
+        await keys.press("enter", "j", "e")
+        await until(keys.pilot, lambda: bool(keys.pilot.app.screen.query(JsonEdit)))
+        await until(keys.pilot, lambda: keys.pilot.app.screen.query_one(JsonEdit).cursor_location == (2, 13))
+
+    do(url, flow, 3)
 
 
 @pytest.fixture

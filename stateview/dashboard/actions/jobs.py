@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...cli.context import Context
 from ...cli.exit_codes import ConfirmationRequired, exit_code
 from ...cli.render import Style, render
-from ...cli.results import Changes, DiffResult, Result, Table, ValueResult
+from ...cli.results import Changes, DiffResult, Record, Result, Table, ValueResult
 from ...errors import StateException
 from ...manager import StateManager
 from .observed_manager import Committed, observe
@@ -52,6 +52,7 @@ class JobOutput:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.targets: dict[int, OutputTarget] = {}  # by line number, for the result of a search
+        self.revision: int | None = None  # of the commit that the output is about
         self.full = False
         self.signs = False  # whether each line begins with the sign of a change
         self._characters_left = MAX_CHARACTERS
@@ -325,6 +326,8 @@ class Jobs:
         if isinstance(result, ValueResult) and not format_ and len(result.data) <= WHOLE_VALUE_BYTES:
             format_ = "pretty"
         before = len(job.output.lines)
+        if isinstance(result, Record) and isinstance(result.data.get("revision"), int):
+            job.output.revision = result.data["revision"]
         if isinstance(result, Table) and result.columns == ("key", "path", "value") and format_ in _BY_LINES:
             job.output.record_targets(result)
         for piece in render(result, Style(format_, terminal=True)):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...backends import folder_kinds, is_bare, mask, parse_store
+from ...backends.names_only import names_only
 from ...manager import StateManager
 from ...model import check_checkpoint, check_name, now
 from ...refs import parse_ref
@@ -16,12 +17,13 @@ from ..display.text import format_ago
 from ..screens.diff import DiffScreen
 
 if TYPE_CHECKING:
-    from ...backends.protocol import CheckpointRecord
+    from ...backends.protocol import CheckpointRecord, Version
     from ...cli.results import Result
     from ..app import Dashboard
     from ..widgets.timeline import TimelineRow
 
 
+_KEY_VERSIONS = 5  # earlier versions of a key that a restore offers
 _TYPED = ""  # the choice of a menu that asks for a store, or for a state
 _ANOTHER = "another store…"
 _ANOTHER_STATE = "another state…"
@@ -51,15 +53,7 @@ def choose_state(app: Dashboard, title: str, then: Callable[[str], object]) -> N
 def _open_state_menu(
     app: Dashboard, title: str, then: Callable[[str], object], revision: int, marks: list[CheckpointRecord]
 ) -> None:
-    current = {mark.name: mark for mark in marks}
-    choices = [
-        (mark.name, mark.name, f"r{mark.revision}, {format_ago(mark.time, now())}  {mark.note}".rstrip())
-        for mark in reversed(marks)
-        if current[mark.name] is mark
-    ]
-    choices += [
-        (f"live~{back}", str(revision - back), f"r{revision - back}") for back in range(1, min(9, revision) + 1)
-    ]
+    choices = _states(revision, marks)
     if not choices:
         app.notify_user("there is no other state yet: c creates a checkpoint")
         return
@@ -68,16 +62,75 @@ def _open_state_menu(
 
     def chosen(ref: str | None) -> None:
         if ref == _TYPED:
-            check = validator(lambda text: parse_ref(text.strip()))
-            app.push_screen(PromptDialog(title, check=check, hint=f"{_REFS} · esc cancels"), typed)
+            _ask_for_ref(app, title, then)
         elif ref is not None:
             then(ref)
 
+    app.push_screen(Menu(title, choices), chosen)
+
+
+def _states(revision: int, marks: list[CheckpointRecord]) -> list[tuple[str, str, str]]:
+    """Return the rows of a menu of states: the checkpoints, and the last nine states before live."""
+    current = {mark.name: mark for mark in marks}
+    choices = [
+        (mark.name, mark.name, f"r{mark.revision}, {format_ago(mark.time, now())}  {mark.note}".rstrip())
+        for mark in reversed(marks)
+        if current[mark.name] is mark
+    ]
+    return choices + [
+        (f"live~{back}", str(revision - back), f"r{revision - back}") for back in range(1, min(9, revision) + 1)
+    ]
+
+
+def _ask_for_ref(app: Dashboard, title: str, then: Callable[[str], object]) -> None:
     def typed(text: str | None) -> None:
         if text is not None:
             then(text.strip())
 
-    app.push_screen(Menu(title, choices), chosen)
+    check = validator(lambda text: parse_ref(text.strip()))
+    app.push_screen(PromptDialog(title, check=check, hint=f"{_REFS} · esc cancels"), typed)
+
+
+def choose_restore(app: Dashboard, key: str, ref: str | None, then: Callable[[str, list[str] | None], object]) -> None:
+    """Ask whether to restore one key or all, and from which state. `then` takes the ref and the keys; None is all.
+
+    Args:
+        app: the app.
+        key: the key, which is offered first.
+        ref: the state on the screen; None is live. Then earlier versions of the key, and all states, are offered.
+        then: opens the preview.
+
+    """
+    if ref is not None:
+        choices = [(f"this key: {key}", (ref, [key]), ref), ("all keys", (ref, None), ref)]
+        app.push_screen(Menu(f"Restore {ref}", choices), lambda chosen: then(*chosen) if chosen is not None else None)
+        return
+    backend = names_only(app.manager.backend)
+
+    def read(_stop: object) -> tuple[list[Version], int, list[CheckpointRecord]]:
+        return backend.versions(key, _KEY_VERSIONS + 1), backend.head().revision, backend.marks()
+
+    def ask(found: tuple[list[Version], int, list[CheckpointRecord]]) -> None:
+        versions, revision, marks = found
+        choices: list[tuple[str, tuple[str, list[str] | None], str]] = []
+        for number, version in enumerate(versions[1:], 1):
+            when = f"r{version.revision}, {format_ago(version.time, now())}"
+            state = str(versions[number - 1].revision - 1)  # also of a version that only a checkpoint keeps
+            label = f"this key before its {'last change' if number == 1 else f'{number} last changes'}"
+            choices.append((label, (state, [key]), when))
+        if len(versions) == 1:
+            choices.append(("this key before it was added", (str(versions[0].revision - 1), [key]), "will be deleted"))
+        choices += [(f"all keys at {label}", (state, None), hint) for label, state, hint in _states(revision, marks)]
+        choices.append((_ANOTHER_STATE, (_TYPED, None), _REFS))
+        app.push_screen(Menu(f"Restore {key}, or all keys", choices), chosen)
+
+    def chosen(choice: tuple[str, list[str] | None] | None) -> None:
+        if choice is not None and choice[0] == _TYPED:
+            _ask_for_ref(app, "Restore all keys at", lambda ref: then(ref, None))
+        elif choice is not None:
+            then(*choice)
+
+    app.request("restore", read, ask)
 
 
 def choose_namespace(app: Dashboard, ref: str) -> None:

@@ -20,6 +20,7 @@ from ...cli.exit_codes import UsageError
 from ...cli.values import type_name
 from ...errors import BackendError, NotSerializable, StateException
 from ...manager import StateManager
+from ...states.pointers import split_pointer
 from ..display.redaction import is_redacted, masked_places
 from ..display.text import format_size, one_line
 
@@ -61,6 +62,29 @@ class Draft(NamedTuple):
 def as_text(data: bytes) -> str:
     """Return an encoded value as indented JSON. Invisible and control characters are escaped."""
     return _UNSAFE.sub(_escape, codec.pretty(data).decode())
+
+
+def line_of(text: str, pointer: str) -> int:
+    """Return the line of a place in a result of `as_text`, from 0; of the nearest place above that exists. O(size)."""
+    value, line = codec.parse_strict(text), 0
+    for token in split_pointer(pointer):
+        members = value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list) else ())
+        below = line + 1
+        for name, member in members:
+            if str(name) == token:
+                value, line = member, below
+                break
+            below += _lines(member)
+        else:
+            break
+    return line
+
+
+def _lines(value: Any) -> int:
+    """Return how many lines a value takes: each member begins a line."""
+    if not isinstance(value, (dict, list)) or not value:
+        return 1
+    return 2 + sum(map(_lines, value.values() if isinstance(value, dict) else value))
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -11,8 +11,9 @@ from msgspec import Raw
 from ... import codec
 from ..display.redaction import masked_places
 from ..display.text import format_size
-from .json_nodes import Broken, Node, estimate_size
+from .json_nodes import Broken, LongText, Node, estimate_size
 
+LEAF_CHARACTERS = 2_000  # a longer value is edited on a screen of its own
 CLIPBOARD_BYTES = 1_000_000  # bytes of a value that is copied, at most
 
 
@@ -50,6 +51,20 @@ def text_of(node: Node) -> str:
     if isinstance(value, str):
         return value
     return codec.pretty(codec.encode(value)).decode()
+
+
+def leaf_of(node: Node) -> str | None:
+    """Return a row's value as JSON, if it is short enough for a line and holds no others; else None."""
+    value = node.value
+    if node.masked or node.is_range or node.is_line or isinstance(value, (Broken, LongText)):
+        return None
+    if estimate_size(value, LEAF_CHARACTERS) > LEAF_CHARACTERS:
+        return None
+    value = decoded(value)
+    if isinstance(value, (dict, list)):
+        return None
+    text = codec.encode(value).decode()
+    return text if len(text) <= LEAF_CHARACTERS and "\\n" not in text and text.isprintable() else None
 
 
 def load_line(key: str, pointer: str, at: str | None = None, where: Iterable[str] = ()) -> str:

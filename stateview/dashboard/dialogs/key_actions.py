@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -12,12 +12,14 @@ from textual.containers import Horizontal
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label
 
+from ... import codec
 from ...arguments import KeyName
 from ...backends.protocol import Version
 from ...cli.results import Result, plural
-from ...cli.values import parse_seconds
+from ...cli.values import parse_seconds, type_name
 from ...errors import StateException
 from ...model import check_key, now
+from ..actions.value_edit import refusal, validate
 from ..data.background import Stop
 from ..display.redaction import is_redacted
 from ..display.text import format_duration, one_line
@@ -157,12 +159,47 @@ def rename(app: Dashboard, key: str) -> None:
     _with_version(app, "rename", key, ask)
 
 
+def edit_leaf(app: Dashboard, key: str, pointer: str, before: str) -> None:
+    """Ask for another value of one place, and write that place alone, unless it has changed since.
+
+    Args:
+        app: the app.
+        key: the key.
+        pointer: the JSON Pointer of the place.
+        before: its value as JSON.
+
+    """
+    if reason := refusal(app, key):
+        app.notify_user(reason, wrong=True)
+        return
+
+    def value(text: str) -> Any:
+        data = validate(text).data
+        return text if data is None else codec.decode(data)
+
+    def words(text: str) -> list[str]:
+        operations = [
+            {"op": "test", "path": pointer, "value": codec.decode(before.encode())},
+            {"op": "replace", "path": pointer, "value": value(text)},
+        ]
+        return ["patch", *options_end(key, codec.encode(operations).decode())]
+
+    def hint(text: str) -> str:
+        kind = "a string, since it is no other JSON" if validate(text).data is None else type_name(value(text))
+        return f"{kind} · enter saves this place alone · esc cancels"
+
+    def check(text: str) -> str | None:
+        return "type a value: JSON, or text for a string" if not text else None
+
+    _ask(app, f"{one_line(key, 30)}#{one_line(pointer, 40)}", before, check, words, hint, select=True)
+
+
 key_error = validator(check_key)  # returns why a text is no valid key, or None
 
 
 def _ask(
     app: Dashboard, title: str, initial: str, check: Callable[[str], str | None],
-    words: Callable[[str], list[str]], hint: str | Callable[[str], str] = DEFAULT_HINT,
+    words: Callable[[str], list[str]], hint: str | Callable[[str], str] = DEFAULT_HINT, *, select: bool = False,
 ) -> None:  # fmt: skip
     """Ask for a line, and run the command that `words` makes of the line. After an error, ask again."""
 
@@ -172,7 +209,7 @@ def _ask(
 
         def failed(error: Exception) -> None:
             app.show_error(error, act=True)
-            _ask(app, title, text, check, words, hint)
+            _ask(app, title, text, check, words, hint, select=select)
 
         def succeeded(result: Result) -> None:
             _notify_result(app, result)
@@ -181,7 +218,7 @@ def _ask(
 
         app.acts.run(words(text), then=succeeded, failed=failed)
 
-    dialog = PromptDialog(title, initial, check, lambda text: app.command_line(words(text)), hint=hint)
+    dialog = PromptDialog(title, initial, check, lambda text: app.command_line(words(text)), hint=hint, select=select)
     app.push_screen(dialog, run)
 
 

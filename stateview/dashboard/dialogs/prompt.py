@@ -41,6 +41,7 @@ class PromptDialog(ModalScreen[str | None]):
         check: returns the error of a line, or None. It runs at each key press, so it must not wait.
         command: returns the equivalent command line of a line.
         hint: the text below a valid line, or a function that returns the text for a line.
+        select: select the first text, so that the user types another one in its place.
 
     """
 
@@ -59,9 +60,10 @@ class PromptDialog(ModalScreen[str | None]):
     def __init__(
         self, title: str, initial: str = "", check: Callable[[str], str | None] | None = None,
         command: Callable[[str], str] | None = None, *,
-        hint: str | Callable[[str], str] = DEFAULT_HINT,
+        hint: str | Callable[[str], str] = DEFAULT_HINT, select: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
+        self._select = select
         self._title = one_line(title, 60)
         self._initial = initial
         self._check = check or (lambda _text: None)
@@ -80,6 +82,9 @@ class PromptDialog(ModalScreen[str | None]):
 
     def on_mount(self) -> None:
         """Check the first text."""
+        if self._select:
+            for field in self.query(LineInput):
+                field.select_all()
         self._check_line()
 
     def _check_line(self) -> bool:

@@ -31,6 +31,7 @@ class DiffScreen(DiffBaseScreen):
         after: a ref of the same namespace, or of `other`.
         other: another namespace, opened read-only; closed with the screen.
         store: the name or URL of the other store on the command line; "" is the present store.
+        start_key: the key under the cursor at first, if it differs.
 
     """
 
@@ -46,8 +47,11 @@ class DiffScreen(DiffBaseScreen):
         Binding("y", "copy", "Copy CLI", id="diff.copy"),
     ]
 
-    def __init__(self, before: str, after: str = "live", *, other: StateManager | None = None, store: str = "") -> None:
-        super().__init__(NONE, marking=False)
+    def __init__(
+        self, before: str, after: str = "live", *, other: StateManager | None = None, store: str = "",
+        start_key: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(NONE, marking=False, start_key=start_key)
         self._before = before
         self._after = after
         self._other = other
@@ -152,7 +156,7 @@ class DiffScreen(DiffBaseScreen):
             if restored:
                 self.reload()
 
-        self.app.push_screen(RestoreScreen(ref, keys), done)
+        self.app.push_screen(RestoreScreen(ref, keys, start_key=self.keys.key), done)
 
     def action_copy(self) -> None:
         """Copy the command line that prints this diff."""

@@ -27,9 +27,9 @@ class DiffBaseScreen(DiffStreamScreen):
         Binding("tilde", "kind('changed')", "Changed", show=False, key_display="~", id="diff.changed"),
         Binding("slash", "filter", "Filter", key_display="/", id="diff.filter"),
         Binding("space", "mark", "Mark", id="diff.mark"),
-        Binding("a", "mark_all", "Mark all", show=False, id="diff.mark-all"),
-        Binding("n", "mark_none", "Mark none", show=False, id="diff.mark-none"),
-        Binding("i", "invert", "Invert marks", show=False, id="diff.invert"),
+        Binding("a", "mark_all", "All", id="diff.mark-all"),
+        Binding("n", "mark_none", "None", id="diff.mark-none"),
+        Binding("i", "invert", "Invert", id="diff.invert"),
         Binding("escape", "back", "Back", key_display="esc", id="diff.back"),
     ]
 

@@ -49,6 +49,7 @@ class DiffStreamScreen(DashboardScreen, Screen[bool]):
         mark: the mark of each key when it is listed.
         marking: whether each row of the list begins with a box.
         said: the words for a marked key of a kind, and a shorter form for narrow terminals.
+        start_key: the key under the cursor at first, if it differs.
 
     """
 
@@ -76,8 +77,11 @@ class DiffStreamScreen(DashboardScreen, Screen[bool]):
     HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (80, "-medium"), (120, "-wide")]  # noqa: RUF012
     AUTO_FOCUS = "#keys"
 
-    def __init__(self, mark: int, *, marking: bool, said: dict[Kind, tuple[str, str]] | None = None) -> None:
+    def __init__(
+        self, mark: int, *, marking: bool, said: dict[Kind, tuple[str, str]] | None = None, start_key: str | None = None
+    ) -> None:  # fmt: skip
         super().__init__()
+        self._start_key = start_key
         self._mark = mark
         self.keys = DiffList(marking=marking, mark_labels=said, id="keys")
         self.view = DiffView(id="change")  # the change of the selected key
@@ -268,7 +272,7 @@ class DiffStreamScreen(DashboardScreen, Screen[bool]):
     def _replace_list(self) -> None:
         """List the keys of the new run. Called at its first batch, so that a failed run keeps the earlier list."""
         run, keys = self.run, self.keys
-        self._seek = keys.key
+        self._seek = keys.key or self._start_key
         self.index, self.compared = run.index, run.sides
         keys.touched = set()
         keys.compare(run.sides)
@@ -293,7 +297,9 @@ class DiffStreamScreen(DashboardScreen, Screen[bool]):
         row = self.keys.filter.find(self.index.find(key))
         if row < self.keys.count:
             self._seek = None
-            self.keys.cursor = row
+            if key in self.index or key != self._start_key:
+                self.keys.cursor = row
+            self._start_key = None
 
     # --- the change of the selected key ------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from ..actions.value_edit import (
     ValidationResult,
     in_editor,
     keep_in_file,
+    line_of,
     read_draft,
     refusal,
     save_words,
@@ -33,13 +34,14 @@ if TYPE_CHECKING:
 CLIPBOARD_CHARACTERS = 100_000  # a longer text is kept in a file instead of the clipboard
 
 
-def edit(app: Dashboard, key: str, editor: bool = False) -> None:
+def edit(app: Dashboard, key: str, editor: bool = False, place: str = "") -> None:
     """Read the live value of a key, and open it for editing. If it cannot be edited, show the reason.
 
     Args:
         app: the app.
         key: the key.
         editor: open `$EDITOR` at once. A value above `INLINE_CHARACTERS` always opens there.
+        place: the JSON Pointer of the place where the caret is at first.
 
     """
     if reason := refusal(app, key):
@@ -55,7 +57,7 @@ def edit(app: Dashboard, key: str, editor: bool = False) -> None:
             reason = "a browser has no $EDITOR" if editor else f"{size} are too large to edit in a browser"
             app.notify_user(f"{reason}; in a terminal: {app.command_line(['edit', key])}", wrong=True)
         else:
-            app.push_screen(EditScreen(key, draft, outside=outside))
+            app.push_screen(EditScreen(key, draft, outside=outside, place=place))
 
     app.request("edit", lambda _stop: read_draft(app, key), open_screen)
 
@@ -83,6 +85,7 @@ class EditScreen(EditFormScreen):
         draft: the value as it was read.
         new: create the key; its name is a field too.
         outside: open `$EDITOR` at once, and save its text if it is valid.
+        place: the JSON Pointer of the place where the caret is at first.
 
     """
 
@@ -96,15 +99,22 @@ class EditScreen(EditFormScreen):
         "key since it was read; then both values are shown. ctrl+e opens $EDITOR. On the main screen, z undoes a save."
     )
 
-    def __init__(self, key: str, draft: Draft, *, new: bool = False, outside: bool = False) -> None:
+    def __init__(
+        self, key: str, draft: Draft, *, new: bool = False, outside: bool = False, place: str = ""
+    ) -> None:  # fmt: skip
         super().__init__(key, draft, new=new)
+        self._place = place
         self._outside = outside
         self._sealed = True  # whether the namespace is encrypted, or not known yet
         self._when_on_top: Callable[[], object] | None = None  # runs once no other screen covers this one
         self._question: ModalScreen[bool] | None = None  # asks whether to leave with unsaved text
 
     def on_mount(self) -> None:
-        """Open `$EDITOR`, if the screen was opened for it."""
+        """Move the caret to its place, and open `$EDITOR`, if the screen was opened for it."""
+        if self._place:
+            for field in self.query(JsonEdit):
+                field.move_cursor((line_of(self._draft.text, self._place), 0), center=True)
+                field.action_cursor_line_end()
 
         def learn(sealed: bool) -> None:
             self._sealed = sealed

@@ -13,6 +13,7 @@ from ...states.patterns import first_literal, is_glob
 from ...workflow.records import step_key
 from ..data.key_filter import Filter
 from ..data.namespace_filter import FAILED, NamespaceFilter
+from ..data.timeline_filter import TimelineFilter
 from ..display.text import one_line
 from ..widgets.filter_bar import FilterBar
 from ..widgets.key_list import KeyList
@@ -90,6 +91,8 @@ class MainScreen(PanesScreen):
         self.action_pane("timeline")
         if event.entered and event.bar.text:
             self.timeline.go_to_best()
+            if TimelineFilter(event.bar.text).is_ref:
+                event.bar.clear()  # it hides nothing, and the cursor is on its state
 
     @on(JsonView.Blame)
     def _blame(self, event: JsonView.Blame) -> None:
@@ -235,11 +238,19 @@ class MainScreen(PanesScreen):
         return bool(reason)
 
     def action_edit(self, editor: bool = False) -> None:
-        """Edit the selected value, here or in `$EDITOR`."""
-        if (key := self._writable_key("edit")) is not None:
+        """Edit the selected value, here or in `$EDITOR`; with the focus in the value, the place under the cursor."""
+        key, view = self._writable_key("edit"), self.query_one(JsonView)
+        if key is None:
+            return
+        at_place = view.has_focus and view.key == key
+        if at_place and not editor and (leaf := view.leaf) is not None:
+            from ..dialogs.key_actions import edit_leaf
+
+            edit_leaf(self.dashboard, key, view.pointer, leaf)
+        else:
             from .edit import edit
 
-            edit(self.dashboard, key, editor=editor)
+            edit(self.dashboard, key, editor=editor, place=view.pointer if at_place else "")
 
     def action_editor(self) -> None:
         """Edit the selected value in `$EDITOR`."""
@@ -342,15 +353,26 @@ class MainScreen(PanesScreen):
         choose_namespace(self.dashboard, self.dashboard.at or "live")
 
     def action_restore(self) -> None:
-        """Preview a restore of the selected state, limited to the marked keys; on live, ask for a state."""
+        """Preview a restore of the selected state, limited to the marked keys; on live, ask for a state.
+
+        On a key, offer this key first: at the selected state, or at its earlier versions.
+        """
         from .restore import RestoreScreen
 
-        keys = sorted(self.keys.marked) or None
-        selected = self.timeline.line.ref
-        if selected != "live":
-            self.app.push_screen(RestoreScreen(selected, keys))
+        marked, key, selected = sorted(self.keys.marked) or None, self.keys.key, self.timeline.line.ref
+
+        def preview(ref: str, keys: list[str] | None = marked) -> None:
+            self.app.push_screen(RestoreScreen(ref, keys, start_key=key))
+
+        on_key = marked is None and key is not None and (self.keys.has_focus or self.query_one(JsonView).has_focus)
+        if on_key and key is not None:
+            from ..actions.pickers import choose_restore
+
+            choose_restore(self.dashboard, key, None if selected == "live" else selected, preview)
+        elif selected != "live":
+            preview(selected)
         else:
-            self._choose_state("Restore", lambda ref: self.app.push_screen(RestoreScreen(ref, keys)))
+            self._choose_state("Restore", preview)
 
     def _choose_state(self, title: str, then: Callable[[str], object]) -> None:
         from ..actions.pickers import choose_state

@@ -16,6 +16,7 @@ from .text_base import TextScreen
 
 if TYPE_CHECKING:
     from ..actions.jobs import Job, OutputTarget
+    from .main import MainScreen
 
 POLL_SECONDS = 0.1  # between two looks at the output
 
@@ -30,7 +31,7 @@ class OutputScreen(TextScreen):
     HELP = (
         "The output of a command. While it runs, esc stops it, and b leaves it running: its progress stays on the\n"
         "main screen, and @ lists it with its output. The first 100,000 lines are kept. Enter on a line of 'find'\n"
-        "goes to its key and place."
+        "goes to its key and place; Enter on the output of 'blame' goes to the commit."
     )
 
     def __init__(self, job: Job) -> None:
@@ -84,27 +85,38 @@ class OutputScreen(TextScreen):
     @on(VirtualList.Chosen)
     def _chosen(self, event: VirtualList.Chosen) -> None:
         event.stop()
-        target = self.job.output.targets.get(event.index)
+        output = self.job.output
+        target = output.targets.get(event.index)
         if target is not None:
             self._go_to(target)
+        elif output.revision is not None and (main := self._to_main()) is not None:
+            self.dashboard.show_state(str(output.revision))
+            main.action_pane("timeline")
 
-    def _go_to(self, target: OutputTarget) -> None:
-        """Select a key on the main screen, and a place in its value. The job continues."""
+    def _to_main(self) -> MainScreen | None:
+        """Close the screens above the main one. If that cannot be, show the reason, and return None."""
         app, job, main = self.dashboard, self.job, self.dashboard.main
         if main is None or (app.manager.url, app.manager.namespace) != (job.url, job.namespace):
             app.notify_user(f"this line is about {job.namespace}; the dashboard shows {app.manager.namespace}")
-            return
+            return None
         from .edit import EditScreen
 
         above = app.screen_stack[app.screen_stack.index(main) + 1 :]
         if any(isinstance(screen, EditScreen) for screen in above):
             app.notify_user("a value is being edited; save it or leave it first")
-            return
+            return None
         for _ in above:
             app.pop_screen()
+        return main
+
+    def _go_to(self, target: OutputTarget) -> None:
+        """Select a key on the main screen, and a place in its value. The job continues."""
+        main = self._to_main()
+        if main is None:
+            return
         main.key_filter.clear()
         main.keys.filter("")  # at once; the message of the cleared bar would come after `go_to`
-        app.show_state(job.at)
+        self.dashboard.show_state(self.job.at)
         main.keys.go_to(target.key)
         main.query_one(JsonView).expect(*target)
         main.action_pane("json" if target.pointer or target.at is not None else "keys")

@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from ...arguments import KeyName
 from ...backends.protocol import Head, StateAt
 from ...cli.commands.checkpoints import amount
-from ...cli.results import DiffResult, Result
+from ...cli.results import DiffResult, Result, plural
 from ...errors import Conflict
 from ...model import Kind
 from ..data.background import Stop
@@ -33,6 +33,7 @@ class RestoreScreen(DiffBaseScreen):
     Args:
         ref: the state to restore.
         keys: the keys to restore; None is all keys that differ.
+        start_key: the key under the cursor at first, if it differs.
 
     """
 
@@ -46,8 +47,8 @@ class RestoreScreen(DiffBaseScreen):
         Binding("Y", "apply_anyway", "Restore in any case", show=False, id="restore.anyway"),
     ]
 
-    def __init__(self, ref: str, keys: list[str] | None = None) -> None:
-        super().__init__(WHOLE, marking=True, said=_EFFECTS)
+    def __init__(self, ref: str, keys: list[str] | None = None, *, start_key: str | None = None) -> None:
+        super().__init__(WHOLE, marking=True, said=_EFFECTS, start_key=start_key)
         self._ref = ref
         self._only = None if keys is None else sorted(set(keys))
         self._lineage = ""  # of the namespace at the preview
@@ -70,7 +71,22 @@ class RestoreScreen(DiffBaseScreen):
         return self._only
 
     def title_text(self) -> str:
-        return f"Restore  {self._ref} → live"
+        only = (
+            ""
+            if self._only is None
+            else f" · only {self._only[0]}"
+            if len(self._only) == 1
+            else (f" · only {plural(len(self._only), 'key')}")
+        )
+        return f"Restore  {self._ref} → live{only}{self._hidden_text()}"
+
+    def _hidden_text(self) -> str:
+        """Say that y restores marked keys which the filter hides. O(keys that pass), with a filter."""
+        shown, index = self.keys.filter, self.index
+        if not shown.filtered or shown.found is not index:
+            return ""
+        hidden = index.marked - sum(index.mark(position) != NONE for position in shown)
+        return f" · AND {plural(hidden, 'marked key')} THAT THE FILTER HIDES" if hidden else ""
 
     def no_difference_text(self) -> list[str]:
         where = "" if self._only is None else " in these keys"

@@ -158,7 +158,7 @@ class Timeline(VirtualList):
             self.status = ""
             return
         count = sum((row.mark or row.commit) is not None for row in self._rows)
-        self.status = f"{count:,} match" + ("" if self._whole else "…")
+        self.status = f"{count:,} found" + ("" if self._whole else "…")
 
     def _forget(self) -> None:
         self._commits, self._newest, self._oldest, self._whole = [], 0, 0, False

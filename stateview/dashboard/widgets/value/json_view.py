@@ -14,7 +14,7 @@ from ....model import PathChange
 from ....states.json_diff import compare
 from ....states.pointers import split_pointer
 from ...data.background import Stop
-from ...data.json_copy import CopyOptions, decoded, load_line, refused, text_of
+from ...data.json_copy import CopyOptions, decoded, leaf_of, load_line, refused, text_of
 from ...data.json_nodes import SMALL_BYTES, Broken, Node, Path, estimate_size
 from ...data.json_search import Hit
 from ...data.json_text import line_at, start_of
@@ -162,6 +162,11 @@ class JsonView(VirtualList):
     def pointer(self) -> str:
         """The JSON Pointer (RFC 6901) of the node under the cursor. Empty for the whole value."""
         return self._node.pointer if self._node is not None else ""
+
+    @property
+    def leaf(self) -> str | None:
+        """The value under the cursor as JSON, if it fits into a line and holds no others."""
+        return leaf_of(self._node) if self._node is not None else None
 
     def go_to(self, pointer: str, at: int | None = None) -> None:
         """Open the nodes above a place and move the cursor there, or to the nearest node above that exists.
