@@ -13,6 +13,7 @@ from test_steps import fail
 from textual.pilot import Pilot
 
 from stateview import StateManager
+from stateview.dashboard.screens.output import OutputScreen
 from stateview.dashboard.screens.restore import RestoreScreen
 from stateview.dashboard.widgets.namespace_list import Namespaces
 from stateview.dashboard.widgets.value.json_editor import JsonEdit
@@ -194,6 +195,50 @@ def test_the_preview_of_all_keys_begins_at_the_key_and_tells_what_its_filter_hid
         await keys.press("n")
         await keys.press("escape", "j", "space")
         await until(keys.pilot, lambda: "FILTER HIDES" not in screen.title_text())
+
+    do(url, flow, 99)
+
+
+def test_two_old_checkpoints_are_compared(url: str) -> None:
+    async def flow(keys: Keys) -> None:
+        await keys.press("4", "}", ">", "}", "<", "d")
+        await shown(keys.pilot, "Diff  nightly-29 → nightly-30", "~1")
+
+    do(url, flow, 6)
+
+
+def test_two_states_are_asked_for_in_one_dialog(url: str) -> None:
+    async def flow(keys: Keys) -> None:
+        await keys.press("d")
+        await shown(keys.pilot, "Compare two states", "nightly-30")
+        await keys.type("y-05")
+        await keys.press("enter")
+        await keys.type("y-12")
+        await keys.press("enter")
+        await shown(keys.pilot, "Diff  nightly-05 → nightly-12")
+
+    do(url, flow, 3)
+
+
+def test_a_typed_diff_of_two_states_is_the_screen(url: str) -> None:
+    async def flow(keys: Keys) -> None:
+        await keys.press("colon", *"diff nightly-05 nightly-07", "enter")
+        await shown(keys.pilot, "Diff  nightly-05 → nightly-07", "~1")
+        await keys.press("escape", "colon", *"diff nightly-05 --summary", "enter")
+        await until(keys.pilot, lambda: isinstance(keys.pilot.app.screen, OutputScreen))
+
+    do(url, flow, 99)
+
+
+def test_the_changes_of_the_commit_follow_the_timeline(url: str) -> None:
+    async def flow(keys: Keys) -> None:
+        await keys.press("4")
+        await shown(keys.pilot, "Changes of r33", '"phase 29" → "phase 30"', "▂")
+        await keys.press("C")
+        await shown(keys.pilot, "checkpoints only, C: all")
+        assert all(row.commit is None for row in main(keys.pilot).timeline._rows)
+        await keys.press("j", "j")
+        await shown(keys.pilot, "AS OF nightly-29", "Changes of r32")
 
     do(url, flow, 99)
 

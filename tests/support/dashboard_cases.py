@@ -21,6 +21,7 @@ import stateview.dashboard.dialogs
 import stateview.dashboard.screens
 from stateview import StateManager
 from stateview.dashboard.app import Dashboard
+from stateview.dashboard.dialogs.compare import CompareDialog
 from stateview.dashboard.dialogs.confirm import Confirm
 from stateview.dashboard.dialogs.key_actions import SearchLine
 from stateview.dashboard.dialogs.menu import Menu, MenuList
@@ -79,7 +80,7 @@ async def open_conflict(pilot: Pilot[None]) -> None:
 
 
 async def open_output(pilot: Pilot[None]) -> None:
-    await run_line(pilot, "diff start")
+    await run_line(pilot, "log")
 
 
 async def run_line(pilot: Pilot[None], line: str) -> None:
@@ -96,7 +97,8 @@ async def chosen_state(pilot: Pilot[None]) -> None:
 
 async def open_diff(pilot: Pilot[None]) -> None:
     await pilot.press("d")
-    await chosen_state(pilot)
+    await at_screen(pilot, CompareDialog)
+    await pilot.press(*"start", "enter", "enter")
 
 
 async def open_restore(pilot: Pilot[None]) -> None:
@@ -126,7 +128,8 @@ CASES: dict[type[Screen[Any]], Case] = {
     PromptDialog: pressing("M"),
     CheckpointDialog: pressing("c"),
     Confirm: pressing("X"),
-    Menu: pressing("d"),
+    Menu: pressing("r"),
+    CompareDialog: pressing("d"),
     SearchLine: open_search,
 }
 

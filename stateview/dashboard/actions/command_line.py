@@ -90,6 +90,13 @@ def parse_line(text: str, web: bool) -> ParsedCommand:
     return ParsedCommand(text, line, command, parsed.arguments, parsed.globals)
 
 
+def opens_screen(typed: ParsedCommand) -> bool:
+    """Whether a line asks for nothing but a diff of two states of this namespace, which has a screen of its own."""
+    line = typed.line
+    plain = not (line.pipe or line.file or typed.options)
+    return plain and {name for name, value in typed.arguments.items() if value} <= {"before", "after"}
+
+
 def refusal(command: Command, web: bool) -> str:
     """Return why a command cannot be run here. Empty if it can."""
     if command.name in TERMINAL and web:

@@ -91,6 +91,22 @@ def _ask_for_ref(app: Dashboard, title: str, then: Callable[[str], object]) -> N
     app.push_screen(PromptDialog(title, check=check, hint=f"{_REFS} · esc cancels"), typed)
 
 
+def choose_two_states(app: Dashboard, then: Callable[[str, str], object]) -> None:
+    """Ask for two states in one dialog. `then` takes their refs, the earlier state first."""
+
+    def ask(found: tuple[int, list[CheckpointRecord]]) -> None:
+        from ..dialogs.compare import LIVE, CompareDialog
+
+        dialog = CompareDialog([*_states(*found), LIVE])
+        app.push_screen(dialog, lambda refs: then(*refs) if refs is not None else None)
+
+    if app.news is not None:
+        ask((app.news.head.revision, app.news.marks))
+    else:
+        backend = app.manager.backend
+        app.request("diff", lambda _: (backend.head().revision, backend.marks()), ask)
+
+
 def choose_restore(app: Dashboard, key: str, ref: str | None, then: Callable[[str, list[str] | None], object]) -> None:
     """Ask whether to restore one key or all, and from which state. `then` takes the ref and the keys; None is all.
 

@@ -187,7 +187,7 @@ class ActionRunner:
 
         """
         from ..display.result_redaction import reveals_redacted
-        from .command_line import TERMINAL, parse_line
+        from .command_line import TERMINAL, opens_screen, parse_line
 
         app = self._app
         typed = parse_line(text, app.is_web)
@@ -205,6 +205,11 @@ class ActionRunner:
             app.exit()
         elif name in ("use", "connect"):
             app.switch_to(typed.arguments.get("store"), typed.arguments.get("namespace"))
+        elif name == "diff" and opens_screen(typed):
+            from ..screens.diff import DiffScreen
+
+            before, after = typed.arguments["before"], typed.arguments.get("after", "live")
+            app.push_screen(DiffScreen(before, after))
         elif name in TERMINAL:
             from .suspend import run_in_terminal
 

@@ -60,6 +60,22 @@ class MainScreen(PanesScreen):
         Binding("y", "copy", "Copy", show=False, id="main.copy"),
         Binding("c", "checkpoint", "Checkpoint", id="main.checkpoint"),
         Binding("d", "diff", "Diff", id="main.diff"),
+        Binding(
+            "right_curly_bracket",
+            "checkpoint_step(1)",
+            "Older checkpoint",
+            show=False,
+            key_display="}",
+            id="main.older-checkpoint",
+        ),
+        Binding(
+            "left_curly_bracket",
+            "checkpoint_step(-1)",
+            "Newer checkpoint",
+            show=False,
+            key_display="{",
+            id="main.newer-checkpoint",
+        ),
         Binding("w", "commit_changes", "What the commit changed", show=False, id="main.what"),
         Binding("D", "diff_elsewhere", "Diff with another namespace", show=False, id="main.diff-elsewhere"),
         Binding("r", "restore", "Restore", id="main.restore"),
@@ -113,8 +129,12 @@ class MainScreen(PanesScreen):
             self._state_timer.stop()
         timeline = self.timeline
         self.query_one("#timeline-pane", Pane).set_titles(below=Content(one_line(timeline.line.details, 80)))
-        show = self.dashboard.show_state
-        self._state_timer = self.set_timer(DEBOUNCE_SECONDS, lambda: show(timeline.line.ref))
+
+        def rested() -> None:
+            self.dashboard.show_state(timeline.line.ref)
+            self.show_changes()
+
+        self._state_timer = self.set_timer(DEBOUNCE_SECONDS, rested)
 
     def _show_highlighted_state(self) -> None:
         """Show the selected state now: the action that follows applies to it."""
@@ -176,7 +196,7 @@ class MainScreen(PanesScreen):
             self.action_pane("keys")
         elif used:
             used[0].clear()
-        elif self.keys.marked or self.timeline.marked:
+        elif self.keys.marked or self.timeline.held:
             self.keys.unmark()
             self.timeline.unmark()
         elif self.dashboard.at is not None:
@@ -320,18 +340,31 @@ class MainScreen(PanesScreen):
         new_checkpoint(self.dashboard, self.dashboard.ref)
 
     def action_diff(self) -> None:
-        """Diff the two marked states; otherwise diff the selected state with live; on live, ask for a state."""
+        """Diff the two marked states; otherwise diff the selected state with live; on live, ask for both states."""
+        timeline, selected = self.timeline, self.timeline.line.ref
+        (before, after), marked = timeline.sides, timeline.marked
+        if before is not None or after is not None:
+            rest = selected if selected not in (before, after) else "live"
+            self._open_diff(before or rest, after or rest)
+        elif len(marked) == 2:
+            self._open_diff(*timeline.in_order(*marked))
+        elif marked and marked[0] != selected:
+            self._open_diff(*timeline.in_order(marked[0], selected))
+        elif selected != "live":
+            self._open_diff(selected, "live")
+        else:
+            from ..actions.pickers import choose_two_states
+
+            choose_two_states(self.dashboard, self._open_diff)
+
+    def _open_diff(self, before: str, after: str) -> None:
         from .diff import DiffScreen
 
-        marked, selected = self.timeline.marked, self.timeline.line.ref
-        if len(marked) == 2:
-            self.app.push_screen(DiffScreen(*self.timeline.in_order(*marked)))
-        elif marked and marked[0] != selected:
-            self.app.push_screen(DiffScreen(*self.timeline.in_order(marked[0], selected)))
-        elif selected != "live":
-            self.app.push_screen(DiffScreen(selected))
-        else:
-            self._choose_state("Diff of live with", lambda ref: self.app.push_screen(DiffScreen(ref)))
+        self.app.push_screen(DiffScreen(before, after, start_key=self.keys.key))
+
+    def action_checkpoint_step(self, by: int) -> None:
+        """Move the timeline to the next older checkpoint, or the next newer one."""
+        self.timeline.step_checkpoint(by)
 
     def action_commit_changes(self) -> None:
         """Show the changes of the selected commit; on live, of the last commit."""

@@ -23,6 +23,7 @@ from ..data.key_filter import Filter
 from ..data.key_source import KeySource, Prefetch, open_source
 from ..display.run_row import run_texts
 from ..display.text import format_ago, format_duration, format_size, one_line
+from ..widgets.commit_changes import CommitChanges, DensityStrip
 from ..widgets.filter_bar import FilterBar
 from ..widgets.job_bar import JobBar
 from ..widgets.key_bar import KeyBar
@@ -69,15 +70,19 @@ class PanesScreen(DashboardScreen, Screen[None]):
                 with Pane(id="timeline-pane", classes="pane") as pane:
                     pane.border_title = "4 Timeline"
                     yield FilterBar("word   =key   @2h   revision", id="timeline-filter")
+                    yield DensityStrip(id="density")
                     yield Timeline(id="timeline")
                 with Pane(id="steps-pane", classes="pane") as pane:
                     pane.border_title = "5 Steps"
                     yield StepList(id="steps")
                     yield StepDetails(id="step-details")
-            with Pane(id="keys-pane", classes="pane") as pane:
-                pane.border_title = "2 Keys"
-                yield FilterBar(id="filter")
-                yield KeyList(id="keys")
+            with Vertical(id="middle"):
+                with Pane(id="keys-pane", classes="pane") as pane:
+                    pane.border_title = "2 Keys"
+                    yield FilterBar(id="filter")
+                    yield KeyList(id="keys")
+                with Pane(id="changes-pane", classes="pane"):
+                    yield CommitChanges(id="changes")
             with Pane(id="value-pane", classes="pane") as pane:
                 pane.border_title = "3 Value"
                 yield JsonView(id="json")
@@ -107,6 +112,7 @@ class PanesScreen(DashboardScreen, Screen[None]):
 
     def _commits_counted(self, status: str) -> None:
         self.query_one("#timeline-pane", Pane).set_titles("4 Timeline" + (f" · {status}" if status else ""))
+        self.show_changes()
 
     # --- namespace and state -----------------------------------------------------------------------------------
 
@@ -201,6 +207,17 @@ class PanesScreen(DashboardScreen, Screen[None]):
         self.keys.invalidate(None)
         if self.keys.key is not None:
             self._read_value(self.keys.key)
+
+    def show_changes(self) -> None:
+        """Show what the selected commit changed, while the timeline has the focus, and where it lies."""
+        timeline = self.timeline
+        self.query_one(DensityStrip).show(*timeline.density)
+        if not self.has_class("on-timeline"):
+            return
+        revision = timeline.line.revision
+        title = f"Changes of r{revision} · w opens them" if revision > 0 else "Changes"
+        self.query_one("#changes-pane", Pane).set_titles(title)
+        self.query_one(CommitChanges).follow(self.dashboard.manager, revision)
 
     # --- the value ---------------------------------------------------------------------------------------------
 
@@ -341,6 +358,10 @@ class PanesScreen(DashboardScreen, Screen[None]):
     def on_descendant_focus(self, event: DescendantFocus) -> None:
         """Show the column with the focus, if there is no room for all columns."""
         inside = {node.id for node in event.widget.ancestors_with_self}
+        followed = self.has_class("on-timeline")
+        self.set_class("timeline-pane" in inside, "on-timeline")
+        if not followed and self.has_class("on-timeline"):
+            self.show_changes()
         column = "side" if "side" in inside else "value" if "value-pane" in inside else "keys"
         for name in ("side", "keys", "value"):
             self.set_class(name == column, f"on-{name}")

@@ -97,5 +97,3 @@ def density(keys: list[int], width: int) -> str:
             column = column_of(index, len(keys), len(columns))
             columns[column] = max(columns[column], count)
     return "".join(_HEIGHTS[min(len(_HEIGHTS) - 1, max(0, count).bit_length() // 2)] for count in columns)
-
-

@@ -64,6 +64,9 @@ class Timeline(VirtualList):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "Mark", show=False, id="timeline.mark"),
+        Binding("less_than_sign", "side(0)", "Diff from here", show=False, key_display="<", id="timeline.from"),
+        Binding("greater_than_sign", "side(1)", "Diff to here", show=False, key_display=">", id="timeline.to"),
+        Binding("C", "checkpoints", "Checkpoints only", show=False, id="timeline.checkpoints"),
     ]
 
     status: reactive[str] = reactive("", repaint=False)
@@ -83,6 +86,8 @@ class Timeline(VirtualList):
         self._reading_older = False
         self._rows: list[TimelineRow] = [_LIVE]
         self.marked: list[str] = []  # at most two refs, in the order of marking
+        self.sides: list[str | None] = [None, None]  # the refs of the states that a diff goes from and to
+        self._checkpoints_only = False
 
     @property
     def count(self) -> int:
@@ -100,6 +105,7 @@ class Timeline(VirtualList):
         self._manager, self._has_head = manager, False
         self._stop_reading()
         self._marks, self._head, self.marked, self._wanted, self._seeking = [], Head(), [], TimelineFilter(), False
+        self.sides = [None, None]
         self._forget()
         self._rebuild(_LIVE)
 
@@ -155,7 +161,7 @@ class Timeline(VirtualList):
 
     def _update_status(self) -> None:
         if not self._wanted.hides:
-            self.status = ""
+            self.status = "checkpoints only, C: all" if self._checkpoints_only else ""
             return
         count = sum((row.mark or row.commit) is not None for row in self._rows)
         self.status = f"{count:,} found" + ("" if self._whole else "…")
@@ -170,8 +176,20 @@ class Timeline(VirtualList):
 
     def unmark(self) -> None:
         """Remove all marks."""
-        self.marked = []
+        self.marked, self.sides = [], [None, None]
         self.refresh()
+
+    @property
+    def held(self) -> list[str]:
+        """The refs of all marks, which keep their rows."""
+        return [*self.marked, *(ref for ref in self.sides if ref is not None)]
+
+    @property
+    def density(self) -> tuple[list[int], int]:
+        """The keys of each commit in memory, newest first, and the index of the commit of the cursor's state."""
+        revision = self.line.revision
+        at = next((index for index, one in enumerate(self._commits) if one.revision <= revision), -1)
+        return [commit.keys for commit in self._commits], at
 
     def _stop_reading(self) -> None:
         """Cancel all reads of the log."""
@@ -222,7 +240,8 @@ class Timeline(VirtualList):
 
         At the top of the list their number then stays constant, and new commits change no layout.
         """
-        marked = [index for index, row in enumerate(self._rows) if row.ref in self.marked] if self.marked else []
+        held = self.held
+        marked = [index for index, row in enumerate(self._rows) if row.ref in held] if held else []
         lowest = max(self.cursor, self.scroll_offset.y, *marked)
         limit = MAX_COMMITS + (lowest + new if lowest else 0)
         if len(self._commits) > limit:
@@ -261,22 +280,24 @@ class Timeline(VirtualList):
         current = {mark.name: mark for mark in self._marks}
         marks = sorted(self._marks, key=lambda mark: mark.revision)  # stable: of one revision, the newest mark is last
         rows = [_LIVE._replace(revision=self._head.revision)]
+        kept = {at.ref, *self.held}
         for commit in self._commits:
             while marks and marks[-1].revision >= commit.revision:
                 mark = marks.pop()
                 rows.append(TimelineRow(mark.revision, mark, None, current[mark.name] is mark))
-            rows.append(TimelineRow(commit.revision, None, commit))
+            if not self._checkpoints_only or str(commit.revision) in kept:
+                rows.append(TimelineRow(commit.revision, None, commit))
         rows += [TimelineRow(mark.revision, mark, None, current[mark.name] is mark) for mark in reversed(marks)]
         if self._wanted.hides:
-            kept = {at.ref, *self.marked}
             rows = [row for row in rows if row.mark is None or row.ref in kept or self._wanted.accepts_mark(row.mark)]
         for row in self._rows:
-            if row.other and row.ref in self.marked and row is not at:
+            if row.other and row.ref in self.held and row is not at:
                 _insert(rows, row)
         cursor = _index_of(rows, at) or _insert(rows, at)
         self._rows = rows
         indexes = {row.ref: index for index, row in enumerate(rows)}
         self.marked = [ref for ref in self.marked if ref in indexes]
+        self.sides = [ref if ref in indexes else None for ref in self.sides]
         with self.prevent(VirtualList.Highlighted):  # only the index of the cursor changes, not its state
             self.count_changed()
             self.cursor = cursor
@@ -307,7 +328,8 @@ class Timeline(VirtualList):
 
     def render_row(self, index: int, cells: RowBuilder) -> None:
         row, dim = self._rows[index], self.style_of("dim")
-        cells.add("✓" if row.ref in self.marked else " ", self.style_of("mark"))
+        sign = "<" if row.ref == self.sides[0] else ">" if row.ref == self.sides[1] else ""
+        cells.add(sign or ("✓" if row.ref in self.marked else " "), self.style_of("mark"))
         if row.mark is not None:
             age = f"{format_age(row.mark.time, now()):>6}"
             role = "key" if row.current else "dim"
@@ -335,6 +357,28 @@ class Timeline(VirtualList):
         is_near = index >= self.count - NEAR_ROWS and self._oldest > 0
         if is_near and not self._whole and (self._wanted.hides or not self.line.other):
             self._read_older()
+
+    def action_side(self, side: int) -> None:
+        """Let the next diff go from the state under the cursor, or to it; on the same state again, remove that."""
+        ref = self.line.ref
+        self.sides[side] = None if self.sides[side] == ref else ref
+        if self.sides[1 - side] == ref:
+            self.sides[1 - side] = None
+        self.refresh()
+
+    def action_checkpoints(self) -> None:
+        """Hide the commits, or show them again."""
+        self._checkpoints_only = not self._checkpoints_only
+        self._rebuild()
+
+    def step_checkpoint(self, by: int) -> None:
+        """Move to the next older checkpoint, or the next newer one: above the newest is live."""
+        indexes = [index for index, row in enumerate(self._rows) if row.mark is not None or not index]
+        after = [index for index in indexes if (index - self.cursor) * by > 0]
+        if after:
+            self.cursor = after[0] if by > 0 else after[-1]
+        elif self._whole or by < 0:
+            self.dashboard.notify_user("no further checkpoint: c creates one")
 
     def action_mark(self) -> None:
         """Mark the state under the cursor, or remove its mark. A third mark removes the first."""
