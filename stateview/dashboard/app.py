@@ -59,7 +59,7 @@ class Dashboard(App[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-medium"), (120, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "leave", "Quit", id="app.quit"),
+        Binding("q", "back_or_quit", "Quit", id="app.quit"),
         Binding("ctrl+c", "leave", "Quit", show=False, priority=True, id="app.interrupt"),
         Binding("question_mark", "help", "Help", key_display="?", id="app.help"),
         Binding("colon,ctrl+p", "command", "Command", key_display=":", id="app.command"),
@@ -427,6 +427,14 @@ class Dashboard(App[None]):
         """End the program without waiting for threads, which are daemons. A screen with unsaved text asks first."""
         if all(screen.may_leave(self.exit) for screen in reversed(self.dashboard_screens)):
             self.exit()
+
+    def action_back_or_quit(self) -> None:
+        """Go back one screen; on the main screen, end the program."""
+        screen = self.screen
+        if isinstance(screen, DashboardScreen) and len(self.screen_stack) > 1:
+            screen.leave()
+        else:
+            self.action_leave()
 
     async def action_quit(self) -> None:
         """End through `action_leave`, so that Textual's own key, ctrl+q, also asks about unsaved text."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.screen import Screen
 
@@ -18,6 +18,11 @@ class DashboardScreen:
     A subclass derives from this class first, then from `Screen` or `ModalScreen`. Dialogs need none of the events and
     do not derive from it.
     """
+
+    WAYS: ClassVar[tuple[tuple[str, str], ...]] = ()  # for the help: what a user wants to do, and the keys that do it
+
+    def leave(self) -> None:
+        """Return to the screen below, for the key q. By default, do nothing: dialogs take the key themselves."""
 
     @property
     def dashboard(self) -> Dashboard:

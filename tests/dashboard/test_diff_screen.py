@@ -610,7 +610,7 @@ def test_changed_words_are_seen_without_colours(url: str, monkeypatch: pytest.Mo
 def test_identical_states_are_said_to_be(url: str) -> None:
     async def flow(pilot: Pilot[None]) -> None:
         pilot.app.push_screen(DiffScreen("live", "live"))
-        await shown(pilot, "live and live are identical", "nothing differs", "w Write patch")
+        await shown(pilot, "live and live are identical", "nothing differs", "S Save a patch")
         assert "Restore" not in screen_text(pilot.app)
         await pilot.press("r")
         await pilot.pause(0.1)
@@ -626,7 +626,7 @@ def test_bringing_back_is_offered_only_where_there_is_an_earlier_state_of_the_na
     async def flow(pilot: Pilot[None]) -> None:
         screen = DiffScreen("live", other=StateManager(url, "copy", read_only=True))
         pilot.app.push_screen(screen)
-        await shown(pilot, "Diff  work:live → copy:live", "w Write patch")
+        await shown(pilot, "Diff  work:live → copy:live", "S Save a patch")
         await pilot.press("space", "a", "i", "r")
         await pilot.pause(0.1)
         assert pilot.app.screen is screen and not screen.index.marked and screen.keys.cursor == 0
@@ -886,20 +886,20 @@ def test_a_patch_is_written_and_nothing_is_overwritten_unasked(
         screen = DiffScreen("before-fix")
         pilot.app.push_screen(screen)
         await until(pilot, lambda: screen.keys.count == 4 and screen.run.state == "whole")
-        await pilot.press("w")
+        await pilot.press("S")
         await shown(pilot, "diff before-fix live --patch > change.json")
         await pilot.press("enter")
         await until(pilot, lambda: any("wrote 4 keys" in text for text in pilot.app.told()))
         assert jsonpatch.apply_patch(before, json.loads(Path("change.json").read_text())) == after
         assert os.stat("change.json").st_mode & 0o077 == 0
         Path("change.json").write_text("mine")
-        await pilot.press("w", "enter")
+        await pilot.press("S", "enter")
         await shown(pilot, "exists already")
         await pilot.press("enter")
         await pilot.press("n")
         await until(pilot, lambda: pilot.app.screen is screen)
         assert Path("change.json").read_text() == "mine"
-        await pilot.press("w", "enter")
+        await pilot.press("S", "enter")
         await shown(pilot, "exists already")
         await pilot.press("y")
         await until(pilot, lambda: Path("change.json").read_text() not in ("mine", ""))

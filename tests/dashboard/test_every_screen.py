@@ -36,6 +36,7 @@ from textual.screen import Screen
 from stateview import StateManager
 from stateview.codec import MAX_DEPTH
 from stateview.dashboard.base_screen import DashboardScreen
+from stateview.dashboard.dialogs.compare import CompareDialog
 from stateview.dashboard.dialogs.confirm import Confirm
 from stateview.dashboard.dialogs.key_actions import SearchLine
 from stateview.dashboard.dialogs.menu import Menu
@@ -76,6 +77,7 @@ TYPED: dict[Kind, str] = {  # into the field of a screen, while the backend is l
     PromptDialog: "-kept",
     CheckpointDialog: "kept",
     Menu: "sta",
+    CompareDialog: "sta",
     SearchLine: "plan",
 }
 ACT: dict[Kind, str] = {  # what saves, on a screen that does
@@ -309,13 +311,14 @@ USABLE: dict[Kind, tuple[str, ...]] = {  # seen at 60×15
     EditScreen: ("Edit phase", '"building"', "object of 2"),
     ConflictScreen: ("another process was first", "theirs", "mine"),
     CommandScreen: ("a command, as in the shell",),
-    OutputScreen: ("diff start", "phase"),
+    OutputScreen: ("log", "save phase"),
     HelpScreen: ("Help: the keys", "Move"),
     DoneScreen: ("Done in this session", "nothing was done yet"),
     PromptDialog: ("Rename phase", "the present name"),
     CheckpointDialog: ("Checkpoint of live", "enter creates it"),
     Confirm: ("Delete 1 key", "phase", "y  yes", "n  no"),
-    Menu: ("Diff of live with", "start", "esc closes"),
+    Menu: ("Restore phase, or all keys", "start", "esc closes"),
+    CompareDialog: ("Compare two states", "start", "enter takes"),
     SearchLine: ("/", "more"),
 }
 

@@ -424,7 +424,7 @@ def test_copies(tmp_path):
             assert choices["JSON Pointer"] == "/a" and choices["key"] == "-k'\x1b*"
             assert choices["command line"] == r"stateview load -- $'-k\'\x1b*' /a"
             await pilot.press("j", "y")
-            await pilot.press("1")
+            await pilot.press("enter")
             assert app.clipboard == "line\n"
             view.show("x" * 2_000_000, "big")
             await settled(pilot)

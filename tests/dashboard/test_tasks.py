@@ -233,9 +233,9 @@ def test_a_typed_diff_of_two_states_is_the_screen(url: str) -> None:
 def test_the_changes_of_the_commit_follow_the_timeline(url: str) -> None:
     async def flow(keys: Keys) -> None:
         await keys.press("4")
-        await shown(keys.pilot, "Changes of r33", '"phase 29" → "phase 30"', "▂")
+        await shown(keys.pilot, "Changes of r33", '"phase 29" → "phase 30"', "▃▃▃")
         await keys.press("C")
-        await shown(keys.pilot, "checkpoints only, C: all")
+        await shown(keys.pilot, "4 Checkpoints · C: all")
         assert all(row.commit is None for row in main(keys.pilot).timeline._rows)
         await keys.press("j", "j")
         await shown(keys.pilot, "AS OF nightly-29", "Changes of r32")
@@ -244,6 +244,10 @@ def test_the_changes_of_the_commit_follow_the_timeline(url: str) -> None:
 
 
 def test_the_commit_that_broke_a_value_is_found(url: str) -> None:
+    with StateManager(url, "work") as state:
+        for number in range(10):  # later changes elsewhere in the value
+            state.update("job", lambda _, number=number: number, path="/limits/errors")
+
     async def flow(keys: Keys) -> None:
         view = main(keys.pilot).query_one(JsonView)
         await keys.press("enter", "j", "j")
@@ -271,6 +275,20 @@ def test_one_leaf_is_edited_and_undone(url: str) -> None:
         await until(keys.pilot, lambda: state_of(url)["job"] == {"user": "dev", "limits": "written meanwhile"})
 
     do(url, flow, 3)
+
+
+def test_q_goes_back_one_screen_and_quits_from_the_main_one(url: str) -> None:
+    async def flow(keys: Keys) -> None:
+        app = board(keys.pilot)
+        for key in ("H", "w", "question_mark", "at"):
+            await keys.press(key)
+            await until(keys.pilot, lambda: len(app.screen_stack) == 2)
+            await keys.press("q")
+            await until(keys.pilot, lambda: len(app.screen_stack) == 1)
+        await keys.press("q")
+        await until(keys.pilot, lambda: app._exit)
+
+    do(url, flow, 99)
 
 
 def test_a_leaf_that_another_has_written_is_not_overwritten(url: str) -> None:

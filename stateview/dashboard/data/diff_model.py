@@ -304,7 +304,7 @@ class DiffFilter:
         self._glob = is_glob(text)
         self._indexes = array("L")
         self._match = None if self._all or not text else _matcher(text)
-        self._by_letters = False  # no key has the text as a part
+        self._fuzzy = text != "" and text == text.lower()  # search by letters if no key has the text as a part
 
     def __len__(self) -> int:
         return len(self.found) if self._all else len(self._indexes)
@@ -340,8 +340,8 @@ class DiffFilter:
             indexes = [index for index in indexes if self.found.kind(index) in self.kinds]
         match, keys = self._match, self.found.keys
         self._indexes.extend(indexes if match is None else [index for index in indexes if match(keys[index])])
-        if self.text and not (self._glob or self._by_letters or self._indexes) and self.done:
-            self._by_letters, self._seen, needle = True, 0, self.text.lower()
+        if self._fuzzy and not (self._glob or self._indexes) and self.done:
+            self._fuzzy, self._seen, needle = False, 0, self.text
             self._match = lambda key: is_subsequence(needle, key)
 
     def best(self) -> int:

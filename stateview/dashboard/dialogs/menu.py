@@ -1,4 +1,4 @@
-"""A menu: the user chooses a row by its number, by typing a part of it, or with the cursor."""
+"""A menu: the user chooses a row by typing a part of it, or with the cursor."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class MenuList(VirtualList, inherit_bindings=False):
         return ["no row matches; backspace erases a letter"] if self._rows else ["the menu is empty"]
 
     def render_row(self, index: int, cells: RowBuilder) -> None:
-        """Paint label and hint. The number in front disappears once a digit would filter instead of choose."""
+        """Paint label and hint."""
         label, hint = self._rows[self.shown[index]]
-        cells.add(f"{index + 1} " if index < 9 and not self.typed else "  ", self.style_of("dim"))
+        cells.add(" ")
         cells.add(label, width=min(self._width, max(10, cells.left * 2 // 3)))
         cells.add("  " + hint, self.style_of("dim"))
 
@@ -64,17 +64,12 @@ class MenuList(VirtualList, inherit_bindings=False):
         return character is not None and character.isprintable()
 
     def on_key(self, event: events.Key) -> None:
-        """Choose with a digit while the filter is empty; filter with any other printable key."""
+        """Filter with any printable key."""
         character = event.character
         if character is None or not character.isprintable():
             return
         event.stop()
         event.prevent_default()
-        if not self.typed and character in "123456789":
-            if int(character) <= self.count:
-                self.cursor = int(character) - 1
-                self.action_choose()
-            return
         self._filter(self.typed + character)
 
     def action_erase(self) -> None:
@@ -114,7 +109,7 @@ class Menu(ModalScreen[T | None], Generic[T]):
     Menu Label { width: 1fr; height: 1; color: $text-muted; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Close", id="menu.close")]
-    HELP = "Type to filter, a digit or Enter chooses, esc closes."
+    HELP = "Type to filter, Enter chooses, esc closes."
 
     def __init__(
         self, title: str, choices: Sequence[tuple[str, T, str]], *, start: int = 0,

@@ -17,7 +17,7 @@ from ..data.background import Stop
 from ..data.diff_model import NONE, WHOLE, DiffProgress, DiffSides, side
 from ..dialogs.confirm import Confirm
 from ..dialogs.prompt import PromptDialog
-from .diff_base import DiffBaseScreen
+from .diff_base import LAST_BINDINGS, DiffBaseScreen
 
 _RESTORE_ACTIONS = ("restore", "mark", "mark_all", "mark_none", "invert")
 _STORE_CHARACTERS = 30  # of the name of a store in the title
@@ -37,14 +37,20 @@ class DiffScreen(DiffBaseScreen):
 
     HELP = (
         "The keys that differ between two states. ] and [ jump to the next or previous change, also inside a value.\n"
-        "+ - ~ show or hide a kind, / filters keys, t shows before and after side by side, w writes a JSON Patch.\n"
+        "+ - ~ show or hide a kind, / filters keys, t shows before and after side by side, S saves a JSON Patch.\n"
         "r previews a restore of the earlier state: of the marked keys, or of all keys. y copies the command line\n"
         "that prints this diff."
     )
+    WAYS: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("read one change after another", "] goes on from key to key and inside values, [ goes back"),
+        ("see one kind of change", "+ - ~ hide and show"),
+        ("bring some keys back", "space on each, r, y"),
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "restore", "Restore", id="diff.restore"),
-        Binding("w", "write", "Write patch", id="diff.write"),
+        *LAST_BINDINGS,
         Binding("y", "copy", "Copy CLI", id="diff.copy"),
+        Binding("S", "write", "Save a patch", id="diff.write"),
     ]
 
     def __init__(
@@ -172,6 +178,13 @@ class DiffScreen(DiffBaseScreen):
             self.refresh_labels()
         else:
             super().action_back()
+
+    def leave(self) -> None:
+        """Return to the screen below. A patch that is being written is stopped first."""
+        if self._writing is not None:
+            self.action_back()
+        else:
+            super().leave()
 
     def action_write(self) -> None:
         """Ask for a path, and write the diff to it as a JSON Patch."""

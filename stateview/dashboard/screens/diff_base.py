@@ -14,14 +14,18 @@ from ..widgets.diff_view import SIDE_BY_SIDE_COLUMNS, DiffView
 from ..widgets.virtual_list import VirtualList
 from .diff_stream import DiffStreamScreen
 
+LAST_BINDINGS: list[BindingType] = [  # after those of the subclass, in the line of keys
+    Binding("escape", "back", "Back", key_display="esc", id="diff.back"),
+    Binding("t", "split", "Split", id="diff.split"),
+]
+
 
 class DiffBaseScreen(DiffStreamScreen):
     """A diff whose keys can be filtered and marked. A subclass chooses the states, and acts on the marked keys."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("right_square_bracket", "step(1)", "Next", key_display="]", id="diff.next"),
-        Binding("left_square_bracket", "step(-1)", "Previous", key_display="[", id="diff.previous"),
-        Binding("t", "split", "Split", id="diff.split"),
+        Binding("right_square_bracket", "step(1)", "Change", key_display="] [", id="diff.next"),
+        Binding("left_square_bracket", "step(-1)", "Previous", show=False, key_display="[", id="diff.previous"),
         Binding("plus", "kind('added')", "Added", show=False, key_display="+", id="diff.added"),
         Binding("minus", "kind('removed')", "Removed", show=False, key_display="-", id="diff.removed"),
         Binding("tilde", "kind('changed')", "Changed", show=False, key_display="~", id="diff.changed"),
@@ -30,7 +34,6 @@ class DiffBaseScreen(DiffStreamScreen):
         Binding("a", "mark_all", "All", id="diff.mark-all"),
         Binding("n", "mark_none", "None", id="diff.mark-none"),
         Binding("i", "invert", "Invert", id="diff.invert"),
-        Binding("escape", "back", "Back", key_display="esc", id="diff.back"),
     ]
 
     _steps = 0  # a step that waits until the change of the selected key has been read

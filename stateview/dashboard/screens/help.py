@@ -11,6 +11,7 @@ from textual.dom import DOMNode
 from textual.screen import Screen
 
 from ...cli.definition import BY_NAME
+from ..base_screen import DashboardScreen
 from ..input import keymap
 from ..widgets.text_list import TextList
 from .text_base import TextScreen
@@ -27,6 +28,7 @@ _EQUALS = {"add": "save", "editor": "edit"}  # name of the action: name of its c
 _OURS = ("text", "output", "done", "list", "menu", "ask", "confirm", "command", "help")  # actions without a command
 _SCROLLING = ("scroll_", "page_")  # Textual's own actions, which every list has on the same keys
 _KEY_COLUMNS = 16
+_AIM_COLUMNS = 34
 
 
 class HelpRow:
@@ -78,7 +80,7 @@ class HelpScreen(TextScreen):
     """Lists the keys of the screen below it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("question_mark,q", "back", "Back", show=False, id="help.back"),
+        Binding("question_mark", "back", "Back", show=False, id="help.back"),
     ]
     HELP = "The keys of the screen below. / searches, esc goes back."
 
@@ -101,6 +103,10 @@ class HelpScreen(TextScreen):
         width = self.app.size.width
         lines = [f" {line}" for line in wrap(" ".join(text.split()), max(20, width - 4))]
         description_columns = max(16, min(24, width - _KEY_COLUMNS - 24))
+        ways = screen.WAYS if isinstance(screen, DashboardScreen) else ()
+        if ways:
+            lines += ["", "How to"]
+            lines += [line for way in ways for line in _way_lines(*way, width)]
         rows = list(_help_rows(screen).values())
         for group in GROUPS:
             in_group = [row for row in rows if row.group == group]
@@ -114,6 +120,17 @@ class HelpScreen(TextScreen):
             keys = self.app._keymap.get(id_, default)
             lines.append(f"  {id_:<24} {keys.replace(',', ', '):<16} {description}")
         return lines
+
+
+def _way_lines(aim: str, keys: str, width: int) -> list[str]:
+    """Return the lines of a way: what a user wants to do, and beside it or below it the keys."""
+    columns = _AIM_COLUMNS if width >= 2 * _AIM_COLUMNS else 2
+    first, *more = wrap(keys, max(20, width - columns - 4))
+    lines = [f"{'':{columns + 2}}{line}" for line in (first, *more)]
+    if columns == _AIM_COLUMNS:
+        lines[0] = f"  {aim:<{columns}}{first}"
+        return lines
+    return [f"  {aim}", *lines]
 
 
 def _help_rows(screen: Screen[object]) -> dict[tuple[object, ...], HelpRow]:

@@ -265,4 +265,8 @@ class HistoryScreen(DashboardScreen, Screen[None]):
 
     def action_back(self) -> None:
         """Return to the screen below."""
+        self.leave()
+
+    def leave(self) -> None:
+        """Return to the screen below."""
         self.dismiss(None)

@@ -42,6 +42,18 @@ class MainScreen(PanesScreen):
         "every pane as it was at that revision; esc returns to live. z undoes each change to keys and values.\n"
         "A namespace with runs has a pane of their steps."
     )
+    WAYS: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("find a key", "/ and a part of its name; start* for the start alone, =text for values"),
+        ("find a place in a value", "enter, / and a part of its name or value, enter; n goes on"),
+        ("edit one place", "enter, move to it, e; z undoes"),
+        ("bring a key back", "r, enter, y; z undoes"),
+        ("find the commit that changed it", "enter, move to the place, b, enter"),
+        ("see what each commit changed", "4, then move: the changes follow; w opens them"),
+        ("go to a checkpoint", "4, / and a part of its name, enter; } and { go from one to the next"),
+        ("compare two states", "d and both names; or < and > in the timeline, then d"),
+        ("open another namespace", "o and a part of its name, enter"),
+        ("see all failed runs", "!"),
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
             Binding(str(number), f"pane('{name}')", f"To the pane {title}", show=False, id=f"main.{name}")

@@ -111,7 +111,9 @@ class PanesScreen(DashboardScreen, Screen[None]):
         self.query_one("#namespaces-pane", Pane).set_titles(below=status)
 
     def _commits_counted(self, status: str) -> None:
-        self.query_one("#timeline-pane", Pane).set_titles("4 Timeline" + (f" · {status}" if status else ""))
+        self.query_one("#timeline-pane", Pane).set_titles(
+            ("4 Checkpoints" if self.timeline.checkpoints_only else "4 Timeline") + (f" · {status}" if status else "")
+        )
         self.show_changes()
 
     # --- namespace and state -----------------------------------------------------------------------------------

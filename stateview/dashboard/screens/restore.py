@@ -19,7 +19,7 @@ from ..data.background import Stop
 from ..data.diff_model import NONE, PARTLY, WHOLE, DiffProgress, DiffSides, RecheckResult, check_again, side
 from ..dialogs.confirm import Confirm
 from ..display.text import format_count
-from .diff_base import DiffBaseScreen
+from .diff_base import LAST_BINDINGS, DiffBaseScreen
 
 _EFFECTS: dict[Kind, tuple[str, str]] = {"removed": ("will be DELETED", "DELETED"), "added": ("comes back", "back")}
 SEEN_SECONDS = 0.7  # a change must be on the screen this long before y restores it: the user may not have seen it
@@ -42,9 +42,15 @@ class RestoreScreen(DiffBaseScreen):
         "marks a key or, inside a value, a place. a marks all keys, n none, i inverts the marks. y creates a\n"
         "checkpoint of live, and restores the marked keys in one commit. z undoes the restore."
     )
+    WAYS: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("restore one key", "n, move to the key, space, y"),
+        ("restore one place", "enter, move to the place, space, y"),
+        ("restore what a filter shows", "n, / and a part of the names, enter, a, y"),
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "apply", "Restore", id="restore.apply"),
         Binding("Y", "apply_anyway", "Restore in any case", show=False, id="restore.anyway"),
+        *LAST_BINDINGS,
     ]
 
     def __init__(self, ref: str, keys: list[str] | None = None, *, start_key: str | None = None) -> None:

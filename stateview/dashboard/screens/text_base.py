@@ -42,7 +42,7 @@ class TextScreen(DashboardScreen, Screen[None]):
         Binding("N", "search_step(-1)", "Previous match", show=False, id="text.previous"),
         Binding("y", "copy", "Copy line", id="text.copy"),
         Binding("Y", "copy_all", "Copy all", show=False, id="text.copy-all"),
-        Binding("s", "save", "Save to a file", id="text.save"),
+        Binding("S", "save", "Save to a file", id="text.save"),
     ]
     AUTO_FOCUS = "TextList"
 

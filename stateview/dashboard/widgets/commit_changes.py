@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import log2
+
 from rich.segment import Segment
 from textual.strip import Strip
 from textual.widget import Widget
@@ -71,7 +73,7 @@ class DensityStrip(Widget):
             self.refresh()
 
     def render_line(self, y: int) -> Strip:  # noqa: ARG002
-        """Paint the line. The height of a column is that of its commit with the most keys, on a scale of doublings."""
+        """Paint the line. The height of a column is that of its commit with the most keys, on a logarithmic scale."""
         width = self.size.width
         bar, here = component_style(self, "density--bar"), component_style(self, "density--here")
         columns = density(self._keys, width - 2)
@@ -96,4 +98,5 @@ def density(keys: list[int], width: int) -> str:
         if columns:
             column = column_of(index, len(keys), len(columns))
             columns[column] = max(columns[column], count)
-    return "".join(_HEIGHTS[min(len(_HEIGHTS) - 1, max(0, count).bit_length() // 2)] for count in columns)
+    whole = log2(1 + max(7, *columns, 0))
+    return "".join(_HEIGHTS[round(log2(1 + max(0, count)) / whole * (len(_HEIGHTS) - 1))] for count in columns)

@@ -14,6 +14,7 @@ from textual.widget import Widget
 from ..display.text import RowBuilder
 from ..display.themes import component_style
 
+QUIT = "back_or_quit"
 HELP = "help"  # the action that is shown at any width
 
 
@@ -58,6 +59,8 @@ class KeyBar(Widget):
     def _changed(self, screen: Screen[object]) -> None:
         by_action: dict[str, Hint] = {}
         for _, binding, enabled, _ in screen.active_bindings.values():
+            if binding.action == QUIT and len(self.app.screen_stack) > 1:
+                continue  # here the key goes back, as Escape, which has its own hint
             if binding.show and binding.action not in by_action:
                 display = self.app.get_key_display(binding)
                 by_action[binding.action] = Hint(binding.key, display, binding.description, binding.action, enabled)

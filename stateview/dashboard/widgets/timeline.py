@@ -87,7 +87,7 @@ class Timeline(VirtualList):
         self._rows: list[TimelineRow] = [_LIVE]
         self.marked: list[str] = []  # at most two refs, in the order of marking
         self.sides: list[str | None] = [None, None]  # the refs of the states that a diff goes from and to
-        self._checkpoints_only = False
+        self.checkpoints_only = False  # hides the commits
 
     @property
     def count(self) -> int:
@@ -161,7 +161,7 @@ class Timeline(VirtualList):
 
     def _update_status(self) -> None:
         if not self._wanted.hides:
-            self.status = "checkpoints only, C: all" if self._checkpoints_only else ""
+            self.status = "C: all" if self.checkpoints_only else ""
             return
         count = sum((row.mark or row.commit) is not None for row in self._rows)
         self.status = f"{count:,} found" + ("" if self._whole else "…")
@@ -285,7 +285,7 @@ class Timeline(VirtualList):
             while marks and marks[-1].revision >= commit.revision:
                 mark = marks.pop()
                 rows.append(TimelineRow(mark.revision, mark, None, current[mark.name] is mark))
-            if not self._checkpoints_only or str(commit.revision) in kept:
+            if not self.checkpoints_only or str(commit.revision) in kept:
                 rows.append(TimelineRow(commit.revision, None, commit))
         rows += [TimelineRow(mark.revision, mark, None, current[mark.name] is mark) for mark in reversed(marks)]
         if self._wanted.hides:
@@ -368,7 +368,7 @@ class Timeline(VirtualList):
 
     def action_checkpoints(self) -> None:
         """Hide the commits, or show them again."""
-        self._checkpoints_only = not self._checkpoints_only
+        self.checkpoints_only = not self.checkpoints_only
         self._rebuild()
 
     def step_checkpoint(self, by: int) -> None:
