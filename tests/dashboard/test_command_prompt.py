@@ -815,7 +815,7 @@ def test_what_is_redacted_is_masked_in_what_commands_print(url: str) -> None:
 
     async def flow(pilot: Pilot[None], app: Board) -> None:
         printing = (
-            "load api_token", "load conf", "load conf /token", "entry api_token", "history api_token", "diff 22",
+            "load api_token", "load conf", "load conf /token", "entry api_token", "history api_token", "diff 22 --keys '*'",
             "find token", "log", "load conf | cat", "find --jsonpath '$.token' --keys conf",
         )  # fmt: skip
         for number, line in enumerate(printing, 1):
@@ -979,6 +979,8 @@ def test_edit_gets_the_terminal_and_gives_it_back(url: str, folder: Path) -> Non
     program.type("@")
     program.until("✓ edit phase")
     program.type("q")
+    program.until("task:00")
+    program.type("q")
     assert program.end() == 0
     with StateManager(url, "work") as state:
         assert state.load("phase") == "testing"
@@ -1013,5 +1015,5 @@ def test_the_real_program_ends_at_once_while_a_job_runs(url: str, folder: Path) 
     program.until("a command, as in the shell")
     program.type("watch\r")
     program.until("running")
-    program.type("q")
+    program.type("\x03")
     assert program.end() == 0

@@ -89,7 +89,7 @@ def test_a_member_inside_a_value_is_found(url: str) -> None:
 
 
 def test_a_hit_of_a_search_in_values_is_its_place(url: str) -> None:
-    write(url, "work", other=[{"x": 1}, {"deep": "needle"}, "a needle"])
+    write(url, "work", other=[{"x": 1}, {"deep": "needle"}, "a needle"], third={"last": "needle"})
 
     async def flow(keys: Keys) -> None:
         view = main(keys.pilot).query_one(JsonView)
@@ -100,6 +100,8 @@ def test_a_hit_of_a_search_in_values_is_its_place(url: str) -> None:
         await until(keys.pilot, lambda: view.has_focus and view.pointer == "/1/deep")
         await keys.press("n")
         await until(keys.pilot, lambda: view.pointer == "/2")
+        await keys.pilot.press("n")
+        await until(keys.pilot, lambda: view.key == "third" and view.pointer == "/last")
 
     do(url, flow, 5)
 

@@ -158,11 +158,23 @@ class MainScreen(PanesScreen):
     @on(KeyList.Chosen)
     def _chosen(self, event: VirtualList.Chosen | KeyList.Chosen) -> None:
         self.action_pane("keys" if event.control is self.timeline else "json")
-        wanted = Filter.parse(self.key_filter.text)
-        if event.control is self.keys and wanted.kind == "values" and self.keys.key is not None:
-            self.query_one(JsonView).expect_search(
-                self.keys.key, first_literal(wanted.text) if is_glob(wanted.text) else wanted.text
-            )
+        if event.control is self.keys:
+            self._seek_hit()
+
+    def _seek_hit(self) -> None:
+        """Go to the place in the value that the filter of values has found."""
+        wanted, key = Filter.parse(self.key_filter.text), self.keys.key
+        if wanted.kind == "values" and key is not None:
+            text = first_literal(wanted.text) if is_glob(wanted.text) else wanted.text
+            self.query_one(JsonView).expect_search(key, text)
+
+    @on(JsonView.HitsPassed)
+    def _hits_passed(self, event: JsonView.HitsPassed) -> None:
+        """Go on in the next key that the filter of values has found."""
+        keys = self.keys
+        if Filter.parse(self.key_filter.text).kind == "values" and 0 <= keys.cursor + event.by < keys.count:
+            keys.cursor += event.by
+            self._seek_hit()
 
     @on(VirtualList.Chosen, "#namespaces")
     def _namespace_chosen(self) -> None:

@@ -63,6 +63,19 @@ class JsonView(VirtualList):
             """The view that sent the message."""
             return self.view
 
+    class HitsPassed(Message):
+        """The search has passed the last match of the value, or with `by` -1 the first one."""
+
+        def __init__(self, view: JsonView, by: int) -> None:
+            super().__init__()
+            self.view = view
+            self.by = by
+
+        @property
+        def control(self) -> JsonView:
+            """The view that sent the message."""
+            return self.view
+
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.key = ""
@@ -361,6 +374,8 @@ class JsonView(VirtualList):
         if self._search.hit is None:
             self.dashboard.notify_user(self._search.status or "no search yet: / searches the value")
             return
+        if self._search.passes_end(by):
+            self.post_message(self.HitsPassed(self, by))
         self._search.step(by)
         self.refresh()
 

@@ -72,6 +72,10 @@ class ValueSearch:
         self._owner.dashboard.reader.cancel(self._owner, "search")
         self.text, self.pattern, self._hits = "", None, []
 
+    def passes_end(self, by: int) -> bool:
+        """Whether `step` would begin again at the other end."""
+        return bool(self._hits) and not 0 <= self._index + by < len(self._hits or [])
+
     def step(self, by: int) -> None:
         """Go to the next or previous match."""
         if self._hits:
