@@ -815,8 +815,8 @@ def test_what_is_redacted_is_masked_in_what_commands_print(url: str) -> None:
 
     async def flow(pilot: Pilot[None], app: Board) -> None:
         printing = (
-            "load api_token", "load conf", "load conf /token", "entry api_token", "history api_token", "diff 22 --keys '*'",
-            "find token", "log", "load conf | cat", "find --jsonpath '$.token' --keys conf",
+            "load api_token", "load conf", "load conf /token", "entry api_token", "history api_token",
+            "diff 22 --keys '*'", "find token", "log", "load conf | cat", "find --jsonpath '$.token' --keys conf",
         )  # fmt: skip
         for number, line in enumerate(printing, 1):
             await enter_line(pilot, app, line)

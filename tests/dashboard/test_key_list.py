@@ -25,9 +25,9 @@ from stateview.dashboard.data import filtered_key_source as list_source
 from stateview.dashboard.data import key_source as source
 from stateview.dashboard.data.background import BackgroundExecutor
 from stateview.dashboard.data.filtered_key_source import FilteredKeys
+from stateview.dashboard.data.filters.ranked_keys import RankedKeys
 from stateview.dashboard.data.key_filter import Filter
 from stateview.dashboard.data.key_source import KeyRange, Prefetch, open_source
-from stateview.dashboard.data.ranked_key_source import RankedKeys
 from stateview.dashboard.display.key_row import Columns, paint_key, start_of
 from stateview.dashboard.display.text import RowBuilder
 from stateview.dashboard.widgets.filter_bar import FilterBar

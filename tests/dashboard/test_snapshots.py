@@ -91,7 +91,7 @@ async def diff(pilot: Pilot[None]) -> None:
     await past(pilot)
     await pilot.press("d")
     await shown(pilot, "Diff  after_planning → live", "~2")
-    await pilot.press("j", "j")
+    await pilot.press("j")  # from the key that was selected
     await shown(pilot, "Log them.")
 
 
@@ -99,7 +99,7 @@ async def restore(pilot: Pilot[None]) -> None:
     await past(pilot)
     await pilot.press("r")
     await shown(pilot, "4 of 4 marked")
-    await pilot.press("space", "j")
+    await pilot.press("space")
     await shown(pilot, "3 of 4 marked", "1 of 1 · r5 → r2 · spec")
 
 

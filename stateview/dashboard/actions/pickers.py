@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...backends.protocol import CheckpointRecord, Version
     from ...cli.results import Result
     from ..app import Dashboard
-    from ..widgets.timeline import TimelineRow
+    from ..display.timeline_row import TimelineRow
 
 
 _KEY_VERSIONS = 5  # earlier versions of a key that a restore offers

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from .json_nodes import CHILDREN_PER_CHUNK, LongText, Node, Path, Step
-from .json_text import LONG_CHARACTERS, line_at
+from .json_search import Hit
+from .json_text import LONG_CHARACTERS, line_at, start_of
 
 
 class Tree:
@@ -213,3 +214,17 @@ def _below(node: Node) -> Iterator[Node]:
         yield child
         if child.open:
             pending += reversed(child.children or ())
+
+
+def shows(node: Node, hit: Hit) -> bool:
+    """Whether the row of a node shows a match. O(lines of the text)."""
+    if node.steps != hit.steps or node.is_line != (hit.at is not None):
+        return False
+    return node.parent is None or hit.at is None or node.step == line_at(node.parent.items, hit.at)
+
+
+def line_hit(node: Node | None) -> Hit | None:
+    """Return the start of a line of text, or None for other nodes."""
+    if node is None or not node.is_line or node.parent is None or not isinstance(node.step, int):
+        return None
+    return Hit(node.steps, start_of(node.parent.items, node.step))

@@ -98,7 +98,7 @@ def open_source(
     if order == "key" and key_filter.ranged:
         return KeyRange(manager, at, key_filter.prefix, text)
     if order == "key" and key_filter.kind == "word":
-        from .ranked_key_source import RankedKeys
+        from .filters.ranked_keys import RankedKeys
 
         return RankedKeys(manager, at, text, redact)
     from .filtered_key_source import FilteredKeys

@@ -9,21 +9,19 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.content import Content
 
-from ...states.patterns import first_literal, is_glob
 from ...workflow.records import step_key
-from ..data.key_filter import Filter
-from ..data.namespace_filter import FAILED, NamespaceFilter
-from ..data.timeline_filter import TimelineFilter
+from ..data.filters.namespaces import NamespaceFilter
 from ..display.text import one_line
+from ..display.timeline_row import UNRESOLVED
 from ..widgets.filter_bar import FilterBar
 from ..widgets.key_list import KeyList
 from ..widgets.namespace_list import Namespaces
 from ..widgets.pane import Pane
 from ..widgets.step_list import StepList
-from ..widgets.timeline import UNRESOLVED, Timeline
 from ..widgets.value.json_view import JsonView
 from ..widgets.virtual_list import VirtualList
-from .panes import DEBOUNCE_SECONDS, PanesScreen
+from .filtering import FilteringScreen
+from .panes import DEBOUNCE_SECONDS
 
 PANES = {
     "namespaces": "Namespaces",
@@ -34,7 +32,7 @@ PANES = {
 }  # in the order of numbers
 
 
-class MainScreen(PanesScreen):
+class MainScreen(FilteringScreen):
     """The screen below all others."""
 
     HELP = (
@@ -97,43 +95,11 @@ class MainScreen(PanesScreen):
 
     # --- panes, states and namespaces --------------------------------------------------------------------------
 
-    @on(FilterBar.Typed)
-    def _filter_typed(self, event: FilterBar.Typed) -> None:
-        lists: dict[str, KeyList | Namespaces | Timeline]
-        lists = {"namespace-filter": self.query_one(Namespaces), "timeline-filter": self.timeline}
-        lists.get(event.bar.id or "", self.keys).filter(event.text)
-
-    @on(FilterBar.Left, "#filter")
-    def _key_filter_left(self) -> None:
-        self.action_pane("keys")
-
-    @on(FilterBar.Left, "#namespace-filter")
-    def _namespace_filter_left(self, event: FilterBar.Left) -> None:
-        """Go to the list; after Enter, open its first namespace and go to the keys."""
-        self.action_pane("namespaces")
-        if event.entered and event.bar.text:
-            self.query_one(Namespaces).choose_first()
-
-    @on(FilterBar.Left, "#timeline-filter")
-    def _timeline_filter_left(self, event: FilterBar.Left) -> None:
-        self.action_pane("timeline")
-        if event.entered and event.bar.text:
-            self.timeline.go_to_best()
-            if TimelineFilter(event.bar.text).is_ref:
-                event.bar.clear()  # it hides nothing, and the cursor is on its state
-
     @on(JsonView.Blame)
     def _blame(self, event: JsonView.Blame) -> None:
         if self._shown is not None:
             at = ["--at", ref] if (ref := self.dashboard.ref) else []
             self.dashboard.acts.start(["blame", *at, "--", self._shown.key, event.pointer])
-
-    def action_pane(self, name: str) -> None:
-        """Move the focus to a pane."""
-        if name == "steps" and not self.has_class("has-runs"):
-            self.dashboard.notify_user("this namespace has no run, so there are no steps")
-        else:
-            self.query_one(f"#{name}").focus()
 
     @on(VirtualList.Highlighted, "#timeline")
     def _state_highlighted(self) -> None:
@@ -159,22 +125,7 @@ class MainScreen(PanesScreen):
     def _chosen(self, event: VirtualList.Chosen | KeyList.Chosen) -> None:
         self.action_pane("keys" if event.control is self.timeline else "json")
         if event.control is self.keys:
-            self._seek_hit()
-
-    def _seek_hit(self) -> None:
-        """Go to the place in the value that the filter of values has found."""
-        wanted, key = Filter.parse(self.key_filter.text), self.keys.key
-        if wanted.kind == "values" and key is not None:
-            text = first_literal(wanted.text) if is_glob(wanted.text) else wanted.text
-            self.query_one(JsonView).expect_search(key, text)
-
-    @on(JsonView.HitsPassed)
-    def _hits_passed(self, event: JsonView.HitsPassed) -> None:
-        """Go on in the next key that the filter of values has found."""
-        keys = self.keys
-        if Filter.parse(self.key_filter.text).kind == "values" and 0 <= keys.cursor + event.by < keys.count:
-            keys.cursor += event.by
-            self._seek_hit()
+            self.seek_hit()
 
     @on(VirtualList.Chosen, "#namespaces")
     def _namespace_chosen(self) -> None:
@@ -215,7 +166,7 @@ class MainScreen(PanesScreen):
     def action_back(self) -> None:
         """Do the first that applies: leave the value, clear a filter, unmark, return to live, stop the newest job."""
         self._show_highlighted_state()
-        used = [bar for bar in (self._filter_in_focus(), *self.query(FilterBar)) if bar is not None and bar.text]
+        used = [bar for bar in (self.filter_in_focus(), *self.query(FilterBar)) if bar is not None and bar.text]
         if self.query_one(JsonView).has_focus:
             self.action_pane("keys")
         elif used:
@@ -227,26 +178,6 @@ class MainScreen(PanesScreen):
             self.dashboard.show_state(None)
         elif not self.dashboard.acts.jobs.stop():
             self.action_pane("keys")
-
-    def _filter_in_focus(self) -> FilterBar | None:
-        """Return the filter of the pane in focus; None in a pane without a filter."""
-        for name, bar in (("namespaces", "#namespace-filter"), ("timeline", "#timeline-filter"), ("keys", "#filter")):
-            if self.query_one(f"#{name}-pane").has_focus_within:
-                return self.query_one(bar, FilterBar)
-        return None
-
-    def action_search(self) -> None:
-        """Open the filter of the pane in focus, or else that of the keys."""
-        (self._filter_in_focus() or self.key_filter).open()
-
-    def action_open_namespace(self) -> None:
-        """Open the filter of the namespaces: Enter opens the best match."""
-        self.query_one("#namespace-filter", FilterBar).open()
-
-    def action_failed_runs(self) -> None:
-        """List the failed runs of all namespaces."""
-        self.query_one("#namespace-filter", FilterBar).open(f"!{FAILED}")
-        self.action_pane("namespaces")
 
     def on_screen_resume(self) -> None:
         """Switch to the namespace that waited until no other screen covered this one."""

@@ -58,7 +58,7 @@ class DensityStrip(Widget):
     DEFAULT_CSS = """
     DensityStrip { height: 1; background: $surface; }
     DensityStrip > .density--bar { color: $text-muted; }
-    DensityStrip > .density--here { color: $text-accent; text-style: bold reverse; }
+    DensityStrip > .density--here { color: $text-accent; text-style: bold underline; }
     """
 
     def __init__(self, id: str | None = None) -> None:

@@ -59,7 +59,7 @@ class KeyBar(Widget):
     def _changed(self, screen: Screen[object]) -> None:
         by_action: dict[str, Hint] = {}
         for _, binding, enabled, _ in screen.active_bindings.values():
-            if binding.action == QUIT and len(self.app.screen_stack) > 1:
+            if binding.action == QUIT and screen is not self.app.screen_stack[0]:
                 continue  # here the key goes back, as Escape, which has its own hint
             if binding.show and binding.action not in by_action:
                 display = self.app.get_key_display(binding)

@@ -17,7 +17,7 @@ from ...manager import StateManager
 from ...model import now
 from ...workflow.progress import RunGlance, newest_run
 from ..data.background import Stop
-from ..data.namespace_filter import NamespaceFilter
+from ..data.filters.namespaces import NamespaceFilter
 from ..display.run_row import ROLES, run_texts
 from ..display.text import RowBuilder, format_count
 from .virtual_list import VirtualList

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.reactive import reactive
@@ -13,50 +13,14 @@ from ...model import Commit, now, to_micros
 from ...states.ranking import ranked
 from ...states.view import resolve
 from ..data.background import Stop
-from ..data.timeline_filter import COMMITS_PER_PAGE, CommitPage, TimelineFilter
+from ..data.filters.timeline import COMMITS_PER_PAGE, CommitPage, TimelineFilter
 from ..display.run_row import without_run
-from ..display.text import RowBuilder, format_age, format_clock, format_count
+from ..display.text import RowBuilder, format_age, format_count
+from ..display.timeline_row import LIVE, UNRESOLVED, TimelineRow, index_of, insert
 from .virtual_list import VirtualList
 
 NEAR_ROWS = 60  # painting a row this close to the end reads older commits
 MAX_COMMITS = 2 * COMMITS_PER_PAGE  # commits in memory below the last visible row
-
-
-class TimelineRow(NamedTuple):
-    """A row: live, a checkpoint, or a commit. `current` is false for a checkpoint whose name has moved on.
-
-    `other` is the ref of a state that the screen shows, but that is none of these, or not among the rows yet. Its
-    revision is `UNRESOLVED` at first.
-    """
-
-    revision: int
-    mark: CheckpointRecord | None = None
-    commit: Commit | None = None
-    current: bool = True
-    other: str = ""
-
-    @property
-    def ref(self) -> str:
-        """The ref of the state, as commands take it."""
-        if self.mark is not None:
-            return self.mark.name if self.current else f"{self.mark.name}@{self.mark.revision}"
-        return self.other or ("live" if self.commit is None else str(self.revision))
-
-    @property
-    def details(self) -> str:
-        """The time of the row, with the note of a checkpoint or the author of a commit."""
-        if self.mark is not None:
-            clock, more = format_clock(self.mark.time), self.mark.note
-        elif self.commit is not None:
-            clock = format_clock(to_micros(self.commit.time))
-            more = self.commit.author and f"by {self.commit.author}"
-        else:
-            return ""
-        return f"{clock} · {more}" if more else clock
-
-
-UNRESOLVED = -1
-_LIVE = TimelineRow(0)
 
 
 class Timeline(VirtualList):
@@ -84,7 +48,7 @@ class Timeline(VirtualList):
         self._wanted = TimelineFilter()
         self._seeking = False  # the cursor goes to the best match as soon as one has been read
         self._reading_older = False
-        self._rows: list[TimelineRow] = [_LIVE]
+        self._rows: list[TimelineRow] = [LIVE]
         self.marked: list[str] = []  # at most two refs, in the order of marking
         self.sides: list[str | None] = [None, None]  # the refs of the states that a diff goes from and to
         self.checkpoints_only = False  # hides the commits
@@ -107,7 +71,7 @@ class Timeline(VirtualList):
         self._marks, self._head, self.marked, self._wanted, self._seeking = [], Head(), [], TimelineFilter(), False
         self.sides = [None, None]
         self._forget()
-        self._rebuild(_LIVE)
+        self._rebuild(LIVE)
 
     def update_head(self, head: Head, marks: list[CheckpointRecord]) -> None:
         """Show a new head and the present checkpoints, and read the new commits. Marks and cursor stay."""
@@ -115,7 +79,7 @@ class Timeline(VirtualList):
             self._stop_reading()
             self._forget()
             if self._has_head:
-                self._rebuild(_LIVE)  # the states that were listed are gone
+                self._rebuild(LIVE)  # the states that were listed are gone
         newer = head.revision > self._newest
         self._head, self._marks, self._has_head = head, marks, True
         if newer:
@@ -279,7 +243,7 @@ class Timeline(VirtualList):
         before, at = self.line.ref, at or self.line
         current = {mark.name: mark for mark in self._marks}
         marks = sorted(self._marks, key=lambda mark: mark.revision)  # stable: of one revision, the newest mark is last
-        rows = [_LIVE._replace(revision=self._head.revision)]
+        rows = [LIVE._replace(revision=self._head.revision)]
         kept = {at.ref, *self.held}
         for commit in self._commits:
             while marks and marks[-1].revision >= commit.revision:
@@ -292,8 +256,8 @@ class Timeline(VirtualList):
             rows = [row for row in rows if row.mark is None or row.ref in kept or self._wanted.accepts_mark(row.mark)]
         for row in self._rows:
             if row.other and row.ref in self.held and row is not at:
-                _insert(rows, row)
-        cursor = _index_of(rows, at) or _insert(rows, at)
+                insert(rows, row)
+        cursor = index_of(rows, at) or insert(rows, at)
         self._rows = rows
         indexes = {row.ref: index for index, row in enumerate(rows)}
         self.marked = [ref for ref in self.marked if ref in indexes]
@@ -388,28 +352,3 @@ class Timeline(VirtualList):
         else:
             self.marked = [*self.marked, ref][-2:]
         self.refresh()
-
-
-def _index_of(rows: list[TimelineRow], at: TimelineRow) -> int:
-    """Return the index of a state; 0 is live, or that no row has the state.
-
-    A checkpoint may have been moved, renamed or deleted: then its state is that of another row of the same revision.
-    """
-    if at.ref == "live":
-        return 0
-    known = at.revision != UNRESOLVED
-    of_ref = (
-        index for index, row in enumerate(rows) if row.ref == at.ref and (row.revision == at.revision or not known)
-    )
-    of_revision = (index for index, row in enumerate(rows) if index and row.revision == at.revision)
-    return next(of_ref, 0) or next(of_revision, 0)
-
-
-def _insert(rows: list[TimelineRow], at: TimelineRow) -> int:
-    """Insert a state without a row in the order of revisions; return its index, or 0 for live."""
-    if at.ref == "live":
-        return 0
-    older = (index for index, row in enumerate(rows) if index and row.revision < at.revision)
-    index = 1 if at.revision == UNRESOLVED else next(older, len(rows))
-    rows.insert(index, at if at.other else TimelineRow(at.revision, other=str(at.revision)))
-    return index

@@ -17,8 +17,7 @@ from ...data.background import Stop
 from ...data.json_copy import CopyOptions, decoded, leaf_of, load_line, refused, text_of
 from ...data.json_nodes import SMALL_BYTES, Broken, Node, Path, estimate_size
 from ...data.json_search import Hit
-from ...data.json_text import line_at, start_of
-from ...data.json_tree import Tree
+from ...data.json_tree import Tree, line_hit, shows
 from ...display.json_row import ChangeSigns, RowPainter
 from ...display.redaction import is_redacted
 from ...display.text import RowBuilder, format_size
@@ -53,28 +52,16 @@ class JsonView(VirtualList):
     class Blame(Message):
         """Asks which commit last changed the place with the JSON Pointer `pointer`."""
 
-        def __init__(self, view: JsonView, pointer: str) -> None:
+        def __init__(self, pointer: str) -> None:
             super().__init__()
-            self.view = view
             self.pointer = pointer
-
-        @property
-        def control(self) -> JsonView:
-            """The view that sent the message."""
-            return self.view
 
     class HitsPassed(Message):
         """The search has passed the last match of the value, or with `by` -1 the first one."""
 
-        def __init__(self, view: JsonView, by: int) -> None:
+        def __init__(self, by: int) -> None:
             super().__init__()
-            self.view = view
             self.by = by
-
-        @property
-        def control(self) -> JsonView:
-            """The view that sent the message."""
-            return self.view
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -254,7 +241,7 @@ class JsonView(VirtualList):
         node, painter = self._tree.rows[index], RowPainter(self.style_of, self._tree.patterns, self._search.pattern)
         cells.add(self._signs.of(node), self.style_of("touched"))
         hit = self._search.hit
-        if index == self.cursor and hit is not None and _shows(node, hit):
+        if index == self.cursor and hit is not None and shows(node, hit):
             status = f" {self._search.status}"
             cells.left -= len(status)
             painter.paint(node, cells)
@@ -272,8 +259,8 @@ class JsonView(VirtualList):
         if self._tree is not None and self._tree.width != self._text_width():
             node, hit = self._node, self._last_target
             path = node.path if node is not None else ()
-            if node is None or hit is None or not _shows(node, hit):
-                hit = _line_hit(node)
+            if node is None or hit is None or not shows(node, hit):
+                hit = line_hit(node)
             self._tree.rewrap(self._text_width())
             self.count_changed()
             self.cursor = self._tree.index_of(path) if hit is None else self._tree.expand_to(hit.steps, hit.at)
@@ -375,7 +362,7 @@ class JsonView(VirtualList):
             self.dashboard.notify_user(self._search.status or "no search yet: / searches the value")
             return
         if self._search.passes_end(by):
-            self.post_message(self.HitsPassed(self, by))
+            self.post_message(self.HitsPassed(by))
         self._search.step(by)
         self.refresh()
 
@@ -408,21 +395,7 @@ class JsonView(VirtualList):
     def action_blame(self) -> None:
         """Ask which commit last changed the value under the cursor."""
         if self._node is not None:
-            self.post_message(self.Blame(self, self.pointer))
-
-
-def _shows(node: Node, hit: Hit) -> bool:
-    """Whether the row of a node shows a match. O(lines of the text)."""
-    if node.steps != hit.steps or node.is_line != (hit.at is not None):
-        return False
-    return node.parent is None or hit.at is None or node.step == line_at(node.parent.items, hit.at)
-
-
-def _line_hit(node: Node | None) -> Hit | None:
-    """Return the start of a line of text, or None for other nodes."""
-    if node is None or not node.is_line or node.parent is None or not isinstance(node.step, int):
-        return None
-    return Hit(node.steps, start_of(node.parent.items, node.step))
+            self.post_message(self.Blame(self.pointer))
 
 
 def _size(value: Any) -> int:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ...arguments import KeyName
-from ...backends.names_only import names_only
-from ...backends.protocol import CheckpointRecord
-from ...errors import HistoryPruned
-from ...maintenance.history import keys_of
-from ...manager import StateManager
-from ...model import Commit, is_key
-from ...states.ranking import INSIDE, LETTERS, ranker
-from .background import Stop
-from .key_filter import Filter
+from ....arguments import KeyName
+from ....backends.names_only import names_only
+from ....backends.protocol import CheckpointRecord
+from ....errors import HistoryPruned
+from ....maintenance.history import keys_of
+from ....manager import StateManager
+from ....model import Commit, is_key
+from ....states.ranking import INSIDE, LETTERS, ranker
+from ..background import Stop
+from ..key_filter import Filter
 
 COMMITS_PER_PAGE = 200
 COMMITS_PER_READ = 5000  # commits that one read of a filtered log looks at

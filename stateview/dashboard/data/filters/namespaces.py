@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from ...errors import StateException
-from ...manager import StateManager
-from ...states.ranking import INSIDE, ranked, ranker
-from ...workflow.progress import RunGlance, all_runs
-from .background import Stop
-from .key_filter import Filter, Match
+from ....errors import StateException
+from ....manager import StateManager
+from ....states.ranking import INSIDE, ranked, ranker
+from ....workflow.progress import RunGlance, all_runs
+from ..background import Stop
+from ..key_filter import Filter, Match
 
 KEYS_PER_PAGE = 1000
 FAILED = "failed"  # the state that `!` alone stands for

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ...backends.protocol import KeySummary
-from ...manager import StateManager
-from ...states.view import Ref
-from .filtered_key_source import FilteredKeys
-from .key_source import KeyRange, Order, Page, Stop
+from ....backends.protocol import KeySummary
+from ....manager import StateManager
+from ....states.view import Ref
+from ..filtered_key_source import FilteredKeys
+from ..key_source import KeyRange, Order, Page, Stop
 
 
 class RankedKeys:
