@@ -13,6 +13,7 @@ from test_steps import fail
 from textual.pilot import Pilot
 
 from stateview import StateManager
+from stateview.dashboard.data.filters.timeline import TimelineFilter
 from stateview.dashboard.screens.output import OutputScreen
 from stateview.dashboard.screens.restore import RestoreScreen
 from stateview.dashboard.widgets.namespace_list import Namespaces
@@ -78,6 +79,7 @@ def test_a_checkpoint_is_reached_by_its_name(url: str) -> None:
     do(url, flow, 3)
 
 
+@pytest.mark.stress
 def test_a_member_inside_a_value_is_found(url: str) -> None:
     async def flow(keys: Keys) -> None:
         await keys.press("enter", "slash")
@@ -88,6 +90,7 @@ def test_a_member_inside_a_value_is_found(url: str) -> None:
     do(url, flow, 3)
 
 
+@pytest.mark.stress
 def test_a_hit_of_a_search_in_values_is_its_place(url: str) -> None:
     write(url, "work", other=[{"x": 1}, {"deep": "needle"}, "a needle"], third={"last": "needle"})
 
@@ -106,6 +109,7 @@ def test_a_hit_of_a_search_in_values_is_its_place(url: str) -> None:
     do(url, flow, 5)
 
 
+@pytest.mark.stress
 def test_the_text_of_a_filter_is_replaced_and_ranked(url: str) -> None:
     write(url, "work", **{"config/job": 1, "xjobx": 1, "j_o_b": 1, "jobs": 1})
 
@@ -121,27 +125,35 @@ def test_the_text_of_a_filter_is_replaced_and_ranked(url: str) -> None:
     do(url, flow, 3)
 
 
-def test_the_timeline_is_filtered_by_reason_author_key_and_time(url: str) -> None:
+@pytest.mark.parametrize(
+    ("typed", "revisions"),
+    [
+        ("raise the", [15]),
+        ("ANA", [34]),
+        ("=late", [34]),
+        ("=lat", [34]),
+        ("=j?b", [15, 1]),
+        ("=job", [15, 1]),
+        ("nobody", []),
+        ("", list(range(34, 0, -1))),
+    ],
+)
+def test_commits_are_found_by_reason_author_and_key(url: str, typed: str, revisions: list[int]) -> None:
     with StateManager(url, "work", author="ana") as state:
         state.save("late", 1, reason="by hand")
+        found = TimelineFilter(typed).read(state, 0, lambda: False)
+        assert [commit.revision for commit in found.commits] == revisions and found.whole
 
+
+@pytest.mark.stress
+def test_the_timeline_is_filtered_and_goes_to_a_time(url: str) -> None:
     async def flow(keys: Keys) -> None:
         timeline = main(keys.pilot).timeline
-        for typed, revisions in (("raise the", [15]), ("ana", [34]), ("=job", [15, 1]), ("17", [17])):
-            await keys.pilot.press("4", "slash", *typed)
-            if typed != "17":
-                await until(
-                    keys.pilot,
-                    lambda revisions=revisions: (
-                        [row.revision for row in timeline._rows if row.commit is not None] == revisions
-                    ),
-                )
-            await keys.pilot.press("enter")
-            await until(keys.pilot, lambda revisions=revisions: timeline.line.revision == revisions[0])
-            await until(keys.pilot, lambda revisions=revisions: board(keys.pilot).at == str(revisions[0]))
-            await keys.pilot.press("escape", "escape")
-            await until(keys.pilot, lambda: board(keys.pilot).at is None)
-        await keys.pilot.press("4", "slash", *"@2h", "enter")
+        await keys.pilot.press("4", "slash", *"raise")
+        await until(keys.pilot, lambda: [row.revision for row in timeline._rows if row.commit is not None] == [15])
+        await keys.pilot.press("enter")
+        await until(keys.pilot, lambda: board(keys.pilot).at == "15")
+        await keys.pilot.press("slash", *"@2h", "enter")
         await until(keys.pilot, lambda: board(keys.pilot).at == "0")  # the namespace is younger
         await until(keys.pilot, lambda: board(keys.pilot).main.query_one("#timeline-filter").value == "")
 
@@ -182,6 +194,7 @@ def test_one_key_is_brought_back(url: str) -> None:
     assert state_of(url)["phase"] == "phase 30"
 
 
+@pytest.mark.stress
 def test_the_preview_of_all_keys_begins_at_the_key_and_tells_what_its_filter_hides(url: str) -> None:
     async def flow(keys: Keys) -> None:
         await keys.press("j", "r")
@@ -209,6 +222,7 @@ def test_two_old_checkpoints_are_compared(url: str) -> None:
     do(url, flow, 6)
 
 
+@pytest.mark.stress
 def test_two_states_are_asked_for_in_one_dialog(url: str) -> None:
     async def flow(keys: Keys) -> None:
         await keys.press("d")
@@ -222,6 +236,7 @@ def test_two_states_are_asked_for_in_one_dialog(url: str) -> None:
     do(url, flow, 3)
 
 
+@pytest.mark.stress
 def test_a_typed_diff_of_two_states_is_the_screen(url: str) -> None:
     async def flow(keys: Keys) -> None:
         await keys.press("colon", *"diff nightly-05 nightly-07", "enter")
@@ -232,6 +247,7 @@ def test_a_typed_diff_of_two_states_is_the_screen(url: str) -> None:
     do(url, flow, 99)
 
 
+@pytest.mark.stress
 def test_the_changes_of_the_commit_follow_the_timeline(url: str) -> None:
     async def flow(keys: Keys) -> None:
         await keys.press("4")
@@ -279,6 +295,7 @@ def test_one_leaf_is_edited_and_undone(url: str) -> None:
     do(url, flow, 3)
 
 
+@pytest.mark.stress
 def test_q_goes_back_one_screen_and_quits_from_the_main_one(url: str) -> None:
     async def flow(keys: Keys) -> None:
         app = board(keys.pilot)
@@ -293,6 +310,7 @@ def test_q_goes_back_one_screen_and_quits_from_the_main_one(url: str) -> None:
     do(url, flow, 99)
 
 
+@pytest.mark.stress
 def test_a_leaf_that_another_has_written_is_not_overwritten(url: str) -> None:
     async def flow(keys: Keys) -> None:
         await keys.press("enter", "e")
@@ -306,6 +324,7 @@ def test_a_leaf_that_another_has_written_is_not_overwritten(url: str) -> None:
     do(url, flow, 99)
 
 
+@pytest.mark.stress
 def test_the_editor_opens_at_the_place_under_the_cursor(url: str) -> None:
     async def flow(keys: Keys) -> None:
         await keys.press("enter", "j", "e")
@@ -315,24 +334,22 @@ def test_the_editor_opens_at_the_place_under_the_cursor(url: str) -> None:
     do(url, flow, 3)
 
 
-@pytest.fixture
-def ten_thousand(folder: Path) -> str:
-    for number in range(10_000):
+@pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.stress)])
+def test_a_namespace_of_many_is_opened_by_its_name(folder: Path, count: int) -> None:
+    for number in range(count):
         below = folder / "many" / f"ns-{number:05}"
         below.mkdir(parents=True)
         (below / "state.json").write_bytes(b'{"k":{"value":1,"timestamp":"2026-01-01T00:00:00"}}')
     write("json:many", "ns-00000", k=1)
-    return "json:many"
 
-
-def test_a_namespace_of_ten_thousand_is_opened_by_its_name(ten_thousand: str) -> None:
     async def flow(keys: Keys) -> None:
-        await until(keys.pilot, lambda: main(keys.pilot).query_one(Namespaces).count > 10_000)
+        namespaces = main(keys.pilot).query_one(Namespaces)
+        await until(keys.pilot, lambda: namespaces.count > count)
         await keys.press("o")
-        await keys.type("7654")
+        await keys.type(f"{count - 46}")
         await keys.press("enter")
-        await until(keys.pilot, lambda: board(keys.pilot).manager.namespace == "ns-07654")
+        await until(keys.pilot, lambda: board(keys.pilot).manager.namespace == f"ns-{count - 46:05}")
         await until(keys.pilot, lambda: main(keys.pilot).keys.has_focus)
-        assert main(keys.pilot).query_one(Namespaces).count > 10_000  # the filter is gone
+        assert namespaces.count > count  # the filter is gone
 
-    do(ten_thousand, flow, 2, "ns-00000")
+    do("json:many", flow, 2, "ns-00000")
