@@ -72,13 +72,13 @@ async def walk() -> None:
         await until(pilot, "AS OF after_planning")
         await pilot.press("d")
         await until(pilot, "Diff", "spec", "~4")
-        await pilot.press("j", "j", "j")
+        await pilot.press("g", "j", "j", "j")
         await until(pilot, "Log them.")
         await take("dashboard-diff", pilot)
 
         await pilot.press("escape", "r")
         await until(pilot, "Restore", "marked")
-        await pilot.press("n", "j", "space", "j", "j", "space")
+        await pilot.press("n", "g", "j", "space", "j", "j", "space")
         await until(pilot, "2 of ")
         await take("dashboard-restore", pilot)
 

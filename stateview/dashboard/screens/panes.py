@@ -54,6 +54,7 @@ class PanesScreen(DashboardScreen, Screen[None]):
         super().__init__(classes="on-keys")
         self._prefetch = prefetch
         self._shown: Version | None = None  # the version in the value pane
+        self._followed = 0  # the revision whose changes are shown
         self._value_timer: Timer | None = None  # reads the value once the cursor rests
         self._state_timer: Timer | None = None  # shows the state once the cursor of the timeline rests
 
@@ -100,6 +101,9 @@ class PanesScreen(DashboardScreen, Screen[None]):
 
     def _refresh_ages(self) -> None:
         self.timeline.refresh()
+        self.query_one(DensityStrip).show(*self.timeline.density)
+        if self.has_class("on-timeline") and self.timeline.line.revision != self._followed:
+            self.show_changes()  # live has moved on
         self.query_one(Namespaces).refresh_ages()
         self._show_facts()
         self._show_run()
@@ -216,7 +220,7 @@ class PanesScreen(DashboardScreen, Screen[None]):
         self.query_one(DensityStrip).show(*timeline.density)
         if not self.has_class("on-timeline"):
             return
-        revision = timeline.line.revision
+        revision = self._followed = timeline.line.revision
         title = f"Changes of r{revision} · w opens them" if revision > 0 else "Changes"
         self.query_one("#changes-pane", Pane).set_titles(title)
         self.query_one(CommitChanges).follow(self.dashboard.manager, revision)
