@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from .errors import Damaged, NotSerializable, see
+from .errors import Damaged, NotSerializable, StateException, see
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_DEPTH = 200
@@ -68,6 +68,21 @@ def encode(value: object) -> bytes:
             "Split it over several keys, or save the path of a file that holds it",
         )
     return data
+
+
+def is_exact(value: Any) -> bool:
+    """Return whether a value comes back equal and of the same types. O(size).
+
+    True for dict with string keys, list, str, int of any size, finite float, bool and None, within the limits of
+    `encode`. False for anything else inside too: a tuple comes back as a list, a member of a `StrEnum` as a string.
+    """
+    import marshal  # it refuses subclasses of the built-in types, at the speed of C
+
+    try:
+        marshal.dumps(value, 2)
+        return bool(decode(encode(value)) == value)
+    except (ValueError, StateException):
+        return False
 
 
 def decode(data: bytes | str, what: str = "value") -> Any:

@@ -1409,6 +1409,15 @@ class StateManager:
         """List the namespaces of the store, sorted."""
         return self.backend.namespaces()
 
+    def in_namespace(self, name: str) -> StateManager:
+        """Return a manager of another namespace of the same store, with the same options. Nothing is read or made.
+
+        Raises:
+            InvalidName: the name is not allowed.
+
+        """
+        return self._reopen(check_name(name, "namespace"))
+
     def drop(self) -> None:
         """Remove the namespace with everything in it: values, checkpoints and history. Nothing brings it back.
 
@@ -1433,7 +1442,7 @@ class StateManager:
         """
         self.check_writable()
         self.check_exists()
-        target = self._reopen(check_name(other, "namespace"))
+        target = self.in_namespace(other)
         if other in target.namespaces():
             raise Conflict(f"namespace {other!r} exists already", "Give another name")
         from .states.steady import again

@@ -1,7 +1,7 @@
 """AsyncStateManager: the methods of `StateManager` for asyncio, each run by the same code on a worker thread.
 
 A method is one line, see `calls`. Only those of another shape are written out: `update`, `transact`, `transaction`,
-`commit`, `lock`, `watch`, `wait`, `fork`, `close`, and those that stand for properties.
+`commit`, `lock`, `watch`, `wait`, `fork`, `in_namespace`, `close`, and those that stand for properties.
 """
 
 from __future__ import annotations
@@ -402,6 +402,15 @@ class AsyncStateManager(Face[StateManager]):
     check_exists = call(StateManager.check_exists)
     check_writable = call(StateManager.check_writable)
     drop = call(StateManager.drop)
+
+    def in_namespace(self, name: str) -> AsyncStateManager:
+        """Return a manager of another namespace of the same store, with the same options. Nothing is read or made.
+
+        Raises:
+            InvalidName: the name is not allowed.
+
+        """
+        return _asynchronous(self._wrapped.in_namespace(name), self._threads.count)
 
     async def fork(self, other: str, *, at: Ref = "live") -> AsyncStateManager:
         """Copy this namespace, at a ref, into a new namespace of the store; return its manager. O(keys).

@@ -45,7 +45,7 @@ FACES = [
 NOT_OFFERED = {"backend", "run"}  # their calls block: `run_sync` gives the backend; for `run` see references/asyncio.md
 STANDS_FOR = {"__contains__": "contains", "__iter__": "__aiter__", "__len__": "count"}
 OPENS = {"lock", "transaction", "open_import"}  # for `async with`
-AT_ONCE = {"without_values"}  # no access
+AT_ONCE = {"in_namespace", "without_values"}  # no access
 OTHER_TEXT = {"lock", "update", "transact", "transaction", "wait", "watch", "close", "counts"}
 OTHER_SHAPE = {"transact"}  # its function may be a coroutine function
 
@@ -277,6 +277,8 @@ async def test_an_import_is_opened_a_file_is_exported_and_a_namespace_forked(sto
         async with await state.fork("other") as fork:
             assert isinstance(fork, AsyncStateManager)
             assert await fork.load("k") == 1
+        async with state.in_namespace("other") as other:
+            assert await other.load("k") == 1
         assert await state.namespaces() == ["ns", "other"]
         assert not (await state.encryption.status()).keys
         assert await state.is_encrypted() is False

@@ -374,3 +374,22 @@ def test_strict_parsing_says_line_and_column():
 def test_refusals_are_of_the_one_tree():
     assert issubclass(NotSerializable, StateException)
     assert issubclass(Damaged, StateException)
+
+
+class Letter(enum.StrEnum):
+    A = "a"
+
+
+@pytest.mark.parametrize(
+    ("value", "exact"),
+    [(None, True), ([1, 2.5, True, "é", {"a": [10**80]}], True), ((1,), False), ([1, ()], False), ({1: 2}, False),
+     (Letter.A, False), ({Letter.A: 1}, False), (collections.OrderedDict(a=1), False), (b"a", False), ({1}, False),
+     (float("nan"), False), ("\ud800", False), (nested(201), False), (nested(200), True), (object(), False)],
+)  # fmt: skip
+def test_it_says_what_comes_back_equal_and_of_the_same_types(value, exact):
+    assert codec.is_exact(value) is exact
+
+
+@given(values)
+def test_every_value_of_json_is_exact(value):
+    assert codec.is_exact(value)
