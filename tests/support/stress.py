@@ -159,6 +159,7 @@ ROTATED = (
     "tests/cli/test_run_commands.py",
     "tests/cli/test_search.py",
     "tests/dashboard/",
+    "tests/langgraph/",
     "tests/maintenance/",
     "tests/manager/test_async_cancel.py",
     "tests/manager/test_async_manager.py",

@@ -1,0 +1,197 @@
+"""Write the values of channels as JSON that people read, and read them by LangGraph's own serializer.
+
+What JSON holds exactly stays as it is. An object becomes a JSON object that names its class: the fields of a message
+stand beside `"@class"`. To be read, it is packed again as LangGraph's `JsonPlusSerializer` packs it. So the serializer
+and its allowlist decide what is made of it. Nothing else is imported or called.
+"""
+
+from __future__ import annotations
+
+import math
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from typing import Any
+
+import ormsgpack
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from stateview import Damaged
+from stateview.codec import is_exact
+
+_CLASS = "@class"
+_AS = "@as"  # how the object is made; a model of pydantic, such as a message, has none
+_MARK = _CLASS.encode()
+_BYTES, _FLOAT, _DICT, _BLOB = "bytes", "float", "dict", "blob"  # classes of what is no extension of msgpack
+
+# LangGraph's codes of extensions: `EXT_…` in `langgraph.checkpoint.serde.jsonplus`.
+_PYDANTIC, _DELTA = 5, 7
+_WAYS = {"value": 0, "arguments": 1, "fields": 2, "method": 3, "pydantic-1": 4}
+_WAY_OF = {code: way for way, code in _WAYS.items()}
+_METHOD_OF_MODEL = "model_validate_json"
+_OPTION = ormsgpack.OPT_NON_STR_KEYS
+_REMEDY = "Someone changed it by hand: undo that, or restore the channel from a checkpoint"
+
+
+class _Opaque(Exception):
+    """Say that a value has a part that cannot be shown, so that it is stored as a blob."""
+
+
+def to_json(value: Any, serde: SerializerProtocol) -> Any:
+    """Return a value as JSON. O(size).
+
+    Raises:
+        TypeError: the serializer does not take the value.
+
+    """
+    ours = isinstance(serde, JsonPlusSerializer)  # another one, such as that which encrypts, is given every value
+    if ours and is_exact(value) and not _holds_mark(value):
+        return value
+    kind, data = serde.dumps_typed(value)
+    if ours and kind == "msgpack":
+        try:
+            return _shown(data)
+        except _Opaque:
+            pass
+    if ours and kind == _BYTES:
+        return _spell(data)
+    return {_CLASS: _BLOB, "type": kind, "base64": b64encode(data).decode()}
+
+
+def from_json(value: Any, serde: SerializerProtocol) -> Any:
+    """Return what a value in JSON stands for, by the serializer. O(size).
+
+    Raises:
+        Damaged: an object names a class, and lacks what belongs to it.
+
+    """
+    if not _holds_mark(value):
+        return value
+    if isinstance(value, dict) and value.get(_CLASS) == _BLOB:
+        return serde.loads_typed(_blob(value))
+    packed = ormsgpack.packb(_to_packed(value), option=_OPTION)
+    return serde.loads_typed(("msgpack", packed))
+
+
+def _blob(value: dict[str, Any]) -> tuple[str, bytes]:
+    """Return what a serializer made of a value."""
+    try:
+        return value["type"], b64decode(value["base64"], validate=True)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _broken(_BLOB) from error
+
+
+def _broken(name: str) -> Damaged:
+    return Damaged(f"a value holds an object of the class {name[:80]!r} that is not whole", _REMEDY)
+
+
+def _holds_mark(value: Any) -> bool:
+    """Return whether an object in a JSON value names a class."""
+    return next(_marked(value), None) is not None
+
+
+def _count_marks(value: Any) -> int:
+    return sum(1 for _ in _marked(value))
+
+
+def _marked(value: Any) -> Iterator[dict[Any, Any]]:
+    """Yield the objects in a JSON value that name a class. O(containers)."""
+    level = [value]
+    while level:
+        below: list[Any] = []
+        for box in level:
+            if type(box) is dict:
+                if _CLASS in box:
+                    yield box
+                below += [item for item in box.values() if type(item) in (dict, list)]
+            elif type(box) is list:
+                below += [item for item in box if type(item) in (dict, list)]
+        level = below
+
+
+def _shown(data: bytes) -> Any:
+    """Return a packed value as JSON, its extensions as objects that name their classes."""
+    made = 0
+
+    def show(code: int, data: bytes) -> Any:
+        nonlocal made
+        made += 1
+        return _show(code, ormsgpack.unpackb(data, ext_hook=show, option=_OPTION))
+
+    found = ormsgpack.unpackb(data, ext_hook=show, option=_OPTION)
+    if _MARK in data and _count_marks(found) != made:
+        _refuse()  # a dict of the user has this key
+    return found if is_exact(found) else _spell(found)
+
+
+def _show(code: int, found: Any) -> Any:
+    """Return an extension of msgpack as an object that names its class."""
+    if code == _DELTA:
+        return {_CLASS: "langgraph.checkpoint.serde.types._DeltaSnapshot", _AS: "delta", "value": found}
+    if code == _PYDANTIC and len(found) == 4 and found[3] == _METHOD_OF_MODEL and type(found[2]) is dict:
+        fields = {_CLASS: f"{found[0]}.{found[1]}", **found[2]}
+        return fields if _AS not in fields and len(fields) == len(found[2]) + 1 else _refuse()
+    way = _WAY_OF.get(code)
+    if way is None or len(found) != (4 if way == "method" else 3):
+        return _refuse()
+    shown = {_CLASS: f"{found[0]}.{found[1]}", _AS: way, "value": found[2]}
+    return {**shown, "method": found[3]} if way == "method" else shown
+
+
+def _refuse() -> Any:
+    raise _Opaque
+
+
+def _spell(value: Any) -> Any:
+    """Return what msgpack holds and JSON lacks as objects that name their classes."""
+    if isinstance(value, bytes):
+        return {_CLASS: _BYTES, "base64": b64encode(value).decode()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {_CLASS: _FLOAT, "value": repr(value)}
+    if isinstance(value, list):
+        return [_spell(item) for item in value]
+    if isinstance(value, dict):
+        if all(isinstance(key, str) for key in value):
+            return {key: _spell(item) for key, item in value.items()}
+        return {_CLASS: _DICT, "items": [[_spell(key), _spell(item)] for key, item in value.items()]}
+    if isinstance(value, tuple):  # a key of a dict
+        return _refuse()
+    return value
+
+
+def _to_packed(value: Any) -> Any:
+    """Return a value for `ormsgpack`, with an extension for each object that names its class."""
+    if type(value) is list:
+        return [_to_packed(item) if type(item) in (dict, list) else item for item in value]
+    if type(value) is not dict:
+        return value
+    name = value.get(_CLASS)
+    if not isinstance(name, str):
+        return {key: _to_packed(item) for key, item in value.items()}
+    try:
+        return _to_extension(name, value)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _broken(name) from error
+
+
+def _to_extension(name: str, value: dict[str, Any]) -> Any:
+    if name == _BYTES:
+        return b64decode(value["base64"])
+    if name == _FLOAT:
+        return float(value["value"])
+    if name == _BLOB:
+        raise ValueError(name)  # it stands for a whole value
+    if name == _DICT:
+        return {_to_packed(key): _to_packed(item) for key, item in value["items"]}
+    way = value.get(_AS)
+    if "." not in name:
+        raise ValueError(name)
+    if way == "delta":
+        return ormsgpack.Ext(_DELTA, ormsgpack.packb(_to_packed(value["value"]), option=_OPTION))
+    module, _, class_name = name.rpartition(".")
+    if way is None:
+        fields = {key: _to_packed(item) for key, item in value.items() if key != _CLASS}
+        made: tuple[Any, ...] = (module, class_name, fields, _METHOD_OF_MODEL)
+        return ormsgpack.Ext(_PYDANTIC, ormsgpack.packb(made, option=_OPTION))
+    made = (module, class_name, _to_packed(value["value"]), *([value["method"]] if way == "method" else ()))
+    return ormsgpack.Ext(_WAYS[way], ormsgpack.packb(made, option=_OPTION))

@@ -1,0 +1,266 @@
+"""A graph runs on a saver, a person changes its thread by stateview, and the graph goes on from that."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+import pytest
+
+from stateview import StateManager
+
+pytestmark = pytest.mark.skipif(find_spec("ormsgpack") is None, reason="the extra stateview[langgraph] is missing")
+MODES = ("namespaces", pytest.param("keys", marks=pytest.mark.stress))
+
+
+def ask(graph: Any, text: str, name: str = "t1") -> list[str]:
+    from agents import said, thread
+
+    return said(graph.invoke({"messages": [("user", text)]}, thread(name)))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_graph_goes_on_from_what_was_restored_whole_or_one_channel(store_url: str, mode: str) -> None:
+    from agents import agent, said, thread
+
+    from stateview.langgraph import StateviewSaver
+
+    with StateManager(store_url, "all") as state, StateviewSaver(state, threads=mode) as saver:
+        graph = agent(saver)
+        assert ask(graph, "apples") == ["apples", "1 messages about a"]
+        first = graph.get_state(thread("t1"))
+        assert ask(graph, "bears")[2:] == ["bears", "3 messages about ab"]
+        ask(graph, "other", "t2")
+        own = state if mode == "keys" else StateManager(store_url, "t1")
+        keys, root = ("t1/*", "t1/") if mode == "keys" else (None, "")
+        name = next(one for one in own.list_checkpoints() if first.config["configurable"]["checkpoint_id"] in one)
+
+        # One message more is what a diff of two states shows
+        [change] = own.diff(name, keys=[f"{root}ch/messages"])
+        assert [(path.path, path.kind, path.after["content"]) for path in change.paths] == [
+            ("/2", "added", "bears"), ("/3", "added", "3 messages about ab"),
+        ]  # fmt: skip
+
+        own.restore_checkpoint(name, keys=[f"{root}ch/topic"])  # one channel
+        live = graph.get_state(thread("t1"))
+        assert (live.values["topic"], len(said(live))) == ("a", 4)
+        assert ask(graph, "cats")[4:] == ["cats", "5 messages about ac"]
+
+        own.restore_checkpoint(name, keys=keys)  # the whole thread
+        assert said(graph.get_state(thread("t1"))) == ["apples", "1 messages about a"]
+        assert graph.get_state(thread("t1")).config == first.config
+        assert ask(graph, "dogs") == ["apples", "1 messages about a", "dogs", "3 messages about ad"]
+        middle = next(one for one in graph.get_state_history(thread("t1")) if one.next == ("answer",))
+        middle_id = middle.config["configurable"]["checkpoint_id"]
+        own.restore_checkpoint(next(one for one in own.list_checkpoints() if middle_id in one), keys=keys)
+        assert graph.get_state(thread("t1")).next == ("answer",)
+        own.undo()
+        assert graph.get_state(thread("t1")).next == ()
+        own.redo()
+        assert said(graph.invoke(None, thread("t1")))[-1] == "3 messages about ad"
+        assert said(graph.get_state(thread("t2"))) == ["other", "1 messages about o"]
+
+
+@pytest.mark.stress
+def test_time_travel_forks_and_the_last_run_is_live(store_url: str) -> None:
+    from agents import agent, said, thread
+
+    from stateview.langgraph import StateviewSaver
+
+    with StateviewSaver(store_url) as saver:
+        graph = agent(saver)
+        ask(graph, "apples")
+        ask(graph, "bears")
+        history = list(graph.get_state_history(thread("t1")))
+        past = next(one for one in history if one.next == ("answer",) and len(said(one)) == 1)
+        assert said(graph.invoke(None, past.config)) == ["apples", "1 messages about a"]
+        edited = graph.update_state(past.config, {"topic": "zebras"})
+        assert said(graph.invoke(None, edited)) == ["apples", "1 messages about zebras"]
+        assert said(graph.get_state(thread("t1"))) == ["apples", "1 messages about zebras"]
+        for one in history:  # what is past stays as it was
+            assert graph.get_state(one.config).values == one.values
+        assert len(list(graph.get_state_history(thread("t1")))) > len(history)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("mode", ["namespaces", "keys"])
+def test_a_subgraph_is_kept_in_its_thread_and_goes_on_after_an_interrupt(store_url: str, mode: str) -> None:
+    from agents import State, agent, said, thread
+    from langgraph.graph import START, StateGraph
+    from langgraph.types import Command, interrupt
+
+    from stateview.langgraph import StateviewSaver
+
+    def confirm(state: State) -> State:
+        return {"topic": interrupt("which topic?")}
+
+    with StateManager(store_url, "all") as state, StateviewSaver(state, threads=mode) as saver:
+        inner = StateGraph(State)
+        inner.add_node("confirm", confirm)
+        inner.add_node("answer", agent(None))
+        inner.add_edge(START, "confirm")
+        inner.add_edge("confirm", "answer")
+        outer = StateGraph(State)
+        outer.add_node("inner", inner.compile())
+        outer.add_edge(START, "inner")
+        graph = outer.compile(checkpointer=saver)
+        found = graph.invoke({"messages": [("user", "apples")]}, thread("a thread/1"))
+        assert found["__interrupt__"][0].value == "which topic?"
+        snapshot = graph.get_state(thread("a thread/1"), subgraphs=True)
+        assert snapshot.tasks[0].state.next == ("confirm",)
+        own = state if mode == "keys" else StateManager(store_url, "thread.a.20thread.2f1")
+        asked = own.checkpoint("asked")
+        done = said(graph.invoke(Command(resume="pears "), thread("a thread/1")))
+        assert done == ["apples", "1 messages about pears a"]
+        own.restore_checkpoint(asked)
+        again = said(graph.invoke(Command(resume="plums "), thread("a thread/1")))
+        assert again == ["apples", "1 messages about plums a"]
+        assert any(key.split("sub/")[-1].startswith("inner:") for key in own.list_keys() if "sub/" in key)
+
+
+@pytest.mark.stress
+def test_a_channel_of_deltas_is_computed_from_writes_also_after_a_restore_and_a_prune(store_url: str) -> None:
+    from agents import said, thread
+    from langchain_core.messages import AnyMessage
+    from langgraph.channels.delta import DeltaChannel
+    from langgraph.graph import START, StateGraph
+    from langgraph.graph.message import _messages_delta_reducer
+
+    from stateview.langgraph import StateviewSaver
+
+    channel = Annotated[list[AnyMessage], DeltaChannel(_messages_delta_reducer, snapshot_frequency=4)]
+    Deltas = TypedDict("Deltas", {"messages": channel})  # noqa: UP013 - annotations of a class would be texts
+    with StateviewSaver(store_url) as saver:
+        graph = StateGraph(Deltas)
+        graph.add_node("echo", lambda state: {"messages": [("ai", f"{len(state['messages'])}")]})
+        graph.add_edge(START, "echo")
+        graph = graph.compile(checkpointer=saver)
+        for number in range(7):
+            graph.invoke({"messages": [("user", f"q{number}")]}, thread("t1"))
+        whole = said(graph.get_state(thread("t1")))
+        assert len(whole) == 14
+        history = list(graph.get_state_history(thread("t1")))
+        states = [(one.config, said(one)) for one in history if "messages" in one.values]
+        past = next(config for config, messages in states if len(messages) == 6)
+        own = StateManager(store_url, "t1")
+        own.restore_checkpoint(f"c-{past['configurable']['checkpoint_id']}")
+        assert said(graph.get_state(thread("t1"))) == whole[:6]
+        for config, messages in states:
+            assert said(graph.get_state(config)) == messages
+        assert said(graph.invoke({"messages": [("user", "new")]}, thread("t1"))) == [*whole[:6], "new", "7"]
+        saver.prune(["t1"])
+        assert said(graph.get_state(thread("t1"))) == [*whole[:6], "new", "7"]
+
+
+@pytest.mark.stress
+def test_async_graphs_of_many_threads_at_once(store_url: str) -> None:
+    from agents import agent, said, thread
+
+    from stateview.langgraph import StateviewSaver
+
+    async def main() -> None:
+        with StateviewSaver(store_url) as saver:
+            graph = agent(saver)
+
+            async def talk(name: str) -> list[str]:
+                for text in ("apples", "bears"):
+                    found = await graph.ainvoke({"messages": [("user", text)]}, thread(name))
+                return said(found)
+
+            done = await asyncio.gather(*(talk(f"t{number}") for number in range(6)))
+            assert {tuple(messages) for messages in done} == {
+                ("apples", "1 messages about a", "bears", "3 messages about ab"),
+            }  # fmt: skip
+            listed = [one async for one in saver.alist(thread("t3"))]
+            assert len(listed) == 8
+            await saver.acopy_thread("t3", "copy")
+            copied = [one async for one in saver.alist(thread("copy"))]
+            assert [one.checkpoint for one in copied] == [one.checkpoint for one in listed]
+            assert [one.pending_writes for one in copied] == [one.pending_writes for one in listed]
+            assert said(await graph.ainvoke({"messages": [("user", "cats")]}, thread("copy")))[4:] == [
+                "cats", "5 messages about abc",
+            ]  # fmt: skip
+
+    asyncio.run(main())
+
+
+@pytest.mark.stress
+def test_two_writers_to_a_thread_lose_nothing_and_one_of_them_is_live(store_url: str) -> None:
+    from agents import agent, said, thread
+
+    from stateview.langgraph import StateviewSaver
+
+    with StateviewSaver(store_url) as saver:
+        ask(agent(saver), "start")
+    failed: list[BaseException] = []
+
+    def talk(name: str) -> None:
+        try:
+            with StateviewSaver(store_url) as own:
+                for number in range(3):
+                    ask(agent(own), f"{name}{number}")
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    writers = [threading.Thread(target=talk, args=(name,)) for name in ("a", "b")]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert not failed
+    with StateviewSaver(store_url) as saver:
+        listed = list(saver.list(thread("t1")))
+        assert len({one.checkpoint["id"] for one in listed}) == 4 * 7
+        for one in listed:  # each branch is whole: its messages are a question and an answer in turns
+            messages = [str(message.content) for message in one.checkpoint["channel_values"].get("messages", [])]
+            assert [text for text in messages if "about" in text] == messages[1::2]
+        assert said(agent(saver).get_state(thread("t1")))[:1] == ["start"]
+
+
+KILLED = """
+import os, sys
+sys.path.insert(0, sys.argv[3])
+from agents import agent, thread
+from stateview.langgraph import StateviewSaver
+left = int(sys.argv[2])
+def after(node):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), 9)
+with StateviewSaver(sys.argv[1]) as saver:
+    graph = agent(saver, after=after)
+    for text in ("apples", "bears"):
+        graph.invoke({"messages": [("user", text)]}, thread("t1"), durability="sync")
+"""
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_a_run_that_was_killed_is_resumed_where_it_was(store_url: str) -> None:
+    from agents import agent, said, thread
+
+    from stateview.langgraph import StateviewSaver
+
+    support = str(Path(__file__).parent.parent / "support")
+    environment = {**os.environ, "PYTHONPATH": support}
+    for step in (1, 2, 4):
+        url = f"{store_url}-{step}"
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, url, str(step), support], env=environment, check=False, capture_output=True
+        )
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        with StateviewSaver(url) as saver:
+            graph = agent(saver)
+            assert graph.get_state(thread("t1")).next == ("think",) if step == 1 else ("answer",)
+            found = said(graph.invoke(None, thread("t1")))
+            assert found == ["apples", "1 messages about a", "bears", "3 messages about ab"][: 2 if step < 3 else 4]
+            assert StateManager(url, "t1").doctor().ok

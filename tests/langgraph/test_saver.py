@@ -1,0 +1,232 @@
+"""`StateviewSaver` as LangGraph calls it, on each kind of store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+from stateview import InvalidArgument, KeyNotFound, ReadOnly, StateManager
+
+pytestmark = pytest.mark.skipif(find_spec("ormsgpack") is None, reason="the extra stateview[langgraph] is missing")
+MODES = ("namespaces", "keys")
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def saver(store_url: str, mode: str) -> Iterator[Any]:
+    from stateview.langgraph import StateviewSaver
+
+    with StateviewSaver(StateManager(store_url, "all"), threads=mode) as found:
+        yield found
+
+
+def config(thread: str, identifier: str | None = None, graph: str = "") -> Any:
+    chosen = {"thread_id": thread, "checkpoint_ns": graph}
+    return {"configurable": chosen if identifier is None else {**chosen, "checkpoint_id": identifier}}
+
+
+def made(number: int, values: dict[str, Any], versions: dict[str, Any] | None = None) -> Any:
+    return {
+        "v": 4, "id": f"id-{number:04}", "ts": "2026-01-01", "channel_values": values, "versions_seen": {},
+        "channel_versions": versions or dict.fromkeys(values, number), "updated_channels": None,
+    }  # fmt: skip
+
+
+def put(saver: Any, thread: str, number: int, values: dict[str, Any], parent: int | None = None, **more: Any) -> None:
+    versions = dict.fromkeys(values, number)
+    at = config(thread, None if parent is None else f"id-{parent:04}", more.pop("graph", ""))
+    saver.put(at, made(number, values, versions), {"source": "loop", "step": number, **more}, versions)
+
+
+def ids(found: Any) -> list[str]:
+    return [one.checkpoint["id"] for one in found]
+
+
+def test_only_what_changed_is_written_and_what_is_gone_is_deleted(saver: Any) -> None:
+    put(saver, "t", 1, {"a": 1, "b": 2, "c": 3})
+    own = saver.state.in_namespace("t") if not saver._shared else saver.state
+    root = "t/" if saver._shared else ""
+    at = config("t", "id-0001")
+    saver.put(at, made(2, {"a": 1, "b": 5}, {"a": 1, "b": 2, "c": 2}), {"step": 2}, {"b": 2, "c": 2})
+    changed = {change.key.removeprefix(root): change.kind for change in own.diff("live~1")}
+    assert changed == {"ch/b": "changed", "ch/c": "removed", "checkpoint": "changed"}
+    assert saver.get_tuple(config("t")).checkpoint["channel_values"] == {"a": 1, "b": 5}
+    assert saver.get_tuple(at).checkpoint["channel_values"] == {"a": 1, "b": 2, "c": 3}
+    assert own.log(1)[0].reason == ("checkpoint 2, thread t" if root else "checkpoint 2")
+
+
+def test_a_branch_from_an_older_checkpoint_holds_its_own_values_though_versions_are_equal(saver: Any) -> None:
+    put(saver, "t", 1, {"a": "root", "b": "root"})
+    saver.put(config("t", "id-0001"), made(2, {"a": "x", "b": "root"}, {"a": 2, "b": 1}), {}, {"a": 2})
+    saver.put(config("t", "id-0001"), made(3, {"a": "root", "b": "y"}, {"a": 1, "b": 2}), {}, {"b": 2})
+    saver.put(config("t", "id-0002"), made(4, {"a": "x", "b": "y2"}, {"a": 2, "b": 2}), {}, {"b": 2})
+    found = {one.checkpoint["id"]: one.checkpoint["channel_values"] for one in saver.list(config("t"))}
+    assert found == {
+        "id-0001": {"a": "root", "b": "root"}, "id-0002": {"a": "x", "b": "root"}, "id-0003": {"a": "root", "b": "y"},
+        "id-0004": {"a": "x", "b": "y2"},
+    }  # fmt: skip
+    assert saver.get_tuple(config("t", "id-0003")).parent_config == config("t", "id-0001")
+
+
+def test_threads_of_any_id_and_subgraphs_are_kept_apart(saver: Any) -> None:
+    threads = ["t", "T", "t/1", "t.2f1", "thread.t", "a b@c", ".", "x" * 300, "é%2F", "t*", "[t]", "5"]
+    graphs = ["", "child:1", "child:1|deep:" + "y" * 150, "%", "a/b"]
+    for thread in threads:
+        for number, graph in enumerate(graphs):
+            put(saver, thread, 1, {"a": f"{thread} {graph}"}, graph=graph, run_id=f"run {number}")
+            saver.put_writes(config(thread, "id-0001", graph), [("a", graph)], "task/1")
+    for thread in threads:
+        for graph in graphs:
+            for found in (
+                saver.get_tuple(config(thread, None, graph)), saver.get_tuple(config(thread, "id-0001", graph)),
+                *saver.list(config(thread, None, graph)),
+            ):  # fmt: skip
+                assert found.checkpoint["channel_values"] == {"a": f"{thread} {graph}"}
+                assert found.config == config(thread, "id-0001", graph)
+                assert found.pending_writes == [("task/1", "a", graph)]
+    every = [
+        (one.config["configurable"]["thread_id"], one.config["configurable"]["checkpoint_ns"])
+        for one in saver.list(None)
+    ]
+    assert sorted(every) == sorted((thread, graph) for thread in threads for graph in graphs)
+    whole = {"configurable": {"thread_id": "t/1"}}
+    assert len(list(saver.list(whole))) == len(graphs)
+    saver.delete_for_runs(["run 2"])
+    assert len(list(saver.list(None))) == len(threads) * (len(graphs) - 1)
+    saver.delete_thread("t")
+    assert list(saver.list(config("t"))) == []
+    saver.delete_thread("t*")
+    assert len(list(saver.list(None))) == (len(threads) - 2) * (len(graphs) - 1)
+
+
+def test_checkpoints_are_listed_by_filter_before_and_limit(saver: Any) -> None:
+    for number in range(1, 8):
+        put(saver, "t", number, {"a": number}, number - 1 or None, odd=number % 2 == 1)
+    assert ids(saver.list(config("t"))) == [f"id-{number:04}" for number in range(7, 0, -1)]
+    assert ids(saver.list(config("t"), filter={"odd": True}, limit=2)) == ["id-0007", "id-0005"]
+    assert ids(saver.list(config("t"), before=config("t", "id-0003"))) == ["id-0002", "id-0001"]
+    assert ids(saver.list(config("t", "id-0004"))) == ["id-0004"]
+    assert ids(saver.list(config("t"), limit=0)) == []
+    assert ids(saver.list(config("none"))) == []
+    assert saver.get_tuple(config("none")) is saver.get_tuple(config("t", "none")) is None
+
+
+def test_writes_are_kept_once_and_in_langgraphs_order(saver: Any) -> None:
+    put(saver, "t", 1, {"a": 1})
+    at = config("t", "id-0001")
+    saver.put_writes(at, [("a", 1), ("b", {2})], "task-2", "path 1")
+    saver.put_writes(at, [("a", "again"), ("__error__", "first")], "task-2", "path 1")
+    saver.put_writes(at, [("__error__", "second")], "task-2", "path 1")
+    saver.put_writes(at, [("a", 3)], "task-1", "path 2")
+    assert saver.get_tuple(at).pending_writes == [
+        ("task-2", "__error__", "second"), ("task-2", "a", 1), ("task-2", "b", {2}), ("task-1", "a", 3),
+    ]  # fmt: skip
+    put(saver, "t", 2, {"a": 2}, 1)
+    assert saver.get_tuple(config("t")).pending_writes == []
+    assert [len(one.pending_writes) for one in saver.list(config("t"))] == [0, 4]
+
+
+def test_what_a_run_made_is_deleted_and_the_newest_that_is_left_is_live(saver: Any) -> None:
+    for number in (1, 2, 3):
+        put(saver, "t", number, {"a": number, f"only{number}": 1}, number - 1 or None, run_id=f"r{number // 2}")
+    saver.delete_for_runs(["r1"])
+    assert ids(saver.list(config("t"))) == ["id-0001"]
+    assert saver.get_tuple(config("t")).checkpoint["channel_values"] == {"a": 1, "only1": 1}
+    saver.delete_for_runs(["r0"])
+    assert saver.get_tuple(config("t")) is None
+    with pytest.raises(InvalidArgument, match="keep_latest"):
+        saver.prune(["t"], strategy="all")
+
+
+def test_a_copy_holds_every_checkpoint_and_goes_its_own_way(saver: Any) -> None:
+    for number in (1, 2, 3):
+        put(saver, "from", number, {"a": number}, number - 1 or None)
+        saver.put_writes(config("from", f"id-{number:04}"), [("a", number + 1)], "task", "path")
+    put(saver, "from", 4, {"b": 1}, graph="child:1")
+    saver.copy_thread("from", "to")
+    put(saver, "from", 5, {"a": 5}, 3)
+    found = list(saver.list({"configurable": {"thread_id": "to"}}))
+    assert ids(found) == ["id-0004", "id-0003", "id-0002", "id-0001"]
+    assert [one.checkpoint["channel_values"] for one in found] == [{"b": 1}, {"a": 3}, {"a": 2}, {"a": 1}]
+    assert [len(one.pending_writes) for one in found] == [0, 1, 1, 1]
+    assert {one.config["configurable"]["thread_id"] for one in found} == {"to"}
+    saver.prune(["to"])
+    assert ids(saver.list({"configurable": {"thread_id": "to"}})) == ["id-0004", "id-0003"]
+    assert len(ids(saver.list(config("from")))) == 4
+
+
+def test_a_thread_with_a_long_id_is_copied_under_its_own_name(saver: Any) -> None:
+    long, longer = "x" * 200, "y" * 300
+    put(saver, long, 1, {"a": 1})
+    for source, target in ((long, longer), (longer, "short"), ("short", "z" * 200)):
+        saver.copy_thread(source, target)
+    put(saver, "z" * 200, 2, {"a": 2}, 1)
+    found = {one.config["configurable"]["thread_id"] for one in saver.list(None)}
+    assert found == {long, longer, "short", "z" * 200}
+
+
+def test_each_act_is_one_commit_and_reads_make_nothing(store_url: str) -> None:
+    from stateview.langgraph import StateviewSaver
+
+    with StateviewSaver(store_url, author="agent") as saver:
+        assert list(saver.list(None)) == []
+        assert saver.get_tuple(config("t")) is None
+        assert saver.state.namespaces() == []
+        put(saver, "t", 1, {"a": 1})
+        saver.put_writes(config("t", "id-0001"), [("a", 1)], "task")
+        own = StateManager(store_url, "t")
+        assert [(one.reason, one.author) for one in own.log()] == [
+            ("writes of a task to a", "agent"), ("checkpoint loop 1", "agent"),
+        ]  # fmt: skip
+        assert [(one.name, one.note, one.revision) for one in own.checkpoints()] == [("c-id-0001", "loop 1", 1)]
+        own.save("mine", 1)  # a key of the user
+        assert saver.get_tuple(config("t")).checkpoint["channel_values"] == {"a": 1}
+    with StateviewSaver(store_url, read_only=True) as saver:
+        assert saver.get_tuple(config("t")) is not None
+        with pytest.raises(ReadOnly):
+            put(saver, "t", 2, {"a": 1})
+
+
+def test_arguments_are_checked(here: StateManager) -> None:
+    from stateview.langgraph import StateviewSaver
+
+    with pytest.raises(InvalidArgument, match="threads='tables'"):
+        StateviewSaver(here, threads="tables")  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="durability"):
+        StateviewSaver(here, durability="full")
+    with pytest.raises(KeyNotFound):
+        here.in_namespace("other").load("k")
+
+
+def conformance(url: str, mode: str, capabilities: set[str] | None) -> dict[str, list[str]]:
+    """What LangGraph's own conformance suite finds wrong."""
+    from langgraph.checkpoint.conformance import checkpointer_test, validate
+
+    from stateview.langgraph import StateviewSaver
+
+    @checkpointer_test(name="stateview")
+    async def stateview() -> Any:
+        with StateviewSaver(StateManager(url, "all"), threads=mode) as saver:
+            yield saver
+
+    report = asyncio.run(validate(stateview, capabilities=capabilities))
+    ran = {name: result.failures for name, result in report.results.items() if result.detected}
+    assert len(ran) == len(capabilities or report.results)
+    return {name: failures for name, failures in ran.items() if failures}
+
+
+def test_langgraphs_conformance_suite_finds_nothing_in_the_quick_parts(tmp_path: Any) -> None:
+    assert conformance(f"sqlite:{tmp_path}", "keys", {"put_writes", "get_tuple", "list"}) == {}
+
+
+@pytest.mark.stress
+def test_langgraphs_conformance_suite_finds_nothing(store_url: str, mode: str) -> None:
+    assert conformance(store_url, mode, None) == {}
