@@ -10,52 +10,34 @@ from __future__ import annotations
 import asyncio
 import glob
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
-    BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
-    PendingWrite,
     get_checkpoint_id,
     get_checkpoint_metadata,
-    writes_sort_key,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from stateview import ABSENT, InvalidArgument, RefNotFound, StateManager, StateView, Transaction, diff
+from stateview import ABSENT, Conflict, InvalidArgument, NotSerializable, StateManager, StateView, Transaction, diff
 
-from .places import THREAD, Place, namespace_of, quote, thread_of, unquote
-from .values import from_json, to_json
+from .places import THREAD, Place, quote, thread_of
+from .reader import PLAIN, Found, Record, ThreadReader, to_config
+from .values import from_json, guess_json, holds_mark, to_json
 
-Record = dict[str, Any]
-Writes = list[PendingWrite]  # in the class, `list` is a method
-WritesOfSteps = list[Writes]
-_Order = list[tuple[str, Place, int | None]]  # ID, place and revision of each checkpoint
 _States = list[tuple[int | str, str, str]]  # ref, name and note of each state to copy
-_OURS = ("parent", "metadata", "channels")  # members of a record that are not LangGraph's
-_MANAGERS = 256  # threads whose files and connections stay open
-_PAGE = 500  # entries that one read of a store returns
 _END: Any = object()
 
 
-class _Found(NamedTuple):
-    """A checkpoint that was found: where it is, its record, and the state that holds its channels."""
-
-    place: Place
-    record: Record
-    view: StateView
-
-
-class StateviewSaver(BaseCheckpointSaver[Any]):
+class StateviewSaver(ThreadReader):
     """Keep the checkpoints of LangGraph's threads in a store: a thread is a namespace, and a channel is a key.
 
     Args:
@@ -114,30 +96,29 @@ class StateviewSaver(BaseCheckpointSaver[Any]):
         values: Mapping[str, Any] = checkpoint["channel_values"]
         versions = checkpoint["channel_versions"]
         found_metadata = get_checkpoint_metadata(config, metadata)
-        record = {key: self._dump(value) for key, value in checkpoint.items() if key != "channel_values"}
-        record |= {"parent": parent, "metadata": self._dump(dict(found_metadata)), "channels": sorted(values)}
-        written: dict[str, Any] = {}
+        members = {key: value for key, value in checkpoint.items() if key != "channel_values"}
+        record = {key: value if key in PLAIN else to_json(value, self.serde) for key, value in members.items()}
+        record |= {"parent": parent, "metadata": dict(found_metadata), "channels": sorted(values)}
 
         def write(tx: Transaction) -> None:
             live = tx.load(place.record, None) or {"id": None, "channel_versions": {}, "channels": []}
+            before = from_json(live["channel_versions"], self._plain)
             follows = live["id"] is not None and live["id"] == parent  # else the live channels are of another branch
             for name, value in values.items():
                 kept = follows and name in live["channels"] and name in versions
-                if not kept or name in new_versions or live["channel_versions"].get(name) != versions[name]:
-                    if name not in written:
-                        written[name] = self._dump(value)
-                    tx.save(place.channels + name, written[name])
+                if not kept or name in new_versions or before.get(name) != versions[name]:
+                    self._save(tx, place.channels + name, value)
             gone = [name for name in live["channels"] if name not in values]
             if gone:
                 tx.delete(keys=[glob.escape(place.channels + name) for name in gone])
-            tx.save(place.record, record)
+            self._save_record(tx, place.record, record)
             self._tell_thread(place, tx)
             tx.checkpoint(place.name(identifier), note=note)
 
         note = f"{found_metadata.get('source', '')} {found_metadata.get('step', '')}".strip()
         note += f" of {place.graph}" * bool(place.graph) + f", thread {place.thread}" * place.shared
         place.state.transact(write, reason=f"checkpoint {note}")
-        return _config(place, identifier)
+        return to_config(place, identifier)
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -145,144 +126,29 @@ class StateviewSaver(BaseCheckpointSaver[Any]):
         """Save what a task wrote after a checkpoint: one commit."""
         place = self._place(config)
         key = place.writes(config["configurable"]["checkpoint_id"]) + quote(task_id)
-        rows = [
-            (WRITES_IDX_MAP.get(channel, index), channel, self._dump(value))
-            for index, (channel, value) in enumerate(writes)
-        ]
+        indexes = [WRITES_IDX_MAP.get(channel, index) for index, (channel, _) in enumerate(writes)]
+        channels = [channel for channel, _ in writes]
+        values = [to_json(value, self.serde) for _, value in writes]
+        rows = [list(row) for row in zip(indexes, channels, values, strict=True)]
+        reason = f"writes of a task to {', '.join(dict.fromkeys(channels))}"[:200]
+        stored_rows = sorted({row[0]: row for row in rows}.values(), key=lambda row: row[0])
+        try:
+            place.state.save(key, {"path": task_path, "writes": stored_rows}, expected=0, reason=reason)
+            return
+        except Conflict:
+            pass  # the task has written before
 
         def write(tx: Transaction) -> None:
             before = tx.load(key, None)
             stored = {row[0]: row for row in (before["writes"] if before else ())}
             for row in rows:
                 if row[0] < 0 or row[0] not in stored:  # only the special channels may be written again
-                    stored[row[0]] = list(row)
+                    stored[row[0]] = row
             after = {"path": task_path or (before or {}).get("path", ""), "writes": [stored[n] for n in sorted(stored)]}
             if after != before:
                 tx.save(key, after)
 
-        channels = ", ".join(dict.fromkeys(channel for channel, _ in writes))
-        place.state.transact(write, reason=f"writes of a task to {channels}"[:200])
-
-    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """Return a checkpoint: the live state, or the one with the ID in `config`. O(what it holds).
-
-        The ID of the live checkpoint means the live state too, so that a restored channel is read in either way.
-        """
-        place = self._place(config)
-        found = self._find(place, get_checkpoint_id(config))
-        return None if found is None else self._tuple(found)
-
-    def _find(self, place: Place, identifier: str | None) -> _Found | None:
-        """Find the checkpoint with an ID, or the live one."""
-        view = place.state.at("live")
-        record = view.load(place.record, None)
-        if record is not None and identifier in (None, record["id"]):
-            return _Found(place, record, view)
-        if identifier is None:
-            return None
-        try:
-            view = place.state.at(place.name(identifier))
-        except RefNotFound:
-            return None
-        record = view.load(place.record, None)
-        return None if record is None or record["id"] != identifier else _Found(place, record, view)
-
-    def _tuple(self, found: _Found) -> CheckpointTuple:
-        place, record, view = found
-        values = {
-            entry.key.removeprefix(place.channels): self._load(entry.value) for entry in view.entries(place.channels)
-        }
-        return self._made(place, record, values)
-
-    def _made(self, place: Place, record: Record, values: dict[str, Any]) -> CheckpointTuple:
-        """Return a checkpoint as LangGraph takes it, with its writes."""
-        checkpoint = {key: self._load(value) for key, value in record.items() if key not in _OURS}
-        parent = record["parent"]
-        return CheckpointTuple(
-            _config(place, record["id"]), cast("Checkpoint", {**checkpoint, "channel_values": values}),
-            self._load(record["metadata"]), None if parent is None else _config(place, parent),
-            self._writes(place, record["id"]),
-        )  # fmt: skip
-
-    def _writes(self, place: Place, identifier: str, view: StateView | None = None) -> Writes:
-        """Return the writes of a checkpoint in LangGraph's order: those that are live, or else those in a view."""
-        prefix = place.writes(identifier)
-        tasks = {entry.key: entry.value for entry in view.entries(prefix)} if view is not None else {}
-        live = list(place.state.entries(prefix, limit=_PAGE))
-        tasks |= {entry.key: entry.value for entry in (live if len(live) < _PAGE else place.state.entries(prefix))}
-        rows = [
-            (writes_sort_key(task["path"], unquote(key.removeprefix(prefix)), index), channel, value)
-            for key, task in tasks.items()
-            for index, channel, value in task["writes"]
-        ]
-        rows.sort(key=lambda row: row[0])
-        return [(order[1], channel, self._load(value)) for order, channel, value in rows]
-
-    # --- many checkpoints --------------------------------------------------------------------------------------
-
-    def list(
-        self, config: RunnableConfig | None, *, filter: dict[str, Any] | None = None,
-        before: RunnableConfig | None = None, limit: int | None = None,
-    ) -> Iterator[CheckpointTuple]:  # fmt: skip
-        """Yield checkpoints, the newest first; without `config` those of all threads, one thread after the other.
-
-        The values are read one checkpoint at a time, and only of those that match.
-        """
-        latest = get_checkpoint_id(before) if before else None
-        chosen = get_checkpoint_id(config) if config else None
-
-        def matching() -> Iterator[CheckpointTuple]:
-            for thread in self._threads() if config is None else [str(config["configurable"]["thread_id"])]:
-                graph = None if config is None else config["configurable"].get("checkpoint_ns")
-                for found in self._all(thread, graph):
-                    identifier = found.record["id"]
-                    if (chosen and identifier != chosen) or (latest and identifier >= latest):
-                        continue
-                    metadata = self._load(found.record["metadata"])
-                    if all(metadata.get(key) == value for key, value in (filter or {}).items()):
-                        yield self._tuple(found)
-
-        yield from islice(matching(), limit if limit is None else max(limit, 0))
-
-    def _all(self, thread: str, graph: str | None = None) -> Iterator[_Found]:
-        """Yield the checkpoints of a thread, the newest first; of one graph, or of all."""
-        root = self._thread(thread)
-        live = {place.graph: record for place, record in self._live(root)}
-        digests = {root._replace(graph=name).digest: name for name in live}
-        found: _Order = []
-        for mark in root.state.checkpoints():
-            name = root.graph_of(mark.name, digests)
-            if name is not None and graph in (None, name):
-                place = root._replace(graph=name)
-                identifier = mark.name.partition(".")[0].removeprefix("c-")
-                if mark.name.startswith("x-"):
-                    record = root.state.at(mark.revision).load(place.record, {"id": ""})
-                    identifier = record["id"]
-                if identifier != live.get(name, {}).get("id"):
-                    found.append((identifier, place, mark.revision))
-        found += [
-            (record["id"], root._replace(graph=name), None) for name, record in live.items() if graph in (None, name)
-        ]
-        found.sort(key=lambda one: (one[0], one[1].graph), reverse=True)
-        for identifier, place, revision in found:
-            view = place.state.at("live" if revision is None else revision)
-            record = view.load(place.record, None)
-            if record is not None and record["id"] == identifier:
-                yield _Found(place, record, view)
-
-    def _digests(self, root: Place) -> dict[str, str]:
-        """Return the live graphs of a thread by what stands for them in a name that cannot tell them."""
-        return {place.digest: place.graph for place, _ in self._live(root)}
-
-    def _live(self, root: Place) -> Iterator[tuple[Place, Record]]:
-        """Yield the live checkpoint of each graph of a thread."""
-        keys = [glob.escape(root.record), *root.state.list_keys(f"{root.root}sub/")]
-        records = root.state.load_many([key for key in keys if key == root.record or key.endswith("/checkpoint")])
-        for key, record in records.items():
-            graph = "" if key == root.record else unquote(key.removeprefix(f"{root.root}sub/").partition("/")[0])
-            place = root._replace(graph=graph)
-            if key == place.record and isinstance(record, dict) and "channel_versions" in record:
-                yield place, record
+        place.state.transact(write, reason=reason)
 
     # --- threads -----------------------------------------------------------------------------------------------
 
@@ -309,7 +175,7 @@ class StateviewSaver(BaseCheckpointSaver[Any]):
         """
         runs = set(run_ids)
         for thread in self._threads() if runs else ():
-            gone = [one for one in self._all(thread) if self._load(one.record["metadata"]).get("run_id") in runs]
+            gone = [one for one in self._all(thread) if self._metadata(one.record).get("run_id") in runs]
             self._forget(thread, gone)
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
@@ -330,14 +196,14 @@ class StateviewSaver(BaseCheckpointSaver[Any]):
                 continue
             found = list(self._all(thread))
             kept = {(one.place.graph, name) for one in found for name in self._needed(one, found)}
-            self._forget(thread, [one for one in found if (one.place.graph, one.record["id"]) not in kept])
+            self._forget(thread, [one for one in found if (one.place.graph, one.id) not in kept])
 
-    def _needed(self, one: _Found, found: Sequence[_Found]) -> set[str]:
+    def _needed(self, one: Found, found: Sequence[Found]) -> set[str]:
         """Return what the newest checkpoint of a graph needs: itself, and ancestors down to its snapshots of deltas."""
         graph = {other.record["id"]: other for other in found if other.place.graph == one.place.graph}
-        if one.record["id"] != next(iter(graph)):
+        if one.id != next(iter(graph)):
             return set()
-        kept, at, missing = {one.record["id"]}, one, self._deltas(one.record)
+        kept, at, missing = {one.id}, one, self._deltas(one.record)
         while missing and (parent := graph.get(at.record["parent"])) is not None:
             kept.add(parent.record["id"])
             missing -= set(parent.record["channels"])
@@ -346,23 +212,23 @@ class StateviewSaver(BaseCheckpointSaver[Any]):
 
     def _deltas(self, record: Record) -> set[str]:
         """Return the channels of deltas that have no value in a checkpoint."""
-        counted = self._load(record["metadata"]).get("counters_since_delta_snapshot") or {}
+        counted = self._metadata(record).get("counters_since_delta_snapshot") or {}
         return set(counted) - set(record["channels"])
 
-    def _forget(self, thread: str, gone: Sequence[_Found]) -> None:
+    def _forget(self, thread: str, gone: Sequence[Found]) -> None:
         """Delete checkpoints with their writes; make the newest one live that is left, where the live one is gone."""
         if not gone:
             return
-        root, names = self._thread(thread), {(one.place.graph, one.record["id"]) for one in gone}
-        left: dict[str, _Found] = {}
+        root, names = self._thread(thread), {(one.place.graph, one.id) for one in gone}
+        left: dict[str, Found] = {}
         for one in self._all(thread):
-            if (one.place.graph, one.record["id"]) not in names:
+            if (one.place.graph, one.id) not in names:
                 left.setdefault(one.place.graph, one)
         live = {place.graph: record["id"] for place, record in self._live(root)}
 
         def write(tx: Transaction) -> None:
             for one in gone:
-                place, identifier = one.place, one.record["id"]
+                place, identifier = one.place, one.id
                 for key in tx.list_keys(place.writes(identifier)):
                     tx.delete(key)
                 if live.get(place.graph) != identifier:
@@ -370,12 +236,12 @@ class StateviewSaver(BaseCheckpointSaver[Any]):
                 for key in [place.record, *tx.list_keys(place.channels)]:
                     tx.delete(key)
                 if (newest := left.get(place.graph)) is not None:
-                    for entry in newest.view.entries(place.channels):
-                        tx.save(entry.key, entry.value)
+                    for name, value in self._raw(newest).items():
+                        tx.save(place.channels + name, value)
                     tx.save(place.record, newest.record)
 
         root.state.transact(write, reason=f"delete {len(gone)} checkpoint{'s' * (len(gone) > 1)}")
-        self._unname(root, [one.place.name(one.record["id"]) for one in gone])
+        self._unname(root, [one.place.name(one.id) for one in gone])
 
     def _unname(self, root: Place, names: Sequence[str]) -> None:
         """Delete the checkpoints with these names, as far as they exist, and what only they kept."""
@@ -413,46 +279,6 @@ class StateviewSaver(BaseCheckpointSaver[Any]):
                 if name:
                     tx.checkpoint(name, note=note)
             before = view
-
-    # --- channels of deltas ------------------------------------------------------------------------------------
-
-    def get_delta_channel_history(
-        self, *, config: RunnableConfig, channels: Sequence[str]
-    ) -> Mapping[str, DeltaChannelHistory]:
-        """Return the writes of channels since the last ancestor that holds their value, and that value as `seed`."""
-        place = self._place(config)
-        target = self._find(place, get_checkpoint_id(config)) if channels else None
-        collected: dict[str, WritesOfSteps] = {name: [] for name in channels}
-        seeds: dict[str, Any] = {}
-        if target is not None:
-            for one in self._ancestors(target):
-                missing = [name for name in channels if name not in seeds]
-                if not missing:
-                    break
-                writes = self._writes(place, one.record["id"], target.view)
-                for name in missing:
-                    collected[name].append([write for write in writes if write[1] == name])
-                    value = one.view.load(place.channels + name, ABSENT) if name in one.record["channels"] else ABSENT
-                    if value is not ABSENT:
-                        seeds[name] = self._load(value)
-        found: dict[str, DeltaChannelHistory] = {}
-        for name in channels:
-            found[name] = {"writes": [write for part in reversed(collected[name]) for write in part]}
-            if name in seeds:
-                found[name]["seed"] = seeds[name]
-        return found
-
-    def _ancestors(self, one: _Found) -> Iterator[_Found]:
-        """Yield the parent of a checkpoint, its parent, and so on."""
-        place = one.place
-        revisions = {mark.name: mark.revision for mark in place.state.checkpoints()} if one.record["parent"] else {}
-        while (parent := one.record["parent"]) is not None and place.name(parent) in revisions:
-            view = place.state.at(revisions[place.name(parent)])
-            record = view.load(place.record, None)
-            if record is None or record["id"] != parent:
-                return
-            one = _Found(place, record, view)
-            yield one
 
     def get_next_version(self, current: str | int | float | None, channel: None) -> Any:  # noqa: ARG002
         """Return the next version of a channel: a whole number, or a text in a thread that has texts."""
@@ -510,49 +336,23 @@ class StateviewSaver(BaseCheckpointSaver[Any]):
         """Return the writes of channels, see `get_delta_channel_history`."""
         return await asyncio.to_thread(partial(self.get_delta_channel_history, config=config, channels=channels))
 
-    # --- where things are --------------------------------------------------------------------------------------
-
-    def _thread(self, thread: str) -> Place:
-        if self._shared:
-            return Place(self.state, thread, "", f"{quote(thread)}/", True)
-        name = namespace_of(thread)
-        state = self._states.get(name)
-        if state is None:
-            if len(self._states) >= _MANAGERS:
-                self._states.pop(next(iter(self._states)), None)  # closed when nobody uses it any more
-            state = self._states.setdefault(name, self.state.in_namespace(name))
-        return Place(state, thread, "")
-
-    def _place(self, config: RunnableConfig) -> Place:
-        chosen = config["configurable"]
-        return self._thread(str(chosen["thread_id"]))._replace(graph=chosen.get("checkpoint_ns") or "")
+    # --- what is stored ----------------------------------------------------------------------------------------
 
     def _tell_thread(self, place: Place, tx: Transaction) -> None:
         """Save the ID of a thread where the name of its namespace does not tell it."""
         if not self._shared and thread_of(place.state.namespace) is None and tx.load(THREAD, None) != place.thread:
             tx.save(THREAD, place.thread)
 
-    def _threads(self) -> Iterator[str]:
-        """Yield the threads of the store, sorted by the names of their namespaces."""
-        if self._shared:
-            parts = {key.partition("/")[0] for key in self.state.list_keys()}
-            yield from sorted(map(unquote, parts))
-            return
-        for name in self.state.namespaces():
-            thread = thread_of(name)
-            if thread is None:
-                thread = self.state.in_namespace(name).load(THREAD, None)
-            if isinstance(thread, str):
-                yield thread
+    def _save(self, tx: Transaction, key: str, value: Any) -> None:
+        try:
+            tx.save(key, guess_json(value, self.serde))
+        except NotSerializable:
+            tx.save(key, to_json(value, self.serde))
 
-    def _dump(self, value: Any) -> Any:
-        return to_json(value, self.serde)
-
-    def _load(self, value: Any) -> Any:
-        return from_json(value, self.serde)
-
-
-def _config(place: Place, identifier: str) -> RunnableConfig:
-    return {
-        "configurable": {"thread_id": place.thread, "checkpoint_ns": place.graph, "checkpoint_id": identifier},
-    }
+    def _save_record(self, tx: Transaction, key: str, record: Record) -> None:
+        try:
+            if any(map(holds_mark, record.values())):
+                raise NotSerializable("a name in it looks like that of a class")
+            tx.save(key, record)
+        except NotSerializable:  # metadata can be any object
+            tx.save(key, {name: to_json(value, self._plain) for name, value in record.items()})
