@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import glob
 import random
+import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -35,6 +36,7 @@ from .values import from_json, guess_json, holds_mark, to_json
 
 _States = list[tuple[int | str, str, str]]  # ref, name and note of each state to copy
 _END: Any = object()
+_LOCKS = 64  # threads of LangGraph that rarely wait for each other
 
 
 class StateviewSaver(ThreadReader):
@@ -71,6 +73,7 @@ class StateviewSaver(ThreadReader):
         self.state = store if isinstance(store, StateManager) else StateManager(store, **options)
         self._shared = threads == "keys"
         self._states: dict[str, StateManager] = {}
+        self._locks = [threading.Lock() for _ in range(_LOCKS)]
 
     def close(self) -> None:
         """Close files and connections. A later use of the saver opens them again."""
@@ -114,10 +117,22 @@ class StateviewSaver(ThreadReader):
             self._save_record(tx, place.record, record)
             self._tell_thread(place, tx)
             tx.checkpoint(place.name(identifier), note=note)
+            early.clear()
+            early.update({key: tx.load(key) for key in tx.list_keys(place.writes(identifier))})
+            for key in early:
+                tx.delete(key)
 
         note = f"{found_metadata.get('source', '')} {found_metadata.get('step', '')}".strip()
         note += f" of {place.graph}" * bool(place.graph) + f", thread {place.thread}" * place.shared
-        place.state.transact(write, reason=f"checkpoint {note}")
+        # LangGraph saves a checkpoint while its tasks run already. What they have written is saved again after it: the
+        # checkpoint names the state before them, so that they run again after a restore.
+        early: dict[str, Any] = {}
+        with self._lock(place):
+            place.state.transact(write, reason=f"checkpoint {note}")
+            for key, task in early.items():
+                place.state.transact(
+                    partial(_add_writes, key=key, task=task), reason="writes of a task, in their order"
+                )
         return to_config(place, identifier)
 
     def put_writes(
@@ -126,29 +141,17 @@ class StateviewSaver(ThreadReader):
         """Save what a task wrote after a checkpoint: one commit."""
         place = self._place(config)
         key = place.writes(config["configurable"]["checkpoint_id"]) + quote(task_id)
-        indexes = [WRITES_IDX_MAP.get(channel, index) for index, (channel, _) in enumerate(writes)]
-        channels = [channel for channel, _ in writes]
-        values = [to_json(value, self.serde) for _, value in writes]
-        rows = [list(row) for row in zip(indexes, channels, values, strict=True)]
-        reason = f"writes of a task to {', '.join(dict.fromkeys(channels))}"[:200]
-        stored_rows = sorted({row[0]: row for row in rows}.values(), key=lambda row: row[0])
-        try:
-            place.state.save(key, {"path": task_path, "writes": stored_rows}, expected=0, reason=reason)
-            return
-        except Conflict:
-            pass  # the task has written before
-
-        def write(tx: Transaction) -> None:
-            before = tx.load(key, None)
-            stored = {row[0]: row for row in (before["writes"] if before else ())}
-            for row in rows:
-                if row[0] < 0 or row[0] not in stored:  # only the special channels may be written again
-                    stored[row[0]] = row
-            after = {"path": task_path or (before or {}).get("path", ""), "writes": [stored[n] for n in sorted(stored)]}
-            if after != before:
-                tx.save(key, after)
-
-        place.state.transact(write, reason=reason)
+        rows = [
+            [WRITES_IDX_MAP.get(channel, index), channel, to_json(value, self.serde)]
+            for index, (channel, value) in enumerate(writes)
+        ]
+        task = {"path": task_path, "writes": sorted({row[0]: row for row in rows}.values(), key=_index)}
+        reason = f"writes of a task to {', '.join(dict.fromkeys(channel for channel, _ in writes))}"[:200]
+        with self._lock(place):
+            try:
+                place.state.save(key, task, expected=0, reason=reason)
+            except Conflict:  # the task has written before
+                place.state.transact(partial(_add_writes, key=key, task=task), reason=reason)
 
     # --- threads -----------------------------------------------------------------------------------------------
 
@@ -338,6 +341,10 @@ class StateviewSaver(ThreadReader):
 
     # --- what is stored ----------------------------------------------------------------------------------------
 
+    def _lock(self, place: Place) -> threading.Lock:
+        """Return the lock that keeps a `put` and a `put_writes` of a thread apart."""
+        return self._locks[hash((place.state.namespace, place.root)) % _LOCKS]
+
     def _tell_thread(self, place: Place, tx: Transaction) -> None:
         """Save the ID of a thread where the name of its namespace does not tell it."""
         if not self._shared and thread_of(place.state.namespace) is None and tx.load(THREAD, None) != place.thread:
@@ -356,3 +363,17 @@ class StateviewSaver(ThreadReader):
             tx.save(key, record)
         except NotSerializable:  # metadata can be any object
             tx.save(key, {name: to_json(value, self._plain) for name, value in record.items()})
+
+
+def _index(row: Sequence[Any]) -> int:
+    return int(row[0])
+
+
+def _add_writes(tx: Transaction, *, key: str, task: dict[str, Any]) -> None:
+    """Add what a task wrote to what it wrote before. Only the special channels are written again."""
+    before = tx.load(key, {"path": "", "writes": []})
+    rows = {row[0]: row for row in before["writes"]}
+    rows |= {row[0]: row for row in task["writes"] if row[0] < 0 or row[0] not in rows}
+    after = {"path": task["path"] or before["path"], "writes": sorted(rows.values(), key=_index)}
+    if after != before:
+        tx.save(key, after)

@@ -83,7 +83,10 @@ def _show_messages(values: list[Any]) -> list[Any] | None:
 
 
 def _any_holds_mark(fields: dict[str, Any]) -> bool:
-    return any(item and type(item) in (dict, list) and holds_mark(item) for item in fields.values())
+    for item in fields.values():  # noqa: SIM110 - `any` takes twice as long
+        if item and type(item) in (dict, list) and holds_mark(item):
+            return True
+    return False
 
 
 def to_json(value: Any, serde: SerializerProtocol) -> Any:
