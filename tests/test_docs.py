@@ -20,6 +20,7 @@ TEXTS = [
     "references/backends.md",
     "references/encryption.md",
     "references/formats.md",
+    "references/langgraph.md",
     "references/migration.md",
     "references/refs.md",
     "references/workflows.md",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -267,3 +268,16 @@ def test_a_run_that_was_killed_is_resumed_where_it_was(store_url: str) -> None:
             found = said(graph.invoke(None, thread("t1")))
             assert found == ["apples", "1 messages about a", "bears", "3 messages about ab"][: 2 if step < 3 else 4]
             assert StateManager(url, "t1").doctor().ok
+
+
+@pytest.mark.stress
+def test_the_code_of_the_document_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parent.parent.parent / "references" / "langgraph.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "langgraph.md", "exec", dont_inherit=True), {"__name__": "document"})
+    assert capsys.readouterr().out.splitlines() == [
+        "ch/draft about bees about ants", "ch/topic bees ants", "{'topic': 'bees', 'draft': 'about ants'}",
+    ]  # fmt: skip
