@@ -28,6 +28,7 @@ HEAVY = [
     "langgraph",
     "langchain_core",
     "ormsgpack",
+    "key_value",
 ]
 
 LOAD = """
@@ -66,7 +67,7 @@ def test_every_library_that_is_imported_is_a_declared_dependency():
     extras = project["optional-dependencies"]
     named = [*project["dependencies"], *extras["encryption"]]
     declared = {re.match(r"[\w-]+", text)[0] for text in named}
-    declared |= {"langgraph", "langchain_core", "ormsgpack"}  # `langgraph-checkpoint` has and needs them
+    declared |= {"langgraph", "langchain_core", "ormsgpack", "key_value"}  # of the extras `langgraph` and `keyvalue`
     text = "\n".join(path.read_text() for path in (ROOT / "stateview").rglob("*.py"))
     imported = set(re.findall(r"^ *(?:import|from) (\w+)[\w.]*(?: import .*| as .*)?$", text, re.MULTILINE))
     newer = {"compression"}  # of Python 3.14
