@@ -48,6 +48,7 @@ async def test_values_of_collections_are_put_got_listed_and_deleted(store_url: s
             await store.put("k" * 2000, {})
 
 
+@pytest.mark.stress
 @in_loop
 async def test_values_expire(store_url: str) -> None:
     from stateview.keyvalue import StateviewStore
