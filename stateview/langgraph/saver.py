@@ -128,10 +128,10 @@ class StateviewSaver(ThreadReader):
         # checkpoint names the state before them, so that they run again after a restore.
         early: dict[str, Any] = {}
         with self._lock(place):
-            place.state.transact(write, reason=f"checkpoint {note}")
+            place.state.transact(write, reason=note or "checkpoint")
             for key, task in early.items():
                 place.state.transact(
-                    partial(_add_writes, key=key, task=task), reason="writes of a task, in their order"
+                    partial(_add_writes, key=key, task=task), reason="task wrote before its checkpoint was saved"
                 )
         return to_config(place, identifier)
 
@@ -146,7 +146,7 @@ class StateviewSaver(ThreadReader):
             for index, (channel, value) in enumerate(writes)
         ]
         task = {"path": task_path, "writes": sorted({row[0]: row for row in rows}.values(), key=_index)}
-        reason = f"writes of a task to {', '.join(dict.fromkeys(channel for channel, _ in writes))}"[:200]
+        reason = f"task wrote {', '.join(dict.fromkeys(channel for channel, _ in writes))}"[:200]
         with self._lock(place):
             try:
                 place.state.save(key, task, expected=0, reason=reason)

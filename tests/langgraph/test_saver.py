@@ -61,7 +61,7 @@ def test_only_what_changed_is_written_and_what_is_gone_is_deleted(saver: Any) ->
     assert changed == {"ch/b": "changed", "ch/c": "removed", "checkpoint": "changed"}
     assert saver.get_tuple(config("t")).checkpoint["channel_values"] == {"a": 1, "b": 5}
     assert saver.get_tuple(at).checkpoint["channel_values"] == {"a": 1, "b": 2, "c": 3}
-    assert own.log(1)[0].reason == ("checkpoint 2, thread t" if root else "checkpoint 2")
+    assert own.log(1)[0].reason == ("2, thread t" if root else "2")
 
 
 def test_a_branch_from_an_older_checkpoint_holds_its_own_values_though_versions_are_equal(saver: Any) -> None:
@@ -185,7 +185,7 @@ def test_each_act_is_one_commit_and_reads_make_nothing(store_url: str) -> None:
         saver.put_writes(config("t", "id-0001"), [("a", 1)], "task")
         own = StateManager(store_url, "t")
         assert [(one.reason, one.author) for one in own.log()] == [
-            ("writes of a task to a", "agent"), ("checkpoint loop 1", "agent"),
+            ("task wrote a", "agent"), ("loop 1", "agent"),
         ]  # fmt: skip
         assert [(one.name, one.note, one.revision) for one in own.checkpoints()] == [("c-id-0001", "loop 1", 1)]
         own.save("mine", 1)  # a key of the user

@@ -1,0 +1,79 @@
+"""Pictures of a LangGraph thread in the dashboard: `python screenshots/langgraph_thread.py`. Needs chromium."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import os
+import tempfile
+from typing import Annotated, Any, TypedDict
+
+from dashboard import SIZE, take, until
+from langchain_core.messages import AIMessage, AnyMessage
+from langgraph.graph import START, StateGraph
+from langgraph.graph.message import add_messages
+
+from stateview import StateManager
+from stateview.dashboard.app import Dashboard
+from stateview.dashboard.widgets.timeline import Timeline
+from stateview.langgraph import StateviewSaver
+
+ANSWERS = iter(["It is in Lyon.", "By train, two hours.", "A table for two at noon."])
+
+
+class State(TypedDict, total=False):
+    """What the agent knows."""
+
+    messages: Annotated[list[AnyMessage], add_messages]
+    city: str
+    calls: Annotated[int, operator.add]
+
+
+def plan(state: State) -> State:
+    """Choose a city."""
+    city = "Lyon" if len(state["messages"]) < 3 else "Paris"
+    return {"city": city, "calls": 1}
+
+
+def answer(_: State) -> State:
+    """Say what the model says."""
+    return {"messages": [AIMessage(next(ANSWERS))], "calls": 1}
+
+
+def run() -> str:
+    """Run three turns, and return the name of the checkpoint after the first."""
+    thread: Any = {"configurable": {"thread_id": "thread-1"}}
+    builder = StateGraph(State).add_node("plan", plan).add_node("answer", answer)
+    builder.add_edge(START, "plan").add_edge("plan", "answer")
+    with StateviewSaver("sqlite:agents", author="agent", quiet=True) as saver:
+        graph = builder.compile(checkpointer=saver)
+        names = []
+        for text in ("Where is the fair?", "How do I get there?", "Book a table."):
+            graph.invoke({"messages": [("user", text)]}, thread, durability="sync")
+            names.append(f"c-{graph.get_state(thread).config['configurable']['checkpoint_id']}")
+    return names[0]
+
+
+async def walk(name: str) -> None:
+    """Take the pictures, in one session."""
+    app = Dashboard(StateManager("sqlite:agents", "thread-1", author="you"))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, "ch/messages", "checkpoint")
+        await pilot.press("2", "j", "j", "4")
+        assert app.main is not None
+        app.main.query_one(Timeline).go_to(name)
+        await until(pilot, "AS OF c-")
+        await take("langgraph-thread", pilot)
+        await pilot.press("d")
+        await until(pilot, "Diff", "ch/messages")
+        await pilot.press("j", "j")
+        await until(pilot, "How do I get there?")
+        await take("langgraph-diff", pilot)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        os.environ.pop("NO_COLOR", None)
+        asyncio.run(walk(run()))
+        os.chdir("/")
