@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,6 +15,12 @@ from stateview import InvalidArgument, KeyNotFound, ReadOnly, StateManager
 
 pytestmark = pytest.mark.skipif(find_spec("ormsgpack") is None, reason="the extra stateview[langgraph] is missing")
 MODES = ("namespaces", "keys")
+
+
+@dataclass
+class Pair:
+    x: int
+    y: int
 
 
 @pytest.fixture(params=MODES)
@@ -235,3 +242,41 @@ def test_langgraphs_conformance_suite_finds_nothing_in_the_quick_parts(tmp_path:
 )
 def test_langgraphs_conformance_suite_finds_nothing(store_url: str, mode: str) -> None:
     assert conformance(store_url, mode, None) == {}
+
+
+def test_another_serializer_hides_values_and_leaves_the_order_of_checkpoints_readable(here: StateManager) -> None:
+    from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+    from stateview.langgraph import StateviewSaver
+
+    class Reverse:
+        def encrypt(self, plaintext: bytes) -> tuple[str, bytes]:
+            return "reverse", plaintext[::-1]
+
+        def decrypt(self, ciphername: str, ciphertext: bytes) -> bytes:
+            return ciphertext[::-1]
+
+    saver = StateviewSaver(here, serde=EncryptedSerializer(Reverse(), JsonPlusSerializer()))
+    put(saver, "t", 1, {"a": "word", "b": {1}}, odd=True)
+    put(saver, "t", 2, {"a": "words", "b": {2}}, 1, odd={"a set"})
+    saver.put_writes(config("t", "id-0002"), [("a", "word")], "task")
+    own = here.in_namespace("t")
+    assert "word" not in repr({entry.key: entry.value for entry in own.entries()})
+    assert own.load("checkpoint")["channel_versions"] == {"a": 2, "b": 2}
+    found = list(saver.list(config("t")))
+    assert [one.checkpoint["channel_values"] for one in found] == [{"a": "words", "b": {2}}, {"a": "word", "b": {1}}]
+    assert [one.metadata["odd"] for one in found] == [{"a set"}, True]
+    assert found[0].pending_writes == [("task", "a", "word")]
+
+
+def test_a_copy_of_the_saver_with_a_longer_allowlist_makes_more_classes(here: StateManager) -> None:
+    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+    from stateview.langgraph import StateviewSaver
+
+    saver = StateviewSaver(here, serde=JsonPlusSerializer(allowed_msgpack_modules=None))
+    put(saver, "t", 1, {"a": Pair(1, 2)})
+    assert saver.get_tuple(config("t")).checkpoint["channel_values"] == {"a": {"x": 1, "y": 2}}
+    more = saver.with_allowlist([(Pair.__module__, "Pair")])
+    assert more.get_tuple(config("t")).checkpoint["channel_values"] == {"a": Pair(1, 2)}
