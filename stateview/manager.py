@@ -181,6 +181,7 @@ class StateManager:
             author = check_text(os.environ.get("STATEVIEW_AUTHOR", ""), "STATEVIEW_AUTHOR")
         self.author = author
         store, name = parse_store(chosen.store), check_name(chosen.namespace, "namespace")
+        self.read_only = self.read_only or kind_of(store).foreign
         self._url, self._namespace = store.shown, name
         self._locks: list[Lock] = []  # those that are held by this manager
         self._opened: dict[str, Any] = {
@@ -1666,6 +1667,7 @@ class StateManager:
     def check_writable(self) -> None:
         """Raise `ReadOnly` if every write would."""
         if self.read_only:
+            getattr(self.backend, "refuse", lambda: None)()  # another program's store says what to do instead
             raise ReadOnly(f"namespace {self.namespace!r} of {self.url} is open for reading only")
 
     def _commit(self, batch: CommitRequest) -> Head:

@@ -278,7 +278,7 @@ def resolve_target(store: str | None = None, namespace: str | None = None) -> Ta
             or "Use json, sqlite, redis, json:PATH, sqlite:PATH or redis://HOST:PORT/DB",
         )
     store = _expand(store, "" if store == given else settings.path)
-    if folder and kind_of(parse_store(store)).in_folder:
+    if folder and kind_of(parse_store(store)).has_path:
         scheme, _, path = store.partition(":")
         store = f"{scheme}:{os.path.relpath(os.path.join(folder, os.path.expanduser(path or DEFAULT_ROOT)))}"
     namespace = namespace or settings.text("namespace") or "default"

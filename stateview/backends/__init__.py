@@ -49,6 +49,8 @@ class BackendKind(Struct, frozen=True):
             `quiet`, which asks for no notes. Others are left out.
         slow_import: whether its client takes long to import. A manager then imports it at the first access.
         server: whether each of its URLs names a server, as `SCHEME://…`.
+        takes_path: whether its URLs name a path, as `SCHEME:PATH`, which the kind reads as it likes.
+        foreign: whether its stores are another program's, which stateview only reads.
 
     """
 
@@ -61,6 +63,13 @@ class BackendKind(Struct, frozen=True):
     options: tuple[str, ...] = ()
     slow_import: bool = False
     server: bool = False
+    takes_path: bool = False
+    foreign: bool = False
+
+    @property
+    def has_path(self) -> bool:
+        """Whether a URL of this kind is `SCHEME:PATH`."""
+        return self.takes_path or self.in_folder
 
     @property
     def in_folder(self) -> bool:
@@ -155,7 +164,7 @@ def mask(url: str) -> str:
         return url
     import re  # here, since a store of files needs no pattern
 
-    start = re.match(r"[a-z+]*:?//+|[a-z+]*:/?|", url)[0]  # type: ignore[index]
+    start = re.match(r"[a-z+-]*:?//+|[a-z+-]*:/?|", url)[0]  # type: ignore[index]
     login, at, rest = url[len(start) :].rpartition("@")
     user, colon, password = login.partition(":")
     shown = f"{user}:{_hidden(password)}" if colon else login if "//" in start else "***"
@@ -194,7 +203,7 @@ def parse_store(url: str, folder: str = "") -> Store:
     kind = find_kind(scheme)
     if kind is None or not rest or (kind.server and not rest.startswith("//")):
         raise _no_store(url)
-    if not kind.in_folder:
+    if not kind.has_path:
         return Store(kind.name, url, mask(url))
     path = rest.removeprefix("//")
     if "\0" in path:
@@ -210,7 +219,7 @@ def absolute_url(store: Store) -> str:
         BackendError: the path is relative, and the working folder was removed.
 
     """
-    if not kind_of(store).in_folder:
+    if not kind_of(store).has_path:
         return store.place
     path = store.place if os.path.isabs(store.place) else os.path.join(working_folder(), store.place)
     return f"{store.shown.partition(':')[0]}:{os.path.normpath(path)}"

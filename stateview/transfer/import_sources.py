@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from msgspec import Struct
 
 from .. import codec
-from ..backends import open_backend
+from ..backends import find_kind, open_backend
 from ..backends.protocol import (
     PAGE_BYTES,
     Backend,
@@ -27,13 +27,16 @@ from ..backends.protocol import (
     Version,
 )
 from ..errors import NOTHING_CHANGED, Damaged, InvalidName, KeyNotFound
-from ..maintenance.history import with_superseded_by
+from ..maintenance.history import iter_commits, marks_up_to, with_superseded_by
 from ..model import Commit, check_key, now, to_datetime
+from ..states.missing import check_exists
+from ..states.steady import snapshot
 from . import json_documents as documents
 from .files import ImportFile
 from .jsonl import FIRST
 from .jsonl_reader import JsonlReader, Record
 from .temporary_stores import TemporaryStores
+from .version_pages import as_of, iter_pages
 
 if TYPE_CHECKING:
     from ..sealing.keys import UserKey
@@ -215,6 +218,32 @@ class JsonSource(ImportSource):
         return _put_first_commit(receiver, total, time, reason, author)
 
 
+class StoreSource(ImportSource):
+    """A namespace of another program's store, such as a thread of LangGraph, with its checkpoints as revisions."""
+
+    def __init__(self, backend: Backend, title: str) -> None:
+        self._backend = backend
+        head = backend.head()
+        check_exists(backend, head)
+        self.head = head
+        super().__init__(backend.url, f"{title}: {backend.namespace} at revision {head.revision}")
+
+    def fill(self, receiver: StagedImport, reason: str, author: str, progress: ProgressCount) -> Head:  # noqa: ARG002
+        """Copy all versions up to the head. What the owner writes meanwhile is left out."""
+        with snapshot(self._backend, whole=True) as state:
+            self.head = head = state.head()
+            live = 0
+            for page in iter_pages(state):
+                put(receiver, as_of(page, head.revision))
+                live += sum(not version.until and version.value is not None for version in page)
+                progress(live, head.count)
+            commits = iter_commits(state, head.revision + 1)
+            while some := list(islice(commits, COMMITS_PER_PUT)):
+                put(receiver, commits=some)
+            put(receiver, marks=marks_up_to(state, head.revision))
+            return head
+
+
 class RedisStringsSource(ImportSource):
     """The strings of a Redis whose keys match a pattern. They are read by `fill`."""
 
@@ -285,10 +314,11 @@ def open_source(
     """Open a source, and detect its kind.
 
     Args:
-        source: a path, a file open for reading bytes, the URL of a Redis, or `-` for standard input.
+        source: a path, a file open for reading bytes, the URL of a Redis or of another program's store, or `-` for
+            standard input.
         space: where copies are made.
         options: how to read the source.
-        namespace: the namespace of the older layout to look for in a Redis.
+        namespace: the namespace to look for in another program's store, and of the older layout in a Redis.
 
     Raises:
         KeyNotFound: the source does not exist, or holds no known data.
@@ -308,8 +338,12 @@ def open_source(
         raise InvalidName("pattern, strip-prefix, string and skip need the URL of a Redis as the source")
     if isinstance(source, str) and source != "-":
         scheme, colon, path = source.partition(":")
-        if colon and scheme in ("json", "sqlite") and not os.path.exists(source):
-            raise InvalidName(f"{source!r} is a store, not a file", f"See 'stateview migrate {scheme}:{path} …'")
+        if colon and not os.path.exists(source):
+            if scheme in ("json", "sqlite"):
+                raise InvalidName(f"{source!r} is a store, not a file", f"See 'stateview migrate {scheme}:{path} …'")
+            kind = find_kind(scheme)
+            if kind is not None and kind.foreign:
+                return _foreign(source, kind.title, space, namespace)
         if os.path.isdir(source):
             return legacy_folder(source, space)
     file = ImportFile(source, space, options.user_key)
@@ -339,6 +373,16 @@ def open_source(
 def is_older_redis(source: Any, options: Options) -> bool:
     """Return whether the source is the older layout in a Redis."""
     return isinstance(source, str) and source.startswith(SCHEMES) and options.pattern is None
+
+
+def _foreign(url: str, title: str, space: TemporaryStores, namespace: str) -> ImportSource:
+    """Open the namespace of this name in another program's store, or the only one of the store."""
+    backend = open_backend(url, namespace, read_only=True)
+    space.close_too(backend)
+    if not backend.head().lineage and len(names := backend.namespaces()) == 1:
+        backend = open_backend(url, names[0], read_only=True)
+        space.close_too(backend)
+    return StoreSource(backend, title)
 
 
 def _redis(url: str, space: TemporaryStores, options: Options, namespace: str) -> ImportSource:

@@ -1,0 +1,27 @@
+"""Look into the stores of other programs, read-only: LangGraph, CrewAI, diskcache, and the plain keys of a Redis.
+
+The entry points of the group `stateview.backends` name the kinds below, so that a store of stateview's own imports
+nothing of this package. `references/other-stores.md` tells what each kind shows.
+
+- Nothing foreign is executed: no class is imported, and no pickle is opened. What cannot be decoded is shown as opaque.
+- Nothing is written. A database is opened for reading only, in short transactions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import BackendKind, Store
+from ..protocol import Backend
+
+
+def _langgraph_sqlite(store: Store, namespace: str, **options: Any) -> Backend:
+    from .langgraph_sqlite import LangGraphSqlite
+
+    return LangGraphSqlite(store, namespace, **options)
+
+
+LANGGRAPH_SQLITE = BackendKind(
+    "langgraph-sqlite", "LangGraph's SQLite saver", _langgraph_sqlite, ("langgraph-sqlite",), takes_path=True,
+    foreign=True,
+)  # fmt: skip
