@@ -21,7 +21,14 @@ def _langgraph_sqlite(store: Store, namespace: str, **options: Any) -> Backend:
     return LangGraphSqlite(store, namespace, **options)
 
 
+def _diskcache(store: Store, namespace: str, **options: Any) -> Backend:
+    from .diskcache import DiskCache
+
+    return DiskCache(store, namespace, **options)
+
+
 LANGGRAPH_SQLITE = BackendKind(
     "langgraph-sqlite", "LangGraph's SQLite saver", _langgraph_sqlite, ("langgraph-sqlite",), takes_path=True,
     foreign=True,
 )  # fmt: skip
+DISKCACHE = BackendKind("diskcache", "a cache of diskcache", _diskcache, ("diskcache",), takes_path=True, foreign=True)

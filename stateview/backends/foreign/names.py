@@ -1,4 +1,4 @@
-"""Names for what another program names freely: legal namespaces, checkpoints and keys, different for different names."""
+"""Names for what another program names freely: legal namespaces, checkpoints and keys. Different ones stay so."""
 
 from __future__ import annotations
 

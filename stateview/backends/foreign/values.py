@@ -4,7 +4,7 @@ What JSON lacks is an object with one marker:
 
 - `{"$class": "module.Name", …}`: an object; its fields follow, or its arguments under `$args`.
 - `{"$bytes": {"bytes": 3, "base64": "…"}}`: bytes; long ones are opaque.
-- `{"$opaque": {"type": "pickle", "bytes": 123, "sha256": "…"}}`: what is not decoded. By the digest a diff sees changes.
+- `{"$opaque": {"type": "pickle", "bytes": 123, "sha256": "…"}}`: what is not decoded. A diff compares the digests.
 - `{"$number": "NaN"}`: a number that JSON lacks.
 - `{"$map": [[key, value], …]}`: a map with keys that are no text, or that are a marker.
 """
@@ -64,7 +64,7 @@ def shown_text(data: bytes) -> Any:
 
 
 def encode(value: Any, data: Bytes, kind: str) -> bytes:
-    """Encode a decoded value. `data` and `kind` describe a value that JSON cannot hold, such as one that is too deep."""
+    """Encode a decoded value. `data` and `kind` describe a value that JSON cannot hold, as where it is too deep."""
     try:
         return codec.encode(_marked(value))
     except (NotSerializable, RecursionError, UnicodeEncodeError):
