@@ -51,7 +51,9 @@ _MAX_INT = 2**63 - 1
 _SECOND = 1_000_000
 _MAX_SECONDS = 250_000_000_000  # the year 9892: Python knows no year after 9999
 _LARGE_BYTES = 100_000  # of a value of which a list of keys reads the start alone
-_PLAIN_TEXT = f"octet_length(key) BETWEEN 1 AND {_MAX_TEXT_KEY} AND instr(CAST(key AS BLOB), x'00') = 0"
+# SQLite's length() of a text counts the characters before its first NUL, so that ASCII without NUL needs no search
+_PLAIN_TEXT = f"""octet_length(key) BETWEEN 1 AND {_MAX_TEXT_KEY}
+    AND (length(key) = octet_length(key) OR instr(CAST(key AS BLOB), x'00') = 0)"""
 _PLAIN_BYTES = f"octet_length(key) <= {_MAX_BYTES_KEY}"
 _WHOLE = "store_time, expire_time, size, mode, filename, value, octet_length(value), typeof(value)"
 _COLUMNS = _WHOLE.replace(" value,", f" CASE WHEN octet_length(value) <= {_LARGE_BYTES} THEN value END,")
@@ -153,8 +155,10 @@ _LANES = (
     Lane("$str/", "text", f"key >= '$' AND key < '%' AND {_PLAIN_TEXT}"),
     Lane("", "text", f"key >= '%' AND key < x'' AND {_PLAIN_TEXT}"),
 )
-_ODD = f"""raw NOT IN (0, 1) OR typeof(key) = 'text' AND (raw = 0 OR NOT ({_PLAIN_TEXT}))
-    OR typeof(key) = 'blob' AND NOT ({_PLAIN_BYTES}) OR typeof(key) NOT IN ('text', 'blob') AND raw = 0"""
+_ODD = (
+    f"raw = 1 AND key >= '' AND key < x'' AND NOT ({_PLAIN_TEXT})",
+    f"raw IN (0, 1) AND key >= x'' AND NOT ({_PLAIN_BYTES})",
+)
 _LIVE = "(expire_time IS NULL OR expire_time > ?)"
 
 
@@ -260,7 +264,8 @@ class DiskCache(PresentBackend):
         version = self._file.data_version(db)
         if self._memory[0] != version:
             floats = rows(db, "SELECT key, rowid FROM Cache WHERE key < '' AND typeof(key) = 'real' AND raw = 1")
-            odd = rows(db, f"SELECT typeof(key), raw, CAST(key AS BLOB), rowid FROM Cache WHERE {_ODD}")
+            columns = "typeof(key), raw, CAST(key AS BLOB), rowid"
+            odd = [row for where in _ODD for row in rows(db, f"SELECT {columns} FROM Cache WHERE {where}")]
             self._memory = (
                 version,
                 {
