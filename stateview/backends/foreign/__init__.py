@@ -27,8 +27,18 @@ def _diskcache(store: Store, namespace: str, **options: Any) -> Backend:
     return DiskCache(store, namespace, **options)
 
 
+def _redis_keys(store: Store, namespace: str, **options: Any) -> Backend:
+    from .redis_keys import RedisKeys
+
+    return RedisKeys(store, namespace, **options)
+
+
 LANGGRAPH_SQLITE = BackendKind(
     "langgraph-sqlite", "LangGraph's SQLite saver", _langgraph_sqlite, ("langgraph-sqlite",), takes_path=True,
     foreign=True,
 )  # fmt: skip
 DISKCACHE = BackendKind("diskcache", "a cache of diskcache", _diskcache, ("diskcache",), takes_path=True, foreign=True)
+REDIS_KEYS = BackendKind(
+    "redis-keys", "the plain keys of a Redis server", _redis_keys, ("redis-keys",), slow_import=True,
+    server=True, foreign=True,
+)  # fmt: skip

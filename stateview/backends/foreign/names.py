@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from ...model import MAX_KEY_BYTES, is_name
+from ...model import MAX_KEY_BYTES, is_key, is_name
 
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _OWN = ("x..", "s..", "h..")  # what an encoded namespace starts with
@@ -49,3 +49,20 @@ def key_name(text: str) -> str:
         return encoded.decode()
     start = encoded[: MAX_KEY_BYTES - 66].decode(errors="ignore")
     return f"{start}%~{sha256(encoded).hexdigest()}"
+
+
+def bytes_key(data: bytes) -> str:
+    """Return the key that shows a name of bytes. Different names have different keys.
+
+    Text stays as it is, unless it starts with `$`. Then it follows `$str/`. What is no text, or has a NUL, follows
+    `$bytes/` in hexadecimal digits. What is too long has the key `$odd/SHA256`.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = ""
+    name = f"$str/{text}" if text.startswith("$") else text
+    if is_key(name):
+        return name
+    name = f"$bytes/{data.hex()}"
+    return name if is_key(name) else f"$odd/{sha256(data).hexdigest()}"

@@ -1,0 +1,336 @@
+"""Look at the keys of any application on a Redis server: `redis-keys://HOST:PORT/DB?match=GLOB`.
+
+The namespace is `default`. A key of the server is a key, see `names.bytes_key`. Its value is the string, as JSON where
+it is JSON; or an object with one marker, `$hash`, `$list`, `$set`, `$zset` or `$stream`, and `count` where only the
+first members are shown. Keys of stateview's own namespaces are left out: `redis://` opens these.
+
+A server sorts no keys. Their names are read once, by SCAN, and sorted in memory: at most `limit` of them (an option of
+the URL), and for at most `SCAN_SECONDS`. `doctor` tells whether that was all of them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+from redis.exceptions import ResponseError
+
+from ... import codec
+from ...errors import InvalidName, StateException
+from ...model import Finding, now
+from .. import Store
+from ..protocol import SUMMARY_BYTES, ProgressText, StoreIdentity, Version
+from ..redis.backend import RedisBackend
+from ..redis.connections.errors import to_state_error
+from ..redis.foreign_keys import OWN
+from . import names, values
+from .present import Bounds, Entry, PresentBackend
+
+DEFAULT_LIMIT = 100_000
+SCAN_SECONDS = 2.0
+MAX_MEMBERS = 1000  # of a collection that are shown
+_LISTED_MEMBERS = 20  # that a list of keys reads
+_LISTED_BYTES = 4096  # of a string that a list of keys reads
+_KEYS_PER_SCAN = 2000
+_KEYS_PER_READ = 500
+_MIN_INDEX_SECONDS, _REST_FACTOR = 5.0, 20.0  # an index is as old as this, or as this many times its making, at most
+_GONE = "none"
+
+Command = tuple[object, ...]
+
+
+class Index(NamedTuple):
+    """The keys that were found, sorted, and the names of those whose key is not their text."""
+
+    serial: int
+    keys: list[str]
+    names: dict[str, bytes]
+    time: int
+    made_at: float
+    seconds: float
+    whole: bool
+
+
+class Found(NamedTuple):
+    """A key of the server: its type, the milliseconds until it expires (below 0: never), its number and its members."""
+
+    type: str
+    left: int
+    number: int
+    members: Any
+
+
+def parse_url(url: str) -> tuple[str, bytes, int]:
+    """Return the URL of the server, the pattern of the names, and how many names are read.
+
+    Raises:
+        InvalidName: an option is not valid.
+
+    """
+    address, _, query = url.partition("?")
+    pattern, limit, scheme, rest = "*", DEFAULT_LIMIT, "redis", []
+    for part in filter(None, query.split("&")):
+        name, _, value = part.partition("=")
+        if name == "match":
+            pattern = unquote(value)
+        elif name == "limit":
+            if not (value.isascii() and value.isdigit() and int(value[:10])):
+                raise InvalidName(
+                    "the option limit of redis-keys:// is not a number above 0", "Give such as limit=1000000"
+                )
+            limit = int(value[:10])
+        elif name == "tls":
+            scheme = "rediss"
+        else:
+            rest.append(part)
+    start = f"{scheme}:{address.partition(':')[2]}"
+    return (f"{start}?{'&'.join(rest)}" if rest else start), pattern.encode(), limit
+
+
+class RedisKeys(PresentBackend):
+    """The keys of any application on a Redis server. See the protocol `Backend` for each method."""
+
+    kind = "redis-keys"
+    title = "the plain keys of a Redis server"
+    ranks_keys = True
+
+    def __init__(self, store: Store, namespace: str, *, timeout: float | None = None, **options: Any) -> None:
+        super().__init__(store, namespace, **options)
+        address, self._pattern, self._limit = parse_url(store.place)
+        self._server = RedisBackend(address, store.shown, namespace, read_only=True, timeout=timeout)
+        self._exists = namespace == "default"
+        self._lock = threading.RLock()
+        self._index: Index | None = None
+
+    def close(self) -> None:
+        self._server.close()
+
+    def identity(self) -> StoreIdentity:
+        return StoreIdentity((self.kind, self.place, self.namespace))
+
+    def namespaces(self) -> list[str]:
+        self.index()
+        return ["default"]
+
+    def mark(self) -> tuple[object, int] | None:
+        if not self._exists:
+            return None
+        index = self.index()
+        return index.serial, index.time
+
+    def diagnose(self, progress: ProgressText) -> Iterator[Finding]:
+        """Tell whether the names were all read."""
+        yield from super().diagnose(progress)
+        try:
+            index = self.index()
+        except StateException:
+            return  # the check of the head reports it
+        if not index.whole:
+            found = f"only the {len(index.keys):,} keys that SCAN returned first are listed"
+            step = "Give a narrower match=GLOB, or limit=NUMBER, in the URL"
+            yield Finding("warning", self.url, found, "other keys are found by their names alone", step, "keys-not-all")
+
+    # --- the index ---------------------------------------------------------------------------------------------
+
+    def index(self) -> Index:
+        """Return the sorted keys. They are read again when they are some seconds old."""
+        with self._lock:
+            old = self._index
+            if old is not None and time.monotonic() - old.made_at < max(_MIN_INDEX_SECONDS, _REST_FACTOR * old.seconds):
+                return old
+            started, moment = time.monotonic(), now()
+            found, whole = self._server._with_retry(self._scan)
+            named = {names.bytes_key(name): name for name in found}
+            keys = sorted(named)
+            odd = {key: name for key, name in named.items() if key.startswith("$")}
+            same = old is not None and old.keys == keys
+            serial = 0 if old is None else old.serial + (not same)
+            ended = time.monotonic()
+            self._index = Index(serial, keys, odd, old.time if old and same else moment, ended, ended - started, whole)
+            return self._index
+
+    def _scan(self, client: Any) -> tuple[set[bytes], bool]:
+        """Return the names that match, and whether they are all. Bounded by the limit and by time."""
+        found: set[bytes] = set()
+        cursor, deadline = 0, time.monotonic() + SCAN_SECONDS
+        while True:
+            cursor, page = client.scan(cursor, match=self._pattern, count=_KEYS_PER_SCAN)
+            found.update(name for name in page if not name.startswith(OWN))
+            if not cursor:
+                break
+            if len(found) >= self._limit or time.monotonic() > deadline:
+                return found, False
+        return found, True
+
+    def _between(self, bounds: Bounds) -> list[str]:
+        keys = self.index().keys
+        return keys[bisect_left(keys, bounds.low) : bisect_left(keys, bounds.high) if bounds.high else len(keys)]
+
+    def count_of(self, bounds: Bounds) -> int:
+        """Count the names. A key that has expired since counts until the names are read again."""
+        keys = self.index().keys
+        low = bisect_left(keys, bounds.low)
+        return max(0, (bisect_left(keys, bounds.high) if bounds.high else len(keys)) - low)
+
+    def entries(self, bounds: Bounds, limit: int, skip: int = 0, backwards: bool = False) -> list[Entry]:
+        chosen = self._between(bounds)
+        if backwards:
+            chosen = chosen[max(0, len(chosen) - skip - limit) : max(0, len(chosen) - skip)]
+        else:
+            chosen = chosen[skip : skip + limit]
+        made = self.index().time
+        out = []
+        for key, found in self._look(chosen, _LISTED_BYTES, _LISTED_MEMBERS):
+            value = (
+                _encoded(found) if found.type != _GONE else b"null"
+            )  # a page has each name, or it would seem the last
+            shown = len(found.members) if isinstance(found.members, (list, dict)) else 0
+            size = len(value)
+            if found.type == "string" and found.number > _LISTED_BYTES:
+                size = found.number
+            elif found.number > shown > 0:
+                size = len(value) * found.number // shown
+            out.append(Entry(key, size, value[:SUMMARY_BYTES], made, _expires(found)))
+        return out
+
+    # --- values ------------------------------------------------------------------------------------------------
+
+    def encoded(self, keys: list[str], time: int) -> dict[str, Version]:  # noqa: ARG002 - the server judges expiry
+        index = self.index()
+        known = [key for key in keys if self._is_known(index, key)]
+        out = {}
+        for key, found in self._look(known, codec.MAX_BYTES, MAX_MEMBERS):
+            if found.type != _GONE:
+                out[key] = self.version(Entry(key, 0, b"", index.time, _expires(found)), _encoded(found))
+        return out
+
+    def _is_known(self, index: Index, key: str) -> bool:
+        at = bisect_left(index.keys, key)
+        is_listed = at < len(index.keys) and index.keys[at] == key
+        return is_listed or (not index.whole and not key.startswith("$") and not key.encode().startswith(OWN))
+
+    def _look(self, keys: list[str], max_bytes: int, members: int) -> Iterator[tuple[str, Found]]:
+        """Yield each key with what the server has under it. Two round trips for some hundred keys."""
+        index = self.index()
+        for start in range(0, len(keys), _KEYS_PER_READ):
+            some = keys[start : start + _KEYS_PER_READ]
+            named = [index.names.get(key) or key.encode() for key in some]
+            heads = self._pipe([(word, name) for name in named for word in ("TYPE", "PTTL")])
+            kinds = [_text(kind) for kind in heads[::2]]
+            asked = [_commands(kind, name, max_bytes, members) for kind, name in zip(kinds, named, strict=True)]
+            replies = iter(self._pipe([command for commands in asked for command in commands]))
+            for key, kind, left, commands in zip(some, kinds, heads[1::2], asked, strict=True):
+                yield key, _found(kind, left, [next(replies) for _ in commands], members)
+
+    def _pipe(self, commands: list[Command]) -> list[Any]:
+        """Return the replies to commands. A key that has another type by now replies with an error, others raise it."""
+        if not commands:
+            return []
+
+        def act(client: Any) -> list[Any]:
+            with client.pipeline(transaction=False) as pipe:
+                for words in commands:
+                    pipe.execute_command(*words)
+                return list(pipe.execute(raise_on_error=False))
+
+        replies = self._server._with_retry(act)
+        for reply in replies:
+            if isinstance(reply, Exception) and not (isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply)):
+                raise to_state_error(reply, self.url, self.namespace)
+        return replies
+
+
+def _text(kind: object) -> str:
+    return kind.decode(errors="replace") if isinstance(kind, bytes) else str(kind)
+
+
+def _commands(kind: str, name: bytes, max_bytes: int, members: int) -> list[Command]:
+    """Return the commands that read the number of the members of a key, and the first of them."""
+    last = members - 1
+    known: dict[str, list[Command]] = {
+        "string": [("STRLEN", name), ("GETRANGE", name, 0, max_bytes)],
+        "hash": [("HLEN", name), ("HSCAN", name, 0, "COUNT", members)],
+        "list": [("LLEN", name), ("LRANGE", name, 0, last)],
+        "set": [("SCARD", name), ("SSCAN", name, 0, "COUNT", members)],
+        "zset": [("ZCARD", name), ("ZRANGE", name, 0, last, "WITHSCORES")],
+        "stream": [("XLEN", name), ("XRANGE", name, "-", "+", "COUNT", members)],
+    }
+    return known.get(kind, [])
+
+
+def _found(kind: str, left: Any, replies: list[Any], members: int) -> Found:
+    if any(isinstance(reply, Exception) for reply in replies):
+        return Found("a type that changed meanwhile", -1, 0, None)
+    if not replies:
+        return Found(kind, left, 0, None)
+    count, content = replies
+    if kind == "hash":
+        pairs = content[1]
+        fields = pairs if isinstance(pairs, dict) else dict(zip(pairs[::2], pairs[1::2], strict=True))
+        content = dict(list(fields.items())[:members])
+    elif kind == "set":
+        content = sorted(content[1])[:members]
+    return Found(kind, left, count, content)
+
+
+def _expires(found: Found) -> int:
+    return now() + found.left * 1000 if found.left >= 0 else 0
+
+
+def _encoded(found: Found) -> bytes:
+    """Encode what shows a key of the server."""
+    kind, content = found.type, found.members
+    if kind == "string":
+        if found.number > len(content):
+            return (
+                codec.encode(values.opaque("string", size=found.number))
+                if found.number > codec.MAX_BYTES
+                else (values.encode(content.decode(errors="ignore"), content, "string"))
+            )
+        return _string(content)
+    shown: Any
+    if kind == "hash":
+        shown = {names.bytes_key(field): values.shown_text(value) for field, value in content.items()}
+    elif kind in ("list", "set"):
+        shown = [values.shown_text(item) for item in content]
+    elif kind == "zset":
+        shown = [[values.shown_text(item), score] for item, score in _scored(content)]
+    elif kind == "stream":
+        shown = [{"id": _text(place), "fields": _fields(fields)} for place, fields in _messages(content)]
+    else:
+        return codec.encode(values.opaque(kind))
+    whole: dict[str, Any] = {f"${kind}": shown}
+    if found.number > len(content):
+        whole["count"] = found.number
+    return values.encode(values.Marked(whole), b"", kind)
+
+
+def _string(data: bytes) -> bytes:
+    """Encode a string: as the JSON that it is, else as text, else as bytes."""
+    try:
+        return codec.normal(data)
+    except StateException:
+        return values.encode(values.shown_text(data), data, "string")
+
+
+def _scored(content: Iterable[Any]) -> Iterator[tuple[bytes, float]]:
+    """Yield the members of a sorted set. Replies differ by the protocol: pairs, or one list of both."""
+    items = list(content)
+    if items and isinstance(items[0], bytes):
+        items = list(zip(items[::2], items[1::2], strict=True))
+    for member, score in items:
+        yield member, float(score)
+
+
+def _messages(content: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    for message in content:
+        yield message[0], message[1] or {}
+
+
+def _fields(fields: Any) -> dict[str, Any]:
+    pairs = fields.items() if isinstance(fields, dict) else zip(fields[::2], fields[1::2], strict=True)
+    return {names.bytes_key(name): values.shown_text(value) for name, value in pairs}
