@@ -11,7 +11,8 @@ from .. import settings
 from ..backends import kind_of, mask, parse_store
 from ..cli.context import Context
 from ..cli.exit_codes import UsageError
-from ..cli.program import is_dumb_terminal
+from ..cli.guessed_store import with_store
+from ..cli.program import is_dumb_terminal, print_message
 from ..cli.results import ActionResult
 from ..errors import BackendError
 from ..manager import StateManager
@@ -32,7 +33,9 @@ def start(context: Context, args: dict[str, Any]) -> ActionResult:
                 "Use 'stateview shell', or the commands: 'stateview help' lists them",
             )
     gc.disable()  # until `_enable_gc`: collections during the imports free nothing and cost a tenth of the start
-    options = {**context.options, "store": args.get("store") or context.options.get("store")}
+    options, guessed = with_store({"store": None, **context.options}, args.get("store"))
+    if guessed:
+        print_message(f"stateview: {guessed}")
     config = settings.find()
     store = options["store"] or os.environ.get("STATEVIEW_STORE") or config.text("store") or "json"
     manager = context.open(options["store"], options.get("namespace"), timeout=TIMEOUT_SECONDS)
@@ -44,10 +47,15 @@ def start(context: Context, args: dict[str, Any]) -> ActionResult:
     from .display.themes import theme_of
     from .input.keymap import keymap_of
 
+    def opened() -> None:
+        _enable_gc()
+        if guessed:
+            app.notify(guessed, markup=False)
+
     app = Dashboard(
         manager, options, at, store=store, stores=_stores(store, manager, config), redact=config.redact(),
         prefetch=prefetch, theme=theme_of(args.get("theme"), config), keys=keymap_of(config),
-        opened=_enable_gc,
+        opened=opened,
     )  # fmt: skip
     app.run()
     return ActionResult(code=app.return_code or 0)

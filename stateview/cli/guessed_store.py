@@ -1,0 +1,41 @@
+"""The store that a user names by a path alone: its content tells what it is."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from .. import settings
+from ..backends import find_kind, is_bare
+from ..manager import StateManager
+
+
+def with_store(options: dict[str, Any], store: str | None) -> tuple[dict[str, Any], str]:
+    """Return the options of a command with the store of its argument, and what was guessed about it; "" for nothing.
+
+    A path is no store URL, no kind, and no store of the `stateview.toml`. What was guessed chooses a namespace, too, if
+    nothing else does: the one of the path, else the store's first, where it has none of the default name.
+    """
+    if store is None:
+        return dict(options), ""
+    options = {**options, "store": store}
+    scheme, colon, _ = store.partition(":")
+    is_path = not (colon and find_kind(scheme)) and not is_bare(store) and os.path.exists(store)
+    if not is_path or store in settings.find().stores():
+        return options, ""
+    from ..backends.foreign.guess import guess
+
+    found = guess(store)
+    options["store"] = found.url
+    told = f"{store} is {found.found}: {found.url}"
+    if options.get("namespace") or os.environ.get("STATEVIEW_NAMESPACE"):
+        return options, told
+    namespace = found.namespace
+    if namespace is None:
+        with StateManager(found.url, read_only=True, quiet=True) as manager:
+            names = manager.namespaces()
+        namespace = None if not names or manager.namespace in names else names[0]
+    if namespace is not None:
+        options["namespace"] = namespace
+        told += f", namespace {namespace}"
+    return options, told

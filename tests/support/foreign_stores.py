@@ -1,0 +1,52 @@
+"""Stores of other programs, made by hand in their formats: for what their libraries write seldom, or never."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+CHECKPOINTS = """CREATE TABLE checkpoints (thread_id TEXT NOT NULL, checkpoint_ns TEXT NOT NULL DEFAULT '',
+    checkpoint_id TEXT NOT NULL, parent_checkpoint_id TEXT, type TEXT, checkpoint BLOB, metadata BLOB,
+    PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id))"""
+WRITES = """CREATE TABLE writes (thread_id TEXT NOT NULL, checkpoint_ns TEXT NOT NULL DEFAULT '',
+    checkpoint_id TEXT NOT NULL, task_id TEXT NOT NULL, idx INTEGER NOT NULL, channel TEXT NOT NULL, type TEXT,
+    value BLOB, PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id, task_id, idx))"""
+
+
+def langgraph(path: Path, *states: dict[str, Any], thread: str = "t", part: str = "") -> Path:
+    """Add checkpoints to a thread, each with these channels, as LangGraph's `SqliteSaver` stores them."""
+    with closing(sqlite3.connect(path)) as db, db:
+        if not list(db.execute("SELECT 1 FROM sqlite_schema")):
+            db.execute(CHECKPOINTS)
+            db.execute(WRITES)
+        (before,) = db.execute(
+            "SELECT count(*) FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ?", (thread, part)
+        ).fetchone()
+        for number, channels in enumerate(states, before + 1):
+            packed = msgspec.msgpack.encode({"v": 4, "id": name(number), "channel_values": channels})
+            row = (thread, part, name(number), name(number - 1), "msgpack", packed, metadata(number))
+            db.execute("INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    return path
+
+
+def name(number: int) -> str:
+    return f"1f1ebe4f-c7db-63e4-8000-{number:012}"
+
+
+def metadata(step: int) -> bytes:
+    return json.dumps({"source": "loop", "step": step}).encode()
+
+
+def ext(code: int, *content: Any) -> msgspec.msgpack.Ext:
+    """An extension value of LangGraph's serializer: of an object with a module and a name, and so on."""
+    return msgspec.msgpack.Ext(code, msgspec.msgpack.encode(content))
+
+
+def message(kind: str, content: str) -> msgspec.msgpack.Ext:
+    fields = {"content": content, "type": kind}
+    return ext(5, f"langchain_core.messages.{kind}", f"{kind.title()}Message", fields, "model_validate_json")
