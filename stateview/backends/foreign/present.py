@@ -107,10 +107,13 @@ class PresentBackend(ReadOnlyBackend):
         return at.time
 
     def read(self, keys: Iterable[str], at: StateAt | None = None) -> dict[str, Version]:
-        return self.encoded(list(dict.fromkeys(keys)), self._time(at))
+        time = self._time(at)
+        return {} if self.mark() is None else self.encoded(list(dict.fromkeys(keys)), time)
 
     def scan(self, prefix: str = "", after: str = "", limit: int = 1000, at: StateAt | None = None) -> list[Version]:
         time = self._time(at)
+        if self.mark() is None or not limit:
+            return []
         page = [one.key for one in self.entries(Bounds(*key_range(prefix, after, ""), time), limit)]
         found = self._found(page, time)
         if page and not found:  # all were deleted meanwhile; a short page would be the last
@@ -129,11 +132,12 @@ class PresentBackend(ReadOnlyBackend):
         skip: int = 0, backwards: bool = False,
     ) -> list[KeySummary]:  # fmt: skip
         bounds = Bounds(*key_range(prefix, after, before), self._time(at))
-        page = self.entries(bounds, limit, skip, backwards) if limit else []
+        page = self.entries(bounds, limit, skip, backwards) if limit and self.mark() is not None else []
         return [KeySummary(one.key, one.size, one.start, _ENTRY_REVISION, one.time, one.expires) for one in page]
 
     def count(self, low: str = "", high: str = "", at: StateAt | None = None) -> int:
-        return self.count_of(Bounds(low, high, self._time(at)))
+        time = self._time(at)
+        return 0 if self.mark() is None else self.count_of(Bounds(low, high, time))
 
     def changed_keys(self, low: StateAt, high: StateAt) -> list[str]:
         self._time(low)
@@ -158,7 +162,8 @@ class PresentBackend(ReadOnlyBackend):
     ) -> list[StoredVersion]:
         start, time = after[0], self.now()
         if keys is not None:
-            found = self._found(sorted(key for key in {*keys} if key > start), time)
+            there = [] if self.mark() is None else sorted(key for key in {*keys} if key > start)
+            found = self._found(there, time)
         else:
             found = self.scan("", start, limit)
         return cut((StoredVersion(one.key, one.value, one.revision, one.time, one.expires) for one in found), limit)

@@ -1,0 +1,146 @@
+"""Folders of diskcache, looked into where they lie: written by the library, and changed by hand."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stateview import StateManager
+from stateview.backends.protocol import StateAt
+from stateview.cli.program import main
+from stateview.errors import Damaged, HistoryPruned, KeyNotFound, NamespaceNotFound, ReadOnly
+
+diskcache = pytest.importorskip("diskcache")
+
+KEYS: list[Any] = [
+    "a", "b/c", "\x1b[31m", "ü", "\U0001f600", "$x", "$", "%41", "", "nul\0k", "k" * 1000, "k" * 1001, "~", "#",
+    0, 5, 9, 10, 99, -1, -7, -10, 2**63 - 1, -(2**63), 1.5, -2.25, 1e300, b"", b"by\0", b"\xff", b"x" * 500, b"x" * 501,
+    ("t", 1), None, True, ("long", "x" * 2000),
+]  # fmt: skip
+
+
+def opened(folder: Path, namespace: str = "default") -> StateManager:
+    return StateManager(f"diskcache:{folder}", namespace)
+
+
+def test_each_key_of_any_type_has_one_name_and_pages_are_in_order(folder: Path) -> None:
+    with diskcache.Cache(folder / "c") as cache:
+        for number, key in enumerate(KEYS):
+            cache[key] = number
+        count = len(cache)
+    state = opened(folder / "c")
+    keys = state.list_keys()
+    assert keys == sorted(set(keys)) and len(keys) == count == state.head().count
+    assert sorted(state.load(key) for key in keys) == sorted(cache[key] for key in cache)
+    assert state.load("$int/0000000000000000010") == KEYS.index(10)
+    assert state.load("$str/$x") == KEYS.index("$x")
+    rows = [row.key for row in state.rows(limit=99)]
+    assert rows == keys
+    for at in range(0, count, 3):
+        assert [row.key for row in state.rows(skip=at, limit=5)] == keys[at : at + 5]
+        assert [row.key for row in state.rows(after=keys[at], limit=4)] == keys[at + 1 : at + 5]
+        assert [row.key for row in state.rows(before=keys[at], limit=4, backwards=True)] == keys[max(0, at - 4) : at]
+        assert state.count(keys[at], keys[-1]) == count - at - 1
+        for cut in (1, 7, 15):
+            prefix = keys[at][:cut]
+            assert [row.key for row in state.rows(prefix)] == [key for key in keys if key.startswith(prefix)]
+    assert state.doctor().ok
+    for absent in ("$int/5", "$int/" + "9" * 19, "$bytes/zz", "$odd/x", "$float/1", "$str/x", "nope", "$"):
+        assert absent not in state
+
+
+def test_values_are_shown_by_their_mode_and_files_are_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with diskcache.Cache(folder / "c") as cache:
+        cache["text"], cache["long"] = "x", "ü" * 50_000
+        cache["bytes"], cache["file"] = b"\xff", b"\xff" * 50_000
+        cache["pickle"], cache["pickles"] = {"a": 1}, list(range(50_000))
+        cache.set("late", 1, expire=1000)
+        cache.set("gone", 1, expire=-1)
+    before = sorted(path for path in (folder / "c").rglob("*"))
+    state = opened(folder / "c")
+    assert state.load("long") == "ü" * 50_000
+    assert state.load("bytes") == {"$bytes": {"bytes": 1, "base64": "/w=="}}
+    assert state.load("file")["$opaque"] == {"type": "bytes in a file", "bytes": 50_000}
+    assert state.load("pickle")["$opaque"]["type"] == "pickle"
+    assert state.load("pickles")["$opaque"]["type"] == "pickle in a file"
+    assert state.list_keys() == ["bytes", "file", "late", "long", "pickle", "pickles", "text"]
+    assert 900 < (state.ttl("late") or 0) <= 1000 if hasattr(state, "ttl") else True
+    rows = {row.key: row for row in state.rows()}
+    assert rows["long"].size == 100_002 and rows["long"].start.startswith('"üü'.encode())
+    store = f"diskcache:{folder / 'c'}"
+    for words in (["namespaces"], ["log"], ["checkpoints"], ["diff", "live", "live"], ["export", "out.jsonl"]):
+        assert main(["-s", store, *words]) == 0
+    assert main(["-s", "json:copy", "import", store]) == 0
+    assert StateManager("json:copy").load("text") == "x"
+    with pytest.raises(ReadOnly):
+        state.save("k", 1)
+    assert sorted(path for path in (folder / "c").rglob("*")) == before
+    capsys.readouterr()
+
+
+def test_only_the_present_is_kept_and_a_change_is_seen(folder: Path) -> None:
+    with diskcache.Cache(folder / "c") as cache:
+        cache["a"] = 1
+        state = opened(folder / "c")
+        first = state.revision
+        cache["b"] = 2
+        assert (state.list_keys(), state.load("b")) == (["a", "b"], 2)
+        assert state.revision > first
+        with pytest.raises(HistoryPruned, match="present state alone"):
+            state.backend.changed_keys(StateAt(first, 0), StateAt(state.revision, 0))
+
+
+def test_shards_and_json_disks(folder: Path) -> None:
+    with diskcache.FanoutCache(folder / "f", shards=2) as cache:
+        cache["a"] = 1
+    assert opened(folder / "f").namespaces() == ["000", "001"]
+    assert [opened(folder / "f", name).list_keys() for name in ("000", "001")].count(["a"]) == 1
+    with diskcache.Cache(folder / "j", disk=diskcache.JSONDisk, disk_compress_level=6) as cache:
+        cache["k"], cache["big"] = {"a": [1]}, "x" * 5_000_000
+    state = opened(folder / "j")
+    assert sorted(len(str(state.load(key))) for key in state.list_keys()) == [10, 5_000_000]
+
+
+def test_hostile_rows_open_nothing_outside_and_execute_nothing(folder: Path) -> None:
+    (folder / "secret").write_text("secret")
+    with diskcache.Cache(folder / "c") as cache:
+        for key in ("up", "absolute", "link", "pipe", "missing"):
+            cache[key] = "x"
+    os.symlink(folder / "secret", folder / "c" / "link.val")
+    os.mkfifo(folder / "c" / "pipe.val")
+    with closing(sqlite3.connect(folder / "c" / "cache.db")) as db, db:
+        files = {"up": "../secret", "absolute": str(folder / "secret"), "link": "link.val", "pipe": "pipe.val",
+                 "missing": "00/11/22.val"}  # fmt: skip
+        for key, file in files.items():
+            db.execute("UPDATE Cache SET mode = 3, filename = ?, store_time = 9e999 WHERE key = ?", (file, key))
+    state = opened(folder / "c")
+    assert all("$opaque" in state.load(key) for key in files)
+    assert len(state.rows()) == len(files)
+    (folder / "c" / "cache.db").write_bytes((folder / "c" / "cache.db").read_bytes()[:5000])
+    for end in ("-wal", "-shm"):
+        (folder / "c" / f"cache.db{end}").unlink(missing_ok=True)
+    with pytest.raises(Damaged):
+        state.list_keys()
+    with pytest.raises(NamespaceNotFound):
+        opened(folder / "c", "000").load("up")
+    with pytest.raises(KeyNotFound, match="there is no folder"):
+        opened(folder / "none").list_keys()
+
+
+@pytest.mark.stress
+def test_a_page_of_a_million_keys_reads_no_value(folder: Path) -> None:
+    with diskcache.Cache(folder / "c") as cache, cache.transact():
+        cache._sql(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000) INSERT INTO Cache"
+            "(key, raw, store_time, mode, value, size) SELECT 'user:' || i, 1, 1, 1, i, 0 FROM n"
+        )
+    state = opened(folder / "c")
+    assert state.head().count == 1_000_000
+    assert [row.key for row in state.rows(limit=2)] == ["user:1", "user:10"]
+    assert state.rows(limit=1, backwards=True)[0].key == "user:999999"
+    assert state.rows(after="user:5", limit=1)[0].key == "user:50"

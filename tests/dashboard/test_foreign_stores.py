@@ -1,0 +1,63 @@
+"""A thread of LangGraph in the dashboard, opened by the path of its database alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from dashboard_host import shown
+from foreign_stores import langgraph, message, name
+from textual.pilot import Pilot
+
+from stateview import StateManager
+from stateview.backends.foreign.guess import guess
+from stateview.cli.guessed_store import with_store
+from stateview.cli.program import main
+from stateview.dashboard.app import Dashboard
+from stateview.errors import InvalidName
+
+
+@pytest.fixture
+def database(folder: Path) -> Path:
+    turns = [message("human", "hi"), message("ai", "hello there")]
+    states = [{"messages": turns[:1], "count": 1}, {"messages": turns, "count": 2}]
+    return langgraph(folder / "runs.sqlite", *states, thread="run-1")
+
+
+def test_a_thread_has_a_timeline_and_a_diff(database: Path) -> None:
+    import asyncio
+
+    options, _ = with_store({}, str(database))
+    app = Dashboard(StateManager(options["store"], options["namespace"]), options, None)
+
+    async def flow(pilot: Pilot[None]) -> None:
+        await shown(pilot, "run-1", "ch/count", "ch/messages", f"c-{name(2)}"[:20], "loop, step 2")
+        await pilot.press("d")
+        await shown(pilot, "Diff of live with")
+        await pilot.press("down", "enter")
+        await shown(pilot, "ch/messages", "hello there")
+
+    async def go() -> None:
+        async with app.run_test(size=(140, 40)) as pilot:
+            await flow(pilot)
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
+def test_a_path_alone_says_what_it_is(database: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["shell", "runs.sqlite", "-c", "load ch/count"]) == 0
+    told = capsys.readouterr()
+    assert told.out == "2\n"
+    found = "a database of LangGraph's SqliteSaver: langgraph-sqlite:runs.sqlite, namespace run-1"
+    assert told.err == f"stateview: runs.sqlite is {found}\n"
+    for kind in ("sqlite", "json"):
+        StateManager(f"{kind}:own-{kind}", "main").save("k", 1)
+    sqlite, json = f"sqlite:{folder}/own-sqlite", f"json:{folder}/own-json"
+    assert (guess("own-sqlite/main/state.db").url, guess("own-sqlite/main").namespace) == (sqlite, "main")
+    assert (guess("own-json/main/state.json").url, guess("own-json/main").namespace) == (json, "main")
+    assert guess("own-json").url == "json:own-json"
+    (folder / "text.txt").write_text("x")
+    with pytest.raises(InvalidName, match="no store that stateview can tell"):
+        guess("text.txt")
+    for store in ("json:own-json", "json", None):
+        assert with_store({}, store)[1] == ""
