@@ -59,7 +59,7 @@ def test_what_is_no_store_is_refused(url: str) -> None:
 
 
 def test_a_registered_backend_is_opened_by_its_url(plugin: Path) -> None:
-    assert registered() == ["folder", "gone", "wrong"]
+    assert {"folder", "gone", "wrong"} <= {*registered()}
     place = str(plugin / "state")
     with StateManager(f"folder:{place}", "main", durability="normal", history=5) as state:
         assert state.save("k", [1]) == 1

@@ -35,7 +35,7 @@ def test_a_thread_has_a_timeline_and_a_diff(database: Path) -> None:
         await pilot.press("d")
         await shown(pilot, "Diff of live with")
         await pilot.press("down", "enter")
-        await shown(pilot, "ch/messages", "hello there")
+        await shown(pilot, "ch/messages", "+ /1", "1 → 2")
 
     async def go() -> None:
         async with app.run_test(size=(140, 40)) as pilot:
