@@ -22,6 +22,7 @@ TEXTS = [
     "references/formats.md",
     "references/langgraph.md",
     "references/migration.md",
+    "references/other-stores.md",
     "references/refs.md",
     "references/workflows.md",
     "references/writing-a-backend.md",
