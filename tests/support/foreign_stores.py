@@ -8,8 +8,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import msgspec
 
+CREWAI = """CREATE TABLE IF NOT EXISTS checkpoints (id TEXT PRIMARY KEY, created_at TEXT NOT NULL, parent_id TEXT,
+    branch TEXT NOT NULL DEFAULT 'main', data JSONB NOT NULL)"""
 CHECKPOINTS = """CREATE TABLE checkpoints (thread_id TEXT NOT NULL, checkpoint_ns TEXT NOT NULL DEFAULT '',
     checkpoint_id TEXT NOT NULL, parent_checkpoint_id TEXT, type TEXT, checkpoint BLOB, metadata BLOB,
     PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id))"""
@@ -50,3 +53,26 @@ def ext(code: int, *content: Any) -> msgspec.msgpack.Ext:
 def message(kind: str, content: str) -> msgspec.msgpack.Ext:
     fields = {"content": content, "type": kind}
     return ext(5, f"langchain_core.messages.{kind}", f"{kind.title()}Message", fields, "model_validate_json")
+
+
+def crewai(place: Path, *inputs: Any, branch: str = "main") -> Path:
+    """Add checkpoints of a crew, as the providers of CrewAI 1.15 write them: to a database, or to a folder of files."""
+    parent: str | None = None
+    for number, value in enumerate(inputs):
+        identifier = f"20260131T0900{number:02}_{len(branch):08x}"
+        crew = {"name": "crew", "checkpoint_inputs": value, "tasks": [{"output": "x" * number}]}
+        document = {
+            "crewai_version": "1.15.30", "parent_id": parent, "branch": branch, "entities": [crew],
+            "event_record": {"nodes": {}},
+        }  # fmt: skip
+        if place.suffix == ".db":
+            with closing(apsw.Connection(str(place))) as db:
+                db.execute("PRAGMA journal_mode=WAL")
+                db.execute(CREWAI)
+                row = (identifier, identifier[:15], parent, branch, json.dumps(document))
+                db.execute("INSERT INTO checkpoints VALUES (?, ?, ?, ?, jsonb(?))", row)
+        else:
+            (place / branch).mkdir(parents=True, exist_ok=True)
+            (place / branch / f"{identifier}_p-{parent or 'none'}.json").write_text(json.dumps(document))
+        parent = identifier
+    return place

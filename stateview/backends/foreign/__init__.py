@@ -33,6 +33,12 @@ def _redis_keys(store: Store, namespace: str, **options: Any) -> Backend:
     return RedisKeys(store, namespace, **options)
 
 
+def _crewai(store: Store, namespace: str, **options: Any) -> Backend:
+    from .crewai import CrewAI
+
+    return CrewAI(store, namespace, **options)
+
+
 LANGGRAPH_SQLITE = BackendKind(
     "langgraph-sqlite", "LangGraph's SQLite saver", _langgraph_sqlite, ("langgraph-sqlite",), takes_path=True,
     foreign=True,
@@ -42,3 +48,4 @@ REDIS_KEYS = BackendKind(
     "redis-keys", "the plain keys of a Redis server", _redis_keys, ("redis-keys",), slow_import=True,
     server=True, foreign=True,
 )  # fmt: skip
+CREWAI = BackendKind("crewai", "CrewAI's checkpoints", _crewai, ("crewai",), takes_path=True, foreign=True)

@@ -13,6 +13,7 @@ from .sqlite_file import MAGIC, SqliteFile
 
 _HINT = "Give a store URL, such as sqlite:PATH or langgraph-sqlite:PATH: see 'stateview help dashboard'"
 _OWN = {"state.db": "sqlite", "state.json": "json", "history.jsonl": "json"}
+_CREWAI = re.compile(r"\d{8}T\d{6}_[0-9a-f]{8}(_p-.*)?\.json")
 _SHARD = re.compile(r"\d{3}")
 _MAX_ENTRIES = 10_000  # of a folder that are looked at
 
@@ -53,7 +54,14 @@ def _of_folder(path: str) -> Guess | None:
             return Guess(f"{kind}:{path}", "a store of stateview")
     if any(_SHARD.fullmatch(name) and os.path.exists(os.path.join(folder, "cache.db")) for name, folder in inside):
         return Guess(f"diskcache:{path}", "a FanoutCache of diskcache")
+    if any(_is_branch(folder) for _, folder in inside):
+        return Guess(f"crewai:{path}", "a folder of CrewAI's checkpoints")
     return None
+
+
+def _is_branch(folder: str) -> bool:
+    with os.scandir(folder) as entries:
+        return any(_CREWAI.fullmatch(entry.name) for _, entry in zip(range(_MAX_ENTRIES), entries, strict=False))
 
 
 def _of_file(path: str) -> Guess | None:
@@ -72,6 +80,8 @@ def _of_database(path: str, folder: str) -> Guess | None:
     columns = SqliteFile(path, {}, "a database", timeout=5.0).read(_columns)
     if {"thread_id", "checkpoint_ns"} <= columns.get("checkpoints", set()):
         return Guess(f"langgraph-sqlite:{path}", "a database of LangGraph's SqliteSaver")
+    if {"created_at", "parent_id", "branch", "data"} <= columns.get("checkpoints", set()):
+        return Guess(f"crewai:{path}", "a database of CrewAI's checkpoints")
     if {"entries", "commits"} <= columns.keys() and os.path.basename(path) == "state.db":
         return _own(folder, "sqlite")
     if {"key", "raw", "mode"} <= columns.get("Cache", set()) and os.path.basename(path) == "cache.db":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -37,7 +37,7 @@ class SqliteFile:
 
     """
 
-    def __init__(self, path: str, tables: dict[str, tuple[str, ...]], what: str, timeout: float) -> None:
+    def __init__(self, path: str, tables: Mapping[str, Sequence[str]], what: str, timeout: float) -> None:
         self.path = path
         self._tables = tables
         self._what = what
