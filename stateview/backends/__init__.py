@@ -273,7 +273,7 @@ def open_backend(url: str, namespace: str, **options: Any) -> Backend:
 def make_backend(store: Store, namespace: str, **options: Any) -> Backend:
     """Make the backend of a store that was parsed and a name that was checked, see `open_backend`."""
     kind = kind_of(store)
-    accepted = ("read_only", "history", "timeout", "values", *kind.options)
+    accepted = ("read_only", "history", "timeout", *(() if kind.foreign else ("values",)), *kind.options)
     options = {name: value for name, value in options.items() if name in accepted}
     call = get_ident(), kind.name
     if call in _making:  # a module that is half imported has no class yet

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import threading
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -62,7 +61,6 @@ class CrewAI(HistoryBackend):
     def __init__(self, store: Store, namespace: str, **options: Any) -> None:
         super().__init__(store, namespace, **options)
         self._file = SqliteFile(self.place, TABLES, WHAT, self.timeout)
-        self._lock = threading.RLock()
         self._history = History()
         self._places: list[Place] = []
         self._before: dict[str, bytes] = {}

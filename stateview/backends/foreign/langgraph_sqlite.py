@@ -14,7 +14,6 @@ thread) at the first read, then O(what is new).
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from hashlib import sha256
@@ -92,7 +91,6 @@ class LangGraphSqlite(HistoryBackend):
     def __init__(self, store: Store, namespace: str, **options: Any) -> None:
         super().__init__(store, namespace, **options)
         self._file = SqliteFile(self.place, TABLES, WHAT, self.timeout)
-        self._lock = threading.RLock()
         self._history = History()
         self._thread: tuple[str, str] | None = None
         self._known: tuple[object, ...] = ()  # the data version of the index

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from typing import NoReturn
 from ...errors import ReadOnly
 from ...model import Finding, now
 from .. import Store
+from ..fork import watch_fork
 from ..protocol import (
     PAGE_BYTES,
     CommitRequest,
@@ -60,6 +62,16 @@ class ReadOnlyBackend(ABC):
         self.namespace = namespace
         self.timeout = timeout
         self.values = values
+        self._lock = threading.RLock()  # held while an index is read
+        watch_fork(self)
+
+    def before_fork(self) -> None:  # noqa: B027 - a part of `ForkAware`
+        """Wait for nothing: a child reads its index anew."""
+
+    def after_fork(self, child: bool) -> None:
+        """Make the lock anew in the child, where another thread of the parent would never release it."""
+        if child:
+            self._lock = threading.RLock()
 
     @abstractmethod
     def head(self) -> Head: ...

@@ -5,12 +5,11 @@ it is JSON; or an object with one marker, `$hash`, `$list`, `$set`, `$zset` or `
 first members are shown. Keys of stateview's own namespaces are left out: `redis://` opens these.
 
 A server sorts no keys. Their names are read once, by SCAN, and sorted in memory: at most `limit` of them (an option of
-the URL), and for at most `SCAN_SECONDS`. `doctor` tells whether that was all of them.
+the URL). Without that option, it takes `SCAN_SECONDS` at most. `doctor` tells whether that was all of them.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
@@ -35,7 +34,7 @@ SCAN_SECONDS = 2.0
 MAX_MEMBERS = 1000  # of a collection that are shown
 _LISTED_MEMBERS = 20  # that a list of keys reads
 _LISTED_BYTES = 4096  # of a string that a list of keys reads
-_KEYS_PER_SCAN = 2000
+_KEYS_PER_SCAN = 10_000
 _KEYS_PER_READ = 500
 _MIN_INDEX_SECONDS, _REST_FACTOR = 5.0, 20.0  # an index is as old as this, or as this many times its making, at most
 _GONE = "none"
@@ -103,7 +102,6 @@ class RedisKeys(PresentBackend):
         address, self._pattern, self._limit = parse_url(store.place)
         self._server = RedisBackend(address, store.shown, namespace, read_only=True, timeout=timeout)
         self._exists = namespace == "default"
-        self._lock = threading.RLock()
         self._index: Index | None = None
 
     def close(self) -> None:
@@ -156,7 +154,8 @@ class RedisKeys(PresentBackend):
     def _scan(self, client: Any) -> tuple[set[bytes], bool]:
         """Return the names that match, and whether they are all. Bounded by the limit and by time."""
         found: set[bytes] = set()
-        cursor, deadline = 0, time.monotonic() + SCAN_SECONDS
+        is_given = "limit=" in self.place.partition("?")[2]  # who gives a limit waits until it is reached
+        cursor, deadline = 0, float("inf") if is_given else time.monotonic() + SCAN_SECONDS
         while True:
             cursor, page = client.scan(cursor, match=self._pattern, count=_KEYS_PER_SCAN)
             found.update(name for name in page if not name.startswith(OWN))

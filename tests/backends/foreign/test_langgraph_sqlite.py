@@ -22,6 +22,7 @@ from stateview.backends.protocol import StateAt
 from stateview.cli.program import main
 from stateview.errors import Damaged, HistoryPruned, KeyNotFound, NamespaceNotFound, ReadOnly
 from stateview.model import ABSENT
+from stateview.sealing.keys import UserKey
 
 Run = Callable[..., str]
 
@@ -146,6 +147,16 @@ def test_every_write_is_refused_with_the_next_step(folder: Path, run: Run) -> No
         with pytest.raises(ReadOnly, match="import langgraph-sqlite"):
             act()
     assert content(folder) == before
+
+
+def test_a_key_in_the_environment_is_for_the_copy_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cryptography")
+    path = langgraph(folder / "c.db", {"a": 1})
+    monkeypatch.setenv("STATEVIEW_KEY", UserKey.generate().printed())
+    assert opened(path).load("ch/a") == 1
+    assert main(["-s", "sqlite:copy", "-n", "t", "import", f"langgraph-sqlite:{path}"]) == 0
+    copy = StateManager("sqlite:copy", "t")
+    assert (copy.is_encrypted, copy.load("ch/a")) == (True, 1)
 
 
 def test_states_are_those_of_the_thread_and_absent_keys_are_deletes(folder: Path) -> None:
