@@ -120,7 +120,7 @@ class TestSealedMemory(TestMemory):
 def test_the_package_is_found_by_its_metadata() -> None:
     (point,) = importlib.metadata.entry_points(group="stateview.backends", name="memory")
     assert (point.value, point.dist.name) == ("sample_backend:KIND", "stateview-sample-backend")
-    assert registered() == ["memory"]
+    assert "memory" in registered()
     kind = find_kind("memory")
     assert kind is not None
     assert not kind.in_folder
