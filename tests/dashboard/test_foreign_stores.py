@@ -33,8 +33,8 @@ def test_a_thread_has_a_timeline_and_a_diff(database: Path) -> None:
     async def flow(pilot: Pilot[None]) -> None:
         await shown(pilot, "run-1", "ch/count", "ch/messages", f"c-{name(2)}"[:20], "loop, step 2")
         await pilot.press("d")
-        await shown(pilot, "Diff of live with")
-        await pilot.press("down", "enter")
+        await shown(pilot, "Compare two states")
+        await pilot.press("down", "enter", "enter")
         await shown(pilot, "ch/messages", "+ /1", "1 → 2")
 
     async def go() -> None:

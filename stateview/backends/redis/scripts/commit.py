@@ -131,43 +131,40 @@ local old_expires, new_expires, drops_expiry, supersedes, deleted = false, false
 local packs, tend = {}, {}  -- by key
 """ + f"local min_bytes, fanout = {MIN_BYTES}, {FANOUT}" + """
 if writes then
-  local written
-  local function add(key, value, ttl, time)
-    local old = call('HGET', live, key)
-    supersedes, new_expires = supersedes or old or not value, new_expires or ttl
-    if old then
-      local r, t, e, at = split(old)
-      old_expires, drops_expiry = old_expires or e ~= '0', drops_expiry or e ~= '0' and not ttl
-      if not value then deleted = deleted + 1 end
-      plan[#plan + 1] = {key = key, value = value, ttl = ttl, time = time, revision = r, e = e,
-        times = t .. ' ' .. e .. ' ', old = string.sub(old, at)}
-    else
-      local member = call('ZREVRANGEBYLEX', hindex, '[' .. key .. '\\0' .. pad(revision + 1), '[' .. key .. '\\0',
-        'LIMIT', 0, 1)[1]
-      local open = false
-      if member then
-        local packed = call('HGET', history, member)
-        local u = split(packed)
-        if u == '0' then open = packed end
-      end
-      plan[#plan + 1] = {key = key, value = value, ttl = ttl, time = time, member = member, old = open}
-    end
-  end
-  if expired_count > 0 then written = {} end
+  local written = expired_count > 0 and {}
   for i = 7, #ARGV, 3 do
     local key, how, value = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-    if how == '' then add(key, value)
-    elseif how == 'D' then add(key)
+    if how == '' then plan[#plan + 1] = {key = key, value = value}
+    elseif how == 'D' then plan[#plan + 1] = {key = key}
     elseif string.byte(how) == 80 then packs[key] = {how, value}
     else
       local ttl, time = string.match(how, '^(%d+) (%d+)$')
-      add(key, value, ttl ~= '0' and tonumber(ttl), time ~= '0' and time)
+      plan[#plan + 1] = {key = key, value = value, ttl = ttl ~= '0' and tonumber(ttl), time = time ~= '0' and time}
     end
     if written then written[key] = true end
   end
   if written then  -- delete expired entries too
     for _, key in ipairs(call('ZRANGEBYSCORE', expiry, '-inf', clock_time, 'LIMIT', 0, 100)) do
-      if not written[key] then add(key) end
+      if not written[key] then plan[#plan + 1] = {key = key} end
+    end
+  end
+  for first = 1, #plan, 1000 do  -- one command for many keys costs less; Lua passes 1,000 at once
+    local names = {}
+    for i = first, math.min(first + 999, #plan) do names[#names + 1] = plan[i].key end
+    for i, old in ipairs(call('HMGET', live, unpack(names))) do
+      local p = plan[first + i - 1]
+      supersedes, new_expires = supersedes or old or not p.value, new_expires or p.ttl
+      if old then
+        local r, t, e, at = split(old)
+        old_expires, drops_expiry = old_expires or e ~= '0', drops_expiry or e ~= '0' and not p.ttl
+        if not p.value then deleted = deleted + 1 end
+        p.revision, p.e, p.times, p.old = r, e, t .. ' ' .. e .. ' ', string.sub(old, at)
+      elseif versions > 0 then
+        p.member = call('ZREVRANGEBYLEX', hindex, '[' .. p.key .. '\0' .. pad(revision + 1), '[' .. p.key .. '\0',
+          'LIMIT', 0, 1)[1]
+        local packed = p.member and call('HGET', history, p.member)
+        if p.member and split(packed) == '0' then p.old = packed end
+      end
     end
   end
 end
@@ -215,7 +212,17 @@ if not writes then
 end
 revision = revision + 1
 local padded = pad(revision)
-for _, p in ipairs(plan) do
+local entries, added, pasts, members, writings = {}, {}, {}, {}, {}  -- one command for many keys costs less
+local function flush()
+  if entries[1] then call('HSET', live, unpack(entries)) end
+  if added[1] then call('ZADD', index, unpack(added)) end
+  if pasts[1] then call('HSET', history, unpack(pasts)) end
+  if members[1] then call('ZADD', hindex, unpack(members)) end
+  call('ZADD', touched, unpack(writings))
+  entries, added, pasts, members, writings = {}, {}, {}, {}, {}
+end
+local function push(list, name, value) list[#list + 1], list[#list + 2] = name, value end
+for i, p in ipairs(plan) do
   local key, start, expired = p.key, r .. ' ', p.revision and p.e ~= '0'
   if p.revision then
     local member = key .. '\\0' .. pad(p.revision)
@@ -232,32 +239,33 @@ for _, p in ipairs(plan) do
           string.match(call('HGET', history, former), '^%d+ %d+ %d+ V') then tend[key] = 'N' end
       end
     end
-    call('HSET', history, member, start .. p.times .. kind .. p.old)
-    call('ZADD', hindex, '0', member)
+    push(pasts, member, start .. p.times .. kind .. p.old)
+    push(members, '0', member)
     if expired then call('ZADD', hexpiry, p.e, member) end
   elseif p.old then
-    call('HSET', history, p.member, (string.gsub(p.old, '^(%*?)%d+', '%1' .. r, 1)))
+    push(pasts, p.member, (string.gsub(p.old, '^(%*?)%d+', '%1' .. r, 1)))
   end
   if p.value then
     local expires = p.ttl and int(since + p.ttl) or '0'
-    call('HSET', live, key, r .. ' ' .. (p.time or stamp) .. ' ' .. expires .. ' ' .. p.value)
+    push(entries, key, r .. ' ' .. (p.time or stamp) .. ' ' .. expires .. ' ' .. p.value)
     if not p.revision then
-      call('ZADD', index, '0', key)
+      push(added, '0', key)
       size = size + 1
     end
     if p.ttl then call('ZADD', expiry, expires, key)
     elseif expired then call('ZREM', expiry, key) end
   else
     local member = key .. '\\0' .. padded
-    call('HSET', history, member, '0 ' .. stamp .. ' 0 D')
-    call('ZADD', hindex, '0', member)
+    push(pasts, member, '0 ' .. stamp .. ' 0 D')
+    push(members, '0', member)
     if p.revision then
       call('HDEL', live, key); call('ZREM', index, key)
       size = size - 1
       if expired then call('ZREM', expiry, key) end
     end
   end
-  call('ZADD', touched, '0', padded .. key)
+  push(writings, '0', padded .. key)
+  if i % 500 == 0 or i == #plan then flush() end
 end
 if due then
   call('HSET', head, 'revision', r, 'time', stamp)
