@@ -18,7 +18,7 @@ from ...model import Finding
 from ..protocol import Backend, CommitRequest, ProgressCount, ProgressText, RecoverySession, StagedImport
 from ..stored_values import PLAIN, StoredValues
 from . import turns
-from .connections.server import REGISTRY
+from .connections.contact import REGISTRY
 from .scripts.commit import COMMIT, PUT_KEYRING
 from .server_checks import refuse_eviction
 from .writer import Writer

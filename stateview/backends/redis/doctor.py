@@ -20,7 +20,7 @@ from ..protocol import ProgressText
 from ..staging import ASIDE, replaced_finding, unfinished_finding
 from . import packing
 from .connections.client import escape_match
-from .connections.server import REGISTRY
+from .connections.contact import REGISTRY
 from .scripts.common import COMMON, KINDS, NAMES, unreadable_head
 from .scripts.read import MARKS, MISSING
 from .server_checks import check_clock, check_server

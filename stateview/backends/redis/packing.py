@@ -17,7 +17,7 @@ from ...errors import Damaged, run
 from ..deltas import FANOUT, MIN_BYTES, Chain, DamagedDelta, Delta, make_delta, may_be_packed, rebase
 from ..protocol import StoredVersion
 from ..stored_values import StoredValues
-from .connections.server import keyring_digest
+from .connections.contact import keyring_digest
 from .scripts.common import COMMON, NOTE_PARTS, REFER
 
 if TYPE_CHECKING:

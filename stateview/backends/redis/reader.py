@@ -35,7 +35,7 @@ from ..protocol import (
 from ..stored_values import SEALED_START, SEALED_TEXT_START, StoredValues
 from . import packing
 from .connections.client import server_of
-from .connections.server import REGISTRY, Server
+from .connections.contact import REGISTRY, Contact
 from .scripts import read as read_scripts
 from .scripts.common import KINDS
 
@@ -70,7 +70,7 @@ def _rereads(read: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any
     return reread
 
 
-class Reader(Server, ABC):
+class Reader(Contact, ABC):
     """The reading half of a backend. Each method makes one round trip, unless its docstring says otherwise."""
 
     def __init__(

@@ -20,7 +20,7 @@ from ...model import Problem, check_key, name_first
 from ..protocol import CommitRequest, Restored, Salvage, StoredVersion, Write
 from ..stored_values import are_sealed, lost_keyring_error
 from . import packing
-from .connections.server import REGISTRY
+from .connections.contact import REGISTRY
 from .doctor import (
     MEMBERS_PER_SCRIPT,
     UNMET,

@@ -17,7 +17,7 @@ from ...errors import Conflict, Damaged
 from ..deltas import DamagedDelta
 from ..protocol import ProgressCount
 from ..stored_values import StoredValues
-from .connections.server import keyring_digest
+from .connections.contact import keyring_digest
 from .packing import Linked, parse_linked
 from .scripts.common import COMMON, NAMES
 

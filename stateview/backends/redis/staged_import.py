@@ -28,7 +28,7 @@ from ..staging import ASIDE
 from ..stored_values import StoredValues
 from . import packing
 from .connections.client import encode_bulk
-from .connections.server import REGISTRY
+from .connections.contact import REGISTRY
 from .scripts.common import KINDS, NAMES
 from .scripts.transfer import ACQUIRE, FINISH, FORGET, RECORD, RELEASE
 from .server_checks import refuse_eviction

@@ -8,7 +8,8 @@ from abc import ABC
 from typing import Any
 
 import msgspec
-from redis.exceptions import ResponseError
+import redis
+from redis.exceptions import AskError, MovedError, ResponseError
 
 from ...errors import (
     COMMITTED,
@@ -35,13 +36,15 @@ from ..retries import Backoff
 from ..stored_values import StoredValues
 from . import packing
 from .connections.answers import Answer
-from .connections.client import Session
+from .connections.client import Session, encode_bulk
+from .connections.contact import REGISTRY, keyring_digest
 from .connections.errors import to_state_error
-from .connections.server import REGISTRY, keyring_digest
 from .reader import Reader
+from .scripts.commit import COMMIT
 from .scripts.common import KINDS
 from .server_checks import refuse_eviction
 
+WORDS_PER_SECOND = 30_000  # words of a commit that a slow server runs in a second; a large commit gets more time
 LARGEST_COMMIT_BYTES = 768 * 1024 * 1024  # a server closes the connection at 1 GiB, without a reply
 _MIN_RESEAL_SECONDS = 0.0005
 _MAX_RESEAL_SECONDS = 0.02  # a client with long pauses comes too late again and again
@@ -149,6 +152,35 @@ class Writer(Reader, ABC):
             elif not backoff.wait():
                 message = f"{self.url}: other clients committed before this one for {self.timeout:g} s"
                 raise BackendUnavailable(message, (NOTHING_CHANGED, "Try again"))
+
+    def _send_commit(self, session: Session, words: list[bytes]) -> tuple[Any, Any]:
+        """Run a commit once: the same words that the same session sends again are the same commit.
+
+        Returns the script's reply, and how many replicas have confirmed the commit; None if none are asked for.
+        """
+        options = self.options
+        then = b""
+        if options.wait_replicas:
+            milliseconds = b"%d" % max(1, int(options.wait_timeout * 1000))
+            then = b"*3\r\n" + encode_bulk([b"WAIT", b"%d" % options.wait_replicas, milliseconds])
+
+        def act(client: Any) -> Any:
+            try:
+                return self._run(client, session, COMMIT, words, then)
+            except (MovedError, AskError):
+                if isinstance(client, redis.Redis):
+                    raise
+                # redis-py follows the slot, and learns where it is. Then the commit is sent once more: WAIT waits for
+                # the writes of its own connection.
+                self._run(client, session, COMMIT, words)
+                return self._run(client, session, COMMIT, words, then)
+
+        if not self._ready:
+            self._handshake()
+        if self._denied:
+            self._check_rights()
+        reply = self._with_retry(act, commit=True, extra=len(words) / WORDS_PER_SECOND)
+        return reply if then else (reply, None)
 
     def _start_sealing(self, batch: CommitRequest) -> bool:
         """Make the keyring of a new namespace, which the first commit stores. Return whether the namespace is new."""

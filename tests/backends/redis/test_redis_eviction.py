@@ -10,7 +10,7 @@ import redis_servers
 from conftest import REDIS
 
 from stateview import BackendError, StateManager
-from stateview.backends.redis.connections.server import REGISTRY
+from stateview.backends.redis.connections.contact import REGISTRY
 from stateview.sealing.keys import UserKey
 
 FIRST = next(iter(REDIS.values()), "")

@@ -14,7 +14,7 @@ from packed_history import Texts, deltas
 from stress import stressed
 
 from stateview import BackendError, StateManager
-from stateview.backends.redis.connections import server
+from stateview.backends.redis.connections import contact
 from stateview.backends.redis.scripts.common import NAMES
 from stateview.maintenance.history import iter_superseded
 
@@ -115,7 +115,7 @@ def test_a_client_of_the_release_before_is_told_to_upgrade(store_url: str, monke
         assert deltas(store_url)
         assert client.hget(HEAD, "format") == b"2"
         assert client.hget(KEYS[1], "k").endswith(json.dumps(texts[-1]).encode())  # what is live stays as it was
-    monkeypatch.setattr(server, "NEWEST_FORMAT", 1)
+    monkeypatch.setattr(contact, "NEWEST_FORMAT", 1)
     with StateManager(store_url, "ns") as older:
         for act in (lambda: older.load("k"), lambda: older.save("k", 1), older.list_checkpoints):
             with pytest.raises(BackendError, match="Upgrade stateview"):

@@ -1,4 +1,4 @@
-"""The server that keeps a namespace: this process's connections to it, retries, and the first contact."""
+"""The server that keeps a namespace: this process's connections to it, retries, and what it answered."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from hashlib import sha1
 from typing import Any, TypeVar
 
 import redis
 from redis.exceptions import (
-    AskError,
     BusyLoadingError,
-    MovedError,
     NoScriptError,
     RedisClusterException,
     RedisError,
@@ -27,18 +25,12 @@ from ....errors import (
     NOTHING_CHANGED,
     BackendError,
     CommitUnknown,
-    Damaged,
-    ReadOnly,
     Rewound,
     StateException,
-    run,
 )
-from ....model import now
 from ...fork import watch_fork
 from ...retries import Backoff
-from ...stored_values import StoredValues
-from ..scripts.commit import COMMANDS, COMMIT, CONTACT
-from ..scripts.common import NAMES, UNCHECKED, WHOLE, framed, unreadable_head
+from ..scripts.common import NAMES, UNCHECKED, WHOLE, framed
 from .answers import Answer, Answers
 from .client import NoConnection, Session, encode_bulk, open_client, pool_of
 from .errors import (
@@ -46,7 +38,6 @@ from .errors import (
     is_transient,
     lacks_descriptors,
     may_have_applied,
-    missing_right_error,
     os_error,
     reason,
     to_state_error,
@@ -56,7 +47,6 @@ from .url import Options, parse
 
 T = TypeVar("T")
 B = TypeVar("B", bound="Server")
-REGISTRY = "stateview:namespaces"
 TIMEOUT_SECONDS = 10.0  # how long to retry, by default
 FORK_SECONDS = 1.0  # how long a fork waits for another thread that opens a connection
 FIRST_CONTACT_SECONDS = 1.0  # by default, while a single server has never answered
@@ -64,8 +54,6 @@ MIN_BACKOFF_SECONDS = 0.01
 MAX_BACKOFF_SECONDS = 1.0
 CACHE_BYTES = 32 * 1024 * 1024
 MAX_IDLE_SESSIONS = 4  # sessions that keep their connection
-WORDS_PER_SECOND = 30_000  # words of a commit that a slow server runs in a second; a large commit gets more time
-NEWEST_FORMAT = 3  # 2 has deltas, 3 a keyring
 
 
 @cache
@@ -79,12 +67,6 @@ def _word(argument: Any) -> bytes:
     if isinstance(argument, bytes):
         return argument
     return argument.encode() if isinstance(argument, str) else b"%d" % argument
-
-
-@lru_cache(maxsize=64)
-def keyring_digest(document: bytes | None) -> str:
-    """Return the digest by which a client tells a script which keyring it knows; None stands for no keyring."""
-    return sha1(document or b"", usedforsecurity=False).hexdigest()
 
 
 class _Link:
@@ -107,14 +89,13 @@ class Server(ABC):
         history: how many revisions superseded versions are kept for.
         timeout: seconds to retry through transient errors. None: `TIMEOUT_SECONDS`, and less for the first contact with
             a single server, whose address may be wrong. A cluster and sentinels may be in the middle of a failover.
-        values: the stored form of values.
         chosen: options of this package, in place of those in the URL.
 
     """
 
     def __init__(
         self, address: str, shown: str, namespace: str, read_only: bool, history: int, timeout: float | None,
-        values: StoredValues, chosen: dict[str, Any],
+        chosen: dict[str, Any],
     ) -> None:  # fmt: skip
         self.url = shown
         self.namespace = namespace
@@ -123,32 +104,23 @@ class Server(ABC):
         self.timeout = TIMEOUT_SECONDS if timeout is None else timeout
         is_single = not address.startswith(("redis+cluster:", "redis+sentinel:"))
         self._first_timeout = FIRST_CONTACT_SECONDS if timeout is None and is_single else self.timeout
-        self.values = self._given = values  # `values` is the form of the namespace that lies there
-        self._keyring: bytes | None = None
-        self._new_keyring: bytes | None = None  # until the first commit stores it
-        self._lineage = ""  # of a sealed namespace
         self._address = address
-        # Held while the client is opened or closed, during the handshake, and while the keyring is learnt: what another
-        # thread has learnt since is not replaced by an older keyring.
+        # Held while the client is opened or closed, and during the first contact.
         self._mutex = threading.RLock()
         self._link = _Link()
         self._set_prefix(f"stateview:{{{namespace}}}:")
         self._max_idle = 0 if "max_connections" in address else MAX_IDLE_SESSIONS
         self._chosen = chosen
         self._sessions: list[Session] = []  # those that no call uses now
-        self._denied = ""  # a command of a commit that this user may not run
-        self._skew = 0  # microseconds by which the server's clock is ahead
         self._answered = False  # whether the server has ever answered
         self._wrote = False  # whether the server has ever taken a commit
-        self._ready = False  # whether the handshake is done
-        self._looked_for_older = False  # whether data of an older layout was looked for
         self._checked = True  # whether scripts raise an error for a part that lacks members
         self._locked_for_fork: list[bool] = []  # for each fork that is under way, whether it holds the mutex
         watch_fork(self)
 
     @abstractmethod
-    def _adopt(self) -> None:
-        """Convert data of an older layout."""
+    def _handshake(self) -> None:
+        """Make the first contact, unless it was made."""
 
     def _set_prefix(self, prefix: str) -> None:
         """Set what the names of all keys of the namespace begin with."""
@@ -349,35 +321,6 @@ class Server(ABC):
                 self._commands[script] = command
         return command
 
-    def _send_commit(self, session: Session, words: list[bytes]) -> Any:
-        """Run a commit once: the same words that the same session sends again are the same commit.
-
-        Returns the script's reply, and how many replicas have confirmed the commit; None if none are asked for.
-        """
-        options = self.options
-        then = b""
-        if options.wait_replicas:
-            micros = b"%d" % max(1, int(options.wait_timeout * 1000))
-            then = b"*3\r\n" + encode_bulk([b"WAIT", b"%d" % options.wait_replicas, micros])
-
-        def act(client: Any) -> Any:
-            if not then or isinstance(client, redis.Redis):
-                return self._run(client, session, COMMIT, words, then)
-            try:
-                return self._run(client, session, COMMIT, words, then)
-            except (MovedError, AskError):
-                # redis-py follows the slot, and learns where it is. Then the commit is sent once more: WAIT waits for
-                # the writes of its own connection.
-                self._run(client, session, COMMIT, words)
-                return self._run(client, session, COMMIT, words, then)
-
-        if not self._ready:
-            self._handshake()
-        if self._denied:
-            self._check_rights()
-        reply = self._with_retry(act, commit=True, extra=len(words) / WORDS_PER_SECOND)
-        return reply if then else (reply, None)
-
     # --- what the server has answered --------------------------------------------------------------------------
 
     def _saw(self, text: bytes, asked: float) -> Answer:
@@ -420,104 +363,6 @@ class Server(ABC):
         if self._link.tracking is not None:
             self._link.tracking.begin_anew()
 
-    def _registry(self, act: Callable[[Any], T]) -> T:
-        """Call `act`, which reads or changes the list of namespaces: a key outside this namespace."""
-        try:
-            return self._with_retry(act)
-        except Damaged as error:
-            message = f"{self.url}: the list of namespaces, the key {REGISTRY}, is not a set: another program wrote it"
-            raise Damaged(message, run("recover")) from error
-
-    # --- the first contact -------------------------------------------------------------------------------------
-
-    def _handshake(self) -> None:
-        """Learn the server's clock, check the head, and convert older data if the namespace is new. Once.
-
-        With a key it is done again as long as there is no namespace.
-        """
-        if self._ready:
-            return
-        with self._mutex:
-            if self._ready:
-                return
-            asked = time.monotonic()
-            head, parts = self._contact()
-            if head.get(b"format", b"").isdigit() and int(head[b"format"]) > NEWEST_FORMAT:
-                raise BackendError(f"{self.url}: namespace {self.namespace!r} has a later format", "Upgrade stateview")
-            if unreadable_head(head) or (not head and parts):
-                raise Damaged(f"{self.url}: {self._keys[0]} is not what was written", run("recover"))
-            if head and self._checked:
-                fields = (head.get(name, b"0") for name in (b"lineage", b"revision", b"time"))
-                self._saw(b" ".join(fields), asked)
-            self._choose_values(head)
-            if not head and not self._looked_for_older:
-                self._adopt()
-            self._looked_for_older = True
-            self._ready = bool(head) or self._given.ready  # with a key: whoever makes the namespace makes its keyring
-
-    def _contact(self) -> tuple[dict[bytes, bytes], int]:
-        """Return the head, and how many other parts the namespace has. Learn the clock and the rights. One round trip.
-
-        A commit that was refused in its middle would be half a commit: Redis takes back nothing that a script did. So
-        the command of a commit that this user may not run is noted.
-        """
-        words = [] if self.read_only else [name.encode() for name in COMMANDS]
-
-        def act(client: Any) -> tuple[int, Any]:
-            session.connect(pool_of(client, self._keys[0]))  # first: it takes time of its own
-            started = now()
-            reply = self._run(client, session, CONTACT, words)
-            return (started + now()) // 2, reply
-
-        with self._session() as session:
-            moment, reply = self._with_retry(act)
-        seconds, micros, parts, fields, *denied = reply
-        self._skew = int(seconds) * 1_000_000 + int(micros) - moment
-        self._denied = denied[0].decode() if denied else ""
-        return dict(zip(fields[::2], fields[1::2], strict=True)), parts
-
-    def _check_rights(self) -> None:
-        """Raise an error if this user may not run a command that commits need, and may not yet."""
-        if self._denied:
-            self._contact()
-        if self._denied:
-            raise missing_right_error(self.url, self._denied.lower())
-
-    def _choose_values(self, head: dict[bytes, bytes]) -> None:
-        """Choose the form of values by what the head holds.
-
-        Raises:
-            Damaged: the keyring is missing.
-
-        """
-        document = head.get(b"keyring")
-        if document is None and head.get(b"format") == b"3":
-            raise Damaged(f"{self.url}: the keyring of namespace {self.namespace!r} is missing", "Restore a backup")
-        self._lineage = head.get(b"lineage", b"").decode(errors="replace")
-        if document != self._keyring:
-            self._use_keyring(document)
-
-    def _use_keyring(self, document: bytes | None) -> None:
-        """Choose the form of values. A reader of both takes the keyring first, so its values are not older."""
-        self.values = self._given.opened(document)
-        self._keyring = document
-
-    def _learn_keyring(self) -> dict[bytes, bytes]:
-        """Read the head, choose the form of values by it, and return it. One round trip."""
-        self._handshake()
-        with self._mutex:
-            head: dict[bytes, bytes] = self._with_retry(lambda client: client.hgetall(self._keys[0]))
-            self._choose_values(head)
-        return head
-
-    def _knows_keyring(self, known: bytes | None) -> bool:
-        """Return whether `known` is still the keyring of the namespace, after learning it. One round trip."""
-        return self._learn_keyring().get(b"keyring") == known
-
-    def _check_open(self) -> None:
-        self._handshake()
-        self.values.check_open()
-
     def examined(self: B) -> B:
         """Return this backend for `doctor` and `recover`, which read what is left of a namespace without a part.
 
@@ -526,11 +371,6 @@ class Server(ABC):
         other = copy(self)
         other._checked = False
         return other
-
-    def _check_writable(self) -> None:
-        if self.read_only:
-            raise ReadOnly(f"{self.url} is open for reading only")
-        self._check_rights()
 
     def _forget_reads(self) -> None:
         """Empty the cache after a write of this process."""
