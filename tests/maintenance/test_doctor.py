@@ -704,7 +704,7 @@ def test_redis_a_replica_and_what_may_not_be_asked_are_said(server: Callable[...
 
 def test_redis_a_clock_that_is_off_is_said(redis_state: tuple[StateManager, Any], monkeypatch: Any) -> None:
     state, _ = redis_state
-    monkeypatch.setattr("stateview.backends.redis.connections.server.now", lambda: 1_000_000)
+    monkeypatch.setattr("stateview.backends.redis.connections.contact.now", lambda: 1_000_000)
     assert "its clock is" in said(state.doctor())
 
 
