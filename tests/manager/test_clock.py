@@ -42,7 +42,7 @@ def test_what_lives_for_a_time_lives_for_that_time(state: StateManager) -> None:
     with state.transaction() as tx:
         tx.save("both", 1, ttl=100)
     for key, seconds in (("lease", 100), ("other", 100), ("renamed", 3600), ("both", 100)):
-        assert seconds - 20 < left(state, key) <= seconds, key
+        assert seconds - 20 < left(state, key) <= seconds + 0.05, key  # a server's clock is known that well
     revision = state.checkpoint("c") and state.revision
     state.save("next", 1)  # deletes only what has expired by the clock
     state.save("lease", 3, expected=state.entry("lease").revision, ttl=100)

@@ -91,7 +91,7 @@ class Contact(Server, ABC):
         def act(client: Any) -> tuple[int, Any]:
             session.connect(pool_of(client, self._keys[0]))  # first: it takes time of its own
             started = now()
-            reply = self._run(client, session, CONTACT, words)
+            reply = self._run(client, session, CONTACT, words, whole=True)
             return (started + now()) // 2, reply
 
         with self._session() as session:

@@ -297,18 +297,22 @@ class Server(ABC):
                 session.release()
             self._sessions.append(session)
 
-    def _run(self, client: Any, session: Session, script: str, words: list[bytes], then: bytes = b"") -> Any:
-        """Run a script on the keys of the namespace, see `Session.send`."""
-        if then or isinstance(client, redis.Redis):
-            pool = pool_of(client, self._keys[0])
+    def _run(
+        self, client: Any, session: Session, script: str, words: list[bytes], then: bytes = b"", whole: bool = False
+    ) -> Any:
+        """Run a script on the keys of the namespace, see `Session.send`. With `whole` its text is sent at once."""
+        is_raw = then or isinstance(client, redis.Redis)
+        pool = pool_of(client, self._keys[0]) if is_raw else None
+        if not whole:
             try:
-                return session.send(pool, self._command(script), words, then)
+                if is_raw:
+                    return session.send(pool, self._command(script), words, then)
+                return client.evalsha(script_hash(script), len(self._keys), *self._keys, *words)
             except NoScriptError:
-                return session.send(pool, self._command(script, whole=True), words, then)
-        try:
-            return client.evalsha(script_hash(script), len(self._keys), *self._keys, *words)
-        except NoScriptError:
-            return client.eval(script, len(self._keys), *self._keys, *words)
+                pass
+        if is_raw:
+            return session.send(pool, self._command(script, whole=True), words, then)
+        return client.eval(script, len(self._keys), *self._keys, *words)
 
     def _command(self, script: str, whole: bool = False) -> tuple[int, bytes]:
         """Return how many words a call of a script begins with, and these in the server's protocol."""
