@@ -80,6 +80,13 @@ def new_store(redis_server: Callable[[str], str], tmp_path_factory: pytest.TempP
 
 
 @pytest.fixture
+def manage() -> Iterator[Callable[..., StateManager]]:
+    """Opens managers, and closes them with the test."""
+    with ExitStack() as stack:
+        yield lambda *args, **options: stack.enter_context(StateManager(*args, **options))
+
+
+@pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder, without settings from outside."""
     monkeypatch.chdir(tmp_path)

@@ -309,7 +309,9 @@ class Dashboard(App[None]):
             return
         head = change.head
         before, self.news = self.news.head if self.news is not None else head, change
-        if before.revision and (before.lineage != head.lineage or head.revision < before.revision):
+        if change.lost:
+            self.notify_user(change.lost, wrong=True, seconds=60)
+        elif before.revision and (before.lineage != head.lineage or head.revision < before.revision):
             self.notify_user(
                 f"{self.manager.namespace} went back from r{before.revision:,} with {before.count:,} keys"
                 f" to r{head.revision:,}: it was dropped, or the server lost its data",

@@ -16,7 +16,7 @@ from .. import codec
 from ..backends.processes import host_id, host_name, is_gone, started
 from ..backends.protocol import Backend, CommitRequest, Head, Version, Write
 from ..backends.retries import Backoff
-from ..errors import Conflict, LockHeld, LockLost, NextStep, StateException
+from ..errors import Conflict, LockHeld, LockLost, NextStep, Rewound, StateException
 from ..model import check_key, check_lock
 from .transaction import to_ttl
 
@@ -291,6 +291,10 @@ class Lock:
             try:
                 self._renew()
             except LockLost:
+                return
+            except Rewound as error:  # it is raised once, and nobody hears of it here
+                what = f"lock {self.name!r} of namespace {self._backend.namespace!r} is in doubt: {error.message}"
+                self._lost = LockLost(what, "Nothing was written. Take the lock again, and read again what it protects")
                 return
             except StateException:
                 pass  # the backend may answer again before the lease expires

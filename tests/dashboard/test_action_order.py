@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis
+from conftest import REDIS
 from dashboard_host import screen_text, shown, until, write
 from test_main_screen import board, look, main
 from textual.pilot import Pilot
@@ -168,6 +170,27 @@ def test_a_namespace_that_is_not_what_it_was_is_told(url: str) -> None:
         await shown(pilot, "work went back from r4 with 3 keys to r0", "or the server lost its data", "NOT CREATED YET")
 
     look(StateManager(url, "work"), flow)
+
+
+def test_commits_that_a_server_lost_are_told_although_later_ones_stand(new_store: Callable[[str], str]) -> None:
+    """The revision is higher than before the loss, so only the store's own error tells of it."""
+    url = new_store(next(iter(REDIS)))
+    with StateManager(url, "work") as state:
+        state.save("a", 1)
+    manager = StateManager(url, "work")
+
+    async def flow(pilot: Pilot[None]) -> None:
+        await shown(pilot, "LIVE ● r1")
+        with redis.Redis.from_url(url) as client, StateManager(url, "other") as maker:
+            for number in range(5):
+                maker.save("a", number)
+            pipe = client.pipeline()
+            for key in client.keys("stateview:{other}:*"):
+                pipe.rename(key, key.replace(b"{other}", b"{work}"))
+            pipe.execute()
+        await shown(pilot, "'work' is another", "LIVE ● r5")
+
+    look(manager, flow)
 
 
 def test_a_next_step_is_for_the_store_that_is_looked_at(url: str) -> None:

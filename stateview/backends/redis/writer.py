@@ -18,6 +18,7 @@ from ...errors import (
     BackendUnavailable,
     Damaged,
     NotReplicated,
+    Rewound,
     StateException,
     tells_what_was_done,
 )
@@ -209,7 +210,7 @@ class Writer(Reader, ABC):
         with tells_what_was_done(lambda: COMMITTED):
             try:
                 packing.tend_all(self, keys)
-            except Damaged:
+            except (Damaged, Rewound):
                 raise
             except StateException:
                 pass  # the commit is complete; a later commit or `compact` does what is left

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from textual.message_pump import MessagePump
 
 from ...backends.protocol import CheckpointRecord, Head, StateAt
-from ...errors import HistoryPruned, StateException
+from ...errors import HistoryPruned, Rewound, StateException
 from ...manager import StateManager
 
 WAIT_SECONDS = 0.3  # seconds of one wait; checkpoints and expiry are checked between waits
@@ -27,20 +27,23 @@ class NamespaceChange(NamedTuple):
         head: the present head.
         changed: the keys that may differ; None if any key may.
         marks: the present checkpoints.
+        lost: what the server says it has lost; "" if it has lost nothing.
 
     """
 
     head: Head
     changed: list[str] | None
     marks: list[CheckpointRecord]
+    lost: str = ""
 
     def after(self, earlier: NamespaceChange | None) -> NamespaceChange:
         """Return this change combined with an earlier one."""
         if earlier is None:
             return self
+        lost = self.lost or earlier.lost
         if self.changed is None or earlier.changed is None:
-            return self._replace(changed=None)
-        return self._replace(changed=sorted({*self.changed, *earlier.changed}))
+            return self._replace(changed=None, lost=lost)
+        return self._replace(changed=sorted({*self.changed, *earlier.changed}), lost=lost)
 
 
 class ConnectionLost(NamedTuple):
@@ -80,6 +83,7 @@ class NamespaceWatcher:
         self._closed = False
         self._now = threading.Event()
         self._last: tuple[StateAt, Head, list[CheckpointRecord]] | None = None  # what the last check read
+        self._rewound = ""  # the message of an error that tells of lost commits, until the next change is reported
         threading.Thread(target=self._watch, name="live", daemon=True).start()
 
     def look(self) -> None:
@@ -97,6 +101,9 @@ class NamespaceWatcher:
             started = time.monotonic()
             try:
                 self._check()
+            except Rewound as error:  # it is raised once: the next check reads what is left
+                self._rewound = error.message
+                continue
             except (StateException, OSError) as error:
                 since = since or started
                 pause = RETRY_SECONDS[min(attempts, len(RETRY_SECONDS) - 1)]
@@ -110,6 +117,9 @@ class NamespaceWatcher:
             took = time.monotonic() - started
             try:
                 self._manager.backend.wait(self._last[0].revision if self._last else 0, WAIT_SECONDS)
+            except Rewound as error:
+                self._rewound = error.message
+                continue
             except (StateException, OSError):
                 continue  # the next check fails too, and reports it
             self._rest(max(NOTIFY_SECONDS, REST_FACTOR * took) if took > NOTIFY_SECONDS else NOTIFY_SECONDS)
@@ -127,7 +137,7 @@ class NamespaceWatcher:
         old_marks = marks
         if self._last is not None:
             then, old_head, old_marks = self._last
-            replaced = head.lineage != old_head.lineage or head.revision < old_head.revision
+            replaced = self._rewound or head.lineage != old_head.lineage or head.revision < old_head.revision
             if not replaced and (head.revision, head.count) == (old_head.revision, old_head.count):
                 changed = []
             elif not replaced:
@@ -135,7 +145,8 @@ class NamespaceWatcher:
                     changed = backend.changed_keys(then, now)
         self._last = now, head, marks  # only now: if a read failed, the next check reports these changes
         if changed or changed is None or marks != old_marks:
-            self._report(self._moved, NamespaceChange(head, changed, marks))
+            self._report(self._moved, NamespaceChange(head, changed, marks, self._rewound))
+        self._rewound = ""
 
     def _report(self, callback: Callable[..., None], news: object) -> None:
         if not self._closed:

@@ -146,13 +146,6 @@ def enter() -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture
-def manage() -> Iterator[Callable[..., StateManager]]:
-    """Opens managers, and closes them with the test."""
-    with ExitStack() as stack:
-        yield lambda *args, **options: stack.enter_context(StateManager(*args, **options))
-
-
-@pytest.fixture
 def url(new_store: Callable[[str], str]) -> str:
     """An empty store on a server that others use too."""
     return new_store(next(iter(REDIS), "redis"))

@@ -6,7 +6,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -32,12 +31,6 @@ def url(new_store: Callable[[str], str]) -> str:
 def proxy(url: str) -> Iterator[RedisProxy]:
     with RedisProxy(url) as one:
         yield one
-
-
-@pytest.fixture
-def manage() -> Iterator[Callable[..., StateManager]]:
-    with ExitStack() as stack:
-        yield lambda *args, **options: stack.enter_context(StateManager(*args, **options))
 
 
 class Other:

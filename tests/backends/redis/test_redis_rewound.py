@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
 import redis_topologies
 from conftest import REDIS
+from redis_servers import until
 
-from stateview import Conflict, KeyNotFound, NotReplicated, Rewound, StateManager
+from stateview import Conflict, KeyNotFound, LockLost, NotReplicated, Rewound, StateManager
 from stateview.cli.exit_codes import ExitCode, exit_code
 
 
@@ -24,12 +24,6 @@ def server(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def url(server: str, new_store: Callable[[str], str]) -> str:
     return new_store(server)
-
-
-@pytest.fixture
-def manage() -> Iterator[Callable[..., StateManager]]:
-    with ExitStack() as stack:
-        yield lambda *args, **options: stack.enter_context(StateManager(*args, **options))
 
 
 class Past:
@@ -207,6 +201,18 @@ def test_threads_of_a_manager_are_told_once_in_all_or_once_each(
         thread.join()
     assert 1 <= len(told) <= 4
     assert state.revision == 3 + 80 - len(told)
+
+
+def test_a_lock_whose_renewal_meets_the_loss_is_lost(url: str, manage: Any, rewind: Callable[[], None]) -> None:
+    """The thread that renews it is the only caller that hears of the loss."""
+    state = manage(url, "main")
+    past = Past(url)
+    with pytest.raises(LockLost, match=r"is in doubt: .* lost commits"), state.lock("deploy", ttl=0.3) as lock:
+        state.save("k", "under the lock")
+        past.put_back()
+        until(lambda: lock.is_lost)
+        state.save("k", "after the loss")
+    assert state.load("k") == 5
 
 
 def test_a_commit_says_how_many_replicas_confirmed_it(server: str, url: str, manage: Any) -> None:
