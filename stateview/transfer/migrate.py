@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from ..backends.protocol import Backend, CheckpointWrite, CommitRequest, Head, StateAt
-from ..errors import Conflict, run, tells_what_was_done
+from ..errors import Conflict, Rewound, run, tells_what_was_done
 from ..maintenance.history import marks_up_to
 from ..states.retention import numbered_names, stamped_name
 from ..states.steady import snapshot
@@ -97,6 +97,9 @@ def _compare_whole(
             verified = check.compare_all((), (), pace.reached)
         check_edits(source, source.head())
         return verified
+    except Rewound:
+        check_same(source, head)
+        raise  # it was the destination
     except VerificationError as error:
         check_same(source, head)
         if source.head().floor > head.revision:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from ..backends.deltas import carried
 from ..backends.protocol import Backend, CheckpointRecord, Head, StagedImport, StateAt, StoredVersion
-from ..errors import NOTHING_CHANGED, Conflict, HistoryPruned, StateException
+from ..errors import NOTHING_CHANGED, Conflict, HistoryPruned, Rewound, StateException
 from ..maintenance.history import COMMITS_PER_PAGE, iter_commits, marks_up_to
 from ..model import Commit
 from ..states.steady import snapshot
@@ -96,6 +96,9 @@ class StagedCopy:
                 return self._build(again=not attempt)
             except HistoryPruned:  # the changes since the last round are pruned
                 self._restart()
+            except Rewound:
+                self._check_source()
+                raise  # it was the destination
             except VerificationError as error:
                 self._check_source()
                 if self._origin.head().floor > self._note.revision:  # compared with what was pruned meanwhile
