@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -17,7 +16,6 @@ import pytest
 
 from stateview import StateManager
 
-pytestmark = pytest.mark.skipif(find_spec("ormsgpack") is None, reason="the extra stateview[langgraph] is missing")
 MODES = ("namespaces", pytest.param("keys", marks=pytest.mark.stress))
 
 

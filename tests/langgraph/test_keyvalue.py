@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
 from in_loop import in_loop
 
 from stateview import AsyncStateManager, InvalidName
-
-pytestmark = pytest.mark.skipif(find_spec("key_value") is None, reason="the extra stateview[keyvalue] is missing")
 
 
 @in_loop

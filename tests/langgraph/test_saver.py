@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from conftest import KINDS
 
 from stateview import InvalidArgument, KeyNotFound, ReadOnly, StateManager
 
-pytestmark = pytest.mark.skipif(find_spec("ormsgpack") is None, reason="the extra stateview[langgraph] is missing")
 MODES = ("namespaces", "keys")
 
 

@@ -14,15 +14,12 @@ import pathlib
 import pickle
 import re
 import uuid
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
 from stateview import Damaged
 from stateview.codec import decode, encode, is_exact
-
-pytestmark = pytest.mark.skipif(find_spec("ormsgpack") is None, reason="the extra stateview[langgraph] is missing")
 
 
 class Colour(enum.StrEnum):

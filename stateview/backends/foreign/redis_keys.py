@@ -25,7 +25,7 @@ from .. import Store
 from ..protocol import SUMMARY_BYTES, ProgressText, StoreIdentity, Version
 from ..redis.backend import RedisBackend
 from ..redis.connections.errors import to_state_error
-from ..redis.foreign_keys import OWN
+from ..redis.foreign_keys import OWN, send_all
 from . import names, values
 from .present import Bounds, Entry, PresentBackend
 
@@ -227,16 +227,7 @@ class RedisKeys(PresentBackend):
 
     def _pipe(self, commands: list[Command]) -> list[Any]:
         """Return the replies to commands. A key that has another type by now replies with an error, others raise it."""
-        if not commands:
-            return []
-
-        def act(client: Any) -> list[Any]:
-            with client.pipeline(transaction=False) as pipe:
-                for words in commands:
-                    pipe.execute_command(*words)
-                return list(pipe.execute(raise_on_error=False))
-
-        replies = self._server._with_retry(act)
+        replies = send_all(self._server, commands)
         for reply in replies:
             if isinstance(reply, Exception) and not (isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply)):
                 raise to_state_error(reply, self.url, self.namespace)

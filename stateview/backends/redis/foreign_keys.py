@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
@@ -73,11 +73,11 @@ def value(backend: RedisBackend, key: str) -> bytes | None:
 
 
 def _look(backend: RedisBackend, names: list[bytes], skew: int) -> Iterator[list[ForeignKey]]:
-    replies = _pipe(backend, [(word, name) for name in names for word in ("STRLEN", "PTTL")])
+    replies = send_all(backend, [(word, name) for name in names for word in ("STRLEN", "PTTL")])
     moment = now() + skew
     others = [name for name, size in zip(names, replies[::2], strict=True) if isinstance(size, ResponseError)]
     out = []
-    for name, kind in zip(others, _pipe(backend, [("TYPE", name) for name in others]), strict=True):
+    for name, kind in zip(others, send_all(backend, [("TYPE", name) for name in others]), strict=True):
         if isinstance(kind, ResponseError):
             raise to_state_error(kind, backend.url, backend.namespace)
         out.append(ForeignKey(_text(backend, name), b"", 0, kind.decode() if isinstance(kind, bytes) else str(kind)))
@@ -100,7 +100,7 @@ def _look(backend: RedisBackend, names: list[bytes], skew: int) -> Iterator[list
 
 
 def _values(backend: RedisBackend, some: list[tuple[bytes, int]]) -> list[ForeignKey]:
-    found = _pipe(backend, [("GET", name) for name, _ in some])
+    found = send_all(backend, [("GET", name) for name, _ in some])
     out = []
     for (name, expires), data in zip(some, found, strict=True):
         if isinstance(data, ResponseError):
@@ -110,8 +110,8 @@ def _values(backend: RedisBackend, some: list[tuple[bytes, int]]) -> list[Foreig
     return out
 
 
-def _pipe(backend: RedisBackend, commands: list[tuple[str, bytes]]) -> list[Any]:
-    """Return the replies to commands of one key each, errors among them."""
+def send_all(backend: RedisBackend, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Return the replies to commands of one key each, errors among them. One round trip, or none for no command."""
     if not commands:
         return []
 
