@@ -10,7 +10,8 @@ import pytest
 import redis
 import redis_topologies
 from conftest import REDIS
-from redis_servers import until
+from redis_proxy import RedisProxy
+from redis_servers import running, until
 
 from stateview import Conflict, KeyNotFound, LockLost, NotReplicated, Rewound, StateManager
 from stateview.cli.exit_codes import ExitCode, exit_code
@@ -31,19 +32,19 @@ class Past:
 
     def __init__(self, url: str) -> None:
         self._client = redis.Redis.from_url(url)
-        self._dumps = {key: self._client.dump(key) for key in self._keys()}
-
-    def _keys(self) -> list[bytes]:
-        return list(self._client.scan_iter(match="stateview:{main}:*"))
+        self._dumps = {key: self._client.dump(key) for key in self._client.keys("stateview:{main}:*")}
 
     def put_back(self) -> None:
-        pipe = self._client.pipeline()
-        for key in self._keys():
+        self.put(self._client)
+        self._client.close()
+
+    def put(self, client: redis.Redis) -> None:
+        pipe = client.pipeline()
+        for key in client.keys("stateview:{main}:*"):
             pipe.delete(key)
         for key, dump in self._dumps.items():
             pipe.restore(key, 0, dump)
         pipe.execute()
-        self._client.close()
 
 
 @pytest.fixture
@@ -161,6 +162,29 @@ def test_a_namespace_that_another_made_again_is_another(url: str, manage: Any) -
     with pytest.raises(Rewound, match="made again"):
         state.load("k", fresh=True)
     assert state.load("k") == 2
+
+
+def test_a_former_primary_behind_an_open_connection_is_no_loss(
+    server: str, url: str, manage: Any, rewind: Callable[[], None]
+) -> None:
+    """The address leads to the present primary by now: a new connection finds every commit that the manager knows."""
+    rewind()
+    past, present = Past(url), manage(url, "main")
+    for number in range(3):
+        present.save("k", f"new {number}")
+    newest = present.backend._link.answers.newest
+    with running(REDIS[server]) as place, RedisProxy(url) as proxy:
+        former = f"{place}/{url.rpartition('/')[2]}"
+        with redis.Redis.from_url(former) as client:
+            past.put(client)
+        proxy.lead_to(former)
+        for act in (lambda one: one.load("k"), lambda one: one.save("k", "saved") and one.load("k")):
+            state = manage(proxy.url, "main", consistency="strict")
+            proxy.lead_to(former)
+            assert state.load("k") == 2
+            proxy.lead_to(url)
+            state.backend._link.answers.add(newest.text)  # as if it had been answered by the present primary
+            assert act(state) in ("new 2", "saved")
 
 
 def test_own_acts_that_replace_the_namespace_are_no_loss(url: str, manage: Any, tmp_path: Any) -> None:
