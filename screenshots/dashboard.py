@@ -57,7 +57,7 @@ async def walk() -> None:
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, "task:04", "after_planning")
         await pilot.press("j")
-        await until(pilot, "tokens: 2000000")
+        await until(pilot, "tokens: 2000000", "█")  # of the strip of changes
         await take("dashboard", pilot)
 
         await pilot.press("H")
