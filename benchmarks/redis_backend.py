@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import redis
 from timing import Row, redis_server, show, spell
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support" / "servers"))
 import redis_topologies
 from redis_proxy import RedisProxy
 

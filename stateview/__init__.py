@@ -39,7 +39,7 @@ from .errors import (
 from .manager import StateManager, migrate
 from .model import ABSENT, Checkpoint, Commit, DoctorReport, Entry, Finding, PathChange, Problem, RecoveryReport
 from .states.changes import Change, Diff
-from .states.patterns import join_key, split_key
+from .states.matching.patterns import join_key, split_key
 from .states.transaction import Transaction
 from .states.view import StateView, diff
 

@@ -57,8 +57,8 @@ from .model import (
     name_first,
 )
 from .states.changes import Change, Diff
+from .states.matching.patterns import Selection
 from .states.missing import check_exists, empty_store
-from .states.patterns import Selection
 from .states.transaction import Transaction, check_prefix, to_ttl
 from .states.view import (
     Ref,
@@ -280,7 +280,7 @@ class StateManager:
         """
         data = codec.encode(value)
         if path:
-            from .states.patches import set_place
+            from .states.values.patches import set_place
 
             def change(before: Any) -> Any:
                 return set_place(before, path, codec.decode(data), key)
@@ -568,7 +568,7 @@ class StateManager:
             return value
 
         if path:
-            from .states.patches import get_place, set_place
+            from .states.values.patches import get_place, set_place
 
             def change(before: Any) -> Any:
                 return set_place(before, path, call(get_place(before, path, key, default)), key)
@@ -606,7 +606,7 @@ class StateManager:
                 seconds. Nothing was written.
 
         """
-        from .states.patches import apply_patch
+        from .states.values.patches import apply_patch
 
         data = codec.encode(operations)  # each try gets values of its own
         return self._changed(
@@ -631,7 +631,7 @@ class StateManager:
             Conflict: the key is not at `expected`, or other writers came first for 60 seconds.
 
         """
-        from .states.patches import merge_patch
+        from .states.values.patches import merge_patch
 
         data = codec.encode(patch)
         return self._changed(key, lambda before: merge_patch(before, codec.decode(data)), expected, reason, "merge")
@@ -1223,7 +1223,7 @@ class StateManager:
 
         """
         from .maintenance.blame import find_blame
-        from .states.pointers import split_pointer
+        from .states.values.pointers import split_pointer
 
         check_key(key)
         split_pointer(path)

@@ -413,7 +413,7 @@ def save_target(store: str, namespace: str, folder: str = "") -> str:
     if store != document.get("store"):
         check_no_password(store)
     document["store"], document["namespace"] = check_text(store, "store"), namespace
-    from .backends.durable_files import file_error, fsync_folder, write_temporary
+    from .backends.files.durable_files import file_error, fsync_folder, write_temporary
     from .backends.url_passwords import has_login
 
     try:

@@ -32,11 +32,12 @@ HEAVY = [
 ]
 
 LOAD = """
-    quick_msgspec arguments backends backends.conflicts backends.durable_files backends.fork backends.namespace_folders
+    quick_msgspec arguments backends backends.conflicts backends.files
+    backends.files.durable_files backends.files.namespace_folders backends.fork
     backends.protocol backends.reentry backends.retries backends.stored_values
     cli cli.commands cli.commands.keys cli.context cli.definition cli.exit_codes cli.parser cli.program cli.render
     cli.results cli.values codec errors manager model settings
-    states states.changes states.missing states.patterns states.transaction states.view
+    states states.changes states.missing states.matching states.matching.patterns states.transaction states.view
 """
 LOAD_OF = {
     "json": """
@@ -44,8 +45,10 @@ LOAD_OF = {
         backends.jsonfile.history backends.jsonfile.reader backends.jsonfile.records backends.jsonfile.writer
     """,
     "sqlite": """
-        backends.deltas backends.sqlite backends.sqlite.backend backends.sqlite.database backends.sqlite.file_locks
-        backends.sqlite.page_checksums backends.sqlite.pool backends.sqlite.read_cache backends.sqlite.reader
+        backends.deltas backends.sqlite backends.sqlite.backend backends.sqlite.connections
+        backends.sqlite.connections.database backends.sqlite.connections.file_locks
+        backends.sqlite.connections.page_checksums backends.sqlite.connections.pool
+        backends.sqlite.read_cache backends.sqlite.reader
         backends.sqlite.row_checksums backends.sqlite.schema backends.sqlite.writer
     """,
 }

@@ -19,10 +19,10 @@ from stateview.cli.exit_codes import UsageError
 from stateview.cli.json_queries import compile_query
 from stateview.manager import StateManager
 from stateview.states.changes import Change
-from stateview.states.json_diff import compare, json_patch
-from stateview.states.pointers import escape_token, resolve_pointer
-from stateview.states.value_text import parse_value
-from stateview.transfer import json_documents
+from stateview.states.values.json_diff import compare, json_patch
+from stateview.states.values.pointers import escape_token, resolve_pointer
+from stateview.states.values.value_text import parse_value
+from stateview.transfer.formats import json_documents
 
 DATA = Path(__file__).parent / "data"
 DEEP = [f"{left * 200}1{right * 200}" for left, right in (("[", "]"), ('{"a":', "}"))]

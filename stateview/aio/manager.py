@@ -438,7 +438,7 @@ def _read_for_update(state: StateManager, key: str, default: Any, path: str) -> 
             raise
         return default, 0, None
     if path:
-        from ..states.patches import get_place
+        from ..states.values.patches import get_place
 
         return get_place(entry.value, path, key, default), entry.revision, None
     return entry.value, entry.revision, entry.ttl

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from ..model import ABSENT
 from ..states.changes import Diff
-from ..states.patches import get_place
 from ..states.transaction import Transaction
+from ..states.values.patches import get_place
 from ..states.view import StateView
 from .calls import Face, call, is_coroutine_function, stream
 from .threads import WorkerThreads

@@ -12,7 +12,7 @@ from ..errors import InvalidName, Sealed, StateException
 from ..model import SealedValue
 from ..refs import DAYS
 from ..states.conditions import OPERATORS
-from ..states.pointers import escape_token, resolve_pointer
+from ..states.values.pointers import escape_token, resolve_pointer
 from .context import Context
 from .definition import BY_NAME, COMMANDS, GLOBALS, Command
 from .parser import options_of

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 from ..codec import MAX_DEPTH
 from ..errors import InvalidArgument
 from ..model import ABSENT
-from ..states.regular_expressions import RegularExpression
+from ..states.matching.regular_expressions import RegularExpression
 from .exit_codes import UsageError
 
 Steps = tuple[int | str, ...]

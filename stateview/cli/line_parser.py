@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..codec import MAX_DEPTH
 from ..states.conditions import OPERATORS
-from ..states.value_text import USE_STRING, caret_line
+from ..states.values.value_text import USE_STRING, caret_line
 from .definition import BY_NAME, Command
 from .exit_codes import UsageError
 from .parser import options_of

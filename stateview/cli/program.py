@@ -38,7 +38,7 @@ def main(words: list[str] | None = None) -> int:
         _close_stdout()  # the reader of the output has ended
         return ExitCode.OK
     except OSError as error:
-        from ..backends.durable_files import CLOSE_FILES, OUT_OF_FILES
+        from ..backends.files.durable_files import CLOSE_FILES, OUT_OF_FILES
 
         _close_stdout()
         subject = f"stateview: {error.filename or 'standard output'}: {error.strerror or error}"

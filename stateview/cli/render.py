@@ -318,7 +318,7 @@ def _by_line(change: PathChange) -> bool:
 
 
 def _text_lines(before: str, after: str, style: Style) -> Iterator[str]:
-    from ..states.json_diff import line_diff
+    from ..states.values.json_diff import line_diff
 
     lines = line_diff(before, after)
     for mark, line in lines[:_MAX_LINES]:

@@ -25,7 +25,7 @@ def read_value(text: str, string: bool = False, json: bool = False) -> Any:
         text = _fetch(text)
     if string:
         return text
-    from ..states.value_text import parse_value  # imported here: a load needs none
+    from ..states.values.value_text import parse_value  # imported here: a load needs none
 
     return parse_value(text, json)
 

@@ -8,7 +8,7 @@ from .. import codec
 from ..backends.protocol import Backend, StateAt, Version
 from ..errors import HistoryPruned
 from ..model import ABSENT, Commit, to_datetime
-from ..states.pointers import resolve_pointer
+from ..states.values.pointers import resolve_pointer
 from ..states.view import missing_key, to_entry
 from .history import versions_of
 

@@ -13,7 +13,7 @@ from ..backends.names_only import names_only
 from ..backends.protocol import Backend, CheckpointRecord, StateAt, StoredVersion, SupersededVersion, Version
 from ..errors import HistoryPruned
 from ..model import Commit, opened, to_datetime, to_micros
-from ..states.patterns import Selection
+from ..states.matching.patterns import Selection
 
 COMMITS_PER_PAGE = 1000
 VERSIONS_PER_PAGE = 5000

@@ -14,7 +14,7 @@ from ..errors import Conflict, tells_what_was_done
 from ..model import Checkpoint, ProgressMessage, to_micros
 from ..refs import parse_age
 from ..states import retention
-from ..states.patterns import is_glob
+from ..states.matching.patterns import is_glob
 from ..states.view import missing_mark, to_checkpoint
 from .history import any_within, iter_commits, iter_superseded
 

@@ -26,7 +26,7 @@ class Change(Struct, frozen=True, dict=True):
     @cached_property
     def paths(self) -> list[PathChange]:
         """Return the differences inside the value, computed at the first use; see `compare`."""
-        from .json_diff import compare
+        from .values.json_diff import compare
 
         if self.kind == "changed":
             return compare(self.before, self.after)
@@ -34,8 +34,8 @@ class Change(Struct, frozen=True, dict=True):
 
     def as_json_patch(self) -> list[dict[str, Any]]:
         """List the RFC 6902 operations on the object `{key: value, …}` that make this change, in order."""
-        from .json_diff import json_patch
-        from .pointers import escape_token
+        from .values.json_diff import json_patch
+        from .values.pointers import escape_token
 
         path = "/" + escape_token(self.key)
         if self.kind == "removed":

@@ -9,8 +9,8 @@ from ..backends.protocol import Backend, Changes, KeySummary, StateAt, Version
 from ..errors import KeyNotFound
 from ..model import ABSENT, is_key
 from .changes import Change, Diff
+from .matching.patterns import Selection
 from .missing import near_key_hint
-from .patterns import Selection
 from .steady import Renew, steady
 
 KEYS_PER_PAGE = 500

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from .. import codec
 from ..errors import InvalidArgument
 from ..model import ABSENT
-from .pointers import resolve_pointer, split_pointer
-from .regular_expressions import RegularExpression
-from .value_text import parse_value
+from .matching.regular_expressions import RegularExpression
+from .values.pointers import resolve_pointer, split_pointer
+from .values.value_text import parse_value
 
 OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "contains", "matches", "exists", "missing")
 _UNARY = ("exists", "missing")

@@ -17,14 +17,14 @@ from ..settings import CheckpointRetention
 from . import compare as comparison
 from . import retention
 from .changes import SIGNS, Change, Diff
-from .json_diff import apply_selected
 from .leases import PREFIX as LOCKS
 from .leases import is_lease
+from .matching.patterns import Selection
 from .missing import check_exists
 from .moments import pinned
-from .patterns import Selection
-from .pointers import split_pointer
 from .steady import snapshot
+from .values.json_diff import apply_selected
+from .values.pointers import split_pointer
 from .view import renew_points, resolve
 
 DEADLINE_SECONDS = 30.0  # a restore retries for so long while other writers come first

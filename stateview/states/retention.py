@@ -12,7 +12,7 @@ from itertools import count
 
 from ..backends.protocol import CheckpointRecord
 from ..model import CheckpointKind
-from .patterns import matches_any
+from .matching.patterns import matches_any
 
 # A checkpoint made before kinds were stored shows its kind by its name; a safety checkpoint also by its note's start.
 _UNSTORED_NOTES = ("made by ", "before ")

@@ -11,7 +11,7 @@ from ..arguments import KeyName, checked_methods
 from ..backends.protocol import Backend, CheckpointWrite, CommitRequest, Version, Write
 from ..errors import Conflict, HistoryPruned, InvalidArgument, StateException
 from ..model import ABSENT, Entry, check_checkpoint, check_key, is_key
-from .patterns import Selection
+from .matching.patterns import Selection
 from .view import StateView, load_found, missing_key, ordered, to_entry
 
 
@@ -90,7 +90,7 @@ class Transaction:
         self._check_open()
         micros = to_ttl(ttl)
         if path:
-            from .patches import set_place
+            from .values.patches import set_place
 
             before, left = self._present(key)
             value, micros = set_place(before, path, codec.decode(codec.encode(value)), key), micros or left
@@ -129,7 +129,7 @@ class Transaction:
     ) -> Any:
         """Save the result of `function` on a key's value, or on what lies at a JSON Pointer in it, and return it."""
         if path:
-            from .patches import get_place
+            from .values.patches import get_place
 
             value = function(get_place(self._present(key)[0], path, key, default))
         else:
@@ -141,13 +141,13 @@ class Transaction:
 
     def patch(self, key: str, operations: Any) -> Any:
         """Apply a JSON Patch as `StateManager.patch` does, when the block ends, and return the new value."""
-        from .patches import apply_patch
+        from .values.patches import apply_patch
 
         return self._change(key, apply_patch(self._present(key)[0], codec.decode(codec.encode(operations)), key))
 
     def merge(self, key: str, patch: Any) -> Any:
         """Merge a patch as `StateManager.merge` does, when the block ends, and return the new value."""
-        from .patches import merge_patch
+        from .values.patches import merge_patch
 
         return self._change(key, merge_patch(self._present(key)[0], codec.decode(codec.encode(patch))))
 

@@ -23,8 +23,8 @@ from ..model import (
     to_micros,
 )
 from .changes import Diff
+from .matching.patterns import Selection, name_of
 from .missing import check_exists, missing_namespace, near_hint, near_key_hint
-from .patterns import Selection, name_of
 
 if TYPE_CHECKING:
     from .steady import Renew

@@ -12,19 +12,19 @@ import msgspec
 from msgspec import Raw, Struct
 
 from .. import codec
-from ..backends.durable_files import remove, temporary
+from ..backends.files.durable_files import remove, temporary
 from ..backends.protocol import Backend, CheckpointRecord, Head, ProgressCount, Version
 from ..backends.stored_values import PLAIN, is_sealed, user_key_of
 from ..errors import Conflict, InvalidArgument, InvalidName, KeyNotFound, see
 from ..maintenance.history import commit_of, iter_commits, marks_up_to
 from ..model import Commit, to_micros
+from ..states.matching.patterns import Selection
 from ..states.missing import check_exists
-from ..states.patterns import Selection
 from ..states.steady import again, snapshot
 from ..states.view import StateView, is_live, missing_key, read_names, resolve
-from . import jsonl
 from .files import OutputFile, output_file, read_file, write_durable
-from .jsonl_reader import JsonlReader
+from .formats import jsonl
+from .formats.jsonl_reader import JsonlReader
 
 if TYPE_CHECKING:
     from ..sealing.keys import UserKey

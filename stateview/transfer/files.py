@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
-from ..backends.durable_files import fsync_folder, remove, temporary
-from ..backends.memory_files import memory_folder
+from ..backends.files.durable_files import fsync_folder, remove, temporary
+from ..backends.files.memory_files import memory_folder
 from ..errors import (
     NOTHING_CHANGED,
     BackendError,
@@ -27,7 +27,7 @@ from ..errors import (
     StateException,
     tells_what_was_done,
 )
-from . import sealed_files
+from .formats import sealed_files
 from .standard_input import standard_input
 from .temporary_stores import TemporaryStores
 

@@ -31,10 +31,10 @@ from ..maintenance.history import iter_commits, marks_up_to, with_superseded_by
 from ..model import Commit, check_key, now, to_datetime
 from ..states.missing import check_exists
 from ..states.steady import snapshot
-from . import json_documents as documents
 from .files import ImportFile
-from .jsonl import FIRST
-from .jsonl_reader import JsonlReader, Record
+from .formats import json_documents as documents
+from .formats.jsonl import FIRST
+from .formats.jsonl_reader import JsonlReader, Record
 from .temporary_stores import TemporaryStores
 from .version_pages import as_of, iter_pages
 

@@ -9,8 +9,8 @@ import weakref
 from typing import Any
 
 from ..backends import open_backend
-from ..backends.durable_files import file_error
-from ..backends.memory_files import private_folder
+from ..backends.files.durable_files import file_error
+from ..backends.files.memory_files import private_folder
 from ..backends.protocol import Backend
 from ..backends.sealed_values import KeyedValues
 from ..sealing.keys import UserKey

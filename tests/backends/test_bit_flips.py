@@ -184,7 +184,7 @@ def test_a_flipped_bit_is_never_a_wrong_answer(store: Store, part: int) -> None:
 
 
 def test_a_store_is_larger_than_what_is_checked_whole_when_it_is_opened(store: Store) -> None:
-    from stateview.backends.sqlite.database import SMALL_FILE_BYTES
+    from stateview.backends.sqlite.connections.database import SMALL_FILE_BYTES
 
     assert store.kind == "json" or len(store.files[store.folder / "state.db"][0]) > 1.5 * SMALL_FILE_BYTES
 

@@ -14,7 +14,7 @@ import pytest
 from terminal import Terminal
 
 from stateview import StateManager
-from stateview.backends import memory_files
+from stateview.backends.files import memory_files
 from stateview.sealing.keys import UserKey
 from stateview.transfer.import_job import ImportJob
 

@@ -16,9 +16,9 @@ from stateview.cli.commands.search import find
 from stateview.cli.context import Context
 from stateview.cli.json_queries import compile_query
 from stateview.dashboard.display.result_redaction import redact_result
-from stateview.states import regular_expressions
 from stateview.states.conditions import parse_condition
-from stateview.states.regular_expressions import RegularExpression
+from stateview.states.matching import regular_expressions
+from stateview.states.matching.regular_expressions import RegularExpression
 
 SLOW = r"(a|aa)+$"  # tries each of the ways to write a number as ones and twos
 TEXT = "a" * 60 + "b"

@@ -17,7 +17,7 @@ from stateview.cli.exit_codes import UsageError
 from stateview.cli.values import read_value
 from stateview.shell.script import run_file
 from stateview.shell.session import Shell
-from stateview.states.value_text import parse_value
+from stateview.states.values.value_text import parse_value
 
 pytestmark = pytest.mark.usefixtures("folder")
 ENCODINGS = {

@@ -45,7 +45,7 @@ from stateview.dashboard.widgets.diff_view import DiffView
 from stateview.dashboard.widgets.line_input import LineInput
 from stateview.model import ABSENT, Kind
 from stateview.states.changes import Change
-from stateview.states.json_diff import compare
+from stateview.states.values.json_diff import compare
 
 TEXT = "the quick brown fox\njumps over\nthe lazy dog\n" + "\n".join(f"line {n}" for n in range(30))
 FLOWS = conftest.KINDS[:3]  # one of each
@@ -361,7 +361,7 @@ def test_every_place_has_a_line_of_its_own(before: Any, after: Any, width: int, 
 
 
 def test_a_choice_of_many_keys_takes_each_by_its_name_alone() -> None:
-    from stateview.states.patterns import Selection
+    from stateview.states.matching.patterns import Selection
 
     keys = [f"a[{n}]*?" for n in range(20_000)]
     chosen = Selection(map(KeyName, keys))

@@ -13,10 +13,10 @@ from textual.screen import Screen
 from stateview import StateManager, codec
 from stateview.dashboard import app as app_module
 from stateview.dashboard.app import Dashboard
-from stateview.dashboard.data.json_copy import load_line, shell_word
-from stateview.dashboard.data.json_search import search
-from stateview.dashboard.data.json_text import line_at, text_lines
-from stateview.dashboard.data.json_tree import Tree
+from stateview.dashboard.data.values.json_copy import load_line, shell_word
+from stateview.dashboard.data.values.json_search import search
+from stateview.dashboard.data.values.json_text import line_at, text_lines
+from stateview.dashboard.data.values.json_tree import Tree
 from stateview.dashboard.dialogs.key_actions import SearchLine
 from stateview.dashboard.display.redaction import MASK, is_redacted, masked_places, without_masked
 from stateview.dashboard.widgets.value.json_view import JsonView

@@ -20,7 +20,7 @@ from wcwidth import wcwidth
 
 from stateview import StateManager
 from stateview.backends.protocol import CommitRequest, KeySummary, Write
-from stateview.backends.sqlite import page_checksums as sqlite_pages
+from stateview.backends.sqlite.connections import page_checksums as sqlite_pages
 from stateview.dashboard.data import filtered_key_source as list_source
 from stateview.dashboard.data import key_source as source
 from stateview.dashboard.data.background import BackgroundExecutor
@@ -33,7 +33,7 @@ from stateview.dashboard.display.text import RowBuilder
 from stateview.dashboard.widgets.filter_bar import FilterBar
 from stateview.dashboard.widgets.key_list import KeyList
 from stateview.errors import Damaged, StateException
-from stateview.states.ranking import is_subsequence, ranker, score
+from stateview.states.matching.ranking import is_subsequence, ranker, score
 
 HOSTILE = [
     "\x1b]0;title\x07\x1b[31m",

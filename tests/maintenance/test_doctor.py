@@ -314,7 +314,7 @@ def test_sqlite_a_log_that_may_only_be_read_is_no_damage(sqlite_state: StateMana
 
 @pytest.mark.parametrize("kind", FILES)
 def test_a_network_file_system_and_a_full_disk_are_said(kind: str, tmp_path: Path, monkeypatch: Any) -> None:
-    from stateview.backends import folder_checks as file_doctor
+    from stateview.backends.files import folder_checks as file_doctor
 
     with StateManager(f"{kind}:{tmp_path}", "main") as state:
         fill(state)
@@ -477,7 +477,7 @@ def test_sqlite_damage_is_an_error_that_recover_mends(
     sqlite_state: StateManager, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stateview.backends.sqlite.backend.TRUST_SECONDS", 0.0)
-    monkeypatch.setattr("stateview.backends.sqlite.database.SMALL_FILE_BYTES", 0)
+    monkeypatch.setattr("stateview.backends.sqlite.connections.database.SMALL_FILE_BYTES", 0)
     statements, words = SQLITE_DAMAGE[what]
     edit(sqlite_state, *statements)
     report = sqlite_state.doctor()

@@ -19,7 +19,7 @@ import stress
 from conftest import KINDS
 
 from stateview import StateException, StateManager
-from stateview.backends.durable_files import file_error
+from stateview.backends.files.durable_files import file_error
 from stateview.errors import NOTHING_CHANGED, tells_what_was_done
 
 DOCUMENT = b'{"a": "imported", "c": 3}'

@@ -14,8 +14,8 @@ import stateview
 from stateview import ABSENT, Damaged, KeyNotFound, RefNotFound, StateManager
 from stateview.codec import canonical
 from stateview.states.changes import SIGNS, Diff
-from stateview.states.json_diff import align, apply_selected, compare, json_patch, line_diff
-from stateview.states.pointers import escape_token, resolve_pointer
+from stateview.states.values.json_diff import align, apply_selected, compare, json_patch, line_diff
+from stateview.states.values.pointers import escape_token, resolve_pointer
 
 scalars = st.sampled_from([None, True, False, 0, 1, 1.0, 0.0, -0.0, "", "a", "b", "a/b", "~1", 10**30])
 names = st.sampled_from(["", "a", "b", "~", "/", "~1", "0", "-", "é"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stateview import Conflict, InvalidArgument, InvalidName, KeyNotFound, NotSerializable, StateManager
-from stateview.states.patches import apply_patch, is_equal, merge_patch
+from stateview.states.values.patches import apply_patch, is_equal, merge_patch
 
 PAIRS = json.loads((Path(__file__).parent.parent / "data" / "json_patch_pairs.json").read_text())
 

@@ -13,7 +13,7 @@ from stateview import KeyNotFound, StateManager
 from stateview.cli.commands import checkpoints, keys, search
 from stateview.cli.context import Context
 from stateview.dashboard.data.filtered_key_source import FilteredKeys
-from stateview.states.patterns import KeyName, Selection, compile_globs
+from stateview.states.matching.patterns import KeyName, Selection, compile_globs
 from stateview.states.view import diff
 
 NAMES = ("a[0]", "a*", "a?", "[ab]", "*", "a[[]0]", "[!x]*")  # each is a key here, and as a glob matches others too

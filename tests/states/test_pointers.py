@@ -14,7 +14,7 @@ from stateview.cli.completion import candidates
 from stateview.cli.context import Context
 from stateview.model import ABSENT
 from stateview.states.conditions import parse_condition
-from stateview.states.pointers import escape_token, resolve_pointer, split_pointer
+from stateview.states.values.pointers import escape_token, resolve_pointer, split_pointer
 
 # Section 5 of the RFC: a member for each of the signs that could be taken for syntax.
 DOCUMENT: dict[str, Any] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stateview.states.ranking import (
+from stateview.states.matching.ranking import (
     EXACT,
     INSIDE,
     LETTERS,

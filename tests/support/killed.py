@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from stateview.backends import durable_files
+from stateview.backends.files import durable_files
 from stateview.backends.jsonfile import records, transfer
 
 CALLS = ("rename", "link", "unlink", "mkdir", "rmdir", "ftruncate")

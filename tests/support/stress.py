@@ -155,7 +155,7 @@ RACES = (
 )
 # The contract once more on a changed backend: by default each of its tests runs on one kind of store.
 REPEATED = ("tests/backends/test_stored_values.py::Test",)
-CONTRACT_AGAIN = (*REPEATED, "tests/backends/test_sealed_stores.py::Test")
+CONTRACT_AGAIN = (*REPEATED, "tests/backends/sealed/test_sealed_stores.py::Test")
 # The contract on several servers at once: by default one test, in the stress run each on one topology and server, but
 # for the longest. On request all cases run.
 ON_TOPOLOGIES = "tests/backends/redis/test_redis_topologies.py::TestTopology"
@@ -166,7 +166,7 @@ LONGEST = ("test_forgetting_keeps_what_checkpoints_see", "test_what_expired_is_t
 OF_SERVERS = (
     "tests/backends/redis/",
     "tests/backends/test_contract.py",
-    "tests/backends/test_packed_",
+    "tests/backends/packed/test_packed_",
     "tests/manager/test_concurrency.py",
     "tests/manager/test_linearizability.py",
     "tests/manager/test_stateful.py",
@@ -175,17 +175,15 @@ OF_SERVERS = (
 # in one size of its terminal, the first.
 ROTATED = (
     "tests/cli/test_places.py",
-    "tests/cli/test_run_commands.py",
-    "tests/cli/test_search.py",
+    "tests/cli/commands/test_run_commands.py",
+    "tests/cli/commands/test_search.py",
     "tests/dashboard/",
     "tests/langgraph/",
     "tests/maintenance/",
-    "tests/manager/test_async_cancel.py",
-    "tests/manager/test_async_manager.py",
+    "tests/aio/test_async_cancel.py",
+    "tests/aio/test_async_manager.py",
     "tests/manager/test_concurrency.py",
     "tests/manager/test_legacy_users.py",
-    "tests/manager/test_transact.py",
-    "tests/manager/test_wait.py",
     "tests/states/",
     "tests/transfer/",
     "tests/workflow/",

@@ -35,8 +35,8 @@ from stateview.backends.protocol import Backend, CheckpointWrite, CommitRequest,
 from stateview.errors import BackendError, Conflict, Damaged, InvalidName, KeyNotFound, ReadOnly, StateException
 from stateview.transfer import export as exporting
 from stateview.transfer import import_sources as sources
-from stateview.transfer import jsonl
-from stateview.transfer.jsonl_reader import JsonlReader, Record
+from stateview.transfer.formats import jsonl
+from stateview.transfer.formats.jsonl_reader import JsonlReader, Record
 
 REDIS_KIND = next(iter(REDIS), "redis")
 KINDS = ("json", "sqlite", REDIS_KIND)

@@ -26,7 +26,7 @@ from ... import codec
 from ...errors import Damaged, KeyNotFound
 from ...model import to_micros
 from .. import Store
-from ..durable_files import file_error
+from ..files.durable_files import file_error
 from . import names, values
 from .history import History, HistoryBackend, Point
 from .sqlite_file import SqliteFile, rows

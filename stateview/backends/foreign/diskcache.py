@@ -29,7 +29,7 @@ import apsw
 from ... import codec
 from ...errors import KeyNotFound
 from .. import Store
-from ..durable_files import file_error
+from ..files.durable_files import file_error
 from ..key_ranges import prefix_end
 from ..protocol import SUMMARY_BYTES, Version
 from . import values

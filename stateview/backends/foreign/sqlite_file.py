@@ -16,7 +16,7 @@ from urllib.parse import quote
 import apsw
 
 from ...errors import BackendError, BackendUnavailable, Damaged, KeyNotFound, StateException
-from ..durable_files import file_error
+from ..files.durable_files import file_error
 from ..fork import watch_fork
 
 MAGIC = b"SQLite format 3\0"

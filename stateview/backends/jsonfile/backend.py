@@ -16,9 +16,9 @@ from ...errors import Conflict
 from ...model import Commit, Finding, now
 from ..conflicts import check_preconditions
 from ..deltas import Delta
-from ..durable_files import fsync_folder, remove
+from ..files.durable_files import fsync_folder, remove
+from ..files.namespace_folders import folder_identity, folders_with
 from ..key_ranges import encodable_bound, key_range
-from ..namespace_folders import folder_identity, folders_with
 from ..protocol import (
     SUMMARY_BYTES,
     Backend,
@@ -322,7 +322,7 @@ class JSONBackend(Writer):
         self._check_writable()
         if not os.path.isdir(self.folder):
             return
-        from ..staging import remove_taken_out, take_out
+        from ..files.staging import remove_taken_out, take_out
 
         with self._call(), self._lock():
             moved = take_out(self.folder, "json")

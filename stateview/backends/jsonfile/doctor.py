@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import Damaged, Hint, NextStep, StateException, run
 from ...model import Finding, ProgressMessage, Severity, now
-from ..folder_checks import check_folder, unreadable_finding, whole_versions_finding
+from ..files.folder_checks import check_folder, unreadable_finding, whole_versions_finding
 from ..legacy import json_files
 from ..protocol import ProgressText, StateAt, Version
 from . import document

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 
-from ..durable_files import file_error, remove
+from ..files.durable_files import file_error, remove
 from ..protocol import DiskUsage, SupersededVersion
 from ..stored_values import StoredValues
 from .history import Checkpoints, History

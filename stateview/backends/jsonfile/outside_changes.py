@@ -8,7 +8,7 @@ import msgspec
 
 from ...errors import Damaged, tells_what_was_done
 from ...model import now
-from ..durable_files import check_links, file_error, makedirs_durable, replaced_path, write_temporary
+from ..files.durable_files import check_links, file_error, makedirs_durable, replaced_path, write_temporary
 from ..notes import say
 from ..protocol import CommitRequest, Head, Write
 from . import document

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from ...errors import Damaged
 from ..conflicts import history_pruned_error
-from ..durable_files import file_error, file_lock, remove_stale_temporary_files
+from ..files.durable_files import file_error, file_lock, remove_stale_temporary_files
 from ..fork import watch_fork
 from ..protocol import Head, Version
 from ..reentry import is_owned

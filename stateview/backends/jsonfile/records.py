@@ -21,7 +21,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from ...codec import MAX_DEPTH
 from ...errors import Damaged, run
 from ...model import Commit, to_datetime, to_micros
-from ..durable_files import fsync_folder, is_system_error, remove, write_all
+from ..files.durable_files import fsync_folder, is_system_error, remove, write_all
 from ..protocol import CheckpointRecord, Version
 
 FORMAT = 2  # of a history that this release begins

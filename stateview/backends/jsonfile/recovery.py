@@ -15,7 +15,7 @@ import msgspec
 from ...errors import Damaged, InvalidName
 from ...model import Commit, Problem, check_checkpoint, now
 from ..deltas import Chain
-from ..durable_files import (
+from ..files.durable_files import (
     backup_damaged_file,
     fsync_folder,
     makedirs_durable,

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from ...model import now
 from ...sealing import keyring
-from ..durable_files import file_error, replaced_path, write_temporary
+from ..files.durable_files import file_error, replaced_path, write_temporary
+from ..files.staging import remove_plain_leftovers
 from ..protocol import ProgressCount, Version
-from ..staging import remove_plain_leftovers
 from ..stored_values import StoredValues
 from . import document
 from .history import History

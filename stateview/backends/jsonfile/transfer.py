@@ -21,9 +21,9 @@ from ...errors import BackendError
 from ...model import Commit, now
 from ..conflicts import check_same_keyring, destination_exists_error
 from ..deltas import CarriedVersion
-from ..durable_files import file_error, fsync_folder, is_system_error, remove, replaced_path, temporary, write_all
+from ..files.durable_files import file_error, fsync_folder, is_system_error, remove, replaced_path, temporary, write_all
+from ..files.staging import JSON_STAGE, StagingFolder, set_aside
 from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StoredVersion, Version
-from ..staging import JSON_STAGE, StagingFolder, set_aside
 from ..stored_values import PLAIN
 from . import document
 from .history import History, packed_version

@@ -10,7 +10,7 @@ from msgspec import Raw
 from ...errors import COMMITTED, Damaged, ReadOnly, StateException, tells_what_was_done
 from ...model import now
 from ..conflicts import plain_data_error
-from ..durable_files import (
+from ..files.durable_files import (
     backup_damaged_file,
     file_error,
     fsync_folder,

@@ -14,7 +14,7 @@ import msgspec
 
 from ...errors import StateException
 from ...model import check_checkpoint, now, to_micros
-from ..durable_files import file_error, read_file
+from ..files.durable_files import file_error, read_file
 from ..jsonfile.document import decode_edited, parse_edited
 from ..protocol import Version
 from .adoption import LegacyState

@@ -16,8 +16,8 @@ from ... import codec
 from ...errors import BackendUnavailable, Damaged, InvalidName, StateException, run
 from ...model import Finding, check_key
 from ..deltas import Chain
+from ..files.staging import ASIDE, replaced_finding, unfinished_finding
 from ..protocol import ProgressText
-from ..staging import ASIDE, replaced_finding, unfinished_finding
 from . import packing
 from .connections.client import escape_match
 from .connections.contact import REGISTRY

@@ -22,9 +22,9 @@ from ...errors import Conflict
 from ...model import Commit, to_micros
 from ..conflicts import check_same_keyring, destination_exists_error, staging_locked_error
 from ..deltas import CarriedVersion, Delta, may_be_packed
+from ..files.staging import ASIDE
 from ..processes import host_id, is_gone, started
 from ..protocol import Backend, CheckpointRecord, Head, StoredVersion
-from ..staging import ASIDE
 from ..stored_values import StoredValues
 from . import packing
 from .connections.client import encode_bulk

@@ -18,9 +18,9 @@ from ...errors import StateException, tells_what_was_done
 from ...model import Finding
 from ..protocol import Backend, ProgressCount, ProgressText, RecoverySession, StagedImport
 from ..stored_values import PLAIN, StoredValues
-from . import page_checksums as pages
 from . import schema
-from .pool import Connection
+from .connections import page_checksums as pages
+from .connections.pool import Connection
 from .read_cache import TRUST_SECONDS
 from .row_checksums import has_deltas
 from .writer import Writer
@@ -124,7 +124,7 @@ class SQLiteBackend(Writer):
         self._check_writable()
         if not os.path.isdir(self.folder):
             return
-        from ..staging import remove_taken_out, take_out
+        from ..files.staging import remove_taken_out, take_out
 
         self.close()
         with self._lock(), self._write_lock() as db:

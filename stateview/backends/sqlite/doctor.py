@@ -11,17 +11,18 @@ import apsw
 
 from ...errors import BackendUnavailable, Hint, NextStep, StateException, run
 from ...model import Finding, Severity
-from ..folder_checks import check_folder, unreadable_finding, whole_versions_finding
-from ..namespace_folders import is_network_filesystem
+from ..files.folder_checks import check_folder, unreadable_finding, whole_versions_finding
+from ..files.namespace_folders import is_network_filesystem
 from ..protocol import ProgressText
-from . import file_locks, schema
-from . import page_checksums as pages
+from . import schema
+from .connections import file_locks
+from .connections import page_checksums as pages
 from .packing import can_pack
 from .row_checksums import RECOVER, find_corruption
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
-    from .pool import Connection
+    from .connections.pool import Connection
 
 MIN_FREE_SHARE = 0.25  # the share of free pages from which on they are reported
 MIN_FREE_PAGES = 256

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from ...errors import BackendError
-from ..durable_files import file_error
+from ..files.durable_files import file_error
 from ..protocol import DiskUsage, ProgressCount, SupersededVersion
 from ..prune_progress import PruneProgress
 from ..retries import Backoff
@@ -19,7 +19,7 @@ from .packing import END, PAUSE_SECONDS, pack_whole_versions
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
-    from .pool import Connection
+    from .connections.pool import Connection
 
 ROWS_PER_TRANSACTION = 5000  # others write between two transactions
 ROW_OVERHEAD_BYTES = 58  # a row of `versions`, its index entry and its row of `touched`, without value and three keys

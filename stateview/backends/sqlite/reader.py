@@ -16,7 +16,7 @@ import apsw
 from ...errors import Damaged, StateException
 from ...model import Commit, SealedValue, now, to_datetime
 from ..conflicts import history_pruned_error
-from ..namespace_folders import folder_identity, folders_with
+from ..files.namespace_folders import folder_identity, folders_with
 from ..protocol import (
     CheckpointRecord,
     DiskUsage,
@@ -31,8 +31,8 @@ from ..protocol import (
 from ..retries import poll_revision
 from ..stored_values import SEALED_START
 from . import schema
-from .database import Database
-from .pool import Connection, FormChanged
+from .connections.database import Database
+from .connections.pool import Connection, FormChanged
 from .row_checksums import (
     IN_PACKED,
     KEY_COLUMN,

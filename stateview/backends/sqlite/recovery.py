@@ -13,7 +13,7 @@ import apsw
 
 from ...errors import Damaged, ReadOnly
 from ...model import Commit, Problem, to_datetime
-from ..durable_files import (
+from ..files.durable_files import (
     backup_damaged_file,
     fsync_folder,
     remove,
@@ -23,8 +23,8 @@ from ..durable_files import (
 )
 from ..protocol import CheckpointRecord, Head, Restored, Salvage, StoredVersion
 from ..stored_values import StoredValues, are_sealed, lost_keyring_error
-from . import page_checksums as pages
 from . import schema
+from .connections import page_checksums as pages
 from .row_checksums import TABLES, Row, first_corruption, read
 from .transfer import SQLiteReceiver
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import Conflict, Damaged
 from ..deltas import Chain, DamagedDelta, Delta
+from ..files.staging import remove_plain_leftovers
 from ..protocol import ProgressCount
 from ..retries import Backoff
-from ..staging import remove_plain_leftovers
 from . import packed, sealing
 from .packing import END, PAUSE_SECONDS
 from .row_checksums import IN_PACKED, checksum, damaged_entry_error, has_deltas, row_checksum, select, until_checksum
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
-    from .pool import Connection
+    from .connections.pool import Connection
 
 ROWS_PER_TRANSACTION = 250  # others write between two transactions
 BYTES_PER_TRANSACTION = 2_000_000  # of values

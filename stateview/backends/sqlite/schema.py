@@ -10,11 +10,11 @@ from typing import Any
 import apsw
 
 from ...errors import BackendError, Damaged
-from ..durable_files import file_error
-from ..namespace_folders import is_network_filesystem
+from ..files.durable_files import file_error
+from ..files.namespace_folders import is_network_filesystem
 from ..protocol import CheckpointRecord, CommitRequest, Version
 from ..stored_values import StoredValues
-from . import page_checksums as pages
+from .connections import page_checksums as pages
 from .row_checksums import RECOVER, has_deltas, row_checksum, select
 
 FORMAT = 2  # 1: without checksums of the pages; 3 and 4: the same two with deltas; 5 and 6: also with a keyring

@@ -12,7 +12,7 @@ import apsw
 from ...errors import HistoryPruned
 from ..fork import watch_fork
 from ..protocol import Version
-from .pool import Connection
+from .connections.pool import Connection
 from .reader import Reader
 
 if TYPE_CHECKING:

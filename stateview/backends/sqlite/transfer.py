@@ -21,18 +21,18 @@ from ...errors import BackendError, Damaged
 from ...model import Commit, to_micros
 from ..conflicts import check_same_keyring, destination_exists_error
 from ..deltas import MIN_BYTES, MIN_STORED_BYTES, CarriedVersion, Delta, may_be_packed
-from ..durable_files import backup_damaged_file, file_error, file_lock, fsync_folder, remove, replaced_path
+from ..files.durable_files import backup_damaged_file, file_error, file_lock, fsync_folder, remove, replaced_path
+from ..files.staging import StagingFolder, set_aside
 from ..protocol import PAGE_BYTES, Backend, CheckpointRecord, Head, StoredVersion
-from ..staging import StagingFolder, set_aside
 from ..stored_values import StoredValues
 from . import packed, schema
-from . import page_checksums as pages
+from .connections import page_checksums as pages
 from .read_cache import TRUST_SECONDS
 from .row_checksums import IN_PACKED, RECOVER, checksum, has_deltas, row_checksum, unpacked, until_checksum
 
 if TYPE_CHECKING:
     from .backend import SQLiteBackend
-    from .pool import Connection
+    from .connections.pool import Connection
 
 STAGE = "migrating-sqlite"
 TRANSACTION_BYTES = 32_000_000  # of values in one transaction

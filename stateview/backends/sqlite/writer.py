@@ -12,7 +12,7 @@ from ..conflicts import check_preconditions, plain_data_error
 from ..deltas import MIN_BYTES, MIN_STORED_BYTES
 from ..protocol import MAX_EXPIRED_PER_COMMIT, CheckpointRecord, CommitRequest, Head
 from . import schema
-from .pool import Connection, Preempted
+from .connections.pool import Connection, Preempted
 from .reader import Reader
 from .row_checksums import IN_PACKED, checksum, row_checksum, select, until_checksum
 

@@ -63,7 +63,7 @@ def _failed(start: str, key: str, condition: Condition, value: Any, data: dict[s
 
 
 def _excerpt(value: Any, condition: Condition) -> str:
-    from ...states.pointers import resolve_pointer
+    from ...states.values.pointers import resolve_pointer
 
     part = ABSENT if value is ABSENT else resolve_pointer(value, condition.path)
     if part is ABSENT:

@@ -11,10 +11,10 @@ from functools import partial
 from typing import Any
 
 from ... import codec
-from ...backends.memory_files import erase, private_folder
+from ...backends.files.memory_files import erase, private_folder
 from ...errors import NextStep, StateException
 from ...model import ABSENT
-from ...states.value_text import parse_value
+from ...states.values.value_text import parse_value
 from ..context import Context
 from ..exit_codes import UsageError
 from ..results import ActionResult

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 from ...backends import full_url
-from ...backends.memory_files import spool
+from ...backends.files.memory_files import spool
 from ...errors import KeyNotFound, NamespaceNotFound, see
 from ...model import ProgressMessage
-from ...states.patterns import Selection, is_glob
+from ...states.matching.patterns import Selection, is_glob
 from ..context import Context
 from ..exit_codes import ExitCode, UsageError
 from ..results import ActionResult, DiffResult, Result, Stream, plural

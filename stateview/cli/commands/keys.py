@@ -9,8 +9,8 @@ from ... import codec
 from ...arguments import KeyName
 from ...errors import Conflict, KeyNotFound, see
 from ...model import ABSENT, SealedValue, format_time, is_key
+from ...states.matching.patterns import Selection, is_glob
 from ...states.missing import NEAR_KEYS, near_hint
-from ...states.patterns import Selection, is_glob
 from ...states.transaction import Transaction
 from ..context import Context, missing_namespace
 from ..exit_codes import UsageError
@@ -48,7 +48,7 @@ def load(context: Context, args: dict[str, Any]) -> ValueResult:
     """`load KEY [PATH]`."""
     key, path, at = args["key"], args.get("path", ""), args.get("at")
     if path:
-        from ...states.pointers import resolve_pointer, split_pointer
+        from ...states.values.pointers import resolve_pointer, split_pointer
 
         split_pointer(path)  # whether or not there is a value
     default = read_value(args["default"]) if "default" in args else ABSENT

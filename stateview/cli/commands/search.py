@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ... import codec
 from ...errors import see
 from ...model import ProgressMessage
-from ...states.patterns import compile_globs, first_literal, is_glob
-from ...states.pointers import escape_token
-from ...states.regular_expressions import RegularExpression
+from ...states.matching.patterns import compile_globs, first_literal, is_glob
+from ...states.matching.regular_expressions import RegularExpression
+from ...states.values.pointers import escape_token
 from ...states.view import to_entry
 from ..context import Context
 from ..exit_codes import UsageError

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from textual.app import SuspendNotSupported
 
 from ... import codec
-from ...backends.memory_files import memory_folder
+from ...backends.files.memory_files import memory_folder
 from ...backends.protocol import Version
 from ...cli.commands.edit import EditorFile, editor_command
 from ...cli.exit_codes import UsageError
 from ...cli.values import type_name
 from ...errors import BackendError, NotSerializable, StateException
 from ...manager import StateManager
-from ...states.pointers import split_pointer
+from ...states.values.pointers import split_pointer
 from ..display.redaction import is_redacted, masked_places
 from ..display.text import format_size, one_line
 

@@ -9,8 +9,8 @@ from typing import Any
 from ... import codec
 from ...model import ABSENT, PathChange
 from ...states.changes import Change
-from ...states.json_diff import differences
-from ...states.pointers import split_pointer
+from ...states.values.json_diff import differences
+from ...states.values.pointers import split_pointer
 from ..display.redaction import MASK
 from ..display.text import SIGNS
 from .diff_spans import common_prefix

@@ -19,9 +19,9 @@ from ...refs import parse_ref
 from ...states import compare as comparison
 from ...states.changes import SIGNS as MARKS
 from ...states.changes import Change
+from ...states.matching.patterns import compile_globs, is_glob
+from ...states.matching.ranking import is_subsequence, ranked
 from ...states.moments import pinned
-from ...states.patterns import compile_globs, is_glob
-from ...states.ranking import is_subsequence, ranked
 from ...states.view import Ref, resolve
 
 KINDS: tuple[Kind, ...] = ("added", "removed", "changed")

@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from ...cli.results import plural
 from ...model import PathChange
 from ...states.changes import Change
-from ...states.json_diff import align, differences
+from ...states.values.json_diff import align, differences
 from ..display.redaction import MASK
 from ..display.text import SIGNS, one_line
 from .diff_excerpts import Hidden, both_sides, brief

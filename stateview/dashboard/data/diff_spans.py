@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rich.cells import cell_len
 
 from ... import codec
-from ...states.json_diff import align
+from ...states.values.json_diff import align
 from ..display.text import one_line
 
 LINE_CHARACTERS = 1_000  # characters of one line of a text; the rest is cut off

@@ -15,7 +15,7 @@ from ...cli.commands.search import find_parts, make_matcher
 from ...errors import Damaged
 from ...manager import StateManager
 from ...model import SealedValue, is_key
-from ...states.ranking import LETTERS, Rank, ranker, score
+from ...states.matching.ranking import LETTERS, Rank, ranker, score
 from ...states.view import Ref, resolve
 from ..display.redaction import is_redacted, without_masked
 from .key_filter import Filter, Match

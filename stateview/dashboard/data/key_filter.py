@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from ...states.patterns import compile_globs, is_glob, literal_prefix
-from ...states.ranking import is_subsequence, ranker
+from ...states.matching.patterns import compile_globs, is_glob, literal_prefix
+from ...states.matching.ranking import is_subsequence, ranker
 
 Kind = Literal["word", "prefix", "glob", "fuzzy", "values"]
 Match = Callable[[str], bool]

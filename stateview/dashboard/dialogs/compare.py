@@ -14,7 +14,7 @@ from textual.widgets import Input, Label
 
 from ...errors import InvalidName
 from ...refs import parse_ref
-from ...states.ranking import ranked
+from ...states.matching.ranking import ranked
 from ..display.text import RowBuilder, one_line
 from ..widgets.line_input import LineInput
 from ..widgets.virtual_list import VirtualList

@@ -30,7 +30,7 @@ from .prompt import DEFAULT_HINT, PromptDialog, validator
 
 if TYPE_CHECKING:
     from ..app import Dashboard
-    from ..data.json_copy import CopyOptions
+    from ..data.values.json_copy import CopyOptions
     from ..widgets.value.json_view import JsonView
 
 MAX_NAMED_KEYS = 8  # in the question before a delete

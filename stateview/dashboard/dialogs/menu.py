@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Label
 
-from ...states.ranking import ranked
+from ...states.matching.ranking import ranked
 from ..display.text import RowBuilder, one_line
 from ..widgets.virtual_list import VirtualList
 

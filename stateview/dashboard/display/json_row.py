@@ -10,9 +10,9 @@ from msgspec import Raw
 from rich.style import Style
 
 from ...model import PathChange
-from ..data.json_excerpts import label, preview, scalar
-from ..data.json_nodes import Broken, LongText, Node
-from ..data.json_text import TEXT_CHARACTERS, TextRow
+from ..data.values.json_excerpts import label, preview, scalar
+from ..data.values.json_nodes import Broken, LongText, Node
+from ..data.values.json_text import TEXT_CHARACTERS, TextRow
 from .redaction import MASK
 from .text import SIGNS, RowBuilder, format_size
 

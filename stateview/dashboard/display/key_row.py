@@ -14,7 +14,7 @@ from ... import codec
 from ...backends.protocol import KeySummary
 from ...cli.render import escape_cell
 from ...errors import Damaged
-from ...states.ranking import match_positions
+from ...states.matching.ranking import match_positions
 from ..data.key_filter import Filter
 from .redaction import MASK, is_redacted
 from .text import RowBuilder, cut_start

@@ -7,8 +7,8 @@ from functools import lru_cache
 from re import Pattern
 from typing import Any
 
-from ...states.patterns import compile_globs
-from ...states.pointers import escape_token
+from ...states.matching.patterns import compile_globs
+from ...states.values.pointers import escape_token
 
 MASK = "••••••"  # of one length, so that it does not give away the length of a value
 

@@ -14,7 +14,7 @@ from ...cli.results import ActionResult, Changes, DiffResult, Record, Result, St
 from ...errors import StateException
 from ...model import ABSENT
 from ...states.changes import Change, Diff
-from ...states.pointers import split_pointer, unescape_token
+from ...states.values.pointers import split_pointer, unescape_token
 from .redaction import MASK, is_redacted, masked_places, without_masked
 
 WRITES = ("save", "patch", "merge", "append")  # commands whose argument `value` may be masked

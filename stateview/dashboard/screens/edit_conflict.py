@@ -13,7 +13,7 @@ from textual.widgets import Label
 from ... import codec
 from ...manager import StateManager
 from ...model import ABSENT, PathChange, now
-from ...states.json_diff import compare, line_diff
+from ...states.values.json_diff import compare, line_diff
 from ..actions.value_edit import Draft, draft_of, save_words
 from ..base_screen import DashboardScreen
 from ..display.redaction import without_masked

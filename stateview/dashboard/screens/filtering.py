@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual import on
 
-from ...states.patterns import first_literal, is_glob
+from ...states.matching.patterns import first_literal, is_glob
 from ..data.filters.namespaces import FAILED
 from ..data.filters.timeline import TimelineFilter
 from ..data.key_filter import Filter

@@ -10,7 +10,7 @@ from textual.reactive import reactive
 from ...backends.protocol import CheckpointRecord, Head, StateAt
 from ...manager import StateManager
 from ...model import Commit, now, to_micros
-from ...states.ranking import ranked
+from ...states.matching.ranking import ranked
 from ...states.view import resolve
 from ..data.background import Stop
 from ..data.filters.timeline import COMMITS_PER_PAGE, CommitPage, TimelineFilter

@@ -14,7 +14,7 @@ import pytest
 from msgspec import Raw
 
 from stateview import StateManager
-from stateview.backends import folder_checks
+from stateview.backends.files import folder_checks
 from stateview.backends.jsonfile.backend import JSONBackend
 from stateview.backends.jsonfile.history import History
 from stateview.backends.jsonfile.records import CheckpointEntry, CommitRecord, ValueRecord, add_checksum

@@ -16,7 +16,7 @@ import apsw
 import pytest
 
 from stateview import BackendUnavailable, StateManager
-from stateview.backends.sqlite import file_locks
+from stateview.backends.sqlite.connections import file_locks
 
 pytestmark = pytest.mark.skipif(file_locks.TABLE is None, reason="this system has no locks of file descriptions")
 

@@ -6,7 +6,7 @@ import pytest
 import stress
 
 from stateview import Damaged, StateManager
-from stateview.backends.sqlite import page_checksums as pages
+from stateview.backends.sqlite.connections import page_checksums as pages
 
 TABLES = ("meta", "entries", "versions", "touched", "commits", "marks")
 INDEXES = ("entries_expires", "versions_expires", "marks_revision")

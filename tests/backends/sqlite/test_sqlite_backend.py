@@ -14,9 +14,10 @@ import apsw
 import pytest
 
 from stateview import StateException, StateManager
-from stateview.backends import staging
+from stateview.backends.files import staging
 from stateview.backends.protocol import CommitRequest, StateAt, Write
-from stateview.backends.sqlite import page_checksums, schema, writer
+from stateview.backends.sqlite import schema, writer
+from stateview.backends.sqlite.connections import page_checksums
 from stateview.backends.sqlite.row_checksums import first_corruption
 from stateview.backends.stored_values import PLAIN
 

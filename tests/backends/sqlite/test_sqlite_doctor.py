@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from stateview import StateManager
-from stateview.backends.sqlite import database, doctor, page_checksums
+from stateview.backends.sqlite import doctor
 from stateview.backends.sqlite.backend import SQLiteBackend
+from stateview.backends.sqlite.connections import database, page_checksums
 
 DAMAGE = {
     "integrity-check": ["PRAGMA writable_schema = ON", "UPDATE sqlite_schema SET rootpage = 3 WHERE name = 'meta'"],

@@ -142,7 +142,7 @@ def test_no_key_is_told_of_that_never_was(tmp_path: Path) -> None:
 def test_a_database_without_checksums_of_its_pages_that_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stateview.backends.sqlite.page_checksums.vfs", lambda: None)
+    monkeypatch.setattr("stateview.backends.sqlite.connections.page_checksums.vfs", lambda: None)
     for count, cut in ((30, PAGE), (30, 3 * PAGE), (2000, 100)):
         store = Store(tmp_path / f"{count}-{cut}", count)
         store.damage(store.data[:-cut])

@@ -24,7 +24,7 @@ from redis.exceptions import (
 )
 
 from ....errors import NOTHING_CHANGED, BackendError, BackendUnavailable, Damaged, Hint, ReadOnly, StateException, run
-from ...durable_files import CLOSE_FILES, OUT_OF_FILES
+from ...files.durable_files import CLOSE_FILES, OUT_OF_FILES
 from .tls import tls_hint
 
 _TRANSIENT = (

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ....errors import StateException
 from ....manager import StateManager
-from ....states.ranking import INSIDE, ranked, ranker
+from ....states.matching.ranking import INSIDE, ranked, ranker
 from ....workflow.progress import RunGlance, all_runs
 from ..background import Stop
 from ..key_filter import Filter, Match

@@ -12,7 +12,7 @@ from ....errors import HistoryPruned
 from ....maintenance.history import keys_of
 from ....manager import StateManager
 from ....model import Commit, is_key
-from ....states.ranking import INSIDE, LETTERS, ranker
+from ....states.matching.ranking import INSIDE, LETTERS, ranker
 from ..background import Stop
 from ..key_filter import Filter
 

@@ -11,13 +11,13 @@ from textual.message import Message
 from textual.timer import Timer
 
 from ....model import PathChange
-from ....states.json_diff import compare
-from ....states.pointers import split_pointer
+from ....states.values.json_diff import compare
+from ....states.values.pointers import split_pointer
 from ...data.background import Stop
-from ...data.json_copy import CopyOptions, decoded, leaf_of, load_line, refused, text_of
-from ...data.json_nodes import SMALL_BYTES, Broken, Node, Path, estimate_size
-from ...data.json_search import Hit
-from ...data.json_tree import Tree, line_hit, shows
+from ...data.values.json_copy import CopyOptions, decoded, leaf_of, load_line, refused, text_of
+from ...data.values.json_nodes import SMALL_BYTES, Broken, Node, Path, estimate_size
+from ...data.values.json_search import Hit
+from ...data.values.json_tree import Tree, line_hit, shows
 from ...display.json_row import ChangeSigns, RowPainter
 from ...display.redaction import is_redacted
 from ...display.text import RowBuilder, format_size

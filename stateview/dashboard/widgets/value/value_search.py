@@ -8,9 +8,9 @@ from collections.abc import Callable
 from msgspec import Raw
 
 from ...data.background import Stop
-from ...data.json_nodes import LongText
-from ...data.json_search import MAX_HITS, Hit, search
-from ...data.json_tree import Tree
+from ...data.values.json_nodes import LongText
+from ...data.values.json_search import MAX_HITS, Hit, search
+from ...data.values.json_tree import Tree
 from ..virtual_list import VirtualList
 
 

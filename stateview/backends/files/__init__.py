@@ -1,0 +1,1 @@
+"""Files and folders of namespaces: what JSON files and SQLite share."""
