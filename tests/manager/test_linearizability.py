@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,8 @@ def history(
             try:
                 Client(store, number, log, seed).run()
                 code = 0
+            except BaseException:
+                log.with_name(f"{log.name}.error").write_text(traceback.format_exc())
             finally:
                 os._exit(code)
         children.append(child)
@@ -228,6 +231,8 @@ def history(
     else:
         disturb()
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    errors = "\n".join(error.read_text() for error in sorted(folder.glob(f"{seed}-*.error")))
+    assert not errors, errors
     assert codes[disturb is None :] == [0] * (processes - (disturb is None))
     return [operation for log in logs for operation in read(log)]
 
