@@ -37,7 +37,7 @@ from ..retries import Backoff
 from ..stored_values import StoredValues
 from . import packing
 from .connections.answers import Answer
-from .connections.client import Session, encode_bulk
+from .connections.client import NoConnection, Session, encode_bulk, reach
 from .connections.contact import REGISTRY, keyring_digest
 from .connections.errors import to_state_error
 from .reader import Reader
@@ -168,6 +168,10 @@ class Writer(Reader, ABC):
         def act(client: Any) -> Any:
             try:
                 return self._run(client, session, COMMIT, words, then)
+            except NoConnection:
+                if not isinstance(client, redis.Redis):
+                    reach(client, self._keys[0])
+                raise
             except (MovedError, AskError):
                 if isinstance(client, redis.Redis):
                     raise

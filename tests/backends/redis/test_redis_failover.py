@@ -11,8 +11,11 @@ import pytest
 import redis_topologies
 from conftest import REDIS
 from failovers import KINDS, fail_over_as_asked
+from redis_topologies import HASTE
 from stress import first
 from test_linearizability import check
+
+from stateview import NotReplicated, StateManager
 
 SERVER = next(iter(REDIS.values()), "")
 FAILOVERS = int(os.environ.get("REDIS_FAILOVERS", "1"))  # of each topology
@@ -39,3 +42,22 @@ def test_what_processes_see_through_a_failover_could_have_happened_one_after_the
         disturb = partial(failovers.clean, servers)
         check(servers.url, servers.url, tmp_path, 1, processes=PROCESSES, disturb=disturb)
         assert len(servers.alive()) == len(servers.servers) - 1
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("wait_replicas", [0, 1])
+def test_a_client_of_a_cluster_that_met_the_dead_primary_finds_the_next(wait_replicas: int) -> None:
+    with (
+        redis_topologies.cluster(SERVER, patience=HASTE) as servers,
+        StateManager(servers.url, "main", wait_replicas=wait_replicas, timeout=60) as first,
+    ):
+        first.save("k", 1)
+        servers.catch_up("main")
+        servers.kill("main")
+        with StateManager(servers.url, "main", timeout=60) as second:  # it learns of no other primary yet
+            assert second.load("k") == 1
+        try:
+            first.save("k", 2)
+        except NotReplicated:
+            assert wait_replicas
+        assert first.load("k", fresh=True) == 2

@@ -152,6 +152,22 @@ def pool_of(client: Any, key: str) -> Any:
     return client.get_redis_connection(client.get_node_from_key(key)).connection_pool
 
 
+def reach(client: Any, key: str) -> None:
+    """Open a connection of a cluster's client to the server that keeps a key, unless a connection is open.
+
+    redis-py asks the cluster again who keeps the key, if that server does not answer it. A connection that a session
+    opens itself tells redis-py nothing.
+
+    Raises:
+        NoConnection: the server does not answer.
+
+    """
+    try:
+        client.ping(target_nodes=client.get_node_from_key(key))
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise NoConnection(str(error)) from error
+
+
 def open_client(url: str, timeout: float, more: float = 0.0) -> Any:
     """Return a client for a store URL, which connects later. It does not retry: the backend does.
 

@@ -9,12 +9,14 @@ from functools import lru_cache
 from hashlib import sha1
 from typing import Any, TypeVar
 
+import redis
+
 from ....errors import BackendError, Damaged, ReadOnly, run
 from ....model import now
 from ...stored_values import StoredValues
 from ..scripts.commit import COMMANDS, CONTACT
 from ..scripts.common import unreadable_head
-from .client import pool_of
+from .client import reach
 from .errors import missing_right_error
 from .server import Server
 
@@ -81,7 +83,9 @@ class Contact(Server, ABC):
             self._ready = bool(head) or self._given.ready  # with a key: whoever makes the namespace makes its keyring
 
     def _contact(self) -> tuple[dict[bytes, bytes], int]:
-        """Return the head, and how many other parts the namespace has. Learn the clock and the rights. One round trip.
+        """Return the head, and how many other parts the namespace has. Learn the clock and the rights.
+
+        One round trip, two on a cluster.
 
         A commit that was refused in its middle would be half a commit: Redis takes back nothing that a script did. So
         the command of a commit that this user may not run is noted.
@@ -89,7 +93,10 @@ class Contact(Server, ABC):
         words = [] if self.read_only else [name.encode() for name in COMMANDS]
 
         def act(client: Any) -> tuple[int, Any]:
-            session.connect(pool_of(client, self._keys[0]))  # first: it takes time of its own
+            if isinstance(client, redis.Redis):  # the connection first: it takes time of its own
+                session.connect(client.connection_pool)
+            else:
+                reach(client, self._keys[0])
             started = now()
             reply = self._run(client, session, CONTACT, words, whole=True)
             return (started + now()) // 2, reply
