@@ -25,6 +25,8 @@ _EXPIRED = "SELECT key FROM entries WHERE expires > 0 AND expires <= ? LIMIT ?"
 _COUNT_EXPIRED = "SELECT count(*) FROM entries WHERE expires > 0 AND expires <= ?"
 _SUPERSEDE_ENTRY = """INSERT INTO versions SELECT key, revision, ?2, iif(?4, '', value), time, expires, sum + ?3
     FROM entries WHERE key = ?1"""
+_SUPERSEDE_SMALL = f"""INSERT INTO versions SELECT key, revision, ?2, value, time, expires, sum + ?3
+    FROM entries WHERE key = ?1 AND octet_length(value) < {MIN_BYTES}"""
 _LARGE_ENTRY = f"""SELECT revision, CAST(value AS BLOB) FROM entries
     WHERE key = ? AND octet_length(value) >= {MIN_BYTES}"""
 _UNPLAIN_ENTRY = """SELECT revision, CAST(value AS BLOB), time, expires FROM entries
@@ -170,10 +172,7 @@ class Writer(Reader):
 
     def _put(self, db: Connection, key: str, value: bytes | None, revision: int, moment: int, expires: int) -> int:
         """Write or delete a key. Return by how much the number of rows of `entries` changes."""
-        if db.values.plain or not self._supersede_unplain(db, key, revision, value):
-            is_packed = self._pack_entry(db, key, revision, value)
-            db.execute(_SUPERSEDE_ENTRY, (key, revision, until_checksum(revision), is_packed))
-        superseded = db.changes()
+        superseded = self._supersede(db, key, revision, value)
         if not superseded:
             change = until_checksum(revision) - until_checksum(schema.MAX_REVISION)
             db.execute(_SUPERSEDE_DELETE, (key, revision, schema.MAX_REVISION, change))
@@ -187,13 +186,23 @@ class Writer(Reader):
         db.execute(_PUT_ENTRY, (key, stored.decode(), revision, moment, expires, sum_))
         return 1 - superseded
 
-    def _pack_entry(self, db: Connection, key: str, revision: int, value: bytes | None) -> bool:
-        """Pack the live value of a key before a new value supersedes it. Return whether it is packed now."""
-        if not db.values.plain or (live := db.execute(_LARGE_ENTRY, (key,)).fetchone()) is None:
-            return False
-        from . import packed
+    def _supersede(self, db: Connection, key: str, revision: int, value: bytes | None) -> int:
+        """Move the live version of a key into the history, packed if that saves space. Return how many there were."""
+        end = until_checksum(revision)
+        is_packed = False
+        if db.values.plain:
+            db.execute(_SUPERSEDE_SMALL, (key, revision, end))
+            if db.changes():
+                return 1
+            if (live := db.execute(_LARGE_ENTRY, (key,)).fetchone()) is None:
+                return 0
+            from . import packed
 
-        return packed.pack(db, db.values, key, live[0], live[1], revision, value)
+            is_packed = packed.pack(db, db.values, key, live[0], live[1], revision, value)
+        elif self._supersede_unplain(db, key, revision, value):
+            return 1
+        db.execute(_SUPERSEDE_ENTRY, (key, revision, end, is_packed))
+        return db.changes()
 
     def _supersede_unplain(self, db: Connection, key: str, revision: int, value: bytes | None) -> bool:
         """Pack the live value of a key that is not plain, and make it superseded. Return whether it was packed."""
