@@ -244,7 +244,7 @@ def test_a_python_without_memfd_and_ofd_constants_has_the_locks():
         for module, name in ((os, "memfd_create"), (os, "MFD_CLOEXEC"), (fcntl, "F_OFD_SETLK")):
             if hasattr(module, name):
                 delattr(module, name)
-        from stateview.backends.sqlite import file_locks
+        from stateview.backends.sqlite.connections import file_locks
         assert file_locks.TABLE is not None
         """
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=60)
