@@ -133,7 +133,7 @@ class Writer(Reader, ABC):
                 continue
             if isinstance(reply, bytes) or reply[0] not in (b"reseal", b"rekey", b"rewound"):
                 if is_new:
-                    with self._mutex:
+                    with self._contact_mutex:
                         self._new_keyring = None
                 return reply, replicas, asked
             if reply[0] == b"rewound":
@@ -189,7 +189,7 @@ class Writer(Reader, ABC):
 
     def _start_sealing(self, batch: CommitRequest) -> bool:
         """Make the keyring of a new namespace, which the first commit stores. Return whether the namespace is new."""
-        with self._mutex:  # the threads that begin at once use one keyring
+        with self._contact_mutex:  # the threads that begin at once use one keyring
             head = self._learn_keyring()
             self.values.check_open()
             if head and not self.values.ready:
@@ -203,7 +203,7 @@ class Writer(Reader, ABC):
         """List a namespace that is to be made by the next commit, and choose the form of its values."""
         refuse_eviction(self)
         self._registry(lambda client: client.sadd(REGISTRY, self.namespace))
-        with self._mutex:
+        with self._contact_mutex:
             self._new_keyring = self._new_keyring or self._given.new_keyring()
             self._use_keyring(self._new_keyring)
         self._revision = 0

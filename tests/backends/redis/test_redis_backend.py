@@ -378,7 +378,7 @@ def test_a_fork_does_not_wait_for_a_server_that_does_not_answer(start: Callable[
     state = manage(server.url, "main", timeout=20)
     thread = threading.Thread(target=state.save, args=("k", 1))
     thread.start()
-    until(lambda: not state.backend._mutex.acquire(blocking=False) or state.backend._mutex.release())
+    until(lambda: not state.backend._contact_mutex.acquire(blocking=False) or state.backend._contact_mutex.release())
     child = os.fork()
     if not child:
         os._exit(0)
@@ -387,6 +387,23 @@ def test_a_fork_does_not_wait_for_a_server_that_does_not_answer(start: Callable[
     server.start(server.port)
     thread.join()
     assert state.load("k") == 1
+
+
+def test_a_close_does_not_wait_for_the_first_contact(start: Callable[..., Server], manage: Any) -> None:
+    server = start()
+    state = manage(f"redis://127.0.0.1:{server.port}", "main", timeout=60)
+    os.kill(server.process.pid, signal.SIGSTOP)
+    try:
+        contact = threading.Thread(target=lambda: state.load("k", None), daemon=True)
+        contact.start()
+        until(lambda: state.backend._link.client is not None)
+        closing = threading.Thread(target=state.close, daemon=True)
+        closing.start()
+        until(lambda: not closing.is_alive())
+        assert contact.is_alive()
+    finally:
+        os.kill(server.process.pid, signal.SIGCONT)
+    contact.join()
 
 
 def test_a_failover_by_a_sentinel(enter: Callable[..., Any], manage: Any) -> None:

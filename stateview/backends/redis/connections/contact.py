@@ -64,7 +64,7 @@ class Contact(Server, ABC):
         """
         if self._ready:
             return
-        with self._mutex:
+        with self._contact_mutex:
             if self._ready:
                 return
             asked = time.monotonic()
@@ -137,7 +137,7 @@ class Contact(Server, ABC):
     def _learn_keyring(self) -> dict[bytes, bytes]:
         """Read the head, choose the form of values by it, and return it. One round trip."""
         self._handshake()
-        with self._mutex:
+        with self._contact_mutex:
             head: dict[bytes, bytes] = self._with_retry(lambda client: client.hgetall(self._keys[0]))
             self._choose_values(head)
         return head

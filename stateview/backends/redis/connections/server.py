@@ -105,8 +105,8 @@ class Server(ABC):
         is_single = not address.startswith(("redis+cluster:", "redis+sentinel:"))
         self._first_timeout = FIRST_CONTACT_SECONDS if timeout is None and is_single else self.timeout
         self._address = address
-        # Held while the client is opened or closed, and during the first contact.
-        self._mutex = threading.RLock()
+        self._mutex = threading.RLock()  # held while the client is opened or closed, never while a server is waited for
+        self._contact_mutex = threading.RLock()  # held while the first contact is made, or a keyring is learnt
         self._link = _Link()
         self._set_prefix(f"stateview:{{{namespace}}}:")
         self._max_idle = 0 if "max_connections" in address else MAX_IDLE_SESSIONS
@@ -115,7 +115,7 @@ class Server(ABC):
         self._answered = False  # whether the server has ever answered
         self._wrote = False  # whether the server has ever taken a commit
         self._checked = True  # whether scripts raise an error for a part that lacks members
-        self._locked_for_fork: list[bool] = []  # for each fork that is under way, whether it holds the mutex
+        self._locked_for_fork: list[list[threading.RLock]] = []  # for each fork that is under way, what it holds
         watch_fork(self)
 
     @abstractmethod
@@ -135,15 +135,16 @@ class Server(ABC):
 
         The child never uses a connection that is open then, and the parent goes on with it.
         """
-        self._locked_for_fork.append(self._mutex.acquire(timeout=FORK_SECONDS))
+        locks = self._contact_mutex, self._mutex
+        self._locked_for_fork.append([lock for lock in locks if lock.acquire(timeout=FORK_SECONDS)])
 
     def after_fork(self, child: bool) -> None:
         """Let the child open connections of its own."""
         if not child:
-            if self._locked_for_fork.pop():
-                self._mutex.release()
+            for lock in self._locked_for_fork.pop():
+                lock.release()
             return
-        self._mutex, self._locked_for_fork = threading.RLock(), []
+        self._mutex, self._contact_mutex, self._locked_for_fork = threading.RLock(), threading.RLock(), []
         self._link.client = None
         self._link.tracking = None
         self._sessions = []
