@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from textwrap import wrap
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.segment import Segment
 from rich.style import Style
@@ -64,6 +64,7 @@ class VirtualList(ScrollView, can_focus=True):
 
     cursor: reactive[int] = reactive(0, repaint=False)
     _base = Style()
+    _painted_width = 0
 
     class Highlighted(Message):
         """The cursor is on another row, or its row has changed."""
@@ -87,6 +88,10 @@ class VirtualList(ScrollView, can_focus=True):
         def __init__(self, error: Exception) -> None:
             super().__init__()
             self.error = error
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._role_styles: dict[str, Style] = {}  # of the present paint
 
     # --- what a subclass defines -------------------------------------------------------------------------------
 
@@ -112,7 +117,10 @@ class VirtualList(ScrollView, can_focus=True):
 
     def style_of(self, role: str) -> Style:
         """Return the style of a role, such as `key`, `dim` or `added`, to be combined with the base style."""
-        return component_style(self, f"list--{role}")
+        style = self._role_styles.get(role)
+        if style is None:
+            style = self._role_styles[role] = component_style(self, f"list--{role}")
+        return style
 
     @property
     def line_width(self) -> int:
@@ -140,14 +148,15 @@ class VirtualList(ScrollView, can_focus=True):
     def render_lines(self, crop: Region) -> list[Strip]:
         """Paint the visible rows.
 
-        The base style is read once, because Textual computes the style of a widget at each access.
+        Styles and width are read once, because Textual computes them at each access.
         """
-        self._base = self.rich_style
+        self._base, self._painted_width = self.rich_style, self.line_width
+        self._role_styles.clear()
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
         """Paint one line of the screen."""
-        width, index, base = self.line_width, y + self.scroll_offset.y, self._base
+        width, index, base = self._painted_width, y + self.scroll_offset.y, self._base
         if index >= self.count:
             lines = self._wrapped_empty_text() if self.count == 0 else []
             text = f" {lines[y]}" if y < len(lines) else ""
