@@ -1718,6 +1718,7 @@ class StateManager:
     ) -> tuple[CommitRequest, Head]:
         """Commit the request that `make` builds from the present state; rebuild it while other writers come first."""
         is_expected = not once and self._contention.is_expected(self.backend, key)
+        began = time.monotonic()
         if not is_expected:  # nearly always, and nearly always this is all
             batch = make()
             try:
@@ -1725,10 +1726,9 @@ class StateManager:
             except Conflict:
                 if once:
                     raise
-        from .states.attempts import ATTEMPTS_BEFORE_QUEUE, Attempts
+        from .states.attempts import Attempts
 
-        failed = ATTEMPTS_BEFORE_QUEUE if is_expected else 1
-        with Attempts(self.backend, key, self._contention, failed) as attempts:
+        with Attempts(self.backend, key, self._contention, began, is_expected) as attempts:
             while True:
                 attempts.start()
                 batch = make()

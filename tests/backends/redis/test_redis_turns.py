@@ -15,7 +15,14 @@ from conftest import REDIS
 
 from stateview import BackendUnavailable, Conflict, StateManager
 from stateview.backends.redis import turns as redis_turns
-from stateview.states.attempts import ATTEMPTS_BEFORE_QUEUE, UPDATES_PER_LOOK, Attempts, turns_of
+from stateview.states import attempts as attempts_module
+from stateview.states.attempts import (
+    SLOW_UPDATES_PER_LOOK,
+    UPDATES_PER_LOOK,
+    WAITERS_OF_CONTENTION,
+    Attempts,
+    turns_of,
+)
 
 HOLD = 30.0
 
@@ -110,7 +117,10 @@ def test_a_queue_goes_by_itself(url: str, turns: Any) -> None:
 # --- the acts --------------------------------------------------------------------------------------------------------
 
 
-def test_an_act_that_came_second_waits_for_its_turn_and_leaves_the_queue(url: str) -> None:
+def test_an_act_that_lost_time_waits_for_its_turn_and_leaves_the_queue(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts_module, "LOST_SECONDS", 0.0)
     with StateManager(url, "ns") as state, StateManager(url, "ns") as other:
         turns = turns_of(state.backend)
         wanted: list[bool] = []
@@ -122,7 +132,7 @@ def test_an_act_that_came_second_waits_for_its_turn_and_leaves_the_queue(url: st
             return number + 1
 
         assert state.update("n", disturbed, 0) == 41
-        assert wanted == [False] * ATTEMPTS_BEFORE_QUEUE + [True] * (5 - ATTEMPTS_BEFORE_QUEUE)
+        assert wanted == [False] + [True] * 4
         assert not turns.is_turn_wanted("n")
         wanted.clear()
         assert state.transact(lambda tx: tx.update("n", disturbed)) == 41 and wanted[-1]
@@ -139,23 +149,56 @@ def test_an_act_that_came_second_waits_for_its_turn_and_leaves_the_queue(url: st
         assert not turns.is_turn_wanted("n")
 
 
-def test_a_writer_that_always_comes_first_looks_for_others(url: str) -> None:
-    with StateManager(url, "ns") as state:
+def test_an_act_that_lost_little_time_tries_again_without_a_turn(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts_module, "LOST_SECONDS", HOLD)
+    with StateManager(url, "ns") as state, StateManager(url, "ns") as other:
         turns = turns_of(state.backend)
-        turns.wait_turn("n", "waiter", 0, 0.2)
-        waited: list[bool] = []
+        wanted: list[bool] = []
 
-        def note(number: int) -> int:
-            waited.append(state._contention.is_noted("n"))
+        def disturbed(number: int) -> int:
+            wanted.append(turns.is_turn_wanted("n"))
+            if len(wanted) < 5:
+                other.save("n", 10 * len(wanted))
             return number + 1
 
-        for _ in range(UPDATES_PER_LOOK):
+        assert state.update("n", disturbed, 0) == 41
+        assert wanted == [False] * 5
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("others", [WAITERS_OF_CONTENTION - 1, WAITERS_OF_CONTENTION])
+def test_a_key_is_contended_only_while_many_wait_for_it(url: str, others: int) -> None:
+    with StateManager(url, "ns") as state:
+        turns = turns_of(state.backend)
+        with Attempts(state.backend, "n", state._contention, in_turn=True) as attempts:
+            attempts.start()
+            for number in range(others):
+                assert not turns.wait_turn("n", f"other-{number}", 0, HOLD)[0]
+        assert state._contention.is_expected(state.backend, "n") is (others == WAITERS_OF_CONTENTION)
+
+
+@pytest.mark.parametrize(("pause", "updates"), [(HOLD, UPDATES_PER_LOOK), (0.0, SLOW_UPDATES_PER_LOOK)])
+def test_a_writer_that_always_comes_first_looks_for_others(
+    url: str, monkeypatch: pytest.MonkeyPatch, pause: float, updates: int
+) -> None:
+    monkeypatch.setattr(attempts_module, "SECONDS_PER_LOOK", pause)
+    with StateManager(url, "ns") as state, redis.Redis.from_url(url) as client:
+        turns_of(state.backend).wait_turn("n", "waiter", 0, 0.2)
+        queues: list[list[bytes]] = []
+
+        def note(number: int) -> int:
+            queues.append(client.zrange("stateview:{ns}:turns:n", 0, -1))
+            return number + 1
+
+        for _ in range(updates):
             state.update("n", note, 0)
-        assert waited == [False] * (UPDATES_PER_LOOK - 1) + [True]
-        assert state.load("n") == UPDATES_PER_LOOK
+        assert queues[:-1] == [[b"waiter"]] * (updates - 1)
+        assert b"waiter" not in queues[-1] and len(queues[-1]) == 1  # it waited until `waiter` had had its turn
+        assert state.load("n") == updates
 
 
-def test_a_user_without_the_right_to_wait_goes_on_without_turns(url: str) -> None:
+def test_a_user_without_the_right_to_wait_goes_on_without_turns(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts_module, "LOST_SECONDS", 0.0)
     with redis.Redis.from_url(url) as admin:
         admin.execute_command("ACL", "SETUSER", "plain", "reset", "on", ">x", "~*", "+@all", "-blpop")
         try:
@@ -178,7 +221,7 @@ def test_a_server_that_is_gone_while_an_act_waits_is_an_error_of_the_act(url: st
     gone = url.rpartition(":")[0] + ":1/0"
     with (
         StateManager(gone, "ns", timeout=0.1) as state,
-        Attempts(state.backend, "n", state._contention, ATTEMPTS_BEFORE_QUEUE) as attempts,
+        Attempts(state.backend, "n", state._contention, in_turn=True) as attempts,
         pytest.raises(BackendUnavailable),
     ):
         attempts.start()
