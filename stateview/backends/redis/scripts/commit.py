@@ -9,7 +9,7 @@ from .common import BEFORE, FLAGS, KEPT, LOST, PARTS, REFER, TEXT, TRIM, WHOLE
 
 # fmt: off
 _PACK = """
-local function pack(key, how, data, live_version)
+local function pack(key, how, data, live_revision, live_times)
   -- Replace a whole value by its delta, or mark it as better kept whole. Returns the place of the delta, and whether it
   -- is relative to the live version that is being superseded.
   local q, q_time, base, base_time, value_size = string.match(how, '^P(%d+) (%d+) (%d+) (%d+) ?(%d*)$')
@@ -18,8 +18,8 @@ local function pack(key, how, data, live_version)
   local u, t, e, at = string.match(packed, '^(%d+) (%d+) (%d+) V()')
   if not u then u, t, e, refs, at = string.match(packed, '^%*(%d+) (%d+) (%d+) W(%d+) 0 0 %d+ ()') end
   if not u or u ~= base or t ~= q_time then return 0 end  -- another lineage may have the same revisions at other times
-  local is_live, found = base == live_version.revision, nil
-  if is_live then found = string.match(live_version.times, '^%d+')
+  local is_live, found = base == live_revision, nil
+  if is_live then found = string.match(live_times, '^%d+')
   else found = string.match(call('HGET', history, newer) or '', '^%*?%d+ (%d+) %d+ [VPW]') end
   if found ~= base_time then return 0 end
   local start, size, place = '*' .. u .. ' ' .. t .. ' ' .. e .. ' ', ' ' .. (#packed - at + 1) .. ' ', 0
@@ -125,7 +125,12 @@ if not lineage then
 end
 -- All reads and checks come before the first write, because Redis does not undo the writes of a script that fails. The
 -- size of each key that is written was read, so that a key of a wrong type fails before.
-local stamp, plan = int(now), {}
+local stamp = int(now)
+-- The writes, in columns: a table for each write would cost more than its commands. A delete has the value false. Of
+-- what a write meets: the revision of a live entry, its "TIME EXPIRES ", its expiry and its value; or the newest member
+-- of a key that is not live, and its version.
+local names, values, ttls, moments, count = {}, {}, {}, {}, 0
+local revisions, times, ends, olds, deletes = {}, {}, {}, {}, {}
 -- What the writes do: an expiring entry ends, another begins, one ends for good, a version is superseded.
 local old_expires, new_expires, drops_expiry, supersedes, deleted = false, false, false, false, 0
 local packs, tend = {}, {}  -- by key
@@ -133,37 +138,45 @@ local packs, tend = {}, {}  -- by key
 if writes then
   local written = expired_count > 0 and {}
   for i = 7, #ARGV, 3 do
-    local key, how, value = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-    if how == '' then plan[#plan + 1] = {key = key, value = value}
-    elseif how == 'D' then plan[#plan + 1] = {key = key}
-    elseif string.byte(how) == 80 then packs[key] = {how, value}
+    local key, how = ARGV[i], ARGV[i + 1]
+    if string.byte(how) == 80 then packs[key] = {how, ARGV[i + 2]}
     else
-      local ttl, time = string.match(how, '^(%d+) (%d+)$')
-      plan[#plan + 1] = {key = key, value = value, ttl = ttl ~= '0' and tonumber(ttl), time = time ~= '0' and time}
+      count = count + 1
+      names[count], values[count] = key, how ~= 'D' and ARGV[i + 2]
+      if how ~= '' and how ~= 'D' then
+        local ttl, time = string.match(how, '^(%d+) (%d+)$')
+        if ttl ~= '0' then ttls[count], new_expires = tonumber(ttl), true end
+        if time ~= '0' then moments[count] = time end
+      end
+      if written then written[key] = true end
     end
-    if written then written[key] = true end
   end
   if written then  -- delete expired entries too
     for _, key in ipairs(call('ZRANGEBYSCORE', expiry, '-inf', clock_time, 'LIMIT', 0, 100)) do
-      if not written[key] then plan[#plan + 1] = {key = key} end
+      if not written[key] then
+        count = count + 1
+        names[count], values[count] = key, false
+      end
     end
   end
-  for first = 1, #plan, 1000 do  -- one command for many keys costs less; Lua passes 1,000 at once
-    local names = {}
-    for i = first, math.min(first + 999, #plan) do names[#names + 1] = plan[i].key end
-    for i, old in ipairs(call('HMGET', live, unpack(names))) do
-      local p = plan[first + i - 1]
-      supersedes, new_expires = supersedes or old or not p.value, new_expires or p.ttl
+  local match, sub = string.match, string.sub
+  for first = 1, count, 1000 do  -- one command for many keys costs less; Lua passes 1,000 at once
+    for i, old in ipairs(call('HMGET', live, unpack(names, first, math.min(first + 999, count)))) do
+      i = first + i - 1
+      local value = values[i]
+      supersedes = supersedes or old or not value
       if old then
-        local r, t, e, at = split(old)
-        old_expires, drops_expiry = old_expires or e ~= '0', drops_expiry or e ~= '0' and not p.ttl
-        if not p.value then deleted = deleted + 1 end
-        p.revision, p.e, p.times, p.old = r, e, t .. ' ' .. e .. ' ', string.sub(old, at)
+        local r, t, e, at = match(old, '^%*?(%d+) (%d+ (%d+) )()')
+        if not at then split(old) end
+        if e ~= '0' then old_expires, drops_expiry = true, drops_expiry or not ttls[i] end
+        if not value then deleted = deleted + 1 end
+        revisions[i], times[i], ends[i], olds[i] = r, t, e, sub(old, at)
       elseif versions > 0 then
-        p.member = call('ZREVRANGEBYLEX', hindex, '[' .. p.key .. '\0' .. pad(revision + 1), '[' .. p.key .. '\0',
+        local key = names[i]
+        local member = call('ZREVRANGEBYLEX', hindex, '[' .. key .. '\\0' .. pad(revision + 1), '[' .. key .. '\\0',
           'LIMIT', 0, 1)[1]
-        local packed = p.member and call('HGET', history, p.member)
-        if p.member and split(packed) == '0' then p.old = packed end
+        local packed = member and call('HGET', history, member)
+        if member and split(packed) == '0' then deletes[i], olds[i] = member, packed end
       end
     end
   end
@@ -213,59 +226,76 @@ end
 revision = revision + 1
 local padded = pad(revision)
 local entries, added, pasts, members, writings = {}, {}, {}, {}, {}  -- one command for many keys costs less
+local entry_count, added_count, past_count, member_count, writing_count = 0, 0, 0, 0, 0
 local function flush()
-  if entries[1] then call('HSET', live, unpack(entries)) end
-  if added[1] then call('ZADD', index, unpack(added)) end
-  if pasts[1] then call('HSET', history, unpack(pasts)) end
-  if members[1] then call('ZADD', hindex, unpack(members)) end
-  call('ZADD', touched, unpack(writings))
-  entries, added, pasts, members, writings = {}, {}, {}, {}, {}
+  if entry_count > 0 then call('HSET', live, unpack(entries, 1, entry_count)) end
+  if added_count > 0 then call('ZADD', index, unpack(added, 1, added_count)) end
+  if past_count > 0 then call('HSET', history, unpack(pasts, 1, past_count)) end
+  if member_count > 0 then call('ZADD', hindex, unpack(members, 1, member_count)) end
+  call('ZADD', touched, unpack(writings, 1, writing_count))
+  entry_count, added_count, past_count, member_count, writing_count = 0, 0, 0, 0, 0
 end
-local function push(list, name, value) list[#list + 1], list[#list + 2] = name, value end
-for i, p in ipairs(plan) do
-  local key, start, expired = p.key, r .. ' ', p.revision and p.e ~= '0'
-  if p.revision then
-    local member = key .. '\\0' .. pad(p.revision)
-    local kind = 'V'
-    if #p.old >= min_bytes then
+local function supersede(member, version)
+  pasts[past_count + 1], pasts[past_count + 2], past_count = member, version, past_count + 2
+end
+local function note_member(member)
+  members[member_count + 1], members[member_count + 2], member_count = '0', member, member_count + 2
+end
+local plain, endings = r .. ' ' .. stamp .. ' 0 ', {}
+for i = 1, count do
+  local key, value, old_revision, old = names[i], values[i], revisions[i], olds[i]
+  local expired = old_revision and ends[i] ~= '0'
+  if old_revision then
+    local ending = endings[old_revision]
+    if not ending then
+      ending = '\\0' .. pad(old_revision)
+      endings[old_revision] = ending
+    end
+    local member, start, kind = key .. ending, r .. ' ', 'V'
+    if #old >= min_bytes then
       if packs[key] then
 """ + REFER + _PACK + """
-        local place, is_base = pack(key, packs[key][1], packs[key][2], p)
+        local place, is_base = pack(key, packs[key][1], packs[key][2], old_revision, times[i])
         if place > 0 and place % fanout == 0 then tend[key] = 'N' end
-        if is_base then start, kind = '*' .. start, 'W1 0 0 ' .. #p.old .. ' ' end
+        if is_base then start, kind = '*' .. start, 'W1 0 0 ' .. #old .. ' ' end
       else  -- the eighth version before it is whole too
         local former = call('ZREVRANGEBYLEX', hindex, '(' .. member, '[' .. key .. '\\0', 'LIMIT', 7, 1)[1]
         if former and call('HSTRLEN', history, former) > min_bytes and
           string.match(call('HGET', history, former), '^%d+ %d+ %d+ V') then tend[key] = 'N' end
       end
     end
-    push(pasts, member, start .. p.times .. kind .. p.old)
-    push(members, '0', member)
-    if expired then call('ZADD', hexpiry, p.e, member) end
-  elseif p.old then
-    push(pasts, p.member, (string.gsub(p.old, '^(%*?)%d+', '%1' .. r, 1)))
+    supersede(member, start .. times[i] .. kind .. old)
+    note_member(member)
+    if expired then call('ZADD', hexpiry, ends[i], member) end
+  elseif old then
+    supersede(deletes[i], (string.gsub(old, '^(%*?)%d+', '%1' .. r, 1)))
   end
-  if p.value then
-    local expires = p.ttl and int(since + p.ttl) or '0'
-    push(entries, key, r .. ' ' .. (p.time or stamp) .. ' ' .. expires .. ' ' .. p.value)
-    if not p.revision then
-      push(added, '0', key)
-      size = size + 1
+  if value then
+    local ttl, entry = ttls[i], nil
+    if ttl or moments[i] then
+      local expires = ttl and int(since + ttl) or '0'
+      entry = r .. ' ' .. (moments[i] or stamp) .. ' ' .. expires .. ' ' .. value
+      if ttl then call('ZADD', expiry, expires, key) end
+    else
+      entry = plain .. value
     end
-    if p.ttl then call('ZADD', expiry, expires, key)
-    elseif expired then call('ZREM', expiry, key) end
+    entries[entry_count + 1], entries[entry_count + 2], entry_count = key, entry, entry_count + 2
+    if not old_revision then
+      added[added_count + 1], added[added_count + 2], added_count = '0', key, added_count + 2
+      size = size + 1
+    elseif expired and not ttl then call('ZREM', expiry, key) end
   else
     local member = key .. '\\0' .. padded
-    push(pasts, member, '0 ' .. stamp .. ' 0 D')
-    push(members, '0', member)
-    if p.revision then
+    supersede(member, '0 ' .. stamp .. ' 0 D')
+    note_member(member)
+    if old_revision then
       call('HDEL', live, key); call('ZREM', index, key)
       size = size - 1
       if expired then call('ZREM', expiry, key) end
     end
   end
-  push(writings, '0', padded .. key)
-  if i % 500 == 0 or i == #plan then flush() end
+  writings[writing_count + 1], writings[writing_count + 2], writing_count = '0', padded .. key, writing_count + 2
+  if i % 500 == 0 or i == count then flush() end
 end
 if due then
   call('HSET', head, 'revision', r, 'time', stamp)
