@@ -20,7 +20,7 @@ from ..protocol import Backend, ProgressCount, ProgressText, RecoverySession, St
 from ..stored_values import PLAIN, StoredValues
 from . import schema
 from .connections import page_checksums as pages
-from .connections.pool import Connection
+from .connections.pool import Connection, leave_log
 from .read_cache import TRUST_SECONDS
 from .row_checksums import has_deltas
 from .writer import Writer
@@ -126,8 +126,8 @@ class SQLiteBackend(Writer):
             return
         from ..files.staging import remove_taken_out, take_out
 
-        self.close()
         with self._lock(), self._write_lock() as db:
+            self._pool.close_idle(keep_log=True)  # what it would write into the database is removed next
             removed = take_out(self.folder, "sqlite")  # first: a process that is killed after it has dropped all
             try:
                 remove_taken_out(removed, self.namespace)  # where it is a link, the database is at its path until then
@@ -145,6 +145,9 @@ class SQLiteBackend(Writer):
                     if os.path.exists(self.path):
                         db = stack.enter_context(closing(pages.connect(self.path)))
                         db.set_busy_handler(self._busy_handler())
+                        leave_log(db)
+                        db.pragma("journal_mode")  # a first read, which completes what a killed process left, durably
+                        db.pragma("synchronous", "OFF")  # for what is written once the database is out of its place
                         db.execute("BEGIN IMMEDIATE")
             except StateException:  # of a damaged database, or of one that this user may not write
                 db = None

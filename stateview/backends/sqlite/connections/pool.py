@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from _weakrefset import WeakSet  # weakref.WeakSet, without the rest of weakref
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import apsw
@@ -41,6 +42,12 @@ class Connection(LockedConnection):
     keyring: bytes | None = None  # as of `form_version`
     form_version = -1  # the data version for which the keyring was last compared
     path_checked_at = -1.0  # `monotonic` seconds: when its file was last seen at the path
+
+
+def leave_log(connection: apsw.Connection) -> None:
+    """Keep a connection from writing the WAL into the database, if it is the last one and is closed."""
+    with suppress(apsw.Error):  # closed meanwhile
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
 
 
 class FormChanged(Exception):
@@ -161,10 +168,18 @@ class Pool(deque[Connection]):
             self.read_cache = open_cache(path)
         return self.read_cache
 
-    def close_idle(self) -> None:
-        """Close the connections that are not in use."""
+    def close_idle(self, keep_log: bool = False) -> None:
+        """Close the connections that are not in use.
+
+        Args:
+            keep_log: leave the WAL as it is, where the last connection would write it into the database, and sync both.
+
+        """
         while self:
-            self.close_connection(self.pop())
+            connection = self.pop()
+            if keep_log:
+                leave_log(connection)
+            self.close_connection(connection)
 
     def is_used_elsewhere(self) -> bool:
         """Return whether another thread uses a connection. What this thread uses, it cannot wait for."""
