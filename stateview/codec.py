@@ -41,16 +41,43 @@ _encode = msgspec.json.encode
 _decode = msgspec.json.decode
 
 
+class Encoded:
+    """A value that is encoded and checked already, see `encoded`."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+def encoded(value: object) -> Encoded:
+    """Encode a value once, for several saves of lists that hold it. O(size).
+
+    A script that saves a growing list at each step can keep what `encoded` returned for each member, and save the list
+    of that. `save` then only copies bytes. All members must be such parts. `load` returns the values.
+
+    Raises:
+        NotSerializable: as `encode`, and for a value over 199 levels deep.
+
+    """
+    data = encode(value)
+    if too_deep(b"[%b]" % data, [value]):
+        raise _depth("$")
+    return Encoded(data)
+
+
 def encode(value: object) -> bytes:
     """Encode `value` as compact JSON, so that `decode` returns an equal value. O(size).
 
-    Tuples are written as lists. Integers of any size are exact.
+    Tuples are written as lists. Integers of any size are exact. A list of what `encoded` returned is put together.
 
     Raises:
         NotSerializable: NaN, an infinity, a key that is not a string, bytes, sets, dates, a lone surrogate or any other
             type that JSON lacks; over 64 MiB encoded; over 200 levels deep. `path` is the place.
 
     """
+    if type(value) is list and value and type(value[0]) is Encoded:
+        return _checked_size(_join(value))
     try:
         data = _encode(value)
         exact = _decode(data) == value
@@ -62,6 +89,17 @@ def encode(value: object) -> bytes:
         data = "".join(parts).encode()
     elif too_deep(data, value):
         raise _depth("$")
+    return _checked_size(data)
+
+
+def _join(parts: list[Encoded]) -> bytes:
+    for place, part in enumerate(parts):
+        if type(part) is not Encoded:
+            raise _refuse(f"$[{place}]", "a value beside parts that are encoded", "Give it to codec.encoded as well")
+    return b"[%b]" % b",".join([part.data for part in parts])
+
+
+def _checked_size(data: bytes) -> bytes:
     if len(data) > MAX_BYTES:
         raise NotSerializable(
             f"the value is {len(data):,} bytes encoded, over the limit of {MAX_BYTES:,}",

@@ -19,7 +19,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from stateview import Damaged
-from stateview.codec import is_exact
+from stateview.codec import Encoded, encoded, is_exact
 
 _CLASS = "@class"
 _AS = "@as"  # how the object is made; a model of pydantic, such as a message, has none
@@ -31,6 +31,7 @@ _PYDANTIC, _DELTA = 5, 7
 _WAYS = {"value": 0, "arguments": 1, "fields": 2, "method": 3, "pydantic-1": 4}
 _WAY_OF = {code: way for way, code in _WAYS.items()}
 _METHOD_OF_MODEL = "model_validate_json"
+_PARTS_BYTES = 8_000_000  # of encoded messages that are remembered, twice
 _OPTION = ormsgpack.OPT_NON_STR_KEYS
 _REMEDY = "Someone changed it by hand: undo that, or restore the channel from a checkpoint"
 
@@ -59,27 +60,65 @@ def guess_json(value: Any, serde: SerializerProtocol) -> Any:
     if not isinstance(serde, JsonPlusSerializer):
         return to_json(value, serde)
     guess = _show_messages(value) if type(value) is list else None
-    if guess is None and not holds_mark(value):
-        guess = value
+    if guess:
+        return guess
+    if holds_mark(value):
+        return to_json(value, serde)
     try:
-        marshal.dumps(guess, 2)  # it refuses what `save` would take for a plain value: members of a `StrEnum`
+        marshal.dumps(value, 2)  # it refuses what `save` would take for a plain value: members of a `StrEnum`
     except ValueError:
-        guess = None
-    return to_json(value, serde) if guess is None else guess
+        return to_json(value, serde)
+    return value
 
 
-def _show_messages(values: list[Any]) -> list[Any] | None:
-    """Return messages as objects that name their classes; None if the list holds anything else."""
+def _show_messages(values: list[Any]) -> list[Encoded] | None:
+    """Return messages as objects that name their classes, encoded; None if the list holds anything else.
+
+    A conversation is saved at each turn, and nearly all of its messages are those of the turn before.
+    """
     shown = []
     for value in values:
         name = _NAMES.get(type(value))
         if name is None:
             return None
-        fields = value.model_dump()
-        if _CLASS in fields or _AS in fields or _any_holds_mark(fields):
+        try:
+            # Equal texts mean equal messages: each type has a mark of its own, and subclasses of `str` are refused
+            text = marshal.dumps((name, value.__dict__, value.__pydantic_extra__), 2)
+        except ValueError:
             return None
-        shown.append({_CLASS: name, **fields})
+        part = _parts.get(text)
+        if part is None:
+            fields = value.model_dump()
+            if _CLASS in fields or _AS in fields or _any_holds_mark(fields):
+                return None
+            part = encoded({_CLASS: name, **fields})
+            _parts.put(text, part)
+        shown.append(part)
     return shown
+
+
+class _Parts:
+    """Messages as they were last encoded. Those that were not asked for since a while are forgotten."""
+
+    def __init__(self) -> None:
+        self._recent: dict[bytes, Encoded] = {}
+        self._older: dict[bytes, Encoded] = {}
+        self._bytes = 0  # of the recent ones
+
+    def get(self, text: bytes) -> Encoded | None:
+        part = self._recent.get(text)
+        if part is None and (part := self._older.get(text)) is not None:
+            self.put(text, part)
+        return part
+
+    def put(self, text: bytes, part: Encoded) -> None:
+        self._recent[text] = part
+        self._bytes += len(text) + len(part.data)
+        if self._bytes > _PARTS_BYTES:
+            self._older, self._recent, self._bytes = self._recent, {}, 0
+
+
+_parts = _Parts()
 
 
 def _any_holds_mark(fields: dict[str, Any]) -> bool:
@@ -134,11 +173,13 @@ def _make_messages(values: list[Any]) -> list[Any] | None:
         kind = _MESSAGES.get(value.get(_CLASS, "")) if type(value) is dict else None
         if kind is None or _AS in value:
             return None
-        fields = {name: item for name, item in value.items() if name != _CLASS}
-        if _any_holds_mark(fields):
+        fields = value.copy()
+        del fields[_CLASS]
+        if _any_holds_mark(fields) or "content_blocks" in fields:
             return None
         try:
-            made.append(kind(**fields))
+            # `kind(**fields)` does the same, and passes three constructors that only look for `content_blocks`
+            made.append(kind.__pydantic_validator__.validate_python(fields, self_instance=kind.__new__(kind)))
         except (TypeError, ValueError):  # someone changed it by hand
             return None
     return made or None

@@ -103,6 +103,37 @@ def test_a_message_is_an_object_with_its_class_and_fields() -> None:
     assert (stored[3]["@class"], stored[3]["value"]["value"]) == ("langgraph.types.Interrupt", "why")
 
 
+def test_a_message_that_was_changed_in_place_is_stored_as_it_is_now() -> None:
+    from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+    from stateview.langgraph.values import from_json, guess_json
+
+    serde = JsonPlusSerializer()
+    call = {"name": "look", "args": {"at": 1}, "id": "c", "type": "tool_call"}
+    asked = AIMessage(
+        [{"type": "text", "text": "é"}], tool_calls=[call], response_metadata={"n": 1}, id="2", mood="calm"
+    )
+    messages = [HumanMessage("hi", id="1"), asked, ToolMessage("seen", tool_call_id="c", artifact={"a": [1.5]})]
+
+    def kept() -> Any:
+        return decode(encode(guess_json(messages, serde)))
+
+    for answer in (1, True, 1.0, [1], None):
+        asked.response_metadata["n"] = answer
+        shown = kept()
+        assert repr(shown[1]["response_metadata"]) == repr({"n": answer})
+        assert [{k: v for k, v in one.items() if k != "@class"} for one in shown] == [
+            one.model_dump() for one in messages
+        ]
+        made = from_json(shown, serde)
+        assert made == [type(one)(**one.model_dump()) for one in messages]
+        assert made[1] is not from_json(shown, serde)[1]
+    asked.content = "other"
+    asked.additional_kwargs["colour"] = Colour.RED  # no JSON: then the serializer packs all of the list
+    assert from_json(kept(), serde)[1].additional_kwargs == {"colour": Colour.RED}
+
+
 def test_nothing_is_pickled_and_a_class_outside_of_the_allowlist_stays_data() -> None:
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 

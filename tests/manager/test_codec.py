@@ -393,3 +393,22 @@ def test_it_says_what_comes_back_equal_and_of_the_same_types(value, exact):
 @given(values)
 def test_every_value_of_json_is_exact(value):
     assert codec.is_exact(value)
+
+
+@given(st.lists(values, min_size=1))
+def test_parts_that_were_encoded_make_the_list_of_their_values(members):
+    parts = [codec.encoded(member) for member in members]
+    assert codec.encode(parts) == codec.encode(members)
+
+
+def test_parts_stay_within_the_limits(monkeypatch):
+    assert codec.decode(codec.encode([codec.encoded(nested(199))])) == [nested(199)]
+    with pytest.raises(NotSerializable, match="200 levels"):
+        codec.encoded(nested(200))
+    with pytest.raises(NotSerializable, match=r"\$\[1\]"):
+        codec.encode([codec.encoded(1), 2])
+    with pytest.raises(NotSerializable):
+        codec.encode({"a": codec.encoded(1)})
+    monkeypatch.setattr(codec, "MAX_BYTES", 9)
+    with pytest.raises(NotSerializable, match="over the limit"):
+        codec.encode([codec.encoded("abcd"), codec.encoded("abcd")])
