@@ -967,9 +967,7 @@ class StateManager:
         from .refs import parse_ref
 
         parsed = parse_ref(ref)
-        mark = (
-            find_mark(self.backend.marks(), parsed.name, parsed.revision) if parsed.name and not parsed.back else None
-        )
+        mark = find_mark(self.backend, parsed.name, parsed.revision) if parsed.name and not parsed.back else None
         if mark is None:
             raise missing_mark(self.backend, str(ref), parsed.name or str(ref))
         return mark

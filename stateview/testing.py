@@ -18,7 +18,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 
@@ -30,6 +30,7 @@ from .backends.protocol import (
     CheckpointRecord,
     CheckpointWrite,
     CommitRequest,
+    FindsCheckpoints,
     Head,
     KeySummary,
     StateAt,
@@ -463,6 +464,20 @@ class BackendContract(ABC):
             marks = [(m.name, m.revision, m.note) for m in reader.marks() if m.name == "m"]
             assert marks == [("m", 1, "1"), ("m", 3, "3"), ("m", 2, "again")]
             assert [m.name for m in reader.marks()] == ["m", "other1", "other2", "m", "other3", "m"]
+
+    def test_the_checkpoints_of_a_name_are_found_alone(self, backend: Backend, opened: Open) -> None:
+        if not hasattr(backend, "marks_of"):
+            pytest.skip("the backend reads all checkpoints")
+        for name in ("m", "m.2", "other", "M"):
+            save(backend, "k", name.encode())
+            backend.commit(CommitRequest(marks=(CheckpointWrite(name, note=name, kind="auto"),)))
+        mark(backend, "m", revision=1, note="again")
+        mark(backend, "m", note="moved")
+        for reader in (backend, opened()):
+            find = cast("FindsCheckpoints", reader).marks_of
+            for name in ("m", "m.2", "M", "none"):
+                assert find(name) == [m for m in reader.marks() if m.name == name]
+            assert [(m.revision, m.note) for m in find("m")] == [(1, "again"), (4, "moved")]
 
     def test_a_fresh_mark_refuses_a_name_that_is_there(self, backend: Backend) -> None:
         save(backend, "k", b"1")

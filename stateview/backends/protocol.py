@@ -780,6 +780,17 @@ class ReadsChanges(Protocol):
         """
 
 
+class FindsCheckpoints(Protocol):
+    """What a backend may offer in addition, if it can find the checkpoints of one name without reading all others."""
+
+    def marks_of(self, name: str) -> list[CheckpointRecord]:
+        """Return the checkpoints of a name, as `marks` does.
+
+        Cost: O(log checkpoints + checkpoints of the name). Redis: O(checkpoints), in the server.
+
+        """
+
+
 class CopiesNamespaces(Protocol):
     """What a backend may offer in addition, if it can read many small namespaces faster than by opening each."""
 

@@ -143,4 +143,4 @@ def _is_known_ref(backend: Backend, text: str) -> bool:
         parsed = parse_ref(text)
     except InvalidName:
         return False
-    return parsed.name is None or find_mark(backend.marks(), parsed.name, parsed.revision) is not None
+    return parsed.name is None or find_mark(backend, parsed.name, parsed.revision) is not None

@@ -55,7 +55,7 @@ def resolve(backend: Backend, ref: Ref, head: Head | None = None) -> StateAt:
             return point
         base = point.revision
     if parsed.name is not None:
-        mark = find_mark(backend.marks(), parsed.name, parsed.revision)
+        mark = find_mark(backend, parsed.name, parsed.revision)
         if mark is None:
             raise missing_mark(backend, str(ref), parsed.name, ("live",))
         if not parsed.back:
@@ -107,8 +107,10 @@ def is_live(ref: Ref) -> bool:
     return parse_ref(ref).is_live
 
 
-def find_mark(marks: list[CheckpointRecord], name: str, revision: int | None = None) -> CheckpointRecord | None:
+def find_mark(backend: Backend, name: str, revision: int | None = None) -> CheckpointRecord | None:
     """Find the checkpoint that a name means now, or meant at a revision."""
+    find = getattr(backend, "marks_of", None)  # see `FindsCheckpoints`
+    marks: list[CheckpointRecord] = backend.marks() if find is None else find(name)
     matching = [mark for mark in marks if mark.name == name and revision in (None, mark.revision)]
     return matching[-1] if matching else None
 

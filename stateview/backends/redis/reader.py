@@ -415,6 +415,11 @@ class Reader(Contact, ABC):
         _, notes = self._eval(read_scripts.MARKS)
         return self._checkpoints(dict(zip(notes[::2], notes[1::2], strict=True)))
 
+    @_rereads
+    def marks_of(self, name: str) -> list[CheckpointRecord]:
+        notes = self._eval(read_scripts.MARKS_OF, name)
+        return self._checkpoints(dict(zip(notes[::2], notes[1::2], strict=True)))
+
     def _checkpoints(self, notes: dict[bytes, bytes]) -> list[CheckpointRecord]:
         """Parse the hash `notes`."""
         marks = []

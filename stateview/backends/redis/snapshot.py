@@ -127,6 +127,9 @@ class Snapshot:
     def marks(self) -> list[CheckpointRecord]:
         return list(self._marks)
 
+    def marks_of(self, name: str) -> list[CheckpointRecord]:
+        return [mark for mark in self._marks if mark.name == name]
+
     def commits(self, limit: int = 100, below: int = 0) -> list[Commit]:
         start = bisect_left(self._commits, 1 - below, key=lambda commit: -commit.revision) if below else 0
         return self._commits[start : start + limit]

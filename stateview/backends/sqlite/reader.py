@@ -92,6 +92,7 @@ _UNLISTED = """SELECT 1 FROM commits AS c WHERE revision > max(?1, (SELECT floor
     AND (EXISTS (SELECT 1 FROM entries WHERE entries.revision = c.revision)
         OR EXISTS (SELECT 1 FROM versions WHERE versions.revision = c.revision)) LIMIT 1"""
 _MARKS = "SELECT name, revision, time, note, sum FROM marks ORDER BY id"
+_MARKS_OF = "SELECT name, revision, time, note, sum FROM marks WHERE name = ? ORDER BY id"
 
 
 _SEALED_START = SEALED_START.decode()  # of a live value that is read as if the namespace was not sealed
@@ -400,12 +401,19 @@ class Reader(Database):
 
     @_again
     def marks(self) -> list[CheckpointRecord]:
+        return self._marks(_MARKS)
+
+    @_again
+    def marks_of(self, name: str) -> list[CheckpointRecord]:
+        return self._marks(_MARKS_OF, name)
+
+    def _marks(self, query: str, *name: str) -> list[CheckpointRecord]:
         with self._connection() as db:
             if db is None:
                 return []
             with self._snapshot(db):
-                rows = select(db, _MARKS)
-                kinds = schema.read_kinds(db)
+                rows = select(db, query, name)
+                kinds = schema.read_kinds(db, *name)
             unpack = db.values.unpack_mark
         for row in rows:
             if row_checksum(*row[:-1]) != row[-1]:

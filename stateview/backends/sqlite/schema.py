@@ -232,11 +232,11 @@ def adopt(connection: apsw.Connection, path: str, write: Callable[[Any, CommitRe
     sqlite_table.drop_tables(connection)
 
 
-def read_kinds(db: apsw.Connection) -> dict[tuple[str, int], str]:
-    """Return the stored kinds of checkpoints, by name and revision."""
+def read_kinds(db: apsw.Connection, *name: str) -> dict[tuple[str, int], str]:
+    """Return the stored kinds of checkpoints, or of those of one name, by name and revision."""
     if not _has_kinds(db):
         return {}
-    rows = db.execute("SELECT name, revision, kind FROM checkpoint_kinds")
+    rows = db.execute("SELECT name, revision, kind FROM checkpoint_kinds" + " WHERE name = ?" * len(name), name)
     return {(name, revision): kind for name, revision, kind in rows}
 
 

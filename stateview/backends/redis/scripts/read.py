@@ -364,6 +364,22 @@ whole(10, 11)
 return {call('ZRANGE', marks, 0, -1, 'WITHSCORES'), call('HGETALL', notes)}
 """
 
+MARKS_OF = COMMON + """
+-- The checkpoints of one name, as records; a name holds no '@'.
+whole(10, 11)
+local out = {}
+if call('HEXISTS', notes, 'name:' .. ARGV[1]) == 1 then
+  local start = ARGV[1] .. '@'
+  for _, member in ipairs(call('HKEYS', notes)) do
+    if member:sub(1, #start) == start then
+      out[#out + 1] = member
+      out[#out + 1] = call('HGET', notes, member)
+    end
+  end
+end
+return out
+"""
+
 MISSING = COMMON + """
 -- The places in KEYS of all parts that lack members.
 return missing(2, 13)
