@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -12,19 +12,17 @@ from ..errors import InvalidName, Sealed, StateException
 from ..model import SealedValue
 from ..refs import DAYS
 from ..states.conditions import OPERATORS
+from ..states.matching.name_search import NameSearch
 from ..states.values.pointers import escape_token, resolve_pointer
 from .context import Context
 from .definition import BY_NAME, COMMANDS, GLOBALS, Command
+from .key_names import AFTER_SEGMENT, Candidate, keys_with, segment_end
 from .parser import options_of
 from .results import Text
 from .values import type_name
 
 MAX_CANDIDATES = 100  # more would slow down the menu
 MAX_TIMES = 20  # commits whose times are offered
-_DIVIDERS = ":/."  # characters that end a segment of a key
-_LAST = "\U0010ffff" * 256  # a segment and this sort after every key that starts with the segment
-
-Candidate = tuple[str, str]
 
 _BASH = """\
 _stateview() {
@@ -41,10 +39,19 @@ _stateview() {
     done
     reply=$(stateview _complete -- "${words[@]:1}" 2>/dev/null) || return 0
     # It keeps the part of the word before the one that it asks about, so that part is cut off each candidate.
-    local cut=${words[n]%"$2"}
+    local cut=${words[n]%"$2"} inside=()
     while IFS=$'\\t' read -r line _; do
-        [[ -n $line ]] && COMPREPLY+=("$(printf '%q' "${line#"$cut"}")")
+        if [[ -n $line && $line == "${words[n]}"* ]]; then
+            COMPREPLY+=("$(printf '%q' "${line#"$cut"}")")
+        elif [[ -n $line && $line == "$cut"* ]]; then
+            inside+=("$(printf '%q' "${line#"$cut"}")")
+        fi
     done <<< "$reply"
+    # Of several that only contain the word, bash would put what they have in common in its place. A blank has nothing.
+    if [[ ${#COMPREPLY[@]} -eq 0 ]]; then
+        COMPREPLY=("${inside[@]}")
+        [[ ${#inside[@]} -gt 1 ]] && COMPREPLY+=(" ")
+    fi
     [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[:/] ]] && compopt -o nospace
     return 0
 }
@@ -54,14 +61,24 @@ complete -F _stateview stateview
 _ZSH = """\
 #compdef stateview
 _stateview() {
-    local -a lines plain described
-    local line
+    local -a lines plain described starting told
+    local line word=${(Q)words[CURRENT]}
     lines=("${(@f)$(stateview _complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)}")
     for line in $lines; do
         plain+=("${line%%$'\\t'*}")
         described+=("${line//$'\\t'/  -- }")
+        if [[ ${plain[-1]} == "$word"* ]]; then
+            starting+=("${plain[-1]}")
+            told+=("${described[-1]}")
+        fi
     done
-    (( ${#plain} )) && compadd -l -d described -- $plain
+    if (( ${#starting} )); then
+        compadd -l -d told -- $starting
+    elif (( ${#plain} )); then
+        # They only contain the word: zsh is not to drop them, nor to put what they have in common in its place.
+        (( ${#plain} > 1 )) && compstate[insert]=menu
+        compadd -U -V inside -l -d described -- $plain
+    fi
 }
 (( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
 compdef _stateview stateview
@@ -110,10 +127,10 @@ def candidates(words: list[str], context: Context | None = None) -> list[Candida
         if (arg.kind == "pointer" and position == 1) or (arg.kind == "condition" and word.startswith("/")):
             return _complete_kind("pointer", word, {**options, "key": before[-1]}, context)
         if arg.kind == "condition" and not (before and before[-1] in OPERATORS):
-            return [(sign, "") for sign in OPERATORS if sign.startswith(word)]
+            return matching(word, [(sign, "") for sign in OPERATORS])
         if command.acts and position == 0:
             helps = {act.name: act.help for act in reversed(command.acts)}
-            return [(act, helps[act]) for act in arg.kind[7:].split(",") if act.startswith(word)]
+            return matching(word, [(act, helps[act]) for act in arg.kind[7:].split(",")])
         if command.acts and arg.name not in _act(command, before):
             return []
         if position < len(command.args) or arg.many:
@@ -143,12 +160,17 @@ def _complete_option(
         for spelling, option in spellings.items()
         if spelling.startswith("--") and option.name not in refused
     }
-    return [(spelling, help) for spelling, help in sorted(helps.items()) if spelling.startswith(word)]
+    return matching(word, sorted(helps.items()))
+
+
+def matching(word: str, offered: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates that match a word, the best first: see `NameSearch`. Equals keep their order."""
+    return [offered[number] for number in NameSearch([text for text, _ in offered])(word)]
 
 
 def _commands(word: str, shell: bool) -> list[Candidate]:
     commands = (command for command in COMMANDS if not command.hidden and (shell or not command.shell))
-    return [(command.name, command.help) for command in commands if command.name.startswith(word)]
+    return matching(word, [(command.name, command.help) for command in commands])
 
 
 def _parse(before: list[str]) -> tuple[dict[str, Any], Command | None, int, str]:
@@ -177,7 +199,7 @@ def _parse(before: list[str]) -> tuple[dict[str, Any], Command | None, int, str]
 
 def _complete_kind(kind: str, word: str, options: dict[str, Any], context: Context | None) -> list[Candidate]:
     if kind.startswith("choice:"):
-        return [(choice, "") for choice in kind.removeprefix("choice:").split(",") if choice.startswith(word)]
+        return matching(word, [(choice, "") for choice in kind.removeprefix("choice:").split(",")])
     if kind == "command":
         return _commands(word, shell=True)
     if kind == "pointer" and "key" in options:
@@ -208,18 +230,27 @@ def _query(
 
 
 def _keys(context: Context, word: str) -> Iterator[Candidate]:
-    """Yield keys by segment, like folders: `wf:` gives `wf:93:` once for all keys below it. O(candidates log n)."""
+    """Yield the keys that start with a word, and then those of a sample that have it inside. O(candidates log n)."""
+    found = False
+    for candidate in _keys_from_start(context, word):
+        found = True
+        yield candidate
+    yield from keys_with(context.manager, word, similar=not found)
+
+
+def _keys_from_start(context: Context, word: str) -> Iterator[Candidate]:
+    """Yield keys by segment, like folders: `wf:` gives `wf:93:` once for all keys below it."""
     backend, after = names_only(context.manager.backend), ""
     for _ in range(MAX_CANDIDATES):
         page = backend.scan(word, after, 2)
         if not page:
             return
         key = page[0].key
-        end = min((at for sign in _DIVIDERS if (at := key.find(sign, len(word))) >= 0), default=-1) + 1
+        end = segment_end(key, len(word))
         segment = key[:end]
         if end and len(page) > 1 and page[1].key.startswith(segment):
             yield segment, "…"
-            after = segment + _LAST
+            after = segment + AFTER_SEGMENT
         else:
             value = page[0].value
             size = f"{value.size:,} bytes, sealed" if isinstance(value, SealedValue) else f"{len(value or b''):,} bytes"
@@ -239,19 +270,20 @@ def _paths(context: Context, key: str, word: str) -> Iterator[Candidate]:
         items = value.items()
     elif isinstance(value, list):
         items = enumerate(value)
-    for step, item in items:
-        path = f"{base}/{escape_token(step)}"
-        if path.startswith(word):
-            yield path, type_name(item) if isinstance(item, (dict, list)) else codec.encode(item).decode()[:40]
+    below = [(escape_token(step), item) for step, item in items]
+    for number in NameSearch([step for step, _ in below])(word[len(base) + 1 :]):
+        step, item = below[number]
+        help = type_name(item) if isinstance(item, (dict, list)) else codec.encode(item).decode()[:40]
+        yield f"{base}/{step}", help
 
 
 def _refs(context: Context, word: str) -> Iterator[Candidate]:
-    yield from _checkpoints(context, word)
-    if "live".startswith(word):
-        yield "live", "the current state"
+    offered = [*_all_checkpoints(context, word), ("live", "the current state")]
     if word.startswith("@"):
-        times = [(f"@{text}", help) for text, help in _times(context, word[1:])]
-        yield from (time for time in times if time[0].startswith(word))
+        offered += [
+            time for text, help in _times(context, word[1:]) if (time := (f"@{text}", help))[0].startswith(word)
+        ]
+    yield from matching(word, offered)
 
 
 def _times(context: Context, typed: str) -> Iterator[Candidate]:
@@ -265,13 +297,17 @@ def _times(context: Context, typed: str) -> Iterator[Candidate]:
 
 
 def _checkpoints(context: Context, word: str) -> Iterator[Candidate]:
-    for mark in reversed(context.manager.checkpoints(all="@" in word)):
-        if mark.ref.startswith(word):
-            yield mark.ref, f"{mark.time:%Y-%m-%d %H:%M:%S} {mark.note}".strip()
+    yield from matching(word, _all_checkpoints(context, word))
+
+
+def _all_checkpoints(context: Context, word: str) -> list[Candidate]:
+    """Return the checkpoints, the newest first. The earlier states of moved ones only if the word asks for them."""
+    marks = reversed(context.manager.checkpoints(all="@" in word))
+    return [(mark.ref, f"{mark.time:%Y-%m-%d %H:%M:%S} {mark.note}".strip()) for mark in marks]
 
 
 def _namespaces(context: Context, word: str) -> Iterator[Candidate]:
-    return ((name, "") for name in context.manager.namespaces() if name.startswith(word))
+    yield from matching(word, [(name, "") for name in context.manager.namespaces()])
 
 
 def _stores(context: Context, word: str) -> Iterator[Candidate]:
@@ -279,31 +315,30 @@ def _stores(context: Context, word: str) -> Iterator[Candidate]:
 
     named = {name: mask(url) for name, url in settings.find().stores().items()}
     stores = {kind.name: kind.title for kind in BUILT_IN.values()} | dict.fromkeys(registered(), "") | named
-    return ((name, help) for name, help in stores.items() if name.startswith(word))
+    yield from matching(word, list(stores.items()))
 
 
 def _labels(context: Context, word: str) -> Iterator[Candidate]:
     """Yield the labels of the keys of a namespace. They can be read without a key."""
-    for key in context.manager.encryption.status().keys:
-        if key.label.startswith(word):
-            yield key.label, f"{key.kind}, {key.created:%Y-%m-%d}, id {key.id}"
+    keys = context.manager.encryption.status().keys
+    yield from matching(word, [(key.label, f"{key.kind}, {key.created:%Y-%m-%d}, id {key.id}") for key in keys])
 
 
 def _runs(context: Context, word: str) -> Iterator[Candidate]:
     from ..workflow import control
 
-    return ((one.name, one.state) for one in control.runs(context.manager) if one.name.startswith(word))
+    yield from matching(word, [(one.name, one.state) for one in control.runs(context.manager)])
 
 
 def _runs_and_steps(context: Context, word: str) -> Iterator[Candidate]:
     """Yield runs, and the steps of all runs: which of the two is meant, the word before tells a person."""
     from ..workflow import control
 
-    yield from _runs(context, word)
-    for run in control.runs(context.manager):
-        for step in control.steps(context.manager, run.name):
-            if step.name.startswith(word):
-                yield step.name, f"{run.name}: {step.state}"
+    runs = control.runs(context.manager)
+    offered = [(run.name, str(run.state)) for run in runs]
+    for run in runs:
+        offered += [(one.name, f"{run.name}: {one.state}") for one in control.steps(context.manager, run.name)]
+    yield from matching(word, offered)
 
 
 _SOURCES: dict[str, Callable[[Context, str], Iterator[Candidate]]] = {

@@ -14,7 +14,7 @@ from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, ThreadedCompleter
 from prompt_toolkit.document import Document
 
-from ..cli.completion import candidates
+from ..cli.completion import candidates, matching
 from ..cli.context import Context
 from ..cli.line_parser import completion_words, quote
 from ..cli.render import escape_cell
@@ -79,7 +79,7 @@ class ShellCompleter(Completer):
         first = words[0] if len(words) > 1 else ""
         if first in shell.aliases:
             words = [*(word.text for word in shell.aliases[first]), *words[1:]]
-        aliases = [(name, "alias") for name in shell.aliases if len(words) == 1 and name.startswith(words[0])]
+        aliases = matching(words[0], [(name, "alias") for name in shell.aliases]) if len(words) == 1 else []
         if time.monotonic() < self._quiet_until:
             return aliases + (candidates(words) if len(words) == 1 or words[-1].startswith("-") else [])
         offered = candidates(words, self._open_context())

@@ -9,6 +9,7 @@ from typing import Any
 from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer, CompletionState
 from prompt_toolkit.completion import CompleteEvent, Completion
+from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition, completion_is_selected, emacs_insert_mode, vi_insert_mode
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.key_binding.key_processor import KeyPress
@@ -22,8 +23,9 @@ MAX_COMPLETIONS = 10_000
 class TabCompletion:
     """Completes the word before the cursor, and holds the keys that are typed meanwhile.
 
-    A single candidate is inserted whole. Of several, the first is selected in the menu. If the store does not answer, a
-    held Enter is dropped with what follows: the line would run without the completion that was asked for.
+    A single candidate is inserted whole. So is the only candidate that starts with the word, beside others that contain
+    it. Of several, the first is selected in the menu. If the store does not answer, a held Enter is dropped with what
+    follows: the line would run without the completion that was asked for.
     """
 
     def __init__(self, completer: ShellCompleter) -> None:
@@ -63,8 +65,9 @@ class TabCompletion:
             completions = await asyncio.to_thread(find)
         finally:
             held, self._held = self._held or [], None
-        if len(completions) == 1:
-            buffer.apply_completion(completions[0])
+        whole = _whole(document, completions)
+        if whole is not None:
+            buffer.apply_completion(whole)
         elif completions:
             buffer.complete_state = CompletionState(document, completions)
             buffer.go_to_completion(0)
@@ -72,3 +75,12 @@ class TabCompletion:
             held = list(takewhile(lambda press: press.key != Keys.Enter, held))
         app.key_processor.feed_multiple(held, first=True)
         app.key_processor.process_keys()
+
+
+def _whole(document: Document, completions: list[Completion]) -> Completion | None:
+    """Return the candidate to insert whole, if it is the only one, or the only one that goes on with the word."""
+    if len(completions) < 2:
+        return next(iter(completions), None)
+    word = document.text_before_cursor[len(document.text_before_cursor) + completions[0].start_position :]
+    starting = [completion for completion in completions if completion.text.startswith(word)]
+    return starting[0] if len(starting) == 1 and starting[0].text != word else None

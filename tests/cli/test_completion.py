@@ -15,6 +15,7 @@ import pytest
 
 from stateview import StateManager
 from stateview.cli.completion import candidates
+from stateview.cli.key_names import FIRST_KEYS
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +25,7 @@ def prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         state.save("wf:93:a", 1)
         state.save("wf:93:b", 1)
         state.save("job", {"limits": 1, "tasks": ["x"]})
+        state.save("config/limits", 1)
         state.checkpoint("after_planning", note="approved")
 
 
@@ -56,6 +58,19 @@ def prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["-s", "redis://127.0.0.1:1", "load", "j"], []),
         (["-n", "../x", "load", "j"], []),
         (["nonsense", "x"], []),
+        (["load", "lim"], ["config/limits"]),
+        (["load", "93"], ["wf:93:"]),
+        (["load", "limtis"], ["config/limits"]),
+        (["load", "LIMITS"], ["config/limits"]),
+        (["load", "clmts"], ["config/limits"]),
+        (["load", "job", "/mits"], ["/limits"]),
+        (["restore", "plan"], ["after_planning"]),
+        (["restore", "afetr_planning"], ["after_planning"]),
+        (["-n", "fault"], ["default"]),
+        (["resotre"], ["restore"]),
+        (["help", "point"], ["checkpoint", "checkpoints"]),
+        (["--format", "sonl"], ["jsonl"]),
+        (["diff", "--summry"], ["--summary"]),
     ],
 )
 def test_candidates(words: list[str], offered: list[str]) -> None:
@@ -72,7 +87,7 @@ def test_each_candidate_says_what_it_means() -> None:
 def test_the_times_of_commits_are_offered() -> None:
     state = StateManager("json", "default")
     times = [text for text, help in candidates(["load", "job", "--at", "@20"]) if help.startswith("revision")]
-    assert [state.at(text).revision for text in times] == [3, 2, 1]
+    assert [state.at(text).revision for text in times] == [4, 3, 2, 1]
 
 
 def script(shell: str) -> str:
@@ -122,8 +137,10 @@ def test_bash(folder: Path) -> None:
             "load jo": "load job ", "load wf:": "load wf:93:", "restore aft": "restore after_planning ",
             "load job --at=aft": "load job --at=after_planning ", "load job --at @45": "load job --at @45",
             "load job --at @yes": "load job --at @yesterday ", "load job --at=@yes": "load job --at=@yesterday ",
-            "load job --at after_planning@": "load job --at after_planning@3 ",
-            f"load job --at @{moment[:-6]}": f"load job --at @{moment} ",
+            "load job --at after_planning@": "load job --at after_planning@4 ",
+            f"load job --at @{moment[:-6]}": f"load job --at @{moment} ", "load lim": "load config/limits ",
+            "load job --at=plan": "load job --at=after_planning ", "load wf:93:x": "load wf:93:x",
+            "help int": "help int",
         }.items():  # fmt: skip
             bash.type(f"\x15stateview {line}\t\x07", f"[stateview {whole}]")
 
@@ -134,6 +151,9 @@ def test_fish(folder: Path) -> None:
     program = "source c.fish; complete -C 'stateview load wf:93:'; complete -C 'stateview restore aft'"
     done = subprocess.run(["fish", "--no-config", "-c", program], capture_output=True, text=True, check=True)
     assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["wf:93:a", "wf:93:b", "after_planning"]
+    program = "source c.fish; complete -C 'stateview load lim'"
+    done = subprocess.run(["fish", "--no-config", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("config/limits\t")
 
 
 def test_zsh(folder: Path) -> None:
@@ -143,4 +163,21 @@ def test_zsh(folder: Path) -> None:
         zsh.type("autoload -Uz compinit; compinit -u -d dump; source ./c.zsh; echo load''ed\n", "loaded")
         zsh.type("stateview restore aft\t", "stateview restore after_planning")
         zsh.type("\x15stateview load job --at @yest\t", "@yesterday")
+        zsh.type("\x15stateview load lim\t", "config/limits")
+        zsh.type("\x15stateview help point\t", "checkpoints")
         zsh.type("\x15stateview load wf:93:\t", "revision 2")
+
+
+def test_a_key_inside_many_is_found_within_the_bound(folder: Path) -> None:
+    """Of more keys than are looked at, each group is: what `lim` finds lies behind all the others."""
+    with StateManager("sqlite", "many") as state, state.transaction() as transaction:
+        for number in range(FIRST_KEYS):
+            transaction.save(f"flow:{number:05}:step", 1)
+        for number in range(700):
+            transaction.save(f"flow:x:{number}", 1)
+            transaction.save(f"key-{number:07}", 1)
+        transaction.save("zz/config/limits", 1)
+    words = ["-s", "sqlite", "-n", "many", "load"]
+    assert [text for text, _ in candidates([*words, "lim"])] == ["zz/config/limits"]
+    assert ("flow:00012:", "…") not in candidates([*words, "0012"]), "a segment of a single key is the key"
+    assert "flow:00012:step" in dict(candidates([*words, "0012"]))

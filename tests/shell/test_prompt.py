@@ -113,6 +113,23 @@ def test_tab_completes_before_the_keys_that_follow_it_however_fast_they_come(she
     assert b"there is no key" not in terminal.raw
 
 
+def test_tab_finds_what_lies_inside_a_name_and_what_was_mistyped(shell: Callable[..., Terminal]) -> None:
+    terminal = ready(shell())
+    terminal.type("load ob\t /lmit\t\r")
+    terminal.until(lambda text: "load job /limit" in text and "\n6\n" in text)
+    terminal.type("resotre\t plan\t\r")
+    terminal.until("restore after_planning: 1 key (1 changed)? [y/N]")
+    terminal.type("n\r")
+    terminal.until(lambda text: "not done" in text and at_prompt(text))
+    with StateManager("sqlite:st", "flow") as state:
+        state.save("my/job", 1)
+    terminal.until("flow@63>")
+    terminal.type("load jo")
+    terminal.until("my/job ")  # in the menu, though `job` is what Tab inserts whole
+    terminal.type("\t /li\t\r")
+    terminal.until(lambda text: text.rstrip().endswith("> load job /limit\n6\nsqlite:st flow@63>"))
+
+
 def test_tab_with_a_store_that_does_not_answer_runs_no_other_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """The keys wait for a slow store. Without an answer the line is left as it was typed, and Ctrl-C stops waiting."""
     answers: list[object] = []

@@ -35,17 +35,17 @@ def ranker(word: str) -> Callable[[str], Rank | None]:
     needle = word.lower()
 
     def rank(name: str) -> Rank | None:
-        lowered = _lower(name)
-        start = lowered.find(needle)
+        text = lowered(name)
+        start = text.find(needle)
         if start < 0:
             return Rank(LETTERS, -score(needle, name)) if is_subsequence(needle, name) else None
         if start == 0:
-            kind = EXACT if needle and len(lowered) == len(needle) else PREFIX
+            kind = EXACT if needle and len(text) == len(needle) else PREFIX
             return Rank(kind, not name.startswith(word))
         while start > 0:
-            if not lowered[start - 1].isalnum():
+            if not text[start - 1].isalnum():
                 return Rank(WORD_START)
-            start = lowered.find(needle, start + 1)
+            start = text.find(needle, start + 1)
         return Rank(INSIDE)
 
     return rank
@@ -70,16 +70,17 @@ def ranked(word: str, items: Iterable[T], names_of: Callable[[T], Iterable[str]]
     return [item for *_, item in found]
 
 
-def _lower(text: str) -> str:
-    lowered = text.lower()
-    return lowered if len(lowered) == len(text) else "".join(sign.lower()[0] for sign in text)
+def lowered(text: str) -> str:
+    """Return a text in lower case, with each character in its place. O(length)."""
+    lower = text.lower()
+    return lower if len(lower) == len(text) else "".join(sign.lower()[0] for sign in text)
 
 
 def is_subsequence(needle: str, text: str) -> bool:
     """Whether a text has the characters of a lower-case needle in order. O(length)."""
-    lowered, position = _lower(text), -1
+    lower, position = lowered(text), -1
     for sign in needle:
-        position = lowered.find(sign, position + 1)
+        position = lower.find(sign, position + 1)
         if position < 0:
             return False
     return True
@@ -87,10 +88,10 @@ def is_subsequence(needle: str, text: str) -> bool:
 
 def match_positions(needle: str, text: str) -> list[int]:
     """Return the positions of a needle's characters in a text: adjacent, or else close together. O(length)."""
-    lowered, needle = _lower(text), needle.lower()
-    start = lowered.find(needle)
-    while start > 0 and lowered[start - 1].isalnum():  # prefer a later match at the start of a word
-        later = lowered.find(needle, start + 1)
+    lower, needle = lowered(text), needle.lower()
+    start = lower.find(needle)
+    while start > 0 and lower[start - 1].isalnum():  # prefer a later match at the start of a word
+        later = lower.find(needle, start + 1)
         if later < 0:
             break
         start = later
@@ -98,11 +99,11 @@ def match_positions(needle: str, text: str) -> list[int]:
         return list(range(start, start + len(needle)))
     end = -1
     for sign in needle:
-        end = lowered.find(sign, end + 1)
+        end = lower.find(sign, end + 1)
     positions = []
     end += 1
     for sign in reversed(needle):
-        end = lowered.rfind(sign, 0, end)
+        end = lower.rfind(sign, 0, end)
         positions.append(end)
     return positions[::-1]
 
