@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from ..model import ABSENT
@@ -114,12 +114,23 @@ class AsyncTransaction(Face[Transaction]):
         """Return how many keys the commit will write or delete."""
         return self._wrapped.size
 
+    @property
+    def written(self) -> list[str]:
+        """Return the keys that the commit will write or delete, sorted."""
+        return self._wrapped.written
+
     load = call(Transaction.load)
     load_many = call(Transaction.load_many)
     entries = stream(Transaction.entries)
     save = call(Transaction.save)
     patch = call(Transaction.patch)
     merge = call(Transaction.merge)
+
+    async def diff(self, before: AsyncStateView | None = None, keys: Iterable[str] | str | None = None) -> AsyncDiff:
+        """Compare a state, by default that in which the block began, with what the block sees. See `Transaction`."""
+        view = None if before is None else before._wrapped
+        return AsyncDiff(await self._run(Transaction.diff, view, keys), self._threads)
+
     delete = call(Transaction.delete)
     delete_prefix = call(Transaction.delete_prefix)
     revision = call(Transaction.revision)

@@ -389,7 +389,7 @@ COMMANDS = (
         "cli.commands.checkpoints:diff",
         "show the changes between two states",
         (
-            Arg("before", "ref", "the earlier state"),
+            Arg("before", "ref", "the earlier state", required=False),
             Arg("after", "ref", "the later state (default: live)", required=False),
         ),
         (
@@ -407,6 +407,8 @@ COMMANDS = (
             "diff live --with-namespace staging",
             "diff after_planning --patch > change.json",
         ),
+        more="Inside a transaction of the shell, the later state has its writes, and 'diff' alone shows what 'commit'\n"
+        "would change.",
         refuses=_READS,
         excludes=(("patch", "summary"),),
     ),
@@ -934,7 +936,8 @@ COMMANDS = (
         "begin a transaction",
         examples=("begin",),
         shell=True,
-        more="Until 'commit' or 'rollback', save, load, delete and keys work on the transaction.",
+        more="Until 'commit' or 'rollback', save, load, delete and keys work on the transaction. diff, log and\n"
+        "history show its writes, as revision 0.",
     ),
     Command(
         "commit",

@@ -30,7 +30,7 @@ _PER_LINE = ("format", "store", "namespace", "read_only", "yes", "author", "quie
 
 _IN_TRANSACTION = (
     "save", "patch", "merge", "increment", "append", "load", "delete", "keys", "assert", "commit",
-    "rollback", "help", "option", "alias", "source", "exit",
+    "diff", "log", "history", "rollback", "help", "option", "alias", "source", "exit",
 )  # fmt: skip
 _REFUSED = {  # commands of the command line that the shell does not run: the message and the next step
     "shell": ("the shell is already open", "Use 'source FILE' to run a file"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from heapq import merge
+from operator import itemgetter
 from typing import Any, overload
 
 from .. import codec
@@ -11,6 +13,8 @@ from ..arguments import KeyName, checked_methods
 from ..backends.protocol import Backend, CheckpointWrite, CommitRequest, Version, Write
 from ..errors import Conflict, HistoryPruned, InvalidArgument, StateException
 from ..model import ABSENT, Entry, check_checkpoint, check_key, is_key
+from .changes import Diff
+from .compare import Pair, change, changed_pairs, read_pairs, select
 from .matching.patterns import Selection
 from .view import StateView, load_found, missing_key, ordered, to_entry
 
@@ -194,6 +198,38 @@ class Transaction:
         """Return how many keys the commit will write or delete."""
         return len(self._writes)
 
+    @property
+    def written(self) -> list[str]:
+        """Return the keys that the commit will write or delete, sorted."""
+        return sorted(self._writes)
+
+    def diff(self, before: StateView | None = None, keys: Iterable[str] | str | None = None) -> Diff:
+        """Compare a state, by default that in which the block began, with what the block sees: with its own writes.
+
+        What is compared does not count as read by the block. O(changes + writes), streamed.
+
+        Args:
+            before: a state of the same namespace.
+            keys: only these keys, by name or else by glob.
+
+        """
+        self._check_open()
+        view = before or self._view
+        points = view._point, self._view._point
+        states = ((self._backend, points[0]), (self._backend, points[1]))
+
+        def pairs() -> Iterator[Pair]:
+            selection = select(Selection(keys), *states).among(set(self._writes).intersection)
+            written = filter(selection, self.written)
+            own = ((key, old, self._own_or_none(key)) for key, old, _ in read_pairs(self._backend, written, *points))
+            others = (pair for pair in changed_pairs(self._backend, *points, selection) if pair[0] not in self._writes)
+            with self._whose_state_is_kept():
+                yield from merge(own, others, key=itemgetter(0))
+
+        return Diff(
+            view.ref, "transaction", lambda: (found for pair in pairs() if (found := change(*pair)) is not None)
+        )
+
     def batch(self, reason: str = "") -> CommitRequest | None:
         """Return the commit of the block, None if it changes nothing. The transaction takes no more writes."""
         self._open = False
@@ -240,6 +276,9 @@ class Transaction:
             elif key in self._writes and self._writes[key].value is not None:
                 versions[key] = self._own(key)
         return versions
+
+    def _own_or_none(self, key: str) -> Version | None:
+        return None if self._writes[key].value is None else self._own(key)
 
     def _own(self, key: str) -> Version:
         write, time = self._writes[key], self._view._point.time

@@ -110,10 +110,53 @@ def test_transactions(state: StateManager) -> None:
     assert "committed 2 keys, revision 1" in err
     assert state.log()[0].reason == "both"
     run("begin\nsave c 3\nrollback\n")
-    assert "cannot run inside a transaction" in run("begin\ndiff 0\n", code=2)[1]
+    assert "cannot run inside a transaction" in run("begin\nrestore 0\n", code=2)[1]
     _, err = run("begin\nsave d 4\n", code=2)
     assert "a transaction was left open and is rolled back" in err
     assert state.list_keys() == ["b"]
+
+
+def test_diff_log_and_history_show_the_writes_of_the_open_transaction(state: StateManager) -> None:
+    for key in ("a", "b", "c"):
+        state.save(key, 1)
+    state.checkpoint("cp")
+    state.save("c", 2)
+    script = """begin
+diff
+log --limit 1
+save a 5
+delete b
+save new {"x": 1}
+diff
+diff --summary --keys a --keys n*
+diff cp --format jsonl
+diff cp live
+log --limit 2
+log --key c --limit 1
+log --by nobody
+history a
+history new --format jsonl
+history b --limit 1
+diff --keys nope
+"""
+    out, err = run(script, code=1)
+    assert "the transaction changes nothing\n" in err and "key 'nope' is in neither" in err
+    lines = [line.replace("\t", " ") for line in out.splitlines()]
+    assert lines[0].startswith("4 ")
+    assert lines[1:5] == ["3 keys differ: +1 added, -1 removed, ~1 changed", "~ a  1 → 5", "- b  1", '+ new  {"x":1}']
+    assert lines[5:8] == ["2 keys differ: +1 added, ~1 changed", "~ a", "+ new"]
+    assert [json.loads(line)["key"] for line in lines[8:12]] == ["a", "b", "c", "new"]
+    assert lines[12:14] == ["1 key differs: ~1 changed", "~ c  1 → 2"]
+    assert lines[14].startswith("0 ") and lines[14].endswith(" 3  (open transaction, not committed)")
+    assert lines[15].startswith("4 ") and lines[16].startswith("4 ")
+    assert lines[17].startswith("0 ") and " 5  (open transaction" in lines[17] and lines[18].startswith("1 ")
+    assert json.loads(lines[19])["value"] == {"x": 1}
+    assert "(deleted)" in lines[20]
+    run("begin\nsave a 5\ndiff --exit-code\n", code=1)
+    assert "takes no --with-namespace inside" in run("begin\ndiff cp --with-namespace x\n", code=2)[1]
+    assert "BEFORE is missing" in run("diff\n", code=2)[1]
+    run(f"begin\nsave b 2\ndiff cp\n! {sys.executable} -m stateview save c 9\ncommit\n")
+    assert (state.load("b"), state.load("c")) == (2, 9), "what a diff compares is no read that could conflict"
 
 
 def test_a_transaction_that_raced_is_a_conflict(state: StateManager, folder: Path) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from ...arguments import KeyName
 from ...errors import KeyNotFound, see
 from ...manager import StateManager
+from ...model import format_time
 from ...states.changes import Diff
+from ...states.matching.patterns import Selection, matches_any
 from ...states.moments import pinned
 from ...states.restore import RestoreDiff
 from ...states.revert import RevertDiff, conflicts_text
+from ...states.transaction import Transaction
 from ...states.view import Ref, StateView, require_keys
 from ..context import Context
 from ..exit_codes import ExitCode, UsageError
@@ -19,6 +23,7 @@ from ..results import ActionResult, DiffResult, Record, Table, no_match, plural,
 
 DRY_RUN = "dry run: nothing was changed"
 _NOTHING_TO_REVERT = "nothing to revert"
+_NOT_COMMITTED = "(open transaction, not committed)"
 _FILTERS = ("by", "since", "until", "grep")  # of log and history
 
 
@@ -66,6 +71,10 @@ def diff(context: Context, args: dict[str, Any]) -> DiffResult:
     """`diff BEFORE [AFTER]`."""
     from ...states.view import diff as compare
 
+    if context.transaction is not None and "after" not in args:
+        return _diff_of_transaction(context, context.transaction, args)
+    if "before" not in args:
+        raise UsageError("diff: BEFORE is missing (the earlier state)", "Usage: diff BEFORE [AFTER] [options]")
     manager, before, after, keys = context.existing, args["before"], args.get("after", "live"), args.get("keys")
     later = manager
     if "with_namespace" in args or "with_store" in args:
@@ -79,6 +88,25 @@ def diff(context: Context, args: dict[str, Any]) -> DiffResult:
         code=code, diff=changes, patch=args.get("patch", False), keys_only=args.get("summary", False),
         empty=_note_globs(keys, f"no difference between {changes.before} and {changes.after}", changes, *views),
     )  # fmt: skip
+
+
+def _diff_of_transaction(context: Context, transaction: Transaction, args: dict[str, Any]) -> DiffResult:
+    """Compare a state with the open transaction. Without BEFORE it is what 'commit' would change."""
+    if other := next((name for name in ("with_namespace", "with_store") if name in args), ""):
+        raise UsageError(
+            f"diff takes no --{other.replace('_', '-')} inside a transaction", "End it first with 'commit'"
+        )
+    manager, keys = context.manager, args.get("keys")
+    view = manager.at(args["before"]) if "before" in args else None
+    changes = transaction.diff(view, keys)
+    if keys is not None:
+        written = set(transaction.written)
+        require_keys([key for key in keys if key not in written], view or manager.at("live"))
+    code = ExitCode.MISSING if args.get("exit_code") and changes else ExitCode.OK
+    empty = "the transaction changes nothing" if view is None else f"no difference between {view.ref} and transaction"
+    return DiffResult(
+        code=code, diff=changes, patch=args.get("patch", False), keys_only=args.get("summary", False), empty=empty
+    )
 
 
 def restore(context: Context, args: dict[str, Any]) -> DiffResult | ActionResult:
@@ -235,7 +263,7 @@ def amount(keys: int, paths: Mapping[str, Collection[str]]) -> str:
 
 def log(context: Context, args: dict[str, Any]) -> Table:
     """`log`."""
-    manager = context.existing
+    manager = context.existing if context.transaction is None else context.manager
     filters = {name: args[name] for name in (*_FILTERS, "key") if name in args}
     limit = args.get("limit", 100)
     commits = manager.log(limit, below=args.get("below", 0), **filters)
@@ -247,9 +275,21 @@ def log(context: Context, args: dict[str, Any]) -> Table:
          " ".join(names.get(commit.revision, ())), commit.reason)
         for commit in commits
     ]  # fmt: skip
+    if pending := _pending(context, args, args.get("key")):
+        rows = [(0, pending[0], pending[1], pending[2], "", _NOT_COMMITTED), *rows][:limit]
     columns = ("revision", "time", "author", "keys", "checkpoints", "reason")
     none = "no commit matches" if filters else "no commits"
     return Table(columns=columns, rows=rows, empty=unless_cut(f"{none} in namespace {manager.namespace!r}", limit))
+
+
+def _pending(context: Context, args: dict[str, Any], keys: list[str] | None) -> tuple[str, str, int] | None:
+    """Return time, author and number of keys of the open transaction, if log or history is to show it. It is newest."""
+    transaction, author = context.transaction, context.manager.author or ""
+    if transaction is None or not any(map(Selection(keys), transaction.written)):
+        return None
+    if any(name in args for name in ("below", "until", "grep")) or not matches_any(author, args.get("by") or ["*"]):
+        return None
+    return format_time(context.manager.backend.now()), author, transaction.size
 
 
 def history(context: Context, args: dict[str, Any]) -> Table:
@@ -257,19 +297,22 @@ def history(context: Context, args: dict[str, Any]) -> Table:
     manager, key, limit = context.manager, args["key"], args.get("limit", 100)
     filters = {name: args[name] for name in _FILTERS if name in args}
     versions = manager.history(key, limit, below=args.get("below", 0), sealed=True, **filters)
-    if not versions and not manager.history(key, 1, sealed=True):
+    pending = _pending(context, args, [KeyName(key)])
+    if not versions and not pending and not manager.history(key, 1, sealed=True):
         manager.entry(key)  # raises the KeyNotFound that names the store and namespace
 
     commits = manager.commits(version.revision for version in versions)
 
     def rows() -> Iterator[tuple[Any, ...]]:
+        if pending:
+            yield 0, pending[0], context.read(key), pending[1], _NOT_COMMITTED
         for version in versions:
             commit = commits.get(version.revision)
             author, reason = (commit.author, commit.reason) if commit is not None else ("", "")
             yield version.revision, version.time.isoformat(), version.value, author, reason
 
     empty = unless_cut(f"no version of key {key!r} matches", limit)
-    return Table(columns=("revision", "time", "value", "author", "reason"), rows=rows(), empty=empty)
+    return Table(columns=("revision", "time", "value", "author", "reason"), rows=islice(rows(), limit), empty=empty)
 
 
 def blame(context: Context, args: dict[str, Any]) -> Record:
