@@ -52,6 +52,7 @@ class Context:
         self.progress = progress or (lambda _text: None)
         self.ask_secret = ask_secret
         self.ask_line = ask_line
+        self.pager = True  # a diff that does not fit the terminal opens on the full screen
         self.transaction: Transaction | None = None
         self._manager: StateManager | None = None
         self._to_close: WeakSet[SupportsClose] = WeakSet()
@@ -120,6 +121,21 @@ class Context:
             raise ConfirmationRequired(f"not done: {question}", "Give --yes to go ahead")
         if self.ask_line(f"{question} Type {name} to go ahead") != name:
             raise ConfirmationRequired("not done: the name was not typed", NOTHING_CHANGED)
+
+    def review(self, result: Result) -> bool | None:
+        """Show what a question is about. None: it was printed, and the question is next; else the person's decision."""
+        decided = self.open_full_screen(result)
+        if decided is None:
+            self.show(result)
+        return decided
+
+    def open_full_screen(self, result: Result) -> bool | None:
+        """Open a diff on the full screen, if it is one to open. See `full_screen`."""
+        if getattr(result, "full_screen", None) is None:
+            return None
+        from .full_screen import open_full_screen
+
+        return open_full_screen(self, result, self.options.get("format", ""))
 
     def close_later(self, resource: SupportsClose) -> None:
         """Close a resource with this context: a result still reads from it while it is printed."""

@@ -114,6 +114,10 @@ _PREVIEWED = Option("previewed", "int", "fail if any key it would write has chan
 _AT_REVISION = Option("expected", "int", "fail unless the key is at this revision")
 _REASON = Option("reason", "text", "reason of the commit, for the log")
 _DRY_RUN = Option("dry-run", "flag", "only show what would change")
+_PAGER = (
+    Option("pager", "flag", "open the diff on the full screen, with the keys of the dashboard, even if it fits"),
+    Option("no-pager", "flag", "print the diff, even if it does not fit the screen"),
+)
 _FILTERS = (
     _LIMIT,
     Option("below", "int", "only revisions below this one"),
@@ -399,6 +403,7 @@ COMMANDS = (
             Option("exit-code", "flag", "exit with 1 if there is a difference"),
             Option("with-namespace", "namespace", "take the later state from this namespace"),
             Option("with-store", "store", "take the later state from this store"),
+            *_PAGER,
         ),
         examples=(
             "diff after_planning",
@@ -407,10 +412,11 @@ COMMANDS = (
             "diff live --with-namespace staging",
             "diff after_planning --patch > change.json",
         ),
-        more="Inside a transaction of the shell, the later state has its writes, and 'diff' alone shows what 'commit'\n"
+        more="At a terminal, a diff that does not fit opens on the full screen: ] goes through it, and q returns.\n"
+        "Inside a transaction of the shell, the later state has its writes, and 'diff' alone shows what 'commit'\n"
         "would change.",
         refuses=_READS,
-        excludes=(("patch", "summary"),),
+        excludes=(("patch", "summary"), ("pager", "no-pager"), ("patch", "pager"), ("summary", "pager")),
     ),
     Command(
         "restore",
@@ -424,6 +430,7 @@ COMMANDS = (
             _DRY_RUN,
             _EXPECTED,
             _PREVIEWED,
+            *_PAGER,
         ),
         examples=(
             "restore after_planning",
@@ -431,9 +438,17 @@ COMMANDS = (
             "restore after_planning --path job#/tasks/0/state",
         ),
         more="It first makes a checkpoint before_restore_…; 'undo' takes the restore back. At a terminal it shows the\n"
-        "diff and asks. In a script it does not ask, since nothing is lost.\n"
+        "diff and asks; a diff that does not fit opens on the full screen, where y restores what is marked, and q\n"
+        "leaves. In a script it does not ask, since nothing is lost.\n"
         "--path takes a pointer that --dry-run printed. If a removal and another change of one array share a pointer,\n"
         "it means both. With the printed sign before it (job#-/tasks/1) it means that change alone.",
+        excludes=(
+            ("pager", "no-pager"),
+            ("pager", "path"),
+            ("pager", "dry-run"),
+            ("pager", "expected"),
+            ("pager", "previewed"),
+        ),
     ),
     Command(
         "revert",

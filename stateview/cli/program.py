@@ -122,6 +122,8 @@ def _run_command(command: Command, parsed: ParsedArgs) -> int:
     context = Context(options, ask, show, TerminalProgress().show, *((ask_secret, _ask_line) if ask else ()))
     try:
         result: Result = load_handler(command)(context, parsed.arguments)
+        if context.open_full_screen(result) is not None:
+            return result.code
         try:
             print_result(result, options)
         except KeyboardInterrupt:

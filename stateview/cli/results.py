@@ -104,13 +104,30 @@ class Record(Result):
     lines: tuple[tuple[str, str], ...] = ()
 
 
+class FullScreen(Struct):
+    """A diff on the full screen, with the keys of the dashboard, for a terminal that the text does not fit.
+
+    `keys` are the keys to show; None is all that differ. `namespace` and `store` are those of the later state, if it is
+    elsewhere. With `restore` it is the preview of restoring `after`. `wanted` is what was asked for; None is nothing.
+    """
+
+    before: str
+    after: str
+    keys: list[str] | None = None
+    namespace: str = ""
+    store: str = ""
+    restore: bool = False
+    wanted: bool | None = None
+
+
 class DiffResult(Result):
-    """A diff. `patch` prints it as a JSON Patch, `keys_only` without values."""
+    """A diff. `patch` prints it as a JSON Patch, `keys_only` without values. For `full_screen` see `FullScreen`."""
 
     diff: Diff | None = None
     patch: bool = False
     keys_only: bool = False
     empty: str = "no difference"
+    full_screen: FullScreen | None = None
 
 
 class Changes(Result):

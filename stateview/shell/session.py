@@ -81,6 +81,7 @@ class Shell(Context):
         self.write = write or write_output
         self.settings: dict[str, Any] = {"format": "", "pager": True, "timing": False, "editing": "emacs"}
         self.aliases: dict[str, list[Word]] = {}
+        self._format = ""  # that the line asks for
         self._target: tuple[str, str] | None = None
         self._depth = 0
 
@@ -176,11 +177,13 @@ class Shell(Context):
             raise UsageError(f"{command.name} cannot run inside a transaction", _END_FIRST)
         options = {name: value for name, value in parsed.globals.items() if name in _PER_LINE}
         context = self._context_for(command, options)
+        self._format = options.get("format", "")
         yes = self.options.get("yes")
         self.options["yes"] = yes or options.get("yes")
         try:
             result: Result = load_handler(command)(context, parsed.arguments)
-            self._emit(result, line, options.get("format", ""))
+            if line.pipe or line.file or context.open_full_screen(result) is None:
+                self._emit(result, line, self._format)
             return Outcome(result.code, result.message() if result.code else "")
         finally:
             self.options["yes"] = yes
@@ -198,9 +201,21 @@ class Shell(Context):
         if command.shell:
             raise UsageError(f"{command.name} takes no {option}", f"See 'help {command.name}'")
         asks = self.ask, self._show_now, self.progress, self.ask_secret, self.ask_line
-        return Context({**self.options, **options}, *asks)
+        format_ = self.settings["format"] or self.options.get("format", "")
+        context = Context({**self.options, "format": format_, **options}, *asks)
+        context.pager = bool(self.settings["pager"])
+        return context
 
     # --- output ------------------------------------------------------------------------------------------------
+
+    def open_full_screen(self, result: Result) -> bool | None:
+        """Open a diff as `Context` does, if the options of the shell and the line leave it to be opened."""
+        if getattr(result, "full_screen", None) is None:
+            return None
+        from ..cli.full_screen import open_full_screen
+
+        self.pager = bool(self.settings["pager"])
+        return open_full_screen(self, result, self._format or self.settings["format"] or self.options.get("format", ""))
 
     def _show_now(self, result: Result) -> None:
         self._emit(result, ParsedLine([]), "")

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from ...arguments import KeyName
-from ...errors import KeyNotFound, see
+from ...errors import NOTHING_CHANGED, KeyNotFound, see
 from ...manager import StateManager
 from ...model import format_time
 from ...states.changes import Diff
@@ -18,8 +18,8 @@ from ...states.revert import RevertDiff, conflicts_text
 from ...states.transaction import Transaction
 from ...states.view import Ref, StateView, require_keys
 from ..context import Context
-from ..exit_codes import ExitCode, UsageError
-from ..results import ActionResult, DiffResult, Record, Table, no_match, plural, unless_cut
+from ..exit_codes import ConfirmationRequired, ExitCode, UsageError
+from ..results import ActionResult, DiffResult, FullScreen, Record, Table, no_match, plural, unless_cut
 
 DRY_RUN = "dry run: nothing was changed"
 _NOTHING_TO_REVERT = "nothing to revert"
@@ -84,15 +84,25 @@ def diff(context: Context, args: dict[str, Any]) -> DiffResult:
     changes = compare(*views, keys)
     require_keys(keys, *views)
     code = ExitCode.MISSING if args.get("exit_code") and changes else ExitCode.OK
+    plain = args.get("patch") or args.get("summary") or not changes
+    screen = None if plain else FullScreen(
+        before, after, None if keys is None else [change.key for change in changes],
+        args.get("with_namespace", ""), args.get("with_store", ""), wanted=_wants_full_screen(args),
+    )  # fmt: skip
     return DiffResult(
         code=code, diff=changes, patch=args.get("patch", False), keys_only=args.get("summary", False),
+        full_screen=screen,
         empty=_note_globs(keys, f"no difference between {changes.before} and {changes.after}", changes, *views),
     )  # fmt: skip
 
 
+def _wants_full_screen(args: dict[str, Any]) -> bool | None:
+    return False if args.get("no_pager") else True if args.get("pager") else None
+
+
 def _diff_of_transaction(context: Context, transaction: Transaction, args: dict[str, Any]) -> DiffResult:
     """Compare a state with the open transaction. Without BEFORE it is what 'commit' would change."""
-    if other := next((name for name in ("with_namespace", "with_store") if name in args), ""):
+    if other := next((name for name in ("with_namespace", "with_store", "pager") if name in args), ""):
         raise UsageError(
             f"diff takes no --{other.replace('_', '-')} inside a transaction", "End it first with 'commit'"
         )
@@ -134,7 +144,15 @@ def restore(context: Context, args: dict[str, Any]) -> DiffResult | ActionResult
     planned, empty = preview()
     if not planned:
         return DiffResult(diff=planned, empty=empty)
-    context.show(DiffResult(diff=planned))
+    screen = None
+    if paths is None and "expected" not in args and "previewed" not in args:  # the screen knows its own guards alone
+        chosen = None if keys is None else [change.key for change in planned]
+        screen = FullScreen("live", str(at), chosen, restore=True, wanted=_wants_full_screen(args))
+    decided = context.review(DiffResult(diff=planned, full_screen=screen))
+    if decided:
+        return ActionResult(f"restored {ref}", undo="undo")
+    if decided is False:
+        raise ConfirmationRequired("not done", NOTHING_CHANGED)
     context.confirm(f"restore {ref}: {tally(planned, paths)}?")
     # The diff is not printed again: `previewed` makes sure that the one above is the one applied.
     applied = manager.restore_checkpoint(at, keys, paths=paths, **guards)

@@ -94,7 +94,7 @@ def opens_screen(typed: ParsedCommand) -> bool:
     """Whether a line asks for nothing but a diff of two states of this namespace, which has a screen of its own."""
     line = typed.line
     plain = not (line.pipe or line.file or typed.options)
-    return plain and {name for name, value in typed.arguments.items() if value} <= {"before", "after"}
+    return plain and {"before"} <= {name for name, value in typed.arguments.items() if value} <= {"before", "after"}
 
 
 def refusal(command: Command, web: bool) -> str:

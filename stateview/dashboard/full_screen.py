@@ -1,0 +1,80 @@
+"""A diff or a restore preview of a command, on the screens of the dashboard. Leaving it returns to the prompt."""
+
+from __future__ import annotations
+
+import os
+
+from .. import settings
+from ..cli.context import Context
+from ..cli.results import FullScreen, plural
+from ..manager import StateManager
+from .app import Dashboard
+from .command import TIMEOUT_SECONDS
+from .display.themes import theme_of
+from .input.keymap import keymap_of
+from .screens.diff import DiffScreen
+from .screens.diff_base import DiffBaseScreen
+from .screens.restore import RestoreScreen
+
+
+def show(context: Context, screen: FullScreen) -> bool:
+    """Show a diff until the person leaves it. Return whether the person has restored it, by `y` in a restore preview.
+
+    The store is opened once more: the command's own manager stays as it is.
+    """
+    options, config = context.options, settings.find()
+    store = options.get("store")
+    manager = context.open(store, options.get("namespace"), timeout=TIMEOUT_SECONDS)
+    first = _screen(context, manager, screen)
+    app = Viewer(first, manager, {"store": None, **options}, store=store or os.environ.get("STATEVIEW_STORE", ""),
+                 redact=config.redact(), theme=theme_of(None, config), keys=keymap_of(config))  # fmt: skip
+    app.run()
+    return app.restored
+
+
+def _screen(context: Context, manager: StateManager, screen: FullScreen) -> DiffBaseScreen:
+    if screen.restore:
+        return RestoreScreen(screen.after, screen.keys)
+    other = None
+    if screen.namespace or screen.store:
+        store, namespace = screen.store or context.options.get("store"), screen.namespace or manager.namespace
+        other = context.open(store, namespace, read_only=True, timeout=TIMEOUT_SECONDS)
+    return _KeysDiffScreen(screen, other)
+
+
+class _KeysDiffScreen(DiffScreen):
+    """A diff of the keys that were chosen, or of all."""
+
+    def __init__(self, screen: FullScreen, other: StateManager | None) -> None:
+        super().__init__(screen.before, screen.after, other=other, store=screen.store)
+        self._only = screen.keys
+
+    def restrict_keys(self) -> list[str] | None:
+        return self._only
+
+    def title_text(self) -> str:
+        return super().title_text() + ("" if self._only is None else f" · only {plural(len(self._only), 'key')}")
+
+
+class Viewer(Dashboard):
+    """The dashboard with a screen above the main one. It ends when the person leaves that screen.
+
+    Args:
+        first: the screen.
+        arguments: those of `Dashboard`.
+
+    """
+
+    def __init__(self, first: DiffBaseScreen, *arguments: object, **more: object) -> None:
+        super().__init__(*arguments, **more)  # type: ignore[arg-type]
+        self._first = first
+        self.restored = False
+
+    def on_mount(self) -> None:
+        """Open the screen before the first paint, so that the main one is never seen."""
+        super().on_mount()
+        self.push_screen(self._first, self._left)
+
+    def _left(self, restored: bool | None) -> None:
+        self.restored = bool(restored)
+        self.exit()

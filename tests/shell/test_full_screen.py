@@ -1,0 +1,84 @@
+"""A diff that does not fit the terminal opens on the screens of the dashboard, and leaving it returns to the prompt."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from terminal import Terminal
+
+from stateview import StateManager
+
+
+@pytest.fixture
+def state(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StateManager]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "home"))
+    monkeypatch.setenv("PAGER", "cat")
+    with StateManager("sqlite:st", "flow") as manager:
+        with manager.transaction() as transaction:
+            for number in range(30):
+                transaction.save(f"task:{number:02}", "planned")
+        manager.checkpoint("plan")
+        with manager.transaction() as transaction:
+            for number in range(30):
+                transaction.save(f"task:{number:02}", "done")
+            transaction.save("note", 1)
+        yield manager
+
+
+def at_prompt(text: str) -> bool:
+    """Whether the shell waits for a line."""
+    return text.rstrip().endswith(">")
+
+
+def test_diff_and_restore_in_the_shell(state: StateManager) -> None:
+    terminal = Terminal("shell", "sqlite:st", "-n", "flow", rows=12)
+    try:
+        terminal.until("flow@2>")
+        terminal.type("diff plan\r")
+        terminal.until("Diff  plan → live")
+        terminal.type("q")
+        terminal.until(at_prompt)
+        terminal.type("restore plan --keys task:0*\r")
+        terminal.until("10 of 10 marked")
+        assert "only 10 keys" in terminal.text
+        terminal.type("q")
+        terminal.until(lambda text: "not done. Nothing was changed" in text and at_prompt(text))
+        terminal.type("diff plan --keys note --pager\r")
+        terminal.until("only 1 key")
+        terminal.type("q")
+        terminal.until(at_prompt)
+        terminal.type("diff plan --keys note\r")  # it fits
+        terminal.until("1 key differs: +1 added")
+        terminal.type("diff plan | tail -1\r")
+        terminal.until('~ task:29  "planned" → "done"\nsqlite')
+        terminal.type("option pager off\rdiff plan\r")
+        terminal.until(lambda text: "task:28" in text and at_prompt(text))
+        terminal.type("option pager on\rrestore plan\r")
+        terminal.until("31 of 31 marked")
+        terminal.type("y")
+        terminal.until(lambda text: "restored plan - 'stateview undo' takes it back" in text and "flow@3>" in text)
+        assert state.load("task:00") == "planned" and "note" not in state
+    finally:
+        terminal.kill()
+
+
+def test_diff_on_the_command_line(state: StateManager) -> None:
+    terminal = Terminal("diff", "plan", "-s", "sqlite:st", "-n", "flow", rows=20)
+    terminal.until("Diff  plan → live")
+    terminal.type("q")
+    assert terminal.end() == 0
+    terminal = Terminal("diff", "plan", "-s", "sqlite:st", "-n", "flow", "--no-pager", rows=20)
+    terminal.until('~ task:29  "planned" → "done"')
+    assert terminal.end() == 0
+
+
+def test_scripts_get_the_text(state: StateManager) -> None:
+    words = [sys.executable, "-m", "stateview", "-s", "sqlite:st", "-n", "flow", "diff", "plan"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("31 keys differ") and done.stdout.count("\n") == 32
+    refused = subprocess.run([*words, "--pager"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2 and "--pager needs a terminal" in refused.stderr
