@@ -12,7 +12,7 @@ from ..model import ABSENT
 from ..states.transaction import Transaction
 from ..states.view import Ref, StateView
 from .exit_codes import ConfirmationRequired
-from .results import Result
+from .results import DiffResult, LiveTable, Result
 
 _NO_VALUE = object()  # a default for `load`, where ABSENT would mean "no default"
 
@@ -130,8 +130,8 @@ class Context:
         return decided
 
     def open_full_screen(self, result: Result) -> bool | None:
-        """Open a diff on the full screen, if it is one to open. See `full_screen`."""
-        if getattr(result, "full_screen", None) is None:
+        """Open a diff or a live table on the full screen, if it is one to open. See `full_screen`."""
+        if not isinstance(result, DiffResult | LiveTable):
             return None
         from .full_screen import open_full_screen
 

@@ -515,6 +515,17 @@ COMMANDS = (
         refuses=_READS,
     ),
     Command(
+        "plot",
+        STATES,
+        "cli.commands.plot:plot",
+        "draw a number over its history",
+        (_PLACE,),
+        (replace(_LIMIT, help="draw at most the newest N versions (default: 1000)"), *_FILTERS[1:]),
+        examples=("plot job#/limits/tokens", "plot 'job#/limits/tokens' --since yesterday --format jsonl"),
+        more="A pipe gets the revisions, times and values.\n" + _TIMES,
+        refuses=_READS,
+    ),
+    Command(
         "blame",
         STATES,
         "cli.commands.checkpoints:blame",
@@ -629,16 +640,26 @@ COMMANDS = (
     Command(
         "watch",
         STORES,
-        "cli.commands.stores:watch",
+        "cli.commands.watch:watch",
         "print the changes of every writer as they are committed",
-        options=(
+        (Arg("what", "pattern", "keys or globs; with /POINTER or KEY#POINTER only these places", False, True),),
+        (
             _KEYS,
+            Option("table", "flag", "at a terminal, keep a table of them up to date, until Ctrl-C"),
             Option("since", "ref", "begin with the changes since this state (default: live)"),
             Option("timeout", "duration", "stop after this time without a change: 90 (seconds), 15m, 2h"),
             Option("count", "int", "stop after N changes"),
         ),
-        examples=("watch", "watch --keys 'task:*' --format jsonl"),
+        examples=(
+            "watch",
+            "watch --keys 'task:*' --format jsonl",
+            "watch --table 'task:*' /state /tries",
+            "watch --table job#/limits/tokens phase",
+        ),
+        more="A /POINTER is a column of each key, and KEY#POINTER a row of its own. The sign before a row says what\n"
+        "happened to it: + came, - went, ~ changed. Without a terminal, each change of a place is a line.",
         refuses=_READS,
+        excludes=(("table", "since"), ("table", "count")),
     ),
     Command(
         "migrate",

@@ -1,4 +1,4 @@
-"""A diff at a terminal that it does not fit: it opens on the full screen, with the keys of the dashboard."""
+"""What takes the whole terminal: a diff that does not fit it, with the keys of the dashboard, and a live table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .exit_codes import UsageError
-from .results import DiffResult, Result
+from .program import is_dumb_terminal
+from .results import DiffResult, LiveTable, Result
 
 if TYPE_CHECKING:
     from .context import Context
@@ -18,7 +19,7 @@ _PROMPT_LINES = 2  # that stay free: for the prompt, or for the question that fo
 
 
 def open_full_screen(context: Context, result: Result, format_: str) -> bool | None:
-    """Open a diff on the full screen, if it can be opened, and does not fit or `--pager` was given.
+    """Open a live table, or a diff that does not fit or that `--pager` asks for, on the full screen, at a terminal.
 
     Scripts, pipes and formats get the text. Textual is imported here alone: it takes as long as ten commands.
 
@@ -29,10 +30,18 @@ def open_full_screen(context: Context, result: Result, format_: str) -> bool | N
         UsageError: `--pager` was given, and there is no terminal.
 
     """
+    at_terminal = not format_ and context.ask is not None and sys.stdout.isatty() and not is_dumb_terminal()
+    if isinstance(result, LiveTable):
+        if not at_terminal or result.places is None:
+            return None
+        from .live_table import show
+
+        show(context.manager, result.places, result.timeout, colour=not os.environ.get("NO_COLOR"))
+        return False
     screen = result.full_screen if isinstance(result, DiffResult) else None
     if screen is None or screen.wanted is False:
         return None
-    if format_ or context.ask is None or not sys.stdout.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
+    if not at_terminal:
         if screen.wanted:
             raise UsageError("--pager needs a terminal, and takes no --format", "Leave it out to get the text")
         return None

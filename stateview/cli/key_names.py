@@ -16,6 +16,7 @@ from ..states.matching.ranking import lowered
 
 FIRST_KEYS = 5000  # are all in the sample, which is whole for a namespace that has no more
 FOLDER_KEYS = 2500  # at most, from the folders of the rest
+_READ_KEYS = 500  # of one read: a busy server answers it within the patience of a menu
 _PAGE_KEYS = 50  # of a folder that has no folders
 _KEYS_PER_FOLDER = 500  # of a folder with all below it
 _SHARE = 20  # the sample is read again after this multiple of the time that reading it took
@@ -90,9 +91,13 @@ def _summary(row: KeySummary) -> str:
 
 def _rows(backend: Backend) -> Iterator[KeySummary]:
     """Yield the first keys, and then some of each folder. A page costs O(log n + its keys)."""
-    page = backend.list_keys(limit=FIRST_KEYS)
-    yield from page
-    left = FOLDER_KEYS if len(page) == FIRST_KEYS else 0
+    page: list[KeySummary] = []
+    for _ in range(0, FIRST_KEYS, _READ_KEYS):
+        page = backend.list_keys(after=page[-1].key if page else "", limit=_READ_KEYS)
+        yield from page
+        if len(page) < _READ_KEYS:
+            return
+    left = FOLDER_KEYS
     read: Counter[str] = Counter()
     while left > 0:
         page = backend.list_keys(after=_next_place([row.key for row in page[-_PAGE_KEYS:]], read), limit=_PAGE_KEYS)

@@ -173,7 +173,7 @@ def print_result(result: Result, options: dict[str, Any]) -> None:
     plain = bool(os.environ.get("NO_COLOR")) or is_dumb_terminal()
     style = Style(options.get("format", ""), terminal, terminal and not plain)
     with printed_first(result):
-        printed = write_output(render(result, style), at_once=terminal or hasattr(result, "changes"))
+        printed = write_output(render(result, style), at_once=terminal or result.at_once)
     if not printed and result.empty:
         print_message(result.empty)
     if result.summary:

@@ -12,7 +12,7 @@ from .. import codec
 from ..errors import NotSerializable
 from ..model import ABSENT, PathChange, SealedText, SealedValue
 from ..states.changes import SIGNS, Change, Diff
-from .results import ActionResult, Changes, DiffResult, Record, Result, Stream, Table, Text, ValueResult, plural
+from .results import ActionResult, Changes, Chart, DiffResult, Record, Result, Stream, Table, Text, ValueResult, plural
 
 _NO_WIDTH = "\u034f"
 _COLOURS = {"+": "32", "-": "31", "~": "33", "…": "2"}
@@ -167,12 +167,14 @@ def _record(result: Record, style: Style) -> Iterator[str]:
 
 
 def _table(result: Table, style: Style) -> Iterator[str]:
-    if style.format == "json":
+    if isinstance(result, Chart) and (style.format == "pretty" or (not style.format and style.terminal)):
+        yield from _chart(result)
+    elif style.format == "json":
         yield from _json_array(_as_object(result.columns, row) for row in result.rows)
     elif style.format == "jsonl":
         for row in result.rows:
             yield _json(_as_object(result.columns, row)) + "\n"
-    elif style.format == "raw" or (not style.format and not style.terminal):
+    elif style.format == "raw" or (not style.format and not style.terminal) or result.at_once:
         for row in result.rows:
             cells = _cells(result, row, 0 if style.format else _EXCERPT_CHARACTERS)
             yield ("\t".join(cells) if result.plain is None else cells[result.plain]) + "\n"
@@ -181,6 +183,26 @@ def _table(result: Table, style: Style) -> Iterator[str]:
             yield escape_control_characters(_cell(row[result.plain])) + "\n"
     else:
         yield from _aligned(result, style)
+
+
+def _chart(result: Chart) -> Iterator[str]:
+    """Yield the chart of a number, between what it is and the time that it covers. Masked values are left out."""
+    from shutil import get_terminal_size
+
+    from .chart import chart, short
+
+    rows = [row for row in result.rows if isinstance(row[2], int | float)]
+    if not rows:
+        return
+    values = [row[2] for row in rows]
+    left = f", {plural(result.without_number, 'version')} without a number" if result.without_number else ""
+    title = f"{result.title}  {plural(len(rows), 'version')}, {short(values[0])} → {short(values[-1])}{left}"
+    yield escape_control_characters(title) + "\n"
+    lines = chart(values, get_terminal_size().columns - 1)
+    yield from (f"{line}\n" for line in lines)
+    first, last = (f"r{row[0]} {row[1][:19].replace('T', ' ')}" for row in (rows[0], rows[-1]))
+    margin = " " * (lines[0].index("┤") + 1)
+    yield f"{margin}{first}\n" if len(rows) == 1 else f"{margin}{first} … {last}\n"
 
 
 def _aligned(result: Table, style: Style) -> Iterator[str]:

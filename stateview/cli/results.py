@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from ..states.changes import Change, Diff
+
+if TYPE_CHECKING:
+    from .live_table import Places
 
 
 def plural(count: int, word: str) -> str:
@@ -36,13 +39,15 @@ class Result(Struct):
 
     `summary` says in a line what happened, for standard error. `code` is the exit code. `undo` is the command that
     undoes the action, or empty; each interface says in its own words how to run it. `empty` is the message if the
-    result prints nothing. `then` acts after the result is printed, and returns the summary: see `printed_first`.
+    result prints nothing. `at_once` prints each piece when it comes. `then` acts after the result is printed, and
+    returns the summary: see `printed_first`.
     """
 
     summary: str = ""
     code: int = 0
     undo: str = ""
     empty: str = ""
+    at_once: bool = False
     then: Callable[[], str] | None = None
 
     def message(self) -> str:
@@ -97,6 +102,27 @@ class Table(Result):
     matches: Callable[[str], bool] | None = None
 
 
+class Chart(Table):
+    """A number over its history: rows of revision, time and value, oldest first. A terminal gets a chart of them.
+
+    `title` names what is drawn, and `without_number` is how many versions are left out.
+    """
+
+    title: str = ""
+    without_number: int = 0
+
+
+class LiveTable(Table):
+    """The changes of watched places as they come, in rows of key, path and value.
+
+    A terminal gets a table of `places`, kept up to date, if there are any, until no commit comes for `timeout` seconds.
+    """
+
+    places: Places | None = None
+    timeout: float | None = None
+    at_once: bool = True
+
+
 class Record(Result):
     """Named fields. `lines`, if any, are the name and text of each line that a person sees instead."""
 
@@ -134,6 +160,7 @@ class Changes(Result):
     """Changes as they arrive; each is printed at once."""
 
     changes: Iterable[Change] = ()
+    at_once: bool = True
 
 
 class Text(Result):

@@ -20,7 +20,7 @@ from ..cli.line_parser import ParsedLine, Word, read_line
 from ..cli.parser import parse
 from ..cli.program import load_handler, print_message, printed_first, write_output
 from ..cli.render import Style, render
-from ..cli.results import Result
+from ..cli.results import DiffResult, LiveTable, Result
 from ..errors import BackendError, StateException
 from ..model import check_name
 
@@ -209,8 +209,8 @@ class Shell(Context):
     # --- output ------------------------------------------------------------------------------------------------
 
     def open_full_screen(self, result: Result) -> bool | None:
-        """Open a diff as `Context` does, if the options of the shell and the line leave it to be opened."""
-        if getattr(result, "full_screen", None) is None:
+        """Open a diff or a live table as `Context` does, by the options of the shell and of the line."""
+        if not isinstance(result, DiffResult | LiveTable):
             return None
         from ..cli.full_screen import open_full_screen
 
@@ -240,7 +240,7 @@ class Shell(Context):
                     any_text = any_text or bool(piece)
                     yield piece
 
-            self.write(pieces(), hasattr(result, "changes"))
+            self.write(pieces(), result.at_once)
             if not any_text and result.empty:
                 print_message(result.empty)
 

@@ -1,4 +1,4 @@
-"""Handlers: init, namespaces, fork, drop, watch."""
+"""Handlers: init, namespaces, fork, drop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
-from itertools import islice, repeat
+from itertools import repeat
 from typing import Any
 from urllib.parse import unquote
 
@@ -15,11 +15,10 @@ from ...backends import absolute_url, is_bare, mask, parse_store
 from ...backends.url_passwords import passwords, with_variables
 from ...errors import NOTHING_CHANGED, Damaged, InvalidName, ReadOnly
 from ...manager import StateManager
-from ...states.changes import Change
 from ...states.missing import empty_store
-from ..context import Context, missing_namespace
+from ..context import Context
 from ..exit_codes import UsageError
-from ..results import ActionResult, Changes, Record, Table, Text, plural
+from ..results import ActionResult, Record, Table, plural
 from .checkpoints import DRY_RUN
 
 
@@ -146,21 +145,3 @@ def _contents(manager: StateManager) -> tuple[dict[str, Any], str]:
     counts = {"keys": head.count, "revision": head.revision, "checkpoints": marks}
     history = plural(head.revision - head.floor, "revision")
     return data | counts, f"{plural(head.count, 'key')}, {plural(marks, 'checkpoint')} and {history} of history"
-
-
-def watch(context: Context, args: dict[str, Any]) -> Changes:
-    """`watch`."""
-    manager = context.manager
-    changes: Iterator[Change] = manager.watch(
-        since=args.get("since", "live"), keys=args.get("keys"), timeout=args.get("timeout")
-    )
-    if missing := missing_namespace(manager):
-        context.show(Text(empty=f"{missing}. Waiting for its first commit"))
-        changes = _until_written(manager, changes)
-    return Changes(changes=islice(changes, args["count"]) if "count" in args else changes)
-
-
-def _until_written(manager: StateManager, changes: Iterator[Change]) -> Iterator[Change]:
-    """Yield the changes; at their end the namespace must have been written."""
-    yield from changes
-    manager.check_exists()
