@@ -115,6 +115,8 @@ def candidates(words: list[str], context: Context | None = None) -> list[Candida
 
     """
     *before, word = words or [""]
+    if before and before[0] in BY_NAME and BY_NAME[before[0]].args[:1] and BY_NAME[before[0]].args[0].kind == "line":
+        return candidates(words[1:], context)
     options, command, position, pending = _parse(before)
     if pending:
         return _complete_kind(pending, word, options, context)

@@ -145,6 +145,8 @@ class _LineParser:
         elif self.command is None:
             self.command = BY_NAME.get(word)
             slot = "command"
+            if self.command is not None and self.command.args and self.command.args[0].kind == "line":
+                self.command = None  # its argument is a line: the next word is the command of that
         else:
             slot = self._kind() if slot == "argument" else slot
             self.position += 1

@@ -14,7 +14,7 @@ from .definition import BY_NAME, GLOBALS, Command, Option
 from .exit_codes import UsageError
 
 KEY_IN_LINE = r"\b(?:svk1-(?:[a-z2-7]{4}[- ]?){3}|passphrase:)"
-_BYTES = ("path", "store", "value", "values", "raw")  # they can name a file, whose name need not be UTF-8
+_BYTES = ("path", "store", "value", "values", "raw", "line")  # they can name a file, whose name need not be UTF-8
 
 
 class ParsedArgs(Struct, frozen=True):
@@ -100,7 +100,7 @@ def _refuse_keys(words: list[str]) -> None:
 
 def _takes_all(command: Command, position: int) -> bool:
     """Return whether all further words are the argument: they are the words of another command line."""
-    return position < len(command.args) and command.args[position].kind == "raw"
+    return position < len(command.args) and command.args[position].kind in ("raw", "line")
 
 
 def find(name: str) -> Command:

@@ -12,7 +12,20 @@ from .. import codec
 from ..errors import NotSerializable
 from ..model import ABSENT, PathChange, SealedText, SealedValue
 from ..states.changes import SIGNS, Change, Diff
-from .results import ActionResult, Changes, Chart, DiffResult, Record, Result, Stream, Table, Text, ValueResult, plural
+from .results import (
+    ActionResult,
+    Changes,
+    Chart,
+    DiffResult,
+    Explanation,
+    Record,
+    Result,
+    Stream,
+    Table,
+    Text,
+    ValueResult,
+    plural,
+)
 
 _NO_WIDTH = "\u034f"
 _COLOURS = {"+": "32", "-": "31", "~": "33", "…": "2"}
@@ -92,6 +105,8 @@ def render(result: Result, style: Style) -> Iterator[str]:
         yield _value(result.data, style)
     elif isinstance(result, Table):
         yield from _table(result, style)
+    elif isinstance(result, Explanation):
+        yield from _explanation(result, style)
     elif isinstance(result, DiffResult):
         assert result.diff is not None
         yield from _diff(result, result.diff, style)
@@ -295,6 +310,16 @@ def _diff(result: DiffResult, diff: Diff, style: Style) -> Iterator[str]:
             yield _counts(diff) + "\n"
         for change in diff:
             yield f"{_headline(change, coloured)}\n" if result.keys_only else "".join(_change(change, coloured))
+
+
+def _explanation(result: Explanation, style: Style) -> Iterator[str]:
+    if style.format in ("json", "jsonl"):
+        changes = {} if result.diff is None else {"changes": [_as_data(change) for change in result.diff]}
+        yield _json({**result.data, **changes}) + "\n"
+        return
+    yield from _record(Record(data=result.data, lines=result.lines), replace(style, format="pretty"))
+    if result.diff is not None:
+        yield from _diff(result, result.diff, style)
 
 
 def _counts(diff: Diff) -> str:

@@ -156,6 +156,13 @@ class DiffResult(Result):
     full_screen: FullScreen | None = None
 
 
+class Explanation(DiffResult):
+    """What a line would do: `data` and `lines` as of a `Record`, and the diff of its dry run, None without one."""
+
+    data: dict[str, Any] = {}
+    lines: tuple[tuple[str, str], ...] = ()
+
+
 class Changes(Result):
     """Changes as they arrive; each is printed at once."""
 

@@ -7,9 +7,10 @@ from itertools import islice
 from typing import Any
 
 from ...arguments import KeyName
+from ...backends.conflicts import checkpoint_conflict_error
 from ...errors import NOTHING_CHANGED, KeyNotFound, see
 from ...manager import StateManager
-from ...model import format_time
+from ...model import check_checkpoint, format_time
 from ...states.changes import Diff
 from ...states.matching.patterns import Selection, matches_any
 from ...states.moments import pinned
@@ -30,6 +31,8 @@ _FILTERS = ("by", "since", "until", "grep")  # of log and history
 def checkpoint(context: Context, args: dict[str, Any]) -> ActionResult:
     """`checkpoint [NAME]`."""
     manager, name = context.manager, args.get("name")
+    if args.get("dry_run"):
+        return _preview_checkpoint(manager, name, args)
     if args.get("delete") or "rename" in args:
         return _change_checkpoint(manager, name, args)
     before = {mark.name: mark.revision for mark in manager.checkpoints()}
@@ -39,6 +42,27 @@ def checkpoint(context: Context, args: dict[str, Any]) -> ActionResult:
     moved = f"; the earlier state is now {name}@{earlier}" if earlier != revision else ""
     data = {"name": name, "revision": revision}
     return ActionResult(f"checkpoint {name} is revision {revision}{moved}", data=data, name=name)
+
+
+def _preview_checkpoint(manager: StateManager, name: str | None, args: dict[str, Any]) -> ActionResult:
+    """Check what a checkpoint is to become, and say it."""
+    marks = {mark.name: mark.revision for mark in manager.checkpoints()}
+    if args.get("delete") or "rename" in args:
+        if name is None:
+            raise UsageError("checkpoint: NAME is missing", see("help", "checkpoint"))
+        revision = manager.at(name).revision
+        new = args.get("rename")
+        if new is not None and check_checkpoint(new) in marks:
+            raise checkpoint_conflict_error(new)
+        said = f"checkpoint {name} (revision {revision}) would be {'deleted' if new is None else f'renamed to {new}'}"
+    else:
+        if name is not None:
+            check_checkpoint(name)
+        revision = manager.at(args.get("at", "live")).revision
+        earlier = marks.get(name or "", revision)
+        moved = f", and the earlier state {name}@{earlier}" if earlier != revision else ""
+        said = f"checkpoint {name or 'auto_…'} would be revision {revision}{moved}"
+    return ActionResult(f"{said}; {DRY_RUN}", data={"name": name, "revision": revision, "would": said})
 
 
 def _change_checkpoint(manager: StateManager, name: str | None, args: dict[str, Any]) -> ActionResult:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ... import codec
 from ...arguments import KeyName
+from ...backends.conflicts import key_conflict_error
 from ...errors import Conflict, KeyNotFound, see
 from ...model import ABSENT, SealedValue, format_time, is_key
 from ...states.matching.patterns import Selection, is_glob
@@ -14,14 +15,14 @@ from ...states.missing import NEAR_KEYS, near_hint
 from ...states.transaction import Transaction
 from ..context import Context, missing_namespace
 from ..exit_codes import UsageError
-from ..results import ActionResult, Excerpt, Record, Table, ValueResult, no_match, plural, unless_cut
+from ..results import ActionResult, DiffResult, Excerpt, Record, Table, ValueResult, no_match, plural, unless_cut
 from ..values import DURATIONS, parse_seconds, read_value, type_name
 
 _EXCERPT_CHARACTERS = 60
 _REASON_CHARACTERS = 500
 
 
-def save(context: Context, args: dict[str, Any]) -> ActionResult:
+def save(context: Context, args: dict[str, Any]) -> ActionResult | DiffResult:
     """`save KEY[#POINTER] VALUE`."""
     value = read_value(args["value"], args.get("string", False), args.get("json", False))
     name, ttl, expected = args["key"], args.get("ttl"), args.get("expected")
@@ -32,6 +33,10 @@ def save(context: Context, args: dict[str, Any]) -> ActionResult:
         from .places import split_place
 
         key, path = split_place(context, name)
+    if args.get("dry_run"):
+        from .previews import preview
+
+        return preview(context, args, [key], lambda trial: trial.save(key, value, path=path, ttl=ttl))
     if context.transaction is not None:
         if args.get("reason"):
             raise UsageError("save takes no --reason inside a transaction", "Give --reason to 'commit'")
@@ -62,7 +67,7 @@ def load(context: Context, args: dict[str, Any]) -> ValueResult:
     return ValueResult(data=codec.encode(default if value is ABSENT else value))
 
 
-def delete(context: Context, args: dict[str, Any]) -> ActionResult:
+def delete(context: Context, args: dict[str, Any]) -> ActionResult | DiffResult:
     """`delete KEY…`, `delete --prefix PREFIX`."""
     manager, prefix = context.manager, args.get("prefix")
     patterns: list[str] = args.get("key", [])
@@ -71,9 +76,11 @@ def delete(context: Context, args: dict[str, Any]) -> ActionResult:
     if prefix == "":
         raise UsageError("--prefix '' would delete every key", "For every key give '*'")
     if context.transaction is not None:
-        if ignored := next((name for name in ("reason", "expected", "previewed") if name in args), ""):
+        if ignored := next((name for name in ("reason", "expected", "previewed", "dry_run") if name in args), ""):
             hint = "Give --reason to 'commit', which also checks the keys that were read"
-            raise UsageError(f"delete takes no --{ignored} inside a transaction", hint)
+            if ignored == "dry_run":
+                hint = "'diff' shows what 'commit' would change"
+            raise UsageError(f"delete takes no --{ignored.replace('_', '-')} inside a transaction", hint)
         if prefix is not None:
             return _delete_prefix_later(context.transaction, prefix, context)
         return _delete_later(context.transaction, patterns, context)
@@ -93,6 +100,8 @@ def delete(context: Context, args: dict[str, Any]) -> ActionResult:
     if not keys:
         manager.check_exists()
         return ActionResult(no_match(unmatched), data={"deleted": []})
+    if args.get("dry_run"):
+        return _preview_delete(context, args, keys)
     if globs:
         context.confirm(f"delete {plural(len(keys), 'key')} of {manager.namespace}?")
     reason = args.get("reason") or f"delete {' '.join(patterns)}"
@@ -106,13 +115,21 @@ def delete(context: Context, args: dict[str, Any]) -> ActionResult:
     return ActionResult(_with_unmatched(_deleted(keys), unmatched), undo="undo", data={"deleted": keys})
 
 
+def _preview_delete(context: Context, args: dict[str, Any], keys: list[str]) -> DiffResult:
+    from .previews import preview
+
+    return preview(context, args, keys, lambda trial: trial.delete(keys=map(KeyName, keys)))
+
+
 def _deleted(keys: list[str]) -> str:
     return f"deleted {keys[0] if len(keys) == 1 else f'{len(keys)} keys'}"
 
 
-def _delete_prefix(context: Context, prefix: str, args: dict[str, Any]) -> ActionResult:
+def _delete_prefix(context: Context, prefix: str, args: dict[str, Any]) -> ActionResult | DiffResult:
     manager, reason = context.existing, args.get("reason", "")
     present = manager.list_keys(prefix)
+    if present and args.get("dry_run"):
+        return _preview_delete(context, args, present)
     if present:
         context.confirm(f"delete {plural(len(present), 'key')} of {manager.namespace} with the prefix {prefix!r}?")
         if "previewed" in args:
@@ -175,16 +192,36 @@ def _with_unmatched(summary: str, globs: list[str]) -> str:
     return f"{summary}; {no_match(globs)}" if globs else summary
 
 
-def rename(context: Context, args: dict[str, Any]) -> ActionResult:
+def rename(context: Context, args: dict[str, Any]) -> ActionResult | DiffResult:
     """`rename KEY NEW`."""
     key, new = args["key"], args["new"]
+    if args.get("dry_run"):
+        from .previews import preview
+
+        return preview(context, args, [key], lambda trial: _rename_on_trial(trial, key, new))
     revision = context.manager.rename(key, new, expected=args.get("expected"), reason=args.get("reason", ""))
     return ActionResult(f"renamed {key} to {new}, revision {revision}", data={"key": new, "revision": revision})
+
+
+def _rename_on_trial(trial: Transaction, key: str, new: str) -> None:
+    value = trial.load(key)
+    if present := trial.revision(new):
+        raise Conflict(f"key {new!r} exists already, since revision {present}", "Delete it first")
+    trial.save(new, value)
+    trial.delete(key)
 
 
 def expire(context: Context, args: dict[str, Any]) -> ActionResult:
     """`expire KEY DURATION|never`."""
     key, ttl = args["key"], _expiry(args["duration"])
+    if args.get("dry_run"):
+        revision = context.manager.entry(key).revision
+        if args.get("expected", revision) != revision:
+            raise key_conflict_error(key, args["expected"], revision)
+        from .checkpoints import DRY_RUN
+
+        would = f"{key} would {'never expire' if ttl is None else f'expire in {ttl:,.12g} s'}"
+        return ActionResult(f"{would}; {DRY_RUN}", data={"key": key, "ttl": ttl, "would": would})
     revision = context.manager.expire(key, ttl, expected=args.get("expected"), reason=args.get("reason", ""))
     when = "never" if ttl is None else f"in {ttl:,.12g} s"
     data = {"key": key, "revision": revision, "ttl": ttl}

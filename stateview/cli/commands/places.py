@@ -8,9 +8,10 @@ from typing import Any
 from ... import codec
 from ...errors import InvalidArgument
 from ...model import ABSENT, is_key
+from ...states.transaction import Transaction
 from ..context import Context
 from ..exit_codes import UsageError
-from ..results import ActionResult, ValueResult, plural
+from ..results import ActionResult, DiffResult, ValueResult, plural
 from ..values import read_value
 
 _SIGN = "#/"
@@ -33,18 +34,28 @@ def split_place(context: Context, word: str) -> tuple[str, str]:
     return next((place for place in places if place[0] in present), (word, ""))
 
 
-def patch(context: Context, args: dict[str, Any]) -> ActionResult:
+def patch(context: Context, args: dict[str, Any]) -> ActionResult | DiffResult:
     """`patch KEY OPERATIONS`."""
     key, operations = args["key"], read_value(args["value"], json=True)
+    if args.get("dry_run"):
+        return _preview(context, args, key, lambda trial: trial.patch(key, operations))
     _change(context, args, "patch", key, operations)
     return ActionResult(f"patched {key}{_later(context)}", data={"key": key})
 
 
-def merge(context: Context, args: dict[str, Any]) -> ActionResult:
+def merge(context: Context, args: dict[str, Any]) -> ActionResult | DiffResult:
     """`merge KEY VALUE`."""
     key, value = args["key"], read_value(args["value"], json=True)
+    if args.get("dry_run"):
+        return _preview(context, args, key, lambda trial: trial.merge(key, value))
     _change(context, args, "merge", key, value)
     return ActionResult(f"merged into {key}{_later(context)}", data={"key": key})
+
+
+def _preview(context: Context, args: dict[str, Any], key: str, act: Callable[[Transaction], object]) -> DiffResult:
+    from .previews import preview
+
+    return preview(context, args, [key], act)
 
 
 def _change(context: Context, args: dict[str, Any], act: str, key: str, value: Any) -> None:
@@ -56,7 +67,7 @@ def _change(context: Context, args: dict[str, Any], act: str, key: str, value: A
     change(key, value, expected=args.get("expected"), reason=args.get("reason", ""))
 
 
-def increment(context: Context, args: dict[str, Any]) -> ValueResult:
+def increment(context: Context, args: dict[str, Any]) -> ValueResult | DiffResult:
     """`increment KEY[#POINTER] [BY]`."""
     by = read_value(args.get("by", "1"))
     if not _is_number(by):
@@ -67,10 +78,12 @@ def increment(context: Context, args: dict[str, Any]) -> ValueResult:
             raise InvalidArgument(f"{args['key'][:60]!r} is no number", "Increment a number")
         return value + by
 
+    if args.get("dry_run"):
+        return _preview_update(context, args, add, 0)
     return ValueResult(data=codec.encode(_update(context, args, "increment", add, 0)))
 
 
-def append(context: Context, args: dict[str, Any]) -> ActionResult:
+def append(context: Context, args: dict[str, Any]) -> ActionResult | DiffResult:
     """`append KEY[#POINTER] VALUE`."""
     item = read_value(args["value"], args.get("string", False), args.get("json", False))
 
@@ -79,9 +92,18 @@ def append(context: Context, args: dict[str, Any]) -> ActionResult:
             raise InvalidArgument(f"{args['key'][:60]!r} is no array", "Append to an array")
         return [*value, item]
 
+    if args.get("dry_run"):
+        return _preview_update(context, args, add, [])
     length = len(_update(context, args, "append", add, []))
     text = f"appended to {args['key']}, which has {plural(length, 'item')}{_later(context)}"
     return ActionResult(text, data={"key": args["key"], "length": length})
+
+
+def _preview_update(
+    context: Context, args: dict[str, Any], function: Callable[[Any], Any], default: Any
+) -> DiffResult:  # fmt: skip
+    key, path = split_place(context, args["key"])
+    return _preview(context, args, key, lambda trial: trial.update(key, function, default, path=path, keep_ttl=True))
 
 
 def _update(context: Context, args: dict[str, Any], act: str, function: Callable[[Any], Any], default: Any) -> Any:

@@ -13,8 +13,9 @@ from urllib.parse import unquote
 from ... import settings
 from ...backends import absolute_url, is_bare, mask, parse_store
 from ...backends.url_passwords import passwords, with_variables
-from ...errors import NOTHING_CHANGED, Damaged, InvalidName, ReadOnly
+from ...errors import NOTHING_CHANGED, Conflict, Damaged, InvalidName, ReadOnly
 from ...manager import StateManager
+from ...model import check_name
 from ...states.missing import empty_store
 from ..context import Context
 from ..exit_codes import UsageError
@@ -111,6 +112,12 @@ def names_of_store(context: Context) -> list[str]:
 def fork(context: Context, args: dict[str, Any]) -> ActionResult:
     """`fork NAMESPACE`."""
     manager, at = context.manager, args.get("at", "live")
+    if args.get("dry_run"):
+        count = len(context.existing.at(at).list_keys())
+        if check_name(args["to"], "namespace") in manager.namespaces():
+            raise Conflict(f"namespace {args['to']!r} exists already", "Give another name")
+        said = f"{manager.namespace} at {at} would be forked into {args['to']}: {plural(count, 'key')}"
+        return ActionResult(f"{said}; {DRY_RUN}", data={"namespace": args["to"], "keys": count, "would": said})
     copy = manager.fork(args["to"], at=at)
     summary = f"forked {manager.namespace} at {at} into {copy.namespace}: {plural(copy.head().count, 'key')}"
     return ActionResult(summary, data={"namespace": copy.namespace}, name=copy.namespace)

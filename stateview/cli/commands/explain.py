@@ -1,0 +1,150 @@
+"""Handler: explain. Says in words what a line would do, and shows what it would change by its dry run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...backends.protocol import StateAt
+from ...errors import BackendError, StateException
+from ...model import format_time
+from ...states.matching.patterns import is_glob
+from ..context import Context
+from ..definition import SHELL, Command
+from ..exit_codes import UsageError
+from ..line_parser import read_line
+from ..parser import ParsedArgs, options_of, parse
+from ..program import load_handler
+from ..results import ActionResult, DiffResult, Explanation, Record, Result, plural
+
+_UNDONE_BY = {
+    "save": "undo", "delete": "undo", "rename": "undo", "expire": "undo", "patch": "undo", "merge": "undo",
+    "increment": "undo", "append": "undo", "restore": "undo", "revert": "undo", "import": "undo", "undo": "redo",
+    "redo": "undo",
+}  # fmt: skip
+FOR_GOOD = ("prune", "compact", "drop")  # commands with a dry run that nothing takes back
+UNSEEN = {  # commands that change something which no dry run shows
+    "edit": "It opens the value in $EDITOR, and saves what is made of it as one commit, which 'undo' takes back.",
+    "init": "It writes stateview.toml in this folder. It changes no state.",
+    "export": "It writes a file. It changes no state.",
+    "run": "'status' and 'steps' change nothing. 'retry' and 'reset' are one commit, which 'undo' takes back.",
+    "key": "'new' and 'status' change nothing. The others change how the namespace is encrypted, and no value.",
+    "recover": "It repairs what 'doctor' reports as damage. 'doctor' changes nothing, so run it first.",
+    "demo": "It makes a folder with a store of its own. It changes no other state.",
+    "shell": "It opens a prompt, or runs a script. What its lines do, 'explain' tells of each line.",
+    "dashboard": "It opens the dashboard. Whatever writes there asks first, or can be undone with z.",
+    "serve": "It serves the dashboard. Its page changes something only with --write.",
+}
+READS = (
+    "load", "keys", "entry", "find", "checkpoints", "diff", "log", "history", "blame", "plot", "assert", "wait",
+    "bisect", "namespaces", "watch", "doctor", "stats", "help", "completion", "explain",
+)  # fmt: skip
+
+
+def explain(context: Context, args: dict[str, Any]) -> Explanation:
+    """`explain LINE…`."""
+    words = args.get("line", [])
+    if len(words) == 1 and " " in words[0].strip():
+        words = read_line(words[0]).texts
+    if not words:
+        raise UsageError(
+            "explain: LINE is missing", "Give a command with its arguments: explain restore after_planning"
+        )
+    parsed = parse(words)
+    command = parsed.command
+    if command is None or command.hidden:
+        raise UsageError("explain: the line has no command", "Give such as: explain restore after_planning")
+    trial = Context({**context.options, **parsed.globals, "yes": True, "quiet": True})
+    context.close_later(trial)
+    given = _arguments(trial, command, parsed)
+    lines = [(command.name, command.help), *given]
+    data: dict[str, Any] = {"command": command.name, "does": command.help, "arguments": dict(given)}
+    if _has_target(command):
+        data |= {"namespace": trial.manager.namespace, "store": trial.manager.url}
+        lines.append(("where", f"namespace {trial.manager.namespace} of {trial.manager.url}"))
+    return _with_effect(trial, command, parsed, data, lines)
+
+
+def _has_target(command: Command) -> bool:
+    return command.group != SHELL and command.name not in ("help", "completion", "demo", "init", "migrate")
+
+
+def _arguments(context: Context, command: Command, parsed: ParsedArgs) -> list[tuple[str, str]]:
+    """Return a line for each argument and option that was given: its value, and what that means."""
+    kinds = {option.name: option for option in options_of(command).values()}
+    lines = []
+    order = [arg.name for arg in command.args]
+    given = sorted(parsed.arguments.items(), key=lambda one: order.index(one[0]) if one[0] in order else len(order))
+    for name, value in given:
+        spelled = name.replace("_", "-")
+        option = kinds[spelled]
+        shown = " ".join(value) if isinstance(value, list) else "" if value is True else str(value)
+        meaning = "; ".join(filter(None, (option.help, _found(context, option.kind, value))))
+        lines.append((f"{'' if spelled in order else '--'}{spelled} {shown}".strip(), meaning))
+    return lines
+
+
+def _found(context: Context, kind: str, value: Any) -> str:
+    """Return what a name means in the store now; empty if there is nothing to tell, or the store cannot be read."""
+    try:
+        if kind == "ref":
+            point: StateAt = context.manager.at(value)._point
+            return f"here revision {point.revision}, as of {format_time(point.time)[:19].replace('T', ' ')}"
+        if kind in ("key", "pattern"):
+            words = value if isinstance(value, list) else [value]
+            count = len(context.manager.list_keys(keys=[word.partition("#/")[0] for word in words]))
+            return f"here {plural(count, 'key')}" if any(map(is_glob, words)) or not count else ""
+    except BackendError:
+        raise
+    except StateException:
+        return ""  # the command itself will say what is wrong with the name
+    return ""
+
+
+def _with_effect(
+    context: Context, command: Command, parsed: ParsedArgs, data: dict[str, Any], lines: list[tuple[str, str]]
+) -> Explanation:
+    """Add what the line would change: what a dry run of it shows, or a sentence."""
+    name = command.name
+    changes = True
+    preview: Result | None = None
+    if command.group == SHELL:
+        said, changes = f"It is a command of the shell: 'help {name}' tells more.", False
+    elif name in UNSEEN:
+        said = UNSEEN[name]
+    elif name in READS:
+        said, changes = "It changes nothing.", False
+    elif parsed.arguments.get("dry_run"):
+        said, changes = "It changes nothing, since it is a dry run.", False
+    else:
+        arguments = {key: value for key, value in parsed.arguments.items() if key not in ("pager", "no_pager")}
+        preview = load_handler(command)(context, {**arguments, "dry_run": True})
+        said, changes = _said(command, preview)
+    data |= {"would_change": changes, "effect": said}
+    lines.append(("effect", said))
+    more = {} if preview is None else getattr(preview, "data", {})
+    if isinstance(preview, Record):
+        lines += preview.lines or [(key, str(value)) for key, value in more.items()]
+    return Explanation(
+        data={**data, **({"preview": more} if more else {})}, lines=tuple(lines),
+        diff=preview.diff if isinstance(preview, DiffResult) and preview.diff else None,
+    )  # fmt: skip
+
+
+def _said(command: Command, preview: Result) -> tuple[str, bool]:
+    """Return in words what the dry run of a command tells, and whether it would change something."""
+    from .checkpoints import tally
+
+    name, back = command.name, ""
+    if name in FOR_GOOD:
+        back = " Nothing takes it back."
+    elif name in _UNDONE_BY:
+        back = f" '{_UNDONE_BY[name]}' takes it back."
+    if isinstance(preview, DiffResult) and preview.diff is not None:
+        if not preview.diff:
+            return f"It would change nothing: {preview.empty}.", False
+        return f"It would change {tally(preview.diff)}, as one commit.{back}", True
+    if isinstance(preview, ActionResult):
+        if would := preview.data.get("would"):
+            return f"Then {would}.{back}", True
+        return f"It would change nothing: {preview.summary}.", False
+    return f"It would do what stands below.{back}", True
