@@ -78,17 +78,19 @@ def _arguments(context: Context, command: Command, parsed: ParsedArgs) -> list[t
         spelled = name.replace("_", "-")
         option = kinds[spelled]
         shown = " ".join(value) if isinstance(value, list) else "" if value is True else str(value)
-        meaning = "; ".join(filter(None, (option.help, _found(context, option.kind, value))))
+        meaning = "; ".join(filter(None, (option.help, _found(context, name, option.kind, value))))
         lines.append((f"{'' if spelled in order else '--'}{spelled} {shown}".strip(), meaning))
     return lines
 
 
-def _found(context: Context, kind: str, value: Any) -> str:
+def _found(context: Context, name: str, kind: str, value: Any) -> str:
     """Return what a name means in the store now; empty if there is nothing to tell, or the store cannot be read."""
     try:
         if kind == "ref":
             point: StateAt = context.manager.at(value)._point
             return f"here revision {point.revision}, as of {format_time(point.time)[:19].replace('T', ' ')}"
+        if name == "prefix":
+            return f"here {plural(len(context.manager.list_keys(prefix=value)), 'key')}"
         if kind in ("key", "pattern"):
             words = value if isinstance(value, list) else [value]
             count = len(context.manager.list_keys(keys=[word.partition("#/")[0] for word in words]))

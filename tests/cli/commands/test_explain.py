@@ -109,3 +109,8 @@ def test_the_argument_of_explain_is_read_and_completed_as_a_line(state: StateMan
     assert read_line('explain save job {"a": 1}').texts == ["explain", "save", "job", '{"a": 1}']
     assert [text for text, _ in candidates(["explain", "rest"])] == ["restore"]
     assert [text for text, _ in candidates(["explain", "load", "pha"])] == ["phase"]
+
+
+def test_the_keys_with_a_prefix_are_counted(state: StateManager, run: Run) -> None:
+    assert "here 1 key\n" in run("explain", "delete", "--prefix", "ph")[1]
+    assert "here 0 keys\n" in run("explain", "delete", "--prefix", "ph*")[1]
