@@ -25,7 +25,7 @@ class Terminal:
         self, *words: str, columns: int = 100, rows: int = 30, program: tuple[str, ...] = ("-m", "stateview"),
         **environment: str,
     ) -> None:  # fmt: skip
-        self.screen = pyte.HistoryScreen(columns, rows, history=20_000)
+        self.screen = pyte.Screen(columns, rows)  # its HistoryScreen takes half as long again
         self.stream = pyte.ByteStream(self.screen)
         self.raw = b""
         self.pid, self.terminal = pty.fork()
@@ -46,9 +46,10 @@ class Terminal:
         """Press keys."""
         data = text.encode()
         while data:
-            if select.select([self.terminal], [self.terminal], [], 0.05)[0]:
+            readable, writable, _ = select.select([self.terminal], [self.terminal], [], 0.05)
+            if readable:
                 self._read()
-            elif select.select([], [self.terminal], [], 0.05)[1]:
+            if writable:  # also of a program that writes faster than the screen is put together: it would get no key
                 data = data[os.write(self.terminal, data[:1024]) :]
 
     def _read(self) -> bool:
