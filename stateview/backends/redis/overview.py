@@ -1,8 +1,9 @@
-"""Read many namespaces at once: one pipeline a node and page, where a handshake with each takes four round trips."""
+"""Read many namespaces at once: one round trip a page, for all nodes, where a handshake with each takes four."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import redis
 from redis.exceptions import NoScriptError
 
 from ..protocol import NamespaceNumbers
+from .connections.client import encode_bulk, sent
 from .connections.server import script_hash
 from .scripts.common import NAMES
 from .scripts.read import NUMBERS
@@ -21,7 +23,7 @@ NAMESPACES_PER_PAGE = 1000
 
 
 def numbers(backend: Reader, names: Sequence[str]) -> Iterator[NamespaceNumbers | None]:
-    """Yield the numbers of namespaces of a backend's server, see `CountsNamespaces`. A round trip a node and page."""
+    """Yield the numbers of namespaces of a backend's server, see `CountsNamespaces`. A round trip a page."""
     backend._handshake()
     left = iter(names)
     while page := list(islice(left, NAMESPACES_PER_PAGE)):
@@ -34,32 +36,35 @@ def numbers(backend: Reader, names: Sequence[str]) -> Iterator[NamespaceNumbers 
 
 
 def read_many(backend: Reader, names: Sequence[str], script: str, *arguments: int) -> list[Any]:
-    """Run a script for each name, and return the replies, errors among them. One round trip a node."""
+    """Run a script for each name, and return the replies, errors among them. One round trip, for all nodes at once."""
+    start = [b"EVALSHA", script_hash(script).encode(), b"%d" % len(NAMES)]
+    end = [b"%d" % argument for argument in arguments]
+
+    def command(name: str) -> bytes:
+        words = [*start, *(key.encode() for key in _keys(name)), *end]
+        return b"*%d\r\n%b" % (len(words), encode_bulk(words))
 
     def act(client: Any) -> list[Any]:
         groups: dict[Any, list[str]] = {}
         for name in names:
             node = None if isinstance(client, redis.Redis) else client.get_node_from_key(_keys(name)[0])
             groups.setdefault(node, []).append(name)
-        replies: dict[str, Any] = {}
-        for node, group in groups.items():
-            server = client if node is None else client.get_redis_connection(node)
-            replies.update(zip(group, _pipeline(server, group, script, arguments), strict=True))
-        return [replies[name] for name in names]
+        servers = [client if node is None else client.get_redis_connection(node) for node in groups]
+        while True:
+            replies: dict[str, Any] = {}
+            with ExitStack() as stack:
+                reads = [
+                    stack.enter_context(sent(server.connection_pool, list(map(command, group))))
+                    for server, group in zip(servers, groups.values(), strict=True)
+                ]
+                for group, read in zip(groups.values(), reads, strict=True):
+                    replies.update(zip(group, read(), strict=True))
+            if not any(isinstance(reply, NoScriptError) for reply in replies.values()):
+                return [replies[name] for name in names]
+            for server in servers:
+                server.script_load(script)
 
     return backend._with_retry(act)
-
-
-def _pipeline(server: redis.Redis, names: Sequence[str], script: str, arguments: Sequence[int]) -> list[Any]:
-    while True:
-        pipe = server.pipeline(transaction=False)
-        for name in names:
-            keys = _keys(name)
-            pipe.evalsha(script_hash(script), len(keys), *keys, *arguments)
-        replies = pipe.execute(raise_on_error=False)
-        if not any(isinstance(reply, NoScriptError) for reply in replies):
-            return replies
-        server.script_load(script)
 
 
 def _keys(name: str) -> list[str]:

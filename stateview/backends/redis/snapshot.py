@@ -53,7 +53,7 @@ def take(reader: Reader) -> Snapshot | None:
 
 
 def take_many(backend: Reader, names: Sequence[str]) -> Iterator[Snapshot | None]:
-    """Yield a copy of each namespace, see `CopiesNamespaces`. A round trip a node for each hundred namespaces."""
+    """Yield a copy of each namespace, see `CopiesNamespaces`. A round trip for each hundred namespaces."""
     backend._handshake()
     for start in range(0, len(names), MANY):
         page = names[start : start + MANY]

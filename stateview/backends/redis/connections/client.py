@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import redis
@@ -114,6 +116,28 @@ class Session:
             return bool(self._connection.can_read(timeout=0))
         except (RedisError, OSError):
             return True
+
+
+@contextmanager
+def sent(pool: Any, commands: Sequence[bytes]) -> Iterator[Callable[[], list[Any]]]:
+    """Send commands in one round trip, and yield the function that reads their replies, errors among them.
+
+    redis-py's pipelines take as long to encode such commands as the server takes to run them.
+
+    Args:
+        pool: the pool of connections.
+        commands: each in the server's protocol.
+
+    """
+    connection = pool.get_connection()
+    try:
+        connection.send_packed_command([b"".join(commands)])
+        yield lambda: [_read_reply(connection) for _ in commands]
+    except BaseException:
+        connection.disconnect()  # a part of the replies may still come
+        raise
+    finally:
+        pool.release(connection)
 
 
 def _read_reply(connection: Any) -> Any:
