@@ -5,52 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from key_value.aio.errors import SerializationError
-from key_value.aio.stores.base import (
-    BaseContextManagerStore,
-    BaseDestroyCollectionStore,
-    BaseEnumerateCollectionsStore,
-    BaseEnumerateKeysStore,
-    ManagedEntry,
-)
+from key_value.aio.stores import base
 
 from stateview import AsyncStateManager, NotSerializable, join_key, split_key
 
 
 class StateviewStore(
-    BaseEnumerateKeysStore, BaseEnumerateCollectionsStore, BaseDestroyCollectionStore, BaseContextManagerStore
-):
+    base.BaseEnumerateKeysStore, base.BaseEnumerateCollectionsStore, base.BaseDestroyCollectionStore,
+    base.BaseContextManagerStore,
+):  # fmt: skip
     """Keep each value under the key `COLLECTION:KEY`, with its expiry. `put_many` and `delete_many` are one commit."""
 
     def __init__(self, state: AsyncStateManager, *, default_collection: str | None = None) -> None:
         self.state = state
         super().__init__(client_provided_by_user=True, default_collection=default_collection, stable_api=True)
 
-    async def _get_managed_entry(self, *, collection: str, key: str) -> ManagedEntry | None:
+    async def _get_managed_entry(self, *, collection: str, key: str) -> base.ManagedEntry | None:
         return (await self._get_managed_entries(collection=collection, keys=[key]))[0]
 
-    async def _get_managed_entries(self, *, collection: str, keys: Sequence[str]) -> list[ManagedEntry | None]:
-        names = [join_key(collection, key) for key in keys]
-        found = {
-            one.key: ManagedEntry(value=one.value, created_at=one.time, expires_at=one.expires)
-            async for one in self.state.entries(keys=names)
-        }
-        return [found.get(name) for name in names]
+    async def _get_managed_entries(self, *, collection: str, keys: Sequence[str]) -> list[base.ManagedEntry | None]:
+        got: dict[str, base.ManagedEntry] = {}
+        async for one in self.state.entries(keys=[join_key(collection, key) for key in keys]):
+            got[split_key(one.key)[1]] = base.ManagedEntry(value=one.value, created_at=one.time, expires_at=one.expires)
+        return [got.get(key) for key in keys]
 
-    async def _put_managed_entry(self, *, collection: str, key: str, managed_entry: ManagedEntry) -> None:
-        await self._put_managed_entries(
-            collection=collection, keys=[key], managed_entries=[managed_entry], ttl=managed_entry.ttl
-        )
+    async def _put_managed_entry(self, *, collection: str, key: str, managed_entry: base.ManagedEntry) -> None:
+        await self._put_managed_entries(collection=collection, keys=[key], managed_entries=[managed_entry])
 
     async def _put_managed_entries(
-        self, *, collection: str, keys: Sequence[str], managed_entries: Sequence[ManagedEntry], ttl: float | None,
-        **_: object,
-    ) -> None:  # fmt: skip
+        self, *, collection: str, keys: Sequence[str], managed_entries: Sequence[base.ManagedEntry], **_: object
+    ) -> None:
         try:
             async with self.state.transaction(f"put into {collection}") as tx:
                 for key, entry in zip(keys, managed_entries, strict=True):
-                    await tx.save(
-                        join_key(collection, key), entry.value_as_dict, ttl=None if ttl is None else max(ttl, 1e-6)
-                    )
+                    left = None if entry.ttl is None else max(entry.ttl, 1e-6)
+                    await tx.save(join_key(collection, key), entry.value_as_dict, ttl=left)
         except NotSerializable as error:
             raise SerializationError(str(error)) from error
 
