@@ -10,12 +10,19 @@ from ..backends import find_kind, is_bare
 from ..manager import StateManager
 
 
-def with_store(options: dict[str, Any], store: str | None) -> tuple[dict[str, Any], str]:
+def with_store(options: dict[str, Any], store: str | None, first: bool = True) -> tuple[dict[str, Any], str]:
     """Return the options of a command with the store of its argument, and what was guessed about it; "" for nothing.
 
     A path is no store URL, no kind, and no store of the `stateview.toml`. What was guessed chooses a namespace, too, if
-    nothing else does: the one of the path, else the store's first, where it has none of the default name.
+    nothing else does: the one of the path, else that of another program's store that has only this one.
+
+    Args:
+        options: the global options of the command line.
+        store: the argument; None: the store of the options.
+        first: whether the store's first namespace is chosen, where it has none of the default name.
+
     """
+    store = options.get("store") if store is None else store
     if store is None:
         return dict(options), ""
     options = {**options, "store": store}
@@ -31,10 +38,11 @@ def with_store(options: dict[str, Any], store: str | None) -> tuple[dict[str, An
     if options.get("namespace") or os.environ.get("STATEVIEW_NAMESPACE"):
         return options, told
     namespace = found.namespace
-    if namespace is None:
+    if namespace is None and (first or found.is_foreign):
         with StateManager(found.url, read_only=True, quiet=True) as manager:
             names = manager.namespaces()
-        namespace = None if not names or manager.namespace in names else names[0]
+        is_chosen = names and manager.namespace not in names and (first or len(names) == 1)
+        namespace = names[0] if is_chosen else None
     if namespace is not None:
         options["namespace"] = namespace
         told += f", namespace {namespace}"

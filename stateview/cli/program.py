@@ -111,6 +111,14 @@ def _run(words: list[str]) -> int:
 
 def _run_command(command: Command, parsed: ParsedArgs) -> int:
     options = parsed.globals
+    if os.path.exists(options.get("store", "")):
+        from .definition import INTERFACES
+        from .guessed_store import with_store
+
+        if command.group != INTERFACES:  # these choose a namespace, too, which a person sees and can leave
+            options, guessed = with_store(options, None, first=False)
+            if guessed and not options.get("quiet"):
+                print_message(f"stateview: {guessed}")
 
     def show(result: Result) -> None:
         try:

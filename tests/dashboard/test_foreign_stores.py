@@ -61,3 +61,30 @@ def test_a_path_alone_says_what_it_is(database: Path, folder: Path, capsys: pyte
         guess("text.txt")
     for store in ("json:own-json", "json", None):
         assert with_store({}, store)[1] == ""
+
+
+def test_every_command_takes_a_path_where_its_content_is_unambiguous(
+    database: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*words: str) -> tuple[int, str, str]:
+        code = main([*words])
+        return code, *capsys.readouterr()
+
+    told = "stateview: runs.sqlite is a database of LangGraph's SqliteSaver: langgraph-sqlite:runs.sqlite"
+    assert run("-s", "runs.sqlite", "load", "ch/count") == (0, "2\n", f"{told}, namespace run-1\n")
+    assert run("-q", "-s", "runs.sqlite", "load", "ch/count") == (0, "2\n", "")
+    code, _, error = run("serve", "runs.sqlite", "--port", "99999")
+    assert (code, error.splitlines()[0]) == (2, f"{told}, namespace run-1")
+    code, _, error = run("-s", "runs.sqlite", "save", "k", "1")
+    assert code != 0
+    assert "only reads" in error
+    for namespace in ("a", "b"):
+        StateManager("json:own", namespace).save("k", namespace)
+    assert run("-s", "./own", "-n", "b", "load", "k")[:2] == (0, '"b"\n')
+    assert run("-s", "own/a", "load", "k")[:2] == (0, '"a"\n')
+    code, _, error = run("-s", "own", "save", "k", "1")  # of two namespaces, none is chosen
+    assert (code, StateManager("json:own").namespaces()) == (0, ["a", "b", "default"])
+    (folder / "text.txt").write_text("x")
+    code, _, error = run("-s", "text.txt", "keys")
+    assert code == 2
+    assert "no store that stateview can tell" in error

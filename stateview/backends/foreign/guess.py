@@ -25,6 +25,11 @@ class Guess(Struct, frozen=True):
     found: str
     namespace: str | None = None
 
+    @property
+    def is_foreign(self) -> bool:
+        """Return whether it is another program's store."""
+        return self.url.partition(":")[0] not in _OWN.values()
+
 
 def guess(path: str) -> Guess:
     """Tell what store a file or folder is. It reads names of files, and the tables of a database.

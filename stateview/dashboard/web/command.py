@@ -15,6 +15,8 @@ from typing import Any
 from ...backends import mask
 from ...cli.context import Context
 from ...cli.exit_codes import UsageError
+from ...cli.guessed_store import with_store
+from ...cli.program import print_message
 from ...cli.results import ActionResult, Text
 from ...errors import BackendError
 from ...settings import resolve_target
@@ -43,9 +45,9 @@ def serve_command(context: Context, args: dict[str, Any], command: list[str]) ->
         UsageError, BackendError: as `serve`.
 
     """
-    options = dict(context.options)
-    if "store" in args:
-        options["store"] = args["store"]
+    options, guessed = with_store(context.options, args.get("store"))
+    if guessed:
+        print_message(f"stateview: {guessed}")
     target = resolve_target(options.get("store"), options.get("namespace"))  # reports a wrong name here, not in a page
     from .auth import Authenticator
     from .server import PageServer, ServedProgram
