@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from heapq import merge
 from operator import itemgetter
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from .. import codec
 from ..arguments import KeyName, checked_methods
@@ -14,9 +13,11 @@ from ..backends.protocol import Backend, CheckpointWrite, CommitRequest, Version
 from ..errors import Conflict, HistoryPruned, InvalidArgument, StateException
 from ..model import ABSENT, Entry, check_checkpoint, check_key, is_key
 from .changes import Diff
-from .compare import Pair, change, changed_pairs, read_pairs, select
 from .matching.patterns import Selection
 from .view import StateView, load_found, missing_key, ordered, to_entry
+
+if TYPE_CHECKING:
+    from .compare import Pair
 
 
 def to_ttl(seconds: float | None) -> int:
@@ -213,6 +214,10 @@ class Transaction:
             keys: only these keys, by name or else by glob.
 
         """
+        from heapq import merge
+
+        from .compare import change, changed_pairs, read_pairs, select
+
         self._check_open()
         view = before or self._view
         points = view._point, self._view._point
