@@ -18,6 +18,7 @@ from typing import Any
 import jsonpatch
 import pytest
 import wcwidth
+from forked import forked
 from rich.cells import cell_len
 from stress import stressed
 from terminal import Terminal
@@ -32,14 +33,11 @@ HOSTILE = "a\x1b[31m\u202eb\n[/c]\x9b0m"
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-def run(*words: str, code: int = 0, stdin: bytes = b"", **environment: str) -> tuple[str, str]:
-    done = subprocess.run(
-        [*COMMAND, *words], capture_output=True, input=stdin, env={**os.environ, **environment}, check=False
-    )
-    out, err = done.stdout.decode(), done.stderr.decode()
-    assert done.returncode == code, (words, done.returncode, out, err)
-    assert "Traceback" not in err
-    return out, err
+def run(*words: str, code: int = 0, stdin: str = "", **environment: str) -> tuple[str, str]:
+    done = forked(*words, stdin=stdin, **environment)
+    assert done.returncode == code, done
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
 
 
 def out(*words: str, **more: Any) -> str:
@@ -93,7 +91,7 @@ def test_what_is_typed_is_what_is_saved(typed: str, value: object, type_name: st
 
 def test_forced_types_stdin_and_files(state: StateManager, folder: Path) -> None:
     run("save", "a", "8080", "--string")
-    run("save", "b", "-", stdin=b'{"from": "stdin"}\n')
+    run("save", "b", "-", stdin='{"from": "stdin"}\n')
     (folder / "v.json").write_text("[1, 2]")
     run("save", "c", "@v.json")
     run("save", "d", "@v.json", "--string")

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import redis
 from conftest import REDIS
+from forked import forked
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stress import examples, stressed
@@ -29,7 +30,6 @@ from stateview.maintenance.prune import PruneReport
 from stateview.refs import parse_age as micros
 from stateview.states.retention import kind_of
 
-COMMAND = [sys.executable, "-m", "stateview"]
 DAY = 86_400_000_000
 
 
@@ -664,7 +664,7 @@ def test_a_policy_that_is_not_one_is_refused(folder: Path, text: str) -> None:
 
 
 def run(*words: str, code: int = 0) -> tuple[str, str]:
-    done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False)
+    done = forked(*words)
     assert done.returncode == code, (words, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return done.stdout, done.stderr

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 from conftest import REDIS
+from forked import forked
 
 from stateview import StateManager
 from stateview.backends.protocol import CommitRequest, Write
@@ -21,7 +20,6 @@ from stateview.cli.render import Style, render
 from stateview.maintenance.stats import GrowthBucket, Stats
 from stateview.model import to_datetime, to_micros
 
-COMMAND = [sys.executable, "-m", "stateview"]
 START = to_micros(datetime(2026, 3, 1, 22, 30, tzinfo=UTC))
 HOUR = 3_600_000_000
 HOSTILE = "a\x1b[31m\u202eb\n[/c]"
@@ -182,7 +180,7 @@ def test_a_user_who_may_not_ask_for_memory_gets_all_the_rest(redis_server: Calla
 
 
 def run(*words: str) -> str:
-    done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False)
+    done = forked(*words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

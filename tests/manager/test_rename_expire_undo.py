@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from forked import forked
 
 from stateview import ABSENT, Conflict, InvalidName, KeyNotFound, ReadOnly, RefNotFound, StateManager
 
@@ -203,7 +202,7 @@ def test_a_preview_of_nothing_to_undo_says_so(state: StateManager) -> None:
 
 
 def command(*words: str, code: int = 0) -> tuple[str, str]:
-    done = subprocess.run([sys.executable, "-m", "stateview", *words], capture_output=True, text=True, check=False)
+    done = forked(*words)
     assert done.returncode == code, done.stderr
     return done.stdout, done.stderr
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forked import forked
 
 from stateview import StateManager
 
@@ -27,7 +28,7 @@ def state() -> Iterator[StateManager]:
 
 
 def run(text: str, *words: str, code: int = 0) -> tuple[str, str]:
-    done = subprocess.run([*SHELL, *words], input=text, capture_output=True, text=True, check=False)
+    done = forked("shell", *words, stdin=text)
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return done.stdout, done.stderr
@@ -262,6 +263,6 @@ def test_the_cli_has_what_makes_sense_there(state: StateManager) -> None:
     state.save("k", {"a": 1})
     words = [["find", "k"], ["assert", "k", "/a", "==", "1"], ["wait", "k", "exists"], ["bisect", "k", "exists"]]
     for one in words:
-        assert subprocess.run([*SHELL[:3], *one], capture_output=True, check=False).returncode == 0, one
-    refused = subprocess.run([*SHELL[:3], "use", "x"], capture_output=True, text=True, check=False)
+        assert forked(*one).returncode == 0, one
+    refused = forked("use", "x")
     assert (refused.returncode, "command of the shell" in refused.stderr) == (2, True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from forked import forked
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stress import examples, first
@@ -383,7 +384,7 @@ def test_it_succeeds_while_another_commits_500_times_a_second(job: StateManager,
 
 
 def command(*words: str, code: int = 0) -> tuple[str, str]:
-    done = subprocess.run([sys.executable, "-m", "stateview", *words], capture_output=True, text=True, check=False)
+    done = forked(*words)
     assert done.returncode == code, done.stderr
     return done.stdout, done.stderr
 

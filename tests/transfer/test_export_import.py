@@ -24,6 +24,7 @@ import older_formats
 import pytest
 import redis
 from conftest import REDIS
+from forked import forked
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stress import only, stressed
@@ -1082,12 +1083,11 @@ def test_a_server_that_is_not_there_is_said(state: StateManager) -> None:
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
-def run(*words: str, code: int = 0, stdin: bytes = b"", **environment: str) -> tuple[str, str]:
-    command = [sys.executable, "-m", "stateview", *words]
-    done = subprocess.run(command, capture_output=True, input=stdin, env={**os.environ, **environment}, check=False)
-    assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
-    assert b"Traceback" not in done.stderr
-    return done.stdout.decode(), done.stderr.decode()
+def run(*words: str, code: int = 0, stdin: str = "", **environment: str) -> tuple[str, str]:
+    done = forked(*words, stdin=stdin, **environment)
+    assert done.returncode == code, done
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
 
 
 def test_the_commands(folder: Path) -> None:
@@ -1108,7 +1108,7 @@ def test_the_commands(folder: Path) -> None:
     assert run("export", "-n", "copy", **more)[0].splitlines()[1:-1] == printed.splitlines()[1:-1]
     assert "--merge" in run("import", "x.jsonl.gz", code=4, **more)[1]
     run("import", "x.jsonl.gz", "--merge", "--replace", code=2)
-    stdin = b'{"a": 2, "c": null}'
+    stdin = '{"a": 2, "c": null}'
     printed, said = run("import", "-", "--merge", "--dry-run", "--format", "json", stdin=stdin, **more)
     assert [one["key"] for one in json.loads(printed)] == ["a", "c"]
     assert "dry run" in said
@@ -1119,7 +1119,7 @@ def test_the_commands(folder: Path) -> None:
     assert json.loads(run("export", "--as", "json")[0]) == {"a": 2, "c": None}
     assert "live already equals the source" in run("import", "-", "--replace", stdin=stdin, **more)[1]
     assert "older than the live state" in run("import", "x.jsonl.gz", "--merge", code=4, **more)[1]
-    assert "line 1 column 2" in run("import", "-", "--merge", code=3, stdin=b"{", **more)[1]
+    assert "line 1 column 2" in run("import", "-", "--merge", code=3, stdin="{", **more)[1]
     assert "read" in run("import", "x.jsonl.gz", "-n", "new", "--read-only", code=3, **more)[1]
     assert list(temporary.iterdir()) == []
 

@@ -22,6 +22,7 @@ import pytest
 import redis
 import redis_servers
 from conftest import REDIS
+from forked import forked
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stress import first, only, stressed
@@ -87,7 +88,7 @@ def exported(state: StateManager) -> bytes:
 
 
 def cli(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([*MIGRATE, *words], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    done = forked("migrate", *words)
     assert done.returncode == code, (words, done.stderr)
     return done
 
@@ -911,8 +912,9 @@ def test_a_dry_run_tells_and_makes_nothing(here: Path) -> None:
 
 def test_switch_makes_scripts_carry_on_there(here: Path) -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "stateview", *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True)
+        done = forked(*words)
+        assert done.returncode == 0, done
+        return done
 
     run("init", "json", "flow")
     (here / "stateview.toml").write_text("# mine\n" + (here / "stateview.toml").read_text())

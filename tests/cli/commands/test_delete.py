@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 
 import pytest
+from forked import forked
 
 from stateview import StateManager
 from stateview.cli.completion import candidates
 
 Run = Callable[..., tuple[int, str, str]]
 KEYS = ["job", "job:1", "job:2", "job[1", "other"]
-COMMAND = [sys.executable, "-m", "stateview"]
 
 
 @pytest.fixture
@@ -73,13 +71,12 @@ def test_what_no_delete_can_mean_is_refused(state: StateManager, run: Run, words
 
 def test_the_shell_deletes_a_prefix_also_in_a_transaction(state: StateManager) -> None:
     lines = ["begin", "save job:3 1", "delete --prefix job: --yes", "keys", "delete --prefix none", "commit"]
-    done = subprocess.run([*COMMAND, "shell"], input="\n".join(lines), capture_output=True, text=True, check=True)
+    done = forked("shell", stdin="\n".join(lines))
+    assert done.returncode == 0, done
     assert done.stdout.split() == ["job", "job[1", "other"]
     assert "will delete 3 keys" in done.stderr and "no key has the prefix 'none'" in done.stderr
     assert state.list_keys() == ["job", "job[1", "other"] and state.revision == 2
-    refused = subprocess.run(
-        [*COMMAND, "shell", "-c", "begin", "-c", "delete --prefix job"], capture_output=True, text=True, check=False
-    )
+    refused = forked("shell", "-c", "begin", "-c", "delete --prefix job")
     assert refused.returncode == 5 and "delete 2 keys with the prefix 'job'?" in refused.stderr
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from forked import forked
 from terminal import Terminal
 
 from stateview import StateManager
@@ -64,9 +63,7 @@ def test_a_person_types_the_name(state: StateManager, words: list[str], typed: s
 
 def test_a_script_of_the_shell_needs_a_yes_and_no_transaction(state: StateManager) -> None:
     def shell(*lines: str) -> tuple[int, str]:
-        words = [word for line in lines for word in ("-c", line)]
-        command = [sys.executable, "-m", "stateview", "shell", *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = forked("shell", *(word for line in lines for word in ("-c", line)))
         return done.returncode, done.stderr
 
     assert shell("drop")[0] == 5

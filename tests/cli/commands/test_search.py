@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from dashboard_host import screen_text, shown, until
+from forked import forked
 from hypothesis import given
 from hypothesis import strategies as st
 from textual.pilot import Pilot
@@ -49,8 +50,9 @@ def state() -> Iterator[StateManager]:
 
 
 def out(*words: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "stateview", *words], capture_output=True, check=True)
-    return done.stdout.decode()
+    done = forked(*words)
+    assert done.returncode == 0, done
+    return done.stdout
 
 
 def at_terminal(*words: str) -> str:
