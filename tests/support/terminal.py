@@ -28,6 +28,7 @@ class Terminal:
         self.screen = pyte.Screen(columns, rows)  # its HistoryScreen takes half as long again
         self.stream = pyte.ByteStream(self.screen)
         self.raw = b""
+        self._text: str | None = None
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
             os.environ.update({"TERM": "xterm-256color", "COLUMNS": "", "LINES": "", **environment})
@@ -40,6 +41,7 @@ class Terminal:
         """Make the window another size; the program hears of it."""
         fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.screen.resize(rows, columns)
+        self._text = None
         os.kill(self.pid, signal.SIGWINCH)
 
     def type(self, text: str) -> None:
@@ -61,12 +63,15 @@ class Terminal:
         if b"\x1b[6n" in data:  # a terminal answers where its cursor is
             os.write(self.terminal, f"\x1b[{self.screen.cursor.y + 1};{self.screen.cursor.x + 1}R".encode())
         self.stream.feed(data)
+        self._text = None
         return bool(data)
 
     @property
     def text(self) -> str:
         """What the screen shows."""
-        return "\n".join(line.rstrip() for line in self.screen.display)
+        if self._text is None:  # pyte measures each cell: two milliseconds a screen
+            self._text = "\n".join(line.rstrip() for line in self.screen.display)
+        return self._text
 
     def until(self, found: str | Callable[[str], bool], seconds: float = PATIENCE) -> str:
         """Wait until the screen shows a text, or a test of the screen is true; the screen."""
