@@ -58,18 +58,18 @@ def forked(*words: str, stdin: str = "", **environment: str) -> subprocess.Compl
     reader, writer = os.pipe()
     os.write(writer, given)
     os.close(writer)
-    streams = [reader, os.memfd_create("stdout"), os.memfd_create("stderr")]
     asked = json.dumps({"words": words, "environment": every, "folder": os.getcwd()}).encode()
-    socket.send_fds(server, [len(asked).to_bytes(_NUMBER_BYTES)], streams)
-    server.sendall(asked)
-    code = int.from_bytes(server.recv(_NUMBER_BYTES, socket.MSG_WAITALL), signed=True)
-    os.close(reader)
-    outputs = []
-    for number in streams[1:]:
-        with open(number, "rb") as file:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        socket.send_fds(server, [len(asked).to_bytes(_NUMBER_BYTES)], [reader, out.fileno(), err.fileno()])
+        server.sendall(asked)
+        answer = server.recv(_NUMBER_BYTES, socket.MSG_WAITALL)
+        os.close(reader)
+        assert len(answer) == _NUMBER_BYTES, "the server of commands has ended"
+        outputs = []
+        for file in (out, err):
             file.seek(0)
             outputs.append(file.read().decode())
-    return subprocess.CompletedProcess(words, code, *outputs)
+    return subprocess.CompletedProcess(words, int.from_bytes(answer, signed=True), *outputs)
 
 
 @lru_cache(1)
