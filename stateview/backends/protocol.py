@@ -791,6 +791,13 @@ class FindsCheckpoints(Protocol):
         """
 
 
+class TellsWhatIsCutOff(Protocol):
+    """What a backend may offer in addition, if lists and counts may lack keys that are there."""
+
+    def cut_off(self) -> str:
+        """Say what was cut off by the last reads, for a person; "" for nothing. It reads nothing."""
+
+
 class CopiesNamespaces(Protocol):
     """What a backend may offer in addition, if it can read many small namespaces faster than by opening each."""
 

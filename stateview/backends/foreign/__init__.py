@@ -46,6 +46,6 @@ LANGGRAPH_SQLITE = BackendKind(
 DISKCACHE = BackendKind("diskcache", "a cache of diskcache", _diskcache, ("diskcache",), takes_path=True, foreign=True)
 REDIS_KEYS = BackendKind(
     "redis-keys", "the plain keys of a Redis server", _redis_keys, ("redis-keys",), slow_import=True,
-    server=True, foreign=True,
+    server=True, foreign=True, options=("quiet",),
 )  # fmt: skip
 CREWAI = BackendKind("crewai", "CrewAI's checkpoints", _crewai, ("crewai",), takes_path=True, foreign=True)

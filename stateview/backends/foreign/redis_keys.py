@@ -5,7 +5,7 @@ it is JSON; or an object with one marker, `$hash`, `$list`, `$set`, `$zset` or `
 first members are shown. Keys of stateview's own namespaces are left out: `redis://` opens these.
 
 A server sorts no keys. Their names are read once, by SCAN, and sorted in memory: at most `limit` of them (an option of
-the URL). Without that option, it takes `SCAN_SECONDS` at most. `doctor` tells whether that was all of them.
+the URL). Without that option, it takes `SCAN_SECONDS` at most. Where these were not all, a note and `cut_off` say so.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ... import codec
 from ...errors import InvalidName, StateException
 from ...model import Finding, now
 from .. import Store
+from ..notes import say_once
 from ..protocol import SUMMARY_BYTES, ProgressText, StoreIdentity, Version
 from ..redis.backend import RedisBackend
 from ..redis.connections.errors import to_state_error
@@ -38,6 +39,7 @@ _KEYS_PER_SCAN = 10_000
 _KEYS_PER_READ = 500
 _MIN_INDEX_SECONDS, _REST_FACTOR = 5.0, 20.0  # an index is as old as this, or as this many times its making, at most
 _GONE = "none"
+_NARROWER = "Give a narrower match=GLOB, or limit=NUMBER, in the URL"
 
 Command = tuple[object, ...]
 
@@ -97,8 +99,11 @@ class RedisKeys(PresentBackend):
     title = "the plain keys of a Redis server"
     ranks_keys = True
 
-    def __init__(self, store: Store, namespace: str, *, timeout: float | None = None, **options: Any) -> None:
+    def __init__(
+        self, store: Store, namespace: str, *, timeout: float | None = None, quiet: bool = False, **options: Any
+    ) -> None:
         super().__init__(store, namespace, **options)
+        self._quiet = quiet
         address, self._pattern, self._limit = parse_url(store.place)
         self._server = RedisBackend(address, store.shown, namespace, read_only=True, timeout=timeout)
         self._exists = namespace == "default"
@@ -128,9 +133,12 @@ class RedisKeys(PresentBackend):
         except StateException:
             return  # the check of the head reports it
         if not index.whole:
-            found = f"only the {len(index.keys):,} keys that SCAN returned first are listed"
-            step = "Give a narrower match=GLOB, or limit=NUMBER, in the URL"
-            yield Finding("warning", self.url, found, "other keys are found by their names alone", step, "keys-not-all")
+            found, meaning = f"only {_first(index)} are listed", "other keys are found by their names alone"
+            yield Finding("warning", self.url, found, meaning, _NARROWER, "keys-not-all")
+
+    def cut_off(self) -> str:
+        index = self._index
+        return "" if index is None or index.whole else _first(index)
 
     # --- the index ---------------------------------------------------------------------------------------------
 
@@ -148,8 +156,12 @@ class RedisKeys(PresentBackend):
             same = old is not None and old.keys == keys
             serial = 0 if old is None else old.serial + (not same)
             ended = time.monotonic()
-            self._index = Index(serial, keys, odd, old.time if old and same else moment, ended, ended - started, whole)
-            return self._index
+            index = Index(serial, keys, odd, old.time if old and same else moment, ended, ended - started, whole)
+            self._index = index
+        if not (whole or self._quiet):
+            text = f"{self.url}: only {_first(index)} are listed, searched and counted. {_NARROWER}"
+            say_once(text, about=f"the keys of {self.url}")
+        return index
 
     def _scan(self, client: Any) -> tuple[set[bytes], bool]:
         """Return the names that match, and whether they are all. Bounded by the limit and by time."""
@@ -232,6 +244,10 @@ class RedisKeys(PresentBackend):
             if isinstance(reply, Exception) and not (isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply)):
                 raise to_state_error(reply, self.url, self.namespace)
         return replies
+
+
+def _first(index: Index) -> str:
+    return f"the {len(index.keys):,} keys that SCAN returned first"
 
 
 def _text(kind: object) -> str:

@@ -174,12 +174,14 @@ def _stats_data(report: Stats) -> dict[str, Any]:
 def _stats_lines(manager: StateManager, report: Stats) -> tuple[tuple[str, str], ...]:
     oldest = "" if report.oldest is None else f"  {_time(report.oldest)}"
     space = f"unknown: {report.store} does not report it" if report.space is None else in_bytes(report.space)
+    find = getattr(manager.backend, "cut_off", None)  # see `TellsWhatIsCutOff`
+    cut = f", counted among {told} only" if find is not None and (told := find()) else ""
     automatic = f"{report.automatic:,} automatic; of the safety checkpoints {manager.safety}"
     lines = [
         ("store", report.store),
         ("namespace", report.namespace),
         ("revision", f"{report.revision:,}  {_time(report.newest)}"),
-        ("keys", f"{report.keys:,}  {in_bytes(report.bytes)}{'  (sealed)' if report.sealed else ''}"),
+        ("keys", f"{report.keys:,}  {in_bytes(report.bytes)}{'  (sealed)' if report.sealed else ''}{cut}"),
         ("history", f"{plural(report.versions, 'earlier version')}  {in_bytes(report.history)}"),
         ("log", f"{plural(report.commits, 'commit')}, back to revision {report.floor:,}{oldest}"),
         ("checkpoints", f"{report.checkpoints:,}, {automatic}"),

@@ -444,6 +444,8 @@ class KeyList(VirtualList):
         parts += [] if self.order == "key" else [f"{self.order} first"]
         parts += ["counting keys to find the last"] if self._to_end else []
         parts += source.status()
+        find = getattr(source.manager.backend, "cut_off", None)  # see `TellsWhatIsCutOff`
+        parts += [f"not all: {told}"] if find is not None and (told := find()) else []
         parts += ["reading failed, retrying soon"] if self._worker.failing else []
         parts += [f"{len(self.marked):,} marked"] if self.marked else []
         self.status = " · ".join(parts)

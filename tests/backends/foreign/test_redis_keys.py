@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import redis
 from conftest import REDIS
+from dashboard_host import shown
 
 from stateview import StateManager
-from stateview.backends import mask, parse_store
+from stateview.backends import mask, notes, parse_store
 from stateview.backends.foreign.redis_keys import parse_url
+from stateview.backends.protocol import TellsWhatIsCutOff
 from stateview.cli.program import main
+from stateview.dashboard.app import Dashboard
 from stateview.errors import BackendUnavailable, InvalidName, NamespaceNotFound, ReadOnly
 
 
@@ -89,6 +94,31 @@ def test_a_pattern_and_a_limit_choose_the_names(url: str, server: redis.Redis) -
     assert 100 <= state.head().count < 20_000
     assert state.load("else") == 1  # by its name
     assert [one.code for one in state.doctor().findings if one.severity == "warning"] == ["keys-not-all"]
+
+
+def test_what_a_bound_cut_off_is_said_wherever_keys_are_counted(
+    url: str, server: redis.Redis, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.mset({f"app:{number}": number for number in range(20_000)})
+    cut, whole = keys_of(url, "?limit=10"), keys_of(url, "?match=app:1999*")
+    told = f"stateview: {cut}: only the 1"
+    for words in (["keys", "-l", "1"], ["--format", "table", "stats"]):
+        notes._said.clear()  # a note is printed once a process
+        assert main(["-s", cut, *words]) == 0
+        out, error = capfd.readouterr()
+        assert (error.count(told), error.count("match=GLOB")) == (1, 1)
+        assert ("counted among the 1" in out) == (words[-1] == "stats")
+        assert main(["-q", "-s", cut, *words]) == 0
+        assert main(["-s", whole, *words]) == 0
+        assert capfd.readouterr().err == ""
+    source = StateManager(cut, "default", quiet=True)
+    assert cast("TellsWhatIsCutOff", source.backend).cut_off() == ""  # it has read nothing yet
+    asyncio.run(_status_of(source))
+
+
+async def _status_of(manager: StateManager) -> None:
+    async with Dashboard(manager, {}, None).run_test(size=(140, 40)) as pilot:
+        await shown(pilot, "not all: the 1")
 
 
 def test_the_url_is_checked_and_no_password_is_shown(url: str) -> None:
