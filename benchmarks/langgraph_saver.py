@@ -1,7 +1,10 @@
 """What `StateviewSaver` costs beside LangGraph's own `SqliteSaver`, at the same durability, on one growing thread.
 
 Each turn is one message more, one commit of the checkpoint, and one of the writes that led to it. Both sides sync each
-commit to the disk. (The file cannot be called `langgraph.py`: Python would import it in place of LangGraph.)
+commit to the disk.
+
+On Redis the other side is `PlainRedisSaver`, of this folder: the known saver needs modules of the server.
+(The file cannot be called `langgraph.py`: Python would import it in place of LangGraph.)
 """
 
 from __future__ import annotations
@@ -17,10 +20,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import redis
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.sqlite import SqliteSaver
+from plain_redis_saver import PlainRedisSaver
 from storage_acts import folder_bytes
 from timing import Row, in_turns, redis_server, show, slower
 
@@ -117,6 +122,26 @@ def sizes(ours: Path, theirs: Path) -> tuple[int, int]:
     return folder_bytes(ours), folder_bytes(theirs)
 
 
+def redis_memory(port: int, ours: BaseCheckpointSaver[Any], theirs: BaseCheckpointSaver[Any]) -> Row:
+    """What the two databases of a server take: each is emptied in turn."""
+    with redis.Redis(port=port) as client:
+        steps = [int(client.info("memory")["used_memory"])]
+        for saver in (ours, theirs):
+            saver.delete_thread("main")
+            client.execute_command("MEMORY", "PURGE")
+            steps.append(int(client.info("memory")["used_memory"]))
+    our_bytes, their_bytes = steps[0] - steps[1], steps[1] - steps[2]
+    ratio = our_bytes / their_bytes
+    shown = f"{our_bytes / 1e6:.2f} MB", f"{their_bytes / 1e6:.2f} MB"
+    return Row(
+        "memory of the thread",
+        *shown,
+        f"{ratio:.3f}×",
+        f"≤ {STORAGE_LIMIT}× at 500",
+        "yes" if ratio <= STORAGE_LIMIT else "NO",
+    )
+
+
 def delete_rows(ours: BaseCheckpointSaver[Any], theirs: BaseCheckpointSaver[Any], rounds: int) -> Row:
     numbers = (count(), count())
     savers = (ours, theirs)
@@ -151,8 +176,11 @@ def main() -> None:
             if port is None:
                 return
             with StateviewSaver(f"redis://localhost:{port}/0", quiet=True) as saver:
-                found = rows(Side(saver), Side(sqlite_saver(folder / "beside")), turns, rounds, None)
-                print(f"\nRedis, beside SqliteSaver on the disk\n\n{show([*found])}")
+                plain = PlainRedisSaver(f"redis://localhost:{port}/1")
+                found = rows(Side(saver), Side(plain), turns, rounds, None)
+                print("\nRedis, beside a plain saver that keeps each checkpoint whole\n")
+                print(show([*found, delete_rows(saver, plain, rounds)]))
+                print(show([redis_memory(port, saver, plain)]))
     finally:
         shutil.rmtree(folder)
 
