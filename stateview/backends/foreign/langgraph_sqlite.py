@@ -107,7 +107,8 @@ class LangGraphSqlite(HistoryBackend):
         return sorted(names.namespace_name(*found) for found in self._file.read(self._threads))
 
     def _threads(self, db: apsw.Connection) -> list[tuple[str, str]]:
-        return [(str(thread), str(part)) for thread, part in db.execute(_THREADS)]
+        found = db.execute(_THREADS)  # a hostile file has bytes there, which no name of a namespace leads back to
+        return [(thread, part) for thread, part in found if isinstance(thread, str) and isinstance(part, str)]
 
     def _find_thread(self, db: apsw.Connection) -> tuple[str, str] | None:
         """Return the thread and its part that the namespace shows; None if there is none. O(1) for a plain name."""

@@ -300,6 +300,23 @@ def test_files_that_are_no_such_database_are_named(folder: Path) -> None:
     assert not (folder / "missing.db").exists()
 
 
+def test_rows_that_hold_other_types_than_the_saver_writes_do_no_harm(folder: Path) -> None:
+    langgraph(folder / "c.db", {"a": 1})
+    with closing(sqlite3.connect(folder / "c.db")) as db, db:
+        insert = "INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?)"
+        db.execute(insert, (b"\xff", "", "a", None, "msgpack", b"\x80", b"{}"))
+        db.execute(insert, ("odd", "", 5, 7, 3, 4.5, None))
+        db.execute(insert, ("odd", "", "z", None, None, None, None))
+        db.execute(insert, ("odd", "", "y", None, "msgpack", "text", "text"))
+    assert main(["-s", "langgraph-sqlite:c.db", "namespaces"]) == 0
+    odd = opened(folder / "c.db", "odd")
+    assert "odd" in odd.namespaces()
+    assert len(odd.checkpoints()) == 3
+    assert odd.list_keys()
+    for words in (["log"], ["diff", "1", "live"], ["export", "out.jsonl"]):
+        assert main(["-s", "langgraph-sqlite:c.db", "-n", "odd", *words]) == 0
+
+
 def test_a_folder_that_nobody_may_write_to_gets_no_file(folder: Path) -> None:
     inside = folder / "inside"
     inside.mkdir()
