@@ -17,7 +17,7 @@ from rich.style import Style
 from rich.text import Text
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "tests"))
+sys.path.insert(0, str(HERE.parent / "tests" / "support"))
 
 from terminal import Terminal  # noqa: E402
 

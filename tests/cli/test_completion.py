@@ -32,7 +32,7 @@ def prepared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (["lo"], ["load", "log"]),
+        (["lo"], ["load", "log", "plot"]),
         (["load", "w"], ["wf:"]),
         (["load", "wf:"], ["wf:93:"]),
         (["load", "wf:93:"], ["wf:93:a", "wf:93:b"]),
