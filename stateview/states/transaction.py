@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, overload
 
 from .. import codec
@@ -215,6 +214,7 @@ class Transaction:
 
         """
         from heapq import merge
+        from operator import itemgetter
 
         from .compare import change, changed_pairs, read_pairs, select
 
