@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..model import ABSENT
@@ -11,7 +11,7 @@ from ..states.changes import Diff
 from ..states.transaction import Transaction
 from ..states.values.patches import get_place
 from ..states.view import StateView
-from .calls import Face, call, is_coroutine_function, stream
+from .calls import Face, call, call_giving, is_coroutine_function, stream
 from .threads import WorkerThreads
 
 T = TypeVar("T")
@@ -126,11 +126,7 @@ class AsyncTransaction(Face[Transaction]):
     patch = call(Transaction.patch)
     merge = call(Transaction.merge)
 
-    async def diff(self, before: AsyncStateView | None = None, keys: Iterable[str] | str | None = None) -> AsyncDiff:
-        """Compare a state, by default that in which the block began, with what the block sees. See `Transaction`."""
-        view = None if before is None else before._wrapped
-        return AsyncDiff(await self._run(Transaction.diff, view, keys), self._threads)
-
+    diff = call_giving(AsyncDiff, Transaction.diff)
     delete = call(Transaction.delete)
     delete_prefix = call(Transaction.delete_prefix)
     revision = call(Transaction.revision)

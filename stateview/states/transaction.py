@@ -13,7 +13,7 @@ from ..errors import Conflict, HistoryPruned, InvalidArgument, StateException
 from ..model import ABSENT, Entry, check_checkpoint, check_key, is_key
 from .changes import Diff
 from .matching.patterns import Selection
-from .view import StateView, load_found, missing_key, ordered, to_entry
+from .view import Ref, StateView, load_found, missing_key, ordered, resolve, to_entry
 
 if TYPE_CHECKING:
     from .compare import Pair
@@ -203,14 +203,17 @@ class Transaction:
         """Return the keys that the commit will write or delete, sorted."""
         return sorted(self._writes)
 
-    def diff(self, before: StateView | None = None, keys: Iterable[str] | str | None = None) -> Diff:
+    def diff(self, before: Ref | None = None, *, keys: Iterable[str] | str | None = None) -> Diff:
         """Compare a state, by default that in which the block began, with what the block sees: with its own writes.
 
         What is compared does not count as read by the block. O(changes + writes), streamed.
 
         Args:
-            before: a state of the same namespace.
+            before: a ref of the same namespace.
             keys: only these keys, by name or else by glob.
+
+        Raises:
+            RefNotFound, HistoryPruned: the ref names no kept state.
 
         """
         from heapq import merge
@@ -219,7 +222,7 @@ class Transaction:
         from .compare import change, changed_pairs, read_pairs, select
 
         self._check_open()
-        view = before or self._view
+        view = self._view if before is None else StateView(self._backend, resolve(self._backend, before), str(before))
         points = view._point, self._view._point
         states = ((self._backend, points[0]), (self._backend, points[1]))
 

@@ -132,7 +132,7 @@ def _diff_of_transaction(context: Context, transaction: Transaction, args: dict[
         )
     manager, keys = context.manager, args.get("keys")
     view = manager.at(args["before"]) if "before" in args else None
-    changes = transaction.diff(view, keys)
+    changes = transaction.diff(args.get("before"), keys=keys)
     if keys is not None:
         written = set(transaction.written)
         require_keys([key for key in keys if key not in written], view or manager.at("live"))
