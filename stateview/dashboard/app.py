@@ -21,6 +21,7 @@ from .actions.undo_queue import UndoQueue
 from .base_screen import DashboardScreen
 from .command import TIMEOUT_SECONDS
 from .data.background import BackgroundExecutor, Stop
+from .data.remembered import Memory
 from .data.watcher import ConnectionLost, NamespaceChange, NamespaceWatcher
 from .display import themes
 from .input import keymap
@@ -49,6 +50,7 @@ class Dashboard(App[None]):
         prefetch: the read of the first page of keys, already under way.
         theme: the name of the theme.
         keys: the key bindings that replace the default ones, by action id.
+        memory: what is remembered from session to session; None remembers nothing.
         opened: called once, when the first screen is painted.
 
     """
@@ -75,7 +77,7 @@ class Dashboard(App[None]):
         self, manager: StateManager, options: dict[str, Any] | None = None, at: str | None = None, *,
         store: str = "", stores: list[tuple[str, str]] | None = None, redact: tuple[str, ...] = (),
         prefetch: Prefetch | None = None, theme: str = themes.DEFAULT,
-        keys: dict[str, str] | None = None, opened: Callable[[], None] = lambda: None,
+        keys: dict[str, str] | None = None, memory: Memory | None = None, opened: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.manager = manager
@@ -97,6 +99,7 @@ class Dashboard(App[None]):
         self._undo_queue = UndoQueue(self)
         self._prefetch = prefetch
         self._remapped = keys or {}
+        self.memory = memory or Memory()
         self._opened = opened
         self.main: MainScreen | None = None
         themes.apply(self, theme)
@@ -371,6 +374,13 @@ class Dashboard(App[None]):
             self.live.look()
         for screen in self.dashboard_screens:
             screen.reload()
+
+    def remember(self) -> None:
+        """Write what the next session is to know."""
+        try:
+            self.memory.save()
+        except OSError as error:
+            self.notify_user(f"not remembered for the next session: {error.filename}: {error.strerror}", wrong=True)
 
     # --- notices and errors ------------------------------------------------------------------------------------
 

@@ -44,6 +44,7 @@ def start(context: Context, args: dict[str, Any]) -> ActionResult:
     fork = at is None and kind_of(parse_store(manager.url)).slow_import
     prefetch = Prefetch(manager, at, fork=fork)
     from .app import Dashboard
+    from .data.remembered import Memory, remembered_path
     from .display.themes import theme_of
     from .input.keymap import keymap_of
 
@@ -55,7 +56,7 @@ def start(context: Context, args: dict[str, Any]) -> ActionResult:
     app = Dashboard(
         manager, options, at, store=store, stores=_stores(store, manager, config), redact=config.redact(),
         prefetch=prefetch, theme=theme_of(args.get("theme"), config), keys=keymap_of(config),
-        opened=opened,
+        memory=Memory(remembered_path()), opened=opened,
     )  # fmt: skip
     app.run()
     return ActionResult(code=app.return_code or 0)

@@ -305,8 +305,19 @@ def test_a_line_of_a_text_stays_under_the_cursor_when_the_width_changes(tmp_path
     run(scenario)
 
 
+def test_long_lines_wrap_between_words():
+    text = "the quick brown fox jumps over " + "x" * 50 + " lazy dogs\nand so on"
+    rows = text_lines(text, 20)
+    assert [row.text for row in rows] == [
+        "the quick brown fox ", "jumps over ", "x" * 20, "x" * 20, "xxxxxxxxxx lazy dogs", "and so on"
+    ]  # fmt: skip
+    assert [row.goes_on for row in rows] == [False, True, True, True, True, False]
+    assert "".join(row.text for row in rows) == text.replace("\n", "")
+
+
 def test_a_search_stops_at_every_line_in_which_a_match_begins():
     texts = [
+        "a red word and a sharedredred one " * 30,
         "a\n\nRed\n" * 3, "red" * 100, "ß" * 90 + "red\nred", "\n" * 50 + "x" * 77 + "red", "Straße\n" * 9, "é\n" * 99,
     ]  # fmt: skip
     for whole, width, wanted in itertools.product(texts, (20, 33, 80), ("red", "ss", "é", "RED", "e")):

@@ -120,8 +120,15 @@ def plain(svg: str) -> str:
     return re.sub(r"terminal-\d+-", "terminal-", svg)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("flow", [main, past, diff, restore, history, checkpoint], ids=lambda flow: flow.__name__)
+FLOWS = [main, past, diff, restore, history, checkpoint]
+OWN_LAYOUT = [(flow, (100, 30)) for flow in (main, past)]  # the other screens look there as at 80x24, with more room
+
+
+@pytest.mark.parametrize(
+    ("flow", "size"),
+    [*((flow, size) for flow in FLOWS for size in SIZES), *OWN_LAYOUT],
+    ids=lambda one: one.__name__ if callable(one) else f"{one[0]}x{one[1]}",
+)
 def test_a_screen_looks_as_it_did(store: str, flow, size: tuple[int, int]) -> None:
     taken = ""
     path = FOLDER / f"{flow.__name__}-{size[0]}x{size[1]}.svg"

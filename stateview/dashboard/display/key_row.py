@@ -16,6 +16,7 @@ from ...cli.render import escape_cell
 from ...errors import Damaged
 from ...states.matching.ranking import match_positions
 from ..data.key_filter import Filter
+from ..data.key_tree import KeyGroup, Place, groups_of
 from .redaction import MASK, is_redacted
 from .text import RowBuilder, cut_start
 
@@ -69,6 +70,30 @@ def paint_key(
         cells.add(text[start:end], style(role))
         used += cell_len(text[start:end])
     cells.add(" " * (width - used))
+
+
+def paint_group(cells: RowBuilder, group: KeyGroup, columns: Columns, style: Callable[[str], Style]) -> None:
+    """Add the row of a group: its last segment, and how many keys it holds."""
+    parents = groups_of(group.key)[:-1]
+    above = parents[-1] if parents else ""
+    indent = "  " * min(len(parents), columns.key // 4)
+    cells.add("▾ " if group.is_open else "▸ ", style("dim")).add(indent)
+    room = columns.key + columns.revision + columns.size - len(indent)
+    count = "" if group.count is None else f" {group.count:,} key{'' if group.count == 1 else 's'}"
+    cells.add(escape_cell(group.key[len(above) :]), style("word"), room - len(count))
+    cells.add(count, style("number"))
+
+
+def paint_leaf(
+    cells: RowBuilder, width: int, key: str, opened: frozenset[str], style: Callable[[str], Style]
+) -> None:  # fmt: skip
+    """Add a key below its open groups: what of its name their rows do not show."""
+    groups = Place(key, opened).opened
+    indent = "  " * min(len(groups), width // 4)
+    text = escape_cell(key[len(groups[-1]) if groups else 0 :])
+    cut = cut_start(text, width - len(indent))
+    shown = ("…" if cut else "") + text[cut:]
+    cells.add(indent).add(shown, style("key")).add(" " * (width - len(indent) - cell_len(shown)))
 
 
 def _runs(text: str, start: int, dim: int, marks: set[int]) -> list[tuple[int, int]]:

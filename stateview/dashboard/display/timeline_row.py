@@ -33,15 +33,22 @@ class TimelineRow(NamedTuple):
 
     @property
     def details(self) -> str:
-        """The time of the row, with the note of a checkpoint or the author of a commit."""
+        """The time of the row, with the author of a commit."""
         if self.mark is not None:
-            clock, more = format_clock(self.mark.time), self.mark.note
+            clock, more = format_clock(self.mark.time), f"at r{self.mark.revision}"
         elif self.commit is not None:
             clock = format_clock(to_micros(self.commit.time))
             more = self.commit.author and f"by {self.commit.author}"
         else:
             return ""
         return f"{clock} · {more}" if more else clock
+
+    @property
+    def text(self) -> str:
+        """The name and the note of a checkpoint, or the reason of a commit, in full."""
+        if self.mark is not None:
+            return f"{self.ref}: {self.mark.note}" if self.mark.note else self.ref
+        return self.commit.reason if self.commit is not None else ""
 
 
 LIVE = TimelineRow(0)

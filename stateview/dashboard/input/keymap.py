@@ -40,10 +40,10 @@ def actions() -> list[RemappableAction]:
 
 def _classes() -> Iterator[type]:
     from importlib import import_module
-    from pkgutil import iter_modules
+    from pkgutil import walk_packages
 
     packages = [import_module(f"stateview.dashboard.{name}") for name in ("screens", "widgets", "dialogs")]
-    modules = [f"{package.__name__}.{info.name}" for package in packages for info in iter_modules(package.__path__)]
+    modules = [info.name for package in packages for info in walk_packages(package.__path__, f"{package.__name__}.")]
     for name in ("stateview.dashboard.app", *modules):
         module = import_module(name)
         for member in vars(module).values():

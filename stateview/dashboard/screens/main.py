@@ -13,10 +13,11 @@ from ...workflow.records import step_key
 from ..data.filters.namespaces import NamespaceFilter
 from ..display.text import one_line
 from ..display.timeline_row import UNRESOLVED
+from ..widgets.arranged.pane import Pane
 from ..widgets.filter_bar import FilterBar
+from ..widgets.full_text import FullText
 from ..widgets.key_list import KeyList
 from ..widgets.namespace_list import Namespaces
-from ..widgets.pane import Pane
 from ..widgets.step_list import StepList
 from ..widgets.value.json_view import JsonView
 from ..widgets.virtual_list import VirtualList
@@ -51,6 +52,9 @@ class MainScreen(FilteringScreen):
         ("compare two states", "d and both names; or < and > in the timeline, then d"),
         ("open another namespace", "o and a part of its name, enter"),
         ("see all failed runs", "!"),
+        ("read one pane on the whole screen", "+, and + again"),
+        ("give a pane more room", "ctrl or shift with an arrow, or drag its border"),
+        ("see keys by the parts of their names", "., then enter opens a group"),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
@@ -90,6 +94,17 @@ class MainScreen(FilteringScreen):
         Binding("D", "diff_elsewhere", "Diff with another namespace", show=False, id="main.diff-elsewhere"),
         Binding("r", "restore", "Restore", id="main.restore"),
         Binding("F", "fork", "Fork", show=False, id="main.fork"),
+        Binding("plus", "zoom", "Zoom", show=False, key_display="+", id="main.zoom"),
+        *(
+            Binding(
+                f"ctrl+{way},shift+{way}",
+                f"move_border({columns}, {rows})",
+                f"Move the border {way}",
+                show=False,
+                id=f"main.border-{way}",
+            )
+            for way, columns, rows in (("left", -2, 0), ("right", 2, 0), ("up", 0, -1), ("down", 0, 1))
+        ),
         Binding("escape", "back", "Back", show=False, id="main.back"),
     ]
 
@@ -107,6 +122,7 @@ class MainScreen(FilteringScreen):
             self._state_timer.stop()
         timeline = self.timeline
         self.query_one("#timeline-pane", Pane).set_titles(below=Content(one_line(timeline.line.details, 80)))
+        self.query_one(FullText).show(timeline.line.text if timeline.has_focus else "")
 
         def rested() -> None:
             self.dashboard.show_state(timeline.line.ref)
@@ -192,6 +208,8 @@ class MainScreen(FilteringScreen):
             reason = f"{action} works on keys and checkpoints: press 2 for the keys, 4 for the timeline"
         elif self._refuses(action):
             return None
+        elif self.keys.group is not None:
+            reason = f"{action} works on a key, and this is a group of keys: enter opens it"
         elif self.keys.key is None:
             reason = "no key is selected; a adds a key" if self.keys.is_loaded else "the keys are still being read"
         if reason:

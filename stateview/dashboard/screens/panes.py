@@ -5,7 +5,6 @@ from __future__ import annotations
 from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.events import DescendantFocus, Resize
 from textual.screen import Screen
@@ -23,13 +22,16 @@ from ..data.key_filter import Filter
 from ..data.key_source import KeySource, Prefetch, open_source
 from ..display.run_row import run_texts
 from ..display.text import format_ago, format_duration, format_size, one_line
+from ..widgets.arranged.arrangement import Wanted
+from ..widgets.arranged.pane import Pane
+from ..widgets.arranged.panes import Panes
 from ..widgets.commit_changes import CommitChanges, DensityStrip
 from ..widgets.filter_bar import FilterBar
+from ..widgets.full_text import FullText
 from ..widgets.job_bar import JobBar
 from ..widgets.key_bar import KeyBar
 from ..widgets.key_list import KeyList
 from ..widgets.namespace_list import Namespaces
-from ..widgets.pane import Pane
 from ..widgets.status_bar import Banner, StatusBar
 from ..widgets.step_details import StepDetails
 from ..widgets.step_list import StepList
@@ -42,7 +44,13 @@ _LOW = 20  # rows of the screen
 _MIN_STEP_ROWS = 3  # of the list of steps
 DEBOUNCE_SECONDS = 0.05  # a cursor must rest this long before its row is read
 HEAVY_VALUE_BYTES = 1_000_000  # above this size of the value, it must rest five times as long
-MEDIUM, WIDE = 80, 120  # columns: from MEDIUM on the screen has two columns of panes, from WIDE on all three
+PANE_OF = {
+    "namespaces": "1 Namespaces",
+    "keys": "2 Keys",
+    "value": "3 Value",
+    "timeline": "4 Timeline",
+    "steps": "5 Steps",
+}
 
 
 class PanesScreen(DashboardScreen, Screen[None]):
@@ -51,48 +59,51 @@ class PanesScreen(DashboardScreen, Screen[None]):
     AUTO_FOCUS = "#keys"
 
     def __init__(self, prefetch: Prefetch | None = None) -> None:
-        super().__init__(classes="on-keys")
+        super().__init__()
         self._prefetch = prefetch
         self._shown: Version | None = None  # the version in the value pane
+        self._focus = "keys"  # the name of the pane with the focus
+        self._zoomed = False  # whether it alone is shown
+        self._step_rows = _MIN_STEP_ROWS  # that the pane of the steps needs
         self._followed = 0  # the revision whose changes are shown
         self._value_timer: Timer | None = None  # reads the value once the cursor rests
         self._state_timer: Timer | None = None  # shows the state once the cursor of the timeline rests
 
     def compose(self) -> ComposeResult:
-        """Arrange the panes in three columns. The stylesheet hides columns of a narrow terminal."""
+        """Show the panes between the status and the keys. `Panes` arranges them."""
         yield StatusBar()
         yield Banner()
-        with Horizontal(id="panes"):
-            with Vertical(id="side"):
-                with Pane(id="namespaces-pane", classes="pane") as pane:
-                    pane.border_title = "1 Namespaces"
-                    yield FilterBar("word   =holds key   !run state", id="namespace-filter")
-                    yield Namespaces(self.dashboard.stores, self.dashboard.open, id="namespaces")
-                with Pane(id="timeline-pane", classes="pane") as pane:
-                    pane.border_title = "4 Timeline"
-                    yield FilterBar("word   =key   @2h   revision", id="timeline-filter")
-                    yield DensityStrip(id="density")
-                    yield Timeline(id="timeline")
-                with Pane(id="steps-pane", classes="pane") as pane:
-                    pane.border_title = "5 Steps"
-                    yield StepList(id="steps")
-                    yield StepDetails(id="step-details")
-            with Vertical(id="middle"):
-                with Pane(id="keys-pane", classes="pane") as pane:
-                    pane.border_title = "2 Keys"
-                    yield FilterBar(id="filter")
-                    yield KeyList(id="keys")
-                with Pane(id="changes-pane", classes="pane"):
-                    yield CommitChanges(id="changes")
+        with Panes(id="panes", shares=self.dashboard.memory.choices.shares):
+            with Pane(id="namespaces-pane", classes="pane") as pane:
+                pane.border_title = "1 Namespaces"
+                yield FilterBar("word   =holds key   !run state", id="namespace-filter")
+                yield Namespaces(self.dashboard.stores, self.dashboard.open, id="namespaces")
+            with Pane(id="keys-pane", classes="pane") as pane:
+                pane.border_title = "2 Keys"
+                yield FilterBar(id="filter")
+                yield KeyList(id="keys")
             with Pane(id="value-pane", classes="pane") as pane:
                 pane.border_title = "3 Value"
                 yield JsonView(id="json")
                 yield ValueInfo(id="value-info")
+            with Pane(id="timeline-pane", classes="pane") as pane:
+                pane.border_title = "4 Timeline"
+                yield FilterBar("word   =key   @2h   revision", id="timeline-filter")
+                yield DensityStrip(id="density")
+                yield Timeline(id="timeline")
+                yield FullText("timeline-text")
+            with Pane(id="changes-pane", classes="pane"):
+                yield CommitChanges(id="changes")
+            with Pane(id="steps-pane", classes="pane") as pane:
+                pane.border_title = "5 Steps"
+                yield StepList(id="steps")
+                yield StepDetails(id="step-details")
         yield JobBar()
         yield KeyBar()
 
     def on_mount(self) -> None:
         """Show the namespace, and follow the status of the key list."""
+        self.keys.grouped = self.dashboard.memory.choices.tree
         self.watch(self.keys, "status", self._status_changed)
         self.watch(self.query_one(Namespaces), "status", self._namespaces_counted)
         self.watch(self.timeline, "status", self._commits_counted)
@@ -171,7 +182,7 @@ class PanesScreen(DashboardScreen, Screen[None]):
     def show_status(self) -> None:
         """Show namespace, store and state in the status bar, and a lost connection in the banner."""
         app = self.dashboard
-        right = "read-only" if app.read_only else "RW"
+        right = ("zoomed, + shows all panes · " if self._zoomed else "") + ("read-only" if app.read_only else "RW")
         if app.at is not None:
             state, role = f"AS OF {app.at}, NOT LIVE · esc: live", "past"
         elif app.lost is not None:
@@ -218,6 +229,7 @@ class PanesScreen(DashboardScreen, Screen[None]):
         """Show what the selected commit changed, while the timeline has the focus, and where it lies."""
         timeline = self.timeline
         self.query_one(DensityStrip).show(*timeline.density)
+        self.query_one(FullText).show(timeline.line.text if self.has_class("on-timeline") else "")
         if not self.has_class("on-timeline"):
             return
         revision = self._followed = timeline.line.revision
@@ -231,13 +243,22 @@ class PanesScreen(DashboardScreen, Screen[None]):
     def _key_highlighted(self, event: KeyList.Highlighted) -> None:
         if self._value_timer is not None:
             self._value_timer.stop()
-        key = event.key
+        key, group = event.key, self.keys.group
+        if group is not None:
+            keys = "its keys are being counted" if group.count is None else plural(group.count, "key")
+            self._clear_value(f"{one_line(group.key, 200)}\n{keys}\n\nenter opens or folds the group, . lists all keys")
+            return
         if key is None:
             self._clear_value()
             return
         heavy = event.row is not None and event.row.size > HEAVY_VALUE_BYTES
         seconds = 5 * DEBOUNCE_SECONDS if heavy else DEBOUNCE_SECONDS
         self._value_timer = self.set_timer(seconds, lambda: self._read_value(key))
+
+    @on(KeyList.TreeChanged)
+    def _tree_changed(self) -> None:
+        self.dashboard.memory.choices.tree = self.keys.grouped
+        self.dashboard.remember()
 
     @on(VirtualList.Failed)
     def _failed(self, event: VirtualList.Failed) -> None:
@@ -312,7 +333,7 @@ class PanesScreen(DashboardScreen, Screen[None]):
         if not event.has_runs and self.steps.has_focus:
             self.keys.focus()
         self.set_class(event.has_runs, "has-runs")
-        self._name_hidden_panes(self.app.size.width)
+        self.place_panes()
         self._show_run()
         self.call_after_refresh(self._show_run)  # the pane may have got its width only now
         self._step_highlighted()
@@ -334,9 +355,8 @@ class PanesScreen(DashboardScreen, Screen[None]):
         texts = run_texts(progress.run, steps.moment)
         text = next((text for text in texts if cell_len(text) <= room), texts[-1])
         pane.set_titles(Content(one_line(f"5 Steps · {progress.run.name}", 80)), Content(one_line(text + count)))
-        rows = max(_MIN_STEP_ROWS, steps.count) + self._details_rows + 2
-        if pane.styles.max_height is None or pane.styles.max_height.value != rows:
-            pane.styles.max_height = rows  # what a short list leaves free is for the timeline
+        self._step_rows = max(_MIN_STEP_ROWS, steps.count) + self._details_rows + 2
+        self.place_panes()
 
     @on(VirtualList.Highlighted, "#steps")
     def _step_highlighted(self) -> None:
@@ -344,32 +364,57 @@ class PanesScreen(DashboardScreen, Screen[None]):
         run = progress.run.name if progress is not None else ""
         self.query_one(StepDetails).show(app.manager, app.ref, run, self.steps.step, app.redact)
 
-    # --- columns of a narrow terminal --------------------------------------------------------------------------
+    # --- where the panes stand ---------------------------------------------------------------------------------
 
-    def on_resize(self, event: Resize) -> None:
-        """Name the hidden panes in the title of the keys, and give the details of a step their share."""
-        self._name_hidden_panes(event.size.width)
-        self.query_one(StepDetails).styles.height = self._details_rows
-        self.call_after_refresh(self._show_run)
+    @property
+    def panes(self) -> Panes:
+        """The container of the panes."""
+        return self.query_one(Panes)
 
-    def _name_hidden_panes(self, width: int) -> None:
-        hidden = ""
-        if width < MEDIUM:
-            hidden = " · 3 Value · 4 Timeline"
-        elif width < WIDE:
-            side = " · 5 Steps · 4 Timeline" if self.has_class("has-runs") else " · 4 Timeline · 1 Namespaces"
-            hidden = " · 3 Value" if self.has_class("on-side") else side
+    def place_panes(self) -> None:
+        """Arrange the panes for the focus, and name the hidden ones in the title of the keys."""
+        panes = self.panes
+        panes.want(Wanted(self._focus, self._zoomed, self.has_class("has-runs"), self._step_rows))
+        self._name_hidden_panes()
+
+    def _name_hidden_panes(self) -> None:
+        regions = self.panes.arrangement().regions
+        names = [name for name in ("value", "steps", "timeline", "namespaces") if name not in regions]
+        if not self.has_class("has-runs"):
+            names = [name for name in names if name != "steps"]
+        hidden = "".join(f" · {PANE_OF[name]}" for name in names[:2])
         self.query_one("#keys-pane").border_title = f"2 Keys{hidden}"
 
+    def action_zoom(self) -> None:
+        """Show the pane with the focus alone, or all panes again."""
+        self._zoomed = not self._zoomed
+        self.place_panes()
+        self.show_status()
+
+    def action_move_border(self, columns: int, rows: int) -> None:
+        """Move the border next to the pane with the focus."""
+        if not self.panes.move(bool(columns), columns or rows):
+            way = "left or right" if columns else "above or below"
+            self.dashboard.notify_user(f"this pane has no other {way} of it")
+
+    @on(Panes.Moved)
+    def _border_moved(self, event: Panes.Moved) -> None:
+        self.dashboard.memory.choices.shares = event.shares
+        self.dashboard.remember()
+
+    def on_resize(self, event: Resize) -> None:  # noqa: ARG002 - Textual's
+        """Name the hidden panes in the title of the keys, and give the details of a step their share."""
+        self.query_one(StepDetails).styles.height = self._details_rows
+        self.call_after_refresh(self._name_hidden_panes)
+        self.call_after_refresh(self._show_run)
+
     def on_descendant_focus(self, event: DescendantFocus) -> None:
-        """Show the column with the focus, if there is no room for all columns."""
-        inside = {node.id for node in event.widget.ancestors_with_self}
-        followed = self.has_class("on-timeline")
-        self.set_class("timeline-pane" in inside, "on-timeline")
-        if not followed and self.has_class("on-timeline"):
+        """Show the pane with the focus, if there is no room for all panes."""
+        inside = {(node.id or "").removesuffix("-pane") for node in event.widget.ancestors_with_self}
+        followed = self._focus == "timeline"
+        self._focus = next((name for name in PANE_OF if name in inside), self._focus)
+        self.set_class(self._focus == "timeline", "on-timeline")
+        if followed != (self._focus == "timeline"):
             self.show_changes()
-        column = "side" if "side" in inside else "value" if "value-pane" in inside else "keys"
-        for name in ("side", "keys", "value"):
-            self.set_class(name == column, f"on-{name}")
-        self._name_hidden_panes(self.app.size.width)
+        self.place_panes()
         self.call_after_refresh(self._show_run)

@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple, cast
 
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
+from textual.message import Message
 from textual.reactive import reactive
 from textual.timer import Timer
 
@@ -16,8 +17,9 @@ from ...model import now
 from ..data.background import Stop
 from ..data.key_filter import Filter
 from ..data.key_source import FIRST_PAGE_ROWS, ORDERS, KeySource, Order, Page, Prefetch, open_source
+from ..data.key_tree import KeyGroup, KeyTree, groups_of
 from ..data.key_window import KeyWindow
-from ..display.key_row import Columns, paint_key, start_of
+from ..display.key_row import Columns, paint_group, paint_key, paint_leaf, start_of
 from ..display.text import RowBuilder, format_age, format_clock, format_count, format_duration, format_size
 from .source_worker import KeyListHost, SourceWorker
 from .virtual_list import VirtualList
@@ -53,6 +55,9 @@ class KeyList(VirtualList):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "mark", "Mark", show=False, id="keys.mark"),
         Binding("s", "sort", "Sort", show=False, id="keys.sort"),
+        Binding("full_stop", "tree", "Tree, or all keys", show=False, key_display=".", id="keys.tree"),
+        Binding("l,right", "unfold", "Open a group", show=False, id="keys.open"),
+        Binding("h,left", "fold", "Fold a group", show=False, id="keys.fold"),
         Binding("escape", "halt", "Stop the search", show=False, id="keys.stop"),
     ]
 
@@ -67,12 +72,17 @@ class KeyList(VirtualList):
             assert isinstance(list_, KeyList)
             self.key, self.row = list_.key, list_.row
 
+    class TreeChanged(Message):
+        """Keys are grouped now, or no longer."""
+
     class Chosen(Highlighted, VirtualList.Chosen):
         """Enter was pressed on a key, or the key was double-clicked."""
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self.order: Order = "key"
+        self.grouped = False  # whether keys are grouped, in their own order and without a filter
+        self._opened: set[str] = set()  # the groups that the user has opened
         self.marked: set[str] = set()
         self._source: KeySource | None = None
         self._window = KeyWindow()
@@ -108,8 +118,13 @@ class KeyList(VirtualList):
 
     @property
     def key(self) -> str | None:
-        """The key under the cursor. None while its row is being read, and in an empty list."""
-        return None if self._row is None else self._key
+        """The key under the cursor. None on a group, while its row is being read, and in an empty list."""
+        return None if self._row is None or self.group is not None else self._key
+
+    @property
+    def group(self) -> KeyGroup | None:
+        """The group of keys under the cursor, if there is one."""
+        return self._row if isinstance(self._row, KeyGroup) else None
 
     @property
     def row(self) -> KeySummary | None:
@@ -131,11 +146,14 @@ class KeyList(VirtualList):
                 a namespace.
 
         """
-        if source.order != self.order:
-            source = open_source(source.manager, source.at, source.text, self.order, self._host.redact)
         if self._source is None or self._source.manager is not source.manager:
             self.marked.clear()
+            self._opened.clear()
             keep = False
+        if self._is_tree(source.text):
+            source = KeyTree(source.manager, source.at, self._opened, _as_tree(self._source))
+        elif source.order != self.order or isinstance(source, KeyTree):
+            source = open_source(source.manager, source.at, source.text, self.order, self._host.redact)
         if not keep:
             self._key, self._row = None, None
         self._stop_reread_timer()
@@ -150,6 +168,9 @@ class KeyList(VirtualList):
             self._take(_PageResult(prefetch.ready, show=True))
         else:
             self._submit(lambda _stop: _PageResult(prefetch.page(), show=True))
+
+    def _is_tree(self, text: str) -> bool:
+        return self.grouped and not text and self.order == "key"
 
     def filter(self, text: str) -> None:
         """List the keys that match a filter, see `Filter.parse`.
@@ -171,9 +192,14 @@ class KeyList(VirtualList):
         self._worker.work()
 
     def go_to(self, key: str) -> None:
-        """Move the cursor to a key, or to the next key if there is no such key."""
+        """Move the cursor to a key, or to the next key if there is no such key. In a tree, open its groups."""
         self._key, self._row = key, None
-        self._read(show=True)
+        closed = [group for group in groups_of(key) if group not in self._opened]
+        if closed and isinstance(self._source, KeyTree):
+            self._opened.update(closed)
+            self.show(self._source)
+        else:
+            self._read(show=True)
 
     def unmark(self, keys: Iterable[str] | None = None) -> None:
         """Remove the marks of these keys, or with None all marks."""
@@ -279,6 +305,8 @@ class KeyList(VirtualList):
             self._schedule_read()
         if fresh:
             self.call_after_refresh(self._worker.work)  # the first rows are painted before
+        elif isinstance(source, KeyTree):
+            self._worker.work()  # the page may have groups that are not counted yet
         if self._to_end and page.total is not None:
             self.action_last()
 
@@ -369,7 +397,7 @@ class KeyList(VirtualList):
 
     def action_mark(self) -> None:
         """Mark the key or remove its mark, and move to the next key."""
-        if self._key is None:
+        if self.key is None or self._key is None:
             return
         self.marked ^= {self._key}
         self.refresh_line(self.cursor)
@@ -382,6 +410,46 @@ class KeyList(VirtualList):
         if self._source is not None:
             self.show(self._source, keep=self.order == "key")
 
+    def action_tree(self) -> None:
+        """Group the keys by the segments of their names, or list all of them. The cursor stays on its key."""
+        if self._source is None:
+            return
+        if self.order != "key" or self._source.text:
+            why = "clear the filter first" if self._source.text else "sort by key first: press s"
+            self.app.notify(f"the tree has all keys in their order: {why}", markup=False)
+            return
+        self.grouped = not self.grouped
+        self.show(self._source)
+        self.post_message(self.TreeChanged())
+
+    def action_unfold(self) -> None:
+        """Open the group under the cursor; in an open group, go to its first row."""
+        if self.group is None:
+            return
+        if self.group.is_open:
+            self.cursor += 1
+        else:
+            self._toggle(self.group.key)
+
+    def action_fold(self) -> None:
+        """Fold the group under the cursor, or the group that holds its key."""
+        open_groups = [group for group in groups_of(self._key or "") if group in self._opened]
+        if open_groups and isinstance(self._source, KeyTree):
+            self._toggle(open_groups[-1])
+
+    def action_choose(self) -> None:
+        """Open or fold a group. Report that a key was chosen."""
+        if self.group is not None:
+            self._toggle(self.group.key)
+        else:
+            super().action_choose()
+
+    def _toggle(self, group: str) -> None:
+        assert self._source is not None, "only rows of a source are opened"
+        self._opened ^= {group}
+        self._key, self._row = group, None
+        self.show(self._source)
+
     def action_halt(self) -> None:
         """Stop the search. The keys found so far stay."""
         if self._source is not None:
@@ -390,7 +458,9 @@ class KeyList(VirtualList):
             self.refresh()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002 - Textual's
-        """Leave Escape to the screen unless a search runs."""
+        """Leave Escape to the screen unless a search runs, and the keys of a tree unless there is a tree."""
+        if action in ("unfold", "fold"):
+            return isinstance(self._source, KeyTree)
         return action != "halt" or (self._source is not None and self._source.is_searching)
 
     # --- painting ----------------------------------------------------------------------------------------------
@@ -404,11 +474,17 @@ class KeyList(VirtualList):
             return
         past = source.at is not None
         columns = Columns.of(cells.left, past)
+        if isinstance(row, KeyGroup):
+            paint_group(cells, row, columns, style)
+            return
         written = row.key in window.written
         cells.add("✓" if row.key in self.marked else " ", style("mark"))
         cells.add("•" if written else " ", style("touched"))
         above = window.row_at(index - 1) if self.order == "key" else None
-        paint_key(cells, columns.key, row.key, above.key if above else "", Filter.parse(source.text), style)
+        if isinstance(source, KeyTree):
+            paint_leaf(cells, columns.key, row.key, source.opened, style)
+        else:
+            paint_key(cells, columns.key, row.key, above.key if above else "", Filter.parse(source.text), style)
         plain = style("touched") if written else style("dim")
         expiry = "" if not row.expires or past else f"⏱ {format_duration((row.expires - now()) / 1_000_000)}"
         if columns.revision:
@@ -449,6 +525,10 @@ class KeyList(VirtualList):
         parts += ["reading failed, retrying soon"] if self._worker.failing else []
         parts += [f"{len(self.marked):,} marked"] if self.marked else []
         self.status = " · ".join(parts)
+
+
+def _as_tree(source: KeySource | None) -> KeyTree | None:
+    return source if isinstance(source, KeyTree) else None
 
 
 def _empty_source_text(source: KeySource, redacting: bool) -> list[str]:

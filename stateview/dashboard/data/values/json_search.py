@@ -12,7 +12,7 @@ from msgspec import Raw
 from .... import codec
 from ...display.redaction import is_redacted
 from .json_nodes import SMALL_BYTES, Broken, Step, decode_outer_level, text_start
-from .json_text import TEXT_CHARACTERS, characters_per_row, has_lines, listed_characters
+from .json_text import TEXT_CHARACTERS, has_lines, listed_characters, row_ends
 
 MAX_HITS = 10_000  # hits of one search
 _PIECE_CHARACTERS = 256_000  # characters of a text that are searched at once, so that other threads get their turns
@@ -77,6 +77,7 @@ def _search_rows(
     """Yield a hit for each listed row in which a match begins, and one for the part that is not listed."""
     top = text[:listed]
     line_end, row_end, listed_end = -1, 0, -1
+    ends: Iterator[int] = iter(())  # of the rows of the line, from the row after the last hit on
     positions = _positions(text, needle, exact, stop)
     for at in positions:
         if listed_end < 0:
@@ -90,8 +91,8 @@ def _search_rows(
         if at >= line_end:
             start, line_end = top.rfind("\n", 0, at) + 1, top.find("\n", at)
             line_end = len(top) if line_end < 0 else line_end
-            step = characters_per_row(top[start:line_end], width)
-        row_end = min(start + ((at - start) // step + 1) * step, line_end)
+            ends = row_ends(top[start:line_end], width)
+        row_end = next((start + end for end in ends if start + end > at), line_end)
 
 
 def _positions(text: str, needle: str, exact: bool, stop: Callable[[], bool]) -> Iterator[int]:

@@ -27,7 +27,7 @@ class TextRow(NamedTuple):
 
 
 def text_lines(text: str, width: int, full_size: str = "") -> list[TextRow]:
-    """Return a text as rows: lines, the long ones divided, and a note if some are left out. O(TEXT_CHARACTERS).
+    """Return a text as rows, wrapped between words, and a note if some are left out. O(TEXT_CHARACTERS).
 
     Args:
         text: the text, or its start.
@@ -44,10 +44,23 @@ def text_lines(text: str, width: int, full_size: str = "") -> list[TextRow]:
 
 def _rows(text: str, width: int) -> Iterator[TextRow]:
     for line in text.split("\n"):
-        step = characters_per_row(line, width)
-        yield TextRow(line[:step])
-        for start in range(step, len(line), step):
-            yield TextRow(line[start : start + step], goes_on=True)
+        start = 0
+        for end in row_ends(line, width):
+            yield TextRow(line[start:end], goes_on=start > 0)
+            start = end
+
+
+def row_ends(line: str, width: int) -> Iterator[int]:
+    """Yield where each row of a line ends: after the last blank that fits, but inside a word that fills half a row.
+
+    The blank stays on its row, so that the rows together are the line.
+    """
+    start, step = 0, characters_per_row(line, width)
+    while len(line) - start > step:
+        blank = line.rfind(" ", start + step // 2, start + step)
+        start = blank + 1 if blank >= 0 else start + step
+        yield start
+    yield len(line)
 
 
 def has_lines(text: str) -> bool:
