@@ -14,6 +14,8 @@ from textual.pilot import Pilot
 
 from stateview import StateManager
 from stateview.dashboard.data.filters.timeline import TimelineFilter
+from stateview.dashboard.dialogs.menu import Menu
+from stateview.dashboard.screens.diff import DiffScreen
 from stateview.dashboard.screens.output import OutputScreen
 from stateview.dashboard.screens.restore import RestoreScreen
 from stateview.dashboard.widgets.namespace_list import Namespaces
@@ -293,6 +295,43 @@ def test_one_leaf_is_edited_and_undone(url: str) -> None:
         await until(keys.pilot, lambda: state_of(url)["job"] == {"user": "dev", "limits": "written meanwhile"})
 
     do(url, flow, 3)
+
+
+@pytest.mark.stress
+def test_the_last_change_is_undone_by_one_key(url: str) -> None:
+    async def flow(keys: Keys) -> None:
+        await keys.pilot.press("X")
+        await shown(keys.pilot, "Delete 1 key")
+        await keys.pilot.press("y")
+        await until(keys.pilot, lambda: "job" not in state_of(url))
+        await until(keys.pilot, lambda: main(keys.pilot).keys.key == "phase")
+        await keys.press("z")
+        await until(keys.pilot, lambda: "job" in state_of(url))
+
+    do(url, flow, 1)
+
+
+@pytest.mark.stress
+def test_a_state_is_compared_with_another_store_by_its_name(url: str) -> None:
+    write("sqlite:elsewhere", "work", job={"user": "ana"})
+
+    async def run(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: board(pilot).news is not None and main(pilot)._shown is not None)
+        await answered(pilot)
+        keys = Keys(pilot)
+        await keys.press("D")
+        await shown(pilot, "Store", "elsewhere")
+        await keys.type("elsew")
+        await keys.press("enter")
+        await answered(pilot)
+        await until(pilot, lambda: isinstance(pilot.app.screen, Menu))
+        await keys.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, DiffScreen))
+        await compared(pilot)
+        assert keys.count <= 4
+
+    stores = [(url, "here"), ("sqlite:elsewhere", "elsewhere")]
+    run_board(StateManager(url, "work"), run, (100, 30), store=url, stores=stores)
 
 
 @pytest.mark.stress
