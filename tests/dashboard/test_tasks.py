@@ -297,6 +297,20 @@ def test_one_leaf_is_edited_and_undone(url: str) -> None:
     do(url, flow, 3)
 
 
+def test_one_commit_in_the_middle_is_taken_back(url: str) -> None:
+    async def flow(keys: Keys) -> None:
+        await keys.pilot.press("4", "slash", *"raise the", "enter")
+        await until(keys.pilot, lambda: board(keys.pilot).at == "15")
+        await keys.press("V")
+        await shown(keys.pilot, "Take back commit 15", "raise the limit", "revert --commit 15")
+        await keys.press("y")
+        await until(keys.pilot, lambda: state_of(url)["job"]["limits"] == {"tokens": 200_000, "errors": 3})
+        await until(keys.pilot, lambda: board(keys.pilot).at is None)
+        assert state_of(url)["phase"] == "phase 30"
+
+    do(url, flow, 2)
+
+
 @pytest.mark.stress
 def test_the_last_change_is_undone_by_one_key(url: str) -> None:
     async def flow(keys: Keys) -> None:

@@ -270,6 +270,26 @@ def delete(app: Dashboard, keys: Sequence[str]) -> None:
     app.request("delete", read_revision, ask)
 
 
+def revert(app: Dashboard, revision: int, reason: str) -> None:
+    """Ask whether to take back one commit, and take it back. Keys that were changed since are reported, not changed."""
+    words = ["revert", "--commit", str(revision)]
+    question = [
+        f"Take back commit {revision} of {app.manager.namespace}?",
+        f"  {one_line(reason, 200)}",
+        "Later commits stay. If one of them changed the same keys, nothing is taken back. z undoes it.",
+    ]
+
+    def reverted(result: Result) -> None:
+        app.show_state(None)
+        _notify_result(app, result)
+
+    def run(sure: bool | None) -> None:
+        if sure:
+            app.acts.run(words, then=reverted)
+
+    app.push_screen(Confirm(question, app.command_line(words), title="Revert"), run)
+
+
 def _confirm(app: Dashboard, keys: Sequence[str], arguments: list[str]) -> None:
     words = ["delete", *arguments]
     more = [f"  and {len(keys) - MAX_NAMED_KEYS:,} more"] if len(keys) > MAX_NAMED_KEYS else []

@@ -49,6 +49,7 @@ class MainScreen(FilteringScreen):
         ("find the commit that changed it", "enter, move to the place, b, enter"),
         ("see what each commit changed", "4, then move: the changes follow; w opens them"),
         ("go to a checkpoint", "4, / and a part of its name, enter; } and { go from one to the next"),
+        ("take one commit back", "4, move to it, V; w shows what it changed"),
         ("compare two states", "d and both names; or < and > in the timeline, then d"),
         ("open another namespace", "o and a part of its name, enter"),
         ("see all failed runs", "!"),
@@ -93,6 +94,7 @@ class MainScreen(FilteringScreen):
         Binding("w", "commit_changes", "What the commit changed", show=False, id="main.what"),
         Binding("D", "diff_elsewhere", "Diff with another namespace", show=False, id="main.diff-elsewhere"),
         Binding("r", "restore", "Restore", id="main.restore"),
+        Binding("V", "revert", "Take one commit back", show=False, id="main.revert"),
         Binding("F", "fork", "Fork", show=False, id="main.fork"),
         Binding("plus", "zoom", "Zoom", show=False, key_display="+", id="main.zoom"),
         *(
@@ -379,6 +381,18 @@ class MainScreen(FilteringScreen):
             preview(selected)
         else:
             self._choose_state("Restore", preview)
+
+    def action_revert(self) -> None:
+        """Take back the commit under the cursor of the timeline alone."""
+        app, line = self.dashboard, self.timeline.line
+        if app.read_only:
+            app.notify_user("read-only: revert would write", wrong=True)
+        elif line.commit is None:
+            app.notify_user("V takes back one commit: press 4, and select it in the timeline", wrong=True)
+        else:
+            from ..dialogs.key_actions import revert
+
+            revert(app, line.revision, line.commit.reason)
 
     def _choose_state(self, title: str, then: Callable[[str], object]) -> None:
         from ..actions.pickers import choose_state
