@@ -326,7 +326,7 @@ def test_the_last_change_is_undone_by_one_key(url: str) -> None:
 
 
 @pytest.mark.stress
-def test_a_state_is_compared_with_another_store_by_its_name(url: str) -> None:
+def test_a_state_is_compared_with_another_store_by_its_name(url: str, folder: Path) -> None:
     write("sqlite:elsewhere", "work", job={"user": "ana"})
 
     async def run(pilot: Pilot[None]) -> None:
