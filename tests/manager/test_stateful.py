@@ -38,7 +38,7 @@ from stateview.backends.protocol import SUMMARY_BYTES
 
 LENGTH = 50
 # Runs for a kind of store, and how many steps they come to at least: Hypothesis ends some runs early.
-RUNS, LEAST_STEPS = 18, 540
+RUNS, LEAST_STEPS = 12, 360
 
 KEYS = st.sampled_from(["a", "a/b", "a~b", "ab", "b*", "b", "é", "😀", "[x]"])
 LITERALS = {"b[*]": "b*", "[[]x]": "[x]", "é": "é"}  # patterns that can only be a key's own name

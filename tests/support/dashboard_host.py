@@ -42,15 +42,22 @@ def line_with(app: Dashboard, text: str) -> str:
 
 
 async def until(pilot: Pilot[None], condition: Callable[[], Any], seconds: float = 20) -> None:
-    for _ in range(int(seconds / 0.02)):
+    pause = 0.02
+    while seconds > 0:
         if condition():
             return
-        await pilot.pause(0.02)
+        await pilot.pause(pause)
+        seconds -= pause
+        pause = min(pause * 1.25, 0.1)  # most conditions paint the screen anew, which takes as long as the first pauses
     raise AssertionError(f"it did not come to be; on the screen:\n{screen_text(pilot.app)}")  # type: ignore[arg-type]
 
 
 async def shown(pilot: Pilot[None], *texts: str) -> None:
-    await until(pilot, lambda: all(text in screen_text(pilot.app) for text in texts))  # type: ignore[arg-type]
+    def all_are() -> bool:
+        screen = screen_text(pilot.app)  # type: ignore[arg-type]
+        return all(text in screen for text in texts)
+
+    await until(pilot, all_are)
 
 
 async def compared(pilot: Pilot[None]) -> None:

@@ -85,7 +85,7 @@ CASES: dict[str, int] = {  # of a test's function: how many cases of each kind o
     "test_packed_history_keeps_its_ratio": 0,
     "test_a_large_value_goes_to_the_editor_at_once": 0,
     "test_a_large_value_is_decoded_as_far_as_it_is_looked_at": 0,
-    "test_a_paste_of_ten_thousand_lines": 0,
+    "test_a_paste_of_three_thousand_lines": 0,
     "test_a_value_of_fifty_megabytes_shows_its_start_and_size": 0,
     "test_a_value_of_many_megabytes_is_compared_aside_and_given_up_when_one_goes_on": 0,
     "test_of_a_string_of_50_megabytes_the_start_is_shown": 0,
