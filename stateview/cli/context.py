@@ -52,6 +52,7 @@ class Context:
         self.progress = progress or (lambda _text: None)
         self.ask_secret = ask_secret
         self.ask_line = ask_line
+        self.opens_full_screen = True  # False inside a program that has the terminal already
         self.pager = True  # a diff that does not fit the terminal opens on the full screen
         self.transaction: Transaction | None = None
         self._manager: StateManager | None = None

@@ -30,7 +30,8 @@ def open_full_screen(context: Context, result: Result, format_: str) -> bool | N
         UsageError: `--pager` was given, and there is no terminal.
 
     """
-    at_terminal = not format_ and context.ask is not None and sys.stdout.isatty() and not is_dumb_terminal()
+    can_open = context.opens_full_screen and not format_ and context.ask is not None
+    at_terminal = can_open and sys.stdout.isatty() and not is_dumb_terminal()
     if isinstance(result, LiveTable):
         if not at_terminal or result.places is None:
             return None

@@ -634,7 +634,7 @@ def test_a_filter_is_typed_kept_and_cleared(manager):
             await screen.at("other:1")
             await screen.press("escape", "slash", *"xyz")
             await screen.until(lambda: "no key matches 'xyz'" in screen.lines[0])
-            assert screen.keys.status == "no keys"
+            await screen.status("no keys")
             assert any("=x" in line for line in screen.lines)
             assert screen.keys.key is None
 

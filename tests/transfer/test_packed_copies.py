@@ -26,7 +26,7 @@ from stateview.transfer import version_pages
 
 NEVER = 1 << 40
 MODULES = (deltas_module, json_history, packing, sqlite_packed, sqlite_packing, sqlite_transfer)
-QUERIES = ((sqlite_writer, "_LARGE_ENTRY"), (sqlite_transfer, "_LAST"))
+QUERIES = ((sqlite_writer, "_SUPERSEDE_SMALL"), (sqlite_writer, "_LARGE_ENTRY"), (sqlite_transfer, "_LAST"))
 Run = Callable[..., tuple[int, str, str]]
 
 

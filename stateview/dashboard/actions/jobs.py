@@ -171,6 +171,7 @@ class JobContext(Context):
             options, lambda question: jobs.ask(job, question), lambda result: jobs.show(job, result), job.report,
             ask_line=lambda question: jobs.ask_line(job, question),
         )  # fmt: skip
+        self.opens_full_screen = False
         self._job = job
         self._committed = jobs.committed
         self._borrowed = manager is not None

@@ -27,7 +27,12 @@ def any_value_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "make_delta", make_delta)
     for module in (sqlite_packed, sqlite_packing, json_history, sqlite_transfer):
         monkeypatch.setattr(module, "MIN_BYTES", 1)
-    for module, query in ((sqlite_writer, "_LARGE_ENTRY"), (sqlite_transfer, "_LAST")):
+    small, large, last = (
+        (sqlite_writer, "_SUPERSEDE_SMALL"),
+        (sqlite_writer, "_LARGE_ENTRY"),
+        (sqlite_transfer, "_LAST"),
+    )
+    for module, query in (small, large, last):
         text = getattr(module, query)
         assert "512" in text
         monkeypatch.setattr(module, query, text.replace("512", "1"))

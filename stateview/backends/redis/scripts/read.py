@@ -370,7 +370,7 @@ whole(10, 11)
 local out = {}
 if call('HEXISTS', notes, 'name:' .. ARGV[1]) == 1 then
   local start = ARGV[1] .. '@'
-  for _, member in ipairs(call('HKEYS', notes)) do
+  for _, member in ipairs(call('ZRANGE', marks, 0, -1)) do
     if member:sub(1, #start) == start then
       out[#out + 1] = member
       out[#out + 1] = call('HGET', notes, member)
