@@ -85,6 +85,12 @@ def steps(pilot: Pilot[None]) -> list[tuple[str, str]]:
     return [(one.name, one.state) for one in progress.steps] if progress is not None else []
 
 
+def lasts(pilot: Pilot[None]) -> str:
+    """How long the step `wait` has been running, as its row says."""
+    found = re.search(r"● wait +█+ +([\d.]+ m?s)", row(pilot, "● wait"))
+    return found[1] if found else ""
+
+
 # --- the list of namespaces ------------------------------------------------------------------------------------------
 
 
@@ -251,10 +257,11 @@ def test_a_run_is_followed_while_it_goes_on(url: str) -> None:
         assert not main(pilot).has_class("has-runs")
         with going_on(url):
             await until(pilot, lambda: steps(pilot) == [("first", "done"), ("wait", "running")])
-            assert main(pilot).steps.step is not None and main(pilot).steps.step.name == "wait"  # the cursor goes along
-            seen = re.search(r"● wait +█+ +([\d.]+ m?s)", row(pilot, "● wait"))
-            assert seen is not None
-            await until(pilot, lambda: "● wait" in row(pilot, "● wait") and seen[1] not in row(pilot, "● wait"))
+            # The cursor goes along, and the row is painted, after the answer has come
+            await until(pilot, lambda: (step := main(pilot).steps.step) is not None and step.name == "wait")
+            await until(pilot, lambda: lasts(pilot))
+            seen = lasts(pilot)
+            await until(pilot, lambda: lasts(pilot) not in ("", seen))
         await until(pilot, lambda: steps(pilot)[1] == ("wait", "done"))
         await shown(pilot, "✓ wait", '→ "waited"')
 
