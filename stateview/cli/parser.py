@@ -45,7 +45,7 @@ def parse(words: list[str]) -> ParsedArgs:
             options = options_of(command)
             if command.acts:
                 _refuse_keys(words)
-        elif command is not None and _takes_all(command, len(positional)):
+        elif command is not None and word != "--help" and _takes_all(command, len(positional)):
             positional += [word, *rest]
             rest.clear()
         elif after_dashes or not _is_option(word):

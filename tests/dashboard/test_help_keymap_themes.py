@@ -104,7 +104,7 @@ def test_help_lists_the_keys_that_work_on_the_screen_under_it_in_groups(url: str
         assert line_of(rows, "looking.restore").split()[:3] == ["r,", "ctrl+r", "Restore"]
         assert "(not now)" in line_of(rows, "rows.off")
         assert rows.index(line_of(rows, "looking.diff")) < rows.index("Act") < rows.index(line_of(rows, "rows.edit"))
-        for act, command in (("looking.diff", "stateview diff BEFORE"), ("looking.restore", "stateview restore REF")):
+        for act, command in (("looking.diff", "stateview diff [BEFORE]"), ("looking.restore", "stateview restore REF")):
             assert command in rows[rows.index(line_of(rows, act)) + 1]
         assert line_of(rows, "app.quit").split()[:2] == ["q", "Quit"]
 

@@ -253,7 +253,7 @@ def test_a_typed_diff_of_two_states_is_the_screen(url: str) -> None:
 def test_the_changes_of_the_commit_follow_the_timeline(url: str) -> None:
     async def flow(keys: Keys) -> None:
         await keys.press("4")
-        await shown(keys.pilot, "Changes of r33", '"phase 29" → "phase 30"', "▃▃▃")
+        await shown(keys.pilot, "Changes of r33", '"phase 29" → "pha', "▃▃▃")
         await keys.press("C")
         await shown(keys.pilot, "4 Checkpoints · C: all")
         assert all(row.commit is None for row in main(keys.pilot).timeline._rows)

@@ -22,7 +22,8 @@ def work(url, ttl=30.0, stop=None, namespace="ns"):
 
     def made(name, result=""):
         if name == stop:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            with run.lock._mutex:  # not in a renewal on the other thread, which would keep the lock of the file
+                os.kill(os.getpid(), signal.SIGSTOP)
         return result + os.urandom(8).hex()
 
     with (

@@ -53,6 +53,10 @@ def explain(context: Context, args: dict[str, Any]) -> Explanation:
     command = parsed.command
     if command is None or command.hidden:
         raise UsageError("explain: the line has no command", "Give such as: explain restore after_planning")
+    if "help" in parsed.globals:
+        raise UsageError(
+            "explain: the line asks for help, and would change nothing", f"See 'stateview help {command.name}'"
+        )
     trial = Context({**context.options, **parsed.globals, "yes": True, "quiet": True})
     context.close_later(trial)
     given = _arguments(trial, command, parsed)

@@ -9,7 +9,7 @@ from textual.geometry import Region
 
 MEDIUM, WIDE = 80, 120  # columns: from MEDIUM on the screen has two columns of panes, from WIDE on three
 TALL = 26  # rows of the panes: from here on two panes find room above each other
-MIN_COLUMNS, MIN_ROWS = 18, 4  # of a pane, its borders included
+MIN_COLUMNS, MIN_ROWS = 18, 3  # of a pane, its borders included
 _SIDE = ("namespaces", "timeline", "steps")
 _SIDE_COLUMNS = (34, 56)  # of the column at the side, as long as nobody has moved its border
 _SHORT_ROWS = 5  # of the namespaces without the focus, on a short screen
@@ -38,6 +38,7 @@ class Divider(NamedTuple):
         across: the first and the last column or row of the other direction.
         area: where both boxes stand.
         panes: the names of all panes in both boxes.
+        least: the least columns or rows of the two boxes.
 
     """
 
@@ -47,6 +48,7 @@ class Divider(NamedTuple):
     across: tuple[int, int]
     area: Region
     panes: frozenset[str]
+    least: tuple[int, int]
 
     @property
     def length(self) -> int:
@@ -60,8 +62,8 @@ class Divider(NamedTuple):
 
     def share_at(self, at: int) -> float:
         """Return the share of the first box if the border stood at another column or row."""
-        least = _least(self.beside)
-        inside = max(least, min(at - self.start, self.length - least))
+        first, second = self.least
+        inside = max(first, min(at - self.start, self.length - second))
         return round(max(0.0, min(1.0, inside / max(1, self.length))), 4)
 
     def has(self, x: int, y: int) -> bool:
@@ -145,8 +147,12 @@ def _side(height: int, wanted: Wanted) -> Box:
     return Split("namespaces", False, "namespaces", rest, share)
 
 
-def _least(beside: bool) -> int:
-    return MIN_COLUMNS if beside else MIN_ROWS
+def _least(box: Box, beside: bool) -> int:
+    """Return the least columns of a box, or its least rows."""
+    if isinstance(box, str):
+        return MIN_COLUMNS if beside else MIN_ROWS
+    first, second = _least(box.first, beside), _least(box.second, beside)
+    return first + second if box.beside == beside else max(first, second)
 
 
 def _place(box: Box, area: Region, shares: Mapping[str, float], found: Arrangement) -> frozenset[str]:
@@ -155,8 +161,10 @@ def _place(box: Box, area: Region, shares: Mapping[str, float], found: Arrangeme
         found.regions[box] = area
         return frozenset((box,))
     length = area.width if box.beside else area.height
-    least = min(_least(box.beside), length // 2)
-    at = max(least, min(round(length * shares.get(box.name, box.share)), length - least))
+    least = _least(box.first, box.beside), _least(box.second, box.beside)
+    if sum(least) > length:
+        least = length * least[0] // sum(least), length - length * least[0] // sum(least)
+    at = max(least[0], min(round(length * shares.get(box.name, box.share)), length - least[1]))
     x, y, width, height = area
     if box.beside:
         first, second = Region(x, y, at, height), Region(x + at, y, width - at, height)
@@ -165,7 +173,7 @@ def _place(box: Box, area: Region, shares: Mapping[str, float], found: Arrangeme
         first, second = Region(x, y, width, at), Region(x, y + at, width, height - at)
         across = x, x + width - 1
     panes = _place(box.first, first, shares, found) | _place(box.second, second, shares, found)
-    found.dividers.append(Divider(box.name, box.beside, at + (x if box.beside else y), across, area, panes))
+    found.dividers.append(Divider(box.name, box.beside, at + (x if box.beside else y), across, area, panes, least))
     return panes
 
 
