@@ -207,6 +207,12 @@ def _are_strings(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
+def user_state_path(name: str) -> str:
+    """Return the path of a file of the user that no store holds: `$XDG_STATE_HOME/stateview/NAME`."""
+    base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return os.path.join(base, "stateview", name)
+
+
 def find(folder: str | None = None) -> Settings:
     """Find the nearest `stateview.toml` from a folder upwards.
 

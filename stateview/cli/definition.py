@@ -50,7 +50,8 @@ class Command(Struct, frozen=True, gc=False):
     command runs, and called with a context and the parsed arguments. `shell` marks a command that only the shell has.
     `refuses` names the global options that could not change what the command does; `excludes` the pairs of options of
     which one would be ignored, each with the options that make both count. No option is ignored in silence. `acts` are
-    the words that the first argument can be, for a command that does several things.
+    the words that the first argument can be, for a command that does several things. `explain` says `effect`, what a
+    command without a dry run changes, and `back`, what takes the change back.
     """
 
     name: str
@@ -67,15 +68,22 @@ class Command(Struct, frozen=True, gc=False):
     refuses: tuple[str, ...] = ()
     excludes: tuple[tuple[str, ...], ...] = ()
     acts: tuple[Act, ...] = ()
+    effect: str = ""
+    back: str = ""
 
     @property
     def usage(self) -> str:
         """Return the command with its arguments, such as `save KEY VALUE [options]`."""
+        return self.synopsis + (" [options]" if self.options else "")
+
+    @property
+    def synopsis(self) -> str:
+        """Return the command with its arguments, without the mention of options."""
         words = [self.name]
         for arg in self.args:
             word = arg.name.upper() + ("…" if arg.many else "")
             words.append(word if arg.required else f"[{word}]")
-        return " ".join([*words, *(["[options]"] if self.options else [])])
+        return " ".join(words)
 
 
 KEYS = "Keys and values"
@@ -102,6 +110,8 @@ GLOBALS = (
     Option("help", "flag", "print the help of the command", "-h"),
 )
 
+READS_ALONE = "It changes nothing."
+BY_UNDO, BY_REDO, FOR_GOOD = "'undo' takes it back.", "'redo' takes it back.", "Nothing takes it back."
 _READS = ("author",)  # the command makes no commit that could have an author
 _KEY = Arg("key", "key", "the key")
 _REF = Arg("ref", "ref", "a checkpoint, NAME@REVISION, a revision, live~N, or a time: @2h", also=("checkpoint",))
@@ -201,6 +211,7 @@ COMMANDS = (
             "save 'job#/limits/tokens' 5",
         ),
         more=_PLACES,
+        back=BY_UNDO,
     ),
     Command(
         "load",
@@ -212,6 +223,7 @@ COMMANDS = (
         ("get",),
         ("load job", "load job /tasks/0/name", "load phase --at after_planning", "load phase --at @2h"),
         refuses=_READS,
+        effect=READS_ALONE,
     ),
     Command(
         "delete",
@@ -231,6 +243,7 @@ COMMANDS = (
         more="It is one commit, and 'undo' takes it back. With a glob or --prefix it asks; a script needs --yes.\n"
         "--dry-run shows the keys that would go.",
         excludes=(("expected", "previewed"), ("key", "prefix"), ("expected", "prefix")),
+        back=BY_UNDO,
     ),
     Command(
         "rename",
@@ -241,6 +254,7 @@ COMMANDS = (
         (_AT_REVISION, _DRY_RUN, _REASON),
         examples=("rename task:1 task:01",),
         more="A rename is one commit and keeps the expiry. Earlier versions stay in the history of the old name.",
+        back=BY_UNDO,
     ),
     Command(
         "expire",
@@ -250,6 +264,7 @@ COMMANDS = (
         (_KEY, Arg("duration", "text", "time from now: 90 (seconds), 15m, 2h or 7d; or never", also=("seconds",))),
         (_AT_REVISION, _DRY_RUN, _REASON),
         examples=("expire lease 60", "expire lease 7d", "expire lease never"),
+        back=BY_UNDO,
     ),
     Command(
         "patch",
@@ -260,6 +275,7 @@ COMMANDS = (
         (_AT_REVISION, _DRY_RUN, _REASON),
         examples=('patch job \'[{"op": "add", "path": "/tries", "value": 2}]\'',),
         more=_KEPT,
+        back=BY_UNDO,
     ),
     Command(
         "merge",
@@ -270,6 +286,7 @@ COMMANDS = (
         (_AT_REVISION, _DRY_RUN, _REASON),
         examples=('merge job \'{"limits": {"tokens": 5}, "error": null}\'',),
         more=_KEPT,
+        back=BY_UNDO,
     ),
     Command(
         "increment",
@@ -280,6 +297,7 @@ COMMANDS = (
         (_DRY_RUN, _REASON),
         examples=("increment count", "increment 'job#/tries' 2"),
         more=f"What is not there yet begins with 0. {_KEPT}",
+        back=BY_UNDO,
     ),
     Command(
         "append",
@@ -295,6 +313,7 @@ COMMANDS = (
         ),
         examples=("append notes started", "append 'job#/tags' urgent"),
         more=f"What is not there yet begins with an empty array. {_KEPT}",
+        back=BY_UNDO,
     ),
     Command(
         "keys",
@@ -310,6 +329,7 @@ COMMANDS = (
         ("ls",),
         ("keys", "keys 'task:*' --at before_build", "keys --format table"),
         refuses=_READS,
+        effect=READS_ALONE,
     ),
     Command(
         "entry",
@@ -320,6 +340,7 @@ COMMANDS = (
         (_AT,),
         examples=("entry phase", "entry phase --format json"),
         refuses=_READS,
+        effect=READS_ALONE,
     ),
     Command(
         "find",
@@ -347,6 +368,7 @@ COMMANDS = (
         "A regular expression that backtracks for over a second of CPU time is stopped, with exit code 2.",
         refuses=_READS,
         excludes=(("in", "jsonpath"),),
+        effect=READS_ALONE,
     ),
     Command(
         "edit",
@@ -357,6 +379,7 @@ COMMANDS = (
         examples=("edit job",),
         more="If the edited text is not valid JSON, the editor can be opened again. If another writer has changed the\n"
         "key meanwhile, nothing is written.",
+        effect="It opens the value in $EDITOR, and saves what is made of it as one commit, which 'undo' takes back.",
     ),
     # --- checkpoints and history -------------------------------------------------------------------------------------
     Command(
@@ -390,6 +413,7 @@ COMMANDS = (
         ),
         examples=("checkpoints", "checkpoints --newest-first --limit 5", "checkpoints --all --format table"),
         refuses=_READS,
+        effect=READS_ALONE,
     ),
     Command(
         "diff",
@@ -421,6 +445,7 @@ COMMANDS = (
         "would change.",
         refuses=_READS,
         excludes=(("patch", "summary"), ("pager", "no-pager"), ("patch", "pager"), ("summary", "pager")),
+        effect=READS_ALONE,
     ),
     Command(
         "restore",
@@ -453,6 +478,7 @@ COMMANDS = (
             ("pager", "expected"),
             ("pager", "previewed"),
         ),
+        back=BY_UNDO,
     ),
     Command(
         "revert",
@@ -477,6 +503,7 @@ COMMANDS = (
         "It first makes a checkpoint before_revert_… (of a key: before_restore_…); 'undo' takes the revert back.\n"
         "'undo' alone takes back the last commit. At a terminal revert shows the diff and asks.",
         excludes=(("key", "commit"), ("key", "skip-conflicts"), ("key", "reason")),
+        back=BY_UNDO,
     ),
     Command(
         "undo",
@@ -485,6 +512,7 @@ COMMANDS = (
         "undo the last commit that is not undone yet",
         options=(_DRY_RUN, _EXPECTED),
         examples=("undo", "undo --dry-run"),
+        back=BY_REDO,
     ),
     Command(
         "redo",
@@ -493,6 +521,7 @@ COMMANDS = (
         "redo the commit that was undone last",
         options=(_DRY_RUN, _EXPECTED),
         examples=("redo", "redo --dry-run"),
+        back=BY_UNDO,
     ),
     Command(
         "log",
@@ -506,6 +535,7 @@ COMMANDS = (
         examples=("log --limit 20", "log --by 'agent-*' --since 2h", "log --key job --grep build"),
         more=_TIMES,
         refuses=_READS,
+        effect=READS_ALONE,
     ),
     Command(
         "history",
@@ -517,6 +547,7 @@ COMMANDS = (
         examples=("history phase", "history phase --by 'agent-*' --since yesterday"),
         more=_TIMES,
         refuses=_READS,
+        effect=READS_ALONE,
     ),
     Command(
         "plot",
@@ -528,6 +559,7 @@ COMMANDS = (
         examples=("plot job#/limits/tokens", "plot 'job#/limits/tokens' --since yesterday --format jsonl"),
         more="A pipe gets the revisions, times and values.\n" + _TIMES,
         refuses=_READS,
+        effect=READS_ALONE,
     ),
     Command(
         "blame",
@@ -540,6 +572,7 @@ COMMANDS = (
         more="Of what was deleted it shows the commit that deleted it, and says so: deleted true. Of what expired it\n"
         "shows the commit that set the expiry: expired true.",
         refuses=_READS,
+        effect=READS_ALONE,
     ),
     Command(
         "run",
@@ -555,6 +588,7 @@ COMMANDS = (
         more="'retry' and 'reset' are one commit, which 'undo' takes back. They are refused while the run goes on.\n"
         "What the steps wrote elsewhere stays; 'restore RUN.STEP' brings back the whole state after a step.",
         acts=_RUN_ACTS,
+        effect="'status' and 'steps' change nothing. 'retry' and 'reset' are one commit, which 'undo' takes back.",
     ),
     # --- conditions --------------------------------------------------------------------------------------------------
     Command(
@@ -572,6 +606,7 @@ COMMANDS = (
         ),
         more=_OPERATORS,
         refuses=_READS,
+        effect=READS_ALONE,
     ),
     Command(
         "wait",
@@ -583,6 +618,7 @@ COMMANDS = (
         examples=("wait phase == done --timeout 60", "wait job /tasks/0/state != running"),
         more=_OPERATORS,
         refuses=_READS,
+        effect=READS_ALONE,
     ),
     Command(
         "bisect",
@@ -597,6 +633,7 @@ COMMANDS = (
         examples=("bisect job /limits/tokens '>' 1000000", "bisect error exists"),
         more="It reads O(log n) states, and assumes that the condition stays true once it is true.\n" + _OPERATORS,
         refuses=_READS,
+        effect=READS_ALONE,
     ),
     # --- stores and namespaces ---------------------------------------------------------------------------------------
     Command(
@@ -612,6 +649,7 @@ COMMANDS = (
         more="It writes stateview.toml into this folder. Commands in this folder and below use that file. It writes\n"
         "no password: at a terminal it asks for an environment variable; in a script give ${VARIABLE} in the URL.",
         refuses=_READS,
+        effect="It writes stateview.toml in this folder. It changes no state.",
     ),
     Command(
         "namespaces",
@@ -620,6 +658,7 @@ COMMANDS = (
         "list the namespaces of the store",
         examples=("namespaces",),
         refuses=_READS,
+        effect=READS_ALONE,
     ),
     Command(
         "fork",
@@ -640,6 +679,7 @@ COMMANDS = (
         more="Nothing brings the namespace back: 'export' it first. At a terminal it shows the contents, and asks\n"
         "you to type the name. In a script it needs --yes. A later write makes a new namespace of this name.",
         refuses=_READS,
+        back=FOR_GOOD,
     ),
     Command(
         "watch",
@@ -664,6 +704,7 @@ COMMANDS = (
         "happened to it: + came, - went, ~ changed. Without a terminal, each change of a place is a line.",
         refuses=_READS,
         excludes=(("table", "since"), ("table", "count")),
+        effect=READS_ALONE,
     ),
     Command(
         "migrate",
@@ -723,6 +764,7 @@ COMMANDS = (
         "An existing file is overwritten only with --yes, or after a yes at the terminal.\n"
         "JSON Lines of an encrypted namespace are sealed with the key in use; 'import' needs this key.",
         refuses=_READS,
+        effect="It writes a file. It changes no state.",
     ),
     Command(
         "import",
@@ -752,6 +794,7 @@ COMMANDS = (
         "the diff and asks. In a script it does not ask, since nothing is lost. From a Redis without --pattern it\n"
         "imports the keys state:NS:* and checkpoint:NS:* of the older layout. A sealed file is opened with the key in\n"
         "STATEVIEW_FILE_KEY, else with the key in use.",
+        back=BY_UNDO,
     ),
     # --- maintenance -------------------------------------------------------------------------------------------------
     Command(
@@ -764,6 +807,7 @@ COMMANDS = (
         more="Each finding says what it means and what to do. An error is damage, or data that cannot be read: exit\n"
         "code 3. A warning is a risk to data that is intact now. A note is information. Both exit with 0.",
         refuses=_READS,
+        effect=READS_ALONE,
     ),
     Command(
         "recover",
@@ -773,6 +817,7 @@ COMMANDS = (
         more="A damaged file is kept beside the repaired one, under a name with the time. No value is guessed.",
         examples=("recover",),
         refuses=_READS,
+        effect="It repairs what 'doctor' reports as damage. 'doctor' changes nothing, so run it first.",
     ),
     Command(
         "prune",
@@ -804,6 +849,7 @@ COMMANDS = (
         "remaining checkpoint needs is kept. Pruning cannot be undone. At a terminal it shows what it would delete,\n"
         "and asks. In a script it needs --yes.",
         refuses=_READS,
+        back=FOR_GOOD,
     ),
     Command(
         "compact",
@@ -819,6 +865,7 @@ COMMANDS = (
         more="Without --keep and --older-than it removes only unreachable data, and does not ask. Data that a\n"
         "checkpoint needs is always kept. Writers may continue, except while SQLite rewrites its file at the end.",
         refuses=_READS,
+        back=FOR_GOOD,
     ),
     Command(
         "stats",
@@ -830,6 +877,7 @@ COMMANDS = (
         more="Sizes are in bytes, of the encoded values. It lists all keys, and does not read their values.",
         refuses=_READS,
         excludes=(("namespace", "all"),),
+        effect=READS_ALONE,
     ),
     Command(
         "key",
@@ -866,6 +914,7 @@ COMMANDS = (
         refuses=_READS,
         excludes=(("key-file", "passphrase"), ("data", "passphrase")),
         acts=_ACTS,
+        effect="'new' and 'status' change nothing. The others change how the namespace is encrypted, and no value.",
     ),
     # --- interfaces --------------------------------------------------------------------------------------------------
     Command(
@@ -881,6 +930,7 @@ COMMANDS = (
         ),
         examples=("shell", "shell -f check.sv", "shell -c 'use staging' -c 'assert phase == done'"),
         more="Without -f and -c it reads lines from standard input. It prompts only at a terminal.",
+        effect="It opens a prompt, or runs a script. What its lines do, 'explain' tells of each line.",
     ),
     Command(
         "dashboard",
@@ -896,6 +946,7 @@ COMMANDS = (
         ("dashboard", "dashboard sqlite:./state -n staging", "ui prod --read-only", "dashboard --at after_planning"),
         more="At a terminal, 'stateview' alone opens it too. '?' lists its keys. Each action shows its command line.",
         refuses=("format",),
+        effect="It opens the dashboard. Whatever writes there asks first, or can be undone with z.",
     ),
     Command(
         "serve",
@@ -913,6 +964,7 @@ COMMANDS = (
         more="It prints a URL with a token, and runs until Ctrl-C. Whoever has the URL can read the state, and with\n"
         "--write change it. The connection is not encrypted: use --host only in a network that you trust.",
         refuses=("format",),
+        effect="It serves the dashboard. Its page changes something only with --write.",
     ),
     # --- help --------------------------------------------------------------------------------------------------------
     Command(
@@ -923,6 +975,7 @@ COMMANDS = (
         (Arg("command", "command", "the command", required=False),),
         examples=("help restore",),
         refuses=_READS,
+        effect=READS_ALONE,
     ),
     Command(
         "explain",
@@ -933,6 +986,7 @@ COMMANDS = (
         examples=("explain restore after_planning", "explain delete 'tmp:*'", "--format json explain prune --keep 5"),
         more="It changes nothing: it does what --dry-run does. Options of its own, such as --format, stand before it.",
         refuses=_READS,
+        effect=READS_ALONE,
     ),
     Command(
         "demo",
@@ -942,6 +996,7 @@ COMMANDS = (
         (Arg("folder", "path", "the folder to create (default: stateview-demo)", required=False),),
         examples=("demo",),
         refuses=("store", "namespace", "read-only", *_READS),
+        effect="It makes a folder with a store of its own. It changes no other state.",
     ),
     Command(
         "completion",
@@ -951,6 +1006,7 @@ COMMANDS = (
         (Arg("shell", "choice:bash,zsh,fish", "bash, zsh or fish"),),
         examples=('eval "$(stateview completion bash)"', "stateview completion fish | source"),
         refuses=_READS,
+        effect=READS_ALONE,
     ),
     Command(
         "_complete",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from prompt_toolkit.history import FileHistory
 
 from ..cli.parser import KEY_IN_LINE
+from ..settings import user_state_path
 
 _SECRET = re.compile(rf"{KEY_IN_LINE}|://[^/\s]*:[^/\s]*@|passw(or)?d|secret|api[_-]?key|token\s*[=:\"]", re.IGNORECASE)
 _TARGET = r"(?:-n|-s|--namespace|--store)\b"
@@ -17,8 +18,7 @@ _ELSEWHERE = re.compile(rf"\b(?:save|set)\b.*\s{_TARGET}|\s{_TARGET}.*\b(?:save|
 
 def history_path() -> str:
     """Return the path of the history: `$XDG_STATE_HOME/stateview/history`."""
-    base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return os.path.join(base, "stateview", "history")
+    return user_state_path("history")
 
 
 class PrivateHistory(FileHistory):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .. import codec
 from ..arguments import checked_methods
 from ..backends.conflicts import history_pruned_error
-from ..backends.protocol import Backend, CheckpointRecord, Head, KeySummary, StateAt, Version
+from ..backends.protocol import Backend, CheckpointRecord, FindsCheckpoints, Head, KeySummary, StateAt, Version
 from ..errors import KeyNotFound, RefNotFound, see
 from ..model import (
     ABSENT,
@@ -109,8 +109,7 @@ def is_live(ref: Ref) -> bool:
 
 def find_mark(backend: Backend, name: str, revision: int | None = None) -> CheckpointRecord | None:
     """Find the checkpoint that a name means now, or meant at a revision."""
-    find = getattr(backend, "marks_of", None)  # see `FindsCheckpoints`
-    marks: list[CheckpointRecord] = backend.marks() if find is None else find(name)
+    marks = cast("FindsCheckpoints", backend).marks_of(name) if hasattr(backend, "marks_of") else backend.marks()
     matching = [mark for mark in marks if mark.name == name and revision in (None, mark.revision)]
     return matching[-1] if matching else None
 

@@ -9,35 +9,12 @@ from ...errors import BackendError, StateException
 from ...model import format_time
 from ...states.matching.patterns import is_glob
 from ..context import Context
-from ..definition import SHELL, Command
+from ..definition import READS_ALONE, SHELL, Command
 from ..exit_codes import UsageError
 from ..line_parser import read_line
 from ..parser import ParsedArgs, options_of, parse
 from ..program import load_handler
 from ..results import ActionResult, DiffResult, Explanation, Record, Result, plural
-
-_UNDONE_BY = {
-    "save": "undo", "delete": "undo", "rename": "undo", "expire": "undo", "patch": "undo", "merge": "undo",
-    "increment": "undo", "append": "undo", "restore": "undo", "revert": "undo", "import": "undo", "undo": "redo",
-    "redo": "undo",
-}  # fmt: skip
-FOR_GOOD = ("prune", "compact", "drop")  # commands with a dry run that nothing takes back
-UNSEEN = {  # commands that change something which no dry run shows
-    "edit": "It opens the value in $EDITOR, and saves what is made of it as one commit, which 'undo' takes back.",
-    "init": "It writes stateview.toml in this folder. It changes no state.",
-    "export": "It writes a file. It changes no state.",
-    "run": "'status' and 'steps' change nothing. 'retry' and 'reset' are one commit, which 'undo' takes back.",
-    "key": "'new' and 'status' change nothing. The others change how the namespace is encrypted, and no value.",
-    "recover": "It repairs what 'doctor' reports as damage. 'doctor' changes nothing, so run it first.",
-    "demo": "It makes a folder with a store of its own. It changes no other state.",
-    "shell": "It opens a prompt, or runs a script. What its lines do, 'explain' tells of each line.",
-    "dashboard": "It opens the dashboard. Whatever writes there asks first, or can be undone with z.",
-    "serve": "It serves the dashboard. Its page changes something only with --write.",
-}
-READS = (
-    "load", "keys", "entry", "find", "checkpoints", "diff", "log", "history", "blame", "plot", "assert", "wait",
-    "bisect", "namespaces", "watch", "doctor", "stats", "help", "completion", "explain",
-)  # fmt: skip
 
 
 def explain(context: Context, args: dict[str, Any]) -> Explanation:
@@ -115,10 +92,8 @@ def _with_effect(
     preview: Result | None = None
     if command.group == SHELL:
         said, changes = f"It is a command of the shell: 'help {name}' tells more.", False
-    elif name in UNSEEN:
-        said = UNSEEN[name]
-    elif name in READS:
-        said, changes = "It changes nothing.", False
+    elif command.effect:
+        said, changes = command.effect, command.effect != READS_ALONE
     elif parsed.arguments.get("dry_run"):
         said, changes = "It changes nothing, since it is a dry run.", False
     else:
@@ -140,11 +115,7 @@ def _said(command: Command, preview: Result) -> tuple[str, bool]:
     """Return in words what the dry run of a command tells, and whether it would change something."""
     from .checkpoints import tally
 
-    name, back = command.name, ""
-    if name in FOR_GOOD:
-        back = " Nothing takes it back."
-    elif name in _UNDONE_BY:
-        back = f" '{_UNDONE_BY[name]}' takes it back."
+    back = f" {command.back}" if command.back else ""
     if isinstance(preview, DiffResult) and preview.diff is not None:
         if not preview.diff:
             return f"It would change nothing: {preview.empty}.", False

@@ -8,6 +8,8 @@ from contextlib import suppress
 
 import msgspec
 
+from ...settings import user_state_path
+
 
 class Remembered(msgspec.Struct):
     """The choices of a user.
@@ -24,8 +26,7 @@ class Remembered(msgspec.Struct):
 
 def remembered_path() -> str:
     """Return the path of the file: `$XDG_STATE_HOME/stateview/dashboard.json`."""
-    base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return os.path.join(base, "stateview", "dashboard.json")
+    return user_state_path("dashboard.json")
 
 
 class Memory:

@@ -279,15 +279,7 @@ def revert(app: Dashboard, revision: int, reason: str) -> None:
         "Later commits stay. If one of them changed the same keys, nothing is taken back. z undoes it.",
     ]
 
-    def reverted(result: Result) -> None:
-        app.show_state(None)
-        _notify_result(app, result)
-
-    def run(sure: bool | None) -> None:
-        if sure:
-            app.acts.run(words, then=reverted)
-
-    app.push_screen(Confirm(question, app.command_line(words), title="Revert"), run)
+    _run_if_sure(app, "Revert", question, words, lambda: app.show_state(None))
 
 
 def _confirm(app: Dashboard, keys: Sequence[str], arguments: list[str]) -> None:
@@ -300,12 +292,18 @@ def _confirm(app: Dashboard, keys: Sequence[str], arguments: list[str]) -> None:
         "The history keeps the values. z undoes the delete.",
     ]
 
-    def deleted(result: Result) -> None:
-        app.unmark(keys)
+    _run_if_sure(app, "Delete", question, words, lambda: app.unmark(keys))
+
+
+def _run_if_sure(app: Dashboard, title: str, question: list[str], words: list[str], then: Callable[[], object]) -> None:
+    """Ask a question, run a command if the answer is yes, and report its result."""
+
+    def ended(result: Result) -> None:
+        then()
         _notify_result(app, result)
 
     def run(sure: bool | None) -> None:
         if sure:
-            app.acts.run(words, then=deleted)
+            app.acts.run(words, then=ended)
 
-    app.push_screen(Confirm(question, app.command_line(words), title="Delete"), run)
+    app.push_screen(Confirm(question, app.command_line(words), title=title), run)

@@ -73,7 +73,7 @@ def _command(binding: Binding) -> str:
         return f"stateview run {act.usage}"
     if not name or name in _OURS or word == "help" or word not in BY_NAME or BY_NAME[word].shell:
         return ""
-    return f"stateview {BY_NAME[word].usage}".removesuffix(" [options]")  # for narrow screens
+    return f"stateview {BY_NAME[word].synopsis}"
 
 
 class HelpScreen(TextScreen):

@@ -117,6 +117,18 @@ def test_a_queue_goes_by_itself(url: str, turns: Any) -> None:
 # --- the acts --------------------------------------------------------------------------------------------------------
 
 
+def disturbing(turns: Any, other: StateManager, wanted: list[bool]) -> Callable[[int], int]:
+    """An update before whose first four commits another comes, and which notes whether a turn is wanted."""
+
+    def disturbed(number: int) -> int:
+        wanted.append(turns.is_turn_wanted("n"))
+        if len(wanted) < 5:
+            other.save("n", 10 * len(wanted))
+        return number + 1
+
+    return disturbed
+
+
 def test_an_act_that_lost_time_waits_for_its_turn_and_leaves_the_queue(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,13 +136,7 @@ def test_an_act_that_lost_time_waits_for_its_turn_and_leaves_the_queue(
     with StateManager(url, "ns") as state, StateManager(url, "ns") as other:
         turns = turns_of(state.backend)
         wanted: list[bool] = []
-
-        def disturbed(number: int) -> int:
-            wanted.append(turns.is_turn_wanted("n"))
-            if len(wanted) < 5:
-                other.save("n", 10 * len(wanted))
-            return number + 1
-
+        disturbed = disturbing(turns, other, wanted)
         assert state.update("n", disturbed, 0) == 41
         assert wanted == [False] + [True] * 4
         assert not turns.is_turn_wanted("n")
@@ -154,13 +160,7 @@ def test_an_act_that_lost_little_time_tries_again_without_a_turn(url: str, monke
     with StateManager(url, "ns") as state, StateManager(url, "ns") as other:
         turns = turns_of(state.backend)
         wanted: list[bool] = []
-
-        def disturbed(number: int) -> int:
-            wanted.append(turns.is_turn_wanted("n"))
-            if len(wanted) < 5:
-                other.save("n", 10 * len(wanted))
-            return number + 1
-
+        disturbed = disturbing(turns, other, wanted)
         assert state.update("n", disturbed, 0) == 41
         assert wanted == [False] * 5
 
