@@ -25,7 +25,7 @@ PROCESSES = 8
 BACKENDS = [f"stateview.backends.{name}.backend" for name in ("jsonfile", "sqlite", "redis")]
 updates = pytest.mark.parametrize("updates", [20, *stressed(150)])  # of each process
 rounds = pytest.mark.parametrize("rounds", stressed(7))
-kills = pytest.mark.parametrize("kills", [20, *stressed(50)])  # of each kind of work, on each kind of store
+kills = pytest.mark.parametrize("kills", [20, *stressed(35)])  # of each kind of work, on each kind of store
 SECONDS = 0.04  # that a process has at most until it is killed, after it has told what it is to tell
 PROCESS = multiprocessing.get_context("forkserver")  # each process is new, and need not import everything again
 PROCESS.set_forkserver_preload(["pytest", "hypothesis", "stateview.manager", *BACKENDS])

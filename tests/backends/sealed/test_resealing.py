@@ -296,7 +296,7 @@ def test_any_interleaving(store_url: str, kind: str) -> None:
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(7))
 @kinds
 def test_many_interleavings(store_url: str, kind: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stateview.backends.sqlite.resealing.ROWS_PER_TRANSACTION", 5)
