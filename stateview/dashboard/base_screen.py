@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from textual.events import ScreenResume
 from textual.screen import Screen
 
 if TYPE_CHECKING:
@@ -20,6 +21,13 @@ class DashboardScreen:
     """
 
     WAYS: ClassVar[tuple[tuple[str, str], ...]] = ()  # for the help: what a user wants to do, and the keys that do it
+
+    _was_shown = False
+
+    def on_screen_resume(self, event: ScreenResume) -> None:
+        """Keep the styles of the first frame. Mounting has just applied them, and again would take a tenth of a start."""
+        if not self._was_shown:
+            self._was_shown, event.refresh_styles = True, False
 
     def leave(self) -> None:
         """Return to the screen below, for the key q. By default, do nothing: dialogs take the key themselves."""
