@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from types import ModuleType
 
-_LEVEL = 3  # lower levels find no match that is further away than their small tables
+_LEVEL = 4  # lower levels find no match that is further away than their small tables
 _LONG_DISTANCE_BYTES = 1 << 20  # larger values exceed the tables of `_LEVEL`
 _MAX_WINDOW_LOG = 31
 

@@ -6,7 +6,10 @@ take space. Without a newer value it is compressed alone.
 Each delta of a key has a place: 0, 1, 2, … by revision. A delta is first relative to the next version. Once the place
 of a newer delta is a multiple of `FANOUT`, the delta `FANOUT` places before is made relative to that; and so on for the
 powers of `FANOUT`. So a value is at most about `FANOUT` steps for each power from a live or whole one: 47 steps of 500
-versions, 68 of 10,000. The delta of a version that goes hands its base on to those that were relative to it.
+versions, 68 of 10,000. Small deltas, such as those of a list that grows, hardly grow with the distance. The same
+happens with them at the powers of `SMALL_FANOUT`: then it is 20 steps of 500 versions.
+
+The delta of a version that goes hands its base on to those that were relative to it.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from .protocol import StoredVersion
 MIN_BYTES = 512  # smaller values are kept whole: a delta has a row, or a header, of its own
 MIN_STORED_BYTES = 256  # smaller stored forms that are not plain take no less space as deltas
 FANOUT = 16
+SMALL_FANOUT = 4  # of deltas of up to `SMALL_BYTES`; `FANOUT` is a power of it
+SMALL_BYTES = 256
 _CACHE_BYTES = 32_000_000  # of values that later reads of a `Chain` are likely to pass
 
 
@@ -106,12 +111,20 @@ def rebase(value: bytes, base: int, base_value: bytes | None, place: int) -> Del
     return Delta(base, place, len(value), compress(value, base_value))
 
 
-def rebased_steps(place: int) -> Iterator[int]:
-    """Yield the powers of `FANOUT` that divide a place: deltas that far before it become relative to it."""
-    step = FANOUT
+def rebased_steps(place: int, fanout: int = FANOUT) -> Iterator[int]:
+    """Yield the powers of a fan-out that divide a place: deltas that far before it become relative to it."""
+    step = fanout
     while place and place % step == 0:
         yield step
-        step *= FANOUT
+        step *= fanout
+
+
+def spans(step: int, stored_bytes: int) -> bool:
+    """Return whether a delta may span a power of `SMALL_FANOUT`: if it is small, each; else the powers of `FANOUT`.
+
+    So the size of a delta is asked before it is made relative to another base, and the size of the new delta after it.
+    """
+    return stored_bytes <= SMALL_BYTES or step in rebased_steps(step)
 
 
 class Chain:

@@ -25,7 +25,7 @@ class DashboardScreen:
     _was_shown = False
 
     def on_screen_resume(self, event: ScreenResume) -> None:
-        """Keep the styles of the first frame. Mounting has just applied them, and again would take a tenth of a start."""
+        """Keep the styles of the first frame. Mounting has just applied them, and again takes a tenth of a start."""
         if not self._was_shown:
             self._was_shown, event.refresh_styles = True, False
 

@@ -17,6 +17,7 @@ from ...model import Commit, now
 from ..deltas import (
     MIN_BYTES,
     MIN_STORED_BYTES,
+    SMALL_FANOUT,
     Chain,
     DamagedDelta,
     Delta,
@@ -24,6 +25,7 @@ from ..deltas import (
     may_be_packed,
     rebase,
     rebased_steps,
+    spans,
 )
 from ..protocol import CheckpointRecord, StateAt, StoredVersion, Version
 from ..stored_values import PLAIN, StoredValues
@@ -354,21 +356,21 @@ class History:
 
     def _rebase(self, versions: list[Version], index: int, place: int) -> None:
         """Make older deltas relative to one at a place, see `deltas`."""
-        for step in rebased_steps(place):
+        for step in rebased_steps(place, SMALL_FANOUT):
             for number in range(index - 1, -1, -1):
                 older = versions[number]
                 if isinstance(older, PackedVersion) and older.delta.place % step == 0:
-                    self._put_delta(versions, number, versions[index].revision)
+                    if spans(step, len(older.delta.data)):
+                        delta = self._rebased(older, versions[index].revision)
+                        if spans(step, len(delta.data)):
+                            versions[number] = packed_version(older, delta, self.values)
                     break
 
-    def _put_delta(self, versions: list[Version], index: int, base: int) -> None:
-        """Make one of the versions of a key relative to another, or compress it alone if `base` is 0."""
-        version = versions[index]
-        assert isinstance(version, PackedVersion)
+    def _rebased(self, version: PackedVersion, base: int) -> Delta:
+        """Return a version relative to another revision of its key, or compressed alone if `base` is 0."""
         value = self._value(version.key, version.revision)
         base_value = self._value(version.key, base) if base else None
-        delta = rebase(value, base, base_value, version.delta.place)
-        versions[index] = packed_version(version, delta, self.values)
+        return rebase(value, base, base_value, version.delta.place)
 
     def _kept(self, key: str, revision: int) -> Delta | bytes:
         """Return a version of a key as it is kept, for `Chain`."""
@@ -435,7 +437,7 @@ class History:
             if isinstance(version, PackedVersion) and (base := version.delta.base) and base not in staying:
                 while base and base not in staying:
                     base = bases.get(base) or next((revision for revision in values if revision > base), 0)
-                self._put_delta(kept, index, base)
+                kept[index] = packed_version(version, self._rebased(version, base), self.values)
 
     def to_lines(self, last: CommitRecord, settled: bool = True) -> list[bytes]:
         """Return the lines of a new file that holds this history, which is as read from that file then.

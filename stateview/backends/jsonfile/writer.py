@@ -125,13 +125,13 @@ class Writer(Reader):
                     from .maintenance import remove_leftover_checkpoints
 
                     remove_leftover_checkpoints(self.folder, self._past())
-                self._tidy(line, data)
+                self._tidy(line)
                 return self._refresh()
             except OSError as error:
                 raise file_error(error, self.folder) from error
 
-    def _is_pack_due(self, line: CommitRecord, state: bytes) -> bool:
-        """Return whether to pack the history after a commit: once it is longer by half, or by the size of `state`.
+    def _is_pack_due(self, line: CommitRecord) -> bool:
+        """Return whether to pack the history after a commit: once it is longer by a quarter.
 
         Only a commit of a large value packs, and none packs a file that an older release began: that is for `compact`.
         """
@@ -139,12 +139,12 @@ class Writer(Reader):
             return False
         header = read_header(self.history_path)
         longer = os.stat(self.history_path).st_size - header.packed
-        return header.format >= FORMAT and longer > max(header.packed // 2, len(state), _PACKED_BYTES)
+        return header.format >= FORMAT and longer > max(header.packed // 4, _PACKED_BYTES)
 
-    def _tidy(self, line: CommitRecord, state: bytes) -> None:
+    def _tidy(self, line: CommitRecord) -> None:
         """Prune, after a commit, if enough revisions are overdue; else pack the history, if that is due."""
         overdue = line.rev - line.floor > self.keep + max(_MIN_OVERDUE_REVISIONS, self.keep // 4)
-        if overdue or self._is_pack_due(line, state):
+        if overdue or self._is_pack_due(line):
             try:
                 self._compact(line.rev - self.keep if overdue else line.floor)
             except Damaged:

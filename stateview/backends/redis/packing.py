@@ -14,7 +14,19 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import Damaged, run
-from ..deltas import FANOUT, MIN_BYTES, Chain, DamagedDelta, Delta, make_delta, may_be_packed, rebase
+from ..deltas import (
+    FANOUT,
+    MIN_BYTES,
+    SMALL_FANOUT,
+    Chain,
+    DamagedDelta,
+    Delta,
+    make_delta,
+    may_be_packed,
+    rebase,
+    rebased_steps,
+    spans,
+)
 from ..protocol import StoredVersion
 from ..stored_values import StoredValues
 from .connections.contact import keyring_digest
@@ -35,7 +47,7 @@ _KNOWN_BYTES = 32_000_000  # of values that a client has read or written and may
 OUTLINE = COMMON + """
 -- The superseded versions of a key without values. ARGV: the key; N for the newest versions, from the newest, or O for
 -- the oldest, from the oldest; how many; how many bytes to read. Returns for each version its revision, the start of
--- what is stored, the size of the value, and 1 if a kept state shows it.
+-- what is stored, the size of the value, 1 if a kept state shows it, and the bytes after the start.
 local low, high = '[' .. ARGV[1] .. '\\0', '(' .. ARGV[1] .. '\\0:'
 local out, read, members = {}, 0
 if ARGV[2] == 'N' then members = call('ZREVRANGEBYLEX', hindex, high, low, 'LIMIT', 0, tonumber(ARGV[3]))
@@ -53,7 +65,7 @@ for _, member in ipairs(members) do
   end
   local first, u = tonumber(string.sub(member, -16)), tonumber(string.match(start, '^%*?(%d+)'))
   local kept = u == 0 or u > floor or call('ZCOUNT', marks, int(first), '(' .. int(u)) > 0
-  out[#out + 1] = {first, start, tonumber(size), kept and 1 or 0}
+  out[#out + 1] = {first, start, tonumber(size), kept and 1 or 0, #packed - #start}
   read = read + #packed
   if read > tonumber(ARGV[4]) then break end
 end
@@ -143,6 +155,7 @@ class _Row(NamedTuple):
     start: bytes
     size: int
     kept: bool
+    stored: int
     kind: bytes
     base: int
     place: int
@@ -381,7 +394,7 @@ def _tend(backend: Reader, key: bytes, end: bytes, limit: int) -> tuple[int, int
             delta = make_delta(value, goal.base, base_value, goal.place)
         if delta is None:
             words += (row.revision, row.start, b"W", 0, b"")
-        else:
+        elif spans(goal.step, len(delta.data)):
             data = values.pack_delta(delta.data, name, row.revision, delta.base)
             words += (row.revision, row.start, delta.base, b"%d %d" % (delta.place, delta.size), data)
     for row in rows:  # the oldest first: it is relative to newer ones
@@ -394,13 +407,14 @@ def _tend(backend: Reader, key: bytes, end: bytes, limit: int) -> tuple[int, int
 class _Goal(NamedTuple):
     base: int
     place: int
+    step: int = FANOUT
 
 
-def _row(revision: int, start: bytes, size: int, kept: int) -> _Row:
+def _row(revision: int, start: bytes, size: int, kept: int, stored: int) -> _Row:
     if start[:1] != b"*":
-        return _Row(revision, start, size, bool(kept), start[-1:], 0, 0)
+        return _Row(revision, start, size, bool(kept), stored, start[-1:], 0, 0)
     _, _, _, kind, base, place, _ = start.split(b" ", 6)
-    return _Row(revision, start, size, bool(kept), kind[:1], int(base), int(place))
+    return _Row(revision, start, size, bool(kept), stored, kind[:1], int(base), int(place))
 
 
 def _plan(rows: list[_Row]) -> dict[int, _Goal]:
@@ -430,13 +444,13 @@ def _plan(rows: list[_Row]) -> dict[int, _Goal]:
         else:
             continue
         packed[last_place] = row.revision
-        step = FANOUT
-        while last_place and last_place % step == 0:
+        for step in rebased_steps(last_place, SMALL_FANOUT):
             former = packed.get(last_place - step)
-            if former is not None and _is_older(goals.get(former), known[former], row.revision):
-                goals[former] = _Goal(row.revision, last_place - step)
+            if former is None or not _is_older(goals.get(former), known[former], row.revision):
+                continue
+            if spans(step, known[former].stored) and (former not in goals or step in rebased_steps(step)):
+                goals[former] = _Goal(row.revision, last_place - step, step)
                 size += row.size
-            step *= FANOUT
     return goals | dict.fromkeys(gone, _Goal(0, 0))
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import apsw
 
-from ..deltas import MIN_BYTES, Chain, DamagedDelta, Delta, make_delta, rebase, rebased_steps
+from ..deltas import MIN_BYTES, SMALL_FANOUT, Chain, DamagedDelta, Delta, make_delta, rebase, rebased_steps, spans
 from ..stored_values import StoredValues
 from .row_checksums import IN_PACKED, has_deltas
 from .schema import FORMAT
@@ -33,7 +33,7 @@ _WHOLE = """SELECT CAST(value AS BLOB) FROM entries WHERE key = ?1 AND revision 
     UNION ALL SELECT CAST(value AS BLOB) FROM versions WHERE key = ?1 AND revision = ?2 AND value != ''"""
 _SIZES = "SELECT size, length(data) FROM packed WHERE key = ? AND revision = ?"
 _NEXT_PLACE = "SELECT coalesce((SELECT place + 1 FROM packed WHERE key = ? ORDER BY revision DESC LIMIT 1), 0)"
-_FORMER = """SELECT revision, place FROM packed WHERE key = ? AND revision < ? AND place % ? = 0
+_FORMER = """SELECT revision, place, length(data) FROM packed WHERE key = ? AND revision < ? AND place % ? = 0
     ORDER BY revision DESC LIMIT 1"""
 _BASE = "SELECT base FROM packed WHERE key = ? AND revision = ?"
 _NEXT_REVISION = """SELECT revision FROM versions WHERE key = ?1 AND revision > ?2 AND value IS NOT NULL
@@ -88,7 +88,7 @@ def pack(
 ) -> bool:
     """Put a superseded value into `packed`, relative to the version that superseded it, or alone.
 
-    Every 16th call for a key also makes an older delta relative to this value, see `deltas`.
+    Some calls also make older deltas relative to this value, see `deltas`.
 
     Args:
         db: the connection, in a transaction that writes.
@@ -112,13 +112,15 @@ def pack(
     if place == 0:
         create(db)
     put(db, values, key, revision, delta)
-    for step in rebased_steps(place):
+    for step in rebased_steps(place, SMALL_FANOUT):
         former = db.execute(_FORMER, (key, revision, step)).fetchone()
-        if former is not None:
+        if former is not None and spans(step, former[2]):
             reader = chain(db, values)
             reader.put(key, revision, value)
             with suppress(DamagedDelta):  # a version that cannot be read holds up no commit, and stays as it is
-                put(db, values, key, former[0], rebase(reader.value(key, former[0]), revision, value, former[1]))
+                delta = rebase(reader.value(key, former[0]), revision, value, former[1])
+                if spans(step, len(delta.data)):
+                    put(db, values, key, former[0], delta)
     return True
 
 

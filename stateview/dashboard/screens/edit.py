@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import on
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.events import ScreenResume
 from textual.screen import ModalScreen
 
 from ...cli.results import ActionResult, Result
@@ -197,7 +199,8 @@ class EditScreen(EditFormScreen):
         else:
             self._when_on_top = act
 
-    def on_screen_resume(self) -> None:
+    @on(ScreenResume)
+    def _run_waiting_act(self) -> None:
         """Run the action that waited until no other screen covered this one."""
         act, self._when_on_top = self._when_on_top, None
         if act is not None:

@@ -8,6 +8,7 @@ from typing import ClassVar
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.events import ScreenResume
 
 from ...workflow.records import step_key
 from ..data.filters.namespaces import NamespaceFilter
@@ -197,7 +198,8 @@ class MainScreen(FilteringScreen):
         elif not self.dashboard.acts.jobs.stop():
             self.action_pane("keys")
 
-    def on_screen_resume(self) -> None:
+    @on(ScreenResume)
+    def _switch(self) -> None:
         """Switch to the namespace that waited until no other screen covered this one."""
         self.dashboard.apply_switch()
 
