@@ -121,7 +121,7 @@ class JSONBackend(Writer):
     def _opened(self, version: Version) -> Version:
         """Return a version of a state with its encoded value."""
         if isinstance(version, PackedVersion):
-            return self._past().opened(version)
+            return self._past().opened(version, is_lone=True)
         return self.values.unpack_version(version)
 
     def list_keys(

@@ -305,8 +305,12 @@ class History:
             return version
         return self.values.pack_version(self.opened(version))
 
-    def opened(self, version: Version) -> Version:
+    def opened(self, version: Version, is_lone: bool = False) -> Version:
         """Return a version with its encoded value. O(size), and for a delta as many times as its chain is long.
+
+        Args:
+            version: the version, packed or not.
+            is_lone: whether no other version of the key is read with it, see `Chain`.
 
         Raises:
             Damaged: a version of its chain is missing, or is not what was written.
@@ -314,12 +318,12 @@ class History:
         """
         if not isinstance(version, PackedVersion):
             return self.values.unpack_version(version)
-        value = self._value(version.key, version.revision)
+        value = self._value(version.key, version.revision, is_lone)
         return Version(version.key, value, version.revision, version.time, version.expires)
 
-    def _value(self, key: str, revision: int) -> bytes:
+    def _value(self, key: str, revision: int, is_lone: bool = False) -> bytes:
         try:
-            return self._chain.value(key, revision)
+            return self._chain.value(key, revision, is_lone)
         except DamagedDelta as error:
             what = f"revision {revision} of {key[:60]!r} in the history: {error}"
             raise Damaged(what, run("recover")) from error
