@@ -29,6 +29,10 @@ CREATE TRIGGER IF NOT EXISTS packed_delete BEFORE DELETE ON versions
     BEGIN SELECT RAISE(ABORT, 'the database has deltas: upgrade stateview'); END"""
 NAMES = frozenset({"packed", "packed_base"})
 _DELTA = "SELECT base, place, size, data FROM packed WHERE key = ? AND revision = ?"
+# All deltas on the way to a whole value. A delta that is relative to an older version is damaged, and ends the way.
+_PATH = """WITH RECURSIVE path AS (SELECT revision, base, place, size, data FROM packed WHERE key = ?1 AND revision = ?2
+    UNION ALL SELECT packed.revision, packed.base, packed.place, packed.size, packed.data FROM path JOIN packed
+    ON packed.key = ?1 AND packed.revision = path.base WHERE path.base > path.revision) SELECT * FROM path"""
 _WHOLE = """SELECT CAST(value AS BLOB) FROM entries WHERE key = ?1 AND revision = ?2
     UNION ALL SELECT CAST(value AS BLOB) FROM versions WHERE key = ?1 AND revision = ?2 AND value != ''"""
 _SIZES = "SELECT size, length(data) FROM packed WHERE key = ? AND revision = ?"
@@ -43,8 +47,16 @@ _DEPENDENTS = "SELECT revision, place, base FROM packed WHERE key = ? AND base =
 
 def chain(db: apsw.Connection, values: StoredValues, is_lone: bool = False) -> Chain:
     """Return the reader of encoded values of a database, for use in one transaction. `is_lone`: see `Chain`."""
+    ahead: dict[tuple[str, int], Delta] = {}  # the deltas on the way to a lone version, which one statement has read
 
     def fetch(key: str, revision: int) -> Delta | bytes:
+        if is_lone:
+            if (found := ahead.pop((key, revision), None)) is None:
+                for step, base, place, size, data in db.execute(_PATH, (key, revision)):
+                    ahead[key, step] = Delta(base, place, size, values.unpack_delta(data, key, step, base))
+                found = ahead.pop((key, revision), None)
+            if found is not None:
+                return found
         whole = db.execute(_WHOLE, (key, revision)).fetchone()
         if whole is not None:
             return values.unpack(bytes(whole[0]), key, revision)

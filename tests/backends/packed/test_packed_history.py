@@ -6,7 +6,7 @@ import base64
 import json
 import random
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 import redis
@@ -16,6 +16,7 @@ from stress import stressed
 
 from stateview import StateManager, compression
 from stateview.backends.deltas import MIN_BYTES
+from stateview.backends.sqlite.backend import SQLiteBackend
 from stateview.backends.sqlite.schema import FORMAT
 from stateview.maintenance.history import iter_superseded
 
@@ -219,6 +220,17 @@ def packings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     whole = compression.compress
     monkeypatch.setattr(compression, "compress", compress)
     return tried
+
+
+def test_of_a_past_value_all_deltas_are_read_by_one_statement(tmp_path: Path) -> None:
+    with StateManager(f"sqlite:{tmp_path}", "ns") as state:
+        for number in range(100):
+            state.save("k", [f"item {item}" for item in range(100 + number)])
+        statements: list[str] = []
+        for connection in cast("SQLiteBackend", state.backend)._pool.opened:
+            connection.exec_trace = lambda cursor, text, values: not statements.append(text)
+        assert len(state.load("k", at=20)) == 119
+        assert sum("packed" in text for text in statements) == 2  # of the value, and of the live one that it is relative to
 
 
 def test_what_packing_makes_no_smaller_stays_whole(store_url: str, kind: str, packings: list[int]) -> None:
