@@ -88,13 +88,39 @@ def _show_messages(values: list[Any]) -> list[Encoded] | None:
             return None
         part = _parts.get(text)
         if part is None:
-            fields = value.model_dump()
-            if _CLASS in fields or _AS in fields or _any_holds_mark(fields):
+            fields = _message_fields(value)
+            if fields is None:
                 return None
-            part = encoded({_CLASS: name, **fields})
+            part = encoded(fields)
             _parts.put(text, part)
         shown.append(part)
     return shown
+
+
+def _message_fields(value: Any) -> dict[str, Any] | None:
+    """Return a message as an object that names its class; None if it is none, or needs the serializer.
+
+    Fields that have their default value are left out: they are most of a message's fields.
+    """
+    name = _NAMES.get(type(value))
+    if name is None:
+        return None
+    fields = value.model_dump(exclude_defaults=True)
+    if _CLASS in fields or _AS in fields or _any_holds_mark(fields):
+        return None
+    return {_CLASS: name, "type": value.type, **fields}
+
+
+def _plain_messages(value: Any) -> Any:
+    """Return a message, or a list of them, as objects that name their classes; None for anything else."""
+    if type(value) is not list:
+        return _message_fields(value)
+    shown = []
+    for item in value:
+        if (fields := _message_fields(item)) is None:
+            return None
+        shown.append(fields)
+    return shown or None
 
 
 class _Parts:
@@ -136,6 +162,8 @@ def to_json(value: Any, serde: SerializerProtocol) -> Any:
 
     """
     ours = isinstance(serde, JsonPlusSerializer)  # another one, such as that which encrypts, is given every value
+    if ours and (shown := _plain_messages(value)) is not None and is_exact(shown):
+        return shown
     if ours and is_exact(value) and not holds_mark(value):
         return value
     kind, data = serde.dumps_typed(value)

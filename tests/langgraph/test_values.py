@@ -103,6 +103,23 @@ def test_a_message_is_an_object_with_its_class_and_fields() -> None:
     assert (stored[3]["@class"], stored[3]["value"]["value"]) == ("langgraph.types.Interrupt", "why")
 
 
+def test_fields_of_a_message_with_their_default_values_are_left_out_and_come_back() -> None:
+    from langchain_core.messages import AIMessage, HumanMessage
+    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+    from stateview.langgraph.values import from_json, guess_json
+
+    plain = {"@class": "langchain_core.messages.human.HumanMessage", "type": "human", "content": "hi"}
+    assert through(HumanMessage("hi")) == (plain, HumanMessage("hi"))
+    messages = [HumanMessage("hi"), AIMessage("", name="a", additional_kwargs={"n": 0}, response_metadata={"at": None})]
+    for value in (messages, [messages[0], {"nested": messages}]):
+        assert through(value)[1] == value
+    assert decode(encode(guess_json(messages, JsonPlusSerializer()))) == through(messages)[0]
+    whole = {"@class": plain["@class"], **messages[0].model_dump()}  # as earlier versions stored it
+    assert from_json([whole], JsonPlusSerializer()) == [messages[0]]
+    assert repr(from_json([plain], JsonPlusSerializer())) == repr([messages[0]])
+
+
 def test_a_message_that_was_changed_in_place_is_stored_as_it_is_now() -> None:
     from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
@@ -124,7 +141,7 @@ def test_a_message_that_was_changed_in_place_is_stored_as_it_is_now() -> None:
         shown = kept()
         assert repr(shown[1]["response_metadata"]) == repr({"n": answer})
         assert [{k: v for k, v in one.items() if k != "@class"} for one in shown] == [
-            one.model_dump() for one in messages
+            {"type": one.type, **one.model_dump(exclude_defaults=True)} for one in messages
         ]
         made = from_json(shown, serde)
         assert made == [type(one)(**one.model_dump()) for one in messages]
