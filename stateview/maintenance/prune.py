@@ -87,8 +87,9 @@ def plan(
 
     """
     head, marks = backend.head(), backend.marks()
+    known = {name for mark in marks for name in retention.names_of(mark)} if policy.patterns else set()
     for pattern in policy.patterns or ():
-        if not is_glob(pattern) and not retention.select(marks, [pattern]):
+        if not is_glob(pattern) and pattern not in known:
             raise missing_mark(backend, pattern, pattern.partition("@")[0])
     expired = retention.expired(retention.select(marks, policy.patterns), policy.keep, policy.before)
     floor = max(head.floor, _floor(backend, head, policy)) if policy.history else head.floor

@@ -12,7 +12,7 @@ from itertools import count
 
 from ..backends.protocol import CheckpointRecord
 from ..model import CheckpointKind
-from .matching.patterns import matches_any
+from .matching.patterns import is_glob, matches_any
 
 # A checkpoint made before kinds were stored shows its kind by its name; a safety checkpoint also by its note's start.
 _UNSTORED_NOTES = ("made by ", "before ")
@@ -56,9 +56,18 @@ def select(marks: Iterable[CheckpointRecord], patterns: Iterable[str] | None) ->
     """Choose checkpoints by name, NAME@REVISION or glob; without patterns, the automatic ones."""
     if patterns is None:
         return [mark for mark in marks if kind_of(mark) != "named"]
-    wanted = list(patterns)
-    names = ((mark, (mark.name, f"{mark.name}@{mark.revision}")) for mark in marks)
-    return [mark for mark, both in names if any(matches_any(name, wanted) for name in both)]
+    wanted = set(patterns)
+    globs = list(filter(is_glob, wanted))
+    return [
+        mark
+        for mark in marks
+        if not wanted.isdisjoint(both := names_of(mark)) or any(matches_any(name, globs) for name in both)
+    ]
+
+
+def names_of(mark: CheckpointRecord) -> tuple[str, str]:
+    """Return the two names of a checkpoint: NAME and NAME@REVISION."""
+    return mark.name, f"{mark.name}@{mark.revision}"
 
 
 def expired(marks: Iterable[CheckpointRecord], keep: int | None, before: int | None) -> list[CheckpointRecord]:

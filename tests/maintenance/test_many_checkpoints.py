@@ -14,6 +14,7 @@ ACTS = {
     "migrate": lambda state, folder: state.migrate_to(f"sqlite:{folder}/copy"),
     "stats": lambda state, _: state.stats(),
     "prune": lambda state, _: state.prune("*", keep=2, dry_run=True),
+    "prune of names": lambda state, _: state.prune(state.list_checkpoints(), keep=2, dry_run=True),
     "export": lambda state, folder: state.export(f"{folder}/file.jsonl"),
 }
 
