@@ -209,8 +209,10 @@ def remove_taken_out(folder: str, namespace: str) -> None:
     try:
         for name in {name for names in _FILES.values() for name in names}:
             path = os.path.join(folder, name)
+            if not os.path.islink(path):
+                continue
             target = os.path.realpath(path)
-            for found in (target, f"{target}-wal", f"{target}-shm") if os.path.islink(path) else ():
+            for found in (target, f"{target}-wal", f"{target}-shm"):
                 if os.path.exists(found):
                     _remove(found)
         shutil.rmtree(folder)

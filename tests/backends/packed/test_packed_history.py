@@ -230,7 +230,7 @@ def test_of_a_past_value_all_deltas_are_read_by_one_statement(tmp_path: Path) ->
         for connection in cast("SQLiteBackend", state.backend)._pool.opened:
             connection.exec_trace = lambda cursor, text, values: not statements.append(text)
         assert len(state.load("k", at=20)) == 119
-        assert sum("packed" in text for text in statements) == 2  # of the value, and of the live one that it is relative to
+        assert sum("packed" in text for text in statements) == 2  # of the value, and of the live one
 
 
 def test_what_packing_makes_no_smaller_stays_whole(store_url: str, kind: str, packings: list[int]) -> None:
