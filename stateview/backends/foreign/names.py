@@ -57,6 +57,8 @@ def bytes_key(data: bytes) -> str:
     Text stays as it is, unless it starts with `$`. Then it follows `$str/`. What is no text, or has a NUL, follows
     `$bytes/` in hexadecimal digits. What is too long has the key `$odd/SHA256`.
     """
+    if data.isascii() and data[:1] != b"$" and b"\0" not in data and 0 < len(data) <= MAX_KEY_BYTES:
+        return data.decode()  # nearly all names: a server has a million of them
     try:
         text = data.decode()
     except UnicodeDecodeError:

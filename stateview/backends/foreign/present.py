@@ -16,7 +16,7 @@ from ...errors import HistoryPruned
 from ...model import Commit
 from ..conflicts import history_pruned_error
 from ..key_ranges import key_range
-from ..protocol import CheckpointRecord, Head, KeySummary, StateAt, StoredVersion, Version
+from ..protocol import CheckpointRecord, Head, KeySummary, StateAt, StoredVersion, SupersededVersion, Version
 from .read_only import ReadOnlyBackend, cut
 
 _ENTRY_REVISION = 1
@@ -155,6 +155,9 @@ class PresentBackend(ReadOnlyBackend):
         return []
 
     def marks(self) -> list[CheckpointRecord]:
+        return []
+
+    def superseded(self, after: tuple[str, int] = ("", 0), limit: int = 1000) -> list[SupersededVersion]:  # noqa: ARG002
         return []
 
     def versions_page(

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from ... import codec
 from ...errors import InvalidName, StateException
@@ -25,8 +25,9 @@ from .. import Store
 from ..notes import say_once
 from ..protocol import SUMMARY_BYTES, ProgressText, StoreIdentity, Version
 from ..redis.backend import RedisBackend
+from ..redis.connections.client import encode_bulk, sent
 from ..redis.connections.errors import to_state_error
-from ..redis.foreign_keys import OWN, send_all
+from ..redis.foreign_keys import OWN
 from . import names, values
 from .present import Bounds, Entry, PresentBackend
 
@@ -39,6 +40,7 @@ _KEYS_PER_SCAN = 10_000
 _KEYS_PER_READ = 500
 _MIN_INDEX_SECONDS, _REST_FACTOR = 5.0, 20.0  # an index is as old as this, or as this many times its making, at most
 _GONE = "none"
+_UNREADABLE = "that this user may not read"
 _NARROWER = "Give a narrower match=GLOB, or limit=NUMBER, in the URL"
 
 Command = tuple[object, ...]
@@ -229,19 +231,37 @@ class RedisKeys(PresentBackend):
         index = self.index()
         for start in range(0, len(keys), _KEYS_PER_READ):
             some = keys[start : start + _KEYS_PER_READ]
-            named = [index.names.get(key) or key.encode() for key in some]
+            named = [index.names.get(key, key.encode()) for key in some]
             heads = self._pipe([(word, name) for name in named for word in ("TYPE", "PTTL")])
-            kinds = [_text(kind) for kind in heads[::2]]
+            kinds = [f"key {_UNREADABLE}" if isinstance(kind, Exception) else _text(kind) for kind in heads[::2]]
             asked = [_commands(kind, name, max_bytes, members) for kind, name in zip(kinds, named, strict=True)]
             replies = iter(self._pipe([command for commands in asked for command in commands]))
-            for key, kind, left, commands in zip(some, kinds, heads[1::2], asked, strict=True):
-                yield key, _found(kind, left, [next(replies) for _ in commands], members)
+            found = [
+                _found(kind, left, [next(replies) for _ in commands], members)
+                for kind, left, commands in zip(kinds, heads[1::2], asked, strict=True)
+            ]
+            # A key that is gone since TYPE reads as an empty one
+            empty = [at for at, one in enumerate(found) if one.members is not None and not one.number]
+            for at, exists in zip(empty, self._pipe([("EXISTS", named[at]) for at in empty]), strict=True):
+                if exists == 0:
+                    found[at] = Found(_GONE, -1, 0, None)
+            yield from zip(some, found, strict=True)
+
+    def _send(self, commands: list[Command]) -> list[Any]:
+        words = [[word if isinstance(word, bytes) else str(word).encode() for word in command] for command in commands]
+        encoded = [b"*%d\r\n%b" % (len(command), encode_bulk(command)) for command in words]
+
+        def act(client: Any) -> list[Any]:
+            with sent(client.connection_pool, encoded) as replies:
+                return replies()
+
+        return self._server._with_retry(act)
 
     def _pipe(self, commands: list[Command]) -> list[Any]:
-        """Return the replies to commands. A key that has another type by now replies with an error, others raise it."""
-        replies = send_all(self._server, commands)
+        """Return the replies to commands, and among them the errors that are about one key, or one command."""
+        replies = self._send(commands) if commands else []
         for reply in replies:
-            if isinstance(reply, Exception) and not (isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply)):
+            if isinstance(reply, Exception) and not (_is_wrong_type(reply) or _is_refused(reply)):
                 raise to_state_error(reply, self.url, self.namespace)
         return replies
 
@@ -252,6 +272,16 @@ def _first(index: Index) -> str:
 
 def _text(kind: object) -> str:
     return kind.decode(errors="replace") if isinstance(kind, bytes) else str(kind)
+
+
+def _is_wrong_type(reply: Exception) -> bool:
+    return isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply)
+
+
+def _is_refused(reply: Exception) -> bool:
+    """Return whether this user may not run a command, or not on a key, or the server has renamed the command."""
+    unknown = isinstance(reply, ResponseError) and "unknown command" in str(reply)
+    return unknown or isinstance(reply, NoPermissionError)
 
 
 def _commands(kind: str, name: bytes, max_bytes: int, members: int) -> list[Command]:
@@ -269,8 +299,11 @@ def _commands(kind: str, name: bytes, max_bytes: int, members: int) -> list[Comm
 
 
 def _found(kind: str, left: Any, replies: list[Any], members: int) -> Found:
-    if any(isinstance(reply, Exception) for reply in replies):
-        return Found("a type that changed meanwhile", -1, 0, None)
+    left = -1 if isinstance(left, Exception) else left
+    for reply in replies:
+        if isinstance(reply, Exception):
+            changed = _is_wrong_type(reply)
+            return Found("a type that changed meanwhile" if changed else f"{kind} {_UNREADABLE}", -1, 0, None)
     if not replies:
         return Found(kind, left, 0, None)
     count, content = replies

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
+from hashlib import sha256
+from itertools import count
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import redis
@@ -14,11 +17,11 @@ from dashboard_host import shown
 
 from stateview import StateManager
 from stateview.backends import mask, notes, parse_store
-from stateview.backends.foreign.redis_keys import parse_url
+from stateview.backends.foreign.redis_keys import RedisKeys, parse_url
 from stateview.backends.protocol import TellsWhatIsCutOff
 from stateview.cli.program import main
 from stateview.dashboard.app import Dashboard
-from stateview.errors import BackendUnavailable, InvalidName, NamespaceNotFound, ReadOnly
+from stateview.errors import BackendError, BackendUnavailable, InvalidName, NamespaceNotFound, ReadOnly
 
 
 @pytest.fixture
@@ -83,6 +86,120 @@ def test_each_type_is_json_and_names_are_sorted(url: str, server: redis.Redis, f
         state.delete("text")
     with pytest.raises(NamespaceNotFound):
         StateManager(keys_of(url), "other").load("text")
+
+
+def test_hostile_names_and_values_are_shown_inert_and_bounded(url: str, server: redis.Redis, folder: Path) -> None:
+    long, torn = b"n" * 2000, b"\xf0\x9f" * 900
+    with server.pipeline() as pipe:
+        for number, name in enumerate((b"\xff\xfe", b"\x1b[31m", b"a\r\nb", b"", long, long + b"x", torn)):
+            pipe.set(name, number)
+        pipe.hset("pairs", mapping={f"f{number}": "v" for number in range(1100)})
+        pipe.sadd("members", *range(1100))
+        for number in range(1100):
+            pipe.xadd("events", {b"\xff": b"\x00"}, id=f"{number + 1}-0")
+        pipe.xadd("empty", {"a": 1}, id="1-0")
+        pipe.xtrim("empty", 0)
+        pipe.set("nothing", "")
+        pipe.pfadd("log", "a")
+        pipe.execute()
+    state = StateManager(keys_of(url), "default")
+    names = state.list_keys()
+    assert sorted(name for name in names if name.startswith("$")) == [
+        "$bytes/", "$bytes/fffe", *sorted(f"$odd/{sha256(name).hexdigest()}" for name in (long, long + b"x", torn))
+    ]  # fmt: skip
+    assert state.load(f"$odd/{sha256(long).hexdigest()}") == 4
+    assert (state.load("\x1b[31m"), state.load("$bytes/")) == (1, 3)
+    for name, members in (("pairs", "$hash"), ("members", "$set"), ("events", "$stream")):
+        value = state.load(name)
+        assert (len(value[members]), value["count"]) == (1000, 1100)
+    assert state.load("events")["$stream"][0]["fields"] == {"$bytes/ff": "\0"}
+    assert (state.load("empty"), state.load("nothing")) == ({"$stream": []}, "")
+    assert state.load("log")["$bytes"]["bytes"] > 10
+    assert len(state.rows()) == len(names)
+    assert main(["-s", keys_of(url), "export", "out.jsonl"]) == 0
+
+
+@pytest.mark.stress
+def test_a_name_of_a_megabyte_and_a_list_over_the_limit_of_a_value(url: str, server: redis.Redis) -> None:
+    name = b"n" * 1_000_000
+    server.set(name, 1)
+    server.rpush("wide", *["w" * 40_000_000] * 2)
+    state = StateManager(keys_of(url), "default")
+    assert state.list_keys() == [f"$odd/{sha256(name).hexdigest()}", "wide"]
+    assert state.load("wide")["$opaque"]["type"] == "list"
+    assert [row.key for row in state.rows()] == state.list_keys()
+
+
+def test_a_type_that_is_not_known_is_an_opaque_value_with_its_name(new_store: Callable[[str], str]) -> None:
+    url = new_store(max(REDIS, default="redis"))  # the newest server
+    with redis.Redis.from_url(url) as client:
+        try:
+            client.execute_command("VADD", "vectors", "VALUES", 2, 1, 0, "a")
+        except redis.ResponseError:
+            pytest.skip("before Redis 8 there is no type that is not known")
+    state = StateManager(keys_of(url), "default")
+    assert state.load("vectors") == {"$opaque": {"type": "vectorset"}}
+    assert [row.key for row in state.rows()] == ["vectors"]
+
+
+@pytest.mark.parametrize("moment", [1, 2], ids=["before its type is asked for", "after that"])
+def test_a_key_that_goes_or_changes_during_a_read_is_no_wrong_value(
+    url: str, server: redis.Redis, moment: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("goes", "other"):
+        server.rpush(name, "a")
+    server.set("text", "a")
+    server.set("stays", "")
+    state = StateManager(keys_of(url), "default")
+    assert len(state.list_keys()) == 4
+    ask, trips = RedisKeys._pipe, count(1)
+
+    def act(backend: RedisKeys, commands: list[Any]) -> list[Any]:
+        if next(trips) == moment:
+            server.delete("goes", "text")
+            server.delete("other")
+            server.set("other", "b")
+        return ask(backend, commands)
+
+    monkeypatch.setattr(RedisKeys, "_pipe", act)
+    changed = {"$opaque": {"type": "a type that changed meanwhile"}}
+    found = state.load_many(["goes", "other", "text", "stays"])
+    assert found == {"other": "b" if moment == 1 else changed, "stays": ""}
+
+
+def test_stats_ask_for_each_key_once(url: str, server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.mset({f"k{number}": "x" * number for number in range(1, 31)})
+    ask, asked = RedisKeys._pipe, Counter[object]()
+
+    def act(backend: RedisKeys, commands: list[Any]) -> list[Any]:
+        asked.update(command[0] for command in commands)
+        return ask(backend, commands)
+
+    monkeypatch.setattr(RedisKeys, "_pipe", act)
+    found = StateManager(keys_of(url), "default").stats()
+    assert (found.keys, found.versions, found.largest[0].key) == (30, 0, "k30")
+    assert asked == dict.fromkeys(("TYPE", "PTTL", "STRLEN", "GETRANGE"), 30)
+
+
+def test_what_a_user_may_not_read_is_named_and_the_rest_is_read(url: str, server: redis.Redis) -> None:
+    server.mset({"app:a": 1, "app:b": 2, "secret": 3})
+    server.rpush("app:list", "x")
+
+    def as_user(*rights: str) -> StateManager:
+        server.execute_command("ACL", "SETUSER", "looker", "reset", "on", ">geheim", *rights)
+        return StateManager(keys_of(url.replace("redis://", "redis://looker:geheim@")), "default", timeout=2)
+
+    few = as_user("~app:*", "+scan", "+type", "+pttl", "+strlen", "+getrange", "+select", "+exists")
+    assert few.load_many() == {
+        "app:a": 1, "app:b": 2, "app:list": {"$opaque": {"type": "list that this user may not read"}},
+        "secret": {"$opaque": {"type": "key that this user may not read"}},
+    }  # fmt: skip
+    assert [row.key for row in few.rows()] == ["app:a", "app:b", "app:list", "secret"]
+    assert few.load("app:b") == 2
+    assert few.doctor().ok
+    assert as_user("~*", "+scan", "+select").load("app:a") == {"$opaque": {"type": "key that this user may not read"}}
+    with pytest.raises(BackendError, match="scan"):
+        as_user("~*", "+type", "+select").list_keys()
 
 
 def test_a_pattern_and_a_limit_choose_the_names(url: str, server: redis.Redis) -> None:
