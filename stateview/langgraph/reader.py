@@ -37,12 +37,16 @@ _PAGE = 500  # entries that one read of a store returns
 
 
 class Found(NamedTuple):
-    """A checkpoint: where it is, its record, and the state that holds its channels; None: the live state."""
+    """A checkpoint: where it is, its record, and the state that holds its channels; None: the live state.
+
+    `read` are the channels that were read together with the record, by key.
+    """
 
     place: Place
     record: Record
     revision: int | None
     view: StateView | None = None
+    read: dict[str, Any] | None = None
 
     @property
     def id(self) -> str:
@@ -68,23 +72,33 @@ class ThreadReader(BaseCheckpointSaver[Any]):
         return None if found is None else self._tuple(found)
 
     def _find(self, place: Place, identifier: str | None) -> Found | None:
-        """Find the checkpoint with an ID, or the live one."""
-        view = place.state.at("live")
-        record = view.load(place.record, None)
-        if record is not None and identifier in (None, record["id"]):
-            return Found(place, record, None, view)
+        """Find the checkpoint with an ID, or the live one.
+
+        An earlier checkpoint most often has the channels of the live one, so they are read with its record.
+        """
+        nothing: Record = {"id": None, "channels": []}
+        live = nothing if identifier is None else place.state.load(place.record, nothing, fresh=True)
+        if live["id"] == identifier:
+            view = place.state.at("live")
+            record = view.load(place.record, None)
+            if record is not None and identifier in (None, record["id"]):
+                return Found(place, record, None, view)
         if identifier is None:
             return None
         try:
             view = place.state.at(place.name(identifier))
         except RefNotFound:
             return None
-        record = view.load(place.record, None)
-        return None if record is None or record["id"] != identifier else Found(place, record, view.revision, view)
+        channels = [glob.escape(place.channels + name) for name in live["channels"]]
+        values = view.load_many([glob.escape(place.record), *channels])
+        record = values.pop(place.record, None)
+        if record is None or record["id"] != identifier:
+            return None
+        return Found(place, record, view.revision, view, values)
 
     def _raw(self, found: Found, past: Past | None = None) -> dict[str, Any]:
         """Return the stored values of the channels of a checkpoint, by channel."""
-        place, record, revision, view = found
+        place, record, revision, view, read = found
         if revision is None or (past is None and view is None):
             view = view or place.state.at("live" if revision is None else revision)
         if revision is None and view is not None:  # a channel may have been restored that the record does not name
@@ -92,9 +106,10 @@ class ThreadReader(BaseCheckpointSaver[Any]):
         if past is not None:
             values = {name: past.load(place.channels + name, revision or 0) for name in record["channels"]}
             return {name: value for name, value in values.items() if value is not ABSENT}
-        keys = {place.channels + name: name for name in record["channels"]}
-        loaded = view.load_many(keys) if view is not None and keys else {}
-        return {keys[key]: value for key, value in loaded.items() if key in keys}
+        values = dict(read or {})
+        missing = [glob.escape(key) for name in record["channels"] if (key := place.channels + name) not in values]
+        values |= view.load_many(missing) if view is not None and missing else {}
+        return {name: values[key] for name in record["channels"] if (key := place.channels + name) in values}
 
     def _tuple(self, found: Found, past: Past | None = None) -> CheckpointTuple:
         """Return a checkpoint as LangGraph takes it, with its writes."""

@@ -201,6 +201,25 @@ def test_each_act_is_one_commit_and_reads_make_nothing(store_url: str) -> None:
             put(saver, "t", 2, {"a": 1})
 
 
+def test_an_earlier_checkpoint_takes_two_reads_of_values_and_is_whole(
+    saver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(saver, "t", 1, {"a": 1, "b*": 2, "gone": 3})
+    put(saver, "t", 2, {"a": 4, "new": 6}, parent=1)
+    put(saver, "t", 3, {"a": 7, "new": 9}, parent=2)
+    backend = saver._place(config("t")).state.backend
+    read, asked = backend.read, list[list[str]]()
+
+    def reading(keys: Any, at: Any = None) -> Any:
+        asked.append(sorted(keys))
+        return read(asked[-1], at)
+
+    monkeypatch.setattr(backend, "read", reading)
+    assert saver.get_tuple(config("t", "id-0002")).checkpoint["channel_values"] == {"a": 4, "new": 6}
+    assert len(asked) == 2
+    assert saver.get_tuple(config("t", "id-0001")).checkpoint["channel_values"] == {"a": 1, "b*": 2, "gone": 3}
+
+
 def test_arguments_are_checked(here: StateManager) -> None:
     from stateview.langgraph import StateviewSaver
 
