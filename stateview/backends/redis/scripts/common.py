@@ -240,9 +240,14 @@ local function size_of(rest) return string.match(rest, '^[PW]%d+ %d+ %d+ (%d+) '
 local function at(key, revision, time)
   -- The entry of a key in a state, packed as in live; false if it has none. Of a linked version, `*` and the size stand
   -- for the value, and its member comes with it: the caller collects it.
-  local packed = call('HGET', live, key)
+  -- A copy of a large value takes longer than all else, so the live one is not read if a later version is superseded.
+  local later = revision < 2 ^ 53 and
+    call('ZRANGEBYLEX', hindex, '(' .. key .. '\\0' .. pad(revision), '(' .. key .. '\\0:', 'LIMIT', 0, 1)[1]
+  local packed = not later and call('HGET', live, key)
   if packed then
-    local r, _, e = split(packed)
+    local r, e = string.match(packed, '^%*?(%d+) %d+ (%d+) ')
+    if not e then error('DAMAGED: an entry is not what was written') end
+    r, e = tonumber(r), tonumber(e)
     if r <= revision then
       if e == 0 or e > time then return packed end
       return false
