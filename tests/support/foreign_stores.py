@@ -13,6 +13,8 @@ import msgspec
 
 CREWAI = """CREATE TABLE IF NOT EXISTS checkpoints (id TEXT PRIMARY KEY, created_at TEXT NOT NULL, parent_id TEXT,
     branch TEXT NOT NULL DEFAULT 'main', data JSONB NOT NULL)"""
+FLOWS = """CREATE TABLE IF NOT EXISTS flow_states (id INTEGER PRIMARY KEY AUTOINCREMENT, flow_uuid TEXT NOT NULL,
+    method_name TEXT NOT NULL, timestamp DATETIME NOT NULL, state_json TEXT NOT NULL)"""
 CHECKPOINTS = """CREATE TABLE checkpoints (thread_id TEXT NOT NULL, checkpoint_ns TEXT NOT NULL DEFAULT '',
     checkpoint_id TEXT NOT NULL, parent_checkpoint_id TEXT, type TEXT, checkpoint BLOB, metadata BLOB,
     PRIMARY KEY (thread_id, checkpoint_ns, checkpoint_id))"""
@@ -76,3 +78,15 @@ def crewai(place: Path, *inputs: Any, branch: str = "main") -> Path:
             (place / branch / f"{identifier}_p-{parent or 'none'}.json").write_text(json.dumps(document))
         parent = identifier
     return place
+
+
+def crewai_flow(path: Path, *states: tuple[str, Any], flow: str = "flow-1") -> Path:
+    """Add the states of a flow, each with the method that it came after, as CrewAI's `SQLiteFlowPersistence` does."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(FLOWS)
+        for number, (method, state) in enumerate(states):
+            row = (flow, method, f"2026-01-31T09:00:{number:02}+00:00", json.dumps(state))
+            db.execute(
+                "INSERT INTO flow_states (flow_uuid, method_name, timestamp, state_json) VALUES (?, ?, ?, ?)", row
+            )
+    return path

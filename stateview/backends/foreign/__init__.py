@@ -34,9 +34,9 @@ def _redis_keys(store: Store, namespace: str, **options: Any) -> Backend:
 
 
 def _crewai(store: Store, namespace: str, **options: Any) -> Backend:
-    from .crewai import CrewAI
+    from .crewai import CrewAI, CrewAIFlows, holds_flows
 
-    return CrewAI(store, namespace, **options)
+    return (CrewAIFlows if holds_flows(store.place) else CrewAI)(store, namespace, **options)
 
 
 LANGGRAPH_SQLITE = BackendKind(
@@ -48,4 +48,4 @@ REDIS_KEYS = BackendKind(
     "redis-keys", "the plain keys of a Redis server", _redis_keys, ("redis-keys",), slow_import=True,
     server=True, foreign=True, options=("quiet",),
 )  # fmt: skip
-CREWAI = BackendKind("crewai", "CrewAI's checkpoints", _crewai, ("crewai",), takes_path=True, foreign=True)
+CREWAI = BackendKind("crewai", "CrewAI's checkpoints or flows", _crewai, ("crewai",), takes_path=True, foreign=True)

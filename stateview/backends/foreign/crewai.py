@@ -1,4 +1,4 @@
-"""Look into CrewAI's checkpoints: `crewai:PATH`, of its SQLite database, or of its folder of JSON files.
+"""Look into CrewAI's checkpoints and flows: `crewai:PATH`, of a SQLite database, or of a folder of JSON files.
 
 A branch is a namespace; a checkpoint is a revision, in the order in which they were made, and the checkpoint `c-ID`. It
 is one JSON document. Its keys:
@@ -6,6 +6,9 @@ is one JSON document. Its keys:
 - `entity/N/FIELD`: a field of the N-th crew, flow or agent, from 0.
 - `state/FIELD`: any other field, such as the event record.
 - `parent`: the id of the parent.
+
+In a database of `SQLiteFlowPersistence`, a flow is a namespace. A state that was saved after a method is a revision,
+and the checkpoint `c-ROW`. The keys are `state/FIELD`.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import apsw
 import msgspec
 
 from ... import codec
-from ...errors import Damaged, KeyNotFound
+from ...errors import Damaged, KeyNotFound, StateException
 from ...model import to_micros
 from .. import Store
 from ..files.durable_files import file_error
@@ -32,6 +35,7 @@ from .history import History, HistoryBackend, Point
 from .sqlite_file import SqliteFile, rows
 
 TABLES = {"checkpoints": ("id", "created_at", "parent_id", "branch", "data")}
+FLOW_TABLES = {"flow_states": ("id", "flow_uuid", "method_name", "timestamp", "state_json")}
 WHAT = "a store of CrewAI's checkpoints"
 FILE = re.compile(r"(\d{8}T\d{6}_[0-9a-f]{8})(?:_p-(.*))?\.json")
 _MAX_DEPTH = 5  # of the folders of branches: a fork is `fork/NAME`
@@ -57,10 +61,11 @@ class CrewAI(HistoryBackend):
 
     kind = "crewai"
     title = WHAT
+    tables = TABLES
 
     def __init__(self, store: Store, namespace: str, **options: Any) -> None:
         super().__init__(store, namespace, **options)
-        self._file = SqliteFile(self.place, TABLES, WHAT, self.timeout)
+        self._file = SqliteFile(self.place, self.tables, self.title, self.timeout)
         self._history = History()
         self._places: list[Place] = []
         self._before: dict[str, bytes] = {}
@@ -100,12 +105,14 @@ class CrewAI(HistoryBackend):
             for place in places[old:]:
                 parts = self._parts(place)
                 written: dict[str, Any] = {key: None for key, data in parts.items() if self._before.get(key) != data}
-                reason = f"after {place.parent}" if place.parent else ""
-                point = Point(place, names.checkpoint_name(place.identifier), _time(place.identifier), reason)
-                self._history.add(point, written, set(parts))
+                self._history.add(self._point(place), written, set(parts))
                 self._before = parts
             self._places = places
             return self._history
+
+    def _point(self, place: Place) -> Point:
+        reason = f"after {place.parent}" if place.parent else ""
+        return Point(place, names.checkpoint_name(place.identifier), _time(place.identifier), reason)
 
     def _parts(self, place: Place) -> dict[str, bytes]:
         """Return the keys of a checkpoint, with their JSON. What is no such document is one opaque value."""
@@ -133,6 +140,54 @@ class CrewAI(HistoryBackend):
                 while len(self._cached) > _MAX_CACHED:
                     del self._cached[next(iter(self._cached))]
             yield values.json_text(parts[key]) if key in parts else codec.encode(values.opaque("deleted meanwhile"))
+
+
+class CrewAIFlows(CrewAI):
+    """A flow of CrewAI's `SQLiteFlowPersistence`. The parent of a `Place` is the method that a state came after."""
+
+    title = "a database of CrewAI's flows"
+    tables = FLOW_TABLES
+
+    def _branches(self) -> list[str]:
+        return [
+            str(row[0]) for row in self._file.read(partial(rows, query="SELECT DISTINCT flow_uuid FROM flow_states"))
+        ]
+
+    def _found(self) -> tuple[str | None, list[Place]]:
+        flow = next((one for one in self._branches() if names.namespace_name(one) == self.namespace), None)
+        query = "SELECT id, timestamp, method_name FROM flow_states WHERE flow_uuid = ? ORDER BY id"
+        found = [] if flow is None else self._file.read(partial(rows, query=query, values=(flow,)))
+        return flow, [Place(str(row), str(moment), str(method)) for row, moment, method in found]
+
+    def _point(self, place: Place) -> Point:
+        try:
+            moment = max(0, to_micros(datetime.fromisoformat(str(place.mark)).astimezone(UTC)))
+        except (ValueError, OverflowError):
+            moment = 0
+        return Point(place, names.checkpoint_name(place.identifier), moment, f"after {place.parent}")
+
+    def _parts(self, place: Place) -> dict[str, bytes]:
+        query = "SELECT state_json FROM flow_states WHERE id = ?"
+        found = self._file.read(partial(rows, query=query, values=(int(place.identifier),)))
+        text = found[0][0] if found else ""
+        data = text if isinstance(text, bytes) else str(text).encode()
+        try:
+            fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        except (ValueError, RecursionError):
+            return {"state": codec.encode(values.opaque("JSON", data))}
+        return {names.key_name(f"state/{field}"): bytes(raw) for field, raw in fields.items()}
+
+
+def holds_flows(path: str) -> bool:
+    """Return whether a path leads to a database of `SQLiteFlowPersistence`."""
+    file = SqliteFile(path, FLOW_TABLES, CrewAIFlows.title, timeout=5.0)
+    try:
+        file.read(apsw.Connection.total_changes)
+    except StateException:  # whoever opens it says what is wrong
+        return False
+    finally:
+        file.close()
+    return True
 
 
 def _row(db: apsw.Connection, identifier: str) -> bytes:

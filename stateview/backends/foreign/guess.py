@@ -87,6 +87,8 @@ def _of_database(path: str, folder: str) -> Guess | None:
         return Guess(f"langgraph-sqlite:{path}", "a database of LangGraph's SqliteSaver")
     if {"created_at", "parent_id", "branch", "data"} <= columns.get("checkpoints", set()):
         return Guess(f"crewai:{path}", "a database of CrewAI's checkpoints")
+    if {"flow_uuid", "method_name", "state_json"} <= columns.get("flow_states", set()):
+        return Guess(f"crewai:{path}", "a database of CrewAI's flows")
     if {"entries", "commits"} <= columns.keys() and os.path.basename(path) == "state.db":
         return _own(folder, "sqlite")
     if {"key", "raw", "mode"} <= columns.get("Cache", set()) and os.path.basename(path) == "cache.db":
