@@ -66,7 +66,6 @@ async def walk(name: str) -> None:
         await take("langgraph-thread", pilot)
         await pilot.press("d")
         await until(pilot, "Diff", "ch/messages")
-        await pilot.press("j", "j")
         await until(pilot, "How do I get there?")
         await take("langgraph-diff", pilot)
 
